@@ -1,0 +1,48 @@
+# make install  .venv with the gateway in it     make serve   install, then serve model_repo/
+# make test     install, then every test        make check   linters and types
+# make proto    regenerate gateway/generated    make bench   the short set of benchmarks
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check proto bench apt clean
+
+help:  ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
+
+install: .venv/installed  ## .venv/bin/modelport
+
+.venv/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "modelport needs Python 3.11 or newer: install one, or 'make PYTHON=/path/to/python3'"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) lacks venv or ensurepip: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) --upgrade pip
+	$(PIP) --editable .
+	@touch $@
+
+.venv/developing: .venv/installed
+	$(PIP) --group dev
+	@touch $@
+
+serve: install  ## serve model_repo/ on :8000 (REST) and :8001 (gRPC); RUNTIMES=onnx limits what is built
+	$(BIN)/modelport serve model_repo --only "$(RUNTIMES)" $(ARGS)
+
+test: .venv/developing  ## every test; builds the runtime environments that it needs
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/developing  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+apt:  ## Debian packages that some tests use; nothing happens where they are there already
+	@dpkg -s prometheus >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus; }
+
+clean:  ## everything that make made here; environments and caches under MODELPORT_HOME stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

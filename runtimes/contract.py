@@ -1,0 +1,127 @@
+"""What a runtime is: the only file that the author of one needs to read.
+
+A runtime is a folder with two files. `runtime.toml` says which Pythons it runs on, which
+packages it needs and which artifacts it reads; reading it imports nothing. `runtime.py` runs
+inside a worker, in an environment that has those packages, and defines one function:
+
+    def load(options: LoadOptions) -> Model
+
+A worker holds one model, in one process, on one thread: `load` is called once, then `infer`
+again and again, then `close`. What is printed goes to the gateway's log with the model's name.
+"""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+# The Open Inference Protocol's datatypes. BYTES is an object array of `bytes`, on both sides of
+# `infer`. A datatype of "" means: the artifact does not tell.
+DATATYPES: Dict[str, np.dtype] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(object),
+}
+_NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+
+
+def datatype_of(dtype: Any) -> str:
+    """The datatype's name for a numpy dtype. Raises KeyError for one that the protocol lacks."""
+    dtype = np.dtype(dtype)
+    return "BYTES" if dtype.kind in "SUO" else _NAMES[dtype.newbyteorder("=")]
+
+
+class TensorSpec(NamedTuple):
+    """One input or output. In `shape`, -1 is any size; None means that not even the rank is known."""
+
+    name: str
+    datatype: str = ""
+    shape: Optional[Tuple[int, ...]] = None
+
+
+class Signature(NamedTuple):
+    """What one entry point of a model takes and gives.
+
+    `refused` names outputs that exist but cannot be served, each with the reason in words:
+    asking for one is the client's error, and it is left out when a request names no outputs.
+    """
+
+    inputs: Tuple[TensorSpec, ...]
+    outputs: Tuple[TensorSpec, ...]
+    refused: Dict[str, str] = {}
+
+
+class LoadOptions(NamedTuple):
+    """What `load` gets.
+
+    artifact    the file or folder that runtime.toml's formats matched
+    inputs      declared in model.toml; they take the place of what the artifact says. Empty: not declared
+    outputs     likewise
+    device      "cpu" or "cuda". Which card it is was settled when the worker was started
+    threads     how many threads one inference may use, >= 1
+    parameters  model.toml's [parameters], for whatever this runtime alone understands
+    """
+
+    artifact: str
+    inputs: Tuple[TensorSpec, ...] = ()
+    outputs: Tuple[TensorSpec, ...] = ()
+    device: str = "cpu"
+    threads: int = 1
+    parameters: Dict[str, Any] = {}
+
+
+class LoadError(Exception):
+    """The model cannot be loaded, and trying again will not help. Its text is one sentence for the user."""
+
+
+class InvalidInput(Exception):
+    """These inputs are at fault, not the model. Its text is one sentence for the client: no paths."""
+
+
+class Unsupported(Exception):
+    """The request asks for something that this runtime cannot do. Its text is one sentence for the client."""
+
+
+class Model:
+    """A loaded model.
+
+    `signatures` maps names to what they take and give; the first is the default. A model whose
+    artifact tells nothing has one signature with whatever is known (names at least).
+    """
+
+    signatures: Dict[str, Signature] = {}
+
+    def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
+        """Run the model once.
+
+        `inputs` holds every input that the request named, as arrays that belong to the caller
+        and stay as they are. `outputs` are the wanted names, empty for all. The answer has one array per
+        output name, in the model's order; it must not be changed afterwards by the model.
+
+        Raises InvalidInput when the inputs are at fault. Any other exception is the model's own
+        failure: its text goes to the log, not to the client. MemoryError may be retried.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of what the process's end would not free (temporary files, say)."""
+
+
+def unnamed_outputs(count: int) -> List[str]:
+    """The names of outputs that the artifact gives no names: OUTPUT__0, OUTPUT__1, …"""
+    return ["OUTPUT__%d" % index for index in range(count)]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a framework's error: what a client can use of it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
