@@ -1,0 +1,1 @@
+"""The common part of every worker: one process, one thread, one model."""

@@ -1,0 +1,61 @@
+"""One non-blocking stream of frames: a front's, or the supervisor's."""
+
+import socket
+from collections import deque
+from typing import Deque, List, Sequence
+
+from runtimes.wire import Buffer, Frame, FrameReader
+
+_CHUNK = 1 << 18
+_MOST_BUFFERS = 512  # under every system's IOV_MAX
+
+
+class Connection:
+    """`closed` is set when the other side has gone; what it does not read waits here, in its own buffer."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.closed = False
+        self._reader = FrameReader()
+        self._out: Deque[memoryview] = deque()
+
+    def receive(self) -> List[Frame]:
+        """What has arrived, at most one chunk: the other fronts get their turn."""
+        try:
+            data = self.sock.recv(_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError:
+            data = b""
+        if not data:
+            self.closed = True
+            return []
+        return self._reader.feed(data)
+
+    def queue(self, buffers: Sequence[Buffer]) -> None:
+        """Written by the next `flush`: the answers of one batch leave with one call."""
+        self._out.extend(memoryview(buffer).cast("B") for buffer in buffers if len(buffer))
+
+    def flush(self) -> bool:
+        """Write what the socket takes; whether all is written."""
+        out = self._out
+        while out and not self.closed:
+            try:
+                sent = self.sock.sendmsg([out[index] for index in range(min(len(out), _MOST_BUFFERS))])
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError:
+                self.closed = True
+                break
+            while sent:
+                if sent < len(out[0]):
+                    out[0] = out[0][sent:]
+                    break
+                sent -= len(out.popleft())
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+        self._out.clear()
+        self.sock.close()

@@ -1,0 +1,155 @@
+"""The worker's one loop: poll all sockets, take what is there, form a batch, run it, answer.
+
+While the model runs, requests gather in the sockets; the next batch is what gathered. So no
+timer is needed when busy, and no lock ever.
+"""
+
+import selectors
+import socket
+import time
+from typing import Callable, Dict, List
+
+from runtimes import wire
+from runtimes.contract import Signature
+from runtimes.wire import Frame
+from runtimes.worker import probe
+from runtimes.worker.batcher import Batcher, Pending
+from runtimes.worker.connection import Connection
+from runtimes.worker.execute import Executor, Failure, Outcome
+from runtimes.worker.status import StatusPage
+
+_IDLE_S = 1.0
+
+
+class Loop:
+    def __init__(
+        self,
+        executor: Executor,
+        listener: socket.socket,
+        control: Connection,
+        status: StatusPage,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._executor = executor
+        self._batcher = Batcher(executor.batching)
+        self._listener = listener
+        self._control = control
+        self._status = status
+        self._clock = clock
+        self._fronts: List[Connection] = []
+        self._stopping = False
+        self._gaps: Dict[str, Signature] = {
+            name: signature for name, signature in executor.model.signatures.items() if probe.has_gaps(signature)
+        }
+        self._selector = selectors.DefaultSelector()
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ, None)
+        self._selector.register(control.sock, selectors.EVENT_READ, control)
+
+    def run(self) -> None:
+        """Until the supervisor has gone, or has said STOP and every front has taken its answers and left."""
+        timeout = _IDLE_S
+        while not self._control.closed:
+            self._poll(timeout)
+            if self._stopping and not self._fronts and not len(self._batcher) and not self._accept():
+                return
+            now = self._clock()
+            for late in self._batcher.expired(now):
+                self._fail(late.source, late.id, Failure("deadline", "the deadline passed before the model could run"))
+            batch, wait = self._batcher.next(now)
+            if batch:
+                self._run(batch)
+            self._flush()
+            timeout = 0.0 if len(self._batcher) and wait is None else (_IDLE_S if wait is None else wait)
+
+    def _poll(self, timeout: float) -> None:
+        for key, events in self._selector.select(timeout):
+            connection = key.data
+            if connection is None:
+                self._accept()
+                continue
+            if events & selectors.EVENT_WRITE:
+                self._flush_one(connection)
+            if events & selectors.EVENT_READ:
+                try:
+                    for frame in connection.receive():
+                        self._take(connection, frame)
+                except wire.WireError as error:
+                    print(error)
+                    connection.closed = True
+            if connection.closed:
+                self._leave(connection)
+
+    def _accept(self) -> bool:
+        """Take in one front, if one waits at the door."""
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        connection = Connection(sock)
+        self._fronts.append(connection)
+        self._selector.register(sock, selectors.EVENT_READ, connection)
+        return True
+
+    def _leave(self, connection: Connection) -> None:
+        self._selector.unregister(connection.sock)
+        self._batcher.forget(connection)
+        if connection in self._fronts:
+            self._fronts.remove(connection)
+        connection.close()
+
+    def _take(self, connection: Connection, frame: Frame) -> None:
+        if frame.kind == wire.INFER:
+            alone = bool(frame.flags & wire.ALONE)
+            self._batcher.add(connection, frame.id, wire.unpack_infer(frame.body), alone, self._clock())
+        elif frame.kind == wire.CANCEL:
+            # Always answered, so that the front can count the room in its window.
+            if self._batcher.cancel(connection, frame.id):
+                self._fail(connection, frame.id, Failure("cancelled", "cancelled"))
+        elif frame.kind == wire.STOP:
+            self._stopping = True
+
+    def _run(self, batch: List[Pending]) -> None:
+        self._status.set_busy([pending.id for pending in batch], self._clock())
+        outcomes = self._executor.run(batch)
+        self._status.set_idle()
+        flag = wire.FIRST_OF_BATCH
+        for pending, outcome in zip(batch, outcomes):
+            if isinstance(outcome, Failure):
+                self._fail(pending.source, pending.id, outcome)
+            else:
+                pending.source.queue(wire.pack_result(pending.id, outcome, flag))
+                flag = 0
+        if self._gaps:
+            self._learn(batch[0], outcomes[0])
+
+    def _fail(self, connection: Connection, request_id: int, failure: Failure) -> None:
+        connection.queue([wire.pack_json(wire.ERROR, failure._asdict(), request_id)])
+
+    def _learn(self, pending: Pending, outcome: Outcome) -> None:
+        """Tell the supervisor, once per signature, what the first request that worked showed."""
+        seen = self._executor.seen
+        if isinstance(outcome, Failure) or seen is None:
+            return
+        name, inputs, outputs = seen
+        signature = self._gaps.get(name)
+        if signature is None or (pending.frame.outputs and not signature.outputs):
+            return
+        batch_dim = self._batcher.batching.dim if pending.rows else None
+        del self._gaps[name]
+        found = probe.learned(signature, inputs, outputs, batch_dim)
+        self._control.queue([wire.pack_json(wire.LEARNED, {"signature": name, "learned": found})])
+
+    def _flush(self) -> None:
+        self._flush_one(self._control)
+        for connection in list(self._fronts):
+            self._flush_one(connection)
+
+    def _flush_one(self, connection: Connection) -> None:
+        done = connection.flush()
+        if connection.closed:
+            return  # the next poll sees its end and takes it off the list
+        events = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
+        key = self._selector.get_key(connection.sock)
+        if key.events != events:
+            self._selector.modify(connection.sock, events, connection)

@@ -1,0 +1,103 @@
+"""From LOAD to READY: load the model, settle how it is batched, warm it up, then loop."""
+
+import importlib.util
+import os
+import socket
+import sys
+import traceback
+from typing import Any, Dict
+
+from runtimes import wire
+from runtimes.contract import LoadError, LoadOptions, Model, first_line
+from runtimes.worker import probe
+from runtimes.worker.batcher import Batching
+from runtimes.worker.connection import Connection
+from runtimes.worker.execute import Executor
+from runtimes.worker.loop import Loop
+from runtimes.worker.status import StatusPage
+
+
+def serve(control: socket.socket, listener: socket.socket, status_path: str) -> int:
+    """The worker's whole life; the exit code. A model that cannot load is told as FAILED, not as a crash."""
+    order = _receive_load(control)
+    try:
+        model = _load(order)
+        batching, note = _settle_batching(model, order["batching"])
+        _warm_up(model, batching, order["warmup"])
+    except LoadError as error:
+        return _fail(control, str(error))
+    except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the user must read why
+        traceback.print_exc()
+        return _fail(control, first_line(error))
+    ready = {
+        "signatures": model.signatures,
+        "max_batch_size": batching.max_rows,
+        "window": 2 * max(batching.max_rows, 1),
+        "note": note,
+    }
+    control.sendall(wire.pack_json(wire.READY, ready))
+    executor = Executor(model, batching, order["max_response_bytes"])
+    Loop(executor, listener, Connection(control), StatusPage(status_path)).run()
+    model.close()
+    return 0
+
+
+def _receive_load(control: socket.socket) -> Dict[str, Any]:
+    reader = wire.FrameReader()
+    while True:
+        data = control.recv(1 << 16)
+        if not data:
+            os._exit(0)
+        for frame in reader.feed(data):
+            return wire.unpack_json(frame.body)
+
+
+def _load(order: Dict[str, Any]) -> Model:
+    path = os.path.join(order["runtime"], "runtime.py")
+    spec = importlib.util.spec_from_file_location("modelport_runtime", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["modelport_runtime"] = module
+    spec.loader.exec_module(module)
+    options = LoadOptions(
+        artifact=order["artifact"],
+        inputs=wire.specs_from_json(order["inputs"]),
+        outputs=wire.specs_from_json(order["outputs"]),
+        device=order["device"],
+        threads=order["threads"],
+        parameters=order["parameters"],
+    )
+    model = module.load(options)
+    if not model.signatures:
+        raise LoadError("the model has no signature that can be served")
+    return model
+
+
+def _settle_batching(model: Model, wanted: Dict[str, Any]) -> Any:
+    """(Batching, a sentence for the log). `max_rows` is None when model.toml does not say."""
+    max_rows, dim = wanted["max_rows"], wanted["dim"]
+    if max_rows == 0:
+        return Batching(), "batching is off: model.toml sets max_batch_size = 0"
+    if wanted["stateful"]:
+        return Batching(), "batching is off: the model is declared stateful"
+    verdict = probe.declared(model, dim) if max_rows else probe.detect(model)
+    if not verdict.signatures:
+        if max_rows:
+            raise LoadError("model.toml sets max_batch_size = %d, but %s" % (max_rows, verdict.reason))
+        return Batching(), "batching is off: %s; max_batch_size in model.toml turns it on" % verdict.reason
+    sizes = tuple(sorted(wanted["sizes"]))
+    rows = max_rows or (sizes[-1] if sizes else probe.DEFAULT_MAX_ROWS)
+    batching = Batching(rows, verdict.signatures, dim, wanted["delay"], sizes)
+    return batching, "batching up to %d rows" % rows
+
+
+def _warm_up(model: Model, batching: Batching, runs: int) -> None:
+    if not runs:
+        return
+    ran, why = probe.warm_up(model, batching.sizes, batching.dim, runs)
+    if not ran:
+        print("not warmed up: " + why)
+
+
+def _fail(control: socket.socket, reason: str) -> int:
+    control.sendall(wire.pack_json(wire.FAILED, {"reason": reason}))
+    return 0
