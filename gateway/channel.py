@@ -1,0 +1,110 @@
+"""The supervisor's line to one of its processes: frames over a socket pair, and calls with answers."""
+
+import asyncio
+import itertools
+import json
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from gateway.errors import ModelportError, Unavailable, from_kind
+from runtimes import wire
+from runtimes.wire import Frame, FrameReader
+
+log = logging.getLogger(__name__)
+
+# Beside the kinds of runtimes/wire.py: what supervisor and fronts say to each other, all in JSON.
+TABLE, SNAPSHOT, DRAIN, SERVING = 32, 33, 34, 35
+CALL, REPLY, REFUSAL = 48, 49, 50
+
+OnFrame = Callable[[Frame], None]
+OnCall = Callable[[str, dict[str, Any]], Awaitable[Any]]
+
+
+class Channel(asyncio.Protocol):
+    """`on_frame` gets every frame but calls and their answers; `on_call` answers the other side's calls.
+
+    `closed` resolves when the other side has gone.
+    """
+
+    def __init__(self, on_frame: OnFrame, on_call: OnCall | None = None) -> None:
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._on_frame = on_frame
+        self._on_call = on_call
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._ids = itertools.count(1)
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def open(cls, sock: socket.socket, on_frame: OnFrame, on_call: OnCall | None = None) -> "Channel":
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.create_connection(lambda: cls(on_frame, on_call), sock=sock)
+        return protocol
+
+    def send(self, kind: int, body: Any, request_id: int = 0) -> None:
+        """Nothing happens when the other side has gone: whoever needs to know looks at `closed`."""
+        if self._transport is not None:
+            self._transport.write(wire.pack_json(kind, body, request_id))
+
+    async def call(self, verb: str, **arguments: Any) -> Any:
+        """Raises the ModelportError that the other side raised; Unavailable when it has gone."""
+        if self._transport is None:
+            raise Unavailable("the supervisor has gone")
+        call_id = next(self._ids)
+        answer = self._calls[call_id] = asyncio.get_running_loop().create_future()
+        self.send(CALL, {"verb": verb, "arguments": arguments}, call_id)
+        return await answer
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        for frame in self._reader.feed(data):
+            if frame.kind == CALL:
+                task = asyncio.get_running_loop().create_task(self._answer(frame))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            elif frame.kind in (REPLY, REFUSAL):
+                self._resolve(frame)
+            else:
+                self._on_frame(frame)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        for answer in self._calls.values():
+            if not answer.done():
+                answer.set_exception(Unavailable("the supervisor has gone"))
+        self._calls.clear()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    async def _answer(self, frame: Frame) -> None:
+        call = wire.unpack_json(frame.body)
+        try:
+            if self._on_call is None:
+                raise LookupError(call["verb"])
+            result = await self._on_call(call["verb"], call["arguments"])
+        except ModelportError as error:
+            self.send(REFUSAL, {"kind": error.kind, "message": str(error)}, frame.id)
+        except Exception:
+            log.exception("the call %r failed", call["verb"])
+            self.send(REFUSAL, {"kind": "internal", "message": "internal error"}, frame.id)
+        else:
+            self.send(REPLY, {"result": result}, frame.id)
+
+    def _resolve(self, frame: Frame) -> None:
+        answer = self._calls.pop(frame.id, None)
+        if answer is None or answer.done():
+            return
+        body = json.loads(bytes(frame.body))
+        if frame.kind == REPLY:
+            answer.set_result(body["result"])
+        else:
+            answer.set_exception(from_kind(body["kind"], body["message"]))

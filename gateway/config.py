@@ -1,0 +1,123 @@
+"""The gateway's settings, read once: flags before environment before modelport.toml before defaults."""
+
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+MIB = 1024 * 1024
+
+
+class SettingsError(Exception):
+    """A setting that cannot be: one sentence that names where, what, and what is allowed."""
+
+
+class RuntimeSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    python: Path | None = Field(None, description="an interpreter that already has the framework")
+
+
+class Settings(BaseModel):
+    """Each is a flag (`--max-requests`), a variable (`MODELPORT_MAX_REQUESTS`) and a key of modelport.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    http: str = Field("127.0.0.1:8000", description="REST address, HOST:PORT")
+    grpc: str = Field("127.0.0.1:8001", description="gRPC address, HOST:PORT")
+    metrics: str = Field("127.0.0.1:8002", description="Prometheus address, HOST:PORT; empty: no port of its own")
+    fronts: int = Field(1, ge=1, le=64, description="front processes")
+    accelerator: str = Field("cpu", pattern="^(cpu|cuda)$", description="cpu or cuda: which packages a runtime gets")
+    poll_s: float = Field(2.0, gt=0, description="seconds between two looks at the repository")
+    strict_readiness: bool = Field(False, description="ready only when every model is READY")
+    max_json_bytes: int = Field(8 * MIB, gt=0, description="largest JSON body")
+    max_body_bytes: int = Field(64 * MIB, gt=0, description="largest binary body or gRPC message")
+    max_response_bytes: int = Field(64 * MIB, gt=0, description="largest answer, as tensor bytes")
+    max_requests: int = Field(4096, gt=0, description="requests admitted at a time")
+    max_admitted_bytes: int = Field(1024 * MIB, gt=0, description="bytes of input admitted at a time")
+    request_timeout_s: float = Field(60.0, gt=0, description="how long a request waits that brings no deadline")
+    grace_s: float = Field(30.0, gt=0, description="how long a stopping gateway waits for requests under way")
+    runtimes: Mapping[str, RuntimeSettings] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Address:
+    host: str
+    port: int
+
+    @property
+    def url_host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def __str__(self) -> str:
+        return f"{self.url_host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where settings come from; apart from the process, so that a test can give its own."""
+
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    folder: Path = field(default_factory=Path.cwd)
+
+
+def read_settings(sources: Sources) -> Settings:
+    """Raises SettingsError."""
+    file = sources.folder / "modelport.toml"
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    if file.exists():
+        try:
+            values.update(tomllib.loads(file.read_text()))
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{file} is not TOML: {error}") from None
+        origin = dict.fromkeys(values, str(file))
+    for key in Settings.model_fields:
+        variable = f"MODELPORT_{key.upper()}"
+        if key != "runtimes" and variable in sources.environment:
+            values[key], origin[key] = sources.environment[variable], variable
+    for key, value in sources.flags.items():
+        if value is not None:
+            values[key], origin[key] = value, "--" + key.replace("_", "-")
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(explain(error, lambda key: origin.get(key, "settings"), Settings)) from None
+    for key in ("http", "grpc", "metrics"):
+        if getattr(settings, key) or key != "metrics":
+            parse_address(getattr(settings, key), origin.get(key, key))
+    return settings
+
+
+def explain(error: ValidationError, where: Any, model: type[BaseModel]) -> str:
+    """pydantic's first complaint as one sentence: file, key, what was given, what is allowed."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    place = where(str(first["loc"][0]) if first["loc"] else "")
+    if first["type"] == "extra_forbidden":
+        return f"{place}: there is no key '{key}'; the keys are {', '.join(sorted(model.model_fields))}"
+    told = first["msg"].removeprefix("Value error, ")
+    told = told[:1].lower() + told[1:]
+    return f"{place}: '{key}' is {first['input']!r}, but {told}"
+
+
+def parse_address(text: str, where: str = "address") -> Address:
+    """HOST:PORT, with brackets around an IPv6 host. Raises SettingsError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise SettingsError(f"{where}: '{text}' is not an address; HOST:PORT is wanted, such as 127.0.0.1:8000")
+    return Address(host.strip("[]"), int(port))
+
+
+def home() -> Path:
+    """Where environments and caches live: MODELPORT_HOME, or modelport in the user's cache directory."""
+    if chosen := os.environ.get("MODELPORT_HOME"):
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "modelport"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelport"

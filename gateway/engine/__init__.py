@@ -1,0 +1,1 @@
+"""From a decoded request to a decoded answer: admission, queue, routes, workers, retry, record."""

@@ -1,0 +1,77 @@
+"""What every dialect's codec turns bytes into, and back: the engine's own vocabulary."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runtimes.contract import Signature
+from runtimes.wire import Tensor
+
+Parameters = Mapping[str, str | int | float | bool]
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """One request, whatever the protocol.
+
+    version    "" for the model's newest ready version
+    outputs    the wanted output names; empty for all that can be served
+    signature  "" for the model's default one
+    priority   lower goes first; 0 when the client says nothing
+    deadline   time.monotonic() seconds; None: the server's own limit
+    """
+
+    model: str
+    inputs: Sequence[Tensor]
+    version: str = ""
+    id: str = ""
+    outputs: Sequence[str] = ()
+    signature: str = ""
+    priority: int = 0
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InferResponse:
+    model: str
+    version: str
+    outputs: Sequence[Tensor]
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One version of one model as the supervisor tells the fronts: what may be asked, and whether it can be.
+
+    state       LOADING, READY, UNLOADING or UNAVAILABLE (the names of the v2 repository index)
+    reason      one sentence when the state is not READY; else ""
+    admits      whether requests are taken: READY, or its worker is being restarted and they wait for it
+    signatures  what is enforced; the first is the default. Empty until the model has been loaded once
+    learned     what the first request that worked showed, where the artifact told nothing: it informs
+                metadata and JSON decoding, and never refuses a request
+    max_batch_size  rows that the gateway puts together; 0 where batching is off
+    config      model.toml's values with their defaults, as the user would write them
+    """
+
+    name: str
+    version: str
+    state: str
+    reason: str = ""
+    admits: bool = False
+    platform: str = ""
+    signatures: Mapping[str, Signature] = field(default_factory=dict)
+    learned: Signature | None = None
+    max_batch_size: int = 0
+    batch_dim: int = 0
+    stateful: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def signature(self, name: str = "") -> Signature | None:
+        """The named signature, or the default one; None if there is none of that name."""
+        if name:
+            return self.signatures.get(name)
+        return next(iter(self.signatures.values()), None)
+
+    @property
+    def default_signature(self) -> str:
+        return next(iter(self.signatures), "")

@@ -1,0 +1,136 @@
+"""Whether a request fits the model, said in one sentence if not; before anything reaches a worker."""
+
+from collections.abc import Iterable, Sequence
+from math import prod
+
+from gateway.engine.types import InferRequest, ModelStatus
+from gateway.errors import InvalidRequest
+from runtimes.contract import DATATYPES, Signature, TensorSpec
+from runtimes.wire import Tensor, unpack_bytes
+
+# numpy's limit before 2.0, which older environments have.
+MAX_RANK = 32
+# A worker's numpy counts bytes in 64 bits, even those of a tensor with a dimension of 0.
+_MOST_BYTES = (1 << 63) - 1
+# The wire writes lengths of names in 16 bits.
+_LONGEST_NAME = (1 << 16) - 1
+
+
+def validate(request: InferRequest, status: ModelStatus) -> Signature:
+    """The signature that the request uses. Raises InvalidRequest."""
+    signature = status.signature(request.signature)
+    if signature is None:
+        raise InvalidRequest(
+            f"model '{status.name}' has no signature '{request.signature}'; it has {_names(status.signatures)}"
+        )
+    given: dict[str, Tensor] = {}
+    for tensor in request.inputs:
+        if tensor.name in given:
+            raise InvalidRequest(f"input '{tensor.name}' is given twice")
+        given[tensor.name] = tensor
+    expected = {spec.name: spec for spec in signature.inputs}
+    for name in given:
+        if name not in expected:
+            raise InvalidRequest(f"model '{status.name}' has no input '{name}'; it has {_names(expected)}")
+    for name, spec in expected.items():
+        if name not in given:
+            raise InvalidRequest(f"input '{name}' is missing; model '{status.name}' needs {_names(expected)}")
+        _check(given[name], spec)
+    if status.max_batch_size and signature is status.signature():
+        _check_rows(request.inputs, status.batch_dim)
+    _check_outputs(request.outputs, signature, status.name)
+    return signature
+
+
+def _check(tensor: Tensor, spec: TensorSpec) -> None:
+    name, shape = tensor.name, tuple(tensor.shape)
+    check_datatype(name, tensor.datatype)
+    check_shape(name, shape)
+    if spec.datatype and tensor.datatype != spec.datatype:
+        raise InvalidRequest(f"input '{name}' has datatype {tensor.datatype}, expected {spec.datatype}")
+    if spec.shape is not None and not _fits(shape, spec.shape):
+        raise InvalidRequest(f"input '{name}' has shape {list(shape)}, expected {describe_shape(spec.shape)}")
+    if shape and shape[0] == 0:
+        raise InvalidRequest(f"input '{name}' has 0 rows; at least 1 is wanted")
+    _check_size(tensor, shape)
+
+
+def check_datatype(name: str, datatype: str) -> None:
+    """Raises InvalidRequest for one that the protocol lacks, or that is not served (BF16)."""
+    if datatype not in DATATYPES:
+        raise InvalidRequest(f"input '{name}' has datatype '{datatype}'; datatypes are {', '.join(DATATYPES)}")
+
+
+def check_shape(name: str, shape: Sequence[int]) -> None:
+    """Raises InvalidRequest. Codecs call it before they multiply what may be a million sizes."""
+    if len(shape) > MAX_RANK:
+        raise InvalidRequest(f"input '{name}' has {len(shape)} dimensions; at most {MAX_RANK} are served")
+    if any(size < 0 for size in shape):
+        raise InvalidRequest(f"input '{name}' has shape {list(shape)}; no dimension can be negative")
+
+
+def _check_size(tensor: Tensor, shape: tuple[int, ...]) -> None:
+    count = prod(shape)
+    if prod(size for size in shape if size) * DATATYPES[tensor.datatype].itemsize > _MOST_BYTES:
+        raise InvalidRequest(f"input '{tensor.name}' has shape {list(shape)}, larger than any memory")
+    if tensor.datatype == "BYTES":
+        # Each element takes at least its length, so a huge shape fails before anything is read.
+        if count * 4 > len(tensor.data):
+            raise InvalidRequest(
+                f"input '{tensor.name}' has {len(tensor.data)} bytes of data, too few for {count} strings"
+            )
+        try:
+            unpack_bytes(tensor.data, count)
+        except ValueError as error:
+            raise InvalidRequest(f"input '{tensor.name}' does not fit: {error}") from None
+        return
+    wanted = count * DATATYPES[tensor.datatype].itemsize
+    if len(tensor.data) != wanted:
+        raise InvalidRequest(
+            f"input '{tensor.name}' has {len(tensor.data)} bytes of data, "
+            f"but {tensor.datatype} of shape {list(shape)} takes {wanted}"
+        )
+
+
+def _check_rows(inputs: Iterable[Tensor], batch_dim: int) -> None:
+    rows: dict[str, int] = {}
+    for tensor in inputs:
+        if len(tensor.shape) <= batch_dim:
+            raise InvalidRequest(
+                f"input '{tensor.name}' has shape {list(tensor.shape)}; it has no batch dimension {batch_dim}"
+            )
+        rows[tensor.name] = tensor.shape[batch_dim]
+    if len(set(rows.values())) > 1:
+        told = ", ".join(f"'{name}' has {count}" for name, count in rows.items())
+        raise InvalidRequest(f"all inputs must have the same number of rows, but {told}")
+
+
+def _check_outputs(wanted: Iterable[str], signature: Signature, model: str) -> None:
+    known = {spec.name for spec in signature.outputs}
+    asked: set[str] = set()
+    for name in wanted:
+        if name in asked:
+            raise InvalidRequest(f"output '{name}' is asked for twice")
+        asked.add(name)
+        if len(name.encode()) > _LONGEST_NAME:
+            raise InvalidRequest(f"an output's name has {len(name)} characters; no model has such an output")
+        if name in signature.refused:
+            raise InvalidRequest(f"output '{name}' cannot be served: {signature.refused[name]}")
+        # Where the outputs are not known before the first answer, the worker checks.
+        if known and name not in known:
+            raise InvalidRequest(f"model '{model}' has no output '{name}'; it has {_names(sorted(known))}")
+    if len(asked) > _LONGEST_NAME:
+        raise InvalidRequest(f"{len(asked)} outputs are asked for; no model has that many")
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(shape) == len(wanted) and all(w in (-1, s) for s, w in zip(shape, wanted, strict=True))
+
+
+def describe_shape(shape: Iterable[int]) -> str:
+    sizes = list(shape)
+    return f"{sizes} (-1 is any size)" if -1 in sizes else f"{sizes}"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "none"

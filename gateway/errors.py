@@ -1,0 +1,74 @@
+"""The errors that a client can meet, and what each is called in every protocol.
+
+ModelportError
+├── InvalidRequest    400  INVALID_ARGUMENT    the request itself is wrong
+├── NotFound          404  NOT_FOUND           no such model or version
+├── TooLarge          413  RESOURCE_EXHAUSTED  a body or an answer is over its limit
+├── Overloaded        429  RESOURCE_EXHAUSTED  admission limit reached; try again later
+├── Internal          500  INTERNAL            the model or the gateway failed
+├── Unsupported       501  UNIMPLEMENTED       understood, but not done here
+├── Unavailable       503  UNAVAILABLE         not loaded yet, cannot be loaded, or draining
+├── DeadlineExceeded  504  DEADLINE_EXCEEDED   not answered in the time the client gave
+└── OutOfMemory       507  RESOURCE_EXHAUSTED  no memory for this request
+
+The text of each is one sentence for the client: what was wrong, what was wanted, what to do. It
+never holds a path, a traceback or an internal name.
+"""
+
+from typing import ClassVar
+
+
+class ModelportError(Exception):
+    """What is raised is one of its subclasses.
+
+    `kind` crosses process boundaries and labels metrics; `status` is HTTP's, `code` is the name of gRPC's.
+    """
+
+    kind: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "INTERNAL"
+
+
+class InvalidRequest(ModelportError):
+    kind, status, code = "invalid", 400, "INVALID_ARGUMENT"
+
+
+class NotFound(ModelportError):
+    kind, status, code = "not_found", 404, "NOT_FOUND"
+
+
+class TooLarge(ModelportError):
+    kind, status, code = "too_large", 413, "RESOURCE_EXHAUSTED"
+
+
+class Overloaded(ModelportError):
+    kind, status, code = "overloaded", 429, "RESOURCE_EXHAUSTED"
+    retry_after_s: ClassVar[int] = 1
+
+
+class Internal(ModelportError):
+    pass
+
+
+class Unsupported(ModelportError):
+    kind, status, code = "unsupported", 501, "UNIMPLEMENTED"
+
+
+class Unavailable(ModelportError):
+    kind, status, code = "unavailable", 503, "UNAVAILABLE"
+
+
+class DeadlineExceeded(ModelportError):
+    kind, status, code = "deadline", 504, "DEADLINE_EXCEEDED"
+
+
+class OutOfMemory(ModelportError):
+    kind, status, code = "out_of_memory", 507, "RESOURCE_EXHAUSTED"
+
+
+_KINDS = {error.kind: error for error in ModelportError.__subclasses__()}
+
+
+def from_kind(kind: str, message: str) -> ModelportError:
+    """The error that a worker or the supervisor reported as kind + message."""
+    return _KINDS.get(kind, Internal)(message)
