@@ -1,0 +1,112 @@
+"""The command `modelport`. Each subcommand imports what it needs when it runs: --help stays quick."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway import __version__
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code."""
+    argv = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(
+        prog="modelport", description="One gateway that serves what every deep learning framework saved."
+    )
+    parser.add_argument("--version", action="version", version=f"modelport {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve a model repository, or a single artifact")
+    models = commands.add_parser("models", help="list what a running gateway serves")
+    runtimes = commands.add_parser("runtimes", help="list the runtimes, or build one's environment")
+    # Only the command that was asked for gets its flags: reading the settings' names costs an import.
+    chosen = next((word for word in argv if not word.startswith("-")), "")
+    if chosen == "serve":
+        _serve_flags(serve)
+    elif chosen == "models":
+        models.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway's REST address")
+    elif chosen == "runtimes":
+        _runtimes_flags(runtimes)
+    options = parser.parse_args(argv)
+    if options.command == "serve":
+        return _serve(options)
+    if options.command == "models":
+        from gateway.console import print_models
+
+        return print_models(options.url)
+    return _runtimes(options)
+
+
+def _serve_flags(parser: argparse.ArgumentParser) -> None:
+    from gateway.config import Settings
+
+    parser.add_argument("repository", nargs="?", default="model_repo", type=Path, help="default: model_repo")
+    parser.add_argument("--only", default="", metavar="NAMES", help="runtimes to build and use, such as onnx,mxnet")
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="RUNTIME=PATH",
+        help="an interpreter that already has a runtime's framework",
+    )  # fmt: skip
+    for name, field in Settings.model_fields.items():
+        flag = "--" + name.replace("_", "-")
+        if field.annotation is bool:
+            parser.add_argument(flag, action="store_true", default=None, help=field.description)
+        elif name != "runtimes":
+            parser.add_argument(flag, default=None, metavar="X", help=f"{field.description} (default {field.default})")
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from gateway.config import Settings, SettingsError, Sources, read_settings
+
+    flags = {name: getattr(options, name) for name in Settings.model_fields if name != "runtimes"}
+    try:
+        settings = read_settings(Sources(flags))
+        settings = _with_pythons(settings, options.python)
+        from gateway.serve import serve
+
+        only = frozenset(name.strip() for name in options.only.split(",") if name.strip())
+        return serve(options.repository, settings, only)
+    except SettingsError as error:
+        print(f"modelport: {error}", file=sys.stderr)
+        return 2
+
+
+def _with_pythons(settings: "Settings", pairs: list[str]) -> "Settings":
+    from gateway.config import RuntimeSettings, SettingsError
+
+    runtimes = dict(settings.runtimes)
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals or not Path(path).exists():
+            raise SettingsError(
+                f"--python '{pair}': RUNTIME=PATH is wanted, the path that of an interpreter"
+            )
+        runtimes[name] = RuntimeSettings(python=Path(path))
+    return settings.model_copy(update={"runtimes": runtimes})
+
+
+def _runtimes_flags(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    listing = verbs.add_parser("list", help="state, versions, size and Python of every runtime")
+    install = verbs.add_parser("install", help="build a runtime's environment")
+    install.add_argument("name")
+    install.add_argument("--python", type=Path, default=None, help="the interpreter to build from")
+    for each in (listing, install):
+        each.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
+
+
+def _runtimes(options: argparse.Namespace) -> int:
+    from gateway.config import SettingsError, Sources, home, read_settings
+    from gateway.environments.cli import install, list_runtimes
+
+    try:
+        settings = read_settings(Sources())
+    except SettingsError as error:
+        print(f"modelport: {error}", file=sys.stderr)
+        return 2
+    if options.verb == "install":
+        return install(options.name, home(), options.accelerator, options.python)
+    external = {name: each.python for name, each in settings.runtimes.items() if each.python}
+    return list_runtimes(home(), options.accelerator, external)

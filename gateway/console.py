@@ -1,0 +1,61 @@
+"""What a person at a terminal sees: the live table of `serve`, and `modelport models`."""
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+_STYLES = {"ready": "green", "loading": "yellow", "building": "cyan", "cannot": "red", "unloading": "dim"}
+
+
+class Row(NamedTuple):
+    """state: ready, loading, building, cannot or unloading, in the words of the table."""
+
+    model: str
+    version: str
+    runtime: str
+    state: str
+    detail: str
+
+
+def state_word(state: str, building: bool) -> str:
+    if state == "LOADING":
+        return "building" if building else "loading"
+    return {"READY": "ready", "UNAVAILABLE": "cannot"}.get(state, state.lower())
+
+
+def table(rows: Iterable[Row]) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("MODEL", "VERSION", "RUNTIME", "STATE"):
+        made.add_column(column, no_wrap=True)
+    made.add_column("", overflow="fold")
+    for row in rows:
+        style = _STYLES.get(row.state, "")
+        made.add_row(row.model, row.version, row.runtime, Text(row.state, style=style), row.detail)
+    return made
+
+
+def screen(rows: Sequence[Row], hints: Sequence[str]) -> Group:
+    """The table, and below it what to try."""
+    return Group(Text(), table(rows), Text(), *(Text(hint) for hint in hints))
+
+
+def print_models(url: str) -> int:
+    """`modelport models`: the repository index of a running gateway. The exit code."""
+    request = urllib.request.Request(url.rstrip("/") + "/v2/repository/index", data=b"{}", method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            index = json.load(answer)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        print(f"modelport: no gateway answers at {url} ({reason}); start one with 'modelport serve'", file=sys.stderr)
+        return 1
+    rows = [Row(each["name"], each["version"], "", state_word(each["state"], False), each["reason"]) for each in index]
+    Console().print(table(rows))
+    return 0

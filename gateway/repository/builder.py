@@ -1,0 +1,118 @@
+"""Builds the environments that models wait for, one after the other, the smallest download first."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.environments import environment as environments
+from gateway.environments.environment import Environment
+from gateway.environments.errors import Cannot
+from gateway.environments.runtime import Runtime
+
+log = logging.getLogger("environments")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is being done for a runtime's environment, and since when (time.monotonic() seconds)."""
+
+    what: str
+    since: float
+
+
+class Builder:
+    """`external` names interpreters that already have a runtime's framework; `only` limits what is built."""
+
+    def __init__(
+        self,
+        home: Path,
+        accelerator: str,
+        external: Mapping[str, Path],
+        only: frozenset[str],
+        on_progress: Callable[[], None],
+    ) -> None:
+        self._home = home
+        self._accelerator = accelerator
+        self._external = external
+        self._only = only
+        self._on_progress = on_progress
+        self._waiting: dict[str, tuple[Runtime, asyncio.Future[Environment]]] = {}
+        self._building: dict[str, Progress] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def progress(self, runtime: str) -> str:
+        """What keeps a model of this runtime waiting; "" when nothing is built for it."""
+        if runtime in self._building:
+            return f"building the {runtime} environment: {self._building[runtime].what}"
+        return f"waiting for the {runtime} environment to be built" if runtime in self._waiting else ""
+
+    def elapsed_s(self, runtime: str) -> float:
+        """How long the runtime's environment has been under construction; 0 when it is not."""
+        return time.monotonic() - self._building[runtime].since if runtime in self._building else 0.0
+
+    async def environment(self, runtime: Runtime) -> Environment:
+        """The runtime's environment, built if need be. Raises Cannot."""
+        if self._only and runtime.name not in self._only:
+            raise Cannot(f"the runtime {runtime.name} is left out: only {', '.join(sorted(self._only))} was asked for")
+        python = self._external.get(runtime.name)
+        found = await asyncio.to_thread(
+            environments.locate, runtime, self._accelerator, self._home, python=python, external=python is not None
+        )
+        if found.ready:
+            return found
+        if runtime.name not in self._waiting:
+            self._waiting[runtime.name] = (runtime, asyncio.get_running_loop().create_future())
+        _, future = self._waiting[runtime.name]
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._build_all())
+        return await asyncio.shield(future)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _build_all(self) -> None:
+        # Every model asks in the same turn of the loop: one turn later the smallest is known.
+        await asyncio.sleep(0)
+        while self._waiting:
+            size = {name: each[0].download_mb.get(self._accelerator, 0) for name, each in self._waiting.items()}
+            name = min(size, key=lambda each: size[each])
+            runtime, future = self._waiting[name]
+            try:
+                built = await self._build(runtime, size[name])
+            except Cannot as error:
+                log.warning("%s: %s", name, error)
+                _settle(future, error)
+            except Exception as error:
+                log.exception("building the %s environment failed", name)
+                _settle(future, Cannot(f"its environment could not be built: {error}"))
+            else:
+                future.set_result(built)
+            finally:
+                self._waiting.pop(name, None)
+                self._building.pop(name, None)
+                self._on_progress()
+
+    async def _build(self, runtime: Runtime, size_mb: float) -> Environment:
+        since = time.monotonic()
+
+        def told(what: str) -> None:
+            self._building[runtime.name] = Progress(what, since)
+            self._on_progress()
+
+        log.info("%s: building its environment once, a download of about %d MB", runtime.name, size_mb)
+        told(f"about {size_mb:.0f} MB to download")
+        python = self._external.get(runtime.name)
+        found = await asyncio.to_thread(environments.locate, runtime, self._accelerator, self._home, python=python)
+        await environments.build(found, told)
+        log.info("%s: environment ready after %.0f s", runtime.name, time.monotonic() - since)
+        return found
+
+
+def _settle(future: "asyncio.Future[Environment]", error: Exception) -> None:
+    future.set_exception(error)
+    future.exception()  # a model that was unloaded meanwhile does not come for it

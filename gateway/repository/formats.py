@@ -1,0 +1,78 @@
+"""Which runtime an artifact wants, by its content: nothing has to be declared."""
+
+import zipfile
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.environments.runtime import Format, Runtime
+
+
+class Artifact(NamedTuple):
+    """What `load` gets: a file or folder, and who reads it."""
+
+    path: Path
+    runtime: Runtime
+    platform: str
+
+
+class UnknownFormat(Exception):
+    """One sentence: what lies there, and what would be served."""
+
+
+def find_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
+    """The artifact in a version's folder. Raises UnknownFormat."""
+    near_misses = []
+    for runtime in runtimes.values():
+        for form in runtime.formats:
+            for file in _matches(folder, form.files):
+                if why := _why_not(file, form):
+                    near_misses.append(why)
+                else:
+                    return _artifact(file, form, runtime)
+    if near_misses:
+        raise UnknownFormat(near_misses[0])
+    found = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    told = f"it holds {', '.join(found[:5])}" if found else "it is empty"
+    raise UnknownFormat(f"no artifact that a runtime reads: {told}; served are {describe(runtimes.values())}")
+
+
+def identify(path: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
+    """The same for one artifact by itself: a file, or the folder that is one. Raises UnknownFormat."""
+    if path.is_dir():
+        return find_artifact(path, runtimes)
+    for runtime in runtimes.values():
+        for form in runtime.formats:
+            if any(fnmatch(path.name, Path(pattern).name) for pattern in form.files):
+                if why := _why_not(path, form):
+                    raise UnknownFormat(why)
+                return _artifact(path, form, runtime)
+    raise UnknownFormat(f"'{path.name}' is no artifact that a runtime reads; served are {describe(runtimes.values())}")
+
+
+def describe(runtimes: Iterable[Runtime]) -> str:
+    patterns = [pattern for runtime in runtimes for form in runtime.formats for pattern in form.files]
+    return ", ".join(dict.fromkeys(Path(pattern).name for pattern in patterns))
+
+
+def _matches(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    return sorted(file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
+
+
+def _why_not(file: Path, form: Format) -> str:
+    for pattern in form.beside:
+        if not any(file.parent.glob(pattern)):
+            return f"'{file.name}' needs a file {pattern} beside it"
+    if form.zip_entry:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                if not any(fnmatch(name, form.zip_entry) for name in archive.namelist()):
+                    return f"'{file.name}' is not a {form.platform} archive: it has no entry {form.zip_entry}"
+        except (zipfile.BadZipFile, OSError):
+            return f"'{file.name}' is not a {form.platform} archive: it is not a readable zip file"
+    return ""
+
+
+def _artifact(file: Path, form: Format, runtime: Runtime) -> Artifact:
+    return Artifact(file.parent if form.artifact == "folder" else file, runtime, form.platform)

@@ -1,0 +1,279 @@
+"""The one reconcile loop: what the repository asks for → policy → workers → the fronts' table."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from gateway.engine.table import Entry, Table
+from gateway.engine.types import ModelStatus
+from gateway.environments.environment import Environment
+from gateway.environments.errors import Cannot
+from gateway.environments.runtime import Runtime
+from gateway.errors import NotFound, Unavailable
+from gateway.repository.builder import Builder
+from gateway.repository.cores import available_cores, threads_per_instance
+from gateway.repository.policy import Action, State, Unit, next_actions
+from gateway.repository.scan import ModelConfig, RepositoryError, scan
+from gateway.repository.served import Served
+from gateway.repository.worker_process import Launch
+
+log = logging.getLogger("models")
+
+_HANG_CHECK_S = 0.25
+
+
+@dataclass(frozen=True)
+class ManagerOptions:
+    repository: Path
+    run_dir: Path
+    accelerator: str = "cpu"
+    poll_s: float = 2.0
+    grace_s: float = 30.0
+    strict_readiness: bool = False
+    max_response_bytes: int = 64 << 20
+
+
+class Manager:
+    """`publish` gets the table whenever it has changed."""
+
+    def __init__(
+        self,
+        options: ManagerOptions,
+        runtimes: Mapping[str, Runtime],
+        builder: Builder,
+        publish: Callable[[Table], None],
+    ) -> None:
+        self.served: dict[Unit, Served] = {}
+        self.restarts: dict[tuple[str, str], int] = {}
+        self._options = options
+        self._runtimes = runtimes
+        self._builder = builder
+        self._publish = publish
+        self._table = Table()
+        # Set to look at the repository at once, and at every change, for whoever waits for a state.
+        self._wake = asyncio.Event()
+        self._pulse = asyncio.Event()
+        self._desired: dict[Unit, ModelConfig] = {}
+        self._seen: dict[Unit, ModelConfig] | None = None
+        self._unloaded: set[str] = set()
+        self._has_settled = False
+        self._tasks: dict[Unit, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Until cancelled; then `close`."""
+        watch = asyncio.create_task(self._watch_hung())
+        try:
+            while True:
+                self._wake.clear()
+                await self._reconcile()
+                try:
+                    async with asyncio.timeout(self._options.poll_s):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            watch.cancel()
+
+    async def close(self) -> None:
+        """Stop every worker; the fronts have left already."""
+        for served in self.served.values():
+            served.unloading = True
+            served.stop()
+        if self._tasks:
+            _, slow = await asyncio.wait(self._tasks.values(), timeout=5.0)
+            for served in self.served.values():
+                served.kill()
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
+
+    def index(self) -> list[dict[str, str]]:
+        """Every version there is, as the v2 repository index tells it."""
+        entries = [(served, self._entry(served).status) for served in self.served.values()]
+        return [
+            {"name": status.name, "version": status.version, "state": status.state, "reason": status.reason}
+            for _, status in sorted(entries, key=lambda each: each[0].unit)
+        ]
+
+    def status(self, served: Served) -> ModelStatus:
+        return self._entry(served).status
+
+    def refresh(self) -> None:
+        """Something that keeps models waiting has changed."""
+        self._changed()
+
+    async def load(self, name: str) -> None:
+        """Look at the model anew and wait until it has settled. Raises NotFound, or Unavailable with the reason."""
+        self._unloaded.discard(name)
+        for unit, served in list(self.served.items()):
+            if unit.model == name and served.state is State.UNAVAILABLE:
+                await self._unload(served)
+        self._seen = None
+        await self._reconcile()
+        mine = [unit for unit in self._desired if unit.model == name]
+        if not mine:
+            raise NotFound(f"there is no model '{name}' in the repository")
+        while any(unit in self.served and self.served[unit].state is State.LOADING for unit in mine):
+            await self._pulse.wait()
+        broken = [self.served[unit] for unit in mine if unit in self.served and self.served[unit].failed]
+        if broken:
+            raise Unavailable(f"model '{name}' could not be loaded: {broken[0].reason}")
+
+    async def unload(self, name: str) -> None:
+        """Serve the model no more, until `load`. Raises NotFound."""
+        if not any(unit.model == name for unit in self.served):
+            raise NotFound(f"there is no model '{name}'")
+        self._unloaded.add(name)
+        await self._reconcile()
+
+    async def _reconcile(self) -> None:
+        try:
+            configs = await asyncio.to_thread(scan, self._options.repository, self._runtimes)
+        except RepositoryError as error:
+            log.error("%s", error)
+            return
+        found = {Unit(config.name, config.version, config.fingerprint): config for config in configs}
+        # A file that is still being copied looks different at the next look: what is new must be seen twice.
+        previous, self._seen = self._seen, found
+        self._desired = {
+            unit: config
+            for unit, config in found.items()
+            if unit.model not in self._unloaded and (previous is None or unit in previous or unit in self.served)
+        }
+        unstable = {unit.model for unit in found if unit not in self._desired} - self._unloaded
+        states = {unit: served.state for unit, served in self.served.items()}
+        for action in next_actions(self._desired, states):
+            if action.verb == "unload" and action.unit.model in unstable:
+                continue
+            self._do(action)
+        self._changed()
+
+    def _do(self, action: Action) -> None:
+        unit = action.unit
+        if action.verb == "load":
+            served = self.served[unit] = Served(unit, self._desired[unit], self._changed)
+            if served.failed:
+                served.fail(served.reason)
+            self._tasks[unit] = asyncio.create_task(self._live(served))
+        else:
+            log.info("%s version %s is unloaded", unit.model, unit.version)
+            self._tasks[unit] = asyncio.create_task(self._retire(self.served[unit], self._tasks[unit]))
+
+    async def _live(self, served: Served) -> None:
+        """Environment, then all instances."""
+        artifact, toml = served.config.artifact, served.config.toml
+        if artifact is None:
+            return
+        if toml.device != "cpu" and self._options.accelerator == "cpu":
+            served.fail(f"device = '{toml.device}', but this gateway runs on the CPU; start it with --accelerator cuda")
+            return
+        try:
+            environment = await self._builder.environment(artifact.runtime)
+        except Cannot as error:
+            served.fail(str(error))
+            return
+        if served.unloading:
+            return
+        launch = partial(self._launch, served, environment)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(toml.instances):
+                group.create_task(served.keep(launch, self._options.run_dir))
+
+    def _launch(self, served: Served, environment: Environment) -> Launch:
+        config, toml = served.config, served.config.toml
+        assert config.artifact is not None
+        instances = sum(each.toml.instances for each in self._desired.values() if each.artifact)
+        threads = toml.threads or threads_per_instance(available_cores(), instances)
+        device, _, card = toml.device.partition(":")
+        variables = {key: value.replace("{threads}", str(threads)) for key, value in environment.runtime.env.items()}
+        variables.setdefault("OMP_NUM_THREADS", str(threads))
+        # Settled here and not inside the framework, where it is too late as often as not.
+        variables["CUDA_VISIBLE_DEVICES"] = (card or "0") if device == "cuda" else ""
+        default_warmup = 0 if toml.stateful else 1
+        load = {
+            "runtime": str(environment.runtime.folder),
+            "artifact": str(config.artifact.path),
+            "inputs": [tensor.spec() for tensor in toml.inputs],
+            "outputs": [tensor.spec() for tensor in toml.outputs],
+            "device": device,
+            "threads": threads,
+            "parameters": dict(toml.parameters),
+            "batching": {
+                "max_rows": toml.max_batch_size,
+                "dim": toml.batch_dim,
+                "delay": toml.queue_delay_ms / 1000,
+                "sizes": list(toml.batch_sizes),
+                "stateful": toml.stateful,
+            },
+            "warmup": default_warmup if toml.warmup is None else toml.warmup,
+            "max_response_bytes": self._options.max_response_bytes,
+        }
+        return Launch(config.name, config.version, environment.python, variables, load, toml.execution_timeout_s)
+
+    async def _retire(self, served: Served, living: "asyncio.Task[None]") -> None:
+        """Out of the table, then stop: fronts answer what they have, close, and the workers end."""
+        served.unloading = True
+        self._changed()
+        served.stop()
+        if not served.workers:
+            living.cancel()
+        _, slow = await asyncio.wait([living], timeout=self._options.grace_s)
+        if slow:
+            log.warning("%s version %s: a front did not let go in time; its worker is killed", *served.unit[:2])
+            served.kill()
+        await asyncio.gather(living, return_exceptions=True)
+        key = served.unit[:2]
+        self.restarts[key] = self.restarts.get(key, 0) + served.restarts
+        self.served.pop(served.unit, None)
+        self._tasks.pop(served.unit, None)
+        self._changed()
+        self._wake.set()
+
+    async def _unload(self, served: Served) -> None:
+        self._do(Action("unload", served.unit))
+        await self._tasks[served.unit]
+
+    async def _watch_hung(self) -> None:
+        while True:
+            await asyncio.sleep(_HANG_CHECK_S)
+            for served in self.served.values():
+                for worker in list(served.workers):
+                    worker.kill_if_hung()
+
+    def _entry(self, served: Served) -> Entry:
+        artifact = served.config.artifact
+        return served.entry(self._builder.progress(artifact.runtime.name) if artifact else "")
+
+    def _changed(self) -> None:
+        """Publish the table if it differs, and let whoever waits for a state look again."""
+        chosen: dict[tuple[str, str], Entry] = {}
+        for unit, served in sorted(self.served.items()):
+            if served.unloading:
+                continue
+            entry, key = self._entry(served), (unit.model, unit.version)
+            # Two contents of one version: the one that answers, and when both do, the one that is wanted.
+            if key not in chosen or (entry.status.admits and (unit in self._desired or not chosen[key].status.admits)):
+                chosen[key] = entry
+        table = Table(tuple(chosen.values()), self._ready())
+        if table != self._table:
+            self._table = table
+            self._publish(table)
+            self._wake.set()
+        self._pulse.set()
+        self._pulse = asyncio.Event()
+
+    def _ready(self) -> bool:
+        """Settled once, a gateway stays ready: a model that is loaded later must not take the others off the air."""
+        if self._seen is None and not self._has_settled:
+            return False
+        states = [served.entry().status for served in self.served.values() if not served.unloading]
+        if not self._has_settled and all(status.state in ("READY", "UNAVAILABLE") for status in states):
+            self._has_settled = True
+            ready = sum(status.state == "READY" for status in states)
+            log.info("settled: %d of %d model versions are READY", ready, len(states))
+        if self._options.strict_readiness:
+            return self._has_settled and all(status.admits for status in states)
+        return self._has_settled

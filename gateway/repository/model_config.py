@@ -1,0 +1,100 @@
+"""model.toml: everything in it is optional, and a wrong word in it is an error that says what is right."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from gateway.config import explain
+from runtimes.contract import DATATYPES, TensorSpec
+
+
+class ModelConfigError(Exception):
+    """One sentence that names the file, the key and what is allowed."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tensor(_Strict):
+    """An input or output as the user declares it; -1 in `shape` is any size."""
+
+    name: str = Field(min_length=1)
+    datatype: str
+    shape: tuple[int, ...] | None = None
+
+    @field_validator("datatype")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in DATATYPES:
+            raise ValueError(f"it must be one of {', '.join(DATATYPES)}")
+        return value
+
+    @field_validator("shape")
+    @classmethod
+    def _sizes(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and any(size < -1 or size == 0 for size in value):
+            raise ValueError("every size must be positive, or -1 for any")
+        return value
+
+    def spec(self) -> TensorSpec:
+        return TensorSpec(self.name, self.datatype, self.shape)
+
+
+class VersionPolicy(_Strict):
+    """Which versions are served: `latest = N`, `all = true` or `specific = [1, 3]`."""
+
+    latest: int | None = Field(None, ge=1)
+    all: bool = False
+    specific: tuple[int, ...] = ()
+
+    def choose(self, versions: list[int]) -> list[int]:
+        if self.all:
+            return sorted(versions)
+        if self.specific:
+            return sorted(set(versions) & set(self.specific))
+        return sorted(versions)[-(self.latest or 1) :]
+
+
+class ModelToml(_Strict):
+    """The keys of model.toml. Absent keys mean: what the artifact says, or the default here."""
+
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    max_batch_size: int | None = Field(None, ge=0, le=65536)
+    batch_dim: int = Field(0, ge=0, le=8)
+    batch_sizes: tuple[int, ...] = ()
+    queue_delay_ms: float = Field(0.0, ge=0, le=60_000)
+    instances: int = Field(1, ge=1, le=64)
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    stateful: bool = False
+    version_policy: VersionPolicy = VersionPolicy()
+    warmup: int | None = Field(None, ge=0, le=1000)
+    execution_timeout_s: float = Field(60.0, gt=0)
+    threads: int | None = Field(None, ge=1, le=1024)
+    parameters: Mapping[str, Any] = Field(default_factory=dict)
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(size < 1 for size in value):
+            raise ValueError("every batch size must be positive")
+        return value
+
+
+def read_model_toml(file: Path) -> ModelToml:
+    """The file's content; the defaults where there is no file. Raises ModelConfigError."""
+    place = f"{file.parent.name}/{file.name}"
+    try:
+        return ModelToml.model_validate(tomllib.loads(file.read_text()))
+    except FileNotFoundError:
+        return ModelToml()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ModelConfigError(f"{place} is not TOML: {error}") from None
+    except OSError as error:
+        raise ModelConfigError(f"{place} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise ModelConfigError(explain(error, lambda _: place, ModelToml)) from None

@@ -1,0 +1,121 @@
+"""The repository's folders as they are now, as one ModelConfig per version that should be served."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.environments.runtime import Runtime
+from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify
+from gateway.repository.model_config import ModelConfigError, ModelToml, read_model_toml
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One version of one model that should be served.
+
+    version      as clients write it, without leading zeros; "" where the model has none to offer
+    artifact     None when there is none to load; `problem` says why, in one sentence
+    fingerprint  changes when the artifact or model.toml does: the same version is then loaded anew
+    """
+
+    name: str
+    version: str
+    fingerprint: str
+    artifact: Artifact | None = None
+    toml: ModelToml = field(default_factory=ModelToml)
+    problem: str = ""
+
+
+class RepositoryError(Exception):
+    """The repository itself cannot be read: one sentence."""
+
+
+def scan(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
+    """What the repository asks for. A broken model is in the list with its problem, beside the others.
+
+    `path` is a repository REPO/<model>/<version>/<artifact>, or a single artifact. Raises RepositoryError.
+    """
+    if not path.exists():
+        raise RepositoryError(f"{path} does not exist; a model repository or an artifact is wanted")
+    if _is_artifact(path, runtimes):
+        return [_single(path, runtimes)]
+    configs: list[ModelConfig] = []
+    try:
+        folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise RepositoryError(f"{path} cannot be read: {error.strerror}") from None
+    for folder in folders:
+        configs += _model(folder, runtimes)
+    return configs
+
+
+def _is_artifact(path: Path, runtimes: Mapping[str, Runtime]) -> bool:
+    if path.is_file():
+        return True
+    if any(_versions(entry) for entry in path.iterdir() if entry.is_dir()):
+        return False
+    try:
+        find_artifact(path, runtimes)
+    except UnknownFormat:
+        return False
+    return True
+
+
+def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
+    try:
+        artifact = identify(path, runtimes)
+    except UnknownFormat as error:
+        raise RepositoryError(str(error)) from None
+    name = path.name.split(".")[0] or path.name
+    return ModelConfig(name, "1", _fingerprint(path), artifact)
+
+
+def _model(folder: Path, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfig]:
+    toml_file = folder / "model.toml"
+    try:
+        toml = read_model_toml(toml_file)
+    except ModelConfigError as error:
+        yield ModelConfig(folder.name, "", _fingerprint(toml_file), problem=str(error))
+        return
+    versions = _versions(folder)
+    if not versions:
+        problem = "it has no version folder; a positive integer such as 1 is wanted, with the artifact in it"
+        yield ModelConfig(folder.name, "", "", problem=problem)
+        return
+    chosen = toml.version_policy.choose(list(versions))
+    if not chosen:
+        problem = f"model.toml's version_policy chooses none of the versions {sorted(versions)}"
+        yield ModelConfig(folder.name, "", _fingerprint(toml_file), problem=problem)
+    for version in chosen:
+        place = versions[version]
+        fingerprint = _fingerprint(toml_file, place)
+        try:
+            artifact = find_artifact(place, runtimes)
+        except (UnknownFormat, OSError) as error:
+            yield ModelConfig(folder.name, str(version), fingerprint, toml=toml, problem=str(error))
+            continue
+        yield ModelConfig(folder.name, str(version), fingerprint, artifact, toml)
+
+
+def _versions(folder: Path) -> dict[int, Path]:
+    """Version folders by number; 00000123 is version 123."""
+    return {
+        int(entry.name): entry
+        for entry in folder.iterdir()
+        if entry.is_dir() and entry.name.isascii() and entry.name.isdigit() and int(entry.name) > 0
+    }
+
+
+def _fingerprint(*places: Path) -> str:
+    """Of names, sizes and times, not of contents: a look at the repository must stay cheap."""
+    digest = hashlib.sha256()
+    for place in places:
+        files = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
+        for file in files:
+            try:
+                about = file.stat()
+            except OSError:
+                continue  # it has just been taken away: the next look sees what is left
+            digest.update(f"{file.name}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,139 @@
+"""One unit as it runs: its state, its workers, and their restarts."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway.engine.table import Entry
+from gateway.engine.types import ModelStatus
+from gateway.repository.policy import State, Unit
+from gateway.repository.scan import ModelConfig
+from gateway.repository.worker_process import Launch, WorkerProcess
+from runtimes.wire import signature_from_json
+
+log = logging.getLogger("models")
+
+_RECENT_S = 60.0
+# A worker that dies while it loads gets this many tries before its model is called UNAVAILABLE; the tries go on.
+_LOADING_DEATHS = 3
+
+
+def restart_delay_s(deaths: int, was_ready: bool) -> float:
+    """Back-off by the number of recent deaths. What has served comes back soon, since requests wait for it."""
+    if deaths <= 1:
+        return 0.0
+    return min(0.05 * 2.0 ** (deaths - 2), 2.0 if was_ready else 60.0)
+
+
+class Served:
+    """Changes are told by `on_change`; the manager publishes what `entry` says."""
+
+    def __init__(self, unit: Unit, config: ModelConfig, on_change: Callable[[], None]) -> None:
+        self.unit = unit
+        self.config = config
+        self.workers: list[WorkerProcess] = []
+        self.restarts = 0
+        self.reason = config.problem
+        self.failed = bool(config.problem)
+        self.unloading = False
+        self._on_change = on_change
+        self._stop = asyncio.Event()
+        self._loaded: Mapping[str, Any] | None = None
+        self._learned: dict[str, Any] = {}
+        self._deaths: list[float] = []
+
+    @property
+    def state(self) -> State:
+        if self.unloading:
+            return State.UNLOADING
+        if any(worker.ready for worker in self.workers):
+            return State.READY
+        return State.UNAVAILABLE if self.failed else State.LOADING
+
+    def fail(self, reason: str) -> None:
+        """It cannot be served, for this reason, until something changes."""
+        self.failed, self.reason = True, reason
+        log.error("%s version %s is UNAVAILABLE: %s", self.unit.model, self.unit.version or "-", reason)
+        self._on_change()
+
+    def entry(self, waiting_for: str = "") -> Entry:
+        """What the fronts are told. waiting_for: what keeps it from loading, when it is not its own doing."""
+        state = self.state
+        signatures = {}
+        learned = None
+        loaded = self._loaded or {}
+        for name, raw in loaded.get("signatures", {}).items():
+            signatures[name] = signature_from_json(raw)
+        if signatures and (raw := self._learned.get(next(iter(signatures)))):
+            learned = signature_from_json(raw)
+        reason = "" if state is State.READY else self.reason or waiting_for or "it is being loaded"
+        status = ModelStatus(
+            name=self.unit.model,
+            version=self.unit.version,
+            state=state.value,
+            reason=reason,
+            # Once it has answered, requests wait for the worker that takes the place of a dead one.
+            admits=state is State.READY or (state is State.LOADING and self._loaded is not None),
+            platform=self.config.artifact.platform if self.config.artifact else "",
+            signatures=signatures,
+            learned=learned,
+            max_batch_size=loaded.get("max_batch_size", 0),
+            batch_dim=self.config.toml.batch_dim,
+            stateful=self.config.toml.stateful,
+            config=self.config.toml.model_dump(mode="json"),
+        )
+        return Entry(status, tuple(worker.address for worker in self.workers if worker.ready))
+
+    async def keep(self, launch: Callable[[], Launch], run_dir: Path) -> None:
+        """One instance: a worker, and another when it dies, until `stop` or until it cannot be loaded."""
+        while not self._stop.is_set():
+            worker = WorkerProcess(launch(), run_dir, self._changed)
+            self.workers.append(worker)
+            await worker.run()
+            self.workers.remove(worker)
+            if self._stop.is_set():
+                return
+            if worker.failure:
+                self.fail(worker.failure)
+                return
+            await self._after_death(worker)
+
+    async def _after_death(self, worker: WorkerProcess) -> None:
+        now = time.monotonic()
+        self._deaths = [*(at for at in self._deaths if now - at < _RECENT_S), now]
+        self.restarts += 1
+        delay = restart_delay_s(len(self._deaths), worker.ready is not None)
+        why = worker.describe_end()
+        log.warning("%s version %s: %s; restarting in %.2g s", self.unit.model, self.unit.version, why, delay)
+        self.reason = f"{why}; it is being restarted"
+        if worker.ready is None and len(self._deaths) >= _LOADING_DEATHS:
+            self.fail(f"{why}, {len(self._deaths)} times while loading; the next try is in {delay:.0f} s")
+        self._on_change()
+        try:
+            async with asyncio.timeout(delay):
+                await self._stop.wait()
+        except TimeoutError:
+            pass
+
+    def _changed(self) -> None:
+        for worker in self.workers:
+            self._learned.update(worker.learned)
+            if worker.ready is not None:
+                if self._loaded is None:
+                    log.info("%s version %s is READY, %s", self.unit.model, self.unit.version, worker.ready["note"])
+                self._loaded = worker.ready
+                self.failed, self.reason = False, ""
+        self._on_change()
+
+    def stop(self) -> None:
+        """No more restarts; the workers end when every front has let go of them."""
+        self._stop.set()
+        for worker in self.workers:
+            worker.stop()
+
+    def kill(self) -> None:
+        for worker in self.workers:
+            worker.kill()

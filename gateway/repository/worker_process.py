@@ -1,0 +1,169 @@
+"""One worker process as an object: spawn, LOAD, READY or FAILED, its log lines, its end."""
+
+import asyncio
+import itertools
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import runtimes
+from gateway.channel import Channel
+from gateway.engine.table import WorkerAddress
+from gateway.processes import pump_lines
+from runtimes import wire
+from runtimes.wire import Frame
+from runtimes.worker import status as status_page
+from runtimes.worker.status import StatusPage
+
+_MAIN = Path(runtimes.__file__).parent / "worker" / "__main__.py"
+_IDS = itertools.count(1)
+# What a worker needs of our own environment; everything else could change what a framework does.
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What starts a worker. load: the body of its LOAD frame; environment: added to the clean one."""
+
+    model: str
+    version: str
+    python: Path
+    environment: Mapping[str, str]
+    load: Mapping[str, Any]
+    execution_timeout_s: float
+
+
+class WorkerProcess:
+    """`on_change` is called when it became ready, failed, learned something, or ended.
+
+    ready    the body of READY, once there
+    failure  the reason why it cannot load: final, trying again would not help
+    learned  signature name → what the first request that worked showed
+    """
+
+    def __init__(self, launch: Launch, run_dir: Path, on_change: Callable[[], None]) -> None:
+        self.id = next(_IDS)
+        self.launch = launch
+        self.ready: Mapping[str, Any] | None = None
+        self.failure = ""
+        self.learned: dict[str, Any] = {}
+        self.ended = False
+        self.exit_code: int | None = None
+        self.killed_hung = False
+        self._on_change = on_change
+        self._socket_path = run_dir / f"{self.id}.sock"
+        self._status_path = run_dir / f"{self.id}.status"
+        self._process: asyncio.subprocess.Process | None = None
+        self._channel: Channel | None = None
+        self._status: StatusPage | None = None
+        self._log = logging.getLogger(f"worker.{launch.model}")
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process and not self.ended else None
+
+    @property
+    def address(self) -> WorkerAddress:
+        assert self.ready is not None
+        return WorkerAddress(self.id, str(self._socket_path), str(self._status_path), self.ready["window"])
+
+    async def run(self) -> None:
+        """The whole life of the process; cancel it to kill the process."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours, theirs = socket.socketpair()
+        try:
+            status_page.create(str(self._status_path))
+            self._status = StatusPage(str(self._status_path))
+            listener.bind(str(self._socket_path))
+            listener.listen(64)
+            self._process = await self._spawn(theirs, listener)
+            theirs.close()
+            listener.close()
+            self._channel = await Channel.open(ours, self._on_frame)
+            self._channel.send(wire.LOAD, self.launch.load)
+            assert self._process.stdout is not None
+            await pump_lines(self._process.stdout, self._log)
+            self.exit_code = await self._process.wait()
+        except OSError as error:
+            self.failure = f"its worker could not be started: {error.strerror}"
+        finally:
+            for sock in (listener, theirs):
+                sock.close()
+            if self._channel is not None:
+                self._channel.close()
+            else:
+                ours.close()
+            await self._reap()
+            self.ended = True
+            self._socket_path.unlink(missing_ok=True)
+            self._status_path.unlink(missing_ok=True)
+            self._on_change()
+
+    async def _spawn(self, control: socket.socket, listener: socket.socket) -> asyncio.subprocess.Process:
+        environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
+        environment.update(self.launch.environment, PYTHONUNBUFFERED="1")
+        return await asyncio.create_subprocess_exec(
+            str(self.launch.python), "-I", str(_MAIN),
+            str(os.getpid()), str(control.fileno()), str(listener.fileno()), str(self._status_path),
+            pass_fds=(control.fileno(), listener.fileno()),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            env=environment,
+            # A Ctrl-C in the terminal reaches the supervisor alone, which then drains.
+            start_new_session=True,
+        )  # fmt: skip
+
+    def _on_frame(self, frame: Frame) -> None:
+        body = wire.unpack_json(frame.body)
+        if frame.kind == wire.READY:
+            self.ready = body
+        elif frame.kind == wire.FAILED:
+            self.failure = body["reason"]
+        elif frame.kind == wire.LEARNED:
+            self.learned[body["signature"]] = body["learned"]
+        self._on_change()
+
+    def stop(self) -> None:
+        """End once every front has closed its connection."""
+        if self._channel is not None:
+            self._channel.send(wire.STOP, {})
+
+    def kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    def kill_if_hung(self) -> bool:
+        """Kill it when its batch has run for longer than execution_timeout."""
+        if self.ended or self._status is None or not (since := self._status.busy_since()):
+            return False
+        if time.monotonic() - since < self.launch.execution_timeout_s:
+            return False
+        self.killed_hung = True
+        self.kill()
+        return True
+
+    async def _reap(self) -> None:
+        if self._status is not None:
+            self._status.close()
+            self._status = None
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    def describe_end(self) -> str:
+        """Why it ended, in words for people."""
+        if self.failure:
+            return self.failure
+        if self.killed_hung:
+            return f"a batch ran for longer than execution_timeout_s = {self.launch.execution_timeout_s:g}"
+        if self.exit_code is not None and self.exit_code < 0:
+            try:
+                return f"its worker was killed by {signal.Signals(-self.exit_code).name}"
+            except ValueError:
+                return f"its worker was killed by signal {-self.exit_code}"
+        return f"its worker ended with exit code {self.exit_code}"

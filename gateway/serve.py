@@ -1,0 +1,111 @@
+"""`modelport serve`: the supervisor with a face."""
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.logging import RichHandler
+
+from gateway.config import Settings, parse_address
+from gateway.console import Row, screen, state_word
+from gateway.engine.types import ModelStatus
+from gateway.supervisor import Supervisor
+
+log = logging.getLogger("gateway")
+
+_REFRESH_S = 0.5
+
+
+def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
+    """Until a signal ends it; the exit code. Raises SettingsError."""
+    console = Console(stderr=True)
+    _log_to(console)
+    if not repository.exists():
+        print(f"modelport: {repository} does not exist; a model repository or an artifact is wanted", file=sys.stderr)
+        return 2
+    supervisor = Supervisor(repository.absolute(), settings, only)
+    asyncio.run(_serve(supervisor, console))
+    return 0
+
+
+def _log_to(console: Console) -> None:
+    if console.is_terminal:
+        handler: logging.Handler = RichHandler(console=console, show_path=False, log_time_format="%X", markup=False)
+        layout = "%(name)s: %(message)s"
+    else:
+        handler = logging.StreamHandler()
+        layout = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=layout, handlers=[handler])
+
+
+async def _serve(supervisor: Supervisor, console: Console) -> None:
+    ports = supervisor.ports()
+    http = parse_address(supervisor.settings.http).url_host + f":{ports['http']}"
+    grpc = parse_address(supervisor.settings.grpc).url_host + f":{ports['grpc']}"
+    metrics = parse_address(supervisor.settings.metrics).url_host + f":{ports['metrics']}" if "metrics" in ports else http
+    log.info("REST on http://%s, gRPC on %s, metrics on http://%s/metrics", http, grpc, metrics)
+    if not console.is_terminal:
+        await supervisor.run(lambda: log.info("serving"))
+        return
+    with Live(screen([], []), console=console, auto_refresh=False) as live:
+        face = asyncio.create_task(_refresh(supervisor, live, http))
+        try:
+            await supervisor.run()
+        finally:
+            face.cancel()
+
+
+async def _refresh(supervisor: Supervisor, live: Live, http: str) -> None:
+    while True:
+        live.update(screen(rows(supervisor), hints(supervisor, http)), refresh=True)
+        await asyncio.sleep(_REFRESH_S)
+
+
+def rows(supervisor: Supervisor) -> list[Row]:
+    made = []
+    for unit, served in sorted(supervisor.manager.served.items()):
+        artifact = served.config.artifact
+        runtime = artifact.runtime.name if artifact else "-"
+        building = supervisor.builder.progress(runtime)
+        status = supervisor.manager.status(served)
+        detail = status.reason
+        if elapsed := supervisor.builder.elapsed_s(runtime):
+            detail = f"{detail}, {elapsed:.0f} s"
+        made.append(Row(unit.model, unit.version or "-", runtime, state_word(status.state, bool(building)), detail))
+    return made
+
+
+def hints(supervisor: Supervisor, http: str) -> list[str]:
+    """A line to try, for the first model that is ready."""
+    for served in supervisor.manager.served.values():
+        status = supervisor.manager.status(served)
+        if status.state == "READY":
+            return ["try:  " + curl(status, http)]
+    return ["no model is ready yet"]
+
+
+def curl(status: ModelStatus, http: str) -> str:
+    """A command that asks the model something it will take; without known shapes, for its metadata."""
+    signature = status.signature()
+    specs = signature.inputs if signature else ()
+    small = [spec for spec in specs if spec.shape is not None and _count(spec.shape) <= 64 and spec.datatype != "BYTES"]
+    if not specs or len(small) != len(specs):
+        return f"curl http://{http}/v2/models/{status.name}"
+    inputs = ", ".join(f'"{spec.name}": {_example(spec.shape or (), spec.datatype)}' for spec in small)
+    return f"curl http://{http}/predict/{status.name} -d '{{\"inputs\": {{{inputs}}}}}'"
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= abs(size)
+    return count
+
+
+def _example(shape: tuple[int, ...], datatype: str) -> str:
+    if not shape:
+        return "true" if datatype == "BOOL" else "1"
+    return "[" + ", ".join([_example(shape[1:], datatype)] * abs(shape[0])) + "]"

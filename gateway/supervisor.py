@@ -1,0 +1,169 @@
+"""The parent of all: starts fronts and workers, replaces what dies, handles signals, owns the metrics."""
+
+import asyncio
+import logging
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from gateway.config import Settings, home, parse_address
+from gateway.engine.table import Table
+from gateway.environments.runtime import discover
+from gateway.errors import NotFound
+from gateway.front_process import FrontOptions, FrontProcess
+from gateway.metrics import FrontFigures, GatewayCollector, registry
+from gateway.metrics_own import OwnFigures, serve_metrics
+from gateway.ports import listen, reserve
+from gateway.repository.builder import Builder
+from gateway.repository.manager import Manager, ManagerOptions
+
+log = logging.getLogger("gateway")
+
+_RESPAWN_S = 0.5
+# What a front gets beyond the grace period to take its leave.
+_LEAVE_S = 5.0
+
+
+class Supervisor:
+    """`run` is the gateway's life. `http`, `grpc` and `metrics` tell the real ports once it is bound."""
+
+    def __init__(self, repository: Path, settings: Settings, only: frozenset[str] = frozenset()) -> None:
+        self.settings = settings
+        self.http = listen(parse_address(settings.http), "http")
+        self.grpc = reserve(parse_address(settings.grpc), "grpc")
+        self._metrics_socket = listen(parse_address(settings.metrics), "metrics") if settings.metrics else None
+        self._run_dir = Path(tempfile.mkdtemp(prefix="modelport-"))
+        self._figures = FrontFigures()
+        self._fronts: dict[int, FrontProcess] = {}
+        self._front_restarts = 0
+        self._draining = False
+        self._table = Table()
+        external = {name: each.python for name, each in settings.runtimes.items() if each.python}
+        self.builder = Builder(home(), settings.accelerator, external, only, self._on_progress)
+        options = ManagerOptions(
+            repository=repository,
+            run_dir=self._run_dir,
+            accelerator=settings.accelerator,
+            poll_s=settings.poll_s,
+            grace_s=settings.grace_s,
+            strict_readiness=settings.strict_readiness,
+            max_response_bytes=settings.max_response_bytes,
+        )
+        self.manager = Manager(options, discover(), self.builder, self._publish)
+        own = OwnFigures(self.manager, lambda: self._fronts.values(), lambda: self._front_restarts)
+        self._registry: CollectorRegistry = registry(GatewayCollector(self._figures, own.collect))
+
+    def ports(self) -> dict[str, int]:
+        bound = {"http": self.http, "grpc": self.grpc}
+        if self._metrics_socket is not None:
+            bound["metrics"] = self._metrics_socket
+        return {name: sock.getsockname()[1] for name, sock in bound.items()}
+
+    async def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
+        """Until SIGTERM or SIGINT; a second one ends it at once. `on_serving`: the first front takes requests."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, stop)
+        manager = asyncio.create_task(self.manager.run())
+        fronts = [asyncio.create_task(self._keep_front(on_serving)) for _ in range(self.settings.fronts)]
+        metrics = serve_metrics(self._metrics_socket, self._registry) if self._metrics_socket else None
+        try:
+            stopping = asyncio.create_task(stop.wait())
+            done, _ = await asyncio.wait([stopping, manager], return_when=asyncio.FIRST_COMPLETED)
+            if manager in done:
+                manager.result()
+            await self._drain(fronts)
+        finally:
+            for task in (manager, *fronts):
+                task.cancel()
+            await asyncio.gather(manager, *fronts, return_exceptions=True)
+            await self.builder.close()
+            await self.manager.close()
+            if metrics is not None:
+                metrics.shutdown()
+            for sock in (self.http, self.grpc):
+                sock.close()
+            shutil.rmtree(self._run_dir, ignore_errors=True)
+
+    def _on_signal(self, stop: asyncio.Event) -> None:
+        if stop.is_set():
+            log.warning("stopping at once")
+            for front in self._fronts.values():
+                front.kill()
+        stop.set()
+
+    async def _drain(self, fronts: list["asyncio.Task[None]"]) -> None:
+        grace = self.settings.grace_s
+        log.info("stopping: requests under way are answered, for at most %g s", grace)
+        self._draining = True
+        for front in self._fronts.values():
+            front.drain(grace)
+        _, late = await asyncio.wait(fronts, timeout=grace + _LEAVE_S)
+        if late:
+            log.warning("a front did not leave in time and is killed")
+
+    async def _keep_front(self, on_serving: Callable[[], None]) -> None:
+        """A front, and another when it dies."""
+        while not self._draining:
+            front = FrontProcess(self._front_options, self.http, self._figures.update, self._on_call)
+            self._fronts[front.number] = front
+            serving = asyncio.create_task(self._when_serving(front, on_serving))
+            try:
+                code = await front.run(lambda: self._table)
+            finally:
+                serving.cancel()
+                del self._fronts[front.number]
+                self._figures.fold(front.number)
+            if not self._draining:
+                self._front_restarts += 1
+                log.error("front %d ended with code %d and is replaced", front.number, code)
+                if not front.serving.is_set():
+                    await asyncio.sleep(_RESPAWN_S)  # it cannot even start: do not spin
+
+    @staticmethod
+    async def _when_serving(front: FrontProcess, on_serving: Callable[[], None]) -> None:
+        await front.serving.wait()
+        on_serving()
+
+    def _front_options(self, number: int) -> FrontOptions:
+        settings = self.settings
+        return FrontOptions(
+            number=number,
+            grpc_host=parse_address(settings.grpc).host,
+            grpc_port=self.grpc.getsockname()[1],
+            max_json_bytes=settings.max_json_bytes,
+            max_body_bytes=settings.max_body_bytes,
+            max_response_bytes=settings.max_response_bytes,
+            max_requests=max(1, settings.max_requests // settings.fronts),
+            max_admitted_bytes=max(1, settings.max_admitted_bytes // settings.fronts),
+            request_timeout_s=settings.request_timeout_s,
+            grace_s=settings.grace_s,
+        )
+
+    def _publish(self, table: Table) -> None:
+        self._table = table
+        for front in self._fronts.values():
+            front.tell(table)
+
+    def _on_progress(self) -> None:
+        self.manager.refresh()
+
+    async def _on_call(self, verb: str, arguments: Mapping[str, Any]) -> Any:
+        """What a front asks for a client's sake."""
+        if verb == "index":
+            return self.manager.index()
+        if verb == "metrics":
+            if "figures" in arguments:
+                self._figures.update(arguments["front"], arguments["figures"])
+            return generate_latest(self._registry).decode()
+        if verb == "load":
+            return await self.manager.load(arguments["name"])
+        if verb == "unload":
+            return await self.manager.unload(arguments["name"])
+        raise NotFound(f"the supervisor does not know '{verb}'")
