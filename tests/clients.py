@@ -1,0 +1,111 @@
+"""The same question in every protocol: arrays in, arrays out."""
+
+import json
+from collections.abc import Callable, Mapping
+
+import grpc
+import numpy as np
+
+from gateway.generated import open_inference_pb2 as pb
+from runtimes import wire
+from runtimes.wire import Tensor
+from tests.gateway_process import Gateway
+
+Arrays = Mapping[str, np.ndarray]
+Ask = Callable[[Gateway, str, Arrays], dict[str, np.ndarray]]
+
+_LARGE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+def _json_data(array: np.ndarray) -> object:
+    if array.dtype == object:
+        return np.vectorize(lambda raw: raw.decode(), otypes=[object])(array).tolist()
+    return array.tolist()
+
+
+def _array(datatype: str, shape: list[int], data: object) -> np.ndarray:
+    if datatype == "BYTES":
+        return np.array([str(each).encode() for each in np.ravel(data)], dtype=object).reshape(shape)
+    return np.array(data, dtype=wire.DATATYPES[datatype]).reshape(shape)
+
+
+def ask_predict(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
+    """POST /predict/{model}. JSON tells no datatypes: floats come back as float32."""
+    reply = gateway.post(f"/predict/{model}", {"inputs": {name: _json_data(array) for name, array in inputs.items()}})
+    assert reply.status == 200, reply
+    outputs = {name: np.array(data) for name, data in reply.json()["outputs"].items()}
+    return {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in outputs.items()}
+
+
+def ask_v2_json(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
+    tensors = [
+        {"name": name, "shape": array.shape, "datatype": wire.datatype_of(array.dtype), "data": _json_data(array)}
+        for name, array in inputs.items()
+    ]
+    reply = gateway.post(f"/v2/models/{model}/infer", {"id": "7", "inputs": tensors})
+    assert reply.status == 200, reply
+    answer = reply.json()
+    assert answer["id"] == "7"
+    return {each["name"]: _array(each["datatype"], each["shape"], each["data"]) for each in answer["outputs"]}
+
+
+def ask_v2_binary(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
+    tensors = [wire.from_array(name, array) for name, array in inputs.items()]
+    head = {
+        "inputs": [
+            {
+                "name": each.name,
+                "shape": each.shape,
+                "datatype": each.datatype,
+                "parameters": {"binary_data_size": len(each.data)},
+            }
+            for each in tensors
+        ],
+        "parameters": {"binary_data_output": True},
+    }
+    raw = json.dumps(head).encode()
+    body = raw + b"".join(bytes(each.data) for each in tensors)
+    headers = {"Inference-Header-Content-Length": str(len(raw)), "Content-Type": "application/octet-stream"}
+    reply = gateway.post(f"/v2/models/{model}/infer", body, headers)
+    assert reply.status == 200, reply
+    length = int({key.lower(): value for key, value in reply.headers.items()}["inference-header-content-length"])
+    outputs, position = {}, length
+    for each in json.loads(reply.body[:length])["outputs"]:
+        size = each["parameters"]["binary_data_size"]
+        data = reply.body[position : position + size]
+        position += size
+        outputs[each["name"]] = wire.to_array(Tensor(each["name"], each["datatype"], tuple(each["shape"]), data))
+    assert position == len(reply.body)
+    return outputs
+
+
+def ask_grpc(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
+    request = pb.ModelInferRequest(model_name=model)
+    for name, array in inputs.items():
+        tensor = wire.from_array(name, array)
+        request.inputs.add(name=name, datatype=tensor.datatype, shape=tensor.shape)
+        request.raw_input_contents.append(bytes(tensor.data))
+    answer = grpc_call(gateway, "ModelInfer", request, pb.ModelInferResponse)
+    return {
+        each.name: wire.to_array(Tensor(each.name, each.datatype, tuple(each.shape), raw))
+        for each, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
+    }
+
+
+def grpc_call(gateway: Gateway, method: str, request: object, answer: type) -> object:
+    """One unary call of inference.GRPCInferenceService. `request`: a message, or bytes as they are."""
+    with grpc.insecure_channel(gateway.grpc, _LARGE) as channel:
+        call = channel.unary_unary(
+            f"/inference.GRPCInferenceService/{method}",
+            request_serializer=lambda sent: sent if isinstance(sent, bytes) else sent.SerializeToString(),
+            response_deserializer=answer.FromString,
+        )
+        return call(request, timeout=120, wait_for_ready=True)
+
+
+PROTOCOLS: dict[str, Ask] = {
+    "predict": ask_predict,
+    "v2-json": ask_v2_json,
+    "v2-binary": ask_v2_binary,
+    "grpc": ask_grpc,
+}

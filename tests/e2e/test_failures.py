@@ -1,0 +1,190 @@
+"""When things go wrong: with real processes, real signals and real load."""
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.gateway_process import Gateway
+from tests.load import Load
+from tests.repositories import add_fake
+
+Start = Callable[..., Gateway]
+
+
+def row(value: float) -> dict[str, Any]:
+    return {"inputs": {"x": [[value] * 4]}}
+
+
+def harmless(number: int) -> dict[str, Any]:
+    """Rows of a load: none of the values that the fake model reacts to."""
+    return row(number + 1000)
+
+
+def wrong_answers(load: Load) -> list[tuple[int, Any, Any]]:
+    """Whatever is not 200 with y = 2x."""
+    return [
+        (status, body, sent)
+        for status, body, sent in load.replies
+        if status != 200 or body["outputs"]["y"] != [[2 * value for value in sent["inputs"]["x"][0]]]
+    ]
+
+
+def gone(pids: list[int]) -> bool:
+    """Wait, by the kernel's word, until the processes have ended."""
+    processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    return not alive
+
+
+def test_workers_killed_again_and_again_lose_no_request(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", seconds_per_batch=0.002)
+    running = gateway(repository).wait_ready()
+    with Load(running.http, "/predict/m", harmless, clients=16) as load:
+        for _ in range(8):
+            load.wait_answers(100)
+            (pid,) = running.worker_pids("m")
+            mark = len(running.log)
+            os.kill(pid, signal.SIGKILL)
+            running.wait_for(r"m version 1: its worker was killed by SIGKILL; restarting", mark)
+            load.wait_answers(20)
+    assert wrong_answers(load) == []
+    assert 'modelport_worker_restarts_total{model="m",version="1"} 8.0' in running.get("/metrics").body.decode()
+
+
+def test_a_poison_request_fails_alone(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", seconds_per_batch=0.005)
+    running = gateway(repository).wait_ready()
+    with Load(running.http, "/predict/m", harmless, clients=16) as load:
+        load.wait_answers(50)
+        reply = running.post("/predict/m", row(666))
+        load.wait_answers(50)
+    assert reply.status == 500
+    assert "worker died while it ran this request" in reply.json()["error"]
+    assert wrong_answers(load) == []
+
+
+def test_a_hung_batch_is_killed_at_its_timeout(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", toml="execution_timeout_s = 0.5")
+    running = gateway(repository).wait_ready()
+    reply = running.post("/predict/m", row(777))
+    assert reply.status == 500
+    running.wait_for(r"a batch ran for longer than execution_timeout_s = 0.5")
+    assert running.infer("m", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
+
+
+def test_a_model_that_keeps_dying_backs_off_and_the_others_serve_on(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "crashing", load_crash=True)
+    add_fake(repository, "good")
+    running = gateway(repository)
+    running.wait_for(r"crashing version 1 is UNAVAILABLE: its worker ended with exit code 1, 3 times while loading")
+    running.wait_ready()
+    delays = [float(found) for line in running.log for found in re.findall(r"crashing .* restarting in (\S+) s", line)]
+    assert delays[:3] == [0.0, 0.05, 0.1]
+    assert running.infer("good", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
+    reply = running.post("/predict/crashing", row(1))
+    assert reply.status == 503
+    assert "exit code 1" in reply.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("described", "said"),
+    [
+        ({"load_error": "the file is corrupt: no header"}, "the file is corrupt: no header"),
+        ({"inputs": [{"name": "x", "datatype": "FP99", "shape": [1]}]}, "FP99"),
+    ],
+)
+def test_a_broken_model_says_why_everywhere(
+    gateway: Start, tmp_path: Path, described: dict[str, Any], said: str
+) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "broken", **described)
+    add_fake(repository, "good")
+    running = gateway(repository).wait_ready()
+    running.wait_for(re.escape("broken version 1 is UNAVAILABLE") + ".*" + re.escape(said))
+    entry = running.index()["broken", "1"]
+    assert entry["state"] == "UNAVAILABLE"
+    assert said in entry["reason"]
+    reply = running.post("/predict/broken", row(1))
+    assert (reply.status, said in reply.json()["error"]) == (503, True)
+    assert running.get("/v2/models/broken/ready").status == 503
+    assert running.get("/v2/models/good/ready").status == 200
+    assert running.get("/v2/health/ready").status == 200
+
+
+def test_strict_readiness_wants_every_model(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "broken", load_error="no")
+    add_fake(repository, "good")
+    running = gateway(repository, "--strict-readiness")
+    running.wait_for(r"models: settled: 1 of 2")
+    assert running.get("/v2/health/live").status == 200
+    assert running.get("/v2/health/ready").status == 503
+
+
+def test_sigterm_answers_what_is_under_way_and_refuses_what_is_new(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "slow", seconds_per_batch=2.0)
+    running = gateway(repository).wait_ready()
+    pids = [running.process.pid, *running.worker_pids("slow"), *running.front_pids()]
+    with Load(running.http, "/predict/slow", harmless, clients=1, most=1) as load, socket.create_connection(
+        running.http.split(":")
+    ) as late:
+        while "modelport_requests_in_flight" not in (text := running.get("/metrics").body.decode()) or not re.search(
+            r'modelport_requests_in_flight{model="slow",version="1"} 1\.0', text
+        ):
+            pass  # each turn is a request: the slow one is on its way
+        running.process.send_signal(signal.SIGTERM)
+        running.wait_for("stopping: requests under way are answered")
+        body = b'{"inputs": [[1, 1, 1, 1]]}'
+        late.sendall(b"POST /predict/slow HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        answer = late.recv(1 << 16)
+        load.wait_answers(1)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"shutting down" in answer
+    assert wrong_answers(load) == []
+    assert running.process.wait(60) == 0
+    assert gone(pids)
+
+
+def test_nothing_is_left_behind_when_the_parent_is_killed(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "hanging")
+    running = gateway(repository, "--fronts", "2").wait_ready()
+    pids = [*running.worker_pids("hanging"), *running.front_pids()]
+    assert len(pids) == 3
+    with Load(running.http, "/predict/hanging", lambda _: row(777), clients=1, most=1):
+        while 'modelport_requests_in_flight{model="hanging",version="1"} 1.0' not in running.get("/metrics").body.decode():
+            pass  # each turn is a request: the worker is about to hang
+        running.process.kill()
+        assert gone(pids)
+
+
+def test_a_killed_front_is_replaced_and_a_stopped_one_slows_no_other(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m")
+    running = gateway(repository, "--fronts", "2").wait_ready()
+    first, second = running.front_pids()
+    mark = len(running.log)
+    os.kill(first, signal.SIGKILL)
+    running.wait_for(r"front \d+ ended with code -9 and is replaced", mark)
+    running.wait_for(r"front\.\d+: serving", mark)
+    assert len(running.front_pids()) == 2
+    os.kill(second, signal.SIGSTOP)
+    try:
+        # Whoever accepts is a front that runs; new connections, so that none is stuck with the stopped one.
+        for value in range(200):
+            assert running.infer("m", {"x": [[value] * 4]}) == {"y": [[2 * value] * 4]}
+    finally:
+        os.kill(second, signal.SIGCONT)
+    assert "modelport_front_restarts_total 1.0" in running.get("/metrics").body.decode()

@@ -1,0 +1,185 @@
+"""Real models that others made: each equals its framework's own answer, in every protocol."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from tests.clients import PROTOCOLS, Ask
+from tests.gateway_process import Gateway, start_gateway
+from tests.repositories import add_copy
+
+TOLERANCE = 1e-4
+NOT_ARTIFACTS = {"case.json", "inputs.npz", "expected.npz"}
+
+
+class Case(NamedTuple):
+    """One zoo folder. toml: what its case.json says that the artifact does not."""
+
+    runtime: str
+    folder: str
+    toml: str = ""
+
+    @property
+    def model(self) -> str:
+        return f"{self.runtime}-{self.folder}"
+
+
+CASES = [
+    Case("onnx", "basic-pitch-nmp"),
+    Case("onnx", "logreg_iris"),
+    Case("onnx", "mnist-cntk-2.5.1-ortexamples"),
+    Case("onnx", "sigmoid"),
+    Case("onnx", "silero_vad_16k_op15"),
+    Case("savedmodel", "basic-pitch-nmp"),
+    Case("savedmodel", "saved_model_half_plus_three"),
+    Case("savedmodel", "saved_model_half_plus_two_2_versions"),
+    Case("savedmodel", "saved_model_half_plus_two_2_versions_v124"),
+    Case("savedmodel", "saved_model_half_plus_two_cpu"),
+    Case("mxnet", "go_test"),
+    Case("mxnet", "sagemaker-linreg"),
+    Case("mxnet", "sagemaker-mnist-mlp"),
+]
+
+
+def copy_of(zoo: Path, case: Case, repository: Path, name: str = "") -> None:
+    """Version folders of the zoo (00000123) are copied as they are, other artifacts into version 1."""
+    source = zoo / case.runtime / case.folder
+    artifacts = [entry for entry in sorted(source.iterdir()) if entry.name not in NOT_ARTIFACTS]
+    if all(entry.is_dir() and entry.name.isdigit() for entry in artifacts):
+        for entry in artifacts:
+            shutil.copytree(entry, repository / (name or case.model) / entry.name)
+    elif all(entry.is_dir() for entry in artifacts):
+        add_copy(repository, name or case.model, sorted(artifacts[0].iterdir()), toml=case.toml)
+    else:
+        add_copy(repository, name or case.model, artifacts, toml=case.toml)
+
+
+@pytest.fixture(scope="module")
+def serving(
+    zoo: Path, runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Gateway]]:
+    """runtime → a gateway that serves all of its cases, started once."""
+    started: dict[str, Gateway] = {}
+
+    def serve(runtime: str) -> Gateway:
+        if runtime not in started:
+            runtime_environment(runtime)
+            scratch = tmp_path_factory.mktemp(runtime)
+            for case in CASES:
+                if case.runtime == runtime:
+                    copy_of(zoo, case, scratch / "repository")
+            started[runtime] = start_gateway(scratch / "repository", scratch).wait_ready()
+        return started[runtime]
+
+    yield serve
+    for each in started.values():
+        each.close()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.model)
+def test_answers_equal_the_framework(
+    zoo: Path, serving: Callable[[str], Gateway], case: Case, protocol: str
+) -> None:
+    folder = zoo / case.runtime / case.folder
+    inputs, expected = np.load(folder / "inputs.npz"), np.load(folder / "expected.npz")
+    outputs = PROTOCOLS[protocol](serving(case.runtime), case.model, dict(inputs))
+    wanted = [name for name in expected.files if not name.startswith("probabilities_")]  # logreg_iris: no tensor
+    assert sorted(outputs) == sorted(wanted)
+    for name in wanted:
+        assert outputs[name].shape == expected[name].shape
+        np.testing.assert_allclose(outputs[name], expected[name], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_stateful_silero_answers_in_its_own_order(
+    zoo: Path, gateway: Callable[..., Gateway], runtime_environment: Callable[[str], Any], tmp_path: Path, protocol: str
+) -> None:
+    runtime_environment("torchscript")
+    case = Case("torchscript", "silero_vad", "stateful = true")
+    copy_of(zoo, case, tmp_path / "repository")
+    folder = zoo / "torchscript" / "silero_vad"
+    inputs = {"x": np.load(folder / "inputs.npz")["x"], "sr": np.array(16000, np.int64)}
+    expected = np.load(folder / "expected.npz")
+    running = gateway(tmp_path / "repository").wait_ready()
+    ask: Ask = PROTOCOLS[protocol]
+    for name in ("out_first_call", "out_second_call"):
+        (output,) = ask(running, case.model, inputs).values()
+        np.testing.assert_allclose(output, expected[name], rtol=0, atol=TOLERANCE)
+
+
+def test_both_versions_are_served(
+    zoo: Path, gateway: Callable[..., Gateway], runtime_environment: Callable[[str], Any], tmp_path: Path
+) -> None:
+    runtime_environment("savedmodel")
+    for folder in ("saved_model_half_plus_two_2_versions", "saved_model_half_plus_two_2_versions_v124"):
+        copy_of(zoo, Case("savedmodel", folder), tmp_path / "repository", "half_plus_two")
+    (tmp_path / "repository/half_plus_two/model.toml").write_text("[version_policy]\nall = true\n")
+    running = gateway(tmp_path / "repository").wait_ready()
+    assert running.get("/v2/models/half_plus_two").json()["versions"] == ["123", "124"]
+    for version in ("123", "124", "00000123"):
+        assert running.infer("half_plus_two", {"x": [[1.0], [2.0]]}, version) == {"y": [[2.5], [3.0]]}
+
+
+def test_signatures_can_be_chosen(serving: Callable[[str], Gateway]) -> None:
+    reply = serving("savedmodel").post(
+        "/predict/savedmodel-saved_model_half_plus_two_cpu",
+        {"inputs": {"inputs": [[1.0], [2.0], [5.0]]}, "signature": "regress_x2_to_y3"},
+    )
+    assert reply.json()["outputs"] == {"outputs": [[3.5], [4.0], [5.5]]}
+
+
+def test_an_output_that_is_no_tensor_is_refused_by_name(serving: Callable[[str], Gateway]) -> None:
+    running = serving("onnx")
+    body = {"inputs": {"float_input": [[5.1, 3.5], [4.9, 3.0], [6.2, 3.4]]}}
+    assert list(running.post("/predict/onnx-logreg_iris", body).json()["outputs"]) == ["label"]
+    reply = running.post("/predict/onnx-logreg_iris", {**body, "outputs": ["probabilities"]})
+    assert reply.status == 400
+    assert "'probabilities' cannot be served" in reply.json()["error"]
+
+
+def test_the_negative_ones_are_refused_with_a_sentence(
+    zoo: Path, gateway: Callable[..., Gateway], runtime_environment: Callable[[str], Any], tmp_path: Path
+) -> None:
+    runtime_environment("onnx")
+    repository = tmp_path / "repository"
+    add_copy(repository, "rejected", [zoo / "negative" / "onnx-cntk2.4-rejected-by-ort.onnx"])
+    add_copy(repository, "tflite", [zoo / "negative" / "tflite-needs-ParseExampleV2.tflite"])
+    add_copy(repository, "good", [zoo / "onnx" / "sigmoid" / "sigmoid.onnx"])
+    running = gateway(repository).wait_ready()
+    index = running.index()
+    assert index["rejected", "1"]["state"] == index["tflite", "1"]["state"] == "UNAVAILABLE"
+    assert "no artifact that a runtime reads" in index["tflite", "1"]["reason"]
+    for name in ("rejected", "tflite"):
+        reply = running.post(f"/predict/{name}", {"inputs": [[1.0]]})
+        assert reply.status == 503
+        assert str(tmp_path) not in reply.json()["error"]
+    assert index["good", "1"]["state"] == "READY"
+
+
+def test_one_network_in_two_frameworks_agrees(serving: Callable[[str], Gateway], zoo: Path) -> None:
+    """basic-pitch: ONNX equals SavedModel, output by output as its case.json pairs them."""
+    samples = np.load(zoo / "savedmodel/basic-pitch-nmp/inputs.npz")["input_2"]
+    ask = PROTOCOLS["v2-binary"]
+    saved = ask(serving("savedmodel"), "savedmodel-basic-pitch-nmp", {"input_2": samples})
+    onnx = ask(serving("onnx"), "onnx-basic-pitch-nmp", {"serving_default_input_2:0": samples})
+    pairs = {"onset": "2", "note": "1", "contour": "0"}
+    for name, number in pairs.items():
+        np.testing.assert_allclose(saved[name], onnx[f"StatefulPartitionedCall:{number}"], rtol=0, atol=TOLERANCE)
+
+
+def test_silero_agrees_in_torchscript_and_onnx(zoo: Path, serving: Callable[[str], Gateway]) -> None:
+    """Its ONNX form takes the 64 samples of context and the state that TorchScript keeps itself."""
+    samples = np.load(zoo / "torchscript/silero_vad/inputs.npz")["x"]
+    inputs = {
+        "input": np.concatenate([np.zeros((1, 64), np.float32), samples], axis=1),
+        "state": np.zeros((2, 1, 128), np.float32),
+        "sr": np.array(16000, np.int64),
+    }
+    output = PROTOCOLS["grpc"](serving("onnx"), "onnx-silero_vad_16k_op15", inputs)["output"]
+    expected = np.load(zoo / "torchscript/silero_vad/expected.npz")["out_first_call"]
+    np.testing.assert_allclose(output, expected, rtol=0, atol=TOLERANCE)

@@ -1,0 +1,130 @@
+"""A real uvicorn and a real gRPC server, in a thread with a loop of its own, over a fake engine."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import grpc
+import httpx
+import uvicorn
+
+from gateway.engine.fake import FakeEngine
+from gateway.engine.types import InferRequest, InferResponse, ModelStatus
+from gateway.front.admin import build_admin
+from gateway.front.grpc_server import build_server
+from gateway.front.limits import Limits
+from gateway.front.rest import build_rest
+from runtimes.contract import DATATYPES, Signature, TensorSpec
+from runtimes.wire import Tensor
+
+LIMITS = Limits(json_bytes=1 << 20, binary_bytes=2 << 20, response_bytes=4 << 20)
+WAIT_S = 60
+
+
+class WatchedEngine(FakeEngine):
+    """Tells the test's thread when a request arrives, and when one is given up; fails with `failure` if set."""
+
+    def __init__(self, models: list[ModelStatus], compute: Callable[[InferRequest], list[Tensor]]) -> None:
+        super().__init__(models, compute)
+        self.arrived, self.left = Event(), Event()
+        self.failure: Exception | None = None
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        self.arrived.set()
+        if self.failure is not None:
+            raise self.failure
+        try:
+            return await super().infer(request)
+        except asyncio.CancelledError:
+            self.left.set()
+            raise
+
+    async def control(self, verb: str, **arguments: Any) -> Any:
+        if verb in ("load", "unload"):
+            return self.model(arguments["name"]).name
+        return await super().control(verb, **arguments)
+
+
+@dataclass
+class Serving:
+    loop: asyncio.AbstractEventLoop
+    engine: WatchedEngine
+    port: int
+    grpc_port: int
+    http: httpx.Client
+    channel: grpc.Channel
+
+    def call(self, method: str, message: bytes, **options: Any) -> bytes:
+        """One gRPC call, bytes in and out. Raises grpc.RpcError."""
+        path = f"/inference.GRPCInferenceService/{method}"
+        answer: bytes = self.channel.unary_unary(path)(message, timeout=WAIT_S, **options)
+        return answer
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
+
+    def open_gate(self, is_open: bool = True) -> None:
+        gate = self.engine.gate
+        self.run(gate.set if is_open else gate.clear)
+
+    def run(self, function: Callable[[], Any]) -> None:
+        async def call() -> None:
+            function()
+
+        asyncio.run_coroutine_threadsafe(call(), self.loop).result(WAIT_S)
+
+
+def answer(request: InferRequest) -> list[Tensor]:
+    """Each input comes back as an output: x as y, others with _out behind their names."""
+    outputs = [
+        tensor._replace(name="y" if tensor.name == "x" else tensor.name + "_out", data=bytes(tensor.data))
+        for tensor in request.inputs
+    ]
+    return [tensor for tensor in outputs if not request.outputs or tensor.name in request.outputs]
+
+
+def model(name: str, *inputs: TensorSpec, **more: Any) -> ModelStatus:
+    outputs = [spec._replace(name="y" if spec.name == "x" else spec.name + "_out") for spec in inputs]
+    signature = Signature(inputs, tuple(outputs))
+    return ModelStatus(name, "1", "READY", platform="fake", signatures={"default": signature}, **more)
+
+
+def models() -> list[ModelStatus]:
+    learned = Signature((TensorSpec("x", "FP64", (-1, 2)),), (TensorSpec("y", "FP64", (-1, 2)),))
+    return [
+        model("doubler", TensorSpec("x", "FP32", (-1, 3)), max_batch_size=8),
+        model("small", TensorSpec("x", "INT8", (-1, 3))),
+        model("two", TensorSpec("a", "FP32", (-1, 2)), TensorSpec("b", "INT32", (-1, 1)), max_batch_size=8),
+        model("untyped", TensorSpec("x")),
+        model("taught", TensorSpec("x"), learned=learned),
+        ModelStatus("broken", "2", "UNAVAILABLE", "its artifact is cut off"),
+        *(model(f"echo_{datatype}", TensorSpec("x", datatype)) for datatype in DATATYPES),
+    ]
+
+
+async def serve(started: "Future[Serving]", stop: asyncio.Event) -> None:
+    """Runs until `stop` is set, in the loop of the caller; `started` gets what tests talk to."""
+    engine = WatchedEngine(models(), answer)
+    rest = uvicorn.Server(
+        uvicorn.Config(
+            build_rest(engine, LIMITS, build_admin(engine, LIMITS)),
+            http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
+        )
+    )  # fmt: skip
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = build_server(engine, LIMITS, health_period_s=0.01)
+    grpc_port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    serving = asyncio.create_task(rest.serve([listener]))
+    port = listener.getsockname()[1]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as http:
+        with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
+            started.set_result(Serving(asyncio.get_running_loop(), engine, port, grpc_port, http, channel))
+            await stop.wait()
+        rest.should_exit = True
+        await server.stop(None)
+        await serving

@@ -1,0 +1,145 @@
+"""A real gateway as a child process. Its log is what tests wait on; nothing sleeps."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Condition, Thread
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parent.parent
+_WAIT_S = 120.0
+
+
+class Reply(NamedTuple):
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Gateway:
+    """http, grpc, metrics: addresses as HOST:PORT."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.log: list[str] = []
+        self._changed = Condition()
+        self._ended = False
+        Thread(target=self._read, daemon=True).start()
+        found = self.wait_for(r"REST on http://(\S+), gRPC on (\S+), metrics on http://(\S+)/metrics")
+        self.http, self.grpc, self.metrics = found.groups()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._changed:
+                self.log.append(line.rstrip())
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def wait_for(self, pattern: str, since: int = 0) -> "re.Match[str]":
+        """The first log line, from line number `since` on, that matches; fails when the gateway ends without it."""
+        expression, position = re.compile(pattern), since
+        with self._changed:
+            while True:
+                for line in self.log[position:]:
+                    if match := expression.search(line):
+                        return match
+                position = len(self.log)
+                if self._ended or not self._changed.wait(_WAIT_S):
+                    raise AssertionError(f"no log line matches {pattern!r}:\n" + "\n".join(self.log[-40:]))
+
+    def wait_ready(self) -> "Gateway":
+        """Until the server is ready: every model READY or UNAVAILABLE, and the fronts know."""
+        self.wait_for(r"front\.\d+: serving")
+        self.wait_for(r"models: settled: ")
+        while self.get("/v2/health/ready").status != 200:
+            pass  # each turn is a request: the table is on its way to the front
+        return self
+
+    def get(self, path: str) -> Reply:
+        return self.request("GET", path)
+
+    def post(self, path: str, body: Any = b"", headers: Mapping[str, str] | None = None) -> Reply:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.request("POST", path, data, headers)
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        request = urllib.request.Request(
+            f"http://{self.http}{path}", data=body, method=method, headers={**(headers or {})}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=_WAIT_S) as answer:
+                return Reply(answer.status, answer.read(), dict(answer.headers))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Reply(error.code, error.read(), dict(error.headers))
+
+    def infer(self, model: str, inputs: Mapping[str, Any], version: str = "") -> Any:
+        """The outputs of POST /predict; fails on any error."""
+        place = f"/predict/{model}" + (f"/versions/{version}" if version else "")
+        reply = self.post(place, {"inputs": inputs})
+        assert reply.status == 200, reply
+        return reply.json()["outputs"]
+
+    def index(self) -> dict[tuple[str, str], dict[str, str]]:
+        entries = self.post("/v2/repository/index", {}).json()
+        return {(entry["name"], entry["version"]): entry for entry in entries}
+
+    def worker_pids(self, model: str) -> list[int]:
+        """The processes that serve a model, as the metrics name them."""
+        text = self.get("/metrics").body.decode()
+        pattern = rf'modelport_process_open_fds{{pid="(\d+)",process="worker-{re.escape(model)}-'
+        return [int(pid) for pid in re.findall(pattern, text)]
+
+    def front_pids(self) -> list[int]:
+        text = self.get("/metrics").body.decode()
+        return [int(pid) for pid in re.findall(r'modelport_process_open_fds{pid="(\d+)",process="front-', text)]
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(_WAIT_S)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(_WAIT_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+def start_gateway(repository: Path, scratch: Path, *flags: str, **environment: str) -> Gateway:
+    """On free ports of the loopback, with the fake runtime installed beside ours, as a third party's would be."""
+    plugin = scratch / "plugin"
+    info = plugin / "modelport_fake-1.0.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: modelport-fake\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[modelport.runtimes]\nfake = runtimes.fake\n")
+    ports = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve", str(repository), *ports, "--python", f"fake={sys.executable}", *flags],
+        cwd=scratch,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(plugin), "MODELPORT_POLL_S": "0.2", **environment},
+    )
+    return Gateway(process)

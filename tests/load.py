@@ -1,0 +1,68 @@
+"""A bounded load of POST /predict on keep-alive connections, from threads of the test's own process."""
+
+import http.client
+import json
+from collections.abc import Callable
+from threading import Condition, Event, Thread
+from typing import Any
+
+_WAIT_S = 120.0
+
+
+class Load:
+    """Each of `clients` sends one request after the other until `stop`, or until it has sent `most`.
+
+    `replies` holds (status, body, what was sent) of every answer, in the order of arrival; status 0
+    stands for a connection that broke, with the error as its body.
+    """
+
+    def __init__(
+        self, address: str, path: str, body: Callable[[int], Any], clients: int = 8, most: int = 100_000
+    ) -> None:
+        self.replies: list[tuple[int, Any, Any]] = []
+        self._changed = Condition()
+        self._stop = Event()
+        self._address, self._path, self._body, self._most = address, path, body, most
+        self._threads = [Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> list[tuple[int, Any, Any]]:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(_WAIT_S)
+        return self.replies
+
+    def wait_answers(self, count: int) -> None:
+        """Until this many more have been answered."""
+        with self._changed:
+            goal = len(self.replies) + count
+            if not self._changed.wait_for(lambda: len(self.replies) >= goal, _WAIT_S):
+                raise AssertionError(f"only {len(self.replies)} of {goal} answers came; the last: {self.replies[-3:]}")
+
+    def failures(self) -> list[tuple[int, Any, Any]]:
+        return [reply for reply in self.replies if reply[0] != 200]
+
+    def _run(self, number: int) -> None:
+        connection = http.client.HTTPConnection(self._address, timeout=_WAIT_S)
+        for turn in range(self._most):
+            if self._stop.is_set():
+                break
+            sent = self._body(number * 1000 + turn % 1000)
+            try:
+                connection.request("POST", self._path, json.dumps(sent))
+                answer = connection.getresponse()
+                reply = (answer.status, json.loads(answer.read()), sent)
+            except (OSError, http.client.HTTPException) as error:
+                reply = (0, repr(error), sent)
+                connection.close()
+            with self._changed:
+                self.replies.append(reply)
+                self._changed.notify_all()
+        connection.close()

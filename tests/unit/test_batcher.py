@@ -1,0 +1,105 @@
+"""Which requests share a batch, when, and in which order."""
+
+import numpy as np
+
+from runtimes.wire import InferFrame, from_array
+from runtimes.worker.batcher import Batcher, Batching, padded_size
+
+BATCHING = Batching(max_rows=4, signatures=frozenset({"s"}))
+
+
+def frame(rows: int = 1, columns: int = 2, *, priority: int = 0, deadline: float = 1e9, signature: str = "s") -> InferFrame:
+    tensor = from_array("x", np.zeros((rows, columns), np.float32))
+    return InferFrame(deadline, priority, signature, [], [tensor])
+
+
+def batcher_with(*frames: InferFrame, batching: Batching = BATCHING, alone: frozenset[int] = frozenset()) -> Batcher:
+    made = Batcher(batching)
+    for number, each in enumerate(frames):
+        made.add("front", number, each, number in alone, float(number))
+    return made
+
+
+def ids(batcher: Batcher, now: float = 100.0) -> list[int]:
+    return [pending.id for pending in batcher.next(now)[0]]
+
+
+def test_rows_are_counted_not_requests() -> None:
+    batcher = batcher_with(frame(2), frame(2), frame(1))
+    assert ids(batcher) == [0, 1]
+    assert ids(batcher) == [2]
+
+
+def test_a_request_that_does_not_fit_lets_a_smaller_one_pass() -> None:
+    batcher = batcher_with(frame(3), frame(2), frame(1))
+    assert ids(batcher) == [0, 2]
+    assert ids(batcher) == [1]
+
+
+def test_shapes_that_differ_beyond_the_rows_stay_apart() -> None:
+    batcher = batcher_with(frame(1, 2), frame(1, 3), frame(1, 2))
+    assert ids(batcher) == [0, 2]
+    assert ids(batcher) == [1]
+
+
+def test_lower_priority_numbers_go_first() -> None:
+    batcher = batcher_with(frame(4), frame(4, priority=-1), frame(4, priority=1))
+    assert [ids(batcher), ids(batcher), ids(batcher)] == [[1], [0], [2]]
+
+
+def test_what_may_have_killed_a_worker_runs_alone() -> None:
+    batcher = batcher_with(frame(1), frame(1), frame(1), alone=frozenset({1}))
+    assert [ids(batcher), ids(batcher)] == [[0, 2], [1]]
+
+
+def test_without_batching_every_request_runs_by_itself() -> None:
+    batcher = batcher_with(frame(1), frame(1), batching=Batching())
+    assert [ids(batcher), ids(batcher)] == [[0], [1]]
+
+
+def test_another_signature_is_not_batched_unless_proven() -> None:
+    batcher = batcher_with(frame(1, signature="t"), frame(1, signature="t"))
+    assert ids(batcher) == [0]
+
+
+def test_a_request_larger_than_a_batch_runs_by_itself() -> None:
+    batcher = batcher_with(frame(9), frame(1))
+    assert ids(batcher) == [0]
+
+
+def test_the_queue_delay_counts_from_the_oldest() -> None:
+    batcher = batcher_with(frame(1), frame(1), batching=BATCHING._replace(delay=5.0))
+    batch, wait = batcher.next(2.0)
+    assert (batch, wait) == ([], 3.0)
+    assert ids(batcher, now=5.0) == [0, 1]
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    batcher = batcher_with(frame(4), batching=BATCHING._replace(delay=5.0))
+    assert ids(batcher, now=0.0) == [0]
+
+
+def test_what_has_expired_is_taken_out() -> None:
+    batcher = batcher_with(frame(deadline=1.0), frame(deadline=9.0))
+    assert [pending.id for pending in batcher.expired(2.0)] == [0]
+    assert ids(batcher) == [1]
+
+
+def test_a_cancelled_request_is_gone_and_a_running_one_is_not_found() -> None:
+    batcher = batcher_with(frame(), frame())
+    assert batcher.cancel("front", 0)
+    assert not batcher.cancel("front", 0)
+    assert not batcher.cancel("another front", 1)
+    assert ids(batcher) == [1]
+
+
+def test_a_front_that_left_is_forgotten() -> None:
+    batcher = batcher_with(frame())
+    batcher.add("other", 7, frame(), False, 0.0)
+    batcher.forget("front")
+    assert ids(batcher) == [7]
+
+
+def test_padding_goes_to_the_next_declared_size() -> None:
+    assert [padded_size(rows, (2, 4)) for rows in (1, 2, 3, 4, 5)] == [2, 2, 4, 4, 5]
+    assert padded_size(3, ()) == 3

@@ -1,0 +1,42 @@
+"""model.toml: what is wrong is told with file, key and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.repository.model_config import ModelConfigError, VersionPolicy, read_model_toml
+
+WRONG = [
+    ("max_batch_sise = 4", "there is no key 'max_batch_sise'; the keys are batch_dim"),
+    ("max_batch_size = -1", "'max_batch_size' is -1, but input should be greater than or equal to 0"),
+    ('instances = "many"', "'instances' is 'many', but input should be a valid integer"),
+    ('device = "gpu"', "'device' is 'gpu', but string should match pattern"),
+    ('[[inputs]]\nname = "x"\ndatatype = "float"', "'inputs.0.datatype' is 'float', but it must be one of BOOL"),
+    ('[[inputs]]\nname = "x"\ndatatype = "FP32"\nshape = [0]', "every size must be positive, or -1 for any"),
+    ("[version_policy]\nlatest = 0", "'version_policy.latest' is 0, but"),
+    ("max_batch_size = = 4", "is not TOML"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG, ids=[text.splitlines()[-1] for text, _ in WRONG])
+def test_wrong_values_are_told(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "mine" / "model.toml"
+    file.parent.mkdir()
+    file.write_text(text)
+    with pytest.raises(ModelConfigError) as caught:
+        read_model_toml(file)
+    assert str(caught.value).startswith("mine/model.toml")
+    assert said in str(caught.value)
+
+
+def test_everything_is_optional(tmp_path: Path) -> None:
+    toml = read_model_toml(tmp_path / "model.toml")
+    assert (toml.max_batch_size, toml.instances, toml.device, toml.stateful) == (None, 1, "cpu", False)
+
+
+def test_version_policies() -> None:
+    versions = [3, 1, 2]
+    assert VersionPolicy().choose(versions) == [3]
+    assert VersionPolicy(latest=2).choose(versions) == [2, 3]
+    assert VersionPolicy(all=True).choose(versions) == [1, 2, 3]
+    assert VersionPolicy(specific=(1, 9)).choose(versions) == [1]

@@ -1,0 +1,32 @@
+"""The policy as a table: what should run, what runs, what is done next."""
+
+import pytest
+
+from gateway.repository.policy import Action, State, Unit, next_actions
+
+V1, V2 = Unit("m", "1", "a"), Unit("m", "2", "a")
+V1_CHANGED = Unit("m", "1", "b")
+OTHER = Unit("other", "1", "a")
+LOADING, READY, UNLOADING, UNAVAILABLE = State.LOADING, State.READY, State.UNLOADING, State.UNAVAILABLE
+
+CASES = [
+    ("nothing to do", [], {}, []),
+    ("a new model is loaded", [V1], {}, [("load", V1)]),
+    ("what loads is left alone", [V1], {V1: LOADING}, []),
+    ("what is broken is not tried again", [V1], {V1: UNAVAILABLE}, []),
+    ("the old version stays while the new one loads", [V2], {V1: READY, V2: LOADING}, []),
+    ("the old version goes when the new one is ready", [V2], {V1: READY, V2: READY}, [("unload", V1)]),
+    ("the old version stays when the new one is broken", [V2], {V1: READY, V2: UNAVAILABLE}, []),
+    ("a broken old version goes at once", [V2], {V1: UNAVAILABLE, V2: LOADING}, [("unload", V1)]),
+    ("an old version that still loads goes at once", [V2], {V1: LOADING}, [("load", V2), ("unload", V1)]),
+    ("new content of a version is loaded beside the old", [V1_CHANGED], {V1: READY}, [("load", V1_CHANGED)]),
+    ("new content takes over when ready", [V1_CHANGED], {V1: READY, V1_CHANGED: READY}, [("unload", V1)]),
+    ("a model that left is unloaded", [OTHER], {V1: READY, OTHER: READY}, [("unload", V1)]),
+    ("what unloads already is left alone", [], {V1: UNLOADING}, []),
+    ("one of two wanted versions still loads", [V1, V2], {V1: READY, V2: LOADING}, []),
+]
+
+
+@pytest.mark.parametrize(("desired", "actual", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_next_actions(desired: list[Unit], actual: dict[Unit, State], expected: list[tuple[str, Unit]]) -> None:
+    assert next_actions(desired, actual) == [Action(*each) for each in expected]
