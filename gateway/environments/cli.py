@@ -1,0 +1,93 @@
+"""`modelport runtimes list` and `modelport runtimes install`."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from rich.console import Console
+from rich.table import Table
+
+from gateway.environments.environment import Cannot, Environment, build, locate
+from gateway.environments.runtime import discover
+
+
+def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -> int:
+    """Print what is installed and what could be. `externals`: runtime → interpreter that has its framework already."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("RUNTIME", "FRAMEWORK", "STATE", "PYTHON", "PACKAGES", "DISK", "DOWNLOAD"):
+        table.add_column(column, overflow="fold")
+    for runtime in discover().values():
+        python = externals.get(runtime.name)
+        download = _size(runtime.download_mb.get(accelerator, 0) * 1e6)
+        try:
+            found = locate(runtime, accelerator, home, python=python, external=python is not None)
+        except Cannot as error:
+            table.add_row(runtime.name, runtime.title, f"cannot: {error}", "", "", "", download)
+        else:
+            version = ".".join(map(str, found.interpreter.version)) + (" (yours)" if python else "")
+            state = "ready" if found.ready else "not built"
+            packages = _packages(found)
+            table.add_row(
+                runtime.name,
+                runtime.title,
+                state,
+                version,
+                packages,
+                _size(found.size_bytes()),
+                "" if python else download,
+            )
+    Console(highlight=False, markup=False).print(table)
+    return 0
+
+
+def install(name: str, home: Path, accelerator: str, python: Path | None) -> int:
+    """Build a runtime's environment now, telling how it goes. Returns the exit code."""
+    runtimes = discover()
+    if name not in runtimes:
+        return _failed(f"there is no runtime '{name}': installed are {', '.join(sorted(runtimes))}")
+    try:
+        found = locate(runtimes[name], accelerator, home, python=python)
+        if found.ready:
+            print(f"{name} is ready: {_packages(found)}")
+            return 0
+        asyncio.run(build(found, lambda line: print(f"  {line}", flush=True)))
+    except Cannot as error:
+        if error.detail:
+            print(error.detail)
+        return _failed(str(error))
+    except KeyboardInterrupt:
+        print("modelport: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(f"{name} is ready: {_packages(found)}, {_size(found.size_bytes())}")
+    return 0
+
+
+def _failed(sentence: str) -> int:
+    print(f"modelport: {sentence}", file=sys.stderr)
+    return 1
+
+
+def _packages(environment: Environment) -> str:
+    """What runtime.toml names for this machine, in the versions that are installed or would be."""
+    if environment.folder is None:
+        return ""
+    versions = {canonicalize_name(name): version for name, version in environment.installed.items()}
+    told = []
+    for each in environment.runtime.requirements[environment.accelerator]:
+        try:
+            requirement = Requirement(each)
+        except InvalidRequirement:
+            continue  # an option of pip's, or a path
+        if requirement.marker is None or requirement.marker.evaluate({"python_version": environment.interpreter.minor}):
+            wanted = str(requirement.specifier).removeprefix("==")
+            told.append(f"{requirement.name} {versions.get(canonicalize_name(requirement.name), wanted)}".strip())
+    return ", ".join(told)
+
+
+def _size(count: float) -> str:
+    if not count:
+        return ""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

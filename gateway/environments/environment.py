@@ -1,0 +1,172 @@
+"""A runtime's own Python environment: where it is, whether it is there, how it is built and removed."""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.environments import interpreters, steps
+from gateway.environments.errors import Cannot
+from gateway.environments.interpreters import Interpreter
+from gateway.environments.lock import locked, locked_now
+from gateway.environments.runtime import Runtime
+from gateway.environments.versions import humanize
+
+__all__ = ["Cannot", "Environment", "build", "locate", "remove"]
+
+# Part of every folder's name: raise it when the inside of an environment changes.
+_LAYOUT = 1
+_MARKER = "modelport.json"
+# Of a wheel's size: the wheel itself, its files, and what it needs beside (seen with torch and tensorflow).
+_DISK_PER_DOWNLOAD = 4
+_SYSTEMS = {"linux": "Linux", "linux-musl": "Linux with musl", "macos": "macOS", "darwin": "macOS"}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """`folder` is None for an interpreter that already has the framework: nothing is built or removed there."""
+
+    runtime: Runtime
+    accelerator: str
+    folder: Path | None
+    interpreter: Interpreter
+
+    @property
+    def python(self) -> Path:
+        """What workers are started with."""
+        return steps.python_of(self.folder) if self.folder else self.interpreter.path
+
+    @property
+    def ready(self) -> bool:
+        return self.python.exists() and (self.folder is None or bool(self._marker()))
+
+    @property
+    def installed(self) -> dict[str, str]:
+        """Distribution → version, as they were built; empty when not ready or not built by us."""
+        return dict(self._marker().get("installed", {}))
+
+    def size_bytes(self) -> int:
+        """What it takes on disk, half-built too; 0 for an interpreter that is not ours."""
+        if self.folder is None:
+            return 0
+        return int(self._marker().get("size_bytes", 0)) or steps.size_of(self.folder)
+
+    def _marker(self) -> Mapping[str, Any]:
+        if self.folder is None:
+            return {}
+        try:
+            marker = json.loads((self.folder / _MARKER).read_text())
+        except (OSError, ValueError):
+            return {}
+        return marker if isinstance(marker, dict) else {}
+
+
+def locate(
+    runtime: Runtime, accelerator: str, home: Path, python: Path | None = None, external: bool = False
+) -> Environment:
+    """Where this runtime's environment is or would be; builds nothing. Raises Cannot.
+
+    `python` is the interpreter to build it from, instead of the one found; with `external` it is the environment
+    itself: it has the framework already.
+    """
+    interpreter = interpreters.chosen(python) if python else None
+    if python and interpreter is None:
+        raise Cannot(f"the Python set for {runtime.title} does not run: give the path of an interpreter")
+    if external:
+        assert interpreter is not None, "an external environment is an interpreter"
+        return Environment(runtime, accelerator, None, interpreter)
+    if not runtime.requirements.get(accelerator):
+        others = [name for name, packages in runtime.requirements.items() if packages]
+        advice = f"use {' or '.join(others)}" if others else f"set [runtimes.{runtime.name}] python to one that has it"
+        raise Cannot(f"{runtime.title} has no packages for the accelerator {accelerator}: {advice}")
+    _check_platform(runtime, *_this_machine())
+    if interpreter is None:
+        interpreter = interpreters.find(runtime.pythons, runtime.title)
+    elif not interpreter.satisfies(runtime.pythons):
+        raise Cannot(f"{runtime.title} needs Python {humanize(runtime.pythons)}, the one given is {interpreter.minor}")
+    elif not interpreter.has_venv:
+        raise Cannot(f"the Python set for {runtime.title} lacks venv or ensurepip: install them, or set another one")
+    _check_platform(runtime, *interpreter.platform.rsplit("-", 1))
+    key = [_LAYOUT, runtime.requirements[accelerator], interpreter.minor, interpreter.implementation]
+    digest = hashlib.sha256(json.dumps([*key, interpreter.platform, accelerator]).encode()).hexdigest()
+    folder = home.expanduser().absolute() / "environments" / f"{runtime.name}-{accelerator}-{digest[:12]}"
+    return Environment(runtime, accelerator, folder, interpreter)
+
+
+async def build(environment: Environment, progress: Callable[[str], None]) -> None:
+    """Make the environment ready; returns at once when it is. Raises Cannot.
+
+    `progress` gets short lines for people. A second gateway that wants the same one waits for the first. Whenever it
+    is interrupted, the environment is not ready, and building again goes on from there.
+    """
+    folder, runtime = environment.folder, environment.runtime
+    if folder is None or environment.ready:
+        return
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        async with locked(_lock_file(folder), lambda: progress("waiting for another gateway that builds it")):
+            if environment.ready:
+                return
+            since = time.monotonic()
+            needed_mb = runtime.download_mb.get(environment.accelerator, 0) * _DISK_PER_DOWNLOAD
+            await steps.in_thread(steps.check_disk, folder, runtime.title, needed_mb)
+            await steps.make_venv(environment.interpreter.path, folder, progress)
+            requirements = runtime.requirements[environment.accelerator]
+            await steps.install(folder, requirements, environment.interpreter.minor, progress)
+            await steps.in_thread(_complete, environment, folder, time.monotonic() - since)
+    except OSError as error:
+        raise Cannot(
+            f"{runtime.title}'s environment cannot be made ({error.strerror}): set MODELPORT_HOME to a folder of yours"
+        ) from error
+
+
+def remove(environment: Environment) -> None:
+    """Delete it; no worker may run from it. Raises Cannot while somebody builds it, or when it is not ours."""
+    folder = environment.folder
+    if folder is None:
+        raise Cannot(f"{environment.runtime.title} runs from a Python of yours: there is nothing to remove")
+    if not folder.parent.exists():
+        return
+    try:
+        with locked_now(_lock_file(folder)):
+            # Not ready from here on, even if the rest is interrupted.
+            (folder / _MARKER).unlink(missing_ok=True)
+            if folder.exists():
+                shutil.rmtree(folder)
+    except BlockingIOError:
+        raise Cannot(f"{environment.runtime.title}'s environment is being built: wait for it, or stop that") from None
+
+
+def _complete(environment: Environment, folder: Path, seconds: float) -> None:
+    marker = {
+        "runtime": environment.runtime.name,
+        "accelerator": environment.accelerator,
+        "python": ".".join(map(str, environment.interpreter.version)),
+        "requirements": environment.runtime.requirements[environment.accelerator],
+        "installed": steps.installed(folder),
+        "seconds": round(seconds, 1),
+        "size_bytes": steps.size_of(folder),
+    }
+    draft = folder / f"{_MARKER}.draft"
+    draft.write_text(json.dumps(marker, indent=1))
+    os.replace(draft, folder / _MARKER)
+
+
+def _lock_file(folder: Path) -> Path:
+    # Beside the folder, which may be deleted and made anew under the lock.
+    return folder.with_name(folder.name + ".lock")
+
+
+def _this_machine() -> tuple[str, str]:
+    return {"Linux": "linux", "Darwin": "macos"}.get(platform.system(), platform.system()), platform.machine()
+
+
+def _check_platform(runtime: Runtime, system: str, machine: str) -> None:
+    if runtime.platforms and f"{system}-{machine}" not in runtime.platforms:
+        raise Cannot(f"{runtime.title} has no wheel for {_SYSTEMS.get(system, system)} {machine}")

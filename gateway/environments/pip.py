@@ -1,0 +1,92 @@
+"""What pip prints, made into progress for people and into one sentence when it failed."""
+
+import re
+import signal
+from collections import deque
+
+_KEPT_LINES = 15
+_COLLECTING = re.compile(r"Collecting ([\w.-]+)")
+_DOWNLOADING = re.compile(r"\s*Downloading (\S+) \(([\d.]+) ?(\w+)\)")
+_CACHED = re.compile(r"\s*Using cached (\S+)")
+_SOURCE = re.compile(r"\s*Building wheels? for (?!collected)([\w.-]+)")
+_INSTALLING = re.compile(r"Installing collected packages: (.*)")
+_NOT_FOUND = re.compile(r"ERROR: Could not find a version that satisfies the requirement (.+?) \(from versions: (.*)\)")
+_RETRYING = re.compile(r"WARNING: Retrying .* after connection broken by ['\"]?(.*)")
+_UNTRUSTED = re.compile(r"\s*Could not fetch URL .* ssl certificate", re.IGNORECASE)
+_FILE = re.compile(r"(?:file://)?(?<![\w:/.])/(?:[^\s/'\":]+/)+")
+
+
+class Output:
+    """One run of pip. Give it every line; `lines` are the last ones that are not warnings."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._errors: list[str] = []
+        self._not_found: tuple[str, str] | None = None
+        self._broken_connection = ""
+
+    def feed(self, line: str) -> str:
+        """What a person should be told of this line, mostly nothing: ""."""
+        if retry := _RETRYING.match(line):
+            self._broken_connection = _cause(retry[1])
+        elif _UNTRUSTED.match(line):
+            self._broken_connection = "its certificate is not trusted"
+        if line.startswith(("WARNING:", "DEPRECATION:")):
+            return ""
+        self.lines.append(line)
+        if missing := _NOT_FOUND.match(line):
+            self._not_found = (missing[1], missing[2])
+        elif line.startswith("ERROR:") and not line.startswith("ERROR: Ignored the following"):
+            self._errors.append(line.removeprefix("ERROR:").strip())
+        return _progress(line)
+
+    def failure(self, returncode: int, python: str) -> str:
+        """Why pip failed, as one sentence without paths. `python` is the minor version that it ran on."""
+        if returncode < 0:
+            name = signal.Signals(-returncode).name
+            return f"pip was killed by {name}, as happens when the machine's memory runs out: free some and try again"
+        if any("No space left on device" in line for line in self.lines):
+            return "the disk became full while pip installed: free some, or set MODELPORT_HOME and TMPDIR elsewhere"
+        if self._not_found:
+            wanted, versions = self._not_found
+            if versions == "none" and self._broken_connection:
+                return (
+                    f"pip could not reach its package index for {wanted} ({self._broken_connection}): "
+                    "check the network and 'pip config list'"
+                )
+            known = f"the newest that its index has are {', '.join(versions.split(', ')[-3:])}"
+            if versions == "none":
+                known = "its index has none for this Python and platform"
+            return f"pip could not find {wanted} for Python {python}: {known}"
+        last = self._errors or list(self.lines)[-1:] or ["it said nothing"]
+        return f"pip failed: {_FILE.sub('', last[0]).rstrip('.')}"
+
+
+def _progress(line: str) -> str:
+    if match := _COLLECTING.match(line):
+        return f"looking for {match[1]}"
+    if match := _DOWNLOADING.match(line):
+        return "" if _is_metadata(match[1]) else f"downloading {_project(match[1])} ({match[2]} {match[3]})"
+    if match := _CACHED.match(line):
+        return "" if _is_metadata(match[1]) else f"taking {_project(match[1])} from pip's cache"
+    if match := _SOURCE.match(line):
+        return f"building {match[1]} from its source"
+    if match := _INSTALLING.match(line):
+        count = len(match[1].split(", "))
+        return f"installing {count} package{'s' if count > 1 else ''}"
+    return ""
+
+
+def _is_metadata(url: str) -> bool:
+    return url.endswith(".metadata")
+
+
+def _project(url: str) -> str:
+    return url.rsplit("/", 1)[-1].split("-")[0].replace("_", "-")
+
+
+def _cause(text: str) -> str:
+    """urllib3's nested exceptions → what happened."""
+    if match := re.search(r"\[Errno -?\d+\] ([^'\")]+)", text):
+        return match[1].strip().lower()
+    return text.split("(")[0].strip() or "no connection"

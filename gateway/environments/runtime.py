@@ -1,0 +1,132 @@
+"""What a runtime.toml says, and which runtimes are installed. Nothing of a runtime is imported for it."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from gateway.environments.errors import BrokenRuntime
+from gateway.environments.tables import Table, read_table
+
+log = logging.getLogger("environments")
+
+GROUP = "modelport.runtimes"
+ACCELERATORS = ("cpu", "cuda")
+PLATFORMS = ("linux-x86_64", "linux-aarch64", "macos-arm64", "macos-x86_64")
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of artifact that a runtime reads.
+
+    platform   its name in model metadata
+    files      globs, relative to a version's folder; one match is enough
+    zip_entry  glob of an entry that the file, a zip archive, must hold
+    beside     globs that must each match a file beside it
+    artifact   what `load` gets: the "file" that matched, or the "folder" that holds it
+    """
+
+    platform: str
+    files: tuple[str, ...]
+    zip_entry: str | None = None
+    beside: tuple[str, ...] = ()
+    artifact: str = "file"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A folder with runtime.toml and runtime.py.
+
+    pythons       PEP 440 specifiers of the Pythons that its packages exist for
+    platforms     names out of PLATFORMS; empty: any
+    requirements  accelerator → what pip installs
+    download_mb   accelerator → the size of that download
+    env           variables of its workers; a value may hold {threads}
+    """
+
+    name: str
+    title: str
+    folder: Path
+    pythons: str
+    platforms: tuple[str, ...] = ()
+    requirements: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    download_mb: Mapping[str, float] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    formats: tuple[Format, ...] = ()
+
+
+def discover() -> dict[str, Runtime]:
+    """Every runtime that an installed distribution names, by name; ours first.
+
+    One that is broken is left out with a warning: it must not take the others down.
+    """
+    found: dict[str, Runtime] = {}
+    for point in _ours_first(entry_points(group=GROUP)):
+        try:
+            if point.name in found:
+                raise BrokenRuntime(f"the name is taken by the runtime in {found[point.name].folder}")
+            found[point.name] = read_runtime(_package_folder(point.module), point.name)
+        except BrokenRuntime as error:
+            log.warning("the runtime '%s' is left out: %s", point.name, error)
+        except Exception:
+            log.warning("the runtime '%s' is left out: it could not be read", point.name, exc_info=True)
+    return found
+
+
+def read_runtime(folder: Path, name: str) -> Runtime:
+    """The runtime in this folder. Raises BrokenRuntime."""
+    table = read_table(folder / "runtime.toml")
+    if not (folder / "runtime.py").is_file():
+        raise BrokenRuntime(f"{folder} has a runtime.toml and no runtime.py beside it")
+    table.allow("title", "pythons", "platforms", "requirements", "download_mb", "env", "formats")
+    requirements, sizes, env = table.table("requirements"), table.table("download_mb"), table.table("env")
+    requirements.allow(*ACCELERATORS)
+    sizes.allow(*ACCELERATORS)
+    return Runtime(
+        name,
+        table.text("title"),
+        folder,
+        table.specifiers("pythons"),
+        table.texts("platforms", among=PLATFORMS),
+        {accelerator: requirements.texts(accelerator) for accelerator in requirements.values},
+        {accelerator: sizes.number(accelerator) for accelerator in sizes.values},
+        {variable: env.text(variable) for variable in env.values},
+        tuple(_format(each) for each in table.tables("formats")),
+    )
+
+
+def _format(table: Table) -> Format:
+    table.allow("platform", "files", "zip_entry", "beside", "artifact")
+    files = table.texts("files")
+    if not files:
+        raise table.wrong("files", 'a list of file patterns, such as ["*.onnx"],')
+    return Format(
+        table.text("platform"),
+        files,
+        table.text("zip_entry") if "zip_entry" in table.values else None,
+        table.texts("beside"),
+        table.text("artifact", "file", among=("file", "folder")),
+    )
+
+
+def _ours_first(points: Iterable[EntryPoint]) -> list[EntryPoint]:
+    return sorted(points, key=lambda point: point.dist is None or point.dist.name != "modelport")
+
+
+def _package_folder(package: str) -> Path:
+    """Where a package lies. Raises BrokenRuntime.
+
+    importlib.util.find_spec would import the parents of a dotted name; looking into each parent's folder does not.
+    """
+    top, *beneath = package.split(".")
+    spec = find_spec(top)
+    for name in beneath:
+        if spec is not None:
+            spec = PathFinder.find_spec(name, list(spec.submodule_search_locations or ()))
+    if spec is None or not spec.submodule_search_locations:
+        raise BrokenRuntime(f"its entry point names '{package}', which is not an installed package")
+    folders = [Path(location) for location in spec.submodule_search_locations]
+    return next((folder for folder in folders if (folder / "runtime.toml").is_file()), folders[0])

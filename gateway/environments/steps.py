@@ -1,0 +1,115 @@
+"""The steps of building an environment in a folder; each can be interrupted and done again."""
+
+import asyncio
+import logging
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.environments import interpreters, pip
+from gateway.environments.errors import Cannot
+from gateway.environments.subprocesses import run_module
+
+log = logging.getLogger("environments")
+Result = TypeVar("Result")
+
+_PIP_OPTIONS = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--no-warn-script-location")
+
+
+def python_of(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
+def check_disk(folder: Path, title: str, needed_mb: float) -> None:
+    """Raises Cannot when the disk lacks room for it. What a first try left in the folder counts as there."""
+    needed = needed_mb * 1e6 - size_of(folder)
+    free = shutil.disk_usage(folder.parent).free
+    if free < needed:
+        raise Cannot(
+            f"{title}'s environment needs about {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free: "
+            "free some, or set MODELPORT_HOME to a folder on a bigger disk"
+        )
+
+
+async def make_venv(python: Path, folder: Path, progress: Callable[[str], None]) -> None:
+    """A virtual environment with pip at its final place: it cannot be moved. One that works is kept. Raises Cannot."""
+    if await in_thread(_has_usable_venv, folder):
+        return
+    progress("creating the environment")
+    await in_thread(_delete, folder)
+    said: deque[str] = deque(maxlen=15)
+    returncode = await run_module(python, "venv", [str(folder)], said.append)
+    if returncode:
+        log.info("venv failed with %d:\n%s", returncode, "\n".join(said))
+        raise Cannot(f"Python's venv module failed with exit code {returncode}: try another Python", "\n".join(said))
+
+
+async def install(folder: Path, requirements: Iterable[str], minor: str, progress: Callable[[str], None]) -> None:
+    """pip install into the folder's environment, with the user's own pip configuration. Raises Cannot."""
+    file = folder / "requirements.txt"
+    file.write_text("".join(f"{requirement}\n" for requirement in requirements))
+    output = pip.Output()
+
+    def on_line(line: str) -> None:
+        if told := output.feed(line):
+            progress(told)
+
+    returncode = await run_module(python_of(folder), "pip", ["install", *_PIP_OPTIONS, "-r", str(file)], on_line)
+    if returncode:
+        detail = "\n".join(output.lines)
+        log.info("pip failed with %d:\n%s", returncode, detail)
+        raise Cannot(output.failure(returncode, minor), detail)
+
+
+def installed(folder: Path) -> dict[str, str]:
+    """Distribution → version."""
+    found = distributions(path=[str(site) for site in _site_packages(folder)])
+    return dict(sorted((each.name, each.version) for each in found))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes in all files beneath; 0 when there is no such folder."""
+    return sum(os.lstat(os.path.join(root, name)).st_size for root, _, names in os.walk(folder) for name in names)
+
+
+async def in_thread(function: Callable[..., Result], *arguments: object) -> Result:
+    """Like asyncio.to_thread, but a cancelled caller still waits for the end: what follows must find the disk quiet."""
+    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def _has_usable_venv(folder: Path) -> bool:
+    for site in _site_packages(folder):
+        _forget_half_installed(site)
+        if any(site.glob("pip-*.dist-info")) and interpreters.inspect(python_of(folder)):
+            return True
+    return False
+
+
+def _forget_half_installed(site: Path) -> None:
+    """pip takes a distribution for installed once its METADATA is there, which may be before its other files.
+
+    Its last act is to write RECORD anew with INSTALLER in it. Without that only the description is deleted: installing
+    again replaces every file.
+    """
+    for description in site.glob("*.dist-info"):
+        record = description / "RECORD"
+        if not record.is_file() or f"{description.name}/INSTALLER," not in record.read_text(errors="replace"):
+            shutil.rmtree(description)
+
+
+def _delete(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _site_packages(folder: Path) -> list[Path]:
+    return list(folder.glob("lib/python3*/site-packages"))

@@ -1,0 +1,83 @@
+"""A TOML table read key by key, with errors that name the file and the key."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from gateway.environments.errors import BrokenRuntime
+
+
+@dataclass(frozen=True)
+class Table:
+    """`path` is where the table stands within the file: "" or "requirements." or "formats[0]."."""
+
+    file: Path
+    path: str
+    values: Mapping[str, Any]
+
+    def wrong(self, key: str, wanted: str) -> BrokenRuntime:
+        given = f"is {self.values[key]!r}" if key in self.values else "is missing"
+        return BrokenRuntime(f"{self.file}: '{self.path}{key}' {given}, {wanted} is wanted")
+
+    def allow(self, *keys: str) -> None:
+        for key in self.values:
+            if key not in keys:
+                raise BrokenRuntime(f"{self.file}: there is no key '{self.path}{key}'; the keys are {', '.join(keys)}")
+
+    def text(self, key: str, default: str = "", among: tuple[str, ...] = ()) -> str:
+        value = self.values.get(key, default)
+        if not isinstance(value, str) or (not value and key not in self.values):
+            raise self.wrong(key, "a text")
+        if among and value not in among:
+            raise self.wrong(key, f"one of {', '.join(among)}")
+        return value
+
+    def texts(self, key: str, among: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """A list of texts; an absent one is empty."""
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
+            raise self.wrong(key, "a list of texts")
+        if among and any(each not in among for each in value):
+            raise self.wrong(key, f"a list out of {', '.join(among)}")
+        return tuple(value)
+
+    def number(self, key: str) -> float:
+        value = self.values.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise self.wrong(key, "a number of megabytes")
+        return value
+
+    def specifiers(self, key: str) -> str:
+        value = self.text(key)
+        try:
+            SpecifierSet(value)
+        except InvalidSpecifier:
+            raise self.wrong(key, "a range of Python versions, such as '>=3.11,<3.15',") from None
+        return value
+
+    def table(self, key: str) -> "Table":
+        """A table in this one; an absent one is empty."""
+        value = self.values.get(key, {})
+        if not isinstance(value, dict):
+            raise self.wrong(key, f"a table [{self.path}{key}]")
+        return Table(self.file, f"{self.path}{key}.", value)
+
+    def tables(self, key: str) -> list["Table"]:
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            raise self.wrong(key, f"one or more tables [[{self.path}{key}]]")
+        return [Table(self.file, f"{self.path}{key}[{index}].", each) for index, each in enumerate(value)]
+
+
+def read_table(file: Path) -> Table:
+    """Raises BrokenRuntime."""
+    try:
+        return Table(file, "", tomllib.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BrokenRuntime(f"{file} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BrokenRuntime(f"{file} is not TOML: {error}") from None

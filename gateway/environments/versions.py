@@ -1,0 +1,33 @@
+"""Ranges of Python versions, in words."""
+
+from packaging.specifiers import SpecifierSet
+
+# No Python 3 that exists or is planned has a higher minor.
+_MINORS = range(100)
+
+
+def humanize(pythons: str) -> str:
+    """ ">=3.8,<3.12" → "3.8 to 3.11"."""
+    minors = _within(pythons)
+    if not minors or minors != list(range(minors[0], minors[-1] + 1)):
+        return pythons
+    first, last = minors[0], minors[-1]
+    if last == _MINORS[-1]:
+        return f"3.{first} or newer" if first else "3"
+    if not first:
+        return f"3.{last} or older"
+    return f"3.{first}" if first == last else f"3.{first} to 3.{last}"
+
+
+def newest_within(pythons: str) -> str:
+    """The version to install; of an open range the oldest, which surely exists."""
+    minors = _within(pythons)
+    if not minors:
+        return pythons.lstrip("=")
+    return f"3.{minors[0] if minors[-1] == _MINORS[-1] else minors[-1]}"
+
+
+def _within(pythons: str) -> list[int]:
+    """The minors of Python 3 of which a release is in the range."""
+    specifiers = SpecifierSet(pythons)
+    return [minor for minor in _MINORS if any(specifiers.contains(f"3.{minor}.{micro}") for micro in (0, 5, 99))]
