@@ -1,7 +1,7 @@
 """Requests that are wrong, and what each must be answered: for the fronts with a fake engine, and end to end.
 
-    for bad in bad_requests(SUBJECT): check_reply(bad, status, body)     REST
-    for bad in bad_calls(SUBJECT):    check_status(bad, code, details)   gRPC
+for bad in bad_requests(SUBJECT): check_reply(bad, status, body)     REST
+for bad in bad_calls(SUBJECT):    check_status(bad, code, details)   gRPC
 """
 
 import io
@@ -70,7 +70,8 @@ def _check_sentence(case: str, text: str, says: str) -> None:
     assert text.strip() == text, (case, text)
     assert "\n" not in text, (case, text)
     assert len(text) <= 1001, (case, len(text))
-    assert "Traceback" not in text and ".py" not in text.replace("npy", ""), (case, text)
+    assert "Traceback" not in text, (case, text)
+    assert ".py" not in text, (case, text)
     assert not re.search(r"(^|[\s'\"(])/(?!predict/|docs)\w+/", text), (case, text)
 
 
@@ -272,7 +273,9 @@ def _predict(subject: Subject) -> Iterator[BadRequest]:
 
     def case(name: str, content: Any, says: str, where: str = path, status: int = 400, **headers: str) -> BadRequest:
         raw = content if isinstance(content, bytes) else json.dumps(content).encode()
-        return BadRequest(f"predict: {name}", where, raw, says, status, {k.replace("_", "-"): v for k, v in headers.items()})
+        return BadRequest(
+            f"predict: {name}", where, raw, says, status, {k.replace("_", "-"): v for k, v in headers.items()}
+        )
 
     yield case("not JSON", b"x", "not valid JSON")
     yield case("a list", [], "must be a JSON object")
@@ -389,7 +392,14 @@ def _grpc_only(subject: Subject) -> Iterator[BadCall]:
         return BadCall(f"grpc: {name}", method, raw, says, code)
 
     garbage = b"\xff\xff\xff\xff garbage"
-    for method in ("ModelInfer", "ModelReady", "ServerReady", "ModelMetadata", "RepositoryIndex", "RepositoryModelLoad"):
+    for method in (
+        "ModelInfer",
+        "ModelReady",
+        "ServerReady",
+        "ModelMetadata",
+        "RepositoryIndex",
+        "RepositoryModelLoad",
+    ):
         yield case(f"garbage for {method}", garbage, "not a valid inference.", method)
     yield case("not UTF-8", b"\x0a\x01\xff", "not a valid inference.")
     yield case("an empty message", b"", "no model", code=NOT_FOUND)

@@ -21,7 +21,7 @@ from gateway.front.rest import build_rest
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.wire import Tensor
 
-LIMITS = Limits(json_bytes=1 << 20, binary_bytes=2 << 20, response_bytes=4 << 20)
+LIMITS = Limits(json_bytes=1 << 20, binary_bytes=2 << 20, response_bytes=3 << 19)
 WAIT_S = 60
 
 

@@ -1,0 +1,165 @@
+"""The FastAPI app: all that is not hot. It also documents the hot routes, which never reach it."""
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+
+import gateway
+from gateway.engine.protocol import Engine
+from gateway.errors import InvalidRequest, ModelportError, NotFound
+from gateway.front.body import Unread
+from gateway.front.failures import sentence
+from gateway.front.limits import Limits
+from gateway.front.metadata import model_metadata, server_metadata
+from gateway.front.openapi import HOT_PATHS
+from gateway.front.repository import check_parameters, read_index
+
+_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def build_admin(engine: Engine, limits: Limits) -> FastAPI:
+    app = FastAPI(
+        title="modelport",
+        version=gateway.__version__,
+        description="One gateway that serves what every deep learning framework saved.",
+        exception_handlers={
+            ModelportError: _model_error,
+            HTTPException: _http_error,
+            RequestValidationError: _validation_error,
+            Exception: _internal_error,
+        },
+    )
+    _add_health(app, engine)
+    _add_models(app, engine)
+    _add_repository(app, engine, limits)
+    _document_hot_paths(app)
+    return app
+
+
+def _add_health(app: FastAPI, engine: Engine) -> None:
+    @app.get("/v2", tags=["server"])
+    async def metadata() -> dict[str, Any]:
+        """Name, version and the protocol extensions that are served."""
+        return server_metadata()
+
+    @app.get("/v2/health/live", tags=["server"])
+    async def live() -> dict[str, bool]:
+        """Whether the process answers at all."""
+        return {"live": True}
+
+    @app.get("/v2/health/ready", tags=["server"], responses={503: {"description": "Not ready"}})
+    async def ready() -> JSONResponse:
+        """Whether this server wants traffic."""
+        return _readiness({"ready": engine.ready})
+
+    @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Prometheus' text format."""
+        return Response(await engine.control("metrics"), media_type=_METRICS)
+
+
+def _add_models(app: FastAPI, engine: Engine) -> None:
+    @app.get("/v2/models", tags=["models"])
+    async def models() -> dict[str, list[str]]:
+        """The names of all models."""
+        return {"models": sorted({status.name for status in engine.models()})}
+
+    @app.get("/v2/models/{model}", tags=["models"])
+    @app.get("/v2/models/{model}/versions/{version}", tags=["models"])
+    async def metadata(model: str, version: str = "") -> dict[str, Any]:
+        """Inputs and outputs. -1 is any size; a datatype of "" and a lone -1 are not known yet."""
+        return model_metadata(engine, model, version)
+
+    @app.get("/v2/models/{model}/ready", tags=["models"], responses={503: {"description": "Not ready"}})
+    @app.get(
+        "/v2/models/{model}/versions/{version}/ready", tags=["models"], responses={503: {"description": "Not ready"}}
+    )
+    async def ready(model: str, version: str = "") -> JSONResponse:
+        """Whether the model can answer now."""
+        status = engine.model(model, version)
+        return _readiness({"name": status.name, "ready": status.state == "READY"})
+
+
+def _add_repository(app: FastAPI, engine: Engine, limits: Limits) -> None:
+    @app.post("/v2/repository/index", tags=["repository"])
+    async def index(request: Request) -> list[dict[str, str]]:
+        """Every version with its state; {"ready": true} for those that are READY."""
+        wanted = (await _read_object(request, limits)).get("ready", False)
+        if not isinstance(wanted, bool):
+            raise InvalidRequest("'ready' must be true or false")
+        return await read_index(engine, ready=wanted)
+
+    @app.post("/v2/repository/models/{model}/load", tags=["repository"])
+    async def load(model: str, request: Request) -> Response:
+        """Load the model as the repository now has it."""
+        check_parameters((await _read_object(request, limits)).get("parameters", {}))
+        await engine.control("load", name=model)
+        return Response(status_code=200)
+
+    @app.post("/v2/repository/models/{model}/unload", tags=["repository"])
+    async def unload(model: str, request: Request) -> Response:
+        """Drain the model's requests, then stop its workers."""
+        check_parameters((await _read_object(request, limits)).get("parameters", {}))
+        await engine.control("unload", name=model)
+        return Response(status_code=200)
+
+
+async def _read_object(request: Request, limits: Limits) -> dict[str, Any]:
+    """The body as a JSON object; no body is an empty one."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limits.json_bytes:
+            raise Unread(f"the body is over the limit of {limits.json_bytes} bytes for JSON")
+        chunks.append(chunk)
+    body = b"".join(chunks)
+    try:
+        document = orjson.loads(body) if body.strip() else {}
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return document
+
+
+def _readiness(body: dict[str, Any]) -> JSONResponse:
+    return JSONResponse(body, 200 if body["ready"] else 503)
+
+
+def _document_hot_paths(app: FastAPI) -> None:
+    own = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = own()
+        schema["paths"].update(HOT_PATHS)
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+async def _model_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ModelportError)
+    headers = {"connection": "close"} if isinstance(error, Unread) else None
+    return JSONResponse({"error": sentence(error)}, error.status, headers)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        told = NotFound("there is nothing at this path; /docs lists what there is")
+        return JSONResponse({"error": sentence(told)}, 404)
+    return JSONResponse({"error": error.detail}, error.status_code, dict(error.headers or {}))
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": "the request does not have the form that /docs describes"}, 400)
+
+
+async def _internal_error(request: Request, error: Exception) -> JSONResponse:
+    # Starlette raises it again after this answer, and uvicorn logs it with its traceback.
+    return JSONResponse({"error": "internal error"}, 500)

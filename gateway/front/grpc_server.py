@@ -1,0 +1,99 @@
+"""A gRPC server for an engine: the inference service, health and reflection."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gateway.engine.protocol import Engine
+from gateway.errors import InvalidRequest, Overloaded
+from gateway.front.failures import as_told, sentence
+from gateway.front.grpc_v2 import SERVICE, Method, methods
+from gateway.front.limits import Limits
+
+# grpcio has no types.
+_Context: TypeAlias = Any
+
+
+def build_server(
+    engine: Engine,
+    limits: Limits,
+    options: Sequence[tuple[str, Any]] = (),
+    health_period_s: float = 1.0,
+) -> grpc.aio.Server:
+    """A server without ports, not started; to be called inside the running event loop.
+
+    `options` are further grpc.* channel arguments (("grpc.so_reuseport", 1), say). A client that
+    watches health is told of a change within `health_period_s`.
+    """
+    sizes = [
+        ("grpc.max_receive_message_length", limits.binary_bytes),
+        ("grpc.max_send_message_length", limits.response_bytes),
+    ]
+    server = grpc.aio.server(options=[*sizes, *options])
+    handlers = {name: _handler(name, method) for name, method in methods(engine, limits).items()}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    health_pb2_grpc.add_HealthServicer_to_server(EngineHealth(engine, health_period_s), server)
+    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return server
+
+
+def _handler(name: str, method: Method) -> Any:
+    # No deserializer: grpc would answer what is not protobuf with INTERNAL and words of its own.
+    return grpc.unary_unary_rpc_method_handler(_answering(name, method))
+
+
+def _answering(name: str, method: Method) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+    kind, answer = method
+
+    async def call(raw: bytes, context: _Context) -> bytes:
+        try:
+            try:
+                message = kind.FromString(raw)
+            except DecodeError:
+                raise InvalidRequest(f"the message is not a valid {kind.DESCRIPTOR.full_name}") from None
+            return (await answer(message, context)).SerializeToString()
+        except Exception as error:
+            told = as_told(error)
+        retry = (("retry-after", str(told.retry_after_s)),) if isinstance(told, Overloaded) else ()
+        await context.abort(grpc.StatusCode[told.code], sentence(told), retry)
+        raise AssertionError("abort returns never")
+
+    call.__name__ = name
+    return call
+
+
+class EngineHealth(health.aio.HealthServicer):  # type: ignore[misc]
+    """grpc.health.v1, following engine.ready: looked at for each Check, and each period while somebody watches."""
+
+    def __init__(self, engine: Engine, period_s: float) -> None:
+        super().__init__()
+        self._engine = engine
+        self._period_s = period_s
+
+    async def Check(self, request: Any, context: _Context) -> Any:
+        await self._follow()
+        return await super().Check(request, context)
+
+    async def Watch(self, request: Any, context: _Context) -> None:
+        await self._follow()
+        follower = asyncio.ensure_future(self._keep_following())
+        try:
+            await super().Watch(request, context)
+        finally:
+            follower.cancel()
+
+    async def _keep_following(self) -> None:
+        while True:
+            await asyncio.sleep(self._period_s)
+            await self._follow()
+
+    async def _follow(self) -> None:
+        serving = health_pb2.HealthCheckResponse
+        status = serving.SERVING if self._engine.ready else serving.NOT_SERVING
+        for service in ("", SERVICE):
+            await self.set(service, status)

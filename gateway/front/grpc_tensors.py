@@ -1,0 +1,73 @@
+"""Tensors in gRPC messages: typed contents <-> Tensor. Raw ones need no work."""
+
+from math import prod
+
+import numpy as np
+
+from gateway.engine.validate import check_datatype, check_strings
+from gateway.errors import InvalidRequest
+from gateway.generated import open_inference_pb2 as pb
+from runtimes.contract import DATATYPES
+from runtimes.wire import Tensor, pack_bytes, to_array, unpack_bytes
+
+# Which field of InferTensorContents holds a datatype's elements; FP16 has none.
+_FIELDS = {
+    "BOOL": "bool_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+
+
+def has_field(datatype: str) -> bool:
+    """Whether the datatype can be typed; else it must be raw."""
+    return datatype in _FIELDS
+
+
+def read_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
+    """Whether shape and data fit each other is the engine's check. Raises InvalidRequest."""
+    name, datatype = tensor.name, tensor.datatype
+    check_datatype(name, datatype)
+    if datatype not in _FIELDS:
+        raise InvalidRequest(f"input '{name}' has datatype {datatype}, which has no contents; use raw_input_contents")
+    field = _FIELDS[datatype]
+    for other, _ in tensor.contents.ListFields():
+        if other.name != field:
+            raise InvalidRequest(f"input '{name}' has datatype {datatype}; fill {field}, not {other.name}")
+    values = getattr(tensor.contents, field)
+    shape = tuple(tensor.shape)
+    if datatype == "BYTES":
+        check_strings(name, len(values))
+        return Tensor(name, datatype, shape, pack_bytes(values))
+    if not values:
+        return Tensor(name, datatype, shape, b"")
+    dtype = DATATYPES[datatype]
+    # The protobuf runtime hands numpy the whole field at once where the dtype is the field's own.
+    array = np.array(values, dtype=np.dtype(f"{dtype.kind}4") if dtype.kind in "iu" and dtype.itemsize < 4 else dtype)
+    if array.dtype != dtype:
+        low, high, limits = array.min(), array.max(), np.iinfo(dtype)
+        if low < limits.min or high > limits.max:
+            culprit = low if low < limits.min else high
+            raise InvalidRequest(
+                f"the data of input '{name}' holds {culprit}, out of the range of {datatype}: "
+                f"{limits.min} to {limits.max}"
+            )
+        array = array.astype(dtype)
+    return Tensor(name, datatype, shape, array.view(np.uint8).data)
+
+
+def write_typed(tensor: Tensor, contents: pb.InferTensorContents) -> None:
+    """Fill the field of the tensor's datatype, which must have one."""
+    field = getattr(contents, _FIELDS[tensor.datatype])
+    if tensor.datatype == "BYTES":
+        field.extend(unpack_bytes(tensor.data, prod(tensor.shape)))
+    else:
+        field.extend(to_array(tensor).ravel().tolist())

@@ -1,0 +1,54 @@
+"""JSON bytes to Python objects and back, with the literals NaN, Infinity and -Infinity.
+
+orjson does both, save for those literals, which it neither reads nor writes; where they are
+needed the standard library takes over.
+"""
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import orjson
+
+from gateway.errors import InvalidRequest
+from runtimes.wire import Buffer
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def loads(body: Buffer) -> Any:
+    """Raises InvalidRequest. Every string in the result can be encoded as UTF-8."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        text = bytes(body)
+        if b"NaN" not in text and b"Infinity" not in text:
+            raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    try:
+        document = json.loads(text.decode())
+        if _SURROGATE.search(text):
+            # The standard library lets half a pair pass, which no answer could repeat.
+            json.dumps(document, ensure_ascii=False).encode()
+    except RecursionError:
+        raise InvalidRequest("the body is not valid JSON: it is nested too deep") from None
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    except UnicodeError:
+        raise InvalidRequest("the body is not valid JSON: its text is not valid UTF-8") from None
+    except ValueError:
+        raise InvalidRequest("the body is not valid JSON: a number has too many digits") from None
+    return document
+
+
+def dumps(document: Any) -> bytes:
+    """The document as JSON; numpy arrays and `numbers` may be anywhere in it."""
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def numbers(array: np.ndarray) -> Any:
+    """Something that `dumps` writes as the array's nested lists, with literals for what is not finite."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return orjson.Fragment(json.dumps(array.tolist()).encode())
+    # orjson has no writing for arrays without a dimension, or with one of size 0.
+    return array if array.ndim and array.size else array.tolist()

@@ -1,0 +1,33 @@
+"""How much a client may send, and be sent."""
+
+from dataclasses import dataclass
+
+from gateway.engine.types import InferResponse
+from gateway.errors import TooLarge
+
+MiB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes.
+
+    json_bytes      a JSON body, or the JSON part of a binary one. Its own limit, since parsing
+                    JSON stops the event loop for about 10 ms a MiB
+    binary_bytes    a body with binary tensors (v2 binary, npy, npz unpacked), or a gRPC message
+    response_bytes  the tensors of one answer
+    """
+
+    json_bytes: int = 8 * MiB
+    binary_bytes: int = 64 * MiB
+    response_bytes: int = 256 * MiB
+
+
+def check_answer(response: InferResponse, limits: Limits) -> None:
+    """Raises TooLarge, before anything of the answer is encoded."""
+    size = sum(len(tensor.data) for tensor in response.outputs)
+    if size > limits.response_bytes:
+        raise TooLarge(
+            f"the answer has {size} bytes of tensors, over the limit of {limits.response_bytes}; "
+            "send fewer rows or ask for fewer outputs"
+        )

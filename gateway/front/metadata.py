@@ -1,0 +1,49 @@
+"""What the server and its models say about themselves: the same record for REST and gRPC."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import gateway
+from gateway.engine.protocol import Engine
+from runtimes.contract import Signature, TensorSpec
+
+EXTENSIONS = ["binary_tensor_data", "model_repository", "schedule_policy"]
+
+
+def server_metadata() -> dict[str, Any]:
+    return {"name": "modelport", "version": gateway.__version__, "extensions": EXTENSIONS}
+
+
+def model_metadata(engine: Engine, name: str, version: str = "") -> dict[str, Any]:
+    """The default signature of a model, as far as it is known. Raises NotFound.
+
+    What the artifact does not tell is taken from the first request that worked. A datatype that is
+    still unknown is ""; a shape of which not even the rank is known is [-1], the widest thing that
+    every client can read (without the key they fail, and [] would claim a scalar).
+    """
+    status = engine.model(name, version)
+    signature = status.signature() or status.learned or Signature((), ())
+    learned = status.learned or Signature((), ())
+    return {
+        "name": status.name,
+        "versions": [other.version for other in engine.models() if other.name == status.name],
+        "platform": status.platform,
+        "inputs": _told(signature.inputs, learned.inputs),
+        "outputs": _told(signature.outputs or learned.outputs, learned.outputs),
+    }
+
+
+def _told(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[dict[str, Any]]:
+    seen = {spec.name: spec for spec in learned}
+    told = []
+    for spec in specs:
+        shown = seen.get(spec.name, spec)
+        shape = shown.shape if spec.shape is None else spec.shape
+        told.append(
+            {
+                "name": spec.name,
+                "datatype": spec.datatype or shown.datatype,
+                "shape": [-1] if shape is None else list(shape),
+            }
+        )
+    return told

@@ -1,0 +1,127 @@
+"""The hot routes in OpenAPI: rest.py serves them before FastAPI sees them, so they are written by hand."""
+
+from typing import Any
+
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer"}},
+        "datatype": {"type": "string", "examples": ["FP32", "INT64", "BYTES"]},
+        "parameters": {"type": "object"},
+        "data": {"type": "array", "items": {}, "description": "nested, or flat and row-major"},
+    },
+}
+_V2_REQUEST = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string", "description": "comes back in the answer"},
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "priority": {"type": "integer", "description": "lower goes first"},
+                "timeout": {"type": "integer", "description": "microseconds"},
+                "signature": {"type": "string"},
+                "binary_data_output": {"type": "boolean"},
+            },
+        },
+        "inputs": {"type": "array", "items": _TENSOR},
+        "outputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {"name": {"type": "string"}, "parameters": {"type": "object"}},
+            },
+        },
+    },
+}
+_V2_RESPONSE = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "model_name": {"type": "string"},
+        "model_version": {"type": "string"},
+        "outputs": {"type": "array", "items": _TENSOR},
+    },
+}
+_PREDICT_REQUEST = {
+    "type": "object",
+    "properties": {
+        "model": {"type": "string", "description": "where the path does not name it"},
+        "version": {"type": "string"},
+        "inputs": {"description": "{name: nested lists}, or nested lists for a model with one input"},
+        "instances": {"type": "array", "items": {}, "description": "rows, in place of inputs"},
+        "outputs": {"type": "array", "items": {"type": "string"}},
+        "signature": {"type": "string"},
+        "parameters": {"type": "object"},
+    },
+    "examples": [{"inputs": [[1.0, 2.0, 3.0]]}],
+}
+_PREDICT_RESPONSE = {
+    "type": "object",
+    "properties": {
+        "model": {"type": "string"},
+        "version": {"type": "string"},
+        "outputs": {"type": "object", "description": "{name: nested lists}"},
+    },
+}
+_ERROR = {"type": "object", "properties": {"error": {"type": "string"}}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FAILURES = {
+    "400": "The request is wrong",
+    "404": "No such model or version",
+    "413": "Over a limit",
+    "429": "Too many requests wait; see Retry-After",
+    "503": "The model is not ready",
+    "504": "Not answered in time",
+}
+
+
+def _operation(name: str, summary: str, path: str, request: dict[str, Any], response: dict[str, Any]) -> dict[str, Any]:
+    parameters = [
+        {"name": part, "in": "path", "required": True, "schema": {"type": "string"}}
+        for part in ("model", "version")
+        if f"{{{part}}}" in path
+    ]
+    failures = {
+        status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
+        for status, text in _FAILURES.items()
+    }
+    return {
+        "post": {
+            "tags": ["inference"],
+            "summary": summary,
+            "operationId": name,
+            "parameters": parameters,
+            "requestBody": {"required": True, "content": request},
+            "responses": {"200": {"description": "The outputs", "content": response}, **failures},
+        }
+    }
+
+
+def _v2(name: str, path: str) -> dict[str, Any]:
+    request = {"application/json": {"schema": _V2_REQUEST}, "application/octet-stream": _BINARY}
+    response = {"application/json": {"schema": _V2_RESPONSE}, "application/octet-stream": _BINARY}
+    return _operation(name, "Infer (Open Inference Protocol)", path, request, response)
+
+
+def _predict(name: str, path: str) -> dict[str, Any]:
+    numpy = {"application/x-npy": _BINARY, "application/x-npz": _BINARY}
+    request = {"application/json": {"schema": _PREDICT_REQUEST}, **numpy}
+    response = {"application/json": {"schema": _PREDICT_RESPONSE}, **numpy}
+    return _operation(name, "Predict (plain JSON or numpy)", path, request, response)
+
+
+HOT_PATHS = {
+    path: make(name, path)
+    for name, path, make in (
+        ("infer", "/v2/models/{model}/infer", _v2),
+        ("infer_version", "/v2/models/{model}/versions/{version}/infer", _v2),
+        ("predict", "/predict", _predict),
+        ("predict_model", "/predict/{model}", _predict),
+        ("predict_version", "/predict/{model}/versions/{version}", _predict),
+    )
+}

@@ -1,0 +1,41 @@
+"""The request parameters that mean something here, whatever protocol they came by."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.errors import InvalidRequest
+
+_PRIORITIES = range(-(1 << 31), 1 << 31)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """As in InferRequest: lower priority goes first, and the deadline is in time.monotonic() seconds."""
+
+    priority: int = 0
+    deadline: float | None = None
+    signature: str = ""
+
+
+DEFAULTS = Options()
+
+
+def read_options(parameters: Mapping[str, Any]) -> Options:
+    """`priority`, `timeout` (microseconds; 0 is none) and `signature` (or TF Serving's `signature_name`).
+
+    Other names are left to whoever knows them, as the protocol says. Raises InvalidRequest.
+    """
+    if not parameters:
+        return DEFAULTS
+    priority = parameters.get("priority", 0)
+    if type(priority) is not int or priority not in _PRIORITIES:
+        raise InvalidRequest("parameter 'priority' must be an integer of 32 bits; lower goes first")
+    timeout = parameters.get("timeout", 0)
+    if type(timeout) is not int or timeout < 0:
+        raise InvalidRequest("parameter 'timeout' must be a whole number of microseconds, or 0 for none")
+    signature = parameters.get("signature", parameters.get("signature_name", ""))
+    if not isinstance(signature, str):
+        raise InvalidRequest("parameter 'signature' must be a string, the name of one of the model's signatures")
+    return Options(priority, time.monotonic() + timeout / 1e6 if timeout else None, signature)

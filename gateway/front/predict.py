@@ -1,0 +1,152 @@
+"""The plain dialect, `POST /predict`: what one tries first with curl.
+
+    {"inputs": {"x": [[1, 2]]}}       by name
+    {"inputs": [[1, 2]]}              for a model with one input
+    {"instances": [[1, 2], [3, 4]]}   rows; for a model with several inputs, a list of {name: row}
+
+besides "outputs" (names), "signature", "parameters", and "model" and "version" where the path does
+not name them. Or a body of numpy's: application/x-npy for one input, application/x-npz by name.
+The answer is {"model", "version", "outputs": {name: nested lists}}, or numpy's if Accept asks for it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.engine.protocol import Engine
+from gateway.engine.types import InferRequest, InferResponse, ModelStatus
+from gateway.errors import InvalidRequest, Unavailable
+from gateway.front.json_text import dumps, loads
+from gateway.front.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
+from gateway.front.parameters import DEFAULTS, Options, read_options
+from gateway.front.tensors import guess_tensor, json_values, read_tensor
+from runtimes.contract import Signature
+from runtimes.wire import Tensor
+
+# curl's -d says "form" of whatever it sends.
+_JSON = ("", "application/json", "application/x-www-form-urlencoded")
+_KEYS = ("inputs", "instances", "outputs", "signature", "parameters", "model", "version")
+
+
+def is_binary(content_type: str) -> bool:
+    return media_type(content_type) in (NPY, NPZ)
+
+
+def media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def read_request(
+    engine: Engine, model: str, version: str, body: bytes, content_type: str, most_bytes: int
+) -> InferRequest:
+    """`model` is "" where the path names none. Raises InvalidRequest, NotFound, TooLarge, Unavailable."""
+    kind = media_type(content_type)
+    if kind in (NPY, NPZ):
+        if not model:
+            raise InvalidRequest("a body of numpy's cannot name the model; post it to /predict/{model}")
+        if kind == NPZ:
+            return InferRequest(model, read_npz(body, most_bytes), version)
+        signature = _signature(engine.model(model, version), "")
+        return InferRequest(model, [read_npy(_only_input(signature, model), body)], version)
+    if kind not in _JSON:
+        raise InvalidRequest(f"content type '{kind}' is not understood; send application/json, {NPY} or {NPZ}")
+    document = loads(body)
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be a JSON object with 'inputs' or 'instances'")
+    for key in document:
+        if key not in _KEYS:
+            raise InvalidRequest(f"the body has the unknown key '{key}'; known are {', '.join(_KEYS)}")
+    model = _named(document, "model", model)
+    version = _named(document, "version", version)
+    if not model:
+        raise InvalidRequest("no model is named; post to /predict/{model}, or add 'model' to the body")
+    options = _options(document)
+    status = engine.model(model, version)
+    inputs = _inputs(document, status, _signature(status, options.signature))
+    names = document.get("outputs", [])
+    if not isinstance(names, list) or not set(map(type, names)) <= {str}:
+        raise InvalidRequest("'outputs' must be a list of output names")
+    return InferRequest(model, inputs, version, "", names, options.signature, options.priority, options.deadline)
+
+
+def write_response(response: InferResponse, accept: str) -> tuple[str, bytes]:
+    """Content type and body. Raises InvalidRequest where `accept` asks for what cannot carry the answer."""
+    if NPZ in accept:
+        return NPZ, write_npz(response.outputs)
+    if NPY in accept:
+        if len(response.outputs) != 1:
+            raise InvalidRequest(f"the answer has {len(response.outputs)} outputs; accept {NPZ} or JSON")
+        return NPY, write_npy(response.outputs[0])
+    outputs = {tensor.name: json_values(tensor) for tensor in response.outputs}
+    return "application/json", dumps({"model": response.model, "version": response.version, "outputs": outputs})
+
+
+def _named(document: Mapping[str, Any], key: str, path: str) -> str:
+    value = document.get(key, path)
+    if type(value) is int and key == "version":
+        value = str(value)
+    if not isinstance(value, str):
+        raise InvalidRequest(f"'{key}' must be a string")
+    if path and value != path:
+        raise InvalidRequest(f"the path names {key} '{path}', but the body '{value}'; leave out one of them")
+    return value
+
+
+def _options(document: Mapping[str, Any]) -> Options:
+    parameters = document.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise InvalidRequest("'parameters' must be an object")
+    if "signature" in document:
+        parameters = {**parameters, "signature": document["signature"]}
+    return read_options(parameters) if parameters else DEFAULTS
+
+
+def _signature(status: ModelStatus, name: str) -> Signature:
+    signature = status.signature(name)
+    if signature is None and not status.signatures:
+        raise Unavailable(f"model '{status.name}' is {status.state}: {status.reason or 'try again later'}")
+    if signature is None:
+        known = ", ".join(f"'{known}'" for known in status.signatures)
+        raise InvalidRequest(f"model '{status.name}' has no signature '{name}'; it has {known}")
+    return signature
+
+
+def _only_input(signature: Signature, model: str) -> str:
+    if len(signature.inputs) != 1:
+        names = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
+        raise InvalidRequest(f"model '{model}' has {len(signature.inputs)} inputs; give each by its name: {names}")
+    return signature.inputs[0].name
+
+
+def _inputs(document: Mapping[str, Any], status: ModelStatus, signature: Signature) -> list[Tensor]:
+    if ("inputs" in document) == ("instances" in document):
+        raise InvalidRequest("the body must have either 'inputs' (by name) or 'instances' (rows)")
+    if "instances" in document:
+        named = _columns(document["instances"], status, signature)
+    elif isinstance(document["inputs"], dict):
+        named = document["inputs"]
+    else:
+        named = {_only_input(signature, status.name): document["inputs"]}
+    declared = {spec.name: spec.datatype for spec in signature.inputs}
+    learned = {spec.name: spec.datatype for spec in (status.learned.inputs if status.learned else ())}
+    return [
+        read_tensor(name, data, declared[name])
+        if declared.get(name)
+        else guess_tensor(name, data, learned.get(name, ""))
+        for name, data in named.items()
+    ]
+
+
+def _columns(rows: Any, status: ModelStatus, signature: Signature) -> dict[str, Any]:
+    """Rows -> the values of each input."""
+    if not isinstance(rows, list):
+        raise InvalidRequest("'instances' must be a list of rows")
+    if status.max_batch_size and status.batch_dim:
+        raise InvalidRequest(f"the rows of model '{status.name}' are not its first dimension; use 'inputs'")
+    names = [spec.name for spec in signature.inputs]
+    by_name = bool(rows) and isinstance(rows[0], dict) and rows[0].keys() != {"b64"}
+    if not by_name:
+        return {_only_input(signature, status.name): rows}
+    for index, row in enumerate(rows):
+        if not isinstance(row, dict) or row.keys() != set(names):
+            raise InvalidRequest(f"instances[{index}] must be an object with a row for each of {', '.join(names)}")
+    return {name: [row[name] for row in rows] for name in names}

@@ -1,0 +1,121 @@
+"""One front process: bind, run, drain. Started by the supervisor as `python -m gateway.front.process`."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from gateway.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
+from gateway.engine.engine import Admission, Engine
+from gateway.engine.table import table_from_json
+from gateway.front.admin import build_admin
+from gateway.front.grpc_server import build_server
+from gateway.front.limits import Limits
+from gateway.front.rest import build_rest
+from gateway.front_process import FrontOptions
+from runtimes import wire
+from runtimes.wire import Frame
+from runtimes.worker.leash import die_with_parent
+
+log = logging.getLogger("front")
+
+_SNAPSHOT_S = 1.0
+_KEEP_ALIVE_S = 75
+# What open connections get, once nothing is under way, to notice that the front leaves.
+_CLOSE_S = 2
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn, with the signals left to the supervisor."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Front:
+    def __init__(self, options: FrontOptions) -> None:
+        self._options = options
+        self._draining: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._channel: Channel | None = None
+        admission = Admission(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
+        self._engine = Engine(options.number, admission, self._control)
+
+    async def run(self, control: socket.socket, http: socket.socket) -> None:
+        """Until it is told to drain, or the supervisor has gone."""
+        options = self._options
+        limits = Limits(options.max_json_bytes, options.max_body_bytes, options.max_response_bytes)
+        self._channel = await Channel.open(control, self._on_frame)
+        rest = HttpServer(
+            uvicorn.Config(
+                build_rest(self._engine, limits, build_admin(self._engine, limits)),
+                http="httptools", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_CLOSE_S,
+            )
+        )  # fmt: skip
+        serving = asyncio.create_task(rest.serve([http]))
+        grpc = build_server(self._engine, limits, [("grpc.so_reuseport", 1)])
+        if not grpc.add_insecure_port(f"{options.grpc_host}:{options.grpc_port}"):
+            raise OSError(f"the gRPC port {options.grpc_port} cannot be shared")
+        await grpc.start()
+        report = asyncio.create_task(self._report())
+        self._channel.send(SERVING, {})
+        log.info("serving")
+        ends: list[asyncio.Future[Any]] = [self._draining, self._channel.closed]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await self._engine.drain(self._draining.result() if self._draining.done() else 0.0)
+        rest.should_exit = True
+        await grpc.stop(_CLOSE_S)
+        await serving
+        report.cancel()
+        self._send_figures()
+        self._channel.close()
+
+    def _on_frame(self, frame: Frame) -> None:
+        body = wire.unpack_json(frame.body)
+        if frame.kind == TABLE:
+            self._engine.apply(table_from_json(body))
+        elif frame.kind == DRAIN and not self._draining.done():
+            self._engine.draining = True
+            log.info("draining: new requests are refused")
+            self._draining.set_result(body["grace_s"])
+
+    async def _control(self, verb: str, **arguments: object) -> object:
+        assert self._channel is not None
+        if verb == "metrics":
+            # This front's figures of now; those of the others are at most a second old.
+            arguments.update(front=self._options.number, figures=self._engine.snapshot())
+        return await self._channel.call(verb, **arguments)
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(_SNAPSHOT_S)
+            self._send_figures()
+
+    def _send_figures(self) -> None:
+        if self._channel is not None:
+            self._channel.send(SNAPSHOT, {"figures": self._engine.snapshot()})
+
+
+async def _main(parent: int, control: int, http: int, options: FrontOptions) -> None:
+    die_with_parent(parent)
+    await Front(options).run(socket.socket(fileno=control), socket.socket(fileno=http))
+
+
+def main() -> None:
+    parent, control, http, options = sys.argv[1:5]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    uvloop.run(_main(int(parent), int(control), int(http), FrontOptions(**json.loads(options))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""The model_repository extension, for REST and gRPC alike."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.engine.protocol import Engine
+from gateway.errors import InvalidRequest, Unsupported
+
+
+async def read_index(engine: Engine, ready: bool) -> list[dict[str, str]]:
+    """Every version as {name, version, state, reason}; with `ready`, only those that are READY."""
+    entries: list[dict[str, str]] = await engine.control("index")
+    return [entry for entry in entries if not ready or entry["state"] == "READY"]
+
+
+def check_parameters(parameters: Any) -> None:
+    """Of a load or unload. Triton's overrides would be silently lost: raises Unsupported, InvalidRequest."""
+    if not isinstance(parameters, Mapping):
+        raise InvalidRequest("'parameters' must be an object")
+    for name in parameters:
+        if name == "config" or name.startswith("file:"):
+            raise Unsupported("a model cannot be changed while it is loaded; edit its model.toml, then load it again")

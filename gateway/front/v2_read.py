@@ -1,0 +1,152 @@
+"""The Open Inference Protocol over REST: a request's bytes -> InferRequest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.engine.types import InferRequest
+from gateway.engine.validate import check_datatype, check_shape
+from gateway.errors import InvalidRequest, Unsupported
+from gateway.front.json_text import loads
+from gateway.front.parameters import read_options
+from gateway.front.tensors import raw_tensor, read_tensor
+from runtimes.wire import Tensor
+
+_KINDS = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
+_NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How the client wants the outputs: as bytes after the JSON, all of them or by name."""
+
+    binary: bool = False
+    by_name: Mapping[str, bool] = field(default_factory=dict)
+
+    def as_binary(self, output: str) -> bool:
+        return self.by_name.get(output, self.binary)
+
+
+def read_request(model: str, version: str, body: bytes, json_length: int | None) -> tuple[InferRequest, Wanted]:
+    """`json_length` is the header Inference-Header-Content-Length; None where there is none.
+
+    The tensors are views of the body. Raises InvalidRequest, Unsupported.
+    """
+    if json_length is None:
+        document, rest = loads(body), None
+    else:
+        document, rest = _split(body, json_length)
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be a JSON object with 'inputs'")
+    parameters = _get(document, "parameters", dict, _NOTHING, "the request")
+    options = read_options(parameters)
+    inputs = _inputs(_get(document, "inputs", list, None, "the request"), rest)
+    names, wanted = _outputs(document, parameters)
+    request = InferRequest(
+        model,
+        inputs,
+        version,
+        _get(document, "id", str, "", "the request"),
+        names,
+        options.signature,
+        options.priority,
+        options.deadline,
+    )
+    return request, wanted
+
+
+class _Sections:
+    """The bytes behind the JSON, handed out tensor by tensor."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._position = 0
+
+    def take(self, name: str, size: int) -> memoryview:
+        left = len(self._data) - self._position
+        if size < 0 or size > left:
+            raise InvalidRequest(
+                f"input '{name}' has binary_data_size {size}, but {left} bytes of the body are left for it"
+            )
+        start, self._position = self._position, self._position + size
+        return self._data[start : self._position]
+
+    def finish(self) -> None:
+        left = len(self._data) - self._position
+        if left:
+            raise InvalidRequest(f"the body has {left} bytes after the last input; binary_data_size must cover all")
+
+
+def _split(body: bytes, json_length: int) -> tuple[Any, _Sections]:
+    if json_length == 0:
+        raise Unsupported("a request without a JSON part is not served; send one and name its length")
+    if json_length > len(body):
+        raise InvalidRequest(f"Inference-Header-Content-Length is {json_length}, but the body has {len(body)} bytes")
+    view = memoryview(body)
+    return loads(view[:json_length]), _Sections(view[json_length:])
+
+
+def _inputs(described: list[Any], rest: _Sections | None) -> list[Tensor]:
+    inputs = [_input(index, tensor, rest) for index, tensor in enumerate(described)]
+    if rest is not None:
+        rest.finish()
+    return inputs
+
+
+def _input(index: int, described: Any, rest: _Sections | None) -> Tensor:
+    where = f"inputs[{index}]"
+    if not isinstance(described, dict):
+        raise InvalidRequest(f"{where} must be an object with name, shape, datatype and data")
+    name = _get(described, "name", str, None, where)
+    datatype = _get(described, "datatype", str, None, where)
+    shape = _get(described, "shape", list, None, where)
+    if not set(map(type, shape)) <= {int}:
+        raise InvalidRequest(f"the shape of input '{name}' must be a list of whole numbers")
+    check_datatype(name, datatype)
+    check_shape(name, shape)
+    parameters = _get(described, "parameters", dict, _NOTHING, where)
+    if "binary_data_size" in parameters:
+        size = _get(parameters, "binary_data_size", int, None, where)
+        if rest is None:
+            raise InvalidRequest(
+                f"input '{name}' has binary_data_size, but the request lacks the header Inference-Header-Content-Length"
+            )
+        if "data" in described:
+            raise InvalidRequest(f"input '{name}' has both data and binary_data_size; send one of them")
+        return raw_tensor(name, datatype, shape, rest.take(name, size))
+    if "shared_memory_region" in parameters:
+        raise Unsupported(f"input '{name}' is in shared memory, which is not served; send its data")
+    if "data" not in described:
+        raise InvalidRequest(f"input '{name}' has no data")
+    if not isinstance(described["data"], list):
+        raise InvalidRequest(f"the data of input '{name}' must be a list, nested or flat")
+    return read_tensor(name, described["data"], datatype, shape)
+
+
+def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[list[str], Wanted]:
+    every = _get(parameters, "binary_data_output", bool, False, "parameters")
+    names: list[str] = []
+    by_name: dict[str, bool] = {}
+    for index, output in enumerate(_get(document, "outputs", list, [], "the request")):
+        where = f"outputs[{index}]"
+        if not isinstance(output, dict):
+            raise InvalidRequest(f"{where} must be an object with a name")
+        name = _get(output, "name", str, None, where)
+        names.append(name)
+        options = _get(output, "parameters", dict, _NOTHING, where)
+        for key in ("classification", "shared_memory_region"):
+            if key in options:
+                raise Unsupported(f"output '{name}' asks for {key}, which is not served")
+        if "binary_data" in options:
+            by_name[name] = _get(options, "binary_data", bool, False, where)
+    return names, Wanted(every, by_name)
+
+
+def _get(record: Mapping[str, Any], key: str, kind: type, default: Any, where: str) -> Any:
+    """record[key], which must be of this type; without a default (None) it must be there."""
+    value = record.get(key, default)
+    if type(value) is not kind and value is not default:
+        raise InvalidRequest(f"'{key}' of {where} must be {_KINDS[kind]}")
+    if value is None:
+        raise InvalidRequest(f"{where} has no '{key}', which must be {_KINDS[kind]}")
+    return value

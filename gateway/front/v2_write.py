@@ -1,0 +1,34 @@
+"""The Open Inference Protocol over REST: InferResponse -> a response's bytes."""
+
+from typing import Any
+
+from gateway.engine.types import InferResponse
+from gateway.front.json_text import dumps
+from gateway.front.tensors import json_values
+from gateway.front.v2_read import Wanted
+from runtimes.wire import Buffer
+
+
+def write_response(response: InferResponse, wanted: Wanted) -> tuple[bytes, int | None]:
+    """The body, and the length of its JSON part where tensors follow it (None: it is JSON alone).
+
+    JSON data is flat and row-major, as Triton and MLServer answer. BYTES elements are strings, or
+    {"b64": "…"} where they are not UTF-8.
+    """
+    sections: list[Buffer] = []
+    outputs = []
+    for tensor in response.outputs:
+        output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        if wanted.as_binary(tensor.name):
+            output["parameters"] = {"binary_data_size": len(tensor.data)}
+            sections.append(tensor.data)
+        else:
+            output["data"] = json_values(tensor, flat=True)
+        outputs.append(output)
+    document: dict[str, Any] = {"model_name": response.model, "model_version": response.version, "outputs": outputs}
+    if response.id:
+        document["id"] = response.id
+    text = dumps(document)
+    if all("data" in output for output in outputs):
+        return text, None
+    return b"".join([text, *sections]), len(text)

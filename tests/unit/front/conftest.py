@@ -1,0 +1,44 @@
+"""The servers that every test of the fronts talks to; started once."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from threading import Thread
+from typing import Any
+
+import pytest
+import uvloop
+
+from tests.front_server import WAIT_S, Serving, serve
+
+
+@pytest.fixture(scope="package")
+def running() -> Iterator[Serving]:
+    started: Future[Serving] = Future()
+    stop = asyncio.Event()
+
+    def run(main: Coroutine[Any, Any, None]) -> None:
+        try:
+            uvloop.run(main)
+        except BaseException as error:
+            started.set_exception(error)
+            raise
+
+    thread = Thread(target=run, args=(serve(started, stop),))
+    thread.start()
+    serving = started.result(WAIT_S)
+    yield serving
+    serving.run(stop.set)
+    thread.join(WAIT_S)
+
+
+@pytest.fixture
+def serving(running: Serving) -> Iterator[Serving]:
+    """The servers, with an engine in its first state before and after."""
+    engine = running.engine
+    engine.requests.clear()
+    engine.arrived.clear()
+    engine.left.clear()
+    yield running
+    engine.failure, engine.ready = None, True
+    running.open_gate()

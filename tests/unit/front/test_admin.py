@@ -1,0 +1,97 @@
+"""What FastAPI serves: metadata, health, the repository, metrics, documents."""
+
+import pytest
+
+from tests.front_server import LIMITS, Serving
+
+
+def test_the_server_tells_about_itself(serving: Serving) -> None:
+    told = serving.http.get("/v2").json()
+    assert told["name"] == "modelport"
+    assert told["extensions"] == ["binary_tensor_data", "model_repository", "schedule_policy"]
+    assert serving.http.get("/v2/health/live").status_code == 200
+    assert serving.http.get("/v2/health/ready").status_code == 200
+    serving.engine.ready = False
+    assert serving.http.get("/v2/health/ready").status_code == 503
+    assert serving.http.get("/v2/health/live").status_code == 200
+
+
+def test_models_tell_about_themselves(serving: Serving) -> None:
+    assert "doubler" in serving.http.get("/v2/models").json()["models"]
+    told = {
+        "name": "doubler",
+        "versions": ["1"],
+        "platform": "fake",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}],
+    }
+    assert serving.http.get("/v2/models/doubler").json() == told
+    assert serving.http.get("/v2/models/doubler/versions/1").json() == told
+    assert serving.http.get("/v2/models/doubler/ready").status_code == 200
+    assert serving.http.get("/v2/models/doubler/versions/1/ready").status_code == 200
+    assert serving.http.get("/v2/models/broken/ready").status_code == 503
+
+
+@pytest.mark.parametrize(("model", "datatype", "shape"), [("untyped", "", [-1]), ("taught", "FP64", [-1, 2])])
+def test_metadata_says_what_is_known_so_far(serving: Serving, model: str, datatype: str, shape: list[int]) -> None:
+    told = serving.http.get(f"/v2/models/{model}").json()
+    assert told["inputs"] == [{"name": "x", "datatype": datatype, "shape": shape}]
+    assert told["outputs"] == [{"name": "y", "datatype": datatype, "shape": shape}]
+
+
+def test_a_model_that_never_loaded_has_no_inputs(serving: Serving) -> None:
+    told = serving.http.get("/v2/models/broken").json()
+    assert (told["versions"], told["inputs"], told["outputs"]) == (["2"], [], [])
+
+
+def test_the_repository_can_be_listed_and_changed(serving: Serving) -> None:
+    every = serving.http.post("/v2/repository/index").json()
+    ready = serving.http.post("/v2/repository/index", json={"ready": True}).json()
+    assert {entry["name"] for entry in every} - {entry["name"] for entry in ready} == {"broken"}
+    assert {"name": "broken", "version": "2", "state": "UNAVAILABLE", "reason": "its artifact is cut off"} in every
+    assert serving.http.post("/v2/repository/models/doubler/load").status_code == 200
+    unload = {"parameters": {"unload_dependents": False}}
+    assert serving.http.post("/v2/repository/models/doubler/unload", json=unload).status_code == 200
+
+
+def test_metrics_are_prometheus_text(serving: Serving) -> None:
+    reply = serving.http.get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert reply.text == "# no metrics here\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [
+        ("GET", "/", b"", 404),
+        ("GET", "/v2/nothing", b"", 404),
+        ("GET", "/v2/models/nosuch", b"", 404),
+        ("GET", "/v2/models/doubler/versions/9", b"", 404),
+        ("GET", "/v2/models/nosuch/ready", b"", 404),
+        ("POST", "/v2/health/live", b"", 405),
+        ("POST", "/v2/models/a/b/infer", b"", 404),
+        ("POST", "/v2/models//infer", b"", 404),
+        ("POST", "/predict/", b"", 404),
+        ("GET", "/v2/repository/index", b"", 405),
+        ("POST", "/v2/repository/index", b"{", 400),
+        ("POST", "/v2/repository/index", b"[]", 400),
+        ("POST", "/v2/repository/index", b'{"ready": 1}', 400),
+        ("POST", "/v2/repository/index", b"[" * 100_000, 400),
+        ("POST", "/v2/repository/index", b" " * (LIMITS.json_bytes + 1), 413),
+        ("POST", "/v2/repository/models/nosuch/load", b"", 404),
+        ("POST", "/v2/repository/models/nosuch/unload", b"", 404),
+        ("POST", "/v2/repository/models/doubler/load", b'{"parameters": []}', 400),
+        ("POST", "/v2/repository/models/doubler/load", b'{"parameters": {"config": "{}"}}', 501),
+    ],
+)
+def test_errors_have_one_form(serving: Serving, method: str, path: str, content: bytes, status: int) -> None:
+    reply = serving.http.request(method, path, content=content)
+    assert reply.status_code == status
+    assert list(reply.json()) == ["error"]
+    assert isinstance(reply.json()["error"], str)
+
+
+def test_the_documents_show_the_hot_paths_too(serving: Serving) -> None:
+    paths = serving.http.get("/openapi.json").json()["paths"]
+    assert {"/v2", "/predict", "/predict/{model}", "/v2/models/{model}/infer"} <= set(paths)
+    assert serving.http.get("/docs").status_code == 200

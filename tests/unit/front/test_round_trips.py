@@ -1,0 +1,164 @@
+"""Every datatype through every form there is, there and back."""
+
+import io
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.front.grpc_tensors import has_field
+from gateway.generated import open_inference_pb2 as pb
+from runtimes.contract import DATATYPES
+from runtimes.wire import Tensor, from_array, to_array
+from tests.calls import Call, Value, as_binary, as_json, as_message
+from tests.front_server import Serving
+
+
+def sample(datatype: str) -> np.ndarray:
+    """[4, 5], with the extremes of the datatype, and for floats what is not finite."""
+    generator = np.random.default_rng(3)
+    dtype = DATATYPES[datatype]
+    if datatype == "BYTES":
+        words = [generator.bytes(int(size)) for size in generator.integers(0, 9, 18)]
+        values: Any = np.empty(20, dtype=object)
+        values[:] = [*words, b"", "Ω".encode()]
+    elif dtype.kind == "b":
+        values = generator.random(20) < 0.5
+    elif dtype.kind == "f":
+        values = generator.normal(size=20).astype(dtype)
+        values[:6] = [np.finfo(dtype).max, np.finfo(dtype).tiny, np.nan, np.inf, -np.inf, -0.0]
+    else:
+        limits = np.iinfo(dtype)
+        values = generator.integers(limits.min, limits.max, 20, dtype=dtype, endpoint=True)
+        values[:2] = [limits.min, limits.max]
+    shaped: np.ndarray = values.reshape(4, 5)
+    return shaped
+
+
+def flat(array: np.ndarray) -> list[Any]:
+    """As JSON's values."""
+    if array.dtype != object:
+        return list(array.ravel().tolist())
+    return [{"b64": b64encode(element).decode()} for element in array.ravel()]
+
+
+def same(found: np.ndarray, wanted: np.ndarray) -> None:
+    assert found.dtype == wanted.dtype
+    assert found.shape == wanted.shape
+    if wanted.dtype == object:
+        assert found.tolist() == wanted.tolist()
+    else:
+        np.testing.assert_array_equal(found, wanted)
+
+
+def through_json(serving: Serving, array: np.ndarray, datatype: str) -> np.ndarray:
+    call = Call(f"echo_{datatype}", (Value("x", datatype, array.shape, flat(array)),))
+    reply = serving.http.post(call.path, content=as_json(call))
+    assert reply.headers["content-type"] == "application/json"
+    (output,) = json.loads(reply.content)["outputs"]
+    assert output["datatype"] == datatype
+    return _from_json(output["data"], datatype).reshape(output["shape"])
+
+
+def through_binary(serving: Serving, array: np.ndarray, datatype: str) -> np.ndarray:
+    body, headers = as_binary(_call(array, datatype))
+    reply = serving.http.post(f"/v2/models/echo_{datatype}/infer", content=body, headers=headers)
+    length = int(reply.headers["inference-header-content-length"])
+    (output,) = json.loads(reply.content[:length])["outputs"]
+    data = reply.content[length:]
+    assert output["parameters"] == {"binary_data_size": len(data)}
+    return to_array(Tensor("y", output["datatype"], tuple(output["shape"]), data))
+
+
+def through_typed(serving: Serving, array: np.ndarray, datatype: str) -> np.ndarray:
+    if not has_field(datatype):
+        pytest.skip(f"{datatype} has no typed contents")
+    message = as_message(_call(array, datatype), raw=False)
+    answer = pb.ModelInferResponse.FromString(serving.call("ModelInfer", message.SerializeToString()))
+    assert not answer.raw_output_contents
+    ((_, values),) = answer.outputs[0].contents.ListFields()
+    found = np.empty(len(values), DATATYPES[datatype])
+    found[:] = list(values)
+    return found.reshape(tuple(answer.outputs[0].shape))
+
+
+def through_raw(serving: Serving, array: np.ndarray, datatype: str) -> np.ndarray:
+    message = as_message(_call(array, datatype), raw=True)
+    answer = pb.ModelInferResponse.FromString(serving.call("ModelInfer", message.SerializeToString()))
+    (output,) = answer.outputs
+    return to_array(Tensor("y", output.datatype, tuple(output.shape), answer.raw_output_contents[0]))
+
+
+def through_predict(serving: Serving, array: np.ndarray, datatype: str) -> np.ndarray:
+    values = np.empty(array.size, dtype=object)
+    values[:] = flat(array)
+    body = json.dumps({"inputs": values.reshape(array.shape).tolist()})
+    reply = serving.http.post(f"/predict/echo_{datatype}", content=body)
+    nested = json.loads(reply.content)["outputs"]["y"]
+    assert [len(nested), len(nested[0])] == [4, 5]
+    return _from_json([value for row in nested for value in row], datatype).reshape(4, 5)
+
+
+def through_npy(serving: Serving, array: np.ndarray, datatype: str) -> np.ndarray:
+    if datatype == "BYTES":
+        pytest.skip("numpy would pickle bytes of any length")
+    stream = io.BytesIO()
+    np.save(stream, np.asfortranarray(array))
+    headers = {"Content-Type": "application/x-npy", "Accept": "application/x-npy"}
+    reply = serving.http.post(f"/predict/echo_{datatype}", content=stream.getvalue(), headers=headers)
+    assert reply.headers["content-type"] == "application/x-npy"
+    found: np.ndarray = np.load(io.BytesIO(reply.content), allow_pickle=False)
+    return found
+
+
+def through_npz(serving: Serving, array: np.ndarray, datatype: str) -> np.ndarray:
+    if datatype == "BYTES":
+        pytest.skip("numpy would pickle bytes of any length")
+    stream = io.BytesIO()
+    np.savez_compressed(stream, x=array.astype(array.dtype.newbyteorder(">")))
+    headers = {"Content-Type": "application/x-npz", "Accept": "application/x-npz"}
+    reply = serving.http.post(f"/predict/echo_{datatype}", content=stream.getvalue(), headers=headers)
+    assert reply.headers["content-type"] == "application/x-npz"
+    with np.load(io.BytesIO(reply.content), allow_pickle=False) as archive:
+        found: np.ndarray = archive["y"]
+    return found
+
+
+WAYS = [through_json, through_binary, through_typed, through_raw, through_predict, through_npy, through_npz]
+
+
+@pytest.mark.parametrize("datatype", DATATYPES)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_values_come_back_as_they_went(
+    serving: Serving, way: Callable[[Serving, np.ndarray, str], np.ndarray], datatype: str
+) -> None:
+    array = sample(datatype)
+    same(way(serving, array, datatype), array)
+
+
+def test_strings_travel_as_numpys_own(serving: Serving) -> None:
+    stream = io.BytesIO()
+    np.save(stream, np.array([["a", "Ωb"]]))
+    headers = {"Content-Type": "application/x-npy", "Accept": "application/x-npy"}
+    reply = serving.http.post("/predict/echo_BYTES", content=stream.getvalue(), headers=headers)
+    assert np.load(io.BytesIO(reply.content), allow_pickle=False).tolist() == [["a", "Ωb"]]
+
+
+def _call(array: np.ndarray, datatype: str) -> Call:
+    return Call(f"echo_{datatype}", (Value("x", datatype, array.shape, array.ravel().tolist()),))
+
+
+def _from_json(data: list[Any], datatype: str) -> np.ndarray:
+    if datatype != "BYTES":
+        return np.array(data, DATATYPES[datatype])
+    found = np.empty(len(data), dtype=object)
+    found[:] = [b64decode(value["b64"]) if isinstance(value, dict) else value.encode() for value in data]
+    return found
+
+
+def test_the_wire_keeps_what_the_sample_holds() -> None:
+    for datatype in DATATYPES:
+        same(to_array(from_array("x", sample(datatype))), sample(datatype))
