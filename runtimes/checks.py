@@ -1,0 +1,54 @@
+"""What several runtimes check in the same words. Each raises a sentence for whoever is at fault.
+
+A runtime need not use these: a framework that refuses what does not fit, by name and in words that
+a client understands, needs no help.
+"""
+
+from typing import Dict, Iterable, Sequence, Tuple
+
+import numpy as np
+
+from runtimes.contract import DATATYPES, InvalidInput, LoadError, TensorSpec, datatype_of
+
+
+def check_input(spec: TensorSpec, inputs: Dict[str, np.ndarray]) -> np.ndarray:
+    """The array for `spec`. Raises InvalidInput when it is missing or not what `spec` says."""
+    if spec.name not in inputs:
+        raise InvalidInput("input '%s' is missing" % spec.name)
+    array = inputs[spec.name]
+    if spec.datatype and array.dtype != DATATYPES[spec.datatype]:
+        given = datatype_of(array.dtype)
+        raise InvalidInput("input '%s' has datatype %s, expected %s" % (spec.name, given, spec.datatype))
+    shape = array.shape if spec.shape is None else spec.shape
+    if len(shape) != array.ndim or any(want not in (-1, size) for want, size in zip(shape, array.shape)):
+        raise InvalidInput("input '%s' has shape %s, expected %s" % (spec.name, list(array.shape), list(shape)))
+    return array
+
+
+def wanted_outputs(outputs: Sequence[str], served: Sequence[str]) -> Sequence[str]:
+    """Those of `served` that a request wants, in their order. Raises InvalidInput for one that is not there."""
+    for name in outputs:
+        if name not in served:
+            raise InvalidInput("the model has no output '%s' that can be served; it has %s" % (name, quoted(served)))
+    return [name for name in served if name in outputs] if outputs else served
+
+
+def declared_inputs(declared: Sequence[TensorSpec], known: Tuple[TensorSpec, ...]) -> Tuple[TensorSpec, ...]:
+    """`known`, with what model.toml declares in its place. Raises LoadError unless it declares all or none."""
+    by_name = {spec.name: spec for spec in declared}
+    if declared and sorted(by_name) != sorted(spec.name for spec in known):
+        raise LoadError("model.toml must declare the inputs %s, or none" % quoted(spec.name for spec in known))
+    return tuple(by_name.get(spec.name, spec) for spec in known)
+
+
+def declared_outputs(declared: Sequence[TensorSpec], known: Tuple[TensorSpec, ...]) -> Tuple[TensorSpec, ...]:
+    """What model.toml declares, which can be a part, else `known`. Raises LoadError for an output that is not there."""
+    names = [spec.name for spec in known]
+    for spec in declared:
+        if spec.name not in names:
+            raise LoadError("model.toml declares output '%s', but the model has %s" % (spec.name, quoted(names)))
+    return tuple(declared) or known
+
+
+def quoted(names: Iterable[str]) -> str:
+    return ", ".join("'%s'" % name for name in names) or "none"

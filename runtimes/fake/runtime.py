@@ -1,0 +1,118 @@
+"""A runtime without a framework: tests of the worker, the supervisor and the contract use it.
+
+The artifact is a JSON object. Every output is twice the input of the same position (BYTES: the
+string twice), so a right answer is easy to tell. All keys may be left out:
+
+key               value                            effect
+inputs, outputs   [{"name", "datatype", "shape"}]  default: x and y, FP32 [-1, 4]. "outputs": null: not told
+refused           {name: reason}                   these outputs exist but cannot be served
+load_seconds      number                           loading takes so long
+load_error        text                             LoadError with that text
+load_crash        true                             the process ends during load
+allocate_mb       number                           so much memory is held until the process ends
+prints            text                             printed during load
+seconds_per_batch number                           each infer takes so long
+seconds_per_row   number                           and so much more per row of the first input
+not_batchable     true                             the mean of all elements is added, so neighbours change answers
+stateful          true                             the number of earlier calls is added
+
+An element of a numeric input that equals one of these does what it says:
+
+400  InvalidInput       500  RuntimeError       507  MemoryError       501  Unsupported
+666  the process is killed by SIGKILL           777  infer never returns
+"""
+
+import json
+import os
+import signal
+import time
+from typing import Any, Dict, Sequence, Tuple
+
+import numpy as np
+
+from runtimes.checks import check_input, wanted_outputs
+from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec, Unsupported
+
+
+def load(options: LoadOptions) -> Model:
+    try:
+        with open(options.artifact, encoding="utf-8") as file:
+            described = json.load(file)
+        if not isinstance(described, dict):
+            raise ValueError
+    except (OSError, ValueError):
+        raise LoadError("this is not a fake model: a JSON object is wanted") from None
+    if "prints" in described:
+        print(described["prints"])
+    time.sleep(described.get("load_seconds", 0))
+    if described.get("load_crash"):
+        os._exit(1)
+    if "load_error" in described:
+        raise LoadError(described["load_error"])
+    return FakeModel(described, options)
+
+
+class FakeModel(Model):
+    def __init__(self, described: Dict[str, Any], options: LoadOptions) -> None:
+        self._described = described
+        self._ballast = b"x" * int(described.get("allocate_mb", 0) * 1e6)
+        self._calls = 0
+        inputs = _specs(described.get("inputs", [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]))
+        outputs = described.get("outputs", [{"name": "y", "datatype": "FP32", "shape": [-1, 4]}])
+        self._names = [item["name"] for item in outputs or [{"name": "y"}]]
+        self._signature = Signature(
+            options.inputs or inputs, options.outputs or _specs(outputs or []), described.get("refused", {})
+        )
+        self.signatures = {"default": self._signature}
+
+    def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
+        wanted = wanted_outputs(outputs, self._names)
+        arrays = [check_input(spec, inputs) for spec in self._signature.inputs]
+        for array in arrays:
+            _act(array)
+        rows = arrays[0].shape[0] if arrays and arrays[0].ndim else 1
+        time.sleep(self._described.get("seconds_per_batch", 0) + self._described.get("seconds_per_row", 0) * rows)
+        results = {}
+        for position, name in enumerate(self._names):
+            if name in wanted:
+                results[name] = self._double(arrays[position % len(arrays)])
+        self._calls += 1
+        return results
+
+    def _double(self, array: np.ndarray) -> np.ndarray:
+        if array.dtype == bool:
+            return array
+        if array.dtype == object:
+            twice = np.empty(array.shape, dtype=object)
+            twice.flat = [element * 2 for element in array.flat]
+            return twice
+        doubled = array * np.asarray(2, dtype=array.dtype)
+        if self._described.get("not_batchable"):
+            doubled = doubled + np.asarray(array.mean(), dtype=array.dtype)
+        if self._described.get("stateful"):
+            doubled = doubled + np.asarray(self._calls, dtype=array.dtype)
+        return np.asarray(doubled)
+
+
+def _specs(described: Any) -> Tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(item["name"], item.get("datatype", ""), None if item.get("shape") is None else tuple(item["shape"]))
+        for item in described
+    )
+
+
+def _act(array: np.ndarray) -> None:
+    """Does what the values of the table above ask for."""
+    if array.dtype == object or array.dtype == bool:
+        return
+    for value in (666, 777, 400, 500, 501, 507):
+        if not (array == value).any():
+            continue
+        if value == 666:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if value == 777:
+            while True:
+                time.sleep(3600)
+        raise {400: InvalidInput, 500: RuntimeError, 501: Unsupported, 507: MemoryError}[value](
+            "an input holds the value %d" % value
+        )

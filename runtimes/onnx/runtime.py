@@ -1,0 +1,136 @@
+"""ONNX models, run by ONNX Runtime.
+
+Names, datatypes and shapes come from the artifact; a symbolic dimension is -1. Outputs that are
+no tensors (scikit-learn's sequences of maps, say) are refused, the others of the model still work.
+ONNX strings are text: BYTES that are not UTF-8 are invalid input.
+"""
+
+import re
+from typing import Any, Dict, List, Sequence, Tuple
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+from runtimes.checks import declared_inputs, declared_outputs, wanted_outputs
+from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
+
+_DATATYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+# What a run reports when a tensor's shape or value does not suit a node deep in the model. ONNX
+# Runtime has no kind of its own for that, so FAIL and RUNTIME_EXCEPTION count as the inputs' fault.
+_INPUT_ERRORS = (errors.InvalidArgument, errors.Fail, errors.RuntimeException, ValueError)
+_NO_MEMORY = re.compile(r"allocate memory|bad_alloc|out of memory|BFCArena", re.IGNORECASE)
+_DEVICE_ERROR = re.compile(r"\bCU(DA|DNN|BLAS|RAND|FFT)", re.IGNORECASE)
+
+
+def load(options: LoadOptions) -> Model:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3  # older models give one warning per initializer
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    try:
+        session = ort.InferenceSession(options.artifact, settings, providers=_providers(options.device))
+    except Exception as error:  # whatever it is, this file will not load the next time either
+        raise LoadError("ONNX Runtime cannot load this model: %s" % _sentence(error)) from error
+    if options.device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        # ONNX Runtime only logs this and goes on, ten times slower, on the CPU.
+        raise LoadError("ONNX Runtime found no usable CUDA device, or its CUDA libraries do not load")
+    return OnnxModel(session, options)
+
+
+def _providers(device: str) -> List[str]:
+    if device != "cuda":
+        return ["CPUExecutionProvider"]
+    ort.preload_dlls()  # CUDA and cuDNN come as wheels, where the dynamic linker does not look
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+class OnnxModel(Model):
+    def __init__(self, session: ort.InferenceSession, options: LoadOptions) -> None:
+        self._session = session
+        inputs, refused_inputs = _specs(session.get_inputs())
+        outputs, refused = _specs(session.get_outputs())
+        for name, reason in refused_inputs.items():
+            raise LoadError("input '%s' cannot be served: %s" % (name, reason))
+        if not outputs:
+            raise LoadError("none of the model's outputs is a tensor that can be served")
+        self._inputs = {spec.name: spec for spec in inputs}
+        self._outputs = {spec.name: spec for spec in outputs}
+        signature = Signature(
+            declared_inputs(options.inputs, inputs), declared_outputs(options.outputs, outputs), refused
+        )
+        self._all = [spec.name for spec in signature.outputs]
+        self.signatures = {"default": signature}
+
+    def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
+        wanted = wanted_outputs(outputs, self._all)
+        feed = {name: self._feed(name, array) for name, array in inputs.items()}
+        try:
+            results = self._session.run(wanted, feed)
+        except _INPUT_ERRORS as error:
+            if _NO_MEMORY.search(str(error)):
+                raise MemoryError(_sentence(error)) from error
+            if _DEVICE_ERROR.search(str(error)):
+                raise
+            raise InvalidInput(_sentence(error)) from error
+        return {name: self._answer(name, result) for name, result in zip(wanted, results)}
+
+    def _feed(self, name: str, array: np.ndarray) -> np.ndarray:
+        spec = self._inputs.get(name)
+        if spec is None or spec.datatype != "BYTES" or array.dtype != object:
+            return array  # ONNX Runtime refuses what does not fit, by name
+        # Given bytes, ONNX Runtime would take their repr().
+        text = np.empty(array.shape, dtype=object)
+        try:
+            text.flat = [element.decode() if isinstance(element, bytes) else element for element in array.flat]
+        except UnicodeDecodeError:
+            raise InvalidInput("input '%s' has a string that is not UTF-8, which ONNX needs" % name) from None
+        return text
+
+    def _answer(self, name: str, result: Any) -> np.ndarray:
+        array = np.asarray(result)
+        if self._outputs[name].datatype != "BYTES":
+            return array
+        encoded = np.empty(array.shape, dtype=object)
+        encoded.flat = [element.encode() for element in array.flat]
+        return encoded
+
+
+def _specs(nodes: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
+    """The tensors among a session's inputs or outputs, and why the others cannot be served."""
+    specs, refused = [], {}
+    for node in nodes:
+        datatype = _DATATYPES.get(node.type)
+        if datatype is None:
+            refused[node.name] = "it is %s, which the protocol lacks" % node.type
+            continue
+        shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
+        specs.append(TensorSpec(node.name, datatype, shape))
+    return tuple(specs), refused
+
+
+def _sentence(error: BaseException) -> str:
+    """What of ONNX Runtime's message a client can use: no source files, functions, paths or node names."""
+    text = " ".join(str(error).split())
+    text = text.rsplit("Status Message: ", 1)[-1]
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"^Load model from .*? failed: ?", "", text)
+    text = re.sub(r"\S+\.(cc|cpp|cu|cuh|h):\d+ .*?\([^()]*(\([^()]*\)[^()]*)*\)( const)? ", "", text)
+    text = re.sub(r"^.* was false\. ", "", text)
+    text = re.sub(r" Please fix either the inputs/outputs or the model\.$", "", text)
+    text = re.sub(r"(?<![\w'])/[\w.+-]+(/[\w.+-]+)+", "(a file)", text)
+    return text or type(error).__name__

@@ -1,0 +1,85 @@
+"""TensorFlow SavedModels, written by TensorFlow 1, 2 or Keras.
+
+`tf.saved_model.load` goes first. Where it fails (old optimizer slots, TensorFlow 1's odder graphs)
+the loader of TensorFlow 1 runs the same graph in a session. Every signature whose inputs are
+tensors can be asked for by name; `serving_default` is the default, else the first by name.
+"""
+
+import re
+from typing import Dict, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from runtimes.checks import check_input, declared_inputs, declared_outputs, wanted_outputs
+from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature
+from runtimes.savedmodel.loaders import Entry, load_functions, load_session
+
+_DEFAULT = "serving_default"
+_INPUT_ERRORS = (tf.errors.InvalidArgumentError, TypeError, ValueError)
+
+
+def load(options: LoadOptions) -> Model:
+    _configure(options)
+    try:
+        entries = load_functions(options.artifact)
+    except Exception as error:
+        print("tf.saved_model.load failed (%s); trying TensorFlow 1's loader" % _sentence(error))
+        try:
+            entries = load_session(options)
+        except Exception as second:
+            raise LoadError("TensorFlow cannot load this SavedModel: %s" % _sentence(second)) from second
+    if not entries:
+        raise LoadError("this SavedModel has no signature whose inputs and outputs are tensors")
+    return SavedModel(entries, options)
+
+
+def _configure(options: LoadOptions) -> None:
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    cards = tf.config.list_physical_devices("GPU")
+    if options.device != "cuda":
+        tf.config.set_visible_devices([], "GPU")
+    elif not cards:
+        raise LoadError("TensorFlow found no usable CUDA device")
+    for card in cards:
+        tf.config.experimental.set_memory_growth(card, True)  # else it takes the whole card
+
+
+class SavedModel(Model):
+    def __init__(self, entries: Dict[str, Entry], options: LoadOptions) -> None:
+        names = sorted(entries, key=lambda name: (name != _DEFAULT, name))
+        self._entries = {name: entries[name] for name in names}
+        self.signatures = {name: entries[name].signature for name in names}
+        default = self.signatures[names[0]]
+        self.signatures[names[0]] = Signature(
+            declared_inputs(options.inputs, default.inputs),
+            declared_outputs(options.outputs, default.outputs),
+            default.refused,
+        )
+
+    def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
+        name = signature or next(iter(self.signatures))
+        if name not in self._entries:
+            raise InvalidInput("the model has no signature '%s'" % name)
+        entry, told = self._entries[name], self.signatures[name]
+        wanted = wanted_outputs(outputs, [spec.name for spec in told.outputs])
+        # TensorFlow's own words for what does not fit name internals, and its functions let any shape through.
+        arrays = {spec.name: check_input(spec, inputs) for spec in entry.signature.inputs}
+        try:
+            results = entry.run(arrays, wanted)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(_sentence(error)) from error
+        except _INPUT_ERRORS as error:
+            raise InvalidInput(_sentence(error)) from error
+        return {output: np.asarray(result) for output, result in results.items()}
+
+
+def _sentence(error: BaseException) -> str:
+    """What of TensorFlow's message a client can use: no node names, traces or paths."""
+    text = re.split(r"\[\[\{\{|\[Op:|Original stack trace", str(getattr(error, "message", "") or error))[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "Detected at node" in text:  # a trace of the graph's making; the reason is what follows it
+        lines = lines[-1:]
+    line = re.sub(r"^\(\d+\) \w+: |\{\{node [^}]*\}\}\s*", "", lines[0] if lines else type(error).__name__)
+    return re.sub(r"b?'?(?<!\w)(/[\w.+{}|-]+){2,}'?", "(a file)", line)

@@ -1,0 +1,134 @@
+"""What runs once a PyTorch model is loaded, whichever of the two forms it came in.
+
+Outputs are named by the keys of a dict or the fields of a NamedTuple; those of a tuple or list,
+and a lone one, are OUTPUT__0, OUTPUT__1, … or as declared, by position. Values nested deeper are
+refused. Numbers and strings that the model takes or gives beside tensors are arrays of rank 0.
+"""
+
+import re
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence
+
+import numpy as np
+import torch
+
+from runtimes.checks import check_input, quoted
+from runtimes.contract import (
+    InvalidInput,
+    Model,
+    Signature,
+    TensorSpec,
+    Unsupported,
+    datatype_of,
+    first_line,
+    unnamed_outputs,
+)
+
+SCALARS = {"INT64": int, "FP64": float, "BOOL": bool, "BYTES": bytes.decode}
+
+
+class Program(NamedTuple):
+    """What the two forms give.
+
+    call     takes one value per argument, in order
+    scalars  for each argument: whether it is a Python number or string rather than a tensor
+    names    the outputs' names where a tuple, a list or one value is returned, by position
+    pure     nothing in the model writes to a tensor in place or keeps one from call to call
+    """
+
+    call: Callable[[List[Any]], Any]
+    scalars: List[bool]
+    signature: Signature
+    names: List[str]
+    pure: bool
+
+
+class TorchModel(Model):
+    """`pure` decides about copies. A pure model reads the request's own bytes and its answer is
+    not copied either. Another could write into the request, which must stay as it is for a second
+    try, keep a view of it after its memory is used again, or change an answer on its way out; so
+    its inputs and outputs are copied.
+    """
+
+    def __init__(self, program: Program, device: str) -> None:
+        self._program = program
+        self._device = device
+        self._names = [spec.name for spec in program.signature.outputs]
+        self.signatures = {"default": program.signature}
+
+    def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
+        specs = self._program.signature.inputs
+        values = [self._value(spec, inputs, scalar) for spec, scalar in zip(specs, self._program.scalars)]
+        try:
+            with torch.inference_mode():
+                named = self._name(self._program.call(values))
+                self._check_names(named, outputs)
+                wanted = outputs or self._names or list(named)
+                return {name: self._array(name, value) for name, value in named.items() if name in wanted}
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise MemoryError(first_line(error)) from error
+        except (RuntimeError, torch.jit.Error, AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
+            if "can't allocate memory" in str(error):
+                raise MemoryError(first_line(error)) from error
+            if "CUDA error" in str(error):  # the device is lost to this process: not the inputs' fault
+                raise
+            raise InvalidInput(sentence(error)) from error
+
+    def _value(self, spec: TensorSpec, inputs: Dict[str, np.ndarray], scalar: bool) -> Any:
+        # What a script was declared to take is checked too: PyTorch would compute something else.
+        if scalar:
+            array = check_input(spec._replace(shape=None), inputs)
+            if array.size != 1:
+                raise InvalidInput("input '%s' has %d elements, expected one" % (spec.name, array.size))
+            return SCALARS[spec.datatype](array.reshape(-1)[0])
+        array = check_input(spec, inputs)
+        if array.dtype == object:
+            raise InvalidInput("input '%s' holds strings, but PyTorch has no tensors of strings" % spec.name)
+        array = np.ascontiguousarray(array).reshape(array.shape)  # torch knows no negative strides
+        tensor = torch.from_numpy(array if self._program.pure else array.copy())
+        return tensor.to(self._device) if self._device != "cpu" else tensor
+
+    def _name(self, result: Any) -> Dict[str, Any]:
+        if isinstance(result, dict):
+            return {str(name): value for name, value in result.items()}
+        if hasattr(result, "_asdict"):
+            return dict(result._asdict())
+        names, values = self._program.names, list(result) if isinstance(result, (tuple, list)) else [result]
+        return dict(zip(names + unnamed_outputs(len(values))[len(names) :], values))
+
+    def _check_names(self, named: Dict[str, Any], outputs: Sequence[str]) -> None:
+        for name in outputs:
+            if name not in named:
+                raise InvalidInput("the model gave no output '%s'; it gave %s" % (name, quoted(named)))
+        for name in self._names:
+            if name not in named:
+                raise Unsupported("output '%s' is declared, but the model gave only %s" % (name, quoted(named)))
+
+    def _array(self, name: str, value: Any) -> np.ndarray:
+        if isinstance(value, (bool, int, float)):
+            return np.asarray(value)
+        if isinstance(value, str):
+            return np.asarray(value.encode(), dtype=object)
+        if not isinstance(value, torch.Tensor):
+            raise Unsupported("output '%s' is a %s; only tensors can be served" % (name, type(value).__name__))
+        try:
+            array = value.detach().cpu().numpy()
+            datatype_of(array.dtype)
+        except (TypeError, KeyError):
+            raise Unsupported("output '%s' is %s, which the protocol lacks" % (name, str(value.dtype)[6:])) from None
+        return array if self._program.pure else array.copy()
+
+
+def sentence(error: BaseException) -> str:
+    """What of PyTorch's message a client can use.
+
+    TorchScript puts tracebacks of its own first and the reason last, after the exception's name.
+    """
+    text = str(error)
+    reasons = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): (.*)$", text, re.MULTILINE)
+    line = reasons[-1].strip() if "Traceback of TorchScript" in text and reasons else first_line(error)
+    if line.startswith("AssertionError:") or not line:
+        line = line[len("AssertionError:") :].strip() or "the model's own check of its inputs failed"
+    line = re.sub(r"^Guard failed: ", "the exported program needs ", line)
+    line = line.split(" This is an internal miniz error", 1)[0]
+    return re.sub(r"'?(?<!\w)(/[\w.+-]+){2,}'?", "(a file)", line)

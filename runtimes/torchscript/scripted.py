@@ -1,0 +1,139 @@
+"""TorchScript archives.
+
+An archive names the arguments of `forward` and their types; it tells no shapes, datatypes or
+output names. A file `signature.json` inside the archive may (torch.jit.save's `_extra_files`):
+
+    {"inputs":  [{"name": "image", "datatype": "FP32", "shape": [-1, 64]}],
+     "outputs": [{"name": "scores", "datatype": "FP32", "shape": [-1, 10]}]}
+
+What model.toml declares goes before it. Declared inputs are matched with `forward`'s arguments by
+name if all names are argument names, else by position. Arguments with a default become inputs
+only where they are declared by name; undeclared, they keep their default.
+"""
+
+import json
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import torch
+
+from runtimes.checks import quoted
+from runtimes.contract import DATATYPES, LoadError, LoadOptions, Signature, TensorSpec, unnamed_outputs
+from runtimes.torchscript.program import Program, sentence
+
+_SCALARS = {"IntType": "INT64", "FloatType": "FP64", "NumberType": "FP64", "BoolType": "BOOL", "StringType": "BYTES"}
+_EXTRA = "signature.json"
+
+
+def load(options: LoadOptions) -> Program:
+    extra = {_EXTRA: ""}  # type: Dict[str, Any]
+    try:
+        module = torch.jit.load(options.artifact, map_location=options.device, _extra_files=extra).eval()
+        schema = module.forward.schema
+    except Exception as error:
+        raise LoadError("PyTorch cannot load this TorchScript archive: %s" % sentence(error)) from error
+    inputs, outputs = _embedded(extra[_EXTRA])
+    arguments, specs = _match(schema.arguments[1:], options.inputs or inputs)
+    names = [argument.name for argument in arguments]
+    signature = Signature(specs, options.outputs or outputs or _outputs(schema.returns))
+    return Program(
+        call=lambda values: module(**dict(zip(names, values))),
+        scalars=[_kind(argument) in _SCALARS for argument in arguments],
+        signature=signature,
+        names=[spec.name for spec in signature.outputs],
+        pure=_is_pure(module.inlined_graph),
+    )
+
+
+def _embedded(raw: Any) -> Tuple[Tuple[TensorSpec, ...], Tuple[TensorSpec, ...]]:
+    if not raw:
+        return (), ()
+    try:
+        described = json.loads(raw)
+        return _specs(described.get("inputs", [])), _specs(described.get("outputs", []))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LoadError("the archive's signature.json cannot be read: %s" % error) from error
+
+
+def _specs(raw: Sequence[Dict[str, Any]]) -> Tuple[TensorSpec, ...]:
+    specs = []
+    for item in raw:
+        datatype, shape = item.get("datatype", ""), item.get("shape")
+        if datatype and datatype not in DATATYPES:
+            raise ValueError("there is no datatype %r" % datatype)
+        specs.append(TensorSpec(item["name"], datatype, None if shape is None else tuple(int(size) for size in shape)))
+    return tuple(specs)
+
+
+def _match(arguments: Sequence[Any], declared: Sequence[TensorSpec]) -> Tuple[List[Any], Tuple[TensorSpec, ...]]:
+    """The arguments that get a value, and the input that each gets it from."""
+    required = [argument for argument in arguments if not argument.has_default_value()]
+    by_name = {argument.name: argument for argument in arguments}
+    if not declared:
+        chosen, specs = required, [TensorSpec(argument.name) for argument in required]
+    elif all(spec.name in by_name for spec in declared):
+        chosen, specs = [by_name[spec.name] for spec in declared], list(declared)
+    else:
+        chosen, specs = list(arguments[: len(declared)]), list(declared)
+    missing = [argument.name for argument in required if argument not in chosen]
+    if missing or len(chosen) != len(specs):
+        raise LoadError(
+            "%d inputs are declared, but the model takes %s"
+            % (len(specs), quoted(argument.name for argument in arguments))
+        )
+    return chosen, tuple(_typed(argument, spec) for argument, spec in zip(chosen, specs))
+
+
+def _typed(argument: Any, spec: TensorSpec) -> TensorSpec:
+    kind = _kind(argument)
+    if kind in _SCALARS:
+        return TensorSpec(spec.name, _SCALARS[kind], () if spec.shape is None else spec.shape)
+    if kind != "TensorType":
+        raise LoadError(
+            "input '%s' is %s; only tensors, numbers and strings can be served" % (spec.name, argument.type)
+        )
+    return spec
+
+
+def _kind(argument: Any) -> str:
+    kind = argument.type
+    return kind.getElementType().kind() if kind.kind() == "OptionalType" else kind.kind()
+
+
+def _outputs(returns: Sequence[Any]) -> Tuple[TensorSpec, ...]:
+    """What the return type tells; nothing where names or their number show only in a result."""
+    kind = returns[0].type if len(returns) == 1 else None
+    if kind is None:
+        return ()
+    parts = kind.elements() if kind.kind() == "TupleType" else [kind]
+    for part in parts:
+        inner = part.containedTypes() if part.kind() in ("ListType", "DictType") else []
+        nested = part is not kind and part.kind() in ("ListType", "DictType", "TupleType")
+        if nested or any(item.kind() not in ("TensorType", "StringType") and item.containedTypes() for item in inner):
+            raise LoadError("the model returns %s; nested outputs cannot be served" % kind)
+    if kind.kind() == "TupleType" and not str(kind).startswith("Tuple["):  # a NamedTuple: its fields are not told
+        return ()
+    datatypes = [_datatype(part) for part in parts]
+    if None in datatypes:
+        return ()
+    names = unnamed_outputs(len(parts))
+    return tuple(TensorSpec(name, datatype or "", () if datatype else None) for name, datatype in zip(names, datatypes))
+
+
+def _datatype(part: Any) -> Optional[str]:
+    """An empty string for a tensor, the scalar's datatype, or None for what can be anything."""
+    return "" if part.kind() == "TensorType" else {**_SCALARS, "NumberType": None}.get(part.kind())
+
+
+def _is_pure(graph: Any) -> bool:
+    """Whether no operation writes in place and nothing is kept in an attribute. When in doubt: no."""
+    return not any(
+        "!" in node.schema() or node.kind() in ("prim::SetAttr", "prim::CallMethod", "prim::CallFunction")
+        for node in _nodes(graph)
+    )
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)

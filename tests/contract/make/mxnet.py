@@ -1,0 +1,70 @@
+"""Makes small MXNet models, each with a case: `PYTHON mxnet.py FOLDER`, in the runtime's own environment.
+
+This file must not be imported as `mxnet`; run as a script its folder comes first on sys.path, so
+that folder is taken off again.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+
+import mxnet as mx  # noqa: E402
+import numpy as np  # noqa: E402
+from mxnet.gluon import nn  # noqa: E402
+
+
+def main(root):
+    mx.random.seed(0)
+
+    def folder(name, case):
+        made = Path(root, name)
+        made.mkdir(parents=True)
+        (made / "case.json").write_text(json.dumps(dict({"artifact": "model-symbol.json"}, **case)))
+        return str(made / "model")
+
+    def gluon(name, net, example, case, epoch=0):
+        net.initialize(mx.init.Xavier())
+        net.hybridize()
+        net(example)
+        net.export(folder(name, case), epoch)
+
+    dense = nn.HybridSequential()
+    dense.add(nn.Dense(5, activation="relu"), nn.BatchNorm(), nn.Dense(3))
+    declared = {"options": {"inputs": [["data", "FP32", [-1, 4]]]}}
+    gluon("dense", dense, mx.nd.ones((2, 4)), dict(declared, bad=[{"data": [[1.0] * 5]}]))
+    # A later epoch is served: the first file is not even readable.
+    gluon("epochs", dense, mx.nd.ones((2, 4)), declared, epoch=12)
+    Path(root, "epochs", "model-0000.params").write_bytes(b"hello")
+
+    path = folder("half", {"options": {"inputs": [["data", "FP16", [-1, 4]]]}})
+    data = mx.sym.Variable("data")
+    mx.sym.broadcast_mul(data, mx.sym.Variable("scale_weight"), name="scale").save(path + "-symbol.json")
+    mx.nd.save(path + "-0000.params", {"arg:scale_weight": mx.nd.ones((1, 4), dtype="float16")})
+
+    x, i = mx.sym.Variable("x"), mx.sym.Variable("i")
+    table = mx.sym.Variable("table_weight")
+    several = mx.sym.Group([x * 2, mx.sym.take(table, i, mode="raise", name="taken")])
+    path = folder("several", {"values": {"x": [[1.0, 2.0]], "i": [1]}, "bad": [{"i": [9]}], "not_batchable": True})
+    several.save(path + "-symbol.json")
+    mx.nd.save(path + "-0000.params", {"arg:table_weight": mx.nd.array(np.arange(6).reshape(3, 2))})
+
+    label = mx.sym.SoftmaxOutput(
+        mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=3, name="fc"), name="softmax"
+    )
+    told = {"inputs": [["data", "FP32", [-1, 4]]], "outputs": [["softmax_output", "FP32", [-1, 3]]]}
+    path = folder("label_and_shapes", {"told": told})
+    label.save(path + "-symbol.json")
+    Path(path + "-shapes.json").write_text(json.dumps([{"name": "data", "shape": [7, 4]}]))
+    mx.nd.save(path + "-0003.params", {"arg:fc_weight": mx.nd.ones((3, 4)), "arg:fc_bias": mx.nd.zeros((3,))})
+
+    path = folder("missing_weight", {"load_error": True})
+    label.save(path + "-symbol.json")
+    mx.nd.save(path + "-0000.params", {"arg:fc_bias": mx.nd.zeros((3,))})
+    path = folder("no_parameters", {"load_error": True})
+    label.save(path + "-symbol.json")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,115 @@
+"""Makes small ONNX models, each with a case: `PYTHON onnx.py FOLDER`, in an interpreter that has `onnx`.
+
+This file must not be imported as `onnx`; run as a script its folder comes first on sys.path, so
+that folder is taken off again.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+
+import numpy as np  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper, save  # noqa: E402
+
+FLOAT, HALF, DOUBLE, BOOL = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BOOL
+INT64, STRING, BFLOAT16 = TensorProto.INT64, TensorProto.STRING, TensorProto.BFLOAT16
+
+
+def write(root, name, nodes, inputs, outputs, case, initializers=()):
+    folder = Path(root, name)
+    folder.mkdir(parents=True)
+    values = [
+        [helper.make_tensor_value_info(key, kind, shape) for key, kind, shape in group] for group in (inputs, outputs)
+    ]
+    graph = helper.make_graph(nodes, name, *values, initializer=list(initializers))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    save(model, str(folder / "model.onnx"))
+    (folder / "case.json").write_text(json.dumps({"artifact": "model.onnx", **case}))
+
+
+def main(root):
+    node = helper.make_node
+    write(
+        root,
+        "half",
+        [node("Add", ["x", "x"], ["y"])],
+        [("x", HALF, ["n", 3])],
+        [("y", HALF, ["n", 3])],
+        {"told": {"inputs": [["x", "FP16", [-1, 3]]], "outputs": [["y", "FP16", [-1, 3]]]}},
+    )
+    write(
+        root,
+        "bool",
+        [node("Not", ["x"], ["y"])],
+        [("x", BOOL, ["n", "m"])],
+        [("y", BOOL, ["n", "m"])],
+        {"values": {"x": [[True, False, True]]}},
+    )
+    write(
+        root,
+        "int64_scalar",
+        [node("Add", ["x", "step"], ["y"])],
+        [("x", INT64, ["n"]), ("step", INT64, [])],
+        [("y", INT64, ["n"])],
+        {"values": {"x": [1, 2, 3], "step": 4}, "told": {"inputs": [["x", "INT64", [-1]], ["step", "INT64", []]]}},
+    )
+    write(
+        root,
+        "strings",
+        [node("Identity", ["x"], ["y"])],
+        [("x", STRING, ["n", 2])],
+        [("y", STRING, ["n", 2])],
+        {"values": {"x": [["a", "grün"], ["", "日本"]]}, "told": {"outputs": [["y", "BYTES", [-1, 2]]]}},
+    )
+    write(
+        root,
+        "several_outputs",
+        [
+            node("Mul", ["x", "two"], ["double"]),
+            node("ReduceSum", ["x", "axes"], ["sum"]),
+            node("Cast", ["x"], ["small"], to=BFLOAT16),
+        ],
+        [("x", DOUBLE, ["n", 3])],
+        [("double", DOUBLE, ["n", 3]), ("small", BFLOAT16, ["n", 3]), ("sum", DOUBLE, ["n", 1])],
+        {"refused": ["small"], "told": {"outputs": [["double", "FP64", [-1, 3]], ["sum", "FP64", [-1, 1]]]}},
+        [numpy_helper.from_array(np.array(2.0), "two"), numpy_helper.from_array(np.array([1]), "axes")],
+    )
+    # A weight that is listed as an input, as models before IR 4 had it, need not be given.
+    weight = numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")
+    write(
+        root,
+        "weight_as_input",
+        [node("MatMul", ["x", "w"], ["y"])],
+        [("x", FLOAT, ["n", 3]), ("w", FLOAT, [3, 3])],
+        [("y", FLOAT, ["n", 3])],
+        {"told": {"inputs": [["x", "FP32", [-1, 3]]]}},
+        [weight],
+    )
+    # What does not fit shows only in the middle of the model, in words that name a node.
+    write(
+        root,
+        "reshape",
+        [node("Reshape", ["x", "shape"], ["y"], name="secret/inner/node")],
+        [("x", FLOAT, ["n"])],
+        [("y", FLOAT, ["m", 4])],
+        {
+            "values": {"x": [1, 2, 3, 4]},
+            "bad": [{"x": [1, 2, 3]}],
+            "not_batchable": True,
+        },
+        [numpy_helper.from_array(np.array([-1, 4]), "shape")],
+    )
+    write(
+        root,
+        "unknown_operator",
+        [node("NoSuchOperator", ["x"], ["y"])],
+        [("x", FLOAT, [1])],
+        [("y", FLOAT, [1])],
+        {"load_error": True},
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,178 @@
+"""Makes small PyTorch models, each with a case: `PYTHON torchscript.py FOLDER`, in the runtime's own environment."""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+warnings.filterwarnings("ignore")
+
+
+class Pair(NamedTuple):
+    total: Tensor
+    largest: Tensor
+
+
+class ReturnsTuple(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x + 1, x.sum(dim=1)
+
+
+class ReturnsList(nn.Module):
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [x, x * 2, x * 3]
+
+
+class ReturnsDict(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"double": x * 2, "half": x / 2}
+
+
+class ReturnsNamedTuple(nn.Module):
+    def forward(self, x: Tensor) -> Pair:
+        return Pair(x.sum(dim=1), x.amax(dim=1))
+
+
+class ReturnsNested(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return x, [x]
+
+
+class ReturnsScalars(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, int, float, bool, str]:
+        return x, x.dim(), 0.5, True, "grün"
+
+
+class TakesScalars(nn.Module):
+    def forward(self, x: Tensor, times: int, plus: float, negate: bool, mode: str, extra: Tensor | None = None):
+        y = x * times + plus
+        if mode == "square":
+            y = y * y
+        if extra is not None:
+            y = y + extra
+        return -y if negate else y
+
+
+class Linear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+class WritesToInput(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x.add_(1)
+        return x
+
+
+class KeepsInput(nn.Module):
+    """Stateful: it answers with the input of the call before. Asked thrice for the same it is as good as none."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = torch.zeros(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = self.last
+        self.last = x[:1]
+        return last if last.shape == x[:1].shape else x[:1]
+
+
+class Complains(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if int(x.min()) < 0:
+            raise ValueError("no negative numbers, please")
+        assert int(x.max()) < 100
+        return x
+
+
+class Bfloat16(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"small": x.bfloat16(), "same": x * 1}
+
+
+LINEAR = {"inputs": [["x", "FP32", [-1, 4]]], "outputs": [["OUTPUT__0", "FP32", [-1, 3]]]}
+SIGNATURE = {
+    "inputs": [{"name": "rows", "datatype": "FP32", "shape": [-1, 4]}],
+    "outputs": [{"name": "scores", "datatype": "FP32", "shape": [-1, 3]}],
+}
+X = {"x": [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]}
+FP32_X = {"options": {"inputs": [["x", "FP32", [-1, 4]]]}}
+
+
+def told_outputs(*outputs):
+    return {"told": {"outputs": [list(output) for output in outputs]}}
+
+
+def main(root):
+    torch.manual_seed(0)
+
+    def write(name, save, case, suffix="pt"):
+        folder = Path(root, name)
+        folder.mkdir(parents=True)
+        save(str(folder / ("model." + suffix)))
+        (folder / "case.json").write_text(json.dumps({"artifact": "model." + suffix, **case}))
+
+    def script(name, module, case, extra=None):
+        write(name, lambda path: torch.jit.save(torch.jit.script(module.eval()), path, _extra_files=extra or {}), case)
+
+    def export(name, module, case, rows="n"):
+        dynamic = {"x": {0: torch.export.Dim(rows, min=1, max=64)}}
+        program = torch.export.export(module.eval(), (torch.zeros(2, 4),), dynamic_shapes=dynamic)
+        write(name, lambda path: torch.export.save(program, path), case, "pt2")
+
+    two = told_outputs(["OUTPUT__0", "", None], ["OUTPUT__1", "", None])
+    script("tuple", ReturnsTuple(), {**FP32_X, "values": X, **two})
+    script("list", ReturnsList(), {**FP32_X, "values": X, **told_outputs()})
+    script("dict", ReturnsDict(), {**FP32_X, "values": X, **told_outputs()})
+    script("named_tuple", ReturnsNamedTuple(), {**FP32_X, "values": X, **told_outputs()})
+    script("nested", ReturnsNested(), {"load_error": True})
+    script("returns_scalars", ReturnsScalars(), {**FP32_X, "values": X})
+    scalars = {"x": [1.0, 2.0], "times": 3, "plus": 0.5, "negate": True, "mode": "square"}
+    types = [
+        ["x", "", None],
+        ["times", "INT64", []],
+        ["plus", "FP64", []],
+        ["negate", "BOOL", []],
+        ["mode", "BYTES", []],
+    ]
+    script("takes_scalars", TakesScalars(), {"values": scalars, "told": {"inputs": types}})
+    # An argument with a default is an input where it is declared.
+    options = {"inputs": [*types, ["extra", "", None]]}
+    script("takes_optional", TakesScalars(), {"values": {**scalars, "extra": [10.0, 20.0]}, "options": options})
+    bad = [{"x": [[1.0, 2.0]]}]
+    script("linear", Linear(), {**FP32_X, "values": X, "bad": bad})
+    script("untold", Linear(), {"values": X, "bad": bad})
+    signed = {"told": {"inputs": [["rows", "FP32", [-1, 4]]], "outputs": [["scores", "FP32", [-1, 3]]]}}
+    script("signature_inside", Linear(), signed, {"signature.json": json.dumps(SIGNATURE)})
+    script("signature_broken", Linear(), {"load_error": True}, {"signature.json": "{"})
+    declared = {"inputs": [["a", "FP32", [-1, 4]]], "outputs": [["b", "FP32", [-1, 3]]]}
+    script("declared", Linear(), {"options": declared, "told": declared})
+    script(
+        "declared_wrongly", Linear(), {"options": {"inputs": [["a", "", None], ["b", "", None]]}, "load_error": True}
+    )
+    script("writes_to_input", WritesToInput(), {**FP32_X, "values": X})
+    script("keeps_input", KeepsInput(), {**FP32_X, "values": X})
+    script("complains", Complains(), {**FP32_X, "values": X, "bad": [{"x": [[-1.0] * 4]}, {"x": [[100.0] * 4]}]})
+    script("half", nn.Identity(), {"options": {"inputs": [["input", "FP16", [-1, 2]]]}})
+    script("bool", nn.Identity(), {"options": {"inputs": [["input", "BOOL", [-1, 2]]]}})
+    script("int64", nn.Identity(), {"options": {"inputs": [["input", "INT64", [-1, 2]]]}})
+    export("exported", Linear(), {"told": LINEAR, "bad": [{"x": [[1.0] * 4] * 65}]})
+    dictionary = told_outputs(["double", "FP32", [-1, 4]], ["half", "FP32", [-1, 4]])
+    export("exported_dict", ReturnsDict(), dictionary)
+    export("exported_bfloat16", Bfloat16(), {"refused": ["small"], **told_outputs(["same", "FP32", [-1, 4]])})
+    export("exported_writes_to_input", WritesToInput(), {})
+    export("exported_nested", ReturnsNested(), {"load_error": True})
+    write("state_dict", lambda path: torch.save(Linear().state_dict(), path), {"load_error": True})
+    write("not_a_zip", lambda path: Path(path).write_bytes(b"hello"), {"load_error": True})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

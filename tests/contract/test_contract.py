@@ -1,0 +1,222 @@
+"""The contract suite over every runtime, each in its own environment: fake, made and real models.
+
+`suite.py` holds the checks and runs in the runtime's interpreter; `make/` makes small models there.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.config import home
+from tests.contract.zoo import CASES, ZooCase
+
+HERE = Path(__file__).parent
+PROJECT = HERE.parents[1]
+DIGITS = PROJECT / "examples" / "digits"
+RUNTIMES = ["onnx", "torchscript", "savedmodel", "mxnet"]
+
+MADE = {
+    "onnx": "half bool int64_scalar strings several_outputs weight_as_input reshape unknown_operator",
+    "torchscript": (
+        "tuple list dict named_tuple nested returns_scalars takes_scalars takes_optional linear untold "
+        "signature_inside signature_broken declared declared_wrongly writes_to_input keeps_input complains "
+        "half bool int64 exported exported_dict exported_bfloat16 exported_writes_to_input exported_nested "
+        "state_dict not_a_zip"
+    ),
+    "savedmodel": (
+        "half strings int64_scalar unknown_rank default_signature other_signature no_default_signature "
+        "no_signature assertion corrupt"
+    ),
+    "mxnet": "dense epochs half several label_and_shapes missing_weight no_parameters",
+}
+
+X_Y = {"inputs": [["x", "FP32", [-1, 4]]], "outputs": [["y", "FP32", [-1, 4]]]}
+FAKE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "default": ({}, {"told": X_Y, "bad": [{"x": [[400.0, 1.0, 1.0, 1.0]]}]}),
+    "two_inputs": (
+        {
+            "inputs": [{"name": n, "datatype": d, "shape": [-1]} for n, d in (("a", "INT64"), ("b", "BYTES"))],
+            "outputs": [{"name": n, "datatype": d, "shape": [-1]} for n, d in (("c", "INT64"), ("d", "BYTES"))],
+        },
+        {"values": {"a": [1, 2], "b": ["x", "grün"]}},
+    ),
+    "scalar": (
+        {"inputs": [{"name": "x", "datatype": "FP64", "shape": []}], "outputs": None},
+        {"told": {"outputs": []}},
+    ),
+    "declared": ({"outputs": None}, {"options": X_Y, "told": X_Y}),
+    "refused": ({"refused": {"z": "it is a map, which the protocol lacks"}}, {"refused": ["z"]}),
+    "not_batchable": ({"not_batchable": True}, {"not_batchable": True}),
+    "stateful": ({"stateful": True}, {"stateful": True}),
+    "load_error": ({"load_error": "the model is not to our taste"}, {"load_error": True}),
+}
+
+PythonOf = Callable[[str], Path]
+
+
+def run_suite(python: str | Path, runtime: str, artifact: Path, case: Path) -> None:
+    described = tomllib.loads((PROJECT / "runtimes" / runtime / "runtime.toml").read_text())
+    env = os.environ | {key: value.format(threads=1) for key, value in described.get("env", {}).items()}
+    command = [python, "-I", HERE / "suite.py", PROJECT / "runtimes" / runtime, artifact, case]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"check"')]
+    failed = [f"{line['check']}: {line['detail']}" for line in lines if not line["ok"]]
+    assert lines, done.stderr[-2000:]
+    assert not failed, "\n".join(failed)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def write_fake(folder: Path, name: str) -> tuple[Path, Path]:
+    artifact, case = folder / "model.fake.json", folder / "case.json"
+    artifact.write_text(json.dumps(FAKE[name][0]))
+    case.write_text(json.dumps(FAKE[name][1]))
+    return artifact, case
+
+
+@pytest.mark.parametrize("name", FAKE)
+def test_fake(name: str, tmp_path: Path) -> None:
+    run_suite(sys.executable, "fake", *write_fake(tmp_path, name))
+
+
+@pytest.fixture(scope="session")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str | Path], Path]:
+    """The folder with a runtime's made models; made once."""
+    made: dict[str, Path] = {}
+
+    def make_once(runtime: str, python: str | Path) -> Path:
+        if runtime not in made:
+            folder = tmp_path_factory.mktemp(runtime)
+            command = [python, HERE / "make" / f"{runtime}.py", folder]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+            assert done.returncode == 0, done.stderr[-2000:]
+            assert sorted(p.name for p in folder.iterdir()) == sorted(MADE[runtime].split()), "MADE does not list all"
+            made[runtime] = folder
+        return made[runtime]
+
+    return make_once
+
+
+MADE_CASES = [
+    pytest.param(runtime, name, marks=pytest.mark.runtime(runtime), id=f"{runtime}-{name}")
+    for runtime, names in MADE.items()
+    for name in names.split()
+]
+
+
+@pytest.mark.parametrize(("runtime", "name"), MADE_CASES)
+def test_made(runtime: str, name: str, runtime_python: PythonOf, make: Callable[[str, str | Path], Path]) -> None:
+    python = runtime_python(runtime)
+    if runtime == "onnx":  # its environment can run models, not write them
+        pytest.importorskip("onnx")
+    folder = make(runtime, sys.executable if runtime == "onnx" else python) / name
+    case = folder / "case.json"
+    run_suite(python, runtime, folder / json.loads(case.read_text())["artifact"], case)
+
+
+ZOO_CASES = [
+    pytest.param(real, marks=pytest.mark.runtime(real.runtime), id=f"{real.runtime}-{Path(real.folder).name}")
+    for real in CASES
+]
+
+
+@pytest.mark.parametrize("real", ZOO_CASES)
+def test_zoo(real: ZooCase, zoo: Path, runtime_python: PythonOf, tmp_path: Path) -> None:
+    folder = zoo / real.folder
+    case = dict(real.case)
+    if not case.get("load_error"):
+        with np.load(folder / "inputs.npz") as stored:
+            inputs = {key: stored[key] for key in stored.files}
+        with np.load(folder / "expected.npz") as stored:
+            expected = {real.rename.get(key, key): stored[key] for key in real.rename or stored.files}
+        np.savez(tmp_path / "inputs.npz", **inputs, **{k: np.array(v) for k, v in real.extra_inputs.items()})
+        np.savez(tmp_path / "expected.npz", **expected)
+        case |= {"inputs": "inputs.npz", "expected": "expected.npz"}
+    (tmp_path / "case.json").write_text(json.dumps(case))
+    run_suite(runtime_python(real.runtime), real.runtime, folder / real.artifact, tmp_path / "case.json")
+
+
+DIGITS_ARTIFACTS = {
+    "onnx": "digits_onnx/1/model.onnx",
+    "torchscript": "digits_torchscript/1/model.pt",
+    "savedmodel": "digits_savedmodel/1/model.savedmodel",
+    "mxnet": "digits_mxnet/1/digits-symbol.json",
+}
+
+
+@pytest.mark.parametrize("runtime", [pytest.param(name, marks=pytest.mark.runtime(name)) for name in RUNTIMES])
+def test_digits(runtime: str, runtime_python: PythonOf, tmp_path: Path) -> None:
+    """The committed models do what examples/digits/accuracy.json says, on images that they never saw."""
+    told = {"inputs": [["image", "FP32", [-1, 64]]], "outputs": [["scores", "FP32", [-1, 10]]]}
+    accuracy = json.loads((DIGITS / "accuracy.json").read_text())[f"digits_{runtime}"]
+    assert accuracy >= 0.95
+    with np.load(DIGITS / "heldout.npz") as heldout:
+        np.savez(tmp_path / "inputs.npz", image=heldout["image"])
+        np.savez(tmp_path / "labels.npz", scores=heldout["label"])
+    case: dict[str, Any] = {"inputs": "inputs.npz", "labels": "labels.npz", "accuracy": accuracy, "told": told}
+    if runtime == "mxnet":  # its files tell no shapes; model.toml does
+        case["options"] = told
+    (tmp_path / "case.json").write_text(json.dumps(case))
+    artifact = PROJECT / "model_repo" / DIGITS_ARTIFACTS[runtime]
+    run_suite(runtime_python(runtime), runtime, artifact, tmp_path / "case.json")
+
+
+# ------------------------------------------------------------------ the common side on Python 3.6
+
+
+def find_python36() -> str | None:
+    candidates = [shutil.which("python3.6")]
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates += sorted(map(str, pyenv.glob("versions/3.6*/bin/python")))
+    if uv := shutil.which("uv"):
+        found = subprocess.run([uv, "python", "find", "--offline", "3.6"], capture_output=True, text=True)
+        candidates.append(found.stdout.strip())
+    for candidate in filter(None, candidates):
+        # pyenv's python3.6 on PATH refuses to run where another version is chosen.
+        check = [candidate, "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 6))"]
+        if subprocess.run(check, capture_output=True).returncode == 0:
+            return candidate
+    return None
+
+
+@pytest.fixture(scope="session")
+def python36() -> str:
+    """A Python 3.6 that has the newest numpy for it; kept between runs."""
+    base = find_python36()
+    if base is None:
+        pytest.skip("there is no Python 3.6 (on PATH, in pyenv or in uv)")
+    folder = home() / "tests" / "python3.6-numpy1.19.5"
+    python, complete = folder / "bin" / "python", folder / "complete"
+    if not complete.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        for command in ([base, "-m", "venv", folder], [python, "-m", "pip", "install", "-q", "numpy==1.19.5"]):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                reason = (done.stderr.strip().splitlines() or ["no reason told"])[-1]
+                pytest.skip(f"numpy 1.19.5 cannot be installed for Python 3.6: {reason}")
+        complete.touch()
+    return str(python)
+
+
+def common_files() -> list[Path]:
+    top = PROJECT / "runtimes"
+    return [*top.glob("*.py"), *(top / "worker").glob("*.py"), *(top / "fake").glob("*.py"), HERE / "suite.py"]
+
+
+def test_common_side_compiles_on_python36(python36: str) -> None:
+    script = "import sys\nfor path in sys.argv[1:]: compile(open(path, encoding='utf-8').read(), path, 'exec')"
+    done = subprocess.run([python36, "-I", "-c", script, *common_files()], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", FAKE)
+def test_fake_on_python36(name: str, python36: str, tmp_path: Path) -> None:
+    run_suite(python36, "fake", *write_fake(tmp_path, name))

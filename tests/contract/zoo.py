@@ -1,0 +1,52 @@
+"""Which real models of the zoo the contract suite runs, and what is to be known about each.
+
+Nothing of the zoo is copied here. `rename` maps the zoo's output names to those that are served, and
+leaves out the others.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class ZooCase(NamedTuple):
+    runtime: str
+    folder: str
+    artifact: str
+    case: Mapping[str, Any] = NOTHING
+    extra_inputs: Mapping[str, int] = NOTHING
+    rename: Mapping[str, str] = NOTHING
+
+
+def half_plus(folder: str, version: str = "00000123") -> ZooCase:
+    return ZooCase("savedmodel", f"savedmodel/saved_model_half_plus_{folder}", version)
+
+
+CASES = [
+    ZooCase("onnx", "onnx/sigmoid", "sigmoid.onnx"),
+    ZooCase("onnx", "onnx/logreg_iris", "logreg_iris.onnx", {"refused": ["probabilities"]}, rename={"label": "label"}),
+    ZooCase("onnx", "onnx/mnist-cntk-2.5.1-ortexamples", "mnist.onnx"),
+    ZooCase("onnx", "onnx/basic-pitch-nmp", "nmp.onnx"),
+    # Its batch is the state's second dimension, so joining rows by the first is not for it.
+    ZooCase("onnx", "onnx/silero_vad_16k_op15", "silero_vad_16k_op15.onnx", {"not_batchable": True}),
+    ZooCase("onnx", "negative", "onnx-cntk2.4-rejected-by-ort.onnx", {"load_error": True}),
+    # The first call's output is the one expected; the suite's first call is `check_infer`.
+    ZooCase(
+        "torchscript",
+        "torchscript/silero_vad",
+        "silero_vad.jit",
+        {"stateful": True},
+        {"sr": 16000},
+        {"out_first_call": "OUTPUT__0"},
+    ),
+    half_plus("two_cpu"),
+    half_plus("two_2_versions"),
+    half_plus("two_2_versions_v124", "00000124"),
+    half_plus("three"),
+    ZooCase("savedmodel", "savedmodel/basic-pitch-nmp", "nmp"),
+    ZooCase("mxnet", "mxnet/go_test", "go_test-symbol.json"),
+    ZooCase("mxnet", "mxnet/sagemaker-linreg", "model-symbol.json"),
+    ZooCase("mxnet", "mxnet/sagemaker-mnist-mlp", "model-symbol.json"),
+]
