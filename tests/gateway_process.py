@@ -34,16 +34,18 @@ class Gateway:
         self.log: list[str] = []
         self._changed = Condition()
         self._ended = False
-        Thread(target=self._read, daemon=True).start()
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
         found = self.wait_for(r"REST on http://(\S+), gRPC on (\S+), metrics on http://(\S+)/metrics")
         self.http, self.grpc, self.metrics = found.groups()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._changed:
-                self.log.append(line.rstrip())
-                self._changed.notify_all()
+        with self.process.stderr as stream:
+            for line in stream:
+                with self._changed:
+                    self.log.append(line.rstrip())
+                    self._changed.notify_all()
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -122,8 +124,7 @@ class Gateway:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
+        self._reader.join(_WAIT_S)
 
 
 def start_gateway(repository: Path, scratch: Path, *flags: str, **environment: str) -> Gateway:
@@ -142,4 +143,9 @@ def start_gateway(repository: Path, scratch: Path, *flags: str, **environment: s
         text=True,
         env={**os.environ, "PYTHONPATH": str(plugin), "MODELPORT_POLL_S": "0.2", **environment},
     )
-    return Gateway(process)
+    try:
+        return Gateway(process)
+    except AssertionError:
+        process.kill()
+        process.wait()
+        raise

@@ -41,8 +41,11 @@ class Load:
 
     def wait_answers(self, count: int) -> None:
         """Until this many more have been answered."""
+        self.wait_total(len(self.replies) + count)
+
+    def wait_total(self, goal: int) -> None:
+        """Until this many have been answered since the start."""
         with self._changed:
-            goal = len(self.replies) + count
             if not self._changed.wait_for(lambda: len(self.replies) >= goal, _WAIT_S):
                 raise AssertionError(f"only {len(self.replies)} of {goal} answers came; the last: {self.replies[-3:]}")
 

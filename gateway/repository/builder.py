@@ -39,7 +39,7 @@ class Builder:
         self._external = external
         self._only = only
         self._on_progress = on_progress
-        self._waiting: dict[str, tuple[Runtime, asyncio.Future[Environment]]] = {}
+        self._waiting: dict[str, tuple[Environment, asyncio.Future[Environment]]] = {}
         self._building: dict[str, Progress] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -64,7 +64,7 @@ class Builder:
         if found.ready:
             return found
         if runtime.name not in self._waiting:
-            self._waiting[runtime.name] = (runtime, asyncio.get_running_loop().create_future())
+            self._waiting[runtime.name] = (found, asyncio.get_running_loop().create_future())
         _, future = self._waiting[runtime.name]
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._build_all())
@@ -79,38 +79,40 @@ class Builder:
         # Every model asks in the same turn of the loop: one turn later the smallest is known.
         await asyncio.sleep(0)
         while self._waiting:
-            size = {name: each[0].download_mb.get(self._accelerator, 0) for name, each in self._waiting.items()}
-            name = min(size, key=lambda each: size[each])
-            runtime, future = self._waiting[name]
+            name = min(self._waiting, key=lambda each: self._size_mb(self._waiting[each][0].runtime))
+            environment, future = self._waiting[name]
             try:
-                built = await self._build(runtime, size[name])
+                await self._build(environment)
             except Cannot as error:
                 log.warning("%s: %s", name, error)
+                for line in error.detail.splitlines():
+                    log.warning("%s: %s", name, line)
                 _settle(future, error)
-            except Exception as error:
+            except Exception:
                 log.exception("building the %s environment failed", name)
-                _settle(future, Cannot(f"its environment could not be built: {error}"))
+                _settle(future, Cannot("its environment could not be built; the gateway's log says why"))
             else:
-                future.set_result(built)
+                future.set_result(environment)
             finally:
                 self._waiting.pop(name, None)
                 self._building.pop(name, None)
                 self._on_progress()
 
-    async def _build(self, runtime: Runtime, size_mb: float) -> Environment:
-        since = time.monotonic()
+    def _size_mb(self, runtime: Runtime) -> float:
+        return runtime.download_mb.get(self._accelerator, 0)
+
+    async def _build(self, environment: Environment) -> None:
+        name, since = environment.runtime.name, time.monotonic()
 
         def told(what: str) -> None:
-            self._building[runtime.name] = Progress(what, since)
+            self._building[name] = Progress(what, since)
             self._on_progress()
 
-        log.info("%s: building its environment once, a download of about %d MB", runtime.name, size_mb)
-        told(f"about {size_mb:.0f} MB to download")
-        python = self._external.get(runtime.name)
-        found = await asyncio.to_thread(environments.locate, runtime, self._accelerator, self._home, python=python)
-        await environments.build(found, told)
-        log.info("%s: environment ready after %.0f s", runtime.name, time.monotonic() - since)
-        return found
+        size = f"about {self._size_mb(environment.runtime):.0f} MB to download"
+        log.info("%s: building its environment, once: %s", name, size)
+        told(size)
+        await environments.build(environment, told)
+        log.info("%s: its environment is ready after %.0f s", name, time.monotonic() - since)
 
 
 def _settle(future: "asyncio.Future[Environment]", error: Exception) -> None:

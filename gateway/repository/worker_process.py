@@ -107,9 +107,9 @@ class WorkerProcess:
 
     async def _spawn(self, control: socket.socket, listener: socket.socket) -> asyncio.subprocess.Process:
         environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
-        environment.update(self.launch.environment, PYTHONUNBUFFERED="1")
+        environment.update(self.launch.environment)
         return await asyncio.create_subprocess_exec(
-            str(self.launch.python), "-I", str(_MAIN),
+            str(self.launch.python), "-I", "-u", str(_MAIN),
             str(os.getpid()), str(control.fileno()), str(listener.fileno()), str(self._status_path),
             pass_fds=(control.fileno(), listener.fileno()),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

@@ -36,6 +36,12 @@ def wrong_answers(load: Load) -> list[tuple[int, Any, Any]]:
     ]
 
 
+def wait_in_flight(running: Gateway, model: str) -> None:
+    """Until one request for the model has been admitted; each turn is a scrape."""
+    while f'modelport_requests_in_flight{{model="{model}",version="1"}} 1.0' not in running.get("/metrics").body.decode():
+        pass
+
+
 def gone(pids: list[int]) -> bool:
     """Wait, by the kernel's word, until the processes have ended."""
     processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
@@ -97,22 +103,32 @@ def test_a_model_that_keeps_dying_backs_off_and_the_others_serve_on(gateway: Sta
     assert "exit code 1" in reply.json()["error"]
 
 
-@pytest.mark.parametrize(
-    ("described", "said"),
-    [
-        ({"load_error": "the file is corrupt: no header"}, "the file is corrupt: no header"),
-        ({"inputs": [{"name": "x", "datatype": "FP99", "shape": [1]}]}, "FP99"),
-    ],
-)
-def test_a_broken_model_says_why_everywhere(
-    gateway: Start, tmp_path: Path, described: dict[str, Any], said: str
-) -> None:
+def no_artifact(repository: Path) -> None:
+    (repository / "broken/1").mkdir(parents=True)
+    (repository / "broken/1/notes.txt").write_text("todo")
+
+
+def wrong_toml(repository: Path) -> None:
+    add_fake(repository, "broken", toml="max_batch = 4")
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "load error": (lambda repo: add_fake(repo, "broken", load_error="it has no header"), "1", "it has no header"),
+    "no artifact": (no_artifact, "1", "no artifact that a runtime reads: it holds notes.txt; served are"),
+    "no version": (lambda repo: (repo / "broken").mkdir(), "", "it has no version folder"),
+    "wrong model.toml": (wrong_toml, "", "broken/model.toml: there is no key 'max_batch'; the keys are"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_model_says_why_everywhere(gateway: Start, tmp_path: Path, kind: str) -> None:
     repository = tmp_path / "repository"
-    add_fake(repository, "broken", **described)
     add_fake(repository, "good")
+    break_it, version, said = BROKEN[kind]
+    break_it(repository)
     running = gateway(repository).wait_ready()
-    running.wait_for(re.escape("broken version 1 is UNAVAILABLE") + ".*" + re.escape(said))
-    entry = running.index()["broken", "1"]
+    running.wait_for("broken version .* is UNAVAILABLE: .*" + re.escape(said))
+    entry = running.index()["broken", version]
     assert entry["state"] == "UNAVAILABLE"
     assert said in entry["reason"]
     reply = running.post("/predict/broken", row(1))
@@ -134,22 +150,19 @@ def test_strict_readiness_wants_every_model(gateway: Start, tmp_path: Path) -> N
 
 def test_sigterm_answers_what_is_under_way_and_refuses_what_is_new(gateway: Start, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
-    add_fake(repository, "slow", seconds_per_batch=2.0)
+    add_fake(repository, "slow", toml="max_batch_size = 0\nwarmup = 0", seconds_per_batch=2.0)
     running = gateway(repository).wait_ready()
     pids = [running.process.pid, *running.worker_pids("slow"), *running.front_pids()]
     with Load(running.http, "/predict/slow", harmless, clients=1, most=1) as load, socket.create_connection(
         running.http.split(":")
     ) as late:
-        while "modelport_requests_in_flight" not in (text := running.get("/metrics").body.decode()) or not re.search(
-            r'modelport_requests_in_flight{model="slow",version="1"} 1\.0', text
-        ):
-            pass  # each turn is a request: the slow one is on its way
+        wait_in_flight(running, "slow")
         running.process.send_signal(signal.SIGTERM)
-        running.wait_for("stopping: requests under way are answered")
+        running.wait_for(r"front\.\d+: draining")
         body = b'{"inputs": [[1, 1, 1, 1]]}'
         late.sendall(b"POST /predict/slow HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
         answer = late.recv(1 << 16)
-        load.wait_answers(1)
+        load.wait_total(1)
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"shutting down" in answer
     assert wrong_answers(load) == []
@@ -164,8 +177,7 @@ def test_nothing_is_left_behind_when_the_parent_is_killed(gateway: Start, tmp_pa
     pids = [*running.worker_pids("hanging"), *running.front_pids()]
     assert len(pids) == 3
     with Load(running.http, "/predict/hanging", lambda _: row(777), clients=1, most=1):
-        while 'modelport_requests_in_flight{model="hanging",version="1"} 1.0' not in running.get("/metrics").body.decode():
-            pass  # each turn is a request: the worker is about to hang
+        wait_in_flight(running, "hanging")
         running.process.kill()
         assert gone(pids)
 

@@ -1,0 +1,163 @@
+"""The repository at work: versions come and go under load, memory is returned, single artifacts are served."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.gateway_process import Gateway
+from tests.load import Load
+from tests.repositories import add_fake
+
+Start = Callable[..., Gateway]
+
+
+def row(number: int) -> dict[str, Any]:
+    return {"inputs": {"x": [[number + 1000] * 4]}}
+
+
+def versions_of(load: Load, last: int = 1_000_000) -> set[str]:
+    return {body["version"] for status, body, _ in load.replies[-last:] if status == 200}
+
+
+def test_a_new_version_is_loaded_under_load_and_no_request_fails(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", "1", seconds_per_batch=0.001)
+    running = gateway(repository, "--fronts", "2").wait_ready()
+    with Load(running.http, "/predict/m", row, clients=16) as load:
+        for version in ("2", "3"):
+            load.wait_answers(100)
+            add_fake(repository, "m", version, seconds_per_batch=0.001)
+            running.wait_for(rf"m version {int(version) - 1} is unloaded")
+        load.wait_answers(500)
+        shutil.rmtree(repository / "m" / "3")
+        running.wait_for(r"m version 3 is unloaded")
+        load.wait_answers(500)
+    assert load.failures() == []
+    assert versions_of(load) == {"1", "2", "3"}
+    assert versions_of(load, last=50) == {"2"}
+
+
+def test_new_content_of_a_version_takes_over_under_load(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m")
+    running = gateway(repository).wait_ready()
+    with Load(running.http, "/predict/m", row, clients=8) as load:
+        load.wait_answers(100)
+        (before,) = running.worker_pids("m")
+        add_fake(repository, "m", prints="the second content")
+        running.wait_for(r"m version 1 is unloaded")
+        load.wait_answers(100)
+    assert load.failures() == []
+    running.wait_for(r"worker\.m: the second content")
+    psutil.wait_procs([psutil.Process(before)] if psutil.pid_exists(before) else [], timeout=60)
+    assert before not in running.worker_pids("m")
+
+
+def test_a_broken_new_version_leaves_the_old_one_serving(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", "1")
+    running = gateway(repository).wait_ready()
+    add_fake(repository, "m", "2", load_error="it is corrupt")
+    running.wait_for(r"m version 2 is UNAVAILABLE: it is corrupt")
+    assert running.post("/predict/m", row(1)).json()["version"] == "1"
+    assert {version: entry["state"] for (_, version), entry in running.index().items()} == {
+        "1": "READY",
+        "2": "UNAVAILABLE",
+    }
+
+
+def test_unloading_returns_the_memory_and_loading_brings_the_model_back(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "big", allocate_mb=300)
+    running = gateway(repository).wait_ready()
+    tree = psutil.Process(running.process.pid)
+
+    def resident() -> int:
+        return sum(process.memory_info().rss for process in [tree, *tree.children(recursive=True)])
+
+    (pid,) = running.worker_pids("big")
+    worker, before = psutil.Process(pid), resident()
+    assert running.post("/v2/repository/models/big/unload").status == 200
+    psutil.wait_procs([worker], timeout=60)
+    assert before - resident() > 300e6
+    assert running.post("/predict/big", row(1)).status == 404
+    assert running.post("/v2/repository/models/big/load").status == 200
+    assert running.infer("big", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
+
+
+def test_loading_a_broken_model_says_why(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", load_error="it is corrupt")
+    running = gateway(repository).wait_ready()
+    reply = running.post("/v2/repository/models/m/load")
+    assert (reply.status, "it is corrupt" in reply.json()["error"]) == (503, True)
+    add_fake(repository, "m")
+    assert running.post("/v2/repository/models/m/load").status == 200
+    assert running.infer("m", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
+    assert running.post("/v2/repository/models/other/load").status == 404
+
+
+def test_a_single_artifact_is_served_by_its_name(gateway: Start, tmp_path: Path) -> None:
+    artifact = add_fake(tmp_path, "anything")
+    running = gateway(artifact).wait_ready()
+    assert running.infer("model", {"x": [[1, 2, 3, 4]]}) == {"y": [[2, 4, 6, 8]]}
+
+
+def test_leading_zeros_and_foreign_folders(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", "00000123")
+    (repository / "m" / "notes").mkdir()
+    (repository / ".git").mkdir()
+    running = gateway(repository).wait_ready()
+    assert list(running.index()) == [("m", "123")]
+    assert running.infer("m", {"x": [[1, 1, 1, 1]]}, "00000123") == {"y": [[2, 2, 2, 2]]}
+
+
+def test_instances_share_the_load(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", toml="instances = 2\nmax_batch_size = 0", seconds_per_batch=0.01)
+    running = gateway(repository).wait_ready()
+    running.wait_for(r"m version 1 is READY")
+    while len(running.worker_pids("m")) < 2:
+        pass  # each turn is a scrape: the second instance is on its way
+    workers = [psutil.Process(pid) for pid in running.worker_pids("m")]
+    with Load(running.http, "/predict/m", row, clients=8) as load:
+        load.wait_answers(200)
+    assert load.failures() == []
+    # Both answered: a worker that got nothing has switched context a handful of times.
+    assert all(worker.num_ctx_switches().voluntary > 50 for worker in workers)
+
+
+def test_what_a_model_declares_is_enforced_and_shown(gateway: Start, tmp_path: Path) -> None:
+    toml = 'max_batch_size = 8\n[[inputs]]\nname = "x"\ndatatype = "FP64"\nshape = [-1, 2]\n'
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", toml=toml)
+    running = gateway(repository).wait_ready()
+    assert running.get("/v2/models/m").json()["inputs"] == [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}]
+    reply = running.post("/predict/m", {"inputs": {"x": [[1, 2, 3]]}})
+    assert (reply.status, "expected [-1, 2]" in reply.json()["error"]) == (400, True)
+
+
+def test_what_is_learned_informs_and_never_refuses(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", inputs=[{"name": "x", "datatype": "", "shape": None}], outputs=None)
+    running = gateway(repository).wait_ready()
+    assert running.infer("m", {"x": [[1.5, 2.5]]}) == {"y": [[3.0, 5.0]]}
+    while (metadata := running.get("/v2/models/m").json())["outputs"] == []:
+        pass  # each turn is a request: what was learned is on its way to the front
+    assert metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [1, 2]}]
+    assert metadata["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [1, 2]}]
+    assert running.infer("m", {"x": [[[1], [2], [3]]]}) == {"y": [[[2], [4], [6]]]}
+
+
+@pytest.mark.parametrize("flag", ["--http", "--grpc", "--metrics"])
+def test_a_second_gateway_on_the_same_port_fails_in_words(gateway: Start, tmp_path: Path, flag: str) -> None:
+    add_fake(tmp_path / "repository", "m")
+    running = gateway(tmp_path / "repository").wait_ready()
+    address = getattr(running, flag.removeprefix("--"))
+    with pytest.raises(AssertionError, match=f"{address} cannot be had: it is in use; .* with {flag} HOST:PORT"):
+        gateway(tmp_path / "repository", flag, address)
