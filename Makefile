@@ -41,6 +41,18 @@ check: .venv/developing  ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+PROTOC := .venv/protoc/bin/python
+
+proto:  ## regenerate gateway/generated from proto/, with exactly the pinned tools
+	@test -x $(PROTOC) || $(PYTHON) -m venv .venv/protoc
+	$(PROTOC) -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(PROTOC) -m pip install --quiet --disable-pip-version-check --group proto
+	$(PROTOC) -m grpc_tools.protoc -I proto --python_out=gateway/generated --pyi_out=gateway/generated \
+		proto/open_inference.proto
+
+bench: .venv/developing  ## the short set of benchmarks
+	$(BIN)/python benchmarks/overhead.py --short
+
 apt:  ## Debian packages that some tests use; nothing happens where they are there already
 	@dpkg -s prometheus >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus; }
 

@@ -80,9 +80,7 @@ def _with_pythons(settings: "Settings", pairs: list[str]) -> "Settings":
     for pair in pairs:
         name, equals, path = pair.partition("=")
         if not equals or not Path(path).exists():
-            raise SettingsError(
-                f"--python '{pair}': RUNTIME=PATH is wanted, the path that of an interpreter"
-            )
+            raise SettingsError(f"--python '{pair}': RUNTIME=PATH is wanted, the path that of an interpreter")
         runtimes[name] = RuntimeSettings(python=Path(path))
     return settings.model_copy(update={"runtimes": runtimes})
 

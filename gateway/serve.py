@@ -45,7 +45,9 @@ async def _serve(supervisor: Supervisor, console: Console) -> None:
     ports = supervisor.ports()
     http = parse_address(supervisor.settings.http).url_host + f":{ports['http']}"
     grpc = parse_address(supervisor.settings.grpc).url_host + f":{ports['grpc']}"
-    metrics = parse_address(supervisor.settings.metrics).url_host + f":{ports['metrics']}" if "metrics" in ports else http
+    metrics = http
+    if "metrics" in ports:
+        metrics = parse_address(supervisor.settings.metrics).url_host + f":{ports['metrics']}"
     log.info("REST on http://%s, gRPC on %s, metrics on http://%s/metrics", http, grpc, metrics)
     if not console.is_terminal:
         await supervisor.run(lambda: log.info("serving"))

@@ -404,7 +404,6 @@ def _grpc_only(subject: Subject) -> Iterator[BadCall]:
     yield case("not UTF-8", b"\x0a\x01\xff", "not a valid inference.")
     yield case("an empty message", b"", "no model", code=NOT_FOUND)
     yield case("metadata of no model", b"\x0a\x06nosuch", "nosuch", "ModelMetadata", NOT_FOUND)
-    yield case("readiness of no model", b"\x0a\x06nosuch", "nosuch", "ModelReady", NOT_FOUND)
 
     message = as_message(good, raw=True)
     message.raw_input_contents.append(b"")

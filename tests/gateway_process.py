@@ -136,7 +136,17 @@ def start_gateway(repository: Path, scratch: Path, *flags: str, **environment: s
     (info / "entry_points.txt").write_text("[modelport.runtimes]\nfake = runtimes.fake\n")
     ports = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "gateway", "serve", str(repository), *ports, "--python", f"fake={sys.executable}", *flags],
+        [
+            sys.executable,
+            "-m",
+            "gateway",
+            "serve",
+            str(repository),
+            *ports,
+            "--python",
+            f"fake={sys.executable}",
+            *flags,
+        ],
         cwd=scratch,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -62,7 +62,7 @@ class Engine:
         """The version asked for; without one, the newest that takes requests, else the newest. Raises NotFound."""
         versions = self._by_model.get(name)
         if not versions:
-            raise NotFound(f"there is no model '{_short(name)}'; GET /v2/models lists what is served")
+            raise NotFound(f"there is no model '{_short(name)}'; the repository index lists what is served")
         if version:
             for status in versions:
                 if status.version == version.lstrip("0"):
@@ -74,6 +74,18 @@ class Engine:
     async def control(self, verb: str, **arguments: Any) -> Any:
         """Ask the supervisor. Raises ModelportError with its reason."""
         return await self._control(verb, **arguments)
+
+    def reading(self, model: str, version: str) -> "_Reading":
+        """Wraps what happens before there is an InferRequest, so that a refused body counts like a refused request."""
+        return _Reading(self, model, version)
+
+    def count_refused(self, model: str, version: str, error: ModelportError, seconds: float) -> None:
+        try:
+            status = self.model(model, version)
+            key = (status.name, status.version)
+        except NotFound:
+            key = ("", "")
+        self.metrics.of(*key).count(error.kind, seconds)
 
     async def infer(self, request: InferRequest) -> InferResponse:
         """Raises ModelportError; cancel it when the client has gone."""
@@ -227,6 +239,24 @@ class Engine:
             metrics.queued = queue.queued
             metrics.in_flight = queue.under_way
         return self.metrics.snapshot()
+
+
+class _Reading:
+    """A plain class and no generator: it is entered for every request."""
+
+    __slots__ = ("_engine", "_model", "_started", "_version")
+
+    def __init__(self, engine: Engine, model: str, version: str) -> None:
+        self._engine, self._model, self._version = engine, model, version
+        self._started = time.monotonic()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ModelportError):
+            seconds = time.monotonic() - self._started
+            self._engine.count_refused(self._model, self._version, error, seconds)
 
 
 def _rows(request: InferRequest, status: ModelStatus) -> int:

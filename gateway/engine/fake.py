@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
@@ -35,6 +36,9 @@ class FakeEngine:
         if not found:
             raise NotFound(f"there is no model '{name}'" + (f" with version {version}" if version else ""))
         return found[-1]
+
+    def reading(self, model: str, version: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def infer(self, request: InferRequest) -> InferResponse:
         status = self.model(request.model, request.version)

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 
 from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest, InferResponse
-from gateway.errors import InvalidRequest, Unsupported
+from gateway.errors import InvalidRequest, NotFound, Unsupported
 from gateway.front.grpc_tensors import has_field, read_typed, write_typed
 from gateway.front.limits import Limits, check_answer
 from gateway.front.metadata import model_metadata, server_metadata
@@ -27,7 +27,9 @@ def methods(engine: Engine, limits: Limits) -> dict[str, Method]:
     """Every method of the service by name. They raise ModelportError."""
 
     async def model_infer(message: pb.ModelInferRequest, context: Any) -> Message:
-        response = await engine.infer(read_request(message, context.time_remaining()))
+        with engine.reading(message.model_name, message.model_version):
+            request = read_request(message, context.time_remaining())
+        response = await engine.infer(request)
         check_answer(response, limits)
         return write_response(response, raw=bool(message.raw_input_contents))
 
@@ -38,7 +40,12 @@ def methods(engine: Engine, limits: Limits) -> dict[str, Method]:
         return pb.ServerReadyResponse(ready=engine.ready)
 
     async def model_ready(message: pb.ModelReadyRequest, context: Any) -> Message:
-        return pb.ModelReadyResponse(ready=engine.model(message.name, message.version).state == "READY")
+        try:
+            status = engine.model(message.name, message.version)
+        except NotFound:
+            # As Triton answers it: its client's is_model_ready() says False, and does not raise.
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=status.state == "READY")
 
     async def describe_server(message: Message, context: Any) -> Message:
         return pb.ServerMetadataResponse(**server_metadata())

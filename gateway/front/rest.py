@@ -90,32 +90,39 @@ def match(path: str) -> Route | None:
 
 async def _answer(engine: Engine, limits: Limits, route: Route, headers: Headers, receive: Receive) -> Reply:
     if route.dialect == "v2":
-        if headers.json_length is not None:
-            if headers.json_length > limits.json_bytes:
-                raise Unread(
-                    f"the JSON part has {headers.json_length} bytes, over the limit of {limits.json_bytes}; "
-                    "send tensors as binary data"
-                )
+        return await _answer_v2(engine, limits, route, headers, receive)
+    with engine.reading(route.model, route.version):
+        if predict.is_binary(headers.content_type):
             body = await read_body(receive, headers, limits.binary_bytes, "binary bodies")
         else:
-            body = await read_body(receive, headers, limits.json_bytes, "JSON; send tensors as binary data")
-        request, wanted = v2_read.read_request(route.model, route.version, body, headers.json_length)
-        response = await infer_unless_gone(engine, request, receive)
-        check_answer(response, limits)
-        text, json_length = v2_write.write_response(response, wanted)
-        if json_length is None:
-            return Reply(200, text)
-        told = ((b"inference-header-content-length", b"%d" % json_length),)
-        return Reply(200, text, "application/octet-stream", told)
-    if predict.is_binary(headers.content_type):
-        body = await read_body(receive, headers, limits.binary_bytes, "binary bodies")
-    else:
-        body = await read_body(receive, headers, limits.json_bytes, "JSON; send npy or npz")
-    request = predict.read_request(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
+            body = await read_body(receive, headers, limits.json_bytes, "JSON; send npy or npz")
+        content_type, most = headers.content_type, limits.binary_bytes
+        request = predict.read_request(engine, route.model, route.version, body, content_type, most)
     response = await infer_unless_gone(engine, request, receive)
     check_answer(response, limits)
     content_type, text = predict.write_response(response, headers.accept)
     return Reply(200, text, content_type)
+
+
+async def _answer_v2(engine: Engine, limits: Limits, route: Route, headers: Headers, receive: Receive) -> Reply:
+    with engine.reading(route.model, route.version):
+        if headers.json_length is None:
+            body = await read_body(receive, headers, limits.json_bytes, "JSON; send tensors as binary data")
+        elif headers.json_length > limits.json_bytes:
+            raise Unread(
+                f"the JSON part has {headers.json_length} bytes, over the limit of {limits.json_bytes}; "
+                "send tensors as binary data"
+            )
+        else:
+            body = await read_body(receive, headers, limits.binary_bytes, "binary bodies")
+        request, wanted = v2_read.read_request(route.model, route.version, body, headers.json_length)
+    response = await infer_unless_gone(engine, request, receive)
+    check_answer(response, limits)
+    text, json_length = v2_write.write_response(response, wanted)
+    if json_length is None:
+        return Reply(200, text)
+    told = ((b"inference-header-content-length", b"%d" % json_length),)
+    return Reply(200, text, "application/octet-stream", told)
 
 
 async def _refuse(receive: Receive, send: Send, error: Unread) -> None:

@@ -118,7 +118,8 @@ def _input(index: int, described: Any, rest: _Sections | None) -> Tensor:
         raise Unsupported(f"input '{name}' is in shared memory, which is not served; send its data")
     if "data" not in described:
         raise InvalidRequest(f"input '{name}' has no data")
-    if not isinstance(described["data"], list):
+    # A scalar has no brackets: that is what numpy's tolist() makes of one.
+    if shape and not isinstance(described["data"], list):
         raise InvalidRequest(f"the data of input '{name}' must be a list, nested or flat")
     return read_tensor(name, described["data"], datatype, shape)
 

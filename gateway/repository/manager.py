@@ -23,6 +23,7 @@ from gateway.repository.worker_process import Launch
 log = logging.getLogger("models")
 
 _HANG_CHECK_S = 0.25
+_MOVING = (State.LOADING, State.UNLOADING)
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,15 @@ class Manager:
 
     def index(self) -> list[dict[str, str]]:
         """Every version there is, as the v2 repository index tells it."""
-        entries = [(served, self._entry(served).status) for served in self.served.values()]
-        return [
+        statuses = [self.status(served) for _, served in sorted(self.served.items())]
+        told = [
             {"name": status.name, "version": status.version, "state": status.state, "reason": status.reason}
-            for _, status in sorted(entries, key=lambda each: each[0].unit)
+            for status in statuses
         ]
+        for unit in sorted(self._seen or {}):
+            if unit.model in self._unloaded and unit not in self.served:
+                told.append({"name": unit.model, "version": unit.version, "state": "UNAVAILABLE", "reason": "unloaded"})
+        return told
 
     def status(self, served: Served) -> ModelStatus:
         return self._entry(served).status
@@ -116,7 +121,8 @@ class Manager:
         mine = [unit for unit in self._desired if unit.model == name]
         if not mine:
             raise NotFound(f"there is no model '{name}' in the repository")
-        while any(unit in self.served and self.served[unit].state is State.LOADING for unit in mine):
+        # One that is still being unloaded is loaded anew as soon as it has gone.
+        while any(unit not in self.served or self.served[unit].state in _MOVING for unit in mine):
             await self._pulse.wait()
         broken = [self.served[unit] for unit in mine if unit in self.served and self.served[unit].failed]
         if broken:

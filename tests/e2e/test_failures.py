@@ -38,7 +38,9 @@ def wrong_answers(load: Load) -> list[tuple[int, Any, Any]]:
 
 def wait_in_flight(running: Gateway, model: str) -> None:
     """Until one request for the model has been admitted; each turn is a scrape."""
-    while f'modelport_requests_in_flight{{model="{model}",version="1"}} 1.0' not in running.get("/metrics").body.decode():
+    while (
+        f'modelport_requests_in_flight{{model="{model}",version="1"}} 1.0' not in running.get("/metrics").body.decode()
+    ):
         pass
 
 
@@ -153,9 +155,10 @@ def test_sigterm_answers_what_is_under_way_and_refuses_what_is_new(gateway: Star
     add_fake(repository, "slow", toml="max_batch_size = 0\nwarmup = 0", seconds_per_batch=2.0)
     running = gateway(repository).wait_ready()
     pids = [running.process.pid, *running.worker_pids("slow"), *running.front_pids()]
-    with Load(running.http, "/predict/slow", harmless, clients=1, most=1) as load, socket.create_connection(
-        running.http.split(":")
-    ) as late:
+    with (
+        Load(running.http, "/predict/slow", harmless, clients=1, most=1) as load,
+        socket.create_connection(running.http.split(":")) as late,
+    ):
         wait_in_flight(running, "slow")
         running.process.send_signal(signal.SIGTERM)
         running.wait_for(r"front\.\d+: draining")

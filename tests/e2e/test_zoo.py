@@ -82,9 +82,7 @@ def serving(
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.model)
-def test_answers_equal_the_framework(
-    zoo: Path, serving: Callable[[str], Gateway], case: Case, protocol: str
-) -> None:
+def test_answers_equal_the_framework(zoo: Path, serving: Callable[[str], Gateway], case: Case, protocol: str) -> None:
     folder = zoo / case.runtime / case.folder
     inputs, expected = np.load(folder / "inputs.npz"), np.load(folder / "expected.npz")
     outputs = PROTOCOLS[protocol](serving(case.runtime), case.model, dict(inputs))

@@ -38,7 +38,7 @@ def check_server(client: Any, metadata: Any) -> None:
     assert [(each["name"], each["datatype"]) for each in model["inputs"]] == [("x", "FP32")]
     assert [int(size) for size in model["inputs"][0]["shape"]] == [-1, 4]
     index = metadata(client.get_model_repository_index())
-    states = {each["name"]: each.get("state") for each in (index["models"] if "models" in index else index)}
+    states = {each["name"]: each.get("state") for each in (index.get("models", index))}
     assert states["m"] == "READY"
     assert states["broken"] == "UNAVAILABLE"
 
@@ -82,7 +82,9 @@ def check_grpc(url: str) -> None:
     with triton_grpc.InferenceServerClient(url) as client:
         check_server(client, lambda made: as_dict(made))
         check_repository(client)
-        answer = client.infer("m", inputs(triton_grpc, X, "x", "FP32"), request_id="abc", priority=1, timeout=60_000_000)
+        answer = client.infer(
+            "m", inputs(triton_grpc, X, "x", "FP32"), request_id="abc", priority=1, timeout=60_000_000
+        )
         assert np.array_equal(answer.as_numpy("y"), X * 2)
         assert answer.get_response().id == "abc"
         answer = client.infer("text", inputs(triton_grpc, STRINGS, "x", "BYTES"))

@@ -8,7 +8,9 @@ from runtimes.worker.batcher import Batcher, Batching, padded_size
 BATCHING = Batching(max_rows=4, signatures=frozenset({"s"}))
 
 
-def frame(rows: int = 1, columns: int = 2, *, priority: int = 0, deadline: float = 1e9, signature: str = "s") -> InferFrame:
+def frame(
+    rows: int = 1, columns: int = 2, *, priority: int = 0, deadline: float = 1e9, signature: str = "s"
+) -> InferFrame:
     tensor = from_array("x", np.zeros((rows, columns), np.float32))
     return InferFrame(deadline, priority, signature, [], [tensor])
 

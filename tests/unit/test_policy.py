@@ -27,6 +27,8 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("desired", "actual", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("desired", "actual", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
 def test_next_actions(desired: list[Unit], actual: dict[Unit, State], expected: list[tuple[str, Unit]]) -> None:
     assert next_actions(desired, actual) == [Action(*each) for each in expected]
