@@ -4,14 +4,16 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from gateway.config import home
+from gateway.environments import interpreters
 from gateway.environments.environment import Environment, build, locate
 from gateway.environments.errors import Cannot
-from gateway.environments.runtime import discover
+from gateway.environments.runtime import Runtime, discover
 from tests.gateway_process import Gateway, start_gateway
 
 ROOT = Path(__file__).parent.parent
@@ -33,27 +35,46 @@ def zoo() -> Path:
     return path
 
 
+def ready(runtime: Runtime) -> Environment:
+    """The runtime's environment, built once per machine under MODELPORT_HOME; skips where it cannot be had."""
+    try:
+        environment = locate(runtime, "cpu", home())
+        if not environment.ready:
+            asyncio.run(build(environment, lambda line: print(f"{runtime.name}: {line}", file=sys.stderr)))
+    except Cannot as error:
+        cannot_have(f"runtime {runtime.name}: {error}")
+        raise
+    return environment
+
+
 @pytest.fixture(scope="session")
 def runtime_environment() -> Callable[[str], Environment]:
-    """name → its environment, built once per machine under MODELPORT_HOME; skips where it cannot be had."""
-    built: dict[str, Environment | Cannot] = {}
+    """name → its environment."""
+    runtimes = discover()
+    return cache(lambda name: ready(runtimes[name]))
 
-    def get(name: str) -> Environment:
-        if name not in built:
+
+# Workers run on CNTK's Python 3.6, with the last numpy for it, and on the newest at hand.
+AGES = {"oldest": (("==3.6.*",), "numpy==1.19.5"), "newest": (("==3.14.*", "==3.13.*", "==3.12.*"), "numpy")}
+
+
+@pytest.fixture(scope="session")
+def numpy_python() -> Callable[[str], Path]:
+    """ "oldest" or "newest" → an interpreter that has nothing but numpy."""
+
+    def get(age: str) -> Path:
+        choices, numpy = AGES[age]
+        for pythons in choices:
             try:
-                environment = locate(discover()[name], "cpu", home())
-                if not environment.ready:
-                    asyncio.run(build(environment, lambda line: print(f"{name}: {line}", file=sys.stderr)))
-                built[name] = environment
-            except Cannot as error:
-                built[name] = error
-        found = built[name]
-        if isinstance(found, Cannot):
-            cannot_have(f"runtime {name}: {found}")
-            raise found
-        return found
+                interpreters.find(pythons, "this test")
+            except Cannot:
+                continue
+            requirements = {"cpu": (numpy,)}
+            return ready(Runtime(f"test-{age}", "this test", ROOT, pythons, requirements=requirements)).python
+        cannot_have(f"no Python {' or '.join(choices)} with venv is installed")
+        raise AssertionError
 
-    return get
+    return cache(get)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.config import home
 from tests.contract.zoo import CASES, ZooCase
 
 HERE = Path(__file__).parent
@@ -169,41 +167,7 @@ def test_digits(runtime: str, runtime_python: PythonOf, tmp_path: Path) -> None:
     run_suite(runtime_python(runtime), runtime, artifact, tmp_path / "case.json")
 
 
-# ------------------------------------------------------------------ the common side on Python 3.6
-
-
-def find_python36() -> str | None:
-    candidates = [shutil.which("python3.6")]
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    candidates += sorted(map(str, pyenv.glob("versions/3.6*/bin/python")))
-    if uv := shutil.which("uv"):
-        found = subprocess.run([uv, "python", "find", "--offline", "3.6"], capture_output=True, text=True)
-        candidates.append(found.stdout.strip())
-    for candidate in filter(None, candidates):
-        # pyenv's python3.6 on PATH refuses to run where another version is chosen.
-        check = [candidate, "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 6))"]
-        if subprocess.run(check, capture_output=True).returncode == 0:
-            return candidate
-    return None
-
-
-@pytest.fixture(scope="session")
-def python36() -> str:
-    """A Python 3.6 that has the newest numpy for it; kept between runs."""
-    base = find_python36()
-    if base is None:
-        pytest.skip("there is no Python 3.6 (on PATH, in pyenv or in uv)")
-    folder = home() / "tests" / "python3.6-numpy1.19.5"
-    python, complete = folder / "bin" / "python", folder / "complete"
-    if not complete.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        for command in ([base, "-m", "venv", folder], [python, "-m", "pip", "install", "-q", "numpy==1.19.5"]):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                reason = (done.stderr.strip().splitlines() or ["no reason told"])[-1]
-                pytest.skip(f"numpy 1.19.5 cannot be installed for Python 3.6: {reason}")
-        complete.touch()
-    return str(python)
+# ------------------------------------------------------------------ the common side on the oldest and the newest Python
 
 
 def common_files() -> list[Path]:
@@ -211,12 +175,15 @@ def common_files() -> list[Path]:
     return [*top.glob("*.py"), *(top / "worker").glob("*.py"), *(top / "fake").glob("*.py"), HERE / "suite.py"]
 
 
-def test_common_side_compiles_on_python36(python36: str) -> None:
+@pytest.mark.parametrize("age", ["oldest", "newest"])
+def test_common_side_compiles(age: str, numpy_python: PythonOf) -> None:
     script = "import sys\nfor path in sys.argv[1:]: compile(open(path, encoding='utf-8').read(), path, 'exec')"
-    done = subprocess.run([python36, "-I", "-c", script, *common_files()], capture_output=True, text=True)
+    command = [numpy_python(age), "-I", "-c", script, *common_files()]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("age", ["oldest", "newest"])
 @pytest.mark.parametrize("name", FAKE)
-def test_fake_on_python36(name: str, python36: str, tmp_path: Path) -> None:
-    run_suite(python36, "fake", *write_fake(tmp_path, name))
+def test_fake_on_other_pythons(name: str, age: str, numpy_python: PythonOf, tmp_path: Path) -> None:
+    run_suite(numpy_python(age), "fake", *write_fake(tmp_path, name))
