@@ -17,6 +17,8 @@ from gateway.supervisor import Supervisor
 log = logging.getLogger("gateway")
 
 _REFRESH_S = 0.5
+_LONGEST_HINT = 150
+_FEW, _MANY = 8, 1000
 
 
 def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
@@ -90,24 +92,25 @@ def hints(supervisor: Supervisor, http: str) -> list[str]:
 
 
 def curl(status: ModelStatus, http: str) -> str:
-    """A command that asks the model something it will take; without known shapes, for its metadata."""
+    """A command that asks the model something it will take; without known shapes, for its metadata.
+
+    It stays short, since a terminal that breaks the line breaks the command.
+    """
     signature = status.signature()
     specs = signature.inputs if signature else ()
-    small = [spec for spec in specs if spec.shape is not None and _count(spec.shape) <= 64 and spec.datatype != "BYTES"]
-    if not specs or len(small) != len(specs):
+    if any(spec.shape is None or spec.datatype in ("", "BYTES", "BOOL") for spec in specs):
+        specs = ()
+    inputs = ", ".join(f'"{spec.name}": {_example(spec.shape or ())}' for spec in specs)
+    command = f"curl http://{http}/predict/{status.name} -d '{{\"inputs\": {{{inputs}}}}}'"
+    if not specs or len(command) > _LONGEST_HINT:
         return f"curl http://{http}/v2/models/{status.name}"
-    inputs = ", ".join(f'"{spec.name}": {_example(spec.shape or (), spec.datatype)}' for spec in small)
-    return f"curl http://{http}/predict/{status.name} -d '{{\"inputs\": {{{inputs}}}}}'"
+    return command
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= abs(size)
-    return count
-
-
-def _example(shape: tuple[int, ...], datatype: str) -> str:
+def _example(shape: tuple[int, ...]) -> str:
     if not shape:
-        return "true" if datatype == "BOOL" else "1"
-    return "[" + ", ".join([_example(shape[1:], datatype)] * abs(shape[0])) + "]"
+        return "1"
+    size = abs(shape[0])
+    if len(shape) == 1 and size > _FEW:
+        return f"['$(yes 1 | head -{size} | paste -sd, -)']"  # the shell writes the numbers
+    return "[" + ", ".join([_example(shape[1:])] * min(size, _MANY)) + "]"

@@ -114,6 +114,7 @@ def main() -> None:
     parent, control, http, options = sys.argv[1:5]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its start and end are told by us
     uvloop.run(_main(int(parent), int(control), int(http), FrontOptions(**json.loads(options))))
 
 

@@ -42,6 +42,8 @@ class Builder:
         self._waiting: dict[str, tuple[Environment, asyncio.Future[Environment]]] = {}
         self._building: dict[str, Progress] = {}
         self._task: asyncio.Task[None] | None = None
+        self._locating = 0
+        self._located = asyncio.Event()
 
     def progress(self, runtime: str) -> str:
         """What keeps a model of this runtime waiting; "" when nothing is built for it."""
@@ -58,9 +60,14 @@ class Builder:
         if self._only and runtime.name not in self._only:
             raise Cannot(f"the runtime {runtime.name} is left out: only {', '.join(sorted(self._only))} was asked for")
         python = self._external.get(runtime.name)
-        found = await asyncio.to_thread(
-            environments.locate, runtime, self._accelerator, self._home, python=python, external=python is not None
-        )
+        self._locating += 1
+        try:
+            found = await asyncio.to_thread(
+                environments.locate, runtime, self._accelerator, self._home, python=python, external=python is not None
+            )
+        finally:
+            self._locating -= 1
+            self._located.set()
         if found.ready:
             return found
         if runtime.name not in self._waiting:
@@ -76,9 +83,11 @@ class Builder:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _build_all(self) -> None:
-        # Every model asks in the same turn of the loop: one turn later the smallest is known.
-        await asyncio.sleep(0)
         while self._waiting:
+            # All that ask at the same time are looked at before the smallest is chosen.
+            while self._locating:
+                self._located.clear()
+                await self._located.wait()
             name = min(self._waiting, key=lambda each: self._size_mb(self._waiting[each][0].runtime))
             environment, future = self._waiting[name]
             try:

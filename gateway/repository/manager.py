@@ -61,6 +61,7 @@ class Manager:
         self._seen: dict[Unit, ModelConfig] | None = None
         self._unloaded: set[str] = set()
         self._has_settled = False
+        self._closing = False
         self._tasks: dict[Unit, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -80,6 +81,7 @@ class Manager:
 
     async def close(self) -> None:
         """Stop every worker; the fronts have left already."""
+        self._closing = True
         for served in self.served.values():
             served.unloading = True
             served.stop()
@@ -255,6 +257,8 @@ class Manager:
 
     def _changed(self) -> None:
         """Publish the table if it differs, and let whoever waits for a state look again."""
+        if self._closing:
+            return
         chosen: dict[tuple[str, str], Entry] = {}
         for unit, served in sorted(self.served.items()):
             if served.unloading:

@@ -69,7 +69,9 @@ class Served:
             signatures[name] = signature_from_json(raw)
         if signatures and (raw := self._learned.get(next(iter(signatures)))):
             learned = signature_from_json(raw)
-        reason = "" if state is State.READY else self.reason or waiting_for or "it is being loaded"
+        reason = self.reason or waiting_for or "it is being loaded"
+        if state in (State.READY, State.UNLOADING):
+            reason = "" if state is State.READY else "it is being unloaded"
         status = ModelStatus(
             name=self.unit.model,
             version=self.unit.version,

@@ -12,6 +12,7 @@ import glob
 import json
 import os
 import re
+import warnings
 from collections import OrderedDict
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -158,7 +159,9 @@ class MxnetModel(Model):
     def _inferred_types(self) -> Dict[str, str]:
         """Datatypes that the parameters imply; "" where an operator leaves it open (Embedding, say)."""
         try:
-            arguments, outputs, _ = self._symbol.infer_type(**self._types)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that an input's type is open is no news: "" says so
+                arguments, outputs, _ = self._symbol.infer_type(**self._types)
         except mx.MXNetError:
             return {}
         names = list(self._symbol.list_arguments()) + list(self._names)

@@ -1,0 +1,67 @@
+"""The runtime is found by content; what is not one says what it lacks."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from gateway.environments.runtime import discover
+from gateway.repository.formats import UnknownFormat, find_artifact, identify
+
+RUNTIMES = discover()
+
+
+def torchscript(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("model/code/__torch__.py", "")
+
+
+def exported(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("model/models/model.json", "{}")
+
+
+def empty(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+
+
+CASES = {
+    "TorchScript": ({"model.pt": torchscript}, "torchscript", "model.pt"),
+    "TorchScript by another name": ({"silero.jit": torchscript}, "torchscript", "silero.jit"),
+    "torch.export": ({"model.pt2": exported}, "torchscript", "model.pt2"),
+    "SavedModel as TF Serving has it": ({"saved_model.pb": empty}, "savedmodel", "."),
+    "SavedModel as Triton has it": ({"model.savedmodel/saved_model.pb": empty}, "savedmodel", "model.savedmodel"),
+    "MXNet": ({"m-symbol.json": empty, "m-0003.params": empty}, "mxnet", "m-symbol.json"),
+    "ONNX": ({"any.onnx": empty}, "onnx", "any.onnx"),
+}
+
+WRONG = {
+    "a state dict": ({"model.pt": exported}, "'model.pt' is not a pytorch_libtorch archive: it has no entry"),
+    "no zip": ({"model.pt": empty}, "'model.pt' is not a pytorch_libtorch archive: it is not a readable zip file"),
+    "MXNet without parameters": ({"m-symbol.json": empty}, "'m-symbol.json' needs a file"),
+    "something else": ({"notes.txt": empty}, "no artifact that a runtime reads: it holds notes.txt; served are"),
+    "nothing": ({}, "it is empty"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_found_by_content(tmp_path: Path, name: str) -> None:
+    files, runtime, artifact = CASES[name]
+    for path, make in files.items():
+        make(tmp_path / path)
+    found = find_artifact(tmp_path, RUNTIMES)
+    assert (found.runtime.name, found.path) == (runtime, tmp_path / artifact)
+    if found.path.is_file():
+        assert identify(found.path, RUNTIMES) == found
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_missing_is_told(tmp_path: Path, name: str) -> None:
+    files, said = WRONG[name]
+    for path, make in files.items():
+        make(tmp_path / path)
+    with pytest.raises(UnknownFormat) as caught:
+        find_artifact(tmp_path, RUNTIMES)
+    assert said in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
