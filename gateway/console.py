@@ -37,7 +37,7 @@ def table(rows: Iterable[Row]) -> Table:
     made.add_column("", overflow="fold")
     for row in rows:
         style = _STYLES.get(row.state, "")
-        made.add_row(row.model, row.version, row.runtime, Text(row.state, style=style), row.detail)
+        made.add_row(row.model, row.version, row.runtime, Text(row.state, style=style), Text(row.detail))
     return made
 
 

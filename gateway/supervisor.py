@@ -27,6 +27,7 @@ log = logging.getLogger("gateway")
 _RESPAWN_S = 0.5
 # What a front gets beyond the grace period to take its leave.
 _LEAVE_S = 5.0
+_LONGEST_TEMP = 60
 
 
 class Supervisor:
@@ -37,7 +38,7 @@ class Supervisor:
         self.http = listen(parse_address(settings.http), "http")
         self.grpc = reserve(parse_address(settings.grpc), "grpc")
         self._metrics_socket = listen(parse_address(settings.metrics), "metrics") if settings.metrics else None
-        self._run_dir = Path(tempfile.mkdtemp(prefix="modelport-"))
+        self._run_dir = _run_dir()
         self._figures = FrontFigures()
         self._fronts: dict[int, FrontProcess] = {}
         self._front_restarts = 0
@@ -167,3 +168,11 @@ class Supervisor:
         if verb == "unload":
             return await self.manager.unload(arguments["name"])
         raise NotFound(f"the supervisor does not know '{verb}'")
+
+
+def _run_dir() -> Path:
+    """A private folder for the workers' sockets, whose paths must stay under 104 bytes on every system."""
+    chosen = Path(tempfile.gettempdir())
+    if len(str(chosen)) > _LONGEST_TEMP:
+        chosen = Path("/tmp")  # noqa: S108 - mkdtemp makes it private
+    return Path(tempfile.mkdtemp(prefix="modelport-", dir=chosen))

@@ -20,6 +20,9 @@ from gateway.errors import DeadlineExceeded, ModelportError, NotFound, Overloade
 
 log = logging.getLogger(__name__)
 
+# No timer takes the years that a client may write into its deadline.
+_LONGEST_WAIT_S = 86_400.0
+
 Control = Callable[..., Awaitable[Any]]
 
 
@@ -110,7 +113,8 @@ class Engine:
         if not status.admits:
             raise _unavailable(status)
         validate(request, status)
-        deadline = now + self._admission.timeout_s if request.deadline is None else request.deadline
+        wished = now + self._admission.timeout_s if request.deadline is None else request.deadline
+        deadline = min(wished, now + _LONGEST_WAIT_S)
         if deadline <= now:
             raise DeadlineExceeded("the deadline had passed when the request arrived")
         size = sum(len(tensor.data) for tensor in request.inputs)
@@ -195,8 +199,9 @@ class Engine:
         except OSError:
             self._clients.pop(client.address.id, None)
             return
-        current = {w.id for e in self._table.entries for w in e.workers}
-        if client.address.id not in current:
+        if client.address.id not in self._clients:
+            return  # it was lost in the same turn of the loop
+        if client.address.id not in {worker.id for entry in self._table.entries for worker in entry.workers}:
             client.close()
             return
         queue.clients.append(client)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from runtimes.contract import Signature
 from runtimes.wire import Tensor
@@ -50,7 +49,6 @@ class ModelStatus:
     learned     what the first request that worked showed, where the artifact told nothing: it informs
                 metadata and JSON decoding, and never refuses a request
     max_batch_size  rows that the gateway puts together; 0 where batching is off
-    config      model.toml's values with their defaults, as the user would write them
     """
 
     name: str
@@ -64,7 +62,6 @@ class ModelStatus:
     max_batch_size: int = 0
     batch_dim: int = 0
     stateful: bool = False
-    config: Mapping[str, Any] = field(default_factory=dict)
 
     def signature(self, name: str = "") -> Signature | None:
         """The named signature, or the default one; None if there is none of that name."""

@@ -85,7 +85,6 @@ class Served:
             max_batch_size=loaded.get("max_batch_size", 0),
             batch_dim=self.config.toml.batch_dim,
             stateful=self.config.toml.stateful,
-            config=self.config.toml.model_dump(mode="json"),
         )
         return Entry(status, tuple(worker.address for worker in self.workers if worker.ready))
 
