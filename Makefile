@@ -30,7 +30,7 @@ install: .venv/installed  ## .venv/bin/modelport
 	@touch $@
 
 serve: install  ## serve model_repo/ on :8000 (REST) and :8001 (gRPC); RUNTIMES=onnx limits what is built
-	$(BIN)/modelport serve model_repo --only "$(RUNTIMES)" $(ARGS)
+	exec $(BIN)/modelport serve model_repo --only "$(RUNTIMES)" $(ARGS)
 
 test: .venv/developing  ## every test; builds the runtime environments that it needs
 	$(BIN)/python -m pytest $(ARGS)

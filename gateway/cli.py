@@ -92,7 +92,7 @@ def _runtimes_flags(parser: argparse.ArgumentParser) -> None:
     install.add_argument("name")
     install.add_argument("--python", type=Path, default=None, help="the interpreter to build from")
     for each in (listing, install):
-        each.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
+        each.add_argument("--accelerator", choices=("cpu", "cuda"), default=None)
 
 
 def _runtimes(options: argparse.Namespace) -> int:
@@ -100,11 +100,11 @@ def _runtimes(options: argparse.Namespace) -> int:
     from gateway.environments.cli import install, list_runtimes
 
     try:
-        settings = read_settings(Sources())
+        settings = read_settings(Sources({"accelerator": options.accelerator}))
     except SettingsError as error:
         print(f"modelport: {error}", file=sys.stderr)
         return 2
     if options.verb == "install":
-        return install(options.name, home(), options.accelerator, options.python)
+        return install(options.name, home(), settings.accelerator, options.python)
     external = {name: each.python for name, each in settings.runtimes.items() if each.python}
-    return list_runtimes(home(), options.accelerator, external)
+    return list_runtimes(home(), settings.accelerator, external)

@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.logging import RichHandler
 
-from gateway.config import Settings, parse_address
+from gateway.config import Settings, SettingsError, parse_address
 from gateway.console import Row, screen, state_word
 from gateway.engine.types import ModelStatus
+from gateway.environments.runtime import discover
+from gateway.repository.scan import RepositoryError, scan
 from gateway.supervisor import Supervisor
 
 log = logging.getLogger("gateway")
@@ -25,10 +27,15 @@ def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
     """Until a signal ends it; the exit code. Raises SettingsError."""
     console = Console(stderr=True)
     _log_to(console)
-    if not repository.exists():
-        print(f"modelport: {repository} does not exist; a model repository or an artifact is wanted", file=sys.stderr)
+    runtimes = discover()
+    if unknown := only - set(runtimes):
+        raise SettingsError(f"--only: there is no runtime '{min(unknown)}'; there are {', '.join(runtimes)}")
+    try:
+        scan(repository, runtimes)
+    except RepositoryError as error:
+        print(f"modelport: {error}", file=sys.stderr)
         return 2
-    supervisor = Supervisor(repository.absolute(), settings, only)
+    supervisor = Supervisor(repository.absolute(), settings, runtimes, only)
     asyncio.run(_serve(supervisor, console))
     return 0
 

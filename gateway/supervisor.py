@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import shutil
 import signal
 import tempfile
@@ -9,11 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.config import Settings, home, parse_address
 from gateway.engine.table import Table
-from gateway.environments.runtime import discover
+from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound
 from gateway.front_process import FrontOptions, FrontProcess
 from gateway.metrics import FrontFigures, GatewayCollector, registry
@@ -33,7 +35,13 @@ _LONGEST_TEMP = 60
 class Supervisor:
     """`run` is the gateway's life. `http`, `grpc` and `metrics` tell the real ports once it is bound."""
 
-    def __init__(self, repository: Path, settings: Settings, only: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        settings: Settings,
+        runtimes: Mapping[str, Runtime],
+        only: frozenset[str] = frozenset(),
+    ) -> None:
         self.settings = settings
         self.http = listen(parse_address(settings.http), "http")
         self.grpc = reserve(parse_address(settings.grpc), "grpc")
@@ -55,7 +63,7 @@ class Supervisor:
             strict_readiness=settings.strict_readiness,
             max_response_bytes=settings.max_response_bytes,
         )
-        self.manager = Manager(options, discover(), self.builder, self._publish)
+        self.manager = Manager(options, runtimes, self.builder, self._publish)
         own = OwnFigures(self.manager, lambda: self._fronts.values(), lambda: self._front_restarts)
         self._registry: CollectorRegistry = registry(GatewayCollector(self._figures, own.collect))
 
@@ -175,4 +183,9 @@ def _run_dir() -> Path:
     chosen = Path(tempfile.gettempdir())
     if len(str(chosen)) > _LONGEST_TEMP:
         chosen = Path("/tmp")  # noqa: S108 - mkdtemp makes it private
-    return Path(tempfile.mkdtemp(prefix="modelport-", dir=chosen))
+    for left in chosen.glob("modelport-*-*"):
+        # A gateway that was killed cannot tidy up; its folder's name tells which one it was.
+        owner = left.name.split("-")[1]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)) and left.stat().st_uid == os.getuid():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"modelport-{os.getpid()}-", dir=chosen))

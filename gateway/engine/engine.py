@@ -93,7 +93,7 @@ class Engine:
     async def infer(self, request: InferRequest) -> InferResponse:
         """Raises ModelportError; cancel it when the client has gone."""
         started = time.monotonic()
-        key, outcome = ("", ""), "cancelled"
+        key, outcome = ("", ""), "internal"
         try:
             status = self.model(request.model, request.version)
             key = (status.name, status.version)
@@ -103,6 +103,9 @@ class Engine:
             return InferResponse(status.name, status.version, answer.frame.outputs, request.id)
         except ModelportError as error:
             outcome = error.kind
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
             raise
         finally:
             self.metrics.of(*key).count(outcome, time.monotonic() - started)
@@ -239,6 +242,7 @@ class Engine:
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Cumulative figures for the supervisor."""
+        self.metrics.clear_gauges()
         for (model, version), queue in self._queues.items():
             metrics = self.metrics.of(model, version)
             metrics.queued = queue.queued

@@ -97,6 +97,11 @@ class FrontMetrics:
             found = self._models[key] = ModelMetrics()
         return found
 
+    def clear_gauges(self) -> None:
+        """Before they are set anew: a version that has left has no queue that would set them."""
+        for metrics in self._models.values():
+            metrics.in_flight = metrics.queued = 0
+
     def snapshot(self) -> list[dict[str, Any]]:
         return [
             {"model": model, "version": version, **metrics.snapshot()}

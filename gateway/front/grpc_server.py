@@ -13,7 +13,7 @@ from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, Overloaded
 from gateway.front.failures import as_told, sentence
 from gateway.front.grpc_v2 import SERVICE, Method, methods
-from gateway.front.limits import Limits
+from gateway.front.limits import Limits, MiB
 
 # grpcio has no types.
 _Context: TypeAlias = Any
@@ -32,7 +32,8 @@ def build_server(
     """
     sizes = [
         ("grpc.max_receive_message_length", limits.binary_bytes),
-        ("grpc.max_send_message_length", limits.response_bytes),
+        # The limit is on tensors, which check_answer tells in words; names and shapes come on top.
+        ("grpc.max_send_message_length", limits.response_bytes + MiB),
     ]
     server = grpc.aio.server(options=[*sizes, *options])
     handlers = {name: _handler(name, method) for name, method in methods(engine, limits).items()}

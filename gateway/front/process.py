@@ -14,6 +14,7 @@ import uvicorn
 import uvloop
 
 from gateway.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
+from gateway.config import Address
 from gateway.engine.engine import Admission, Engine
 from gateway.engine.table import table_from_json
 from gateway.front.admin import build_admin
@@ -63,8 +64,7 @@ class Front:
         )  # fmt: skip
         serving = asyncio.create_task(rest.serve([http]))
         grpc = build_server(self._engine, limits, [("grpc.so_reuseport", 1)])
-        if not grpc.add_insecure_port(f"{options.grpc_host}:{options.grpc_port}"):
-            raise OSError(f"the gRPC port {options.grpc_port} cannot be shared")
+        grpc.add_insecure_port(str(Address(options.grpc_host, options.grpc_port)))
         await grpc.start()
         report = asyncio.create_task(self._report())
         self._channel.send(SERVING, {})

@@ -22,19 +22,26 @@ class UnknownFormat(Exception):
 
 
 def find_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
-    """The artifact in a version's folder. Raises UnknownFormat."""
-    near_misses = []
+    """The artifact in a version's folder; of several, the one that is called model. Raises UnknownFormat."""
+    near_misses: list[str] = []
+    found: dict[Path, Artifact] = {}
     for runtime in runtimes.values():
         for form in runtime.formats:
             for file in _matches(folder, form.files):
                 if why := _why_not(file, form):
                     near_misses.append(why)
                 else:
-                    return _artifact(file, form, runtime)
+                    found.setdefault(file, _artifact(file, form, runtime))
+    called_model = [artifact for file, artifact in found.items() if _is_called_model(file, folder)]
+    if len(found) == 1 or len(called_model) == 1:
+        return (called_model or list(found.values()))[0]
+    if found:
+        names = ", ".join(str(file.relative_to(folder)) for file in found)
+        raise UnknownFormat(f"it holds several artifacts: {names}; leave one, or call the one to serve 'model'")
     if near_misses:
         raise UnknownFormat(near_misses[0])
-    found = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    told = f"it holds {', '.join(found[:5])}" if found else "it is empty"
+    others = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    told = f"it holds {', '.join(others[:5])}" if others else "it is empty"
     raise UnknownFormat(f"no artifact that a runtime reads: {told}; served are {describe(runtimes.values())}")
 
 
@@ -54,6 +61,10 @@ def identify(path: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
 def describe(runtimes: Iterable[Runtime]) -> str:
     patterns = [pattern for runtime in runtimes for form in runtime.formats for pattern in form.files]
     return ", ".join(dict.fromkeys(Path(pattern).name for pattern in patterns))
+
+
+def _is_called_model(file: Path, folder: Path) -> bool:
+    return file.relative_to(folder).parts[0].split(".")[0].split("-")[0] == "model"
 
 
 def _matches(folder: Path, patterns: Iterable[str]) -> list[Path]:

@@ -61,6 +61,7 @@ class Manager:
         self._seen: dict[Unit, ModelConfig] | None = None
         self._unloaded: set[str] = set()
         self._has_settled = False
+        self._has_looked = False
         self._closing = False
         self._tasks: dict[Unit, asyncio.Task[None]] = {}
 
@@ -120,15 +121,20 @@ class Manager:
                 await self._unload(served)
         self._seen = None
         await self._reconcile()
-        mine = [unit for unit in self._desired if unit.model == name]
-        if not mine:
+        if not any(unit.model == name for unit in self._desired):
             raise NotFound(f"there is no model '{name}' in the repository")
-        # One that is still being unloaded is loaded anew as soon as it has gone.
-        while any(unit not in self.served or self.served[unit].state in _MOVING for unit in mine):
+        while self._is_moving(name):
             await self._pulse.wait()
-        broken = [self.served[unit] for unit in mine if unit in self.served and self.served[unit].failed]
+        broken = [self.served[unit] for unit in self._desired if unit.model == name and self.served[unit].failed]
         if broken:
             raise Unavailable(f"model '{name}' could not be loaded: {broken[0].reason}")
+
+    def _is_moving(self, name: str) -> bool:
+        """Whether a model has yet to settle. Its files may be changing; what is unloaded may be wanted again."""
+        units = [unit for unit in self._desired if unit.model == name]
+        if not units:
+            return any(unit.model == name for unit in self._seen or ()) and name not in self._unloaded
+        return any(unit not in self.served or self.served[unit].state in _MOVING for unit in units)
 
     async def unload(self, name: str) -> None:
         """Serve the model no more, until `load`. Raises NotFound."""
@@ -157,6 +163,7 @@ class Manager:
             if action.verb == "unload" and action.unit.model in unstable:
                 continue
             self._do(action)
+        self._has_looked = True
         self._changed()
 
     def _do(self, action: Action) -> None:
@@ -219,7 +226,15 @@ class Manager:
             "warmup": default_warmup if toml.warmup is None else toml.warmup,
             "max_response_bytes": self._options.max_response_bytes,
         }
-        return Launch(config.name, config.version, environment.python, variables, load, toml.execution_timeout_s)
+        return Launch(
+            config.name,
+            config.version,
+            environment.python,
+            variables,
+            load,
+            toml.execution_timeout_s,
+            toml.load_timeout_s,
+        )
 
     async def _retire(self, served: Served, living: "asyncio.Task[None]") -> None:
         """Out of the table, then stop: fronts answer what they have, close, and the workers end."""
@@ -277,7 +292,7 @@ class Manager:
 
     def _ready(self) -> bool:
         """Settled once, a gateway stays ready: a model that is loaded later must not take the others off the air."""
-        if self._seen is None and not self._has_settled:
+        if not self._has_looked:
             return False
         states = [served.entry().status for served in self.served.values() if not served.unloading]
         if not self._has_settled and all(status.state in ("READY", "UNAVAILABLE") for status in states):

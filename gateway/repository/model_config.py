@@ -74,6 +74,7 @@ class ModelToml(_Strict):
     version_policy: VersionPolicy = VersionPolicy()
     warmup: int | None = Field(None, ge=0, le=1000)
     execution_timeout_s: float = Field(60.0, gt=0)
+    load_timeout_s: float = Field(600.0, gt=0)
     threads: int | None = Field(None, ge=1, le=1024)
     parameters: Mapping[str, Any] = Field(default_factory=dict)
 

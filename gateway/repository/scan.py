@@ -68,7 +68,9 @@ def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
     except UnknownFormat as error:
         raise RepositoryError(str(error)) from None
     name = path.name.split(".")[0] or path.name
-    return ModelConfig(name, "1", _fingerprint(path), artifact)
+    # What lies beside a file may belong to it: parameters, external data.
+    beside = sorted(entry for entry in path.parent.iterdir() if entry.is_file()) if path.is_file() else [path]
+    return ModelConfig(name, "1", _fingerprint(*beside), artifact)
 
 
 def _model(folder: Path, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfig]:

@@ -22,7 +22,10 @@ _LOADING_DEATHS = 3
 
 
 def restart_delay_s(deaths: int, was_ready: bool) -> float:
-    """Back-off by the number of recent deaths. What has served comes back soon, since requests wait for it."""
+    """Back-off by the number of deaths: those of the last minute, or those in a row while loading.
+
+    What has served comes back soon, since requests wait for it.
+    """
     if deaths <= 1:
         return 0.0
     return min(0.05 * 2.0 ** (deaths - 2), 2.0 if was_ready else 60.0)
@@ -44,6 +47,7 @@ class Served:
         self._loaded: Mapping[str, Any] | None = None
         self._learned: dict[str, Any] = {}
         self._deaths: list[float] = []
+        self._loading_deaths = 0
 
     @property
     def state(self) -> State:
@@ -105,13 +109,14 @@ class Served:
     async def _after_death(self, worker: WorkerProcess) -> None:
         now = time.monotonic()
         self._deaths = [*(at for at in self._deaths if now - at < _RECENT_S), now]
+        self._loading_deaths = 0 if worker.ready else self._loading_deaths + 1
         self.restarts += 1
-        delay = restart_delay_s(len(self._deaths), worker.ready is not None)
+        delay = restart_delay_s(self._loading_deaths or len(self._deaths), worker.ready is not None)
         why = worker.describe_end()
         log.warning("%s version %s: %s; restarting in %.2g s", self.unit.model, self.unit.version, why, delay)
         self.reason = f"{why}; it is being restarted"
-        if worker.ready is None and len(self._deaths) >= _LOADING_DEATHS:
-            self.fail(f"{why}, {len(self._deaths)} times while loading; the next try is in {delay:.0f} s")
+        if self._loading_deaths >= _LOADING_DEATHS:
+            self.fail(f"{why}, {self._loading_deaths} times while loading; the next try is in {delay:.0f} s")
         self._on_change()
         try:
             async with asyncio.timeout(delay):

@@ -37,6 +37,7 @@ class Launch:
     environment: Mapping[str, str]
     load: Mapping[str, Any]
     execution_timeout_s: float
+    load_timeout_s: float
 
 
 class WorkerProcess:
@@ -55,7 +56,9 @@ class WorkerProcess:
         self.learned: dict[str, Any] = {}
         self.ended = False
         self.exit_code: int | None = None
-        self.killed_hung = False
+        self._started = time.monotonic()
+        self._why_killed = ""
+        self._why_not_started = ""
         self._on_change = on_change
         self._socket_path = run_dir / f"{self.id}.sock"
         self._status_path = run_dir / f"{self.id}.status"
@@ -91,7 +94,7 @@ class WorkerProcess:
             await pump_lines(self._process.stdout, self._log)
             self.exit_code = await self._process.wait()
         except OSError as error:
-            self.failure = f"its worker could not be started: {error.strerror}"
+            self._why_not_started = f"its worker could not be started: {error.strerror or error}"
         finally:
             for sock in (listener, theirs):
                 sock.close()
@@ -129,23 +132,32 @@ class WorkerProcess:
         self._on_change()
 
     def stop(self) -> None:
-        """End once every front has closed its connection."""
-        if self._channel is not None:
+        """End once every front has closed its connection; at once where none can have one yet."""
+        if self.ready is None:
+            self.kill()
+        elif self._channel is not None:
             self._channel.send(wire.STOP, {})
 
     def kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
-    def kill_if_hung(self) -> bool:
-        """Kill it when its batch has run for longer than execution_timeout."""
-        if self.ended or self._status is None or not (since := self._status.busy_since()):
-            return False
-        if time.monotonic() - since < self.launch.execution_timeout_s:
-            return False
-        self.killed_hung = True
-        self.kill()
-        return True
+    def kill_if_hung(self) -> None:
+        """Kill it when it has loaded, or run one batch, for longer than model.toml allows."""
+        if self.ended or self._status is None:
+            return
+        since, limit, what = self._status.busy_since(), self.launch.execution_timeout_s, "a batch ran for longer than"
+        key = "execution_timeout_s"
+        if self.ready is None:
+            since, limit, what, key = (
+                self._started,
+                self.launch.load_timeout_s,
+                "it loaded for longer than",
+                "load_timeout_s",
+            )
+        if since and time.monotonic() - since >= limit:
+            self._why_killed = f"{what} {key} = {limit:g}"
+            self.kill()
 
     async def _reap(self) -> None:
         if self._status is not None:
@@ -159,8 +171,8 @@ class WorkerProcess:
         """Why it ended, in words for people."""
         if self.failure:
             return self.failure
-        if self.killed_hung:
-            return f"a batch ran for longer than execution_timeout_s = {self.launch.execution_timeout_s:g}"
+        if self._why_killed or self._why_not_started:
+            return self._why_killed or self._why_not_started
         if self.exit_code is not None and self.exit_code < 0:
             try:
                 return f"its worker was killed by {signal.Signals(-self.exit_code).name}"

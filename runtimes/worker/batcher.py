@@ -24,7 +24,11 @@ class Batching(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """One request as the worker holds it. `rows` is 0 when it cannot share a batch."""
+    """One request as the worker holds it.
+
+    rows  0 where the model is not batched: the request runs as it is
+    key   equal for requests that may share a batch; None when it shares none
+    """
 
     order: Tuple[int, int]  # priority, then arrival
     source: Any  # the connection that wants the answer
@@ -48,9 +52,10 @@ class Batcher:
 
     def add(self, source: Any, request_id: int, frame: InferFrame, alone: bool, now: float) -> None:
         self._arrivals += 1
-        rows = 0 if alone else self._rows(frame)
+        rows = self._rows(frame)
+        key = self._key(frame) if rows and not alone else None
         order = (frame.priority, self._arrivals)
-        pending = Pending(order, source, request_id, frame, now, rows, self._key(frame) if rows else None)
+        pending = Pending(order, source, request_id, frame, now, rows, key)
         bisect.insort(self._waiting, (order, pending))
 
     def cancel(self, source: Any, request_id: int) -> bool:
@@ -78,7 +83,7 @@ class Batcher:
             return [], None
         head = self._waiting[0][1]
         batch, rows = [head], head.rows
-        if head.rows:
+        if head.key is not None:
             for _, other in self._waiting[1:]:
                 if other.key == head.key and rows + other.rows <= self.batching.max_rows:
                     batch.append(other)

@@ -1,10 +1,11 @@
 """From LOAD to READY: load the model, settle how it is batched, warm it up, then loop."""
 
-import importlib.util
+import importlib
 import os
 import socket
 import sys
 import traceback
+import types
 from typing import Any, Dict
 
 from runtimes import wire
@@ -53,11 +54,11 @@ def _receive_load(control: socket.socket) -> Dict[str, Any]:
 
 
 def _load(order: Dict[str, Any]) -> Model:
-    path = os.path.join(order["runtime"], "runtime.py")
-    spec = importlib.util.spec_from_file_location("modelport_runtime", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["modelport_runtime"] = module
-    spec.loader.exec_module(module)
+    # A package of its own, so that a runtime may have more files: `from . import tables`.
+    package = types.ModuleType("modelport_runtime")
+    package.__path__ = [order["runtime"]]
+    sys.modules[package.__name__] = package
+    module = importlib.import_module("modelport_runtime.runtime")
     options = LoadOptions(
         artifact=order["artifact"],
         inputs=wire.specs_from_json(order["inputs"]),
@@ -86,6 +87,8 @@ def _settle_batching(model: Model, wanted: Dict[str, Any]) -> Any:
         return Batching(), "batching is off: %s; max_batch_size in model.toml turns it on" % verdict.reason
     sizes = tuple(sorted(wanted["sizes"]))
     rows = max_rows or (sizes[-1] if sizes else probe.DEFAULT_MAX_ROWS)
+    if sizes:
+        rows = min(rows, sizes[-1])  # the model may see declared sizes only
     batching = Batching(rows, verdict.signatures, dim, wanted["delay"], sizes)
     return batching, "batching up to %d rows" % rows
 

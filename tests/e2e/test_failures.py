@@ -140,6 +140,27 @@ def test_a_broken_model_says_why_everywhere(gateway: Start, tmp_path: Path, kind
     assert running.get("/v2/health/ready").status == 200
 
 
+def test_a_model_that_breaks_at_once_does_not_make_the_server_ready(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "a_broken", toml="max_batch = 4")
+    add_fake(repository, "b_slow", load_seconds=3)
+    running = gateway(repository)
+    running.wait_for(r"front\.\d+: serving")
+    while len(running.index()) < 2:
+        pass  # each turn is a request
+    assert running.index()["b_slow", "1"]["state"] == "LOADING"
+    assert running.get("/v2/health/ready").status == 503
+    running.wait_for(r"models: settled: 1 of 2")
+
+
+def test_a_worker_that_hangs_while_it_loads_is_killed(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", toml="load_timeout_s = 0.5", load_seconds=3600)
+    running = gateway(repository)
+    running.wait_for(r"m version 1 is UNAVAILABLE: it loaded for longer than load_timeout_s = 0.5, 3 times")
+    assert running.terminate() == 0
+
+
 def test_strict_readiness_wants_every_model(gateway: Start, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     add_fake(repository, "broken", load_error="no")
@@ -163,8 +184,11 @@ def test_sigterm_answers_what_is_under_way_and_refuses_what_is_new(gateway: Star
         running.process.send_signal(signal.SIGTERM)
         running.wait_for(r"front\.\d+: draining")
         body = b'{"inputs": [[1, 1, 1, 1]]}'
-        late.sendall(b"POST /predict/slow HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
-        answer = late.recv(1 << 16)
+        late.sendall(
+            b"POST /predict/slow HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
+            % (len(body), body)
+        )
+        answer = b"".join(iter(lambda: late.recv(1 << 16), b""))
         load.wait_total(1)
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"shutting down" in answer

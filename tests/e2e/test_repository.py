@@ -1,13 +1,18 @@
 """The repository at work: versions come and go under load, memory is returned, single artifacts are served."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
+from tests.clients import ask_grpc
 from tests.gateway_process import Gateway
 from tests.load import Load
 from tests.repositories import add_fake
@@ -99,6 +104,58 @@ def test_loading_a_broken_model_says_why(gateway: Start, tmp_path: Path) -> None
     assert running.post("/v2/repository/models/m/load").status == 200
     assert running.infer("m", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
     assert running.post("/v2/repository/models/other/load").status == 404
+
+
+def test_loading_follows_files_that_change_meanwhile(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m")
+    running = gateway(repository).wait_ready()
+    add_fake(repository, "m", load_seconds=2)
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(running.post, "/v2/repository/models/m/load")
+        while "LOADING" not in str(running.post("/v2/repository/index", {}).json()):
+            pass  # each turn is a request: the second content is being loaded
+        add_fake(repository, "m", prints="the third content")
+        assert loading.result(timeout=60).status == 200
+    assert running.infer("m", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
+
+
+def test_gauges_of_a_version_that_left_fall_to_zero(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", toml="max_batch_size = 0", seconds_per_batch=0.5)
+    running = gateway(repository).wait_ready()
+    gauge = 'modelport_requests_in_flight{model="m",version="1"} '
+    with Load(running.http, "/predict/m", row, clients=2, most=1) as load:
+        while gauge + "2.0" not in running.get("/metrics").body.decode():
+            pass  # each turn is a scrape
+        shutil.rmtree(repository / "m")
+        running.wait_for(r"m version 1 is unloaded")
+        load.wait_total(2)
+    assert load.failures() == []
+    assert gauge + "0.0" in running.get("/metrics").body.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing_here"], "nothing_here does not exist; a model repository or an artifact is wanted"),
+        (["notes.txt"], "'notes.txt' is no artifact that a runtime reads; served are"),
+        ([".", "--only", "onxx"], "--only: there is no runtime 'onxx'; there are mxnet, onnx,"),
+    ],
+)
+def test_serving_what_cannot_be_served_ends_with_a_sentence(tmp_path: Path, arguments: list[str], said: str) -> None:
+    (tmp_path / "notes.txt").write_text("todo")
+    command = [sys.executable, "-m", "gateway", "serve", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+def test_ipv6_addresses_work(gateway: Start, tmp_path: Path) -> None:
+    add_fake(tmp_path / "repository", "m")
+    running = gateway(tmp_path / "repository", "--http", "[::1]:0", "--grpc", "[::1]:0").wait_ready()
+    assert running.infer("m", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
+    ones = np.ones((1, 4), np.float32)
+    assert (ask_grpc(running, "m", {"x": ones})["y"] == 2).all()
 
 
 def test_a_single_artifact_is_served_by_its_name(gateway: Start, tmp_path: Path) -> None:

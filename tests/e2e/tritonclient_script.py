@@ -38,7 +38,7 @@ def check_server(client: Any, metadata: Any) -> None:
     assert [(each["name"], each["datatype"]) for each in model["inputs"]] == [("x", "FP32")]
     assert [int(size) for size in model["inputs"][0]["shape"]] == [-1, 4]
     index = metadata(client.get_model_repository_index())
-    states = {each["name"]: each.get("state") for each in (index.get("models", index))}
+    states = {each["name"]: each.get("state") for each in (index["models"] if isinstance(index, dict) else index)}
     assert states["m"] == "READY"
     assert states["broken"] == "UNAVAILABLE"
 

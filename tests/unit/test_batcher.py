@@ -54,6 +54,12 @@ def test_what_may_have_killed_a_worker_runs_alone() -> None:
     assert [ids(batcher), ids(batcher)] == [[0, 2], [1]]
 
 
+def test_what_runs_alone_is_still_counted_in_rows() -> None:
+    """Or it would neither be padded to a declared size nor run in pieces."""
+    (pending,), _ = batcher_with(frame(3), alone=frozenset({0})).next(0.0)
+    assert pending.rows == 3
+
+
 def test_without_batching_every_request_runs_by_itself() -> None:
     batcher = batcher_with(frame(1), frame(1), batching=Batching())
     assert [ids(batcher), ids(batcher)] == [[0], [1]]

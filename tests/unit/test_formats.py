@@ -34,6 +34,7 @@ CASES = {
     "SavedModel as Triton has it": ({"model.savedmodel/saved_model.pb": empty}, "savedmodel", "model.savedmodel"),
     "MXNet": ({"m-symbol.json": empty, "m-0003.params": empty}, "mxnet", "m-symbol.json"),
     "ONNX": ({"any.onnx": empty}, "onnx", "any.onnx"),
+    "the one called model": ({"model.onnx": empty, "encoder.onnx": empty}, "onnx", "model.onnx"),
 }
 
 WRONG = {
@@ -42,6 +43,7 @@ WRONG = {
     "MXNet without parameters": ({"m-symbol.json": empty}, "'m-symbol.json' needs a file"),
     "something else": ({"notes.txt": empty}, "no artifact that a runtime reads: it holds notes.txt; served are"),
     "nothing": ({}, "it is empty"),
+    "several": ({"a.onnx": empty, "b.onnx": empty}, "it holds several artifacts: a.onnx, b.onnx; leave one, or call"),
 }
 
 
