@@ -13,11 +13,9 @@ from typing import Any
 
 from gateway.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
 from gateway.engine.table import Table, table_to_json
-from gateway.processes import pump_lines
+from gateway.processes import Child
 from runtimes import wire
 from runtimes.wire import Frame
-
-log = logging.getLogger("front")
 
 _NUMBERS = itertools.count(1)
 
@@ -54,49 +52,48 @@ class FrontProcess:
         self._http = http
         self._on_snapshot = on_snapshot
         self._on_call = on_call
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
         self._channel: Channel | None = None
+        self._drain_s: float | None = None
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process and self._process.returncode is None else None
+        return self._child.pid if self._child else None
 
     async def run(self, table: Callable[[], Table]) -> int:
-        """Its whole life; the exit code. `table` is asked for at the start."""
+        """Its whole life; the exit code. `table` is asked for at the start. Raises OSError when it cannot start."""
         ours, theirs = socket.socketpair()
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway.front.process",
-            str(os.getpid()), str(theirs.fileno()), str(self._http.fileno()), json.dumps(asdict(self._options)),
-            pass_fds=(theirs.fileno(), self._http.fileno()),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-        theirs.close()
-        try:
+        with theirs:
             self._channel = await Channel.open(ours, self._on_frame, self._on_call)
-            self.tell(table())
-            assert self._process.stdout is not None
-            await pump_lines(self._process.stdout, logging.getLogger(f"front.{self.number}"))
-            return await self._process.wait()
-        finally:
-            if self._process.returncode is None:
-                self._process.kill()
-                await self._process.wait()
-            if self._channel is not None:
+            command = [sys.executable, "-m", "gateway.front.process", str(os.getpid())]
+            command += [str(theirs.fileno()), str(self._http.fileno()), json.dumps(asdict(self._options))]
+            log = logging.getLogger(f"front.{self.number}")
+            try:
+                self._child = await Child.spawn(command, log, (theirs.fileno(), self._http.fileno()))
+            except OSError:
                 self._channel.close()
+                raise
+        try:
+            self.tell(table())
+            if self._drain_s is not None:
+                self.drain(self._drain_s)
+            return await self._child.wait()
+        finally:
+            self._channel.close()
 
     def tell(self, table: Table) -> None:
         if self._channel is not None:
             self._channel.send(TABLE, table_to_json(table))
 
     def drain(self, grace_s: float) -> None:
-        """Refuse what is new, answer what is under way, then exit."""
+        """Refuse what is new, answer what is under way, then exit; also when it has yet to start."""
+        self._drain_s = grace_s
         if self._channel is not None:
             self._channel.send(DRAIN, {"grace_s": grace_s})
 
     def kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+        if self._child is not None and self._child.pid:
+            self._child.kill()
 
     def _on_frame(self, frame: Frame) -> None:
         if frame.kind == SERVING:

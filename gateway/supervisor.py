@@ -1,16 +1,16 @@
 """The parent of all: starts fronts and workers, replaces what dies, handles signals, owns the metrics."""
 
 import asyncio
+import contextlib
+import fcntl
 import logging
-import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import psutil
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.config import Settings, home, parse_address
@@ -27,8 +27,8 @@ from gateway.repository.manager import Manager, ManagerOptions
 log = logging.getLogger("gateway")
 
 _RESPAWN_S = 0.5
-# What a front gets beyond the grace period to take its leave.
-_LEAVE_S = 5.0
+# What fronts and workers get of the grace period, when the last request has been answered, to end.
+_LEAVE_S = 3.0
 _LONGEST_TEMP = 60
 
 
@@ -46,7 +46,7 @@ class Supervisor:
         self.http = listen(parse_address(settings.http), "http")
         self.grpc = reserve(parse_address(settings.grpc), "grpc")
         self._metrics_socket = listen(parse_address(settings.metrics), "metrics") if settings.metrics else None
-        self._run_dir = _run_dir()
+        self._run_dir, self._run_lock = _run_dir()
         self._figures = FrontFigures()
         self._fronts: dict[int, FrontProcess] = {}
         self._front_restarts = 0
@@ -99,21 +99,25 @@ class Supervisor:
             for sock in (self.http, self.grpc):
                 sock.close()
             shutil.rmtree(self._run_dir, ignore_errors=True)
+            self._run_lock.close()
 
     def _on_signal(self, stop: asyncio.Event) -> None:
         if stop.is_set():
             log.warning("stopping at once")
             for front in self._fronts.values():
                 front.kill()
+            self.manager.kill()
         stop.set()
 
     async def _drain(self, fronts: list["asyncio.Task[None]"]) -> None:
         grace = self.settings.grace_s
         log.info("stopping: requests under way are answered, for at most %g s", grace)
         self._draining = True
+        # Fronts and workers take their leave within the grace period too, or whoever counts it kills us.
+        leave = min(_LEAVE_S, grace / 3)
         for front in self._fronts.values():
-            front.drain(grace)
-        _, late = await asyncio.wait(fronts, timeout=grace + _LEAVE_S)
+            front.drain(grace - leave)
+        _, late = await asyncio.wait(fronts, timeout=grace - leave / 2)
         if late:
             log.warning("a front did not leave in time and is killed")
 
@@ -125,6 +129,9 @@ class Supervisor:
             serving = asyncio.create_task(self._when_serving(front, on_serving))
             try:
                 code = await front.run(lambda: self._table)
+            except OSError as error:
+                log.error("front %d could not be started: %s", front.number, error.strerror or error)
+                code = 1
             finally:
                 serving.cancel()
                 del self._fronts[front.number]
@@ -178,14 +185,17 @@ class Supervisor:
         raise NotFound(f"the supervisor does not know '{verb}'")
 
 
-def _run_dir() -> Path:
+def _run_dir() -> tuple[Path, IO[str]]:
     """A private folder for the workers' sockets, whose paths must stay under 104 bytes on every system."""
     chosen = Path(tempfile.gettempdir())
     if len(str(chosen)) > _LONGEST_TEMP:
         chosen = Path("/tmp")  # noqa: S108 - mkdtemp makes it private
-    for left in chosen.glob("modelport-*-*"):
-        # A gateway that was killed cannot tidy up; its folder's name tells which one it was.
-        owner = left.name.split("-")[1]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)) and left.stat().st_uid == os.getuid():
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"modelport-{os.getpid()}-", dir=chosen))
+    for left in chosen.glob("modelport-*/lock"):
+        # A gateway that was killed could not tidy up. Whoever still lives holds the lock, in other containers too.
+        with contextlib.suppress(OSError), left.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent)
+    made = Path(tempfile.mkdtemp(prefix="modelport-", dir=chosen))
+    lock = (made / "lock").open("w")  # open, and so locked, until this process ends
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return made, lock

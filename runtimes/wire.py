@@ -244,7 +244,9 @@ def from_array(name: str, array: np.ndarray) -> Tensor:
 def pack_bytes(elements: Sequence[Union[bytes, str]]) -> bytes:
     parts = []
     for element in elements:
-        raw = element.encode() if isinstance(element, str) else bytes(element)
+        raw = element.encode() if isinstance(element, str) else element
+        if not isinstance(raw, bytes):
+            raise TypeError("an element of a BYTES tensor is of type %s" % type(element).__name__)
         parts.append(struct.pack("<I", len(raw)))
         parts.append(raw)
     return b"".join(parts)

@@ -28,6 +28,7 @@ class WorkerClient(asyncio.Protocol):
         self.in_flight: dict[int, int] = {}
         self.rows_in_flight = 0
         self.retiring = False
+        self.closed = False
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._reader = FrameReader()
@@ -45,7 +46,9 @@ class WorkerClient(asyncio.Protocol):
 
     @property
     def has_room(self) -> bool:
-        return not self.retiring and self._transport is not None and self.rows_in_flight < self.address.window
+        if self.retiring or self.closed or self._transport is None:
+            return False
+        return self.rows_in_flight < self.address.window
 
     def send(self, request_id: int, rows: int, buffers: Sequence[Buffer]) -> None:
         self.in_flight[request_id] = rows
@@ -57,6 +60,7 @@ class WorkerClient(asyncio.Protocol):
         self._write(wire.pack(wire.CANCEL, request_id))
 
     def close(self) -> None:
+        self.closed = True
         if self._transport is not None:
             self._flush()
             self._transport.close()

@@ -98,7 +98,7 @@ class Engine:
             status = self.model(request.model, request.version)
             key = (status.name, status.version)
             answer, rows = await self._admit(request, status, started)
-            self.metrics.of(*key).record_run(answer.frame, answer.queued_s, rows, answer.first_of_batch)
+            self.metrics.of(*key).record_run(answer.frame, answer.queued_s, rows)
             outcome = "success"
             return InferResponse(status.name, status.version, answer.frame.outputs, request.id)
         except ModelportError as error:
@@ -121,43 +121,42 @@ class Engine:
         if deadline <= now:
             raise DeadlineExceeded("the deadline had passed when the request arrived")
         size = sum(len(tensor.data) for tensor in request.inputs)
-        self._check_admission(size)
+        queue = self._queues[status.name, status.version]
+        self._check_admission(size, queue)
         loop = asyncio.get_running_loop()
         self._next_id += 1
         rows = _rows(request, status)
-        waiting = Waiting(self._next_id, request, rows, deadline, now, loop.create_future())
-        queue = self._queues[status.name, status.version]
+        order = (request.priority, self._next_id)
+        waiting = Waiting(self._next_id, request, rows, deadline, now, loop.create_future(), order)
         self._requests += 1
         self._bytes += size
         self._idle.clear()
-        timer = loop.call_at(deadline, self._expire, queue, waiting)
+        late = DeadlineExceeded("the deadline passed before the model answered")
+        timer = loop.call_at(deadline, queue.fail, waiting, late)
         try:
             queue.put(waiting)
             return await waiting.answer, rows
-        except asyncio.CancelledError:
-            queue.abandon(waiting)
-            raise
         finally:
             timer.cancel()
+            queue.release(waiting)
             self._requests -= 1
             self._bytes -= size
             if not self._requests:
                 self._idle.set()
             self._tidy(queue)
 
-    def _check_admission(self, size: int) -> None:
+    def _check_admission(self, size: int, queue: ModelQueue) -> None:
         limit = self._admission
+        share = max(1, limit.max_requests // 2)
+        if len(self._by_model) > 1 and queue.under_way >= share:
+            # Or one model that hangs would leave nothing for the others.
+            raise Overloaded(f"{share} requests are under way for this model, which is its limit; try again later")
         if self._requests >= limit.max_requests:
             raise Overloaded(f"{limit.max_requests} requests are under way, which is the limit; try again later")
         if self._bytes + size > limit.max_bytes:
             raise Overloaded(
                 f"{self._bytes} bytes of input are under way and the limit is {limit.max_bytes}; try again later"
             )
-
-    def _expire(self, queue: ModelQueue, waiting: Waiting) -> None:
-        queue.fail(waiting, DeadlineExceeded("the deadline passed before the model answered"))
-        if waiting.worker is not None:
-            queue.abandon(waiting)
 
     def apply(self, table: Table) -> None:
         """Take over the supervisor's newest table: connect to new workers, let go of those that left."""
@@ -169,15 +168,17 @@ class Engine:
             versions.sort(key=lambda status: int(status.version or 0), reverse=True)
         wanted = {(entry.status.name, entry.status.version): entry for entry in table.entries}
         for key, entry in wanted.items():
-            queue = self._queues.setdefault(key, ModelQueue(entry.status))
+            queue = self._queues.setdefault(key, ModelQueue(entry.status, self.metrics.of(*key)))
             queue.status, queue.closing = entry.status, False
             for worker in entry.workers:
                 if worker.id not in self._clients:
                     self._connect(queue, worker)
             keep = {worker.id for worker in entry.workers}
             for client in list(queue.clients):
-                if client.address.id not in keep:
-                    queue.retire(client)
+                # One that was being replaced may be wanted again: its files were put back.
+                client.retiring = client.address.id not in keep
+                queue.close_if_done(client)
+            queue.pump()
             self._tidy(queue)
         for key, queue in list(self._queues.items()):
             if key not in wanted:
@@ -185,6 +186,11 @@ class Engine:
                 for client in list(queue.clients):
                     queue.close_if_done(client)
                 self._tidy(queue)
+
+    def _connect_if_listed(self, queue: ModelQueue, worker: WorkerAddress) -> None:
+        """A worker that was let go of just before the table asked for it again."""
+        if any(worker in entry.workers for entry in self._table.entries):
+            self._connect(queue, worker)
 
     def _connect(self, queue: ModelQueue, worker: WorkerAddress) -> None:
         try:
@@ -212,9 +218,12 @@ class Engine:
 
     def _on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
         _, queue = self._clients.pop(client.address.id, (client, None))
-        if queue is not None:
-            queue.on_lost(client, running)
-            self._tidy(queue)
+        if queue is None:
+            return
+        queue.on_lost(client, running)
+        if client.closed:
+            self._connect_if_listed(queue, client.address)
+        self._tidy(queue)
 
     def _tidy(self, queue: ModelQueue) -> None:
         """Answer what no worker will come for; forget a version that has left and has nothing more to answer."""
@@ -225,7 +234,7 @@ class Engine:
             return
         if not queue.clients:
             queue.fail_queued(Unavailable(f"model '{status.name}' version {status.version} was unloaded"))
-        if queue.idle:
+        if not queue.under_way:
             for client in list(queue.clients):
                 client.close()
             if self._queues.get((status.name, status.version)) is queue:
@@ -239,6 +248,9 @@ class Engine:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("%d requests were still under way when the grace period ended", self._requests)
+            for queue in self._queues.values():
+                queue.fail_all(Unavailable("the gateway stopped before the model answered"))
+            await self._idle.wait()
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Cumulative figures for the supervisor."""

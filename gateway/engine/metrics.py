@@ -59,16 +59,17 @@ class ModelMetrics:
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         self.request.observe(seconds)
 
-    def record_run(self, frame: ResultFrame, front_queue_s: float, rows: int, first_of_batch: bool) -> None:
+    def record_execution(self, batch_rows: int) -> None:
+        """Once per batch, in whichever front holds its first request: so the counts add up over fronts."""
+        self.executions += 1
+        self.batch_rows.observe(batch_rows)
+
+    def record_run(self, frame: ResultFrame, front_queue_s: float, rows: int) -> None:
         self.rows += rows
         self.queue.observe(front_queue_s + frame.queue_ns / 1e9)
         self.compute_input.observe(frame.compute_input_ns / 1e9)
         self.compute_infer.observe(frame.compute_infer_ns / 1e9)
         self.compute_output.observe(frame.compute_output_ns / 1e9)
-        if first_of_batch:
-            # Once per batch, whichever front holds its first request: so the counts add up over fronts.
-            self.executions += 1
-            self.batch_rows.observe(frame.batch_rows)
 
     def snapshot(self) -> dict[str, Any]:
         return {

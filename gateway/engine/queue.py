@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from gateway.engine.client import WorkerClient
+from gateway.engine.metrics import ModelMetrics
 from gateway.engine.types import InferRequest, ModelStatus
 from gateway.errors import Internal, ModelportError, from_kind
 from runtimes import wire
@@ -13,6 +14,7 @@ from runtimes.wire import Frame, InferFrame, ResultFrame
 
 # A request of a running batch gets one more try, alone, when the worker dies; a stateful model's gets none.
 _MOST_DEATHS = 2
+_MOST_LEFTOVERS = 64
 
 
 @dataclass(slots=True, frozen=True)
@@ -20,27 +22,26 @@ class Answer:
     """What came back from the worker. queued_s: how long the request waited in this front first."""
 
     frame: ResultFrame
-    first_of_batch: bool
     queued_s: float
 
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """One admitted request until it is answered. Times are time.monotonic() seconds."""
+    """One admitted request until it is answered. Times are time.monotonic() seconds.
+
+    request  None once it is answered or given up: its bytes are free then, wherever the rest is still noted
+    """
 
     id: int
-    request: InferRequest
+    request: InferRequest | None
     rows: int
     deadline: float
     queued_at: float
     answer: "asyncio.Future[Answer]"
+    order: tuple[int, int]
     sent_at: float = 0.0
     deaths: int = 0
     worker: WorkerClient | None = None
-
-    @property
-    def order(self) -> tuple[int, int]:
-        return self.request.priority, self.id
 
 
 class ModelQueue:
@@ -50,35 +51,38 @@ class ModelQueue:
     what was in it is tried once more in a batch of its own, since one of them may have killed it.
     """
 
-    def __init__(self, status: ModelStatus) -> None:
+    def __init__(self, status: ModelStatus, metrics: ModelMetrics) -> None:
         self.status = status
+        self.metrics = metrics
         self.clients: list[WorkerClient] = []
         # Set when the version has left the repository: what was admitted is still answered.
         self.closing = False
-        self._heap: list[tuple[tuple[int, int], Waiting]] = []
+        self._queued: dict[int, Waiting] = {}
         self._sent: dict[int, Waiting] = {}
+        # The order of what is queued; what has been given up stays in it until it comes up, or is in the way.
+        self._heap: list[tuple[tuple[int, int], Waiting]] = []
 
     @property
     def queued(self) -> int:
-        return sum(not waiting.answer.done() for _, waiting in self._heap)
+        return len(self._queued)
 
     @property
     def under_way(self) -> int:
-        return self.queued + len(self._sent)
-
-    @property
-    def idle(self) -> bool:
-        return not self._sent and not self.queued
+        return len(self._queued) + len(self._sent)
 
     def put(self, waiting: Waiting) -> None:
-        heapq.heappush(self._heap, (waiting.order, waiting))
+        self._enqueue(waiting)
         self.pump()
+
+    def _enqueue(self, waiting: Waiting) -> None:
+        self._queued[waiting.id] = waiting
+        heapq.heappush(self._heap, (waiting.order, waiting))
 
     def pump(self) -> None:
         """Send what there is room for."""
-        while self._heap:
+        while self._queued:
             waiting = self._heap[0][1]
-            if waiting.answer.done():
+            if waiting.id not in self._queued:
                 heapq.heappop(self._heap)
                 continue
             client = min(
@@ -89,21 +93,27 @@ class ModelQueue:
             if client is None:
                 return
             heapq.heappop(self._heap)
+            del self._queued[waiting.id]
             self._send(waiting, client)
 
     def _send(self, waiting: Waiting, client: WorkerClient) -> None:
+        request = waiting.request
+        assert request is not None
         waiting.worker, waiting.sent_at = client, time.monotonic()
         self._sent[waiting.id] = waiting
-        request = waiting.request
         signature = request.signature or self.status.default_signature
         frame = InferFrame(waiting.deadline, request.priority, signature, list(request.outputs), list(request.inputs))
         flags = wire.ALONE if waiting.deaths else 0
         client.send(waiting.id, waiting.rows, wire.pack_infer(waiting.id, frame, flags))
 
-    def abandon(self, waiting: Waiting) -> None:
-        """Nobody waits for it any more. In the heap it is skipped; at a worker it is cancelled."""
-        waiting.answer.cancel()
-        if waiting.id in self._sent and waiting.worker is not None:
+    def release(self, waiting: Waiting) -> None:
+        """Nobody waits for it any more, answered or not: it is not sent, and cancelled where it was."""
+        waiting.request = None
+        if self._queued.pop(waiting.id, None) is not None:
+            if len(self._heap) > 2 * len(self._queued) + _MOST_LEFTOVERS:
+                self._heap = [(each.order, each) for each in self._queued.values()]
+                heapq.heapify(self._heap)
+        elif waiting.id in self._sent and waiting.worker is not None:
             waiting.worker.cancel(waiting.id)
 
     def fail(self, waiting: Waiting, error: ModelportError) -> None:
@@ -112,25 +122,29 @@ class ModelQueue:
 
     def fail_queued(self, error: ModelportError) -> None:
         """Answer all that has not been sent: no worker will come for it."""
-        heap, self._heap = self._heap, []
-        for _, waiting in heap:
+        queued, self._queued, self._heap = self._queued, {}, []
+        for waiting in queued.values():
+            self.fail(waiting, error)
+
+    def fail_all(self, error: ModelportError) -> None:
+        self.fail_queued(error)
+        for waiting in self._sent.values():
             self.fail(waiting, error)
 
     def on_frame(self, client: WorkerClient, frame: Frame) -> None:
         waiting = self._sent.pop(frame.id, None)
-        if waiting is not None and not waiting.answer.done():
-            self._settle(waiting, frame)
+        if frame.kind == wire.RESULT:
+            result = wire.unpack_result(frame.body)
+            if frame.flags & wire.FIRST_OF_BATCH:
+                # Counted even if the client has gone: the batch ran all the same.
+                self.metrics.record_execution(result.batch_rows)
+            if waiting is not None and not waiting.answer.done():
+                waiting.answer.set_result(Answer(result, waiting.sent_at - waiting.queued_at))
+        elif waiting is not None:
+            failure = wire.unpack_json(frame.body)
+            self.fail(waiting, from_kind(failure["kind"], failure["message"]))
         self.pump()
         self.close_if_done(client)
-
-    def _settle(self, waiting: Waiting, frame: Frame) -> None:
-        if frame.kind == wire.RESULT:
-            queued_s = waiting.sent_at - waiting.queued_at
-            first = bool(frame.flags & wire.FIRST_OF_BATCH)
-            waiting.answer.set_result(Answer(wire.unpack_result(frame.body), first, queued_s))
-        else:
-            failure = wire.unpack_json(frame.body)
-            waiting.answer.set_exception(from_kind(failure["kind"], failure["message"]))
 
     def on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
         if client in self.clients:
@@ -144,15 +158,10 @@ class ModelQueue:
                 if waiting.deaths >= (1 if self.status.stateful else _MOST_DEATHS):
                     self.fail(waiting, Internal("the model's worker died while it ran this request, which is given up"))
                     continue
-            heapq.heappush(self._heap, (waiting.order, waiting))
+            self._enqueue(waiting)
         self.pump()
-
-    def retire(self, client: WorkerClient) -> None:
-        """Another worker takes its place: nothing new is sent to it, what it has it answers."""
-        client.retiring = True
-        self.close_if_done(client)
 
     def close_if_done(self, client: WorkerClient) -> None:
         """The worker ends when every front has closed its connection."""
-        if not client.in_flight and (client.retiring or (self.closing and not self.queued)):
+        if not client.in_flight and (client.retiring or (self.closing and not self._queued)):
             client.close()

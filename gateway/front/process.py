@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,8 +32,8 @@ log = logging.getLogger("front")
 
 _SNAPSHOT_S = 1.0
 _KEEP_ALIVE_S = 75
-# What open connections get, once nothing is under way, to notice that the front leaves.
-_CLOSE_S = 2
+# What open connections get at least, once nothing is under way, to take their answers.
+_CLOSE_S = 0.5
 
 
 class HttpServer(uvicorn.Server):
@@ -59,7 +61,7 @@ class Front:
             uvicorn.Config(
                 build_rest(self._engine, limits, build_admin(self._engine, limits)),
                 http="httptools", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_CLOSE_S,
+                timeout_keep_alive=_KEEP_ALIVE_S,
             )
         )  # fmt: skip
         serving = asyncio.create_task(rest.serve([http]))
@@ -71,9 +73,14 @@ class Front:
         log.info("serving")
         ends: list[asyncio.Future[Any]] = [self._draining, self._channel.closed]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        await self._engine.drain(self._draining.result() if self._draining.done() else 0.0)
+        grace = self._draining.result() if self._draining.done() else 0.0
+        ends_at = time.monotonic() + grace
+        await self._engine.drain(grace)
+        # Answers may still be on their way to slow readers.
+        left = max(ends_at - time.monotonic(), _CLOSE_S)
+        rest.config.timeout_graceful_shutdown = math.ceil(left)
         rest.should_exit = True
-        await grpc.stop(_CLOSE_S)
+        await grpc.stop(left)
         await serving
         report.cancel()
         self._send_figures()

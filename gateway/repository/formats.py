@@ -80,7 +80,7 @@ def _why_not(file: Path, form: Format) -> str:
             with zipfile.ZipFile(file) as archive:
                 if not any(fnmatch(name, form.zip_entry) for name in archive.namelist()):
                     return f"'{file.name}' is not a {form.platform} archive: it has no entry {form.zip_entry}"
-        except (zipfile.BadZipFile, OSError):
+        except Exception:  # zipfile raises whatever a broken byte leads it to
             return f"'{file.name}' is not a {form.platform} archive: it is not a readable zip file"
     return ""
 

@@ -14,15 +14,16 @@ from gateway.environments.errors import Cannot
 from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound, Unavailable
 from gateway.repository.builder import Builder
-from gateway.repository.cores import available_cores, threads_per_instance
+from gateway.repository.launch import Launch, plan_launch
 from gateway.repository.policy import Action, State, Unit, next_actions
 from gateway.repository.scan import ModelConfig, RepositoryError, scan
 from gateway.repository.served import Served
-from gateway.repository.worker_process import Launch
 
 log = logging.getLogger("models")
 
 _HANG_CHECK_S = 0.25
+# What idle workers get to end by themselves when the gateway stops.
+_STOP_S = 1.0
 _MOVING = (State.LOADING, State.UNLOADING)
 
 
@@ -58,10 +59,14 @@ class Manager:
         self._wake = asyncio.Event()
         self._pulse = asyncio.Event()
         self._desired: dict[Unit, ModelConfig] = {}
-        self._seen: dict[Unit, ModelConfig] | None = None
+        self._found: dict[Unit, ModelConfig] = {}
+        self._stable: set[Unit] = set()
+        self._looking = asyncio.Lock()
+        self._trouble = ""
         self._unloaded: set[str] = set()
         self._has_settled = False
         self._has_looked = False
+        self._has_acted = False
         self._closing = False
         self._tasks: dict[Unit, asyncio.Task[None]] = {}
 
@@ -71,7 +76,7 @@ class Manager:
         try:
             while True:
                 self._wake.clear()
-                await self._reconcile()
+                await self._look()
                 try:
                     async with asyncio.timeout(self._options.poll_s):
                         await self._wake.wait()
@@ -81,18 +86,22 @@ class Manager:
             watch.cancel()
 
     async def close(self) -> None:
-        """Stop every worker; the fronts have left already."""
+        """Stop every worker; the fronts have left already, so nobody waits for an answer."""
         self._closing = True
         for served in self.served.values():
             served.unloading = True
             served.stop()
+            if not served.workers:
+                self._tasks[served.unit].cancel()
         if self._tasks:
-            _, slow = await asyncio.wait(self._tasks.values(), timeout=5.0)
-            for served in self.served.values():
-                served.kill()
-            for task in slow:
-                task.cancel()
+            _, slow = await asyncio.wait(self._tasks.values(), timeout=_STOP_S)
+            self.kill()
             await asyncio.gather(*slow, return_exceptions=True)
+
+    def kill(self) -> None:
+        """End every worker at once."""
+        for served in self.served.values():
+            served.kill()
 
     def index(self) -> list[dict[str, str]]:
         """Every version there is, as the v2 repository index tells it."""
@@ -101,7 +110,7 @@ class Manager:
             {"name": status.name, "version": status.version, "state": status.state, "reason": status.reason}
             for status in statuses
         ]
-        for unit in sorted(self._seen or {}):
+        for unit in sorted(self._found):
             if unit.model in self._unloaded and unit not in self.served:
                 told.append({"name": unit.model, "version": unit.version, "state": "UNAVAILABLE", "reason": "unloaded"})
         return told
@@ -119,12 +128,13 @@ class Manager:
         for unit, served in list(self.served.items()):
             if unit.model == name and served.state is State.UNAVAILABLE:
                 await self._unload(served)
-        self._seen = None
-        await self._reconcile()
+        await self._look(certain=True)
         if not any(unit.model == name for unit in self._desired):
             raise NotFound(f"there is no model '{name}' in the repository")
         while self._is_moving(name):
             await self._pulse.wait()
+        if name in self._unloaded:
+            raise Unavailable(f"model '{name}' was unloaded while it was being loaded")
         broken = [self.served[unit] for unit in self._desired if unit.model == name and self.served[unit].failed]
         if broken:
             raise Unavailable(f"model '{name}' could not be loaded: {broken[0].reason}")
@@ -133,7 +143,7 @@ class Manager:
         """Whether a model has yet to settle. Its files may be changing; what is unloaded may be wanted again."""
         units = [unit for unit in self._desired if unit.model == name]
         if not units:
-            return any(unit.model == name for unit in self._seen or ()) and name not in self._unloaded
+            return any(unit.model == name for unit in self._found) and name not in self._unloaded
         return any(unit not in self.served or self.served[unit].state in _MOVING for unit in units)
 
     async def unload(self, name: str) -> None:
@@ -141,29 +151,40 @@ class Manager:
         if not any(unit.model == name for unit in self.served):
             raise NotFound(f"there is no model '{name}'")
         self._unloaded.add(name)
-        await self._reconcile()
+        self._act()
 
-    async def _reconcile(self) -> None:
-        try:
-            configs = await asyncio.to_thread(scan, self._options.repository, self._runtimes)
-        except RepositoryError as error:
-            log.error("%s", error)
-            return
-        found = {Unit(config.name, config.version, config.fingerprint): config for config in configs}
-        # A file that is still being copied looks different at the next look: what is new must be seen twice.
-        previous, self._seen = self._seen, found
-        self._desired = {
-            unit: config
-            for unit, config in found.items()
-            if unit.model not in self._unloaded and (previous is None or unit in previous or unit in self.served)
-        }
-        unstable = {unit.model for unit in found if unit not in self._desired} - self._unloaded
-        states = {unit: served.state for unit, served in self.served.items()}
+    async def _look(self, certain: bool = False) -> None:
+        """See what the repository asks for, and act. `certain`: what is new need not be seen twice.
+
+        Whatever goes wrong with the repository, what runs goes on running.
+        """
+        async with self._looking:
+            try:
+                configs = await asyncio.to_thread(scan, self._options.repository, self._runtimes)
+            except RepositoryError as error:
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    log.error("%s", error)
+                return
+            self._trouble = ""
+            found = {Unit(config.name, config.version, config.fingerprint): config for config in configs}
+            # A file that is still being copied looks different at the next look.
+            seen_before = found if certain or not self._has_looked else self._found
+            self._found = found
+            self._stable = {unit for unit in found if unit in seen_before or unit in self.served}
+            self._has_looked = True
+            self._act()
+
+    def _act(self) -> None:
+        wanted = {unit: config for unit, config in self._found.items() if unit.model not in self._unloaded}
+        self._desired = {unit: config for unit, config in wanted.items() if unit in self._stable}
+        unstable = {unit.model for unit in wanted if unit not in self._stable}
+        # A unit whose worker is being restarted still answers: its requests wait for it.
+        states = {unit: State.READY if each.admits else each.state for unit, each in self.served.items()}
         for action in next_actions(self._desired, states):
-            if action.verb == "unload" and action.unit.model in unstable:
-                continue
-            self._do(action)
-        self._has_looked = True
+            if action.verb == "load" or action.unit.model not in unstable:
+                self._do(action)
+        self._has_acted = True
         self._changed()
 
     def _do(self, action: Action) -> None:
@@ -187,54 +208,21 @@ class Manager:
             return
         try:
             environment = await self._builder.environment(artifact.runtime)
+            if served.unloading:
+                return
+            launch = partial(self._launch, served, environment)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(toml.instances):
+                    group.create_task(served.keep(launch, self._options.run_dir))
         except Cannot as error:
             served.fail(str(error))
-            return
-        if served.unloading:
-            return
-        launch = partial(self._launch, served, environment)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(toml.instances):
-                group.create_task(served.keep(launch, self._options.run_dir))
+        except Exception:
+            log.exception("%s version %s could not be started", *served.unit[:2])
+            served.fail("it could not be started; the gateway's log says why")
 
     def _launch(self, served: Served, environment: Environment) -> Launch:
-        config, toml = served.config, served.config.toml
-        assert config.artifact is not None
         instances = sum(each.toml.instances for each in self._desired.values() if each.artifact)
-        threads = toml.threads or threads_per_instance(available_cores(), instances)
-        device, _, card = toml.device.partition(":")
-        variables = {key: value.replace("{threads}", str(threads)) for key, value in environment.runtime.env.items()}
-        variables.setdefault("OMP_NUM_THREADS", str(threads))
-        # Settled here and not inside the framework, where it is too late as often as not.
-        variables["CUDA_VISIBLE_DEVICES"] = (card or "0") if device == "cuda" else ""
-        default_warmup = 0 if toml.stateful else 1
-        load = {
-            "runtime": str(environment.runtime.folder),
-            "artifact": str(config.artifact.path),
-            "inputs": [tensor.spec() for tensor in toml.inputs],
-            "outputs": [tensor.spec() for tensor in toml.outputs],
-            "device": device,
-            "threads": threads,
-            "parameters": dict(toml.parameters),
-            "batching": {
-                "max_rows": toml.max_batch_size,
-                "dim": toml.batch_dim,
-                "delay": toml.queue_delay_ms / 1000,
-                "sizes": list(toml.batch_sizes),
-                "stateful": toml.stateful,
-            },
-            "warmup": default_warmup if toml.warmup is None else toml.warmup,
-            "max_response_bytes": self._options.max_response_bytes,
-        }
-        return Launch(
-            config.name,
-            config.version,
-            environment.python,
-            variables,
-            load,
-            toml.execution_timeout_s,
-            toml.load_timeout_s,
-        )
+        return plan_launch(served.config, environment, instances, self._options.max_response_bytes)
 
     async def _retire(self, served: Served, living: "asyncio.Task[None]") -> None:
         """Out of the table, then stop: fronts answer what they have, close, and the workers end."""
@@ -292,7 +280,7 @@ class Manager:
 
     def _ready(self) -> bool:
         """Settled once, a gateway stays ready: a model that is loaded later must not take the others off the air."""
-        if not self._has_looked:
+        if not self._has_acted:
             return False
         states = [served.entry().status for served in self.served.values() if not served.unloading]
         if not self._has_settled and all(status.state in ("READY", "UNAVAILABLE") for status in states):

@@ -1,5 +1,6 @@
 """model.toml: everything in it is optional, and a wrong word in it is an error that says what is right."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,6 +78,15 @@ class ModelToml(_Strict):
     load_timeout_s: float = Field(600.0, gt=0)
     threads: int | None = Field(None, ge=1, le=1024)
     parameters: Mapping[str, Any] = Field(default_factory=dict)
+
+    @field_validator("parameters")
+    @classmethod
+    def _plain(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("its values must be strings, finite numbers, booleans, lists or tables") from None
+        return value
 
     @field_validator("batch_sizes")
     @classmethod

@@ -1,6 +1,10 @@
 """The repository's folders as they are now, as one ModelConfig per version that should be served."""
 
+import glob
 import hashlib
+import logging
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +12,8 @@ from pathlib import Path
 from gateway.environments.runtime import Runtime
 from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify
 from gateway.repository.model_config import ModelConfigError, ModelToml, read_model_toml
+
+log = logging.getLogger("models")
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,22 @@ def scan(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
     except OSError as error:
         raise RepositoryError(f"{path} cannot be read: {error.strerror}") from None
     for folder in folders:
-        configs += _model(folder, runtimes)
+        configs += _model_or_problem(folder, runtimes)
     return configs
+
+
+def _model_or_problem(folder: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
+    """One model's versions. Whatever is wrong with its folder is its own problem, never the repository's."""
+    name = folder.name.encode(errors="backslashreplace").decode()
+    if name != folder.name:
+        return [ModelConfig(name, "", "", problem="its folder's name is not UTF-8; rename it")]
+    try:
+        return list(_model(folder, runtimes))
+    except OSError as error:
+        return [ModelConfig(name, "", "", problem=f"its folder cannot be read: {error.strerror}")]
+    except Exception:
+        log.exception("the folder of model %s could not be understood", name)
+        return [ModelConfig(name, "", "", problem="its folder could not be understood; the gateway's log says why")]
 
 
 def _is_artifact(path: Path, runtimes: Mapping[str, Runtime]) -> bool:
@@ -68,9 +88,10 @@ def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
     except UnknownFormat as error:
         raise RepositoryError(str(error)) from None
     name = path.name.split(".")[0] or path.name
-    # What lies beside a file may belong to it: parameters, external data.
-    beside = sorted(entry for entry in path.parent.iterdir() if entry.is_file()) if path.is_file() else [path]
-    return ModelConfig(name, "1", _fingerprint(*beside), artifact)
+    # What lies beside a file and shares its stem belongs to it: MXNet's parameters, ONNX's external data.
+    stem = re.split(r"[-.]", path.name)[0]
+    parts = sorted(path.parent.glob(f"{glob.escape(stem)}[-.]*")) if path.is_file() else [path]
+    return ModelConfig(name, "1", _fingerprint(*parts), artifact)
 
 
 def _model(folder: Path, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfig]:
@@ -94,7 +115,7 @@ def _model(folder: Path, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfi
         fingerprint = _fingerprint(toml_file, place)
         try:
             artifact = find_artifact(place, runtimes)
-        except (UnknownFormat, OSError) as error:
+        except UnknownFormat as error:
             yield ModelConfig(folder.name, str(version), fingerprint, toml=toml, problem=str(error))
             continue
         yield ModelConfig(folder.name, str(version), fingerprint, artifact, toml)
@@ -115,9 +136,11 @@ def _fingerprint(*places: Path) -> str:
     for place in places:
         files = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
         for file in files:
+            if any(part.startswith(".") for part in file.relative_to(place.parent).parts):
+                continue  # editors and file systems keep their own files beside ours
             try:
                 about = file.stat()
             except OSError:
                 continue  # it has just been taken away: the next look sees what is left
-            digest.update(f"{file.name}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
+            digest.update(os.fsencode(file.name) + f"\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
     return digest.hexdigest()[:16]

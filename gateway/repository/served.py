@@ -9,9 +9,10 @@ from typing import Any
 
 from gateway.engine.table import Entry
 from gateway.engine.types import ModelStatus
+from gateway.repository.launch import Launch
 from gateway.repository.policy import State, Unit
 from gateway.repository.scan import ModelConfig
-from gateway.repository.worker_process import Launch, WorkerProcess
+from gateway.repository.worker_process import WorkerProcess
 from runtimes.wire import signature_from_json
 
 log = logging.getLogger("models")
@@ -39,7 +40,7 @@ class Served:
         self.config = config
         self.workers: list[WorkerProcess] = []
         self.restarts = 0
-        self.reason = config.problem
+        self.reason = _printable(config.problem)
         self.failed = bool(config.problem)
         self.unloading = False
         self._on_change = on_change
@@ -48,6 +49,11 @@ class Served:
         self._learned: dict[str, Any] = {}
         self._deaths: list[float] = []
         self._loading_deaths = 0
+
+    @property
+    def admits(self) -> bool:
+        """Whether requests are taken: once it has answered, they wait for the worker that replaces a dead one."""
+        return self.state is State.READY or (self.state is State.LOADING and self._loaded is not None)
 
     @property
     def state(self) -> State:
@@ -59,8 +65,8 @@ class Served:
 
     def fail(self, reason: str) -> None:
         """It cannot be served, for this reason, until something changes."""
-        self.failed, self.reason = True, reason
-        log.error("%s version %s is UNAVAILABLE: %s", self.unit.model, self.unit.version or "-", reason)
+        self.failed, self.reason = True, _printable(reason)
+        log.error("%s version %s is UNAVAILABLE: %s", self.unit.model, self.unit.version or "-", self.reason)
         self._on_change()
 
     def entry(self, waiting_for: str = "") -> Entry:
@@ -81,8 +87,7 @@ class Served:
             version=self.unit.version,
             state=state.value,
             reason=reason,
-            # Once it has answered, requests wait for the worker that takes the place of a dead one.
-            admits=state is State.READY or (state is State.LOADING and self._loaded is not None),
+            admits=self.admits,
             platform=self.config.artifact.platform if self.config.artifact else "",
             signatures=signatures,
             learned=learned,
@@ -100,6 +105,9 @@ class Served:
             await worker.run()
             self.workers.remove(worker)
             if self._stop.is_set():
+                return
+            if worker.failure and self.state is State.READY:
+                log.error("%s version %s: one instance cannot be loaded: %s", *self.unit[:2], worker.failure)
                 return
             if worker.failure:
                 self.fail(worker.failure)
@@ -143,3 +151,8 @@ class Served:
     def kill(self) -> None:
         for worker in self.workers:
             worker.kill()
+
+
+def _printable(text: str) -> str:
+    """A file's name may hold bytes that no protocol can tell."""
+    return text.encode(errors="backslashreplace").decode()

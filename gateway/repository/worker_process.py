@@ -1,6 +1,6 @@
 """One worker process as an object: spawn, LOAD, READY or FAILED, its log lines, its end."""
 
-import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -8,14 +8,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import runtimes
 from gateway.channel import Channel
 from gateway.engine.table import WorkerAddress
-from gateway.processes import pump_lines
+from gateway.processes import Child
+from gateway.repository.launch import Launch
 from runtimes import wire
 from runtimes.wire import Frame
 from runtimes.worker import status as status_page
@@ -25,19 +25,6 @@ _MAIN = Path(runtimes.__file__).parent / "worker" / "__main__.py"
 _IDS = itertools.count(1)
 # What a worker needs of our own environment; everything else could change what a framework does.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What starts a worker. load: the body of its LOAD frame; environment: added to the clean one."""
-
-    model: str
-    version: str
-    python: Path
-    environment: Mapping[str, str]
-    load: Mapping[str, Any]
-    execution_timeout_s: float
-    load_timeout_s: float
 
 
 class WorkerProcess:
@@ -62,14 +49,14 @@ class WorkerProcess:
         self._on_change = on_change
         self._socket_path = run_dir / f"{self.id}.sock"
         self._status_path = run_dir / f"{self.id}.status"
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
         self._channel: Channel | None = None
         self._status: StatusPage | None = None
         self._log = logging.getLogger(f"worker.{launch.model}")
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process and not self.ended else None
+        return self._child.pid if self._child else None
 
     @property
     def address(self) -> WorkerAddress:
@@ -78,48 +65,41 @@ class WorkerProcess:
 
     async def run(self) -> None:
         """The whole life of the process; cancel it to kill the process."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        ours, theirs = socket.socketpair()
         try:
-            status_page.create(str(self._status_path))
-            self._status = StatusPage(str(self._status_path))
-            listener.bind(str(self._socket_path))
-            listener.listen(64)
-            self._process = await self._spawn(theirs, listener)
-            theirs.close()
-            listener.close()
-            self._channel = await Channel.open(ours, self._on_frame)
-            self._channel.send(wire.LOAD, self.launch.load)
-            assert self._process.stdout is not None
-            await pump_lines(self._process.stdout, self._log)
-            self.exit_code = await self._process.wait()
+            await self._live()
         except OSError as error:
             self._why_not_started = f"its worker could not be started: {error.strerror or error}"
         finally:
-            for sock in (listener, theirs):
-                sock.close()
             if self._channel is not None:
                 self._channel.close()
-            else:
-                ours.close()
-            await self._reap()
+            if self._status is not None:
+                self._status.close()
+                self._status = None
             self.ended = True
             self._socket_path.unlink(missing_ok=True)
             self._status_path.unlink(missing_ok=True)
             self._on_change()
 
-    async def _spawn(self, control: socket.socket, listener: socket.socket) -> asyncio.subprocess.Process:
+    async def _live(self) -> None:
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            ours, theirs = socket.socketpair()
+            stack.enter_context(theirs)
+            status_page.create(str(self._status_path))
+            self._status = StatusPage(str(self._status_path))
+            listener.bind(str(self._socket_path))
+            listener.listen(64)
+            self._channel = await Channel.open(ours, self._on_frame)
+            self._child = await self._spawn(theirs, listener)
+        self._channel.send(wire.LOAD, self.launch.load)
+        self.exit_code = await self._child.wait()
+
+    async def _spawn(self, control: socket.socket, listener: socket.socket) -> Child:
         environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
         environment.update(self.launch.environment)
-        return await asyncio.create_subprocess_exec(
-            str(self.launch.python), "-I", "-u", str(_MAIN),
-            str(os.getpid()), str(control.fileno()), str(listener.fileno()), str(self._status_path),
-            pass_fds=(control.fileno(), listener.fileno()),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env=environment,
-            # A Ctrl-C in the terminal reaches the supervisor alone, which then drains.
-            start_new_session=True,
-        )  # fmt: skip
+        command = [str(self.launch.python), "-I", "-u", str(_MAIN)]
+        command += [str(os.getpid()), str(control.fileno()), str(listener.fileno()), str(self._status_path)]
+        return await Child.spawn(command, self._log, (control.fileno(), listener.fileno()), environment)
 
     def _on_frame(self, frame: Frame) -> None:
         body = wire.unpack_json(frame.body)
@@ -139,8 +119,8 @@ class WorkerProcess:
             self._channel.send(wire.STOP, {})
 
     def kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+        if self._child is not None and self._child.pid:
+            self._child.kill()
 
     def kill_if_hung(self) -> None:
         """Kill it when it has loaded, or run one batch, for longer than model.toml allows."""
@@ -158,14 +138,6 @@ class WorkerProcess:
         if since and time.monotonic() - since >= limit:
             self._why_killed = f"{what} {key} = {limit:g}"
             self.kill()
-
-    async def _reap(self) -> None:
-        if self._status is not None:
-            self._status.close()
-            self._status = None
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
 
     def describe_end(self) -> str:
         """Why it ended, in words for people."""

@@ -7,6 +7,8 @@ from typing import Deque, List, Sequence
 from runtimes.wire import Buffer, Frame, FrameReader
 
 _CHUNK = 1 << 18
+# What one connection may take of a turn: a large request must not need a turn, and so a batch, for each chunk.
+_MOST_PER_TURN = 1 << 23
 _MOST_BUFFERS = 512  # under every system's IOV_MAX
 
 
@@ -21,17 +23,22 @@ class Connection:
         self._out: Deque[memoryview] = deque()
 
     def receive(self) -> List[Frame]:
-        """What has arrived, at most one chunk: the other fronts get their turn."""
-        try:
-            data = self.sock.recv(_CHUNK)
-        except (BlockingIOError, InterruptedError):
-            return []
-        except OSError:
-            data = b""
-        if not data:
-            self.closed = True
-            return []
-        return self._reader.feed(data)
+        """All that has arrived, up to a bound: the other fronts get their turn. Raises WireError."""
+        frames: List[Frame] = []
+        for _ in range(_MOST_PER_TURN // _CHUNK):
+            try:
+                data = self.sock.recv(_CHUNK)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.closed = True
+                break
+            frames += self._reader.feed(data)
+            if len(data) < _CHUNK // 4:
+                break  # it was all there was
+        return frames
 
     def queue(self, buffers: Sequence[Buffer]) -> None:
         """Written by the next `flush`: the answers of one batch leave with one call."""

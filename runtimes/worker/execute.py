@@ -3,7 +3,7 @@
 import sys
 import time
 import traceback
-from typing import Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
@@ -29,7 +29,9 @@ class Executor:
         self.model = model
         self.batching = batching
         self.max_response_bytes = max_response_bytes
-        # The arrays of the last run that worked: (signature, inputs, outputs).
+        # Told which requests are about to run together.
+        self.on_run: Callable[[Sequence[Pending]], None] = lambda batch: None
+        # The arrays of the last run that worked: (signature, inputs, outputs). Whoever reads it, clears it.
         self.seen: Optional[tuple] = None
 
     def run(self, batch: Sequence[Pending]) -> List[Outcome]:
@@ -45,6 +47,7 @@ class Executor:
         return outcomes
 
     def _run(self, batch: Sequence[Pending]) -> List[Outcome]:
+        self.on_run(batch)
         started = time.monotonic()
         first = batch[0].frame
         inputs = self._gather(batch)

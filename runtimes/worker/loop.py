@@ -7,7 +7,7 @@ timer is needed when busy, and no lock ever.
 import selectors
 import socket
 import time
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Sequence
 
 from runtimes import wire
 from runtimes.contract import Signature
@@ -31,6 +31,7 @@ class Loop:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._executor = executor
+        executor.on_run = self._mark_busy
         self._batcher = Batcher(executor.batching)
         self._listener = listener
         self._control = control
@@ -110,7 +111,6 @@ class Loop:
             self._stopping = True
 
     def _run(self, batch: List[Pending]) -> None:
-        self._status.set_busy([pending.id for pending in batch], self._clock())
         outcomes = self._executor.run(batch)
         self._status.set_idle()
         flag = wire.FIRST_OF_BATCH
@@ -122,12 +122,16 @@ class Loop:
                 flag = 0
         if self._gaps:
             self._learn(batch[0], outcomes[0])
+        self._executor.seen = None
+
+    def _mark_busy(self, batch: Sequence[Pending]) -> None:
+        self._status.set_busy([pending.id for pending in batch], self._clock())
 
     def _fail(self, connection: Connection, request_id: int, failure: Failure) -> None:
         connection.queue([wire.pack_json(wire.ERROR, failure._asdict(), request_id)])
 
     def _learn(self, pending: Pending, outcome: Outcome) -> None:
-        """Tell the supervisor, once per signature, what the first request that worked showed."""
+        """Tell the supervisor what the first request that worked showed."""
         seen = self._executor.seen
         if isinstance(outcome, Failure) or seen is None:
             return
@@ -136,8 +140,13 @@ class Loop:
         if signature is None or (pending.frame.outputs and not signature.outputs):
             return
         batch_dim = self._batcher.batching.dim if pending.rows else None
-        del self._gaps[name]
         found = probe.learned(signature, inputs, outputs, batch_dim)
+        if found == signature:
+            return
+        if probe.has_gaps(found):
+            self._gaps[name] = found  # the request asked for some outputs only
+        else:
+            del self._gaps[name]
         self._control.queue([wire.pack_json(wire.LEARNED, {"signature": name, "learned": found})])
 
     def _flush(self) -> None:

@@ -19,6 +19,24 @@ class Verdict(NamedTuple):
     reason: str = ""
 
 
+def with_free_rows(signatures: Dict[str, Signature], sizes: Sequence[int], dim: int) -> Dict[str, Signature]:
+    """An artifact with a fixed batch takes any number of rows when model.toml declares that size: they are padded."""
+
+    def freed(spec: TensorSpec) -> TensorSpec:
+        if spec.shape is None or len(spec.shape) <= dim or spec.shape[dim] not in sizes:
+            return spec
+        return spec._replace(shape=spec.shape[:dim] + (-1,) + spec.shape[dim + 1 :])
+
+    return {
+        name: Signature(
+            tuple(freed(spec) for spec in signature.inputs),
+            tuple(freed(spec) for spec in signature.outputs),
+            signature.refused,
+        )
+        for name, signature in signatures.items()
+    }
+
+
 def declared(model: Model, dim: int) -> Verdict:
     """Batching that model.toml asks for: every signature whose shapes do not contradict it."""
     names = [

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import socket
 import sys
 import traceback
@@ -23,13 +24,14 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
     order = _receive_load(control)
     try:
         model = _load(order)
+        model.signatures = probe.with_free_rows(model.signatures, order["batching"]["sizes"], order["batching"]["dim"])
         batching, note = _settle_batching(model, order["batching"])
         _warm_up(model, batching, order["warmup"])
     except LoadError as error:
         return _fail(control, str(error))
     except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the user must read why
         traceback.print_exc()
-        return _fail(control, first_line(error))
+        return _fail(control, _without_paths(first_line(error)))
     ready = {
         "signatures": model.signatures,
         "max_batch_size": batching.max_rows,
@@ -75,7 +77,9 @@ def _load(order: Dict[str, Any]) -> Model:
 
 def _settle_batching(model: Model, wanted: Dict[str, Any]) -> Any:
     """(Batching, a sentence for the log). `max_rows` is None when model.toml does not say."""
-    max_rows, dim = wanted["max_rows"], wanted["dim"]
+    max_rows, dim, sizes = wanted["max_rows"], wanted["dim"], tuple(sorted(wanted["sizes"]))
+    if sizes and max_rows is None:
+        max_rows = sizes[-1]  # who declares sizes declares batching
     if max_rows == 0:
         return Batching(), "batching is off: model.toml sets max_batch_size = 0"
     if wanted["stateful"]:
@@ -85,8 +89,7 @@ def _settle_batching(model: Model, wanted: Dict[str, Any]) -> Any:
         if max_rows:
             raise LoadError("model.toml sets max_batch_size = %d, but %s" % (max_rows, verdict.reason))
         return Batching(), "batching is off: %s; max_batch_size in model.toml turns it on" % verdict.reason
-    sizes = tuple(sorted(wanted["sizes"]))
-    rows = max_rows or (sizes[-1] if sizes else probe.DEFAULT_MAX_ROWS)
+    rows = max_rows or probe.DEFAULT_MAX_ROWS
     if sizes:
         rows = min(rows, sizes[-1])  # the model may see declared sizes only
     batching = Batching(rows, verdict.signatures, dim, wanted["delay"], sizes)
@@ -99,6 +102,11 @@ def _warm_up(model: Model, batching: Batching, runs: int) -> None:
     ran, why = probe.warm_up(model, batching.sizes, batching.dim, runs)
     if not ran:
         print("not warmed up: " + why)
+
+
+def _without_paths(text: str) -> str:
+    """A reason is shown to clients, to whom the server's folders are no business."""
+    return re.sub(r"(?<![\w.])(/[^\s'\":,;]+)+/", "", text)
 
 
 def _fail(control: socket.socket, reason: str) -> int:

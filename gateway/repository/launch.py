@@ -1,0 +1,63 @@
+"""From a model's configuration to the start of its worker: device, threads, variables, the LOAD frame."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.environments.environment import Environment
+from gateway.repository.cores import available_cores, threads_per_instance
+from gateway.repository.scan import ModelConfig
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What starts a worker. load: the body of its LOAD frame; environment: added to the clean one."""
+
+    model: str
+    version: str
+    python: Path
+    environment: Mapping[str, str]
+    load: Mapping[str, Any]
+    execution_timeout_s: float
+    load_timeout_s: float
+
+
+def plan_launch(config: ModelConfig, environment: Environment, instances: int, max_response_bytes: int) -> Launch:
+    """`instances`: those of all models, which share the cores."""
+    assert config.artifact is not None
+    toml = config.toml
+    threads = toml.threads or threads_per_instance(available_cores(), instances)
+    device, _, card = toml.device.partition(":")
+    variables = {key: value.replace("{threads}", str(threads)) for key, value in environment.runtime.env.items()}
+    variables.setdefault("OMP_NUM_THREADS", str(threads))
+    # Settled here and not inside the framework, where it is too late as often as not.
+    variables["CUDA_VISIBLE_DEVICES"] = (card or "0") if device == "cuda" else ""
+    default_warmup = 0 if toml.stateful else 1
+    load = {
+        "runtime": str(environment.runtime.folder),
+        "artifact": str(config.artifact.path),
+        "inputs": [tensor.spec() for tensor in toml.inputs],
+        "outputs": [tensor.spec() for tensor in toml.outputs],
+        "device": device,
+        "threads": threads,
+        "parameters": dict(toml.parameters),
+        "batching": {
+            "max_rows": toml.max_batch_size,
+            "dim": toml.batch_dim,
+            "delay": toml.queue_delay_ms / 1000,
+            "sizes": list(toml.batch_sizes),
+            "stateful": toml.stateful,
+        },
+        "warmup": default_warmup if toml.warmup is None else toml.warmup,
+        "max_response_bytes": max_response_bytes,
+    }
+    return Launch(
+        config.name,
+        config.version,
+        environment.python,
+        variables,
+        load,
+        toml.execution_timeout_s,
+        toml.load_timeout_s,
+    )

@@ -1,0 +1,156 @@
+"""One version's queue in a front: order, windows, deaths, and what given-up requests leave behind."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+
+from gateway.engine.client import WorkerClient
+from gateway.engine.metrics import ModelMetrics
+from gateway.engine.queue import ModelQueue, Waiting
+from gateway.engine.types import InferRequest, ModelStatus
+from gateway.errors import DeadlineExceeded, Internal
+from runtimes import wire
+from runtimes.wire import Frame, FrameReader, ResultFrame, from_array
+
+
+class FakeClient:
+    """A worker that answers when it is told to. `sent`: request ids with the flags of their frames."""
+
+    def __init__(self, window: int = 2) -> None:
+        self.window = window
+        self.sent: list[tuple[int, int]] = []
+        self.cancelled: list[int] = []
+        self.in_flight: dict[int, int] = {}
+        self.rows_in_flight = 0
+        self.retiring = self.closed = False
+
+    @property
+    def has_room(self) -> bool:
+        return not self.retiring and self.rows_in_flight < self.window
+
+    def send(self, request_id: int, rows: int, buffers: list[Any]) -> None:
+        (frame,) = FrameReader().feed(b"".join(bytes(part) for part in buffers))
+        self.sent.append((request_id, frame.flags))
+        self.in_flight[request_id] = rows
+        self.rows_in_flight += rows
+
+    def cancel(self, request_id: int) -> None:
+        self.cancelled.append(request_id)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def answered(self, request_id: int, flags: int = 0) -> Frame:
+        """The RESULT frame for a request, as WorkerClient would hand it on."""
+        self.rows_in_flight -= self.in_flight.pop(request_id)
+        result = ResultFrame(1, 2, 3, 4, 5, [from_array("y", np.ones(1, np.float32))])
+        (frame,) = FrameReader().feed(b"".join(bytes(part) for part in wire.pack_result(request_id, result, flags)))
+        return frame
+
+
+class Bench:
+    def __init__(self, stateful: bool = False) -> None:
+        status = ModelStatus("m", "1", "READY", admits=True, stateful=stateful)
+        self.queue = ModelQueue(status, ModelMetrics())
+        self._ids = itertools.count(1)
+
+    def client(self, window: int = 2) -> FakeClient:
+        made = FakeClient(window)
+        self.queue.clients.append(cast(WorkerClient, made))
+        return made
+
+    def put(self, priority: int = 0) -> Waiting:
+        number = next(self._ids)
+        request = InferRequest("m", [from_array("x", np.ones((1, 4), np.float32))], priority=priority)
+        answer = asyncio.get_running_loop().create_future()
+        waiting = Waiting(number, request, 1, 1e9, 0.0, answer, (priority, number))
+        self.queue.put(waiting)
+        return waiting
+
+
+def run(test: Callable[[Bench], Any], **options: Any) -> None:
+    async def main() -> None:
+        test(Bench(**options))
+
+    asyncio.run(main())
+
+
+def test_a_window_lets_so_many_rows_through_and_priority_decides_the_rest() -> None:
+    def test(bench: Bench) -> None:
+        client = bench.client(window=1)
+        first, second, urgent = bench.put(), bench.put(), bench.put(priority=-1)
+        assert [number for number, _ in client.sent] == [first.id]
+        for waiting in (first, urgent):
+            bench.queue.on_frame(cast(WorkerClient, client), client.answered(waiting.id))
+        assert [number for number, _ in client.sent] == [first.id, urgent.id, second.id]
+
+    run(test)
+
+
+def test_a_death_retries_the_running_alone_and_the_others_as_they_were() -> None:
+    def test(bench: Bench) -> None:
+        client = bench.client()
+        running, beside = bench.put(), bench.put()
+        bench.queue.on_lost(cast(WorkerClient, client), frozenset({running.id}))
+        successor = bench.client()
+        bench.queue.pump()
+        assert successor.sent == [(running.id, wire.ALONE), (beside.id, 0)]
+        bench.queue.on_lost(cast(WorkerClient, successor), frozenset({running.id}))
+        assert isinstance(running.answer.exception(), Internal)
+        assert not beside.answer.done()
+
+    run(test)
+
+
+def test_stateful_models_are_not_retried() -> None:
+    def test(bench: Bench) -> None:
+        client = bench.client()
+        running, beside = bench.put(), bench.put()
+        bench.queue.on_lost(cast(WorkerClient, client), frozenset({running.id}))
+        assert isinstance(running.answer.exception(), Internal)
+        assert not beside.answer.done()
+
+    run(test, stateful=True)
+
+
+def test_what_is_given_up_leaves_no_bytes_behind() -> None:
+    def test(bench: Bench) -> None:
+        live = bench.put()
+        for _ in range(1000):
+            waiting = bench.put()
+            bench.queue.fail(waiting, DeadlineExceeded("late"))
+            bench.queue.release(waiting)
+            assert waiting.request is None
+            assert waiting.answer.exception()
+        assert bench.queue.queued == 1
+        assert len(bench.queue._heap) < 100
+        client = bench.client()
+        bench.queue.pump()
+        assert client.sent == [(live.id, 0)]
+
+    run(test)
+
+
+def test_a_request_given_up_at_the_worker_is_cancelled_there() -> None:
+    def test(bench: Bench) -> None:
+        client = bench.client()
+        waiting = bench.put()
+        bench.queue.release(waiting)
+        assert client.cancelled == [waiting.id]
+
+    run(test)
+
+
+def test_a_batch_counts_even_if_the_client_of_its_first_request_has_gone() -> None:
+    def test(bench: Bench) -> None:
+        client = bench.client()
+        waiting = bench.put()
+        waiting.answer.cancel()
+        bench.queue.release(waiting)
+        bench.queue.on_frame(cast(WorkerClient, client), client.answered(waiting.id, wire.FIRST_OF_BATCH))
+        assert bench.queue.metrics.executions == 1
+
+    run(test)
