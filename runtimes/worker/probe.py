@@ -9,6 +9,8 @@ from runtimes.contract import DATATYPES, Model, Signature, TensorSpec, datatype_
 # What a dimension of any size gets, until one of them works.
 _FREE_SIZES = (8, 1, 64)
 _ROWS = (1, 2)
+_HOW_TO_TURN_ON = "; max_batch_size in model.toml turns it on"
+_HOW_TO_PAD = "; batch_sizes = [%d] in model.toml fills batches up"
 DEFAULT_MAX_ROWS = 32
 
 
@@ -55,6 +57,8 @@ def detect(model: Model) -> Verdict:
         if not why:
             proven.append(name)
         reason = reason or why
+    if reason and "model.toml" not in reason:
+        reason += _HOW_TO_TURN_ON
     return Verdict(frozenset(proven), "" if proven else reason)
 
 
@@ -62,8 +66,10 @@ def _why_not(model: Model, name: str, signature: Signature) -> str:
     for spec in signature.inputs + signature.outputs:
         if spec.shape is None:
             return "the artifact does not tell the shape of '%s'" % spec.name
+        if not spec.shape:
+            return "'%s' is a scalar" % spec.name
         if not _is_free(spec, 0, unknown=False):
-            return "the first dimension of '%s' is fixed" % spec.name
+            return "the first dimension of '%s' is fixed%s" % (spec.name, _HOW_TO_PAD % spec.shape[:1])
     if not signature.inputs or not signature.outputs:
         return "the artifact does not tell inputs and outputs"
     failed = ""

@@ -88,7 +88,7 @@ def _settle_batching(model: Model, wanted: Dict[str, Any]) -> Any:
     if not verdict.signatures:
         if max_rows:
             raise LoadError("model.toml sets max_batch_size = %d, but %s" % (max_rows, verdict.reason))
-        return Batching(), "batching is off: %s; max_batch_size in model.toml turns it on" % verdict.reason
+        return Batching(), "batching is off: " + verdict.reason
     rows = max_rows or probe.DEFAULT_MAX_ROWS
     if sizes:
         rows = min(rows, sizes[-1])  # the model may see declared sizes only

@@ -9,7 +9,7 @@ from tests.repositories import add_fake
 
 
 def test_tritonclient_http_and_grpc(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
-    python = client_python("triton", "tritonclient[http,grpc]==2.73.0")
+    python = client_python("tritonclient", "tritonclient[all]==2.73.0")
     repository = tmp_path / "repository"
     add_fake(repository, "m")
     add_fake(repository, "other")

@@ -67,6 +67,20 @@ def test_a_fixed_batch_is_filled_up_when_its_size_is_declared() -> None:
     assert model.seen == [4]
 
 
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (None, "the artifact does not tell the shape of 'x'; max_batch_size in model.toml turns it on"),
+        ((), "'x' is a scalar; max_batch_size in model.toml turns it on"),
+        ((4, 2), "the first dimension of 'x' is fixed; batch_sizes = [4] in model.toml fills batches up"),
+    ],
+)
+def test_the_log_says_how_to_turn_batching_on(shape: tuple[int, ...] | None, said: str) -> None:
+    model = Doubler()
+    model.signatures = {"s": Signature((TensorSpec("x", "FP32", shape),), (TensorSpec("y", "FP32", shape),))}
+    assert _settle_batching(model, wanted())[1] == "batching is off: " + said
+
+
 def test_every_run_is_told_so_that_a_timeout_counts_for_each() -> None:
     batching = Batching(max_rows=8, signatures=frozenset({"s"}))
     batcher, executor, told = Batcher(batching), Executor(Doubler(), batching, 1 << 20), []
