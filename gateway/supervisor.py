@@ -96,10 +96,15 @@ class Supervisor:
             await self.manager.close()
             if metrics is not None:
                 metrics.shutdown()
-            for sock in (self.http, self.grpc):
+            self.close()
+
+    def close(self) -> None:
+        """Let go of ports and of the run directory."""
+        for sock in (self.http, self.grpc, self._metrics_socket):
+            if sock is not None:
                 sock.close()
-            shutil.rmtree(self._run_dir, ignore_errors=True)
-            self._run_lock.close()
+        shutil.rmtree(self._run_dir, ignore_errors=True)
+        self._run_lock.close()
 
     def _on_signal(self, stop: asyncio.Event) -> None:
         if stop.is_set():

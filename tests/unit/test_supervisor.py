@@ -1,0 +1,49 @@
+"""The supervisor keeps its fronts, whatever becomes of one."""
+
+import asyncio
+import errno
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from gateway import supervisor as supervisor_module
+from gateway.config import Settings
+from gateway.supervisor import Supervisor
+
+
+class FakeFront:
+    """The first cannot be spawned; the second serves until it is cancelled."""
+
+    made: ClassVar[list["FakeFront"]] = []
+
+    def __init__(self, options: Any, http: Any, on_snapshot: Any, on_call: Any) -> None:
+        self.made.append(self)
+        self.number = len(self.made)
+        self.serving = asyncio.Event()
+        self.pid = None
+
+    async def run(self, table: Any) -> int:
+        if self.number == 1:
+            raise OSError(errno.EAGAIN, "no more processes")
+        self.serving.set()
+        await asyncio.Event().wait()
+        return 0
+
+
+def test_a_front_that_cannot_be_spawned_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "FrontProcess", FakeFront)
+    monkeypatch.setattr(supervisor_module, "_RESPAWN_S", 0)
+
+    async def main() -> None:
+        settings = Settings(http="127.0.0.1:0", grpc="127.0.0.1:0", metrics="")
+        supervisor = Supervisor(tmp_path, settings, {})
+        serving = asyncio.Event()
+        keeping = asyncio.create_task(supervisor._keep_front(serving.set))
+        await serving.wait()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        supervisor.close()
+
+    asyncio.run(main())
+    assert [front.number for front in FakeFront.made] == [1, 2]
