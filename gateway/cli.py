@@ -64,6 +64,7 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         settings = read_settings(Sources(flags))
         settings = _with_pythons(settings, options.python)
+        _check_runtimes(settings)
         from gateway.serve import serve
 
         only = frozenset(name.strip() for name in options.only.split(",") if name.strip())
@@ -83,6 +84,19 @@ def _with_pythons(settings: "Settings", pairs: list[str]) -> "Settings":
             raise SettingsError(f"--python '{pair}': RUNTIME=PATH is wanted, the path that of an interpreter")
         runtimes[name] = RuntimeSettings(python=Path(path))
     return settings.model_copy(update={"runtimes": runtimes})
+
+
+def _check_runtimes(settings: "Settings") -> None:
+    """A Python for a runtime that does not exist would be lost without a word. Raises SettingsError."""
+    from gateway.config import SettingsError
+    from gateway.environments.runtime import discover
+
+    if not settings.runtimes:
+        return
+    known = discover()
+    for name in settings.runtimes:
+        if name not in known:
+            raise SettingsError(f"there is no runtime '{name}' to give a Python to; there are {', '.join(known)}")
 
 
 def _runtimes_flags(parser: argparse.ArgumentParser) -> None:

@@ -38,7 +38,7 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(64 * MIB, gt=0, description="largest binary body or gRPC message")
     max_response_bytes: int = Field(64 * MIB, gt=0, description="largest answer, as tensor bytes")
     max_requests: int = Field(4096, gt=0, description="requests admitted at a time")
-    max_admitted_bytes: int = Field(1024 * MIB, gt=0, description="bytes of input admitted at a time")
+    max_admitted_bytes: int = Field(1024 * MIB, gt=0, description="bytes of input, read or admitted, at a time")
     request_timeout_s: float = Field(60.0, gt=0, description="how long a request waits that brings no deadline")
     grace_s: float = Field(30.0, gt=0, description="how long a stopping gateway waits for requests under way")
     runtimes: Mapping[str, RuntimeSettings] = Field(default_factory=dict)
@@ -73,9 +73,13 @@ def read_settings(sources: Sources) -> Settings:
     origin: dict[str, str] = {}
     if file.exists():
         try:
-            values.update(tomllib.loads(file.read_text()))
+            values.update(tomllib.loads(file.read_text("utf-8")))
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{file} is not TOML: {error}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{file} is not TOML: it is not UTF-8") from None
+        except OSError as error:
+            raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
         origin = dict.fromkeys(values, str(file))
     for key in Settings.model_fields:
         variable = f"MODELPORT_{key.upper()}"
@@ -109,7 +113,8 @@ def explain(error: ValidationError, where: Any, model: type[BaseModel]) -> str:
 def parse_address(text: str, where: str = "address") -> Address:
     """HOST:PORT, with brackets around an IPv6 host. Raises SettingsError."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    digits = port.isascii() and port.isdigit() and len(port) <= 5
+    if not colon or not host or not digits or int(port) > 65535:
         raise SettingsError(f"{where}: '{text}' is not an address; HOST:PORT is wanted, such as 127.0.0.1:8000")
     return Address(host.strip("[]"), int(port))
 

@@ -1,5 +1,6 @@
 """What a person at a terminal sees: the live table of `serve`, and `modelport models`."""
 
+import http.client
 import json
 import sys
 import urllib.error
@@ -30,14 +31,16 @@ def state_word(state: str, building: bool) -> str:
     return {"READY": "ready", "UNAVAILABLE": "cannot"}.get(state, state.lower())
 
 
-def table(rows: Iterable[Row]) -> Table:
+def table(rows: Iterable[Row], runtimes: bool = True) -> Table:
+    """`runtimes`: whether there is a column for them."""
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("MODEL", "VERSION", "RUNTIME", "STATE"):
+    for column in ("MODEL", "VERSION", *(["RUNTIME"] if runtimes else []), "STATE"):
         made.add_column(column, no_wrap=True)
     made.add_column("", overflow="fold")
     for row in rows:
-        style = _STYLES.get(row.state, "")
-        made.add_row(row.model, row.version, row.runtime, Text(row.state, style=style), Text(row.detail))
+        runtime = [row.runtime] if runtimes else []
+        state = Text(row.state, style=_STYLES.get(row.state, ""))
+        made.add_row(row.model, row.version, *runtime, state, Text(row.detail))
     return made
 
 
@@ -48,14 +51,24 @@ def screen(rows: Sequence[Row], hints: Sequence[str]) -> Group:
 
 def print_models(url: str) -> int:
     """`modelport models`: the repository index of a running gateway. The exit code."""
-    request = urllib.request.Request(url.rstrip("/") + "/v2/repository/index", data=b"{}", method="POST")
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            index = json.load(answer)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        print(f"modelport: no gateway answers at {url} ({reason}); start one with 'modelport serve'", file=sys.stderr)
-        return 1
-    rows = [Row(each["name"], each["version"], "", state_word(each["state"], False), each["reason"]) for each in index]
-    Console().print(table(rows))
+        rows = _read_index(url)
+    except (KeyError, TypeError):
+        return _no_gateway(url, "what answers there is something else")
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        return _no_gateway(url, getattr(error, "reason", error))
+    Console().print(table(rows, runtimes=False))
     return 0
+
+
+def _read_index(url: str) -> list[Row]:
+    """Without runtimes, which the index does not tell."""
+    request = urllib.request.Request(url.rstrip("/") + "/v2/repository/index", data=b"{}", method="POST")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        index = json.load(answer)
+    return [Row(each["name"], each["version"], "", state_word(each["state"], False), each["reason"]) for each in index]
+
+
+def _no_gateway(url: str, reason: object) -> int:
+    print(f"modelport: no gateway answers at {url} ({reason}); start one with 'modelport serve'", file=sys.stderr)
+    return 1

@@ -5,7 +5,7 @@ beside them stand the nv_* names that Triton's dashboards and autoscalers alread
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -36,29 +36,38 @@ _NV_DURATIONS = {
 
 
 class FrontFigures:
-    """Adds up the fronts' cumulative snapshots. A front that ended stays in the sum, or counters would fall."""
+    """Adds up the fronts' cumulative snapshots. A front that ended stays in the sum, or counters would fall.
+
+    One thread tells the news; `totals` may run on any, as a scrape does. What it reads is never
+    changed but replaced, in one step: a front is either live or past, and never neither.
+    """
 
     def __init__(self) -> None:
-        self._live: dict[int, list[Snapshot]] = {}
-        self._past: dict[Key, Snapshot] = {}
+        live: dict[int, list[Snapshot]] = {}
+        past: dict[Key, Snapshot] = {}
+        self._live_and_past = live, past
 
     def update(self, front: int, snapshots: list[Snapshot]) -> None:
-        self._live[front] = snapshots
+        live, past = self._live_and_past
+        self._live_and_past = {**live, front: snapshots}, past
 
     def fold(self, front: int) -> None:
         """The front has ended: what it counted stays, what it held is gone."""
-        for snapshot in self._live.pop(front, []):
-            _add(self._past, {**snapshot, "in_flight": 0, "queued": 0})
+        live, past = self._live_and_past
+        left = {number: snapshots for number, snapshots in live.items() if number != front}
+        ended = [{**snapshot, "in_flight": 0, "queued": 0} for snapshot in live.get(front, [])]
+        self._live_and_past = left, _sum([*past.values(), *ended])
 
     def totals(self) -> dict[Key, Snapshot]:
-        totals: dict[Key, Snapshot] = {}
-        # Copies, because a scrape runs on another thread than the fronts' news.
-        for snapshot in list(self._past.values()):
-            _add(totals, snapshot)
-        for snapshots in list(self._live.values()):
-            for snapshot in snapshots:
-                _add(totals, snapshot)
-        return totals
+        live, past = self._live_and_past
+        return _sum(chain(past.values(), *live.values()))
+
+
+def _sum(snapshots: Iterable[Snapshot]) -> dict[Key, Snapshot]:
+    totals: dict[Key, Snapshot] = {}
+    for snapshot in snapshots:
+        _add(totals, snapshot)
+    return totals
 
 
 def _add(totals: dict[Key, Snapshot], snapshot: Snapshot) -> None:

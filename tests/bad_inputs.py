@@ -6,6 +6,7 @@ for bad in bad_calls(SUBJECT):    check_status(bad, code, details)   gRPC
 
 import io
 import json
+import math
 import re
 import zipfile
 from collections.abc import Iterator
@@ -199,6 +200,11 @@ def _v2_json(subject: Subject) -> Iterator[BadRequest]:
     yield case("beyond FP32, negative", body([[*row[1:], -1e300]]), "too large for FP32")
     yield case("integer beyond FP64", body([[*row[1:], 10**400, float("nan")]], (1, width + 1)), "too large for FP32")
     yield case("parameters a list", b'{"inputs": [], "parameters": []}', "'parameters'")
+    beyond = b'{"inputs": [], "parameters": {"timeout": %d}}' % (1 << 63)
+    yield case("timeout beyond 64 bits", beyond, "'timeout'")
+    # Beside a literal that sends the body to the reader which takes integers of any length.
+    endless = b'{"inputs": [NaN], "parameters": {"timeout": %d}}' % (10**400)
+    yield case("timeout of 400 digits", endless, "'timeout'")
     yield case("id a number", b'{"inputs": [], "id": 7}', "'id'")
     yield case("outputs an object", b'{"inputs": [], "outputs": {}}', "'outputs'")
     yield case("output a string", b'{"inputs": [], "outputs": ["y"]}', "outputs[0] must be an object")
@@ -305,6 +311,8 @@ def _predict(subject: Subject) -> Iterator[BadRequest]:
     yield case("instances mixed", {"instances": [{x: row}, row]}, "instances[1]")
     yield case("no instances", {"instances": []}, "shape [0]")
     yield case("parameters a list", {"inputs": [row], "parameters": [1]}, "'parameters'")
+    endless = {"inputs": [[math.nan, *row[1:]]], "parameters": {"timeout": 10**400}}
+    yield case("timeout of 400 digits", endless, "'timeout'")
     yield case("other content type", {"inputs": [row]}, "content type 'text/csv'", Content_Type="text/csv")
     yield case("a form", b"--x", "not understood", Content_Type="multipart/form-data; boundary=x")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import FrontMetrics
+from gateway.engine.protocol import Gone
 from gateway.engine.queue import Answer, ModelQueue, Waiting
 from gateway.engine.table import Table, WorkerAddress
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
@@ -50,6 +51,7 @@ class Engine:
         self._next_id = front << 40
         self._requests = 0
         self._bytes = 0
+        self._reading_bytes = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,16 +81,16 @@ class Engine:
         return await self._control(verb, **arguments)
 
     def reading(self, model: str, version: str) -> "_Reading":
-        """Wraps what happens before there is an InferRequest, so that a refused body counts like a refused request."""
+        """Wraps what happens before there is an InferRequest: see gateway.engine.protocol.Reading."""
         return _Reading(self, model, version)
 
-    def count_refused(self, model: str, version: str, error: ModelportError, seconds: float) -> None:
+    def count_refused(self, model: str, version: str, outcome: str, seconds: float) -> None:
         try:
             status = self.model(model, version)
             key = (status.name, status.version)
         except NotFound:
             key = ("", "")
-        self.metrics.of(*key).count(error.kind, seconds)
+        self.metrics.of(*key).count(outcome, seconds)
 
     async def infer(self, request: InferRequest) -> InferResponse:
         """Raises ModelportError; cancel it when the client has gone."""
@@ -153,10 +155,13 @@ class Engine:
             raise Overloaded(f"{share} requests are under way for this model, which is its limit; try again later")
         if self._requests >= limit.max_requests:
             raise Overloaded(f"{limit.max_requests} requests are under way, which is the limit; try again later")
-        if self._bytes + size > limit.max_bytes:
-            raise Overloaded(
-                f"{self._bytes} bytes of input are under way and the limit is {limit.max_bytes}; try again later"
-            )
+        self._check_bytes(size)
+
+    def _check_bytes(self, size: int) -> None:
+        """Bodies that are still coming take as much memory as requests that are admitted."""
+        limit, under_way = self._admission.max_bytes, self._bytes + self._reading_bytes
+        if under_way + size > limit:
+            raise Overloaded(f"{under_way} bytes of input are under way and the limit is {limit}; try again later")
 
     def apply(self, table: Table) -> None:
         """Take over the supervisor's newest table: connect to new workers, let go of those that left."""
@@ -265,19 +270,34 @@ class Engine:
 class _Reading:
     """A plain class and no generator: it is entered for every request."""
 
-    __slots__ = ("_engine", "_model", "_started", "_version")
+    __slots__ = ("_engine", "_model", "_reserved", "_started", "_version")
 
     def __init__(self, engine: Engine, model: str, version: str) -> None:
         self._engine, self._model, self._version = engine, model, version
         self._started = time.monotonic()
+        self._reserved = 0
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> "_Reading":
+        return self
+
+    def reserve(self, size: int) -> None:
+        engine = self._engine
+        if engine._bytes + engine._reading_bytes > self._reserved:
+            # A body alone is read whatever it takes: as JSON, its tensors may yet be within the limit.
+            engine._check_bytes(size)
+        engine._reading_bytes += size
+        self._reserved += size
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._engine._reading_bytes -= self._reserved
+        if error is None:
+            return
+        outcome = "cancelled"
         if isinstance(error, ModelportError):
-            seconds = time.monotonic() - self._started
-            self._engine.count_refused(self._model, self._version, error, seconds)
+            outcome = error.kind
+        elif isinstance(error, Exception) and not isinstance(error, Gone):
+            outcome = "internal"
+        self._engine.count_refused(self._model, self._version, outcome, time.monotonic() - self._started)
 
 
 def _rows(request: InferRequest, status: ModelStatus) -> int:

@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.validate import validate
-from gateway.errors import NotFound, Unavailable
+from gateway.errors import NotFound, Overloaded, Unavailable
 from runtimes.wire import Tensor
 
 Compute = Callable[[InferRequest], Sequence[Tensor]]
@@ -17,6 +16,7 @@ class FakeEngine:
     """Answers `infer` with what `compute` makes of the request, after the checks of the real engine.
 
     `requests` remembers what arrived; while `gate` is cleared, requests wait as if in a queue.
+    `max_bytes`, if set, limits the bodies that are being read; `reading_bytes` is what they take.
     """
 
     def __init__(self, models: Iterable[ModelStatus], compute: Compute) -> None:
@@ -27,6 +27,8 @@ class FakeEngine:
         self.gate = asyncio.Event()
         self.gate.set()
         self.ready = True
+        self.max_bytes: int | None = None
+        self.reading_bytes = 0
 
     def models(self) -> Sequence[ModelStatus]:
         return self._models
@@ -37,8 +39,8 @@ class FakeEngine:
             raise NotFound(f"there is no model '{name}'" + (f" with version {version}" if version else ""))
         return found[-1]
 
-    def reading(self, model: str, version: str) -> AbstractContextManager[None]:
-        return nullcontext()
+    def reading(self, model: str, version: str) -> "_Reading":
+        return _Reading(self)
 
     async def infer(self, request: InferRequest) -> InferResponse:
         status = self.model(request.model, request.version)
@@ -59,3 +61,23 @@ class FakeEngine:
         if verb == "metrics":
             return "# no metrics here\n"
         raise NotFound(f"the fake engine does not know '{verb}'")
+
+
+class _Reading:
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+        self._reserved = 0
+
+    def __enter__(self) -> "_Reading":
+        return self
+
+    def reserve(self, size: int) -> None:
+        engine, limit = self._engine, self._engine.max_bytes
+        alone = engine.reading_bytes == self._reserved
+        if limit is not None and not alone and engine.reading_bytes + size > limit:
+            raise Overloaded(f"{engine.reading_bytes} bytes are being read and the limit is {limit}; try again later")
+        engine.reading_bytes += size
+        self._reserved += size
+
+    def __exit__(self, *exception: object) -> None:
+        self._engine.reading_bytes -= self._reserved

@@ -9,15 +9,17 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 import gateway
-from gateway.engine.protocol import Engine
+from gateway.engine.protocol import Engine, Gone
 from gateway.errors import InvalidRequest, ModelportError, NotFound
-from gateway.front.body import Unread
+from gateway.front.body import Body, read_headers
 from gateway.front.failures import sentence
 from gateway.front.limits import Limits
 from gateway.front.metadata import model_metadata, server_metadata
 from gateway.front.openapi import HOT_PATHS
 from gateway.front.repository import check_parameters, read_index
 
+# Nothing here is asked for in many words, and what is being read is not counted.
+_MOST_BYTES = 128 * 1024
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -26,8 +28,10 @@ def build_admin(engine: Engine, limits: Limits) -> FastAPI:
         title="modelport",
         version=gateway.__version__,
         description="One gateway that serves what every deep learning framework saved.",
+        redirect_slashes=False,
         exception_handlers={
             ModelportError: _model_error,
+            Gone: _gone,
             HTTPException: _http_error,
             RequestValidationError: _validation_error,
             Exception: _internal_error,
@@ -46,11 +50,14 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
         """Name, version and the protocol extensions that are served."""
         return server_metadata()
 
+    # Some load balancers ask with HEAD.
+    @app.head("/v2/health/live", include_in_schema=False)
     @app.get("/v2/health/live", tags=["server"])
     async def live() -> dict[str, bool]:
         """Whether the process answers at all."""
         return {"live": True}
 
+    @app.head("/v2/health/ready", include_in_schema=False)
     @app.get("/v2/health/ready", tags=["server"], responses={503: {"description": "Not ready"}})
     async def ready() -> JSONResponse:
         """Whether this server wants traffic."""
@@ -110,21 +117,20 @@ def _add_repository(app: FastAPI, engine: Engine, limits: Limits) -> None:
 
 async def _read_object(request: Request, limits: Limits) -> dict[str, Any]:
     """The body as a JSON object; no body is an empty one."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limits.json_bytes:
-            raise Unread(f"the body is over the limit of {limits.json_bytes} bytes for JSON")
-        chunks.append(chunk)
-    body = b"".join(chunks)
+    request.state.body = body = Body(request.receive)
+    most = min(limits.json_bytes, _MOST_BYTES)
+    content = await body.read(read_headers(request.scope).content_length, most, "this path", _no_matter)
     try:
-        document = orjson.loads(body) if body.strip() else {}
+        document = orjson.loads(content) if content.strip() else {}
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
     return document
+
+
+def _no_matter(size: int) -> None:
+    """Bodies this small need no room reserved."""
 
 
 def _readiness(body: dict[str, Any]) -> JSONResponse:
@@ -144,8 +150,15 @@ def _document_hot_paths(app: FastAPI) -> None:
 
 async def _model_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ModelportError)
-    headers = {"connection": "close"} if isinstance(error, Unread) else None
-    return JSONResponse({"error": sentence(error)}, error.status, headers)
+    body = getattr(request.state, "body", None)
+    if body is None or body.whole:
+        return JSONResponse({"error": sentence(error)}, error.status)
+    await body.discard()
+    return JSONResponse({"error": sentence(error)}, error.status, {"connection": "close"})
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response()  # to nobody
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.engine.protocol import Engine
+from gateway.engine.protocol import Engine, Gone
 from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import InvalidRequest, TooLarge
 
@@ -16,12 +16,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Unread(TooLarge):
-    """Raised while (some of) the body is still on its way."""
-
-
-class Gone(Exception):
-    """The client closed its connection: nobody waits for an answer."""
+# A client that sends nothing for so long has gone, or holds what it was reserved for nothing.
+PAUSE_S = 60.0
+LINGER_S = 2.0
 
 
 @dataclass(slots=True)
@@ -57,23 +54,62 @@ def _count(name: str, value: bytes) -> int:
     return int(value)
 
 
-async def read_body(receive: Receive, headers: Headers, limit: int, what: str) -> bytes:
-    """The whole body. Raises Unread as soon as it is known to be over the limit (of `what`), and Gone."""
-    if headers.content_length is not None and headers.content_length > limit:
-        raise Unread(f"the body has {headers.content_length} bytes, over the limit of {limit} for {what}")
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
+class Body:
+    """A request's body as it comes. `whole`: all of it has, so the connection can take another request."""
+
+    __slots__ = ("receive", "whole")
+
+    def __init__(self, receive: Receive) -> None:
+        self.receive = receive
+        self.whole = False
+
+    async def read(self, length: int | None, limit: int, what: str, reserve: Callable[[int], None]) -> bytes:
+        """All of it, of the `length` that its header tells, if it does.
+
+        Raises TooLarge as soon as it is known to be over the limit (of `what`), what `reserve`
+        raises when it is asked for room, InvalidRequest when nothing comes any more, and Gone.
+        """
+        if length is not None:
+            if length > limit:
+                raise TooLarge(f"the body has {length} bytes, over the limit of {limit} for {what}")
+            reserve(length)
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._next()
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge(f"the body is over the limit of {limit} bytes for {what}")
+            if length is None:
+                reserve(len(chunk))
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                self.whole = True
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _next(self) -> Message:
+        try:
+            async with asyncio.timeout(PAUSE_S):
+                message = await self.receive()
+        except TimeoutError:
+            raise InvalidRequest("the body stopped coming before its end; send it again") from None
         if message["type"] == "http.disconnect":
             raise Gone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise Unread(f"the body is over the limit of {limit} bytes for {what}")
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return message
+
+    async def discard(self) -> None:
+        """Read on for a while, to nowhere; then close the connection.
+
+        A socket that is closed with unread bytes resets the connection, and the client may lose the
+        answer that it was sent.
+        """
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while (await self.receive()).get("more_body", False):
+                    pass
+        except TimeoutError:
+            pass
 
 
 async def infer_unless_gone(engine: Engine, request: InferRequest, receive: Receive) -> InferResponse:
@@ -99,17 +135,3 @@ async def infer_unless_gone(engine: Engine, request: InferRequest, receive: Rece
         raise Gone from None
     finally:
         watcher.cancel()
-
-
-async def discard(receive: Receive, seconds: float) -> None:
-    """Read on for a while, to nowhere.
-
-    A socket that is closed with unread bytes resets the connection, and the client may lose the
-    answer that it was sent.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            while (await receive()).get("more_body", False):
-                pass
-    except TimeoutError:
-        pass

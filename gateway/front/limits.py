@@ -1,9 +1,11 @@
 """How much a client may send, and be sent."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.engine.types import InferResponse
 from gateway.errors import TooLarge
+from runtimes.wire import Tensor
 
 MiB = 1 << 20
 
@@ -22,6 +24,11 @@ class Limits:
     binary_bytes: int = 64 * MiB
     response_bytes: int = 256 * MiB
 
+    @property
+    def json_answer_bytes(self) -> int:
+        """The tensors of one answer that are written as JSON: that takes about 10 ms a MiB, too."""
+        return 2 * self.json_bytes
+
 
 def check_answer(response: InferResponse, limits: Limits) -> None:
     """Raises TooLarge, before anything of the answer is encoded."""
@@ -30,4 +37,14 @@ def check_answer(response: InferResponse, limits: Limits) -> None:
         raise TooLarge(
             f"the answer has {size} bytes of tensors, over the limit of {limits.response_bytes}; "
             "send fewer rows or ask for fewer outputs"
+        )
+
+
+def check_json_answer(tensors: Iterable[Tensor], limits: Limits) -> None:
+    """Raises TooLarge."""
+    size, most = sum(len(tensor.data) for tensor in tensors), limits.json_answer_bytes
+    if size > most:
+        raise TooLarge(
+            f"the answer has {size} bytes of tensors, over the limit of {most} for JSON; "
+            "ask for binary outputs, or send fewer rows"
         )

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.errors import InvalidRequest
 
 _PRIORITIES = range(-(1 << 31), 1 << 31)
+_TIMEOUTS = range(1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
     if type(priority) is not int or priority not in _PRIORITIES:
         raise InvalidRequest("parameter 'priority' must be an integer of 32 bits; lower goes first")
     timeout = parameters.get("timeout", 0)
-    if type(timeout) is not int or timeout < 0:
-        raise InvalidRequest("parameter 'timeout' must be a whole number of microseconds, or 0 for none")
+    if type(timeout) is not int or timeout not in _TIMEOUTS:
+        raise InvalidRequest("parameter 'timeout' must be a whole number of microseconds of 64 bits, or 0 for none")
     signature = parameters.get("signature", parameters.get("signature_name", ""))
     if not isinstance(signature, str):
         raise InvalidRequest("parameter 'signature' must be a string, the name of one of the model's signatures")

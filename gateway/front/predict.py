@@ -16,6 +16,7 @@ from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.front.json_text import dumps, loads
+from gateway.front.limits import Limits, check_json_answer
 from gateway.front.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
 from gateway.front.parameters import DEFAULTS, Options, read_options
 from gateway.front.tensors import guess_tensor, json_values, read_tensor
@@ -68,16 +69,31 @@ def read_request(
     return InferRequest(model, inputs, version, "", names, options.signature, options.priority, options.deadline)
 
 
-def write_response(response: InferResponse, accept: str) -> tuple[str, bytes]:
-    """Content type and body. Raises InvalidRequest where `accept` asks for what cannot carry the answer."""
+def check_accept(engine: Engine, request: InferRequest, accept: str) -> None:
+    """Where it is known before the model runs: raises InvalidRequest for an npy of several outputs, and NotFound."""
+    if NPY not in accept or NPZ in accept:
+        return
+    signature = engine.model(request.model, request.version).signature(request.signature)
+    count = len(request.outputs or (signature.outputs if signature else ()))
+    if count:
+        _check_npy(count)
+
+
+def write_response(response: InferResponse, accept: str, limits: Limits) -> tuple[str, bytes]:
+    """Content type and body. Raises InvalidRequest where `accept` asks for what cannot carry the answer, TooLarge."""
     if NPZ in accept:
         return NPZ, write_npz(response.outputs)
     if NPY in accept:
-        if len(response.outputs) != 1:
-            raise InvalidRequest(f"the answer has {len(response.outputs)} outputs; accept {NPZ} or JSON")
+        _check_npy(len(response.outputs))
         return NPY, write_npy(response.outputs[0])
+    check_json_answer(response.outputs, limits)
     outputs = {tensor.name: json_values(tensor) for tensor in response.outputs}
     return "application/json", dumps({"model": response.model, "version": response.version, "outputs": outputs})
+
+
+def _check_npy(count: int) -> None:
+    if count != 1:
+        raise InvalidRequest(f"the answer has {count} outputs; accept {NPZ} or JSON")
 
 
 def _named(document: Mapping[str, Any], key: str, path: str) -> str:

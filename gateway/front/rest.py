@@ -6,29 +6,15 @@
 It translates only: v2_read, v2_write and predict know the dialects, the engine does the work.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gateway.engine.protocol import Engine
-from gateway.errors import ModelportError, Overloaded
+from gateway.engine.protocol import Engine, Gone, Reading
+from gateway.errors import ModelportError, Overloaded, TooLarge
 from gateway.front import predict, v2_read, v2_write
-from gateway.front.body import (
-    App,
-    Gone,
-    Headers,
-    Receive,
-    Scope,
-    Send,
-    Unread,
-    discard,
-    infer_unless_gone,
-    read_body,
-    read_headers,
-)
+from gateway.front.body import App, Body, Headers, Receive, Scope, Send, infer_unless_gone, read_headers
 from gateway.front.failures import as_told, sentence
 from gateway.front.json_text import dumps
 from gateway.front.limits import Limits, check_answer
-
-_LINGER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +44,18 @@ def build_rest(engine: Engine, limits: Limits, fallback: App) -> App:
             reply = Reply(405, _error(f"this path takes POST, not {scope['method']}"), headers=((b"allow", b"POST"),))
             await _send(send, reply)
             return
+        body = Body(receive)
+        answer = _answer_v2 if route.dialect == "v2" else _answer_predict
         try:
-            reply = await _answer(engine, limits, route, read_headers(scope), receive)
+            reply = await answer(engine, limits, route, scope, body)
         except Gone:
-            return
-        except Unread as error:
-            await _refuse(receive, send, error)
             return
         except Exception as error:
             reply = _failure(as_told(error))
-        await _send(send, reply)
+        if body.whole:
+            await _send(send, reply)
+        else:
+            await _refuse(body, send, reply)
 
     return app
 
@@ -88,49 +76,59 @@ def match(path: str) -> Route | None:
     return None
 
 
-async def _answer(engine: Engine, limits: Limits, route: Route, headers: Headers, receive: Receive) -> Reply:
-    if route.dialect == "v2":
-        return await _answer_v2(engine, limits, route, headers, receive)
-    with engine.reading(route.model, route.version):
+async def _answer_predict(engine: Engine, limits: Limits, route: Route, scope: Scope, body: Body) -> Reply:
+    with engine.reading(route.model, route.version) as reading:
+        headers = read_headers(scope)
         if predict.is_binary(headers.content_type):
-            body = await read_body(receive, headers, limits.binary_bytes, "binary bodies")
+            content = await _binary(body, headers, limits, reading)
         else:
-            body = await read_body(receive, headers, limits.json_bytes, "JSON; send npy or npz")
+            content = await _json(body, headers, limits, reading, "JSON; send npy or npz")
         content_type, most = headers.content_type, limits.binary_bytes
-        request = predict.read_request(engine, route.model, route.version, body, content_type, most)
-    response = await infer_unless_gone(engine, request, receive)
+        request = predict.read_request(engine, route.model, route.version, content, content_type, most)
+        predict.check_accept(engine, request, headers.accept)
+        del content  # while the request waits, only its tensors are kept
+    response = await infer_unless_gone(engine, request, body.receive)
     check_answer(response, limits)
-    content_type, text = predict.write_response(response, headers.accept)
+    content_type, text = predict.write_response(response, headers.accept, limits)
     return Reply(200, text, content_type)
 
 
-async def _answer_v2(engine: Engine, limits: Limits, route: Route, headers: Headers, receive: Receive) -> Reply:
-    with engine.reading(route.model, route.version):
+async def _answer_v2(engine: Engine, limits: Limits, route: Route, scope: Scope, body: Body) -> Reply:
+    with engine.reading(route.model, route.version) as reading:
+        headers = read_headers(scope)
         if headers.json_length is None:
-            body = await read_body(receive, headers, limits.json_bytes, "JSON; send tensors as binary data")
+            content = await _json(body, headers, limits, reading, "JSON; send tensors as binary data")
         elif headers.json_length > limits.json_bytes:
-            raise Unread(
+            raise TooLarge(
                 f"the JSON part has {headers.json_length} bytes, over the limit of {limits.json_bytes}; "
                 "send tensors as binary data"
             )
         else:
-            body = await read_body(receive, headers, limits.binary_bytes, "binary bodies")
-        request, wanted = v2_read.read_request(route.model, route.version, body, headers.json_length)
-    response = await infer_unless_gone(engine, request, receive)
+            content = await _binary(body, headers, limits, reading)
+        request, wanted = v2_read.read_request(route.model, route.version, content, headers.json_length)
+        del content
+    response = await infer_unless_gone(engine, request, body.receive)
     check_answer(response, limits)
-    text, json_length = v2_write.write_response(response, wanted)
+    text, json_length = v2_write.write_response(response, wanted, limits)
     if json_length is None:
         return Reply(200, text)
     told = ((b"inference-header-content-length", b"%d" % json_length),)
     return Reply(200, text, "application/octet-stream", told)
 
 
-async def _refuse(receive: Receive, send: Send, error: Unread) -> None:
+async def _json(body: Body, headers: Headers, limits: Limits, reading: Reading, what: str) -> bytes:
+    return await body.read(headers.content_length, limits.json_bytes, what, reading.reserve)
+
+
+async def _binary(body: Body, headers: Headers, limits: Limits, reading: Reading) -> bytes:
+    return await body.read(headers.content_length, limits.binary_bytes, "binary bodies", reading.reserve)
+
+
+async def _refuse(body: Body, send: Send, reply: Reply) -> None:
     """Answer at once, then close; what is still coming is not kept."""
-    body = _error(sentence(error))
-    await _start(send, Reply(error.status, body, headers=((b"connection", b"close"),)))
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-    await discard(receive, _LINGER_S)
+    await _start(send, replace(reply, headers=(*reply.headers, (b"connection", b"close"))))
+    await send({"type": "http.response.body", "body": reply.body, "more_body": True})
+    await body.discard()
     await send({"type": "http.response.body", "body": b""})
 
 

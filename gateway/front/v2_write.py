@@ -4,17 +4,19 @@ from typing import Any
 
 from gateway.engine.types import InferResponse
 from gateway.front.json_text import dumps
+from gateway.front.limits import Limits, check_json_answer
 from gateway.front.tensors import json_values
 from gateway.front.v2_read import Wanted
 from runtimes.wire import Buffer
 
 
-def write_response(response: InferResponse, wanted: Wanted) -> tuple[bytes, int | None]:
+def write_response(response: InferResponse, wanted: Wanted, limits: Limits) -> tuple[bytes, int | None]:
     """The body, and the length of its JSON part where tensors follow it (None: it is JSON alone).
 
     JSON data is flat and row-major, as Triton and MLServer answer. BYTES elements are strings, or
-    {"b64": "…"} where they are not UTF-8.
+    {"b64": "…"} where they are not UTF-8. Raises TooLarge.
     """
+    check_json_answer((tensor for tensor in response.outputs if not wanted.as_binary(tensor.name)), limits)
     sections: list[Buffer] = []
     outputs = []
     for tensor in response.outputs:

@@ -1,10 +1,15 @@
 """Flags before environment before modelport.toml before defaults."""
 
+import io
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from gateway.cli import main
 from gateway.config import Address, SettingsError, Sources, parse_address, read_settings
+from gateway.console import table
 
 
 def sources(folder: Path, toml: str = "", environment: dict[str, str] | None = None, **flags: object) -> Sources:
@@ -32,12 +37,70 @@ def test_a_runtime_can_be_pointed_at_an_interpreter(tmp_path: Path) -> None:
         ({"environment": {"MODELPORT_FRONTS": "x"}}, "MODELPORT_FRONTS: 'fronts' is 'x', but"),
         ({"fronts": "0"}, "--fronts: 'fronts' is '0', but input should be greater than or equal to 1"),
         ({"http": "8000"}, "--http: '8000' is not an address; HOST:PORT is wanted"),
+        ({"http": "127.0.0.1:²"}, "is not an address; HOST:PORT is wanted"),
+        ({"http": "127.0.0.1:" + "1" * 5000}, "is not an address; HOST:PORT is wanted"),
     ],
 )
 def test_wrong_settings_name_their_source(tmp_path: Path, given: dict[str, object], said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings(sources(tmp_path, **given))  # type: ignore[arg-type]
     assert said in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "modelport.toml"
+    file.write_bytes('http = "é:1"'.encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"modelport\.toml is not TOML: it is not UTF-8"):
+        read_settings(sources(tmp_path))
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(SettingsError, match=r"modelport\.toml cannot be read: Is a directory"):
+        read_settings(sources(tmp_path))
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_serve_refuses_a_python_for_a_runtime_that_there_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], by_file: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if by_file:
+        (tmp_path / "modelport.toml").write_text('[runtimes.nosuch]\npython = "python3"')
+    arguments = ["serve", "norepository"] + ([] if by_file else ["--python", f"nosuch={sys.executable}"])
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("modelport: there is no runtime 'nosuch' to give a Python to; there are mxnet, onnx, ")
+
+
+@pytest.mark.parametrize(
+    "url", ["foo", "", "http://127.0.0.1:x", "http://127.0.0.1:1", "http://a b", "data:application/json,{}"]
+)
+def test_models_says_when_no_gateway_answers(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--url", url]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"modelport: no gateway answers at {url} (")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("answer", ['{"error": "no"}', "[1]", "[{}]", "1", "null", "no JSON"])
+def test_models_says_when_something_else_answers(
+    answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda request, timeout: io.BytesIO(answer.encode()))
+    assert main(["models"]) == 1
+    assert "no gateway answers at http://127.0.0.1:8000 (" in capsys.readouterr().err
+
+
+def test_models_shows_no_column_that_would_be_empty(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = [{"name": "m", "version": "1", "state": "READY", "reason": ""}]
+    monkeypatch.setattr("urllib.request.urlopen", lambda request, timeout: io.BytesIO(json.dumps(index).encode()))
+    assert main(["models"]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["MODEL", "VERSION", "STATE"],
+        ["m", "1", "ready"],
+    ]
+    assert [column.header for column in table([]).columns][:4] == ["MODEL", "VERSION", "RUNTIME", "STATE"]
 
 
 def test_addresses() -> None:

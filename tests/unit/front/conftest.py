@@ -40,5 +40,5 @@ def serving(running: Serving) -> Iterator[Serving]:
     engine.arrived.clear()
     engine.left.clear()
     yield running
-    engine.failure, engine.ready = None, True
+    engine.failure, engine.ready, engine.max_bytes = None, True, None
     running.open_gate()

@@ -1,5 +1,7 @@
 """What FastAPI serves: metadata, health, the repository, metrics, documents."""
 
+import gzip
+
 import pytest
 
 from tests.front_server import LIMITS, Serving
@@ -72,6 +74,9 @@ def test_metrics_are_prometheus_text(serving: Serving) -> None:
         ("POST", "/v2/models/a/b/infer", b"", 404),
         ("POST", "/v2/models//infer", b"", 404),
         ("POST", "/predict/", b"", 404),
+        ("POST", "/predict/doubler/", b"", 404),
+        ("GET", "/v2/models/doubler/", b"", 404),
+        ("GET", "/v2/", b"", 404),
         ("GET", "/v2/repository/index", b"", 405),
         ("POST", "/v2/repository/index", b"{", 400),
         ("POST", "/v2/repository/index", b"[]", 400),
@@ -89,6 +94,28 @@ def test_errors_have_one_form(serving: Serving, method: str, path: str, content:
     assert reply.status_code == status
     assert list(reply.json()) == ["error"]
     assert isinstance(reply.json()["error"], str)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v2/repository/index", "/v2/repository/models/doubler/load", "/v2/repository/models/doubler/unload"],
+)
+def test_compressed_bodies_are_refused_as_on_every_path(serving: Serving, path: str) -> None:
+    reply = serving.http.post(path, content=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"})
+    assert (reply.status_code, "compressed bodies are not served" in reply.json()["error"]) == (400, True)
+
+
+def test_a_body_that_no_such_path_needs_is_not_kept(serving: Serving) -> None:
+    """What is read here is counted nowhere, so it must be little, whatever the limit for JSON."""
+    reply = serving.http.post("/v2/repository/index", content=b" " * (LIMITS.json_bytes // 2))
+    assert (reply.status_code, "over the limit" in reply.json()["error"]) == (413, True)
+
+
+def test_load_balancers_may_ask_with_head(serving: Serving) -> None:
+    for path, ready, status in (("live", True, 200), ("ready", True, 200), ("live", False, 200), ("ready", False, 503)):
+        serving.engine.ready = ready
+        reply = serving.http.head(f"/v2/health/{path}")
+        assert (reply.status_code, reply.content) == (status, b"")
 
 
 def test_the_documents_show_the_hot_paths_too(serving: Serving) -> None:

@@ -1,13 +1,20 @@
 """Bodies over a limit, and clients that go away: by a socket of our own."""
 
+import asyncio
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from gateway.engine.fake import FakeEngine
+from gateway.front.body import Message, Receive, Scope, Send
+from gateway.front.limits import Limits
+from gateway.front.rest import build_rest
 from tests.bad_inputs import Subject, good_call
-from tests.calls import as_json
-from tests.front_server import LIMITS, WAIT_S, Serving
+from tests.calls import Call, Value, as_binary, as_json
+from tests.front_server import LIMITS, WAIT_S, Serving, answer, models
 
 GOOD = good_call(Subject())
 CASES = [
@@ -34,11 +41,22 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
     return status, headers, stream.read(int(headers["content-length"]))
 
 
-def is_refused(answer: tuple[int, dict[str, str], bytes]) -> None:
-    status, headers, body = answer
-    assert status == 413
-    assert headers["connection"] == "close"
-    assert "over the limit" in json.loads(body)["error"]
+def is_refused(
+    answer: tuple[int, dict[str, str], bytes], status: int = 413, says: str = "over the limit", **more: str
+) -> None:
+    found, headers, body = answer
+    assert found == status
+    assert says in json.loads(body)["error"]
+    assert headers.items() >= {"connection": "close", **more}.items()
+
+
+@contextmanager
+def unfinished(serving: Serving, size: int) -> Iterator[socket.socket]:
+    """A client whose body of so many bytes is being waited for."""
+    with serving.connect() as connection:
+        connection.sendall(head(GOOD.path, **{"Content-Length": size, "Expect": "100-continue"}))
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        yield connection
 
 
 @pytest.mark.parametrize(("path", "headers", "limit"), CASES)
@@ -72,10 +90,85 @@ def test_who_sends_the_whole_body_first_still_reads_the_refusal(serving: Serving
             assert connection.recv(1) == b""
 
 
+def test_who_sends_the_whole_body_first_still_reads_what_the_repository_answers(serving: Serving) -> None:
+    body = bytes(8 * LIMITS.json_bytes)
+    for _ in range(5):
+        with serving.connect() as connection:
+            connection.sendall(head("/v2/repository/index", **{"Content-Length": len(body)}) + body)
+            is_refused(read_answer(connection))
+            assert connection.recv(1) == b""
+
+
 def test_a_body_at_the_limit_is_read(serving: Serving) -> None:
     body = as_json(GOOD).ljust(LIMITS.json_bytes)
     assert serving.http.post(GOOD.path, content=body).status_code == 200
     assert serving.http.post(GOOD.path, content=body + b" ").status_code == 413
+
+
+def test_bodies_that_are_still_coming_are_limited_together(serving: Serving) -> None:
+    body = as_json(GOOD)
+    serving.engine.max_bytes = 1000
+    chunk = f"{len(body):x}\r\n".encode() + body + b"\r\n"
+    with unfinished(serving, 1000) as first:
+        with serving.connect() as second:
+            second.sendall(head(GOOD.path, **{"Content-Length": len(body)}))
+            is_refused(read_answer(second), 429, "1000 bytes are being read", **{"retry-after": "1"})
+        with serving.connect() as third:
+            third.sendall(head(GOOD.path, **{"Transfer-Encoding": "chunked"}) + chunk)
+            is_refused(read_answer(third), 429, "1000 bytes are being read", **{"retry-after": "1"})
+        first.sendall(body.ljust(1000))
+        assert read_answer(first)[0] == 200
+        assert serving.engine.reading_bytes == 0
+        assert serving.http.post(GOOD.path, content=body).status_code == 200
+    assert [request.model for request in serving.engine.requests] == ["doubler"] * 2
+
+
+@pytest.mark.parametrize("path", [GOOD.path, "/predict/doubler", "/v2/repository/index"])
+def test_a_body_that_stops_coming_is_not_waited_for(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("gateway.front.body.PAUSE_S", 0.05)
+    monkeypatch.setattr("gateway.front.body.LINGER_S", 0.05)
+    with serving.connect() as connection:
+        connection.sendall(head(path, **{"Content-Length": 1000}) + b"{")
+        is_refused(read_answer(connection), 400, "stopped coming")
+        assert connection.recv(1) == b""
+    assert serving.engine.reading_bytes == 0
+
+
+def test_json_answers_have_a_limit_of_their_own(serving: Serving) -> None:
+    """Writing them stops the event loop; the same tensors as bytes are no work."""
+
+    async def ask(path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
+        limits = Limits(json_bytes=600, binary_bytes=1 << 20)
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        named = [(name.lower().replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        scope: Scope = {"type": "http", "method": "POST", "path": path, "headers": named}
+        await build_rest(FakeEngine(models(), answer), limits, unused)(scope, receive, send)
+        return sent[0]["status"], sent[1]["body"]
+
+    async def unused(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError(scope)
+
+    for count, status in ((150, 200), (151, 413)):
+        text = json.dumps({"inputs": [[0] * count]}, separators=(",", ":")).encode()
+        assert asyncio.run(ask("/predict/echo_FP64", text))[0] == status
+        npz = asyncio.run(ask("/predict/echo_FP64", text, Accept="application/x-npz"))
+        assert npz[0] == 200
+        call = Call("echo_FP64", (Value("x", "FP64", (count,), [0] * count),))
+        content, headers = as_binary(call)
+        assert asyncio.run(ask(call.path, content, **headers))[0] == 200
+        as_text = content.replace(b'"binary_data_output": true', b'"binary_data_output":false')
+        found, told = asyncio.run(ask(call.path, as_text, **headers))
+        assert found == status
+    assert json.loads(told)["error"].startswith("the answer has 1208 bytes of tensors, over the limit of 1200 for JSON")
 
 
 def test_a_client_that_goes_away_is_not_computed_for(serving: Serving) -> None:
@@ -96,6 +189,16 @@ def test_a_client_that_goes_away_in_its_body_is_forgotten(serving: Serving, capl
         connection.sendall(head(GOOD.path, **{"Content-Length": 1000}) + b"{")
     assert serving.http.post(GOOD.path, content=as_json(GOOD)).status_code == 200
     assert not serving.engine.arrived.is_set() or len(serving.engine.requests) == 1
+    assert not caplog.records
+
+
+def test_a_client_that_goes_away_in_a_body_of_the_repositorys_is_forgotten(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving.connect() as connection:
+        connection.sendall(head("/v2/repository/index", **{"Content-Length": 1000, "Expect": "100-continue"}))
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
+    assert serving.http.post("/v2/repository/index").status_code == 200
     assert not caplog.records
 
 

@@ -116,6 +116,10 @@ def test_predict_answers_as_accept_asks(serving: Serving) -> None:
         assert archive["b_out"].dtype == np.int32
     reply = serving.http.post("/predict/two", json=body, headers={"Accept": "application/x-npy"})
     assert (reply.status_code, reply.json()["error"][:25]) == (400, "the answer has 2 outputs;")
+    assert len(serving.engine.requests) == 1, "the model ran for an answer that could not be written"
+    body["outputs"] = ["b_out"]
+    reply = serving.http.post("/predict/two", json=body, headers={"Accept": "application/x-npy"})
+    assert np.load(io.BytesIO(reply.content)).tolist() == [[3]]
 
 
 def test_a_model_that_is_not_loaded_is_unavailable(serving: Serving) -> None:

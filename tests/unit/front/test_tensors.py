@@ -123,7 +123,19 @@ def test_booleans_that_came_as_bytes_are_0_or_1() -> None:
 
 def test_answers_write_what_is_not_finite_as_literals() -> None:
     array = np.array([[1.5, np.nan], [np.inf, -np.inf]], np.float32)
-    assert dumps({"y": json_values(from_array("y", array))}) == b'{"y":[[1.5, NaN], [Infinity, -Infinity]]}'
+    assert dumps({"y": json_values(from_array("y", array))}) == b'{"y":[[1.5,NaN],[Infinity,-Infinity]]}'
+    assert dumps({"y": json_values(from_array("y", array), flat=True)}) == b'{"y":[1.5,NaN,Infinity,-Infinity]}'
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_one_value_that_is_not_finite_changes_no_other(value: float, dtype: type) -> None:
+    array = np.array([0.1, -2.5e-7, 65504, 0.1], dtype)
+    finite = dumps(json_values(from_array("y", array)))
+    array[3] = value
+    literal = json.dumps(value).encode()
+    assert dumps(json_values(from_array("y", array))) == finite[: finite.rindex(b",") + 1] + literal + b"]"
+    assert dumps(json_values(from_array("y", array[3:].reshape(())))) == literal
 
 
 @pytest.mark.parametrize("array", [np.float32(2.5), np.zeros((2, 0), np.int8), np.zeros((0, 2), np.float16)])

@@ -1,0 +1,62 @@
+"""The fronts' figures added up, while fronts end."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gateway.engine.metrics import FrontMetrics
+from gateway.metrics import FrontFigures
+
+
+class Watched(dict[str, Any]):
+    """A snapshot that calls `look` whenever somebody reads it: as a scrape on another thread may at any time."""
+
+    look: Callable[[], None] = staticmethod(lambda: None)
+
+    def __getitem__(self, key: str) -> Any:
+        self.look()
+        return super().__getitem__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        """Without one of its own, {**snapshot} would not call __getitem__ either."""
+        return super().__iter__()
+
+
+def snapshot(requests: int) -> Watched:
+    metrics = FrontMetrics()
+    for _ in range(requests):
+        metrics.of("m", "1").count("success", 0.001)
+    (made,) = metrics.snapshot()
+    return Watched(made)
+
+
+def test_no_scrape_sees_a_counter_fall_while_a_front_ends() -> None:
+    figures = FrontFigures()
+    seen: list[int] = []
+
+    def look() -> None:
+        Watched.look = staticmethod(lambda: None)
+        seen.append(figures.totals()["m", "1"]["outcomes"]["success"])
+        Watched.look = staticmethod(look)
+
+    figures.update(1, [snapshot(3)])
+    figures.update(2, [snapshot(4)])
+    figures.fold(1)
+    figures.update(3, [snapshot(5)])
+    Watched.look = staticmethod(look)
+    try:
+        figures.fold(2)
+    finally:
+        Watched.look = staticmethod(lambda: None)
+    look()
+    assert len(seen) > 1
+    assert set(seen) == {12}
+
+
+def test_what_a_front_held_is_gone_with_it_and_what_it_counted_stays() -> None:
+    figures = FrontFigures()
+    figures.update(1, [{**snapshot(3), "queued": 7, "in_flight": 8}])
+    figures.fold(1)
+    figures.fold(1)
+    figures.update(2, [{**snapshot(4), "queued": 1, "in_flight": 2}])
+    total = figures.totals()["m", "1"]
+    assert (total["outcomes"], total["queued"], total["in_flight"]) == ({"success": 7}, 1, 2)

@@ -1,0 +1,54 @@
+"""The metrics port, when its clients behave badly."""
+
+import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.metrics_own import serve_metrics
+
+WAIT_S = 60
+
+
+@contextmanager
+def port(most: int, patience_s: float) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = serve_metrics(listener, CollectorRegistry(), most, patience_s)
+        yield listener.getsockname()[1]
+        server.shutdown()
+
+
+def connect(number: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", number), WAIT_S)
+
+
+def scrape(number: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{number}/metrics", timeout=WAIT_S) as answer:
+        return int(answer.status)
+
+
+def test_idle_connections_beyond_the_bound_are_closed_at_once() -> None:
+    with port(most=2, patience_s=WAIT_S) as number, connect(number) as first, connect(number) as second:
+        for _ in range(3):
+            with connect(number) as third:
+                assert third.recv(1) == b""
+        # The first ones are served still; an answer ends its connection.
+        for idle in (first, second):
+            idle.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert idle.makefile("rb").read().startswith(b"HTTP/1.0 200")
+        assert scrape(number) == 200
+
+
+def test_idle_connections_are_closed_after_a_while(capfd: pytest.CaptureFixture[str]) -> None:
+    with port(most=3, patience_s=0.05) as number:
+        idle = [connect(number) for _ in range(3)]
+        idle[1].sendall(b"GET /met")
+        idle[2].sendall(b"GET /metrics HTTP/1.0\r\nHost:")
+        for connection in idle:
+            assert connection.recv(1) == b""
+            connection.close()
+        assert scrape(number) == 200
+    assert capfd.readouterr().err == ""

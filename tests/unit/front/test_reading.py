@@ -1,0 +1,101 @@
+"""The real engine, before it has a request: the room that a body takes, and what is counted when reading fails."""
+
+import asyncio
+
+import pytest
+
+from gateway.engine.engine import Admission, Engine
+from gateway.engine.protocol import Gone
+from gateway.engine.table import Entry, Table
+from gateway.engine.types import InferRequest
+from gateway.errors import InvalidRequest, Overloaded
+from runtimes.contract import TensorSpec
+from runtimes.wire import Tensor
+from tests.front_server import model
+
+LIMIT = 100
+
+
+async def control(verb: str, **arguments: object) -> None:
+    raise AssertionError(verb)
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Serves 'm', whose worker is being restarted: what is admitted waits."""
+    engine = Engine(1, Admission(max_bytes=LIMIT), control)
+    engine.apply(Table((Entry(model("m", TensorSpec("x", "UINT8", (-1,)), admits=True)),), True))
+    return engine
+
+
+def request(size: int) -> InferRequest:
+    return InferRequest("m", [Tensor("x", "UINT8", (size,), bytes(size))])
+
+
+def outcomes(engine: Engine) -> dict[str, int]:
+    (figures,) = [each for each in engine.snapshot() if each["model"] == "m"]
+    return dict(figures["outcomes"])
+
+
+def test_bodies_that_are_read_share_the_limit(engine: Engine) -> None:
+    with engine.reading("m", "") as first:
+        first.reserve(LIMIT - 10)
+        with engine.reading("m", "") as second:
+            second.reserve(10)
+            with pytest.raises(Overloaded, match=f"{LIMIT} bytes of input are under way"):
+                second.reserve(1)
+        with engine.reading("m", "") as third:
+            third.reserve(10)
+    with engine.reading("m", "") as fourth:
+        fourth.reserve(LIMIT)
+
+
+def test_a_body_alone_may_take_more_for_its_tensors_may_take_less(engine: Engine) -> None:
+    with engine.reading("m", "") as alone:
+        alone.reserve(LIMIT)
+        alone.reserve(LIMIT)
+        with engine.reading("m", "") as other, pytest.raises(Overloaded):
+            other.reserve(1)
+
+
+def test_what_is_read_and_what_is_admitted_share_the_limit(engine: Engine) -> None:
+    async def admit_both() -> None:
+        waiting = asyncio.create_task(engine.infer(request(60)))
+        await asyncio.sleep(0)
+        with engine.reading("m", "") as reading:
+            with pytest.raises(Overloaded, match="60 bytes of input"):
+                reading.reserve(50)
+            reading.reserve(30)
+            with pytest.raises(Overloaded, match="90 bytes of input"):
+                await engine.infer(request(20))
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        with engine.reading("m", "") as reading:
+            reading.reserve(LIMIT)
+
+    asyncio.run(admit_both())
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (InvalidRequest("no"), "invalid"),
+        (RuntimeError(), "internal"),
+        (MemoryError(), "internal"),
+        (Gone(), "cancelled"),
+        (asyncio.CancelledError(), "cancelled"),
+    ],
+)
+def test_whatever_ends_a_reading_is_counted_and_its_room_is_free_again(
+    engine: Engine, error: BaseException, outcome: str
+) -> None:
+    def read() -> None:
+        with engine.reading("m", "") as reading:
+            reading.reserve(LIMIT)
+            raise error
+
+    with pytest.raises(type(error)):
+        read()
+    with engine.reading("m", "") as reading:
+        reading.reserve(LIMIT)
+    assert outcomes(engine) == {outcome: 1}
