@@ -51,6 +51,7 @@ def _log_to(console: Console) -> None:
 
 
 async def _serve(supervisor: Supervisor, console: Console) -> None:
+    supervisor.handle_signals()
     ports = supervisor.ports()
     http = parse_address(supervisor.settings.http).url_host + f":{ports['http']}"
     grpc = parse_address(supervisor.settings.grpc).url_host + f":{ports['grpc']}"

@@ -51,6 +51,7 @@ class Supervisor:
         self._fronts: dict[int, FrontProcess] = {}
         self._front_restarts = 0
         self._draining = False
+        self._stop = asyncio.Event()
         self._table = Table()
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
         self.builder = Builder(home(), settings.accelerator, external, only, self._on_progress)
@@ -74,16 +75,12 @@ class Supervisor:
         return {name: sock.getsockname()[1] for name, sock in bound.items()}
 
     async def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
-        """Until SIGTERM or SIGINT; a second one ends it at once. `on_serving`: the first front takes requests."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, stop)
+        """Until a signal that `handle_signals` caught; a second one ends it at once. `on_serving`: a front takes requests."""
         manager = asyncio.create_task(self.manager.run())
         fronts = [asyncio.create_task(self._keep_front(on_serving)) for _ in range(self.settings.fronts)]
         metrics = serve_metrics(self._metrics_socket, self._registry) if self._metrics_socket else None
         try:
-            stopping = asyncio.create_task(stop.wait())
+            stopping = asyncio.create_task(self._stop.wait())
             done, _ = await asyncio.wait([stopping, manager], return_when=asyncio.FIRST_COMPLETED)
             if manager in done:
                 manager.result()
@@ -106,13 +103,19 @@ class Supervisor:
         shutil.rmtree(self._run_dir, ignore_errors=True)
         self._run_lock.close()
 
-    def _on_signal(self, stop: asyncio.Event) -> None:
-        if stop.is_set():
+    def handle_signals(self) -> None:
+        """From now on a signal is an orderly stop: to be called before anybody is told that the gateway is there."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
             log.warning("stopping at once")
             for front in self._fronts.values():
                 front.kill()
             self.manager.kill()
-        stop.set()
+        self._stop.set()
 
     async def _drain(self, fronts: list["asyncio.Task[None]"]) -> None:
         grace = self.settings.grace_s

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 import gateway
 from gateway.engine.protocol import Engine, Gone
 from gateway.errors import InvalidRequest, ModelportError, NotFound
-from gateway.front.body import Body, read_headers
+from gateway.front.body import Body, Pauses, read_headers
 from gateway.front.failures import sentence
 from gateway.front.limits import Limits
 from gateway.front.metadata import model_metadata, server_metadata
@@ -92,10 +92,12 @@ def _add_models(app: FastAPI, engine: Engine) -> None:
 
 
 def _add_repository(app: FastAPI, engine: Engine, limits: Limits) -> None:
+    pauses = Pauses()
+
     @app.post("/v2/repository/index", tags=["repository"])
     async def index(request: Request) -> list[dict[str, str]]:
         """Every version with its state; {"ready": true} for those that are READY."""
-        wanted = (await _read_object(request, limits)).get("ready", False)
+        wanted = (await _read_object(request, limits, pauses)).get("ready", False)
         if not isinstance(wanted, bool):
             raise InvalidRequest("'ready' must be true or false")
         return await read_index(engine, ready=wanted)
@@ -103,21 +105,21 @@ def _add_repository(app: FastAPI, engine: Engine, limits: Limits) -> None:
     @app.post("/v2/repository/models/{model}/load", tags=["repository"])
     async def load(model: str, request: Request) -> Response:
         """Load the model as the repository now has it."""
-        check_parameters((await _read_object(request, limits)).get("parameters", {}))
+        check_parameters((await _read_object(request, limits, pauses)).get("parameters", {}))
         await engine.control("load", name=model)
         return Response(status_code=200)
 
     @app.post("/v2/repository/models/{model}/unload", tags=["repository"])
     async def unload(model: str, request: Request) -> Response:
         """Drain the model's requests, then stop its workers."""
-        check_parameters((await _read_object(request, limits)).get("parameters", {}))
+        check_parameters((await _read_object(request, limits, pauses)).get("parameters", {}))
         await engine.control("unload", name=model)
         return Response(status_code=200)
 
 
-async def _read_object(request: Request, limits: Limits) -> dict[str, Any]:
+async def _read_object(request: Request, limits: Limits, pauses: Pauses) -> dict[str, Any]:
     """The body as a JSON object; no body is an empty one."""
-    request.state.body = body = Body(request.receive)
+    request.state.body = body = Body(request.receive, pauses)
     most = min(limits.json_bytes, _MOST_BYTES)
     content = await body.read(read_headers(request.scope).content_length, most, "this path", _no_matter)
     try:

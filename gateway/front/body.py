@@ -54,14 +54,60 @@ def _count(name: str, value: bytes) -> int:
     return int(value)
 
 
+class Pauses:
+    """Ends the waiting for bodies of which nothing comes any more.
+
+    One timer for all of them: one each would cost as much as the rest of reading a small body.
+    """
+
+    def __init__(self) -> None:
+        # The soonest deadline is the first: all of them wait equally long.
+        self._deadlines: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._armed = False
+
+    async def next(self, receive: Receive) -> Message:
+        """Raises InvalidRequest after PAUSE_S."""
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        self._deadlines[task] = loop.time() + PAUSE_S
+        if not self._armed:
+            self._arm(loop, PAUSE_S)
+        try:
+            return await receive()
+        except asyncio.CancelledError:
+            if task not in self._late or task.uncancel():
+                raise
+            raise InvalidRequest("the body stopped coming before its end; send it again") from None
+        finally:
+            del self._deadlines[task]
+            self._late.discard(task)
+
+    def _arm(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._armed = True
+        loop.call_later(seconds, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._armed = False
+        for task, deadline in self._deadlines.items():
+            left = deadline - loop.time()
+            if left > 0:
+                self._arm(loop, left)
+                return
+            if task not in self._late:
+                self._late.add(task)
+                task.cancel()
+
+
 class Body:
     """A request's body as it comes. `whole`: all of it has, so the connection can take another request."""
 
-    __slots__ = ("receive", "whole")
+    __slots__ = ("_pauses", "receive", "whole")
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, pauses: Pauses) -> None:
         self.receive = receive
         self.whole = False
+        self._pauses = pauses
 
     async def read(self, length: int | None, limit: int, what: str, reserve: Callable[[int], None]) -> bytes:
         """All of it, of the `length` that its header tells, if it does.
@@ -76,7 +122,9 @@ class Body:
         chunks: list[bytes] = []
         size = 0
         while True:
-            message = await self._next()
+            message = await self._pauses.next(self.receive)
+            if message["type"] == "http.disconnect":
+                raise Gone
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > limit:
@@ -87,16 +135,6 @@ class Body:
             if not message.get("more_body", False):
                 self.whole = True
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    async def _next(self) -> Message:
-        try:
-            async with asyncio.timeout(PAUSE_S):
-                message = await self.receive()
-        except TimeoutError:
-            raise InvalidRequest("the body stopped coming before its end; send it again") from None
-        if message["type"] == "http.disconnect":
-            raise Gone
-        return message
 
     async def discard(self) -> None:
         """Read on for a while, to nowhere; then close the connection.

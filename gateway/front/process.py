@@ -17,7 +17,8 @@ import uvloop
 
 from gateway.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
 from gateway.config import Address
-from gateway.engine.engine import Admission, Engine
+from gateway.engine.admission import Admission
+from gateway.engine.engine import Engine
 from gateway.engine.table import table_from_json
 from gateway.front.admin import build_admin
 from gateway.front.grpc_server import build_server

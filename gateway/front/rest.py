@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from gateway.engine.protocol import Engine, Gone, Reading
 from gateway.errors import ModelportError, Overloaded, TooLarge
 from gateway.front import predict, v2_read, v2_write
-from gateway.front.body import App, Body, Headers, Receive, Scope, Send, infer_unless_gone, read_headers
+from gateway.front.body import App, Body, Headers, Pauses, Receive, Scope, Send, infer_unless_gone, read_headers
 from gateway.front.failures import as_told, sentence
 from gateway.front.json_text import dumps
 from gateway.front.limits import Limits, check_answer
@@ -35,6 +35,8 @@ class Reply:
 def build_rest(engine: Engine, limits: Limits, fallback: App) -> App:
     """The app of a front process; `fallback` gets every path that is not hot."""
 
+    pauses = Pauses()
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         route = match(scope["path"]) if scope["type"] == "http" else None
         if route is None:
@@ -44,7 +46,7 @@ def build_rest(engine: Engine, limits: Limits, fallback: App) -> App:
             reply = Reply(405, _error(f"this path takes POST, not {scope['method']}"), headers=((b"allow", b"POST"),))
             await _send(send, reply)
             return
-        body = Body(receive)
+        body = Body(receive, pauses)
         answer = _answer_v2 if route.dialect == "v2" else _answer_predict
         try:
             reply = await answer(engine, limits, route, scope, body)

@@ -5,11 +5,14 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from gateway.engine.fake import FakeEngine
-from gateway.front.body import Message, Receive, Scope, Send
+from gateway.errors import InvalidRequest
+from gateway.front.admin import build_admin
+from gateway.front.body import App, Body, Message, Pauses, Receive, Scope, Send
 from gateway.front.limits import Limits
 from gateway.front.rest import build_rest
 from tests.bad_inputs import Subject, good_call
@@ -57,6 +60,22 @@ def unfinished(serving: Serving, size: int) -> Iterator[socket.socket]:
         connection.sendall(head(GOOD.path, **{"Content-Length": size, "Expect": "100-continue"}))
         assert connection.recv(100).startswith(b"HTTP/1.1 100")
         yield connection
+
+
+async def call(app: App, path: str, receive: Receive, headers: dict[bytes, bytes]) -> tuple[int, Any, bytes]:
+    """POST to an app without a server: for limits of a test's own."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": [*headers.items()]}
+    await app(scope, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+
+
+async def unused(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError(scope)
 
 
 @pytest.mark.parametrize(("path", "headers", "limit"), CASES)
@@ -124,49 +143,84 @@ def test_bodies_that_are_still_coming_are_limited_together(serving: Serving) -> 
 
 
 @pytest.mark.parametrize("path", [GOOD.path, "/predict/doubler", "/v2/repository/index"])
-def test_a_body_that_stops_coming_is_not_waited_for(
-    serving: Serving, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
+def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr("gateway.front.body.PAUSE_S", 0.05)
     monkeypatch.setattr("gateway.front.body.LINGER_S", 0.05)
-    with serving.connect() as connection:
-        connection.sendall(head(path, **{"Content-Length": 1000}) + b"{")
-        is_refused(read_answer(connection), 400, "stopped coming")
-        assert connection.recv(1) == b""
-    assert serving.engine.reading_bytes == 0
+    engine = FakeEngine(models(), answer)
+    chunks = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive() -> Message:
+        return chunks.pop() if chunks else await asyncio.Future()
+
+    app = build_rest(engine, LIMITS, build_admin(engine, LIMITS))
+    status, headers, body = asyncio.run(call(app, path, receive, {b"content-length": b"1000"}))
+    assert (status, headers[b"connection"]) == (400, b"close")
+    assert "stopped coming" in json.loads(body)["error"]
+    assert engine.reading_bytes == 0
 
 
-def test_json_answers_have_a_limit_of_their_own(serving: Serving) -> None:
+def test_each_chunk_starts_the_pause_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock of the test's own: three bodies, of which the first goes on, the second stops, the third ends."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        now = 0.0
+
+        def time(self) -> float:
+            return self.now
+
+        def pass_to(self, now: float) -> None:
+            self.now = now
+            self.run_until_complete(turns())
+
+    async def turns() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    def chunk(text: bytes, more: bool = True) -> Message:
+        return {"type": "http.request", "body": text, "more_body": more}
+
+    monkeypatch.setattr("gateway.front.body.PAUSE_S", 60.0)
+    loop, pauses = Loop(), Pauses()
+    queues = [asyncio.Queue[Message]() for _ in range(3)]
+    bodies = [Body(queue.get, pauses) for queue in queues]
+    tasks = [loop.create_task(body.read(None, 100, "tests", lambda size: None)) for body in bodies]
+    loop.pass_to(1)
+    queues[2].put_nowait(chunk(b"z", more=False))
+    loop.pass_to(59)
+    queues[0].put_nowait(chunk(b"a"))
+    loop.pass_to(61)
+    assert [task.done() for task in tasks] == [False, True, True]
+    with pytest.raises(InvalidRequest, match="stopped coming"):
+        tasks[1].result()
+    loop.pass_to(118)
+    queues[0].put_nowait(chunk(b"b", more=False))
+    loop.pass_to(1000)
+    assert (tasks[0].result(), tasks[2].result()) == (b"ab", b"z")
+    assert [body.whole for body in bodies] == [True, False, True]
+    loop.close()
+
+
+def test_json_answers_have_a_limit_of_their_own() -> None:
     """Writing them stops the event loop; the same tensors as bytes are no work."""
+    app = build_rest(FakeEngine(models(), answer), Limits(json_bytes=600, binary_bytes=1 << 20), unused)
 
-    async def ask(path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
-        limits = Limits(json_bytes=600, binary_bytes=1 << 20)
-        sent: list[Message] = []
-
+    def ask(path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         async def receive() -> Message:
             return {"type": "http.request", "body": body}
 
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        named = [(name.lower().replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-        scope: Scope = {"type": "http", "method": "POST", "path": path, "headers": named}
-        await build_rest(FakeEngine(models(), answer), limits, unused)(scope, receive, send)
-        return sent[0]["status"], sent[1]["body"]
-
-    async def unused(scope: Scope, receive: Receive, send: Send) -> None:
-        raise AssertionError(scope)
+        named = {name.lower().encode(): value.encode() for name, value in headers.items()}
+        status, _, told = asyncio.run(call(app, path, receive, named))
+        return status, told
 
     for count, status in ((150, 200), (151, 413)):
         text = json.dumps({"inputs": [[0] * count]}, separators=(",", ":")).encode()
-        assert asyncio.run(ask("/predict/echo_FP64", text))[0] == status
-        npz = asyncio.run(ask("/predict/echo_FP64", text, Accept="application/x-npz"))
-        assert npz[0] == 200
-        call = Call("echo_FP64", (Value("x", "FP64", (count,), [0] * count),))
-        content, headers = as_binary(call)
-        assert asyncio.run(ask(call.path, content, **headers))[0] == 200
+        assert ask("/predict/echo_FP64", text, {})[0] == status
+        assert ask("/predict/echo_FP64", text, {"Accept": "application/x-npz"})[0] == 200
+        echo = Call("echo_FP64", (Value("x", "FP64", (count,), [0] * count),))
+        content, headers = as_binary(echo)
+        assert ask(echo.path, content, headers)[0] == 200
         as_text = content.replace(b'"binary_data_output": true', b'"binary_data_output":false')
-        found, told = asyncio.run(ask(call.path, as_text, **headers))
+        found, told = ask(echo.path, as_text, headers)
         assert found == status
     assert json.loads(told)["error"].startswith("the answer has 1208 bytes of tensors, over the limit of 1200 for JSON")
 

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway.engine.engine import Admission, Engine
+from gateway.engine.admission import Admission
+from gateway.engine.engine import Engine
 from gateway.engine.protocol import Gone
 from gateway.engine.table import Entry, Table
 from gateway.engine.types import InferRequest

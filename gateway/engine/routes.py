@@ -1,0 +1,145 @@
+"""The table of models and workers, as this front lives by it: who answers for what, through which queue."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+from gateway.engine.client import WorkerClient
+from gateway.engine.metrics import FrontMetrics
+from gateway.engine.queue import ModelQueue
+from gateway.engine.table import Table, WorkerAddress
+from gateway.engine.types import ModelStatus
+from gateway.errors import NotFound, Unavailable
+
+
+class Routes:
+    """One queue per version of a model, and one connection per worker. Everything runs on one event loop."""
+
+    def __init__(self, metrics: FrontMetrics) -> None:
+        self._metrics = metrics
+        self._table = Table()
+        self._by_model: dict[str, list[ModelStatus]] = {}
+        self._queues: dict[tuple[str, str], ModelQueue] = {}
+        self._clients: dict[int, tuple[WorkerClient, ModelQueue]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def ready(self) -> bool:
+        """The server's readiness, as the supervisor settled it."""
+        return self._table.ready
+
+    @property
+    def has_several_models(self) -> bool:
+        return len(self._by_model) > 1
+
+    def queues(self) -> Iterator[ModelQueue]:
+        yield from self._queues.values()
+
+    def queue(self, status: ModelStatus) -> ModelQueue:
+        return self._queues[status.name, status.version]
+
+    def models(self) -> Sequence[ModelStatus]:
+        return [entry.status for entry in self._table.entries]
+
+    def model(self, name: str, version: str = "") -> ModelStatus:
+        """The version asked for; without one, the newest that takes requests, else the newest. Raises NotFound."""
+        versions = self._by_model.get(name)
+        if not versions:
+            raise NotFound(f"there is no model '{_short(name)}'; the repository index lists what is served")
+        if version:
+            for status in versions:
+                if status.version == version.lstrip("0"):
+                    return status
+            known = ", ".join(status.version for status in versions if status.version)
+            raise NotFound(f"model '{name}' has no version '{_short(version)}'; it has {known or 'none'}")
+        return next((status for status in versions if status.admits), versions[0])
+
+    def apply(self, table: Table) -> None:
+        """Take over the supervisor's newest table: connect to new workers, let go of those that left."""
+        self._table = table
+        self._by_model = {}
+        for entry in table.entries:
+            self._by_model.setdefault(entry.status.name, []).append(entry.status)
+        for versions in self._by_model.values():
+            versions.sort(key=lambda status: int(status.version or 0), reverse=True)
+        wanted = {(entry.status.name, entry.status.version): entry for entry in table.entries}
+        for key, entry in wanted.items():
+            queue = self._queues.setdefault(key, ModelQueue(entry.status, self._metrics.of(*key)))
+            queue.status, queue.closing = entry.status, False
+            for worker in entry.workers:
+                if worker.id not in self._clients:
+                    self._connect(queue, worker)
+            keep = {worker.id for worker in entry.workers}
+            for client in list(queue.clients):
+                # One that was being replaced may be wanted again: its files were put back.
+                client.retiring = client.address.id not in keep
+                queue.close_if_done(client)
+            queue.pump()
+            self.tidy(queue)
+        for key, queue in list(self._queues.items()):
+            if key not in wanted:
+                queue.closing = True
+                for client in list(queue.clients):
+                    queue.close_if_done(client)
+                self.tidy(queue)
+
+    def _connect_if_listed(self, queue: ModelQueue, worker: WorkerAddress) -> None:
+        """A worker that was let go of just before the table asked for it again."""
+        if any(worker in entry.workers for entry in self._table.entries):
+            self._connect(queue, worker)
+
+    def _connect(self, queue: ModelQueue, worker: WorkerAddress) -> None:
+        try:
+            client = WorkerClient(worker, queue.on_frame, self._on_lost)
+        except OSError:
+            return  # it has ended already; the next table says so
+        self._clients[worker.id] = (client, queue)
+        task = asyncio.get_running_loop().create_task(self._finish_connecting(client, queue))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish_connecting(self, client: WorkerClient, queue: ModelQueue) -> None:
+        try:
+            await client.connect()
+        except OSError:
+            self._clients.pop(client.address.id, None)
+            return
+        if client.address.id not in self._clients:
+            return  # it was lost in the same turn of the loop
+        if client.address.id not in {worker.id for entry in self._table.entries for worker in entry.workers}:
+            client.close()
+            return
+        queue.clients.append(client)
+        queue.pump()
+
+    def _on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
+        _, queue = self._clients.pop(client.address.id, (client, None))
+        if queue is None:
+            return
+        queue.on_lost(client, running)
+        if client.closed:
+            self._connect_if_listed(queue, client.address)
+        self.tidy(queue)
+
+    def tidy(self, queue: ModelQueue) -> None:
+        """Answer what no worker will come for; forget a version that has left and has nothing more to answer."""
+        status = queue.status
+        if not queue.clients and not status.admits:
+            queue.fail_queued(unavailable(status))
+        if not queue.closing:
+            return
+        if not queue.clients:
+            queue.fail_queued(Unavailable(f"model '{status.name}' version {status.version} was unloaded"))
+        if not queue.under_way:
+            for client in list(queue.clients):
+                client.close()
+            if self._queues.get((status.name, status.version)) is queue:
+                del self._queues[status.name, status.version]
+
+
+def unavailable(status: ModelStatus) -> Unavailable:
+    return Unavailable(f"model '{status.name}' is {status.state}: {status.reason}")
+
+
+def _short(text: str) -> str:
+    """A client's own word in an answer, but not a megabyte of it."""
+    return text if len(text) <= 80 else text[:77] + "..."
