@@ -75,7 +75,7 @@ class Supervisor:
         return {name: sock.getsockname()[1] for name, sock in bound.items()}
 
     async def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
-        """Until a signal that `handle_signals` caught; a second one ends it at once. `on_serving`: a front takes requests."""
+        """Until a signal (see `handle_signals`); a second ends it at once. `on_serving`: a front takes requests."""
         manager = asyncio.create_task(self.manager.run())
         fronts = [asyncio.create_task(self._keep_front(on_serving)) for _ in range(self.settings.fronts)]
         metrics = serve_metrics(self._metrics_socket, self._registry) if self._metrics_socket else None
