@@ -25,8 +25,8 @@ def test_the_nearer_source_wins(tmp_path: Path) -> None:
 
 
 def test_a_runtime_can_be_pointed_at_an_interpreter(tmp_path: Path) -> None:
-    settings = read_settings(sources(tmp_path, '[runtimes.torchscript]\npython = "/opt/torch/bin/python"'))
-    assert settings.runtimes["torchscript"].python == Path("/opt/torch/bin/python")
+    settings = read_settings(sources(tmp_path, '[runtimes.torchscript]\npython = "/usr/local/torch/bin/python"'))
+    assert settings.runtimes["torchscript"].python == Path("/usr/local/torch/bin/python")
 
 
 @pytest.mark.parametrize(
