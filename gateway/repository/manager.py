@@ -196,7 +196,9 @@ class Manager:
             self._tasks[unit] = asyncio.create_task(self._live(served))
         else:
             log.info("%s version %s is unloaded", unit.model, unit.version)
-            self._tasks[unit] = asyncio.create_task(self._retire(self.served[unit], self._tasks[unit]))
+            served = self.served[unit]
+            served.unloading = True  # here and not in the task: whoever asked for it must not see it READY again
+            self._tasks[unit] = asyncio.create_task(self._retire(served, self._tasks[unit]))
 
     async def _live(self, served: Served) -> None:
         """Environment, then all instances."""
@@ -226,7 +228,6 @@ class Manager:
 
     async def _retire(self, served: Served, living: "asyncio.Task[None]") -> None:
         """Out of the table, then stop: fronts answer what they have, close, and the workers end."""
-        served.unloading = True
         self._changed()
         served.stop()
         if not served.workers:

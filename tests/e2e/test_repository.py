@@ -94,6 +94,17 @@ def test_unloading_returns_the_memory_and_loading_brings_the_model_back(gateway:
     assert running.infer("big", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
 
 
+def test_load_and_unload_are_done_when_they_are_answered(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m")
+    running = gateway(repository).wait_ready()
+    for _ in range(10):
+        assert running.post("/v2/repository/models/m/unload").status == 200
+        assert running.get("/v2/models/m/ready").status == 404
+        assert running.post("/v2/repository/models/m/load").status == 200
+        assert running.get("/v2/models/m/ready").status == 200
+
+
 def test_loading_a_broken_model_says_why(gateway: Start, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     add_fake(repository, "m", load_error="it is corrupt")
