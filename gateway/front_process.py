@@ -33,7 +33,6 @@ class FrontOptions:
     max_requests: int
     max_admitted_bytes: int
     request_timeout_s: float
-    grace_s: float
 
 
 class FrontProcess:

@@ -167,7 +167,6 @@ class Supervisor:
             max_requests=max(1, settings.max_requests // settings.fronts),
             max_admitted_bytes=max(1, settings.max_admitted_bytes // settings.fronts),
             request_timeout_s=settings.request_timeout_s,
-            grace_s=settings.grace_s,
         )
 
     def _publish(self, table: Table) -> None:

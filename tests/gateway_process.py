@@ -101,6 +101,12 @@ class Gateway:
         entries = self.post("/v2/repository/index", {}).json()
         return {(entry["name"], entry["version"]): entry for entry in entries}
 
+    def wait_in_flight(self, model: str, count: int = 1) -> None:
+        """Until so many requests for version 1 are admitted and not answered; each turn is a scrape."""
+        sample = f'modelport_requests_in_flight{{model="{model}",version="1"}} {count}.0'
+        while sample not in self.get("/metrics").body.decode():
+            pass
+
     def worker_pids(self, model: str) -> list[int]:
         """The processes that serve a model, as the metrics name them."""
         text = self.get("/metrics").body.decode()

@@ -82,10 +82,8 @@ class Routes:
                     queue.close_if_done(client)
                 self.tidy(queue)
 
-    def _connect_if_listed(self, queue: ModelQueue, worker: WorkerAddress) -> None:
-        """A worker that was let go of just before the table asked for it again."""
-        if any(worker in entry.workers for entry in self._table.entries):
-            self._connect(queue, worker)
+    def _is_listed(self, worker: WorkerAddress) -> bool:
+        return any(worker in entry.workers for entry in self._table.entries)
 
     def _connect(self, queue: ModelQueue, worker: WorkerAddress) -> None:
         try:
@@ -105,7 +103,7 @@ class Routes:
             return
         if client.address.id not in self._clients:
             return  # it was lost in the same turn of the loop
-        if client.address.id not in {worker.id for entry in self._table.entries for worker in entry.workers}:
+        if not self._is_listed(client.address):
             client.close()
             return
         queue.clients.append(client)
@@ -116,8 +114,8 @@ class Routes:
         if queue is None:
             return
         queue.on_lost(client, running)
-        if client.closed:
-            self._connect_if_listed(queue, client.address)
+        if client.closed and self._is_listed(client.address):
+            self._connect(queue, client.address)  # let go of just before the table asked for it again
         self.tidy(queue)
 
     def tidy(self, queue: ModelQueue) -> None:

@@ -65,7 +65,6 @@ class Manager:
         self._trouble = ""
         self._unloaded: set[str] = set()
         self._has_settled = False
-        self._has_looked = False
         self._has_acted = False
         self._closing = False
         self._tasks: dict[Unit, asyncio.Task[None]] = {}
@@ -169,10 +168,9 @@ class Manager:
             self._trouble = ""
             found = {Unit(config.name, config.version, config.fingerprint): config for config in configs}
             # A file that is still being copied looks different at the next look.
-            seen_before = found if certain or not self._has_looked else self._found
+            seen_before = found if certain or not self._has_acted else self._found
             self._found = found
             self._stable = {unit for unit in found if unit in seen_before or unit in self.served}
-            self._has_looked = True
             self._act()
 
     def _act(self) -> None:
@@ -283,11 +281,11 @@ class Manager:
         """Settled once, a gateway stays ready: a model that is loaded later must not take the others off the air."""
         if not self._has_acted:
             return False
-        states = [served.entry().status for served in self.served.values() if not served.unloading]
-        if not self._has_settled and all(status.state in ("READY", "UNAVAILABLE") for status in states):
+        current = [served for served in self.served.values() if not served.unloading]
+        if not self._has_settled and all(served.state not in _MOVING for served in current):
             self._has_settled = True
-            ready = sum(status.state == "READY" for status in states)
-            log.info("settled: %d of %d model versions are READY", ready, len(states))
+            ready = sum(served.state is State.READY for served in current)
+            log.info("settled: %d of %d model versions are READY", ready, len(current))
         if self._options.strict_readiness:
-            return self._has_settled and all(status.admits for status in states)
+            return self._has_settled and all(served.admits for served in current)
         return self._has_settled

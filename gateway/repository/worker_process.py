@@ -126,17 +126,15 @@ class WorkerProcess:
         """Kill it when it has loaded, or run one batch, for longer than model.toml allows."""
         if self.ended or self._status is None:
             return
-        since, limit, what = self._status.busy_since(), self.launch.execution_timeout_s, "a batch ran for longer than"
-        key = "execution_timeout_s"
         if self.ready is None:
-            since, limit, what, key = (
-                self._started,
-                self.launch.load_timeout_s,
-                "it loaded for longer than",
-                "load_timeout_s",
-            )
-        if since and time.monotonic() - since >= limit:
-            self._why_killed = f"{what} {key} = {limit:g}"
+            self._kill_if_late(self._started, self.launch.load_timeout_s, "it loaded for longer than load_timeout_s")
+        elif since := self._status.busy_since():
+            limit = self.launch.execution_timeout_s
+            self._kill_if_late(since, limit, "a batch ran for longer than execution_timeout_s")
+
+    def _kill_if_late(self, since: float, limit_s: float, what: str) -> None:
+        if time.monotonic() - since >= limit_s:
+            self._why_killed = f"{what} = {limit_s:g}"
             self.kill()
 
     def describe_end(self) -> str:

@@ -38,12 +38,6 @@ def open_request(running: Gateway, path: str, body: bytes, headers: str = "") ->
     return sock
 
 
-def wait_in_flight(running: Gateway, model: str, count: int = 1) -> None:
-    sample = f'modelport_requests_in_flight{{model="{model}",version="1"}} {count}.0'
-    while sample not in running.get("/metrics").body.decode():
-        pass  # each turn is a scrape
-
-
 def test_folders_that_cannot_be_understood_harm_nothing_beside_them(gateway: Start, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     add_fake(repository, "good")
@@ -142,7 +136,7 @@ def test_files_that_are_put_back_find_their_worker_again(gateway: Start, tmp_pat
     shutil.copy2(tmp_path / "kept", first)
     running = gateway(repository).wait_ready()
     with open_request(running, "/predict/m", json.dumps(row(1)).encode()) as slow:
-        wait_in_flight(running, "m")
+        running.wait_in_flight("m")
         mark = len(running.log)
         add_fake(repository, "m", prints="second")
         running.wait_for(r"m version 1 is unloaded", mark)
@@ -161,7 +155,7 @@ def test_one_model_that_hangs_leaves_room_for_the_others(gateway: Start, tmp_pat
     running = gateway(repository, "--max-requests", "8").wait_ready()
     body = json.dumps(row(777)).encode()
     socks = [open_request(running, "/predict/hanging", body) for _ in range(4)]
-    wait_in_flight(running, "hanging", 4)
+    running.wait_in_flight("hanging", 4)
     assert running.post("/predict/hanging", row(1)).status == 429
     assert running.infer("good", row(1)["inputs"]) == {"y": [[2] * 4]}
     for sock in socks:
@@ -173,7 +167,7 @@ def test_a_hung_request_is_answered_when_the_grace_period_ends(gateway: Start, t
     add_fake(repository, "m", toml=ONE_BY_ONE)
     running = gateway(repository, "--grace-s", "1").wait_ready()
     with open_request(running, "/predict/m", json.dumps(row(777)).encode(), "connection: close\r\n") as sock:
-        wait_in_flight(running, "m")
+        running.wait_in_flight("m")
         assert running.terminate() == 0
         answer = b"".join(iter(lambda: sock.recv(1 << 16), b""))
     assert answer.startswith(b"HTTP/1.1 503")
@@ -186,7 +180,7 @@ def test_a_second_signal_ends_it_without_waiting(gateway: Start, tmp_path: Path)
     add_fake(repository, "m", toml=ONE_BY_ONE)
     running = gateway(repository, "--grace-s", "3000").wait_ready()
     with open_request(running, "/predict/m", json.dumps(row(777)).encode()):
-        wait_in_flight(running, "m")
+        running.wait_in_flight("m")
         running.process.send_signal(signal.SIGINT)
         running.wait_for(r"front\.\d+: draining")
         running.process.send_signal(signal.SIGINT)

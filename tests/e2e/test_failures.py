@@ -36,14 +36,6 @@ def wrong_answers(load: Load) -> list[tuple[int, Any, Any]]:
     ]
 
 
-def wait_in_flight(running: Gateway, model: str) -> None:
-    """Until one request for the model has been admitted; each turn is a scrape."""
-    while (
-        f'modelport_requests_in_flight{{model="{model}",version="1"}} 1.0' not in running.get("/metrics").body.decode()
-    ):
-        pass
-
-
 def gone(pids: list[int]) -> bool:
     """Wait, by the kernel's word, until the processes have ended."""
     processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
@@ -180,7 +172,7 @@ def test_sigterm_answers_what_is_under_way_and_refuses_what_is_new(gateway: Star
         Load(running.http, "/predict/slow", harmless, clients=1, most=1) as load,
         socket.create_connection(running.http.split(":")) as late,
     ):
-        wait_in_flight(running, "slow")
+        running.wait_in_flight("slow")
         running.process.send_signal(signal.SIGTERM)
         running.wait_for(r"front\.\d+: draining")
         body = b'{"inputs": [[1, 1, 1, 1]]}'
@@ -204,7 +196,7 @@ def test_nothing_is_left_behind_when_the_parent_is_killed(gateway: Start, tmp_pa
     pids = [*running.worker_pids("hanging"), *running.front_pids()]
     assert len(pids) == 3
     with Load(running.http, "/predict/hanging", lambda _: row(777), clients=1, most=1):
-        wait_in_flight(running, "hanging")
+        running.wait_in_flight("hanging")
         running.process.kill()
         assert gone(pids)
 
