@@ -6,11 +6,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MIB = 1024 * 1024
+
+GrpcServer = Literal["native", "grpcio"]
 
 
 class SettingsError(Exception):
@@ -29,6 +31,9 @@ class Settings(BaseModel):
 
     http: str = Field("127.0.0.1:8000", description="REST address, HOST:PORT")
     grpc: str = Field("127.0.0.1:8001", description="gRPC address, HOST:PORT")
+    grpc_server: GrpcServer = Field(
+        "native", description="native: cheap per call; grpcio: where size limits must hold while a message arrives"
+    )
     metrics: str = Field("127.0.0.1:8002", description="Prometheus address, HOST:PORT; empty: no port of its own")
     fronts: int = Field(1, ge=1, le=64, description="front processes")
     accelerator: str = Field("cpu", pattern="^(cpu|cuda)$", description="cpu or cuda: which packages a runtime gets")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gateway.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
+from gateway.config import GrpcServer
 from gateway.engine.table import Table, table_to_json
 from gateway.processes import Child
 from runtimes import wire
@@ -22,11 +23,16 @@ _NUMBERS = itertools.count(1)
 
 @dataclass(frozen=True)
 class FrontOptions:
-    """What a front gets at its start. Admission limits are this front's share of the gateway's."""
+    """What a front gets at its start. Admission limits are this front's share of the gateway's.
+
+    run_dir is where a front may put sockets: the supervisor tidies up there, for those that are killed, too.
+    """
 
     number: int
+    run_dir: str
     grpc_host: str
     grpc_port: int
+    grpc_server: GrpcServer
     max_json_bytes: int
     max_body_bytes: int
     max_response_bytes: int

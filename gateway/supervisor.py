@@ -29,7 +29,7 @@ log = logging.getLogger("gateway")
 _RESPAWN_S = 0.5
 # What fronts and workers get of the grace period, when the last request has been answered, to end.
 _LEAVE_S = 3.0
-_LONGEST_TEMP = 60
+_LONGEST_TEMP = 46
 
 
 class Supervisor:
@@ -159,8 +159,10 @@ class Supervisor:
         settings = self.settings
         return FrontOptions(
             number=number,
+            run_dir=str(self._run_dir),
             grpc_host=parse_address(settings.grpc).host,
             grpc_port=self.grpc.getsockname()[1],
+            grpc_server=settings.grpc_server,
             max_json_bytes=settings.max_json_bytes,
             max_body_bytes=settings.max_body_bytes,
             max_response_bytes=settings.max_response_bytes,
@@ -193,7 +195,7 @@ class Supervisor:
 
 
 def _run_dir() -> tuple[Path, IO[str]]:
-    """A private folder for the workers' sockets, whose paths must stay under 104 bytes on every system."""
+    """A private folder for the workers' and fronts' sockets, whose paths must stay under 104 bytes on every system."""
     chosen = Path(tempfile.gettempdir())
     if len(str(chosen)) > _LONGEST_TEMP:
         chosen = Path("/tmp")  # noqa: S108 - mkdtemp makes it private

@@ -1,40 +1,48 @@
 """The frames that cross the wall between a front, a worker and the supervisor.
 
 A frame is a fixed header (body length, version, kind, flags, request id), then the body.
-Control frames and errors carry JSON; requests and answers carry packed metadata, then the
-tensors' bytes, each starting on a 16-byte boundary. Nothing is pickled: neither side has to
-trust the other's Python.
+Control frames and errors carry JSON. Requests and answers carry a few numbers, then their form
+(names, datatypes, shapes: all but the tensors' bytes), then the tensors' bytes, each starting on a
+16-byte boundary; or, with the flag IN_ARENA, where these lie in the front's arena. Both sides
+remember forms, since the requests of one client are all alike but for their bytes. Nothing is
+pickled: neither side has to trust the other's Python.
 """
 
 import json
 import struct
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from runtimes.contract import DATATYPES, Signature, TensorSpec, datatype_of
 
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved, request id
 
 # Supervisor and worker, once or seldom; the body is JSON.
 LOAD, READY, FAILED, LEARNED, STOP = 1, 2, 3, 4, 5
 # Front and worker, per request.
 INFER, CANCEL, RESULT, ERROR = 16, 17, 18, 19
+# A front's first frame: the file of its arena, in JSON; and the worker's, once it has mapped it.
+ARENA = 20
 
-# An INFER frame's flag: run this request in a batch of its own (it may have killed a worker).
-ALONE = 1
+# An INFER frame's flags: run this request in a batch of its own (it may have killed a worker);
+# the tensors lie in the arena, and the frame tells where.
+ALONE, IN_ARENA = 1, 2
 # A RESULT frame's flag: the first answer of its batch, so that fronts can count executions.
 FIRST_OF_BATCH = 1
 
 Buffer = Union[bytes, bytearray, memoryview]
 
-_INFER = struct.Struct("<diHHH")  # deadline, priority, signature's length, inputs, outputs
-_RESULT = struct.Struct("<QQQQIH")  # queue, compute input, infer, output (ns); rows of the batch; outputs
+# Both end on a 16-byte boundary of their frames, so that the form and the tensors start on one.
+_INFER = struct.Struct("<diI8x")  # deadline, priority, the form's length
+_RESULT = struct.Struct("<QQQQII")  # queue, compute input, infer, output (ns); rows of the batch; the form's length
+_FORM = struct.Struct("<HHH")  # signature's length, outputs asked for, tensors
 _TENSOR = struct.Struct("<HBBQ")  # name's length, datatype, rank, bytes
 _CODES = {name: code for code, name in enumerate(DATATYPES)}
 _DATATYPES = list(DATATYPES)
 _ALIGNMENT = 16
+_MOST_FORMS = 1024
 
 
 class Tensor(NamedTuple):
@@ -53,14 +61,20 @@ class Frame(NamedTuple):
     body: memoryview
 
 
+# What an INFER or RESULT frame is but for its numbers and the tensors' bytes: signature, outputs
+# asked for, and each tensor's name, datatype, shape and length in bytes.
+Form = Tuple[str, Tuple[str, ...], Tuple[Tuple[str, str, Tuple[int, ...], int], ...]]
+
+
 class InferFrame(NamedTuple):
     """deadline: time.monotonic() seconds, one clock for all processes of a machine. priority: lower goes first."""
 
     deadline: float
     priority: int
     signature: str
-    outputs: List[str]
-    inputs: List[Tensor]
+    outputs: Sequence[str]
+    inputs: Sequence[Tensor]
+    form: Optional[Form] = None  # where it is known already; one object for all frames of that form
 
 
 class ResultFrame(NamedTuple):
@@ -106,107 +120,153 @@ class FrameReader:
     """Turns the bytes of a stream into frames."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._rest = bytearray()
         self._wanted = HEADER.size
 
-    def feed(self, data: Buffer) -> List[Frame]:
+    def feed(self, data: bytes) -> List[Frame]:
         """The frames that `data` completes; their bodies stay valid. Raises WireError."""
-        buffer = self._buffer
-        buffer += data
-        if len(buffer) < self._wanted:
-            return []
+        source: Buffer = data
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return []
+            source = self._rest
         frames = []
-        start, view = 0, memoryview(buffer)
+        start, size, view = 0, len(source), memoryview(source)
         while True:
-            if len(buffer) - start < HEADER.size:
+            if size - start < HEADER.size:
                 self._wanted = HEADER.size
                 break
-            length, version, kind, flags, _, request_id = HEADER.unpack_from(buffer, start)
+            length, version, kind, flags, _, request_id = HEADER.unpack_from(source, start)
             if version != VERSION:
                 raise WireError("the other side speaks version %d of the wire, not %d" % (version, VERSION))
             end = start + HEADER.size + length
-            if len(buffer) < end:
+            if size < end:
                 self._wanted = HEADER.size + length
                 break
             frames.append(Frame(kind, flags, request_id, view[start + HEADER.size : end]))
             start = end
-        if start:
-            # The frames keep views of the old buffer, so the rest moves to a new one.
-            self._buffer = bytearray(view[start:])
+        if start or source is data:
+            # The frames keep views of what was read, so the rest moves to a buffer of its own.
+            self._rest = bytearray(view[start:])
         else:
-            view.release()
+            view.release()  # or the buffer could not grow
         return frames
 
 
-def _pack_tensors(meta: List[bytes], tensors: Sequence[Tensor], header: int) -> List[Buffer]:
+def form_of(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -> Form:
+    return signature, tuple(outputs), tuple([(t.name, t.datatype, tuple(t.shape), len(t.data)) for t in tensors])
+
+
+_packed_forms: Dict[Form, bytes] = {}
+_read_forms: Dict[bytes, Form] = {}
+
+
+def _pack_form(form: Form) -> bytes:
+    """Filled up, so that aligned bytes can follow."""
+    packed = _packed_forms.get(form)
+    if packed is not None:
+        return packed
+    signature, outputs, tensors = form[0].encode(), [name.encode() for name in form[1]], form[2]
+    parts = [_FORM.pack(len(signature), len(outputs), len(tensors)), signature]
+    for output in outputs:
+        parts += [struct.pack("<H", len(output)), output]
+    for name, datatype, shape, size in tensors:
+        raw = name.encode()
+        parts += [_TENSOR.pack(len(raw), _CODES[datatype], len(shape), size), raw]
+        parts.append(struct.pack("<%dq" % len(shape), *shape))
+    packed = b"".join(parts)
+    packed += b"\0" * (-len(packed) % _ALIGNMENT)
+    if len(_packed_forms) >= _MOST_FORMS:
+        _packed_forms.clear()
+    _packed_forms[form] = packed
+    return packed
+
+
+def _unpack_form(packed: bytes) -> Form:
+    form = _read_forms.get(packed)
+    if form is not None:
+        return form
+    signature_length, wanted, count = _FORM.unpack_from(packed)
+    position = _FORM.size + signature_length
+    signature = packed[_FORM.size : position].decode()
+    outputs = []
+    for _ in range(wanted):
+        (length,) = struct.unpack_from("<H", packed, position)
+        outputs.append(packed[position + 2 : position + 2 + length].decode())
+        position += 2 + length
+    tensors = []
+    for _ in range(count):
+        length, code, rank, size = _TENSOR.unpack_from(packed, position)
+        position += _TENSOR.size
+        name = packed[position : position + length].decode()
+        position += length
+        tensors.append((name, _DATATYPES[code], struct.unpack_from("<%dq" % rank, packed, position), size))
+        position += 8 * rank
+    form = signature, tuple(outputs), tuple(tensors)
+    if len(_read_forms) >= _MOST_FORMS:
+        _read_forms.clear()
+    _read_forms[packed] = form
+    return form
+
+
+def _padded(tensors: Sequence[Tensor]) -> List[Buffer]:
+    parts: List[Buffer] = []
     for tensor in tensors:
-        name = tensor.name.encode()
-        meta.append(_TENSOR.pack(len(name), _CODES[tensor.datatype], len(tensor.shape), len(tensor.data)))
-        meta.append(name)
-        meta.append(struct.pack("<%dq" % len(tensor.shape), *tensor.shape))
-    packed = b"".join(meta)
-    parts: List[Buffer] = [packed]
-    position = header + len(packed)
-    for tensor in tensors:
-        padding = -position % _ALIGNMENT
-        parts.append(b"\0" * padding)
         parts.append(tensor.data)
-        position += padding + len(tensor.data)
+        gap = -len(tensor.data) % _ALIGNMENT
+        if gap:
+            parts.append(b"\0" * gap)
     return parts
 
 
-def _unpack_tensors(body: memoryview, position: int, count: int) -> List[Tensor]:
-    described = []
-    for _ in range(count):
-        name_length, code, rank, size = _TENSOR.unpack_from(body, position)
-        position += _TENSOR.size
-        name = bytes(body[position : position + name_length]).decode()
-        position += name_length
-        shape = struct.unpack_from("<%dq" % rank, body, position)
-        position += 8 * rank
-        described.append((name, _DATATYPES[code], shape, size))
+def _tensors(form: Form, body: memoryview, position: int) -> List[Tensor]:
     tensors = []
-    for name, datatype, shape, size in described:
-        position += -(HEADER.size + position) % _ALIGNMENT
+    for name, datatype, shape, size in form[2]:
         tensors.append(Tensor(name, datatype, shape, body[position : position + size]))
-        position += size
+        position += size + (-size % _ALIGNMENT)
     return tensors
 
 
-def pack_infer(request_id: int, frame: InferFrame, flags: int = 0) -> List[Buffer]:
-    signature = frame.signature.encode()
-    meta = [
-        _INFER.pack(frame.deadline, frame.priority, len(signature), len(frame.inputs), len(frame.outputs)),
-        signature,
-    ]
-    for name in frame.outputs:
-        encoded = name.encode()
-        meta.append(struct.pack("<H", len(encoded)))
-        meta.append(encoded)
-    return pack(INFER, request_id, _pack_tensors(meta, frame.inputs, HEADER.size), flags)
+def pack_infer(request_id: int, frame: InferFrame, flags: int = 0, places: Sequence[int] = ()) -> List[Buffer]:
+    """With IN_ARENA among the flags, `places` are where the inputs' bytes lie in the arena."""
+    form = frame.form or form_of(frame.signature, frame.outputs, frame.inputs)
+    packed = _pack_form(form)
+    body: List[Buffer] = [_INFER.pack(frame.deadline, frame.priority, len(packed)), packed]
+    if flags & IN_ARENA:
+        body.append(struct.pack("<%dQ" % len(places), *places))
+    else:
+        body += _padded(frame.inputs)
+    return pack(INFER, request_id, body, flags)
 
 
-def unpack_infer(body: memoryview) -> InferFrame:
-    deadline, priority, signature_length, inputs, outputs = _INFER.unpack_from(body)
-    position = _INFER.size
-    signature = bytes(body[position : position + signature_length]).decode()
-    position += signature_length
-    names = []
-    for _ in range(outputs):
-        (length,) = struct.unpack_from("<H", body, position)
-        names.append(bytes(body[position + 2 : position + 2 + length]).decode())
-        position += 2 + length
-    return InferFrame(deadline, priority, signature, names, _unpack_tensors(body, position, inputs))
+def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> InferFrame:
+    """`arena` for a frame with the flag IN_ARENA, None for one without."""
+    deadline, priority, length = _INFER.unpack_from(body)
+    position = _INFER.size + length
+    form = _unpack_form(bytes(body[_INFER.size : position]))
+    if arena is None:
+        inputs = _tensors(form, body, position)
+    else:
+        places = struct.unpack_from("<%dQ" % len(form[2]), body, position)
+        inputs = [
+            Tensor(name, datatype, shape, arena[place : place + size])
+            for (name, datatype, shape, size), place in zip(form[2], places)
+        ]
+    return InferFrame(deadline, priority, form[0], form[1], inputs, form)
 
 
 def pack_result(request_id: int, frame: ResultFrame, flags: int = 0) -> List[Buffer]:
-    meta = [_RESULT.pack(*(frame[:5] + (len(frame.outputs),)))]
-    return pack(RESULT, request_id, _pack_tensors(meta, frame.outputs, HEADER.size), flags)
+    packed = _pack_form(form_of("", (), frame.outputs))
+    numbers = _RESULT.pack(*(frame[:5] + (len(packed),)))
+    return pack(RESULT, request_id, [numbers, packed] + _padded(frame.outputs), flags)
 
 
 def unpack_result(body: memoryview) -> ResultFrame:
-    fields = _RESULT.unpack_from(body)
-    return ResultFrame(*(fields[:5] + (_unpack_tensors(body, _RESULT.size, fields[5]),)))
+    queue, gather, infer, split, rows, length = _RESULT.unpack_from(body)
+    position = _RESULT.size + length
+    form = _unpack_form(bytes(body[_RESULT.size : position]))
+    return ResultFrame(queue, gather, infer, split, rows, _tensors(form, body, position))
 
 
 def to_array(tensor: Tensor) -> np.ndarray:

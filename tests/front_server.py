@@ -1,23 +1,24 @@
-"""A real uvicorn and a real gRPC server, in a thread with a loop of its own, over a fake engine."""
+"""A real uvicorn and real gRPC servers, in a thread with a loop of its own, over a fake engine."""
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from threading import Event
-from typing import Any
+from typing import Any, get_args
 
 import grpc
 import httpx
-import uvicorn
 
+from gateway.config import GrpcServer
 from gateway.engine.fake import FakeEngine
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.front.admin import build_admin
 from gateway.front.grpc_server import build_server
+from gateway.front.http import HttpServer
 from gateway.front.limits import Limits
-from gateway.front.rest import build_rest
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.wire import Tensor
 
@@ -54,9 +55,17 @@ class Serving:
     loop: asyncio.AbstractEventLoop
     engine: WatchedEngine
     port: int
-    grpc_port: int
     http: httpx.Client
-    channel: grpc.Channel
+    channels: dict[str, grpc.Channel]
+    grpc_server: GrpcServer = "native"
+
+    @property
+    def channel(self) -> grpc.Channel:
+        return self.channels[self.grpc_server]
+
+    def by(self, grpc_server: GrpcServer) -> "Serving":
+        """The same, with the other library's gRPC server."""
+        return replace(self, grpc_server=grpc_server)
 
     def call(self, method: str, message: bytes, **options: Any) -> bytes:
         """One gRPC call, bytes in and out. Raises grpc.RpcError."""
@@ -109,22 +118,26 @@ def models() -> list[ModelStatus]:
 async def serve(started: "Future[Serving]", stop: asyncio.Event) -> None:
     """Runs until `stop` is set, in the loop of the caller; `started` gets what tests talk to."""
     engine = WatchedEngine(models(), answer)
-    rest = uvicorn.Server(
-        uvicorn.Config(
-            build_rest(engine, LIMITS, build_admin(engine, LIMITS)),
-            http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
-        )
-    )  # fmt: skip
+    rest = HttpServer(engine, LIMITS, build_admin(engine, LIMITS))
     listener = socket.create_server(("127.0.0.1", 0))
-    server = build_server(engine, LIMITS, health_period_s=0.01)
-    grpc_port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
     serving = asyncio.create_task(rest.serve([listener]))
     port = listener.getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as http:
-        with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
-            started.set_result(Serving(asyncio.get_running_loop(), engine, port, grpc_port, http, channel))
-            await stop.wait()
+    async with AsyncExitStack() as stack:
+        http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S))
+        channels = {kind: await stack.enter_async_context(_grpc(engine, kind)) for kind in get_args(GrpcServer)}
+        started.set_result(Serving(asyncio.get_running_loop(), engine, port, http, channels))
+        await stop.wait()
         rest.should_exit = True
+    await serving
+
+
+@asynccontextmanager
+async def _grpc(engine: WatchedEngine, kind: GrpcServer) -> AsyncIterator[grpc.Channel]:
+    server = build_server(engine, LIMITS, kind, health_period_s=0.01)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
         await server.stop(None)
-        await serving

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,19 +40,18 @@ class Room:
             raise Overloaded(f"{most} requests are under way, which is the limit; try again later")
         self._check_bytes(size)
 
-    @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
-        """One request of this size is under way meanwhile."""
+    def take(self, size: int) -> None:
+        """One more request, of this size, is under way, until it is given back."""
+        if not self.requests:
+            self.idle.clear()
         self.requests += 1
         self._bytes += size
-        self.idle.clear()
-        try:
-            yield
-        finally:
-            self.requests -= 1
-            self._bytes -= size
-            if not self.requests:
-                self.idle.set()
+
+    def give_back(self, size: int) -> None:
+        self.requests -= 1
+        self._bytes -= size
+        if not self.requests:
+            self.idle.set()
 
     def reserve(self, size: int, own: int) -> None:
         """For a body on its way, which has reserved `own` bytes already. Raises Overloaded."""
@@ -62,7 +60,7 @@ class Room:
             self._check_bytes(size)
         self._bytes += size
 
-    def give_back(self, size: int) -> None:
+    def unreserve(self, size: int) -> None:
         self._bytes -= size
 
     def _check_bytes(self, size: int) -> None:
@@ -72,27 +70,23 @@ class Room:
 
 
 class BodyReading:
-    """See gateway.engine.protocol.Reading. A plain class and no generator: it is entered for every request.
+    """See gateway.engine.protocol.Reading. `count(model, version, outcome, seconds)` records what went wrong."""
 
-    `count(outcome, seconds)` records what left it by an exception.
-    """
+    __slots__ = ("_count", "_model", "_reserved", "_room", "_started")
 
-    __slots__ = ("_count", "_reserved", "_room", "_started")
-
-    def __init__(self, room: Room, count: Callable[[str, float], None]) -> None:
+    def __init__(self, room: Room, count: Callable[[str, str, str, float], None], model: str, version: str) -> None:
         self._room, self._count = room, count
+        self._model = model, version
         self._started = time.monotonic()
         self._reserved = 0
-
-    def __enter__(self) -> "BodyReading":
-        return self
 
     def reserve(self, size: int) -> None:
         self._room.reserve(size, self._reserved)
         self._reserved += size
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._room.give_back(self._reserved)
+    def close(self, error: BaseException | None = None) -> None:
+        self._room.unreserve(self._reserved)
+        self._reserved = 0
         if error is None:
             return
         outcome = "cancelled"
@@ -100,4 +94,10 @@ class BodyReading:
             outcome = error.kind
         elif isinstance(error, Exception) and not isinstance(error, Gone):
             outcome = "internal"
-        self._count(outcome, time.monotonic() - self._started)
+        self._count(*self._model, outcome, time.monotonic() - self._started)
+
+    def __enter__(self) -> "BodyReading":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.close(error)

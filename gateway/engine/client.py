@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from gateway.engine.arena import LARGE, Arena
+from gateway.engine.slo import Estimator
 from gateway.engine.table import WorkerAddress
 from runtimes import wire
-from runtimes.wire import Buffer, Frame, FrameReader
+from runtimes.wire import Buffer, Frame, FrameReader, InferFrame, Tensor
 from runtimes.worker.status import StatusPage
 
 
@@ -20,8 +22,10 @@ class WorkerClient(asyncio.Protocol):
     def __init__(
         self,
         address: WorkerAddress,
+        arena: Arena | None,
         on_frame: Callable[["WorkerClient", Frame], None],
         on_lost: Callable[["WorkerClient", frozenset[int]], None],
+        front: int = 0,
     ) -> None:
         self.address = address
         # Request id → rows, for all that has been sent and not answered.
@@ -29,17 +33,23 @@ class WorkerClient(asyncio.Protocol):
         self.rows_in_flight = 0
         self.retiring = False
         self.closed = False
+        self._arena = arena
+        self._worker_maps_arena = False
+        # What the worker reads in the arena, until it has answered.
+        self._lent: dict[int, list[Buffer]] = {}
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._reader = FrameReader()
         self._status = StatusPage(address.status)
+        self.estimator = Estimator(self._status, front)
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._out: list[Buffer] = []
 
     async def connect(self) -> None:
         """Raises OSError when the worker has already gone."""
         try:
-            await asyncio.get_running_loop().create_unix_connection(lambda: self, self.address.socket)
+            await self._loop.create_unix_connection(lambda: self, self.address.socket)
         except OSError:
             self._status.close()
             raise
@@ -50,10 +60,14 @@ class WorkerClient(asyncio.Protocol):
             return False
         return self.rows_in_flight < self.address.window
 
-    def send(self, request_id: int, rows: int, buffers: Sequence[Buffer]) -> None:
+    def send(self, request_id: int, rows: int, frame: InferFrame, flags: int) -> None:
         self.in_flight[request_id] = rows
         self.rows_in_flight += rows
-        self._write(buffers)
+        places = self._lend(request_id, frame.inputs) if self._worker_maps_arena else None
+        if places is None:
+            self._write(wire.pack_infer(request_id, frame, flags))
+        else:
+            self._write(wire.pack_infer(request_id, frame, flags | wire.IN_ARENA, places))
 
     def cancel(self, request_id: int) -> None:
         """The answer comes all the same: its place in the window is free only then."""
@@ -67,21 +81,48 @@ class WorkerClient(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._arena is not None:
+            self._transport.write(wire.pack_json(wire.ARENA, {"path": self._arena.path, "size": self._arena.size}))
 
     def data_received(self, data: bytes) -> None:
         for frame in self._reader.feed(data):
+            if frame.kind == wire.ARENA:
+                self._worker_maps_arena = True
+                continue
             self.rows_in_flight -= self.in_flight.pop(frame.id, 0)
+            if self._lent:
+                self._lent.pop(frame.id, None)
             self._on_frame(self, frame)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._lent.clear()
         running = self._status.running()
         self._status.close()
         self._on_lost(self, running)
 
+    def _lend(self, request_id: int, inputs: Sequence[Tensor]) -> list[int] | None:
+        """Where the inputs lie in the arena, if they are large; what came by another way is copied there."""
+        if sum([len(tensor.data) for tensor in inputs]) < LARGE:
+            return None
+        assert self._arena is not None
+        places, lent = [], []
+        for tensor in inputs:
+            data, place = tensor.data, self._arena.place_of(tensor.data)
+            if place is None:
+                block = self._arena.take(len(data))
+                if block is None:
+                    return None
+                block[: len(data)] = data
+                data, place = block, self._arena.place_of(block)
+            places.append(place or 0)
+            lent.append(data)
+        self._lent[request_id] = lent
+        return places
+
     def _write(self, buffers: Sequence[Buffer]) -> None:
         if not self._out:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         self._out.extend(buffers)
 
     def _flush(self) -> None:

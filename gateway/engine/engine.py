@@ -7,17 +7,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.engine.admission import Admission, BodyReading, Room
+from gateway.engine.arena import LARGE, Arena
+from gateway.engine.deadlines import Deadlines
 from gateway.engine.metrics import FrontMetrics
-from gateway.engine.queue import Answer, Waiting
+from gateway.engine.protocol import Done
+from gateway.engine.queue import Answer, ModelQueue, Waiting
 from gateway.engine.routes import Routes, unavailable
 from gateway.engine.table import Table
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
-from gateway.engine.validate import validate
-from gateway.errors import DeadlineExceeded, ModelportError, NotFound, Unavailable
+from gateway.errors import DeadlineExceeded, ModelportError, NotFound, Overloaded, Unavailable
+from runtimes import wire
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +30,39 @@ _LONGEST_WAIT_S = 86_400.0
 Control = Callable[..., Awaitable[Any]]
 
 
+@dataclass(slots=True, eq=False)
+class Ticket(Waiting):
+    """One admitted request, as whoever submitted it holds it.
+
+    size      bytes of input
+    patience  seconds that it waits, as all do that bring no deadline; None for one of its own
+    """
+
+    engine: "Engine"
+    queue: ModelQueue
+    done: Done
+    size: int
+    patience: float | None
+
+    def settle(self, outcome: Answer | ModelportError) -> None:
+        if self.request is not None:
+            self.engine.settle(self, outcome)
+
+    def cancel(self) -> None:
+        if self.request is not None:
+            self.engine.settle(self, None)
+
+
 class Engine:
     """`front` makes request ids unique over all fronts; `control` asks the supervisor."""
 
-    def __init__(self, front: int, admission: Admission, control: Control) -> None:
+    def __init__(self, front: int, admission: Admission, control: Control, arena: Arena | None = None) -> None:
         self.metrics = FrontMetrics()
         self.draining = False
-        self._routes = Routes(self.metrics)
+        self._arena = arena
+        self._routes = Routes(self.metrics, arena, front)
         self._room = Room(admission)
+        self._deadlines: Deadlines[Ticket] = Deadlines(self._expire)
         self._control = control
         self._next_id = front << 40
 
@@ -59,7 +87,12 @@ class Engine:
 
     def reading(self, model: str, version: str) -> BodyReading:
         """Wraps what happens before there is an InferRequest: see gateway.engine.protocol.Reading."""
-        return BodyReading(self._room, partial(self._count_refused, model, version))
+        return BodyReading(self._room, self._count_refused, model, version)
+
+    def buffer(self, size: int) -> memoryview:
+        """Where a body of this size is received: if it is large, where workers can read it as it lies."""
+        block = self._arena.take(size) if self._arena is not None and size >= LARGE else None
+        return memoryview(bytearray(size)) if block is None else block
 
     def _count_refused(self, model: str, version: str, outcome: str, seconds: float) -> None:
         try:
@@ -69,54 +102,90 @@ class Engine:
             key = ("", "")
         self.metrics.of(*key).count(outcome, seconds)
 
+    def submit(self, request: InferRequest, done: Done) -> "Ticket":
+        """See gateway.engine.protocol.Engine."""
+        now = time.monotonic()
+        metrics = None
+        try:
+            queue = self._routes.queue(request.model, request.version)
+            metrics = queue.metrics
+            return self._admit(request, queue, now, done)
+        except Exception as error:
+            outcome = error.kind if isinstance(error, ModelportError) else "internal"
+            (metrics or self.metrics.of("", "")).count(outcome, time.monotonic() - now)
+            raise
+
     async def infer(self, request: InferRequest) -> InferResponse:
         """Raises ModelportError; cancel it when the client has gone."""
-        started = time.monotonic()
-        key, outcome = ("", ""), "internal"
-        try:
-            status = self.model(request.model, request.version)
-            key = (status.name, status.version)
-            answer, rows = await self._admit(request, status, started)
-            self.metrics.of(*key).record_run(answer.frame, answer.queued_s, rows)
-            outcome = "success"
-            return InferResponse(status.name, status.version, answer.frame.outputs, request.id)
-        except ModelportError as error:
-            outcome = error.kind
-            raise
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        finally:
-            self.metrics.of(*key).count(outcome, time.monotonic() - started)
+        answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
 
-    async def _admit(self, request: InferRequest, status: ModelStatus, now: float) -> tuple[Answer, int]:
+        def tell(outcome: InferResponse | Exception) -> None:
+            if answer.done():
+                return
+            if isinstance(outcome, Exception):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+
+        ticket = self.submit(request, tell)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            ticket.cancel()
+            raise
+
+    def _admit(self, request: InferRequest, queue: ModelQueue, now: float, done: Done) -> "Ticket":
+        status = queue.status
         if self.draining:
             raise Unavailable("the gateway is shutting down; send the request to another one")
         if not status.admits:
             raise unavailable(status)
-        validate(request, status)
-        wished = now + self._room.limits.timeout_s if request.deadline is None else request.deadline
-        deadline = min(wished, now + _LONGEST_WAIT_S)
+        form = wire.form_of(request.signature or status.default_signature, request.outputs, request.inputs)
+        rows, size = queue.forms.check(request, form)
+        patience = None
+        if request.deadline is None:
+            patience = queue.target_s or self._room.limits.timeout_s
+            deadline = now + patience
+        else:
+            deadline = min(request.deadline, now + (queue.target_s or _LONGEST_WAIT_S))
         if deadline <= now:
             raise DeadlineExceeded("the deadline had passed when the request arrived")
-        size = sum(len(tensor.data) for tensor in request.inputs)
-        queue = self._routes.queue(status)
+        if queue.target_s and queue.would_be_late(rows, now, deadline):
+            raise Overloaded("the model has too much to do to answer in time; try again later")
         self._room.check(size, queue.under_way, self._routes.has_several_models)
-        loop = asyncio.get_running_loop()
         self._next_id += 1
-        rows = _rows(request, status)
-        order = (request.priority, self._next_id)
-        waiting = Waiting(self._next_id, request, rows, deadline, now, loop.create_future(), order)
-        late = DeadlineExceeded("the deadline passed before the model answered")
-        with self._room.taken(size):
-            timer = loop.call_at(deadline, queue.fail, waiting, late)
-            try:
-                queue.put(waiting)
-                return await waiting.answer, rows
-            finally:
-                timer.cancel()
-                queue.release(waiting)
-                self._routes.tidy(queue)
+        number = self._next_id
+        order = (request.priority, number)
+        ticket = Ticket(number, request, form, rows, deadline, now, order, self, queue, done, size, patience)
+        self._room.take(size)
+        self._deadlines.add(ticket, patience)
+        queue.put(ticket)
+        return ticket
+
+    def settle(self, ticket: Ticket, outcome: Answer | ModelportError | None) -> None:
+        """The end of each admitted request, whichever it is; None: nobody waits for it any more."""
+        request, ticket.request = ticket.request, None
+        assert request is not None
+        queue, metrics = ticket.queue, ticket.queue.metrics
+        self._room.give_back(ticket.size)
+        self._deadlines.remove(ticket, ticket.patience)
+        queue.release(ticket)
+        if queue.closing or not queue.clients:
+            self._routes.tidy(queue)
+        seconds = time.monotonic() - ticket.queued_at
+        if outcome is None:
+            metrics.count("cancelled", seconds)
+        elif isinstance(outcome, ModelportError):
+            metrics.count(outcome.kind, seconds)
+            ticket.done(outcome)
+        else:
+            metrics.record_run(outcome.frame, outcome.queued_s, ticket.rows)
+            metrics.count("success", seconds)
+            status = queue.status
+            ticket.done(InferResponse(status.name, status.version, outcome.frame.outputs, request.id))
+
+    def _expire(self, ticket: Ticket) -> None:
+        ticket.settle(DeadlineExceeded("the deadline passed before the model answered"))
 
     async def drain(self, grace_s: float) -> None:
         """Refuse what is new, wait for what is under way."""
@@ -126,7 +195,7 @@ class Engine:
                 await self._room.idle.wait()
         except TimeoutError:
             log.warning("%d requests were still under way when the grace period ended", self._room.requests)
-            for queue in self._routes.queues():
+            for queue in list(self._routes.queues()):
                 queue.fail_all(Unavailable("the gateway stopped before the model answered"))
             await self._room.idle.wait()
 
@@ -138,11 +207,3 @@ class Engine:
             metrics.queued = queue.queued
             metrics.in_flight = queue.under_way
         return self.metrics.snapshot()
-
-
-def _rows(request: InferRequest, status: ModelStatus) -> int:
-    """How much of a worker's window the request takes."""
-    if not status.max_batch_size or not request.inputs:
-        return 1
-    shape = request.inputs[0].shape
-    return max(shape[status.batch_dim], 1) if len(shape) > status.batch_dim else 1

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from gateway.engine.protocol import Done
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.validate import validate
 from gateway.errors import NotFound, Overloaded, Unavailable
@@ -42,6 +43,20 @@ class FakeEngine:
     def reading(self, model: str, version: str) -> "_Reading":
         return _Reading(self)
 
+    def buffer(self, size: int) -> memoryview:
+        return memoryview(bytearray(size))
+
+    def submit(self, request: InferRequest, done: Done) -> "asyncio.Task[InferResponse]":
+        def tell(task: "asyncio.Task[InferResponse]") -> None:
+            if task.cancelled():
+                return
+            error = task.exception()
+            done(error if isinstance(error, Exception) else task.result())
+
+        task = asyncio.get_running_loop().create_task(self.infer(request))
+        task.add_done_callback(tell)
+        return task
+
     async def infer(self, request: InferRequest) -> InferResponse:
         status = self.model(request.model, request.version)
         if status.state != "READY":
@@ -68,9 +83,6 @@ class _Reading:
         self._engine = engine
         self._reserved = 0
 
-    def __enter__(self) -> "_Reading":
-        return self
-
     def reserve(self, size: int) -> None:
         engine, limit = self._engine, self._engine.max_bytes
         alone = engine.reading_bytes == self._reserved
@@ -79,5 +91,12 @@ class _Reading:
         engine.reading_bytes += size
         self._reserved += size
 
-    def __exit__(self, *exception: object) -> None:
+    def close(self, error: BaseException | None = None) -> None:
         self._engine.reading_bytes -= self._reserved
+        self._reserved = 0
+
+    def __enter__(self) -> "_Reading":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.close(error)

@@ -1,24 +1,24 @@
 """The requests that wait in this front for one version of one model, and the workers that take them."""
 
-import asyncio
 import heapq
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.types import InferRequest, ModelStatus
+from gateway.engine.validate import FormChecks
 from gateway.errors import Internal, ModelportError, from_kind
 from runtimes import wire
-from runtimes.wire import Frame, InferFrame, ResultFrame
+from runtimes.wire import Form, Frame, InferFrame, ResultFrame
 
 # A request of a running batch gets one more try, alone, when the worker dies; a stateful model's gets none.
 _MOST_DEATHS = 2
 _MOST_LEFTOVERS = 64
 
 
-@dataclass(slots=True, frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What came back from the worker. queued_s: how long the request waited in this front first."""
 
     frame: ResultFrame
@@ -27,21 +27,26 @@ class Answer:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """One admitted request until it is answered. Times are time.monotonic() seconds.
+    """One admitted request until it is settled. Times are time.monotonic() seconds.
 
     request  None once it is answered or given up: its bytes are free then, wherever the rest is still noted
+    form     what the request is but for its bytes
     """
 
     id: int
     request: InferRequest | None
+    form: Form
     rows: int
     deadline: float
     queued_at: float
-    answer: "asyncio.Future[Answer]"
     order: tuple[int, int]
-    sent_at: float = 0.0
-    deaths: int = 0
-    worker: WorkerClient | None = None
+    sent_at: float = field(default=0.0, init=False)
+    deaths: int = field(default=0, init=False)
+    worker: WorkerClient | None = field(default=None, init=False)
+
+    def settle(self, outcome: Answer | ModelportError) -> None:
+        """It has ended so. Nothing happens when it had ended before."""
+        raise NotImplementedError
 
 
 class ModelQueue:
@@ -54,6 +59,8 @@ class ModelQueue:
     def __init__(self, status: ModelStatus, metrics: ModelMetrics) -> None:
         self.status = status
         self.metrics = metrics
+        # What is known to fit the model: checked once, whatever the bytes are.
+        self.forms = FormChecks(status)
         self.clients: list[WorkerClient] = []
         # Set when the version has left the repository: what was admitted is still answered.
         self.closing = False
@@ -61,6 +68,11 @@ class ModelQueue:
         self._sent: dict[int, Waiting] = {}
         # The order of what is queued; what has been given up stays in it until it comes up, or is in the way.
         self._heap: list[tuple[tuple[int, int], Waiting]] = []
+
+    def follow(self, status: ModelStatus) -> None:
+        """Take over what the supervisor now says of the model."""
+        self.status = status
+        self.forms = FormChecks(status)
 
     @property
     def queued(self) -> int:
@@ -71,6 +83,11 @@ class ModelQueue:
         return len(self._queued) + len(self._sent)
 
     def put(self, waiting: Waiting) -> None:
+        client = None if self._queued else self._pick()
+        if client is not None:
+            self._send(waiting, client)
+            self._tell()
+            return
         self._enqueue(waiting)
         self.pump()
 
@@ -78,58 +95,77 @@ class ModelQueue:
         self._queued[waiting.id] = waiting
         heapq.heappush(self._heap, (waiting.order, waiting))
 
+    @property
+    def target_s(self) -> float:
+        return self.status.latency_target_ms / 1000
+
+    def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
+        """Whether even the worker with the fewest rows would answer too late."""
+        client = min(self.clients, key=lambda client: client.rows_in_flight, default=None)
+        return client is not None and client.estimator.would_be_late(rows, now, deadline)
+
+    def _tell(self) -> None:
+        """With a latency target, every front sees what all of them have under way for a worker."""
+        if self.status.latency_target_ms and self.clients:
+            queued = sum(waiting.rows for waiting in self._queued.values()) / len(self.clients)
+            for client in self.clients:
+                client.estimator.tell(client.rows_in_flight + queued)
+
     def pump(self) -> None:
         """Send what there is room for."""
+        self._pump()
+        self._tell()
+
+    def _pump(self) -> None:
         while self._queued:
             waiting = self._heap[0][1]
             if waiting.id not in self._queued:
                 heapq.heappop(self._heap)
                 continue
-            client = min(
-                (client for client in self.clients if client.has_room),
-                key=lambda client: client.rows_in_flight,
-                default=None,
-            )
+            client = self._pick()
             if client is None:
                 return
             heapq.heappop(self._heap)
             del self._queued[waiting.id]
             self._send(waiting, client)
 
+    def _pick(self) -> WorkerClient | None:
+        """The worker with room that has the fewest rows."""
+        best: WorkerClient | None = None
+        for client in self.clients:
+            if client.has_room and (best is None or client.rows_in_flight < best.rows_in_flight):
+                best = client
+        return best
+
     def _send(self, waiting: Waiting, client: WorkerClient) -> None:
         request = waiting.request
         assert request is not None
         waiting.worker, waiting.sent_at = client, time.monotonic()
         self._sent[waiting.id] = waiting
-        signature = request.signature or self.status.default_signature
-        frame = InferFrame(waiting.deadline, request.priority, signature, list(request.outputs), list(request.inputs))
-        flags = wire.ALONE if waiting.deaths else 0
-        client.send(waiting.id, waiting.rows, wire.pack_infer(waiting.id, frame, flags))
+        signature, outputs, _ = waiting.form
+        frame = InferFrame(waiting.deadline, request.priority, signature, outputs, request.inputs, waiting.form)
+        client.send(waiting.id, waiting.rows, frame, wire.ALONE if waiting.deaths else 0)
 
     def release(self, waiting: Waiting) -> None:
         """Nobody waits for it any more, answered or not: it is not sent, and cancelled where it was."""
-        waiting.request = None
-        if self._queued.pop(waiting.id, None) is not None:
-            if len(self._heap) > 2 * len(self._queued) + _MOST_LEFTOVERS:
-                self._heap = [(each.order, each) for each in self._queued.values()]
-                heapq.heapify(self._heap)
-        elif waiting.id in self._sent and waiting.worker is not None:
+        if waiting.worker is not None and waiting.id in self._sent:
             waiting.worker.cancel(waiting.id)
-
-    def fail(self, waiting: Waiting, error: ModelportError) -> None:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(error)
+            return
+        self._queued.pop(waiting.id, None)
+        if len(self._heap) > 2 * len(self._queued) + _MOST_LEFTOVERS:
+            self._heap = [(each.order, each) for each in self._queued.values()]
+            heapq.heapify(self._heap)
 
     def fail_queued(self, error: ModelportError) -> None:
         """Answer all that has not been sent: no worker will come for it."""
         queued, self._queued, self._heap = self._queued, {}, []
         for waiting in queued.values():
-            self.fail(waiting, error)
+            waiting.settle(error)
 
     def fail_all(self, error: ModelportError) -> None:
         self.fail_queued(error)
-        for waiting in self._sent.values():
-            self.fail(waiting, error)
+        for waiting in list(self._sent.values()):
+            waiting.settle(error)
 
     def on_frame(self, client: WorkerClient, frame: Frame) -> None:
         waiting = self._sent.pop(frame.id, None)
@@ -138,25 +174,29 @@ class ModelQueue:
             if frame.flags & wire.FIRST_OF_BATCH:
                 # Counted even if the client has gone: the batch ran all the same.
                 self.metrics.record_execution(result.batch_rows)
-            if waiting is not None and not waiting.answer.done():
-                waiting.answer.set_result(Answer(result, waiting.sent_at - waiting.queued_at))
+            if waiting is not None:
+                waiting.settle(Answer(result, waiting.sent_at - waiting.queued_at))
         elif waiting is not None:
             failure = wire.unpack_json(frame.body)
-            self.fail(waiting, from_kind(failure["kind"], failure["message"]))
-        self.pump()
-        self.close_if_done(client)
+            waiting.settle(from_kind(failure["kind"], failure["message"]))
+        if self._queued or self.status.latency_target_ms:
+            self.pump()
+        if client.retiring or self.closing:
+            self.close_if_done(client)
 
     def on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
         if client in self.clients:
             self.clients.remove(client)
         for request_id in client.in_flight:
             waiting = self._sent.pop(request_id, None)
-            if waiting is None or waiting.answer.done():
+            if waiting is None or waiting.request is None:
                 continue
+            waiting.worker = None
             if request_id in running:
                 waiting.deaths += 1
                 if waiting.deaths >= (1 if self.status.stateful else _MOST_DEATHS):
-                    self.fail(waiting, Internal("the model's worker died while it ran this request, which is given up"))
+                    error = Internal("the model's worker died while it ran this request, which is given up")
+                    waiting.settle(error)
                     continue
             self._enqueue(waiting)
         self.pump()

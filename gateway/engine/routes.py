@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 
+from gateway.engine.arena import Arena
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.queue import ModelQueue
@@ -14,11 +15,15 @@ from gateway.errors import NotFound, Unavailable
 class Routes:
     """One queue per version of a model, and one connection per worker. Everything runs on one event loop."""
 
-    def __init__(self, metrics: FrontMetrics) -> None:
+    def __init__(self, metrics: FrontMetrics, arena: Arena | None = None, front: int = 0) -> None:
         self._metrics = metrics
+        self._arena = arena
+        self._front = front
         self._table = Table()
         self._by_model: dict[str, list[ModelStatus]] = {}
         self._queues: dict[tuple[str, str], ModelQueue] = {}
+        # By what requests ask for, "" for a version too; made anew with each table.
+        self._found: dict[tuple[str, str], ModelQueue] = {}
         self._clients: dict[int, tuple[WorkerClient, ModelQueue]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -34,8 +39,15 @@ class Routes:
     def queues(self) -> Iterator[ModelQueue]:
         yield from self._queues.values()
 
-    def queue(self, status: ModelStatus) -> ModelQueue:
-        return self._queues[status.name, status.version]
+    def queue(self, name: str, version: str) -> ModelQueue:
+        """Where requests for this model go. Raises NotFound, as `model` does."""
+        found = self._found.get((name, version))
+        if found is None:
+            status = self.model(name, version)
+            found = self._queues[status.name, status.version]
+            if version in ("", status.version):
+                self._found[name, version] = found
+        return found
 
     def models(self) -> Sequence[ModelStatus]:
         return [entry.status for entry in self._table.entries]
@@ -56,6 +68,7 @@ class Routes:
     def apply(self, table: Table) -> None:
         """Take over the supervisor's newest table: connect to new workers, let go of those that left."""
         self._table = table
+        self._found.clear()
         self._by_model = {}
         for entry in table.entries:
             self._by_model.setdefault(entry.status.name, []).append(entry.status)
@@ -63,8 +76,11 @@ class Routes:
             versions.sort(key=lambda status: int(status.version or 0), reverse=True)
         wanted = {(entry.status.name, entry.status.version): entry for entry in table.entries}
         for key, entry in wanted.items():
-            queue = self._queues.setdefault(key, ModelQueue(entry.status, self._metrics.of(*key)))
-            queue.status, queue.closing = entry.status, False
+            queue = self._queues.get(key)
+            if queue is None:
+                queue = self._queues[key] = ModelQueue(entry.status, self._metrics.of(*key))
+            queue.closing = False
+            queue.follow(entry.status)
             for worker in entry.workers:
                 if worker.id not in self._clients:
                     self._connect(queue, worker)
@@ -87,7 +103,7 @@ class Routes:
 
     def _connect(self, queue: ModelQueue, worker: WorkerAddress) -> None:
         try:
-            client = WorkerClient(worker, queue.on_frame, self._on_lost)
+            client = WorkerClient(worker, self._arena, queue.on_frame, self._on_lost, self._front)
         except OSError:
             return  # it has ended already; the next table says so
         self._clients[worker.id] = (client, queue)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from runtimes.contract import Signature
 from runtimes.wire import Tensor
@@ -9,8 +10,7 @@ from runtimes.wire import Tensor
 Parameters = Mapping[str, str | int | float | bool]
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """One request, whatever the protocol.
 
     version    "" for the model's newest ready version
@@ -30,8 +30,7 @@ class InferRequest:
     deadline: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InferResponse:
+class InferResponse(NamedTuple):
     model: str
     version: str
     outputs: Sequence[Tensor]
@@ -49,6 +48,7 @@ class ModelStatus:
     learned     what the first request that worked showed, where the artifact told nothing: it informs
                 metadata and JSON decoding, and never refuses a request
     max_batch_size  rows that the gateway puts together; 0 where batching is off
+    latency_target_ms  from arrival to answer; what would take longer is refused. 0: no target
     """
 
     name: str
@@ -62,6 +62,7 @@ class ModelStatus:
     max_batch_size: int = 0
     batch_dim: int = 0
     stateful: bool = False
+    latency_target_ms: float = 0.0
 
     def signature(self, name: str = "") -> Signature | None:
         """The named signature, or the default one; None if there is none of that name."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from math import prod
+from typing import NamedTuple
 
 from gateway.engine.types import InferRequest, ModelStatus
 from gateway.errors import InvalidRequest
 from runtimes.contract import DATATYPES, Signature, TensorSpec
-from runtimes.wire import Tensor, unpack_bytes
+from runtimes.wire import Form, Tensor, unpack_bytes
 
 # numpy's limit before 2.0, which older environments have.
 MAX_RANK = 32
@@ -16,6 +17,46 @@ _MOST_BYTES = (1 << 63) - 1
 MOST_STRINGS = 1 << 18
 # The wire writes lengths of names in 16 bits.
 _LONGEST_NAME = (1 << 16) - 1
+_MOST_FORMS = 512
+
+
+class Checked(NamedTuple):
+    """A request that fits. rows: what it takes of a worker's window; size: the bytes of its inputs."""
+
+    rows: int
+    size: int
+
+
+class FormChecks:
+    """`validate` for one model, remembering which forms fit: whether a request does is a matter of its form alone.
+
+    Save for strings, which lie in the bytes; and where the model's outputs are not known, clients could
+    have any number of forms remembered.
+    """
+
+    def __init__(self, status: ModelStatus) -> None:
+        self._status = status
+        self._known: dict[Form, Checked] = {}
+
+    def check(self, request: InferRequest, form: Form) -> Checked:
+        """Raises InvalidRequest."""
+        checked = self._known.get(form)
+        if checked is not None:
+            return checked
+        signature = validate(request, self._status)
+        checked = Checked(_rows(request, self._status), sum(size for _, _, _, size in form[2]))
+        if signature.outputs and all(datatype != "BYTES" for _, datatype, _, _ in form[2]):
+            if len(self._known) >= _MOST_FORMS:
+                self._known.clear()
+            self._known[form] = checked
+        return checked
+
+
+def _rows(request: InferRequest, status: ModelStatus) -> int:
+    if not status.max_batch_size or not request.inputs:
+        return 1
+    shape = request.inputs[0].shape
+    return max(shape[status.batch_dim], 1) if len(shape) > status.batch_dim else 1
 
 
 def validate(request: InferRequest, status: ModelStatus) -> Signature:

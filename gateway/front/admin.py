@@ -121,7 +121,7 @@ async def _read_object(request: Request, limits: Limits, pauses: Pauses) -> dict
     """The body as a JSON object; no body is an empty one."""
     request.state.body = body = Body(request.receive, pauses)
     most = min(limits.json_bytes, _MOST_BYTES)
-    content = await body.read(read_headers(request.scope).content_length, most, "this path", _no_matter)
+    content = await body.read(read_headers(request.scope["headers"]).content_length, most, "this path", _no_matter)
     try:
         document = orjson.loads(content) if content.strip() else {}
     except orjson.JSONDecodeError as error:

@@ -1,12 +1,11 @@
 """The ASGI side of a request: its headers that matter, its body up to a limit, its client going away."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.engine.protocol import Engine, Gone
-from gateway.engine.types import InferRequest, InferResponse
+from gateway.engine.protocol import Gone
 from gateway.errors import InvalidRequest, TooLarge
 
 Scope = MutableMapping[str, Any]
@@ -31,10 +30,10 @@ class Headers:
     accept: str = ""
 
 
-def read_headers(scope: Scope) -> Headers:
-    """Raises InvalidRequest."""
+def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """`raw`: names in lower case, and values. Raises InvalidRequest."""
     headers = Headers()
-    for name, value in scope["headers"]:
+    for name, value in raw:
         if name == b"content-length":
             headers.content_length = _count("Content-Length", value)
         elif name == b"content-type":
@@ -148,28 +147,3 @@ class Body:
                     pass
         except TimeoutError:
             pass
-
-
-async def infer_unless_gone(engine: Engine, request: InferRequest, receive: Receive) -> InferResponse:
-    """engine.infer, cancelled when the client goes away. Raises Gone then."""
-    task = asyncio.current_task()
-    assert task is not None
-    gone = False
-
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        task.cancel()
-
-    watcher = asyncio.ensure_future(watch())
-    try:
-        return await engine.infer(request)
-    except asyncio.CancelledError:
-        if not gone:
-            raise
-        task.uncancel()
-        raise Gone from None
-    finally:
-        watcher.cancel()

@@ -1,19 +1,34 @@
-"""A gRPC server for an engine: the inference service, health and reflection."""
+"""A gRPC server for an engine: the inference service, health and reflection.
+
+Two libraries can serve them, with the same handlers: see docs/decisions/0009-grpc-native.md.
+"""
 
 import asyncio
+import logging
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from gateway.config import GrpcServer
 from gateway.engine.protocol import Engine
-from gateway.errors import InvalidRequest, Overloaded
+from gateway.errors import Overloaded
 from gateway.front.failures import as_told, sentence
 from gateway.front.grpc_v2 import SERVICE, Method, methods
 from gateway.front.limits import Limits, MiB
+
+try:
+    from gateway.front.grpc_native import NativeServer
+except ImportError:  # there are no wheels for this machine
+    NativeServer = None  # type: ignore[assignment,misc]
+
+log = logging.getLogger("front")
+
+# What pygrpc-native calls the time that a call without deadline has left; grpcio says None.
+_NO_DEADLINE = float(sys.maxsize)
 
 # grpcio has no types.
 _Context: TypeAlias = Any
@@ -22,22 +37,31 @@ _Context: TypeAlias = Any
 def build_server(
     engine: Engine,
     limits: Limits,
+    kind: GrpcServer = "native",
     options: Sequence[tuple[str, Any]] = (),
     health_period_s: float = 1.0,
 ) -> grpc.aio.Server:
     """A server without ports, not started; to be called inside the running event loop.
 
-    `options` are further grpc.* channel arguments (("grpc.so_reuseport", 1), say). A client that
-    watches health is told of a change within `health_period_s`.
+    Where "native" is not installed, it is grpcio's. `options` are further grpc.* channel arguments
+    (("grpc.so_reuseport", 1), say). A client that watches health is told of a change within
+    `health_period_s`.
     """
     sizes = [
         ("grpc.max_receive_message_length", limits.binary_bytes),
         # The limit is on tensors, which check_answer tells in words; names and shapes come on top.
         ("grpc.max_send_message_length", limits.response_bytes + MiB),
     ]
-    server = grpc.aio.server(options=[*sizes, *options])
     handlers = {name: _handler(name, method) for name, method in methods(engine, limits).items()}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    if kind == "native" and NativeServer is None:
+        log.warning("pygrpc-native is not installed; gRPC is served by grpcio, at several times the cost of a call")
+        kind = "grpcio"
+    if kind == "native":
+        server = NativeServer([f"/{SERVICE}/{name}" for name in handlers], [*sizes, *options])
+    else:
+        server = grpc.aio.server(options=[*sizes, *options])
+    # By method: handlers that are added only generically are none of the native server's.
+    server.add_registered_method_handlers(SERVICE, handlers)
     health_pb2_grpc.add_HealthServicer_to_server(EngineHealth(engine, health_period_s), server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
@@ -49,15 +73,10 @@ def _handler(name: str, method: Method) -> Any:
 
 
 def _answering(name: str, method: Method) -> Callable[[bytes, _Context], Awaitable[bytes]]:
-    kind, answer = method
-
     async def call(raw: bytes, context: _Context) -> bytes:
+        left = context.time_remaining()
         try:
-            try:
-                message = kind.FromString(raw)
-            except DecodeError:
-                raise InvalidRequest(f"the message is not a valid {kind.DESCRIPTOR.full_name}") from None
-            return (await answer(message, context)).SerializeToString()
+            return await method(raw, None if left == _NO_DEADLINE else left)
         except Exception as error:
             told = as_told(error)
         retry = (("retry-after", str(told.retry_after_s)),) if isinstance(told, Overloaded) else ()

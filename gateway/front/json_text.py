@@ -49,15 +49,16 @@ def dumps(document: Any) -> bytes:
 
 def numbers(array: np.ndarray) -> Any:
     """Something that `dumps` writes as the array's nested lists, with literals for what is not finite."""
-    if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
-        return orjson.Fragment(_with_literals(array, array[~finite]))
-    # orjson has no writing for arrays without a dimension, or with one of size 0.
-    return array if array.ndim and array.size else array.tolist()
+    if not array.ndim or not array.size:
+        # orjson has no writing for arrays without a dimension, or with one of size 0.
+        return orjson.Fragment(_with_literals(array, b"null")) if not np.isfinite(array).all() else array.tolist()
+    text = dumps(array)
+    # It writes what is not finite as null, and nothing else: cheaper to look for than to ask numpy before.
+    return orjson.Fragment(_with_literals(array, text) if b"null" in text else text)
 
 
-def _with_literals(array: np.ndarray, odd: np.ndarray) -> bytes:
-    """`odd`: those of its values that are not finite, in order. No loop over the values runs in Python."""
+def _with_literals(array: np.ndarray, text: bytes) -> bytes:
+    """`text`: the array, with null where it is not finite. No loop over the values runs in Python."""
+    odd = array[~np.isfinite(array)]
     literals = _LITERALS[np.where(np.isnan(odd), 0, np.where(odd > 0, 1, 2))]
-    # orjson writes each of them as null, and nothing else: the gaps of a template.
-    text = dumps(array) if array.ndim else b"null"
     return text.replace(b"null", b"%b") % tuple(literals.tolist())

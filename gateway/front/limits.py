@@ -32,7 +32,7 @@ class Limits:
 
 def check_answer(response: InferResponse, limits: Limits) -> None:
     """Raises TooLarge, before anything of the answer is encoded."""
-    size = sum(len(tensor.data) for tensor in response.outputs)
+    size = sum([len(tensor.data) for tensor in response.outputs])
     if size > limits.response_bytes:
         raise TooLarge(
             f"the answer has {size} bytes of tensors, over the limit of {limits.response_bytes}; "
@@ -42,7 +42,7 @@ def check_answer(response: InferResponse, limits: Limits) -> None:
 
 def check_json_answer(tensors: Iterable[Tensor], limits: Limits) -> None:
     """Raises TooLarge."""
-    size, most = sum(len(tensor.data) for tensor in tensors), limits.json_answer_bytes
+    size, most = sum([len(tensor.data) for tensor in tensors]), limits.json_answer_bytes
     if size > most:
         raise TooLarge(
             f"the answer has {size} bytes of tensors, over the limit of {most} for JSON; "

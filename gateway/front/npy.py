@@ -26,7 +26,7 @@ _LONGEST_HEADER = 10_000
 
 def read_npy(name: str, data: Buffer) -> Tensor:
     """The array as the input's tensor. Raises InvalidRequest."""
-    stream = io.BytesIO(data)
+    stream = io.BytesIO(memoryview(data)[: 2 * _LONGEST_HEADER])
     try:
         major = np.lib.format.read_magic(stream)[0]
         read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0

@@ -10,6 +10,7 @@ The answer is {"model", "version", "outputs": {name: nested lists}}, or numpy's 
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from gateway.engine.protocol import Engine
@@ -21,7 +22,7 @@ from gateway.front.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
 from gateway.front.parameters import DEFAULTS, Options, read_options
 from gateway.front.tensors import guess_tensor, json_values, read_tensor
 from runtimes.contract import Signature
-from runtimes.wire import Tensor
+from runtimes.wire import Buffer, Tensor
 
 # curl's -d says "form" of whatever it sends.
 _JSON = ("", "application/json", "application/x-www-form-urlencoded")
@@ -32,12 +33,13 @@ def is_binary(content_type: str) -> bool:
     return media_type(content_type) in (NPY, NPZ)
 
 
+@lru_cache(256)
 def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
 def read_request(
-    engine: Engine, model: str, version: str, body: bytes, content_type: str, most_bytes: int
+    engine: Engine, model: str, version: str, body: Buffer, content_type: str, most_bytes: int
 ) -> InferRequest:
     """`model` is "" where the path names none. Raises InvalidRequest, NotFound, TooLarge, Unavailable."""
     kind = media_type(content_type)
@@ -45,7 +47,7 @@ def read_request(
         if not model:
             raise InvalidRequest("a body of numpy's cannot name the model; post it to /predict/{model}")
         if kind == NPZ:
-            return InferRequest(model, read_npz(body, most_bytes), version)
+            return InferRequest(model, read_npz(bytes(body), most_bytes), version)
         signature = _signature(engine.model(model, version), "")
         return InferRequest(model, [read_npy(_only_input(signature, model), body)], version)
     if kind not in _JSON:
@@ -143,13 +145,18 @@ def _inputs(document: Mapping[str, Any], status: ModelStatus, signature: Signatu
     else:
         named = {_only_input(signature, status.name): document["inputs"]}
     declared = {spec.name: spec.datatype for spec in signature.inputs}
-    learned = {spec.name: spec.datatype for spec in (status.learned.inputs if status.learned else ())}
     return [
         read_tensor(name, data, declared[name])
         if declared.get(name)
-        else guess_tensor(name, data, learned.get(name, ""))
+        else guess_tensor(name, data, _learned(status, name))
         for name, data in named.items()
     ]
+
+
+def _learned(status: ModelStatus, name: str) -> str:
+    """The datatype that the first request showed, where the artifact told none; "" if none did."""
+    inputs = status.learned.inputs if status.learned else ()
+    return next((spec.datatype for spec in inputs if spec.name == name), "")
 
 
 def _columns(rows: Any, status: ModelStatus, signature: Signature) -> dict[str, Any]:

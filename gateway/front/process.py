@@ -1,29 +1,28 @@
 """One front process: bind, run, drain. Started by the supervisor as `python -m gateway.front.process`."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import math
 import signal
 import socket
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import uvicorn
 import uvloop
 
 from gateway.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
 from gateway.config import Address
 from gateway.engine.admission import Admission
+from gateway.engine.arena import open_arena
 from gateway.engine.engine import Engine
 from gateway.engine.table import table_from_json
 from gateway.front.admin import build_admin
 from gateway.front.grpc_server import build_server
+from gateway.front.http import HttpServer
 from gateway.front.limits import Limits
-from gateway.front.rest import build_rest
 from gateway.front_process import FrontOptions
 from runtimes import wire
 from runtimes.wire import Frame
@@ -32,17 +31,8 @@ from runtimes.worker.leash import die_with_parent
 log = logging.getLogger("front")
 
 _SNAPSHOT_S = 1.0
-_KEEP_ALIVE_S = 75
 # What open connections get at least, once nothing is under way, to take their answers.
 _CLOSE_S = 0.5
-
-
-class HttpServer(uvicorn.Server):
-    """uvicorn, with the signals left to the supervisor."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class Front:
@@ -51,22 +41,16 @@ class Front:
         self._draining: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
         admission = Admission(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
-        self._engine = Engine(options.number, admission, self._control)
+        self._engine = Engine(options.number, admission, self._control, open_arena(options.max_admitted_bytes))
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:
         """Until it is told to drain, or the supervisor has gone."""
         options = self._options
         limits = Limits(options.max_json_bytes, options.max_body_bytes, options.max_response_bytes)
         self._channel = await Channel.open(control, self._on_frame)
-        rest = HttpServer(
-            uvicorn.Config(
-                build_rest(self._engine, limits, build_admin(self._engine, limits)),
-                http="httptools", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-            )
-        )  # fmt: skip
+        rest = HttpServer(self._engine, limits, build_admin(self._engine, limits))
         serving = asyncio.create_task(rest.serve([http]))
-        grpc = build_server(self._engine, limits, [("grpc.so_reuseport", 1)])
+        grpc = build_server(self._engine, limits, options.grpc_server, [("grpc.so_reuseport", 1)])
         grpc.add_insecure_port(str(Address(options.grpc_host, options.grpc_port)))
         await grpc.start()
         report = asyncio.create_task(self._report())
@@ -75,6 +59,7 @@ class Front:
         ends: list[asyncio.Future[Any]] = [self._draining, self._channel.closed]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         grace = self._draining.result() if self._draining.done() else 0.0
+        rest.let_go()
         ends_at = time.monotonic() + grace
         await self._engine.drain(grace)
         # Answers may still be on their way to slow readers.
@@ -115,6 +100,8 @@ class Front:
 
 async def _main(parent: int, control: int, http: int, options: FrontOptions) -> None:
     die_with_parent(parent)
+    # The native gRPC server makes a folder with a socket, and only tidies up when it is stopped.
+    tempfile.tempdir = options.run_dir
     await Front(options).run(socket.socket(fileno=control), socket.socket(fileno=http))
 
 

@@ -5,8 +5,9 @@ let pass ("1.5" for 1.5, null for NaN, true for 1, 1.9 for 1) is refused by the 
 the elements have, which costs about as much as converting them.
 """
 
+import struct
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import chain
 from math import prod
 from typing import Any
@@ -19,6 +20,8 @@ from gateway.front.json_text import numbers
 from runtimes.contract import DATATYPES
 from runtimes.wire import Buffer, Tensor, pack_bytes, to_array, unpack_bytes
 
+_NUMBERS = frozenset({int, float})
+_FLOAT_CODES = {"FP16": "e", "FP32": "f", "FP64": "d"}
 _WORDS = {
     str: "a string",
     bool: "true or false",
@@ -120,9 +123,9 @@ def _convert(name: str, flat: list[Any], kinds: set[type], datatype: str) -> Buf
         check_strings(name, len(flat))
         return pack_bytes(flat if dict not in kinds else [_binary(name, element) for element in flat])
     if dtype.kind == "f":
-        _only(name, kinds, {int, float}, datatype, "numbers")
-        array = _floats(name, flat, datatype)
-    elif dtype.kind == "b":
+        _only(name, kinds, _NUMBERS, datatype, "numbers")
+        return _floats(name, flat, datatype)
+    if dtype.kind == "b":
         _only(name, kinds, {bool, int}, datatype, "true and false")
         if not set(flat) <= {0, 1}:
             raise InvalidRequest(f"input '{name}' has datatype BOOL; give true and false, or 1 and 0")
@@ -133,23 +136,19 @@ def _convert(name: str, flat: list[Any], kinds: set[type], datatype: str) -> Buf
     return array.view(np.uint8).data if flat else b""
 
 
-def _only(name: str, kinds: set[type], allowed: set[type], datatype: str, wanted: str) -> None:
+def _only(name: str, kinds: set[type], allowed: Set[type], datatype: str, wanted: str) -> None:
     for kind in kinds - allowed:
         raise InvalidRequest(
             f"input '{name}' has datatype {datatype}, and its data holds {_WORDS[kind]}; give {wanted} only"
         )
 
 
-def _floats(name: str, flat: list[Any], datatype: str) -> np.ndarray:
-    refusal = f"the data of input '{name}' holds a number too large for {datatype}"
+def _floats(name: str, flat: list[Any], datatype: str) -> bytes:
     try:
-        with np.errstate(over="ignore"):
-            array = np.array(flat, dtype=DATATYPES[datatype])
-        if not np.isfinite(array).all() and (np.isinf(array) & np.isfinite(np.array(flat, dtype=np.float64))).any():
-            raise InvalidRequest(refusal)
-    except OverflowError:  # an integer beyond FP64
-        raise InvalidRequest(refusal) from None
-    return array
+        # As quick as numpy, and it refuses what overflows, where numpy makes an infinity of it.
+        return struct.pack(f"<{len(flat)}{_FLOAT_CODES[datatype]}", *flat)
+    except (OverflowError, struct.error):
+        raise InvalidRequest(f"the data of input '{name}' holds a number too large for {datatype}") from None
 
 
 def _integers(name: str, flat: list[Any], datatype: str) -> np.ndarray:

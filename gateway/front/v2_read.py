@@ -10,7 +10,7 @@ from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.json_text import loads
 from gateway.front.parameters import read_options
 from gateway.front.tensors import raw_tensor, read_tensor
-from runtimes.wire import Tensor
+from runtimes.wire import Buffer, Tensor
 
 _KINDS = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
 _NOTHING: Mapping[str, Any] = {}
@@ -27,7 +27,7 @@ class Wanted:
         return self.by_name.get(output, self.binary)
 
 
-def read_request(model: str, version: str, body: bytes, json_length: int | None) -> tuple[InferRequest, Wanted]:
+def read_request(model: str, version: str, body: Buffer, json_length: int | None) -> tuple[InferRequest, Wanted]:
     """`json_length` is the header Inference-Header-Content-Length; None where there is none.
 
     The tensors are views of the body. Raises InvalidRequest, Unsupported.
@@ -77,7 +77,7 @@ class _Sections:
             raise InvalidRequest(f"the body has {left} bytes after the last input; binary_data_size must cover all")
 
 
-def _split(body: bytes, json_length: int) -> tuple[Any, _Sections]:
+def _split(body: Buffer, json_length: int) -> tuple[Any, _Sections]:
     if json_length == 0:
         raise Unsupported("a request without a JSON part is not served; send one and name its length")
     if json_length > len(body):

@@ -10,8 +10,8 @@ from gateway.front.v2_read import Wanted
 from runtimes.wire import Buffer
 
 
-def write_response(response: InferResponse, wanted: Wanted, limits: Limits) -> tuple[bytes, int | None]:
-    """The body, and the length of its JSON part where tensors follow it (None: it is JSON alone).
+def write_response(response: InferResponse, wanted: Wanted, limits: Limits) -> tuple[list[Buffer], int | None]:
+    """The body's parts, and the length of its JSON part where tensors follow it (None: it is JSON alone).
 
     JSON data is flat and row-major, as Triton and MLServer answer. BYTES elements are strings, or
     {"b64": "…"} where they are not UTF-8. Raises TooLarge.
@@ -31,6 +31,4 @@ def write_response(response: InferResponse, wanted: Wanted, limits: Limits) -> t
     if response.id:
         document["id"] = response.id
     text = dumps(document)
-    if all("data" in output for output in outputs):
-        return text, None
-    return b"".join([text, *sections]), len(text)
+    return [text, *sections], None if all("data" in output for output in outputs) else len(text)

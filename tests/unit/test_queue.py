@@ -1,19 +1,19 @@
 """One version's queue in a front: order, windows, deaths, and what given-up requests leave behind."""
 
-import asyncio
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import ModelMetrics
-from gateway.engine.queue import ModelQueue, Waiting
+from gateway.engine.queue import Answer, ModelQueue, Waiting
 from gateway.engine.types import InferRequest, ModelStatus
-from gateway.errors import DeadlineExceeded, Internal
+from gateway.errors import DeadlineExceeded, Internal, ModelportError
 from runtimes import wire
-from runtimes.wire import Frame, FrameReader, ResultFrame, from_array
+from runtimes.wire import Frame, FrameReader, InferFrame, ResultFrame, from_array
 
 
 class FakeClient:
@@ -31,9 +31,8 @@ class FakeClient:
     def has_room(self) -> bool:
         return not self.retiring and self.rows_in_flight < self.window
 
-    def send(self, request_id: int, rows: int, buffers: list[Any]) -> None:
-        (frame,) = FrameReader().feed(b"".join(bytes(part) for part in buffers))
-        self.sent.append((request_id, frame.flags))
+    def send(self, request_id: int, rows: int, frame: InferFrame, flags: int) -> None:
+        self.sent.append((request_id, flags))
         self.in_flight[request_id] = rows
         self.rows_in_flight += rows
 
@@ -51,6 +50,18 @@ class FakeClient:
         return frame
 
 
+@dataclass(slots=True, eq=False)
+class Watched(Waiting):
+    """Remembers how it ended, and lets go as the engine does."""
+
+    queue: ModelQueue
+    outcome: object = None
+
+    def settle(self, outcome: Answer | ModelportError) -> None:
+        self.outcome, self.request = outcome, None
+        self.queue.release(self)
+
+
 class Bench:
     def __init__(self, stateful: bool = False) -> None:
         status = ModelStatus("m", "1", "READY", admits=True, stateful=stateful)
@@ -62,20 +73,17 @@ class Bench:
         self.queue.clients.append(cast(WorkerClient, made))
         return made
 
-    def put(self, priority: int = 0) -> Waiting:
+    def put(self, priority: int = 0) -> Watched:
         number = next(self._ids)
         request = InferRequest("m", [from_array("x", np.ones((1, 4), np.float32))], priority=priority)
-        answer = asyncio.get_running_loop().create_future()
-        waiting = Waiting(number, request, 1, 1e9, 0.0, answer, (priority, number))
+        form = wire.form_of("default", (), request.inputs)
+        waiting = Watched(number, request, form, 1, 1e9, 0.0, (priority, number), self.queue)
         self.queue.put(waiting)
         return waiting
 
 
 def run(test: Callable[[Bench], Any], **options: Any) -> None:
-    async def main() -> None:
-        test(Bench(**options))
-
-    asyncio.run(main())
+    test(Bench(**options))
 
 
 def test_a_window_lets_so_many_rows_through_and_priority_decides_the_rest() -> None:
@@ -99,8 +107,8 @@ def test_a_death_retries_the_running_alone_and_the_others_as_they_were() -> None
         bench.queue.pump()
         assert successor.sent == [(running.id, wire.ALONE), (beside.id, 0)]
         bench.queue.on_lost(cast(WorkerClient, successor), frozenset({running.id}))
-        assert isinstance(running.answer.exception(), Internal)
-        assert not beside.answer.done()
+        assert isinstance(running.outcome, Internal)
+        assert beside.outcome is None
 
     run(test)
 
@@ -110,8 +118,8 @@ def test_stateful_models_are_not_retried() -> None:
         client = bench.client()
         running, beside = bench.put(), bench.put()
         bench.queue.on_lost(cast(WorkerClient, client), frozenset({running.id}))
-        assert isinstance(running.answer.exception(), Internal)
-        assert not beside.answer.done()
+        assert isinstance(running.outcome, Internal)
+        assert beside.outcome is None
 
     run(test, stateful=True)
 
@@ -121,10 +129,7 @@ def test_what_is_given_up_leaves_no_bytes_behind() -> None:
         live = bench.put()
         for _ in range(1000):
             waiting = bench.put()
-            bench.queue.fail(waiting, DeadlineExceeded("late"))
-            bench.queue.release(waiting)
-            assert waiting.request is None
-            assert waiting.answer.exception()
+            waiting.settle(DeadlineExceeded("late"))
         assert bench.queue.queued == 1
         assert len(bench.queue._heap) < 100
         client = bench.client()
@@ -148,7 +153,6 @@ def test_a_batch_counts_even_if_the_client_of_its_first_request_has_gone() -> No
     def test(bench: Bench) -> None:
         client = bench.client()
         waiting = bench.put()
-        waiting.answer.cancel()
         bench.queue.release(waiting)
         bench.queue.on_frame(cast(WorkerClient, client), client.answered(waiting.id, wire.FIRST_OF_BATCH))
         assert bench.queue.metrics.executions == 1

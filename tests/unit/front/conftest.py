@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from threading import Thread
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import uvloop
 
+from gateway.config import GrpcServer
 from tests.front_server import WAIT_S, Serving, serve
 
 
@@ -42,3 +43,9 @@ def serving(running: Serving) -> Iterator[Serving]:
     yield running
     engine.failure, engine.ready, engine.max_bytes = None, True, None
     running.open_gate()
+
+
+@pytest.fixture(params=get_args(GrpcServer))
+def grpc_serving(serving: Serving, request: pytest.FixtureRequest) -> Serving:
+    """`serving`, with each of the libraries that serve gRPC."""
+    return serving.by(request.param)

@@ -24,7 +24,8 @@ def test_a_bad_request_is_answered_with_one_sentence(serving: Serving, bad: BadR
 
 
 @pytest.mark.parametrize("bad", bad_calls(SUBJECT), ids=lambda bad: bad.id)
-def test_a_bad_call_is_answered_with_one_sentence(serving: Serving, bad: BadCall) -> None:
+def test_a_bad_call_is_answered_with_one_sentence(grpc_serving: Serving, bad: BadCall) -> None:
+    serving = grpc_serving
     with pytest.raises(grpc.RpcError) as caught:
         serving.call(bad.method, bad.message)
     check_status(bad, caught.value.code().name, caught.value.details())

@@ -20,6 +20,12 @@ GOOD = good_call(Subject())
 SERVICE = "inference.GRPCInferenceService"
 
 
+@pytest.fixture
+def serving(grpc_serving: Serving) -> Serving:
+    """Everything here holds for both servers."""
+    return grpc_serving
+
+
 def infer(serving: Serving, message: pb.ModelInferRequest) -> pb.ModelInferResponse:
     return pb.ModelInferResponse.FromString(serving.call("ModelInfer", message.SerializeToString()))
 

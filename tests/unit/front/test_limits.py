@@ -3,18 +3,18 @@
 import asyncio
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
+import httpx
 import pytest
 
 from gateway.engine.fake import FakeEngine
 from gateway.errors import InvalidRequest
 from gateway.front.admin import build_admin
-from gateway.front.body import App, Body, Message, Pauses, Receive, Scope, Send
+from gateway.front.body import Body, Message, Pauses
+from gateway.front.http import HttpServer
 from gateway.front.limits import Limits
-from gateway.front.rest import build_rest
 from tests.bad_inputs import Subject, good_call
 from tests.calls import Call, Value, as_binary, as_json
 from tests.front_server import LIMITS, WAIT_S, Serving, answer, models
@@ -60,22 +60,6 @@ def unfinished(serving: Serving, size: int) -> Iterator[socket.socket]:
         connection.sendall(head(GOOD.path, **{"Content-Length": size, "Expect": "100-continue"}))
         assert connection.recv(100).startswith(b"HTTP/1.1 100")
         yield connection
-
-
-async def call(app: App, path: str, receive: Receive, headers: dict[bytes, bytes]) -> tuple[int, Any, bytes]:
-    """POST to an app without a server: for limits of a test's own."""
-    sent: list[Message] = []
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope: Scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": [*headers.items()]}
-    await app(scope, receive, send)
-    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
-
-
-async def unused(scope: Scope, receive: Receive, send: Send) -> None:
-    raise AssertionError(scope)
 
 
 @pytest.mark.parametrize(("path", "headers", "limit"), CASES)
@@ -147,16 +131,39 @@ def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("gateway.front.body.PAUSE_S", 0.05)
     monkeypatch.setattr("gateway.front.body.LINGER_S", 0.05)
     engine = FakeEngine(models(), answer)
-    chunks = [{"type": "http.request", "body": b"{", "more_body": True}]
 
-    async def receive() -> Message:
-        return chunks.pop() if chunks else await asyncio.Future()
+    async def ask(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head(path, **{"Content-Length": 1000}) + b"{")
+        told = await reader.read()
+        writer.close()
+        return told
 
-    app = build_rest(engine, LIMITS, build_admin(engine, LIMITS))
-    status, headers, body = asyncio.run(call(app, path, receive, {b"content-length": b"1000"}))
-    assert (status, headers[b"connection"]) == (400, b"close")
+    told = asyncio.run(with_server(engine, LIMITS, ask))
+    first, _, body = told.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 400 ")
+    assert b"connection: close" in first
     assert "stopped coming" in json.loads(body)["error"]
     assert engine.reading_bytes == 0
+
+
+async def with_server(
+    engine: FakeEngine,
+    limits: Limits,
+    test: Callable[[int], Awaitable[bytes]],
+    prepare: Callable[[HttpServer], None] = lambda server: None,
+) -> bytes:
+    """What `test` gives, which is called with the port of a server that runs meanwhile."""
+    server = HttpServer(engine, limits, build_admin(engine, limits))
+    prepare(server)
+    listener = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve([listener]))
+    try:
+        async with asyncio.timeout(WAIT_S):
+            return await test(listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        await serving
 
 
 def test_each_chunk_starts_the_pause_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,26 +209,24 @@ def test_each_chunk_starts_the_pause_anew(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_json_answers_have_a_limit_of_their_own() -> None:
     """Writing them stops the event loop; the same tensors as bytes are no work."""
-    app = build_rest(FakeEngine(models(), answer), Limits(json_bytes=600, binary_bytes=1 << 20), unused)
+    limits = Limits(json_bytes=600, binary_bytes=1 << 20)
 
-    def ask(path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        async def receive() -> Message:
-            return {"type": "http.request", "body": body}
+    async def ask_all(port: int) -> bytes:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            for count, status in ((150, 200), (151, 413)):
+                text = json.dumps({"inputs": [[0] * count]}, separators=(",", ":"))
+                assert (await http.post("/predict/echo_FP64", content=text)).status_code == status
+                npz = {"Accept": "application/x-npz"}
+                assert (await http.post("/predict/echo_FP64", content=text, headers=npz)).status_code == 200
+                echo = Call("echo_FP64", (Value("x", "FP64", (count,), [0] * count),))
+                content, headers = as_binary(echo)
+                assert (await http.post(echo.path, content=content, headers=headers)).status_code == 200
+                as_text = content.replace(b'"binary_data_output": true', b'"binary_data_output":false')
+                told = await http.post(echo.path, content=as_text, headers=headers)
+                assert told.status_code == status
+        return told.content
 
-        named = {name.lower().encode(): value.encode() for name, value in headers.items()}
-        status, _, told = asyncio.run(call(app, path, receive, named))
-        return status, told
-
-    for count, status in ((150, 200), (151, 413)):
-        text = json.dumps({"inputs": [[0] * count]}, separators=(",", ":")).encode()
-        assert ask("/predict/echo_FP64", text, {})[0] == status
-        assert ask("/predict/echo_FP64", text, {"Accept": "application/x-npz"})[0] == 200
-        echo = Call("echo_FP64", (Value("x", "FP64", (count,), [0] * count),))
-        content, headers = as_binary(echo)
-        assert ask(echo.path, content, headers)[0] == 200
-        as_text = content.replace(b'"binary_data_output": true', b'"binary_data_output":false')
-        found, told = ask(echo.path, as_text, headers)
-        assert found == status
+    told = asyncio.run(with_server(FakeEngine(models(), answer), limits, ask_all))
     assert json.loads(told)["error"].startswith("the answer has 1208 bytes of tensors, over the limit of 1200 for JSON")
 
 

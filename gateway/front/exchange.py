@@ -1,0 +1,195 @@
+"""One hot request on one connection, from its head to its answer.
+
+Plain calls from the connection's events and the engine's: a task, a future and ASGI's messages for
+each request would cost twice as much as all that is done here.
+"""
+
+from typing import Protocol
+
+from gateway.engine.arena import LARGE
+from gateway.engine.protocol import Engine, Gone, Ticket
+from gateway.engine.types import InferResponse
+from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
+from gateway.front.body import read_headers
+from gateway.front.failures import as_told, sentence
+from gateway.front.json_text import dumps
+from gateway.front.limits import Limits
+from gateway.front.rest import Reply, Route
+from runtimes.wire import Buffer
+
+# The JSON before binary tensors is shifted, so that they lie as numpy and the frameworks want them.
+_ALIGNMENT = 64
+
+
+class Connection(Protocol):
+    """What an exchange needs of its connection."""
+
+    def ask_for_body(self) -> None:
+        """The client waits with its body for "100 Continue"."""
+
+    def answer(self, reply: Reply, keep_alive: bool) -> None:
+        """Write it; the connection may then take another request, or is closed."""
+
+    def refuse(self, reply: Reply) -> None:
+        """Write it, and close: the body has not come whole, and nobody wants the rest."""
+
+
+class Exchange:
+    """`response_complete` and `keep_alive` are what uvicorn asks of a request under way."""
+
+    __slots__ = (
+        "_buffer", "_chunks", "_connection", "_engine", "_expects_continue", "_filled", "_headers", "_limit",
+        "_limits", "_raw_headers", "_reading", "_reply", "_route", "_started", "_ticket", "_what", "_whole",
+        "_write", "keep_alive", "response_complete",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        connection: Connection,
+        route: Route,
+        headers: list[tuple[bytes, bytes]],
+        keep_alive: bool,
+        expects_continue: bool,
+    ) -> None:
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self._engine, self._limits, self._connection, self._route = engine, limits, connection, route
+        self._raw_headers, self._expects_continue = headers, expects_continue
+        self._chunks: list[bytes] = []
+        self._buffer: memoryview | None = None
+        self._filled = 0
+        self._whole = self._started = False
+        self._reply: Reply | None = None
+        self._ticket: Ticket | None = None
+        self._reading = engine.reading(route.model, route.version)
+        try:
+            self._read_head()
+        except Exception as error:
+            self._fail(error)
+
+    def _read_head(self) -> None:
+        headers = self._headers = read_headers(self._raw_headers)
+        self._limit, self._what = self._route.dialect.limit(headers, self._limits)
+        length = headers.content_length
+        if length is None:
+            return
+        if length > self._limit:
+            raise TooLarge(f"the body has {length} bytes, over the limit of {self._limit} for {self._what}")
+        self._reading.reserve(length)
+        if length >= LARGE:
+            shift = -(headers.json_length or 0) % _ALIGNMENT
+            block = self._engine.buffer(length + shift)
+            self._buffer = block[shift : shift + length]
+
+    @property
+    def waits_for_body(self) -> bool:
+        return not self._whole and self._reply is None
+
+    def space(self) -> memoryview | None:
+        """Where what comes next of a large body belongs; None if it must go through the parser."""
+        if self._buffer is None or self._reply is not None or not self._filled:
+            return None
+        return self._buffer[self._filled :] or None
+
+    def filled(self, size: int) -> bool:
+        """So much has been written there; whether the body is whole."""
+        self._filled += size
+        assert self._buffer is not None
+        return self._filled == len(self._buffer)
+
+    def on_body(self, chunk: bytes) -> None:
+        if self._reply is not None:
+            return
+        size = len(chunk)
+        if self._buffer is not None:
+            self._buffer[self._filled : self._filled + size] = chunk
+            self._filled += size
+            return
+        self._filled += size
+        self._chunks.append(chunk)
+        if self._headers.content_length is None:
+            try:
+                if self._filled > self._limit:
+                    raise TooLarge(f"the body is over the limit of {self._limit} bytes for {self._what}")
+                self._reading.reserve(size)
+            except ModelportError as error:
+                self._fail(error)
+
+    def on_whole(self) -> None:
+        """All of the body has come."""
+        self._whole = True
+        if self._started and self._reply is None:
+            self._run()
+
+    def start(self) -> None:
+        """The requests before it on its connection are answered."""
+        self._started = True
+        if self._reply is not None:
+            self._send(self._reply)
+        elif self._whole:
+            self._run()
+        elif self._expects_continue:
+            self._connection.ask_for_body()
+
+    def stalled(self) -> None:
+        """Nothing has come of the body for too long."""
+        self._fail(InvalidRequest("the body stopped coming before its end; send it again"))
+
+    def abandon(self) -> None:
+        """The client has gone."""
+        if self.response_complete:
+            return
+        self.response_complete = True
+        if self._ticket is not None:
+            self._ticket.cancel()
+        elif self._reply is None:
+            self._reading.close(Gone())
+
+    def _run(self) -> None:
+        body: Buffer = self._buffer if self._buffer is not None else b""
+        if self._chunks:
+            body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._buffer, self._chunks = None, []  # while the request waits, only its tensors are kept
+        route = self._route
+        try:
+            request, self._write = route.dialect.read(self._engine, self._limits, route, self._headers, body)
+        except Exception as error:
+            self._fail(error)
+            return
+        self._reading.close()
+        try:
+            self._ticket = self._engine.submit(request, self._on_done)
+        except Exception as error:
+            self._reply = _failure(as_told(error))
+            self._send(self._reply)
+
+    def _on_done(self, outcome: InferResponse | Exception) -> None:
+        try:
+            reply = _failure(as_told(outcome)) if isinstance(outcome, Exception) else self._write(outcome)
+        except Exception as error:
+            reply = _failure(as_told(error))
+        self._send(reply)
+
+    def _fail(self, error: Exception) -> None:
+        """It ends before the engine has it."""
+        self._reading.close(error)
+        self._chunks, self._buffer = [], None
+        self._reply = _failure(as_told(error))
+        if self._started:
+            self._send(self._reply)
+
+    def _send(self, reply: Reply) -> None:
+        if self.response_complete:
+            return
+        self.response_complete = True
+        if self._whole:
+            self._connection.answer(reply, self.keep_alive)
+        else:
+            self._connection.refuse(reply)
+
+
+def _failure(error: ModelportError) -> Reply:
+    retry = b"retry-after: %d\r\n" % error.retry_after_s if isinstance(error, Overloaded) else b""
+    return Reply(error.status, [dumps({"error": sentence(error)})], headers=retry)

@@ -1,0 +1,307 @@
+"""HTTP/1.1 for a front: uvicorn's server and protocol, with hot requests answered where they are parsed.
+
+uvicorn keeps the connections, and takes every request that is not hot to the FastAPI app. A hot one
+is an Exchange in place of uvicorn's own cycle, on the same connection and in the same order. Bytes
+are received without a copy: into one buffer for all connections, whose content has been dealt with
+before the next read; or, once a large body is on its way, to where that body belongs.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import httptools
+import uvicorn
+from fastapi.responses import JSONResponse
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.engine.protocol import Engine
+from gateway.front import body
+from gateway.front.body import App, Receive, Scope, Send
+from gateway.front.exchange import Exchange
+from gateway.front.limits import Limits
+from gateway.front.rest import Reply, Route, match
+
+KEEP_ALIVE_S = 75
+# Small, so that little of a large body comes with its head.
+_RECEIVE_BYTES = 1 << 16
+_MOST_ROUTES = 1024
+# Parts larger than this are not copied together to be written.
+_LARGE_PART = 1 << 14
+# How often connections are looked at, of what they may at most be silent.
+_LOOKS = 10
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn, with the signals left to the supervisor."""
+
+    def __init__(self, engine: Engine, limits: Limits, fallback: App) -> None:
+        shared = self._shared = Shared(engine, limits)
+        config = uvicorn.Config(
+            _posts_only(fallback),
+            http=shared.connect,  # type: ignore[arg-type]  # called as a class would be
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        super().__init__(config)
+
+    def let_go(self) -> None:
+        """Close each connection with its next answer: who still sends requests shall send them elsewhere."""
+        self._shared.keeps_alive = False
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _posts_only(fallback: App) -> App:
+    """`fallback`, but for requests to a hot path by another method."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and match(scope["raw_path"]) is not None:
+            told = {"error": f"this path takes POST, not {scope['method']}"}
+            await JSONResponse(told, 405, {"allow": "POST"})(scope, receive, send)
+        else:
+            await fallback(scope, receive, send)
+
+    return app
+
+
+class Shared:
+    """What the connections of one server have in common."""
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self.engine, self.limits = engine, limits
+        self.keeps_alive = True
+        self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        self._routes: dict[bytes, Route | None] = {}
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._head = b""
+        self._looking: asyncio.TimerHandle | None = None
+
+    def connect(self, **arguments: Any) -> "Intake":
+        connection = HttpConnection(self, **arguments)
+        if self._looking is None:
+            self._look_later(connection.connections)
+        return Intake(connection, self.buffer)
+
+    def route(self, url: bytes) -> Route | None:
+        try:
+            return self._routes[url]
+        except KeyError:
+            pass
+        if len(self._routes) >= _MOST_ROUTES:
+            self._routes.clear()
+        found = self._routes[url] = match(url)
+        return found
+
+    def head(self, defaults: list[tuple[bytes, bytes]]) -> bytes:
+        """The headers that every answer has: uvicorn makes a new list each second, for the date."""
+        if defaults is not self._default_headers:
+            self._default_headers = defaults
+            self._head = b"".join(b"%b: %b\r\n" % header for header in defaults)
+        return self._head
+
+    def _look_later(self, connections: set[Any]) -> None:
+        seconds = min(body.PAUSE_S, KEEP_ALIVE_S) / _LOOKS
+        self._looking = asyncio.get_running_loop().call_later(seconds, self._look, connections)
+
+    def _look(self, connections: set[Any]) -> None:
+        """One timer for all connections: one each, set and cleared for each request, would cost more than parsing."""
+        self._looking = None
+        now = asyncio.get_running_loop().time()
+        for connection in list(connections):
+            connection.end_if_silent(now)
+        if connections:
+            self._look_later(connections)
+
+
+class Intake(asyncio.BufferedProtocol):
+    """Receives for a connection. uvloop takes no protocol that is both buffered and, as uvicorn's are, plain."""
+
+    __slots__ = ("_connection", "_into", "_shared")
+
+    def __init__(self, connection: "HttpConnection", shared: memoryview) -> None:
+        self._connection = connection
+        self._shared = shared
+        self._into: memoryview | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._connection.connection_made(transport)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        self._into = self._connection.space()
+        return self._shared if self._into is None else self._into
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._into is None:
+            self._connection.data_received(self._shared[:nbytes])  # type: ignore[arg-type]
+        else:
+            self._into = None
+            self._connection.filled(nbytes)
+
+
+class HttpConnection(HttpToolsProtocol):
+    """uvicorn's protocol, whose cycle is an Exchange where the path is hot."""
+
+    cycle: Any
+
+    def __init__(self, shared: Shared, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._shared = shared
+        self._heard = self.loop.time()
+        self._running: Exchange | None = None
+        self._holds_back = self._refused = False
+
+    def space(self) -> memoryview | None:
+        """Where the next bytes belong, if they are of a large body."""
+        cycle = self.cycle
+        return cycle.space() if type(cycle) is Exchange else None
+
+    def filled(self, size: int) -> None:
+        """They were received there."""
+        self._heard = self.loop.time()
+        if self.cycle.filled(size):
+            # The old parser still waits for what it has not seen.
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.cycle.on_whole()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for cycle in (self._running, self.cycle):
+            if type(cycle) is Exchange:
+                cycle.abandon()
+        if type(self.cycle) is Exchange:
+            self.cycle = None
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        # What uvicorn prepares here is made up for in on_headers_complete, where it is wanted.
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        route = self._shared.route(self.url)
+        if route is None or self.parser.get_method() != b"POST":
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.expect_100_continue = url, expects
+            self.headers += headers
+            super().on_headers_complete()
+            self.cycle.keep_alive = self.cycle.keep_alive and self._shared.keeps_alive
+            return
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        exchange = Exchange(
+            self._shared.engine, self._shared.limits, self, route, self.headers, keep_alive, self.expect_100_continue
+        )
+        previous, self.cycle = self.cycle, exchange
+        if previous is None or previous.response_complete:
+            self._running = exchange
+            exchange.start()
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
+
+    def on_body(self, body: bytes) -> None:
+        if type(self.cycle) is Exchange:
+            self.cycle.on_body(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if type(self.cycle) is not Exchange:
+            super().on_message_complete()
+        elif self._refused:
+            self.transport.close()
+        else:
+            self.cycle.on_whole()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if type(cycle) is Exchange:
+            self._running = cycle
+            cycle.start()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        self._heard = self.loop.time()
+        if self.flow.write_paused:
+            # Who does not take its answers gets no more of them.
+            self._holds_back = True
+            self.flow.pause_reading()
+        else:
+            self._go_on()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._holds_back:
+            self._holds_back = False
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    def end_if_silent(self, now: float) -> None:
+        cycle, silent = self.cycle, now - self._heard
+        if cycle is None or cycle.response_complete:
+            if silent > self.timeout_keep_alive:
+                self.transport.close()
+        elif silent > body.PAUSE_S and type(cycle) is Exchange and cycle.waits_for_body:
+            cycle.stalled()
+
+    # What an Exchange needs.
+
+    def ask_for_body(self) -> None:
+        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def answer(self, reply: Reply, keep_alive: bool) -> None:
+        if self.transport.is_closing():
+            return
+        keep_alive = keep_alive and self._shared.keeps_alive
+        self._write(reply, keep_alive)
+        if keep_alive:
+            self.on_response_complete()
+        else:
+            self.transport.close()
+
+    def refuse(self, reply: Reply) -> None:
+        self._refused = True
+        self._write(reply, keep_alive=False)
+        # A socket that is closed with unread bytes resets the connection, and the client may lose the answer.
+        self.loop.call_later(body.LINGER_S, self.transport.close)
+
+    def _write(self, reply: Reply, keep_alive: bool) -> None:
+        size = sum([len(part) for part in reply.body])
+        head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n" % (
+            STATUS_LINE[reply.status], reply.content_type, size, self._shared.head(self.server_state.default_headers),
+            reply.headers, b"" if keep_alive else b"connection: close\r\n",
+        )  # fmt: skip
+        if size < _LARGE_PART:
+            self.transport.write(b"".join([head, *reply.body]))
+        else:
+            self.transport.writelines([head, *reply.body])

@@ -1,0 +1,26 @@
+"""A gRPC server of its own process, over a fake engine, with a limit of 1 MiB: python -m tests.grpc_server_script KIND.
+
+It tells its port, and ends with its standard input.
+"""
+
+import asyncio
+import sys
+from typing import Any
+
+import uvloop
+
+from gateway.engine.fake import FakeEngine
+from gateway.front.grpc_server import build_server
+from gateway.front.limits import Limits, MiB
+
+
+async def main(kind: Any) -> None:
+    server = build_server(FakeEngine([], lambda request: []), Limits(binary_bytes=MiB), kind)
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    await server.start()
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await server.stop(None)
+
+
+if __name__ == "__main__":
+    uvloop.run(main(sys.argv[1]))

@@ -1,0 +1,160 @@
+"""What the native gRPC server does not do by itself; and what a flood of messages over the limit takes."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from gateway.engine.fake import FakeEngine
+from gateway.front import grpc_server
+from gateway.front.limits import Limits
+from tests.front_server import WAIT_S, answer, models
+
+pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
+from pygrpc_native import EVENT_CALL, EVENT_CANCEL
+
+from gateway.front.grpc_native import NativeServer
+
+PATH = "/tests.Service/Call"
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, WAIT_S))
+
+
+def serves(handler: Any) -> NativeServer:
+    server = NativeServer([PATH], [])
+    server.add_registered_method_handlers("tests.Service", {"Call": grpc.unary_unary_rpc_method_handler(handler)})
+    return server
+
+
+def test_a_method_that_would_go_the_slow_way_is_no_start() -> None:
+    async def main() -> None:
+        server = NativeServer([PATH], [])
+        handlers = {"Call": grpc.unary_unary_rpc_method_handler(lambda message, context: message)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Service", handlers),))
+        server.add_insecure_port("127.0.0.1:0")
+        with pytest.raises(RuntimeError, match=f"would not be served natively: {PATH}"):
+            await server.start()
+
+    run(main())
+
+
+def test_every_method_of_the_service_is_native() -> None:
+    async def main() -> None:
+        server = grpc_server.build_server(FakeEngine(models(), answer), Limits())
+        assert isinstance(server, NativeServer)
+        server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        await server.stop(None)
+
+    run(main())
+
+
+def test_calls_that_end_before_they_begin_are_forgotten() -> None:
+    async def main() -> None:
+        async def handler(message: bytes, context: Any) -> bytes:
+            raise AssertionError("it was cancelled")
+
+        server = serves(handler)
+        server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        events: list[tuple[Any, ...]] = []
+        for number in range(1 << 40, (1 << 40) + 3):
+            events.append((EVENT_CALL, number, 0, b"", "peer", ((), "peer", None)))
+            events.append((EVENT_CANCEL, number, 0, None, None, None))
+        server._on_events(events)
+        assert events == []
+        tasks = [call.task for call in server._calls.values() if call.task is not None]
+        assert len(tasks) == 3
+        await asyncio.wait(tasks)
+        assert not server._calls
+        await server.stop(None)
+
+    run(main())
+
+
+@pytest.mark.parametrize("size", [1, 32 << 20])
+def test_an_answer_on_its_way_is_finished_when_it_stops(size: int) -> None:
+    async def main() -> None:
+        arrived, gate = asyncio.Event(), asyncio.Event()
+
+        async def handler(message: bytes, context: Any) -> bytes:
+            arrived.set()
+            await gate.wait()
+            return bytes(size)
+
+        server = serves(handler)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        options = [("grpc.max_receive_message_length", -1)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+            answer = asyncio.ensure_future(_ask(channel))
+            await arrived.wait()
+            stop = asyncio.create_task(server.stop(WAIT_S))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await _ask(channel)
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+            gate.set()
+            await stop
+            assert len(await answer) == size
+
+    run(main())
+
+
+async def _ask(channel: Any) -> bytes:
+    answer: bytes = await channel.unary_unary(PATH)(b"", timeout=WAIT_S)
+    return answer
+
+
+def test_where_it_is_not_installed_grpcio_serves(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        server = grpc_server.build_server(FakeEngine([], answer), Limits())
+        assert not isinstance(server, NativeServer)
+
+    monkeypatch.setattr(grpc_server, "NativeServer", None)
+    run(main())
+    assert [record.message for record in caplog.records] == [
+        "pygrpc-native is not installed; gRPC is served by grpcio, at several times the cost of a call"
+    ]
+
+
+# Of what is sent at a time, docs/decisions/0009-grpc-native.md says why it is not nothing.
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+@pytest.mark.parametrize(("kind", "share"), [("grpcio", 0), ("native", 2)])
+def test_a_flood_of_messages_over_the_limit_takes_no_more_than_this(kind: str, share: int) -> None:
+    clients, size, slack = 8, 16 << 20, 48 << 20
+    command = [sys.executable, "-m", "tests.grpc_server_script", kind]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        target = f"127.0.0.1:{process.stdout.readline().strip()}"
+        before = _memory(process.pid, "VmHWM")
+
+        def send(client: int) -> str:
+            options = [("grpc.max_send_message_length", -1), ("tests.client", client)]
+            with grpc.insecure_channel(target, options=options) as channel, pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary(f"/{grpc_server.SERVICE}/ModelInfer")(bytes(size), timeout=WAIT_S)
+            return str(caught.value.code().name)
+
+        with ThreadPoolExecutor(clients) as pool:
+            for _ in range(3):  # what one flood took does not add to the next
+                assert set(pool.map(send, range(clients))) == {"RESOURCE_EXHAUSTED"}
+        assert _memory(process.pid, "VmHWM") - before < share * clients * size + slack
+        with grpc.insecure_channel(target) as channel:
+            channel.unary_unary(f"/{grpc_server.SERVICE}/ServerLive")(b"", timeout=WAIT_S)
+        process.stdin.close()  # type: ignore[union-attr]
+
+
+def _memory(pid: int, what: str) -> int:
+    found = re.search(rf"{what}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) << 10

@@ -1,0 +1,163 @@
+"""Requests without protobuf's copies: the same as protobuf reads them, whatever the bytes."""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from google.protobuf.message import DecodeError
+
+from gateway.engine.fake import FakeEngine
+from gateway.errors import InvalidRequest
+from gateway.front import grpc_request
+from gateway.front.grpc_raw import split_request
+from gateway.front.grpc_request import RequestReader
+from gateway.generated import open_inference_pb2 as pb
+from tests.calls import Call, Value, as_message
+from tests.front_server import answer, models
+
+ROW = Value("x", "FP32", (1, 3), [1.0, 2.0, 3.0])
+GOOD = as_message(Call("doubler", (ROW,), version="1", id="é", outputs=("y",)), raw=True).SerializeToString()
+HEAD = b"\x0a\x01m"
+
+
+def parse(raw: bytes) -> pb.ModelInferRequest | None:
+    try:
+        return pb.ModelInferRequest.FromString(raw)
+    except DecodeError:
+        return None
+
+
+def agrees(raw: bytes) -> bool:
+    """Whether the message was split; fails where the parts say something else than the whole."""
+    split = split_request(raw)
+    if split is None:
+        return False
+    whole, head = parse(raw), parse(split.head)
+    assert (whole is None) == (head is None), raw
+    if whole is not None and head is not None:
+        assert not head.id
+        assert not head.raw_input_contents
+        head.id = split.id
+        head.raw_input_contents.extend(bytes(data) for data in split.contents)
+        assert head == whole, raw
+    return True
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_split"),
+    [
+        (GOOD, True),
+        (b"\x3a\x00", True),
+        (HEAD + b"\x3a\x02ab\x3a\x00\x3a\x01c", True),
+        (b"\x3a\x02ab" + HEAD + b"\x3a\x01c", True),
+        (HEAD + b"\x3a\x01x\x1a\x01b", True),
+        (HEAD + b"\x1a\x01a\x3a\x01x\x1a\x01b", False),
+        (HEAD + b"\x12\x01\xff\x3a\x01x", True),
+        (HEAD + b"\x82\x01\x00\x3a\x01x", False),
+        (HEAD + b"\x3a\x81\x80\x80\x80\x00x", True),
+        (HEAD + b"\x3a\x81\x80\x80\x80\x80\x00x", False),
+        (HEAD + b"\x3a\x81\x80\x80\x80\x10x", False),
+        (HEAD + b"\xba\x00\x01x", False),
+        (HEAD + b"\x1a\x01\xff\x3a\x01x", False),
+        (HEAD + b"\x38\x01\x3a\x01x", False),
+        (HEAD + b"\x7a\x01u\x3a\x01x", True),
+        (HEAD + b"\x3b\x3c\x3a\x01x", False),
+        (HEAD + b"\x02\x01x\x3a\x01x", False),
+        (HEAD + b"\x3a\x02x", False),
+        (HEAD + b"\x3a\xff", False),
+        (HEAD + b"\x3a", False),
+        (HEAD + b"\x3a\x01x\x0a", False),
+        (HEAD, False),
+        (b"", False),
+        (b"\x3a\x00" * 2000, False),
+    ],
+)
+def test_what_is_no_plain_row_of_fields_is_left_to_protobuf(raw: bytes, is_split: bool) -> None:
+    assert agrees(raw) == is_split
+
+
+def test_large_data_is_not_copied() -> None:
+    rows = 1 << 16
+    raw = as_message(Call("m", (Value("x", "FP32", (rows,), [1.0] * rows),)), raw=True).SerializeToString()
+    assert agrees(raw)
+    split = split_request(raw)
+    assert split is not None
+    assert isinstance(split.contents[0], memoryview)
+    assert split.contents[0].obj is raw
+
+
+def test_messages_with_a_few_bytes_changed_say_what_protobuf_says() -> None:
+    chance = random.Random(11)
+    split = 0
+    for raw in damaged(chance, 20_000):
+        split += agrees(raw)
+    assert split > 2_000
+
+
+def damaged(chance: random.Random, count: int) -> Iterator[bytes]:
+    """Messages of fields in any order, cut, changed and lengthened at random."""
+    large = as_message(Call("echo_UINT8", (Value("x", "UINT8", (300,), [7] * 300),), id="i"), raw=True)
+    seeds = [GOOD, large.SerializeToString(), HEAD + b"\x3a\x02ab\x1a\x01i\x3a\x00"]
+    for _ in range(count):
+        raw = bytearray(b"".join(chance.choices(seeds, k=chance.randint(1, 2))))
+        for _ in range(chance.randint(0, 3)):
+            place = chance.randrange(len(raw))
+            kind = chance.randrange(4)
+            if kind == 0:
+                raw[place] = chance.randrange(256)
+            elif kind == 1:
+                raw.insert(place, chance.randrange(256))
+            elif kind == 2 and len(raw) > 1:
+                del raw[place]
+            else:
+                raw[place] ^= 1 << chance.randrange(8)
+        yield bytes(raw[: chance.randint(1, len(raw))] if chance.random() < 0.1 else raw)
+
+
+@pytest.fixture
+def reader() -> RequestReader:
+    return RequestReader(FakeEngine(models(), answer))
+
+
+def message(*data: float, **more: object) -> bytes:
+    values = Value("x", "FP32", (1, 3), list(data))
+    return as_message(Call("doubler", (values,), outputs=("y",), **more), raw=True).SerializeToString()  # type: ignore[arg-type]
+
+
+def test_a_message_like_one_before_is_read_the_same(reader: RequestReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = reader.read(message(1, 2, 3, id="a"), None)
+    monkeypatch.setattr(grpc_request, "parse", None)
+    second, is_raw = reader.read(message(4, 5, 6, id="b"), None)
+    assert is_raw
+    assert (first.id, second.id, second.deadline) == ("a", "b", None)
+    assert (second.model, second.version, list(second.outputs)) == ("doubler", "", ["y"])
+    assert [tensor[:3] for tensor in second.inputs] == [("x", "FP32", (1, 3))]
+    assert np.frombuffer(second.inputs[0].data, np.float32).tolist() == [4, 5, 6]
+
+
+def test_a_timeout_counts_from_each_request_anew(reader: RequestReader) -> None:
+    raw = message(1, 2, 3, parameters={"timeout": 60_000_000})
+    deadlines = [reader.read(raw, None)[0].deadline for _ in range(2)]
+    assert None not in deadlines
+    assert deadlines[0] != deadlines[1]
+
+
+def test_what_is_wrong_behind_a_known_head_is_refused(reader: RequestReader) -> None:
+    raw = message(1, 2, 3)
+    reader.read(raw, None)
+    with pytest.raises(InvalidRequest, match="2 raw_input_contents"):
+        reader.read(raw + b"\x3a\x00", None)
+    flag = Value("x", "BOOL", (1,), [True])
+    good = as_message(Call("echo_BOOL", (flag,)), raw=True).SerializeToString()
+    reader.read(good, None)
+    with pytest.raises(InvalidRequest, match="must be 0 or 1"):
+        reader.read(good[:-1] + b"\x02", None)
+
+
+def test_no_more_is_remembered_than_has_its_limit(reader: RequestReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_request, "_MOST_KNOWN", 2)
+    for version in ("1", "2", "3"):
+        reader.read(message(1, 2, 3, version=version), None)
+    reader.read(message(1, 2, 3, version="4" * grpc_request._LONGEST_KNOWN), None)
+    assert len(reader._known) == 1

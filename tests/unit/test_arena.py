@@ -1,0 +1,88 @@
+"""A front's shared memory: blocks are free again when nothing refers to them, and only then."""
+
+import mmap
+import os
+
+import numpy as np
+import pytest
+
+from gateway.engine import arena as arena_module
+from gateway.engine.arena import Arena
+from runtimes.worker.mapping import map_arena
+
+PAGE = mmap.PAGESIZE
+
+
+@pytest.fixture
+def arena() -> Arena:
+    return Arena(64 * PAGE)
+
+
+def test_a_block_is_free_when_the_last_view_of_it_has_gone(arena: Arena) -> None:
+    block = arena.take(3 * PAGE + 1)
+    assert block is not None
+    part = block[PAGE : 2 * PAGE]
+    array = np.frombuffer(part, np.uint8)
+    del block, part
+    assert arena.free_bytes == 60 * PAGE
+    array[:] = 7
+    del array
+    assert arena.free_bytes == 64 * PAGE
+
+
+def test_what_is_free_again_grows_together(arena: Arena) -> None:
+    blocks = [arena.take(16 * PAGE) for _ in range(4)]
+    assert arena.take(1) is None
+    for index in (1, 3, 0, 2):
+        blocks[index] = None
+    whole = arena.take(64 * PAGE)
+    assert whole is not None
+    assert arena.place_of(whole) == 0
+
+
+def test_the_lowest_place_with_room_is_taken(arena: Arena) -> None:
+    first, second, third = (arena.take(2 * PAGE) for _ in range(3))
+    assert [arena.place_of(block) for block in (first, second, third)] == [0, 2 * PAGE, 4 * PAGE]  # type: ignore[arg-type]
+    del first
+    assert arena.place_of(arena.take(PAGE)) == 0  # type: ignore[arg-type]
+    del second, third
+
+
+def test_other_bytes_have_no_place(arena: Arena) -> None:
+    assert arena.place_of(b"x" * 100) is None
+    assert arena.place_of(b"") is None
+    block = arena.take(100)
+    assert block is not None
+    assert arena.place_of(block[60:]) == 60
+
+
+def test_a_worker_sees_what_was_written_and_cannot_write(arena: Arena) -> None:
+    arena.take(PAGE)
+    block = arena.take(5)
+    assert block is not None
+    block[:] = b"hello"
+    seen = map_arena(arena.path, arena.size)
+    assert seen is not None
+    place = arena.place_of(block)
+    assert place is not None
+    assert bytes(seen[place : place + 5]) == b"hello"
+    assert seen.readonly
+
+
+def test_a_worker_that_may_not_open_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert map_arena("/proc/0/fd/0", PAGE) is None
+    assert "inputs come through the socket" in capsys.readouterr().out
+
+
+def test_memory_of_a_peak_is_given_back(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    def used() -> int:
+        return os.stat(arena.path).st_blocks * 512
+
+    monkeypatch.setattr(arena_module, "_KEPT", 8 * PAGE)
+    low, high = arena.take(8 * PAGE), arena.take(8 * PAGE)
+    assert low is not None
+    assert high is not None
+    low[:] = high[:] = b"x" * 8 * PAGE
+    assert used() == 16 * PAGE
+    del low, high
+    assert used() == 8 * PAGE

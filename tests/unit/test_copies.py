@@ -1,0 +1,147 @@
+"""How often the bytes of a large input are copied between the socket and the framework: counted.
+
+A real HTTP server, engine and worker loop in one process. The worker maps the arena for itself, as
+it would in a process of its own.
+"""
+
+import asyncio
+import json
+import mmap
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from gateway.engine.admission import Admission
+from gateway.engine.arena import Arena
+from gateway.engine.engine import Engine
+from gateway.engine.table import Entry, Table, WorkerAddress
+from gateway.engine.types import ModelStatus
+from gateway.front.exchange import Exchange
+from gateway.front.http import HttpServer
+from gateway.front.limits import Limits
+from runtimes.contract import Model, Signature, TensorSpec
+from runtimes.worker import status
+from runtimes.worker.batcher import Batching
+from runtimes.worker.connection import Connection
+from runtimes.worker.execute import Executor
+from runtimes.worker.loop import Loop
+from runtimes.worker.status import StatusPage
+
+SHAPE = (3, 224, 224)
+
+
+class Looks(Model):
+    """Answers with the sum of each image, and notes whether what it got lies in the arena, and is aligned."""
+
+    def __init__(self) -> None:
+        specs = (TensorSpec("x", "FP32", (-1, *SHAPE)),), (TensorSpec("y", "FP32", (-1,)),)
+        self.signatures = {"default": Signature(*specs)}
+        self.in_arena: list[bool] = []
+        self.rows: list[int] = []
+
+    def infer(self, inputs: dict[str, np.ndarray], outputs: Any, signature: str) -> dict[str, np.ndarray]:
+        array = inputs["x"]
+        base: Any = array
+        while isinstance(base, np.ndarray):
+            base = base.base
+        self.in_arena.append(isinstance(getattr(base, "obj", None), mmap.mmap))
+        self.rows.append(len(array))
+        return {"y": array.sum(axis=(1, 2, 3))}
+
+
+def work(model: Model, listener: socket.socket, control: socket.socket, page: str) -> threading.Thread:
+    executor = Executor(model, Batching(8, frozenset({"default"})), 1 << 20)
+    loop = Loop(executor, listener, Connection(control), StatusPage(page))
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    return thread
+
+
+def request(image: np.ndarray) -> tuple[bytes, dict[str, str]]:
+    tensor = {
+        "name": "x", "shape": [1, *SHAPE], "datatype": "FP32", "parameters": {"binary_data_size": image.nbytes},
+    }  # fmt: skip
+    head = json.dumps({"inputs": [tensor]}).encode()
+    return head + image.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
+
+
+@pytest.fixture
+def through_the_parser(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lengths of what came through the HTTP parser, which copies it, and was then copied to its place."""
+    lengths: list[int] = []
+    receive = Exchange.on_body
+
+    def on_body(self: Exchange, chunk: bytes) -> None:
+        lengths.append(len(chunk))
+        receive(self, chunk)
+
+    monkeypatch.setattr(Exchange, "on_body", on_body)
+    return lengths
+
+
+def test_a_large_input_is_read_where_it_was_received(tmp_path: Path, through_the_parser: list[int]) -> None:
+    """Two copies of each byte at most: this one is none for most of it, and one more in a batch of several."""
+    asked = 5
+    model, arena = Looks(), Arena(1 << 26)
+    images = [np.random.default_rng(seed).normal(size=(1, *SHAPE)).astype(np.float32) for seed in range(asked)]
+
+    async def ask(port: int) -> list[float]:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+            found = []
+            for image in images:
+                content, headers = request(image)
+                answer = await http.post("/v2/models/m/infer", content=content, headers=headers)
+                found.append(answer.json()["outputs"][0]["data"][0])
+            return found
+
+    async def main() -> list[float]:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / "worker"))
+        listener.listen()
+        status.create(str(tmp_path / "status"))
+        ours, theirs = socket.socketpair()
+        thread = work(model, listener, theirs, str(tmp_path / "status"))
+        engine = Engine(1, Admission(), lambda *_: asyncio.sleep(0), arena)
+        told = ModelStatus("m", "1", "READY", admits=True, signatures=model.signatures, max_batch_size=8)
+        worker = WorkerAddress(1, str(tmp_path / "worker"), str(tmp_path / "status"), 16)
+        engine.apply(Table((Entry(told, (worker,)),), True))
+        server = HttpServer(engine, Limits(), _nothing)
+        port = socket.create_server(("127.0.0.1", 0))
+        serving = asyncio.create_task(server.serve([port]))
+        try:
+            # The worker maps the arena while the first request is on its way.
+            async with asyncio.timeout(10):
+                while not _maps(engine):  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0)
+            return await ask(port.getsockname()[1])
+        finally:
+            server.should_exit = True
+            await serving
+            engine.apply(Table())
+            await asyncio.sleep(0)
+            ours.close()
+            await asyncio.to_thread(thread.join, 10)
+            for each in (listener, theirs):
+                each.close()
+
+    found = asyncio.run(main())
+    np.testing.assert_allclose(found, [image.sum(dtype=np.float64) for image in images], rtol=1e-3)
+    assert model.rows == [1] * asked
+    assert model.in_arena == [True] * asked
+    total = sum(image.nbytes for image in images)
+    assert 2 * sum(through_the_parser) < 0.25 * total
+    assert arena.free_bytes == arena.size
+
+
+def _maps(engine: Engine) -> bool:
+    clients = engine._routes.queue("m", "").clients
+    return bool(clients) and clients[0]._worker_maps_arena
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError(scope)

@@ -1,0 +1,38 @@
+"""Figures that are noted first and added up later come to the same."""
+
+import numpy as np
+
+from gateway.engine.metrics import DURATION_BUCKETS, Histogram, ModelMetrics
+from runtimes.wire import ResultFrame
+
+
+def test_many_at_once_are_counted_as_one_by_one() -> None:
+    values = [*DURATION_BUCKETS, 0.0, 1e-5, 0.0003, 59.9, 61.0]
+    single, together = Histogram(DURATION_BUCKETS), Histogram(DURATION_BUCKETS)
+    for value in values:
+        single.observe(value)
+    together.observe_all(np.array(values))
+    assert single.counts == together.counts
+    assert single.total == together.total
+
+
+def test_a_snapshot_has_everything_whenever_it_is_taken() -> None:
+    metrics = ModelMetrics()
+    for count in (0, 3, 5000):
+        for _ in range(count):
+            metrics.record_run(ResultFrame(1_000_000, 2_000_000, 3_000_000, 4_000_000, 8, []), 0.001, 2)
+            metrics.count("success", 0.02)
+        metrics.snapshot()
+    found = metrics.snapshot()
+    assert found["outcomes"] == {"success": 5003}
+    assert found["rows"] == 2 * 5003
+    expected = {
+        "request": 0.02,
+        "queue": 0.002,
+        "compute_input": 0.002,
+        "compute_infer": 0.003,
+        "compute_output": 0.004,
+    }
+    for name, seconds in expected.items():
+        assert sum(found[name]["counts"]) == 5003
+        assert np.isclose(found[name]["total"], 5003 * seconds)
