@@ -91,6 +91,10 @@ class Unsupported(Exception):
     """The request asks for something that this runtime cannot do. Its text is one sentence for the client."""
 
 
+class DeviceLost(Exception):
+    """The device can no longer be used by this process; another one can. The worker is replaced."""
+
+
 class Model:
     """A loaded model.
 
@@ -99,6 +103,8 @@ class Model:
     """
 
     signatures: Dict[str, Signature] = {}
+    # Whether there are `start` and `finish` too; see there.
+    pipelined: bool = False
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         """Run the model once.
@@ -111,6 +117,26 @@ class Model:
         failure: its text goes to the log, not to the client. MemoryError may be retried.
         """
         raise NotImplementedError
+
+    def start(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Any:
+        """Begin what `infer` does, without waiting for the device, and give a handle for `finish`.
+
+        With `pipelined`, the worker starts the next batch while one is being computed: at most two are under
+        way at a time, of which the one that was started first is also finished first. `infer` may be called
+        while one is under way. `inputs` stay as they are until `finish` has returned. Raises as `infer` does.
+        """
+        raise NotImplementedError
+
+    def finish(self, handle: Any) -> Dict[str, np.ndarray]:
+        """Wait for what `start` began; give what `infer` gives. Called once per handle. Raises as `infer` does."""
+        raise NotImplementedError
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+        """An array for the worker to put a batch together in: where the device reads it best (pinned memory, say).
+
+        It must not be given out again before it has been dropped. Never asked for BYTES.
+        """
+        return np.empty(shape, dtype)
 
     def close(self) -> None:
         """Let go of what the process's end would not free (temporary files, say)."""

@@ -1,11 +1,13 @@
 """From a model's configuration to the start of its worker: device, threads, variables, the LOAD frame."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateway.environments.environment import Environment
+from gateway.repository import devices
 from gateway.repository.cores import available_cores, threads_per_instance
 from gateway.repository.scan import ModelConfig
 
@@ -23,29 +25,34 @@ class Launch:
     load_timeout_s: float
 
 
-def plan_launch(config: ModelConfig, environment: Environment, instances: int, max_response_bytes: int) -> Launch:
-    """`instances`: those of all models, which share the cores."""
+def plan_launch(
+    config: ModelConfig, environment: Environment, place: str, instances: int, max_response_bytes: int
+) -> Launch:
+    """One instance's. Raises Cannot.
+
+    place      "cpu" or "cuda:N"
+    instances  those of all models, which share the cores
+    """
     assert config.artifact is not None
     toml = config.toml
     threads = toml.threads or threads_per_instance(available_cores(), instances)
-    device, _, card = toml.device.partition(":")
     variables = {key: value.replace("{threads}", str(threads)) for key, value in environment.runtime.env.items()}
     variables.setdefault("OMP_NUM_THREADS", str(threads))
-    # Settled here and not inside the framework, where it is too late as often as not.
-    variables["CUDA_VISIBLE_DEVICES"] = (card or "0") if device == "cuda" else ""
+    variables.update(devices.variables(place, os.environ))
     default_warmup = 0 if toml.stateful else 1
     load = {
         "runtime": str(environment.runtime.folder),
         "artifact": str(config.artifact.path),
         "inputs": [tensor.spec() for tensor in toml.inputs],
         "outputs": [tensor.spec() for tensor in toml.outputs],
-        "device": device,
+        "device": place.partition(":")[0],
         "threads": threads,
         "parameters": dict(toml.parameters),
         "batching": {
             "max_rows": toml.max_batch_size,
             "dim": toml.batch_dim,
             "delay": toml.queue_delay_ms / 1000,
+            "target": toml.latency_target_ms / 1000,
             "sizes": list(toml.batch_sizes),
             "stateful": toml.stateful,
         },

@@ -13,6 +13,7 @@ from gateway.environments.environment import Environment
 from gateway.environments.errors import Cannot
 from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound, Unavailable
+from gateway.repository import devices
 from gateway.repository.builder import Builder
 from gateway.repository.launch import Launch, plan_launch
 from gateway.repository.policy import Action, State, Unit, next_actions
@@ -203,16 +204,17 @@ class Manager:
         artifact, toml = served.config.artifact, served.config.toml
         if artifact is None:
             return
-        if toml.device != "cpu" and self._options.accelerator == "cpu":
-            served.fail(f"device = '{toml.device}', but this gateway runs on the CPU; start it with --accelerator cuda")
-            return
         try:
+            devices.placement(toml.device, self._options.accelerator, 0)  # before anything is built
             environment = await self._builder.environment(artifact.runtime)
+            places = await self._places(served, environment)
             if served.unloading:
                 return
-            launch = partial(self._launch, served, environment)
+            launches = [partial(self._launch, served, environment, place) for place in places * toml.instances]
+            for launch in launches:
+                launch()  # what cannot be is told before the first worker starts
             async with asyncio.TaskGroup() as group:
-                for _ in range(toml.instances):
+                for launch in launches:
                     group.create_task(served.keep(launch, self._options.run_dir))
         except Cannot as error:
             served.fail(str(error))
@@ -220,9 +222,17 @@ class Manager:
             log.exception("%s version %s could not be started", *served.unit[:2])
             served.fail("it could not be started; the gateway's log says why")
 
-    def _launch(self, served: Served, environment: Environment) -> Launch:
-        instances = sum(each.toml.instances for each in self._desired.values() if each.artifact)
-        return plan_launch(served.config, environment, instances, self._options.max_response_bytes)
+    async def _places(self, served: Served, environment: Environment) -> tuple[str, ...]:
+        device = served.config.toml.device
+        cards = await asyncio.to_thread(devices.available_cards) if device == ("auto",) else 0
+        places = devices.placement(device, environment.accelerator, cards)
+        if device == ("auto",):
+            log.info("%s version %s: device = 'auto' is %s here", *served.unit[:2], places[0])
+        return places
+
+    def _launch(self, served: Served, environment: Environment, place: str) -> Launch:
+        instances = sum(each.toml.workers for each in self._desired.values() if each.artifact)
+        return plan_launch(served.config, environment, place, instances, self._options.max_response_bytes)
 
     async def _retire(self, served: Served, living: "asyncio.Task[None]") -> None:
         """Out of the table, then stop: fronts answer what they have, close, and the workers end."""

@@ -1,6 +1,7 @@
 """model.toml: everything in it is optional, and a wrong word in it is an error that says what is right."""
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,8 +70,9 @@ class ModelToml(_Strict):
     batch_dim: int = Field(0, ge=0, le=8)
     batch_sizes: tuple[int, ...] = ()
     queue_delay_ms: float = Field(0.0, ge=0, le=60_000)
+    latency_target_ms: float = Field(0.0, ge=0, le=3_600_000)
     instances: int = Field(1, ge=1, le=64)
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    device: tuple[str, ...] = ("cpu",)
     stateful: bool = False
     version_policy: VersionPolicy = VersionPolicy()
     warmup: int | None = Field(None, ge=0, le=1000)
@@ -78,6 +80,25 @@ class ModelToml(_Strict):
     load_timeout_s: float = Field(600.0, gt=0)
     threads: int | None = Field(None, ge=1, le=1024)
     parameters: Mapping[str, Any] = Field(default_factory=dict)
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _devices(cls, value: Any) -> Any:
+        if isinstance(value, str) and re.fullmatch(r"cpu|auto|cuda(:\d{1,4})?", value):
+            return (value,)
+        if not isinstance(value, list):
+            raise ValueError(
+                'it must be "cpu", "cuda", "cuda:N", "auto" or a list of cards, such as ["cuda:0", "cuda:1"]'
+            )
+        cards = [card for card in value if isinstance(card, str) and re.fullmatch(r"cuda:(0|[1-9]\d{0,3})", card)]
+        if not cards or len(cards) < len(value) or len(set(cards)) < len(cards):
+            raise ValueError('a list must name cards, each once, such as ["cuda:0", "cuda:1"]')
+        return tuple(cards)
+
+    @property
+    def workers(self) -> int:
+        """How many processes the model gets: `instances` on each of its devices."""
+        return self.instances * len(self.device)
 
     @field_validator("parameters")
     @classmethod

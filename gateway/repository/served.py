@@ -94,6 +94,7 @@ class Served:
             max_batch_size=loaded.get("max_batch_size", 0),
             batch_dim=self.config.toml.batch_dim,
             stateful=self.config.toml.stateful,
+            latency_target_ms=self.config.toml.latency_target_ms,
         )
         return Entry(status, tuple(worker.address for worker in self.workers if worker.ready))
 

@@ -13,6 +13,9 @@ allocate_mb       number                           so much memory is held until 
 prints            text                             printed during load
 seconds_per_batch number                           each infer takes so long
 seconds_per_row   number                           and so much more per row of the first input
+memory_rows       number                           MemoryError for more rows than that in the first input
+pipelined         true                             `start` and `finish` are there; the number of batches that were
+                                                   under way at its start is added to each answer
 not_batchable     true                             the mean of all elements is added, so neighbours change answers
 stateful          true                             the number of earlier calls is added
 
@@ -57,6 +60,8 @@ class FakeModel(Model):
         self._described = described
         self._ballast = b"x" * int(described.get("allocate_mb", 0) * 1e6)
         self._calls = 0
+        self._under_way = 0
+        self.pipelined = bool(described.get("pipelined"))
         inputs = _specs(described.get("inputs", [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]))
         outputs = described.get("outputs", [{"name": "y", "datatype": "FP32", "shape": [-1, 4]}])
         self._names = [item["name"] for item in outputs or [{"name": "y"}]]
@@ -71,6 +76,8 @@ class FakeModel(Model):
         for array in arrays:
             _act(array)
         rows = arrays[0].shape[0] if arrays and arrays[0].ndim else 1
+        if rows > self._described.get("memory_rows", rows):
+            raise MemoryError("%d rows are too many" % rows)
         time.sleep(self._described.get("seconds_per_batch", 0) + self._described.get("seconds_per_row", 0) * rows)
         results = {}
         for position, name in enumerate(self._names):
@@ -78,6 +85,16 @@ class FakeModel(Model):
                 results[name] = self._double(arrays[position % len(arrays)])
         self._calls += 1
         return results
+
+    def start(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Any:
+        self._under_way += 1
+        return self._under_way - 1, inputs, outputs, signature
+
+    def finish(self, handle: Any) -> Dict[str, np.ndarray]:
+        self._under_way -= 1
+        before, inputs, outputs, signature = handle
+        answer = self.infer(inputs, outputs, signature)
+        return {name: array + np.asarray(before, dtype=array.dtype) for name, array in answer.items()}
 
     def _double(self, array: np.ndarray) -> np.ndarray:
         if array.dtype == bool:

@@ -2,25 +2,32 @@
 
 import socket
 from collections import deque
-from typing import Deque, List, Sequence
+from typing import Deque, List, Optional, Sequence
 
 from runtimes.wire import Buffer, Frame, FrameReader
 
 _CHUNK = 1 << 18
 # What one connection may take of a turn: a large request must not need a turn, and so a batch, for each chunk.
 _MOST_PER_TURN = 1 << 23
+# Buffers below this are copied together: that is cheaper than to name each to the kernel.
+_SMALL = 1 << 12
 _MOST_BUFFERS = 512  # under every system's IOV_MAX
 
 
 class Connection:
-    """`closed` is set when the other side has gone; what it does not read waits here, in its own buffer."""
+    """`closed` is set when the other side has gone; what it does not read waits here, in its own buffer.
+
+    `arena` is the front's, once it is mapped.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.closed = False
+        self.arena: Optional[memoryview] = None
         self._reader = FrameReader()
         self._out: Deque[memoryview] = deque()
+        self._small: List[Buffer] = []  # what comes after `_out`
 
     def receive(self) -> List[Frame]:
         """All that has arrived, up to a bound: the other fronts get their turn. Raises WireError."""
@@ -42,10 +49,22 @@ class Connection:
 
     def queue(self, buffers: Sequence[Buffer]) -> None:
         """Written by the next `flush`: the answers of one batch leave with one call."""
-        self._out.extend(memoryview(buffer).cast("B") for buffer in buffers if len(buffer))
+        for buffer in buffers:
+            size = len(buffer)
+            if size >= _SMALL:
+                self._join()
+                self._out.append(memoryview(buffer).cast("B"))
+            elif size:
+                self._small.append(buffer)
+
+    def _join(self) -> None:
+        if self._small:
+            self._out.append(memoryview(b"".join(self._small)))
+            self._small = []
 
     def flush(self) -> bool:
         """Write what the socket takes; whether all is written."""
+        self._join()
         out = self._out
         while out and not self.closed:
             try:
@@ -65,4 +84,5 @@ class Connection:
     def close(self) -> None:
         self.closed = True
         self._out.clear()
+        self._small = []
         self.sock.close()

@@ -3,15 +3,13 @@
 import sys
 import time
 import traceback
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Union
 
-import numpy as np
-
-from runtimes.contract import InvalidInput, Model, Unsupported
+from runtimes.contract import DeviceLost, InvalidInput, Model, Unsupported
 from runtimes.wire import ResultFrame, from_array, to_array
 from runtimes.worker.batcher import Batching, Pending, padded_size
-
-Arrays = Dict[str, np.ndarray]
+from runtimes.worker.pieces import Pieces
+from runtimes.worker.rows import Arrays, joined, split
 
 
 class Failure(NamedTuple):
@@ -24,6 +22,24 @@ class Failure(NamedTuple):
 Outcome = Union[ResultFrame, Failure]
 
 
+class Begun(NamedTuple):
+    """A batch under way. Times are time.monotonic() seconds.
+
+    inputs   of all requests together
+    started  whether the model works on it already, and gave `handle` for it
+    error    why that could not be
+    """
+
+    batch: Sequence[Pending]
+    rows: int
+    began: float
+    gathered: float
+    inputs: Arrays
+    started: bool = False
+    handle: Any = None
+    error: Optional[Exception] = None
+
+
 class Executor:
     def __init__(self, model: Model, batching: Batching, max_response_bytes: int) -> None:
         self.model = model
@@ -33,38 +49,83 @@ class Executor:
         self.on_run: Callable[[Sequence[Pending]], None] = lambda batch: None
         # The arrays of the last run that worked: (signature, inputs, outputs). Whoever reads it, clears it.
         self.seen: Optional[tuple] = None
+        self._pieces = Pieces(model, batching)
+        self._finished = 0.0
 
     def run(self, batch: Sequence[Pending]) -> List[Outcome]:
         """One outcome per request, in order. A bad request fails alone: the others run again without it."""
+        return self.finish(self._gather(batch))
+
+    def begin(self, batch: Sequence[Pending]) -> Begun:
+        """Put a batch together and, if the model is pipelined, let it start; the rest is `finish`'s, errors too.
+
+        What runs by itself is not started: it may be what killed a worker, and nothing shall die with it.
+        """
+        begun = self._gather(batch)
+        first = batch[0].frame
+        if not self.model.pipelined or batch[0].key is None or begun.error is not None:
+            return begun
+        if begun.rows > self._pieces.most(begun.inputs, first.signature, begun.rows):
+            return begun  # it needs several runs
         try:
-            return self._run(batch)
-        except Exception as error:  # noqa: BLE001 - whatever a framework raises, the worker lives on
-            if len(batch) == 1:
+            handle = self.model.start(begun.inputs, first.outputs, first.signature)
+        except DeviceLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever else a framework raises, the worker lives on
+            in_pieces = isinstance(error, MemoryError) and begun.rows > 1
+            return begun if in_pieces else begun._replace(error=error)
+        return begun._replace(started=True, handle=handle)
+
+    def finish(self, begun: Begun) -> List[Outcome]:
+        """As `run`, for a batch that `begin` gave."""
+        try:
+            return self._answers(begun)
+        except DeviceLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            if len(begun.batch) == 1:
                 return [_failure(error)]
         outcomes: List[Outcome] = []
-        for pending in batch:
+        for pending in begun.batch:
             outcomes += self.run([pending])
         return outcomes
 
-    def _run(self, batch: Sequence[Pending]) -> List[Outcome]:
+    def _gather(self, batch: Sequence[Pending]) -> Begun:
         self.on_run(batch)
-        started = time.monotonic()
+        began = time.monotonic()
+        rows = sum([pending.rows for pending in batch])
+        inputs: Arrays = {}
+        error: Optional[Exception] = None
+        try:
+            parts = [{tensor.name: to_array(tensor) for tensor in pending.frame.inputs} for pending in batch]
+            # What is too large for one run is cut up later, and filled up then.
+            size = padded_size(rows, self.batching.sizes) if rows <= self.batching.max_rows else rows
+            inputs = joined(parts, self.batching.dim, size, self.model.empty) if rows else parts[0]
+        except ValueError as why:
+            error = InvalidInput(str(why))
+        except Exception as why:  # noqa: BLE001 - no memory to put them together, say
+            error = why
+        return Begun(batch, rows, began, time.monotonic(), inputs, error=error)
+
+    def _answers(self, begun: Begun) -> List[Outcome]:
+        batch, rows = begun.batch, begun.rows
         first = batch[0].frame
-        inputs = self._gather(batch)
-        rows = sum(pending.rows for pending in batch)
-        gathered = time.monotonic()
-        outputs = self._infer(inputs, first.outputs, first.signature, rows)
+        outputs = self._outputs(begun)
         inferred = time.monotonic()
-        self.seen = (first.signature, inputs, outputs)
+        # A pipelined batch waits in the model until the one before it is done.
+        waited = max(0.0, self._finished - begun.gathered)
+        self._finished = inferred
+        self.seen = (first.signature, begun.inputs, outputs)
         for name in first.outputs:
             if name not in outputs:
                 raise InvalidInput("the model has no output '%s'; it has %s" % (name, ", ".join(sorted(outputs))))
-        parts = self._split(outputs, [pending.rows for pending in batch]) if rows else [outputs]
+        parts = split(outputs, self.batching.dim, [pending.rows for pending in batch]) if rows else [outputs]
         tensors = [[from_array(name, array) for name, array in part.items()] for part in parts]
         finished = time.monotonic()
+        took = _ns(begun.gathered - begun.began), _ns(inferred - begun.gathered - waited), _ns(finished - inferred)
         outcomes: List[Outcome] = []
         for pending, answer in zip(batch, tensors):
-            size = sum(len(tensor.data) for tensor in answer)
+            size = sum([len(tensor.data) for tensor in answer])
             if size > self.max_response_bytes:
                 outcomes.append(
                     Failure(
@@ -76,73 +137,24 @@ class Executor:
                 continue
             outcomes.append(
                 ResultFrame(
-                    _ns(started - pending.arrived),
-                    _ns(gathered - started),
-                    _ns(inferred - gathered),
-                    _ns(finished - inferred),
-                    max(rows, 1),
-                    answer,
+                    _ns(begun.began - pending.arrived + waited), took[0], took[1], took[2], max(rows, 1), answer
                 )
             )
         return outcomes
 
-    def _gather(self, batch: Sequence[Pending]) -> Arrays:
-        try:
-            each = [{tensor.name: to_array(tensor) for tensor in pending.frame.inputs} for pending in batch]
-        except ValueError as error:
-            raise InvalidInput(str(error)) from None
-        if len(each) == 1:
-            return each[0]
-        dim = self.batching.dim
-        return {name: np.concatenate([arrays[name] for arrays in each], axis=dim) for name in each[0]}
-
-    def _infer(self, inputs: Arrays, wanted: Sequence[str], signature: str, rows: int) -> Arrays:
-        """The outputs for all rows; a request larger than a batch runs in several."""
-        if not rows:
-            return self.model.infer(inputs, wanted, signature)
-        most, dim = self.batching.max_rows, self.batching.dim
-        if rows <= most:
-            return self._infer_batch(inputs, wanted, signature, rows)
-        parts = []
-        for start in range(0, rows, most):
-            stop = min(start + most, rows)
-            piece = {name: _rows_of(array, dim, start, stop) for name, array in inputs.items()}
-            parts.append(self._infer_batch(piece, wanted, signature, stop - start))
-        return {name: np.concatenate([part[name] for part in parts], axis=dim) for name in parts[0]}
-
-    def _infer_batch(self, inputs: Arrays, wanted: Sequence[str], signature: str, rows: int) -> Arrays:
-        dim, size = self.batching.dim, padded_size(rows, self.batching.sizes)
-        if size > rows:
-            inputs = {name: _pad(array, dim, size - rows) for name, array in inputs.items()}
-        outputs = self.model.infer(inputs, wanted, signature)
-        for name, array in outputs.items():
-            if array.ndim <= dim or array.shape[dim] != size:
-                raise RuntimeError(
-                    "output '%s' has shape %s for %d rows: this model must not be batched, "
-                    "set max_batch_size = 0 in its model.toml" % (name, list(array.shape), size)
-                )
-        if size > rows:
-            outputs = {name: _rows_of(array, dim, 0, rows) for name, array in outputs.items()}
-        return outputs
-
-    def _split(self, outputs: Arrays, counts: Sequence[int]) -> List[Arrays]:
-        if len(counts) == 1:
-            return [outputs]
-        ends = np.cumsum(counts)
-        return [
-            {name: _rows_of(array, self.batching.dim, end - count, end) for name, array in outputs.items()}
-            for count, end in zip(counts, ends)
-        ]
-
-
-def _rows_of(array: np.ndarray, dim: int, start: int, stop: int) -> np.ndarray:
-    return array[(slice(None),) * dim + (slice(start, stop),)]
-
-
-def _pad(array: np.ndarray, dim: int, count: int) -> np.ndarray:
-    """More rows, copies of the last one: real values, so that no model meets numbers it never saw."""
-    last = _rows_of(array, dim, array.shape[dim] - 1, array.shape[dim])
-    return np.concatenate([array] + [last] * count, axis=dim)
+    def _outputs(self, begun: Begun) -> Arrays:
+        if begun.error is not None:
+            raise begun.error
+        if begun.started:
+            try:
+                outputs = self.model.finish(begun.handle)
+                return self._pieces.checked(outputs, begun.rows) if begun.rows else outputs
+            except MemoryError:
+                if begun.rows <= 1:
+                    raise
+            # Outside of `except`, where the error would hold the framework's frames, and these the memory.
+        first = begun.batch[0].frame
+        return self._pieces.run(begun.inputs, first.outputs, first.signature, begun.rows)
 
 
 def _failure(error: BaseException) -> Failure:

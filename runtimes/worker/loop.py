@@ -2,12 +2,15 @@
 
 While the model runs, requests gather in the sockets; the next batch is what gathered. So no
 timer is needed when busy, and no lock ever.
+
+A pipelined model gets a second batch while it computes one, but only a full one: any other would
+still get company, for which the end of the running one is soon enough.
 """
 
 import selectors
 import socket
 import time
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 from runtimes import wire
 from runtimes.contract import Signature
@@ -15,7 +18,8 @@ from runtimes.wire import Frame
 from runtimes.worker import probe
 from runtimes.worker.batcher import Batcher, Pending
 from runtimes.worker.connection import Connection
-from runtimes.worker.execute import Executor, Failure, Outcome
+from runtimes.worker.execute import Begun, Executor, Failure, Outcome
+from runtimes.worker.mapping import map_arena
 from runtimes.worker.status import StatusPage
 
 _IDLE_S = 1.0
@@ -39,6 +43,8 @@ class Loop:
         self._clock = clock
         self._fronts: List[Connection] = []
         self._stopping = False
+        self._begun: List[Begun] = []  # batches under way in a pipelined model
+        self._free_at = 0.0  # when the answers of the last batch had left
         self._gaps: Dict[str, Signature] = {
             name: signature for name, signature in executor.model.signatures.items() if probe.has_gaps(signature)
         }
@@ -47,21 +53,35 @@ class Loop:
         self._selector.register(listener, selectors.EVENT_READ, None)
         self._selector.register(control.sock, selectors.EVENT_READ, control)
 
+    def learn(self, rows: int, seconds: float) -> None:
+        """What a batch of so many rows took while warming up."""
+        self._batcher.learn(rows, seconds)
+
     def run(self) -> None:
         """Until the supervisor has gone, or has said STOP and every front has taken its answers and left."""
         timeout = _IDLE_S
         while not self._control.closed:
             self._poll(timeout)
-            if self._stopping and not self._fronts and not len(self._batcher) and not self._accept():
+            busy = self._fronts or self._begun or len(self._batcher)
+            if self._stopping and not busy and not self._accept():
                 return
             now = self._clock()
             for late in self._batcher.expired(now):
-                self._fail(late.source, late.id, Failure("deadline", "the deadline passed before the model could run"))
-            batch, wait = self._batcher.next(now)
-            if batch:
-                self._run(batch)
+                self._fail(late.source, late.id, _too_late(late, now))
+            batch: List[Pending] = []
+            wait: Optional[float] = None
+            if not self._begun or self._batcher.is_full():
+                batch, wait = self._batcher.next(now)
+            if batch and self._batcher.batching.target:
+                self._status.set_pace(self._batcher.pace(batch))
+            done = self._run(batch)
             self._flush()
-            timeout = 0.0 if len(self._batcher) and wait is None else (_IDLE_S if wait is None else wait)
+            if done is not None:
+                ended = self._clock()
+                self._batcher.ran(done.batch, ended - max(done.began, self._free_at))
+                self._free_at = ended
+            at_once = self._begun or (len(self._batcher) and wait is None)
+            timeout = 0.0 if at_once else (_IDLE_S if wait is None else wait)
 
     def _poll(self, timeout: float) -> None:
         for key, events in self._selector.select(timeout):
@@ -95,6 +115,7 @@ class Loop:
     def _leave(self, connection: Connection) -> None:
         self._selector.unregister(connection.sock)
         self._batcher.forget(connection)
+        self._status.clear_rows()
         if connection in self._fronts:
             self._fronts.remove(connection)
         connection.close()
@@ -102,17 +123,41 @@ class Loop:
     def _take(self, connection: Connection, frame: Frame) -> None:
         if frame.kind == wire.INFER:
             alone = bool(frame.flags & wire.ALONE)
-            self._batcher.add(connection, frame.id, wire.unpack_infer(frame.body), alone, self._clock())
+            arena = connection.arena if frame.flags & wire.IN_ARENA else None
+            self._batcher.add(connection, frame.id, wire.unpack_infer(frame.body, arena), alone, self._clock())
         elif frame.kind == wire.CANCEL:
             # Always answered, so that the front can count the room in its window.
             if self._batcher.cancel(connection, frame.id):
                 self._fail(connection, frame.id, Failure("cancelled", "cancelled"))
+        elif frame.kind == wire.ARENA:
+            connection.arena = map_arena(**wire.unpack_json(frame.body))
+            if connection.arena is not None:
+                connection.queue([wire.pack_json(wire.ARENA, {})])
         elif frame.kind == wire.STOP:
             self._stopping = True
 
-    def _run(self, batch: List[Pending]) -> None:
-        outcomes = self._executor.run(batch)
-        self._status.set_idle()
+    def _run(self, batch: List[Pending]) -> Optional[Begun]:
+        """Begin this batch, if any; then finish and answer what is due, this one or the one before, and give it."""
+        if batch:
+            begun = self._executor.begin(batch)
+            self._begun.append(begun)
+            if begun.started and len(self._begun) == 1:
+                return None  # another may be begun beside it
+        if not self._begun:
+            return None
+        begun = self._begun.pop(0)
+        self._answer(begun)
+        return begun
+
+    def _answer(self, begun: Begun) -> None:
+        batch = begun.batch
+        if begun.started:
+            self._mark_busy(batch)  # its time counts from now: until now, the model may have been at the one before
+        outcomes = self._executor.finish(begun)
+        if self._begun:
+            self._mark_busy([])
+        else:
+            self._status.set_idle()
         flag = wire.FIRST_OF_BATCH
         for pending, outcome in zip(batch, outcomes):
             if isinstance(outcome, Failure):
@@ -125,7 +170,8 @@ class Loop:
         self._executor.seen = None
 
     def _mark_busy(self, batch: Sequence[Pending]) -> None:
-        self._status.set_busy([pending.id for pending in batch], self._clock())
+        others = [pending.id for begun in self._begun for pending in begun.batch]
+        self._status.set_busy([pending.id for pending in batch] + others, self._clock())
 
     def _fail(self, connection: Connection, request_id: int, failure: Failure) -> None:
         connection.queue([wire.pack_json(wire.ERROR, failure._asdict(), request_id)])
@@ -162,3 +208,9 @@ class Loop:
         key = self._selector.get_key(connection.sock)
         if key.events != events:
             self._selector.modify(connection.sock, events, connection)
+
+
+def _too_late(pending: Pending, now: float) -> Failure:
+    if pending.frame.deadline <= now:
+        return Failure("deadline", "the deadline passed before the model could run")
+    return Failure("overloaded", "the model has too much to do to answer in time; try again later")

@@ -1,5 +1,6 @@
 """What a worker finds out about its model before the first request: does batching hold, is it warm."""
 
+import time
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -89,24 +90,29 @@ def _why_not(model: Model, name: str, signature: Signature) -> str:
     return failed
 
 
-def warm_up(model: Model, sizes: Sequence[int], dim: int, runs: int) -> Tuple[bool, str]:
+def warm_up(model: Model, sizes: Sequence[int], dim: int, runs: int) -> Tuple[List[Tuple[int, float]], str]:
     """Run the default signature with invented inputs, so that the first client does not wait for it.
 
-    Gives whether it ran, and why not: an invented input that the model refuses says nothing about the model.
+    Gives (rows, seconds) of each run, and why there was none: an invented input that the model refuses
+    says nothing about the model.
     """
     name, signature = next(iter(model.signatures.items()))
     if not signature.inputs or any(spec.shape is None or not spec.datatype for spec in signature.inputs):
-        return False, "its input shapes are not known"
+        return [], "its input shapes are not known"
     failed = ""
     for free in _FREE_SIZES:
+        took = []
         try:
             for rows in list(sizes) or [1]:
+                inputs = generate(signature, rows, dim, free, seed=0)
                 for _ in range(runs):
-                    model.infer(generate(signature, rows, dim, free, seed=0), (), name)
-            return True, ""
+                    began = time.monotonic()
+                    model.infer(inputs, (), name)
+                    took.append((rows, time.monotonic() - began))
+            return took, ""
         except Exception as error:  # noqa: BLE001 - as above
             failed = first_line(error)
-    return False, failed
+    return [], failed
 
 
 def generate(signature: Signature, rows: int, dim: int, free: int, seed: int) -> Dict[str, np.ndarray]:

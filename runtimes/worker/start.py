@@ -7,7 +7,7 @@ import socket
 import sys
 import traceback
 import types
-from typing import Any, Dict
+from typing import Any, Dict, List, Tuple
 
 from runtimes import wire
 from runtimes.contract import LoadError, LoadOptions, Model, first_line
@@ -26,7 +26,7 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
         model = _load(order)
         model.signatures = probe.with_free_rows(model.signatures, order["batching"]["sizes"], order["batching"]["dim"])
         batching, note = _settle_batching(model, order["batching"])
-        _warm_up(model, batching, order["warmup"])
+        took = _warm_up(model, batching, order["warmup"])
     except LoadError as error:
         return _fail(control, str(error))
     except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the user must read why
@@ -35,12 +35,16 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
     ready = {
         "signatures": model.signatures,
         "max_batch_size": batching.max_rows,
-        "window": 2 * max(batching.max_rows, 1),
+        # One batch runs and the next gathers; of a pipelined model, two are under way.
+        "window": (3 if model.pipelined else 2) * max(batching.max_rows, 1),
         "note": note,
     }
     control.sendall(wire.pack_json(wire.READY, ready))
     executor = Executor(model, batching, order["max_response_bytes"])
-    Loop(executor, listener, Connection(control), StatusPage(status_path)).run()
+    loop = Loop(executor, listener, Connection(control), StatusPage(status_path))
+    for rows, seconds in took:
+        loop.learn(rows, seconds)
+    loop.run()
     model.close()
     return 0
 
@@ -78,30 +82,38 @@ def _load(order: Dict[str, Any]) -> Model:
 def _settle_batching(model: Model, wanted: Dict[str, Any]) -> Any:
     """(Batching, a sentence for the log). `max_rows` is None when model.toml does not say."""
     max_rows, dim, sizes = wanted["max_rows"], wanted["dim"], tuple(sorted(wanted["sizes"]))
+    target = wanted["target"]
     if sizes and max_rows is None:
         max_rows = sizes[-1]  # who declares sizes declares batching
     if max_rows == 0:
-        return Batching(), "batching is off: model.toml sets max_batch_size = 0"
+        return Batching(target=target), "batching is off: model.toml sets max_batch_size = 0"
     if wanted["stateful"]:
-        return Batching(), "batching is off: the model is declared stateful"
+        return Batching(target=target), "batching is off: the model is declared stateful"
     verdict = probe.declared(model, dim) if max_rows else probe.detect(model)
     if not verdict.signatures:
         if max_rows:
             raise LoadError("model.toml sets max_batch_size = %d, but %s" % (max_rows, verdict.reason))
-        return Batching(), "batching is off: " + verdict.reason
+        return Batching(target=target), "batching is off: " + verdict.reason
     rows = max_rows or probe.DEFAULT_MAX_ROWS
     if sizes:
         rows = min(rows, sizes[-1])  # the model may see declared sizes only
-    batching = Batching(rows, verdict.signatures, dim, wanted["delay"], sizes)
+    batching = Batching(rows, verdict.signatures, dim, wanted["delay"], sizes, target)
     return batching, "batching up to %d rows" % rows
 
 
-def _warm_up(model: Model, batching: Batching, runs: int) -> None:
+def _warm_up(model: Model, batching: Batching, runs: int) -> List[Tuple[int, float]]:
+    """(rows, seconds) of the runs. With a latency target, sizes up to the largest: their cost is known at once then."""
     if not runs:
-        return
-    ran, why = probe.warm_up(model, batching.sizes, batching.dim, runs)
-    if not ran:
+        return []
+    sizes = batching.sizes
+    if batching.target:
+        runs = max(runs, 2)  # the first of a size may set things up
+        if not sizes and batching.max_rows:
+            sizes = tuple(1 << power for power in range((batching.max_rows - 1).bit_length())) + (batching.max_rows,)
+    took, why = probe.warm_up(model, sizes, batching.dim, runs)
+    if why:
         print("not warmed up: " + why)
+    return took
 
 
 def _without_paths(text: str) -> str:

@@ -1,17 +1,42 @@
-"""A small page, shared by file, on which a worker says what it is running and since when.
+"""A small page, shared by file: what a worker is running, how fast it is, and what waits for it.
 
 The supervisor reads it to find a hung batch; a front reads it after the worker died, to know
-which requests were in the running batch. The ids are unique over all fronts.
+which requests were in the running batch. The ids are unique over all fronts. With a latency
+target, the worker tells its pace here and each front what it has under way, so that every front
+can tell what would come too late. Each field has one writer; who reads may see it a moment old.
 """
 
 import mmap
 import struct
-from typing import FrozenSet, Sequence
+from typing import FrozenSet, NamedTuple, Sequence
 
 SIZE = 64 * 1024
 _HEAD = struct.Struct("<dI")  # busy since (time.monotonic() seconds, 0 when idle), number of ids
 _IDS_AT = 16
-_MOST = (SIZE - _IDS_AT) // 8
+_PACE = struct.Struct("<IIddd")
+_ROWS = struct.Struct("<I")
+_SLOTS = 64
+_EVERY_SLOT = struct.Struct("<%dI" % _SLOTS)
+_ROWS_AT = SIZE - _EVERY_SLOT.size
+_PACE_AT = _ROWS_AT - _PACE.size
+_MOST = (_PACE_AT - _IDS_AT) // 8
+
+
+class Pace(NamedTuple):
+    """What a worker with a latency target expects of its batches.
+
+    rows       of the batch that runs
+    most       rows of a full batch; 0 while nothing is known
+    seconds    that the running batch takes at the longest
+    full_s     that a full one does
+    way_back_s what an answer takes from there to the client, at the longest
+    """
+
+    rows: int = 0
+    most: int = 0
+    seconds: float = 0.0
+    full_s: float = 0.0
+    way_back_s: float = 0.0
 
 
 class StatusPage:
@@ -34,6 +59,24 @@ class StatusPage:
     def running(self) -> FrozenSet[int]:
         _, count = _HEAD.unpack_from(self._map, 0)
         return frozenset(struct.unpack_from("<%dQ" % count, self._map, _IDS_AT))
+
+    def set_pace(self, pace: Pace) -> None:
+        _PACE.pack_into(self._map, _PACE_AT, *pace)
+
+    def pace(self) -> Pace:
+        return Pace(*_PACE.unpack_from(self._map, _PACE_AT))
+
+    def set_rows(self, front: int, rows: int) -> None:
+        """What a front has under way for this worker. Fronts of the same number modulo 64 share a slot."""
+        _ROWS.pack_into(self._map, _ROWS_AT + front % _SLOTS * _ROWS.size, rows)
+
+    def rows(self) -> int:
+        """What all fronts have."""
+        return sum(_EVERY_SLOT.unpack_from(self._map, _ROWS_AT))
+
+    def clear_rows(self) -> None:
+        """A front has gone, nobody knows which: those that live tell theirs anew with their next request."""
+        _EVERY_SLOT.pack_into(self._map, _ROWS_AT, *([0] * _SLOTS))
 
     def close(self) -> None:
         self._map.close()

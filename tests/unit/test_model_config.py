@@ -10,7 +10,10 @@ WRONG = [
     ("max_batch_sise = 4", "there is no key 'max_batch_sise'; the keys are batch_dim"),
     ("max_batch_size = -1", "'max_batch_size' is -1, but input should be greater than or equal to 0"),
     ('instances = "many"', "'instances' is 'many', but input should be a valid integer"),
-    ('device = "gpu"', "'device' is 'gpu', but string should match pattern"),
+    ('device = "gpu"', '\'device\' is \'gpu\', but it must be "cpu", "cuda", "cuda:N", "auto" or a list of cards'),
+    ('device = ["cuda:0", "cpu"]', "a list must name cards, each once"),
+    ('device = ["cuda:1", "cuda:1"]', "a list must name cards, each once"),
+    ("device = []", "'device' is [], but a list must name cards"),
     ('[[inputs]]\nname = "x"\ndatatype = "float"', "'inputs.0.datatype' is 'float', but it must be one of BOOL"),
     ('[[inputs]]\nname = "x"\ndatatype = "FP32"\nshape = [0]', "every size must be positive, or -1 for any"),
     ("[version_policy]\nlatest = 0", "'version_policy.latest' is 0, but"),
@@ -31,7 +34,7 @@ def test_wrong_values_are_told(tmp_path: Path, text: str, said: str) -> None:
 
 def test_everything_is_optional(tmp_path: Path) -> None:
     toml = read_model_toml(tmp_path / "model.toml")
-    assert (toml.max_batch_size, toml.instances, toml.device, toml.stateful) == (None, 1, "cpu", False)
+    assert (toml.max_batch_size, toml.instances, toml.device, toml.stateful) == (None, 1, ("cpu",), False)
 
 
 def test_version_policies() -> None:

@@ -31,7 +31,7 @@ class Doubler(Model):
 
 
 def wanted(**changes: Any) -> dict[str, Any]:
-    return {"max_rows": None, "dim": 0, "delay": 0.0, "sizes": [], "stateful": False, **changes}
+    return {"max_rows": None, "dim": 0, "delay": 0.0, "target": 0.0, "sizes": [], "stateful": False, **changes}
 
 
 def frame(*rows: float) -> InferFrame:
@@ -101,6 +101,20 @@ def test_a_large_request_does_not_need_a_turn_for_each_chunk() -> None:
         small = wire.pack_json(wire.CANCEL, {}, 7)
         sent = theirs.send(small * 20_000)
         assert len(reader.receive()) == sent // len(small)
+
+
+def test_answers_leave_in_order_whatever_their_sizes() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        writer = Connection(ours)
+        parts = [b"a", b"", b"b" * 5000, b"", b"c", b"d" * 3, memoryview(b"e" * 9000), b""]
+        writer.queue(parts[:3])
+        writer.queue(parts[3:])
+        assert writer.flush()
+        assert writer.flush()
+        ours.close()
+        received = b"".join(iter(lambda: theirs.recv(1 << 16), b""))
+    assert received == b"".join(parts)
 
 
 def test_reasons_hold_no_paths() -> None:

@@ -1,0 +1,36 @@
+"""The gateway holds as many connections as the system lets it."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from gateway import descriptors
+
+_SCRIPT = """
+import resource
+from gateway.descriptors import raise_limit
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+allowed = raise_limit()
+print(allowed > 64, resource.getrlimit(resource.RLIMIT_NOFILE) == (allowed, hard))
+"""
+
+
+def test_the_soft_limit_is_raised() -> None:
+    done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["True", "True"]
+
+
+def test_what_the_system_refuses_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [256, resource.RLIM_INFINITY]
+
+    def change(_: int, wanted: tuple[int, int]) -> None:
+        if wanted[0] > 10240:
+            raise ValueError("current limit exceeds maximum limit")
+        limits[:] = wanted
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", change)
+    assert descriptors.raise_limit() == 10240

@@ -1,0 +1,81 @@
+"""Where instances run: what model.toml says, what the gateway was given, and what each worker sees of it."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.environments.environment import Environment
+from gateway.environments.errors import Cannot
+from gateway.environments.interpreters import Interpreter
+from gateway.environments.runtime import Runtime
+from gateway.repository import devices
+from gateway.repository.formats import Artifact
+from gateway.repository.launch import plan_launch
+from gateway.repository.model_config import ModelToml
+from gateway.repository.scan import ModelConfig
+
+TWO = ["cuda:0", "cuda:1"]
+
+
+@pytest.mark.parametrize(
+    ("device", "accelerator", "cards", "places"),
+    [
+        ("cpu", "cpu", 0, ("cpu",)),
+        ("cpu", "cuda", 4, ("cpu",)),
+        ("cuda", "cuda", 1, ("cuda:0",)),
+        ("cuda:3", "cuda", 4, ("cuda:3",)),
+        (TWO, "cuda", 2, ("cuda:0", "cuda:1")),
+        ("auto", "cpu", 1, ("cpu",)),
+        ("auto", "cuda", 0, ("cpu",)),
+        ("auto", "cuda", 2, ("cuda:0",)),
+    ],
+)
+def test_places(device: str | list[str], accelerator: str, cards: int, places: tuple[str, ...]) -> None:
+    toml = ModelToml.model_validate({"device": device})
+    assert devices.placement(toml.device, accelerator, cards) == places
+
+
+@pytest.mark.parametrize(("device", "said"), [("cuda:1", "device = 'cuda:1', but"), (TWO, "device = ['cuda:0', ")])
+def test_a_card_needs_the_accelerator(device: str | list[str], said: str) -> None:
+    toml = ModelToml.model_validate({"device": device})
+    with pytest.raises(Cannot, match="start it with --accelerator cuda") as caught:
+        devices.placement(toml.device, "cpu", 2)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("place", "environment", "card", "order"),
+    [
+        ("cpu", {"CUDA_VISIBLE_DEVICES": "0"}, "", None),
+        ("cuda:1", {}, "1", "PCI_BUS_ID"),
+        ("cuda:1", {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, "1", "FASTEST_FIRST"),
+        ("cuda:1", {"CUDA_VISIBLE_DEVICES": "4, GPU-ab,-1,2"}, "GPU-ab", "PCI_BUS_ID"),
+    ],
+)
+def test_a_worker_sees_its_own_card_of_those_that_the_gateway_sees(
+    place: str, environment: dict[str, str], card: str, order: str | None
+) -> None:
+    sees = devices.variables(place, environment)
+    assert (sees["CUDA_VISIBLE_DEVICES"], sees.get("CUDA_DEVICE_ORDER")) == (card, order)
+
+
+def test_a_card_that_the_gateway_does_not_see_is_told() -> None:
+    with pytest.raises(Cannot, match="there is no card 2: CUDA_VISIBLE_DEVICES leaves 2 to this gateway"):
+        devices.variables("cuda:2", {"CUDA_VISIBLE_DEVICES": "5,6"})
+
+
+def test_instances_are_per_card() -> None:
+    assert [ModelToml.model_validate({"device": d, "instances": 2}).workers for d in ("cpu", "auto", TWO)] == [2, 2, 4]
+
+
+@pytest.mark.parametrize("place", ["cpu", "cuda:1"])
+def test_a_launch_settles_the_card(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    runtime = Runtime("fake", "Fake", Path("fake"), ">=3.6")
+    artifact = Artifact(Path("model"), runtime, "fake")
+    config = ModelConfig("m", "1", "", artifact, ModelToml.model_validate({"device": TWO}), "")
+    python = Interpreter(Path("python"), (3, 11, 0), "cpython", True, True, "linux", "x86_64", "glibc")
+    environment = Environment(runtime, "cuda", None, python)
+    launch = plan_launch(config, environment, place, 1, 1 << 20)
+    assert launch.load["device"] == place.partition(":")[0]
+    assert launch.environment["CUDA_VISIBLE_DEVICES"] == place.partition(":")[2]

@@ -1,0 +1,133 @@
+"""Two batches under way in a pipelined model: seen from a front's socket, with the worker's real loop."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtimes import wire
+from runtimes.contract import LoadOptions
+from runtimes.fake.runtime import FakeModel
+from runtimes.wire import FrameReader, InferFrame, from_array
+from runtimes.worker import status
+from runtimes.worker.batcher import Batching
+from runtimes.worker.connection import Connection
+from runtimes.worker.execute import Executor
+from runtimes.worker.loop import Loop
+from runtimes.worker.status import StatusPage
+
+WAIT_S = 60.0
+
+
+class Watching(FakeModel):
+    """What the status page lists whenever a batch is finished; and the rows of what was not pipelined."""
+
+    def __init__(self, page: StatusPage, described: dict[str, Any]) -> None:
+        super().__init__({"pipelined": True, **described}, LoadOptions(""))
+        self.page = page
+        self.listed: list[frozenset[int]] = []
+
+    def finish(self, handle: Any) -> dict[str, np.ndarray]:
+        self.listed.append(self.page.running())
+        return super().finish(handle)
+
+
+class Worker:
+    """A loop on a thread, and a front's connection to it."""
+
+    def __init__(self, folder: Path, max_rows: int, **described: Any) -> None:
+        page = folder / "status"
+        status.create(str(page))
+        self.page = StatusPage(str(page))
+        self.model = Watching(self.page, described)
+        batching = Batching(max_rows, frozenset({"default"} if max_rows else ()))
+        self.listener = listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(folder / "socket"))
+        listener.listen()
+        self.control, theirs = socket.socketpair()
+        loop = Loop(Executor(self.model, batching, 1 << 20), listener, Connection(theirs), StatusPage(str(page)))
+        self.thread = threading.Thread(target=loop.run)
+        self.thread.start()
+        self.front = socket.socket(socket.AF_UNIX)
+        self.front.settimeout(WAIT_S)
+        self.front.connect(str(folder / "socket"))
+
+    def ask(self, *values: float, alone: tuple[int, ...] = ()) -> list[float | str]:
+        """One row each, all in one write, so that the worker meets them together; the answers in that order."""
+        sent = b""
+        for number, value in enumerate(values):
+            frame = InferFrame(1e9, 0, "default", [], [from_array("x", np.full((1, 4), value, np.float32))])
+            sent += b"".join(wire.pack_infer(number, frame, wire.ALONE if number in alone else 0))
+        self.front.sendall(sent)
+        answers: dict[int, float | str] = {}
+        reader = FrameReader()
+        while len(answers) < len(values):
+            for frame in reader.feed(self.front.recv(1 << 16)):
+                if frame.kind == wire.ERROR:
+                    answers[frame.id] = wire.unpack_json(frame.body)["kind"]
+                else:
+                    answers[frame.id] = float(wire.to_array(wire.unpack_result(frame.body).outputs[0])[0, 0])
+        return [answers[number] for number in range(len(values))]
+
+    def close(self) -> None:
+        self.front.close()
+        self.control.close()
+        self.thread.join(WAIT_S)
+        self.listener.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    started: list[Worker] = []
+
+    def make(max_rows: int, **described: Any) -> Worker:
+        started.append(Worker(tmp_path, max_rows, **described))
+        return started[-1]
+
+    yield make
+    for worker in started:
+        worker.close()
+
+
+def test_the_next_full_batch_starts_before_the_running_one_is_finished(start: Any) -> None:
+    # Each answer is twice its input, and one more if a batch was under way when it started.
+    worker = start(1)
+    assert worker.ask(10, 20, 30) == [20, 41, 61]
+    assert worker.model.listed == [{0, 1}, {1, 2}, {2}]
+
+
+def test_a_batch_that_may_still_get_company_waits(start: Any) -> None:
+    assert start(2).ask(10, 20, 30) == [20, 40, 60]
+
+
+def test_a_bad_request_fails_alone_and_the_batch_beside_it_does_not(start: Any) -> None:
+    assert start(2).ask(10, 400, 30, 40) == [20, "invalid", 61, 81]
+
+
+def test_a_row_without_memory_fails_alone_and_the_batch_beside_it_does_not(start: Any) -> None:
+    assert start(2).ask(10, 507, 30, 40) == [20, "out_of_memory", 61, 81]
+
+
+def test_what_must_run_alone_runs_with_nothing_beside_it(start: Any) -> None:
+    worker = start(1)
+    assert worker.ask(10, 20, 30, alone=(0, 1)) == [20, 40, 60]
+    assert worker.model.listed == [{2}]
+
+
+def test_a_model_that_is_not_pipelined_is_asked_for_one_batch_after_the_other(start: Any) -> None:
+    worker = start(1, pipelined=False)
+    assert worker.ask(10, 20) == [20, 40]
+    assert worker.model.listed == []
+
+
+def test_the_page_is_empty_when_all_is_answered(start: Any) -> None:
+    worker = start(1)
+    worker.ask(10, 20)
+    worker.ask(30)  # its batch begins after the others' answers
+    worker.close()
+    assert worker.page.busy_since() == 0
+    assert worker.page.running() == frozenset()

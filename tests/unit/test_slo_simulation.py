@@ -1,0 +1,86 @@
+"""The two figures of a latency target, in simulated time and over many seeds.
+
+Of what is let in, 99 % is answered in time, up to 0.85 of the best offline throughput; a request
+that the worker gives up later counts as not answered in time. At twice that throughput, at least
+0.9 of the best goodput is left. The target is three times the batch that gets most done per second.
+"""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtimes.wire import InferFrame, from_array
+from runtimes.worker.batcher import Batcher, Batching
+from tests.slo_simulation import ARRIVALS, COSTS, Count, best_rate, measure
+
+_WORLDS: dict[str, dict[str, Any]] = {
+    "one front, one worker": {},
+    "three fronts": {"fronts": 3},
+    "three fronts, two workers, drift": {"fronts": 3, "instances": 2, "jitter": 0.1, "drift": 0.2},
+    "much jitter, longer target": {"jitter": 0.15, "multiple": 4.0},
+}
+_WARM = (1, 2, 4, 8, 16, 32)
+
+
+@pytest.mark.parametrize("world", _WORLDS)
+@pytest.mark.parametrize("arrivals", ARRIVALS)
+@pytest.mark.parametrize("cost", COSTS)
+def test_what_is_let_in_is_answered_in_time(cost: str, arrivals: str, world: str) -> None:
+    told = measure(cost, arrivals, load=0.85, seeds=range(5), warm=_WARM, **_WORLDS[world])
+    assert told.met >= 0.99 * told.admitted
+    # Or refusing everything would do. Only what no server at all could have answered must go, and some more.
+    assert told.met >= 0.7 * told.possible
+    if arrivals == "Poisson":
+        assert told.met >= 0.95 * told.offered
+
+
+@pytest.mark.parametrize("load", [0.3, 0.6])
+@pytest.mark.parametrize("arrivals", ARRIVALS)
+def test_lower_loads(arrivals: str, load: float) -> None:
+    for cost in COSTS:
+        told = measure(cost, arrivals, load, seeds=range(2), warm=_WARM)
+        assert told.met >= 0.99 * told.admitted, cost
+        assert told.met >= 0.7 * told.possible, cost
+
+
+@pytest.mark.parametrize("world", _WORLDS)
+@pytest.mark.parametrize("cost", COSTS)
+def test_twice_too_much_does_not_lower_what_gets_done(cost: str, world: str) -> None:
+    def goodput(load: float) -> float:
+        told = measure(cost, "Poisson", load, seeds=range(2), warm=_WARM, **_WORLDS[world])
+        assert told.computed_late <= 0.01 * told.met
+        return told.met / told.offered * load
+
+    assert goodput(2.0) >= 0.9 * max(goodput(load) for load in (0.85, 1.0, 1.2))
+
+
+def test_a_model_that_cannot_be_warmed_up_learns_as_fast() -> None:
+    told = sum((measure(cost, "Poisson", 0.85, seeds=range(4)) for cost in COSTS), Count())
+    assert told.met >= 0.99 * told.admitted
+
+
+def test_a_short_target_makes_for_smaller_batches_and_is_met() -> None:
+    """Twice the best batch is not time enough for it; what is let in is in time all the same."""
+    for cost in COSTS:
+        told = measure(cost, "Poisson", 0.6, seeds=range(3), multiple=2.0, warm=_WARM)
+        assert told.met >= 0.99 * told.admitted, cost
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_without_a_target_nothing_is_lost_to_the_best_fixed_size(cost: str) -> None:
+    """64 in flight, each sent again as soon as it is answered; learning included."""
+    noise, now, done = random.Random(0), 0.0, 0
+    batcher = Batcher(Batching(max_rows=32, signatures=frozenset({"s"})))
+    frame = InferFrame(1e9, 0, "s", [], [from_array("x", np.zeros((1, 1), np.float32))])
+    for number in range(64):
+        batcher.add(None, number, frame, False, now)
+    while done < 40_000:
+        batch, _ = batcher.next(now)
+        seconds = COSTS[cost](len(batch)) * noise.lognormvariate(0, 0.1)
+        now, done = now + seconds, done + len(batch)
+        batcher.ran(batch, seconds)
+        for pending in batch:
+            batcher.add(None, pending.id, frame, False, now)
+    assert done / now >= 0.95 * best_rate(COSTS[cost], 32)[0]
