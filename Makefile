@@ -1,6 +1,7 @@
 # make install  .venv with the gateway in it     make serve   install, then serve model_repo/
 # make test     install, then every test        make check   linters and types
 # make proto    regenerate gateway/generated    make bench   the short set of benchmarks
+# make image    Dockerfile.gpu
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -9,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check proto bench apt clean
+.PHONY: help install serve test check proto bench image apt clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -52,6 +53,17 @@ proto:  ## regenerate gateway/generated from proto/, with exactly the pinned too
 
 bench: .venv/developing  ## the short set of benchmarks
 	$(BIN)/python benchmarks/overhead.py --short
+
+IMAGE ?= modelport:gpu
+IMAGE_ARGS ?=
+
+# A client without its daemon counts as absent. OCI, the other two's own format, has no health check.
+image:  ## Dockerfile.gpu by docker, podman or buildah; IMAGE_ARGS="--build-arg RUNTIMES=onnx" limits what is built
+	@if docker info >/dev/null 2>&1; then build="docker build"; \
+	elif podman info >/dev/null 2>&1; then build="podman build --format docker"; \
+	elif buildah info >/dev/null 2>&1; then build="buildah build --format docker"; \
+	else echo "make image needs docker with its daemon, podman or buildah, and none of them answers: install one"; exit 1; fi; \
+	set -x; $$build --file Dockerfile.gpu --tag $(IMAGE) $(IMAGE_ARGS) .
 
 apt:  ## Debian packages that some tests use; nothing happens where they are there already
 	@dpkg -s prometheus >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus; }
