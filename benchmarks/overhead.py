@@ -1,117 +1,125 @@
-"""What the gateway costs beside the model: requests a second and CPU per request, by protocol, side by side.
+"""What a request costs beside the model: CPU of the whole server tree, by protocol, beside what one writes by hand.
 
-    python benchmarks/overhead.py [--short] [--clients N]
+    python -m benchmarks.overhead [--short] [--in-flight 32] [--only PATTERN]
 
-Starts a gateway over model_repo/ with the ONNX runtime only and asks digits_onnx for one row, from
-one closed loop per client. The protocols take turns for several rounds, so that a machine that
-slows down slows all of them; the median is told with its spread. CPU is that of the gateway's
-process tree, without the clients.
+A tiny model (16 → 32 → 4, ONNX), one row a request. All servers are pinned to the first core, and
+the load generator to the others. Servers take turns, round by round, so that a machine that slows
+down slows all of them; ratios are those of neighbours in one round. One answer of each is checked
+before it is measured.
 """
 
 import argparse
-import asyncio
-import json
 import re
 import statistics
-import subprocess
-import sys
-import time
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import psutil
 
-ROOT = Path(__file__).parent.parent
-IMAGE = np.arange(64, dtype=np.float32) % 17
+from benchmarks import h2load, models, requests
+from benchmarks.h2load import Load
+from benchmarks.references.serve import session
+from benchmarks.report import ratio, table, told
+from benchmarks.servers import Server, gateway, reference, tritonserver
+
+ROW = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 16)
+# What each of ours is set against.
+AGAINST = {
+    "modelport JSON": ["FastAPI JSON", "FastAPI raw", "Triton JSON"],
+    "modelport v2 JSON": ["FastAPI JSON", "FastAPI raw", "Triton JSON"],
+    "modelport binary": ["FastAPI raw", "Triton binary"],
+    "modelport gRPC": ["grpc.aio echo", "Triton gRPC"],
+}
 
 
-def json_request(path: str, body: bytes, header: str = "") -> bytes:
-    return f"POST {path} HTTP/1.1\r\nhost: x\r\n{header}content-length: {len(body)}\r\n\r\n".encode() + body
+@dataclass
+class Contender:
+    server: Server
+    load: Load
+    rates: list[float] = field(default_factory=list)
+    cpu_us: list[float] = field(default_factory=list)
+    p50_us: list[float] = field(default_factory=list)
+    p99_us: list[float] = field(default_factory=list)
+
+    def measure(self, seconds: float, in_flight: int) -> None:
+        calibrated = h2load.run(self.load, 40 * in_flight, in_flight)
+        count = max(int(calibrated.count / calibrated.seconds * seconds), 100)
+        before = self.server.cpu_seconds()
+        run = h2load.run(self.load, count, in_flight)
+        self.cpu_us.append((self.server.cpu_seconds() - before) / count * 1e6)
+        self.rates.append(count / run.seconds)
+        self.p50_us.append(run.percentile(50) * 1e6)
+        self.p99_us.append(run.percentile(99) * 1e6)
 
 
-def requests() -> dict[str, bytes]:
-    """Prepared bytes by protocol: the clients shall cost little."""
-    nested = [IMAGE.tolist()]
-    tensor = {"name": "image", "shape": [1, 64], "datatype": "FP32"}
-    head = {"inputs": [{**tensor, "parameters": {"binary_data_size": IMAGE.nbytes}}]}
-    packed = json.dumps({**head, "parameters": {"binary_data_output": True}}).encode()
-    return {
-        "predict JSON": json_request("/predict/digits_onnx", json.dumps({"inputs": nested}).encode()),
-        "v2 JSON": json_request(
-            "/v2/models/digits_onnx/infer", json.dumps({"inputs": [{**tensor, "data": nested}]}).encode()
-        ),
-        "v2 binary": json_request(
-            "/v2/models/digits_onnx/infer",
-            packed + IMAGE.tobytes(),
-            f"inference-header-content-length: {len(packed)}\r\n",
-        ),
+def contenders(
+    folder: Path, stack: ExitStack, wanted: Callable[[str], bool], triton_python: str
+) -> dict[str, Contender]:
+    """Started, and with one answer checked."""
+    artifact = folder / "tiny" / "1" / "model.onnx"
+    models.tiny_mlp(artifact)
+    (expected,) = session(str(artifact)).run(None, {"x": ROW})
+    ours = stack.enter_context(gateway(folder, models=["tiny"]))
+    http, grpc = ours.ports["http"], ours.ports["grpc"]
+    found = {
+        "modelport JSON": Contender(ours, requests.predict_json(http, "tiny", ROW)),
+        "modelport v2 JSON": Contender(ours, requests.v2_json(http, "tiny", ROW)),
+        "modelport binary": Contender(ours, requests.v2_binary(http, "tiny", ROW)),
+        "modelport gRPC": Contender(ours, requests.v2_grpc(grpc, "tiny", ROW)),
     }
-
-
-async def client(address: tuple[str, int], request: bytes, until: float, latencies: list[float]) -> None:
-    reader, writer = await asyncio.open_connection(*address)
-    while (started := time.perf_counter()) < until:
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
-        length = re.search(rb"content-length: (\d+)", head)
-        assert length
-        await reader.readexactly(int(length[1]))
-        latencies.append(time.perf_counter() - started)
-    writer.close()
-
-
-def cpu_seconds(root: psutil.Process) -> float:
-    times = [process.cpu_times() for process in [root, *root.children(recursive=True)]]
-    return sum(each.user + each.system for each in times)
-
-
-async def measure(
-    address: tuple[str, int], request: bytes, clients: int, seconds: float, tree: psutil.Process
-) -> tuple[float, float, float, float]:
-    """(requests a second, CPU µs a request, p50 ms, p99 ms)"""
-    latencies: list[float] = []
-    before, until = cpu_seconds(tree), time.perf_counter() + seconds
-    await asyncio.gather(*[client(address, request, until, latencies) for _ in range(clients)])
-    spent = cpu_seconds(tree) - before
-    latencies.sort()
-    count = len(latencies)
-    return count / seconds, spent / count * 1e6, latencies[count // 2] * 1e3, latencies[count * 99 // 100] * 1e3
-
-
-def report(name: str, rounds: list[tuple[float, float, float, float]]) -> str:
-    columns = list(zip(*rounds, strict=True))
-    told = [f"{statistics.median(column):9.1f} ±{(max(column) - min(column)) / 2:7.1f}" for column in columns[:2]]
-    told += [f"{statistics.median(column):8.2f}" for column in columns[2:]]
-    return f"{name:14}" + "  ".join(told)
+    if wanted("FastAPI JSON"):
+        by_hand = stack.enter_context(reference("fastapi_json", str(artifact)))
+        load = requests.predict_json(by_hand.ports["port"], "", ROW)
+        found["FastAPI JSON"] = Contender(by_hand, Load(load.url.rstrip("/"), load.body, load.headers))
+    if wanted("FastAPI raw"):
+        raw = stack.enter_context(reference("fastapi_raw", str(artifact)))
+        found["FastAPI raw"] = Contender(raw, Load(f"http://127.0.0.1:{raw.ports['port']}/predict", ROW.tobytes()))
+    if wanted("grpc.aio echo"):
+        echo = stack.enter_context(reference("grpc_echo"))
+        found["grpc.aio echo"] = Contender(echo, requests.v2_grpc(echo.ports["port"], "tiny", ROW))
+    if triton_python:
+        triton = stack.enter_context(tritonserver(triton_python, artifact))
+        found["Triton JSON"] = Contender(triton, requests.v2_json(triton.ports["http"], "tiny", ROW))
+        found["Triton binary"] = Contender(triton, requests.v2_binary(triton.ports["http"], "tiny", ROW))
+        found["Triton gRPC"] = Contender(triton, requests.v2_grpc(triton.ports["grpc"], "tiny", ROW))
+    found = {name: contender for name, contender in found.items() if wanted(name)}
+    for name, contender in found.items():
+        if name != "grpc.aio echo":
+            requests.check(contender.load, expected)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="3 rounds of 1 s instead of 7 of 5 s")
-    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--short", action="store_true", help="3 rounds of 1 s instead of 7 of 3 s")
+    parser.add_argument("--in-flight", type=int, default=32)
+    parser.add_argument("--only", default="", metavar="PATTERN", help="the contenders whose names match")
+    parser.add_argument("--triton", default="", metavar="PYTHON", help="beside a tritonserver: see references/")
     options = parser.parse_args()
-    rounds, seconds = (3, 1.0) if options.short else (7, 5.0)
-    ports = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", ""]
-    command = [sys.executable, "-m", "gateway", "serve", str(ROOT / "model_repo"), "--only", "onnx", *ports]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as gateway:
-        assert gateway.stderr is not None
-        port, ready = 0, False
-        for line in gateway.stderr:
-            if found := re.search(r"REST on http://127\.0\.0\.1:(\d+)", line):
-                port = int(found[1])
-            ready = ready or "digits_onnx version 1 is READY" in line
-            if ready and "settled" in line:
-                break
-        tree, results = psutil.Process(gateway.pid), {name: [] for name in requests()}  # type: ignore[var-annotated]
+    rounds, seconds = (3, 1.0) if options.short else (7, 3.0)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        every = contenders(Path(folder), stack, lambda name: bool(re.search(options.only, name)), options.triton)
         for _ in range(rounds):
-            for name, request in requests().items():
-                results[name].append(asyncio.run(measure(("127.0.0.1", port), request, options.clients, seconds, tree)))
-        gateway.terminate()
-    print(f"{options.clients} in flight, {rounds} rounds of {seconds:g} s")
-    print(f"{'':14}{'requests/s':>18}  {'CPU µs/request':>18}  {'p50 ms':>8}  {'p99 ms':>8}")
-    for name, each in results.items():
-        print(report(name, each))
+            for contender in every.values():
+                contender.measure(seconds, options.in_flight)
+    print(f"{options.in_flight} in flight, one core for the servers, {rounds} rounds of {seconds:g} s\n")
+    rows = []
+    for name, each in every.items():
+        tail = [p99 / p50 for p99, p50 in zip(each.p99_us, each.p50_us, strict=True)]
+        rate, p50 = statistics.median(each.rates), statistics.median(each.p50_us)
+        rows.append([name, told(each.cpu_us), f"{rate:.0f}", f"{p50:.0f}", told(tail, 2)])
+    print(table(["", "CPU µs", "requests/s", "p50 µs", "p99 / p50"], rows))
+    rows = []
+    for name, others in AGAINST.items():
+        for other in others:
+            if name in every and other in every:
+                ours, theirs = every[name], every[other]
+                ratios = ratio(ours.cpu_us, theirs.cpu_us), ratio(ours.p50_us, theirs.p50_us)
+                rows.append([name, other, *ratios])
+    print("\n" + table(["", "beside", "CPU", "p50"], rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""The runtimes' environments, as the gateway builds them: bare frameworks are measured in the same ones."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.servers import ROOT, first_core, on_cores
+from gateway.config import home
+from gateway.environments.environment import build, locate
+from gateway.environments.runtime import discover
+
+
+def python_of(name: str) -> Path:
+    """The interpreter of the runtime's environment, built first if it is not there."""
+    environment = locate(discover()[name], "cpu", home())
+    if not environment.ready:
+        asyncio.run(build(environment, lambda line: print(f"{name}: {line}", file=sys.stderr)))
+    return environment.python
+
+
+class Bare:
+    """benchmarks/references/bare.py, running."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def seconds(self, rows: int, times: int) -> tuple[float, float]:
+        """Of CPU, and on the clock, for so many calls with so many rows."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(rows, times, file=self._process.stdin, flush=True)
+        cpu, clock = self._process.stdout.readline().split()
+        return float(cpu), float(clock)
+
+
+@contextmanager
+def bare(name: str, artifact: Path, cores: set[int] | None = None) -> Iterator[Bare]:
+    """The framework alone, on one thread, with this artifact."""
+    command = [str(python_of(name)), str(ROOT / "benchmarks" / "references" / "bare.py"), name, str(artifact)]
+    variables = {"OMP_NUM_THREADS": "1", **discover()[name].env}
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={key: value.replace("{threads}", "1") for key, value in variables.items()},
+        preexec_fn=on_cores(cores or first_core()),
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "ready"
+        yield Bare(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(60)

@@ -1,0 +1,94 @@
+"""Requests made inside a front: its engine with real workers, and no client, no protocol and no socket before it."""
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+import uvloop
+
+from gateway.config import home
+from gateway.engine.admission import Admission
+from gateway.engine.arena import open_arena
+from gateway.engine.engine import Engine
+from gateway.engine.table import Table
+from gateway.engine.types import InferRequest
+from gateway.environments.runtime import discover
+from gateway.repository.builder import Builder
+from gateway.repository.manager import Manager, ManagerOptions
+from runtimes.wire import Tensor
+
+_LOAD_S = 600.0
+_ARENA_BYTES = 1 << 30
+
+
+def answered(
+    repository: Path,
+    model: str,
+    tensor: Tensor,
+    in_flight: int,
+    seconds: float,
+    accelerator: str = "cpu",
+    python: Path | None = None,
+) -> float:
+    """Requests a second, so many in flight, once it has run for half of that time."""
+    return uvloop.run(_answered(repository, model, tensor, in_flight, seconds, accelerator, python))
+
+
+async def _answered(
+    repository: Path,
+    model: str,
+    tensor: Tensor,
+    in_flight: int,
+    seconds: float,
+    accelerator: str,
+    python: Path | None,
+) -> float:
+    async def control(verb: str, **arguments: object) -> None:
+        raise NotImplementedError(verb)
+
+    settled = asyncio.Event()
+    engine = Engine(1, Admission(1 << 20, _ARENA_BYTES, _LOAD_S), control, open_arena(_ARENA_BYTES))
+
+    def publish(table: Table) -> None:
+        engine.apply(table)
+        if table.ready:
+            settled.set()
+
+    external = {"torchscript": python} if python else {}
+    with tempfile.TemporaryDirectory(prefix="modelport-") as run_dir:
+        options = ManagerOptions(repository, Path(run_dir), accelerator)
+        builder = Builder(home(), accelerator, external, frozenset(), lambda: None)
+        manager = Manager(options, discover(), builder, publish)
+        running = asyncio.create_task(manager.run())
+        try:
+            async with asyncio.timeout(_LOAD_S):
+                await settled.wait()
+            return await _load(engine, InferRequest(model, [_in_shared_memory(engine, tensor)]), in_flight, seconds)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await manager.close()
+            await builder.close()
+
+
+def _in_shared_memory(engine: Engine, tensor: Tensor) -> Tensor:
+    place = engine.buffer(len(tensor.data))
+    place[:] = tensor.data
+    return tensor._replace(data=place)
+
+
+async def _load(engine: Engine, request: InferRequest, in_flight: int, seconds: float) -> float:
+    begins = time.perf_counter() + seconds / 2
+    ends, count = begins + seconds, 0
+
+    async def ask() -> None:
+        nonlocal count
+        while (now := time.perf_counter()) < ends:
+            await engine.infer(request)
+            count += now >= begins
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(in_flight):
+            group.create_task(ask())
+    return count / (time.perf_counter() - begins)

@@ -1,0 +1,97 @@
+"""What large inputs cost beside the model: CPU per image through the gateway, and of the framework alone.
+
+    python -m benchmarks.payload [--short] [--width 40] [--in-flight 1]
+
+A residual network of ResNet-18's layers, as ONNX and as TorchScript, on 1x3x224x224 float32 (602 kB as
+bytes, 3 MB as JSON), one row a request. Everything that computes is pinned to the first core with one
+thread; contenders take turns, and each ratio is that of neighbours in one round. For JSON, what
+counts is what is spent beyond the model, against a FastAPI server written by hand.
+"""
+
+import argparse
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import h2load, models, requests
+from benchmarks.environments import Bare, bare, python_of
+from benchmarks.h2load import Load
+from benchmarks.report import ratio, table, told
+from benchmarks.servers import ROOT, Server, gateway, reference
+
+IMAGE = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
+FRAMEWORKS = {"onnx": "model.onnx", "torchscript": "model.pt"}
+
+
+def through(server: Server, load: Load, in_flight: int) -> Callable[[int], float]:
+    """CPU milliseconds per image of the whole tree."""
+
+    def measure(count: int) -> float:
+        before = server.cpu_seconds()
+        h2load.run(load, count, in_flight)
+        return (server.cpu_seconds() - before) / count * 1e3
+
+    return measure
+
+
+def alone(framework: Bare) -> Callable[[int], float]:
+    return lambda count: framework.seconds(1, count)[0] / count * 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--short", action="store_true", help="5 rounds of 20 images instead of 15 of 60")
+    parser.add_argument("--width", type=int, default=40, help="channels of the first stage; ResNet-18 has 64")
+    parser.add_argument("--in-flight", type=int, default=1)
+    options = parser.parse_args()
+    rounds, count = (5, 20) if options.short else (15, 60)
+    contenders: dict[str, Callable[[int], float]] = {}
+    with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
+        folder = Path(made)
+        for name, file in FRAMEWORKS.items():
+            path = folder / name / "1" / file
+            path.parent.mkdir(parents=True)
+            if name == "onnx":
+                models.residual_network(path, options.width)
+            else:
+                maker = ROOT / "benchmarks" / "references" / "residual.py"
+                subprocess.run([python_of(name), maker, path, str(options.width)], check=True)
+                spec = '[[inputs]]\nname = "x"\ndatatype = "FP32"\nshape = [-1, 3, 224, 224]\n'
+                (folder / name / "model.toml").write_text(f"max_batch_size = 32\n{spec}")
+        ours = stack.enter_context(gateway(folder, models=list(FRAMEWORKS)))
+        for name, file in FRAMEWORKS.items():
+            contenders[f"{name} alone"] = alone(stack.enter_context(bare(name, folder / name / "1" / file)))
+            binary = requests.v2_binary(ours.ports["http"], name, IMAGE)
+            contenders[f"{name} binary"] = through(ours, binary, options.in_flight)
+            call = requests.v2_grpc(ours.ports["grpc"], name, IMAGE)
+            contenders[f"{name} gRPC"] = through(ours, call, options.in_flight)
+        as_json = requests.predict_json(ours.ports["http"], "onnx", IMAGE)
+        contenders["onnx JSON"] = through(ours, as_json, options.in_flight)
+        by_hand = stack.enter_context(reference("fastapi_json", str(folder / "onnx" / "1" / "model.onnx")))
+        image = Load(f"http://127.0.0.1:{by_hand.ports['port']}/image", as_json.body, as_json.headers)
+        contenders["FastAPI JSON"] = through(by_hand, image, options.in_flight)
+        found: dict[str, list[float]] = {name: [] for name in contenders}
+        for measure in contenders.values():
+            measure(5)
+        for _ in range(rounds):
+            for name, measure in contenders.items():
+                found[name].append(measure(count // 4 if "JSON" in name else count))
+    print(f"{options.in_flight} in flight, one core, {rounds} rounds of {count} images, width {options.width}\n")
+    rows = []
+    for name, values in found.items():
+        framework = name.split()[0]
+        beside = found.get(f"{framework} alone", values)
+        rows.append([name, told(values, 2), ratio(values, beside) if beside is not values else ""])
+    print(table(["", "CPU ms an image", "of the framework alone"], rows))
+    model = statistics.median(found["onnx alone"])
+    beyond = [[value - model for value in found[name]] for name in ("onnx JSON", "FastAPI JSON")]
+    print(f"\nJSON, beyond the model: {told(beyond[0])} ms against {told(beyond[1])} ms: {ratio(*beyond)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""A model behind FastAPI, written by hand: a pydantic body in, ONNX Runtime in the same process, JSON out.
+
+python -m benchmarks.references.fastapi_json MODEL.onnx
+"""
+
+import sys
+
+import numpy as np
+import onnxruntime as ort
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from benchmarks.references.serve import serve, session
+
+
+class Request(BaseModel):
+    inputs: list[list[float]]
+
+
+class Response(BaseModel):
+    outputs: list[list[float]]
+
+
+class Nested(BaseModel):
+    """The same for images: pydantic has no arrays of any rank."""
+
+    inputs: list[list[list[list[float]]]]
+
+
+def build(model: ort.InferenceSession) -> FastAPI:
+    app = FastAPI()
+    name = model.get_inputs()[0].name
+
+    @app.post("/predict")
+    async def predict(request: Request) -> Response:
+        (result,) = model.run(None, {name: np.array(request.inputs, np.float32)})
+        return Response(outputs=result.tolist())
+
+    @app.post("/image")
+    async def image(request: Nested) -> Response:
+        (result,) = model.run(None, {name: np.array(request.inputs, np.float32)})
+        return Response(outputs=result.tolist())
+
+    return app
+
+
+if __name__ == "__main__":
+    serve(build(session(sys.argv[1])))

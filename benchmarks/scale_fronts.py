@@ -1,0 +1,76 @@
+"""Fronts: what each of them adds, and what it costs to have them.
+
+Throughput of N fronts needs a core for each, and one for each worker that keeps them busy: as many
+workers as fronts, so that these are no limit. CPU per request is compared on one core, where it can
+always be measured.
+"""
+
+import statistics
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks import models, requests
+from benchmarks.memory import pids
+from benchmarks.overhead import Contender
+from benchmarks.report import ratio, table, told
+from benchmarks.scale_bench import ROW, Bench
+from benchmarks.servers import cpu_seconds, gateway
+
+_IN_FLIGHT = 32  # for each front
+_COUNTS = (1, 2, 4, 8)
+
+
+def measure(bench: Bench) -> str:
+    parts = [_cost(bench)]
+    counts = [count for count in _COUNTS if 2 * count <= len(bench.cores)]
+    if len(counts) > 1:
+        parts.append(_throughput(bench, counts))
+    missed = [count for count in _COUNTS[1:] if count not in counts]
+    if missed:
+        parts.append(
+            f"Throughput of {' and '.join(map(str, missed))} fronts could not be measured: N fronts and N workers need"
+            f" 2 N cores and the load generator one more, and there are {len(bench.cores)} and that one."
+        )
+    return "\n\n".join(parts)
+
+
+def _cost(bench: Bench) -> str:
+    with ExitStack() as stack:
+        one, two = (_start(bench, stack, fronts, 1, set(bench.cores[:1])) for fronts in (1, 2))
+        bench.take_turns([(one, _IN_FLIGHT), (two, _IN_FLIGHT)])
+    rows = [
+        ["1 front", told(one.cpu_us), ""],
+        ["2 fronts", told(two.cpu_us), ratio(two.cpu_us, one.cpu_us)],
+    ]
+    return f"CPU of the whole tree, all on one core\n\n{table(['', 'CPU µs a request', 'of 1 front'], rows)}"
+
+
+def _throughput(bench: Bench, counts: list[int]) -> str:
+    rows = []
+    with ExitStack() as stack:
+        every = {n: _start(bench, stack, n, n, set(bench.cores[: 2 * n])) for n in counts}
+        fronts = {n: pids(contender.server, "front-") for n, contender in every.items()}
+        before = {n: [cpu_seconds(pid) for pid in fronts[n]] for n in counts}
+        bench.take_turns([(contender, _IN_FLIGHT * n) for n, contender in every.items()])
+        for n, contender in every.items():
+            used = [cpu_seconds(pid) - then for pid, then in zip(fronts[n], before[n], strict=True)]
+            rows.append(
+                [
+                    str(n),
+                    f"{statistics.median(contender.rates):.0f}",
+                    ratio(contender.rates, every[1].rates),
+                    f"≥ {0.9 * n:.1f}",
+                    told(contender.cpu_us),
+                    f"{max(used) / sum(used) * n:.2f}",
+                ]
+            )
+    head = ["fronts", "requests/s", "of 1 front", "asked for", "CPU µs a request", "busiest front, of the mean"]
+    return f"A core for each front and each worker, {_IN_FLIGHT} requests in flight a front\n\n{table(head, rows)}"
+
+
+def _start(bench: Bench, stack: ExitStack, fronts: int, instances: int, cores: set[int]) -> Contender:
+    repository = Path(bench.folder, f"{fronts}-{instances}-{len(cores)}")
+    models.tiny_mlp(repository / "tiny" / "1" / "model.onnx")
+    (repository / "tiny" / "model.toml").write_text(f"instances = {instances}\nthreads = 1\n")
+    server = stack.enter_context(gateway(repository, "--fronts", str(fronts), models=["tiny"], cores=cores))
+    return Contender(server, requests.v2_binary(server.ports["http"], "tiny", ROW))

@@ -1,0 +1,87 @@
+"""Instances: N workers of one model that computes for milliseconds do N times the work.
+
+Two models. One sleeps 5 ms a request, as a device would keep it waiting, so it needs no core of its
+own. The other computes about 5 ms on one thread, and N instances need N cores, the front one more.
+Nothing is batched, so that a request is a run.
+"""
+
+import json
+import os
+import statistics
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import models, requests
+from benchmarks.overhead import Contender
+from benchmarks.report import ratio, table, told
+from benchmarks.scale_bench import Bench
+from benchmarks.servers import gateway
+
+_COUNTS = (1, 2, 4, 8)
+_IN_FLIGHT = 8  # for each instance
+_SLEEPS_S = 0.005
+
+
+def measure(bench: Bench) -> str:
+    sleeping = [count for count in _COUNTS if count <= 4]
+    parts = [f"A model that sleeps {_SLEEPS_S * 1e3:g} ms\n\n{_compare(bench, 'sleeps', sleeping, bench.cores)}"]
+    counts = [count for count in _COUNTS if count + 1 <= len(bench.cores)]
+    if len(counts) > 1:
+        parts.append(
+            f"A model that computes, a core for each instance\n\n{_compare(bench, 'computes', counts, bench.cores)}"
+        )
+    missed = [count for count in _COUNTS[1:] if count not in counts]
+    if missed:
+        parts.append(
+            f"{' and '.join(map(str, missed))} instances that compute could not be measured: N of them need N cores,"
+            f" the front one and the load generator one, and there are {len(bench.cores)} and that one."
+        )
+    return "\n\n".join(parts)
+
+
+def _compare(bench: Bench, kind: str, counts: list[int], cores: tuple[int, ...]) -> str:
+    with ExitStack() as stack:
+        stack.enter_context(_fake_runtime(bench.folder))
+        every = {n: _start(bench, stack, kind, n, set(cores)) for n in counts}
+        bench.take_turns([(contender, _IN_FLIGHT * n) for n, contender in every.items()])
+    rows = []
+    for n, contender in every.items():
+        rate = f"{statistics.median(contender.rates):.0f}"
+        rows.append([str(n), rate, ratio(contender.rates, every[1].rates), f"≥ {0.9 * n:.1f}", told(contender.cpu_us)])
+    return table(["instances", "requests/s", "of 1", "asked for", "CPU µs a request"], rows)
+
+
+def _start(bench: Bench, stack: ExitStack, kind: str, instances: int, cores: set[int]) -> Contender:
+    repository = bench.folder / f"{kind}-{instances}"
+    folder = repository / kind / "1"
+    folder.mkdir(parents=True)
+    (repository / kind / "model.toml").write_text(f"instances = {instances}\nthreads = 1\nmax_batch_size = 0\n")
+    if kind == "sleeps":
+        (folder / "model.fake.json").write_text(json.dumps({"seconds_per_batch": _SLEEPS_S}))
+        row = np.ones((1, 4), np.float32)
+    else:
+        models.convolutions(folder / "model.onnx")
+        row = np.ones((1, 1, 8, 8), np.float32)
+    server = stack.enter_context(gateway(repository, "--python", f"fake={sys.executable}", models=[kind], cores=cores))
+    return Contender(server, requests.v2_binary(server.ports["http"], kind, row))
+
+
+@contextmanager
+def _fake_runtime(folder: Path) -> Iterator[None]:
+    """Gateways that are started within have it, installed as a third party's would be."""
+    info = folder / "plugin" / "modelport_fake-1.0.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: modelport-fake\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[modelport.runtimes]\nfake = runtimes.fake\n")
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(info.parent)
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before

@@ -1,0 +1,166 @@
+"""A server under measurement: a process tree on cores of its own, and the CPU time and memory it takes."""
+
+import os
+import re
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+ROOT = Path(__file__).parent.parent
+_START_S = 600.0  # environments may have to be built first
+
+
+def first_core() -> set[int]:
+    """Where servers run."""
+    return {min(os.sched_getaffinity(0))}
+
+
+def other_cores() -> set[int]:
+    """Where load generators run; the same one where there is only one."""
+    every = os.sched_getaffinity(0)
+    return every - first_core() or every
+
+
+def on_cores(cores: set[int]) -> Callable[[], None]:
+    """For Popen's preexec_fn."""
+    return lambda: os.sched_setaffinity(0, cores)
+
+
+@dataclass
+class Server:
+    """`ports` by the name that the server told them under; `log` what it has written so far."""
+
+    name: str
+    process: "subprocess.Popen[str]"
+    ports: dict[str, int] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+
+    def tree(self) -> list[psutil.Process]:
+        root = psutil.Process(self.process.pid)
+        return [root, *root.children(recursive=True)]
+
+    def cpu_seconds(self) -> float:
+        """Of all processes and threads that are there now, to the nanosecond."""
+        return sum(cpu_seconds(process.pid) for process in self.tree())
+
+
+def cpu_seconds(pid: int) -> float:
+    """Linux counts a thread's time on a core in nanoseconds here, and in ticks of 10 ms elsewhere."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):  # the thread has just ended
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+@contextmanager
+def serving(
+    name: str,
+    command: Sequence[str],
+    ports: dict[str, str],
+    ready: Sequence[str],
+    cores: set[int],
+    environment: dict[str, str] | None = None,
+) -> Iterator[Server]:
+    """Start it; wait until each of `ready` (patterns) was in its output, and find its `ports` (name → pattern)."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        preexec_fn=on_cores(cores),
+    )
+    server = Server(name, process)
+    try:
+        _await(server, ports, list(ready))
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await(server: Server, ports: dict[str, str], ready: list[str]) -> None:
+    output = server.process.stdout
+    assert output is not None
+    ends_at = time.monotonic() + _START_S
+    for line in _lines(output, ends_at):
+        server.log.append(line)
+        for name, pattern in ports.items():
+            if found := re.search(pattern, line):
+                server.ports[name] = int(found[1])
+        ready = [pattern for pattern in ready if not re.search(pattern, line)]
+        if not ready and len(server.ports) == len(ports):
+            break
+    else:
+        raise RuntimeError(f"{server.name} did not start:\n{''.join(server.log[-20:])}")
+    _drain_in_background(server, output)
+
+
+def _lines(output: IO[str], ends_at: float) -> Iterator[str]:
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ)
+        while (left := ends_at - time.monotonic()) > 0 and selector.select(left):
+            # Not by `readline`: it takes several lines at once, and `select` knows nothing of those it keeps.
+            data = os.read(output.fileno(), 1 << 16)
+            if not data:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                yield line.decode(errors="replace") + "\n"
+
+
+def _drain_in_background(server: Server, output: IO[str]) -> None:
+    """A server whose pipe is full stops."""
+    threading.Thread(target=lambda: server.log.extend(output), daemon=True).start()
+
+
+@contextmanager
+def gateway(
+    repository: Path, *arguments: str, models: Sequence[str] = (), cores: set[int] | None = None
+) -> Iterator[Server]:
+    """A gateway over this repository, on free ports, all features on; yields when `models` are READY."""
+    command = [
+        sys.executable, "-m", "gateway", "serve", str(repository),
+        "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *arguments,
+    ]  # fmt: skip
+    ready = [rf"{re.escape(model)} version \S+ is READY" for model in models]
+    ports = {"http": r"REST on http://127\.0\.0\.1:(\d+)", "grpc": r"gRPC on 127\.0\.0\.1:(\d+)"}
+    with serving("modelport", command, ports, [*ready, "settled"], cores or first_core()) as server:
+        yield server
+
+
+@contextmanager
+def reference(name: str, *arguments: str, cores: set[int] | None = None) -> Iterator[Server]:
+    """One of benchmarks/references, which print "port N" when they serve."""
+    command = [sys.executable, "-m", f"benchmarks.references.{name}", *arguments]
+    with serving(name, command, {"port": r"^port (\d+)"}, [], cores or first_core()) as server:
+        yield server
+
+
+@contextmanager
+def tritonserver(python: str, artifact: Path) -> Iterator[Server]:
+    """benchmarks/references/tritonserver.py, by an interpreter that has what it needs."""
+    command = [python, str(ROOT / "benchmarks" / "references" / "tritonserver.py"), str(artifact)]
+    ports = {"http": r"^http (\d+)", "grpc": r"^grpc (\d+)"}
+    # On one core it does not start within its own time limits.
+    with serving("tritonserver", command, ports, ["^serving"], os.sched_getaffinity(0)) as server:
+        for process in server.tree():
+            for thread in process.threads():
+                os.sched_setaffinity(thread.id, first_core())
+        yield server

@@ -1,0 +1,73 @@
+"""What every process of a gateway holds, over time; and whether it grows."""
+
+import statistics
+import time
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import psutil
+
+from benchmarks.memory import Held, held, processes
+from benchmarks.servers import Server
+
+# A worker that replaces another counts once it is so old: what it holds while it loads says nothing.
+_GROWN_UP_S = 8.0
+
+
+@dataclass
+class Watch:
+    """`series`: name → (seconds since the start, what it holds). A worker that replaces another has its name."""
+
+    server: Server
+    began: float = field(default_factory=time.monotonic)
+    series: dict[str, list[tuple[float, Held]]] = field(default_factory=dict)
+    # Every process that there was, so that it can be seen who stays behind: pid → name.
+    pids: dict[int, str] = field(default_factory=dict)
+
+    def sample(self) -> None:
+        newest: dict[str, tuple[float, int]] = {}
+        for pid, name in processes(self.server).items():
+            self.pids[pid] = name
+            try:
+                started = psutil.Process(pid).create_time()
+            except psutil.NoSuchProcess:
+                continue
+            if time.time() - started >= _GROWN_UP_S:
+                newest[name] = max(newest.get(name, (0.0, 0)), (started, pid))
+        for name, (_, pid) in newest.items():
+            try:
+                found = held(pid)
+            except (OSError, KeyError):
+                continue  # it has ended since
+            self.series.setdefault(name, []).append((time.monotonic() - self.began, found))
+
+    def lives(self, name: str) -> int:
+        """How many processes had this name."""
+        return sum(each == name for each in self.pids.values())
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Of one figure: medians of the first and last quarter of what was watched, and the rise over all of it."""
+
+    first: float
+    last: float
+    rise: float
+    hours: float
+
+    @property
+    def per_hour(self) -> float:
+        return self.rise / self.hours
+
+
+def trend(points: list[tuple[float, float]]) -> Trend:
+    """By Theil and Sen: the median slope of all pairs, which no outlier moves. At least two points, in order."""
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2)]
+    quarter = max(len(points) // 4, 1)
+    span = points[-1][0] - points[0][0]
+    return Trend(
+        statistics.median(value for _, value in points[:quarter]),
+        statistics.median(value for _, value in points[-quarter:]),
+        statistics.median(slopes) * span,
+        span / 3600,
+    )
