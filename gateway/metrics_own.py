@@ -20,6 +20,9 @@ from gateway.repository.policy import State
 
 log = logging.getLogger("metrics")
 
+# The metrics port looks so often whether it is to end; whoever ends it waits for that.
+_TURN_S = 0.1
+
 
 class OwnFigures:
     """`collect` runs on the metrics port's thread: it only reads, and copies what it walks over."""
@@ -149,5 +152,5 @@ def serve_metrics(
     """Serve /metrics on a thread of its own, so that a scrape never waits for the supervisor's loop."""
     server = _Server(sock, most_connections, patience_s)
     server.set_app(make_wsgi_app(registry))
-    Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    Thread(target=server.serve_forever, args=(_TURN_S,), name="metrics", daemon=True).start()
     return server

@@ -4,11 +4,25 @@ A runtime need not use these: a framework that refuses what does not fit, by nam
 a client understands, needs no help.
 """
 
-from typing import Dict, Iterable, Sequence, Tuple
+import json
+import re
+from typing import Any, Dict, Iterable, Sequence, Tuple
 
 import numpy as np
 
 from runtimes.contract import DATATYPES, InvalidInput, LoadError, TensorSpec, datatype_of
+
+# CUDA's errors after which every further call in the process fails too.
+_LOST = re.compile(
+    "illegal memory access|device-side assert|unspecified launch failure|misaligned address|illegal instruction|"
+    "launch timed out|uncorrectable ECC error|invalid program counter|hardware stack error",
+    re.IGNORECASE,
+)
+
+
+def is_device_lost(said: str) -> bool:
+    """Whether a framework's error says that the device is lost to this process: raise DeviceLost then."""
+    return bool(_LOST.search(said))
 
 
 def check_input(spec: TensorSpec, inputs: Dict[str, np.ndarray]) -> np.ndarray:
@@ -48,6 +62,23 @@ def declared_outputs(declared: Sequence[TensorSpec], known: Tuple[TensorSpec, ..
         if spec.name not in names:
             raise LoadError("model.toml declares output '%s', but the model has %s" % (spec.name, quoted(names)))
     return tuple(declared) or known
+
+
+def parameter(parameters: Dict[str, Any], name: str, choices: Sequence[Any]) -> Any:
+    """A parameter's value; the first choice where it is absent. Raises LoadError for what is no choice."""
+    value = parameters.get(name, choices[0])
+    # True == 1 in Python, and not in TOML.
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        allowed = " or ".join(json.dumps(choice) for choice in choices)
+        raise LoadError("'parameters.%s' in model.toml is %s, but it must be %s" % (name, json.dumps(value), allowed))
+    return value
+
+
+def known_parameters(parameters: Dict[str, Any], names: Sequence[str]) -> None:
+    """Raises LoadError for a parameter that this runtime does not have."""
+    for name in parameters:
+        if name not in names:
+            raise LoadError("there is no parameter '%s'; this runtime has %s" % (name, quoted(names)))
 
 
 def quoted(names: Iterable[str]) -> str:

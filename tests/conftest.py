@@ -14,6 +14,7 @@ from gateway.environments import interpreters
 from gateway.environments.environment import Environment, build, locate
 from gateway.environments.errors import Cannot
 from gateway.environments.runtime import Runtime, discover
+from gateway.repository.devices import available_cards
 from tests.gateway_process import Gateway, start_gateway
 
 ROOT = Path(__file__).parent.parent
@@ -35,10 +36,10 @@ def zoo() -> Path:
     return path
 
 
-def ready(runtime: Runtime) -> Environment:
+def ready(runtime: Runtime, accelerator: str = "cpu") -> Environment:
     """The runtime's environment, built once per machine under MODELPORT_HOME; skips where it cannot be had."""
     try:
-        environment = locate(runtime, "cpu", home())
+        environment = locate(runtime, accelerator, home())
         if not environment.ready:
             asyncio.run(build(environment, lambda line: print(f"{runtime.name}: {line}", file=sys.stderr)))
     except Cannot as error:
@@ -81,6 +82,15 @@ def numpy_python() -> Callable[[str], Path]:
 def runtime_python(runtime_environment: Callable[[str], Environment]) -> Callable[[str], Path]:
     """name → the interpreter of its environment. The fake runtime needs nothing but numpy: our own does."""
     return lambda name: Path(sys.executable) if name == "fake" else runtime_environment(name).python
+
+
+@pytest.fixture(scope="session")
+def cuda_python() -> Callable[[str], Path]:
+    """name → the interpreter of its environment for CUDA; skips without a device, in CI too."""
+    if not available_cards():
+        pytest.skip("no CUDA device is to be seen here")
+    runtimes = discover()
+    return cache(lambda name: ready(runtimes[name], "cuda").python)
 
 
 @pytest.fixture

@@ -6,14 +6,16 @@ ONNX strings are text: BYTES that are not UTF-8 are invalid input.
 """
 
 import re
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-from runtimes.checks import declared_inputs, declared_outputs, wanted_outputs
-from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
+from runtimes.checks import declared_inputs, declared_outputs, is_device_lost, known_parameters, wanted_outputs
+from runtimes.contract import DeviceLost, InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
+from runtimes.onnx import providers
+from runtimes.onnx.bound import Run, bound
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -42,26 +44,27 @@ def load(options: LoadOptions) -> Model:
     settings.log_severity_level = 3  # older models give one warning per initializer
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
+    known_parameters(options.parameters, providers.PARAMETERS)
+    wanted = providers.asked(options.device, options.parameters)
+    offered = providers.usable(wanted, ort.get_available_providers(), options.parameters)
+    if options.device == "cuda":
+        ort.preload_dlls()  # CUDA and cuDNN come as wheels, where the dynamic linker does not look
     try:
-        session = ort.InferenceSession(options.artifact, settings, providers=_providers(options.device))
+        session = ort.InferenceSession(options.artifact, settings, providers=offered)
     except Exception as error:  # whatever it is, this file will not load the next time either
         raise LoadError("ONNX Runtime cannot load this model: %s" % _sentence(error)) from error
-    if options.device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
-        # ONNX Runtime only logs this and goes on, ten times slower, on the CPU.
-        raise LoadError("ONNX Runtime found no usable CUDA device, or its CUDA libraries do not load")
-    return OnnxModel(session, options)
-
-
-def _providers(device: str) -> List[str]:
-    if device != "cuda":
-        return ["CPUExecutionProvider"]
-    ort.preload_dlls()  # CUDA and cuDNN come as wheels, where the dynamic linker does not look
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    providers.check(offered, session.get_providers(), options.parameters)
+    if not providers.may_fall_back(options.parameters):
+        session.disable_fallback()  # else one failed run puts the session on the CPU for good
+    on_device = providers.CUDA in session.get_providers()
+    return OnnxModel(session, options, bound(session, "cuda") if on_device else session.run)
 
 
 class OnnxModel(Model):
-    def __init__(self, session: ort.InferenceSession, options: LoadOptions) -> None:
-        self._session = session
+    """`run` takes the wanted outputs' names and the inputs by name, as the session's own does."""
+
+    def __init__(self, session: ort.InferenceSession, options: LoadOptions, run: Run) -> None:
+        self._run = run
         inputs, refused_inputs = _specs(session.get_inputs())
         outputs, refused = _specs(session.get_outputs())
         for name, reason in refused_inputs.items():
@@ -80,11 +83,15 @@ class OnnxModel(Model):
         wanted = wanted_outputs(outputs, self._all)
         feed = {name: self._feed(name, array) for name, array in inputs.items()}
         try:
-            results = self._session.run(wanted, feed)
-        except _INPUT_ERRORS as error:
+            results = self._run(wanted, feed)
+        except InvalidInput:
+            raise
+        except Exception as error:
             if _NO_MEMORY.search(str(error)):
                 raise MemoryError(_sentence(error)) from error
-            if _DEVICE_ERROR.search(str(error)):
+            if is_device_lost(str(error)):
+                raise DeviceLost(_sentence(error)) from error
+            if not isinstance(error, _INPUT_ERRORS) or _DEVICE_ERROR.search(str(error)):
                 raise
             raise InvalidInput(_sentence(error)) from error
         return {name: self._answer(name, result) for name, result in zip(wanted, results)}
@@ -127,6 +134,7 @@ def _sentence(error: BaseException) -> str:
     """What of ONNX Runtime's message a client can use: no source files, functions, paths or node names."""
     text = " ".join(str(error).split())
     text = text.rsplit("Status Message: ", 1)[-1]
+    text = re.sub(r"^Error in execution: ", "", text)
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"^Load model from .*? failed: ?", "", text)
     text = re.sub(r"\S+\.(cc|cpp|cu|cuh|h):\d+ .*?\([^()]*(\([^()]*\)[^()]*)*\)( const)? ", "", text)

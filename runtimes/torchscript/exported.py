@@ -48,6 +48,7 @@ def load(options: LoadOptions) -> Program:
         ),
         names=names,
         pure=_is_pure(exported),
+        module=module,
     )
 
 

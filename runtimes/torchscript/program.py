@@ -6,13 +6,14 @@ refused. Numbers and strings that the model takes or gives beside tensors are ar
 """
 
 import re
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
 
-from runtimes.checks import check_input, quoted
+from runtimes.checks import check_input, is_device_lost, quoted
 from runtimes.contract import (
+    DeviceLost,
     InvalidInput,
     Model,
     Signature,
@@ -24,6 +25,9 @@ from runtimes.contract import (
 )
 
 SCALARS = {"INT64": int, "FP64": float, "BOOL": bool, "BYTES": bytes.decode}
+# What PyTorch raises when a model is called. torch.OutOfMemoryError is a RuntimeError.
+ERRORS = (RuntimeError, torch.jit.Error, AssertionError, IndexError, KeyError, TypeError, ValueError)
+_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
 
 
 class Program(NamedTuple):
@@ -33,6 +37,8 @@ class Program(NamedTuple):
     scalars  for each argument: whether it is a Python number or string rather than a tensor
     names    the outputs' names where a tuple, a list or one value is returned, by position
     pure     nothing in the model writes to a tensor in place or keeps one from call to call
+    module   what `call` calls, for whoever changes it as a whole
+    widen    applied to the named outputs; None: they are as they should be
     """
 
     call: Callable[[List[Any]], Any]
@@ -40,6 +46,8 @@ class Program(NamedTuple):
     signature: Signature
     names: List[str]
     pure: bool
+    module: torch.nn.Module
+    widen: Optional[Callable[[Dict[str, Any]], Dict[str, Any]]] = None
 
 
 class TorchModel(Model):
@@ -49,30 +57,33 @@ class TorchModel(Model):
     its inputs and outputs are copied.
     """
 
-    def __init__(self, program: Program, device: str) -> None:
+    def __init__(self, program: Program) -> None:
         self._program = program
-        self._device = device
         self._names = [spec.name for spec in program.signature.outputs]
         self.signatures = {"default": program.signature}
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
-        specs = self._program.signature.inputs
-        values = [self._value(spec, inputs, scalar) for spec, scalar in zip(specs, self._program.scalars)]
+        values = self._values(inputs)
         try:
             with torch.inference_mode():
-                named = self._name(self._program.call(values))
-                self._check_names(named, outputs)
-                wanted = outputs or self._names or list(named)
-                return {name: self._array(name, value) for name, value in named.items() if name in wanted}
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise MemoryError(first_line(error)) from error
-        except (RuntimeError, torch.jit.Error, AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
-            if "can't allocate memory" in str(error):
-                raise MemoryError(first_line(error)) from error
-            if "CUDA error" in str(error):  # the device is lost to this process: not the inputs' fault
-                raise
-            raise InvalidInput(sentence(error)) from error
+                named = self._call(self._program.call, values, outputs)
+                return {name: self._array(name, value) for name, value in named.items()}
+        except ERRORS as error:
+            raise translated(error) from error
+
+    def _values(self, inputs: Dict[str, np.ndarray]) -> List[Any]:
+        """One for each argument."""
+        specs = self._program.signature.inputs
+        return [self._value(spec, inputs, scalar) for spec, scalar in zip(specs, self._program.scalars)]
+
+    def _call(self, call: Callable[[List[Any]], Any], values: List[Any], outputs: Sequence[str]) -> Dict[str, Any]:
+        """The wanted outputs by name."""
+        named = self._name(call(values))
+        if self._program.widen is not None:
+            named = self._program.widen(named)
+        self._check_names(named, outputs)
+        wanted = outputs or self._names or list(named)
+        return {name: value for name, value in named.items() if name in wanted}
 
     def _value(self, spec: TensorSpec, inputs: Dict[str, np.ndarray], scalar: bool) -> Any:
         # What a script was declared to take is checked too: PyTorch would compute something else.
@@ -85,8 +96,10 @@ class TorchModel(Model):
         if array.dtype == object:
             raise InvalidInput("input '%s' holds strings, but PyTorch has no tensors of strings" % spec.name)
         array = np.ascontiguousarray(array).reshape(array.shape)  # torch knows no negative strides
-        tensor = torch.from_numpy(array if self._program.pure else array.copy())
-        return tensor.to(self._device) if self._device != "cpu" else tensor
+        return self._tensor(array)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array if self._program.pure else array.copy())
 
     def _name(self, result: Any) -> Dict[str, Any]:
         if isinstance(result, dict):
@@ -117,6 +130,18 @@ class TorchModel(Model):
         except (TypeError, KeyError):
             raise Unsupported("output '%s' is %s, which the protocol lacks" % (name, str(value.dtype)[6:])) from None
         return array if self._program.pure else array.copy()
+
+
+def translated(error: BaseException) -> Exception:
+    """What the contract calls an exception of PyTorch's."""
+    said = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY.search(said):
+        return MemoryError(first_line(error))
+    if is_device_lost(said):
+        return DeviceLost(first_line(error))
+    if "CUDA error" in said:  # not the inputs' fault
+        return RuntimeError(first_line(error))
+    return InvalidInput(sentence(error))
 
 
 def sentence(error: BaseException) -> str:

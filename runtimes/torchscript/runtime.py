@@ -8,12 +8,16 @@ import warnings
 
 import torch
 
+from runtimes.checks import known_parameters, parameter
 from runtimes.contract import LoadError, LoadOptions, Model
-from runtimes.torchscript import exported, scripted
+from runtimes.torchscript import exported, precision, scripted
+from runtimes.torchscript.cuda import CUDA, DeviceModel
 from runtimes.torchscript.program import TorchModel
 
 
 def load(options: LoadOptions) -> Model:
+    known_parameters(options.parameters, ("precision", "channels_last", "cuda_graphs"))
+    graphs = parameter(options.parameters, "cuda_graphs", (False, True))
     torch.set_num_threads(options.threads)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise LoadError("PyTorch found no usable CUDA device")
@@ -21,4 +25,9 @@ def load(options: LoadOptions) -> Model:
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated")
     form = exported if options.artifact.endswith(".pt2") else scripted
-    return TorchModel(form.load(options), options.device)
+    program = precision.applied(form.load(options), options.parameters)
+    if options.device == "cpu":
+        return TorchModel(program)
+    if graphs and not program.pure:
+        raise LoadError("'parameters.cuda_graphs' is true, but this model writes to its tensors in place")
+    return DeviceModel(program, CUDA, graphs)

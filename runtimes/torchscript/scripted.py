@@ -41,6 +41,7 @@ def load(options: LoadOptions) -> Program:
         signature=signature,
         names=[spec.name for spec in signature.outputs],
         pure=_is_pure(module.inlined_graph),
+        module=module,
     )
 
 

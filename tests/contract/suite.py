@@ -9,9 +9,10 @@ A case is a JSON object; every key may be left out:
 
 inputs, expected  npz files relative to the case; without `inputs`, ones in the shapes of the signature
                   (an open dimension is 2). Strings are stored as numpy's S, since npz must need no pickle
+expected_values   {output: nested list}: FP32 outputs, of which there may be others beside
 values            {input: nested list}: the same written out; where no datatype is told, numbers with
                   a point are FP32
-options           LoadOptions' declared "inputs" and "outputs" as [name, datatype, shape], and "parameters"
+options           LoadOptions' declared "inputs" and "outputs" as [name, datatype, shape], "parameters", "device"
 signature         the signature to ask for; default: the first
 told              {"inputs": [[name, datatype, shape]], "outputs": …}: what the signature must say
 refused           output names that must be refused
@@ -86,6 +87,7 @@ class Suite:
             artifact=self.artifact,
             inputs=specs(told.get("inputs", [])),
             outputs=specs(told.get("outputs", [])),
+            device=told.get("device", "cpu"),
             parameters=told.get("parameters", {}),
         )
 
@@ -167,6 +169,8 @@ class Suite:
         self.compare_with_expected(answer)
 
     def compare_with_expected(self, answer):
+        for name, value in self.case.get("expected_values", {}).items():
+            self.same(name, answer[name], np.asarray(value, np.float32))
         if "expected" not in self.case:
             return
         with np.load(os.path.join(self.folder, self.case["expected"])) as stored:
@@ -284,6 +288,17 @@ class Suite:
         both = self.infer({name: np.concatenate([self.inputs[name], mirrored[name]]) for name in mirrored})
         for name in both:
             self.same(name, both[name], np.concatenate([one[name], two[name]]))
+
+    def check_pipelined(self):
+        """Two batches under way at once are answered as one after the other."""
+        if not self.model.pipelined:
+            return
+        wanted = self.infer()
+        handles = [self.model.start(self.inputs, [], self.name) for _ in range(2)]
+        for answer in [self.model.finish(handle) for handle in handles]:
+            assert list(answer) == list(wanted), list(answer)
+            for name in wanted if not self.case.get("stateful") else ():
+                self.same(name, answer[name], wanted[name])
 
     def check_close(self):
         self.model.close()

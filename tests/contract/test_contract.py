@@ -27,6 +27,7 @@ MADE = {
     "torchscript": (
         "tuple list dict named_tuple nested returns_scalars takes_scalars takes_optional linear untold "
         "signature_inside signature_broken declared declared_wrongly writes_to_input keeps_input complains "
+        "precision exported_precision parameter_wrong parameter_unknown "
         "half bool int64 exported exported_dict exported_bfloat16 exported_writes_to_input exported_nested "
         "state_dict not_a_zip"
     ),
@@ -55,16 +56,19 @@ FAKE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "refused": ({"refused": {"z": "it is a map, which the protocol lacks"}}, {"refused": ["z"]}),
     "not_batchable": ({"not_batchable": True}, {"not_batchable": True}),
     "stateful": ({"stateful": True}, {"stateful": True}),
+    # It tells in its answers how many batches were under way, so that they differ.
+    "pipelined": ({"pipelined": True}, {"stateful": True}),
     "load_error": ({"load_error": "the model is not to our taste"}, {"load_error": True}),
 }
 
 PythonOf = Callable[[str], Path]
 
 
-def run_suite(python: str | Path, runtime: str, artifact: Path, case: Path) -> None:
+def run_suite(python: str | Path, runtime: str, artifact: Path, case: Path, folder: Path | None = None) -> None:
+    """`folder` has another runtime.py than the runtime's own."""
     described = tomllib.loads((PROJECT / "runtimes" / runtime / "runtime.toml").read_text())
     env = os.environ | {key: value.format(threads=1) for key, value in described.get("env", {}).items()}
-    command = [python, "-I", HERE / "suite.py", PROJECT / "runtimes" / runtime, artifact, case]
+    command = [python, "-I", HERE / "suite.py", folder or PROJECT / "runtimes" / runtime, artifact, case]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"check"')]
     failed = [f"{line['check']}: {line['detail']}" for line in lines if not line["ok"]]
@@ -118,6 +122,61 @@ def test_made(runtime: str, name: str, runtime_python: PythonOf, make: Callable[
     folder = make(runtime, sys.executable if runtime == "onnx" else python) / name
     case = folder / "case.json"
     run_suite(python, runtime, folder / json.loads(case.read_text())["artifact"], case)
+
+
+# What a device's streams, copies and handles do to every kind of argument and answer.
+STAGED = "tuple dict returns_scalars takes_scalars writes_to_input keeps_input complains precision exported half"
+
+
+@pytest.mark.runtime("torchscript")
+@pytest.mark.parametrize("name", STAGED.split())
+def test_staged_without_a_device(name: str, runtime_python: PythonOf, make: Callable[[str, str | Path], Path]) -> None:
+    """The path of a CUDA device, with torch.cpu's streams and events in the place of torch.cuda's."""
+    python = runtime_python("torchscript")
+    folder = make("torchscript", python) / name
+    case = folder / "case.json"
+    artifact = folder / json.loads(case.read_text())["artifact"]
+    run_suite(python, "torchscript", artifact, case, HERE / "staged")
+
+
+@pytest.mark.runtime("onnx")
+@pytest.mark.parametrize("name", MADE["onnx"].replace("unknown_operator", "").split())
+def test_bound_without_a_device(name: str, runtime_python: PythonOf, make: Callable[[str, str | Path], Path]) -> None:
+    """ONNX Runtime's IO binding, which is for devices, bound to the CPU."""
+    pytest.importorskip("onnx")
+    folder = make("onnx", sys.executable) / name
+    case = folder / "case.json"
+    artifact = folder / json.loads(case.read_text())["artifact"]
+    run_suite(runtime_python("onnx"), "onnx", artifact, case, HERE / "bound")
+
+
+@pytest.mark.runtime("torchscript")
+def test_what_a_device_does_is_met(runtime_python: PythonOf) -> None:
+    command = [runtime_python("torchscript"), "-I", HERE / "staged" / "script.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+ON_CUDA = {"torchscript": STAGED, "onnx": "half bool strings several_outputs reshape"}
+ON_CUDA_CASES = [
+    pytest.param(runtime, name, marks=pytest.mark.gpu, id=f"{runtime}-{name}")
+    for runtime, names in ON_CUDA.items()
+    for name in names.split()
+]
+
+
+@pytest.mark.parametrize(("runtime", "name"), ON_CUDA_CASES)
+def test_made_on_cuda(
+    runtime: str, name: str, cuda_python: PythonOf, make: Callable[[str, str | Path], Path], tmp_path: Path
+) -> None:
+    python = cuda_python(runtime)
+    folder = make(runtime, sys.executable if runtime == "onnx" else python) / name
+    case = json.loads((folder / "case.json").read_text())
+    case["options"] = {**case.get("options", {}), "device": "cuda"}
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "case.json").write_text(json.dumps(case))
+    run_suite(python, runtime, tmp_path / case["artifact"], tmp_path / "case.json")
 
 
 ZOO_CASES = [

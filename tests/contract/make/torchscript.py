@@ -107,12 +107,25 @@ X = {"x": [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]}
 FP32_X = {"options": {"inputs": [["x", "FP32", [-1, 4]]]}}
 
 
+class Pictures(nn.Module):
+    """Its weights, activations and input are floating-point; one of its outputs is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolve, self.score = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.score(torch.relu(self.convolve(x)).mean(dim=[2, 3]))
+        return scores, scores.argmax(dim=1)
+
+
 def told_outputs(*outputs):
     return {"told": {"outputs": [list(output) for output in outputs]}}
 
 
 def main(root):
     torch.manual_seed(0)
+    told_pictures = told_outputs(["OUTPUT__0", "FP32", [-1, 4]], ["OUTPUT__1", "INT64", [-1]])
 
     def write(name, save, case, suffix="pt"):
         folder = Path(root, name)
@@ -170,6 +183,20 @@ def main(root):
     export("exported_bfloat16", Bfloat16(), {"refused": ["small"], **told_outputs(["same", "FP32", [-1, 4]])})
     export("exported_writes_to_input", WritesToInput(), {})
     export("exported_nested", ReturnsNested(), {"load_error": True})
+    pictures, x = Pictures().eval(), torch.randn(2, 3, 8, 8)
+    scores = pictures(x)[0].tolist()
+    rounded = {"values": {"x": x.tolist()}, "expected_values": {"OUTPUT__0": scores}, "tolerance": 0.02}
+    told = {"inputs": [["x", "FP32", [-1, 3, 8, 8]]]}
+    bfloat16 = {"parameters": {"precision": "bfloat16", "channels_last": True}}
+    script("precision", pictures, {"options": {**told, **bfloat16}, **rounded})
+    rows = {"x": {0: torch.export.Dim("n", min=1, max=64)}}
+    program = torch.export.export(pictures, (x,), dynamic_shapes=rows)
+    half = {"options": {"parameters": {"precision": "half"}}}
+    write(
+        "exported_precision", lambda path: torch.export.save(program, path), {**half, **rounded, **told_pictures}, "pt2"
+    )
+    for name, parameters in (("parameter_wrong", {"precision": "fp8"}), ("parameter_unknown", {"presision": "half"})):
+        script(name, Linear(), {"options": {"parameters": parameters}, "load_error": True})
     write("state_dict", lambda path: torch.save(Linear().state_dict(), path), {"load_error": True})
     write("not_a_zip", lambda path: Path(path).write_bytes(b"hello"), {"load_error": True})
 

@@ -1,0 +1,12 @@
+"""The torchscript runtime as it is on a CUDA device, without one: `test_staged_without_a_device` loads this."""
+
+import warnings
+
+from runtimes.torchscript import exported, precision, scripted
+from runtimes.torchscript.cuda import HOST, DeviceModel
+
+
+def load(options):
+    warnings.filterwarnings("ignore")
+    form = exported if options.artifact.endswith(".pt2") else scripted
+    return DeviceModel(precision.applied(form.load(options), options.parameters), HOST)

@@ -1,0 +1,160 @@
+"""Checks of the CUDA path that need PyTorch and no device, run by its environment's Python; a failed one raises.
+
+Streams and events are torch.cpu's; memory that runs out and graphs are played by fakes, so that this shows
+what our code does with them, not what CUDA does.
+"""
+
+import contextlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[3] / "runtimes"
+spec = importlib.util.spec_from_file_location("runtimes", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+sys.modules["runtimes"] = importlib.util.module_from_spec(spec)
+
+from runtimes.contract import DeviceLost, InvalidInput, Signature, TensorSpec  # noqa: E402
+from runtimes.torchscript.cuda import HOST, DeviceModel  # noqa: E402
+from runtimes.torchscript.graphs import Graphs  # noqa: E402
+from runtimes.torchscript.program import Program  # noqa: E402
+
+X, Y = TensorSpec("x", "FP32", (-1, 2)), TensorSpec("y", "FP32", (-1, 2))
+ONES = {"x": np.ones((3, 2), np.float32)}
+
+
+def model(call, device=HOST):
+    return DeviceModel(Program(call, [False], Signature((X,), (Y,)), ["y"], True, torch.nn.Module()), device)
+
+
+def raises(kind, call):
+    try:
+        call()
+    except kind:
+        return
+    raise AssertionError(f"it raised no {kind.__name__}")
+
+
+def memory_that_runs_out_is_a_memory_error_and_is_given_back():
+    told = []
+    device = HOST._replace(synchronize=lambda: told.append("wait"), empty_cache=lambda: told.append("empty"))
+    left = iter([torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")])
+
+    def call(values):
+        for error in left:
+            raise error
+        return values[0] * 2
+
+    runs_out = model(call, device)
+    for _ in range(2):
+        raises(MemoryError, lambda: runs_out.start(ONES, [], "default"))
+    assert told == ["wait", "empty", "wait", "empty"], told
+    assert runs_out.infer(ONES, [], "default")["y"].tolist() == [[2, 2]] * 3
+
+
+def errors_are_whose_fault_they_are():
+    for text, kind in {
+        "CUDA error: device-side assert triggered": DeviceLost,
+        "CUDA error: an illegal memory access was encountered": DeviceLost,
+        "CUDA error: no kernel image is available for execution": RuntimeError,
+        "shapes cannot be multiplied": InvalidInput,
+    }.items():
+
+        def call(values, text=text):
+            raise RuntimeError(text)
+
+        raises(kind, lambda call=call: model(call).infer(ONES, [], "default"))
+
+
+def an_error_that_comes_with_the_event_is_told_by_finish():
+    class Late(torch.cpu.Event):
+        def synchronize(self):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    late = model(lambda values: values[0], HOST._replace(event=Late))
+    handle = late.start(ONES, [], "default")
+    raises(DeviceLost, lambda: late.finish(handle))
+
+
+def a_handle_holds_its_batch_until_it_is_finished():
+    doubles = model(lambda values: values[0] * 2)
+    one, two = (doubles.start({"x": np.full((1, 2), value, np.float32)}, [], "default") for value in (1, 2))
+    assert all(one.held)
+    assert doubles.finish(one)["y"].tolist() == [[2, 2]]
+    assert not one.held
+    assert doubles.finish(two)["y"].tolist() == [[4, 4]]
+
+
+class FakeGraph:
+    """Replays by calling again, into the outputs of the recording."""
+
+    def __init__(self):
+        self.calls = []
+
+    def replay(self):
+        for place, call in self.calls:
+            place.copy_(call())
+
+
+@contextlib.contextmanager
+def recording(graph, stream):
+    FakeGraph.current = graph
+    try:
+        yield
+    finally:
+        FakeGraph.current = None
+
+
+def graphs_are_replayed_by_shape():
+    FakeGraph.current, torch.cuda.CUDAGraph, torch.cuda.graph = None, FakeGraph, recording
+    eager = []
+
+    def call(values):
+        (x,) = values
+        if FakeGraph.current is None:
+            eager.append(len(x))
+            return {"y": x * 2}
+        if len(x) == 5:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        y = torch.empty_like(x)
+        FakeGraph.current.calls.append((y, lambda: x * 2))
+        return {"y": y}
+
+    graphs = Graphs(call, None)
+    first = graphs([torch.ones(2)])["y"]
+    second = graphs([torch.full((2,), 3.0)])["y"]
+    assert (first.tolist(), second.tolist()) == ([2, 2], [6, 6]), "an answer shares memory with the next"
+    assert eager == [2, 2, 2], eager
+    assert graphs([torch.ones(4)])["y"].tolist() == [2] * 4
+    assert eager == [2, 2, 2, 4, 4, 4], eager
+    del eager[:]
+    for _ in range(2):
+        assert graphs([torch.ones(5)])["y"].tolist() == [2] * 5
+    assert eager == [5, 5, 5, 5, 5], "what cannot be recorded is called"
+
+
+def shapes_without_number_are_not_all_recorded():
+    FakeGraph.current, torch.cuda.CUDAGraph, torch.cuda.graph = None, FakeGraph, recording
+    calls = []
+    graphs = Graphs(lambda values: calls.append(1) or values[0], None)
+    for size in range(1, 41):
+        graphs([torch.ones(size)])
+    recorded = 32
+    assert len(calls) == recorded * 4 + (40 - recorded), len(calls)
+
+
+if __name__ == "__main__":
+    for check in (
+        memory_that_runs_out_is_a_memory_error_and_is_given_back,
+        errors_are_whose_fault_they_are,
+        an_error_that_comes_with_the_event_is_told_by_finish,
+        a_handle_holds_its_batch_until_it_is_finished,
+        graphs_are_replayed_by_shape,
+        shapes_without_number_are_not_all_recorded,
+    ):
+        check()
+        print(check.__name__, flush=True)
+    os._exit(0)
