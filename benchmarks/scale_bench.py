@@ -29,8 +29,9 @@ class Bench:
         return 1.0 if self.short else 3.0
 
     def take_turns(self, contenders: Iterable[tuple[Contender, int]]) -> None:
-        """Each with its number of requests in flight."""
+        """Each with its number of requests in flight; every other round in the opposite order."""
         every = list(contenders)
         for _ in range(self.rounds):
             for contender, in_flight in every:
                 contender.measure(self.seconds, in_flight)
+            every.reverse()

@@ -98,9 +98,11 @@ def measure(bench: Bench) -> str:
         idle.open(count)
         opened = held(front)
         answered = []
+        turns = [beside, without]
         for _ in range(bench.rounds):
-            for each in (beside, without):
+            for each in turns:
                 each.measure(bench.seconds, _IN_FLIGHT)
+            turns.reverse()
             answered.append(idle.ask())
         (still,) = pids(holding, "front-")
         after = held(front)

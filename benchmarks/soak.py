@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.memory import MIB, Held
+from benchmarks.memory import MIB, Held, processes
 from benchmarks.report import table
 from benchmarks.servers import ROOT, Server, gateway
 from benchmarks.soak_load import Client, Tally, Target
@@ -46,7 +46,8 @@ async def soak(
     """What was watched, what was answered, and how many reloads there were."""
     target = Target(server.ports["http"], server.ports["grpc"], names)
     watch, tally = Watch(server), Tally()
-    clients = [asyncio.create_task(Client(target, tally, seed).run(CLIENTS / rate)) for seed in range(CLIENTS)]
+    stop = asyncio.Event()
+    clients = [asyncio.create_task(Client(target, tally, seed).run(CLIENTS / rate, stop)) for seed in range(CLIENTS)]
     turns = itertools.cycle([name for name in names if name.startswith("reloaded_")])
     period, reload_s = min(5.0, seconds / 60), min(RELOAD_S, seconds / 8)
     reloads, next_reload = 0, reload_s
@@ -61,12 +62,8 @@ async def soak(
                 next_reload += reload_s
                 reloads += 1
     finally:
-        for client in clients:
-            client.cancel()
-        done = await asyncio.gather(*clients, return_exceptions=True)
-    for each in done:
-        if isinstance(each, Exception):
-            raise each
+        stop.set()
+        await asyncio.gather(*clients)
     return watch, tally, reloads
 
 
@@ -89,12 +86,19 @@ async def _reload(target: Target, repository: Path, model: str) -> None:
 
 
 def left_over(watch: Watch) -> list[str]:
-    """The processes beyond those of now that are in the metrics: waited for, since old workers take their time."""
-    expected = 1 + FRONTS + len({name for name in watch.pids.values() if name.startswith("worker-")})
+    """Processes that should have gone: waited for, since a worker that was replaced may take its time."""
     ends_at = time.monotonic() + _LEAVE_S
-    while len(tree := watch.server.tree()) > expected and time.monotonic() < ends_at:
+    while True:
+        named = processes(watch.server)
+        alone = set({name: pid for pid, name in named.items()}.values())  # one for each name
+        found = [
+            f"{each.pid} ({named.get(each.pid, 'unknown to the metrics')})"
+            for each in watch.server.tree()
+            if each.pid not in alone
+        ]
+        if not found or time.monotonic() > ends_at:
+            return found
         time.sleep(0.5)
-    return [f"{each.pid} ({watch.pids.get(each.pid, each.name())})" for each in tree][expected:]
 
 
 def judge(watch: Watch, warm_s: float) -> tuple[list[list[str]], list[str]]:

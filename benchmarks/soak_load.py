@@ -68,12 +68,12 @@ class Client:
             "goes away, gRPC": (2, "gone", self._give_up),
         }
 
-    async def run(self, pause_s: float) -> None:
-        """Until cancelled. `pause_s`: the mean of what it waits between two requests."""
+    async def run(self, pause_s: float, stop: asyncio.Event) -> None:
+        """Until `stop`; cancelling would be taken for the end of a call. `pause_s`: the mean pause between requests."""
         names = list(self._kinds)
         weights = [self._kinds[name][0] for name in names]
         try:
-            while True:
+            while not stop.is_set():
                 await asyncio.sleep(self._random.expovariate(1 / pause_s))
                 (kind,) = self._random.choices(names, weights)
                 _, expected, send = self._kinds[kind]

@@ -86,6 +86,7 @@ class ResultFrame(NamedTuple):
     compute_output_ns: int
     batch_rows: int
     outputs: List[Tensor]
+    form: Optional[Form] = None  # as in InferFrame
 
 
 class WireError(Exception):
@@ -257,7 +258,7 @@ def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> InferF
 
 
 def pack_result(request_id: int, frame: ResultFrame, flags: int = 0) -> List[Buffer]:
-    packed = _pack_form(form_of("", (), frame.outputs))
+    packed = _pack_form(frame.form or form_of("", (), frame.outputs))
     numbers = _RESULT.pack(*(frame[:5] + (len(packed),)))
     return pack(RESULT, request_id, [numbers, packed] + _padded(frame.outputs), flags)
 
@@ -266,7 +267,7 @@ def unpack_result(body: memoryview) -> ResultFrame:
     queue, gather, infer, split, rows, length = _RESULT.unpack_from(body)
     position = _RESULT.size + length
     form = _unpack_form(bytes(body[_RESULT.size : position]))
-    return ResultFrame(queue, gather, infer, split, rows, _tensors(form, body, position))
+    return ResultFrame(queue, gather, infer, split, rows, _tensors(form, body, position), form)
 
 
 def to_array(tensor: Tensor) -> np.ndarray:

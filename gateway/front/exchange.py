@@ -4,13 +4,14 @@ Plain calls from the connection's events and the engine's: a task, a future and 
 each request would cost twice as much as all that is done here.
 """
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 from gateway.engine.arena import LARGE
 from gateway.engine.protocol import Engine, Gone, Ticket
 from gateway.engine.types import InferResponse
 from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
-from gateway.front.body import read_headers
+from gateway.front.body import Headers, read_headers
 from gateway.front.failures import as_told, sentence
 from gateway.front.json_text import dumps
 from gateway.front.limits import Limits
@@ -19,6 +20,24 @@ from runtimes.wire import Buffer
 
 # The JSON before binary tensors is shifted, so that they lie as numpy and the frameworks want them.
 _ALIGNMENT = 64
+
+
+class Head(NamedTuple):
+    """What of a request is known before its body. limit: how many bytes the body may have, of the kind `what`."""
+
+    route: Route
+    headers: Headers
+    limit: int
+    what: str
+
+
+def read_head(route: Route, headers: Iterable[tuple[bytes, bytes]], limits: Limits) -> Head:
+    """Raises ModelportError, for a body that is known to be too large, too."""
+    read = read_headers(headers)
+    limit, what = route.dialect.limit(read, limits)
+    if read.content_length is not None and read.content_length > limit:
+        raise TooLarge(f"the body has {read.content_length} bytes, over the limit of {limit} for {what}")
+    return Head(route, read, limit, what)
 
 
 class Connection(Protocol):
@@ -38,50 +57,39 @@ class Exchange:
     """`response_complete` and `keep_alive` are what uvicorn asks of a request under way."""
 
     __slots__ = (
-        "_buffer", "_chunks", "_connection", "_engine", "_expects_continue", "_filled", "_headers", "_limit",
-        "_limits", "_raw_headers", "_reading", "_reply", "_route", "_started", "_ticket", "_what", "_whole",
-        "_write", "keep_alive", "response_complete",
+        "_buffer", "_chunks", "_connection", "_engine", "_expects_continue", "_filled", "_head", "_limits", "_reading",
+        "_reply", "_started", "_ticket", "_whole", "_write", "keep_alive", "response_complete",
     )  # fmt: skip
 
     def __init__(
-        self,
-        engine: Engine,
-        limits: Limits,
-        connection: Connection,
-        route: Route,
-        headers: list[tuple[bytes, bytes]],
-        keep_alive: bool,
-        expects_continue: bool,
+        self, engine: Engine, limits: Limits, connection: Connection, keep_alive: bool, expects_continue: bool = False
     ) -> None:
         self.keep_alive = keep_alive
         self.response_complete = False
-        self._engine, self._limits, self._connection, self._route = engine, limits, connection, route
-        self._raw_headers, self._expects_continue = headers, expects_continue
+        self._engine, self._limits, self._connection = engine, limits, connection
+        self._expects_continue = expects_continue
         self._chunks: list[bytes] = []
         self._buffer: memoryview | None = None
         self._filled = 0
         self._whole = self._started = False
         self._reply: Reply | None = None
         self._ticket: Ticket | None = None
-        self._reading = engine.reading(route.model, route.version)
+
+    def open(self, head: Head | Exception, route: Route) -> None:
+        """The head has come, or was refused."""
+        self._reading = self._engine.reading(route.model, route.version)
         try:
-            self._read_head()
+            if isinstance(head, Exception):
+                raise head
+            self._head = head
+            length = head.headers.content_length
+            if length is not None:
+                self._reading.reserve(length)
+                if length >= LARGE:
+                    shift = -(head.headers.json_length or 0) % _ALIGNMENT
+                    self._buffer = self._engine.buffer(length + shift)[shift : shift + length]
         except Exception as error:
             self._fail(error)
-
-    def _read_head(self) -> None:
-        headers = self._headers = read_headers(self._raw_headers)
-        self._limit, self._what = self._route.dialect.limit(headers, self._limits)
-        length = headers.content_length
-        if length is None:
-            return
-        if length > self._limit:
-            raise TooLarge(f"the body has {length} bytes, over the limit of {self._limit} for {self._what}")
-        self._reading.reserve(length)
-        if length >= LARGE:
-            shift = -(headers.json_length or 0) % _ALIGNMENT
-            block = self._engine.buffer(length + shift)
-            self._buffer = block[shift : shift + length]
 
     @property
     def waits_for_body(self) -> bool:
@@ -109,10 +117,11 @@ class Exchange:
             return
         self._filled += size
         self._chunks.append(chunk)
-        if self._headers.content_length is None:
+        head = self._head
+        if head.headers.content_length is None:
             try:
-                if self._filled > self._limit:
-                    raise TooLarge(f"the body is over the limit of {self._limit} bytes for {self._what}")
+                if self._filled > head.limit:
+                    raise TooLarge(f"the body is over the limit of {head.limit} bytes for {head.what}")
                 self._reading.reserve(size)
             except ModelportError as error:
                 self._fail(error)
@@ -152,9 +161,9 @@ class Exchange:
         if self._chunks:
             body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._buffer, self._chunks = None, []  # while the request waits, only its tensors are kept
-        route = self._route
+        route, headers = self._head.route, self._head.headers
         try:
-            request, self._write = route.dialect.read(self._engine, self._limits, route, self._headers, body)
+            request, self._write = route.dialect.read(self._engine, self._limits, route, headers, body)
         except Exception as error:
             self._fail(error)
             return
@@ -166,6 +175,7 @@ class Exchange:
             self._send(self._reply)
 
     def _on_done(self, outcome: InferResponse | Exception) -> None:
+        self._ticket = None  # which refers to this exchange: the collector of cycles shall have nothing to do
         try:
             reply = _failure(as_told(outcome)) if isinstance(outcome, Exception) else self._write(outcome)
         except Exception as error:

@@ -3,7 +3,9 @@
 uvicorn keeps the connections, and takes every request that is not hot to the FastAPI app. A hot one
 is an Exchange in place of uvicorn's own cycle, on the same connection and in the same order. Bytes
 are received without a copy: into one buffer for all connections, whose content has been dealt with
-before the next read; or, once a large body is on its way, to where that body belongs.
+before the next read; or, once a large body is on its way, to where that body belongs. The requests of
+one client have the same few heads again and again: one that the parser has taken before, byte by
+byte the same, needs no parser.
 """
 
 import asyncio
@@ -16,17 +18,22 @@ import uvicorn
 from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from gateway.engine.arena import LARGE
 from gateway.engine.protocol import Engine
 from gateway.front import body
 from gateway.front.body import App, Receive, Scope, Send
-from gateway.front.exchange import Exchange
+from gateway.front.exchange import Exchange, Head, read_head
 from gateway.front.limits import Limits
 from gateway.front.rest import Reply, Route, match
 
 KEEP_ALIVE_S = 75
 # Small, so that little of a large body comes with its head.
 _RECEIVE_BYTES = 1 << 16
-_MOST_ROUTES = 1024
+_MOST_ROUTES = _MOST_HEADS = 1024
+_LONGEST_HEAD = 2048
+# What may change where a body ends, or whether it comes at all.
+_SPECIAL = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
+_END = b"\r\n\r\n"
 # Parts larger than this are not copied together to be written.
 _LARGE_PART = 1 << 14
 # How often connections are looked at, of what they may at most be silent.
@@ -80,8 +87,10 @@ class Shared:
         self.keeps_alive = True
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._routes: dict[bytes, Route | None] = {}
+        # Heads of hot requests that have a short body and keep their connection, as they came.
+        self.heads: dict[bytes, Head] = {}
         self._default_headers: list[tuple[bytes, bytes]] = []
-        self._head = b""
+        self._beginnings: dict[tuple[int, bytes], bytes] = {}
         self._looking: asyncio.TimerHandle | None = None
 
     def connect(self, **arguments: Any) -> "Intake":
@@ -100,12 +109,21 @@ class Shared:
         found = self._routes[url] = match(url)
         return found
 
-    def head(self, defaults: list[tuple[bytes, bytes]]) -> bytes:
-        """The headers that every answer has: uvicorn makes a new list each second, for the date."""
+    def learn(self, text: bytes, head: Head) -> None:
+        if len(self.heads) >= _MOST_HEADS:
+            self.heads.clear()
+        self.heads[text] = head
+
+    def beginning(self, status: int, content_type: bytes, defaults: list[tuple[bytes, bytes]]) -> bytes:
+        """Of an answer, up to its length. uvicorn makes new default headers each second, for the date."""
         if defaults is not self._default_headers:
             self._default_headers = defaults
-            self._head = b"".join(b"%b: %b\r\n" % header for header in defaults)
-        return self._head
+            self._beginnings.clear()
+        made = self._beginnings.get((status, content_type))
+        if made is None:
+            headers = b"".join(b"%b: %b\r\n" % header for header in (*defaults, (b"content-type", content_type)))
+            made = self._beginnings[status, content_type] = STATUS_LINE[status] + headers + b"content-length: "
+        return made
 
     def _look_later(self, connections: set[Any]) -> None:
         seconds = min(body.PAUSE_S, KEEP_ALIVE_S) / _LOOKS
@@ -149,7 +167,7 @@ class Intake(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._into is None:
-            self._connection.data_received(self._shared[:nbytes])  # type: ignore[arg-type]
+            self._connection.data_received(self._shared[:nbytes])
         else:
             self._into = None
             self._connection.filled(nbytes)
@@ -166,6 +184,9 @@ class HttpConnection(HttpToolsProtocol):
         self._heard = self.loop.time()
         self._running: Exchange | None = None
         self._holds_back = self._refused = False
+        # The parser has nothing of the next request yet; and, if what has just come begins with a head, that head.
+        self._between = True
+        self._head_text = b""
 
     def space(self) -> memoryview | None:
         """Where the next bytes belong, if they are of a large body."""
@@ -179,11 +200,30 @@ class HttpConnection(HttpToolsProtocol):
             # The old parser still waits for what it has not seen.
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self._between = True
             self.cycle.on_whole()
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         self._heard = self.loop.time()
-        super().data_received(data)
+        self._head_text = b""
+        if self._between and len(data) < LARGE:
+            text = bytes(data)
+            head_text, end, rest = text.partition(_END)
+            head = self._shared.heads.get(head_text)
+            idle = self.cycle is None or self.cycle.response_complete
+            if head is not None and idle and head.headers.content_length == len(rest):
+                self._take(head, rest)
+                return
+            self._head_text = head_text if end and len(head_text) <= _LONGEST_HEAD else b""
+        super().data_received(data)  # type: ignore[arg-type]
+
+    def _take(self, head: Head, body: bytes) -> None:
+        """A whole request, of which the head was seen before."""
+        exchange = self._running = self.cycle = Exchange(self._shared.engine, self._shared.limits, self, True)
+        exchange.open(head, head.route)
+        exchange.on_body(body)
+        exchange.on_whole()
+        exchange.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for cycle in (self._running, self.cycle):
@@ -195,6 +235,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         # What uvicorn prepares here is made up for in on_headers_complete, where it is wanted.
+        self._between = False
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -210,9 +251,16 @@ class HttpConnection(HttpToolsProtocol):
             self.cycle.keep_alive = self.cycle.keep_alive and self._shared.keeps_alive
             return
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        exchange = Exchange(
-            self._shared.engine, self._shared.limits, self, route, self.headers, keep_alive, self.expect_100_continue
-        )
+        exchange = Exchange(self._shared.engine, self._shared.limits, self, keep_alive, self.expect_100_continue)
+        head: Head | Exception
+        try:
+            head = read_head(route, self.headers, self._shared.limits)
+            if keep_alive and self._head_text and _has_short_body(head, self.headers):
+                self._shared.learn(self._head_text, head)
+        except Exception as error:
+            head = error
+        self._head_text = b""  # it was that of the first request in what was received
+        exchange.open(head, route)
         previous, self.cycle = self.cycle, exchange
         if previous is None or previous.response_complete:
             self._running = exchange
@@ -228,6 +276,7 @@ class HttpConnection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._between = True
         if type(self.cycle) is not Exchange:
             super().on_message_complete()
         elif self._refused:
@@ -297,11 +346,15 @@ class HttpConnection(HttpToolsProtocol):
 
     def _write(self, reply: Reply, keep_alive: bool) -> None:
         size = sum([len(part) for part in reply.body])
-        head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n" % (
-            STATUS_LINE[reply.status], reply.content_type, size, self._shared.head(self.server_state.default_headers),
-            reply.headers, b"" if keep_alive else b"connection: close\r\n",
-        )  # fmt: skip
+        begin = self._shared.beginning(reply.status, reply.content_type, self.server_state.default_headers)
+        head = b"%b%d\r\n%b%b\r\n" % (begin, size, reply.headers, b"" if keep_alive else b"connection: close\r\n")
         if size < _LARGE_PART:
             self.transport.write(b"".join([head, *reply.body]))
         else:
             self.transport.writelines([head, *reply.body])
+
+
+def _has_short_body(head: Head, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether it is over when as much has come as its one length says."""
+    length = head.headers.content_length
+    return length is not None and length < LARGE and not any(name in _SPECIAL for name, _ in headers)

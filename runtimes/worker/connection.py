@@ -6,7 +6,8 @@ from typing import Deque, List, Optional, Sequence
 
 from runtimes.wire import Buffer, Frame, FrameReader
 
-_CHUNK = 1 << 18
+# Large inputs lie in the arena: what comes here is small, and so is what is set aside for it.
+_CHUNK = 1 << 16
 # What one connection may take of a turn: a large request must not need a turn, and so a batch, for each chunk.
 _MOST_PER_TURN = 1 << 23
 # Buffers below this are copied together: that is cheaper than to name each to the kernel.

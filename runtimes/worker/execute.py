@@ -6,10 +6,10 @@ import traceback
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Union
 
 from runtimes.contract import DeviceLost, InvalidInput, Model, Unsupported
-from runtimes.wire import ResultFrame, from_array, to_array
+from runtimes.wire import ResultFrame, to_array
 from runtimes.worker.batcher import Batching, Pending, padded_size
 from runtimes.worker.pieces import Pieces
-from runtimes.worker.rows import Arrays, joined, split
+from runtimes.worker.rows import Arrays, answers, gathered
 
 
 class Failure(NamedTuple):
@@ -97,10 +97,13 @@ class Executor:
         inputs: Arrays = {}
         error: Optional[Exception] = None
         try:
-            parts = [{tensor.name: to_array(tensor) for tensor in pending.frame.inputs} for pending in batch]
-            # What is too large for one run is cut up later, and filled up then.
-            size = padded_size(rows, self.batching.sizes) if rows <= self.batching.max_rows else rows
-            inputs = joined(parts, self.batching.dim, size, self.model.empty) if rows else parts[0]
+            if rows:
+                # What is too large for one run is cut up later, and filled up then.
+                size = padded_size(rows, self.batching.sizes) if rows <= self.batching.max_rows else rows
+                frames = [pending.frame for pending in batch]
+                inputs = gathered(frames, self.batching.dim, size, self.model.empty)
+            else:
+                inputs = {tensor.name: to_array(tensor) for tensor in batch[0].frame.inputs}
         except ValueError as why:
             error = InvalidInput(str(why))
         except Exception as why:  # noqa: BLE001 - no memory to put them together, say
@@ -119,27 +122,20 @@ class Executor:
         for name in first.outputs:
             if name not in outputs:
                 raise InvalidInput("the model has no output '%s'; it has %s" % (name, ", ".join(sorted(outputs))))
-        parts = split(outputs, self.batching.dim, [pending.rows for pending in batch]) if rows else [outputs]
-        tensors = [[from_array(name, array) for name, array in part.items()] for part in parts]
+        counts = [pending.rows for pending in batch]
+        parts = answers(outputs, self.batching.dim if rows else 0, counts)
         finished = time.monotonic()
         took = _ns(begun.gathered - begun.began), _ns(inferred - begun.gathered - waited), _ns(finished - inferred)
+        began, most = begun.began + waited, self.max_response_bytes
         outcomes: List[Outcome] = []
-        for pending, answer in zip(batch, tensors):
-            size = sum([len(tensor.data) for tensor in answer])
-            if size > self.max_response_bytes:
-                outcomes.append(
-                    Failure(
-                        "too_large",
-                        "the answer has %d bytes and the limit is %d; ask for fewer rows or fewer outputs"
-                        % (size, self.max_response_bytes),
-                    )
-                )
+        for pending, (tensors, form) in zip(batch, parts):
+            size = sum([length for _, _, _, length in form[2]])
+            if size > most:
+                sentence = "the answer has %d bytes and the limit is %d; ask for fewer rows or fewer outputs"
+                outcomes.append(Failure("too_large", sentence % (size, most)))
                 continue
-            outcomes.append(
-                ResultFrame(
-                    _ns(begun.began - pending.arrived + waited), took[0], took[1], took[2], max(rows, 1), answer
-                )
-            )
+            queued = _ns(began - pending.arrived)
+            outcomes.append(ResultFrame(queued, took[0], took[1], took[2], rows or 1, tensors, form))
         return outcomes
 
     def _outputs(self, begun: Begun) -> Arrays:

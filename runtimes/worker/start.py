@@ -1,5 +1,6 @@
 """From LOAD to READY: load the model, settle how it is batched, warm it up, then loop."""
 
+import gc
 import importlib
 import os
 import re
@@ -44,6 +45,9 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
     loop = Loop(executor, listener, Connection(control), StatusPage(status_path))
     for rows, seconds in took:
         loop.learn(rows, seconds)
+    if hasattr(gc, "freeze"):  # Python 3.7
+        gc.collect()
+        gc.freeze()  # the framework's objects stay; no collection shall walk through them again
     loop.run()
     model.close()
     return 0
