@@ -51,8 +51,13 @@ proto:  ## regenerate gateway/generated from proto/, with exactly the pinned too
 	$(PROTOC) -m grpc_tools.protoc -I proto --python_out=gateway/generated --pyi_out=gateway/generated \
 		proto/open_inference.proto
 
-bench: .venv/developing  ## the short set of benchmarks
-	$(BIN)/python benchmarks/overhead.py --short
+.venv/benchmarking: .venv/installed
+	$(PIP) --group bench
+	@touch $@
+
+bench: .venv/benchmarking  ## the short set of benchmarks (docs/performance.md has the others)
+	@command -v h2load >/dev/null || { echo "h2load is missing: make apt installs it"; exit 1; }
+	$(BIN)/python -m benchmarks.overhead --short
 
 IMAGE ?= modelport:gpu
 IMAGE_ARGS ?=
@@ -65,8 +70,10 @@ image:  ## Dockerfile.gpu by docker, podman or buildah; IMAGE_ARGS="--build-arg 
 	else echo "make image needs docker with its daemon, podman or buildah, and none of them answers: install one"; exit 1; fi; \
 	set -x; $$build --file Dockerfile.gpu --tag $(IMAGE) $(IMAGE_ARGS) .
 
-apt:  ## Debian packages that some tests use; nothing happens where they are there already
-	@dpkg -s prometheus >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus; }
+APT := prometheus nghttp2-client
+
+apt:  ## Debian packages that some tests and the benchmarks use; nothing happens where they are there already
+	@dpkg -s $(APT) >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(APT); }
 
 clean:  ## everything that make made here; environments and caches under MODELPORT_HOME stay
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -2,10 +2,11 @@
 
 A frame is a fixed header (body length, version, kind, flags, request id), then the body.
 Control frames and errors carry JSON. Requests and answers carry a few numbers, then their form
-(names, datatypes, shapes: all but the tensors' bytes), then the tensors' bytes, each starting on a
-16-byte boundary; or, with the flag IN_ARENA, where these lie in the front's arena. Both sides
-remember forms, since the requests of one client are all alike but for their bytes. Nothing is
-pickled: neither side has to trust the other's Python.
+(names, datatypes, shapes: all but the tensors' bytes), then the tensors' bytes, each tensor starting
+on a 16-byte boundary; or, with the flag IN_ARENA, where these lie in the front's arena. The requests
+of one client are all alike but for their bytes. So both sides remember forms, and one frame may
+carry any number of requests, or answers, of one form: then the bytes of all of them for the first
+tensor come first. Nothing is pickled: neither side has to trust the other's Python.
 """
 
 import json
@@ -16,7 +17,7 @@ import numpy as np
 
 from runtimes.contract import DATATYPES, Signature, TensorSpec, datatype_of
 
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved, request id
 
 # Supervisor and worker, once or seldom; the body is JSON.
@@ -34,14 +35,16 @@ FIRST_OF_BATCH = 1
 
 Buffer = Union[bytes, bytearray, memoryview]
 
-# Both end on a 16-byte boundary of their frames, so that the form and the tensors start on one.
-_INFER = struct.Struct("<diI8x")  # deadline, priority, the form's length
-_RESULT = struct.Struct("<QQQQII")  # queue, compute input, infer, output (ns); rows of the batch; the form's length
+# How many, the form's length; then for each its id, deadline, priority.
+_INFER, _REQUEST = struct.Struct("<II8x"), struct.Struct("<Qdi4x")
+# Compute input, infer, output (ns), rows of the batch, how many, the form's length; then each one's id and queue (ns).
+_RESULT, _ANSWER = struct.Struct("<QQQIII4x"), struct.Struct("<QQ")
 _FORM = struct.Struct("<HHH")  # signature's length, outputs asked for, tensors
 _TENSOR = struct.Struct("<HBBQ")  # name's length, datatype, rank, bytes
 _CODES = {name: code for code, name in enumerate(DATATYPES)}
 _DATATYPES = list(DATATYPES)
 _ALIGNMENT = 16
+_HALF = b"\0" * (_ALIGNMENT // 2)
 _MOST_FORMS = 1024
 
 
@@ -78,7 +81,10 @@ class InferFrame(NamedTuple):
 
 
 class ResultFrame(NamedTuple):
-    """Durations in nanoseconds; batch_rows: how many rows the batch had in which this request ran."""
+    """Durations in nanoseconds; batch_rows: how many rows the batch had in which this request ran.
+
+    Those that share a frame share all but the queue's, having run together.
+    """
 
     queue_ns: int
     compute_input_ns: int
@@ -211,63 +217,88 @@ def _unpack_form(packed: bytes) -> Form:
     return form
 
 
-def _padded(tensors: Sequence[Tensor]) -> List[Buffer]:
+def _padded(form: Form, each: Sequence[Sequence[Tensor]]) -> List[Buffer]:
+    """The bytes of all, tensor by tensor."""
     parts: List[Buffer] = []
-    for tensor in tensors:
-        parts.append(tensor.data)
-        gap = -len(tensor.data) % _ALIGNMENT
+    for index, (_, _, _, size) in enumerate(form[2]):
+        parts += [tensors[index].data for tensors in each]
+        gap = -size * len(each) % _ALIGNMENT
         if gap:
             parts.append(b"\0" * gap)
     return parts
 
 
-def _tensors(form: Form, body: memoryview, position: int) -> List[Tensor]:
-    tensors = []
+def _tensors(form: Form, count: int, body: memoryview, position: int) -> List[List[Tensor]]:
+    each: List[List[Tensor]] = [[] for _ in range(count)]
     for name, datatype, shape, size in form[2]:
-        tensors.append(Tensor(name, datatype, shape, body[position : position + size]))
-        position += size + (-size % _ALIGNMENT)
-    return tensors
+        for tensors in each:
+            tensors.append(Tensor(name, datatype, shape, body[position : position + size]))
+            position += size
+        position += -size * count % _ALIGNMENT
+    return each
 
 
-def pack_infer(request_id: int, frame: InferFrame, flags: int = 0, places: Sequence[int] = ()) -> List[Buffer]:
-    """With IN_ARENA among the flags, `places` are where the inputs' bytes lie in the arena."""
-    form = frame.form or form_of(frame.signature, frame.outputs, frame.inputs)
+def pack_infer(requests: Sequence[Tuple[int, InferFrame]], flags: int = 0, places: Sequence[int] = ()) -> List[Buffer]:
+    """Requests of one form, by id. With IN_ARENA among the flags it is one, whose inputs lie at these places."""
+    first = requests[0][1]
+    form = first.form or form_of(first.signature, first.outputs, first.inputs)
     packed = _pack_form(form)
-    body: List[Buffer] = [_INFER.pack(frame.deadline, frame.priority, len(packed)), packed]
+    parts = [_INFER.pack(len(requests), len(packed))]
+    parts += [_REQUEST.pack(number, frame.deadline, frame.priority) for number, frame in requests]
+    if not len(requests) % 2:
+        parts.append(_HALF)  # else the form, and so the tensors, would not be aligned
+    parts.append(packed)
     if flags & IN_ARENA:
-        body.append(struct.pack("<%dQ" % len(places), *places))
-    else:
-        body += _padded(frame.inputs)
-    return pack(INFER, request_id, body, flags)
+        parts.append(struct.pack("<%dQ" % len(places), *places))
+        return pack(INFER, requests[0][0], [b"".join(parts)], flags)
+    body: List[Buffer] = [b"".join(parts)]
+    return pack(INFER, requests[0][0], body + _padded(form, [frame.inputs for _, frame in requests]), flags)
 
 
-def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> InferFrame:
-    """`arena` for a frame with the flag IN_ARENA, None for one without."""
-    deadline, priority, length = _INFER.unpack_from(body)
-    position = _INFER.size + length
-    form = _unpack_form(bytes(body[_INFER.size : position]))
+def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[Tuple[int, InferFrame]]:
+    """The requests by id. `arena` for a frame with the flag IN_ARENA, None for one without."""
+    count, length = _INFER.unpack_from(body)
+    at = _INFER.size + _REQUEST.size * count + (0 if count % 2 else len(_HALF))
+    form = _unpack_form(bytes(body[at : at + length]))
     if arena is None:
-        inputs = _tensors(form, body, position)
+        each = _tensors(form, count, body, at + length)
     else:
-        places = struct.unpack_from("<%dQ" % len(form[2]), body, position)
-        inputs = [
-            Tensor(name, datatype, shape, arena[place : place + size])
-            for (name, datatype, shape, size), place in zip(form[2], places)
+        places = struct.unpack_from("<%dQ" % len(form[2]), body, at + length)
+        each = [
+            [
+                Tensor(name, datatype, shape, arena[place : place + size])
+                for (name, datatype, shape, size), place in zip(form[2], places)
+            ]
         ]
-    return InferFrame(deadline, priority, form[0], form[1], inputs, form)
+    signature, outputs = form[0], form[1]
+    numbers = _REQUEST.iter_unpack(body[_INFER.size : _INFER.size + _REQUEST.size * count])
+    return [
+        (number, InferFrame(deadline, priority, signature, outputs, inputs, form))
+        for (number, deadline, priority), inputs in zip(numbers, each)
+    ]
 
 
-def pack_result(request_id: int, frame: ResultFrame, flags: int = 0) -> List[Buffer]:
-    packed = _pack_form(frame.form or form_of("", (), frame.outputs))
-    numbers = _RESULT.pack(*(frame[:5] + (len(packed),)))
-    return pack(RESULT, request_id, [numbers, packed] + _padded(frame.outputs), flags)
+def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> List[Buffer]:
+    """Answers of one form from one batch, by id of request."""
+    first = results[0][1]
+    form = first.form or form_of("", (), first.outputs)
+    packed = _pack_form(form)
+    parts = [_RESULT.pack(first[1], first[2], first[3], first[4], len(results), len(packed))]
+    parts += [_ANSWER.pack(number, frame[0]) for number, frame in results]
+    parts.append(packed)
+    body: List[Buffer] = [b"".join(parts)]
+    return pack(RESULT, results[0][0], body + _padded(form, [frame.outputs for _, frame in results]), flags)
 
 
-def unpack_result(body: memoryview) -> ResultFrame:
-    queue, gather, infer, split, rows, length = _RESULT.unpack_from(body)
-    position = _RESULT.size + length
-    form = _unpack_form(bytes(body[_RESULT.size : position]))
-    return ResultFrame(queue, gather, infer, split, rows, _tensors(form, body, position), form)
+def unpack_result(body: memoryview) -> List[Tuple[int, ResultFrame]]:
+    gather, infer, split, rows, count, length = _RESULT.unpack_from(body)
+    at = _RESULT.size + _ANSWER.size * count
+    form = _unpack_form(bytes(body[at : at + length]))
+    numbers = _ANSWER.iter_unpack(body[_RESULT.size : at])
+    return [
+        (number, ResultFrame(queue, gather, infer, split, rows, outputs, form))
+        for (number, queue), outputs in zip(numbers, _tensors(form, count, body, at + length))
+    ]
 
 
 def to_array(tensor: Tensor) -> np.ndarray:

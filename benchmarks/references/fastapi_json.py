@@ -36,6 +36,12 @@ def build(model: ort.InferenceSession) -> FastAPI:
         (result,) = model.run(None, {name: np.array(request.inputs, np.float32)})
         return Response(outputs=result.tolist())
 
+    @app.post("/threads")
+    def in_a_thread(request: Request) -> Response:
+        """As FastAPI's documentation advises for what blocks: the event loop stays free for others."""
+        (result,) = model.run(None, {name: np.array(request.inputs, np.float32)})
+        return Response(outputs=result.tolist())
+
     @app.post("/image")
     async def image(request: Nested) -> Response:
         (result,) = model.run(None, {name: np.array(request.inputs, np.float32)})

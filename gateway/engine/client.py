@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import cast
 
 from gateway.engine.arena import LARGE, Arena
 from gateway.engine.slo import Estimator
 from gateway.engine.table import WorkerAddress
 from runtimes import wire
-from runtimes.wire import Buffer, Frame, FrameReader, InferFrame, Tensor
+from runtimes.wire import Buffer, Form, Frame, FrameReader, InferFrame, Tensor
 from runtimes.worker.status import StatusPage
+
+# Requests in one frame: so that one that is cancelled is answered soon, and frames stay small.
+_MOST_TOGETHER = 256
 
 
 class WorkerClient(asyncio.Protocol):
@@ -44,6 +48,8 @@ class WorkerClient(asyncio.Protocol):
         self.estimator = Estimator(self._status, front)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        # What leaves at the end of this turn: requests, which may share a frame, then whatever else.
+        self._requests: list[tuple[int, InferFrame, int]] = []
         self._out: list[Buffer] = []
 
     async def connect(self) -> None:
@@ -65,9 +71,16 @@ class WorkerClient(asyncio.Protocol):
         self.rows_in_flight += rows
         places = self._lend(request_id, frame.inputs) if self._worker_maps_arena else None
         if places is None:
-            self._write(wire.pack_infer(request_id, frame, flags))
+            self._flush_later()
+            self._requests.append((request_id, frame, flags))
         else:
-            self._write(wire.pack_infer(request_id, frame, flags | wire.IN_ARENA, places))
+            self._write(wire.pack_infer([(request_id, frame)], flags | wire.IN_ARENA, places))
+
+    def answered(self, request_id: int) -> None:
+        """The worker has answered: there is room for others."""
+        self.rows_in_flight -= self.in_flight.pop(request_id, 0)
+        if self._lent:
+            self._lent.pop(request_id, None)
 
     def cancel(self, request_id: int) -> None:
         """The answer comes all the same: its place in the window is free only then."""
@@ -89,9 +102,6 @@ class WorkerClient(asyncio.Protocol):
             if frame.kind == wire.ARENA:
                 self._worker_maps_arena = True
                 continue
-            self.rows_in_flight -= self.in_flight.pop(frame.id, 0)
-            if self._lent:
-                self._lent.pop(frame.id, None)
             self._on_frame(self, frame)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -121,11 +131,29 @@ class WorkerClient(asyncio.Protocol):
         return places
 
     def _write(self, buffers: Sequence[Buffer]) -> None:
-        if not self._out:
-            self._loop.call_soon(self._flush)
+        self._flush_later()
         self._out.extend(buffers)
 
+    def _flush_later(self) -> None:
+        if not self._out and not self._requests:
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
-        out, self._out = self._out, []
+        out = self._pack_requests() + self._out
+        self._out = []
         if out and self._transport is not None:
             self._transport.writelines(out)
+
+    def _pack_requests(self) -> list[Buffer]:
+        """Neighbours of one form share a frame."""
+        requests, self._requests = self._requests, []
+        buffers: list[Buffer] = []
+        for (_, flags), group in groupby(requests, _form_and_flags):
+            each = [(request_id, frame) for request_id, frame, _ in group]
+            for start in range(0, len(each), _MOST_TOGETHER):
+                buffers += wire.pack_infer(each[start : start + _MOST_TOGETHER], flags)
+        return buffers
+
+
+def _form_and_flags(request: tuple[int, InferFrame, int]) -> tuple[Form | None, int]:
+    return request[1].form, request[2]

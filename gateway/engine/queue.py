@@ -168,17 +168,22 @@ class ModelQueue:
             waiting.settle(error)
 
     def on_frame(self, client: WorkerClient, frame: Frame) -> None:
-        waiting = self._sent.pop(frame.id, None)
         if frame.kind == wire.RESULT:
-            result = wire.unpack_result(frame.body)
+            results = wire.unpack_result(frame.body)
             if frame.flags & wire.FIRST_OF_BATCH:
                 # Counted even if the client has gone: the batch ran all the same.
-                self.metrics.record_execution(result.batch_rows)
+                self.metrics.record_execution(results[0][1].batch_rows)
+            for number, result in results:
+                client.answered(number)
+                waiting = self._sent.pop(number, None)
+                if waiting is not None:
+                    waiting.settle(Answer(result, waiting.sent_at - waiting.queued_at))
+        else:
+            client.answered(frame.id)
+            waiting = self._sent.pop(frame.id, None)
             if waiting is not None:
-                waiting.settle(Answer(result, waiting.sent_at - waiting.queued_at))
-        elif waiting is not None:
-            failure = wire.unpack_json(frame.body)
-            waiting.settle(from_kind(failure["kind"], failure["message"]))
+                failure = wire.unpack_json(frame.body)
+                waiting.settle(from_kind(failure["kind"], failure["message"]))
         if self._queued or self.status.latency_target_ms:
             self.pump()
         if client.retiring or self.closing:

@@ -10,7 +10,8 @@ still get company, for which the end of the running one is soon enough.
 import selectors
 import socket
 import time
-from typing import Callable, Dict, List, Optional, Sequence
+from itertools import groupby
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from runtimes import wire
 from runtimes.contract import Signature
@@ -23,6 +24,8 @@ from runtimes.worker.mapping import map_arena
 from runtimes.worker.status import StatusPage
 
 _IDLE_S = 1.0
+# Of answers in one frame: a front shall have the first of large ones before the last is written.
+_MOST_BYTES = 1 << 16
 
 
 class Loop:
@@ -124,7 +127,9 @@ class Loop:
         if frame.kind == wire.INFER:
             alone = bool(frame.flags & wire.ALONE)
             arena = connection.arena if frame.flags & wire.IN_ARENA else None
-            self._batcher.add(connection, frame.id, wire.unpack_infer(frame.body, arena), alone, self._clock())
+            now = self._clock()
+            for number, request in wire.unpack_infer(frame.body, arena):
+                self._batcher.add(connection, number, request, alone, now)
         elif frame.kind == wire.CANCEL:
             # Always answered, so that the front can count the room in its window.
             if self._batcher.cancel(connection, frame.id):
@@ -159,11 +164,15 @@ class Loop:
         else:
             self._status.set_idle()
         flag = wire.FIRST_OF_BATCH
-        for pending, outcome in zip(batch, outcomes):
-            if isinstance(outcome, Failure):
-                self._fail(pending.source, pending.id, outcome)
-            else:
-                pending.source.queue(wire.pack_result(pending.id, outcome, flag))
+        for (source, kind), run in groupby(zip(batch, outcomes), _source_and_kind):
+            each = [(pending.id, outcome) for pending, outcome in run]
+            if kind is None:
+                for number, failure in each:
+                    self._fail(source, number, failure)
+                continue
+            together = max(1, _MOST_BYTES // max(1, sum([size for _, _, _, size in kind[0][2]])))
+            for start in range(0, len(each), together):
+                source.queue(wire.pack_result(each[start : start + together], flag))
                 flag = 0
         if self._gaps:
             self._learn(batch[0], outcomes[0])
@@ -214,3 +223,9 @@ def _too_late(pending: Pending, now: float) -> Failure:
     if pending.frame.deadline <= now:
         return Failure("deadline", "the deadline passed before the model could run")
     return Failure("overloaded", "the model has too much to do to answer in time; try again later")
+
+
+def _source_and_kind(answered: Tuple[Pending, Outcome]) -> Tuple[Connection, Any]:
+    """Neighbours of which these are equal can share a frame. The kind is form and durations, or None: a failure."""
+    pending, outcome = answered
+    return pending.source, None if isinstance(outcome, Failure) else (outcome.form, outcome[1:5])

@@ -61,7 +61,7 @@ class Worker:
         sent = b""
         for number, value in enumerate(values):
             frame = InferFrame(1e9, 0, "default", [], [from_array("x", np.full((1, 4), value, np.float32))])
-            sent += b"".join(wire.pack_infer(number, frame, wire.ALONE if number in alone else 0))
+            sent += b"".join(wire.pack_infer([(number, frame)], wire.ALONE if number in alone else 0))
         self.front.sendall(sent)
         answers: dict[int, float | str] = {}
         reader = FrameReader()
@@ -70,7 +70,8 @@ class Worker:
                 if frame.kind == wire.ERROR:
                     answers[frame.id] = wire.unpack_json(frame.body)["kind"]
                 else:
-                    answers[frame.id] = float(wire.to_array(wire.unpack_result(frame.body).outputs[0])[0, 0])
+                    for number, result in wire.unpack_result(frame.body):
+                        answers[number] = float(wire.to_array(result.outputs[0])[0, 0])
         return [answers[number] for number in range(len(values))]
 
     def close(self) -> None:

@@ -42,11 +42,13 @@ class FakeClient:
     def close(self) -> None:
         self.closed = True
 
-    def answered(self, request_id: int, flags: int = 0) -> Frame:
-        """The RESULT frame for a request, as WorkerClient would hand it on."""
+    def answered(self, request_id: int) -> None:
         self.rows_in_flight -= self.in_flight.pop(request_id)
+
+    def answer(self, request_id: int, flags: int = 0) -> Frame:
+        """The RESULT frame for a request, as WorkerClient would hand it on."""
         result = ResultFrame(1, 2, 3, 4, 5, [from_array("y", np.ones(1, np.float32))])
-        (frame,) = FrameReader().feed(b"".join(bytes(part) for part in wire.pack_result(request_id, result, flags)))
+        (frame,) = FrameReader().feed(b"".join(bytes(part) for part in wire.pack_result([(request_id, result)], flags)))
         return frame
 
 
@@ -92,7 +94,7 @@ def test_a_window_lets_so_many_rows_through_and_priority_decides_the_rest() -> N
         first, second, urgent = bench.put(), bench.put(), bench.put(priority=-1)
         assert [number for number, _ in client.sent] == [first.id]
         for waiting in (first, urgent):
-            bench.queue.on_frame(cast(WorkerClient, client), client.answered(waiting.id))
+            bench.queue.on_frame(cast(WorkerClient, client), client.answer(waiting.id))
         assert [number for number, _ in client.sent] == [first.id, urgent.id, second.id]
 
     run(test)
@@ -154,7 +156,7 @@ def test_a_batch_counts_even_if_the_client_of_its_first_request_has_gone() -> No
         client = bench.client()
         waiting = bench.put()
         bench.queue.release(waiting)
-        bench.queue.on_frame(cast(WorkerClient, client), client.answered(waiting.id, wire.FIRST_OF_BATCH))
+        bench.queue.on_frame(cast(WorkerClient, client), client.answer(waiting.id, wire.FIRST_OF_BATCH))
         assert bench.queue.metrics.executions == 1
 
     run(test)

@@ -1,5 +1,7 @@
 """Frames and tensors survive the wire, whatever the pieces they arrive in."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -21,29 +23,50 @@ def same(tensor: Tensor, array: np.ndarray) -> bool:
     return back.shape == array.shape and back.dtype == array.dtype and bool((back == array).all())
 
 
+def together(buffers: Sequence[wire.Buffer]) -> bytes:
+    return b"".join(bytes(part) for part in buffers)
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
-def test_a_request_survives_in_pieces(chunk: int) -> None:
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_requests_survive_in_pieces(chunk: int, count: int) -> None:
     tensors = [wire.from_array(name, array) for name, array in arrays().items()]
-    sent = InferFrame(12.5, -3, "sïg", ["a", "b"], tensors)
-    stream = b"".join(bytes(part) for part in wire.pack_infer(42, sent, wire.ALONE)) * 2
+    sent = [(40 + index, InferFrame(12.5 + index, -index, "sïg", ["a", "b"], tensors)) for index in range(count)]
+    stream = together(wire.pack_infer(sent, wire.ALONE)) * 2
     reader, frames = wire.FrameReader(), []
     for start in range(0, len(stream), chunk):
         frames += reader.feed(stream[start : start + chunk])
-    assert [(frame.kind, frame.flags, frame.id) for frame in frames] == [(wire.INFER, wire.ALONE, 42)] * 2
-    got = wire.unpack_infer(frames[1].body)
-    assert (*got[:3], list(got.outputs)) == sent[:4]
-    for tensor, (name, array) in zip(got.inputs, arrays().items(), strict=True):
-        assert tensor.name == name
-        assert same(tensor, array)
+    assert [(frame.kind, frame.flags, frame.id) for frame in frames] == [(wire.INFER, wire.ALONE, 40)] * 2
+    found = wire.unpack_infer(frames[1].body)
+    for (number, got), (asked, frame) in zip(found, sent, strict=True):
+        assert (number, *got[:3], list(got.outputs)) == (asked, *frame[:4])
+        for tensor, (name, array) in zip(got.inputs, arrays().items(), strict=True):
+            assert tensor.name == name
+            assert same(tensor, array)
 
 
-def test_an_answer_survives() -> None:
-    tensors = [wire.from_array("y", np.eye(3, dtype=np.float32))]
-    buffers = wire.pack_result(9, ResultFrame(1, 2, 3, 4, 5, tensors))
-    (frame,) = wire.FrameReader().feed(b"".join(bytes(part) for part in buffers))
-    got = wire.unpack_result(frame.body)
-    assert got[:5] == (1, 2, 3, 4, 5)
-    assert same(got.outputs[0], np.eye(3, dtype=np.float32))
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_each_tensor_starts_where_frameworks_want_it(count: int) -> None:
+    tensors = [wire.from_array("a", np.zeros(3, np.int8)), wire.from_array("b", np.zeros(2, np.float64))]
+    packed = [
+        together(wire.pack_infer([(index, InferFrame(1.0, 0, "s", ["o"], tensors)) for index in range(count)])),
+        together(wire.pack_result([(index, ResultFrame(1, 2, 3, 4, 5, tensors)) for index in range(count)])),
+    ]
+    for stream, unpack in zip(packed, (wire.unpack_infer, wire.unpack_result), strict=True):
+        (frame,) = wire.FrameReader().feed(stream)
+        (_, first), *_ = unpack(frame.body)
+        whole = np.frombuffer(stream, np.uint8).ctypes.data
+        for tensor in first[4] if unpack is wire.unpack_infer else first[5]:
+            assert (np.frombuffer(tensor.data, np.uint8).ctypes.data - whole) % 16 == 0
+
+
+def test_answers_survive() -> None:
+    each = [(9 + index, np.full((2, 3), index, np.float32)) for index in range(4)]
+    sent = [(number, ResultFrame(number, 2, 3, 4, 5, [wire.from_array("y", array)])) for number, array in each]
+    (frame,) = wire.FrameReader().feed(together(wire.pack_result(sent, wire.FIRST_OF_BATCH)))
+    for (number, got), (asked, array) in zip(wire.unpack_result(frame.body), each, strict=True):
+        assert (number, *got[:5]) == (asked, asked, 2, 3, 4, 5)
+        assert same(got.outputs[0], array)
 
 
 def test_big_endian_and_strided_arrays_become_plain_bytes() -> None:
