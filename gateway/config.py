@@ -6,13 +6,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-MIB = 1024 * 1024
+from gateway.listen import Address, GrpcServer
 
-GrpcServer = Literal["native", "grpcio"]
+MIB = 1024 * 1024
 
 
 class SettingsError(Exception):
@@ -47,19 +47,6 @@ class Settings(BaseModel):
     request_timeout_s: float = Field(60.0, gt=0, description="how long a request waits that brings no deadline")
     grace_s: float = Field(30.0, gt=0, description="how long a stopping gateway waits for requests under way")
     runtimes: Mapping[str, RuntimeSettings] = Field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Address:
-    host: str
-    port: int
-
-    @property
-    def url_host(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
-
-    def __str__(self) -> str:
-        return f"{self.url_host}:{self.port}"
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gateway.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
-from gateway.config import GrpcServer
 from gateway.engine.table import Table, table_to_json
+from gateway.listen import GrpcServer
 from gateway.processes import Child
 from runtimes import wire
 from runtimes.wire import Frame

@@ -3,7 +3,8 @@
 import errno
 import socket
 
-from gateway.config import Address, SettingsError
+from gateway.config import SettingsError
+from gateway.listen import Address
 
 
 def listen(address: Address, key: str) -> socket.socket:

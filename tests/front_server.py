@@ -12,13 +12,13 @@ from typing import Any, get_args
 import grpc
 import httpx
 
-from gateway.config import GrpcServer
 from gateway.engine.fake import FakeEngine
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.front.admin import build_admin
 from gateway.front.grpc_server import build_server
 from gateway.front.http import HttpServer
 from gateway.front.limits import Limits
+from gateway.listen import GrpcServer
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.wire import Tensor
 

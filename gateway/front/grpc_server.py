@@ -13,12 +13,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from gateway.config import GrpcServer
 from gateway.engine.protocol import Engine
 from gateway.errors import Overloaded
 from gateway.front.failures import as_told, sentence
 from gateway.front.grpc_v2 import SERVICE, Method, methods
 from gateway.front.limits import Limits, MiB
+from gateway.listen import GrpcServer
 
 try:
     from gateway.front.grpc_native import NativeServer

@@ -15,7 +15,6 @@ from typing import Any
 
 import httptools
 import uvicorn
-from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.engine.arena import LARGE
@@ -23,6 +22,7 @@ from gateway.engine.protocol import Engine
 from gateway.front import body
 from gateway.front.body import App, Receive, Scope, Send
 from gateway.front.exchange import Exchange, Head, read_head
+from gateway.front.json_text import dumps
 from gateway.front.limits import Limits
 from gateway.front.rest import Reply, Route, match
 
@@ -71,8 +71,12 @@ def _posts_only(fallback: App) -> App:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and match(scope["raw_path"]) is not None:
-            told = {"error": f"this path takes POST, not {scope['method']}"}
-            await JSONResponse(told, 405, {"allow": "POST"})(scope, receive, send)
+            told = dumps({"error": f"this path takes POST, not {scope['method']}"})
+            headers = [
+                (b"content-type", b"application/json"), (b"content-length", b"%d" % len(told)), (b"allow", b"POST"),
+            ]  # fmt: skip
+            await send({"type": "http.response.start", "status": 405, "headers": headers})
+            await send({"type": "http.response.body", "body": told})
         else:
             await fallback(scope, receive, send)
 

@@ -10,21 +10,23 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvloop
 
 from gateway.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
-from gateway.config import Address
 from gateway.engine.admission import Admission
 from gateway.engine.arena import open_arena
 from gateway.engine.engine import Engine
 from gateway.engine.table import table_from_json
-from gateway.front.admin import build_admin
+from gateway.front.body import App, Receive, Scope, Send
 from gateway.front.grpc_server import build_server
 from gateway.front.http import HttpServer
 from gateway.front.limits import Limits
 from gateway.front_process import FrontOptions
+from gateway.listen import Address
 from runtimes import wire
 from runtimes.wire import Frame
 from runtimes.worker.leash import die_with_parent
@@ -51,7 +53,7 @@ class Front:
         options = self._options
         limits = Limits(options.max_json_bytes, options.max_body_bytes, options.max_response_bytes)
         self._channel = await Channel.open(control, self._on_frame)
-        rest = HttpServer(self._engine, limits, build_admin(self._engine, limits))
+        rest = HttpServer(self._engine, limits, Later(partial(_build_admin, self._engine, limits)))
         serving = asyncio.create_task(rest.serve([http]))
         grpc = build_server(self._engine, limits, options.grpc_server, [("grpc.so_reuseport", 1)])
         grpc.add_insecure_port(str(Address(options.grpc_host, options.grpc_port)))
@@ -100,6 +102,23 @@ class Front:
     def _send_figures(self) -> None:
         if self._channel is not None:
             self._channel.send(SNAPSHOT, {"figures": self._engine.snapshot()})
+
+
+def _build_admin(engine: Engine, limits: Limits) -> App:
+    from gateway.front.admin import build_admin  # takes a third of a front's start, and inference needs none of it
+
+    return build_admin(engine, limits)
+
+
+class Later:
+    """An app that is built in a thread meanwhile; requests for it wait."""
+
+    def __init__(self, build: Callable[[], App]) -> None:
+        self._built = asyncio.get_running_loop().run_in_executor(None, build)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = await asyncio.shield(self._built)
+        await app(scope, receive, send)
 
 
 def _leave_out_of_collections() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import main
-from gateway.config import Address, SettingsError, Sources, parse_address, read_settings
+from gateway.config import SettingsError, Sources, parse_address, read_settings
 from gateway.console import table
+from gateway.listen import Address
 
 
 def sources(folder: Path, toml: str = "", environment: dict[str, str] | None = None, **flags: object) -> Sources:

@@ -1,0 +1,119 @@
+"""Where the time of a request goes: CPU per stage, in the front and in the worker, by a sampling profiler.
+
+    python -m benchmarks.stages [--dialect JSON|v2|binary|gRPC] [--in-flight 32]
+
+py-spy samples both processes while h2load asks the tiny model; a sample belongs to the stage of its
+innermost frame that says one. The shares are set against the CPU that the run took without the
+profiler, which slows what it watches.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+from benchmarks import h2load, models, requests
+from benchmarks.overhead import ROW
+from benchmarks.report import table
+from benchmarks.servers import Server, cpu_seconds, gateway
+
+DIALECTS = {
+    "JSON": (requests.predict_json, "http"),
+    "v2": (requests.v2_json, "http"),
+    "binary": (requests.v2_binary, "http"),
+    "gRPC": (requests.v2_grpc, "grpc"),
+}
+# The first whose pattern is in a frame, from the innermost out, has the sample.
+FRONT = [
+    (
+        "send, receive, event loop",
+        r"_write \(gateway/front/http|_flush \(gateway/engine/client|Runner\.run|pygrpc_native",
+    ),
+    (
+        "decode",
+        r"_read_predict|_read_v2|front/(predict\.py.*)?read|front/v2_read|front/tensors|loads \(|grpc_raw|grpc_request",
+    ),
+    ("encode", r"_write_predict|_write_v2|front/v2_write|write_response|json_values|dumps \("),
+    ("admit, validate, record", r"engine/(engine|admission|deadlines|validate|metrics|routes|types)\.py"),
+    ("queue, wire", r"engine/(queue|client)\.py|runtimes/wire\.py"),
+    ("HTTP", r"front/(http|exchange|body|rest)\.py|uvicorn|front/grpc"),
+]
+WORKER = [
+    ("receive, unpack", r"Connection\.receive|FrameReader|unpack_infer|Loop\._take"),
+    ("batch", r"worker/(batcher|sizing|cost|lateness|pending)\.py"),
+    ("put together", r"_gather|gathered"),
+    ("run", r"worker/pieces\.py|modelport_runtime|runtimes/onnx|onnxruntime"),
+    ("cut apart, pack, send", r"_answers|answers|pack_result|_answer|Connection\.(flush|queue|_join)|_flush"),
+    ("loop", r"worker/"),
+]
+
+
+def stage_of(stack: str, stages: list[tuple[str, str]]) -> str:
+    for frame in reversed(stack.split(";")):
+        for name, pattern in stages:
+            if re.search(pattern, frame):
+                return name
+    return "other"
+
+
+def sample(pid: int, seconds: int, into: Path) -> "subprocess.Popen[bytes]":
+    program = shutil.which("py-spy", path=f"{Path(sys.executable).parent}:/usr/bin:/usr/local/bin") or "py-spy"
+    command = [program, "record", "-p", str(pid), "-d", str(seconds), "-r", "1000", "-f", "raw", "-o", str(into)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def find(server: Server, part: str) -> psutil.Process:
+    return next(process for process in server.tree() if part in " ".join(process.cmdline()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dialect", choices=DIALECTS, default="JSON")
+    parser.add_argument("--in-flight", type=int, default=32)
+    options = parser.parse_args()
+    make, port = DIALECTS[options.dialect]
+    seconds = 6
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        models.tiny_mlp(folder / "tiny" / "1" / "model.onnx")
+        with gateway(folder, models=["tiny"]) as server:
+            load = make(server.ports[port], "tiny", ROW)
+            parts = {
+                "front": (find(server, "gateway.front.process"), FRONT),
+                "worker": (find(server, "worker"), WORKER),
+            }
+            rate = h2load.run(load, 5000, options.in_flight)
+            count = int(rate.count / rate.seconds * seconds)
+            before = {name: cpu_seconds(process.pid) for name, (process, _) in parts.items()}
+            h2load.run(load, count, options.in_flight)
+            spent = {
+                name: (cpu_seconds(process.pid) - before[name]) / count * 1e6 for name, (process, _) in parts.items()
+            }
+            watching = [sample(process.pid, seconds, folder / name) for name, (process, _) in parts.items()]
+            h2load.run(load, count, options.in_flight)
+            for each in watching:
+                each.wait()
+        rows = []
+        for name, (_, stages) in parts.items():
+            found: Counter[str] = Counter()
+            for line in (folder / name).read_text().splitlines():
+                stack, _, times = line.rpartition(" ")
+                # Waiting takes no CPU, and the profiler counts it: that of libraries' threads, and the worker's.
+                if "threading.py" not in stack and "selectors.py" not in stack:
+                    found[stage_of(stack, stages)] += int(times)
+            total = sum(found.values())
+            rows.append([f"**{name}**", f"{spent[name]:.1f}", ""])
+            for stage, times in found.most_common():
+                rows.append([stage, f"{times / total * spent[name]:.1f}", f"{times / total:.0%}"])
+    print(f"{options.dialect}, {options.in_flight} in flight\n")
+    print(table(["", "CPU µs a request", "share"], rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""What fronts listen on, and by what. Apart from the settings: a front needs no pydantic to start."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+GrpcServer = Literal["native", "grpcio"]
+
+
+@dataclass(frozen=True)
+class Address:
+    host: str
+    port: int
+
+    @property
+    def url_host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def __str__(self) -> str:
+        return f"{self.url_host}:{self.port}"
