@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,9 +37,15 @@ class Bare:
 
 
 @contextmanager
-def bare(name: str, artifact: Path, cores: set[int] | None = None) -> Iterator[Bare]:
-    """The framework alone, on one thread, with this artifact."""
-    command = [str(python_of(name)), str(ROOT / "benchmarks" / "references" / "bare.py"), name, str(artifact)]
+def bare(name: str, artifact: Path, shape: Sequence[int] = (), cores: set[int] | None = None) -> Iterator[Bare]:
+    """The framework alone, on one thread, with this artifact; `shape`: of a row, 3x224x224 by default."""
+    command = [
+        str(python_of(name)),
+        str(ROOT / "benchmarks" / "references" / "bare.py"),
+        name,
+        str(artifact),
+        *map(str, shape),
+    ]
     variables = {"OMP_NUM_THREADS": "1", **discover()[name].env}
     process = subprocess.Popen(
         command,

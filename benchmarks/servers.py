@@ -141,7 +141,7 @@ def gateway(
     ]  # fmt: skip
     ready = [rf"{re.escape(model)} version \S+ is READY" for model in models]
     ports = {"http": r"REST on http://127\.0\.0\.1:(\d+)", "grpc": r"gRPC on 127\.0\.0\.1:(\d+)"}
-    with serving("modelport", command, ports, [*ready, "settled"], cores or first_core()) as server:
+    with serving("modelport", command, ports, [*ready, "settled", "gateway: serving"], cores or first_core()) as server:
         yield server
 
 

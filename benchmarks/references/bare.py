@@ -1,17 +1,16 @@
 """A framework alone, in a loop: started in a runtime's own environment, with nothing of the gateway's.
 
-    PYTHON benchmarks/references/bare.py onnx|torchscript ARTIFACT
+    PYTHON benchmarks/references/bare.py onnx|torchscript ARTIFACT [SIZE ...]
 
-Each line on its standard input is "ROWS TIMES": so many calls with so many rows of float32 images. It
-answers each with the seconds of CPU, and those on the clock, that they took.
+Each line on its standard input is "ROWS TIMES": so many calls with so many rows of float32, of
+SIZE each (3 224 224 if none is given). It answers each with the seconds of CPU, and those on the
+clock, that they took.
 """
 
 import sys
 import time
 
 import numpy as np
-
-SHAPE = (3, 224, 224)
 
 
 def load_onnx(path):
@@ -37,9 +36,10 @@ def load_torchscript(path):
 
 
 def main():
-    kind, path = sys.argv[1:]
+    kind, path, *sizes = sys.argv[1:]
+    shape = [int(size) for size in sizes] or [3, 224, 224]
     run = {"onnx": load_onnx, "torchscript": load_torchscript}[kind](path)
-    images = np.random.default_rng(0).normal(size=(64, *SHAPE)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(64, *shape)).astype(np.float32)
     run(images[:1])
     print("ready", flush=True)
     for line in sys.stdin:
