@@ -6,7 +6,7 @@ A convolutional network in ONNX, at several costs a row, one row a request. The 
 framework are pinned to the first core with one thread; front and load generator to the others, so
 that what is compared is batching alone. First the framework runs each batch size in a loop; its
 best is what 64 requests in flight are set against, round by round. Busy time is the worker's own
-count (modelport_compute_infer), per row, against the framework's at the mean batch size seen. Low
+count (modelport_execution_seconds), per row, against the framework's at the mean batch size seen. Low
 load is one request at a time, against a batch of one.
 """
 
@@ -53,10 +53,8 @@ def busy(server: Server) -> tuple[float, float, float]:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             found[sample.name] = found.get(sample.name, 0.0) + sample.value
-    rows = found["modelport_inference_rows_total"]
-    mean = found["modelport_batch_rows_sum"] / max(found["modelport_batch_rows_count"], 1)
-    # Each request of a batch reports the batch's run, so that their sum counts it once per row.
-    return found["modelport_compute_infer_duration_seconds_sum"] / max(mean, 1), rows / max(mean, 1), rows
+    rows, runs = found["modelport_batch_rows_sum"], found["modelport_batch_rows_count"]
+    return found["modelport_execution_seconds_total"], runs, rows
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ def _add(totals: dict[Key, Snapshot], snapshot: Snapshot) -> None:
         return
     for outcome, count in snapshot["outcomes"].items():
         total["outcomes"][outcome] = total["outcomes"].get(outcome, 0) + count
-    for name in ("rows", "executions", "in_flight", "queued"):
+    for name in ("rows", "executions", "execution_s", "in_flight", "queued"):
         total[name] += snapshot[name]
     for name in HISTOGRAMS:
         mine, other = total[name], snapshot[name]
@@ -109,6 +109,9 @@ def _counters(totals: Mapping[Key, Snapshot]) -> Iterator[Metric]:
     )
     rows = CounterMetricFamily("modelport_inference_rows", "Rows computed for requests that succeeded", labels=_LABELS)
     executions = CounterMetricFamily("modelport_executions", "Batches executed", labels=_LABELS)
+    execution_s = CounterMetricFamily(
+        "modelport_execution_seconds", "Time that the model took for its batches, each counted once", labels=_LABELS
+    )
     in_flight = GaugeMetricFamily("modelport_requests_in_flight", "Requests admitted and not answered", labels=_LABELS)
     queued = GaugeMetricFamily("modelport_requests_queued", "Requests that no worker has taken yet", labels=_LABELS)
     for key, total in totals.items():
@@ -116,9 +119,10 @@ def _counters(totals: Mapping[Key, Snapshot]) -> Iterator[Metric]:
             requests.add_metric([*key, outcome], count)
         rows.add_metric(key, total["rows"])
         executions.add_metric(key, total["executions"])
+        execution_s.add_metric(key, total["execution_s"])
         in_flight.add_metric(key, total["in_flight"])
         queued.add_metric(key, total["queued"])
-    yield from (requests, rows, executions, in_flight, queued)
+    yield from (requests, rows, executions, execution_s, in_flight, queued)
 
 
 def _histograms(totals: Mapping[Key, Snapshot]) -> Iterator[Metric]:

@@ -55,6 +55,7 @@ class ModelMetrics:
     outcomes: dict[str, int] = field(default_factory=dict)
     rows: int = 0
     executions: int = 0
+    execution_s: float = 0.0
     in_flight: int = 0
     queued: int = 0
     request: Histogram = field(default_factory=_durations)
@@ -74,10 +75,11 @@ class ModelMetrics:
         if len(self._requests) >= _MOST_NOTED:
             self._add_up()
 
-    def record_execution(self, batch_rows: int) -> None:
+    def record_execution(self, frame: ResultFrame) -> None:
         """Once per batch, in whichever front holds its first request: so the counts add up over fronts."""
         self.executions += 1
-        self.batch_rows.observe(batch_rows)
+        self.execution_s += frame.compute_infer_ns / 1e9
+        self.batch_rows.observe(frame.batch_rows)
 
     def record_run(self, frame: ResultFrame, front_queue_s: float, rows: int) -> None:
         """Of a request that was answered; `count` follows."""
@@ -102,6 +104,7 @@ class ModelMetrics:
             "outcomes": dict(self.outcomes),
             "rows": self.rows,
             "executions": self.executions,
+            "execution_s": self.execution_s,
             "in_flight": self.in_flight,
             "queued": self.queued,
             **{name: getattr(self, name).snapshot() for name in HISTOGRAMS},

@@ -172,7 +172,7 @@ class ModelQueue:
             results = wire.unpack_result(frame.body)
             if frame.flags & wire.FIRST_OF_BATCH:
                 # Counted even if the client has gone: the batch ran all the same.
-                self.metrics.record_execution(results[0][1].batch_rows)
+                self.metrics.record_execution(results[0][1])
             for number, result in results:
                 client.answered(number)
                 waiting = self._sent.pop(number, None)

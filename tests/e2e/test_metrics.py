@@ -172,6 +172,8 @@ def test_what_happened_is_counted_where_it_belongs(gateway: Start, tmp_path: Pat
     assert value(metrics, "modelport_requests_total", model="broken", version="1", outcome="unavailable") == 1
     assert value(metrics, "modelport_inference_rows_total", **of_m) == 3
     assert value(metrics, "modelport_executions_total", **of_m) == 1
+    once = value(metrics, "modelport_compute_infer_duration_seconds_sum", **of_m)
+    assert value(metrics, "modelport_execution_seconds_total", **of_m) == pytest.approx(once)
     assert value(metrics, "modelport_batch_rows_sum", **of_m) == 3
     assert value(metrics, "modelport_models", state="READY") == 1
     assert value(metrics, "modelport_models", state="UNAVAILABLE") == 1
