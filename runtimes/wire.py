@@ -46,6 +46,8 @@ _DATATYPES = list(DATATYPES)
 _ALIGNMENT = 16
 _HALF = b"\0" * (_ALIGNMENT // 2)
 _MOST_FORMS = 1024
+# Longer ones, packed, are not remembered: the outputs asked for are of the client's making.
+_LONGEST_FORM = 4096
 
 
 class Tensor(NamedTuple):
@@ -184,9 +186,10 @@ def _pack_form(form: Form) -> bytes:
         parts.append(struct.pack("<%dq" % len(shape), *shape))
     packed = b"".join(parts)
     packed += b"\0" * (-len(packed) % _ALIGNMENT)
-    if len(_packed_forms) >= _MOST_FORMS:
-        _packed_forms.clear()
-    _packed_forms[form] = packed
+    if len(packed) <= _LONGEST_FORM:
+        if len(_packed_forms) >= _MOST_FORMS:
+            _packed_forms.clear()
+        _packed_forms[form] = packed
     return packed
 
 
@@ -211,9 +214,10 @@ def _unpack_form(packed: bytes) -> Form:
         tensors.append((name, _DATATYPES[code], struct.unpack_from("<%dq" % rank, packed, position), size))
         position += 8 * rank
     form = signature, tuple(outputs), tuple(tensors)
-    if len(_read_forms) >= _MOST_FORMS:
-        _read_forms.clear()
-    _read_forms[packed] = form
+    if len(packed) <= _LONGEST_FORM:
+        if len(_read_forms) >= _MOST_FORMS:
+            _read_forms.clear()
+        _read_forms[packed] = form
     return form
 
 

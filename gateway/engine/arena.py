@@ -33,6 +33,9 @@ class Arena:
         self._start = self._whole.ctypes.data
         # Ascending and never adjacent: offset and length of what is free.
         self._free: list[tuple[int, int]] = [(0, size)]
+        # A block may be found to be free at any moment, by the collector of cycles too: then it waits here.
+        self._returned: list[tuple[int, int]] = []
+        self._busy = False
 
     @property
     def path(self) -> str:
@@ -46,13 +49,21 @@ class Arena:
     def take(self, size: int) -> memoryview | None:
         """A block of so many bytes, from the lowest place that has room; None if there is none."""
         wanted = -(-max(size, 1) // _PAGE) * _PAGE
+        self._busy = True
+        offset = self._cut(wanted)
+        self._put_back()
+        if offset is None:
+            return None
+        block = self._whole[offset : offset + size]
+        weakref.finalize(block, self._give_back, offset, wanted).atexit = False
+        return block.data
+
+    def _cut(self, wanted: int) -> int | None:
         for index, (offset, length) in enumerate(self._free):
             if length >= wanted:
                 rest = (offset + wanted, length - wanted)
                 self._free[index : index + 1] = [rest] if rest[1] else []
-                block = self._whole[offset : offset + size]
-                weakref.finalize(block, self._give_back, offset, wanted).atexit = False
-                return block.data
+                return offset
         return None
 
     def place_of(self, data: Buffer) -> int | None:
@@ -61,6 +72,17 @@ class Arena:
         return offset if 0 <= offset < self.size else None
 
     def _give_back(self, offset: int, length: int) -> None:
+        self._returned.append((offset, length))
+        if not self._busy:
+            self._put_back()
+
+    def _put_back(self) -> None:
+        self._busy = True
+        while self._returned:
+            self._join(*self._returned.pop())
+        self._busy = False
+
+    def _join(self, offset: int, length: int) -> None:
         if offset + length > _KEPT:
             self._map.madvise(mmap.MADV_REMOVE, offset, length)
         index = bisect.bisect(self._free, (offset, length))

@@ -72,5 +72,5 @@ class Deadlines(Generic[_Due]):
                 break
             late.append(due)
         for due in late:
-            del line.waiting[due.id]
-            self._expire(due)
+            if line.waiting.pop(due.id, None) is not None:  # else the end of another was its end too
+                self._expire(due)

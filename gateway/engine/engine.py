@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gateway.engine.admission import Admission, BodyReading, Room
@@ -118,21 +119,15 @@ class Engine:
     async def infer(self, request: InferRequest) -> InferResponse:
         """Raises ModelportError; cancel it when the client has gone."""
         answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
-
-        def tell(outcome: InferResponse | Exception) -> None:
-            if answer.done():
-                return
-            if isinstance(outcome, Exception):
-                answer.set_exception(outcome)
-            else:
-                answer.set_result(outcome)
-
-        ticket = self.submit(request, tell)
+        ticket = self.submit(request, partial(_tell, answer))
         try:
             return await answer
         except asyncio.CancelledError:
             ticket.cancel()
             raise
+        finally:
+            # It refers to its error, which refers to this frame: the request shall not wait for the collector.
+            del answer, ticket
 
     def _admit(self, request: InferRequest, queue: ModelQueue, now: float, done: Done) -> "Ticket":
         status = queue.status
@@ -207,3 +202,12 @@ class Engine:
             metrics.queued = queue.queued
             metrics.in_flight = queue.under_way
         return self.metrics.snapshot()
+
+
+def _tell(answer: "asyncio.Future[InferResponse]", outcome: InferResponse | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)

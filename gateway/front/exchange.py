@@ -151,18 +151,23 @@ class Exchange:
         if self.response_complete:
             return
         self.response_complete = True
-        if self._ticket is not None:
-            self._ticket.cancel()
+        self._chunks, self._buffer = [], None  # the connection refers to this, and this to the connection
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            ticket.cancel()
         elif self._reply is None:
             self._reading.close(Gone())
 
     def _run(self) -> None:
+        # A block that was not filled holds what others sent.
         body: Buffer = self._buffer if self._buffer is not None else b""
         if self._chunks:
             body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._buffer, self._chunks = None, []  # while the request waits, only its tensors are kept
         route, headers = self._head.route, self._head.headers
         try:
+            if headers.content_length not in (None, self._filled):
+                raise InvalidRequest("the body did not come; send the request without the header Upgrade")
             request, self._write = route.dialect.read(self._engine, self._limits, route, headers, body)
         except Exception as error:
             self._fail(error)

@@ -30,6 +30,7 @@ KEEP_ALIVE_S = 75
 # Small, so that little of a large body comes with its head.
 _RECEIVE_BYTES = 1 << 16
 _MOST_ROUTES = _MOST_HEADS = 1024
+# Longer ones are not remembered: what clients can have kept shall stay small.
 _LONGEST_HEAD = 2048
 # What may change where a body ends, or whether it comes at all.
 _SPECIAL = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
@@ -108,9 +109,12 @@ class Shared:
             return self._routes[url]
         except KeyError:
             pass
-        if len(self._routes) >= _MOST_ROUTES:
-            self._routes.clear()
-        found = self._routes[url] = match(url)
+        # Clients may name the host in it too, as proxies are asked.
+        found = match(url if url.startswith(b"/") else httptools.parse_url(url).path or b"")
+        if len(url) <= _LONGEST_HEAD:
+            if len(self._routes) >= _MOST_ROUTES:
+                self._routes.clear()
+            self._routes[url] = found
         return found
 
     def learn(self, text: bytes, head: Head) -> None:
@@ -157,6 +161,7 @@ class Intake(asyncio.BufferedProtocol):
         self._connection.connection_made(transport)  # type: ignore[arg-type]
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._into = None
         self._connection.connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -187,7 +192,7 @@ class HttpConnection(HttpToolsProtocol):
         self._shared = shared
         self._heard = self.loop.time()
         self._running: Exchange | None = None
-        self._holds_back = self._refused = False
+        self._holds_back = self._refused = self._goes_on = False
         # The parser has nothing of the next request yet; and, if what has just come begins with a head, that head.
         self._between = True
         self._head_text = b""
@@ -230,9 +235,10 @@ class HttpConnection(HttpToolsProtocol):
         exchange.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for cycle in (self._running, self.cycle):
+        for cycle in (self._running, self.cycle, *(waiting for waiting, _ in self.pipeline)):
             if type(cycle) is Exchange:
                 cycle.abandon()
+        self.pipeline.clear()
         if type(self.cycle) is Exchange:
             self.cycle = None
         super().connection_lost(exc)
@@ -245,6 +251,8 @@ class HttpConnection(HttpToolsProtocol):
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
+        # It was that of the first request in what was received.
+        head_text, self._head_text = self._head_text, b""
         route = self._shared.route(self.url)
         if route is None or self.parser.get_method() != b"POST":
             url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -255,15 +263,16 @@ class HttpConnection(HttpToolsProtocol):
             self.cycle.keep_alive = self.cycle.keep_alive and self._shared.keeps_alive
             return
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        # The parser takes what follows for another protocol's, the body too.
+        keep_alive = keep_alive and not self.parser.should_upgrade()
         exchange = Exchange(self._shared.engine, self._shared.limits, self, keep_alive, self.expect_100_continue)
         head: Head | Exception
         try:
             head = read_head(route, self.headers, self._shared.limits)
-            if keep_alive and self._head_text and _has_short_body(head, self.headers):
-                self._shared.learn(self._head_text, head)
+            if keep_alive and head_text and _has_short_body(head, self.headers):
+                self._shared.learn(head_text, head)
         except Exception as error:
             head = error
-        self._head_text = b""  # it was that of the first request in what was received
         exchange.open(head, route)
         previous, self.cycle = self.cycle, exchange
         if previous is None or previous.response_complete:
@@ -315,16 +324,25 @@ class HttpConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
+        if self._goes_on:
+            return
+        # A loop: requests that are answered at once, one within the other, would be too deep for Python.
+        self._goes_on = True
+        try:
+            while self.pipeline and not self._holds_back and not self.transport.is_closing():
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+                if not cycle.response_complete:
+                    break
+        finally:
+            self._goes_on = False
 
     def end_if_silent(self, now: float) -> None:
         cycle, silent = self.cycle, now - self._heard
         if cycle is None or cycle.response_complete:
             if silent > self.timeout_keep_alive:
                 self.transport.close()
-        elif silent > body.PAUSE_S and type(cycle) is Exchange and cycle.waits_for_body:
+        elif silent > body.PAUSE_S and type(cycle) is Exchange and cycle.waits_for_body and not self.flow.read_paused:
             cycle.stalled()
 
     # What an Exchange needs.

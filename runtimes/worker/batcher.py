@@ -12,6 +12,8 @@ from runtimes.worker.status import Pace
 
 # So many different kinds of requests are remembered.
 _MOST_KINDS = 1024
+# What asks for more outputs is not: clients may make their names up.
+_MOST_OUTPUTS = 64
 _NEVER = float("inf")
 # How much of the newest batch is believed when it is said how large they usually are.
 _BELIEF = 0.2
@@ -172,7 +174,9 @@ class Batcher:
             if len(self._kinds) >= _MOST_KINDS:
                 self._kinds.clear()
             rows = self._rows(frame)
-            kind = self._kinds[described] = rows, self._key(frame) if rows else None
+            kind = rows, self._key(frame) if rows else None
+            if len(frame.outputs) <= _MOST_OUTPUTS:
+                self._kinds[described] = kind
         return kind
 
     def _rows(self, frame: InferFrame) -> int:

@@ -2,6 +2,7 @@
 
 import mmap
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +47,22 @@ def test_the_lowest_place_with_room_is_taken(arena: Arena) -> None:
     del first
     assert arena.place_of(arena.take(PAGE)) == 0  # type: ignore[arg-type]
     del second, third
+
+
+def test_a_block_may_be_found_free_while_another_is_taken(arena: Arena) -> None:
+    """As when the collector of cycles finds it, which any allocation may start."""
+    kept = [arena.take(2 * PAGE), arena.take(2 * PAGE)]
+
+    class Free(list[tuple[int, int]]):
+        def __setitem__(self, index: Any, value: Any) -> None:
+            kept[0] = None
+            super().__setitem__(index, value)
+
+    arena._free = Free(arena._free)
+    taken = arena.take(PAGE)
+    assert taken is not None
+    assert arena.place_of(taken) == 4 * PAGE
+    assert arena.free_bytes == 61 * PAGE
 
 
 def test_other_bytes_have_no_place(arena: Arena) -> None:

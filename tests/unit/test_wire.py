@@ -96,3 +96,12 @@ def test_bad_strings_are_told(data: bytes, count: int, said: str) -> None:
 def test_data_that_does_not_fit_its_shape_is_told() -> None:
     with pytest.raises(ValueError, match=r"has 4 bytes where FP32\[2\] needs 8"):
         wire.to_array(Tensor("x", "FP32", (2,), b"\0" * 4))
+
+
+def test_forms_that_clients_made_long_are_not_remembered() -> None:
+    outputs = ["y" * 1000 + str(number) for number in range(10)]
+    before = len(wire._packed_forms), len(wire._read_forms)
+    frame = wire.InferFrame(1.0, 0, "", outputs, [wire.from_array("x", np.ones(1, np.float32))])
+    (read,) = wire.FrameReader().feed(together(wire.pack_infer([(1, frame)])))
+    assert wire.unpack_infer(read.body)[0][1].outputs == tuple(outputs)
+    assert (len(wire._packed_forms), len(wire._read_forms)) == before

@@ -1,12 +1,16 @@
 """HTTP/1.1 as it comes: pipelined, in pieces, kept alive, and hot and cold paths on one connection."""
 
 import asyncio
+import gc
 import json
 import socket
+import struct
+import time
 
 import numpy as np
 import pytest
 
+from gateway.engine.arena import Arena
 from gateway.engine.fake import FakeEngine
 from gateway.front.http import HttpServer
 from tests.bad_inputs import Subject, good_call
@@ -18,6 +22,7 @@ GOOD = good_call(Subject())
 BODY = as_json(GOOD)
 HOT = head(GOOD.path, **{"Content-Length": len(BODY)}) + BODY
 COLD = b"GET /v2/models/doubler/ready HTTP/1.1\r\nHost: here\r\n\r\n"
+EMPTY = b"POST /predict HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 
 
 class Answers:
@@ -201,3 +206,94 @@ def test_who_is_let_go_gets_this_answer_and_no_more() -> None:
 
     told = asyncio.run(with_server(FakeEngine(models(), answer), LIMITS, ask, HttpServer.let_go))
     assert told.count(b"HTTP/1.1 200") == told.count(b"connection: close") == 2
+
+
+def test_a_cold_head_is_not_taken_for_that_of_the_hot_request_behind_it(serving: Serving) -> None:
+    cold = COLD.replace(b"here", b"there")
+    with serving.connect() as connection:
+        answers = Answers(connection)
+        connection.sendall(cold + EMPTY)
+        assert [answers.next()[0], answers.next()[0]] == [200, 400]
+        connection.sendall(cold)
+        assert answers.next()[0] == 200
+
+
+def test_pipelined_requests_that_are_never_answered_leave_no_room_taken(serving: Serving) -> None:
+    serving.open_gate(False)
+    with serving.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed, it is reset
+        connection.sendall(HOT * 6)
+        assert serving.engine.arrived.wait(60)
+        time.sleep(0.1)  # so that all of them wait for the first
+    serving.open_gate()
+    ends = time.monotonic() + 5
+    while serving.engine.reading_bytes and time.monotonic() < ends:
+        serving.run(lambda: None)
+    assert serving.engine.reading_bytes == 0
+
+
+def test_any_number_of_pipelined_requests_may_fail_at_once(serving: Serving) -> None:
+    serving.open_gate(False)
+    with serving.connect() as connection:
+        connection.settimeout(20)
+        connection.sendall(HOT + EMPTY * 1000)
+        assert serving.engine.arrived.wait(60)
+        time.sleep(0.1)  # so that all of them wait for the first
+        serving.open_gate()
+        answers = Answers(connection)
+        assert [answers.next()[0] for _ in range(1001)] == [200] + [400] * 1000
+
+
+def test_the_target_may_name_the_host(serving: Serving) -> None:
+    with serving.connect() as connection:
+        connection.sendall(HOT.replace(b"POST /", b"POST http://here/"))
+        assert read_answer(connection)[0] == 200
+
+
+def test_who_goes_away_in_a_large_body_gives_its_block_back_without_a_collection() -> None:
+    arena = Arena(1 << 24)
+
+    class Engine(FakeEngine):
+        def buffer(self, size: int) -> memoryview:
+            block = arena.take(size)
+            assert block is not None
+            return block
+
+    async def wait_until(is_free: bool) -> None:
+        while (arena.free_bytes == arena.size) is not is_free:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    async def ask(port: int) -> bytes:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(binary(400)[0][: 1 << 20])
+        await wait_until(False)
+        writer.close()
+        async with asyncio.timeout(5):
+            await wait_until(True)
+        return b""
+
+    gc.disable()
+    try:
+        asyncio.run(with_server(Engine(models(), answer), LIMITS, ask))
+    finally:
+        gc.enable()
+
+
+def test_what_others_sent_is_never_read_for_a_body_that_did_not_come() -> None:
+    sent, _ = binary(100)
+    start, _, stale = sent.partition(b"\r\n\r\n")
+
+    class Engine(FakeEngine):
+        def buffer(self, size: int) -> memoryview:
+            return memoryview(bytearray(stale))
+
+    async def ask(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(start + b"\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")
+        told = await reader.read()  # until it is closed
+        writer.close()
+        return told
+
+    engine = Engine(models(), answer)
+    assert asyncio.run(with_server(engine, LIMITS, ask)).startswith(b"HTTP/1.1 400")
+    assert not engine.requests
