@@ -160,6 +160,7 @@ class Engine:
     def settle(self, ticket: Ticket, outcome: Answer | ModelportError | None) -> None:
         """The end of each admitted request, whichever it is; None: nobody waits for it any more."""
         request, ticket.request = ticket.request, None
+        done, ticket.done = ticket.done, _nobody  # the queue may note the ticket for long
         assert request is not None
         queue, metrics = ticket.queue, ticket.queue.metrics
         self._room.give_back(ticket.size)
@@ -172,12 +173,12 @@ class Engine:
             metrics.count("cancelled", seconds)
         elif isinstance(outcome, ModelportError):
             metrics.count(outcome.kind, seconds)
-            ticket.done(outcome)
+            done(outcome)
         else:
             metrics.record_run(outcome.frame, outcome.queued_s, ticket.rows)
             metrics.count("success", seconds)
             status = queue.status
-            ticket.done(InferResponse(status.name, status.version, outcome.frame.outputs, request.id))
+            done(InferResponse(status.name, status.version, outcome.frame.outputs, request.id))
 
     def _expire(self, ticket: Ticket) -> None:
         ticket.settle(DeadlineExceeded("the deadline passed before the model answered"))
@@ -211,3 +212,7 @@ def _tell(answer: "asyncio.Future[InferResponse]", outcome: InferResponse | Exce
         answer.set_exception(outcome)
     else:
         answer.set_result(outcome)
+
+
+def _nobody(outcome: InferResponse | Exception) -> None:
+    pass

@@ -285,7 +285,7 @@ def test_what_others_sent_is_never_read_for_a_body_that_did_not_come() -> None:
 
     class Engine(FakeEngine):
         def buffer(self, size: int) -> memoryview:
-            return memoryview(bytearray(stale))
+            return memoryview(bytearray(size - len(stale)) + stale)
 
     async def ask(port: int) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
