@@ -14,9 +14,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.engine.protocol import Engine
-from gateway.errors import Overloaded
-from gateway.front.failures import as_told, sentence
-from gateway.front.grpc_v2 import SERVICE, Method, methods
+from gateway.front.grpc_refusal import refused
+from gateway.front.grpc_v2 import SERVICE, Method, ModelInfer, methods
 from gateway.front.limits import Limits, MiB
 from gateway.listen import GrpcServer
 
@@ -52,12 +51,15 @@ def build_server(
         # The limit is on tensors, which check_answer tells in words; names and shapes come on top.
         ("grpc.max_send_message_length", limits.response_bytes + MiB),
     ]
-    handlers = {name: _handler(name, method) for name, method in methods(engine, limits).items()}
+    infer = ModelInfer(engine, limits)
+    spoken: dict[str, Method] = {"ModelInfer": infer, **methods(engine)}
+    handlers = {name: _handler(name, method) for name, method in spoken.items()}
     if kind == "native" and NativeServer is None:
         log.warning("pygrpc-native is not installed; gRPC is served by grpcio, at several times the cost of a call")
         kind = "grpcio"
     if kind == "native":
-        server = NativeServer([f"/{SERVICE}/{name}" for name in handlers], [*sizes, *options])
+        hot = {f"/{SERVICE}/{name}": infer.submit if name == "ModelInfer" else None for name in handlers}
+        server = NativeServer(hot, [*sizes, *options])
     else:
         server = grpc.aio.server(options=[*sizes, *options])
     # By method: handlers that are added only generically are none of the native server's.
@@ -78,9 +80,8 @@ def _answering(name: str, method: Method) -> Callable[[bytes, _Context], Awaitab
         try:
             return await method(raw, None if left == _NO_DEADLINE else left)
         except Exception as error:
-            told = as_told(error)
-        retry = (("retry-after", str(told.retry_after_s)),) if isinstance(told, Overloaded) else ()
-        await context.abort(grpc.StatusCode[told.code], sentence(told), retry)
+            refusal = refused(error)
+        await context.abort(*refusal)
         raise AssertionError("abort returns never")
 
     call.__name__ = name

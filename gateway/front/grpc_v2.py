@@ -1,12 +1,12 @@
 """The Open Inference Protocol over gRPC: messages <-> the engine's vocabulary. It translates only."""
 
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from google.protobuf.message import Message
 
-from gateway.engine.protocol import Engine
+from gateway.engine.protocol import Engine, Ticket
 from gateway.engine.types import InferResponse
 from gateway.errors import NotFound
 from gateway.front.grpc_raw import raw_output
@@ -21,17 +21,40 @@ from runtimes.wire import Buffer
 SERVICE = "inference.GRPCInferenceService"
 # From a message to its answer; the number is the seconds that the call's own deadline leaves, if it has one.
 Method = Callable[[bytes, float | None], Awaitable[bytes]]
+Done = Callable[[bytes | Exception], None]
 
 
-def methods(engine: Engine, limits: Limits) -> dict[str, Method]:
-    """Every method of the service by name. They raise ModelportError."""
-    reader = RequestReader(engine)
+class ModelInfer:
+    """The method that is called all the time: as a coroutine, and by plain calls, which cost half of one."""
 
-    async def model_infer(raw: bytes, seconds: float | None) -> bytes:
-        request, is_raw = reader.read(raw, seconds)
-        response = await engine.infer(request)
-        check_answer(response, limits)
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self._engine, self._limits = engine, limits
+        self._reader = RequestReader(engine)
+
+    async def __call__(self, raw: bytes, seconds: float | None) -> bytes:
+        request, is_raw = self._reader.read(raw, seconds)
+        return self._write(is_raw, await self._engine.infer(request))
+
+    def submit(self, raw: bytes, seconds: float | None, done: Done) -> Ticket:
+        """As the engine's: `done` is called later, or ModelportError raised."""
+        request, is_raw = self._reader.read(raw, seconds)
+        return self._engine.submit(request, partial(self._on_done, is_raw, done))
+
+    def _on_done(self, is_raw: bool, done: Done, outcome: InferResponse | Exception) -> None:
+        told: bytes | Exception
+        try:
+            told = outcome if isinstance(outcome, Exception) else self._write(is_raw, outcome)
+        except Exception as error:
+            told = error
+        done(told)
+
+    def _write(self, is_raw: bool, response: InferResponse) -> bytes:
+        check_answer(response, self._limits)
         return write_response(response, is_raw)
+
+
+def methods(engine: Engine) -> dict[str, Method]:
+    """Every other method of the service by name. They raise ModelportError."""
 
     async def server_live(message: Message) -> Message:
         return pb.ServerLiveResponse(live=True)
@@ -77,7 +100,7 @@ def methods(engine: Engine, limits: Limits) -> dict[str, Method]:
         "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, load),
         "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, unload),
     }
-    return {"ModelInfer": model_infer, **{name: _method(*each) for name, each in spoken.items()}}
+    return {name: _method(*each) for name, each in spoken.items()}
 
 
 def write_response(response: InferResponse, raw: bool) -> bytes:

@@ -4,8 +4,9 @@ import asyncio
 import re
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import grpc
 import pytest
 
 from gateway.engine.fake import FakeEngine
+from gateway.errors import Overloaded
 from gateway.front import grpc_server
 from gateway.front.limits import Limits
 from tests.front_server import WAIT_S, answer, models
@@ -20,7 +22,7 @@ from tests.front_server import WAIT_S, answer, models
 pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL
 
-from gateway.front.grpc_native import NativeServer
+from gateway.front.grpc_native import NativeServer, Submit
 
 PATH = "/tests.Service/Call"
 
@@ -29,15 +31,15 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(main, WAIT_S))
 
 
-def serves(handler: Any) -> NativeServer:
-    server = NativeServer([PATH], [])
+def serves(handler: Any, submit: Submit | None = None, options: Sequence[tuple[str, Any]] = ()) -> NativeServer:
+    server = NativeServer({PATH: submit}, options)
     server.add_registered_method_handlers("tests.Service", {"Call": grpc.unary_unary_rpc_method_handler(handler)})
     return server
 
 
 def test_a_method_that_would_go_the_slow_way_is_no_start() -> None:
     async def main() -> None:
-        server = NativeServer([PATH], [])
+        server = NativeServer({PATH: None}, [])
         handlers = {"Call": grpc.unary_unary_rpc_method_handler(lambda message, context: message)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Service", handlers),))
         server.add_insecure_port("127.0.0.1:0")
@@ -77,6 +79,120 @@ def test_calls_that_end_before_they_begin_are_forgotten() -> None:
         await asyncio.wait(tasks)
         assert not server._calls
         await server.stop(None)
+
+    run(main())
+
+
+class Submitted:
+    """Calls that went by the short way, as their Ticket too."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[bytes, float | None, Callable[[bytes | Exception], None]]] = []
+        self.arrived, self.cancelled = asyncio.Event(), asyncio.Event()
+
+    def submit(self, message: bytes, seconds: float | None, done: Callable[[bytes | Exception], None]) -> "Submitted":
+        self.calls.append((message, seconds, done))
+        self.arrived.set()
+        return self
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+async def _never(message: bytes, context: Any) -> bytes:
+    raise AssertionError("the call should have gone the short way")
+
+
+LIMITS = [("grpc.max_receive_message_length", 100), ("grpc.max_send_message_length", 100)]
+
+
+@asynccontextmanager
+async def short_way() -> AsyncIterator[tuple[NativeServer, Submitted, Any]]:
+    submitted = Submitted()
+    server = serves(_never, submitted.submit, LIMITS)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield server, submitted, channel
+    await server.stop(None)
+
+
+OUTCOMES = [
+    (b"answer", "OK", ""),
+    (Overloaded("too much"), "RESOURCE_EXHAUSTED", "too much"),
+    (ValueError("a bug"), "INTERNAL", "internal error"),
+    (bytes(101), "RESOURCE_EXHAUSTED", "the answer has 101 bytes, over the limit of 100"),
+]
+
+
+@pytest.mark.parametrize(("outcome", "code", "sentence"), OUTCOMES)
+def test_the_short_way_answers_and_refuses(outcome: bytes | Exception, code: str, sentence: str) -> None:
+    async def main() -> None:
+        async with short_way() as (server, submitted, channel):
+            call = channel.unary_unary(PATH)(b"message", timeout=WAIT_S)
+            await submitted.arrived.wait()
+            message, seconds, done = submitted.calls[0]
+            assert message == b"message"
+            assert seconds is not None
+            assert 0 < seconds <= WAIT_S
+            done(outcome)
+            assert (await call.code()).name == code
+            assert await call.details() == sentence
+            if code == "OK":
+                assert await call == outcome
+            assert not server._tickets
+
+    run(main())
+
+
+def test_the_short_way_refuses_a_message_over_the_limit() -> None:
+    async def main() -> None:
+        async with short_way() as (_, submitted, channel):
+            call = channel.unary_unary(PATH)(bytes(101), timeout=WAIT_S)
+            assert await call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert await call.details() == "the message has 101 bytes, over the limit of 100"
+            assert not submitted.calls
+
+    run(main())
+
+
+def test_on_the_short_way_who_hangs_up_is_not_waited_for() -> None:
+    async def main() -> None:
+        async with short_way() as (server, submitted, channel):
+            call = channel.unary_unary(PATH)(b"message")
+            await submitted.arrived.wait()
+            assert submitted.calls[0][1] is None
+            call.cancel()
+            await submitted.cancelled.wait()
+            assert not server._tickets
+
+    run(main())
+
+
+def test_what_went_the_short_way_is_answered_when_it_stops() -> None:
+    async def main() -> None:
+        async with short_way() as (server, submitted, channel):
+            call = channel.unary_unary(PATH)(b"message", timeout=WAIT_S)
+            await submitted.arrived.wait()
+            stop = asyncio.create_task(server.stop(WAIT_S))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await _ask(channel)
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+            submitted.calls[0][2](b"answer")
+            assert await call == b"answer"
+            await stop
+
+    run(main())
+
+
+def test_what_went_the_short_way_is_given_up_when_its_grace_is_over() -> None:
+    async def main() -> None:
+        async with short_way() as (server, submitted, channel):
+            call = channel.unary_unary(PATH)(b"message", timeout=WAIT_S)
+            await submitted.arrived.wait()
+            await server.stop(0.0)
+            assert submitted.cancelled.is_set()
+            assert await call.code() == grpc.StatusCode.UNAVAILABLE
 
     run(main())
 
