@@ -1,14 +1,12 @@
 """What the parts of benchmarks/scale.py share: cores, rounds, and how contenders take turns."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.overhead import Contender
 
-ROW = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 16)
+COUNTS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -35,3 +33,13 @@ class Bench:
             for contender, in_flight in every:
                 contender.measure(self.seconds, in_flight)
             every.reverse()
+
+    def possible(self, cores: Callable[[int], int]) -> list[int]:
+        """Those of COUNTS for which there are as many cores as they need."""
+        return [count for count in COUNTS if cores(count) <= len(self.cores)]
+
+    def missed(self, what: str, measured: list[int], need: str) -> list[str]:
+        """What is to be said of the others."""
+        left = " and ".join(str(count) for count in COUNTS[1:] if count not in measured)
+        sentence = f"{left} {what} could not be measured: {need}, and there are {len(self.cores)} and that one."
+        return [sentence] if left else []

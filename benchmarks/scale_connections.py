@@ -15,9 +15,9 @@ from contextlib import ExitStack
 from benchmarks import models, requests
 from benchmarks.h2load import Load
 from benchmarks.memory import MIB, Held, held, pids
-from benchmarks.overhead import Contender
+from benchmarks.overhead import ROW, Contender
 from benchmarks.report import ratio, table, told
-from benchmarks.scale_bench import ROW, Bench
+from benchmarks.scale_bench import Bench
 from benchmarks.servers import gateway
 from gateway.descriptors import raise_limit
 

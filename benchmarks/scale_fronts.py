@@ -11,26 +11,20 @@ from pathlib import Path
 
 from benchmarks import models, requests
 from benchmarks.memory import pids
-from benchmarks.overhead import Contender
+from benchmarks.overhead import ROW, Contender
 from benchmarks.report import ratio, table, told
-from benchmarks.scale_bench import ROW, Bench
+from benchmarks.scale_bench import Bench
 from benchmarks.servers import cpu_seconds, gateway
 
 _IN_FLIGHT = 32  # for each front
-_COUNTS = (1, 2, 4, 8)
 
 
 def measure(bench: Bench) -> str:
     parts = [_cost(bench)]
-    counts = [count for count in _COUNTS if 2 * count <= len(bench.cores)]
+    counts = bench.possible(lambda fronts: 2 * fronts)
     if len(counts) > 1:
         parts.append(_throughput(bench, counts))
-    missed = [count for count in _COUNTS[1:] if count not in counts]
-    if missed:
-        parts.append(
-            f"Throughput of {' and '.join(map(str, missed))} fronts could not be measured: N fronts and N workers need"
-            f" 2 N cores and the load generator one more, and there are {len(bench.cores)} and that one."
-        )
+    parts += bench.missed("fronts", counts, "N fronts and N workers need 2 N cores, and the load generator one more")
     return "\n\n".join(parts)
 
 

@@ -18,28 +18,23 @@ import numpy as np
 from benchmarks import models, requests
 from benchmarks.overhead import Contender
 from benchmarks.report import ratio, table, told
-from benchmarks.scale_bench import Bench
+from benchmarks.scale_bench import COUNTS, Bench
 from benchmarks.servers import gateway
 
-_COUNTS = (1, 2, 4, 8)
 _IN_FLIGHT = 8  # for each instance
 _SLEEPS_S = 0.005
 
 
 def measure(bench: Bench) -> str:
-    sleeping = [count for count in _COUNTS if count <= 4]
+    sleeping = [count for count in COUNTS if count <= 4]
     parts = [f"A model that sleeps {_SLEEPS_S * 1e3:g} ms\n\n{_compare(bench, 'sleeps', sleeping, bench.cores)}"]
-    counts = [count for count in _COUNTS if count + 1 <= len(bench.cores)]
+    counts = bench.possible(lambda instances: instances + 1)
     if len(counts) > 1:
         parts.append(
             f"A model that computes, a core for each instance\n\n{_compare(bench, 'computes', counts, bench.cores)}"
         )
-    missed = [count for count in _COUNTS[1:] if count not in counts]
-    if missed:
-        parts.append(
-            f"{' and '.join(map(str, missed))} instances that compute could not be measured: N of them need N cores,"
-            f" the front one and the load generator one, and there are {len(bench.cores)} and that one."
-        )
+    need = "N of them need N cores, the front one and the load generator one"
+    parts += bench.missed("instances that compute", counts, need)
     return "\n\n".join(parts)
 
 

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 
 from benchmarks import models, requests
 from benchmarks.memory import MIB, Held, held, pids
-from benchmarks.overhead import Contender
+from benchmarks.overhead import ROW, Contender
 from benchmarks.report import ratio, table, told
-from benchmarks.scale_bench import ROW, Bench
+from benchmarks.scale_bench import Bench
 from benchmarks.servers import Server, gateway
 
 _MANY, _MANY_IN_SHORT = 100, 20

@@ -119,7 +119,7 @@ class Engine:
     async def infer(self, request: InferRequest) -> InferResponse:
         """Raises ModelportError; cancel it when the client has gone."""
         answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
-        ticket = self.submit(request, partial(_tell, answer))
+        ticket = self.submit(request, partial(_resolve, answer))
         try:
             return await answer
         except asyncio.CancelledError:
@@ -173,12 +173,12 @@ class Engine:
             metrics.count("cancelled", seconds)
         elif isinstance(outcome, ModelportError):
             metrics.count(outcome.kind, seconds)
-            done(outcome)
+            _tell(done, outcome)
         else:
             metrics.record_run(outcome.frame, outcome.queued_s, ticket.rows)
             metrics.count("success", seconds)
             status = queue.status
-            done(InferResponse(status.name, status.version, outcome.frame.outputs, request.id))
+            _tell(done, InferResponse(status.name, status.version, outcome.frame.outputs, request.id))
 
     def _expire(self, ticket: Ticket) -> None:
         ticket.settle(DeadlineExceeded("the deadline passed before the model answered"))
@@ -205,7 +205,14 @@ class Engine:
         return self.metrics.snapshot()
 
 
-def _tell(answer: "asyncio.Future[InferResponse]", outcome: InferResponse | Exception) -> None:
+def _tell(done: Done, outcome: InferResponse | Exception) -> None:
+    try:
+        done(outcome)
+    except Exception:  # whoever asked has a bug; the answers behind this one shall get to theirs
+        log.exception("an answer could not be handed over")
+
+
+def _resolve(answer: "asyncio.Future[InferResponse]", outcome: InferResponse | Exception) -> None:
     if answer.done():
         return
     if isinstance(outcome, Exception):

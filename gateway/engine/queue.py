@@ -71,8 +71,9 @@ class ModelQueue:
 
     def follow(self, status: ModelStatus) -> None:
         """Take over what the supervisor now says of the model."""
-        self.status = status
-        self.forms = FormChecks(status)
+        if status != self.status:
+            self.status = status
+            self.forms = FormChecks(status)
 
     @property
     def queued(self) -> int:

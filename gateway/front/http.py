@@ -47,7 +47,7 @@ class HttpServer(uvicorn.Server):
     def __init__(self, engine: Engine, limits: Limits, fallback: App) -> None:
         shared = self._shared = Shared(engine, limits)
         config = uvicorn.Config(
-            _posts_only(fallback),
+            _posts_only(shared, fallback),
             http=shared.connect,  # type: ignore[arg-type]  # called as a class would be
             ws="none",
             lifespan="off",
@@ -67,11 +67,11 @@ class HttpServer(uvicorn.Server):
         yield
 
 
-def _posts_only(fallback: App) -> App:
+def _posts_only(shared: "Shared", fallback: App) -> App:
     """`fallback`, but for requests to a hot path by another method."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and match(scope["raw_path"]) is not None:
+        if scope["type"] == "http" and shared.route(scope["raw_path"]) is not None:
             told = dumps({"error": f"this path takes POST, not {scope['method']}"})
             headers = [
                 (b"content-type", b"application/json"), (b"content-length", b"%d" % len(told)), (b"allow", b"POST"),
@@ -254,17 +254,17 @@ class HttpConnection(HttpToolsProtocol):
         # It was that of the first request in what was received.
         head_text, self._head_text = self._head_text, b""
         route = self._shared.route(self.url)
+        # The parser takes what follows for another protocol's, the body too; it must not become the next request.
+        upgrades = self.parser.should_upgrade()
         if route is None or self.parser.get_method() != b"POST":
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
             self.url, self.expect_100_continue = url, expects
             self.headers += headers
             super().on_headers_complete()
-            self.cycle.keep_alive = self.cycle.keep_alive and self._shared.keeps_alive
+            self.cycle.keep_alive = self.cycle.keep_alive and self._shared.keeps_alive and not upgrades
             return
-        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        # The parser takes what follows for another protocol's, the body too.
-        keep_alive = keep_alive and not self.parser.should_upgrade()
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0" and not upgrades
         exchange = Exchange(self._shared.engine, self._shared.limits, self, keep_alive, self.expect_100_continue)
         head: Head | Exception
         try:

@@ -53,13 +53,14 @@ class Front:
         options = self._options
         limits = Limits(options.max_json_bytes, options.max_body_bytes, options.max_response_bytes)
         self._channel = await Channel.open(control, self._on_frame)
-        rest = HttpServer(self._engine, limits, Later(partial(_build_admin, self._engine, limits)))
+        admin = Later(partial(_build_admin, self._engine, limits))
+        admin.built.add_done_callback(_leave_out_of_collections)
+        rest = HttpServer(self._engine, limits, admin)
         serving = asyncio.create_task(rest.serve([http]))
         grpc = build_server(self._engine, limits, options.grpc_server, [("grpc.so_reuseport", 1)])
         grpc.add_insecure_port(str(Address(options.grpc_host, options.grpc_port)))
         await grpc.start()
         report = asyncio.create_task(self._report())
-        _leave_out_of_collections()
         self._channel.send(SERVING, {})
         log.info("serving")
         ends: list[asyncio.Future[Any]] = [self._draining, self._channel.closed]
@@ -114,14 +115,14 @@ class Later:
     """An app that is built in a thread meanwhile; requests for it wait."""
 
     def __init__(self, build: Callable[[], App]) -> None:
-        self._built = asyncio.get_running_loop().run_in_executor(None, build)
+        self.built = asyncio.get_running_loop().run_in_executor(None, build)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = await asyncio.shield(self._built)
+        app = await asyncio.shield(self.built)
         await app(scope, receive, send)
 
 
-def _leave_out_of_collections() -> None:
+def _leave_out_of_collections(built: "asyncio.Future[App]") -> None:
     """What is there now stays: the collector of cycles shall not walk through all libraries again and again."""
     gc.collect()
     gc.freeze()

@@ -23,12 +23,16 @@ def gathered(
 ) -> Arrays:
     """The inputs of all these requests together, filled up to `size` rows. Raises ValueError, as a sentence."""
     form = frames[0].form
-    if dim == 0 and len(frames) > 1 and form is not None and all([frame.form is form for frame in frames]):
-        if all([length <= _SMALL and datatype != "BYTES" for _, datatype, _, length in form[2]]):
-            if sum([tensor[2][0] for tensor in form[2][:1]]) * len(frames) == size:
-                return _gathered_bytes(frames, form, size)
+    if dim == 0 and len(frames) > 1 and form is not None and _is_small(form):
+        rows = form[2][0][2][0] * len(frames)
+        if rows == size and all([frame.form is form for frame in frames]):
+            return _gathered_bytes(frames, form, size)
     parts = [{tensor.name: to_array(tensor) for tensor in frame.inputs} for frame in frames]
     return joined(parts, dim, size, empty)
+
+
+def _is_small(form: Form) -> bool:
+    return all([size <= _SMALL and datatype != "BYTES" for _, datatype, _, size in form[2]])
 
 
 def _gathered_bytes(frames: Sequence[InferFrame], form: Form, size: int) -> Arrays:

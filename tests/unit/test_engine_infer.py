@@ -6,26 +6,35 @@ import gc
 import weakref
 
 import numpy as np
+import pytest
 
 from gateway.engine.admission import Admission
 from gateway.engine.engine import Engine
 from gateway.engine.table import Entry, Table
-from gateway.engine.types import InferRequest, ModelStatus
-from gateway.errors import DeadlineExceeded
+from gateway.engine.types import InferRequest, InferResponse, ModelStatus
+from gateway.errors import DeadlineExceeded, Unavailable
 from runtimes.contract import Signature, TensorSpec
 from runtimes.wire import Tensor
 
 
+def _engine(timeout_s: float) -> Engine:
+    engine = Engine(1, Admission(timeout_s=timeout_s), lambda *_: asyncio.sleep(0))
+    signatures = {"default": Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))}
+    engine.apply(Table((Entry(ModelStatus("m", "1", "READY", admits=True, signatures=signatures)),), True))
+    return engine
+
+
+def _request(data: np.ndarray) -> InferRequest:
+    return InferRequest("m", [Tensor("x", "FP32", (1,), data.data)])
+
+
 def test_a_request_that_failed_is_forgotten_without_a_collection() -> None:
     async def run() -> None:
-        engine = Engine(1, Admission(timeout_s=0.05), lambda *_: asyncio.sleep(0))
-        signatures = {"default": Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))}
-        status = ModelStatus("m", "1", "READY", admits=True, signatures=signatures)
-        engine.apply(Table((Entry(status),), True))
+        engine = _engine(0.05)
         data = np.zeros(4, np.uint8)
         kept = weakref.ref(data)
         with contextlib.suppress(DeadlineExceeded):
-            await engine.infer(InferRequest("m", [Tensor("x", "FP32", (1,), data.data)]))
+            await engine.infer(_request(data))
         del data
         await asyncio.sleep(0)
         assert kept() is None
@@ -35,3 +44,20 @@ def test_a_request_that_failed_is_forgotten_without_a_collection() -> None:
         asyncio.run(run())
     finally:
         gc.enable()
+
+
+def test_who_fails_to_take_an_answer_keeps_nobody_from_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(outcome: InferResponse | Exception) -> None:
+        raise RuntimeError("a bug of whoever asked")
+
+    async def run() -> None:
+        engine = _engine(60.0)
+        data = np.zeros(4, np.uint8)
+        engine.submit(_request(data), fails)
+        told: list[InferResponse | Exception] = []
+        engine.submit(_request(data), told.append)
+        await engine.drain(0.0)
+        assert [type(outcome) for outcome in told] == [Unavailable]
+
+    asyncio.run(run())
+    assert "an answer could not be handed over" in caplog.text
