@@ -4,11 +4,13 @@ for bad in bad_requests(SUBJECT): check_reply(bad, status, body)     REST
 for bad in bad_calls(SUBJECT):    check_status(bad, code, details)   gRPC
 """
 
+import gzip
 import io
 import json
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -269,8 +271,19 @@ def _v2_binary(subject: Subject) -> Iterator[BadRequest]:
     document["inputs"][0]["data"] = [1.0]
     text = json.dumps(document).encode()
     yield case("both data and bytes", text + good[length:], "both data and", str(len(text)))
-    compressed = {"Content-Encoding": "gzip", **headers}
-    yield BadRequest("binary: compressed", path, good, "compressed", 400, compressed)
+    for encoding, content, says in (
+        ("br", good, "Content-Encoding is not understood"),
+        ("gzip", good, "is not valid gzip"),
+        ("deflate", gzip.compress(good), "is not valid deflate"),
+        ("gzip", gzip.compress(good)[:-4], "ends inside its gzip"),
+        ("deflate", zlib.compress(good)[:-4], "ends inside its deflate"),
+    ):
+        compressed = {"Content-Encoding": encoding, **headers}
+        yield BadRequest(f"binary: compressed, {says}", path, content, says, 400, compressed)
+    bomb = gzip.compress(bytes(1 << 27))
+    yield BadRequest(
+        "binary: bomb", path, bomb, "unpacked, is over the limit", 413, {**headers, "Content-Encoding": "gzip"}
+    )
 
 
 def _predict(subject: Subject) -> Iterator[BadRequest]:

@@ -35,7 +35,7 @@ class FakeEngine:
         return self._models
 
     def model(self, name: str, version: str = "") -> ModelStatus:
-        found = [m for m in self._models if m.name == name and version in ("", m.version)]
+        found = [m for m in self._models if m.name == name and version in ("", m.version, *m.version_labels)]
         if not found:
             raise NotFound(f"there is no model '{name}'" + (f" with version {version}" if version else ""))
         return found[-1]

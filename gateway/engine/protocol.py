@@ -49,7 +49,7 @@ class Engine(Protocol):
         """Every version of every model that the repository holds."""
 
     def model(self, name: str, version: str = "") -> ModelStatus:
-        """One version; "" is the newest ready one. Raises NotFound."""
+        """One version, by number or label; "" is the newest ready one. Raises NotFound."""
 
     def reading(self, model: str, version: str) -> Reading:
         """To wrap the reading of a request; `submit` or `infer` admits it, and follows at once."""

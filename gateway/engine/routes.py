@@ -59,7 +59,7 @@ class Routes:
             raise NotFound(f"there is no model '{_short(name)}'; the repository index lists what is served")
         if version:
             for status in versions:
-                if status.version == version.lstrip("0"):
+                if status.version == version.lstrip("0") or version in status.version_labels:
                     return status
             known = ", ".join(status.version for status in versions if status.version)
             raise NotFound(f"model '{name}' has no version '{_short(version)}'; it has {known or 'none'}")

@@ -49,6 +49,8 @@ class ModelStatus:
                 metadata and JSON decoding, and never refuses a request
     max_batch_size  rows that the gateway puts together; 0 where batching is off
     latency_target_ms  from arrival to answer; what would take longer is refused. 0: no target
+    version_labels  other names of this version
+    class_labels    by output, what the places in its last dimension stand for
     """
 
     name: str
@@ -63,6 +65,8 @@ class ModelStatus:
     batch_dim: int = 0
     stateful: bool = False
     latency_target_ms: float = 0.0
+    version_labels: Sequence[str] = ()
+    class_labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def signature(self, name: str = "") -> Signature | None:
         """The named signature, or the default one; None if there is none of that name."""

@@ -12,6 +12,7 @@ import gateway
 from gateway.engine.protocol import Engine, Gone
 from gateway.errors import InvalidRequest, ModelportError, NotFound
 from gateway.front.body import Body, Pauses, read_headers
+from gateway.front.compression import inflate
 from gateway.front.failures import sentence
 from gateway.front.limits import Limits
 from gateway.front.metadata import model_metadata, server_metadata
@@ -121,7 +122,10 @@ async def _read_object(request: Request, limits: Limits, pauses: Pauses) -> dict
     """The body as a JSON object; no body is an empty one."""
     request.state.body = body = Body(request.receive, pauses)
     most = min(limits.json_bytes, _MOST_BYTES)
-    content = await body.read(read_headers(request.scope["headers"]).content_length, most, "this path", _no_matter)
+    headers = read_headers(request.scope["headers"])
+    content = await body.read(headers.content_length, most, "this path", _no_matter)
+    if headers.encoding:
+        content = inflate(content, headers.encoding, most, "this path")
     try:
         document = orjson.loads(content) if content.strip() else {}
     except orjson.JSONDecodeError as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.engine.protocol import Gone
 from gateway.errors import InvalidRequest, TooLarge
+from gateway.front.compression import read_encoding
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,12 +23,17 @@ LINGER_S = 2.0
 
 @dataclass(slots=True)
 class Headers:
-    """None: there is no such header."""
+    """None: there is no such header.
+
+    encoding  how the body is compressed: gzip, deflate or ""
+    """
 
     content_length: int | None = None
     json_length: int | None = None
     content_type: str = ""
     accept: str = ""
+    encoding: str = ""
+    accept_encoding: str = ""
 
 
 def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -42,8 +48,10 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
             headers.accept = value.decode("latin-1")
         elif name == b"inference-header-content-length":
             headers.json_length = _count("Inference-Header-Content-Length", value)
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            raise InvalidRequest("compressed bodies are not served; send it without Content-Encoding")
+        elif name == b"content-encoding":
+            headers.encoding = read_encoding(value.decode("latin-1"))
+        elif name == b"accept-encoding":
+            headers.accept_encoding = value.decode("latin-1")
     return headers
 
 

@@ -4,19 +4,23 @@ Plain calls from the connection's events and the engine's: a task, a future and 
 each request would cost twice as much as all that is done here.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
 
 from gateway.engine.arena import LARGE
 from gateway.engine.protocol import Engine, Gone, Ticket
-from gateway.engine.types import InferResponse
+from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
 from gateway.front.body import Headers, read_headers
-from gateway.front.failures import as_told, sentence
-from gateway.front.json_text import dumps
+from gateway.front.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, deflate, inflate
+from gateway.front.failures import as_told
 from gateway.front.limits import Limits
-from gateway.front.rest import Reply, Route
+from gateway.front.rest import Reply, Route, Writer
 from runtimes.wire import Buffer
+
+_T = TypeVar("_T")
 
 # The JSON before binary tensors is shifted, so that they lie as numpy and the frameworks want them.
 _ALIGNMENT = 64
@@ -57,8 +61,8 @@ class Exchange:
     """`response_complete` and `keep_alive` are what uvicorn asks of a request under way."""
 
     __slots__ = (
-        "_buffer", "_chunks", "_connection", "_engine", "_expects_continue", "_filled", "_head", "_limits", "_reading",
-        "_reply", "_started", "_ticket", "_whole", "_write", "keep_alive", "response_complete",
+        "_buffer", "_chunks", "_connection", "_engine", "_expects_continue", "_filled", "_head", "_limits", "_packing",
+        "_reading", "_reply", "_route", "_started", "_ticket", "_whole", "_write", "keep_alive", "response_complete",
     )  # fmt: skip
 
     def __init__(
@@ -74,18 +78,22 @@ class Exchange:
         self._whole = self._started = False
         self._reply: Reply | None = None
         self._ticket: Ticket | None = None
+        self._packing = ""
 
     def open(self, head: Head | Exception, route: Route) -> None:
         """The head has come, or was refused."""
+        self._route = route
         self._reading = self._engine.reading(route.model, route.version)
         try:
             if isinstance(head, Exception):
                 raise head
             self._head = head
+            if head.headers.accept_encoding:
+                self._packing = choose_encoding(head.headers.accept_encoding)
             length = head.headers.content_length
             if length is not None:
                 self._reading.reserve(length)
-                if length >= LARGE:
+                if length >= LARGE and not head.headers.encoding:
                     shift = -(head.headers.json_length or 0) % _ALIGNMENT
                     self._buffer = self._engine.buffer(length + shift)[shift : shift + length]
         except Exception as error:
@@ -164,38 +172,93 @@ class Exchange:
         if self._chunks:
             body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._buffer, self._chunks = None, []  # while the request waits, only its tensors are kept
-        route, headers = self._head.route, self._head.headers
+        headers = self._head.headers
+        if headers.content_length not in (None, self._filled):
+            self._fail(InvalidRequest("the body did not come; send the request without the header Upgrade"))
+        elif headers.encoding:
+            self._in_thread(partial(inflate, body, headers.encoding, self._head.limit, self._head.what), self._unpacked)
+        else:
+            self._read(body)
+
+    def _unpacked(self, body: bytes) -> None:
         try:
-            if headers.content_length not in (None, self._filled):
-                raise InvalidRequest("the body did not come; send the request without the header Upgrade")
-            request, self._write = route.dialect.read(self._engine, self._limits, route, headers, body)
+            self._reading.reserve(len(body))
+        except ModelportError as error:
+            self._fail(error)
+        else:
+            self._read(body)
+
+    def _read(self, body: Buffer) -> None:
+        route, headers = self._head.route, self._head.headers
+        read = partial(route.dialect.read, self._engine, self._limits, route, headers, body)
+        if route.dialect.is_slow(headers):
+            self._in_thread(read, self._submit)
+            return
+        try:
+            made = read()
         except Exception as error:
             self._fail(error)
-            return
+        else:
+            self._submit(made)
+
+    def _in_thread(self, work: Callable[[], _T], then: Callable[[_T], None]) -> None:
+        """What takes milliseconds would stop the event loop."""
+
+        def done(future: asyncio.Future[_T]) -> None:
+            if self.response_complete:
+                future.exception()  # nobody wants to know
+                return
+            error = future.exception()
+            if error is None:
+                then(future.result())
+            else:
+                self._fail(error if isinstance(error, Exception) else Gone())
+
+        asyncio.get_running_loop().run_in_executor(None, work).add_done_callback(done)
+
+    def _submit(self, made: tuple[InferRequest, Writer]) -> None:
+        request, self._write = made
         self._reading.close()
         try:
             self._ticket = self._engine.submit(request, self._on_done)
         except Exception as error:
-            self._reply = _failure(as_told(error))
-            self._send(self._reply)
+            self._send(self._refusal(error))
 
     def _on_done(self, outcome: InferResponse | Exception) -> None:
         self._ticket = None  # which refers to this exchange: the collector of cycles shall have nothing to do
         try:
-            reply = _failure(as_told(outcome)) if isinstance(outcome, Exception) else self._write(outcome)
+            reply = self._refusal(outcome) if isinstance(outcome, Exception) else self._write(outcome)
         except Exception as error:
-            reply = _failure(as_told(error))
+            reply = self._refusal(error)
         self._send(reply)
 
     def _fail(self, error: Exception) -> None:
         """It ends before the engine has it."""
         self._reading.close(error)
         self._chunks, self._buffer = [], None
-        self._reply = _failure(as_told(error))
+        self._reply = self._refusal(error)
         if self._started:
             self._send(self._reply)
 
+    def _refusal(self, error: Exception) -> Reply:
+        told = as_told(error)
+        retry = b"retry-after: %d\r\n" % told.retry_after_s if isinstance(told, Overloaded) else b""
+        return Reply(told.status, [self._route.dialect.tell(told)], headers=retry)
+
     def _send(self, reply: Reply) -> None:
+        if self._packing:
+            reply = reply._replace(headers=reply.headers + b"vary: accept-encoding\r\n")
+            size = sum([len(part) for part in reply.body])
+            if size >= LEAST_BYTES:
+                pack = partial(_packed, reply, self._packing)
+                if size > MOST_INLINE and self._whole:
+                    self._packing, self._reply = "", reply
+                    self._in_thread(pack, self._send_now)
+                    return
+                reply = pack()
+        self._send_now(reply)
+
+    def _send_now(self, reply: Reply) -> None:
         if self.response_complete:
             return
         self.response_complete = True
@@ -205,6 +268,6 @@ class Exchange:
             self._connection.refuse(reply)
 
 
-def _failure(error: ModelportError) -> Reply:
-    retry = b"retry-after: %d\r\n" % error.retry_after_s if isinstance(error, Overloaded) else b""
-    return Reply(error.status, [dumps({"error": sentence(error)})], headers=retry)
+def _packed(reply: Reply, encoding: str) -> Reply:
+    told = b"content-encoding: %b\r\n" % encoding.encode()
+    return reply._replace(body=[deflate(reply.body, encoding)], headers=reply.headers + told)

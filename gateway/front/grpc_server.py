@@ -20,7 +20,7 @@ from gateway.front.limits import Limits, MiB
 from gateway.listen import GrpcServer
 
 try:
-    from gateway.front.grpc_native import NativeServer
+    from gateway.front.grpc_native import NativeServer, Submit
 except ImportError:  # there are no wheels for this machine
     NativeServer = None  # type: ignore[assignment,misc]
 
@@ -52,20 +52,26 @@ def build_server(
         ("grpc.max_send_message_length", limits.response_bytes + MiB),
     ]
     infer = ModelInfer(engine, limits)
-    spoken: dict[str, Method] = {"ModelInfer": infer, **methods(engine)}
-    handlers = {name: _handler(name, method) for name, method in spoken.items()}
+    services: dict[str, dict[str, Method]] = {
+        SERVICE: {"ModelInfer": infer, **methods(engine)},
+    }
     if kind == "native" and NativeServer is None:
         log.warning("pygrpc-native is not installed; gRPC is served by grpcio, at several times the cost of a call")
         kind = "grpcio"
     if kind == "native":
-        hot = {f"/{SERVICE}/{name}": infer.submit if name == "ModelInfer" else None for name in handlers}
+        hot: dict[str, Submit | None] = {
+            f"/{service}/{name}": None for service in services for name in services[service]
+        }
+        hot[f"/{SERVICE}/ModelInfer"] = infer.submit
         server = NativeServer(hot, [*sizes, *options])
     else:
         server = grpc.aio.server(options=[*sizes, *options])
-    # By method: handlers that are added only generically are none of the native server's.
-    server.add_registered_method_handlers(SERVICE, handlers)
+    for service, spoken in services.items():
+        # By method: handlers that are added only generically are none of the native server's.
+        handlers = {name: _handler(name, method) for name, method in spoken.items()}
+        server.add_registered_method_handlers(service, handlers)
     health_pb2_grpc.add_HealthServicer_to_server(EngineHealth(engine, health_period_s), server)
-    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
 
 

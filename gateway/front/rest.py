@@ -14,9 +14,11 @@ from urllib.parse import unquote
 
 from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest, InferResponse
-from gateway.errors import TooLarge
+from gateway.errors import ModelportError, TooLarge
 from gateway.front import predict, v2_read, v2_write
 from gateway.front.body import Headers
+from gateway.front.failures import sentence
+from gateway.front.json_text import dumps
 from gateway.front.limits import Limits, check_answer
 from runtimes.wire import Buffer
 
@@ -33,15 +35,27 @@ class Reply(NamedTuple):
 Writer = Callable[[InferResponse], Reply]
 
 
-class Dialect(NamedTuple):
-    """Both raise ModelportError.
+def _tell(error: ModelportError) -> bytes:
+    return dumps({"error": sentence(error)})
 
-    limit  how many bytes a body may have by its headers, and of what kind it is, in words
-    read   the request, and what will write its answer
+
+def _never(headers: Headers) -> bool:
+    return False
+
+
+class Dialect(NamedTuple):
+    """The first two raise ModelportError.
+
+    limit    how many bytes a body may have by its headers, and of what kind it is, in words
+    read     the request, and what will write its answer
+    tell     an error as the body of an answer, in JSON
+    is_slow  whether `read` takes milliseconds for a body with such headers: then it is called in a thread
     """
 
     limit: Callable[[Headers, Limits], tuple[int, str]]
     read: Callable[[Engine, Limits, "Route", Headers, Buffer], tuple[InferRequest, Writer]]
+    tell: Callable[[ModelportError], bytes] = _tell
+    is_slow: Callable[[Headers], bool] = _never
 
 
 class Route(NamedTuple):

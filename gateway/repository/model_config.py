@@ -75,6 +75,8 @@ class ModelToml(_Strict):
     device: tuple[str, ...] = ("cpu",)
     stateful: bool = False
     version_policy: VersionPolicy = VersionPolicy()
+    version_labels: Mapping[str, int] = Field(default_factory=dict)
+    labels: Mapping[str, str] = Field(default_factory=dict)
     warmup: int | None = Field(None, ge=0, le=1000)
     execution_timeout_s: float = Field(60.0, gt=0)
     load_timeout_s: float = Field(600.0, gt=0)
@@ -99,6 +101,14 @@ class ModelToml(_Strict):
     def workers(self) -> int:
         """How many processes the model gets: `instances` on each of its devices."""
         return self.instances * len(self.device)
+
+    @field_validator("version_labels")
+    @classmethod
+    def _words(cls, value: Mapping[str, int]) -> Mapping[str, int]:
+        for label, version in value.items():
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", label) or version < 1:
+                raise ValueError("a label is a word that begins with a letter, and it names a version")
+        return value
 
     @field_validator("parameters")
     @classmethod

@@ -20,9 +20,10 @@ log = logging.getLogger("models")
 class ModelConfig:
     """One version of one model that should be served.
 
-    version      as clients write it, without leading zeros; "" where the model has none to offer
-    artifact     None when there is none to load; `problem` says why, in one sentence
-    fingerprint  changes when the artifact or model.toml does: the same version is then loaded anew
+    version       as clients write it, without leading zeros; "" where the model has none to offer
+    artifact      None when there is none to load; `problem` says why, in one sentence
+    fingerprint   changes when the artifact or model.toml does: the same version is then loaded anew
+    class_labels  by output, what the places in its last dimension stand for
     """
 
     name: str
@@ -31,6 +32,7 @@ class ModelConfig:
     artifact: Artifact | None = None
     toml: ModelToml = field(default_factory=ModelToml)
     problem: str = ""
+    class_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class RepositoryError(Exception):
@@ -98,6 +100,7 @@ def _model(folder: Path, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfi
     toml_file = folder / "model.toml"
     try:
         toml = read_model_toml(toml_file)
+        class_labels = {output: _read_labels(folder, file) for output, file in toml.labels.items()}
     except ModelConfigError as error:
         yield ModelConfig(folder.name, "", _fingerprint(toml_file), problem=str(error))
         return
@@ -112,13 +115,27 @@ def _model(folder: Path, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfi
         yield ModelConfig(folder.name, "", _fingerprint(toml_file), problem=problem)
     for version in chosen:
         place = versions[version]
-        fingerprint = _fingerprint(toml_file, place)
+        fingerprint = _fingerprint(toml_file, place, *(folder / file for file in toml.labels.values()))
         try:
             artifact = find_artifact(place, runtimes)
         except UnknownFormat as error:
             yield ModelConfig(folder.name, str(version), fingerprint, toml=toml, problem=str(error))
             continue
-        yield ModelConfig(folder.name, str(version), fingerprint, artifact, toml)
+        yield ModelConfig(folder.name, str(version), fingerprint, artifact, toml, class_labels=class_labels)
+
+
+def _read_labels(folder: Path, file: str) -> tuple[str, ...]:
+    """One label a line. Raises ModelConfigError."""
+    place = folder / file
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise ModelConfigError(f"model.toml: the labels file '{file}' must lie in the model's folder")
+    try:
+        text = place.read_text("utf-8")
+    except OSError as error:
+        raise ModelConfigError(f"model.toml: the labels file '{file}' cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ModelConfigError(f"model.toml: the labels file '{file}' is not UTF-8") from None
+    return tuple(line.strip() for line in text.splitlines())
 
 
 def _versions(folder: Path) -> dict[int, Path]:

@@ -49,6 +49,8 @@ class Served:
         self._learned: dict[str, Any] = {}
         self._deaths: list[float] = []
         self._loading_deaths = 0
+        labels = config.toml.version_labels.items()
+        self._version_labels = tuple(label for label, version in labels if str(version) == config.version)
 
     @property
     def admits(self) -> bool:
@@ -95,6 +97,8 @@ class Served:
             batch_dim=self.config.toml.batch_dim,
             stateful=self.config.toml.stateful,
             latency_target_ms=self.config.toml.latency_target_ms,
+            version_labels=self._version_labels,
+            class_labels=self.config.class_labels,
         )
         return Entry(status, tuple(worker.address for worker in self.workers if worker.ready))
 

@@ -1,0 +1,75 @@
+"""gzip and deflate of bodies, both ways, by HTTP's Content-Encoding and Accept-Encoding.
+
+Compressing takes milliseconds a megabyte, so all but the smallest is work for a thread.
+"""
+
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+
+from gateway.errors import InvalidRequest, TooLarge
+from runtimes.wire import Buffer
+
+# What zlib calls the two formats. HTTP's "deflate" is zlib's own format, with header and check sum.
+_WINDOW_BITS = {"gzip": 31, "deflate": 15}
+_ALIASES = {"": "", "identity": "", "x-gzip": "gzip", **{name: name for name in _WINDOW_BITS}}
+# Smaller answers are sent as they are: they would fit a packet or two anyway.
+LEAST_BYTES = 1 << 10
+# Larger ones are compressed in a thread.
+MOST_INLINE = 1 << 15
+# Tensors hardly get smaller by more effort.
+_LEVEL = 1
+
+
+def read_encoding(value: str) -> str:
+    """gzip, deflate or "" of a Content-Encoding. Raises InvalidRequest."""
+    encoding = _ALIASES.get(value.strip().lower())
+    if encoding is None:
+        raise InvalidRequest("the body's Content-Encoding is not understood; send gzip, deflate or none")
+    return encoding
+
+
+@lru_cache(256)
+def choose_encoding(accept: str) -> str:
+    """The encoding for the answer by an Accept-Encoding: gzip, deflate, or "" where neither is accepted."""
+    weights: dict[str, float] = {}
+    for item in accept.lower().split(","):
+        name, _, rest = item.partition(";")
+        weights[_ALIASES.get(name.strip(), name.strip())] = _weight(rest)
+    best = max(_WINDOW_BITS, key=lambda name: weights.get(name, weights.get("*", 0.0)))
+    return best if weights.get(best, weights.get("*", 0.0)) > 0 else ""
+
+
+def _weight(parameters: str) -> float:
+    name, _, value = parameters.strip().partition("=")
+    if name.strip() != "q":
+        return 1.0
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0
+
+
+def inflate(body: Buffer, encoding: str, limit: int, what: str) -> bytes:
+    """What was compressed. Raises TooLarge over `limit` bytes (of `what`), and InvalidRequest."""
+    parts: list[bytes] = []
+    left, rest = limit + 1, bytes(body)
+    try:
+        while rest:
+            reader = zlib.decompressobj(_WINDOW_BITS[encoding])
+            part = reader.decompress(rest, left)
+            parts.append(part)
+            left -= len(part)
+            if left <= 0:
+                raise TooLarge(f"the body, unpacked, is over the limit of {limit} bytes for {what}")
+            if not reader.eof:
+                raise InvalidRequest(f"the body ends inside its {encoding}; send all of it")
+            rest = reader.unused_data if encoding == "gzip" else b""  # which may have several members
+    except zlib.error:
+        raise InvalidRequest(f"the body is not valid {encoding}, which its Content-Encoding names") from None
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def deflate(parts: Sequence[Buffer], encoding: str) -> bytes:
+    writer = zlib.compressobj(_LEVEL, wbits=_WINDOW_BITS[encoding])
+    return b"".join([*map(writer.compress, parts), writer.flush()])
