@@ -46,6 +46,7 @@ class Settings(BaseModel):
     max_admitted_bytes: int = Field(1024 * MIB, gt=0, description="bytes of input, read or admitted, at a time")
     request_timeout_s: float = Field(60.0, gt=0, description="how long a request waits that brings no deadline")
     grace_s: float = Field(30.0, gt=0, description="how long a stopping gateway waits for requests under way")
+    shared_memory: bool = Field(False, description="clients on this machine may register shared memory")
     runtimes: Mapping[str, RuntimeSettings] = Field(default_factory=dict)
 
 

@@ -39,6 +39,7 @@ class FrontOptions:
     max_requests: int
     max_admitted_bytes: int
     request_timeout_s: float
+    shared_memory: bool
 
 
 class FrontProcess:

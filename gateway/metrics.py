@@ -74,12 +74,15 @@ def _add(totals: dict[Key, Snapshot], snapshot: Snapshot) -> None:
     key = (snapshot["model"], snapshot["version"])
     total = totals.get(key)
     if total is None:
-        totals[key] = {**snapshot, "outcomes": dict(snapshot["outcomes"])}
+        totals[key] = {**snapshot, "outcomes": dict(snapshot["outcomes"]), "batches": dict(snapshot["batches"])}
         return
     for outcome, count in snapshot["outcomes"].items():
         total["outcomes"][outcome] = total["outcomes"].get(outcome, 0) + count
-    for name in ("rows", "executions", "execution_s", "in_flight", "queued"):
+    for name in ("rows", "executions", "execution_s", "failed_s", "in_flight", "queued"):
         total[name] += snapshot[name]
+    total["last_ms"] = max(total["last_ms"], snapshot["last_ms"])
+    for rows, figures in snapshot["batches"].items():
+        total["batches"][rows] = [a + b for a, b in zip(total["batches"].get(rows, [0] * 4), figures, strict=True)]
     for name in HISTOGRAMS:
         mine, other = total[name], snapshot[name]
         counts = [a + b for a, b in zip(mine["counts"], other["counts"], strict=True)]

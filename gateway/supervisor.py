@@ -8,12 +8,14 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.config import Settings, home, parse_address
+from gateway.engine.shared_memory import Region, Registry
 from gateway.engine.table import Table
 from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound
@@ -23,6 +25,7 @@ from gateway.metrics_own import OwnFigures, serve_metrics
 from gateway.ports import listen, reserve
 from gateway.repository.builder import Builder
 from gateway.repository.manager import Manager, ManagerOptions
+from gateway.statistics import model_statistics
 
 log = logging.getLogger("gateway")
 
@@ -53,6 +56,7 @@ class Supervisor:
         self._draining = False
         self._stop = asyncio.Event()
         self._table = Table()
+        self._shared_memory = Registry()
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
         self.builder = Builder(home(), settings.accelerator, external, only, self._on_progress)
         options = ManagerOptions(
@@ -169,12 +173,13 @@ class Supervisor:
             max_requests=max(1, settings.max_requests // settings.fronts),
             max_admitted_bytes=max(1, settings.max_admitted_bytes // settings.fronts),
             request_timeout_s=settings.request_timeout_s,
+            shared_memory=settings.shared_memory,
         )
 
     def _publish(self, table: Table) -> None:
-        self._table = table
+        self._table = replace(table, regions=tuple(self._shared_memory.regions.values()))
         for front in self._fronts.values():
-            front.tell(table)
+            front.tell(self._table)
 
     def _on_progress(self) -> None:
         self.manager.refresh()
@@ -183,14 +188,24 @@ class Supervisor:
         """What a front asks for a client's sake."""
         if verb == "index":
             return self.manager.index()
+        if "figures" in arguments:
+            self._figures.update(arguments["front"], arguments["figures"])
         if verb == "metrics":
-            if "figures" in arguments:
-                self._figures.update(arguments["front"], arguments["figures"])
             return generate_latest(self._registry).decode()
+        if verb == "statistics":
+            return model_statistics(
+                self._figures.totals(), [(name, version) for name, version in arguments["versions"]]
+            )
         if verb == "load":
             return await self.manager.load(arguments["name"])
         if verb == "unload":
             return await self.manager.unload(arguments["name"])
+        if verb == "register":
+            self._shared_memory.register(Region(**arguments))
+            return self._publish(self._table)
+        if verb == "unregister":
+            self._shared_memory.unregister(arguments["name"])
+            return self._publish(self._table)
         raise NotFound(f"the supervisor does not know '{verb}'")
 
 

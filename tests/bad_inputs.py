@@ -213,8 +213,19 @@ def _v2_json(subject: Subject) -> Iterator[BadRequest]:
     yield case("output without a name", b'{"inputs": [], "outputs": [{}]}', "has no 'name'")
     classified = b'{"inputs": [], "outputs": [{"name": "y", "parameters": {"classification": 2}}]}'
     yield case("classification", classified, "classification", status=501)
-    shared = body([row], parameters={"shared_memory_region": "r"})
-    yield case("shared memory", shared, "shared memory", status=501)
+    region = {"shared_memory_region": "r", "shared_memory_byte_size": 4 * subject.width}
+    lies_there = {"name": subject.input, "shape": [1, subject.width], "datatype": "FP32", "parameters": region}
+    yield case(
+        "shared memory", json.dumps({"inputs": [lies_there]}).encode(), "shared memory is switched off", status=501
+    )
+    yield case("shared memory and data", body([row], parameters=region), "both data and a shared_memory_region")
+    for name, parameters, says in (
+        ("no size", {"shared_memory_region": "r"}, "without shared_memory_byte_size"),
+        ("no name", {**region, "shared_memory_region": 1}, "as a string"),
+        ("half a byte", {**region, "shared_memory_offset": 0.5}, "whole numbers"),
+    ):
+        wrong = json.dumps({"inputs": [{**lies_there, "parameters": parameters}]}).encode()
+        yield case(f"shared memory, {name}", wrong, says)
     sized = body([row], parameters={"binary_data_size": 4})
     yield case("binary size without the header", sized, "Inference-Header-Content-Length")
     limits = np.iinfo(np.dtype(subject.integer_datatype.lower()))
@@ -255,7 +266,7 @@ def _v2_binary(subject: Subject) -> Iterator[BadRequest]:
     yield case("header negative", good, "must be a whole number", "-1")
     yield case("header of many digits", good, "must be a whole number", "1" * 30)
     yield case("header over the JSON limit", good, "over the limit", str(10**12), 413)
-    yield case("no JSON part", good, "without a JSON part", "0", 501)
+    yield case("no JSON part", good[: size + 1], f"which no {size + 1} bytes are", "0")
     for name, value, says in (
         ("negative", -1, "binary_data_size -1"),
         ("beyond 64 bits", 2**63, "binary_data_size"),
@@ -440,9 +451,17 @@ def _grpc_only(subject: Subject) -> Iterator[BadCall]:
     yield case("another field", message, "not int_contents")
     message = as_message(Call(model, (Value(x, "FP16", (1, width), [1.0] * width),)), raw=False)
     yield case("FP16 typed", message, "use raw_input_contents")
-    message = as_message(good, raw=True)
-    message.inputs[0].parameters["shared_memory_region"].string_param = "r"
-    yield case("shared memory", message, "shared memory", code="UNIMPLEMENTED")
+    for raw, says, code in (
+        (None, "switched off", "UNIMPLEMENTED"),
+        (True, "0 inputs", INVALID),
+        (False, "beside", INVALID),
+    ):
+        message = as_message(good, raw=bool(raw))
+        message.inputs[0].parameters["shared_memory_region"].string_param = "r"
+        message.inputs[0].parameters["shared_memory_byte_size"].int64_param = 4 * subject.width
+        if raw is None:
+            message.inputs[0].ClearField("contents")
+        yield case(f"shared memory, {says}", message, says, code=code)
     message = as_message(good, raw=True)
     message.outputs.add(name=subject.output).parameters["classification"].int64_param = 1
     yield case("classification", message, "classification", code="UNIMPLEMENTED")

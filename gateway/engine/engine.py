@@ -18,6 +18,7 @@ from gateway.engine.metrics import FrontMetrics
 from gateway.engine.protocol import Done
 from gateway.engine.queue import Answer, ModelQueue, Waiting
 from gateway.engine.routes import Routes, unavailable
+from gateway.engine.shared_memory import SharedMemory
 from gateway.engine.table import Table
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import DeadlineExceeded, ModelportError, NotFound, Overloaded, Unavailable
@@ -57,8 +58,16 @@ class Ticket(Waiting):
 class Engine:
     """`front` makes request ids unique over all fronts; `control` asks the supervisor."""
 
-    def __init__(self, front: int, admission: Admission, control: Control, arena: Arena | None = None) -> None:
+    def __init__(
+        self,
+        front: int,
+        admission: Admission,
+        control: Control,
+        arena: Arena | None = None,
+        shared_memory: SharedMemory | None = None,
+    ) -> None:
         self.metrics = FrontMetrics()
+        self.shared_memory = shared_memory or SharedMemory()
         self.draining = False
         self._arena = arena
         self._routes = Routes(self.metrics, arena, front)
@@ -80,6 +89,7 @@ class Engine:
 
     def apply(self, table: Table) -> None:
         """Take over the supervisor's newest table."""
+        self.shared_memory.apply(table.regions)
         self._routes.apply(table)
 
     async def control(self, verb: str, **arguments: Any) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gateway.engine.protocol import Done
+from gateway.engine.shared_memory import Region, Registry, SharedMemory
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.validate import validate
 from gateway.errors import NotFound, Overloaded, Unavailable
@@ -30,6 +31,8 @@ class FakeEngine:
         self.ready = True
         self.max_bytes: int | None = None
         self.reading_bytes = 0
+        self.shared_memory = SharedMemory()
+        self._registry = Registry()
 
     def models(self) -> Sequence[ModelStatus]:
         return self._models
@@ -75,6 +78,15 @@ class FakeEngine:
             return [{"name": m.name, "version": m.version, "state": m.state, "reason": m.reason} for m in self._models]
         if verb == "metrics":
             return "# no metrics here\n"
+        if verb in ("register", "unregister"):
+            if verb == "register":
+                self._registry.register(Region(**arguments))
+            else:
+                self._registry.unregister(**arguments)
+            self.shared_memory.apply(self._registry.regions.values())
+            return None
+        if verb == "statistics":
+            return {"model_stats": [{"name": name, "version": version} for name, version in arguments["versions"]]}
         raise NotFound(f"the fake engine does not know '{verb}'")
 
 

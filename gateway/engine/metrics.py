@@ -4,6 +4,7 @@ A front pushes cumulative snapshots to the supervisor, which adds up all fronts,
 (gateway/metrics.py). prometheus_client's own multiprocess mode costs seventeen times as much.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ DURATION_BUCKETS = (
 )  # fmt: skip
 _MOST_NOTED = 4096
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+# Of so many sizes of batches there are figures; who sends larger ones of any size shall not fill the memory.
+_MOST_SIZES = 1024
 
 
 class Histogram:
@@ -50,14 +53,22 @@ def _durations() -> Histogram:
 
 @dataclass(slots=True)
 class ModelMetrics:
-    """What happened to one version of one model in this front. Durations in seconds."""
+    """What happened to one version of one model in this front. Durations in seconds.
+
+    failed_s   of requests with any outcome but success, from arrival to answer
+    last_ms    when the newest batch was answered, in milliseconds since 1970; 0: never
+    batches    by rows: how many batches, and their nanoseconds of input, infer and output
+    """
 
     outcomes: dict[str, int] = field(default_factory=dict)
     rows: int = 0
     executions: int = 0
     execution_s: float = 0.0
+    failed_s: float = 0.0
+    last_ms: int = 0
     in_flight: int = 0
     queued: int = 0
+    batches: dict[int, list[int]] = field(default_factory=dict)
     request: Histogram = field(default_factory=_durations)
     queue: Histogram = field(default_factory=_durations)
     compute_input: Histogram = field(default_factory=_durations)
@@ -72,6 +83,8 @@ class ModelMetrics:
     def count(self, outcome: str, seconds: float) -> None:
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         self._requests.append(seconds)
+        if outcome != "success":
+            self.failed_s += seconds
         if len(self._requests) >= _MOST_NOTED:
             self._add_up()
 
@@ -80,6 +93,15 @@ class ModelMetrics:
         self.executions += 1
         self.execution_s += frame.compute_infer_ns / 1e9
         self.batch_rows.observe(frame.batch_rows)
+        self.last_ms = time.time_ns() // 1_000_000
+        figures = self.batches.get(frame.batch_rows)
+        if figures is None and len(self.batches) < _MOST_SIZES:
+            figures = self.batches[frame.batch_rows] = [0, 0, 0, 0]
+        if figures is not None:
+            figures[0] += 1
+            figures[1] += frame.compute_input_ns
+            figures[2] += frame.compute_infer_ns
+            figures[3] += frame.compute_output_ns
 
     def record_run(self, frame: ResultFrame, front_queue_s: float, rows: int) -> None:
         """Of a request that was answered; `count` follows."""
@@ -105,6 +127,9 @@ class ModelMetrics:
             "rows": self.rows,
             "executions": self.executions,
             "execution_s": self.execution_s,
+            "failed_s": self.failed_s,
+            "last_ms": self.last_ms,
+            "batches": {str(rows): list(figures) for rows, figures in self.batches.items()},
             "in_flight": self.in_flight,
             "queued": self.queued,
             **{name: getattr(self, name).snapshot() for name in HISTOGRAMS},

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from gateway.engine.shared_memory import SharedMemory
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 
 Done = Callable[[InferResponse | Exception], None]
@@ -45,6 +46,10 @@ class Engine(Protocol):
     def ready(self) -> bool:
         """Whether this server wants traffic."""
 
+    @property
+    def shared_memory(self) -> SharedMemory:
+        """What clients have registered."""
+
     def models(self) -> Sequence[ModelStatus]:
         """Every version of every model that the repository holds."""
 
@@ -64,4 +69,5 @@ class Engine(Protocol):
         """submit, for whoever can wait. Raises ModelportError. Cancelling it means that the client has gone."""
 
     async def control(self, verb: str, **arguments: Any) -> Any:
-        """Ask the supervisor: "index", "load" {name}, "unload" {name}, "metrics". Raises ModelportError."""
+        """Ask the supervisor: "index", "load" {name}, "unload" {name}, "metrics", "statistics" {versions},
+        "register" {name, key, offset, byte_size}, "unregister" {name}. Raises ModelportError."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gateway.engine.shared_memory import Region
 from gateway.engine.types import ModelStatus
 from runtimes.wire import signature_from_json
 
@@ -26,15 +27,20 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All that a front must know. `ready` is the server's readiness, settled by the supervisor."""
+    """All that a front must know. `ready` is the server's readiness, settled by the supervisor.
+
+    regions  of shared memory, which clients have registered
+    """
 
     entries: tuple[Entry, ...] = ()
     ready: bool = False
+    regions: tuple[Region, ...] = ()
 
 
 def table_to_json(table: Table) -> dict[str, Any]:
     return {
         "ready": table.ready,
+        "regions": table.regions,
         "entries": [
             {"status": _status_to_json(entry.status), "workers": [asdict(worker) for worker in entry.workers]}
             for entry in table.entries
@@ -47,7 +53,7 @@ def table_from_json(raw: Mapping[str, Any]) -> Table:
         Entry(_status_from_json(entry["status"]), tuple(WorkerAddress(**worker) for worker in entry["workers"]))
         for entry in raw["entries"]
     )
-    return Table(entries, raw["ready"])
+    return Table(entries, raw["ready"], tuple(Region(*region) for region in raw["regions"]))
 
 
 def _status_to_json(status: ModelStatus) -> dict[str, Any]:

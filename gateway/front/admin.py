@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 import gateway
 from gateway.engine.protocol import Engine, Gone
 from gateway.errors import InvalidRequest, ModelportError, NotFound
+from gateway.front import shared_memory
 from gateway.front.body import Body, Pauses, read_headers
 from gateway.front.compression import inflate
 from gateway.front.failures import sentence
@@ -18,6 +19,7 @@ from gateway.front.limits import Limits
 from gateway.front.metadata import model_metadata, server_metadata
 from gateway.front.openapi import HOT_PATHS
 from gateway.front.repository import check_parameters, read_index
+from gateway.front.statistics import read_statistics
 
 # Nothing here is asked for in many words, and what is being read is not counted.
 _MOST_BYTES = 128 * 1024
@@ -41,6 +43,7 @@ def build_admin(engine: Engine, limits: Limits) -> FastAPI:
     _add_health(app, engine)
     _add_models(app, engine)
     _add_repository(app, engine, limits)
+    _add_shared_memory(app, engine, limits)
     _document_hot_paths(app)
     return app
 
@@ -49,7 +52,7 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
     @app.get("/v2", tags=["server"])
     async def metadata() -> dict[str, Any]:
         """Name, version and the protocol extensions that are served."""
-        return server_metadata()
+        return server_metadata(engine)
 
     # Some load balancers ask with HEAD.
     @app.head("/v2/health/live", include_in_schema=False)
@@ -75,6 +78,13 @@ def _add_models(app: FastAPI, engine: Engine) -> None:
     async def models() -> dict[str, list[str]]:
         """The names of all models."""
         return {"models": sorted({status.name for status in engine.models()})}
+
+    @app.get("/v2/models/stats", tags=["models"])
+    @app.get("/v2/models/{model}/stats", tags=["models"])
+    @app.get("/v2/models/{model}/versions/{version}/stats", tags=["models"])
+    async def statistics(model: str = "", version: str = "") -> dict[str, Any]:
+        """Triton's statistics: counts and sums of nanoseconds, also by rows of a batch."""
+        return await read_statistics(engine, model, version)
 
     @app.get("/v2/models/{model}", tags=["models"])
     @app.get("/v2/models/{model}/versions/{version}", tags=["models"])
@@ -115,6 +125,31 @@ def _add_repository(app: FastAPI, engine: Engine, limits: Limits) -> None:
         """Drain the model's requests, then stop its workers."""
         check_parameters((await _read_object(request, limits, pauses)).get("parameters", {}))
         await engine.control("unload", name=model)
+        return Response(status_code=200)
+
+
+def _add_shared_memory(app: FastAPI, engine: Engine, limits: Limits) -> None:
+    pauses = Pauses()
+    place = "/v2/systemsharedmemory"
+
+    @app.get(place + "/status", tags=["shared memory"])
+    @app.get(place + "/region/{region}/status", tags=["shared memory"])
+    async def status(region: str = "") -> list[dict[str, Any]]:
+        """The regions that are registered."""
+        return shared_memory.status(engine, region)
+
+    @app.post(place + "/region/{region}/register", tags=["shared memory"])
+    async def register(region: str, request: Request) -> Response:
+        """{"key", "offset", "byte_size"}: tensors may from now on name a place in it."""
+        await shared_memory.register(engine, region, await _read_object(request, limits, pauses))
+        return Response(status_code=200)
+
+    @app.post(place + "/unregister", tags=["shared memory"])
+    @app.post(place + "/region/{region}/unregister", tags=["shared memory"])
+    async def unregister(request: Request, region: str = "") -> Response:
+        """One region, or all of them."""
+        await _read_object(request, limits, pauses)
+        await shared_memory.unregister(engine, region)
         return Response(status_code=200)
 
 

@@ -77,8 +77,13 @@ def split_request(raw: bytes) -> Split | None:
 
 def raw_output(data: Buffer) -> tuple[bytes, Buffer]:
     """The parts of a ModelInferResponse that are one of its raw_output_contents."""
+    return field(_OUTPUTS, data)
+
+
+def field(tag: int, data: Buffer) -> tuple[bytes, Buffer]:
+    """The parts of a message that are this field of it, whose tag has one byte and tells that a length follows."""
     size = len(data)
-    written = bytearray([_OUTPUTS])
+    written = bytearray([tag])
     while size > 0x7F:
         written.append(size & 0x7F | 0x80)
         size >>= 7

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError, Message
 
 from gateway.engine.protocol import Engine
+from gateway.engine.shared_memory import Place, SharedMemory
 from gateway.engine.types import InferRequest
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.grpc_raw import Split, split_request
 from gateway.front.grpc_tensors import read_typed
 from gateway.front.parameters import DEFAULTS, read_options
+from gateway.front.shared_memory import read_place
 from gateway.front.tensors import raw_tensor
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.wire import Buffer, Tensor
@@ -33,6 +35,16 @@ class _Known(NamedTuple):
     outputs: Sequence[str]
 
 
+class Wanted(NamedTuple):
+    """How the client wants the outputs: raw, or in typed fields; or put to these places."""
+
+    raw: bool
+    places: Mapping[str, Place] = {}
+
+
+_RAW = Wanted(raw=True)
+
+
 class RequestReader:
     """One for a server: it remembers."""
 
@@ -40,8 +52,8 @@ class RequestReader:
         self._engine = engine
         self._known: dict[bytes, _Known] = {}
 
-    def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, bool]:
-        """And whether its tensors are raw: then they may be views of the message. Raises InvalidRequest, Unsupported.
+    def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, Wanted]:
+        """Raw tensors may be views of the message. Raises InvalidRequest, Unsupported.
 
         `seconds` is what the call's own deadline leaves; the sooner of it and the parameter `timeout` holds.
         """
@@ -52,18 +64,23 @@ class RequestReader:
                 model, version, described, outputs = known
                 inputs = [Tensor(*what, data) for what, data in zip(described, split.contents, strict=True)]
                 deadline = None if seconds is None else time.monotonic() + seconds
-                return InferRequest(model, inputs, version, split.id, outputs, deadline=deadline), True
+                return InferRequest(model, inputs, version, split.id, outputs, deadline=deadline), _RAW
         message = parse(pb.ModelInferRequest, raw if split is None else split.head)
         contents = message.raw_input_contents if split is None else split.contents
         with self._engine.reading(message.model_name, message.model_version):
-            request = _read(message, message.id if split is None else split.id, contents, seconds)
-        if split is not None:
+            inputs = _inputs(message.inputs, contents, self._engine.shared_memory)
+            request = _read(message, message.id if split is None else split.id, inputs, seconds)
+            places = _places(message.outputs)
+        if split is not None and not places:
             self._remember(split, message, request)
-        return request, bool(contents)
+        # Who has inputs in shared memory sends no contents, and knows raw tensors.
+        is_raw = bool(contents) or not any(tensor.HasField("contents") for tensor in message.inputs)
+        return request, Wanted(is_raw, places)
 
     def _remember(self, split: Split, message: pb.ModelInferRequest, request: InferRequest) -> None:
         # A timeout counts from its request on, and of BOOL the data itself is checked.
         varies = message.parameters or any(tensor.datatype == "BOOL" for tensor in request.inputs)
+        varies = varies or len(request.inputs) != len(split.contents)
         if varies or len(split.head) > _LONGEST_KNOWN:
             return
         if len(self._known) >= _MOST_KNOWN:
@@ -80,17 +97,17 @@ def parse(kind: type[Message], raw: bytes) -> Any:
         raise InvalidRequest(f"the message is not a valid {kind.DESCRIPTOR.full_name}") from None
 
 
-def _read(message: pb.ModelInferRequest, name: str, contents: Sequence[Buffer], seconds: float | None) -> InferRequest:
+def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], seconds: float | None) -> InferRequest:
     options = read_options(_parameters(message.parameters)) if message.parameters else DEFAULTS
     deadline = options.deadline
     if seconds is not None:
         deadline = min(time.monotonic() + seconds, deadline or float("inf"))
     return InferRequest(
         message.model_name,
-        _raw_inputs(message.inputs, contents) if contents else [_typed_input(tensor) for tensor in message.inputs],
+        inputs,
         message.model_version,
         name,
-        [_output(output) for output in message.outputs],
+        [output.name for output in message.outputs],
         options.signature,
         options.priority,
         deadline,
@@ -106,30 +123,41 @@ def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
     return found
 
 
-def _raw_inputs(inputs: Sequence[pb.ModelInferRequest.InferInputTensor], raw: Sequence[Buffer]) -> list[Tensor]:
-    if len(raw) != len(inputs):
-        raise InvalidRequest(f"there are {len(inputs)} inputs, but {len(raw)} raw_input_contents; send one for each")
-    for tensor in inputs:
-        _refuse_shared_memory(tensor)
-        if tensor.HasField("contents") and tensor.contents.ListFields():
-            raise InvalidRequest(f"input '{tensor.name}' has contents beside raw_input_contents; send only one of them")
-    return [
-        raw_tensor(tensor.name, tensor.datatype, tensor.shape, data) for tensor, data in zip(inputs, raw, strict=True)
-    ]
+def _inputs(
+    inputs: Sequence[pb.ModelInferRequest.InferInputTensor], contents: Sequence[Buffer], shared: SharedMemory
+) -> list[Tensor]:
+    places = [_place(tensor.parameters, f"input '{tensor.name}'") for tensor in inputs]
+    sent = places.count(None)
+    if contents and len(contents) != sent:
+        raise InvalidRequest(f"there are {sent} inputs, but {len(contents)} raw_input_contents; send one for each")
+    rest = iter(contents)
+    tensors = []
+    for tensor, place in zip(inputs, places, strict=True):
+        has_typed = tensor.HasField("contents") and tensor.contents.ListFields()
+        if has_typed and (contents or place is not None):
+            other = "raw_input_contents" if place is None else "a shared_memory_region"
+            raise InvalidRequest(f"input '{tensor.name}' has contents beside {other}; send only one of them")
+        if place is not None:
+            data: Buffer = shared.read(place)
+        elif contents:
+            data = next(rest)
+        else:
+            tensors.append(read_typed(tensor))
+            continue
+        tensors.append(raw_tensor(tensor.name, tensor.datatype, tensor.shape, data))
+    return tensors
 
 
-def _typed_input(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
-    _refuse_shared_memory(tensor)
-    return read_typed(tensor)
+def _places(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]) -> dict[str, Place]:
+    found = {}
+    for output in outputs:
+        if "classification" in output.parameters:
+            raise Unsupported(f"output '{output.name}' asks for classification, which is not served")
+        place = _place(output.parameters, f"output '{output.name}'")
+        if place is not None:
+            found[output.name] = place
+    return found
 
 
-def _refuse_shared_memory(tensor: pb.ModelInferRequest.InferInputTensor) -> None:
-    if "shared_memory_region" in tensor.parameters:
-        raise Unsupported(f"input '{tensor.name}' is in shared memory, which is not served; send its data")
-
-
-def _output(output: pb.ModelInferRequest.InferRequestedOutputTensor) -> str:
-    for key in ("classification", "shared_memory_region"):
-        if key in output.parameters:
-            raise Unsupported(f"output '{output.name}' asks for {key}, which is not served")
-    return output.name
+def _place(parameters: Mapping[str, pb.InferParameter], what: str) -> Place | None:
+    return read_place(_parameters(parameters), what) if parameters else None

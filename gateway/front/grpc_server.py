@@ -6,7 +6,9 @@ Two libraries can serve them, with the same handlers: see docs/decisions/0009-gr
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -15,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from gateway.engine.protocol import Engine
 from gateway.front.grpc_refusal import refused
+from gateway.front.grpc_stream import Stream
 from gateway.front.grpc_v2 import SERVICE, Method, ModelInfer, methods
 from gateway.front.limits import Limits, MiB
 from gateway.listen import GrpcServer
@@ -69,6 +72,8 @@ def build_server(
     for service, spoken in services.items():
         # By method: handlers that are added only generically are none of the native server's.
         handlers = {name: _handler(name, method) for name, method in spoken.items()}
+        if service == SERVICE:
+            handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(_streaming(infer))
         server.add_registered_method_handlers(service, handlers)
     health_pb2_grpc.add_HealthServicer_to_server(EngineHealth(engine, health_period_s), server)
     reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -80,17 +85,30 @@ def _handler(name: str, method: Method) -> Any:
     return grpc.unary_unary_rpc_method_handler(_answering(name, method))
 
 
+def _left(context: _Context) -> float | None:
+    left: float | None = context.time_remaining()
+    return None if left == _NO_DEADLINE else left
+
+
 def _answering(name: str, method: Method) -> Callable[[bytes, _Context], Awaitable[bytes]]:
     async def call(raw: bytes, context: _Context) -> bytes:
-        left = context.time_remaining()
         try:
-            return await method(raw, None if left == _NO_DEADLINE else left)
+            return await method(raw, _left(context))
         except Exception as error:
             refusal = refused(error)
         await context.abort(*refusal)
         raise AssertionError("abort returns never")
 
     call.__name__ = name
+    return call
+
+
+def _streaming(infer: ModelInfer) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
+    async def call(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
+        async with aclosing(Stream(infer, partial(_left, context)).run(requests)) as answers:
+            async for answer in answers:
+                yield answer
+
     return call
 
 

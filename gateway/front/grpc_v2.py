@@ -7,16 +7,19 @@ from typing import Any
 from google.protobuf.message import Message
 
 from gateway.engine.protocol import Engine, Ticket
+from gateway.engine.shared_memory import Place, SharedMemory
 from gateway.engine.types import InferResponse
 from gateway.errors import NotFound
 from gateway.front.grpc_raw import raw_output
-from gateway.front.grpc_request import RequestReader, parse
+from gateway.front.grpc_request import RequestReader, Wanted, parse
 from gateway.front.grpc_tensors import has_field, write_typed
 from gateway.front.limits import Limits, check_answer
 from gateway.front.metadata import model_metadata, server_metadata
 from gateway.front.repository import check_parameters, read_index
+from gateway.front.shared_memory import place_parameters, register, status, unregister
+from gateway.front.statistics import read_statistics
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.wire import Buffer
+from runtimes.wire import Buffer, Tensor
 
 SERVICE = "inference.GRPCInferenceService"
 # From a message to its answer; the number is the seconds that the call's own deadline leaves, if it has one.
@@ -32,25 +35,25 @@ class ModelInfer:
         self._reader = RequestReader(engine)
 
     async def __call__(self, raw: bytes, seconds: float | None) -> bytes:
-        request, is_raw = self._reader.read(raw, seconds)
-        return self._write(is_raw, await self._engine.infer(request))
+        request, wanted = self._reader.read(raw, seconds)
+        return self._write(wanted, await self._engine.infer(request))
 
     def submit(self, raw: bytes, seconds: float | None, done: Done) -> Ticket:
         """As the engine's: `done` is called later, or ModelportError raised."""
-        request, is_raw = self._reader.read(raw, seconds)
-        return self._engine.submit(request, partial(self._on_done, is_raw, done))
+        request, wanted = self._reader.read(raw, seconds)
+        return self._engine.submit(request, partial(self._on_done, wanted, done))
 
-    def _on_done(self, is_raw: bool, done: Done, outcome: InferResponse | Exception) -> None:
+    def _on_done(self, wanted: Wanted, done: Done, outcome: InferResponse | Exception) -> None:
         told: bytes | Exception
         try:
-            told = outcome if isinstance(outcome, Exception) else self._write(is_raw, outcome)
+            told = outcome if isinstance(outcome, Exception) else self._write(wanted, outcome)
         except Exception as error:
             told = error
         done(told)
 
-    def _write(self, is_raw: bool, response: InferResponse) -> bytes:
+    def _write(self, wanted: Wanted, response: InferResponse) -> bytes:
         check_answer(response, self._limits)
-        return write_response(response, is_raw)
+        return write_response(response, wanted, self._engine.shared_memory)
 
 
 def methods(engine: Engine) -> dict[str, Method]:
@@ -71,10 +74,30 @@ def methods(engine: Engine) -> dict[str, Method]:
         return pb.ModelReadyResponse(ready=status.state == "READY")
 
     async def describe_server(message: Message) -> Message:
-        return pb.ServerMetadataResponse(**server_metadata())
+        return pb.ServerMetadataResponse(**server_metadata(engine))
 
     async def describe_model(message: pb.ModelMetadataRequest) -> Message:
         return pb.ModelMetadataResponse(**model_metadata(engine, message.name, message.version))
+
+    async def statistics(message: pb.ModelStatisticsRequest) -> Message:
+        return pb.ModelStatisticsResponse(**await read_statistics(engine, message.name, message.version))
+
+    async def shared_status(message: pb.SystemSharedMemoryStatusRequest) -> Message:
+        return pb.SystemSharedMemoryStatusResponse(
+            regions={
+                region["name"]: pb.SystemSharedMemoryStatusResponse.RegionStatus(**region)
+                for region in status(engine, message.name)
+            }
+        )
+
+    async def shared_register(message: pb.SystemSharedMemoryRegisterRequest) -> Message:
+        record = {"key": message.key, "offset": message.offset, "byte_size": message.byte_size}
+        await register(engine, message.name, record)
+        return pb.SystemSharedMemoryRegisterResponse()
+
+    async def shared_unregister(message: pb.SystemSharedMemoryUnregisterRequest) -> Message:
+        await unregister(engine, message.name)
+        return pb.SystemSharedMemoryUnregisterResponse()
 
     async def repository_index(message: pb.RepositoryIndexRequest) -> Message:
         entries = await read_index(engine, ready=message.ready)
@@ -96,6 +119,10 @@ def methods(engine: Engine) -> dict[str, Method]:
         "ModelReady": (pb.ModelReadyRequest, model_ready),
         "ServerMetadata": (pb.ServerMetadataRequest, describe_server),
         "ModelMetadata": (pb.ModelMetadataRequest, describe_model),
+        "ModelStatistics": (pb.ModelStatisticsRequest, statistics),
+        "SystemSharedMemoryStatus": (pb.SystemSharedMemoryStatusRequest, shared_status),
+        "SystemSharedMemoryRegister": (pb.SystemSharedMemoryRegisterRequest, shared_register),
+        "SystemSharedMemoryUnregister": (pb.SystemSharedMemoryUnregisterRequest, shared_unregister),
         "RepositoryIndex": (pb.RepositoryIndexRequest, repository_index),
         "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, load),
         "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, unload),
@@ -103,24 +130,46 @@ def methods(engine: Engine) -> dict[str, Method]:
     return {name: _method(*each) for name, each in spoken.items()}
 
 
-def write_response(response: InferResponse, raw: bool) -> bytes:
-    """A ModelInferResponse. Raw if the request was, and where a datatype has no typed field: it is all or nothing."""
-    raw = raw or not all(has_field(tensor.datatype) for tensor in response.outputs)
+def write_response(response: InferResponse, wanted: Wanted, shared: SharedMemory) -> bytes:
+    """A ModelInferResponse. Raw if the request was, and where a datatype has no typed field: it is all or nothing.
+
+    What the client wants in shared memory is written there, and has neither. Raises InvalidRequest.
+    """
     parts: list[Buffer] = [_model(response.model, response.version)]
     if response.id:
         parts.append(pb.ModelInferResponse(id=response.id).SerializeToString())
-    if raw:
-        for name, datatype, shape, _ in response.outputs:
-            parts.append(_output(name, datatype, shape))
+    places = wanted.places
+    if wanted.raw or not all(has_field(tensor.datatype) for tensor in response.outputs):
         for tensor in response.outputs:
-            parts += raw_output(tensor.data)
+            name, datatype, shape, _ = tensor
+            parts.append(_put(tensor, places[name], shared) if name in places else _output(name, datatype, shape))
+        for tensor in response.outputs:
+            # One for each output, as clients count them.
+            parts += raw_output(b"" if tensor.name in places else tensor.data)
     else:
-        message = pb.ModelInferResponse()
         for tensor in response.outputs:
-            output = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-            write_typed(tensor, output.contents)
-        parts.append(message.SerializeToString())
+            parts.append(_put(tensor, places[tensor.name], shared) if tensor.name in places else _typed(tensor))
     return b"".join(parts)
+
+
+def _typed(tensor: Tensor) -> bytes:
+    output = pb.ModelInferResponse.InferOutputTensor(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+    write_typed(tensor, output.contents)
+    raw: bytes = pb.ModelInferResponse(outputs=[output]).SerializeToString()
+    return raw
+
+
+def _put(tensor: Tensor, place: Place, shared: SharedMemory) -> bytes:
+    shared.write(place, tensor.data)
+    output = pb.ModelInferResponse.InferOutputTensor(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+    for key, value in place_parameters(place, len(tensor.data)).items():
+        parameter = output.parameters[key]
+        if isinstance(value, str):
+            parameter.string_param = value
+        else:
+            parameter.int64_param = value
+    raw: bytes = pb.ModelInferResponse(outputs=[output]).SerializeToString()
+    return raw
 
 
 # What differs from answer to answer is the data; the rest is written once. Messages one behind the other are one.

@@ -7,11 +7,13 @@ import gateway
 from gateway.engine.protocol import Engine
 from runtimes.contract import Signature, TensorSpec
 
-EXTENSIONS = ["binary_tensor_data", "model_repository", "schedule_policy"]
+EXTENSIONS = ("binary_tensor_data", "model_repository", "parameters", "schedule_policy", "statistics")
 
 
-def server_metadata() -> dict[str, Any]:
-    return {"name": "modelport", "version": gateway.__version__, "extensions": EXTENSIONS}
+def server_metadata(engine: Engine) -> dict[str, Any]:
+    """`extensions` are those that are really served."""
+    extensions = [*EXTENSIONS, *(["system_shared_memory"] if engine.shared_memory.enabled else [])]
+    return {"name": "modelport", "version": gateway.__version__, "extensions": extensions}
 
 
 def model_metadata(engine: Engine, name: str, version: str = "") -> dict[str, Any]:

@@ -20,6 +20,7 @@ from gateway.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
 from gateway.engine.admission import Admission
 from gateway.engine.arena import open_arena
 from gateway.engine.engine import Engine
+from gateway.engine.shared_memory import SharedMemory
 from gateway.engine.table import table_from_json
 from gateway.front.body import App, Receive, Scope, Send
 from gateway.front.grpc_server import build_server
@@ -46,7 +47,8 @@ class Front:
         self._draining: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
         admission = Admission(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
-        self._engine = Engine(options.number, admission, self._control, open_arena(options.max_admitted_bytes))
+        arena, shared = open_arena(options.max_admitted_bytes), SharedMemory(options.shared_memory)
+        self._engine = Engine(options.number, admission, self._control, arena, shared)
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:
         """Until it is told to drain, or the supervisor has gone."""
@@ -90,7 +92,7 @@ class Front:
 
     async def _control(self, verb: str, **arguments: object) -> object:
         assert self._channel is not None
-        if verb == "metrics":
+        if verb in ("metrics", "statistics"):
             # This front's figures of now; those of the others are at most a second old.
             arguments.update(front=self._options.number, figures=self._engine.snapshot())
         return await self._channel.call(verb, **arguments)

@@ -101,13 +101,13 @@ def _limit_v2(headers: Headers, limits: Limits) -> tuple[int, str]:
 def _read_v2(
     engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
 ) -> tuple[InferRequest, Writer]:
-    request, wanted = v2_read.read_request(route.model, route.version, body, headers.json_length)
-    return request, partial(_write_v2, limits, wanted)
+    request, wanted = v2_read.read_request(engine, route.model, route.version, body, headers.json_length)
+    return request, partial(_write_v2, engine, limits, wanted)
 
 
-def _write_v2(limits: Limits, wanted: v2_read.Wanted, response: InferResponse) -> Reply:
+def _write_v2(engine: Engine, limits: Limits, wanted: v2_read.Wanted, response: InferResponse) -> Reply:
     check_answer(response, limits)
-    parts, json_length = v2_write.write_response(response, wanted, limits)
+    parts, json_length = v2_write.write_response(response, wanted, limits, engine.shared_memory)
     if json_length is None:
         return Reply(200, parts)
     told = b"inference-header-content-length: %d\r\n" % json_length

@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.engine.protocol import Engine
+from gateway.engine.shared_memory import Place, SharedMemory
 from gateway.engine.types import InferRequest
 from gateway.engine.validate import check_datatype, check_shape
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.json_text import loads
 from gateway.front.parameters import read_options
+from gateway.front.raw_request import read_raw
+from gateway.front.shared_memory import read_place
 from gateway.front.tensors import raw_tensor, read_tensor
 from runtimes.wire import Buffer, Tensor
 
@@ -18,20 +22,25 @@ _NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How the client wants the outputs: as bytes after the JSON, all of them or by name."""
+    """How the client wants the outputs: as bytes after the JSON, all of them or by name; or put to these places."""
 
     binary: bool = False
     by_name: Mapping[str, bool] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=dict)
 
     def as_binary(self, output: str) -> bool:
         return self.by_name.get(output, self.binary)
 
 
-def read_request(model: str, version: str, body: Buffer, json_length: int | None) -> tuple[InferRequest, Wanted]:
+def read_request(
+    engine: Engine, model: str, version: str, body: Buffer, json_length: int | None
+) -> tuple[InferRequest, Wanted]:
     """`json_length` is the header Inference-Header-Content-Length; None where there is none.
 
-    The tensors are views of the body. Raises InvalidRequest, Unsupported.
+    The tensors are views of the body. Raises InvalidRequest, Unsupported, and NotFound.
     """
+    if json_length == 0:
+        return InferRequest(model, [read_raw(engine.model(model, version), body)], version), Wanted(binary=True)
     if json_length is None:
         document, rest = loads(body), None
     else:
@@ -40,7 +49,7 @@ def read_request(model: str, version: str, body: Buffer, json_length: int | None
         raise InvalidRequest("the body must be a JSON object with 'inputs'")
     parameters = _get(document, "parameters", dict, _NOTHING, "the request")
     options = read_options(parameters)
-    inputs = _inputs(_get(document, "inputs", list, None, "the request"), rest)
+    inputs = _inputs(_get(document, "inputs", list, None, "the request"), rest, engine.shared_memory)
     names, wanted = _outputs(document, parameters)
     request = InferRequest(
         model,
@@ -78,22 +87,20 @@ class _Sections:
 
 
 def _split(body: Buffer, json_length: int) -> tuple[Any, _Sections]:
-    if json_length == 0:
-        raise Unsupported("a request without a JSON part is not served; send one and name its length")
     if json_length > len(body):
         raise InvalidRequest(f"Inference-Header-Content-Length is {json_length}, but the body has {len(body)} bytes")
     view = memoryview(body)
     return loads(view[:json_length]), _Sections(view[json_length:])
 
 
-def _inputs(described: list[Any], rest: _Sections | None) -> list[Tensor]:
-    inputs = [_input(index, tensor, rest) for index, tensor in enumerate(described)]
+def _inputs(described: list[Any], rest: _Sections | None, shared: SharedMemory) -> list[Tensor]:
+    inputs = [_input(index, tensor, rest, shared) for index, tensor in enumerate(described)]
     if rest is not None:
         rest.finish()
     return inputs
 
 
-def _input(index: int, described: Any, rest: _Sections | None) -> Tensor:
+def _input(index: int, described: Any, rest: _Sections | None, shared: SharedMemory) -> Tensor:
     where = f"inputs[{index}]"
     if not isinstance(described, dict):
         raise InvalidRequest(f"{where} must be an object with name, shape, datatype and data")
@@ -114,8 +121,11 @@ def _input(index: int, described: Any, rest: _Sections | None) -> Tensor:
         if "data" in described:
             raise InvalidRequest(f"input '{name}' has both data and binary_data_size; send one of them")
         return raw_tensor(name, datatype, shape, rest.take(name, size))
-    if "shared_memory_region" in parameters:
-        raise Unsupported(f"input '{name}' is in shared memory, which is not served; send its data")
+    place = read_place(parameters, f"input '{name}'")
+    if place is not None:
+        if "data" in described:
+            raise InvalidRequest(f"input '{name}' has both data and a shared_memory_region; send one of them")
+        return raw_tensor(name, datatype, shape, shared.read(place))
     if "data" not in described:
         raise InvalidRequest(f"input '{name}' has no data")
     # A scalar has no brackets: that is what numpy's tolist() makes of one.
@@ -128,6 +138,7 @@ def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[l
     every = _get(parameters, "binary_data_output", bool, False, "parameters")
     names: list[str] = []
     by_name: dict[str, bool] = {}
+    places: dict[str, Place] = {}
     for index, output in enumerate(_get(document, "outputs", list, [], "the request")):
         where = f"outputs[{index}]"
         if not isinstance(output, dict):
@@ -135,12 +146,14 @@ def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[l
         name = _get(output, "name", str, None, where)
         names.append(name)
         options = _get(output, "parameters", dict, _NOTHING, where)
-        for key in ("classification", "shared_memory_region"):
-            if key in options:
-                raise Unsupported(f"output '{name}' asks for {key}, which is not served")
+        if "classification" in options:
+            raise Unsupported(f"output '{name}' asks for classification, which is not served")
+        place = read_place(options, f"output '{name}'")
+        if place is not None:
+            places[name] = place
         if "binary_data" in options:
             by_name[name] = _get(options, "binary_data", bool, False, where)
-    return names, Wanted(every, by_name)
+    return names, Wanted(every, by_name, places)
 
 
 def _get(record: Mapping[str, Any], key: str, kind: type, default: Any, where: str) -> Any:

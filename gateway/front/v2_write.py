@@ -2,26 +2,35 @@
 
 from typing import Any
 
+from gateway.engine.shared_memory import SharedMemory
 from gateway.engine.types import InferResponse
 from gateway.front.json_text import dumps
 from gateway.front.limits import Limits, check_json_answer
+from gateway.front.shared_memory import place_parameters
 from gateway.front.tensors import json_values
 from gateway.front.v2_read import Wanted
 from runtimes.wire import Buffer
 
 
-def write_response(response: InferResponse, wanted: Wanted, limits: Limits) -> tuple[list[Buffer], int | None]:
+def write_response(
+    response: InferResponse, wanted: Wanted, limits: Limits, shared: SharedMemory
+) -> tuple[list[Buffer], int | None]:
     """The body's parts, and the length of its JSON part where tensors follow it (None: it is JSON alone).
 
     JSON data is flat and row-major, as Triton and MLServer answer. BYTES elements are strings, or
-    {"b64": "…"} where they are not UTF-8. Raises TooLarge.
+    {"b64": "…"} where they are not UTF-8. Raises TooLarge, InvalidRequest.
     """
-    check_json_answer((tensor for tensor in response.outputs if not wanted.as_binary(tensor.name)), limits)
+    as_json = [each for each in response.outputs if not wanted.as_binary(each.name) and each.name not in wanted.places]
+    check_json_answer(as_json, limits)
     sections: list[Buffer] = []
     outputs = []
     for tensor in response.outputs:
         output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-        if wanted.as_binary(tensor.name):
+        if tensor.name in wanted.places:
+            place = wanted.places[tensor.name]
+            shared.write(place, tensor.data)
+            output["parameters"] = place_parameters(place, len(tensor.data))
+        elif wanted.as_binary(tensor.name):
             output["parameters"] = {"binary_data_size": len(tensor.data)}
             sections.append(tensor.data)
         else:
@@ -31,4 +40,4 @@ def write_response(response: InferResponse, wanted: Wanted, limits: Limits) -> t
     if response.id:
         document["id"] = response.id
     text = dumps(document)
-    return [text, *sections], None if all("data" in output for output in outputs) else len(text)
+    return [text, *sections], len(text) if sections else None

@@ -42,6 +42,7 @@ def serving(running: Serving) -> Iterator[Serving]:
     engine.left.clear()
     yield running
     engine.failure, engine.ready, engine.max_bytes = None, True, None
+    engine.shared_memory.enabled = False
     running.open_gate()
 
 

@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 
+from gateway.front.metadata import EXTENSIONS
 from tests.front_server import LIMITS, Serving
 
 
 def test_the_server_tells_about_itself(serving: Serving) -> None:
     told = serving.http.get("/v2").json()
     assert told["name"] == "modelport"
-    assert told["extensions"] == ["binary_tensor_data", "model_repository", "schedule_policy"]
+    assert told["extensions"] == list(EXTENSIONS)
+    serving.engine.shared_memory.enabled = True
+    assert serving.http.get("/v2").json()["extensions"] == [*EXTENSIONS, "system_shared_memory"]
     assert serving.http.get("/v2/health/live").status_code == 200
     assert serving.http.get("/v2/health/ready").status_code == 200
     serving.engine.ready = False

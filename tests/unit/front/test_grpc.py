@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gateway.errors import DeadlineExceeded, OutOfMemory, Overloaded, Unavailable
+from gateway.front.metadata import EXTENSIONS
 from gateway.generated import open_inference_pb2 as pb
 from tests.bad_inputs import Subject, good_call
 from tests.calls import Call, Value, as_message
@@ -127,7 +128,7 @@ def test_the_server_tells_about_itself(serving: Serving) -> None:
     told = ask(serving, "ServerMetadata", pb.ServerMetadataRequest(), pb.ServerMetadataResponse)
     assert (told.name, list(told.extensions)) == (
         "modelport",
-        ["binary_tensor_data", "model_repository", "schedule_policy"],
+        list(EXTENSIONS),
     )
 
 
@@ -156,7 +157,7 @@ def test_the_repository_can_be_listed_and_changed(serving: Serving) -> None:
 
 def test_an_unknown_method_is_unimplemented(serving: Serving) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        serving.call("ModelStreamInfer", b"")
+        serving.call("ModelInferTomorrow", b"")
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -134,7 +134,7 @@ def test_the_short_way_answers_and_refuses(outcome: bytes | Exception, code: str
             message, seconds, done = submitted.calls[0]
             assert message == b"message"
             assert seconds is not None
-            assert 0 < seconds <= WAIT_S
+            assert WAIT_S - 10 < seconds < WAIT_S + 1  # the client rounds it up
             done(outcome)
             assert (await call.code()).name == code
             assert await call.details() == sentence

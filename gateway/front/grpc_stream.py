@@ -1,0 +1,86 @@
+"""ModelStreamInfer: any number of requests on one call, each answered as soon as it is done."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
+
+from google.protobuf.message import DecodeError
+
+from gateway.engine.protocol import Ticket
+from gateway.front.failures import as_told, sentence
+from gateway.front.grpc_raw import field
+from gateway.front.grpc_v2 import ModelInfer
+from gateway.generated import open_inference_pb2 as pb
+
+# Under way at a time on one call: further requests are read when some of these are answered and taken.
+_MOST = 256
+# In ModelStreamInferResponse.
+_INFER_RESPONSE = 2 << 3 | 2
+# Each request has one answer, so each answer is a last one; clients of models that give several look for it.
+_FINAL: bytes = pb.ModelInferResponse(
+    parameters={"triton_final_response": pb.InferParameter(bool_param=True)}
+).SerializeToString()
+
+
+class Stream:
+    """One call. `seconds` tells what its deadline leaves."""
+
+    def __init__(self, infer: ModelInfer, seconds: Callable[[], float | None]) -> None:
+        self._infer, self._seconds = infer, seconds
+        self._room = asyncio.Semaphore(_MOST)
+        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._tickets: dict[int, Ticket] = {}
+        self._open = 0  # requests whose answers are not in the queue, and the reading of further ones
+
+    async def run(self, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """The answers, in the order in which they are ready. An error is an answer too, and ends nothing."""
+        reading = asyncio.ensure_future(self._read(requests))
+        try:
+            while (answer := await self._answers.get()) is not None:
+                yield answer
+                self._room.release()
+            await reading  # for what went wrong with it
+        finally:
+            reading.cancel()
+            for ticket in self._tickets.values():
+                ticket.cancel()
+
+    async def _read(self, requests: AsyncIterator[bytes]) -> None:
+        self._open = 1
+        try:
+            number = 0
+            async for raw in requests:
+                await self._room.acquire()
+                self._open += 1
+                number += 1
+                self._submit(number, raw)
+        finally:
+            self._close()
+
+    def _submit(self, number: int, raw: bytes) -> None:
+        try:
+            self._tickets[number] = self._infer.submit(raw, self._seconds(), partial(self._answer, number, raw))
+        except Exception as error:
+            self._answer(number, raw, error)
+
+    def _answer(self, number: int, raw: bytes, outcome: bytes | Exception) -> None:
+        self._tickets.pop(number, None)
+        if isinstance(outcome, Exception):
+            self._answers.put_nowait(_failed(raw, outcome))
+        else:
+            self._answers.put_nowait(b"".join(field(_INFER_RESPONSE, outcome + _FINAL)))
+        self._close()
+
+    def _close(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self._answers.put_nowait(None)
+
+
+def _failed(raw: bytes, error: Exception) -> bytes:
+    response = pb.ModelStreamInferResponse(error_message=sentence(as_told(error)))
+    with contextlib.suppress(DecodeError):
+        response.infer_response.id = pb.ModelInferRequest.FromString(raw).id
+    told: bytes = response.SerializeToString()
+    return told

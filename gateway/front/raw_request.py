@@ -1,0 +1,45 @@
+"""Triton's raw request: a body that is one input's bytes, and nothing else."""
+
+from math import prod
+
+from gateway.engine.types import ModelStatus
+from gateway.errors import InvalidRequest, Unavailable
+from gateway.front.tensors import raw_tensor
+from runtimes.contract import DATATYPES
+from runtimes.wire import Buffer, Tensor, pack_bytes
+
+
+def read_raw(status: ModelStatus, body: Buffer) -> Tensor:
+    """For a model with one input, of which at most one dimension is open: the body's size tells it.
+
+    Where more are, and the first counts rows, there is one row. A BYTES input is one string: the body.
+    Raises InvalidRequest, Unavailable.
+    """
+    signature = status.signature() or status.learned
+    if signature is None:
+        raise Unavailable(f"model '{status.name}' is {status.state}: {status.reason or 'try again later'}")
+    if len(signature.inputs) != 1:
+        raise InvalidRequest(
+            f"model '{status.name}' has {len(signature.inputs)} inputs; a request without JSON is for models with one"
+        )
+    name, datatype, declared = signature.inputs[0]
+    if datatype == "BYTES" and declared is None:
+        declared = (1,)
+    if not datatype or declared is None:
+        raise InvalidRequest(f"input '{name}' has no declared datatype and shape; send them, in JSON")
+    shape = list(declared)
+    if datatype == "BYTES":
+        shape = [1 if size < 0 else size for size in shape]
+        if prod(shape) != 1:
+            raise InvalidRequest(f"input '{name}' takes {prod(shape)} strings; a request without JSON has one")
+        return Tensor(name, datatype, tuple(shape), pack_bytes([bytes(body)]))
+    if shape.count(-1) > 1 and status.max_batch_size and status.batch_dim == 0:
+        shape[0] = 1
+    if shape.count(-1) > 1:
+        raise InvalidRequest(f"input '{name}' has shape {list(declared)}; a body tells only one dimension: send JSON")
+    row = DATATYPES[datatype].itemsize * prod(size for size in shape if size >= 0)
+    if -1 in shape:
+        shape[shape.index(-1)] = len(body) // row if row else 0
+    if row * (1 if -1 not in declared or not row else len(body) // row) != len(body):
+        raise InvalidRequest(f"input '{name}' has shape {list(declared)} of {datatype}, which no {len(body)} bytes are")
+    return raw_tensor(name, datatype, shape, body)

@@ -1,0 +1,50 @@
+"""The system_shared_memory extension, for REST and gRPC alike; and the parameters by which tensors name a place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.engine.protocol import Engine
+from gateway.engine.shared_memory import Place, Region
+from gateway.errors import InvalidRequest
+
+_KEYS = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
+
+
+def read_place(parameters: Mapping[str, Any], what: str) -> Place | None:
+    """Where the tensor `what` lies, or shall be put; None where it names no region. Raises InvalidRequest."""
+    if _KEYS[0] not in parameters:
+        return None
+    region, byte_size, offset = (parameters.get(key, 0) for key in _KEYS)
+    if type(region) is not str or type(byte_size) is not int or type(offset) is not int:
+        raise InvalidRequest(
+            f"{what} must name its shared_memory_region as a string, and its byte_size and offset as whole numbers"
+        )
+    if "shared_memory_byte_size" not in parameters:
+        raise InvalidRequest(f"{what} names a shared_memory_region without shared_memory_byte_size; send both")
+    return Place(region, offset, byte_size)
+
+
+def place_parameters(place: Place, size: int) -> dict[str, Any]:
+    """Of an output of so many bytes that was put there."""
+    told: dict[str, Any] = {_KEYS[0]: place.region, _KEYS[1]: size}
+    return {**told, _KEYS[2]: place.offset} if place.offset else told
+
+
+def status(engine: Engine, name: str = "") -> list[dict[str, Any]]:
+    """Raises Unsupported, NotFound."""
+    return [region._asdict() for region in engine.shared_memory.regions(name)]
+
+
+async def register(engine: Engine, name: str, record: Mapping[str, Any]) -> None:
+    """`record` has key, offset and byte_size. Raises Unsupported, InvalidRequest."""
+    engine.shared_memory.regions()  # whether it is switched on
+    key, offset, byte_size = record.get("key"), record.get("offset", 0), record.get("byte_size")
+    if type(key) is not str or type(offset) is not int or type(byte_size) is not int:
+        raise InvalidRequest("a region needs 'key', a string, and 'offset' and 'byte_size', whole numbers")
+    await engine.control("register", **Region(name, key, offset, byte_size)._asdict())
+
+
+async def unregister(engine: Engine, name: str = "") -> None:
+    """Raises Unsupported."""
+    engine.shared_memory.regions()
+    await engine.control("unregister", name=name)

@@ -1,0 +1,45 @@
+"""Triton's statistics extension: what the fronts counted, as its record. REST and gRPC tell the same."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gateway.engine.metrics import ModelMetrics
+from gateway.metrics import Key, Snapshot
+
+_STAGES = ("compute_input", "compute_infer", "compute_output")
+
+
+def model_statistics(totals: Mapping[Key, Snapshot], versions: Iterable[Key]) -> dict[str, Any]:
+    """{"model_stats": [one for each of the versions]}. Durations are sums in nanoseconds.
+
+    Counts go on over a reload of the same version, and start at 0 with the gateway. There is no
+    cache, so nothing was found in it, and nothing missed.
+    """
+    return {"model_stats": [_record(*key, totals.get(key) or ModelMetrics().snapshot()) for key in versions]}
+
+
+def _record(name: str, version: str, total: Snapshot) -> dict[str, Any]:
+    succeeded = total["outcomes"].get("success", 0)
+    failed = sum(total["outcomes"].values()) - succeeded
+    return {
+        "name": name,
+        "version": version,
+        "last_inference": total["last_ms"],
+        "inference_count": total["rows"],
+        "execution_count": total["executions"],
+        "inference_stats": {
+            "success": _duration(succeeded, total["request"]["total"] - total["failed_s"]),
+            "fail": _duration(failed, total["failed_s"]),
+            **{stage: _duration(sum(total[stage]["counts"]), total[stage]["total"]) for stage in ("queue", *_STAGES)},
+            "cache_hit": _duration(0, 0.0),
+            "cache_miss": _duration(0, 0.0),
+        },
+        "batch_stats": [
+            {"batch_size": rows, **{stage: {"count": count, "ns": ns} for stage, ns in zip(_STAGES, sums, strict=True)}}
+            for rows, (count, *sums) in sorted((int(rows), figures) for rows, figures in total["batches"].items())
+        ],
+    }
+
+
+def _duration(count: int, seconds: float) -> dict[str, int]:
+    return {"count": count, "ns": max(0, round(seconds * 1e9))}

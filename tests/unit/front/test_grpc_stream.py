@@ -1,0 +1,116 @@
+"""ModelStreamInfer."""
+
+import queue
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+import pytest
+
+from gateway.front.grpc_stream import _MOST
+from gateway.generated import open_inference_pb2 as pb
+from tests.bad_inputs import Subject, good_call
+from tests.calls import as_message
+from tests.front_server import WAIT_S, Serving
+
+PATH = "/inference.GRPCInferenceService/ModelStreamInfer"
+
+
+@pytest.fixture
+def serving(grpc_serving: Serving) -> Serving:
+    """Everything here holds for both servers."""
+    return grpc_serving
+
+
+def request(name: str, raw: bool = True, model: str = "doubler") -> bytes:
+    message = as_message(good_call(Subject()), raw=raw)
+    message.id, message.model_name = name, model
+    written: bytes = message.SerializeToString()
+    return written
+
+
+class Call:
+    """A stream that a test feeds and reads."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._requests: queue.Queue[bytes | None] = queue.Queue()
+        self.call = serving.channel.stream_stream(PATH)(self._feed(), timeout=WAIT_S)
+
+    def _feed(self) -> Iterator[bytes]:
+        yield from iter(self._requests.get, None)
+
+    def send(self, *messages: bytes) -> None:
+        for message in messages:
+            self._requests.put(message)
+
+    def end(self) -> None:
+        self._requests.put(None)
+
+    def next(self) -> pb.ModelStreamInferResponse:
+        return pb.ModelStreamInferResponse.FromString(next(self.call))
+
+
+def test_each_request_is_answered_with_its_id(serving: Serving) -> None:
+    call = Call(serving)
+    call.send(request("a"))
+    first = call.next()
+    assert (first.error_message, first.infer_response.id) == ("", "a")
+    assert first.infer_response.raw_output_contents[0] == np.ones(3, np.float32).tobytes()
+    assert first.infer_response.parameters["triton_final_response"].bool_param
+    call.send(request("b", raw=False))
+    assert call.next().infer_response.outputs[0].contents.fp32_contents
+    call.end()
+    assert list(call.call) == []
+
+
+def test_an_error_is_an_answer_and_ends_nothing(serving: Serving) -> None:
+    call = Call(serving)
+    call.send(request("a", model="nobody"), b"\xff" * 5, request("b"))
+    answers = [call.next() for _ in range(3)]
+    call.end()
+    assert list(call.call) == []
+    by_id = {answer.infer_response.id: answer.error_message for answer in answers}
+    assert by_id == {
+        "a": "there is no model 'nobody'",
+        "": "the message is not a valid inference.ModelInferRequest",
+        "b": "",
+    }
+
+
+def test_answers_come_in_the_order_in_which_they_are_ready(serving: Serving) -> None:
+    serving.open_gate(False)
+    call = Call(serving)
+    call.send(request("waits"))
+    assert serving.engine.arrived.wait(WAIT_S)
+    call.send(request("fails", model="nobody"))
+    assert call.next().infer_response.id == "fails"
+    serving.open_gate()
+    assert call.next().infer_response.id == "waits"
+    call.end()
+    assert list(call.call) == []
+
+
+def test_who_hangs_up_is_not_waited_for(serving: Serving) -> None:
+    serving.open_gate(False)
+    call = Call(serving)
+    call.send(request("waits"))
+    assert serving.engine.arrived.wait(WAIT_S)
+    call.call.cancel()
+    assert serving.engine.left.wait(WAIT_S)
+    serving.open_gate()
+
+
+def test_more_requests_than_may_be_under_way(serving: Serving) -> None:
+    count = 3 * _MOST
+    call = Call(serving)
+    call.send(*(request(str(number)) for number in range(count)))
+    call.end()
+    answers = [pb.ModelStreamInferResponse.FromString(each) for each in call.call]
+    assert {answer.infer_response.id for answer in answers} == {str(number) for number in range(count)}
+
+
+def test_a_stream_without_requests(serving: Serving) -> None:
+    call = Call(serving)
+    call.end()
+    assert list(call.call) == []
+    assert call.call.code() == grpc.StatusCode.OK
