@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.listen import Address, GrpcServer
+from gateway.repository.control import RepositoryControl
 
 MIB = 1024 * 1024
 
@@ -38,6 +39,11 @@ class Settings(BaseModel):
     fronts: int = Field(1, ge=1, le=64, description="front processes")
     accelerator: str = Field("cpu", pattern="^(cpu|cuda)$", description="cpu or cuda: which packages a runtime gets")
     poll_s: float = Field(2.0, gt=0, description="seconds between two looks at the repository")
+    repository_control: RepositoryControl = Field(
+        "poll",
+        description="poll: follow the repository; explicit: load what is asked for; none: as it is at the start",
+    )
+    load_model: str = Field("", description="names, or *, to load at the start under explicit control")
     strict_readiness: bool = Field(False, description="ready only when every model is READY")
     max_json_bytes: int = Field(8 * MIB, gt=0, description="largest JSON body")
     max_body_bytes: int = Field(64 * MIB, gt=0, description="largest binary body or gRPC message")

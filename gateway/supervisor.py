@@ -67,6 +67,8 @@ class Supervisor:
             grace_s=settings.grace_s,
             strict_readiness=settings.strict_readiness,
             max_response_bytes=settings.max_response_bytes,
+            control=settings.repository_control,
+            load_model=tuple(name.strip() for name in settings.load_model.split(",") if name.strip()),
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
         own = OwnFigures(self.manager, lambda: self._fronts.values(), lambda: self._front_restarts)

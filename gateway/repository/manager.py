@@ -15,6 +15,7 @@ from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound, Unavailable
 from gateway.repository import devices
 from gateway.repository.builder import Builder
+from gateway.repository.control import Control, RepositoryControl
 from gateway.repository.launch import Launch, plan_launch
 from gateway.repository.policy import Action, State, Unit, next_actions
 from gateway.repository.scan import ModelConfig, RepositoryError, scan
@@ -37,6 +38,8 @@ class ManagerOptions:
     grace_s: float = 30.0
     strict_readiness: bool = False
     max_response_bytes: int = 64 << 20
+    control: RepositoryControl = "poll"
+    load_model: tuple[str, ...] = ()
 
 
 class Manager:
@@ -64,7 +67,7 @@ class Manager:
         self._stable: set[Unit] = set()
         self._looking = asyncio.Lock()
         self._trouble = ""
-        self._unloaded: set[str] = set()
+        self._control = Control(options.control, options.load_model)
         self._has_settled = False
         self._has_acted = False
         self._closing = False
@@ -78,7 +81,7 @@ class Manager:
                 self._wake.clear()
                 await self._look()
                 try:
-                    async with asyncio.timeout(self._options.poll_s):
+                    async with asyncio.timeout(self._options.poll_s if self._control.kind == "poll" else None):
                         await self._wake.wait()
                 except TimeoutError:
                     pass
@@ -111,7 +114,7 @@ class Manager:
             for status in statuses
         ]
         for unit in sorted(self._found):
-            if unit.model in self._unloaded and unit not in self.served:
+            if not self._control.wants(unit.model) and unit not in self.served:
                 told.append({"name": unit.model, "version": unit.version, "state": "UNAVAILABLE", "reason": "unloaded"})
         return told
 
@@ -123,17 +126,20 @@ class Manager:
         self._changed()
 
     async def load(self, name: str) -> None:
-        """Look at the model anew and wait until it has settled. Raises NotFound, or Unavailable with the reason."""
-        self._unloaded.discard(name)
+        """Look at the model anew and wait until it has settled.
+
+        Raises NotFound, Unsupported, or Unavailable with the reason.
+        """
+        self._control.load(name)
         for unit, served in list(self.served.items()):
             if unit.model == name and served.state is State.UNAVAILABLE:
                 await self._unload(served)
-        await self._look(certain=True)
+        await self._look(name)
         if not any(unit.model == name for unit in self._desired):
             raise NotFound(f"there is no model '{name}' in the repository")
         while self._is_moving(name):
             await self._pulse.wait()
-        if name in self._unloaded:
+        if not self._control.wants(name):
             raise Unavailable(f"model '{name}' was unloaded while it was being loaded")
         broken = [self.served[unit] for unit in self._desired if unit.model == name and self.served[unit].failed]
         if broken:
@@ -143,22 +149,27 @@ class Manager:
         """Whether a model has yet to settle. Its files may be changing; what is unloaded may be wanted again."""
         units = [unit for unit in self._desired if unit.model == name]
         if not units:
-            return any(unit.model == name for unit in self._found) and name not in self._unloaded
+            return any(unit.model == name for unit in self._found) and self._control.wants(name)
         return any(unit not in self.served or self.served[unit].state in _MOVING for unit in units)
 
     async def unload(self, name: str) -> None:
-        """Serve the model no more, until `load`. Raises NotFound."""
+        """Serve the model no more, until `load`. Raises NotFound, Unsupported."""
         if not any(unit.model == name for unit in self.served):
             raise NotFound(f"there is no model '{name}'")
-        self._unloaded.add(name)
+        self._control.unload(name)
         self._act()
 
-    async def _look(self, certain: bool = False) -> None:
-        """See what the repository asks for, and act. `certain`: what is new need not be seen twice.
+    async def _look(self, name: str = "") -> None:
+        """See what the repository asks for, and act. `name`: somebody asks for this model, so nothing is seen twice.
 
-        Whatever goes wrong with the repository, what runs goes on running.
+        Whatever goes wrong with the repository, what runs goes on running. Unless it is followed, only
+        what is asked for by name is looked at again.
         """
         async with self._looking:
+            followed = self._control.kind == "poll"
+            if self._has_acted and not followed and not name:
+                self._act()
+                return
             try:
                 configs = await asyncio.to_thread(scan, self._options.repository, self._runtimes)
             except RepositoryError as error:
@@ -168,14 +179,19 @@ class Manager:
                 return
             self._trouble = ""
             found = {Unit(config.name, config.version, config.fingerprint): config for config in configs}
+            if self._has_acted and not followed:
+                others = {unit: config for unit, config in self._found.items() if unit.model != name}
+                found = {**others, **{unit: config for unit, config in found.items() if unit.model == name}}
+            if not self._has_acted:
+                self._control.first_look(unit.model for unit in found)
             # A file that is still being copied looks different at the next look.
-            seen_before = found if certain or not self._has_acted else self._found
+            seen_before = found if name or not self._has_acted else self._found
             self._found = found
             self._stable = {unit for unit in found if unit in seen_before or unit in self.served}
             self._act()
 
     def _act(self) -> None:
-        wanted = {unit: config for unit, config in self._found.items() if unit.model not in self._unloaded}
+        wanted = {unit: config for unit, config in self._found.items() if self._control.wants(unit.model)}
         self._desired = {unit: config for unit, config in wanted.items() if unit in self._stable}
         unstable = {unit.model for unit in wanted if unit not in self._stable}
         # A unit whose worker is being restarted still answers: its requests wait for it.

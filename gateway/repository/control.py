@@ -1,0 +1,48 @@
+"""Which models of the repository are wanted: by the repository itself, or by who loads and unloads them.
+
+Triton's three ways, under its names.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from gateway.errors import Unsupported
+
+RepositoryControl = Literal["poll", "explicit", "none"]
+
+
+class Control:
+    """`start`: names to load at the start, under explicit control; "*" for all that are there then."""
+
+    def __init__(self, kind: RepositoryControl = "poll", start: Iterable[str] = ()) -> None:
+        self.kind = kind
+        self._start = set(start)
+        # By name: whether somebody asked for it, or asked for its end.
+        self._asked: dict[str, bool] = {}
+
+    def load(self, name: str) -> None:
+        """Raises Unsupported."""
+        self._check()
+        self._asked[name] = True
+
+    def unload(self, name: str) -> None:
+        """Raises Unsupported."""
+        self._check()
+        self._asked[name] = False
+
+    def first_look(self, names: Iterable[str]) -> None:
+        """What was there at the start."""
+        if "*" in self._start:
+            self._start |= set(names)
+
+    def wants(self, name: str) -> bool:
+        return self._asked.get(name, self.kind != "explicit" or name in self._start)
+
+    def was_unloaded(self, name: str) -> bool:
+        return self._asked.get(name) is False
+
+    def _check(self) -> None:
+        if self.kind == "none":
+            raise Unsupported(
+                "models are neither loaded nor unloaded here: the server was started with --repository-control none"
+            )

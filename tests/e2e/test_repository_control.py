@@ -1,0 +1,59 @@
+"""Who decides which models are served: the repository, or those who load and unload them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway_process import Gateway
+from tests.repositories import add_fake
+
+Start = Callable[..., Gateway]
+
+
+def index(running: Gateway) -> dict[str, tuple[str, str]]:
+    listed: list[dict[str, Any]] = running.post("/v2/repository/index").json()
+    return {entry["name"]: (entry["state"], entry["reason"]) for entry in listed}
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    for name in ("a", "b"):
+        add_fake(tmp_path / "repository", name)
+    return tmp_path / "repository"
+
+
+def test_explicit_control(gateway: Start, repository: Path) -> None:
+    running = gateway(
+        repository, "--repository-control", "explicit", "--load-model", "b", "--poll-s", "0.01"
+    ).wait_ready()
+    assert index(running) == {"a": ("UNAVAILABLE", "unloaded"), "b": ("READY", "")}
+    assert running.post("/v2/repository/models/a/load").status == 200
+    assert running.infer("a", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
+    # What is new in the repository waits until somebody asks for it, in a model that is served, too.
+    add_fake(repository, "c")
+    add_fake(repository, "a", prints="the second content")
+    assert running.post("/v2/repository/models/b/unload").status == 200
+    assert index(running)["a"] == ("READY", "")
+    assert "c" not in index(running)
+    assert not any("the second content" in line for line in running.log)
+    assert running.post("/v2/repository/models/a/load").status == 200
+    running.wait_for(r"worker\.a: the second content")
+    assert running.post("/v2/repository/models/c/load").status == 200
+    assert running.post("/v2/repository/models/nobody/load").status == 404
+    assert index(running) == {"a": ("READY", ""), "b": ("UNAVAILABLE", "unloaded"), "c": ("READY", "")}
+
+
+def test_explicit_control_with_all_that_is_there(gateway: Start, repository: Path) -> None:
+    running = gateway(repository, "--repository-control", "explicit", "--load-model", "*").wait_ready()
+    assert index(running) == {"a": ("READY", ""), "b": ("READY", "")}
+
+
+def test_no_control(gateway: Start, repository: Path) -> None:
+    running = gateway(repository, "--repository-control", "none", "--poll-s", "0.01").wait_ready()
+    add_fake(repository, "c")
+    for verb in ("load", "unload"):
+        reply = running.post(f"/v2/repository/models/a/{verb}")
+        assert (reply.status, "--repository-control none" in reply.json()["error"]) == (501, True)
+    assert index(running) == {"a": ("READY", ""), "b": ("READY", "")}
