@@ -1,0 +1,68 @@
+"""perf_analyzer against a running gateway: its figures are sane, and so are the server's statistics."""
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.gateway_process import Gateway
+from tests.perf_analyzer import measure, perf_analyzer_command
+from tests.triton_models import add_simple
+
+pytestmark = pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="perf_analyzer's wheel is for Linux on x86-64",
+)
+
+SHORT = ("--measurement-mode", "count_windows", "--measurement-request-count", "200", "-s", "95", "-r", "3")
+WAYS = {
+    "http": ("-i", "http"),
+    "http, JSON": ("-i", "http", "--input-tensor-format", "json", "--output-tensor-format", "json"),
+    "grpc": ("-i", "grpc"),
+    "grpc, streaming": ("-i", "grpc", "--streaming", "--async"),
+    "http, shared memory": ("-i", "http", "--shared-memory", "system"),
+    "grpc, shared memory": ("-i", "grpc", "--shared-memory", "system"),
+}
+
+
+@pytest.fixture(scope="module")
+def command() -> list[str]:
+    return perf_analyzer_command()
+
+
+@pytest.mark.runtime("onnx")
+def test_every_way_to_measure(gateway: Callable[..., Gateway], tmp_path: Path, command: list[str]) -> None:
+    add_simple(tmp_path / "repository")
+    running = gateway(tmp_path / "repository", "--shared-memory").wait_ready()
+    asked = 0
+    for number, (name, arguments) in enumerate(WAYS.items()):
+        url = running.grpc if "grpc" in arguments else running.http
+        rows = measure(
+            command,
+            tmp_path / f"{number}.csv",
+            "-m",
+            "simple",
+            "-u",
+            url,
+            "--concurrency-range",
+            "1:4:3",
+            *SHORT,
+            *arguments,
+        )
+        assert [row["Concurrency"] for row in rows] == ["1", "4"], name
+        for row in rows:
+            assert float(row["Inferences/Second"]) > 10, (name, row)
+            assert 0 < float(row["p50 latency"]) <= float(row["p99 latency"]), (name, row)
+            # From the server's statistics, in microseconds; a request spends less in there than in all.
+            inside = sum(
+                float(row[f"Server {stage}"]) for stage in ("Queue", "Compute Input", "Compute Infer", "Compute Output")
+            )
+            assert 0 < inside < 2 * float(row["Avg latency"]), (name, row)
+        (told,) = running.get("/v2/models/simple/stats").json()["model_stats"]
+        succeeded = told["inference_stats"]["success"]["count"]
+        assert succeeded >= asked + 2 * 200, name
+        asked = succeeded
+        assert told["inference_stats"]["fail"]["count"] == 0
+    assert told["inference_count"] >= asked
+    assert sum(each["compute_infer"]["count"] for each in told["batch_stats"]) == told["execution_count"]
