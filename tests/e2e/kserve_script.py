@@ -1,0 +1,80 @@
+"""Run by the environment of kserve, against a gateway that serves the fake model `m` (y = 2x).
+
+usage: kserve_script.py HTTP GRPC. Uses KServe's clients unmodified; an assertion is a failure.
+"""
+
+import asyncio
+import sys
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+from kserve import InferenceGRPCClient, InferenceRESTClient, RESTConfig
+from kserve.protocol.infer_type import InferInput, InferRequest, RequestedOutput
+
+X = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+def request(model: str, binary: bool, **more: Any) -> InferRequest:
+    tensor = InferInput("x", list(X.shape), "FP32")
+    tensor.set_data_from_numpy(X, binary_data=binary)
+    return InferRequest(model, [tensor], **more)
+
+
+def check(response: Any) -> None:
+    (output,) = response.outputs
+    assert output.name == "y"
+    assert np.array_equal(output.as_numpy(), 2 * X)
+
+
+async def check_rest(url: str) -> None:
+    client = InferenceRESTClient(RESTConfig(protocol="v2"))
+    assert await client.is_server_live(url)
+    assert await client.is_server_ready(url)
+    assert await client.is_model_ready(url, "m")
+    assert not await client.is_model_ready(url, "nobody")
+    for binary in (True, False):
+        check(await client.infer(url, request("m", binary, request_id="seven"), model_name="m"))
+        wanted = [RequestedOutput("y", {"binary_data": binary})]
+        response = await client.infer(url, request("m", not binary, request_outputs=wanted), model_name="m")
+        check(response)
+    every = request("m", True, parameters={"binary_data_output": True})
+    response = await client.infer(url, every, model_name="m")
+    check(response)
+    try:
+        await client.infer(url, request("nobody", True), model_name="nobody")
+    except httpx.HTTPStatusError as error:
+        assert error.response.status_code == 404
+        assert "there is no model 'nobody'" in error.response.text
+    else:
+        raise AssertionError("a model that does not exist answered")
+
+
+async def check_grpc(url: str) -> None:
+    async with InferenceGRPCClient(url) as client:
+        assert await client.is_server_live()
+        assert await client.is_server_ready()
+        assert await client.is_model_ready("m")
+        assert not await client.is_model_ready("nobody")
+        for binary in (True, False):
+            response = await client.infer(request("m", binary, request_id="seven"))
+            check(response)
+            assert response.id == "seven"
+        try:
+            await client.infer(request("nobody", True))
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.NOT_FOUND
+        else:
+            raise AssertionError("a model that does not exist answered")
+
+
+def main() -> None:
+    http, target = sys.argv[1:3]
+    asyncio.run(check_rest(f"http://{http}"))
+    asyncio.run(check_grpc(target))
+    print("all of it worked")
+
+
+if __name__ == "__main__":
+    main()
