@@ -17,7 +17,7 @@ from gateway.front.compression import inflate
 from gateway.front.failures import sentence
 from gateway.front.limits import Limits
 from gateway.front.metadata import model_metadata, server_metadata
-from gateway.front.openapi import HOT_PATHS
+from gateway.front.openapi import FAILURES, HOT_PATHS
 from gateway.front.repository import check_parameters, read_index
 from gateway.front.statistics import read_statistics
 
@@ -32,6 +32,7 @@ def build_admin(engine: Engine, limits: Limits) -> FastAPI:
         version=gateway.__version__,
         description="One gateway that serves what every deep learning framework saved.",
         redirect_slashes=False,
+        responses=FAILURES,
         exception_handlers={
             ModelportError: _model_error,
             Gone: _gone,
@@ -183,6 +184,9 @@ def _document_hot_paths(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         schema = own()
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)  # FastAPI's own; here what is wrong is 400
         schema["paths"].update(HOT_PATHS)
         return schema
 

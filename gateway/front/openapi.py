@@ -71,12 +71,20 @@ _PREDICT_RESPONSE = {
 _ERROR = {"type": "object", "properties": {"error": {"type": "string"}}}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FAILURES = {
-    "400": "The request is wrong",
-    "404": "No such model or version",
-    "413": "Over a limit",
-    "429": "Too many requests wait; see Retry-After",
-    "503": "The model is not ready",
-    "504": "Not answered in time",
+    400: "The request is wrong",
+    404: "No such model, version or region",
+    413: "Over a limit",
+    429: "Too many requests wait; see Retry-After",
+    500: "The model failed on this request",
+    501: "Understood, but not done here",
+    503: "The model is not ready",
+    504: "Not answered in time",
+    507: "The model found no memory for this request",
+}
+# What any path may answer.
+FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
+    for status, text in _FAILURES.items()
 }
 
 
@@ -86,10 +94,7 @@ def _operation(name: str, summary: str, path: str, request: dict[str, Any], resp
         for part in ("model", "version")
         if f"{{{part}}}" in path
     ]
-    failures = {
-        status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
-        for status, text in _FAILURES.items()
-    }
+    failures = {str(status): told for status, told in FAILURES.items()}
     return {
         "post": {
             "tags": ["inference"],
