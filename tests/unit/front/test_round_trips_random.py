@@ -1,0 +1,42 @@
+"""Every datatype and shape through every codec, there and back: what hypothesis thinks of."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from gateway.front.grpc_tensors import has_field
+from runtimes.contract import DATATYPES
+from tests.front_server import Serving
+from tests.unit.front import test_round_trips as trips
+
+WAYS = [trips.through_json, trips.through_binary, trips.through_typed, trips.through_raw, trips.through_npy]
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=5, min_side=1, max_side=4)  # a request without rows is refused
+PAIRS = [
+    (way, datatype)
+    for way in WAYS
+    for datatype in DATATYPES
+    if not (way is trips.through_typed and not has_field(datatype))
+    and not (way is trips.through_npy and datatype == "BYTES")
+]
+
+
+def arrays(datatype: str) -> st.SearchStrategy[np.ndarray]:
+    dtype = DATATYPES[datatype]
+    if datatype != "BYTES":
+        return hnp.arrays(dtype, SHAPES)
+    return SHAPES.flatmap(lambda shape: hnp.arrays(object, shape, elements=st.binary(max_size=12), fill=st.nothing()))
+
+
+@pytest.mark.parametrize(("way", "datatype"), PAIRS, ids=lambda each: getattr(each, "__name__", each))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_values_come_back_as_they_went(
+    serving: Serving, way: Callable[[Serving, np.ndarray, str], np.ndarray], datatype: str, data: Any
+) -> None:
+    array = data.draw(arrays(datatype))
+    trips.same(way(serving, array, datatype), array)
