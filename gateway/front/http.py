@@ -35,6 +35,12 @@ _LONGEST_HEAD = 2048
 # What may change where a body ends, or whether it comes at all.
 _SPECIAL = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
 _END = b"\r\n\r\n"
+# Nobody needs more, and httptools would collect any number.
+_MOST_HEAD_BYTES = 1 << 16
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    b'content-length: 58\r\n\r\n{"error":"the headers are over the limit of 65536 bytes"}\n'
+)
 # Parts larger than this are not copied together to be written.
 _LARGE_PART = 1 << 14
 # How often connections are looked at, of what they may at most be silent.
@@ -196,6 +202,7 @@ class HttpConnection(HttpToolsProtocol):
         # The parser has nothing of the next request yet; and, if what has just come begins with a head, that head.
         self._between = True
         self._head_text = b""
+        self._in_head, self._head_size = False, 0
 
     def space(self) -> memoryview | None:
         """Where the next bytes belong, if they are of a large body."""
@@ -225,6 +232,11 @@ class HttpConnection(HttpToolsProtocol):
                 return
             self._head_text = head_text if end and len(head_text) <= _LONGEST_HEAD else b""
         super().data_received(data)  # type: ignore[arg-type]
+        if self._in_head:
+            self._head_size += len(data)
+            if self._head_size > _MOST_HEAD_BYTES and not self.transport.is_closing():
+                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
 
     def _take(self, head: Head, body: bytes) -> None:
         """A whole request, of which the head was seen before."""
@@ -246,11 +258,13 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         # What uvicorn prepares here is made up for in on_headers_complete, where it is wanted.
         self._between = False
+        self._in_head, self._head_size = True, 0
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         # It was that of the first request in what was received.
         head_text, self._head_text = self._head_text, b""
         route = self._shared.route(self.url)

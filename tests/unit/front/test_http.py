@@ -243,6 +243,15 @@ def test_any_number_of_pipelined_requests_may_fail_at_once(serving: Serving) -> 
         assert [answers.next()[0] for _ in range(1001)] == [200] + [400] * 1000
 
 
+@pytest.mark.parametrize("end", [b"x" * (1 << 18), b"A: b\r\n" * (1 << 16)])
+def test_headers_without_end_are_refused(serving: Serving, end: bytes) -> None:
+    with serving.connect() as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"POST /predict/doubler HTTP/1.1\r\nHost: " + end)
+        status, _, body = Answers(connection).next()
+        assert (status, "over the limit of 65536 bytes" in json.loads(body)["error"]) == (431, True)
+
+
 def test_the_target_may_name_the_host(serving: Serving) -> None:
     with serving.connect() as connection:
         connection.sendall(HOT.replace(b"POST /", b"POST http://here/"))
