@@ -2,7 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Condition, Event, Thread
 from typing import Any
 
@@ -12,17 +12,25 @@ _WAIT_S = 120.0
 class Load:
     """Each of `clients` sends one request after the other until `stop`, or until it has sent `most`.
 
+    What `body` gives is sent as JSON, bytes as they are; answers likewise.
     `replies` holds (status, body, what was sent) of every answer, in the order of arrival; status 0
     stands for a connection that broke, with the error as its body.
     """
 
     def __init__(
-        self, address: str, path: str, body: Callable[[int], Any], clients: int = 8, most: int = 100_000
+        self,
+        address: str,
+        path: str,
+        body: Callable[[int], Any],
+        clients: int = 8,
+        most: int = 100_000,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.replies: list[tuple[int, Any, Any]] = []
         self._changed = Condition()
         self._stop = Event()
         self._address, self._path, self._body, self._most = address, path, body, most
+        self._headers = dict(headers or {})
         self._threads = [Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)]
 
     def __enter__(self) -> "Load":
@@ -59,9 +67,12 @@ class Load:
                 break
             sent = self._body(number * 1000 + turn % 1000)
             try:
-                connection.request("POST", self._path, json.dumps(sent))
+                content = sent if isinstance(sent, bytes) else json.dumps(sent)
+                connection.request("POST", self._path, content, self._headers)
                 answer = connection.getresponse()
-                reply = (answer.status, json.loads(answer.read()), sent)
+                told = answer.read()
+                is_json = answer.headers.get_content_type() == "application/json"
+                reply = (answer.status, json.loads(told) if is_json else told, sent)
             except (OSError, http.client.HTTPException) as error:
                 reply = (0, repr(error), sent)
                 connection.close()

@@ -1,5 +1,6 @@
 """When things go wrong: with real processes, real signals and real load."""
 
+import io
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -57,6 +59,40 @@ def test_workers_killed_again_and_again_lose_no_request(gateway: Start, tmp_path
             load.wait_answers(20)
     assert wrong_answers(load) == []
     assert 'modelport_worker_restarts_total{model="m",version="1"} 8.0' in running.get("/metrics").body.decode()
+
+
+def test_workers_and_fronts_killed_while_large_inputs_lie_in_shared_memory(gateway: Start, tmp_path: Path) -> None:
+    """300 kB each: the front that received them holds them, and the worker that comes next reads them there."""
+    repository = tmp_path / "repository"
+    wide = {"datatype": "FP32", "shape": [-1, 75_000]}
+    add_fake(repository, "m", inputs=[{"name": "x", **wide}], outputs=[{"name": "y", **wide}], seconds_per_batch=0.01)
+    # Room for half of what the clients send at a time: the rest goes another way.
+    running = gateway(repository, "--fronts", "2", "--max-admitted-bytes", str(8 << 20)).wait_ready()
+
+    def large(number: int) -> bytes:
+        stream = io.BytesIO()
+        np.save(stream, np.full((1, 75_000), number % 300 + 1000, np.float32))
+        return stream.getvalue()
+
+    as_npy = {"Content-Type": "application/x-npy", "Accept": "application/x-npy"}
+    with Load(running.http, "/predict/m", large, clients=12, headers=as_npy) as load:
+        for _ in range(5):
+            load.wait_answers(40)
+            (pid,) = running.worker_pids("m")
+            mark = len(running.log)
+            os.kill(pid, signal.SIGKILL)
+            running.wait_for(r"m version 1: its worker was killed by SIGKILL; restarting", mark)
+        load.wait_answers(40)
+        assert {status for status, _, _ in load.replies} <= {200, 429}
+        mark = len(running.log)
+        os.kill(running.front_pids()[0], signal.SIGKILL)
+        running.wait_for(r"front\.\d+: serving", mark)
+        load.wait_answers(100)
+    for status, answer, sent in load.replies:
+        if status == 200:
+            assert np.array_equal(np.load(io.BytesIO(answer)), 2 * np.load(io.BytesIO(sent)))
+    assert {status for status, _, _ in load.replies[-50:]} <= {200, 429}
+    assert sum(status == 200 for status, _, _ in load.replies) > 200
 
 
 def test_a_poison_request_fails_alone(gateway: Start, tmp_path: Path) -> None:
