@@ -82,13 +82,17 @@ def raw_output(data: Buffer) -> tuple[bytes, Buffer]:
 
 def field(tag: int, data: Buffer) -> tuple[bytes, Buffer]:
     """The parts of a message that are this field of it, whose tag has one byte and tells that a length follows."""
-    size = len(data)
+    return field_head(tag, len(data)), data
+
+
+def field_head(tag: int, size: int) -> bytes:
+    """What stands before the `size` bytes of such a field."""
     written = bytearray([tag])
     while size > 0x7F:
         written.append(size & 0x7F | 0x80)
         size >>= 7
     written.append(size)
-    return bytes(written), data
+    return bytes(written)
 
 
 def _size(raw: bytes, position: int) -> tuple[int, int]:

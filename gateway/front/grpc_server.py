@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.engine.protocol import Engine
+from gateway.front import grpc_tfs
 from gateway.front.grpc_refusal import refused
 from gateway.front.grpc_stream import Stream
 from gateway.front.grpc_v2 import SERVICE, Method, ModelInfer, methods
@@ -55,8 +56,11 @@ def build_server(
         ("grpc.max_send_message_length", limits.response_bytes + MiB),
     ]
     infer = ModelInfer(engine, limits)
+    predict = grpc_tfs.Predict(engine, limits)
     services: dict[str, dict[str, Method]] = {
         SERVICE: {"ModelInfer": infer, **methods(engine)},
+        grpc_tfs.PREDICTION_SERVICE: {"Predict": predict, **grpc_tfs.prediction_methods(engine, limits)},
+        grpc_tfs.MODEL_SERVICE: grpc_tfs.model_methods(engine),
     }
     if kind == "native" and NativeServer is None:
         log.warning("pygrpc-native is not installed; gRPC is served by grpcio, at several times the cost of a call")
@@ -66,6 +70,7 @@ def build_server(
             f"/{service}/{name}": None for service in services for name in services[service]
         }
         hot[f"/{SERVICE}/ModelInfer"] = infer.submit
+        hot[f"/{grpc_tfs.PREDICTION_SERVICE}/Predict"] = predict.submit
         server = NativeServer(hot, [*sizes, *options])
     else:
         server = grpc.aio.server(options=[*sizes, *options])

@@ -1,6 +1,8 @@
 """Tensors in gRPC messages: typed contents <-> Tensor. Raw ones need no work."""
 
+from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -50,8 +52,15 @@ def read_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
     if not values:
         return Tensor(name, datatype, shape, b"")
     dtype = DATATYPES[datatype]
+    own = np.dtype(f"{dtype.kind}4") if dtype.kind in "iu" and dtype.itemsize < 4 else dtype
+    return Tensor(name, datatype, shape, typed_array(name, datatype, values, own).view(np.uint8).data)
+
+
+def typed_array(name: str, datatype: str, values: Sequence[Any], own: np.dtype) -> np.ndarray:
+    """The elements of a protobuf field, whose own dtype may be wider than the datatype. Raises InvalidRequest."""
+    dtype = DATATYPES[datatype]
     # The protobuf runtime hands numpy the whole field at once where the dtype is the field's own.
-    array = np.array(values, dtype=np.dtype(f"{dtype.kind}4") if dtype.kind in "iu" and dtype.itemsize < 4 else dtype)
+    array = np.array(values, dtype=own)
     if array.dtype != dtype:
         low, high, limits = array.min(), array.max(), np.iinfo(dtype)
         if low < limits.min or high > limits.max:
@@ -61,7 +70,7 @@ def read_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
                 f"{limits.min} to {limits.max}"
             )
         array = array.astype(dtype)
-    return Tensor(name, datatype, shape, array.view(np.uint8).data)
+    return array
 
 
 def write_typed(tensor: Tensor, contents: pb.InferTensorContents) -> None:

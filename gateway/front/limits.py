@@ -8,6 +8,8 @@ from gateway.errors import TooLarge
 from runtimes.wire import Tensor
 
 MiB = 1 << 20
+# What is made one by one in Python, on the event loop, for one request or answer: so many take about 0.1 s.
+MOST_OBJECTS = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)

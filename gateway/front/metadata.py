@@ -36,16 +36,19 @@ def model_metadata(engine: Engine, name: str, version: str = "") -> dict[str, An
 
 
 def _told(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[dict[str, Any]]:
+    return [
+        {"name": spec.name, "datatype": spec.datatype, "shape": [-1] if spec.shape is None else list(spec.shape)}
+        for spec in completed(specs, learned)
+    ]
+
+
+def completed(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[TensorSpec]:
+    """The specs, with what they do not tell taken from what was learned."""
     seen = {spec.name: spec for spec in learned}
     told = []
     for spec in specs:
         shown = seen.get(spec.name, spec)
-        shape = shown.shape if spec.shape is None else spec.shape
         told.append(
-            {
-                "name": spec.name,
-                "datatype": spec.datatype or shown.datatype,
-                "shape": [-1] if shape is None else list(shape),
-            }
+            TensorSpec(spec.name, spec.datatype or shown.datatype, shown.shape if spec.shape is None else spec.shape)
         )
     return told

@@ -68,6 +68,32 @@ _PREDICT_RESPONSE = {
         "outputs": {"type": "object", "description": "{name: nested lists}"},
     },
 }
+_TFS_PREDICT_REQUEST = {
+    "type": "object",
+    "properties": {
+        "signature_name": {"type": "string"},
+        "instances": {"type": "array", "items": {}, "description": "rows; {name: value} each for several inputs"},
+        "inputs": {"description": "columns, in place of instances: {name: nested lists}, or those of the one input"},
+    },
+    "examples": [{"instances": [[1.0, 2.0, 3.0]]}],
+}
+_TFS_PREDICT_RESPONSE = {
+    "type": "object",
+    "properties": {"predictions": {"description": "for instances"}, "outputs": {"description": "for inputs"}},
+}
+_TFS_EXAMPLES_REQUEST = {
+    "type": "object",
+    "required": ["examples"],
+    "properties": {
+        "signature_name": {"type": "string"},
+        "context": {"type": "object", "description": "features that all examples have"},
+        "examples": {"type": "array", "items": {"type": "object", "description": "{feature: value or list}"}},
+    },
+}
+_TFS_RESULTS = {
+    "type": "object",
+    "properties": {"results": {"type": "array", "items": {}, "description": "[[label, score], …] or a number each"}},
+}
 _ERROR = {"type": "object", "properties": {"error": {"type": "string"}}}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FAILURES = {
@@ -91,7 +117,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 def _operation(name: str, summary: str, path: str, request: dict[str, Any], response: dict[str, Any]) -> dict[str, Any]:
     parameters = [
         {"name": part, "in": "path", "required": True, "schema": {"type": "string"}}
-        for part in ("model", "version")
+        for part in ("model", "version", "label")
         if f"{{{part}}}" in path
     ]
     failures = {str(status): told for status, told in FAILURES.items()}
@@ -120,6 +146,20 @@ def _predict(name: str, path: str) -> dict[str, Any]:
     return _operation(name, "Predict (plain JSON or numpy)", path, request, response)
 
 
+def _tfs(name: str, path: str) -> dict[str, Any]:
+    verb = path.rpartition(":")[2]
+    takes: dict[str, Any] = _TFS_PREDICT_REQUEST if verb == "predict" else _TFS_EXAMPLES_REQUEST
+    gives: dict[str, Any] = _TFS_PREDICT_RESPONSE if verb == "predict" else _TFS_RESULTS
+    request, response = ({"application/json": {"schema": schema}} for schema in (takes, gives))
+    return _operation(name, f"{verb.capitalize()} (TensorFlow Serving)", path, request, response)
+
+
+_TFS_PATHS = [
+    (f"tfs_{verb}{kind and '_' + kind}", f"/v1/models/{{model}}{f'/{kind}s/{{{kind}}}' if kind else ''}:{verb}", _tfs)
+    for verb in ("predict", "classify", "regress")
+    for kind in ("", "version", "label")
+]
+
 HOT_PATHS = {
     path: make(name, path)
     for name, path, make in (
@@ -128,5 +168,6 @@ HOT_PATHS = {
         ("predict", "/predict", _predict),
         ("predict_model", "/predict/{model}", _predict),
         ("predict_version", "/predict/{model}/versions/{version}", _predict),
+        *_TFS_PATHS,
     )
 }

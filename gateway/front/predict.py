@@ -14,15 +14,15 @@ from functools import lru_cache
 from typing import Any
 
 from gateway.engine.protocol import Engine
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
-from gateway.errors import InvalidRequest, Unavailable
+from gateway.engine.types import InferRequest, InferResponse
+from gateway.errors import InvalidRequest
 from gateway.front.json_text import dumps, loads
 from gateway.front.limits import Limits, check_json_answer
+from gateway.front.named_inputs import find_signature, only_input, read_inputs
 from gateway.front.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
 from gateway.front.parameters import DEFAULTS, Options, read_options
-from gateway.front.tensors import guess_tensor, json_values, read_tensor
-from runtimes.contract import Signature
-from runtimes.wire import Buffer, Tensor
+from gateway.front.tensors import json_values
+from runtimes.wire import Buffer
 
 # curl's -d says "form" of whatever it sends.
 _JSON = ("", "application/json", "application/x-www-form-urlencoded")
@@ -48,8 +48,8 @@ def read_request(
             raise InvalidRequest("a body of numpy's cannot name the model; post it to /predict/{model}")
         if kind == NPZ:
             return InferRequest(model, read_npz(bytes(body), most_bytes), version)
-        signature = _signature(engine.model(model, version), "")
-        return InferRequest(model, [read_npy(_only_input(signature, model), body)], version)
+        signature = find_signature(engine.model(model, version), "")
+        return InferRequest(model, [read_npy(only_input(signature, model), body)], version)
     if kind not in _JSON:
         raise InvalidRequest(f"content type '{kind}' is not understood; send application/json, {NPY} or {NPZ}")
     document = loads(body)
@@ -64,7 +64,7 @@ def read_request(
         raise InvalidRequest("no model is named; post to /predict/{model}, or add 'model' to the body")
     options = _options(document)
     status = engine.model(model, version)
-    inputs = _inputs(document, status, _signature(status, options.signature))
+    inputs = read_inputs(document, status, find_signature(status, options.signature))
     names = document.get("outputs", [])
     if not isinstance(names, list) or not set(map(type, names)) <= {str}:
         raise InvalidRequest("'outputs' must be a list of output names")
@@ -116,60 +116,3 @@ def _options(document: Mapping[str, Any]) -> Options:
     if "signature" in document:
         parameters = {**parameters, "signature": document["signature"]}
     return read_options(parameters) if parameters else DEFAULTS
-
-
-def _signature(status: ModelStatus, name: str) -> Signature:
-    signature = status.signature(name)
-    if signature is None and not status.signatures:
-        raise Unavailable(f"model '{status.name}' is {status.state}: {status.reason or 'try again later'}")
-    if signature is None:
-        known = ", ".join(f"'{known}'" for known in status.signatures)
-        raise InvalidRequest(f"model '{status.name}' has no signature '{name}'; it has {known}")
-    return signature
-
-
-def _only_input(signature: Signature, model: str) -> str:
-    if len(signature.inputs) != 1:
-        names = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
-        raise InvalidRequest(f"model '{model}' has {len(signature.inputs)} inputs; give each by its name: {names}")
-    return signature.inputs[0].name
-
-
-def _inputs(document: Mapping[str, Any], status: ModelStatus, signature: Signature) -> list[Tensor]:
-    if ("inputs" in document) == ("instances" in document):
-        raise InvalidRequest("the body must have either 'inputs' (by name) or 'instances' (rows)")
-    if "instances" in document:
-        named = _columns(document["instances"], status, signature)
-    elif isinstance(document["inputs"], dict):
-        named = document["inputs"]
-    else:
-        named = {_only_input(signature, status.name): document["inputs"]}
-    declared = {spec.name: spec.datatype for spec in signature.inputs}
-    return [
-        read_tensor(name, data, declared[name])
-        if declared.get(name)
-        else guess_tensor(name, data, _learned(status, name))
-        for name, data in named.items()
-    ]
-
-
-def _learned(status: ModelStatus, name: str) -> str:
-    """The datatype that the first request showed, where the artifact told none; "" if none did."""
-    inputs = status.learned.inputs if status.learned else ()
-    return next((spec.datatype for spec in inputs if spec.name == name), "")
-
-
-def _columns(rows: Any, status: ModelStatus, signature: Signature) -> dict[str, Any]:
-    """Rows -> the values of each input."""
-    if not isinstance(rows, list):
-        raise InvalidRequest("'instances' must be a list of rows")
-    if status.max_batch_size and status.batch_dim:
-        raise InvalidRequest(f"the rows of model '{status.name}' are not its first dimension; use 'inputs'")
-    names = [spec.name for spec in signature.inputs]
-    by_name = bool(rows) and isinstance(rows[0], dict) and rows[0].keys() != {"b64"}
-    if not by_name:
-        return {_only_input(signature, status.name): rows}
-    for index, row in enumerate(rows):
-        if not isinstance(row, dict) or row.keys() != set(names):
-            raise InvalidRequest(f"instances[{index}] must be an object with a row for each of {', '.join(names)}")
-    return {name: [row[name] for row in rows] for name in names}

@@ -83,12 +83,16 @@ def raw_tensor(name: str, datatype: str, shape: Sequence[int], data: Buffer) -> 
     return Tensor(name, datatype, tuple(shape), data)
 
 
-def json_values(tensor: Tensor, flat: bool = False) -> Any:
-    """What `json_text.dumps` writes as the tensor's nested lists (or one flat, row-major list)."""
+def json_values(tensor: Tensor, flat: bool = False, binary: bool = False) -> Any:
+    """What `json_text.dumps` writes as the tensor's nested lists (or one flat, row-major list).
+
+    BYTES elements are text, or {"b64": "…"} where they are not UTF-8; with `binary`, always.
+    """
     if tensor.datatype != "BYTES":
         array = to_array(tensor)
         return numbers(array.reshape(-1) if flat else array)
-    values = [_text(element) for element in unpack_bytes(tensor.data, prod(tensor.shape))]
+    tell = _encoded if binary else _text
+    values = [tell(element) for element in unpack_bytes(tensor.data, prod(tensor.shape))]
     if flat:
         return values
     nested = np.empty(len(values), dtype=object)
@@ -173,17 +177,27 @@ def _binary(name: str, element: Any) -> bytes | str:
     """A BYTES element: a string, or {"b64": "…"} for what is not UTF-8."""
     if isinstance(element, str):
         return element
-    encoded = element.get("b64")
-    try:
-        if len(element) == 1 and isinstance(encoded, str):
-            return b64decode(encoded, validate=True)
-    except ValueError:
-        pass
+    decoded = decode_binary(element)
+    if decoded is not None:
+        return decoded
     raise InvalidRequest(f'input \'{name}\' has datatype BYTES; give strings, or {{"b64": "…"}} with valid base64')
+
+
+def decode_binary(element: Any) -> bytes | None:
+    """What {"b64": "…"} stands for; None for anything else."""
+    encoded = element.get("b64") if isinstance(element, dict) and len(element) == 1 else None
+    try:
+        return b64decode(encoded, validate=True) if isinstance(encoded, str) else None
+    except ValueError:
+        return None
 
 
 def _text(element: bytes) -> Any:
     try:
         return element.decode()
     except UnicodeDecodeError:
-        return {"b64": b64encode(element).decode()}
+        return _encoded(element)
+
+
+def _encoded(element: bytes) -> Any:
+    return {"b64": b64encode(element).decode()}

@@ -1,0 +1,80 @@
+"""The inputs of dialects whose JSON gives values alone, by name: in columns, or in rows.
+
+{"x": [[1, 2], [3, 4]]}           columns
+[[1, 2], [3, 4]]                  either, for a signature with one input
+[{"x": [1, 2]}, {"x": [3, 4]}]    rows, for a signature with several
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.engine.types import ModelStatus
+from gateway.errors import InvalidRequest, Unavailable
+from gateway.front.tensors import guess_tensor, read_tensor
+from runtimes.contract import Signature
+from runtimes.wire import Tensor
+
+
+def find_signature(status: ModelStatus, name: str) -> Signature:
+    """The named one, or the default one for "". Raises InvalidRequest, and Unavailable where none is known yet."""
+    signature = status.signature(name)
+    if signature is None and not status.signatures:
+        raise Unavailable(f"model '{status.name}' is {status.state}: {status.reason or 'try again later'}")
+    if signature is None:
+        known = ", ".join(f"'{known}'" for known in status.signatures)
+        raise InvalidRequest(f"model '{status.name}' has no signature '{name}'; it has {known}")
+    return signature
+
+
+def only_input(signature: Signature, model: str) -> str:
+    """Raises InvalidRequest."""
+    if len(signature.inputs) != 1:
+        names = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
+        raise InvalidRequest(f"model '{model}' has {len(signature.inputs)} inputs; give each by its name: {names}")
+    return signature.inputs[0].name
+
+
+def read_inputs(document: Mapping[str, Any], status: ModelStatus, signature: Signature) -> list[Tensor]:
+    """What the document has as "inputs" (columns) or "instances" (rows). Raises InvalidRequest."""
+    if ("inputs" in document) == ("instances" in document):
+        raise InvalidRequest("the body must have either 'inputs' (by name) or 'instances' (rows)")
+    if "instances" in document:
+        named = _columns(document["instances"], status, signature)
+    elif isinstance(document["inputs"], dict) and not _is_binary(document["inputs"], signature):
+        named = document["inputs"]
+    else:
+        named = {only_input(signature, status.name): document["inputs"]}
+    declared = {spec.name: spec.datatype for spec in signature.inputs}
+    return [
+        read_tensor(name, data, declared[name])
+        if declared.get(name)
+        else guess_tensor(name, data, _learned(status, name))
+        for name, data in named.items()
+    ]
+
+
+def _is_binary(value: Mapping[str, Any], signature: Signature) -> bool:
+    """Whether {"b64": …} is a string, and not the value of an input of that name."""
+    return value.keys() == {"b64"} and all(spec.name != "b64" for spec in signature.inputs)
+
+
+def _learned(status: ModelStatus, name: str) -> str:
+    """The datatype that the first request showed, where the artifact told none; "" if none did."""
+    inputs = status.learned.inputs if status.learned else ()
+    return next((spec.datatype for spec in inputs if spec.name == name), "")
+
+
+def _columns(rows: Any, status: ModelStatus, signature: Signature) -> dict[str, Any]:
+    """Rows -> the values of each input."""
+    if not isinstance(rows, list):
+        raise InvalidRequest("'instances' must be a list of rows")
+    if status.max_batch_size and status.batch_dim:
+        raise InvalidRequest(f"the rows of model '{status.name}' are not its first dimension; use 'inputs'")
+    names = [spec.name for spec in signature.inputs]
+    by_name = bool(rows) and isinstance(rows[0], dict) and not _is_binary(rows[0], signature)
+    if not by_name:
+        return {only_input(signature, status.name): rows}
+    for index, row in enumerate(rows):
+        if not isinstance(row, dict) or row.keys() != set(names):
+            raise InvalidRequest(f"instances[{index}] must be an object with a row for each of {', '.join(names)}")
+    return {name: [row[name] for row in rows] for name in names}

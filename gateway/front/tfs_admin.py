@@ -1,0 +1,37 @@
+"""TensorFlow Serving's REST paths that are not hot: a model's state and its signatures."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from gateway.engine.protocol import Engine
+from gateway.front.tfs_metadata import SIGNATURE_DEF, model_spec, model_status, signature_map
+from gateway.front.tfs_spec import find_model
+
+_MODEL = "/v1/models/{model}"
+_VERSION = _MODEL + "/versions/{version}"
+_LABEL = _MODEL + "/labels/{label}"
+
+
+def add_tfs(app: FastAPI, engine: Engine) -> None:
+    @app.get(_MODEL, tags=["TensorFlow Serving"])
+    @app.get(_VERSION, tags=["TensorFlow Serving"])
+    @app.get(_LABEL, tags=["TensorFlow Serving"])
+    async def status(model: str, version: str = "", label: str = "") -> dict[str, Any]:
+        """The state of one version, or of all: START, LOADING, AVAILABLE, UNLOADING or END."""
+        return _as_dict(model_status(engine, model, version or label, bool(label)))
+
+    @app.get(_MODEL + "/metadata", tags=["TensorFlow Serving"])
+    @app.get(_VERSION + "/metadata", tags=["TensorFlow Serving"])
+    @app.get(_LABEL + "/metadata", tags=["TensorFlow Serving"])
+    async def metadata(model: str, version: str = "", label: str = "") -> dict[str, Any]:
+        """The model's signatures."""
+        found = find_model(engine, model, version or label, bool(label))
+        signatures = _as_dict(signature_map(found))
+        return {"model_spec": _as_dict(model_spec(found)), "metadata": {SIGNATURE_DEF: signatures}}
+
+
+def _as_dict(message: Message) -> dict[str, Any]:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)

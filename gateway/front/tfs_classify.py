@@ -1,0 +1,124 @@
+"""TensorFlow Serving's Classify and Regress: which signatures suit, and what is in their answers.
+
+A signature suits if it has one input of datatype BYTES, which takes serialized tf.Example strings, and
+for Classify the outputs `classes` (BYTES [examples, n]) or `scores` (floating point, likewise), or both;
+for Regress the output `outputs` (floating point, [examples] or [examples, 1]).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gateway.engine.types import InferRequest, InferResponse, ModelStatus
+from gateway.errors import InvalidRequest, TooLarge
+from gateway.front.json_text import dumps, numbers
+from gateway.front.limits import MOST_OBJECTS
+from gateway.front.named_inputs import find_signature
+from gateway.front.tfs_spec import signature_key
+from runtimes.contract import Signature
+from runtimes.wire import Tensor, to_array, unpack_bytes
+
+PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress"))
+_FLOATS = ("FP16", "FP32", "FP64")
+_WANTED: Mapping[str, Mapping[str, Sequence[str]]] = {
+    CLASSIFY: {"classes": ("BYTES",), "scores": _FLOATS},
+    REGRESS: {"outputs": _FLOATS},
+}
+_IN_WORDS = {
+    CLASSIFY: "an output 'classes' (BYTES) or 'scores' (floating point)",
+    REGRESS: "an output 'outputs' (floating point)",
+}
+
+
+class Ask(NamedTuple):
+    """What to ask a suitable model: its input, the outputs, and the signature as the engine calls it."""
+
+    input: str
+    outputs: Sequence[str]
+    signature: str
+
+    def request(
+        self, status: ModelStatus, version: str, examples: Tensor, deadline: float | None = None
+    ) -> InferRequest:
+        named = InferRequest(status.name, [examples], version, outputs=self.outputs, signature=self.signature)
+        return named._replace(deadline=deadline)
+
+
+def suits(signature: Signature, method: str) -> bool:
+    return _takes_examples(signature) and bool(_outputs(signature, method))
+
+
+def ask(status: ModelStatus, name: str, method: str) -> Ask:
+    """`method`: CLASSIFY or REGRESS. Raises InvalidRequest where the signature does not suit, and Unavailable."""
+    key = signature_key(status, name)
+    signature = find_signature(status, key)
+    told = f"signature '{key or status.default_signature}' of model '{status.name}'"
+    if not _takes_examples(signature):
+        raise InvalidRequest(f"{told} takes no serialized tf.Example (one input of datatype BYTES); use Predict")
+    outputs = _outputs(signature, method)
+    if not outputs:
+        raise InvalidRequest(f"{told} lacks {_IN_WORDS[method]}; use Predict")
+    return Ask(signature.inputs[0].name, outputs, key)
+
+
+def _takes_examples(signature: Signature) -> bool:
+    return len(signature.inputs) == 1 and signature.inputs[0].datatype == "BYTES"
+
+
+def _outputs(signature: Signature, method: str) -> list[str]:
+    wanted = _WANTED[method]
+    return [spec.name for spec in signature.outputs if spec.datatype in wanted.get(spec.name, ())]
+
+
+class Classes(NamedTuple):
+    """By example: the label and the score of each class. Without labels they are "", without scores 0."""
+
+    labels: Sequence[Sequence[str]]
+    scores: np.ndarray
+
+    def to_json(self) -> bytes:
+        each = self.scores if np.isfinite(self.scores).all() else [map(numbers, row) for row in self.scores]
+        return dumps({"results": [list(zip(*pair, strict=True)) for pair in zip(self.labels, each, strict=True)]})
+
+
+def read_classes(response: InferResponse, examples: int, class_labels: Mapping[str, Sequence[str]]) -> Classes:
+    """`class_labels`: the model's own, by output, for answers without `classes`. Raises InvalidRequest, TooLarge."""
+    outputs = {tensor.name: tensor for tensor in response.outputs}
+    for tensor in outputs.values():
+        if len(tensor.shape) != 2 or tensor.shape[0] != examples:
+            raise _unsuited(tensor, f"[{examples}, classes]")
+        if tensor.datatype not in _WANTED[CLASSIFY].get(tensor.name, ()):
+            raise _unsuited(tensor, f"[{examples}, classes]")
+    if len({tensor.shape for tensor in outputs.values()}) > 1:
+        raise InvalidRequest("the outputs 'classes' and 'scores' have different shapes; use Predict")
+    shape = next(iter(outputs.values())).shape
+    if shape[0] * shape[1] > MOST_OBJECTS:
+        raise TooLarge(
+            f"the answer has {shape[1]} classes for each of {shape[0]} examples, over the limit of {MOST_OBJECTS} "
+            "in all; send fewer examples, or use Predict"
+        )
+    scores = to_array(outputs["scores"]) if "scores" in outputs else np.zeros(shape, np.float32)
+    if "classes" not in outputs:
+        names = [*class_labels.get("scores", ())[: shape[1]]]
+        return Classes([names + [""] * (shape[1] - len(names))] * examples, scores)
+    flat = [raw.decode(errors="replace") for raw in unpack_bytes(outputs["classes"].data, shape[0] * shape[1])]
+    return Classes([flat[row * shape[1] : (row + 1) * shape[1]] for row in range(examples)], scores)
+
+
+def read_regressions(response: InferResponse, examples: int) -> np.ndarray:
+    """[examples]. Raises InvalidRequest."""
+    (tensor,) = response.outputs
+    if tensor.shape not in ((examples,), (examples, 1)) or tensor.datatype not in _FLOATS:
+        raise _unsuited(tensor, f"[{examples}]")
+    return to_array(tensor).reshape(-1)
+
+
+def regressions_json(values: np.ndarray) -> bytes:
+    return dumps({"results": numbers(values)})
+
+
+def _unsuited(tensor: Tensor, wanted: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"output '{tensor.name}' came as {tensor.datatype} {list(tensor.shape)}, where {wanted} is wanted; use Predict"
+    )

@@ -1,0 +1,85 @@
+"""What TensorFlow Serving's clients can ask about a model: its versions' states, and its signatures."""
+
+from collections.abc import Iterable
+
+from gateway.engine.protocol import Engine
+from gateway.engine.types import ModelStatus
+from gateway.errors import InvalidRequest
+from gateway.front.metadata import completed
+from gateway.front.named_inputs import find_signature
+from gateway.front.tfs_classify import CLASSIFY, PREDICT, REGRESS, suits
+from gateway.front.tfs_spec import DEFAULT_SIGNATURE, find_model
+from gateway.front.tfs_tensors import DTYPES, shape_proto
+from gateway.generated import tensorflow_error_pb2 as error
+from gateway.generated import tensorflow_pb2 as tf
+from gateway.generated import tensorflow_serving_pb2 as pb
+from runtimes.contract import Signature, TensorSpec
+
+SIGNATURE_DEF = "signature_def"  # the one kind of metadata there is
+
+_STATES = {
+    "LOADING": pb.ModelVersionStatus.LOADING,
+    "READY": pb.ModelVersionStatus.AVAILABLE,
+    "UNLOADING": pb.ModelVersionStatus.UNLOADING,
+    "UNAVAILABLE": pb.ModelVersionStatus.END,
+}
+
+
+def model_status(engine: Engine, model: str, version: str, is_label: bool) -> pb.GetModelStatusResponse:
+    """One version, or with "" all of them, the newest first. Raises NotFound."""
+    found = [find_model(engine, model, version, is_label)]
+    if not version:
+        found = [status for status in engine.models() if status.name == model]
+        found.sort(key=lambda status: int(status.version or 0), reverse=True)
+    return pb.GetModelStatusResponse(model_version_status=map(_version_status, found))
+
+
+def _version_status(status: ModelStatus) -> pb.ModelVersionStatus:
+    code = error.UNAVAILABLE if status.state == "UNAVAILABLE" else error.OK
+    told = pb.StatusProto(error_code=code, error_message=status.reason if code else "")
+    return pb.ModelVersionStatus(version=int(status.version or 0), state=_STATES[status.state], status=told)
+
+
+def check_fields(fields: Iterable[str]) -> None:
+    """Of a GetModelMetadataRequest. Raises InvalidRequest."""
+    wanted = set(fields)
+    if not wanted:
+        raise InvalidRequest(f"no metadata_field is asked for; ask for {SIGNATURE_DEF}")
+    for name in wanted - {SIGNATURE_DEF}:
+        raise InvalidRequest(f"there is no metadata_field '{name}'; there is {SIGNATURE_DEF}")
+
+
+def signature_map(status: ModelStatus) -> pb.SignatureDefMap:
+    """Every signature by name; the default one as `serving_default`, too. Raises Unavailable if none is known yet."""
+    default = find_signature(status, "")
+    signatures = {DEFAULT_SIGNATURE: default, **status.signatures}
+    return pb.SignatureDefMap(
+        signature_def={
+            name: _definition(signature, status.learned if signature is default else None)
+            for name, signature in signatures.items()
+        }
+    )
+
+
+def _definition(signature: Signature, learned: Signature | None) -> tf.SignatureDef:
+    known = learned or Signature((), ())
+    method = next((method for method in (CLASSIFY, REGRESS) if suits(signature, method)), PREDICT)
+    return tf.SignatureDef(
+        inputs=_described(signature.inputs, known.inputs),
+        outputs=_described(signature.outputs or known.outputs, known.outputs),
+        method_name=method,
+    )
+
+
+def _described(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> dict[str, tf.TensorInfo]:
+    return {
+        spec.name: tf.TensorInfo(name=spec.name, dtype=DTYPES[spec.datatype], tensor_shape=shape_proto(spec.shape))
+        for spec in completed(specs, learned)
+    }
+
+
+def model_spec(status: ModelStatus, signature: str = "") -> pb.ModelSpec:
+    """As an answer tells it."""
+    spec = pb.ModelSpec(name=status.name, signature_name=signature)
+    spec.version.value = int(status.version or 0)
+    return spec

@@ -1,0 +1,146 @@
+"""tensorflow.TensorProto <-> Tensor."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from gateway.engine.validate import check_shape, check_strings
+from gateway.errors import InvalidRequest, TooLarge
+from gateway.front.grpc_raw import field
+from gateway.front.grpc_tensors import typed_array
+from gateway.front.tensors import raw_tensor
+from gateway.generated import tensorflow_pb2 as tf
+from runtimes.contract import DATATYPES
+from runtimes.wire import Buffer, Tensor, pack_bytes, unpack_bytes
+
+_CONTENT: Final = 4 << 3 | 2  # TensorProto.tensor_content
+
+
+class _Type(NamedTuple):
+    """A dtype that is served: the datatype here, and the field that has its elements one by one."""
+
+    datatype: str
+    field: str
+
+
+_TYPES = {
+    tf.DT_BOOL: _Type("BOOL", "bool_val"),
+    tf.DT_UINT8: _Type("UINT8", "int_val"),
+    tf.DT_UINT16: _Type("UINT16", "int_val"),
+    tf.DT_UINT32: _Type("UINT32", "uint32_val"),
+    tf.DT_UINT64: _Type("UINT64", "uint64_val"),
+    tf.DT_INT8: _Type("INT8", "int_val"),
+    tf.DT_INT16: _Type("INT16", "int_val"),
+    tf.DT_INT32: _Type("INT32", "int_val"),
+    tf.DT_INT64: _Type("INT64", "int64_val"),
+    tf.DT_HALF: _Type("FP16", "half_val"),
+    tf.DT_FLOAT: _Type("FP32", "float_val"),
+    tf.DT_DOUBLE: _Type("FP64", "double_val"),
+    tf.DT_STRING: _Type("BYTES", "string_val"),
+}
+# "": a datatype that is not known yet.
+DTYPES = {"": tf.DT_INVALID, **{each.datatype: dtype for dtype, each in _TYPES.items()}}
+
+
+def read_tensor_proto(name: str, proto: tf.TensorProto, most_bytes: int) -> Tensor:
+    """A tensor of at most `most_bytes`, which is checked before there is any.
+
+    Whether tensor_content fits the shape is the engine's check. Raises InvalidRequest, TooLarge.
+    """
+    kind = _TYPES.get(proto.dtype)
+    if kind is None:
+        raise InvalidRequest(f"input '{name}' has dtype {_told(proto.dtype)}, which is not served; {_instead()}")
+    shape = _shape(name, proto.tensor_shape)
+    values = getattr(proto, kind.field)
+    content = proto.tensor_content
+    if not content:
+        return Tensor(name, kind.datatype, shape, _data(name, kind, shape, values, most_bytes))
+    if values:
+        raise InvalidRequest(f"input '{name}' has tensor_content beside {kind.field}; send one of them")
+    if kind.datatype == "BYTES":
+        raise InvalidRequest(f"input '{name}' has dtype DT_STRING and tensor_content; fill string_val")
+    return raw_tensor(name, kind.datatype, shape, content)
+
+
+def _told(dtype: int) -> str:
+    return tf.DataType.Name(dtype) if dtype in tf.DataType.values() else f"{dtype}, of no known name"
+
+
+def _instead() -> str:
+    return "served are " + ", ".join(tf.DataType.Name(dtype) for dtype in _TYPES)
+
+
+def _shape(name: str, proto: tf.TensorShapeProto) -> tuple[int, ...]:
+    if proto.unknown_rank:
+        raise InvalidRequest(f"input '{name}' has a shape of unknown rank; give each dimension its size")
+    dimensions = proto.dim
+    check_shape(name, range(len(dimensions)))  # there may be millions of them
+    shape = tuple([dimension.size for dimension in dimensions])
+    check_shape(name, shape)
+    return shape
+
+
+def _data(name: str, kind: _Type, shape: Sequence[int], values: Sequence[Any], most_bytes: int) -> Buffer:
+    """The elements; where there are fewer than the shape takes, the last one stands for all that follow."""
+    count, given = prod(shape), len(values)
+    if given > count or (count and not given):
+        raise InvalidRequest(
+            f"input '{name}' has {given} values in {kind.field}, but shape {list(shape)} takes {count}; "
+            "send all of them, or one for all"
+        )
+    if not count:
+        return b""
+    if kind.datatype == "BYTES":
+        return _strings(name, values, count, most_bytes)
+    dtype = DATATYPES[kind.datatype]
+    _check_size(name, count * dtype.itemsize, most_bytes)
+    if kind.field == "half_val":
+        array = typed_array(name, "UINT16", values, np.dtype(np.int32))
+    else:
+        array = typed_array(name, kind.datatype, values, np.dtype(np.int32) if kind.field == "int_val" else dtype)
+    if given < count:
+        every = np.empty(count, array.dtype)
+        every[:given], every[given:] = array, array[-1]
+        array = every
+    return array.view(np.uint8).data
+
+
+def _strings(name: str, values: Sequence[bytes], count: int, most_bytes: int) -> bytes:
+    check_strings(name, count)
+    packed = pack_bytes(values)
+    if len(values) == count:
+        return packed
+    last = pack_bytes(values[-1:])
+    _check_size(name, len(packed) + len(last) * (count - len(values)), most_bytes)
+    return packed + last * (count - len(values))
+
+
+def _check_size(name: str, size: int, most_bytes: int) -> None:
+    if size > most_bytes:
+        raise TooLarge(f"input '{name}' stands for {size} bytes, and {most_bytes} are left of the limit for a request")
+
+
+def write_tensor_proto(tensor: Tensor) -> list[Buffer]:
+    """A TensorProto in parts: numbers as tensor_content, strings as string_val."""
+    head = _head(tensor.datatype, tensor.shape)
+    if tensor.datatype == "BYTES":
+        strings = unpack_bytes(tensor.data, prod(tensor.shape))
+        return [head, tf.TensorProto(string_val=strings).SerializeToString()]
+    return [head, *field(_CONTENT, tensor.data)]
+
+
+# Messages one behind the other are one, and what differs from answer to answer is the data.
+@lru_cache(1024)
+def _head(datatype: str, shape: tuple[int, ...]) -> bytes:
+    raw: bytes = tf.TensorProto(dtype=DTYPES[datatype], tensor_shape=shape_proto(shape)).SerializeToString()
+    return raw
+
+
+def shape_proto(shape: Sequence[int] | None) -> tf.TensorShapeProto:
+    """-1 is any size; None means that not even the rank is known."""
+    if shape is None:
+        return tf.TensorShapeProto(unknown_rank=True)
+    return tf.TensorShapeProto(dim=[tf.TensorShapeProto.Dim(size=size) for size in shape])
