@@ -44,12 +44,15 @@ check: .venv/developing  ## ruff, mypy, import-linter
 
 PROTOC := .venv/protoc/bin/python
 
+# What protoc writes imports a neighbour as if the folder were on sys.path.
 proto:  ## regenerate gateway/generated from proto/, with exactly the pinned tools
 	@test -x $(PROTOC) || $(PYTHON) -m venv .venv/protoc
 	$(PROTOC) -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(PROTOC) -m pip install --quiet --disable-pip-version-check --group proto
 	$(PROTOC) -m grpc_tools.protoc -I proto --python_out=gateway/generated --pyi_out=gateway/generated \
-		proto/open_inference.proto
+		proto/open_inference.proto proto/model_config.proto
+	sed -i.bak 's/^import model_config_pb2/from gateway.generated import model_config_pb2/' gateway/generated/*.py gateway/generated/*.pyi
+	rm gateway/generated/*.bak
 
 .venv/benchmarking: .venv/installed
 	$(PIP) --group bench
