@@ -187,6 +187,8 @@ class Supervisor:
             if "figures" in arguments:
                 self._figures.update(arguments["front"], arguments["figures"])
             return generate_latest(self._registry).decode()
+        if verb == "config":
+            return self.manager.configuration(arguments["name"], arguments["version"])
         if verb == "load":
             return await self.manager.load(arguments["name"])
         if verb == "unload":

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest
 from gateway.errors import InvalidRequest, Unsupported
+from gateway.front.classification import read_class_count
 from gateway.front.grpc_raw import Split, split_request
 from gateway.front.grpc_tensors import read_typed
 from gateway.front.parameters import DEFAULTS, read_options
@@ -24,6 +25,13 @@ _MOST_KNOWN = 1024
 _LONGEST_KNOWN = 1024
 
 
+class Wanted(NamedTuple):
+    """How the client wants the outputs: raw, and some as so many classes."""
+
+    raw: bool
+    classes: Mapping[str, int] = {}
+
+
 class _Known(NamedTuple):
     """A request but for its id, deadline and data. `inputs`: name, datatype, shape of each."""
 
@@ -31,6 +39,7 @@ class _Known(NamedTuple):
     version: str
     inputs: Sequence[tuple[str, str, tuple[int, ...]]]
     outputs: Sequence[str]
+    wanted: Wanted
 
 
 class RequestReader:
@@ -40,8 +49,8 @@ class RequestReader:
         self._engine = engine
         self._known: dict[bytes, _Known] = {}
 
-    def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, bool]:
-        """And whether its tensors are raw: then they may be views of the message. Raises InvalidRequest, Unsupported.
+    def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, Wanted]:
+        """Where the answer is wanted raw, the tensors may be views of the message. Raises InvalidRequest, Unsupported.
 
         `seconds` is what the call's own deadline leaves; the sooner of it and the parameter `timeout` holds.
         """
@@ -49,19 +58,20 @@ class RequestReader:
         if split is not None:
             known = self._known.get(split.head)
             if known is not None and len(known.inputs) == len(split.contents):
-                model, version, described, outputs = known
+                model, version, described, outputs, wanted = known
                 inputs = [Tensor(*what, data) for what, data in zip(described, split.contents, strict=True)]
                 deadline = None if seconds is None else time.monotonic() + seconds
-                return InferRequest(model, inputs, version, split.id, outputs, deadline=deadline), True
+                return InferRequest(model, inputs, version, split.id, outputs, deadline=deadline), wanted
         message = parse(pb.ModelInferRequest, raw if split is None else split.head)
         contents = message.raw_input_contents if split is None else split.contents
         with self._engine.reading(message.model_name, message.model_version):
             request = _read(message, message.id if split is None else split.id, contents, seconds)
+            wanted = Wanted(bool(contents), _classes(message))
         if split is not None:
-            self._remember(split, message, request)
-        return request, bool(contents)
+            self._remember(split, message, request, wanted)
+        return request, wanted
 
-    def _remember(self, split: Split, message: pb.ModelInferRequest, request: InferRequest) -> None:
+    def _remember(self, split: Split, message: pb.ModelInferRequest, request: InferRequest, wanted: Wanted) -> None:
         # A timeout counts from its request on, and of BOOL the data itself is checked.
         varies = message.parameters or any(tensor.datatype == "BOOL" for tensor in request.inputs)
         if varies or len(split.head) > _LONGEST_KNOWN:
@@ -69,7 +79,7 @@ class RequestReader:
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         inputs = [tensor[:3] for tensor in request.inputs]
-        self._known[split.head] = _Known(request.model, request.version, inputs, tuple(request.outputs))
+        self._known[split.head] = _Known(request.model, request.version, inputs, tuple(request.outputs), wanted)
 
 
 def parse(kind: type[Message], raw: bytes) -> Any:
@@ -129,7 +139,14 @@ def _refuse_shared_memory(tensor: pb.ModelInferRequest.InferInputTensor) -> None
 
 
 def _output(output: pb.ModelInferRequest.InferRequestedOutputTensor) -> str:
-    for key in ("classification", "shared_memory_region"):
-        if key in output.parameters:
-            raise Unsupported(f"output '{output.name}' asks for {key}, which is not served")
+    if "shared_memory_region" in output.parameters:
+        raise Unsupported(f"output '{output.name}' asks for shared_memory_region, which is not served")
     return output.name
+
+
+def _classes(message: pb.ModelInferRequest) -> dict[str, int]:
+    return {
+        output.name: read_class_count(output.name, _parameters(output.parameters).get("classification"))
+        for output in message.outputs
+        if "classification" in output.parameters
+    }

@@ -9,12 +9,14 @@ from google.protobuf.message import Message
 from gateway.engine.protocol import Engine, Ticket
 from gateway.engine.types import InferResponse
 from gateway.errors import NotFound
+from gateway.front.classification import classify
 from gateway.front.grpc_raw import raw_output
-from gateway.front.grpc_request import RequestReader, parse
+from gateway.front.grpc_request import RequestReader, Wanted, parse
 from gateway.front.grpc_tensors import has_field, write_typed
 from gateway.front.limits import Limits, check_answer
 from gateway.front.metadata import model_metadata, server_metadata
 from gateway.front.repository import check_parameters, read_index
+from gateway.front.triton_config import read_configuration
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.wire import Buffer
 
@@ -32,25 +34,26 @@ class ModelInfer:
         self._reader = RequestReader(engine)
 
     async def __call__(self, raw: bytes, seconds: float | None) -> bytes:
-        request, is_raw = self._reader.read(raw, seconds)
-        return self._write(is_raw, await self._engine.infer(request))
+        request, wanted = self._reader.read(raw, seconds)
+        return self._write(wanted, await self._engine.infer(request))
 
     def submit(self, raw: bytes, seconds: float | None, done: Done) -> Ticket:
         """As the engine's: `done` is called later, or ModelportError raised."""
-        request, is_raw = self._reader.read(raw, seconds)
-        return self._engine.submit(request, partial(self._on_done, is_raw, done))
+        request, wanted = self._reader.read(raw, seconds)
+        return self._engine.submit(request, partial(self._on_done, wanted, done))
 
-    def _on_done(self, is_raw: bool, done: Done, outcome: InferResponse | Exception) -> None:
+    def _on_done(self, wanted: Wanted, done: Done, outcome: InferResponse | Exception) -> None:
         told: bytes | Exception
         try:
-            told = outcome if isinstance(outcome, Exception) else self._write(is_raw, outcome)
+            told = outcome if isinstance(outcome, Exception) else self._write(wanted, outcome)
         except Exception as error:
             told = error
         done(told)
 
-    def _write(self, is_raw: bool, response: InferResponse) -> bytes:
+    def _write(self, wanted: Wanted, response: InferResponse) -> bytes:
+        response = classify(self._engine, response, wanted.classes)
         check_answer(response, self._limits)
-        return write_response(response, is_raw)
+        return write_response(response, wanted.raw)
 
 
 def methods(engine: Engine) -> dict[str, Method]:
@@ -76,6 +79,9 @@ def methods(engine: Engine) -> dict[str, Method]:
     async def describe_model(message: pb.ModelMetadataRequest) -> Message:
         return pb.ModelMetadataResponse(**model_metadata(engine, message.name, message.version))
 
+    async def model_config(message: pb.ModelConfigRequest) -> Message:
+        return pb.ModelConfigResponse(config=await read_configuration(engine, message.name, message.version))
+
     async def repository_index(message: pb.RepositoryIndexRequest) -> Message:
         entries = await read_index(engine, ready=message.ready)
         return pb.RepositoryIndexResponse(models=[pb.RepositoryIndexResponse.ModelIndex(**entry) for entry in entries])
@@ -96,6 +102,7 @@ def methods(engine: Engine) -> dict[str, Method]:
         "ModelReady": (pb.ModelReadyRequest, model_ready),
         "ServerMetadata": (pb.ServerMetadataRequest, describe_server),
         "ModelMetadata": (pb.ModelMetadataRequest, describe_model),
+        "ModelConfig": (pb.ModelConfigRequest, model_config),
         "RepositoryIndex": (pb.RepositoryIndexRequest, repository_index),
         "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, load),
         "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, unload),

@@ -7,7 +7,7 @@ import gateway
 from gateway.engine.protocol import Engine
 from runtimes.contract import Signature, TensorSpec
 
-EXTENSIONS = ["binary_tensor_data", "model_repository", "schedule_policy"]
+EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "model_repository", "schedule_policy"]
 
 
 def server_metadata() -> dict[str, Any]:

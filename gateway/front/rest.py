@@ -17,6 +17,7 @@ from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import ModelportError, TooLarge
 from gateway.front import predict, v2_read, v2_write
 from gateway.front.body import Headers
+from gateway.front.classification import classify
 from gateway.front.failures import sentence
 from gateway.front.json_text import dumps
 from gateway.front.limits import Limits, check_answer
@@ -102,10 +103,11 @@ def _read_v2(
     engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
 ) -> tuple[InferRequest, Writer]:
     request, wanted = v2_read.read_request(route.model, route.version, body, headers.json_length)
-    return request, partial(_write_v2, limits, wanted)
+    return request, partial(_write_v2, engine, limits, wanted)
 
 
-def _write_v2(limits: Limits, wanted: v2_read.Wanted, response: InferResponse) -> Reply:
+def _write_v2(engine: Engine, limits: Limits, wanted: v2_read.Wanted, response: InferResponse) -> Reply:
+    response = classify(engine, response, wanted.classes)
     check_answer(response, limits)
     parts, json_length = v2_write.write_response(response, wanted, limits)
     if json_length is None:

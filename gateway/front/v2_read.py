@@ -7,6 +7,7 @@ from typing import Any
 from gateway.engine.types import InferRequest
 from gateway.engine.validate import check_datatype, check_shape
 from gateway.errors import InvalidRequest, Unsupported
+from gateway.front.classification import read_class_count
 from gateway.front.json_text import loads
 from gateway.front.parameters import read_options
 from gateway.front.tensors import raw_tensor, read_tensor
@@ -18,10 +19,11 @@ _NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How the client wants the outputs: as bytes after the JSON, all of them or by name."""
+    """How the client wants the outputs: as bytes after the JSON, all of them or by name; some as so many classes."""
 
     binary: bool = False
     by_name: Mapping[str, bool] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     def as_binary(self, output: str) -> bool:
         return self.by_name.get(output, self.binary)
@@ -128,6 +130,7 @@ def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[l
     every = _get(parameters, "binary_data_output", bool, False, "parameters")
     names: list[str] = []
     by_name: dict[str, bool] = {}
+    classes: dict[str, int] = {}
     for index, output in enumerate(_get(document, "outputs", list, [], "the request")):
         where = f"outputs[{index}]"
         if not isinstance(output, dict):
@@ -135,12 +138,13 @@ def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[l
         name = _get(output, "name", str, None, where)
         names.append(name)
         options = _get(output, "parameters", dict, _NOTHING, where)
-        for key in ("classification", "shared_memory_region"):
-            if key in options:
-                raise Unsupported(f"output '{name}' asks for {key}, which is not served")
+        if "shared_memory_region" in options:
+            raise Unsupported(f"output '{name}' asks for shared_memory_region, which is not served")
+        if "classification" in options:
+            classes[name] = read_class_count(name, options["classification"])
         if "binary_data" in options:
             by_name[name] = _get(options, "binary_data", bool, False, where)
-    return names, Wanted(every, by_name)
+    return names, Wanted(every, by_name, classes)
 
 
 def _get(record: Mapping[str, Any], key: str, kind: type, default: Any, where: str) -> Any:
