@@ -44,16 +44,13 @@ check: .venv/developing  ## ruff, mypy, import-linter
 
 PROTOC := .venv/protoc/bin/python
 
+# The files are called what the package is that the code is imported from, since some import others.
 proto:  ## regenerate gateway/generated from proto/, with exactly the pinned tools
 	@test -x $(PROTOC) || $(PYTHON) -m venv .venv/protoc
 	$(PROTOC) -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(PROTOC) -m pip install --quiet --disable-pip-version-check --group proto
-	$(PROTOC) -m grpc_tools.protoc -I proto --python_out=gateway/generated --pyi_out=gateway/generated \
-		proto/open_inference.proto
-	# These import each other, so they are called what the package is that the code is imported from.
 	$(PROTOC) -m grpc_tools.protoc -I gateway/generated=proto --python_out=. --pyi_out=. \
-		$(addprefix gateway/generated/,tensorflow.proto tensorflow_error.proto \
-			tensorflow_serving.proto tensorflow_serving_config.proto)
+		$(patsubst proto/%,gateway/generated/%,$(wildcard proto/*.proto))
 
 .venv/benchmarking: .venv/installed
 	$(PIP) --group bench

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -97,10 +98,15 @@ def read_settings(sources: Sources) -> Settings:
     return settings
 
 
-def explain(error: ValidationError, where: Any, model: type[BaseModel]) -> str:
-    """pydantic's first complaint as one sentence: file, key, what was given, what is allowed."""
+def explain(
+    error: ValidationError, where: Any, model: type[BaseModel], names: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """pydantic's first complaint as one sentence: file, key, what was given, what is allowed.
+
+    `names` are what the file calls the model's fields, where it is not their own names.
+    """
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(names.get(str(part), str(part)) for part in first["loc"])
     place = where(str(first["loc"][0]) if first["loc"] else "")
     if first["type"] == "extra_forbidden":
         return f"{place}: there is no key '{key}'; the keys are {', '.join(sorted(model.model_fields))}"

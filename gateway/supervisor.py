@@ -198,6 +198,8 @@ class Supervisor:
             return model_statistics(
                 self._figures.totals(), [(name, version) for name, version in arguments["versions"]]
             )
+        if verb == "config":
+            return self.manager.configuration(arguments["name"], arguments["version"])
         if verb == "load":
             return await self.manager.load(arguments["name"])
         if verb == "unload":

@@ -51,17 +51,24 @@ def declared_inputs(declared: Sequence[TensorSpec], known: Tuple[TensorSpec, ...
     """`known`, with what model.toml declares in its place. Raises LoadError unless it declares all or none."""
     by_name = {spec.name: spec for spec in declared}
     if declared and sorted(by_name) != sorted(spec.name for spec in known):
-        raise LoadError("model.toml must declare the inputs %s, or none" % quoted(spec.name for spec in known))
-    return tuple(by_name.get(spec.name, spec) for spec in known)
+        raise LoadError("either all of the inputs %s must be declared, or none" % quoted(spec.name for spec in known))
+    return tuple(_completed(by_name.get(spec.name, spec), spec) for spec in known)
 
 
 def declared_outputs(declared: Sequence[TensorSpec], known: Tuple[TensorSpec, ...]) -> Tuple[TensorSpec, ...]:
     """What model.toml declares, which can be a part, else `known`. Raises LoadError for an output that is not there."""
-    names = [spec.name for spec in known]
+    by_name = {spec.name: spec for spec in known}
     for spec in declared:
-        if spec.name not in names:
-            raise LoadError("model.toml declares output '%s', but the model has %s" % (spec.name, quoted(names)))
-    return tuple(declared) or known
+        if spec.name not in by_name:
+            raise LoadError("output '%s' is declared, but the model has %s" % (spec.name, quoted(by_name)))
+    return tuple(_completed(spec, by_name[spec.name]) for spec in declared) or known
+
+
+def _completed(declared: TensorSpec, known: TensorSpec) -> TensorSpec:
+    """What a declaration leaves out is the artifact's."""
+    return TensorSpec(
+        known.name, declared.datatype or known.datatype, known.shape if declared.shape is None else declared.shape
+    )
 
 
 def parameter(parameters: Dict[str, Any], name: str, choices: Sequence[Any]) -> Any:

@@ -211,8 +211,9 @@ def _v2_json(subject: Subject) -> Iterator[BadRequest]:
     yield case("outputs an object", b'{"inputs": [], "outputs": {}}', "'outputs'")
     yield case("output a string", b'{"inputs": [], "outputs": ["y"]}', "outputs[0] must be an object")
     yield case("output without a name", b'{"inputs": [], "outputs": [{}]}', "has no 'name'")
-    classified = b'{"inputs": [], "outputs": [{"name": "y", "parameters": {"classification": 2}}]}'
-    yield case("classification", classified, "classification", status=501)
+    for count in (b"0", b"-1", b"true", b"1.5", b'"3"', b"null"):
+        classified = b'{"inputs": [], "outputs": [{"name": "y", "parameters": {"classification": %b}}]}' % count
+        yield case(f"classification {count.decode()}", classified, "a whole number of at least 1")
     region = {"shared_memory_region": "r", "shared_memory_byte_size": 4 * subject.width}
     lies_there = {"name": subject.input, "shape": [1, subject.width], "datatype": "FP32", "parameters": region}
     yield case(
@@ -429,6 +430,7 @@ def _grpc_only(subject: Subject) -> Iterator[BadCall]:
         "ModelReady",
         "ServerReady",
         "ModelMetadata",
+        "ModelConfig",
         "RepositoryIndex",
         "RepositoryModelLoad",
     ):
@@ -462,9 +464,14 @@ def _grpc_only(subject: Subject) -> Iterator[BadCall]:
         if raw is None:
             message.inputs[0].ClearField("contents")
         yield case(f"shared memory, {says}", message, says, code=code)
+    for kind, count in (("int64_param", 0), ("int64_param", -1), ("bool_param", True), ("string_param", "3")):
+        message = as_message(good, raw=True)
+        setattr(message.outputs.add(name=subject.output).parameters["classification"], kind, count)
+        yield case(f"classification {count}", message, "a whole number of at least 1")
     message = as_message(good, raw=True)
-    message.outputs.add(name=subject.output).parameters["classification"].int64_param = 1
-    yield case("classification", message, "classification", code="UNIMPLEMENTED")
+    message.outputs.add(name=subject.output).parameters["classification"].SetInParent()
+    yield case("classification of nothing", message, "a whole number of at least 1")
+    yield case("configuration of no model", b"\x0a\x06nosuch", "nosuch", "ModelConfig", NOT_FOUND)
     if subject.integer_datatype in ("INT8", "UINT8", "INT16", "UINT16"):
         limits = np.iinfo(np.dtype(subject.integer_datatype.lower()))
         for value in (int(limits.max) + 1, *([int(limits.min) - 1] if limits.min else [])):

@@ -109,6 +109,9 @@ def models() -> list[ModelStatus]:
         model("small", TensorSpec("x", "INT8", (-1, 3))),
         model("two", TensorSpec("a", "FP32", (-1, 2)), TensorSpec("b", "INT32", (-1, 1)), max_batch_size=8),
         model("untyped", TensorSpec("x")),
+        model(
+            "animals", TensorSpec("x", "FP32", (-1, 4)), max_batch_size=8, class_labels={"y": ("cat", "dog", "", "")}
+        ),
         model("taught", TensorSpec("x"), learned=learned),
         ModelStatus("broken", "2", "UNAVAILABLE", "its artifact is cut off"),
         *(model(f"echo_{datatype}", TensorSpec("x", datatype)) for datatype in DATATYPES),

@@ -157,7 +157,7 @@ def start_gateway(repository: Path, scratch: Path, *flags: str, **environment: s
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(plugin), "MODELPORT_POLL_S": "0.2", **environment},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{plugin}", "MODELPORT_POLL_S": "0.2", **environment},
     )
     try:
         return Gateway(process)

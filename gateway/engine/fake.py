@@ -1,7 +1,8 @@
 """An engine without workers: for tests of the fronts, and for whoever writes a codec."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from gateway.engine.protocol import Done
@@ -12,6 +13,20 @@ from gateway.errors import NotFound, Overloaded, Unavailable
 from runtimes.wire import Tensor
 
 Compute = Callable[[InferRequest], Sequence[Tensor]]
+# How each model of the fake engine is served, as the supervisor tells it.
+CONFIGURATION: Mapping[str, Any] = MappingProxyType(
+    {
+        "artifact": "model.fake.json",
+        "runtime": "fake",
+        "instances": 1,
+        "places": ["cpu"],
+        "queue_delay_ms": 0.0,
+        "version_policy": {"latest": None, "all": False, "specific": []},
+        "labels": {},
+        "reshape": {"inputs": {}, "outputs": {}},
+        "formats": {},
+    }
+)
 
 
 class FakeEngine:
@@ -87,6 +102,8 @@ class FakeEngine:
             return None
         if verb == "statistics":
             return {"model_stats": [{"name": name, "version": version} for name, version in arguments["versions"]]}
+        if verb == "config":
+            return CONFIGURATION
         raise NotFound(f"the fake engine does not know '{verb}'")
 
 

@@ -69,5 +69,8 @@ class Engine(Protocol):
         """submit, for whoever can wait. Raises ModelportError. Cancelling it means that the client has gone."""
 
     async def control(self, verb: str, **arguments: Any) -> Any:
-        """Ask the supervisor: "index", "load" {name}, "unload" {name}, "metrics", "statistics" {versions},
-        "register" {name, key, offset, byte_size}, "unregister" {name}. Raises ModelportError."""
+        """Ask the supervisor: "index", "load" {name}, "unload" {name}, "config" {name, version}, "metrics",
+        "statistics" {versions}, "register" {name, key, offset, byte_size}, "unregister" {name}.
+
+        Raises ModelportError.
+        """

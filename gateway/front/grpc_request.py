@@ -13,7 +13,8 @@ from google.protobuf.message import DecodeError, Message
 from gateway.engine.protocol import Engine
 from gateway.engine.shared_memory import Place, SharedMemory
 from gateway.engine.types import InferRequest
-from gateway.errors import InvalidRequest, Unsupported
+from gateway.errors import InvalidRequest
+from gateway.front.classification import read_class_count
 from gateway.front.grpc_raw import Split, split_request
 from gateway.front.grpc_tensors import read_typed
 from gateway.front.parameters import DEFAULTS, read_options
@@ -26,6 +27,14 @@ _MOST_KNOWN = 1024
 _LONGEST_KNOWN = 1024
 
 
+class Wanted(NamedTuple):
+    """How the client wants the outputs: raw, or in typed fields; some as so many classes, or put to these places."""
+
+    raw: bool
+    classes: Mapping[str, int] = {}
+    places: Mapping[str, Place] = {}
+
+
 class _Known(NamedTuple):
     """A request but for its id, deadline and data. `inputs`: name, datatype, shape of each."""
 
@@ -33,16 +42,7 @@ class _Known(NamedTuple):
     version: str
     inputs: Sequence[tuple[str, str, tuple[int, ...]]]
     outputs: Sequence[str]
-
-
-class Wanted(NamedTuple):
-    """How the client wants the outputs: raw, or in typed fields; or put to these places."""
-
-    raw: bool
-    places: Mapping[str, Place] = {}
-
-
-_RAW = Wanted(raw=True)
+    wanted: Wanted
 
 
 class RequestReader:
@@ -53,7 +53,7 @@ class RequestReader:
         self._known: dict[bytes, _Known] = {}
 
     def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, Wanted]:
-        """Raw tensors may be views of the message. Raises InvalidRequest, Unsupported.
+        """Where the answer is wanted raw, the tensors may be views of the message. Raises InvalidRequest, Unsupported.
 
         `seconds` is what the call's own deadline leaves; the sooner of it and the parameter `timeout` holds.
         """
@@ -61,23 +61,23 @@ class RequestReader:
         if split is not None:
             known = self._known.get(split.head)
             if known is not None and len(known.inputs) == len(split.contents):
-                model, version, described, outputs = known
+                model, version, described, outputs, wanted = known
                 inputs = [Tensor(*what, data) for what, data in zip(described, split.contents, strict=True)]
                 deadline = None if seconds is None else time.monotonic() + seconds
-                return InferRequest(model, inputs, version, split.id, outputs, deadline=deadline), _RAW
+                return InferRequest(model, inputs, version, split.id, outputs, deadline=deadline), wanted
         message = parse(pb.ModelInferRequest, raw if split is None else split.head)
         contents = message.raw_input_contents if split is None else split.contents
         with self._engine.reading(message.model_name, message.model_version):
             inputs = _inputs(message.inputs, contents, self._engine.shared_memory)
             request = _read(message, message.id if split is None else split.id, inputs, seconds)
-            places = _places(message.outputs)
-        if split is not None and not places:
-            self._remember(split, message, request)
-        # Who has inputs in shared memory sends no contents, and knows raw tensors.
-        is_raw = bool(contents) or not any(tensor.HasField("contents") for tensor in message.inputs)
-        return request, Wanted(is_raw, places)
+            # Who has inputs in shared memory sends no contents, and knows raw tensors.
+            is_raw = bool(contents) or not any(tensor.HasField("contents") for tensor in message.inputs)
+            wanted = _wanted(is_raw, message.outputs)
+        if split is not None:
+            self._remember(split, message, request, wanted)
+        return request, wanted
 
-    def _remember(self, split: Split, message: pb.ModelInferRequest, request: InferRequest) -> None:
+    def _remember(self, split: Split, message: pb.ModelInferRequest, request: InferRequest, wanted: Wanted) -> None:
         # A timeout counts from its request on, and of BOOL the data itself is checked.
         varies = message.parameters or any(tensor.datatype == "BOOL" for tensor in request.inputs)
         varies = varies or len(request.inputs) != len(split.contents)
@@ -86,7 +86,7 @@ class RequestReader:
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         inputs = [tensor[:3] for tensor in request.inputs]
-        self._known[split.head] = _Known(request.model, request.version, inputs, tuple(request.outputs))
+        self._known[split.head] = _Known(request.model, request.version, inputs, tuple(request.outputs), wanted)
 
 
 def parse(kind: type[Message], raw: bytes) -> Any:
@@ -148,15 +148,16 @@ def _inputs(
     return tensors
 
 
-def _places(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]) -> dict[str, Place]:
-    found = {}
+def _wanted(raw: bool, outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]) -> Wanted:
+    classes: dict[str, int] = {}
+    places: dict[str, Place] = {}
     for output in outputs:
         if "classification" in output.parameters:
-            raise Unsupported(f"output '{output.name}' asks for classification, which is not served")
+            classes[output.name] = read_class_count(output.name, _parameters(output.parameters).get("classification"))
         place = _place(output.parameters, f"output '{output.name}'")
         if place is not None:
-            found[output.name] = place
-    return found
+            places[output.name] = place
+    return Wanted(raw, classes, places)
 
 
 def _place(parameters: Mapping[str, pb.InferParameter], what: str) -> Place | None:

@@ -10,6 +10,7 @@ from gateway.engine.protocol import Engine, Ticket
 from gateway.engine.shared_memory import Place, SharedMemory
 from gateway.engine.types import InferResponse
 from gateway.errors import NotFound
+from gateway.front.classification import classify
 from gateway.front.grpc_raw import raw_output
 from gateway.front.grpc_request import RequestReader, Wanted, parse
 from gateway.front.grpc_tensors import has_field, write_typed
@@ -18,6 +19,7 @@ from gateway.front.metadata import model_metadata, server_metadata
 from gateway.front.repository import check_parameters, read_index
 from gateway.front.shared_memory import place_parameters, register, status, unregister
 from gateway.front.statistics import read_statistics
+from gateway.front.triton_config import read_configuration
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.wire import Buffer, Tensor
 
@@ -52,6 +54,7 @@ class ModelInfer:
         done(told)
 
     def _write(self, wanted: Wanted, response: InferResponse) -> bytes:
+        response = classify(self._engine, response, wanted.classes)
         check_answer(response, self._limits)
         return write_response(response, wanted, self._engine.shared_memory)
 
@@ -99,6 +102,9 @@ def methods(engine: Engine) -> dict[str, Method]:
         await unregister(engine, message.name)
         return pb.SystemSharedMemoryUnregisterResponse()
 
+    async def model_config(message: pb.ModelConfigRequest) -> Message:
+        return pb.ModelConfigResponse(config=await read_configuration(engine, message.name, message.version))
+
     async def repository_index(message: pb.RepositoryIndexRequest) -> Message:
         entries = await read_index(engine, ready=message.ready)
         return pb.RepositoryIndexResponse(models=[pb.RepositoryIndexResponse.ModelIndex(**entry) for entry in entries])
@@ -123,6 +129,7 @@ def methods(engine: Engine) -> dict[str, Method]:
         "SystemSharedMemoryStatus": (pb.SystemSharedMemoryStatusRequest, shared_status),
         "SystemSharedMemoryRegister": (pb.SystemSharedMemoryRegisterRequest, shared_register),
         "SystemSharedMemoryUnregister": (pb.SystemSharedMemoryUnregisterRequest, shared_unregister),
+        "ModelConfig": (pb.ModelConfigRequest, model_config),
         "RepositoryIndex": (pb.RepositoryIndexRequest, repository_index),
         "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, load),
         "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, unload),

@@ -7,7 +7,10 @@ import gateway
 from gateway.engine.protocol import Engine
 from runtimes.contract import Signature, TensorSpec
 
-EXTENSIONS = ("binary_tensor_data", "model_repository", "parameters", "schedule_policy", "statistics")
+EXTENSIONS = (
+    "binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters", "schedule_policy",
+    "statistics",
+)  # fmt: skip
 
 
 def server_metadata(engine: Engine) -> dict[str, Any]:

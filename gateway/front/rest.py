@@ -18,6 +18,7 @@ from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import ModelportError, TooLarge
 from gateway.front import predict, tfs_classify, tfs_examples, tfs_predict, tfs_spec, v2_read, v2_write
 from gateway.front.body import Headers
+from gateway.front.classification import classify
 from gateway.front.failures import sentence
 from gateway.front.json_text import dumps
 from gateway.front.limits import Limits, check_answer
@@ -111,6 +112,7 @@ def _read_v2(
 
 
 def _write_v2(engine: Engine, limits: Limits, wanted: v2_read.Wanted, response: InferResponse) -> Reply:
+    response = classify(engine, response, wanted.classes)
     check_answer(response, limits)
     parts, json_length = v2_write.write_response(response, wanted, limits, engine.shared_memory)
     if json_length is None:

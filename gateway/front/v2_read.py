@@ -8,7 +8,8 @@ from gateway.engine.protocol import Engine
 from gateway.engine.shared_memory import Place, SharedMemory
 from gateway.engine.types import InferRequest
 from gateway.engine.validate import check_datatype, check_shape
-from gateway.errors import InvalidRequest, Unsupported
+from gateway.errors import InvalidRequest
+from gateway.front.classification import read_class_count
 from gateway.front.json_text import loads
 from gateway.front.parameters import read_options
 from gateway.front.raw_request import read_raw
@@ -22,10 +23,16 @@ _NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How the client wants the outputs: as bytes after the JSON, all of them or by name; or put to these places."""
+    """How the client wants the outputs.
+
+    binary, by_name  as bytes after the JSON: all of them, or by name
+    classes          as the so many largest values of each row
+    places           in shared memory
+    """
 
     binary: bool = False
     by_name: Mapping[str, bool] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
     places: Mapping[str, Place] = field(default_factory=dict)
 
     def as_binary(self, output: str) -> bool:
@@ -138,6 +145,7 @@ def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[l
     every = _get(parameters, "binary_data_output", bool, False, "parameters")
     names: list[str] = []
     by_name: dict[str, bool] = {}
+    classes: dict[str, int] = {}
     places: dict[str, Place] = {}
     for index, output in enumerate(_get(document, "outputs", list, [], "the request")):
         where = f"outputs[{index}]"
@@ -147,13 +155,13 @@ def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[l
         names.append(name)
         options = _get(output, "parameters", dict, _NOTHING, where)
         if "classification" in options:
-            raise Unsupported(f"output '{name}' asks for classification, which is not served")
+            classes[name] = read_class_count(name, options["classification"])
         place = read_place(options, f"output '{name}'")
         if place is not None:
             places[name] = place
         if "binary_data" in options:
             by_name[name] = _get(options, "binary_data", bool, False, where)
-    return names, Wanted(every, by_name, places)
+    return names, Wanted(every, by_name, classes, places)
 
 
 def _get(record: Mapping[str, Any], key: str, kind: type, default: Any, where: str) -> Any:

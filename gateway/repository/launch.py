@@ -45,6 +45,10 @@ def plan_launch(
         "artifact": str(config.artifact.path),
         "inputs": [tensor.spec() for tensor in toml.inputs],
         "outputs": [tensor.spec() for tensor in toml.outputs],
+        "reshape": {
+            kind: {tensor.name: (tensor.shape, tensor.reshape) for tensor in declared if tensor.reshape is not None}
+            for kind, declared in (("inputs", toml.inputs), ("outputs", toml.outputs))
+        },
         "device": place.partition(":")[0],
         "threads": threads,
         "parameters": dict(toml.parameters),

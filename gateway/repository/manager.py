@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gateway.engine.table import Entry, Table
 from gateway.engine.types import ModelStatus
@@ -68,6 +69,7 @@ class Manager:
         self._looking = asyncio.Lock()
         self._trouble = ""
         self._control = Control(options.control, options.load_model)
+        self._warned: dict[str, str] = {}  # model → the files that its last warning was about
         self._has_settled = False
         self._has_acted = False
         self._closing = False
@@ -117,6 +119,13 @@ class Manager:
             if not self._control.wants(unit.model) and unit not in self.served:
                 told.append({"name": unit.model, "version": unit.version, "state": "UNAVAILABLE", "reason": "unloaded"})
         return told
+
+    def configuration(self, name: str, version: str) -> dict[str, Any]:
+        """How a version is served, beside what the fronts know of it. Raises NotFound."""
+        found = [served for unit, served in self.served.items() if unit[:2] == (name, version)]
+        if not found:
+            raise NotFound(f"there is no model '{name}' with version {version}")
+        return max(found, key=lambda served: served.admits).configuration()
 
     def status(self, served: Served) -> ModelStatus:
         return self._entry(served).status
@@ -206,6 +215,7 @@ class Manager:
         unit = action.unit
         if action.verb == "load":
             served = self.served[unit] = Served(unit, self._desired[unit], self._changed)
+            self._warn(served.config)
             if served.failed:
                 served.fail(served.reason)
             self._tasks[unit] = asyncio.create_task(self._live(served))
@@ -215,6 +225,12 @@ class Manager:
             served.unloading = True  # here and not in the task: whoever asked for it must not see it READY again
             self._tasks[unit] = asyncio.create_task(self._retire(served, self._tasks[unit]))
 
+    def _warn(self, config: ModelConfig) -> None:
+        """Once for a model, and again when its files change: not for each version, nor at each `load`."""
+        if config.warning and self._warned.get(config.name) != config.configured:
+            self._warned[config.name] = config.configured
+            log.warning("%s: %s", config.name, config.warning)
+
     async def _live(self, served: Served) -> None:
         """Environment, then all instances."""
         artifact, toml = served.config.artifact, served.config.toml
@@ -223,7 +239,7 @@ class Manager:
         try:
             devices.placement(toml.device, self._options.accelerator, 0)  # before anything is built
             environment = await self._builder.environment(artifact.runtime)
-            places = await self._places(served, environment)
+            places = served.places = await self._places(served, environment)
             if served.unloading:
                 return
             launches = [partial(self._launch, served, environment, place) for place in places * toml.instances]

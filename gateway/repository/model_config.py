@@ -4,10 +4,11 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from gateway.config import explain
 from runtimes.contract import DATATYPES, TensorSpec
@@ -22,11 +23,17 @@ class _Strict(BaseModel):
 
 
 class Tensor(_Strict):
-    """An input or output as the user declares it; -1 in `shape` is any size."""
+    """An input or output as the user declares it; -1 in `shape` is any size.
+
+    What is left out is the artifact's. reshape: the shape that the model itself has, where clients shall see
+    `shape`; both are whole, with the batch dimension. format: told to clients that ask for the configuration.
+    """
 
     name: str = Field(min_length=1)
-    datatype: str
+    datatype: str = ""
     shape: tuple[int, ...] | None = None
+    reshape: tuple[int, ...] | None = None
+    format: Literal["", "NHWC", "NCHW"] = ""
 
     @field_validator("datatype")
     @classmethod
@@ -35,15 +42,29 @@ class Tensor(_Strict):
             raise ValueError(f"it must be one of {', '.join(DATATYPES)}")
         return value
 
-    @field_validator("shape")
+    @field_validator("shape", "reshape")
     @classmethod
     def _sizes(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if value is not None and any(size < -1 or size == 0 for size in value):
             raise ValueError("every size must be positive, or -1 for any")
         return value
 
+    @field_validator("reshape")
+    @classmethod
+    def _as_large(cls, value: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
+        shape = info.data.get("shape")
+        if value is not None and (shape is None or _extent(value) != _extent(shape)):
+            raise ValueError("it must stand beside a shape with as many elements, and as many -1")
+        return value
+
     def spec(self) -> TensorSpec:
-        return TensorSpec(self.name, self.datatype, self.shape)
+        """As the runtime has it."""
+        return TensorSpec(self.name, self.datatype, self.shape if self.reshape is None else self.reshape)
+
+
+def _extent(shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many elements the fixed sizes make, and how many sizes are free."""
+    return prod(size for size in shape if size != -1), shape.count(-1)
 
 
 class VersionPolicy(_Strict):
@@ -62,8 +83,13 @@ class VersionPolicy(_Strict):
 
 
 class ModelToml(_Strict):
-    """The keys of model.toml. Absent keys mean: what the artifact says, or the default here."""
+    """The keys of model.toml. Absent keys mean: what the artifact says, or the default here.
 
+    A config.pbtxt is read as one of these, too.
+    """
+
+    artifact: str = ""
+    runtime: str = ""
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     max_batch_size: int | None = Field(None, ge=0, le=65536)

@@ -6,12 +6,13 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.environments.runtime import Runtime
 from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify
 from gateway.repository.model_config import ModelConfigError, ModelToml, read_model_toml
+from gateway.repository.pbtxt import read_config_pbtxt
 
 log = logging.getLogger("models")
 
@@ -22,8 +23,10 @@ class ModelConfig:
 
     version       as clients write it, without leading zeros; "" where the model has none to offer
     artifact      None when there is none to load; `problem` says why, in one sentence
-    fingerprint   changes when the artifact or model.toml does: the same version is then loaded anew
+    fingerprint   changes when the artifact, model.toml or config.pbtxt does: the same version is then loaded anew
     class_labels  by output, what the places in its last dimension stand for
+    warning       what of the model's configuration means nothing here, in one line; `configured` changes
+                  when the files do that say it
     """
 
     name: str
@@ -33,6 +36,8 @@ class ModelConfig:
     toml: ModelToml = field(default_factory=ModelToml)
     problem: str = ""
     class_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    warning: str = ""
+    configured: str = ""
 
 
 class RepositoryError(Exception):
@@ -97,12 +102,12 @@ def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
 
 
 def _model(folder: Path, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfig]:
-    toml_file = folder / "model.toml"
+    files = [folder / "model.toml", folder / "config.pbtxt"]
     try:
-        toml = read_model_toml(toml_file)
+        toml, warning = _read_configuration(folder, runtimes)
         class_labels = {output: _read_labels(folder, file) for output, file in toml.labels.items()}
     except ModelConfigError as error:
-        yield ModelConfig(folder.name, "", _fingerprint(toml_file), problem=str(error))
+        yield ModelConfig(folder.name, "", _fingerprint(*files), problem=str(error))
         return
     versions = _versions(folder)
     if not versions:
@@ -111,30 +116,55 @@ def _model(folder: Path, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfi
         return
     chosen = toml.version_policy.choose(list(versions))
     if not chosen:
-        problem = f"model.toml's version_policy chooses none of the versions {sorted(versions)}"
-        yield ModelConfig(folder.name, "", _fingerprint(toml_file), problem=problem)
+        problem = f"its version_policy chooses none of the versions {sorted(versions)}"
+        yield ModelConfig(folder.name, "", _fingerprint(*files), problem=problem)
+    configured = _fingerprint(*files)
     for version in chosen:
         place = versions[version]
-        fingerprint = _fingerprint(toml_file, place, *(folder / file for file in toml.labels.values()))
+        fingerprint = _fingerprint(*files, place, *(folder / file for file in toml.labels.values()))
+        found = ModelConfig(folder.name, str(version), fingerprint, None, toml, "", class_labels, warning, configured)
         try:
-            artifact = find_artifact(place, runtimes)
+            yield replace(found, artifact=_find_artifact(place, toml, runtimes))
         except UnknownFormat as error:
-            yield ModelConfig(folder.name, str(version), fingerprint, toml=toml, problem=str(error))
-            continue
-        yield ModelConfig(folder.name, str(version), fingerprint, artifact, toml, class_labels=class_labels)
+            yield replace(found, problem=str(error))
+
+
+def _read_configuration(folder: Path, runtimes: Mapping[str, Runtime]) -> tuple[ModelToml, str]:
+    """What the model's file says, and a warning. Of two files it is ours that holds. Raises ModelConfigError."""
+    toml, pbtxt = folder / "model.toml", folder / "config.pbtxt"
+    if not pbtxt.exists():
+        return read_model_toml(toml), ""
+    if toml.exists():
+        return read_model_toml(toml), "its config.pbtxt is not read, since there is a model.toml"
+    declared, ignored = read_config_pbtxt(pbtxt, runtimes)
+    return declared, f"its config.pbtxt has what means nothing here: {', '.join(ignored)}" if ignored else ""
+
+
+def _find_artifact(place: Path, toml: ModelToml, runtimes: Mapping[str, Runtime]) -> Artifact:
+    """The version's artifact, with what the model's file says of it. Raises UnknownFormat."""
+    if toml.runtime:
+        if toml.runtime not in runtimes:
+            raise UnknownFormat(f"there is no runtime '{toml.runtime}'; there are {', '.join(sorted(runtimes))}")
+        runtimes = {toml.runtime: runtimes[toml.runtime]}
+    if not toml.artifact:
+        return find_artifact(place, runtimes)
+    named = place / toml.artifact
+    if not named.resolve().is_relative_to(place.resolve()) or not named.exists():
+        raise UnknownFormat(f"its artifact is to be '{toml.artifact}', and version {place.name} holds no such thing")
+    return identify(named, runtimes)
 
 
 def _read_labels(folder: Path, file: str) -> tuple[str, ...]:
     """One label a line. Raises ModelConfigError."""
     place = folder / file
     if not place.resolve().is_relative_to(folder.resolve()):
-        raise ModelConfigError(f"model.toml: the labels file '{file}' must lie in the model's folder")
+        raise ModelConfigError(f"the labels file '{file}' must lie in the model's own folder")
     try:
         text = place.read_text("utf-8")
     except OSError as error:
-        raise ModelConfigError(f"model.toml: the labels file '{file}' cannot be read: {error.strerror}") from None
+        raise ModelConfigError(f"the labels file '{file}' cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ModelConfigError(f"model.toml: the labels file '{file}' is not UTF-8") from None
+        raise ModelConfigError(f"the labels file '{file}' is not UTF-8") from None
     return tuple(line.strip() for line in text.splitlines())
 
 

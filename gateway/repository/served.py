@@ -43,6 +43,7 @@ class Served:
         self.reason = _printable(config.problem)
         self.failed = bool(config.problem)
         self.unloading = False
+        self.places: tuple[str, ...] = ()  # "cpu" or "cuda:N": where each of `instances` is, once that is settled
         self._on_change = on_change
         self._stop = asyncio.Event()
         self._loaded: Mapping[str, Any] | None = None
@@ -101,6 +102,25 @@ class Served:
             class_labels=self.config.class_labels,
         )
         return Entry(status, tuple(worker.address for worker in self.workers if worker.ready))
+
+    def configuration(self) -> dict[str, Any]:
+        """What model.toml, or a config.pbtxt in its place, comes to. In JSON's types."""
+        toml, artifact = self.config.toml, self.config.artifact
+        return {
+            # TensorFlow Serving's layout has no name for it: the version's folder is the artifact.
+            "artifact": artifact.path.name if artifact and artifact.path.suffix else "",
+            "runtime": artifact.runtime.name if artifact else "",
+            "instances": toml.instances,
+            "places": list(self.places),
+            "queue_delay_ms": toml.queue_delay_ms,
+            "version_policy": toml.version_policy.model_dump(mode="json"),
+            "labels": dict(toml.labels),
+            "reshape": {
+                kind: {tensor.name: list(tensor.reshape) for tensor in declared if tensor.reshape is not None}
+                for kind, declared in (("inputs", toml.inputs), ("outputs", toml.outputs))
+            },
+            "formats": {tensor.name: tensor.format for tensor in toml.inputs if tensor.format},
+        }
 
     async def keep(self, launch: Callable[[], Launch], run_dir: Path) -> None:
         """One instance: a worker, and another when it dies, until `stop` or until it cannot be loaded."""

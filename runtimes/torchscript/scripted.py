@@ -8,10 +8,13 @@ output names. A file `signature.json` inside the archive may (torch.jit.save's `
 
 What model.toml declares goes before it. Declared inputs are matched with `forward`'s arguments by
 name if all names are argument names, else by position. Arguments with a default become inputs
-only where they are declared by name; undeclared, they keep their default.
+only where they are declared by name; undeclared, they keep their default. Where all declared names
+end in a number behind two underscores (INPUT__0, OUTPUT__1), as Triton wants them, that number is
+the position, whatever the order.
 """
 
 import json
+import re
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
@@ -22,6 +25,8 @@ from runtimes.torchscript.program import Program, sentence
 
 _SCALARS = {"IntType": "INT64", "FloatType": "FP64", "NumberType": "FP64", "BoolType": "BOOL", "StringType": "BYTES"}
 _EXTRA = "signature.json"
+_NUMBERED = re.compile(r"__([0-9]{1,9})$")
+_MOST_PLACES = 1024
 
 
 def load(options: LoadOptions) -> Program:
@@ -35,11 +40,13 @@ def load(options: LoadOptions) -> Program:
     arguments, specs = _match(schema.arguments[1:], options.inputs or inputs)
     names = [argument.name for argument in arguments]
     signature = Signature(specs, options.outputs or outputs or _outputs(schema.returns))
+    told = _by_position(signature.outputs)
+    listed = unnamed_outputs(max(told, default=-1) + 1)
     return Program(
         call=lambda values: module(**dict(zip(names, values))),
         scalars=[_kind(argument) in _SCALARS for argument in arguments],
         signature=signature,
-        names=[spec.name for spec in signature.outputs],
+        names=[told[place].name if place in told else name for place, name in enumerate(listed)],
         pure=_is_pure(module.inlined_graph),
         module=module,
     )
@@ -74,7 +81,9 @@ def _match(arguments: Sequence[Any], declared: Sequence[TensorSpec]) -> Tuple[Li
     elif all(spec.name in by_name for spec in declared):
         chosen, specs = [by_name[spec.name] for spec in declared], list(declared)
     else:
-        chosen, specs = list(arguments[: len(declared)]), list(declared)
+        placed = _by_position(declared)
+        chosen = [argument for place, argument in enumerate(arguments) if place in placed]
+        specs = [placed[place] for place in sorted(placed)]
     missing = [argument.name for argument in required if argument not in chosen]
     if missing or len(chosen) != len(specs):
         raise LoadError(
@@ -82,6 +91,17 @@ def _match(arguments: Sequence[Any], declared: Sequence[TensorSpec]) -> Tuple[Li
             % (len(specs), quoted(argument.name for argument in arguments))
         )
     return chosen, tuple(_typed(argument, spec) for argument, spec in zip(chosen, specs))
+
+
+def _by_position(declared: Sequence[TensorSpec]) -> Dict[int, TensorSpec]:
+    """Each by its place among the arguments, or among what is returned."""
+    numbers = [_NUMBERED.search(spec.name) for spec in declared]
+    if None in numbers or len({int(number[1]) for number in numbers}) < len(declared):
+        return dict(enumerate(declared))
+    placed = {int(number[1]): spec for number, spec in zip(numbers, declared)}
+    if max(placed, default=0) >= _MOST_PLACES:
+        raise LoadError("'%s' stands for a place that no model has" % placed[max(placed)].name)
+    return placed
 
 
 def _typed(argument: Any, spec: TensorSpec) -> TensorSpec:

@@ -17,6 +17,7 @@ from runtimes.worker.batcher import Batching
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.loop import Loop
+from runtimes.worker.reshape import reshaped
 from runtimes.worker.status import StatusPage
 
 
@@ -80,7 +81,7 @@ def _load(order: Dict[str, Any]) -> Model:
     model = module.load(options)
     if not model.signatures:
         raise LoadError("the model has no signature that can be served")
-    return model
+    return reshaped(model, order["reshape"])
 
 
 def _settle_batching(model: Model, wanted: Dict[str, Any]) -> Any:
@@ -90,13 +91,13 @@ def _settle_batching(model: Model, wanted: Dict[str, Any]) -> Any:
     if sizes and max_rows is None:
         max_rows = sizes[-1]  # who declares sizes declares batching
     if max_rows == 0:
-        return Batching(target=target), "batching is off: model.toml sets max_batch_size = 0"
+        return Batching(target=target), "batching is off: max_batch_size = 0 is configured"
     if wanted["stateful"]:
         return Batching(target=target), "batching is off: the model is declared stateful"
     verdict = probe.declared(model, dim) if max_rows else probe.detect(model)
     if not verdict.signatures:
         if max_rows:
-            raise LoadError("model.toml sets max_batch_size = %d, but %s" % (max_rows, verdict.reason))
+            raise LoadError("max_batch_size = %d is configured, but %s" % (max_rows, verdict.reason))
         return Batching(target=target), "batching is off: " + verdict.reason
     rows = max_rows or probe.DEFAULT_MAX_ROWS
     if sizes:

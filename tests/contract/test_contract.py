@@ -27,6 +27,7 @@ MADE = {
     "torchscript": (
         "tuple list dict named_tuple nested returns_scalars takes_scalars takes_optional linear untold "
         "signature_inside signature_broken declared declared_wrongly writes_to_input keeps_input complains "
+        "numbered numbered_wrongly numbered_too_high "
         "precision exported_precision parameter_wrong parameter_unknown "
         "half bool int64 exported exported_dict exported_bfloat16 exported_writes_to_input exported_nested "
         "state_dict not_a_zip"

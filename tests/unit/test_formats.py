@@ -34,6 +34,11 @@ CASES = {
     "SavedModel as Triton has it": ({"model.savedmodel/saved_model.pb": empty}, "savedmodel", "model.savedmodel"),
     "MXNet": ({"m-symbol.json": empty, "m-0003.params": empty}, "mxnet", "m-symbol.json"),
     "ONNX": ({"any.onnx": empty}, "onnx", "any.onnx"),
+    "ONNX in a folder, as Triton has it": (
+        {"model.onnx/net.onnx": empty, "model.onnx/weights": empty},
+        "onnx",
+        "model.onnx/net.onnx",
+    ),
     "the one called model": ({"model.onnx": empty, "encoder.onnx": empty}, "onnx", "model.onnx"),
 }
 

@@ -7,7 +7,7 @@ import pytest
 from gateway.repository.model_config import ModelConfigError, VersionPolicy, read_model_toml
 
 WRONG = [
-    ("max_batch_sise = 4", "there is no key 'max_batch_sise'; the keys are batch_dim"),
+    ("max_batch_sise = 4", "there is no key 'max_batch_sise'; the keys are artifact, batch_dim"),
     ("max_batch_size = -1", "'max_batch_size' is -1, but input should be greater than or equal to 0"),
     ('instances = "many"', "'instances' is 'many', but input should be a valid integer"),
     ('device = "gpu"', '\'device\' is \'gpu\', but it must be "cpu", "cuda", "cuda:N", "auto" or a list of cards'),
@@ -16,6 +16,10 @@ WRONG = [
     ("device = []", "'device' is [], but a list must name cards"),
     ('[[inputs]]\nname = "x"\ndatatype = "float"', "'inputs.0.datatype' is 'float', but it must be one of BOOL"),
     ('[[inputs]]\nname = "x"\ndatatype = "FP32"\nshape = [0]', "every size must be positive, or -1 for any"),
+    ('[[inputs]]\nname = "x"\nreshape = [4]', "it must stand beside a shape with as many elements, and as many -1"),
+    ('[[inputs]]\nname = "x"\nshape = [4]\nreshape = [2, 3]', "'inputs.0.reshape' is [2, 3], but it must stand beside"),
+    ('[[outputs]]\nname = "y"\nshape = [-1, 4]\nreshape = [4]', "and as many -1"),
+    ('[[inputs]]\nname = "x"\nformat = "HWC"', "'inputs.0.format' is 'HWC', but"),
     ("[version_policy]\nlatest = 0", "'version_policy.latest' is 0, but"),
     ("max_batch_size = = 4", "is not TOML"),
 ]
@@ -43,3 +47,11 @@ def test_version_policies() -> None:
     assert VersionPolicy(latest=2).choose(versions) == [2, 3]
     assert VersionPolicy(all=True).choose(versions) == [1, 2, 3]
     assert VersionPolicy(specific=(1, 9)).choose(versions) == [1]
+
+
+def test_the_runtime_gets_the_shape_that_the_model_has(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text(
+        '[[inputs]]\nname = "x"\nshape = [-1, 4]\nreshape = [-1, 2, 2]\n[[inputs]]\nname = "z"\ndatatype = "FP32"\n'
+    )
+    toml = read_model_toml(tmp_path / "model.toml")
+    assert [tuple(tensor.spec()) for tensor in toml.inputs] == [("x", "", (-1, 2, 2)), ("z", "FP32", None)]

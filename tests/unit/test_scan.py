@@ -7,7 +7,7 @@ import pytest
 
 from gateway.environments.runtime import discover
 from gateway.repository.model_config import ModelConfigError, read_model_toml
-from gateway.repository.scan import scan
+from gateway.repository.scan import ModelConfig, scan
 from tests.unit.test_formats import torchscript
 
 RUNTIMES = discover()
@@ -72,3 +72,86 @@ def test_parameters_that_cannot_cross_the_wall_are_refused(tmp_path: Path) -> No
     file.write_text("[parameters]\nwhen = 2024-01-01\n")
     with pytest.raises(ModelConfigError, match="its values must be strings, finite numbers, booleans, lists or tables"):
         read_model_toml(file)
+
+
+def only(repository: Path) -> ModelConfig:
+    (config,) = scan(repository, RUNTIMES)
+    return config
+
+
+def test_model_toml_may_name_the_artifact_and_its_runtime(tmp_path: Path) -> None:
+    add(tmp_path, "m")
+    other = tmp_path / "m" / "1" / "other.onnx"
+    other.touch()
+    torchscript(tmp_path / "m" / "1" / "model.pt")
+    assert "it holds several artifacts" in only(tmp_path).problem
+    for toml, expected in (
+        ('runtime = "onnx"', "model.onnx"),
+        ('runtime = "torchscript"', "model.pt"),
+        ('artifact = "other.onnx"', "other.onnx"),
+        ('artifact = "model.pt"\nruntime = "torchscript"', "model.pt"),
+    ):
+        (tmp_path / "m" / "model.toml").write_text(toml)
+        config = only(tmp_path)
+        assert (config.problem, config.artifact and config.artifact.path.name) == ("", expected)
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('artifact = "gone.onnx"', "its artifact is to be 'gone.onnx', and version 1 holds no such thing"),
+        ('artifact = "../../secret.onnx"', "version 1 holds no such thing"),
+        ('artifact = "/etc/passwd"', "version 1 holds no such thing"),
+        ('artifact = "notes.txt"', "'notes.txt' is no artifact that a runtime reads"),
+        ('artifact = "model.onnx"\nruntime = "mxnet"', "'model.onnx' is no artifact that a runtime reads"),
+        ('runtime = "tensorrt"', "there is no runtime 'tensorrt'; there are "),
+        ('[labels]\ny = "../labels.txt"', "the labels file '../labels.txt' must lie in the model's own folder"),
+        ('[labels]\ny = "labels.txt"', "the labels file 'labels.txt' cannot be read: No such file"),
+    ],
+)
+def test_what_model_toml_names_must_be_there(tmp_path: Path, toml: str, said: str) -> None:
+    (add(tmp_path / "repository", "m").parent / "notes.txt").touch()
+    (tmp_path / "secret.onnx").touch()
+    (tmp_path / "repository" / "m" / "model.toml").write_text(toml)
+    assert said in only(tmp_path / "repository").problem
+
+
+def test_a_config_pbtxt_is_read_where_there_is_no_model_toml(tmp_path: Path) -> None:
+    add(tmp_path, "m")
+    pbtxt = tmp_path / "m" / "config.pbtxt"
+    (tmp_path / "m" / "labels.txt").write_text("cat\ndog\n")
+    pbtxt.write_text(
+        'name: "m" platform: "onnxruntime_onnx" max_batch_size: 4 optimization { graph { level: 1 } } '
+        'output [ { name: "y" data_type: TYPE_FP32 dims: [ 2 ] label_filename: "labels.txt" } ]'
+    )
+    first = only(tmp_path)
+    assert (first.problem, first.toml.max_batch_size, first.class_labels) == ("", 4, {"y": ("cat", "dog")})
+    assert first.warning == "its config.pbtxt has what means nothing here: optimization"
+    pbtxt.write_text('name: "m" max_batch_size: 16')
+    second = only(tmp_path)
+    assert (second.toml.max_batch_size, second.warning) == (16, "")
+    assert second.fingerprint != first.fingerprint
+    assert second.configured != first.configured
+    (tmp_path / "m" / "model.toml").write_text("max_batch_size = 2")
+    third = only(tmp_path)
+    assert third.toml.max_batch_size == 2
+    assert third.warning == "its config.pbtxt is not read, since there is a model.toml"
+
+
+@pytest.mark.parametrize(
+    ("pbtxt", "said"),
+    [
+        ("max_batch_size: many", "broken/config.pbtxt is no model configuration"),
+        ('platform: "ensemble"', "broken/config.pbtxt: ensembles are not served"),
+        ('platform: "pytorch_libtorch"', "no artifact that a runtime reads: it holds model.onnx; served are *.pt"),
+        ('default_model_filename: "net.onnx"', "its artifact is to be 'net.onnx'"),
+        ('output [ { name: "y" label_filename: "l.txt" } ]', "the labels file 'l.txt' cannot be read"),
+        ("version_policy { specific { versions: 3 } }", "its version_policy chooses none of the versions [1]"),
+    ],
+)
+def test_a_config_pbtxt_that_cannot_be_is_its_models_problem(tmp_path: Path, pbtxt: str, said: str) -> None:
+    add(tmp_path, "good")
+    add(tmp_path, "broken")
+    (tmp_path / "broken" / "config.pbtxt").write_text(pbtxt)
+    broken, good = sorted(scan(tmp_path, RUNTIMES), key=lambda config: config.name)
+    assert (good.problem, said in broken.problem) == ("", True), broken.problem

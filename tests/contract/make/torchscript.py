@@ -22,6 +22,11 @@ class ReturnsTuple(nn.Module):
         return x + 1, x.sum(dim=1)
 
 
+class Subtracts(nn.Module):
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return a + b, a - b
+
+
 class ReturnsList(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         return [x, x * 2, x * 3]
@@ -171,6 +176,26 @@ def main(root):
     script(
         "declared_wrongly", Linear(), {"options": {"inputs": [["a", "", None], ["b", "", None]]}, "load_error": True}
     )
+    # As Triton's configurations name them: the number tells the place, whatever the order.
+    numbered = {
+        "options": {
+            "inputs": [["INPUT__1", "FP32", [-1, 2]], ["INPUT__0", "FP32", [-1, 2]]],
+            "outputs": [["OUTPUT__1", "FP32", [-1, 2]]],
+        },
+        "told": {
+            "inputs": [["INPUT__0", "FP32", [-1, 2]], ["INPUT__1", "FP32", [-1, 2]]],
+            "outputs": [["OUTPUT__1", "FP32", [-1, 2]]],
+        },
+        "values": {"INPUT__0": [[5.0, 6.0]], "INPUT__1": [[1.0, 2.0]]},
+        "expected_values": {"OUTPUT__1": [[4.0, 4.0]]},
+    }
+    script("numbered", Subtracts(), numbered)
+    for name, inputs, outputs in (
+        ("numbered_wrongly", ["INPUT__0", "INPUT__2"], []),
+        ("numbered_too_high", [], ["OUTPUT__1000000"]),
+    ):
+        options = {"inputs": [[each, "", None] for each in inputs], "outputs": [[each, "", None] for each in outputs]}
+        script(name, Subtracts(), {"options": options, "load_error": True})
     script("writes_to_input", WritesToInput(), {**FP32_X, "values": X})
     script("keeps_input", KeepsInput(), {**FP32_X, "values": X})
     script("complains", Complains(), {**FP32_X, "values": X, "bad": [{"x": [[-1.0] * 4]}, {"x": [[100.0] * 4]}]})

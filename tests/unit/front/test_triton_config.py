@@ -1,0 +1,190 @@
+"""The model_configuration extension: one record, as JSON over REST and as a message over gRPC."""
+
+import json
+from typing import Any
+
+import grpc
+import pytest
+
+from gateway.engine.fake import CONFIGURATION, FakeEngine
+from gateway.engine.types import ModelStatus
+from gateway.errors import NotFound, Unavailable
+from gateway.front.triton_config import as_json, read_configuration
+from gateway.generated import model_config_pb2 as config_pb
+from gateway.generated import open_inference_pb2 as pb
+from runtimes.contract import Signature, TensorSpec
+from tests.front_server import Serving, answer
+
+
+class Told(FakeEngine):
+    """Of one model with these shapes, whose supervisor tells `told` beside what is usual."""
+
+    def __init__(self, shape: tuple[int, ...] | None, told: dict[str, Any], **status: Any) -> None:
+        signature = Signature((TensorSpec("x", "BYTES", shape),), (TensorSpec("y", "FP32", shape),))
+        status = {"platform": "onnxruntime_onnx", **status}
+        super().__init__([ModelStatus("m", "3", "READY", signatures={"default": signature}, **status)], answer)
+        self._told = told
+
+    async def control(self, verb: str, **arguments: Any) -> Any:
+        assert (verb, arguments) == ("config", {"name": "m", "version": "3"})
+        return {**CONFIGURATION, **self._told}
+
+
+async def configuration(shape: tuple[int, ...] | None, told: dict[str, Any] | None = None, **status: Any) -> Any:
+    return as_json(await read_configuration(Told(shape, told or {}, **status), "m"))
+
+
+def run(made: Any) -> Any:
+    """The engine has nothing to wait for here."""
+    try:
+        made.send(None)
+    except StopIteration as ended:
+        return ended.value
+    raise AssertionError("it waits")
+
+
+def test_dims_are_without_the_batch_dimension() -> None:
+    told = run(configuration((-1, 3, -1), max_batch_size=8))
+    assert (told["max_batch_size"], told["input"][0]["dims"]) == (8, [3, -1])
+    told = run(configuration((-1, 3, -1)))
+    assert (told["max_batch_size"], told["input"][0]["dims"]) == (0, [-1, 3, -1])
+    # Triton has no words for a batch dimension that is not the first.
+    told = run(configuration((2, -1), max_batch_size=8, batch_dim=1))
+    assert (told["max_batch_size"], told["input"][0]["dims"]) == (0, [2, -1])
+
+
+def test_tensors_are_described_as_triton_does() -> None:
+    reshape = {"inputs": {"x": [-1, 2, 2]}, "outputs": {"y": [-1]}}
+    told = run(
+        configuration(
+            (-1, 4),
+            {"labels": {"y": "names.txt"}, "formats": {"x": "NHWC"}, "reshape": reshape},
+            max_batch_size=2,
+        )
+    )
+    assert told["input"] == [
+        {
+            "name": "x",
+            "data_type": "TYPE_STRING",
+            "format": "FORMAT_NHWC",
+            "dims": [4],
+            "reshape": {"shape": [2, 2]},
+            "is_shape_tensor": False,
+            "allow_ragged_batch": False,
+            "optional": False,
+            "is_non_linear_format_io": False,
+        }
+    ]
+    assert told["output"] == [
+        {
+            "name": "y",
+            "data_type": "TYPE_FP32",
+            "dims": [4],
+            "reshape": {"shape": []},
+            "label_filename": "names.txt",
+            "is_shape_tensor": False,
+            "is_non_linear_format_io": False,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told", "key", "expected"),
+    [
+        ({}, "version_policy", {"latest": {"num_versions": 1}}),
+        (
+            {"version_policy": {"latest": 3, "all": False, "specific": []}},
+            "version_policy",
+            {"latest": {"num_versions": 3}},
+        ),
+        ({"version_policy": {"latest": None, "all": True, "specific": []}}, "version_policy", {"all": {}}),
+        (
+            {"version_policy": {"latest": None, "all": False, "specific": [1, 4]}},
+            "version_policy",
+            {"specific": {"versions": [1, 4]}},
+        ),
+        ({"artifact": "net.onnx"}, "default_model_filename", "net.onnx"),
+        ({}, "platform", "onnxruntime_onnx"),
+        ({}, "backend", "onnxruntime"),
+        ({}, "model_transaction_policy", {"decoupled": False}),
+        ({}, "response_cache", {"enable": False}),
+        ({}, "parameters", {}),
+    ],
+)
+def test_what_is_served_is_told(told: dict[str, Any], key: str, expected: Any) -> None:
+    assert run(configuration((-1, 4), told, max_batch_size=4))[key] == expected
+
+
+def test_who_serves_a_platform_that_triton_lacks() -> None:
+    assert run(configuration((-1,), platform="mxnet"))["backend"] == "fake"
+
+
+@pytest.mark.parametrize(
+    ("places", "kind", "gpus"),
+    [(["cpu"], "KIND_CPU", []), ([], "KIND_CPU", []), (["cuda:0", "cuda:2"], "KIND_GPU", [0, 2])],
+)
+def test_instances(places: list[str], kind: str, gpus: list[int]) -> None:
+    (group,) = run(configuration((-1, 4), {"places": places, "instances": 2}))["instance_group"]
+    assert (group["name"], group["count"], group["kind"], group["gpus"]) == ("m_0", 2, kind, gpus)
+
+
+def test_batching_is_dynamic_where_it_is_on() -> None:
+    told = run(configuration((-1, 4), {"queue_delay_ms": 1.5}, max_batch_size=4))
+    assert told["dynamic_batching"]["max_queue_delay_microseconds"] == 1500
+    told = run(configuration((-1, 4), {"queue_delay_ms": 1.5}))
+    assert not {"dynamic_batching", "sequence_batching", "ensemble_scheduling"} & set(told)
+
+
+def test_a_shape_that_nobody_knows() -> None:
+    assert run(configuration(None))["input"][0]["dims"] == [-1]
+
+
+def test_a_model_that_never_loaded_has_none() -> None:
+    engine = FakeEngine([ModelStatus("m", "3", "UNAVAILABLE", "it is broken")], answer)
+    with pytest.raises(Unavailable, match="model 'm' is UNAVAILABLE: it is broken"):
+        run(read_configuration(engine, "m"))
+    with pytest.raises(NotFound):
+        run(read_configuration(engine, "other"))
+
+
+def test_every_kind_of_field_is_written() -> None:
+    """protobuf's own JSON has strings for integers of 64 bits; Triton's, and so ours, has numbers."""
+    message = config_pb.ModelConfig(cc_model_filenames={"7.5": "a.onnx"})
+    message.parameters["k"].string_value = "v"
+    message.dynamic_batching.priority_queue_policy[3].default_timeout_microseconds = 1 << 60
+    message.version_policy.specific.versions.append(1 << 40)
+    message.model_warmup.add().inputs["x"].zero_data = True
+    told = json.loads(json.dumps(as_json(message)))
+    assert told["cc_model_filenames"] == {"7.5": "a.onnx"}
+    assert told["parameters"] == {"k": {"string_value": "v"}}
+    assert told["dynamic_batching"]["priority_queue_policy"]["3"]["default_timeout_microseconds"] == 1 << 60
+    assert told["version_policy"]["specific"]["versions"] == [1 << 40]
+    assert told["model_warmup"][0]["inputs"]["x"] == {"data_type": "TYPE_INVALID", "dims": [], "zero_data": True}
+
+
+@pytest.mark.parametrize("path", ["/v2/models/doubler/config", "/v2/models/doubler/versions/1/config"])
+def test_rest(serving: Serving, path: str) -> None:
+    told = serving.http.get(path).json()
+    assert (told["name"], told["max_batch_size"], told["input"][0]["dims"]) == ("doubler", 8, [3])
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v2/models/nosuch/config", 404),
+        ("/v2/models/doubler/versions/9/config", 404),
+        ("/v2/models/broken/config", 503),
+    ],
+)
+def test_rest_refuses(serving: Serving, path: str, status: int) -> None:
+    reply = serving.http.get(path)
+    assert (reply.status_code, list(reply.json())) == (status, ["error"])
+
+
+def test_grpc(grpc_serving: Serving) -> None:
+    raw = grpc_serving.call("ModelConfig", pb.ModelConfigRequest(name="doubler", version="1").SerializeToString())
+    config = pb.ModelConfigResponse.FromString(raw).config
+    assert as_json(config) == grpc_serving.http.get("/v2/models/doubler/config").json()
+    with pytest.raises(grpc.RpcError) as caught:
+        grpc_serving.call("ModelConfig", pb.ModelConfigRequest(name="broken").SerializeToString())
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -1,0 +1,307 @@
+"""config.pbtxt: what of it becomes which key of model.toml, what is left out by name, what is refused."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.repository.model_config import ModelConfigError, ModelToml
+from gateway.repository.pbtxt import read_config_pbtxt
+from runtimes.contract import DATATYPES
+
+INSTALLED = ("onnx", "torchscript", "savedmodel", "fake")
+# As Triton's users have them.
+PICTURES = """
+name: "m"
+platform: "onnxruntime_onnx"
+max_batch_size : 0
+input [
+  {
+    name: "data"  # the picture
+    data_type: TYPE_FP32
+    format: FORMAT_NCHW
+    dims: [ 3, 224, 224 ]
+    reshape { shape: [ 1, 3, 224, 224 ] }
+  }
+]
+output [
+  {
+    name: "scores"
+    data_type: TYPE_FP32
+    dims: [ 1000 ]
+    reshape { shape: [ 1, 1000, 1, 1 ] }
+    label_filename: "labels.txt"
+  }
+]
+"""
+
+
+def read(folder: Path, text: str | bytes) -> tuple[ModelToml, list[str]]:
+    file = folder / "m" / "config.pbtxt"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_config_pbtxt(file, INSTALLED)
+
+
+def test_a_model_of_pictures(tmp_path: Path) -> None:
+    toml, left = read(tmp_path, PICTURES)
+    assert left == []
+    expected = {
+        "runtime": "onnx",
+        "device": "auto",
+        "max_batch_size": 0,
+        "inputs": [
+            {
+                "name": "data",
+                "datatype": "FP32",
+                "shape": (3, 224, 224),
+                "reshape": (1, 3, 224, 224),
+                "format": "NCHW",
+            }
+        ],
+        "outputs": [{"name": "scores", "datatype": "FP32", "shape": (1000,), "reshape": (1, 1000, 1, 1)}],
+        "labels": {"scores": "labels.txt"},
+        "version_policy": {"latest": 1},
+    }
+    # `device` is told as a list once it is checked.
+    assert toml == ModelToml.model_validate(expected)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing", 'name: "m"'])
+def test_what_is_not_said_is_the_artifacts(tmp_path: Path, text: str) -> None:
+    toml, left = read(tmp_path, text)
+    assert toml == ModelToml.model_validate({"device": "auto", "version_policy": {"latest": 1}})
+    assert (toml.max_batch_size, toml.inputs, left) == (None, (), [])
+
+
+MAPPED: list[tuple[str, dict[str, Any]]] = [
+    ("max_batch_size: 0", {"max_batch_size": 0}),
+    ("max_batch_size: 8", {"max_batch_size": 8}),
+    ('platform: "pytorch_libtorch"', {"runtime": "torchscript"}),
+    ('platform: "tensorflow_savedmodel"', {"runtime": "savedmodel"}),
+    ('backend: "onnxruntime"', {"runtime": "onnx"}),
+    ('backend: "pytorch"', {"runtime": "torchscript"}),
+    ('backend: "tensorflow"', {"runtime": "savedmodel"}),
+    ('backend: "fake"', {"runtime": "fake"}),
+    ('platform: "onnxruntime_onnx" backend: "onnxruntime"', {"runtime": "onnx"}),
+    ('default_model_filename: "net.onnx"', {"artifact": "net.onnx"}),
+    ("version_policy { latest {} }", {"version_policy": {"latest": 1}}),
+    ("version_policy { latest { num_versions: 3 } }", {"version_policy": {"latest": 3}}),
+    ("version_policy { all {} }", {"version_policy": {"all": True}}),
+    ("version_policy: { specific: { versions: [1, 4] } }", {"version_policy": {"specific": (1, 4)}}),
+    ("dynamic_batching {}", {"queue_delay_ms": 0.0}),
+    ("dynamic_batching { max_queue_delay_microseconds: 1500 }", {"queue_delay_ms": 1.5}),
+    ("instance_group [ { kind: KIND_CPU } ]", {"device": "cpu"}),
+    ("instance_group [ { count: 3 kind: KIND_CPU } ]", {"device": "cpu", "instances": 3}),
+    ("instance_group [ { count: 2 } ]", {"device": "auto", "instances": 2}),
+    ("instance_group [ { kind: KIND_GPU } ]", {"device": "cuda"}),
+    ("instance_group [ { kind: KIND_MODEL } ]", {"device": "auto"}),
+    ("instance_group [ { kind: KIND_GPU gpus: [ 1 ] } ]", {"device": ["cuda:1"]}),
+    ("instance_group [ { gpus: [ 1 ] } ]", {"device": ["cuda:1"]}),
+    ("instance_group [ { count: 2 kind: KIND_GPU gpus: [0, 2] } ]", {"device": ["cuda:0", "cuda:2"], "instances": 2}),
+    (
+        "instance_group [ { kind: KIND_GPU gpus: [0] }, { kind: KIND_GPU gpus: [1] } ]",
+        {"device": ["cuda:0", "cuda:1"]},
+    ),
+    (
+        "instance_group [ { kind: KIND_GPU gpus: [0] }, { count: 2 kind: KIND_GPU gpus: [0] } ]",
+        {"device": ["cuda:0"], "instances": 3},
+    ),
+    ("instance_group [ { kind: KIND_CPU }, { kind: KIND_CPU count: 2 } ]", {"device": "cpu", "instances": 3}),
+    ('parameters { key: "intra_op_thread_count" value { string_value: "4" } }', {"threads": 4}),
+    ('parameters { key: "intra_op_thread_count" value { string_value: "0" } }', {}),
+    ('parameters { key: "TF_NUM_INTRA_THREADS" value { string_value: "2" } }', {"threads": 2}),
+    ('parameters { key: "INFERENCE_MODE" value { string_value: "true" } }', {}),
+    ('input [ { name: "x" } ]', {"inputs": [{"name": "x"}]}),
+    (
+        'input [ { name: "x" data_type: TYPE_STRING dims: [ -1 ] } ]',
+        {"inputs": [{"name": "x", "datatype": "BYTES", "shape": (-1,)}]},
+    ),
+    (
+        'max_batch_size: 4 input [ { name: "x" data_type: TYPE_UINT8 dims: [ -1, 3 ] } ]',
+        {"max_batch_size": 4, "inputs": [{"name": "x", "datatype": "UINT8", "shape": (-1, -1, 3)}]},
+    ),
+    (
+        'max_batch_size: 4 input [ { name: "x" data_type: TYPE_BOOL dims: [ 1 ] reshape { shape: [ ] } } ]',
+        {"max_batch_size": 4, "inputs": [{"name": "x", "datatype": "BOOL", "shape": (-1, 1), "reshape": (-1,)}]},
+    ),
+    (
+        'input [ { name: "x" dims: [ 1 ] reshape { } } ]',
+        {"inputs": [{"name": "x", "shape": (1,), "reshape": ()}]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), MAPPED, ids=[text for text, _ in MAPPED])
+def test_what_becomes_a_key_of_model_toml(tmp_path: Path, text: str, expected: dict[str, Any]) -> None:
+    toml, left = read(tmp_path, text)
+    assert toml == ModelToml.model_validate({"device": "auto", "version_policy": {"latest": 1}, **expected})
+    assert left == []
+
+
+@pytest.mark.parametrize("datatype", sorted({*DATATYPES, "STRING"} - {"BYTES"}))
+def test_every_datatype_has_its_own(tmp_path: Path, datatype: str) -> None:
+    toml, _ = read(tmp_path, f'output [ {{ name: "y" data_type: TYPE_{datatype} dims: [ 1 ] }} ]')
+    assert toml.outputs[0].datatype == ("BYTES" if datatype == "STRING" else datatype)
+
+
+LEFT = [
+    ("dynamic_batching { preferred_batch_size: [4, 8] }", ["dynamic_batching.preferred_batch_size"]),
+    (
+        "dynamic_batching { preserve_ordering: true priority_levels: 2 default_priority_level: 1 "
+        "default_queue_policy { max_queue_size: 4 } priority_queue_policy { key: 1 value { max_queue_size: 2 } } }",
+        [
+            f"dynamic_batching.{name}"
+            for name in (
+                "preserve_ordering",
+                "priority_levels",
+                "default_priority_level",
+                "default_queue_policy",
+                "priority_queue_policy",
+            )
+        ],
+    ),
+    ("optimization { graph { level: 1 } cuda { graphs: true } }", ["optimization"]),
+    ('model_warmup [ { name: "w" batch_size: 1 } ]', ["model_warmup"]),
+    ("response_cache { enable: true }", ["response_cache"]),
+    ("model_transaction_policy { decoupled: false }", ["model_transaction_policy"]),
+    ('metric_tags { key: "a" value: "b" }', ["metric_tags"]),
+    ("model_metrics {}", ["model_metrics"]),
+    ('model_operations { op_library_filename: "a.so" }', ["model_operations"]),
+    ('model_repository_agents { agents [ { name: "checksum" } ] }', ["model_repository_agents"]),
+    ('cc_model_filenames { key: "7.5" value: "a" }', ["cc_model_filenames"]),
+    ('runtime: "model.py"', ["runtime"]),
+    (
+        'parameters { key: "DISABLE_OPTIMIZED_EXECUTION" value { string_value: "true" } }',
+        ["parameters.DISABLE_OPTIMIZED_EXECUTION"],
+    ),
+    ('parameters { key: "INFERENCE_MODE" value { string_value: "false" } }', ["parameters.INFERENCE_MODE"]),
+    (
+        'parameters { key: "intra_op_thread_count" value { string_value: "many" } }',
+        ["parameters.intra_op_thread_count"],
+    ),
+    ('input [ { name: "x" optional: true allow_ragged_batch: true } ]', ["input.allow_ragged_batch", "input.optional"]),
+    ('input [ { name: "x" is_shape_tensor: true }, { name: "z" is_shape_tensor: true } ]', ["input.is_shape_tensor"]),
+    (
+        'output [ { name: "y" is_shape_tensor: true is_non_linear_format_io: true } ]',
+        ["output.is_shape_tensor", "output.is_non_linear_format_io"],
+    ),
+    (
+        'instance_group [ { name: "g" rate_limiter { priority: 1 } profile: [ "0" ] passive: true host_policy: "h" } ]',
+        [f"instance_group.{name}" for name in ("profile", "rate_limiter", "passive", "host_policy")],
+    ),
+    ("instance_group [ { kind: KIND_CPU }, { kind: KIND_GPU } ]", ["instance_group (all but the first)"]),
+    (
+        "instance_group [ { kind: KIND_GPU gpus: 0 }, { count: 2 kind: KIND_GPU gpus: 1 } ]",
+        ["instance_group (all but the first)"],
+    ),
+    ("a_field_of_tomorrow: 3", ["a_field_of_tomorrow"]),
+    ('tomorrow { name: "a" deep { deeper: "b: c { d: 1 }" } } # e: 1', ["tomorrow", "deep", "deeper"]),
+    ("dims: [ 3 ]", ["dims"]),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), LEFT, ids=[text for text, _ in LEFT])
+def test_what_means_nothing_here_is_named(tmp_path: Path, text: str, expected: list[str]) -> None:
+    toml, left = read(tmp_path, f'name: "m" max_batch_size: 2 {text}')
+    assert left == expected
+    assert toml.max_batch_size == 2
+
+
+WRONG = [
+    ('name: "other"', "the name is 'other', but the folder's is 'm'; make them equal"),
+    ('platform: "ensemble"', "ensembles are not served; call the models of its steps one after the other"),
+    ("ensemble_scheduling { }", "ensembles are not served"),
+    ("sequence_batching { }", "asks for sequence_batching, which is not served"),
+    ("model_transaction_policy { decoupled: true }", "asks for model_transaction_policy.decoupled"),
+    ("batch_input [ { kind: BATCH_ELEMENT_COUNT } ]", "asks for batch_input"),
+    ("batch_output [ { } ]", "asks for batch_output"),
+    (
+        'platform: "tensorrt_plan"',
+        "asks for 'tensorrt_plan', which is not served; served are onnxruntime, onnxruntime_onnx, pytorch, ",
+    ),
+    ('backend: "python"', "asks for 'python', which is not served"),
+    ('platform: "tensorflow_graphdef" backend: "tensorflow"', "asks for 'tensorflow_graphdef', which is not served"),
+    ('input [ { name: "x" data_type: TYPE_BF16 } ]', "'x' is TYPE_BF16, which is not served"),
+    ("max_batch_size: -1", "'max_batch_size' is -1, but input should be greater than or equal to 0"),
+    ("max_batch_size: 100000", "'max_batch_size' is 100000, but"),
+    ("input [ { } ]", "'input.0.name' is '', but"),
+    ('output [ { name: "y" dims: [ 0 ] } ]', "'output.0.dims' is (0,), but every size must be positive, or -1 for any"),
+    (
+        'input [ { name: "x" dims: [ 4 ] reshape { shape: [ 5 ] } } ]',
+        "'input.0.reshape' is (5,), but it must stand beside a shape with as many elements, and as many -1",
+    ),
+    ('input [ { name: "x" dims: [ -1, 4 ] reshape { shape: [ 4 ] } } ]', "and as many -1"),
+    ('input [ { name: "x" reshape { shape: [ 4 ] } } ]', "it must stand beside a shape"),
+    ("instance_group [ { count: -1 } ]", "'instance_group.count' is -1, but"),
+    ("instance_group [ { count: 100000 } ]", "'instance_group.count' is 100000, but"),
+    ("instance_group [ { gpus: [ -1 ] } ]", "'instance_group.gpus' is ['cuda:-1'], but"),
+    ("dynamic_batching { max_queue_delay_microseconds: 60000001 }", "but at most 60000000 are waited"),
+    ('parameters { key: "intra_op_thread_count" value { string_value: "9999" } }', "'parameters (threads)' is 9999"),
+    ("max_batch_size: many", "is no model configuration: line 1, "),
+    ("\ninput [ { data_type: TYPE_FLOAT } ]", 'line 2, Enum type "inference.DataType" has no value named TYPE_FLOAT'),
+    ("sequence_batching {} dynamic_batching {}", "is no model configuration: line 1, "),
+    ('name: "m" name: "m"', "is no model configuration: line 1, "),
+    ("tomorrow [ { } ]", 'line 1, Message type "inference.ModelConfig" has no field named "tomorrow"'),
+    ("input [ {", "is no model configuration: "),
+    ("unknown {", "is no model configuration: "),
+    ("unknown {" * 5000, "it is nested too deep"),
+    (b"\xff\xfe", "it is not UTF-8"),
+    ("#" * (1 << 18) + "#", "is over the limit of 262144 bytes"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG, ids=[str(text[:60]) for text, _ in WRONG])
+def test_what_cannot_be_served_is_told_in_one_sentence(tmp_path: Path, text: str | bytes, said: str) -> None:
+    with pytest.raises(ModelConfigError) as caught:
+        read(tmp_path, text)
+    told = str(caught.value)
+    assert told.startswith("m/config.pbtxt")
+    assert said in told
+    assert "\n" not in told
+    assert len(told) < 1000
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "m" / "config.pbtxt").mkdir(parents=True)
+    with pytest.raises(ModelConfigError, match=r"^m/config\.pbtxt cannot be read: "):
+        read_config_pbtxt(tmp_path / "m" / "config.pbtxt", INSTALLED)
+
+
+def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    pieces = [
+        *PICTURES.split(),
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        '"',
+        "\\",
+        "'",
+        "\0",
+        "é",
+        "-1",
+        "9" * 30,
+        "1e9",
+        "<",
+        ">",
+        "#",
+    ]
+    pieces += [text for text, _ in MAPPED] + [text for text, _ in LEFT]
+    read_ones = 0
+    for _ in range(3000):
+        words = chance.choices(pieces, k=chance.randint(1, 12))
+        raw = bytearray(" ".join(words) if chance.random() < 0.5 else PICTURES, "utf-8")
+        for _ in range(chance.randint(0, 3)):
+            raw[chance.randrange(len(raw))] = chance.choice(b'{}[]:"0-a\x00\xff\n')
+        try:
+            toml, left = read(tmp_path, bytes(raw))
+        except ModelConfigError:
+            continue
+        read_ones += 1
+        assert isinstance(toml, ModelToml)
+        assert all(isinstance(name, str) for name in left)
+    assert read_ones > 100
