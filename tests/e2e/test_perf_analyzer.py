@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
     reason="perf_analyzer's wheel is for Linux on x86-64",
 )
 
-SHORT = ("--measurement-mode", "count_windows", "--measurement-request-count", "200", "-s", "95", "-r", "3")
+SHORT = ("--measurement-mode", "count_windows", "--measurement-request-count", "200", "-s", "1000", "-r", "5")
 WAYS = {
     "http": ("-i", "http"),
     "http, JSON": ("-i", "http", "--input-tensor-format", "json", "--output-tensor-format", "json"),
@@ -54,11 +54,11 @@ def test_every_way_to_measure(gateway: Callable[..., Gateway], tmp_path: Path, c
         for row in rows:
             assert float(row["Inferences/Second"]) > 10, (name, row)
             assert 0 < float(row["p50 latency"]) <= float(row["p99 latency"]), (name, row)
-            # From the server's statistics, in microseconds; a request spends less in there than in all.
+            # From the server's statistics, in microseconds: on average less than the slowest took in all.
             inside = sum(
                 float(row[f"Server {stage}"]) for stage in ("Queue", "Compute Input", "Compute Infer", "Compute Output")
             )
-            assert 0 < inside < 2 * float(row["Avg latency"]), (name, row)
+            assert 0 < inside < float(row["p99 latency"]), (name, row)
         (told,) = running.get("/v2/models/simple/stats").json()["model_stats"]
         succeeded = told["inference_stats"]["success"]["count"]
         assert succeeded >= asked + 2 * 200, name

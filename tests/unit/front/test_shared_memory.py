@@ -55,7 +55,7 @@ def test_tensors_go_in_and_out(serving: Serving, memory: SharedMemory) -> None:
     assert reply.json()["outputs"][0]["data"] == ROW[0].tolist()
     reply = ask(serving, parameters(8), parameters(32))
     (output,) = reply.json()["outputs"]
-    assert output == {"name": "y", "datatype": "FP32", "shape": [1, 3], "parameters": parameters(32)}
+    assert output == {"name": "y", "datatype": "FP32", "shape": [1, 3]}
     assert bytes(memory.buf[40:52]) == ROW.tobytes()
 
 
