@@ -23,6 +23,7 @@ from gateway.metrics_own import OwnFigures, serve_metrics
 from gateway.ports import listen, reserve
 from gateway.repository.builder import Builder
 from gateway.repository.manager import Manager, ManagerOptions
+from gateway.repository.scan import Scan, scan
 
 log = logging.getLogger("gateway")
 
@@ -41,6 +42,7 @@ class Supervisor:
         settings: Settings,
         runtimes: Mapping[str, Runtime],
         only: frozenset[str] = frozenset(),
+        scan: Scan = scan,
     ) -> None:
         self.settings = settings
         self.http = listen(parse_address(settings.http), "http")
@@ -63,6 +65,7 @@ class Supervisor:
             grace_s=settings.grace_s,
             strict_readiness=settings.strict_readiness,
             max_response_bytes=settings.max_response_bytes,
+            scan=scan,
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
         own = OwnFigures(self.manager, lambda: self._fronts.values(), lambda: self._front_restarts)

@@ -17,7 +17,7 @@ from gateway.repository import devices
 from gateway.repository.builder import Builder
 from gateway.repository.launch import Launch, plan_launch
 from gateway.repository.policy import Action, State, Unit, next_actions
-from gateway.repository.scan import ModelConfig, RepositoryError, scan
+from gateway.repository.scan import ModelConfig, RepositoryError, Scan, scan
 from gateway.repository.served import Served
 
 log = logging.getLogger("models")
@@ -37,6 +37,7 @@ class ManagerOptions:
     grace_s: float = 30.0
     strict_readiness: bool = False
     max_response_bytes: int = 64 << 20
+    scan: Scan = scan  # of `repository`
 
 
 class Manager:
@@ -160,7 +161,7 @@ class Manager:
         """
         async with self._looking:
             try:
-                configs = await asyncio.to_thread(scan, self._options.repository, self._runtimes)
+                configs = await asyncio.to_thread(self._options.scan, self._options.repository, self._runtimes)
             except RepositoryError as error:
                 if str(error) != self._trouble:
                     self._trouble = str(error)
