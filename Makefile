@@ -50,7 +50,7 @@ proto:  ## regenerate gateway/generated from proto/, with exactly the pinned too
 	$(PROTOC) -m pip install --quiet --disable-pip-version-check --group proto
 	$(PROTOC) -m grpc_tools.protoc -I proto --python_out=gateway/generated --pyi_out=gateway/generated \
 		proto/open_inference.proto
-	# These import each other, so they are called what the package is that the code is imported from.
+# These import each other, so they are called what the package is that the code is imported from.
 	$(PROTOC) -m grpc_tools.protoc -I gateway/generated=proto --python_out=. --pyi_out=. \
 		$(addprefix gateway/generated/,tensorflow.proto tensorflow_error.proto \
 			tensorflow_serving.proto tensorflow_serving_config.proto)

@@ -143,6 +143,12 @@ def test_values_that_stand_for_many_are_limited_together() -> None:
         ("Predict", predict(spec(), z=X), InvalidRequest, "no input 'z'"),
         ("Predict", predict(spec(), ("z",), x=X), InvalidRequest, "no output 'z'"),
         ("Predict", predict(spec(), x=X.astype(np.float64)), InvalidRequest, "datatype FP64, expected FP32"),
+        (
+            "Predict",
+            pb.PredictRequest(model_spec=spec(), inputs={str(n): tf.TensorProto() for n in range(4097)}),
+            InvalidRequest,
+            "4097 inputs; no model has more than 4096",
+        ),
         ("Predict", predict(spec("broken"), x=X), Unavailable, "its artifact is cut off"),
         ("Classify", pb.ClassificationRequest(model_spec=spec(), input=examples(1)), InvalidRequest, "takes no serial"),
         ("Classify", pb.ClassificationRequest(model_spec=spec(signature_name="scores")), InvalidRequest, "no input"),
