@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve_flags(parser: argparse.ArgumentParser) -> None:
     from gateway.config import Settings
 
-    parser.add_argument("repository", nargs="?", default="model_repo", type=Path, help="default: model_repo")
+    parser.add_argument("repository", nargs="?", default=None, type=Path, help="default: model_repo")
     parser.add_argument("--only", default="", metavar="NAMES", help="runtimes to build and use, such as onnx,mxnet")
     parser.add_argument(
         "--python", action="append", default=[], metavar="RUNTIME=PATH",
@@ -68,10 +68,19 @@ def _serve(options: argparse.Namespace) -> int:
         from gateway.serve import serve
 
         only = frozenset(name.strip() for name in options.only.split(",") if name.strip())
-        return serve(options.repository, settings, only)
+        return serve(_repository(options.repository, settings.models_config), settings, only)
     except SettingsError as error:
         print(f"modelport: {error}", file=sys.stderr)
         return 2
+
+
+def _repository(given: Path | None, models_config: str) -> Path:
+    """Where the models are told. Raises SettingsError."""
+    from gateway.config import SettingsError
+
+    if given is not None and models_config:
+        raise SettingsError(f"give a repository ('{given}') or models_config ('{models_config}'), not both")
+    return Path(models_config) if models_config else given or Path("model_repo")
 
 
 def _with_pythons(settings: "Settings", pairs: list[str]) -> "Settings":

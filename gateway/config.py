@@ -39,6 +39,7 @@ class Settings(BaseModel):
     metrics: str = Field("127.0.0.1:8002", description="Prometheus address, HOST:PORT; empty: no port of its own")
     fronts: int = Field(1, ge=1, le=64, description="front processes")
     accelerator: str = Field("cpu", pattern="^(cpu|cuda)$", description="cpu or cuda: which packages a runtime gets")
+    models_config: str = Field("", description="TensorFlow Serving's models.config, in place of a repository")
     poll_s: float = Field(2.0, gt=0, description="seconds between two looks at the repository")
     repository_control: RepositoryControl = Field(
         "poll",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gateway.config import Settings, SettingsError, parse_address
 from gateway.descriptors import raise_limit
 from gateway.environments.runtime import discover
-from gateway.repository.scan import RepositoryError, scan
+from gateway.repository.scan import RepositoryError, Scan, scan
 from gateway.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -19,19 +19,25 @@ log = logging.getLogger("gateway")
 
 
 def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
-    """Until a signal ends it; the exit code. Raises SettingsError."""
+    """Until a signal ends it; the exit code. `repository`: models.config, with that setting. Raises SettingsError."""
     face = _face()
     _log_to(face)
     raise_limit()  # fronts get it too: connections are theirs
     runtimes = discover()
     if unknown := only - set(runtimes):
         raise SettingsError(f"--only: there is no runtime '{min(unknown)}'; there are {', '.join(runtimes)}")
+    look: Scan = scan
+    if settings.models_config:
+        from gateway.repository.models_config import ModelsConfig  # it needs protobuf, which others do without
+
+        look = ModelsConfig()
+    repository = repository.absolute()
     try:
-        scan(repository, runtimes)
+        look(repository, runtimes)
     except RepositoryError as error:
         print(f"modelport: {error}", file=sys.stderr)
         return 2
-    supervisor = Supervisor(repository.absolute(), settings, runtimes, only)
+    supervisor = Supervisor(repository, settings, runtimes, only, look)
     asyncio.run(_serve(supervisor, face))
     return 0
 

@@ -25,6 +25,7 @@ from gateway.metrics_own import OwnFigures, serve_metrics
 from gateway.ports import listen, reserve
 from gateway.repository.builder import Builder
 from gateway.repository.manager import Manager, ManagerOptions
+from gateway.repository.scan import Scan, scan
 from gateway.statistics import model_statistics
 
 log = logging.getLogger("gateway")
@@ -44,6 +45,7 @@ class Supervisor:
         settings: Settings,
         runtimes: Mapping[str, Runtime],
         only: frozenset[str] = frozenset(),
+        scan: Scan = scan,
     ) -> None:
         self.settings = settings
         self.http = listen(parse_address(settings.http), "http")
@@ -69,6 +71,7 @@ class Supervisor:
             max_response_bytes=settings.max_response_bytes,
             control=settings.repository_control,
             load_model=tuple(name.strip() for name in settings.load_model.split(",") if name.strip()),
+            scan=scan,
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
         own = OwnFigures(self.manager, lambda: self._fronts.values(), lambda: self._front_restarts)

@@ -7,14 +7,21 @@ from pathlib import Path
 from gateway.config import home
 
 
-def client_python(name: str, *requirements: str) -> Path:
-    """The interpreter of a virtual environment with these packages, built once under MODELPORT_HOME."""
+def client_python(name: str, *requirements: str, alone: tuple[str, ...] = ()) -> Path:
+    """The interpreter of a virtual environment with these packages, built once under MODELPORT_HOME.
+
+    `alone`: packages to install without what they ask for, since `requirements` has it under another name.
+    """
     folder = home() / "test-clients" / name
     python, marker = folder / "bin" / "python", folder / "complete"
-    if not marker.exists() or marker.read_text() != "\n".join(requirements):
+    wanted = "\n".join((*requirements, *alone))
+    if not marker.exists() or marker.read_text() != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)
-        marker.write_text("\n".join(requirements))
+        install = [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*install, *requirements], check=True)
+        if alone:
+            subprocess.run([*install, "--no-deps", *alone], check=True)
+        marker.write_text(wanted)
     return python
 
 

@@ -98,7 +98,7 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     """Starts gateways over a repository; ends what a test leaves running."""
     started: list[Gateway] = []
 
-    def start(repository: Path, *flags: str, **environment: str) -> Gateway:
+    def start(repository: Path | None, *flags: str, **environment: str) -> Gateway:
         made = start_gateway(repository, tmp_path, *flags, **environment)
         started.append(made)
         return made

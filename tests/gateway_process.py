@@ -133,8 +133,11 @@ class Gateway:
         self._reader.join(_WAIT_S)
 
 
-def start_gateway(repository: Path, scratch: Path, *flags: str, **environment: str) -> Gateway:
-    """On free ports of the loopback, with the fake runtime installed beside ours, as a third party's would be."""
+def start_gateway(repository: Path | None, scratch: Path, *flags: str, **environment: str) -> Gateway:
+    """On free ports of the loopback, with the fake runtime installed beside ours, as a third party's would be.
+
+    Without a repository the flags say where the models are.
+    """
     plugin = scratch / "plugin"
     info = plugin / "modelport_fake-1.0.dist-info"
     info.mkdir(parents=True, exist_ok=True)
@@ -147,7 +150,7 @@ def start_gateway(repository: Path, scratch: Path, *flags: str, **environment: s
             "-m",
             "gateway",
             "serve",
-            str(repository),
+            *([str(repository)] if repository else []),
             *ports,
             "--python",
             f"fake={sys.executable}",

@@ -31,6 +31,7 @@ _OUTPUTS: Final = 1 << 3 | 2
 _VALUE: Final = 2 << 3 | 2
 _KEY: Final = 1 << 3 | 2
 _MOST_TASKS = 64
+_MOST_INPUTS = 4096
 
 
 class _Spec(NamedTuple):
@@ -95,6 +96,8 @@ class Predict:
 
     def _inputs(self, protos: Mapping[str, Any]) -> list[Tensor]:
         """One value may stand for all of a tensor: so what they take together is limited, too."""
+        if len(protos) > _MOST_INPUTS:
+            raise InvalidRequest(f"the request has {len(protos)} inputs; no model has more than {_MOST_INPUTS}")
         left = self._limits.binary_bytes
         inputs = []
         for name, proto in protos.items():

@@ -75,10 +75,12 @@ def _example(features: Mapping[str, Any]) -> bytes:
 
 
 def _fill(feature: tf.Feature, name: str, values: list[Any]) -> None:
+    if not values:
+        return  # of no kind: the model takes its default
     kinds = set(map(type, values))
     if kinds <= {int, bool}:
         try:
-            feature.int64_list.value.extend(values)
+            feature.int64_list.value.extend(map(int, values))
         except ValueError:
             raise InvalidRequest(f"feature '{name}' holds an integer that does not fit into 64 bits") from None
     elif kinds <= {int, float}:

@@ -19,7 +19,7 @@ from gateway.repository.builder import Builder
 from gateway.repository.control import Control, RepositoryControl
 from gateway.repository.launch import Launch, plan_launch
 from gateway.repository.policy import Action, State, Unit, next_actions
-from gateway.repository.scan import ModelConfig, RepositoryError, scan
+from gateway.repository.scan import ModelConfig, RepositoryError, Scan, scan
 from gateway.repository.served import Served
 
 log = logging.getLogger("models")
@@ -41,6 +41,7 @@ class ManagerOptions:
     max_response_bytes: int = 64 << 20
     control: RepositoryControl = "poll"
     load_model: tuple[str, ...] = ()
+    scan: Scan = scan  # of `repository`
 
 
 class Manager:
@@ -180,7 +181,7 @@ class Manager:
                 self._act()
                 return
             try:
-                configs = await asyncio.to_thread(scan, self._options.repository, self._runtimes)
+                configs = await asyncio.to_thread(self._options.scan, self._options.repository, self._runtimes)
             except RepositoryError as error:
                 if str(error) != self._trouble:
                     self._trouble = str(error)

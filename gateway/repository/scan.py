@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -40,8 +40,24 @@ class ModelConfig:
     configured: str = ""
 
 
+@dataclass(frozen=True)
+class ModelFolder:
+    """One model to serve: path/<version>/<artifact>, and path/model.toml.
+
+    stated  what was said about it elsewhere: the keys that are set take the place of model.toml's
+    """
+
+    name: str
+    path: Path
+    stated: ModelToml = field(default_factory=ModelToml)
+
+
 class RepositoryError(Exception):
     """The repository itself cannot be read: one sentence."""
+
+
+# What gives the models to serve; called at every look. Raises RepositoryError.
+Scan = Callable[[Path, Mapping[str, Runtime]], list[ModelConfig]]
 
 
 def scan(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
@@ -64,10 +80,15 @@ def scan(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
 
 
 def _model_or_problem(folder: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
-    """One model's versions. Whatever is wrong with its folder is its own problem, never the repository's."""
     name = folder.name.encode(errors="backslashreplace").decode()
     if name != folder.name:
         return [ModelConfig(name, "", "", problem="its folder's name is not UTF-8; rename it")]
+    return scan_model(ModelFolder(name, folder), runtimes)
+
+
+def scan_model(folder: ModelFolder, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
+    """One model's versions. Whatever is wrong with its folder is its own problem, never that of others."""
+    name = folder.name
     try:
         return list(_model(folder, runtimes))
     except OSError as error:
@@ -101,28 +122,32 @@ def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
     return ModelConfig(name, "1", _fingerprint(*parts), artifact)
 
 
-def _model(folder: Path, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfig]:
+def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfig]:
+    folder, name = model.path, model.name
     files = [folder / "model.toml", folder / "config.pbtxt"]
     try:
         toml, warning = _read_configuration(folder, runtimes)
+        toml = toml.model_copy(update={key: getattr(model.stated, key) for key in model.stated.model_fields_set})
         class_labels = {output: _read_labels(folder, file) for output, file in toml.labels.items()}
     except ModelConfigError as error:
-        yield ModelConfig(folder.name, "", _fingerprint(*files), problem=str(error))
+        yield ModelConfig(name, "", _fingerprint(*files), problem=str(error))
         return
     versions = _versions(folder)
     if not versions:
         problem = "it has no version folder; a positive integer such as 1 is wanted, with the artifact in it"
-        yield ModelConfig(folder.name, "", "", problem=problem)
+        yield ModelConfig(name, "", "", problem=problem)
         return
     chosen = toml.version_policy.choose(list(versions))
     if not chosen:
-        problem = f"its version_policy chooses none of the versions {sorted(versions)}"
-        yield ModelConfig(folder.name, "", _fingerprint(*files), problem=problem)
+        problem = f"its version policy chooses none of the versions {sorted(versions)}"
+        yield ModelConfig(name, "", _fingerprint(*files), problem=problem)
     configured = _fingerprint(*files)
     for version in chosen:
         place = versions[version]
-        fingerprint = _fingerprint(*files, place, *(folder / file for file in toml.labels.values()))
-        found = ModelConfig(folder.name, str(version), fingerprint, None, toml, "", class_labels, warning, configured)
+        read = [*files, place, *(folder / file for file in toml.labels.values())]
+        labels = sorted(label for label, number in model.stated.version_labels.items() if number == version)
+        fingerprint = _fingerprint(*read, stated="\0".join([str(folder), *labels]))
+        found = ModelConfig(name, str(version), fingerprint, None, toml, "", class_labels, warning, configured)
         try:
             yield replace(found, artifact=_find_artifact(place, toml, runtimes))
         except UnknownFormat as error:
@@ -177,9 +202,9 @@ def _versions(folder: Path) -> dict[int, Path]:
     }
 
 
-def _fingerprint(*places: Path) -> str:
-    """Of names, sizes and times, not of contents: a look at the repository must stay cheap."""
-    digest = hashlib.sha256()
+def _fingerprint(*places: Path, stated: str = "") -> str:
+    """Of names, sizes and times, not of contents: a look at the repository must stay cheap. `stated` counts, too."""
+    digest = hashlib.sha256(os.fsencode(stated))
     for place in places:
         files = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
         for file in files:

@@ -146,7 +146,7 @@ def test_a_config_pbtxt_is_read_where_there_is_no_model_toml(tmp_path: Path) -> 
         ('platform: "pytorch_libtorch"', "no artifact that a runtime reads: it holds model.onnx; served are *.pt"),
         ('default_model_filename: "net.onnx"', "its artifact is to be 'net.onnx'"),
         ('output [ { name: "y" label_filename: "l.txt" } ]', "the labels file 'l.txt' cannot be read"),
-        ("version_policy { specific { versions: 3 } }", "its version_policy chooses none of the versions [1]"),
+        ("version_policy { specific { versions: 3 } }", "its version policy chooses none of the versions [1]"),
     ],
 )
 def test_a_config_pbtxt_that_cannot_be_is_its_models_problem(tmp_path: Path, pbtxt: str, said: str) -> None:

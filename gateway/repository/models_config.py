@@ -1,0 +1,147 @@
+"""TensorFlow Serving's models.config in place of a repository: where each model lies, and which versions are served.
+
+model_config_list {
+  config {
+    name: "half_plus_two"
+    base_path: "/models/half_plus_two"
+    model_version_policy { specific { versions: 1 versions: 2 } }
+    version_labels { key: "stable" value: 1 }
+  }
+}
+
+`base_path` is like a model's folder in a repository, model.toml included; relative to the file, if it is.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from pydantic import ValidationError
+
+from gateway.config import explain
+from gateway.environments.runtime import Runtime
+from gateway.generated import tensorflow_serving_config_pb2 as pb
+from gateway.repository.model_config import ModelToml
+from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, scan_model
+
+log = logging.getLogger("models")
+
+_STRINGS_AND_COMMENTS = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|#[^\n]*")
+_FIELD = re.compile(r"([A-Za-z_]\w*)\s*[:{<]")
+
+
+class ModelsConfig:
+    """A `Scan` of such a file. It is read at every look, and what is odd about it is told once."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def __call__(self, file: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
+        """Raises RepositoryError."""
+        parsed, warnings = _parse(file)
+        configs: list[ModelConfig] = []
+        for entry in parsed.model_config_list.config:
+            found = list(_model(entry, file.parent, runtimes))
+            configs += found
+            warnings += _oddities(entry, {config.version for config in found})
+        for warning in warnings:
+            if warning not in self._told:
+                log.warning("%s: %s", file.name, warning)
+        self._told = set(warnings)
+        return configs
+
+
+def _parse(file: Path) -> tuple[pb.ModelServerConfig, list[str]]:
+    """And what was skipped in it, in sentences. Raises RepositoryError."""
+    try:
+        text = file.read_text("utf-8")
+    except OSError as error:
+        raise RepositoryError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RepositoryError(f"{file} is not UTF-8; a models.config in protobuf's text format is wanted") from None
+    warnings: list[str] = []
+    parsed = pb.ModelServerConfig()
+    try:
+        try:
+            text_format.Parse(text, parsed)
+        except text_format.ParseError as error:
+            if "has no field named" not in str(error):
+                raise
+            warnings = [f"{_unknown(text, error)}; it is ignored"]
+            parsed = text_format.Parse(text, pb.ModelServerConfig(), allow_unknown_field=True)
+    except text_format.ParseError as error:
+        raise RepositoryError(f"{file} is not a models.config in protobuf's text format: {error}") from None
+    _check(file, parsed)
+    return parsed, warnings
+
+
+def _unknown(text: str, error: Exception) -> str:
+    known = set(_field_names(pb.ModelServerConfig.DESCRIPTOR))
+    found = _FIELD.findall(_STRINGS_AND_COMMENTS.sub('""', text))
+    names = dict.fromkeys(name for name in found if name not in known)
+    if names:
+        return f"there is no field {', '.join(names)}"
+    return f"{error}"  # one that is known elsewhere
+
+
+def _field_names(message: Any) -> Iterator[str]:
+    for each in message.fields:
+        yield each.name
+        if each.message_type is not None and each.message_type.file is message.file:
+            yield from _field_names(each.message_type)
+
+
+def _check(file: Path, parsed: pb.ModelServerConfig) -> None:
+    """Raises RepositoryError."""
+    if parsed.WhichOneof("config") != "model_config_list":
+        raise RepositoryError(f"{file} has no model_config_list; 'model_config_list {{ config {{ … }} }}' is wanted")
+    seen: set[str] = set()
+    for number, entry in enumerate(parsed.model_config_list.config, 1):
+        if not entry.name or "/" in entry.name:
+            raise RepositoryError(f"{file}: config {number} has the name '{entry.name}'; a name without '/' is wanted")
+        if entry.name in seen:
+            raise RepositoryError(f"{file} has two configs for model '{entry.name}'; one is wanted for each model")
+        seen.add(entry.name)
+
+
+def _model(entry: pb.ModelConfig, folder: Path, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfig]:
+    problem = ""
+    if not entry.base_path:
+        problem = "models.config gives it no base_path"
+    elif "://" in entry.base_path:
+        problem = f"its base_path '{entry.base_path}' is an address; a folder of this machine is wanted"
+    elif entry.model_version_policy.HasField("specific") and not entry.model_version_policy.specific.versions:
+        problem = "its model_version_policy is specific, but names no versions"
+    try:
+        stated = ModelToml.model_validate(_stated(entry))
+    except ValidationError as error:
+        problem = problem or explain(error, lambda _: "models.config", ModelToml)
+    if problem:
+        yield ModelConfig(entry.name, "", problem, problem=problem)  # another problem is another unit
+        return
+    yield from scan_model(ModelFolder(entry.name, folder / entry.base_path, stated), runtimes)
+
+
+def _stated(entry: pb.ModelConfig) -> dict[str, Any]:
+    """As keys of model.toml."""
+    stated: dict[str, Any] = {}
+    policy = entry.model_version_policy
+    match policy.WhichOneof("policy_choice"):
+        case "latest":
+            stated["version_policy"] = {"latest": policy.latest.num_versions or 1}
+        case "all":
+            stated["version_policy"] = {"all": True}
+        case "specific":
+            stated["version_policy"] = {"specific": list(policy.specific.versions)}
+    if entry.version_labels:
+        stated["version_labels"] = dict(entry.version_labels)
+    return stated
+
+
+def _oddities(entry: pb.ModelConfig, served: set[str]) -> Iterator[str]:
+    for label, version in entry.version_labels.items():
+        if str(version) not in served:
+            yield f"label '{label}' of model '{entry.name}' names version {version}, which is not served"
