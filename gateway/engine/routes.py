@@ -69,11 +69,12 @@ class Routes:
         """Take over the supervisor's newest table: connect to new workers, let go of those that left."""
         self._table = table
         self._found.clear()
-        self._by_model = {}
+        by_model: dict[str, list[ModelStatus]] = {}
         for entry in table.entries:
-            self._by_model.setdefault(entry.status.name, []).append(entry.status)
-        for versions in self._by_model.values():
+            by_model.setdefault(entry.status.name, []).append(entry.status)
+        for versions in by_model.values():
             versions.sort(key=lambda status: int(status.version or 0), reverse=True)
+        self._by_model = by_model  # at once: threads that read requests look models up
         wanted = {(entry.status.name, entry.status.version): entry for entry in table.entries}
         for key, entry in wanted.items():
             queue = self._queues.get(key)

@@ -18,6 +18,7 @@ from gateway.front.limits import Limits
 from gateway.front.metadata import model_metadata, server_metadata
 from gateway.front.openapi import HOT_PATHS
 from gateway.front.repository import check_parameters, read_index
+from gateway.front.torchserve_admin import add_torchserve
 
 # Nothing here is asked for in many words, and what is being read is not counted.
 _MOST_BYTES = 128 * 1024
@@ -41,6 +42,7 @@ def build_admin(engine: Engine, limits: Limits) -> FastAPI:
     _add_health(app, engine)
     _add_models(app, engine)
     _add_repository(app, engine, limits)
+    add_torchserve(app, engine)
     _document_hot_paths(app)
     return app
 

@@ -2,9 +2,10 @@
 
     POST /v2/models/{model}[/versions/{version}]/infer
     POST /predict[/{model}[/versions/{version}]]
+    POST, PUT /predictions/{model}[/{version}]       TorchServe's
 
-It translates only: v2_read, v2_write and predict know the dialects, the engine does the work, and
-exchange.py drives each request through.
+It translates only: v2_read, v2_write, predict, image_request and torchserve know the dialects, the
+engine does the work, and exchange.py drives each request through.
 """
 
 from collections.abc import Callable
@@ -15,9 +16,11 @@ from urllib.parse import unquote
 from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import ModelportError, TooLarge
-from gateway.front import predict, v2_read, v2_write
+from gateway.front import predict, torchserve, v2_read, v2_write
 from gateway.front.body import Headers
 from gateway.front.failures import sentence
+from gateway.front.image_request import ImageRequest, read_images
+from gateway.front.image_types import is_image_type
 from gateway.front.json_text import dumps
 from gateway.front.limits import Limits, check_answer
 from runtimes.wire import Buffer
@@ -50,12 +53,14 @@ class Dialect(NamedTuple):
     read     the request, and what will write its answer
     tell     an error as the body of an answer, in JSON
     is_slow  whether `read` takes milliseconds for a body with such headers: then it is called in a thread
+    methods  of HTTP, that the path takes
     """
 
     limit: Callable[[Headers, Limits], tuple[int, str]]
     read: Callable[[Engine, Limits, "Route", Headers, Buffer], tuple[InferRequest, Writer]]
     tell: Callable[[ModelportError], bytes] = _tell
     is_slow: Callable[[Headers], bool] = _never
+    methods: tuple[bytes, ...] = (b"POST",)
 
 
 class Route(NamedTuple):
@@ -67,7 +72,7 @@ class Route(NamedTuple):
 
 
 def _limit_predict(headers: Headers, limits: Limits) -> tuple[int, str]:
-    if predict.is_binary(headers.content_type):
+    if predict.is_binary(headers.content_type) or is_image_type(headers.content_type):
         return limits.binary_bytes, "binary bodies"
     return limits.json_bytes, "JSON; send npy or npz"
 
@@ -75,6 +80,11 @@ def _limit_predict(headers: Headers, limits: Limits) -> tuple[int, str]:
 def _read_predict(
     engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
 ) -> tuple[InferRequest, Writer]:
+    if is_image_type(headers.content_type):
+        asked = read_images(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
+        if headers.accept:
+            predict.check_accept(engine, asked.request, headers.accept)
+        return asked.request, partial(_write_images, limits, headers.accept, asked)
     request = predict.read_request(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
     if headers.accept:
         predict.check_accept(engine, request, headers.accept)
@@ -85,6 +95,39 @@ def _write_predict(limits: Limits, accept: str, response: InferResponse) -> Repl
     check_answer(response, limits)
     content_type, text = predict.write_response(response, accept, limits)
     return Reply(200, [text], content_type.encode())
+
+
+def _write_images(limits: Limits, accept: str, asked: ImageRequest, response: InferResponse) -> Reply:
+    if not asked.is_classified or predict.is_numpy(accept):
+        return _write_predict(limits, accept, response)
+    check_answer(response, limits)
+    return Reply(200, [predict.write_predictions(response, asked.predictions(response))])
+
+
+def _images_are_slow(headers: Headers) -> bool:
+    return is_image_type(headers.content_type)
+
+
+def _limit_torchserve(headers: Headers, limits: Limits) -> tuple[int, str]:
+    if torchserve.is_json(headers.content_type):
+        return limits.json_bytes, "JSON"
+    return limits.binary_bytes, "images"
+
+
+def _read_torchserve(
+    engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
+) -> tuple[InferRequest, Writer]:
+    request, write = torchserve.read_request(engine, route.model, route.version, body, headers.content_type, limits)
+    return request, partial(_write_torchserve, limits, write)
+
+
+def _write_torchserve(limits: Limits, write: torchserve.Write, response: InferResponse) -> Reply:
+    check_answer(response, limits)
+    return Reply(200, [write(response)])
+
+
+def _torchserve_is_slow(headers: Headers) -> bool:
+    return not torchserve.is_json(headers.content_type)
 
 
 def _limit_v2(headers: Headers, limits: Limits) -> tuple[int, str]:
@@ -114,7 +157,10 @@ def _write_v2(limits: Limits, wanted: v2_read.Wanted, response: InferResponse) -
     return Reply(200, parts, b"application/octet-stream", told)
 
 
-PREDICT = Dialect(_limit_predict, _read_predict)
+PREDICT = Dialect(_limit_predict, _read_predict, is_slow=_images_are_slow)
+TORCHSERVE = Dialect(
+    _limit_torchserve, _read_torchserve, torchserve.tell, _torchserve_is_slow, methods=(b"POST", b"PUT")
+)
 V2 = Dialect(_limit_v2, _read_v2)
 
 
@@ -134,4 +180,8 @@ def match(url: bytes) -> Route | None:
             return Route(PREDICT, model)
         case ["", "predict", model, "versions", version] if model and version:
             return Route(PREDICT, model, version)
+        case ["", "predictions", model] if model:
+            return Route(TORCHSERVE, model)
+        case ["", "predictions", model, version] if model and version:
+            return Route(TORCHSERVE, model, version)
     return None
