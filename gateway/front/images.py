@@ -84,13 +84,19 @@ def image_tensor(files: Sequence[File], preprocess: Preprocess, name: str, datat
                 f"may have {most_pixels}; send a smaller one"
             )
         with _few_large_ones(image):
-            upright = _upright(_load(image, file))
-            if max(upright.width, preprocess.size[1]) * upright.height > most_pixels:
-                raise TooLarge(f"{file.name} is too high for its width to be scaled; send it cut in pieces")
-            pixels = np.asarray(_resize(_colour(upright, preprocess), preprocess))
+            pixels = _pixels(image, file, preprocess, most_pixels)
         for channel, plane in enumerate(_planes(pixels, preprocess)):
             row[..., channel] = table[channel][plane]
     return from_array(name, array)
+
+
+def _pixels(image: Image.Image, file: File, preprocess: Preprocess, most: int) -> np.ndarray:
+    """UINT8 [height, width], or with three channels behind. Raises InvalidRequest, TooLarge."""
+    upright = _upright(_load(image, file))
+    # Pillow scales the width first: in between, a thin image may be far larger than at either end.
+    if preprocess.resize == "stretch" and max(upright.width, preprocess.size[1]) * upright.height > most:
+        raise TooLarge(f"{file.name} is too high for its width to be stretched; send it cut in pieces")
+    return np.asarray(_resize(_colour(upright, preprocess), preprocess))
 
 
 def _as_rows(array: np.ndarray, preprocess: Preprocess) -> np.ndarray:
