@@ -36,7 +36,7 @@ _LARGE = Semaphore(2)
 _HEADER_READS = 1000
 _BYTES_A_READ = 256
 # The scans of a progressive JPEG are decoded one over the other; encoders write about ten.
-_SCAN, _MOST_SCANS = b"\xff\xda", 200
+_SCAN, _MOST_SCANS = b"\xff\xda", 100
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
