@@ -17,8 +17,12 @@ from runtimes.contract import DATATYPES, datatype_of
 _MOST_SHOWN = 64
 
 
+class NoSuchOutput(Exception):
+    """Its text names the outputs that there are."""
+
+
 def show(kind: str, body: bytes, datatypes: Mapping[str, str], files: Sequence[str], output: str, top: int) -> None:
-    """Raises KeyError, with the outputs that there are, where there is none called `output` ("": all of them).
+    """Raises NoSuchOutput where there is none called `output` ("": all of them).
 
     kind       the body's content type
     datatypes  of the model's outputs, which JSON does not tell
@@ -36,7 +40,7 @@ def show(kind: str, body: bytes, datatypes: Mapping[str, str], files: Sequence[s
             return
         outputs = {name: _array(values, datatypes.get(name, "")) for name, values in document["outputs"].items()}
     if output and output not in outputs:
-        raise KeyError(", ".join(f"'{name}'" for name in outputs))
+        raise NoSuchOutput(", ".join(f"'{name}'" for name in outputs))
     for name, array in outputs.items():
         if output in ("", name):
             _show_array(console, name, array, top)

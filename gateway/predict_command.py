@@ -18,7 +18,7 @@ import numpy as np
 from gateway.console import no_gateway
 from gateway.front.image_types import is_image
 from gateway.front.npy import NPZ, write_npz
-from gateway.predict_answer import show
+from gateway.predict_answer import NoSuchOutput, show
 from runtimes.contract import DATATYPES
 from runtimes.wire import Tensor, from_array
 
@@ -76,8 +76,8 @@ def predict(question: Question) -> int:
     except _Cannot as error:
         print(f"modelport: {error}", file=sys.stderr)
         return error.code
-    except KeyError as error:
-        print(f"modelport: there is no output '{question.output}'; there are {error.args[0]}", file=sys.stderr)
+    except NoSuchOutput as error:
+        print(f"modelport: there is no output '{question.output}'; there are {error}", file=sys.stderr)
         return 1
     except urllib.error.URLError as error:
         return no_gateway(question.url, error.reason)
