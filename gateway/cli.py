@@ -20,12 +20,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"modelport {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve a model repository, or a single artifact")
+    predict = commands.add_parser("predict", help="ask a running gateway, with arrays, JSON or images")
     models = commands.add_parser("models", help="list what a running gateway serves")
     runtimes = commands.add_parser("runtimes", help="list the runtimes, or build one's environment")
     # Only the command that was asked for gets its flags: reading the settings' names costs an import.
     chosen = next((word for word in argv if not word.startswith("-")), "")
     if chosen == "serve":
         _serve_flags(serve)
+    elif chosen == "predict":
+        _predict_flags(predict)
     elif chosen == "models":
         models.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway's REST address")
     elif chosen == "runtimes":
@@ -33,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.command == "serve":
         return _serve(options)
+    if options.command == "predict":
+        return _predict(options)
     if options.command == "models":
         from gateway.console import print_models
 
@@ -106,6 +111,27 @@ def _check_runtimes(settings: "Settings") -> None:
     for name in settings.runtimes:
         if name not in known:
             raise SettingsError(f"there is no runtime '{name}' to give a Python to; there are {', '.join(known)}")
+
+
+def _predict_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model")
+    parser.add_argument(
+        "--input", action="append", required=True, metavar="[NAME=]VALUE", dest="inputs",
+        help="JSON such as '[[1, 2]]', or @FILE: .npy, .json or an image; NAME= is for models with several inputs",
+    )  # fmt: skip
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway's REST address")
+    parser.add_argument("--version", default="", help="a version of the model; default: the newest")
+    parser.add_argument("--output", default="", metavar="NAME", help="show this output alone, as numbers")
+    parser.add_argument("--top", type=int, default=0, metavar="N", help="show the N highest scores")
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from gateway.predict_command import Question, predict
+
+    if options.top < 0:
+        print("modelport: --top must be a positive number", file=sys.stderr)
+        return 2
+    return predict(Question(options.model, options.inputs, options.url, options.version, options.output, options.top))
 
 
 def _runtimes_flags(parser: argparse.ArgumentParser) -> None:

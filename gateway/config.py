@@ -3,11 +3,11 @@
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -110,10 +110,24 @@ def explain(
     key = ".".join(names.get(str(part), str(part)) for part in first["loc"])
     place = where(str(first["loc"][0]) if first["loc"] else "")
     if first["type"] == "extra_forbidden":
-        return f"{place}: there is no key '{key}'; the keys are {', '.join(sorted(model.model_fields))}"
+        return f"{place}: there is no key '{key}'; the keys are {', '.join(sorted(_owner(model, first['loc'])))}"
+    if first["type"] == "missing":
+        return f"{place}: the key '{key}' is missing"
     told = first["msg"].removeprefix("Value error, ")
     told = told[:1].lower() + told[1:]
+    if isinstance(first["input"], dict):
+        return f"{place}: in [{key}], {told}"
     return f"{place}: '{key}' is {first['input']!r}, but {told}"
+
+
+def _owner(model: type[BaseModel], place: tuple[int | str, ...]) -> Iterable[str]:
+    """The keys of the table that the key at `place` was found in."""
+    for part in place[:-1]:
+        field = model.model_fields.get(str(part))
+        for kind in (field.annotation, *get_args(field.annotation)) if field else ():
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+    return model.model_fields
 
 
 def parse_address(text: str, where: str = "address") -> Address:

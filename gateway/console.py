@@ -54,9 +54,9 @@ def print_models(url: str) -> int:
     try:
         rows = _read_index(url)
     except (KeyError, TypeError):
-        return _no_gateway(url, "what answers there is something else")
+        return no_gateway(url, "what answers there is something else")
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-        return _no_gateway(url, getattr(error, "reason", error))
+        return no_gateway(url, getattr(error, "reason", error))
     Console().print(table(rows, runtimes=False))
     return 0
 
@@ -69,6 +69,7 @@ def _read_index(url: str) -> list[Row]:
     return [Row(each["name"], each["version"], "", state_word(each["state"], False), each["reason"]) for each in index]
 
 
-def _no_gateway(url: str, reason: object) -> int:
+def no_gateway(url: str, reason: object) -> int:
+    """Say so. The exit code."""
     print(f"modelport: no gateway answers at {url} ({reason}); start one with 'modelport serve'", file=sys.stderr)
     return 1

@@ -3,6 +3,7 @@
 ModelportError
 ├── InvalidRequest    400  INVALID_ARGUMENT    the request itself is wrong
 ├── NotFound          404  NOT_FOUND           no such model or version
+├── NotAllowed        405  UNIMPLEMENTED       another method than the path takes
 ├── TooLarge          413  RESOURCE_EXHAUSTED  a body or an answer is over its limit
 ├── Overloaded        429  RESOURCE_EXHAUSTED  admission limit reached; try again later
 ├── Internal          500  INTERNAL            the model or the gateway failed
@@ -35,6 +36,10 @@ class InvalidRequest(ModelportError):
 
 class NotFound(ModelportError):
     kind, status, code = "not_found", 404, "NOT_FOUND"
+
+
+class NotAllowed(ModelportError):
+    kind, status, code = "not_allowed", 405, "UNIMPLEMENTED"
 
 
 class TooLarge(ModelportError):

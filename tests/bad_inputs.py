@@ -339,7 +339,8 @@ def _predict(subject: Subject) -> Iterator[BadRequest]:
     endless = {"inputs": [[math.nan, *row[1:]]], "parameters": {"timeout": 10**400}}
     yield case("timeout of 400 digits", endless, "'timeout'")
     yield case("other content type", {"inputs": [row]}, "content type 'text/csv'", Content_Type="text/csv")
-    yield case("a form", b"--x", "not understood", Content_Type="multipart/form-data; boundary=x")
+    for kind in ("image/png", "application/octet-stream", "multipart/form-data; boundary=x"):
+        yield case(f"{kind} to a model that takes none", b"--x", "[preprocess]", Content_Type=kind)
 
 
 def _numpy(subject: Subject) -> Iterator[BadRequest]:

@@ -13,6 +13,7 @@ import grpc
 import httpx
 
 from gateway.engine.fake import FakeEngine
+from gateway.engine.processing import Postprocess, Preprocess
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.front.admin import build_admin
 from gateway.front.grpc_server import build_server
@@ -102,6 +103,23 @@ def model(name: str, *inputs: TensorSpec, **more: Any) -> ModelStatus:
     return ModelStatus(name, "1", "READY", platform="fake", signatures={"default": signature}, **more)
 
 
+GRAY = Preprocess(size=(2, 2), colour="GRAY", mean=(0.0,), std=(1.0,), layout="flat")
+
+
+def image_models() -> list[ModelStatus]:
+    """The answers are the pixels: `classes` takes those of four for scores."""
+    four = TensorSpec("x", "FP32", (-1, 4))
+    labels = {"y": ("zero", "one", "two")}
+    return [
+        model("photos", TensorSpec("x", "FP32", (-1, 3, 4, 6)), max_batch_size=8, preprocess=Preprocess((4, 6))),
+        model("grey", four, max_batch_size=8, preprocess=GRAY),
+        model("classes", four, preprocess=GRAY, postprocess=Postprocess(top_k=3), class_labels=labels),
+        model("soft", four, preprocess=GRAY._replace(scale=0.01), postprocess=Postprocess("y", True, 2)),
+        model("unfit", TensorSpec("x"), preprocess=GRAY, postprocess=Postprocess("nosuch")),
+        model("large", TensorSpec("x"), preprocess=Preprocess((400, 400))),
+    ]
+
+
 def models() -> list[ModelStatus]:
     learned = Signature((TensorSpec("x", "FP64", (-1, 2)),), (TensorSpec("y", "FP64", (-1, 2)),))
     return [
@@ -114,6 +132,7 @@ def models() -> list[ModelStatus]:
         ),
         model("taught", TensorSpec("x"), learned=learned),
         ModelStatus("broken", "2", "UNAVAILABLE", "its artifact is cut off"),
+        *image_models(),
         *(model(f"echo_{datatype}", TensorSpec("x", datatype)) for datatype in DATATYPES),
     ]
 

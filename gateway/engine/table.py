@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gateway.engine.processing import postprocess_from_json, preprocess_from_json
 from gateway.engine.shared_memory import Region
 from gateway.engine.types import ModelStatus
 from runtimes.wire import signature_from_json
@@ -57,7 +58,7 @@ def table_from_json(raw: Mapping[str, Any]) -> Table:
 
 
 def _status_to_json(status: ModelStatus) -> dict[str, Any]:
-    # Signatures are tuples, so JSON takes them as they are.
+    # Signatures and what is done to images are tuples, so JSON takes them as they are.
     return {name: getattr(status, name) for name in ModelStatus.__slots__}
 
 
@@ -65,4 +66,6 @@ def _status_from_json(raw: Mapping[str, Any]) -> ModelStatus:
     values = dict(raw)
     values["signatures"] = {name: signature_from_json(each) for name, each in raw["signatures"].items()}
     values["learned"] = signature_from_json(raw["learned"]) if raw["learned"] else None
+    values["preprocess"] = preprocess_from_json(raw["preprocess"])
+    values["postprocess"] = postprocess_from_json(raw["postprocess"])
     return ModelStatus(**values)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gateway.engine.processing import Postprocess, Preprocess
 from runtimes.contract import Signature
 from runtimes.wire import Tensor
 
@@ -51,6 +52,8 @@ class ModelStatus:
     latency_target_ms  from arrival to answer; what would take longer is refused. 0: no target
     version_labels  other names of this version
     class_labels    by output, what the places in its last dimension stand for
+    preprocess      how images become its input; None: it takes none
+    postprocess     how its output becomes labels; None: it is told as it is
     """
 
     name: str
@@ -67,6 +70,8 @@ class ModelStatus:
     latency_target_ms: float = 0.0
     version_labels: Sequence[str] = ()
     class_labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    preprocess: Preprocess | None = None
+    postprocess: Postprocess | None = None
 
     def signature(self, name: str = "") -> Signature | None:
         """The named signature, or the default one; None if there is none of that name."""

@@ -21,6 +21,7 @@ from gateway.front.openapi import FAILURES, HOT_PATHS
 from gateway.front.repository import check_parameters, read_index
 from gateway.front.statistics import read_statistics
 from gateway.front.tfs_admin import add_tfs
+from gateway.front.torchserve_admin import add_torchserve
 from gateway.front.triton_admin import add_model_configuration
 
 # Nothing here is asked for in many words, and what is being read is not counted.
@@ -49,6 +50,7 @@ def build_admin(engine: Engine, limits: Limits) -> FastAPI:
     _add_shared_memory(app, engine, limits)
     add_tfs(app, engine)
     add_model_configuration(app, engine)
+    add_torchserve(app, engine)
     _document_hot_paths(app)
     return app
 

@@ -100,8 +100,9 @@ class Predict:
             raise InvalidRequest(f"the request has {len(protos)} inputs; no model has more than {_MOST_INPUTS}")
         left = self._limits.binary_bytes
         inputs = []
-        for name, proto in protos.items():
-            tensor = read_tensor_proto(name, proto, left)
+        # A map comes in any order, and requests that are alike shall look alike to who batches them.
+        for name in sorted(protos):
+            tensor = read_tensor_proto(name, protos[name], left)
             left = max(left - len(tensor.data), 0)
             inputs.append(tensor)
         return inputs

@@ -19,10 +19,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.engine.arena import LARGE
 from gateway.engine.protocol import Engine
+from gateway.errors import NotAllowed
 from gateway.front import body
 from gateway.front.body import App, Receive, Scope, Send
 from gateway.front.exchange import Exchange, Head, read_head
-from gateway.front.json_text import dumps
 from gateway.front.limits import Limits
 from gateway.front.rest import Reply, Route, match
 
@@ -74,13 +74,16 @@ class HttpServer(uvicorn.Server):
 
 
 def _posts_only(shared: "Shared", fallback: App) -> App:
-    """`fallback`, but for requests to a hot path by another method."""
+    """`fallback`, but for requests to a hot path by a method that it does not take."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and shared.route(scope["raw_path"]) is not None:
-            told = dumps({"error": f"this path takes POST, not {scope['method']}"})
+        route = shared.route(scope["raw_path"]) if scope["type"] == "http" else None
+        if route is not None:
+            allowed = b", ".join(route.dialect.methods)
+            wanted = " or ".join(method.decode() for method in route.dialect.methods)
+            told = route.dialect.tell(NotAllowed(f"this path takes {wanted}, not {scope['method']}"))
             headers = [
-                (b"content-type", b"application/json"), (b"content-length", b"%d" % len(told)), (b"allow", b"POST"),
+                (b"content-type", b"application/json"), (b"content-length", b"%d" % len(told)), (b"allow", allowed),
             ]  # fmt: skip
             await send({"type": "http.response.start", "status": 405, "headers": headers})
             await send({"type": "http.response.body", "body": told})
@@ -270,7 +273,7 @@ class HttpConnection(HttpToolsProtocol):
         route = self._shared.route(self.url)
         # The parser takes what follows for another protocol's, the body too; it must not become the next request.
         upgrades = self.parser.should_upgrade()
-        if route is None or self.parser.get_method() != b"POST":
+        if route is None or self.parser.get_method() not in route.dialect.methods:
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
             self.url, self.expect_100_continue = url, expects

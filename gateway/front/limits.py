@@ -18,7 +18,8 @@ class Limits:
 
     json_bytes      a JSON body, or the JSON part of a binary one. Its own limit, since parsing
                     JSON stops the event loop for about 10 ms a MiB
-    binary_bytes    a body with binary tensors (v2 binary, npy, npz unpacked), or a gRPC message
+    binary_bytes    a body with binary tensors (v2 binary, npy, npz unpacked) or images, these also decoded,
+                    at 4 bytes a pixel; or a gRPC message
     response_bytes  the tensors of one answer
     """
 

@@ -66,6 +66,7 @@ _PREDICT_RESPONSE = {
         "model": {"type": "string"},
         "version": {"type": "string"},
         "outputs": {"type": "object", "description": "{name: nested lists}"},
+        "predictions": {"type": "array", "items": {}, "description": "for images, in place of outputs"},
     },
 }
 _TFS_PREDICT_REQUEST = {
@@ -96,6 +97,17 @@ _TFS_RESULTS = {
 }
 _ERROR = {"type": "object", "properties": {"error": {"type": "string"}}}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FILES = {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
+_IMAGES = {"image/*": _BINARY, "application/octet-stream": _BINARY, "multipart/form-data": {"schema": _FILES}}
+_PREDICTIONS_REQUEST = {
+    "description": "nested lists, or an object with one of these",
+    "properties": {"data": {}, "inputs": {}, "instances": {"type": "array", "items": {}}},
+    "examples": [{"data": [[1.0, 2.0, 3.0]]}],
+}
+_TORCHSERVE_ERROR = {
+    "type": "object",
+    "properties": {"code": {"type": "integer"}, "type": {"type": "string"}, "message": {"type": "string"}},
+}
 _FAILURES = {
     400: "The request is wrong",
     404: "No such model, version or region",
@@ -141,9 +153,20 @@ def _v2(name: str, path: str) -> dict[str, Any]:
 
 def _predict(name: str, path: str) -> dict[str, Any]:
     numpy = {"application/x-npy": _BINARY, "application/x-npz": _BINARY}
-    request = {"application/json": {"schema": _PREDICT_REQUEST}, **numpy}
+    request = {"application/json": {"schema": _PREDICT_REQUEST}, **numpy, **_IMAGES}
     response = {"application/json": {"schema": _PREDICT_RESPONSE}, **numpy}
-    return _operation(name, "Predict (plain JSON or numpy)", path, request, response)
+    return _operation(name, "Predict (plain JSON, numpy or images)", path, request, response)
+
+
+def _predictions(name: str, path: str) -> dict[str, Any]:
+    """TorchServe's errors have a form of their own."""
+    request = {"application/json": {"schema": _PREDICTIONS_REQUEST}, **_IMAGES}
+    response = {"application/json": {"schema": {"description": "the output alone; {name: values}; {label: score}"}}}
+    made = _operation(name, "Predict (TorchServe)", path, request, response)
+    responses = made["post"]["responses"]
+    for status in map(str, _FAILURES):
+        responses[status] = {**responses[status], "content": {"application/json": {"schema": _TORCHSERVE_ERROR}}}
+    return made
 
 
 def _tfs(name: str, path: str) -> dict[str, Any]:
@@ -169,5 +192,7 @@ HOT_PATHS = {
         ("predict_model", "/predict/{model}", _predict),
         ("predict_version", "/predict/{model}/versions/{version}", _predict),
         *_TFS_PATHS,
+        ("predictions", "/predictions/{model}", _predictions),
+        ("predictions_version", "/predictions/{model}/{version}", _predictions),
     )
 }

@@ -7,6 +7,8 @@
 besides "outputs" (names), "signature", "parameters", and "model" and "version" where the path does
 not name them. Or a body of numpy's: application/x-npy for one input, application/x-npz by name.
 The answer is {"model", "version", "outputs": {name: nested lists}}, or numpy's if Accept asks for it.
+Bodies that are images, or forms of them, are image_request.py's; where model.toml has [postprocess],
+these are answered {"model", "version", "predictions": [{"label", "index", "score"}, ...]}.
 """
 
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from typing import Any
 from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import InvalidRequest
+from gateway.front.classify import Prediction
 from gateway.front.json_text import dumps, loads
 from gateway.front.limits import Limits, check_json_answer
 from gateway.front.named_inputs import find_signature, only_input, read_inputs
@@ -51,8 +54,14 @@ def read_request(
         signature = find_signature(engine.model(model, version), "")
         return InferRequest(model, [read_npy(only_input(signature, model), body)], version)
     if kind not in _JSON:
-        raise InvalidRequest(f"content type '{kind}' is not understood; send application/json, {NPY} or {NPZ}")
-    document = loads(body)
+        raise InvalidRequest(
+            f"content type '{kind}' is not understood; send application/json, {NPY}, {NPZ} or an image"
+        )
+    return read_document(engine, model, version, loads(body))
+
+
+def read_document(engine: Engine, model: str, version: str, document: Any) -> InferRequest:
+    """A body of JSON. Raises as read_request does."""
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object with 'inputs' or 'instances'")
     for key in document:
@@ -91,6 +100,23 @@ def write_response(response: InferResponse, accept: str, limits: Limits) -> tupl
     check_json_answer(response.outputs, limits)
     outputs = {tensor.name: json_values(tensor) for tensor in response.outputs}
     return "application/json", dumps({"model": response.model, "version": response.version, "outputs": outputs})
+
+
+def write_predictions(response: InferResponse, predictions: list[list[Prediction]]) -> bytes:
+    """A list for the one image, best first; a list of such lists for several."""
+    told = [[_told(each) for each in best] for best in predictions]
+    document = {"model": response.model, "version": response.version}
+    return dumps({**document, "predictions": told[0] if len(told) == 1 else told})
+
+
+def _told(prediction: Prediction) -> dict[str, Any]:
+    label = {"label": prediction.label} if prediction.label else {}
+    return {**label, "index": prediction.index, "score": prediction.score}
+
+
+def is_numpy(accept: str) -> bool:
+    """Whether the answer shall be a file of numpy's."""
+    return NPZ in accept or NPY in accept
 
 
 def _check_npy(count: int) -> None:

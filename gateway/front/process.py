@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -144,6 +145,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its start and end are told by us
+    warnings.filterwarnings("ignore", module="PIL")  # what is odd about a client's image is not for our log
     uvloop.run(_main(int(parent), int(control), int(http), FrontOptions(**json.loads(options))))
 
 

@@ -3,9 +3,10 @@
     POST /v2/models/{model}[/versions/{version}]/infer
     POST /predict[/{model}[/versions/{version}]]
     POST /v1/models/{model}[/versions/{version}|/labels/{label}]:predict|:classify|:regress
+    POST, PUT /predictions/{model}[/{version}]       TorchServe's
 
-It translates only: v2_read, v2_write, predict and tfs_* know the dialects, the engine does the work, and
-exchange.py drives each request through.
+It translates only: v2_*, predict, image_request, tfs_* and torchserve know the dialects, the engine does
+the work, and exchange.py drives each request through.
 """
 
 from collections.abc import Callable
@@ -16,10 +17,12 @@ from urllib.parse import unquote
 from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import ModelportError, TooLarge
-from gateway.front import predict, tfs_classify, tfs_examples, tfs_predict, tfs_spec, v2_read, v2_write
+from gateway.front import predict, tfs_classify, tfs_examples, tfs_predict, tfs_spec, torchserve, v2_read, v2_write
 from gateway.front.body import Headers
 from gateway.front.classification import classify
 from gateway.front.failures import sentence
+from gateway.front.image_request import ImageRequest, read_images
+from gateway.front.image_types import is_image_type
 from gateway.front.json_text import dumps
 from gateway.front.limits import Limits, check_answer
 from runtimes.wire import Buffer
@@ -55,12 +58,14 @@ class Dialect(NamedTuple):
     read     the request, and what will write its answer
     tell     an error as the body of an answer, in JSON
     is_slow  whether `read` takes milliseconds for a body with such headers: then it is called in a thread
+    methods  of HTTP, that the path takes
     """
 
     limit: Callable[[Headers, Limits], tuple[int, str]]
     read: Callable[[Engine, Limits, "Route", Headers, Buffer], tuple[InferRequest, Writer]]
     tell: Callable[[ModelportError], bytes] = _tell
     is_slow: Callable[[Headers], bool] = _never
+    methods: tuple[bytes, ...] = (b"POST",)
 
 
 class Route(NamedTuple):
@@ -73,7 +78,7 @@ class Route(NamedTuple):
 
 
 def _limit_predict(headers: Headers, limits: Limits) -> tuple[int, str]:
-    if predict.is_binary(headers.content_type):
+    if predict.is_binary(headers.content_type) or is_image_type(headers.content_type):
         return limits.binary_bytes, "binary bodies"
     return limits.json_bytes, "JSON; send npy or npz"
 
@@ -81,6 +86,11 @@ def _limit_predict(headers: Headers, limits: Limits) -> tuple[int, str]:
 def _read_predict(
     engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
 ) -> tuple[InferRequest, Writer]:
+    if is_image_type(headers.content_type):
+        asked = read_images(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
+        if headers.accept:
+            predict.check_accept(engine, asked.request, headers.accept)
+        return asked.request, partial(_write_images, limits, headers.accept, asked)
     request = predict.read_request(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
     if headers.accept:
         predict.check_accept(engine, request, headers.accept)
@@ -91,6 +101,39 @@ def _write_predict(limits: Limits, accept: str, response: InferResponse) -> Repl
     check_answer(response, limits)
     content_type, text = predict.write_response(response, accept, limits)
     return Reply(200, [text], content_type.encode())
+
+
+def _write_images(limits: Limits, accept: str, asked: ImageRequest, response: InferResponse) -> Reply:
+    if not asked.is_classified or predict.is_numpy(accept):
+        return _write_predict(limits, accept, response)
+    check_answer(response, limits)
+    return Reply(200, [predict.write_predictions(response, asked.predictions(response))])
+
+
+def _images_are_slow(headers: Headers) -> bool:
+    return is_image_type(headers.content_type)
+
+
+def _limit_torchserve(headers: Headers, limits: Limits) -> tuple[int, str]:
+    if torchserve.is_json(headers.content_type):
+        return limits.json_bytes, "JSON"
+    return limits.binary_bytes, "images"
+
+
+def _read_torchserve(
+    engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
+) -> tuple[InferRequest, Writer]:
+    request, write = torchserve.read_request(engine, route.model, route.version, body, headers.content_type, limits)
+    return request, partial(_write_torchserve, limits, write)
+
+
+def _write_torchserve(limits: Limits, write: torchserve.Write, response: InferResponse) -> Reply:
+    check_answer(response, limits)
+    return Reply(200, [write(response)])
+
+
+def _torchserve_is_slow(headers: Headers) -> bool:
+    return not torchserve.is_json(headers.content_type)
 
 
 def _limit_v2(headers: Headers, limits: Limits) -> tuple[int, str]:
@@ -161,7 +204,10 @@ def _write_tfs_results(limits: Limits, status: ModelStatus, method: str, count: 
     return Reply(200, [tfs_classify.read_classes(response, count, status.class_labels).to_json()])
 
 
-PREDICT = Dialect(_limit_predict, _read_predict)
+PREDICT = Dialect(_limit_predict, _read_predict, is_slow=_images_are_slow)
+TORCHSERVE = Dialect(
+    _limit_torchserve, _read_torchserve, torchserve.tell, _torchserve_is_slow, methods=(b"POST", b"PUT")
+)
 V2 = Dialect(_limit_v2, _read_v2)
 _TFS = {
     "predict": Dialect(_limit_tfs, _read_tfs_predict),
@@ -186,6 +232,10 @@ def match(url: bytes) -> Route | None:
             return Route(PREDICT, model)
         case ["", "predict", model, "versions", version] if model and version:
             return Route(PREDICT, model, version)
+        case ["", "predictions", model] if model:
+            return Route(TORCHSERVE, model)
+        case ["", "predictions", model, version] if model and version:
+            return Route(TORCHSERVE, model, version)
         case ["", "v1", "models", *named]:
             return _match_tfs(named)
     return None

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from gateway.config import explain
+from gateway.repository.image_config import Postprocess, Preprocess
 from runtimes.contract import DATATYPES, TensorSpec
 
 
@@ -103,6 +104,8 @@ class ModelToml(_Strict):
     version_policy: VersionPolicy = VersionPolicy()
     version_labels: Mapping[str, int] = Field(default_factory=dict)
     labels: Mapping[str, str] = Field(default_factory=dict)
+    preprocess: Preprocess | None = None
+    postprocess: Postprocess | None = None
     warmup: int | None = Field(None, ge=0, le=1000)
     execution_timeout_s: float = Field(60.0, gt=0)
     load_timeout_s: float = Field(600.0, gt=0)

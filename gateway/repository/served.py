@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.engine.table import Entry
 from gateway.engine.types import ModelStatus
+from gateway.repository.image_config import misfit
 from gateway.repository.launch import Launch
 from gateway.repository.policy import State, Unit
 from gateway.repository.scan import ModelConfig
@@ -52,6 +53,9 @@ class Served:
         self._loading_deaths = 0
         labels = config.toml.version_labels.items()
         self._version_labels = tuple(label for label, version in labels if str(version) == config.version)
+        toml = config.toml
+        self._preprocess = toml.preprocess.settled() if toml.preprocess else None
+        self._postprocess = toml.postprocess.settled() if toml.postprocess else None
 
     @property
     def admits(self) -> bool:
@@ -100,6 +104,8 @@ class Served:
             latency_target_ms=self.config.toml.latency_target_ms,
             version_labels=self._version_labels,
             class_labels=self.config.class_labels,
+            preprocess=self._preprocess,
+            postprocess=self._postprocess,
         )
         return Entry(status, tuple(worker.address for worker in self.workers if worker.ready))
 
@@ -161,11 +167,22 @@ class Served:
         for worker in self.workers:
             self._learned.update(worker.learned)
             if worker.ready is not None:
+                if self._loaded is None and (problem := self._misfit(worker.ready)):
+                    worker.refuse(problem)
+                    continue
                 if self._loaded is None:
                     log.info("%s version %s is READY, %s", self.unit.model, self.unit.version, worker.ready["note"])
                 self._loaded = worker.ready
                 self.failed, self.reason = False, ""
         self._on_change()
+
+    def _misfit(self, loaded: Mapping[str, Any]) -> str:
+        """Why model.toml cannot be right about what has been loaded; "" if it can."""
+        raw = next(iter(loaded["signatures"].values()), None)
+        if raw is None:
+            return ""
+        config, toml = self.config, self.config.toml
+        return misfit(toml.preprocess, toml.postprocess, signature_from_json(raw), config.class_labels, toml.batch_dim)
 
     def stop(self) -> None:
         """No more restarts; the workers end when every front has let go of them."""

@@ -111,6 +111,11 @@ class WorkerProcess:
             self.learned[body["signature"]] = body["learned"]
         self._on_change()
 
+    def refuse(self, reason: str) -> None:
+        """What it has loaded cannot be served, for this reason; as if it had FAILED."""
+        self.ready, self.failure = None, reason
+        self.kill()
+
     def stop(self) -> None:
         """End once every front has closed its connection; at once where none can have one yet."""
         if self.ready is None:

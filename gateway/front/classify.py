@@ -1,0 +1,70 @@
+"""An output -> labels with scores, as model.toml's [postprocess] asks for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gateway.engine.processing import Postprocess
+from gateway.engine.types import InferResponse
+from gateway.errors import Internal
+from gateway.front.json_text import numbers
+from runtimes.wire import Tensor, to_array
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """label: "" where the model has none for this index. score: what json_text.dumps writes."""
+
+    index: int
+    label: str
+    score: Any
+
+
+def classify(
+    response: InferResponse, postprocess: Postprocess, labels: Mapping[str, Sequence[str]], rows: int
+) -> list[list[Prediction]]:
+    """For each row of the output, the best scores, the highest first, and of equal ones the first.
+
+    Raises Internal where the output is not `rows` rows of scores: model.toml is wrong about it.
+    """
+    tensor = _chosen(response, postprocess.output)
+    if tensor.shape[:1] != (rows,) or 0 in tensor.shape or tensor.datatype in ("BOOL", "BYTES"):
+        raise Internal(
+            f"output '{tensor.name}' is {tensor.datatype} of shape {list(tensor.shape)}, which is no row of scores "
+            f"for each image; correct [postprocess] in the model's model.toml"
+        )
+    scores = to_array(tensor).reshape(rows, -1)
+    if postprocess.softmax:
+        scores = _softmax(scores)
+    order = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, : postprocess.top_k]
+    names = labels.get(tensor.name, ())
+    return [
+        [
+            Prediction(index, names[index] if index < len(names) else "", _score(scores[row, index]))
+            for index in best.tolist()
+        ]
+        for row, best in enumerate(order)
+    ]
+
+
+def _chosen(response: InferResponse, name: str) -> Tensor:
+    found = [tensor for tensor in response.outputs if name in ("", tensor.name)]
+    if len(found) != 1:
+        raise Internal(
+            f"the model has {len(response.outputs)} outputs, and [postprocess] in its model.toml must name one of them"
+        )
+    return found[0]
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    """Over each row, in FP64; told as FP32."""
+    with np.errstate(all="ignore"):  # of what is not finite it makes NaN
+        raised = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+        made: np.ndarray = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+    return made
+
+
+def _score(value: np.generic) -> Any:
+    return value if np.isfinite(value) else numbers(np.asarray(value))

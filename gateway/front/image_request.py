@@ -1,0 +1,65 @@
+"""Requests that are images: a body that is one, or a form with several -> InferRequest. Called in threads."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.engine.protocol import Engine
+from gateway.engine.types import InferRequest, InferResponse, ModelStatus
+from gateway.errors import InvalidRequest
+from gateway.front.classify import Prediction, classify
+from gateway.front.image_types import FORM
+from gateway.front.named_inputs import find_signature
+from gateway.front.predict import media_type
+from runtimes.wire import Buffer
+
+if TYPE_CHECKING:
+    from gateway.front.images import File
+
+
+class ImageRequest(NamedTuple):
+    """images: how many there are, one row of the input each."""
+
+    request: InferRequest
+    status: ModelStatus
+    images: int
+
+    @property
+    def is_classified(self) -> bool:
+        return self.status.postprocess is not None
+
+    def predictions(self, response: InferResponse) -> list[list[Prediction]]:
+        """For each image, the best first. Raises Internal where the outputs are no scores."""
+        assert self.status.postprocess is not None
+        return classify(response, self.status.postprocess, self.status.class_labels, self.images)
+
+
+def read_images(
+    engine: Engine, model: str, version: str, body: Buffer, content_type: str, most_bytes: int
+) -> ImageRequest:
+    """Raises InvalidRequest, NotFound, TooLarge, Unavailable."""
+    if not model:
+        raise InvalidRequest("an image cannot name the model; post it to /predict/{model}")
+    status = engine.model(model, version)
+    specs, preprocess = find_signature(status, "").inputs, status.preprocess
+    if preprocess is None or len(specs) != 1:
+        raise InvalidRequest(
+            f"model '{model}' takes no images; send its inputs as JSON or npy, or add [preprocess] to its model.toml"
+        )
+    # Pillow and the parser of forms take longer to import than all of a front that gets no images.
+    from gateway.front.images import image_tensor
+
+    files = _files(body, content_type)
+    tensor = image_tensor(files, preprocess, specs[0].name, specs[0].datatype or "FP32", most_bytes)
+    return ImageRequest(InferRequest(model, [tensor], version), status, len(files))
+
+
+def _files(body: Buffer, content_type: str) -> "list[File]":
+    from gateway.front.forms import read_form
+    from gateway.front.images import File
+
+    if media_type(content_type) != FORM:
+        return [File("the body", bytes(body))]
+    parts = read_form(body, content_type)
+    return [
+        File(f"file {number} of the form (field '{part.name[:80]}')", bytes(part.content))
+        for number, part in enumerate(parts, 1)
+    ]

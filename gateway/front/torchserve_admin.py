@@ -1,0 +1,89 @@
+"""TorchServe's paths that are not hot: /ping, and /models to look at. It is told what is known, and nothing else."""
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+
+from gateway.engine.protocol import Engine
+from gateway.engine.types import ModelStatus
+from gateway.errors import InvalidRequest, ModelportError, NotFound, Unsupported
+from gateway.front.torchserve import tell
+
+_LIMIT = 100
+_WRITES = ["POST", "PUT", "DELETE"]
+
+
+class _Route(APIRoute):
+    """Errors are told in TorchServe's form."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        own = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await own(request)
+            except ModelportError as error:
+                return Response(tell(error), error.status, media_type="application/json")
+
+        return handle
+
+
+def add_torchserve(app: FastAPI, engine: Engine) -> None:
+    router = APIRouter(route_class=_Route, tags=["TorchServe"])
+
+    @router.get("/ping", responses={503: {"description": "Not ready"}})
+    async def ping() -> JSONResponse:
+        """Whether this server wants traffic."""
+        return JSONResponse({"status": "Healthy"}) if engine.ready else JSONResponse({"status": "Unhealthy"}, 503)
+
+    @router.get("/models")
+    async def models(limit: str = "", next_page_token: str = "") -> dict[str, Any]:
+        """The names of the models, `limit` of them (100), from `next_page_token` on."""
+        size = _count("limit", limit, 1) if limit else _LIMIT
+        start = _count("next_page_token", next_page_token, 0) if next_page_token else 0
+        names = sorted({status.name for status in engine.models()})
+        listed = [{"modelName": name} for name in names[start : start + size]]
+        more = {"nextPageToken": str(start + size)} if start + size < len(names) else {}
+        return {**more, "models": listed}
+
+    @router.get("/models/{model}")
+    @router.get("/models/{model}/{version}")
+    async def model(model: str, version: str = "") -> list[dict[str, Any]]:
+        """One version, the newest if none is named, or `all`."""
+        if version == "all":
+            found: Iterable[ModelStatus] = [status for status in engine.models() if status.name == model]
+            return [_record(status) for status in found or [engine.model(model)]]
+        return [_record(engine.model(model, version))]
+
+    @router.api_route("/models", methods=_WRITES, include_in_schema=False)
+    @router.api_route("/models/{rest:path}", methods=_WRITES, include_in_schema=False)
+    async def write(rest: str = "") -> None:
+        raise Unsupported(
+            "models are not managed here: the model repository's folders say what is served, "
+            "and POST /v2/repository/models/{model}/load looks at them at once"
+        )
+
+    app.include_router(router)
+
+
+def _count(name: str, text: str, least: int) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < least:
+        raise InvalidRequest(f"'{name}' must be a whole number of at least {least}")
+    return int(text)
+
+
+def _record(status: ModelStatus) -> dict[str, Any]:
+    """One entry stands for all workers: fronts know whether a model answers, not by how many."""
+    if not status.version:
+        raise NotFound(f"model '{status.name}' has no version: {status.reason}")
+    worker = {"status": status.state, **({"reason": status.reason} if status.reason else {})}
+    return {
+        "modelName": status.name,
+        "modelVersion": status.version,
+        "runtime": status.platform,
+        "batchSize": max(status.max_batch_size, 1),
+        "workers": [worker],
+    }

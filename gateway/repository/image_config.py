@@ -1,0 +1,175 @@
+"""model.toml's [preprocess] and [postprocess], and whether they fit the model once its signature is known."""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from gateway.engine import processing
+from gateway.engine.validate import describe_shape
+from runtimes.contract import DATATYPES, Signature, TensorSpec
+
+_CHANNELS = {"RGB": 3, "BGR": 3, "GRAY": 1}
+_LARGEST_SIDE = 16384
+
+
+def _number(value: Any) -> Any:
+    """ "1/255" is a number, too: TOML has no division."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(Fraction(value))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise ValueError('a number is wanted, or a fraction in quotes, such as "1/255"') from None
+
+
+def _list(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+_Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+_Numbers = Annotated[tuple[_Number, ...], BeforeValidator(_list)]
+_Side = Annotated[int, Field(ge=1, le=_LARGEST_SIDE)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preprocess(_Strict):
+    """How an image becomes a row of an input: docs/images.md says what each key means, and in which order."""
+
+    input: str = ""
+    size: tuple[_Side, _Side]
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    shorter_side: int = Field(0, ge=0, le=_LARGEST_SIDE)
+    fill: int = Field(0, ge=0, le=255)
+    interpolation: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    colour: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    invert: bool = False
+    scale: _Number = 1.0
+    mean: _Numbers = (0.0,)
+    std: _Numbers = (1.0,)
+    layout: Literal["NCHW", "NHWC", "NHW", "flat"] = "NCHW"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        channels = _CHANNELS[self.colour]
+        if len(self.mean) not in (1, channels) or len(self.std) not in (1, channels):
+            raise ValueError(f"mean and std must have one value, or one for each channel of {self.colour}: {channels}")
+        if 0 in self.std:
+            raise ValueError("std must not be 0")
+        if self.layout == "NHW" and channels > 1:
+            raise ValueError('layout "NHW" has no place for channels; it goes with colour "GRAY"')
+        if self.shorter_side and self.resize != "crop":
+            raise ValueError('shorter_side goes with resize = "crop"')
+        if 0 < self.shorter_side < max(self.size):
+            raise ValueError(f"shorter_side must be at least {max(self.size)}, or there is too little to cut from")
+        return self
+
+    def settled(self) -> processing.Preprocess:
+        channels = _CHANNELS[self.colour]
+        told = {**dict(self), "mean": _spread(self.mean, channels), "std": _spread(self.std, channels)}
+        return processing.Preprocess(**told)
+
+
+def _spread(given: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return given if len(given) == channels else given * channels
+
+
+class Postprocess(_Strict):
+    """How a row of an output becomes labels with scores."""
+
+    output: str = ""
+    softmax: bool = False
+    top_k: int = Field(5, ge=1, le=1000)
+
+    def settled(self) -> processing.Postprocess:
+        return processing.Postprocess(self.output, self.softmax, self.top_k)
+
+
+def misfit(
+    preprocess: Preprocess | None,
+    postprocess: Postprocess | None,
+    signature: Signature,
+    labels: Mapping[str, Sequence[str]],
+    batch_dim: int,
+) -> str:
+    """Why images could never be answered, in one sentence; "" where they can, or where that is not known.
+
+    labels: by output, those of its last dimension.
+    """
+    try:
+        if preprocess is not None:
+            _check_input(preprocess.settled(), signature, batch_dim)
+        if postprocess is not None:
+            _check_output(postprocess.settled(), signature, labels)
+    except _Misfit as problem:
+        return str(problem)
+    return ""
+
+
+class _Misfit(Exception):
+    pass
+
+
+def _check_input(made: processing.Preprocess, signature: Signature, batch_dim: int) -> None:
+    if len(signature.inputs) != 1:
+        names = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
+        raise _Misfit(f"model.toml has [preprocess], but images alone cannot make the inputs {names}; take it out")
+    spec = signature.inputs[0]
+    if made.input not in ("", spec.name):
+        raise _Misfit(f"[preprocess] is for input '{made.input}', but the only input is '{spec.name}'")
+    if batch_dim:
+        raise _Misfit(f"[preprocess] puts images along the first dimension, but batch_dim is {batch_dim}")
+    shape = (-1, *made.shape(1)[1:])
+    if spec.shape is not None and not _can_fit(shape, spec.shape):
+        raise _Misfit(
+            f"[preprocess] makes images of shape {list(shape)}, but input '{spec.name}' takes "
+            f"{describe_shape(spec.shape)}; change size, colour or layout"
+        )
+    _check_values(made, spec)
+
+
+def _can_fit(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(shape) == len(wanted) and all(
+        -1 in pair or pair[0] == pair[1] for pair in zip(shape, wanted, strict=True)
+    )
+
+
+def _check_values(made: processing.Preprocess, spec: TensorSpec) -> None:
+    if spec.datatype in ("BOOL", "BYTES"):
+        raise _Misfit(f"[preprocess] makes numbers, but input '{spec.name}' has datatype {spec.datatype}")
+    dtype, values = DATATYPES[spec.datatype or "FP32"], processing.values(made)
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    low, high = float(np.rint(values.min())), float(np.rint(values.max()))
+    if low < float(limits.min) or high > float(limits.max):
+        raise _Misfit(
+            f"[preprocess] makes values from {low:g} to {high:g}, out of the range of {spec.datatype} "
+            f"that input '{spec.name}' has; change scale, mean or std"
+        )
+
+
+def _check_output(wanted: processing.Postprocess, signature: Signature, labels: Mapping[str, Sequence[str]]) -> None:
+    specs = {spec.name: spec for spec in signature.outputs}
+    if not specs:
+        return
+    names = ", ".join(f"'{name}'" for name in specs)
+    if not wanted.output and len(specs) > 1:
+        raise _Misfit(f"[postprocess] must name one output; there are {names}")
+    name = wanted.output or next(iter(specs))
+    if name not in specs:
+        raise _Misfit(f"[postprocess] is for output '{name}', but there is none of that name; there are {names}")
+    spec = specs[name]
+    if spec.datatype in ("BOOL", "BYTES"):
+        raise _Misfit(f"[postprocess] takes scores, but output '{name}' has datatype {spec.datatype}")
+    shape = spec.shape
+    if shape is None:
+        return
+    if len(shape) < 2 or any(size not in (-1, 1) for size in shape[2:]):
+        raise _Misfit(f"[postprocess] takes rows of scores, but output '{name}' has shape {describe_shape(shape)}")
+    count = len(labels.get(name, ()))
+    if count and shape[1] not in (-1, count):
+        raise _Misfit(f"output '{name}' has {shape[1]} scores, but its labels file has {count} lines")

@@ -1,0 +1,372 @@
+"""Each key of [preprocess] against pixels that numpy, or Pillow in another way, comes to; and what is refused."""
+
+import contextlib
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gateway.engine.processing import Preprocess
+from gateway.errors import InvalidRequest, ModelportError, TooLarge
+from gateway.front.images import File, image_tensor
+from runtimes.wire import to_array
+from tests.pictures import chunk, noise, png, save
+
+MOST = 1 << 20
+GRAY: dict[str, Any] = {"colour": "GRAY", "mean": (0.0,), "std": (1.0,)}
+
+
+def read(*files: bytes, datatype: str = "UINT8", most: int = MOST, **keys: Any) -> np.ndarray:
+    """The tensor; as [height, width, channels] of one image where no layout is asked for."""
+    layout = keys.pop("layout", "")
+    preprocess = Preprocess(layout=layout or "NHWC", **{"size": (4, 6), **keys})
+    named = [File(f"file {number}", data) for number, data in enumerate(files, 1)]
+    tensor = image_tensor(named, preprocess, "x", datatype, most)
+    assert (tensor.name, tensor.datatype) == ("x", datatype)
+    return to_array(tensor) if layout else to_array(tensor)[0]
+
+
+def test_of_its_own_size_an_image_stays_as_it_is() -> None:
+    pixels = noise(4, 6)
+    for interpolation in ("nearest", "box", "bilinear", "bicubic", "lanczos"):
+        for resize in ("stretch", "crop", "pad"):
+            assert (read(save(pixels), interpolation=interpolation, resize=resize) == pixels).all()
+
+
+def test_layouts() -> None:
+    pixels, file = noise(4, 6), save(noise(4, 6))
+    assert (read(file, file, layout="NHWC") == [pixels, pixels]).all()
+    assert (read(file, file, layout="NCHW") == np.array([pixels, pixels]).transpose(0, 3, 1, 2)).all()
+    assert (read(file, file, layout="flat") == np.array([pixels, pixels]).reshape(2, -1)).all()
+    grey = save(noise(4, 6, 1))
+    assert (read(grey, layout="NHW", **GRAY) == noise(4, 6, 1)[None]).all()
+    assert (read(grey, layout="NCHW", **GRAY) == noise(4, 6, 1)[None, None]).all()
+
+
+def test_several_images_keep_their_order() -> None:
+    first, second = np.full((9, 9, 3), 10, np.uint8), np.full((5, 3, 3), 200, np.uint8)
+    rows = read(save(first), save(second), layout="flat")
+    assert [set(row) for row in rows.tolist()] == [{10}, {200}]
+
+
+def test_colours() -> None:
+    pixels = noise(4, 6)
+    assert (read(save(pixels), colour="BGR") == pixels[..., ::-1]).all()
+    luma = pixels @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(read(save(pixels), **GRAY)[..., 0] - luma).max() <= 0.51
+    grey = noise(4, 6, 1)
+    assert (read(save(grey)) == np.repeat(grey[..., None], 3, axis=2)).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
+def test_formats_without_loss(kind: str) -> None:
+    assert (read(save(noise(4, 6), kind, lossless=True)) == noise(4, 6)).all()
+
+
+def test_gif_and_jpeg() -> None:
+    grey = noise(4, 6, 1)
+    assert (read(save(grey, "GIF"), **GRAY)[..., 0] == grey).all()
+    flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    assert np.abs(read(save(flat, "JPEG", quality=95)).astype(int) - (200, 100, 50)).max() <= 4
+    cmyk = Image.fromarray(flat).convert("CMYK")
+    assert np.abs(read(save(cmyk, "JPEG", quality=95)).astype(int) - (200, 100, 50)).max() <= 4
+
+
+def test_levels() -> None:
+    pixels = noise(4, 6)
+    keys: dict[str, Any] = {"scale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    wanted = (pixels * (1 / 255) - keys["mean"]) / keys["std"]
+    assert (read(save(pixels), datatype="FP32", **keys) == wanted.astype(np.float32)).all()
+    assert (read(save(pixels), datatype="FP16", **keys) == wanted.astype(np.float16)).all()
+    assert (read(save(pixels), datatype="FP64", **keys) == wanted).all()
+    keys["colour"] = "BGR"
+    wanted = (pixels[..., ::-1] * (1 / 255) - keys["mean"]) / keys["std"]  # mean and std are in the model's order
+    assert (read(save(pixels), datatype="FP32", **keys) == wanted.astype(np.float32)).all()
+
+
+def test_invert_comes_before_scale_and_integers_are_rounded() -> None:
+    pixels = noise(4, 6, 1)
+    made = read(save(pixels), datatype="FP32", invert=True, scale=16 / 255, **GRAY)[..., 0]
+    assert made == pytest.approx((255 - pixels.astype(np.float64)) * 16 / 255, abs=1e-5)
+    assert (read(save(pixels), scale=0.1, **GRAY)[..., 0] == np.rint(pixels * 0.1)).all()
+    signed = read(save(pixels), datatype="INT8", colour="GRAY", mean=(128.0,), std=(1.0,))[..., 0]
+    assert (signed == pixels.astype(int) - 128).all()
+
+
+def test_nearest_and_box_by_whole_numbers() -> None:
+    pixels = noise(4, 6)
+    large = pixels.repeat(5, axis=0).repeat(5, axis=1)
+    assert (read(save(large), interpolation="nearest") == pixels).all()
+    assert (read(save(large), interpolation="box") == pixels).all()
+    means = noise(20, 30).reshape(4, 5, 6, 5, 3).mean(axis=(1, 3))
+    assert np.abs(read(save(noise(20, 30)), interpolation="box") - means).max() <= 1
+
+
+def _triangles(full: int, part: int) -> np.ndarray:
+    """Weights [part, full] of linear interpolation that averages where it makes smaller."""
+    scale = full / part
+    wide = max(scale, 1.0)
+    away = np.abs((np.arange(full) + 0.5)[None] - ((np.arange(part) + 0.5) * scale)[:, None]) / wide
+    weights = np.maximum(0, 1 - away)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("size", [(13, 29), (3, 2), (40, 5)])
+def test_bilinear(size: tuple[int, int]) -> None:
+    pixels = noise(*size)
+    wanted = np.einsum("yh,hwc,xw->yxc", _triangles(size[0], 4), pixels, _triangles(size[1], 6))
+    assert np.abs(read(save(pixels)) - wanted).max() <= 1.01
+
+
+@pytest.mark.parametrize("name", ["bicubic", "lanczos"])
+def test_other_interpolations_are_pillows(name: str) -> None:
+    wanted = Image.fromarray(noise(13, 29)).resize((6, 4), Image.Resampling[name.upper()])
+    assert (read(save(noise(13, 29)), interpolation=name) == np.asarray(wanted)).all()
+
+
+@pytest.mark.parametrize("size", [(40, 30), (30, 40), (37, 23), (8, 90), (5, 5)])
+@pytest.mark.parametrize("shorter", [0, 16, 19])
+def test_crop_is_scaled_and_then_cut(size: tuple[int, int], shorter: int) -> None:
+    height, width = size
+    side = shorter or 16
+    scaled = (side, side * height // width) if width <= height else (side * width // height, side)
+    left, top = round((scaled[0] - 16) / 2), round((scaled[1] - 16) / 2)
+    whole = Image.fromarray(noise(*size)).resize(scaled, Image.Resampling.BILINEAR)
+    wanted = np.asarray(whole.crop((left, top, left + 16, top + 16))).astype(int)
+    made = read(save(noise(*size)), size=(16, 16), resize="crop", shorter_side=shorter)
+    assert np.abs(made - wanted).max() <= 1
+
+
+def test_crop_to_what_is_not_square() -> None:
+    columns = np.zeros((10, 30, 3), np.uint8) + np.arange(30, dtype=np.uint8)[None, :, None]
+    made = read(save(columns), size=(10, 12), resize="crop", interpolation="nearest")
+    assert made[0, :, 0].tolist() == list(range(9, 21))
+    rows = read(save(columns.transpose(1, 0, 2)), size=(12, 10), resize="crop", interpolation="nearest")
+    assert rows[:, 0, 0].tolist() == list(range(9, 21))
+
+
+def test_pad_keeps_proportions() -> None:
+    wide = np.full((4, 16, 3), 90, np.uint8)
+    made = read(save(wide), size=(8, 8), resize="pad", fill=114)
+    wanted = np.full((8, 8, 3), 114)
+    wanted[3:5] = 90
+    assert (made == wanted).all()
+    thin = read(save(np.full((500, 1), 90, np.uint8)), size=(8, 8), resize="pad", invert=True, **GRAY)[..., 0]
+    assert thin[:, 3].tolist() == [255 - 90] * 8
+    assert set(np.delete(thin, 3, axis=1).ravel().tolist()) == {255}
+
+
+def test_transparency_is_white() -> None:
+    pixels = noise(4, 6, 4)
+    alpha = pixels[..., 3:] / 255
+    wanted = pixels[..., :3] * alpha + 255 * (1 - alpha)
+    for kind in ("PNG", "WEBP"):
+        made = read(save(pixels, kind, lossless=True, exact=True))
+        assert np.abs(made - wanted).max() <= 1.01, kind
+    grey = np.dstack([noise(4, 6, 1), pixels[..., 3]])
+    wanted = grey[..., :1] * alpha + 255 * (1 - alpha)
+    assert np.abs(read(save(Image.fromarray(grey, "LA")), **GRAY) - wanted).max() <= 1.01
+
+
+def test_palettes() -> None:
+    indexed = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6) % 3, "P")
+    indexed.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    colours = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])
+    wanted = colours[np.arange(24).reshape(4, 6) % 3]
+    assert (read(save(indexed)) == wanted).all()
+    wanted = wanted.copy()
+    wanted[np.arange(24).reshape(4, 6) % 3 == 1] = 255
+    assert (read(save(indexed, transparency=1)) == wanted).all()
+    assert (read(save(indexed, "GIF", transparency=1)) == wanted).all()
+
+
+def test_black_and_white_of_one_bit() -> None:
+    bits = np.arange(24).reshape(4, 6) % 5 == 0
+    assert (read(save(Image.fromarray(bits)), **GRAY)[..., 0] == bits * 255).all()
+
+
+def test_of_16_bits_the_upper_8_count() -> None:
+    deep = np.random.default_rng(3).integers(0, 65536, (4, 6), dtype=np.uint16)
+    assert (read(save(deep), **GRAY)[..., 0] == deep >> 8).all()
+    assert (read(save(deep))[..., 1] == deep >> 8).all()
+    colours = np.random.default_rng(3).integers(0, 65536, (4, 6, 3), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
+    assert (read(png(6, 4, 16, 2, rows)) == colours >> 8).all()
+
+
+TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a),
+    9: lambda a: a,
+}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_orientation(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    wanted = TURNS[orientation](noise(4, 6))
+    made = read(save(noise(4, 6), kind, lossless=True, exif=exif), size=wanted.shape[:2])
+    assert (made == wanted).all()
+
+
+def test_orientation_of_a_jpeg() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    top = np.zeros((32, 16, 3), np.uint8)
+    top[:16] = 255
+    made = read(save(top, "JPEG", quality=95, exif=exif), size=(16, 32), **GRAY)[..., 0]
+    assert made[:, :14].max() < 20
+    assert made[:, 18:].min() > 235
+
+
+def test_exif_that_cannot_be_read_turns_nothing() -> None:
+    assert (read(save(noise(4, 6), exif=b"Exif\0\0MM\0*garbage")) == noise(4, 6)).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_frame_counts(kind: str) -> None:
+    frames = [Image.fromarray(np.full((4, 6), level, np.uint8)) for level in (30, 200, 90)]
+    moving = save(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
+    assert set(read(moving, **GRAY).ravel().tolist()) == {30}
+
+
+def test_what_follows_an_image_is_not_looked_at() -> None:
+    assert (read(save(noise(4, 6)) + b"more" * 100) == noise(4, 6)).all()
+
+
+# What is refused.
+
+
+def refused(kind: type[ModelportError], says: str, *files: bytes, **keys: Any) -> None:
+    with pytest.raises(kind) as told:
+        read(*files, **keys)
+    assert says in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"hello",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"%PDF-1.7\n",
+        b"II*\0" + bytes(50),
+        b"BM",
+        b"P6 1 1 255 abc",
+    ],
+    ids=["nothing", "text", "SVG", "PDF", "TIFF", "BMP's mark alone", "PPM"],
+)
+def test_what_is_no_image(data: bytes) -> None:
+    refused(InvalidRequest, "damaged" if data == b"BM" else "send JPEG, PNG, WebP, BMP or GIF", data)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+def test_what_is_cut_off(kind: str) -> None:
+    file = save(noise(30, 40), kind)
+    for length in (16, 40, len(file) // 2, len(file) * 9 // 10):
+        refused(InvalidRequest, "file 2 is", save(noise(4, 6)), file[:length])
+
+
+def test_an_image_that_is_decoded_to_too_much_is_not_decoded() -> None:
+    row = b"\0" * 5001
+    bomb = png(5000, 5000, 8, 0, row * 5000)
+    assert len(bomb) < 30_000
+    refused(TooLarge, "file 1 has 5000 x 5000 pixels", bomb)
+    for kind in ("GIF", "WEBP", "JPEG", "BMP"):
+        file = save(Image.new("L" if kind != "WEBP" else "RGB", (3000, 2000)), kind)
+        refused(TooLarge, "3000 x 2000 pixels", file)
+    refused(TooLarge, "more pixels", png(2**31 - 1, 2**31 - 1, 8, 0, b""))
+
+
+def test_the_pixels_of_all_images_count() -> None:
+    file = save(np.zeros((300, 300, 3), np.uint8))
+    assert read(file, file, layout="NHWC").shape == (2, 4, 6, 3)
+    refused(TooLarge, "file 3 has 300 x 300", file, file, file)
+
+
+def test_the_tensor_counts() -> None:
+    refused(TooLarge, "2 images make an input of", *[save(noise(4, 6))] * 2, size=(300, 300), datatype="FP32")
+
+
+def test_a_thin_image_is_not_made_wide_at_its_full_height() -> None:
+    thin = png(1, 30_000, 8, 0, bytes(60_000))
+    refused(TooLarge, "too high", thin, size=(4, 200))
+    for resize in ("crop", "pad"):
+        assert not read(thin, size=(4, 200), resize=resize).any()
+    assert not read(thin, size=(4, 6)).any()
+
+
+def test_headers_in_very_many_pieces() -> None:
+    many = chunk(b"teXt", b"") * 30_000
+    refused(InvalidRequest, "too many pieces", png(6, 4, 8, 0, bytes(28), many))
+    plain = save(noise(4, 6), "JPEG")
+    refused(InvalidRequest, "too many pieces", plain[:2] + b"\xff\xfe\0\2" * 30_000 + plain[2:])
+    refused(InvalidRequest, "too many pieces", plain[:20] + b"\0" * 30_000 + plain[20:])
+    gif = save(noise(4, 6, 1), "GIF")
+    start = gif.index(b",")
+    refused(InvalidRequest, "too many pieces", gif[:start] + b"!\xfe" + b"\xffx" * 128 * 3000 + b"\0" + gif[start:])
+
+
+def test_pixels_in_very_many_pieces() -> None:
+    rows = zlib.compress(bytes(28))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 6, 4, 8, 0, 0, 0, 0))
+    pieces = chunk(b"IDAT") * 30_000
+    refused(
+        InvalidRequest, "too many pieces", b"\x89PNG\r\n\x1a\n" + head + pieces + chunk(b"IDAT", rows) + chunk(b"IEND")
+    )
+    single = b"".join(chunk(b"IDAT", rows[at : at + 1]) for at in range(len(rows)))
+    assert not read(b"\x89PNG\r\n\x1a\n" + head + single + chunk(b"IEND"), **GRAY).any()
+
+
+def test_very_many_scans() -> None:
+    file = save(noise(64, 64), "JPEG", progressive=True)
+    assert read(file).shape == (4, 6, 3)
+    start = file.rindex(b"\xff\xda")
+    refused(InvalidRequest, "scans", file[:-2] + file[start:-2] * 300 + file[-2:])
+
+
+SAMPLES = [save(noise(9, 7), kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF")] + [
+    save(noise(9, 7, 4)), save(Image.fromarray(noise(9, 7)).convert("CMYK"), "JPEG", progressive=True),
+    save(noise(9, 7), exif=Image.Exif()),
+]  # fmt: skip
+
+
+@given(
+    st.sampled_from(SAMPLES),
+    st.integers(0, 400),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8),
+    st.binary(max_size=40),
+)
+@settings(max_examples=600, deadline=None)
+def test_what_is_spoilt_is_read_or_refused(
+    sample: bytes, length: int, spots: list[tuple[int, int]], tail: bytes
+) -> None:
+    spoilt = bytearray(sample)
+    for place, value in spots:
+        spoilt[place % len(spoilt)] = value
+    file = bytes(spoilt[: max(len(spoilt) - length, 4)]) + tail if length < 200 else bytes(spoilt)
+    with contextlib.suppress(InvalidRequest, TooLarge):
+        assert read(file).shape == (4, 6, 3)
+
+
+@given(
+    st.sampled_from([b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF89a", b"RIFF\0\1\0\0WEBP"]),
+    st.binary(max_size=300),
+)
+@settings(max_examples=300, deadline=None)
+def test_garbage_with_a_good_beginning_is_refused(beginning: bytes, garbage: bytes) -> None:
+    with pytest.raises((InvalidRequest, TooLarge)):
+        read(beginning + garbage)

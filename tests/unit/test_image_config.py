@@ -1,0 +1,185 @@
+"""[preprocess] and [postprocess] in model.toml: what may be written, what it is for the fronts, what cannot fit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.engine.processing import Postprocess, Preprocess
+from gateway.engine.table import Entry, Table, table_from_json, table_to_json
+from gateway.engine.types import ModelStatus
+from gateway.repository.image_config import misfit
+from gateway.repository.model_config import ModelConfigError, ModelToml, read_model_toml
+from runtimes.contract import Signature, TensorSpec
+
+
+def read(tmp_path: Path, text: str) -> ModelToml:
+    file = tmp_path / "m" / "model.toml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    return read_model_toml(file)
+
+
+def test_everything_that_may_be_written(tmp_path: Path) -> None:
+    toml = read(
+        tmp_path,
+        """
+        [preprocess]
+        input = "image"
+        size = [224, 192]
+        resize = "crop"
+        shorter_side = 256
+        fill = 114
+        interpolation = "bicubic"
+        colour = "BGR"
+        invert = true
+        scale = "1/255"
+        mean = [0.485, 0.456, "0.406"]
+        std = 0.5
+        layout = "NHWC"
+        [postprocess]
+        output = "scores"
+        softmax = true
+        top_k = 7
+        """,
+    )
+    assert toml.preprocess is not None
+    assert toml.preprocess.settled() == Preprocess(
+        (224, 192),
+        "image",
+        "crop",
+        256,
+        114,
+        "bicubic",
+        "BGR",
+        True,
+        1 / 255,
+        (0.485, 0.456, 0.406),
+        (0.5,) * 3,
+        "NHWC",
+    )
+    assert toml.postprocess is not None
+    assert toml.postprocess.settled() == Postprocess("scores", True, 7)
+
+
+def test_defaults(tmp_path: Path) -> None:
+    toml = read(tmp_path, "[preprocess]\nsize = [8, 8]\n[postprocess]")
+    assert toml.preprocess is not None
+    assert toml.preprocess.settled() == Preprocess((8, 8))
+    assert toml.postprocess is not None
+    assert toml.postprocess.settled() == Postprocess()
+    assert read(tmp_path, "").preprocess is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "the key 'preprocess.size' is missing"),
+        ("size = [8]", "'preprocess.size"),
+        ("size = 8", "'preprocess.size' is 8"),
+        ("size = [0, 8]", "'preprocess.size.0' is 0"),
+        ("size = [8, 20000]", "'preprocess.size.1' is 20000"),
+        ("size = [8, 8]\nsise = 1", "there is no key 'preprocess.sise'; the keys are colour, fill"),
+        ('size = [8, 8]\nresize = "squeeze"', "'stretch', 'crop' or 'pad'"),
+        ('size = [8, 8]\ncolour = "HSV"', "'RGB', 'BGR' or 'GRAY'"),
+        ('size = [8, 8]\nlayout = "CHW"', "'NCHW', 'NHWC', 'NHW' or 'flat'"),
+        ('size = [8, 8]\nlayout = "NHW"', 'it goes with colour "GRAY"'),
+        ('size = [8, 8]\nscale = "a/b"', "a fraction in quotes"),
+        ('size = [8, 8]\nscale = "1/0"', "a fraction in quotes"),
+        ("size = [8, 8]\nscale = inf", "'preprocess.scale' is inf"),
+        ("size = [8, 8]\nmean = [1, 2]", "one for each channel of RGB: 3"),
+        ("size = [8, 8]\nstd = [1, 0, 1]", "std must not be 0"),
+        ("size = [8, 8]\nshorter_side = 9", "goes with resize"),
+        ('size = [8, 8]\nresize = "crop"\nshorter_side = 7', "at least 8"),
+        ("size = [8, 8]\nfill = 256", "'preprocess.fill' is 256"),
+    ],
+)
+def test_what_may_not(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ModelConfigError) as told:
+        read(tmp_path, "[preprocess]\n" + text)
+    assert says in str(told.value)
+    assert str(told.value).startswith("m/model.toml: ")
+
+
+def test_fronts_are_told_the_same() -> None:
+    status = ModelStatus("m", "1", "READY", preprocess=Preprocess((8, 9)), postprocess=Postprocess("y", True, 3))
+    table = Table((Entry(status), Entry(ModelStatus("n", "1", "READY"))))
+    read = table_from_json(json.loads(json.dumps(table_to_json(table))))
+    assert [(entry.status.preprocess, entry.status.postprocess) for entry in read.entries] == [
+        (status.preprocess, status.postprocess),
+        (None, None),
+    ]
+
+
+def told(
+    pre: dict[str, Any] | None,
+    post: dict[str, Any] | None,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...] = (),
+    lines: int = 0,
+    batch_dim: int = 0,
+) -> str:
+    toml = ModelToml.model_validate({"preprocess": pre, "postprocess": post})
+    labels = {"y": ["label"] * lines}
+    return misfit(toml.preprocess, toml.postprocess, Signature(inputs, outputs), labels, batch_dim)
+
+
+GRAY = {"size": [8, 8], "colour": "GRAY"}
+X, Y = TensorSpec("x", "FP32", (-1, 64)), TensorSpec("y", "FP32", (-1, 10))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ("FP32", (-1, 1, 8, 8)),
+        ("FP16", (1, 1, 8, 8)),
+        ("", None),
+        ("UINT8", (-1, -1, -1, -1)),
+        ("INT64", (-1, 1, -1, 8)),
+    ],
+)
+def test_what_fits(spec: tuple[str, Any]) -> None:
+    assert told(GRAY, {}, (TensorSpec("x", *spec),), (Y,), lines=10) == ""
+
+
+@pytest.mark.parametrize(
+    ("pre", "inputs", "says"),
+    [
+        (GRAY, (X,), "makes images of shape [-1, 1, 8, 8], but input 'x' takes [-1, 64] (-1 is any size)"),
+        ({"size": [8, 8]}, (TensorSpec("x", "FP32", (-1, 8, 8, 3)),), "change size, colour or layout"),
+        (GRAY, (X, Y), "cannot make the inputs 'x', 'y'"),
+        (GRAY, (), "cannot make the inputs"),
+        ({**GRAY, "input": "z"}, (X,), "is for input 'z', but the only input is 'x'"),
+        (GRAY, (TensorSpec("x", "BYTES", None),), "has datatype BYTES"),
+        (GRAY, (TensorSpec("x", "INT8", None),), "makes values from 0 to 255, out of the range of INT8"),
+        ({**GRAY, "mean": 1}, (TensorSpec("x", "UINT8", None),), "from -1 to 254, out of the range of UINT8"),
+        ({**GRAY, "scale": 1000}, (TensorSpec("x", "FP16", None),), "out of the range of FP16"),
+    ],
+)
+def test_inputs_that_cannot_fit(pre: dict[str, Any], inputs: tuple[TensorSpec, ...], says: str) -> None:
+    assert says in told(pre, None, inputs)
+
+
+def test_images_go_along_the_first_dimension() -> None:
+    assert "batch_dim is 1" in told(GRAY, None, (TensorSpec("x", "FP32", None),), batch_dim=1)
+
+
+@pytest.mark.parametrize(
+    ("post", "outputs", "says"),
+    [
+        ({}, (Y, X), "must name one output; there are 'y', 'x'"),
+        ({"output": "z"}, (Y,), "is for output 'z', but there is none of that name; there are 'y'"),
+        ({}, (TensorSpec("y", "BYTES", (-1, 3)),), "has datatype BYTES"),
+        ({}, (TensorSpec("y", "FP32", (-1,)),), "takes rows of scores, but output 'y' has shape [-1]"),
+        ({}, (TensorSpec("y", "FP32", (-1, 10, 4)),), "takes rows of scores"),
+        ({}, (TensorSpec("y", "FP32", (-1, 11)),), "output 'y' has 11 scores, but its labels file has 10 lines"),
+    ],
+)
+def test_outputs_that_cannot_fit(post: dict[str, Any], outputs: tuple[TensorSpec, ...], says: str) -> None:
+    assert says in told(None, post, (X,), outputs, lines=10)
+
+
+@pytest.mark.parametrize("outputs", [(), (TensorSpec("y"),), (TensorSpec("y", "FP32", (-1, -1, 1, 1)),)])
+def test_outputs_that_are_not_known_may_fit(outputs: tuple[TensorSpec, ...]) -> None:
+    assert told(None, {}, (X,), outputs, lines=10) == ""
