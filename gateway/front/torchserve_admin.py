@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 
 from gateway.engine.protocol import Engine
 from gateway.engine.types import ModelStatus
-from gateway.errors import InvalidRequest, ModelportError, NotFound, Unsupported
+from gateway.errors import InvalidRequest, ModelportError, NotAllowed, NotFound
 from gateway.front.torchserve import tell
 
 _LIMIT = 100
@@ -61,7 +61,7 @@ def add_torchserve(app: FastAPI, engine: Engine) -> None:
     @router.api_route("/models", methods=_WRITES, include_in_schema=False)
     @router.api_route("/models/{rest:path}", methods=_WRITES, include_in_schema=False)
     async def write(rest: str = "") -> None:
-        raise Unsupported(
+        raise NotAllowed(
             "models are not managed here: the model repository's folders say what is served, "
             "and POST /v2/repository/models/{model}/load looks at them at once"
         )

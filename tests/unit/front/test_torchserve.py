@@ -102,7 +102,7 @@ def test_refusals(serving: Serving) -> None:
 )  # fmt: skip
 def test_models_are_not_managed(serving: Serving, method: str, path: str) -> None:
     reply = serving.http.request(method, path)
-    refused(reply, 501, "NotImplementedException", "POST /v2/repository/models/{model}/load")
+    refused(reply, 405, "MethodNotAllowedException", "POST /v2/repository/models/{model}/load")
 
 
 def test_ping(serving: Serving) -> None:
