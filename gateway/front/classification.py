@@ -14,6 +14,7 @@ import numpy as np
 from gateway.engine.protocol import Engine
 from gateway.engine.types import InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, NotFound, TooLarge
+from gateway.front.largest import largest
 from runtimes.wire import Tensor, pack_bytes, to_array
 
 # On the event loop: finding the largest takes about 10 ms a MiB, each string a microsecond.
@@ -61,7 +62,7 @@ def _classes(tensor: Tensor, count: int, status: ModelStatus) -> Tensor:
             f"output '{name}' would be {len(rows) * count} classes, and at most {_MOST_STRINGS} are given; "
             "ask for fewer, or send fewer rows"
         )
-    chosen = _largest(rows, count)
+    chosen = largest(rows, count)
     values = np.take_along_axis(rows, chosen, axis=1)
     strings = _strings(values.ravel().tolist(), chosen.ravel().tolist(), status.class_labels.get(name, ()))
     return Tensor(name, "BYTES", (len(rows), count) if by_row else (count,), pack_bytes(strings))
@@ -75,17 +76,3 @@ def _strings(values: Sequence[float], indices: Sequence[int], labels: Sequence[s
     # A class without a line in the labels' file has none.
     after = ["", *[label and f":{label}" for label in labels]]
     return [text + after[index + 1 if index < len(labels) else 0] for text, index in zip(told, indices, strict=True)]
-
-
-def _largest(rows: np.ndarray, count: int) -> np.ndarray:
-    """Of each row, the indices of the `count` largest: the largest first, of equal ones the first, NaN last."""
-    # Turned round and sorted upwards: only so do equal ones stay in their order. numpy puts NaN last both ways.
-    key = -rows if rows.dtype.kind == "f" else np.invert(rows)
-    if not 0 < count < key.shape[1]:
-        return np.argsort(key, axis=1, kind="stable")[:, :count]
-    last = np.partition(key, count - 1, axis=1)[:, count - 1 : count]
-    row, column = np.nonzero(~(key > last))  # all that may be among them: more than `count` where some are equal
-    order = np.lexsort((key[row, column], row))
-    row, column = row[order], column[order]
-    place = np.arange(len(row)) - np.searchsorted(row, row)
-    return column[place < count].reshape(-1, count)

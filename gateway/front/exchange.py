@@ -15,9 +15,9 @@ from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
 from gateway.front.body import Headers, read_headers
 from gateway.front.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, deflate, inflate
+from gateway.front.dialect import Reply, Route, Writer
 from gateway.front.failures import as_told
 from gateway.front.limits import Limits
-from gateway.front.rest import Reply, Route, Writer
 from runtimes.wire import Buffer
 
 _T = TypeVar("_T")

@@ -22,9 +22,10 @@ from gateway.engine.protocol import Engine
 from gateway.errors import NotAllowed
 from gateway.front import body
 from gateway.front.body import App, Receive, Scope, Send
+from gateway.front.dialect import Reply, Route
 from gateway.front.exchange import Exchange, Head, read_head
 from gateway.front.limits import Limits
-from gateway.front.rest import Reply, Route, match
+from gateway.front.rest import match
 
 KEEP_ALIVE_S = 75
 # Small, so that little of a large body comes with its head.

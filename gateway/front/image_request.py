@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest
-from gateway.front.classify import Prediction, classify
 from gateway.front.image_types import FORM
 from gateway.front.named_inputs import find_signature
 from gateway.front.predict import media_type
+from gateway.front.predictions import Prediction, read_predictions
 from runtimes.wire import Buffer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class ImageRequest(NamedTuple):
     def predictions(self, response: InferResponse) -> list[list[Prediction]]:
         """For each image, the best first. Raises Internal where the outputs are no scores."""
         assert self.status.postprocess is not None
-        return classify(response, self.status.postprocess, self.status.class_labels, self.images)
+        return read_predictions(response, self.status.postprocess, self.status.class_labels, self.images)
 
 
 def read_images(

@@ -18,12 +18,12 @@ from typing import Any
 from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import InvalidRequest
-from gateway.front.classify import Prediction
 from gateway.front.json_text import dumps, loads
 from gateway.front.limits import Limits, check_json_answer
 from gateway.front.named_inputs import find_signature, only_input, read_inputs
 from gateway.front.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
 from gateway.front.parameters import DEFAULTS, Options, read_options
+from gateway.front.predictions import Prediction
 from gateway.front.tensors import json_values
 from runtimes.wire import Buffer
 

@@ -9,72 +9,20 @@ It translates only: v2_*, predict, image_request, tfs_* and torchserve know the 
 the work, and exchange.py drives each request through.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from gateway.engine.protocol import Engine
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
-from gateway.errors import ModelportError, TooLarge
-from gateway.front import predict, tfs_classify, tfs_examples, tfs_predict, tfs_spec, torchserve, v2_read, v2_write
+from gateway.engine.types import InferRequest, InferResponse
+from gateway.errors import TooLarge
+from gateway.front import predict, tfs_rest, torchserve, v2_read, v2_write
 from gateway.front.body import Headers
 from gateway.front.classification import classify
-from gateway.front.failures import sentence
+from gateway.front.dialect import Dialect, Reply, Route, Writer
 from gateway.front.image_request import ImageRequest, read_images
 from gateway.front.image_types import is_image_type
-from gateway.front.json_text import dumps
 from gateway.front.limits import Limits, check_answer
 from runtimes.wire import Buffer
-
-
-class Reply(NamedTuple):
-    """`body` in parts, so that large tensors need not be copied together."""
-
-    status: int
-    body: list[Buffer]
-    content_type: bytes = b"application/json"
-    headers: bytes = b""  # further ones, as they are written
-
-
-Writer = Callable[[InferResponse], Reply]
-
-# From so many bytes of them on, they are read in a thread.
-_MANY_EXAMPLES = 8192
-
-
-def _tell(error: ModelportError) -> bytes:
-    return dumps({"error": sentence(error)})
-
-
-def _never(headers: Headers) -> bool:
-    return False
-
-
-class Dialect(NamedTuple):
-    """The first two raise ModelportError.
-
-    limit    how many bytes a body may have by its headers, and of what kind it is, in words
-    read     the request, and what will write its answer
-    tell     an error as the body of an answer, in JSON
-    is_slow  whether `read` takes milliseconds for a body with such headers: then it is called in a thread
-    methods  of HTTP, that the path takes
-    """
-
-    limit: Callable[[Headers, Limits], tuple[int, str]]
-    read: Callable[[Engine, Limits, "Route", Headers, Buffer], tuple[InferRequest, Writer]]
-    tell: Callable[[ModelportError], bytes] = _tell
-    is_slow: Callable[[Headers], bool] = _never
-    methods: tuple[bytes, ...] = (b"POST",)
-
-
-class Route(NamedTuple):
-    """`model` and `version` are "" where the path does not name them. is_label: the path calls the version a label."""
-
-    dialect: Dialect
-    model: str = ""
-    version: str = ""
-    is_label: bool = False
 
 
 def _limit_predict(headers: Headers, limits: Limits) -> tuple[int, str]:
@@ -164,56 +112,11 @@ def _write_v2(engine: Engine, limits: Limits, wanted: v2_read.Wanted, response: 
     return Reply(200, parts, b"application/octet-stream", told)
 
 
-def _limit_tfs(headers: Headers, limits: Limits) -> tuple[int, str]:
-    return limits.json_bytes, "JSON; send tensors over gRPC"
-
-
-def _is_slow_tfs(headers: Headers) -> bool:
-    """Examples become protobuf messages one by one."""
-    return headers.content_length is None or headers.content_length > _MANY_EXAMPLES
-
-
-def _read_tfs_predict(
-    engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
-) -> tuple[InferRequest, Writer]:
-    status = tfs_spec.find_model(engine, route.model, route.version, route.is_label)
-    request, in_rows = tfs_predict.read_request(status, route.version, body)
-    return request, partial(_write_tfs_predict, limits, in_rows)
-
-
-def _write_tfs_predict(limits: Limits, in_rows: bool, response: InferResponse) -> Reply:
-    check_answer(response, limits)
-    return Reply(200, [tfs_predict.write_response(response, in_rows, limits)])
-
-
-def _read_tfs_examples(
-    method: str, engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
-) -> tuple[InferRequest, Writer]:
-    status = tfs_spec.find_model(engine, route.model, route.version, route.is_label)
-    document = tfs_predict.read_object(body)
-    ask = tfs_classify.ask(status, document.get("signature_name", ""), method)
-    examples = tfs_examples.read_examples(document, ask.input, limits.binary_bytes)
-    request = ask.request(status, route.version, examples)
-    return request, partial(_write_tfs_results, limits, status, method, examples.shape[0])
-
-
-def _write_tfs_results(limits: Limits, status: ModelStatus, method: str, count: int, response: InferResponse) -> Reply:
-    check_answer(response, limits)
-    if method == tfs_classify.REGRESS:
-        return Reply(200, [tfs_classify.regressions_json(tfs_classify.read_regressions(response, count))])
-    return Reply(200, [tfs_classify.read_classes(response, count, status.class_labels).to_json()])
-
-
 PREDICT = Dialect(_limit_predict, _read_predict, is_slow=_images_are_slow)
 TORCHSERVE = Dialect(
     _limit_torchserve, _read_torchserve, torchserve.tell, _torchserve_is_slow, methods=(b"POST", b"PUT")
 )
 V2 = Dialect(_limit_v2, _read_v2)
-_TFS = {
-    "predict": Dialect(_limit_tfs, _read_tfs_predict),
-    "classify": Dialect(_limit_tfs, partial(_read_tfs_examples, tfs_classify.CLASSIFY), is_slow=_is_slow_tfs),
-    "regress": Dialect(_limit_tfs, partial(_read_tfs_examples, tfs_classify.REGRESS), is_slow=_is_slow_tfs),
-}
 
 
 def match(url: bytes) -> Route | None:
@@ -237,19 +140,5 @@ def match(url: bytes) -> Route | None:
         case ["", "predictions", model, version] if model and version:
             return Route(TORCHSERVE, model, version)
         case ["", "v1", "models", *named]:
-            return _match_tfs(named)
-    return None
-
-
-def _match_tfs(named: list[str]) -> Route | None:
-    """`named`: the path's parts after /v1/models."""
-    last, _, verb = named[-1].rpartition(":") if named else ("", "", "")
-    dialect = _TFS.get(verb)
-    if dialect is None or not last:
-        return None
-    match named[:-1]:
-        case []:
-            return Route(dialect, last)
-        case [model, "versions" | "labels" as kind] if model:
-            return Route(dialect, model, last, kind == "labels")
+            return tfs_rest.match(named)
     return None

@@ -17,12 +17,12 @@ from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
 from gateway.front import predict
-from gateway.front.classify import Prediction
 from gateway.front.failures import sentence
 from gateway.front.image_request import ImageRequest, read_images
 from gateway.front.image_types import FORM, is_image
 from gateway.front.json_text import dumps, loads
 from gateway.front.limits import Limits, check_json_answer
+from gateway.front.predictions import Prediction
 from gateway.front.tensors import json_values
 from runtimes.wire import Buffer, Tensor
 

@@ -10,6 +10,7 @@ from gateway.engine.processing import Postprocess
 from gateway.engine.types import InferResponse
 from gateway.errors import Internal
 from gateway.front.json_text import numbers
+from gateway.front.largest import largest
 from runtimes.wire import Tensor, to_array
 
 
@@ -22,7 +23,7 @@ class Prediction:
     score: Any
 
 
-def classify(
+def read_predictions(
     response: InferResponse, postprocess: Postprocess, labels: Mapping[str, Sequence[str]], rows: int
 ) -> list[list[Prediction]]:
     """For each row of the output, the best scores, the highest first, and of equal ones the first.
@@ -38,7 +39,7 @@ def classify(
     scores = to_array(tensor).reshape(rows, -1)
     if postprocess.softmax:
         scores = _softmax(scores)
-    order = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, : postprocess.top_k]
+    order = largest(scores, min(postprocess.top_k, scores.shape[1]))
     names = labels.get(tensor.name, ())
     return [
         [

@@ -1,0 +1,75 @@
+"""TensorFlow Serving's REST dialects: :predict, :classify, :regress."""
+
+from functools import partial
+
+from gateway.engine.protocol import Engine
+from gateway.engine.types import InferRequest, InferResponse, ModelStatus
+from gateway.front import tfs_classify, tfs_examples, tfs_predict, tfs_spec
+from gateway.front.body import Headers
+from gateway.front.dialect import Dialect, Reply, Route, Writer
+from gateway.front.limits import Limits, check_answer
+from runtimes.wire import Buffer
+
+# From so many bytes of them on, they are read in a thread.
+_MANY_EXAMPLES = 8192
+
+
+def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
+    return limits.json_bytes, "JSON; send tensors over gRPC"
+
+
+def _is_slow(headers: Headers) -> bool:
+    """Examples become protobuf messages one by one."""
+    return headers.content_length is None or headers.content_length > _MANY_EXAMPLES
+
+
+def _read_predict(
+    engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
+) -> tuple[InferRequest, Writer]:
+    status = tfs_spec.find_model(engine, route.model, route.version, route.is_label)
+    request, in_rows = tfs_predict.read_request(status, route.version, body)
+    return request, partial(_write_predict, limits, in_rows)
+
+
+def _write_predict(limits: Limits, in_rows: bool, response: InferResponse) -> Reply:
+    check_answer(response, limits)
+    return Reply(200, [tfs_predict.write_response(response, in_rows, limits)])
+
+
+def _read_examples(
+    method: str, engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
+) -> tuple[InferRequest, Writer]:
+    status = tfs_spec.find_model(engine, route.model, route.version, route.is_label)
+    document = tfs_predict.read_object(body)
+    ask = tfs_classify.ask(status, document.get("signature_name", ""), method)
+    examples = tfs_examples.read_examples(document, ask.input, limits.binary_bytes)
+    request = ask.request(status, route.version, examples)
+    return request, partial(_write_results, limits, status, method, examples.shape[0])
+
+
+def _write_results(limits: Limits, status: ModelStatus, method: str, count: int, response: InferResponse) -> Reply:
+    check_answer(response, limits)
+    if method == tfs_classify.REGRESS:
+        return Reply(200, [tfs_classify.regressions_json(tfs_classify.read_regressions(response, count))])
+    return Reply(200, [tfs_classify.read_classes(response, count, status.class_labels).to_json()])
+
+
+_DIALECTS = {
+    "predict": Dialect(_limit, _read_predict),
+    "classify": Dialect(_limit, partial(_read_examples, tfs_classify.CLASSIFY), is_slow=_is_slow),
+    "regress": Dialect(_limit, partial(_read_examples, tfs_classify.REGRESS), is_slow=_is_slow),
+}
+
+
+def match(named: list[str]) -> Route | None:
+    """`named`: the path's parts after /v1/models. None if it is no hot one."""
+    last, _, verb = named[-1].rpartition(":") if named else ("", "", "")
+    dialect = _DIALECTS.get(verb)
+    if dialect is None or not last:
+        return None
+    match named[:-1]:
+        case []:
+            return Route(dialect, last)
+        case [model, "versions" | "labels" as kind] if model:
+            return Route(dialect, model, last, kind == "labels")
+    return None
