@@ -17,9 +17,10 @@ from grpc_reflection.v1alpha import reflection
 
 from gateway.engine.protocol import Engine
 from gateway.front import grpc_tfs
+from gateway.front.grpc_call import InferCall, Method
 from gateway.front.grpc_refusal import refused
 from gateway.front.grpc_stream import Stream
-from gateway.front.grpc_v2 import SERVICE, Method, ModelInfer, methods
+from gateway.front.grpc_v2 import SERVICE, ModelInfer, methods
 from gateway.front.limits import Limits, MiB
 from gateway.listen import GrpcServer
 
@@ -108,7 +109,7 @@ def _answering(name: str, method: Method) -> Callable[[bytes, _Context], Awaitab
     return call
 
 
-def _streaming(infer: ModelInfer) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
+def _streaming(infer: InferCall[Any]) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
     async def call(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
         async with aclosing(Stream(infer, partial(_left, context)).run(requests)) as answers:
             async for answer in answers:

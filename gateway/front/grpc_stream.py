@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from gateway.engine.protocol import Ticket
 from gateway.front.failures import as_told, sentence
+from gateway.front.grpc_call import InferCall
 from gateway.front.grpc_raw import field
-from gateway.front.grpc_v2 import ModelInfer
 from gateway.generated import open_inference_pb2 as pb
 
 # Under way at a time on one call: further requests are read when some of these are answered and taken.
@@ -26,7 +27,7 @@ _FINAL: bytes = pb.ModelInferResponse(
 class Stream:
     """One call. `seconds` tells what its deadline leaves."""
 
-    def __init__(self, infer: ModelInfer, seconds: Callable[[], float | None]) -> None:
+    def __init__(self, infer: InferCall[Any], seconds: Callable[[], float | None]) -> None:
         self._infer, self._seconds = infer, seconds
         self._room = asyncio.Semaphore(_MOST)
         self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()

@@ -2,18 +2,18 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
-from gateway.engine.protocol import Engine, Ticket
+from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, Unsupported
+from gateway.front.grpc_call import InferCall, Method
 from gateway.front.grpc_raw import field, field_head
 from gateway.front.grpc_request import parse
-from gateway.front.grpc_v2 import Done, Method
 from gateway.front.limits import Limits, check_answer
 from gateway.front.tfs_classify import CLASSIFY, REGRESS, ask, read_classes, read_regressions
 from gateway.front.tfs_examples import read_input
@@ -57,30 +57,10 @@ def _read_spec(message: pb.ModelSpec) -> _Spec:
     return _Spec(message.name, version, kind == "version_label", message.signature_name)
 
 
-class Predict:
-    """The method that is called all the time: as a coroutine, and by plain calls, which cost half of one."""
+class Predict(InferCall[str]):
+    """What its answer needs of the request is the signature."""
 
-    def __init__(self, engine: Engine, limits: Limits) -> None:
-        self._engine, self._limits = engine, limits
-
-    async def __call__(self, raw: bytes, seconds: float | None) -> bytes:
-        request = self._read(raw, seconds)
-        return self._write(request.signature, await self._engine.infer(request))
-
-    def submit(self, raw: bytes, seconds: float | None, done: Done) -> Ticket:
-        """As the engine's: `done` is called later, or ModelportError raised."""
-        request = self._read(raw, seconds)
-        return self._engine.submit(request, partial(self._on_done, request.signature, done))
-
-    def _on_done(self, signature: str, done: Done, outcome: InferResponse | Exception) -> None:
-        told: bytes | Exception
-        try:
-            told = outcome if isinstance(outcome, Exception) else self._write(signature, outcome)
-        except Exception as error:
-            told = error
-        done(told)
-
-    def _read(self, raw: bytes, seconds: float | None) -> InferRequest:
+    def _read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, str]:
         message = parse(pb.PredictRequest, raw)
         spec = _read_spec(message.model_spec)
         with self._engine.reading(spec.model, spec.version):
@@ -90,9 +70,8 @@ class Predict:
                 signature = signature_key(self._engine.model(spec.model, spec.version), signature)
             inputs = self._inputs(message.inputs)
         deadline = None if seconds is None else time.monotonic() + seconds
-        return InferRequest(
-            spec.model, inputs, spec.version, "", list(message.output_filter), signature, deadline=deadline
-        )
+        wanted = list(message.output_filter)
+        return InferRequest(spec.model, inputs, spec.version, "", wanted, signature, deadline=deadline), signature
 
     def _inputs(self, protos: Mapping[str, Any]) -> list[Tensor]:
         """One value may stand for all of a tensor: so what they take together is limited, too."""

@@ -1,16 +1,17 @@
 """The Open Inference Protocol over gRPC: messages <-> the engine's vocabulary. It translates only."""
 
 from collections.abc import Awaitable, Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf.message import Message
 
-from gateway.engine.protocol import Engine, Ticket
+from gateway.engine.protocol import Engine
 from gateway.engine.shared_memory import Place, SharedMemory
-from gateway.engine.types import InferResponse
+from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import NotFound
 from gateway.front.classification import classify
+from gateway.front.grpc_call import InferCall, Method
 from gateway.front.grpc_raw import raw_output
 from gateway.front.grpc_request import RequestReader, Wanted, parse
 from gateway.front.grpc_tensors import has_field, write_typed
@@ -24,34 +25,15 @@ from gateway.generated import open_inference_pb2 as pb
 from runtimes.wire import Buffer, Tensor
 
 SERVICE = "inference.GRPCInferenceService"
-# From a message to its answer; the number is the seconds that the call's own deadline leaves, if it has one.
-Method = Callable[[bytes, float | None], Awaitable[bytes]]
-Done = Callable[[bytes | Exception], None]
 
 
-class ModelInfer:
-    """The method that is called all the time: as a coroutine, and by plain calls, which cost half of one."""
-
+class ModelInfer(InferCall[Wanted]):
     def __init__(self, engine: Engine, limits: Limits) -> None:
-        self._engine, self._limits = engine, limits
+        super().__init__(engine, limits)
         self._reader = RequestReader(engine)
 
-    async def __call__(self, raw: bytes, seconds: float | None) -> bytes:
-        request, wanted = self._reader.read(raw, seconds)
-        return self._write(wanted, await self._engine.infer(request))
-
-    def submit(self, raw: bytes, seconds: float | None, done: Done) -> Ticket:
-        """As the engine's: `done` is called later, or ModelportError raised."""
-        request, wanted = self._reader.read(raw, seconds)
-        return self._engine.submit(request, partial(self._on_done, wanted, done))
-
-    def _on_done(self, wanted: Wanted, done: Done, outcome: InferResponse | Exception) -> None:
-        told: bytes | Exception
-        try:
-            told = outcome if isinstance(outcome, Exception) else self._write(wanted, outcome)
-        except Exception as error:
-            told = error
-        done(told)
+    def _read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, Wanted]:
+        return self._reader.read(raw, seconds)
 
     def _write(self, wanted: Wanted, response: InferResponse) -> bytes:
         response = classify(self._engine, response, wanted.classes)
