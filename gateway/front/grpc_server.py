@@ -6,7 +6,7 @@ Two libraries can serve them, with the same handlers: see docs/decisions/0009-gr
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeAlias
@@ -81,7 +81,7 @@ def build_server(
         if service == SERVICE:
             handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(_streaming(infer))
         server.add_registered_method_handlers(service, handlers)
-    health_pb2_grpc.add_HealthServicer_to_server(EngineHealth(engine, health_period_s), server)
+    health_pb2_grpc.add_HealthServicer_to_server(EngineHealth(engine, services, health_period_s), server)
     reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
 
@@ -121,9 +121,10 @@ def _streaming(infer: InferCall[Any]) -> Callable[[AsyncIterator[bytes], _Contex
 class EngineHealth(health.aio.HealthServicer):  # type: ignore[misc]
     """grpc.health.v1, following engine.ready: looked at for each Check, and each period while somebody watches."""
 
-    def __init__(self, engine: Engine, period_s: float) -> None:
+    def __init__(self, engine: Engine, services: Iterable[str], period_s: float) -> None:
         super().__init__()
         self._engine = engine
+        self._services = ("", *services)
         self._period_s = period_s
 
     async def Check(self, request: Any, context: _Context) -> Any:
@@ -146,5 +147,5 @@ class EngineHealth(health.aio.HealthServicer):  # type: ignore[misc]
     async def _follow(self) -> None:
         serving = health_pb2.HealthCheckResponse
         status = serving.SERVING if self._engine.ready else serving.NOT_SERVING
-        for service in ("", SERVICE):
+        for service in self._services:
             await self.set(service, status)

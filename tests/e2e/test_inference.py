@@ -12,6 +12,9 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -219,8 +222,26 @@ def test_grpc_health_and_reflection(gateway: Start, tmp_path: Path) -> None:
     with grpc.insecure_channel(running.grpc) as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         assert health.status == health_pb2.HealthCheckResponse.SERVING
-        services = ProtoReflectionDescriptorDatabase(channel).get_services()
-    assert "inference.GRPCInferenceService" in services
+        # What grpcurl does: it knows no proto file, and asks the server for the messages.
+        database = ProtoReflectionDescriptorDatabase(channel)
+        pool = DescriptorPool(database)
+        asked = {
+            "inference.GRPCInferenceService": ("ModelReady", {"name": "m"}, {"ready": True}),
+            "tensorflow.serving.ModelService": (
+                "GetModelStatus",
+                {"model_spec": {"name": "m"}},
+                {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": {}}]},
+            ),
+        }
+        assert {*asked, "tensorflow.serving.PredictionService"} <= set(database.get_services())
+        for service, (name, question, answer) in asked.items():
+            method = pool.FindServiceByName(service).methods_by_name[name]
+            request = ParseDict(question, GetMessageClass(method.input_type)())
+            call = channel.unary_unary(f"/{service}/{name}")
+            told = GetMessageClass(method.output_type).FromString(call(request.SerializeToString(), timeout=60))
+            assert MessageToDict(told, preserving_proto_field_name=True) == answer
+            checked = health_pb2.HealthCheckRequest(service=service)
+            assert health_pb2_grpc.HealthStub(channel).Check(checked).status == health_pb2.HealthCheckResponse.SERVING
     assert grpc_call(running, "ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse).ready
 
 
