@@ -1,0 +1,268 @@
+"""One connection of a front's HTTP server: see http.py."""
+
+import asyncio
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.engine.arena import LARGE
+from gateway.front import body
+from gateway.front.dialect import Reply
+from gateway.front.exchange import Exchange, Head, read_head
+from gateway.front.http_shared import LONGEST_HEAD, Shared
+
+# What may change where a body ends, or whether it comes at all.
+_SPECIAL = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
+_END = b"\r\n\r\n"
+# Nobody needs more, and httptools would collect any number.
+_MOST_HEAD_BYTES = 1 << 16
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    b'content-length: 58\r\n\r\n{"error":"the headers are over the limit of 65536 bytes"}\n'
+)
+# Parts larger than this are not copied together to be written.
+_LARGE_PART = 1 << 14
+
+
+class Intake(asyncio.BufferedProtocol):
+    """Receives for a connection. uvloop takes no protocol that is both buffered and, as uvicorn's are, plain."""
+
+    __slots__ = ("_connection", "_into", "_shared")
+
+    def __init__(self, connection: "HttpConnection", shared: memoryview) -> None:
+        self._connection = connection
+        self._shared = shared
+        self._into: memoryview | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._connection.connection_made(transport)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._into = None
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        self._into = self._connection.space()
+        return self._shared if self._into is None else self._into
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._into is None:
+            self._connection.data_received(self._shared[:nbytes])
+        else:
+            self._into = None
+            self._connection.filled(nbytes)
+
+
+class HttpConnection(HttpToolsProtocol):
+    """uvicorn's protocol, whose cycle is an Exchange where the path is hot."""
+
+    cycle: Any
+
+    def __init__(self, shared: Shared, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._shared = shared
+        self._heard = self.loop.time()
+        self._running: Exchange | None = None
+        self._holds_back = self._refused = self._goes_on = False
+        # The parser has nothing of the next request yet; and, if what has just come begins with a head, that head.
+        self._between = True
+        self._head_text = b""
+        self._in_head, self._head_size = False, 0
+
+    def space(self) -> memoryview | None:
+        """Where the next bytes belong, if they are of a large body."""
+        cycle = self.cycle
+        return cycle.space() if type(cycle) is Exchange else None
+
+    def filled(self, size: int) -> None:
+        """They were received there."""
+        self._heard = self.loop.time()
+        if self.cycle.filled(size):
+            # The old parser still waits for what it has not seen.
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self._between = True
+            self.cycle.on_whole()
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        self._heard = self.loop.time()
+        self._head_text = b""
+        if self._between and len(data) < LARGE:
+            text = bytes(data)
+            head_text, end, rest = text.partition(_END)
+            head = self._shared.heads.get(head_text)
+            idle = self.cycle is None or self.cycle.response_complete
+            if head is not None and idle and head.headers.content_length == len(rest):
+                self._take(head, rest)
+                return
+            self._head_text = head_text if end and len(head_text) <= LONGEST_HEAD else b""
+        super().data_received(data)  # type: ignore[arg-type]
+        if self._in_head:
+            self._head_size += len(data)
+            if self._head_size > _MOST_HEAD_BYTES and not self.transport.is_closing():
+                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
+
+    def _take(self, head: Head, body: bytes) -> None:
+        """A whole request, of which the head was seen before."""
+        exchange = self._running = self.cycle = Exchange(self._shared.engine, self._shared.limits, self, True)
+        exchange.open(head, head.route)
+        exchange.on_body(body)
+        exchange.on_whole()
+        exchange.start()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for cycle in (self._running, self.cycle, *(waiting for waiting, _ in self.pipeline)):
+            if type(cycle) is Exchange:
+                cycle.abandon()
+        self.pipeline.clear()
+        if type(self.cycle) is Exchange:
+            self.cycle = None
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        # What uvicorn prepares here is made up for in on_headers_complete, where it is wanted.
+        self._between = False
+        self._in_head, self._head_size = True, 0
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        # It was that of the first request in what was received.
+        head_text, self._head_text = self._head_text, b""
+        route = self._shared.route(self.url)
+        # The parser takes what follows for another protocol's, the body too; it must not become the next request.
+        upgrades = self.parser.should_upgrade()
+        if route is None or self.parser.get_method() not in route.dialect.methods:
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.expect_100_continue = url, expects
+            self.headers += headers
+            super().on_headers_complete()
+            self.cycle.keep_alive = self.cycle.keep_alive and self._shared.keeps_alive and not upgrades
+            return
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0" and not upgrades
+        exchange = Exchange(self._shared.engine, self._shared.limits, self, keep_alive, self.expect_100_continue)
+        head: Head | Exception
+        try:
+            head = read_head(route, self.headers, self._shared.limits)
+            if keep_alive and head_text and _has_short_body(head, self.headers):
+                self._shared.learn(head_text, head)
+        except Exception as error:
+            head = error
+        exchange.open(head, route)
+        previous, self.cycle = self.cycle, exchange
+        if previous is None or previous.response_complete:
+            self._running = exchange
+            exchange.start()
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
+
+    def on_body(self, body: bytes) -> None:
+        if type(self.cycle) is Exchange:
+            self.cycle.on_body(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._between = True
+        if type(self.cycle) is not Exchange:
+            super().on_message_complete()
+        elif self._refused:
+            self.transport.close()
+        else:
+            self.cycle.on_whole()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if type(cycle) is Exchange:
+            self._running = cycle
+            cycle.start()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        self._heard = self.loop.time()
+        if self.flow.write_paused:
+            # Who does not take its answers gets no more of them.
+            self._holds_back = True
+            self.flow.pause_reading()
+        else:
+            self._go_on()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._holds_back:
+            self._holds_back = False
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self._goes_on:
+            return
+        # A loop: requests that are answered at once, one within the other, would be too deep for Python.
+        self._goes_on = True
+        try:
+            while self.pipeline and not self._holds_back and not self.transport.is_closing():
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+                if not cycle.response_complete:
+                    break
+        finally:
+            self._goes_on = False
+
+    def end_if_silent(self, now: float) -> None:
+        cycle, silent = self.cycle, now - self._heard
+        if cycle is None or cycle.response_complete:
+            if silent > self.timeout_keep_alive:
+                self.transport.close()
+        elif silent > body.PAUSE_S and type(cycle) is Exchange and cycle.waits_for_body and not self.flow.read_paused:
+            cycle.stalled()
+
+    # What an Exchange needs.
+
+    def ask_for_body(self) -> None:
+        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def answer(self, reply: Reply, keep_alive: bool) -> None:
+        if self.transport.is_closing():
+            return
+        keep_alive = keep_alive and self._shared.keeps_alive
+        self._write(reply, keep_alive)
+        if keep_alive:
+            self.on_response_complete()
+        else:
+            self.transport.close()
+
+    def refuse(self, reply: Reply) -> None:
+        self._refused = True
+        self._write(reply, keep_alive=False)
+        # A socket that is closed with unread bytes resets the connection, and the client may lose the answer.
+        self.loop.call_later(body.LINGER_S, self.transport.close)
+
+    def _write(self, reply: Reply, keep_alive: bool) -> None:
+        size = sum([len(part) for part in reply.body])
+        begin = self._shared.beginning(reply.status, reply.content_type, self.server_state.default_headers)
+        head = b"%b%d\r\n%b%b\r\n" % (begin, size, reply.headers, b"" if keep_alive else b"connection: close\r\n")
+        if size < _LARGE_PART:
+            self.transport.write(b"".join([head, *reply.body]))
+        else:
+            self.transport.writelines([head, *reply.body])
+
+
+def _has_short_body(head: Head, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether it is over when as much has come as its one length says."""
+    length = head.headers.content_length
+    return length is not None and length < LARGE and not any(name in _SPECIAL for name, _ in headers)
