@@ -69,6 +69,7 @@ class Engine:
         self.metrics = FrontMetrics()
         self.shared_memory = shared_memory or SharedMemory()
         self.draining = False
+        self.drained = asyncio.Event()
         self._arena = arena
         self._routes = Routes(self.metrics, arena, front)
         self._room = Room(admission)
@@ -204,6 +205,7 @@ class Engine:
             for queue in list(self._routes.queues()):
                 queue.fail_all(Unavailable("the gateway stopped before the model answered"))
             await self._room.idle.wait()
+        self.drained.set()
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Cumulative figures for the supervisor."""

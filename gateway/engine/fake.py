@@ -44,6 +44,7 @@ class FakeEngine:
         self.gate = asyncio.Event()
         self.gate.set()
         self.ready = True
+        self.drained = asyncio.Event()
         self.max_bytes: int | None = None
         self.reading_bytes = 0
         self.shared_memory = SharedMemory()

@@ -1,5 +1,6 @@
 """What a front sees of the engine: the real one (engine.py) and the fake one (fake.py) both fit."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -45,6 +46,10 @@ class Engine(Protocol):
     @property
     def ready(self) -> bool:
         """Whether this server wants traffic."""
+
+    @property
+    def drained(self) -> asyncio.Event:
+        """Set when the server stops and nothing is under way any more: calls that wait for requests shall end."""
 
     @property
     def shared_memory(self) -> SharedMemory:

@@ -1,5 +1,6 @@
 """A gRPC method that infers, whatever its messages are."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -29,6 +30,10 @@ class InferCall(ABC, Generic[_Wanted]):
     @abstractmethod
     def _write(self, wanted: _Wanted, response: InferResponse) -> bytes:
         """Raises ModelportError."""
+
+    @property
+    def drained(self) -> asyncio.Event:
+        return self._engine.drained
 
     async def __call__(self, raw: bytes, seconds: float | None) -> bytes:
         request, wanted = self._read(raw, seconds)

@@ -132,12 +132,17 @@ class EngineHealth(health.aio.HealthServicer):  # type: ignore[misc]
         return await super().Check(request, context)
 
     async def Watch(self, request: Any, context: _Context) -> None:
+        """Until the client has enough, or the server has drained: it must not wait for whoever only watches."""
         await self._follow()
-        follower = asyncio.ensure_future(self._keep_following())
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        others = [asyncio.ensure_future(each) for each in (self._keep_following(), self._engine.drained.wait())]
         try:
-            await super().Watch(request, context)
+            await asyncio.wait([watching, *others], return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                await watching
         finally:
-            follower.cancel()
+            for each in (watching, *others):
+                each.cancel()
 
     async def _keep_following(self) -> None:
         while True:

@@ -35,14 +35,21 @@ class Stream:
         self._open = 0  # requests whose answers are not in the queue, and the reading of further ones
 
     async def run(self, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """The answers, in the order in which they are ready. An error is an answer too, and ends nothing."""
+        """The answers, in the order in which they are ready. An error is an answer too, and ends nothing.
+
+        A server that stops ends the call once it has answered all: the client may keep it open for ever.
+        """
         reading = asyncio.ensure_future(self._read(requests))
+        stopping = asyncio.ensure_future(self._infer.drained.wait())
+        stopping.add_done_callback(lambda _: reading.cancel())
         try:
             while (answer := await self._answers.get()) is not None:
                 yield answer
                 self._room.release()
-            await reading  # for what went wrong with it
+            if not reading.cancelled():
+                await reading  # for what went wrong with it
         finally:
+            stopping.cancel()
             reading.cancel()
             for ticket in self._tickets.values():
                 ticket.cancel()

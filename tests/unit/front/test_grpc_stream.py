@@ -1,17 +1,23 @@
 """ModelStreamInfer."""
 
+import asyncio
 import queue
 from collections.abc import Iterator
+from typing import get_args
 
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gateway.engine.fake import FakeEngine
+from gateway.front.grpc_server import build_server
 from gateway.front.grpc_stream import _MOST
 from gateway.generated import open_inference_pb2 as pb
+from gateway.listen import GrpcServer
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_message
-from tests.front_server import WAIT_S, Serving
+from tests.front_server import LIMITS, WAIT_S, Serving, answer, models
 
 PATH = "/inference.GRPCInferenceService/ModelStreamInfer"
 
@@ -114,3 +120,24 @@ def test_a_stream_without_requests(serving: Serving) -> None:
     call.end()
     assert list(call.call) == []
     assert call.call.code() == grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("kind", get_args(GrpcServer))
+def test_a_server_that_stops_waits_neither_for_idle_streams_nor_for_who_watches_its_health(kind: GrpcServer) -> None:
+    async def main() -> None:
+        engine = FakeEngine(models(), answer)
+        server = build_server(engine, LIMITS, kind)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stream = channel.stream_stream(PATH)()
+            await stream.write(request("a"))
+            assert pb.ModelStreamInferResponse.FromString(await stream.read()).infer_response.id == "a"
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            engine.drained.set()
+            await server.stop(10 * WAIT_S)
+            assert await stream.read() == grpc.aio.EOF
+            assert await stream.code() == grpc.StatusCode.OK
+
+    asyncio.run(asyncio.wait_for(main(), WAIT_S))
