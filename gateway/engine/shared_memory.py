@@ -7,11 +7,11 @@ time, and who had it mapped would be killed for looking. Errors name neither key
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.errors import InvalidRequest, NotFound, Unsupported
+from gateway.errors import InvalidRequest, NotFound, TooLarge, Unsupported
 from runtimes.wire import Buffer
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - it is what is wanted
@@ -22,12 +22,16 @@ _MOST_BYTES = 1 << 62
 
 
 class Region(NamedTuple):
-    """`key` as in shm_open; `offset` and `byte_size` in bytes."""
+    """`key` as in shm_open; `offset` and `byte_size` in bytes.
+
+    serial  of its registration: another file may have the same key by now
+    """
 
     name: str
     key: str
     offset: int
     byte_size: int
+    serial: int = 0
 
 
 class Place(NamedTuple):
@@ -59,10 +63,11 @@ class Registry:
 
     def __init__(self) -> None:
         self.regions: Mapping[str, Region] = {}
+        self._serial = 0
 
     def register(self, region: Region) -> None:
         """Raises InvalidRequest."""
-        name, _, offset, byte_size = region
+        name, _, offset, byte_size, _ = region
         if not name or len(name) > _LONGEST_NAME:
             raise InvalidRequest(f"a region needs a name of 1 to {_LONGEST_NAME} characters")
         if offset < 0 or byte_size <= 0 or offset + byte_size > _MOST_BYTES:
@@ -72,7 +77,8 @@ class Registry:
         if len(self.regions) >= _MOST_REGIONS:
             raise InvalidRequest(f"{_MOST_REGIONS} regions are registered, and there may be no more; unregister some")
         os.close(open_region(region))
-        self.regions = {**self.regions, name: region}
+        self._serial += 1
+        self.regions = {**self.regions, name: region._replace(serial=self._serial)}
 
     def unregister(self, name: str) -> None:
         """ "" for all. What is not there is fine."""
@@ -80,10 +86,11 @@ class Registry:
 
 
 class SharedMemory:
-    """The regions as one front uses them."""
+    """The regions as one front uses them. most_bytes: of the inputs of one request."""
 
-    def __init__(self, enabled: bool = False) -> None:
+    def __init__(self, enabled: bool = False, most_bytes: int = 64 << 20) -> None:
         self.enabled = enabled
+        self._most_bytes = most_bytes
         self._open: dict[Region, int] = {}
         self._by_name: dict[str, Region] = {}
 
@@ -100,13 +107,27 @@ class SharedMemory:
             raise NotFound("no region of that name is registered")
         return [region for region in self._by_name.values() if name in ("", region.name)]
 
-    def read(self, place: Place) -> bytes:
-        """Raises InvalidRequest, Unsupported."""
-        found, start = self._find(place)
-        data = os.pread(found, place.byte_size, start)
-        if len(data) < place.byte_size:
-            raise InvalidRequest("the shared memory is shorter than it was when its region was registered")
-        return data
+    def reader(self) -> Callable[[Place], bytes]:
+        """For the inputs of one request: each call reads one. They raise InvalidRequest, TooLarge, Unsupported."""
+        left = self._most_bytes
+
+        def read(place: Place) -> bytes:
+            nonlocal left
+            found, start = self._find(place)
+            left -= place.byte_size
+            if left < 0:
+                raise TooLarge(
+                    f"the inputs in shared memory are over the limit of {self._most_bytes} bytes for one request"
+                )
+            data = b""
+            while len(data) < place.byte_size:
+                more = os.pread(found, place.byte_size - len(data), start + len(data))
+                if not more:
+                    raise InvalidRequest("the shared memory is shorter than it was when its region was registered")
+                data = data + more if data else more
+            return data
+
+        return read
 
     def write(self, place: Place, data: Buffer) -> None:
         """Raises InvalidRequest, Unsupported."""

@@ -17,6 +17,9 @@ _ALIASES = {"": "", "identity": "", "x-gzip": "gzip", **{name: name for name in 
 LEAST_BYTES = 1 << 10
 # Larger ones are compressed in a thread.
 MOST_INLINE = 1 << 15
+# What is behind a member is copied for the next: so little is given at a time, and few members are read.
+_SLICE = 1 << 16
+_MOST_MEMBERS = 256
 # Tensors hardly get smaller by more effort.
 _LEVEL = 1
 
@@ -41,32 +44,42 @@ def choose_encoding(accept: str) -> str:
 
 
 def _weight(parameters: str) -> float:
-    name, _, value = parameters.strip().partition("=")
-    if name.strip() != "q":
-        return 1.0
-    try:
-        return float(value)
-    except ValueError:
-        return 0.0
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
 
 
 def inflate(body: Buffer, encoding: str, limit: int, what: str) -> bytes:
     """What was compressed. Raises TooLarge over `limit` bytes (of `what`), and InvalidRequest."""
     parts: list[bytes] = []
-    left, rest = limit + 1, bytes(body)
+    left, members = limit + 1, 1
+    view, reader = memoryview(body), zlib.decompressobj(_WINDOW_BITS[encoding])
     try:
-        while rest:
-            reader = zlib.decompressobj(_WINDOW_BITS[encoding])
-            part = reader.decompress(rest, left)
-            parts.append(part)
-            left -= len(part)
-            if left <= 0:
-                raise TooLarge(f"the body, unpacked, is over the limit of {limit} bytes for {what}")
-            if not reader.eof:
-                raise InvalidRequest(f"the body ends inside its {encoding}; send all of it")
-            rest = reader.unused_data if encoding == "gzip" else b""  # which may have several members
+        for start in range(0, len(view), _SLICE):
+            rest: Buffer = view[start : start + _SLICE]
+            while rest:
+                if reader.eof:  # of gzip there may be another behind it
+                    members += 1
+                    if encoding != "gzip" or members > _MOST_MEMBERS:
+                        raise InvalidRequest(
+                            f"the body has more behind the end of its {encoding}; compress it in one go"
+                        )
+                    reader = zlib.decompressobj(_WINDOW_BITS[encoding])
+                part = reader.decompress(rest, left)
+                parts.append(part)
+                left -= len(part)
+                if left <= 0:
+                    raise TooLarge(f"the body, unpacked, is over the limit of {limit} bytes for {what}")
+                rest = reader.unused_data
     except zlib.error:
         raise InvalidRequest(f"the body is not valid {encoding}, which its Content-Encoding names") from None
+    if len(view) and not reader.eof:
+        raise InvalidRequest(f"the body ends inside its {encoding}; send all of it")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

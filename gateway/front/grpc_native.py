@@ -105,7 +105,7 @@ class NativeServer(Server):
         return True
 
     def _answer(self, call: int, outcome: bytes | Exception) -> None:
-        del self._tickets[call]
+        self._tickets.pop(call, None)
         if isinstance(outcome, Exception):
             self._refuse(call, outcome)
         elif self._send_limit is not None and len(outcome) > self._send_limit:

@@ -5,13 +5,13 @@ of a message without its data is remembered, and the next one like it costs neit
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 
 from gateway.engine.protocol import Engine
-from gateway.engine.shared_memory import Place, SharedMemory
+from gateway.engine.shared_memory import Place
 from gateway.engine.types import InferRequest
 from gateway.errors import InvalidRequest
 from gateway.front.classification import read_class_count
@@ -68,7 +68,7 @@ class RequestReader:
         message = parse(pb.ModelInferRequest, raw if split is None else split.head)
         contents = message.raw_input_contents if split is None else split.contents
         with self._engine.reading(message.model_name, message.model_version):
-            inputs = _inputs(message.inputs, contents, self._engine.shared_memory)
+            inputs = _inputs(message.inputs, contents, self._engine.shared_memory.reader())
             request = _read(message, message.id if split is None else split.id, inputs, seconds)
             # Who has inputs in shared memory sends no contents, and knows raw tensors.
             is_raw = bool(contents) or not any(tensor.HasField("contents") for tensor in message.inputs)
@@ -124,7 +124,9 @@ def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
 
 
 def _inputs(
-    inputs: Sequence[pb.ModelInferRequest.InferInputTensor], contents: Sequence[Buffer], shared: SharedMemory
+    inputs: Sequence[pb.ModelInferRequest.InferInputTensor],
+    contents: Sequence[Buffer],
+    read_shared: Callable[[Place], bytes],
 ) -> list[Tensor]:
     places = [_place(tensor.parameters, f"input '{tensor.name}'") for tensor in inputs]
     sent = places.count(None)
@@ -138,7 +140,7 @@ def _inputs(
             other = "raw_input_contents" if place is None else "a shared_memory_region"
             raise InvalidRequest(f"input '{tensor.name}' has contents beside {other}; send only one of them")
         if place is not None:
-            data: Buffer = shared.read(place)
+            data: Buffer = read_shared(place)
         elif contents:
             data = next(rest)
         else:

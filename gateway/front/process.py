@@ -48,7 +48,8 @@ class Front:
         self._draining: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
         admission = Admission(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
-        arena, shared = open_arena(options.max_admitted_bytes), SharedMemory(options.shared_memory)
+        arena = open_arena(options.max_admitted_bytes)
+        shared = SharedMemory(options.shared_memory, options.max_body_bytes)
         self._engine = Engine(options.number, admission, self._control, arena, shared)
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:

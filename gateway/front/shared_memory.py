@@ -32,7 +32,8 @@ def place_parameters(place: Place, size: int) -> dict[str, Any]:
 
 def status(engine: Engine, name: str = "") -> list[dict[str, Any]]:
     """Raises Unsupported, NotFound."""
-    return [region._asdict() for region in engine.shared_memory.regions(name)]
+    names = ("name", "key", "offset", "byte_size")
+    return [dict(zip(names, region, strict=False)) for region in engine.shared_memory.regions(name)]
 
 
 async def register(engine: Engine, name: str, record: Mapping[str, Any]) -> None:

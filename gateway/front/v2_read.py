@@ -1,11 +1,11 @@
 """The Open Inference Protocol over REST: a request's bytes -> InferRequest."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.engine.protocol import Engine
-from gateway.engine.shared_memory import Place, SharedMemory
+from gateway.engine.shared_memory import Place
 from gateway.engine.types import InferRequest
 from gateway.engine.validate import check_datatype, check_shape
 from gateway.errors import InvalidRequest
@@ -18,6 +18,7 @@ from gateway.front.tensors import raw_tensor, read_tensor
 from runtimes.wire import Buffer, Tensor
 
 _KINDS = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
+ReadShared = Callable[[Place], bytes]
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -56,7 +57,7 @@ def read_request(
         raise InvalidRequest("the body must be a JSON object with 'inputs'")
     parameters = _get(document, "parameters", dict, _NOTHING, "the request")
     options = read_options(parameters)
-    inputs = _inputs(_get(document, "inputs", list, None, "the request"), rest, engine.shared_memory)
+    inputs = _inputs(_get(document, "inputs", list, None, "the request"), rest, engine.shared_memory.reader())
     names, wanted = _outputs(document, parameters)
     request = InferRequest(
         model,
@@ -100,14 +101,14 @@ def _split(body: Buffer, json_length: int) -> tuple[Any, _Sections]:
     return loads(view[:json_length]), _Sections(view[json_length:])
 
 
-def _inputs(described: list[Any], rest: _Sections | None, shared: SharedMemory) -> list[Tensor]:
-    inputs = [_input(index, tensor, rest, shared) for index, tensor in enumerate(described)]
+def _inputs(described: list[Any], rest: _Sections | None, read_shared: ReadShared) -> list[Tensor]:
+    inputs = [_input(index, tensor, rest, read_shared) for index, tensor in enumerate(described)]
     if rest is not None:
         rest.finish()
     return inputs
 
 
-def _input(index: int, described: Any, rest: _Sections | None, shared: SharedMemory) -> Tensor:
+def _input(index: int, described: Any, rest: _Sections | None, read_shared: ReadShared) -> Tensor:
     where = f"inputs[{index}]"
     if not isinstance(described, dict):
         raise InvalidRequest(f"{where} must be an object with name, shape, datatype and data")
@@ -132,7 +133,7 @@ def _input(index: int, described: Any, rest: _Sections | None, shared: SharedMem
     if place is not None:
         if "data" in described:
             raise InvalidRequest(f"input '{name}' has both data and a shared_memory_region; send one of them")
-        return raw_tensor(name, datatype, shape, shared.read(place))
+        return raw_tensor(name, datatype, shape, read_shared(place))
     if "data" not in described:
         raise InvalidRequest(f"input '{name}' has no data")
     # A scalar has no brackets: that is what numpy's tolist() makes of one.

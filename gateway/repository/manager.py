@@ -27,6 +27,7 @@ log = logging.getLogger("models")
 _HANG_CHECK_S = 0.25
 # What idle workers get to end by themselves when the gateway stops.
 _STOP_S = 1.0
+_UNFORESEEN = "in a way that nobody foresaw"
 _MOVING = (State.LOADING, State.UNLOADING)
 
 
@@ -186,6 +187,12 @@ class Manager:
                 if str(error) != self._trouble:
                     self._trouble = str(error)
                     log.error("%s", error)
+                return
+            except Exception:
+                # Nobody foresaw it, and the next look may be better.
+                if self._trouble != _UNFORESEEN:
+                    self._trouble = _UNFORESEEN
+                    log.exception("the repository could not be looked at")
                 return
             self._trouble = ""
             found = {Unit(config.name, config.version, config.fingerprint): config for config in configs}

@@ -29,6 +29,9 @@ from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, s
 
 log = logging.getLogger("models")
 
+# Hundreds of models take some ten KiB.
+_MOST_BYTES = 1 << 20
+
 _STRINGS_AND_COMMENTS = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|#[^\n]*")
 _FIELD = re.compile(r"([A-Za-z_]\w*)\s*[:{<]")
 
@@ -57,9 +60,14 @@ class ModelsConfig:
 def _parse(file: Path) -> tuple[pb.ModelServerConfig, list[str]]:
     """And what was skipped in it, in sentences. Raises RepositoryError."""
     try:
-        text = file.read_text("utf-8")
+        with file.open("rb") as stream:
+            raw = stream.read(_MOST_BYTES + 1)
     except OSError as error:
         raise RepositoryError(f"{file} cannot be read: {error.strerror}") from None
+    if len(raw) > _MOST_BYTES:
+        raise RepositoryError(f"{file} is over the limit of {_MOST_BYTES} bytes for a models.config")
+    try:
+        text = raw.decode()
     except UnicodeDecodeError:
         raise RepositoryError(f"{file} is not UTF-8; a models.config in protobuf's text format is wanted") from None
     warnings: list[str] = []
@@ -72,7 +80,9 @@ def _parse(file: Path) -> tuple[pb.ModelServerConfig, list[str]]:
                 raise
             warnings = [f"{_unknown(text, error)}; it is ignored"]
             parsed = text_format.Parse(text, pb.ModelServerConfig(), allow_unknown_field=True)
-    except text_format.ParseError as error:
+    except RecursionError:
+        raise RepositoryError(f"{file} is not a models.config: it is nested too deep") from None
+    except (text_format.ParseError, ValueError) as error:
         raise RepositoryError(f"{file} is not a models.config in protobuf's text format: {error}") from None
     _check(file, parsed)
     return parsed, warnings

@@ -67,10 +67,10 @@ def scan(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
     """
     if not path.exists():
         raise RepositoryError(f"{path} does not exist; a model repository or an artifact is wanted")
-    if _is_artifact(path, runtimes):
-        return [_single(path, runtimes)]
     configs: list[ModelConfig] = []
     try:
+        if _is_artifact(path, runtimes):
+            return [_single(path, runtimes)]
         folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise RepositoryError(f"{path} cannot be read: {error.strerror}") from None
@@ -194,11 +194,11 @@ def _read_labels(folder: Path, file: str) -> tuple[str, ...]:
 
 
 def _versions(folder: Path) -> dict[int, Path]:
-    """Version folders by number; 00000123 is version 123."""
+    """Version folders by number; 00000123 is version 123. Beyond 64 bits it is none: no protocol could tell it."""
     return {
         int(entry.name): entry
         for entry in folder.iterdir()
-        if entry.is_dir() and entry.name.isascii() and entry.name.isdigit() and int(entry.name) > 0
+        if entry.is_dir() and entry.name.isascii() and entry.name.isdigit() and 0 < int(entry.name) < 1 << 63
     }
 
 

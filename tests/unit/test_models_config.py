@@ -114,6 +114,8 @@ def test_a_broken_model_is_its_own_problem(tmp_path: Path, text: str, says: str)
     ("text", "says"),
     [
         ("", "has no model_config_list"),
+        ("foo {" * 3000, "nested too deep"),
+        (" " * ((1 << 20) + 1), "over the limit of"),
         ("custom_model_config { }", "has no model_config_list"),
         ("model_config_list {", "is not a models.config in protobuf's text format"),
         ('{"model_config_list": []}', "is not a models.config in protobuf's text format"),

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.environments.runtime import discover
 from gateway.repository.model_config import ModelConfigError, read_model_toml
-from gateway.repository.scan import ModelConfig, scan
+from gateway.repository.scan import ModelConfig, RepositoryError, scan
 from tests.unit.test_formats import torchscript
 
 RUNTIMES = discover()
@@ -53,6 +53,25 @@ def test_a_broken_folder_is_its_own_problem(tmp_path: Path, break_it) -> None:  
     assert (good.name, good.problem) == ("good", "")
     assert broken.problem
     broken.name.encode()
+
+
+def test_a_repository_that_changes_while_it_is_looked_at_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(tmp_path, "good")
+
+    def vanished(folder: Path) -> dict[int, Path]:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("gateway.repository.scan._versions", vanished)
+    with pytest.raises(RepositoryError, match="cannot be read: No such file"):
+        scan(tmp_path, RUNTIMES)
+
+
+def test_a_version_that_no_protocol_can_tell_is_none(tmp_path: Path) -> None:
+    add(tmp_path, "good")
+    add(tmp_path, "good", str(1 << 63))
+    assert [config.version for config in scan(tmp_path, RUNTIMES)] == ["1"]
 
 
 def test_hidden_files_and_strangers_change_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from gateway.front.compression import LEAST_BYTES, MOST_INLINE, choose_encoding
+from gateway.errors import InvalidRequest
+from gateway.front.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, inflate
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_json
 from tests.front_server import Serving
@@ -32,6 +33,15 @@ def test_a_body_of_several_members(serving: Serving) -> None:
     body = as_json(call)
     packed = gzip.compress(body[:10]) + gzip.compress(body[10:])
     assert serving.http.post(call.path, content=packed, headers={"Content-Encoding": "gzip"}).status_code == 200
+
+
+def test_a_body_of_very_many_members_is_refused_at_once() -> None:
+    """Each of them made zlib copy all that is behind it: minutes, for a body within the limit."""
+    with pytest.raises(InvalidRequest, match="compress it in one go"):
+        inflate(gzip.compress(b"") * 400_000, "gzip", 1 << 23, "JSON")
+    assert inflate(gzip.compress(b"ab" * 50_000) * 20, "gzip", 1 << 23, "JSON") == b"ab" * 1_000_000
+    large = np.random.default_rng(0).bytes(1 << 20)
+    assert inflate(zlib.compress(large), "deflate", 1 << 20, "JSON") == large
 
 
 def test_what_a_body_is_unpacked_to_is_counted(serving: Serving) -> None:
@@ -84,6 +94,7 @@ def test_a_small_answer_is_not(serving: Serving) -> None:
         ("br, zstd", ""),
         ("identity", ""),
         ("gzip;q=nonsense", ""),
+        ("gzip;x=y;q=1", "gzip"),
         ("*;q=0", ""),
     ],
 )

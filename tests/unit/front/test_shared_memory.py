@@ -1,6 +1,7 @@
 """Tensors in POSIX shared memory, by REST and gRPC."""
 
 import json
+import os
 from collections.abc import Iterator
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -173,3 +174,29 @@ def test_it_is_off_unless_it_is_switched_on(serving: Serving, path: str) -> None
     record = {"key": "k", "byte_size": 8} if path.endswith("/register") else {}
     reply = serving.http.request(method, PLACE + path, json=record)
     assert (reply.status_code, "--shared-memory" in reply.json()["error"]) == (501, True)
+
+
+def test_the_inputs_of_one_request_are_limited_together(serving: Serving, memory: SharedMemory) -> None:
+    """A small request could name the same place a thousand times."""
+    os.truncate(f"/dev/shm/{memory.name}", 1 << 26)
+    assert register(serving, "wide", key=memory.name, byte_size=1 << 26).status_code == 200
+    place = parameters(0, 40 << 20, "wide")
+    tensors = [{"name": f"x{k}", "shape": [10 << 20], "datatype": "FP32", "parameters": place} for k in range(2)]
+    reply = serving.http.post("/v2/models/doubler/infer", json={"inputs": tensors})
+    assert (reply.status_code, "over the limit of" in reply.json()["error"]) == (413, True), reply.text
+
+
+def test_a_region_that_is_registered_again_is_another_file(serving: Serving) -> None:
+    serving.engine.shared_memory.enabled = True
+    key = f"modelport-test-again-{serving.port}"
+    for value in (1.0, 2.0):
+        file = Path("/dev/shm", key)
+        file.write_bytes(np.full(3, value, np.float32).tobytes())
+        try:
+            assert register(serving, "again", key=key, byte_size=12).status_code == 200
+            assert ask(serving, parameters(0, region="again")).json()["outputs"][0]["data"] == [value] * 3
+            # The front may see both at once: what was, and what is.
+            serving.engine._registry.unregister("again")
+        finally:
+            file.unlink()
+    serving.http.post(PLACE + "/unregister")
