@@ -9,6 +9,7 @@ import bisect
 import mmap
 import os
 import weakref
+from threading import get_ident
 
 import numpy as np
 
@@ -33,9 +34,11 @@ class Arena:
         self._start = self._whole.ctypes.data
         # Ascending and never adjacent: offset and length of what is free.
         self._free: list[tuple[int, int]] = [(0, size)]
-        # A block may be found to be free at any moment, by the collector of cycles too: then it waits here.
+        # A block may be found to be free at any moment, by the collector of cycles and on any thread: then it
+        # waits here for the thread whose arena this is.
         self._returned: list[tuple[int, int]] = []
         self._busy = False
+        self._owner = get_ident()
 
     @property
     def path(self) -> str:
@@ -49,6 +52,7 @@ class Arena:
     def take(self, size: int) -> memoryview | None:
         """A block of so many bytes, from the lowest place that has room; None if there is none."""
         wanted = -(-max(size, 1) // _PAGE) * _PAGE
+        self._put_back()
         self._busy = True
         offset = self._cut(wanted)
         self._put_back()
@@ -73,7 +77,7 @@ class Arena:
 
     def _give_back(self, offset: int, length: int) -> None:
         self._returned.append((offset, length))
-        if not self._busy:
+        if not self._busy and get_ident() == self._owner:
             self._put_back()
 
     def _put_back(self) -> None:

@@ -14,11 +14,10 @@ import numpy as np
 from gateway.engine.protocol import Engine
 from gateway.engine.types import InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, NotFound, TooLarge
-from gateway.front.largest import largest
+from gateway.front.largest import check_size, largest
 from runtimes.wire import Tensor, pack_bytes, to_array
 
-# On the event loop: finding the largest takes about 10 ms a MiB, each string a microsecond.
-_MOST_BYTES = 4 << 20
+# On the event loop, where each takes a microsecond.
 _MOST_STRINGS = 1 << 15
 
 
@@ -48,10 +47,7 @@ def _classes(tensor: Tensor, count: int, status: ModelStatus) -> Tensor:
     name = tensor.name
     if tensor.datatype == "BYTES":
         raise InvalidRequest(f"output '{name}' is BYTES, which cannot be classified; ask for it as it is")
-    if len(tensor.data) > _MOST_BYTES:
-        raise TooLarge(
-            f"output '{name}' has {len(tensor.data)} bytes, and at most {_MOST_BYTES} are classified; send fewer rows"
-        )
+    check_size(tensor)
     array = to_array(tensor)
     by_row = status.max_batch_size > 0 and array.ndim > status.batch_dim
     rows = np.moveaxis(array, status.batch_dim, 0) if by_row else array[np.newaxis]

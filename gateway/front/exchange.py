@@ -61,8 +61,9 @@ class Exchange:
     """`response_complete` and `keep_alive` are what uvicorn asks of a request under way."""
 
     __slots__ = (
-        "_buffer", "_chunks", "_connection", "_engine", "_expects_continue", "_filled", "_head", "_limits", "_packing",
-        "_reading", "_reply", "_route", "_started", "_ticket", "_whole", "_write", "keep_alive", "response_complete",
+        "_buffer", "_chunks", "_connection", "_engine", "_expects_continue", "_filled", "_head", "_in_work",
+        "_limits", "_packing", "_reading", "_reply", "_route", "_started", "_ticket", "_whole", "_write",
+        "keep_alive", "response_complete",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +80,7 @@ class Exchange:
         self._reply: Reply | None = None
         self._ticket: Ticket | None = None
         self._packing = ""
+        self._in_work = False
 
     def open(self, head: Head | Exception, route: Route) -> None:
         """The head has come, or was refused."""
@@ -163,7 +165,7 @@ class Exchange:
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             ticket.cancel()
-        elif self._reply is None:
+        elif self._reply is None and not self._in_work:
             self._reading.close(Gone())
 
     def _run(self) -> None:
@@ -191,7 +193,7 @@ class Exchange:
     def _read(self, body: Buffer) -> None:
         route, headers = self._head.route, self._head.headers
         read = partial(route.dialect.read, self._engine, self._limits, route, headers, body)
-        if route.dialect.is_slow(headers):
+        if route.dialect.is_slow(headers, len(body)):
             self._in_thread(read, self._submit)
             return
         try:
@@ -202,19 +204,26 @@ class Exchange:
             self._submit(made)
 
     def _in_thread(self, work: Callable[[], _T], then: Callable[[_T], None]) -> None:
-        """What takes milliseconds would stop the event loop."""
+        """What takes milliseconds would stop the event loop. Its room is taken until the thread has let go of it."""
+        self._in_work = True
+
+        def unless_gone() -> _T:
+            if self.response_complete:
+                raise Gone
+            return work()
 
         def done(future: asyncio.Future[_T]) -> None:
-            if self.response_complete:
-                future.exception()  # nobody wants to know
-                return
+            self._in_work = False
             error = future.exception()
-            if error is None:
+            if self.response_complete:
+                if self._reply is None:
+                    self._reading.close(Gone())
+            elif error is None:
                 then(future.result())
             else:
                 self._fail(error if isinstance(error, Exception) else Gone())
 
-        asyncio.get_running_loop().run_in_executor(None, work).add_done_callback(done)
+        asyncio.get_running_loop().run_in_executor(None, unless_gone).add_done_callback(done)
 
     def _submit(self, made: tuple[InferRequest, Writer]) -> None:
         request, self._write = made

@@ -2,6 +2,21 @@
 
 import numpy as np
 
+from gateway.errors import TooLarge
+from runtimes.wire import Tensor
+
+# On the event loop: it takes about 10 ms a MiB.
+_MOST_BYTES = 4 << 20
+
+
+def check_size(tensor: Tensor) -> None:
+    """Raises TooLarge."""
+    if len(tensor.data) > _MOST_BYTES:
+        raise TooLarge(
+            f"output '{tensor.name}' has {len(tensor.data)} bytes, and at most {_MOST_BYTES} are classified; "
+            "send fewer rows"
+        )
+
 
 def largest(rows: np.ndarray, count: int) -> np.ndarray:
     """Of each row, the indices of the `count` largest: the largest first, of equal ones the first, NaN last."""

@@ -10,7 +10,7 @@ from gateway.engine.processing import Postprocess
 from gateway.engine.types import InferResponse
 from gateway.errors import Internal
 from gateway.front.json_text import numbers
-from gateway.front.largest import largest
+from gateway.front.largest import check_size, largest
 from runtimes.wire import Tensor, to_array
 
 
@@ -28,7 +28,7 @@ def read_predictions(
 ) -> list[list[Prediction]]:
     """For each row of the output, the best scores, the highest first, and of equal ones the first.
 
-    Raises Internal where the output is not `rows` rows of scores: model.toml is wrong about it.
+    Raises TooLarge, and Internal where the output is not `rows` rows of scores: model.toml is wrong about it.
     """
     tensor = _chosen(response, postprocess.output)
     if tensor.shape[:1] != (rows,) or 0 in tensor.shape or tensor.datatype in ("BOOL", "BYTES"):
@@ -36,6 +36,7 @@ def read_predictions(
             f"output '{tensor.name}' is {tensor.datatype} of shape {list(tensor.shape)}, which is no row of scores "
             f"for each image; correct [postprocess] in the model's model.toml"
         )
+    check_size(tensor)
     scores = to_array(tensor).reshape(rows, -1)
     if postprocess.softmax:
         scores = _softmax(scores)

@@ -58,7 +58,7 @@ def _write_images(limits: Limits, accept: str, asked: ImageRequest, response: In
     return Reply(200, [predict.write_predictions(response, asked.predictions(response))])
 
 
-def _images_are_slow(headers: Headers) -> bool:
+def _images_are_slow(headers: Headers, size: int) -> bool:
     return is_image_type(headers.content_type)
 
 
@@ -80,7 +80,7 @@ def _write_torchserve(limits: Limits, write: torchserve.Write, response: InferRe
     return Reply(200, [write(response)])
 
 
-def _torchserve_is_slow(headers: Headers) -> bool:
+def _torchserve_is_slow(headers: Headers, size: int) -> bool:
     return not torchserve.is_json(headers.content_type)
 
 

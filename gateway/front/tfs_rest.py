@@ -18,9 +18,9 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
     return limits.json_bytes, "JSON; send tensors over gRPC"
 
 
-def _is_slow(headers: Headers) -> bool:
+def _is_slow(headers: Headers, size: int) -> bool:
     """Examples become protobuf messages one by one."""
-    return headers.content_length is None or headers.content_length > _MANY_EXAMPLES
+    return size > _MANY_EXAMPLES
 
 
 def _read_predict(

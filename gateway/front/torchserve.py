@@ -112,5 +112,7 @@ def _scores(best: list[Prediction]) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for prediction in best:
         key = prediction.label if prediction.label and prediction.label not in told else str(prediction.index)
+        while key in told:  # labels may be numbers, too
+            key = f"{key} ({prediction.index})"
         told[key] = prediction.score
     return told

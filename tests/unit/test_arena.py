@@ -2,6 +2,7 @@
 
 import mmap
 import os
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -103,3 +104,17 @@ def test_memory_of_a_peak_is_given_back(arena: Arena, monkeypatch: pytest.Monkey
     assert used() == 16 * PAGE
     del low, high
     assert used() == 8 * PAGE
+
+
+def test_a_block_that_another_thread_lets_go_of_waits_for_the_arenas_own(arena: Arena) -> None:
+    blocks = [arena.take(16 * PAGE)]
+
+    def let_go() -> None:
+        blocks.clear()
+
+    thread = Thread(target=let_go)
+    thread.start()
+    thread.join()
+    assert arena.free_bytes == 48 * PAGE  # nobody but its own thread touches the list
+    whole = arena.take(64 * PAGE)
+    assert whole is not None

@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 import threading
+import time
+from threading import Event
 from typing import Any
 
 import httpx
@@ -12,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.errors import InvalidRequest
 from gateway.front import images
-from tests.front_server import LIMITS, Serving
+from tests.front_server import LIMITS, WAIT_S, Serving
 from tests.pictures import form, noise, png, save
 
 PNG = {"Content-Type": "image/png"}
@@ -171,3 +174,28 @@ def test_spoilt_images_and_forms_are_never_the_servers_fault(serving: Serving, d
         reply = post(serving, path, sent, headers)
         assert reply.status_code in (200, 400, 413), (reply.status_code, reply.text, sent)
     assert json.loads(reply.content)
+
+
+def test_what_waits_for_a_thread_keeps_its_room_until_it_is_let_go(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or clients that leave could have any number of bodies held."""
+    started, gate = Event(), Event()
+
+    def slowly(*arguments: Any) -> Any:
+        started.set()
+        gate.wait(WAIT_S)
+        raise InvalidRequest("nobody is told")
+
+    monkeypatch.setattr("gateway.front.rest.read_images", slowly)
+    with serving.connect() as connection:
+        head = b"POST /predict/classes HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % len(FOUR) + FOUR)
+        assert started.wait(WAIT_S)
+    assert serving.http.get("/v2/health/live").status_code == 200  # a turn of the loop: the client has gone
+    assert serving.engine.reading_bytes == len(FOUR)
+    gate.set()
+    ends = time.monotonic() + WAIT_S
+    while serving.engine.reading_bytes and time.monotonic() < ends:
+        serving.run(lambda: None)
+    assert serving.engine.reading_bytes == 0

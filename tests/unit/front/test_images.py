@@ -370,3 +370,8 @@ def test_what_is_spoilt_is_read_or_refused(
 def test_garbage_with_a_good_beginning_is_refused(beginning: bytes, garbage: bytes) -> None:
     with pytest.raises((InvalidRequest, TooLarge)):
         read(beginning + garbage)
+
+
+def test_what_a_camera_puts_behind_the_image_is_not_counted() -> None:
+    file = save(noise(64, 64), "JPEG", progressive=True)
+    assert np.array_equal(read(file + b"\xff\xda" * 1000), read(file))

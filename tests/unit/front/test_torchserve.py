@@ -7,6 +7,8 @@ import httpx
 import pytest
 
 from gateway.errors import Overloaded
+from gateway.front.predictions import Prediction
+from gateway.front.torchserve import _scores
 from tests.front_server import LIMITS, Serving
 from tests.pictures import form
 from tests.unit.front.test_image_requests import FOUR, OTHER
@@ -139,3 +141,16 @@ def test_one_model(serving: Serving) -> None:
         assert serving.http.get(path).json() == [wanted]
     broken = serving.http.get("/models/broken").json()[0]
     assert broken["workers"] == [{"status": "UNAVAILABLE", "reason": "its artifact is cut off"}]
+
+
+@pytest.mark.parametrize(
+    ("best", "told"),
+    [
+        ([(0, "cat", 0.6), (1, "", 0.4)], {"cat": 0.6, "1": 0.4}),
+        ([(0, "cat", 0.6), (1, "cat", 0.4)], {"cat": 0.6, "1": 0.4}),
+        ([(0, "1", 0.6), (1, "1", 0.4)], {"1": 0.6, "1 (1)": 0.4}),
+        ([(7, "4", 0.6), (4, "", 0.3)], {"4": 0.6, "4 (4)": 0.3}),
+    ],
+)
+def test_no_score_takes_the_place_of_another(best: list[tuple[int, str, float]], told: dict[str, float]) -> None:
+    assert _scores([Prediction(*each) for each in best]) == told
