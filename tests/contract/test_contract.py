@@ -37,6 +37,11 @@ MADE = {
         "no_signature assertion corrupt"
     ),
     "mxnet": "dense epochs half several label_and_shapes missing_weight no_parameters",
+    "tflite": (
+        "dense fixed declared twins unnamed several other_signature without_default part_left_out int8 strings scalar "
+        "unknown_rank bfloat16 fixed_inside gathering state keeps_state parameter_unknown custom flex int4 "
+        "garbage truncated empty"
+    ),
 }
 
 X_Y = {"inputs": [["x", "FP32", [-1, 4]]], "outputs": [["y", "FP32", [-1, 4]]]}
@@ -158,6 +163,15 @@ def test_what_a_device_does_is_met(runtime_python: PythonOf) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.runtime("tflite")
+def test_what_an_interpreter_gathers_is_met(runtime_python: PythonOf, make: Callable[[str, str | Path], Path]) -> None:
+    python = runtime_python("tflite")
+    artifact = make("tflite", python) / "gathering" / "model.tflite"
+    command = [python, "-I", HERE / "litert" / "script.py", artifact]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 ON_CUDA = {"torchscript": STAGED, "onnx": "half bool strings several_outputs reshape"}
 ON_CUDA_CASES = [
     pytest.param(runtime, name, marks=pytest.mark.gpu, id=f"{runtime}-{name}")
@@ -192,7 +206,7 @@ def test_zoo(real: ZooCase, zoo: Path, runtime_python: PythonOf, tmp_path: Path)
     case = dict(real.case)
     if not case.get("load_error"):
         with np.load(folder / "inputs.npz") as stored:
-            inputs = {key: stored[key] for key in stored.files}
+            inputs = {real.rename_inputs.get(key, key): stored[key] for key in stored.files}
         with np.load(folder / "expected.npz") as stored:
             expected = {real.rename.get(key, key): stored[key] for key in real.rename or stored.files}
         np.savez(tmp_path / "inputs.npz", **inputs, **{k: np.array(v) for k, v in real.extra_inputs.items()})

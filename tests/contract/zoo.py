@@ -1,7 +1,7 @@
 """Which real models of the zoo the contract suite runs, and what is to be known about each.
 
 Nothing of the zoo is copied here. `rename` maps the zoo's output names to those that are served, and
-leaves out the others.
+leaves out the others. `rename_inputs` maps its input names.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ class ZooCase(NamedTuple):
     case: Mapping[str, Any] = NOTHING
     extra_inputs: Mapping[str, int] = NOTHING
     rename: Mapping[str, str] = NOTHING
+    rename_inputs: Mapping[str, str] = NOTHING
 
 
 def half_plus(folder: str, version: str = "00000123") -> ZooCase:
@@ -49,4 +50,14 @@ CASES = [
     ZooCase("mxnet", "mxnet/go_test", "go_test-symbol.json"),
     ZooCase("mxnet", "mxnet/sagemaker-linreg", "model-symbol.json"),
     ZooCase("mxnet", "mxnet/sagemaker-mnist-mlp", "model-symbol.json"),
+    # The zoo has the tensors' names; what is served has the signature's.
+    ZooCase(
+        "tflite",
+        "tflite/basic-pitch-nmp",
+        "nmp.tflite",
+        rename={f"StatefulPartitionedCall:{n}": name for n, name in enumerate(("contour", "note", "onset"))},
+        rename_inputs={"serving_default_input_2:0": "input_2"},
+    ),
+    ZooCase("tflite", "tflite/saved_model_half_plus_two_tflite_with_sigdef", "model.tflite"),
+    ZooCase("tflite", "negative", "tflite-needs-ParseExampleV2.tflite", {"load_error": True}),
 ]

@@ -34,6 +34,7 @@ CASES = {
     "SavedModel as Triton has it": ({"model.savedmodel/saved_model.pb": empty}, "savedmodel", "model.savedmodel"),
     "MXNet": ({"m-symbol.json": empty, "m-0003.params": empty}, "mxnet", "m-symbol.json"),
     "ONNX": ({"any.onnx": empty}, "onnx", "any.onnx"),
+    "LiteRT": ({"any.tflite": empty}, "tflite", "any.tflite"),
     "ONNX in a folder, as Triton has it": (
         {"model.onnx/net.onnx": empty, "model.onnx/weights": empty},
         "onnx",

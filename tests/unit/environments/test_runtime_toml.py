@@ -119,7 +119,7 @@ def distribution(tmp_path, monkeypatch):
 
 
 def test_ours_are_found_by_the_same_mechanism():
-    assert {"onnx", "torchscript", "savedmodel", "mxnet"} <= set(discover())
+    assert {"onnx", "torchscript", "savedmodel", "mxnet", "tflite"} <= set(discover())
 
 
 def test_a_third_partys_is_found_and_not_imported(folder, distribution, tmp_path):

@@ -1,0 +1,51 @@
+"""What LiteRT's interpreter does over many requests, run by its environment's Python: `PYTHON script.py ARTIFACT`.
+
+The artifact gathers rows by their numbers, which can be too high; a check that failed raises.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[3] / "runtimes"
+spec = importlib.util.spec_from_file_location("runtimes", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+sys.modules["runtimes"] = importlib.util.module_from_spec(spec)
+
+from runtimes.contract import InvalidInput, LoadOptions  # noqa: E402
+from runtimes.tflite import runner  # noqa: E402
+from runtimes.tflite.runtime import load  # noqa: E402
+
+
+def gather(model, *numbers):
+    try:
+        return model.infer({"numbers": np.array(numbers, np.int32)}, [], "")["y"].tolist()
+    except InvalidInput as error:
+        return str(error)
+
+
+def failures_are_told_apart_and_forgotten(artifact):
+    """LiteRT's message has those of all failures before, and grows without end."""
+    runner._MOST_SAID = 1000
+    model = load(LoadOptions(artifact))
+    first, started = model._runner._inner, 0
+    for _ in range(100):
+        assert gather(model, 9) == "gather index out of bounds"
+        assert "was not true, gather index out of bounds" in gather(model, -1)
+        assert gather(model, 2, 0) == [[4, 5], [0, 1]]
+        assert len(model._runner._said) < 1200
+        first, started = model._runner._inner, started + (model._runner._inner is not first)
+    assert started > 10, started
+
+
+def an_overwritten_file_changes_nothing(artifact):
+    copy = Path(artifact).with_name("overwritten.tflite")
+    copy.write_bytes(Path(artifact).read_bytes())
+    model = load(LoadOptions(str(copy)))
+    copy.write_bytes(b"")
+    assert gather(model, 1) == [[2, 3]]
+
+
+failures_are_told_apart_and_forgotten(sys.argv[1])
+an_overwritten_file_changes_nothing(sys.argv[1])

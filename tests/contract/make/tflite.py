@@ -1,0 +1,302 @@
+"""Makes small LiteRT models, each with a case: `PYTHON tflite.py FOLDER`, in the runtime's own environment.
+
+That environment has no converter, so the files are put together from the schema that LiteRT brings along.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+Op, Type = schema.BuiltinOperator, schema.TensorType
+FLOAT, HALF, INT8, INT32, INT64, STRING = Type.FLOAT32, Type.FLOAT16, Type.INT8, Type.INT32, Type.INT64, Type.STRING
+
+
+class Graph:
+    """A subgraph under construction. Tensors are known by their numbers."""
+
+    def __init__(self, file):
+        self.file, self.made = file, schema.SubGraphT()
+        self.made.tensors, self.made.operators, self.made.inputs, self.made.outputs = [], [], [], []
+
+    def tensor(self, name, shape, datatype=FLOAT, *, ranked=True, variable=False, data=None):
+        """In `shape`, -1 is any size."""
+        tensor = schema.TensorT()
+        tensor.name, tensor.type, tensor.hasRank, tensor.isVariable = name, datatype, ranked, variable
+        tensor.shape = [max(size, 1) for size in shape]
+        if -1 in shape:
+            tensor.shapeSignature = list(shape)
+        tensor.buffer = self.file.buffer(data)
+        self.made.tensors.append(tensor)
+        return len(self.made.tensors) - 1
+
+    def constant(self, array):
+        datatype = {"f": FLOAT, "i": INT32}[array.dtype.kind]
+        return self.tensor(f"constant{len(self.made.tensors)}", array.shape, datatype, data=array.tobytes())
+
+    def input(self, *arguments, **keywords):
+        self.made.inputs.append(self.tensor(*arguments, **keywords))
+        return self.made.inputs[-1]
+
+    def output(self, *arguments, **keywords):
+        self.made.outputs.append(self.tensor(*arguments, **keywords))
+        return self.made.outputs[-1]
+
+    def run(self, operator, inputs, outputs, options=None):
+        """`operator` is a built-in one, or a custom one's name."""
+        made = schema.OperatorT()
+        made.opcodeIndex = self.file.operator(operator)
+        made.inputs, made.outputs = inputs, outputs
+        if options is not None:
+            made.builtinOptions = options
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
+        self.made.operators.append(made)
+
+    def add(self, one, two, result):
+        self.run(Op.ADD, [one, two], [result], schema.AddOptionsT())
+
+    def signature(self, key):
+        """By `key`, everything under the tensors' names without what stands before the last slash."""
+        signature = schema.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = key, self.file.made.subgraphs.index(self.made)
+        signature.inputs = [self._entry(number) for number in self.made.inputs]
+        signature.outputs = [self._entry(number) for number in self.made.outputs]
+        self.file.made.signatureDefs.append(signature)
+
+    def _entry(self, number):
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = self.made.tensors[number].name.split("/")[-1], number
+        return entry
+
+
+class File:
+    """A model under construction: `graphs`, then `write`."""
+
+    def __init__(self):
+        self.made = schema.ModelT()
+        self.made.version, self.made.description = 3, "made for a test"
+        self.made.operatorCodes, self.made.subgraphs, self.made.signatureDefs = [], [], []
+        self.made.buffers = [schema.BufferT()]  # the first is empty by convention
+
+    def graph(self):
+        graph = Graph(self)
+        self.made.subgraphs.append(graph.made)
+        return graph
+
+    def buffer(self, data):
+        if data is None:
+            return 0
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(data, np.uint8)
+        self.made.buffers.append(buffer)
+        return len(self.made.buffers) - 1
+
+    def operator(self, operator):
+        code = schema.OperatorCodeT()
+        code.builtinCode = Op.CUSTOM if isinstance(operator, str) else operator
+        code.deprecatedBuiltinCode = min(code.builtinCode, Op.PLACEHOLDER_FOR_GREATER_OP_CODES)
+        code.customCode, code.version = operator if isinstance(operator, str) else None, 1
+        self.made.operatorCodes.append(code)
+        return len(self.made.operatorCodes) - 1
+
+    def bytes(self):
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(self.made.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+
+def write(root, name, content, case):
+    folder = Path(root, name)
+    folder.mkdir(parents=True)
+    (folder / "model.tflite").write_bytes(content.bytes() if isinstance(content, File) else content)
+    (folder / "case.json").write_text(json.dumps({"artifact": "model.tflite", **case}))
+
+
+def adder(*signatures, shape=(-1, 3), datatype=FLOAT):
+    """y = x + x, under these signatures' keys."""
+    file = File()
+    graph = file.graph()
+    x = graph.input("x", shape, datatype)
+    graph.add(x, x, graph.output("y", shape, datatype))
+    for key in signatures:
+        graph.signature(key)
+    return file
+
+
+def dense():
+    """Weights and an open batch."""
+    file = File()
+    graph = file.graph()
+    x = graph.input("dense_input", [-1, 4])
+    weights = graph.constant(np.arange(12, dtype=np.float32).reshape(3, 4))
+    bias = graph.constant(np.array([1, 2, 3], np.float32))
+    y = graph.output("StatefulPartitionedCall:0", [-1, 3])
+    graph.run(Op.FULLY_CONNECTED, [x, weights, bias], [y], schema.FullyConnectedOptionsT())
+    return file
+
+
+def twins():
+    """Two outputs of one shape, which the subgraph and the signature have in different orders."""
+    file = File()
+    graph = file.graph()
+    x = graph.input("x", [-1, 2])
+    second, first = graph.output("b/second", [-1, 2]), graph.output("a/first", [-1, 2])
+    graph.add(x, x, first)
+    graph.run(Op.NEG, [x], [second], schema.NegOptionsT())
+    graph.signature("serving_default")
+    file.made.signatureDefs[0].outputs.reverse()
+    return file
+
+
+def several():
+    """Three signatures: two of one subgraph, one of another, which takes two inputs."""
+    file = adder("zwei", "doubled")
+    graph = file.graph()
+    a, b = graph.input("a", [-1], INT64), graph.input("b", [-1], INT64)
+    graph.add(a, b, graph.output("sum", [-1], INT64))
+    graph.signature("serving_default")
+    return file
+
+
+def fixed_inside():
+    """An open batch in name only: the graph reshapes to one row."""
+    file = File()
+    graph = file.graph()
+    x, shape = graph.input("x", [-1, 4]), graph.constant(np.array([1, 2, 2], np.int32))
+    options = schema.ReshapeOptionsT()
+    options.newShape = [1, 2, 2]
+    graph.run(Op.RESHAPE, [x, shape], [graph.output("y", [-1, 2, 2])], options)
+    return file
+
+
+def one_operator(operator, inputs, outputs, options=None, datatypes=(FLOAT, FLOAT), **keywords):
+    file = File()
+    graph = file.graph()
+    taken = [graph.input(name, shape, datatypes[0]) for name, shape in inputs]
+    given = [graph.output(name, shape, datatypes[1], **keywords) for name, shape in outputs]
+    graph.run(operator, taken, given, options)
+    return file
+
+
+def state():
+    """A recurrent layer: h = x + h, where h is kept from one run to the next."""
+    file = File()
+    graph = file.graph()
+    x = graph.input("x", [1, 1, 2])
+    one, none = graph.constant(np.eye(2, dtype=np.float32)), graph.constant(np.zeros(2, np.float32))
+    hidden = graph.tensor("hidden", [1, 2], variable=True)
+    options = schema.SequenceRNNOptionsT()
+    y = graph.output("y", [1, 1, 2])
+    graph.run(Op.UNIDIRECTIONAL_SEQUENCE_RNN, [x, one, one, none, hidden], [y], options)
+    return file
+
+
+def partly_custom():
+    """Of two signatures, one needs an operator that is not there."""
+    file = adder("serving_default")
+    graph = file.graph()
+    graph.run("FlexNoSuch", [graph.input("x", [1])], [graph.output("y", [1])])
+    graph.signature("aaa")
+    return file
+
+
+def gathering():
+    """Rows by their numbers, which can be too high."""
+    file = File()
+    graph = file.graph()
+    rows = graph.constant(np.arange(6, dtype=np.float32).reshape(3, 2))
+    numbers = graph.input("numbers", [-1], INT32)
+    graph.run(Op.GATHER, [rows, numbers], [graph.output("y", [-1, 2])], schema.GatherOptionsT())
+    return file
+
+
+def quantised():
+    """Integers in and out, as they are: y = max(x, 0) in eighths."""
+    file = File()
+    graph = file.graph()
+    ends = [graph.input("x", [-1, 2], INT8), graph.output("y", [-1, 2], INT8)]
+    for number in ends:
+        scale = schema.QuantizationParametersT()
+        scale.scale, scale.zeroPoint = [0.125], [0]
+        graph.made.tensors[number].quantization = scale
+    graph.run(Op.RELU, ends[:1], ends[1:])
+    return file
+
+
+def unnamed():
+    """Tensors without a name, and two of one name."""
+    file = File()
+    graph = file.graph()
+    x, y = graph.input("", [-1, 2]), graph.input("x", [-1, 2])
+    graph.add(x, y, graph.output("same", [-1, 2]))
+    graph.run(Op.NEG, [x], [graph.output("same", [-1, 2])], schema.NegOptionsT())
+    return file
+
+
+def strings():
+    """A column of the strings that go in."""
+    file = File()
+    graph = file.graph()
+    x, axis = graph.input("x", [-1], STRING), graph.constant(np.array([1], np.int32))
+    graph.run(Op.EXPAND_DIMS, [x, axis], [graph.output("y", [-1, 1], STRING)], schema.ExpandDimsOptionsT())
+    return file
+
+
+def bfloat16():
+    """One output of two is of a type that the protocol lacks, and that LiteRT gives as UINT16."""
+    file = adder()
+    graph = Graph(file)
+    graph.made = file.made.subgraphs[0]
+    graph.run(Op.CAST, [0], [graph.output("small", [-1, 3], Type.BFLOAT16)], schema.CastOptionsT())
+    return file
+
+
+def main(root):
+    def told(name, datatype, shape):
+        return {"inputs": [["x", datatype, shape]], "outputs": [[name, datatype, shape]]}
+
+    rows = {"values": {"dense_input": [[1, 0, 0, 0], [0, 0, 0, 1]]}, "bad": [{"dense_input": [[1.0] * 5]}]}
+    rows["expected_values"] = {"StatefulPartitionedCall:0": [[1, 6, 11], [4, 9, 14]]}
+    write(root, "dense", dense(), rows)
+    write(root, "fixed", adder(shape=(2, 3)), {"told": told("y", "FP32", [2, 3]), "bad": [{"x": [[1.0, 2.0, 3.0]]}]})
+    declared = {"inputs": [["x", "", [-1, 3]]], "outputs": [["y", "", [-1, 3]]]}
+    write(root, "declared", adder(shape=(1, 3)), {"options": declared, "told": told("y", "FP32", [-1, 3])})
+    twin = {"values": {"x": [[1, 2]]}, "expected_values": {"first": [[2, 4]], "second": [[-1, -2]]}}
+    write(root, "twins", twins(), twin)
+    integers = {"inputs": [["a", "INT64", [-1]], ["b", "INT64", [-1]]], "outputs": [["sum", "INT64", [-1]]]}
+    pair = [["OUTPUT__0", "FP32", [-1, 2]], ["OUTPUT__1", "FP32", [-1, 2]]]
+    pair = {"inputs": [["INPUT__0", "FP32", [-1, 2]], ["x", "FP32", [-1, 2]]], "outputs": pair}
+    write(root, "unnamed", unnamed(), {"told": pair})
+    write(root, "several", several(), {"told": integers, "values": {"a": [2**40, 2], "b": [1, 1]}})
+    write(root, "other_signature", several(), {"signature": "doubled", "told": told("y", "FP32", [-1, 3])})
+    write(root, "without_default", adder("b", "a"), {"signature": "a"})
+    write(root, "part_left_out", partly_custom(), {"told": told("y", "FP32", [-1, 3])})
+    eighths = {"values": {"x": [[1, -2]]}, "told": told("y", "INT8", [-1, 2])}
+    write(root, "int8", quantised(), eighths)
+    column = {"told": {"outputs": [["y", "BYTES", [-1, 1]]]}}
+    write(root, "strings", strings(), {"values": {"x": ["a", "grün", ""]}, **column})
+    scalar = one_operator(Op.NEG, [("x", [])], [("y", [])], schema.NegOptionsT())
+    write(root, "scalar", scalar, {"values": {"x": 2.5}, "told": told("y", "FP32", [])})
+    unranked = one_operator(Op.NEG, [("x", [-1, 2])], [("y", [])], schema.NegOptionsT(), ranked=False)
+    write(root, "unknown_rank", unranked, {"told": {"outputs": [["y", "FP32", None]]}})
+    write(root, "bfloat16", bfloat16(), {"refused": ["small"], "told": told("y", "FP32", [-1, 3])})
+    two_rows = {"bad": [{"x": [[1.0] * 4] * 2}], "not_batchable": True}
+    write(root, "fixed_inside", fixed_inside(), {"values": {"x": [[1, 2, 3, 4]]}, **two_rows})
+    write(root, "gathering", gathering(), {"values": {"numbers": [2, 0]}, "bad": [{"numbers": [7]}, {"numbers": [-1]}]})
+    write(root, "state", state(), {"values": {"x": [[[1, 2]]]}})
+    keeps = {"options": {"parameters": {"keep_state": True}}, "stateful": True}
+    write(root, "keeps_state", state(), {"values": {"x": [[[1, 2]]]}, **keeps})
+    write(root, "parameter_unknown", adder(), {"options": {"parameters": {"keeps": True}}, "load_error": True})
+    write(root, "custom", one_operator("NoSuch", [("x", [1])], [("y", [1])]), {"load_error": True})
+    write(root, "flex", one_operator("FlexNoSuch", [("x", [1])], [("y", [1])]), {"load_error": True})
+    write(root, "int4", adder(datatype=Type.INT4), {"load_error": True})
+    write(root, "garbage", b"no model at all" * 9, {"load_error": True})
+    write(root, "truncated", dense().bytes()[:-40], {"load_error": True})
+    write(root, "empty", b"", {"load_error": True})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
