@@ -35,6 +35,8 @@ _FLEX = re.compile(r"Select TensorFlow op|Flex delegate|regular TensorFlow ops",
 def load(options: LoadOptions) -> Model:
     known_parameters(options.parameters, ["keep_state"])
     keeps_state = parameter(options.parameters, "keep_state", (False, True))
+    if options.device != "cpu":
+        raise LoadError("LiteRT runs on the CPU alone here: 'device' in model.toml must be \"cpu\"")
     # Not by its path: that maps the file, and one that is overwritten would change under a running model.
     with open(options.artifact, "rb") as file:
         content = file.read()

@@ -39,7 +39,7 @@ MADE = {
     "mxnet": "dense epochs half several label_and_shapes missing_weight no_parameters",
     "tflite": (
         "dense fixed declared twins unnamed several other_signature without_default part_left_out int8 strings scalar "
-        "unknown_rank bfloat16 fixed_inside gathering state keeps_state parameter_unknown custom flex int4 "
+        "unknown_rank bfloat16 fixed_inside gathering state keeps_state parameter_unknown on_a_card custom flex int4 "
         "garbage truncated empty"
     ),
 }

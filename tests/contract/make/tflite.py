@@ -290,6 +290,7 @@ def main(root):
     keeps = {"options": {"parameters": {"keep_state": True}}, "stateful": True}
     write(root, "keeps_state", state(), {"values": {"x": [[[1, 2]]]}, **keeps})
     write(root, "parameter_unknown", adder(), {"options": {"parameters": {"keeps": True}}, "load_error": True})
+    write(root, "on_a_card", adder(), {"options": {"device": "cuda"}, "load_error": True})
     write(root, "custom", one_operator("NoSuch", [("x", [1])], [("y", [1])]), {"load_error": True})
     write(root, "flex", one_operator("FlexNoSuch", [("x", [1])], [("y", [1])]), {"load_error": True})
     write(root, "int4", adder(datatype=Type.INT4), {"load_error": True})
