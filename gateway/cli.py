@@ -23,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     predict = commands.add_parser("predict", help="ask a running gateway, with arrays, JSON or images")
     models = commands.add_parser("models", help="list what a running gateway serves")
     runtimes = commands.add_parser("runtimes", help="list the runtimes, or build one's environment")
+    export = commands.add_parser(
+        "export", help="make a model a .tflite, a TensorFlow.js model or an ONNX file, with proof"
+    )
     # Only the command that was asked for gets its flags: reading the settings' names costs an import.
     chosen = next((word for word in argv if not word.startswith("-")), "")
     if chosen == "serve":
@@ -33,11 +36,15 @@ def main(arguments: list[str] | None = None) -> int:
         models.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway's REST address")
     elif chosen == "runtimes":
         _runtimes_flags(runtimes)
+    elif chosen == "export":
+        _export_flags(export)
     options = parser.parse_args(argv)
     if options.command == "serve":
         return _serve(options)
     if options.command == "predict":
         return _predict(options)
+    if options.command == "export":
+        return _export(options, export)
     if options.command == "models":
         from gateway.console import print_models
 
@@ -157,3 +164,60 @@ def _runtimes(options: argparse.Namespace) -> int:
         return install(options.name, home(), settings.accelerator, options.python)
     external = {name: each.python for name, each in settings.runtimes.items() if each.python}
     return list_runtimes(home(), settings.accelerator, external)
+
+
+def _export_flags(parser: argparse.ArgumentParser) -> None:
+    from gateway.export.routes import PRECISIONS, TARGETS
+
+    parser.add_argument("model", nargs="?", default="", help="a model of the repository, or an artifact's path")
+    parser.add_argument("--to", choices=TARGETS, default=None, help="what to make of it")
+    parser.add_argument("--list", action="store_true", help="show what can be made of what, and by which tools")
+    parser.add_argument("--repository", type=Path, default=Path("model_repo"), help="default: model_repo")
+    parser.add_argument("--version", default="", help="a version of the model; default: the newest")
+    parser.add_argument("--signature", default="", help="a signature of the model; default: its first")
+    parser.add_argument("--out", type=Path, default=None, help="the folder to make; default: MODEL-TARGET")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
+    parser.add_argument("--quantize", choices=PRECISIONS[1:], default="float32", help="a smaller, less exact export")
+    parser.add_argument("--calibrate", type=Path, default=None, metavar="NPZ", help="inputs as in use, for int8")
+    parser.add_argument("--check", type=Path, default=None, metavar="NPZ", help="inputs to compare the two on")
+    parser.add_argument("--tolerance", type=float, default=None, metavar="X", help="of an output's largest value")
+    parser.add_argument(
+        "--shape", action="append", default=[], metavar="NAME=SIZES", help="of an open input, such as image=1,3,224,224"
+    )
+
+
+def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from gateway.config import SettingsError, Sources, home, read_settings
+    from gateway.export.cli import list_routes, run_export
+    from gateway.export.export import Wanted
+
+    if options.list:
+        return list_routes()
+    if not options.model or options.to is None:
+        parser.error("a MODEL and --to are wanted, or --list")
+    try:
+        settings = read_settings(Sources())
+        shapes = dict(_shape(text) for text in options.shape)
+    except SettingsError as error:
+        print(f"modelport: {error}", file=sys.stderr)
+        return 2
+    out = options.out or Path(f"{Path(options.model).name.split('.')[0]}-{options.to}")
+    wanted = Wanted(
+        options.model, options.to, out, options.repository, options.version, options.signature, options.quantize,
+        options.check, options.calibrate, options.tolerance, shapes, options.overwrite,
+    )  # fmt: skip
+    return run_export(wanted, home(), settings)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """NAME=1,3,224,224. Raises SettingsError."""
+    from gateway.config import SettingsError
+
+    name, equals, sizes = text.rpartition("=")
+    try:
+        shape = tuple(int(size) for size in sizes.split(",") if size)
+    except ValueError:
+        shape = (0,)
+    if not equals or any(size < 1 for size in shape):
+        raise SettingsError(f"--shape '{text}': NAME=SIZES is wanted, such as image=1,3,224,224")
+    return name, shape

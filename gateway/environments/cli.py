@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.environments.environment import Cannot, Environment, build, locate
-from gateway.environments.runtime import discover
+from gateway.environments.runtime import converters, discover
 
 
 def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -> int:
@@ -19,7 +19,7 @@ def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -
     table = Table(box=None, pad_edge=False)
     for column in ("RUNTIME", "FRAMEWORK", "STATE", "PYTHON", "PACKAGES", "DISK", "DOWNLOAD"):
         table.add_column(column, overflow="fold")
-    for runtime in discover().values():
+    for runtime in [*discover().values(), *converters().values()]:
         python = externals.get(runtime.name)
         download = _size(runtime.download_mb.get(accelerator, 0) * 1e6)
         try:
@@ -45,7 +45,7 @@ def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -
 
 def install(name: str, home: Path, accelerator: str, python: Path | None) -> int:
     """Build a runtime's environment now, telling how it goes. Returns the exit code."""
-    runtimes = discover()
+    runtimes = {**discover(), **converters()}
     if name not in runtimes:
         return _failed(f"there is no runtime '{name}': installed are {', '.join(sorted(runtimes))}")
     try:

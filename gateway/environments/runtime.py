@@ -1,4 +1,4 @@
-"""What a runtime.toml says, and which runtimes are installed. Nothing of a runtime is imported for it."""
+"""What a runtime.toml says, and which runtimes and converters there are. Nothing of them is imported for it."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+import runtimes
 from gateway.environments.errors import BrokenRuntime
 from gateway.environments.tables import Table, read_table
 
@@ -38,13 +39,15 @@ class Format:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A folder with runtime.toml and runtime.py.
+    """A folder with runtime.toml and runtime.py; or, for a converter, convert.py.
 
-    pythons       PEP 440 specifiers of the Pythons that its packages exist for
-    platforms     names out of PLATFORMS; empty: any
-    requirements  accelerator → what pip installs
-    download_mb   accelerator → the size of that download
-    env           variables of its workers; a value may hold {threads}
+    pythons               PEP 440 specifiers of the Pythons that its packages exist for
+    platforms             names out of PLATFORMS; empty: any
+    requirements          accelerator → what pip installs
+    without_dependencies  what pip installs after that, and nothing that these ask for
+    npm                   packages of npm's, NAME@VERSION, that are put beside them
+    download_mb           accelerator → the size of that download
+    env                   variables of its workers; a value may hold {threads}
     """
 
     name: str
@@ -56,6 +59,15 @@ class Runtime:
     download_mb: Mapping[str, float] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     formats: tuple[Format, ...] = ()
+    without_dependencies: tuple[str, ...] = ()
+    npm: tuple[str, ...] = ()
+
+
+def converters() -> dict[str, Runtime]:
+    """What turns one format into another, by the name of its environment (export-tf, …). They are all ours."""
+    folders = sorted((Path(runtimes.__file__).parent / "converters").glob("*/runtime.toml"))
+    names = {f"export-{file.parent.name}": file.parent for file in folders}
+    return {name: read_runtime(folder, name, ("convert.py", "runtime.py")) for name, folder in names.items()}
 
 
 def discover() -> dict[str, Runtime]:
@@ -76,12 +88,14 @@ def discover() -> dict[str, Runtime]:
     return found
 
 
-def read_runtime(folder: Path, name: str) -> Runtime:
+def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",)) -> Runtime:
     """The runtime in this folder. Raises BrokenRuntime."""
     table = read_table(folder / "runtime.toml")
-    if not (folder / "runtime.py").is_file():
-        raise BrokenRuntime(f"{folder} has a runtime.toml and no runtime.py beside it")
-    table.allow("title", "pythons", "platforms", "requirements", "download_mb", "env", "formats")
+    if not any((folder / file).is_file() for file in code):
+        raise BrokenRuntime(f"{folder} has a runtime.toml and no {' or '.join(code)} beside it")
+    table.allow(
+        "title", "pythons", "platforms", "requirements", "without_dependencies", "npm", "download_mb", "env", "formats"
+    )
     requirements, sizes, env = table.table("requirements"), table.table("download_mb"), table.table("env")
     requirements.allow(*ACCELERATORS)
     sizes.allow(*ACCELERATORS)
@@ -95,6 +109,8 @@ def read_runtime(folder: Path, name: str) -> Runtime:
         {accelerator: sizes.number(accelerator) for accelerator in sizes.values},
         {variable: env.text(variable) for variable in env.values},
         tuple(_format(each) for each in table.tables("formats")),
+        table.texts("without_dependencies"),
+        table.texts("npm"),
     )
 
 

@@ -48,7 +48,9 @@ async def make_venv(python: Path, folder: Path, progress: Callable[[str], None])
         raise Cannot(f"Python's venv module failed with exit code {returncode}: try another Python", "\n".join(said))
 
 
-async def install(folder: Path, requirements: Iterable[str], minor: str, progress: Callable[[str], None]) -> None:
+async def install(
+    folder: Path, requirements: Iterable[str], minor: str, progress: Callable[[str], None], options: Iterable[str] = ()
+) -> None:
     """pip install into the folder's environment, with the user's own pip configuration. Raises Cannot."""
     file = folder / "requirements.txt"
     file.write_text("".join(f"{requirement}\n" for requirement in requirements))
@@ -58,7 +60,9 @@ async def install(folder: Path, requirements: Iterable[str], minor: str, progres
         if told := output.feed(line):
             progress(told)
 
-    returncode = await run_module(python_of(folder), "pip", ["install", *_PIP_OPTIONS, "-r", str(file)], on_line)
+    returncode = await run_module(
+        python_of(folder), "pip", ["install", *_PIP_OPTIONS, *options, "-r", str(file)], on_line
+    )
     if returncode:
         detail = "\n".join(output.lines)
         log.info("pip failed with %d:\n%s", returncode, detail)

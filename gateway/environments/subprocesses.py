@@ -18,8 +18,19 @@ _DROPPED = (
 )  # fmt: skip
 
 
-async def run_module(python: Path, module: str, arguments: list[str], on_line: Callable[[str], None]) -> int:
+async def run_module(
+    python: Path,
+    module: str,
+    arguments: list[str],
+    on_line: Callable[[str], None],
+    variables: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> int:
     """`python -m module arguments`, each line that it prints given to `on_line`. Returns its exit code.
+
+    module     a script's path will do
+    variables  all of its environment; None: ours, less what would mislead it
+    folder     where it runs; None: where we do
 
     When this task is cancelled or the gateway dies, the module and all that it started are killed.
     """
@@ -29,7 +40,8 @@ async def run_module(python: Path, module: str, arguments: list[str], on_line: C
         process = await asyncio.create_subprocess_exec(
             str(python), "-I", "-u", str(_LEASHED), module, *arguments,
             stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env=_environment(os.environ), limit=_LONGEST_LINE, start_new_session=True,
+            env=_environment(os.environ) if variables is None else variables, cwd=folder,
+            limit=_LONGEST_LINE, start_new_session=True,
         )  # fmt: skip
         await _pump(process, on_line)
         return await process.wait()

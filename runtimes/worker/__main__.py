@@ -4,24 +4,14 @@ Runs in a framework's own interpreter, which may be Python 3.6. The gateway's si
 never put on sys.path: the package `runtimes` is registered by its file, and nothing else comes in.
 """
 
-import importlib.util
 import os
+import runpy
 import signal
 import socket
 import sys
 import traceback
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_ROOT = os.path.dirname(_HERE)
-
-
-def _register_package() -> None:
-    spec = importlib.util.spec_from_file_location(
-        "runtimes", os.path.join(_ROOT, "__init__.py"), submodule_search_locations=[_ROOT]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["runtimes"] = module
-    spec.loader.exec_module(module)
 
 
 def main() -> int:
@@ -30,7 +20,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The folder of this script comes first on sys.path, and its module names are not for everyone.
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != _HERE]
-    _register_package()
+    runpy.run_path(os.path.join(os.path.dirname(_HERE), "bootstrap.py"))
     from runtimes.worker.leash import die_with_parent
 
     die_with_parent(int(parent))

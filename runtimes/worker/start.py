@@ -25,7 +25,7 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
     """The worker's whole life; the exit code. A model that cannot load is told as FAILED, not as a crash."""
     order = _receive_load(control)
     try:
-        model = _load(order)
+        model = load_model(order)
         model.signatures = probe.with_free_rows(model.signatures, order["batching"]["sizes"], order["batching"]["dim"])
         batching, note = _settle_batching(model, order["batching"])
         took = _warm_up(model, batching, order["warmup"])
@@ -64,7 +64,8 @@ def _receive_load(control: socket.socket) -> Dict[str, Any]:
             return wire.unpack_json(frame.body)
 
 
-def _load(order: Dict[str, Any]) -> Model:
+def load_model(order: Dict[str, Any]) -> Model:
+    """The model of a LOAD frame, as clients see it. Raises what the runtime's `load` raises."""
     # A package of its own, so that a runtime may have more files: `from . import tables`.
     package = types.ModuleType("modelport_runtime")
     package.__path__ = [order["runtime"]]

@@ -1,0 +1,266 @@
+"""One export, from the model to a folder: convert, prove, and go on to the next route where that fails."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gateway import __version__
+from gateway.environments.environment import Environment
+from gateway.export import cases as files
+from gateway.export import package, proof, runners
+from gateway.export.cases import Arrays, Case
+from gateway.export.errors import CannotExport
+from gateway.export.report import Attempt, Report, Side, describe_path
+from gateway.export.routes import PRECISIONS, TARGETS, Route, Tool, routes
+from gateway.export.source import Environments, Source, find, infer_job, open_source, with_outputs
+from gateway.export.tasks import Failed, Tasks
+
+_SAMPLES = "samples.npz"
+_MOST_REASONS = 6
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for.
+
+    model      a name in the repository, or an artifact's path
+    check      inputs to compare on
+    calibrate  inputs as they are in use, for int8
+    tolerance  None: the precision's own
+    shapes     input → sizes, where they are open
+    """
+
+    model: str
+    target: str
+    out: Path
+    repository: Path = Path("model_repo")
+    version: str = ""
+    signature: str = ""
+    precision: str = "float32"
+    check: Path | None = None
+    calibrate: Path | None = None
+    tolerance: float | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    overwrite: bool = False
+
+
+async def export(wanted: Wanted, environments: Environments, told: Callable[[str], None]) -> Report:
+    """Make the folder wanted.out, whole or not at all. Raises CannotExport.
+
+    told  gets a line for people now and then
+    """
+    _check(wanted)
+    out = wanted.out.absolute()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise CannotExport(f"{wanted.out} cannot be written: {error.strerror}") from None
+    try:
+        report = await _Export(wanted, folder, environments, told).run()
+        if out.exists():
+            os.replace(out, folder / "replaced")
+        os.replace(folder / "result", out)
+        return report
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check(wanted: Wanted) -> None:
+    if wanted.target not in TARGETS:
+        raise CannotExport(f"there is no target '{wanted.target}'; there are {', '.join(TARGETS)}")
+    if wanted.precision not in PRECISIONS:
+        raise CannotExport(f"there is no precision '{wanted.precision}'; there are {', '.join(PRECISIONS)}")
+    if wanted.precision == "int8" and wanted.calibrate is None:
+        raise CannotExport("int8 needs to see inputs as they are in use: give some with --calibrate DATA.npz")
+    if wanted.out.exists() and not wanted.overwrite:
+        raise CannotExport(f"{wanted.out} is there already: give another --out, or --overwrite")
+
+
+class _Export:
+    def __init__(self, wanted: Wanted, folder: Path, environments: Environments, told: Callable[[str], None]) -> None:
+        self._wanted = wanted
+        self._folder = folder
+        self._environments = environments
+        self._tasks = Tasks(folder, lambda line: None)
+        self._told = told
+        self._tolerance = proof.TOLERANCES[wanted.precision] if wanted.tolerance is None else wanted.tolerance
+        self._tools: dict[str, Environment] = {}
+
+    async def run(self) -> Report:
+        wanted = self._wanted
+        config = find(wanted.model, wanted.repository, wanted.version, self._environments.known)
+        self._told(f"loading {config.name} in its own framework")
+        source = await open_source(config, wanted.signature, wanted.shapes, self._environments, self._tasks)
+        found = routes(source.format, wanted.target, wanted.precision)
+        chosen, origin = self._cases(source)
+        calibration = self._calibration(source)
+        self._told(f"running the original on {len(chosen)} inputs ({origin})")
+        answered, seconds = await self._original(source, chosen)
+        if len(answered) < len(chosen):
+            origin += f"; the original refused {len(chosen) - len(answered)} more"
+        source = with_outputs(source, answered)
+        attempts: list[Attempt] = []
+        detail = ""
+        for route in found:
+            self._told(f"converting by {route.name}" + (f" ({route.about})" if route.about else ""))
+            try:
+                artifact, notes = await self._convert(source, route, answered, calibration)
+                self._told("comparing it with the original")
+                proven = await runners.prove(
+                    wanted.target, artifact, source, answered, self._tolerance, self._environments, self._tasks
+                )
+            except Failed as error:
+                self._told(f"  that failed: {error}")
+                attempts.append(Attempt(route.name, route.about, str(error)))
+                detail = error.detail or detail
+                continue
+            attempts.append(Attempt(route.name, route.about, ""))
+            return await self._finish(source, artifact, proven, attempts, notes, origin, len(answered), seconds)
+        raise CannotExport(self._why_not(config.name, attempts), detail)
+
+    def _why_not(self, model: str, attempts: Sequence[Attempt]) -> str:
+        reasons = list(dict.fromkeys(f"{each.route}: {each.problem}" for each in attempts))
+        more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
+        told = "; ".join(reasons[:_MOST_REASONS]) + more
+        return f"model '{model}' cannot be exported to {self._wanted.target}, every way was tried: {told}"
+
+    def _cases(self, source: Source) -> tuple[list[Case], str]:
+        """Inputs to compare on, and where they are from."""
+        wanted, specs = self._wanted, source.signature.inputs
+        if wanted.check is not None:
+            return files.read_cases(wanted.check, specs), str(wanted.check.name)
+        recorded = wanted.repository / source.config.name / _SAMPLES
+        if recorded.exists():
+            return files.read_cases(recorded, specs), f"recorded in {_SAMPLES}"
+        if wanted.precision == "int8" and wanted.calibrate is not None:
+            # What it was not calibrated for it may cut off.
+            return files.read_cases(wanted.calibrate, specs), "the calibration data"
+        return files.generated(specs, source.shapes, source.batches), "generated from its signature"
+
+    def _calibration(self, source: Source) -> list[Path]:
+        if self._wanted.calibrate is None:
+            return []
+        folder = self._tasks.folder("calibration")
+        return [files.write(case, folder) for case in files.read_cases(self._wanted.calibrate, source.signature.inputs)]
+
+    async def _original(self, source: Source, chosen: Sequence[Case]) -> tuple[list[tuple[Case, Arrays]], float | None]:
+        """What it answers, and the seconds of a batch of one. Raises CannotExport."""
+        folder, results = self._tasks.folder("inputs"), self._tasks.folder("original results")
+        # The first again at the end: what answers differently then cannot be compared with anything.
+        given = [files.write(case, folder) for case in [*chosen, chosen[0]._replace(name="again")]]
+        timed = files.write(Case("timed", runners.one_row(chosen[0].inputs, source.batches)), folder)
+        job = infer_job(source.load, source.key, given, results, timed=timed)
+        try:
+            told = await self._tasks.run(source.environment, job)
+        except Failed as error:
+            raise CannotExport(f"model '{source.config.name}' does not run: {error}", error.detail) from None
+        answers = told["answers"]
+        answered = [
+            (case, files.read(results / file.name))
+            for case, file, answer in zip(chosen, given, answers, strict=False)
+            if "failed" not in answer
+        ]
+        if not answered:
+            raise CannotExport(
+                f"model '{source.config.name}' refuses all of the inputs ({answers[0]['failed']}): "
+                "give some that it takes with --check DATA.npz"
+            )
+        if "failed" not in answers[0] and "failed" not in answers[-1]:
+            self._check_steady(source, answered[0][1], files.read(results / given[-1].name))
+        return answered, told["seconds"]
+
+    def _check_steady(self, source: Source, first: Arrays, again: Arrays) -> None:
+        for each in proof.compare(list(first), [("again", first, again)]):
+            if each.problem or each.relative > self._tolerance:
+                raise CannotExport(
+                    f"model '{source.config.name}' answers the same input differently the second time (output "
+                    f"'{each.name}', by {each.absolute:.2g}): it keeps state or draws random numbers, "
+                    "and no export can be compared with that"
+                )
+
+    async def _convert(
+        self, source: Source, route: Route, answered: Sequence[tuple[Case, Arrays]], calibration: Sequence[Path]
+    ) -> tuple[Path, list[str]]:
+        """What comes out of the route's last tool, and the tools' notes. Raises Failed."""
+        folder = self._tasks.folder(route.name.replace("/", " "))
+        case = answered[0][0]
+        example = files.write(Case("example", runners.one_row(case.inputs, source.batches)), folder)
+        shapes = {name: array.shape for name, array in files.read(example).items()}
+        at, notes = source.path, [route.about] if route.about else []
+        for number, tool in enumerate(route.tools):
+            environment = await self._environments.get(tool.environment)
+            self._tools[tool.environment] = environment
+            made = folder / f"{number}-model{_suffix(tool)}"
+            job = {
+                "do": "convert",
+                "folder": str(environment.runtime.folder),
+                "function": tool.function,
+                "source": str(at),
+                "destination": str(made),
+                "inputs": source.signature.inputs,
+                "outputs": source.signature.outputs,
+                "signature": source.key if number == 0 else "serving_default",
+                "shapes": shapes,
+                "examples": [str(example)],
+                "calibration": [str(file) for file in calibration],
+                "options": dict(tool.options),
+            }
+            notes += (await self._tasks.run(environment, job))["notes"]
+            if not made.exists():
+                raise Failed(f"{tool.function} ended without a result")
+            at = made
+        return at, notes
+
+    async def _finish(
+        self,
+        source: Source,
+        artifact: Path,
+        proven: runners.Proof,
+        attempts: Sequence[Attempt],
+        notes: Sequence[str],
+        origin: str,
+        count: int,
+        seconds: float | None,
+    ) -> Report:
+        wanted = self._wanted
+        result = self._folder / "result"
+        result.mkdir()
+        named = await package.place(wanted.target, artifact, result, source, self._environments, self._tasks)
+        before, after = describe_path(source.path), describe_path(named)
+        runner = proven.environment
+        report = Report(
+            model=source.config.name,
+            version=source.config.version,
+            target=wanted.target,
+            precision=wanted.precision,
+            tolerance=self._tolerance,
+            original=Side(
+                source.path.name, source.format, source.environment.runtime.title, *before, seconds,
+                source.environment.installed,
+            ),
+            exported=Side(
+                named.relative_to(result).as_posix() if named != result else "model.json", wanted.target,
+                runner.runtime.title, *after, proven.runs[0].seconds, runner.installed,
+            ),
+            inputs=proven.signature.inputs,
+            outputs=proven.signature.outputs,
+            cases=count,
+            origin=origin,
+            runs=proven.runs,
+            attempts=attempts,
+            notes=list(dict.fromkeys([*notes, *proven.notes])),
+            tools={name: environment.installed for name, environment in self._tools.items()},
+            modelport=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )  # fmt: skip
+        await package.complete(wanted.target, result, source, report, self._environments)
+        return report
+
+
+def _suffix(tool: Tool) -> str:
+    return {"tflite": ".tflite", "onnx": ".onnx"}.get(tool.gives, "")

@@ -1,0 +1,126 @@
+"""From which format to which, by which tools, best first. docs/export.md shows this table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gateway.export.errors import CannotExport
+
+# What a platform's artifact is called among converters.
+FORMATS = {
+    "pytorch_libtorch": "torchscript",
+    "torch_export": "pt2",
+    "tensorflow_savedmodel": "savedmodel",
+    "mxnet_symbol": "mxnet",
+    "onnxruntime_onnx": "onnx",
+    "tensorflow_lite": "tflite",
+}
+TARGETS = ("tflite", "tfjs", "onnx")
+PRECISIONS = ("float32", "float16", "dynamic", "int8")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One step. function: of convert.py in that environment; gives: the format that comes out."""
+
+    environment: str
+    function: str
+    gives: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Route:
+    """What is done one after the other. about: what is special, in words."""
+
+    name: str
+    tools: tuple[Tool, ...]
+    about: str = ""
+
+    def __add__(self, other: "Route") -> "Route":
+        about = "; ".join(each for each in (self.about, other.about) if each)
+        return Route(f"{self.name}, {other.name}" if self.tools else other.name, self.tools + other.tools, about)
+
+    @property
+    def environments(self) -> list[str]:
+        return list(dict.fromkeys(tool.environment for tool in self.tools))
+
+
+def _route(name: str, environment: str, function: str, about: str = "", **options: Any) -> Route:
+    gives = function.rpartition("_")[2]
+    return Route(name, (Tool(environment, function, gives, options),), about)
+
+
+_AS_IT_IS = Route("as it is", ())
+_PSEUDO = {"pseudo": ("erf", "gelu")}
+_APPROXIMATE = "erf and GELU are approximated"
+_ONE = "with a batch of one"
+
+_TO_ONNX = {
+    "onnx": [_AS_IT_IS],
+    "savedmodel": [_route("tf2onnx", "export-tf", "savedmodel_to_onnx")],
+    "torchscript": [
+        _route("torch.onnx", "export-torch", "torchscript_to_onnx"),
+        _route("torch.onnx", "export-torch", "torchscript_to_onnx", _ONE, batch=1),
+    ],
+    "pt2": [
+        _route("torch.onnx", "export-torch", "exported_to_onnx"),
+        _route("torch.onnx", "export-torch", "exported_to_onnx", _ONE, batch=1),
+    ],
+    "mxnet": [_route("mx.onnx", "export-mxnet", "mxnet_to_onnx")],
+}
+_BY_ONNX2TF = _route("onnx2tf", "export-tf", "onnx_to_tflite")
+_TO_SAVEDMODEL = _route("onnx2tf", "export-tf", "onnx_to_savedmodel")
+_TO_SAVEDMODEL_NEARLY = _route("onnx2tf", "export-tf", "onnx_to_savedmodel", _APPROXIMATE, **_PSEUDO)
+_BY_TENSORFLOW = _route("TFLiteConverter", "export-tf", "savedmodel_to_tflite")
+_BY_TENSORFLOW_ONE = _route("TFLiteConverter", "export-tf", "savedmodel_to_tflite", _ONE, batch=1)
+_BY_TFJS = _route("tensorflowjs", "export-tf", "savedmodel_to_tfjs")
+
+_FIRST_TO_TFLITE = {
+    "savedmodel": [_BY_TENSORFLOW, _BY_TENSORFLOW_ONE],
+    "torchscript": [_route("litert-torch", "export-torch", "torchscript_to_tflite", _ONE)],
+    "pt2": [_route("litert-torch", "export-torch", "exported_to_tflite", _ONE)],
+    "tflite": [_AS_IT_IS],
+}
+_FIRST_TO_TFJS = {"savedmodel": [_BY_TFJS]}
+
+
+def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
+    """Those from one format to another, best first. Raises CannotExport where there is none."""
+    if target == "onnx":
+        found = list(_TO_ONNX.get(source, ()))
+    elif target == "tflite":
+        found = list(_FIRST_TO_TFLITE.get(source, ()))
+        # onnx2tf makes a batch of one of any, and does best with an ONNX file that has it.
+        found += [to_onnx + _BY_ONNX2TF for to_onnx in _TO_ONNX.get(source, ())[-1:]]
+        found += [to_onnx + _TO_SAVEDMODEL + _BY_TENSORFLOW for to_onnx in _TO_ONNX.get(source, ())[-1:]]
+    else:
+        found = list(_FIRST_TO_TFJS.get(source, ()))
+        for middle in (_TO_SAVEDMODEL, _TO_SAVEDMODEL_NEARLY):
+            found += [to_onnx + middle + _BY_TFJS for to_onnx in _TO_ONNX.get(source, ())[-1:]]
+    if not found:
+        raise CannotExport(f"there is no way from {source} to {target}: modelport export --list shows which there are")
+    return [each for route in found for each in _quantised(route, target, precision)]
+
+
+def _quantised(route: Route, target: str, precision: str) -> list[Route]:
+    if precision == "float32":
+        return [route]
+    option = {"quantize": precision}
+    if target == "tfjs":
+        if precision == "int8":
+            raise CannotExport(
+                "TensorFlow.js computes in float32 only: --quantize dynamic stores its weights in 8 bits, float16 in 16"
+            )
+        return [replace(route, tools=_with(route.tools, option))]
+    if target == "onnx":
+        return [route + Route("onnxruntime", (Tool("export-tf", "quantize_onnx", "onnx", option),))]
+    after = route + Route("ai-edge-quantizer", (Tool("export-lite", "quantize_tflite", "tflite", option),))
+    if route.tools and route.tools[-1].function == "savedmodel_to_tflite":
+        return [replace(route, tools=_with(route.tools, option)), after]
+    return [after]
+
+
+def _with(tools: Sequence[Tool], options: Mapping[str, Any]) -> tuple[Tool, ...]:
+    """The last of them with more options."""
+    return (*tools[:-1], replace(tools[-1], options={**tools[-1].options, **options}))

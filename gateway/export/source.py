@@ -1,0 +1,189 @@
+"""The model that is exported: found as a gateway would find it, and what its own runtime says of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gateway.config import Settings
+from gateway.environments.environment import Environment, build, locate
+from gateway.environments.errors import Cannot
+from gateway.environments.runtime import Runtime, converters, discover
+from gateway.export import cases
+from gateway.export.cases import Case
+from gateway.export.errors import CannotExport
+from gateway.export.routes import FORMATS
+from gateway.export.tasks import Failed, Tasks
+from gateway.repository.launch import plan_launch
+from gateway.repository.scan import ModelConfig, RepositoryError, scan
+from runtimes import wire
+from runtimes.contract import Signature, TensorSpec, datatype_of
+
+
+class Environments:
+    """Those of runtimes and converters, by name, built when they are asked for."""
+
+    def __init__(self, home: Path, settings: Settings, told: Callable[[str], None]) -> None:
+        self._home = home
+        self._external = {name: each.python for name, each in settings.runtimes.items() if each.python}
+        self._told = told
+        self.known: Mapping[str, Runtime] = {**discover(), **converters()}
+
+    async def get(self, name: str) -> Environment:
+        """Raises CannotExport."""
+        python = self._external.get(name)
+        try:
+            found = locate(self.known[name], "cpu", self._home, python=python, external=python is not None)
+            if not found.ready:
+                size = self.known[name].download_mb.get("cpu", 0)
+                self._told(f"building the environment {name}, once: about {size:.0f} MB to download")
+                await build(found, lambda line: self._told(f"  {name}: {line}"))
+        except Cannot as error:
+            raise CannotExport(f"the environment {name} cannot be had: {error}", error.detail) from None
+        return found
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model, and how it is run.
+
+    format     as routes.py calls it
+    load       the body of its worker's LOAD frame
+    key        the signature's name
+    signature  what is served: every datatype and shape known
+    shapes     input → shape of a batch of one
+    batches    whether the first dimension of all counts rows
+    """
+
+    config: ModelConfig
+    format: str
+    environment: Environment
+    load: Mapping[str, Any]
+    key: str
+    signature: Signature
+    shapes: Mapping[str, tuple[int, ...]]
+    batches: bool
+
+    @property
+    def path(self) -> Path:
+        assert self.config.artifact is not None
+        return self.config.artifact.path
+
+
+def find(model: str, repository: Path, version: str, runtimes: Mapping[str, Runtime]) -> ModelConfig:
+    """By its name in the repository, or by an artifact's path. Raises CannotExport."""
+    by_path = Path(model).exists() and ("/" in model or not (repository / model).exists())
+    try:
+        found = scan((Path(model) if by_path else repository).absolute(), runtimes)
+    except RepositoryError as error:
+        raise CannotExport(str(error)) from None
+    versions = found if by_path else [config for config in found if config.name == model]
+    if not versions:
+        names = ", ".join(dict.fromkeys(config.name for config in found)) or "none"
+        raise CannotExport(f"there is no model '{model}' in {repository}; there are {names}")
+    chosen = [config for config in versions if version in ("", config.version)]
+    if not chosen:
+        told = ", ".join(config.version for config in versions)
+        raise CannotExport(f"model '{model}' has no version '{version}' that is served; there are {told}")
+    config = chosen[-1]
+    if config.problem or config.artifact is None:
+        raise CannotExport(f"model '{config.name}' cannot be served: {config.problem}")
+    return config
+
+
+async def open_source(
+    config: ModelConfig, key: str, shapes: Mapping[str, Sequence[int]], environments: Environments, tasks: Tasks
+) -> Source:
+    """Loaded once in its own framework. Raises CannotExport."""
+    assert config.artifact is not None
+    if config.artifact.platform not in FORMATS:
+        raise CannotExport(
+            f"{config.artifact.platform} is no format that can be exported; these are: {', '.join(FORMATS)}"
+        )
+    if any(tensor.reshape is not None for tensor in (*config.toml.inputs, *config.toml.outputs)):
+        raise CannotExport(f"model '{config.name}' is served through 'reshape', which an export would lack: remove it")
+    environment = await environments.get(config.artifact.runtime.name)
+    load = plan_launch(config, environment, "cpu", 1, 1 << 40).load
+    try:
+        told = await tasks.run(environment, infer_job(load, key, shapes=shapes))
+    except Failed as error:
+        raise CannotExport(f"model '{config.name}' does not run: {error}", error.detail) from None
+    signature = wire.signature_from_json(told["signatures"][told["signature"]])
+    if refused := told.get("refused"):
+        advice = "give inputs that it takes with --check DATA.npz, or sizes of what is open with --shape NAME=SIZES"
+        raise CannotExport(f"model '{config.name}' refuses invented inputs ({refused}): {advice}")
+    _check_datatypes(signature)
+    return Source(
+        config,
+        FORMATS[config.artifact.platform],
+        environment,
+        load,
+        told["signature"],
+        signature,
+        {name: tuple(shape) for name, shape in told["shapes"].items()},
+        told["batchable"],
+    )
+
+
+def infer_job(
+    load: Mapping[str, Any],
+    key: str = "",
+    files: Sequence[Path] = (),
+    results: Path | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    fixed: int = 0,
+    timed: Path | None = None,
+) -> dict[str, Any]:
+    """As runtimes/offline.py wants it."""
+    return {
+        "do": "infer",
+        **load,
+        "signature": key,
+        "cases": [str(file) for file in files],
+        "results": str(results),
+        "shapes": dict(shapes or {}),
+        "fixed": fixed,
+        "timed": str(timed) if timed else "",
+    }
+
+
+def bare_load(runtime: Runtime, artifact: Path, threads: int, **parameters: Any) -> dict[str, Any]:
+    """The LOAD frame's body for an artifact of which no model.toml says anything."""
+    return {
+        "runtime": str(runtime.folder),
+        "artifact": str(artifact),
+        "inputs": [],
+        "outputs": [],
+        "reshape": {"inputs": {}, "outputs": {}},
+        "device": "cpu",
+        "threads": threads,
+        "parameters": parameters,
+        "batching": {"sizes": [], "dim": 0},
+    }
+
+
+def with_outputs(source: Source, answered: Sequence[tuple[Case, cases.Arrays]]) -> Source:
+    """The outputs as the original's answers show them: some artifacts do not tell their shapes, or their number."""
+    first = answered[0][1]
+    known = {spec.name: spec for spec in source.signature.outputs}
+    names = list(known) or list(first)
+    specs = []
+    for name in names:
+        seen = [outputs[name].shape for _, outputs in answered]
+        rank = len(seen[0])
+        told = known[name].shape if name in known else None
+        shape = told if told is not None and len(told) == rank else _open_where_different(seen, source.batches)
+        specs.append(TensorSpec(name, datatype_of(first[name].dtype), shape))
+    return replace(source, signature=source.signature._replace(outputs=tuple(specs)))
+
+
+def _open_where_different(seen: Sequence[tuple[int, ...]], batches: bool) -> tuple[int, ...]:
+    sizes = [set(each) for each in zip(*seen, strict=True)]
+    return tuple(-1 if len(each) > 1 or (batches and not axis) else each.pop() for axis, each in enumerate(sizes))
+
+
+def _check_datatypes(signature: Signature) -> None:
+    for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
+        for spec in specs:
+            if spec.datatype == "BYTES":
+                raise CannotExport(f"{kind} '{spec.name}' is of strings, which no target of an export can express")

@@ -1,0 +1,76 @@
+"""From TorchScript and torch.export: to TFLite by litert-torch, to ONNX by torch.onnx."""
+
+import warnings
+from typing import Any, Dict, List, Tuple
+
+import torch
+
+from runtimes.contract import TensorSpec
+from runtimes.conversion import Refused, Step
+from runtimes.converters.names import set_names
+
+
+def torchscript_to_tflite(step: Step) -> None:
+    from torch._export.converter import TS2EPConverter
+
+    module, example = _scripted(step)
+    # Private, and the only way from TorchScript into torch.export.
+    _to_tflite(step, TS2EPConverter(module, example).convert().module(), example)
+
+
+def exported_to_tflite(step: Step) -> None:
+    _to_tflite(step, torch.export.load(step.source).module(), _example(step))
+
+
+def torchscript_to_onnx(step: Step) -> None:
+    """options: batch (rows, 0 for what is open in the served model)."""
+    module, example = _scripted(step)
+    _to_onnx(step, module, example)
+
+
+def exported_to_onnx(step: Step) -> None:
+    """A traced program has no control flow of Python's left, so that tracing it again loses nothing."""
+    module = torch.export.load(step.source).module()
+    _to_onnx(step, torch.jit.trace(module, _example(step), check_trace=False), _example(step))
+
+
+def _scripted(step: Step) -> Tuple[Any, Tuple[Any, ...]]:
+    module = torch.jit.load(step.source, map_location="cpu").eval()
+    arguments = [argument.name for argument in module.forward.schema.arguments[1:]]
+    names = [spec.name for spec in step.inputs]
+    example = _example(step)
+    # As runtimes/torchscript/scripted.py matches them: by name if all are names of arguments, else by position.
+    if all(name in arguments for name in names):
+        given = dict(zip(names, example))
+        left = arguments[len(names) :]
+        if [name for name in arguments if name in given] != arguments[: len(names)]:
+            raise Refused("arguments before '%s' have no input, and torch's converters want them all" % left[-1])
+        example = tuple(given[name] for name in arguments if name in given)
+    return module, example
+
+
+def _example(step: Step) -> Tuple[Any, ...]:
+    example = step.example()
+    return tuple(torch.from_numpy(example[spec.name].copy()) for spec in step.inputs)
+
+
+def _to_tflite(step: Step, module: Any, example: Tuple[Any, ...]) -> None:
+    import litert_torch
+
+    litert_torch.convert(module, example).export(step.destination)
+    set_names(step.destination, step)
+
+
+def _to_onnx(step: Step, module: Any, example: Tuple[Any, ...]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module, example, step.destination, dynamo=False, opset_version=17,
+            input_names=[spec.name for spec in step.inputs], output_names=[spec.name for spec in step.outputs],
+            dynamic_axes=_axes(step.inputs + step.outputs) if not step.options.get("batch") else None,
+        )  # fmt: skip
+
+
+def _axes(specs: Tuple[TensorSpec, ...]) -> Dict[str, List[int]]:
+    axes = {spec.name: [axis for axis, size in enumerate(spec.shape or ()) if size < 0] for spec in specs}
+    return {name: found for name, found in axes.items() if found}

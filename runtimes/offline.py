@@ -1,0 +1,136 @@
+"""An artifact run over files of inputs, as a worker would run it, but for no client.
+
+With it an export is compared with its original: each in its own framework, by the same code that
+serves it. Nothing is batched that was not together in a file, except that an artifact with a fixed
+batch gets the rows of a larger file piece by piece.
+"""
+
+import os
+import time
+import zipfile
+from typing import Any, Dict
+
+import numpy as np
+
+from runtimes.contract import LoadError, Model, Signature, first_line
+from runtimes.worker import probe
+from runtimes.worker.batcher import Batching
+from runtimes.worker.pieces import Pieces
+from runtimes.worker.start import load_model
+
+Arrays = Dict[str, np.ndarray]
+
+# What a dimension of any size gets, until one of them works.
+_FREE_SIZES = (8, 1, 64, 16, 32, 128, 224)
+# How long an inference is timed for at most, and how often.
+_TIMED_S, _TIMED = 2.0, 200
+
+
+def infer(job: Dict[str, Any]) -> Dict[str, Any]:
+    """The answer to a job; beside a LOAD frame's, its keys are
+
+    signature  "" for the default one
+    cases      files (npz) of inputs. Empty: nothing is run, the model is described
+    results    the folder for files of the same names, with what came out
+    shapes     for describing: input → shape with nothing open, where the user gave one
+    fixed      rows that the artifact wants at a time, where it cannot take others: 0 for any
+    timed      a file of inputs for one inference, whose time is wanted; "" for none
+    """
+    model = load_model(job)
+    sizes, dim = job["batching"]["sizes"], job["batching"]["dim"]
+    model.signatures = probe.with_free_rows(model.signatures, sizes, dim)
+    name = job["signature"] or next(iter(model.signatures))
+    if name not in model.signatures:
+        raise LoadError("there is no signature '%s'; there are %s" % (name, ", ".join(model.signatures)))
+    if not job["cases"]:
+        return dict(_described(model, name, job["shapes"]), signatures=model.signatures, signature=name)
+    run = _Run(model, name, job["fixed"])
+    answers = [run.case(case, os.path.join(job["results"], os.path.basename(case))) for case in job["cases"]]
+    return {"answers": answers, "seconds": run.seconds(job["timed"]) if job["timed"] else None}
+
+
+def _described(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any]:
+    """Inputs that work: their shapes for a batch of one, and whether batches are what they seem."""
+    signature = model.signatures[name]
+    told = {spec.name: spec.shape for spec in signature.inputs}
+    for spec in signature.inputs:
+        if spec.shape is None and spec.name not in shapes:
+            raise LoadError(
+                "neither the artifact nor model.toml tells the shape of input '%s': declare it, or give --shape"
+                % spec.name
+            )
+        if not spec.datatype:
+            raise LoadError("neither the artifact nor model.toml tells the datatype of '%s': declare it" % spec.name)
+    batchable = name in probe.detect(_only(model, name)).signatures
+    failed = ""
+    for free in _FREE_SIZES:
+        sized = {
+            key: tuple(shapes[key])
+            if key in shapes
+            else tuple(
+                size if size >= 0 else (1 if axis == 0 and batchable else free) for axis, size in enumerate(shape)
+            )
+            for key, shape in told.items()
+        }
+        fixed = Signature(tuple(spec._replace(shape=sized[spec.name]) for spec in signature.inputs), ())
+        try:
+            model.infer(probe.generate(fixed, 1, 0, free, seed=0), (), name)
+            return {"shapes": sized, "batchable": batchable}
+        except Exception as error:  # noqa: BLE001 - a model may refuse invented inputs in any way it likes
+            failed = failed or first_line(error)
+    return {"shapes": {}, "batchable": batchable, "refused": failed}
+
+
+def _only(model: Model, name: str) -> Any:
+    class One:
+        signatures = {name: model.signatures[name]}
+        infer = model.infer
+
+    return One()
+
+
+class _Run:
+    def __init__(self, model: Model, signature: str, fixed: int) -> None:
+        self._model = model
+        self._signature = signature
+        self._fixed = fixed
+        sizes = (fixed,) if fixed else ()
+        self._pieces = Pieces(model, Batching(fixed, frozenset([signature]), sizes=sizes))
+
+    def case(self, case: str, result: str) -> Dict[str, Any]:
+        """{} when the outputs are written, else {"failed": a sentence}: these inputs are not for this model."""
+        try:
+            outputs = self._outputs(_read(case))
+        except Exception as error:  # noqa: BLE001 - as above
+            return {"failed": first_line(error)}
+        _write(result, outputs)
+        return {}
+
+    def seconds(self, case: str) -> float:
+        """The median of what the case takes, warm."""
+        inputs = _read(case)
+        took = []  # type: List[float]
+        began = time.perf_counter()
+        while len(took) < 3 or (len(took) < _TIMED and time.perf_counter() - began < _TIMED_S):
+            at = time.perf_counter()
+            self._outputs(inputs)
+            took.append(time.perf_counter() - at)
+        return sorted(took)[len(took) // 2]
+
+    def _outputs(self, inputs: Arrays) -> Arrays:
+        first = next(iter(inputs.values()))
+        rows = first.shape[0] if self._fixed and first.ndim else 0
+        return self._pieces.run(inputs, (), self._signature, rows if rows != self._fixed else 0)
+
+
+def _read(case: str) -> Arrays:
+    with np.load(case, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _write(path: str, arrays: Arrays) -> None:
+    """As numpy.savez would, which has no room for an array that is called file."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(name + ".npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
