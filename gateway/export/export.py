@@ -245,7 +245,7 @@ class _Export:
             ),
             exported=Side(
                 named.relative_to(result).as_posix() if named != result else "model.json", wanted.target,
-                runner.runtime.title, *after, proven.runs[0].seconds, runner.installed,
+                runner.runtime.title, *after, min((run.seconds for run in proven.runs if run.seconds), default=None), runner.installed,
             ),
             inputs=proven.signature.inputs,
             outputs=proven.signature.outputs,

@@ -102,17 +102,17 @@ class Report:
 
 def differences_table(runs: Sequence[Run], tolerance: float) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in ("RUNNER", "OUTPUT", "MAX ABS", "MAX REL", "TOP-1", "WORST INPUT", ""):
+    for column in ("RUNNER", "TIME", "OUTPUT", "MAX ABS", "MAX REL", "TOP-1", "WORST INPUT", ""):
         table.add_column(column)
     for run in runs:
         if run.problem:
-            table.add_row(run.runner, "", "", "", "", "", run.problem)
+            table.add_row(run.runner, "", "", "", "", "", "", run.problem)
+        time = milliseconds(run.seconds)
         for each in run.differences:
             top1 = "" if each.top1 is None else f"{each.top1:.4f}"
             verdict = each.problem or ("ok" if within(each, tolerance) else "differs")
-            table.add_row(
-                run.runner, each.name, f"{each.absolute:.2e}", f"{each.relative:.2e}", top1, each.case, verdict
-            )
+            far, part = f"{each.absolute:.2e}", f"{each.relative:.2e}"
+            table.add_row(run.runner, time, each.name, far, part, top1, each.case, verdict)
     return table
 
 
@@ -137,4 +137,4 @@ def size(count: int) -> str:
 
 
 def milliseconds(seconds: float | None) -> str:
-    return "?" if seconds is None else f"{seconds * 1000:.3g} ms"
+    return "?" if seconds is None else f"{seconds * 1e6:.0f} µs" if seconds < 1e-3 else f"{seconds * 1e3:.1f} ms"

@@ -70,8 +70,12 @@ _TO_ONNX = {
     "mxnet": [_route("mx.onnx", "export-mxnet", "mxnet_to_onnx")],
 }
 _BY_ONNX2TF = _route("onnx2tf", "export-tf", "onnx_to_tflite")
+_BY_ONNX2TF_ONE = _route("onnx2tf", "export-tf", "onnx_to_tflite", _ONE, batch=1)
 _TO_SAVEDMODEL = _route("onnx2tf", "export-tf", "onnx_to_savedmodel")
-_TO_SAVEDMODEL_NEARLY = _route("onnx2tf", "export-tf", "onnx_to_savedmodel", _APPROXIMATE, **_PSEUDO)
+_TO_SAVEDMODEL_ONE = _route("onnx2tf", "export-tf", "onnx_to_savedmodel", _ONE, batch=1)
+_TO_SAVEDMODEL_NEARLY = _route(
+    "onnx2tf", "export-tf", "onnx_to_savedmodel", f"{_ONE}, {_APPROXIMATE}", batch=1, **_PSEUDO
+)
 _BY_TENSORFLOW = _route("TFLiteConverter", "export-tf", "savedmodel_to_tflite")
 _BY_TENSORFLOW_ONE = _route("TFLiteConverter", "export-tf", "savedmodel_to_tflite", _ONE, batch=1)
 _BY_TFJS = _route("tensorflowjs", "export-tf", "savedmodel_to_tfjs")
@@ -91,13 +95,12 @@ def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
         found = list(_TO_ONNX.get(source, ()))
     elif target == "tflite":
         found = list(_FIRST_TO_TFLITE.get(source, ()))
-        # onnx2tf makes a batch of one of any, and does best with an ONNX file that has it.
-        found += [to_onnx + _BY_ONNX2TF for to_onnx in _TO_ONNX.get(source, ())[-1:]]
-        found += [to_onnx + _TO_SAVEDMODEL + _BY_TENSORFLOW for to_onnx in _TO_ONNX.get(source, ())[-1:]]
+        for rest in (_BY_ONNX2TF, _BY_ONNX2TF_ONE, _TO_SAVEDMODEL_ONE + _BY_TENSORFLOW):
+            found += [to_onnx + rest for to_onnx in _TO_ONNX.get(source, ())[:1]]
     else:
         found = list(_FIRST_TO_TFJS.get(source, ()))
-        for middle in (_TO_SAVEDMODEL, _TO_SAVEDMODEL_NEARLY):
-            found += [to_onnx + middle + _BY_TFJS for to_onnx in _TO_ONNX.get(source, ())[-1:]]
+        for middle in (_TO_SAVEDMODEL, _TO_SAVEDMODEL_ONE, _TO_SAVEDMODEL_NEARLY):
+            found += [to_onnx + middle + _BY_TFJS for to_onnx in _TO_ONNX.get(source, ())[:1]]
     if not found:
         raise CannotExport(f"there is no way from {source} to {target}: modelport export --list shows which there are")
     return [each for route in found for each in _quantised(route, target, precision)]

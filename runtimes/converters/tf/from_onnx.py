@@ -16,7 +16,7 @@ _SIGNATURE = "serving_default"
 
 
 def onnx_to_tflite(step: Step) -> None:
-    """options: pseudo (names of operators that are approximated by others)."""
+    """options: batch (rows, 0 for what is open), pseudo (names of operators that are approximated by others)."""
     with tempfile.TemporaryDirectory(dir=os.path.dirname(step.destination)) as folder:
         inputs, outputs = _run_onnx2tf(step, folder, saved_model=False)
         files = glob.glob(os.path.join(folder, "*_float32.tflite"))
@@ -64,6 +64,8 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     prepared = os.path.join(folder, "prepared.onnx")
     # A name with a colon is overlooked by -kat, and the file is written to by onnx2tf: so it gets one of its own.
     ir.save(_prepared(ir.load(step.source), step, inputs, outputs), prepared)
+    if step.options.get("batch"):
+        _fix_sizes(prepared, {name: list(step.shapes[spec.name]) for name, spec in zip(inputs, step.inputs)})
     onnx2tf.convert(
         input_onnx_file_path=prepared,
         output_folder_path=folder,
@@ -77,6 +79,15 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
         tflite_backend="flatbuffer_direct",
     )
     return inputs, outputs
+
+
+def _fix_sizes(path: str, shapes: Dict[str, List[int]]) -> None:
+    """With no size left open, what the graph computes of shapes becomes constants, which onnx2tf needs."""
+    import onnx
+    import onnxsim
+
+    model, _ = onnxsim.simplify(onnx.load(path), overwrite_input_shapes=shapes)
+    onnx.save(model, path)
 
 
 def _has_batch(step: Step) -> bool:

@@ -14,7 +14,7 @@ from runtimes.converters.names import set_names
 
 def savedmodel_to_tflite(step: Step) -> None:
     """options: batch (rows, 0 for any), quantize ("", "float16", "dynamic", "int8")."""
-    function = _frozen(step)
+    function = frozen(step)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], function)
     mode = step.options.get("quantize", "")
     if mode:
@@ -30,10 +30,23 @@ def savedmodel_to_tflite(step: Step) -> None:
     set_names(step.destination, step)
 
 
+def save_plain(step: Step, folder: str) -> None:
+    """A SavedModel of the served signature alone, frozen; inputs and outputs are called by their places: input_000, …"""
+    function = frozen(step)
+    specs = [tf.TensorSpec(tensor.shape, tensor.dtype, "input_%03d" % n) for n, tensor in enumerate(function.inputs)]
+    module = tf.Module()
+
+    @tf.function(autograph=False, input_signature=specs)
+    def served(*arrays: Any) -> Dict[str, Any]:
+        return {"output_%03d" % place: result for place, result in enumerate(function(*arrays))}
+
+    tf.saved_model.save(module, folder, signatures={"serving_default": served.get_concrete_function()})
+
+
 def savedmodel_to_onnx(step: Step) -> None:
     import tf2onnx
 
-    function = _frozen(step)
+    function = frozen(step)
     graph = function.graph.as_graph_def()
     inputs = [tensor.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
@@ -56,7 +69,7 @@ def _rows(step: Step) -> Iterator[List[np.ndarray]]:
             yield [array[row : row + 1] if array.ndim else array for array in inputs]
 
 
-def _frozen(step: Step) -> Any:
+def frozen(step: Step) -> Any:
     """The served signature as one graph without variables, its inputs and outputs in the served order."""
     batch = step.options.get("batch", 0)
     specs = [
@@ -72,10 +85,10 @@ def _frozen(step: Step) -> Any:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     concrete = tf.function(served, autograph=False).get_concrete_function(*specs)
-    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
-    if len(frozen.inputs) != len(specs):
+    constant = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    if len(constant.inputs) != len(specs):
         raise Refused("the model holds resources that cannot be frozen into a graph: a table, say")
-    return frozen
+    return constant
 
 
 def _shape(step: Step, spec: TensorSpec, batch: int) -> Tuple[Any, ...]:

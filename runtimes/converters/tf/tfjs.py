@@ -3,9 +3,13 @@
 import base64
 import json
 import os
+import re
 import sys
+import tempfile
 import types
 from typing import Any, Dict, List
+
+from modelport_converter.from_savedmodel import save_plain
 
 from runtimes.conversion import Refused, Step
 
@@ -17,35 +21,40 @@ _DATATYPES = {"FP32": "DT_FLOAT", "FP64": "DT_FLOAT", "FP16": "DT_FLOAT", "BOOL"
 def savedmodel_to_tfjs(step: Step) -> None:
     """options: quantize ("", "float16", "dynamic": weights in 8 bits).
 
-    The model's own names are the nodes'; those of the served model are its signature's, by which
-    TensorFlow.js takes and gives tensors as well.
+    The served model's names are the signature's, by which TensorFlow.js takes and gives tensors.
     """
-    _convert()(
-        step.source,
-        step.destination,
-        signature_def=step.signature,
-        quantization_dtype_map=_WEIGHTS.get(step.options.get("quantize", "")),
-        control_flow_v2=True,  # the other form has no dynamic lengths: LSTMs
-        strip_debug_ops=True,
-    )
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(step.destination)) as folder:
+        save_plain(step, folder)
+        _convert()(
+            folder,
+            step.destination,
+            quantization_dtype_map=_WEIGHTS.get(step.options.get("quantize", "")),
+            control_flow_v2=True,  # the other form has no dynamic lengths: LSTMs
+            strip_debug_ops=True,
+        )
     path = os.path.join(step.destination, "model.json")
     with open(path) as file:
         model = json.load(file)
     signature = model["signature"]
     for kind, specs in (("inputs", step.inputs), ("outputs", step.outputs)):
-        told = signature[kind]
-        # A SavedModel by onnx2tf calls them by their places.
-        before = [spec.name if spec.name in told else "%s_%d" % (kind[:-1], place) for place, spec in enumerate(specs)]
-        lost = [spec.name for spec, name in zip(specs, before) if name not in told]
+        # The converter finds names by shape, which two may share; the nodes tell the places.
+        told = {_place(entry["name"]): entry for entry in signature[kind].values()}
+        lost = [spec.name for place, spec in enumerate(specs) if place not in told]
         if lost:
             raise Refused("the converter removed '%s' from the model" % "', '".join(lost))
         signature[kind] = {
-            spec.name: dict(told[name], dtype=_DATATYPES.get(spec.datatype, "DT_INT32"))
-            for spec, name in zip(specs, before)
+            spec.name: dict(told[place], dtype=_DATATYPES.get(spec.datatype, "DT_INT32"))
+            for place, spec in enumerate(specs)
         }
     _avoid_fused_transpose(model["modelTopology"])
     with open(path, "w") as file:
         json.dump(model, file)
+
+
+def _place(node: str) -> int:
+    """input_002:0 and Identity_2:0 are the third, Identity:0 is the first."""
+    digits = re.search(r"_([0-9]+)(:0)?$", node)
+    return int(digits[1]) if digits else 0
 
 
 def _convert() -> Any:
