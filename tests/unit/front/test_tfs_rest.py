@@ -354,6 +354,15 @@ def test_over_http(serving: Serving) -> None:
     assert serving.http.get("/v1/models/nosuch").status_code == 404
 
 
+@pytest.mark.parametrize("place", ["doubler", "doubler/versions/1", "doubler/labels/stable"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_there_is_nothing_behind_another_verb(serving: Serving, method: str, place: str) -> None:
+    reply = serving.http.request(method, f"/v1/models/{place}:explain")
+    assert (reply.status_code, list(reply.json())) == (404, ["error"])
+    if method == "POST":
+        assert "there is no ':explain'" in reply.json()["error"]
+
+
 def test_status_over_http(serving: Serving) -> None:
     ok = {"error_code": "OK", "error_message": ""}
     told = {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": ok}]}
