@@ -340,8 +340,8 @@ def test_many_examples_are_read_in_a_thread() -> None:
     classify, predict = match(b"/v1/models/saved:classify"), match(SAVED.encode())
     assert classify is not None
     assert predict is not None
-    assert [classify.dialect.is_slow(Headers(), size) for size in (10, 1 << 20)] == [False, True]
-    assert not predict.dialect.is_slow(Headers(), 1 << 20)
+    assert [classify.dialect.is_slow(Headers(), bytes(size)) for size in (10, 1 << 20)] == [False, True]
+    assert not predict.dialect.is_slow(Headers(), bytes(1 << 20))
     assert classify.dialect.limit(Headers(), LIMITS)[0] == LIMITS.json_bytes
 
 
