@@ -218,8 +218,8 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         told = NotFound("there is nothing at this path; /docs lists what there is")
         return JSONResponse({"error": sentence(told)}, 404)
     headers = dict(error.headers or {})
-    told = f"this path takes {headers['Allow']}, not {request.method}" if "Allow" in headers else error.detail
-    return JSONResponse({"error": told}, error.status_code, headers)
+    text = f"this path takes {headers['Allow']}, not {request.method}" if "Allow" in headers else error.detail
+    return JSONResponse({"error": text}, error.status_code, headers)
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:

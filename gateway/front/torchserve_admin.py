@@ -89,6 +89,7 @@ def add_torchserve(app: FastAPI, engine: Engine) -> None:
     @router.get("/models/{rest:path}", include_in_schema=False)
     @router.api_route("/predictions", methods=_ALL, include_in_schema=False)
     @router.api_route("/predictions/{rest:path}", methods=_ALL, include_in_schema=False)
+    @router.api_route("/explanations/{rest:path}", methods=_ALL, include_in_schema=False)
     async def nothing(rest: str = "") -> None:
         raise NotFound("there is nothing at this path; /docs lists what there is")
 

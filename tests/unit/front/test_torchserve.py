@@ -113,7 +113,7 @@ def test_models_are_not_managed(serving: Serving, method: str, path: str) -> Non
     [("POST", "/ping", 405, "GET, HEAD"), ("PATCH", "/models", 405, "GET"), ("OPTIONS", "/models/doubler", 405, "GET"),
      ("GET", "/models/", 404, ""), ("GET", "/models/doubler/1/2", 404, ""),
      ("POST", "/predictions", 404, ""), ("POST", "/predictions/", 404, ""), ("POST", "/predictions/a/b/c", 404, ""),
-     ("GET", "/predictions/doubler/", 404, "")],
+     ("GET", "/predictions/doubler/", 404, ""), ("POST", "/explanations/doubler", 404, "")],
 )  # fmt: skip
 def test_what_its_paths_do_not_take_is_told_in_its_form(
     serving: Serving, method: str, path: str, code: int, allow: str
