@@ -56,7 +56,10 @@ class Channel(asyncio.Protocol):
         call_id = next(self._ids)
         answer = self._calls[call_id] = asyncio.get_running_loop().create_future()
         self.send(CALL, {"verb": verb, "arguments": arguments}, call_id)
-        return await answer
+        try:
+            return await answer
+        finally:
+            self._calls.pop(call_id, None)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -100,9 +103,9 @@ class Channel(asyncio.Protocol):
             self.send(REPLY, {"result": result}, frame.id)
 
     def _resolve(self, frame: Frame) -> None:
-        answer = self._calls.pop(frame.id, None)
+        answer = self._calls.get(frame.id)
         if answer is None or answer.done():
-            return
+            return  # whoever called has not waited
         body = json.loads(bytes(frame.body))
         if frame.kind == REPLY:
             answer.set_result(body["result"])

@@ -93,6 +93,11 @@ def read_settings(sources: Sources) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(explain(error, lambda key: origin.get(key, "settings"), Settings)) from None
+    if settings.load_model and settings.repository_control != "explicit":
+        raise SettingsError(
+            f"{origin['load_model']}: models are named for the start, but the repository's control is "
+            f"'{settings.repository_control}'; add --repository-control explicit, or name none"
+        )
     for key in ("http", "grpc", "metrics"):
         if getattr(settings, key) or key != "metrics":
             parse_address(getattr(settings, key), origin.get(key, key))

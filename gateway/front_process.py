@@ -8,17 +8,21 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from gateway.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
 from gateway.engine.table import Table, table_to_json
+from gateway.errors import ModelportError
 from gateway.listen import GrpcServer
 from gateway.processes import Child
 from runtimes import wire
 from runtimes.wire import Frame
 
 _NUMBERS = itertools.count(1)
+# A front whose event loop is busy answers sooner; one that is stopped, never.
+_REPORT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,14 @@ class FrontProcess:
     def tell(self, table: Table) -> None:
         if self._channel is not None:
             self._channel.send(TABLE, table_to_json(table))
+
+    async def report(self) -> None:
+        """Have its figures of now; a front that cannot tell them is not waited for."""
+        if self._channel is None or not self.serving.is_set():
+            return
+        with suppress(ModelportError, TimeoutError):
+            async with asyncio.timeout(_REPORT_S):
+                await self._channel.call("figures")
 
     def drain(self, grace_s: float) -> None:
         """Refuse what is new, answer what is under way, then exit; also when it has yet to start."""

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gateway.console import no_gateway
+from gateway.errors import InvalidRequest
 from gateway.front.image_types import is_image
 from gateway.front.npy import NPZ, write_npz
+from gateway.front.tensors import guess_tensor, read_tensor
 from gateway.predict_answer import NoSuchOutput, show
 from runtimes.contract import DATATYPES
-from runtimes.wire import Tensor, from_array
+from runtimes.wire import Tensor, from_array, to_array
 
 # The server's own limit for a request is 60 s, unless it was told otherwise.
 _TIMEOUT_S = 300
@@ -189,12 +191,34 @@ def _images(given: Sequence[_Given], inputs: Mapping[str, str], question: Questi
 
 
 def _tensor(name: str, value: Any, datatype: str) -> Tensor:
-    """`datatype` is for what JSON gave, and "" where nobody knows it. Raises _Cannot."""
+    """`datatype` is the input's, and "" where nobody knows it. Raises _Cannot."""
     try:
-        if not isinstance(value, np.ndarray):
-            value = np.array(value, DATATYPES[datatype] if datatype else None)
-        return from_array(name, value)
-    except (KeyError, ValueError, TypeError, OverflowError):
+        if isinstance(value, np.ndarray):
+            return from_array(name, _fitted(name, value, datatype))
+        return read_tensor(name, value, datatype) if datatype else guess_tensor(name, value)
+    except InvalidRequest as error:
+        raise _Cannot(str(error), 2) from None
+    except (KeyError, ValueError, TypeError):
         raise _Cannot(
             f"the data of input '{name}' is no array of {datatype or 'a datatype that is served'}", 2
         ) from None
+
+
+def _fitted(name: str, array: np.ndarray, datatype: str) -> np.ndarray:
+    """The array as the input's datatype, where JSON's numbers would be taken for it, too.
+
+    numpy makes FP64 and INT64 of what nobody says more about. What would become another value is left as
+    it is, for the gateway to refuse. Raises InvalidRequest where one is out of range.
+    """
+    wanted, kind = DATATYPES.get(datatype, array.dtype), array.dtype.kind
+    if array.dtype == wanted:
+        return array
+    if wanted.kind == "f" and kind in "iuf":
+        with np.errstate(over="ignore"):
+            fitted = array.astype(wanted)
+        if not np.array_equal(np.isinf(fitted), np.isinf(array)):
+            raise InvalidRequest(f"the data of input '{name}' holds a number too large for {datatype}")
+        return fitted
+    if wanted.kind in "biu" and kind in "iu":
+        return to_array(read_tensor(name, array.tolist(), datatype)).reshape(array.shape)
+    return array

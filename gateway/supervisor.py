@@ -193,11 +193,10 @@ class Supervisor:
         """What a front asks for a client's sake."""
         if verb == "index":
             return self.manager.index()
-        if "figures" in arguments:
-            self._figures.update(arguments["front"], arguments["figures"])
         if verb == "metrics":
             return generate_latest(self._registry).decode()
         if verb == "statistics":
+            await asyncio.gather(*[front.report() for front in self._fronts.values()])
             return model_statistics(
                 self._figures.totals(), [(name, version) for name, version in arguments["versions"]]
             )

@@ -217,7 +217,9 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 404:
         told = NotFound("there is nothing at this path; /docs lists what there is")
         return JSONResponse({"error": sentence(told)}, 404)
-    return JSONResponse({"error": error.detail}, error.status_code, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    text = f"this path takes {headers['Allow']}, not {request.method}" if "Allow" in headers else error.detail
+    return JSONResponse({"error": text}, error.status_code, headers)
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:

@@ -63,7 +63,9 @@ def inflate(body: Buffer, encoding: str, limit: int, what: str) -> bytes:
         for start in range(0, len(view), _SLICE):
             rest: Buffer = view[start : start + _SLICE]
             while rest:
-                if reader.eof:  # of gzip there may be another behind it
+                if reader.eof:  # of gzip there may be another behind it, or zeros, as gzip(1) has it
+                    if encoding == "gzip" and not (rest := bytes(rest).lstrip(b"\0")):
+                        break
                     members += 1
                     if encoding != "gzip" or members > _MOST_MEMBERS:
                         raise InvalidRequest(

@@ -29,7 +29,7 @@ def _tell(error: ModelportError) -> bytes:
     return dumps({"error": sentence(error)})
 
 
-def _never(headers: Headers, size: int) -> bool:
+def _never(headers: Headers, body: Buffer) -> bool:
     return False
 
 
@@ -39,14 +39,14 @@ class Dialect(NamedTuple):
     limit    how many bytes a body may have by its headers, and of what kind it is, in words
     read     the request, and what will write its answer
     tell     an error as the body of an answer, in JSON
-    is_slow  whether `read` takes milliseconds for a body of so many bytes with such headers: then a thread calls it
+    is_slow  whether `read` takes milliseconds for such a body: then a thread calls it
     methods  of HTTP, that the path takes
     """
 
     limit: Callable[[Headers, Limits], tuple[int, str]]
     read: Callable[[Engine, Limits, "Route", Headers, Buffer], tuple[InferRequest, Writer]]
     tell: Callable[[ModelportError], bytes] = _tell
-    is_slow: Callable[[Headers, int], bool] = _never
+    is_slow: Callable[[Headers, Buffer], bool] = _never
     methods: tuple[bytes, ...] = (b"POST",)
 
 

@@ -193,7 +193,7 @@ class Exchange:
     def _read(self, body: Buffer) -> None:
         route, headers = self._head.route, self._head.headers
         read = partial(route.dialect.read, self._engine, self._limits, route, headers, body)
-        if route.dialect.is_slow(headers, len(body)):
+        if route.dialect.is_slow(headers, body):
             self._in_thread(read, self._submit)
             return
         try:

@@ -19,7 +19,7 @@ from PIL import Image, WebPImagePlugin
 
 from gateway.engine.processing import Preprocess, values
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.image_types import is_image
+from gateway.front.image_types import PNG, is_image
 from runtimes.contract import DATATYPES
 from runtimes.wire import Tensor, from_array
 
@@ -146,6 +146,10 @@ def _open(file: File) -> Image.Image:
     """The header alone. Raises InvalidRequest, TooLarge."""
     if not is_image(file.data):
         raise InvalidRequest(f"{file.name} is not an image that is read here; send {_TOLD}")
+    if file.data.startswith(PNG[:4]) and not file.data.startswith(PNG):
+        raise InvalidRequest(
+            f"{file.name} is a PNG that was sent as text; send it as it is, as curl's --data-binary does"
+        )
     stream = _Bounded(file.data)
     image = _guarded(lambda: Image.open(stream, formats=_FORMATS), file)
     if file.data.startswith(b"\xff\xd8") and _has_many_scans(file.data):

@@ -56,7 +56,7 @@ class Front:
         """Until it is told to drain, or the supervisor has gone."""
         options = self._options
         limits = Limits(options.max_json_bytes, options.max_body_bytes, options.max_response_bytes)
-        self._channel = await Channel.open(control, self._on_frame)
+        self._channel = await Channel.open(control, self._on_frame, self._on_call)
         admin = Later(partial(_build_admin, self._engine, limits))
         admin.built.add_done_callback(_leave_out_of_collections)
         rest = HttpServer(self._engine, limits, admin)
@@ -92,11 +92,14 @@ class Front:
             log.info("draining: new requests are refused")
             self._draining.set_result(body["grace_s"])
 
+    async def _on_call(self, verb: str, arguments: dict[str, Any]) -> None:
+        """The only verb is `figures`: an answer behind them, on the same line, says that they are those of now."""
+        self._send_figures()
+
     async def _control(self, verb: str, **arguments: object) -> object:
         assert self._channel is not None
         if verb in ("metrics", "statistics"):
-            # This front's figures of now; those of the others are at most a second old.
-            arguments.update(front=self._options.number, figures=self._engine.snapshot())
+            self._send_figures()  # which are there before the call is
         return await self._channel.call(verb, **arguments)
 
     async def _report(self) -> None:

@@ -20,7 +20,7 @@ from gateway.front.body import Headers
 from gateway.front.classification import classify
 from gateway.front.dialect import Dialect, Reply, Route, Writer
 from gateway.front.image_request import ImageRequest, read_images
-from gateway.front.image_types import is_image_type
+from gateway.front.image_types import is_image_body, is_image_type
 from gateway.front.limits import Limits, check_answer
 from runtimes.wire import Buffer
 
@@ -34,7 +34,7 @@ def _limit_predict(headers: Headers, limits: Limits) -> tuple[int, str]:
 def _read_predict(
     engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
 ) -> tuple[InferRequest, Writer]:
-    if is_image_type(headers.content_type):
+    if is_image_body(headers.content_type, body):
         asked = read_images(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
         if headers.accept:
             predict.check_accept(engine, asked.request, headers.accept)
@@ -58,8 +58,8 @@ def _write_images(limits: Limits, accept: str, asked: ImageRequest, response: In
     return Reply(200, [predict.write_predictions(response, asked.predictions(response))])
 
 
-def _images_are_slow(headers: Headers, size: int) -> bool:
-    return is_image_type(headers.content_type)
+def _images_are_slow(headers: Headers, body: Buffer) -> bool:
+    return is_image_body(headers.content_type, body)
 
 
 def _limit_torchserve(headers: Headers, limits: Limits) -> tuple[int, str]:
@@ -80,7 +80,7 @@ def _write_torchserve(limits: Limits, write: torchserve.Write, response: InferRe
     return Reply(200, [write(response)])
 
 
-def _torchserve_is_slow(headers: Headers, size: int) -> bool:
+def _torchserve_is_slow(headers: Headers, body: Buffer) -> bool:
     return not torchserve.is_json(headers.content_type)
 
 

@@ -7,6 +7,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from gateway.engine.protocol import Engine
+from gateway.errors import NotFound
 from gateway.front.tfs_metadata import SIGNATURE_DEF, model_spec, model_status, signature_map
 from gateway.front.tfs_spec import find_model
 
@@ -31,6 +32,13 @@ def add_tfs(app: FastAPI, engine: Engine) -> None:
         found = find_model(engine, model, version or label, bool(label))
         signatures = _as_dict(signature_map(found))
         return {"model_spec": _as_dict(model_spec(found)), "metadata": {SIGNATURE_DEF: signatures}}
+
+    # Other verbs than those of the hot paths.
+    @app.post(_MODEL + ":{verb}", include_in_schema=False)
+    @app.post(_VERSION + ":{verb}", include_in_schema=False)
+    @app.post(_LABEL + ":{verb}", include_in_schema=False)
+    async def nothing(verb: str) -> None:
+        raise NotFound(f"there is no ':{verb}'; there are :predict, :classify and :regress")
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

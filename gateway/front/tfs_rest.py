@@ -18,9 +18,9 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
     return limits.json_bytes, "JSON; send tensors over gRPC"
 
 
-def _is_slow(headers: Headers, size: int) -> bool:
+def _is_slow(headers: Headers, body: Buffer) -> bool:
     """Examples become protobuf messages one by one."""
-    return size > _MANY_EXAMPLES
+    return len(body) > _MANY_EXAMPLES
 
 
 def _read_predict(

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 
 from gateway.engine.protocol import Engine
 from gateway.engine.types import ModelStatus
@@ -14,10 +15,18 @@ from gateway.front.torchserve import tell
 
 _LIMIT = 100
 _WRITES = ["POST", "PUT", "DELETE"]
+_ALL = ["GET", "HEAD", "PATCH", "OPTIONS", *_WRITES]
 
 
 class _Route(APIRoute):
-    """Errors are told in TorchServe's form."""
+    """Errors are told in TorchServe's form, those of methods too."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.methods and scope["method"] not in self.methods:
+            error = NotAllowed(f"this path takes {_allowed(self.path)}, not {scope['method']}")
+            await _told(error, self.path)(scope, receive, send)
+        else:
+            await super().handle(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         own = super().get_route_handler()
@@ -26,14 +35,25 @@ class _Route(APIRoute):
             try:
                 return await own(request)
             except ModelportError as error:
-                return Response(tell(error), error.status, media_type="application/json")
+                return _told(error, self.path)
 
         return handle
+
+
+def _allowed(path: str) -> str:
+    return "GET, HEAD" if path == "/ping" else "GET"
+
+
+def _told(error: ModelportError, path: str) -> Response:
+    headers = {"allow": _allowed(path)} if isinstance(error, NotAllowed) else {}
+    return Response(tell(error), error.status, headers, media_type="application/json")
 
 
 def add_torchserve(app: FastAPI, engine: Engine) -> None:
     router = APIRouter(route_class=_Route, tags=["TorchServe"])
 
+    # Some load balancers ask with HEAD.
+    @router.head("/ping", include_in_schema=False)
     @router.get("/ping", responses={503: {"description": "Not ready"}})
     async def ping() -> JSONResponse:
         """Whether this server wants traffic."""
@@ -65,6 +85,13 @@ def add_torchserve(app: FastAPI, engine: Engine) -> None:
             "models are not managed here: the model repository's folders say what is served, "
             "and POST /v2/repository/models/{model}/load looks at them at once"
         )
+
+    @router.get("/models/{rest:path}", include_in_schema=False)
+    @router.api_route("/predictions", methods=_ALL, include_in_schema=False)
+    @router.api_route("/predictions/{rest:path}", methods=_ALL, include_in_schema=False)
+    @router.api_route("/explanations/{rest:path}", methods=_ALL, include_in_schema=False)
+    async def nothing(rest: str = "") -> None:
+        raise NotFound("there is nothing at this path; /docs lists what there is")
 
     app.include_router(router)
 

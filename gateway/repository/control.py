@@ -3,10 +3,13 @@
 Triton's three ways, under its names.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Literal
 
 from gateway.errors import Unsupported
+
+log = logging.getLogger("models")
 
 RepositoryControl = Literal["poll", "explicit", "none"]
 
@@ -22,26 +25,31 @@ class Control:
 
     def load(self, name: str) -> None:
         """Raises Unsupported."""
-        self._check()
+        self.check()
         self._asked[name] = True
 
     def unload(self, name: str) -> None:
         """Raises Unsupported."""
-        self._check()
+        self.check()
         self._asked[name] = False
+
+    def forget(self, name: str) -> None:
+        """Nobody has a model of this name: clients may ask for any number of them."""
+        self._asked.pop(name, None)
 
     def first_look(self, names: Iterable[str]) -> None:
         """What was there at the start."""
+        there = set(names)
+        for name in sorted(self._start - there - {"*"}):
+            log.error("--load-model names '%s', which is not in the repository", name)
         if "*" in self._start:
-            self._start |= set(names)
+            self._start |= there
 
     def wants(self, name: str) -> bool:
         return self._asked.get(name, self.kind != "explicit" or name in self._start)
 
-    def was_unloaded(self, name: str) -> bool:
-        return self._asked.get(name) is False
-
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Whether models may be loaded and unloaded at all. Raises Unsupported."""
         if self.kind == "none":
             raise Unsupported(
                 "models are neither loaded nor unloaded here: the server was started with --repository-control none"

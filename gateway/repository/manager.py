@@ -142,19 +142,28 @@ class Manager:
         Raises NotFound, Unsupported, or Unavailable with the reason.
         """
         self._control.load(name)
-        for unit, served in list(self.served.items()):
-            if unit.model == name and served.state is State.UNAVAILABLE:
+        broken = [
+            served for served in self.served.values() if served.unit.model == name and served.state is State.UNAVAILABLE
+        ]
+        if not await self._look(name):
+            # Clients need not know where it lies.
+            raise Unavailable(
+                f"model '{name}' was not loaded: the repository cannot be read; the gateway's log says why"
+            )
+        for served in broken:
+            if self.served.get(served.unit) is served and served.state is State.UNAVAILABLE:
                 await self._unload(served)
-        await self._look(name)
-        if not any(unit.model == name for unit in self._desired):
-            raise NotFound(f"there is no model '{name}' in the repository")
+        self._act()
         while self._is_moving(name):
             await self._pulse.wait()
         if not self._control.wants(name):
             raise Unavailable(f"model '{name}' was unloaded while it was being loaded")
-        broken = [self.served[unit] for unit in self._desired if unit.model == name and self.served[unit].failed]
-        if broken:
-            raise Unavailable(f"model '{name}' could not be loaded: {broken[0].reason}")
+        if not any(unit.model == name for unit in self._desired):
+            self._control.forget(name)
+            raise NotFound(f"there is no model '{name}' in the repository")
+        failed = [self.served[unit] for unit in self._desired if unit.model == name and self.served[unit].failed]
+        if failed:
+            raise Unavailable(f"model '{name}' could not be loaded: {failed[0].reason}")
 
     def _is_moving(self, name: str) -> bool:
         """Whether a model has yet to settle. Its files may be changing; what is unloaded may be wanted again."""
@@ -164,36 +173,37 @@ class Manager:
         return any(unit not in self.served or self.served[unit].state in _MOVING for unit in units)
 
     async def unload(self, name: str) -> None:
-        """Serve the model no more, until `load`. Raises NotFound, Unsupported."""
-        if not any(unit.model == name for unit in self.served):
+        """Serve the model no more, until `load`: no error where it is not served. Raises NotFound, Unsupported."""
+        self._control.check()
+        if not any(unit.model == name for unit in (*self.served, *self._found)):
             raise NotFound(f"there is no model '{name}'")
         self._control.unload(name)
         self._act()
 
-    async def _look(self, name: str = "") -> None:
+    async def _look(self, name: str = "") -> bool:
         """See what the repository asks for, and act. `name`: somebody asks for this model, so nothing is seen twice.
 
-        Whatever goes wrong with the repository, what runs goes on running. Unless it is followed, only
-        what is asked for by name is looked at again.
+        Whatever goes wrong with the repository, what runs goes on running, and the answer is False. Unless it is
+        followed, only what is asked for by name is looked at again.
         """
         async with self._looking:
             followed = self._control.kind == "poll"
             if self._has_acted and not followed and not name:
                 self._act()
-                return
+                return True
             try:
                 configs = await asyncio.to_thread(self._options.scan, self._options.repository, self._runtimes)
             except RepositoryError as error:
                 if str(error) != self._trouble:
                     self._trouble = str(error)
                     log.error("%s", error)
-                return
+                return False
             except Exception:
                 # Nobody foresaw it, and the next look may be better.
                 if self._trouble != _UNFORESEEN:
                     self._trouble = _UNFORESEEN
                     log.exception("the repository could not be looked at")
-                return
+                return False
             self._trouble = ""
             found = {Unit(config.name, config.version, config.fingerprint): config for config in configs}
             if self._has_acted and not followed:
@@ -206,6 +216,7 @@ class Manager:
             self._found = found
             self._stable = {unit for unit in found if unit in seen_before or unit in self.served}
             self._act()
+            return True
 
     def _act(self) -> None:
         wanted = {unit: config for unit, config in self._found.items() if self._control.wants(unit.model)}

@@ -100,7 +100,7 @@ def read_config_pbtxt(file: Path, installed: Collection[str]) -> tuple[ModelToml
         "outputs": [_tensor(config, tensor, place) for tensor in config.output],
         "labels": {tensor.name: tensor.label_filename for tensor in config.output if tensor.label_filename},
         "queue_delay_ms": _delay_ms(config, place),
-        "version_policy": _version_policy(config.version_policy),
+        "version_policy": _version_policy(config.version_policy, place),
         **instances,
         **parameters,
     }
@@ -182,15 +182,27 @@ def _tensor(config: pb.ModelConfig, tensor: Any, place: str) -> dict[str, Any]:
     if tensor.data_type == pb.TYPE_BF16:
         raise ModelConfigError(f"{place}: '{_short(tensor.name)}' is TYPE_BF16, which is not served")
     if tensor.data_type:
-        datatype = pb.DataType.Name(tensor.data_type).removeprefix("TYPE_")
+        datatype = _word(tensor, "data_type", place).removeprefix("TYPE_")
         found["datatype"] = "BYTES" if datatype == "STRING" else datatype
     if tensor.dims:
         found["shape"] = (*batch, *tensor.dims)
     if tensor.HasField("reshape"):
         found["reshape"] = (*batch, *tensor.reshape.shape)
     if isinstance(tensor, pb.ModelInput) and tensor.format:
-        found["format"] = pb.ModelInput.Format.Name(tensor.format).removeprefix("FORMAT_")
+        found["format"] = _word(tensor, "format", place).removeprefix("FORMAT_")
     return found
+
+
+def _word(tensor: Any, field: str, place: str) -> str:
+    """What a value of an enumeration is called; the text may have a number in its place. Raises ModelConfigError."""
+    number: int = getattr(tensor, field)
+    found = tensor.DESCRIPTOR.fields_by_name[field].enum_type.values_by_number.get(number)
+    if found is None:
+        raise ModelConfigError(
+            f"{place}: '{_short(tensor.name)}' has the {field} {number}, which is none of Triton's; write its name"
+        )
+    name: str = found.name
+    return name
 
 
 def _delay_ms(config: pb.ModelConfig, place: str) -> float:
@@ -202,11 +214,15 @@ def _delay_ms(config: pb.ModelConfig, place: str) -> float:
     return delay / 1000
 
 
-def _version_policy(policy: pb.ModelVersionPolicy) -> dict[str, Any]:
+def _version_policy(policy: pb.ModelVersionPolicy, place: str) -> dict[str, Any]:
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":
         return {"all": True}
     if choice == "specific":
+        if not policy.specific.versions:
+            raise ModelConfigError(
+                f"{place}: the version_policy is specific, but names no versions; name some, or use all"
+            )
         return {"specific": tuple(policy.specific.versions)}
     return {"latest": policy.latest.num_versions or 1}
 

@@ -143,11 +143,15 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
         yield ModelConfig(name, "", _fingerprint(*files), problem=problem)
     configured = _fingerprint(*files)
     for version in chosen:
-        place = versions[version]
-        read = [*files, place, *(folder / file for file in toml.labels.values())]
+        place, *others = versions[version]
+        read = [*files, place, *others, *(folder / file for file in toml.labels.values())]
         labels = sorted(label for label, number in model.stated.version_labels.items() if number == version)
         fingerprint = _fingerprint(*read, stated="\0".join([str(folder), *labels]))
         found = ModelConfig(name, str(version), fingerprint, None, toml, "", class_labels, warning, configured)
+        if others:
+            names = f"{', '.join(each.name for each in versions[version][:-1])} and {versions[version][-1].name}"
+            yield replace(found, problem=f"its folders {names} are all version {version}; leave one of them")
+            continue
         try:
             yield replace(found, artifact=_find_artifact(place, toml, runtimes))
         except UnknownFormat as error:
@@ -193,13 +197,16 @@ def _read_labels(folder: Path, file: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines())
 
 
-def _versions(folder: Path) -> dict[int, Path]:
-    """Version folders by number; 00000123 is version 123. Beyond 64 bits it is none: no protocol could tell it."""
-    return {
-        int(entry.name): entry
-        for entry in folder.iterdir()
-        if entry.is_dir() and entry.name.isascii() and entry.name.isdigit() and 0 < int(entry.name) < 1 << 63
-    }
+def _versions(folder: Path) -> dict[int, list[Path]]:
+    """Version folders by number; 00000123 is version 123, so there may be several.
+
+    Beyond 64 bits it is none: no protocol could tell it.
+    """
+    found: dict[int, list[Path]] = {}
+    for entry in sorted(folder.iterdir()):
+        if entry.name.isascii() and entry.name.isdigit() and 0 < int(entry.name) < 1 << 63 and entry.is_dir():
+            found.setdefault(int(entry.name), []).append(entry)
+    return found
 
 
 def _fingerprint(*places: Path, stated: str = "") -> str:

@@ -44,6 +44,7 @@ class WorkerProcess:
         self.ended = False
         self.exit_code: int | None = None
         self._started = time.monotonic()
+        self._killed = False
         self._why_killed = ""
         self._why_not_started = ""
         self._on_change = on_change
@@ -91,6 +92,8 @@ class WorkerProcess:
             listener.listen(64)
             self._channel = await Channel.open(ours, self._on_frame)
             self._child = await self._spawn(theirs, listener)
+        if self._killed:
+            self._child.kill()
         self._channel.send(wire.LOAD, self.launch.load)
         self.exit_code = await self._child.wait()
 
@@ -124,6 +127,7 @@ class WorkerProcess:
             self._channel.send(wire.STOP, {})
 
     def kill(self) -> None:
+        self._killed = True  # it may be on its way
         if self._child is not None and self._child.pid:
             self._child.kill()
 

@@ -142,7 +142,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def files(tmp_path: Path) -> Path:
     np.save(tmp_path / "row.npy", np.array([[1, 2, 3, 4]], np.float32))
     np.save(tmp_path / "wide.npy", np.ones((1, 5), np.float32))
-    np.save(tmp_path / "double.npy", np.ones((1, 4)))
+    np.save(tmp_path / "double.npy", np.array([[1.0, 2.0, 3.0, 4.0]]))
+    np.save(tmp_path / "integers.npy", np.array([[1, 2, 3, 4]]))
+    np.save(tmp_path / "yes.npy", np.ones((1, 4), np.bool_))
+    np.save(tmp_path / "huge.npy", np.full((1, 4), 1e300))
     np.save(tmp_path / "many.npy", np.ones((50, 4), np.float32))
     np.save(tmp_path / "pair.npy", np.array([[5, 6]], np.float32))
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
@@ -170,7 +173,9 @@ def run(served: Gateway | None, folder: Path, *arguments: str, code: int = 0) ->
     return done.stderr
 
 
-@pytest.mark.parametrize("value", ["[[1,2,3,4]]", "x=[[1,2,3,4]]", "@row.npy", "x=@row.npy", "@row.json"])
+@pytest.mark.parametrize(
+    "value", ["[[1,2,3,4]]", "x=[[1,2,3,4]]", "@row.npy", "x=@row.npy", "@row.json", "@double.npy", "@integers.npy"]
+)
 def test_predict_prints_arrays_with_datatype_and_shape(served: Gateway, files: Path, value: str) -> None:
     assert run(served, files, "plain", "--input", value) == "y  FP32 [1, 4]\n[[2., 4., 6., 8.]]\n"
 
@@ -226,13 +231,14 @@ def test_predict_prints_the_output_itself(served: Gateway, files: Path) -> None:
         (["plain", "--input", "z=[1]"], 1, "no input 'z'"),
         (["plain", "--input", "z=@image.png"], 1, "no input 'z'; it has x"),
         (["plain", "--input", "@wide.npy"], 1, "has shape [1, 5], expected [-1, 4]"),
-        (["plain", "--input", "@double.npy"], 1, "has datatype FP64, expected FP32"),
+        (["plain", "--input", "@yes.npy"], 1, "has datatype BOOL, expected FP32"),
+        (["plain", "--input", "@huge.npy"], 2, "holds a number too large for FP32"),
         (["plain", "--input", "@row.npy", "--output", "z"], 1, "no output 'z'; there are 'y'"),
         (["plain", "--input", "[[1,2,3,4]]", "--output", "z"], 1, "no output 'z'"),
         (["two", "--input", "@image.png"], 1, "add [preprocess]"),
         (["two", "--input", "[1]"], 2, "name each: a=…, b=…"),
         (["two", "--input", "a=[1]", "--input", "a=[1]"], 2, "given twice"),
-        (["two", "--input", "a=[[1],[2,3]]", "--input", "b=@pair.npy"], 2, "no array of FP32"),
+        (["two", "--input", "a=[[1],[2,3]]", "--input", "b=@pair.npy"], 2, "is ragged"),
         (["plain", "--input", "[[1,2"], 2, "is not JSON"),
         (["plain", "--input", "@none.npy"], 2, "cannot be read"),
         (["plain", "--input", "@objects.npy"], 2, "not an npy file of numbers"),

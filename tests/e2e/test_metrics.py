@@ -11,6 +11,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,3 +181,27 @@ def test_what_happened_is_counted_where_it_belongs(gateway: Start, tmp_path: Pat
     assert value(metrics, "modelport_workers_up", **of_m) == 1
     assert value(metrics, "nv_inference_count", **of_m) == 3
     assert 'model="nobody"' not in metrics
+
+
+def test_statistics_are_those_of_now_over_all_fronts(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    add_fake(repository, "m", seconds_per_batch=0.001)
+    running = gateway(repository, "--fronts", "3").wait_ready()
+
+    def told() -> dict[str, Any]:
+        (statistics,) = running.get("/v2/models/m/stats").json()["model_stats"]
+        return dict(statistics)
+
+    for asked in range(1, 61):
+        running.infer("m", {"x": [[1000] * 4, [1001] * 4]})  # on a connection of its own: some front takes it
+        if asked % 10 == 0:
+            statistics = told()
+            assert (statistics["inference_count"], statistics["execution_count"]) == (2 * asked, asked)
+            assert statistics["inference_stats"]["success"]["count"] == asked
+            assert [batch["compute_infer"]["count"] for batch in statistics["batch_stats"]] == [asked]
+    stopped, *_ = running.front_pids()
+    os.kill(stopped, signal.SIGSTOP)  # what it has counted is known, and nobody waits for it
+    try:
+        assert told()["inference_count"] == 120
+    finally:
+        os.kill(stopped, signal.SIGCONT)

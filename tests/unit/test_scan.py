@@ -74,6 +74,18 @@ def test_a_version_that_no_protocol_can_tell_is_none(tmp_path: Path) -> None:
     assert [config.version for config in scan(tmp_path, RUNTIMES)] == ["1"]
 
 
+def test_two_folders_of_one_version_are_its_problem(tmp_path: Path) -> None:
+    for folder in ("1", "2", "02", "002"):
+        add(tmp_path, "m", folder)
+    (tmp_path / "m" / "model.toml").write_text("version_policy = { all = true }")
+    first, second = scan(tmp_path, RUNTIMES)
+    assert (first.version, first.problem) == ("1", "")
+    assert (second.version, second.artifact) == ("2", None)
+    assert second.problem == "its folders 002, 02 and 2 are all version 2; leave one of them"
+    (tmp_path / "m" / "002" / "model.onnx").write_text("changed")
+    assert scan(tmp_path, RUNTIMES)[1].fingerprint != second.fingerprint
+
+
 def test_hidden_files_and_strangers_change_nothing(tmp_path: Path) -> None:
     file = add(tmp_path / "repository", "m")
     for place in (tmp_path / "repository", file):

@@ -37,6 +37,7 @@ def test_a_runtime_can_be_pointed_at_an_interpreter(tmp_path: Path) -> None:
         ({"toml": "fronts ="}, "modelport.toml is not TOML"),
         ({"environment": {"MODELPORT_FRONTS": "x"}}, "MODELPORT_FRONTS: 'fronts' is 'x', but"),
         ({"fronts": "0"}, "--fronts: 'fronts' is '0', but input should be greater than or equal to 1"),
+        ({"load_model": "m"}, "--load-model: models are named for the start, but the repository's control is 'poll'"),
         ({"http": "8000"}, "--http: '8000' is not an address; HOST:PORT is wanted"),
         ({"http": "127.0.0.1:²"}, "is not an address; HOST:PORT is wanted"),
         ({"http": "127.0.0.1:" + "1" * 5000}, "is not an address; HOST:PORT is wanted"),

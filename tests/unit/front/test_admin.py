@@ -100,6 +100,18 @@ def test_errors_have_one_form(serving: Serving, method: str, path: str, content:
     assert isinstance(reply.json()["error"], str)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [("POST", "/v2/health/live", "GET"), ("GET", "/v2/repository/index", "POST"), ("PUT", "/v1/models/doubler", "GET")],
+)
+def test_a_method_that_a_path_lacks_is_told_with_those_it_has(
+    serving: Serving, method: str, path: str, allow: str
+) -> None:
+    reply = serving.http.request(method, path)
+    assert (reply.status_code, reply.headers["allow"]) == (405, allow)
+    assert reply.json() == {"error": f"this path takes {allow}, not {method}"}
+
+
 def test_bodies_may_be_compressed(serving: Serving) -> None:
     def ask(content: bytes, encoding: str) -> tuple[int, Any]:
         reply = serving.http.post("/v2/repository/index", content=content, headers={"Content-Encoding": encoding})

@@ -44,6 +44,22 @@ def test_a_body_of_very_many_members_is_refused_at_once() -> None:
     assert inflate(zlib.compress(large), "deflate", 1 << 20, "JSON") == large
 
 
+@pytest.mark.parametrize("zeros", [1, 511, 1 << 16, 1 << 18])
+def test_zeros_behind_gzip_are_padding(zeros: int) -> None:
+    """As gzip itself takes them: what was read from a tape, or a block device, ends so."""
+    padding = bytes(zeros)
+    for packed, body in (
+        (gzip.compress(b"ab") + padding, b"ab"),
+        (gzip.compress(b"ab") + padding + gzip.compress(b"cd") + padding, b"abcd"),
+        (gzip.compress(bytes(1 << 16)) + padding, bytes(1 << 16)),
+    ):
+        assert inflate(packed, "gzip", 1 << 23, "JSON") == body
+    with pytest.raises(InvalidRequest, match="not valid gzip"):
+        inflate(gzip.compress(b"ab") + padding + b"hello", "gzip", 1 << 23, "JSON")
+    with pytest.raises(InvalidRequest, match="more behind the end"):
+        inflate(zlib.compress(b"ab") + padding, "deflate", 1 << 23, "JSON")
+
+
 def test_what_a_body_is_unpacked_to_is_counted(serving: Serving) -> None:
     serving.engine.max_bytes = serving.engine.reading_bytes = 10_000  # others have taken all of it
     body = json.dumps({"inputs": [[1.0, 2.0, 3.0]] * 10}).encode()

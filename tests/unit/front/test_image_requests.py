@@ -47,6 +47,20 @@ def test_an_image_is_classified(serving: Serving, kind: str) -> None:
     assert post(serving, "/predict/classes/versions/1", FOUR, PNG).json()["predictions"] == BEST
 
 
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/x-www-form-urlencoded"}])
+def test_an_image_without_a_telling_type_is_known_by_how_it_begins(serving: Serving, headers: dict[str, str]) -> None:
+    assert post(serving, "/predict/classes", FOUR, headers).json()["predictions"] == BEST
+    packed = {**headers, "Content-Encoding": "gzip"}
+    assert post(serving, "/predict/classes", gzip.compress(FOUR), packed).json()["predictions"] == BEST
+    refused(post(serving, "/predict/doubler", FOUR, headers), 400, "add [preprocess] to its model.toml")
+    # What curl's -d makes of it.
+    spoilt = FOUR.replace(b"\r", b"").replace(b"\n", b"")
+    for path in ("/predict/classes", "/predictions/classes"):
+        reply = post(serving, path, spoilt, headers)
+        assert (reply.status_code, "--data-binary" in reply.text) == (400, True), reply.text
+    assert post(serving, "/predict/doubler", b'{"inputs": [[1, 2, 3]]}', headers).status_code == 200
+
+
 def test_a_form_with_one_file_is_that_file_and_several_are_a_batch(serving: Serving) -> None:
     assert post(serving, "/predict/classes", *form(FOUR)).json()["predictions"] == BEST
     assert post(serving, "/predict/classes", *form(FOUR, OTHER)).json()["predictions"] == [BEST, OTHER_BEST]
@@ -112,7 +126,8 @@ def test_images_are_read_beside_the_event_loop(serving: Serving, monkeypatch: py
     serving.run(lambda: loops.append(threading.current_thread()))
     assert post(serving, "/predict/classes", FOUR, PNG).status_code == 200
     assert post(serving, "/predictions/classes", FOUR).status_code == 200
-    assert len(seen) == 2
+    assert post(serving, "/predict/classes", FOUR).status_code == 200
+    assert len(seen) == 3
     assert loops[0] not in seen
 
 

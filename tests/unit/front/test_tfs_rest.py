@@ -340,8 +340,8 @@ def test_many_examples_are_read_in_a_thread() -> None:
     classify, predict = match(b"/v1/models/saved:classify"), match(SAVED.encode())
     assert classify is not None
     assert predict is not None
-    assert [classify.dialect.is_slow(Headers(), size) for size in (10, 1 << 20)] == [False, True]
-    assert not predict.dialect.is_slow(Headers(), 1 << 20)
+    assert [classify.dialect.is_slow(Headers(), bytes(size)) for size in (10, 1 << 20)] == [False, True]
+    assert not predict.dialect.is_slow(Headers(), bytes(1 << 20))
     assert classify.dialect.limit(Headers(), LIMITS)[0] == LIMITS.json_bytes
 
 
@@ -352,6 +352,15 @@ def test_over_http(serving: Serving) -> None:
     assert (reply.status_code, list(reply.json())) == (400, ["error"])
     assert serving.http.get("/v1/models/doubler:predict").status_code == 405
     assert serving.http.get("/v1/models/nosuch").status_code == 404
+
+
+@pytest.mark.parametrize("place", ["doubler", "doubler/versions/1", "doubler/labels/stable"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_there_is_nothing_behind_another_verb(serving: Serving, method: str, place: str) -> None:
+    reply = serving.http.request(method, f"/v1/models/{place}:explain")
+    assert (reply.status_code, list(reply.json())) == (404, ["error"])
+    if method == "POST":
+        assert "there is no ':explain'" in reply.json()["error"]
 
 
 def test_status_over_http(serving: Serving) -> None:

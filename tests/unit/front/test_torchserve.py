@@ -105,6 +105,25 @@ def test_refusals(serving: Serving) -> None:
 def test_models_are_not_managed(serving: Serving, method: str, path: str) -> None:
     reply = serving.http.request(method, path)
     refused(reply, 405, "MethodNotAllowedException", "POST /v2/repository/models/{model}/load")
+    assert reply.headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "allow"),
+    [("POST", "/ping", 405, "GET, HEAD"), ("PATCH", "/models", 405, "GET"), ("OPTIONS", "/models/doubler", 405, "GET"),
+     ("GET", "/models/", 404, ""), ("GET", "/models/doubler/1/2", 404, ""),
+     ("POST", "/predictions", 404, ""), ("POST", "/predictions/", 404, ""), ("POST", "/predictions/a/b/c", 404, ""),
+     ("GET", "/predictions/doubler/", 404, ""), ("POST", "/explanations/doubler", 404, "")],
+)  # fmt: skip
+def test_what_its_paths_do_not_take_is_told_in_its_form(
+    serving: Serving, method: str, path: str, code: int, allow: str
+) -> None:
+    reply = serving.http.request(method, path)
+    kind, says = {404: ("ModelNotFoundException", "nothing at this path"), 405: ("MethodNotAllowedException", method)}[
+        code
+    ]
+    refused(reply, code, kind, says)
+    assert reply.headers.get("allow", "") == allow
 
 
 def test_ping(serving: Serving) -> None:
@@ -112,6 +131,11 @@ def test_ping(serving: Serving) -> None:
     serving.engine.ready = False
     reply = serving.http.get("/ping")
     assert (reply.status_code, reply.json()) == (503, {"status": "Unhealthy"})
+    # Some load balancers ask with HEAD.
+    for ready, status in ((False, 503), (True, 200)):
+        serving.engine.ready = ready
+        reply = serving.http.head("/ping")
+        assert (reply.status_code, reply.content) == (status, b"")
 
 
 def test_models_page_by_page(serving: Serving) -> None:

@@ -1,0 +1,72 @@
+"""What `modelport predict` makes of its inputs, before it asks."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.predict_command import _Cannot, _tensor
+from runtimes.contract import DATATYPES
+from runtimes.wire import to_array
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@pytest.mark.parametrize(
+    ("given", "datatype"),
+    [
+        (np.array([[0.1, -2.5], [np.nan, np.inf]]), "FP32"),
+        (np.array([0.5, 65504.0]), "FP16"),
+        (np.array([0.5], ">f8"), "FP32"),
+        (np.array([[1, -2]]), "FP32"),
+        (np.array([0, 255], np.uint8), "FP32"),
+        (np.array([-128, 127]), "INT8"),
+        (np.array([0, (1 << 64) - 1], np.uint64), "UINT64"),
+        (np.array([7], np.uint64), "INT64"),
+        (np.array([0, 1, 1]), "BOOL"),
+        (np.empty((0, 3)), "FP32"),
+        (np.empty((0, 3), np.int64), "INT8"),
+        (np.asfortranarray(np.arange(6.0).reshape(2, 3)), "FP32"),
+        (np.array(3.0), "FP32"),
+    ],
+)
+def test_an_array_gets_the_datatype_of_its_input_where_its_values_fit(given: np.ndarray, datatype: str) -> None:
+    made = _tensor("x", given, datatype)
+    assert (made.datatype, made.shape) == (datatype, given.shape)
+    np.testing.assert_array_equal(to_array(made), given.astype(DATATYPES[datatype]))
+
+
+@pytest.mark.parametrize(
+    ("given", "datatype", "says"),
+    [
+        (np.array([1, 300]), "INT8", "holds 300, out of the range of INT8: -128 to 127"),
+        (np.array([-1]), "UINT64", "holds -1, out of the range of UINT64"),
+        (np.array([(1 << 64) - 1], np.uint64), "INT64", "holds 18446744073709551615, out of the range of INT64"),
+        (np.array([1.0, LARGEST * 2]), "FP32", "holds a number too large for FP32"),
+        (np.array([1e5]), "FP16", "holds a number too large for FP16"),
+        (np.array([0, 2]), "BOOL", "give true and false, or 1 and 0"),
+        (np.array([1j]), "FP32", "no array of FP32"),
+    ],
+)
+def test_what_does_not_fit_is_told(given: np.ndarray, datatype: str, says: str) -> None:
+    with pytest.raises(_Cannot) as caught:
+        _tensor("x", given, datatype)
+    assert says in str(caught.value)
+    assert "'x'" in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [np.array([1.5]), np.array([True]), np.array([1.0])])
+def test_what_would_be_another_value_is_left_to_the_gateway_to_refuse(given: np.ndarray) -> None:
+    assert _tensor("x", given, "INT64").datatype != "INT64"
+
+
+@pytest.mark.parametrize(
+    ("value", "datatype", "says"),
+    [([1.5], "INT64", "give integers only"), ([[1], [2, 3]], "FP32", "ragged"), ([300], "INT8", "out of the range"),
+     (["a", 1], "", "unmixed")],
+)  # fmt: skip
+def test_json_beside_an_array_is_read_as_the_gateway_reads_it(value: Any, datatype: str, says: str) -> None:
+    with pytest.raises(_Cannot, match=says):
+        _tensor("x", value, datatype)
+    assert to_array(_tensor("x", [[1, 2]], "INT8")).tolist() == [[1, 2]]
+    assert _tensor("x", [[1, 2]], "").datatype == "INT64"
