@@ -14,10 +14,11 @@ from gateway.export import cases as files
 from gateway.export import package, proof, runners
 from gateway.export.cases import Arrays, Case
 from gateway.export.errors import CannotExport
-from gateway.export.report import Attempt, Report, Side, describe_path
+from gateway.export.report import Attempt, Report, Side, size_and_digest
 from gateway.export.routes import PRECISIONS, TARGETS, Route, Tool, routes
 from gateway.export.source import Environments, Source, find, infer_job, open_source, with_outputs
 from gateway.export.tasks import Failed, Tasks
+from gateway.repository.scan import artifact_files
 
 _SAMPLES = "samples.npz"
 _MOST_REASONS = 6
@@ -231,8 +232,9 @@ class _Export:
         result = self._folder / "result"
         result.mkdir()
         named = await package.place(wanted.target, artifact, result, source, self._environments, self._tasks)
-        before, after = describe_path(source.path), describe_path(named)
+        before, after = size_and_digest(artifact_files(source.path)), size_and_digest([named])
         runner = proven.environment
+        quickest = min((run.seconds for run in proven.runs if run.seconds), default=None)
         report = Report(
             model=source.config.name,
             version=source.config.version,
@@ -245,7 +247,7 @@ class _Export:
             ),
             exported=Side(
                 named.relative_to(result).as_posix() if named != result else "model.json", wanted.target,
-                runner.runtime.title, *after, min((run.seconds for run in proven.runs if run.seconds), default=None), runner.installed,
+                runner.runtime.title, *after, quickest, runner.installed,
             ),
             inputs=proven.signature.inputs,
             outputs=proven.signature.outputs,

@@ -120,15 +120,16 @@ def within(difference: OutputDifference, tolerance: float) -> bool:
     return not difference.problem and difference.relative <= tolerance
 
 
-def describe_path(path: Path) -> tuple[int, str]:
-    """Bytes in all, and a digest of names and contents; of a file, that of its content."""
-    if path.is_file():
-        return path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+def size_and_digest(paths: Sequence[Path]) -> tuple[int, str]:
+    """Bytes in all, and SHA-256: of one file's content, or of the names, sizes and contents of several."""
+    if len(paths) == 1 and paths[0].is_file():
+        return paths[0].stat().st_size, hashlib.sha256(paths[0].read_bytes()).hexdigest()
+    files = [(path.parent, file) for path in paths for file in sorted([path, *path.rglob("*")]) if file.is_file()]
     digest, total = hashlib.sha256(), 0
-    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+    for folder, file in files:
         content = file.read_bytes()
         total += len(content)
-        digest.update(f"{file.relative_to(path).as_posix()}\0{len(content)}\0".encode() + content)
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{len(content)}\0".encode() + content)
     return total, digest.hexdigest()
 
 

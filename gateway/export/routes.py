@@ -103,7 +103,10 @@ def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
             found += [to_onnx + middle + _BY_TFJS for to_onnx in _TO_ONNX.get(source, ())[:1]]
     if not found:
         raise CannotExport(f"there is no way from {source} to {target}: modelport export --list shows which there are")
-    return [each for route in found for each in _quantised(route, target, precision)]
+    quantised = [each for route in found for each in _quantised(route, target, precision)]
+    if precision == "int8":  # TensorFlow's calibration holds more often than the other's
+        quantised.sort(key=lambda route: "TFLiteConverter" not in route.name)
+    return quantised
 
 
 def _quantised(route: Route, target: str, precision: str) -> list[Route]:

@@ -116,10 +116,13 @@ def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
     except UnknownFormat as error:
         raise RepositoryError(str(error)) from None
     name = path.name.split(".")[0] or path.name
-    # What lies beside a file and shares its stem belongs to it: MXNet's parameters, ONNX's external data.
+    return ModelConfig(name, "1", _fingerprint(*artifact_files(path)), artifact)
+
+
+def artifact_files(path: Path) -> list[Path]:
+    """The artifact, and what lies beside a file and shares its stem: MXNet's parameters, ONNX's external data."""
     stem = re.split(r"[-.]", path.name)[0]
-    parts = sorted(path.parent.glob(f"{glob.escape(stem)}[-.]*")) if path.is_file() else [path]
-    return ModelConfig(name, "1", _fingerprint(*parts), artifact)
+    return sorted(path.parent.glob(f"{glob.escape(stem)}[-.]*")) if path.is_file() else [path]
 
 
 def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfig]:

@@ -28,6 +28,8 @@ def quantize_tflite(step: Step) -> None:
         result = tool.quantize()
     else:
         tool.load_quantization_recipe(recipe.static_wi8_ai8())
+        for operation in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):  # which stay as they are served
+            tool.update_quantization_recipe(".*", operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
         result = tool.quantize(tool.calibrate({"serving_default": list(_rows(step))}))
     result.export_model(step.destination, overwrite=True)
 

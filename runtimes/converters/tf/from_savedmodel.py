@@ -31,7 +31,7 @@ def savedmodel_to_tflite(step: Step) -> None:
 
 
 def save_plain(step: Step, folder: str) -> None:
-    """A SavedModel of the served signature alone, frozen; inputs and outputs are called by their places: input_000, …"""
+    """A SavedModel of the served signature alone, frozen, that takes input_000, … and gives output_000, …"""
     function = frozen(step)
     specs = [tf.TensorSpec(tensor.shape, tensor.dtype, "input_%03d" % n) for n, tensor in enumerate(function.inputs)]
     module = tf.Module()
