@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     export = commands.add_parser(
         "export", help="make a model a .tflite, a TensorFlow.js model or an ONNX file, with proof"
     )
+    compare = commands.add_parser("compare", help="ask a running gateway whether two models compute the same")
     # Only the command that was asked for gets its flags: reading the settings' names costs an import.
     chosen = next((word for word in argv if not word.startswith("-")), "")
     if chosen == "serve":
@@ -38,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         _runtimes_flags(runtimes)
     elif chosen == "export":
         _export_flags(export)
+    elif chosen == "compare":
+        _compare_flags(compare)
     options = parser.parse_args(argv)
     if options.command == "serve":
         return _serve(options)
@@ -45,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _predict(options)
     if options.command == "export":
         return _export(options, export)
+    if options.command == "compare":
+        return _compare(options)
     if options.command == "models":
         from gateway.console import print_models
 
@@ -221,3 +226,28 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not equals or any(size < 1 for size in shape):
         raise SettingsError(f"--shape '{text}': NAME=SIZES is wanted, such as image=1,3,224,224")
     return name, shape
+
+
+def _compare_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", help="MODEL or MODEL/VERSION")
+    parser.add_argument("second", help="another of the same interface")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway's REST address")
+    parser.add_argument("--data", type=Path, default=None, metavar="NPZ", help="inputs; default: generated ones")
+    parser.add_argument("--tolerance", type=float, default=None, metavar="X", help="of an output's largest value")
+    parser.add_argument(
+        "--shape", action="append", default=[], metavar="NAME=SIZES", help="of an open input, such as image=1,3,224,224"
+    )
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from gateway.config import SettingsError
+    from gateway.export.compare import Comparison, compare
+    from gateway.export.proof import TOLERANCES
+
+    try:
+        shapes = dict(_shape(text) for text in options.shape)
+    except SettingsError as error:
+        print(f"modelport: {error}", file=sys.stderr)
+        return 2
+    tolerance = TOLERANCES["float32"] if options.tolerance is None else options.tolerance
+    return compare(Comparison(options.first, options.second, options.url, options.data, tolerance, shapes))

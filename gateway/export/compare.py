@@ -1,0 +1,150 @@
+"""`modelport compare A B`: whether two served models compute the same, asked of a running gateway as clients ask it."""
+
+import io
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from gateway import client
+from gateway.client import Cannot, Request
+from gateway.export import cases as files
+from gateway.export import proof
+from gateway.export.cases import Arrays, Case
+from gateway.export.errors import CannotExport
+from gateway.export.report import Run, differences_table, milliseconds, within
+from gateway.front.npy import NPZ, write_npz
+from runtimes.contract import TensorSpec
+from runtimes.wire import from_array
+
+# What a dimension of any size gets, until both models take it.
+_FREE_SIZES = (8, 1, 64, 224)
+_TIMED = 20
+
+
+class Comparison(NamedTuple):
+    """first, second: MODEL or MODEL/VERSION. data: inputs to compare on; None: generated. shapes: of open inputs."""
+
+    first: str
+    second: str
+    url: str
+    data: Path | None = None
+    tolerance: float = proof.TOLERANCES["float32"]
+    shapes: Mapping[str, tuple[int, ...]] = {}
+
+
+def compare(wanted: Comparison) -> int:
+    """The exit code: 0 when they agree, 1 when they do not."""
+    return client.run(wanted.url, lambda: _compare(wanted))
+
+
+def _compare(wanted: Comparison) -> int:
+    """Raises Cannot, and what asking raises."""
+    specs = [_Spec.of(wanted.url, name) for name in (wanted.first, wanted.second)]
+    _check_interfaces(*specs)
+    first, second = specs
+    try:
+        chosen = _cases(wanted, first)
+    except CannotExport as error:
+        raise Cannot(str(error), 2) from None
+    compared = []
+    for case in chosen:
+        answers = [spec.answer(case.inputs) for spec in specs]
+        compared.append((case.name, *answers))
+    names = [spec.name for spec in first.outputs] or list(compared[0][1])
+    scores = frozenset(s.name for s in first.outputs if proof.looks_like_classes(s.shape, s.datatype))
+    timed = {name: array[:1] if first.batches else array for name, array in chosen[0].inputs.items()}
+    run = Run(second.told, proof.compare(names, compared, scores), second.seconds(timed))
+    console = Console(highlight=False, markup=False)
+    console.print(f"{first.told} ({milliseconds(first.seconds(timed))}) beside {second.told}, on {len(chosen)} inputs")
+    console.print(differences_table([run], wanted.tolerance))
+    agree = all(within(each, wanted.tolerance) for each in run.differences)
+    console.print(
+        "they agree" if agree else f"they differ: more than {wanted.tolerance:g} of an output's largest value"
+    )
+    return 0 if agree else 1
+
+
+class _Spec(NamedTuple):
+    """A served model, as its metadata tells it."""
+
+    told: str
+    url: str
+    path: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @classmethod
+    def of(cls, url: str, told: str) -> "_Spec":
+        model, _, version = told.partition("/")
+        about = client.metadata(url, model, version)
+        return cls(
+            told, url, "/predict" + client.place(model, version), _specs(about["inputs"]), _specs(about["outputs"])
+        )
+
+    @property
+    def batches(self) -> bool:
+        """As far as its metadata tells."""
+        return all(bool(spec.shape) and spec.shape[0] == -1 for spec in self.inputs if spec.shape is not None)
+
+    def answer(self, inputs: Arrays) -> Arrays:
+        body = write_npz([from_array(name, array) for name, array in inputs.items()])
+        try:
+            _, answered = client.ask(self.url, self.path, Request(body, NPZ, NPZ))
+        except Cannot as error:
+            raise Cannot(f"{self.told}: {error}") from None
+        with np.load(io.BytesIO(answered), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+    def seconds(self, inputs: Arrays) -> float:
+        """The median of whole requests, warm."""
+        took = []
+        for _ in range(_TIMED):
+            began = time.perf_counter()
+            self.answer(inputs)
+            took.append(time.perf_counter() - began)
+        return sorted(took)[_TIMED // 2]
+
+
+def _specs(raw: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(each["name"], each["datatype"], tuple(each["shape"])) for each in raw)
+
+
+def _check_interfaces(first: _Spec, second: _Spec) -> None:
+    """Raises Cannot where the same request could not be for both."""
+    for kind in ("inputs", "outputs"):
+        ours, theirs = ({spec.name: spec for spec in getattr(each, kind)} for each in (first, second))
+        if ours.keys() != theirs.keys():
+            told = f"{first.told} has {', '.join(sorted(ours))}, {second.told} has {', '.join(sorted(theirs))}"
+            raise Cannot(f"the two have other {kind}, and cannot be compared: {told}")
+        for name, spec in ours.items():
+            if "" not in (spec.datatype, theirs[name].datatype) and spec.datatype != theirs[name].datatype:
+                told = f"{spec.datatype} in {first.told}, {theirs[name].datatype} in {second.told}"
+                raise Cannot(f"'{name}' is {told}: the two cannot be compared")
+
+
+def _cases(wanted: Comparison, spec: _Spec) -> list[Case]:
+    if any(each.datatype in ("", "BYTES") for each in spec.inputs):
+        raise Cannot(f"{spec.told} takes strings, or does not tell its datatypes: it cannot be compared on arrays", 2)
+    if wanted.data is not None:
+        return files.read_cases(wanted.data, spec.inputs)
+    for free in _FREE_SIZES:
+        shapes = {
+            each.name: wanted.shapes.get(each.name) or _closed(each.shape or (), free, spec.batches)
+            for each in spec.inputs
+        }
+        chosen = files.generated(spec.inputs, shapes, spec.batches)
+        try:
+            spec.answer(chosen[0].inputs)
+        except Cannot as error:
+            refused = error
+            continue
+        return chosen
+    raise Cannot(f"{refused}; give inputs that it takes with --data NPZ, or sizes with --shape NAME=SIZES")
+
+
+def _closed(shape: Sequence[int], free: int, batches: bool) -> tuple[int, ...]:
+    return tuple(size if size >= 0 else (1 if batches and not axis else free) for axis, size in enumerate(shape))
