@@ -50,10 +50,7 @@ def _compare(wanted: Comparison) -> int:
         chosen = _cases(wanted, first)
     except CannotExport as error:
         raise Cannot(str(error), 2) from None
-    compared = []
-    for case in chosen:
-        answers = [spec.answer(case.inputs) for spec in specs]
-        compared.append((case.name, *answers))
+    compared = [(case.name, first.answer(case.inputs), second.answer(case.inputs)) for case in chosen]
     names = [spec.name for spec in first.outputs] or list(compared[0][1])
     scores = frozenset(s.name for s in first.outputs if proof.looks_like_classes(s.shape, s.datatype))
     timed = {name: array[:1] if first.batches else array for name, array in chosen[0].inputs.items()}
@@ -62,9 +59,8 @@ def _compare(wanted: Comparison) -> int:
     console.print(f"{first.told} ({milliseconds(first.seconds(timed))}) beside {second.told}, on {len(chosen)} inputs")
     console.print(differences_table([run], wanted.tolerance))
     agree = all(within(each, wanted.tolerance) for each in run.differences)
-    console.print(
-        "they agree" if agree else f"they differ: more than {wanted.tolerance:g} of an output's largest value"
-    )
+    limit = f"{wanted.tolerance:g} of an output's largest value"
+    console.print(f"they agree within {limit}" if agree else f"they differ by more than {limit}")
     return 0 if agree else 1
 
 
