@@ -62,16 +62,20 @@ def _serve_flags(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("repository", nargs="?", default=None, type=Path, help="default: model_repo")
     parser.add_argument("--only", default="", metavar="NAMES", help="runtimes to build and use, such as onnx,mxnet")
-    parser.add_argument(
-        "--python", action="append", default=[], metavar="RUNTIME=PATH",
-        help="an interpreter that already has a runtime's framework",
-    )  # fmt: skip
+    _python_flag(parser)
     for name, field in Settings.model_fields.items():
         flag = "--" + name.replace("_", "-")
         if field.annotation is bool:
             parser.add_argument(flag, action="store_true", default=None, help=field.description)
         elif name != "runtimes":
             parser.add_argument(flag, default=None, metavar="X", help=f"{field.description} (default {field.default})")
+
+
+def _python_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="RUNTIME=PATH",
+        help="an interpreter that already has a runtime's framework",
+    )  # fmt: skip
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -115,11 +119,11 @@ def _with_pythons(settings: "Settings", pairs: list[str]) -> "Settings":
 def _check_runtimes(settings: "Settings") -> None:
     """A Python for a runtime that does not exist would be lost without a word. Raises SettingsError."""
     from gateway.config import SettingsError
-    from gateway.environments.runtime import discover
+    from gateway.environments.runtime import converters, discover
 
     if not settings.runtimes:
         return
-    known = discover()
+    known = {**discover(), **converters()}
     for name in settings.runtimes:
         if name not in known:
             raise SettingsError(f"there is no runtime '{name}' to give a Python to; there are {', '.join(known)}")
@@ -189,6 +193,7 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape", action="append", default=[], metavar="NAME=SIZES", help="of an open input, such as image=1,3,224,224"
     )
+    _python_flag(parser)
 
 
 def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -201,7 +206,8 @@ def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     if not options.model or options.to is None:
         parser.error("a MODEL and --to are wanted, or --list")
     try:
-        settings = read_settings(Sources())
+        settings = _with_pythons(read_settings(Sources()), options.python)
+        _check_runtimes(settings)
         shapes = dict(_shape(text) for text in options.shape)
     except SettingsError as error:
         print(f"modelport: {error}", file=sys.stderr)

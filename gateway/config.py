@@ -55,6 +55,7 @@ class Settings(BaseModel):
     request_timeout_s: float = Field(60.0, gt=0, description="how long a request waits that brings no deadline")
     grace_s: float = Field(30.0, gt=0, description="how long a stopping gateway waits for requests under way")
     shared_memory: bool = Field(False, description="clients on this machine may register shared memory")
+    allow_export: bool = Field(False, description="clients may have models exported: POST /v2/models/{model}/export")
     runtimes: Mapping[str, RuntimeSettings] = Field(default_factory=dict)
 
 

@@ -19,6 +19,7 @@ from gateway.engine.shared_memory import Region, Registry
 from gateway.engine.table import Table
 from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound
+from gateway.exports import Exports
 from gateway.front_process import FrontOptions, FrontProcess
 from gateway.metrics import FrontFigures, GatewayCollector, registry
 from gateway.metrics_own import OwnFigures, serve_metrics
@@ -60,6 +61,7 @@ class Supervisor:
         self._table = Table()
         self._shared_memory = Registry()
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
+        self._exports = Exports(_of_models(repository), self._run_dir, external, settings.allow_export)
         self.builder = Builder(home(), settings.accelerator, external, only, self._on_progress)
         options = ManagerOptions(
             repository=repository,
@@ -98,6 +100,7 @@ class Supervisor:
             for task in (manager, *fronts):
                 task.cancel()
             await asyncio.gather(manager, *fronts, return_exceptions=True)
+            await self._exports.close()
             await self.builder.close()
             await self.manager.close()
             if metrics is not None:
@@ -212,7 +215,20 @@ class Supervisor:
         if verb == "unregister":
             self._shared_memory.unregister(arguments["name"])
             return self._publish(self._table)
+        if verb == "export":
+            return self._exports.start(arguments["name"], arguments["version"], arguments["options"])
+        if verb == "export_status":
+            return self._exports.status(arguments["name"], arguments["export"])
+        if verb == "export_result":
+            return self._exports.result(arguments["name"], arguments["export"])
+        if verb == "export_cancel":
+            return await self._exports.cancel(arguments["name"], arguments["export"])
         raise NotFound(f"the supervisor does not know '{verb}'")
+
+
+def _of_models(repository: Path) -> Path | None:
+    """The repository, if it is one: a single artifact and TensorFlow Serving's models.config are not."""
+    return repository.absolute() if repository.is_dir() else None
 
 
 def _run_dir() -> tuple[Path, IO[str]]:

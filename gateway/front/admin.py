@@ -14,6 +14,7 @@ from gateway.errors import InvalidRequest, ModelportError, NotFound
 from gateway.front import shared_memory
 from gateway.front.body import Body, Pauses, read_headers
 from gateway.front.compression import inflate
+from gateway.front.exports import add_exports
 from gateway.front.failures import sentence
 from gateway.front.limits import Limits
 from gateway.front.metadata import model_metadata, server_metadata
@@ -51,6 +52,8 @@ def build_admin(engine: Engine, limits: Limits) -> FastAPI:
     add_tfs(app, engine)
     add_model_configuration(app, engine)
     add_torchserve(app, engine)
+    pauses = Pauses()
+    add_exports(app, engine, lambda request: _read_object(request, limits, pauses))
     _document_hot_paths(app)
     return app
 

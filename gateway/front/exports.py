@@ -1,0 +1,43 @@
+"""Exports by REST: start one, ask how it goes, take the result. Off unless the server was told to allow it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+
+from gateway.engine.protocol import Engine
+from gateway.exports import check_options
+
+ReadObject = Callable[[Request], Awaitable[dict[str, Any]]]
+
+
+def add_exports(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
+    place = "/v2/models/{model}/export"
+
+    @app.post(place, tags=["export"], status_code=202)
+    @app.post("/v2/models/{model}/versions/{version}/export", tags=["export"], status_code=202)
+    async def start(model: str, request: Request, version: str = "") -> JSONResponse:
+        """{"to": "tflite", "tfjs" or "onnx", "quantize", "signature", "tolerance"}: begin an export; its id is told."""
+        options = check_options(await read_object(request))
+        status = engine.model(model, version)
+        told = await engine.control("export", name=model, version=status.version, options=options)
+        return JSONResponse(told, 202, {"Location": f"/v2/models/{model}/export/{told['id']}"})
+
+    @app.get(place + "/{export}", tags=["export"])
+    async def progress(model: str, export: str) -> dict[str, Any]:
+        """Its state (RUNNING, DONE, FAILED), the lines that it said, and when it is DONE the report."""
+        told: dict[str, Any] = await engine.control("export_status", name=model, export=export)
+        return told
+
+    @app.get(place + "/{export}/result", tags=["export"], response_class=FileResponse)
+    async def result(model: str, export: str) -> FileResponse:
+        """The export's folder as a zip archive."""
+        path = await engine.control("export_result", name=model, export=export)
+        return FileResponse(path, media_type="application/zip", filename=f"{model}.zip")
+
+    @app.delete(place + "/{export}", tags=["export"], status_code=200)
+    async def cancel(model: str, export: str) -> Response:
+        """End it, and forget its result."""
+        await engine.control("export_cancel", name=model, export=export)
+        return Response(status_code=200)
