@@ -35,9 +35,7 @@ def answer(target: str, folder: Path, inputs: Mapping[str, np.ndarray], scratch:
     return asyncio.run(_answer(target, folder, inputs, scratch))
 
 
-async def _answer(
-    target: str, folder: Path, inputs: Mapping[str, np.ndarray], scratch: Path
-) -> dict[str, np.ndarray]:
+async def _answer(target: str, folder: Path, inputs: Mapping[str, np.ndarray], scratch: Path) -> dict[str, np.ndarray]:
     runner = RUNNERS[target][0]
     environment = await environments().get(runner.environment)
     artifact = folder if target == "tfjs" else folder / f"model.{target}"
