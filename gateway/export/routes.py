@@ -101,6 +101,7 @@ def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
         found = list(_FIRST_TO_TFJS.get(source, ()))
         for middle in (_TO_SAVEDMODEL, _TO_SAVEDMODEL_ONE, _TO_SAVEDMODEL_NEARLY):
             found += [to_onnx + middle + _BY_TFJS for to_onnx in _TO_ONNX.get(source, ())[:1]]
+    found.sort(key=lambda route: _ONE in route.about)  # any batch, where it can be
     if not found:
         raise CannotExport(f"there is no way from {source} to {target}: modelport export --list shows which there are")
     quantised = [each for route in found for each in _quantised(route, target, precision)]
