@@ -1,7 +1,9 @@
 """From MXNet to ONNX, by MXNet's own converter."""
 
 import glob
+import json
 import os
+import shutil
 import tempfile
 from typing import Any, Dict
 
@@ -17,11 +19,15 @@ def mxnet_to_onnx(step: Step) -> None:
     prefix = step.source[: -len("-symbol.json")]
     parameters = max(glob.glob(glob.escape(prefix) + "-[0-9][0-9][0-9][0-9].params"))
     with tempfile.TemporaryDirectory(dir=os.path.dirname(step.destination)) as folder:
+        plain = os.path.join(folder, "plain-symbol.json")
+        _without_losses(mx.sym.load(step.source)).save(plain)
+        # The converter wants the two side by side.
+        shutil.copyfile(parameters, os.path.join(folder, "plain-0000.params"))
         shapes = [step.shapes[spec.name] for spec in step.inputs]
         dynamic = [tuple("N" if size < 0 else size for size in spec.shape or ()) for spec in step.inputs]
         types = [DATATYPES[spec.datatype].type for spec in step.inputs]
         path = mx.onnx.export_model(
-            step.source, parameters, shapes, types, os.path.join(folder, "plain.onnx"),
+            plain, os.path.join(folder, "plain-0000.params"), shapes, types, os.path.join(folder, "plain.onnx"),
             dynamic=True, dynamic_input_shapes=dynamic,
         )  # fmt: skip
         model = onnx.load(path)
@@ -48,3 +54,34 @@ def _rename(graph: Any, names: Dict[str, str]) -> None:
         node.output[:] = [names.get(name, name) for name in node.output]
     for value in graph.output:
         value.name = names.get(value.name, value.name)
+
+
+def _without_losses(symbol: Any) -> Any:
+    """Training's heads as what they compute in serving, without the label, which the converter stumbles over."""
+    graph = json.loads(symbol.tojson())
+    nodes, internals = graph["nodes"], symbol.get_internals()
+    names = internals.list_outputs()
+    heads = []
+    for place, head in enumerate(graph["heads"]):
+        node = nodes[head[0]]
+        if node["op"] not in _LOSSES:
+            heads.append(symbol[place])
+            continue
+        source, number = nodes[node["inputs"][0][0]], node["inputs"][0][1]
+        suffixes = ("", "_output", "_output%d" % number)
+        data = next(internals[source["name"] + end] for end in suffixes if source["name"] + end in names)
+        heads.append(_LOSSES[node["op"]](data, node.get("attrs", {})))
+    return heads[0] if len(heads) == 1 else mx.sym.Group(heads)
+
+
+def _softmax(data: Any, attributes: Dict[str, str]) -> Any:
+    keeps = attributes.get("preserve_shape", "").lower() in ("true", "1")
+    return mx.sym.softmax(data, axis=-1 if keeps else 1)
+
+
+_LOSSES = {
+    "SoftmaxOutput": _softmax,
+    "LogisticRegressionOutput": lambda data, attributes: mx.sym.sigmoid(data),
+    "LinearRegressionOutput": lambda data, attributes: mx.sym.identity(data),
+    "MAERegressionOutput": lambda data, attributes: mx.sym.identity(data),
+}  # type: Dict[str, Any]
