@@ -60,9 +60,9 @@ def list_routes() -> int:
             except CannotExport:
                 table.add_row(source, target, "no way", "")
                 continue
-            proving = [runner.environment for runner in RUNNERS[target]]
             for place, route in enumerate(found):
                 name = f"{route.name} ({route.about})" if route.about else route.name
+                proving = [runner.environment for runner in RUNNERS[route.gives(source)]]
                 needed = ", ".join(dict.fromkeys([*route.environments, *proving, *_finishing(target)]))
                 table.add_row("" if place else source, "" if place else target, name, needed)
     Console(highlight=False, markup=False).print(table)
@@ -70,4 +70,4 @@ def list_routes() -> int:
 
 
 def _finishing(target: str) -> Sequence[str]:
-    return ("export-lite",) if target == "tflite" else ()
+    return {"tflite": ("export-lite",), "web": ("export-web",)}.get(target, ())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway import __version__
 from gateway.environments.environment import Environment
@@ -14,6 +15,7 @@ from gateway.export import cases as files
 from gateway.export import package, proof, runners
 from gateway.export.cases import Arrays, Case
 from gateway.export.errors import CannotExport
+from gateway.export.example import example_json
 from gateway.export.report import Attempt, Report, Side, size_and_digest
 from gateway.export.routes import PRECISIONS, TARGETS, Route, Tool, routes
 from gateway.export.source import Environments, Source, find, infer_job, open_source, with_outputs
@@ -82,6 +84,15 @@ def _check(wanted: Wanted) -> None:
         raise CannotExport(f"{wanted.out} is there already: give another --out, or --overwrite")
 
 
+class _Made(NamedTuple):
+    """What a route ended in. notes: the tools' sentences."""
+
+    format: str
+    artifact: Path
+    proven: runners.Proof
+    notes: Sequence[str]
+
+
 class _Export:
     def __init__(self, wanted: Wanted, folder: Path, environments: Environments, told: Callable[[str], None]) -> None:
         self._wanted = wanted
@@ -113,7 +124,13 @@ class _Export:
                 artifact, notes = await self._convert(source, route, answered, calibration)
                 self._told("comparing it with the original")
                 proven = await runners.prove(
-                    wanted.target, artifact, source, answered, self._tolerance, self._environments, self._tasks
+                    route.gives(source.format),
+                    artifact,
+                    source,
+                    answered,
+                    self._tolerance,
+                    self._environments,
+                    self._tasks,
                 )
             except Failed as error:
                 self._told(f"  that failed: {error}")
@@ -121,7 +138,8 @@ class _Export:
                 detail = error.detail or detail
                 continue
             attempts.append(Attempt(route.name, route.about, ""))
-            return await self._finish(source, artifact, proven, attempts, notes, origin, len(answered), seconds)
+            made = _Made(route.gives(source.format), artifact, proven, notes)
+            return await self._finish(source, made, attempts, origin, answered, seconds)
         raise CannotExport(self._why_not(config.name, attempts), detail)
 
     def _why_not(self, model: str, attempts: Sequence[Attempt]) -> str:
@@ -220,19 +238,18 @@ class _Export:
     async def _finish(
         self,
         source: Source,
-        artifact: Path,
-        proven: runners.Proof,
+        made: _Made,
         attempts: Sequence[Attempt],
-        notes: Sequence[str],
         origin: str,
-        count: int,
+        answered: Sequence[tuple[Case, Arrays]],
         seconds: float | None,
     ) -> Report:
         wanted = self._wanted
         result = self._folder / "result"
         result.mkdir()
-        named = await package.place(wanted.target, artifact, result, source, self._environments, self._tasks)
+        named = await package.place(made.format, made.artifact, result, source, self._environments, self._tasks)
         before, after = size_and_digest(artifact_files(source.path)), size_and_digest([named])
+        proven = made.proven
         runner = proven.environment
         quickest = min((run.seconds for run in proven.runs if run.seconds), default=None)
         report = Report(
@@ -246,21 +263,22 @@ class _Export:
                 source.environment.installed,
             ),
             exported=Side(
-                named.relative_to(result).as_posix() if named != result else "model.json", wanted.target,
+                named.relative_to(result).as_posix() if named != result else "model.json", made.format,
                 runner.runtime.title, *after, quickest, runner.installed,
             ),
             inputs=proven.signature.inputs,
             outputs=proven.signature.outputs,
-            cases=count,
+            cases=len(answered),
             origin=origin,
             runs=proven.runs,
             attempts=attempts,
-            notes=list(dict.fromkeys([*notes, *proven.notes])),
+            notes=list(dict.fromkeys([*made.notes, *proven.notes])),
             tools={name: environment.installed for name, environment in self._tools.items()},
             modelport=__version__,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )  # fmt: skip
-        await package.complete(wanted.target, result, source, report, self._environments)
+        example = example_json(answered, proven.signature, source.batches, self._tolerance)
+        await package.complete(result, named, made.format, source, report, example, self._environments)
         return report
 
 

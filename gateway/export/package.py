@@ -1,8 +1,13 @@
 """The folder that an export is: the artifact, export.json, a README; for pages, all that they load."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from gateway.export import example as examples
+from gateway.export.page import write_page
+from gateway.export.readme import readme
 from gateway.export.report import Report
 from gateway.export.source import Environments, Source
 from gateway.export.tasks import Tasks
@@ -11,17 +16,17 @@ _NAMES = {"tflite": "model.tflite", "onnx": "model.onnx"}
 
 
 async def place(
-    target: str, artifact: Path, result: Path, source: Source, environments: Environments, tasks: Tasks
+    format: str, artifact: Path, result: Path, source: Source, environments: Environments, tasks: Tasks
 ) -> Path:
     """The artifact in its place in the folder `result`: a file, or the folder itself. Raises Failed."""
-    if target == "tflite":
+    if format == "tflite":
         environment = await environments.get("export-lite")
         job = {
             "do": "convert",
             "folder": str(environment.runtime.folder),
             "function": "add_metadata",
             "source": str(artifact),
-            "destination": str(result / _NAMES[target]),
+            "destination": str(result / _NAMES[format]),
             "inputs": source.signature.inputs,
             "outputs": source.signature.outputs,
             "signature": source.key,
@@ -36,14 +41,27 @@ async def place(
             },
         }
         await tasks.run(environment, job)
-    elif target == "tfjs":
+    elif format == "tfjs":
         shutil.copytree(artifact, result, dirs_exist_ok=True)
         return result
     else:
-        shutil.copyfile(artifact, result / _NAMES[target])
-    return result / _NAMES[target]
+        shutil.copyfile(artifact, result / _NAMES[format])
+    return result / _NAMES[format]
 
 
-async def complete(target: str, result: Path, source: Source, report: Report, environments: Environments) -> None:
-    """What stands beside the artifact."""
+async def complete(
+    result: Path,
+    file: Path,
+    format: str,
+    source: Source,
+    report: Report,
+    example: Mapping[str, Any],
+    environments: Environments,
+) -> None:
+    """What stands beside the artifact. file: as place() gave it."""
     (result / "export.json").write_text(report.json())
+    (result / "example.json").write_text(examples.dump(example))
+    (result / "README.md").write_text(readme(report, format, source))
+    if report.target in ("tfjs", "web"):
+        name = "model.json" if file == result else file.name
+        write_page(result, name, format, source, report, await environments.get("export-web"))

@@ -16,6 +16,7 @@ Arrays = Mapping[str, np.ndarray]
 TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "dynamic": 1e-1, "int8": 2e-1}
 # A case whose values are all smaller than this part of the largest of all cases is compared with that part.
 _FLOOR = 1e-3
+_SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ def compare(
 def looks_like_classes(shape: Sequence[int] | None, datatype: str) -> bool:
     """A row of scores per row of input."""
     return datatype in ("FP16", "FP32", "FP64") and shape is not None and len(shape) == 2 and shape[1] > 1
+
+
+def scale(answer: np.ndarray, all_answers: Sequence[np.ndarray]) -> float:
+    """What a difference from this answer is divided by; all_answers: to every case."""
+    return max(_largest(answer), _FLOOR * max(_largest(each) for each in all_answers)) or _SMALLEST
 
 
 def _output(

@@ -88,8 +88,9 @@ class Report:
 
     def _head(self) -> list[str]:
         before, after = self.original, self.exported
+        what = self.target if self.target == after.format else f"{self.target} ({after.format})"
         lines = [
-            f"{self.model} version {self.version}: {before.format} → {after.format}, {self.precision}",
+            f"{self.model} version {self.version}: {before.format} → {what}, {self.precision}",
             f"by     {self.attempts[-1].route}",
             f"size   {size(before.bytes)} → {size(after.bytes)}",
             f"time   {milliseconds(before.seconds)} → {milliseconds(after.seconds)} for a batch of one",

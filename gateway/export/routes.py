@@ -15,7 +15,7 @@ FORMATS = {
     "onnxruntime_onnx": "onnx",
     "tensorflow_lite": "tflite",
 }
-TARGETS = ("tflite", "tfjs", "onnx")
+TARGETS = ("tflite", "tfjs", "onnx", "web")
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
 
@@ -40,6 +40,10 @@ class Route:
     def __add__(self, other: "Route") -> "Route":
         about = "; ".join(each for each in (self.about, other.about) if each)
         return Route(f"{self.name}, {other.name}" if self.tools else other.name, self.tools + other.tools, about)
+
+    def gives(self, source: str) -> str:
+        """The format that comes out, of a source in this one."""
+        return self.tools[-1].gives if self.tools else source
 
     @property
     def environments(self) -> list[str]:
@@ -87,10 +91,15 @@ _FIRST_TO_TFLITE = {
     "tflite": [_AS_IT_IS],
 }
 _FIRST_TO_TFJS = {"savedmodel": [_BY_TFJS]}
+# What runs them in a page. LiteRT.js is the smaller one, and takes fewer models.
+_IN_LITERT_JS = Route("LiteRT.js", (Tool("export-lite", "fit_litertjs", "tflite"),))
+_IN_ORT_WEB = Route("ONNX Runtime Web", ())
 
 
 def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
     """Those from one format to another, best first. Raises CannotExport where there is none."""
+    if target == "web":
+        return _to_web(source, precision)
     if target == "onnx":
         found = list(_TO_ONNX.get(source, ()))
     elif target == "tflite":
@@ -108,6 +117,28 @@ def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
     if precision == "int8":  # TensorFlow's calibration holds more often than the other's
         quantised.sort(key=lambda route: "TFLiteConverter" not in route.name)
     return quantised
+
+
+def _to_web(source: str, precision: str) -> list[Route]:
+    """To what runs in a page: a .tflite with a batch of one, else an ONNX file."""
+    found: list[Route] = []
+    for target, last in (("tflite", _IN_LITERT_JS), ("onnx", _IN_ORT_WEB)):
+        try:
+            found += [_of_one_row(each) + last for each in routes(source, target, precision)]
+        except CannotExport:
+            continue
+    if not found:
+        raise CannotExport(f"there is no way from {source} to web: modelport export --list shows which there are")
+    return list({tuple(map(repr, each.tools)): each for each in found}.values())
+
+
+def _of_one_row(route: Route) -> Route:
+    """Where TensorFlow's converter would leave the batch open, which LiteRT.js does not take."""
+    tools = tuple(
+        replace(tool, options={**tool.options, "batch": 1}) if tool.function == "savedmodel_to_tflite" else tool
+        for tool in route.tools
+    )
+    return replace(route, tools=tools)
 
 
 def _quantised(route: Route, target: str, precision: str) -> list[Route]:

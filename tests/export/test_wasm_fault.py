@@ -1,0 +1,99 @@
+"""tfjs-backend-wasm 4.22.0 computes a fused product wrongly whose second matrix is transposed: no export has one."""
+
+import asyncio
+import base64
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.environments.environment import Environment
+from gateway.export import cases
+from gateway.export.cases import Case
+from gateway.export.report import Report
+from gateway.export.source import bare_load, infer_job
+from gateway.export.tasks import Tasks
+from runtimes.converters.tf import tfjs
+
+_RANDOM = np.random.default_rng(3)
+_WEIGHTS = _RANDOM.normal(size=(10, 32)).astype(np.float32)
+_BIAS = _RANDOM.normal(size=10).astype(np.float32)
+_FLOAT = {"type": "DT_FLOAT"}
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _tensor(name: str, last: int) -> dict[str, Any]:
+    return {"name": f"{name}:0", "dtype": "DT_FLOAT", "tensorShape": {"dim": [{"size": "-1"}, {"size": str(last)}]}}
+
+
+def model(activation: str) -> dict[str, Any]:
+    """As the converter writes it: max(0, x · weightsᵀ + bias), say, in one node."""
+    fused = ["BiasAdd", *([activation] if activation else [])]
+    node = {
+        "name": "y",
+        "op": "_FusedMatMul",
+        "input": ["x", "weights", "bias"],
+        "attr": {
+            "T": _FLOAT,
+            "transpose_a": {"b": False},
+            "transpose_b": {"b": True},
+            "num_args": {"i": "1"},
+            "epsilon": {"f": 0.0},
+            "fused_ops": {"list": {"s": [_encoded(each) for each in fused]}},
+        },
+    }
+    constant = {"op": "Const", "input": [], "attr": {"dtype": _FLOAT, "value": {"tensor": {"dtype": "DT_FLOAT"}}}}
+    values = {"weights": _WEIGHTS, "bias": _BIAS}
+    constants = [{"name": name, **constant} for name in values]
+    entry = {"name": "x", "op": "Placeholder", "input": [], "attr": {"dtype": _FLOAT}}
+    weights = [{"name": name, "shape": list(array.shape), "dtype": "float32"} for name, array in values.items()]
+    return {
+        "format": "graph-model",
+        "modelTopology": {"node": [entry, *constants, node], "library": {}, "versions": {"producer": 1}},
+        "weightsManifest": [{"paths": ["weights.bin"], "weights": weights}],
+        "signature": {"inputs": {"x": _tensor("x", 32)}, "outputs": {"y": _tensor("y", 10)}},
+    }
+
+
+def computed(made: dict[str, Any], x: np.ndarray, backend: str, web: Environment, folder: Path) -> np.ndarray:
+    for each in ("model", "results"):
+        (folder / each).mkdir(parents=True)
+    (folder / "model" / "model.json").write_text(json.dumps(made))
+    (folder / "model" / "weights.bin").write_bytes(_WEIGHTS.tobytes() + _BIAS.tobytes())
+    file = cases.write(Case("x", {"x": x}), folder)
+    job = infer_job(
+        bare_load(web.runtime, folder / "model", 1, backend=backend), files=[file], results=folder / "results"
+    )
+    asyncio.run(Tasks(folder, print).run(web, job))
+    return cases.read(folder / "results" / file.name)["y"]
+
+
+@pytest.mark.parametrize("activation", ["", "Relu", "Sigmoid"])
+def test_the_fused_product_is_wrong_and_the_unfused_right(
+    activation: str, export_environment: Callable[[str], Environment], tmp_path: Path
+) -> None:
+    """Where the first half fails, the backend was mended: runtimes/converters/tf/tfjs.py need not unfuse any more."""
+    web = export_environment("export-web")
+    x = _RANDOM.normal(size=(4, 32)).astype(np.float32)
+    after = {"": lambda a: a, "Relu": lambda a: np.maximum(a, 0), "Sigmoid": lambda a: 1 / (1 + np.exp(-a))}[activation]
+    right = after(x @ _WEIGHTS.T + _BIAS)
+    raw = model(activation)
+    assert np.abs(computed(raw, x, "wasm", web, tmp_path / "raw") - right).max() > 0.1
+    unfused = copy.deepcopy(raw)
+    tfjs._avoid_fused_transpose(unfused["modelTopology"])
+    for backend in ("wasm", "cpu"):
+        np.testing.assert_allclose(computed(unfused, x, backend, web, tmp_path / backend), right, atol=1e-5)
+
+
+def test_no_export_has_one(exported: Callable[..., tuple[Path, Report]]) -> None:
+    folder, report = exported("digits_onnx", "tfjs")
+    nodes = json.loads((folder / "model.json").read_text())["modelTopology"]["node"]
+    assert [node for node in nodes if tfjs._is_wrong(node)] == []
+    assert {run.runner: run.problem for run in report.runs} == {"TensorFlow.js cpu": "", "TensorFlow.js wasm": ""}
