@@ -17,7 +17,7 @@ from gateway.export.cases import Case
 from gateway.export.report import Report
 from gateway.export.source import bare_load, infer_job
 from gateway.export.tasks import Tasks
-from runtimes.converters.tf import tfjs
+from runtimes.converters.tf.unfuse import is_wrong, unfuse
 
 _RANDOM = np.random.default_rng(3)
 _WEIGHTS = _RANDOM.normal(size=(10, 32)).astype(np.float32)
@@ -79,7 +79,7 @@ def computed(made: dict[str, Any], x: np.ndarray, backend: str, web: Environment
 def test_the_fused_product_is_wrong_and_the_unfused_right(
     activation: str, export_environment: Callable[[str], Environment], tmp_path: Path
 ) -> None:
-    """Where the first half fails, the backend was mended: runtimes/converters/tf/tfjs.py need not unfuse any more."""
+    """Where the first half fails, the backend was mended: runtimes/converters/tf/unfuse.py is not needed any more."""
     web = export_environment("export-web")
     x = _RANDOM.normal(size=(4, 32)).astype(np.float32)
     after = {"": lambda a: a, "Relu": lambda a: np.maximum(a, 0), "Sigmoid": lambda a: 1 / (1 + np.exp(-a))}[activation]
@@ -87,7 +87,7 @@ def test_the_fused_product_is_wrong_and_the_unfused_right(
     raw = model(activation)
     assert np.abs(computed(raw, x, "wasm", web, tmp_path / "raw") - right).max() > 0.1
     unfused = copy.deepcopy(raw)
-    tfjs._avoid_fused_transpose(unfused["modelTopology"])
+    unfuse(unfused["modelTopology"])
     for backend in ("wasm", "cpu"):
         np.testing.assert_allclose(computed(unfused, x, backend, web, tmp_path / backend), right, atol=1e-5)
 
@@ -95,5 +95,5 @@ def test_the_fused_product_is_wrong_and_the_unfused_right(
 def test_no_export_has_one(exported: Callable[..., tuple[Path, Report]]) -> None:
     folder, report = exported("digits_onnx", "tfjs")
     nodes = json.loads((folder / "model.json").read_text())["modelTopology"]["node"]
-    assert [node for node in nodes if tfjs._is_wrong(node)] == []
+    assert [node for node in nodes if is_wrong(node)] == []
     assert {run.runner: run.problem for run in report.runs} == {"TensorFlow.js cpu": "", "TensorFlow.js wasm": ""}
