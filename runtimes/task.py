@@ -9,11 +9,13 @@ Started as `python -I leashed.py …/runtimes/task.py JOB.json`. JOB.json says w
 
 import json
 import os
+import re
 import runpy
 import sys
 import traceback
 from typing import Any, Dict
 
+_LONGEST = 300
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -30,12 +32,20 @@ def main() -> int:
         answer = {"failed": str(error)}
     except Exception as error:  # noqa: BLE001 - frameworks and converters raise anything, and the user must read why
         traceback.print_exc()
-        answer = {"failed": "%s: %s" % (type(error).__name__, first_line(error))}
+        answer = {"failed": "%s: %s" % (type(error).__name__, _telling(first_line(error), str(error)))}
     draft = job["answer"] + ".draft"
     with open(draft, "w") as file:
         json.dump(answer, file)
     os.replace(draft, job["answer"])
     return 0
+
+
+def _telling(first: str, whole: str) -> str:
+    """Of a text that begins with a trace, the end; of any, not more than a person reads."""
+    if first.startswith(("in user code", "Traceback", "Exception encountered")):
+        lines = [line.strip() for line in whole.splitlines() if line.strip()]
+        first = next((line for line in reversed(lines) if re.match(r"\w*(Error|Exception)\b.*:", line)), lines[-1])
+    return first if len(first) <= _LONGEST else first[:_LONGEST] + " …"
 
 
 def _done(job: Dict[str, Any]) -> Dict[str, Any]:

@@ -51,7 +51,7 @@ class Route:
 
 
 def _route(name: str, environment: str, function: str, about: str = "", **options: Any) -> Route:
-    gives = function.rpartition("_")[2]
+    gives = function.partition("_to_")[2].partition("_")[0]
     return Route(name, (Tool(environment, function, gives, options),), about)
 
 
@@ -66,6 +66,7 @@ _TO_ONNX = {
     "torchscript": [
         _route("torch.onnx", "export-torch", "torchscript_to_onnx"),
         _route("torch.onnx", "export-torch", "torchscript_to_onnx", _ONE, batch=1),
+        _route("torch.export, torch.onnx", "export-torch", "torchscript_to_onnx_by_export", _ONE, batch=1),
     ],
     "pt2": [
         _route("torch.onnx", "export-torch", "exported_to_onnx"),
@@ -105,11 +106,11 @@ def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
     elif target == "tflite":
         found = list(_FIRST_TO_TFLITE.get(source, ()))
         for rest in (_BY_ONNX2TF, _BY_ONNX2TF_ONE, _TO_SAVEDMODEL_ONE + _BY_TENSORFLOW):
-            found += [to_onnx + rest for to_onnx in _TO_ONNX.get(source, ())[:1]]
+            found += [to_onnx + rest for to_onnx in _leading(source)]
     else:
         found = list(_FIRST_TO_TFJS.get(source, ()))
         for middle in (_TO_SAVEDMODEL, _TO_SAVEDMODEL_ONE, _TO_SAVEDMODEL_NEARLY):
-            found += [to_onnx + middle + _BY_TFJS for to_onnx in _TO_ONNX.get(source, ())[:1]]
+            found += [to_onnx + middle + _BY_TFJS for to_onnx in _leading(source)]
     found.sort(key=lambda route: _ONE in route.about)  # any batch, where it can be
     if not found:
         raise CannotExport(f"there is no way from {source} to {target}: modelport export --list shows which there are")
@@ -117,6 +118,11 @@ def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
     if precision == "int8":  # TensorFlow's calibration holds more often than the other's
         quantised.sort(key=lambda route: "TFLiteConverter" not in route.name)
     return quantised
+
+
+def _leading(source: str) -> list[Route]:
+    """The ways to ONNX from which another tool goes on: by each tool the one that leaves most open."""
+    return list({route.name: route for route in reversed(_TO_ONNX.get(source, ()))}.values())[::-1]
 
 
 def _to_web(source: str, precision: str) -> list[Route]:

@@ -63,7 +63,7 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     outputs = ["output_%d" % place for place in range(len(step.outputs))]
     prepared = os.path.join(folder, "prepared.onnx")
     # A name with a colon is overlooked by -kat, and the file is written to by onnx2tf: so it gets one of its own.
-    ir.save(_prepared(ir.load(step.source), step, inputs, outputs), prepared)
+    ir.save(_prepared(ir.from_proto(_served(step)), step, inputs, outputs), prepared)
     if step.options.get("batch"):
         _fix_sizes(prepared, {name: list(step.shapes[spec.name]) for name, spec in zip(inputs, step.inputs)})
     onnx2tf.convert(
@@ -79,6 +79,27 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
         tflite_backend="flatbuffer_direct",
     )
     return inputs, outputs
+
+
+def _served(step: Step) -> Any:
+    """The model without the outputs that are not served, maps say, and without what only they need."""
+    import onnx
+
+    model = onnx.load(step.source)
+    graph = model.graph
+    wanted = [value for value in graph.output if value.name in {spec.name for spec in step.outputs}]
+    if len(wanted) < len(graph.output):
+        del graph.output[:]
+        graph.output.extend(wanted)
+        needed = {value.name for value in wanted}
+        kept = []
+        for node in reversed(graph.node):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                kept.append(node)
+        del graph.node[:], graph.value_info[:]
+        graph.node.extend(reversed(kept))
+    return model
 
 
 def _fix_sizes(path: str, shapes: Dict[str, List[int]]) -> None:

@@ -28,6 +28,16 @@ def torchscript_to_onnx(step: Step) -> None:
     _to_onnx(step, module, example)
 
 
+def torchscript_to_onnx_by_export(step: Step) -> None:
+    """By torch.export, which knows the shapes that the script does not tell."""
+    from torch._export.converter import TS2EPConverter
+
+    module, example = _scripted(step)
+    _to_onnx(
+        step, torch.jit.trace(TS2EPConverter(module, example).convert().module(), example, check_trace=False), example
+    )
+
+
 def exported_to_onnx(step: Step) -> None:
     """A traced program has no control flow of Python's left, so that tracing it again loses nothing."""
     module = torch.export.load(step.source).module()
