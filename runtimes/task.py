@@ -30,9 +30,12 @@ def main() -> int:
         answer = _done(job)
     except LoadError as error:
         answer = {"failed": str(error)}
-    except Exception as error:  # noqa: BLE001 - frameworks and converters raise anything, and the user must read why
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - frameworks raise anything, and the user must read why
         traceback.print_exc()
-        answer = {"failed": "%s: %s" % (type(error).__name__, _telling(first_line(error), str(error)))}
+        cause = error  # type: BaseException
+        while cause.__cause__ is not None:  # what wraps it says less
+            cause = cause.__cause__
+        answer = {"failed": "%s: %s" % (type(cause).__name__, _telling(first_line(cause), str(cause)))}
     draft = job["answer"] + ".draft"
     with open(draft, "w") as file:
         json.dump(answer, file)
