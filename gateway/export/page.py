@@ -148,7 +148,6 @@ def _description(file: str, engine: Engine, source: Source, report: Report) -> d
         "file": file,
         "signature": signature_of(source),
         "backends": [backend for backend in engine.backends if backend not in failed],
-        "tolerance": report.tolerance,
         "inputs": [_spec(spec) for spec in report.inputs],
         "outputs": [_spec(spec) for spec in report.outputs],
         "preprocess": toml.preprocess.settled()._asdict() if toml.preprocess and pictures else None,

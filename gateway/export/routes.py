@@ -135,7 +135,8 @@ def _to_web(source: str, precision: str) -> list[Route]:
             continue
     if not found:
         raise CannotExport(f"there is no way from {source} to web: modelport export --list shows which there are")
-    return list({tuple(map(repr, each.tools)): each for each in found}.values())
+    # With a batch of one, two of TensorFlow's routes are the same.
+    return [each for place, each in enumerate(found) if each.tools not in [other.tools for other in found[:place]]]
 
 
 def _of_one_row(route: Route) -> Route:

@@ -71,12 +71,12 @@ async function check(backend) {
     absolute = Math.max(absolute, far);
     relative = Math.max(relative, part);
   }
-  const verdict = relative <= page.tolerance ? 'ok' : 'differs';
-  const told = Number.isFinite(absolute) ? absolute.toPrecision(2) : absolute;
+  const verdict = relative <= page.example.tolerance ? 'ok' : 'differs';
+  const told = absolute > 0 && absolute < 1e-3 ? absolute.toExponential(1) : absolute.toPrecision(2);
   Object.assign($('check').dataset, {verdict, backend, difference: absolute, relative});
   $('check').textContent = `this browser: max difference ${told} on backend ${backend}: ${verdict}`;
   if (verdict === 'differs') {
-    $('check').textContent += ` (more than ${page.tolerance} of the largest value; do not trust it here)`;
+    $('check').textContent += ` (more than ${page.example.tolerance} of the largest value: do not trust it here)`;
   }
   return verdict;
 }
