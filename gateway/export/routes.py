@@ -70,7 +70,6 @@ _TO_ONNX = {
     ],
     "pt2": [
         _route("torch.onnx", "export-torch", "exported_to_onnx"),
-        _route("torch.onnx", "export-torch", "exported_to_onnx", _ONE, batch=1),
     ],
     "mxnet": [_route("mx.onnx", "export-mxnet", "mxnet_to_onnx")],
 }

@@ -13,6 +13,8 @@ import onnx
 from runtimes.contract import DATATYPES
 from runtimes.conversion import Refused, Step
 
+_OPSET = 13
+
 
 def mxnet_to_onnx(step: Step) -> None:
     """Its input is called as in the symbol; outputs get the served names by their places."""
@@ -26,6 +28,9 @@ def mxnet_to_onnx(step: Step) -> None:
         shapes = [step.shapes[spec.name] for spec in step.inputs]
         dynamic = [tuple("N" if size < 0 else size for size in spec.shape or ()) for spec in step.inputs]
         types = [DATATYPES[spec.datatype].type for spec in step.inputs]
+        # What it writes is of this version of ONNX, whatever it says: newer ones have other attributes.
+        onnx.defs.onnx_opset_version = lambda: _OPSET
+        onnx.checker.DEFAULT_CONTEXT.opset_imports = {"": _OPSET}
         path = mx.onnx.export_model(
             plain, os.path.join(folder, "plain-0000.params"), shapes, types, os.path.join(folder, "plain.onnx"),
             dynamic=True, dynamic_input_shapes=dynamic,
@@ -59,6 +64,8 @@ def _rename(graph: Any, names: Dict[str, str]) -> None:
 def _without_losses(symbol: Any) -> Any:
     """Training's heads as what they compute in serving, without the label, which the converter stumbles over."""
     graph = json.loads(symbol.tojson())
+    if any(node.get("subgraphs") for node in graph["nodes"]):
+        raise Refused("MXNet's converter has no control flow (foreach, while_loop, cond)")
     nodes, internals = graph["nodes"], symbol.get_internals()
     names = internals.list_outputs()
     heads = []

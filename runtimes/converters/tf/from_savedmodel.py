@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import tensorflow as tf
 from modelport_converter.from_onnx import renamed
+from modelport_converter.simplify import simplified
 
 from runtimes.contract import DATATYPES, TensorSpec
 from runtimes.conversion import Refused, Step
@@ -32,7 +33,7 @@ def savedmodel_to_tflite(step: Step) -> None:
 
 def save_plain(step: Step, folder: str) -> None:
     """A SavedModel of the served signature alone, frozen, that takes input_000, … and gives output_000, …"""
-    function = frozen(step)
+    function = simplified(frozen(step))
     specs = [tf.TensorSpec(tensor.shape, tensor.dtype, "input_%03d" % n) for n, tensor in enumerate(function.inputs)]
     module = tf.Module()
 
@@ -46,7 +47,7 @@ def save_plain(step: Step, folder: str) -> None:
 def savedmodel_to_onnx(step: Step) -> None:
     import tf2onnx
 
-    function = frozen(step)
+    function = simplified(frozen(step))
     graph = function.graph.as_graph_def()
     inputs = [tensor.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
@@ -85,7 +86,7 @@ def frozen(step: Step) -> Any:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     concrete = tf.function(served, autograph=False).get_concrete_function(*specs)
-    constant = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    constant = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
     if len(constant.inputs) != len(specs):
         raise Refused("the model holds resources that cannot be frozen into a graph: a table, say")
     return constant

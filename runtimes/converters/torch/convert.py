@@ -33,15 +33,19 @@ def torchscript_to_onnx_by_export(step: Step) -> None:
     from torch._export.converter import TS2EPConverter
 
     module, example = _scripted(step)
-    _to_onnx(
-        step, torch.jit.trace(TS2EPConverter(module, example).convert().module(), example, check_trace=False), example
-    )
+    _exported_to_onnx(step, TS2EPConverter(module, example).convert(), example)
 
 
 def exported_to_onnx(step: Step) -> None:
-    """A traced program has no control flow of Python's left, so that tracing it again loses nothing."""
-    module = torch.export.load(step.source).module()
-    _to_onnx(step, torch.jit.trace(module, _example(step), check_trace=False), _example(step))
+    """What is open in the program stays open."""
+    _exported_to_onnx(step, torch.export.load(step.source), _example(step))
+
+
+def _exported_to_onnx(step: Step, program: Any, example: Tuple[Any, ...]) -> None:
+    torch.onnx.export(
+        program, example, step.destination, dynamo=True, external_data=False, verbose=False,
+        input_names=[spec.name for spec in step.inputs], output_names=[spec.name for spec in step.outputs],
+    )  # fmt: skip
 
 
 def _scripted(step: Step) -> Tuple[Any, Tuple[Any, ...]]:

@@ -1,0 +1,111 @@
+"""Kinds of models × frameworks × targets: each is exported and proven, or refused with a reason.
+
+What is expected is in table.toml: per framework and model, the targets that are proven and how ("" for any batch,
+"one" for a batch of one), and a part of the reason where one is refused. A cell that changes in either direction fails.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from gateway.environments.environment import Environment
+from gateway.export.errors import CannotExport
+from gateway.export.export import Wanted, export
+from gateway.export.report import Report, within
+from tests.exports import environments
+
+HERE = Path(__file__).parent
+EXPECTED: dict[str, dict[str, dict[str, str]]] = tomllib.loads((HERE / "table.toml").read_text())
+TARGETS = ("tflite", "tfjs", "onnx")
+# Two at a time: most of an export is the import of a framework, on one core.
+AT_A_TIME = 2
+
+
+class Cell(NamedTuple):
+    framework: str
+    model: str
+    target: str
+
+
+CELLS = [
+    Cell(framework, model, target) for framework, models in EXPECTED.items() for model in models for target in TARGETS
+]
+
+
+@pytest.fixture(scope="session")
+def models(
+    runtime_environment: Callable[[str], Environment], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """framework → a repository of its models, made there."""
+    root = tmp_path_factory.mktemp("models")
+
+    def make(framework: str) -> Path:
+        folder = root / framework
+        if not folder.exists():
+            python = runtime_environment(framework).python if framework != "onnx" else sys.executable
+            command = [str(python), str(HERE / "make" / f"{framework}.py"), str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+            assert done.returncode == 0, done.stderr[-3000:]
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def outcomes(
+    request: pytest.FixtureRequest, models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[Cell, Report | str]:
+    """What became of each cell that was asked for: its report, or why there is none."""
+    wanted = [
+        item.callspec.params["cell"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.function is test_cell
+    ]
+    repositories = {cell.framework: models(cell.framework) for cell in wanted}
+    folder, known = tmp_path_factory.mktemp("table"), environments()
+
+    async def one(cell: Cell, turn: asyncio.Semaphore) -> Report | str:
+        order = Wanted(cell.model, cell.target, folder / "-".join(cell), repositories[cell.framework])
+        async with turn:
+            try:
+                return await export(order, known, lambda line: None)
+            except CannotExport as error:
+                return str(error)
+
+    async def everything() -> list[Report | str]:
+        turn = asyncio.Semaphore(AT_A_TIME)
+        return await asyncio.gather(*[one(cell, turn) for cell in wanted])
+
+    return dict(zip(wanted, asyncio.run(everything()), strict=True))
+
+
+@pytest.mark.timeout(0)  # the first of them waits for all
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
+def test_cell(cell: Cell, outcomes: dict[Cell, Report | str]) -> None:
+    expected, outcome = EXPECTED[cell.framework][cell.model][cell.target], outcomes[cell]
+    if expected not in ("any", "one"):
+        assert isinstance(outcome, str), "it is proven now"
+        assert expected in outcome
+        assert "Traceback" not in outcome
+        return
+    assert isinstance(outcome, Report), outcome
+    proven = [run for run in outcome.runs if not run.problem]
+    assert proven
+    assert all(within(each, 1e-4) for run in proven for each in run.differences)
+    assert ("one" if any("fixed at 1" in note for note in outcome.notes) else "any") == expected
+
+
+def test_names_order_and_datatypes_are_the_served_ones(models: Callable[[str], Path], tmp_path: Path) -> None:
+    """Two inputs of different kinds, two outputs of one shape: as the archive's own signature has them."""
+    order = Wanted("multi", "tflite", tmp_path / "out", models("torchscript"))
+    asyncio.run(export(order, environments(), lambda line: None))
+    told: Any = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert [entry[:2] for entry in told["inputs"]] == [["tokens", "INT64"], ["features", "FP32"]]
+    assert [entry[0] for entry in told["outputs"]] == ["onset", "note"]
