@@ -39,7 +39,7 @@ class _Export:
 
 
 class Exports:
-    """repository: "" where models are not in one. pythons: runtime → interpreter, as the gateway was told."""
+    """repository: None where models are not in one. pythons: runtime → interpreter, as the gateway was told."""
 
     def __init__(self, repository: Path | None, folder: Path, pythons: Mapping[str, Path], allowed: bool) -> None:
         self._repository = repository
@@ -115,7 +115,8 @@ class Exports:
             self._drop(name)
 
     def _drop(self, name: str) -> None:
-        shutil.rmtree(self._exports.pop(name).folder, ignore_errors=True)
+        if export := self._exports.pop(name, None):  # two may ask for its end
+            shutil.rmtree(export.folder, ignore_errors=True)
 
     async def _run(self, export: _Export, options: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", "gateway", "export", "--repository", str(self._repository)]
@@ -128,12 +129,13 @@ class Exports:
             if not code:
                 await asyncio.to_thread(_pack, export)
             export.state = "FAILED" if code else "DONE"
-        except OSError as error:
-            export.lines.append(f"it could not be started: {error.strerror}")
-            export.state = "FAILED"
         except asyncio.CancelledError:
             export.state = "CANCELLED"
             raise
+        except Exception:
+            log.exception("an export of %s failed", export.model)
+            export.lines.append("the gateway could not run it; its log says why")
+            export.state = "FAILED"
         log.info("export of %s: %s", export.model, export.state)
 
 
@@ -174,9 +176,10 @@ def check_options(document: Mapping[str, Any]) -> dict[str, str]:
             raise InvalidRequest("int8 needs calibration data, which only the command modelport export takes")
         flags["quantize"] = document["quantize"]
     if "signature" in document:
-        if not isinstance(document["signature"], str) or document["signature"].startswith("-"):
+        name = document["signature"]
+        if not isinstance(name, str) or name.startswith("-") or "\0" in name:
             raise InvalidRequest("'signature' must be the name of one of the model's signatures")
-        flags["signature"] = document["signature"]
+        flags["signature"] = name
     if "tolerance" in document:
         value = document["tolerance"]
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:

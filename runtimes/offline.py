@@ -8,7 +8,7 @@ batch gets the rows of a larger file piece by piece.
 import os
 import time
 import zipfile
-from typing import Any, Dict
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def _described(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any
     for free in _FREE_SIZES:
         sized = {
             key: tuple(shapes[key])
-            if key in shapes
+            if key in shapes and _fits(shapes[key], shape)
             else tuple(
                 size if size >= 0 else (1 if axis == 0 and batchable else free) for axis, size in enumerate(shape)
             )
@@ -79,6 +79,11 @@ def _described(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any
         except Exception as error:  # noqa: BLE001 - a model may refuse invented inputs in any way it likes
             failed = failed or first_line(error)
     return {"shapes": {}, "batchable": batchable, "refused": failed}
+
+
+def _fits(given: Sequence[int], told: Optional[Sequence[int]]) -> bool:
+    """Whether it is the told shape, with its open sizes filled in."""
+    return told is None or (len(given) == len(told) and all(t in (-1, g) for t, g in zip(told, given)))
 
 
 def _only(model: Model, name: str) -> Any:
@@ -106,9 +111,13 @@ class _Run:
         _write(result, outputs)
         return {}
 
-    def seconds(self, case: str) -> float:
-        """The median of what the case takes, warm."""
+    def seconds(self, case: str) -> Optional[float]:
+        """The median of what the case takes, warm; None where it is not for this model."""
         inputs = _read(case)
+        try:
+            self._outputs(inputs)
+        except Exception:  # noqa: BLE001 - as above
+            return None
         took = []  # type: List[float]
         began = time.perf_counter()
         while not took or (len(took) < _TIMED and time.perf_counter() - began < _TIMED_S):

@@ -44,6 +44,16 @@ def read_cases(file: Path, inputs: Sequence[TensorSpec]) -> list[Case]:
     return [Case(f"{file.stem}.{place}", _fitting(run, inputs, file)) for place, run in enumerate(runs)]
 
 
+def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of an npz's arrays, of a first run where there are several; nothing where it cannot be read."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            shapes = {name: arrays[name].shape for name in arrays.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return {}
+    return {name.removesuffix(".0"): shape for name, shape in shapes.items()}
+
+
 def _runs(given: Mapping[str, np.ndarray], names: Sequence[str]) -> Iterator[Arrays]:
     if all(name in given for name in names):
         yield {name: given[name] for name in names}
@@ -64,6 +74,8 @@ def _fitting(arrays: Arrays, inputs: Sequence[TensorSpec], file: Path) -> Arrays
             raise CannotExport(f"{file}: '{spec.name}' has shape {list(array.shape)}, the model wants {list(shape)}")
         if array.dtype != dtype and not np.can_cast(array.dtype, dtype, "same_kind"):
             raise CannotExport(f"{file}: '{spec.name}' holds {array.dtype}, the model wants {spec.datatype}")
+        if not array.size:
+            raise CannotExport(f"{file}: '{spec.name}' has shape {list(array.shape)}, in which there is no value")
         fitting[spec.name] = array.astype(dtype, order="C")
     return fitting
 

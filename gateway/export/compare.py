@@ -43,6 +43,8 @@ def compare(wanted: Comparison) -> int:
 
 def _compare(wanted: Comparison) -> int:
     """Raises Cannot, and what asking raises."""
+    if not 0 <= wanted.tolerance < float("inf"):
+        raise Cannot(f"a tolerance of {wanted.tolerance} says nothing: it must be a number from 0 on, such as 0.001", 2)
     specs = [_Spec.of(wanted.url, name) for name in (wanted.first, wanted.second)]
     _check_interfaces(*specs)
     first, second = specs

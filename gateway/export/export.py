@@ -18,7 +18,7 @@ from gateway.export.errors import CannotExport
 from gateway.export.example import example_json
 from gateway.export.report import Attempt, Report, Side, size_and_digest
 from gateway.export.routes import PRECISIONS, TARGETS, Route, Tool, routes
-from gateway.export.source import Environments, Source, find, infer_job, open_source, with_outputs
+from gateway.export.source import Environments, Source, find, infer_job, is_path, open_source, with_outputs
 from gateway.export.tasks import Failed, Tasks
 from gateway.repository.scan import artifact_files
 
@@ -65,12 +65,38 @@ async def export(wanted: Wanted, environments: Environments, told: Callable[[str
         raise CannotExport(f"{wanted.out} cannot be written: {error.strerror}") from None
     try:
         report = await _Export(wanted, folder, environments, told).run()
-        if out.exists():
-            os.replace(out, folder / "replaced")
-        os.replace(folder / "result", out)
+        _put(folder, out, wanted)
         return report
+    except OSError as error:
+        raise CannotExport(f"{wanted.out} cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put(folder: Path, out: Path, wanted: Wanted) -> None:
+    """What was made, in its place. Raises CannotExport, OSError; then what was there is there again."""
+    _check_place(wanted)  # once more: minutes have passed
+    there = out.exists()
+    if there:
+        os.replace(out, folder / "replaced")
+    try:
+        os.replace(folder / "result", out)
+    except OSError:
+        if there:
+            os.replace(folder / "replaced", out)
+        raise
+
+
+def _check_place(wanted: Wanted) -> None:
+    out = wanted.out
+    if out.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise CannotExport(f"{out} holds where you are: give --out a folder of its own")
+    if not out.exists():
+        return
+    if not wanted.overwrite:
+        raise CannotExport(f"{out} is there already: give another --out, or --overwrite")
+    if not out.is_dir() or (any(out.iterdir()) and not (out / "export.json").exists()):
+        raise CannotExport(f"{out} is no export that --overwrite might replace: give another --out")
 
 
 def _check(wanted: Wanted) -> None:
@@ -80,8 +106,11 @@ def _check(wanted: Wanted) -> None:
         raise CannotExport(f"there is no precision '{wanted.precision}'; there are {', '.join(PRECISIONS)}")
     if wanted.precision == "int8" and wanted.calibrate is None:
         raise CannotExport("int8 needs to see inputs as they are in use: give some with --calibrate DATA.npz")
-    if wanted.out.exists() and not wanted.overwrite:
-        raise CannotExport(f"{wanted.out} is there already: give another --out, or --overwrite")
+    if wanted.tolerance is not None and not 0 <= wanted.tolerance < float("inf"):
+        raise CannotExport(
+            f"a tolerance of {wanted.tolerance} says nothing: it must be a number from 0 on, such as 0.001"
+        )
+    _check_place(wanted)
 
 
 class _Made(NamedTuple):
@@ -107,7 +136,10 @@ class _Export:
         wanted = self._wanted
         config = find(wanted.model, wanted.repository, wanted.version, self._environments.known)
         self._told(f"loading {config.name} in its own framework")
-        source = await open_source(config, wanted.signature, wanted.shapes, self._environments, self._tasks)
+        source = await open_source(
+            config, wanted.signature, wanted.shapes, self._environments, self._tasks,
+            files.shapes_of(wanted.check) if wanted.check else {},
+        )  # fmt: skip
         found = routes(source.format, wanted.target, wanted.precision)
         chosen, origin = self._cases(source)
         calibration = self._calibration(source)
@@ -121,26 +153,30 @@ class _Export:
         for route in found:
             self._told(f"converting by {route.name}" + (f" ({route.about})" if route.about else ""))
             try:
-                artifact, notes = await self._convert(source, route, answered, calibration)
-                self._told("comparing it with the original")
-                proven = await runners.prove(
-                    route.gives(source.format),
-                    artifact,
-                    source,
-                    answered,
-                    self._tolerance,
-                    self._environments,
-                    self._tasks,
-                )
+                made = await self._made(source, route, answered, calibration)
             except Failed as error:
                 self._told(f"  that failed: {error}")
                 attempts.append(Attempt(route.name, route.about, str(error)))
                 detail = error.detail or detail
                 continue
             attempts.append(Attempt(route.name, route.about, ""))
-            made = _Made(route.gives(source.format), artifact, proven, notes)
             return await self._finish(source, made, attempts, origin, answered, seconds)
         raise CannotExport(self._why_not(config.name, attempts), detail)
+
+    async def _made(
+        self, source: Source, route: Route, answered: Sequence[tuple[Case, Arrays]], calibration: Sequence[Path]
+    ) -> _Made:
+        """What the route gives, put where it will lie, and proven there. Raises Failed."""
+        format, result = route.gives(source.format), self._folder / "result"
+        artifact, notes = await self._convert(source, route, answered, calibration)
+        shutil.rmtree(result, ignore_errors=True)
+        result.mkdir()
+        named = await package.place(format, artifact, result, source, self._environments, self._tasks)
+        self._told("comparing it with the original")
+        environments, tasks = self._environments, self._tasks
+        proven = await runners.prove(format, named, source, answered, self._tolerance, environments, tasks)
+        refused = [f"output '{name}' is left out: {why}" for name, why in source.signature.refused.items()]
+        return _Made(format, named, proven, [*notes, *refused])
 
     def _why_not(self, model: str, attempts: Sequence[Attempt]) -> str:
         reasons = list(dict.fromkeys(f"{each.route}: {each.problem}" for each in attempts))
@@ -154,7 +190,7 @@ class _Export:
         if wanted.check is not None:
             return files.read_cases(wanted.check, specs), str(wanted.check.name)
         recorded = wanted.repository / source.config.name / _SAMPLES
-        if recorded.exists():
+        if recorded.exists() and not is_path(wanted.model, wanted.repository):
             return files.read_cases(recorded, specs), f"recorded in {_SAMPLES}"
         if wanted.precision == "int8" and wanted.calibrate is not None:
             # What it was not calibrated for it may cut off.
@@ -171,7 +207,9 @@ class _Export:
         """What it answers, and the seconds of a batch of one. Raises CannotExport."""
         folder, results = self._tasks.folder("inputs"), self._tasks.folder("original results")
         # The first again at the end: what answers differently then cannot be compared with anything.
-        given = [files.write(case, folder) for case in [*chosen, chosen[0]._replace(name="again")]]
+        twice = {"again": chosen[0], "again-last": chosen[-1]}
+        repeated = [case._replace(name=name) for name, case in twice.items()]
+        given = [files.write(case, folder) for case in [*chosen, *repeated]]
         timed = files.write(Case("timed", runners.one_row(chosen[0].inputs, source.batches)), folder)
         job = infer_job(source.load, source.key, given, results, timed=timed)
         try:
@@ -189,8 +227,10 @@ class _Export:
                 f"model '{source.config.name}' refuses all of the inputs ({answers[0]['failed']}): "
                 "give some that it takes with --check DATA.npz"
             )
-        if "failed" not in answers[0] and "failed" not in answers[-1]:
-            self._check_steady(source, answered[0][1], files.read(results / given[-1].name))
+        for first, again in ((0, -2), (len(chosen) - 1, -1)):
+            if "failed" not in answers[first] and "failed" not in answers[again]:
+                before, after = (files.read(results / given[place].name) for place in (first, again))
+                self._check_steady(source, before, after)
         return answered, told["seconds"]
 
     def _check_steady(self, source: Source, first: Arrays, again: Arrays) -> None:
@@ -212,6 +252,7 @@ class _Export:
         shapes = {name: array.shape for name, array in files.read(example).items()}
         at, notes = source.path, [route.about] if route.about else []
         for number, tool in enumerate(route.tools):
+            self._told(f"  {tool.environment}: {tool.function}")
             environment = await self._environments.get(tool.environment)
             self._tools[tool.environment] = environment
             made = folder / f"{number}-model{_suffix(tool)}"
@@ -245,9 +286,7 @@ class _Export:
         seconds: float | None,
     ) -> Report:
         wanted = self._wanted
-        result = self._folder / "result"
-        result.mkdir()
-        named = await package.place(made.format, made.artifact, result, source, self._environments, self._tasks)
+        result, named = self._folder / "result", made.artifact
         before, after = size_and_digest(artifact_files(source.path)), size_and_digest([named])
         proven = made.proven
         runner = proven.environment
@@ -268,7 +307,7 @@ class _Export:
             ),
             inputs=proven.signature.inputs,
             outputs=proven.signature.outputs,
-            cases=len(answered),
+            cases=min(run.cases for run in proven.runs if run.cases),
             origin=origin,
             runs=proven.runs,
             attempts=attempts,

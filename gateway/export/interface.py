@@ -46,6 +46,8 @@ def _compare(kind: str, spec: TensorSpec, other: TensorSpec, wrong: list[str], n
         if size >= 0 and given >= 0 and size != given:
             wrong.append(f"{kind} '{spec.name}' has shape {list(other.shape)}, where {list(spec.shape)} is served")
             return
+        if kind == "input" and size < 0 and given < 0 and axis:
+            notes.append(f"dimension {axis} of '{spec.name}' is open, and was tried at the sizes of the inputs only")
         if kind == "input" and size < 0 <= given:
             what = "the batch" if axis == 0 else f"dimension {axis} of '{spec.name}'"
             notes.append(f"{what} is fixed at {given}")

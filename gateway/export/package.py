@@ -11,6 +11,7 @@ from gateway.export.readme import readme
 from gateway.export.report import Report
 from gateway.export.source import Environments, Source
 from gateway.export.tasks import Tasks
+from gateway.repository.scan import artifact_files
 
 _NAMES = {"tflite": "model.tflite", "onnx": "model.onnx"}
 
@@ -46,6 +47,9 @@ async def place(
         return result
     else:
         shutil.copyfile(artifact, result / _NAMES[format])
+        for part in artifact_files(artifact):  # weights in files of their own, which it names
+            if part != artifact and part.is_file():
+                shutil.copyfile(part, result / part.name)
     return result / _NAMES[format]
 
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,9 +113,8 @@ def write_page(folder: Path, file: str, format: str, source: Source, report: Rep
         "DESCRIPTION": _embedded(_description(file, engine, source, report)),
         "SCRIPTS": "\n".join(f'<script src="{each}"></script>' for each in _scripts(engine)),
     }
-    text = (_PAGES / "index.html").read_text()
-    for key, value in filled.items():
-        text = text.replace(f"@{key}@", value)
+    # In one go: what is filled in may look like a place to fill.
+    text = re.sub(r"@([A-Z]+)@", lambda place: filled[place[1]], (_PAGES / "index.html").read_text())
     (folder / "index.html").write_text(text)
 
 

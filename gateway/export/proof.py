@@ -63,7 +63,7 @@ def _output(
     largest = max((_largest(a) for _, a, _ in cases if a is not None), default=0.0)
     absolute = relative = 0.0
     where = ""
-    same = rows = 0
+    same = rows = values = 0
     for case, a, b in cases:
         if a is None or b is None:
             return OutputDifference(
@@ -71,6 +71,7 @@ def _output(
             )
         if problem := _incomparable(a, b):
             return OutputDifference(name, problem=f"case {case}: {problem}")
+        values += int(np.sum(np.isfinite(a))) if a.dtype.kind == "f" else a.size
         far, part = _difference(a, b, largest)
         absolute = max(absolute, far)
         if part > relative or not where:
@@ -78,6 +79,8 @@ def _output(
         if classifier:
             agreeing, clear = _agreement(a, b)
             same, rows = same + agreeing, rows + clear
+    if not values:
+        return OutputDifference(name, problem="the original gives no number to compare: give other inputs by --check")
     return OutputDifference(name, absolute, relative, where, same / rows if rows else None)
 
 

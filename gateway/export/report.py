@@ -24,12 +24,17 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Run:
-    """The export in one of its runners, beside the original. seconds: the median of a batch of one."""
+    """The export in one of its runners, beside the original.
+
+    seconds  the median of a batch of one
+    cases    on how many inputs; fewer than the original's where the export's datatypes cannot hold some
+    """
 
     runner: str
     differences: Sequence[OutputDifference]
     seconds: float | None
     problem: str = ""
+    cases: int = 0
 
 
 @dataclass(frozen=True)

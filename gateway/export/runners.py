@@ -13,7 +13,7 @@ from gateway.export.source import Environments, Source, bare_load, infer_job
 from gateway.export.tasks import Failed, Tasks
 from gateway.repository.cores import available_cores
 from runtimes import wire
-from runtimes.contract import Signature
+from runtimes.contract import DATATYPES, Signature
 
 
 class Runner(NamedTuple):
@@ -90,28 +90,29 @@ async def _run(
     tasks: Tasks,
 ) -> Run:
     folder = tasks.folder(runner.name)
-    kept, given = [], []
+    kept: list[tuple[Case, Arrays]] = []
+    given = []
     for case, expected in answered:
         try:
             inputs = interface.cast(case.inputs, signature.inputs)
-        except OverflowError:
-            continue  # what the export cannot be given; the note on its datatype says so
-        kept.append((case, expected))
-        given.append(files.write(Case(case.name, inputs), folder))
+        except OverflowError as error:
+            dropped = str(error)  # the export cannot be given these
+            continue
+        kept.append((case._replace(inputs=inputs), expected))
+        given.append(files.write(kept[-1][0], folder))
+    if not kept:
+        raise Failed(f"{runner.name}: none of the inputs can be given to it: {dropped}")
     fixed = interface.fixed_rows(signature) if source.batches else 0
-    timed = files.write(
-        Case("timed", interface.cast(one_row(answered[0][0].inputs, source.batches), signature.inputs)), folder
-    )
+    timed = files.write(Case("timed", one_row(kept[0][0].inputs, source.batches)), folder)
     results = tasks.folder(f"{runner.name} results")
     told = await tasks.run(environment, infer_job(load, files=given, results=results, fixed=fixed, timed=timed))
     compared = []
     for (case, expected), file, answer in zip(kept, given, told["answers"], strict=True):
         if "failed" in answer:
             raise Failed(f"{runner.name} fails on input {case.name}: {answer['failed']}")
-        compared.append((case.name, expected, files.read(results / file.name)))
+        compared.append((case.name, expected, _as(expected, files.read(results / file.name), signature)))
     names = [spec.name for spec in source.signature.outputs]
-    compared = [(name, a, _as(a, b)) for name, a, b in compared]
-    return Run(runner.name, proof.compare(names, compared, classifiers(source)), told["seconds"])
+    return Run(runner.name, proof.compare(names, compared, classifiers(source)), told["seconds"], cases=len(kept))
 
 
 def classifiers(source: Source) -> frozenset[str]:
@@ -125,8 +126,12 @@ def one_row(inputs: Arrays, batches: bool) -> Arrays:
     return {name: array[:1] for name, array in inputs.items()} if batches else inputs
 
 
-def _as(a: Arrays, b: Arrays) -> Arrays:
-    """The export's outputs by the original's datatypes."""
+def _as(a: Arrays, b: Arrays, signature: Signature) -> Arrays:
+    """The export's outputs by the original's datatypes. Raises Failed where they are not what the export says."""
+    told = {spec.name: DATATYPES[spec.datatype] for spec in signature.outputs}
+    for name, array in b.items():
+        if name in told and array.dtype != told[name]:
+            raise Failed(f"output '{name}' is {array.dtype}, where the export's own signature says {told[name]}")
     return {name: array.astype(a[name].dtype) if name in a else array for name, array in b.items()}
 
 

@@ -72,12 +72,16 @@ class Source:
 
 def find(model: str, repository: Path, version: str, runtimes: Mapping[str, Runtime]) -> ModelConfig:
     """By its name in the repository, or by an artifact's path. Raises CannotExport."""
-    by_path = Path(model).exists() and ("/" in model or not (repository / model).exists())
+    by_path = is_path(model, repository)
     try:
         found = scan((Path(model) if by_path else repository).absolute(), runtimes)
     except RepositoryError as error:
         raise CannotExport(str(error)) from None
     versions = found if by_path else [config for config in found if config.name == model]
+    if by_path and len(versions) != 1:
+        raise CannotExport(
+            f"{model} holds {len(versions)} models: give one artifact's path, or --repository and a name"
+        )
     if not versions:
         names = ", ".join(dict.fromkeys(config.name for config in found)) or "none"
         raise CannotExport(f"there is no model '{model}' in {repository}; there are {names}")
@@ -91,10 +95,23 @@ def find(model: str, repository: Path, version: str, runtimes: Mapping[str, Runt
     return config
 
 
+def is_path(model: str, repository: Path) -> bool:
+    """Whether it is an artifact's path, and not a name in the repository."""
+    return Path(model).exists() and ("/" in model or not (repository / model).exists())
+
+
 async def open_source(
-    config: ModelConfig, key: str, shapes: Mapping[str, Sequence[int]], environments: Environments, tasks: Tasks
+    config: ModelConfig,
+    key: str,
+    shapes: Mapping[str, Sequence[int]],
+    environments: Environments,
+    tasks: Tasks,
+    seen: Mapping[str, Sequence[int]],
 ) -> Source:
-    """Loaded once in its own framework. Raises CannotExport."""
+    """Loaded once in its own framework. Raises CannotExport.
+
+    shapes  of inputs, as the user wants them; seen: of arrays that may be inputs, for those that are open
+    """
     assert config.artifact is not None
     if config.artifact.platform not in FORMATS:
         raise CannotExport(
@@ -105,10 +122,17 @@ async def open_source(
     environment = await environments.get(config.artifact.runtime.name)
     load = plan_launch(config, environment, "cpu", 1, 1 << 40).load
     try:
-        told = await tasks.run(environment, infer_job(load, key, shapes=shapes))
+        told = await tasks.run(environment, infer_job(load, key, shapes={**seen, **shapes}))
     except Failed as error:
         raise CannotExport(f"model '{config.name}' does not run: {error}", error.detail) from None
     signature = wire.signature_from_json(told["signatures"][told["signature"]])
+    takes = [spec.name for spec in signature.inputs]
+    if unknown := [name for name in shapes if name not in takes]:
+        raise CannotExport(f"model '{config.name}' has no input '{unknown[0]}' to shape; it has {', '.join(takes)}")
+    for name in shapes:
+        if told["shapes"] and tuple(told["shapes"][name]) != tuple(shapes[name]):
+            wanted = next(spec.shape for spec in signature.inputs if spec.name == name)
+            raise CannotExport(f"--shape {name} is {list(shapes[name])}, and the model wants {list(wanted or ())}")
     if refused := told.get("refused"):
         advice = "give inputs that it takes with --check DATA.npz, or sizes of what is open with --shape NAME=SIZES"
         raise CannotExport(f"model '{config.name}' refuses invented inputs ({refused}): {advice}")

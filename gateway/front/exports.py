@@ -18,7 +18,7 @@ def add_exports(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
     @app.post(place, tags=["export"], status_code=202)
     @app.post("/v2/models/{model}/versions/{version}/export", tags=["export"], status_code=202)
     async def start(model: str, request: Request, version: str = "") -> JSONResponse:
-        """{"to": "tflite", "tfjs" or "onnx", "quantize", "signature", "tolerance"}: begin an export; its id is told."""
+        """{"to": a target, "quantize", "signature", "tolerance"}: begin an export; its id is told."""
         options = check_options(await read_object(request))
         status = engine.model(model, version)
         told = await engine.control("export", name=model, version=status.version, options=options)

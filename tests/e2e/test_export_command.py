@@ -76,6 +76,11 @@ def test_what_came_out_and_differs_is_no_export(tmp_path: Path, runtime_environm
         (("digits_onnx", "--to", "tflite", "--quantize", "int8"), "--calibrate DATA.npz"),
         (("digits_onnx", "--to", "onnx", "--shape", "image"), "NAME=SIZES is wanted"),
         (("digits_onnx", "--to", "onnx", "--repository", "nowhere"), "does not exist"),
+        (("digits_onnx", "--to", "onnx", "--shape", "picture=1,8"), "has no input 'picture' to shape"),
+        (("digits_onnx", "--to", "onnx", "--shape", "image=1,8"), "--shape image is [1, 8], and the model wants"),
+        (("digits_onnx", "--to", "onnx", "--tolerance", "nan"), "a tolerance of nan says nothing"),
+        (("digits_onnx", "--to", "onnx", "--tolerance", "-1"), "a tolerance of -1.0 says nothing"),
+        (("model_repo", "--to", "onnx"), "holds 4 models"),
         (("digits_onnx",), "a MODEL and --to are wanted"),
         (("digits_onnx", "--to", "onnx", "--check", "nothing.npz"), "cannot be read"),
         (("digits_onnx", "--to", "onnx", "--check", "README.md"), "is not an npz"),
@@ -115,3 +120,26 @@ def test_the_list_names_pairs_routes_and_environments() -> None:
     assert done.returncode == 0
     for word in ("torchscript", "savedmodel", "mxnet", "onnx", "tflite", "tfjs", "litert-torch", "export-tf"):
         assert word in done.stdout
+
+
+def test_only_an_export_is_replaced(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "letter.txt").write_text("dear")
+    for out in (mine, tmp_path / "mine" / "letter.txt"):
+        done = run("digits_onnx", "--to", "onnx", "--out", str(out), "--overwrite")
+        assert (done.returncode, "is no export that --overwrite might replace" in done.stderr) == (1, True), done
+    here = run("digits_onnx", "--to", "onnx", "--out", ".", "--overwrite", cwd=mine)
+    assert (here.returncode, "holds where you are" in here.stderr) == (1, True), here
+    assert (mine / "letter.txt").read_text() == "dear"
+
+
+def test_weights_in_a_file_of_their_own_go_along(tmp_path: Path, runtime_environment: Callable[[str], Any]) -> None:
+    import onnx
+
+    runtime_environment("onnx")
+    model = onnx.load(ROOT / "model_repo/digits_onnx/1/model.onnx")
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="net.onnx.data", size_threshold=0)
+    done = run(str(tmp_path / "net.onnx"), "--to", "onnx", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done
+    assert (tmp_path / "out" / "net.onnx.data").stat().st_size > 10_000

@@ -81,6 +81,7 @@ def test_an_export_can_be_cancelled(gateway: Start, digits: Path) -> None:
         ({"to": "onnx", "quantize": "int4"}, "'quantize' must be one of"),
         ({"to": "onnx", "quantize": "int8"}, "calibration data"),
         ({"to": "onnx", "signature": "--overwrite"}, "'signature' must be the name"),
+        ({"to": "onnx", "signature": "a\0b"}, "'signature' must be the name"),
         ({"to": "onnx", "tolerance": "1"}, "'tolerance' must be a number"),
         ({"to": "onnx", "tolerance": True}, "'tolerance' must be a number"),
     ],

@@ -54,6 +54,7 @@ def test_the_only_array_is_that_of_the_only_input(tmp_path):
     ("arrays", "told"),
     [
         ({"image": np.zeros((2, 5), "f4")}, r"'image' has shape \[2, 5\], the model wants \[-1, 4\]"),
+        ({"image": np.zeros((0, 4), "f4")}, "in which there is no value"),
         ({"image": np.zeros(4, "f4")}, r"'image' has shape \[4\]"),
         ({"image": np.zeros((1, 4), "c8")}, "'image' holds complex64, the model wants FP32"),
         ({"picture": np.zeros((1, 4)), "more": np.zeros(1)}, "must hold an array for each of the inputs image"),

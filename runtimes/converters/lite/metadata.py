@@ -28,7 +28,10 @@ def add_metadata(step: Step) -> None:
     """options: name, version, description, labels (output → its labels)."""
     model = flatbuffer_utils.read_model(step.source)
     labels = step.options["labels"]  # type: Dict[str, List[str]]
-    files = {name: "labels_%s.txt" % "".join(c if c.isalnum() else "_" for c in name) for name in labels}
+    names = [spec.name for spec in step.outputs if spec.name in labels]
+    files = {name: "labels_%s.txt" % _plain(name) for name in names}
+    if len(set(files.values())) < len(files):
+        files = {name: "labels_%d.txt" % place for place, name in enumerate(names)}
     buffer = schema.BufferT()
     buffer.data = list(_metadata(step, files))
     model.buffers.append(buffer)
@@ -43,6 +46,10 @@ def add_metadata(step: Step) -> None:
                 archive.writestr(file, "\n".join(labels[name]))
         with open(step.destination, "ab") as file:
             file.write(packed.getvalue())
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
 
 
 def _metadata(step: Step, files: Dict[str, str]) -> bytes:

@@ -105,19 +105,6 @@ def main(root):
     path = onnx_model(root, "custom", branch, [("x", FLOAT, [1, 4])], [("y", FLOAT, [1, 4])], zero)
     by_onnx2tf(root, path, flatbuffer_direct_allow_custom_ops=True).rename(root / "custom.tflite")
 
-    @tf.function(input_signature=[tf.TensorSpec([1, 4], tf.float32, "x")])
-    def select(x):
-        return {"y": tf.asin(x / 10)}
-
-    module = tf.Module()
-    module.served = select
-    tf.saved_model.save(module, str(root / "select"), signatures=select)
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(root / "select"))
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
-    (root / "select.tflite").write_bytes(converter.convert())
-    x = np.ones((1, 4), np.float32)
-    answer(root, "select", {"x": x}, {"y": select(tf.constant(x))["y"].numpy()})
-
     two_outputs(root, "swapped", swap_names)
     two_outputs(root, "order", lambda model: model.signatureDefs[0].outputs.reverse())
     for name, content in (("broken", (root / "sound.tflite").read_bytes()[:200]), ("empty", b"")):
