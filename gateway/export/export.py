@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway import __version__
 from gateway.environments.environment import Environment
@@ -131,6 +131,7 @@ class _Export:
         self._told = told
         self._tolerance = proof.TOLERANCES[wanted.precision] if wanted.tolerance is None else wanted.tolerance
         self._tools: dict[str, Environment] = {}
+        self._given: dict[str, tuple[Path, list[str]] | Failed] = {}
 
     async def run(self) -> Report:
         wanted = self._wanted
@@ -246,35 +247,48 @@ class _Export:
         self, source: Source, route: Route, answered: Sequence[tuple[Case, Arrays]], calibration: Sequence[Path]
     ) -> tuple[Path, list[str]]:
         """What comes out of the route's last tool, and the tools' notes. Raises Failed."""
-        folder = self._tasks.folder(route.name.replace("/", " "))
         case = answered[0][0]
+        folder = self._tasks.folder("example")
         example = files.write(Case("example", runners.one_row(case.inputs, source.batches)), folder)
-        shapes = {name: array.shape for name, array in files.read(example).items()}
+        job = {
+            "do": "convert",
+            "inputs": source.signature.inputs,
+            "outputs": source.signature.outputs,
+            "shapes": {name: array.shape for name, array in files.read(example).items()},
+            "examples": [str(example)],
+            "calibration": [str(file) for file in calibration],
+        }
         at, notes = source.path, [route.about] if route.about else []
         for number, tool in enumerate(route.tools):
-            self._told(f"  {tool.environment}: {tool.function}")
-            environment = await self._environments.get(tool.environment)
-            self._tools[tool.environment] = environment
-            made = folder / f"{number}-model{_suffix(tool)}"
-            job = {
-                "do": "convert",
-                "folder": str(environment.runtime.folder),
-                "function": tool.function,
-                "source": str(at),
-                "destination": str(made),
-                "inputs": source.signature.inputs,
-                "outputs": source.signature.outputs,
-                "signature": source.key if number == 0 else "serving_default",
-                "shapes": shapes,
-                "examples": [str(example)],
-                "calibration": [str(file) for file in calibration],
-                "options": dict(tool.options),
-            }
-            notes += (await self._tasks.run(environment, job))["notes"]
-            if not made.exists():
-                raise Failed(f"{tool.function} ended without a result")
-            at = made
+            # Routes begin alike: what a tool gave, or why it did not, is the same the second time.
+            key = repr(route.tools[: number + 1])
+            if key not in self._given:
+                self._told(f"  {tool.environment}: {tool.function}")
+                signature = "serving_default" if number else source.key
+                self._given[key] = await self._step(tool, {**job, "source": str(at), "signature": signature})
+            given = self._given[key]
+            if isinstance(given, Failed):
+                raise given
+            at = given[0]
+            notes += given[1]
         return at, notes
+
+    async def _step(self, tool: Tool, job: Mapping[str, Any]) -> tuple[Path, list[str]] | Failed:
+        """One tool's result and notes, or why there is none."""
+        environment = await self._environments.get(tool.environment)
+        self._tools[tool.environment] = environment
+        made = self._tasks.folder(tool.function) / f"model{_suffix(tool)}"
+        order = {
+            "folder": str(environment.runtime.folder),
+            "function": tool.function,
+            "destination": str(made),
+            "options": dict(tool.options),
+        }
+        try:
+            told = await self._tasks.run(environment, {**job, **order})
+        except Failed as error:
+            return error
+        return (made, told["notes"]) if made.exists() else Failed(f"{tool.function} ended without a result")
 
     async def _finish(
         self,
