@@ -104,7 +104,6 @@ class Exports:
             raise Unsupported("only models of a repository are exported, and this server has none")
 
     def _find(self, model: str, name: str) -> _Export:
-        self._check_allowed()
         export = self._exports.get(name)
         if export is None or export.model != model:
             raise NotFound(f"model '{model}' has no export '{name}'; the last {_MOST_KEPT} are kept")
