@@ -70,6 +70,11 @@ class Gateway:
             pass  # each turn is a request: the table is on its way to the front
         return self
 
+    def wait_served(self, model: str) -> None:
+        """Until a front serves the model: the log says READY before the table reaches the fronts."""
+        while self.get(f"/v2/models/{model}/ready").status != 200:
+            pass  # each turn is a request
+
     def get(self, path: str) -> Reply:
         return self.request("GET", path)
 

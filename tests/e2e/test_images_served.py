@@ -115,7 +115,7 @@ def test_what_cannot_fit_is_told_at_load(gateway: Start, tmp_path: Path) -> None
     assert "change size" in refused.json()["error"]
     # Put right, it is served without a restart.
     (repository / "shape" / "model.toml").write_text(fits)
-    running.wait_for("shape version 1 is READY")
+    running.wait_served("shape")
     assert running.infer("shape", {"x": [[1, 2, 3, 4]]}) == {"y": [[2.0, 4.0, 6.0, 8.0]]}
 
 

@@ -288,10 +288,8 @@ def test_live_while_building_and_not_ready_before_all_have_settled(gateway: Star
         running = gateway(tmp_path / "repository", **environment)
         running.wait_for(r"waiting: building its environment, once: about 1 MB to download")
         running.wait_for(r"front\.\d+: serving")
-        running.wait_for(r"good version 1 is READY")
         silent_index.accept()[0].close()  # pip has asked: the build is well under way
-        while running.get("/v2/models/good/ready").status != 200:
-            pass  # each turn is a request: the table is on its way
+        running.wait_served("good")
         assert running.infer("good", row(1)["inputs"]) == {"y": [[2] * 4]}
         assert running.get("/v2/health/live").status == 200
         assert running.get("/v2/health/ready").status == 503
