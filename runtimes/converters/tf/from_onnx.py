@@ -66,6 +66,8 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     ir.save(_prepared(ir.from_proto(_served(step)), step, inputs, outputs), prepared)
     if step.options.get("batch"):
         _fix_sizes(prepared, {name: list(step.shapes[spec.name]) for name, spec in zip(inputs, step.inputs)})
+    if saved_model:
+        _made_expressible(prepared)
     onnx2tf.convert(
         input_onnx_file_path=prepared,
         output_folder_path=folder,
@@ -111,6 +113,17 @@ def _fix_sizes(path: str, shapes: Dict[str, List[int]]) -> None:
     onnx.save(model, path)
 
 
+def _made_expressible(path: str) -> None:
+    """What onnx2tf cannot write into a SavedModel gets another form, or a kernel here."""
+    import onnx
+    from modelport_converter import onnx2tf_faults, recurrent
+
+    onnx2tf_faults.meet()
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True))
+    recurrent.write_out(model)
+    ir.save(model, path)
+
+
 def _has_batch(step: Step) -> bool:
     """Whether a batch is all that is open in the inputs."""
     return all(spec.shape and spec.shape[0] == -1 and -1 not in spec.shape[1:] for spec in step.inputs)
@@ -131,7 +144,7 @@ def _prepared(model: Any, step: Step, inputs: List[str], outputs: List[str]) -> 
         if spec.shape is not None and len(spec.shape) >= 3 and -1 not in spec.shape[1:]:
             value = named.graph.outputs[place]
             flat = _reshaped(named.graph, value, [-1])
-            whole = _reshaped(named.graph, flat, [1 if size < 0 else size for size in spec.shape])
+            whole = _reshaped(named.graph, flat, list(spec.shape))
             whole.shape, whole.dtype = value.shape, value.dtype
             value.name, whole.name = outputs[place] + "_unpinned", outputs[place]
             named.graph.outputs[place] = whole

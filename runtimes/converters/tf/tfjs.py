@@ -46,7 +46,7 @@ def savedmodel_to_tfjs(step: Step) -> None:
             spec.name: dict(told[place], dtype=_DATATYPES.get(spec.datatype, "DT_INT32"))
             for place, spec in enumerate(specs)
         }
-    unfuse(model["modelTopology"])
+    unfuse(model)
     with open(path, "w") as file:
         json.dump(model, file)
 

@@ -1,20 +1,33 @@
-"""tfjs-backend-wasm 4.22.0 computes a fused product wrongly whose second matrix is transposed: it is taken apart."""
+"""Fused products that tfjs-backend-wasm 4.22.0 gets wrong are taken apart.
+
+Where the second matrix is transposed it computes another product; a bias of more dimensions than one it refuses.
+"""
 
 import base64
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Set
 
 from runtimes.conversion import Refused
 
 
-def unfuse(topology: Dict[str, Any]) -> None:
-    """Change the graph in place. Raises Refused."""
+def unfuse(model: Dict[str, Any]) -> None:
+    """Change a model.json in place. Raises Refused."""
+    topology, vectors = model["modelTopology"], one_dimensional(model)
     functions = [function["nodeDef"] for function in topology.get("library", {}).get("function", ())]
     for nodes in (topology["node"], *functions):
-        nodes[:] = [made for node in nodes for made in (_unfused(node) if is_wrong(node) else [node])]
+        nodes[:] = [made for node in nodes for made in (_unfused(node) if is_wrong(node, vectors) else [node])]
 
 
-def is_wrong(node: Dict[str, Any]) -> bool:
-    return node["op"] == "_FusedMatMul" and node["attr"].get("transpose_b", {}).get("b", False)
+def one_dimensional(model: Dict[str, Any]) -> Set[str]:
+    """The names of such weights."""
+    groups = model["weightsManifest"]
+    return {each["name"] for group in groups for each in group["weights"] if len(each["shape"]) == 1}
+
+
+def is_wrong(node: Dict[str, Any], vectors: Set[str]) -> bool:
+    if node["op"] != "_FusedMatMul":
+        return False
+    biased = int(node["attr"]["num_args"]["i"]) > 0
+    return bool(node["attr"]["transpose_b"]["b"]) or (biased and node["input"][2] not in vectors)
 
 
 def _unfused(node: Dict[str, Any]) -> List[Dict[str, Any]]:
@@ -26,11 +39,12 @@ def _unfused(node: Dict[str, Any]) -> List[Dict[str, Any]]:
         _node("MatMul", inputs[:2], dict(kind, **{key: attributes[key] for key in ("transpose_a", "transpose_b")}))
     ]
     for operator in fused:
-        extra = dict(kind)
-        given = [inputs[2]] if operator == "BiasAdd" else []
-        if operator == "LeakyRelu":
+        extra, given = dict(kind), []
+        if operator == "BiasAdd":
+            operator, given = "AddV2", [inputs[2]]
+        elif operator == "LeakyRelu":
             extra["alpha"] = attributes["leakyrelu_alpha"]
-        elif operator not in ("BiasAdd", "Relu", "Relu6", "Elu", "Sigmoid", "Tanh"):
+        elif operator not in ("Relu", "Relu6", "Elu", "Sigmoid", "Tanh"):
             raise Refused("the model has a product fused with %s, which TensorFlow.js computes wrongly" % operator)
         parts.append(_node(operator, given, extra))
     for place, part in enumerate(parts):
