@@ -21,7 +21,7 @@ def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -
         table.add_column(column, overflow="fold")
     for runtime in [*discover().values(), *converters().values()]:
         python = externals.get(runtime.name)
-        download = _size(runtime.download_mb.get(accelerator, 0) * 1e6)
+        download = _size(runtime.download_mb.get(runtime.accelerator(accelerator), 0) * 1e6)
         try:
             found = locate(runtime, accelerator, home, python=python, external=python is not None)
         except Cannot as error:

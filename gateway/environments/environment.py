@@ -81,6 +81,7 @@ def locate(
     if external:
         assert interpreter is not None, "an external environment is an interpreter"
         return Environment(runtime, accelerator, None, interpreter)
+    accelerator = runtime.accelerator(accelerator)
     if not runtime.requirements.get(accelerator):
         others = [name for name, packages in runtime.requirements.items() if packages]
         advice = f"use {' or '.join(others)}" if others else f"set [runtimes.{runtime.name}] python to one that has it"

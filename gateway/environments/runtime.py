@@ -62,6 +62,10 @@ class Runtime:
     without_dependencies: tuple[str, ...] = ()
     npm: tuple[str, ...] = ()
 
+    def accelerator(self, wanted: str) -> str:
+        """That, or cpu where its framework has no packages for it: LiteRT serves on the CPU beside cards as well."""
+        return wanted if self.requirements.get(wanted) or not self.requirements.get("cpu") else "cpu"
+
 
 def converters() -> dict[str, Runtime]:
     """What turns one format into another, by the name of its environment (export-tf, …). They are all ours."""

@@ -108,7 +108,7 @@ class Builder:
                 self._on_progress()
 
     def _size_mb(self, runtime: Runtime) -> float:
-        return runtime.download_mb.get(self._accelerator, 0)
+        return runtime.download_mb.get(runtime.accelerator(self._accelerator), 0)
 
     async def _build(self, environment: Environment) -> None:
         name, since = environment.runtime.name, time.monotonic()

@@ -11,19 +11,22 @@ from collections.abc import Mapping
 from gateway.environments.errors import Cannot
 
 
-def placement(device: tuple[str, ...], accelerator: str, cards: int) -> tuple[str, ...]:
+def placement(device: tuple[str, ...], wanted: str, built: str, cards: int) -> tuple[str, ...]:
     """One of "cpu" and "cuda:N" for each instance that one of `instances` stands for.
 
-    accelerator  what the runtime's environment was built for
-    cards        how many the machine has, as far as the gateway may use them
+    wanted  the accelerator that the gateway was started for
+    built   the one that the runtime's environment is for: the CPU where its framework has nothing for `wanted`
+    cards   how many the machine has, as far as the gateway may use them
 
     Raises Cannot.
     """
     if device == ("auto",):
-        return ("cuda:0",) if accelerator == "cuda" and cards else ("cpu",)
+        return ("cuda:0",) if built == "cuda" and cards else ("cpu",)
     places = tuple("cuda:0" if each == "cuda" else each for each in device)
-    if places != ("cpu",) and accelerator != "cuda":
+    if places != ("cpu",) and wanted != "cuda":
         raise Cannot(f"device = {told(device)}, but this gateway runs on the CPU; start it with --accelerator cuda")
+    if places != ("cpu",) and built != "cuda":
+        raise Cannot(f"device = {told(device)}, but its runtime has no packages for CUDA; leave device out")
     return places
 
 

@@ -256,7 +256,8 @@ class Manager:
         if artifact is None:
             return
         try:
-            devices.placement(toml.device, self._options.accelerator, 0)  # before anything is built
+            wanted = self._options.accelerator
+            devices.placement(toml.device, wanted, wanted, 0)  # before anything is built
             environment = await self._builder.environment(artifact.runtime)
             places = served.places = await self._places(served, environment)
             if served.unloading:
@@ -276,7 +277,7 @@ class Manager:
     async def _places(self, served: Served, environment: Environment) -> tuple[str, ...]:
         device = served.config.toml.device
         cards = await asyncio.to_thread(devices.available_cards) if device == ("auto",) else 0
-        places = devices.placement(device, environment.accelerator, cards)
+        places = devices.placement(device, self._options.accelerator, environment.accelerator, cards)
         if device == ("auto",):
             log.info("%s version %s: device = 'auto' is %s here", *served.unit[:2], places[0])
         return places

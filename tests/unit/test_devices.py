@@ -18,7 +18,7 @@ TWO = ["cuda:0", "cuda:1"]
 
 
 @pytest.mark.parametrize(
-    ("device", "accelerator", "cards", "places"),
+    ("device", "built", "cards", "places"),
     [
         ("cpu", "cpu", 0, ("cpu",)),
         ("cpu", "cuda", 4, ("cpu",)),
@@ -30,16 +30,22 @@ TWO = ["cuda:0", "cuda:1"]
         ("auto", "cuda", 2, ("cuda:0",)),
     ],
 )
-def test_places(device: str | list[str], accelerator: str, cards: int, places: tuple[str, ...]) -> None:
+def test_places(device: str | list[str], built: str, cards: int, places: tuple[str, ...]) -> None:
     toml = ModelToml.model_validate({"device": device})
-    assert devices.placement(toml.device, accelerator, cards) == places
+    assert devices.placement(toml.device, built, built, cards) == places
+
+
+def test_a_framework_without_cuda_stays_on_the_cpu() -> None:
+    assert devices.placement(("auto",), "cuda", "cpu", 2) == ("cpu",)
+    with pytest.raises(Cannot, match="its runtime has no packages for CUDA; leave device out"):
+        devices.placement(("cuda",), "cuda", "cpu", 2)
 
 
 @pytest.mark.parametrize(("device", "said"), [("cuda:1", "device = 'cuda:1', but"), (TWO, "device = ['cuda:0', ")])
 def test_a_card_needs_the_accelerator(device: str | list[str], said: str) -> None:
     toml = ModelToml.model_validate({"device": device})
     with pytest.raises(Cannot, match="start it with --accelerator cuda") as caught:
-        devices.placement(toml.device, "cpu", 2)
+        devices.placement(toml.device, "cpu", "cpu", 2)
     assert str(caught.value).startswith(said)
 
 

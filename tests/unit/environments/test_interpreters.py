@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,9 +201,14 @@ def test_the_folder_is_named_by_what_decides_the_content(tmp_path, runtime, fake
     assert len(different) == 5
 
 
-def test_an_accelerator_without_packages_is_said(tmp_path, runtime):
-    with pytest.raises(Cannot, match="Tiny has no packages for the accelerator cuda: use cpu"):
-        locate(runtime("tiny"), "cuda", tmp_path)
+def test_a_framework_without_packages_for_cuda_gets_those_for_the_cpu(tmp_path, runtime):
+    assert locate(runtime("tiny"), "cuda", tmp_path) == locate(runtime("tiny"), "cpu", tmp_path)
+
+
+def test_a_framework_without_packages_for_the_cpu_is_said(tmp_path, runtime):
+    only_cuda = replace(runtime("tiny"), requirements={"cuda": ("tiny==1.0",)})
+    with pytest.raises(Cannot, match="Tiny has no packages for the accelerator cpu: use cuda"):
+        locate(only_cuda, "cpu", tmp_path)
 
 
 @pytest.mark.parametrize(
