@@ -23,6 +23,10 @@ class Cannot(Exception):
         self.code = code
 
 
+class Refused(Cannot):
+    """The model has no answer to these inputs; it may have one to others."""
+
+
 class Request(NamedTuple):
     body: bytes
     content_type: str
@@ -58,7 +62,8 @@ def ask(url: str, path: str, request: Request | None = None) -> tuple[str, bytes
                 told = json.load(error)["error"]
             except (ValueError, KeyError, TypeError):
                 told = f"what answers at {url} says {error.code} {error.reason}"
-        raise Cannot(told) from None
+            # By the statuses of InvalidInput and ModelError.
+            raise (Refused if error.code in (400, 500) else Cannot)(told) from None
     except ValueError:
         raise Cannot(f"--url {url} is not an address such as http://127.0.0.1:8000", 2) from None
 

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from gateway import client
-from gateway.client import Cannot, Request
+from gateway.client import Cannot, Refused, Request
 from gateway.export import cases as files
 from gateway.export import proof
 from gateway.export.cases import Arrays, Case
@@ -49,16 +49,17 @@ def _compare(wanted: Comparison) -> int:
     _check_interfaces(*specs)
     first, second = specs
     try:
-        chosen = _cases(wanted, first)
+        answers, left_out = _answers(wanted, first, second)
     except CannotExport as error:
         raise Cannot(str(error), 2) from None
-    compared = [(case.name, first.answer(case.inputs), second.answer(case.inputs)) for case in chosen]
+    compared = [(case.name, ours, theirs) for case, ours, theirs in answers]
     names = [spec.name for spec in first.outputs] or list(compared[0][1])
     scores = frozenset(s.name for s in first.outputs if proof.looks_like_classes(s.shape, s.datatype))
-    timed = {name: array[:1] if first.batches else array for name, array in chosen[0].inputs.items()}
+    timed = {name: array[:1] if first.batches else array for name, array in answers[0][0].inputs.items()}
     run = Run(second.told, proof.compare(names, compared, scores), second.seconds(timed))
+    told = f"{len(answers)} inputs" + (f"; {left_out} more were refused" if left_out else "")
     console = Console(highlight=False, markup=False)
-    console.print(f"{first.told} ({milliseconds(first.seconds(timed))}) beside {second.told}, on {len(chosen)} inputs")
+    console.print(f"{first.told} ({milliseconds(first.seconds(timed))}) beside {second.told}, on {told}")
     console.print(differences_table([run], wanted.tolerance))
     agree = all(within(each, wanted.tolerance) for each in run.differences)
     limit = f"{wanted.tolerance:g} of an output's largest value"
@@ -93,7 +94,7 @@ class _Spec(NamedTuple):
         try:
             _, answered = client.ask(self.url, self.path, Request(body, NPZ, NPZ))
         except Cannot as error:
-            raise Cannot(f"{self.told}: {error}") from None
+            raise type(error)(f"{self.told}: {error}") from None
         with np.load(io.BytesIO(answered), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
@@ -124,23 +125,27 @@ def _check_interfaces(first: _Spec, second: _Spec) -> None:
                 raise Cannot(f"'{name}' is {told}: the two cannot be compared")
 
 
-def _cases(wanted: Comparison, spec: _Spec) -> list[Case]:
-    if any(each.datatype in ("", "BYTES") for each in spec.inputs):
-        raise Cannot(f"{spec.told} takes strings, or does not tell its datatypes: it cannot be compared on arrays", 2)
+def _answers(wanted: Comparison, first: _Spec, second: _Spec) -> tuple[list[tuple[Case, Arrays, Arrays]], int]:
+    """What both answer to the same inputs, and how many generated ones either refused. Raises Cannot, CannotExport."""
+    if any(each.datatype in ("", "BYTES") for each in first.inputs):
+        raise Cannot(f"{first.told} takes strings, or does not tell its datatypes: it cannot be compared on arrays", 2)
     if wanted.data is not None:
-        return files.read_cases(wanted.data, spec.inputs)
+        given = files.read_cases(wanted.data, first.inputs)
+        return [(case, first.answer(case.inputs), second.answer(case.inputs)) for case in given], 0
+    refused = None
     for free in _FREE_SIZES:
         shapes = {
-            each.name: wanted.shapes.get(each.name) or _closed(each.shape or (), free, spec.batches)
-            for each in spec.inputs
+            each.name: wanted.shapes.get(each.name) or _closed(each.shape or (), free, first.batches)
+            for each in first.inputs
         }
-        chosen = files.generated(spec.inputs, shapes, spec.batches)
-        try:
-            spec.answer(chosen[0].inputs)
-        except Cannot as error:
-            refused = error
-            continue
-        return chosen
+        chosen, answered = files.generated(first.inputs, shapes, first.batches), []
+        for case in chosen:
+            try:
+                answered.append((case, first.answer(case.inputs), second.answer(case.inputs)))
+            except Refused as error:
+                refused = error
+        if answered:
+            return answered, len(chosen) - len(answered)
     raise Cannot(f"{refused}; give inputs that it takes with --data NPZ, or sizes with --shape NAME=SIZES")
 
 

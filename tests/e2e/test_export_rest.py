@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 
 from tests.conftest import ROOT
@@ -136,6 +139,32 @@ def test_two_served_models_are_compared(gateway: Start, tmp_path: Path) -> None:
     assert (refused.returncode, "cannot be compared" in refused.stderr) == (1, True), refused
     unknown = compare(running, "one", "nobody")
     assert (unknown.returncode, "there is no model 'nobody'" in unknown.stderr) == (1, True)
+
+
+def test_inputs_that_a_model_refuses_are_left_out(
+    gateway: Start, tmp_path: Path, runtime_environment: Callable[[str], Any]
+) -> None:
+    """A dictionary of four words, and indices beyond it among the generated ones."""
+    runtime_environment("onnx")
+    words = onnx.numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "words")
+    entry = onnx.helper.make_tensor_value_info("tokens", onnx.TensorProto.INT64, ["n", 3])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 3, 2])
+    node = onnx.helper.make_node("Gather", ["words", "tokens"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [entry], [result], [words])
+    for name in ("one", "same"):
+        (tmp_path / "repository" / name / "1").mkdir(parents=True)
+        made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+        onnx.save(made, tmp_path / "repository" / name / "1" / "model.onnx")
+    running = gateway(tmp_path / "repository").wait_ready()
+    told = compare(running, "one", "same")
+    assert told.returncode == 0, told
+    kept, refused = map(int, re.search(r"on (\d+) inputs; (\d+) more were refused", told.stdout).groups())  # type: ignore[union-attr]
+    assert kept + refused == 14
+    assert kept >= 3  # all with small indices
+    np.savez(tmp_path / "beyond.npz", tokens=np.full((1, 3), 4))
+    mine = compare(running, "one", "same", "--data", str(tmp_path / "beyond.npz"))
+    assert (mine.returncode, mine.stdout) == (1, "")
+    assert mine.stderr.startswith("modelport: one: ")
 
 
 def test_two_networks_of_one_interface_differ(
