@@ -43,7 +43,14 @@ _HEAD = ("| | name | datatype | shape (-1: any size) |", "|---|---|---|---|")
 
 
 def _rows(kind: str, tensors: list[Variable]) -> list[str]:
-    return [f"| {kind} | `{each.tensor}` | {each.datatype} | `{each.told}` |" for each in tensors]
+    return [f"| {kind} | {code(each.tensor)} | {each.datatype} | `{each.told}` |" for each in tensors]
+
+
+def code(name: str) -> str:
+    """In a table, whatever the name holds."""
+    ticks = "``" if "`" in name else "`"
+    space = " " if "`" in name else ""
+    return ticks + space + name.replace("|", r"\|") + space + ticks
 
 
 def _usage(format: str, inputs: list[Variable], outputs: list[Variable], signature: str) -> list[str]:

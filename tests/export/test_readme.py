@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.environments.environment import Environment
-from gateway.export import example, proof, snippets
+from gateway.export import example, proof, readme, snippets
 from gateway.export.cases import Case
 from gateway.export.report import Report
 from runtimes.contract import Signature, TensorSpec
@@ -63,6 +63,12 @@ def test_names_that_no_program_can_have() -> None:
     kotlin = "\n".join(snippets.kotlin(inputs, outputs, "serving_default"))
     assert r'"a \"b\" \$c" to a__b___c' in kotlin
     assert "[Bool](repeating: false, count: 1)" in "\n".join(snippets.swift(inputs, outputs))
+
+
+def test_names_that_would_break_a_table() -> None:
+    assert readme.code("x:0") == "`x:0`"
+    assert readme.code("a|b") == r"`a\|b`"
+    assert readme.code("a`|b") == r"`` a`\|b ``"
 
 
 def test_the_example_is_the_originals(exported: Exported) -> None:
