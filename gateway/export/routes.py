@@ -104,7 +104,7 @@ def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
         found = list(_TO_ONNX.get(source, ()))
     elif target == "tflite":
         found = list(_FIRST_TO_TFLITE.get(source, ()))
-        for rest in (_BY_ONNX2TF, _BY_ONNX2TF_ONE, _TO_SAVEDMODEL_ONE + _BY_TENSORFLOW):
+        for rest in (_BY_ONNX2TF, _TO_SAVEDMODEL + _BY_TENSORFLOW, _BY_ONNX2TF_ONE, _TO_SAVEDMODEL_ONE + _BY_TENSORFLOW):
             found += [to_onnx + rest for to_onnx in _leading(source)]
     else:
         found = list(_FIRST_TO_TFJS.get(source, ()))

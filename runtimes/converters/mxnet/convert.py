@@ -14,6 +14,7 @@ from runtimes.contract import DATATYPES
 from runtimes.conversion import Refused, Step
 
 _OPSET = 13
+_ONE_DIMENSIONAL = ("Convolution", "Pooling")
 
 
 def mxnet_to_onnx(step: Step) -> None:
@@ -31,6 +32,7 @@ def mxnet_to_onnx(step: Step) -> None:
         # What it writes is of this version of ONNX, whatever it says: newer ones have other attributes.
         onnx.defs.onnx_opset_version = lambda: _OPSET
         onnx.checker.DEFAULT_CONTEXT.opset_imports = {"": _OPSET}
+        _take_one_dimension()
         path = mx.onnx.export_model(
             plain, os.path.join(folder, "plain-0000.params"), shapes, types, os.path.join(folder, "plain.onnx"),
             dynamic=True, dynamic_input_shapes=dynamic,
@@ -51,6 +53,23 @@ def mxnet_to_onnx(step: Step) -> None:
             if size < 0:
                 dim.dim_param = "N"
     onnx.save(model, step.destination)
+
+
+def _take_one_dimension() -> None:
+    """MXNet's converters of convolution and pooling refuse the layout of one dimension, and are right for it."""
+    from mxnet.onnx.mx2onnx._export_onnx import MXNetGraph
+
+    def taking(convert: Any) -> Any:
+        def converted(node: Any, **options: Any) -> Any:
+            attributes = dict(node.get("attrs", {}))
+            if attributes.get("layout") == "NCW":
+                del attributes["layout"]
+            return convert(dict(node, attrs=attributes), **options)
+
+        return converted
+
+    for registered in MXNetGraph.registry_.values():
+        registered.update({name: taking(registered[name]) for name in _ONE_DIMENSIONAL if name in registered})
 
 
 def _rename(graph: Any, names: Dict[str, str]) -> None:

@@ -12,12 +12,14 @@ def meet() -> None:
 
 
 def _reshape(executor: Any, op: Any, env: Any) -> None:
-    """By its second input, where the option is empty: that of a shape which depends on the batch."""
-    sizes = tf.constant([int(size) for size in op.options.get("newShape", ())], tf.int32)
-    if not len(sizes) and len(op.inputs) > 1:
-        sizes = tf.cast(executor._resolve_tensor(op.inputs[1], env), tf.int32)
-    result = tf.reshape(executor._resolve_tensor(op.inputs[0], env), sizes)
-    executor._assign_outputs(op, [result], env)
+    """With the batch left open: it writes 1 for it, or nothing where the shape is computed."""
+    given = executor._resolve_tensor(op.inputs[0], env)
+    told = [int(size) for size in op.options.get("newShape", ())]
+    if told[:1] == [1] and -1 not in told and given.shape.num_elements() is None:
+        told[0] = -1
+    computed = not told and len(op.inputs) > 1
+    sizes = tf.cast(executor._resolve_tensor(op.inputs[1], env), tf.int32) if computed else told
+    executor._assign_outputs(op, [tf.reshape(given, sizes)], env)
 
 
 def _gelu(executor: Any, op: Any, env: Any) -> None:

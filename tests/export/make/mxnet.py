@@ -116,7 +116,8 @@ def main(root):
     names = nn.HybridLambda(lambda F, b, a: (b - a) * 3)
     examples = {"serving:in/b:0": random(shape=(2, 4)), "serving:in/a:0": random(shape=(2, 4))}
     write("names", names, examples, {"out/y:0": [-1, 4]})
-    long = nn.Conv1D(5, 3, padding=1, activation="relu")
+    long = nn.HybridSequential()
+    long.add(nn.Conv1D(5, 3, padding=1, activation="relu"), nn.MaxPool1D(3, 1, 1))
     write("long", long, {"x": random(shape=(2, 3, 320))}, {"y": [-1, 5, 320]})
 
 
