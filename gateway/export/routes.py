@@ -104,7 +104,8 @@ def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
         found = list(_TO_ONNX.get(source, ()))
     elif target == "tflite":
         found = list(_FIRST_TO_TFLITE.get(source, ()))
-        for rest in (_BY_ONNX2TF, _TO_SAVEDMODEL + _BY_TENSORFLOW, _BY_ONNX2TF_ONE, _TO_SAVEDMODEL_ONE + _BY_TENSORFLOW):
+        by_both, by_both_one = (each + _BY_TENSORFLOW for each in (_TO_SAVEDMODEL, _TO_SAVEDMODEL_ONE))
+        for rest in (_BY_ONNX2TF, by_both, _BY_ONNX2TF_ONE, by_both_one):
             found += [to_onnx + rest for to_onnx in _leading(source)]
     else:
         found = list(_FIRST_TO_TFJS.get(source, ()))
