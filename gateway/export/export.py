@@ -4,10 +4,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gateway import __version__
 from gateway.environments.environment import Environment
@@ -18,7 +18,7 @@ from gateway.export.errors import CannotExport
 from gateway.export.example import example_json
 from gateway.export.report import Attempt, Report, Side, size_and_digest
 from gateway.export.routes import PRECISIONS, TARGETS, Route, Tool, routes
-from gateway.export.source import Environments, Source, find, infer_job, is_path, open_source, with_outputs
+from gateway.export.source import Environments, Source, convert_job, find, infer_job, is_path, open_source, with_outputs
 from gateway.export.tasks import Failed, Tasks
 from gateway.repository.scan import artifact_files
 
@@ -250,22 +250,14 @@ class _Export:
         case = answered[0][0]
         folder = self._tasks.folder("example")
         example = files.write(Case("example", runners.one_row(case.inputs, source.batches)), folder)
-        job = {
-            "do": "convert",
-            "inputs": source.signature.inputs,
-            "outputs": source.signature.outputs,
-            "shapes": {name: array.shape for name, array in files.read(example).items()},
-            "examples": [str(example)],
-            "calibration": [str(file) for file in calibration],
-        }
         at, notes = source.path, [route.about] if route.about else []
         for number, tool in enumerate(route.tools):
             # Routes begin alike: what a tool gave, or why it did not, is the same the second time.
             key = repr(route.tools[: number + 1])
             if key not in self._given:
                 self._told(f"  {tool.environment}: {tool.function}")
-                signature = "serving_default" if number else source.key
-                self._given[key] = await self._step(tool, {**job, "source": str(at), "signature": signature})
+                served = replace(source, key="serving_default") if number else source
+                self._given[key] = await self._step(tool, served, at, example, calibration)
             given = self._given[key]
             if isinstance(given, Failed):
                 raise given
@@ -273,19 +265,16 @@ class _Export:
             notes += given[1]
         return at, notes
 
-    async def _step(self, tool: Tool, job: Mapping[str, Any]) -> tuple[Path, list[str]] | Failed:
+    async def _step(
+        self, tool: Tool, source: Source, at: Path, example: Path, calibration: Sequence[Path]
+    ) -> tuple[Path, list[str]] | Failed:
         """One tool's result and notes, or why there is none."""
         environment = await self._environments.get(tool.environment)
         self._tools[tool.environment] = environment
         made = self._tasks.folder(tool.function) / f"model{_suffix(tool)}"
-        order = {
-            "folder": str(environment.runtime.folder),
-            "function": tool.function,
-            "destination": str(made),
-            "options": dict(tool.options),
-        }
+        job = convert_job(tool.function, environment, source, at, made, tool.options, example, calibration)
         try:
-            told = await self._tasks.run(environment, {**job, **order})
+            told = await self._tasks.run(environment, job)
         except Failed as error:
             return error
         return (made, told["notes"]) if made.exists() else Failed(f"{tool.function} ended without a result")

@@ -9,7 +9,7 @@ from gateway.export import example as examples
 from gateway.export.page import write_page
 from gateway.export.readme import readme
 from gateway.export.report import Report
-from gateway.export.source import Environments, Source
+from gateway.export.source import Environments, Source, convert_job
 from gateway.export.tasks import Tasks
 from gateway.repository.scan import artifact_files
 
@@ -22,25 +22,14 @@ async def place(
     """The artifact in its place in the folder `result`: a file, or the folder itself. Raises Failed."""
     if format == "tflite":
         environment = await environments.get("export-lite")
-        job = {
-            "do": "convert",
-            "folder": str(environment.runtime.folder),
-            "function": "add_metadata",
-            "source": str(artifact),
-            "destination": str(result / _NAMES[format]),
-            "inputs": source.signature.inputs,
-            "outputs": source.signature.outputs,
-            "signature": source.key,
-            "shapes": {},
-            "examples": [],
-            "calibration": [],
-            "options": {
-                "name": source.config.name,
-                "version": source.config.version,
-                "description": f"{source.config.name} version {source.config.version}, exported by modelport",
-                "labels": source.config.class_labels,
-            },
+        options = {
+            "name": source.config.name,
+            "version": source.config.version,
+            "description": f"{source.config.name} version {source.config.version}, exported by modelport",
+            "labels": source.config.class_labels,
         }
+        named = result / _NAMES[format]
+        job = convert_job("add_metadata", environment, source, artifact, named, options)
         await tasks.run(environment, job)
     elif format == "tfjs":
         shutil.copytree(artifact, result, dirs_exist_ok=True)

@@ -171,6 +171,33 @@ def infer_job(
     }
 
 
+def convert_job(
+    function: str,
+    environment: Environment,
+    source: Source,
+    artifact: Path,
+    destination: Path,
+    options: Mapping[str, Any],
+    example: Path | None = None,
+    calibration: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """As runtimes/conversion.py wants it. example: of one row, with no size open."""
+    return {
+        "do": "convert",
+        "folder": str(environment.runtime.folder),
+        "function": function,
+        "source": str(artifact),
+        "destination": str(destination),
+        "inputs": source.signature.inputs,
+        "outputs": source.signature.outputs,
+        "signature": source.key,
+        "shapes": {name: array.shape for name, array in cases.read(example).items()} if example else {},
+        "examples": [str(example)] if example else [],
+        "calibration": [str(file) for file in calibration],
+        "options": dict(options),
+    }
+
+
 def bare_load(runtime: Runtime, artifact: Path, threads: int, **parameters: Any) -> dict[str, Any]:
     """The LOAD frame's body for an artifact of which no model.toml says anything."""
     return {
