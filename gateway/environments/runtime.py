@@ -46,6 +46,7 @@ class Runtime:
     requirements          accelerator → what pip installs
     without_dependencies  what pip installs after that, and nothing that these ask for
     npm                   packages of npm's, NAME@VERSION, that are put beside them
+    fallback_for          the runtime that goes before this one for a file that both read, where it can be had
     download_mb           accelerator → the size of that download
     env                   variables of its workers; a value may hold {threads}
     """
@@ -61,6 +62,7 @@ class Runtime:
     formats: tuple[Format, ...] = ()
     without_dependencies: tuple[str, ...] = ()
     npm: tuple[str, ...] = ()
+    fallback_for: str = ""
 
     def accelerator(self, wanted: str) -> str:
         """That, or cpu where its framework has no packages for it: LiteRT serves on the CPU beside cards as well."""
@@ -98,7 +100,16 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
     if not any((folder / file).is_file() for file in code):
         raise BrokenRuntime(f"{folder} has a runtime.toml and no {' or '.join(code)} beside it")
     table.allow(
-        "title", "pythons", "platforms", "requirements", "without_dependencies", "npm", "download_mb", "env", "formats"
+        "title",
+        "pythons",
+        "platforms",
+        "requirements",
+        "without_dependencies",
+        "npm",
+        "download_mb",
+        "env",
+        "formats",
+        "fallback_for",
     )
     requirements, sizes, env = table.table("requirements"), table.table("download_mb"), table.table("env")
     requirements.allow(*ACCELERATORS)
@@ -115,6 +126,7 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         tuple(_format(each) for each in table.tables("formats")),
         table.texts("without_dependencies"),
         table.texts("npm"),
+        table.text("fallback_for") if "fallback_for" in table.values else "",
     )
 
 

@@ -20,7 +20,7 @@ from gateway.export.report import Attempt, Report, Side, size_and_digest
 from gateway.export.routes import PRECISIONS, TARGETS, Route, Tool, routes
 from gateway.export.source import Environments, Source, convert_job, find, infer_job, is_path, open_source, with_outputs
 from gateway.export.tasks import Failed, Tasks
-from gateway.repository.scan import artifact_files
+from gateway.repository.scan import artifact_files, with_runtime
 
 _SAMPLES = "samples.npz"
 _MOST_REASONS = 6
@@ -136,6 +136,7 @@ class _Export:
     async def run(self) -> Report:
         wanted = self._wanted
         config = find(wanted.model, wanted.repository, wanted.version, self._environments.known)
+        config = with_runtime(config, self._environments.can)
         self._told(f"loading {config.name} in its own framework")
         source = await open_source(
             config, wanted.signature, wanted.shapes, self._environments, self._tasks,

@@ -42,6 +42,15 @@ class Environments:
             raise CannotExport(f"the environment {name} cannot be had: {error}", error.detail) from None
         return found
 
+    def can(self, runtime: Runtime) -> bool:
+        """Whether this machine can have it, built or not."""
+        python = self._external.get(runtime.name)
+        try:
+            locate(runtime, "cpu", self._home, python=python, external=python is not None)
+        except Cannot:
+            return False
+        return True
+
 
 @dataclass(frozen=True)
 class Source:

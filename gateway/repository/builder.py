@@ -44,6 +44,7 @@ class Builder:
         self._task: asyncio.Task[None] | None = None
         self._locating = 0
         self._located = asyncio.Event()
+        self._available: dict[str, bool] = {}
 
     def progress(self, runtime: str) -> str:
         """What keeps a model of this runtime waiting; "" when nothing is built for it."""
@@ -57,8 +58,7 @@ class Builder:
 
     async def environment(self, runtime: Runtime) -> Environment:
         """The runtime's environment, built if need be. Raises Cannot."""
-        if self._only and runtime.name not in self._only:
-            raise Cannot(f"the runtime {runtime.name} is left out: only {', '.join(sorted(self._only))} was asked for")
+        self._check_only(runtime)
         python = self._external.get(runtime.name)
         self._locating += 1
         try:
@@ -76,6 +76,26 @@ class Builder:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._build_all())
         return await asyncio.shield(future)
+
+    def available(self, runtime: Runtime) -> bool:
+        """Whether this machine can have it, built or not: what stands in for it is used if not. Any thread's.
+
+        The answer is kept: a model's runtime does not change while the gateway runs.
+        """
+        if runtime.name not in self._available:
+            python = self._external.get(runtime.name)
+            try:
+                self._check_only(runtime)
+                environments.locate(runtime, self._accelerator, self._home, python=python, external=python is not None)
+                self._available[runtime.name] = True
+            except Cannot as error:
+                self._available[runtime.name] = False
+                log.info("%s cannot be had here, and another runtime stands in for it: %s", runtime.name, error)
+        return self._available[runtime.name]
+
+    def _check_only(self, runtime: Runtime) -> None:
+        if self._only and runtime.name not in self._only:
+            raise Cannot(f"the runtime {runtime.name} is left out: only {', '.join(sorted(self._only))} was asked for")
 
     async def close(self) -> None:
         if self._task is not None:

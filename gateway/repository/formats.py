@@ -1,7 +1,7 @@
 """Which runtime an artifact wants, by its content: nothing has to be declared."""
 
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +10,15 @@ from gateway.environments.runtime import Format, Runtime
 
 
 class Artifact(NamedTuple):
-    """What `load` gets: a file or folder, and who reads it."""
+    """What `load` gets: a file or folder, and who reads it.
+
+    instead  the same for who reads it where that runtime cannot be had
+    """
 
     path: Path
     runtime: Runtime
     platform: str
+    instead: "Artifact | None" = None
 
 
 class UnknownFormat(Exception):
@@ -25,13 +29,13 @@ def find_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
     """The artifact in a version's folder; of several, the one that is called model. Raises UnknownFormat."""
     near_misses: list[str] = []
     found: dict[Path, Artifact] = {}
-    for runtime in runtimes.values():
+    for runtime in _fallbacks_last(runtimes):
         for form in runtime.formats:
             for file in _matches(folder, form.files):
                 if why := _why_not(file, form):
                     near_misses.append(why)
                 else:
-                    found.setdefault(file, _artifact(file, form, runtime))
+                    found[file] = _beside(found.get(file), _artifact(file, form, runtime))
     called_model = [artifact for file, artifact in found.items() if _is_called_model(file, folder)]
     if len(found) == 1 or len(called_model) == 1:
         return (called_model or list(found.values()))[0]
@@ -49,13 +53,35 @@ def identify(path: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
     """The same for one artifact by itself: a file, or the folder that is one. Raises UnknownFormat."""
     if path.is_dir():
         return find_artifact(path, runtimes)
-    for runtime in runtimes.values():
+    found: Artifact | None = None
+    for runtime in _fallbacks_last(runtimes):
         for form in runtime.formats:
             if any(fnmatch(path.name, Path(pattern).name) for pattern in form.files):
-                if why := _why_not(path, form):
+                why = _why_not(path, form)
+                if why and found is None:
                     raise UnknownFormat(why)
-                return _artifact(path, form, runtime)
+                if not why:
+                    found = _beside(found, _artifact(path, form, runtime))
+    if found:
+        return found
     raise UnknownFormat(f"'{path.name}' is no artifact that a runtime reads; served are {describe(runtimes.values())}")
+
+
+def settled(artifact: Artifact, can: Callable[[Runtime], bool]) -> Artifact:
+    """The artifact with the runtime that is to be: what stands in for another does where that one cannot be had."""
+    return artifact.instead if artifact.instead and not can(artifact.runtime) else artifact._replace(instead=None)
+
+
+def _fallbacks_last(runtimes: Mapping[str, Runtime]) -> list[Runtime]:
+    return sorted(runtimes.values(), key=lambda runtime: bool(runtime.fallback_for))
+
+
+def _beside(first: Artifact | None, other: Artifact) -> Artifact:
+    """The first that reads a file has it; what stands in for that one is remembered."""
+    if first is None:
+        return other
+    stands_in = first.instead is None and other.runtime.fallback_for == first.runtime.name
+    return first._replace(instead=other) if stands_in else first
 
 
 def describe(runtimes: Iterable[Runtime]) -> str:

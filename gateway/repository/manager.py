@@ -19,7 +19,7 @@ from gateway.repository.builder import Builder
 from gateway.repository.control import Control, RepositoryControl
 from gateway.repository.launch import Launch, plan_launch
 from gateway.repository.policy import Action, State, Unit, next_actions
-from gateway.repository.scan import ModelConfig, RepositoryError, Scan, scan
+from gateway.repository.scan import ModelConfig, RepositoryError, Scan, scan, with_runtime
 from gateway.repository.served import Served
 
 log = logging.getLogger("models")
@@ -192,7 +192,7 @@ class Manager:
                 self._act()
                 return True
             try:
-                configs = await asyncio.to_thread(self._options.scan, self._options.repository, self._runtimes)
+                configs = await asyncio.to_thread(self._scan)
             except RepositoryError as error:
                 if str(error) != self._trouble:
                     self._trouble = str(error)
@@ -217,6 +217,11 @@ class Manager:
             self._stable = {unit for unit in found if unit in seen_before or unit in self.served}
             self._act()
             return True
+
+    def _scan(self) -> list[ModelConfig]:
+        """What the repository asks for, each model with the runtime that is to be. Raises RepositoryError."""
+        configs = self._options.scan(self._options.repository, self._runtimes)
+        return [with_runtime(config, self._builder.available) for config in configs]
 
     def _act(self) -> None:
         wanted = {unit: config for unit, config in self._found.items() if self._control.wants(unit.model)}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.environments.runtime import Runtime
-from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify
+from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, settled
 from gateway.repository.model_config import ModelConfigError, ModelToml, read_model_toml
 from gateway.repository.pbtxt import read_config_pbtxt
 
@@ -84,6 +84,13 @@ def _model_or_problem(folder: Path, runtimes: Mapping[str, Runtime]) -> list[Mod
     if name != folder.name:
         return [ModelConfig(name, "", "", problem="its folder's name is not UTF-8; rename it")]
     return scan_model(ModelFolder(name, folder), runtimes)
+
+
+def with_runtime(config: ModelConfig, can: Callable[[Runtime], bool]) -> ModelConfig:
+    """With the runtime that is to be, of two that read the artifact. `can`: whether this machine can have one."""
+    if config.artifact is None or config.artifact.instead is None:
+        return config
+    return replace(config, artifact=settled(config.artifact, can))
 
 
 def scan_model(folder: ModelFolder, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:

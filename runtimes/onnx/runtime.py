@@ -6,7 +6,7 @@ ONNX strings are text: BYTES that are not UTF-8 are invalid input.
 """
 
 import re
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple, Union
 
 import numpy as np
 import onnxruntime as ort
@@ -40,6 +40,11 @@ _DEVICE_ERROR = re.compile(r"\bCU(DA|DNN|BLAS|RAND|FFT)", re.IGNORECASE)
 
 
 def load(options: LoadOptions) -> Model:
+    return served(options.artifact, options)
+
+
+def served(model: Union[str, bytes], options: LoadOptions) -> Model:
+    """A file, or an ONNX model's bytes, for runtimes that make one of their own format. Raises LoadError."""
     settings = ort.SessionOptions()
     settings.log_severity_level = 3  # older models give one warning per initializer
     settings.intra_op_num_threads = options.threads
@@ -50,7 +55,7 @@ def load(options: LoadOptions) -> Model:
     if options.device == "cuda":
         ort.preload_dlls()  # CUDA and cuDNN come as wheels, where the dynamic linker does not look
     try:
-        session = ort.InferenceSession(options.artifact, settings, providers=offered)
+        session = ort.InferenceSession(model, settings, providers=offered)
     except Exception as error:  # whatever it is, this file will not load the next time either
         raise LoadError("ONNX Runtime cannot load this model: %s" % _sentence(error)) from error
     providers.check(offered, session.get_providers(), options.parameters)

@@ -1,0 +1,13 @@
+"""What each operation of CNTK's is in ONNX: name → translator, which gets a Site and gives Values."""
+
+from typing import Callable, Dict, List, Union
+
+from runtimes.cntk_onnx.graph import Value
+from runtimes.cntk_onnx.ops import convolution, elementwise, linear, pooling, reduction, sequences, shaping
+from runtimes.cntk_onnx.site import Site
+
+Translator = Callable[[Site], Union[Value, List[Value]]]
+
+REGISTRY: Dict[str, Translator] = {}
+for _family in (convolution, elementwise, linear, pooling, reduction, sequences, shaping):
+    REGISTRY.update(_family.TRANSLATORS)

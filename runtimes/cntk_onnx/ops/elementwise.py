@@ -1,0 +1,177 @@
+"""Operations on elements: each value of the result comes from the values at its place.
+
+CNTK broadcasts as numpy does: static shapes are aligned at their last dimensions (row-major), and
+what has no dynamic axes goes with every row.
+"""
+
+from typing import Callable, Dict, List, Tuple
+
+import numpy as np
+
+from runtimes.cntk_onnx.graph import TYPES, Value
+from runtimes.cntk_onnx.site import Site
+
+# CNTK keeps away from infinities (Math/CommonMatrix.h): a logarithm's argument below the first gives the second, and
+# what is divided by is never nearer to zero than the third.
+_TINY, _LOG_OF_TINY, _SMALLEST_DIVISOR = 1e-37, -85.1, 1e-30
+
+
+def aligned(site: Site, values: List[Value]) -> Tuple[List[str], Tuple[int, ...], Tuple[str, ...]]:
+    """Tensors that ONNX broadcasts as CNTK would, and the shape and axes of what comes out."""
+    rank = max(len(value.shape) for value in values)
+    axes = site.shared_axes(values)
+    names = []
+    for value in values:
+        if value.axes and len(value.shape) < rank:
+            value = site.reshape(value, (1,) * (rank - len(value.shape)) + value.shape)
+        names.append(site.name(value))
+    padded = [(1,) * (rank - len(value.shape)) + value.shape for value in values]
+    return names, tuple(_size(site, sizes) for sizes in zip(*padded)), axes
+
+
+def _size(site: Site, sizes: Tuple[int, ...]) -> int:
+    told = {size for size in sizes if size != 1}
+    if len(told - {-1}) > 1:
+        site.refuse("its inputs have sizes %s in one place, which do not go together" % sorted(told))
+    return max(told, default=1)
+
+
+def _unary(op: str) -> Callable[[Site], Value]:
+    def translated(site: Site) -> Value:
+        (x,) = site.take(1)
+        return site.value(site.emit(op, site.name(x)), x.shape, x.axes)
+
+    return translated
+
+
+def _nary(op: str) -> Callable[[Site], Value]:
+    def translated(site: Site) -> Value:
+        names, shape, axes = aligned(site, site.inputs)
+        return site.value(site.emit(op, *names), shape, axes)
+
+    return translated
+
+
+def _same(site: Site) -> Value:
+    """What only training sees."""
+    (x,) = site.take(1)
+    return x
+
+
+def _compared(op: str, negated: bool = False) -> Callable[[Site], Value]:
+    def translated(site: Site) -> Value:
+        names, shape, axes = aligned(site, site.take(2))
+        truth = site.emit(op, *names)
+        truth = site.emit("Not", truth) if negated else truth
+        return site.value(site.emit("Cast", truth, to=TYPES[site.dtype]), shape, axes)
+
+    return translated
+
+
+def _log(site: Site) -> Value:
+    (x,) = site.take(1)
+    return _logarithm(site, x)
+
+
+def _logarithm(site: Site, x: Value) -> Value:
+    if site.dtype == np.float16:
+        return site.value(site.emit("Log", site.name(x)), x.shape, x.axes)
+    tiny = site.graph.scalar(_TINY, site.dtype)
+    is_tiny = site.emit("Less", site.name(x), tiny)
+    found = site.emit("Log", site.emit("Max", site.name(x), tiny))
+    low = site.graph.scalar(_LOG_OF_TINY, site.dtype)
+    return site.value(site.emit("Where", is_tiny, low, found), x.shape, x.axes)
+
+
+def _sqrt(site: Site) -> Value:
+    """Of what is negative, CNTK takes 0."""
+    (x,) = site.take(1)
+    found = site.emit("Sqrt", site.emit("Max", site.name(x), site.graph.scalar(0, site.dtype)))
+    return site.value(found, x.shape, x.axes)
+
+
+def _reciprocal(site: Site) -> Value:
+    (x,) = site.take(1)
+    return site.value(site.emit("Reciprocal", _divisor(site, x)), x.shape, x.axes)
+
+
+def _divisor(site: Site, x: Value) -> str:
+    name = site.name(x)
+    if x.array is not None and (np.abs(x.array) >= _SMALLEST_DIVISOR).all():
+        return name
+    smallest = _SMALLEST_DIVISOR if site.dtype != np.float16 else float(np.finfo(np.float16).tiny)
+    away = site.graph.scalar(smallest, site.dtype)
+    near = site.emit("Less", site.emit("Abs", name), away)
+    below = site.emit("Less", name, site.graph.scalar(0, site.dtype))
+    nearest = site.emit("Where", below, site.graph.scalar(-smallest, site.dtype), away)
+    return site.emit("Where", near, nearest, name)
+
+
+def _select(site: Site) -> Value:
+    """Where the first is not zero the second, else the third."""
+    names, shape, axes = aligned(site, site.take(3))
+    zero = site.graph.scalar(0, site.dtype)
+    chosen = site.emit("Not", site.emit("Equal", names[0], zero))
+    return site.value(site.emit("Where", chosen, names[1], names[2]), shape, axes)
+
+
+def _clip(site: Site) -> Value:
+    x, low, high = site.take(3)
+    names, shape, axes = aligned(site, [x, low, high])
+    return site.value(site.emit("Min", site.emit("Max", names[0], names[1]), names[2]), shape, axes)
+
+
+def _elu(site: Site) -> Value:
+    (x,) = site.take(1)
+    alpha = site.attribute("alpha", float, 1.0)
+    return site.value(site.emit("Elu", site.name(x), alpha=alpha), x.shape, x.axes)
+
+
+def _log_plus(site: Site) -> Value:
+    """log(exp(a) + exp(b)), from the larger of the two on."""
+    names, shape, axes = aligned(site, site.take(2))
+    larger, smaller = site.emit("Max", *names), site.emit("Min", *names)
+    rest = site.emit("Softplus", site.emit("Sub", smaller, larger))
+    return site.value(site.emit("Add", larger, rest), shape, axes)
+
+
+def _cast(site: Site) -> Value:
+    from runtimes.cntk_onnx.functions import DTYPES
+
+    (x,) = site.take(1)
+    dtype = DTYPES.get(site.attribute("newDataType", int))
+    if dtype is None:
+        site.refuse("it casts to a datatype that is not covered")
+    return Value(site.emit("Cast", site.name(x), to=TYPES[dtype]), x.shape, x.axes, dtype)
+
+
+def _squared_error(site: Site) -> Value:
+    site.refuse("it sums over all rows of a request at once, which serving has no use for")
+
+
+_UNARY = {
+    "Negate": "Neg", "Sigmoid": "Sigmoid", "StableSigmoid": "Sigmoid", "Tanh": "Tanh", "ReLU": "Relu", "Exp": "Exp",
+    "Floor": "Floor", "Abs": "Abs", "Sin": "Sin", "Cos": "Cos", "Tan": "Tan", "Asin": "Asin", "Acos": "Acos",
+    "Atan": "Atan", "Sinh": "Sinh", "Cosh": "Cosh", "Asinh": "Asinh", "Atanh": "Atanh",
+}  # fmt: skip
+_NARY = {"Plus": "Add", "Minus": "Sub", "ElementTimes": "Mul", "Pow": "Pow"}
+TRANSLATORS: Dict[str, Callable[[Site], Value]] = {
+    **{name: _unary(op) for name, op in _UNARY.items()},
+    **{name: _nary(op) for name, op in _NARY.items()},
+    **dict.fromkeys(("Dropout", "Pass", "NoOp", "StopGradient"), _same),
+    "Equal": _compared("Equal"),
+    "NotEqual": _compared("Equal", negated=True),
+    "Less": _compared("Less"),
+    "LessEqual": _compared("LessOrEqual"),
+    "Greater": _compared("Greater"),
+    "GreaterEqual": _compared("GreaterOrEqual"),
+    "Log": _log,
+    "Sqrt": _sqrt,
+    "Reciprocal": _reciprocal,
+    "Select": _select,
+    "Clip": _clip,
+    "ELU": _elu,
+    "LogPlus": _log_plus,
+    "Cast": _cast,
+    "SquaredError": _squared_error,
+}

@@ -1,0 +1,65 @@
+"""Pooling in one to three dimensions, and over regions."""
+
+from typing import Callable, Dict, List
+
+import numpy as np
+
+from runtimes.cntk_onnx.graph import Value
+from runtimes.cntk_onnx.ops.convolution import pads
+from runtimes.cntk_onnx.site import Site
+from runtimes.cntk_onnx.windows import batched, cropped, spread, unbatched, wide, windows
+
+_MAX, _AVERAGE = 0, 1
+_WHOLE_INPUT = -1
+
+
+def _pooling(site: Site) -> Value:
+    (x,) = site.take(1)
+    kind, told = site.attribute("poolingType", int), site.attribute("poolingWindowShape", tuple)
+    if kind not in (_MAX, _AVERAGE):
+        site.refuse("it pools in a way %d that is not covered" % kind)
+    rank = len(x.shape)
+    if any(size == _WHOLE_INPUT for size in told) or not told:
+        return _over_all(site, kind, x)
+    if len(told) > rank or not 2 <= rank <= 4:
+        site.refuse("its window has %d axes and its input %d" % (len(told), rank))
+    reaches = [1] * (rank - len(told)) + list(told)[::-1]
+    channels, *spatial = windows(site, x.shape, reaches, [1] * rank, ceil=site.attribute("ceilOutDim", bool, False))
+    if (channels.reach, channels.stride) != (1, 1):
+        site.refuse("it also pools over the channels, which is not covered")
+    rows, _ = batched(site, x)
+    rows = cropped(site, rows, spatial)
+    attributes = {"kernel_shape": reaches[1:], "strides": [each.stride for each in spatial]}
+    ends = []
+    for each in spatial:
+        # As much as the last window reaches over the end, which `ceil` allows.
+        over = (each.out - 1) * each.stride + each.reach - (each.size + each.lower + each.upper) if each.size > 0 else 0
+        ends.append(max(over, 0))
+    padding = pads(spatial)
+    if any(ends):
+        half = len(spatial)
+        padding = padding[:half] + [upper + over for upper, over in zip(padding[half:], ends)]
+    if kind == _AVERAGE:
+        include = site.attribute("includePad", bool, False)
+        if include and any(ends):
+            site.refuse("it averages over padding beyond the end, which is not covered")
+        attributes["count_include_pad"] = int(include)
+    name = wide(site, "AveragePool" if kind == _AVERAGE else "MaxPool", [rows], pads=padding, **attributes)
+    return unbatched(site, name, (x.shape[0], *(each.out for each in spatial)), x)
+
+
+def _over_all(site: Site, kind: int, x: Value) -> Value:
+    axes = [x.lead + place for place in range(1, len(x.shape))]
+    if not axes:
+        site.refuse("its input has no axis to pool over")
+    op = "ReduceMean" if kind == _AVERAGE else "ReduceMax"
+    name = site.emit(op, site.name(x), axes=axes, keepdims=1)
+    return site.value(name, (x.shape[0],) + (1,) * len(axes), x.axes)
+
+
+def _roi_pooling(site: Site) -> Value:
+    site.refuse("this operation is not covered")
+
+
+TRANSLATORS: Dict[str, Callable[[Site], Value]] = {"Pooling": _pooling}
+_: List[object] = [np, spread, _roi_pooling]

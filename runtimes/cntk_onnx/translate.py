@@ -1,0 +1,109 @@
+"""From a CNTK v2 model file's bytes to an ONNX model that computes the same."""
+
+from typing import Dict, Tuple
+
+import onnx
+from onnx import helper
+
+from runtimes.cntk_onnx import dictionary
+from runtimes.cntk_onnx.functions import BATCH, Function, Network, Variable, network
+from runtimes.cntk_onnx.graph import IR, OPSET, TYPES, Graph, Value
+from runtimes.cntk_onnx.loops import translate_loop
+from runtimes.cntk_onnx.ops import REGISTRY
+from runtimes.cntk_onnx.order import in_order
+from runtimes.cntk_onnx.site import Site
+from runtimes.contract import LoadError
+
+
+def translate(data: bytes) -> onnx.ModelProto:
+    """Raises LoadError: for what is no model file, and for what is not covered, by its name and place."""
+    return _Translation(network(dictionary.read(data))).model()
+
+
+def serialized(model: onnx.ModelProto) -> bytes:
+    """Raises LoadError for what is beyond ONNX's limit for one file."""
+    try:
+        return model.SerializeToString()
+    except Exception as error:  # protobuf's, of several kinds
+        raise LoadError(
+            "the model is too large for one ONNX file (%s): serve it by CNTK itself" % type(error).__name__
+        ) from None
+
+
+class _Translation:
+    def __init__(self, given: Network) -> None:
+        self._network = given
+        self._names = _names(given.arguments)
+        reserved = [*self._names.values(), *(result.name for result in given.results)]
+        self._graph = Graph(reserved)
+        self._values: Dict[str, Value] = {}
+
+    def model(self) -> onnx.ModelProto:
+        inputs = [self._input(each) for each in self._network.arguments]
+        for variable in self._network.variables.values():
+            if variable.value is not None:
+                self._values[variable.uid] = _known(variable)
+        loops = in_order(self._network)
+        for functions, is_loop in loops:
+            if is_loop:
+                self._values.update(translate_loop(functions, self._values, self._graph))
+            else:
+                self._values.update(translate_function(functions[0], self._values, self._graph))
+        outputs = [self._output(result.name, self._values[result.uid]) for result in self._network.results]
+        graph = helper.make_graph(self._graph.nodes, "cntk", inputs, outputs, self._graph.initializers)
+        opsets = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR, producer_name="modelport")
+
+    def _input(self, variable: Variable) -> onnx.ValueInfoProto:
+        name = self._names[variable.uid]
+        if variable.sparse:
+            raise LoadError(
+                "input '%s' is sparse, which is not covered: make it a dense one in CNTK, or serve the model by CNTK "
+                "itself (the runtime cntk)" % name
+            )
+        if variable.dtype not in TYPES:
+            raise LoadError("input '%s' has a datatype that is not covered" % name)
+        axes = _axes(variable, name)
+        self._values[variable.uid] = Value(name, variable.shape, axes, variable.dtype)
+        return _info(name, self._values[variable.uid])
+
+    def _output(self, name: str, value: Value) -> onnx.ValueInfoProto:
+        tensor = value.name or self._graph.constant(value.array)
+        self._graph.nodes.append(helper.make_node("Identity", [tensor], [name], name))
+        return _info(name, value)
+
+
+def translate_function(function: Function, values: Dict[str, Value], graph: Graph) -> Dict[str, Value]:
+    """Its outputs, by uid. Raises LoadError."""
+    if function.op not in REGISTRY:
+        function.refuse("this operation is not covered")
+    found = REGISTRY[function.op](Site(function, [values[uid] for uid in function.inputs], graph))
+    outputs = found if isinstance(found, list) else [found]
+    return {"%s_Output_%d" % (function.uid, place): value for place, value in enumerate(outputs)}
+
+
+def _names(arguments: Tuple[Variable, ...]) -> Dict[str, str]:
+    """uid → name; a name that two have names none."""
+    names = [each.name for each in arguments]
+    return {each.uid: each.name if each.name and names.count(each.name) == 1 else each.uid for each in arguments}
+
+
+def _axes(variable: Variable, name: str) -> Tuple[str, ...]:
+    axes = tuple(axis.name for axis in variable.axes)
+    sequences = [axis for axis in variable.axes if axis.name != BATCH]
+    if len(sequences) > 1 or (axes and axes[0] != BATCH):
+        raise LoadError("input '%s' has the dynamic axes %s, which are not covered" % (name, ", ".join(axes)))
+    return axes
+
+
+def _known(variable: Variable) -> Value:
+    return Value("", variable.shape, (), variable.value.dtype, variable.value)
+
+
+def _info(name: str, value: Value) -> onnx.ValueInfoProto:
+    free = ["%s_%d" % (name, place) if size < 0 else size for place, size in enumerate(value.shape)]
+    return helper.make_tensor_value_info(name, TYPES[value.dtype], [*map(_symbol, value.axes), *free])
+
+
+def _symbol(axis: str) -> str:
+    return "N" if axis == BATCH else axis
