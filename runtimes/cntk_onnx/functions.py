@@ -66,12 +66,16 @@ class Result(NamedTuple):
 
 
 class Network(NamedTuple):
-    """functions and variables by uid; arguments in CNTK's order."""
+    """functions and variables by uid; arguments in CNTK's order.
+
+    shapes  of outputs that placeholders stood for, by uid: the file tells them of no others
+    """
 
     functions: Dict[str, Function]
     variables: Dict[str, Variable]
     arguments: Tuple[Variable, ...]
     results: Tuple[Result, ...]
+    shapes: Dict[str, Tuple[int, ...]]
 
 
 def network(root: Dict[str, Any]) -> Network:
@@ -112,7 +116,7 @@ class _Reader:
                 functions[each.uid] = each._replace(inputs=inputs, block=self._blocks.get(each.uid, ""))
         results = self._results()
         arguments = tuple(each for each in self._variables.values() if each.kind == INPUT)
-        return Network(functions, self._variables, arguments, results)
+        return Network(functions, self._variables, arguments, results, self._shapes())
 
     def _results(self) -> Tuple[Result, ...]:
         function = self._raw[self._root]
@@ -123,6 +127,11 @@ class _Reader:
         told = [name if name and names.count(name) == 1 else uid for name, uid in named]
         return tuple(Result(name, self._resolve(uid)) for name, (_, uid) in zip(told, named))
 
+    def _shapes(self) -> Dict[str, Tuple[int, ...]]:
+        placeholders = [each for each in self._variables.values() if each.kind == PLACEHOLDER]
+        known = [each for each in placeholders if each.uid in self._bound or owner(each.uid)[0] in self._raw]
+        return {self._resolve(each.uid): each.shape for each in known}
+
     def _outputs(self, function: Function) -> List[str]:
         """The uids of a function's outputs."""
         inner = self._raw[self._body(function)] if function.op == "Block" else function
@@ -131,7 +140,7 @@ class _Reader:
             inner, steps = self._raw[self._body(inner)], steps + 1
             if steps > len(self._raw):
                 raise broken("its blocks hold each other")
-        count = len(inner.inputs) if inner.op == "Combine" else 1
+        count = len(inner.inputs) if inner.op == "Combine" else 1 + _has_second(inner)
         return ["%s_Output_%d" % (function.uid, place) for place in range(count)]
 
     def _name(self, uid: str) -> str:
@@ -202,6 +211,12 @@ class _Reader:
             if each.op == "Block":
                 told[each.attributes["root"]] = each.attributes["called"]
         return told
+
+
+def _has_second(function: Function) -> bool:
+    """Primitive functions with two outputs: places beside the best values, a mask beside a sequence."""
+    masks = function.op == "UnpackSequence" and not function.attributes.get("sequenceUnpackSuppressMaskOutput")
+    return masks or function.op == "TopK"
 
 
 def _function(told: Dict[str, Any]) -> Function:

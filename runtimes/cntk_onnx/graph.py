@@ -21,6 +21,7 @@ class Value(NamedTuple):
     shape  static, row-major; -1 for a size that only a request tells
     axes   names of the dynamic axes: none, the batch's, or the batch's and a sequence's
     array  what it holds, where that is known
+    uniform  whether it is the same for every row, depending on no input's values
     """
 
     name: str
@@ -28,6 +29,7 @@ class Value(NamedTuple):
     axes: Tuple[str, ...]
     dtype: np.dtype
     array: Optional[np.ndarray] = None
+    uniform: bool = False
 
     @property
     def lead(self) -> int:
@@ -38,7 +40,7 @@ class Graph:
     """Nodes and constants. One within another (a loop's body) reads the outer one's tensors by their names."""
 
     def __init__(self, reserved: Sequence[str] = (), outer: "Optional[Graph]" = None) -> None:
-        self._outer = outer
+        self.inside = outer is not None
         self._used: Dict[str, int] = outer._used if outer else dict.fromkeys(reserved, 1)
         self._constants: Dict[Any, str] = outer._constants if outer else {}
         self.nodes: List[onnx.NodeProto] = []

@@ -7,7 +7,7 @@ import numpy as np
 
 from runtimes.cntk_onnx.dictionary import Axis
 from runtimes.cntk_onnx.functions import Function
-from runtimes.cntk_onnx.graph import Graph, Value
+from runtimes.cntk_onnx.graph import TYPES, Graph, Value
 
 _LOWEST_STATIC, _HIGHEST_STATIC = -1000, 1000
 
@@ -20,6 +20,10 @@ class Site:
         self.dtype = self._datatype(inputs)
         self.inputs = [self._coerced(value) for value in inputs]
         self.called = function.name or function.uid
+
+    @property
+    def onnx_type(self) -> int:
+        return TYPES[self.dtype]
 
     def refuse(self, why: str) -> NoReturn:
         self.function.refuse(why)
@@ -48,7 +52,7 @@ class Site:
         return value.name if value.name else self.graph.constant(value.array, self.called + "_constant")
 
     def value(self, name: str, shape: Sequence[int], axes: Sequence[str]) -> Value:
-        return Value(name, tuple(shape), tuple(axes), self.dtype)
+        return Value(name, tuple(shape), tuple(axes), self.dtype, None, all(each.uniform for each in self.inputs))
 
     def axis(self, axis: Axis, rank: int) -> int:
         """A static axis's place in a row-major shape of this rank. CNTK counts from the other end; -1 is its last."""

@@ -1,6 +1,6 @@
 """From a CNTK v2 model file's bytes to an ONNX model that computes the same."""
 
-from typing import Dict, Tuple
+from typing import Dict, List, Set, Tuple
 
 import onnx
 from onnx import helper
@@ -8,7 +8,7 @@ from onnx import helper
 from runtimes.cntk_onnx import dictionary
 from runtimes.cntk_onnx.functions import BATCH, Function, Network, Variable, network
 from runtimes.cntk_onnx.graph import IR, OPSET, TYPES, Graph, Value
-from runtimes.cntk_onnx.loops import translate_loop
+from runtimes.cntk_onnx.loops import Loop, translate_loop
 from runtimes.cntk_onnx.ops import REGISTRY
 from runtimes.cntk_onnx.order import in_order
 from runtimes.cntk_onnx.site import Site
@@ -46,7 +46,8 @@ class _Translation:
         loops = in_order(self._network)
         for functions, is_loop in loops:
             if is_loop:
-                self._values.update(translate_loop(functions, self._values, self._graph))
+                loop = Loop(functions, self._read_by_others(functions), self._network.shapes)
+                self._values.update(translate_loop(loop, self._values, self._graph, translate_function))
             else:
                 self._values.update(translate_function(functions[0], self._values, self._graph))
         outputs = [self._output(result.name, self._values[result.uid]) for result in self._network.results]
@@ -66,6 +67,11 @@ class _Translation:
         axes = _axes(variable, name)
         self._values[variable.uid] = Value(name, variable.shape, axes, variable.dtype)
         return _info(name, self._values[variable.uid])
+
+    def _read_by_others(self, functions: List[Function]) -> Set[str]:
+        inside = {each.uid for each in functions}
+        others = (each for uid, each in self._network.functions.items() if uid not in inside)
+        return {uid for each in others for uid in each.inputs} | {result.uid for result in self._network.results}
 
     def _output(self, name: str, value: Value) -> onnx.ValueInfoProto:
         tensor = value.name or self._graph.constant(value.array)
@@ -97,7 +103,7 @@ def _axes(variable: Variable, name: str) -> Tuple[str, ...]:
 
 
 def _known(variable: Variable) -> Value:
-    return Value("", variable.shape, (), variable.value.dtype, variable.value)
+    return Value("", variable.shape, (), variable.value.dtype, variable.value, True)
 
 
 def _info(name: str, value: Value) -> onnx.ValueInfoProto:

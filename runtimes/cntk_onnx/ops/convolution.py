@@ -16,6 +16,8 @@ def _convolution(site: Site) -> Value:
         site.refuse("it goes along the sequence, which is not covered")
     if not all(site.attribute("sharing", list, [True])):
         site.refuse("its kernel is not shared between places, which is not covered")
+    if len(kernel.shape) == len(x.shape):  # one output channel
+        kernel = site.reshape(kernel, (1, *kernel.shape))
     if len(kernel.shape) != len(x.shape) + 1 or not 2 <= len(x.shape) <= 4:
         site.refuse("its kernel has the shape %s and its input %s" % (list(kernel.shape), list(x.shape)))
     site.definite(kernel.shape)

@@ -11,9 +11,8 @@ import numpy as np
 from runtimes.cntk_onnx.graph import TYPES, Value
 from runtimes.cntk_onnx.site import Site
 
-# CNTK keeps away from infinities (Math/CommonMatrix.h): a logarithm's argument below the first gives the second, and
-# what is divided by is never nearer to zero than the third.
-_TINY, _LOG_OF_TINY, _SMALLEST_DIVISOR = 1e-37, -85.1, 1e-30
+# A logarithm's argument below the first gives the second, in CNTK.
+_TINY, _LOG_OF_TINY = 1e-37, -85.1
 
 
 def aligned(site: Site, values: List[Value]) -> Tuple[List[str], Tuple[int, ...], Tuple[str, ...]]:
@@ -92,19 +91,17 @@ def _sqrt(site: Site) -> Value:
 
 def _reciprocal(site: Site) -> Value:
     (x,) = site.take(1)
-    return site.value(site.emit("Reciprocal", _divisor(site, x)), x.shape, x.axes)
+    return site.value(inverse(site, x), x.shape, x.axes)
 
 
-def _divisor(site: Site, x: Value) -> str:
+def inverse(site: Site, x: Value) -> str:
+    """1/x, and 0 for 0."""
     name = site.name(x)
-    if x.array is not None and (np.abs(x.array) >= _SMALLEST_DIVISOR).all():
-        return name
-    smallest = _SMALLEST_DIVISOR if site.dtype != np.float16 else float(np.finfo(np.float16).tiny)
-    away = site.graph.scalar(smallest, site.dtype)
-    near = site.emit("Less", site.emit("Abs", name), away)
-    below = site.emit("Less", name, site.graph.scalar(0, site.dtype))
-    nearest = site.emit("Where", below, site.graph.scalar(-smallest, site.dtype), away)
-    return site.emit("Where", near, nearest, name)
+    found = site.emit("Reciprocal", name)
+    if x.array is not None and x.array.all():
+        return found
+    zero = site.graph.scalar(0, site.dtype)
+    return site.emit("Where", site.emit("Equal", name, zero), zero, found)
 
 
 def _select(site: Site) -> Value:
@@ -145,8 +142,24 @@ def _cast(site: Site) -> Value:
     return Value(site.emit("Cast", site.name(x), to=TYPES[dtype]), x.shape, x.axes, dtype)
 
 
-def _squared_error(site: Site) -> Value:
-    site.refuse("it sums over all rows of a request at once, which serving has no use for")
+def _cosine(site: Site) -> Value:
+    """Of the angle between the rows, over all their values; 0 where one of them is 0."""
+    a, b = site.take(2)
+    if a.shape != b.shape:
+        site.refuse("its inputs have the shapes %s and %s" % (list(a.shape), list(b.shape)))
+    axes = site.shared_axes([a, b])
+    if not a.axes or not b.axes:
+        site.refuse("one of its inputs is the same for all rows, which is not covered")
+
+    def summed(one: Value, other: Value) -> str:
+        places = site.graph.sizes(*range(len(axes), len(axes) + len(a.shape)))
+        product = site.emit("Mul", site.name(one), site.name(other))
+        return site.emit("ReduceSum", product, places, keepdims=0) if a.shape else product
+
+    lengths = [site.emit("Sqrt", summed(each, each)) for each in (a, b)]
+    over = [inverse(site, site.value(name, (), axes)) for name in lengths]
+    found = site.emit("Mul", summed(a, b), site.emit("Mul", *over))
+    return site.value(found, (), axes)
 
 
 _UNARY = {
@@ -173,5 +186,5 @@ TRANSLATORS: Dict[str, Callable[[Site], Value]] = {
     "ELU": _elu,
     "LogPlus": _log_plus,
     "Cast": _cast,
-    "SquaredError": _squared_error,
+    "CosDistance": _cosine,
 }

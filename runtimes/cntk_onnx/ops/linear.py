@@ -4,11 +4,13 @@ from typing import Callable, Dict
 
 import numpy as np
 
-from runtimes.cntk_onnx.graph import TYPES, Value
+from runtimes.cntk_onnx.graph import Value
 from runtimes.cntk_onnx.site import Site
 
 # How `inferInputRankToMap` says that a product also sums over the sequence.
 _OVER_SEQUENCE = -2
+# A file of a few bytes could ask for any number, each of which takes eight bytes here.
+_MOST_CLASSES = 10_000_000
 
 
 def _times(site: Site) -> Value:
@@ -71,11 +73,14 @@ def _one_hot(site: Site) -> Value:
     count, axis = site.attribute("numClass", int), site.function.attributes.get("onehotAxis")
     rank = len(x.shape) + 1
     place = rank - 1 if axis is None else site.existing_axis(axis, rank)
-    if not 0 < count < 1 << 31:
+    if not 0 < count <= _MOST_CLASSES:
         site.refuse("it has %d classes" % count)
     numbers = site.emit("Cast", site.name(x), to=7)
-    pair = site.graph.constant(np.array([0, 1], site.dtype), "off_on")
-    found = site.emit("OneHot", numbers, site.graph.constant(np.array(count, np.int64)), pair, axis=x.lead + place)
+    # Not ONNX's OneHot, for which -1 is the last class: it is none here.
+    classes = np.arange(count).reshape([count] + [1] * (rank - 1 - place))
+    spread = site.emit("Unsqueeze", numbers, site.graph.sizes(x.lead + place))
+    is_class = site.emit("Equal", spread, site.graph.constant(classes.astype(np.int64), "classes"))
+    found = site.emit("Cast", is_class, to=site.onnx_type)
     return site.value(found, (*x.shape[:place], count, *x.shape[place:]), x.axes)
 
 
@@ -115,4 +120,3 @@ TRANSLATORS: Dict[str, Callable[[Site], Value]] = {
     "OneHot": _one_hot,
     "BatchNormalization": _batch_normalization,
 }
-_ = TYPES

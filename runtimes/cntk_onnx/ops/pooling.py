@@ -1,13 +1,11 @@
 """Pooling in one to three dimensions, and over regions."""
 
-from typing import Callable, Dict, List
-
-import numpy as np
+from typing import Callable, Dict
 
 from runtimes.cntk_onnx.graph import Value
 from runtimes.cntk_onnx.ops.convolution import pads
 from runtimes.cntk_onnx.site import Site
-from runtimes.cntk_onnx.windows import batched, cropped, spread, unbatched, wide, windows
+from runtimes.cntk_onnx.windows import batched, cropped, unbatched, wide, windows
 
 _MAX, _AVERAGE = 0, 1
 _WHOLE_INPUT = -1
@@ -57,9 +55,4 @@ def _over_all(site: Site, kind: int, x: Value) -> Value:
     return site.value(name, (x.shape[0],) + (1,) * len(axes), x.axes)
 
 
-def _roi_pooling(site: Site) -> Value:
-    site.refuse("this operation is not covered")
-
-
 TRANSLATORS: Dict[str, Callable[[Site], Value]] = {"Pooling": _pooling}
-_: List[object] = [np, spread, _roi_pooling]

@@ -27,9 +27,14 @@ def _reduce(site: Site) -> Value:
     elif kind in _OPS:
         name = site.emit(_OPS[kind], name, axes=axes, keepdims=int(keep))
     elif kind in _BEST:
-        if len(axes) != 1:
+        if len(axes) == len(x.shape) > 1:
+            flat = site.reshape(x, (site.definite(x.shape),))
+            best = site.value(site.emit(_BEST[kind], site.name(flat), axis=x.lead, keepdims=1), (1,), x.axes)
+            name = site.reshape(best, shape).name
+        elif len(axes) != 1:
             site.refuse("it looks for the best along several axes at once, which is not covered")
-        name = site.emit(_BEST[kind], name, axis=axes[0], keepdims=int(keep))
+        else:
+            name = site.emit(_BEST[kind], name, axis=axes[0], keepdims=int(keep))
         name = site.emit("Cast", name, to=TYPES[site.dtype])
     else:
         site.refuse("it reduces by '%s', which is not covered" % kind[:40])

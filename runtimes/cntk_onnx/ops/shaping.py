@@ -2,8 +2,6 @@
 
 from typing import Callable, Dict, List, Tuple
 
-import numpy as np
-
 from runtimes.cntk_onnx.dictionary import Axis
 from runtimes.cntk_onnx.graph import Value
 from runtimes.cntk_onnx.site import Site
@@ -84,17 +82,16 @@ def _slice(site: Site) -> Value:
     pairs = []
     for place, begin, end, stride in zip(places, begins, ends, strides):
         size = x.shape[place]
-        if stride < 1:
-            site.refuse("it slices backwards, which is not covered")
         if size < 0:
-            if not 0 <= begin < end:
-                site.refuse("it slices from the end of an axis whose size only a request tells")
             site.refuse("it slices an axis whose size only a request tells, which is not covered")
+        if not stride:
+            site.refuse("it slices in steps of 0")
         first, last = begin if begin >= 0 else begin + size, end if end > 0 else end + size
         if not 0 <= first < last <= size:
             site.refuse("it slices from %d to %d where there are %d" % (begin, end, size))
-        pairs.append((first, last))
-        shape[place] = (last - first - 1) // stride + 1
+        # Backwards, CNTK takes the same range from its end on.
+        pairs.append((first, last) if stride > 0 else (last - 1, first - 1 if first else -_INT64_MAX))
+        shape[place] = (last - first - 1) // abs(stride) + 1
     sizes = site.graph.sizes
     name = site.emit(
         "Slice", site.name(x), sizes(*(first for first, _ in pairs)), sizes(*(last for _, last in pairs)),
@@ -193,4 +190,3 @@ TRANSLATORS: Dict[str, Callable[[Site], Value]] = {
     "Splice": _splice,
     "Pad": _pad,
 }
-_ = np
