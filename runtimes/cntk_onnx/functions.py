@@ -4,6 +4,8 @@ In the file all functions lie side by side, also those inside of blocks: a block
 that its functions read to variables outside. Following these bindings is all that taking it apart needs.
 """
 
+import math
+from collections import Counter
 from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 import numpy as np
@@ -15,9 +17,12 @@ from runtimes.contract import LoadError
 
 BATCH = "defaultBatchAxis"
 INPUT, OUTPUT, PARAMETER, CONSTANT, PLACEHOLDER = range(5)
+_READABLE = (INPUT, PARAMETER, CONSTANT)
 DTYPES = {1: np.dtype(np.float32), 2: np.dtype(np.float64), 4: np.dtype(np.float16)}
 # Versions of the root's dictionary that CNTK 2.7 reads; 1 is of CNTK 2.0.
 _ROOT_VERSIONS = (1, 2, 3)
+# Of one row of an input, or of a parameter.
+_MOST_ELEMENTS = 1 << 40
 
 
 class Variable(NamedTuple):
@@ -80,11 +85,12 @@ class Network(NamedTuple):
 
 def network(root: Dict[str, Any]) -> Network:
     """Of a file's dictionary. Raises LoadError."""
-    if root.get("type") != "CompositeFunction":
-        raise broken("it holds no function, but %s" % (_short(root.get("type")) or "something else"))
-    version = root.get("version")
-    if version not in _ROOT_VERSIONS:
-        raise LoadError("this file has version %s of CNTK's format, and %s are covered" % (version, _ROOT_VERSIONS))
+    kind, version = _text(root, "type", "the file"), root.get("version")
+    if kind != "CompositeFunction":
+        raise broken("it holds no function, but a %s" % _short(kind))
+    if not isinstance(version, int) or version not in _ROOT_VERSIONS:
+        told = " and ".join(map(str, _ROOT_VERSIONS))
+        raise LoadError("this file has version %s of CNTK's format, and %s are covered" % (_short(version), told))
     return _Reader(root).network()
 
 
@@ -92,6 +98,12 @@ def owner(uid: str) -> Tuple[str, int]:
     """The function whose output a variable is, and which one: what stands in its uid. ("", 0) if it is none."""
     function, found, place = uid.rpartition("_Output_")
     return (function, int(place)) if found and place.isascii() and place.isdigit() and len(place) < 6 else ("", 0)
+
+
+def distinct(named: Sequence[Tuple[str, str]]) -> List[str]:
+    """Of (name, uid): the name, or the uid where there is none or several have it."""
+    counts = Counter(name for name, _ in named)
+    return [name if name and counts[name] == 1 else uid for name, uid in named]
 
 
 class _Reader:
@@ -106,6 +118,7 @@ class _Reader:
         variables = [_variable(each) for each in _dicts(root, "inputs")]
         self._variables = {each.uid: each for each in variables}
         self._bound = self._bindings()
+        self._resolved: Dict[str, str] = {}
         self._blocks = self._inside()
 
     def network(self) -> Network:
@@ -115,16 +128,43 @@ class _Reader:
                 inputs = tuple(self._resolve(uid) for uid in each.inputs)
                 functions[each.uid] = each._replace(inputs=inputs, block=self._blocks.get(each.uid, ""))
         results = self._results()
-        arguments = tuple(each for each in self._variables.values() if each.kind == INPUT)
-        return Network(functions, self._variables, arguments, results, self._shapes())
+        return Network(functions, self._variables, self._arguments(), results, self._shapes())
+
+    def _arguments(self) -> Tuple[Variable, ...]:
+        """As CNTK finds them from the root on: what a function reads, in its order, each before the next."""
+        found: Dict[str, Variable] = {}
+        seen = {self._root}
+        path = [iter(self._raw[self._root].inputs)]
+        while path:
+            uid = next(path[-1], None)
+            if uid is None:
+                path.pop()
+                continue
+            function = self._raw.get(owner(uid)[0])
+            if function is not None:
+                if function.uid not in seen:
+                    seen.add(function.uid)
+                    path.append(iter(function.inputs))
+            elif uid in self._variables and self._variables[uid].kind == INPUT:
+                found.setdefault(uid, self._variables[uid])
+        # What only the inside of a block reads would be missing; CNTK lists it among the block's own inputs.
+        read = {self._resolve(uid) for each in self._raw.values() if each.op != "Block" for uid in each.inputs}
+        for uid, variable in self._variables.items():
+            if variable.kind == INPUT and uid in read:
+                found.setdefault(uid, variable)
+        return tuple(found.values())
 
     def _results(self) -> Tuple[Result, ...]:
         function = self._raw[self._root]
         uids = function.inputs if function.op == "Combine" else self._outputs(function)
         named = [(self._name(uid), uid) for uid in uids]
-        names = [name for name, _ in named]
-        # A name that two have names none.
-        told = [name if name and names.count(name) == 1 else uid for name, uid in named]
+        told = distinct(named)
+        # ONNX has one name for one tensor: an output called like an input must be that input.
+        taken = dict(zip(distinct([(each.name, each.uid) for each in self._arguments()]), self._arguments()))
+        told = [
+            uid if name in taken and self._resolve(uid) != taken[name].uid else name
+            for name, (_, uid) in zip(told, named)
+        ]
         return tuple(Result(name, self._resolve(uid)) for name, (_, uid) in zip(told, named))
 
     def _shapes(self) -> Dict[str, Tuple[int, ...]]:
@@ -173,33 +213,43 @@ class _Reader:
 
     def _resolve(self, uid: str) -> str:
         """The primitive function's output, or the variable, that a uid stands for in the end."""
-        seen = set()
-        while True:
+        seen: Dict[str, None] = {}
+        while uid not in self._resolved:
             if uid in seen:
                 raise broken("'%s' stands for itself" % _short(uid))
-            seen.add(uid)
-            name, place = owner(uid)
-            function = self._raw.get(name)
-            if function is None:
-                if uid in self._bound:
-                    uid = self._bound[uid]
-                    continue
-                if uid not in self._variables:
-                    raise broken("'%s' is read, and nothing is called so" % _short(uid))
-                if self._variables[uid].kind == PLACEHOLDER:
-                    raise LoadError(
-                        "the placeholder '%s' was never replaced, so that this is no whole model: replace it in CNTK "
-                        "(Function.replace_placeholders) and save again" % _short(self._variables[uid].name or uid)
-                    )
-                return uid
-            if function.op == "Block":
-                uid = self._of_body(function, place)
-            elif function.op == "Combine":
-                if place >= len(function.inputs):
-                    raise broken("%s has no output %d" % (function.where, place))
-                uid = function.inputs[place]
-            else:
-                return uid
+            seen[uid] = None
+            following = self._stands_for(uid)
+            if following == uid:
+                self._resolved[uid] = uid
+            uid = following
+        found = self._resolved[uid]
+        self._resolved.update(dict.fromkeys(seen, found))
+        return found
+
+    def _stands_for(self, uid: str) -> str:
+        """One step on that way: itself at the end of it."""
+        name, place = owner(uid)
+        function = self._raw.get(name)
+        if function is None:
+            if uid in self._bound:
+                return self._bound[uid]
+            if uid not in self._variables:
+                raise broken("'%s' is read, and nothing is called so" % _short(uid))
+            if self._variables[uid].kind == PLACEHOLDER:
+                raise LoadError(
+                    "the placeholder '%s' was never replaced, so that this is no whole model: replace it in CNTK "
+                    "(Function.replace_placeholders) and save again" % _short(self._variables[uid].name or uid)
+                )
+            if self._variables[uid].kind not in _READABLE:
+                raise broken("'%s' is read, and is of a kind that cannot be" % _short(uid))
+            return uid
+        if function.op == "Block":
+            return self._of_body(function, place)
+        if function.op == "Combine":
+            if place >= len(function.inputs):
+                raise broken("%s has no output %d" % (function.where, place))
+            return function.inputs[place]
+        return uid
 
     def _of_body(self, block: Function, place: int) -> str:
         return "%s_Output_%d" % (self._body(block), place)
@@ -221,11 +271,9 @@ def _has_second(function: Function) -> bool:
 
 def _function(told: Dict[str, Any]) -> Function:
     uid = _text(told, "uid", "a function")
-    name = str(told.get("name", ""))
-    kind = told.get("type")
-    code = told.get("op")
-    if kind != "PrimitiveFunction" or code not in NAMES:
-        what = "a user function" if kind == "UserDefinedFunction" or "op" not in told else "an operation %s" % code
+    name, kind, code = _name(told), _text(told, "type", uid), told.get("op")
+    if kind != "PrimitiveFunction" or not isinstance(code, int) or code not in NAMES:
+        what = "an operation %d" % code if isinstance(code, int) else "a user function"
         raise LoadError(
             "%s ('%s', uid %s) is not covered: serve the model by CNTK itself (the runtime cntk)"
             % (what, _short(name), _short(uid))
@@ -240,7 +288,7 @@ def _function(told: Dict[str, Any]) -> Function:
             raise broken("the block '%s' has no body" % _short(uid))
         attributes = {
             "root": _text(composite, "root", uid),
-            "called": str(told.get("block_function_op_name", "")),
+            "called": _name(told, "block_function_op_name"),
             "placeholders": _texts(told, "block_function_composite_arguments_map_keys", uid),
             "arguments": _texts(told, "block_function_composite_arguments_map_values", uid),
         }
@@ -248,23 +296,31 @@ def _function(told: Dict[str, Any]) -> Function:
 
 
 def _variable(told: Dict[str, Any]) -> Variable:
-    uid = _text(told, "uid", "a variable")
+    uid, kind, datatype = _text(told, "uid", "a variable"), told.get("kind"), told.get("data_type")
+    if not isinstance(kind, int) or not isinstance(datatype, int):
+        raise broken("the variable '%s' has no kind or no datatype" % _short(uid))
     shape, axes, value = told.get("shape"), told.get("dynamic_axis"), told.get("value")
     if not isinstance(shape, Shape) or not isinstance(axes, list) or not all(isinstance(each, Axis) for each in axes):
         raise broken("the variable '%s' has no shape or no axes" % _short(uid))
     if value is not None and not isinstance(value, np.ndarray):
         raise broken("the value of '%s' is no array" % _short(uid))
-    kind = told.get("kind")
-    if kind in (PARAMETER, CONSTANT) and value is None:
+    if kind not in (PARAMETER, CONSTANT):
+        value = None
+    elif value is None:
         raise broken("'%s' has no value" % _short(uid))
     sizes = tuple(max(size, -1) if size > -2 else -1 for size in reversed(shape))
     if value is not None and value.shape != sizes:
         raise broken("'%s' has the shape %s and a value of %s" % (_short(uid), sizes, value.shape))
-    dtype = value.dtype if value is not None else DTYPES.get(told.get("data_type", 0))
-    return Variable(
-        uid, str(told.get("name", "")), kind if isinstance(kind, int) else -1, dtype, sizes,
-        tuple(reversed(axes)), bool(told.get("is_sparse", False)), value,
-    )  # fmt: skip
+    if math.prod(size for size in sizes if size > 0) > _MOST_ELEMENTS:
+        raise broken("'%s' has the shape %s" % (_short(uid), sizes))
+    dtype = value.dtype if value is not None else DTYPES.get(datatype)
+    return Variable(uid, _name(told), kind, dtype, sizes, tuple(reversed(axes)), told.get("is_sparse") is True, value)
+
+
+def _name(told: Dict[str, Any], key: str = "name") -> str:
+    """Absent where it is empty."""
+    value = told.get(key, "")
+    return value if isinstance(value, str) else ""
 
 
 def _text(told: Dict[str, Any], key: str, whose: str) -> str:
@@ -290,5 +346,5 @@ def _dicts(told: Dict[str, Any], key: str) -> List[Dict[str, Any]]:
 
 def _short(value: Any) -> str:
     """Names come from the file: sentences about them stay sentences."""
-    text = "" if value is None else str(value)
+    text = str(value) if isinstance(value, (str, int)) else ""
     return text if len(text) <= 80 else text[:77] + "…"

@@ -41,17 +41,19 @@ class Graph:
 
     def __init__(self, reserved: Sequence[str] = (), outer: "Optional[Graph]" = None) -> None:
         self.inside = outer is not None
-        self._used: Dict[str, int] = outer._used if outer else dict.fromkeys(reserved, 1)
+        self._used: Dict[str, int] = outer._used if outer else dict.fromkeys(reserved, 0)
         self._constants: Dict[Any, str] = outer._constants if outer else {}
         self.nodes: List[onnx.NodeProto] = []
         self.initializers: List[TensorProto] = outer.initializers if outer else []
 
     def unique(self, wanted: str) -> str:
-        count = self._used.get(wanted, 0)
-        self._used[wanted] = count + 1
-        if not count:
-            return wanted
-        return self.unique("%s_%d" % (wanted, count))
+        count, name = self._used.get(wanted, 0), wanted
+        while name in self._used:
+            count += 1
+            name = "%s_%d" % (wanted, count)
+        self._used[wanted] = count
+        self._used.setdefault(name, 0)
+        return name
 
     def emit(self, op: str, inputs: Sequence[str], called: str, outputs: int = 1, **attributes: Any) -> Any:
         """A node; the name of its output, or a list of them where there are several."""

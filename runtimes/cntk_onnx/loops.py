@@ -14,6 +14,7 @@ from runtimes.cntk_onnx.ops.sequences import initial
 from runtimes.cntk_onnx.site import Site
 
 Translate = Callable[[Function, Dict[str, Value], Graph], Dict[str, Value]]
+_DELAYS = ("PastValue", "FutureValue")
 _MOST_STEPS = 64
 
 
@@ -26,7 +27,7 @@ class Loop(NamedTuple):
 
     @property
     def delays(self) -> List[Function]:
-        return [each for each in self.functions if each.op in ("PastValue", "FutureValue")]
+        return [each for each in self.functions if each.op in _DELAYS]
 
     @property
     def read(self) -> List[str]:
@@ -126,7 +127,7 @@ def _delay(function: Function, loop: Loop, values: Dict[str, Value], body: Graph
 
 def _in_order(loop: Loop) -> List[Function]:
     """Without the delays, each after what it reads."""
-    rest = {each.uid: each for each in loop.functions if each not in loop.delays}
+    rest = {each.uid: each for each in loop.functions if each.op not in _DELAYS}
     reads = {uid: {owner(u)[0] for u in each.inputs} & set(rest) for uid, each in rest.items()}
     readers: Dict[str, List[str]] = {uid: [] for uid in rest}
     for uid, sources in reads.items():
@@ -175,4 +176,3 @@ def _rows(function: Function, value: Value, row: Value, body: Graph) -> Value:
 def _info(name: str, value: Value) -> object:
     sizes = [size if size >= 0 else None for size in value.shape]
     return helper.make_tensor_value_info(name, TYPES[value.dtype], [*("N" for _ in value.axes), *sizes])
-

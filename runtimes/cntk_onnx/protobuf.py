@@ -15,14 +15,30 @@ Field = Tuple[int, int, Union[int, memoryview]]
 
 _SIZES = {FIXED64: 8, FIXED32: 4}
 _VARINT_BYTES = 10  # of 64 bits
+# A hostile file can have a field in two bytes. Real models have some ten thousands; these take seconds.
+MOST_FIELDS = 2000000
 
 
 def broken(why: str) -> LoadError:
     return LoadError("this is no whole CNTK v2 model file: %s; save or copy it again" % why)
 
 
-def fields(message: memoryview) -> Iterator[Field]:
-    """The fields of a message, in their order. Raises LoadError for what is no message."""
+class Wire:
+    """Of one file: how many fields have been read of it."""
+
+    def __init__(self) -> None:
+        self._read = 0
+
+    def fields(self, message: memoryview) -> Iterator[Field]:
+        """The fields of a message, in their order. Raises LoadError for what is no message."""
+        for field in _fields(message):
+            self._read += 1
+            if self._read > MOST_FIELDS:
+                raise LoadError("this file has more than %d fields, which no model of CNTK's has" % MOST_FIELDS)
+            yield field
+
+
+def _fields(message: memoryview) -> Iterator[Field]:
     place, end = 0, len(message)
     while place < end:
         key, place = varint(message, place)

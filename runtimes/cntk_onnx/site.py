@@ -9,6 +9,8 @@ from runtimes.cntk_onnx.dictionary import Axis
 from runtimes.cntk_onnx.functions import Function
 from runtimes.cntk_onnx.graph import TYPES, Graph, Value
 
+# A few functions that double what they get could ask for any memory.
+_MOST_ELEMENTS = 1 << 28
 _LOWEST_STATIC, _HIGHEST_STATIC = -1000, 1000
 
 
@@ -52,10 +54,14 @@ class Site:
         return value.name if value.name else self.graph.constant(value.array, self.called + "_constant")
 
     def value(self, name: str, shape: Sequence[int], axes: Sequence[str]) -> Value:
+        if math.prod(size for size in shape if size > 0) > _MOST_ELEMENTS:
+            self.refuse("it gives more values than %d for one row" % _MOST_ELEMENTS)
         return Value(name, tuple(shape), tuple(axes), self.dtype, None, all(each.uniform for each in self.inputs))
 
     def axis(self, axis: Axis, rank: int) -> int:
         """A static axis's place in a row-major shape of this rank. CNTK counts from the other end; -1 is its last."""
+        if not isinstance(axis, Axis):
+            self.refuse("its axis is not what CNTK 2.7 writes")
         if axis.name and not axis.name.startswith("staticAxisIdx="):
             self.refuse("it works along the dynamic axis '%s', which is not covered" % axis.name)
         if not _LOWEST_STATIC < axis.index < _HIGHEST_STATIC:

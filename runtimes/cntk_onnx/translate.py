@@ -6,7 +6,7 @@ import onnx
 from onnx import helper
 
 from runtimes.cntk_onnx import dictionary
-from runtimes.cntk_onnx.functions import BATCH, Function, Network, Variable, network
+from runtimes.cntk_onnx.functions import BATCH, Function, Network, Variable, distinct, network, owner
 from runtimes.cntk_onnx.graph import IR, OPSET, TYPES, Graph, Value
 from runtimes.cntk_onnx.loops import Loop, translate_loop
 from runtimes.cntk_onnx.ops import REGISTRY
@@ -17,7 +17,12 @@ from runtimes.contract import LoadError
 
 def translate(data: bytes) -> onnx.ModelProto:
     """Raises LoadError: for what is no model file, and for what is not covered, by its name and place."""
-    return _Translation(network(dictionary.read(data))).model()
+    return translate_network(network(dictionary.read(data)))
+
+
+def translate_network(given: Network) -> onnx.ModelProto:
+    """The same, for what has been read. Raises LoadError."""
+    return _Translation(given).model()
 
 
 def serialized(model: onnx.ModelProto) -> bytes:
@@ -37,6 +42,14 @@ class _Translation:
         reserved = [*self._names.values(), *(result.name for result in given.results)]
         self._graph = Graph(reserved)
         self._values: Dict[str, Value] = {}
+        # A variable's uid → the functions that read it ("": the model's caller); a function's → what is read of it.
+        self._readers: Dict[str, Set[str]] = {result.uid: {""} for result in given.results}
+        for function in given.functions.values():
+            for uid in function.inputs:
+                self._readers.setdefault(uid, set()).add(function.uid)
+        self._outputs: Dict[str, List[str]] = {}
+        for uid in self._readers:
+            self._outputs.setdefault(owner(uid)[0], []).append(uid)
 
     def model(self) -> onnx.ModelProto:
         inputs = [self._input(each) for each in self._network.arguments]
@@ -70,10 +83,12 @@ class _Translation:
 
     def _read_by_others(self, functions: List[Function]) -> Set[str]:
         inside = {each.uid for each in functions}
-        others = (each for uid, each in self._network.functions.items() if uid not in inside)
-        return {uid for each in others for uid in each.inputs} | {result.uid for result in self._network.results}
+        outputs = {uid for each in functions for uid in self._outputs.get(each.uid, ())}
+        return {uid for uid in outputs if not self._readers[uid] <= inside}
 
     def _output(self, name: str, value: Value) -> onnx.ValueInfoProto:
+        if name == value.name:  # an input, as it came
+            return _info(name, value)
         tensor = value.name or self._graph.constant(value.array)
         self._graph.nodes.append(helper.make_node("Identity", [tensor], [name], name))
         return _info(name, value)
@@ -90,8 +105,8 @@ def translate_function(function: Function, values: Dict[str, Value], graph: Grap
 
 def _names(arguments: Tuple[Variable, ...]) -> Dict[str, str]:
     """uid → name; a name that two have names none."""
-    names = [each.name for each in arguments]
-    return {each.uid: each.name if each.name and names.count(each.name) == 1 else each.uid for each in arguments}
+    told = distinct([(each.name, each.uid) for each in arguments])
+    return {each.uid: name for each, name in zip(arguments, told)}
 
 
 def _axes(variable: Variable, name: str) -> Tuple[str, ...]:

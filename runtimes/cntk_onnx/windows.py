@@ -7,6 +7,9 @@ import numpy as np
 from runtimes.cntk_onnx.graph import TYPES, Value
 from runtimes.cntk_onnx.site import Site
 
+# Of a window, a stride or a padding: beyond it ONNX Runtime's own sums overflow.
+_LARGEST = 1 << 31
+
 
 class Window(NamedTuple):
     """Along one axis. size: of the axis, -1 where only a request tells; dilated: how far the window reaches."""
@@ -38,7 +41,7 @@ def spread(site: Site, told: Sequence[int], rank: int, default: int) -> List[int
     if len(told) > rank:
         site.refuse("it tells %d axes where its input has %d" % (len(told), rank))
     whole = list(told) * rank if len(told) == 1 else [*told, *[default] * (rank - len(told))]
-    if any(value < 0 for value in whole):
+    if not all(isinstance(value, int) for value in whole) or any(not 0 <= value <= _LARGEST for value in whole):
         site.refuse("a stride, a size or a padding is no number")
     return whole[::-1]
 

@@ -45,7 +45,7 @@ def _unary(op: str) -> Callable[[Site], Value]:
 
 def _nary(op: str) -> Callable[[Site], Value]:
     def translated(site: Site) -> Value:
-        names, shape, axes = aligned(site, site.inputs)
+        names, shape, axes = aligned(site, site.take(2))
         return site.value(site.emit(op, *names), shape, axes)
 
     return translated

@@ -177,7 +177,7 @@ def _listed_numbers(site: Site, name: str, count: int, *default: int) -> List[in
 
 
 def _numbers(site: Site, values: list) -> List[int]:
-    if not all(isinstance(value, int) and abs(value) < _INT64_MAX for value in values):
+    if not all(isinstance(value, int) and abs(value) < 1 << 31 for value in values):
         site.refuse("a list of numbers in it is not what CNTK 2.7 writes")
     return [int(value) for value in values]
 

@@ -1,0 +1,103 @@
+"""Models that CNTK 2.7 wrote (models/, by make_models.py) become ONNX models that compute what CNTK computed."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from runtimes.cntk_onnx.translate import translate
+from runtimes.contract import LoadError
+
+MODELS = Path(__file__).parent / "models"
+NAMES = sorted(path.stem for path in MODELS.glob("*.npz"))
+TOLERANCE = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-6}
+# onnx's reference implementation, which computes here, has no Scan over another axis than the first. ONNX Runtime
+# computes these too, in tests/contract.
+LOOPS = [
+    *("float64_lstm", "fold", "gru", "loop_from_an_input", "loop_of_sums", "loop_of_two_steps", "lstm", "rnn"),
+    *("lstm_both_ways", "lstm_peepholes", "lstm_relu", "lstm_stabilized", "tagger"),
+]
+
+
+def stored(name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """CNTK's inputs and outputs, each in its order."""
+    with np.load(MODELS / f"{name}.npz") as file:
+        inputs = {key[3:]: file[key] for key in file.files if key.startswith("in.")}
+        return inputs, {key[4:]: file[key] for key in file.files if key.startswith("out.")}
+
+
+def model(name: str) -> onnx.ModelProto:
+    return translate((MODELS / f"{name}.model").read_bytes())
+
+
+def test_all_are_here() -> None:
+    assert len(NAMES) > 40
+    others = sorted(path.stem for path in MODELS.glob("*.model") if path.stem not in NAMES)
+    assert others == sorted(f"refused_{kind}" for kind in REFUSED)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_sound_and_has_cntks_names_in_cntks_order(name: str) -> None:
+    inputs, outputs = stored(name)
+    made = model(name)
+    onnx.checker.check_model(made, full_check=True)
+    assert [value.name for value in made.graph.input] == list(inputs)
+    assert [value.name for value in made.graph.output] == list(outputs)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in LOOPS])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of logarithms of 0 that are not chosen
+def test_it_computes_what_cntk_computes(name: str) -> None:
+    inputs, outputs = stored(name)
+    found = ReferenceEvaluator(model(name)).run(None, inputs)
+    for (told, wanted), array in zip(outputs.items(), found, strict=True):
+        assert array.shape == wanted.shape, told
+        assert array.dtype == wanted.dtype, told
+        scale = max(1.0, float(np.abs(wanted).max(initial=0)))
+        np.testing.assert_allclose(array, wanted, rtol=0, atol=TOLERANCE[wanted.dtype.name] * scale, err_msg=told)
+
+
+def shapes(values: list[onnx.ValueInfoProto]) -> dict[str, list[int | str]]:
+    """A size, or the name of what is open."""
+    return {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values
+    }
+
+
+def test_the_batch_and_the_sequence_come_first() -> None:
+    made = model("loop_from_an_input")
+    assert shapes(made.graph.input) == {"h0": ["N", 4], "x": ["N", "defaultDynamicAxis", 3]}
+    assert [*shapes(made.graph.output).values()] == [["N", "defaultDynamicAxis", 4]]
+    assert [*shapes(model("fold").graph.output).values()] == [["N", 2]]
+
+
+def test_free_sizes_are_open() -> None:
+    assert shapes(model("free_size").graph.input) == {"i": ["N", 2, "i_1", "i_2"]}
+
+
+def test_a_loop_is_one_scan() -> None:
+    nodes = [node.op_type for node in model("lstm_both_ways").graph.node]
+    assert nodes.count("Scan") == 2
+    # What does not go round in it is computed for all steps at once.
+    assert nodes.count("MatMul") == 2
+
+
+REFUSED = {
+    "unpooling": ["Unpooling, 'up' (uid Unpooling", "not covered"],
+    "random": ["RandomDistribution, 'noise' (uid ", "not covered"],
+    "sparse": ["input 'words' is sparse"],
+    "over_the_batch": ["in a block MultiAxisReduce", "the dynamic axis 'defaultBatchAxis'"],
+    "by_values": ["Where, without a name", "it chooses places by values"],
+    "both_ways": ["it is in a loop that goes both forwards and backwards"],
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_not_covered_is_named(kind: str) -> None:
+    with pytest.raises(LoadError) as caught:
+        model(f"refused_{kind}")
+    for told in REFUSED[kind]:
+        assert told in str(caught.value)
+    assert "by CNTK itself (the runtime cntk)" in str(caught.value)
