@@ -1,0 +1,92 @@
+"""The zip that DL4J's ModelSerializer writes. Nothing of it is unpacked to disk, and no entry's name is a path here."""
+
+import json
+import zipfile
+from typing import Any, Dict, NamedTuple, NoReturn
+
+import numpy as np
+
+from runtimes.contract import LoadError
+from runtimes.dl4j.arrays import Bytes, read_array
+
+_MOST_JSON = 64 << 20
+_MOST_NORMALIZER = 64 << 20
+_MOST_COEFFICIENTS = 16 << 30
+# Weights hardly compress. What grows more than this beyond some size is made to fill memory.
+_MOST_GROWTH, _GROWTH_BEYOND = 100, 64 << 20
+
+
+class Archive(NamedTuple):
+    """coefficients: all parameters in a row, of the file's datatype; normalizer: b"" where there is none."""
+
+    configuration: Dict[str, Any]
+    coefficients: np.ndarray
+    normalizer: bytes
+
+
+def read(path: str) -> Archive:
+    """Raises LoadError for what is no such file, or is broken, or would fill memory."""
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            return _read(archive)
+    except LoadError:
+        raise
+    except OSError as error:
+        raise LoadError("the model's file cannot be read: %s" % (error.strerror or error)) from None
+    except MemoryError:
+        raise LoadError("the model does not fit in memory") from None
+    except Exception as error:  # zipfile raises whatever a broken byte leads it to
+        raise LoadError(
+            "the file is no readable zip archive (%s): save the model again" % type(error).__name__
+        ) from None
+
+
+def _read(archive: zipfile.ZipFile) -> Archive:
+    entries: Dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        if info.filename in entries:
+            raise LoadError("the archive holds the entry '%.60s' twice" % info.filename)
+        entries[info.filename] = info
+    if "configuration.json" not in entries:
+        raise LoadError("the archive has no entry configuration.json, which DL4J's ModelSerializer writes")
+    configuration = _json(_entry(archive, entries["configuration.json"], _MOST_JSON))
+    coefficients = np.zeros(0, np.float32)
+    if "coefficients.bin" in entries:
+        source = Bytes(_entry(archive, entries["coefficients.bin"], _MOST_COEFFICIENTS), "coefficients.bin")
+        coefficients = read_array(source).reshape(-1)
+        source.end()
+    elif "noParams.marker" not in entries:
+        raise LoadError("the archive has no entry coefficients.bin, so that it holds no parameters")
+    normalizer = b""
+    if "normalizer.bin" in entries:
+        normalizer = _entry(archive, entries["normalizer.bin"], _MOST_NORMALIZER)
+    return Archive(configuration, coefficients, normalizer)
+
+
+def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
+    if info.flag_bits & 1:
+        raise LoadError("the archive's entry %s is encrypted" % info.filename)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise LoadError("the archive's entry %s is compressed in a way that DL4J does not write" % info.filename)
+    if info.file_size > most or info.file_size > max(_GROWTH_BEYOND, _MOST_GROWTH * info.compress_size):
+        raise LoadError("the archive's entry %s grows to %d bytes, which is too much" % (info.filename, info.file_size))
+    # Reading ends where the directory says, whatever the compressed data holds, and then checks its sum.
+    with archive.open(info) as file:
+        data = file.read(info.file_size)
+        if len(data) != info.file_size or file.read(1):
+            raise LoadError("the archive's entry %s is not as long as the archive says" % info.filename)
+    return data
+
+
+def _json(data: bytes) -> Dict[str, Any]:
+    try:
+        found = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        _no_configuration("it is not JSON (%s)" % type(error).__name__)
+    if not isinstance(found, dict):
+        _no_configuration("it is no object")
+    return found
+
+
+def _no_configuration(why: str) -> NoReturn:
+    raise LoadError("configuration.json is not what DL4J writes: %s" % why)

@@ -1,0 +1,153 @@
+"""Convolutions. In all of them the bias lies before the weights (ConvolutionParamInitializer)."""
+
+from typing import List, Optional, Sequence
+
+import numpy as np
+
+from runtimes.dl4j.activations import activated
+from runtimes.dl4j.registry import LAYERS, covers, image, series, volume
+from runtimes.dl4j.site import Site
+from runtimes.dl4j.values import Value
+from runtimes.dl4j.windows import Windows, windows
+
+
+@covers(LAYERS, "ConvolutionLayer", source="layers/convolution/ConvolutionLayer", shown="stored", takes=image)
+def convolution_2d(site: Site) -> Value:
+    last = site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
+    return _convolution(site, windows(site, 2), last)
+
+
+@covers(LAYERS, "Convolution1DLayer", source="layers/convolution/Convolution1DLayer", shown="computed", takes=series)
+def convolution_1d(site: Site) -> Value:
+    return _convolution(site, windows(site, 1), site.flag_of_format("rnnDataFormat", "NCW", "NWC"))
+
+
+@covers(LAYERS, "Convolution3D", source="layers/convolution/Convolution3DLayer", shown="computed", takes=volume)
+def convolution_3d(site: Site) -> Value:
+    last = site.flag_of_format("dataFormat", "NCDHW", "NDHWC")
+    return _convolution(site, windows(site, 3, default="Same"), last)
+
+
+def _convolution(site: Site, over: Windows, last: bool) -> Value:
+    inputs, outputs = _channels(site)
+    bias = _bias(site, outputs)
+    weights = site.take([outputs, inputs, *over.kernel], "C")
+    value = _input(site, inputs, over, last)
+    return _activated(site, _convolve(site, value, weights, bias, over), last)
+
+
+@covers(
+    LAYERS,
+    "SeparableConvolution2D",
+    source="layers/convolution/SeparableConvolution2DLayer",
+    shown="stored",
+    takes=image,
+)
+def separable(site: Site) -> Value:
+    """Each channel by kernels of its own, then all of them by 1 x 1; the bias belongs to the second."""
+    last = site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
+    inputs, outputs = _channels(site)
+    times, over = site.settings.integer("depthMultiplier", 1, least=1), windows(site, 2)
+    bias = _bias(site, outputs)
+    depthwise = site.take([times, inputs, *over.kernel], "C").transpose(1, 0, 2, 3)
+    pointwise = site.take([outputs, times * inputs, 1, 1], "C")
+    value = _input(site, inputs, over, last)
+    value = _convolve(site, value, depthwise.reshape(inputs * times, 1, *over.kernel), None, over, inputs)
+    return _activated(
+        site, _convolve(site, value, pointwise, bias, Windows((1, 1), (1, 1), (0, 0), (1, 1), "Truncate")), last
+    )
+
+
+@covers(
+    LAYERS,
+    "DepthwiseConvolution2D",
+    source="layers/convolution/DepthwiseConvolution2DLayer",
+    shown="stored",
+    takes=image,
+)
+def depthwise(site: Site) -> Value:
+    last = site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
+    inputs, over = site.settings.integer("nIn", least=1), windows(site, 2)
+    times = site.settings.integer("depthMultiplier", 1, least=1)
+    bias = _bias(site, inputs * times)
+    weights = site.take([*over.kernel, inputs, times], "C").transpose(2, 3, 0, 1)
+    value = _input(site, inputs, over, last)
+    return _activated(
+        site, _convolve(site, value, weights.reshape(inputs * times, 1, *over.kernel), bias, over, inputs), last
+    )
+
+
+@covers(LAYERS, "Deconvolution2D", source="layers/convolution/Deconvolution2DLayer", shown="computed", takes=image)
+def deconvolution_2d(site: Site) -> Value:
+    last = site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
+    inputs, outputs = _channels(site)
+    over = windows(site, 2)
+    bias = _bias(site, outputs)
+    return _deconvolution(site, site.take([inputs, outputs, *over.kernel], "C"), bias, over, last)
+
+
+@covers(LAYERS, "Deconvolution3D", source="layers/convolution/Deconvolution3DLayer", shown="computed", takes=volume)
+def deconvolution_3d(site: Site) -> Value:
+    last = site.flag_of_format("dataFormat", "NCDHW", "NDHWC")
+    inputs, outputs = _channels(site)
+    over = windows(site, 3)
+    bias = _bias(site, outputs)
+    weights = site.take([*over.kernel, outputs, inputs], "C").transpose(4, 3, 0, 1, 2)
+    return _deconvolution(site, weights, bias, over, last)
+
+
+def _deconvolution(site: Site, weights: np.ndarray, bias: Optional[str], over: Windows, last: bool) -> Value:
+    """In mode "Same" the output is the stride times the input's size, and the padding what a convolution back would
+    have (deconv2d of libnd4j)."""
+    value = _input(site, weights.shape[0], over, last)
+    pads, sizes = [], []
+    for size, stride, padding, extent in zip(value.sizes[1:], over.stride, over.padding, over.extents):
+        if over.mode != "Same":
+            pads.append((padding, padding))
+            sizes.append(-1 if size < 0 else stride * (size - 1) + extent - 2 * padding)
+            continue
+        if extent < stride:
+            site.refuse("a deconvolution in mode Same whose kernel is smaller than its stride is not covered")
+        pads.append(((extent - stride) // 2, extent - stride - (extent - stride) // 2))
+        sizes.append(-1 if size < 0 else stride * size)
+    before, after = zip(*pads)
+    name = site.emit(
+        "ConvTranspose",
+        value.name,
+        site.constant(weights),
+        *([bias] if bias else []),
+        kernel_shape=over.kernel,
+        strides=over.stride,
+        dilations=over.dilation,
+        pads=[*before, *after],
+    )
+    return _activated(site, site.value(name, [weights.shape[1], *sizes], value), last)
+
+
+def _channels(site: Site) -> Sequence[int]:
+    return site.settings.integer("nIn", least=1), site.settings.integer("nOut", least=1)
+
+
+def _bias(site: Site, outputs: int) -> Optional[str]:
+    return site.constant(site.take([outputs], "C"), "bias") if site.settings.flag("hasBias", True) else None
+
+
+def _input(site: Site, channels: int, over: Windows, last: bool) -> Value:
+    """With its channels first."""
+    others = [-1] * len(over.kernel)
+    sizes = [*others, channels] if last else [channels, *others]
+    return site.channels_first(site.of(len(sizes), *sizes), last)
+
+
+def _convolve(
+    site: Site, value: Value, weights: np.ndarray, bias: Optional[str], over: Windows, groups: int = 1
+) -> Value:
+    """weights: [outputs, inputs of a group, kernel]."""
+    sizes: List[int] = [weights.shape[0], *over.outputs(value.sizes[1:], site)]
+    inputs = [value.name, site.constant(weights), *([bias] if bias else [])]
+    name = site.emit("Conv", *inputs, group=groups, **over.attributes(value.sizes[1:]))
+    return site.value(name, sizes, value)
+
+
+def _activated(site: Site, value: Value, last: bool) -> Value:
+    return site.channels_back(activated(site, value), last)

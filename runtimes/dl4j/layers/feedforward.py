@@ -1,0 +1,185 @@
+"""Layers on rows of features: [N, nIn] to [N, nOut]."""
+
+import numpy as np
+
+from runtimes.dl4j.activations import activated
+from runtimes.dl4j.registry import LAYERS, covers, flat, image
+from runtimes.dl4j.settings import Settings
+from runtimes.dl4j.site import Site
+from runtimes.dl4j.values import Value
+
+
+def product(site: Site, value: Value, bias: bool = True) -> Value:
+    """x W + b: the next parameters are W, by columns, then b (DefaultParamInitializer)."""
+    inputs, outputs = site.settings.integer("nIn", least=1), site.settings.integer("nOut", least=1)
+    weights = site.constant(site.take([inputs, outputs], "F"))
+    name = site.emit("MatMul", value.name, weights)
+    if bias:
+        name = site.emit("Add", name, site.constant(site.take([outputs], "C"), "bias"))
+    return site.value(name, [outputs], value)
+
+
+@covers(LAYERS, "DenseLayer", source="layers/BaseLayer", shown="stored", takes=flat)
+@covers(LAYERS, "OutputLayer", source="layers/BaseOutputLayer", shown="stored", takes=flat)
+def dense(site: Site) -> Value:
+    if site.settings.flag("hasLayerNorm", False):
+        site.refuse("its layer normalisation (hasLayerNorm) is not covered")
+    value = site.of(1, site.settings.integer("nIn", least=1))
+    return activated(site, product(site, value, site.settings.flag("hasBias", True)))
+
+
+@covers(LAYERS, "CenterLossOutputLayer", source="layers/training/CenterLossOutputLayer", shown="computed", takes=flat)
+def center_loss(site: Site) -> Value:
+    """Its centres are for training; they lie behind the rest."""
+    given = product(site, site.of(1, site.settings.integer("nIn", least=1)))
+    site.take([site.settings.integer("nOut"), site.settings.integer("nIn")], "C")
+    return activated(site, given)
+
+
+@covers(LAYERS, "AutoEncoder", source="layers/feedforward/autoencoder/AutoEncoder", shown="computed", takes=flat)
+def encoder(site: Site) -> Value:
+    """Encodes; the visible bias, behind the rest, is for training."""
+    given = product(site, site.of(1, site.settings.integer("nIn", least=1)))
+    site.take([site.settings.integer("nIn")], "C")
+    return activated(site, given)
+
+
+@covers(
+    LAYERS,
+    "org.deeplearning4j.regressiontest.customlayer100a.CustomLayer",
+    source="regressiontest/customlayer100a/CustomLayerImpl",
+    shown="stored",
+    takes=flat,
+)
+def two_activations(site: Site) -> Value:
+    """DL4J's example of a layer that a user writes: the first half of the columns (rounded down) by one function,
+    the others by a second."""
+    given = product(site, site.of(1, site.settings.integer("nIn", least=1)))
+    size = given.sizes[0]
+    first = activated(site, site.slice(given, 0, 0, size // 2, size // 2)) if size > 1 else None
+    second_settings = Settings(site.settings.where, {"activationFn": site.settings.get("secondActivationFunction")})
+    other = Site(site.kind, second_settings, site.inputs, site.graph, site.parameters)
+    second = activated(other, site.slice(given, 0, size // 2, size, size - size // 2))
+    if first is None:
+        return second
+    return site.value(site.emit("Concat", first.name, second.name, axis=1), [size], given)
+
+
+@covers(LAYERS, "ActivationLayer", source="layers/ActivationLayer", shown="computed")
+@covers(LAYERS, "LossLayer", source="layers/LossLayer", shown="computed")
+def activation(site: Site) -> Value:
+    return activated(site, site.input)
+
+
+@covers(LAYERS, "DropoutLayer", source="layers/DropoutLayer", shown="computed")
+def dropout(site: Site) -> Value:
+    """In inference it does nothing: what training drops is scaled there."""
+    return site.input
+
+
+@covers(
+    LAYERS,
+    "ElementWiseMultiplicationLayer",
+    source="layers/feedforward/elementwise/ElementWiseMultiplicationLayer",
+    shown="computed",
+    takes=flat,
+)
+def elementwise(site: Site) -> Value:
+    size = site.settings.integer("nIn", least=1)
+    value = site.of(1, size)
+    scaled = site.emit("Mul", value.name, site.constant(site.take([size], "C")))
+    name = site.emit("Add", scaled, site.constant(site.take([size], "C"), "bias"))
+    return activated(site, site.value(name, [size], value))
+
+
+@covers(LAYERS, "PReLULayer", source="layers/feedforward/PReLU", shown="computed")
+def prelu(site: Site) -> Value:
+    """One slope for each value, by columns; shared along the axes that it names (1 is the first after the rows)."""
+    sizes = site.settings.list_of_integers("inputShape")
+    if not sizes or any(size < 1 for size in sizes):
+        site.refuse("its field 'inputShape' holds no sizes")
+    value = site.of(len(sizes), *sizes)
+    slopes = list(sizes)
+    for axis in site.settings.list_of_integers("sharedAxes") or ():
+        if not 1 <= axis <= len(sizes):
+            site.refuse("its field 'sharedAxes' names an axis that its input lacks")
+        slopes[axis - 1] = 1
+    taken = site.constant(site.take(slopes, "F"))
+    negative = site.emit("Mul", site.emit("Min", value.name, site.scalar(0.0)), taken)
+    name = site.emit("Add", site.emit("Max", value.name, site.scalar(0.0)), negative)
+    return site.value(name, [max(pair) for pair in zip(value.sizes, sizes)], value)
+
+
+@covers(
+    LAYERS,
+    "EmbeddingLayer",
+    source="layers/feedforward/embedding/EmbeddingLayer",
+    shown="computed",
+    takes=lambda settings: (1,),
+)
+def embedding(site: Site) -> Value:
+    """[N, 1], the index as a number, to that row of W."""
+    value = site.reshape(site.of(1, 1), ())
+    size = site.settings.integer("nOut", least=1)
+    return activated(site, site.value(_rows(site, value, site.settings.flag("hasBias", True)), [size], value))
+
+
+@covers(
+    LAYERS,
+    "EmbeddingSequenceLayer",
+    source="layers/feedforward/embedding/EmbeddingSequenceLayer",
+    shown="computed",
+    takes=lambda settings: (_length(settings),),
+)
+def embedding_sequence(site: Site) -> Value:
+    """[N, length] or [N, 1, length] to [N, nOut, length], or [N, length, nOut] where its format says so."""
+    value = site.input
+    if len(value.sizes) == 2:
+        value = site.reshape(site.of(2, 1, -1), value.sizes[1:])
+    else:
+        value = site.of(1, _length(site.settings))
+    length, size = value.sizes[0], site.settings.integer("nOut", least=1)
+    found = site.value(_rows(site, value, site.settings.flag("hasBias", False)), [length, size], value)
+    if not site.flag_of_format("outputFormat", "NCW", "NWC"):
+        found = site.transpose(found, [1, 0])
+    return activated(site, found)
+
+
+def _length(settings: Settings) -> int:
+    return -1 if settings.flag("inferInputLength", False) else settings.integer("inputLength", 1, least=1)
+
+
+def _rows(site: Site, value: Value, bias: bool) -> str:
+    """The rows of W that the values name. DL4J refuses one that is not there, and so does ONNX Runtime, but for
+    negative ones, which it counts from the end."""
+    rows, size = site.settings.integer("nIn", least=1), site.settings.integer("nOut", least=1)
+    weights = site.constant(site.take([rows, size], "F"))
+    index = site.emit("Cast", value.name, to=_INT64)
+    missing = site.graph.constant(np.array(rows, np.int64), "missing")
+    index = site.emit("Where", site.emit("Less", index, site.graph.constant(np.array(0, np.int64))), missing, index)
+    name = site.emit("Gather", weights, index, axis=0)
+    return site.emit("Add", name, site.constant(site.take([size], "C"), "bias")) if bias else name
+
+
+_INT64 = 7  # TensorProto's
+
+
+@covers(LAYERS, "RepeatVector", source="layers/RepeatVector", shown="computed")
+def repeat_vector(site: Site) -> Value:
+    """[N, size] to [N, size, n]."""
+    value, times = site.of(1), site.settings.integer("n", 1, least=1)
+    last = site.flag_of_format("dataFormat", "NCW", "NWC")
+    size = value.sizes[0]
+    one = site.reshape(value, (1, size) if last else (size, 1))
+    shape = [1, times, 1] if last else [1, 1, times]
+    return site.value(
+        site.emit("Tile", one.name, site.graph.sizes(*shape)), [times, size] if last else [size, times], value
+    )
+
+
+@covers(LAYERS, "CnnLossLayer", "Cnn3DLossLayer", source="layers/convolution/CnnLossLayer", shown="stored", takes=image)
+def loss_by_channels(site: Site) -> Value:
+    """The function is applied to each place's channels."""
+    value = site.input
+    last = site.settings.get("format") in ("NHWC", "NDHWC") or site.settings.get("dataFormat") in ("NHWC", "NDHWC")
+    return activated(site, value, len(value.sizes) - 1 if last else 0)

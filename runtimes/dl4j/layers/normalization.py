@@ -1,0 +1,56 @@
+"""Normalisation, by what training has seen."""
+
+import numpy as np
+
+from runtimes.dl4j.registry import LAYERS, covers
+from runtimes.dl4j.site import Site
+from runtimes.dl4j.values import Value
+
+
+@covers(LAYERS, "BatchNormalization", source="layers/normalization/BatchNormalization", shown="computed")
+def batch_normalization(site: Site) -> Value:
+    """Of features, or of images' channels. Its parameters: gamma, beta, mean, and the variance or log10 of its root."""
+    settings, value = site.settings, site.input
+    size = settings.integer("nOut", least=1)
+    gamma, beta = np.ones(size, site.dtype), np.zeros(size, site.dtype)
+    if not settings.flag("lockGammaBeta", False):
+        gamma, beta = site.take([size], "C"), site.take([size], "C")
+    else:
+        scale, shift = settings.number("gamma", 1.0), settings.number("beta", 0.0)
+        # DL4J's own code leaves both away where one of them does nothing; its MKL-DNN and cuDNN code does not.
+        if (scale == 1) != (shift == 0):
+            site.refuse(
+                "locked to gamma %g and beta %g it computes different things on DL4J's devices" % (scale, shift)
+            )
+        gamma, beta = gamma * gamma.dtype.type(scale), beta + beta.dtype.type(shift)
+    mean, spread = site.take([size], "C"), site.take([size], "C")
+    variance = np.square(np.power(10, spread)) if settings.flag("useLogStd", False) else spread
+    if len(value.sizes) not in (1, 3):
+        site.refuse("batch normalisation of activations of rank %d is not covered" % (len(value.sizes) + 1))
+    last = len(value.sizes) == 3 and settings.get("cnn2DFormat") == "NHWC"
+    first = site.channels_first(value, last)
+    if first.sizes[0] not in (size, -1):
+        site.refuse("it takes %d channels, and gets %d" % (size, first.sizes[0]))
+    constants = [site.constant(each) for each in (gamma, beta, mean, variance)]
+    name = site.emit("BatchNormalization", first.name, *constants, epsilon=settings.number("eps", 1e-5))
+    return site.channels_back(site.value(name, [size, *first.sizes[1:]], first), last)
+
+
+@covers(
+    LAYERS, "LocalResponseNormalization", source="layers/normalization/LocalResponseNormalization", shown="computed"
+)
+def local_response(site: Site) -> Value:
+    """x / (k + alpha * sum of squares)^beta, the sum over half of n channels to either side."""
+    settings = site.settings
+    last = settings.get("dataFormat") == "NHWC"
+    value = site.channels_first(site.of(3), last)
+    reach = 2 * int(settings.number("n", 5) / 2) + 1
+    name = site.emit(
+        "LRN",
+        value.name,
+        size=reach,
+        alpha=settings.number("alpha", 1e-4) * reach,  # ONNX divides it by the size
+        beta=settings.number("beta", 0.75),
+        bias=settings.number("k", 2.0),
+    )
+    return site.channels_back(site.value(name, value.sizes, value), last)

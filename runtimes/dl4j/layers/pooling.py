@@ -1,0 +1,94 @@
+"""Pooling, over windows and over everything."""
+
+from typing import Any, Dict
+
+from runtimes.dl4j.registry import LAYERS, covers, of_rank
+from runtimes.dl4j.site import Site
+from runtimes.dl4j.values import Value
+from runtimes.dl4j.windows import Windows, windows
+
+
+@covers(
+    LAYERS,
+    "SubsamplingLayer",
+    source="layers/convolution/subsampling/SubsamplingLayer",
+    shown="computed",
+    takes=of_rank(3),
+)
+def pooling_2d(site: Site) -> Value:
+    # Versions that did not write this counted the padding in.
+    padding_counts = site.settings.flag("avgPoolIncludePadInDivisor", True)
+    return _pooled(site, windows(site, 2), site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC"), padding_counts)
+
+
+@covers(
+    LAYERS,
+    "Subsampling1DLayer",
+    source="layers/convolution/subsampling/Subsampling1DLayer",
+    shown="computed",
+    takes=of_rank(2),
+)
+def pooling_1d(site: Site) -> Value:
+    """As in two dimensions, the second of which is one long."""
+    return _pooled(site, windows(site, 1), False, site.settings.flag("avgPoolIncludePadInDivisor", True))
+
+
+@covers(
+    LAYERS,
+    "Subsampling3DLayer",
+    source="layers/convolution/subsampling/Subsampling3DLayer",
+    shown="computed",
+    takes=of_rank(4),
+)
+def pooling_3d(site: Site) -> Value:
+    return _pooled(site, windows(site, 3), site.flag_of_format("dataFormat", "NCDHW", "NDHWC"), False)
+
+
+def _pooled(site: Site, over: Windows, last: bool, padding_counts: bool) -> Value:
+    kind = site.settings.choice("poolingType", ("MAX", "AVG", "PNORM", "SUM"))
+    value = site.channels_first(site.of(len(over.kernel) + 1), last)
+    dilated = any(dilation != 1 for dilation in over.dilation)
+    if kind == "SUM" or (kind != "MAX" and dilated) or (kind == "PNORM" and len(over.kernel) == 3):
+        site.refuse("pooling by %s%s is not covered" % (kind, ", dilated," if dilated else ""))
+    attributes: Dict[str, Any] = over.attributes(value.sizes[1:], kind == "MAX")
+    if kind == "AVG":
+        attributes["count_include_pad"] = int(padding_counts)
+    if kind == "PNORM":
+        attributes["p"] = site.settings.integer("pnorm", least=1)
+    op = {"MAX": "MaxPool", "AVG": "AveragePool", "PNORM": "LpPool"}[kind]
+    sizes = [value.sizes[0], *over.outputs(value.sizes[1:], site)]
+    return site.channels_back(site.value(site.emit(op, value.name, **attributes), sizes, value), last)
+
+
+@covers(LAYERS, "GlobalPoolingLayer", source="layers/pooling/GlobalPoolingLayer", shown="stored")
+def global_pooling(site: Site) -> Value:
+    """Over time, or places; over the dimensions that it names, otherwise."""
+    value, settings = site.input, site.settings
+    rank = len(value.sizes) + 1
+    if rank not in (3, 4, 5):
+        site.refuse("global pooling of activations of rank %d is not covered" % rank)
+    axes = settings.list_of_integers("poolingDimensions") or tuple(range(2, rank))
+    if len(set(axes)) != len(axes) or not all(1 <= axis < rank for axis in axes):
+        site.refuse("its field 'poolingDimensions' is %s for activations of rank %d" % (list(axes), rank))
+    kind = settings.choice("poolingType", ("MAX", "AVG", "SUM", "PNORM"))
+    left = [size for axis, size in enumerate(value.sizes, 1) if axis not in axes]
+    name = _reduced(site, value.name, kind, sorted(axes))
+    given = site.value(name, left, value)
+    if settings.flag("collapseDimensions", True):
+        return given
+    if 1 in axes:
+        site.refuse("global pooling that keeps its dimensions, over the first, is not covered")
+    return site.reshape(given, [*left, *[1] * (rank - 1 - len(left))])
+
+
+def _reduced(site: Site, name: str, kind: str, axes: Any) -> str:
+    if kind == "MAX":
+        return site.emit("ReduceMax", name, axes=axes, keepdims=0)
+    if kind == "AVG":
+        return site.emit("ReduceMean", name, axes=axes, keepdims=0)
+    if kind == "SUM":
+        return site.emit("ReduceSum", name, site.graph.sizes(*axes), keepdims=0)
+    power = site.settings.integer("pnorm", least=1)
+    powers = site.emit("Pow", site.emit("Abs", name), site.scalar(power))
+    total = site.emit("ReduceSum", powers, site.graph.sizes(*axes), keepdims=0)
+    return site.emit("Pow", total, site.scalar(1 / power))

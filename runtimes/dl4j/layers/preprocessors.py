@@ -1,0 +1,146 @@
+"""What DL4J does to a layer's input first (conf/preprocessor)."""
+
+from typing import Optional, Tuple
+
+from runtimes.dl4j.registry import PREPROCESSORS, covers
+from runtimes.dl4j.settings import Settings
+from runtimes.dl4j.site import Site
+from runtimes.dl4j.values import Value
+
+_FROM = "conf/preprocessor/"
+
+
+def _image(settings: Settings) -> Tuple[int, ...]:
+    """Channels, height, width, as the file says them; -1 where it says none."""
+    return tuple(settings.integer(name, 0) or -1 for name in ("numChannels", "inputHeight", "inputWidth"))
+
+
+def _cnn(settings: Settings) -> Tuple[int, ...]:
+    channels, height, width = _image(settings)
+    return (height, width, channels) if settings.get("format") == "NHWC" else (channels, height, width)
+
+
+def _volume(settings: Settings) -> Tuple[int, ...]:
+    channels, height, width = _image(settings)
+    depth = settings.integer("inputDepth", least=1)
+    first = settings.flag("isNCDHW", True)
+    return (channels, depth, height, width) if first else (depth, height, width, channels)
+
+
+def _flat(sizes: Tuple[int, ...]) -> int:
+    total = 1
+    for size in sizes:
+        if size < 0:
+            return -1
+        total *= size
+    return total
+
+
+@covers(
+    PREPROCESSORS,
+    "CnnToFeedForwardPreProcessor",
+    source=_FROM + "CnnToFeedForwardPreProcessor",
+    shown="stored",
+    takes=_cnn,
+)
+def cnn_to_feed_forward(site: Site) -> Value:
+    value = site.input
+    if len(value.sizes) == 1:
+        return value
+    value = _checked(site, _cnn(site.settings))
+    return site.reshape(value, (_flat(value.sizes),))
+
+
+@covers(
+    PREPROCESSORS,
+    "Cnn3DToFeedForwardPreProcessor",
+    source=_FROM + "Cnn3DToFeedForwardPreProcessor",
+    shown="computed",
+    takes=_volume,
+)
+def volume_to_feed_forward(site: Site) -> Value:
+    value = site.input
+    if len(value.sizes) == 1:
+        return value
+    value = _checked(site, _volume(site.settings))
+    return site.reshape(value, (_flat(value.sizes),))
+
+
+def _checked(site: Site, sizes: Tuple[int, ...]) -> Value:
+    """Of these sizes, which its input may not have told before."""
+    value = site.of(len(sizes), *sizes)
+    return value._replace(sizes=tuple(max(pair) for pair in zip(value.sizes, sizes)))
+
+
+def _flat_image(settings: Settings) -> Optional[Tuple[int, ...]]:
+    total = _flat(_image(settings))
+    return None if total < 0 else (total,)
+
+
+@covers(
+    PREPROCESSORS,
+    "FeedForwardToCnnPreProcessor",
+    source=_FROM + "FeedForwardToCnnPreProcessor",
+    shown="computed",
+    takes=_flat_image,
+)
+def feed_forward_to_cnn(site: Site) -> Value:
+    value, sizes = site.input, _image(site.settings)
+    return value if len(value.sizes) == 3 else site.reshape(site.of(1, _flat(sizes)), sizes)
+
+
+@covers(
+    PREPROCESSORS,
+    "FeedForwardToCnn3DPreProcessor",
+    source=_FROM + "FeedForwardToCnn3DPreProcessor",
+    shown="computed",
+    takes=lambda settings: (_flat(_volume(settings)),),
+)
+def feed_forward_to_volume(site: Site) -> Value:
+    value, sizes = site.input, _volume(site.settings)
+    return value if len(value.sizes) == 4 else site.reshape(site.of(1, _flat(sizes)), sizes)
+
+
+def _time(site: Site) -> int:
+    """Which of the sizes time is."""
+    return 0 if site.flag_of_format("rnnDataFormat", "NCW", "NWC") else 1
+
+
+@covers(PREPROCESSORS, "RnnToFeedForwardPreProcessor", source=_FROM + "RnnToFeedForwardPreProcessor", shown="computed")
+def rnn_to_feed_forward(site: Site) -> Value:
+    """Each time step becomes a row."""
+    value = site.input
+    return value if len(value.sizes) == 1 else site.fold(site.of(2), _time(site))
+
+
+@covers(PREPROCESSORS, "FeedForwardToRnnPreProcessor", source=_FROM + "FeedForwardToRnnPreProcessor", shown="computed")
+def feed_forward_to_rnn(site: Site) -> Value:
+    """A row for each time step becomes a sequence again; a row that never was one, a sequence of one step."""
+    value = site.of(1)
+    if value.folds:
+        return site.unfold(value, _time(site))
+    size = value.sizes[0]
+    return site.reshape(value, (1, size) if _time(site) == 0 else (size, 1))
+
+
+@covers(
+    PREPROCESSORS,
+    "RnnToCnnPreProcessor",
+    source=_FROM + "RnnToCnnPreProcessor",
+    shown="computed",
+    takes=lambda settings: (_flat(_image(settings)), -1),
+)
+def rnn_to_cnn(site: Site) -> Value:
+    """Each time step becomes an image."""
+    sizes = _image(site.settings)
+    return site.reshape(site.fold(site.of(2), _time(site)), sizes)
+
+
+@covers(PREPROCESSORS, "CnnToRnnPreProcessor", source=_FROM + "CnnToRnnPreProcessor", shown="computed", takes=_image)
+def cnn_to_rnn(site: Site) -> Value:
+    value = _checked(site, _image(site.settings))
+    flat = site.reshape(value, (_flat(value.sizes),))
+    if flat.folds:
+        return site.unfold(flat, _time(site))
+    size = flat.sizes[0]
+    return site.reshape(flat, (1, size) if _time(site) == 0 else (size, 1))

@@ -1,0 +1,145 @@
+"""Layers that enlarge, pad, crop or rearrange. They have no parameters."""
+
+from typing import List, Sequence, Tuple
+
+import numpy as np
+
+from runtimes.dl4j.registry import LAYERS, covers, of_rank
+from runtimes.dl4j.site import Site, shown
+from runtimes.dl4j.values import Value
+
+_END = (1 << 31) - 1
+# Of one size by a layer; its product with others is bounded beside this.
+_MOST = 1 << 16
+
+
+@covers(LAYERS, "Upsampling2D", source="layers/convolution/upsampling/Upsampling2D", shown="stored", takes=of_rank(3))
+def upsampling_2d(site: Site) -> Value:
+    last = site.settings.get("format") == "NHWC"
+    return site.channels_back(_upsampled(site, site.channels_first(site.of(3), last), 2), last)
+
+
+@covers(LAYERS, "Upsampling1D", source="layers/convolution/upsampling/Upsampling1D", shown="computed", takes=of_rank(2))
+def upsampling_1d(site: Site) -> Value:
+    return _upsampled(site, site.of(2), 1)
+
+
+@covers(LAYERS, "Upsampling3D", source="layers/convolution/upsampling/Upsampling3D", shown="computed", takes=of_rank(4))
+def upsampling_3d(site: Site) -> Value:
+    last = site.settings.get("dataFormat") == "NDHWC"
+    return site.channels_back(_upsampled(site, site.channels_first(site.of(4), last), 3), last)
+
+
+def _upsampled(site: Site, value: Value, dimensions: int) -> Value:
+    """Each value as often as it says, along each dimension."""
+    given = site.settings.get("size")
+    if dimensions == 1 and isinstance(given, list) and given:
+        times: Tuple[int, ...] = (site.settings.integers("size", len(given), least=1)[0],)
+    else:
+        times = site.settings.integers("size", dimensions, least=1)
+    if any(each > _MOST for each in times):
+        site.refuse("it enlarges its input by %s" % shown(times))
+    scales = site.graph.constant(np.array([1, 1, *times], np.float32), "scales")
+    name = _resized(site, value.name, scales)
+    sizes = [size if size < 0 else size * each for size, each in zip(value.sizes[1:], times)]
+    return site.value(name, [value.sizes[0], *sizes], value)
+
+
+def _resized(site: Site, name: str, scales: str) -> str:
+    attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    if site.dtype != np.float64:
+        return site.graph.emit("Resize", [name, "", scales], site.kind, **attributes)
+    single = site.graph.emit("Cast", [name], "single", to=1)
+    resized = site.graph.emit("Resize", [single, "", scales], site.kind, **attributes)
+    return site.graph.emit("Cast", [resized], site.kind, to=site.onnx_type)
+
+
+@covers(LAYERS, "ZeroPaddingLayer", source="layers/convolution/ZeroPaddingLayer", shown="computed", takes=of_rank(3))
+def padding_2d(site: Site) -> Value:
+    return _padded(site, 2, site.settings.get("dataFormat") == "NHWC" or site.settings.get("cnn2dDataFormat") == "NHWC")
+
+
+@covers(
+    LAYERS, "ZeroPadding1DLayer", source="layers/convolution/ZeroPadding1DLayer", shown="computed", takes=of_rank(2)
+)
+def padding_1d(site: Site) -> Value:
+    return _padded(site, 1, False)
+
+
+@covers(
+    LAYERS, "ZeroPadding3DLayer", source="layers/convolution/ZeroPadding3DLayer", shown="computed", takes=of_rank(4)
+)
+def padding_3d(site: Site) -> Value:
+    return _padded(site, 3, False)
+
+
+def _padded(site: Site, dimensions: int, last: bool) -> Value:
+    before, after = _margins(site, "padding", dimensions)
+    value = site.channels_first(site.of(dimensions + 1), last)
+    pads = site.graph.sizes(0, 0, *before, 0, 0, *after)
+    sizes = [size if size < 0 else size + sum(both) for size, *both in zip(value.sizes[1:], before, after)]
+    name = site.emit("Pad", value.name, pads, site.scalar(0.0))
+    return site.channels_back(site.value(name, [value.sizes[0], *sizes], value), last)
+
+
+@covers(LAYERS, "Cropping2D", source="layers/convolution/Cropping2DLayer", shown="computed", takes=of_rank(3))
+def cropping_2d(site: Site) -> Value:
+    return _cropped(site, 2, site.settings.get("dataFormat") == "NHWC")
+
+
+@covers(LAYERS, "Cropping1D", source="layers/convolution/Cropping1DLayer", shown="computed", takes=of_rank(2))
+def cropping_1d(site: Site) -> Value:
+    return _cropped(site, 1, False)
+
+
+@covers(LAYERS, "Cropping3D", source="layers/convolution/Cropping3DLayer", shown="computed", takes=of_rank(4))
+def cropping_3d(site: Site) -> Value:
+    return _cropped(site, 3, False)
+
+
+def _cropped(site: Site, dimensions: int, last: bool) -> Value:
+    before, after = _margins(site, "cropping", dimensions)
+    value = site.channels_first(site.of(dimensions + 1), last)
+    for axis, (start, left_out) in enumerate(zip(before, after), 1):
+        size = value.sizes[axis]
+        if 0 <= size <= start + left_out:
+            site.refuse("it crops %d of %d" % (start + left_out, size))
+        if start or left_out:
+            end = -left_out if left_out else _END
+            value = site.slice(value, axis, start, end, size if size < 0 else size - start - left_out)
+    return site.channels_back(value, last)
+
+
+def _margins(site: Site, field: str, dimensions: int) -> Tuple[Sequence[int], Sequence[int]]:
+    """Before and after, along each dimension; one number for both where the file holds half as many."""
+    given = site.settings.get(field)
+    if isinstance(given, list) and len(given) == 2 * dimensions:
+        numbers: List[int] = list(site.settings.integers(field, 2 * dimensions))
+    else:
+        numbers = [each for each in site.settings.integers(field, dimensions) for _ in range(2)]
+    if any(number > _MOST for number in numbers):
+        site.refuse("its field '%s' is %s" % (field, shown(numbers)))
+    return numbers[::2], numbers[1::2]
+
+
+@covers(
+    LAYERS,
+    "SpaceToDepthLayer",
+    "SpaceToDepth",
+    source="layers/convolution/SpaceToDepth",
+    shown="computed",
+    takes=of_rank(3),
+)
+def space_to_depth(site: Site) -> Value:
+    """A block's places become channels: all channels of its first place, then of the next to its right."""
+    last = site.settings.get("dataFormat") == "NHWC"
+    value, block = site.channels_first(site.of(3), last), site.settings.integer("blockSize", least=1)
+    if any(size >= 0 and size % block for size in value.sizes[1:]):
+        site.refuse("its block of %d does not divide %s" % (block, shown(value.sizes[1:])))
+    channels, *sizes = value.sizes
+    sizes = [
+        channels if channels < 0 else channels * block * block,
+        *(size if size < 0 else size // block for size in sizes),
+    ]
+    name = site.emit("SpaceToDepth", value.name, blocksize=block)
+    return site.channels_back(site.value(name, sizes, value), last)

@@ -1,0 +1,182 @@
+"""Vertices of a ComputationGraph that are no layers (nn/graph/vertex/impl)."""
+
+from typing import List
+
+from runtimes.dl4j.configuration import preprocessor
+from runtimes.dl4j.layers.recurrent import last_step, reversed_in_time
+from runtimes.dl4j.registry import PREPROCESSORS, VERTICES, covers, translate
+from runtimes.dl4j.site import Site, same_sizes, shown
+from runtimes.dl4j.values import Fold, Value
+
+_FROM = "graph/vertex/impl/"
+_END = (1 << 31) - 1
+
+
+@covers(VERTICES, "MergeVertex", source=_FROM + "MergeVertex", shown="computed")
+def merge(site: Site) -> Value:
+    values, axis = _alike(site), site.settings.integer("mergeAxis", 1, least=1) - 1
+    if len(values) == 1:
+        return values[0]
+    if axis >= len(values[0].sizes):
+        site.refuse("it merges along axis %d of activations of rank %d" % (axis + 1, len(values[0].sizes) + 1))
+    others = [value._replace(sizes=(*value.sizes[:axis], *value.sizes[axis + 1 :])) for value in values]
+    sizes = list(same_sizes(others))
+    if len(sizes) != len(values[0].sizes) - 1 or (not sizes and len(values[0].sizes) > 1):
+        site.refuse("it merges %s, which differ elsewhere too" % _all_shown(values))
+    merged = [value.sizes[axis] for value in values]
+    sizes.insert(axis, -1 if -1 in merged else sum(merged))
+    return site.value(site.emit("Concat", *(value.name for value in values), axis=axis + 1), sizes, values[0])
+
+
+@covers(VERTICES, "ElementWiseVertex", source=_FROM + "ElementWiseVertex", shown="computed")
+def elementwise(site: Site) -> Value:
+    op = site.settings.choice("op", ("Add", "Subtract", "Product", "Average", "Max"))
+    values = _alike(site)
+    if len(values) == 1:
+        return values[0]
+    sizes = same_sizes(values)
+    if not sizes:
+        site.refuse("it combines %s, which is not covered" % _all_shown(values))
+    if op == "Subtract" and len(values) != 2:
+        site.refuse("it subtracts %d values from each other" % len(values))
+    node = {"Add": "Add", "Average": "Add", "Subtract": "Sub", "Product": "Mul", "Max": "Max"}[op]
+    name = values[0].name
+    for value in values[1:]:
+        name = site.emit(node, name, value.name)
+    if op == "Average":
+        name = site.emit("Div", name, site.scalar(len(values)))
+    return site.value(name, sizes, values[0])
+
+
+@covers(VERTICES, "SubsetVertex", source=_FROM + "SubsetVertex", shown="computed")
+def subset(site: Site) -> Value:
+    """Both ends belong to it."""
+    start, end, value = site.settings.integer("from"), site.settings.integer("to"), site.input
+    if not value.sizes or end < start or 0 <= value.sizes[0] <= end:
+        site.refuse("it takes %d to %d of %s" % (start, end, shown(value.sizes)))
+    return site.slice(value, 0, start, end + 1, end + 1 - start)
+
+
+@covers(VERTICES, "StackVertex", source=_FROM + "StackVertex", shown="computed")
+def stack(site: Site) -> Value:
+    values = _alike(site)
+    sizes = same_sizes(values)
+    if len(sizes) != len(values[0].sizes):
+        site.refuse("it stacks %s, which is not covered" % _all_shown(values))
+    name = site.emit("Concat", *(value.name for value in values), axis=0)
+    return Value(name, sizes, (*values[0].folds, Fold("stack", len(values))))
+
+
+@covers(VERTICES, "UnstackVertex", source=_FROM + "UnstackVertex", shown="computed")
+def unstack(site: Site) -> Value:
+    value, count, place = site.input, site.settings.integer("stackSize", least=1), site.settings.integer("from")
+    if not value.folds or value.folds[-1] != Fold("stack", count) or place >= count:
+        site.refuse("it takes part %d of %d of what was not stacked so" % (place, count))
+    if count == 1:
+        return value._replace(folds=value.folds[:-1])
+    parts = site.graph.emit("Split", [value.name], site.kind, count, axis=0)
+    return Value(parts[place], value.sizes, value.folds[:-1])
+
+
+@covers(VERTICES, "ScaleVertex", source=_FROM + "ScaleVertex", shown="computed")
+def scale(site: Site) -> Value:
+    value = site.input
+    return value._replace(name=site.emit("Mul", value.name, site.scalar(site.settings.number("scaleFactor"))))
+
+
+@covers(VERTICES, "ShiftVertex", source=_FROM + "ShiftVertex", shown="computed")
+def shift(site: Site) -> Value:
+    value = site.input
+    return value._replace(name=site.emit("Add", value.name, site.scalar(site.settings.number("shiftFactor"))))
+
+
+@covers(VERTICES, "L2Vertex", source=_FROM + "L2Vertex", shown="computed")
+def distance(site: Site) -> Value:
+    """The Euclidean distance of two, [N, 1]."""
+    values = _alike(site)
+    if len(values) != 2 or not same_sizes(values):
+        site.refuse("it takes the distance of %s" % _all_shown(values))
+    difference = site.emit("Sub", values[0].name, values[1].name)
+    given = site.emit("ReduceL2", difference, axes=list(range(1, len(values[0].sizes) + 1)), keepdims=0)
+    return site.value(site.emit("Unsqueeze", given, site.graph.sizes(1)), [1], values[0])
+
+
+@covers(VERTICES, "L2NormalizeVertex", source=_FROM + "L2NormalizeVertex", shown="computed")
+def normalized(site: Site) -> Value:
+    """x / max(|x|, eps), for each row."""
+    value = site.input
+    every = tuple(range(1, len(value.sizes) + 1))
+    if len(value.sizes) not in (1, 2, 3) or (site.settings.list_of_integers("dimension") or every) != every:
+        site.refuse("it normalises along dimensions that are not covered")
+    length = site.emit("ReduceL2", value.name, axes=list(every), keepdims=1)
+    least = site.scalar(site.settings.number("eps", 1e-8))
+    return value._replace(name=site.emit("Div", value.name, site.emit("Max", length, least)))
+
+
+@covers(VERTICES, "ReshapeVertex", source=_FROM + "ReshapeVertex", shown="computed")
+def reshaped(site: Site) -> Value:
+    """Its first size must be the rows': -1."""
+    sizes = site.settings.list_of_integers("newShape")
+    if site.settings.get("reshapeOrder") not in ("c", None):
+        site.refuse("reshaping by columns is not covered")
+    if not sizes or sizes[0] != -1 or any(size < 1 for size in sizes[1:]):
+        site.refuse("it reshapes to %s; only shapes whose first size is -1, for the rows, are covered" % (sizes,))
+    if any(size < 0 for size in site.input.sizes):
+        site.refuse("it needs sizes that only a request tells: give them in [[inputs]]")
+    return site.reshape(site.input, sizes[1:])
+
+
+@covers(VERTICES, "PreprocessorVertex", source="graph/vertex/impl/PreprocessorVertex", shown="computed")
+def preprocessed(site: Site) -> Value:
+    found = preprocessor(site.settings.get("preProcessor"), site.settings.where)
+    if found is None:
+        site.refuse("it holds no preprocessor")
+    within = Site(found.kind, found.settings, site.inputs, site.graph, site.parameters, site.allow_unverified)
+    return translate(within, PREPROCESSORS)
+
+
+@covers(VERTICES, "PoolHelperVertex", source=_FROM + "PoolHelperVertex", shown="computed")
+def without_first_row_and_column(site: Site) -> Value:
+    value = site.of(3)
+    for axis in (1, 2):
+        size = value.sizes[axis]
+        if size == 1:
+            site.refuse("it leaves nothing of %s" % shown(value.sizes))
+        value = site.slice(value, axis, 1, _END, size if size < 0 else size - 1)
+    return value
+
+
+@covers(VERTICES, "LastTimeStepVertex", source=_FROM + "rnn/LastTimeStepVertex", shown="computed")
+def last_time_step(site: Site) -> Value:
+    return last_step(site, site.of(2), False)
+
+
+@covers(VERTICES, "ReverseTimeSeriesVertex", source=_FROM + "rnn/ReverseTimeSeriesVertex", shown="computed")
+def reverse(site: Site) -> Value:
+    return reversed_in_time(site, site.of(2), 1)
+
+
+@covers(VERTICES, "DuplicateToTimeSeriesVertex", source=_FROM + "rnn/DuplicateToTimeSeriesVertex", shown="computed")
+def repeated(site: Site) -> Value:
+    """Its first input at each time step of the network's input that it names, which comes second here."""
+    if len(site.inputs) != 2:
+        site.refuse("it names no input of the network whose time steps it takes")
+    value, like = site.inputs
+    if len(value.sizes) != 1 or len(like.sizes) != 2 or value.folds or like.folds:
+        site.refuse("it takes rows and a sequence, and gets %s" % _all_shown(site.inputs))
+    one = site.reshape(value, (value.sizes[0], 1))
+    steps = like.sizes[1]
+    count = site.graph.sizes(steps) if steps >= 0 else site.count(like, 1)
+    shape = site.emit("Concat", site.graph.sizes(1, 1), count, axis=0)
+    return site.value(site.emit("Expand", one.name, shape), [value.sizes[0], steps], value)
+
+
+def _alike(site: Site) -> List[Value]:
+    """Its inputs, whose rows must be the same ones."""
+    if not site.inputs or any(value.folds != site.inputs[0].folds for value in site.inputs):
+        site.refuse("its inputs have different rows")
+    return site.inputs
+
+
+def _all_shown(values: List[Value]) -> str:
+    return " and ".join(shown(value.sizes) for value in values)

@@ -1,0 +1,42 @@
+"""What DL4J called its classes in files before 1.0.0-beta3: a tag around the object (LegacyJsonFormat), or a word."""
+
+LAYERS = {
+    "autoEncoder": "AutoEncoder",
+    "convolution": "ConvolutionLayer",
+    "convolution1d": "Convolution1DLayer",
+    "gravesLSTM": "GravesLSTM",
+    "gravesBidirectionalLSTM": "GravesBidirectionalLSTM",
+    "output": "OutputLayer",
+    "rnnoutput": "RnnOutputLayer",
+    "loss": "LossLayer",
+    "dense": "DenseLayer",
+    "subsampling": "SubsamplingLayer",
+    "subsampling1d": "Subsampling1DLayer",
+    "batchNormalization": "BatchNormalization",
+    "localResponseNormalization": "LocalResponseNormalization",
+    "embedding": "EmbeddingLayer",
+    "activation": "ActivationLayer",
+    "dropout": "DropoutLayer",
+    "GlobalPooling": "GlobalPoolingLayer",
+    "zeroPadding": "ZeroPaddingLayer",
+    "zeroPadding1d": "ZeroPadding1DLayer",
+    "ElementWiseMult": "ElementWiseMultiplicationLayer",
+}
+PREPROCESSORS = {
+    "cnnToFeedForward": "CnnToFeedForwardPreProcessor",
+    "cnnToRnn": "CnnToRnnPreProcessor",
+    "composableInput": "ComposableInputPreProcessor",
+    "feedForwardToCnn": "FeedForwardToCnnPreProcessor",
+    "feedForwardToRnn": "FeedForwardToRnnPreProcessor",
+    "rnnToFeedForward": "RnnToFeedForwardPreProcessor",
+    "rnnToCnn": "RnnToCnnPreProcessor",
+}
+# In lower case and without "Activation", as every version's name for it becomes.
+ACTIVATIONS = {"leakyrelu": "lrelu"}
+# Subclasses that compute what their parents do.
+SAME = {
+    "Convolution2D": "ConvolutionLayer",
+    "Convolution1D": "Convolution1DLayer",
+    "Pooling2D": "SubsamplingLayer",
+    "Pooling1D": "Subsampling1DLayer",
+}

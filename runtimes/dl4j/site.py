@@ -1,0 +1,187 @@
+"""Where one layer or vertex is translated: what it reads, what it says, and the graph that grows."""
+
+import math
+from typing import Any, List, NoReturn, Sequence, Tuple
+
+import numpy as np
+
+from runtimes.dl4j.parameters import Parameters
+from runtimes.dl4j.settings import Settings
+from runtimes.dl4j.values import Fold, Value
+from runtimes.onnx.graph import TYPES, Graph
+
+# A few layers that enlarge what they get could ask for any memory.
+_MOST_ELEMENTS = 1 << 28
+# What ONNX Runtime computes in single precision alone, on the CPU. The rest of a DOUBLE file's network stays double.
+_SINGLE_ONLY = (
+    "AveragePool",
+    "Conv",
+    "ConvTranspose",
+    "Elu",
+    "LRN",
+    "LSTM",
+    "LpPool",
+    "RNN",
+    "Resize",
+    "Selu",
+    "Softplus",
+)
+
+
+class Site:
+    """inputs: in DL4J's order; depth: how many wrappers are around this layer."""
+
+    def __init__(
+        self,
+        kind: str,
+        settings: Settings,
+        inputs: List[Value],
+        graph: Graph,
+        parameters: Parameters,
+        allow_unverified: bool = False,
+        depth: int = 0,
+    ) -> None:
+        self.kind, self.settings, self.inputs = kind, settings, inputs
+        self.graph, self.parameters = graph, parameters
+        self.allow_unverified, self.depth = allow_unverified, depth
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.parameters.dtype
+
+    @property
+    def onnx_type(self) -> int:
+        return TYPES[self.dtype]
+
+    @property
+    def input(self) -> Value:
+        """The only one. Refuses where there are several."""
+        if len(self.inputs) != 1:
+            self.refuse("it reads %d others, where one is known" % len(self.inputs))
+        return self.inputs[0]
+
+    def refuse(self, why: str) -> NoReturn:
+        self.settings.refuse(why)
+
+    def of(self, rank: int, *sizes: int) -> Value:
+        """The only input, with that many sizes beside the rows; `sizes` are wanted ones, -1 for any."""
+        value = self.input
+        if len(value.sizes) != rank:
+            self.refuse(
+                "it takes activations of rank %d, and gets rank %d (%s): an input preprocessor is missing, or "
+                "[[inputs]] in model.toml has another shape" % (rank + 1, len(value.sizes) + 1, shown(value.sizes))
+            )
+        for wanted, size in zip(sizes, value.sizes):
+            if wanted >= 0 and size >= 0 and wanted != size:
+                self.refuse("it takes sizes of %s, and gets %s" % (shown(sizes), shown(value.sizes)))
+        return value
+
+    def take(self, shape: Sequence[int], order: str) -> np.ndarray:
+        return self.parameters.take(shape, order, self.settings)
+
+    def constant(self, array: np.ndarray, called: str = "weights") -> str:
+        return self.graph.constant(np.asarray(array, self.dtype), called)
+
+    def scalar(self, value: float) -> str:
+        return self.graph.scalar(value, self.dtype)
+
+    def emit(self, op: str, *inputs: str, **attributes: Any) -> Any:
+        """A node; its output's name, or a list where `outputs` asks for several."""
+        if self.dtype != np.float64 or op not in _SINGLE_ONLY:
+            return self.graph.emit(op, inputs, self.kind, **attributes)
+        cast = [name and self.graph.emit("Cast", [name], "single", to=TYPES[np.dtype(np.float32)]) for name in inputs]
+        return self.graph.emit(
+            "Cast", [self.graph.emit(op, cast, self.kind, **attributes)], self.kind, to=TYPES[self.dtype]
+        )
+
+    def value(self, name: str, sizes: Sequence[int], like: Value) -> Value:
+        """What it gives, with the rows of `like`."""
+        if math.prod(size for size in sizes if size > 0) > _MOST_ELEMENTS or any(size == 0 for size in sizes):
+            self.refuse("it gives values of sizes %s for one row" % shown(sizes))
+        return Value(name, tuple(sizes), like.folds)
+
+    def transpose(self, value: Value, order: Sequence[int]) -> Value:
+        """Of the sizes: the rows stay first."""
+        if list(order) == sorted(order):
+            return value
+        name = self.emit("Transpose", value.name, perm=[0, *(place + 1 for place in order)])
+        return self.value(name, [value.sizes[place] for place in order], value)
+
+    def reshape(self, value: Value, sizes: Sequence[int]) -> Value:
+        """Of the sizes; as many values. One of them may be -1."""
+        if value.sizes == tuple(sizes):
+            return value
+        if list(sizes).count(-1) > 1:
+            self.refuse("two of its sizes, %s, are told by a request only: give them in [[inputs]]" % shown(sizes))
+        known = [size for size in value.sizes if size >= 0]
+        if len(known) == len(value.sizes) and -1 not in sizes and math.prod(known) != math.prod(sizes):
+            self.refuse("it takes %s values of each row, and gets %s" % (shown(sizes), shown(value.sizes)))
+        name = self.emit("Reshape", value.name, self.graph.sizes(0, *sizes))
+        return self.value(name, sizes, value)
+
+    def slice(self, value: Value, axis: int, start: int, end: int, size: int, step: int = 1) -> Value:
+        """Along one of the sizes (0 is the first after the rows); size: what is left of it."""
+        sizes = self.graph.sizes
+        name = self.emit("Slice", value.name, sizes(start), sizes(end), sizes(axis + 1), sizes(step))
+        return self.value(name, [*value.sizes[:axis], size, *value.sizes[axis + 1 :]], value)
+
+    def count(self, value: Value, axis: int) -> str:
+        """A size as a request tells it, [1] int64."""
+        shape = self.emit("Shape", value.name)
+        return self.emit("Slice", shape, self.graph.sizes(axis + 1), self.graph.sizes(axis + 2))
+
+    def fold(self, value: Value, axis: int) -> Value:
+        """Time steps as rows."""
+        steps = value.sizes[axis]
+        rest = [place for place in range(len(value.sizes)) if place != axis]
+        turned = self.transpose(value, [axis, *rest])
+        sizes = turned.sizes[1:]
+        if any(size < 0 for size in sizes):
+            self.refuse("it needs sizes that only a request tells: give them in [[inputs]]")
+        fold = Fold("time", steps, "" if steps >= 0 else self.count(value, axis))
+        name = self.emit("Reshape", turned.name, self.graph.sizes(-1, *sizes))
+        return Value(name, sizes, (*value.folds, fold))
+
+    def unfold(self, value: Value, axis: int) -> Value:
+        """Time steps that were made rows, as a size again."""
+        if not value.folds or value.folds[-1].kind != "time":
+            self.refuse("it takes time steps that were made rows before, and there are none")
+        fold = value.folds[-1]
+        if any(size < 0 for size in value.sizes):
+            self.refuse("it needs sizes that only a request tells: give them in [[inputs]]")
+        shape = self.graph.sizes(-1, fold.count, *value.sizes)
+        if fold.steps:
+            shape = self.emit("Concat", self.graph.sizes(-1), fold.steps, self.graph.sizes(*value.sizes), axis=0)
+        turned = Value(self.emit("Reshape", value.name, shape), (fold.count, *value.sizes), value.folds[:-1])
+        back = list(range(1, len(turned.sizes)))
+        return self.transpose(turned, [*back[:axis], 0, *back[axis:]])
+
+    def channels_first(self, value: Value, last: bool) -> Value:
+        """last: whether they are last in it."""
+        rank = len(value.sizes)
+        return self.transpose(value, [rank - 1, *range(rank - 1)]) if last else value
+
+    def channels_back(self, value: Value, last: bool) -> Value:
+        rank = len(value.sizes)
+        return self.transpose(value, [*range(1, rank), 0]) if last else value
+
+    def flag_of_format(self, name: str, first: str, last: str) -> bool:
+        """Whether the layer's data has its channels last. DL4J wrote no format before it knew a second."""
+        return self.settings.choice(name, (first, last), first) == last
+
+
+def shown(sizes: Sequence[int]) -> str:
+    return "[%s]" % ", ".join("?" if size < 0 else str(size) for size in sizes)
+
+
+def same_sizes(values: Sequence[Value]) -> Tuple[int, ...]:
+    """Those that all of them have, told by whichever knows it; () where they differ."""
+    sizes = list(values[0].sizes)
+    for value in values[1:]:
+        if len(value.sizes) != len(sizes):
+            return ()
+        for place, size in enumerate(value.sizes):
+            if size >= 0 and sizes[place] >= 0 and size != sizes[place]:
+                return ()
+            sizes[place] = max(size, sizes[place])
+    return tuple(sizes)

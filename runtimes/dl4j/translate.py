@@ -1,0 +1,140 @@
+"""From a DL4J model's archive to an ONNX model that computes the same."""
+
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from runtimes.contract import LoadError
+from runtimes.dl4j import layers, normalizers
+from runtimes.dl4j.archive import Archive
+from runtimes.dl4j.configuration import Network, Node, network
+from runtimes.dl4j.normalizers import Normalizers, Scaling
+from runtimes.dl4j.parameters import Parameters
+from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES, translate
+from runtimes.dl4j.settings import Settings
+from runtimes.dl4j.site import Site
+from runtimes.dl4j.values import Value
+from runtimes.onnx.graph import IR, OPSET, TYPES, Graph
+
+assert layers  # importing it fills the registry
+Shape = Tuple[int, ...]
+
+
+def translated(
+    archive: Archive,
+    declared: Mapping[str, Shape],
+    allow_unverified: bool = False,
+    normalize: bool = True,
+) -> onnx.ModelProto:
+    """
+    declared  shapes of inputs with their rows, -1 for any, where the user knows more than the file
+    Raises LoadError: for what is broken, and for what is not covered, by the layer's name and place.
+    """
+    given = normalizers.read(archive.normalizer) if archive.normalizer and normalize else Normalizers([], [])
+    return _Translation(network(archive.configuration), archive.coefficients, given, allow_unverified).model(declared)
+
+
+class _Translation:
+    def __init__(
+        self, given: Network, coefficients: np.ndarray, normalizers: Normalizers, allow_unverified: bool
+    ) -> None:
+        self._network, self._normalizers, self._allow_unverified = given, normalizers, allow_unverified
+        self._parameters = Parameters(coefficients)
+        self._graph = Graph([*given.inputs, *given.outputs])
+        self._values: Dict[str, Value] = {}
+        self._readers: Dict[str, List[Node]] = {}
+        for node in given.nodes:
+            for name in node.inputs:
+                self._readers.setdefault(name, []).append(node)
+
+    def model(self, declared: Mapping[str, Shape]) -> onnx.ModelProto:
+        inputs = [self._input(place, name, declared.get(name)) for place, name in enumerate(self._network.inputs)]
+        for node in self._network.nodes:
+            self._values[node.name] = self._node(node)
+        self._parameters.end()
+        outputs = [self._output(place, *each) for place, each in enumerate(self._network.outputs.items())]
+        graph = helper.make_graph(self._graph.nodes, "dl4j", inputs, outputs, self._graph.initializers)
+        opsets = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR, producer_name="modelport")
+
+    def _input(self, place: int, name: str, declared: Optional[Shape]) -> onnx.ValueInfoProto:
+        sizes = declared[1:] if declared else self._taken(name, set())
+        if sizes is None:
+            raise LoadError(
+                "the file does not tell the shape of the input '%.60s': declare it under [[inputs]] in model.toml"
+                % name
+            )
+        value = Value(name, sizes)
+        info = self._info(value)
+        scaling = normalizers.scaling_of(place, self._normalizers.inputs, self._normalizers.for_all)
+        self._values[name] = self._scaled(value, scaling, "input '%.60s'" % name)
+        return info
+
+    def _taken(self, name: str, seen: Set[str]) -> Optional[Shape]:
+        """What the layers that read it take: the first that tells."""
+        if name in seen:
+            return None
+        seen.add(name)
+        for node in self._readers.get(name, ()):
+            found = None
+            if node.preprocessor and node.preprocessor.kind in PREPROCESSORS:
+                found = PREPROCESSORS[node.preprocessor.kind].takes(node.preprocessor.settings)
+            elif node.is_layer and node.kind in LAYERS:
+                found = LAYERS[node.kind].takes(node.settings)
+            found = found or (self._taken(node.name, seen) if node.preprocessor is None else None)
+            if found is not None:
+                return found
+        return None
+
+    def _node(self, node: Node) -> Value:
+        inputs = [self._values[name] for name in node.inputs]
+        if node.preprocessor is not None:
+            before = node.preprocessor
+            inputs = [translate(self._site(before.kind, before.settings, inputs), PREPROCESSORS)]
+        if node.kind == "DuplicateToTimeSeriesVertex":
+            inputs = [*inputs, *self._named_input(node)]
+        return translate(self._site(node.kind, node.settings, inputs), LAYERS if node.is_layer else VERTICES)
+
+    def _named_input(self, node: Node) -> Sequence[Value]:
+        name = node.settings.get("inputName")
+        return [self._values[name]] if isinstance(name, str) and name in self._network.inputs else []
+
+    def _site(self, kind: str, settings: Settings, inputs: List[Value]) -> Site:
+        return Site(kind, settings, inputs, self._graph, self._parameters, self._allow_unverified)
+
+    def _output(self, place: int, name: str, node: str) -> onnx.ValueInfoProto:
+        value = self._values[node]
+        if value.folds:
+            raise LoadError(
+                "output '%.60s' has rows of its own for each time step or stacked input, so that no row of it belongs "
+                "to a row of the inputs, which is not covered" % name
+            )
+        scaling = normalizers.scaling_of(place, self._normalizers.outputs)
+        value = self._scaled(value, scaling, "output '%.60s'" % name)
+        self._graph.nodes.append(helper.make_node("Identity", [value.name], [name], name))
+        return self._info(value._replace(name=name))
+
+    def _scaled(self, value: Value, scaling: Optional[Scaling], what: str) -> Value:
+        if scaling is None:
+            return value
+        name, rank = value.name, len(value.sizes)
+        for op, array, idle in (
+            ("Sub", scaling.subtract, 0),
+            ("Div", scaling.divide, 1),
+            ("Mul", scaling.multiply, 1),
+            ("Add", scaling.add, 0),
+        ):
+            if array.size not in (1, value.sizes[0] if value.sizes[0] >= 0 else array.size):
+                raise LoadError("normalizer.bin has %d values for the %s with %d" % (array.size, what, value.sizes[0]))
+            if not np.isfinite(array).all() or (op == "Div" and not array.all()):
+                raise LoadError("normalizer.bin holds numbers for the %s that no data has" % what)
+            if (array != idle).any():
+                shaped = array.reshape(-1, *[1] * (rank - 1)).astype(self._parameters.dtype)
+                name = self._graph.emit(op, [name, self._graph.constant(shaped, "normalizer")], "normalizer")
+        return value._replace(name=name)
+
+    def _info(self, value: Value) -> onnx.ValueInfoProto:
+        sizes = ["%s_%d" % (value.name, place) if size < 0 else size for place, size in enumerate(value.sizes, 1)]
+        return helper.make_tensor_value_info(value.name, TYPES[self._parameters.dtype], ["N", *sizes])

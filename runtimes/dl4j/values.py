@@ -1,0 +1,23 @@
+"""What passes between layers."""
+
+from typing import NamedTuple, Tuple
+
+
+class Fold(NamedTuple):
+    """Rows that are none of a request's: its time steps as rows ("time"), or inputs stacked upon each other ("stack").
+
+    count  how many rows stand for one; -1 where only a request tells
+    steps  "time": the tensor that holds that count, [1] int64, where it is -1
+    """
+
+    kind: str
+    count: int
+    steps: str = ""
+
+
+class Value(NamedTuple):
+    """A tensor of activations: rows, then `sizes` as DL4J lays them out; -1 for a size that only a request tells."""
+
+    name: str
+    sizes: Tuple[int, ...]
+    folds: Tuple[Fold, ...] = ()

@@ -1,0 +1,90 @@
+"""What convolution and pooling share: kernels that move over an input. ConvolutionUtils of DL4J."""
+
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+
+from runtimes.dl4j.site import Site
+
+_MODES = ("Strict", "Truncate", "Same", "Causal")
+
+
+class Windows(NamedTuple):
+    """One number for each of the dimensions that the kernel moves along.
+
+    mode  "Strict" and "Truncate" pad by `padding`; "Same" so that the output is the input's size over the stride;
+          "Causal", in one dimension, before the input alone
+    """
+
+    kernel: Tuple[int, ...]
+    stride: Tuple[int, ...]
+    padding: Tuple[int, ...]
+    dilation: Tuple[int, ...]
+    mode: str
+
+    @property
+    def extents(self) -> Tuple[int, ...]:
+        """The kernels' sizes with what dilation leaves out."""
+        return tuple((kernel - 1) * dilation + 1 for kernel, dilation in zip(self.kernel, self.dilation))
+
+    def attributes(self, sizes: Sequence[int], dilated: bool = True) -> Dict[str, Any]:
+        """ONNX's, for an input of these sizes; -1 for those that a request tells."""
+        found: Dict[str, Any] = {"kernel_shape": self.kernel, "strides": self.stride}
+        if dilated:
+            found["dilations"] = self.dilation
+        if self.mode == "Same" and any(size < 0 for size in sizes):
+            return {**found, "auto_pad": "SAME_UPPER"}
+        before, after = zip(*self.pads(sizes))
+        return {**found, "pads": [*before, *after]}
+
+    def pads(self, sizes: Sequence[int]) -> List[Tuple[int, int]]:
+        """Before and after, in each dimension. In mode "Same" what is odd goes behind (getSameModeTopLeftPadding)."""
+        if self.mode == "Causal":
+            return [(extent - 1, 0) for extent in self.extents]
+        if self.mode != "Same":
+            return [(padding, padding) for padding in self.padding]
+        found = []
+        for size, stride, extent in zip(sizes, self.stride, self.extents):
+            both = max((-(-size // stride) - 1) * stride + extent - size, 0)
+            found.append((both // 2, both - both // 2))
+        return found
+
+    def outputs(self, sizes: Sequence[int], site: Site) -> Tuple[int, ...]:
+        """Their sizes; -1 where a request tells."""
+        found = []
+        for place, size in enumerate(sizes):
+            stride = self.stride[place]
+            if size < 0:
+                found.append(-1)
+            elif self.mode in ("Same", "Causal"):
+                found.append(-(-size // stride))
+            else:
+                given = (size + 2 * self.padding[place] - self.extents[place]) // stride + 1
+                if given < 1:
+                    site.refuse("its kernel of %d is larger than its input of %d" % (self.extents[place], size))
+                found.append(given)
+        return tuple(found)
+
+
+def windows(site: Site, dimensions: int, mode_field: str = "convolutionMode", default: str = "Truncate") -> Windows:
+    """Files before 0.7 tell no mode, and nobody told a dilation before 0.9. Refuses what does not fit."""
+    settings = site.settings
+    mode = settings.choice(mode_field, _MODES, default)
+    if mode == "Causal" and dimensions != 1:
+        site.refuse("causal convolution in %d dimensions is not covered" % dimensions)
+    return Windows(
+        _numbers(site, "kernelSize", dimensions, None, 1),
+        _numbers(site, "stride", dimensions, 1, 1),
+        _numbers(site, "padding", dimensions, 0, 0),
+        _numbers(site, "dilation", dimensions, 1, 1),
+        mode,
+    )
+
+
+def _numbers(site: Site, field: str, dimensions: int, default: Any, least: int) -> Tuple[int, ...]:
+    """In one dimension DL4J has often written two numbers, the second of which says nothing."""
+    if dimensions == 1:
+        given = site.settings.get(field)
+        if isinstance(given, list) and len(given) == 2:
+            return site.settings.integers(field, 2, least=0)[:1]
+    if default is None:
+        return site.settings.integers(field, dimensions, least=least)
+    return site.settings.integers(field, dimensions, default, least=least)
