@@ -4,7 +4,7 @@ Serving calls nothing of them but who and how many there are, so a library of ou
 compiler. Else OpenMPI's own, of any later version, is put in their place: their functions are the same.
 """
 
-import ctypes.util
+import ctypes
 import os
 import shutil
 import subprocess
@@ -42,24 +42,25 @@ def compiled(folder):
 
 def linked(folder):
     # type: (str) -> bool
-    """Symbolic links to OpenMPI's libraries. The second is missing from 5.0 on, where the first has no C++ left."""
-    found = {}
-    for name, library in ((_C, "mpi"), (_CXX, "mpi_cxx")):
-        soname = ctypes.util.find_library(library)
-        if soname is None:
-            return False
-        found[name] = _path(soname)
-    for name, path in found.items():
-        made = os.path.join(folder, name)
-        if os.path.lexists(made):
-            os.remove(made)
-        os.symlink(path, made)
-    return True
+    """Symbolic links to OpenMPI's libraries. From 5.0 on it has no C++ any more, and will not do."""
+    for release in (40, 20, 12):  # of OpenMPI 3 and 4, 2, 1.10
+        try:
+            # The second first: it brings the other.
+            found = {_CXX: _path("libmpi_cxx.so.%d" % release), _C: _path("libmpi.so.%d" % release)}
+        except OSError:
+            continue
+        for name, path in found.items():
+            made = os.path.join(folder, name)
+            if os.path.lexists(made):
+                os.remove(made)
+            os.symlink(path, made)
+        return True
+    return False
 
 
 def _path(soname):
     # type: (str) -> str
-    """Where the dynamic linker finds it."""
+    """Where the dynamic linker finds it. Raises OSError."""
     ctypes.CDLL(soname, mode=ctypes.RTLD_GLOBAL)
     with open("/proc/self/maps") as maps:
         paths = [line.split(None, 5)[5].strip() for line in maps if "/" in line]
