@@ -46,6 +46,7 @@ class Runtime:
     requirements          accelerator → what pip installs
     without_dependencies  what pip installs after that, and nothing that these ask for
     npm                   packages of npm's, NAME@VERSION, that are put beside them
+    prepare               a script beside runtime.toml, run by the environment's own interpreter when all is installed
     download_mb           accelerator → the size of that download
     env                   variables of its workers; a value may hold {threads}
     """
@@ -61,6 +62,7 @@ class Runtime:
     formats: tuple[Format, ...] = ()
     without_dependencies: tuple[str, ...] = ()
     npm: tuple[str, ...] = ()
+    prepare: str = ""
 
     def accelerator(self, wanted: str) -> str:
         """That, or cpu where its framework has no packages for it: LiteRT serves on the CPU beside cards as well."""
@@ -98,8 +100,9 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
     if not any((folder / file).is_file() for file in code):
         raise BrokenRuntime(f"{folder} has a runtime.toml and no {' or '.join(code)} beside it")
     table.allow(
-        "title", "pythons", "platforms", "requirements", "without_dependencies", "npm", "download_mb", "env", "formats"
-    )
+        "title", "pythons", "platforms", "requirements", "without_dependencies", "npm", "prepare", "download_mb",
+        "env", "formats",
+    )  # fmt: skip
     requirements, sizes, env = table.table("requirements"), table.table("download_mb"), table.table("env")
     requirements.allow(*ACCELERATORS)
     sizes.allow(*ACCELERATORS)
@@ -115,7 +118,15 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         tuple(_format(each) for each in table.tables("formats")),
         table.texts("without_dependencies"),
         table.texts("npm"),
+        _script(table, folder) if "prepare" in table.values else "",
     )
+
+
+def _script(table: Table, folder: Path) -> str:
+    name = table.text("prepare")
+    if Path(name).name != name or not (folder / name).is_file():
+        raise table.wrong("prepare", "the name of a file beside it")
+    return name
 
 
 def _format(table: Table) -> Format:
