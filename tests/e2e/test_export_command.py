@@ -49,6 +49,8 @@ def test_stopped_it_leaves_nothing(
     process = subprocess.Popen(
         [*COMMAND, "digits_onnx", "--to", "onnx", "--out", str(tmp_path / "out")],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT, start_new_session=True,
+        # Tests that a shell runs in the background ignore SIGINT, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stderr is not None
     while "loading" not in process.stderr.readline():
