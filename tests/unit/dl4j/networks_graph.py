@@ -135,6 +135,16 @@ GRAPH: dict[str, Network] = {
         {"in": SEQUENCE},
     ),
 }
+ATTENTION = {"headSize": 5, "nheads": 2, "ninKeys": 3, "ninQueries": 4, "ninValues": 2, "nout": 7}
+GRAPH["attention_vertex"] = joined(
+    vertex("Attention", projectInput=True, weightInit="XAVIER", **ATTENTION), (2, 4, 6), (2, 3, 5), (2, 2, 5)
+)
+GRAPH["attention_vertex_plain"] = joined(
+    vertex("Attention", projectInput=False, weightInit="XAVIER", **{**ATTENTION, "nheads": 1}),
+    (2, 4, 6),
+    (2, 4, 5),
+    (2, 2, 5),
+)
 # A layer's own preprocessor, as setInputTypes adds them.
 GRAPH["graph_layer_preprocessor"] = Network(graph(["in"], {"out": (output(105, 4), ["in"])}, ["out"]), {"in": IMAGE})
 GRAPH["graph_layer_preprocessor"].configuration["vertices"]["out"]["preProcessor"] = preprocessor(

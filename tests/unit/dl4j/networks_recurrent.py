@@ -130,3 +130,25 @@ RECURRENT: dict[str, Network] = {
         *(4, 3, 7),
     ),
 }
+
+
+def attention(name: str, **fields: Any) -> dict[str, Any]:
+    values = {"headSize": 2, "nheads": 4, "nin": 3, "nout": 5, "projectInput": True}
+    return plain(name, **{"biasUpdater": None, "paramWeightInit": None, "regularization": [], **values, **fields})
+
+
+RECURRENT |= {
+    "self_attention": sequences(attention("SelfAttentionLayer")),
+    "self_attention_plain": sequences(attention("SelfAttentionLayer", projectInput=False, nheads=1, nout=3)),
+    "learned_self_attention": sequences(attention("LearnedSelfAttentionLayer", nqueries=2)),
+    "learned_self_attention_plain": sequences(
+        attention("LearnedSelfAttentionLayer", projectInput=False, nheads=1, nout=3, nqueries=2)
+    ),
+    "recurrent_attention": sequences(attention("RecurrentAttentionLayer", activation="TANH", hasBias=True)),
+    "recurrent_attention_without_bias": sequences(
+        attention("RecurrentAttentionLayer", activation="SIGMOID", hasBias=False)
+    ),
+    "recurrent_attention_plain": sequences(
+        attention("RecurrentAttentionLayer", activation="TANH", hasBias=True, projectInput=False, nheads=1, nout=3)
+    ),
+}

@@ -15,6 +15,7 @@ from tests.unit.dl4j import (
     reference_normalization,
     reference_pooling,
     reference_recurrent,
+    reference_samediff,
     reference_shapes,
 )
 from tests.unit.dl4j.reference_order import topological_order
@@ -56,6 +57,11 @@ LAYERS: dict[str, Layer] = {
     "GravesBidirectionalLSTM": reference_recurrent.graves_bidirectional,
     "SimpleRnn": reference_recurrent.simple_rnn,
     "MaskZeroLayer": reference_recurrent.mask_zero,
+    "SelfAttentionLayer": reference_samediff.self_attention,
+    "LearnedSelfAttentionLayer": reference_samediff.learned_attention,
+    "RecurrentAttentionLayer": reference_samediff.recurrent_attention,
+    "LocallyConnected1D": reference_samediff.locally_connected_1d,
+    "LocallyConnected2D": reference_samediff.locally_connected_2d,
     "Bidirectional": lambda x, conf, given: reference_recurrent.bidirectional(x, conf, given, apply),
     "LastTimeStep": lambda x, conf, given: reference_recurrent.last_time_step(x, conf, given, apply),
     "TimeDistributed": lambda x, conf, given: reference_recurrent.time_distributed(x, conf, given, apply),
@@ -74,12 +80,25 @@ def apply(x: Array, conf: Configuration, given: dict[str, Array]) -> Array:
 def layout(configuration: Configuration) -> list[tuple[str, list[Parameter]]]:
     """(layer's index or vertex' name, its parameters) as they follow each other in coefficients.bin."""
     if "confs" in configuration:
-        return [(str(k), parameters(each["layer"])) for k, each in enumerate(configuration["confs"])]
+        return [(str(k), layer_parameters(each["layer"])) for k, each in enumerate(configuration["confs"])]
     found = []
     for name in topological_order(configuration):
         if name not in configuration["networkInputs"]:
             found.append((name, vertex_parameters(configuration["vertices"][name])))
     return found
+
+
+SAMEDIFF: dict[str, Callable[[Configuration], list[Parameter]]] = {
+    "SelfAttentionLayer": reference_samediff.self_attention_parameters,
+    "LearnedSelfAttentionLayer": reference_samediff.learned_parameters,
+    "RecurrentAttentionLayer": reference_samediff.recurrent_parameters,
+    "LocallyConnected1D": reference_samediff.locally_connected_parameters,
+    "LocallyConnected2D": reference_samediff.locally_connected_parameters,
+}
+
+
+def layer_parameters(conf: Configuration) -> list[Parameter]:
+    return SAMEDIFF[kind(conf)](conf) if kind(conf) in SAMEDIFF else parameters(conf)
 
 
 def unfrozen(conf: Configuration) -> Configuration:
@@ -88,7 +107,9 @@ def unfrozen(conf: Configuration) -> Configuration:
 
 def vertex_parameters(conf: Configuration) -> list[Parameter]:
     conf = unfrozen(conf)
-    return parameters(conf["layerConf"]["layer"] if kind(conf) == "LayerVertex" else conf)
+    if kind(conf) == "AttentionVertex":
+        return reference_samediff.vertex_parameters(conf)
+    return layer_parameters(conf["layerConf"]["layer"]) if kind(conf) == "LayerVertex" else []
 
 
 def parameter_count(configuration: Configuration) -> int:
@@ -136,6 +157,8 @@ def graph(configuration: Configuration, given: dict[str, dict[str, Array]], valu
                 named[name] = apply(x, conf["layerConf"]["layer"], given[name])
             case "PreprocessorVertex":
                 named[name] = preprocess(inputs[0], conf["preProcessor"], batch)
+            case "AttentionVertex":
+                named[name] = reference_samediff.attention(*inputs, given[name])
             case "DuplicateToTimeSeriesVertex":
                 named[name] = np.repeat(inputs[0][:, :, None], named[conf["inputName"]].shape[2], axis=2)
             case _:

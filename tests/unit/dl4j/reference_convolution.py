@@ -81,17 +81,11 @@ def deconvolve(x: Array, weights: Array, conf: Configuration) -> Array:
     """
     rank = x.ndim - 2
     kernel, stride, dilation = (list(conf.get(key, [1] * 3))[:rank] for key in ("kernelSize", "stride", "dilation"))
-    reach = [(k - 1) * spread + 1 for k, spread in zip(kernel, dilation, strict=True)]
-    full = [step * (size - 1) + far for step, size, far in zip(stride, x.shape[2:], reach, strict=True)]
-    if conf.get("convolutionMode") == "Same":
-        sizes = [step * size for step, size in zip(stride, x.shape[2:], strict=True)]
-        before = [int((whole - size) / 2) for whole, size in zip(full, sizes, strict=True)]
-        assert min(before) >= 0, "DL4J refuses this"
-    else:
-        before = list(conf["padding"])[:rank]
-        sizes = [whole - 2 * pad for whole, pad in zip(full, before, strict=True)]
-    room = [max(whole, pad + size) for whole, pad, size in zip(full, before, sizes, strict=True)]
-    out = np.zeros((x.shape[0], weights.shape[1], *room))
+    full = [
+        step * (size - 1) + (k - 1) * spread + 1
+        for step, size, k, spread in zip(stride, x.shape[2:], kernel, dilation, strict=True)
+    ]
+    out = np.zeros((x.shape[0], weights.shape[1], *full))
     for place in itertools.product(*(range(k) for k in kernel)):
         target = tuple(
             slice(at * spread, at * spread + (size - 1) * step + 1, step)
@@ -100,8 +94,22 @@ def deconvolve(x: Array, weights: Array, conf: Configuration) -> Array:
         out[(slice(None), slice(None), *target)] += np.einsum(
             "nc...,co->no...", x, weights[(slice(None), slice(None), *place)]
         )
-    cut = tuple(slice(pad, pad + size) for pad, size in zip(before, sizes, strict=True))
-    return out[(slice(None), slice(None), *cut)]
+    for axis, whole in enumerate(full):
+        if conf.get("convolutionMode") == "Same":
+            size = stride[axis] * x.shape[2 + axis]
+            before = int((whole - size) / 2)  # C cuts towards 0; below 0 where the stride is beyond the kernel
+        else:
+            before = conf["padding"][axis]
+            size = whole - 2 * before
+        out = cut(out, 2 + axis, before, size)
+    return out
+
+
+def cut(x: Array, axis: int, start: int, size: int) -> Array:
+    """size elements from start on; zeros where there are none"""
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (max(0, -start), max(0, start + size - x.shape[axis]))
+    return np.take(np.pad(x, widths), range(max(0, start), max(0, start) + size), axis=axis)
 
 
 def deconvolution(x: Array, conf: Configuration, given: Parameters) -> Array:
