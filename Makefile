@@ -71,7 +71,7 @@ image:  ## Dockerfile.gpu by docker, podman or buildah; IMAGE_ARGS="--build-arg 
 	else echo "make image needs docker with its daemon, podman or buildah, and none of them answers: install one"; exit 1; fi; \
 	set -x; $$build --file Dockerfile.gpu --tag $(IMAGE) $(IMAGE_ARGS) .
 
-APT := prometheus nghttp2-client chromium
+APT := prometheus nghttp2-client chromium gcc libc6-dev
 
 apt:  ## Debian packages that some tests and the benchmarks use; nothing happens where they are there already
 	@dpkg -s $(APT) >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(APT); }

@@ -18,7 +18,7 @@ from gateway.repository.devices import available_cards
 from tests.gateway_process import Gateway, start_gateway
 
 ROOT = Path(__file__).parent.parent
-RUNTIMES = ("onnx", "torchscript", "savedmodel", "mxnet")
+RUNTIMES = ("onnx", "torchscript", "savedmodel", "mxnet", "cntk")
 
 
 def cannot_have(reason: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.environments import interpreters, npm, steps
+from gateway.environments import interpreters, npm, prepare, steps
 from gateway.environments.errors import Cannot
 from gateway.environments.interpreters import Interpreter
 from gateway.environments.lock import locked, locked_now
@@ -95,7 +95,7 @@ def locate(
         raise Cannot(f"the Python set for {runtime.title} lacks venv or ensurepip: install them, or set another one")
     _check_platform(runtime, *interpreter.platform.rsplit("-", 1))
     key = [_LAYOUT, runtime.requirements[accelerator], interpreter.minor, interpreter.implementation]
-    key += [each for each in (runtime.without_dependencies, runtime.npm) if each]
+    key += [each for each in (runtime.without_dependencies, runtime.npm, prepare.digest(runtime)) if each]
     digest = hashlib.sha256(json.dumps([*key, interpreter.platform, accelerator]).encode()).hexdigest()
     folder = home.expanduser().absolute() / "environments" / f"{runtime.name}-{accelerator}-{digest[:12]}"
     return Environment(runtime, accelerator, folder, interpreter)
@@ -125,6 +125,8 @@ async def build(environment: Environment, progress: Callable[[str], None]) -> No
                 await steps.install(folder, alone, environment.interpreter.minor, progress, ["--no-deps"])
             if runtime.npm:
                 await npm.install(folder, runtime.npm, progress)
+            if runtime.prepare:
+                await prepare.run(folder, runtime, progress)
             await steps.in_thread(_complete, environment, folder, time.monotonic() - since)
     except OSError as error:
         raise Cannot(

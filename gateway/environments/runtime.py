@@ -46,6 +46,7 @@ class Runtime:
     requirements          accelerator → what pip installs
     without_dependencies  what pip installs after that, and nothing that these ask for
     npm                   packages of npm's, NAME@VERSION, that are put beside them
+    prepare               a script beside runtime.toml, run by the environment's own interpreter when all is installed
     fallback_for          the runtime that goes before this one for a file that both read, where it can be had
     download_mb           accelerator → the size of that download
     env                   variables of its workers; a value may hold {threads}
@@ -62,6 +63,7 @@ class Runtime:
     formats: tuple[Format, ...] = ()
     without_dependencies: tuple[str, ...] = ()
     npm: tuple[str, ...] = ()
+    prepare: str = ""
     fallback_for: str = ""
 
     def accelerator(self, wanted: str) -> str:
@@ -100,17 +102,9 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
     if not any((folder / file).is_file() for file in code):
         raise BrokenRuntime(f"{folder} has a runtime.toml and no {' or '.join(code)} beside it")
     table.allow(
-        "title",
-        "pythons",
-        "platforms",
-        "requirements",
-        "without_dependencies",
-        "npm",
-        "download_mb",
-        "env",
-        "formats",
-        "fallback_for",
-    )
+        "title", "pythons", "platforms", "requirements", "without_dependencies", "npm", "prepare", "download_mb",
+        "env", "formats", "fallback_for",
+    )  # fmt: skip
     requirements, sizes, env = table.table("requirements"), table.table("download_mb"), table.table("env")
     requirements.allow(*ACCELERATORS)
     sizes.allow(*ACCELERATORS)
@@ -126,8 +120,16 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         tuple(_format(each) for each in table.tables("formats")),
         table.texts("without_dependencies"),
         table.texts("npm"),
+        _script(table, folder) if "prepare" in table.values else "",
         table.text("fallback_for") if "fallback_for" in table.values else "",
     )
+
+
+def _script(table: Table, folder: Path) -> str:
+    name = table.text("prepare")
+    if Path(name).name != name or not (folder / name).is_file():
+        raise table.wrong("prepare", "the name of a file beside it")
+    return name
 
 
 def _format(table: Table) -> Format:

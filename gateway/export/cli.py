@@ -53,7 +53,7 @@ def list_routes() -> int:
     table = Table(box=None, pad_edge=False)
     for column in ("FROM", "TO", "BY, BEST FIRST", "ENVIRONMENTS"):
         table.add_column(column, overflow="fold")
-    for source in FORMATS.values():
+    for source in dict.fromkeys(FORMATS.values()):
         for target in TARGETS:
             try:
                 found = routes(source, target)

@@ -14,6 +14,8 @@ FORMATS = {
     "mxnet_symbol": "mxnet",
     "onnxruntime_onnx": "onnx",
     "tensorflow_lite": "tflite",
+    "cntk_v2": "cntk",
+    "cntk_v2_onnx": "cntk",
 }
 TARGETS = ("tflite", "tfjs", "onnx", "web")
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
@@ -72,6 +74,7 @@ _TO_ONNX = {
         _route("torch.onnx", "export-torch", "exported_to_onnx"),
     ],
     "mxnet": [_route("mx.onnx", "export-mxnet", "mxnet_to_onnx")],
+    "cntk": [_route("modelport's translation", "cntk_onnx", "cntk_to_onnx")],
 }
 _BY_ONNX2TF = _route("onnx2tf", "export-tf", "onnx_to_tflite")
 _BY_ONNX2TF_ONE = _route("onnx2tf", "export-tf", "onnx_to_tflite", _ONE, batch=1)

@@ -219,15 +219,16 @@ class _Reader:
                 raise broken("'%s' stands for itself" % _short(uid))
             seen[uid] = None
             following = self._stands_for(uid)
-            if following == uid:
+            if following is None:
                 self._resolved[uid] = uid
-            uid = following
+            else:
+                uid = following
         found = self._resolved[uid]
         self._resolved.update(dict.fromkeys(seen, found))
         return found
 
-    def _stands_for(self, uid: str) -> str:
-        """One step on that way: itself at the end of it."""
+    def _stands_for(self, uid: str) -> Optional[str]:
+        """One step on that way; None at the end of it."""
         name, place = owner(uid)
         function = self._raw.get(name)
         if function is None:
@@ -242,14 +243,14 @@ class _Reader:
                 )
             if self._variables[uid].kind not in _READABLE:
                 raise broken("'%s' is read, and is of a kind that cannot be" % _short(uid))
-            return uid
+            return None
         if function.op == "Block":
             return self._of_body(function, place)
         if function.op == "Combine":
             if place >= len(function.inputs):
                 raise broken("%s has no output %d" % (function.where, place))
             return function.inputs[place]
-        return uid
+        return None
 
     def _of_body(self, block: Function, place: int) -> str:
         return "%s_Output_%d" % (self._body(block), place)

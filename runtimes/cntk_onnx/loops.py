@@ -11,6 +11,7 @@ from onnx import helper
 from runtimes.cntk_onnx.functions import Function, owner
 from runtimes.cntk_onnx.graph import TYPES, Graph, Value
 from runtimes.cntk_onnx.ops.sequences import initial
+from runtimes.cntk_onnx.protobuf import broken
 from runtimes.cntk_onnx.site import Site
 
 Translate = Callable[[Function, Dict[str, Value], Graph], Dict[str, Value]]
@@ -48,6 +49,9 @@ class _Delay(NamedTuple):
 def translate_loop(loop: Loop, values: Dict[str, Value], graph: Graph, translate: Translate) -> Dict[str, Value]:
     """What it gives to others, by uid. Raises LoadError."""
     some = _check(loop)
+    for uid in loop.read:
+        if uid not in values:
+            raise broken("'%s' has no output %d" % owner(uid))
     sequences = [uid for uid in loop.read if values[uid].lead == 2]
     if not sequences:
         some.refuse("it is in a loop that reads no sequence, which is not covered")

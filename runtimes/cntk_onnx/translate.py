@@ -11,6 +11,7 @@ from runtimes.cntk_onnx.graph import IR, OPSET, TYPES, Graph, Value
 from runtimes.cntk_onnx.loops import Loop, translate_loop
 from runtimes.cntk_onnx.ops import REGISTRY
 from runtimes.cntk_onnx.order import in_order
+from runtimes.cntk_onnx.protobuf import broken
 from runtimes.cntk_onnx.site import Site
 from runtimes.contract import LoadError
 
@@ -63,7 +64,7 @@ class _Translation:
                 self._values.update(translate_loop(loop, self._values, self._graph, translate_function))
             else:
                 self._values.update(translate_function(functions[0], self._values, self._graph))
-        outputs = [self._output(result.name, self._values[result.uid]) for result in self._network.results]
+        outputs = [self._output(result.name, value_of(result.uid, self._values)) for result in self._network.results]
         graph = helper.make_graph(self._graph.nodes, "cntk", inputs, outputs, self._graph.initializers)
         opsets = [helper.make_opsetid("", OPSET)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR, producer_name="modelport")
@@ -98,9 +99,16 @@ def translate_function(function: Function, values: Dict[str, Value], graph: Grap
     """Its outputs, by uid. Raises LoadError."""
     if function.op not in REGISTRY:
         function.refuse("this operation is not covered")
-    found = REGISTRY[function.op](Site(function, [values[uid] for uid in function.inputs], graph))
+    found = REGISTRY[function.op](Site(function, [value_of(uid, values) for uid in function.inputs], graph))
     outputs = found if isinstance(found, list) else [found]
     return {"%s_Output_%d" % (function.uid, place): value for place, value in enumerate(outputs)}
+
+
+def value_of(uid: str, values: Dict[str, Value]) -> Value:
+    """What has been translated before. Raises LoadError where its function has no such output."""
+    if uid not in values:
+        raise broken("'%s' has no output %d" % owner(uid))
+    return values[uid]
 
 
 def _names(arguments: Tuple[Variable, ...]) -> Dict[str, str]:

@@ -20,7 +20,7 @@ from tests.contract.zoo import CASES, ZooCase
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
 DIGITS = PROJECT / "examples" / "digits"
-RUNTIMES = ["onnx", "torchscript", "savedmodel", "mxnet"]
+RUNTIMES = ["onnx", "torchscript", "savedmodel", "mxnet", "cntk"]
 
 MADE = {
     "onnx": "half bool int64_scalar strings several_outputs weight_as_input reshape unknown_operator",
@@ -37,6 +37,10 @@ MADE = {
         "no_signature assertion corrupt"
     ),
     "mxnet": "dense epochs half several label_and_shapes missing_weight no_parameters",
+    "cntk": (
+        "dense parameter_unknown several double half unnamed twins open without_batch sequence last sparse garbage "
+        "truncated empty"
+    ),
     "tflite": (
         "dense fixed declared twins unnamed several other_signature without_default part_left_out int8 strings scalar "
         "unknown_rank bfloat16 fixed_inside gathering state keeps_state parameter_unknown on_a_card custom flex int4 "
@@ -221,6 +225,7 @@ DIGITS_ARTIFACTS = {
     "torchscript": "digits_torchscript/1/model.pt",
     "savedmodel": "digits_savedmodel/1/model.savedmodel",
     "mxnet": "digits_mxnet/1/digits-symbol.json",
+    "cntk": "digits_cntk/1/digits.model",
 }
 
 

@@ -1,4 +1,4 @@
-"""The four digits classifiers on a phone and in a browser: they know as many held-out digits as their originals."""
+"""The digits classifiers on a phone and in a browser: they know as many held-out digits as their originals."""
 
 import json
 from pathlib import Path

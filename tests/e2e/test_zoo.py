@@ -113,6 +113,31 @@ def test_answers_equal_the_framework(zoo: Path, serving: Callable[[str], Gateway
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_real_cntk_model_answers(zoo: Path, served_mnist_conv: Gateway, protocol: str) -> None:
+    """Three images: one after the other, and as one batch."""
+    folder = zoo / "cntk" / "mnist_conv"
+    images, expected = np.load(folder / "inputs.npz"), np.load(folder / "expected.npz")
+    names = ["sample_4", "sample_9", "rand"]
+    for rows in (*([name] for name in names), names):
+        given = {"input": np.stack([images[name] for name in rows])}
+        (answer,) = PROTOCOLS[protocol](served_mnist_conv, "mnist_conv", given).values()
+        np.testing.assert_allclose(answer, np.stack([expected[name] for name in rows]), rtol=0, atol=1e-5)
+    assert [expected[name].argmax() for name in names[:2]] == [4, 9]
+
+
+@pytest.fixture(scope="module")
+def served_mnist_conv(
+    zoo: Path, runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    runtime_environment("cntk")
+    scratch = tmp_path_factory.mktemp("mnist_conv")
+    add_copy(scratch / "repository", "mnist_conv", [zoo / "cntk" / "mnist_conv" / "mnist_conv.cmf"])
+    running = start_gateway(scratch / "repository", scratch).wait_ready()
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_stateful_silero_answers_in_its_own_order(
     zoo: Path, gateway: Callable[..., Gateway], runtime_environment: Callable[[str], Any], tmp_path: Path, protocol: str
 ) -> None:

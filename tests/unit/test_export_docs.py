@@ -13,7 +13,7 @@ TEXT = (ROOT / "docs/export.md").read_text()
 
 def table() -> str:
     lines = ["| from | to | by, best first |", "|---|---|---|"]
-    for source in FORMATS.values():
+    for source in dict.fromkeys(FORMATS.values()):
         for target in TARGETS:
             try:
                 found = routes(source, target)

@@ -10,7 +10,7 @@ import pytest
 from gateway.environments import npm
 from gateway.environments.environment import build, locate
 from gateway.environments.errors import Cannot
-from gateway.environments.runtime import converters
+from gateway.environments.runtime import converters, discover
 from gateway.export.routes import FORMATS, PRECISIONS, TARGETS, routes
 
 
@@ -19,7 +19,7 @@ def test_ours_can_be_read():
 
 
 def test_every_tool_of_every_route_is_a_function_of_its_converter():
-    known = converters()
+    known = {**discover(), **converters()}
     for source in FORMATS.values():
         for target in TARGETS:
             if source == "tflite" and target != "tflite":

@@ -80,6 +80,12 @@ def test_what_it_may_leave_out(folder):
         ('files = ["*.acme"]', "", "'formats[0].files' is missing, a list of file patterns"),
         ('"folder"', '"disk"', "'formats[0].artifact' is 'disk', one of file, folder is wanted"),
         ('"acme_text"', "[]", "'formats[1].platform' is [], a text is wanted"),
+        (
+            "[requirements]",
+            'prepare = "../x.py"\n[requirements]',
+            "'prepare' is '../x.py', the name of a file beside it",
+        ),
+        ("[requirements]", 'prepare = "no.py"\n[requirements]', "'prepare' is 'no.py', the name of a file beside it"),
         ("[[formats]]", "[formats]", "is not TOML"),
         ("[env]", "[env", "is not TOML"),
     ],
