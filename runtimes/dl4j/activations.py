@@ -67,10 +67,10 @@ def _elu(site: Site, x: str, settings: Settings) -> str:
 
 
 def _gelu(site: Site, x: str, settings: Settings) -> str:
-    """Not precise: x * sigmoid(1.702 x). Precise: the approximation by tanh."""
+    """x * sigmoid(1.702 x); the precise one by tanh, with its factor inside the power, as PreciseGELU has it."""
     if not settings.flag("precise", False):
         return site.emit("Mul", x, site.emit("Sigmoid", site.emit("Mul", x, site.scalar(1.702))))
-    cube = site.emit("Mul", _cube(site, x, settings), site.scalar(0.044715))
+    cube = _cube(site, site.emit("Mul", x, site.scalar(0.044715)), settings)
     inner = site.emit("Mul", site.emit("Add", x, cube), site.scalar(math.sqrt(2 / math.pi)))
     half = site.emit("Mul", x, site.scalar(0.5))
     return site.emit("Mul", half, site.emit("Add", site.emit("Tanh", inner), site.scalar(1.0)))
@@ -98,8 +98,8 @@ def _leaky_relu(site: Site, x: str, settings: Settings) -> str:
 
 
 def _random_relu(site: Site, x: str, settings: Settings) -> str:
-    """In inference the slope is the middle of its range."""
-    return _leaky(site, x, (settings.number("l", 1 / 8) + settings.number("u", 1 / 3)) / 2)
+    """In inference DL4J gives the middle of its range to ReLU: not as a slope, but as the least value."""
+    return site.emit("Max", x, site.scalar((settings.number("l", 1 / 8) + settings.number("u", 1 / 3)) / 2))
 
 
 def _mish(site: Site, x: str, settings: Settings) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from typing import Any, Dict, NamedTuple, NoReturn
+from typing import Any, Dict, Iterable, List, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from runtimes.dl4j.arrays import Bytes, read_array
 _MOST_JSON = 64 << 20
 _MOST_NORMALIZER = 64 << 20
 _MOST_COEFFICIENTS = 16 << 30
+_DEEPEST = 64
 # Weights hardly compress. What grows more than this beyond some size is made to fill memory.
 _MOST_GROWTH, _GROWTH_BEYOND = 100, 64 << 20
 
@@ -85,7 +86,16 @@ def _json(data: bytes) -> Dict[str, Any]:
         _no_configuration("it is not JSON (%s)" % type(error).__name__)
     if not isinstance(found, dict):
         _no_configuration("it is no object")
+    level: List[Any] = [found]
+    for _ in range(_DEEPEST):
+        level = [inner for each in level if isinstance(each, (dict, list)) for inner in _within(each)]
+    if level:
+        _no_configuration("it is nested deeper than %d" % _DEEPEST)
     return found
+
+
+def _within(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _no_configuration(why: str) -> NoReturn:

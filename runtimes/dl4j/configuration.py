@@ -119,6 +119,8 @@ def _order(configuration: Dict[str, Any], inputs: Sequence[str], reads: Dict[str
 def _vertex(name: str, value: Any, reads: Tuple[str, ...]) -> Node:
     called = "vertex '%.60s'" % name
     found = tagged(value)
+    while found is not None and found.kind == "FrozenVertex":
+        found = tagged(found.fields.get("underlying"))
     if found is None:
         raise LoadError("%s is none that DL4J writes" % called)
     if found.kind != "LayerVertex":

@@ -7,9 +7,13 @@ from runtimes.dl4j.settings import Settings
 from runtimes.dl4j.site import Site
 from runtimes.dl4j.values import Value
 
-# What a layer's input looks like: sizes after the rows, -1 for any. None: it takes whatever comes.
-Takes = Callable[[Settings], Optional[Tuple[int, ...]]]
-_MOST_WRAPPERS = 16
+Shape = Optional[Tuple[int, ...]]
+# What a layer's input looks like: sizes after the rows, -1 for any; None where nothing tells. It may depend on what
+# those take that read its output.
+Takes = Callable[[Settings, Shape], Shape]
+
+
+Translate = Callable[[Site], Value]
 
 
 class Entry(NamedTuple):
@@ -20,7 +24,7 @@ class Entry(NamedTuple):
             user allows it
     """
 
-    translate: Callable[[Site], Value]
+    translate: Translate
     source: str
     shown: str
     takes: Takes
@@ -31,14 +35,24 @@ VERTICES: Dict[str, Entry] = {}
 PREPROCESSORS: Dict[str, Entry] = {}
 
 
-def anything(settings: Settings) -> None:
+def same(settings: Settings, behind: Shape) -> Shape:
+    """For what leaves its input's sizes as they are."""
+    return behind
+
+
+def unknown(settings: Settings, behind: Shape) -> Shape:
     return None
 
 
+def other_channels(settings: Settings, behind: Shape) -> Shape:
+    """For what leaves all sizes but the first."""
+    return (-1, *behind[1:]) if behind else None
+
+
 def covers(
-    table: Dict[str, Entry], *kinds: str, source: str, shown: str, takes: Takes = anything
-) -> Callable[[Callable[[Site], Value]], Callable[[Site], Value]]:
-    def add(translate: Callable[[Site], Value]) -> Callable[[Site], Value]:
+    table: Dict[str, Entry], *kinds: str, source: str, shown: str, takes: Takes = same
+) -> Callable[[Translate], Translate]:
+    def add(translate: Translate) -> Translate:
         for kind in kinds:
             table[kind] = Entry(translate, source, shown, takes)
         return translate
@@ -51,7 +65,7 @@ def translate(site: Site, table: Dict[str, Entry]) -> Value:
     entry = table.get(site.kind)
     if entry is None:
         site.refuse("%.120s is not covered" % site.kind)
-    if not entry.shown and not site.allow_unverified:
+    if not entry.shown and not site.choices.allow_unverified:
         site.refuse(
             "%s is covered, but nothing confirms its numbers: allow_unverified = true in [parameters] serves it "
             "all the same" % site.kind
@@ -61,8 +75,6 @@ def translate(site: Site, table: Dict[str, Entry]) -> Value:
 
 def translate_inner(site: Site, field: str, *inputs: Value) -> Value:
     """The layer that a wrapper holds, on the wrapper's inputs or others."""
-    if site.depth == _MOST_WRAPPERS:
-        site.refuse("it is wrapped more than %d times" % _MOST_WRAPPERS)
     kind, settings = inner_layer(site.settings, field)
     within = Site(
         kind,
@@ -70,39 +82,38 @@ def translate_inner(site: Site, field: str, *inputs: Value) -> Value:
         list(inputs or site.inputs),
         site.graph,
         site.parameters,
-        site.allow_unverified,
-        site.depth + 1,
+        site.choices,
     )
     return translate(within, LAYERS)
 
 
 def takes_inner(field: str) -> Takes:
-    def takes(settings: Settings) -> Optional[Tuple[int, ...]]:
+    def takes(settings: Settings, behind: Shape) -> Shape:
         kind, inner = inner_layer(settings, field)
-        return LAYERS[kind].takes(inner) if kind in LAYERS else None
+        return LAYERS[kind].takes(inner, behind) if kind in LAYERS else None
 
     return takes
 
 
-def flat(settings: Settings) -> Tuple[int, ...]:
+def flat(settings: Settings, behind: Shape) -> Shape:
     return (settings.integer("nIn", least=1),)
 
 
-def series(settings: Settings) -> Tuple[int, ...]:
+def series(settings: Settings, behind: Shape) -> Shape:
     return _with_channels(settings, "rnnDataFormat", "NWC", 1)
 
 
-def image(settings: Settings) -> Tuple[int, ...]:
+def image(settings: Settings, behind: Shape) -> Shape:
     return _with_channels(settings, "cnn2dDataFormat", "NHWC", 2)
 
 
-def volume(settings: Settings) -> Tuple[int, ...]:
+def volume(settings: Settings, behind: Shape) -> Shape:
     return _with_channels(settings, "dataFormat", "NDHWC", 3)
 
 
 def of_rank(rank: int) -> Takes:
     """For layers that say no channels."""
-    return lambda settings: (-1,) * rank
+    return lambda settings, behind: behind if behind and len(behind) == rank else (-1,) * rank
 
 
 def _with_channels(settings: Settings, field: str, last: str, others: int) -> Tuple[int, ...]:

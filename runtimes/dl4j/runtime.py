@@ -7,34 +7,29 @@ network says another. What is not covered is a load error that names the layer.
     [parameters]
     allow_unverified = true  # serve layers, too, whose numbers nothing confirms (docs/dl4j.md)
     normalizer = false       # leave a normalizer that the file holds to the clients
+    convolution_1d = "beta7" # or "M1": which version wrote the file, where it tells nothing and Convolution1DLayer
+                             # is read differently by them
 """
 
 from typing import Dict, Sequence, Tuple
 
-from runtimes.checks import parameter
 from runtimes.contract import LoadError, LoadOptions, Model, TensorSpec
 from runtimes.dl4j.archive import read
+from runtimes.dl4j.choices import PARAMETERS, Choices, choices
 from runtimes.dl4j.translate import translated
 from runtimes.onnx.runtime import served
 
-PARAMETERS = ("allow_unverified", "normalizer")
-
 
 def load(options: LoadOptions) -> Model:
-    onnx_model = model_bytes(
-        options.artifact,
-        options.inputs,
-        parameter(options.parameters, "allow_unverified", (False, True)),
-        parameter(options.parameters, "normalizer", (True, False)),
-    )
+    onnx_model = model_bytes(options.artifact, options.inputs, choices(options.parameters))
     others = {name: value for name, value in options.parameters.items() if name not in PARAMETERS}
     return served(onnx_model, options._replace(parameters=others))
 
 
-def model_bytes(path: str, declared: Sequence[TensorSpec], allow_unverified: bool, normalize: bool) -> bytes:
+def model_bytes(path: str, declared: Sequence[TensorSpec], chosen: Choices) -> bytes:
     """The ONNX model of a DL4J file. Raises LoadError."""
     shapes: Dict[str, Tuple[int, ...]] = {spec.name: spec.shape for spec in declared if spec.shape}
-    model = translated(read(path), shapes, allow_unverified, normalize)
+    model = translated(read(path), shapes, chosen)
     try:
         return model.SerializeToString()
     except Exception as error:  # protobuf's, of several kinds, beyond its 2 GiB

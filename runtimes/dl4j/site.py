@@ -5,6 +5,7 @@ from typing import Any, List, NoReturn, Sequence, Tuple
 
 import numpy as np
 
+from runtimes.dl4j.choices import NONE, Choices
 from runtimes.dl4j.parameters import Parameters
 from runtimes.dl4j.settings import Settings
 from runtimes.dl4j.values import Fold, Value
@@ -29,7 +30,7 @@ _SINGLE_ONLY = (
 
 
 class Site:
-    """inputs: in DL4J's order; depth: how many wrappers are around this layer."""
+    """inputs: in DL4J's order."""
 
     def __init__(
         self,
@@ -38,12 +39,11 @@ class Site:
         inputs: List[Value],
         graph: Graph,
         parameters: Parameters,
-        allow_unverified: bool = False,
-        depth: int = 0,
+        choices: Choices = NONE,
     ) -> None:
         self.kind, self.settings, self.inputs = kind, settings, inputs
         self.graph, self.parameters = graph, parameters
-        self.allow_unverified, self.depth = allow_unverified, depth
+        self.choices = choices
 
     @property
     def dtype(self) -> np.dtype:

@@ -1,6 +1,6 @@
 """From a DL4J model's archive to an ONNX model that computes the same."""
 
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -9,6 +9,7 @@ from onnx import helper
 from runtimes.contract import LoadError
 from runtimes.dl4j import layers, normalizers
 from runtimes.dl4j.archive import Archive
+from runtimes.dl4j.choices import NONE, Choices
 from runtimes.dl4j.configuration import Network, Node, network
 from runtimes.dl4j.normalizers import Normalizers, Scaling
 from runtimes.dl4j.parameters import Parameters
@@ -22,32 +23,24 @@ assert layers  # importing it fills the registry
 Shape = Tuple[int, ...]
 
 
-def translated(
-    archive: Archive,
-    declared: Mapping[str, Shape],
-    allow_unverified: bool = False,
-    normalize: bool = True,
-) -> onnx.ModelProto:
+def translated(archive: Archive, declared: Mapping[str, Shape], choices: Choices = NONE) -> onnx.ModelProto:
     """
     declared  shapes of inputs with their rows, -1 for any, where the user knows more than the file
     Raises LoadError: for what is broken, and for what is not covered, by the layer's name and place.
     """
-    given = normalizers.read(archive.normalizer) if archive.normalizer and normalize else Normalizers([], [])
-    return _Translation(network(archive.configuration), archive.coefficients, given, allow_unverified).model(declared)
+    given = Normalizers([], [])
+    if archive.normalizer and choices.normalizer:
+        given = normalizers.read(archive.normalizer)
+    return _Translation(network(archive.configuration), archive.coefficients, given, choices).model(declared)
 
 
 class _Translation:
-    def __init__(
-        self, given: Network, coefficients: np.ndarray, normalizers: Normalizers, allow_unverified: bool
-    ) -> None:
-        self._network, self._normalizers, self._allow_unverified = given, normalizers, allow_unverified
+    def __init__(self, given: Network, coefficients: np.ndarray, normalizers: Normalizers, choices: Choices) -> None:
+        self._network, self._normalizers, self._choices = given, normalizers, choices
         self._parameters = Parameters(coefficients)
         self._graph = Graph([*given.inputs, *given.outputs])
         self._values: Dict[str, Value] = {}
-        self._readers: Dict[str, List[Node]] = {}
-        for node in given.nodes:
-            for name in node.inputs:
-                self._readers.setdefault(name, []).append(node)
+        self._takes = _taken(given)
 
     def model(self, declared: Mapping[str, Shape]) -> onnx.ModelProto:
         inputs = [self._input(place, name, declared.get(name)) for place, name in enumerate(self._network.inputs)]
@@ -60,7 +53,7 @@ class _Translation:
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR, producer_name="modelport")
 
     def _input(self, place: int, name: str, declared: Optional[Shape]) -> onnx.ValueInfoProto:
-        sizes = declared[1:] if declared else self._taken(name, set())
+        sizes = declared[1:] if declared else self._takes.get(name)
         if sizes is None:
             raise LoadError(
                 "the file does not tell the shape of the input '%.60s': declare it under [[inputs]] in model.toml"
@@ -71,22 +64,6 @@ class _Translation:
         scaling = normalizers.scaling_of(place, self._normalizers.inputs, self._normalizers.for_all)
         self._values[name] = self._scaled(value, scaling, "input '%.60s'" % name)
         return info
-
-    def _taken(self, name: str, seen: Set[str]) -> Optional[Shape]:
-        """What the layers that read it take: the first that tells."""
-        if name in seen:
-            return None
-        seen.add(name)
-        for node in self._readers.get(name, ()):
-            found = None
-            if node.preprocessor and node.preprocessor.kind in PREPROCESSORS:
-                found = PREPROCESSORS[node.preprocessor.kind].takes(node.preprocessor.settings)
-            elif node.is_layer and node.kind in LAYERS:
-                found = LAYERS[node.kind].takes(node.settings)
-            found = found or (self._taken(node.name, seen) if node.preprocessor is None else None)
-            if found is not None:
-                return found
-        return None
 
     def _node(self, node: Node) -> Value:
         inputs = [self._values[name] for name in node.inputs]
@@ -102,7 +79,7 @@ class _Translation:
         return [self._values[name]] if isinstance(name, str) and name in self._network.inputs else []
 
     def _site(self, kind: str, settings: Settings, inputs: List[Value]) -> Site:
-        return Site(kind, settings, inputs, self._graph, self._parameters, self._allow_unverified)
+        return Site(kind, settings, inputs, self._graph, self._parameters, self._choices)
 
     def _output(self, place: int, name: str, node: str) -> onnx.ValueInfoProto:
         value = self._values[node]
@@ -138,3 +115,18 @@ class _Translation:
     def _info(self, value: Value) -> onnx.ValueInfoProto:
         sizes = ["%s_%d" % (value.name, place) if size < 0 else size for place, size in enumerate(value.sizes, 1)]
         return helper.make_tensor_value_info(value.name, TYPES[self._parameters.dtype], ["N", *sizes])
+
+
+def _taken(given: Network) -> Dict[str, Optional[Shape]]:
+    """What is taken of each input and node, by the first of its readers that tells: sizes after the rows."""
+    taken: Dict[str, Optional[Shape]] = {}
+    for node in reversed(given.nodes):
+        table, found = LAYERS if node.is_layer else VERTICES, taken.get(node.name)
+        found = table[node.kind].takes(node.settings, found) if node.kind in table else None
+        if node.preprocessor is not None:
+            before = PREPROCESSORS.get(node.preprocessor.kind)
+            found = before.takes(node.preprocessor.settings, found) if before else None
+        for name in node.inputs:
+            # In the end the first reader's holds: the nodes are gone through from behind.
+            taken[name] = found or taken.get(name)
+    return taken

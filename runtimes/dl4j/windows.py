@@ -30,7 +30,7 @@ class Windows(NamedTuple):
         found: Dict[str, Any] = {"kernel_shape": self.kernel, "strides": self.stride}
         if dilated:
             found["dilations"] = self.dilation
-        if self.mode == "Same" and any(size < 0 for size in sizes):
+        if self.mode == "Same" and any(size < 0 and stride > 1 for size, stride in zip(sizes, self.stride)):
             return {**found, "auto_pad": "SAME_UPPER"}
         before, after = zip(*self.pads(sizes))
         return {**found, "pads": [*before, *after]}
@@ -43,7 +43,8 @@ class Windows(NamedTuple):
             return [(padding, padding) for padding in self.padding]
         found = []
         for size, stride, extent in zip(sizes, self.stride, self.extents):
-            both = max((-(-size // stride) - 1) * stride + extent - size, 0)
+            # With a stride of 1 the size does not matter.
+            both = max((-(-size // stride) - 1) * stride + extent - size, 0) if stride > 1 else extent - 1
             found.append((both // 2, both - both // 2))
         return found
 

@@ -19,7 +19,22 @@ def convolution_2d(site: Site) -> Value:
 
 @covers(LAYERS, "Convolution1DLayer", source="layers/convolution/Convolution1DLayer", shown="computed", takes=series)
 def convolution_1d(site: Site) -> Value:
-    return _convolution(site, windows(site, 1), site.flag_of_format("rnnDataFormat", "NCW", "NWC"))
+    """To M1 the same numbers are [kernel, inputs, outputs] as they lie there; to all before, [outputs, inputs, kernel].
+    beta7 was the first to write the data's format, which is all by which a file of M1's differs from older ones."""
+    last, over = site.flag_of_format("rnnDataFormat", "NCW", "NWC"), windows(site, 1)
+    inputs, outputs = _channels(site)
+    bias = _bias(site, outputs)
+    weights = site.take([outputs, inputs, *over.kernel], "C")
+    told, alike = site.choices.convolution_1d, sum(size > 1 for size in weights.shape) <= 1
+    if site.settings.get("rnnDataFormat") is not None and not told and not alike:
+        site.refuse(
+            "its weights mean one thing in beta7's files and another in M1's, and the file does not tell which of them "
+            'wrote it: say convolution_1d = "beta7" or "M1" in [parameters]'
+        )
+    if site.settings.get("rnnDataFormat") is not None and told == "M1":
+        weights = np.ascontiguousarray(weights.reshape(weights.shape[::-1]).transpose(2, 1, 0))
+    value = _input(site, inputs, over, last)
+    return _activated(site, _convolve(site, value, weights, bias, over), last)
 
 
 @covers(LAYERS, "Convolution3D", source="layers/convolution/Convolution3DLayer", shown="computed", takes=volume)

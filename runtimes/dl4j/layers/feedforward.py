@@ -1,31 +1,43 @@
 """Layers on rows of features: [N, nIn] to [N, nOut]."""
 
 import numpy as np
+from onnx import TensorProto
 
 from runtimes.dl4j.activations import activated
-from runtimes.dl4j.registry import LAYERS, covers, flat, image
+from runtimes.dl4j.registry import LAYERS, Shape, covers, flat, of_rank
 from runtimes.dl4j.settings import Settings
 from runtimes.dl4j.site import Site
 from runtimes.dl4j.values import Value
 
 
-def product(site: Site, value: Value, bias: bool = True) -> Value:
-    """x W + b: the next parameters are W, by columns, then b (DefaultParamInitializer)."""
+def product(site: Site, value: Value, bias: bool = True, normalized: bool = False) -> Value:
+    """x W + b: the next parameters are W, by columns, then b (DefaultParamInitializer). Normalised, x W is, and times g
+    behind them, before b is added."""
     inputs, outputs = site.settings.integer("nIn", least=1), site.settings.integer("nOut", least=1)
     weights = site.constant(site.take([inputs, outputs], "F"))
     name = site.emit("MatMul", value.name, weights)
-    if bias:
-        name = site.emit("Add", name, site.constant(site.take([outputs], "C"), "bias"))
-    return site.value(name, [outputs], value)
+    shift = site.constant(site.take([outputs], "C"), "bias") if bias else ""
+    if normalized:
+        gain = site.constant(site.take([outputs], "C"), "gain")
+        name = site.emit("Mul", _standardized(site, name), gain)
+    return site.value(site.emit("Add", name, shift) if bias else name, [outputs], value)
+
+
+def _standardized(site: Site, name: str) -> str:
+    """Of mean 0 and deviation 1 along the last axis; 0 where nothing deviates: libnd4j adds no epsilon."""
+    centred = site.emit("Sub", name, site.emit("ReduceMean", name, axes=[-1], keepdims=1))
+    squares = site.emit("ReduceMean", site.emit("Mul", centred, centred), axes=[-1], keepdims=1)
+    flat = site.emit("Equal", squares, site.scalar(0.0))
+    deviation = site.emit("Sqrt", site.emit("Where", flat, site.scalar(1.0), squares))
+    return site.emit("Div", centred, deviation)
 
 
 @covers(LAYERS, "DenseLayer", source="layers/BaseLayer", shown="stored", takes=flat)
 @covers(LAYERS, "OutputLayer", source="layers/BaseOutputLayer", shown="stored", takes=flat)
 def dense(site: Site) -> Value:
-    if site.settings.flag("hasLayerNorm", False):
-        site.refuse("its layer normalisation (hasLayerNorm) is not covered")
     value = site.of(1, site.settings.integer("nIn", least=1))
-    return activated(site, product(site, value, site.settings.flag("hasBias", True)))
+    normalized = site.settings.flag("hasLayerNorm", False)
+    return activated(site, product(site, value, site.settings.flag("hasBias", True), normalized))
 
 
 @covers(LAYERS, "CenterLossOutputLayer", source="layers/training/CenterLossOutputLayer", shown="computed", takes=flat)
@@ -98,16 +110,17 @@ def prelu(site: Site) -> Value:
     sizes = site.settings.list_of_integers("inputShape")
     if not sizes or any(size < 1 for size in sizes):
         site.refuse("its field 'inputShape' holds no sizes")
-    value = site.of(len(sizes), *sizes)
-    slopes = list(sizes)
+    slopes, wanted = list(sizes), list(sizes)
     for axis in site.settings.list_of_integers("sharedAxes") or ():
         if not 1 <= axis <= len(sizes):
             site.refuse("its field 'sharedAxes' names an axis that its input lacks")
         slopes[axis - 1] = 1
+        wanted[axis - 1] = -1  # DL4J has written 1 for it in 'inputShape', too
+    value = site.of(len(sizes), *wanted)
     taken = site.constant(site.take(slopes, "F"))
     negative = site.emit("Mul", site.emit("Min", value.name, site.scalar(0.0)), taken)
     name = site.emit("Add", site.emit("Max", value.name, site.scalar(0.0)), negative)
-    return site.value(name, [max(pair) for pair in zip(value.sizes, sizes)], value)
+    return site.value(name, value.sizes, value)
 
 
 @covers(
@@ -115,7 +128,7 @@ def prelu(site: Site) -> Value:
     "EmbeddingLayer",
     source="layers/feedforward/embedding/EmbeddingLayer",
     shown="computed",
-    takes=lambda settings: (1,),
+    takes=lambda settings, behind: (1,),
 )
 def embedding(site: Site) -> Value:
     """[N, 1], the index as a number, to that row of W."""
@@ -129,7 +142,7 @@ def embedding(site: Site) -> Value:
     "EmbeddingSequenceLayer",
     source="layers/feedforward/embedding/EmbeddingSequenceLayer",
     shown="computed",
-    takes=lambda settings: (_length(settings),),
+    takes=lambda settings, behind: (_length(settings),),
 )
 def embedding_sequence(site: Site) -> Value:
     """[N, length] or [N, 1, length] to [N, nOut, length], or [N, length, nOut] where its format says so."""
@@ -154,17 +167,20 @@ def _rows(site: Site, value: Value, bias: bool) -> str:
     negative ones, which it counts from the end."""
     rows, size = site.settings.integer("nIn", least=1), site.settings.integer("nOut", least=1)
     weights = site.constant(site.take([rows, size], "F"))
-    index = site.emit("Cast", value.name, to=_INT64)
+    index = site.emit("Cast", value.name, to=TensorProto.INT64)
     missing = site.graph.constant(np.array(rows, np.int64), "missing")
     index = site.emit("Where", site.emit("Less", index, site.graph.constant(np.array(0, np.int64))), missing, index)
     name = site.emit("Gather", weights, index, axis=0)
     return site.emit("Add", name, site.constant(site.take([size], "C"), "bias")) if bias else name
 
 
-_INT64 = 7  # TensorProto's
+def _one_step(settings: Settings, behind: Shape) -> Shape:
+    if not behind:
+        return (-1,)
+    return behind[1:] if settings.get("dataFormat") == "NWC" else behind[:1]
 
 
-@covers(LAYERS, "RepeatVector", source="layers/RepeatVector", shown="computed")
+@covers(LAYERS, "RepeatVector", source="layers/RepeatVector", shown="computed", takes=_one_step)
 def repeat_vector(site: Site) -> Value:
     """[N, size] to [N, size, n]."""
     value, times = site.of(1), site.settings.integer("n", 1, least=1)
@@ -177,7 +193,8 @@ def repeat_vector(site: Site) -> Value:
     )
 
 
-@covers(LAYERS, "CnnLossLayer", "Cnn3DLossLayer", source="layers/convolution/CnnLossLayer", shown="stored", takes=image)
+@covers(LAYERS, "CnnLossLayer", source="layers/convolution/CnnLossLayer", shown="stored", takes=of_rank(3))
+@covers(LAYERS, "Cnn3DLossLayer", source="layers/convolution/Cnn3DLossLayer", shown="computed", takes=of_rank(4))
 def loss_by_channels(site: Site) -> Value:
     """The function is applied to each place's channels."""
     value = site.input

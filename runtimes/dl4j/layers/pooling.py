@@ -2,7 +2,7 @@
 
 from typing import Any, Dict
 
-from runtimes.dl4j.registry import LAYERS, covers, of_rank
+from runtimes.dl4j.registry import LAYERS, covers, of_rank, unknown
 from runtimes.dl4j.site import Site
 from runtimes.dl4j.values import Value
 from runtimes.dl4j.windows import Windows, windows
@@ -60,7 +60,7 @@ def _pooled(site: Site, over: Windows, last: bool, padding_counts: bool) -> Valu
     return site.channels_back(site.value(site.emit(op, value.name, **attributes), sizes, value), last)
 
 
-@covers(LAYERS, "GlobalPoolingLayer", source="layers/pooling/GlobalPoolingLayer", shown="stored")
+@covers(LAYERS, "GlobalPoolingLayer", source="layers/pooling/GlobalPoolingLayer", shown="stored", takes=unknown)
 def global_pooling(site: Site) -> Value:
     """Over time, or places; over the dimensions that it names, otherwise."""
     value, settings = site.input, site.settings

@@ -1,13 +1,16 @@
 """What DL4J does to a layer's input first (conf/preprocessor)."""
 
-from typing import Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
-from runtimes.dl4j.registry import PREPROCESSORS, covers
+from runtimes.dl4j.configuration import Preprocessor, preprocessor
+from runtimes.dl4j.registry import PREPROCESSORS, Shape, Takes, Translate, covers, same, translate
 from runtimes.dl4j.settings import Settings
 from runtimes.dl4j.site import Site
 from runtimes.dl4j.values import Value
 
-_FROM = "conf/preprocessor/"
+
+def _covers(kind: str, shown: str, takes: Takes = same) -> Callable[[Translate], Translate]:
+    return covers(PREPROCESSORS, kind, source="conf/preprocessor/" + kind, shown=shown, takes=takes)
 
 
 def _image(settings: Settings) -> Tuple[int, ...]:
@@ -15,7 +18,7 @@ def _image(settings: Settings) -> Tuple[int, ...]:
     return tuple(settings.integer(name, 0) or -1 for name in ("numChannels", "inputHeight", "inputWidth"))
 
 
-def _cnn(settings: Settings) -> Tuple[int, ...]:
+def _cnn_sizes(settings: Settings) -> Tuple[int, ...]:
     channels, height, width = _image(settings)
     return (height, width, channels) if settings.get("format") == "NHWC" else (channels, height, width)
 
@@ -36,28 +39,16 @@ def _flat(sizes: Tuple[int, ...]) -> int:
     return total
 
 
-@covers(
-    PREPROCESSORS,
-    "CnnToFeedForwardPreProcessor",
-    source=_FROM + "CnnToFeedForwardPreProcessor",
-    shown="stored",
-    takes=_cnn,
-)
+@_covers("CnnToFeedForwardPreProcessor", "stored", lambda settings, behind: _cnn_sizes(settings))
 def cnn_to_feed_forward(site: Site) -> Value:
     value = site.input
     if len(value.sizes) == 1:
         return value
-    value = _checked(site, _cnn(site.settings))
+    value = _checked(site, _cnn_sizes(site.settings))
     return site.reshape(value, (_flat(value.sizes),))
 
 
-@covers(
-    PREPROCESSORS,
-    "Cnn3DToFeedForwardPreProcessor",
-    source=_FROM + "Cnn3DToFeedForwardPreProcessor",
-    shown="computed",
-    takes=_volume,
-)
+@_covers("Cnn3DToFeedForwardPreProcessor", "computed", lambda settings, behind: _volume(settings))
 def volume_to_feed_forward(site: Site) -> Value:
     value = site.input
     if len(value.sizes) == 1:
@@ -77,25 +68,13 @@ def _flat_image(settings: Settings) -> Optional[Tuple[int, ...]]:
     return None if total < 0 else (total,)
 
 
-@covers(
-    PREPROCESSORS,
-    "FeedForwardToCnnPreProcessor",
-    source=_FROM + "FeedForwardToCnnPreProcessor",
-    shown="computed",
-    takes=_flat_image,
-)
+@_covers("FeedForwardToCnnPreProcessor", "computed", lambda settings, behind: _flat_image(settings))
 def feed_forward_to_cnn(site: Site) -> Value:
     value, sizes = site.input, _image(site.settings)
     return value if len(value.sizes) == 3 else site.reshape(site.of(1, _flat(sizes)), sizes)
 
 
-@covers(
-    PREPROCESSORS,
-    "FeedForwardToCnn3DPreProcessor",
-    source=_FROM + "FeedForwardToCnn3DPreProcessor",
-    shown="computed",
-    takes=lambda settings: (_flat(_volume(settings)),),
-)
+@_covers("FeedForwardToCnn3DPreProcessor", "computed", lambda settings, behind: (_flat(_volume(settings)),))
 def feed_forward_to_volume(site: Site) -> Value:
     value, sizes = site.input, _volume(site.settings)
     return value if len(value.sizes) == 4 else site.reshape(site.of(1, _flat(sizes)), sizes)
@@ -106,14 +85,26 @@ def _time(site: Site) -> int:
     return 0 if site.flag_of_format("rnnDataFormat", "NCW", "NWC") else 1
 
 
-@covers(PREPROCESSORS, "RnnToFeedForwardPreProcessor", source=_FROM + "RnnToFeedForwardPreProcessor", shown="computed")
+def _sequence_of(settings: Settings, behind: Shape) -> Shape:
+    if not behind or len(behind) != 1:
+        return None
+    return (-1, *behind) if settings.get("rnnDataFormat") == "NWC" else (*behind, -1)
+
+
+@_covers("RnnToFeedForwardPreProcessor", "computed", _sequence_of)
 def rnn_to_feed_forward(site: Site) -> Value:
     """Each time step becomes a row."""
     value = site.input
     return value if len(value.sizes) == 1 else site.fold(site.of(2), _time(site))
 
 
-@covers(PREPROCESSORS, "FeedForwardToRnnPreProcessor", source=_FROM + "FeedForwardToRnnPreProcessor", shown="computed")
+def _step_of(settings: Settings, behind: Shape) -> Shape:
+    if not behind or len(behind) != 2:
+        return None
+    return behind[1:] if settings.get("rnnDataFormat") == "NWC" else behind[:1]
+
+
+@_covers("FeedForwardToRnnPreProcessor", "computed", _step_of)
 def feed_forward_to_rnn(site: Site) -> Value:
     """A row for each time step becomes a sequence again; a row that never was one, a sequence of one step."""
     value = site.of(1)
@@ -123,20 +114,14 @@ def feed_forward_to_rnn(site: Site) -> Value:
     return site.reshape(value, (1, size) if _time(site) == 0 else (size, 1))
 
 
-@covers(
-    PREPROCESSORS,
-    "RnnToCnnPreProcessor",
-    source=_FROM + "RnnToCnnPreProcessor",
-    shown="computed",
-    takes=lambda settings: (_flat(_image(settings)), -1),
-)
+@_covers("RnnToCnnPreProcessor", "computed", lambda settings, behind: (_flat(_image(settings)), -1))
 def rnn_to_cnn(site: Site) -> Value:
     """Each time step becomes an image."""
     sizes = _image(site.settings)
     return site.reshape(site.fold(site.of(2), _time(site)), sizes)
 
 
-@covers(PREPROCESSORS, "CnnToRnnPreProcessor", source=_FROM + "CnnToRnnPreProcessor", shown="computed", takes=_image)
+@_covers("CnnToRnnPreProcessor", "computed", lambda settings, behind: _image(settings))
 def cnn_to_rnn(site: Site) -> Value:
     value = _checked(site, _image(site.settings))
     flat = site.reshape(value, (_flat(value.sizes),))
@@ -144,3 +129,25 @@ def cnn_to_rnn(site: Site) -> Value:
         return site.unfold(flat, _time(site))
     size = flat.sizes[0]
     return site.reshape(flat, (1, size) if _time(site) == 0 else (size, 1))
+
+
+def _first(settings: Settings, behind: Shape) -> Shape:
+    for each in reversed(_within(settings)):
+        behind = PREPROCESSORS[each.kind].takes(each.settings, behind) if each.kind in PREPROCESSORS else None
+    return behind
+
+
+@_covers("ComposableInputPreProcessor", "computed", _first)
+def one_after_another(site: Site) -> Value:
+    value = site.input
+    for each in _within(site.settings):
+        value = translate(
+            Site(each.kind, each.settings, [value], site.graph, site.parameters, site.choices), PREPROCESSORS
+        )
+    return value
+
+
+def _within(settings: Settings) -> List[Preprocessor]:
+    given = settings.get("inputPreProcessors")
+    found = [preprocessor(each, settings.where) for each in given] if isinstance(given, list) else []
+    return [each for each in found if each is not None]

@@ -9,7 +9,8 @@ import numpy as np
 
 from runtimes.dl4j.activations import activated, chosen
 from runtimes.dl4j.layers.feedforward import product
-from runtimes.dl4j.registry import LAYERS, covers, series, takes_inner, translate_inner
+from runtimes.dl4j.registry import LAYERS, Shape, covers, series, takes_inner, translate_inner
+from runtimes.dl4j.settings import Settings
 from runtimes.dl4j.site import Site, same_sizes
 from runtimes.dl4j.values import Value
 
@@ -108,7 +109,14 @@ def last_of_layer(site: Site) -> Value:
     return last_step(site, given, site.settings.tagged("underlying").fields.get("rnnDataFormat") == "NWC")
 
 
-@covers(LAYERS, "TimeDistributed", source="layers/recurrent/TimeDistributedLayer", shown="computed")
+def _each_step(settings: Settings, behind: Shape) -> Shape:
+    found = takes_inner("underlying")(settings, None)
+    if not found or len(found) != 1:
+        return None
+    return (-1, *found) if settings.get("rnnDataFormat") == "NWC" else (*found, -1)
+
+
+@covers(LAYERS, "TimeDistributed", source="layers/recurrent/TimeDistributedLayer", shown="computed", takes=_each_step)
 def at_each_step(site: Site) -> Value:
     """The layer within is applied to each time step."""
     axis = 0 if site.flag_of_format("rnnDataFormat", "NCW", "NWC") else 1
@@ -213,7 +221,7 @@ def _inside(site: Site, fields: List[str]) -> Dict[str, Any]:
     return given
 
 
-def _is_special(settings: Any) -> bool:
+def _is_special(settings: Settings) -> bool:
     return any(settings.get(field) is not None for field in ("max", "threshold", "negativeSlope"))
 
 

@@ -1,18 +1,53 @@
 """Vertices of a ComputationGraph that are no layers (nn/graph/vertex/impl)."""
 
-from typing import List
+from typing import Callable, List
 
 from runtimes.dl4j.configuration import preprocessor
 from runtimes.dl4j.layers.recurrent import last_step, reversed_in_time
-from runtimes.dl4j.registry import PREPROCESSORS, VERTICES, covers, translate
+from runtimes.dl4j.registry import (
+    PREPROCESSORS,
+    VERTICES,
+    Shape,
+    Takes,
+    Translate,
+    covers,
+    of_rank,
+    other_channels,
+    same,
+    translate,
+    unknown,
+)
+from runtimes.dl4j.settings import Settings
 from runtimes.dl4j.site import Site, same_sizes, shown
 from runtimes.dl4j.values import Fold, Value
 
-_FROM = "graph/vertex/impl/"
+
+def _covers(kind: str, folder: str = "", takes: Takes = same) -> Callable[[Translate], Translate]:
+    return covers(VERTICES, kind, source="graph/vertex/impl/%s%s" % (folder, kind), shown="computed", takes=takes)
+
+
 _END = (1 << 31) - 1
 
 
-@covers(VERTICES, "MergeVertex", source=_FROM + "MergeVertex", shown="computed")
+def _parts(settings: Settings, behind: Shape) -> Shape:
+    axis = settings.integer("mergeAxis", 1, least=1) - 1
+    return (*behind[:axis], -1, *behind[axis + 1 :]) if behind else None
+
+
+def _preprocessed(settings: Settings, behind: Shape) -> Shape:
+    found = preprocessor(settings.get("preProcessor"), settings.where)
+    return PREPROCESSORS[found.kind].takes(found.settings, behind) if found and found.kind in PREPROCESSORS else None
+
+
+def _series_of(settings: Settings, behind: Shape) -> Shape:
+    return (*behind, -1) if behind else (-1, -1)
+
+
+def _row_of(settings: Settings, behind: Shape) -> Shape:
+    return behind[:1] if behind else (-1,)
+
+
+@_covers("MergeVertex", takes=_parts)
 def merge(site: Site) -> Value:
     values, axis = _alike(site), site.settings.integer("mergeAxis", 1, least=1) - 1
     if len(values) == 1:
@@ -28,15 +63,13 @@ def merge(site: Site) -> Value:
     return site.value(site.emit("Concat", *(value.name for value in values), axis=axis + 1), sizes, values[0])
 
 
-@covers(VERTICES, "ElementWiseVertex", source=_FROM + "ElementWiseVertex", shown="computed")
+@_covers("ElementWiseVertex")
 def elementwise(site: Site) -> Value:
     op = site.settings.choice("op", ("Add", "Subtract", "Product", "Average", "Max"))
     values = _alike(site)
     if len(values) == 1:
         return values[0]
-    sizes = same_sizes(values)
-    if not sizes:
-        site.refuse("it combines %s, which is not covered" % _all_shown(values))
+    sizes = _broadcast(site, values)
     if op == "Subtract" and len(values) != 2:
         site.refuse("it subtracts %d values from each other" % len(values))
     node = {"Add": "Add", "Average": "Add", "Subtract": "Sub", "Product": "Mul", "Max": "Max"}[op]
@@ -48,7 +81,7 @@ def elementwise(site: Site) -> Value:
     return site.value(name, sizes, values[0])
 
 
-@covers(VERTICES, "SubsetVertex", source=_FROM + "SubsetVertex", shown="computed")
+@_covers("SubsetVertex", takes=other_channels)
 def subset(site: Site) -> Value:
     """Both ends belong to it."""
     start, end, value = site.settings.integer("from"), site.settings.integer("to"), site.input
@@ -57,7 +90,7 @@ def subset(site: Site) -> Value:
     return site.slice(value, 0, start, end + 1, end + 1 - start)
 
 
-@covers(VERTICES, "StackVertex", source=_FROM + "StackVertex", shown="computed")
+@_covers("StackVertex")
 def stack(site: Site) -> Value:
     values = _alike(site)
     sizes = same_sizes(values)
@@ -67,7 +100,7 @@ def stack(site: Site) -> Value:
     return Value(name, sizes, (*values[0].folds, Fold("stack", len(values))))
 
 
-@covers(VERTICES, "UnstackVertex", source=_FROM + "UnstackVertex", shown="computed")
+@_covers("UnstackVertex")
 def unstack(site: Site) -> Value:
     value, count, place = site.input, site.settings.integer("stackSize", least=1), site.settings.integer("from")
     if not value.folds or value.folds[-1] != Fold("stack", count) or place >= count:
@@ -78,19 +111,19 @@ def unstack(site: Site) -> Value:
     return Value(parts[place], value.sizes, value.folds[:-1])
 
 
-@covers(VERTICES, "ScaleVertex", source=_FROM + "ScaleVertex", shown="computed")
+@_covers("ScaleVertex")
 def scale(site: Site) -> Value:
     value = site.input
     return value._replace(name=site.emit("Mul", value.name, site.scalar(site.settings.number("scaleFactor"))))
 
 
-@covers(VERTICES, "ShiftVertex", source=_FROM + "ShiftVertex", shown="computed")
+@_covers("ShiftVertex")
 def shift(site: Site) -> Value:
     value = site.input
     return value._replace(name=site.emit("Add", value.name, site.scalar(site.settings.number("shiftFactor"))))
 
 
-@covers(VERTICES, "L2Vertex", source=_FROM + "L2Vertex", shown="computed")
+@_covers("L2Vertex", takes=unknown)
 def distance(site: Site) -> Value:
     """The Euclidean distance of two, [N, 1]."""
     values = _alike(site)
@@ -101,7 +134,7 @@ def distance(site: Site) -> Value:
     return site.value(site.emit("Unsqueeze", given, site.graph.sizes(1)), [1], values[0])
 
 
-@covers(VERTICES, "L2NormalizeVertex", source=_FROM + "L2NormalizeVertex", shown="computed")
+@_covers("L2NormalizeVertex")
 def normalized(site: Site) -> Value:
     """x / max(|x|, eps), for each row."""
     value = site.input
@@ -113,7 +146,7 @@ def normalized(site: Site) -> Value:
     return value._replace(name=site.emit("Div", value.name, site.emit("Max", length, least)))
 
 
-@covers(VERTICES, "ReshapeVertex", source=_FROM + "ReshapeVertex", shown="computed")
+@_covers("ReshapeVertex", takes=unknown)
 def reshaped(site: Site) -> Value:
     """Its first size must be the rows': -1."""
     sizes = site.settings.list_of_integers("newShape")
@@ -126,16 +159,16 @@ def reshaped(site: Site) -> Value:
     return site.reshape(site.input, sizes[1:])
 
 
-@covers(VERTICES, "PreprocessorVertex", source="graph/vertex/impl/PreprocessorVertex", shown="computed")
+@_covers("PreprocessorVertex", takes=_preprocessed)
 def preprocessed(site: Site) -> Value:
     found = preprocessor(site.settings.get("preProcessor"), site.settings.where)
     if found is None:
         site.refuse("it holds no preprocessor")
-    within = Site(found.kind, found.settings, site.inputs, site.graph, site.parameters, site.allow_unverified)
+    within = Site(found.kind, found.settings, site.inputs, site.graph, site.parameters, site.choices)
     return translate(within, PREPROCESSORS)
 
 
-@covers(VERTICES, "PoolHelperVertex", source=_FROM + "PoolHelperVertex", shown="computed")
+@_covers("PoolHelperVertex", takes=of_rank(3))
 def without_first_row_and_column(site: Site) -> Value:
     value = site.of(3)
     for axis in (1, 2):
@@ -146,17 +179,17 @@ def without_first_row_and_column(site: Site) -> Value:
     return value
 
 
-@covers(VERTICES, "LastTimeStepVertex", source=_FROM + "rnn/LastTimeStepVertex", shown="computed")
+@_covers("LastTimeStepVertex", "rnn/", takes=_series_of)
 def last_time_step(site: Site) -> Value:
     return last_step(site, site.of(2), False)
 
 
-@covers(VERTICES, "ReverseTimeSeriesVertex", source=_FROM + "rnn/ReverseTimeSeriesVertex", shown="computed")
+@_covers("ReverseTimeSeriesVertex", "rnn/")
 def reverse(site: Site) -> Value:
     return reversed_in_time(site, site.of(2), 1)
 
 
-@covers(VERTICES, "DuplicateToTimeSeriesVertex", source=_FROM + "rnn/DuplicateToTimeSeriesVertex", shown="computed")
+@_covers("DuplicateToTimeSeriesVertex", "rnn/", takes=_row_of)
 def repeated(site: Site) -> Value:
     """Its first input at each time step of the network's input that it names, which comes second here."""
     if len(site.inputs) != 2:
@@ -169,6 +202,19 @@ def repeated(site: Site) -> Value:
     count = site.graph.sizes(steps) if steps >= 0 else site.count(like, 1)
     shape = site.emit("Concat", site.graph.sizes(1, 1), count, axis=0)
     return site.value(site.emit("Expand", one.name, shape), [value.sizes[0], steps], value)
+
+
+def _broadcast(site: Site, values: List[Value]) -> List[int]:
+    """The sizes of all together, where one that is 1 counts as often as the others want it."""
+    if any(len(value.sizes) != len(values[0].sizes) for value in values):
+        site.refuse("it combines %s, which is not covered" % _all_shown(values))
+    found = []
+    for sizes in zip(*(value.sizes for value in values)):
+        known = {size for size in sizes if size > 1}
+        if len(known) > 1:
+            site.refuse("it combines %s, which do not fit" % _all_shown(values))
+        found.append(known.pop() if known else min(sizes))
+    return found
 
 
 def _alike(site: Site) -> List[Value]:
