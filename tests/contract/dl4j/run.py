@@ -1,0 +1,37 @@
+"""Runs DL4J zips by the runtime itself: `PYTHON run.py FOLDER`, in the runtime's own environment.
+
+FOLDER holds NAME.zip, NAME.in.npz and cases.json: NAME → {"inputs": name → shape as model.toml would declare it,
+"parameters": those of model.toml}. What comes out is NAME.out.npz, or NAME.txt with the load error's sentence.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from runtimes.contract import LoadError, LoadOptions, TensorSpec
+from runtimes.dl4j.runtime import load
+
+
+def main(folder):
+    for name, case in json.loads((folder / "cases.json").read_text()).items():
+        declared = tuple(TensorSpec(told, "", tuple(shape)) for told, shape in case["inputs"].items())
+        try:
+            model = load(LoadOptions(str(folder / (name + ".zip")), declared, parameters=case["parameters"]))
+        except LoadError as error:
+            (folder / (name + ".txt")).write_text(str(error))
+            continue
+        with np.load(folder / (name + ".in.npz")) as inputs:
+            signature = model.signatures["default"]
+            # A network of layers alone has an input without a name of its own.
+            given = {spec.name: inputs[key] for spec, key in zip(signature.inputs, inputs.files)}
+            answer = model.infer(given, (), "default")
+            np.savez(
+                folder / (name + ".out.npz"),
+                **{"out_%d" % place: answer[spec.name] for place, spec in enumerate(signature.outputs)},
+            )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

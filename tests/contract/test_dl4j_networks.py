@@ -1,0 +1,145 @@
+"""Small DL4J networks, one per layer and option, compute what an independent reading of DL4J's source computes.
+
+tests/unit/dl4j/reference.py is that reading: plain numpy in float64, written from the Java sources without
+knowledge of runtimes/dl4j. What DL4J itself left beside its models is in tests/e2e/test_dl4j_zoo.py.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from runtimes.dl4j import layers
+from runtimes.dl4j.configuration import network
+from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES
+from tests.conftest import ROOT
+from tests.unit.dl4j import zips
+from tests.unit.dl4j.networks import NETWORKS
+
+assert layers  # importing it fills the registry
+DTYPES = {"FLOAT": np.float32, "DOUBLE": np.float64, "HALF": np.float16}
+# Half has ten bits, and some networks add many products of them.
+TOLERANCE = {"FLOAT": 1e-5, "DOUBLE": 1e-5, "HALF": 3e-2}
+# What is refused, and a part of the sentence. Beside these every network is served.
+REFUSED = {
+    "activation_softmax_3d": "softmax on activations of rank 3 is not covered",
+    "activation_softmax_4d": "softmax on activations of rank 4 is not covered",
+    "convolution_softmax": "softmax on activations of rank 4 is not covered",
+    "convolution_nhwc_same_softmax": "softmax on activations of rank 4 is not covered",
+    "batch_norm_dense_locked_gamma_alone": "it computes different things on DL4J's devices",
+    "batch_norm_sequence_nwc": "batch normalisation of activations of rank 3 is not covered",
+    "batch_norm_sequence_batch_as_channels": "batch normalisation of activations of rank 3 is not covered",
+    "deconvolution_same_stride_beyond_kernel": "whose kernel is smaller than its stride is not covered",
+    "locally_connected_1d": "LocallyConnected1D is not covered",
+    "locally_connected_1d_same": "LocallyConnected1D is not covered",
+    "locally_connected_2d": "LocallyConnected2D is not covered",
+    "locally_connected_2d_without_bias": "LocallyConnected2D is not covered",
+    "locally_connected_2d_same": "LocallyConnected2D is not covered",
+    "locally_connected_2d_nhwc": "LocallyConnected2D is not covered",
+    "space_to_batch": "SpaceToBatchLayer is not covered",
+    "space_to_batch_nhwc": "SpaceToBatchLayer is not covered",
+    "simple_rnn_layer_norm": "its layer normalisation (hasLayerNorm) is not covered",
+    "mask_zero": "MaskZeroLayer is not covered",
+    "mask_zero_simple_rnn_nwc": "MaskZeroLayer is not covered",
+    "mask_zero_last_step": "MaskZeroLayer is not covered",
+    "recurrent_attention": "RecurrentAttentionLayer is not covered",
+    "recurrent_attention_without_bias": "RecurrentAttentionLayer is not covered",
+    "recurrent_attention_plain": "RecurrentAttentionLayer is not covered",
+    "rnn_to_ff": "has rows of its own",
+    "rnn_to_ff_nwc": "has rows of its own",
+    "rnn_to_cnn": "has rows of its own",
+    "composable": "has rows of its own",
+    "stack": "has rows of its own",
+    "stack_unequal_sequences": "it stacks [3, 7] and [3, 5], which is not covered",
+    "unstack": "what was not stacked so",
+    "reshape_f": "reshaping by columns is not covered",
+}
+SERVED = sorted(set(NETWORKS) - set(REFUSED))
+
+
+class Ran(NamedTuple):
+    """Where tests/contract/dl4j/run.py has left what came out, by datatype."""
+
+    folders: dict[str, Path]
+
+    def outputs(self, dtype: str, name: str) -> list[np.ndarray]:
+        assert not self.said(name, dtype)
+        with np.load(self.folders[dtype] / f"{name}.out.npz") as file:
+            return [file[key] for key in file.files]
+
+    def said(self, name: str, dtype: str = "FLOAT") -> str:
+        file = self.folders[dtype] / f"{name}.txt"
+        return file.read_text() if file.exists() else ""
+
+
+@pytest.fixture(scope="module")
+def ran(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+    """Every network in every datatype, by one process each."""
+    folders = {}
+    for dtype, kind in DTYPES.items():
+        folder = folders[dtype] = tmp_path_factory.mktemp(dtype.lower())
+        cases = {}
+        for name, made in NETWORKS.items():
+            zips.write(folder / f"{name}.zip", made.configuration, made.coefficients(), dtype=dtype)
+            np.savez(folder / f"{name}.in.npz", **{told: array.astype(kind) for told, array in made.samples().items()})
+            # The reference reads Convolution1DLayer as M1 does.
+            cases[name] = {"inputs": declared(name), "parameters": {"convolution_1d": "M1"}}
+        (folder / "cases.json").write_text(json.dumps(cases))
+        script = Path(__file__).parent / "dl4j" / "run.py"
+        python = runtime_environment("dl4j").python
+        done = subprocess.run(
+            [python, script, folder], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    yield Ran(folders)
+
+
+def declared(name: str) -> dict[str, list[int]]:
+    """What [[inputs]] says: the sizes, but not how many rows."""
+    made = NETWORKS[name]
+    names = network(made.configuration).inputs
+    return {told: [-1, *shape[1:]] for told, shape in zip(names, made.inputs.values(), strict=True)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SERVED)
+def test_it_computes_what_the_source_says(ran: Ran, name: str, dtype: str) -> None:
+    for found, wanted in zip(ran.outputs(dtype, name), NETWORKS[name].outputs(), strict=True):
+        assert found.shape == wanted.shape
+        assert found.dtype == DTYPES[dtype]
+        scale = max(1.0, float(np.abs(wanted).max()))
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_is_not_covered_is_refused_by_name(ran: Ran, name: str) -> None:
+    assert REFUSED[name] in ran.said(name)
+
+
+def test_what_is_called_confirmed_was_computed_here() -> None:
+    """Each layer whose numbers are "computed" is in a network above."""
+    seen = {kind for name in SERVED for kind in kinds(NETWORKS[name].configuration)}
+    for table in (LAYERS, VERTICES, PREPROCESSORS):
+        assert sorted(kind for kind, entry in table.items() if entry.shown == "computed" and kind not in seen) == []
+
+
+def kinds(value: Any) -> Iterator[str]:
+    """Classes that a configuration names, without their packages."""
+    if isinstance(value, dict):
+        if isinstance(value.get("@class"), str):
+            yield value["@class"].rsplit(".", 1)[-1]
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from kinds(each)
+
+
+def test_the_reference_is_not_the_runtime() -> None:
+    """The two share no code: importing one does not import the other."""
+    code = "import sys, tests.unit.dl4j.networks; sys.exit(any(name.startswith('runtimes') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
