@@ -12,7 +12,9 @@ PACKAGES = {
         ("ElementWiseMultiplicationLayer", "FrozenLayer", "FrozenLayerWithBackprop", "RepeatVector"), "misc."
     ),
     **dict.fromkeys(("Bidirectional", "LastTimeStep", "SimpleRnn", "TimeDistributed"), "recurrent."),
-    "MaskZeroLayer": "util.",
+    **dict.fromkeys(("MaskLayer", "MaskZeroLayer"), "util."),
+    "VariationalAutoencoder": "variational.",
+    "Yolo2OutputLayer": "objdetect.",
 }
 # What only training reads. Layers without parameters have fewer of them.
 NO_TRAINING = {

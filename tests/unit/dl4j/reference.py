@@ -13,6 +13,7 @@ from tests.unit.dl4j import (
     reference_convolution,
     reference_dense,
     reference_normalization,
+    reference_other,
     reference_pooling,
     reference_recurrent,
     reference_samediff,
@@ -30,7 +31,9 @@ LAYERS: dict[str, Layer] = {
     "RnnOutputLayer": reference_dense.rnn_output,
     **dict.fromkeys(("ActivationLayer", "LossLayer"), reference_dense.only_activation),
     **dict.fromkeys(("CnnLossLayer", "Cnn3DLossLayer", "RnnLossLayer"), reference_dense.over_channels),
-    "DropoutLayer": lambda x, conf, given: x,
+    **dict.fromkeys(("DropoutLayer", "MaskLayer"), lambda x, conf, given: x),
+    "Yolo2OutputLayer": reference_other.yolo2,
+    "VariationalAutoencoder": reference_other.variational_autoencoder,
     "EmbeddingLayer": reference_dense.embedding,
     "EmbeddingSequenceLayer": reference_dense.embedding_sequence,
     "ElementWiseMultiplicationLayer": reference_dense.element_wise,
@@ -88,7 +91,8 @@ def layout(configuration: Configuration) -> list[tuple[str, list[Parameter]]]:
     return found
 
 
-SAMEDIFF: dict[str, Callable[[Configuration], list[Parameter]]] = {
+MORE_PARAMETERS: dict[str, Callable[[Configuration], list[Parameter]]] = {
+    "VariationalAutoencoder": reference_other.autoencoder_parameters,
     "SelfAttentionLayer": reference_samediff.self_attention_parameters,
     "LearnedSelfAttentionLayer": reference_samediff.learned_parameters,
     "RecurrentAttentionLayer": reference_samediff.recurrent_parameters,
@@ -98,7 +102,7 @@ SAMEDIFF: dict[str, Callable[[Configuration], list[Parameter]]] = {
 
 
 def layer_parameters(conf: Configuration) -> list[Parameter]:
-    return SAMEDIFF[kind(conf)](conf) if kind(conf) in SAMEDIFF else parameters(conf)
+    return MORE_PARAMETERS[kind(conf)](conf) if kind(conf) in MORE_PARAMETERS else parameters(conf)
 
 
 def unfrozen(conf: Configuration) -> Configuration:
