@@ -23,7 +23,7 @@ NO_TRAINING = {
     "gradientNormalizationThreshold": 0.0,
     "idropout": None,
 }
-TRAINING = {
+TRAINING: Configuration = {
     **NO_TRAINING,
     "gradientNormalizationThreshold": 1.0,
     "biasInit": 0.0,

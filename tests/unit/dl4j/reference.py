@@ -129,13 +129,28 @@ def split(configuration: Configuration, coefficients: Array) -> dict[str, dict[s
     return found
 
 
+def before_m1(configuration: Configuration) -> Configuration:
+    """The same network as beta7 and older compute it: 1-D convolutions read their weights differently."""
+
+    def marked(value: Any) -> Any:
+        if isinstance(value, list):
+            return [marked(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        mark = {reference_convolution.BEFORE_M1: True} if "Convolution1D" in str(value.get("@class")) else {}
+        return {key: marked(each) for key, each in value.items()} | mark
+
+    return dict(marked(configuration))
+
+
 def forward(configuration: dict[str, Any], coefficients: Array, inputs: list[Array]) -> list[Array]:
     """The network's outputs in its own order, of inputs in its own order."""
     given = split(configuration, coefficients)
     values = [np.asarray(each, np.float64) for each in inputs]
     if "confs" in configuration:
         (x,) = values
-        batch = x.shape[0]
+        # MultiLayerNetwork.getInputMiniBatchSize: 1 where miniBatch is off, so that preprocessors join all examples.
+        batch = x.shape[0] if configuration["confs"][0].get("miniBatch", True) else 1
         for k, each in enumerate(configuration["confs"]):
             if (before := configuration.get("inputPreProcessors", {}).get(str(k))) is not None:
                 x = preprocess(x, before, batch)
@@ -162,7 +177,8 @@ def graph(configuration: Configuration, given: dict[str, dict[str, Array]], valu
             case "PreprocessorVertex":
                 named[name] = preprocess(inputs[0], conf["preProcessor"], batch)
             case "AttentionVertex":
-                named[name] = reference_samediff.attention(*inputs, given[name])
+                queries, keys, values_ = inputs
+                named[name] = reference_samediff.attention(queries, keys, values_, given[name])
             case "DuplicateToTimeSeriesVertex":
                 named[name] = np.repeat(inputs[0][:, :, None], named[conf["inputName"]].shape[2], axis=2)
             case _:

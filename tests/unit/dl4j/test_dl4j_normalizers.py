@@ -86,7 +86,7 @@ def test_several_inputs(labels: Any) -> None:
 
 
 def test_each_input_its_own() -> None:
-    fitted = {0: ("standardize", (MEAN, STD)), 2: ("min_max", (MEAN, STD))}
+    fitted: dict[int, Any] = {0: ("standardize", (MEAN, STD)), 2: ("min_max", (MEAN, STD))}
     content = normalizers.multi_hybrid(fitted, every_input="standardize", per_input={2: (-1.0, 1.0)})
     stream = Stream(content).opened("MULTI_HYBRID")
     assert stream.take("i") == 2
