@@ -1,6 +1,7 @@
 """An array and a buffer as ND4J writes them (Nd4j.write, BaseDataBuffer.write)."""
 
 import struct
+from typing import Literal
 
 import numpy as np
 
@@ -21,7 +22,9 @@ def buffer(values: np.ndarray, kind: str, era: str) -> bytes:
     return utf(era) + length + utf(kind) + values.astype(NUMPY[kind]).tobytes()
 
 
-def array(values: np.ndarray, dtype: str = "FLOAT", era: str = "MIXED_DATA_TYPES", order: str = "C") -> bytes:
+def array(
+    values: np.ndarray, dtype: str = "FLOAT", era: str = "MIXED_DATA_TYPES", order: Literal["C", "F"] = "C"
+) -> bytes:
     """Rank 1 becomes a row [1, N], as every array of ND4J before beta4 and every parameter row since."""
     values = np.atleast_2d(values)
     steps = [1] * values.ndim

@@ -12,7 +12,9 @@ PACKAGES = {
         ("ElementWiseMultiplicationLayer", "FrozenLayer", "FrozenLayerWithBackprop", "RepeatVector"), "misc."
     ),
     **dict.fromkeys(("Bidirectional", "LastTimeStep", "SimpleRnn", "TimeDistributed"), "recurrent."),
-    "MaskZeroLayer": "util.",
+    **dict.fromkeys(("MaskLayer", "MaskZeroLayer"), "util."),
+    "VariationalAutoencoder": "variational.",
+    "Yolo2OutputLayer": "objdetect.",
 }
 # What only training reads. Layers without parameters have fewer of them.
 NO_TRAINING = {
@@ -21,7 +23,7 @@ NO_TRAINING = {
     "gradientNormalizationThreshold": 0.0,
     "idropout": None,
 }
-TRAINING = {
+TRAINING: Configuration = {
     **NO_TRAINING,
     "gradientNormalizationThreshold": 1.0,
     "biasInit": 0.0,

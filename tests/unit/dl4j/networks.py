@@ -5,11 +5,12 @@ from tests.unit.dl4j.networks_convolution import CONVOLUTION
 from tests.unit.dl4j.networks_convolution_other import OTHER_CONVOLUTION
 from tests.unit.dl4j.networks_dense import DENSE
 from tests.unit.dl4j.networks_graph import GRAPH
+from tests.unit.dl4j.networks_other import OTHER
 from tests.unit.dl4j.networks_pooling import POOLING
 from tests.unit.dl4j.networks_preprocessor import PREPROCESSOR
 from tests.unit.dl4j.networks_recurrent import RECURRENT
 from tests.unit.dl4j.networks_shapes import SHAPES
 
-FAMILIES = (DENSE, CONVOLUTION, OTHER_CONVOLUTION, POOLING, SHAPES, RECURRENT, PREPROCESSOR, GRAPH)
+FAMILIES = (DENSE, CONVOLUTION, OTHER_CONVOLUTION, POOLING, SHAPES, RECURRENT, PREPROCESSOR, GRAPH, OTHER)
 NETWORKS: dict[str, Network] = {name: network for family in FAMILIES for name, network in family.items()}
 assert len(NETWORKS) == sum(map(len, FAMILIES))

@@ -65,3 +65,18 @@ PREPROCESSOR: dict[str, Network] = {
         preprocessor("FeedForwardToCnn3D", inputDepth=2, isNCDHW=False, ncdhw=False, **IMAGE), 2, 210
     ),
 }
+
+# With miniBatch off, all rows that come back are one example's.
+PREPROCESSOR["rnn_to_ff_to_rnn_without_mini_batch"] = single(
+    multi_layer(
+        dense(3, 2),
+        SAME,
+        before={
+            0: preprocessor("RnnToFeedForward", rnnDataFormat="NCW"),
+            1: preprocessor("FeedForwardToRnn", rnnDataFormat="NCW"),
+        },
+    ),
+    *(4, 3, 5),
+)
+for each in PREPROCESSOR["rnn_to_ff_to_rnn_without_mini_batch"].configuration["confs"]:
+    each["miniBatch"] = False

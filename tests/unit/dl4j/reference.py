@@ -13,6 +13,7 @@ from tests.unit.dl4j import (
     reference_convolution,
     reference_dense,
     reference_normalization,
+    reference_other,
     reference_pooling,
     reference_recurrent,
     reference_samediff,
@@ -30,7 +31,9 @@ LAYERS: dict[str, Layer] = {
     "RnnOutputLayer": reference_dense.rnn_output,
     **dict.fromkeys(("ActivationLayer", "LossLayer"), reference_dense.only_activation),
     **dict.fromkeys(("CnnLossLayer", "Cnn3DLossLayer", "RnnLossLayer"), reference_dense.over_channels),
-    "DropoutLayer": lambda x, conf, given: x,
+    **dict.fromkeys(("DropoutLayer", "MaskLayer"), lambda x, conf, given: x),
+    "Yolo2OutputLayer": reference_other.yolo2,
+    "VariationalAutoencoder": reference_other.variational_autoencoder,
     "EmbeddingLayer": reference_dense.embedding,
     "EmbeddingSequenceLayer": reference_dense.embedding_sequence,
     "ElementWiseMultiplicationLayer": reference_dense.element_wise,
@@ -88,7 +91,8 @@ def layout(configuration: Configuration) -> list[tuple[str, list[Parameter]]]:
     return found
 
 
-SAMEDIFF: dict[str, Callable[[Configuration], list[Parameter]]] = {
+MORE_PARAMETERS: dict[str, Callable[[Configuration], list[Parameter]]] = {
+    "VariationalAutoencoder": reference_other.autoencoder_parameters,
     "SelfAttentionLayer": reference_samediff.self_attention_parameters,
     "LearnedSelfAttentionLayer": reference_samediff.learned_parameters,
     "RecurrentAttentionLayer": reference_samediff.recurrent_parameters,
@@ -98,7 +102,7 @@ SAMEDIFF: dict[str, Callable[[Configuration], list[Parameter]]] = {
 
 
 def layer_parameters(conf: Configuration) -> list[Parameter]:
-    return SAMEDIFF[kind(conf)](conf) if kind(conf) in SAMEDIFF else parameters(conf)
+    return MORE_PARAMETERS[kind(conf)](conf) if kind(conf) in MORE_PARAMETERS else parameters(conf)
 
 
 def unfrozen(conf: Configuration) -> Configuration:
@@ -125,13 +129,28 @@ def split(configuration: Configuration, coefficients: Array) -> dict[str, dict[s
     return found
 
 
+def before_m1(configuration: Configuration) -> Configuration:
+    """The same network as beta7 and older compute it: 1-D convolutions read their weights differently."""
+
+    def marked(value: Any) -> Any:
+        if isinstance(value, list):
+            return [marked(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        mark = {reference_convolution.BEFORE_M1: True} if "Convolution1D" in str(value.get("@class")) else {}
+        return {key: marked(each) for key, each in value.items()} | mark
+
+    return dict(marked(configuration))
+
+
 def forward(configuration: dict[str, Any], coefficients: Array, inputs: list[Array]) -> list[Array]:
     """The network's outputs in its own order, of inputs in its own order."""
     given = split(configuration, coefficients)
     values = [np.asarray(each, np.float64) for each in inputs]
     if "confs" in configuration:
         (x,) = values
-        batch = x.shape[0]
+        # MultiLayerNetwork.getInputMiniBatchSize: 1 where miniBatch is off, so that preprocessors join all examples.
+        batch = x.shape[0] if configuration["confs"][0].get("miniBatch", True) else 1
         for k, each in enumerate(configuration["confs"]):
             if (before := configuration.get("inputPreProcessors", {}).get(str(k))) is not None:
                 x = preprocess(x, before, batch)
@@ -158,7 +177,8 @@ def graph(configuration: Configuration, given: dict[str, dict[str, Array]], valu
             case "PreprocessorVertex":
                 named[name] = preprocess(inputs[0], conf["preProcessor"], batch)
             case "AttentionVertex":
-                named[name] = reference_samediff.attention(*inputs, given[name])
+                queries, keys, values_ = inputs
+                named[name] = reference_samediff.attention(queries, keys, values_, given[name])
             case "DuplicateToTimeSeriesVertex":
                 named[name] = np.repeat(inputs[0][:, :, None], named[conf["inputName"]].shape[2], axis=2)
             case _:

@@ -2,12 +2,16 @@
 softmax on NCHW is over the width."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 
 from tests.unit.dl4j.reference_dense import Parameters, act
 from tests.unit.dl4j.reference_parameters import Array, Configuration, kind
 from tests.unit.dl4j.reference_windows import back, channels_first, positions
+
+# No field of DL4J's.
+BEFORE_M1 = "before M1"
 
 
 def layout_of(conf: Configuration) -> str:
@@ -24,12 +28,15 @@ def finish(out: Array, conf: Configuration, given: Parameters, layout: str) -> A
     return act(back(out, layout), conf)
 
 
+def at(x: Array, place: tuple[Any, ...]) -> Array:
+    """What of [a, b, spatial…] lies at numbers or slices of the spatial axes; a view."""
+    return np.asarray(x[(slice(None), slice(None), *place)])
+
+
 def convolve(x: Array, weights: Array, conf: Configuration) -> Array:
     """x: [N, C, spatial…]; weights: [O, C, kernel…]"""
-    return sum(
-        np.einsum("nc...,oc->no...", under, weights[(slice(None), slice(None), *place)])
-        for place, under in positions(x, conf, 0.0)
-    )  # type: ignore[return-value]
+    parts = (np.einsum("nc...,oc->no...", under, at(weights, place)) for place, under in positions(x, conf, 0.0))
+    return np.asarray(sum(parts))
 
 
 def convolution(x: Array, conf: Configuration, given: Parameters) -> Array:
@@ -43,10 +50,12 @@ def convolution_1d(x: Array, conf: Configuration, given: Parameters) -> Array:
 
     Up to beta7 it is transposed to libnd4j's [k, in, out]. From M1 on (September 2020) the same numbers are
     RESHAPED to [k, in, out] (Convolution1DUtils.reshapeWeightArrayOrGradientForFormat, always called with NCW): the
-    axes are read in reverse, so the same file computes something else. This follows M1.
+    axes are read in reverse, so the same file computes something else. Nothing in a file says which it is of.
+    This follows M1, unless reference.before_m1 marked the layer.
     """
     layout, (n_out, n_in, k, _) = layout_of(conf), given["W"].shape
-    weights = given["W"].reshape(k, n_in, n_out).transpose(2, 1, 0)
+    reread = given["W"].reshape(k, n_in, n_out).transpose(2, 1, 0)
+    weights = given["W"][..., 0] if conf.get(BEFORE_M1) else reread
     return finish(convolve(channels_first(x, layout), weights, conf), conf, given, layout)
 
 
@@ -59,11 +68,8 @@ def depthwise(x: Array, conf: Configuration, given: Parameters) -> Array:
 
 def per_channel(x: Array, weights: Array, conf: Configuration) -> Array:
     """weights: [multiplier, C, kh, kw] → [N, C · multiplier, oh, ow]"""
-    out = sum(
-        np.einsum("nc...,mc->ncm...", under, weights[(slice(None), slice(None), *place)])
-        for place, under in positions(x, conf, 0.0)
-    )
-    assert isinstance(out, np.ndarray)
+    parts = (np.einsum("nc...,mc->ncm...", under, at(weights, place)) for place, under in positions(x, conf, 0.0))
+    out = np.asarray(sum(parts))
     return out.reshape(x.shape[0], -1, *out.shape[3:])
 
 
@@ -91,9 +97,7 @@ def deconvolve(x: Array, weights: Array, conf: Configuration) -> Array:
             slice(at * spread, at * spread + (size - 1) * step + 1, step)
             for at, spread, size, step in zip(place, dilation, x.shape[2:], stride, strict=True)
         )
-        out[(slice(None), slice(None), *target)] += np.einsum(
-            "nc...,co->no...", x, weights[(slice(None), slice(None), *place)]
-        )
+        at(out, target)[...] += np.einsum("nc...,co->no...", x, at(weights, place))
     for axis, whole in enumerate(full):
         if conf.get("convolutionMode") == "Same":
             size = stride[axis] * x.shape[2 + axis]

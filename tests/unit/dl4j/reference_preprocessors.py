@@ -1,4 +1,5 @@
-"""org.deeplearning4j.nn.conf.preprocessor. The batch is that of the network's (first) input.
+"""org.deeplearning4j.nn.conf.preprocessor. The batch is that of the network's (first) input, or
+1 in a MultiLayerNetwork whose first layer says miniBatch = false.
 
 - Sequence to rows: row t · N + n of [N · T, features] is example n at step t in FeedForwardToRnn and CnnToRnn ('f'
   order reshapes), so time changes slowest; the way back reads the same.

@@ -43,6 +43,17 @@ def test_every_network_runs(name: str) -> None:
     json.dumps(network.configuration)
 
 
+def test_one_dimensional_convolutions_were_read_differently_before_m1() -> None:
+    """Then [out, in, k] was meant, as the parameter's own shape says."""
+    network = NETWORKS["convolution_1d"]
+    row, inputs = network.coefficients(), list(network.samples().values())
+    (old,) = reference.forward(reference.before_m1(network.configuration), row, inputs)
+    weights, bias = row[5:].reshape(5, 3, 4), row[:5]
+    windows = np.lib.stride_tricks.sliding_window_view(inputs[0].astype(float), 4, axis=2)
+    np.testing.assert_allclose(old, np.tanh(np.einsum("nctk,ock->not", windows, weights) + bias[:, None]), atol=1e-12)
+    assert np.abs(old - network.outputs()[0]).max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("era", "dtype", "case"),
     [
