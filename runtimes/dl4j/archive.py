@@ -13,6 +13,8 @@ _MOST_JSON = 64 << 20
 _MOST_NORMALIZER = 64 << 20
 _MOST_COEFFICIENTS = 16 << 30
 _DEEPEST = 64
+# What a network without parameters computes in. Before 1.0.0-beta4 the file did not tell.
+_DATATYPES = {"DOUBLE": np.float64, "HALF": np.float16}
 # Weights hardly compress. What grows more than this beyond some size is made to fill memory.
 _MOST_GROWTH, _GROWTH_BEYOND = 100, 64 << 20
 
@@ -51,7 +53,7 @@ def _read(archive: zipfile.ZipFile) -> Archive:
     if "configuration.json" not in entries:
         raise LoadError("the archive has no entry configuration.json, which DL4J's ModelSerializer writes")
     configuration = _json(_entry(archive, entries["configuration.json"], _MOST_JSON))
-    coefficients = np.zeros(0, np.float32)
+    coefficients = np.zeros(0, _DATATYPES.get(str(configuration.get("dataType")), np.float32))
     if "coefficients.bin" in entries:
         source = Bytes(_entry(archive, entries["coefficients.bin"], _MOST_COEFFICIENTS), "coefficients.bin")
         coefficients = read_array(source).reshape(-1)

@@ -72,6 +72,11 @@ def _chain(configuration: Dict[str, Any]) -> Network:
     confs = configuration["confs"]
     _check_count(confs)
     before = configuration.get("inputPreProcessors") or {}
+    if before and isinstance(confs[0], dict) and confs[0].get("miniBatch") is False:
+        # getInputMiniBatchSize of MultiLayerNetwork: preprocessors join all rows to one then.
+        raise LoadError(
+            "the network was configured with miniBatch = false, and preprocessors with that are not covered"
+        )
     nodes: List[Node] = []
     for place, conf in enumerate(confs):
         kind, fields = _layer(conf, "layer %d" % place)

@@ -13,8 +13,6 @@ from runtimes.dl4j.arrays import Bytes, read_array
 _MOST_INPUTS = 1000
 # Nd4j.EPS_THRESHOLD: no deviation is smaller.
 _LEAST_DEVIATION = 1e-5
-# VGG16ImagePreProcessor: one for each channel.
-_VGG16 = (103.939, 116.779, 123.68)
 
 
 class Scaling(NamedTuple):
@@ -92,10 +90,6 @@ def _pixels(source: Bytes) -> Normalizers:
     return Normalizers([Scaling(_one(0), _one(most), _one(high - low), _one(low))], [], for_all=True)
 
 
-def _vgg16(source: Bytes) -> Normalizers:
-    return Normalizers([Scaling(np.array(_VGG16), _one(1), _one(1), _one(0))], [], for_all=True)
-
-
 def _by_deviation(source: Bytes) -> Scaling:
     mean, deviation = _row(source), np.maximum(_row(source), _LEAST_DEVIATION)
     return Scaling(mean, deviation, _one(1), _one(0))
@@ -128,7 +122,6 @@ _KINDS: Dict[str, Callable[[Bytes], Normalizers]] = {
     "STANDARDIZE": _standardize,
     "MIN_MAX": _min_max,
     "IMAGE_MIN_MAX": _pixels,
-    "IMAGE_VGG16": _vgg16,
     "MULTI_STANDARDIZE": _standardize_many,
     "MULTI_MIN_MAX": _min_max_many,
 }

@@ -9,12 +9,15 @@ from runtimes.dl4j.settings import Settings
 
 
 class Parameters:
-    def __init__(self, row: np.ndarray) -> None:
-        self._row, self._place = row, 0
+    """
+    served  the file's datatype, that of the network's inputs and outputs
+    dtype   what is computed in: single precision for HALF, too, whose networks ONNX Runtime's optimizer crashes on
+    """
 
-    @property
-    def dtype(self) -> np.dtype:
-        return self._row.dtype
+    def __init__(self, row: np.ndarray) -> None:
+        self.served = row.dtype
+        self._row, self._place = (row.astype(np.float32) if row.dtype == np.float16 else row), 0
+        self.dtype = self._row.dtype
 
     def take(self, shape: Sequence[int], order: str, settings: Settings) -> np.ndarray:
         """The next ones. order: "F" or "C", as DL4J lays this one out. Raises LoadError where there are too few."""

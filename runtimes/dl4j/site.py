@@ -89,7 +89,8 @@ class Site:
         """A node; its output's name, or a list where `outputs` asks for several."""
         if self.dtype != np.float64 or op not in _SINGLE_ONLY:
             return self.graph.emit(op, inputs, self.kind, **attributes)
-        cast = [name and self.graph.emit("Cast", [name], "single", to=TYPES[np.dtype(np.float32)]) for name in inputs]
+        single = TYPES[np.dtype(np.float32)]
+        cast = [name and self.graph.emit("Cast", [name], "single", to=single) for name in inputs]
         return self.graph.emit(
             "Cast", [self.graph.emit(op, cast, self.kind, **attributes)], self.kind, to=TYPES[self.dtype]
         )

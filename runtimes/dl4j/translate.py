@@ -61,6 +61,7 @@ class _Translation:
             )
         value = Value(name, sizes)
         info = self._info(value)
+        value = value._replace(name=self._cast(name, self._parameters.dtype))
         scaling = normalizers.scaling_of(place, self._normalizers.inputs, self._normalizers.for_all)
         self._values[name] = self._scaled(value, scaling, "input '%.60s'" % name)
         return info
@@ -90,7 +91,8 @@ class _Translation:
             )
         scaling = normalizers.scaling_of(place, self._normalizers.outputs)
         value = self._scaled(value, scaling, "output '%.60s'" % name)
-        self._graph.nodes.append(helper.make_node("Identity", [value.name], [name], name))
+        given = self._cast(value.name, self._parameters.served)
+        self._graph.nodes.append(helper.make_node("Identity", [given], [name], name))
         return self._info(value._replace(name=name))
 
     def _scaled(self, value: Value, scaling: Optional[Scaling], what: str) -> Value:
@@ -112,9 +114,15 @@ class _Translation:
                 name = self._graph.emit(op, [name, self._graph.constant(shaped, "normalizer")], "normalizer")
         return value._replace(name=name)
 
+    def _cast(self, name: str, dtype: np.dtype) -> str:
+        """Between the served datatype and that of computation."""
+        if self._parameters.served == self._parameters.dtype:
+            return name
+        return self._graph.emit("Cast", [name], "cast", to=TYPES[dtype])
+
     def _info(self, value: Value) -> onnx.ValueInfoProto:
         sizes = ["%s_%d" % (value.name, place) if size < 0 else size for place, size in enumerate(value.sizes, 1)]
-        return helper.make_tensor_value_info(value.name, TYPES[self._parameters.dtype], ["N", *sizes])
+        return helper.make_tensor_value_info(value.name, TYPES[self._parameters.served], ["N", *sizes])
 
 
 def _taken(given: Network) -> Dict[str, Optional[Shape]]:

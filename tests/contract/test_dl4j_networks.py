@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from runtimes.dl4j import layers
-from runtimes.dl4j.configuration import network
 from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES
 from tests.conftest import ROOT
 from tests.unit.dl4j import zips
@@ -57,6 +56,11 @@ REFUSED = {
     "stack": "has rows of its own",
     "stack_unequal_sequences": "it stacks [3, 7] and [3, 5], which is not covered",
     "unstack": "what was not stacked so",
+    "rnn_to_ff_to_rnn_without_mini_batch": "preprocessors with that are not covered",
+    "variational_autoencoder": "VariationalAutoencoder is not covered",
+    "variational_autoencoder_bernoulli": "VariationalAutoencoder is not covered",
+    "yolo2": "Yolo2OutputLayer is not covered",
+    "yolo2_nhwc": "Yolo2OutputLayer is not covered",
     "reshape_f": "reshaping by columns is not covered",
 }
 SERVED = sorted(set(NETWORKS) - set(REFUSED))
@@ -78,14 +82,15 @@ class Ran(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def ran(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
-    """Every network in every datatype, by one process each."""
+def ran(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """Every network, by one process for each datatype."""
     folders = {}
     for dtype, kind in DTYPES.items():
         folder = folders[dtype] = tmp_path_factory.mktemp(dtype.lower())
         cases = {}
         for name, made in NETWORKS.items():
-            zips.write(folder / f"{name}.zip", made.configuration, made.coefficients(), dtype=dtype)
+            configuration = {**made.configuration, "dataType": dtype}
+            zips.write(folder / f"{name}.zip", configuration, made.coefficients(), dtype=dtype)
             np.savez(folder / f"{name}.in.npz", **{told: array.astype(kind) for told, array in made.samples().items()})
             # The reference reads Convolution1DLayer as M1 does.
             cases[name] = {"inputs": declared(name), "parameters": {"convolution_1d": "M1"}}
@@ -96,13 +101,13 @@ def ran(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.Temp
             [python, script, folder], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr[-2000:]
-    yield Ran(folders)
+    return Ran(folders)
 
 
 def declared(name: str) -> dict[str, list[int]]:
     """What [[inputs]] says: the sizes, but not how many rows."""
     made = NETWORKS[name]
-    names = network(made.configuration).inputs
+    names = made.configuration.get("networkInputs", ["in"])
     return {told: [-1, *shape[1:]] for told, shape in zip(names, made.inputs.values(), strict=True)}
 
 

@@ -26,7 +26,7 @@ def _cnn_sizes(settings: Settings) -> Tuple[int, ...]:
 def _volume(settings: Settings) -> Tuple[int, ...]:
     channels, height, width = _image(settings)
     depth = settings.integer("inputDepth", least=1)
-    first = settings.flag("isNCDHW", True)
+    first = settings.flag("isNCDHW", settings.flag("ncdhw", True))
     return (channels, depth, height, width) if first else (depth, height, width, channels)
 
 

@@ -125,7 +125,6 @@ def _margins(site: Site, field: str, dimensions: int) -> Tuple[Sequence[int], Se
 @covers(
     LAYERS,
     "SpaceToDepthLayer",
-    "SpaceToDepth",
     source="layers/convolution/SpaceToDepth",
     shown="computed",
     takes=of_rank(3),

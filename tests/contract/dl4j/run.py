@@ -25,11 +25,11 @@ def main(folder):
         with np.load(folder / (name + ".in.npz")) as inputs:
             signature = model.signatures["default"]
             # A network of layers alone has an input without a name of its own.
-            given = {spec.name: inputs[key] for spec, key in zip(signature.inputs, inputs.files)}
+            given = {spec.name: inputs[key] for spec, key in zip(signature.inputs, inputs.files, strict=True)}
             answer = model.infer(given, (), "default")
             np.savez(
                 folder / (name + ".out.npz"),
-                **{"out_%d" % place: answer[spec.name] for place, spec in enumerate(signature.outputs)},
+                **{f"out_{place}": answer[spec.name] for place, spec in enumerate(signature.outputs)},
             )
 
 

@@ -69,6 +69,21 @@ GRAPH: dict[str, Network] = {
         {"row": ROW, "sequence": SEQUENCE},
     ),
     # The saved order is not the one that would be computed, and parameters follow it.
+    # Two inputs through the same weights, which is what stacking is for.
+    "graph_stacked": Network(
+        graph(
+            ["one", "other"],
+            {
+                "both": (vertex("Stack"), ["one", "other"]),
+                "shared": (dense(5, 3), ["both"]),
+                "first": (vertex("Unstack", stackSize=2, **{"from": 0}), ["shared"]),
+                "second": (vertex("Unstack", stackSize=2, **{"from": 1}), ["shared"]),
+                "difference": (vertex("ElementWise", op="Subtract"), ["first", "second"]),
+            },
+            ["difference", "second"],
+        ),
+        {"one": ROW, "other": ROW},
+    ),
     "graph_saved_order": Network(
         graph(
             ["in"],

@@ -47,6 +47,16 @@ PREPROCESSOR: dict[str, Network] = {
         ),
         *(4, 105, 2),
     ),
+    "composable_images": after(
+        preprocessor(
+            "ComposableInput",
+            inputPreProcessors=[
+                preprocessor("CnnToFeedForward", format="NCHW", **IMAGE),
+                preprocessor("FeedForwardToCnn", inputHeight=3, inputWidth=7, numChannels=5),
+            ],
+        ),
+        *(4, 3, 5, 7),
+    ),
     "composable": after(
         preprocessor(
             "ComposableInput",
