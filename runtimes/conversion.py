@@ -39,6 +39,7 @@ class Step(NamedTuple):
     examples     files (npz) of inputs that the original answers: for tracing
     calibration  files (npz) of inputs as they are in use: for quantisation
     options      what this step alone understands
+    parameters   the model's [parameters], as its runtime gets them
     """
 
     source: str
@@ -50,6 +51,7 @@ class Step(NamedTuple):
     examples: List[str]
     calibration: List[str]
     options: Dict[str, Any]
+    parameters: Dict[str, Any]
 
     def example(self) -> Dict[str, np.ndarray]:
         """Inputs for one run of the model, a batch of one: the first example's."""
@@ -73,6 +75,7 @@ def convert(job: Dict[str, Any]) -> Dict[str, Any]:
         examples=job["examples"],
         calibration=job["calibration"],
         options=job["options"],
+        parameters=job["parameters"],
     )
     notes = getattr(module, job["function"])(step)
     return {"notes": list(notes or ())}

@@ -16,6 +16,7 @@ FORMATS = {
     "tensorflow_lite": "tflite",
     "cntk_v2": "cntk",
     "cntk_v2_onnx": "cntk",
+    "deeplearning4j_zip": "dl4j",
 }
 TARGETS = ("tflite", "tfjs", "onnx", "web")
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
@@ -75,6 +76,7 @@ _TO_ONNX = {
     ],
     "mxnet": [_route("mx.onnx", "export-mxnet", "mxnet_to_onnx")],
     "cntk": [_route("modelport's translation", "cntk_onnx", "cntk_to_onnx")],
+    "dl4j": [_route("modelport's translation", "dl4j", "dl4j_to_onnx")],
 }
 _BY_ONNX2TF = _route("onnx2tf", "export-tf", "onnx_to_tflite")
 _BY_ONNX2TF_ONE = _route("onnx2tf", "export-tf", "onnx_to_tflite", _ONE, batch=1)

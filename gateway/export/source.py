@@ -204,6 +204,7 @@ def convert_job(
         "examples": [str(example)] if example else [],
         "calibration": [str(file) for file in calibration],
         "options": dict(options),
+        "parameters": source.load["parameters"],
     }
 
 
