@@ -17,26 +17,30 @@ from runtimes.conversion import Refused
 from runtimes.converters.tf.recurrent import write_out
 
 STEPS, BATCH, INPUT, HIDDEN = 5, 3, 4, 6
-GATES = {"LSTM": 4, "GRU": 3}
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
-def model(kind: str, direction: str, bias: bool, states: bool, lengths: int = 0, **attributes: Any) -> Any:
+def model(
+    kind: str, direction: str, bias: bool, states: bool, lengths: int = 0, holes: bool = False, **more: Any
+) -> Any:
     random = np.random.default_rng(7)
     sides = 2 if direction == "bidirectional" else 1
     shapes = {"w": (sides, GATES[kind] * HIDDEN, INPUT), "r": (sides, GATES[kind] * HIDDEN, HIDDEN)}
     inputs = ["x", "w", "r", "", ""]
     if bias:
         shapes["b"], inputs[3] = (sides, 2 * GATES[kind] * HIDDEN), "b"
+    if holes:
+        shapes["p"], inputs = (sides, 3 * HIDDEN), [*inputs, "", "", "p"]
     if states:
         names = ["h", "c"][: 2 if kind == "LSTM" else 1]
         shapes.update(dict.fromkeys(names, (sides, BATCH, HIDDEN)))
-        inputs += names
+        inputs[5 : 5 + len(names)] = names
     weights = [numpy_helper.from_array(random.normal(size=s).astype(np.float32), n) for n, s in shapes.items()]
     if lengths:
         inputs[4] = "lengths"
         weights.append(numpy_helper.from_array(np.full(BATCH, lengths, np.int32), "lengths"))
     outputs = ["y", "y_h", "y_c"][: 3 if kind == "LSTM" else 2]
-    node = helper.make_node(kind, inputs, outputs, hidden_size=HIDDEN, direction=direction, **attributes)
+    node = helper.make_node(kind, inputs, outputs, hidden_size=HIDDEN, direction=direction, **more)
     entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, [STEPS, BATCH, INPUT])
     results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     graph = helper.make_graph([node], "g", [entry], results, weights)
@@ -63,15 +67,28 @@ def main() -> None:
     for direction, bias, states in itertools.product(
         ("forward", "reverse", "bidirectional"), (True, False), (True, False)
     ):
-        for kind, more in (("LSTM", {}), ("GRU", {"linear_before_reset": 0}), ("GRU", {"linear_before_reset": 1})):
+        for kind, more in (
+            ("LSTM", {}),
+            ("LSTM", {"holes": True}),
+            ("RNN", {}),
+            ("GRU", {"linear_before_reset": 0}),
+            ("GRU", {"linear_before_reset": 1}),
+        ):
             name = " ".join([kind, direction, *(["bias"] * bias), *(["states"] * states), str(more)])
             told[name] = difference(model(kind, direction, bias, states, **more))
     told["lengths"] = difference(model("LSTM", "forward", True, True, lengths=STEPS))
     told["usual activations"] = difference(
         model("GRU", "forward", True, True, activations=["Sigmoid", "Tanh"], linear_before_reset=1)
     )
+    for kind, functions in (
+        ("LSTM", ["Sigmoid", "Softsign", "Relu"]),
+        ("RNN", ["Softplus"]),
+        ("GRU", ["Relu", "Tanh"]),
+    ):
+        both_ways = model(kind, "bidirectional", True, True, activations=functions + functions[::-1])
+        told["%s of %s" % (kind, functions)] = difference(both_ways)
     for name, unusual in (
-        ("other activations", {"activations": ["Relu", "Tanh", "Tanh"]}),
+        ("other activations", {"activations": ["Elu", "Tanh", "Tanh"]}),
         ("clip", {"clip": 1.0}),
         ("shorter", {"lengths": STEPS - 1}),
     ):

@@ -20,8 +20,9 @@ def test_layers_written_out_compute_the_same(export_environment: Callable[[str],
     assert refused == dict.fromkeys(
         ("other activations", "clip", "shorter"), "the model has a layer LSTM with settings that are not written out"
     )
-    # LSTM, GRU and its other form × directions × biases or none × states given or zero; lengths; the usual activations
-    assert len(told) == 3 * 3 * 2 * 2 + 2 + len(refused)
+    # LSTM with and without peepholes, RNN, GRU and its other form × directions × biases or none × states given or zero;
+    # lengths, the usual activations, others
+    assert len(told) == 5 * 3 * 2 * 2 + 2 + 3 + len(refused)
     assert {name: answer for name, answer in told.items() if name not in refused} == pytest.approx(
         dict.fromkeys(told.keys() - refused.keys(), 0.0), abs=1e-5
     )

@@ -4,7 +4,7 @@ import glob
 import os
 import shutil
 import tempfile
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx_ir as ir
@@ -63,9 +63,10 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     outputs = ["output_%d" % place for place in range(len(step.outputs))]
     prepared = os.path.join(folder, "prepared.onnx")
     # A name with a colon is overlooked by -kat, and the file is written to by onnx2tf: so it gets one of its own.
-    ir.save(_prepared(ir.from_proto(_served(step)), step, inputs, outputs), prepared)
+    served = _served(step)
     if step.options.get("batch"):
-        _fix_sizes(prepared, {name: list(step.shapes[spec.name]) for name, spec in zip(inputs, step.inputs)})
+        served = _fixed(served, step)
+    ir.save(_prepared(ir.from_proto(served), step, inputs, outputs), prepared)
     if saved_model:
         _made_expressible(prepared)
     onnx2tf.convert(
@@ -104,13 +105,16 @@ def _served(step: Step) -> Any:
     return model
 
 
-def _fix_sizes(path: str, shapes: Dict[str, List[int]]) -> None:
+def _fixed(model: Any, step: Step) -> Any:
     """With no size left open, what the graph computes of shapes becomes constants, which onnx2tf needs."""
     import onnx
     import onnxsim
 
-    model, _ = onnxsim.simplify(onnx.load(path), overwrite_input_shapes=shapes)
-    onnx.save(model, path)
+    shapes = {spec.name: list(step.shapes[spec.name]) for spec in step.inputs}
+    model, _ = onnxsim.simplify(model, overwrite_input_shapes=shapes)
+    for output in model.graph.output:  # what is open there would stay so
+        output.type.tensor_type.ClearField("shape")
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def _made_expressible(path: str) -> None:
@@ -141,14 +145,21 @@ def _prepared(model: Any, step: Step, inputs: List[str], outputs: List[str]) -> 
     """Plain names, and outputs of three and more dimensions pinned: onnx2tf would give them another layout."""
     named = renamed(model, [spec.name for spec in step.inputs], [spec.name for spec in step.outputs], inputs, outputs)
     for place, spec in enumerate(step.outputs):
-        if spec.shape is not None and len(spec.shape) >= 3 and -1 not in spec.shape[1:]:
-            value = named.graph.outputs[place]
+        value = named.graph.outputs[place]
+        sizes = spec.shape if spec.shape and -1 not in spec.shape[1:] else _sizes(value)
+        if sizes is not None and len(sizes) >= 3:
             flat = _reshaped(named.graph, value, [-1])
-            whole = _reshaped(named.graph, flat, list(spec.shape))
+            whole = _reshaped(named.graph, flat, list(sizes))
             whole.shape, whole.dtype = value.shape, value.dtype
             value.name, whole.name = outputs[place] + "_unpinned", outputs[place]
             named.graph.outputs[place] = whole
     return named
+
+
+def _sizes(value: Any) -> Optional[Tuple[int, ...]]:
+    """Where all of them are known."""
+    found = tuple(value.shape) if value.shape is not None else (None,)
+    return found if all(isinstance(size, int) for size in found) else None
 
 
 def _reshaped(graph: Any, value: Any, shape: List[int]) -> Any:

@@ -7,7 +7,7 @@ from onnx2tf.tflite_builder import saved_model_exporter as exporter
 
 
 def meet() -> None:
-    exporter._REGISTERED_KERNELS.update(RESHAPE=_reshape, GELU=_gelu)
+    exporter._REGISTERED_KERNELS.update(RESHAPE=_reshape, GELU=_gelu, DEPTHWISE_CONV_2D=_depthwise_convolution)
     exporter.SUPPORTED_KERNEL_OP_TYPES.add("GELU")
 
 
@@ -20,6 +20,24 @@ def _reshape(executor: Any, op: Any, env: Any) -> None:
     computed = not told and len(op.inputs) > 1
     sizes = tf.cast(executor._resolve_tensor(op.inputs[1], env), tf.int32) if computed else told
     executor._assign_outputs(op, [tf.reshape(given, sizes)], env)
+
+
+def _depthwise_convolution(executor: Any, op: Any, env: Any) -> None:
+    """It gives TensorFlow four dilations, which takes two, and kernels of an input's channels times the multiplier."""
+    x, w, *bias = (executor._resolve_tensor(name, env) for name in op.inputs if name)
+    told = [int(op.options.get(name, 1)) for name in ("strideH", "strideW", "dilationHFactor", "dilationWFactor")]
+    _, height, width, outputs = w.shape
+    times = int(op.options.get("depthMultiplier", 1))
+    y = tf.nn.depthwise_conv2d(
+        x,
+        tf.reshape(w, [height, width, outputs // times, times]),
+        strides=[1, *told[:2], 1],
+        dilations=told[2:],
+        padding=str(op.options.get("padding", "SAME")).upper(),
+    )
+    y = tf.nn.bias_add(y, bias[0]) if bias else y
+    y = exporter._apply_fused_activation(y, str(op.options.get("fusedActivationFunction", "NONE")))
+    executor._assign_outputs(op, [y], env)
 
 
 def _gelu(executor: Any, op: Any, env: Any) -> None:

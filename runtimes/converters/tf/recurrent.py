@@ -8,13 +8,15 @@ import onnx_ir as ir
 from runtimes.conversion import Refused
 
 _MOST_STEPS = 256
-_GATES = {"LSTM": 4, "GRU": 3}
-# What the layers have where nothing is said; others are left to be refused by the tool.
-_ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+# What the layers have where nothing is said, and what they may have that takes no numbers.
+_ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+_WRITTEN_OUT = ("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")
+_Values = Optional[List[Any]]
 
 
 def write_out(model: Any) -> None:
-    """Every LSTM and GRU whose number of steps is told becomes products and sums. Raises Refused."""
+    """Every LSTM, GRU and RNN whose number of steps is told becomes products and sums. Raises Refused."""
     for node in list(model.graph):
         if node.op_type in _GATES and not node.domain:
             _Layer(model.graph, node).replace()
@@ -30,13 +32,13 @@ class _Layer:
         self._hidden = self._weights[1].shape[-1]
         self._direction = self._attribute("direction", "forward")
         self._steps = self._x.shape[0] if self._x.shape is not None else None
-        wanted = _ACTIVATIONS[node.op_type] * (2 if self._direction == "bidirectional" else 1)
+        usual = _ACTIVATIONS[node.op_type] * (2 if self._direction == "bidirectional" else 1)
+        self._activations = list(self._attribute("activations", usual))
         unusual = (
-            list(self._attribute("activations", wanted)) != wanted
+            not set(self._activations) <= set(_WRITTEN_OUT)
             or self._attribute("layout", 0)
             or self._attribute("clip", 0)
             or self._attribute("input_forget", 0)
-            or self._peepholes is not None
         )
         if unusual or not self._whole():
             raise Refused("the model has a layer %s with settings that are not written out" % node.op_type)
@@ -75,24 +77,39 @@ class _Layer:
         if self._biases is not None:  # of the input, and of the state
             bias = self._split(self._of(self._biases, direction), 2, 0, _GATES[self._node.op_type] * self._hidden)
         h, c = [None if state is None else self._of(state, direction) for state in self._states]
-        cell = self._lstm if self._node.op_type == "LSTM" else self._gru
+        cell = {"LSTM": self._lstm, "GRU": self._gru, "RNN": self._rnn}[self._node.op_type]
+        count = len(_ACTIVATIONS[self._node.op_type])
+        act = self._activations[direction * count : (direction + 1) * count]
+        holes = None if self._peepholes is None else self._split(self._of(self._peepholes, direction), 3, 0)
         told: Dict[int, Any] = {}
         for step in reversed(range(self._steps)) if reverse else range(self._steps):
             x = self._op("Gather", self._x, self._number(step), axis=0)
-            h, c = cell(self._op("MatMul", x, w), h, c, r, bias)
+            h, c = cell(self._op("MatMul", x, w), h, c, r, bias, act, holes)
             told[step] = h
         return [[told[step] for step in range(self._steps)], h, c]
 
-    def _lstm(self, x: Any, h: Any, c: Any, r: Any, bias: Optional[List[Any]]) -> Any:
+    def _rnn(self, x: Any, h: Any, c: Any, r: Any, bias: _Values, act: List[str], holes: _Values) -> Any:
+        for part in bias or ():
+            x = self._op("Add", x, part)
+        return self._op(act[0], x if h is None else self._op("Add", x, self._op("MatMul", h, r))), None
+
+    def _lstm(self, x: Any, h: Any, c: Any, r: Any, bias: _Values, act: List[str], holes: _Values) -> Any:
+        """holes: what input, output and forget gate see of the cell, the output gate of the new one."""
+
+        def gate(value: Any, place: int, cell: Any) -> Any:
+            if holes is not None and cell is not None:
+                value = self._op("Add", value, self._op("Mul", holes[place], cell))
+            return self._op(act[0], value)
+
         gates = x if h is None else self._op("Add", x, self._op("MatMul", h, r))
         for part in bias or ():
             gates = self._op("Add", gates, part)
         i, o, f, g = self._split(gates, 4)
-        fresh = self._op("Mul", self._op("Sigmoid", i), self._op("Tanh", g))
-        c = fresh if c is None else self._op("Add", fresh, self._op("Mul", self._op("Sigmoid", f), c))
-        return self._op("Mul", self._op("Sigmoid", o), self._op("Tanh", c)), c
+        fresh = self._op("Mul", gate(i, 0, c), self._op(act[1], g))
+        c = fresh if c is None else self._op("Add", fresh, self._op("Mul", gate(f, 2, c), c))
+        return self._op("Mul", gate(o, 1, c), self._op(act[2], c)), c
 
-    def _gru(self, x: Any, h: Any, c: Any, r: Any, bias: Optional[List[Any]]) -> Any:
+    def _gru(self, x: Any, h: Any, c: Any, r: Any, bias: _Values, act: List[str], holes: _Values) -> Any:
         if h is None:
             h = self._op("Mul", self._split(x, 1)[0], self._constant(np.float32(0)))
         if bias is not None:
@@ -105,14 +122,14 @@ class _Layer:
             value = self._op("Add", value, self._op("MatMul", state, weight))
             return value if extra is None else self._op("Add", value, extra)
 
-        z, reset = self._op("Sigmoid", more(z, h, rz, bz)), self._op("Sigmoid", more(reset, h, rr, br))
+        z, reset = self._op(act[0], more(z, h, rz, bz)), self._op(act[0], more(reset, h, rr, br))
         if self._attribute("linear_before_reset", 0):
             before = self._op("MatMul", h, rn)
             before = before if bn is None else self._op("Add", before, bn)
             new = self._op("Add", new, self._op("Mul", reset, before))
         else:
             new = more(new, self._op("Mul", reset, h), rn, bn)
-        new = self._op("Tanh", new)
+        new = self._op(act[1], new)
         return self._op("Add", new, self._op("Mul", z, self._op("Sub", h, new))), None
 
     def _split(self, value: Any, parts: int, axis: int = 1, size: int = 0) -> List[Any]:
