@@ -83,10 +83,10 @@ def main() -> None:
     for kind, functions in (
         ("LSTM", ["Sigmoid", "Softsign", "Relu"]),
         ("RNN", ["Softplus"]),
-        ("GRU", ["Relu", "Tanh"]),
+        ("GRU", ["Softsign", "Sigmoid"]),
     ):
         both_ways = model(kind, "bidirectional", True, True, activations=functions + functions[::-1])
-        told["%s of %s" % (kind, functions)] = difference(both_ways)
+        told[f"{kind} of {functions}"] = difference(both_ways)
     for name, unusual in (
         ("other activations", {"activations": ["Elu", "Tanh", "Tanh"]}),
         ("clip", {"clip": 1.0}),
