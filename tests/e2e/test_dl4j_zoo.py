@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 
 from gateway.export.report import within
+from runtimes.dl4j import layers
+from runtimes.dl4j.archive import read
+from runtimes.dl4j.configuration import network
+from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES
 from tests.clients import PROTOCOLS
 from tests.exports import answer, run_export
 from tests.gateway_process import Gateway, start_gateway
 from tests.repositories import add_copy
 
+assert layers  # importing it fills the registry
 STORED = {
     "100b3-CustomLayerExample_float": 1,
     "alpha-upsampling": 1,
@@ -72,6 +77,17 @@ def test_a_file_that_contradicts_itself_is_refused(serving: Gateway) -> None:
     told = serving.index()["080-CNN_1", "1"]
     assert told["state"] == "UNAVAILABLE"
     assert "layer 2 'layer2' (OutputLayer): it takes sizes of [2028], and gets [2352]" in told["reason"]
+
+
+def test_what_is_called_stored_is_here(zoo: Path) -> None:
+    """The layers whose numbers DL4J's own outputs confirm are those of these networks."""
+    found: set[str] = set()
+    for name in STORED:
+        for node in network(read(str(zoo / "dl4j" / name / "model.zip")).configuration).nodes:
+            found |= {node.kind, *([node.preprocessor.kind] if node.preprocessor else [])}
+    for table in (LAYERS, PREPROCESSORS, VERTICES):
+        stored = {kind for kind, entry in table.items() if entry.shown == "stored"}
+        assert stored == found & set(table)
 
 
 # What the file does not tell, and a phone wants to know.

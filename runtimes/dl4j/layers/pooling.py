@@ -12,7 +12,7 @@ from runtimes.dl4j.windows import Windows, windows
     LAYERS,
     "SubsamplingLayer",
     source="layers/convolution/subsampling/SubsamplingLayer",
-    shown="computed",
+    shown="stored",
     takes=of_rank(3),
 )
 def pooling_2d(site: Site) -> Value:

@@ -54,7 +54,7 @@ def _resized(site: Site, name: str, scales: str) -> str:
     return site.graph.emit("Cast", [resized], site.kind, to=site.onnx_type)
 
 
-@covers(LAYERS, "ZeroPaddingLayer", source="layers/convolution/ZeroPaddingLayer", shown="computed", takes=of_rank(3))
+@covers(LAYERS, "ZeroPaddingLayer", source="layers/convolution/ZeroPaddingLayer", shown="stored", takes=of_rank(3))
 def padding_2d(site: Site) -> Value:
     return _padded(site, 2, site.settings.get("dataFormat") == "NHWC" or site.settings.get("cnn2dDataFormat") == "NHWC")
 
@@ -82,7 +82,7 @@ def _padded(site: Site, dimensions: int, last: bool) -> Value:
     return site.channels_back(site.value(name, [value.sizes[0], *sizes], value), last)
 
 
-@covers(LAYERS, "Cropping2D", source="layers/convolution/Cropping2DLayer", shown="computed", takes=of_rank(3))
+@covers(LAYERS, "Cropping2D", source="layers/convolution/Cropping2DLayer", shown="stored", takes=of_rank(3))
 def cropping_2d(site: Site) -> Value:
     return _cropped(site, 2, site.settings.get("dataFormat") == "NHWC")
 
