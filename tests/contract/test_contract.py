@@ -41,6 +41,10 @@ MADE = {
         "dense parameter_unknown several double half unnamed twins open without_batch sequence last sparse garbage "
         "truncated empty"
     ),
+    "dl4j": (
+        "dense parameter_unknown double half several sequence declared untold normalized normalizer_left not_covered "
+        "too_few truncated garbage no_coefficients"
+    ),
     "tflite": (
         "dense fixed declared twins unnamed several other_signature without_default part_left_out int8 strings scalar "
         "unknown_rank bfloat16 fixed_inside gathering state keeps_state parameter_unknown on_a_card custom flex int4 "
