@@ -16,9 +16,8 @@ from gateway.repository.scan import scan, with_runtime
 NEVER = "==2.6.*"  # a Python that no machine has
 EVER = ">=3.11"
 ACME = Runtime("acme", "Acme", Path(), NEVER, requirements={"cpu": ("acme",)}, formats=(Format("acme", ("*.acme",)),))
-OURS = replace(
-    ACME, name="ours", pythons=EVER, formats=(Format("acme_ours", ("*.acme", "*.old")),), fallback_for="acme"
-)
+OURS_FORMATS = (Format("acme_ours", ("*.acme", "*.old")),)
+OURS = replace(ACME, name="ours", pythons=EVER, formats=OURS_FORMATS, fallback_for="acme")
 # In whatever order they are discovered.
 ORDERS = [{"acme": ACME, "ours": OURS}, {"ours": OURS, "acme": ACME}]
 
