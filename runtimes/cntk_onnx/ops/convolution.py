@@ -15,7 +15,7 @@ def _convolution(site: Site) -> Value:
         site.refuse("its kernel is computed from the input, which is not covered")
     if site.attribute("sequential", bool, False):
         site.refuse("it goes along the sequence, which is not covered")
-    if not all(site.attribute("sharing", list, [True])):
+    if any(each is not True for each in site.attribute("sharing", list, [True])):
         site.refuse("its kernel is not shared between places, which is not covered")
     if len(kernel.shape) == len(x.shape):  # one output channel
         kernel = site.reshape(kernel, (1, *kernel.shape))

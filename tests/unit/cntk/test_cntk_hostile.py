@@ -13,6 +13,7 @@ from runtimes.cntk_onnx.translate import translate_network
 from runtimes.contract import LoadError
 
 SECONDS, BYTES = 20.0, 64 << 20
+LONGEST = 1000  # of a sentence
 
 
 def function(uid: str, op: int, inputs: list[str], **attributes: Any) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def whole(functions: list[dict[str, Any]], variables: list[dict[str, Any]]) -> d
 MANY = 20000
 X, P = variable("x", 0, 4), variable("p", 4, 4)
 SQUARE = np.ones((4, 4), np.float32)
+IMAGE, KERNEL = variable("i", 0, 4, 4, 1), variable("k", 3, 3, 3, 1, 1, value=np.ones((1, 1, 3, 3), np.float32))
 ZERO = variable("c", 3, value=np.zeros((), np.float32))
 ROOTS: dict[str, tuple[dict[str, Any], str]] = {
     "a block in itself": (whole([block("b", "b", [], [])], []), "hold each other|stands for itself"),
@@ -82,6 +84,20 @@ ROOTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     # Found by test_cntk_fuzz.py: an axis is a tuple too.
     "an axis where a shape belongs": (whole([function("f", 16, ["x"], newShape=Axis(0))], [X]), "'newShape' is not"),
+    "an array where a truth belongs": (
+        whole([function("f", 72, ["x"], sequenceUnpackSuppressMaskOutput=SQUARE)], [X]),
+        "'sequenceUnpackSuppressMaskOutput' is not|no sequence",
+    ),
+    "arrays where truths belong": (
+        whole([function("f", 33, ["k", "i"], sharing=[SQUARE])], [IMAGE, KERNEL]),
+        "its kernel is not shared",
+    ),
+    "a long name": (whole([function("f", 58, ["x"]) | {"name": "n" * 10**6}], [X]), "^Unpooling, 'n{79}…' .* covered"),
+    "a long name of an input": (
+        whole([function("f", 3, ["x"])], [X | {"name": "n" * 10**6, "is_sparse": True}]),
+        "^input 'n{79}…' is sparse",
+    ),
+    "a long shape": (whole([function("f", 16, ["x"], newShape=Shape([1 << 62] * 64))], [X]), "does not hold|…"),
     "many classes": (whole([function("f", 68, ["x"], numClass=1 << 60)], [X]), "classes"),
 }
 
@@ -91,8 +107,9 @@ def test_what_cannot_be_is_refused(name: str) -> None:
     root, told = ROOTS[name]
     tracemalloc.start()
     try:
-        with pytest.raises(LoadError, match=told):
+        with pytest.raises(LoadError, match=told) as caught:
             translate_network(network(root))
+        assert len(str(caught.value)) < LONGEST
         assert tracemalloc.get_traced_memory()[1] < BYTES
     finally:
         tracemalloc.stop()
