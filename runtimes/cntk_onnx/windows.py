@@ -61,6 +61,8 @@ def _window(
         return Window(size, reach, 1, (reach - 1) // 2, reach // 2, -1)
     out = (size - 1) // stride + 1
     extra = size - ((out - 1) * stride + 1)
+    if ceil and extra:
+        site.refuse("its last window's middle lies beyond its input, where CNTK reads whatever is there")
     # CNTK centres the windows: what no window's middle stands on is shared between the two ends.
     before = (reach - 1) // 2 - extra // 2
     return Window(size, reach, stride, before, (out - 1) * stride + reach - size - before, out)

@@ -504,6 +504,12 @@ def refused_both_ways():
     return h.replace_placeholders({again: h})
 
 
+@model
+def refused_beyond_the_end():
+    """Rounded up and padded: one window too many, of which CNTK does not say what is in it."""
+    return C.pooling(image((1, 4, 8)), C.MAX_POOLING, (1, 2), (1, 2), [False, True, True], ceil_out_dim=True)
+
+
 # ------------------------------------------------------------------
 
 
