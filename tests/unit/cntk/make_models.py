@@ -427,6 +427,12 @@ def float64_lstm():
 
 
 @model
+def float64_log_plus():
+    i = image(dtype=np.float64)
+    return C.log_add_exp(i, i * 2)
+
+
+@model
 def float16():
     with C.default_options(dtype=np.float16):
         return L.Sequential([L.Dense(4, activation=C.relu), L.Dense(3)])(vector(dtype=np.float16))
