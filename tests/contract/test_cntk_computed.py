@@ -38,18 +38,18 @@ def computed(runtime_python: Callable[[str], Path], tmp_path_factory: pytest.Tem
     return cache(compute)
 
 
-def all_equal(answer: Path, file: Path) -> None:
+def all_equal(answer: Path, file: Path, least: float = 0) -> None:
     with np.load(file) as stored, np.load(answer) as found:
         wanted = {key[4:]: stored[key] for key in stored.files if key.startswith("out.")}
         assert sorted(found.files) == sorted(wanted)
         for output, array in wanted.items():
-            equal(found[output], array, f"{file.stem}: {output}")
+            equal(found[output], array, f"{file.stem}: {output}", least)
 
 
-def equal(found: np.ndarray, wanted: np.ndarray, told: str) -> None:
-    """To a small part of the largest value in what is wanted."""
+def equal(found: np.ndarray, wanted: np.ndarray, told: str, least: float = 0) -> None:
+    """To a small part of the largest value in what is wanted, or of `least`."""
     assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype), told
-    allowed = TOLERANCE[wanted.dtype.name] * float(np.abs(wanted).max(initial=0))
+    allowed = TOLERANCE[wanted.dtype.name] * float(np.abs(wanted).max(initial=least))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=allowed, err_msg=told)
 
 
@@ -88,15 +88,21 @@ def test_a_real_model_is_computed_alike(mnist_conv: Path, computed: Computed) ->
 def test_models_that_chance_makes_are_computed_alike_or_refused(
     runtime_python: Callable[[str], Path], computed: Computed, tmp_path: Path
 ) -> None:
-    count = int(os.environ.get("CNTK_CHANCE", "0"))
-    first = secrets.randbelow(1 << 31) if count else 0
-    command = [runtime_python("cntk"), HERE / "cntk_chance.py", tmp_path, str(first), str(count or 200)]
+    asked = int(os.environ.get("CNTK_CHANCE", "0"))
+    first, count = (secrets.randbelow(1 << 31), asked) if asked else (0, 200)
+    command = [runtime_python("cntk"), HERE / "cntk_chance.py", tmp_path, str(first), str(count)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     answers = computed("cntk_onnx", tmp_path)
     refused = {file.stem: file.read_text() for file in answers.glob("*.txt")}
     made = sorted(file for file in tmp_path.glob("*.npz") if file.stem not in refused)
+    differ = []
     for file in made:
-        all_equal(answers / file.name, file)
+        try:
+            all_equal(answers / file.name, file, least=0.1)  # normalised, a single value is nothing but rounding
+        except AssertionError as error:
+            differ.append(str(error))
+    assert not differ, "\n".join(differ)
+    assert len(made) > count // 2
     assert len(made) > 4 * len(refused), refused
     print(f"{len(made)} computed alike, {len(refused)} refused")
