@@ -43,10 +43,11 @@ class Environments:
         return found
 
     def can(self, runtime: Runtime) -> bool:
-        """Whether this machine can have it, built or not."""
-        python = self._external.get(runtime.name)
+        """Whether this machine can have it, built or not. An interpreter that somebody has set for it is meant."""
+        if runtime.name in self._external:
+            return True
         try:
-            locate(runtime, "cpu", self._home, python=python, external=python is not None)
+            locate(runtime, "cpu", self._home)
         except Cannot:
             return False
         return True

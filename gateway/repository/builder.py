@@ -80,17 +80,18 @@ class Builder:
     def available(self, runtime: Runtime) -> bool:
         """Whether this machine can have it, built or not: what stands in for it is used if not. Any thread's.
 
-        The answer is kept: a model's runtime does not change while the gateway runs.
+        The answer is kept: a model's runtime does not change while the gateway runs. An interpreter that somebody
+        has set for it is meant: if it does not run, the model says so.
         """
         if runtime.name not in self._available:
-            python = self._external.get(runtime.name)
             try:
                 self._check_only(runtime)
-                environments.locate(runtime, self._accelerator, self._home, python=python, external=python is not None)
+                if runtime.name not in self._external:
+                    environments.locate(runtime, self._accelerator, self._home)
                 self._available[runtime.name] = True
             except Cannot as error:
                 self._available[runtime.name] = False
-                log.info("%s cannot be had here, and another runtime stands in for it: %s", runtime.name, error)
+                log.info("the runtime %s cannot be had here: %s", runtime.name, error)
         return self._available[runtime.name]
 
     def _check_only(self, runtime: Runtime) -> None:

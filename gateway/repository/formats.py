@@ -53,23 +53,27 @@ def identify(path: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
     """The same for one artifact by itself: a file, or the folder that is one. Raises UnknownFormat."""
     if path.is_dir():
         return find_artifact(path, runtimes)
+    near_misses: list[str] = []
     found: Artifact | None = None
     for runtime in _fallbacks_last(runtimes):
         for form in runtime.formats:
             if any(fnmatch(path.name, Path(pattern).name) for pattern in form.files):
-                why = _why_not(path, form)
-                if why and found is None:
-                    raise UnknownFormat(why)
-                if not why:
+                if why := _why_not(path, form):
+                    near_misses.append(why)
+                else:
                     found = _beside(found, _artifact(path, form, runtime))
     if found:
         return found
+    if near_misses:
+        raise UnknownFormat(near_misses[0])
     raise UnknownFormat(f"'{path.name}' is no artifact that a runtime reads; served are {describe(runtimes.values())}")
 
 
 def settled(artifact: Artifact, can: Callable[[Runtime], bool]) -> Artifact:
-    """The artifact with the runtime that is to be: what stands in for another does where that one cannot be had."""
-    return artifact.instead if artifact.instead and not can(artifact.runtime) else artifact._replace(instead=None)
+    """The artifact with the runtime that is to be: what stands in for another does where only it can be had."""
+    if artifact.instead and not can(artifact.runtime) and can(artifact.instead.runtime):
+        return artifact.instead
+    return artifact._replace(instead=None)
 
 
 def _fallbacks_last(runtimes: Mapping[str, Runtime]) -> list[Runtime]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from runtimes.cntk_onnx.dictionary import Axis, Shape
 from runtimes.cntk_onnx.opcodes import NAMES
-from runtimes.cntk_onnx.protobuf import broken
+from runtimes.cntk_onnx.protobuf import LONGEST, broken, short
 from runtimes.contract import LoadError
 
 BATCH = "defaultBatchAxis"
@@ -55,12 +55,13 @@ class Function(NamedTuple):
 
     @property
     def where(self) -> str:
-        told = "'%s'" % self.name if self.name else "without a name"
-        inside = " in a block %s" % self.block if self.block else ""
-        return "%s, %s (uid %s)%s" % (self.op, told, self.uid, inside)
+        told = "'%s'" % short(self.name) if self.name else "without a name"
+        inside = " in a block %s" % short(self.block) if self.block else ""
+        return "%s, %s (uid %s)%s" % (self.op, told, short(self.uid), inside)
 
     def refuse(self, why: str) -> NoReturn:
-        raise LoadError("%s: %s; serve the model by CNTK itself (the runtime cntk)" % (self.where, why))
+        told = "%s: %s; serve the model by CNTK itself (the runtime cntk)"
+        raise LoadError(told % (self.where, short(why, LONGEST)))
 
 
 class Result(NamedTuple):
@@ -87,10 +88,10 @@ def network(root: Dict[str, Any]) -> Network:
     """Of a file's dictionary. Raises LoadError."""
     kind, version = _text(root, "type", "the file"), root.get("version")
     if kind != "CompositeFunction":
-        raise broken("it holds no function, but a %s" % _short(kind))
+        raise broken("it holds no function, but a %s" % short(kind))
     if not isinstance(version, int) or version not in _ROOT_VERSIONS:
         told = " and ".join(map(str, _ROOT_VERSIONS))
-        raise LoadError("this file has version %s of CNTK's format, and %s are covered" % (_short(version), told))
+        raise LoadError("this file has version %s of CNTK's format, and %s are covered" % (short(version), told))
     return _Reader(root).network()
 
 
@@ -114,7 +115,7 @@ class _Reader:
         if len(self._raw) != len(found):
             raise broken("two of its functions have one uid")
         if self._root not in self._raw:
-            raise broken("its root '%s' is not among its functions" % _short(self._root))
+            raise broken("its root '%s' is not among its functions" % short(self._root))
         variables = [_variable(each) for each in _dicts(root, "inputs")]
         self._variables = {each.uid: each for each in variables}
         self._bound = self._bindings()
@@ -202,13 +203,13 @@ class _Reader:
                 raise broken("%s binds %d placeholders to %d variables" % (each.where, len(keys), len(values)))
             for key, value in zip(keys, values):
                 if bound.setdefault(key, value) != value:
-                    raise broken("a placeholder '%s' is bound twice" % _short(key))
+                    raise broken("a placeholder '%s' is bound twice" % short(key))
         return bound
 
     def _body(self, block: Function) -> str:
         root = block.attributes["root"]
         if root not in self._raw:
-            raise broken("%s lacks its body '%s'" % (block.where, _short(root)))
+            raise broken("%s lacks its body '%s'" % (block.where, short(root)))
         return root
 
     def _resolve(self, uid: str) -> str:
@@ -216,7 +217,7 @@ class _Reader:
         seen: Dict[str, None] = {}
         while uid not in self._resolved:
             if uid in seen:
-                raise broken("'%s' stands for itself" % _short(uid))
+                raise broken("'%s' stands for itself" % short(uid))
             seen[uid] = None
             following = self._stands_for(uid)
             if following is None:
@@ -235,14 +236,14 @@ class _Reader:
             if uid in self._bound:
                 return self._bound[uid]
             if uid not in self._variables:
-                raise broken("'%s' is read, and nothing is called so" % _short(uid))
+                raise broken("'%s' is read, and nothing is called so" % short(uid))
             if self._variables[uid].kind == PLACEHOLDER:
                 raise LoadError(
                     "the placeholder '%s' was never replaced, so that this is no whole model: replace it in CNTK "
-                    "(Function.replace_placeholders) and save again" % _short(self._variables[uid].name or uid)
+                    "(Function.replace_placeholders) and save again" % short(self._variables[uid].name or uid)
                 )
             if self._variables[uid].kind not in _READABLE:
-                raise broken("'%s' is read, and is of a kind that cannot be" % _short(uid))
+                raise broken("'%s' is read, and is of a kind that cannot be" % short(uid))
             return None
         if function.op == "Block":
             return self._of_body(function, place)
@@ -266,7 +267,7 @@ class _Reader:
 
 def _has_second(function: Function) -> bool:
     """Primitive functions with two outputs: places beside the best values, a mask beside a sequence."""
-    masks = function.op == "UnpackSequence" and not function.attributes.get("sequenceUnpackSuppressMaskOutput")
+    masks = function.op == "UnpackSequence" and function.attributes.get("sequenceUnpackSuppressMaskOutput") is not True
     return masks or function.op == "TopK"
 
 
@@ -277,16 +278,16 @@ def _function(told: Dict[str, Any]) -> Function:
         what = "an operation %d" % code if isinstance(code, int) else "a user function"
         raise LoadError(
             "%s ('%s', uid %s) is not covered: serve the model by CNTK itself (the runtime cntk)"
-            % (what, _short(name), _short(uid))
+            % (what, short(name), short(uid))
         )
     inputs = tuple(_texts(told, "inputs", uid))
     attributes = told.get("attributes", {})
     if not isinstance(attributes, dict):
-        raise broken("'%s' has no attributes" % _short(uid))
+        raise broken("'%s' has no attributes" % short(uid))
     if NAMES[code] == "Block":
         composite = told.get("block_function_composite")
         if not isinstance(composite, dict):
-            raise broken("the block '%s' has no body" % _short(uid))
+            raise broken("the block '%s' has no body" % short(uid))
         attributes = {
             "root": _text(composite, "root", uid),
             "called": _name(told, "block_function_op_name"),
@@ -299,21 +300,21 @@ def _function(told: Dict[str, Any]) -> Function:
 def _variable(told: Dict[str, Any]) -> Variable:
     uid, kind, datatype = _text(told, "uid", "a variable"), told.get("kind"), told.get("data_type")
     if not isinstance(kind, int) or not isinstance(datatype, int):
-        raise broken("the variable '%s' has no kind or no datatype" % _short(uid))
+        raise broken("the variable '%s' has no kind or no datatype" % short(uid))
     shape, axes, value = told.get("shape"), told.get("dynamic_axis"), told.get("value")
     if not isinstance(shape, Shape) or not isinstance(axes, list) or not all(isinstance(each, Axis) for each in axes):
-        raise broken("the variable '%s' has no shape or no axes" % _short(uid))
+        raise broken("the variable '%s' has no shape or no axes" % short(uid))
     if value is not None and not isinstance(value, np.ndarray):
-        raise broken("the value of '%s' is no array" % _short(uid))
+        raise broken("the value of '%s' is no array" % short(uid))
     if kind not in (PARAMETER, CONSTANT):
         value = None
     elif value is None:
-        raise broken("'%s' has no value" % _short(uid))
+        raise broken("'%s' has no value" % short(uid))
     sizes = tuple(max(size, -1) if size > -2 else -1 for size in reversed(shape))
     if value is not None and value.shape != sizes:
-        raise broken("'%s' has the shape %s and a value of %s" % (_short(uid), sizes, value.shape))
+        raise broken("'%s' has the shape %s and a value of %s" % (short(uid), sizes, value.shape))
     if math.prod(size for size in sizes if size > 0) > _MOST_ELEMENTS:
-        raise broken("'%s' has the shape %s" % (_short(uid), sizes))
+        raise broken("'%s' has the shape %s" % (short(uid), sizes))
     dtype = value.dtype if value is not None else DTYPES.get(datatype)
     return Variable(uid, _name(told), kind, dtype, sizes, tuple(reversed(axes)), told.get("is_sparse") is True, value)
 
@@ -327,14 +328,14 @@ def _name(told: Dict[str, Any], key: str = "name") -> str:
 def _text(told: Dict[str, Any], key: str, whose: str) -> str:
     value = told.get(key)
     if not isinstance(value, str):
-        raise broken("%s has no '%s'" % (_short(whose), key))
+        raise broken("%s has no '%s'" % (short(whose), key))
     return value
 
 
 def _texts(told: Dict[str, Any], key: str, whose: str) -> Sequence[str]:
     value = told.get(key, [])
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise broken("'%s' of %s is no list of names" % (key, _short(whose)))
+        raise broken("'%s' of %s is no list of names" % (key, short(whose)))
     return value
 
 
@@ -343,9 +344,3 @@ def _dicts(told: Dict[str, Any], key: str) -> List[Dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         raise broken("it has no '%s'" % key)
     return value
-
-
-def _short(value: Any) -> str:
-    """Names come from the file: sentences about them stay sentences."""
-    text = str(value) if isinstance(value, (str, int)) else ""
-    return text if len(text) <= 80 else text[:77] + "…"

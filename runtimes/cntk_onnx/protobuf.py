@@ -5,7 +5,7 @@ is a view of the file's bytes. Every length is checked against what is left of i
 a file that lies is refused where it lies. Source: the Protocol Buffers encoding specification.
 """
 
-from typing import Iterator, Tuple, Union
+from typing import Any, Iterator, Tuple, Union
 
 from runtimes.contract import LoadError
 
@@ -19,8 +19,18 @@ _VARINT_BYTES = 10  # of 64 bits
 MOST_FIELDS = 2000000
 
 
+# Of what is told: names and shapes come from the file, and sentences about them stay sentences.
+LONGEST = 400
+
+
 def broken(why: str) -> LoadError:
-    return LoadError("this is no whole CNTK v2 model file: %s; save or copy it again" % why)
+    return LoadError("this is no whole CNTK v2 model file: %s; save or copy it again" % short(why, LONGEST))
+
+
+def short(value: Any, most: int = 80) -> str:
+    """A name or a number as a sentence tells it; "" for anything else."""
+    text = str(value) if isinstance(value, (str, int)) else ""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 class Wire:

@@ -11,7 +11,7 @@ from runtimes.cntk_onnx.graph import IR, OPSET, TYPES, Graph, Value
 from runtimes.cntk_onnx.loops import Loop, translate_loop
 from runtimes.cntk_onnx.ops import REGISTRY
 from runtimes.cntk_onnx.order import in_order
-from runtimes.cntk_onnx.protobuf import broken
+from runtimes.cntk_onnx.protobuf import LONGEST, broken, short
 from runtimes.cntk_onnx.site import Site
 from runtimes.contract import LoadError
 
@@ -74,10 +74,10 @@ class _Translation:
         if variable.sparse:
             raise LoadError(
                 "input '%s' is sparse, which is not covered: make it a dense one in CNTK, or serve the model by CNTK "
-                "itself (the runtime cntk)" % name
+                "itself (the runtime cntk)" % short(name)
             )
         if variable.dtype not in TYPES:
-            raise LoadError("input '%s' has a datatype that is not covered" % name)
+            raise LoadError("input '%s' has a datatype that is not covered" % short(name))
         axes = _axes(variable, name)
         self._values[variable.uid] = Value(name, variable.shape, axes, variable.dtype)
         return _info(name, self._values[variable.uid])
@@ -121,7 +121,8 @@ def _axes(variable: Variable, name: str) -> Tuple[str, ...]:
     axes = tuple(axis.name for axis in variable.axes)
     sequences = [axis for axis in variable.axes if axis.name != BATCH]
     if len(sequences) > 1 or (axes and axes[0] != BATCH):
-        raise LoadError("input '%s' has the dynamic axes %s, which are not covered" % (name, ", ".join(axes)))
+        told = short(", ".join(axes), LONGEST)
+        raise LoadError("input '%s' has the dynamic axes %s, which are not covered" % (short(name), told))
     return axes
 
 

@@ -4,6 +4,7 @@ from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from runtimes.cntk_onnx.dictionary import Shape
 from runtimes.cntk_onnx.graph import TYPES, Value
 from runtimes.cntk_onnx.site import Site
 
@@ -27,10 +28,10 @@ def windows(
 ) -> List[Window]:
     """One for each axis, row-major, as the function's attributes place them. Refuses a window beyond its axis."""
     rank = len(sizes)
-    strides = spread(site, site.attribute("strides", tuple, ()), rank, 1)
+    strides = spread(site, site.attribute("strides", Shape, ()), rank, 1)
     automatic = spread(site, site.attribute("autoPadding", list, []), rank, False)
-    lower = spread(site, site.attribute("lowerPad", tuple, ()), rank, 0)
-    upper = spread(site, site.attribute("upperPad", tuple, ()), rank, 0)
+    lower = spread(site, site.attribute("lowerPad", Shape, ()), rank, 0)
+    upper = spread(site, site.attribute("upperPad", Shape, ()), rank, 0)
     return [
         _window(site, *each, ceil=ceil) for each in zip(sizes, reaches, dilations, strides, automatic, lower, upper)
     ]
@@ -60,6 +61,8 @@ def _window(
         return Window(size, reach, 1, (reach - 1) // 2, reach // 2, -1)
     out = (size - 1) // stride + 1
     extra = size - ((out - 1) * stride + 1)
+    if ceil and extra:
+        site.refuse("its last window's middle lies beyond its input, where CNTK reads whatever is there")
     # CNTK centres the windows: what no window's middle stands on is shared between the two ends.
     before = (reach - 1) // 2 - extra // 2
     return Window(size, reach, stride, before, (out - 1) * stride + reach - size - before, out)

@@ -2,6 +2,7 @@
 
 from typing import Callable, Dict, List, Sequence
 
+from runtimes.cntk_onnx.dictionary import Shape
 from runtimes.cntk_onnx.graph import Value
 from runtimes.cntk_onnx.site import Site
 from runtimes.cntk_onnx.windows import Window, batched, cropped, spread, unbatched, wide, windows
@@ -14,7 +15,7 @@ def _convolution(site: Site) -> Value:
         site.refuse("its kernel is computed from the input, which is not covered")
     if site.attribute("sequential", bool, False):
         site.refuse("it goes along the sequence, which is not covered")
-    if not all(site.attribute("sharing", list, [True])):
+    if any(each is not True for each in site.attribute("sharing", list, [True])):
         site.refuse("its kernel is not shared between places, which is not covered")
     if len(kernel.shape) == len(x.shape):  # one output channel
         kernel = site.reshape(kernel, (1, *kernel.shape))
@@ -31,7 +32,7 @@ def _plain(site: Site, kernel: Value, x: Value) -> Value:
     rank = len(x.shape)
     if groups < 1 or x.shape[0] != kernel.shape[1] * groups or kernel.shape[0] % groups:
         site.refuse("its kernel %s does not go with %d channels" % (list(kernel.shape), x.shape[0]))
-    dilations = spread(site, site.attribute("dilation", tuple, (1,)), rank, 1)
+    dilations = spread(site, site.attribute("dilation", Shape, (1,)), rank, 1)
     reach = (x.shape[0], *kernel.shape[2:])
     channels, *spatial = windows(site, x.shape, reach, [1, *dilations[1:]])
     if channels.out != 1:
@@ -48,15 +49,15 @@ def _transposed(site: Site, kernel: Value, x: Value) -> Value:
     rank = len(x.shape)
     if site.attribute("groups", int, 1) != 1 or x.shape[0] != kernel.shape[0]:
         site.refuse("its kernel %s does not go with %d channels" % (list(kernel.shape), x.shape[0]))
-    dilations = spread(site, site.attribute("dilation", tuple, (1,)), rank, 1)
+    dilations = spread(site, site.attribute("dilation", Shape, (1,)), rank, 1)
     if set(dilations) != {1}:
         site.refuse("it is transposed and dilated, which is not covered")
-    told = site.attribute("outputShape", tuple, (0,))
+    told = site.attribute("outputShape", Shape, (0,))
     sizes = list(told)[::-1] if len(told) == rank and all(told) else []
-    strides = spread(site, site.attribute("strides", tuple, ()), rank, 1)
+    strides = spread(site, site.attribute("strides", Shape, ()), rank, 1)
     automatic = spread(site, site.attribute("autoPadding", list, []), rank, False)
-    lower = spread(site, site.attribute("lowerPad", tuple, ()), rank, 0)
-    upper = spread(site, site.attribute("upperPad", tuple, ()), rank, 0)
+    lower = spread(site, site.attribute("lowerPad", Shape, ()), rank, 0)
+    upper = spread(site, site.attribute("upperPad", Shape, ()), rank, 0)
     begins, ends, out = [], [], []
     for place in range(1, rank):
         size, reach, stride = x.shape[place], kernel.shape[place + 1], strides[place]

@@ -128,7 +128,11 @@ def _log_plus(site: Site) -> Value:
     """log(exp(a) + exp(b)), from the larger of the two on."""
     names, shape, axes = aligned(site, site.take(2))
     larger, smaller = site.emit("Max", *names), site.emit("Min", *names)
-    rest = site.emit("Softplus", site.emit("Sub", smaller, larger))
+    below = site.emit("Sub", smaller, larger)
+    if site.dtype == np.float64:  # of which ONNX Runtime has no Softplus
+        rest = site.emit("Log", site.emit("Add", site.emit("Exp", below), site.graph.scalar(1, site.dtype)))
+    else:
+        rest = site.emit("Softplus", below)
     return site.value(site.emit("Add", larger, rest), shape, axes)
 
 

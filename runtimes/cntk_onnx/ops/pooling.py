@@ -2,6 +2,7 @@
 
 from typing import Callable, Dict
 
+from runtimes.cntk_onnx.dictionary import Shape
 from runtimes.cntk_onnx.graph import Value
 from runtimes.cntk_onnx.ops.convolution import pads
 from runtimes.cntk_onnx.site import Site
@@ -13,7 +14,7 @@ _WHOLE_INPUT = -1
 
 def _pooling(site: Site) -> Value:
     (x,) = site.take(1)
-    kind, told = site.attribute("poolingType", int), site.attribute("poolingWindowShape", tuple)
+    kind, told = site.attribute("poolingType", int), site.attribute("poolingWindowShape", Shape)
     if kind not in (_MAX, _AVERAGE):
         site.refuse("it pools in a way %d that is not covered" % kind)
     rank = len(x.shape)

@@ -2,7 +2,7 @@
 
 from typing import Callable, Dict, List, Tuple
 
-from runtimes.cntk_onnx.dictionary import Axis
+from runtimes.cntk_onnx.dictionary import Axis, Shape
 from runtimes.cntk_onnx.graph import Value
 from runtimes.cntk_onnx.site import Site
 
@@ -18,7 +18,7 @@ def _reshape(site: Site) -> Value:
     if not 0 <= begin <= end <= rank:
         site.refuse("it reshapes axes from %d to %d of %d" % (begin, end, rank))
     sizes = x.shape[::-1]
-    new = [size if size > -2 else -1 for size in site.attribute("newShape", tuple)]
+    new = [size if size > -2 else -1 for size in site.attribute("newShape", Shape)]
     if 0 in new:
         site.refuse("it makes an axis of size 0")
     replaced = sizes[begin:end]

@@ -427,6 +427,12 @@ def float64_lstm():
 
 
 @model
+def float64_log_plus():
+    i = image(dtype=np.float64)
+    return C.log_add_exp(i, i * 2)
+
+
+@model
 def float16():
     with C.default_options(dtype=np.float16):
         return L.Sequential([L.Dense(4, activation=C.relu), L.Dense(3)])(vector(dtype=np.float16))
@@ -502,6 +508,12 @@ def refused_both_ways():
     again = C.placeholder(3)
     h = sequence() + C.sequence.past_value(again) + C.sequence.future_value(again)
     return h.replace_placeholders({again: h})
+
+
+@model
+def refused_beyond_the_end():
+    """Rounded up and padded: one window too many, of which CNTK does not say what is in it."""
+    return C.pooling(image((1, 4, 8)), C.MAX_POOLING, (1, 2), (1, 2), [False, True, True], ceil_out_dim=True)
 
 
 # ------------------------------------------------------------------

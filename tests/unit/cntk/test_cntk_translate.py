@@ -90,6 +90,7 @@ REFUSED = {
     "sparse": ["input 'words' is sparse"],
     "over_the_batch": ["in a block MultiAxisReduce", "the dynamic axis 'defaultBatchAxis'"],
     "by_values": ["Where, without a name", "it chooses places by values"],
+    "beyond_the_end": ["Pooling, without a name", "its last window's middle lies beyond its input"],
     "both_ways": ["it is in a loop that goes both forwards and backwards"],
 }
 

@@ -87,6 +87,7 @@ def test_what_it_may_leave_out(folder):
         ),
         ("[requirements]", 'prepare = "no.py"\n[requirements]', "'prepare' is 'no.py', the name of a file beside it"),
         ("[[formats]]", "[formats]", "is not TOML"),
+        ("[requirements]", "fallback_for = 7\n[requirements]", "'fallback_for' is 7, a text is wanted"),
         ("[env]", "[env", "is not TOML"),
     ],
 )

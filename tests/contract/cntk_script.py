@@ -1,0 +1,38 @@
+"""What a runtime of CNTK's computes of each model in a folder: `PYTHON -I cntk_script.py RUNTIME FOLDER ANSWERS`.
+
+For every NAME.npz there, whose arrays in.* are the inputs of NAME.model, it writes an npz of the outputs; or NAME.txt,
+with the sentence by which the model is refused.
+"""
+
+import glob
+import importlib
+import os
+import runpy
+import sys
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def main(name, folder, answers):
+    runpy.run_path(os.path.join(ROOT, "runtimes", "bootstrap.py"))
+    from runtimes.contract import LoadError, LoadOptions
+
+    runtime = importlib.import_module("runtimes.%s.runtime" % name)  # noqa: UP031
+    for path in sorted(glob.glob(os.path.join(folder, "*.npz"))):
+        with np.load(path) as stored:
+            inputs = {key[3:]: stored[key] for key in stored.files if key.startswith("in.")}
+        answer = os.path.join(answers, os.path.basename(path))
+        try:
+            model = runtime.load(LoadOptions(artifact=path[:-4] + ".model"))
+        except LoadError as error:
+            with open(answer[:-4] + ".txt", "w") as file:
+                file.write(str(error))
+            continue
+        outputs = [spec.name for spec in model.signatures["default"].outputs]
+        np.savez(answer, **model.infer(inputs, outputs, "default"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

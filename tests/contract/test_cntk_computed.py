@@ -1,0 +1,108 @@
+"""Both runtimes of CNTK's files, CNTK itself and the one that stands in for it, compute what CNTK 2.7 once did.
+
+`CNTK_CHANCE=3000 pytest …` compares so many models that chance makes, others each time.
+"""
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+
+HERE = Path(__file__).parent
+MODELS = ROOT / "tests" / "unit" / "cntk" / "models"
+NAMES = sorted(path.stem for path in MODELS.glob("*.npz"))
+RUNTIMES = ("cntk", "cntk_onnx")
+TOLERANCE = {"float16": 2e-3, "float32": 1e-5, "float64": 1e-6}
+Computed = Callable[[str, Path], Path]
+
+
+@pytest.fixture(scope="module")
+def computed(runtime_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Computed:
+    """A runtime and a folder of models with inputs → the folder of its answers, computed once."""
+
+    def compute(runtime: str, folder: Path) -> Path:
+        answers = tmp_path_factory.mktemp(runtime)
+        command = [runtime_python(runtime), "-I", HERE / "cntk_script.py", runtime, folder, answers]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return answers
+
+    return cache(compute)
+
+
+def all_equal(answer: Path, file: Path, least: float = 0) -> None:
+    with np.load(file) as stored, np.load(answer) as found:
+        wanted = {key[4:]: stored[key] for key in stored.files if key.startswith("out.")}
+        assert sorted(found.files) == sorted(wanted)
+        for output, array in wanted.items():
+            equal(found[output], array, f"{file.stem}: {output}", least)
+
+
+def equal(found: np.ndarray, wanted: np.ndarray, told: str, least: float = 0) -> None:
+    """To a small part of the largest value in what is wanted, or of `least`."""
+    assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype), told
+    allowed = TOLERANCE[wanted.dtype.name] * float(np.abs(wanted).max(initial=least))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=allowed, err_msg=told)
+
+
+@pytest.mark.parametrize("runtime", [pytest.param(each, marks=pytest.mark.runtime(each)) for each in RUNTIMES])
+@pytest.mark.parametrize("name", NAMES)
+def test_it_computes_what_cntk_once_did(name: str, runtime: str, computed: Computed) -> None:
+    all_equal(computed(runtime, MODELS) / f"{name}.npz", MODELS / f"{name}.npz")
+
+
+@pytest.fixture(scope="module")
+def mnist_conv(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zoo's model that others trained, with its three images and a hundred others."""
+    folder, source = tmp_path_factory.mktemp("mnist_conv"), zoo / "cntk" / "mnist_conv"
+    shutil.copy(source / "mnist_conv.cmf", folder / "mnist_conv.model")
+    random = np.random.default_rng(0).uniform(0, 255, (100, 1, 28, 28)).astype(np.float32)
+    with np.load(source / "inputs.npz") as stored:
+        images = np.concatenate([np.stack([stored[name] for name in ("sample_4", "sample_9", "rand")]), random])
+    np.savez(folder / "mnist_conv.npz", **{"in.input": images})
+    return folder
+
+
+@pytest.mark.runtime("cntk")
+@pytest.mark.runtime("cntk_onnx")
+def test_a_real_model_is_computed_alike(mnist_conv: Path, computed: Computed) -> None:
+    ours, its = (np.load(computed(each, mnist_conv) / "mnist_conv.npz") for each in ("cntk_onnx", "cntk"))
+    assert ours.files == its.files
+    assert ours.files
+    for output in its.files:
+        assert len(its[output]) == 103
+        equal(ours[output], its[output], output)
+
+
+@pytest.mark.runtime("cntk")
+@pytest.mark.runtime("cntk_onnx")
+@pytest.mark.timeout(0)
+def test_models_that_chance_makes_are_computed_alike_or_refused(
+    runtime_python: Callable[[str], Path], computed: Computed, tmp_path: Path
+) -> None:
+    asked = int(os.environ.get("CNTK_CHANCE", "0"))
+    first, count = (secrets.randbelow(1 << 31), asked) if asked else (0, 200)
+    command = [runtime_python("cntk"), HERE / "cntk_chance.py", tmp_path, str(first), str(count)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers = computed("cntk_onnx", tmp_path)
+    refused = {file.stem: file.read_text() for file in answers.glob("*.txt")}
+    made = sorted(file for file in tmp_path.glob("*.npz") if file.stem not in refused)
+    differ = []
+    for file in made:
+        try:
+            all_equal(answers / file.name, file, least=0.1)  # normalised, a single value is nothing but rounding
+        except AssertionError as error:
+            differ.append(str(error))
+    assert not differ, "\n".join(differ)
+    assert len(made) > count // 2
+    assert len(made) > 4 * len(refused), refused
+    print(f"{len(made)} computed alike, {len(refused)} refused")

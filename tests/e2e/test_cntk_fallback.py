@@ -1,0 +1,85 @@
+"""Where no Python 3.6 is to be found, CNTK's files are served all the same: read by us, run by ONNX Runtime."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.export.report import within
+from tests.clients import PROTOCOLS
+from tests.conftest import ROOT, cannot_have
+from tests.exports import run_export
+from tests.gateway_process import Gateway, start_gateway
+from tests.repositories import add_copy
+
+NO_SUCH_FOLDER = "/nonexistent"
+REFUSED = ROOT / "tests" / "unit" / "cntk" / "models" / "refused_unpooling.model"
+
+
+@pytest.fixture(scope="module")
+def without_cntk(
+    zoo: Path, runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """A gateway that sees no Python but its own."""
+    everywhere = [file for folder in ("/usr/bin", "/usr/local/bin") for file in Path(folder).glob("python3.6")]
+    if everywhere:
+        cannot_have(f"{everywhere[0]} is found by every gateway, so that CNTK can always be had")
+    runtime_environment("cntk_onnx")
+    scratch = tmp_path_factory.mktemp("without_cntk")
+    repository = scratch / "repository"
+    add_copy(repository, "mnist_conv", [zoo / "cntk" / "mnist_conv" / "mnist_conv.cmf"])
+    add_copy(repository, "digits", [ROOT / "model_repo/digits_cntk/1/digits.model"])
+    add_copy(repository, "refused", [REFUSED])
+    folders = ("PYENV_ROOT", "UV_PYTHON_INSTALL_DIR", "XDG_DATA_HOME", "HOMEBREW_PREFIX")
+    hidden = dict.fromkeys(folders, NO_SUCH_FOLDER)
+    running = start_gateway(repository, scratch, PATH=str(Path(sys.executable).parent), **hidden).wait_ready()
+    yield running
+    running.close()
+
+
+def test_the_log_says_why(without_cntk: Gateway) -> None:
+    without_cntk.wait_for(r"the runtime cntk cannot be had here: CNTK needs Python 3\.6, found")
+    told = without_cntk.get("/v2/models/mnist_conv").json()
+    assert (told["platform"], told["inputs"][0]["shape"]) == ("cntk_v2_onnx", [-1, 1, 28, 28])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_real_model_answers(zoo: Path, without_cntk: Gateway, protocol: str) -> None:
+    """Three images: one after the other, and as one batch."""
+    folder = zoo / "cntk" / "mnist_conv"
+    images, expected = np.load(folder / "inputs.npz"), np.load(folder / "expected.npz")
+    names = ["sample_4", "sample_9", "rand"]
+    for rows in (*([name] for name in names), names):
+        given = {"input": np.stack([images[name] for name in rows])}
+        (answer,) = PROTOCOLS[protocol](without_cntk, "mnist_conv", given).values()
+        np.testing.assert_allclose(answer, np.stack([expected[name] for name in rows]), rtol=0, atol=1e-5)
+
+
+def test_digits_are_known_as_well(without_cntk: Gateway) -> None:
+    with np.load(ROOT / "examples/digits/heldout.npz") as file:
+        images, labels = file["image"].astype(np.float32), file["label"]
+    (scores,) = PROTOCOLS["grpc"](without_cntk, "digits", {"image": images}).values()
+    reported = json.loads((ROOT / "examples/digits/accuracy.json").read_text())["digits_cntk"]
+    assert float((scores.argmax(axis=1) == labels).mean()) == pytest.approx(reported, abs=1e-9)
+
+
+def test_what_is_not_covered_is_named(without_cntk: Gateway) -> None:
+    told = without_cntk.index()["refused", "1"]
+    assert told["state"] == "UNAVAILABLE"
+    assert "Unpooling, 'up' (uid Unpooling" in told["reason"]
+    assert "serve the model by CNTK itself (the runtime cntk)" in told["reason"]
+
+
+@pytest.mark.parametrize("target", ["onnx", "tflite", "tfjs"])
+def test_a_real_model_is_exported_and_proven_by_cntk_itself(
+    zoo: Path, runtime_environment: Callable[[str], Any], tmp_path: Path, target: str
+) -> None:
+    runtime_environment("cntk")
+    report = run_export(str(zoo / "cntk" / "mnist_conv" / "mnist_conv.cmf"), target, tmp_path / "out")
+    assert report.original.runner == "CNTK"
+    assert report.runs
+    assert all(within(each, 1e-4) for run in report.runs for each in run.differences)
