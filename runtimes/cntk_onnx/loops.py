@@ -9,10 +9,11 @@ from typing import Callable, Dict, List, NamedTuple, Set, Tuple
 from onnx import helper
 
 from runtimes.cntk_onnx.functions import Function, owner
-from runtimes.cntk_onnx.graph import TYPES, Graph, Value
 from runtimes.cntk_onnx.ops.sequences import initial
 from runtimes.cntk_onnx.protobuf import broken
 from runtimes.cntk_onnx.site import Site
+from runtimes.cntk_onnx.values import Value
+from runtimes.onnx.graph import TYPES, Graph
 
 Translate = Callable[[Function, Dict[str, Value], Graph], Dict[str, Value]]
 _DELAYS = ("PastValue", "FutureValue")

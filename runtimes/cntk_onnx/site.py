@@ -7,7 +7,8 @@ import numpy as np
 
 from runtimes.cntk_onnx.dictionary import Axis
 from runtimes.cntk_onnx.functions import Function
-from runtimes.cntk_onnx.graph import TYPES, Graph, Value
+from runtimes.cntk_onnx.values import Value
+from runtimes.onnx.graph import TYPES, Graph
 
 # A few functions that double what they get could ask for any memory.
 _MOST_ELEMENTS = 1 << 28

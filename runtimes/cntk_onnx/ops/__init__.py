@@ -2,9 +2,9 @@
 
 from typing import Callable, Dict, List, Union
 
-from runtimes.cntk_onnx.graph import Value
 from runtimes.cntk_onnx.ops import convolution, elementwise, linear, pooling, reduction, sequences, shaping
 from runtimes.cntk_onnx.site import Site
+from runtimes.cntk_onnx.values import Value
 
 Translator = Callable[[Site], Union[Value, List[Value]]]
 

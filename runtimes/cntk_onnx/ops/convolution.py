@@ -3,8 +3,8 @@
 from typing import Callable, Dict, List, Sequence
 
 from runtimes.cntk_onnx.dictionary import Shape
-from runtimes.cntk_onnx.graph import Value
 from runtimes.cntk_onnx.site import Site
+from runtimes.cntk_onnx.values import Value
 from runtimes.cntk_onnx.windows import Window, batched, cropped, spread, unbatched, wide, windows
 
 

@@ -8,8 +8,9 @@ from typing import Callable, Dict, List, Tuple
 
 import numpy as np
 
-from runtimes.cntk_onnx.graph import TYPES, Value
 from runtimes.cntk_onnx.site import Site
+from runtimes.cntk_onnx.values import Value
+from runtimes.onnx.graph import TYPES
 
 # A logarithm's argument below the first gives the second, in CNTK.
 _TINY, _LOG_OF_TINY = 1e-37, -85.1

@@ -3,9 +3,9 @@
 from typing import Callable, Dict
 
 from runtimes.cntk_onnx.dictionary import Shape
-from runtimes.cntk_onnx.graph import Value
 from runtimes.cntk_onnx.ops.convolution import pads
 from runtimes.cntk_onnx.site import Site
+from runtimes.cntk_onnx.values import Value
 from runtimes.cntk_onnx.windows import batched, cropped, unbatched, wide, windows
 
 _MAX, _AVERAGE = 0, 1

@@ -3,8 +3,9 @@
 from typing import Callable, Dict, List
 
 from runtimes.cntk_onnx.dictionary import Axis
-from runtimes.cntk_onnx.graph import TYPES, Value
 from runtimes.cntk_onnx.site import Site
+from runtimes.cntk_onnx.values import Value
+from runtimes.onnx.graph import TYPES
 
 _ALL_STATIC = "AllStaticAxes"
 _OPS = {

@@ -6,8 +6,8 @@ import numpy as np
 
 from runtimes.cntk_onnx.dictionary import Axis
 from runtimes.cntk_onnx.functions import BATCH
-from runtimes.cntk_onnx.graph import Value
 from runtimes.cntk_onnx.site import Site
+from runtimes.cntk_onnx.values import Value
 
 _INT64 = 7
 
