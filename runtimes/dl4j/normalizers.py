@@ -11,7 +11,7 @@ from runtimes.contract import LoadError
 from runtimes.dl4j.arrays import Bytes, read_array
 
 _MOST_INPUTS = 1000
-# Nd4j.EPS_THRESHOLD: no deviation is smaller.
+# Nd4j.EPS_THRESHOLD: no deviation and no range is smaller.
 _LEAST_DEVIATION = 1e-5
 
 
@@ -96,11 +96,13 @@ def _by_deviation(source: Bytes) -> Scaling:
 
 
 def _by_range(source: Bytes, low: float, high: float) -> Scaling:
-    """A range of nothing is made as small as ND4J makes it."""
+    """A range of nothing, of the data or to be, is made as small as ND4J makes it."""
     least, most = _row(source), _row(source)
     if least.shape != most.shape:
         source.broken("its bounds have %d and %d values" % (least.size, most.size))
-    return Scaling(least, np.maximum(most - least, _LEAST_DEVIATION), _one(high - low), _one(low))
+    return Scaling(
+        least, np.maximum(most - least, _LEAST_DEVIATION), _one(max(high - low, _LEAST_DEVIATION)), _one(low)
+    )
 
 
 def _row(source: Bytes) -> np.ndarray:

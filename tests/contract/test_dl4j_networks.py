@@ -5,6 +5,7 @@ knowledge of runtimes/dl4j. What DL4J itself left beside its models is in tests/
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 from runtimes.dl4j import layers
 from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES
 from tests.conftest import ROOT
-from tests.unit.dl4j import zips
+from tests.unit.dl4j import normalizers, reference, reference_normalizers, zips
 from tests.unit.dl4j.networks import NETWORKS
 
 assert layers  # importing it fills the registry
@@ -65,6 +66,60 @@ REFUSED = {
 }
 SERVED = sorted(set(NETWORKS) - set(REFUSED))
 
+LOW, HIGH = (-1.0, 0.5, -2.0, 0.0, 1.0), (1.0, 1.5, 3.0, 2.0, 4.0)
+LABELS = ((0.5,) * 3, (2.0,) * 3)
+Arrays = list[np.ndarray]
+
+
+class Normalized(NamedTuple):
+    """A network beside a normalizer.bin, and what the reference does before and after the network."""
+
+    network: str
+    file: bytes
+    before: Callable[[Arrays], Arrays]
+    after: Callable[[Arrays], Arrays] = lambda outputs: outputs
+
+
+def narrowed(x: np.ndarray) -> np.ndarray:
+    return reference_normalizers.min_max(x, LOW[: x.shape[1]], HIGH[: x.shape[1]], -2.0, 2.0)
+
+
+def standardized(x: np.ndarray) -> np.ndarray:
+    return reference_normalizers.standardize(x, LOW[: x.shape[1]], HIGH[: x.shape[1]])
+
+
+def undone(x: np.ndarray) -> np.ndarray:
+    return x * LABELS[1][0] + LABELS[0][0]
+
+
+NORMALIZED = {
+    "rows": Normalized("dense_output", normalizers.standardize((LOW, HIGH)), lambda given: [standardized(given[0])]),
+    "labels": Normalized(
+        "dense_output",
+        normalizers.standardize((LOW, HIGH), LABELS),
+        lambda given: [standardized(given[0])],
+        lambda given: [undone(given[0])],
+    ),
+    "sequences": Normalized(
+        "lstm", normalizers.min_max((LOW[:3], HIGH[:3]), target=(-2.0, 2.0)), lambda given: [narrowed(given[0])]
+    ),
+    "images": Normalized(
+        "convolution",
+        normalizers.image(-1.0, 1.0, 4.0),
+        lambda given: [reference_normalizers.image(given[0], -1.0, 1.0, 4.0)],
+    ),
+    "many": Normalized(
+        "merge_rows",
+        normalizers.multi_min_max([(LOW, HIGH), (LOW[:3], HIGH[:3])], target=(-2.0, 2.0)),
+        lambda given: [narrowed(each) for each in given],
+    ),
+    "many_standardized": Normalized(
+        "merge_rows",
+        normalizers.multi_standardize([(LOW, HIGH), (LOW[:3], HIGH[:3])]),
+        lambda given: [standardized(each) for each in given],
+    ),
+}
+
 
 class Ran(NamedTuple):
     """Where tests/contract/dl4j/run.py has left what came out, by datatype."""
@@ -94,6 +149,12 @@ def ran(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.Temp
             np.savez(folder / f"{name}.in.npz", **{told: array.astype(kind) for told, array in made.samples().items()})
             # The reference reads Convolution1DLayer as M1 does.
             cases[name] = {"inputs": declared(name), "parameters": {"convolution_1d": "M1"}}
+        for name, case in NORMALIZED.items():
+            made, told = NETWORKS[case.network], f"normalized_{name}"
+            configuration = {**made.configuration, "dataType": dtype}
+            zips.write(folder / f"{told}.zip", configuration, made.coefficients(), dtype=dtype, normalizer=case.file)
+            shutil.copy(folder / f"{case.network}.in.npz", folder / f"{told}.in.npz")
+            cases[told] = {"inputs": declared(case.network), "parameters": {}}
         (folder / "cases.json").write_text(json.dumps(cases))
         script = Path(__file__).parent / "dl4j" / "run.py"
         python = runtime_environment("dl4j").python
@@ -119,6 +180,18 @@ def test_it_computes_what_the_source_says(ran: Ran, name: str, dtype: str) -> No
         assert found.dtype == DTYPES[dtype]
         scale = max(1.0, float(np.abs(wanted).max()))
         np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NORMALIZED)
+def test_normalizers_are_applied(ran: Ran, name: str, dtype: str) -> None:
+    case = NORMALIZED[name]
+    made = NETWORKS[case.network]
+    given = case.before([array.astype(np.float64) for array in made.samples().values()])
+    wanted = case.after(reference.forward(made.configuration, made.coefficients(), given))
+    for found, right in zip(ran.outputs(dtype, f"normalized_{name}"), wanted, strict=True):
+        scale = max(1.0, float(np.abs(right).max()))
+        np.testing.assert_allclose(found, right, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
