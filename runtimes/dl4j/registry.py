@@ -11,6 +11,7 @@ Shape = Optional[Tuple[int, ...]]
 # What a layer's input looks like: sizes after the rows, -1 for any; None where nothing tells. It may depend on what
 # those take that read its output.
 Takes = Callable[[Settings, Shape], Shape]
+Places = Callable[[Settings, Tuple[int, ...]], Tuple[int, ...]]
 
 
 Translate = Callable[[Site], Value]
@@ -99,23 +100,32 @@ def flat(settings: Settings, behind: Shape) -> Shape:
     return (settings.integer("nIn", least=1),)
 
 
-def series(settings: Settings, behind: Shape) -> Shape:
-    return _with_channels(settings, "rnnDataFormat", "NWC", 1)
+def same_places(settings: Settings, places: Tuple[int, ...]) -> Tuple[int, ...]:
+    return places
 
 
-def image(settings: Settings, behind: Shape) -> Shape:
-    return _with_channels(settings, "cnn2dDataFormat", "NHWC", 2)
+def unknown_places(settings: Settings, places: Tuple[int, ...]) -> Tuple[int, ...]:
+    return (-1,) * len(places)
 
 
-def volume(settings: Settings, behind: Shape) -> Shape:
-    return _with_channels(settings, "dataFormat", "NDHWC", 3)
+def spatial(dimensions: int, before: Places, *formats: str) -> Takes:
+    """For layers on channels and places: time steps, or rows and columns.
+
+    before   the output's places → the input's, -1 where several would do or none is known
+    formats  what fields say where the channels come last
+    """
+
+    def takes(settings: Settings, behind: Shape) -> Shape:
+        last = any(settings.get(field) in formats for field in _FORMAT_FIELDS)
+        channels, places = -1, (-1,) * dimensions
+        if behind and len(behind) == dimensions + 1:
+            channels, places = (behind[-1], behind[:-1]) if last else (behind[0], behind[1:])
+        told = settings.integer("nIn", 0, least=-1)
+        channels, places = told if told > 0 else channels, before(settings, places)
+        return (*places, channels) if last else (channels, *places)
+
+    return takes
 
 
-def of_rank(rank: int) -> Takes:
-    """For layers that say no channels."""
-    return lambda settings, behind: behind if behind and len(behind) == rank else (-1,) * rank
-
-
-def _with_channels(settings: Settings, field: str, last: str, others: int) -> Tuple[int, ...]:
-    channels = settings.integer("nIn", -1, least=-1) or -1
-    return (*[-1] * others, channels) if settings.get(field) == last else (channels, *[-1] * others)
+_FORMAT_FIELDS = ("cnn2dDataFormat", "rnnDataFormat", "dataFormat", "format")
+series = spatial(1, unknown_places, "NWC")

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
-from runtimes.dl4j.site import Site
+from runtimes.dl4j.settings import Settings
 
 _MODES = ("Strict", "Truncate", "Same", "Causal")
 
@@ -48,7 +48,7 @@ class Windows(NamedTuple):
             found.append((both // 2, both - both // 2))
         return found
 
-    def outputs(self, sizes: Sequence[int], site: Site) -> Tuple[int, ...]:
+    def outputs(self, sizes: Sequence[int], settings: Settings) -> Tuple[int, ...]:
         """Their sizes; -1 where a request tells."""
         found = []
         for place, size in enumerate(sizes):
@@ -60,32 +60,41 @@ class Windows(NamedTuple):
             else:
                 given = (size + 2 * self.padding[place] - self.extents[place]) // stride + 1
                 if given < 1:
-                    site.refuse("its kernel of %d is larger than its input of %d" % (self.extents[place], size))
+                    settings.refuse("its kernel of %d is larger than its input of %d" % (self.extents[place], size))
                 found.append(given)
         return tuple(found)
 
+    def inputs(self, sizes: Sequence[int]) -> Tuple[int, ...]:
+        """Of which sizes an input gives these; -1 where several would, or a request tells."""
+        found = []
+        for size, stride, padding, extent in zip(sizes, self.stride, self.padding, self.extents):
+            if size < 0 or stride > 1:
+                found.append(-1)
+            else:
+                found.append(size if self.mode in ("Same", "Causal") else size + extent - 1 - 2 * padding)
+        return tuple(found)
 
-def windows(site: Site, dimensions: int, mode_field: str = "convolutionMode", default: str = "Truncate") -> Windows:
+
+def windows(settings: Settings, dimensions: int, default: str = "Truncate") -> Windows:
     """Files before 0.7 tell no mode, and nobody told a dilation before 0.9. Refuses what does not fit."""
-    settings = site.settings
-    mode = settings.choice(mode_field, _MODES, default)
+    mode = settings.choice("convolutionMode", _MODES, default)
     if mode == "Causal" and dimensions != 1:
-        site.refuse("causal convolution in %d dimensions is not covered" % dimensions)
+        settings.refuse("causal convolution in %d dimensions is not covered" % dimensions)
     return Windows(
-        _numbers(site, "kernelSize", dimensions, None, 1),
-        _numbers(site, "stride", dimensions, 1, 1),
-        _numbers(site, "padding", dimensions, 0, 0),
-        _numbers(site, "dilation", dimensions, 1, 1),
+        _numbers(settings, "kernelSize", dimensions, None, 1),
+        _numbers(settings, "stride", dimensions, 1, 1),
+        _numbers(settings, "padding", dimensions, 0, 0),
+        _numbers(settings, "dilation", dimensions, 1, 1),
         mode,
     )
 
 
-def _numbers(site: Site, field: str, dimensions: int, default: Any, least: int) -> Tuple[int, ...]:
+def _numbers(settings: Settings, field: str, dimensions: int, default: Any, least: int) -> Tuple[int, ...]:
     """In one dimension DL4J has often written two numbers, the second of which says nothing."""
     if dimensions == 1:
-        given = site.settings.get(field)
+        given = settings.get(field)
         if isinstance(given, list) and len(given) == 2:
-            return site.settings.integers(field, 2, least=0)[:1]
+            return settings.integers(field, 2, least=0)[:1]
     if default is None:
-        return site.settings.integers(field, dimensions, least=least)
-    return site.settings.integers(field, dimensions, default, least=least)
+        return settings.integers(field, dimensions, least=least)
+    return settings.integers(field, dimensions, default, least=least)

@@ -1,27 +1,52 @@
 """Convolutions. In all of them the bias lies before the weights (ConvolutionParamInitializer)."""
 
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from runtimes.dl4j.activations import activated
-from runtimes.dl4j.registry import LAYERS, covers, image, series, volume
+from runtimes.dl4j.registry import LAYERS, Takes, covers, spatial
+from runtimes.dl4j.settings import Settings
 from runtimes.dl4j.site import Site
 from runtimes.dl4j.values import Value
 from runtimes.dl4j.windows import Windows, windows
 
 
-@covers(LAYERS, "ConvolutionLayer", source="layers/convolution/ConvolutionLayer", shown="stored", takes=image)
+def _taken(dimensions: int, last: str, mode: str = "Truncate") -> Takes:
+    return spatial(dimensions, lambda settings, places: windows(settings, dimensions, mode).inputs(places), last)
+
+
+def _taken_back(dimensions: int, last: str) -> Takes:
+    def before(settings: Settings, places: Tuple[int, ...]) -> Tuple[int, ...]:
+        over = windows(settings, dimensions)
+        found = []
+        for size, stride, padding, extent in zip(places, over.stride, over.padding, over.extents):
+            rest = size if over.mode == "Same" else size - extent + 2 * padding + stride
+            found.append(-1 if size < 0 or rest % stride else rest // stride)
+        return tuple(found)
+
+    return spatial(dimensions, before, last)
+
+
+@covers(
+    LAYERS, "ConvolutionLayer", source="layers/convolution/ConvolutionLayer", shown="stored", takes=_taken(2, "NHWC")
+)
 def convolution_2d(site: Site) -> Value:
     last = site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
-    return _convolution(site, windows(site, 2), last)
+    return _convolution(site, windows(site.settings, 2), last)
 
 
-@covers(LAYERS, "Convolution1DLayer", source="layers/convolution/Convolution1DLayer", shown="computed", takes=series)
+@covers(
+    LAYERS,
+    "Convolution1DLayer",
+    source="layers/convolution/Convolution1DLayer",
+    shown="computed",
+    takes=_taken(1, "NWC"),
+)
 def convolution_1d(site: Site) -> Value:
     """To M1 the same numbers are [kernel, inputs, outputs] as they lie there; to all before, [outputs, inputs, kernel].
     beta7 was the first to write the data's format, which is all by which a file of M1's differs from older ones."""
-    last, over = site.flag_of_format("rnnDataFormat", "NCW", "NWC"), windows(site, 1)
+    last, over = site.flag_of_format("rnnDataFormat", "NCW", "NWC"), windows(site.settings, 1)
     inputs, outputs = _channels(site)
     bias = _bias(site, outputs)
     weights = site.take([outputs, inputs, *over.kernel], "C")
@@ -37,10 +62,16 @@ def convolution_1d(site: Site) -> Value:
     return _activated(site, _convolve(site, value, weights, bias, over), last)
 
 
-@covers(LAYERS, "Convolution3D", source="layers/convolution/Convolution3DLayer", shown="computed", takes=volume)
+@covers(
+    LAYERS,
+    "Convolution3D",
+    source="layers/convolution/Convolution3DLayer",
+    shown="computed",
+    takes=_taken(3, "NDHWC", "Same"),
+)
 def convolution_3d(site: Site) -> Value:
     last = site.flag_of_format("dataFormat", "NCDHW", "NDHWC")
-    return _convolution(site, windows(site, 3, default="Same"), last)
+    return _convolution(site, windows(site.settings, 3, default="Same"), last)
 
 
 def _convolution(site: Site, over: Windows, last: bool) -> Value:
@@ -56,13 +87,13 @@ def _convolution(site: Site, over: Windows, last: bool) -> Value:
     "SeparableConvolution2D",
     source="layers/convolution/SeparableConvolution2DLayer",
     shown="stored",
-    takes=image,
+    takes=_taken(2, "NHWC"),
 )
 def separable(site: Site) -> Value:
     """Each channel by kernels of its own, then all of them by 1 x 1; the bias belongs to the second."""
     last = site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
     inputs, outputs = _channels(site)
-    times, over = site.settings.integer("depthMultiplier", 1, least=1), windows(site, 2)
+    times, over = site.settings.integer("depthMultiplier", 1, least=1), windows(site.settings, 2)
     bias = _bias(site, outputs)
     depthwise = site.take([times, inputs, *over.kernel], "C").transpose(1, 0, 2, 3)
     pointwise = site.take([outputs, times * inputs, 1, 1], "C")
@@ -78,11 +109,11 @@ def separable(site: Site) -> Value:
     "DepthwiseConvolution2D",
     source="layers/convolution/DepthwiseConvolution2DLayer",
     shown="stored",
-    takes=image,
+    takes=_taken(2, "NHWC"),
 )
 def depthwise(site: Site) -> Value:
     last = site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
-    inputs, over = site.settings.integer("nIn", least=1), windows(site, 2)
+    inputs, over = site.settings.integer("nIn", least=1), windows(site.settings, 2)
     times = site.settings.integer("depthMultiplier", 1, least=1)
     bias = _bias(site, inputs * times)
     weights = site.take([*over.kernel, inputs, times], "C").transpose(2, 3, 0, 1)
@@ -92,20 +123,32 @@ def depthwise(site: Site) -> Value:
     )
 
 
-@covers(LAYERS, "Deconvolution2D", source="layers/convolution/Deconvolution2DLayer", shown="computed", takes=image)
+@covers(
+    LAYERS,
+    "Deconvolution2D",
+    source="layers/convolution/Deconvolution2DLayer",
+    shown="computed",
+    takes=_taken_back(2, "NHWC"),
+)
 def deconvolution_2d(site: Site) -> Value:
     last = site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
     inputs, outputs = _channels(site)
-    over = windows(site, 2)
+    over = windows(site.settings, 2)
     bias = _bias(site, outputs)
     return _deconvolution(site, site.take([inputs, outputs, *over.kernel], "C"), bias, over, last)
 
 
-@covers(LAYERS, "Deconvolution3D", source="layers/convolution/Deconvolution3DLayer", shown="computed", takes=volume)
+@covers(
+    LAYERS,
+    "Deconvolution3D",
+    source="layers/convolution/Deconvolution3DLayer",
+    shown="computed",
+    takes=_taken_back(3, "NDHWC"),
+)
 def deconvolution_3d(site: Site) -> Value:
     last = site.flag_of_format("dataFormat", "NCDHW", "NDHWC")
     inputs, outputs = _channels(site)
-    over = windows(site, 3)
+    over = windows(site.settings, 3)
     bias = _bias(site, outputs)
     weights = site.take([*over.kernel, outputs, inputs], "C").transpose(4, 3, 0, 1, 2)
     return _deconvolution(site, weights, bias, over, last)
@@ -158,7 +201,7 @@ def _convolve(
     site: Site, value: Value, weights: np.ndarray, bias: Optional[str], over: Windows, groups: int = 1
 ) -> Value:
     """weights: [outputs, inputs of a group, kernel]."""
-    sizes: List[int] = [weights.shape[0], *over.outputs(value.sizes[1:], site)]
+    sizes: List[int] = [weights.shape[0], *over.outputs(value.sizes[1:], site.settings)]
     inputs = [value.name, site.constant(weights), *([bias] if bias else [])]
     name = site.emit("Conv", *inputs, group=groups, **over.attributes(value.sizes[1:]))
     return site.value(name, sizes, value)

@@ -4,7 +4,7 @@ import numpy as np
 from onnx import TensorProto
 
 from runtimes.dl4j.activations import activated
-from runtimes.dl4j.registry import LAYERS, Shape, covers, flat, of_rank
+from runtimes.dl4j.registry import LAYERS, Shape, covers, flat, same_places, spatial
 from runtimes.dl4j.settings import Settings
 from runtimes.dl4j.site import Site
 from runtimes.dl4j.values import Value
@@ -193,8 +193,20 @@ def repeat_vector(site: Site) -> Value:
     )
 
 
-@covers(LAYERS, "CnnLossLayer", source="layers/convolution/CnnLossLayer", shown="stored", takes=of_rank(3))
-@covers(LAYERS, "Cnn3DLossLayer", source="layers/convolution/Cnn3DLossLayer", shown="computed", takes=of_rank(4))
+@covers(
+    LAYERS,
+    "CnnLossLayer",
+    source="layers/convolution/CnnLossLayer",
+    shown="stored",
+    takes=spatial(2, same_places, "NHWC"),
+)
+@covers(
+    LAYERS,
+    "Cnn3DLossLayer",
+    source="layers/convolution/Cnn3DLossLayer",
+    shown="computed",
+    takes=spatial(3, same_places, "NDHWC"),
+)
 def loss_by_channels(site: Site) -> Value:
     """The function is applied to each place's channels."""
     value = site.input

@@ -2,10 +2,14 @@
 
 from typing import Any, Dict
 
-from runtimes.dl4j.registry import LAYERS, covers, of_rank, unknown
+from runtimes.dl4j.registry import LAYERS, Takes, covers, spatial, unknown
 from runtimes.dl4j.site import Site
 from runtimes.dl4j.values import Value
 from runtimes.dl4j.windows import Windows, windows
+
+
+def _taken(dimensions: int, *last: str) -> Takes:
+    return spatial(dimensions, lambda settings, places: windows(settings, dimensions).inputs(places), *last)
 
 
 @covers(
@@ -13,12 +17,14 @@ from runtimes.dl4j.windows import Windows, windows
     "SubsamplingLayer",
     source="layers/convolution/subsampling/SubsamplingLayer",
     shown="stored",
-    takes=of_rank(3),
+    takes=_taken(2, "NHWC"),
 )
 def pooling_2d(site: Site) -> Value:
     # Versions that did not write this counted the padding in.
     padding_counts = site.settings.flag("avgPoolIncludePadInDivisor", True)
-    return _pooled(site, windows(site, 2), site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC"), padding_counts)
+    return _pooled(
+        site, windows(site.settings, 2), site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC"), padding_counts
+    )
 
 
 @covers(
@@ -26,11 +32,11 @@ def pooling_2d(site: Site) -> Value:
     "Subsampling1DLayer",
     source="layers/convolution/subsampling/Subsampling1DLayer",
     shown="computed",
-    takes=of_rank(2),
+    takes=_taken(1),
 )
 def pooling_1d(site: Site) -> Value:
     """As in two dimensions, the second of which is one long."""
-    return _pooled(site, windows(site, 1), False, site.settings.flag("avgPoolIncludePadInDivisor", True))
+    return _pooled(site, windows(site.settings, 1), False, site.settings.flag("avgPoolIncludePadInDivisor", True))
 
 
 @covers(
@@ -38,10 +44,10 @@ def pooling_1d(site: Site) -> Value:
     "Subsampling3DLayer",
     source="layers/convolution/subsampling/Subsampling3DLayer",
     shown="computed",
-    takes=of_rank(4),
+    takes=_taken(3, "NDHWC"),
 )
 def pooling_3d(site: Site) -> Value:
-    return _pooled(site, windows(site, 3), site.flag_of_format("dataFormat", "NCDHW", "NDHWC"), False)
+    return _pooled(site, windows(site.settings, 3), site.flag_of_format("dataFormat", "NCDHW", "NDHWC"), False)
 
 
 def _pooled(site: Site, over: Windows, last: bool, padding_counts: bool) -> Value:
@@ -56,7 +62,7 @@ def _pooled(site: Site, over: Windows, last: bool, padding_counts: bool) -> Valu
     if kind == "PNORM":
         attributes["p"] = site.settings.integer("pnorm", least=1)
     op = {"MAX": "MaxPool", "AVG": "AveragePool", "PNORM": "LpPool"}[kind]
-    sizes = [value.sizes[0], *over.outputs(value.sizes[1:], site)]
+    sizes = [value.sizes[0], *over.outputs(value.sizes[1:], site.settings)]
     return site.channels_back(site.value(site.emit(op, value.name, **attributes), sizes, value), last)
 
 

@@ -4,7 +4,8 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.dl4j.registry import LAYERS, covers, of_rank
+from runtimes.dl4j.registry import LAYERS, Shape, covers, spatial
+from runtimes.dl4j.settings import Settings
 from runtimes.dl4j.site import Site, shown
 from runtimes.dl4j.values import Value
 
@@ -13,32 +14,81 @@ _END = (1 << 31) - 1
 _MOST = 1 << 16
 
 
-@covers(LAYERS, "Upsampling2D", source="layers/convolution/upsampling/Upsampling2D", shown="stored", takes=of_rank(3))
+def _before_upsampling(settings: Settings, places: Tuple[int, ...]) -> Tuple[int, ...]:
+    times = _times(settings, len(places))
+    return tuple(-1 if size < 0 or size % each else size // each for size, each in zip(places, times))
+
+
+def _before_padding(settings: Settings, places: Tuple[int, ...]) -> Tuple[int, ...]:
+    before, after = _margins(settings, "padding", len(places))
+    return tuple(max(size - sum(both), -1) for size, *both in zip(places, before, after))
+
+
+def _before_cropping(settings: Settings, places: Tuple[int, ...]) -> Tuple[int, ...]:
+    before, after = _margins(settings, "cropping", len(places))
+    return tuple(size if size < 0 else size + sum(both) for size, *both in zip(places, before, after))
+
+
+def _before_space_to_depth(settings: Settings, behind: Shape) -> Shape:
+    block = settings.integer("blockSize", least=1)
+
+    def larger(settings: Settings, places: Tuple[int, ...]) -> Tuple[int, ...]:
+        return tuple(size if size < 0 else size * block for size in places)
+
+    found = spatial(2, larger, "NHWC")(settings, behind)
+    place = 2 if settings.get("dataFormat") == "NHWC" else 0
+    return tuple(-1 if axis == place else size for axis, size in enumerate(found)) if found else None
+
+
+@covers(
+    LAYERS,
+    "Upsampling2D",
+    source="layers/convolution/upsampling/Upsampling2D",
+    shown="stored",
+    takes=spatial(2, _before_upsampling, "NHWC"),
+)
 def upsampling_2d(site: Site) -> Value:
     last = site.settings.get("format") == "NHWC"
     return site.channels_back(_upsampled(site, site.channels_first(site.of(3), last), 2), last)
 
 
-@covers(LAYERS, "Upsampling1D", source="layers/convolution/upsampling/Upsampling1D", shown="computed", takes=of_rank(2))
+@covers(
+    LAYERS,
+    "Upsampling1D",
+    source="layers/convolution/upsampling/Upsampling1D",
+    shown="computed",
+    takes=spatial(1, _before_upsampling),
+)
 def upsampling_1d(site: Site) -> Value:
     return _upsampled(site, site.of(2), 1)
 
 
-@covers(LAYERS, "Upsampling3D", source="layers/convolution/upsampling/Upsampling3D", shown="computed", takes=of_rank(4))
+@covers(
+    LAYERS,
+    "Upsampling3D",
+    source="layers/convolution/upsampling/Upsampling3D",
+    shown="computed",
+    takes=spatial(3, _before_upsampling, "NDHWC"),
+)
 def upsampling_3d(site: Site) -> Value:
     last = site.settings.get("dataFormat") == "NDHWC"
     return site.channels_back(_upsampled(site, site.channels_first(site.of(4), last), 3), last)
 
 
+def _times(settings: Settings, dimensions: int) -> Tuple[int, ...]:
+    given = settings.get("size")
+    if dimensions == 1 and isinstance(given, list) and given:
+        times: Tuple[int, ...] = (settings.integers("size", len(given), least=1)[0],)
+    else:
+        times = settings.integers("size", dimensions, least=1)
+    if any(each > _MOST for each in times):
+        settings.refuse("it enlarges its input by %s" % shown(times))
+    return times
+
+
 def _upsampled(site: Site, value: Value, dimensions: int) -> Value:
     """Each value as often as it says, along each dimension."""
-    given = site.settings.get("size")
-    if dimensions == 1 and isinstance(given, list) and given:
-        times: Tuple[int, ...] = (site.settings.integers("size", len(given), least=1)[0],)
-    else:
-        times = site.settings.integers("size", dimensions, least=1)
-    if any(each > _MOST for each in times):
-        site.refuse("it enlarges its input by %s" % shown(times))
+    times = _times(site.settings, dimensions)
     scales = site.graph.constant(np.array([1, 1, *times], np.float32), "scales")
     name = _resized(site, value.name, scales)
     sizes = [size if size < 0 else size * each for size, each in zip(value.sizes[1:], times)]
@@ -54,27 +104,41 @@ def _resized(site: Site, name: str, scales: str) -> str:
     return site.graph.emit("Cast", [resized], site.kind, to=site.onnx_type)
 
 
-@covers(LAYERS, "ZeroPaddingLayer", source="layers/convolution/ZeroPaddingLayer", shown="stored", takes=of_rank(3))
+@covers(
+    LAYERS,
+    "ZeroPaddingLayer",
+    source="layers/convolution/ZeroPaddingLayer",
+    shown="stored",
+    takes=spatial(2, _before_padding, "NHWC"),
+)
 def padding_2d(site: Site) -> Value:
     return _padded(site, 2, site.settings.get("dataFormat") == "NHWC" or site.settings.get("cnn2dDataFormat") == "NHWC")
 
 
 @covers(
-    LAYERS, "ZeroPadding1DLayer", source="layers/convolution/ZeroPadding1DLayer", shown="computed", takes=of_rank(2)
+    LAYERS,
+    "ZeroPadding1DLayer",
+    source="layers/convolution/ZeroPadding1DLayer",
+    shown="computed",
+    takes=spatial(1, _before_padding),
 )
 def padding_1d(site: Site) -> Value:
     return _padded(site, 1, False)
 
 
 @covers(
-    LAYERS, "ZeroPadding3DLayer", source="layers/convolution/ZeroPadding3DLayer", shown="computed", takes=of_rank(4)
+    LAYERS,
+    "ZeroPadding3DLayer",
+    source="layers/convolution/ZeroPadding3DLayer",
+    shown="computed",
+    takes=spatial(3, _before_padding),
 )
 def padding_3d(site: Site) -> Value:
     return _padded(site, 3, False)
 
 
 def _padded(site: Site, dimensions: int, last: bool) -> Value:
-    before, after = _margins(site, "padding", dimensions)
+    before, after = _margins(site.settings, "padding", dimensions)
     value = site.channels_first(site.of(dimensions + 1), last)
     pads = site.graph.sizes(0, 0, *before, 0, 0, *after)
     sizes = [size if size < 0 else size + sum(both) for size, *both in zip(value.sizes[1:], before, after)]
@@ -82,23 +146,41 @@ def _padded(site: Site, dimensions: int, last: bool) -> Value:
     return site.channels_back(site.value(name, [value.sizes[0], *sizes], value), last)
 
 
-@covers(LAYERS, "Cropping2D", source="layers/convolution/Cropping2DLayer", shown="stored", takes=of_rank(3))
+@covers(
+    LAYERS,
+    "Cropping2D",
+    source="layers/convolution/Cropping2DLayer",
+    shown="stored",
+    takes=spatial(2, _before_cropping, "NHWC"),
+)
 def cropping_2d(site: Site) -> Value:
     return _cropped(site, 2, site.settings.get("dataFormat") == "NHWC")
 
 
-@covers(LAYERS, "Cropping1D", source="layers/convolution/Cropping1DLayer", shown="computed", takes=of_rank(2))
+@covers(
+    LAYERS,
+    "Cropping1D",
+    source="layers/convolution/Cropping1DLayer",
+    shown="computed",
+    takes=spatial(1, _before_cropping),
+)
 def cropping_1d(site: Site) -> Value:
     return _cropped(site, 1, False)
 
 
-@covers(LAYERS, "Cropping3D", source="layers/convolution/Cropping3DLayer", shown="computed", takes=of_rank(4))
+@covers(
+    LAYERS,
+    "Cropping3D",
+    source="layers/convolution/Cropping3DLayer",
+    shown="computed",
+    takes=spatial(3, _before_cropping),
+)
 def cropping_3d(site: Site) -> Value:
     return _cropped(site, 3, False)
 
 
 def _cropped(site: Site, dimensions: int, last: bool) -> Value:
-    before, after = _margins(site, "cropping", dimensions)
+    before, after = _margins(site.settings, "cropping", dimensions)
     value = site.channels_first(site.of(dimensions + 1), last)
     for axis, (start, left_out) in enumerate(zip(before, after), 1):
         size = value.sizes[axis]
@@ -110,15 +192,15 @@ def _cropped(site: Site, dimensions: int, last: bool) -> Value:
     return site.channels_back(value, last)
 
 
-def _margins(site: Site, field: str, dimensions: int) -> Tuple[Sequence[int], Sequence[int]]:
+def _margins(settings: Settings, field: str, dimensions: int) -> Tuple[Sequence[int], Sequence[int]]:
     """Before and after, along each dimension; one number for both where the file holds half as many."""
-    given = site.settings.get(field)
+    given = settings.get(field)
     if isinstance(given, list) and len(given) == 2 * dimensions:
-        numbers: List[int] = list(site.settings.integers(field, 2 * dimensions))
+        numbers: List[int] = list(settings.integers(field, 2 * dimensions))
     else:
-        numbers = [each for each in site.settings.integers(field, dimensions) for _ in range(2)]
+        numbers = [each for each in settings.integers(field, dimensions) for _ in range(2)]
     if any(number > _MOST for number in numbers):
-        site.refuse("its field '%s' is %s" % (field, shown(numbers)))
+        settings.refuse("its field '%s' is %s" % (field, shown(numbers)))
     return numbers[::2], numbers[1::2]
 
 
@@ -127,7 +209,7 @@ def _margins(site: Site, field: str, dimensions: int) -> Tuple[Sequence[int], Se
     "SpaceToDepthLayer",
     source="layers/convolution/SpaceToDepth",
     shown="computed",
-    takes=of_rank(3),
+    takes=_before_space_to_depth,
 )
 def space_to_depth(site: Site) -> Value:
     """A block's places become channels: all channels of its first place, then of the next to its right."""

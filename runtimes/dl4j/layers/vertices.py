@@ -1,6 +1,6 @@
 """Vertices of a ComputationGraph that are no layers (nn/graph/vertex/impl)."""
 
-from typing import Callable, List
+from typing import Callable, List, Tuple
 
 from runtimes.dl4j.configuration import preprocessor
 from runtimes.dl4j.layers.recurrent import last_step, reversed_in_time
@@ -11,9 +11,9 @@ from runtimes.dl4j.registry import (
     Takes,
     Translate,
     covers,
-    of_rank,
     other_channels,
     same,
+    spatial,
     translate,
     unknown,
 )
@@ -37,6 +37,10 @@ def _parts(settings: Settings, behind: Shape) -> Shape:
 def _preprocessed(settings: Settings, behind: Shape) -> Shape:
     found = preprocessor(settings.get("preProcessor"), settings.where)
     return PREPROCESSORS[found.kind].takes(found.settings, behind) if found and found.kind in PREPROCESSORS else None
+
+
+def _one_more(settings: Settings, places: Tuple[int, ...]) -> Tuple[int, ...]:
+    return tuple(place if place < 0 else place + 1 for place in places)
 
 
 def _series_of(settings: Settings, behind: Shape) -> Shape:
@@ -168,7 +172,7 @@ def preprocessed(site: Site) -> Value:
     return translate(within, PREPROCESSORS)
 
 
-@_covers("PoolHelperVertex", takes=of_rank(3))
+@_covers("PoolHelperVertex", takes=spatial(2, _one_more))
 def without_first_row_and_column(site: Site) -> Value:
     value = site.of(3)
     for axis in (1, 2):
