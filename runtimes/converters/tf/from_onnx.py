@@ -58,6 +58,7 @@ def onnx_to_savedmodel(step: Step) -> None:
 def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     """The names of inputs and outputs in what onnx2tf wrote into the folder."""
     import onnx2tf
+    from modelport_converter import scans
 
     inputs = ["input_%d" % place for place in range(len(step.inputs))]
     outputs = ["output_%d" % place for place in range(len(step.outputs))]
@@ -66,6 +67,7 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     served = _served(step)
     if step.options.get("batch"):
         served = _fixed(served, step)
+    served = scans.written_out(served)
     ir.save(_prepared(ir.from_proto(served), step, inputs, outputs), prepared)
     if saved_model:
         _made_expressible(prepared)
