@@ -57,6 +57,7 @@ def onnx_to_savedmodel(step: Step) -> None:
 
 def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     """The names of inputs and outputs in what onnx2tf wrote into the folder."""
+    import onnx
     import onnx2tf
     from modelport_converter import scans
 
@@ -64,11 +65,15 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     outputs = ["output_%d" % place for place in range(len(step.outputs))]
     prepared = os.path.join(folder, "prepared.onnx")
     # A name with a colon is overlooked by -kat, and the file is written to by onnx2tf: so it gets one of its own.
-    served = _served(step)
-    if step.options.get("batch"):
-        served = _fixed(served, step)
-    served = scans.written_out(served)
-    ir.save(_prepared(ir.from_proto(served), step, inputs, outputs), prepared)
+    model, sizes = _served(step), [spec.shape for spec in step.outputs]
+    fixes = bool(step.options.get("batch"))
+    # Pinned before the sizes are fixed where they are known before: onnxsim would take away what pins them otherwise.
+    if fixes and any(map(_is_open_image, sizes)):
+        fixes, (model, sizes) = False, _with_image_sizes(model, step)
+    model = ir.to_proto(_prepared(ir.from_proto(model), step, inputs, outputs, sizes))
+    if fixes:
+        model = _fixed(model, {name: step.shapes[spec.name] for name, spec in zip(inputs, step.inputs)})
+    onnx.save(scans.written_out(model), prepared)
     if saved_model:
         _made_expressible(prepared)
     onnx2tf.convert(
@@ -107,16 +112,30 @@ def _served(step: Step) -> Any:
     return model
 
 
-def _fixed(model: Any, step: Step) -> Any:
+def _is_open_image(shape: Optional[Sequence[int]]) -> bool:
+    return shape is not None and len(shape) == 4 and -1 in shape[1:]
+
+
+def _fixed(model: Any, shapes: Dict[str, Sequence[int]]) -> Any:
     """With no size left open, what the graph computes of shapes becomes constants, which onnx2tf needs."""
-    import onnx
     import onnxsim
 
-    shapes = {spec.name: list(step.shapes[spec.name]) for spec in step.inputs}
-    model, _ = onnxsim.simplify(model, overwrite_input_shapes=shapes)
-    for output in model.graph.output:  # what is open there would stay so
+    return onnxsim.simplify(model, overwrite_input_shapes={name: list(shape) for name, shape in shapes.items()})[0]
+
+
+def _with_image_sizes(model: Any, step: Step) -> Tuple[Any, List[Optional[Tuple[int, ...]]]]:
+    """The model with its sizes fixed, and its outputs' sizes: of images that were open, those that they get."""
+    import onnx
+
+    fixed = _fixed(model, step.shapes)
+    for output in fixed.graph.output:  # what is open there would stay so
         output.type.tensor_type.ClearField("shape")
-    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    fixed = onnx.shape_inference.infer_shapes(fixed, data_prop=True)
+    found = {value.name: value.type.tensor_type.shape.dim for value in fixed.graph.output}
+    return fixed, [
+        tuple(dim.dim_value or -1 for dim in found[spec.name]) if _is_open_image(spec.shape) else spec.shape
+        for spec in step.outputs
+    ]
 
 
 def _made_expressible(path: str) -> None:
@@ -143,25 +162,20 @@ def _overwritten(step: Step, inputs: Sequence[str]) -> List[str]:
     ] or None  # type: ignore[return-value]
 
 
-def _prepared(model: Any, step: Step, inputs: List[str], outputs: List[str]) -> Any:
+def _prepared(
+    model: Any, step: Step, inputs: List[str], outputs: List[str], sizes: Sequence[Optional[Tuple[int, ...]]]
+) -> Any:
     """Plain names, and outputs of three and more dimensions pinned: onnx2tf would give them another layout."""
     named = renamed(model, [spec.name for spec in step.inputs], [spec.name for spec in step.outputs], inputs, outputs)
-    for place, spec in enumerate(step.outputs):
-        value = named.graph.outputs[place]
-        sizes = spec.shape if spec.shape and -1 not in spec.shape[1:] else _sizes(value)
-        if sizes is not None and len(sizes) >= 3:
+    for place, shape in enumerate(sizes):
+        if shape is not None and len(shape) >= 3 and -1 not in shape[1:]:
+            value = named.graph.outputs[place]
             flat = _reshaped(named.graph, value, [-1])
-            whole = _reshaped(named.graph, flat, list(sizes))
+            whole = _reshaped(named.graph, flat, list(shape))
             whole.shape, whole.dtype = value.shape, value.dtype
             value.name, whole.name = outputs[place] + "_unpinned", outputs[place]
             named.graph.outputs[place] = whole
     return named
-
-
-def _sizes(value: Any) -> Optional[Tuple[int, ...]]:
-    """Where all of them are known."""
-    found = tuple(value.shape) if value.shape is not None else (None,)
-    return found if all(isinstance(size, int) for size in found) else None
 
 
 def _reshaped(graph: Any, value: Any, shape: List[int]) -> Any:
