@@ -53,7 +53,18 @@ def _at(root: Any, path: Path) -> Any:
 
 
 # What only training reads: changing it shows nothing.
-_TRAINING = ("updater", "weightInit", "Noise", "egularization", "lossFn", "cudnn", "Workspace", "Count", "tbptt", "seed")
+_TRAINING = (
+    "updater",
+    "weightInit",
+    "Noise",
+    "egularization",
+    "lossFn",
+    "cudnn",
+    "Workspace",
+    "Count",
+    "tbptt",
+    "seed",
+)
 
 
 def _places(value: Any, path: Path) -> Iterator[Path]:
