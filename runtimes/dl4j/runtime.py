@@ -19,6 +19,8 @@ from runtimes.dl4j.choices import PARAMETERS, Choices, choices
 from runtimes.dl4j.translate import translated
 from runtimes.onnx.runtime import served
 
+_LONGEST = 600
+
 
 def load(options: LoadOptions) -> Model:
     onnx_model = model_bytes(options.artifact, options.inputs, choices(options.parameters))
@@ -29,7 +31,13 @@ def load(options: LoadOptions) -> Model:
 def model_bytes(path: str, declared: Sequence[TensorSpec], chosen: Choices) -> bytes:
     """The ONNX model of a DL4J file. Raises LoadError."""
     shapes: Dict[str, Tuple[int, ...]] = {spec.name: spec.shape for spec in declared if spec.shape}
-    model = translated(read(path), shapes, chosen)
+    try:
+        model = translated(read(path), shapes, chosen)
+    except LoadError as error:
+        # Names that the file holds can have any characters, and lists in it any length.
+        raise LoadError("".join(each if each.isprintable() else "?" for each in str(error)[:_LONGEST])) from None
+    except MemoryError:
+        raise LoadError("the model does not fit in memory") from None
     try:
         return model.SerializeToString()
     except Exception as error:  # protobuf's, of several kinds, beyond its 2 GiB
