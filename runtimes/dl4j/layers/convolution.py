@@ -6,7 +6,7 @@ import numpy as np
 
 from runtimes.dl4j.activations import activated
 from runtimes.dl4j.registry import LAYERS, covers, image, series, volume
-from runtimes.dl4j.site import Site
+from runtimes.dl4j.site import Site, grown_by
 from runtimes.dl4j.values import Value
 from runtimes.dl4j.windows import Windows, windows
 
@@ -115,16 +115,21 @@ def _deconvolution(site: Site, weights: np.ndarray, bias: Optional[str], over: W
     """In mode "Same" the output is the stride times the input's size, and the padding what a convolution back would
     have (deconv2d of libnd4j)."""
     value = _input(site, weights.shape[0], over, last)
-    pads, sizes = [], []
+    pads, sizes, grown = [], [], 1
     for size, stride, padding, extent in zip(value.sizes[1:], over.stride, over.padding, over.extents):
         if over.mode != "Same":
             pads.append((padding, padding))
-            sizes.append(-1 if size < 0 else stride * (size - 1) + extent - 2 * padding)
+            given = -1 if size < 0 else stride * (size - 1) + extent - 2 * padding
+            if size >= 0 > given - 1:
+                site.refuse("its padding of %d leaves nothing" % padding)
+            sizes.append(given)
+            grown *= stride * grown_by(extent - 2 * padding - stride) if size < 0 else 1
             continue
         if extent < stride:
             site.refuse("a deconvolution in mode Same whose kernel is smaller than its stride is not covered")
         pads.append(((extent - stride) // 2, extent - stride - (extent - stride) // 2))
         sizes.append(-1 if size < 0 else stride * size)
+        grown *= stride if size < 0 else 1
     before, after = zip(*pads)
     name = site.emit(
         "ConvTranspose",
@@ -136,7 +141,7 @@ def _deconvolution(site: Site, weights: np.ndarray, bias: Optional[str], over: W
         dilations=over.dilation,
         pads=[*before, *after],
     )
-    return _activated(site, site.value(name, [weights.shape[1], *sizes], value), last)
+    return _activated(site, site.value(name, [weights.shape[1], *sizes], value, grown), last)
 
 
 def _channels(site: Site) -> Sequence[int]:
@@ -161,7 +166,7 @@ def _convolve(
     sizes: List[int] = [weights.shape[0], *over.outputs(value.sizes[1:], site)]
     inputs = [value.name, site.constant(weights), *([bias] if bias else [])]
     name = site.emit("Conv", *inputs, group=groups, **over.attributes(value.sizes[1:]))
-    return site.value(name, sizes, value)
+    return site.value(name, sizes, value, over.grown(value.sizes[1:]))
 
 
 def _activated(site: Site, value: Value, last: bool) -> Value:

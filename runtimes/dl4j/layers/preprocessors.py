@@ -20,7 +20,8 @@ def _image(settings: Settings) -> Tuple[int, ...]:
 
 def _cnn_sizes(settings: Settings) -> Tuple[int, ...]:
     channels, height, width = _image(settings)
-    return (height, width, channels) if settings.get("format") == "NHWC" else (channels, height, width)
+    last = settings.flag_of_format("format", "NCHW", "NHWC")
+    return (height, width, channels) if last else (channels, height, width)
 
 
 def _volume(settings: Settings) -> Tuple[int, ...]:
@@ -149,5 +150,7 @@ def one_after_another(site: Site) -> Value:
 
 def _within(settings: Settings) -> List[Preprocessor]:
     given = settings.get("inputPreProcessors")
-    found = [preprocessor(each, settings.where) for each in given] if isinstance(given, list) else []
+    found = [preprocessor(each, settings.where) for each in given] if isinstance(given, list) else [None]
+    if None in found:
+        settings.refuse("it holds no list of preprocessors")
     return [each for each in found if each is not None]
