@@ -10,7 +10,7 @@ from runtimes.dl4j import names
 from runtimes.dl4j.order import topological
 from runtimes.dl4j.settings import Settings, Tagged, tagged
 
-_MOST_NODES = 100_000
+_MOST_NODES = 20_000
 
 
 class Node(NamedTuple):
@@ -71,8 +71,11 @@ def preprocessor(value: Any, where: str) -> Optional[Preprocessor]:
 def _chain(configuration: Dict[str, Any]) -> Network:
     confs = configuration["confs"]
     _check_count(confs)
-    before = configuration.get("inputPreProcessors") or {}
-    if before and isinstance(confs[0], dict) and confs[0].get("miniBatch") is False:
+    before = configuration.get("inputPreProcessors")
+    before = {} if before is None else before
+    if not isinstance(before, dict) or not {str(place) for place in range(len(confs))}.issuperset(before):
+        raise LoadError("configuration.json's 'inputPreProcessors' are not told by the layers' places")
+    if before and isinstance(confs[0], dict) and confs[0].get("miniBatch") not in (True, None):
         # getInputMiniBatchSize of MultiLayerNetwork: preprocessors join all rows to one then.
         raise LoadError(
             "the network was configured with miniBatch = false, and preprocessors with that are not covered"
@@ -82,7 +85,7 @@ def _chain(configuration: Dict[str, Any]) -> Network:
         kind, fields = _layer(conf, "layer %d" % place)
         where = _where("layer %d" % place, fields, kind)
         read = nodes[-1].name if nodes else "in"
-        first = preprocessor(before.get(str(place)) if isinstance(before, dict) else None, where)
+        first = preprocessor(before.get(str(place)), where)
         nodes.append(Node("layer%d" % place, kind, Settings(where, fields), (read,), True, first))
     return Network(("in",), tuple(nodes), {"out": nodes[-1].name})
 
@@ -100,6 +103,8 @@ def _graph(configuration: Dict[str, Any]) -> Network:
             raise LoadError("configuration.json speaks of the vertex '%.60s', which it does not hold" % name)
     if len(set(inputs)) != len(inputs) or set(inputs) & set(vertices):
         raise LoadError("configuration.json has two vertices or inputs of one name")
+    if len(set(outputs)) != len(outputs) or set(inputs) & set(outputs):
+        raise LoadError("configuration.json names an output twice, or one that is an input")
     nodes = {name: _vertex(name, value, reads[name]) for name, value in vertices.items()}
     order = _order(configuration, inputs, reads)
     return Network(inputs, tuple(nodes[name] for name in order if name in nodes), {name: name for name in outputs})

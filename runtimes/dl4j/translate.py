@@ -15,7 +15,7 @@ from runtimes.dl4j.normalizers import Normalizers, Scaling
 from runtimes.dl4j.parameters import Parameters
 from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES, translate
 from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.site import Site
+from runtimes.dl4j.site import Site, possible, shown
 from runtimes.dl4j.values import Value
 from runtimes.onnx.graph import IR, OPSET, TYPES, Graph
 
@@ -41,6 +41,7 @@ class _Translation:
         self._graph = Graph([*given.inputs, *given.outputs])
         self._values: Dict[str, Value] = {}
         self._takes = _taken(given)
+        self._inputs = frozenset(given.inputs)
 
     def model(self, declared: Mapping[str, Shape]) -> onnx.ModelProto:
         inputs = [self._input(place, name, declared.get(name)) for place, name in enumerate(self._network.inputs)]
@@ -59,10 +60,14 @@ class _Translation:
                 "the file does not tell the shape of the input '%.60s': declare it under [[inputs]] in model.toml"
                 % name
             )
+        scaling = normalizers.scaling_of(place, self._normalizers.inputs, self._normalizers.for_all)
+        if scaling is not None and scaling.subtract.size > 1 and sizes[:1] == (-1,):
+            sizes = (scaling.subtract.size, *sizes[1:])
+        if not possible(sizes):
+            raise LoadError("the input '%.60s' has rows of sizes %s" % (name, shown(sizes)))
         value = Value(name, sizes)
         info = self._info(value)
         value = value._replace(name=self._cast(name, self._parameters.dtype))
-        scaling = normalizers.scaling_of(place, self._normalizers.inputs, self._normalizers.for_all)
         self._values[name] = self._scaled(value, scaling, "input '%.60s'" % name)
         return info
 
@@ -77,7 +82,7 @@ class _Translation:
 
     def _named_input(self, node: Node) -> Sequence[Value]:
         name = node.settings.get("inputName")
-        return [self._values[name]] if isinstance(name, str) and name in self._network.inputs else []
+        return [self._values[name]] if isinstance(name, str) and name in self._inputs else []
 
     def _site(self, kind: str, settings: Settings, inputs: List[Value]) -> Site:
         return Site(kind, settings, inputs, self._graph, self._parameters, self._choices)
@@ -99,6 +104,8 @@ class _Translation:
         if scaling is None:
             return value
         name, rank = value.name, len(value.sizes)
+        if rank == 0:
+            raise LoadError("normalizer.bin is for features, and the %s has none" % what)
         for op, array, idle in (
             ("Sub", scaling.subtract, 0),
             ("Div", scaling.divide, 1),
@@ -107,10 +114,11 @@ class _Translation:
         ):
             if array.size not in (1, value.sizes[0] if value.sizes[0] >= 0 else array.size):
                 raise LoadError("normalizer.bin has %d values for the %s with %d" % (array.size, what, value.sizes[0]))
-            if not np.isfinite(array).all() or (op == "Div" and not array.all()):
+            with np.errstate(over="ignore"):
+                shaped = array.reshape(-1, *[1] * (rank - 1)).astype(self._parameters.dtype)
+            if not np.isfinite(shaped).all() or (op == "Div" and not shaped.all()):
                 raise LoadError("normalizer.bin holds numbers for the %s that no data has" % what)
             if (array != idle).any():
-                shaped = array.reshape(-1, *[1] * (rank - 1)).astype(self._parameters.dtype)
                 name = self._graph.emit(op, [name, self._graph.constant(shaped, "normalizer")], "normalizer")
         return value._replace(name=name)
 
