@@ -111,11 +111,13 @@ def _graph(configuration: Dict[str, Any]) -> Network:
 
 
 def _order(configuration: Dict[str, Any], inputs: Sequence[str], reads: Dict[str, Tuple[str, ...]]) -> List[str]:
-    """From 1.0.0-beta4 on the file tells it."""
-    told = configuration.get("topologicalOrderStr")
-    if told is None:
+    """From 1.0.0-beta4 on the file tells it, by names and by numbers that stand for them."""
+    told, numbers = configuration.get("topologicalOrderStr"), configuration.get("topologicalOrder")
+    if told is None and numbers is None:
         return topological(inputs, reads)
     order = _texts(told, "topologicalOrderStr")
+    if not isinstance(numbers, list) or len(numbers) != len(order):
+        raise LoadError("configuration.json's 'topologicalOrder' does not go with its 'topologicalOrderStr'")
     done = set(inputs)
     for name in order:
         if name not in done and (name not in reads or not done.issuperset(reads[name])):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 # What stands where something else is wanted.
@@ -39,11 +40,11 @@ def _change(root: Any, place: Path, other: Path, how: str, by: int) -> None:
     elif how == "move":
         holder[key] = json.loads(json.dumps(_at(root, other)))
     elif how == "wrap":
-        holder[key] = [holder[key], {"a": holder[key]}, {"@class": holder[key]}][by % 3]
+        holder[key] = [[holder[key]], {"a": holder[key]}, {"@class": holder[key]}][by % 3]
     elif how == "twice":
-        holder[key] = [holder[key]] * (1 + by % 3)
+        holder[key] = [deepcopy(holder[key]) for _ in range(2 + by % 2)]
     else:
-        holder[key] = ODD[by % len(ODD)]
+        holder[key] = deepcopy(ODD[by % len(ODD)])
 
 
 def _at(root: Any, path: Path) -> Any:

@@ -3,6 +3,7 @@ memory. What was found by looking (test_dl4j_fuzz.py) and mended stands here by 
 
 import io
 import json
+import re
 import struct
 import time
 import tracemalloc
@@ -131,7 +132,7 @@ def test_no_entry_is_a_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize("entry", ["configuration", "coefficients"])
 def test_a_bomb_that_says_that_it_is_no_bomb(tmp_path: Path, entry: str) -> None:
     """How much it grows was judged by what the directory says."""
-    path = zipped(tmp_path, **{**WHOLE, entry: bytes(200 << 20)})
+    path = zipped(tmp_path, **{**WHOLE, entry: bytes(65 << 20)})
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, fields_of_directory(bytes(data), list(WHOLE).index(entry)) + 20, 0xFFFFFFF0)
     path.write_bytes(data)
@@ -248,9 +249,7 @@ LIES: dict[str, tuple[bytes, str]] = {
 def test_an_array_that_lies(tmp_path: Path, name: str) -> None:
     data, told = LIES[name]
     path = zipped(tmp_path, **{**WHOLE, "coefficients": data})
-    with pytest.raises(LoadError, match=f"coefficients.bin is broken: .*{told}"):
-        load(path)
-    refused(lambda: load(path))
+    assert re.search(f"coefficients.bin is broken: .*{told}", refused(lambda: load(path)))
     header = normalizers.standardize(([1], [1]))[: -2 * len(arrays.array(np.ones(1)))]
     if name != "no row":
         path = zipped(tmp_path, **WHOLE, normalizer=header + data)
@@ -307,9 +306,7 @@ JSON: dict[str, tuple[bytes, str]] = {
 def test_json_that_says_something_else(tmp_path: Path, name: str) -> None:
     data, told = JSON[name]
     path = zipped(tmp_path, **{**WHOLE, "configuration": data})
-    with pytest.raises(LoadError, match=told):
-        load(path)
-    refused(lambda: load(path))
+    assert re.search(told, refused(lambda: load(path)))
 
 
 def test_a_long_list_where_a_number_is_wanted(tmp_path: Path) -> None:
@@ -398,9 +395,7 @@ def test_a_field_that_says_something_else(tmp_path: Path, name: str) -> None:
     conf, told = FIELDS[name]
     shape = (-1, 1, 4, 4) if "LocalResponse" in conf["@class"] or "BatchNorm" in conf["@class"] else ()
     path = written(tmp_path, multi_layer(conf), 40)
-    with pytest.raises(LoadError, match=told):
-        load(path, *shape)
-    refused(lambda: load(path, *shape))
+    assert re.search(told, refused(lambda: load(path, *shape)))
 
 
 DECLARED: dict[str, tuple[Configuration, tuple[int, ...], str]] = {
@@ -435,9 +430,7 @@ DECLARED: dict[str, tuple[Configuration, tuple[int, ...], str]] = {
 def test_sizes_that_cannot_be(tmp_path: Path, name: str) -> None:
     conf, declared, told = DECLARED[name]
     path = written(tmp_path, multi_layer(conf), {"convolution": 18}.get(conf["@class"].rsplit(".")[-1].lower()[:11], 3))
-    with pytest.raises(LoadError, match=told):
-        load(path, *declared)
-    refused(lambda: load(path, *declared))
+    assert re.search(told, refused(lambda: load(path, *declared)))
 
 
 def test_layers_that_enlarge_one_after_another(tmp_path: Path) -> None:
@@ -512,6 +505,10 @@ def chain(**fields: Any) -> Configuration:
     return graph(["in"], {"a": (dense(2, 3), ["in"]), "b": (SCALE, ["a"])}, ["b"]) | fields
 
 
+def ordered(*names: Any) -> Configuration:
+    return chain(topologicalOrderStr=list(names), topologicalOrder=list(range(len(names))))
+
+
 GRAPHS: dict[str, tuple[Configuration, str]] = {
     "a cycle": (chain(vertexInputs={"a": ["b"], "b": ["a"]}), "waits for itself"),
     "itself": (chain(vertexInputs={"a": ["in"], "b": ["b"]}), "waits for itself"),
@@ -529,11 +526,15 @@ GRAPHS: dict[str, tuple[Configuration, str]] = {
     # ONNX has no tensor that is both.
     "an output that is an input": (chain(networkOutputs=["in"]), "one that is an input"),
     "an output twice": (chain(networkOutputs=["b", "b"]), "an output twice"),
-    "an order with a stranger": (chain(topologicalOrderStr=["in", "a", "b", "c"]), "order of vertices"),
-    "an order without one": (chain(topologicalOrderStr=["in", "a"]), "order of vertices"),
-    "an order with one twice": (chain(topologicalOrderStr=["in", "a", "b", "b"]), "order of vertices"),
-    "an order backwards": (chain(topologicalOrderStr=["b", "a", "in"]), "before what it reads"),
-    "an order of numbers": (chain(topologicalOrderStr=[0, 1, 2]), "'topologicalOrderStr'"),
+    "an order with a stranger": (ordered("in", "a", "b", "c"), "order of vertices"),
+    "an order without one": (ordered("in", "a"), "order of vertices"),
+    "an order with one twice": (ordered("in", "a", "b", "b"), "order of vertices"),
+    "an order backwards": (ordered("b", "a", "in"), "before what it reads"),
+    "an order of numbers": (ordered(0, 1, 2), "'topologicalOrderStr'"),
+    # DL4J uses them together or not at all; we used the names alone, and parameters went to other layers.
+    "an order without numbers": (chain(topologicalOrderStr=["in", "a", "b"]), "does not go with"),
+    "an order without names": (chain(topologicalOrder=[0, 1, 2]), "'topologicalOrderStr'"),
+    "an order of fewer numbers": (ordered("in", "a", "b") | {"topologicalOrder": [0, 1]}, "does not go with"),
     "a vertex that is a list": (chain(vertices={"a": [], "b": SCALE}), "vertex 'a' is none"),
     "a vertex without a layer": (chain(vertices={"a": vertex("Layer", layerConf=None), "b": SCALE}), "no layer"),
     "a frozen vertex of nothing": (chain(vertices={"a": vertex("Frozen", underlying=None), "b": SCALE}), "is none"),
@@ -593,9 +594,7 @@ GRAPHS: dict[str, tuple[Configuration, str]] = {
 def test_a_graph_that_cannot_be(tmp_path: Path, name: str) -> None:
     configuration, told = GRAPHS[name]
     path = written(tmp_path, configuration, {"steps doubled 40 times": 16}.get(name, 9 if "sizes" not in name else 3))
-    with pytest.raises(LoadError, match=told):
-        load(path)
-    refused(lambda: load(path))
+    assert re.search(told, refused(lambda: load(path)))
 
 
 NAMES = (
@@ -666,9 +665,7 @@ NORMALIZERS: dict[str, tuple[bytes, str]] = {
 def test_a_normalizer_that_does_not_fit(tmp_path: Path, name: str) -> None:
     data, told = NORMALIZERS[name]
     path = zipped(tmp_path, **WHOLE, normalizer=data)
-    with pytest.raises(LoadError, match=told):
-        load(path)
-    refused(lambda: load(path))
+    assert re.search(told, refused(lambda: load(path)))
 
 
 def test_a_normalizer_of_what_has_no_features(tmp_path: Path) -> None:
