@@ -10,7 +10,7 @@ from runtimes.dl4j import names
 from runtimes.dl4j.order import topological
 from runtimes.dl4j.settings import Settings, Tagged, tagged
 
-_MOST_NODES = 20_000
+_MOST_NODES = 10_000
 
 
 class Node(NamedTuple):

@@ -1,7 +1,7 @@
 """What convolution and pooling share: kernels that move over an input. ConvolutionUtils of DL4J."""
 
 import math
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.dl4j.site import Site, grown_by, shown
 
@@ -77,10 +77,11 @@ class Windows(NamedTuple):
         return tuple(found)
 
 
-def windows(site: Site, dimensions: int, mode_field: str = "convolutionMode", default: str = "Truncate") -> Windows:
-    """Files before 0.7 tell no mode, and nobody told a dilation before 0.9. Refuses what does not fit."""
+def windows(site: Site, dimensions: int, default: Optional[str] = "Truncate") -> Windows:
+    """Files before 0.7 tell no mode, and nobody told a dilation before 0.9. Refuses what does not fit, and without a
+    default what tells no mode."""
     settings = site.settings
-    mode = settings.choice(mode_field, _MODES, default)
+    mode = settings.choice("convolutionMode", _MODES, default)
     if mode == "Causal" and dimensions != 1:
         site.refuse("causal convolution in %d dimensions is not covered" % dimensions)
     found = Windows(

@@ -40,7 +40,7 @@ def convolution_1d(site: Site) -> Value:
 @covers(LAYERS, "Convolution3D", source="layers/convolution/Convolution3DLayer", shown="computed", takes=volume)
 def convolution_3d(site: Site) -> Value:
     last = site.flag_of_format("dataFormat", "NCDHW", "NDHWC")
-    return _convolution(site, windows(site, 3, default="Same"), last)
+    return _convolution(site, windows(site, 3, default=None), last)
 
 
 def _convolution(site: Site, over: Windows, last: bool) -> Value:
@@ -130,6 +130,8 @@ def _deconvolution(site: Site, weights: np.ndarray, bias: Optional[str], over: W
         pads.append(((extent - stride) // 2, extent - stride - (extent - stride) // 2))
         sizes.append(-1 if size < 0 else stride * size)
         grown *= stride if size < 0 else 1
+    # ONNX Runtime holds what each place of the input adds to its neighbours, before it adds them.
+    site.value("", [weights.shape[1], *over.kernel, *value.sizes[1:]], value)
     before, after = zip(*pads)
     name = site.emit(
         "ConvTranspose",

@@ -27,7 +27,9 @@ def _cnn_sizes(settings: Settings) -> Tuple[int, ...]:
 def _volume(settings: Settings) -> Tuple[int, ...]:
     channels, height, width = _image(settings)
     depth = settings.integer("inputDepth", least=1)
-    first = settings.flag("isNCDHW", settings.flag("ncdhw", True))
+    first = settings.flag("isNCDHW", True)
+    if settings.flag("ncdhw", first) != first:  # the same, by another name
+        settings.refuse("its fields 'isNCDHW' and 'ncdhw' differ")
     return (channels, depth, height, width) if first else (depth, height, width, channels)
 
 

@@ -22,7 +22,7 @@ from tests.unit.dl4j.networks import NETWORKS
 EXAMPLES = int(os.environ.get("DL4J_FUZZ", "0"))
 SECONDS = 5.0
 fuzzed = settings(
-    max_examples=EXAMPLES or 150,
+    max_examples=EXAMPLES or 100,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,
@@ -120,7 +120,7 @@ def test_a_normalizer_with_other_bytes(
     survives(path, declared(name))
 
 
-@settings(fuzzed, max_examples=EXAMPLES or 400)
+@settings(fuzzed, max_examples=EXAMPLES or 250)
 @given(a_network, st.booleans(), st.lists(change, min_size=1, max_size=3))
 def test_a_network_that_says_something_else(path: Path, name: str, told: bool, changes: list[mutations.Change]) -> None:
     configuration = mutations.changed(NETWORKS[name].configuration, changes)

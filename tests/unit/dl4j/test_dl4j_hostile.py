@@ -310,7 +310,7 @@ def test_json_that_says_something_else(tmp_path: Path, name: str) -> None:
 
 
 def test_a_long_list_where_a_number_is_wanted(tmp_path: Path) -> None:
-    for value in ([[1] * 100_000], "x" * 10**6, {"a": {"b": [[[]]] * 1000}}):
+    for value in ([[1] * 10_000], "x" * 10**5, {"a": {"b": [[[]]] * 1000}}):
         told = refused(lambda value=value: load(written(tmp_path, multi_layer(dense(2, 3, nout=value)), 9)))
         assert "its field 'nOut' is" in told
 
@@ -329,6 +329,11 @@ FIELDS: dict[str, tuple[Configuration, str]] = {
     "an activation that is none": (dense(2, 3, "Nonsense"), "nonsense|Nonsense"),
     "an activation that is a list": (dense(2, 3) | {"activationFn": [], "activationFunction": "relu"}, "activation"),
     "a mode that is none": (convolution(2, 3, [2, 2], convolutionMode="same"), "'convolutionMode'"),
+    # Its own default was no other's.
+    "no mode in three dimensions": (
+        convolution(2, 3, [2, 2, 2], name="Convolution3D", convolutionMode=None, dataFormat="NCDHW"),
+        "'convolutionMode'",
+    ),
     "a pooling that is none": (pooling("MEDIAN", [2, 2], [2, 2]), "'poolingType'"),
     "a kernel of 0": (pooling("MAX", [0, 2], [2, 2]), "'kernelSize'"),
     "a stride of 0": (pooling("MAX", [2, 2], [2, 0]), "'stride'"),
@@ -418,6 +423,11 @@ DECLARED: dict[str, tuple[Configuration, tuple[int, ...], str]] = {
         (-1, 4, 1 << 20),
         "it gives values of sizes",
     ),
+    "a deconvolution of many places by many weights": (
+        convolution(1, 1, [1, 3], name="Deconvolution2D", stride=[1, 1], hasBias=False),
+        (-1, 1, 1 << 14, 1 << 13),
+        "it gives values of sizes",
+    ),
     "a dilated kernel in mode Same over unknown sizes": (
         convolution(2, 2, [2, 2], convolutionMode="Same", dilation=[2, 2], stride=[2, 2]),
         (-1, 2, -1, -1),
@@ -459,13 +469,13 @@ def test_wrappers_in_wrappers(tmp_path: Path, times: int) -> None:
         assert "deeper than 64" in told or "RecursionError" in told
 
 
-@pytest.mark.parametrize("count", [20_000, 90_000])
+@pytest.mark.parametrize("count", [10_000, 30_000])
 def test_many_layers(tmp_path: Path, count: int) -> None:
     text = json.dumps({"layer": {"@class": configurations.LAYERS + "DropoutLayer"}})
     marker = arrays.array(np.zeros(0))
     every = ('{"confs": [' + ",".join([text] * count) + "]}").encode()
     path = zipped(tmp_path, configuration=every, coefficients=marker)
-    assert f"holds {count} layers" in refused(lambda: load(path)) if count > 20_000 else load(path, -1, 5)
+    assert f"holds {count} layers" in refused(lambda: load(path)) if count > 10_000 else load(path, -1, 5)
 
 
 PREPROCESSORS: dict[str, Any] = {
@@ -482,6 +492,11 @@ PREPROCESSORS: dict[str, Any] = {
     "null in it": {"0": preprocessor("ComposableInput", inputPreProcessors=[None])},
     "another format": {
         "0": preprocessor("CnnToFeedForward", format="WHCN", inputHeight=1, inputWidth=1, numChannels=2)
+    },
+    "two formats": {
+        "0": preprocessor(
+            "FeedForwardToCnn3D", inputDepth=1, inputHeight=1, inputWidth=1, numChannels=2, isNCDHW=True, ncdhw=False
+        )
     },
     "sizes that overflow": {
         "0": preprocessor("CnnToFeedForward", inputHeight=1 << 30, inputWidth=1 << 30, numChannels=1 << 30)
@@ -547,8 +562,8 @@ GRAPHS: dict[str, tuple[Configuration, str]] = {
         graph(["in"], {"a": (dense(2, 1), ["in"]), "b": (vertex("Reshape", newShape=[-1, *[1] * 70]), ["a"])}, ["b"]),
         "it gives values of sizes",
     ),
-    "a shape of 100000 sizes": (
-        graph(["in"], {"a": (dense(2, 1), ["in"]), "b": (vertex("Reshape", newShape=[0] * 10**5), ["a"])}, ["b"]),
+    "a shape of 10000 sizes": (
+        graph(["in"], {"a": (dense(2, 1), ["in"]), "b": (vertex("Reshape", newShape=[0] * 10**4), ["a"])}, ["b"]),
         "it reshapes to",
     ),
     "a part from -1": (
