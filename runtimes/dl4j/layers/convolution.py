@@ -166,6 +166,8 @@ def _convolve(
 ) -> Value:
     """weights: [outputs, inputs of a group, kernel]."""
     sizes: List[int] = [weights.shape[0], *over.outputs(value.sizes[1:], site)]
+    # ONNX Runtime computes channels by sixteens, one alone too.
+    site.value("", [max(sizes[0], 16), *sizes[1:]], value)
     inputs = [value.name, site.constant(weights), *([bias] if bias else [])]
     name = site.emit("Conv", *inputs, group=groups, **over.attributes(value.sizes[1:]))
     return site.value(name, sizes, value, over.grown(value.sizes[1:]))

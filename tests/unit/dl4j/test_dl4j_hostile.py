@@ -423,6 +423,12 @@ DECLARED: dict[str, tuple[Configuration, tuple[int, ...], str]] = {
         (-1, 4, 1 << 20),
         "it gives values of sizes",
     ),
+    # One channel of a gigabyte became sixteen in ONNX Runtime.
+    "one channel, padded": (
+        convolution(1, 1, [1, 3], padding=[8000, 8000], hasBias=False),
+        (-1, 1, 5, 5),
+        "it gives values of sizes",
+    ),
     "a deconvolution of many places by many weights": (
         convolution(1, 1, [1, 3], name="Deconvolution2D", stride=[1, 1], hasBias=False),
         (-1, 1, 1 << 14, 1 << 13),
