@@ -10,7 +10,7 @@ from runtimes.dl4j import names
 from runtimes.dl4j.order import topological
 from runtimes.dl4j.settings import Settings, Tagged, tagged
 
-_MOST_NODES = 10_000
+_MOST_NODES, _MOST_READ = 10_000, 50_000
 
 
 class Node(NamedTuple):
@@ -97,6 +97,8 @@ def _graph(configuration: Dict[str, Any]) -> Network:
     outputs = _texts(configuration.get("networkOutputs"), "networkOutputs")
     read = configuration.get("vertexInputs")
     reads = {name: _texts((read if isinstance(read, dict) else {}).get(name), "vertexInputs") for name in vertices}
+    if sum(map(len, reads.values())) > _MOST_READ:
+        raise LoadError("configuration.json's vertices read more than %d others" % _MOST_READ)
     known = {*inputs, *vertices}
     for name in [*outputs, *(source for sources in reads.values() for source in sources)]:
         if name not in known:

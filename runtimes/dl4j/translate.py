@@ -21,6 +21,8 @@ from runtimes.onnx.graph import IR, OPSET, TYPES, Graph
 
 assert layers  # importing it fills the registry
 Shape = Tuple[int, ...]
+# A small file can ask for any number; ONNX Runtime takes seconds for these.
+_MOST_OPERATORS = 50_000
 
 
 def translated(archive: Archive, declared: Mapping[str, Shape], choices: Choices = NONE) -> onnx.ModelProto:
@@ -47,6 +49,8 @@ class _Translation:
         inputs = [self._input(place, name, declared.get(name)) for place, name in enumerate(self._network.inputs)]
         for node in self._network.nodes:
             self._values[node.name] = self._node(node)
+            if len(self._graph.nodes) > _MOST_OPERATORS:
+                raise LoadError("%s: up to it the network takes too many operators" % node.settings.where)
         self._parameters.end()
         outputs = [self._output(place, *each) for place, each in enumerate(self._network.outputs.items())]
         graph = helper.make_graph(self._graph.nodes, "dl4j", inputs, outputs, self._graph.initializers)

@@ -519,6 +519,7 @@ def test_preprocessors_that_say_something_else(tmp_path: Path, name: str) -> Non
 
 # Graphs.
 
+GELU = configurations.activation("GELU", precise=True)
 SCALE = vertex("Scale", scaleFactor=0.5)
 
 
@@ -579,6 +580,20 @@ GRAPHS: dict[str, tuple[Configuration, str]] = {
     "many stacked": (
         graph(["in"], {"a": (dense(2, 3), ["in"]), "b": (vertex("Stack"), ["a"] * 1000)}, ["b"]),
         "it stacks 1000 values",
+    ),
+    # A file of 50 kB made 300000 operators.
+    "many read": (
+        graph(["in"], {f"v{k}": (vertex("ElementWise", op="Max"), ["in"] * 60) for k in range(1000)}, ["v0"]),
+        "read more than 50000",
+    ),
+    "many operators": (
+        graph(
+            ["in"],
+            {f"v{k}": (plain("ActivationLayer", activationFn=GELU), [f"v{k - 1}" if k else "in"]) for k in range(7000)}
+            | {"d": (dense(2, 3), ["v6999"])},
+            ["d"],
+        ),
+        "too many operators",
     ),
     # Each doubles what it gets, which no size tells: the rows, and the steps.
     "rows doubled 40 times": (
