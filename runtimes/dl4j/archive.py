@@ -20,8 +20,9 @@ _DEEPEST = 64
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 # What a network without parameters computes in. Before 1.0.0-beta4 the file did not tell.
 _DATATYPES = {"FLOAT": np.float32, "DOUBLE": np.float64, "HALF": np.float16}
-# Weights hardly compress. What grows more than this beyond some size is made to fill memory.
-_MOST_GROWTH, _GROWTH_BEYOND = 100, 64 << 20
+# Weights hardly compress, and configurations by some ten times. What grows more than this beyond some size is made
+# to take memory, or time: objects take more of it than weights.
+_MOST_GROWTH, _GROWTH_BEYOND, _OBJECTS_BEYOND = 100, 64 << 20, 1 << 20
 
 
 class Archive(NamedTuple):
@@ -81,7 +82,8 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise LoadError("the archive's entry %s is compressed in a way that DL4J does not write" % info.filename)
     compressed = min(info.compress_size, _length(archive))  # which the directory can overstate
-    if info.file_size > most or info.file_size > max(_GROWTH_BEYOND, _MOST_GROWTH * compressed):
+    beyond = _GROWTH_BEYOND if most == _MOST_COEFFICIENTS else _OBJECTS_BEYOND
+    if info.file_size > min(most, max(beyond, _MOST_GROWTH * compressed)):
         raise LoadError("the archive's entry %s grows to %d bytes, which is too much" % (info.filename, info.file_size))
     # Reading ends where the directory says, whatever the compressed data holds, and then checks its sum.
     with archive.open(info) as file:

@@ -22,7 +22,7 @@ from runtimes.onnx.graph import IR, OPSET, TYPES, Graph
 assert layers  # importing it fills the registry
 Shape = Tuple[int, ...]
 # A small file can ask for any number; ONNX Runtime takes seconds for these.
-_MOST_OPERATORS = 50_000
+_MOST_OPERATORS = 30_000
 
 
 def translated(archive: Archive, declared: Mapping[str, Shape], choices: Choices = NONE) -> onnx.ModelProto:
