@@ -100,8 +100,7 @@ def _by_range(source: Bytes, low: float, high: float) -> Scaling:
     least, most = _row(source), _row(source)
     if least.shape != most.shape:
         source.broken("its bounds have %d and %d values" % (least.size, most.size))
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused where it is applied
-        span = np.maximum(most - least, _LEAST_DEVIATION)
+    span = np.maximum(most - least, _LEAST_DEVIATION)
     return Scaling(least, span, _one(high - low), _one(low))
 
 

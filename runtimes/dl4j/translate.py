@@ -25,6 +25,7 @@ Shape = Tuple[int, ...]
 _MOST_OPERATORS = 30_000
 
 
+@np.errstate(all="ignore")  # what is no number in a file is none in DL4J
 def translated(archive: Archive, declared: Mapping[str, Shape], choices: Choices = NONE) -> onnx.ModelProto:
     """
     declared  shapes of inputs with their rows, -1 for any, where the user knows more than the file
@@ -118,8 +119,7 @@ class _Translation:
         ):
             if array.size not in (1, value.sizes[0] if value.sizes[0] >= 0 else array.size):
                 raise LoadError("normalizer.bin has %d values for the %s with %d" % (array.size, what, value.sizes[0]))
-            with np.errstate(over="ignore"):
-                shaped = array.reshape(-1, *[1] * (rank - 1)).astype(self._parameters.dtype)
+            shaped = array.reshape(-1, *[1] * (rank - 1)).astype(self._parameters.dtype)
             if not np.isfinite(shaped).all() or (op == "Div" and not shaped.all()):
                 raise LoadError("normalizer.bin holds numbers for the %s that no data has" % what)
             if (array != idle).any():

@@ -27,8 +27,7 @@ def batch_normalization(site: Site) -> Value:
             )
         gamma, beta = gamma * gamma.dtype.type(scale), beta + beta.dtype.type(shift)
     mean, spread = site.take([size], "C"), site.take([size], "C")
-    with np.errstate(over="ignore"):  # what is infinite there is so in DL4J
-        variance = np.square(np.power(10, spread)) if settings.flag("useLogStd", False) else spread
+    variance = np.square(np.power(10, spread)) if settings.flag("useLogStd", False) else spread
     if len(value.sizes) not in (1, 3):
         site.refuse("batch normalisation of activations of rank %d is not covered" % (len(value.sizes) + 1))
     last = site.flag_of_format("cnn2DFormat", "NCHW", "NHWC") and len(value.sizes) == 3

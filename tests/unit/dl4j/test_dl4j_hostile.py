@@ -277,6 +277,20 @@ def test_parameters_that_are_no_numbers_are_dl4js_affair(tmp_path: Path) -> None
         assert load(tmp_path / "m.zip", -1, 1)
 
 
+@pytest.mark.parametrize(("dtype", "bits"), [("HALF", "7d00"), ("FLOAT", "7fa00000"), ("DOUBLE", "7ff4000000000000")])
+def test_signalling_nan(tmp_path: Path, dtype: str, bits: str) -> None:
+    """numpy warns of it where it says nothing of others."""
+    values = arrays.array(np.zeros(4), dtype)
+    data = values[: -4 * (len(bits) // 2)] + bytes.fromhex(bits) * 4
+    path = zipped(tmp_path, configuration=json.dumps(multi_layer(batch_normalization(1))).encode(), coefficients=data)
+    assert load(path, -1, 1)
+    pair = normalizers.standardize(([], []))[: -2 * len(arrays.array(np.zeros(0)))] + data * 2
+    path = zipped(
+        tmp_path, **{**WHOLE, "configuration": json.dumps(multi_layer(dense(4, 2))).encode()}, normalizer=pair
+    )
+    assert refused(lambda: load(path))
+
+
 # JSON.
 
 JSON: dict[str, tuple[bytes, str]] = {
