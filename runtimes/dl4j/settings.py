@@ -66,7 +66,10 @@ class Settings:
         return float(value)
 
     def flag(self, name: str, default: Any = _REQUIRED) -> bool:
-        value = self._value(name, default)
+        # null is none of the defaults: Java would read false.
+        value = self._fields.get(name.lower(), default)
+        if value is _REQUIRED:
+            self.refuse("its field '%s' is missing" % name)
         if not isinstance(value, bool):
             self._wrong(name, value, "true or false")
         return value

@@ -343,6 +343,7 @@ FIELDS: dict[str, tuple[Configuration, str]] = {
     "many parameters": (dense(1 << 20, (1 << 31) - 1), "it wants 2251799812636672 more parameters"),
     "two fields": (dense(2, 3, nIn=5), "names differ in case alone"),
     "a flag that is a number": (dense(2, 3, hasBias=1), "'hasBias'"),
+    "a flag that is null": (dense(2, 3, hasBias=None), "'hasBias'"),
     "a flag that is a text": (dense(2, 3, hasBias="false"), "'hasBias'"),
     "an alpha that is NaN": (dense(2, 3, configurations.activation("ELU", alpha=float("nan"))), "'alpha'"),
     "an alpha of 1e300": (dense(2, 3, configurations.activation("ELU", alpha=1e300)), "'alpha'"),
