@@ -36,7 +36,7 @@ def chosen(site: Site, field: str = "activationFn") -> Tuple[str, Settings]:
     found = tagged(given)
     if found is not None:
         name, fields = found.kind, found.fields
-    elif isinstance(word, str) and field == "activationFn":
+    elif given is None and isinstance(word, str) and field == "activationFn":
         name, fields = word, {"alpha": site.settings.get("leakyreluAlpha")}
     elif given is None and field != "activationFn":
         name, fields = "sigmoid", {}

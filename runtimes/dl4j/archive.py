@@ -1,22 +1,28 @@
 """The zip that DL4J's ModelSerializer writes. Nothing of it is unpacked to disk, and no entry's name is a path here."""
 
+import io
+import itertools
 import json
+import re
 import zipfile
-from typing import Any, Dict, Iterable, List, NamedTuple, NoReturn
+from typing import Any, Dict, Iterable, List, NamedTuple, NoReturn, Tuple
 
 import numpy as np
 
 from runtimes.contract import LoadError
 from runtimes.dl4j.arrays import Bytes, read_array
 
-_MOST_JSON = 64 << 20
-_MOST_NORMALIZER = 64 << 20
+# What it becomes takes up to thirty times as much memory. The largest networks have some hundred KiB.
+_MOST_JSON = 8 << 20
+_MOST_NORMALIZER = 8 << 20
 _MOST_COEFFICIENTS = 16 << 30
 _DEEPEST = 64
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 # What a network without parameters computes in. Before 1.0.0-beta4 the file did not tell.
-_DATATYPES = {"DOUBLE": np.float64, "HALF": np.float16}
-# Weights hardly compress. What grows more than this beyond some size is made to fill memory.
-_MOST_GROWTH, _GROWTH_BEYOND = 100, 64 << 20
+_DATATYPES = {"FLOAT": np.float32, "DOUBLE": np.float64, "HALF": np.float16}
+# Weights hardly compress, and configurations by some ten times. What grows more than this beyond some size is made
+# to take memory, or time: objects take more of it than weights.
+_MOST_GROWTH, _GROWTH_BEYOND, _OBJECTS_BEYOND = 100, 64 << 20, 1 << 20
 
 
 class Archive(NamedTuple):
@@ -53,12 +59,16 @@ def _read(archive: zipfile.ZipFile) -> Archive:
     if "configuration.json" not in entries:
         raise LoadError("the archive has no entry configuration.json, which DL4J's ModelSerializer writes")
     configuration = _json(_entry(archive, entries["configuration.json"], _MOST_JSON))
-    coefficients = np.zeros(0, _DATATYPES.get(str(configuration.get("dataType")), np.float32))
     if "coefficients.bin" in entries:
         source = Bytes(_entry(archive, entries["coefficients.bin"], _MOST_COEFFICIENTS), "coefficients.bin")
-        coefficients = read_array(source).reshape(-1)
+        coefficients = read_array(source)
         source.end()
-    elif "noParams.marker" not in entries:
+        if coefficients.size > max((1, *coefficients.shape)):
+            source.broken("it holds no row of parameters but the shape %s" % list(coefficients.shape))
+        coefficients = coefficients.reshape(-1)
+    elif "noParams.marker" in entries:
+        coefficients = np.zeros(0, _datatype(configuration.get("dataType")))
+    else:
         raise LoadError("the archive has no entry coefficients.bin, so that it holds no parameters")
     normalizer = b""
     if "normalizer.bin" in entries:
@@ -71,7 +81,9 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
         raise LoadError("the archive's entry %s is encrypted" % info.filename)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise LoadError("the archive's entry %s is compressed in a way that DL4J does not write" % info.filename)
-    if info.file_size > most or info.file_size > max(_GROWTH_BEYOND, _MOST_GROWTH * info.compress_size):
+    compressed = min(info.compress_size, _length(archive))  # which the directory can overstate
+    beyond = _GROWTH_BEYOND if most == _MOST_COEFFICIENTS else _OBJECTS_BEYOND
+    if info.file_size > min(most, max(beyond, _MOST_GROWTH * compressed)):
         raise LoadError("the archive's entry %s grows to %d bytes, which is too much" % (info.filename, info.file_size))
     # Reading ends where the directory says, whatever the compressed data holds, and then checks its sum.
     with archive.open(info) as file:
@@ -81,23 +93,47 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
     return data
 
 
+def _length(archive: zipfile.ZipFile) -> int:
+    """Of the whole file. Reading an entry seeks to where it begins."""
+    assert archive.fp is not None
+    return archive.fp.seek(0, io.SEEK_END)
+
+
 def _json(data: bytes) -> Dict[str, Any]:
     try:
-        found = json.loads(data.decode())
+        found = json.loads(data.decode(), object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         _no_configuration("it is not JSON (%s)" % type(error).__name__)
     if not isinstance(found, dict):
         _no_configuration("it is no object")
     level: List[Any] = [found]
     for _ in range(_DEEPEST):
+        # Half of a surrogate pair, which JSON can escape, is no character.
+        if any(isinstance(each, str) and not each.isascii() and _HALF_A_PAIR.search(each) for each in level):
+            _no_configuration("a text in it is not Unicode")
         level = [inner for each in level if isinstance(each, (dict, list)) for inner in _within(each)]
     if level:
         _no_configuration("it is nested deeper than %d" % _DEEPEST)
     return found
 
 
+def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        _no_configuration("an object in it has two fields of one name")
+    return found
+
+
+def _datatype(name: Any) -> type:
+    if name is None:
+        return np.float32
+    if not isinstance(name, str) or name not in _DATATYPES:
+        _no_configuration("its dataType is %.40r, where %s are known" % (name, ", ".join(_DATATYPES)))
+    return _DATATYPES[name]
+
+
 def _within(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value
+    return itertools.chain(value, value.values()) if isinstance(value, dict) else value
 
 
 def _no_configuration(why: str) -> NoReturn:

@@ -17,7 +17,8 @@ _MODES = (*_SHORT_LENGTHS, "LONG_SHAPE", "MIXED_DATA_TYPES")
 _INTEGERS = {"INT": ">i4", "LONG": ">i8"}
 _FLOATS = {"FLOAT": ">f4", "DOUBLE": ">f8", "HALF": ">f2", "FLOAT16": ">f2"}
 _MOST_DIMENSIONS = 32
-_COLUMNS_FIRST = 102  # 'f'; 99, 'c', otherwise
+# 'c' and 'f': rows or columns first.
+_ORDERS = {99: "C", 102: "F"}
 
 
 class Bytes:
@@ -86,7 +87,9 @@ def _shape(source: Bytes, dtype: str, length: int) -> Tuple[Tuple[int, ...], str
     sizes = tuple(numbers[1 : 1 + rank])
     if any(size < 0 for size in sizes):
         source.broken("its shape is %s" % list(sizes))
-    return sizes, "F" if numbers[-1] == _COLUMNS_FIRST else "C"
+    if numbers[-1] not in _ORDERS:
+        source.broken("its values lie in the order %d, where 99 and 102 are known" % numbers[-1])
+    return sizes, _ORDERS[numbers[-1]]
 
 
 def _buffer(source: Bytes) -> Tuple[str, int]:

@@ -10,7 +10,7 @@ from runtimes.dl4j import names
 from runtimes.dl4j.order import topological
 from runtimes.dl4j.settings import Settings, Tagged, tagged
 
-_MOST_NODES = 100_000
+_MOST_NODES, _MOST_READ = 10_000, 50_000
 
 
 class Node(NamedTuple):
@@ -71,8 +71,11 @@ def preprocessor(value: Any, where: str) -> Optional[Preprocessor]:
 def _chain(configuration: Dict[str, Any]) -> Network:
     confs = configuration["confs"]
     _check_count(confs)
-    before = configuration.get("inputPreProcessors") or {}
-    if before and isinstance(confs[0], dict) and confs[0].get("miniBatch") is False:
+    before = configuration.get("inputPreProcessors")
+    before = {} if before is None else before
+    if not isinstance(before, dict) or not {str(place) for place in range(len(confs))}.issuperset(before):
+        raise LoadError("configuration.json's 'inputPreProcessors' are not told by the layers' places")
+    if before and isinstance(confs[0], dict) and confs[0].get("miniBatch") not in (True, None):
         # getInputMiniBatchSize of MultiLayerNetwork: preprocessors join all rows to one then.
         raise LoadError(
             "the network was configured with miniBatch = false, and preprocessors with that are not covered"
@@ -82,7 +85,7 @@ def _chain(configuration: Dict[str, Any]) -> Network:
         kind, fields = _layer(conf, "layer %d" % place)
         where = _where("layer %d" % place, fields, kind)
         read = nodes[-1].name if nodes else "in"
-        first = preprocessor(before.get(str(place)) if isinstance(before, dict) else None, where)
+        first = preprocessor(before.get(str(place)), where)
         nodes.append(Node("layer%d" % place, kind, Settings(where, fields), (read,), True, first))
     return Network(("in",), tuple(nodes), {"out": nodes[-1].name})
 
@@ -94,23 +97,29 @@ def _graph(configuration: Dict[str, Any]) -> Network:
     outputs = _texts(configuration.get("networkOutputs"), "networkOutputs")
     read = configuration.get("vertexInputs")
     reads = {name: _texts((read if isinstance(read, dict) else {}).get(name), "vertexInputs") for name in vertices}
+    if sum(map(len, reads.values())) > _MOST_READ:
+        raise LoadError("configuration.json's vertices read more than %d others" % _MOST_READ)
     known = {*inputs, *vertices}
     for name in [*outputs, *(source for sources in reads.values() for source in sources)]:
         if name not in known:
             raise LoadError("configuration.json speaks of the vertex '%.60s', which it does not hold" % name)
     if len(set(inputs)) != len(inputs) or set(inputs) & set(vertices):
         raise LoadError("configuration.json has two vertices or inputs of one name")
+    if len(set(outputs)) != len(outputs) or set(inputs) & set(outputs):
+        raise LoadError("configuration.json names an output twice, or one that is an input")
     nodes = {name: _vertex(name, value, reads[name]) for name, value in vertices.items()}
     order = _order(configuration, inputs, reads)
     return Network(inputs, tuple(nodes[name] for name in order if name in nodes), {name: name for name in outputs})
 
 
 def _order(configuration: Dict[str, Any], inputs: Sequence[str], reads: Dict[str, Tuple[str, ...]]) -> List[str]:
-    """From 1.0.0-beta4 on the file tells it."""
-    told = configuration.get("topologicalOrderStr")
-    if told is None:
+    """From 1.0.0-beta4 on the file tells it, by names and by numbers that stand for them."""
+    told, numbers = configuration.get("topologicalOrderStr"), configuration.get("topologicalOrder")
+    if told is None and numbers is None:
         return topological(inputs, reads)
     order = _texts(told, "topologicalOrderStr")
+    if not isinstance(numbers, list) or len(numbers) != len(order):
+        raise LoadError("configuration.json's 'topologicalOrder' does not go with its 'topologicalOrderStr'")
     done = set(inputs)
     for name in order:
         if name not in done and (name not in reads or not done.issuperset(reads[name])):

@@ -2,7 +2,7 @@
 
 from runtimes.conversion import Step
 from runtimes.dl4j.choices import choices
-from runtimes.dl4j.runtime import model_bytes
+from runtimes.dl4j.reader import model_bytes
 
 
 def dl4j_to_onnx(step: Step) -> None:

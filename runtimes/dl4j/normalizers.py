@@ -100,9 +100,8 @@ def _by_range(source: Bytes, low: float, high: float) -> Scaling:
     least, most = _row(source), _row(source)
     if least.shape != most.shape:
         source.broken("its bounds have %d and %d values" % (least.size, most.size))
-    return Scaling(
-        least, np.maximum(most - least, _LEAST_DEVIATION), _one(max(high - low, _LEAST_DEVIATION)), _one(low)
-    )
+    span = np.maximum(most - least, _LEAST_DEVIATION)
+    return Scaling(least, span, _one(max(high - low, _LEAST_DEVIATION)), _one(low))
 
 
 def _row(source: Bytes) -> np.ndarray:

@@ -11,12 +11,9 @@ network says another. What is not covered is a load error that names the layer.
                              # is read differently by them
 """
 
-from typing import Dict, Sequence, Tuple
-
-from runtimes.contract import LoadError, LoadOptions, Model, TensorSpec
-from runtimes.dl4j.archive import read
-from runtimes.dl4j.choices import PARAMETERS, Choices, choices
-from runtimes.dl4j.translate import translated
+from runtimes.contract import LoadOptions, Model
+from runtimes.dl4j.choices import PARAMETERS, choices
+from runtimes.dl4j.reader import model_bytes
 from runtimes.onnx.runtime import served
 
 
@@ -24,13 +21,3 @@ def load(options: LoadOptions) -> Model:
     onnx_model = model_bytes(options.artifact, options.inputs, choices(options.parameters))
     others = {name: value for name, value in options.parameters.items() if name not in PARAMETERS}
     return served(onnx_model, options._replace(parameters=others))
-
-
-def model_bytes(path: str, declared: Sequence[TensorSpec], chosen: Choices) -> bytes:
-    """The ONNX model of a DL4J file. Raises LoadError."""
-    shapes: Dict[str, Tuple[int, ...]] = {spec.name: spec.shape for spec in declared if spec.shape}
-    model = translated(read(path), shapes, chosen)
-    try:
-        return model.SerializeToString()
-    except Exception as error:  # protobuf's, of several kinds, beyond its 2 GiB
-        raise LoadError("the model is too large for one ONNX file (%s)" % type(error).__name__) from None

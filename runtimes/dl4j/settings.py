@@ -42,7 +42,9 @@ class Settings:
 
     def __init__(self, where: str, fields: Dict[str, Any]) -> None:
         self.where = where
-        self._fields = {str(name).lower(): value for name, value in fields.items()}
+        self._fields = {name.lower(): value for name, value in fields.items()}
+        if len(self._fields) != len(fields):
+            self.refuse("it has two fields whose names differ in case alone")
 
     def refuse(self, why: str) -> NoReturn:
         raise LoadError("%s: %s" % (self.where, why))
@@ -64,7 +66,10 @@ class Settings:
         return float(value)
 
     def flag(self, name: str, default: Any = _REQUIRED) -> bool:
-        value = self._value(name, default)
+        # null is none of the defaults: Java would read false.
+        value = self._fields.get(name.lower(), default)
+        if value is _REQUIRED:
+            self.refuse("its field '%s' is missing" % name)
         if not isinstance(value, bool):
             self._wrong(name, value, "true or false")
         return value
@@ -74,6 +79,10 @@ class Settings:
         if value not in choices:
             self._wrong(name, value, " or ".join(choices))
         return value
+
+    def flag_of_format(self, name: str, first: str, last: str) -> bool:
+        """Whether channels are last. DL4J wrote no format before it knew a second."""
+        return self.choice(name, (first, last), first) == last
 
     def integers(self, name: str, count: int, default: Any = _REQUIRED, least: int = 0) -> Tuple[int, ...]:
         """As many as are wanted; one alone stands for all of them."""

@@ -13,6 +13,10 @@ from runtimes.onnx.graph import TYPES, Graph
 
 # A few layers that enlarge what they get could ask for any memory.
 _MOST_ELEMENTS = 1 << 28
+# Of what a request tells, beside that.
+_MOST_GROWN = 1 << 16
+# Beside the rows. numpy has arrays of at most 32 dimensions.
+_MOST_SIZES = 30
 # What ONNX Runtime computes in single precision alone, on the CPU. The rest of a DOUBLE file's network stays double.
 _SINGLE_ONLY = (
     "AveragePool",
@@ -95,11 +99,17 @@ class Site:
             "Cast", [self.graph.emit(op, cast, self.kind, **attributes)], self.kind, to=TYPES[self.dtype]
         )
 
-    def value(self, name: str, sizes: Sequence[int], like: Value) -> Value:
-        """What it gives, with the rows of `like`."""
-        if math.prod(size for size in sizes if size > 0) > _MOST_ELEMENTS or any(size == 0 for size in sizes):
+    def value(self, name: str, sizes: Sequence[int], like: Value, grown: int = 1) -> Value:
+        """What it gives, with the rows of `like`.
+
+        grown  how many times larger it makes what only a request tells
+        """
+        if not possible(sizes):
             self.refuse("it gives values of sizes %s for one row" % shown(sizes))
-        return Value(name, tuple(sizes), like.folds)
+        total = max(each.grown for each in [like, *self.inputs]) * grown
+        if total > _MOST_GROWN:
+            self.refuse("it and what is before it make the input's sizes, which only a request tells, too large")
+        return Value(name, tuple(sizes), like.folds, total)
 
     def transpose(self, value: Value, order: Sequence[int]) -> Value:
         """Of the sizes: the rows stay first."""
@@ -117,8 +127,8 @@ class Site:
         known = [size for size in value.sizes if size >= 0]
         if len(known) == len(value.sizes) and -1 not in sizes and math.prod(known) != math.prod(sizes):
             self.refuse("it takes %s values of each row, and gets %s" % (shown(sizes), shown(value.sizes)))
-        name = self.emit("Reshape", value.name, self.graph.sizes(0, *sizes))
-        return self.value(name, sizes, value)
+        given = self.value("", sizes, value)  # first, since ONNX's sizes have 64 bits
+        return given._replace(name=self.emit("Reshape", value.name, self.graph.sizes(0, *sizes)))
 
     def slice(self, value: Value, axis: int, start: int, end: int, size: int, step: int = 1) -> Value:
         """Along one of the sizes (0 is the first after the rows); size: what is left of it."""
@@ -141,7 +151,7 @@ class Site:
             self.refuse("it needs sizes that only a request tells: give them in [[inputs]]")
         fold = Fold("time", steps, "" if steps >= 0 else self.count(value, axis))
         name = self.emit("Reshape", turned.name, self.graph.sizes(-1, *sizes))
-        return Value(name, sizes, (*value.folds, fold))
+        return turned._replace(name=name, sizes=sizes, folds=(*value.folds, fold))
 
     def unfold(self, value: Value, axis: int) -> Value:
         """Time steps that were made rows, as a size again."""
@@ -153,7 +163,9 @@ class Site:
         shape = self.graph.sizes(-1, fold.count, *value.sizes)
         if fold.steps:
             shape = self.emit("Concat", self.graph.sizes(-1), fold.steps, self.graph.sizes(*value.sizes), axis=0)
-        turned = Value(self.emit("Reshape", value.name, shape), (fold.count, *value.sizes), value.folds[:-1])
+        turned = value._replace(
+            name=self.emit("Reshape", value.name, shape), sizes=(fold.count, *value.sizes), folds=value.folds[:-1]
+        )
         back = list(range(1, len(turned.sizes)))
         return self.transpose(turned, [*back[:axis], 0, *back[axis:]])
 
@@ -167,8 +179,20 @@ class Site:
         return self.transpose(value, [*range(1, rank), 0]) if last else value
 
     def flag_of_format(self, name: str, first: str, last: str) -> bool:
-        """Whether the layer's data has its channels last. DL4J wrote no format before it knew a second."""
-        return self.settings.choice(name, (first, last), first) == last
+        """Whether the layer's data has its channels last."""
+        return self.settings.flag_of_format(name, first, last)
+
+
+def possible(sizes: Sequence[int]) -> bool:
+    """Whether one row can have these sizes."""
+    told = [size for size in sizes if size != -1]
+    return len(sizes) <= _MOST_SIZES and min(told, default=1) > 0 and math.prod(told) <= _MOST_ELEMENTS
+
+
+def grown_by(more: int) -> int:
+    """Of a size that only a request tells: about how many times larger it becomes by that many more. The few that
+    padding adds are none, since most layers with padding take as many away."""
+    return 1 + max(more, 0) // 8
 
 
 def shown(sizes: Sequence[int]) -> str:

@@ -15,14 +15,17 @@ from runtimes.dl4j.normalizers import Normalizers, Scaling
 from runtimes.dl4j.parameters import Parameters
 from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES, translate
 from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.site import Site
+from runtimes.dl4j.site import Site, possible, shown
 from runtimes.dl4j.values import Value
 from runtimes.onnx.graph import IR, OPSET, TYPES, Graph
 
 assert layers  # importing it fills the registry
 Shape = Tuple[int, ...]
+# A small file can ask for any number; ONNX Runtime takes seconds for these.
+_MOST_OPERATORS = 30_000
 
 
+@np.errstate(all="ignore")  # what is no number in a file is none in DL4J
 def translated(archive: Archive, declared: Mapping[str, Shape], choices: Choices = NONE) -> onnx.ModelProto:
     """
     declared  shapes of inputs with their rows, -1 for any, where the user knows more than the file
@@ -41,11 +44,14 @@ class _Translation:
         self._graph = Graph([*given.inputs, *given.outputs])
         self._values: Dict[str, Value] = {}
         self._takes = _taken(given)
+        self._inputs = frozenset(given.inputs)
 
     def model(self, declared: Mapping[str, Shape]) -> onnx.ModelProto:
         inputs = [self._input(place, name, declared.get(name)) for place, name in enumerate(self._network.inputs)]
         for node in self._network.nodes:
             self._values[node.name] = self._node(node)
+            if len(self._graph.nodes) > _MOST_OPERATORS:
+                raise LoadError("%s: up to it the network takes too many operators" % node.settings.where)
         self._parameters.end()
         outputs = [self._output(place, *each) for place, each in enumerate(self._network.outputs.items())]
         graph = helper.make_graph(self._graph.nodes, "dl4j", inputs, outputs, self._graph.initializers)
@@ -59,10 +65,14 @@ class _Translation:
                 "the file does not tell the shape of the input '%.60s': declare it under [[inputs]] in model.toml"
                 % name
             )
+        scaling = normalizers.scaling_of(place, self._normalizers.inputs, self._normalizers.for_all)
+        if scaling is not None and scaling.subtract.size > 1 and sizes[:1] == (-1,):
+            sizes = (scaling.subtract.size, *sizes[1:])
+        if not possible(sizes):
+            raise LoadError("the input '%.60s' has rows of sizes %s" % (name, shown(sizes)))
         value = Value(name, sizes)
         info = self._info(value)
         value = value._replace(name=self._cast(name, self._parameters.dtype))
-        scaling = normalizers.scaling_of(place, self._normalizers.inputs, self._normalizers.for_all)
         self._values[name] = self._scaled(value, scaling, "input '%.60s'" % name)
         return info
 
@@ -77,7 +87,7 @@ class _Translation:
 
     def _named_input(self, node: Node) -> Sequence[Value]:
         name = node.settings.get("inputName")
-        return [self._values[name]] if isinstance(name, str) and name in self._network.inputs else []
+        return [self._values[name]] if isinstance(name, str) and name in self._inputs else []
 
     def _site(self, kind: str, settings: Settings, inputs: List[Value]) -> Site:
         return Site(kind, settings, inputs, self._graph, self._parameters, self._choices)
@@ -99,6 +109,8 @@ class _Translation:
         if scaling is None:
             return value
         name, rank = value.name, len(value.sizes)
+        if rank == 0:
+            raise LoadError("normalizer.bin is for features, and the %s has none" % what)
         for op, array, idle in (
             ("Sub", scaling.subtract, 0),
             ("Div", scaling.divide, 1),
@@ -107,10 +119,10 @@ class _Translation:
         ):
             if array.size not in (1, value.sizes[0] if value.sizes[0] >= 0 else array.size):
                 raise LoadError("normalizer.bin has %d values for the %s with %d" % (array.size, what, value.sizes[0]))
-            if not np.isfinite(array).all() or (op == "Div" and not array.all()):
+            shaped = array.reshape(-1, *[1] * (rank - 1)).astype(self._parameters.dtype)
+            if not np.isfinite(shaped).all() or (op == "Div" and not shaped.all()):
                 raise LoadError("normalizer.bin holds numbers for the %s that no data has" % what)
             if (array != idle).any():
-                shaped = array.reshape(-1, *[1] * (rank - 1)).astype(self._parameters.dtype)
                 name = self._graph.emit(op, [name, self._graph.constant(shaped, "normalizer")], "normalizer")
         return value._replace(name=name)
 

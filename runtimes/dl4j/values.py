@@ -16,8 +16,12 @@ class Fold(NamedTuple):
 
 
 class Value(NamedTuple):
-    """A tensor of activations: rows, then `sizes` as DL4J lays them out; -1 for a size that only a request tells."""
+    """A tensor of activations: rows, then `sizes` as DL4J lays them out; -1 for a size that only a request tells.
+
+    grown  about how many times larger what a request tells has become: rows, and the sizes that are -1
+    """
 
     name: str
     sizes: Tuple[int, ...]
     folds: Tuple[Fold, ...] = ()
+    grown: int = 1

@@ -1,9 +1,13 @@
 """What convolution and pooling share: kernels that move over an input. ConvolutionUtils of DL4J."""
 
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+import math
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.dl4j.settings import Settings
+from runtimes.dl4j.site import grown_by, shown
 
+# A kernel without parameters (pooling) costs by its size what nobody would wait for.
+_MOST, _MOST_IN_KERNEL = 1 << 16, 1 << 20
 _MODES = ("Strict", "Truncate", "Same", "Causal")
 
 
@@ -48,9 +52,18 @@ class Windows(NamedTuple):
             found.append((both // 2, both - both // 2))
         return found
 
+    def grown(self, sizes: Sequence[int]) -> int:
+        """How many times larger padding makes what only a request tells."""
+        more = [sum(pads) - extent for pads, extent in zip(self.pads([-1] * len(sizes)), self.extents)]
+        return 1 if self.mode == "Same" else math.prod(grown_by(each) for size, each in zip(sizes, more) if size < 0)
+
     def outputs(self, sizes: Sequence[int], settings: Settings) -> Tuple[int, ...]:
         """Their sizes; -1 where a request tells."""
         found = []
+        unknown = any(size < 0 and stride > 1 for size, stride in zip(sizes, self.stride))
+        if self.mode == "Same" and unknown and max(self.dilation) > 1:
+            # ONNX has no name for that padding, and ONNX Runtime none with dilation.
+            settings.refuse("dilated in mode Same it needs sizes that only a request tells: give them in [[inputs]]")
         for place, size in enumerate(sizes):
             stride = self.stride[place]
             if size < 0:
@@ -75,18 +88,24 @@ class Windows(NamedTuple):
         return tuple(found)
 
 
-def windows(settings: Settings, dimensions: int, default: str = "Truncate") -> Windows:
-    """Files before 0.7 tell no mode, and nobody told a dilation before 0.9. Refuses what does not fit."""
+def windows(settings: Settings, dimensions: int, default: Optional[str] = "Truncate") -> Windows:
+    """Files before 0.7 tell no mode, and nobody told a dilation before 0.9. Refuses what does not fit, and without a
+    default what tells no mode."""
     mode = settings.choice("convolutionMode", _MODES, default)
     if mode == "Causal" and dimensions != 1:
         settings.refuse("causal convolution in %d dimensions is not covered" % dimensions)
-    return Windows(
+    found = Windows(
         _numbers(settings, "kernelSize", dimensions, None, 1),
         _numbers(settings, "stride", dimensions, 1, 1),
         _numbers(settings, "padding", dimensions, 0, 0),
         _numbers(settings, "dilation", dimensions, 1, 1),
         mode,
     )
+    if max(*found.kernel, *found.stride, *found.padding, *found.dilation) > _MOST:
+        settings.refuse("its kernel, stride, padding or dilation is larger than %d" % _MOST)
+    if math.prod(found.kernel) > _MOST_IN_KERNEL:
+        settings.refuse("its kernel of %s is too large" % shown(found.kernel))
+    return found
 
 
 def _numbers(settings: Settings, field: str, dimensions: int, default: Any, least: int) -> Tuple[int, ...]:
@@ -94,7 +113,10 @@ def _numbers(settings: Settings, field: str, dimensions: int, default: Any, leas
     if dimensions == 1:
         given = settings.get(field)
         if isinstance(given, list) and len(given) == 2:
-            return settings.integers(field, 2, least=0)[:1]
+            first, _ = settings.integers(field, 2, least=0)
+            if first < least:
+                settings.refuse("its field '%s' begins with %d" % (field, first))
+            return (first,)
     if default is None:
         return settings.integers(field, dimensions, least=least)
     return settings.integers(field, dimensions, default, least=least)

@@ -1,7 +1,7 @@
 """Attention over time, without masks: [N, nIn, T]. DL4J's own are SameDiff layers; their parameters lie row by row."""
 
 import math
-from typing import Optional, Tuple
+from typing import Tuple
 
 from runtimes.dl4j.registry import LAYERS, VERTICES, covers, series
 from runtimes.dl4j.site import Site
@@ -37,12 +37,18 @@ def attention(site: Site) -> Value:
 
 def _attended(site: Site, queries: Value, keys: Value, values: Value) -> Value:
     """values · softmax(keysᵀ · queries / √size), over the keys; with projections, in so many heads."""
+    if min(each.sizes[0] for each in (queries, keys, values)) < 0:
+        site.refuse("it does not know how many features it gets")
+    if keys.sizes[1] != values.sizes[1] and min(keys.sizes[1], values.sizes[1]) >= 0:
+        site.refuse("its keys have %d steps and its values %d" % (keys.sizes[1], values.sizes[1]))
     if not site.settings.flag("projectInput"):
         if queries.sizes[0] != keys.sizes[0]:
             site.refuse("its queries and keys have different sizes")
+        site.value("", [keys.sizes[1], queries.sizes[1]], values)
         name = _product(site, queries.name, keys.name, values.name, keys.sizes[0])
         return site.value(name, [values.sizes[0], queries.sizes[1]], values)
     heads, size = _heads(site)
+    site.value("", [heads, keys.sizes[1], queries.sizes[1]], values)  # refuses too many weights
     names = [_projected(site, value, heads, size) for value in (queries, keys, values)]
     name = _product(site, *names, size)
     joined = site.emit("Reshape", name, site.graph.sizes(0, heads * size, -1))
@@ -52,15 +58,15 @@ def _attended(site: Site, queries: Value, keys: Value, values: Value) -> Value:
 
 
 def _heads(site: Site) -> Tuple[int, int]:
-    heads = site.settings.integer("nHeads", 1, least=1)
-    given: Optional[int] = site.settings.integer("headSize", 0)
-    return heads, given or site.settings.integer("nOut", least=1) // heads
+    heads, given = site.settings.integer("nHeads", 1, least=1), site.settings.integer("headSize", 0)
+    size = given or site.settings.integer("nOut", least=1) // heads
+    if size < 1:
+        site.refuse("its heads are more than its outputs")
+    return heads, size
 
 
 def _projected(site: Site, value: Value, heads: int, size: int) -> str:
     """[N, features, T] to [N, heads, size, T]."""
-    if value.sizes[0] < 0:
-        site.refuse("it does not know how many features it gets")
     weights = site.take([heads, size, value.sizes[0]], "C").reshape(heads * size, value.sizes[0])
     name = site.emit("MatMul", site.constant(weights), value.name)
     return site.emit("Reshape", name, site.graph.sizes(0, heads, size, -1))

@@ -7,12 +7,12 @@ import numpy as np
 from runtimes.dl4j.activations import activated
 from runtimes.dl4j.registry import LAYERS, Takes, covers, spatial
 from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.site import Site
+from runtimes.dl4j.site import Site, grown_by
 from runtimes.dl4j.values import Value
 from runtimes.dl4j.windows import Windows, windows
 
 
-def _taken(dimensions: int, last: str, mode: str = "Truncate") -> Takes:
+def _taken(dimensions: int, last: str, mode: Optional[str] = "Truncate") -> Takes:
     return spatial(dimensions, lambda settings, places: windows(settings, dimensions, mode).inputs(places), last)
 
 
@@ -67,11 +67,11 @@ def convolution_1d(site: Site) -> Value:
     "Convolution3D",
     source="layers/convolution/Convolution3DLayer",
     shown="computed",
-    takes=_taken(3, "NDHWC", "Same"),
+    takes=_taken(3, "NDHWC", None),
 )
 def convolution_3d(site: Site) -> Value:
     last = site.flag_of_format("dataFormat", "NCDHW", "NDHWC")
-    return _convolution(site, windows(site.settings, 3, default="Same"), last)
+    return _convolution(site, windows(site.settings, 3, default=None), last)
 
 
 def _convolution(site: Site, over: Windows, last: bool) -> Value:
@@ -158,16 +158,23 @@ def _deconvolution(site: Site, weights: np.ndarray, bias: Optional[str], over: W
     """In mode "Same" the output is the stride times the input's size, and the padding what a convolution back would
     have (deconv2d of libnd4j)."""
     value = _input(site, weights.shape[0], over, last)
-    pads, sizes = [], []
+    pads, sizes, grown = [], [], 1
     for size, stride, padding, extent in zip(value.sizes[1:], over.stride, over.padding, over.extents):
         if over.mode != "Same":
             pads.append((padding, padding))
-            sizes.append(-1 if size < 0 else stride * (size - 1) + extent - 2 * padding)
+            given = -1 if size < 0 else stride * (size - 1) + extent - 2 * padding
+            if size >= 0 > given - 1:
+                site.refuse("its padding of %d leaves nothing" % padding)
+            sizes.append(given)
+            grown *= stride * grown_by(extent - 2 * padding - stride) if size < 0 else 1
             continue
         if extent < stride:
             site.refuse("a deconvolution in mode Same whose kernel is smaller than its stride is not covered")
         pads.append(((extent - stride) // 2, extent - stride - (extent - stride) // 2))
         sizes.append(-1 if size < 0 else stride * size)
+        grown *= stride if size < 0 else 1
+    # ONNX Runtime holds what each place of the input adds to its neighbours, before it adds them.
+    site.value("", [weights.shape[1], *over.kernel, *value.sizes[1:]], value)
     before, after = zip(*pads)
     name = site.emit(
         "ConvTranspose",
@@ -179,7 +186,7 @@ def _deconvolution(site: Site, weights: np.ndarray, bias: Optional[str], over: W
         dilations=over.dilation,
         pads=[*before, *after],
     )
-    return _activated(site, site.value(name, [weights.shape[1], *sizes], value), last)
+    return _activated(site, site.value(name, [weights.shape[1], *sizes], value, grown), last)
 
 
 def _channels(site: Site) -> Sequence[int]:
@@ -202,9 +209,11 @@ def _convolve(
 ) -> Value:
     """weights: [outputs, inputs of a group, kernel]."""
     sizes: List[int] = [weights.shape[0], *over.outputs(value.sizes[1:], site.settings)]
+    # ONNX Runtime computes channels by sixteens, one alone too.
+    site.value("", [max(sizes[0], 16), *sizes[1:]], value)
     inputs = [value.name, site.constant(weights), *([bias] if bias else [])]
     name = site.emit("Conv", *inputs, group=groups, **over.attributes(value.sizes[1:]))
-    return site.value(name, sizes, value)
+    return site.value(name, sizes, value, over.grown(value.sizes[1:]))
 
 
 def _activated(site: Site, value: Value, last: bool) -> Value:

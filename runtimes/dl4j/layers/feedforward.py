@@ -177,7 +177,7 @@ def _rows(site: Site, value: Value, bias: bool) -> str:
 def _one_step(settings: Settings, behind: Shape) -> Shape:
     if not behind:
         return (-1,)
-    return behind[1:] if settings.get("dataFormat") == "NWC" else behind[:1]
+    return behind[1:] if settings.flag_of_format("dataFormat", "NCW", "NWC") else behind[:1]
 
 
 @covers(LAYERS, "RepeatVector", source="layers/RepeatVector", shown="computed", takes=_one_step)
@@ -209,6 +209,8 @@ def repeat_vector(site: Site) -> Value:
 )
 def loss_by_channels(site: Site) -> Value:
     """The function is applied to each place's channels."""
-    value = site.input
-    last = site.settings.get("format") in ("NHWC", "NDHWC") or site.settings.get("dataFormat") in ("NHWC", "NDHWC")
-    return activated(site, value, len(value.sizes) - 1 if last else 0)
+    plane = site.kind == "CnnLossLayer"
+    value = site.of(3 if plane else 4)
+    first, last = ("NCHW", "NHWC") if plane else ("NCDHW", "NDHWC")
+    formats = [site.flag_of_format(field, first, last) for field in ("format", "dataFormat")]
+    return activated(site, value, len(value.sizes) - 1 if any(formats) else 0)

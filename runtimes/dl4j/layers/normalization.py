@@ -6,6 +6,9 @@ from runtimes.dl4j.registry import LAYERS, covers
 from runtimes.dl4j.site import Site
 from runtimes.dl4j.values import Value
 
+# Of channels. ONNX Runtime makes room for so many more.
+_MOST_REACH = 1 << 12
+
 
 @covers(LAYERS, "BatchNormalization", source="layers/normalization/BatchNormalization", shown="computed")
 def batch_normalization(site: Site) -> Value:
@@ -27,7 +30,7 @@ def batch_normalization(site: Site) -> Value:
     variance = np.square(np.power(10, spread)) if settings.flag("useLogStd", False) else spread
     if len(value.sizes) not in (1, 3):
         site.refuse("batch normalisation of activations of rank %d is not covered" % (len(value.sizes) + 1))
-    last = len(value.sizes) == 3 and settings.get("cnn2DFormat") == "NHWC"
+    last = site.flag_of_format("cnn2DFormat", "NCHW", "NHWC") and len(value.sizes) == 3
     first = site.channels_first(value, last)
     if first.sizes[0] not in (size, -1):
         site.refuse("it takes %d channels, and gets %d" % (size, first.sizes[0]))
@@ -42,9 +45,11 @@ def batch_normalization(site: Site) -> Value:
 def local_response(site: Site) -> Value:
     """x / (k + alpha * sum of squares)^beta, the sum over half of n channels to either side."""
     settings = site.settings
-    last = settings.get("dataFormat") == "NHWC"
+    last = site.flag_of_format("dataFormat", "NCHW", "NHWC")
     value = site.channels_first(site.of(3), last)
     reach = 2 * int(settings.number("n", 5) / 2) + 1
+    if not 0 < reach <= _MOST_REACH:
+        site.refuse("its field 'n' is %g" % settings.number("n"))
     name = site.emit(
         "LRN",
         value.name,

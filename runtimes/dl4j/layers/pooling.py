@@ -63,7 +63,8 @@ def _pooled(site: Site, over: Windows, last: bool, padding_counts: bool) -> Valu
         attributes["p"] = site.settings.integer("pnorm", least=1)
     op = {"MAX": "MaxPool", "AVG": "AveragePool", "PNORM": "LpPool"}[kind]
     sizes = [value.sizes[0], *over.outputs(value.sizes[1:], site.settings)]
-    return site.channels_back(site.value(site.emit(op, value.name, **attributes), sizes, value), last)
+    given = site.value(site.emit(op, value.name, **attributes), sizes, value, over.grown(value.sizes[1:]))
+    return site.channels_back(given, last)
 
 
 @covers(LAYERS, "GlobalPoolingLayer", source="layers/pooling/GlobalPoolingLayer", shown="stored", takes=unknown)

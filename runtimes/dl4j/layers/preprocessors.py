@@ -20,13 +20,16 @@ def _image(settings: Settings) -> Tuple[int, ...]:
 
 def _cnn_sizes(settings: Settings) -> Tuple[int, ...]:
     channels, height, width = _image(settings)
-    return (height, width, channels) if settings.get("format") == "NHWC" else (channels, height, width)
+    last = settings.flag_of_format("format", "NCHW", "NHWC")
+    return (height, width, channels) if last else (channels, height, width)
 
 
 def _volume(settings: Settings) -> Tuple[int, ...]:
     channels, height, width = _image(settings)
     depth = settings.integer("inputDepth", least=1)
-    first = settings.flag("isNCDHW", settings.flag("ncdhw", True))
+    first = settings.flag("isNCDHW", True)
+    if settings.flag("ncdhw", first) != first:  # the same, by another name
+        settings.refuse("its fields 'isNCDHW' and 'ncdhw' differ")
     return (channels, depth, height, width) if first else (depth, height, width, channels)
 
 
@@ -149,5 +152,7 @@ def one_after_another(site: Site) -> Value:
 
 def _within(settings: Settings) -> List[Preprocessor]:
     given = settings.get("inputPreProcessors")
-    found = [preprocessor(each, settings.where) for each in given] if isinstance(given, list) else []
+    found = [preprocessor(each, settings.where) for each in given] if isinstance(given, list) else [None]
+    if None in found:
+        settings.refuse("it holds no list of preprocessors")
     return [each for each in found if each is not None]

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from runtimes.dl4j.activations import activated, chosen
+from runtimes.dl4j.configuration import inner_layer
 from runtimes.dl4j.layers.feedforward import product
 from runtimes.dl4j.registry import LAYERS, Shape, covers, series, takes_inner, translate_inner
 from runtimes.dl4j.settings import Settings
@@ -75,8 +76,9 @@ def both_ways(site: Site) -> Value:
     """One layer on the sequence and one on its reverse, whose output is turned round where it is a sequence."""
     mode = site.settings.choice("mode", ("ADD", "MUL", "AVERAGE", "CONCAT"))
     value = site.of(2)
-    forward = site.settings.tagged("fwd").fields
-    last = forward.get("rnnDataFormat") == "NWC"
+    last = _format_within(site, site.settings, "fwd")
+    if _format_within(site, site.settings, "bwd") != last:
+        site.refuse("its two directions have different formats")
     time = 0 if last else 1
     here = translate_inner(site, "fwd")
     back = translate_inner(site, "bwd", reversed_in_time(site, value, time))
@@ -87,8 +89,10 @@ def both_ways(site: Site) -> Value:
     if mode == "CONCAT":
         axis = 1 if last and len(here.sizes) == 2 else 0
         sizes = list(here.sizes)
-        sizes[axis] += back.sizes[axis]
-        return site.value(site.emit("Concat", here.name, back.name, axis=axis + 1), sizes, here)
+        unknown = min(sizes[axis], back.sizes[axis]) < 0
+        sizes[axis] = -1 if unknown else sizes[axis] + back.sizes[axis]
+        name = site.emit("Concat", here.name, back.name, axis=axis + 1)
+        return site.value(name, sizes, here if here.grown > back.grown else back, 2 if unknown else 1)
     if not same_sizes([here, back]):
         site.refuse("its two directions give activations of different sizes")
     name = site.emit("Mul" if mode == "MUL" else "Add", here.name, back.name)
@@ -106,7 +110,23 @@ def last_of_layer(site: Site) -> Value:
     given = translate_inner(site, "underlying")
     if len(given.sizes) != 2:
         site.refuse("the layer within it gives no sequence")
-    return last_step(site, given, site.settings.tagged("underlying").fields.get("rnnDataFormat") == "NWC")
+    return last_step(site, given, _format_within(site, site.settings, "underlying"))
+
+
+# Where TimeSeriesUtils.getFormatFromRnnLayer of DL4J looks for the format of what wraps another layer.
+_WITHIN = {"Bidirectional": "fwd", "LastTimeStep": "underlying", "MaskZeroLayer": "underlying"}
+# There it does not look.
+_FROZEN = {"FrozenLayer": "layer", "FrozenLayerWithBackprop": "underlying"}
+
+
+def _format_within(site: Site, settings: Settings, field: str) -> bool:
+    """Whether the layer in this field has time first."""
+    kind, inner = inner_layer(settings, field)
+    if kind in _WITHIN:
+        return _format_within(site, inner, _WITHIN[kind])
+    if kind in _FROZEN and _format_within(site, inner, _FROZEN[kind]):
+        site.refuse("a frozen layer with time first within it is not covered")
+    return inner.flag_of_format("rnnDataFormat", "NCW", "NWC")
 
 
 def _each_step(settings: Settings, behind: Shape) -> Shape:

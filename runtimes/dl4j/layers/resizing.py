@@ -1,12 +1,13 @@
 """Layers that enlarge, pad, crop or rearrange. They have no parameters."""
 
+import math
 from typing import List, Sequence, Tuple
 
 import numpy as np
 
 from runtimes.dl4j.registry import LAYERS, Shape, covers, spatial
 from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.site import Site, shown
+from runtimes.dl4j.site import Site, grown_by, shown
 from runtimes.dl4j.values import Value
 
 _END = (1 << 31) - 1
@@ -48,7 +49,7 @@ def _before_space_to_depth(settings: Settings, behind: Shape) -> Shape:
     takes=spatial(2, _before_upsampling, "NHWC"),
 )
 def upsampling_2d(site: Site) -> Value:
-    last = site.settings.get("format") == "NHWC"
+    last = site.flag_of_format("format", "NCHW", "NHWC")
     return site.channels_back(_upsampled(site, site.channels_first(site.of(3), last), 2), last)
 
 
@@ -71,7 +72,7 @@ def upsampling_1d(site: Site) -> Value:
     takes=spatial(3, _before_upsampling, "NDHWC"),
 )
 def upsampling_3d(site: Site) -> Value:
-    last = site.settings.get("dataFormat") == "NDHWC"
+    last = site.flag_of_format("dataFormat", "NCDHW", "NDHWC")
     return site.channels_back(_upsampled(site, site.channels_first(site.of(4), last), 3), last)
 
 
@@ -92,7 +93,8 @@ def _upsampled(site: Site, value: Value, dimensions: int) -> Value:
     scales = site.graph.constant(np.array([1, 1, *times], np.float32), "scales")
     name = _resized(site, value.name, scales)
     sizes = [size if size < 0 else size * each for size, each in zip(value.sizes[1:], times)]
-    return site.value(name, [value.sizes[0], *sizes], value)
+    grown = math.prod(each for size, each in zip(value.sizes[1:], times) if size < 0)
+    return site.value(name, [value.sizes[0], *sizes], value, grown)
 
 
 def _resized(site: Site, name: str, scales: str) -> str:
@@ -112,7 +114,8 @@ def _resized(site: Site, name: str, scales: str) -> str:
     takes=spatial(2, _before_padding, "NHWC"),
 )
 def padding_2d(site: Site) -> Value:
-    return _padded(site, 2, site.settings.get("dataFormat") == "NHWC" or site.settings.get("cnn2dDataFormat") == "NHWC")
+    formats = [site.flag_of_format(field, "NCHW", "NHWC") for field in ("dataFormat", "cnn2dDataFormat")]
+    return _padded(site, 2, any(formats))
 
 
 @covers(
@@ -142,8 +145,9 @@ def _padded(site: Site, dimensions: int, last: bool) -> Value:
     value = site.channels_first(site.of(dimensions + 1), last)
     pads = site.graph.sizes(0, 0, *before, 0, 0, *after)
     sizes = [size if size < 0 else size + sum(both) for size, *both in zip(value.sizes[1:], before, after)]
+    grown = math.prod(grown_by(sum(both)) for size, *both in zip(value.sizes[1:], before, after) if size < 0)
     name = site.emit("Pad", value.name, pads, site.scalar(0.0))
-    return site.channels_back(site.value(name, [value.sizes[0], *sizes], value), last)
+    return site.channels_back(site.value(name, [value.sizes[0], *sizes], value, grown), last)
 
 
 @covers(
@@ -154,7 +158,7 @@ def _padded(site: Site, dimensions: int, last: bool) -> Value:
     takes=spatial(2, _before_cropping, "NHWC"),
 )
 def cropping_2d(site: Site) -> Value:
-    return _cropped(site, 2, site.settings.get("dataFormat") == "NHWC")
+    return _cropped(site, 2, site.flag_of_format("dataFormat", "NCHW", "NHWC"))
 
 
 @covers(
@@ -213,11 +217,13 @@ def _margins(settings: Settings, field: str, dimensions: int) -> Tuple[Sequence[
 )
 def space_to_depth(site: Site) -> Value:
     """A block's places become channels: all channels of its first place, then of the next to its right."""
-    last = site.settings.get("dataFormat") == "NHWC"
+    last = site.flag_of_format("dataFormat", "NCHW", "NHWC")
     value, block = site.channels_first(site.of(3), last), site.settings.integer("blockSize", least=1)
     if any(size >= 0 and size % block for size in value.sizes[1:]):
         site.refuse("its block of %d does not divide %s" % (block, shown(value.sizes[1:])))
     channels, *sizes = value.sizes
+    if block > _MOST:
+        site.refuse("its block is larger than %d" % _MOST)
     sizes = [
         channels if channels < 0 else channels * block * block,
         *(size if size < 0 else size // block for size in sizes),

@@ -27,6 +27,8 @@ def _covers(kind: str, folder: str = "", takes: Takes = same) -> Callable[[Trans
 
 
 _END = (1 << 31) - 1
+# Each part of it is taken by a node that gives all of them.
+_MOST_STACKED = 64
 
 
 def _parts(settings: Settings, behind: Shape) -> Shape:
@@ -64,7 +66,8 @@ def merge(site: Site) -> Value:
         site.refuse("it merges %s, which differ elsewhere too" % _all_shown(values))
     merged = [value.sizes[axis] for value in values]
     sizes.insert(axis, -1 if -1 in merged else sum(merged))
-    return site.value(site.emit("Concat", *(value.name for value in values), axis=axis + 1), sizes, values[0])
+    name = site.emit("Concat", *(value.name for value in values), axis=axis + 1)
+    return site.value(name, sizes, values[0], len(values) if -1 in merged else 1)
 
 
 @_covers("ElementWiseVertex")
@@ -101,7 +104,10 @@ def stack(site: Site) -> Value:
     if len(sizes) != len(values[0].sizes):
         site.refuse("it stacks %s, which is not covered" % _all_shown(values))
     name = site.emit("Concat", *(value.name for value in values), axis=0)
-    return Value(name, sizes, (*values[0].folds, Fold("stack", len(values))))
+    if len(values) > _MOST_STACKED:
+        site.refuse("it stacks %d values" % len(values))
+    stacked = site.value(name, sizes, values[0], len(values))
+    return stacked._replace(folds=(*values[0].folds, Fold("stack", len(values))))
 
 
 @_covers("UnstackVertex")
@@ -112,7 +118,7 @@ def unstack(site: Site) -> Value:
     if count == 1:
         return value._replace(folds=value.folds[:-1])
     parts = site.graph.emit("Split", [value.name], site.kind, count, axis=0)
-    return Value(parts[place], value.sizes, value.folds[:-1])
+    return value._replace(name=parts[place], folds=value.folds[:-1])
 
 
 @_covers("ScaleVertex")
