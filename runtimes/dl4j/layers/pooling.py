@@ -32,11 +32,12 @@ def pooling_2d(site: Site) -> Value:
     "Subsampling1DLayer",
     source="layers/convolution/subsampling/Subsampling1DLayer",
     shown="computed",
-    takes=_taken(1),
+    takes=_taken(1, "NHWC"),
 )
 def pooling_1d(site: Site) -> Value:
-    """As in two dimensions, the second of which is one long."""
-    return _pooled(site, windows(site.settings, 1), False, site.settings.flag("avgPoolIncludePadInDivisor", True))
+    """As in two dimensions, the second of which is one long; of NWC DL4J says NHWC."""
+    last = site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
+    return _pooled(site, windows(site.settings, 1), last, site.settings.flag("avgPoolIncludePadInDivisor", True))
 
 
 @covers(

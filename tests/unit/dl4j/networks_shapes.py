@@ -58,6 +58,8 @@ SHAPES: dict[str, Network] = {
     "pooling_1d_max": one(sequence("MAX", padding=[1, 0]), SEQUENCE),
     "pooling_1d_average": one(sequence("AVG", padding=[1, 0]), SEQUENCE),
     "pooling_1d_average_same": one(sequence("AVG", convolutionMode="Same"), SEQUENCE),
+    "pooling_1d_nwc": one(sequence("MAX", padding=[1, 0], cnn2dDataFormat="NHWC"), (4, 11, 3)),
+    "pooling_1d_average_same_nwc": one(sequence("AVG", convolutionMode="Same", cnn2dDataFormat="NHWC"), (4, 11, 3)),
     "pooling_1d_pnorm": one(sequence("PNORM", pnorm=2), SEQUENCE),
     "pooling_3d_max": one(volume("MAX"), VOLUME),
     "pooling_3d_average_padding": one(volume("AVG", padding=[1, 1, 2]), VOLUME),

@@ -42,11 +42,12 @@ def subsampling(x: Array, conf: Configuration, given: Parameters) -> Array:
 
 
 def subsampling_1d(x: Array, conf: Configuration, given: Parameters) -> Array:
-    """Subsampling1DLayer: [N, C, T] is pooled as an image [N, C, T, 1]; there is no NWC.
+    """Subsampling1DLayer: [N, C, T] is pooled as an image [N, C, T, 1]. setNIn makes cnn2dDataFormat NHWC for
+    sequences of NWC: [N, T, C] is pooled as [N, T, C, 1] then, along T, with one channel.
 
-    The configuration's lists have a second number each, for the axis of 1: the class makes them 1, 1 and 0.
+    The configuration's lists have a second number each, for the other axis: the class makes them 1, 1 and 0.
     """
-    return subsampling(x[..., None], {**conf, "cnn2dDataFormat": "NCHW"}, given)[..., 0]
+    return subsampling(x[..., None], {**conf, "rnnDataFormat": conf.get("cnn2dDataFormat")}, given)[..., 0]
 
 
 def subsampling_3d(x: Array, conf: Configuration, given: Parameters) -> Array:
