@@ -11,13 +11,16 @@ network says another. What is not covered is a load error that names the layer.
                              # is read differently by them
 """
 
+from runtimes.checks import known_parameters
 from runtimes.contract import LoadOptions, Model
 from runtimes.dl4j.choices import PARAMETERS, choices
 from runtimes.dl4j.reader import model_bytes
+from runtimes.onnx.providers import PARAMETERS as OF_ONNX_RUNTIME
 from runtimes.onnx.runtime import served
 
 
 def load(options: LoadOptions) -> Model:
+    known_parameters(options.parameters, PARAMETERS + OF_ONNX_RUNTIME)
     onnx_model = model_bytes(options.artifact, options.inputs, choices(options.parameters))
     others = {name: value for name, value in options.parameters.items() if name not in PARAMETERS}
     return served(onnx_model, options._replace(parameters=others))

@@ -19,7 +19,14 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 
-from runtimes.checks import check_input, declared_inputs, declared_outputs, quoted, wanted_outputs
+from runtimes.checks import (
+    check_input,
+    declared_inputs,
+    declared_outputs,
+    known_parameters,
+    quoted,
+    wanted_outputs,
+)
 from runtimes.contract import (
     InvalidInput,
     LoadError,
@@ -37,6 +44,7 @@ _PARAMETER = re.compile(r"_(weight|bias|gamma|beta|parameters)$")
 
 
 def load(options: LoadOptions) -> Model:
+    known_parameters(options.parameters, ())
     if options.device == "cuda" and not mx.context.num_gpus():
         raise LoadError("MXNet found no usable CUDA device")
     context = mx.gpu() if options.device == "cuda" else mx.cpu()

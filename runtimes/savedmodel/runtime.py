@@ -11,7 +11,7 @@ from typing import Dict, Sequence
 import numpy as np
 import tensorflow as tf
 
-from runtimes.checks import check_input, declared_inputs, declared_outputs, wanted_outputs
+from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, wanted_outputs
 from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature
 from runtimes.savedmodel.loaders import Entry, load_functions, load_session
 
@@ -20,6 +20,7 @@ _INPUT_ERRORS = (tf.errors.InvalidArgumentError, TypeError, ValueError)
 
 
 def load(options: LoadOptions) -> Model:
+    known_parameters(options.parameters, ())
     _configure(options)
     try:
         entries = load_functions(options.artifact)

@@ -16,7 +16,7 @@ options           LoadOptions' declared "inputs" and "outputs" as [name, datatyp
 signature         the signature to ask for; default: the first
 told              {"inputs": [[name, datatype, shape]], "outputs": …}: what the signature must say
 refused           output names that must be refused
-load_error        true: loading must fail with LoadError
+load_error        true: loading must fail with LoadError; or words that its sentence must hold
 bad               [{input: nested list, …}, …]: requests that must be InvalidInput
 stateful          true: the same request may be answered differently the next time
 not_batchable     true: f(a‖b) need not be f(a)‖f(b)
@@ -95,6 +95,8 @@ class Suite:
         try:
             self.runtime.load(self.options())
         except LoadError as error:
+            wanted = self.case["load_error"]
+            assert wanted is True or wanted in str(error), "%r does not say %r" % (str(error), wanted)
             return is_sentence(str(error))
         raise AssertionError("it loaded")
 

@@ -33,10 +33,10 @@ MADE = {
         "state_dict not_a_zip"
     ),
     "savedmodel": (
-        "half strings int64_scalar unknown_rank default_signature other_signature no_default_signature "
+        "half parameter_unknown strings int64_scalar unknown_rank default_signature other_signature no_default_signature "
         "no_signature assertion corrupt"
     ),
-    "mxnet": "dense epochs half several label_and_shapes missing_weight no_parameters",
+    "mxnet": "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters",
     "cntk": (
         "dense parameter_unknown several double half unnamed twins open without_batch sequence last sparse garbage "
         "truncated empty"

@@ -38,7 +38,9 @@ def main(root):
     values = {"values": {"in": [[1.0, 2.0], [3.0, 4.0]]}, "expected_values": {"out": [[3.0, 5.0], [7.0, 9.0]]}}
     zips.write(folder("dense", {**case, **values, "bad": [{"in": [[1.0] * 3]}]}), single, twice)
     zips.write(
-        folder("parameter_unknown", {"options": {"parameters": {"fast": True}}, "load_error": True}), single, twice
+        folder("parameter_unknown", {"options": {"parameters": {"fast": True}}, "load_error": "'normalizer'"}),
+        single,
+        twice,
     )
     zips.write(
         folder("double", told([["in", "FP64", [-1, 2]]], [["out", "FP64", [-1, 2]]])), single, twice, dtype="DOUBLE"

@@ -59,6 +59,9 @@ def main(root):
     Path(path + "-shapes.json").write_text(json.dumps([{"name": "data", "shape": [7, 4]}]))
     mx.nd.save(path + "-0003.params", {"arg:fc_weight": mx.nd.ones((3, 4)), "arg:fc_bias": mx.nd.zeros((3,))})
 
+    unknown = dict(declared, options=dict(declared["options"], parameters={"fast": True}), load_error=True)
+    gluon("parameter_unknown", dense, mx.nd.ones((2, 4)), unknown)
+
     path = folder("missing_weight", {"load_error": True})
     label.save(path + "-symbol.json")
     mx.nd.save(path + "-0000.params", {"arg:fc_bias": mx.nd.zeros((3,))})

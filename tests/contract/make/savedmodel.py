@@ -61,6 +61,7 @@ def main(root):
         return folder
 
     write("half", Half(), {"told": {"inputs": [["x", "FP16", [-1, 2]]], "outputs": [["y", "FP16", [-1, 2]]]}})
+    write("parameter_unknown", Half(), {"options": {"parameters": {"fast": True}}, "load_error": True})
     strings = {"inputs": [["text", "BYTES", [-1]]], "outputs": [["long", "BOOL", [-1]], ["upper", "BYTES", [-1]]]}
     write("strings", Strings(), {"values": {"text": ["a", "", "four"]}, "told": strings})
     write("int64_scalar", Scalar(), {"told": {"inputs": [["step", "INT64", []], ["x", "INT64", [-1]]]}})
