@@ -68,7 +68,8 @@ def _serve_flags(parser: argparse.ArgumentParser) -> None:
         if field.annotation is bool:
             parser.add_argument(flag, action="store_true", default=None, help=field.description)
         elif name != "runtimes":
-            parser.add_argument(flag, default=None, metavar="X", help=f"{field.description} (default {field.default})")
+            default = f" (default {field.default})" if field.default != "" else ""
+            parser.add_argument(flag, default=None, metavar="X", help=f"{field.description}{default}")
 
 
 def _python_flag(parser: argparse.ArgumentParser) -> None:

@@ -106,6 +106,14 @@ def test_models_shows_no_column_that_would_be_empty(
     assert [column.header for column in table([]).columns][:4] == ["MODEL", "VERSION", "RUNTIME", "STATE"]
 
 
+def test_help_tells_no_empty_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "in place of a repository" in told
+    assert "(default )" not in told
+
+
 def test_addresses() -> None:
     assert parse_address("[::1]:80") == Address("::1", 80)
     assert str(Address("::1", 80)) == "[::1]:80"
