@@ -115,7 +115,7 @@ def check_shape(name: str, shape: Sequence[int]) -> None:
 def check_strings(name: str, count: int) -> None:
     """Raises InvalidRequest. Codecs call it before they look at each of them."""
     if count > MOST_STRINGS:
-        raise InvalidRequest(f"input '{name}' has {count} strings; at most {MOST_STRINGS} are served in one request")
+        raise InvalidRequest(f"input '{name}' has {count} strings; at most {MOST_STRINGS} are served in one input")
 
 
 def _check_size(tensor: Tensor, shape: tuple[int, ...]) -> None:
