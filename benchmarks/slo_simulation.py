@@ -7,9 +7,9 @@ fronts and workers, jitter, and drift. 2000 requests a run; the target is three 
 gets most done per second, four times it where durations scatter by 15 %.
 """
 
+import argparse
 import itertools
 import statistics
-import sys
 
 from benchmarks.report import table
 from tests.slo_simulation import ARRIVALS, COSTS, Count, measure
@@ -26,7 +26,9 @@ WARM = (1, 2, 4, 8, 16, 32)
 
 
 def main() -> None:
-    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("seeds", type=int, nargs="?", default=100, help="for each load and each kind of arrivals")
+    seeds = parser.parse_args().seeds
     kinds = list(itertools.product(COSTS, WORLDS))
     rows = []
     for arrivals in ARRIVALS:

@@ -12,7 +12,6 @@ gross leaks: processes are still warming up then.
 
 import argparse
 import asyncio
-import itertools
 import os
 import shutil
 import sys
@@ -48,7 +47,7 @@ async def soak(
     watch, tally = Watch(server), Tally()
     stop = asyncio.Event()
     clients = [asyncio.create_task(Client(target, tally, seed).run(CLIENTS / rate, stop)) for seed in range(CLIENTS)]
-    turns = itertools.cycle([name for name in names if name.startswith("reloaded_")])
+    turns = [name for name in names if name.startswith("reloaded_")]
     period, reload_s = min(5.0, seconds / 60), min(RELOAD_S, seconds / 8)
     reloads, next_reload = 0, reload_s
     try:
@@ -56,9 +55,9 @@ async def soak(
             await asyncio.sleep(period)
             await asyncio.to_thread(watch.sample)
             if next_reload <= now < seconds - reload_s:
-                # With four models, each has it one way in one turn and the other way in the next.
-                way = (_touch, _reload)[(reloads + reloads // 4) % 2]
-                await way(target, repository, next(turns))
+                turn, which = divmod(reloads, len(turns))
+                # Each has it one way in one turn and the other way in the next, however many there are.
+                await (_touch, _reload)[(turn + which) % 2](target, repository, turns[which])
                 next_reload += reload_s
                 reloads += 1
     finally:
