@@ -33,8 +33,8 @@ MADE = {
         "state_dict not_a_zip"
     ),
     "savedmodel": (
-        "half parameter_unknown strings int64_scalar unknown_rank default_signature other_signature no_default_signature "
-        "no_signature assertion corrupt"
+        "half parameter_unknown strings int64_scalar unknown_rank default_signature other_signature "
+        "no_default_signature no_signature assertion corrupt"
     ),
     "mxnet": "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters",
     "cntk": (

@@ -1,0 +1,94 @@
+"""The documents name the settings, keys, metrics, tests and files that there are, and no others."""
+
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Settings
+from gateway.environments import runtime
+from gateway.repository.image_config import Postprocess, Preprocess
+from gateway.repository.model_config import ModelToml
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+
+
+def keys(text: str, head: str) -> list[str]:
+    """The words in the first column of the table with that head."""
+    rows = text[text.index(head) :].split("\n\n")[0].splitlines()[2:]
+    return [name for row in rows for name in re.findall(r"`\[*([a-z_]+)\]*`", row.split("|")[1])]
+
+
+def defaults(text: str, head: str) -> dict[str, str]:
+    rows = [row.split("|") for row in text[text.index(head) :].split("\n\n")[0].splitlines()[2:]]
+    return {row[1].strip(" `"): row[2].strip(" `") for row in rows}
+
+
+def test_every_setting_is_told_with_its_default() -> None:
+    told = defaults(README, "| setting | default | meaning |")
+    sizes = {"MiB": 1 << 20, "GiB": 1 << 30}
+    for name, field in Settings.model_fields.items():
+        if name == "runtimes":
+            continue
+        number, _, unit = told.pop(name).partition(" ")
+        default = str(field.default).removesuffix(".0") if not isinstance(field.default, bool) else "false"
+        assert (str(int(number) * sizes[unit]) if unit else number) == default, name
+    assert not told
+
+
+def test_every_key_of_model_toml_is_told() -> None:
+    assert sorted(keys(README, "| key | default | meaning |")) == sorted(ModelToml.model_fields)
+
+
+def test_every_key_about_images_is_told() -> None:
+    text = (ROOT / "docs/images.md").read_text()
+    assert sorted(keys(text, "| `[preprocess]` | default | meaning |")) == sorted(Preprocess.model_fields)
+    assert sorted(keys(text, "| `[postprocess]` | default | meaning |")) == sorted(Postprocess.model_fields)
+
+
+def test_every_key_of_runtime_toml_is_told() -> None:
+    text = (ROOT / "docs/runtimes.md").read_text()
+    fields = set(runtime.Runtime.__dataclass_fields__) - {"name", "folder"}
+    assert sorted(keys(text, "| key | meaning |")) == sorted(fields)
+    assert sorted(keys(text, "| key of a format | meaning |")) == sorted(runtime.Format.__dataclass_fields__)
+
+
+def test_every_metric_is_told() -> None:
+    sources = "".join((ROOT / "gateway" / name).read_text() for name in ("metrics.py", "metrics_own.py", "gpu.py"))
+    names = set(re.findall(r'"((?:modelport|nv)_[a-z_]+)"', sources))
+    text = (ROOT / "docs/metrics.md").read_text()
+    told = {name.removesuffix("_total") for name in re.findall(r"^\| `(\w+)`", text, re.M) if "_" in name}
+    assert {name for name in told if name.startswith(("modelport_", "nv_"))} == names
+
+
+def test_every_runtime_is_told() -> None:
+    names = sorted(file.parent.name for file in ROOT.glob("runtimes/*/runtime.toml") if file.parent.name != "fake")
+    rows = README[README.index("| runtime | framework |") :].split("\n\n")[0].splitlines()[2:]
+    assert sorted(row.split("|")[1].strip() for row in rows) == names
+    headings = re.findall(r"^### (\w+)$", (ROOT / "docs/runtimes.md").read_text(), re.M)
+    assert sorted(headings) == names
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_what_a_document_points_to_is_there(document: Path) -> None:
+    text = document.read_text()
+    for link, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text):
+        if "://" in link:
+            continue
+        target = document.parent / link if link else document
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            assert anchor in [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings], link
+    tests = {file.name for file in ROOT.glob("tests/**/test_*.py")}
+    assert not set(re.findall(r"\btest_\w+\.py", text)) - tests
+
+
+def test_the_module_map_names_every_module() -> None:
+    text = (ROOT / "docs/architecture.md").read_text().split("## Module map")[1].split("```")[1]
+    told = re.findall(r"\b([\w*]+\.py)\b", text)
+    found = [file for file in ROOT.glob("gateway/**/*.py") if "generated" not in file.parts]
+    assert not [file for file in found if file.name[0] != "_" and not any(fnmatch(file.name, each) for each in told)]
