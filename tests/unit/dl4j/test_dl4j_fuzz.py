@@ -1,10 +1,14 @@
-"""Deeplearning4j files with anything in them are translated or refused with one sentence."""
+"""Deeplearning4j files with anything in them are translated or refused with one sentence.
+
+`MODELPORT_FUZZ_SECONDS=600 pytest tests/unit/dl4j/test_dl4j_fuzz.py` looks so long, at other files each time.
+"""
 
 import io
 import os
 import time
 import zipfile
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from pathlib import Path
 
 import onnx
@@ -18,16 +22,8 @@ from runtimes.dl4j.reader import model_bytes
 from tests.unit.dl4j import mutations, normalizers, zips
 from tests.unit.dl4j.networks import NETWORKS
 
-# `DL4J_FUZZ=100000 pytest …` looks longer, elsewhere each time.
-EXAMPLES = int(os.environ.get("DL4J_FUZZ", "0"))
+LONG = float(os.environ.get("MODELPORT_FUZZ_SECONDS", "0"))
 SECONDS = 5.0
-fuzzed = settings(
-    max_examples=EXAMPLES or 100,
-    derandomize=not EXAMPLES,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
 CHOICES = NONE._replace(convolution_1d="M1")
 NORMALIZERS = (
     normalizers.standardize(((1.0, 2.0), (3.0, 0.0))),
@@ -36,6 +32,28 @@ NORMALIZERS = (
     normalizers.multi_standardize([((1.0,), (2.0,))], [((1.0,), (2.0,))]),
     normalizers.multi_min_max([((1.0,), (2.0,))]),
 )
+
+
+pytestmark = pytest.mark.timeout(0 if LONG else 300)
+tried = {"translated": 0, "refused": 0}
+
+
+def fuzzed(test: Callable[..., None]) -> Callable[[Path], None]:
+    """Looks at the same 100 files, or at others for a fifth of the seconds told."""
+    suppressed = list(HealthCheck)
+    some = settings(
+        max_examples=100, derandomize=not LONG, database=None, deadline=None, suppress_health_check=suppressed
+    )(test)
+
+    @wraps(some)
+    def go(path: Path) -> None:
+        end = time.monotonic() + LONG / 5
+        some(path)
+        while time.monotonic() < end:
+            some(path)
+        print(tried)
+
+    return go
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +67,9 @@ def survives(path: Path, declared: list[TensorSpec]) -> None:
         data = model_bytes(str(path), declared, CHOICES)
     except LoadError as error:
         told = str(error)
+        tried["refused"] += 1
     else:
+        tried["translated"] += 1
         onnx.load_from_string(data)
     assert 0 < len(told) < 1000
     assert told.isprintable()
@@ -120,7 +140,7 @@ def test_a_normalizer_with_other_bytes(
     survives(path, declared(name))
 
 
-@settings(fuzzed, max_examples=EXAMPLES or 250)
+@fuzzed
 @given(a_network, st.booleans(), st.lists(change, min_size=1, max_size=3))
 def test_a_network_that_says_something_else(path: Path, name: str, told: bool, changes: list[mutations.Change]) -> None:
     configuration = mutations.changed(NETWORKS[name].configuration, changes)
