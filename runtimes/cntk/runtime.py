@@ -9,6 +9,7 @@ CNTK's functions must not be shared among threads; a worker has one.
 
 import re
 import warnings
+from collections import Counter
 from typing import Any, Dict, Sequence
 
 import numpy as np
@@ -45,8 +46,8 @@ def load(options: LoadOptions) -> Model:
 class CntkModel(Model):
     def __init__(self, function: Any, options: LoadOptions) -> None:
         self._function = function
-        self._arguments = _named(function.arguments, "input")
-        self._results = _named(function.outputs, "output")
+        self._arguments = _named(function.arguments, "input", {})
+        self._results = _named(function.outputs, "output", self._arguments)
         for name, variable in self._arguments.items():
             if variable.is_sparse:
                 raise LoadError("input '%s' is sparse, and only dense ones are served: save the model with one" % name)
@@ -81,12 +82,13 @@ class CntkModel(Model):
         return {name: _array(name, results[variable]) for name, variable in zip(wanted, variables)}
 
 
-def _named(variables: Sequence[Any], kind: str) -> Dict[str, Any]:
-    """By name, or by uid where there is none or several have it."""
-    names = [variable.name for variable in variables]
+def _named(variables: Sequence[Any], kind: str, taken: Dict[str, Any]) -> Dict[str, Any]:
+    """By name, or by uid where there is none, several have it, or another one is `taken` by it."""
     if not variables:
         raise LoadError("the model has no %ss" % kind)
-    return {v.name if v.name and names.count(v.name) == 1 else v.uid: v for v in variables}
+    counts = Counter(variable.name for variable in variables)
+    free = [v.name and counts[v.name] == 1 and taken.get(v.name, v).uid == v.uid for v in variables]
+    return {v.name if is_free else v.uid: v for is_free, v in zip(free, variables)}
 
 
 def _spec(name: str, variable: Any) -> TensorSpec:

@@ -17,7 +17,7 @@ TOLERANCE = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-6}
 # computes these too, in tests/contract.
 LOOPS = [
     *("float64_lstm", "fold", "gru", "loop_from_an_input", "loop_of_sums", "loop_of_two_steps", "lstm", "rnn"),
-    *("lstm_both_ways", "lstm_peepholes", "lstm_relu", "lstm_stabilized", "tagger"),
+    *("axis_called_as_the_batch", "lstm_both_ways", "lstm_peepholes", "lstm_relu", "lstm_stabilized", "tagger"),
 ]
 
 
@@ -73,6 +73,13 @@ def test_the_batch_and_the_sequence_come_first() -> None:
     assert [*shapes(model("fold").graph.output).values()] == [["N", 2]]
 
 
+def test_each_open_size_has_a_name_of_its_own() -> None:
+    """What two inputs have of one name must be of one size, so that nothing else may be called as the batch is."""
+    made = model("axis_called_as_the_batch")
+    assert shapes(made.graph.input) == {"x": ["N", "N_1", 3]}
+    assert [*shapes(made.graph.output).values()] == [["N", 3], ["N", "N_1", 2]]
+
+
 def test_free_sizes_are_open() -> None:
     assert shapes(model("free_size").graph.input) == {"i": ["N", 2, "i_1", "i_2"]}
 
@@ -91,6 +98,7 @@ REFUSED = {
     "over_the_batch": ["in a block MultiAxisReduce", "the dynamic axis 'defaultBatchAxis'"],
     "by_values": ["Where, without a name", "it chooses places by values"],
     "beyond_the_end": ["Pooling, without a name", "its last window's middle lies beyond its input"],
+    "free_size_rounded_up": ["Pooling, without a name", "its last window depends on a size that only a request tells"],
     "both_ways": ["it is in a loop that goes both forwards and backwards"],
 }
 
