@@ -6,7 +6,7 @@ ONNX strings are text: BYTES that are not UTF-8 are invalid input.
 """
 
 import re
-from typing import Any, Dict, Sequence, Tuple, Union
+from typing import Any, Dict, List, Sequence, Tuple, Union
 
 import numpy as np
 import onnxruntime as ort
@@ -62,14 +62,21 @@ def served(model: Union[str, bytes], options: LoadOptions) -> Model:
     if not providers.may_fall_back(options.parameters):
         session.disable_fallback()  # else one failed run puts the session on the CPU for good
     on_device = providers.CUDA in session.get_providers()
-    return OnnxModel(session, options, bound(session, "cuda") if on_device else session.run)
+    # What we wrote ourselves calls alike what is of one size; exporters often do not mean it.
+    alike = _alike(session.get_inputs()) if isinstance(model, bytes) else {}
+    return OnnxModel(session, options, bound(session, "cuda") if on_device else session.run, alike)
 
 
 class OnnxModel(Model):
-    """`run` takes the wanted outputs' names and the inputs by name, as the session's own does."""
+    """`run` takes the wanted outputs' names and the inputs by name, as the session's own does.
 
-    def __init__(self, session: ort.InferenceSession, options: LoadOptions, run: Run) -> None:
-        self._run = run
+    alike  what an open size is called → where it must be the same: inputs and their dimensions
+    """
+
+    def __init__(
+        self, session: ort.InferenceSession, options: LoadOptions, run: Run, alike: Dict[str, List[Tuple[str, int]]]
+    ) -> None:
+        self._run, self._alike = run, alike
         inputs, refused_inputs = _specs(session.get_inputs())
         outputs, refused = _specs(session.get_outputs())
         for name, reason in refused_inputs.items():
@@ -87,6 +94,7 @@ class OnnxModel(Model):
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         wanted = wanted_outputs(outputs, self._all)
         feed = {name: self._feed(name, array) for name, array in inputs.items()}
+        _check_alike(self._alike, inputs)
         try:
             results = self._run(wanted, feed)
         except InvalidInput:
@@ -133,6 +141,29 @@ def _specs(nodes: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]
         shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
         specs.append(TensorSpec(node.name, datatype, shape))
     return tuple(specs), refused
+
+
+def _alike(nodes: Sequence[Any]) -> Dict[str, List[Tuple[str, int]]]:
+    """Open sizes that several inputs have: ONNX Runtime repeats what is 1 long, where the frameworks refuse."""
+    places: Dict[str, List[Tuple[str, int]]] = {}
+    for node in nodes:
+        for place, size in enumerate(node.shape):
+            if isinstance(size, str) and size:
+                places.setdefault(size, []).append((node.name, place))
+    return {size: where for size, where in places.items() if len(where) > 1}
+
+
+def _check_alike(alike: Dict[str, List[Tuple[str, int]]], inputs: Dict[str, np.ndarray]) -> None:
+    for where in alike.values():
+        found = [(name, place, inputs[name].shape) for name, place in where if name in inputs]
+        sizes = [(name, place, shape[place]) for name, place, shape in found if place < len(shape)]
+        for name, place, size in sizes[1:]:
+            first, there, wanted = sizes[0]
+            if size != wanted:
+                raise InvalidInput(
+                    "dimension %d of input '%s' is %d and dimension %d of input '%s' is %d; they must be the same"
+                    % (there, first, wanted, place, name, size)
+                )
 
 
 def _sentence(error: BaseException) -> str:

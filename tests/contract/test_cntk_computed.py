@@ -3,6 +3,7 @@
 `CNTK_CHANCE=3000 pytest …` compares so many models that chance makes, others each time.
 """
 
+import json
 import os
 import secrets
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.contract.test_contract import run_suite
 
 HERE = Path(__file__).parent
 MODELS = ROOT / "tests" / "unit" / "cntk" / "models"
@@ -106,3 +108,18 @@ def test_models_that_chance_makes_are_computed_alike_or_refused(
     assert len(made) > count // 2
     assert len(made) > 4 * len(refused), refused
     print(f"{len(made)} computed alike, {len(refused)} refused")
+
+
+@pytest.mark.parametrize("runtime", [pytest.param(each, marks=pytest.mark.runtime(each)) for each in RUNTIMES])
+def test_sequences_of_one_axis_are_of_one_length(
+    runtime: str, runtime_python: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """ONNX Runtime would repeat the one that has a single step, or a single row."""
+
+    def given(rows: int, steps: int) -> list[object]:
+        return np.ones((rows, steps, 3)).tolist()
+
+    wrong = [{"x": given(2, 5), "y": given(*other)} for other in ((2, 1), (1, 5), (2, 4), (3, 5))]
+    case = tmp_path / "case.json"
+    case.write_text(json.dumps({"bad": wrong}))
+    run_suite(runtime_python(runtime), runtime, MODELS / "sequences_of_one_length.model", case)

@@ -245,6 +245,12 @@ def sequence_ends():
 
 
 @model
+def sequences_of_one_length():
+    x, y = sequence(), sequence(name="y")
+    return C.combine([x + y, C.sequence.last(x) * C.sequence.first(y)])
+
+
+@model
 def sequence_moves():
     x = sequence()
     three = C.sequence.past_value(x, initial_state=constant(1, 2, 3))
