@@ -72,10 +72,11 @@ class CntkModel(Model):
         except ValueError as error:
             raise InvalidInput(_sentence(error)) from error
         except RuntimeError as error:
-            if re.search(r"alloc|out of memory", str(error), re.IGNORECASE):
-                raise MemoryError(_sentence(error)) from error
+            told = _sentence(error)  # the call stack below it has names with "alloc" in them
+            if re.search(r"alloc|out of memory", told, re.IGNORECASE):
+                raise MemoryError(told) from error
             if self._open:
-                raise InvalidInput(_sentence(error)) from error
+                raise InvalidInput(told) from error
             raise
         if len(wanted) == 1:
             results = {variables[0]: results}

@@ -123,3 +123,13 @@ def test_sequences_of_one_axis_are_of_one_length(
     case = tmp_path / "case.json"
     case.write_text(json.dumps({"bad": wrong}))
     run_suite(runtime_python(runtime), runtime, MODELS / "sequences_of_one_length.model", case)
+
+
+@pytest.mark.runtime("cntk")
+def test_what_cntk_says_is_no_lack_of_memory_by_its_call_stack(
+    runtime_python: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """It lists functions that allocate below the message; no step of a sequence is chosen here."""
+    case = tmp_path / "case.json"
+    case.write_text(json.dumps({"bad": [{"x": [[[-1.0, -1.0, -1.0]] * 5]}]}))
+    run_suite(runtime_python("cntk"), "cntk", MODELS / "refused_by_values.model", case)
