@@ -31,6 +31,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the distribution, and of cards that it does not find
     import cntk
 
+    from runtimes.cntk.unsafe import Lookups
+
 _NODE = re.compile(r"^Node '[^']*' \([^)]*\): ")
 
 
@@ -56,6 +58,7 @@ class CntkModel(Model):
         self.signatures = {
             "default": Signature(declared_inputs(options.inputs, inputs), declared_outputs(options.outputs, outputs))
         }
+        self._lookups = Lookups(function)
         # Where sizes are open, some do not fit what the model does with them.
         self._open = any(-1 in (spec.shape or ())[1:] for spec in inputs)
 
@@ -68,6 +71,7 @@ class CntkModel(Model):
         given = {self._arguments[name]: _value(self._arguments[name], array) for name, array in arrays.items()}
         variables = [self._results[name] for name in wanted]
         try:
+            self._lookups.check(given)
             results = self._function.eval(given, outputs=variables)
         except ValueError as error:
             raise InvalidInput(_sentence(error)) from error

@@ -133,3 +133,26 @@ def test_what_cntk_says_is_no_lack_of_memory_by_its_call_stack(
     case = tmp_path / "case.json"
     case.write_text(json.dumps({"bad": [{"x": [[[-1.0, -1.0, -1.0]] * 5]}]}))
     run_suite(runtime_python("cntk"), "cntk", MODELS / "refused_by_values.model", case)
+
+
+@pytest.mark.parametrize("runtime", [pytest.param(each, marks=pytest.mark.runtime(each)) for each in RUNTIMES])
+def test_what_is_in_no_row_of_a_table_is_not_looked_up(
+    runtime: str, runtime_python: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """CNTK would answer with what lies beside the table in memory, or end."""
+    case, good = tmp_path / "case.json", {"direct": [0.0, 1.0, 3.0], "computed": [0.0, 1.0]}
+    wrong = [good | {name: [number, *good[name][1:]]} for name in good for number in (-1.0, 4.0, 1e10)]
+    bad = [{name: [row] for name, row in each.items()} for each in wrong]
+    given = {name: [row] for name, row in good.items()}
+    case.write_text(json.dumps({"values": given, "bad": bad}))
+    run_suite(runtime_python(runtime), runtime, MODELS / "lookups.model", case)
+
+
+@pytest.mark.runtime("cntk")
+@pytest.mark.parametrize("name", ["refused_lookup_in_a_block", "refused_dilated"])
+def test_what_cntk_cannot_be_asked_safely_is_refused(
+    name: str, runtime_python: Callable[[str], Path], tmp_path: Path
+) -> None:
+    case = tmp_path / "case.json"
+    case.write_text(json.dumps({"load_error": True}))
+    run_suite(runtime_python("cntk"), "cntk", MODELS / f"{name}.model", case)

@@ -434,6 +434,14 @@ def clips():
 
 
 @model
+def lookups():
+    """In a table of four rows: by an input, by what is computed of one, and within a block."""
+    table, direct, computed = parameter(4, 3), vector(3, "direct"), vector(2, "computed")
+    within = C.gather(parameter(2, 4), computed + 0, axis=1)
+    return C.combine([C.gather(table, direct), C.gather(table, computed * 1), within])
+
+
+@model
 def best_of_one():
     """Of a number alone: the place of it, not the number."""
     k = vector((), "k")
@@ -574,6 +582,21 @@ def refused_free_size_rounded_up():
     return C.pooling(i, C.MAX_POOLING, (2, 2), (2, 2), ceil_out_dim=True)
 
 
+# By CNTK's runtime; these are translated.
+
+
+@model
+def refused_lookup_in_a_block():
+    """Its indices are computed where nobody can look at them before they are used."""
+    given = C.placeholder(3)
+    return C.as_block(C.gather(parameter(4, 3), given + 1), [(given, vector(3))], "Lookup", "lookup")
+
+
+@model
+def refused_dilated():
+    return L.Convolution2D((3, 3), 4, pad=True, dilation=2)(image((2, 6, 6)))
+
+
 # ------------------------------------------------------------------
 
 
@@ -587,7 +610,7 @@ def called(variables, others=()):
 def values(random, variable, name):
     shape = tuple(size if size > 0 else 6 for size in variable.shape)
     shape = {0: (), 1: (ROWS,), 2: (ROWS, STEPS)}[len(variable.dynamic_axes)] + shape
-    if name in ("k", "m"):
+    if name in ("k", "m", "direct", "computed"):
         return random.randint(0, 4, shape).astype(variable.dtype)
     if name == "edges":
         return np.resize(np.array([0, -1, 1e-38, 1e-36, 3.5]), shape).astype(variable.dtype)
