@@ -62,21 +62,15 @@ def served(model: Union[str, bytes], options: LoadOptions) -> Model:
     if not providers.may_fall_back(options.parameters):
         session.disable_fallback()  # else one failed run puts the session on the CPU for good
     on_device = providers.CUDA in session.get_providers()
-    # What we wrote ourselves calls alike what is of one size; exporters often do not mean it.
-    alike = _alike(session.get_inputs()) if isinstance(model, bytes) else {}
-    return OnnxModel(session, options, bound(session, "cuda") if on_device else session.run, alike)
+    kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
+    return kind(session, options, bound(session, "cuda") if on_device else session.run)
 
 
 class OnnxModel(Model):
-    """`run` takes the wanted outputs' names and the inputs by name, as the session's own does.
+    """`run` takes the wanted outputs' names and the inputs by name, as the session's own does."""
 
-    alike  what an open size is called → where it must be the same: inputs and their dimensions
-    """
-
-    def __init__(
-        self, session: ort.InferenceSession, options: LoadOptions, run: Run, alike: Dict[str, List[Tuple[str, int]]]
-    ) -> None:
-        self._run, self._alike = run, alike
+    def __init__(self, session: ort.InferenceSession, options: LoadOptions, run: Run) -> None:
+        self._run = run
         inputs, refused_inputs = _specs(session.get_inputs())
         outputs, refused = _specs(session.get_outputs())
         for name, reason in refused_inputs.items():
@@ -94,7 +88,6 @@ class OnnxModel(Model):
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         wanted = wanted_outputs(outputs, self._all)
         feed = {name: self._feed(name, array) for name, array in inputs.items()}
-        _check_alike(self._alike, inputs)
         try:
             results = self._run(wanted, feed)
         except InvalidInput:
@@ -130,6 +123,37 @@ class OnnxModel(Model):
         return encoded
 
 
+class TranslatedModel(OnnxModel):
+    """What we wrote ourselves calls alike what is of one size, which exporters often do not mean.
+
+    ONNX Runtime would repeat what is 1 long beside it, and make something of nothing, where the frameworks refuse.
+    """
+
+    def __init__(self, session: ort.InferenceSession, options: LoadOptions, run: Run) -> None:
+        super().__init__(session, options, run)
+        self._open: Dict[str, List[Tuple[str, int]]] = {}
+        for node in session.get_inputs():
+            for place, size in enumerate(node.shape):
+                if isinstance(size, str):
+                    self._open.setdefault(size, []).append((node.name, place))
+
+    def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
+        for name, array in inputs.items():
+            if not array.size:
+                raise InvalidInput("input '%s' has no values in it, of which nothing can be computed" % name)
+        for places in self._open.values():
+            given = [each for each in places if each[0] in inputs and each[1] < inputs[each[0]].ndim]
+            for name, place in given[1:]:
+                first, there = given[0]
+                size, wanted = inputs[name].shape[place], inputs[first].shape[there]
+                if size != wanted:
+                    raise InvalidInput(
+                        "dimension %d of input '%s' is %d and dimension %d of input '%s' is %d; they must be the same"
+                        % (there, first, wanted, place, name, size)
+                    )
+        return super().infer(inputs, outputs, signature)
+
+
 def _specs(nodes: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
     """The tensors among a session's inputs or outputs, and why the others cannot be served."""
     specs, refused = [], {}
@@ -141,29 +165,6 @@ def _specs(nodes: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]
         shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
         specs.append(TensorSpec(node.name, datatype, shape))
     return tuple(specs), refused
-
-
-def _alike(nodes: Sequence[Any]) -> Dict[str, List[Tuple[str, int]]]:
-    """Open sizes that several inputs have: ONNX Runtime repeats what is 1 long, where the frameworks refuse."""
-    places: Dict[str, List[Tuple[str, int]]] = {}
-    for node in nodes:
-        for place, size in enumerate(node.shape):
-            if isinstance(size, str) and size:
-                places.setdefault(size, []).append((node.name, place))
-    return {size: where for size, where in places.items() if len(where) > 1}
-
-
-def _check_alike(alike: Dict[str, List[Tuple[str, int]]], inputs: Dict[str, np.ndarray]) -> None:
-    for where in alike.values():
-        found = [(name, place, inputs[name].shape) for name, place in where if name in inputs]
-        sizes = [(name, place, shape[place]) for name, place, shape in found if place < len(shape)]
-        for name, place, size in sizes[1:]:
-            first, there, wanted = sizes[0]
-            if size != wanted:
-                raise InvalidInput(
-                    "dimension %d of input '%s' is %d and dimension %d of input '%s' is %d; they must be the same"
-                    % (there, first, wanted, place, name, size)
-                )
 
 
 def _sentence(error: BaseException) -> str:

@@ -120,6 +120,7 @@ def test_sequences_of_one_axis_are_of_one_length(
         return np.ones((rows, steps, 3)).tolist()
 
     wrong = [{"x": given(2, 5), "y": given(*other)} for other in ((2, 1), (1, 5), (2, 4), (3, 5))]
+    wrong.append({"x": given(2, 0), "y": given(2, 0)})
     case = tmp_path / "case.json"
     case.write_text(json.dumps({"bad": wrong}))
     run_suite(runtime_python(runtime), runtime, MODELS / "sequences_of_one_length.model", case)
