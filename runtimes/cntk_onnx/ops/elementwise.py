@@ -117,12 +117,13 @@ def _pow(site: Site) -> Value:
     """0 to a power below 0 is 0."""
     base, exponent = site.take(2)
     names, shape, axes = aligned(site, [base, exponent])
-    found = site.emit("Pow", *names)
-    if (base.array is None or not base.array.all()) and (exponent.array is None or (exponent.array < 0).any()):
-        zero = site.graph.scalar(0, site.dtype)
-        is_endless = site.emit("And", site.emit("Equal", names[0], zero), site.emit("Less", names[1], zero))
-        found = site.emit("Where", is_endless, zero, found)
-    return site.value(found, shape, axes)
+    if (base.array is not None and base.array.all()) or (exponent.array is not None and (exponent.array >= 0).all()):
+        return site.value(site.emit("Pow", *names), shape, axes)
+    zero, one = (site.graph.scalar(number, site.dtype) for number in (0, 1))
+    is_endless = site.emit("And", site.emit("Equal", names[0], zero), site.emit("Less", names[1], zero))
+    # No infinity on the way either: converters make a product of the choice.
+    found = site.emit("Pow", site.emit("Where", is_endless, one, names[0]), names[1])
+    return site.value(site.emit("Where", is_endless, zero, found), shape, axes)
 
 
 def _clip(site: Site) -> Value:
