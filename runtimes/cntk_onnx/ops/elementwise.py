@@ -98,11 +98,13 @@ def _reciprocal(site: Site) -> Value:
 def inverse(site: Site, x: Value) -> str:
     """1/x, and 0 for 0."""
     name = site.name(x)
-    found = site.emit("Reciprocal", name)
     if x.array is not None and x.array.all():
-        return found
-    zero = site.graph.scalar(0, site.dtype)
-    return site.emit("Where", site.emit("Equal", name, zero), zero, found)
+        return site.emit("Reciprocal", name)
+    zero, one = (site.graph.scalar(number, site.dtype) for number in (0, 1))
+    is_zero = site.emit("Equal", name, zero)
+    # No infinity on the way either: converters make a product of the choice.
+    found = site.emit("Reciprocal", site.emit("Where", is_zero, one, name))
+    return site.emit("Where", is_zero, zero, found)
 
 
 def _select(site: Site) -> Value:
