@@ -9,6 +9,7 @@ CNTK's functions must not be shared among threads; a worker has one.
 
 import re
 import warnings
+from collections import Counter
 from typing import Any, Dict, Sequence
 
 import numpy as np
@@ -30,6 +31,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the distribution, and of cards that it does not find
     import cntk
 
+    from runtimes.cntk.unsafe import Lookups
+
 _NODE = re.compile(r"^Node '[^']*' \([^)]*\): ")
 
 
@@ -45,8 +48,8 @@ def load(options: LoadOptions) -> Model:
 class CntkModel(Model):
     def __init__(self, function: Any, options: LoadOptions) -> None:
         self._function = function
-        self._arguments = _named(function.arguments, "input")
-        self._results = _named(function.outputs, "output")
+        self._arguments = _named(function.arguments, "input", {})
+        self._results = _named(function.outputs, "output", self._arguments)
         for name, variable in self._arguments.items():
             if variable.is_sparse:
                 raise LoadError("input '%s' is sparse, and only dense ones are served: save the model with one" % name)
@@ -55,6 +58,7 @@ class CntkModel(Model):
         self.signatures = {
             "default": Signature(declared_inputs(options.inputs, inputs), declared_outputs(options.outputs, outputs))
         }
+        self._lookups = Lookups(function)
         # Where sizes are open, some do not fit what the model does with them.
         self._open = any(-1 in (spec.shape or ())[1:] for spec in inputs)
 
@@ -67,26 +71,29 @@ class CntkModel(Model):
         given = {self._arguments[name]: _value(self._arguments[name], array) for name, array in arrays.items()}
         variables = [self._results[name] for name in wanted]
         try:
+            self._lookups.check(given)
             results = self._function.eval(given, outputs=variables)
         except ValueError as error:
             raise InvalidInput(_sentence(error)) from error
         except RuntimeError as error:
-            if re.search(r"alloc|out of memory", str(error), re.IGNORECASE):
-                raise MemoryError(_sentence(error)) from error
+            told = _sentence(error)  # the call stack below it has names with "alloc" in them
+            if re.search(r"alloc|out of memory", told, re.IGNORECASE):
+                raise MemoryError(told) from error
             if self._open:
-                raise InvalidInput(_sentence(error)) from error
+                raise InvalidInput(told) from error
             raise
         if len(wanted) == 1:
             results = {variables[0]: results}
         return {name: _array(name, results[variable]) for name, variable in zip(wanted, variables)}
 
 
-def _named(variables: Sequence[Any], kind: str) -> Dict[str, Any]:
-    """By name, or by uid where there is none or several have it."""
-    names = [variable.name for variable in variables]
+def _named(variables: Sequence[Any], kind: str, taken: Dict[str, Any]) -> Dict[str, Any]:
+    """By name, or by uid where there is none, several have it, or another one is `taken` by it."""
     if not variables:
         raise LoadError("the model has no %ss" % kind)
-    return {v.name if v.name and names.count(v.name) == 1 else v.uid: v for v in variables}
+    counts = Counter(variable.name for variable in variables)
+    free = [v.name and counts[v.name] == 1 and taken.get(v.name, v).uid == v.uid for v in variables]
+    return {v.name if is_free else v.uid: v for is_free, v in zip(free, variables)}
 
 
 def _spec(name: str, variable: Any) -> TensorSpec:

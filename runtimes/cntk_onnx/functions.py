@@ -135,7 +135,7 @@ class _Reader:
         """As CNTK finds them from the root on: what a function reads, in its order, each before the next."""
         found: Dict[str, Variable] = {}
         seen = {self._root}
-        path = [iter(self._raw[self._root].inputs)]
+        path = [iter(_as_written(self._raw[self._root]))]
         while path:
             uid = next(path[-1], None)
             if uid is None:
@@ -145,7 +145,7 @@ class _Reader:
             if function is not None:
                 if function.uid not in seen:
                     seen.add(function.uid)
-                    path.append(iter(function.inputs))
+                    path.append(iter(_as_written(function)))
             elif uid in self._variables and self._variables[uid].kind == INPUT:
                 found.setdefault(uid, self._variables[uid])
         # What only the inside of a block reads would be missing; CNTK lists it among the block's own inputs.
@@ -263,6 +263,11 @@ class _Reader:
             if each.op == "Block":
                 told[each.attributes["root"]] = each.attributes["called"]
         return told
+
+
+def _as_written(function: Function) -> Tuple[str, ...]:
+    """A function's inputs in the order in which Python's side of CNTK shows them: products have theirs reversed."""
+    return function.inputs[::-1] if function.op in ("Times", "TransposeTimes") else function.inputs
 
 
 def _has_second(function: Function) -> bool:

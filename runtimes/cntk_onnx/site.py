@@ -12,6 +12,8 @@ from runtimes.onnx.graph import TYPES, Graph
 
 # A few functions that double what they get could ask for any memory.
 _MOST_ELEMENTS = 1 << 28
+# Of what is the same for all requests, over all functions: ONNX Runtime computes it when it loads the model.
+_MOST_COMPUTED = 1 << 30
 _LOWEST_STATIC, _HIGHEST_STATIC = -1000, 1000
 
 
@@ -55,8 +57,11 @@ class Site:
         return value.name if value.name else self.graph.constant(value.array, self.called + "_constant")
 
     def value(self, name: str, shape: Sequence[int], axes: Sequence[str]) -> Value:
-        if math.prod(size for size in shape if size > 0) > _MOST_ELEMENTS:
+        count = math.prod(size for size in shape if size > 0)
+        if count > _MOST_ELEMENTS:
             self.refuse("it gives more values than %d for one row" % _MOST_ELEMENTS)
+        if not axes and not self.graph.compute(count, _MOST_COMPUTED):
+            self.refuse("it and others compute more values than %d of parameters alone" % _MOST_COMPUTED)
         return Value(name, tuple(shape), tuple(axes), self.dtype, None, all(each.uniform for each in self.inputs))
 
     def axis(self, axis: Axis, rank: int) -> int:

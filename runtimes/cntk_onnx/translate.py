@@ -1,6 +1,6 @@
 """From a CNTK v2 model file's bytes to an ONNX model that computes the same."""
 
-from typing import Dict, List, Set, Tuple
+from typing import Dict, Hashable, List, Set, Tuple
 
 import onnx
 from onnx import helper
@@ -44,6 +44,9 @@ class _Translation:
         reserved = [*self._names.values(), *(result.name for result in given.results)]
         self._graph = Graph(reserved)
         self._values: Dict[str, Value] = {}
+        # A dynamic axis or a free dimension → what it is called: only what is of one size has one name.
+        self._symbols: Dict[Hashable, str] = {BATCH: "N"}
+        self._sizes = Graph(["N"])
         # A variable's uid → the functions that read it ("": the model's caller); a function's → what is read of it.
         self._readers: Dict[str, Set[str]] = {result.uid: {""} for result in given.results}
         for function in given.functions.values():
@@ -81,7 +84,7 @@ class _Translation:
             raise LoadError("input '%s' has a datatype that is not covered" % short(name))
         axes = _axes(variable, name)
         self._values[variable.uid] = Value(name, variable.shape, axes, variable.dtype)
-        return _info(name, self._values[variable.uid])
+        return self._info(name, self._values[variable.uid])
 
     def _read_by_others(self, functions: List[Function]) -> Set[str]:
         inside = {each.uid for each in functions}
@@ -90,10 +93,22 @@ class _Translation:
 
     def _output(self, name: str, value: Value) -> onnx.ValueInfoProto:
         if name == value.name:  # an input, as it came
-            return _info(name, value)
+            return self._info(name, value)
         tensor = value.name or self._graph.constant(value.array)
         self._graph.nodes.append(helper.make_node("Identity", [tensor], [name], name))
-        return _info(name, value)
+        return self._info(name, value)
+
+    def _info(self, name: str, value: Value) -> onnx.ValueInfoProto:
+        axes = [self._symbol(axis, axis) for axis in value.axes]
+        free = [
+            self._symbol((name, n), "%s_%d" % (name, n)) if size < 0 else size for n, size in enumerate(value.shape)
+        ]
+        return helper.make_tensor_value_info(name, TYPES[value.dtype], axes + free)
+
+    def _symbol(self, key: Hashable, called: str) -> str:
+        if key not in self._symbols:
+            self._symbols[key] = self._sizes.unique(called)
+        return self._symbols[key]
 
 
 def translate_function(function: Function, values: Dict[str, Value], graph: Graph) -> Dict[str, Value]:
@@ -129,12 +144,3 @@ def _axes(variable: Variable, name: str) -> Tuple[str, ...]:
 
 def _known(variable: Variable) -> Value:
     return Value("", variable.shape, (), variable.value.dtype, variable.value, True)
-
-
-def _info(name: str, value: Value) -> onnx.ValueInfoProto:
-    free = ["%s_%d" % (name, place) if size < 0 else size for place, size in enumerate(value.shape)]
-    return helper.make_tensor_value_info(name, TYPES[value.dtype], [*map(_symbol, value.axes), *free])
-
-
-def _symbol(axis: str) -> str:
-    return "N" if axis == BATCH else axis

@@ -71,6 +71,8 @@ def _window(
 
 def _out(site: Site, whole: int, reach: int, stride: int, ceil: bool, size: int) -> int:
     if size < 0:
+        if ceil and stride > 1:
+            site.refuse("its last window depends on a size that only a request tells")
         return -1
     if reach > whole:
         site.refuse("its window of %d is larger than its padded input of %d" % (reach, whole))

@@ -6,7 +6,7 @@ ONNX strings are text: BYTES that are not UTF-8 are invalid input.
 """
 
 import re
-from typing import Any, Dict, Sequence, Tuple, Union
+from typing import Any, Dict, List, Sequence, Tuple, Union
 
 import numpy as np
 import onnxruntime as ort
@@ -62,7 +62,8 @@ def served(model: Union[str, bytes], options: LoadOptions) -> Model:
     if not providers.may_fall_back(options.parameters):
         session.disable_fallback()  # else one failed run puts the session on the CPU for good
     on_device = providers.CUDA in session.get_providers()
-    return OnnxModel(session, options, bound(session, "cuda") if on_device else session.run)
+    kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
+    return kind(session, options, bound(session, "cuda") if on_device else session.run)
 
 
 class OnnxModel(Model):
@@ -120,6 +121,37 @@ class OnnxModel(Model):
         encoded = np.empty(array.shape, dtype=object)
         encoded.flat = [element.encode() for element in array.flat]
         return encoded
+
+
+class TranslatedModel(OnnxModel):
+    """What we wrote ourselves calls alike what is of one size, which exporters often do not mean.
+
+    ONNX Runtime would repeat what is 1 long beside it, and make something of nothing, where the frameworks refuse.
+    """
+
+    def __init__(self, session: ort.InferenceSession, options: LoadOptions, run: Run) -> None:
+        super().__init__(session, options, run)
+        self._open: Dict[str, List[Tuple[str, int]]] = {}
+        for node in session.get_inputs():
+            for place, size in enumerate(node.shape):
+                if isinstance(size, str):
+                    self._open.setdefault(size, []).append((node.name, place))
+
+    def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
+        for name, array in inputs.items():
+            if not array.size:
+                raise InvalidInput("input '%s' has no values in it, of which nothing can be computed" % name)
+        for places in self._open.values():
+            given = [each for each in places if each[0] in inputs and each[1] < inputs[each[0]].ndim]
+            for name, place in given[1:]:
+                first, there = given[0]
+                size, wanted = inputs[name].shape[place], inputs[first].shape[there]
+                if size != wanted:
+                    raise InvalidInput(
+                        "dimension %d of input '%s' is %d and dimension %d of input '%s' is %d; they must be the same"
+                        % (there, first, wanted, place, name, size)
+                    )
+        return super().infer(inputs, outputs, signature)
 
 
 def _specs(nodes: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:

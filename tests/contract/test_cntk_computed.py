@@ -3,6 +3,7 @@
 `CNTK_CHANCE=3000 pytest …` compares so many models that chance makes, others each time.
 """
 
+import json
 import os
 import secrets
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.contract.test_contract import run_suite
 
 HERE = Path(__file__).parent
 MODELS = ROOT / "tests" / "unit" / "cntk" / "models"
@@ -106,3 +108,52 @@ def test_models_that_chance_makes_are_computed_alike_or_refused(
     assert len(made) > count // 2
     assert len(made) > 4 * len(refused), refused
     print(f"{len(made)} computed alike, {len(refused)} refused")
+
+
+@pytest.mark.parametrize("runtime", [pytest.param(each, marks=pytest.mark.runtime(each)) for each in RUNTIMES])
+def test_sequences_of_one_axis_are_of_one_length(
+    runtime: str, runtime_python: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """ONNX Runtime would repeat the one that has a single step, or a single row."""
+
+    def given(rows: int, steps: int) -> list[object]:
+        return np.ones((rows, steps, 3)).tolist()
+
+    wrong = [{"x": given(2, 5), "y": given(*other)} for other in ((2, 1), (1, 5), (2, 4), (3, 5))]
+    wrong.append({"x": given(2, 0), "y": given(2, 0)})
+    case = tmp_path / "case.json"
+    case.write_text(json.dumps({"bad": wrong}))
+    run_suite(runtime_python(runtime), runtime, MODELS / "sequences_of_one_length.model", case)
+
+
+@pytest.mark.runtime("cntk")
+def test_what_cntk_says_is_no_lack_of_memory_by_its_call_stack(
+    runtime_python: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """It lists functions that allocate below the message; no step of a sequence is chosen here."""
+    case = tmp_path / "case.json"
+    case.write_text(json.dumps({"bad": [{"x": [[[-1.0, -1.0, -1.0]] * 5]}]}))
+    run_suite(runtime_python("cntk"), "cntk", MODELS / "refused_by_values.model", case)
+
+
+@pytest.mark.parametrize("runtime", [pytest.param(each, marks=pytest.mark.runtime(each)) for each in RUNTIMES])
+def test_what_is_in_no_row_of_a_table_is_not_looked_up(
+    runtime: str, runtime_python: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """CNTK would answer with what lies beside the table in memory, or end."""
+    case, good = tmp_path / "case.json", {"direct": [0.0, 1.0, 3.0], "computed": [0.0, 1.0]}
+    wrong = [good | {name: [number, *good[name][1:]]} for name in good for number in (-1.0, 4.0, 1e10)]
+    bad = [{name: [row] for name, row in each.items()} for each in wrong]
+    given = {name: [row] for name, row in good.items()}
+    case.write_text(json.dumps({"values": given, "bad": bad}))
+    run_suite(runtime_python(runtime), runtime, MODELS / "lookups.model", case)
+
+
+@pytest.mark.runtime("cntk")
+@pytest.mark.parametrize("name", ["refused_lookup_in_a_block", "refused_dilated"])
+def test_what_cntk_cannot_be_asked_safely_is_refused(
+    name: str, runtime_python: Callable[[str], Path], tmp_path: Path
+) -> None:
+    case = tmp_path / "case.json"
+    case.write_text(json.dumps({"load_error": True}))
+    run_suite(runtime_python("cntk"), "cntk", MODELS / f"{name}.model", case)

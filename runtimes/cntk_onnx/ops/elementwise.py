@@ -98,11 +98,13 @@ def _reciprocal(site: Site) -> Value:
 def inverse(site: Site, x: Value) -> str:
     """1/x, and 0 for 0."""
     name = site.name(x)
-    found = site.emit("Reciprocal", name)
     if x.array is not None and x.array.all():
-        return found
-    zero = site.graph.scalar(0, site.dtype)
-    return site.emit("Where", site.emit("Equal", name, zero), zero, found)
+        return site.emit("Reciprocal", name)
+    zero, one = (site.graph.scalar(number, site.dtype) for number in (0, 1))
+    is_zero = site.emit("Equal", name, zero)
+    # No infinity on the way either: converters make a product of the choice.
+    found = site.emit("Reciprocal", site.emit("Where", is_zero, one, name))
+    return site.emit("Where", is_zero, zero, found)
 
 
 def _select(site: Site) -> Value:
@@ -113,10 +115,27 @@ def _select(site: Site) -> Value:
     return site.value(site.emit("Where", chosen, names[1], names[2]), shape, axes)
 
 
+def _pow(site: Site) -> Value:
+    """0 to a power below 0 is 0."""
+    base, exponent = site.take(2)
+    names, shape, axes = aligned(site, [base, exponent])
+    if (base.array is not None and base.array.all()) or (exponent.array is not None and (exponent.array >= 0).all()):
+        return site.value(site.emit("Pow", *names), shape, axes)
+    zero, one = (site.graph.scalar(number, site.dtype) for number in (0, 1))
+    is_endless = site.emit("And", site.emit("Equal", names[0], zero), site.emit("Less", names[1], zero))
+    # No infinity on the way either: converters make a product of the choice.
+    found = site.emit("Pow", site.emit("Where", is_endless, one, names[0]), names[1])
+    return site.value(site.emit("Where", is_endless, zero, found), shape, axes)
+
+
 def _clip(site: Site) -> Value:
+    """What is below `low` becomes that, also where it is above `high`."""
     x, low, high = site.take(3)
     names, shape, axes = aligned(site, [x, low, high])
-    return site.value(site.emit("Min", site.emit("Max", names[0], names[1]), names[2]), shape, axes)
+    found = site.emit("Min", site.emit("Max", names[0], names[1]), names[2])
+    if low.array is None or high.array is None or not low.array.max(initial=-np.inf) <= high.array.min(initial=np.inf):
+        found = site.emit("Where", site.emit("Less", names[0], names[1]), names[1], found)
+    return site.value(found, shape, axes)
 
 
 def _elu(site: Site) -> Value:
@@ -172,7 +191,7 @@ _UNARY = {
     "Floor": "Floor", "Abs": "Abs", "Sin": "Sin", "Cos": "Cos", "Tan": "Tan", "Asin": "Asin", "Acos": "Acos",
     "Atan": "Atan", "Sinh": "Sinh", "Cosh": "Cosh", "Asinh": "Asinh", "Atanh": "Atanh",
 }  # fmt: skip
-_NARY = {"Plus": "Add", "Minus": "Sub", "ElementTimes": "Mul", "Pow": "Pow"}
+_NARY = {"Plus": "Add", "Minus": "Sub", "ElementTimes": "Mul"}
 TRANSLATORS: Dict[str, Callable[[Site], Value]] = {
     **{name: _unary(op) for name, op in _UNARY.items()},
     **{name: _nary(op) for name, op in _NARY.items()},
@@ -186,6 +205,7 @@ TRANSLATORS: Dict[str, Callable[[Site], Value]] = {
     "Log": _log,
     "Sqrt": _sqrt,
     "Reciprocal": _reciprocal,
+    "Pow": _pow,
     "Select": _select,
     "Clip": _clip,
     "ELU": _elu,

@@ -64,6 +64,9 @@ def _gather(site: Site) -> Value:
     if reference.shape[0] < 1:
         site.refuse("it looks up in nothing")
     numbers = site.emit("Cast", site.name(indices), to=7)
+    # ONNX counts what is below 0 from the end; here it is as wrong as what is beyond it.
+    zero, beyond = (site.graph.constant(np.array(size, np.int64)) for size in (0, reference.shape[0]))
+    numbers = site.emit("Where", site.emit("Less", numbers, zero), beyond, numbers)
     found = site.emit("Gather", site.name(reference), numbers, axis=0)
     return site.value(found, indices.shape + reference.shape[1:], indices.axes)
 

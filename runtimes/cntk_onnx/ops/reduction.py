@@ -20,7 +20,7 @@ def _reduce(site: Site) -> Value:
     places = _places(site, x)
     shape = [1 if place in places else size for place, size in enumerate(x.shape) if keep or place not in places]
     axes = [x.lead + place for place in places]
-    if not axes:
+    if not axes and kind not in _BEST:
         return x
     name = site.name(x)
     if kind == "Sum":
@@ -28,7 +28,7 @@ def _reduce(site: Site) -> Value:
     elif kind in _OPS:
         name = site.emit(_OPS[kind], name, axes=axes, keepdims=int(keep))
     elif kind in _BEST:
-        if len(axes) == len(x.shape) > 1:
+        if len(axes) == len(x.shape) != 1:  # also of a number alone
             flat = site.reshape(x, (site.definite(x.shape),))
             best = site.value(site.emit(_BEST[kind], site.name(flat), axis=x.lead, keepdims=1), (1,), x.axes)
             name = site.reshape(best, shape).name

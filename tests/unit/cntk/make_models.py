@@ -245,6 +245,12 @@ def sequence_ends():
 
 
 @model
+def sequences_of_one_length():
+    x, y = sequence(), sequence(name="y")
+    return C.combine([x + y, C.sequence.last(x) * C.sequence.first(y)])
+
+
+@model
 def sequence_moves():
     x = sequence()
     three = C.sequence.past_value(x, initial_state=constant(1, 2, 3))
@@ -406,6 +412,43 @@ def numbers():
 
 
 @model
+def products_of_inputs():
+    """CNTK lists the inputs of a product the other way round than its file has them."""
+    a, b, c = image((2, 3), "a"), image((3, 4), "b"), image((2, 4), "c")
+    return C.combine([C.times(a, b), C.times_transpose(vector(), vector(name="w")), C.relu(c)])
+
+
+@model
+def powers():
+    """Of 0 too, which CNTK leaves 0 where others have infinity; once all that is known is the exponent, or the base."""
+    base, exponent = vector(name="m"), vector()
+    known = [C.pow(base, constant(0, 2, -1, 3, -2)), C.pow(base, 2), C.pow(constant(0, 2, 1, 3, 0), exponent)]
+    return C.combine([C.pow(base, exponent), C.pow(constant(1, 2, 3, 4, 5), exponent)] + known)
+
+
+@model
+def clips():
+    """Where the lower bound is the higher one too."""
+    v = vector()
+    return C.combine([C.clip(v, 0.3, -0.3), C.clip(v, vector(name="low"), vector(name="high")), C.clip(v, -0.3, 0.3)])
+
+
+@model
+def lookups():
+    """In a table of four rows: by an input, by what is computed of one, and within a block."""
+    table, direct, computed = parameter(4, 3), vector(3, "direct"), vector(2, "computed")
+    within = C.gather(parameter(2, 4), computed + 0, axis=1)
+    return C.combine([C.gather(table, direct), C.gather(table, computed * 1), within])
+
+
+@model
+def best_of_one():
+    """Of a number alone: the place of it, not the number."""
+    k = vector((), "k")
+    return C.combine([C.argmax(k), C.argmin(k), C.reduce_max(k)])
+
+
+@model
 def best():
     return C.top_k(vector(), 2)
 
@@ -457,6 +500,17 @@ def names():
 
 
 @model
+def name_of_an_input():
+    return C.combine([C.relu(vector(), name="v"), C.tanh(vector(name="w"), name="t")])
+
+
+@model
+def axis_called_as_the_batch():
+    x = sequence(sequence_axis=C.Axis("N"))
+    return C.combine([C.sequence.last(x), L.Recurrence(L.RNNStep(2))(x)])
+
+
+@model
 def input_as_output():
     return C.combine([vector(), C.relu(vector(name="r"), name="relu")])
 
@@ -464,6 +518,12 @@ def input_as_output():
 @model
 def free_size():
     return L.Convolution2D((3, 3), 4, pad=True, activation=C.relu)(image((2, C.FreeDimension, C.FreeDimension)))
+
+
+@model
+def free_size_pooled():
+    i = image((2, C.FreeDimension, C.FreeDimension))
+    return C.combine([L.MaxPooling((2, 2), strides=2)(i), C.pooling(i, C.AVG_POOLING, (3, 2), 1, ceil_out_dim=True)])
 
 
 @model
@@ -516,19 +576,41 @@ def refused_beyond_the_end():
     return C.pooling(image((1, 4, 8)), C.MAX_POOLING, (1, 2), (1, 2), [False, True, True], ceil_out_dim=True)
 
 
+@model
+def refused_free_size_rounded_up():
+    i = image((2, C.FreeDimension, C.FreeDimension))
+    return C.pooling(i, C.MAX_POOLING, (2, 2), (2, 2), ceil_out_dim=True)
+
+
+# By CNTK's runtime; these are translated.
+
+
+@model
+def refused_lookup_in_a_block():
+    """Its indices are computed where nobody can look at them before they are used."""
+    given = C.placeholder(3)
+    return C.as_block(C.gather(parameter(4, 3), given + 1), [(given, vector(3))], "Lookup", "lookup")
+
+
+@model
+def refused_dilated():
+    return L.Convolution2D((3, 3), 4, pad=True, dilation=2)(image((2, 6, 6)))
+
+
 # ------------------------------------------------------------------
 
 
-def called(variables):
-    """As the gateway calls them: by name, or by uid where there is none or several have it."""
-    given = [variable.name for variable in variables]
-    return [v.name if v.name and given.count(v.name) == 1 else v.uid for v in variables]
+def called(variables, others=()):
+    """As the gateway calls them: by name, or by uid where there is none, several have it, or another input has it."""
+    given, taken = [variable.name for variable in variables], {other.name: other.uid for other in others}
+    free = [v.name and given.count(v.name) == 1 and taken.get(v.name, v.uid) == v.uid for v in variables]
+    return [v.name if is_free else v.uid for is_free, v in zip(free, variables)]
 
 
 def values(random, variable, name):
     shape = tuple(size if size > 0 else 6 for size in variable.shape)
     shape = {0: (), 1: (ROWS,), 2: (ROWS, STEPS)}[len(variable.dynamic_axes)] + shape
-    if name in ("k", "m"):
+    if name in ("k", "m", "direct", "computed"):
         return random.randint(0, 4, shape).astype(variable.dtype)
     if name == "edges":
         return np.resize(np.array([0, -1, 1e-38, 1e-36, 3.5]), shape).astype(variable.dtype)
@@ -544,7 +626,7 @@ def answers(function):
         feed[variable] = list(array) if len(variable.dynamic_axes) == 2 else array
     outputs = list(function.outputs)
     results = function.eval(feed, device=C.cpu())
-    for variable, name in zip(outputs, called(outputs)):
+    for variable, name in zip(outputs, called(outputs, function.arguments)):
         result = results[variable] if isinstance(results, dict) else results
         stored["out." + name] = np.stack(result) if isinstance(result, list) else np.asarray(result)
     return stored

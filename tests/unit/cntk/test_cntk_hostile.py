@@ -11,6 +11,7 @@ from runtimes.cntk_onnx.dictionary import Axis, Shape
 from runtimes.cntk_onnx.functions import network
 from runtimes.cntk_onnx.translate import translate_network
 from runtimes.contract import LoadError
+from runtimes.onnx import graph
 
 SECONDS, BYTES = 20.0, 64 << 20
 LONGEST = 1000  # of a sentence
@@ -48,6 +49,8 @@ X, P = variable("x", 0, 4), variable("p", 4, 4)
 SQUARE = np.ones((4, 4), np.float32)
 IMAGE, KERNEL = variable("i", 0, 4, 4, 1), variable("k", 3, 3, 3, 1, 1, value=np.ones((1, 1, 3, 3), np.float32))
 ZERO = variable("c", 3, value=np.zeros((), np.float32))
+COLUMN = variable("a", 2, 1, 1 << 14, value=np.ones((1 << 14, 1), np.float32))
+ROW = variable("b", 2, 1 << 14, 1, value=np.ones((1, 1 << 14), np.float32))
 ROOTS: dict[str, tuple[dict[str, Any], str]] = {
     "a block in itself": (whole([block("b", "b", [], [])], []), "hold each other|stands for itself"),
     "blocks in each other": (whole([block("a", "b", [], []), block("b", "a", [], [])], []), "each other|itself"),
@@ -98,6 +101,17 @@ ROOTS: dict[str, tuple[dict[str, Any], str]] = {
         "^input 'n{79}…' is sparse",
     ),
     "a long shape": (whole([function("f", 16, ["x"], newShape=Shape([1 << 62] * 64))], [X]), "does not hold|…"),
+    # What ONNX Runtime computes when it loads a model.
+    "sums of parameters": (
+        whole(
+            [
+                *(function(f"f{n}", 19, ["a", "b"]) for n in range(9)),
+                function("all", 44, [f"f{n}_Output_0" for n in range(9)]),
+            ],
+            [COLUMN, ROW],
+        ),
+        "more values than .* of parameters alone",
+    ),
     "many classes": (whole([function("f", 68, ["x"], numClass=1 << 60)], [X]), "classes"),
 }
 
@@ -151,3 +165,20 @@ def test_long_models_take_time_by_their_length(build: Any) -> None:
     began = time.process_time()
     translate_network(network(root))
     assert time.process_time() - began < SECONDS
+
+
+def test_a_parameter_that_many_read_is_there_once() -> None:
+    """Else a file could ask for any multiple of itself."""
+    weights = np.frombuffer(np.ones((100, 100), np.float32).tobytes(), np.float32).reshape(100, 100)
+    parameter = variable("w", 2, 100, 100, value=weights)
+    functions = [function(f"f{n}", 31, ["w", f"f{n - 1}_Output_0" if n else "x"], outputRank=1) for n in range(50)]
+    made = translate_network(network(whole(functions, [variable("x", 0, 100), parameter])))
+    assert [each.dims for each in made.graph.initializer if len(each.raw_data) > 1000] == [[100, 100]]
+
+
+def test_constants_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "_MOST_BYTES", 1 << 20)
+    functions = [function(f"f{n}", 68, ["x"], numClass=50000 + n) for n in range(9)]
+    every = function("all", 44, [f"f{n}_Output_0" for n in range(9)])
+    with pytest.raises(LoadError, match="more constants than one ONNX file can hold"):
+        translate_network(network(whole([*functions, every], [X])))
