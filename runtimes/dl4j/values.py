@@ -7,12 +7,12 @@ class Fold(NamedTuple):
     """Rows that are none of a request's: its time steps as rows ("time"), or inputs stacked upon each other ("stack").
 
     count  how many rows stand for one; -1 where only a request tells
-    steps  "time": the tensor that holds that count, [1] int64, where it is -1
+    told   "time": the tensor that holds how many rows there are, and that count, [2] int64, where it is -1
     """
 
     kind: str
     count: int
-    steps: str = ""
+    told: str = ""
 
 
 class Value(NamedTuple):

@@ -9,7 +9,18 @@ from runtimes.contract import LoadError
 from runtimes.dl4j.archive import Archive
 from runtimes.dl4j.translate import translated
 from tests.unit.dl4j import reference
-from tests.unit.dl4j.configurations import convolution, feed, multi_layer, output, plain, pooling, preprocessor
+from tests.unit.dl4j.configurations import (
+    convolution,
+    feed,
+    graph,
+    multi_layer,
+    output,
+    plain,
+    pooling,
+    preprocessor,
+    recurrent,
+    vertex,
+)
 from tests.unit.dl4j.networks import NETWORKS
 
 
@@ -59,3 +70,28 @@ def test_a_number_of_steps_is_asked_for() -> None:
     made = NETWORKS["recurrent_attention"]
     with pytest.raises(LoadError, match=r"step by step, up to 256: give their number in \[\[inputs\]\]"):
         translated(Archive(made.configuration, made.coefficients(), b""), {})
+
+
+def test_a_recurrent_layer_on_rows_that_may_be_none() -> None:
+    """An LSTM over each time step's features, as steps of its own: it wants to know that there are any."""
+    made = graph(
+        ["in"],
+        {
+            "rows": (
+                vertex("Preprocessor", preProcessor=preprocessor("RnnToFeedForward", rnnDataFormat="NCW")),
+                ["in"],
+            ),
+            "steps": (vertex("Reshape", newShape=[-1, 2, 3], reshapeOrder="c"), ["rows"]),
+            "lstm": (recurrent("LSTM", 2, 5), ["steps"]),
+            "last": (vertex("LastTimeStep"), ["lstm"]),
+            "again": (
+                vertex("Preprocessor", preProcessor=preprocessor("FeedForwardToRnn", rnnDataFormat="NCW")),
+                ["last"],
+            ),
+        },
+        ["again"],
+    )
+    archive = Archive(made, np.zeros(reference.parameter_count(made), np.float32), b"")
+    assert translated(archive, {"in": (-1, 6, 4)})
+    with pytest.raises(LoadError, match="its rows are time steps, whose number only a request tells"):
+        translated(archive, {"in": (-1, 6, -1)})
