@@ -1,6 +1,6 @@
 """What passes between layers."""
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Sequence, Tuple
 
 
 class Fold(NamedTuple):
@@ -25,3 +25,8 @@ class Value(NamedTuple):
     sizes: Tuple[int, ...]
     folds: Tuple[Fold, ...] = ()
     grown: int = 1
+
+
+def same_rows(values: Sequence[Value]) -> bool:
+    """Whether the rows of all stand for the same; of time steps that only a request tells, a request shows it."""
+    return len({tuple((fold.kind, fold.count) for fold in value.folds) for value in values}) == 1

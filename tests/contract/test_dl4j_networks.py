@@ -54,6 +54,7 @@ REFUSED = {
     "stack": "has rows of its own",
     "stack_unequal_sequences": "it stacks [3, 7] and [3, 5], which is not covered",
     "unstack": "what was not stacked so",
+    "graph_stacked_steps": "its rows are stacked, or steps of steps, of which DL4J would make other sequences",
     "rnn_to_ff_to_rnn_without_mini_batch": "preprocessors with that are not covered",
     "variational_autoencoder": "VariationalAutoencoder is not covered",
     "variational_autoencoder_bernoulli": "VariationalAutoencoder is not covered",

@@ -66,6 +66,11 @@ def test_sequences_are_open_in_time() -> None:
     assert input_of(NETWORKS["lstm_nwc"].configuration) == ["N", "in_1", 3]
 
 
+def test_steps_that_are_rows_meet_again() -> None:
+    """Two branches of one sequence, though nothing tells how long it is."""
+    assert input_of(NETWORKS["graph_branches_of_steps"].configuration) == ["N", 3, "in_2"]
+
+
 def test_a_number_of_steps_is_asked_for() -> None:
     made = NETWORKS["recurrent_attention"]
     with pytest.raises(LoadError, match=r"step by step, up to 256: give their number in \[\[inputs\]\]"):
