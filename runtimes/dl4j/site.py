@@ -137,7 +137,7 @@ class Site:
         return self.value(name, [*value.sizes[:axis], size, *value.sizes[axis + 1 :]], value)
 
     def count(self, value: Value, axis: int) -> str:
-        """A size as a request tells it, [1] int64."""
+        """A size as a request tells it, [1] int64; the rows' where axis is -1."""
         shape = self.emit("Shape", value.name)
         return self.emit("Slice", shape, self.graph.sizes(axis + 1), self.graph.sizes(axis + 2))
 
@@ -149,7 +149,8 @@ class Site:
         sizes = turned.sizes[1:]
         if any(size < 0 for size in sizes):
             self.refuse("it needs sizes that only a request tells: give them in [[inputs]]")
-        fold = Fold("time", steps, "" if steps >= 0 else self.count(value, axis))
+        told = "" if steps >= 0 else self.emit("Concat", self.count(value, -1), self.count(value, axis), axis=0)
+        fold = Fold("time", steps, told)
         name = self.emit("Reshape", turned.name, self.graph.sizes(-1, *sizes))
         return turned._replace(name=name, sizes=sizes, folds=(*value.folds, fold))
 
@@ -160,12 +161,14 @@ class Site:
         fold = value.folds[-1]
         if any(size < 0 for size in value.sizes):
             self.refuse("it needs sizes that only a request tells: give them in [[inputs]]")
-        shape = self.graph.sizes(-1, fold.count, *value.sizes)
-        if fold.steps:
-            shape = self.emit("Concat", self.graph.sizes(-1), fold.steps, self.graph.sizes(*value.sizes), axis=0)
-        turned = value._replace(
-            name=self.emit("Reshape", value.name, shape), sizes=(fold.count, *value.sizes), folds=value.folds[:-1]
-        )
+        if fold.told:
+            # No steps are none of each row. Told by -1, no rows would be left, on which ONNX Runtime's LSTM ends the
+            # process.
+            shape = self.emit("Concat", fold.told, self.graph.sizes(*value.sizes), axis=0)
+            name = self.emit("Reshape", value.name, shape, allowzero=1)
+        else:
+            name = self.emit("Reshape", value.name, self.graph.sizes(-1, fold.count, *value.sizes))
+        turned = value._replace(name=name, sizes=(fold.count, *value.sizes), folds=value.folds[:-1])
         back = list(range(1, len(turned.sizes)))
         return self.transpose(turned, [*back[:axis], 0, *back[axis:]])
 

@@ -54,6 +54,7 @@ REFUSED = {
     "stack": "has rows of its own",
     "stack_unequal_sequences": "it stacks [3, 7] and [3, 5], which is not covered",
     "unstack": "what was not stacked so",
+    "graph_stacked_steps": "its rows are stacked, or steps of steps, of which DL4J would make other sequences",
     "rnn_to_ff_to_rnn_without_mini_batch": "preprocessors with that are not covered",
     "variational_autoencoder": "VariationalAutoencoder is not covered",
     "variational_autoencoder_bernoulli": "VariationalAutoencoder is not covered",
@@ -152,14 +153,17 @@ def ran(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.Temp
             zips.write(folder / f"{told}.zip", configuration, made.coefficients(), dtype=dtype, normalizer=case.file)
             shutil.copy(folder / f"{case.network}.in.npz", folder / f"{told}.in.npz")
             cases[told] = {"inputs": declared(case.network), "parameters": {}}
-        (folder / "cases.json").write_text(json.dumps(cases))
-        script = Path(__file__).parent / "dl4j" / "run.py"
-        python = runtime_environment("dl4j").python
-        done = subprocess.run(
-            [python, script, folder], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+        run(runtime_environment("dl4j").python, folder, cases)
     return Ran(folders)
+
+
+def run(python: Path, folder: Path, cases: dict[str, Any]) -> None:
+    (folder / "cases.json").write_text(json.dumps(cases))
+    script = Path(__file__).parent / "dl4j" / "run.py"
+    done = subprocess.run(
+        [python, script, folder], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def declared(name: str) -> dict[str, list[int]]:
@@ -189,6 +193,22 @@ def test_normalizers_are_applied(ran: Ran, name: str, dtype: str) -> None:
     for found, right in zip(ran.outputs(dtype, f"normalized_{name}"), wanted, strict=True):
         scale = max(1.0, float(np.abs(right).max()))
         np.testing.assert_allclose(found, right, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+@pytest.mark.parametrize("name", ["lstm_dense_lstm", "rnn_to_cnn_to_rnn", "time_distributed"])
+def test_sequences_without_steps_do_not_end_the_process(
+    runtime_environment: Callable[[str], Any], tmp_path: Path, name: str
+) -> None:
+    """Time steps that are rows meanwhile would leave none, on which ONNX Runtime's LSTM aborts."""
+    made = NETWORKS[name]
+    rows, features, _ = next(iter(made.inputs.values()))
+    zips.write(tmp_path / "empty.zip", made.configuration, made.coefficients())
+    np.savez(tmp_path / "empty.in.npz", given=np.zeros((rows, features, 0), np.float32))
+    case = {"inputs": {"in": [-1, features, -1]}, "parameters": {}}
+    run(runtime_environment("dl4j").python, tmp_path, {"empty": case})
+    with np.load(tmp_path / "empty.out.npz") as file:
+        assert file["out_0"].shape[0] == rows
+        assert file["out_0"].size == 0
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))

@@ -246,7 +246,10 @@ def _is_special(settings: Settings) -> bool:
 
 
 def _run(site: Site, op: str, value: Value, cell: Cell, direction: str) -> Value:
-    """[N, nIn, T] to [N, nOut, T], by ONNX's operator, which wants time first."""
+    """[N, nIn, T] to [N, nOut, T], by ONNX's operator, which wants time first, and at least one row: without any, ONNX
+    Runtime's LSTM ends the process."""
+    if any(fold.told for fold in value.folds):
+        site.refuse("its rows are time steps, whose number only a request tells: give it in [[inputs]]")
     arrays, attributes = cell
     size = arrays[1].shape[-1]
     turned = site.emit("Transpose", value.name, perm=[2, 0, 1])

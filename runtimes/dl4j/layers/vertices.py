@@ -19,7 +19,7 @@ from runtimes.dl4j.registry import (
 )
 from runtimes.dl4j.settings import Settings
 from runtimes.dl4j.site import Site, same_sizes, shown
-from runtimes.dl4j.values import Fold, Value
+from runtimes.dl4j.values import Fold, Value, same_rows
 
 
 def _covers(kind: str, folder: str = "", takes: Takes = same) -> Callable[[Translate], Translate]:
@@ -229,7 +229,7 @@ def _broadcast(site: Site, values: List[Value]) -> List[int]:
 
 def _alike(site: Site) -> List[Value]:
     """Its inputs, whose rows must be the same ones."""
-    if not site.inputs or any(value.folds != site.inputs[0].folds for value in site.inputs):
+    if not same_rows(site.inputs):
         site.refuse("its inputs have different rows")
     return site.inputs
 

@@ -160,6 +160,38 @@ GRAPH["attention_vertex_plain"] = joined(
     (2, 4, 5),
     (2, 2, 5),
 )
+TO_ROWS, TO_STEPS = (preprocessor(name, rnnDataFormat="NCW") for name in ("RnnToFeedForward", "FeedForwardToRnn"))
+# DL4J makes as many sequences of the rows as one input has, not as both have together.
+GRAPH["graph_stacked_steps"] = Network(
+    graph(
+        ["one", "other"],
+        {
+            "both": (vertex("Stack"), ["one", "other"]),
+            "rows": (vertex("Preprocessor", preProcessor=TO_ROWS), ["both"]),
+            "shared": (dense(3, 5), ["rows"]),
+            "steps": (vertex("Preprocessor", preProcessor=TO_STEPS), ["shared"]),
+            "last": (vertex("LastTimeStep", maskArrayInputName=None), ["steps"]),
+        },
+        ["last"],
+    ),
+    {"one": SEQUENCE, "other": SEQUENCE},
+)
+GRAPH["graph_branches_of_steps"] = Network(
+    graph(
+        ["in"],
+        {
+            "one": (vertex("Preprocessor", preProcessor=TO_ROWS), ["in"]),
+            "other": (vertex("Preprocessor", preProcessor=TO_ROWS), ["in"]),
+            "wide": (dense(3, 5), ["one"]),
+            "narrow": (dense(3, 2), ["other"]),
+            "both": (vertex("Merge", mergeAxis=1, modified=False), ["wide", "narrow"]),
+            "steps": (vertex("Preprocessor", preProcessor=TO_STEPS), ["both"]),
+            "lstm": (recurrent("LSTM", 7, 2), ["steps"]),
+        },
+        ["lstm"],
+    ),
+    {"in": SEQUENCE},
+)
 # A layer's own preprocessor, as setInputTypes adds them.
 GRAPH["graph_layer_preprocessor"] = Network(graph(["in"], {"out": (output(105, 4), ["in"])}, ["out"]), {"in": IMAGE})
 GRAPH["graph_layer_preprocessor"].configuration["vertices"]["out"]["preProcessor"] = preprocessor(

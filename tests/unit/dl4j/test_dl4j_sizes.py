@@ -9,7 +9,18 @@ from runtimes.contract import LoadError
 from runtimes.dl4j.archive import Archive
 from runtimes.dl4j.translate import translated
 from tests.unit.dl4j import reference
-from tests.unit.dl4j.configurations import convolution, feed, multi_layer, output, plain, pooling, preprocessor
+from tests.unit.dl4j.configurations import (
+    convolution,
+    feed,
+    graph,
+    multi_layer,
+    output,
+    plain,
+    pooling,
+    preprocessor,
+    recurrent,
+    vertex,
+)
 from tests.unit.dl4j.networks import NETWORKS
 
 
@@ -55,7 +66,37 @@ def test_sequences_are_open_in_time() -> None:
     assert input_of(NETWORKS["lstm_nwc"].configuration) == ["N", "in_1", 3]
 
 
+def test_steps_that_are_rows_meet_again() -> None:
+    """Two branches of one sequence, though nothing tells how long it is."""
+    assert input_of(NETWORKS["graph_branches_of_steps"].configuration) == ["N", 3, "in_2"]
+
+
 def test_a_number_of_steps_is_asked_for() -> None:
     made = NETWORKS["recurrent_attention"]
     with pytest.raises(LoadError, match=r"step by step, up to 256: give their number in \[\[inputs\]\]"):
         translated(Archive(made.configuration, made.coefficients(), b""), {})
+
+
+def test_a_recurrent_layer_on_rows_that_may_be_none() -> None:
+    """An LSTM over each time step's features, as steps of its own: it wants to know that there are any."""
+    made = graph(
+        ["in"],
+        {
+            "rows": (
+                vertex("Preprocessor", preProcessor=preprocessor("RnnToFeedForward", rnnDataFormat="NCW")),
+                ["in"],
+            ),
+            "steps": (vertex("Reshape", newShape=[-1, 2, 3], reshapeOrder="c"), ["rows"]),
+            "lstm": (recurrent("LSTM", 2, 5), ["steps"]),
+            "last": (vertex("LastTimeStep"), ["lstm"]),
+            "again": (
+                vertex("Preprocessor", preProcessor=preprocessor("FeedForwardToRnn", rnnDataFormat="NCW")),
+                ["last"],
+            ),
+        },
+        ["again"],
+    )
+    archive = Archive(made, np.zeros(reference.parameter_count(made), np.float32), b"")
+    assert translated(archive, {"in": (-1, 6, 4)})
+    with pytest.raises(LoadError, match="its rows are time steps, whose number only a request tells"):
+        translated(archive, {"in": (-1, 6, -1)})
