@@ -1,7 +1,8 @@
 """Runs DL4J zips by the runtime itself: `PYTHON run.py FOLDER`, in the runtime's own environment.
 
 FOLDER holds NAME.zip, NAME.in.npz and cases.json: NAME → {"inputs": name → shape as model.toml would declare it,
-"parameters": those of model.toml}. What comes out is NAME.out.npz, or NAME.txt with the load error's sentence.
+"parameters": those of model.toml, and "exported" where it runs as the exported file would, without what the runtime
+asks of inputs before}. What comes out is NAME.out.npz, or NAME.txt with the load error's sentence.
 """
 
 import json
@@ -12,6 +13,7 @@ import numpy as np
 
 from runtimes.contract import LoadError, LoadOptions, TensorSpec
 from runtimes.dl4j.runtime import load
+from runtimes.onnx.runtime import OnnxModel
 
 
 def main(folder):
@@ -26,7 +28,8 @@ def main(folder):
             signature = model.signatures["default"]
             # A network of layers alone has an input without a name of its own.
             given = {spec.name: inputs[key] for spec, key in zip(signature.inputs, inputs.files, strict=True)}
-            answer = model.infer(given, (), "default")
+            infer = OnnxModel.infer if case.get("exported") else type(model).infer
+            answer = infer(model, given, (), "default")
             np.savez(
                 folder / (name + ".out.npz"),
                 **{f"out_{place}": answer[spec.name] for place, spec in enumerate(signature.outputs)},
