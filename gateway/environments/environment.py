@@ -58,13 +58,7 @@ class Environment:
         return int(self._marker().get("size_bytes", 0)) or steps.size_of(self.folder)
 
     def _marker(self) -> Mapping[str, Any]:
-        if self.folder is None:
-            return {}
-        try:
-            marker = json.loads((self.folder / _MARKER).read_text())
-        except (OSError, ValueError):
-            return {}
-        return marker if isinstance(marker, dict) else {}
+        return _marker_in(self.folder) if self.folder else {}
 
 
 def locate(
@@ -80,6 +74,8 @@ def locate(
         raise Cannot(f"the Python set for {runtime.title} does not run: give the path of an interpreter")
     if external:
         assert interpreter is not None, "an external environment is an interpreter"
+        # One that we built, as the image's for the CPU, tells what it is for. Of others we take it for granted.
+        accelerator = _marker_in(interpreter.path.parent.parent).get("accelerator", accelerator)
         return Environment(runtime, accelerator, None, interpreter)
     accelerator = runtime.accelerator(accelerator)
     if not runtime.requirements.get(accelerator):
@@ -149,6 +145,14 @@ def remove(environment: Environment) -> None:
                 shutil.rmtree(folder)
     except BlockingIOError:
         raise Cannot(f"{environment.runtime.title}'s environment is being built: wait for it, or stop that") from None
+
+
+def _marker_in(folder: Path) -> Mapping[str, Any]:
+    try:
+        marker = json.loads((folder / _MARKER).read_text())
+    except (OSError, ValueError):
+        return {}
+    return marker if isinstance(marker, dict) else {}
 
 
 def _complete(environment: Environment, folder: Path, seconds: float) -> None:

@@ -26,7 +26,7 @@ def placement(device: tuple[str, ...], wanted: str, built: str, cards: int) -> t
     if places != ("cpu",) and wanted != "cuda":
         raise Cannot(f"device = {told(device)}, but this gateway runs on the CPU; start it with --accelerator cuda")
     if places != ("cpu",) and built != "cuda":
-        raise Cannot(f"device = {told(device)}, but its runtime has no packages for CUDA; leave device out")
+        raise Cannot(f"device = {told(device)}, but its runtime's packages are the CPU's; leave device out")
     return places
 
 

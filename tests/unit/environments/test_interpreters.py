@@ -159,6 +159,15 @@ def test_an_external_python_is_the_environment(tmp_path, runtime):
         locate(nowhere, "cuda", tmp_path / "home", python=python, external=True)
 
 
+def test_an_external_python_that_was_built_here_tells_what_for(tmp_path, runtime):
+    """As in the image for CUDA, where MXNet's environment is the CPU's: device = "auto" must find no card there."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    assert locate(runtime("tiny"), "cuda", tmp_path / "home", python=python, external=True).accelerator == "cuda"
+    (tmp_path / "venv" / "modelport.json").write_text('{"accelerator": "cpu"}')
+    assert locate(runtime("tiny"), "cuda", tmp_path / "home", python=python, external=True).accelerator == "cpu"
+
+
 def test_a_chosen_python_must_fit(tmp_path, runtime, fake):
     with pytest.raises(Cannot, match=r"Tiny needs Python 3\.50 to 3\.59, the one given is 3\.41"):
         locate(runtime("tiny", pythons=UNHEARD_OF), "cpu", tmp_path, python=fake("bin/python3.41", 41))
