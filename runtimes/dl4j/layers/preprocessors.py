@@ -110,18 +110,18 @@ def _step_of(settings: Settings, behind: Shape) -> Shape:
 @_covers("FeedForwardToRnnPreProcessor", "computed", _step_of)
 def feed_forward_to_rnn(site: Site) -> Value:
     """A row for each time step becomes a sequence again; a row that never was one, a sequence of one step."""
-    value = site.of(1)
-    if value.folds:
-        return _steps_again(site, value)
-    size = value.sizes[0]
-    return site.reshape(value, (1, size) if _time(site) == 0 else (size, 1))
+    return _sequences(site, site.of(1))
 
 
-def _steps_again(site: Site, value: Value) -> Value:
-    """DL4J makes as many sequences of them as the network's first input has rows, whatever was made of those before."""
+def _sequences(site: Site, value: Value) -> Value:
+    """DL4J makes as many of the rows as the network's first input has, whatever was made of those before."""
     if len(value.folds) > 1:
         site.refuse("its rows are stacked, or steps of steps, of which DL4J would make other sequences")
-    return site.unfold(value, _time(site))
+    time = _time(site)
+    if value.folds:
+        return site.unfold(value, time)
+    size = value.sizes[0]
+    return site.reshape(value, (1, size) if time == 0 else (size, 1))
 
 
 @_covers("RnnToCnnPreProcessor", "computed", lambda settings, behind: (_flat(_image(settings)), -1))
@@ -134,11 +134,7 @@ def rnn_to_cnn(site: Site) -> Value:
 @_covers("CnnToRnnPreProcessor", "computed", lambda settings, behind: _image(settings))
 def cnn_to_rnn(site: Site) -> Value:
     value = _checked(site, _image(site.settings))
-    flat = site.reshape(value, (_flat(value.sizes),))
-    if flat.folds:
-        return _steps_again(site, flat)
-    size = flat.sizes[0]
-    return site.reshape(flat, (1, size) if _time(site) == 0 else (size, 1))
+    return _sequences(site, site.reshape(value, (_flat(value.sizes),)))
 
 
 def _first(settings: Settings, behind: Shape) -> Shape:
