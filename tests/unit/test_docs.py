@@ -16,19 +16,18 @@ README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 
 
+def rows(text: str, head: str) -> list[list[str]]:
+    """The cells of the table with that head, from 1 on."""
+    return [line.split("|") for line in text[text.index(head) :].split("\n\n")[0].splitlines()[2:]]
+
+
 def keys(text: str, head: str) -> list[str]:
     """The words in the first column of the table with that head."""
-    rows = text[text.index(head) :].split("\n\n")[0].splitlines()[2:]
-    return [name for row in rows for name in re.findall(r"`\[*([a-z_]+)\]*`", row.split("|")[1])]
-
-
-def defaults(text: str, head: str) -> dict[str, str]:
-    rows = [row.split("|") for row in text[text.index(head) :].split("\n\n")[0].splitlines()[2:]]
-    return {row[1].strip(" `"): row[2].strip(" `") for row in rows}
+    return [name for row in rows(text, head) for name in re.findall(r"`\[*([a-z_]+)\]*`", row[1])]
 
 
 def test_every_setting_is_told_with_its_default() -> None:
-    told = defaults(README, "| setting | default | meaning |")
+    told = {row[1].strip(" `"): row[2].strip(" `") for row in rows(README, "| setting | default | meaning |")}
     sizes = {"MiB": 1 << 20, "GiB": 1 << 30}
     for name, field in Settings.model_fields.items():
         if name == "runtimes":
@@ -66,8 +65,7 @@ def test_every_metric_is_told() -> None:
 
 def test_every_runtime_is_told() -> None:
     names = sorted(file.parent.name for file in ROOT.glob("runtimes/*/runtime.toml") if file.parent.name != "fake")
-    rows = README[README.index("| runtime | framework |") :].split("\n\n")[0].splitlines()[2:]
-    assert sorted(row.split("|")[1].strip() for row in rows) == names
+    assert sorted(row[1].strip() for row in rows(README, "| runtime | framework |")) == names
     headings = re.findall(r"^### (\w+)$", (ROOT / "docs/runtimes.md").read_text(), re.M)
     assert sorted(headings) == names
 
