@@ -79,6 +79,28 @@ class LoadOptions(NamedTuple):
     parameters: Dict[str, Any] = {}
 
 
+class BatchAnalysis(NamedTuple):
+    """What reading a signature's graph says about running the rows of several requests together.
+
+    Each entry is a short phrase for the log that names the operator and, where there is one, its node:
+    "DynamicQuantizeLinear 'q1' takes one scale from all rows". Rows lie along the first dimension.
+
+    mixes    what lets one row's values influence another row's answer, or makes the number of rows of an output
+             depend on values
+    writes   what changes the model's state when the signature runs: such a signature never runs unasked
+    unknown  what the reader could not follow; nothing is claimed about it
+    """
+
+    mixes: Tuple[str, ...] = ()
+    writes: Tuple[str, ...] = ()
+    unknown: Tuple[str, ...] = ()
+
+    @property
+    def independent(self) -> bool:
+        """Whether the graph alone shows that every row of every output depends on its own row of the inputs only."""
+        return not (self.mixes or self.writes or self.unknown)
+
+
 class LoadError(Exception):
     """The model cannot be loaded, and trying again will not help. Its text is one sentence for the user."""
 
@@ -117,6 +139,13 @@ class Model:
         failure: its text goes to the log, not to the client. MemoryError may be retried.
         """
         raise NotImplementedError
+
+    def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
+        """What the artifact's graph says about batching this signature. None: it has no graph that can be read.
+
+        Called once per signature after `load`, before anything runs. An exception counts as None, and is logged.
+        """
+        return None
 
     def start(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Any:
         """Begin what `infer` does, without waiting for the device, and give a handle for `finish`.
