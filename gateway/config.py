@@ -53,6 +53,10 @@ class Settings(BaseModel):
     max_requests: int = Field(4096, gt=0, description="requests admitted at a time")
     max_admitted_bytes: int = Field(1024 * MIB, gt=0, description="bytes of input, read or admitted, at a time")
     request_timeout_s: float = Field(60.0, gt=0, description="how long a request waits that brings no deadline")
+    header_timeout_s: float = Field(30.0, gt=0, description="seconds in which the headers of a REST request must come")
+    min_body_rate: int = Field(
+        1024, ge=0, description="bytes a second that a REST body must come at, after header_timeout_s; 0: any"
+    )
     grace_s: float = Field(30.0, gt=0, description="how long a stopping gateway waits for requests under way")
     shared_memory: bool = Field(False, description="clients on this machine may register shared memory")
     allow_export: bool = Field(False, description="clients may have models exported: POST /v2/models/{model}/export")

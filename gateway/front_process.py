@@ -43,6 +43,8 @@ class FrontOptions:
     max_requests: int
     max_admitted_bytes: int
     request_timeout_s: float
+    header_timeout_s: float
+    min_body_rate: int
     shared_memory: bool
 
 

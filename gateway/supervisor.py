@@ -181,6 +181,8 @@ class Supervisor:
             max_requests=max(1, settings.max_requests // settings.fronts),
             max_admitted_bytes=max(1, settings.max_admitted_bytes // settings.fronts),
             request_timeout_s=settings.request_timeout_s,
+            header_timeout_s=settings.header_timeout_s,
+            min_body_rate=settings.min_body_rate,
             shared_memory=settings.shared_memory,
         )
 

@@ -25,7 +25,7 @@ class Reply(NamedTuple):
 Writer = Callable[[InferResponse], Reply]
 
 
-def _tell(error: ModelportError) -> bytes:
+def tell(error: ModelportError) -> bytes:
     return dumps({"error": sentence(error)})
 
 
@@ -45,7 +45,7 @@ class Dialect(NamedTuple):
 
     limit: Callable[[Headers, Limits], tuple[int, str]]
     read: Callable[[Engine, Limits, "Route", Headers, Buffer], tuple[InferRequest, Writer]]
-    tell: Callable[[ModelportError], bytes] = _tell
+    tell: Callable[[ModelportError], bytes] = tell
     is_slow: Callable[[Headers, Buffer], bool] = _never
     methods: tuple[bytes, ...] = (b"POST",)
 

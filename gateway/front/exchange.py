@@ -99,7 +99,7 @@ class Exchange:
                     shift = -(head.headers.json_length or 0) % _ALIGNMENT
                     self._buffer = self._engine.buffer(length + shift)[shift : shift + length]
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
 
     @property
     def waits_for_body(self) -> bool:
@@ -134,7 +134,7 @@ class Exchange:
                     raise TooLarge(f"the body is over the limit of {head.limit} bytes for {head.what}")
                 self._reading.reserve(size)
             except ModelportError as error:
-                self._fail(error)
+                self.fail(error)
 
     def on_whole(self) -> None:
         """All of the body has come."""
@@ -152,9 +152,9 @@ class Exchange:
         elif self._expects_continue:
             self._connection.ask_for_body()
 
-    def stalled(self) -> None:
-        """Nothing has come of the body for too long."""
-        self._fail(InvalidRequest("the body stopped coming before its end; send it again"))
+    def tell(self, error: ModelportError) -> bytes:
+        """An error in the words of its dialect."""
+        return self._route.dialect.tell(error)
 
     def abandon(self) -> None:
         """The client has gone."""
@@ -176,7 +176,7 @@ class Exchange:
         self._buffer, self._chunks = None, []  # while the request waits, only its tensors are kept
         headers = self._head.headers
         if headers.content_length not in (None, self._filled):
-            self._fail(InvalidRequest("the body did not come; send the request without the header Upgrade"))
+            self.fail(InvalidRequest("the body has not the length that its Content-Length says; send it again"))
         elif headers.encoding:
             self._in_thread(partial(inflate, body, headers.encoding, self._head.limit, self._head.what), self._unpacked)
         else:
@@ -186,7 +186,7 @@ class Exchange:
         try:
             self._reading.reserve(len(body))
         except ModelportError as error:
-            self._fail(error)
+            self.fail(error)
         else:
             self._read(body)
 
@@ -199,7 +199,7 @@ class Exchange:
         try:
             made = read()
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
         else:
             self._submit(made)
 
@@ -221,7 +221,7 @@ class Exchange:
             elif error is None:
                 then(future.result())
             else:
-                self._fail(error if isinstance(error, Exception) else Gone())
+                self.fail(error if isinstance(error, Exception) else Gone())
 
         asyncio.get_running_loop().run_in_executor(None, unless_gone).add_done_callback(done)
 
@@ -241,7 +241,7 @@ class Exchange:
             reply = self._refusal(error)
         self._send(reply)
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """It ends before the engine has it."""
         self._reading.close(error)
         self._chunks, self._buffer = [], None
@@ -252,7 +252,7 @@ class Exchange:
     def _refusal(self, error: Exception) -> Reply:
         told = as_told(error)
         retry = b"retry-after: %d\r\n" % told.retry_after_s if isinstance(told, Overloaded) else b""
-        return Reply(told.status, [self._route.dialect.tell(told)], headers=retry)
+        return Reply(told.status, [self.tell(told)], headers=retry)
 
     def _send(self, reply: Reply) -> None:
         if self._packing:

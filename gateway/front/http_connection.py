@@ -1,14 +1,16 @@
 """One connection of a front's HTTP server: see http.py."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.engine.arena import LARGE
+from gateway.errors import InvalidRequest
 from gateway.front import body
-from gateway.front.dialect import Reply
+from gateway.front.dialect import Reply, tell
 from gateway.front.exchange import Exchange, Head, read_head
 from gateway.front.http_shared import LONGEST_HEAD, Shared
 
@@ -16,11 +18,11 @@ from gateway.front.http_shared import LONGEST_HEAD, Shared
 _SPECIAL = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
 _END = b"\r\n\r\n"
 # Nobody needs more, and httptools would collect any number.
-_MOST_HEAD_BYTES = 1 << 16
-_HEAD_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n"
-    b'content-length: 58\r\n\r\n{"error":"the headers are over the limit of 65536 bytes"}\n'
-)
+_MAX_HEAD_BYTES = 1 << 16
+# Chunks have heads too: of so many bytes for each byte of the body, which those of one byte each stay below.
+_MAX_CHUNK_OVERHEAD = 16
+# Tokens of Connection that concern us. The others name headers for the next hop only, which we are not.
+_PERSISTENCE = (b"close", b"keep-alive")
 # Parts larger than this are not copied together to be written.
 _LARGE_PART = 1 << 14
 
@@ -68,13 +70,18 @@ class HttpConnection(HttpToolsProtocol):
     def __init__(self, shared: Shared, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._shared = shared
-        self._heard = self.loop.time()
+        # When something last came or was answered; when the request that is being received began, and its bytes so far.
+        self._heard = self._begun = self.loop.time()
+        self._received = self._overhead = 0
         self._running: Exchange | None = None
-        self._holds_back = self._refused = self._goes_on = False
+        self._holds_back = self._refused = self._broken = self._goes_on = False
         # The parser has nothing of the next request yet; and, if what has just come begins with a head, that head.
         self._between = True
         self._head_text = b""
-        self._in_head, self._head_size = False, 0
+        self._in_head = False
+        # The head of a request that offers another protocol, without that offer.
+        self._without_offer = b""
+        self._confirms_keep_alive = False
 
     def space(self) -> memoryview | None:
         """Where the next bytes belong, if they are of a large body."""
@@ -84,31 +91,56 @@ class HttpConnection(HttpToolsProtocol):
     def filled(self, size: int) -> None:
         """They were received there."""
         self._heard = self.loop.time()
+        self._received += size
         if self.cycle.filled(size):
             # The old parser still waits for what it has not seen.
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.parser = self._new_parser()
             self._between = True
             self.cycle.on_whole()
 
     def data_received(self, data: bytes | memoryview) -> None:
-        self._heard = self.loop.time()
+        if self._broken:
+            return
         self._head_text = b""
-        if self._between and len(data) < LARGE:
-            text = bytes(data)
-            head_text, end, rest = text.partition(_END)
-            head = self._shared.heads.get(head_text)
-            idle = self.cycle is None or self.cycle.response_complete
-            if head is not None and idle and head.headers.content_length == len(rest):
-                self._take(head, rest)
+        if self._between:
+            if len(data) < LARGE:
+                text = bytes(data)
+                head_text, end, rest = text.partition(_END)
+                head = self._shared.heads.get(head_text)
+                idle = self.cycle is None or self.cycle.response_complete
+                if head is not None and idle and head.headers.content_length == len(rest):
+                    self._take(head, rest)
+                    return
+                self._head_text = head_text if end and len(head_text) <= LONGEST_HEAD else b""
+        else:
+            self._heard = self.loop.time()
+            self._received += len(data)
+            self._overhead += len(data)
+        self._parse(data)
+        if self._overhead > _MAX_HEAD_BYTES and not self._between:
+            self._break(431, f"the headers are over the limit of {_MAX_HEAD_BYTES} bytes")
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                if not self._without_offer:  # CONNECT: what follows is no HTTP
+                    return
+                # An offer may be ignored (RFC 9110, 7.8), but httptools takes the body for the other protocol's.
+                data = self._without_offer + data[offer.args[0] :]
+                self._without_offer = b""
+                self.parser = self._new_parser()
+            except httptools.HttpParserError:
+                self._break(400, "the request is not valid HTTP, or its body is longer than its Content-Length")
                 return
-            self._head_text = head_text if end and len(head_text) <= LONGEST_HEAD else b""
-        super().data_received(data)  # type: ignore[arg-type]
-        if self._in_head:
-            self._head_size += len(data)
-            if self._head_size > _MOST_HEAD_BYTES and not self.transport.is_closing():
-                self.transport.write(_HEAD_TOO_LARGE)
-                self.transport.close()
+            else:
+                return
+
+    def _new_parser(self) -> Any:
+        parser = httptools.HttpRequestParser(self)
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
 
     def _take(self, head: Head, body: bytes) -> None:
         """A whole request, of which the head was seen before."""
@@ -119,38 +151,52 @@ class HttpConnection(HttpToolsProtocol):
         exchange.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for cycle in (self._running, self.cycle, *(waiting for waiting, _ in self.pipeline)):
-            if type(cycle) is Exchange:
-                cycle.abandon()
-        self.pipeline.clear()
+        self._abandon()
         if type(self.cycle) is Exchange:
             self.cycle = None
         super().connection_lost(exc)
 
+    def _abandon(self) -> None:
+        for cycle in (self._running, self.cycle, *(waiting for waiting, _ in self.pipeline)):
+            if type(cycle) is Exchange:
+                cycle.abandon()
+            elif cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
+
     def on_message_begin(self) -> None:
         # What uvicorn prepares here is made up for in on_headers_complete, where it is wanted.
         self._between = False
-        self._in_head, self._head_size = True, 0
+        self._in_head = True
+        self._heard = self._begun = self.loop.time()
+        self._received = self._overhead = 0
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # what comes behind a body of chunks says nothing to us
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
         self._in_head = False
+        version, method = self.parser.get_http_version(), self.parser.get_method()
+        if self.parser.should_upgrade() and method != b"CONNECT":
+            self._without_offer = _without_offer(method, self.url, version, self.headers)
+            return
         # It was that of the first request in what was received.
         head_text, self._head_text = self._head_text, b""
         route = self._shared.route(self.url)
-        # The parser takes what follows for another protocol's, the body too; it must not become the next request.
-        upgrades = self.parser.should_upgrade()
-        if route is None or self.parser.get_method() not in route.dialect.methods:
-            url, headers, expects = self.url, self.headers, self.expect_100_continue
-            super().on_message_begin()
-            self.url, self.expect_100_continue = url, expects
-            self.headers += headers
-            super().on_headers_complete()
-            self.cycle.keep_alive = self.cycle.keep_alive and self._shared.keeps_alive and not upgrades
+        keep_alive = self.parser.should_keep_alive() and method != b"CONNECT"
+        if keep_alive and version == "1.0":
+            self._confirms_keep_alive = True
+        if route is None or method not in route.dialect.methods:
+            self._open_cold(keep_alive)
             return
-        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0" and not upgrades
         exchange = Exchange(self._shared.engine, self._shared.limits, self, keep_alive, self.expect_100_continue)
         head: Head | Exception
         try:
@@ -168,13 +214,26 @@ class HttpConnection(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
 
+    def _open_cold(self, keep_alive: bool) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
+        super().on_headers_complete()
+        self.cycle.keep_alive = keep_alive and self._shared.keeps_alive
+        if self.cycle.keep_alive and self._confirms_keep_alive:
+            self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"keep-alive")]
+
     def on_body(self, body: bytes) -> None:
+        self._overhead -= len(body) * (1 + _MAX_CHUNK_OVERHEAD)
         if type(self.cycle) is Exchange:
             self.cycle.on_body(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._without_offer:
+            return
         self._between = True
         if type(self.cycle) is not Exchange:
             super().on_message_complete()
@@ -223,13 +282,44 @@ class HttpConnection(HttpToolsProtocol):
         finally:
             self._goes_on = False
 
-    def end_if_silent(self, now: float) -> None:
+    def look(self, now: float) -> None:
+        """Called from time to time, to end a connection on which nothing comes any more, or too slowly."""
         cycle, silent = self.cycle, now - self._heard
-        if cycle is None or cycle.response_complete:
-            if silent > self.timeout_keep_alive:
+        if self._between:
+            if silent > self.timeout_keep_alive and (cycle is None or cycle.response_complete):
                 self.transport.close()
-        elif silent > body.PAUSE_S and type(cycle) is Exchange and cycle.waits_for_body and not self.flow.read_paused:
-            cycle.stalled()
+            return
+        if self.flow.read_paused:  # then it is we who take nothing
+            self._heard = self._begun = now
+            self._received = 0
+            return
+        limits, elapsed = self._shared.limits, now - self._begun
+        if self._in_head:
+            if elapsed > limits.header_timeout_s:
+                self._break(408, f"the headers did not come within {limits.header_timeout_s:g} s")
+        elif limits.is_too_slow(self._received, elapsed):
+            self._end_body(f"the body came too slowly, below {limits.min_body_rate} bytes a second; send it again")
+        elif silent > body.PAUSE_S and type(cycle) is Exchange:
+            self._end_body("the body stopped coming before its end; send it again")
+
+    def _end_body(self, reason: str) -> None:
+        if type(self.cycle) is not Exchange:
+            self._break(408, reason)
+        elif self.cycle.waits_for_body:
+            self.cycle.fail(InvalidRequest(reason))
+
+    def _break(self, status: int, reason: str) -> None:
+        """Answer that what comes cannot be read on, and close; whatever is under way on this connection is given up."""
+        self._broken = True
+        cycle = self.cycle
+        is_under_way = cycle is not None and not cycle.response_complete
+        has_begun = is_under_way and type(cycle) is not Exchange and cycle.response_started
+        self._abandon()
+        if self._refused or has_begun or self.transport.is_closing():
+            self.transport.close()
+            return
+        say = cycle.tell if is_under_way and type(cycle) is Exchange else tell
+        self.refuse(Reply(status, [say(InvalidRequest(reason))]))
 
     # What an Exchange needs.
 
@@ -255,7 +345,10 @@ class HttpConnection(HttpToolsProtocol):
     def _write(self, reply: Reply, keep_alive: bool) -> None:
         size = sum([len(part) for part in reply.body])
         begin = self._shared.beginning(reply.status, reply.content_type, self.server_state.default_headers)
-        head = b"%b%d\r\n%b%b\r\n" % (begin, size, reply.headers, b"" if keep_alive else b"connection: close\r\n")
+        persistence = b"connection: close\r\n"
+        if keep_alive:
+            persistence = b"connection: keep-alive\r\n" if self._confirms_keep_alive else b""
+        head = b"%b%d\r\n%b%b\r\n" % (begin, size, reply.headers, persistence)
         if size < _LARGE_PART:
             self.transport.write(b"".join([head, *reply.body]))
         else:
@@ -266,3 +359,15 @@ def _has_short_body(head: Head, headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether it is over when as much has come as its one length says."""
     length = head.headers.content_length
     return length is not None and length < LARGE and not any(name in _SPECIAL for name, _ in headers)
+
+
+def _without_offer(method: bytes, url: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The head of the same request without Upgrade, and without what Connection says of it."""
+    lines = [b"%b %b HTTP/%b" % (method, url, version.encode())]
+    for name, value in headers:
+        if name == b"connection":
+            tokens = [token.strip().lower() for token in value.split(b",")]
+            lines += [b"connection: " + token for token in tokens if token in _PERSISTENCE]
+        elif name not in (b"upgrade", b"http2-settings"):
+            lines.append(b"%b: %b" % (name, value))
+    return b"\r\n".join(lines) + _END

@@ -80,6 +80,6 @@ class Shared:
         self._looking = None
         now = asyncio.get_running_loop().time()
         for connection in list(connections):
-            connection.end_if_silent(now)
+            connection.look(now)
         if connections:
             self._look_later(connections)

@@ -14,18 +14,26 @@ MOST_OBJECTS = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes.
+    """How many bytes, and how slowly they may come.
 
     json_bytes      a JSON body, or the JSON part of a binary one. Its own limit, since parsing
                     JSON stops the event loop for about 10 ms a MiB
     binary_bytes    a body with binary tensors (v2 binary, npy, npz unpacked) or images, these also decoded,
                     at 4 bytes a pixel; or a gRPC message
     response_bytes  the tensors of one answer
+    header_timeout_s  in which the headers of a request must come; and its body has so long before its rate counts
+    min_body_rate   bytes a second, on average; 0 for any
     """
 
     json_bytes: int = 8 * MiB
     binary_bytes: int = 64 * MiB
     response_bytes: int = 256 * MiB
+    header_timeout_s: float = 30.0
+    min_body_rate: int = 1024
+
+    def is_too_slow(self, received: int, elapsed_s: float) -> bool:
+        """Of the bytes of a body that came in so many seconds."""
+        return elapsed_s - self.header_timeout_s > received / self.min_body_rate if self.min_body_rate else False
 
     @property
     def json_answer_bytes(self) -> int:

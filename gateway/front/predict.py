@@ -27,8 +27,8 @@ from gateway.front.predictions import Prediction
 from gateway.front.tensors import json_values
 from runtimes.wire import Buffer
 
-# curl's -d says "form" of whatever it sends.
-_JSON = ("", "application/json", "application/x-www-form-urlencoded")
+# What tools say of whatever they send: curl -d "form", ab -p and a browser's fetch "plain", hey -d "html".
+_JSON = ("", "application/json", "application/x-www-form-urlencoded", "text/plain", "text/html")
 _KEYS = ("inputs", "instances", "outputs", "signature", "parameters", "model", "version")
 
 

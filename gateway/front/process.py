@@ -55,7 +55,13 @@ class Front:
     async def run(self, control: socket.socket, http: socket.socket) -> None:
         """Until it is told to drain, or the supervisor has gone."""
         options = self._options
-        limits = Limits(options.max_json_bytes, options.max_body_bytes, options.max_response_bytes)
+        limits = Limits(
+            options.max_json_bytes,
+            options.max_body_bytes,
+            options.max_response_bytes,
+            options.header_timeout_s,
+            options.min_body_rate,
+        )
         self._channel = await Channel.open(control, self._on_frame, self._on_call)
         admin = Later(partial(_build_admin, self._engine, limits))
         admin.built.add_done_callback(_leave_out_of_collections)

@@ -181,6 +181,7 @@ def test_who_does_not_read_is_not_served_more_and_loses_nothing(serving: Serving
 
 def test_connections_that_are_silent_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.front.http.KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr("gateway.front.http_shared.KEEP_ALIVE_S", 0.05)
 
     async def ask(port: int) -> bytes:
         _, unused = await asyncio.open_connection("127.0.0.1", port)
@@ -287,26 +288,77 @@ def test_who_goes_away_in_a_large_body_gives_its_block_back_without_a_collection
         gc.enable()
 
 
-def test_the_body_of_a_request_to_upgrade_does_not_become_the_next_request() -> None:
-    async def ask(port: int) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        upgrade = b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(HOT)
-        writer.write(COLD.removesuffix(b"\r\n") + upgrade)
-        told = await reader.readuntil(b"\r\n\r\n")
-        with contextlib.suppress(OSError):
-            writer.write(HOT)
-            writer.write_eof()
-            told += await reader.read()
-        writer.close()
-        return told
-
-    engine = FakeEngine(models(), answer)
-    told = asyncio.run(with_server(engine, LIMITS, ask))
-    assert told.count(b"HTTP/1.1") == 1
-    assert not engine.requests
+UPGRADES = [
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAA\r\n",
+    b"Connection: upgrade\r\nUpgrade: TLS/1.2, HTTP/2.0\r\n",
+    b"upgrade: websocket\r\nconnection: keep-alive\r\nconnection: UPGRADE\r\n",
+]
 
 
-def test_what_others_sent_is_never_read_for_a_body_that_did_not_come() -> None:
+def with_offer(request: bytes, offer: bytes) -> bytes:
+    return request.replace(b"\r\n\r\n", b"\r\n" + offer + b"\r\n", 1)
+
+
+@pytest.mark.parametrize("offer", UPGRADES)
+@pytest.mark.parametrize("size", [1, 50, 1 << 20])
+def test_an_offer_of_another_protocol_is_ignored(serving: Serving, offer: bytes, size: int) -> None:
+    """As Java's HttpClient and curl --http2 make one with every request."""
+    large, array = binary(16)
+    post = b'POST /v2/repository/index HTTP/1.1\r\nHost: here\r\nContent-Length: 15\r\n\r\n{"ready": true}'
+    chunked = head(GOOD.path, **{"Transfer-Encoding": "chunked"}) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    sent = b"".join(with_offer(each, offer) for each in (HOT, COLD, chunked, HOT, post, large if size > 1 else HOT))
+    with serving.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        answers = Answers(connection)
+        for start in range(0, len(sent), size):
+            connection.sendall(sent[start : start + size])
+        assert [answers.next()[0] for _ in range(5)] == [200] * 5
+        status, headers, body = answers.next()
+        assert status == 200
+        if size > 1:
+            assert body[int(headers["inference-header-content-length"]) :] == array.tobytes()
+        connection.sendall(HOT)
+        assert answers.next()[0] == 200
+
+
+@pytest.mark.parametrize("request_head", [HOT, COLD])
+def test_the_body_of_a_request_to_upgrade_does_not_become_the_next_request(
+    serving: Serving, request_head: bytes
+) -> None:
+    start = request_head.partition(b"\r\n\r\n")[0].partition(b"\r\nContent-Length")[0]
+    length = b"Content-Length: %d\r\n\r\n" % len(EMPTY)
+    with serving.connect() as connection:
+        connection.sendall(start + b"\r\n" + UPGRADES[0] + length + EMPTY + b"GET /v2 HTTP/1.1\r\n\r\n")
+        answers = Answers(connection)
+        status, _, _ = answers.next()
+        assert status == (400 if request_head is HOT else 200)
+        assert json.loads(answers.next()[2])["name"]
+    assert not serving.engine.requests
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        b"Content-Length: 4\r\nContent-Length: 5\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Content-Length: \r\n",
+    ],
+)
+@pytest.mark.parametrize("offer", [b"", UPGRADES[0]])
+def test_a_body_of_two_lengths_is_refused(serving: Serving, framing: bytes, offer: bytes) -> None:
+    with serving.connect() as connection:
+        connection.sendall(head(GOOD.path).removesuffix(b"\r\n") + offer + framing + b"\r\n0\r\n\r\n" + HOT)
+        status, headers, body = read_answer(connection)
+        assert (status, headers["connection"]) == (400, "close")
+        assert "not valid HTTP" in json.loads(body)["error"]
+    assert not serving.engine.requests
+
+
+def test_what_others_sent_is_never_read_for_a_body_that_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.front.body.PAUSE_S", 0.05)
+    monkeypatch.setattr("gateway.front.body.LINGER_S", 0.05)
     sent, _ = binary(100)
     start, _, stale = sent.partition(b"\r\n\r\n")
 
@@ -316,7 +368,7 @@ def test_what_others_sent_is_never_read_for_a_body_that_did_not_come() -> None:
 
     async def ask(port: int) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(start + b"\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")
+        writer.write(start + b"\r\n" + UPGRADES[0] + b"\r\n")
         told = await reader.read()  # until it is closed
         writer.close()
         return told
@@ -324,3 +376,51 @@ def test_what_others_sent_is_never_read_for_a_body_that_did_not_come() -> None:
     engine = Engine(models(), answer)
     assert asyncio.run(with_server(engine, LIMITS, ask)).startswith(b"HTTP/1.1 400")
     assert not engine.requests
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [(GOOD.path, "error"), ("/predictions/doubler", "message"), ("/predict/doubler", "error")]
+)
+def test_a_body_longer_than_its_length_is_told_as_every_error_is(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
+) -> None:
+    monkeypatch.setattr("gateway.front.body.LINGER_S", 0.05)
+    serving.open_gate(False)
+    text = b'{"inputs": [[1, 2, 3]]}' if path != GOOD.path else BODY
+    with serving.connect() as connection:
+        connection.sendall(head(path, **{"Content-Length": len(text)}) + text + b"more of it")
+        status, headers, body = read_answer(connection)
+        assert (status, headers["content-type"], headers["connection"]) == (400, "application/json", "close")
+        assert "longer than its Content-Length" in json.loads(body)[kind]
+        connection.sendall(HOT)  # nothing is read on
+        assert connection.recv(1) == b""
+    serving.open_gate()
+
+
+@pytest.mark.parametrize("sent", [HOT, COLD])
+def test_a_client_of_http_1_0_is_kept_if_it_asks(serving: Serving, sent: bytes) -> None:
+    with serving.connect() as connection:
+        answers = Answers(connection)
+        for _ in range(3):
+            connection.sendall(with_offer(sent.replace(b"HTTP/1.1", b"HTTP/1.0"), b"Connection: Keep-Alive\r\n"))
+            status, headers, _ = answers.next()
+            assert (status, headers["connection"]) == (200, "keep-alive")
+        connection.sendall(sent.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert answers.next()[1]["connection"] == "close"
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("trailer", [b"A: b\r\n" * (1 << 16), b"A: " + b"b" * (1 << 18)])
+def test_what_follows_a_body_of_chunks_has_a_limit(serving: Serving, trailer: bytes) -> None:
+    with serving.connect() as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(head(GOOD.path, **{"Transfer-Encoding": "chunked"}) + b"0\r\n" + trailer)
+        assert Answers(connection).next()[0] == 431
+
+
+def test_a_body_may_come_in_chunks_of_one_byte(serving: Serving) -> None:
+    body = BODY.ljust(1 << 16)
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    with serving.connect() as connection:
+        connection.sendall(head(GOOD.path, **{"Transfer-Encoding": "chunked"}) + chunks)
+        assert read_answer(connection)[0] == 200

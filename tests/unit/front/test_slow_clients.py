@@ -1,0 +1,184 @@
+"""Clients that send, but hardly: by a clock and a transport of the test's own."""
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from gateway.engine.fake import FakeEngine
+from gateway.front.body import Receive, Scope, Send
+from gateway.front.http_connection import HttpConnection
+from gateway.front.http_shared import Shared
+from gateway.front.limits import Limits
+from tests.bad_inputs import Subject, good_call
+from tests.calls import as_json
+from tests.front_server import answer, models
+
+GOOD = good_call(Subject())
+BODY = as_json(GOOD)
+LIMITS = Limits(header_timeout_s=30.0, min_body_rate=1024)
+COLD = "/v2/repository/index"
+
+
+async def _never(scope: Scope, receive: Receive, send: Send) -> None:
+    """What is not hot: its task does not run."""
+
+
+class Loop:
+    """Time passes when the test says so; tasks never run."""
+
+    now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Only the end of lingering is asked for."""
+
+    def create_task(self, coroutine: Coroutine[Any, Any, None]) -> Mock:
+        coroutine.close()
+        return Mock()
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.written = b""
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Client:
+    """One connection. `send` says that these bytes have come, `wait` that time passes, in which the server looks."""
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.loop, self.transport = Loop(), Transport()
+        config = uvicorn.Config(_never, ws="none", lifespan="off", log_config=None)
+        shared = Shared(FakeEngine(models(), answer), limits)
+        self.connection = HttpConnection(
+            shared, config=config, server_state=ServerState(), app_state={}, _loop=self.loop
+        )
+        self.connection.connection_made(self.transport)  # type: ignore[arg-type]
+
+    def send(self, data: bytes) -> None:
+        while data:
+            space = self.connection.space()
+            if space is None:
+                self.connection.data_received(data[: 1 << 16])
+                data = data[1 << 16 :]
+            else:
+                size = min(len(space), len(data))
+                space[:size] = data[:size]
+                self.connection.filled(size)
+                data = data[size:]
+
+    def wait(self, seconds: float) -> None:
+        self.loop.now += seconds
+        self.connection.look(self.loop.now)
+
+    @property
+    def refusal(self) -> tuple[int, str] | None:
+        """Status and sentence."""
+        if not self.transport.written:
+            return None
+        first, _, body = self.transport.written.partition(b"\r\n\r\n")
+        assert b"connection: close" in first
+        return int(first.split()[1]), json.loads(body)["error"]
+
+
+def head(path: str, length: int) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("path", [GOOD.path, COLD])
+def test_headers_that_come_byte_by_byte_have_an_end(path: str) -> None:
+    client = Client()
+    for byte in head(path, 10)[:30]:
+        assert client.refusal is None
+        client.send(bytes([byte]))
+        client.wait(1.01)
+    assert client.refusal == (408, "the headers did not come within 30 s")
+
+
+def test_lines_before_a_request_keep_no_connection() -> None:
+    client = Client()
+    for _ in range(8):
+        client.send(b"\r\n")
+        client.wait(10)
+    assert client.transport.is_closed
+
+
+@pytest.mark.parametrize(("path", "status"), [(GOOD.path, 400), (COLD, 408)])
+@pytest.mark.parametrize("length", [1000, 1 << 20])
+def test_a_body_that_comes_byte_by_byte_has_an_end(path: str, status: int, length: int) -> None:
+    client = Client()
+    client.send(head(path, length))
+    for _ in range(15):
+        client.send(b"{")
+        client.wait(2)
+        assert client.refusal is None
+    client.send(b"{")
+    client.wait(2)
+    assert client.refusal == (status, "the body came too slowly, below 1024 bytes a second; send it again")
+
+
+@pytest.mark.parametrize("path", [GOOD.path, COLD])
+def test_what_stands_around_chunks_is_no_body(path: str) -> None:
+    """All bytes count for the rate, so those that are not of the body have a limit."""
+    client = Client()
+    client.send(f"POST {path} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+    for _ in range(100):
+        client.send(b"1;" + b"x" * 2000 + b"\r\n1\r\n")
+        client.wait(1)
+    assert client.refusal == (431, "the headers are over the limit of 65536 bytes")
+
+
+def test_a_large_body_over_a_slow_line_is_waited_for() -> None:
+    """10 MiB at 2 KiB a second take an hour and a half."""
+    client = Client(Limits(json_bytes=1 << 24))
+    body = BODY.ljust(10 << 20)
+    client.send(head(GOOD.path, len(body)))
+    for start in range(0, len(body) - 1, 20 << 10):
+        client.wait(10)
+        assert client.refusal is None
+        client.send(body[start : min(start + (20 << 10), len(body) - 1)])
+    assert client.connection.cycle.waits_for_body
+
+
+def test_what_is_not_read_is_not_slow() -> None:
+    client = Client()
+    client.send(head(GOOD.path, 1000))
+    client.connection.flow.pause_reading()
+    client.wait(500)
+    client.connection.flow.resume_reading()
+    client.wait(20)
+    assert client.refusal is None
+    client.wait(20)
+    assert client.refusal is not None
+
+
+def test_the_rate_can_be_anything_by_setting() -> None:
+    client = Client(Limits(min_body_rate=0))
+    client.send(head(GOOD.path, 1000))
+    for _ in range(100):
+        client.send(b"{")
+        client.wait(50)
+    assert client.refusal is None
