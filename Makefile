@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
+# How many processes run tests. A file's tests stay in one, since they share gateways and environments.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test check proto bench image apt clean
@@ -34,7 +36,7 @@ serve: install  ## serve model_repo/ on :8000 (REST) and :8001 (gRPC); RUNTIMES=
 	exec $(BIN)/modelport serve model_repo --only "$(RUNTIMES)" $(ARGS)
 
 test: .venv/developing  ## every test; builds the runtime environments that it needs
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: .venv/developing  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -53,8 +53,13 @@ def test_stopped_it_leaves_nothing(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stderr is not None
-    while "loading" not in process.stderr.readline():
-        pass
+    before = []
+    for line in process.stderr:
+        before.append(line)
+        if "loading" in line:
+            break
+    else:
+        pytest.fail(f"it ended by itself: {before}")
     process.send_signal(number)
     _, said = process.communicate(timeout=100)
     assert (process.returncode, "nothing was written" in said) == (130, True), said
