@@ -1,0 +1,29 @@
+"""Runs one framework's answers over the questions: `PYTHON in_NAME.py QUESTIONS.json ANSWERS.json`.
+
+Imported by the in_*.py files from their own folder; Python 3.6 and numpy, since CNTK's interpreter runs it too.
+"""
+
+import json
+import sys
+
+import numpy as np
+
+
+def answer_all(version, functions, order=("x", "y")):
+    """`functions` maps a question's id to a function of its input arrays. Writes what each gives, or its error."""
+    with open(sys.argv[1]) as file:
+        questions = json.load(file)
+    answers = {"version": version, "answers": {}}
+    for question in questions:
+        function = functions.get(question["id"])
+        if function is None:
+            continue
+        inputs = [np.array(values, dtype) for _, (dtype, values) in sorted(question["inputs"].items())]
+        try:
+            found = np.asarray(function(*inputs))
+            answers["answers"][question["id"]] = {"value": found.tolist(), "datatype": str(found.dtype)}
+        except Exception as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            answers["answers"][question["id"]] = {"error": type(error).__name__ + (": " + lines[0] if lines else "")}
+    with open(sys.argv[2], "w") as file:
+        json.dump(answers, file)
