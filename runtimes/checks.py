@@ -6,7 +6,7 @@ a client understands, needs no help.
 
 import json
 import re
-from typing import Any, Dict, Iterable, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
@@ -78,6 +78,14 @@ def parameter(parameters: Dict[str, Any], name: str, choices: Sequence[Any]) -> 
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         allowed = " or ".join(json.dumps(choice) for choice in choices)
         raise LoadError("'parameters.%s' in model.toml is %s, but it must be %s" % (name, json.dumps(value), allowed))
+    return value
+
+
+def names_parameter(parameters: Dict[str, Any], name: str, default: Sequence[str]) -> List[str]:
+    """A parameter that is a list of strings; `default` where it is absent. Raises LoadError for anything else."""
+    value = parameters.get(name, list(default))
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise LoadError("'parameters.%s' in model.toml must be a list of strings" % name)
     return value
 
 

@@ -15,7 +15,7 @@ from runtimes.checks import known_parameters
 from runtimes.contract import LoadOptions, Model
 from runtimes.dl4j.choices import PARAMETERS, choices
 from runtimes.dl4j.reader import model_bytes
-from runtimes.onnx.providers import PARAMETERS as OF_ONNX_RUNTIME
+from runtimes.onnx.runtime import PARAMETERS as OF_ONNX_RUNTIME
 from runtimes.onnx.runtime import served
 
 

@@ -3,6 +3,11 @@
 Names, datatypes and shapes come from the artifact; a symbolic dimension is -1. Outputs that are
 no tensors (scikit-learn's sequences of maps, say) are refused, the others of the model still work.
 ONNX strings are text: BYTES that are not UTF-8 are invalid input.
+
+    [parameters]
+    disabled_optimizers = ["Pad_Fusion"]  # ONNX Runtime's graph optimizers to leave out; this is the default
+
+beside the parameters of `providers.py`.
 """
 
 import re
@@ -12,7 +17,14 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-from runtimes.checks import declared_inputs, declared_outputs, is_device_lost, known_parameters, wanted_outputs
+from runtimes.checks import (
+    declared_inputs,
+    declared_outputs,
+    is_device_lost,
+    known_parameters,
+    names_parameter,
+    wanted_outputs,
+)
 from runtimes.contract import DeviceLost, InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
 from runtimes.onnx import providers
 from runtimes.onnx.bound import Run, bound
@@ -35,6 +47,10 @@ _DATATYPES = {
 # What a run reports when a tensor's shape or value does not suit a node deep in the model. ONNX
 # Runtime has no kind of its own for that, so FAIL and RUNTIME_EXCEPTION count as the inputs' fault.
 _INPUT_ERRORS = (errors.InvalidArgument, errors.Fail, errors.RuntimeException, ValueError)
+# Optimizers that change what a model computes. Pad_Fusion makes a Pad of zeros part of the pooling after it, whose own
+# padding never wins: seen up to ONNX Runtime 1.31.1 with MaxPool, and with AveragePool where ceil_mode is set.
+_WRONG_OPTIMIZERS = ("Pad_Fusion",)
+PARAMETERS = ("disabled_optimizers", *providers.PARAMETERS)
 _NO_MEMORY = re.compile(r"allocate memory|bad_alloc|out of memory|BFCArena", re.IGNORECASE)
 _DEVICE_ERROR = re.compile(r"\bCU(DA|DNN|BLAS|RAND|FFT)", re.IGNORECASE)
 
@@ -49,13 +65,14 @@ def served(model: Union[str, bytes], options: LoadOptions) -> Model:
     settings.log_severity_level = 3  # older models give one warning per initializer
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
-    known_parameters(options.parameters, providers.PARAMETERS)
+    known_parameters(options.parameters, PARAMETERS)
+    disabled = names_parameter(options.parameters, "disabled_optimizers", _WRONG_OPTIMIZERS)
     wanted = providers.asked(options.device, options.parameters)
     offered = providers.usable(wanted, ort.get_available_providers(), options.parameters)
     if options.device == "cuda":
         ort.preload_dlls()  # CUDA and cuDNN come as wheels, where the dynamic linker does not look
     try:
-        session = ort.InferenceSession(model, settings, providers=offered)
+        session = ort.InferenceSession(model, settings, providers=offered, disabled_optimizers=disabled)
     except Exception as error:  # whatever it is, this file will not load the next time either
         raise LoadError("ONNX Runtime cannot load this model: %s" % _sentence(error)) from error
     providers.check(offered, session.get_providers(), options.parameters)

@@ -23,7 +23,10 @@ DIGITS = PROJECT / "examples" / "digits"
 RUNTIMES = ["onnx", "torchscript", "savedmodel", "mxnet", "cntk"]
 
 MADE = {
-    "onnx": "half bool int64_scalar strings several_outputs weight_as_input reshape unknown_operator",
+    "onnx": (
+        "half bool int64_scalar strings several_outputs weight_as_input reshape pad_then_pool parameter_wrong "
+        "unknown_operator"
+    ),
     "torchscript": (
         "tuple list dict named_tuple nested returns_scalars takes_scalars takes_optional linear untold "
         "signature_inside signature_broken declared declared_wrongly writes_to_input keeps_input complains "
@@ -43,7 +46,7 @@ MADE = {
     ),
     "dl4j": (
         "dense parameter_unknown double half several sequence declared untold normalized normalizer_left not_covered "
-        "too_few truncated garbage no_coefficients"
+        "pad_then_pool too_few truncated garbage no_coefficients"
     ),
     "tflite": (
         "dense fixed declared twins unnamed several other_signature without_default part_left_out int8 strings scalar "

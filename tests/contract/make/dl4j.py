@@ -14,7 +14,8 @@ import numpy as np
 sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from tests.unit.dl4j import normalizers, zips  # noqa: E402
-from tests.unit.dl4j.configurations import dense, graph, multi_layer, vertex  # noqa: E402
+from tests.unit.dl4j.configurations import dense, graph, multi_layer, plain, pooling, vertex  # noqa: E402
+from tests.unit.dl4j.network import single as single_input  # noqa: E402
 from tests.unit.dl4j.networks import NETWORKS  # noqa: E402
 
 
@@ -65,6 +66,14 @@ def main(root):
     zips.write(folder("normalized", values), single, identity, normalizer=ranged)
     left = {**values, "options": {"parameters": {"normalizer": False}}, "expected_values": {"out": [[4.0, 2.0]]}}
     zips.write(folder("normalizer_left", left), single, identity, normalizer=ranged)
+
+    # A layer's zeros win over negative numbers in the pooling after it.
+    padding = plain("ZeroPaddingLayer", dataFormat="NCHW", padding=[1, 1, 1, 1])
+    padded = single_input(multi_layer(padding, pooling("MAX", [2, 2], [1, 1])), 1, 1, 2, 2)
+    minus = {"in": [[[[-5.0, -5.0], [-5.0, -5.0]]]]}
+    zeros = {"out": [[[[0, 0, 0], [0, -5, 0], [0, 0, 0]]]]}
+    case = {"values": minus, "expected_values": zeros, "options": {"inputs": [["in", "FP32", [-1, 1, 2, 2]]]}}
+    zips.write(folder("pad_then_pool", case), padded.configuration, np.zeros(0))
 
     refused = {"load_error": True}
     zips.write(folder("not_covered", refused), *both(NETWORKS["yolo2"]))

@@ -101,6 +101,30 @@ def main(root):
         },
         [numpy_helper.from_array(np.array([-1, 4]), "shape")],
     )
+    # Zeros win over negative numbers, where a pooling's own padding never does: optimizers must not mix up the two.
+    pads = numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1]), "pads")
+    minus = {"values": {"x": [[[[-5.0, -5.0], [-5.0, -5.0]]]]}}
+    zeros = [[[[0, 0, 0], [0, -5, 0], [0, 0, 0]]]]
+    write(
+        root,
+        "pad_then_pool",
+        [
+            node("Pad", ["x", "pads"], ["padded"]),
+            node("MaxPool", ["padded"], ["y"], kernel_shape=[2, 2]),
+        ],
+        [("x", FLOAT, ["n", 1, 2, 2])],
+        [("y", FLOAT, ["n", 1, 3, 3])],
+        {**minus, "expected_values": {"y": zeros}},
+        [pads],
+    )
+    write(
+        root,
+        "parameter_wrong",
+        [node("Identity", ["x"], ["y"])],
+        [("x", FLOAT, ["n"])],
+        [("y", FLOAT, ["n"])],
+        {"options": {"parameters": {"disabled_optimizers": "Pad_Fusion"}}, "load_error": "must be a list of strings"},
+    )
     write(
         root,
         "unknown_operator",
