@@ -1,61 +1,80 @@
 """The two ways into a SavedModel. Both give the signatures that can be served, by name."""
 
+import os
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from runtimes.contract import LoadOptions, Signature, TensorSpec, datatype_of
 
+_PYTHON_OPERATORS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+
 
 class Entry(NamedTuple):
-    """One signature: `run` takes arrays by input name and the wanted names, and gives arrays."""
+    """One signature: `run` takes arrays by input name and the wanted names, and gives arrays.
+
+    `problem` is why it cannot be served, in words; else empty.
+    """
 
     signature: Signature
     run: Callable[[Dict[str, np.ndarray], Sequence[str]], Dict[str, Any]]
+    problem: str
 
 
-def load_functions(folder: str) -> Dict[str, Entry]:
-    loaded = tf.saved_model.load(folder)
+def load_functions(folder: str, tags: Sequence[str]) -> Dict[str, Entry]:
+    loaded = tf.saved_model.load(folder, tags=tags)
+    calls_python = _calls_python(folder)
     entries = {}
     for name, function in loaded.signatures.items():
         inputs = function.structured_input_signature[1]
-        if not all(isinstance(spec, tf.TensorSpec) and _datatype(spec.dtype) for spec in inputs.values()):
-            continue
 
         # `loaded` is a default, so that the variables live as long as the function.
         def run(arrays: Any, wanted: Any, function: Any = function, loaded: Any = loaded, inputs: Any = inputs) -> Any:
             results = function(**{key: tf.constant(arrays[key], spec.dtype) for key, spec in inputs.items()})
             return {key: results[key].numpy() for key in wanted}
 
-        _add(entries, name, inputs, function.structured_outputs, run)
+        foreign = calls_python and _python_nodes(function.graph.as_graph_def())
+        entries[name] = _entry(inputs, function.structured_outputs, run, foreign)
     return entries
 
 
-def load_session(options: LoadOptions) -> Dict[str, Entry]:
-    tags = [list(graph.meta_info_def.tags) for graph in parse_saved_model(options.artifact).meta_graphs]
+def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, Entry]:
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=options.threads, inter_op_parallelism_threads=1)
     config.gpu_options.allow_growth = True
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=config)
-    chosen = next((group for group in tags if "serve" in group), tags[0])
     with graph.as_default():
-        loaded = tf.compat.v1.saved_model.load(session, chosen, options.artifact)
+        loaded = tf.compat.v1.saved_model.load(session, tags, options.artifact)
+    calls_python = _calls_python(options.artifact)
     entries = {}
     for name, definition in loaded.signature_def.items():
         # Old builders wrote wrong datatypes and shapes into the definition; the graph's own are true.
         inputs = {key: _tensor(graph, info) for key, info in definition.inputs.items()}
         outputs = {key: _tensor(graph, info) for key, info in definition.outputs.items()}
-        if not all(isinstance(tensor, tf.Tensor) and _datatype(tensor.dtype) for tensor in inputs.values()):
-            continue
 
         def run(arrays: Any, wanted: Any, inputs: Any = inputs, outputs: Any = outputs) -> Any:
             fetches = {key: outputs[key] for key in wanted}
             return session.run(fetches, {inputs[key]: arrays[key] for key in inputs})
 
-        _add(entries, name, inputs, outputs, run)
+        fetched = [tensor.op.name for tensor in outputs.values() if tensor is not None]
+        foreign = calls_python and _python_nodes(
+            tf.compat.v1.graph_util.extract_sub_graph(graph.as_graph_def(), fetched)
+        )
+        entries[name] = _entry(inputs, outputs, run, foreign)
     return entries
+
+
+def _calls_python(folder: str) -> bool:
+    """Whether any graph in the file may call Python; cheap, so that a large graph is only searched where it does."""
+    with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
+        return b"PyFunc" in file.read()
+
+
+def _python_nodes(graph: Any) -> bool:
+    """Whether a graph, or a function that it has, calls a Python function: only the process that saved it has that."""
+    functions = [function.node_def for function in graph.library.function]
+    return any(node.op in _PYTHON_OPERATORS for nodes in [graph.node, *functions] for node in nodes)
 
 
 def _tensor(graph: tf.Graph, info: Any) -> Any:
@@ -68,16 +87,32 @@ def _tensor(graph: tf.Graph, info: Any) -> Any:
     return tensor
 
 
-def _add(entries: Dict[str, Entry], name: str, inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any) -> None:
-    refused = {
-        key: "it is %s, which the protocol lacks" % getattr(getattr(value, "dtype", None), "name", "not a tensor")
-        for key, value in outputs.items()
-        if value is None or not _datatype(value.dtype)
-    }
+def _entry(inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any, calls_python: bool) -> Entry:
+    refused = {key: reason for key, reason in ((key, _reason(value)) for key, value in outputs.items()) if reason}
     served = {key: value for key, value in outputs.items() if key not in refused}
+    problem = ""
+    if calls_python:
+        problem = (
+            "it calls a Python function (tf.py_function or tf.numpy_function), which only the process that saved it has"
+        )
+    for key, value in inputs.items():
+        if _reason(value):
+            problem = "input '%s' cannot be served: %s" % (key, _reason(value))
     if not served:
-        return
-    entries[name] = Entry(Signature(_specs(inputs), _specs(served), refused), run)
+        wrong = "; ".join("output '%s' cannot be served: %s" % each for each in refused.items())
+        problem = problem or wrong or "it has no outputs"
+    if problem:
+        return Entry(Signature((), ()), run, problem)
+    return Entry(Signature(_specs(inputs), _specs(served), refused), run, "")
+
+
+def _reason(value: Any) -> str:
+    """Why an input or output cannot be served; empty if it can."""
+    if isinstance(value, (tf.TensorSpec, tf.Tensor)):
+        return "" if _datatype(value.dtype) else "it is %s, which the protocol lacks" % value.dtype.name
+    kind = type(value).__name__
+    told = next((word for word in ("ragged", "sparse") if word in kind.lower()), "")
+    return "it is a %s tensor, which the protocol lacks" % told if told else "it is not a tensor"
 
 
 def _specs(values: Dict[str, Any]) -> Tuple[TensorSpec, ...]:

@@ -1,8 +1,10 @@
 """TensorFlow SavedModels, written by TensorFlow 1, 2 or Keras.
 
-`tf.saved_model.load` goes first. Where it fails (old optimizer slots, TensorFlow 1's odder graphs)
-the loader of TensorFlow 1 runs the same graph in a session. Every signature whose inputs are
-tensors can be asked for by name; `serving_default` is the default, else the first by name.
+Of the graphs in the file, the one tagged exactly {serve} is served, else the one without tags; never one for training
+or for a TPU. `tf.saved_model.load` goes first. Where it fails (old optimizer slots, TensorFlow 1's odder graphs) the
+loader of TensorFlow 1 runs the same graph in a session. Every signature whose inputs are tensors can be asked for by
+name; `serving_default` is the default, else the first by name. Ragged and sparse outputs are refused, and so are whole
+signatures that call Python functions.
 """
 
 import re
@@ -14,6 +16,7 @@ import tensorflow as tf
 from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, wanted_outputs
 from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature
 from runtimes.savedmodel.loaders import Entry, load_functions, load_session
+from runtimes.savedmodel.tags import serving_tags
 
 _DEFAULT = "serving_default"
 _INPUT_ERRORS = (tf.errors.InvalidArgumentError, TypeError, ValueError)
@@ -23,15 +26,25 @@ def load(options: LoadOptions) -> Model:
     known_parameters(options.parameters, ())
     _configure(options)
     try:
-        entries = load_functions(options.artifact)
+        tags = serving_tags(options.artifact)
+    except LoadError:
+        raise
+    except Exception as error:
+        raise LoadError("TensorFlow cannot load this SavedModel: %s" % _sentence(error)) from error
+    try:
+        found = load_functions(options.artifact, tags)
     except Exception as error:
         print("tf.saved_model.load failed (%s); trying TensorFlow 1's loader" % _sentence(error))
         try:
-            entries = load_session(options)
+            found = load_session(options, tags)
         except Exception as second:
             raise LoadError("TensorFlow cannot load this SavedModel: %s" % _sentence(second)) from second
+    entries = {name: entry for name, entry in found.items() if not entry.problem}
+    problems = ["the signature '%s': %s" % (name, entry.problem) for name, entry in found.items() if entry.problem]
     if not entries:
-        raise LoadError("this SavedModel has no signature whose inputs and outputs are tensors")
+        raise LoadError("this SavedModel has no signature that can be served: %s" % ("; ".join(problems) or "none"))
+    for problem in problems:
+        print("left out: " + problem)
     return SavedModel(entries, options)
 
 

@@ -37,7 +37,8 @@ MADE = {
     ),
     "savedmodel": (
         "half parameter_unknown strings int64_scalar unknown_rank default_signature other_signature "
-        "no_default_signature no_signature assertion corrupt"
+        "no_default_signature no_signature assertion corrupt ragged_beside calls_python calls_python_beside "
+        "tags_train_first tags_none_first tags_tpu_first tags_for_training_only"
     ),
     "mxnet": "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters",
     "cntk": (

@@ -1,6 +1,6 @@
 """From a SavedModel: to TFLite by TensorFlow's own converter, to ONNX by tf2onnx."""
 
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +11,7 @@ from modelport_converter.simplify import simplified
 from runtimes.contract import DATATYPES, TensorSpec
 from runtimes.conversion import Refused, Step
 from runtimes.converters.names import set_names
+from runtimes.savedmodel.tags import serving_tags
 
 
 def savedmodel_to_tflite(step: Step) -> None:
@@ -100,12 +101,13 @@ def _shape(step: Step, spec: TensorSpec, batch: int) -> Tuple[Any, ...]:
 
 def _callable(step: Step) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
     """The signature as a function of its inputs by name: by TensorFlow 2's loader, else by TensorFlow 1's."""
+    tags = serving_tags(step.source)
     try:
-        loaded = tf.saved_model.load(step.source)
+        loaded = tf.saved_model.load(step.source, tags=tags)
         function = loaded.signatures[step.signature]
     except Exception as error:  # noqa: BLE001 - the runtime has tried the same; see runtimes/savedmodel
         print("tf.saved_model.load failed (%s); trying TensorFlow 1's loader" % error)
-        return _from_session(step)
+        return _from_session(step, tags)
 
     # What onnx2tf wrote calls them by their places: a SavedModel cannot have every name.
     takes, gives = function.structured_input_signature[1], function.structured_outputs
@@ -123,14 +125,10 @@ def _name(name: str, known: Any, by_place: str) -> str:
     return name if name in known else by_place
 
 
-def _from_session(step: Step) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
+def _from_session(step: Step, tags: Sequence[str]) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
     graph = tf.Graph()
     with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
-        from tensorflow.python.saved_model.loader_impl import parse_saved_model
-
-        tags = [list(meta.meta_info_def.tags) for meta in parse_saved_model(step.source).meta_graphs]
-        chosen = next((group for group in tags if "serve" in group), tags[0])
-        definition = tf.compat.v1.saved_model.load(session, chosen, step.source).signature_def[step.signature]
+        definition = tf.compat.v1.saved_model.load(session, tags, step.source).signature_def[step.signature]
         inputs = {key: info.name for key, info in definition.inputs.items()}
         outputs = {key: info.name for key, info in definition.outputs.items()}
         # The constants of the graph's variables; what only training needs goes.

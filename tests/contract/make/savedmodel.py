@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 
 class Half(tf.Module):
@@ -52,7 +53,57 @@ class Lookup(tf.Module):
         return {"y": tf.gather([1.0, 2.0, 3.0], i)}
 
 
+class Ragged(tf.Module):
+    """One output of two has rows of different lengths."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")])
+    def __call__(self, x):
+        return {"rows": tf.RaggedTensor.from_tensor(x, padding=0.0), "y": x * 2.0}
+
+
+class CallsPython(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    def __call__(self, x):
+        return {"y": tf.ensure_shape(tf.numpy_function(lambda array: array + 1, [x], tf.float32), [None])}
+
+
+class Plain(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    def __call__(self, x):
+        return {"z": x * 3.0}
+
+
+def save_graphs(folder, *tag_sets):
+    """One graph for each set of tags, that adds 1, 2, 3, …"""
+    builder = tf.compat.v1.saved_model.Builder(str(folder))
+    for number, tags in enumerate(tag_sets):
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            x = tf.compat.v1.placeholder(tf.float32, [None], "x")
+            tf.compat.v1.get_variable("unused", [])
+            session.run(tf.compat.v1.global_variables_initializer())
+            definition = tf.compat.v1.saved_model.predict_signature_def({"x": x}, {"y": x + float(number + 1)})
+            signatures = {"serving_default": definition}
+            if number:
+                builder.add_meta_graph(list(tags), signatures)
+            else:
+                builder.add_meta_graph_and_variables(session, list(tags), signatures)
+    builder.save()
+    # The builder wants at least one tag; TF Hub's older modules were written with none.
+    path = folder / "saved_model.pb"
+    written = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in written.meta_graphs:
+        if list(graph.meta_info_def.tags) == ["none"]:
+            del graph.meta_info_def.tags[:]
+    path.write_bytes(written.SerializeToString())
+
+
 def main(root):
+    def write_graphs(name, case, *tag_sets):
+        folder = Path(root, name)
+        folder.mkdir(parents=True)
+        save_graphs(folder / "model", *tag_sets)
+        (folder / "case.json").write_text(json.dumps({"artifact": "model", **case}))
+
     def write(name, module, case, signatures=None):
         folder = Path(root, name)
         signatures = module.__call__ if signatures is None else signatures
@@ -74,6 +125,21 @@ def main(root):
     write("no_default_signature", module, {"told": {"outputs": [["y", "FP32", [-1, 1]]]}}, unnamed)
     write("no_signature", module, {"load_error": True}, {})
     write("assertion", Lookup(), {"values": {"i": [0, 2]}, "bad": [{"i": [1, 5]}]})
+    ragged = {"values": {"x": [[1.0, 0.0]]}, "refused": ["rows"], "expected_values": {"y": [[2.0, 0.0]]}}
+    write("ragged_beside", Ragged(), ragged)
+    write("calls_python", CallsPython(), {"load_error": "calls a Python function"})
+    both = CallsPython()
+    both.plain = Plain()
+    signatures = {"serving_default": both.__call__, "plain": both.plain.__call__}
+    write("calls_python_beside", both, {"told": {"outputs": [["z", "FP32", [-1]]]}}, signatures)
+
+    def adds(number):
+        return {"values": {"x": [1.0]}, "expected_values": {"y": [1.0 + number]}}
+
+    write_graphs("tags_train_first", adds(2), ["train"], ["none"])
+    write_graphs("tags_none_first", adds(1), ["none"], ["train"])
+    write_graphs("tags_tpu_first", adds(2), ["serve", "tpu"], ["serve"])
+    write_graphs("tags_for_training_only", {"load_error": "{train}, {serve, tpu}"}, ["train"], ["tpu", "serve"])
     broken = write("corrupt", Half(), {"load_error": True})
     (broken / "model" / "saved_model.pb").write_bytes(b"hello")
 
