@@ -49,7 +49,13 @@ class OwnFigures:
         restarts = CounterMetricFamily(
             "modelport_worker_restarts", "Workers that died and were restarted", labels=["model", "version"]
         )
+        off = GaugeMetricFamily(
+            "modelport_batching_off", "1 where requests run by themselves", labels=["model", "version", "reason"]
+        )
         served = list(self._manager.served.values())
+        for each in served:
+            if each.why_not_batched:
+                off.add_metric([*each.unit[:2], each.why_not_batched], 1)
         for state in State:
             models.add_metric([state.value], sum(each.state is state for each in served))
         up: dict[tuple[str, str], int] = {}
@@ -62,7 +68,7 @@ class OwnFigures:
             workers.add_metric(key, count)
         for key, count in died.items():
             restarts.add_metric(key, count)
-        yield from (models, workers, restarts)
+        yield from (models, workers, restarts, off)
 
     def _processes(self) -> Iterator[Metric]:
         memory = GaugeMetricFamily(

@@ -13,7 +13,7 @@ from typing import Any, Dict, Optional, Sequence
 import numpy as np
 
 from runtimes.contract import LoadError, Model, Signature, first_line
-from runtimes.worker import probe
+from runtimes.worker import probe, settle
 from runtimes.worker.batcher import Batching
 from runtimes.worker.pieces import Pieces
 from runtimes.worker.start import load_model
@@ -38,7 +38,7 @@ def infer(job: Dict[str, Any]) -> Dict[str, Any]:
     """
     model = load_model(job)
     sizes, dim = job["batching"]["sizes"], job["batching"]["dim"]
-    model.signatures = probe.with_free_rows(model.signatures, sizes, dim)
+    model.signatures = settle.with_free_rows(model.signatures, sizes, dim)
     name = job["signature"] or next(iter(model.signatures))
     if name not in model.signatures:
         raise LoadError("there is no signature '%s'; there are %s" % (name, ", ".join(model.signatures)))
@@ -61,7 +61,7 @@ def _described(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any
             )
         if not spec.datatype:
             raise LoadError("neither the artifact nor model.toml tells the datatype of '%s': declare it" % spec.name)
-    batchable = name in probe.detect(_only(model, name)).signatures
+    batchable = settle.holds(model, name)
     failed = ""
     for free in _FREE_SIZES:
         sized = {
@@ -84,14 +84,6 @@ def _described(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any
 def _fits(given: Sequence[int], told: Optional[Sequence[int]]) -> bool:
     """Whether it is the told shape, with its open sizes filled in."""
     return told is None or (len(given) == len(told) and all(t in (-1, g) for t, g in zip(told, given)))
-
-
-def _only(model: Model, name: str) -> Any:
-    class One:
-        signatures = {name: model.signatures[name]}
-        infer = model.infer
-
-    return One()
 
 
 class _Run:

@@ -21,7 +21,9 @@ VERSION = 3
 HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved, request id
 
 # Supervisor and worker, once or seldom; the body is JSON.
-LOAD, READY, FAILED, LEARNED, STOP = 1, 2, 3, 4, 5
+# READY is sent again when its facts change: batching turned out not to hold. BATCHING_OFF has another worker of the
+# same version follow.
+LOAD, READY, FAILED, LEARNED, STOP, BATCHING_OFF = 1, 2, 3, 4, 5, 6
 # Front and worker, per request.
 INFER, CANCEL, RESULT, ERROR = 16, 17, 18, 19
 # A front's first frame: the file of its arena, in JSON; and the worker's, once it has mapped it.

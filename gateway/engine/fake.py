@@ -25,6 +25,7 @@ CONFIGURATION: Mapping[str, Any] = MappingProxyType(
         "labels": {},
         "reshape": {"inputs": {}, "outputs": {}},
         "formats": {},
+        "batching": "batching up to 32 rows",
     }
 )
 

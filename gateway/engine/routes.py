@@ -85,10 +85,11 @@ class Routes:
             for worker in entry.workers:
                 if worker.id not in self._clients:
                     self._connect(queue, worker)
-            keep = {worker.id for worker in entry.workers}
+            keep = {worker.id: worker for worker in entry.workers}
             for client in list(queue.clients):
                 # One that was being replaced may be wanted again: its files were put back.
                 client.retiring = client.address.id not in keep
+                client.address = keep.get(client.address.id, client.address)  # its window may have changed
                 queue.close_if_done(client)
             queue.pump()
             self.tidy(queue)
@@ -100,7 +101,7 @@ class Routes:
                 self.tidy(queue)
 
     def _is_listed(self, worker: WorkerAddress) -> bool:
-        return any(worker in entry.workers for entry in self._table.entries)
+        return any(worker.id == each.id for entry in self._table.entries for each in entry.workers)
 
     def _connect(self, queue: ModelQueue, worker: WorkerAddress) -> None:
         try:

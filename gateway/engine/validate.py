@@ -93,8 +93,6 @@ def _check(tensor: Tensor, spec: TensorSpec) -> None:
         raise InvalidRequest(f"input '{name}' has datatype {tensor.datatype}, expected {spec.datatype}")
     if spec.shape is not None and not _fits(shape, spec.shape):
         raise InvalidRequest(f"input '{name}' has shape {list(shape)}, expected {describe_shape(spec.shape)}")
-    if shape and shape[0] == 0:
-        raise InvalidRequest(f"input '{name}' has 0 rows; at least 1 is wanted")
     _check_size(tensor, shape)
 
 
@@ -150,6 +148,8 @@ def _check_rows(inputs: Iterable[Tensor], batch_dim: int) -> None:
                 f"input '{tensor.name}' has shape {list(tensor.shape)}; it has no batch dimension {batch_dim}"
             )
         rows[tensor.name] = tensor.shape[batch_dim]
+        if not rows[tensor.name]:
+            raise InvalidRequest(f"input '{tensor.name}' has 0 rows; at least 1 is wanted")
     if len(set(rows.values())) > 1:
         told = ", ".join(f"'{name}' has {count}" for name, count in rows.items())
         raise InvalidRequest(f"all inputs must have the same number of rows, but {told}")

@@ -42,6 +42,7 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
     )
     if batched:
         config.dynamic_batching.max_queue_delay_microseconds = round(told["queue_delay_ms"] * 1000)
+    config.parameters["batching"].string_value = told["batching"]
     metadata = model_metadata(engine, status.name, status.version)
     for tensor in metadata["inputs"]:
         added: Any = config.input.add(format=f"FORMAT_{told['formats'].get(tensor['name']) or 'NONE'}")

@@ -26,12 +26,20 @@ class Launch:
 
 
 def plan_launch(
-    config: ModelConfig, environment: Environment, place: str, instances: int, max_response_bytes: int
+    config: ModelConfig,
+    environment: Environment,
+    place: str,
+    instances: int,
+    max_response_bytes: int,
+    batching_off: Mapping[str, str] | None = None,
+    trial: bool = True,
 ) -> Launch:
     """One instance's. Raises Cannot.
 
-    place      "cpu" or "cuda:N"
-    instances  those of all models, which share the cores
+    place         "cpu" or "cuda:N"
+    instances     those of all models, which share the cores
+    batching_off  `reason` and `why`, where a worker of this version has found that batching does not hold
+    trial         whether the worker may run the model with invented inputs; one has died of it where not
     """
     assert config.artifact is not None
     toml = config.toml
@@ -59,6 +67,8 @@ def plan_launch(
             "target": toml.latency_target_ms / 1000,
             "sizes": list(toml.batch_sizes),
             "stateful": toml.stateful,
+            "off": dict(batching_off) if batching_off else None,
+            "trial": trial,
         },
         "warmup": default_warmup if toml.warmup is None else toml.warmup,
         "max_response_bytes": max_response_bytes,

@@ -289,7 +289,8 @@ class Manager:
 
     def _launch(self, served: Served, environment: Environment, place: str) -> Launch:
         instances = sum(each.toml.workers for each in self._desired.values() if each.artifact)
-        return plan_launch(served.config, environment, place, instances, self._options.max_response_bytes)
+        most = self._options.max_response_bytes
+        return plan_launch(served.config, environment, place, instances, most, served.batching_off, served.may_be_tried)
 
     async def _retire(self, served: Served, living: "asyncio.Task[None]") -> None:
         """Out of the table, then stop: fronts answer what they have, close, and the workers end."""

@@ -49,6 +49,8 @@ class Served:
         self._stop = asyncio.Event()
         self._loaded: Mapping[str, Any] | None = None
         self._learned: dict[str, Any] = {}
+        # `reason` and `why` of what one of its workers has found out about batching; its other workers follow.
+        self.batching_off: Mapping[str, str] | None = None
         self._deaths: list[float] = []
         self._loading_deaths = 0
         labels = config.toml.version_labels.items()
@@ -61,6 +63,16 @@ class Served:
     def admits(self) -> bool:
         """Whether requests are taken: once it has answered, they wait for the worker that replaces a dead one."""
         return self.state is State.READY or (self.state is State.LOADING and self._loaded is not None)
+
+    @property
+    def may_be_tried(self) -> bool:
+        """Whether a worker may run the model with invented inputs: not when one has died before it was READY."""
+        return not self._loading_deaths
+
+    @property
+    def why_not_batched(self) -> str:
+        """Why batching is off, as a word for a metric; "" if it is on, or if nothing is known yet."""
+        return str((self._loaded or {}).get("batching_off", ""))
 
     @property
     def state(self) -> State:
@@ -126,6 +138,7 @@ class Served:
                 for kind, declared in (("inputs", toml.inputs), ("outputs", toml.outputs))
             },
             "formats": {tensor.name: tensor.format for tensor in toml.inputs if tensor.format},
+            "batching": (self._loaded or {}).get("note", ""),
         }
 
     async def keep(self, launch: Callable[[], Launch], run_dir: Path) -> None:
@@ -172,9 +185,24 @@ class Served:
                     continue
                 if self._loaded is None:
                     log.info("%s version %s is READY, %s", self.unit.model, self.unit.version, worker.ready["note"])
-                self._loaded = worker.ready
+                self._settle_batching(worker.ready)
                 self.failed, self.reason = False, ""
         self._on_change()
+
+    def _settle_batching(self, loaded: Mapping[str, Any]) -> None:
+        """Take over what a worker says of itself. What one finds out while it serves, all of them follow."""
+        before = self._loaded or loaded
+        self._loaded = loaded if loaded["batching_off"] else before
+        if before["batching_off"] == loaded["batching_off"]:
+            self._loaded = loaded
+            return
+        if self.batching_off is None:
+            note = self._loaded["note"]
+            log.warning("%s version %s: %s", self.unit.model, self.unit.version, note)
+            self.batching_off = {"reason": self._loaded["batching_off"], "why": note.partition(": ")[2]}
+        for worker in self.workers:
+            if worker.ready is not None and not worker.ready["batching_off"]:
+                worker.switch_batching_off(**self.batching_off)
 
     def _misfit(self, loaded: Mapping[str, Any]) -> str:
         """Why model.toml cannot be right about what has been loaded; "" if it can."""

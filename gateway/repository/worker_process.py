@@ -30,7 +30,7 @@ _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "D
 class WorkerProcess:
     """`on_change` is called when it became ready, failed, learned something, or ended.
 
-    ready    the body of READY, once there
+    ready    the body of the newest READY, once there
     failure  the reason why it cannot load: final, trying again would not help
     learned  signature name → what the first request that worked showed
     """
@@ -113,6 +113,11 @@ class WorkerProcess:
         elif frame.kind == wire.LEARNED:
             self.learned[body["signature"]] = body["learned"]
         self._on_change()
+
+    def switch_batching_off(self, reason: str, why: str) -> None:
+        """As another worker of its version has. Its facts come back in another READY frame."""
+        if self._channel is not None:
+            self._channel.send(wire.BATCHING_OFF, {"reason": reason, "why": why})
 
     def refuse(self, reason: str) -> None:
         """What it has loaded cannot be served, for this reason; as if it had FAILED."""

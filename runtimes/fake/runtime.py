@@ -18,6 +18,7 @@ pipelined         true                             `start` and `finish` are ther
                                                    under way at its start is added to each answer
 not_batchable     true                             the mean of all elements is added, so neighbours change answers
 stateful          true                             the number of earlier calls is added
+counts_hits       true                             outputs have a row for each positive element, and not for each row
 
 An element of a numeric input that equals one of these does what it says:
 
@@ -104,6 +105,8 @@ class FakeModel(Model):
             twice.flat = [element * 2 for element in array.flat]
             return twice
         doubled = array * np.asarray(2, dtype=array.dtype)
+        if self._described.get("counts_hits"):
+            return np.repeat(doubled[doubled > 0][:, np.newaxis], 4, axis=1)
         if self._described.get("not_batchable"):
             doubled = doubled + np.asarray(array.mean(), dtype=array.dtype)
         if self._described.get("stateful"):

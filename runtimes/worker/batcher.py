@@ -46,13 +46,22 @@ class Batcher:
     """
 
     def __init__(self, batching: Batching) -> None:
-        self.batching = batching
-        self._sizing = Sizing(batching.max_rows, batching.target)
         self._waiting: List[Tuple[int, float, int, Pending]] = []
         self._arrivals = 0
         self._soonest = _NEVER  # no deadline comes sooner
+        self.follow(batching)
+
+    def follow(self, batching: Batching) -> None:
+        """Batch in this way from now on, what waits already too."""
+        self.batching = batching
+        self._sizing = Sizing(batching.max_rows, batching.target)
         self._usual = float(batching.max_rows)  # rows of a batch that left others waiting
         self._kinds: Dict[Any, Tuple[int, Any]] = {}
+        waiting, self._waiting = self._waiting, []
+        for priority, order, arrival, pending in waiting:
+            rows, key = self._kind(pending.frame)
+            again = pending._replace(rows=rows, key=None if pending.key is None else key)
+            self._waiting.append((priority, order, arrival, again))
 
     def __len__(self) -> int:
         return len(self._waiting)

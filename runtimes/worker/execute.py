@@ -8,7 +8,7 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Union
 from runtimes.contract import DeviceLost, InvalidInput, Model, Unsupported
 from runtimes.wire import ResultFrame, to_array
 from runtimes.worker.batcher import Batching, Pending, padded_size
-from runtimes.worker.pieces import Pieces
+from runtimes.worker.pieces import Pieces, RowsMiscounted
 from runtimes.worker.rows import Arrays, answers, gathered
 
 
@@ -47,10 +47,20 @@ class Executor:
         self.max_response_bytes = max_response_bytes
         # Told which requests are about to run together.
         self.on_run: Callable[[Sequence[Pending]], None] = lambda batch: None
+        # Told why requests run by themselves from now on: a word, and a sentence for the log.
+        self.on_batching_off: Callable[[str, str], None] = lambda reason, note: None
         # The arrays of the last run that worked: (signature, inputs, outputs). Whoever reads it, clears it.
         self.seen: Optional[tuple] = None
         self._pieces = Pieces(model, batching)
         self._finished = 0.0
+
+    def switch_batching_off(self, reason: str, why: str) -> None:
+        """Requests run by themselves from now on, those of batches that are under way too."""
+        if not self.batching.max_rows:
+            return
+        self.batching = Batching(target=self.batching.target)
+        self._pieces = Pieces(self.model, self.batching)
+        self.on_batching_off(reason, "batching is off: " + why)
 
     def run(self, batch: Sequence[Pending]) -> List[Outcome]:
         """One outcome per request, in order. A bad request fails alone: the others run again without it."""
@@ -77,17 +87,28 @@ class Executor:
         return begun._replace(started=True, handle=handle)
 
     def finish(self, begun: Begun) -> List[Outcome]:
-        """As `run`, for a batch that `begin` gave."""
+        """As `run`, for a batch that `begin` gave.
+
+        Where the batch comes back with another number of rows than went in, nothing in it belongs to anybody:
+        batching is switched off, and each request runs as its client sent it.
+        """
+        failure: List[Outcome] = []
         try:
-            return self._answers(begun)
+            outcomes = self._answers(begun)
+            if not begun.rows or self.batching.max_rows:
+                return outcomes
         except DeviceLost:
             raise
+        except RowsMiscounted as error:
+            self.switch_batching_off("rows", str(error))
         except Exception as error:  # noqa: BLE001 - as above
             if len(begun.batch) == 1:
-                return [_failure(error)]
-        outcomes: List[Outcome] = []
+                failure = [_failure(error)]
+        if failure:
+            return failure
+        outcomes = []
         for pending in begun.batch:
-            outcomes += self.run([pending])
+            outcomes += self.run([pending if self.batching.max_rows else pending._replace(rows=0, key=None)])
         return outcomes
 
     def _gather(self, batch: Sequence[Pending]) -> Begun:

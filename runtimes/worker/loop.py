@@ -20,6 +20,7 @@ from runtimes.worker import probe
 from runtimes.worker.batcher import Batcher, Pending
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Begun, Executor, Failure, Outcome
+from runtimes.worker.facts import Facts
 from runtimes.worker.mapping import map_arena
 from runtimes.worker.status import StatusPage
 
@@ -29,16 +30,21 @@ _MOST_BYTES = 1 << 16
 
 
 class Loop:
+    """facts: the body of the READY frame that was sent, which is sent again when one of them changes."""
+
     def __init__(
         self,
         executor: Executor,
         listener: socket.socket,
         control: Connection,
         status: StatusPage,
+        facts: Facts,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._executor = executor
         executor.on_run = self._mark_busy
+        executor.on_batching_off = self._on_batching_off
+        self._facts = facts
         self._batcher = Batcher(executor.batching)
         self._listener = listener
         self._control = control
@@ -138,8 +144,16 @@ class Loop:
             connection.arena = map_arena(**wire.unpack_json(frame.body))
             if connection.arena is not None:
                 connection.queue([wire.pack_json(wire.ARENA, {})])
+        elif frame.kind == wire.BATCHING_OFF:
+            self._executor.switch_batching_off(**wire.unpack_json(frame.body))
         elif frame.kind == wire.STOP:
             self._stopping = True
+
+    def _on_batching_off(self, reason: str, note: str) -> None:
+        self._batcher.follow(self._executor.batching)
+        self._facts = self._facts.without_batching(reason, note)
+        self._executor.model.signatures = self._facts.signatures
+        self._control.queue([wire.pack_json(wire.READY, self._facts.body())])
 
     def _run(self, batch: List[Pending]) -> Optional[Begun]:
         """Begin this batch, if any; then finish and answer what is due, this one or the one before, and give it."""

@@ -15,6 +15,10 @@ from runtimes.worker.rows import Arrays, cut, joined, smaller
 _MOST_SHAPES = 256
 
 
+class RowsMiscounted(Exception):
+    """A batch came back with another number of rows than went in. Its text says which output, and how many."""
+
+
 class Pieces:
     def __init__(self, model: Model, batching: Batching) -> None:
         self._model = model
@@ -28,7 +32,10 @@ class Pieces:
         return self._fitting.get(self._shape(inputs, signature), most) if self._fitting else most
 
     def run(self, inputs: Arrays, wanted: Sequence[str], signature: str, rows: int) -> Arrays:
-        """The outputs for all rows. Raises MemoryError when there is none for the smallest piece either."""
+        """The outputs for all rows.
+
+        Raises MemoryError when there is none for the smallest piece either, and RowsMiscounted.
+        """
         if not rows:
             return self._model.infer(inputs, wanted, signature)
         dim, most = self._batching.dim, self.most(inputs, signature, rows)
@@ -61,14 +68,11 @@ class Pieces:
         return None
 
     def checked(self, outputs: Arrays, rows: int) -> Arrays:
-        """The outputs of one piece, without what filled it up."""
+        """The outputs of one piece, without what filled it up. Raises RowsMiscounted."""
         dim, size = self._batching.dim, padded_size(rows, self._batching.sizes)
         for name, array in outputs.items():
             if array.ndim <= dim or array.shape[dim] != size:
-                raise RuntimeError(
-                    "output '%s' has shape %s for %d rows: this model must not be batched, "
-                    "set max_batch_size = 0 in its model.toml" % (name, list(array.shape), size)
-                )
+                raise RowsMiscounted("output '%s' has shape %s for %d rows" % (name, list(array.shape), size))
         return cut(outputs, dim, 0, rows) if size > rows else outputs
 
     def _remember(self, inputs: Arrays, signature: str, rows: int, most: int) -> None:

@@ -1,93 +1,14 @@
-"""What a worker finds out about its model before the first request: does batching hold, is it warm."""
+"""What a worker does with its model before the first request, to have it warm; and what the first request shows."""
 
 import time
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from runtimes.contract import DATATYPES, Model, Signature, TensorSpec, datatype_of, first_line
 
 # What a dimension of any size gets, until one of them works.
-_FREE_SIZES = (8, 1, 64)
-_ROWS = (1, 2)
-_HOW_TO_TURN_ON = "; max_batch_size in model.toml turns it on"
-_HOW_TO_PAD = "; batch_sizes = [%d] in model.toml fills batches up"
-DEFAULT_MAX_ROWS = 32
-
-
-class Verdict(NamedTuple):
-    """The signatures for which batching is true, and the sentence for the log when it is off."""
-
-    signatures: FrozenSet[str]
-    reason: str = ""
-
-
-def with_free_rows(signatures: Dict[str, Signature], sizes: Sequence[int], dim: int) -> Dict[str, Signature]:
-    """An artifact with a fixed batch takes any number of rows when model.toml declares that size: they are padded."""
-
-    def freed(spec: TensorSpec) -> TensorSpec:
-        if spec.shape is None or len(spec.shape) <= dim or spec.shape[dim] not in sizes:
-            return spec
-        return spec._replace(shape=spec.shape[:dim] + (-1,) + spec.shape[dim + 1 :])
-
-    return {
-        name: Signature(
-            tuple(freed(spec) for spec in signature.inputs),
-            tuple(freed(spec) for spec in signature.outputs),
-            signature.refused,
-        )
-        for name, signature in signatures.items()
-    }
-
-
-def declared(model: Model, dim: int) -> Verdict:
-    """Batching that model.toml asks for: every signature whose shapes do not contradict it."""
-    names = [
-        name
-        for name, signature in model.signatures.items()
-        if all(_is_free(spec, dim, unknown=True) for spec in signature.inputs)
-    ]
-    return Verdict(frozenset(names), "" if names else "no signature has a free dimension %d in all its inputs" % dim)
-
-
-def detect(model: Model) -> Verdict:
-    """Batching that the artifact allows: first dimensions dynamic, and f(a‖b) = f(a)‖f(b) when tried."""
-    proven, reason = [], ""
-    for name, signature in model.signatures.items():
-        why = _why_not(model, name, signature)
-        if not why:
-            proven.append(name)
-        reason = reason or why
-    if reason and "model.toml" not in reason:
-        reason += _HOW_TO_TURN_ON
-    return Verdict(frozenset(proven), "" if proven else reason)
-
-
-def _why_not(model: Model, name: str, signature: Signature) -> str:
-    for spec in signature.inputs + signature.outputs:
-        if spec.shape is None:
-            return "the artifact does not tell the shape of '%s'" % spec.name
-        if not spec.shape:
-            return "'%s' is a scalar" % spec.name
-        if not _is_free(spec, 0, unknown=False):
-            return "the first dimension of '%s' is fixed%s" % (spec.name, _HOW_TO_PAD % spec.shape[:1])
-    if not signature.inputs or not signature.outputs:
-        return "the artifact does not tell inputs and outputs"
-    failed = ""
-    for free in _FREE_SIZES:
-        parts = [generate(signature, rows, 0, free, seed=rows) for rows in _ROWS]
-        try:
-            apart = [model.infer(part, (), name) for part in parts]
-            joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-            together = model.infer(joined, (), name)
-        except Exception as error:  # noqa: BLE001 - a model may refuse invented inputs in any way it likes
-            failed = "a trial run failed: " + first_line(error)
-            continue
-        for key, array in together.items():
-            if not _equal(array, [part[key] for part in apart]):
-                return "output '%s' of two requests run together differs from the two run apart" % key
-        return ""
-    return failed
+FREE_SIZES = (8, 1, 64)
 
 
 def warm_up(model: Model, sizes: Sequence[int], dim: int, runs: int) -> Tuple[List[Tuple[int, float]], str]:
@@ -100,7 +21,7 @@ def warm_up(model: Model, sizes: Sequence[int], dim: int, runs: int) -> Tuple[Li
     if not signature.inputs or any(spec.shape is None or not spec.datatype for spec in signature.inputs):
         return [], "its input shapes are not known"
     failed = ""
-    for free in _FREE_SIZES:
+    for free in FREE_SIZES:
         took = []
         try:
             for rows in list(sizes) or [1]:
@@ -134,24 +55,6 @@ def _values(random: np.random.RandomState, datatype: str, shape: List[int]) -> n
     if dtype.kind == "f":
         return random.uniform(0, 1, shape).astype(dtype)
     return random.randint(0, 2, shape).astype(dtype)
-
-
-def _equal(together: np.ndarray, apart: List[np.ndarray]) -> bool:
-    try:
-        expected = np.concatenate(apart)
-    except ValueError:
-        return False
-    if together.shape != expected.shape:
-        return False
-    if together.dtype.kind != "f":
-        return bool(np.array_equal(together, expected))
-    return bool(np.allclose(together, expected, rtol=1e-3, atol=1e-5, equal_nan=True))
-
-
-def _is_free(spec: TensorSpec, dim: int, unknown: bool) -> bool:
-    if spec.shape is None:
-        return unknown
-    return len(spec.shape) > dim and spec.shape[dim] == -1
 
 
 def learned(

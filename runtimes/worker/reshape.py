@@ -8,7 +8,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.contract import InvalidInput, Model, Signature, TensorSpec
+from runtimes.contract import BatchAnalysis, InvalidInput, Model, Signature, TensorSpec
 from runtimes.worker.rows import Arrays
 
 
@@ -52,6 +52,9 @@ class Reshaped(Model):
     def finish(self, handle: Any) -> Arrays:
         signature, begun = handle
         return self._outward(self._model.finish(begun), signature)
+
+    def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
+        return self._model.analyze_batch(signature)
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
         return self._model.empty(shape, dtype)

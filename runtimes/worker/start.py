@@ -8,7 +8,7 @@ import socket
 import sys
 import traceback
 import types
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from runtimes import wire
 from runtimes.contract import LoadError, LoadOptions, Model, first_line
@@ -16,8 +16,10 @@ from runtimes.worker import probe
 from runtimes.worker.batcher import Batching
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
+from runtimes.worker.facts import Facts
 from runtimes.worker.loop import Loop
 from runtimes.worker.reshape import reshaped
+from runtimes.worker.settle import settle, with_free_rows
 from runtimes.worker.status import StatusPage
 
 
@@ -26,24 +28,22 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
     order = _receive_load(control)
     try:
         model = load_model(order)
-        model.signatures = probe.with_free_rows(model.signatures, order["batching"]["sizes"], order["batching"]["dim"])
-        batching, note = _settle_batching(model, order["batching"])
-        took = _warm_up(model, batching, order["warmup"])
+        wanted, fixed = order["batching"], model.signatures
+        model.signatures = with_free_rows(fixed, wanted["sizes"], wanted["dim"])
+        settled = settle(model, wanted, on_card=order["device"] != "cpu")
+        batching = settled.batching
+        if not batching.max_rows:
+            model.signatures = fixed
+        took = _warm_up(model, batching, order["warmup"], settled.writing)
     except LoadError as error:
         return _fail(control, str(error))
     except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the user must read why
         traceback.print_exc()
         return _fail(control, _without_paths(first_line(error)))
-    ready = {
-        "signatures": model.signatures,
-        "max_batch_size": batching.max_rows,
-        # One batch runs and the next gathers; of a pipelined model, two are under way.
-        "window": (3 if model.pipelined else 2) * max(batching.max_rows, 1),
-        "note": note,
-    }
-    control.sendall(wire.pack_json(wire.READY, ready))
+    facts = Facts(model.signatures, fixed, model.pipelined, batching, settled.reason, settled.note)
+    control.sendall(wire.pack_json(wire.READY, facts.body()))
     executor = Executor(model, batching, order["max_response_bytes"])
-    loop = Loop(executor, listener, Connection(control), StatusPage(status_path))
+    loop = Loop(executor, listener, Connection(control), StatusPage(status_path), facts)
     for rows, seconds in took:
         loop.learn(rows, seconds)
     if hasattr(gc, "freeze"):  # Python 3.7
@@ -85,31 +85,12 @@ def load_model(order: Dict[str, Any]) -> Model:
     return reshaped(model, order["reshape"])
 
 
-def _settle_batching(model: Model, wanted: Dict[str, Any]) -> Any:
-    """(Batching, a sentence for the log). `max_rows` is None when model.toml does not say."""
-    max_rows, dim, sizes = wanted["max_rows"], wanted["dim"], tuple(sorted(wanted["sizes"]))
-    target = wanted["target"]
-    if sizes and max_rows is None:
-        max_rows = sizes[-1]  # who declares sizes declares batching
-    if max_rows == 0:
-        return Batching(target=target), "batching is off: max_batch_size = 0 is configured"
-    if wanted["stateful"]:
-        return Batching(target=target), "batching is off: the model is declared stateful"
-    verdict = probe.declared(model, dim) if max_rows else probe.detect(model)
-    if not verdict.signatures:
-        if max_rows:
-            raise LoadError("max_batch_size = %d is configured, but %s" % (max_rows, verdict.reason))
-        return Batching(target=target), "batching is off: " + verdict.reason
-    rows = max_rows or probe.DEFAULT_MAX_ROWS
-    if sizes:
-        rows = min(rows, sizes[-1])  # the model may see declared sizes only
-    batching = Batching(rows, verdict.signatures, dim, wanted["delay"], sizes, target)
-    return batching, "batching up to %d rows" % rows
-
-
-def _warm_up(model: Model, batching: Batching, runs: int) -> List[Tuple[int, float]]:
+def _warm_up(model: Model, batching: Batching, runs: int, writing: Sequence[str]) -> List[Tuple[int, float]]:
     """(rows, seconds) of the runs. With a latency target, sizes up to the largest: their cost is known at once then."""
     if not runs:
+        return []
+    if next(iter(model.signatures)) in writing:
+        print("not warmed up: a run changes the model's state")
         return []
     sizes = batching.sizes
     if batching.target:

@@ -29,6 +29,7 @@ from runtimes.worker import status
 from runtimes.worker.batcher import Batching
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
+from runtimes.worker.facts import Facts
 from runtimes.worker.loop import Loop
 from runtimes.worker.status import StatusPage
 
@@ -56,7 +57,8 @@ class Looks(Model):
 
 def work(model: Model, listener: socket.socket, control: socket.socket, page: str) -> threading.Thread:
     executor = Executor(model, Batching(8, frozenset({"default"})), 1 << 20)
-    loop = Loop(executor, listener, Connection(control), StatusPage(page))
+    facts = Facts(executor.model.signatures, executor.model.signatures, False, executor.batching, "", "")
+    loop = Loop(executor, listener, Connection(control), StatusPage(page), facts)
     thread = threading.Thread(target=loop.run, daemon=True)
     thread.start()
     return thread

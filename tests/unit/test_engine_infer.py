@@ -12,7 +12,8 @@ from gateway.engine.admission import Admission
 from gateway.engine.engine import Engine
 from gateway.engine.table import Entry, Table
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
-from gateway.errors import DeadlineExceeded, Unavailable
+from gateway.engine.validate import validate
+from gateway.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from runtimes.contract import Signature, TensorSpec
 from runtimes.wire import Tensor
 
@@ -61,3 +62,11 @@ def test_who_fails_to_take_an_answer_keeps_nobody_from_the_next(caplog: pytest.L
 
     asyncio.run(run())
     assert "an answer could not be handed over" in caplog.text
+
+
+def test_a_vector_may_be_empty_where_nothing_counts_rows() -> None:
+    signatures = {"default": Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))}
+    request = InferRequest("m", [Tensor("x", "FP32", (0,), b"")])
+    validate(request, ModelStatus("m", "1", "READY", signatures=signatures))
+    with pytest.raises(InvalidRequest, match="input 'x' has 0 rows; at least 1 is wanted"):
+        validate(request, ModelStatus("m", "1", "READY", signatures=signatures, max_batch_size=8))

@@ -17,6 +17,7 @@ from runtimes.worker import status
 from runtimes.worker.batcher import Batching
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
+from runtimes.worker.facts import Facts
 from runtimes.worker.loop import Loop
 from runtimes.worker.status import StatusPage
 
@@ -49,7 +50,9 @@ class Worker:
         listener.bind(str(folder / "socket"))
         listener.listen()
         self.control, theirs = socket.socketpair()
-        loop = Loop(Executor(self.model, batching, 1 << 20), listener, Connection(theirs), StatusPage(str(page)))
+        executor, control = Executor(self.model, batching, 1 << 20), Connection(theirs)
+        facts = Facts(self.model.signatures, self.model.signatures, True, batching, "", "")
+        loop = Loop(executor, listener, control, StatusPage(str(page)), facts)
         self.thread = threading.Thread(target=loop.run)
         self.thread.start()
         self.front = socket.socket(socket.AF_UNIX)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from runtimes import wire
-from runtimes.contract import InvalidInput, LoadError, Model, Signature, TensorSpec
+from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
+from runtimes.fake.runtime import FakeModel
 from runtimes.wire import InferFrame, from_array
-from runtimes.worker import probe
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, Failure
-from runtimes.worker.start import _settle_batching, _without_paths
+from runtimes.worker.settle import DEFAULT_MAX_ROWS, settle, with_free_rows
+from runtimes.worker.start import _without_paths
 
 
 class Doubler(Model):
@@ -31,7 +32,8 @@ class Doubler(Model):
 
 
 def wanted(**changes: Any) -> dict[str, Any]:
-    return {"max_rows": None, "dim": 0, "delay": 0.0, "target": 0.0, "sizes": [], "stateful": False, **changes}
+    return {"max_rows": None, "dim": 0, "delay": 0.0, "target": 0.0, "sizes": [], "stateful": False,
+            "off": None, "trial": True, **changes}  # fmt: skip
 
 
 def frame(*rows: float) -> InferFrame:
@@ -41,7 +43,7 @@ def frame(*rows: float) -> InferFrame:
 @pytest.mark.parametrize(
     ("asked", "rows"),
     [
-        (wanted(), probe.DEFAULT_MAX_ROWS),
+        (wanted(), DEFAULT_MAX_ROWS),
         (wanted(max_rows=8), 8),
         (wanted(max_rows=0), 0),
         (wanted(stateful=True), 0),
@@ -51,34 +53,34 @@ def frame(*rows: float) -> InferFrame:
     ],
 )
 def test_batching_is_what_was_asked_for(asked: dict[str, Any], rows: int) -> None:
-    assert _settle_batching(Doubler(), asked)[0].max_rows == rows
+    assert settle(Doubler(), asked).batching.max_rows == rows
 
 
 def test_a_fixed_batch_is_filled_up_when_its_size_is_declared() -> None:
     model = Doubler(rows=4)
     with pytest.raises(LoadError, match="no signature has a free dimension 0"):
-        _settle_batching(model, wanted(max_rows=4))
-    model.signatures = probe.with_free_rows(model.signatures, [4], 0)
-    batching, _ = _settle_batching(model, wanted(sizes=[4]))
+        settle(model, wanted(max_rows=4))
+    model.signatures = with_free_rows(model.signatures, [4], 0)
+    batching = settle(model, wanted(sizes=[4])).batching
     batcher = Batcher(batching)
     batcher.add("front", 1, frame(1), False, 0.0)
     (outcome,) = Executor(model, batching, 1 << 20).run(batcher.next(0.0)[0])
     assert wire.to_array(outcome.outputs[0]).tolist() == [[2, 2]]
-    assert model.seen == [4]
+    assert model.seen[-1] == 4
 
 
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        (None, "the artifact does not tell the shape of 'x'; max_batch_size in model.toml turns it on"),
-        ((), "'x' is a scalar; max_batch_size in model.toml turns it on"),
+        (None, "the artifact does not say the shape of 'x'; max_batch_size in model.toml turns it on"),
+        ((), "'x' is a scalar"),
         ((4, 2), "the first dimension of 'x' is fixed; batch_sizes = [4] in model.toml fills batches up"),
     ],
 )
 def test_the_log_says_how_to_turn_batching_on(shape: tuple[int, ...] | None, said: str) -> None:
     model = Doubler()
     model.signatures = {"s": Signature((TensorSpec("x", "FP32", shape),), (TensorSpec("y", "FP32", shape),))}
-    assert _settle_batching(model, wanted())[1] == "batching is off: " + said
+    assert settle(model, wanted()).note == "batching is off: " + said
 
 
 def test_every_run_is_told_so_that_a_timeout_counts_for_each() -> None:
@@ -121,3 +123,97 @@ def test_reasons_hold_no_paths() -> None:
     said = "[Errno 2] No such file: '/srv/models/m/1/model.onnx', see /srv/doc"
     assert _without_paths(said) == "[Errno 2] No such file: 'model.onnx', see doc"
     assert _without_paths("expected 3/4 of 1/2, got a/b") == "expected 3/4 of 1/2, got a/b"
+
+
+class Detector(Model):
+    """As many rows of `hits` as there are numbers over 1."""
+
+    def __init__(self) -> None:
+        hits = TensorSpec("hits", "FP32", (-1, 1))
+        self.signatures = {"s": Signature((TensorSpec("x", "FP32", (-1, 2)),), (hits,))}
+
+    def infer(self, inputs: dict[str, np.ndarray], outputs: Any, signature: str) -> dict[str, np.ndarray]:
+        return {"hits": inputs["x"][inputs["x"] > 1][:, np.newaxis]}
+
+
+def answers(executor: Executor, *frames: InferFrame) -> list[Any]:
+    batcher = Batcher(executor.batching)
+    executor.on_batching_off = lambda reason, note: batcher.follow(executor.batching)
+    for number, each in enumerate(frames):
+        batcher.add("front", number, each, False, 0.0)
+    outcomes = []
+    while len(batcher):
+        outcomes += executor.run(batcher.next(0.0)[0])
+    return [wire.to_array(outcome.outputs[0]).ravel().tolist() for outcome in outcomes]
+
+
+@pytest.mark.parametrize("sizes", [(), (4,)])
+def test_requests_run_again_alone_when_a_batch_comes_back_with_other_rows(sizes: tuple[int, ...]) -> None:
+    executor = Executor(Detector(), Batching(4, frozenset({"s"}), sizes=sizes), 1 << 20)
+    asked = [frame(2), frame(0, 0), frame(0), frame(3, 0), frame(*[1, 2] * 5)]
+    for _ in range(2):
+        assert answers(executor, *asked) == [[2, 2], [], [], [3, 3], [2] * 10]
+        assert executor.batching.max_rows == 0
+
+
+def test_a_batch_without_any_rows_back_is_no_answer_either() -> None:
+    said: list[tuple[str, str]] = []
+    executor = Executor(Detector(), Batching(4, frozenset({"s"})), 1 << 20)
+    executor.on_batching_off = lambda reason, note: said.append((reason, note))
+    batcher = Batcher(executor.batching)
+    for number in range(2):
+        batcher.add("front", number, frame(0), False, 0.0)
+    outcomes = executor.run(batcher.next(0.0)[0])
+    assert [outcome.outputs[0].shape for outcome in outcomes] == [(0, 1), (0, 1)]
+    assert said == [("rows", "batching is off: output 'hits' has shape [0, 1] for 2 rows")]
+
+
+def test_a_pipelined_batch_that_was_under_way_runs_again_alone_too() -> None:
+    model = FakeModel({"pipelined": True}, LoadOptions(""))
+    executor = Executor(model, Batching(4, frozenset({"default"})), 1 << 20)
+    batcher = Batcher(executor.batching)
+    for number in range(2):
+        request = InferFrame(1e9, 0, "default", [], [from_array("x", np.full((1, 4), number, np.float32))])
+        batcher.add("front", number, request, False, 0.0)
+    begun = executor.begin(batcher.next(0.0)[0])
+    assert begun.started
+    executor.switch_batching_off("rows", "of the batch before it")
+    assert [outcome.batch_rows for outcome in executor.finish(begun)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "asked", "said"),
+    [
+        ((-1, 2), (4,), wanted(sizes=[4]), "batch_sizes = .4. is configured, but the rows of output 'y' are not those"),
+        (
+            (-1, 2),
+            (4,),
+            wanted(max_rows=8),
+            "max_batch_size = 8 is configured, but output .y. has shape",
+        ),
+        ((4, 2), (4,), wanted(sizes=[4]), "the rows of output 'y' are not those of the inputs"),
+    ],
+)
+def test_a_declaration_is_refused_where_an_output_has_rows_of_its_own(
+    inputs: tuple[int, ...], outputs: tuple[int, ...], asked: dict[str, Any], said: str
+) -> None:
+    model = Numbered(inputs, outputs)
+    model.signatures = with_free_rows(model.signatures, asked["sizes"], 0)
+    with pytest.raises(LoadError, match=said):
+        settle(model, asked)
+
+
+class Numbered(Model):
+    """`y` is the number of each class, whatever comes in."""
+
+    def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+        self.signatures = {"s": Signature((TensorSpec("x", "FP32", inputs),), (TensorSpec("y", "FP32", outputs),))}
+
+    def infer(self, inputs: dict[str, np.ndarray], outputs: Any, signature: str) -> dict[str, np.ndarray]:
+        return {"y": np.array([10, 20, 30, 40], np.float32)}
+
+
+def test_what_would_be_wrong_is_not_advised() -> None:
+    free, fixed = settle(Numbered((-1, 2), (4,)), wanted()), settle(Numbered((4, 2), (4,)), wanted())
+    assert free.note == "batching is off: the first dimension of 'y' is fixed"
+    assert fixed.note == "batching is off: the first dimension of 'x' is fixed"

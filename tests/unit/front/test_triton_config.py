@@ -108,7 +108,7 @@ def test_tensors_are_described_as_triton_does() -> None:
         ({}, "backend", "onnxruntime"),
         ({}, "model_transaction_policy", {"decoupled": False}),
         ({}, "response_cache", {"enable": False}),
-        ({}, "parameters", {}),
+        ({}, "parameters", {"batching": {"string_value": "batching up to 32 rows"}}),
     ],
 )
 def test_what_is_served_is_told(told: dict[str, Any], key: str, expected: Any) -> None:
