@@ -9,13 +9,13 @@ allocator knows of one stream per tensor, and would give the memory to the next 
 """
 
 from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
 
 from runtimes.torchscript.graphs import Graphs
-from runtimes.torchscript.program import ERRORS, Program, TorchModel, translated
+from runtimes.torchscript.program import ERRORS, Program, TorchModel, translated, unservable
 
 
 class Device(NamedTuple):
@@ -47,19 +47,27 @@ HOST = Device(
 
 
 class Handle(NamedTuple):
-    """A batch under way. `held`: what the device may still read or write; `answers`: complete once `event` has come."""
+    """A batch under way.
+
+    held     what the device may still read or write
+    answers  complete once `event` has come
+    wanted   the outputs that the request names
+    """
 
     event: Any
     held: List[Any]
     answers: Dict[str, Any]
+    wanted: Sequence[str]
 
 
 class DeviceModel(TorchModel):
     pipelined = True
 
-    def __init__(self, program: Program, device: Device, graphs: bool = False) -> None:
+    def __init__(
+        self, program: Program, device: Device, graphs: bool = False, inference_mode: Optional[bool] = None
+    ) -> None:
         # Inputs and answers are copies in any case, as they cross to the device and back.
-        super().__init__(program._replace(pure=True))
+        super().__init__(program._replace(pure=True), inference_mode)
         self._device = device
         self._in, self._compute, self._out = device.stream(), device.stream(), device.stream()
         self._run = Graphs(program.call, self._compute) if graphs else program.call
@@ -76,20 +84,23 @@ class DeviceModel(TorchModel):
         return self.finish(self.start(inputs, outputs, signature))
 
     def start(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Handle:
-        values = self._values(inputs)
+        values, switches = self._values(inputs), False
         try:
-            with torch.inference_mode():
+            with self._mode():
                 return self._start(values, outputs)
         except ERRORS as error:
-            failure = translated(error)
+            switches = self._switches(error)
+            failure = self._translated(error)
         except Exception as error:  # the contract's own
             failure = error
+        if switches:
+            return self.start(inputs, outputs, signature)
         return self._give_up(failure)
 
     def finish(self, handle: Handle) -> Dict[str, np.ndarray]:
         try:
             handle.event.synchronize()
-            return {name: self._array(name, value) for name, value in handle.answers.items()}
+            return self._arrays(handle.answers, handle.wanted)
         except ERRORS as error:
             failure = translated(error)
         finally:
@@ -109,7 +120,7 @@ class DeviceModel(TorchModel):
             answers = {name: self._fetched(value) for name, value in results.items()}
             event = device.event()
             event.record(self._out)
-        return Handle(event, [values, given, named, results], answers)
+        return Handle(event, [values, given, named, results], answers, outputs)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         """In pinned memory: as it is where the worker put it there, else copied."""
@@ -119,10 +130,10 @@ class DeviceModel(TorchModel):
         return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=self._device.pinned).copy_(tensor)
 
     def _fetched(self, value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
-            return value
+        if not isinstance(value, torch.Tensor) or unservable(value):
+            return value  # for `finish`, which leaves it out
         pinned = torch.empty(value.shape, dtype=value.dtype, pin_memory=self._device.pinned)
-        return pinned.copy_(value, non_blocking=True)
+        return pinned.copy_(value.detach(), non_blocking=True)
 
     def _give_up(self, failure: Exception) -> Any:
         """Outside of `except`, where the error would hold the frames, and these the device's memory."""
@@ -141,4 +152,4 @@ def _to(value: Any, device: str) -> Any:
 
 
 def _contiguous(value: Any) -> Any:
-    return value.contiguous() if isinstance(value, torch.Tensor) else value
+    return value.contiguous() if isinstance(value, torch.Tensor) and not unservable(value) else value

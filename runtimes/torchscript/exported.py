@@ -5,6 +5,9 @@ are checked by the program itself. Outputs of a dict are named by its keys; the 
 graph gives them are internal.
 """
 
+import logging
+import re
+import zipfile
 from types import BuiltinFunctionType
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -14,25 +17,32 @@ from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from runtimes.checks import declared_inputs, declared_outputs
 from runtimes.contract import LoadError, LoadOptions, Signature, TensorSpec, datatype_of, unnamed_outputs
-from runtimes.torchscript.program import Program, sentence
+from runtimes.torchscript.program import Program, datatype_problem, sentence
 
+_UNKNOWN_OPERATOR = re.compile(r"failed to resolve (?:torch\.ops\.)?([\w.:]+)")
+_OTHER_SCHEMA = re.compile(r"Serialized version .* does not match our current schema version", re.DOTALL)
 _GIVEN = object()  # stands where a value of the request goes
 
 
 def load(options: LoadOptions) -> Program:
+    _check_form(options.artifact)
     try:
-        exported = torch.export.load(options.artifact)
+        exported = _loaded(options.artifact)
         if options.device != "cpu":
             from torch.export.passes import move_to_device_pass
 
             exported = move_to_device_pass(exported, options.device)
         module = exported.module()
+    except LoadError:
+        raise
     except Exception as error:
         raise LoadError("PyTorch cannot load this exported program: %s" % sentence(error)) from error
     values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
     inputs, leaves = _inputs(exported, values)
-    names = _output_names(exported.call_spec.out_spec)
-    outputs, refused = _outputs(exported, values, names)
+    names, places, single = _output_names(exported.call_spec.out_spec)
+    outputs, refused = _outputs(exported, values, names, places, single)
+    if not outputs:
+        raise LoadError("none of the model's outputs can be served: %s" % "; ".join(refused.values()))
     in_spec = exported.call_spec.in_spec
 
     def call(given: List[Any]) -> Any:
@@ -50,6 +60,50 @@ def load(options: LoadOptions) -> Program:
         pure=_is_pure(exported),
         module=module,
     )
+
+
+def _check_form(path: str) -> None:
+    """Raises LoadError for an archive with compiled code in the place of a program."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any("/aotinductor/" in name for name in names) and not any("/models/" in name for name in names):
+        raise LoadError(
+            "this is an AOTInductor package, compiled code for one kind of machine; served are exported programs: save "
+            "the model with torch.export.save"
+        )
+
+
+def _loaded(path: str) -> Any:
+    """Raises LoadError with what PyTorch has in its log alone: the operator that it lacks, say."""
+    said = _Said()
+    logger = logging.getLogger("torch.export")
+    logger.addHandler(said)
+    try:
+        return torch.export.load(path)
+    except Exception as error:
+        text = "\n".join([*said.lines, str(error)])
+        lacking = _UNKNOWN_OPERATOR.search(text)
+        if lacking:
+            raise LoadError(
+                "this exported program needs the operator %s, which PyTorch alone does not have" % lacking[1]
+            ) from error
+        if _OTHER_SCHEMA.search(text):
+            raise LoadError(
+                "this exported program was saved by a PyTorch that is too old or too new for PyTorch %s: export the "
+                "model again" % torch.__version__.split("+")[0]
+            ) from error
+        raise
+    finally:
+        logger.removeHandler(said)
+
+
+class _Said(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: List[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(logging.Formatter().format(record))  # with its exception's text
 
 
 def _inputs(exported: Any, values: Dict[str, Any]) -> Tuple[Tuple[TensorSpec, ...], List[Any]]:
@@ -73,15 +127,21 @@ def _inputs(exported: Any, values: Dict[str, Any]) -> Tuple[Tuple[TensorSpec, ..
 
 
 def _outputs(
-    exported: Any, values: Dict[str, Any], names: Sequence[str]
+    exported: Any, values: Dict[str, Any], names: Sequence[str], places: Sequence[int], single: Sequence[int]
 ) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
+    """places, single: as `_output_names` gives them."""
     specs, refused = [], {}
     items = [item for item in exported.graph_signature.output_specs if item.kind == OutputKind.USER_OUTPUT]
-    for name, item in zip(names, items):
-        if isinstance(item.arg, SymIntArgument):
+    for place, name in enumerate(names):
+        parts = [item for item, where in zip(items, places) if where == place]
+        if place not in single:
+            refused[name] = "it holds several values; nested outputs cannot be served"
+            continue
+        if isinstance(parts[0].arg, SymIntArgument):
             specs.append(TensorSpec(name, "INT64", ()))
             continue
-        datatype, shape = _describe(values.get(item.arg.name) if isinstance(item.arg, TensorArgument) else None)
+        tensor = isinstance(parts[0].arg, TensorArgument)
+        datatype, shape = _describe(values.get(parts[0].arg.name) if tensor else None)
         if datatype:
             specs.append(TensorSpec(name, datatype, shape))
         else:
@@ -93,23 +153,24 @@ def _describe(value: Any) -> Tuple[str, Any]:
     """Datatype and shape of a traced value; or "" and why it has none."""
     if not isinstance(value, torch.Tensor):
         return "", "it is not a tensor"
-    try:
-        datatype = datatype_of(torch.empty(0, dtype=value.dtype).numpy().dtype)
-    except (TypeError, KeyError):
-        return "", "it is %s, which the protocol lacks" % str(value.dtype).replace("torch.", "")
+    problem = datatype_problem(value.dtype)
+    if problem:
+        return "", problem
+    datatype = datatype_of(torch.empty(0, dtype=value.dtype).numpy().dtype)
     return datatype, tuple(size if isinstance(size, int) else -1 for size in value.shape)
 
 
-def _output_names(spec: TreeSpec) -> List[str]:
+def _output_names(spec: TreeSpec) -> Tuple[List[str], List[int], List[int]]:
+    """Names; for each of the program's own outputs, the place of the name that it belongs to; and the places of names
+    that stand for one value."""
     # A NamedTuple cannot be here: torch.export.save refuses it.
-    children = [] if spec.is_leaf() else spec.children()
-    if not all(child.is_leaf() for child in children):
-        raise LoadError("the model returns values inside values; nested outputs cannot be served")
     if spec.is_leaf():
-        return unnamed_outputs(1)
-    if issubclass(spec.type, dict):
-        return [str(key) for key in spec.context]
-    return unnamed_outputs(len(children))
+        return unnamed_outputs(1), [0], [0]
+    children = spec.children()
+    places = [place for place, child in enumerate(children) for _ in range(child.num_leaves)]
+    single = [place for place, child in enumerate(children) if child.is_leaf()]
+    names = [str(key) for key in spec.context] if issubclass(spec.type, dict) else unnamed_outputs(len(children))
+    return names, places, single
 
 
 def _is_pure(exported: Any) -> bool:

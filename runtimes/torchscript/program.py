@@ -1,8 +1,9 @@
 """What runs once a PyTorch model is loaded, whichever of the two forms it came in.
 
 Outputs are named by the keys of a dict or the fields of a NamedTuple; those of a tuple or list,
-and a lone one, are OUTPUT__0, OUTPUT__1, … or as declared, by position. Values nested deeper are
-refused. Numbers and strings that the model takes or gives beside tensors are arrays of rank 0.
+and a lone one, are OUTPUT__0, OUTPUT__1, … or as declared, by position. Numbers and strings that the
+model takes or gives beside tensors are arrays of rank 0. What cannot be served (None, complex numbers,
+values nested deeper) is left out of an answer, unless a request asks for it by name.
 """
 
 import re
@@ -27,6 +28,16 @@ from runtimes.contract import (
 SCALARS = {"INT64": int, "FP64": float, "BOOL": bool, "BYTES": bytes.decode}
 # What PyTorch raises when a model is called. torch.OutOfMemoryError is a RuntimeError.
 ERRORS = (RuntimeError, torch.jit.Error, AssertionError, IndexError, KeyError, TypeError, ValueError)
+# What PyTorch says of a model that cannot run in inference mode: it computes gradients inside, or the fast path for
+# attention, which PyTorch takes in that mode alone, gives an undefined tensor in the place of None.
+_NEEDS_AUTOGRAD = re.compile(
+    r"does not require grad|inference tensor|on an undefined Tensor|cannot be saved for backward", re.IGNORECASE
+)
+# What no inputs can mend: the model wants a device, or a kernel, that is not there.
+_MODELS_FAULT = re.compile(
+    r"Could not run '\S+' with arguments from the|not compiled with (CUDA|CuDNN)|Found no NVIDIA driver|No CUDA GPUs|"
+    r"Expected all tensors to be on the same device|not implemented for 'meta'"
+)
 _NO_MEMORY = re.compile(r"can't allocate memory|out of memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
 
 
@@ -57,19 +68,38 @@ class TorchModel(Model):
     its inputs and outputs are copied.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, inference_mode: Optional[bool] = None) -> None:
+        """inference_mode: whether models run in PyTorch's inference mode. None: until one shows that it cannot."""
         self._program = program
+        self._inference, self._may_switch = inference_mode is not False, inference_mode is None
         self._names = [spec.name for spec in program.signature.outputs]
         self.signatures = {"default": program.signature}
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         values = self._values(inputs)
         try:
-            with torch.inference_mode():
-                named = self._call(self._program.call, values, outputs)
-                return {name: self._array(name, value) for name, value in named.items()}
+            with self._mode():
+                return self._arrays(self._call(self._program.call, values, outputs), outputs)
         except ERRORS as error:
-            raise translated(error) from error
+            if not self._switches(error):
+                raise self._translated(error) from error
+        return self.infer(inputs, outputs, signature)
+
+    def _mode(self) -> Any:
+        return torch.inference_mode(self._inference)
+
+    def _switches(self, error: BaseException) -> bool:
+        """Whether the model fails because of inference mode, which is left for good then."""
+        if not (self._inference and self._may_switch and _NEEDS_AUTOGRAD.search(str(error))):
+            return False
+        print("this model runs without inference mode from now on: " + sentence(error))
+        self._inference = False
+        return True
+
+    def _translated(self, error: BaseException) -> Exception:
+        if self._inference and _NEEDS_AUTOGRAD.search(str(error)):
+            return RuntimeError("%s; without inference_mode = true in [parameters], it may work" % sentence(error))
+        return translated(error)
 
     def _values(self, inputs: Dict[str, np.ndarray]) -> List[Any]:
         """One for each argument."""
@@ -117,19 +147,55 @@ class TorchModel(Model):
             if name not in named:
                 raise Unsupported("output '%s' is declared, but the model gave only %s" % (name, quoted(named)))
 
-    def _array(self, name: str, value: Any) -> np.ndarray:
+    def _arrays(self, named: Dict[str, Any], outputs: Sequence[str]) -> Dict[str, np.ndarray]:
+        """What of an answer can be served. Raises Unsupported where that is not all of what was asked for by name."""
+        arrays: Dict[str, np.ndarray] = {}
+        lasting, reasons = {}, []
+        for name, value in named.items():
+            reason = unservable(value)
+            if not reason:
+                arrays[name] = self._array(value)
+                continue
+            reasons.append("output '%s' cannot be served: %s" % (name, reason))
+            if value is not None:  # which may be a tensor the next time
+                lasting[name] = reason
+        if reasons and (outputs or not arrays):
+            raise Unsupported(reasons[0])
+        known = self.signatures["default"]
+        if lasting and not set(lasting) <= set(known.refused):
+            kept = tuple(spec for spec in known.outputs if spec.name not in lasting)
+            self.signatures["default"] = known._replace(outputs=kept, refused={**known.refused, **lasting})
+        return arrays
+
+    def _array(self, value: Any) -> np.ndarray:
         if isinstance(value, (bool, int, float)):
             return np.asarray(value)
         if isinstance(value, str):
             return np.asarray(value.encode(), dtype=object)
-        if not isinstance(value, torch.Tensor):
-            raise Unsupported("output '%s' is a %s; only tensors can be served" % (name, type(value).__name__))
-        try:
-            array = value.detach().cpu().numpy()
-            datatype_of(array.dtype)
-        except (TypeError, KeyError):
-            raise Unsupported("output '%s' is %s, which the protocol lacks" % (name, str(value.dtype)[6:])) from None
+        array = value.detach().cpu().numpy()
         return array if self._program.pure else array.copy()
+
+
+def unservable(value: Any) -> str:
+    """Why an output cannot be served; empty if it can."""
+    if isinstance(value, (bool, int, float, str)):
+        return ""
+    if value is None:
+        return "it is None for these inputs"
+    if not isinstance(value, torch.Tensor):
+        return "it is a %s; only tensors, numbers and strings are served" % type(value).__name__
+    if value.is_nested or value.layout != torch.strided:
+        return "it is a %s tensor, which the protocol lacks" % ("nested" if value.is_nested else "sparse")
+    return datatype_problem(value.dtype)
+
+
+def datatype_problem(dtype: torch.dtype) -> str:
+    """Why tensors of this type cannot be served; empty if they can."""
+    try:
+        datatype_of(torch.empty(0, dtype=dtype).numpy().dtype)
+    except (TypeError, KeyError, RuntimeError):
+        return "it is %s, which the protocol lacks" % str(dtype).replace("torch.", "")
+    return ""
 
 
 def translated(error: BaseException) -> Exception:
@@ -139,7 +205,7 @@ def translated(error: BaseException) -> Exception:
         return MemoryError(first_line(error))
     if is_device_lost(said):
         return DeviceLost(first_line(error))
-    if "CUDA error" in said:  # not the inputs' fault
+    if "CUDA error" in said or _MODELS_FAULT.search(said):  # not the inputs' fault
         return RuntimeError(first_line(error))
     return InvalidInput(sentence(error))
 

@@ -16,7 +16,9 @@ from runtimes.torchscript.program import TorchModel
 
 
 def load(options: LoadOptions) -> Model:
-    known_parameters(options.parameters, ("precision", "channels_last", "cuda_graphs"))
+    known_parameters(options.parameters, ("precision", "channels_last", "cuda_graphs", "inference_mode"))
+    given = "inference_mode" in options.parameters
+    inference_mode = parameter(options.parameters, "inference_mode", (True, False)) if given else None
     graphs = parameter(options.parameters, "cuda_graphs", (False, True))
     torch.set_num_threads(options.threads)
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -27,7 +29,7 @@ def load(options: LoadOptions) -> Model:
     form = exported if options.artifact.endswith(".pt2") else scripted
     program = precision.applied(form.load(options), options.parameters)
     if options.device == "cpu":
-        return TorchModel(program)
+        return TorchModel(program, inference_mode)
     if graphs and not program.pure:
         raise LoadError("'parameters.cuda_graphs' is true, but this model writes to its tensors in place")
-    return DeviceModel(program, CUDA, graphs)
+    return DeviceModel(program, CUDA, graphs, inference_mode)

@@ -33,13 +33,21 @@ def load(options: LoadOptions) -> Program:
     extra = {_EXTRA: ""}  # type: Dict[str, Any]
     try:
         module = torch.jit.load(options.artifact, map_location=options.device, _extra_files=extra).eval()
+        if not hasattr(module, "forward"):
+            raise LoadError(
+                "this TorchScript archive has no forward, so it cannot be called: script a module of your own that "
+                "calls the layer in its forward"
+            )
         schema = module.forward.schema
+    except LoadError:
+        raise
     except Exception as error:
         raise LoadError("PyTorch cannot load this TorchScript archive: %s" % sentence(error)) from error
     inputs, outputs = _embedded(extra[_EXTRA])
     arguments, specs = _match(schema.arguments[1:], options.inputs or inputs)
     names = [argument.name for argument in arguments]
-    signature = Signature(specs, options.outputs or outputs or _outputs(schema.returns))
+    found, refused = _outputs(schema.returns)
+    signature = Signature(specs, options.outputs or outputs or found, {} if options.outputs or outputs else refused)
     told = _by_position(signature.outputs)
     listed = unnamed_outputs(max(told, default=-1) + 1)
     return Program(
@@ -120,24 +128,39 @@ def _kind(argument: Any) -> str:
     return kind.getElementType().kind() if kind.kind() == "OptionalType" else kind.kind()
 
 
-def _outputs(returns: Sequence[Any]) -> Tuple[TensorSpec, ...]:
-    """What the return type tells; nothing where names or their number show only in a result."""
+def _outputs(returns: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
+    """What the return type tells: nothing where names or their number show only in a result; and what is refused.
+
+    Raises LoadError where nothing of it could ever be served.
+    """
     kind = returns[0].type if len(returns) == 1 else None
     if kind is None:
-        return ()
+        return (), {}
     parts = kind.elements() if kind.kind() == "TupleType" else [kind]
-    for part in parts:
-        inner = part.containedTypes() if part.kind() in ("ListType", "DictType") else []
-        nested = part is not kind and part.kind() in ("ListType", "DictType", "TupleType")
-        if nested or any(item.kind() not in ("TensorType", "StringType") and item.containedTypes() for item in inner):
-            raise LoadError("the model returns %s; nested outputs cannot be served" % kind)
+    nested = [_is_nested(part, part is not kind) for part in parts]
+    if all(nested):
+        raise LoadError("the model returns %s; nested outputs cannot be served" % kind)
     if kind.kind() == "TupleType" and not str(kind).startswith("Tuple["):  # a NamedTuple: its fields are not told
-        return ()
+        return (), {}
     datatypes = [_datatype(part) for part in parts]
-    if None in datatypes:
-        return ()
     names = unnamed_outputs(len(parts))
-    return tuple(TensorSpec(name, datatype or "", () if datatype else None) for name, datatype in zip(names, datatypes))
+    refused = {
+        name: "it is %s; nested outputs cannot be served" % part
+        for name, part, is_nested in zip(names, parts, nested)
+        if is_nested
+    }
+    served = [(name, datatype) for name, datatype in zip(names, datatypes) if name not in refused]
+    if any(datatype is None for _, datatype in served):
+        return (), refused
+    return tuple(TensorSpec(name, datatype or "", () if datatype else None) for name, datatype in served), refused
+
+
+def _is_nested(part: Any, inside: bool) -> bool:
+    """Whether an output of this type holds several values. inside: it is one of several outputs itself."""
+    if inside and part.kind() in ("ListType", "DictType", "TupleType"):
+        return True
+    inner = part.containedTypes() if part.kind() in ("ListType", "DictType") else []
+    return any(item.kind() not in ("TensorType", "StringType") and item.containedTypes() for item in inner)
 
 
 def _datatype(part: Any) -> Optional[str]:

@@ -10,12 +10,16 @@ A case is a JSON object; every key may be left out:
 inputs, expected  npz files relative to the case; without `inputs`, ones in the shapes of the signature
                   (an open dimension is 2). Strings are stored as numpy's S, since npz must need no pickle
 expected_values   {output: nested list}: FP32 outputs, of which there may be others beside
+strings           true: the expected values are strings
 values            {input: nested list}: the same written out; where no datatype is told, numbers with
                   a point are FP32
 options           LoadOptions' declared "inputs" and "outputs" as [name, datatype, shape], "parameters", "device"
 signature         the signature to ask for; default: the first
 told              {"inputs": [[name, datatype, shape]], "outputs": …}: what the signature must say
 refused           output names that must be refused
+refused_later     the same, of those that only an answer shows
+left_out          output names that a request must not name, and that are in no answer
+fails             the name of the exception that every request ends with, which is the model's fault
 load_error        true: loading must fail with LoadError; or words that its sentence must hold
 bad               [{input: nested list, …}, …]: requests that must be InvalidInput
 stateful          true: the same request may be answered differently the next time
@@ -76,6 +80,8 @@ class Suite:
             return report("load_error", self.load_error)
         if not report("load", self.load):
             return False
+        if self.case.get("fails"):
+            return report("fails", self.fails)
         # Sorted by line, so that `close` is the last and nothing depends on the alphabet.
         checks = [getattr(self, name) for name in dir(self) if name.startswith("check_")]
         checks.sort(key=lambda check: check.__func__.__code__.co_firstlineno)
@@ -100,6 +106,16 @@ class Suite:
                 raise AssertionError("%r does not say %r" % (told, wanted)) from None
             return is_sentence(told)
         raise AssertionError("it loaded")
+
+    def fails(self):
+        """Every request fails, and not by the client's fault."""
+        for _ in range(2):
+            failed = None
+            try:
+                self.infer()
+            except Exception as error:
+                failed = error
+            assert type(failed).__name__ == self.case["fails"], repr(failed)
 
     def load(self):
         self.model = self.runtime.load(self.options())
@@ -154,11 +170,14 @@ class Suite:
             assert wire.signature_from_json(raw) == signature, "it does not survive the wire"
         for key, wanted in self.case.get("told", {}).items():
             assert getattr(self.signature, key) == specs(wanted), getattr(self.signature, key)
-        assert sorted(self.signature.refused) == sorted(self.case.get("refused", [])), self.signature.refused
+        if "refused_later" not in self.case:
+            assert sorted(self.signature.refused) == sorted(self.case.get("refused", [])), self.signature.refused
 
     def check_infer(self):
         """Good inputs are answered: every output, in order, as the signature says, with the expected values."""
         answer = self.infer()
+        # What cannot be served may show in the first answer only.
+        self.signature = self.model.signatures[self.name]
         names = [spec.name for spec in self.signature.outputs]
         assert not names or list(answer) == names, "it gave %s, not %s" % (list(answer), names)
         for name, array in answer.items():
@@ -167,13 +186,16 @@ class Suite:
             if array.dtype == object:
                 assert all(isinstance(element, bytes) for element in array.flat), "%s is not bytes" % name
             wire.from_array(name, array)
+        for name in self.case.get("refused_later", []):
+            assert name in self.signature.refused, self.signature.refused
         for spec in self.signature.outputs:
             assert fits(answer[spec.name], spec), "%s: %s%s" % (spec, answer[spec.name].dtype, answer[spec.name].shape)
         self.compare_with_expected(answer)
 
     def compare_with_expected(self, answer):
         for name, value in self.case.get("expected_values", {}).items():
-            self.same(name, answer[name], np.asarray(value, np.float32))
+            wanted = array_of(value, "BYTES") if self.case.get("strings") else np.asarray(value, np.float32)
+            self.same(name, answer[name], wanted)
         if "expected" not in self.case:
             return
         with np.load(os.path.join(self.folder, self.case["expected"])) as stored:
@@ -239,7 +261,9 @@ class Suite:
 
     def check_refused_outputs(self):
         """An output that cannot be served, or that there is not, is the client's error."""
-        for name in list(self.signature.refused) + ["no such output"]:
+        left_out = self.case.get("left_out", [])
+        assert not set(left_out) & set(self.infer()), "it is in the answer"
+        for name in list(self.signature.refused) + left_out + ["no such output"]:
             self.refuses(None, [name], (InvalidInput, Unsupported))
 
     def check_missing_input(self):
@@ -334,10 +358,16 @@ def ones(spec):
 def array_of(value, datatype):
     array = np.asarray(value)
     if datatype == "BYTES" or array.dtype.kind in "US":
-        return as_objects(np.char.encode(array) if array.dtype.kind == "U" else array)
+        objects = np.empty(array.shape, object)  # numpy's own strings have no zeros at their end
+        objects[...] = np.asarray(value, object)
+        return np.asarray(np.vectorize(encoded, otypes=[object])(objects), object) if objects.size else objects
     if not datatype and array.dtype.kind == "f":
         datatype = "FP32"
     return array.astype(DATATYPES[datatype]) if datatype else array
+
+
+def encoded(text):
+    return text.encode() if isinstance(text, str) else text
 
 
 def as_objects(array):

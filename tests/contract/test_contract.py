@@ -33,7 +33,9 @@ MADE = {
         "numbered numbered_wrongly numbered_too_high "
         "precision exported_precision parameter_wrong parameter_unknown "
         "half bool int64 exported exported_dict exported_bfloat16 exported_writes_to_input exported_nested "
-        "state_dict not_a_zip"
+        "state_dict not_a_zip none_beside complex_beside sparse_beside gradients inference_mode_off "
+        "attention_without_weights no_rows complex_alone wants_a_card without_forward exported_by_2_7 "
+        "exported_too_early exported_operator compiled"
     ),
     "savedmodel": (
         "half parameter_unknown strings int64_scalar unknown_rank default_signature other_signature "
@@ -143,7 +145,10 @@ def test_made(runtime: str, name: str, runtime_python: PythonOf, make: Callable[
 
 
 # What a device's streams, copies and handles do to every kind of argument and answer.
-STAGED = "tuple dict returns_scalars takes_scalars writes_to_input keeps_input complains precision exported half"
+STAGED = (
+    "tuple dict returns_scalars takes_scalars writes_to_input keeps_input complains precision exported half "
+    "complex_beside gradients"
+)
 
 
 @pytest.mark.runtime("torchscript")

@@ -3,11 +3,14 @@
 import json
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._export.serde import serialize
 
 warnings.filterwarnings("ignore")
 
@@ -60,6 +63,68 @@ class TakesScalars(nn.Module):
         if extra is not None:
             y = y + extra
         return -y if negate else y
+
+
+class Inception(NamedTuple):
+    logits: Tensor
+    auxiliary: Tensor | None
+
+
+class NoneBeside(nn.Module):
+    """As torchvision's inception_v3 in evaluation."""
+
+    def forward(self, x: Tensor) -> Inception:
+        auxiliary: Tensor | None = None
+        if self.training:
+            auxiliary = x
+        return Inception(x + 1, auxiliary)
+
+
+class ComplexBeside(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        spectrum = torch.fft.rfft(x)
+        return spectrum.abs(), spectrum
+
+
+class SparseBeside(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * 2, x.to_sparse()
+
+
+class ComplexAlone(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.rfft(x)
+
+
+class Forces(nn.Module):
+    """It computes a gradient inside: the forces of x² are -2x."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        place = x.detach().clone()
+        place.requires_grad_(True)
+        energy = (place * place).sum(dim=1)
+        gradient = torch.autograd.grad([energy.sum()], [place])[0]
+        assert gradient is not None
+        return {"energy": energy, "forces": -gradient}
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.layer(x, x, x, need_weights=False)
+
+
+class Empty(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[x[:, 0] > 1000]
+
+
+class WantsCard(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.zeros(4, device=torch.device("cuda:0"))
 
 
 class Linear(nn.Module):
@@ -124,6 +189,24 @@ class Pictures(nn.Module):
         return scores, scores.argmax(dim=1)
 
 
+LIBRARY = torch.library.Library("contract", "DEF")
+LIBRARY.define("twice(Tensor x) -> Tensor")
+LIBRARY.impl("twice", lambda x: x * 2, "CompositeExplicitAutograd")
+
+
+class Custom(nn.Module):
+    """With an operator that no other process knows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.contract.twice(x)
+
+
+def write_compiled(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/data/aotinductor/model/a.wrapper.so", b"machine code")
+        archive.writestr("model/archive_format", b"pt2")
+
+
 def told_outputs(*outputs):
     return {"told": {"outputs": [list(output) for output in outputs]}}
 
@@ -146,12 +229,44 @@ def main(root):
         program = torch.export.export(module.eval(), (torch.zeros(2, 4),), dynamic_shapes=dynamic)
         write(name, lambda path: torch.export.save(program, path), case, "pt2")
 
+    def legacy(name, module, case, version=""):
+        """As PyTorch 2.7 packed it: the entries at the top of the archive, which this one still reads."""
+        dynamic = {"x": {0: torch.export.Dim("n", min=1, max=64)}}
+        program = torch.export.export(module.eval(), (torch.zeros(2, 4),), dynamic_shapes=dynamic)
+        parts = serialize.serialize(program)
+        own = ".".join(map(str, serialize.SCHEMA_VERSION))
+
+        def save(path):
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("serialized_exported_program.json", parts.exported_program)
+                archive.writestr("serialized_state_dict.pt", parts.state_dict)
+                archive.writestr("serialized_constants.pt", parts.constants)
+                archive.writestr("serialized_example_inputs.pt", parts.example_inputs)
+                archive.writestr("version", version or own)
+
+        write(name, save, case, "pt2")
+
     two = told_outputs(["OUTPUT__0", "", None], ["OUTPUT__1", "", None])
     script("tuple", ReturnsTuple(), {**FP32_X, "values": X, **two})
     script("list", ReturnsList(), {**FP32_X, "values": X, **told_outputs()})
     script("dict", ReturnsDict(), {**FP32_X, "values": X, **told_outputs()})
     script("named_tuple", ReturnsNamedTuple(), {**FP32_X, "values": X, **told_outputs()})
-    script("nested", ReturnsNested(), {"load_error": True})
+    script("nested", ReturnsNested(), {**FP32_X, "values": X, "refused": ["OUTPUT__1"]})
+    script("none_beside", NoneBeside(), {**FP32_X, "values": X, "left_out": ["auxiliary"]})
+    script("complex_beside", ComplexBeside(), {**FP32_X, "values": X, "refused_later": ["OUTPUT__1"]})
+    script("sparse_beside", SparseBeside(), {**FP32_X, "values": X, "refused_later": ["OUTPUT__1"]})
+    twice = {"expected_values": {"energy": [2.0], "forces": [[-2.0, 2.0]]}}
+    script("gradients", Forces(), {"values": {"x": [[1.0, -1.0]]}, **twice})
+    off = {"options": {"parameters": {"inference_mode": False}}}
+    script("inference_mode_off", Forces(), {"values": {"x": [[1.0, -1.0]]}, **twice, **off})
+    attention, x = Attention().eval(), torch.randn(2, 3, 4)
+    attended = {"expected_values": {"OUTPUT__0": attention(x)[0].tolist()}}
+    script("attention_without_weights", attention, {"values": {"x": x.tolist()}, "left_out": ["OUTPUT__1"], **attended})
+    script("no_rows", Empty(), {**FP32_X, "values": X, "expected": "none.npz"})
+    np.savez(Path(root, "no_rows", "none.npz"), OUTPUT__0=np.zeros((0, 4), np.float32))
+    script("complex_alone", ComplexAlone(), {**FP32_X, "values": X, "fails": "Unsupported"})
+    script("wants_a_card", WantsCard(), {**FP32_X, "values": X, "fails": "RuntimeError"})
+    script("without_forward", nn.LSTM(4, 3), {"load_error": "has no forward"})
     script("returns_scalars", ReturnsScalars(), {**FP32_X, "values": X})
     scalars = {"x": [1.0, 2.0], "times": 3, "plus": 0.5, "negate": True, "mode": "square"}
     types = [
@@ -207,7 +322,11 @@ def main(root):
     export("exported_dict", ReturnsDict(), dictionary)
     export("exported_bfloat16", Bfloat16(), {"refused": ["small"], **told_outputs(["same", "FP32", [-1, 4]])})
     export("exported_writes_to_input", WritesToInput(), {})
-    export("exported_nested", ReturnsNested(), {"load_error": True})
+    export("exported_nested", ReturnsNested(), {"refused": ["OUTPUT__1"]})
+    legacy("exported_by_2_7", Linear(), {"told": LINEAR})
+    legacy("exported_too_early", Linear(), {"load_error": "too old or too new"}, "7.3")
+    export("exported_operator", Custom(), {"load_error": "the operator contract.twice.default"})
+    write("compiled", write_compiled, {"load_error": "an AOTInductor package"}, "pt2")
     pictures, x = Pictures().eval(), torch.randn(2, 3, 8, 8)
     scores = pictures(x)[0].tolist()
     rounded = {"values": {"x": x.tolist()}, "expected_values": {"OUTPUT__0": scores}, "tolerance": 0.02}
