@@ -55,10 +55,9 @@ def _values(
             else np.full(shape, kind == "high")
         )
     # A number for a whole row is a length more often than anything else, and lengths go from 1.
+    largest_id = min(largest_id, int(np.iinfo(dtype).max) + 1)
     low, high = _lengths(kind, free) if np.prod(shape) == 1 and largest_id > 2 else _ids(kind, largest_id)
-    limits = np.iinfo(dtype)
-    low, high = max(low, int(limits.min)), min(high, int(limits.max))
-    return random.randint(low, high + 1, shape).astype(dtype)
+    return random.randint(max(low, int(np.iinfo(dtype).min)), high + 1, shape).astype(dtype)
 
 
 def _floats(random: np.random.RandomState, kind: str, shape: List[int]) -> np.ndarray:

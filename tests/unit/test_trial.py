@@ -1,0 +1,151 @@
+"""The trial at load: what it shows a model, what it finds, and what it must not mistake for a difference."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtimes.contract import DATATYPES, InvalidInput, Model, Signature, TensorSpec
+from runtimes.worker import trial
+from runtimes.worker.compare import difference
+from runtimes.worker.draws import KINDS, LARGEST_IDS, draw
+
+Arrays = dict[str, np.ndarray]
+
+
+class Computed(Model):
+    """`y` is what the function makes of the inputs; no more rows than `most` at a time where that is given."""
+
+    def __init__(self, compute: Callable[..., Any], shape: tuple[int, ...] = (-1, 4), **datatypes: str) -> None:
+        inputs = tuple(
+            TensorSpec(name, datatype, (-1,) if name == "lengths" else shape)
+            for name, datatype in (datatypes or {"x": "FP32"}).items()
+        )
+        self.signatures = {"s": Signature(inputs, (TensorSpec("y", "FP32", (-1, -1)),))}
+        self.compute = compute
+        self.rows: list[int] = []
+
+    def infer(self, inputs: Arrays, outputs: Any, signature: str) -> Arrays:
+        self.rows.append(len(next(iter(inputs.values()))))
+        return {"y": self.compute(**inputs)}
+
+
+WEIGHTS = np.random.RandomState(0).standard_normal((4, 3)).astype(np.float32)
+TABLE = np.random.RandomState(1).standard_normal((50, 3)).astype(np.float32)
+
+
+def quantised(x: np.ndarray) -> np.ndarray:
+    """One scale for all that comes in, as dynamic quantisation has it."""
+    scale = max(float(np.abs(x).max()), 1e-9) / 127
+    return np.round(x / scale) * scale @ WEIGHTS
+
+
+def looked_up(ids: np.ndarray) -> np.ndarray:
+    if ids.max() >= len(TABLE) or ids.min() < 0:
+        raise InvalidInput("out of the table")
+    return TABLE[ids].mean(axis=1)
+
+
+def tagged(ids: np.ndarray) -> np.ndarray:
+    rows = looked_up(ids)
+    return rows - rows.max()
+
+
+def padded(x: np.ndarray) -> np.ndarray:
+    return np.array([[max(len(text) for text in x.ravel())]] * len(x), np.float32)
+
+
+def sized(x: np.ndarray) -> np.ndarray:
+    if len(x) > 8:
+        raise RuntimeError("a buffer is too small")
+    return x
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Computed(quantised), "trial"),
+        (Computed(lambda x: np.argmax(quantised(x), axis=1)[:, None]), "trial"),
+        (Computed(lambda x: 1 / (1 + np.exp(-quantised(x)))), "trial"),
+        (Computed(lambda x: x[x.mean(axis=1) > 50]), "rows"),
+        (Computed(lambda x: x[:0]), "rows"),
+        (Computed(lambda x: x.squeeze()), "rows"),
+        (Computed(lambda x: np.sort(x, axis=0)), "trial"),
+        (Computed(lambda x: x + np.arange(len(x), dtype=np.float32)[:, None]), "trial"),
+        (Computed(sized), "trial"),
+        (Computed(lambda x, lengths: x[:, : lengths.max()], (-1, -1), x="FP32", lengths="INT64"), "trial"),
+        (Computed(tagged, ids="INT64"), "trial"),
+        (Computed(tagged, ids="INT32"), "trial"),
+        (Computed(padded, (-1, 1), x="BYTES"), "trial"),
+        (Computed(lambda x: x * np.random.standard_normal()), "trial"),
+    ],
+    ids=range(14),
+)
+def test_a_model_whose_rows_influence_each_other_is_found_out(model: Model, reason: str) -> None:
+    assert trial.run(model, "s", 32)[0] == reason
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Computed(lambda x: x @ WEIGHTS),
+        Computed(lambda x: np.sin(1000 * (x @ WEIGHTS))),
+        Computed(lambda x: (x @ WEIGHTS).argmax(axis=1)[:, None]),
+        Computed(lambda x: np.log(x)),
+        Computed(lambda x: x / np.abs(x).max(axis=1, keepdims=True)),
+        Computed(looked_up, ids="INT64"),
+        Computed(lambda x: np.array([[len(text)] for text in x.ravel()], np.int64), (-1, 1), x="BYTES"),
+        Computed(lambda x: x.astype(np.float16) * np.float16(2), x="FP16"),
+        *[Computed(lambda x: x, x=datatype) for datatype in DATATYPES],
+    ],
+    ids=range(8 + len(DATATYPES)),
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_model_whose_rows_do_not_is_batched(model: Computed) -> None:
+    # As BLAS does, which takes another way for another number of rows.
+    exact = model.compute
+    model.compute = lambda **inputs: _with_noise(exact(**inputs), len(next(iter(inputs.values()))))
+    assert trial.run(model, "s", 32) == ("", "")
+    assert max(model.rows) == 32
+
+
+def _with_noise(array: np.ndarray, rows: int) -> np.ndarray:
+    return (array * (1 + 1e-7 * (rows % 3))).astype(array.dtype) if array.dtype == np.float32 else array
+
+
+def test_a_model_that_takes_nothing_invented_is_not_batched() -> None:
+    def refuse(x: np.ndarray) -> np.ndarray:
+        raise InvalidInput("not a picture")
+
+    assert trial.run(Computed(refuse), "s", 32) == ("trial", "a trial run failed: not a picture")
+
+
+def test_integers_stay_small_on_a_card() -> None:
+    seen: list[int] = []
+
+    def note(ids: np.ndarray) -> np.ndarray:
+        seen.append(int(np.abs(ids).max()))
+        return ids
+
+    trial.run(Computed(note, ids="INT64"), "s", 8, on_card=True)
+    assert max(seen) <= 2
+
+
+def test_no_drawn_number_is_out_of_its_datatype() -> None:
+    for datatype in DATATYPES:
+        signature = Signature((TensorSpec("x", datatype, (-1, 3)),), ())
+        for kind in KINDS:
+            for largest in LARGEST_IDS:
+                assert draw(signature, kind, 8, largest)["x"].shape == (1, 3)
+
+
+def test_a_large_row_hides_no_error_in_a_small_one() -> None:
+    right = np.array([[1.0, 2.0], [1e4, 2e4]])
+    wrong = right + np.array([[0.1, 0.0], [0.0, 0.0]])
+    found = difference({"y": wrong}, {"y": right}, 0)
+    assert found is not None
+    assert (found.output, round(found.by, 6), found.scale) == ("y", 0.1, 2.0)
+    assert difference({"y": right * (1 + 1e-7)}, {"y": right}, 0) is None
+    # Rows may lie along another dimension.
+    assert difference({"y": wrong.T}, {"y": right.T}, 1) is not None
