@@ -8,7 +8,7 @@ signatures that call Python functions.
 """
 
 import re
-from typing import Dict, Sequence
+from typing import Any, Dict, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -86,7 +86,12 @@ class SavedModel(Model):
             raise MemoryError(_sentence(error)) from error
         except _INPUT_ERRORS as error:
             raise InvalidInput(_sentence(error)) from error
-        return {output: np.asarray(result) for output, result in results.items()}
+        return {output: _array(result) for output, result in results.items()}
+
+
+def _array(result: Any) -> np.ndarray:
+    """A string of rank 0 comes as bytes, of which numpy would drop zeros at the end."""
+    return np.array(result, dtype=object) if isinstance(result, bytes) else np.asarray(result)
 
 
 def _sentence(error: BaseException) -> str:

@@ -10,6 +10,8 @@ from typing import Dict, List, Sequence, Tuple
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from runtimes.contract import Unsupported
+
 # How much an interpreter may have said before it is replaced by a new one.
 _MOST_SAID = 1 << 18
 
@@ -61,7 +63,7 @@ class Runner:
                 self._inner.AllocateTensors(graph)
                 self._shapes[graph] = shapes
             for number, array in arrays.items():
-                self._inner.SetTensor(number, array, graph)
+                self._inner.SetTensor(number, _settable(array), graph)
             if self.resets:
                 self._inner.ResetVariableTensors()
             self._inner.Invoke(graph)
@@ -81,6 +83,20 @@ class Runner:
             return Failed(text)
         self._said = text
         return Failed(text[len(before) :] if text.startswith(before) else text)
+
+
+def _settable(array: np.ndarray) -> np.ndarray:
+    """The array as LiteRT reads it. Raises Unsupported.
+
+    Of an object array of rank 0 it would take the object's address for its text. A fixed-width string of numpy's is
+    read whole, with zeros at its end; there is none of length 0.
+    """
+    if array.dtype != object or array.ndim:
+        return array
+    text = array.item()
+    if not text:
+        raise Unsupported("LiteRT takes no empty string of rank 0: send one that has at least one byte")
+    return np.array(text, "S%d" % len(text))
 
 
 def sentence(error: BaseException) -> str:

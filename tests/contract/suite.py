@@ -283,7 +283,9 @@ class Suite:
         """A shape that does not fit is refused. Where nothing is told, it may also be answered; never worse."""
         for spec in self.signature.inputs:
             array = self.inputs[spec.name]
-            wrong = [array.reshape(array.shape + (1, 1, 1)), array.reshape(-1)[:1].reshape(())]
+            wrong = [array.reshape(array.shape + (1, 1, 1))]
+            if array.size:
+                wrong.append(array.reshape(-1)[:1].reshape(()))
             if array.ndim:
                 wrong.append(np.concatenate([array, array], axis=-1))
             for other in wrong:

@@ -24,8 +24,8 @@ RUNTIMES = ["onnx", "torchscript", "savedmodel", "mxnet", "cntk"]
 
 MADE = {
     "onnx": (
-        "half bool int64_scalar strings several_outputs weight_as_input reshape pad_then_pool parameter_wrong "
-        "unknown_operator"
+        "half bool int64_scalar strings string_scalar string_scalar_empty several_outputs weight_as_input reshape "
+        "pad_then_pool parameter_wrong unknown_operator"
     ),
     "torchscript": (
         "tuple list dict named_tuple nested returns_scalars takes_scalars takes_optional linear untold "
@@ -38,9 +38,9 @@ MADE = {
         "exported_too_early exported_operator compiled"
     ),
     "savedmodel": (
-        "half parameter_unknown strings int64_scalar unknown_rank default_signature other_signature "
-        "no_default_signature no_signature assertion corrupt ragged_beside calls_python calls_python_beside "
-        "tags_train_first tags_none_first tags_tpu_first tags_for_training_only"
+        "half parameter_unknown strings string_scalar string_scalar_empty int64_scalar unknown_rank "
+        "default_signature other_signature no_default_signature no_signature assertion corrupt ragged_beside "
+        "calls_python calls_python_beside tags_train_first tags_none_first tags_tpu_first tags_for_training_only"
     ),
     "mxnet": "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters",
     "cntk": (
@@ -53,6 +53,7 @@ MADE = {
     ),
     "tflite": (
         "dense fixed declared twins unnamed several other_signature without_default part_left_out int8 strings scalar "
+        "string_scalar string_scalar_zero string_scalar_long string_scalar_empty no_rows "
         "unknown_rank bfloat16 fixed_inside gathering state keeps_state parameter_unknown on_a_card custom flex int4 "
         "garbage truncated empty"
     ),

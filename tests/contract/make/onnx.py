@@ -14,6 +14,8 @@ import numpy as np  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper, save  # noqa: E402
 
 FLOAT, HALF, DOUBLE, BOOL = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BOOL
+# A string of rank 0, with a zero at its end, which numpy's own strings drop; and an empty one.
+SCALARS = {"string_scalar": "end\0", "string_scalar_empty": ""}
 INT64, STRING, BFLOAT16 = TensorProto.INT64, TensorProto.STRING, TensorProto.BFLOAT16
 
 
@@ -61,8 +63,16 @@ def main(root):
         [node("Identity", ["x"], ["y"])],
         [("x", STRING, ["n", 2])],
         [("y", STRING, ["n", 2])],
-        {"values": {"x": [["a", "grün"], ["", "日本"]]}, "told": {"outputs": [["y", "BYTES", [-1, 2]]]}},
+        {
+            "values": {"x": [["a", "grün"], ["", "日本"], ["end\0", "\0"]]},
+            "told": {"outputs": [["y", "BYTES", [-1, 2]]]},
+            "expected_values": {"y": [["a", "grün"], ["", "日本"], ["end\0", "\0"]]},
+            "strings": True,
+        },
     )
+    for name, text in SCALARS.items():
+        case = {"values": {"x": text}, "expected_values": {"y": text}, "strings": True}
+        write(root, name, [node("Identity", ["x"], ["y"])], [("x", STRING, [])], [("y", STRING, [])], case)
     write(
         root,
         "several_outputs",

@@ -20,6 +20,12 @@ class Strings(tf.Module):
         return {"upper": tf.strings.upper(text), "long": tf.strings.length(text) > 3}
 
 
+class Echo(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string, "one"), tf.TensorSpec([None], tf.string, "row")])
+    def __call__(self, one, row):
+        return {"one": tf.identity(one), "row": tf.identity(row)}
+
+
 class Scalar(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "x"), tf.TensorSpec([], tf.int64, "step")])
     def __call__(self, x, step):
@@ -115,6 +121,10 @@ def main(root):
     write("parameter_unknown", Half(), {"options": {"parameters": {"fast": True}}, "load_error": True})
     strings = {"inputs": [["text", "BYTES", [-1]]], "outputs": [["long", "BOOL", [-1]], ["upper", "BYTES", [-1]]]}
     write("strings", Strings(), {"values": {"text": ["a", "", "four"]}, "told": strings})
+    # Zeros at the end, which numpy's own strings drop; and empty ones.
+    for name, one in {"string_scalar": "end\0", "string_scalar_empty": ""}.items():
+        texts = {"one": one, "row": ["", "a\0", "\0"]}
+        write(name, Echo(), {"values": texts, "expected_values": texts, "strings": True})
     write("int64_scalar", Scalar(), {"told": {"inputs": [["step", "INT64", []], ["x", "INT64", [-1]]]}})
     write("unknown_rank", UnknownRank(), {"told": {"inputs": [["x", "FP32", None]]}, "refused": ["small"]})
     module = Signatures()

@@ -236,12 +236,12 @@ def unnamed():
     return file
 
 
-def strings():
-    """A column of the strings that go in."""
+def strings(shape=(-1,)):
+    """The strings that go in, with one more dimension at the end."""
     file = File()
     graph = file.graph()
-    x, axis = graph.input("x", [-1], STRING), graph.constant(np.array([1], np.int32))
-    graph.run(Op.EXPAND_DIMS, [x, axis], [graph.output("y", [-1, 1], STRING)], schema.ExpandDimsOptionsT())
+    x, axis = graph.input("x", shape, STRING), graph.constant(np.array([-1], np.int32))
+    graph.run(Op.EXPAND_DIMS, [x, axis], [graph.output("y", [*shape, 1], STRING)], schema.ExpandDimsOptionsT())
     return file
 
 
@@ -276,8 +276,16 @@ def main(root):
     write(root, "part_left_out", partly_custom(), {"told": told("y", "FP32", [-1, 3])})
     eighths = {"values": {"x": [[1, -2]]}, "told": told("y", "INT8", [-1, 2])}
     write(root, "int8", quantised(), eighths)
+    none = {"options": {"inputs": [["x", "FP32", [0, 3]]], "outputs": [["y", "FP32", [0, 3]]]}}
+    write(root, "no_rows", adder(), none)
     column = {"told": {"outputs": [["y", "BYTES", [-1, 1]]]}}
-    write(root, "strings", strings(), {"values": {"x": ["a", "grün", ""]}, **column})
+    texts = {"values": {"x": ["a", "grün", "", "end\0", "\0"]}, "strings": True}
+    texts["expected_values"] = {"y": [["a"], ["grün"], [""], ["end\0"], ["\0"]]}
+    write(root, "strings", strings(), {**texts, **column})
+    for name, text in {"string_scalar": "end\0", "string_scalar_zero": "\0", "string_scalar_long": "grün" * 99}.items():
+        case = {"values": {"x": text}, "expected_values": {"y": [text]}, "strings": True}
+        write(root, name, strings([]), case)
+    write(root, "string_scalar_empty", strings([]), {"values": {"x": ""}, "fails": "Unsupported"})
     scalar = one_operator(Op.NEG, [("x", [])], [("y", [])], schema.NegOptionsT())
     write(root, "scalar", scalar, {"values": {"x": 2.5}, "told": told("y", "FP32", [])})
     unranked = one_operator(Op.NEG, [("x", [-1, 2])], [("y", [])], schema.NegOptionsT(), ranked=False)
