@@ -10,6 +10,8 @@ from gateway import __version__
 if TYPE_CHECKING:
     from gateway.config import Settings
 
+_LOSS = "measure each output by its largest value alone: small parts of it may be lost"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code."""
@@ -189,6 +191,7 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
     parser.add_argument("--quantize", choices=PRECISIONS[1:], default="float32", help="a smaller, less exact export")
     parser.add_argument("--calibrate", type=Path, default=None, metavar="NPZ", help="inputs as in use, for int8")
+    parser.add_argument("--allow-loss", action="store_true", help=_LOSS)
     parser.add_argument("--check", type=Path, default=None, metavar="NPZ", help="inputs to compare the two on")
     parser.add_argument("--tolerance", type=float, default=None, metavar="X", help="of an output's largest value")
     parser.add_argument(
@@ -216,7 +219,7 @@ def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     out = options.out or Path(f"{Path(options.model).name.split('.')[0]}-{options.to}")
     wanted = Wanted(
         options.model, options.to, out, options.repository, options.version, options.signature, options.quantize,
-        options.check, options.calibrate, options.tolerance, shapes, options.overwrite,
+        options.check, options.calibrate, options.tolerance, shapes, options.overwrite, options.allow_loss,
     )  # fmt: skip
     return run_export(wanted, home(), settings)
 
@@ -236,6 +239,7 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _compare_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--allow-loss", action="store_true", help=_LOSS)
     parser.add_argument("first", help="MODEL or MODEL/VERSION")
     parser.add_argument("second", help="another of the same interface")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway's REST address")
@@ -257,4 +261,5 @@ def _compare(options: argparse.Namespace) -> int:
         print(f"modelport: {error}", file=sys.stderr)
         return 2
     tolerance = TOLERANCES["float32"] if options.tolerance is None else options.tolerance
-    return compare(Comparison(options.first, options.second, options.url, options.data, tolerance, shapes))
+    loss = options.allow_loss
+    return compare(Comparison(options.first, options.second, options.url, options.data, tolerance, shapes, loss))

@@ -12,6 +12,7 @@ from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 
+from runtimes import id_ranges
 from runtimes.contract import LoadError, Model, Signature, first_line
 from runtimes.worker import probe, settle
 from runtimes.worker.batcher import Batching
@@ -32,7 +33,8 @@ def infer(job: Dict[str, Any]) -> Dict[str, Any]:
     signature  "" for the default one
     cases      files (npz) of inputs. Empty: nothing is run, the model is described
     results    the folder for files of the same names, with what came out
-    shapes     for describing: input → shape with nothing open, where the user gave one
+    shapes     for describing: input → shape with nothing open, where one is known; "" is the only input
+    fold       whether inputs that are refused are run again with their whole numbers modulo what the model takes
     fixed      rows that the artifact wants at a time, where it cannot take others: 0 for any
     timed      a file of inputs for one inference, whose time is wanted; "" for none
     """
@@ -44,7 +46,7 @@ def infer(job: Dict[str, Any]) -> Dict[str, Any]:
         raise LoadError("there is no signature '%s'; there are %s" % (name, ", ".join(model.signatures)))
     if not job["cases"]:
         return dict(_described(model, name, job["shapes"]), signatures=model.signatures, signature=name)
-    run = _Run(model, name, job["fixed"])
+    run = _Run(model, name, job["fixed"], job["fold"])
     answers = [run.case(case, os.path.join(job["results"], os.path.basename(case))) for case in job["cases"]]
     return {"answers": answers, "seconds": run.seconds(job["timed"]) if job["timed"] else None}
 
@@ -53,6 +55,8 @@ def _described(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any
     """Inputs that work: their shapes for a batch of one, and whether batches are what they seem."""
     signature = model.signatures[name]
     told = {spec.name: spec.shape for spec in signature.inputs}
+    if len(told) == 1 and "" in shapes:
+        shapes = dict({name: shapes[""] for name in told}, **shapes)
     for spec in signature.inputs:
         if spec.shape is None and spec.name not in shapes:
             raise LoadError(
@@ -87,21 +91,46 @@ def _fits(given: Sequence[int], told: Optional[Sequence[int]]) -> bool:
 
 
 class _Run:
-    def __init__(self, model: Model, signature: str, fixed: int) -> None:
+    def __init__(self, model: Model, signature: str, fixed: int, fold: bool) -> None:
         self._model = model
         self._signature = signature
         self._fixed = fixed
         sizes = (fixed,) if fixed else ()
         self._pieces = Pieces(model, Batching(fixed, frozenset([signature]), sizes=sizes))
+        self._fold = fold
+        self._limits = {}  # type: Dict[str, int]
 
     def case(self, case: str, result: str) -> Dict[str, Any]:
-        """{} when the outputs are written, else {"failed": a sentence}: these inputs are not for this model."""
+        """{} when the outputs are written, else {"failed": a sentence}: these inputs are not for this model.
+
+        {"limits": input → size}: they are, once their whole numbers are modulo these sizes.
+        """
+        inputs, limits = _read(case), {}  # type: Arrays, Dict[str, int]
         try:
-            outputs = self._outputs(_read(case))
+            outputs = self._outputs(inputs)
         except Exception as error:  # noqa: BLE001 - as above
-            return {"failed": first_line(error)}
+            limits = self._found(inputs) if self._fold else {}
+            if not limits:
+                return {"failed": first_line(error)}
+            try:
+                outputs = self._outputs(id_ranges.folded(inputs, limits))
+            except Exception:  # noqa: BLE001 - as above
+                return {"failed": first_line(error)}
         _write(result, outputs)
-        return {}
+        return {"limits": limits} if limits else {}
+
+    def _found(self, inputs: Arrays) -> Dict[str, int]:
+        """Of the first inputs that were refused because of them: the others get the same."""
+        if not self._limits:
+            self._limits = id_ranges.limits(self._takes, inputs) or {}
+        return self._limits
+
+    def _takes(self, inputs: Arrays) -> bool:
+        try:
+            self._outputs(inputs)
+        except Exception:  # noqa: BLE001 - as above
+            return False
+        return True
 
     def seconds(self, case: str) -> Optional[float]:
         """The median of what the case takes, warm; None where it is not for this model."""
@@ -119,8 +148,8 @@ class _Run:
         return sorted(took)[len(took) // 2]
 
     def _outputs(self, inputs: Arrays) -> Arrays:
-        first = next(iter(inputs.values()))
-        rows = first.shape[0] if self._fixed and first.ndim else 0
+        first = next(iter(inputs.values()), None)
+        rows = first.shape[0] if self._fixed and first is not None and first.ndim else 0
         return self._pieces.run(inputs, (), self._signature, rows if rows != self._fixed else 0)
 
 

@@ -1,28 +1,47 @@
 """Inputs on which an original and its export are compared: the user's, or generated from the signature."""
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from gateway.export.draws import DRAWS, Draw, values
 from gateway.export.errors import CannotExport
 from runtimes.contract import DATATYPES, TensorSpec
 
 Arrays = dict[str, np.ndarray]
 
-_SEEDS = 3
-_BATCHES = (1, 2, 5)
-# Beyond what the generated inputs hold, in values that a model may meet.
-_EDGES = {"zeros": 0.0, "ones": 1.0, "minus_ones": -1.0, "large": 100.0, "tiny": 1e-6}
+# Inputs that are all smaller are as good as zero to a model.
+_QUIET = 1e-4
+# How often inputs are moved, each time in other directions.
+_MOVES = 2
+# Ids up to here every model is taken to have.
+_ORDINARY = 7
+# What a size that is open is tried at too.
+_OTHER_SIZES = (lambda size: size + 1, lambda size: size * 2 if size <= 64 else size + 32)
 
 
 class Case(NamedTuple):
-    """Inputs of one run. name: for people and for the file."""
+    """Inputs of one run.
+
+    name       for people and for the file
+    generated  whether they may mean nothing to the model
+    exact      see draws.Draw: what somebody has recorded is meant exactly
+    """
 
     name: str
     inputs: Arrays
+    generated: bool = False
+    exact: bool = True
+
+    @property
+    def reaching(self) -> bool:
+        """Whether it holds whole numbers that are generated, and no ordinary ids: a model may refuse them."""
+        whole = [array for array in self.inputs.values() if array.dtype.kind in "iu" and array.size]
+        return self.generated and any(int(a.min()) < 0 or int(a.max()) > _ORDINARY for a in whole)
 
 
 def read_cases(file: Path, inputs: Sequence[TensorSpec]) -> list[Case]:
@@ -45,13 +64,17 @@ def read_cases(file: Path, inputs: Sequence[TensorSpec]) -> list[Case]:
 
 
 def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of an npz's arrays, of a first run where there are several; nothing where it cannot be read."""
+    """The shapes of an npz's arrays, of a first run where there are several; nothing where it cannot be read.
+
+    "" is the shape of the only array that there is.
+    """
     try:
         with np.load(file, allow_pickle=False) as arrays:
             shapes = {name: arrays[name].shape for name in arrays.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return {}
-    return {name.removesuffix(".0"): shape for name, shape in shapes.items()}
+    only = {"": next(iter(shapes.values()))} if len(shapes) == 1 else {}
+    return {**only, **{name.removesuffix(".0"): shape for name, shape in shapes.items()}}
 
 
 def _runs(given: Mapping[str, np.ndarray], names: Sequence[str]) -> Iterator[Arrays]:
@@ -80,45 +103,87 @@ def _fitting(arrays: Arrays, inputs: Sequence[TensorSpec], file: Path) -> Arrays
     return fitting
 
 
-def generated(inputs: Sequence[TensorSpec], shapes: Mapping[str, Sequence[int]], batches: bool) -> list[Case]:
-    """Several seeds, batch sizes and edge values.
+def generated(
+    inputs: Sequence[TensorSpec],
+    shapes: Mapping[str, Sequence[int]],
+    batches: bool,
+    pixels: tuple[float, float] | None = None,
+) -> list[Case]:
+    """Every draw, in several batches and at several sizes of what is open.
 
     shapes   input → shape of a batch of one, with nothing open
     batches  whether the first dimension counts rows, so that other batches are inputs as well
+    pixels   black and white, where [preprocess] says which these are
     """
+    if not inputs:
+        return [Case("nothing", {}, generated=True)]
+    sized = {spec.name: tuple(shapes[spec.name]) for spec in inputs}
     cases = []
-    for rows in _BATCHES if batches else (0,):
-        for seed in range(_SEEDS):
-            random = np.random.default_rng([seed, rows])
-            name = f"seed{seed}" + (f"_batch{rows}" if rows else "")
-            cases.append(Case(name, {s.name: _values(random, s, _shape(shapes[s.name], rows), seed) for s in inputs}))
-    for name, value in _EDGES.items():
-        rows = 1 if batches else 0
-        cases.append(Case(name, {s.name: _edge(s, _shape(shapes[s.name], rows), value) for s in inputs}))
+    for draw in DRAWS:
+        for rows in draw.rows if batches else (0,):
+            name = draw.name + (f"_batch{rows}" if rows else "")
+            cases.append(_case(name, draw, inputs, {key: _rows(shape, rows) for key, shape in sized.items()}, pixels))
+    for change in _OTHER_SIZES:
+        other = {spec.name: _resized(spec, sized[spec.name], batches, change) for spec in inputs}
+        if other != sized:
+            sizes = "x".join(map(str, next(other[name] for name in sized if other[name] != sized[name])))
+            cases.append(_case(f"unit_{sizes}", DRAWS[0], inputs, other, pixels))
     return cases
 
 
-def _shape(shape: Sequence[int], rows: int) -> tuple[int, ...]:
-    return (rows, *shape[1:]) if rows else tuple(shape)
+def _case(
+    name: str,
+    draw: Draw,
+    inputs: Sequence[TensorSpec],
+    shapes: Mapping[str, tuple[int, ...]],
+    pixels: tuple[float, float] | None,
+) -> Case:
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    arrays = {spec.name: values(draw, random, spec, shapes[spec.name], pixels) for spec in inputs}
+    return Case(name, arrays, generated=True, exact=draw.exact)
 
 
-def _values(random: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    dtype = DATATYPES[spec.datatype]
-    if dtype.kind == "f":
-        # Between 0 and 1 as pixels are, around 0 as features are, and wider.
-        drawn = random.uniform(0, 1, shape) if seed == 0 else random.normal(0, 1 if seed == 1 else 4, shape)
-        return drawn.astype(dtype)
-    if dtype.kind == "b":
-        return random.integers(0, 2, shape).astype(dtype)
-    # Small, since they are mostly indices.
-    return random.integers(0, 2 if seed == 0 else 8, shape).astype(dtype)
+def _rows(shape: tuple[int, ...], rows: int) -> tuple[int, ...]:
+    return (rows, *shape[1:]) if rows else shape
 
 
-def _edge(spec: TensorSpec, shape: tuple[int, ...], value: float) -> np.ndarray:
-    dtype = DATATYPES[spec.datatype]
-    if dtype.kind == "f":
-        return np.full(shape, value, dtype)
-    return np.full(shape, 1 if value >= 1 else 0, dtype)
+def _resized(spec: TensorSpec, shape: tuple[int, ...], batches: bool, change: Callable[[int], int]) -> tuple[int, ...]:
+    """With other sizes where the signature has none, but for the batch."""
+    told = spec.shape if spec.shape is not None else (-1,) * len(shape)
+    return tuple(
+        change(size) if open_size < 0 and (axis or not batches) else size
+        for axis, (open_size, size) in enumerate(zip(told, shape, strict=True))
+    )
+
+
+def moves(case: Case) -> list[Case]:
+    """The same with each float of its inputs moved by one unit in the last place, in several directions.
+
+    None of them where there is nothing to move.
+    """
+    found = []
+    for seed in range(_MOVES):
+        random = np.random.default_rng(seed)
+        inputs = {name: _moved(random, array) for name, array in case.inputs.items()}
+        found.append(case._replace(name=f"{case.name}-moved{seed}", inputs=inputs))
+    return found if any(a is not b for a, b in zip(inputs.values(), case.inputs.values(), strict=True)) else []
+
+
+def _moved(random: np.random.Generator, array: np.ndarray) -> np.ndarray:
+    """By float32's unit: what is computed in float64 may be computed in float32 elsewhere. Float16 stays: its unit
+    is far above what float32 computes with. Single zeros are exact. An input of nothing but small numbers moves by the
+    unit of 1: beside a model's own numbers it is zero, and its own unit far below what they are rounded by."""
+    if array.dtype.kind != "f" or array.dtype.itemsize < 4:
+        return array
+    unit = np.where(random.random(array.shape) < 0.5, -1.0, 1.0) * float(np.finfo(np.float32).eps)
+    if np.max(np.abs(array), initial=0.0) < _QUIET:
+        return (array + unit).astype(array.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (array.astype(np.float64) * (1 + unit)).astype(array.dtype)
+
+
+def one_row(inputs: Arrays, batches: bool) -> Arrays:
+    return {name: array[:1] for name, array in inputs.items()} if batches else inputs
 
 
 def write(case: Case, folder: Path) -> Path:

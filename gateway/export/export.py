@@ -13,14 +13,15 @@ from gateway import __version__
 from gateway.environments.environment import Environment
 from gateway.export import cases as files
 from gateway.export import package, proof, runners
-from gateway.export.cases import Arrays, Case
+from gateway.export.cases import Case
 from gateway.export.errors import CannotExport
 from gateway.export.example import example_json
+from gateway.export.original import Original
 from gateway.export.report import Attempt, Report, Side, size_and_digest
 from gateway.export.routes import PRECISIONS, TARGETS, Route, Tool, routes
-from gateway.export.source import Environments, Source, convert_job, find, infer_job, is_path, open_source, with_outputs
+from gateway.export.source import Environments, Source, convert_job, find, is_path, open_source, with_outputs
 from gateway.export.tasks import Failed, Tasks
-from gateway.repository.scan import artifact_files, with_runtime
+from gateway.repository.scan import ModelConfig, artifact_files, with_runtime
 
 _SAMPLES = "samples.npz"
 _MOST_REASONS = 6
@@ -35,6 +36,7 @@ class Wanted:
     calibrate  inputs as they are in use, for int8
     tolerance  None: the precision's own
     shapes     input → sizes, where they are open
+    allow_loss  take an export that is right by each output's largest value alone
     """
 
     model: str
@@ -49,6 +51,7 @@ class Wanted:
     tolerance: float | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     overwrite: bool = False
+    allow_loss: bool = False
 
 
 async def export(wanted: Wanted, environments: Environments, told: Callable[[str], None]) -> Report:
@@ -132,72 +135,83 @@ class _Export:
         self._tolerance = proof.TOLERANCES[wanted.precision] if wanted.tolerance is None else wanted.tolerance
         self._tools: dict[str, Environment] = {}
         self._given: dict[str, tuple[Path, list[str]] | Failed] = {}
+        self._config: ModelConfig
 
     async def run(self) -> Report:
         wanted = self._wanted
         config = find(wanted.model, wanted.repository, wanted.version, self._environments.known)
-        config = with_runtime(config, self._environments.can)
+        self._config = config = with_runtime(config, self._environments.can)
         self._told(f"loading {config.name} in its own framework")
-        source = await open_source(
-            config, wanted.signature, wanted.shapes, self._environments, self._tasks,
-            files.shapes_of(wanted.check) if wanted.check else {},
-        )  # fmt: skip
+        data = wanted.check or self._recorded()
+        seen = {data.name: files.shapes_of(data)} if data else {}
+        source = await open_source(config, wanted.signature, wanted.shapes, self._environments, self._tasks, seen)
         found = routes(source.format, wanted.target, wanted.precision)
         chosen, origin = self._cases(source)
         calibration = self._calibration(source)
         self._told(f"running the original on {len(chosen)} inputs ({origin})")
-        answered, seconds = await self._original(source, chosen)
-        if len(answered) < len(chosen):
-            origin += f"; the original refused {len(chosen) - len(answered)} more"
+        original = Original(source, self._tasks)
+        await original.answer(chosen, self._tolerance)
+        answered = original.answered
+        if original.refused:
+            origin += f"; the original refused {original.refused} more"
         source = with_outputs(source, answered)
         attempts: list[Attempt] = []
         detail = ""
         for route in found:
             self._told(f"converting by {route.name}" + (f" ({route.about})" if route.about else ""))
             try:
-                made = await self._made(source, route, answered, calibration)
+                made = await self._made(source, route, original, calibration)
             except Failed as error:
                 self._told(f"  that failed: {error}")
-                attempts.append(Attempt(route.name, route.about, str(error)))
+                attempts.append(Attempt(route.name, route.about, str(error), isinstance(error, runners.Differs)))
                 detail = error.detail or detail
                 continue
             attempts.append(Attempt(route.name, route.about, ""))
-            return await self._finish(source, made, attempts, origin, answered, seconds)
-        raise CannotExport(self._why_not(config.name, attempts), detail)
+            return await self._finish(source, made, attempts, origin, original)
+        raise CannotExport(self._why_not(config.name, attempts, chosen[0].generated), detail)
 
-    async def _made(
-        self, source: Source, route: Route, answered: Sequence[tuple[Case, Arrays]], calibration: Sequence[Path]
-    ) -> _Made:
+    async def _made(self, source: Source, route: Route, original: Original, calibration: Sequence[Path]) -> _Made:
         """What the route gives, put where it will lie, and proven there. Raises Failed."""
         format, result = route.gives(source.format), self._folder / "result"
-        artifact, notes = await self._convert(source, route, answered, calibration)
+        artifact, notes = await self._convert(source, route, original.answered[0][0], calibration)
         shutil.rmtree(result, ignore_errors=True)
         result.mkdir()
         named = await package.place(format, artifact, result, source, self._environments, self._tasks)
         self._told("comparing it with the original")
         environments, tasks = self._environments, self._tasks
-        proven = await runners.prove(format, named, source, answered, self._tolerance, environments, tasks)
+        limits = runners.Limits(self._tolerance, self._wanted.allow_loss)
+        proven = await runners.prove(format, named, source, original, limits, environments, tasks)
         refused = [f"output '{name}' is left out: {why}" for name, why in source.signature.refused.items()]
         return _Made(format, named, proven, [*notes, *refused])
 
-    def _why_not(self, model: str, attempts: Sequence[Attempt]) -> str:
+    def _why_not(self, model: str, attempts: Sequence[Attempt], generated: bool) -> str:
         reasons = list(dict.fromkeys(f"{each.route}: {each.problem}" for each in attempts))
         more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
         told = "; ".join(reasons[:_MOST_REASONS]) + more
+        if generated and any(each.compared for each in attempts):
+            told += (
+                ". The inputs were generated: if they mean nothing to this model, give inputs as it really gets them "
+                "with --check DATA.npz"
+            )
         return f"model '{model}' cannot be exported to {self._wanted.target}, every way was tried: {told}"
+
+    def _recorded(self) -> Path | None:
+        """The requests that the repository has of this model."""
+        wanted = self._wanted
+        file = wanted.repository / self._config.name / _SAMPLES
+        return file if file.exists() and not is_path(wanted.model, wanted.repository) else None
 
     def _cases(self, source: Source) -> tuple[list[Case], str]:
         """Inputs to compare on, and where they are from."""
         wanted, specs = self._wanted, source.signature.inputs
         if wanted.check is not None:
             return files.read_cases(wanted.check, specs), str(wanted.check.name)
-        recorded = wanted.repository / source.config.name / _SAMPLES
-        if recorded.exists() and not is_path(wanted.model, wanted.repository):
+        if recorded := self._recorded():
             return files.read_cases(recorded, specs), f"recorded in {_SAMPLES}"
         if wanted.precision == "int8" and wanted.calibrate is not None:
             # What it was not calibrated for it may cut off.
             return files.read_cases(wanted.calibrate, specs), "the calibration data"
-        return files.generated(specs, source.shapes, source.batches), "generated from its signature"
+        return files.generated(specs, source.shapes, source.batches, source.pixels), "generated from its signature"
 
     def _calibration(self, source: Source) -> list[Path]:
         if self._wanted.calibrate is None:
@@ -205,52 +219,12 @@ class _Export:
         folder = self._tasks.folder("calibration")
         return [files.write(case, folder) for case in files.read_cases(self._wanted.calibrate, source.signature.inputs)]
 
-    async def _original(self, source: Source, chosen: Sequence[Case]) -> tuple[list[tuple[Case, Arrays]], float | None]:
-        """What it answers, and the seconds of a batch of one. Raises CannotExport."""
-        folder, results = self._tasks.folder("inputs"), self._tasks.folder("original results")
-        # The first again at the end: what answers differently then cannot be compared with anything.
-        twice = {"again": chosen[0], "again-last": chosen[-1]}
-        repeated = [case._replace(name=name) for name, case in twice.items()]
-        given = [files.write(case, folder) for case in [*chosen, *repeated]]
-        timed = files.write(Case("timed", runners.one_row(chosen[0].inputs, source.batches)), folder)
-        job = infer_job(source.load, source.key, given, results, timed=timed)
-        try:
-            told = await self._tasks.run(source.environment, job)
-        except Failed as error:
-            raise CannotExport(f"model '{source.config.name}' does not run: {error}", error.detail) from None
-        answers = told["answers"]
-        answered = [
-            (case, files.read(results / file.name))
-            for case, file, answer in zip(chosen, given, answers, strict=False)
-            if "failed" not in answer
-        ]
-        if not answered:
-            raise CannotExport(
-                f"model '{source.config.name}' refuses all of the inputs ({answers[0]['failed']}): "
-                "give some that it takes with --check DATA.npz"
-            )
-        for first, again in ((0, -2), (len(chosen) - 1, -1)):
-            if "failed" not in answers[first] and "failed" not in answers[again]:
-                before, after = (files.read(results / given[place].name) for place in (first, again))
-                self._check_steady(source, before, after)
-        return answered, told["seconds"]
-
-    def _check_steady(self, source: Source, first: Arrays, again: Arrays) -> None:
-        for each in proof.compare(list(first), [("again", first, again)]):
-            if each.problem or each.relative > self._tolerance:
-                raise CannotExport(
-                    f"model '{source.config.name}' answers the same input differently the second time (output "
-                    f"'{each.name}', by {each.absolute:.2g}): it keeps state or draws random numbers, "
-                    "and no export can be compared with that"
-                )
-
     async def _convert(
-        self, source: Source, route: Route, answered: Sequence[tuple[Case, Arrays]], calibration: Sequence[Path]
+        self, source: Source, route: Route, case: Case, calibration: Sequence[Path]
     ) -> tuple[Path, list[str]]:
         """What comes out of the route's last tool, and the tools' notes. Raises Failed."""
-        case = answered[0][0]
         folder = self._tasks.folder("example")
-        example = files.write(Case("example", runners.one_row(case.inputs, source.batches)), folder)
+        example = files.write(Case("example", files.one_row(case.inputs, source.batches)), folder)
         at, notes = source.path, [route.about] if route.about else []
         for number, tool in enumerate(route.tools):
             # Routes begin alike: what a tool gave, or why it did not, is the same the second time.
@@ -286,8 +260,7 @@ class _Export:
         made: _Made,
         attempts: Sequence[Attempt],
         origin: str,
-        answered: Sequence[tuple[Case, Arrays]],
-        seconds: float | None,
+        original: Original,
     ) -> Report:
         wanted = self._wanted
         result, named = self._folder / "result", made.artifact
@@ -302,7 +275,7 @@ class _Export:
             precision=wanted.precision,
             tolerance=self._tolerance,
             original=Side(
-                source.path.name, source.format, source.environment.runtime.title, *before, seconds,
+                source.path.name, source.format, source.environment.runtime.title, *before, original.seconds,
                 source.environment.installed,
             ),
             exported=Side(
@@ -318,9 +291,10 @@ class _Export:
             notes=list(dict.fromkeys([*made.notes, *proven.notes])),
             tools={name: environment.installed for name, environment in self._tools.items()},
             modelport=__version__,
+            fixed=proven.fixed,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )  # fmt: skip
-        example = example_json(answered, proven.signature, source.batches, self._tolerance)
+        example = example_json(original.answered, proven.signature, source.batches, self._tolerance)
         await package.complete(result, named, made.format, source, report, example, self._environments)
         return report
 

@@ -59,6 +59,16 @@ def fixed_rows(exported: Signature) -> int:
     return sizes.pop() if len(sizes) == 1 and -1 not in sizes else 0
 
 
+def takes(exported: Signature, arrays: Arrays, batches: bool) -> bool:
+    """Whether the arrays have its sizes, but for the batch."""
+    first = 1 if batches else 0
+    return all(
+        want < 0 or want == size
+        for spec in exported.inputs
+        for want, size in list(zip(spec.shape or (), arrays[spec.name].shape, strict=False))[first:]
+    )
+
+
 def cast(arrays: Arrays, specs: Sequence[TensorSpec]) -> Arrays:
     """By the specs' datatypes. Raises OverflowError for values that these cannot hold."""
     made = {}

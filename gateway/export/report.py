@@ -10,16 +10,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gateway.export.proof import OutputDifference
+from gateway.export.proof import OutputDifference, within
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One route that was tried. problem: why it is not the one; "" for the one that is."""
+    """One route that was tried.
+
+    problem   why it is not the one; "" for the one that is
+    compared  whether that is a difference, seen in what came out
+    """
 
     route: str
     about: str
     problem: str
+    compared: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Report:
     """All of export.json.
 
     inputs, outputs  as the export has them, in order: name, datatype, shape (-1: any size)
+    fixed            inputs whose open sizes the export fixes: at which, and who said so
     cases            on how many inputs both were run; origin: where these are from
     notes            what is not as in the served model, in sentences
     """
@@ -76,6 +82,7 @@ class Report:
     tools: Mapping[str, Mapping[str, str]]
     modelport: str
     created: str
+    fixed: Sequence[str] = ()
 
     def json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
@@ -95,7 +102,7 @@ class Report:
         before, after = self.original, self.exported
         what = self.target if self.target == after.format else f"{self.target} ({after.format})"
         lines = [
-            f"{self.model} version {self.version}: {before.format} → {what}, {self.precision}",
+            ", ".join([f"{self.model} version {self.version}: {before.format} → {what}", self.precision, *self.fixed]),
             f"by     {self.attempts[-1].route}",
             f"size   {size(before.bytes)} → {size(after.bytes)}",
             f"time   {milliseconds(before.seconds)} → {milliseconds(after.seconds)} for a batch of one",
@@ -116,14 +123,10 @@ def differences_table(runs: Sequence[Run], tolerance: float) -> Table:
         time = milliseconds(run.seconds)
         for each in run.differences:
             top1 = "" if each.top1 is None else f"{each.top1:.4f}"
-            verdict = each.problem or ("ok" if within(each, tolerance) else "differs")
+            verdict = each.problem or each.loss or ("ok" if within(each, tolerance) else "differs")
             far, part = f"{each.absolute:.2e}", f"{each.relative:.2e}"
-            table.add_row(run.runner, time, each.name, far, part, top1, each.case, verdict)
+            table.add_row(run.runner, time, each.name, far, part, top1, " ".join([each.case, each.where]), verdict)
     return table
-
-
-def within(difference: OutputDifference, tolerance: float) -> bool:
-    return not difference.problem and difference.relative <= tolerance
 
 
 def size_and_digest(paths: Sequence[Path]) -> tuple[int, str]:

@@ -1,11 +1,12 @@
 """The model that is exported: found as a gateway would find it, and what its own runtime says of it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gateway.config import Settings
+from gateway.engine import processing
 from gateway.environments.environment import Environment, build, locate
 from gateway.environments.errors import Cannot
 from gateway.environments.runtime import Runtime, converters, discover
@@ -63,6 +64,7 @@ class Source:
     signature  what is served: every datatype and shape known
     shapes     input → shape of a batch of one
     batches    whether the first dimension of all counts rows
+    origins    input → who said which sizes it has where they are open; those that nobody said are not there
     """
 
     config: ModelConfig
@@ -73,6 +75,15 @@ class Source:
     signature: Signature
     shapes: Mapping[str, tuple[int, ...]]
     batches: bool
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def pixels(self) -> tuple[float, float] | None:
+        """What [preprocess] makes of black and white."""
+        if self.config.toml.preprocess is None:
+            return None
+        levels = processing.values(self.config.toml.preprocess.settled())
+        return float(levels[:, 0].mean()), float(levels[:, -1].mean())
 
     @property
     def path(self) -> Path:
@@ -116,11 +127,12 @@ async def open_source(
     shapes: Mapping[str, Sequence[int]],
     environments: Environments,
     tasks: Tasks,
-    seen: Mapping[str, Sequence[int]],
+    seen: Mapping[str, Mapping[str, Sequence[int]]],
 ) -> Source:
     """Loaded once in its own framework. Raises CannotExport.
 
-    shapes  of inputs, as the user wants them; seen: of arrays that may be inputs, for those that are open
+    shapes  of inputs, as the user wants them
+    seen    file → shapes of arrays in it that may be inputs, for those that are open
     """
     assert config.artifact is not None
     if config.artifact.platform not in FORMATS:
@@ -131,8 +143,10 @@ async def open_source(
         raise CannotExport(f"model '{config.name}' is served through 'reshape', which an export would lack: remove it")
     environment = await environments.get(config.artifact.runtime.name)
     load = plan_launch(config, environment, "cpu", 1, 1 << 40).load
+    likely = _likely(config, seen, shapes)
+    sizes = {name: shape for each in likely.values() for name, shape in each.items()}
     try:
-        told = await tasks.run(environment, infer_job(load, key, shapes={**seen, **shapes}))
+        told = await tasks.run(environment, infer_job(load, key, shapes=sizes))
     except Failed as error:
         raise CannotExport(f"model '{config.name}' does not run: {error}", error.detail) from None
     signature = wire.signature_from_json(told["signatures"][told["signature"]])
@@ -156,7 +170,27 @@ async def open_source(
         signature,
         {name: tuple(shape) for name, shape in told["shapes"].items()},
         told["batchable"],
+        _origins(likely, told["shapes"]),
     )
+
+
+def _likely(
+    config: ModelConfig, seen: Mapping[str, Mapping[str, Sequence[int]]], shapes: Mapping[str, Sequence[int]]
+) -> dict[str, Mapping[str, Sequence[int]]]:
+    """Who says so → input → sizes; the last is the most certain. Input "": the only one that there is."""
+    made = config.toml.preprocess
+    pictures = {"from [preprocess]": {made.input: made.settled().shape(1)}} if made else {}
+    files = {f"as in {file}": shapes for file, shapes in seen.items()}
+    return {**pictures, **files, "by --shape": shapes}
+
+
+def _origins(likely: Mapping[str, Mapping[str, Sequence[int]]], taken: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    return {
+        name: who
+        for who, shapes in likely.items()
+        for name, sizes in taken.items()
+        if tuple(shapes.get(name, shapes.get("", ()) if len(taken) == 1 else ())) == tuple(sizes)
+    }
 
 
 def infer_job(
@@ -167,6 +201,7 @@ def infer_job(
     shapes: Mapping[str, Sequence[int]] | None = None,
     fixed: int = 0,
     timed: Path | None = None,
+    fold: bool = False,
 ) -> dict[str, Any]:
     """As runtimes/offline.py wants it."""
     return {
@@ -176,6 +211,7 @@ def infer_job(
         "cases": [str(file) for file in files],
         "results": str(results),
         "shapes": dict(shapes or {}),
+        "fold": fold,
         "fixed": fixed,
         "timed": str(timed) if timed else "",
     }

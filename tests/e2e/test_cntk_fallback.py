@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.export.report import within
+from gateway.export.proof import within
 from tests.clients import PROTOCOLS
 from tests.conftest import ROOT, cannot_have
 from tests.exports import run_export

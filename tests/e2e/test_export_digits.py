@@ -7,7 +7,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
-from gateway.export.report import within
+from gateway.export.proof import within
 from tests.conftest import ROOT, RUNTIMES
 from tests.exports import answer, run_export
 

@@ -21,7 +21,8 @@ import pytest
 from gateway.environments.environment import Environment
 from gateway.export.errors import CannotExport
 from gateway.export.export import Wanted, export
-from gateway.export.report import Report, within
+from gateway.export.proof import within
+from gateway.export.report import Report
 from tests.exports import environments
 
 HERE = Path(__file__).parent

@@ -11,7 +11,8 @@ import pytest
 
 from gateway.environments.environment import Environment
 from gateway.export.cases import Arrays, Case
-from gateway.export.runners import prove
+from gateway.export.original import Original
+from gateway.export.runners import Limits, prove
 from gateway.export.source import Source
 from gateway.export.tasks import Failed, Tasks
 from gateway.repository.scan import ModelConfig
@@ -48,10 +49,11 @@ def told(artifact: Path, tmp_path: Path, inputs: Arrays, outputs: Arrays, batche
         Signature(specs(inputs), specs(outputs)), {name: array.shape for name, array in inputs.items()}, batches,
     )  # fmt: skip
     known: Any = environments()
+    tasks = Tasks(tmp_path, print)
+    original = Original(source, tasks)
+    original.answered.append((Case("case", inputs), outputs))
     try:
-        asyncio.run(
-            prove("tflite", artifact, source, [(Case("case", inputs), outputs)], 1e-4, known, Tasks(tmp_path, print))
-        )
+        asyncio.run(prove("tflite", artifact, source, original, Limits(1e-4), known, tasks))
     except Failed as error:
         return str(error)
     return ""

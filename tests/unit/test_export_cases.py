@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.export.cases import Case, generated, read, read_cases, write
+from gateway.export.cases import Case, generated, moves, read, read_cases, write
 from gateway.export.errors import CannotExport
 from runtimes.contract import TensorSpec
 
@@ -13,15 +13,91 @@ IMAGE = TensorSpec("image", "FP32", (-1, 4))
 TOKENS = TensorSpec("tokens", "INT64", (-1, 3))
 
 
-def test_generated_inputs_have_seeds_batches_and_edges():
+def of(cases: list[Case], name: str) -> np.ndarray:
+    """All values of an input, in every case."""
+    return np.concatenate([case.inputs[name].ravel() for case in cases])
+
+
+def test_generated_inputs_have_batches_and_names_of_their_own():
     cases = generated([IMAGE, TOKENS], {"image": (1, 4), "tokens": (1, 3)}, batches=True)
     names = [case.name for case in cases]
     assert len(names) == len(set(names))
-    assert {case.inputs["image"].shape[0] for case in cases} == {1, 2, 5}
-    assert {"zeros", "large", "tiny"} <= set(names)
+    assert {case.inputs["image"].shape[0] for case in cases} == {1, 2, 7}
     assert all(case.inputs["image"].dtype == np.float32 and case.inputs["tokens"].dtype == np.int64 for case in cases)
-    assert all(case.inputs["tokens"].min() >= 0 and case.inputs["tokens"].max() < 8 for case in cases)
-    assert not np.array_equal(cases[0].inputs["image"], cases[1].inputs["image"])
+    assert not np.array_equal(cases[0].inputs["image"], cases[4].inputs["image"])
+    assert not cases[0].reaching, "the first is what converters get as an example"
+
+
+def test_floats_reach_what_real_ones_reach():
+    cases = generated([TensorSpec("x", "FP32", (-1, 64))], {"x": (1, 64)}, batches=True)
+    values = of(cases, "x")
+    assert values.min() <= -100
+    assert values.max() > 250
+    assert np.any((values > -21) & (values < -19)), "where a sigmoid of float32 ends"
+    assert {0.5, 1.5, 2.5, -0.5, -2.5} <= set(values.tolist()), "halves, which are rounded in two ways"
+    assert np.any((np.abs(values) < 1e-5) & (values != 0))
+    constant = {float(case.inputs["x"][0, 0]) for case in cases if np.ptp(case.inputs["x"]) == 0}
+    assert {0, 1, -1, 100, -100} <= constant
+    assert any(set(np.unique(case.inputs["x"])) == {0, 1} for case in cases)
+
+
+@pytest.mark.parametrize(("datatype", "low", "high"), [("INT64", -500, 10000), ("INT32", -500, 10000)])
+def test_whole_numbers_are_below_zero_too_and_large(datatype, low, high):
+    values = of(generated([TensorSpec("x", datatype, (-1, 50))], {"x": (1, 50)}, True), "x")
+    assert values.min() <= low
+    assert values.max() >= high
+    assert {-4, -3, -2, -1, 0, 1, 2, 3} <= set(values.tolist())
+
+
+def test_whole_numbers_of_eight_bits_are_all_of_them():
+    for datatype, low, high in (("INT8", -128, 127), ("UINT8", 0, 255)):
+        values = of(generated([TensorSpec("x", datatype, (-1, 4000))], {"x": (1, 4000)}, True), "x")
+        assert (values.min(), values.max()) == (low, high)
+
+
+def test_a_number_without_a_shape_stays_small():
+    """It may say how often something is done, or how large a result is."""
+    values = of(generated([TensorSpec("count", "INT64", ())], {"count": ()}, False), "count")
+    assert values.max() <= 100
+
+
+def test_masks_are_ones_and_then_zeros():
+    for case in generated([TensorSpec("attention_mask", "INT64", (-1, 6))], {"attention_mask": (1, 6)}, True):
+        mask = case.inputs["attention_mask"]
+        assert set(np.unique(mask)) <= {0, 1}
+        assert np.all(mask[:, 0] == 1)
+        assert np.all(np.diff(mask) <= 0)
+
+
+def test_open_sizes_are_tried_at_others_too():
+    spec = TensorSpec("image", "FP32", (-1, 3, -1, -1))
+    shapes = {case.inputs["image"].shape for case in generated([spec], {"image": (1, 3, 8, 8)}, True)}
+    assert {(1, 3, 8, 8), (1, 3, 9, 9), (1, 3, 16, 16)} <= shapes
+    wide = {case.inputs["image"].shape for case in generated([spec], {"image": (1, 3, 224, 224)}, True)}
+    assert (1, 3, 256, 256) in wide
+
+
+def test_pictures_have_the_range_that_preprocess_says():
+    spec = TensorSpec("image", "FP32", (-1, 64))
+    (case,) = (c for c in generated([spec], {"image": (1, 64)}, True, (-2.0, 3.0)) if c.name.startswith("pixels"))
+    assert -2 <= case.inputs["image"].min() < -1
+    assert 2 < case.inputs["image"].max() <= 3
+
+
+def test_a_model_without_inputs_has_one_case():
+    assert [case.inputs for case in generated([], {}, False)] == [{}]
+
+
+def test_inputs_move_by_one_unit_in_the_last_place():
+    values = np.array([0.0, 1.0, -100.0], "f4")
+    first, second = moves(Case("c", {"x": values, "ids": np.array([3])}))
+    for other in (first, second):
+        assert other.inputs["x"][0] == 0, "zeros are exact"
+        assert np.all(other.inputs["x"][1:] != values[1:])
+        np.testing.assert_allclose(other.inputs["x"], values, rtol=2.5e-7)
+        assert other.inputs["ids"] == 3
+    assert np.any(moves(Case("zeros", {"x": np.zeros(3, "f4")}))[0].inputs["x"] != 0)
+    assert moves(Case("ids", {"ids": np.array([3])})) == []
 
 
 def test_they_are_the_same_each_time():

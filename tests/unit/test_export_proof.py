@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from gateway.export.proof import compare, looks_like_classes
+from gateway.export.proof import Answers, compare, looks_like_classes, within
 
 Pair = tuple[list[float], list[float]]
 
 
 def differ(*pairs: tuple[object, object], dtype: str = "f4", classes: bool = False):
-    cases = [(f"c{n}", {"y": np.array(a, dtype)}, {"y": np.array(b, dtype)}) for n, (a, b) in enumerate(pairs)]
-    (found,) = compare(["y"], cases, frozenset(["y"]) if classes else frozenset())
+    cases = [Answers(f"c{n}", {"y": np.array(a, dtype)}, {"y": np.array(b, dtype)}) for n, (a, b) in enumerate(pairs)]
+    (found,) = compare(["y"], cases, classifiers=frozenset(["y"]) if classes else frozenset())
     return found
 
 
@@ -27,12 +27,12 @@ def test_a_difference_is_told_by_its_part_of_the_largest_value_and_its_case():
 
 
 def test_small_outputs_are_not_forgiven():
-    assert differ(([1e-5, 2e-5], [2e-5, 1e-5])).relative == pytest.approx(0.5)
+    assert differ(([1e-5, 2e-5], [2e-5, 1e-5])).relative == pytest.approx(1.0)
 
 
 def test_what_is_tiny_beside_other_cases_counts_by_their_size():
     """A case of zeros has rounding for its outputs: that is no difference of a hundred per cent."""
-    found = differ(([1.0], [1.0]), ([1e-8], [3e-8]))
+    found = differ(([1.0], [1.0]), ([1.0], [1.0]), ([1e-8], [3e-8]))
     assert found.relative == pytest.approx(2e-8 / 1e-3)
 
 
@@ -63,7 +63,7 @@ def test_nan_and_infinity_in_the_same_places_are_the_same():
 
 def test_other_shapes_and_lost_outputs_are_problems():
     assert "shape [1, 2]" in differ(([1.0, 2.0], [[1.0, 2.0]])).problem
-    (lost,) = compare(["y"], [("c", {"y": np.zeros(1)}, {})])
+    (lost,) = compare(["y"], [Answers("c", {"y": np.zeros(1)}, {})])
     assert "the export lacks it" in lost.problem
 
 
@@ -96,3 +96,97 @@ def test_what_looks_like_classes(shape, datatype, classes):
 @pytest.mark.parametrize("pairs", [[], [(np.zeros((0, 3)), np.zeros((0, 3)))], [([float("nan")], [float("nan")])]])
 def test_what_gives_nothing_to_compare_is_not_proven(pairs):
     assert "no number to compare" in differ(*pairs).problem
+
+
+def test_an_exploding_case_hides_no_other():
+    """Boxes that are zeros on every natural input, beside one input of which the boxes are huge, and right."""
+    natural = [([[20.0, 30.0]], [[0.0, 0.0]]) for _ in range(3)]
+    found = differ(*natural, ([[3e22, 1e20]], [[3e22, 1e20]]))
+    assert found.relative == pytest.approx(1.0)
+    assert not within(found, 1e-4)
+
+
+def test_a_small_column_beside_a_large_one_is_measured_by_itself():
+    """Rows of boxes beside sizes: only the rows are wrong, by a thousandth of the sizes."""
+    sizes = np.array([[[4.0, 3000.0], [7.0, 2000.0]]], "f4")
+    found = differ((sizes, sizes + np.array([2.0, 0.0], "f4")))
+    assert found.relative == pytest.approx(2 / 7)
+    assert found.where == "[:, :, 0]"
+    assert found.coarse == pytest.approx(2 / 3000)
+    assert within(found, 1e-3, allow_loss=True)
+
+
+def test_one_score_that_is_small_by_chance_is_measured_by_what_it_usually_is():
+    rows = [([[1.0, 0.8]], [[1.0, 0.8]]) for _ in range(4)]
+    assert differ(*rows, ([[1.0, 1e-7]], [[1.0, 2e-7]])).relative < 1e-6
+
+
+def test_scores_beside_masked_ones_are_measured_without_these():
+    """Of what is not masked nothing is left."""
+    found = differ(([[1.48, -0.7, -1e9]], [[0.0, 0.0, -1e9]]))
+    assert found.relative == pytest.approx(1.0)
+    assert differ(([[1.48, -0.7, -1e9]], [[1.48, -0.7, -1.1e9]])).relative == pytest.approx(0.1)
+
+
+def test_a_part_that_became_constant_is_lost_unless_asked_for():
+    """Boxes in pixels beside scores, in 8 bits: every score is zero."""
+    random = np.random.default_rng(1)
+    a = np.concatenate([random.uniform(0, 640, (2, 16, 4)), random.uniform(0, 0.5, (2, 16, 2))], -1).astype("f4")
+    b = a * np.array([1, 1, 1, 1, 0, 0], "f4")
+    (found,) = compare(["y"], [Answers("c", {"y": a}, {"y": b})], tolerance=0.2)
+    assert found.relative < 0.01
+    assert found.loss == "[:, :, 4] is always the same value, where the original's changes"
+    assert not within(found, 0.2)
+    assert within(found, 0.2, allow_loss=True)
+
+
+def test_probabilities_of_what_is_not_there_may_be_zero():
+    a = np.concatenate([np.full((1, 20, 1), 0.9), np.linspace(1e-3, 2e-3, 20).reshape(1, 20, 1)], -1)
+    (found,) = compare(["y"], [Answers("c", {"y": a}, {"y": a * [1.0, 0.0]})], tolerance=0.2)
+    assert found.loss == ""
+
+
+def test_other_winners_in_most_rows_are_a_loss():
+    a, b = np.array([[1.0, 0.99], [1.0, 0.98], [1.0, 0.5]]), np.array([[0.98, 1.0], [0.97, 1.0], [1.0, 0.5]])
+    (found,) = compare(["y"], [Answers("c", {"y": a}, {"y": b})], 0.2, frozenset(["y"]))
+    assert (found.top1, found.loss) == (pytest.approx(1 / 3), "the highest score is the same one in 33% of the rows")
+
+
+def noisy(moved: list[float], exact: bool = False, quiet: int = 3, wrong: float = 1.001):
+    """One case in which 1.0 became another number in the export, and what the original says to inputs that moved."""
+    cases = [Answers(f"c{n}", {"y": np.ones(4)}, {"y": np.ones(4)}) for n in range(quiet)]
+    moves = [{"y": np.full(4, value)} for value in moved]
+    (found,) = compare(["y"], [*cases, Answers("loud", {"y": np.ones(4)}, {"y": np.full(4, wrong)}, moves, exact)])
+    return found
+
+
+def test_what_the_original_itself_changes_by_is_no_difference():
+    """A picture of one value, normalised, is rounding times 316 on both sides."""
+    assert not within(noisy([]), 1e-4)
+    assert not within(noisy([1.0, 1.00001]), 1e-4), "far less than the export differs by"
+    assert within(noisy([1.0, 1.0005]), 1e-4)
+    assert noisy([1.0, 1.0005]).left_out == []
+
+
+def test_where_the_original_is_noise_alone_nothing_is_compared():
+    assert noisy([1.5]).left_out == ["loud"]
+    assert within(noisy([1.5]), 1e-4)
+    assert noisy([float("nan")]).left_out == ["loud"]
+
+
+def test_noise_excuses_no_case_that_is_meant_exactly():
+    """2.5 moved by one unit is rounded the other way: an export that rounds 2.5 itself otherwise is wrong."""
+    found = noisy([1.5], exact=True, wrong=1.5)
+    assert (found.left_out, found.differing) == ([], ["loud"])
+    assert not within(found, 1e-4)
+
+
+def test_a_wrong_part_is_not_excused_by_noise_in_another():
+    a, b, moved = ({"y": np.array([[[1.0, 1.0]]]) * each} for each in ([1, 1], [1.5, 1.5], [1, 1.7]))
+    good = Answers("good", a, a)
+    (found,) = compare(["y"], [good, good, Answers("loud", a, b, [moved], exact=False)])
+    assert found.differing == ["loud"]
+
+
+def test_an_original_that_is_noise_on_most_inputs_proves_nothing():
+    assert "give real ones by --check" in noisy([1.5], quiet=0).problem

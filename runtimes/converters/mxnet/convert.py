@@ -8,7 +8,9 @@ import tempfile
 from typing import Any, Dict
 
 import mxnet as mx
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from runtimes.contract import DATATYPES
 from runtimes.conversion import Refused, Step
@@ -42,6 +44,7 @@ def mxnet_to_onnx(step: Step) -> None:
         raise Refused(
             "MXNet's converter gave %d outputs where %d are served" % (len(model.graph.output), len(step.outputs))
         )
+    _take_nearest_rows(model.graph)
     names = {value.name: spec.name for value, spec in zip(model.graph.output, step.outputs)}
     _rename(model.graph, names)
     order = {spec.name: place for place, spec in enumerate(step.inputs)}
@@ -70,6 +73,24 @@ def _take_one_dimension() -> None:
 
     for registered in MXNetGraph.registry_.values():
         registered.update({name: taking(registered[name]) for name in _ONE_DIMENSIONAL if name in registered})
+
+
+def _take_nearest_rows(graph: Any) -> None:
+    """MXNet's Embedding has the nearest row for ids beyond its table; ONNX counts from the end, or refuses them."""
+    tables = {each.name: each.dims[0] for each in graph.initializer if len(each.dims)}
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Gather" and node.input[1].endswith("_indices_casted") and node.input[0] in tables:
+            ids, ends = node.input[1], {"Max": 0, "Min": tables[node.input[0]] - 1}
+            for operator, end in ends.items():
+                limit, limited = ("%s_%s%s" % (node.output[0], operator, part) for part in ("_of", ""))
+                graph.initializer.append(numpy_helper.from_array(np.array(end, np.int64), limit))
+                nodes.append(onnx.helper.make_node(operator, [ids, limit], [limited]))
+                ids = limited
+            node.input[1] = ids
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _rename(graph: Any, names: Dict[str, str]) -> None:
