@@ -57,6 +57,9 @@ class Settings(BaseModel):
     min_body_rate: int = Field(
         1024, ge=0, description="bytes a second that a REST body must come at, after header_timeout_s; 0: any"
     )
+    audit_share: float = Field(
+        0.01, ge=0, le=1, description="share of a model's time for running batched requests again by themselves"
+    )
     grace_s: float = Field(30.0, gt=0, description="how long a stopping gateway waits for requests under way")
     shared_memory: bool = Field(False, description="clients on this machine may register shared memory")
     allow_export: bool = Field(False, description="clients may have models exported: POST /v2/models/{model}/export")

@@ -17,6 +17,7 @@ from gateway.front_process import FrontProcess
 from gateway.gpu import GpuFigures
 from gateway.repository.manager import Manager
 from gateway.repository.policy import State
+from gateway.repository.served import added
 
 log = logging.getLogger("metrics")
 
@@ -49,6 +50,12 @@ class OwnFigures:
         restarts = CounterMetricFamily(
             "modelport_worker_restarts", "Workers that died and were restarted", labels=["model", "version"]
         )
+        audits = CounterMetricFamily(
+            "modelport_audits", "Batched requests that ran again by themselves", labels=["model", "version"]
+        )
+        differences = CounterMetricFamily(
+            "modelport_audit_differences", "Those that got another answer by themselves", labels=["model", "version"]
+        )
         off = GaugeMetricFamily(
             "modelport_batching_off", "1 where requests run by themselves", labels=["model", "version", "reason"]
         )
@@ -60,15 +67,20 @@ class OwnFigures:
             models.add_metric([state.value], sum(each.state is state for each in served))
         up: dict[tuple[str, str], int] = {}
         died = dict(self._manager.restarts)
+        audited = dict(self._manager.audits)
         for each in served:
             key = each.unit[:2]
             up[key] = up.get(key, 0) + sum(worker.ready is not None for worker in list(each.workers))
             died[key] = died.get(key, 0) + each.restarts
+            audited[key] = added(audited.get(key, (0, 0)), each.audits)
         for key, count in up.items():
             workers.add_metric(key, count)
         for key, count in died.items():
             restarts.add_metric(key, count)
-        yield from (models, workers, restarts, off)
+        for key, (runs, found) in audited.items():
+            audits.add_metric(key, runs)
+            differences.add_metric(key, found)
+        yield from (models, workers, restarts, off, audits, differences)
 
     def _processes(self) -> Iterator[Metric]:
         memory = GaugeMetricFamily(

@@ -71,6 +71,7 @@ class Supervisor:
             grace_s=settings.grace_s,
             strict_readiness=settings.strict_readiness,
             max_response_bytes=settings.max_response_bytes,
+            audit_share=settings.audit_share,
             control=settings.repository_control,
             load_model=tuple(name.strip() for name in settings.load_model.split(",") if name.strip()),
             scan=scan,

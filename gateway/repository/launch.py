@@ -33,12 +33,14 @@ def plan_launch(
     max_response_bytes: int,
     batching_off: Mapping[str, str] | None = None,
     trial: bool = True,
+    audit_share: float = 0.0,
 ) -> Launch:
     """One instance's. Raises Cannot.
 
     place         "cpu" or "cuda:N"
     instances     those of all models, which share the cores
     batching_off  `reason` and `why`, where a worker of this version has found that batching does not hold
+    audit_share   where model.toml says nothing
     trial         whether the worker may run the model with invented inputs; one has died of it where not
     """
     assert config.artifact is not None
@@ -69,6 +71,10 @@ def plan_launch(
             "stateful": toml.stateful,
             "off": dict(batching_off) if batching_off else None,
             "trial": trial,
+        },
+        "audit": {
+            "share": audit_share if toml.audit_share is None else toml.audit_share,
+            "always": toml.audit_share is not None,
         },
         "warmup": default_warmup if toml.warmup is None else toml.warmup,
         "max_response_bytes": max_response_bytes,

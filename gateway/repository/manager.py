@@ -20,7 +20,7 @@ from gateway.repository.control import Control, RepositoryControl
 from gateway.repository.launch import Launch, plan_launch
 from gateway.repository.policy import Action, State, Unit, next_actions
 from gateway.repository.scan import ModelConfig, RepositoryError, Scan, scan, with_runtime
-from gateway.repository.served import Served
+from gateway.repository.served import Served, added
 
 log = logging.getLogger("models")
 
@@ -40,6 +40,7 @@ class ManagerOptions:
     grace_s: float = 30.0
     strict_readiness: bool = False
     max_response_bytes: int = 64 << 20
+    audit_share: float = 0.01
     control: RepositoryControl = "poll"
     load_model: tuple[str, ...] = ()
     scan: Scan = scan  # of `repository`
@@ -56,7 +57,9 @@ class Manager:
         publish: Callable[[Table], None],
     ) -> None:
         self.served: dict[Unit, Served] = {}
+        # Counted by versions that have left: restarts, and audits with their differences.
         self.restarts: dict[tuple[str, str], int] = {}
+        self.audits: dict[tuple[str, str], tuple[int, int]] = {}
         self._options = options
         self._runtimes = runtimes
         self._builder = builder
@@ -289,8 +292,10 @@ class Manager:
 
     def _launch(self, served: Served, environment: Environment, place: str) -> Launch:
         instances = sum(each.toml.workers for each in self._desired.values() if each.artifact)
-        most = self._options.max_response_bytes
-        return plan_launch(served.config, environment, place, instances, most, served.batching_off, served.may_be_tried)
+        most, share = self._options.max_response_bytes, self._options.audit_share
+        return plan_launch(
+            served.config, environment, place, instances, most, served.batching_off, served.may_be_tried, share
+        )
 
     async def _retire(self, served: Served, living: "asyncio.Task[None]") -> None:
         """Out of the table, then stop: fronts answer what they have, close, and the workers end."""
@@ -305,6 +310,7 @@ class Manager:
         await asyncio.gather(living, return_exceptions=True)
         key = served.unit[:2]
         self.restarts[key] = self.restarts.get(key, 0) + served.restarts
+        self.audits[key] = added(self.audits.get(key, (0, 0)), served.audits)
         self.served.pop(served.unit, None)
         self._tasks.pop(served.unit, None)
         self._changed()

@@ -100,6 +100,7 @@ class ModelToml(_Strict):
     latency_target_ms: float = Field(0.0, ge=0, le=3_600_000)
     instances: int = Field(1, ge=1, le=64)
     device: tuple[str, ...] = ("cpu",)
+    audit_share: float | None = Field(None, ge=0, le=1)
     stateful: bool = False
     version_policy: VersionPolicy = VersionPolicy()
     version_labels: Mapping[str, int] = Field(default_factory=dict)

@@ -51,6 +51,7 @@ class Served:
         self._learned: dict[str, Any] = {}
         # `reason` and `why` of what one of its workers has found out about batching; its other workers follow.
         self.batching_off: Mapping[str, str] | None = None
+        self._audits_before = (0, 0)
         self._deaths: list[float] = []
         self._loading_deaths = 0
         labels = config.toml.version_labels.items()
@@ -73,6 +74,14 @@ class Served:
     def why_not_batched(self) -> str:
         """Why batching is off, as a word for a metric; "" if it is on, or if nothing is known yet."""
         return str((self._loaded or {}).get("batching_off", ""))
+
+    @property
+    def audits(self) -> tuple[int, int]:
+        """How many requests have run again by themselves, and how many of them got another answer."""
+        total = self._audits_before
+        for worker in list(self.workers):
+            total = added(total, worker.audits)
+        return total
 
     @property
     def state(self) -> State:
@@ -148,6 +157,7 @@ class Served:
             self.workers.append(worker)
             await worker.run()
             self.workers.remove(worker)
+            self._audits_before = added(self._audits_before, worker.audits)
             if self._stop.is_set():
                 return
             if worker.failure and self.state is State.READY:
@@ -221,6 +231,10 @@ class Served:
     def kill(self) -> None:
         for worker in self.workers:
             worker.kill()
+
+
+def added(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
+    return a[0] + b[0], a[1] + b[1]
 
 
 def _printable(text: str) -> str:

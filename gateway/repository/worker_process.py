@@ -44,6 +44,7 @@ class WorkerProcess:
         self.ended = False
         self.exit_code: int | None = None
         self._started = time.monotonic()
+        self._audits = (0, 0)
         self._killed = False
         self._why_killed = ""
         self._why_not_started = ""
@@ -64,6 +65,14 @@ class WorkerProcess:
         assert self.ready is not None
         return WorkerAddress(self.id, str(self._socket_path), str(self._status_path), self.ready["window"])
 
+    @property
+    def audits(self) -> tuple[int, int]:
+        """As the status page counts them. May be asked on another thread."""
+        try:
+            return self._status.audits() if self._status is not None else self._audits
+        except (ValueError, AttributeError):
+            return self._audits  # the page has been closed meanwhile
+
     async def run(self) -> None:
         """The whole life of the process; cancel it to kill the process."""
         try:
@@ -74,8 +83,8 @@ class WorkerProcess:
             if self._channel is not None:
                 self._channel.close()
             if self._status is not None:
-                self._status.close()
-                self._status = None
+                self._audits, status, self._status = self._status.audits(), self._status, None
+                status.close()
             self.ended = True
             self._socket_path.unlink(missing_ok=True)
             self._status_path.unlink(missing_ok=True)

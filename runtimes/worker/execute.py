@@ -51,7 +51,7 @@ class Executor:
         self.on_batching_off: Callable[[str, str], None] = lambda reason, note: None
         # The arrays of the last run that worked: (signature, inputs, outputs). Whoever reads it, clears it.
         self.seen: Optional[tuple] = None
-        self._pieces = Pieces(model, batching)
+        self.pieces = Pieces(model, batching)
         self._finished = 0.0
 
     def switch_batching_off(self, reason: str, why: str) -> None:
@@ -59,7 +59,7 @@ class Executor:
         if not self.batching.max_rows:
             return
         self.batching = Batching(target=self.batching.target)
-        self._pieces = Pieces(self.model, self.batching)
+        self.pieces = Pieces(self.model, self.batching)
         self.on_batching_off(reason, "batching is off: " + why)
 
     def run(self, batch: Sequence[Pending]) -> List[Outcome]:
@@ -75,7 +75,7 @@ class Executor:
         first = batch[0].frame
         if not self.model.pipelined or batch[0].key is None or begun.error is not None:
             return begun
-        if begun.rows > self._pieces.most(begun.inputs, first.signature, begun.rows):
+        if begun.rows > self.pieces.most(begun.inputs, first.signature, begun.rows):
             return begun  # it needs several runs
         try:
             handle = self.model.start(begun.inputs, first.outputs, first.signature)
@@ -165,13 +165,13 @@ class Executor:
         if begun.started:
             try:
                 outputs = self.model.finish(begun.handle)
-                return self._pieces.checked(outputs, begun.rows) if begun.rows else outputs
+                return self.pieces.checked(outputs, begun.rows) if begun.rows else outputs
             except MemoryError:
                 if begun.rows <= 1:
                     raise
             # Outside of `except`, where the error would hold the framework's frames, and these the memory.
         first = begun.batch[0].frame
-        return self._pieces.run(begun.inputs, first.outputs, first.signature, begun.rows)
+        return self.pieces.run(begun.inputs, first.outputs, first.signature, begun.rows)
 
 
 def _failure(error: BaseException) -> Failure:

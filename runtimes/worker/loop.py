@@ -17,6 +17,7 @@ from runtimes import wire
 from runtimes.contract import Signature
 from runtimes.wire import Frame
 from runtimes.worker import probe
+from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batcher, Pending
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Begun, Executor, Failure, Outcome
@@ -30,7 +31,10 @@ _MOST_BYTES = 1 << 16
 
 
 class Loop:
-    """facts: the body of the READY frame that was sent, which is sent again when one of them changes."""
+    """facts: the body of the READY frame that was sent, which is sent again when one of them changes.
+
+    audit_share: of the model's time that may be spent on running batched requests again by themselves.
+    """
 
     def __init__(
         self,
@@ -39,12 +43,14 @@ class Loop:
         control: Connection,
         status: StatusPage,
         facts: Facts,
+        audit_share: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._executor = executor
         executor.on_run = self._mark_busy
         executor.on_batching_off = self._on_batching_off
         self._facts = facts
+        self._auditor = Auditor(executor.pieces, executor.batching.dim, audit_share)
         self._batcher = Batcher(executor.batching)
         self._listener = listener
         self._control = control
@@ -89,7 +95,10 @@ class Loop:
                 ended = self._clock()
                 self._batcher.ran(done.batch, ended - max(done.began, self._free_at))
                 self._free_at = ended
-            at_once = self._begun or (len(self._batcher) and wait is None)
+            is_idle = not self._begun and not len(self._batcher) and not self._stopping
+            if is_idle and done is None and self._auditor.is_due:
+                self._audit()
+            at_once = self._begun or (len(self._batcher) and wait is None) or (is_idle and self._auditor.is_due)
             timeout = 0.0 if at_once else (_IDLE_S if wait is None else wait)
 
     def _poll(self, timeout: float) -> None:
@@ -149,6 +158,14 @@ class Loop:
         elif frame.kind == wire.STOP:
             self._stopping = True
 
+    def _audit(self) -> None:
+        self._mark_busy([])  # it may hang; nobody waits for it
+        found = self._auditor.step()
+        self._status.set_idle()
+        self._status.set_audits(self._auditor.runs, self._auditor.differences)
+        if found is not None:
+            self._executor.switch_batching_off("audit", found)
+
     def _on_batching_off(self, reason: str, note: str) -> None:
         self._batcher.follow(self._executor.batching)
         self._facts = self._facts.without_batching(reason, note)
@@ -177,6 +194,7 @@ class Loop:
             self._mark_busy([])
         else:
             self._status.set_idle()
+        self._auditor.ran(batch, outcomes)
         flag = wire.FIRST_OF_BATCH
         for (source, kind), run in groupby(zip(batch, outcomes), _source_and_kind):
             each = [(pending.id, outcome) for pending, outcome in run]

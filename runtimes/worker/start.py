@@ -19,7 +19,7 @@ from runtimes.worker.execute import Executor
 from runtimes.worker.facts import Facts
 from runtimes.worker.loop import Loop
 from runtimes.worker.reshape import reshaped
-from runtimes.worker.settle import settle, with_free_rows
+from runtimes.worker.settle import Settled, settle, with_free_rows
 from runtimes.worker.status import StatusPage
 
 
@@ -43,7 +43,9 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
     facts = Facts(model.signatures, fixed, model.pipelined, batching, settled.reason, settled.note)
     control.sendall(wire.pack_json(wire.READY, facts.body()))
     executor = Executor(model, batching, order["max_response_bytes"])
-    loop = Loop(executor, listener, Connection(control), StatusPage(status_path), facts)
+    loop = Loop(
+        executor, listener, Connection(control), StatusPage(status_path), facts, _audit_share(order["audit"], settled)
+    )
     for rows, seconds in took:
         loop.learn(rows, seconds)
     if hasattr(gc, "freeze"):  # Python 3.7
@@ -101,6 +103,11 @@ def _warm_up(model: Model, batching: Batching, runs: int, writing: Sequence[str]
     if why:
         print("not warmed up: " + why)
     return took
+
+
+def _audit_share(audit: Dict[str, Any], settled: Settled) -> float:
+    """Where the graph shows that rows do not influence each other, audits sleep, unless model.toml asks for them."""
+    return 0.0 if settled.independent and not audit["always"] else audit["share"]
 
 
 def _without_paths(text: str) -> str:

@@ -8,7 +8,7 @@ can tell what would come too late. Each field has one writer; who reads may see 
 
 import mmap
 import struct
-from typing import FrozenSet, NamedTuple, Sequence
+from typing import FrozenSet, NamedTuple, Sequence, Tuple
 
 SIZE = 64 * 1024
 _HEAD = struct.Struct("<dI")  # busy since (time.monotonic() seconds, 0 when idle), number of ids
@@ -19,7 +19,9 @@ _SLOTS = 64
 _EVERY_SLOT = struct.Struct("<%dI" % _SLOTS)
 _ROWS_AT = SIZE - _EVERY_SLOT.size
 _PACE_AT = _ROWS_AT - _PACE.size
-_MOST = (_PACE_AT - _IDS_AT) // 8
+_AUDITS = struct.Struct("<QQ")
+_AUDITS_AT = _PACE_AT - _AUDITS.size
+_MOST = (_AUDITS_AT - _IDS_AT) // 8
 
 
 class Pace(NamedTuple):
@@ -65,6 +67,13 @@ class StatusPage:
 
     def pace(self) -> Pace:
         return Pace(*_PACE.unpack_from(self._map, _PACE_AT))
+
+    def set_audits(self, runs: int, differences: int) -> None:
+        """How many requests have run again by themselves, and how many of them got another answer."""
+        _AUDITS.pack_into(self._map, _AUDITS_AT, runs, differences)
+
+    def audits(self) -> Tuple[int, int]:
+        return _AUDITS.unpack_from(self._map, _AUDITS_AT)
 
     def set_rows(self, front: int, rows: int) -> None:
         """What a front has under way for this worker. Fronts of the same number modulo 64 share a slot."""

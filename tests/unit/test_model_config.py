@@ -7,7 +7,7 @@ import pytest
 from gateway.repository.model_config import ModelConfigError, VersionPolicy, read_model_toml
 
 WRONG = [
-    ("max_batch_sise = 4", "there is no key 'max_batch_sise'; the keys are artifact, batch_dim"),
+    ("max_batch_sise = 4", "there is no key 'max_batch_sise'; the keys are artifact, audit_share"),
     ("max_batch_size = -1", "'max_batch_size' is -1, but input should be greater than or equal to 0"),
     ('instances = "many"', "'instances' is 'many', but input should be a valid integer"),
     ('device = "gpu"', '\'device\' is \'gpu\', but it must be "cpu", "cuda", "cuda:N", "auto" or a list of cards'),

@@ -1,0 +1,142 @@
+"""Audits: batched requests run again by themselves, within a share of the model's time. No process is started."""
+
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtimes import wire
+from runtimes.contract import LoadOptions, Signature, TensorSpec
+from runtimes.fake.runtime import FakeModel
+from runtimes.wire import Frame, FrameReader, InferFrame, ResultFrame, from_array
+from runtimes.worker import status
+from runtimes.worker.audit import Auditor
+from runtimes.worker.batcher import Batching
+from runtimes.worker.connection import Connection
+from runtimes.worker.execute import Executor, Outcome
+from runtimes.worker.facts import Facts
+from runtimes.worker.loop import Loop
+from runtimes.worker.pending import Pending
+from runtimes.worker.status import StatusPage
+
+BATCHING = Batching(8, frozenset({"default"}))
+
+
+def batch(*values: Any, datatype: Any = np.float32) -> list[Pending]:
+    """One row each."""
+    frames = [InferFrame(1e9, 0, "default", [], [from_array("x", np.full((1, 4), v, datatype))]) for v in values]
+    return [Pending("front", number, frame, 0.0, 1, "key") for number, frame in enumerate(frames)]
+
+
+def audited(share: float, *batches: list[Pending], **described: Any) -> tuple[Auditor, list[str]]:
+    """After these batches, each of which is said to have taken a second; and what was found in idle time."""
+    executor = Executor(FakeModel(described, LoadOptions("")), BATCHING, 1 << 20)
+    auditor, found = Auditor(executor.pieces, 0, share), []
+    for each in batches:
+        auditor.ran(each, [of_a_second(outcome) for outcome in executor.run(each)])
+        while auditor.is_due:
+            found.append(auditor.step())
+    return auditor, [text for text in found if text is not None]
+
+
+def of_a_second(outcome: Outcome) -> Outcome:
+    return outcome._replace(compute_infer_ns=10**9) if isinstance(outcome, ResultFrame) else outcome
+
+
+def test_what_company_changed_is_found_and_described_without_its_values() -> None:
+    auditor, found = audited(1.0, batch(0.375, 4321.0), not_batchable=True)
+    assert (auditor.runs, auditor.differences, len(found)) == (1, 1, 1)
+    assert "output 'y' differs by" in found[0]
+    assert "'x' FP32[1, 4] from 4e-01 to 4e-01; of the whole batch: 'x' FP32[1, 4] from 4e-01 to 4e+03" in found[0]
+    assert "0.375" not in found[0]
+    assert "4321" not in found[0]
+
+
+def test_each_request_of_a_batch_runs_again_where_there_is_time() -> None:
+    auditor, found = audited(1.0, batch(1, 2, 3))
+    assert (auditor.runs, auditor.differences, found) == (3, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("share", "batches"),
+    [(0.0, [batch(1, 2)] * 9), (0.01, [batch(1, 2)] * 99), (1.0, [batch(1)] * 9), (1.0, [batch(1, 500)] * 9)],
+    ids=["share 0", "the share is not reached", "no company", "failed together"],
+)
+def test_nothing_is_audited(share: float, batches: list[list[Pending]]) -> None:
+    auditor, _ = audited(share, *batches)
+    assert auditor.runs == 0
+    assert not auditor.is_due
+
+
+def test_audits_wait_until_their_share_has_come_together() -> None:
+    executor = Executor(FakeModel({"seconds_per_batch": 0.01}, LoadOptions("")), BATCHING, 1 << 20)
+    auditor, asked, runs = Auditor(executor.pieces, 0, 0.2), batch(1, 2), []
+    for _ in range(12):
+        auditor.ran(asked, executor.run(asked))
+        while auditor.is_due:
+            auditor.step()
+        runs.append(auditor.runs)
+    assert runs[2] == 0
+    assert runs[-1] >= 1
+    assert runs[-1] <= 3
+
+
+def test_a_model_that_draws_lots_is_not_accused() -> None:
+    auditor, found = audited(1.0, batch(1, 2), stateful=True)
+    assert (auditor.differences, found) == (0, [])
+
+
+def test_strings_are_described_by_their_lengths() -> None:
+    specs = [{"name": "x", "datatype": "BYTES", "shape": [-1, 4]}]
+    executor = Executor(FakeModel({"inputs": specs, "outputs": specs}, LoadOptions("")), BATCHING, 1 << 20)
+    auditor = Auditor(executor.pieces, 0, 1.0)
+    asked = batch(b"secret", b"longer secret", datatype=object)
+    swapped = executor.run(asked)[::-1]
+    auditor.ran(asked, [of_a_second(outcome) for outcome in swapped])
+    assert auditor.is_due
+    found = auditor.step()
+    assert found is not None
+    assert "of 6 to 13 bytes" in found
+    assert "secret" not in found
+
+
+def test_a_difference_switches_batching_off_for_all_who_ask(tmp_path: Path) -> None:
+    """Seen from a front's socket and the supervisor's, with the worker's real loop."""
+    status.create(str(tmp_path / "status"))
+    page = StatusPage(str(tmp_path / "status"))
+    model = FakeModel({"not_batchable": True}, LoadOptions(""))
+    fixed = {"default": Signature((TensorSpec("x", "FP32", (4, 4)),), ())}
+    facts = Facts(model.signatures, fixed, False, BATCHING, "", "")
+    listener, (supervisor, control) = socket.socket(socket.AF_UNIX), socket.socketpair()
+    listener.bind(str(tmp_path / "socket"))
+    listener.listen()
+    executor = Executor(model, BATCHING, 1 << 20)
+    loop = Loop(executor, listener, Connection(control), page, facts, 1.0)
+    front = socket.socket(socket.AF_UNIX)
+    front.connect(str(tmp_path / "socket"))
+    requests = [(pending.id, pending.frame) for pending in batch(1, 3)]
+    front.sendall(b"".join(wire.pack_infer(requests)))
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    with supervisor, control, front, listener:
+        reader = FrameReader()
+        frames: list[Frame] = []
+        # The first batch has been computed faster than one request alone, perhaps: then more are needed.
+        while not frames:
+            supervisor.settimeout(0.05)
+            try:
+                frames = reader.feed(supervisor.recv(1 << 16))
+            except TimeoutError:
+                front.sendall(b"".join(wire.pack_infer(requests)))
+        told = wire.unpack_json(frames[0].body)
+        supervisor.sendall(wire.pack_json(wire.STOP, {}))
+        front.close()
+        thread.join(60)
+    assert frames[0].kind == wire.READY
+    assert (told["max_batch_size"], told["window"], told["batching_off"]) == (0, 2, "audit")
+    assert "output 'y' differs by" in told["note"]
+    assert wire.signature_from_json(told["signatures"]["default"]) == fixed["default"]
+    assert page.audits() == (1, 1)
