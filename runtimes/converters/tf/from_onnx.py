@@ -59,20 +59,18 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     """The names of inputs and outputs in what onnx2tf wrote into the folder."""
     import onnx
     import onnx2tf
-    from modelport_converter import scans
+    from modelport_converter import scans, stable
 
     inputs = ["input_%d" % place for place in range(len(step.inputs))]
     outputs = ["output_%d" % place for place in range(len(step.outputs))]
     prepared = os.path.join(folder, "prepared.onnx")
     # A name with a colon is overlooked by -kat, and the file is written to by onnx2tf: so it gets one of its own.
     model, sizes = _served(step), [spec.shape for spec in step.outputs]
-    fixes = bool(step.options.get("batch"))
-    # Pinned before the sizes are fixed where they are known before: onnxsim would take away what pins them otherwise.
-    if fixes and any(map(_is_open_image, sizes)):
-        fixes, (model, sizes) = False, _with_image_sizes(model, step)
-    model = ir.to_proto(_prepared(ir.from_proto(model), step, inputs, outputs, sizes))
-    if fixes:
-        model = _fixed(model, {name: step.shapes[spec.name] for name, spec in zip(inputs, step.inputs)})
+    if step.options.get("batch"):  # before outputs are pinned: onnxsim would take away what pins them
+        model, sizes = _with_sizes(model, step)
+    written = _prepared(ir.from_proto(model), step, inputs, outputs, sizes)
+    stable.write_out(written)
+    model = ir.to_proto(written)
     onnx.save(scans.written_out(model), prepared)
     if saved_model:
         _made_expressible(prepared)
@@ -123,7 +121,7 @@ def _fixed(model: Any, shapes: Dict[str, Sequence[int]]) -> Any:
     return onnxsim.simplify(model, overwrite_input_shapes={name: list(shape) for name, shape in shapes.items()})[0]
 
 
-def _with_image_sizes(model: Any, step: Step) -> Tuple[Any, List[Optional[Tuple[int, ...]]]]:
+def _with_sizes(model: Any, step: Step) -> Tuple[Any, List[Optional[Tuple[int, ...]]]]:
     """The model with its sizes fixed, and its outputs' sizes: of images that were open, those that they get."""
     import onnx
 
@@ -165,17 +163,40 @@ def _overwritten(step: Step, inputs: Sequence[str]) -> List[str]:
 def _prepared(
     model: Any, step: Step, inputs: List[str], outputs: List[str], sizes: Sequence[Optional[Tuple[int, ...]]]
 ) -> Any:
-    """Plain names, and outputs of three and more dimensions pinned: onnx2tf would give them another layout."""
+    """Plain names, and outputs pinned that onnx2tf would give another layout, or lose: twins."""
     named = renamed(model, [spec.name for spec in step.inputs], [spec.name for spec in step.outputs], inputs, outputs)
+    origins = [_origin(value) for value in named.graph.outputs]
     for place, shape in enumerate(sizes):
-        if shape is not None and len(shape) >= 3 and -1 not in shape[1:]:
-            value = named.graph.outputs[place]
-            flat = _reshaped(named.graph, value, [-1])
-            whole = _reshaped(named.graph, flat, list(shape))
+        if shape is None or -1 in shape[1:]:
+            continue
+        value = whole = named.graph.outputs[place]
+        if origins[place] in origins[:place] and shape and shape[-1] > 0:
+            whole = _copied(named.graph, whole, shape[-1])
+        if len(shape) >= 3:
+            whole = _reshaped(named.graph, _reshaped(named.graph, whole, [-1]), list(shape))
+        if whole is not value:
             whole.shape, whole.dtype = value.shape, value.dtype
             value.name, whole.name = outputs[place] + "_unpinned", outputs[place]
             named.graph.outputs[place] = whole
     return named
+
+
+def _origin(value: Any) -> Any:
+    """What a value is another name of."""
+    node = value.producer()
+    while node is not None and node.op_type == "Identity" and not node.domain:
+        value = node.inputs[0]
+        node = value.producer()
+    return value
+
+
+def _copied(graph: Any, value: Any, last: int) -> Any:
+    """The first half of the value beside itself: onnx2tf takes a plain copy for the value."""
+    both = ir.node("Concat", [value, value], attributes={"axis": -1})
+    numbers = ir.node("Constant", [], attributes={"value": ir.tensor(np.arange(last))})
+    half = ir.node("Gather", [both.outputs[0], numbers.outputs[0]], attributes={"axis": -1})
+    graph.extend([both, numbers, half])
+    return half.outputs[0]
 
 
 def _reshaped(graph: Any, value: Any, shape: List[int]) -> Any:

@@ -47,7 +47,9 @@ def save_plain(step: Step, folder: str) -> None:
 
 def savedmodel_to_onnx(step: Step) -> None:
     import tf2onnx
+    from modelport_converter import tf2onnx_faults
 
+    tf2onnx_faults.meet()
     function = simplified(frozen(step))
     graph = function.graph.as_graph_def()
     inputs = [tensor.name for tensor in function.inputs]

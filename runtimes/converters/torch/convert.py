@@ -4,6 +4,7 @@ import warnings
 from typing import Any, Dict, List, Tuple
 
 import torch
+from modelport_converter import symbolics
 
 from runtimes.contract import TensorSpec
 from runtimes.conversion import Refused, Step
@@ -76,6 +77,7 @@ def _to_tflite(step: Step, module: Any, example: Tuple[Any, ...]) -> None:
 
 
 def _to_onnx(step: Step, module: Any, example: Tuple[Any, ...]) -> None:
+    symbolics.register()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -1,0 +1,23 @@
+"""Arithmetic that torch.onnx, tf2onnx and onnx2tf get wrong when nobody helps, through the steps of exports."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.environments.environment import Environment
+
+SCRIPT = Path(__file__).with_name("arithmetic_script.py")
+
+
+def test_whole_numbers_below_zero_and_wide_logits(
+    export_environment: Callable[[str], Environment], tmp_path: Path
+) -> None:
+    """// % >> of negative numbers, log-sigmoid and its kind far from zero; what onnx2tf has no kernel for, or loses."""
+    for name in ("export-torch", "export-tf"):
+        command = [str(export_environment(name).python), str(SCRIPT), str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert len(told) == 7 + 8
+    assert {key: names for key, names in told.items() if names} == {}
