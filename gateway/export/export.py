@@ -21,7 +21,7 @@ from gateway.export.report import Attempt, Report, Side, size_and_digest
 from gateway.export.routes import PRECISIONS, TARGETS, Route, Tool, routes
 from gateway.export.source import Environments, Source, convert_job, find, is_path, open_source, with_outputs
 from gateway.export.tasks import Failed, Tasks
-from gateway.repository.scan import ModelConfig, artifact_files, with_runtime
+from gateway.repository.scan import ModelConfig, with_runtime
 
 _SAMPLES = "samples.npz"
 _MOST_REASONS = 6
@@ -264,7 +264,8 @@ class _Export:
     ) -> Report:
         wanted = self._wanted
         result, named = self._folder / "result", made.artifact
-        before, after = size_and_digest(artifact_files(source.path)), size_and_digest([named])
+        originals, exported = package.parts(source.format, source.path), package.parts(made.format, named)
+        before, after = size_and_digest(originals), size_and_digest(exported)
         proven = made.proven
         runner = proven.environment
         quickest = min((run.seconds for run in proven.runs if run.seconds), default=None)

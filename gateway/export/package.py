@@ -6,14 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from gateway.export import example as examples
+from gateway.export.external import weight_files
 from gateway.export.page import write_page
 from gateway.export.readme import readme
 from gateway.export.report import Report
 from gateway.export.source import Environments, Source, convert_job
-from gateway.export.tasks import Tasks
+from gateway.export.tasks import Failed, Tasks
 from gateway.repository.scan import artifact_files
 
 _NAMES = {"tflite": "model.tflite", "onnx": "model.onnx"}
+_TAKEN = {"model.onnx", "export.json", "example.json", "README.md", "index.html", "lib", "page"}
+
+
+def parts(format: str, artifact: Path) -> list[Path]:
+    """All that the model is made of: its own file or folder, and the files of weights beside it. Raises Failed."""
+    if format == "onnx":
+        return [artifact, *(artifact.parent / name for name in weight_files(artifact))]
+    return [artifact] if format == "tfjs" else artifact_files(artifact)
 
 
 async def place(
@@ -36,9 +45,13 @@ async def place(
         return result
     else:
         shutil.copyfile(artifact, result / _NAMES[format])
-        for part in artifact_files(artifact):  # weights in files of their own, which it names
-            if part != artifact and part.is_file():
-                shutil.copyfile(part, result / part.name)
+        for name in weight_files(artifact):
+            if name.split("/")[0] in _TAKEN:
+                raise Failed(
+                    f"the model keeps weights in '{name}', which an export calls something else: rename that file"
+                )
+            (result / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(artifact.parent / name, result / name)
     return result / _NAMES[format]
 
 
@@ -57,4 +70,5 @@ async def complete(
     (result / "README.md").write_text(readme(report, format, source))
     if report.target in ("tfjs", "web"):
         name = "model.json" if file == result else file.name
-        write_page(result, name, format, source, report, await environments.get("export-web"))
+        weights = weight_files(file) if format == "onnx" else ()
+        write_page(result, name, weights, format, source, report, await environments.get("export-web"))

@@ -96,8 +96,10 @@ ENGINES = {
 }
 
 
-def write_page(folder: Path, file: str, format: str, source: Source, report: Report, web: Environment) -> None:
-    """file: the model's, in the folder; web: the environment that holds the libraries."""
+def write_page(
+    folder: Path, file: str, weights: Sequence[str], format: str, source: Source, report: Report, web: Environment
+) -> None:
+    """file, weights: the model's, in the folder; web: the environment that holds the libraries."""
     engine, npm = ENGINES[format], web.python.parent.parent / "npm"
     versions = _vendor(engine, npm, folder / "lib")
     (folder / "page").mkdir()
@@ -110,7 +112,7 @@ def write_page(folder: Path, file: str, format: str, source: Source, report: Rep
             f"version {source.config.version} · {report.original.format} → {format}, {report.precision} · {title}"
         ),
         "HEAD": _import_map(engine),
-        "DESCRIPTION": _embedded(_description(file, engine, source, report)),
+        "DESCRIPTION": _embedded(_description(file, weights, engine, source, report)),
         "SCRIPTS": "\n".join(f'<script src="{each}"></script>' for each in _scripts(engine)),
     }
     # In one go: what is filled in may look like a place to fill.
@@ -135,7 +137,7 @@ def _embedded(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _description(file: str, engine: Engine, source: Source, report: Report) -> dict[str, Any]:
+def _description(file: str, weights: Sequence[str], engine: Engine, source: Source, report: Report) -> dict[str, Any]:
     toml = source.config.toml
     pictures = _takes_images(source, report)
     postprocess = toml.postprocess.settled()._asdict() if toml.postprocess and pictures else None
@@ -146,6 +148,7 @@ def _description(file: str, engine: Engine, source: Source, report: Report) -> d
     failed = {run.runner.rpartition(" ")[2] for run in report.runs if run.problem}
     return {
         "file": file,
+        "weights": list(weights),
         "signature": signature_of(source),
         "backends": [backend for backend in engine.backends if backend not in failed],
         "inputs": [_spec(spec) for spec in report.inputs],

@@ -132,14 +132,22 @@ def differences_table(runs: Sequence[Run], tolerance: float) -> Table:
 def size_and_digest(paths: Sequence[Path]) -> tuple[int, str]:
     """Bytes in all, and SHA-256: of one file's content, or of the names, sizes and contents of several."""
     if len(paths) == 1 and paths[0].is_file():
-        return paths[0].stat().st_size, hashlib.sha256(paths[0].read_bytes()).hexdigest()
+        return paths[0].stat().st_size, _digested(hashlib.sha256(), paths[0]).hexdigest()
     files = [(path.parent, file) for path in paths for file in sorted([path, *path.rglob("*")]) if file.is_file()]
     digest, total = hashlib.sha256(), 0
     for folder, file in files:
-        content = file.read_bytes()
-        total += len(content)
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{len(content)}\0".encode() + content)
+        length = file.stat().st_size
+        total += length
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{length}\0".encode())
+        _digested(digest, file)
     return total, digest.hexdigest()
+
+
+def _digested(digest: "hashlib._Hash", file: Path) -> "hashlib._Hash":
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):  # weights may be larger than memory
+            digest.update(block)
+    return digest
 
 
 def size(count: int) -> str:

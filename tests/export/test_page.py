@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from gateway.export.report import Report
 from tests.conftest import ROOT
@@ -24,6 +24,7 @@ FOUR = ROOT / "examples" / "digits" / "four.png"
 SEVEN = [[[0.35, 0.2], [0.65, 0.2], [0.6, 0.5], [0.4, 0.9]], [[0.3, 0.55], [0.75, 0.55]]]
 Exported = Callable[..., tuple[Path, Report]]
 
+WEIGHTS = "weights of it, 100 %.bin"
 WAIT: dict[str, Any] = {"do": "wait"}
 DRAW_SEVEN: dict[str, Any] = {"do": "draw", "strokes": SEVEN, "pixels": True}
 
@@ -147,13 +148,13 @@ def test_web(
 
 
 def counts(path: Path) -> None:
-    """An ONNX file of two inputs, and an INT64 output beside a float one: none for LiteRT.js."""
+    """An ONNX file and one of weights, two inputs, and an INT64 output beside a float one: none for LiteRT.js."""
     nodes = [
         helper.make_node("Gather", ["table", "place"], ["row"]),
         helper.make_node("Add", ["row", "shift"], ["sum"]),
         helper.make_node("Add", ["place", "place"], ["twice"]),
     ]
-    table = helper.make_tensor("table", TensorProto.FLOAT, [4, 2], list(range(8)))
+    table = numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "table")
     graph = helper.make_graph(
         nodes,
         "counts",
@@ -167,7 +168,8 @@ def counts(path: Path) -> None:
         ],
         [table],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path, save_as_external_data=True, location=WEIGHTS, size_threshold=0)
 
 
 def test_numbers_in_and_out(tmp_path: Path, browser: Browser, runtime_environment: Callable[[str], Any]) -> None:
@@ -179,6 +181,8 @@ def test_numbers_in_and_out(tmp_path: Path, browser: Browser, runtime_environmen
     report = make(str(tmp_path / "counts.onnx"), "web", tmp_path / "out", check=check)
     assert report.attempts[-1].route == "ONNX Runtime Web"
     assert any("INT64, and LiteRT.js takes" in each.problem for each in report.attempts[:-1]), report.attempts
+    parts = [tmp_path / "out" / name for name in ("model.onnx", WEIGHTS)]
+    assert report.exported.bytes == sum(part.stat().st_size for part in parts)
     text = json.dumps({"place": [1, 3], "shift": [[0, 0], [10, 20]]})
     steps = [WAIT, {"do": "run"}, {"do": "run", "text": text}, {"do": "run", "text": '{"place": [1]}'}]
     with served(tmp_path / "out") as address:

@@ -14,8 +14,11 @@ globalThis.runner = {
       this.ort.env.wasm.wasmPaths = {wasm: new URL('lib/ort/ort-wasm-simd-threaded.wasm', document.baseURI).href};
     }
     if (this.session) await this.session.release();
-    const model = new URL(page.file, document.baseURI).href;
-    this.session = await this.ort.InferenceSession.create(model, {executionProviders: ['wasm']});
+    const address = (path) => new URL(path.split('/').map(encodeURIComponent).join('/'), document.baseURI).href;
+    this.session = await this.ort.InferenceSession.create(address(page.file), {
+      executionProviders: ['wasm'],
+      externalData: page.weights.map((path) => ({path, data: address(path)})),
+    });
   },
 
   async run(inputs, outputs) {

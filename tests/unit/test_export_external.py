@@ -1,0 +1,81 @@
+"""Which files an ONNX file keeps its weights in: it says so itself, wherever the tensor is."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from gateway.export.external import weight_files
+from gateway.export.report import size_and_digest
+from gateway.export.tasks import Failed
+
+FLOAT = TensorProto.FLOAT
+
+
+def kept_in(location: str, name: str) -> onnx.TensorProto:
+    tensor = numpy_helper.from_array(np.ones(3, np.float32), name)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", "12")):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+def model(*tensors: onnx.TensorProto, inner: onnx.TensorProto | None = None) -> bytes:
+    """inner: a constant in a branch of the graph."""
+    nodes = []
+    if inner is not None:
+        constant = helper.make_node("Constant", [], ["c"], value=inner)
+        branch = helper.make_graph([constant], "branch", [], [helper.make_tensor_value_info("c", FLOAT, [3])])
+        nodes = [helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch)]
+    whole = numpy_helper.from_array(np.ones(500, np.float32), "whole")
+    return helper.make_model(helper.make_graph(nodes, "g", [], [], [whole, *tensors])).SerializeToString()  # type: ignore[no-any-return]
+
+
+def written(folder: Path, content: bytes, *weights: str) -> Path:
+    for name in weights:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(bytes(12))
+    (folder / "net.onnx").write_bytes(content)
+    return folder / "net.onnx"
+
+
+def test_any_name_in_any_place(tmp_path: Path) -> None:
+    content = model(
+        kept_in("weights.bin", "a"), kept_in("layer.0/вес", "b"), kept_in("weights.bin", "c"), inner=kept_in("d 1", "d")
+    )
+    path = written(tmp_path, content, "weights.bin", "layer.0/вес", "d 1")
+    assert sorted(weight_files(path)) == ["d 1", "layer.0/вес", "weights.bin"]
+
+
+def test_none(tmp_path: Path) -> None:
+    assert weight_files(written(tmp_path, model())) == []
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/weights.bin", "a/../../weights.bin"])
+def test_nothing_outside_of_the_folder(tmp_path: Path, location: str) -> None:
+    with pytest.raises(Failed, match="outside of its own folder"):
+        weight_files(written(tmp_path, model(kept_in(location, "a"))))
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match=r"'gone\.bin', which is not beside it"):
+        weight_files(written(tmp_path, model(kept_in("gone.bin", "a"))))
+
+
+def test_what_is_cut_off(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="cut off"):
+        weight_files(written(tmp_path, model()[:-100]))
+
+
+def test_a_digest_of_several_changes_with_each(tmp_path: Path) -> None:
+    files = [written(tmp_path, model()), tmp_path / "weights.bin"]
+    digests = set()
+    for content in (b"one", b"two"):
+        files[1].write_bytes(content)
+        size, digest = size_and_digest(files)
+        assert size == files[0].stat().st_size + 3
+        digests.add(digest)
+    assert len(digests) == 2
