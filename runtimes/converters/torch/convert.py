@@ -1,5 +1,6 @@
 """From TorchScript and torch.export: to TFLite by litert-torch, to ONNX by torch.onnx."""
 
+import os
 import warnings
 from typing import Any, Dict, List, Tuple
 
@@ -9,6 +10,9 @@ from modelport_converter import symbolics
 from runtimes.contract import TensorSpec
 from runtimes.conversion import Refused, Step
 from runtimes.converters.names import set_names
+
+# A file of protobuf has less than 2 GiB; the graph takes some.
+_MOST_IN_ONE_FILE = 2_000_000_000
 
 
 def torchscript_to_tflite(step: Step) -> None:
@@ -43,8 +47,9 @@ def exported_to_onnx(step: Step) -> None:
 
 
 def _exported_to_onnx(step: Step, program: Any, example: Tuple[Any, ...]) -> None:
+    size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     torch.onnx.export(
-        program, example, step.destination, dynamo=True, external_data=False, verbose=False,
+        program, example, step.destination, dynamo=True, external_data=size >= _MOST_IN_ONE_FILE, verbose=False,
         input_names=[spec.name for spec in step.inputs], output_names=[spec.name for spec in step.outputs],
     )  # fmt: skip
 
@@ -85,6 +90,21 @@ def _to_onnx(step: Step, module: Any, example: Tuple[Any, ...]) -> None:
             input_names=[spec.name for spec in step.inputs], output_names=[spec.name for spec in step.outputs],
             dynamic_axes=_axes(step.inputs + step.outputs) if not step.options.get("batch") else None,
         )  # fmt: skip
+    gather_weights(step.destination)
+
+
+def gather_weights(path: str) -> None:
+    """In one file, where torch.onnx has written one for each tensor: of models of 2 GB and more."""
+    import onnx
+
+    folder = os.path.dirname(path)
+    several = [name for name in os.listdir(folder) if name != os.path.basename(path)]
+    if several:
+        model = onnx.load(path)
+        for name in several:
+            os.remove(os.path.join(folder, name))
+        weights = os.path.basename(path) + ".data"
+        onnx.save(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=weights)
 
 
 def _axes(specs: Tuple[TensorSpec, ...]) -> Dict[str, List[int]]:

@@ -7,6 +7,7 @@ and rounds floats toward zero by way of INT64.
 from typing import Any, List
 
 import torch
+from modelport_converter import fastpath
 from torch.onnx._internal.torchscript_exporter import symbolic_helper, symbolic_opset9
 from torch.onnx._internal.torchscript_exporter._type_utils import JitScalarType
 
@@ -18,7 +19,7 @@ _FLOATS = (JitScalarType.HALF, JitScalarType.BFLOAT16, JitScalarType.FLOAT, JitS
 
 def register() -> None:
     """From now on, torch.onnx writes these operators so."""
-    for name, symbolic in _SYMBOLICS.items():
+    for name, symbolic in {**_SYMBOLICS, **fastpath.SYMBOLICS}.items():
         torch.onnx.register_custom_op_symbolic(name, symbolic, OPSET)
 
 
