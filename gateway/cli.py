@@ -1,6 +1,7 @@
 """The command `modelport`. Each subcommand imports what it needs when it runs: --help stays quick."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,19 @@ def main(arguments: list[str] | None = None) -> int:
     elif chosen == "compare":
         _compare_flags(compare)
     options = parser.parse_args(argv)
+    try:
+        return _run(options, export)
+    except Exception as error:
+        from gateway.config import SettingsError  # costs an import, which --help does without
+
+        if not isinstance(error, SettingsError):
+            raise
+        print(f"modelport: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace, export: argparse.ArgumentParser) -> int:
+    """Raises SettingsError."""
     if options.command == "serve":
         return _serve(options)
     if options.command == "predict":
@@ -82,20 +96,16 @@ def _python_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from gateway.config import Settings, SettingsError, Sources, read_settings
+    from gateway.config import Settings, Sources, read_settings
 
     flags = {name: getattr(options, name) for name in Settings.model_fields if name != "runtimes"}
-    try:
-        settings = read_settings(Sources(flags))
-        settings = _with_pythons(settings, options.python)
-        _check_runtimes(settings)
-        from gateway.serve import serve
+    settings = read_settings(Sources(flags))
+    settings = _with_pythons(settings, options.python)
+    _check_runtimes(settings)
+    from gateway.serve import serve
 
-        only = frozenset(name.strip() for name in options.only.split(",") if name.strip())
-        return serve(_repository(options.repository, settings.models_config), settings, only)
-    except SettingsError as error:
-        print(f"modelport: {error}", file=sys.stderr)
-        return 2
+    only = frozenset(name.strip() for name in options.only.split(",") if name.strip())
+    return serve(_repository(options.repository, settings.models_config), settings, only)
 
 
 def _repository(given: Path | None, models_config: str) -> Path:
@@ -113,7 +123,7 @@ def _with_pythons(settings: "Settings", pairs: list[str]) -> "Settings":
     runtimes = dict(settings.runtimes)
     for pair in pairs:
         name, equals, path = pair.partition("=")
-        if not equals or not Path(path).exists():
+        if not equals or not os.path.exists(path):
             raise SettingsError(f"--python '{pair}': RUNTIME=PATH is wanted, the path that of an interpreter")
         runtimes[name] = RuntimeSettings(python=Path(path))
     return settings.model_copy(update={"runtimes": runtimes})
@@ -164,14 +174,10 @@ def _runtimes_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _runtimes(options: argparse.Namespace) -> int:
-    from gateway.config import SettingsError, Sources, home, read_settings
+    from gateway.config import Sources, home, read_settings
     from gateway.environments.cli import install, list_runtimes
 
-    try:
-        settings = read_settings(Sources({"accelerator": options.accelerator}))
-    except SettingsError as error:
-        print(f"modelport: {error}", file=sys.stderr)
-        return 2
+    settings = read_settings(Sources({"accelerator": options.accelerator}))
     if options.verb == "install":
         return install(options.name, home(), settings.accelerator, options.python)
     external = {name: each.python for name, each in settings.runtimes.items() if each.python}
@@ -201,7 +207,7 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from gateway.config import SettingsError, Sources, home, read_settings
+    from gateway.config import Sources, home, read_settings
     from gateway.export.cli import list_routes, run_export
     from gateway.export.export import Wanted
 
@@ -209,13 +215,9 @@ def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int
         return list_routes()
     if not options.model or options.to is None:
         parser.error("a MODEL and --to are wanted, or --list")
-    try:
-        settings = _with_pythons(read_settings(Sources()), options.python)
-        _check_runtimes(settings)
-        shapes = dict(_shape(text) for text in options.shape)
-    except SettingsError as error:
-        print(f"modelport: {error}", file=sys.stderr)
-        return 2
+    settings = _with_pythons(read_settings(Sources()), options.python)
+    _check_runtimes(settings)
+    shapes = dict(_shape(text) for text in options.shape)
     out = options.out or Path(f"{Path(options.model).name.split('.')[0]}-{options.to}")
     wanted = Wanted(
         options.model, options.to, out, options.repository, options.version, options.signature, options.quantize,
@@ -251,15 +253,10 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from gateway.config import SettingsError
     from gateway.export.compare import Comparison, compare
     from gateway.export.proof import TOLERANCES
 
-    try:
-        shapes = dict(_shape(text) for text in options.shape)
-    except SettingsError as error:
-        print(f"modelport: {error}", file=sys.stderr)
-        return 2
+    shapes = dict(_shape(text) for text in options.shape)
     tolerance = TOLERANCES["float32"] if options.tolerance is None else options.tolerance
     loss = options.allow_loss
     return compare(Comparison(options.first, options.second, options.url, options.data, tolerance, shapes, loss))

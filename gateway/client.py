@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gateway.console import no_gateway
+from gateway.console import no_gateway, opener
 
 # The server's own limit for a request is 60 s, unless it was told otherwise.
 _TIMEOUT_S = 300
@@ -54,7 +54,7 @@ def ask(url: str, path: str, request: Request | None = None) -> tuple[str, bytes
     headers = {"Content-Type": request.content_type, "Accept": request.accept} if request else {}
     try:
         asked = urllib.request.Request(url.rstrip("/") + path, request.body if request else None, headers)
-        with urllib.request.urlopen(asked, timeout=_TIMEOUT_S) as answer:
+        with opener(url).open(asked, timeout=_TIMEOUT_S) as answer:
             return answer.headers.get_content_type(), answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -72,7 +72,7 @@ class Sources:
 
     flags: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    folder: Path = field(default_factory=Path.cwd)
+    folder: Path = field(default_factory=Path)
 
 
 def read_settings(sources: Sources) -> Settings:
@@ -80,15 +80,12 @@ def read_settings(sources: Sources) -> Settings:
     file = sources.folder / "modelport.toml"
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    if file.exists():
+    text = _read(file)
+    if text is not None:
         try:
-            values.update(tomllib.loads(file.read_text("utf-8")))
+            values.update(tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{file} is not TOML: {error}") from None
-        except UnicodeDecodeError:
-            raise SettingsError(f"{file} is not TOML: it is not UTF-8") from None
-        except OSError as error:
-            raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
         origin = dict.fromkeys(values, str(file))
     for key in Settings.model_fields:
         variable = f"MODELPORT_{key.upper()}"
@@ -110,6 +107,18 @@ def read_settings(sources: Sources) -> Settings:
         if getattr(settings, key) or key != "metrics":
             parse_address(getattr(settings, key), origin.get(key, key))
     return settings
+
+
+def _read(file: Path) -> str | None:
+    """None where there is no such file. Raises SettingsError."""
+    try:
+        return file.read_text("utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{file} is not TOML: it is not UTF-8") from None
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
 
 
 def explain(
@@ -153,7 +162,21 @@ def parse_address(text: str, where: str = "address") -> Address:
 
 
 def home() -> Path:
-    """Where environments and caches live: MODELPORT_HOME, or modelport in the user's cache directory."""
+    """Where environments and caches live: MODELPORT_HOME, or modelport in the user's cache directory.
+
+    Raises SettingsError.
+    """
+    try:
+        return _home()
+    except RuntimeError:  # a user without an entry, as containers give
+        raise SettingsError(
+            "this user has no home directory; name a folder for environments in MODELPORT_HOME"
+        ) from None
+    except FileNotFoundError:
+        raise SettingsError("the current directory is gone; change to another") from None
+
+
+def _home() -> Path:
     if chosen := os.environ.get("MODELPORT_HOME"):
         return Path(chosen).expanduser().absolute()
     if sys.platform == "darwin":

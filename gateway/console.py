@@ -4,8 +4,10 @@ import http.client
 import json
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from rich.console import Console, Group
@@ -64,9 +66,24 @@ def print_models(url: str) -> int:
 def _read_index(url: str) -> list[Row]:
     """Without runtimes, which the index does not tell."""
     request = urllib.request.Request(url.rstrip("/") + "/v2/repository/index", data=b"{}", method="POST")
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with opener(url).open(request, timeout=10) as answer:
         index = json.load(answer)
     return [Row(each["name"], each["version"], "", state_word(each["state"], False), each["reason"]) for each in index]
+
+
+def opener(url: str) -> urllib.request.OpenerDirector:
+    """What asks there. A proxy that the environment names is never asked for this machine's own addresses."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if _is_loopback(host) else []))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def no_gateway(url: str, reason: object) -> int:

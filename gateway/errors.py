@@ -2,6 +2,7 @@
 
 ModelportError
 ├── InvalidRequest    400  INVALID_ARGUMENT    the request itself is wrong
+├── Forbidden         403  PERMISSION_DENIED   not from a page of another origin
 ├── NotFound          404  NOT_FOUND           no such model or version
 ├── NotAllowed        405  UNIMPLEMENTED       another method than the path takes
 ├── TooLarge          413  RESOURCE_EXHAUSTED  a body or an answer is over its limit
@@ -32,6 +33,10 @@ class ModelportError(Exception):
 
 class InvalidRequest(ModelportError):
     kind, status, code = "invalid", 400, "INVALID_ARGUMENT"
+
+
+class Forbidden(ModelportError):
+    kind, status, code = "forbidden", 403, "PERMISSION_DENIED"
 
 
 class NotFound(ModelportError):

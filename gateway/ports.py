@@ -6,12 +6,24 @@ import socket
 from gateway.config import SettingsError
 from gateway.listen import Address
 
+# A client whose machine is gone is noticed after two minutes.
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
 
 def listen(address: Address, key: str) -> socket.socket:
     """A listening socket that every front inherits: a front that dies loses no queued connection."""
     sock = _bind(address, key, reuse_port=False)
+    _keep_alive(sock)
     sock.listen(2048)
     return sock
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """Have the kernel ask those who are silent whether they still live: connections have what their listener has."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):  # macOS lacks some
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def reserve(address: Address, key: str) -> socket.socket:
@@ -29,17 +41,17 @@ def reserve(address: Address, key: str) -> socket.socket:
 def _bind(address: Address, key: str, reuse_port: bool) -> socket.socket:
     try:
         family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
-    except socket.gaierror as error:
-        raise SettingsError(f"--{key}: the host '{address.host}' is not known: {error.strerror}") from None
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    if reuse_port:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    else:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except (socket.gaierror, UnicodeError) as error:
+        reason = getattr(error, "strerror", "it is no host's name")
+        raise SettingsError(f"--{key}: the host '{address.host}' is not known: {reason}") from None
+    sock: socket.socket | None = None
     try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if reuse_port else socket.SO_REUSEADDR, 1)
         sock.bind((address.host, address.port))
     except OSError as error:
-        sock.close()
+        if sock is not None:
+            sock.close()
         told = "it is in use; stop what listens there" if error.errno == errno.EADDRINUSE else str(error.strerror)
         raise SettingsError(
             f"--{key}: {address} cannot be had: {told}, or choose another with --{key} HOST:PORT"

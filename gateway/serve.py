@@ -31,13 +31,14 @@ def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
         from gateway.repository.models_config import ModelsConfig  # it needs protobuf, which others do without
 
         look = ModelsConfig()
-    repository = repository.absolute()
     try:
+        repository = repository.absolute()
         look(repository, runtimes)
+        supervisor = Supervisor(repository, settings, runtimes, only, look)
     except RepositoryError as error:
-        print(f"modelport: {error}", file=sys.stderr)
-        return 2
-    supervisor = Supervisor(repository, settings, runtimes, only, look)
+        raise SettingsError(str(error)) from None
+    except OSError as error:  # a folder that may not be entered, no room on the disk, and so on
+        raise SettingsError(f"{error.filename or repository}: {error.strerror or error}") from None
     asyncio.run(_serve(supervisor, face))
     return 0
 

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import IO, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from gateway.config import Settings, home, parse_address
+from gateway.config import Settings, SettingsError, home, parse_address
 from gateway.engine.shared_memory import Region, Registry
 from gateway.engine.table import Table
 from gateway.environments.runtime import Runtime
@@ -49,10 +50,15 @@ class Supervisor:
         scan: Scan = scan,
     ) -> None:
         self.settings = settings
-        self.http = listen(parse_address(settings.http), "http")
-        self.grpc = reserve(parse_address(settings.grpc), "grpc")
-        self._metrics_socket = listen(parse_address(settings.metrics), "metrics") if settings.metrics else None
-        self._run_dir, self._run_lock = _run_dir()
+        environments = home()
+        self._metrics_socket: socket.socket | None = None
+        with contextlib.ExitStack() as taken:  # what follows may fail, and leaves no port taken then
+            self.http = taken.enter_context(listen(parse_address(settings.http), "http"))
+            self.grpc = taken.enter_context(reserve(parse_address(settings.grpc), "grpc"))
+            if settings.metrics:
+                self._metrics_socket = taken.enter_context(listen(parse_address(settings.metrics), "metrics"))
+            self._run_dir, self._run_lock = _run_dir()
+            taken.pop_all()
         self._figures = FrontFigures()
         self._fronts: dict[int, FrontProcess] = {}
         self._front_restarts = 0
@@ -62,7 +68,7 @@ class Supervisor:
         self._shared_memory = Registry()
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
         self._exports = Exports(_of_models(repository), self._run_dir, external, settings.allow_export)
-        self.builder = Builder(home(), settings.accelerator, external, only, self._on_progress)
+        self.builder = Builder(environments, settings.accelerator, external, only, self._on_progress)
         options = ManagerOptions(
             repository=repository,
             run_dir=self._run_dir,
@@ -235,8 +241,16 @@ def _of_models(repository: Path) -> Path | None:
 
 
 def _run_dir() -> tuple[Path, IO[str]]:
-    """A private folder for the workers' and fronts' sockets, whose paths must stay under 104 bytes on every system."""
-    chosen = Path(tempfile.gettempdir())
+    """A private folder for the workers' and fronts' sockets, whose paths must stay under 104 bytes on every system.
+
+    Raises SettingsError, OSError.
+    """
+    try:
+        chosen = Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise SettingsError(
+            "no folder for temporary files can be written to; mount a writable /tmp, or name one in TMPDIR"
+        ) from None
     if len(str(chosen)) > _LONGEST_TEMP:
         chosen = Path("/tmp")  # noqa: S108 - mkdtemp makes it private
     for left in chosen.glob("modelport-*/lock"):

@@ -18,6 +18,8 @@ MOST_STRINGS = 1 << 18
 # The wire writes lengths of names in 16 bits.
 _LONGEST_NAME = (1 << 16) - 1
 _MOST_FORMS = 512
+# Tensors are looked at one by one: so many take some 20 ms.
+MAX_TENSORS = 4096
 
 
 class Checked(NamedTuple):
@@ -74,7 +76,7 @@ def validate(request: InferRequest, status: ModelStatus) -> Signature:
     expected = {spec.name: spec for spec in signature.inputs}
     for name in given:
         if name not in expected:
-            raise InvalidRequest(f"model '{status.name}' has no input '{name}'; it has {_names(expected)}")
+            raise no_input(name, status.name, expected)
     for name, spec in expected.items():
         if name not in given:
             raise InvalidRequest(f"input '{name}' is missing; model '{status.name}' needs {_names(expected)}")
@@ -83,6 +85,11 @@ def validate(request: InferRequest, status: ModelStatus) -> Signature:
         _check_rows(request.inputs, status.batch_dim)
     _check_outputs(request.outputs, signature, status.name)
     return signature
+
+
+def no_input(name: str, model: str, known: Iterable[str]) -> InvalidRequest:
+    """The error for an input that the model does not have."""
+    return InvalidRequest(f"model '{model}' has no input '{name}'; it has {_names(known)}")
 
 
 def _check(tensor: Tensor, spec: TensorSpec) -> None:
@@ -94,6 +101,12 @@ def _check(tensor: Tensor, spec: TensorSpec) -> None:
     if spec.shape is not None and not _fits(shape, spec.shape):
         raise InvalidRequest(f"input '{name}' has shape {list(shape)}, expected {describe_shape(spec.shape)}")
     _check_size(tensor, shape)
+
+
+def check_count(count: int, what: str) -> None:
+    """Raises InvalidRequest. Codecs call it before they look at each of the `what`, inputs or outputs."""
+    if count > MAX_TENSORS:
+        raise InvalidRequest(f"the request has {count} {what}; no model has more than {MAX_TENSORS}")
 
 
 def check_datatype(name: str, datatype: str) -> None:
@@ -155,7 +168,8 @@ def _check_rows(inputs: Iterable[Tensor], batch_dim: int) -> None:
         raise InvalidRequest(f"all inputs must have the same number of rows, but {told}")
 
 
-def _check_outputs(wanted: Iterable[str], signature: Signature, model: str) -> None:
+def _check_outputs(wanted: Sequence[str], signature: Signature, model: str) -> None:
+    check_count(len(wanted), "outputs")
     known = {spec.name for spec in signature.outputs}
     asked: set[str] = set()
     for name in wanted:
@@ -169,8 +183,6 @@ def _check_outputs(wanted: Iterable[str], signature: Signature, model: str) -> N
         # Where the outputs are not known before the first answer, the worker checks.
         if known and name not in known:
             raise InvalidRequest(f"model '{model}' has no output '{name}'; it has {_names(sorted(known))}")
-    if len(asked) > _LONGEST_NAME:
-        raise InvalidRequest(f"{len(asked)} outputs are asked for; no model has that many")
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
@@ -19,6 +19,7 @@ from gateway.front.failures import sentence
 from gateway.front.limits import Limits
 from gateway.front.metadata import model_metadata, server_metadata
 from gateway.front.openapi import FAILURES, HOT_PATHS
+from gateway.front.origin import check_origin
 from gateway.front.repository import check_parameters, read_index
 from gateway.front.statistics import read_statistics
 from gateway.front.tfs_admin import add_tfs
@@ -37,6 +38,7 @@ def build_admin(engine: Engine, limits: Limits) -> FastAPI:
         description="One gateway that serves what every deep learning framework saved.",
         redirect_slashes=False,
         responses=FAILURES,
+        dependencies=[Depends(_check_origin)],
         exception_handlers={
             ModelportError: _model_error,
             Gone: _gone,
@@ -56,6 +58,10 @@ def build_admin(engine: Engine, limits: Limits) -> FastAPI:
     add_exports(app, engine, lambda request: _read_object(request, limits, pauses))
     _document_hot_paths(app)
     return app
+
+
+async def _check_origin(request: Request) -> None:
+    check_origin(request.method, request.headers)
 
 
 def _add_health(app: FastAPI, engine: Engine) -> None:

@@ -1,6 +1,6 @@
 """gzip and deflate of bodies, both ways, by HTTP's Content-Encoding and Accept-Encoding.
 
-Compressing takes milliseconds a megabyte, so all but the smallest is work for a thread.
+Compressing takes tens of milliseconds a megabyte, so all but the smallest is work for a thread.
 """
 
 import zlib
@@ -15,8 +15,10 @@ _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 _ALIASES = {"": "", "identity": "", "x-gzip": "gzip", **{name: name for name in _WINDOW_BITS}}
 # Smaller answers are sent as they are: they would fit a packet or two anyway.
 LEAST_BYTES = 1 << 10
-# Larger ones are compressed in a thread.
-MOST_INLINE = 1 << 15
+# Larger ones are compressed in a thread, if a sample of so many bytes shrinks to that share: floats hardly do.
+MOST_INLINE = 1 << 14
+_SAMPLE_BYTES = 1 << 15
+_WORTH_SHARE = 0.8
 # What is behind a member is copied for the next: so little is given at a time, and few members are read.
 _SLICE = 1 << 16
 _MOST_MEMBERS = 256
@@ -83,6 +85,19 @@ def inflate(body: Buffer, encoding: str, limit: int, what: str) -> bytes:
     if len(view) and not reader.eof:
         raise InvalidRequest(f"the body ends inside its {encoding}; send all of it")
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def is_worth(parts: Sequence[Buffer]) -> bool:
+    """Whether these will shrink by enough: a sample from the middle of the largest decides.
+
+    Small answers are always compressed; they cost less than a millisecond.
+    """
+    if sum(map(len, parts)) <= MOST_INLINE:
+        return True
+    largest = memoryview(max(parts, key=len)).cast("B")
+    start = max(0, (len(largest) - _SAMPLE_BYTES) // 2)
+    sample = largest[start : start + _SAMPLE_BYTES]
+    return len(zlib.compress(sample, _LEVEL)) < _WORTH_SHARE * len(sample)
 
 
 def deflate(parts: Sequence[Buffer], encoding: str) -> bytes:

@@ -14,10 +14,11 @@ from gateway.engine.protocol import Engine, Gone, Ticket
 from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
 from gateway.front.body import Headers, read_headers
-from gateway.front.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, deflate, inflate
+from gateway.front.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, deflate, inflate, is_worth
 from gateway.front.dialect import Reply, Route, Writer
 from gateway.front.failures import as_told
 from gateway.front.limits import Limits
+from gateway.front.memory import collections_paused
 from runtimes.wire import Buffer
 
 _T = TypeVar("_T")
@@ -194,7 +195,7 @@ class Exchange:
         route, headers = self._head.route, self._head.headers
         read = partial(route.dialect.read, self._engine, self._limits, route, headers, body)
         if route.dialect.is_slow(headers, body):
-            self._in_thread(read, self._submit)
+            self._in_thread(partial(_read_large, read), self._submit)
             return
         try:
             made = read()
@@ -277,6 +278,13 @@ class Exchange:
             self._connection.refuse(reply)
 
 
+def _read_large(read: Callable[[], _T]) -> _T:
+    with collections_paused():
+        return read()
+
+
 def _packed(reply: Reply, encoding: str) -> Reply:
+    if not is_worth(reply.body):
+        return reply
     told = b"content-encoding: %b\r\n" % encoding.encode()
     return reply._replace(body=[deflate(reply.body, encoding)], headers=reply.headers + told)

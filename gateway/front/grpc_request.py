@@ -13,18 +13,24 @@ from google.protobuf.message import DecodeError, Message
 from gateway.engine.protocol import Engine
 from gateway.engine.shared_memory import Place
 from gateway.engine.types import InferRequest
+from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
 from gateway.front.classification import read_class_count
+from gateway.front.grpc_fields import check_fields
 from gateway.front.grpc_raw import Split, split_request
 from gateway.front.grpc_tensors import read_typed
-from gateway.front.parameters import DEFAULTS, read_options
-from gateway.front.shared_memory import read_place
+from gateway.front.parameters import DEFAULTS, OPTION_NAMES, read_options
+from gateway.front.shared_memory import PLACE_NAMES, read_place
 from gateway.front.tensors import raw_tensor
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.wire import Buffer, Tensor
 
 _MOST_KNOWN = 1024
 _LONGEST_KNOWN = 1024
+# Of a message: each tensor has some, and each parameter.
+_MAX_FIELDS = 1 << 16
+# The parameters that mean something here; there may be a million of others.
+_PARAMETERS = (*OPTION_NAMES, *PLACE_NAMES, "classification")
 
 
 class Wanted(NamedTuple):
@@ -68,6 +74,8 @@ class RequestReader:
         message = parse(pb.ModelInferRequest, raw if split is None else split.head)
         contents = message.raw_input_contents if split is None else split.contents
         with self._engine.reading(message.model_name, message.model_version):
+            check_count(len(message.inputs), "inputs")
+            check_count(len(message.outputs), "outputs")
             inputs = _inputs(message.inputs, contents, self._engine.shared_memory.reader())
             request = _read(message, message.id if split is None else split.id, inputs, seconds)
             # Who has inputs in shared memory sends no contents, and knows raw tensors.
@@ -89,8 +97,9 @@ class RequestReader:
         self._known[split.head] = _Known(request.model, request.version, inputs, tuple(request.outputs), wanted)
 
 
-def parse(kind: type[Message], raw: bytes) -> Any:
-    """A message of this kind. Raises InvalidRequest."""
+def parse(kind: type[Message], raw: bytes, most_fields: int = _MAX_FIELDS) -> Any:
+    """A message of this kind. Raises InvalidRequest, TooLarge."""
+    check_fields(raw, kind.DESCRIPTOR, most_fields)
     try:
         return kind.FromString(raw)
     except DecodeError:
@@ -116,10 +125,11 @@ def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], se
 
 def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
     found = {}
-    for name, parameter in parameters.items():
-        field = parameter.WhichOneof("parameter_choice")
-        if field is not None:
-            found[name] = getattr(parameter, field)
+    for name in _PARAMETERS:
+        if name in parameters:
+            field = parameters[name].WhichOneof("parameter_choice")
+            if field is not None:
+                found[name] = getattr(parameters[name], field)
     return found
 
 

@@ -10,11 +10,12 @@ from google.protobuf.message import Message
 
 from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
+from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.grpc_call import InferCall, Method
 from gateway.front.grpc_raw import field, field_head
 from gateway.front.grpc_request import parse
-from gateway.front.limits import Limits, check_answer
+from gateway.front.limits import MOST_OBJECTS, Limits, check_answer
 from gateway.front.tfs_classify import CLASSIFY, REGRESS, ask, read_classes, read_regressions
 from gateway.front.tfs_examples import read_input
 from gateway.front.tfs_metadata import SIGNATURE_DEF, check_fields, model_spec, model_status, signature_map
@@ -31,7 +32,8 @@ _OUTPUTS: Final = 1 << 3 | 2
 _VALUE: Final = 2 << 3 | 2
 _KEY: Final = 1 << 3 | 2
 _MOST_TASKS = 64
-_MOST_INPUTS = 4096
+# In a message of examples: an example, its features, and of each of these the entry, the feature and its list.
+_MOST_EXAMPLE_FIELDS = 8 * MOST_OBJECTS
 
 
 class _Spec(NamedTuple):
@@ -70,13 +72,13 @@ class Predict(InferCall[str]):
                 signature = signature_key(self._engine.model(spec.model, spec.version), signature)
             inputs = self._inputs(message.inputs)
         deadline = None if seconds is None else time.monotonic() + seconds
+        check_count(len(message.output_filter), "outputs")
         wanted = list(message.output_filter)
         return InferRequest(spec.model, inputs, spec.version, "", wanted, signature, deadline=deadline), signature
 
     def _inputs(self, protos: Mapping[str, Any]) -> list[Tensor]:
         """One value may stand for all of a tensor: so what they take together is limited, too."""
-        if len(protos) > _MOST_INPUTS:
-            raise InvalidRequest(f"the request has {len(protos)} inputs; no model has more than {_MOST_INPUTS}")
+        check_count(len(protos), "inputs")
         left = self._limits.binary_bytes
         inputs = []
         # A map comes in any order, and requests that are alike shall look alike to who batches them.
@@ -208,6 +210,6 @@ def model_methods(engine: Engine) -> dict[str, Method]:
 
 def _method(kind: type[Message], answer: Callable[[Any, float | None], Awaitable[Message]]) -> Method:
     async def call(raw: bytes, seconds: float | None) -> bytes:
-        return (await answer(parse(kind, raw), seconds)).SerializeToString()
+        return (await answer(parse(kind, raw, _MOST_EXAMPLE_FIELDS), seconds)).SerializeToString()
 
     return call

@@ -10,6 +10,8 @@ from runtimes.wire import Tensor
 MiB = 1 << 20
 # What is made one by one in Python, on the event loop, for one request or answer: so many take about 0.1 s.
 MOST_OBJECTS = 1 << 17
+# From here on JSON is read in a thread: a MiB of it takes some 10 ms, and up to ten times that of lists in lists.
+LARGE_JSON = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)

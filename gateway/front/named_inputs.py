@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.engine.types import ModelStatus
+from gateway.engine.validate import no_input
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.front.tensors import guess_tensor, read_tensor
 from runtimes.contract import Signature
@@ -45,6 +46,9 @@ def read_inputs(document: Mapping[str, Any], status: ModelStatus, signature: Sig
     else:
         named = {only_input(signature, status.name): document["inputs"]}
     declared = {spec.name: spec.datatype for spec in signature.inputs}
+    for name in named:  # before any values are read: there may be a million names
+        if name not in declared:
+            raise no_input(name, status.name, declared)
     return [
         read_tensor(name, data, declared[name])
         if declared.get(name)
@@ -74,7 +78,8 @@ def _columns(rows: Any, status: ModelStatus, signature: Signature) -> dict[str, 
     by_name = bool(rows) and isinstance(rows[0], dict) and not _is_binary(rows[0], signature)
     if not by_name:
         return {only_input(signature, status.name): rows}
+    wanted = set(names)
     for index, row in enumerate(rows):
-        if not isinstance(row, dict) or row.keys() != set(names):
+        if not isinstance(row, dict) or row.keys() != wanted:
             raise InvalidRequest(f"instances[{index}] must be an object with a row for each of {', '.join(names)}")
     return {name: [row[name] for row in rows] for name in names}

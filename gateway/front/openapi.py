@@ -110,6 +110,7 @@ _TORCHSERVE_ERROR = {
 }
 _FAILURES = {
     400: "The request is wrong",
+    403: "A web page of another origin asked for a change",
     404: "No such model, version or region",
     413: "Over a limit",
     429: "Too many requests wait; see Retry-After",

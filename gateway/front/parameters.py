@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.errors import InvalidRequest
 
+OPTION_NAMES = ("priority", "timeout", "signature", "signature_name")
 _PRIORITIES = range(-(1 << 31), 1 << 31)
 _TIMEOUTS = range(1 << 63)
 

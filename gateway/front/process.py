@@ -27,6 +27,7 @@ from gateway.front.body import App, Receive, Scope, Send
 from gateway.front.grpc_server import build_server
 from gateway.front.http import HttpServer
 from gateway.front.limits import Limits
+from gateway.front.memory import system_trimmer
 from gateway.front_process import FrontOptions
 from gateway.listen import Address
 from runtimes import wire
@@ -36,6 +37,7 @@ from runtimes.worker.leash import die_with_parent
 log = logging.getLogger("front")
 
 _SNAPSHOT_S = 1.0
+_TRIM_S = 5.0
 # Of containers, net, between two young collections: a few hundred requests at a time have no more.
 _ALLOCATIONS = 10_000
 # What open connections get at least, once nothing is under way, to take their answers.
@@ -71,6 +73,7 @@ class Front:
         grpc.add_insecure_port(str(Address(options.grpc_host, options.grpc_port)))
         await grpc.start()
         report = asyncio.create_task(self._report())
+        trim = asyncio.create_task(_keep_trimmed())
         self._channel.send(SERVING, {})
         log.info("serving")
         ends: list[asyncio.Future[Any]] = [self._draining, self._channel.closed]
@@ -86,6 +89,7 @@ class Front:
         await grpc.stop(left)
         await serving
         report.cancel()
+        trim.cancel()
         self._send_figures()
         self._channel.close()
 
@@ -116,6 +120,13 @@ class Front:
     def _send_figures(self) -> None:
         if self._channel is not None:
             self._channel.send(SNAPSHOT, {"figures": self._engine.snapshot()})
+
+
+async def _keep_trimmed() -> None:
+    trimmer = system_trimmer()
+    while trimmer is not None:
+        await asyncio.sleep(_TRIM_S)
+        await asyncio.to_thread(trimmer.look)
 
 
 def _build_admin(engine: Engine, limits: Limits) -> App:

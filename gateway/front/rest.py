@@ -21,7 +21,8 @@ from gateway.front.classification import classify
 from gateway.front.dialect import Dialect, Reply, Route, Writer
 from gateway.front.image_request import ImageRequest, read_images
 from gateway.front.image_types import is_image_body, is_image_type
-from gateway.front.limits import Limits, check_answer
+from gateway.front.limits import LARGE_JSON, Limits, check_answer
+from gateway.front.npy import NPY
 from runtimes.wire import Buffer
 
 
@@ -58,8 +59,10 @@ def _write_images(limits: Limits, accept: str, asked: ImageRequest, response: In
     return Reply(200, [predict.write_predictions(response, asked.predictions(response))])
 
 
-def _images_are_slow(headers: Headers, body: Buffer) -> bool:
-    return is_image_body(headers.content_type, body)
+def _predict_is_slow(headers: Headers, body: Buffer) -> bool:
+    if predict.media_type(headers.content_type) == NPY:
+        return False
+    return len(body) >= LARGE_JSON or is_image_body(headers.content_type, body)
 
 
 def _limit_torchserve(headers: Headers, limits: Limits) -> tuple[int, str]:
@@ -81,7 +84,7 @@ def _write_torchserve(limits: Limits, write: torchserve.Write, response: InferRe
 
 
 def _torchserve_is_slow(headers: Headers, body: Buffer) -> bool:
-    return not torchserve.is_json(headers.content_type)
+    return not torchserve.is_json(headers.content_type) or len(body) >= LARGE_JSON
 
 
 def _limit_v2(headers: Headers, limits: Limits) -> tuple[int, str]:
@@ -102,6 +105,10 @@ def _read_v2(
     return request, partial(_write_v2, engine, limits, wanted)
 
 
+def _v2_is_slow(headers: Headers, body: Buffer) -> bool:
+    return (len(body) if headers.json_length is None else headers.json_length) >= LARGE_JSON
+
+
 def _write_v2(engine: Engine, limits: Limits, wanted: v2_read.Wanted, response: InferResponse) -> Reply:
     response = classify(engine, response, wanted.classes)
     check_answer(response, limits)
@@ -112,11 +119,11 @@ def _write_v2(engine: Engine, limits: Limits, wanted: v2_read.Wanted, response: 
     return Reply(200, parts, b"application/octet-stream", told)
 
 
-PREDICT = Dialect(_limit_predict, _read_predict, is_slow=_images_are_slow)
+PREDICT = Dialect(_limit_predict, _read_predict, is_slow=_predict_is_slow)
 TORCHSERVE = Dialect(
     _limit_torchserve, _read_torchserve, torchserve.tell, _torchserve_is_slow, methods=(b"POST", b"PUT")
 )
-V2 = Dialect(_limit_v2, _read_v2)
+V2 = Dialect(_limit_v2, _read_v2, is_slow=_v2_is_slow)
 
 
 def match(url: bytes) -> Route | None:

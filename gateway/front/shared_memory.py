@@ -7,14 +7,14 @@ from gateway.engine.protocol import Engine
 from gateway.engine.shared_memory import Place, Region
 from gateway.errors import InvalidRequest
 
-_KEYS = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
+PLACE_NAMES = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 
 
 def read_place(parameters: Mapping[str, Any], what: str) -> Place | None:
     """Where the tensor `what` lies, or shall be put; None where it names no region. Raises InvalidRequest."""
-    if _KEYS[0] not in parameters:
+    if PLACE_NAMES[0] not in parameters:
         return None
-    region, byte_size, offset = (parameters.get(key, 0) for key in _KEYS)
+    region, byte_size, offset = (parameters.get(key, 0) for key in PLACE_NAMES)
     if type(region) is not str or type(byte_size) is not int or type(offset) is not int:
         raise InvalidRequest(
             f"{what} must name its shared_memory_region as a string, and its byte_size and offset as whole numbers"
@@ -26,8 +26,8 @@ def read_place(parameters: Mapping[str, Any], what: str) -> Place | None:
 
 def place_parameters(place: Place, size: int) -> dict[str, Any]:
     """Of an output of so many bytes that was put there."""
-    told: dict[str, Any] = {_KEYS[0]: place.region, _KEYS[1]: size}
-    return {**told, _KEYS[2]: place.offset} if place.offset else told
+    told: dict[str, Any] = {PLACE_NAMES[0]: place.region, PLACE_NAMES[1]: size}
+    return {**told, PLACE_NAMES[2]: place.offset} if place.offset else told
 
 
 def status(engine: Engine, name: str = "") -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.front import tfs_classify, tfs_examples, tfs_predict, tfs_spec
 from gateway.front.body import Headers
 from gateway.front.dialect import Dialect, Reply, Route, Writer
-from gateway.front.limits import Limits, check_answer
+from gateway.front.limits import LARGE_JSON, Limits, check_answer
 from runtimes.wire import Buffer
 
 # From so many bytes of them on, they are read in a thread.
@@ -21,6 +21,10 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
 def _is_slow(headers: Headers, body: Buffer) -> bool:
     """Examples become protobuf messages one by one."""
     return len(body) > _MANY_EXAMPLES
+
+
+def _predict_is_slow(headers: Headers, body: Buffer) -> bool:
+    return len(body) >= LARGE_JSON
 
 
 def _read_predict(
@@ -55,7 +59,7 @@ def _write_results(limits: Limits, status: ModelStatus, method: str, count: int,
 
 
 _DIALECTS = {
-    "predict": Dialect(_limit, _read_predict),
+    "predict": Dialect(_limit, _read_predict, is_slow=_predict_is_slow),
     "classify": Dialect(_limit, partial(_read_examples, tfs_classify.CLASSIFY), is_slow=_is_slow),
     "regress": Dialect(_limit, partial(_read_examples, tfs_classify.REGRESS), is_slow=_is_slow),
 }

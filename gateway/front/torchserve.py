@@ -31,6 +31,7 @@ Write = Callable[[InferResponse], bytes]
 # TorchServe's names for what went wrong.
 _TYPES = {
     400: "BadRequestException",
+    403: "ForbiddenException",
     404: "ModelNotFoundException",
     405: "MethodNotAllowedException",
     413: "RequestEntityTooLargeException",

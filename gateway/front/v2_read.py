@@ -7,7 +7,7 @@ from typing import Any
 from gateway.engine.protocol import Engine
 from gateway.engine.shared_memory import Place
 from gateway.engine.types import InferRequest
-from gateway.engine.validate import check_datatype, check_shape
+from gateway.engine.validate import check_count, check_datatype, check_shape
 from gateway.errors import InvalidRequest
 from gateway.front.classification import read_class_count
 from gateway.front.json_text import loads
@@ -102,6 +102,7 @@ def _split(body: Buffer, json_length: int) -> tuple[Any, _Sections]:
 
 
 def _inputs(described: list[Any], rest: _Sections | None, read_shared: ReadShared) -> list[Tensor]:
+    check_count(len(described), "inputs")
     inputs = [_input(index, tensor, rest, read_shared) for index, tensor in enumerate(described)]
     if rest is not None:
         rest.finish()
@@ -148,7 +149,9 @@ def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[l
     by_name: dict[str, bool] = {}
     classes: dict[str, int] = {}
     places: dict[str, Place] = {}
-    for index, output in enumerate(_get(document, "outputs", list, [], "the request")):
+    described = _get(document, "outputs", list, [], "the request")
+    check_count(len(described), "outputs")
+    for index, output in enumerate(described):
         where = f"outputs[{index}]"
         if not isinstance(output, dict):
             raise InvalidRequest(f"{where} must be an object with a name")

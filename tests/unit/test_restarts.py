@@ -1,10 +1,8 @@
 """Back-off and thread counts: the small numbers that decide how a machine fares."""
 
-from pathlib import Path
-
 import pytest
 
-from gateway.repository.cores import available_cores, threads_per_instance
+from gateway.repository.cores import threads_per_instance
 from gateway.repository.served import restart_delay_s
 
 
@@ -22,12 +20,3 @@ def test_what_has_served_comes_back_soon_since_requests_wait_for_it() -> None:
 @pytest.mark.parametrize(("cores", "instances", "threads"), [(8, 1, 8), (8, 3, 2), (2, 4, 1), (4, 0, 4)])
 def test_instances_together_do_not_oversubscribe_the_cores(cores: int, instances: int, threads: int) -> None:
     assert threads_per_instance(cores, instances) == threads
-
-
-@pytest.mark.parametrize(
-    ("told", "most"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", 10**6), ("", 10**6)]
-)
-def test_a_container_limit_counts(tmp_path: Path, told: str, most: int) -> None:
-    limit = tmp_path / "cpu.max"
-    limit.write_text(told)
-    assert 1 <= available_cores(limit) <= most

@@ -3,13 +3,18 @@
 import io
 import json
 import sys
+import tempfile
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
+from urllib.request import OpenerDirector, ProxyHandler
 
 import pytest
 
 from gateway.cli import main
 from gateway.config import SettingsError, Sources, parse_address, read_settings
-from gateway.console import table
+from gateway.console import opener, table
 from gateway.listen import Address
 
 
@@ -88,7 +93,7 @@ def test_models_says_when_no_gateway_answers(url: str, capsys: pytest.CaptureFix
 def test_models_says_when_something_else_answers(
     answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("urllib.request.urlopen", lambda request, timeout: io.BytesIO(answer.encode()))
+    monkeypatch.setattr(OpenerDirector, "open", lambda opener, request, timeout: io.BytesIO(answer.encode()))
     assert main(["models"]) == 1
     assert "no gateway answers at http://127.0.0.1:8000 (" in capsys.readouterr().err
 
@@ -97,7 +102,7 @@ def test_models_shows_no_column_that_would_be_empty(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = [{"name": "m", "version": "1", "state": "READY", "reason": ""}]
-    monkeypatch.setattr("urllib.request.urlopen", lambda request, timeout: io.BytesIO(json.dumps(index).encode()))
+    monkeypatch.setattr(OpenerDirector, "open", lambda opener, request, timeout: io.BytesIO(json.dumps(index).encode()))
     assert main(["models"]) == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["MODEL", "VERSION", "STATE"],
@@ -117,3 +122,93 @@ def test_help_tells_no_empty_default(capsys: pytest.CaptureFixture[str]) -> None
 def test_addresses() -> None:
     assert parse_address("[::1]:80") == Address("::1", 80)
     assert str(Address("::1", 80)) == "[::1]:80"
+
+
+def _no_temporary_files() -> str:
+    raise FileNotFoundError("no usable temporary directory found in ['/tmp']")
+
+
+def _no_home() -> Path:
+    raise RuntimeError("could not determine home directory")
+
+
+def _runs_full(prefix: str, dir: Path) -> str:
+    raise OSError(28, "No space left on device", f"{dir}/{prefix}x")
+
+
+def _folder_for_toml(patch: pytest.MonkeyPatch) -> None:
+    Path("modelport.toml").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prepare", "says"),
+    [
+        (["x" * 300], lambda patch: None, "File name too long"),
+        (["--http", "x" * 70 + ":1"], lambda patch: None, "is not known: it is no host's name"),
+        ([], lambda patch: patch.setattr(tempfile, "gettempdir", _no_temporary_files), "mount a writable /tmp"),
+        ([], lambda patch: patch.setattr(tempfile, "mkdtemp", _runs_full), "x: No space left on device"),
+        ([], lambda patch: patch.setattr(Path, "home", _no_home), "name a folder for environments in MODELPORT_HOME"),
+        ([], _folder_for_toml, "modelport.toml cannot be read: Is a directory"),
+        (["--python", "onnx=" + "x" * 300], lambda patch: None, "RUNTIME=PATH is wanted"),
+    ],
+)
+def test_a_start_that_fails_ends_in_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    prepare: Callable[[pytest.MonkeyPatch], None],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("MODELPORT_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    prepare(monkeypatch)
+    ports = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", ""]
+    repository = [] if arguments and not arguments[0].startswith("-") else [str(tmp_path)]
+    assert main(["serve", *repository, *ports, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("modelport: ")
+    assert said.count("\n") == 1
+    assert says in said
+
+
+class _Index(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"[]")
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Not for the test's output."""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_proxy_is_not_asked_for_this_machine(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with HTTPServer(("127.0.0.1", 0), _Index) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        assert main(["models", "--url", f"http://{host}:{server.server_port}"]) == 0
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("url", "is_asked"),
+    [
+        ("http://127.0.0.1:8000", False),
+        ("http://127.5.0.1", False),
+        ("http://[::1]:8000/x", False),
+        ("http://LOCALHOST:8000", False),
+        ("http://models.localhost", False),
+        ("http://models.example", True),
+        ("http://10.0.0.1:8000", True),
+        ("http://127.0.0.1.example", True),
+    ],
+)
+def test_a_proxy_is_asked_for_other_machines(url: str, is_asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    proxies = [each.proxies for each in opener(url).handlers if isinstance(each, ProxyHandler)]
+    assert any("http" in each for each in proxies) is is_asked

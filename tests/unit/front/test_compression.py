@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gateway.errors import InvalidRequest
-from gateway.front.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, inflate
+from gateway.front.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, inflate, is_worth
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_json
 from tests.front_server import Serving
@@ -90,6 +90,37 @@ def test_an_answer_is_compressed_for_who_asks(serving: Serving, encoding: str, r
     assert (array.nbytes > MOST_INLINE) == (rows > 1)
     length = int(reply.headers["inference-header-content-length"])
     assert np.array_equal(np.frombuffer(unpacked[length:], np.float32).reshape(array.shape), array)
+
+
+@pytest.mark.parametrize("rows", [5, 256])
+def test_an_answer_that_would_not_shrink_is_sent_as_it_is(serving: Serving, rows: int) -> None:
+    """tritonclient.http.aio asks for gzip unless told otherwise, and waited 0.8 s for 4 MB of floats."""
+    array = np.random.default_rng(0).standard_normal((rows, 1024), dtype=np.float32)
+    sent, like = binary(rows)
+    _, _, body = sent.partition(b"\r\n\r\n")
+    text = body[: len(body) - like.nbytes]
+    asked = {"Inference-Header-Content-Length": str(len(text)), "Accept-Encoding": "gzip, deflate"}
+    with serving.http.stream(
+        "POST", "/v2/models/echo_FP32/infer", content=text + array.tobytes(), headers=asked
+    ) as reply:
+        raw = b"".join(reply.iter_raw())
+    assert reply.status_code == 200
+    assert "content-encoding" not in reply.headers
+    assert reply.headers["vary"] == "accept-encoding"
+    assert raw[int(reply.headers["inference-header-content-length"]) :] == array.tobytes()
+    assert array.nbytes > MOST_INLINE
+
+
+def test_a_sample_decides() -> None:
+    random = np.random.default_rng(0)
+    floats = random.standard_normal(1 << 16, dtype=np.float32)
+    text = json.dumps(floats[:10_000].tolist()).encode()
+    assert not is_worth([b"{}", floats.data])
+    assert not is_worth([random.bytes(MOST_INLINE + 1)])
+    assert is_worth([random.bytes(MOST_INLINE)])
+    assert is_worth([text])
+    assert is_worth([np.where(random.random(1 << 16) < 0.5, floats, 0).data])
+    assert is_worth([random.bytes(1000), bytes(1 << 20)])
 
 
 def test_a_small_answer_is_not(serving: Serving) -> None:
