@@ -341,7 +341,7 @@ def test_many_examples_are_read_in_a_thread() -> None:
     assert classify is not None
     assert predict is not None
     assert [classify.dialect.is_slow(Headers(), bytes(size)) for size in (10, 1 << 20)] == [False, True]
-    assert not predict.dialect.is_slow(Headers(), bytes(1 << 20))
+    assert not predict.dialect.is_slow(Headers(), bytes(1 << 17))
     assert classify.dialect.limit(Headers(), LIMITS)[0] == LIMITS.json_bytes
 
 
