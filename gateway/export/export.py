@@ -161,13 +161,12 @@ class _Export:
             self._told(f"converting by {route.name}" + (f" ({route.about})" if route.about else ""))
             try:
                 made = await self._made(source, route, original, calibration)
+                taken = [*attempts, Attempt(route.name, route.about, "")]
+                return await self._finish(source, made, taken, origin, original)
             except Failed as error:
                 self._told(f"  that failed: {error}")
                 attempts.append(Attempt(route.name, route.about, str(error), isinstance(error, runners.Differs)))
                 detail = error.detail or detail
-                continue
-            attempts.append(Attempt(route.name, route.about, ""))
-            return await self._finish(source, made, attempts, origin, original)
         raise CannotExport(self._why_not(config.name, attempts, chosen[0].generated), detail)
 
     async def _made(self, source: Source, route: Route, original: Original, calibration: Sequence[Path]) -> _Made:
@@ -296,8 +295,7 @@ class _Export:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )  # fmt: skip
         example = example_json(original.answered, proven.signature, source.batches, self._tolerance)
-        await package.complete(result, named, made.format, source, report, example, self._environments)
-        return report
+        return await package.complete(result, named, made.format, source, report, example, self._environments)
 
 
 def _suffix(tool: Tool) -> str:

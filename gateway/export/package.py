@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gateway.export.readme import readme
 from gateway.export.report import Report
 from gateway.export.source import Environments, Source, convert_job
 from gateway.export.tasks import Failed, Tasks
+from gateway.export.visit import run_page
 from gateway.repository.scan import artifact_files
 
 _NAMES = {"tflite": "model.tflite", "onnx": "model.onnx"}
@@ -63,12 +65,20 @@ async def complete(
     report: Report,
     example: Mapping[str, Any],
     environments: Environments,
-) -> None:
-    """What stands beside the artifact. file: as place() gave it."""
-    (result / "export.json").write_text(report.json())
+) -> Report:
+    """What stands beside the artifact. file: as place() gave it. Returns the report with what it says of a page.
+
+    Raises Failed where a page does not run.
+    """
     (result / "example.json").write_text(examples.dump(example))
-    (result / "README.md").write_text(readme(report, format, source))
     if report.target in ("tfjs", "web"):
         name = "model.json" if file == result else file.name
         weights = weight_files(file) if format == "onnx" else ()
-        write_page(result, name, weights, format, source, report, await environments.get("export-web"))
+        web = await environments.get("export-web")
+        backends = write_page(result, name, weights, format, source, report, web)
+        # How WebGL computes is another thing on every machine.
+        backend = next(each for each in backends if each != "webgl")
+        report = replace(report, notes=[*report.notes, await run_page(result, backend)])
+    (result / "export.json").write_text(report.json())
+    (result / "README.md").write_text(readme(report, format, source))
+    return report

@@ -98,26 +98,31 @@ ENGINES = {
 
 def write_page(
     folder: Path, file: str, weights: Sequence[str], format: str, source: Source, report: Report, web: Environment
-) -> None:
-    """file, weights: the model's, in the folder; web: the environment that holds the libraries."""
+) -> Sequence[str]:
+    """file, weights: the model's, in the folder; web: the environment that holds the libraries.
+
+    Returns the backends that the page offers, best first.
+    """
     engine, npm = ENGINES[format], web.python.parent.parent / "npm"
     versions = _vendor(engine, npm, folder / "lib")
     (folder / "page").mkdir()
     for name in (*_COMMON, engine.runner):
         shutil.copyfile(_PAGES / name, folder / "page" / name)
     title = f"{engine.title} {versions[engine.libraries[0].package]}"
+    description = _description(file, weights, engine, source, report)
     filled = {
         "TITLE": html.escape(source.config.name),
         "SUBTITLE": html.escape(
             f"version {source.config.version} · {report.original.format} → {format}, {report.precision} · {title}"
         ),
         "HEAD": _import_map(engine),
-        "DESCRIPTION": _embedded(_description(file, weights, engine, source, report)),
+        "DESCRIPTION": _embedded(description),
         "SCRIPTS": "\n".join(f'<script src="{each}"></script>' for each in _scripts(engine)),
     }
     # In one go: what is filled in may look like a place to fill.
     text = re.sub(r"@([A-Z]+)@", lambda place: filled[place[1]], (_PAGES / "index.html").read_text())
     (folder / "index.html").write_text(text)
+    return list(description["backends"])
 
 
 def _scripts(engine: Engine) -> Sequence[str]:
