@@ -18,7 +18,8 @@ import uvicorn
 from gateway.engine.protocol import Engine
 from gateway.errors import NotAllowed
 from gateway.front.body import App, Receive, Scope, Send
-from gateway.front.http_connection import HttpConnection, Intake
+from gateway.front.http_connection import HttpConnection
+from gateway.front.http_intake import Intake
 from gateway.front.http_shared import KEEP_ALIVE_S, Shared
 from gateway.front.limits import Limits
 

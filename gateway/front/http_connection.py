@@ -1,7 +1,5 @@
 """One connection of a front's HTTP server: see http.py."""
 
-import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import httptools
@@ -12,6 +10,7 @@ from gateway.errors import InvalidRequest
 from gateway.front import body
 from gateway.front.dialect import Reply, tell
 from gateway.front.exchange import Exchange, Head, read_head
+from gateway.front.http_offer import without_offer
 from gateway.front.http_shared import LONGEST_HEAD, Shared
 
 # What may change where a body ends, or whether it comes at all.
@@ -21,45 +20,8 @@ _END = b"\r\n\r\n"
 _MAX_HEAD_BYTES = 1 << 16
 # Chunks have heads too: of so many bytes for each byte of the body, which those of one byte each stay below.
 _MAX_CHUNK_OVERHEAD = 16
-# Tokens of Connection that concern us. The others name headers for the next hop only, which we are not.
-_PERSISTENCE = (b"close", b"keep-alive")
 # Parts larger than this are not copied together to be written.
 _LARGE_PART = 1 << 14
-
-
-class Intake(asyncio.BufferedProtocol):
-    """Receives for a connection. uvloop takes no protocol that is both buffered and, as uvicorn's are, plain."""
-
-    __slots__ = ("_connection", "_into", "_shared")
-
-    def __init__(self, connection: "HttpConnection", shared: memoryview) -> None:
-        self._connection = connection
-        self._shared = shared
-        self._into: memoryview | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._connection.connection_made(transport)  # type: ignore[arg-type]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._into = None
-        self._connection.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        self._connection.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._connection.resume_writing()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        self._into = self._connection.space()
-        return self._shared if self._into is None else self._into
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self._into is None:
-            self._connection.data_received(self._shared[:nbytes])
-        else:
-            self._into = None
-            self._connection.filled(nbytes)
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -186,7 +148,7 @@ class HttpConnection(HttpToolsProtocol):
         self._in_head = False
         version, method = self.parser.get_http_version(), self.parser.get_method()
         if self.parser.should_upgrade() and method != b"CONNECT":
-            self._without_offer = _without_offer(method, self.url, version, self.headers)
+            self._without_offer = without_offer(method, self.url, version, self.headers)
             return
         # It was that of the first request in what was received.
         head_text, self._head_text = self._head_text, b""
@@ -359,15 +321,3 @@ def _has_short_body(head: Head, headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether it is over when as much has come as its one length says."""
     length = head.headers.content_length
     return length is not None and length < LARGE and not any(name in _SPECIAL for name, _ in headers)
-
-
-def _without_offer(method: bytes, url: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """The head of the same request without Upgrade, and without what Connection says of it."""
-    lines = [b"%b %b HTTP/%b" % (method, url, version.encode())]
-    for name, value in headers:
-        if name == b"connection":
-            tokens = [token.strip().lower() for token in value.split(b",")]
-            lines += [b"connection: " + token for token in tokens if token in _PERSISTENCE]
-        elif name not in (b"upgrade", b"http2-settings"):
-            lines.append(b"%b: %b" % (name, value))
-    return b"\r\n".join(lines) + _END

@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from gateway.cli import main
 from gateway.config import SettingsError, Sources, parse_address, read_settings
 from gateway.console import opener, table
 from gateway.listen import Address
+from gateway.ports import listen
 
 
 def sources(folder: Path, toml: str = "", environment: dict[str, str] | None = None, **flags: object) -> Sources:
@@ -212,3 +214,14 @@ def test_a_proxy_is_asked_for_other_machines(url: str, is_asked: bool, monkeypat
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     proxies = [each.proxies for each in opener(url).handlers if isinstance(each, ProxyHandler)]
     assert any("http" in each for each in proxies) is is_asked
+
+
+def test_the_kernel_asks_silent_clients_whether_they_live() -> None:
+    with (
+        listen(Address("127.0.0.1", 0), "http") as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if sys.platform == "linux":
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
