@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from gateway import __version__
 from gateway.environments.environment import Environment
 from gateway.export import cases as files
@@ -25,6 +27,7 @@ from gateway.repository.scan import ModelConfig, with_runtime
 
 _SAMPLES = "samples.npz"
 _MOST_REASONS = 6
+_LARGEST_FLOAT16 = 65504
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,23 @@ class _Export:
         refused = [f"output '{name}' is left out: {why}" for name, why in source.signature.refused.items()]
         return _Made(format, named, proven, [*notes, *refused])
 
+    def _of_float16(self, format: str, original: Original) -> list[str]:
+        """What a proof on a CPU cannot show."""
+        if self._wanted.precision != "float16" or format == "tfjs":  # which stores, and does not compute, in 16 bits
+            return []
+        seen = [
+            array
+            for case, outputs in original.answered
+            for array in (*case.inputs.values(), *outputs.values())
+            if array.dtype.kind == "f"
+        ]
+        beyond = any(np.any(np.isfinite(each) & (np.abs(each) > _LARGEST_FLOAT16)) for each in seen)
+        also = ", as inputs or outputs of the proof have," if beyond else ""
+        return [
+            f"the proof ran on a CPU, which computes in float32: hardware that computes in float16 makes infinities "
+            f"of values beyond {_LARGEST_FLOAT16}{also} and of such values inside of the model"
+        ]
+
     def _why_not(self, model: str, attempts: Sequence[Attempt], generated: bool) -> str:
         reasons = list(dict.fromkeys(f"{each.route}: {each.problem}" for each in attempts))
         more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
@@ -288,7 +308,7 @@ class _Export:
             origin=origin,
             runs=proven.runs,
             attempts=attempts,
-            notes=list(dict.fromkeys([*made.notes, *proven.notes])),
+            notes=list(dict.fromkeys([*made.notes, *proven.notes, *self._of_float16(made.format, original)])),
             tools={name: environment.installed for name, environment in self._tools.items()},
             modelport=__version__,
             fixed=proven.fixed,

@@ -18,7 +18,7 @@ class Original:
     def __init__(self, source: Source, tasks: Tasks) -> None:
         self._source = source
         self._tasks = tasks
-        self._moved: dict[str, list[Arrays]] = {}
+        self._moved: dict[str, list[tuple[Case, Arrays]]] = {}
         self.answered: list[tuple[Case, Arrays]] = []
         self.seconds: float | None = None
         self.refused = 0
@@ -39,16 +39,16 @@ class Original:
             if before is not None and after is not None:
                 self._check_steady(before, after, tolerance)
 
-    async def moved(self, names: Sequence[str]) -> dict[str, list[Arrays]]:
-        """Case → its answers to the inputs of that case, each float of them moved by one unit in the last place.
+    async def moved(self, names: Sequence[str]) -> dict[str, list[tuple[Case, Arrays]]]:
+        """Case → the same with each float of its inputs moved by one unit in the last place, and its answers.
 
         Raises CannotExport.
         """
         wanted = [case for case, _ in self.answered if case.name in names and case.name not in self._moved]
         pairs = [(case, other) for case in wanted for other in files.moves(case)]
         self._moved.update({case.name: [] for case in wanted})
-        for (case, _), (_, outputs, _) in zip(pairs, await self._run([other for _, other in pairs]), strict=True):
-            self._moved[case.name].append(outputs or {})
+        for (case, _), (other, outputs, _) in zip(pairs, await self._run([other for _, other in pairs]), strict=True):
+            self._moved[case.name].append((other, outputs or {}))
         return {name: self._moved[name] for name in names}
 
     async def _run(self, chosen: Sequence[Case], timed: Case | None = None) -> list[tuple[Case, Arrays | None, str]]:

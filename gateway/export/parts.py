@@ -12,6 +12,8 @@ _LEAST = 1e-3
 _GAP = 1e3
 # A part that holds less than this of its output's largest value may be rounding alone, and so of no interest.
 _LEAST_SHARE = 1e-4
+# What float32 computes a score to, relatively.
+_ROUNDING = 1e-6
 # So few values may be the same by chance.
 _FEW = 8
 
@@ -110,6 +112,18 @@ def constant_part(answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
         if lost.size and count >= _FEW:
             return slice_name(axis, int(lost[0]), originals[0].ndim)
     return ""
+
+
+def is_ranking(answers: Sequence[np.ndarray]) -> bool:
+    """Whether these are scores as top-k gives them: never rising along their last axis, and not all the same."""
+    if not answers or any(a.dtype.kind != "f" or a.ndim < 1 or a.shape[-1] < 2 for a in answers):
+        return False
+    return all(np.all(np.diff(a) <= 0) for a in answers) and any(np.any(np.diff(a) < 0) for a in answers)
+
+
+def has_ties(ranking: np.ndarray) -> bool:
+    """Whether neighbours are equal, or so nearly that rounding decides."""
+    return bool(np.any(np.diff(ranking) >= -_ROUNDING * np.abs(ranking[..., 1:])))
 
 
 def _extremes(arrays: Sequence[np.ndarray], axis: int, end: np.ufunc) -> np.ndarray:

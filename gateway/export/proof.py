@@ -56,7 +56,7 @@ class OutputDifference:
     loss       what is lost although `coarse` is small, in words; "" if nothing
     problem    why it cannot be compared, in words; "" if it can
     differing  the cases in which it differs by more than it may
-    left_out   the cases in which the original's own answers are noise
+    left_out   the cases in which the original's own answers are noise, or a choice among equals
     """
 
     name: str
@@ -79,7 +79,10 @@ def compare(
     classifiers: frozenset[str] = frozenset(),
 ) -> list[OutputDifference]:
     """classifiers: outputs whose last dimension is classes."""
-    return [_output(name, answers, tolerance, name in classifiers) for name in names]
+    ranked = [name for name in names if all(name in each.original for each in answers)]
+    ranked = [name for name in ranked if parts.is_ranking([each.original[name] for each in answers])]
+    tied = {each.case: {name for name in ranked if parts.has_ties(each.original[name])} for each in answers}
+    return [_output(name, answers, tolerance, name in classifiers, tied) for name in names]
 
 
 def within(difference: OutputDifference, tolerance: float, allow_loss: bool = False) -> bool:
@@ -101,7 +104,10 @@ def scale(answer: np.ndarray, all_answers: Sequence[np.ndarray]) -> float:
     return max(parts.largest(answer), parts.least_size(all_answers)) or parts.SMALLEST
 
 
-def _output(name: str, answers: Sequence[Answers], tolerance: float, classifier: bool) -> OutputDifference:
+def _output(
+    name: str, answers: Sequence[Answers], tolerance: float, classifier: bool, tied: Mapping[str, set[str]]
+) -> OutputDifference:
+    """tied: case → outputs of ranked scores among which some are equal: which of those is first is chance."""
     if not answers:
         return OutputDifference(name, problem=_NOTHING)
     for each in answers:
@@ -122,6 +128,9 @@ def _output(name: str, answers: Sequence[Answers], tolerance: float, classifier:
         wrong = not_finite(a, b)
         found = np.zeros(0) if wrong else sizes.differences(a, b)
         if wrong or np.any(found > tolerance):
+            if tied[each.case] - {name}:
+                left_out.append(each.case)
+                continue
             noise = _noise(sizes, a, moved)
             if not each.exact and (noise is None or (not wrong and _only_noise(found, noise, tolerance))):
                 left_out.append(each.case)

@@ -190,3 +190,20 @@ def test_a_wrong_part_is_not_excused_by_noise_in_another():
 
 def test_an_original_that_is_noise_on_most_inputs_proves_nothing():
     assert "give real ones by --check" in noisy([1.5], quiet=0).problem
+
+
+def ranked(scores: list[float]) -> Answers:
+    """The scores of top-k, and the places of these, of which the export has the last two in the other order."""
+    original = {"scores": np.array([scores], "f4"), "places": np.array([[7, 3, 5]])}
+    return Answers(f"{scores}", original, {"scores": original["scores"], "places": np.array([[7, 5, 3]])})
+
+
+def test_which_of_equal_scores_is_first_is_no_difference():
+    natural = Answers("natural", *[{"scores": np.array([[0.9, 0.8, 0.1]], "f4"), "places": np.array([[1, 2, 3]])}] * 2)
+    for scores, left_out in (([1.0, 1.0, 1.0], True), ([1.0, 0.9, 0.9], True), ([1.0, 0.9, 0.8], False)):
+        _, places = compare(["scores", "places"], [natural, natural, ranked(scores)])
+        assert bool(places.left_out) is left_out
+        assert within(places, 1e-4) is left_out
+    unranked = ranked([1.0, 0.5, 0.5])._replace(original={**ranked([0.5, 1.0, 1.0]).original})
+    _, places = compare(["scores", "places"], [natural, natural, unranked])
+    assert not within(places, 1e-4), "scores in any order are no ranking"

@@ -1,0 +1,90 @@
+"""Real files beside real answers: what is wrong on ordinary inputs is refused, what is right is not."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from gateway.export import cases
+from gateway.export.original import Original
+from gateway.export.runners import Limits, prove
+from gateway.export.source import Source
+from gateway.export.tasks import Failed, Tasks
+from gateway.repository.scan import ModelConfig
+from runtimes.contract import Signature, TensorSpec
+from tests.exports import environments, run_export
+
+RANDOM = np.random.default_rng(5)
+
+
+def saved(
+    path: Path, nodes: list[Any], kind: int, x: list[Any], y: list[Any], constants: Mapping[str, np.ndarray]
+) -> Path:
+    value = [helper.make_tensor_value_info(name, kind, ["N", *size]) for name, size in (("x", x), ("y", y))]
+    given = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "g", value[:1], value[1:], given)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def why_not(artifact: Path, datatype: str, right: Any, tmp_path: Path) -> str:
+    """Why it is no export of a function of numpy's, on generated inputs; "" if it is one."""
+    signature = Signature((TensorSpec("x", datatype, (-1, 4)),), (TensorSpec("y", datatype, (-1, 4)),))
+    source = Source(
+        ModelConfig("model", "1", ""), "onnx", None, {}, "default", signature, {"x": (1, 4)}, True,  # type: ignore[arg-type]
+    )  # fmt: skip
+    tasks = Tasks(tmp_path, print)
+
+    class Known(Original):
+        async def _run(self, chosen: Any, timed: Any = None) -> Any:
+            return [(case, {"y": right(case.inputs["x"])}, "") for case in chosen]
+
+    original = Known(source, tasks)
+    asyncio.run(original.answer(cases.generated(signature.inputs, source.shapes, True), 1e-4))
+    try:
+        asyncio.run(prove("onnx", artifact, source, original, Limits(1e-4), environments(), tasks))
+    except Failed as error:
+        return str(error)
+    return ""
+
+
+def test_a_division_that_truncates_is_none_that_floors(tmp_path: Path) -> None:
+    """-1 // 4 is -1, and the file's Div gives 0: on whole numbers from 0 on they are the same."""
+    nodes = [helper.make_node("Div", ["x", "four"], ["y"])]
+    artifact = saved(tmp_path / "m.onnx", nodes, TensorProto.INT64, [4], [4], {"four": np.array(4)})
+    assert "output 'y' differs" in why_not(artifact, "INT64", lambda x: x // 4, tmp_path)
+    (tmp_path / "again").mkdir()
+    assert why_not(artifact, "INT64", lambda x: np.trunc(x / 4).astype(np.int64), tmp_path / "again") == ""
+
+
+def test_a_logarithm_of_a_sigmoid_ends_where_the_sigmoid_is_zero(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Log", ["s"], ["y"])]
+    artifact = saved(tmp_path / "m.onnx", nodes, TensorProto.FLOAT, [4], [4], {})
+    sentence = why_not(artifact, "FP32", lambda x: -np.logaddexp(np.float32(0), -x), tmp_path)
+    assert "output 'y' cannot be right" in sentence
+    assert "infinities" in sentence
+
+
+def test_pictures_that_are_normalised(tmp_path: Path) -> None:
+    """Of a picture of one value normalisation makes noise, which proves nothing and refuses nothing. The size
+    that the target fixes stands in the first line."""
+    weights = {"w": RANDOM.normal(size=(8, 3, 3, 3)), "scale": np.ones(8), "bias": RANDOM.normal(size=8)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("InstanceNormalization", ["c", "scale", "bias"], ["y"]),
+    ]
+    constants = {name: value.astype(np.float32) for name, value in weights.items()}
+    artifact = tmp_path / "repository" / "normalised" / "1" / "model.onnx"
+    saved(artifact, nodes, TensorProto.FLOAT, [3, "H", "W"], [8, "H", "W"], constants)
+    report = run_export(
+        "normalised", "tflite", tmp_path / "out", shapes={"x": (1, 3, 16, 16)}, repository=artifact.parents[2]
+    )
+    assert report.text().splitlines()[0].endswith("float32, x fixed at 1x3x16x16 (by --shape)")
+    (noise,) = (note for note in report.notes if "is not compared on" in note)
+    assert "hundreds" in noise
+    assert all(name not in noise for name in ("unit_", "normal_", "wide_", "halves_", "tenths_"))
