@@ -124,6 +124,8 @@ def write_torch(folder: Path) -> None:
         except Refused as error:
             print(json.dumps({name: str(error)}))
         else:
+            if name == "transformer":
+                gather(folder / f"{name} made" / "model.onnx", convert)
             (folder / f"{name} made" / "model.onnx").rename(folder / f"{name}.onnx")
             save(folder, name, inputs, outputs)
 
@@ -138,6 +140,16 @@ def read(folder: Path, name: str) -> tuple[Arrays, Arrays]:
     return {k[3:]: v for k, v in arrays.items() if k[:3] == "in "}, {
         k[4:]: v for k, v in arrays.items() if k[:4] == "out "
     }
+
+
+def gather(path: Path, convert: Any) -> None:
+    """As torch.onnx writes models of 2 GB and more: a file for each tensor."""
+    import onnx
+
+    onnx.save(onnx.load(path), path, save_as_external_data=True, all_tensors_to_one_file=False, size_threshold=0)
+    assert len(list(path.parent.iterdir())) > 10
+    convert.gather_weights(str(path))
+    assert list(path.parent.iterdir()) == [path], "tensors of less than 1 KiB are in the file itself"
 
 
 # ---- TensorFlow and ONNX
