@@ -112,7 +112,7 @@ def read_settings(sources: Sources) -> Settings:
 def _read(file: Path) -> str | None:
     """None where there is no such file. Raises SettingsError."""
     try:
-        return file.read_text("utf-8")
+        return file.read_text("utf-8-sig")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:

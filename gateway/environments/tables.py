@@ -76,7 +76,7 @@ class Table:
 def read_table(file: Path) -> Table:
     """Raises BrokenRuntime."""
     try:
-        return Table(file, "", tomllib.loads(file.read_text(encoding="utf-8")))
+        return Table(file, "", tomllib.loads(file.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise BrokenRuntime(f"{file} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

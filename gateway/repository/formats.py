@@ -44,7 +44,7 @@ def find_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
         raise UnknownFormat(f"it holds several artifacts: {names}; leave one, or call the one to serve 'model'")
     if near_misses:
         raise UnknownFormat(near_misses[0])
-    others = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    others = sorted(entry.name for entry in folder.iterdir() if not is_foreign(entry.name))
     told = f"it holds {', '.join(others[:5])}" if others else "it is empty"
     raise UnknownFormat(f"no artifact that a runtime reads: {told}; served are {describe(runtimes.values())}")
 
@@ -88,6 +88,16 @@ def _beside(first: Artifact | None, other: Artifact) -> Artifact:
     return first._replace(instead=other) if stands_in else first
 
 
+# What operating systems and archives leave beside other people's files.
+_FOREIGN = {"lost+found", "@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"}
+_FOREIGN |= {"Thumbs.db", "desktop.ini"}
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a file or folder of this name is none of the repository's: hidden ones are never (._model.onnx, .git)."""
+    return name.startswith(".") or name in _FOREIGN
+
+
 def describe(runtimes: Iterable[Runtime]) -> str:
     patterns = [pattern for runtime in runtimes for form in runtime.formats for pattern in form.files]
     return ", ".join(dict.fromkeys(Path(pattern).name for pattern in patterns))
@@ -98,7 +108,8 @@ def _is_called_model(file: Path, folder: Path) -> bool:
 
 
 def _matches(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    return sorted(file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
+    found = (file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
+    return sorted(file for file in found if not any(map(is_foreign, file.relative_to(folder).parts)))
 
 
 def _why_not(file: Path, form: Format) -> str:

@@ -74,6 +74,7 @@ class Manager:
         self._looking = asyncio.Lock()
         self._trouble = ""
         self._control = Control(options.control, options.load_model)
+        self._loads: dict[str, int] = {}  # model → how often `load` has asked for what is there now
         self._warned: dict[str, str] = {}  # model → the files that its last warning was about
         self._has_settled = False
         self._has_acted = False
@@ -145,24 +146,21 @@ class Manager:
         Raises NotFound, Unsupported, or Unavailable with the reason.
         """
         self._control.load(name)
-        broken = [
-            served for served in self.served.values() if served.unit.model == name and served.state is State.UNAVAILABLE
-        ]
+        # What is served or broken is loaded again even if no file seems to have changed: not every file system tells.
+        if any(unit.model == name and served.state not in _MOVING for unit, served in self.served.items()):
+            self._loads[name] = self._loads.get(name, 0) + 1
         if not await self._look(name):
             # Clients need not know where it lies.
             raise Unavailable(
                 f"model '{name}' was not loaded: the repository cannot be read; the gateway's log says why"
             )
-        for served in broken:
-            if self.served.get(served.unit) is served and served.state is State.UNAVAILABLE:
-                await self._unload(served)
-        self._act()
         while self._is_moving(name):
             await self._pulse.wait()
         if not self._control.wants(name):
             raise Unavailable(f"model '{name}' was unloaded while it was being loaded")
         if not any(unit.model == name for unit in self._desired):
             self._control.forget(name)
+            self._loads.pop(name, None)
             raise NotFound(f"there is no model '{name}' in the repository")
         failed = [self.served[unit] for unit in self._desired if unit.model == name and self.served[unit].failed]
         if failed:
@@ -197,9 +195,7 @@ class Manager:
             try:
                 configs = await asyncio.to_thread(self._scan)
             except RepositoryError as error:
-                if str(error) != self._trouble:
-                    self._trouble = str(error)
-                    log.error("%s", error)
+                self._report_trouble(str(error))
                 return False
             except Exception:
                 # Nobody foresaw it, and the next look may be better.
@@ -207,8 +203,14 @@ class Manager:
                     self._trouble = _UNFORESEEN
                     log.exception("the repository could not be looked at")
                 return False
+            if not configs and any(not served.unloading for served in self.served.values()):
+                self._report_trouble(
+                    f"{self._options.repository} holds no models any more: those that are served go on being served; "
+                    "unload by name what is not wanted"
+                )
+                return False
             self._trouble = ""
-            found = {Unit(config.name, config.version, config.fingerprint): config for config in configs}
+            found = {self._unit(config): config for config in configs}
             if self._has_acted and not followed:
                 others = {unit: config for unit, config in self._found.items() if unit.model != name}
                 found = {**others, **{unit: config for unit, config in found.items() if unit.model == name}}
@@ -220,6 +222,17 @@ class Manager:
             self._stable = {unit for unit in found if unit in seen_before or unit in self.served}
             self._act()
             return True
+
+    def _report_trouble(self, trouble: str) -> None:
+        """Once for each; readiness depends on it."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.error("%s", trouble)
+            self._changed()
+
+    def _unit(self, config: ModelConfig) -> Unit:
+        loads = self._loads.get(config.name, 0)
+        return Unit(config.name, config.version, f"{config.fingerprint}.{loads}" if loads else config.fingerprint)
 
     def _scan(self) -> list[ModelConfig]:
         """What the repository asks for, each model with the runtime that is to be. Raises RepositoryError."""
@@ -316,10 +329,6 @@ class Manager:
         self._changed()
         self._wake.set()
 
-    async def _unload(self, served: Served) -> None:
-        self._do(Action("unload", served.unit))
-        await self._tasks[served.unit]
-
     async def _watch_hung(self) -> None:
         while True:
             await asyncio.sleep(_HANG_CHECK_S)
@@ -360,6 +369,8 @@ class Manager:
             self._has_settled = True
             ready = sum(served.state is State.READY for served in current)
             log.info("settled: %d of %d model versions are READY", ready, len(current))
+        if self._trouble and current and not any(served.admits for served in current):
+            return False  # what is left cannot answer, and nothing new can come
         if self._options.strict_readiness:
             return self._has_settled and all(served.admits for served in current)
         return self._has_settled

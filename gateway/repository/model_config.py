@@ -161,7 +161,7 @@ def read_model_toml(file: Path) -> ModelToml:
     """The file's content; the defaults where there is no file. Raises ModelConfigError."""
     place = f"{file.parent.name}/{file.name}"
     try:
-        return ModelToml.model_validate(tomllib.loads(file.read_text()))
+        return ModelToml.model_validate(tomllib.loads(file.read_text("utf-8-sig")))
     except FileNotFoundError:
         return ModelToml()
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -67,7 +67,7 @@ def _parse(file: Path) -> tuple[pb.ModelServerConfig, list[str]]:
     if len(raw) > _MOST_BYTES:
         raise RepositoryError(f"{file} is over the limit of {_MOST_BYTES} bytes for a models.config")
     try:
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise RepositoryError(f"{file} is not UTF-8; a models.config in protobuf's text format is wanted") from None
     warnings: list[str] = []

@@ -121,7 +121,7 @@ def _parse(file: Path, place: str) -> tuple[pb.ModelConfig, list[str]]:
     if len(raw) > _MOST_BYTES:
         raise ModelConfigError(f"{place} is over the limit of {_MOST_BYTES} bytes; no model needs as many")
     try:
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ModelConfigError(f"{place} is no model configuration: it is not UTF-8") from None
     try:

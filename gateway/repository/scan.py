@@ -5,12 +5,13 @@ import hashlib
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.environments.runtime import Runtime
-from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, settled
+from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, is_foreign, settled
 from gateway.repository.model_config import ModelConfigError, ModelToml, read_model_toml
 from gateway.repository.pbtxt import read_config_pbtxt
 
@@ -27,6 +28,7 @@ class ModelConfig:
     class_labels  by output, what the places in its last dimension stand for
     warning       what of the model's configuration means nothing here, in one line; `configured` changes
                   when the files do that say it
+    read, stated  what the fingerprint was made of
     """
 
     name: str
@@ -38,6 +40,12 @@ class ModelConfig:
     class_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warning: str = ""
     configured: str = ""
+    read: tuple[Path, ...] = ()
+    stated: str = ""
+
+    def unchanged(self) -> bool:
+        """Whether the files are still those that were looked at: what was loaded meanwhile is whole only then."""
+        return not self.read or _fingerprint(*self.read, stated=self.stated) == self.fingerprint
 
 
 @dataclass(frozen=True)
@@ -71,19 +79,44 @@ def scan(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
     try:
         if _is_artifact(path, runtimes):
             return [_single(path, runtimes)]
-        folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        entries = sorted(entry for entry in path.iterdir() if not is_foreign(entry.name))
     except OSError as error:
         raise RepositoryError(f"{path} cannot be read: {error.strerror}") from None
-    for folder in folders:
-        configs += _model_or_problem(folder, runtimes)
+    for entry in entries:
+        configs += _model_or_problem(entry, runtimes)
     return configs
 
 
-def _model_or_problem(folder: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
-    name = folder.name.encode(errors="backslashreplace").decode()
-    if name != folder.name:
-        return [ModelConfig(name, "", "", problem="its folder's name is not UTF-8; rename it")]
-    return scan_model(ModelFolder(name, folder), runtimes)
+def _model_or_problem(entry: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
+    """An entry of the repository as a model, or as what is wrong with it; nothing for what is no model at all."""
+    name = entry.name.encode(errors="backslashreplace").decode()
+    try:
+        if not stat.S_ISDIR(entry.stat().st_mode):
+            return []
+        if name != entry.name:
+            return [ModelConfig(name, "", "", problem="its folder's name is not UTF-8; rename it")]
+        if not _looks_like_a_model(entry, runtimes):
+            return []
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not entry.is_symlink():
+            return []  # it was taken away since it was listed
+        return [ModelConfig(name, "", "", problem=f"its folder cannot be read: {error.strerror}")]
+    return scan_model(ModelFolder(name, entry), runtimes)
+
+
+def _looks_like_a_model(folder: Path, runtimes: Mapping[str, Runtime]) -> bool:
+    """Whether it has a version, a configuration, or an artifact (whose owner forgot the version's folder).
+
+    Anything else is a folder that happens to lie here.
+    """
+    names = [entry.name for entry in folder.iterdir()]
+    if any(is_version(name) for name in names) or "model.toml" in names or "config.pbtxt" in names:
+        return True
+    try:
+        find_artifact(folder, runtimes)
+    except UnknownFormat:
+        return False
+    return True
 
 
 def with_runtime(config: ModelConfig, can: Callable[[Runtime], bool]) -> ModelConfig:
@@ -108,7 +141,7 @@ def scan_model(folder: ModelFolder, runtimes: Mapping[str, Runtime]) -> list[Mod
 def _is_artifact(path: Path, runtimes: Mapping[str, Runtime]) -> bool:
     if path.is_file():
         return True
-    if any(_versions(entry) for entry in path.iterdir() if entry.is_dir()):
+    if any(_has_versions(entry) for entry in path.iterdir()):
         return False
     try:
         find_artifact(path, runtimes)
@@ -117,13 +150,21 @@ def _is_artifact(path: Path, runtimes: Mapping[str, Runtime]) -> bool:
     return True
 
 
+def _has_versions(entry: Path) -> bool:
+    try:
+        return entry.is_dir() and bool(_versions(entry))
+    except OSError:
+        return False  # it is told of when the models are looked at
+
+
 def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
     try:
         artifact = identify(path, runtimes)
     except UnknownFormat as error:
         raise RepositoryError(str(error)) from None
     name = path.name.split(".")[0] or path.name
-    return ModelConfig(name, "1", _fingerprint(*artifact_files(path)), artifact)
+    read = artifact_files(path)
+    return ModelConfig(name, "1", _fingerprint(*read), artifact, read=tuple(read))
 
 
 def artifact_files(path: Path) -> list[Path]:
@@ -154,10 +195,13 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
     configured = _fingerprint(*files)
     for version in chosen:
         place, *others = versions[version]
-        read = [*files, place, *others, *(folder / file for file in toml.labels.values())]
+        read = (*files, place, *others, *(folder / file for file in toml.labels.values()))
         labels = sorted(label for label, number in model.stated.version_labels.items() if number == version)
-        fingerprint = _fingerprint(*read, stated="\0".join([str(folder), *labels]))
-        found = ModelConfig(name, str(version), fingerprint, None, toml, "", class_labels, warning, configured)
+        stated = "\0".join([str(folder), *labels])
+        found = ModelConfig(
+            name, str(version), _fingerprint(*read, stated=stated), None, toml, "", class_labels, warning, configured,
+            read, stated,
+        )  # fmt: skip
         if others:
             names = f"{', '.join(each.name for each in versions[version][:-1])} and {versions[version][-1].name}"
             yield replace(found, problem=f"its folders {names} are all version {version}; leave one of them")
@@ -187,8 +231,9 @@ def _find_artifact(place: Path, toml: ModelToml, runtimes: Mapping[str, Runtime]
         runtimes = {toml.runtime: runtimes[toml.runtime]}
     if not toml.artifact:
         return find_artifact(place, runtimes)
-    named = place / toml.artifact
-    if not named.resolve().is_relative_to(place.resolve()) or not named.exists():
+    # A link may lead anywhere, as it may where nothing is named: who can place it can place the file itself.
+    named = Path(os.path.normpath(place / toml.artifact))
+    if not named.is_relative_to(os.path.normpath(place)) or not named.exists():
         raise UnknownFormat(f"its artifact is to be '{toml.artifact}', and version {place.name} holds no such thing")
     return identify(named, runtimes)
 
@@ -199,12 +244,13 @@ def _read_labels(folder: Path, file: str) -> tuple[str, ...]:
     if not place.resolve().is_relative_to(folder.resolve()):
         raise ModelConfigError(f"the labels file '{file}' must lie in the model's own folder")
     try:
-        text = place.read_text("utf-8")
+        text = place.read_text("utf-8-sig")
     except OSError as error:
         raise ModelConfigError(f"the labels file '{file}' cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ModelConfigError(f"the labels file '{file}' is not UTF-8") from None
-    return tuple(line.strip() for line in text.splitlines())
+    # Not splitlines(), which also takes a form feed or U+2028 within a label for the end of a line.
+    return tuple(line.strip() for line in text.removesuffix("\n").split("\n")) if text else ()
 
 
 def _versions(folder: Path) -> dict[int, list[Path]]:
@@ -214,22 +260,44 @@ def _versions(folder: Path) -> dict[int, list[Path]]:
     """
     found: dict[int, list[Path]] = {}
     for entry in sorted(folder.iterdir()):
-        if entry.name.isascii() and entry.name.isdigit() and 0 < int(entry.name) < 1 << 63 and entry.is_dir():
+        if is_version(entry.name) and entry.is_dir():
             found.setdefault(int(entry.name), []).append(entry)
     return found
 
 
+def is_version(name: str) -> bool:
+    return name.isascii() and name.isdigit() and 0 < int(name) < 1 << 63
+
+
 def _fingerprint(*places: Path, stated: str = "") -> str:
-    """Of names, sizes and times, not of contents: a look at the repository must stay cheap. `stated` counts, too."""
+    """Of what the file system says about each file, not of contents: a look at the repository must stay cheap.
+
+    Links are followed. Size and modification time alone miss files that were put in place with the times of others
+    (rsync -t, image layers): these have another inode, or at least another time of change. `stated` counts, too.
+    """
     digest = hashlib.sha256(os.fsencode(stated))
     for place in places:
-        files = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
-        for file in files:
-            if any(part.startswith(".") for part in file.relative_to(place.parent).parts):
-                continue  # editors and file systems keep their own files beside ours
+        for file in _files(place):
             try:
-                about = file.stat()
+                about = os.stat(file)
             except OSError:
                 continue  # it has just been taken away: the next look sees what is left
-            digest.update(os.fsencode(file.name) + f"\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
+            found = about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, about.st_dev
+            digest.update(os.fsencode(os.path.basename(file)) + repr(found).encode())
     return digest.hexdigest()[:16]
+
+
+def _files(place: Path) -> Iterator[str]:
+    """The file itself, or all within the folder, in order; linked folders too, each once."""
+    if not place.is_dir():
+        yield os.fspath(place)
+        return
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(place, followlinks=True):
+        about = os.stat(folder)
+        if (about.st_dev, about.st_ino) in seen:
+            folders.clear()  # a link leads back to where it lies
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        folders[:] = sorted(name for name in folders if not is_foreign(name))
+        yield from (os.path.join(folder, name) for name in sorted(files) if not is_foreign(name))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from gateway.engine.table import Entry
 from gateway.engine.types import ModelStatus
@@ -52,6 +53,9 @@ class Served:
         # `reason` and `why` of what one of its workers has found out about batching; its other workers follow.
         self.batching_off: Mapping[str, str] | None = None
         self._audits_before = (0, 0)
+
+        # Workers whose content has been found to be what the unit stands for.
+        self._accepted: WeakSet[WorkerProcess] = WeakSet()
         self._deaths: list[float] = []
         self._loading_deaths = 0
         labels = config.toml.version_labels.items()
@@ -190,9 +194,10 @@ class Served:
         for worker in self.workers:
             self._learned.update(worker.learned)
             if worker.ready is not None:
-                if self._loaded is None and (problem := self._misfit(worker.ready)):
+                if worker not in self._accepted and (problem := self._refusal(worker.ready)):
                     worker.refuse(problem)
                     continue
+                self._accepted.add(worker)
                 if self._loaded is None:
                     log.info("%s version %s is READY, %s", self.unit.model, self.unit.version, worker.ready["note"])
                 self._settle_batching(worker.ready)
@@ -213,6 +218,12 @@ class Served:
         for worker in self.workers:
             if worker.ready is not None and not worker.ready["batching_off"]:
                 worker.switch_batching_off(**self.batching_off)
+
+    def _refusal(self, loaded: Mapping[str, Any]) -> str:
+        """Why what a worker has loaded must not answer; "" if it may."""
+        if not self.config.unchanged():
+            return "its files changed while they were read; it is loaded again when they no longer change"
+        return self._misfit(loaded) if self._loaded is None else ""
 
     def _misfit(self, loaded: Mapping[str, Any]) -> str:
         """Why model.toml cannot be right about what has been loaded; "" if it can."""

@@ -109,6 +109,38 @@ async def test_a_load_while_the_repository_cannot_be_read_says_so(control: Repos
 
 
 @run
+async def test_an_emptied_repository_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A volume that goes away leaves an empty mount point; one model of several that is taken away is unloaded."""
+    repository = Repository("a", "b")
+    async with managing(repository) as manager:
+        repository.models = Repository("a").models
+        await until(lambda: states(manager) == {"a": "it is broken"})
+        repository.models = []
+        seen = repository.looks
+        await until(lambda: repository.looks > seen + 5)
+        assert states(manager) == {"a": "it is broken"}
+        assert not manager._table.ready  # nothing is left that answers
+        repository.models = Repository("b").models
+        await until(lambda: states(manager) == {"b": "it is broken"})
+        assert manager._table.ready
+    assert sum("holds no models any more" in record.message for record in caplog.records) == 1
+
+
+@run
+async def test_a_load_always_loads_what_is_there_now() -> None:
+    """Not every file system tells that a file has changed."""
+    repository = Repository("a")
+    async with managing(repository) as manager, asyncio.timeout(_WAIT_S):
+        (before,) = manager.served
+        with pytest.raises(Unavailable):
+            await manager.load("a")
+        await until(lambda: len(manager.served) == 1)
+        (after,) = manager.served
+        assert (before[:2], before.fingerprint) == (after[:2], "content")
+        assert after.fingerprint != before.fingerprint
+
+
+@run
 async def test_a_broken_model_is_loaded_anew_when_it_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     async with managing(Repository("a"), "explicit", ("a",)) as manager, asyncio.timeout(_WAIT_S):

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.environments.runtime import discover
 from gateway.repository.model_config import ModelConfigError, read_model_toml
-from gateway.repository.scan import ModelConfig, RepositoryError, scan
+from gateway.repository.scan import ModelConfig, scan
 from tests.unit.test_formats import torchscript
 
 RUNTIMES = discover()
@@ -64,8 +64,117 @@ def test_a_repository_that_changes_while_it_is_looked_at_is_no_crash(
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr("gateway.repository.scan._versions", vanished)
-    with pytest.raises(RepositoryError, match="cannot be read: No such file"):
-        scan(tmp_path, RUNTIMES)
+    (found,) = scan(tmp_path, RUNTIMES)
+    assert found.problem == "its folder cannot be read: No such file or directory"
+
+
+def test_what_cannot_be_read_is_its_own_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read everything: the refusal is made up, as the system would raise it."""
+    add(tmp_path, "good")
+    (tmp_path / "team").mkdir()
+    (tmp_path / "dead").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    os.mkfifo(tmp_path / "fifo")
+    real = Path.iterdir
+
+    def forbidding(folder: Path):  # type: ignore[no-untyped-def]
+        if folder.name == "team":
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    monkeypatch.setattr(Path, "iterdir", forbidding)
+    found = {config.name: config.problem for config in scan(tmp_path, RUNTIMES)}
+    assert found == {
+        "good": "",
+        "team": "its folder cannot be read: Permission denied",
+        "dead": "its folder cannot be read: No such file or directory",
+        "loop": "its folder cannot be read: Too many levels of symbolic links",
+    }
+
+
+def test_folders_that_are_no_models_are_none(tmp_path: Path) -> None:
+    add(tmp_path, "good")
+    for name in ("lost+found", "@eaDir", "__MACOSX", "notes", ".git"):
+        (tmp_path / name / "deeper").mkdir(parents=True)
+    (tmp_path / "declared").mkdir()
+    (tmp_path / "declared" / "model.toml").touch()
+    (tmp_path / "unversioned").mkdir()
+    (tmp_path / "unversioned" / "model.onnx").touch()
+    found = {config.name: config.problem for config in scan(tmp_path, RUNTIMES)}
+    wanted = "it has no version folder; a positive integer such as 1 is wanted, with the artifact in it"
+    assert found == {"good": "", "declared": wanted, "unversioned": wanted}
+
+
+def test_what_a_mac_puts_beside_a_file_is_no_artifact(tmp_path: Path) -> None:
+    file = add(tmp_path, "photos").rename(tmp_path / "photos" / "1" / "resnet50.onnx")
+    before = scan(tmp_path, RUNTIMES)
+    for stray in ("photos/1/._resnet50.onnx", "photos/._1", "photos/.DS_Store", "photos/1/Thumbs.db"):
+        (tmp_path / stray).write_bytes(b"\0")
+    (tmp_path / "photos" / "1" / "__MACOSX").mkdir()
+    (tmp_path / "photos" / "1" / "__MACOSX" / "resnet50.onnx").touch()
+    (found,) = scan(tmp_path, RUNTIMES)
+    assert found.artifact is not None
+    assert (found.problem, found.artifact.path) == ("", file)
+    assert [found] == before
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_files_that_were_replaced_are_noticed_whatever_their_size_and_time(tmp_path: Path, linked: str) -> None:
+    """As rsync -t and image layers replace them; through links as well."""
+    repository, store = tmp_path / "repository", tmp_path / "store"
+    stored = store / "model.onnx"
+    store.mkdir()
+    stored.write_text("old")
+    os.utime(stored, ns=(0, 0))
+    version = repository / "m" / "1"
+    if linked == "folder":
+        version.parent.mkdir(parents=True)
+        version.symlink_to(store)
+    else:
+        version.mkdir(parents=True)
+        (version / "model.onnx").symlink_to(stored)
+    before = scan(repository, RUNTIMES)
+    assert scan(repository, RUNTIMES) == before
+    fresh = store / "fresh"
+    fresh.write_text("new")
+    os.utime(fresh, ns=(0, 0))
+    fresh.replace(stored)
+    (config,) = scan(repository, RUNTIMES)
+    assert config.fingerprint != before[0].fingerprint
+
+
+def test_a_link_back_into_the_version_ends(tmp_path: Path) -> None:
+    file = add(tmp_path, "m")
+    (file.parent / "again").symlink_to(file.parent)
+    assert [config.problem for config in scan(tmp_path, RUNTIMES)] == [""]
+
+
+def test_a_named_artifact_may_be_a_link(tmp_path: Path) -> None:
+    file = add(tmp_path, "m")
+    stored = tmp_path / "m" / "store"
+    stored.mkdir()
+    file.rename(stored / "net.onnx")
+    file.symlink_to("../store/net.onnx")
+    (tmp_path / "m" / "model.toml").write_text('artifact = "model.onnx"\n')
+    assert [config.problem for config in scan(tmp_path, RUNTIMES)] == [""]
+    (tmp_path / "m" / "model.toml").write_text('artifact = "../../../net.onnx"\n')
+    assert "holds no such thing" in scan(tmp_path, RUNTIMES)[0].problem
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_files_of_text_may_begin_with_a_byte_order_mark(tmp_path: Path, ends: str) -> None:
+    """As Notepad and PowerShell save them."""
+    add(tmp_path, "m")
+    toml = ends.join(["[labels]", 'y = "labels.txt"', ""])
+    (tmp_path / "m" / "model.toml").write_bytes(toml.encode("utf-8-sig"))
+    (tmp_path / "m" / "labels.txt").write_bytes(ends.join(["cat", "dog\u2028s", ""]).encode("utf-8-sig"))
+    (config,) = scan(tmp_path, RUNTIMES)
+    assert (config.problem, config.class_labels) == ("", {"y": ("cat", "dog\u2028s")})
+    (tmp_path / "m" / "model.toml").unlink()
+    pbtxt = ends.join(['name: "m"', "max_batch_size: 8", ""])
+    (tmp_path / "m" / "config.pbtxt").write_bytes(pbtxt.encode("utf-8-sig"))
+    (config,) = scan(tmp_path, RUNTIMES)
+    assert (config.problem, config.toml.max_batch_size) == ("", 8)
 
 
 def test_a_version_that_no_protocol_can_tell_is_none(tmp_path: Path) -> None:
