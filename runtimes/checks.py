@@ -47,28 +47,59 @@ def wanted_outputs(outputs: Sequence[str], served: Sequence[str]) -> Sequence[st
     return [name for name in served if name in outputs] if outputs else served
 
 
-def declared_inputs(declared: Sequence[TensorSpec], known: Tuple[TensorSpec, ...]) -> Tuple[TensorSpec, ...]:
-    """`known`, with what model.toml declares in its place. Raises LoadError unless it declares all or none."""
+def declared_inputs(
+    declared: Sequence[TensorSpec], known: Tuple[TensorSpec, ...], resizable: bool = False
+) -> Tuple[TensorSpec, ...]:
+    """`known`, with what model.toml declares in its place. `resizable`: the framework takes other sizes than it names.
+
+    Raises LoadError unless it declares all or none, and for what contradicts the artifact.
+    """
     by_name = {spec.name: spec for spec in declared}
     if declared and sorted(by_name) != sorted(spec.name for spec in known):
         raise LoadError("either all of the inputs %s must be declared, or none" % quoted(spec.name for spec in known))
-    return tuple(_completed(by_name.get(spec.name, spec), spec) for spec in known)
+    return tuple(_completed("input", by_name.get(spec.name, spec), spec, resizable) for spec in known)
 
 
 def declared_outputs(declared: Sequence[TensorSpec], known: Tuple[TensorSpec, ...]) -> Tuple[TensorSpec, ...]:
-    """What model.toml declares, which can be a part, else `known`. Raises LoadError for an output that is not there."""
+    """What model.toml declares, which can be a part, else `known`.
+
+    Raises LoadError for an output that is not there, and for what contradicts the artifact.
+    """
     by_name = {spec.name: spec for spec in known}
     for spec in declared:
         if spec.name not in by_name:
             raise LoadError("output '%s' is declared, but the model has %s" % (spec.name, quoted(by_name)))
-    return tuple(_completed(spec, by_name[spec.name]) for spec in declared) or known
+    return tuple(_completed("output", spec, by_name[spec.name]) for spec in declared) or known
 
 
-def _completed(declared: TensorSpec, known: TensorSpec) -> TensorSpec:
-    """What a declaration leaves out is the artifact's."""
+def _completed(kind: str, declared: TensorSpec, known: TensorSpec, any_size: bool = False) -> TensorSpec:
+    """What a declaration leaves out is the artifact's. It may be narrower than that, and must not contradict it."""
+    if declared.datatype and known.datatype and declared.datatype != known.datatype:
+        raise LoadError(
+            "%s '%s' is declared as %s, but the model has %s: declare that, or leave the datatype out"
+            % (kind, known.name, declared.datatype, known.datatype)
+        )
+    if (
+        declared.shape is not None
+        and known.shape is not None
+        and not _fits(kind, declared.shape, known.shape, any_size)
+    ):
+        raise LoadError(
+            "%s '%s' is declared with shape %s, but the model has %s: declare a shape within that, or leave it out"
+            % (kind, known.name, list(declared.shape), list(known.shape))
+        )
     return TensorSpec(
         known.name, declared.datatype or known.datatype, known.shape if declared.shape is None else declared.shape
     )
+
+
+def _fits(kind: str, declared: Sequence[int], known: Sequence[int], any_size: bool) -> bool:
+    """An input that is declared as open must be open; an output may be declared more loosely than the model has it."""
+
+    def holds(size: int, own: int) -> bool:
+        return any_size or own == -1 or size == own or (size == -1 and kind == "output")
+
+    return len(declared) == len(known) and all(holds(size, own) for size, own in zip(declared, known))
 
 
 def parameter(parameters: Dict[str, Any], name: str, choices: Sequence[Any]) -> Any:

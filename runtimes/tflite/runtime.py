@@ -81,7 +81,9 @@ class LiteRtModel(Model):
         self.signatures = {name: entry.signature for name, entry in entries.items()}
         default, told = next(iter(self.signatures.items()))
         self.signatures[default] = Signature(
-            declared_inputs(options.inputs, told.inputs), declared_outputs(options.outputs, told.outputs), told.refused
+            declared_inputs(options.inputs, told.inputs, resizable=True),
+            declared_outputs(options.outputs, told.outputs),
+            told.refused,
         )
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:

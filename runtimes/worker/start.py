@@ -11,7 +11,7 @@ import types
 from typing import Any, Dict, List, Sequence, Tuple
 
 from runtimes import wire
-from runtimes.contract import LoadError, LoadOptions, Model, first_line
+from runtimes.contract import LoadError, LoadOptions, Model, TensorSpec, first_line
 from runtimes.worker import probe
 from runtimes.worker.batcher import Batching
 from runtimes.worker.connection import Connection
@@ -75,7 +75,7 @@ def load_model(order: Dict[str, Any]) -> Model:
     module = importlib.import_module("modelport_runtime.runtime")
     options = LoadOptions(
         artifact=order["artifact"],
-        inputs=wire.specs_from_json(order["inputs"]),
+        inputs=_of_one_size(wire.specs_from_json(order["inputs"]), order["batching"]),
         outputs=wire.specs_from_json(order["outputs"]),
         device=order["device"],
         threads=order["threads"],
@@ -85,6 +85,18 @@ def load_model(order: Dict[str, Any]) -> Model:
     if not model.signatures:
         raise LoadError("the model has no signature that can be served")
     return reshaped(model, order["reshape"])
+
+
+def _of_one_size(specs: Sequence[TensorSpec], batching: Dict[str, Any]) -> Tuple[TensorSpec, ...]:
+    """An open batch that is declared beside one batch size is that size to the model, which may have no other."""
+    dim, sizes = batching["dim"], batching["sizes"]
+
+    def sized(spec: TensorSpec) -> TensorSpec:
+        if spec.shape is None or len(spec.shape) <= dim or spec.shape[dim] != -1:
+            return spec
+        return spec._replace(shape=spec.shape[:dim] + (sizes[0],) + spec.shape[dim + 1 :])
+
+    return tuple(map(sized, specs)) if len(sizes) == 1 else tuple(specs)
 
 
 def _warm_up(model: Model, batching: Batching, runs: int, writing: Sequence[str]) -> List[Tuple[int, float]]:

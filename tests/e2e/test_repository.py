@@ -134,6 +134,7 @@ def test_loading_follows_files_that_change_meanwhile(gateway: Start, tmp_path: P
 def test_gauges_of_a_version_that_left_fall_to_zero(gateway: Start, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     add_fake(repository, "m", toml="max_batch_size = 0", seconds_per_batch=0.5)
+    add_fake(repository, "stays")
     running = gateway(repository).wait_ready()
     gauge = 'modelport_requests_in_flight{model="m",version="1"} '
     with Load(running.http, "/predict/m", row, clients=2, most=1) as load:
