@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.export import example as examples
 from gateway.export.external import weight_files
+from gateway.export.onnx_file import keep_padding
 from gateway.export.page import write_page
 from gateway.export.readme import readme
 from gateway.export.report import Report
@@ -54,6 +55,7 @@ async def place(
                 )
             (result / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(artifact.parent / name, result / name)
+        keep_padding(result / _NAMES[format])
     return result / _NAMES[format]
 
 

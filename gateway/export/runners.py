@@ -1,7 +1,8 @@
 """Who runs an export to prove it: what will run it in the end, as far as this machine can."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from gateway.environments.environment import Environment
@@ -22,17 +23,22 @@ Ask = Callable[[Sequence[Case]], Awaitable[list[Arrays | None]]]
 
 
 class Runner(NamedTuple):
-    """environment: a runtime's, or a converter's with a runtime.py. required: what it refuses is no export."""
+    """environment: a runtime's, or a converter's with a runtime.py. required: what it refuses is no export.
+
+    parameters: the runtime's [parameters].
+    """
 
     name: str
     environment: str
     backend: str = ""
     required: bool = True
+    parameters: Mapping[str, object] = MappingProxyType({})
 
 
 RUNNERS = {
     "tflite": (Runner("LiteRT", "tflite"),),
-    "onnx": (Runner("ONNX Runtime", "onnx"),),
+    # With all of its optimizers, as programs of other people run it: see onnx_file.py.
+    "onnx": (Runner("ONNX Runtime", "onnx", parameters={"disabled_optimizers": []}),),
     # The backends of a page that node has, too. Not every kernel exists in wasm.
     "tfjs": (
         Runner("TensorFlow.js cpu", "export-web", "cpu"),
@@ -76,7 +82,7 @@ async def prove(
     found: Proof | None = None
     for runner in RUNNERS[target]:
         environment = await environments.get(runner.environment)
-        parameters = {"backend": runner.backend} if runner.backend else {}
+        parameters = {**runner.parameters, **({"backend": runner.backend} if runner.backend else {})}
         load = bare_load(environment.runtime, artifact, available_cores(), **parameters)
         try:
             told = await tasks.run(environment, infer_job(load, shapes=source.shapes))

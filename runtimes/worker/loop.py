@@ -227,7 +227,8 @@ class Loop:
         if signature is None or (pending.frame.outputs and not signature.outputs):
             return
         batch_dim = self._batcher.batching.dim if pending.rows else None
-        found = probe.learned(signature, inputs, outputs, batch_dim)
+        refused = self._executor.model.signatures[name].refused
+        found = probe.learned(signature, inputs, outputs, batch_dim, refused)
         if found == signature:
             return
         if probe.has_gaps(found):

@@ -58,9 +58,13 @@ def _values(random: np.random.RandomState, datatype: str, shape: List[int]) -> n
 
 
 def learned(
-    signature: Signature, inputs: Dict[str, np.ndarray], outputs: Dict[str, np.ndarray], batch_dim: Optional[int]
+    signature: Signature,
+    inputs: Dict[str, np.ndarray],
+    outputs: Dict[str, np.ndarray],
+    batch_dim: Optional[int],
+    refused: Dict[str, str],
 ) -> Signature:
-    """The signature with its gaps filled by what a request that worked showed."""
+    """The signature with its gaps filled by what a request that worked showed. refused: as the model says by now."""
 
     def spec_of(name: str, array: np.ndarray) -> TensorSpec:
         shape = [-1 if axis == batch_dim else size for axis, size in enumerate(array.shape)]
@@ -72,8 +76,8 @@ def learned(
     known_outputs = signature.outputs or tuple(TensorSpec(name) for name in outputs)
     return Signature(
         tuple(fill(spec, inputs) for spec in signature.inputs),
-        tuple(fill(spec, outputs) for spec in known_outputs),
-        signature.refused,
+        tuple(fill(spec, outputs) for spec in known_outputs if spec.name not in refused),
+        refused,
     )
 
 

@@ -10,6 +10,7 @@ from runtimes import wire
 from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
 from runtimes.fake.runtime import FakeModel
 from runtimes.wire import InferFrame, from_array
+from runtimes.worker import probe
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, Failure
@@ -217,3 +218,12 @@ def test_what_would_be_wrong_is_not_advised() -> None:
     free, fixed = settle(Numbered((-1, 2), (4,)), wanted()), settle(Numbered((4, 2), (4,)), wanted())
     assert free.note == "batching is off: the first dimension of 'y' is fixed"
     assert fixed.note == "batching is off: the first dimension of 'x' is fixed"
+
+
+def test_an_output_that_turns_out_unservable_leaves_the_signature() -> None:
+    untold = Signature((TensorSpec("x"),), (TensorSpec("y"), TensorSpec("z")))
+    array = np.ones((1, 2), np.float32)
+    found = probe.learned(untold, {"x": array}, {"y": array}, 0, {"z": "it is complex64"})
+    assert found.outputs == (TensorSpec("y", "FP32", (-1, 2)),)
+    assert found.refused == {"z": "it is complex64"}
+    assert not probe.has_gaps(found)
