@@ -52,7 +52,10 @@ class CntkModel(Model):
         self._results = _named(function.outputs, "output", self._arguments)
         for name, variable in self._arguments.items():
             if variable.is_sparse:
-                raise LoadError("input '%s' is sparse, and only dense ones are served: save the model with one" % name)
+                raise LoadError(
+                    "input '%s' is sparse, and only dense ones are served: in CNTK, save a clone of the model with a "
+                    "dense input in its place; of a loss, save the network below it, without the labels" % name
+                )
         inputs = tuple(_spec(name, variable) for name, variable in self._arguments.items())
         outputs = tuple(_spec(name, variable) for name, variable in self._results.items())
         self.signatures = {

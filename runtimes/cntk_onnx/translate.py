@@ -77,8 +77,8 @@ class _Translation:
         name = self._names[variable.uid]
         if variable.sparse:
             raise LoadError(
-                "input '%s' is sparse, which is not covered: make it a dense one in CNTK, or serve the model by CNTK "
-                "itself (the runtime cntk)" % short(name)
+                "input '%s' is sparse, and only dense ones are served: in CNTK, save a clone of the model with a dense "
+                "input in its place; of a loss, save the network below it, without the labels" % short(name)
             )
         if variable.dtype not in TYPES:
             raise LoadError("input '%s' has a datatype that is not covered" % short(name))

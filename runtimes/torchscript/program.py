@@ -206,7 +206,7 @@ def translated(error: BaseException) -> Exception:
     if is_device_lost(said):
         return DeviceLost(first_line(error))
     if "CUDA error" in said or _MODELS_FAULT.search(said):  # not the inputs' fault
-        return RuntimeError(first_line(error))
+        return RuntimeError(sentence(error))
     return InvalidInput(sentence(error))
 
 
