@@ -100,5 +100,7 @@ def _sentence(error: BaseException) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if "Detected at node" in text:  # a trace of the graph's making; the reason is what follows it
         lines = lines[-1:]
-    line = re.sub(r"^\(\d+\) \w+: |\{\{node [^}]*\}\}\s*", "", lines[0] if lines else type(error).__name__)
+    line = lines[0] if lines else type(error).__name__
+    line = re.sub(r"^\(\d+\) \w+: |\{\{node [^}]*\}\}\s*", "", line)
+    line = re.sub(r" in binary running on .*", ", which TensorFlow alone does not have", line)  # the host's name
     return re.sub(r"b?'?(?<!\w)(/[\w.+{}|-]+){2,}'?", "(a file)", line)

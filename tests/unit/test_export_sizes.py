@@ -21,7 +21,7 @@ def exported(*image: int) -> Signature:
 
 
 def test_a_size_that_nobody_said_is_not_fixed() -> None:
-    with pytest.raises(Failed, match="one size alone, 1,3,8,8, which was invented: .* --shape image=1,3,SIZE,SIZE"):
+    with pytest.raises(Failed, match=r"one size alone, 1,3,8,8, which was invented: .* --shape image=1,3,SIZE,SIZE"):
         fixed_sizes(source({}), exported(1, 3, 8, 8))
 
 
