@@ -61,6 +61,9 @@ class Settings(BaseModel):
         0.01, ge=0, le=1, description="share of a model's time for running batched requests again by themselves"
     )
     grace_s: float = Field(30.0, gt=0, description="how long a stopping gateway waits for requests under way")
+    server_name: str = Field(
+        "modelport", min_length=1, max_length=100, description="name in server metadata; some clients want triton"
+    )
     shared_memory: bool = Field(False, description="clients on this machine may register shared memory")
     allow_export: bool = Field(False, description="clients may have models exported: POST /v2/models/{model}/export")
     runtimes: Mapping[str, RuntimeSettings] = Field(default_factory=dict)

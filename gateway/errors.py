@@ -43,6 +43,18 @@ class NotFound(ModelportError):
     kind, status, code = "not_found", 404, "NOT_FOUND"
 
 
+def unknown_model(name: str) -> NotFound:
+    """Of a model that the repository lacks. The first words are Triton's: its clients look for them."""
+    return NotFound(
+        f"Request for unknown model: there is no model '{shorten(name)}'; the repository index lists what is served"
+    )
+
+
+def shorten(text: str) -> str:
+    """A client's own word, to be repeated in an error, but not a megabyte of it."""
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 class NotAllowed(ModelportError):
     kind, status, code = "not_allowed", 405, "UNIMPLEMENTED"
 

@@ -46,6 +46,7 @@ class FrontOptions:
     header_timeout_s: float
     min_body_rate: int
     shared_memory: bool
+    server_name: str
 
 
 class FrontProcess:

@@ -191,6 +191,7 @@ class Supervisor:
             header_timeout_s=settings.header_timeout_s,
             min_body_rate=settings.min_body_rate,
             shared_memory=settings.shared_memory,
+            server_name=settings.server_name,
         )
 
     def _publish(self, table: Table) -> None:

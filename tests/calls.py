@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.front.grpc_tensors import _FIELDS
+from gateway.front.grpc_tensors import CONTENTS_FIELDS
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES
 from runtimes.wire import pack_bytes
@@ -65,7 +65,7 @@ def as_message(call: Call, raw: bool) -> pb.ModelInferRequest:
         if raw:
             message.raw_input_contents.append(value.raw())
         else:
-            getattr(tensor.contents, _FIELDS.get(value.datatype, "fp32_contents")).extend(value.data)
+            getattr(tensor.contents, CONTENTS_FIELDS.get(value.datatype, "fp32_contents")).extend(value.data)
     for name in call.outputs:
         message.outputs.add(name=name)
     return message

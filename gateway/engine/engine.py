@@ -65,9 +65,11 @@ class Engine:
         control: Control,
         arena: Arena | None = None,
         shared_memory: SharedMemory | None = None,
+        server_name: str = "modelport",
     ) -> None:
         self.metrics = FrontMetrics()
         self.shared_memory = shared_memory or SharedMemory()
+        self.server_name = server_name
         self.draining = False
         self.drained = asyncio.Event()
         self._arena = arena
@@ -161,7 +163,7 @@ class Engine:
         self._room.check(size, queue.under_way, self._routes.has_several_models)
         self._next_id += 1
         number = self._next_id
-        order = (request.priority, number)
+        order = (status.priority_level(request.priority), number)
         ticket = Ticket(number, request, form, rows, deadline, now, order, self, queue, done, size, patience)
         self._room.take(size)
         self._deadlines.add(ticket, patience)

@@ -9,7 +9,7 @@ from gateway.engine.protocol import Done
 from gateway.engine.shared_memory import Region, Registry, SharedMemory
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.validate import validate
-from gateway.errors import NotFound, Overloaded, Unavailable
+from gateway.errors import NotFound, Overloaded, Unavailable, unknown_model
 from runtimes.wire import Tensor
 
 Compute = Callable[[InferRequest], Sequence[Tensor]]
@@ -49,6 +49,7 @@ class FakeEngine:
         self.max_bytes: int | None = None
         self.reading_bytes = 0
         self.shared_memory = SharedMemory()
+        self.server_name = "modelport"
         self._registry = Registry()
 
     def models(self) -> Sequence[ModelStatus]:
@@ -57,7 +58,9 @@ class FakeEngine:
     def model(self, name: str, version: str = "") -> ModelStatus:
         found = [m for m in self._models if m.name == name and version in ("", m.version, *m.version_labels)]
         if not found:
-            raise NotFound(f"there is no model '{name}'" + (f" with version {version}" if version else ""))
+            if not any(m.name == name for m in self._models):
+                raise unknown_model(name)
+            raise NotFound(f"there is no model '{name}' with version {version}")
         return found[-1]
 
     def reading(self, model: str, version: str) -> "_Reading":

@@ -52,6 +52,11 @@ class Engine(Protocol):
         """Set when the server stops and nothing is under way any more: calls that wait for requests shall end."""
 
     @property
+    def server_name(self) -> str:
+        """What server metadata calls this server."""
+        ...
+
+    @property
     def shared_memory(self) -> SharedMemory:
         """What clients have registered."""
 

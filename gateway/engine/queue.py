@@ -29,6 +29,7 @@ class Answer(NamedTuple):
 class Waiting:
     """One admitted request until it is settled. Times are time.monotonic() seconds.
 
+    order    level of priority, then number
     request  None once it is answered or given up: its bytes are free then, wherever the rest is still noted
     form     what the request is but for its bytes
     """
@@ -144,7 +145,7 @@ class ModelQueue:
         waiting.worker, waiting.sent_at = client, time.monotonic()
         self._sent[waiting.id] = waiting
         signature, outputs, _ = waiting.form
-        frame = InferFrame(waiting.deadline, request.priority, signature, outputs, request.inputs, waiting.form)
+        frame = InferFrame(waiting.deadline, waiting.order[0], signature, outputs, request.inputs, waiting.form)
         client.send(waiting.id, waiting.rows, frame, wire.ALONE if waiting.deaths else 0)
 
     def release(self, waiting: Waiting) -> None:

@@ -9,7 +9,7 @@ from gateway.engine.metrics import FrontMetrics
 from gateway.engine.queue import ModelQueue
 from gateway.engine.table import Table, WorkerAddress
 from gateway.engine.types import ModelStatus
-from gateway.errors import NotFound, Unavailable
+from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 
 
 class Routes:
@@ -56,13 +56,13 @@ class Routes:
         """The version asked for; without one, the newest that takes requests, else the newest. Raises NotFound."""
         versions = self._by_model.get(name)
         if not versions:
-            raise NotFound(f"there is no model '{_short(name)}'; the repository index lists what is served")
+            raise unknown_model(name)
         if version:
             for status in versions:
                 if status.version == version.lstrip("0") or version in status.version_labels:
                     return status
             known = ", ".join(status.version for status in versions if status.version)
-            raise NotFound(f"model '{name}' has no version '{_short(version)}'; it has {known or 'none'}")
+            raise NotFound(f"model '{name}' has no version '{shorten(version)}'; it has {known or 'none'}")
         return next((status for status in versions if status.admits), versions[0])
 
     def apply(self, table: Table) -> None:
@@ -154,8 +154,3 @@ class Routes:
 
 def unavailable(status: ModelStatus) -> Unavailable:
     return Unavailable(f"model '{status.name}' is {status.state}: {status.reason}")
-
-
-def _short(text: str) -> str:
-    """A client's own word in an answer, but not a megabyte of it."""
-    return text if len(text) <= 80 else text[:77] + "..."

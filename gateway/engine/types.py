@@ -17,7 +17,7 @@ class InferRequest(NamedTuple):
     version    "" for the model's newest ready version
     outputs    the wanted output names; empty for all that can be served
     signature  "" for the model's default one
-    priority   lower goes first; 0 when the client says nothing
+    priority   lower goes first; 0 when the client says nothing: then it is the model's default level
     deadline   time.monotonic() seconds; None: the server's own limit
     """
 
@@ -50,6 +50,7 @@ class ModelStatus:
                 metadata and JSON decoding, and never refuses a request
     max_batch_size  rows that the gateway puts together; 0 where batching is off
     latency_target_ms  from arrival to answer; what would take longer is refused. 0: no target
+    priority_levels, default_priority_level  as Triton's; 0 levels: any number is one, and 1 is the default
     version_labels  other names of this version
     class_labels    by output, what the places in its last dimension stand for
     preprocess      how images become its input; None: it takes none
@@ -68,6 +69,8 @@ class ModelStatus:
     batch_dim: int = 0
     stateful: bool = False
     latency_target_ms: float = 0.0
+    priority_levels: int = 0
+    default_priority_level: int = 1
     version_labels: Sequence[str] = ()
     class_labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     preprocess: Preprocess | None = None
@@ -78,6 +81,12 @@ class ModelStatus:
         if name:
             return self.signatures.get(name)
         return next(iter(self.signatures.values()), None)
+
+    def priority_level(self, priority: int) -> int:
+        """A request's level: as in Triton, 0 and what is above the declared levels are the default one."""
+        if not priority or 0 < self.priority_levels < priority:
+            return self.default_priority_level
+        return priority
 
     @property
     def default_signature(self) -> str:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import orjson
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -10,12 +9,13 @@ from starlette.exceptions import HTTPException
 
 import gateway
 from gateway.engine.protocol import Engine, Gone
-from gateway.errors import InvalidRequest, ModelportError, NotFound
+from gateway.errors import InvalidRequest, ModelportError, NotFound, Unsupported
 from gateway.front import shared_memory
 from gateway.front.body import Body, Pauses, read_headers
 from gateway.front.compression import inflate
 from gateway.front.exports import add_exports
 from gateway.front.failures import sentence
+from gateway.front.json_text import loads, without_nulls
 from gateway.front.limits import Limits
 from gateway.front.metadata import model_metadata, server_metadata
 from gateway.front.openapi import FAILURES, HOT_PATHS
@@ -65,6 +65,11 @@ async def _check_origin(request: Request) -> None:
 
 
 def _add_health(app: FastAPI, engine: Engine) -> None:
+    @app.get("/", tags=["KServe v1"])
+    async def alive() -> dict[str, str]:
+        """What clients of KServe's v1 protocol ask for to see whether the server is live."""
+        return {"status": "alive"}
+
     @app.get("/v2", tags=["server"])
     async def metadata() -> dict[str, Any]:
         """Name, version and the protocol extensions that are served."""
@@ -168,6 +173,28 @@ def _add_shared_memory(app: FastAPI, engine: Engine, limits: Limits) -> None:
         await shared_memory.unregister(engine, region)
         return Response(status_code=200)
 
+    # No region of CUDA's can be registered. Triton's clients unregister all of them before they begin.
+    cuda = "/v2/cudasharedmemory"
+
+    @app.get(cuda + "/status", tags=["shared memory"])
+    @app.get(cuda + "/region/{region}/status", tags=["shared memory"])
+    async def cuda_status(region: str = "") -> list[dict[str, Any]]:
+        """Always empty: CUDA shared memory is not served."""
+        return shared_memory.cuda_status(engine, region)
+
+    @app.post(cuda + "/region/{region}/register", tags=["shared memory"])
+    async def cuda_register(region: str) -> None:
+        """501: CUDA shared memory is not served."""
+        raise Unsupported("CUDA shared memory is not served; use system shared memory")
+
+    @app.post(cuda + "/unregister", tags=["shared memory"])
+    @app.post(cuda + "/region/{region}/unregister", tags=["shared memory"])
+    async def cuda_unregister(request: Request, region: str = "") -> Response:
+        """There is nothing to unregister."""
+        await _read_object(request, limits, pauses)
+        shared_memory.cuda_status(engine)
+        return Response(status_code=200)
+
 
 async def _read_object(request: Request, limits: Limits, pauses: Pauses) -> dict[str, Any]:
     """The body as a JSON object; no body is an empty one."""
@@ -177,13 +204,10 @@ async def _read_object(request: Request, limits: Limits, pauses: Pauses) -> dict
     content = await body.read(headers.content_length, most, "this path", _no_matter)
     if headers.encoding:
         content = inflate(content, headers.encoding, most, "this path")
-    try:
-        document = orjson.loads(content) if content.strip() else {}
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    document = loads(content) if content.strip() else {}
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
-    return document
+    return without_nulls(document)
 
 
 def _no_matter(size: int) -> None:

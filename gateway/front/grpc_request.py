@@ -34,9 +34,8 @@ _PARAMETERS = (*OPTION_NAMES, *PLACE_NAMES, "classification")
 
 
 class Wanted(NamedTuple):
-    """How the client wants the outputs: raw, or in typed fields; some as so many classes, or put to these places."""
+    """How the client wants the outputs: some as so many classes, some in shared memory."""
 
-    raw: bool
     classes: Mapping[str, int] = {}
     places: Mapping[str, Place] = {}
 
@@ -59,7 +58,7 @@ class RequestReader:
         self._known: dict[bytes, _Known] = {}
 
     def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, Wanted]:
-        """Where the answer is wanted raw, the tensors may be views of the message. Raises InvalidRequest, Unsupported.
+        """The tensors may be views of the message. Raises InvalidRequest, Unsupported.
 
         `seconds` is what the call's own deadline leaves; the sooner of it and the parameter `timeout` holds.
         """
@@ -76,11 +75,9 @@ class RequestReader:
         with self._engine.reading(message.model_name, message.model_version):
             check_count(len(message.inputs), "inputs")
             check_count(len(message.outputs), "outputs")
-            inputs = _inputs(message.inputs, contents, self._engine.shared_memory.reader())
+            inputs = _inputs(message.model_name, message.inputs, contents, self._engine.shared_memory.reader())
             request = _read(message, message.id if split is None else split.id, inputs, seconds)
-            # Who has inputs in shared memory sends no contents, and knows raw tensors.
-            is_raw = bool(contents) or not any(tensor.HasField("contents") for tensor in message.inputs)
-            wanted = _wanted(is_raw, message.outputs)
+            wanted = _wanted(message.outputs)
         if split is not None:
             self._remember(split, message, request, wanted)
         return request, wanted
@@ -134,21 +131,25 @@ def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
 
 
 def _inputs(
+    model: str,
     inputs: Sequence[pb.ModelInferRequest.InferInputTensor],
     contents: Sequence[Buffer],
     read_shared: Callable[[Place], bytes],
 ) -> list[Tensor]:
     places = [_place(tensor.parameters, f"input '{tensor.name}'") for tensor in inputs]
+    for tensor, place in zip(inputs, places, strict=True):
+        if (contents or place is not None) and tensor.HasField("contents") and tensor.contents.ListFields():
+            other = "raw_input_contents" if place is None else "a shared_memory_region"
+            # Triton's words, which its clients look for.
+            raise InvalidRequest(
+                f"contents field must not be specified when using {other} for '{tensor.name}' for model '{model}'"
+            )
     sent = places.count(None)
     if contents and len(contents) != sent:
         raise InvalidRequest(f"there are {sent} inputs, but {len(contents)} raw_input_contents; send one for each")
     rest = iter(contents)
     tensors = []
     for tensor, place in zip(inputs, places, strict=True):
-        has_typed = tensor.HasField("contents") and tensor.contents.ListFields()
-        if has_typed and (contents or place is not None):
-            other = "raw_input_contents" if place is None else "a shared_memory_region"
-            raise InvalidRequest(f"input '{tensor.name}' has contents beside {other}; send only one of them")
         if place is not None:
             data: Buffer = read_shared(place)
         elif contents:
@@ -160,7 +161,7 @@ def _inputs(
     return tensors
 
 
-def _wanted(raw: bool, outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]) -> Wanted:
+def _wanted(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]) -> Wanted:
     classes: dict[str, int] = {}
     places: dict[str, Place] = {}
     for output in outputs:
@@ -169,7 +170,7 @@ def _wanted(raw: bool, outputs: Sequence[pb.ModelInferRequest.InferRequestedOutp
         place = _place(output.parameters, f"output '{output.name}'")
         if place is not None:
             places[output.name] = place
-    return Wanted(raw, classes, places)
+    return Wanted(classes, places)
 
 
 def _place(parameters: Mapping[str, pb.InferParameter], what: str) -> Place | None:

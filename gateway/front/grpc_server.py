@@ -4,6 +4,7 @@ Two libraries can serve them, with the same handlers: see docs/decisions/0009-gr
 """
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -33,6 +34,13 @@ log = logging.getLogger("front")
 
 # What pygrpc-native calls the time that a call without deadline has left; grpcio says None.
 _NO_DEADLINE = float(sys.maxsize)
+
+_Response = health_pb2.HealthCheckResponse
+
+# grpc drops calls beyond 1000 that Python has not taken yet, in part at random, as CANCELLED without a word.
+# Here the admission limit decides, and answers RESOURCE_EXHAUSTED with a sentence.
+_PENDING = 1 << 20
+_QUEUE = [("grpc.server.max_pending_requests", _PENDING), ("grpc.server.max_pending_requests_hard_limit", _PENDING)]
 
 # grpcio has no types.
 _Context: TypeAlias = Any
@@ -74,7 +82,7 @@ def build_server(
         hot[f"/{grpc_tfs.PREDICTION_SERVICE}/Predict"] = predict.submit
         server = NativeServer(hot, [*sizes, *options])
     else:
-        server = grpc.aio.server(options=[*sizes, *options])
+        server = grpc.aio.server(options=[*sizes, *_QUEUE, *options])
     for service, spoken in services.items():
         # By method: handlers that are added only generically are none of the native server's.
         handlers = {name: _handler(name, method) for name, method in spoken.items()}
@@ -132,25 +140,26 @@ class EngineHealth(health.aio.HealthServicer):  # type: ignore[misc]
         return await super().Check(request, context)
 
     async def Watch(self, request: Any, context: _Context) -> None:
-        """Until the client has enough, or the server has drained: it must not wait for whoever only watches."""
-        await self._follow()
-        watching = asyncio.ensure_future(super().Watch(request, context))
-        others = [asyncio.ensure_future(each) for each in (self._keep_following(), self._engine.drained.wait())]
-        try:
-            await asyncio.wait([watching, *others], return_when=asyncio.FIRST_COMPLETED)
-            if watching.done():
-                await watching
-        finally:
-            for each in (watching, *others):
-                each.cancel()
+        """Tells each change until the client has enough, or the server has drained: the last word is NOT_SERVING.
 
-    async def _keep_following(self) -> None:
+        The server must not wait for whoever only watches.
+        """
+        told = None
         while True:
-            await asyncio.sleep(self._period_s)
-            await self._follow()
+            drained = self._engine.drained.is_set()
+            status = self._status() if request.service in self._services else _Response.SERVICE_UNKNOWN
+            if status != told:
+                await context.write(_Response(status=status))
+                told = status
+            if drained:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._engine.drained.wait(), self._period_s)
+
+    def _status(self) -> Any:
+        return _Response.SERVING if self._engine.ready else _Response.NOT_SERVING
 
     async def _follow(self) -> None:
-        serving = health_pb2.HealthCheckResponse
-        status = serving.SERVING if self._engine.ready else serving.NOT_SERVING
+        status = self._status()
         for service in self._services:
             await self.set(service, status)

@@ -1,7 +1,6 @@
-"""Tensors in gRPC messages: typed contents <-> Tensor. Raw ones need no work."""
+"""Typed contents of gRPC messages -> Tensor. Raw ones need no work, and answers are raw."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,10 @@ from gateway.engine.validate import check_datatype, check_strings
 from gateway.errors import InvalidRequest
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES
-from runtimes.wire import Tensor, pack_bytes, to_array, unpack_bytes
+from runtimes.wire import Tensor, pack_bytes
 
 # Which field of InferTensorContents holds a datatype's elements; FP16 has none.
-_FIELDS = {
+CONTENTS_FIELDS = {
     "BOOL": "bool_contents",
     "UINT8": "uint_contents",
     "UINT16": "uint_contents",
@@ -29,18 +28,13 @@ _FIELDS = {
 }
 
 
-def has_field(datatype: str) -> bool:
-    """Whether the datatype can be typed; else it must be raw."""
-    return datatype in _FIELDS
-
-
 def read_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
     """Whether shape and data fit each other is the engine's check. Raises InvalidRequest."""
     name, datatype = tensor.name, tensor.datatype
     check_datatype(name, datatype)
-    if datatype not in _FIELDS:
+    if datatype not in CONTENTS_FIELDS:
         raise InvalidRequest(f"input '{name}' has datatype {datatype}, which has no contents; use raw_input_contents")
-    field = _FIELDS[datatype]
+    field = CONTENTS_FIELDS[datatype]
     for other, _ in tensor.contents.ListFields():
         if other.name != field:
             raise InvalidRequest(f"input '{name}' has datatype {datatype}; fill {field}, not {other.name}")
@@ -71,12 +65,3 @@ def typed_array(name: str, datatype: str, values: Sequence[Any], own: np.dtype) 
             )
         array = array.astype(dtype)
     return array
-
-
-def write_typed(tensor: Tensor, contents: pb.InferTensorContents) -> None:
-    """Fill the field of the tensor's datatype, which must have one."""
-    field = getattr(contents, _FIELDS[tensor.datatype])
-    if tensor.datatype == "BYTES":
-        field.extend(unpack_bytes(tensor.data, prod(tensor.shape)))
-    else:
-        field.extend(to_array(tensor).ravel().tolist())

@@ -14,11 +14,10 @@ from gateway.front.classification import classify
 from gateway.front.grpc_call import InferCall, Method
 from gateway.front.grpc_raw import raw_output
 from gateway.front.grpc_request import RequestReader, Wanted, parse
-from gateway.front.grpc_tensors import has_field, write_typed
 from gateway.front.limits import Limits, check_answer
 from gateway.front.metadata import model_metadata, server_metadata
 from gateway.front.repository import check_parameters, read_index
-from gateway.front.shared_memory import place_parameters, register, status, unregister
+from gateway.front.shared_memory import cuda_status, place_parameters, register, status, unregister
 from gateway.front.statistics import read_statistics
 from gateway.front.triton_config import read_configuration
 from gateway.generated import open_inference_pb2 as pb
@@ -84,6 +83,14 @@ def methods(engine: Engine) -> dict[str, Method]:
         await unregister(engine, message.name)
         return pb.SystemSharedMemoryUnregisterResponse()
 
+    async def cuda_shared_status(message: pb.CudaSharedMemoryStatusRequest) -> Message:
+        cuda_status(engine, message.name)
+        return pb.CudaSharedMemoryStatusResponse()
+
+    async def cuda_unregister(message: pb.CudaSharedMemoryUnregisterRequest) -> Message:
+        cuda_status(engine)
+        return pb.CudaSharedMemoryUnregisterResponse()
+
     async def model_config(message: pb.ModelConfigRequest) -> Message:
         return pb.ModelConfigResponse(config=await read_configuration(engine, message.name, message.version))
 
@@ -111,6 +118,8 @@ def methods(engine: Engine) -> dict[str, Method]:
         "SystemSharedMemoryStatus": (pb.SystemSharedMemoryStatusRequest, shared_status),
         "SystemSharedMemoryRegister": (pb.SystemSharedMemoryRegisterRequest, shared_register),
         "SystemSharedMemoryUnregister": (pb.SystemSharedMemoryUnregisterRequest, shared_unregister),
+        "CudaSharedMemoryStatus": (pb.CudaSharedMemoryStatusRequest, cuda_shared_status),
+        "CudaSharedMemoryUnregister": (pb.CudaSharedMemoryUnregisterRequest, cuda_unregister),
         "ModelConfig": (pb.ModelConfigRequest, model_config),
         "RepositoryIndex": (pb.RepositoryIndexRequest, repository_index),
         "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, load),
@@ -120,32 +129,21 @@ def methods(engine: Engine) -> dict[str, Method]:
 
 
 def write_response(response: InferResponse, wanted: Wanted, shared: SharedMemory) -> bytes:
-    """A ModelInferResponse. Raw if the request was, and where a datatype has no typed field: it is all or nothing.
+    """A ModelInferResponse with raw_output_contents, whichever way the inputs came: Triton's clients index into it.
 
-    What the client wants in shared memory is written there, and has neither. Raises InvalidRequest.
+    What the client wants in shared memory is written there, and its raw content is empty. Raises InvalidRequest.
     """
     parts: list[Buffer] = [_model(response.model, response.version)]
     if response.id:
         parts.append(pb.ModelInferResponse(id=response.id).SerializeToString())
     places = wanted.places
-    if wanted.raw or not all(has_field(tensor.datatype) for tensor in response.outputs):
-        for tensor in response.outputs:
-            name, datatype, shape, _ = tensor
-            parts.append(_put(tensor, places[name], shared) if name in places else _output(name, datatype, shape))
-        for tensor in response.outputs:
-            # One for each output, as clients count them.
-            parts += raw_output(b"" if tensor.name in places else tensor.data)
-    else:
-        for tensor in response.outputs:
-            parts.append(_put(tensor, places[tensor.name], shared) if tensor.name in places else _typed(tensor))
+    for tensor in response.outputs:
+        name, datatype, shape, _ = tensor
+        parts.append(_put(tensor, places[name], shared) if name in places else _output(name, datatype, shape))
+    for tensor in response.outputs:
+        # One for each output, as clients count them.
+        parts += raw_output(b"" if tensor.name in places else tensor.data)
     return b"".join(parts)
-
-
-def _typed(tensor: Tensor) -> bytes:
-    output = pb.ModelInferResponse.InferOutputTensor(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-    write_typed(tensor, output.contents)
-    raw: bytes = pb.ModelInferResponse(outputs=[output]).SerializeToString()
-    return raw
 
 
 def _put(tensor: Tensor, place: Place, shared: SharedMemory) -> bytes:

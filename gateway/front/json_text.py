@@ -19,7 +19,9 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def loads(body: Buffer) -> Any:
-    """Raises InvalidRequest. Every string in the result can be encoded as UTF-8."""
+    """Raises InvalidRequest. Every string in the result can be encoded as UTF-8; a byte order mark is read over."""
+    if body[:3] == b"\xef\xbb\xbf":
+        body = memoryview(body)[3:]
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -40,6 +42,11 @@ def loads(body: Buffer) -> Any:
     except ValueError:
         raise InvalidRequest("the body is not valid JSON: a number has too many digits") from None
     return document
+
+
+def without_nulls(record: dict[str, Any]) -> dict[str, Any]:
+    """The record without the keys that are null: many clients write so what they leave out."""
+    return {key: value for key, value in record.items() if value is not None} if None in record.values() else record
 
 
 def dumps(document: Any) -> bytes:

@@ -16,7 +16,7 @@ EXTENSIONS = (
 def server_metadata(engine: Engine) -> dict[str, Any]:
     """`extensions` are those that are really served."""
     extensions = [*EXTENSIONS, *(["system_shared_memory"] if engine.shared_memory.enabled else [])]
-    return {"name": "modelport", "version": gateway.__version__, "extensions": extensions}
+    return {"name": engine.server_name, "version": gateway.__version__, "extensions": extensions}
 
 
 def model_metadata(engine: Engine, name: str, version: str = "") -> dict[str, Any]:

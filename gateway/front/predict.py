@@ -18,7 +18,7 @@ from typing import Any
 from gateway.engine.protocol import Engine
 from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import InvalidRequest
-from gateway.front.json_text import dumps, loads
+from gateway.front.json_text import dumps, loads, without_nulls
 from gateway.front.limits import Limits, check_json_answer
 from gateway.front.named_inputs import find_signature, only_input, read_inputs
 from gateway.front.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
@@ -67,6 +67,7 @@ def read_document(engine: Engine, model: str, version: str, document: Any) -> In
     for key in document:
         if key not in _KEYS:
             raise InvalidRequest(f"the body has the unknown key '{key}'; known are {', '.join(_KEYS)}")
+    document = without_nulls(document)
     model = _named(document, "model", model)
     version = _named(document, "version", version)
     if not model:

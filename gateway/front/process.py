@@ -52,7 +52,7 @@ class Front:
         admission = Admission(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
         arena = open_arena(options.max_admitted_bytes)
         shared = SharedMemory(options.shared_memory, options.max_body_bytes)
-        self._engine = Engine(options.number, admission, self._control, arena, shared)
+        self._engine = Engine(options.number, admission, self._control, arena, shared, options.server_name)
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:
         """Until it is told to drain, or the supervisor has gone."""

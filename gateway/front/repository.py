@@ -15,6 +15,8 @@ async def read_index(engine: Engine, ready: bool) -> list[dict[str, str]]:
 
 def check_parameters(parameters: Any) -> None:
     """Of a load or unload. Triton's overrides would be silently lost: raises Unsupported, InvalidRequest."""
+    if parameters is None:
+        return
     if not isinstance(parameters, Mapping):
         raise InvalidRequest("'parameters' must be an object")
     for name in parameters:

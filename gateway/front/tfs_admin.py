@@ -17,12 +17,23 @@ _LABEL = _MODEL + "/labels/{label}"
 
 
 def add_tfs(app: FastAPI, engine: Engine) -> None:
+    @app.get("/v1/models", tags=["KServe v1"])
+    async def models() -> dict[str, list[str]]:
+        """The names of all models."""
+        return {"models": sorted({status.name for status in engine.models()})}
+
     @app.get(_MODEL, tags=["TensorFlow Serving"])
     @app.get(_VERSION, tags=["TensorFlow Serving"])
     @app.get(_LABEL, tags=["TensorFlow Serving"])
     async def status(model: str, version: str = "", label: str = "") -> dict[str, Any]:
-        """The state of one version, or of all: START, LOADING, AVAILABLE, UNLOADING or END."""
-        return _as_dict(model_status(engine, model, version or label, bool(label)))
+        """The state of one version, or of all: START, LOADING, AVAILABLE, UNLOADING or END.
+
+        `name` and `ready` are what KServe's v1 protocol answers here. It is 200 in any state, as TensorFlow
+        Serving's clients expect it; KServe's read `ready`.
+        """
+        told = _as_dict(model_status(engine, model, version or label, bool(label)))
+        found = find_model(engine, model, version or label, bool(label))
+        return {**told, "name": found.name, "ready": found.state == "READY"}
 
     @app.get(_MODEL + "/metadata", tags=["TensorFlow Serving"])
     @app.get(_VERSION + "/metadata", tags=["TensorFlow Serving"])

@@ -14,7 +14,7 @@ import numpy as np
 
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.json_text import dumps, loads, numbers
+from gateway.front.json_text import dumps, loads, numbers, without_nulls
 from gateway.front.limits import MOST_OBJECTS, Limits, check_json_answer
 from gateway.front.named_inputs import find_signature, read_inputs
 from gateway.front.tensors import json_values
@@ -27,6 +27,7 @@ def read_object(body: Buffer) -> dict[str, Any]:
     document = loads(body)
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
+    document = without_nulls(document)
     if not isinstance(document.get("signature_name", ""), str):
         raise InvalidRequest("'signature_name' must be a string, the name of one of the model's signatures")
     return document

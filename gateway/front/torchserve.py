@@ -20,7 +20,7 @@ from gateway.front import predict
 from gateway.front.failures import sentence
 from gateway.front.image_request import ImageRequest, read_images
 from gateway.front.image_types import FORM, is_image
-from gateway.front.json_text import dumps, loads
+from gateway.front.json_text import dumps, loads, without_nulls
 from gateway.front.limits import Limits, check_json_answer
 from gateway.front.predictions import Prediction
 from gateway.front.tensors import json_values
@@ -76,6 +76,7 @@ def _document(given: Any) -> Any:
         return {"inputs": given}
     if not isinstance(given, dict):
         raise InvalidRequest("the body must be a JSON list, or an object with 'data', 'inputs' or 'instances'")
+    given = without_nulls(given)
     if "data" in given and "inputs" in given:
         raise InvalidRequest("the body has both 'data' and 'inputs', which mean the same; send one of them")
     return {"inputs" if key == "data" else key: value for key, value in given.items()}

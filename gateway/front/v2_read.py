@@ -121,21 +121,21 @@ def _input(index: int, described: Any, rest: _Sections | None, read_shared: Read
     check_datatype(name, datatype)
     check_shape(name, shape)
     parameters = _get(described, "parameters", dict, _NOTHING, where)
-    if "binary_data_size" in parameters:
+    if parameters.get("binary_data_size") is not None:
         size = _get(parameters, "binary_data_size", int, None, where)
         if rest is None:
             raise InvalidRequest(
                 f"input '{name}' has binary_data_size, but the request lacks the header Inference-Header-Content-Length"
             )
-        if "data" in described:
+        if described.get("data") is not None:
             raise InvalidRequest(f"input '{name}' has both data and binary_data_size; send one of them")
         return raw_tensor(name, datatype, shape, rest.take(name, size))
     place = read_place(parameters, f"input '{name}'")
     if place is not None:
-        if "data" in described:
+        if described.get("data") is not None:
             raise InvalidRequest(f"input '{name}' has both data and a shared_memory_region; send one of them")
         return raw_tensor(name, datatype, shape, read_shared(place))
-    if "data" not in described:
+    if described.get("data") is None:
         raise InvalidRequest(f"input '{name}' has no data")
     # A scalar has no brackets: that is what numpy's tolist() makes of one.
     if shape and not isinstance(described["data"], list):
@@ -158,19 +158,21 @@ def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[l
         name = _get(output, "name", str, None, where)
         names.append(name)
         options = _get(output, "parameters", dict, _NOTHING, where)
-        if "classification" in options:
+        if options.get("classification") is not None:
             classes[name] = read_class_count(name, options["classification"])
         place = read_place(options, f"output '{name}'")
         if place is not None:
             places[name] = place
-        if "binary_data" in options:
+        if options.get("binary_data") is not None:
             by_name[name] = _get(options, "binary_data", bool, False, where)
     return names, Wanted(every, by_name, classes, places)
 
 
 def _get(record: Mapping[str, Any], key: str, kind: type, default: Any, where: str) -> Any:
-    """record[key], which must be of this type; without a default (None) it must be there."""
-    value = record.get(key, default)
+    """record[key], which must be of this type; without a default (None) it must be there. null is as if it were not."""
+    value = record.get(key)
+    if value is None:
+        value = default
     if type(value) is not kind and value is not default:
         raise InvalidRequest(f"'{key}' of {where} must be {_KINDS[kind]}")
     if value is None:

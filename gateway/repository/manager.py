@@ -13,7 +13,7 @@ from gateway.engine.types import ModelStatus
 from gateway.environments.environment import Environment
 from gateway.environments.errors import Cannot
 from gateway.environments.runtime import Runtime
-from gateway.errors import NotFound, Unavailable
+from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 from gateway.repository import devices
 from gateway.repository.builder import Builder
 from gateway.repository.control import Control, RepositoryControl
@@ -161,10 +161,10 @@ class Manager:
         if not any(unit.model == name for unit in self._desired):
             self._control.forget(name)
             self._loads.pop(name, None)
-            raise NotFound(f"there is no model '{name}' in the repository")
+            raise NotFound(f"failed to load '{shorten(name)}': there is no such model in the repository")
         failed = [self.served[unit] for unit in self._desired if unit.model == name and self.served[unit].failed]
         if failed:
-            raise Unavailable(f"model '{name}' could not be loaded: {failed[0].reason}")
+            raise Unavailable(f"failed to load '{name}': {failed[0].reason}")
 
     def _is_moving(self, name: str) -> bool:
         """Whether a model has yet to settle. Its files may be changing; what is unloaded may be wanted again."""
@@ -177,7 +177,7 @@ class Manager:
         """Serve the model no more, until `load`: no error where it is not served. Raises NotFound, Unsupported."""
         self._control.check()
         if not any(unit.model == name for unit in (*self.served, *self._found)):
-            raise NotFound(f"there is no model '{name}'")
+            raise unknown_model(name)
         self._control.unload(name)
         self._act()
 

@@ -102,6 +102,8 @@ class ModelToml(_Strict):
     device: tuple[str, ...] = ("cpu",)
     audit_share: float | None = Field(None, ge=0, le=1)
     stateful: bool = False
+    priority_levels: int = Field(0, ge=0, lt=1 << 31)
+    default_priority_level: int = Field(1, ge=1, lt=1 << 31)
     version_policy: VersionPolicy = VersionPolicy()
     version_labels: Mapping[str, int] = Field(default_factory=dict)
     labels: Mapping[str, str] = Field(default_factory=dict)

@@ -57,6 +57,8 @@ _USED = frozenset(
         "version_policy.all",
         "version_policy.specific.versions",
         "dynamic_batching.max_queue_delay_microseconds",
+        "dynamic_batching.priority_levels",
+        "dynamic_batching.default_priority_level",
     ]
 )
 _GROUP_USED = frozenset({"name", "kind", "count", "gpus"})
@@ -100,6 +102,7 @@ def read_config_pbtxt(file: Path, installed: Collection[str]) -> tuple[ModelToml
         "outputs": [_tensor(config, tensor, place) for tensor in config.output],
         "labels": {tensor.name: tensor.label_filename for tensor in config.output if tensor.label_filename},
         "queue_delay_ms": _delay_ms(config, place),
+        **_priorities(config.dynamic_batching, place),
         "version_policy": _version_policy(config.version_policy, place),
         **instances,
         **parameters,
@@ -212,6 +215,18 @@ def _delay_ms(config: pb.ModelConfig, place: str) -> float:
             f"{place}: 'max_queue_delay_microseconds' is {delay}, but at most {_MOST_DELAY_US} are waited"
         )
     return delay / 1000
+
+
+def _priorities(batching: pb.ModelDynamicBatching, place: str) -> dict[str, Any]:
+    """Raises ModelConfigError where the default level is none of the levels, which Triton refuses too."""
+    levels, default = batching.priority_levels, batching.default_priority_level
+    if not levels:
+        return {}
+    if not 1 <= default <= levels:
+        raise ModelConfigError(
+            f"{place}: 'default_priority_level' is {default}, but it must be one of the {levels} 'priority_levels'"
+        )
+    return {"priority_levels": levels, "default_priority_level": default}
 
 
 def _version_policy(policy: pb.ModelVersionPolicy, place: str) -> dict[str, Any]:

@@ -126,6 +126,8 @@ class Served:
             max_batch_size=loaded.get("max_batch_size", 0),
             batch_dim=self.config.toml.batch_dim,
             stateful=self.config.toml.stateful,
+            priority_levels=self.config.toml.priority_levels,
+            default_priority_level=self.config.toml.default_priority_level,
             latency_target_ms=self.config.toml.latency_target_ms,
             version_labels=self._version_labels,
             class_labels=self.config.class_labels,

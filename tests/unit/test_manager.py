@@ -145,7 +145,7 @@ async def test_a_broken_model_is_loaded_anew_when_it_is_asked_for(caplog: pytest
     caplog.set_level(logging.ERROR)
     async with managing(Repository("a"), "explicit", ("a",)) as manager, asyncio.timeout(_WAIT_S):
         for _ in range(2):
-            with pytest.raises(Unavailable, match="'a' could not be loaded: it is broken"):
+            with pytest.raises(Unavailable, match="failed to load 'a': it is broken"):
                 await manager.load("a")
     assert sum("a version 1 is UNAVAILABLE" in record.message for record in caplog.records) == 3
 

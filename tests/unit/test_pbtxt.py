@@ -146,17 +146,23 @@ def test_every_datatype_has_its_own(tmp_path: Path, datatype: str) -> None:
     assert toml.outputs[0].datatype == ("BYTES" if datatype == "STRING" else datatype)
 
 
+def test_priority_levels_are_read_and_the_default_is_one_of_them(tmp_path: Path) -> None:
+    toml, left = read(tmp_path, "dynamic_batching { priority_levels: 3 default_priority_level: 2 }")
+    assert (toml.priority_levels, toml.default_priority_level, left) == (3, 2, [])
+    for default in (0, 4):
+        with pytest.raises(ModelConfigError, match=f"'default_priority_level' is {default}, but it must be one of"):
+            read(tmp_path, f"dynamic_batching {{ priority_levels: 3 default_priority_level: {default} }}")
+
+
 LEFT = [
     ("dynamic_batching { preferred_batch_size: [4, 8] }", ["dynamic_batching.preferred_batch_size"]),
     (
-        "dynamic_batching { preserve_ordering: true priority_levels: 2 default_priority_level: 1 "
+        "dynamic_batching { preserve_ordering: true "
         "default_queue_policy { max_queue_size: 4 } priority_queue_policy { key: 1 value { max_queue_size: 2 } } }",
         [
             f"dynamic_batching.{name}"
             for name in (
                 "preserve_ordering",
-                "priority_levels",
-                "default_priority_level",
                 "default_queue_policy",
                 "priority_queue_policy",
             )

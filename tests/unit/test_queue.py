@@ -160,3 +160,12 @@ def test_a_batch_counts_even_if_the_client_of_its_first_request_has_gone() -> No
         assert bench.queue.metrics.executions == 1
 
     run(test)
+
+
+def test_nothing_that_says_no_priority_goes_ahead_of_priority_1() -> None:
+    plain = ModelStatus("m", "1", "READY")
+    assert plain.priority_level(1) == plain.priority_level(0)  # so arrival decides
+    assert plain.priority_level(-1) < plain.priority_level(0) < plain.priority_level(2)
+    # Triton's rule: 0 and what is above the declared levels are the default level.
+    levels = ModelStatus("m", "1", "READY", priority_levels=3, default_priority_level=2)
+    assert [levels.priority_level(each) for each in (0, 1, 2, 3, 4)] == [2, 1, 2, 3, 2]

@@ -43,6 +43,7 @@ def serving(running: Serving) -> Iterator[Serving]:
     yield running
     engine.failure, engine.ready, engine.max_bytes = None, True, None
     engine.shared_memory.enabled = False
+    engine.server_name = "modelport"
     running.open_gate()
 
 

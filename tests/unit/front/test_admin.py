@@ -69,7 +69,6 @@ def test_metrics_are_prometheus_text(serving: Serving) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "content", "status"),
     [
-        ("GET", "/", b"", 404),
         ("GET", "/v2/nothing", b"", 404),
         ("GET", "/v2/models/nosuch", b"", 404),
         ("GET", "/v2/models/doubler/versions/9", b"", 404),
@@ -141,3 +140,26 @@ def test_the_documents_show_the_hot_paths_too(serving: Serving) -> None:
     paths = serving.http.get("/openapi.json").json()["paths"]
     assert {"/v2", "/predict", "/predict/{model}", "/v2/models/{model}/infer"} <= set(paths)
     assert serving.http.get("/docs").status_code == 200
+
+
+def test_kserve_v1_finds_its_health_beside_tensorflow_servings(serving: Serving) -> None:
+    assert serving.http.get("/").json() == {"status": "alive"}
+    assert "doubler" in serving.http.get("/v1/models").json()["models"]
+    told = serving.http.get("/v1/models/doubler").json()
+    assert (told["name"], told["ready"], told["model_version_status"][0]["state"]) == ("doubler", True, "AVAILABLE")
+    not_ready = next(model.name for model in serving.engine.models() if model.state == "UNAVAILABLE")
+    reply = serving.http.get(f"/v1/models/{not_ready}")
+    assert (reply.status_code, reply.json()["ready"]) == (200, False)
+
+
+def test_the_server_says_the_name_that_it_was_given(serving: Serving) -> None:
+    serving.engine.server_name = "triton"
+    assert serving.http.get("/v2").json()["name"] == "triton"
+
+
+def test_cuda_regions_are_none_and_cannot_be_registered(serving: Serving) -> None:
+    serving.engine.shared_memory.enabled = True
+    assert serving.http.get("/v2/cudasharedmemory/status").json() == []
+    assert serving.http.post("/v2/cudasharedmemory/unregister").status_code == 200
+    assert serving.http.post("/v2/cudasharedmemory/region/r/register", json={}).status_code == 501
+    assert serving.http.get("/v2/cudasharedmemory/region/r/status").status_code == 404

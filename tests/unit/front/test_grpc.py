@@ -35,15 +35,31 @@ def ask(serving: Serving, method: str, message: Message, kind: type[Any]) -> Any
     return kind.FromString(serving.call(method, message.SerializeToString()))
 
 
-def test_an_answer_is_as_the_request_was(serving: Serving) -> None:
+def test_an_answer_is_raw_however_the_inputs_came(serving: Serving) -> None:
     call = Call("doubler", GOOD.inputs, version="1", id="seven", outputs=("y",))
-    typed = infer(serving, as_message(call, raw=False))
-    assert (typed.model_name, typed.model_version, typed.id) == ("doubler", "1", "seven")
-    assert (typed.outputs[0].name, typed.outputs[0].datatype) == ("y", "FP32")
-    assert list(typed.outputs[0].contents.fp32_contents) == [1.0] * 3
-    raw = infer(serving, as_message(call, raw=True))
-    assert raw.raw_output_contents[0] == np.ones(3, np.float32).tobytes()
-    assert not raw.outputs[0].HasField("contents")
+    for raw in (False, True):
+        found = infer(serving, as_message(call, raw=raw))
+        assert (found.model_name, found.model_version, found.id) == ("doubler", "1", "seven")
+        assert (found.outputs[0].name, found.outputs[0].datatype) == ("y", "FP32")
+        assert found.raw_output_contents[0] == np.ones(3, np.float32).tobytes()
+        assert not found.outputs[0].HasField("contents")
+
+
+@pytest.mark.parametrize(("sent", "level"), [(2**64 - 1, 2**31 - 1), (2**40, 2**31 - 1), (1, 1), (0, 0)])
+def test_priorities_of_64_bits_are_taken(serving: Serving, sent: int, level: int) -> None:
+    serving.engine.requests.clear()
+    message = as_message(GOOD, raw=True)
+    message.parameters["priority"].uint64_param = sent  # as tritonclient sends it
+    infer(serving, message)
+    assert [request.priority for request in serving.engine.requests] == [level]
+
+
+def test_there_are_no_cuda_regions(serving: Serving) -> None:
+    serving.engine.shared_memory.enabled = True
+    status, empty = pb.CudaSharedMemoryStatusRequest, pb.CudaSharedMemoryStatusResponse()
+    assert ask(serving, "CudaSharedMemoryStatus", status(), pb.CudaSharedMemoryStatusResponse) == empty
+    serving.call("CudaSharedMemoryUnregister", pb.CudaSharedMemoryUnregisterRequest().SerializeToString())
+    serving.engine.shared_memory.enabled = False
 
 
 def test_parameters_reach_the_engine_and_the_sooner_deadline_holds(serving: Serving) -> None:

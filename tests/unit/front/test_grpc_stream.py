@@ -64,7 +64,7 @@ def test_each_request_is_answered_with_its_id(serving: Serving) -> None:
     assert first.infer_response.raw_output_contents[0] == np.ones(3, np.float32).tobytes()
     assert first.infer_response.parameters["triton_final_response"].bool_param
     call.send(request("b", raw=False))
-    assert call.next().infer_response.outputs[0].contents.fp32_contents
+    assert call.next().infer_response.raw_output_contents[0] == np.ones(3, np.float32).tobytes()
     call.end()
     assert list(call.call) == []
 
@@ -77,7 +77,7 @@ def test_an_error_is_an_answer_and_ends_nothing(serving: Serving) -> None:
     assert list(call.call) == []
     by_id = {answer.infer_response.id: answer.error_message for answer in answers}
     assert by_id == {
-        "a": "there is no model 'nobody'",
+        "a": "Request for unknown model: there is no model 'nobody'; the repository index lists what is served",
         "": "the message is not a valid inference.ModelInferRequest",
         "b": "",
     }
@@ -135,8 +135,11 @@ def test_a_server_that_stops_waits_neither_for_idle_streams_nor_for_who_watches_
             assert pb.ModelStreamInferResponse.FromString(await stream.read()).infer_response.id == "a"
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
             assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            engine.ready = False
             engine.drained.set()
             await server.stop(10 * WAIT_S)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await watch.read() == grpc.aio.EOF
             assert await stream.read() == grpc.aio.EOF
             assert await stream.code() == grpc.StatusCode.OK
 

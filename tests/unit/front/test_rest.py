@@ -170,3 +170,49 @@ def test_an_answer_over_the_limit_is_refused(serving: Serving) -> None:
         reply = serving.http.post(call.path, content=body, headers=headers)
         assert reply.status_code == status
     assert "the answer has" in reply.json()["error"]
+
+
+_X = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}
+_NULLS: list[tuple[str, dict[str, Any]]] = [
+    ("/v2/models/doubler/infer", {"id": None, "parameters": None, "inputs": [_X], "outputs": None}),
+    (
+        "/v2/models/doubler/infer",
+        {"inputs": [{**_X, "parameters": None}], "outputs": [{"name": "y", "parameters": None}]},
+    ),
+    (
+        "/v2/models/doubler/infer",
+        {
+            "inputs": [{**_X, "parameters": {"binary_data_size": None, "shared_memory_region": None}}],
+            "parameters": {"priority": None, "timeout": None, "signature": None, "binary_data_output": None},
+            "outputs": [{"name": "y", "parameters": {"binary_data": None, "classification": None}}],
+        },
+    ),
+    ("/v1/models/doubler:predict", {"instances": [[1, 2, 3]], "inputs": None, "signature_name": None}),
+    (
+        "/predict/doubler",
+        {"inputs": [[1, 2, 3]], "instances": None, "outputs": None, "parameters": None, "model": None},
+    ),
+    ("/predictions/doubler", {"data": [[1, 2, 3]], "inputs": None, "outputs": None}),
+    ("/v2/repository/index", {"ready": None}),
+    ("/v2/repository/models/doubler/load", {"parameters": None}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), _NULLS)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+def test_optional_fields_that_are_null_are_absent(
+    serving: Serving, path: str, body: dict[str, Any], mark: bytes
+) -> None:
+    reply = serving.http.post(path, content=mark + json.dumps(body).encode())
+    assert reply.status_code == 200, reply.text
+
+
+def test_a_null_where_a_number_is_wanted_is_refused(serving: Serving) -> None:
+    for path, body in (
+        ("/v2/models/doubler/infer", {"inputs": [{**_X, "data": [1, None, 3]}]}),
+        ("/v2/models/doubler/infer", {"inputs": [{**_X, "data": None}]}),
+        ("/v1/models/doubler:predict", {"instances": [[1, None, 3]]}),
+        ("/predict/doubler", {"inputs": [[1, None, 3]]}),
+        ("/predictions/doubler", [[1, None, 3]]),
+    ):
+        assert serving.http.post(path, json=body).status_code == 400, path

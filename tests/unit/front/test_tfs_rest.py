@@ -366,6 +366,7 @@ def test_there_is_nothing_behind_another_verb(serving: Serving, method: str, pla
 def test_status_over_http(serving: Serving) -> None:
     ok = {"error_code": "OK", "error_message": ""}
     told = {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": ok}]}
+    told |= {"name": "doubler", "ready": True}  # KServe v1's
     for path in ("/v1/models/doubler", "/v1/models/doubler/versions/1"):
         assert serving.http.get(path).json() == told
     (broken,) = serving.http.get("/v1/models/broken").json()["model_version_status"]
