@@ -203,7 +203,9 @@ class Manager:
                     self._trouble = _UNFORESEEN
                     log.exception("the repository could not be looked at")
                 return False
-            if not configs and any(not served.unloading for served in self.served.values()):
+            # A models.config without models says so; a folder without any has more often lost its volume.
+            emptied = not configs and not self._options.repository.is_file()
+            if emptied and any(not served.unloading for served in self.served.values()):
                 self._report_trouble(
                     f"{self._options.repository} holds no models any more: those that are served go on being served; "
                     "unload by name what is not wanted"
