@@ -1,0 +1,56 @@
+"""What one worker finds out about batching, the version's other workers follow."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gateway.engine.table import WorkerAddress
+from gateway.repository.policy import Unit
+from gateway.repository.scan import ModelConfig
+from gateway.repository.served import Served
+
+SPEC = ["x", "FP32", [-1, 4]]
+ON, OFF = (8, "", "batching up to 8 rows"), (0, "rows", "batching is off: output 'y' has 3 rows")
+
+
+class Worker:
+    address = WorkerAddress(1, "socket", "status", 2)
+
+    def __init__(self) -> None:
+        self.ready: Mapping[str, Any] | None = None
+        self.learned: dict[str, Any] = {}
+        self.told: list[dict[str, str]] = []
+
+    def says(self, rows: int, reason: str, note: str) -> None:
+        facts = {"max_batch_size": rows, "window": 2, "batching_off": reason, "note": note}
+        self.ready = {"signatures": {"default": [[SPEC], [SPEC], {}]}, **facts}
+
+    def switch_batching_off(self, reason: str, why: str) -> None:
+        self.told.append({"reason": reason, "why": why})
+
+
+@pytest.mark.parametrize("who_knows", [0, 1])
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_all_workers_follow_the_one_that_knows(
+    who_knows: int, from_the_start: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = Served(Unit("m", "1", "print"), ModelConfig("m", "1", "print"), lambda: None)
+    workers: Any = [Worker(), Worker()]
+    served.workers = workers
+    knowing, other = workers[who_knows], workers[1 - who_knows]
+    for worker in workers:
+        worker.says(*(OFF if from_the_start and worker is knowing else ON))
+        served._changed()
+    assert served.why_not_batched == ("rows" if from_the_start else "")
+    knowing.says(*OFF)
+    served._changed()
+    assert served.entry().status.max_batch_size == 0
+    assert served.batching_off == {"reason": "rows", "why": "output 'y' has 3 rows"}
+    assert served.batching_off in other.told
+    assert not knowing.told
+    assert caplog.text.count("m version 1: batching is off: output 'y' has 3 rows") == 1
+    other.says(*OFF)
+    other.told.clear()
+    served._changed()
+    assert not other.told
