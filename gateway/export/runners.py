@@ -264,9 +264,9 @@ def _problem(run: Run, limits: Limits) -> str:
             continue
         if each.relative <= limits.tolerance:
             return f"{run.runner}: of output '{each.name}' something is lost: {each.loss} (--allow-loss takes it)"
-        where = f"{each.where} " if each.where else ""
+        where = f" in {each.where}" if each.where else ""
         return (
-            f"{run.runner}: output '{each.name}' {where}differs by {each.relative:.2g} of its largest value "
+            f"{run.runner}: output '{each.name}' differs by {each.relative:.2g} of its largest value{where} "
             f"({each.absolute:.2g}, input {each.case}), where {limits.tolerance:g} is allowed{_advice(each, limits)}"
         )
     return ""

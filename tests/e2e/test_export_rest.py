@@ -141,7 +141,7 @@ def test_two_served_models_are_compared(gateway: Start, tmp_path: Path) -> None:
     assert (unknown.returncode, "there is no model 'nobody'" in unknown.stderr) == (1, True)
 
 
-def test_inputs_that_a_model_refuses_are_left_out(
+def test_indices_that_a_model_refuses_become_such_that_it_takes(
     gateway: Start, tmp_path: Path, runtime_environment: Callable[[str], Any]
 ) -> None:
     """A dictionary of four words, and indices beyond it among the generated ones."""
@@ -158,9 +158,7 @@ def test_inputs_that_a_model_refuses_are_left_out(
     running = gateway(tmp_path / "repository").wait_ready()
     told = compare(running, "one", "same")
     assert told.returncode == 0, told
-    kept, refused = map(int, re.search(r"on (\d+) inputs; (\d+) more were refused", told.stdout).groups())  # type: ignore[union-attr]
-    assert kept + refused == 14
-    assert kept >= 3  # all with small indices
+    assert re.search(r"on \d+ inputs$", told.stdout, re.MULTILINE), "all of them, modulo four"
     np.savez(tmp_path / "beyond.npz", tokens=np.full((1, 3), 4))
     mine = compare(running, "one", "same", "--data", str(tmp_path / "beyond.npz"))
     assert (mine.returncode, mine.stdout) == (1, "")
@@ -179,4 +177,4 @@ def test_two_networks_of_one_interface_differ(
     told = compare(running, "onnx", "mxnet", "--data", str(ROOT / "examples/digits/heldout.npz"))
     assert (told.returncode, "they differ" in told.stdout) == (1, True), told
     # Both know nearly all digits: what differs is by how much they know them.
-    assert compare(running, "onnx", "mxnet", "--tolerance", "3").returncode == 0
+    assert compare(running, "onnx", "mxnet", "--tolerance", "3", "--allow-loss").returncode == 0
