@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import logging
-import re
 import shutil
 import sys
 from collections import deque
@@ -15,13 +14,12 @@ from typing import Any, Literal
 
 from gateway.errors import InvalidRequest, NotFound, Overloaded, Unavailable, Unsupported
 from gateway.processes import Child
+from runtimes.redaction import redacted
 
 log = logging.getLogger("export")
 
 _MOST_KEPT = 8
 _MOST_LINES = 50
-# A client's business is what was wrong, not where the server keeps things.
-_PATH = re.compile(r"(?<![\w.:/])(/[^\s'\":,;]+)+/")
 
 
 @dataclass
@@ -146,7 +144,7 @@ class _Lines:
 
     def info(self, form: str, text: str) -> None:
         log.info(form, text)
-        self._lines.append(_PATH.sub("", text))
+        self._lines.append(redacted(text))
 
 
 def _pack(export: _Export) -> None:

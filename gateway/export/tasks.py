@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,13 +12,12 @@ from gateway.environments.environment import Environment
 from gateway.environments.subprocesses import run_module
 from gateway.export.errors import CannotExport
 from gateway.repository.cores import available_cores
+from runtimes.redaction import redacted
 
 _TASK = Path(runtimes.__file__).parent / "task.py"
 # As for workers: anything else could change what a framework does.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _SHOWN_LINES = 20
-# Reports are read by those who have no business with this machine's folders.
-_PATH = re.compile(r"(?<![\w.])(/[^\s'\":,;()]+)+/")
 
 
 class Failed(CannotExport):
@@ -58,7 +56,7 @@ class Tasks:
                 f"it was killed by signal {-code}" if code < 0 else f"it ended with code {code}", detail
             ) from None
         if "failed" in told:
-            raise Failed(_PATH.sub("", str(told["failed"])), detail)
+            raise Failed(redacted(str(told["failed"])), detail)
         return told
 
     def folder(self, name: str) -> Path:

@@ -37,6 +37,7 @@ from runtimes.contract import (
     datatype_of,
     first_line,
 )
+from runtimes.redaction import redacted
 
 Shape = Tuple[int, ...]
 _EXECUTORS = 16  # each holds the memory of its outputs and intermediates
@@ -213,4 +214,4 @@ def _sentence(error: BaseException) -> str:
     line = re.sub(r"^Error in operator \S+: ", "", lines[-1])
     line = re.sub(r"^(\[[\d:]+\] )?(\S+\.(cc|h|cu|cuh):\d+: )?(Check failed: .*?: )?", "", line)
     line = re.sub(r" in node \S+", "", line)
-    return re.sub(r"\"?'?(?<!\w)(/[\w.+-]+){2,}'?\"?", "(a file)", line).strip() or type(error).__name__
+    return redacted(line) or type(error).__name__

@@ -28,6 +28,8 @@ from runtimes.checks import (
 from runtimes.contract import DeviceLost, InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
 from runtimes.onnx import providers
 from runtimes.onnx.bound import Run, bound
+from runtimes.onnx.private import private
+from runtimes.redaction import redacted
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -56,7 +58,11 @@ _DEVICE_ERROR = re.compile(r"\bCU(DA|DNN|BLAS|RAND|FFT)", re.IGNORECASE)
 
 
 def load(options: LoadOptions) -> Model:
-    return served(options.artifact, options)
+    try:
+        with private(options.artifact) as path:
+            return served(path, options)
+    except OSError as error:
+        raise LoadError("the model cannot be read: %s" % (error.strerror or error)) from error
 
 
 def served(model: Union[str, bytes], options: LoadOptions) -> Model:
@@ -194,5 +200,4 @@ def _sentence(error: BaseException) -> str:
     text = re.sub(r"\S+\.(cc|cpp|cu|cuh|h):\d+ .*?\([^()]*(\([^()]*\)[^()]*)*\)( const)? ", "", text)
     text = re.sub(r"^.* was false\. ", "", text)
     text = re.sub(r" Please fix either the inputs/outputs or the model\.$", "", text)
-    text = re.sub(r"(?<![\w'])/[\w.+-]+(/[\w.+-]+)+", "(a file)", text)
-    return text or type(error).__name__
+    return redacted(text) or type(error).__name__

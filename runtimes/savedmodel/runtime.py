@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, wanted_outputs
 from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature
+from runtimes.redaction import redacted
 from runtimes.savedmodel.loaders import Entry, load_functions, load_session
 from runtimes.savedmodel.tags import serving_tags
 
@@ -103,4 +104,4 @@ def _sentence(error: BaseException) -> str:
     line = lines[0] if lines else type(error).__name__
     line = re.sub(r"^\(\d+\) \w+: |\{\{node [^}]*\}\}\s*", "", line)
     line = re.sub(r" in binary running on .*", ", which TensorFlow alone does not have", line)  # the host's name
-    return re.sub(r"b?'?(?<!\w)(/[\w.+{}|-]+){2,}'?", "(a file)", line)
+    return redacted(line)

@@ -11,6 +11,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from runtimes.contract import Unsupported
+from runtimes.redaction import redacted
 
 # How much an interpreter may have said before it is replaced by a new one.
 _MOST_SAID = 1 << 18
@@ -109,4 +110,4 @@ def sentence(error: BaseException) -> str:
     told = re.sub(r"was not true\.(?=\S)", "was not true, ", told).strip(" .")
     if not told:
         told = re.sub(r"Node number \d+ \(([^)]*)\)", r"the operator \1", text)
-    return re.sub(r"(?<![\w'])/[\w.+-]+(/[\w.+-]+)+", "(a file)", told) or "LiteRT does not say why"
+    return redacted(told) or "LiteRT does not say why"

@@ -24,6 +24,7 @@ from runtimes.contract import (
     first_line,
     unnamed_outputs,
 )
+from runtimes.redaction import redacted
 
 SCALARS = {"INT64": int, "FP64": float, "BOOL": bool, "BYTES": bytes.decode}
 # What PyTorch raises when a model is called. torch.OutOfMemoryError is a RuntimeError.
@@ -222,4 +223,4 @@ def sentence(error: BaseException) -> str:
         line = line[len("AssertionError:") :].strip() or "the model's own check of its inputs failed"
     line = re.sub(r"^Guard failed: ", "the exported program needs ", line)
     line = line.split(" This is an internal miniz error", 1)[0]
-    return re.sub(r"'?(?<!\w)(/[\w.+-]+){2,}'?", "(a file)", line)
+    return redacted(line)

@@ -3,7 +3,6 @@
 import gc
 import importlib
 import os
-import re
 import socket
 import sys
 import traceback
@@ -12,6 +11,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from runtimes import wire
 from runtimes.contract import LoadError, LoadOptions, Model, TensorSpec, first_line
+from runtimes.redaction import redacted
 from runtimes.worker import probe
 from runtimes.worker.batcher import Batching
 from runtimes.worker.connection import Connection
@@ -39,7 +39,7 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
         return _fail(control, str(error))
     except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the user must read why
         traceback.print_exc()
-        return _fail(control, _without_paths(first_line(error)))
+        return _fail(control, redacted(first_line(error)))
     facts = Facts(model.signatures, fixed, model.pipelined, batching, settled.reason, settled.note)
     control.sendall(wire.pack_json(wire.READY, facts.body()))
     executor = Executor(model, batching, order["max_response_bytes"])
@@ -120,11 +120,6 @@ def _warm_up(model: Model, batching: Batching, runs: int, writing: Sequence[str]
 def _audit_share(audit: Dict[str, Any], settled: Settled) -> float:
     """Where the graph shows that rows do not influence each other, audits sleep, unless model.toml asks for them."""
     return 0.0 if settled.independent and not audit["always"] else audit["share"]
-
-
-def _without_paths(text: str) -> str:
-    """A reason is shown to clients, to whom the server's folders are no business."""
-    return re.sub(r"(?<![\w.])(/[^\s'\":,;]+)+/", "", text)
 
 
 def _fail(control: socket.socket, reason: str) -> int:

@@ -1,0 +1,66 @@
+"""Weights beside an ONNX file are read from a copy: who writes into them changes no answer."""
+
+from pathlib import Path
+
+import pytest
+
+from runtimes.contract import LoadError
+from runtimes.onnx import private as module
+from runtimes.onnx.private import private
+
+
+def model(folder: Path, *weights: str) -> Path:
+    """As much of an ONNX file as names its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = [b"\x0a\x08location\x12" + bytes([len(name)]) + name.encode() for name in weights]
+    (folder / "model.onnx").write_bytes(b"graph" + b"".join(entries))
+    for name in weights:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"old")
+    return folder / "model.onnx"
+
+
+def test_a_model_without_weights_beside_it_is_read_where_it_lies(tmp_path: Path) -> None:
+    file = model(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with private(str(file)) as path:
+        assert path == str(file)
+
+
+def test_weights_are_copied_under_any_name_and_through_links(tmp_path: Path) -> None:
+    file = model(tmp_path / "m", "model.onnx_data", "parts/w.0")
+    (tmp_path / "m" / "other.bin").write_bytes(b"not its own")
+    (tmp_path / "m" / "parts" / "w.0").rename(tmp_path / "blob")
+    (tmp_path / "m" / "parts" / "w.0").symlink_to(tmp_path / "blob")
+    with private(str(file)) as path:
+        own = Path(path)
+        (tmp_path / "m" / "model.onnx_data").write_bytes(b"new")
+        (tmp_path / "blob").write_bytes(b"")
+        assert own.read_bytes() == file.read_bytes()
+        assert sorted(str(each.relative_to(own.parent)) for each in own.parent.rglob("*") if each.is_file()) == [
+            "model.onnx",
+            "model.onnx_data",
+            "parts/w.0",
+        ]
+        assert {(own.parent / name).read_bytes() for name in ("model.onnx_data", "parts/w.0")} == {b"old"}
+    assert not own.parent.exists()
+
+
+def test_the_mark_is_found_where_two_pieces_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = model(tmp_path, "w.bin")
+    for size in range(1, 12):
+        monkeypatch.setattr(module, "_CHUNK", size)
+        with private(str(file)) as path:
+            assert path != str(file), size
+
+
+def test_no_room_for_the_copy_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = model(tmp_path, "w.bin")
+
+    def full(source: str, target: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.shutil, "copyfile", full)
+    said = "cannot be copied to the temporary folder: No space left on device; make room"
+    with pytest.raises(LoadError, match=said), private(str(file)):
+        pass
