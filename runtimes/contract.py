@@ -64,7 +64,8 @@ class LoadOptions(NamedTuple):
     """What `load` gets.
 
     artifact    the file or folder that runtime.toml's formats matched
-    inputs      declared in model.toml; they take the place of what the artifact says. Empty: not declared
+    inputs      declared in model.toml; they refine what the artifact says, and never contradict it (`checks.py`).
+                Empty: not declared
     outputs     likewise
     device      "cpu" or "cuda". Which card it is was settled when the worker was started
     threads     how many threads one inference may use, >= 1

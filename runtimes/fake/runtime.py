@@ -34,7 +34,7 @@ from typing import Any, Dict, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.checks import check_input, wanted_outputs
+from runtimes.checks import check_input, declared_inputs, declared_outputs, wanted_outputs
 from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec, Unsupported
 
 
@@ -67,7 +67,9 @@ class FakeModel(Model):
         outputs = described.get("outputs", [{"name": "y", "datatype": "FP32", "shape": [-1, 4]}])
         self._names = [item["name"] for item in outputs or [{"name": "y"}]]
         self._signature = Signature(
-            options.inputs or inputs, options.outputs or _specs(outputs or []), described.get("refused", {})
+            declared_inputs(options.inputs, inputs),
+            options.outputs if outputs is None else declared_outputs(options.outputs, _specs(outputs)),
+            described.get("refused", {}),
         )
         self.signatures = {"default": self._signature}
 

@@ -19,7 +19,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 
-from runtimes.checks import quoted
+from runtimes.checks import declared_inputs, declared_outputs, quoted
 from runtimes.contract import DATATYPES, LoadError, LoadOptions, Signature, TensorSpec, unnamed_outputs
 from runtimes.torchscript.program import Program, sentence
 
@@ -44,6 +44,8 @@ def load(options: LoadOptions) -> Program:
     except Exception as error:
         raise LoadError("PyTorch cannot load this TorchScript archive: %s" % sentence(error)) from error
     inputs, outputs = _embedded(extra[_EXTRA])
+    _check_agree(declared_inputs, options.inputs, inputs)
+    _check_agree(declared_outputs, options.outputs, outputs)
     arguments, specs = _match(schema.arguments[1:], options.inputs or inputs)
     names = [argument.name for argument in arguments]
     found, refused = _outputs(schema.returns)
@@ -78,6 +80,14 @@ def _specs(raw: Sequence[Dict[str, Any]]) -> Tuple[TensorSpec, ...]:
             raise ValueError("there is no datatype %r" % datatype)
         specs.append(TensorSpec(item["name"], datatype, None if shape is None else tuple(int(size) for size in shape)))
     return tuple(specs)
+
+
+def _check_agree(check: Any, declared: Sequence[TensorSpec], embedded: Sequence[TensorSpec]) -> None:
+    """Two declarations of one model may use different names; what they both name must agree. Raises LoadError."""
+    by_name = {spec.name: spec for spec in embedded}
+    for spec in declared:
+        if spec.name in by_name:
+            check((spec,), (by_name[spec.name],))
 
 
 def _match(arguments: Sequence[Any], declared: Sequence[TensorSpec]) -> Tuple[List[Any], Tuple[TensorSpec, ...]]:
