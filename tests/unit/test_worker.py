@@ -15,7 +15,6 @@ from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, Failure
 from runtimes.worker.settle import DEFAULT_MAX_ROWS, settle, with_free_rows
-from runtimes.worker.start import _without_paths
 
 
 class Doubler(Model):
@@ -118,12 +117,6 @@ def test_answers_leave_in_order_whatever_their_sizes() -> None:
         ours.close()
         received = b"".join(iter(lambda: theirs.recv(1 << 16), b""))
     assert received == b"".join(parts)
-
-
-def test_reasons_hold_no_paths() -> None:
-    said = "[Errno 2] No such file: '/srv/models/m/1/model.onnx', see /srv/doc"
-    assert _without_paths(said) == "[Errno 2] No such file: 'model.onnx', see doc"
-    assert _without_paths("expected 3/4 of 1/2, got a/b") == "expected 3/4 of 1/2, got a/b"
 
 
 class Detector(Model):
