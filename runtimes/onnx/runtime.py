@@ -11,7 +11,7 @@ beside the parameters of `providers.py`.
 """
 
 import re
-from typing import Any, Dict, List, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import onnxruntime as ort
@@ -25,8 +25,19 @@ from runtimes.checks import (
     names_parameter,
     wanted_outputs,
 )
-from runtimes.contract import DeviceLost, InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
+from runtimes.contract import (
+    BatchAnalysis,
+    DeviceLost,
+    InvalidInput,
+    LoadError,
+    LoadOptions,
+    Model,
+    Signature,
+    TensorSpec,
+)
 from runtimes.onnx import providers
+from runtimes.onnx.analysis.file import of_bytes, of_file
+from runtimes.onnx.analysis.walk import analyse
 from runtimes.onnx.bound import Run, bound
 from runtimes.onnx.private import private
 from runtimes.redaction import redacted
@@ -86,13 +97,13 @@ def served(model: Union[str, bytes], options: LoadOptions) -> Model:
         session.disable_fallback()  # else one failed run puts the session on the CPU for good
     on_device = providers.CUDA in session.get_providers()
     kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
-    return kind(session, options, bound(session, "cuda") if on_device else session.run)
+    return kind(session, model, options, bound(session, "cuda") if on_device else session.run)
 
 
 class OnnxModel(Model):
     """`run` takes the wanted outputs' names and the inputs by name, as the session's own does."""
 
-    def __init__(self, session: ort.InferenceSession, options: LoadOptions, run: Run) -> None:
+    def __init__(self, session: ort.InferenceSession, model: Union[str, bytes], options: LoadOptions, run: Run) -> None:
         self._run = run
         inputs, refused_inputs = _specs(session.get_inputs())
         outputs, refused = _specs(session.get_outputs())
@@ -107,6 +118,11 @@ class OnnxModel(Model):
         )
         self._all = [spec.name for spec in signature.outputs]
         self.signatures = {"default": signature}
+        self._graph = model
+
+    def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
+        read = of_bytes(self._graph) if isinstance(self._graph, bytes) else of_file(self._graph)
+        return analyse(read, self.signatures["default"])
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         wanted = wanted_outputs(outputs, self._all)
@@ -152,8 +168,8 @@ class TranslatedModel(OnnxModel):
     ONNX Runtime would repeat what is 1 long beside it, and make something of nothing, where the frameworks refuse.
     """
 
-    def __init__(self, session: ort.InferenceSession, options: LoadOptions, run: Run) -> None:
-        super().__init__(session, options, run)
+    def __init__(self, session: ort.InferenceSession, model: Union[str, bytes], options: LoadOptions, run: Run) -> None:
+        super().__init__(session, model, options, run)
         self._open: Dict[str, List[Tuple[str, int]]] = {}
         for node in session.get_inputs():
             for place, size in enumerate(node.shape):

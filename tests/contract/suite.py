@@ -24,6 +24,7 @@ load_error        true: loading must fail with LoadError; or words that its sent
 bad               [{input: nested list, …}, …]: requests that must be InvalidInput
 stateful          true: the same request may be answered differently the next time
 not_batchable     true: f(a‖b) need not be f(a)‖f(b)
+analysis          what the graph must tell: "independent", or {"mixes", "writes" or "unknown": words of a reason}
 tolerance         default 1e-4
 labels, accuracy  an npz {output: right class per row}, and the part of the rows that must be right
 """
@@ -55,6 +56,7 @@ import_file("runtimes", os.path.join(ROOT, "__init__.py"), [ROOT])
 from runtimes import wire  # noqa: E402
 from runtimes.contract import (  # noqa: E402
     DATATYPES,
+    BatchAnalysis,
     InvalidInput,
     LoadError,
     LoadOptions,
@@ -305,6 +307,19 @@ class Suite:
     def check_still_works(self):
         """After all that was refused, good inputs are answered as before."""
         self.check_infer() if not self.case.get("stateful") else self.infer()
+
+    def check_batch_analysis(self):
+        """What is read from the graph is what the case says, and never that rows are apart which are not."""
+        found = self.model.analyze_batch(self.name)
+        assert found is None or isinstance(found, BatchAnalysis), found
+        independent = found is not None and found.independent
+        assert not (independent and (self.case.get("not_batchable") or self.case.get("stateful"))), found
+        wanted = self.case.get("analysis")
+        if wanted == "independent":
+            assert independent, found
+        elif wanted:
+            for kind, words in wanted.items():
+                assert any(words in reason for reason in getattr(found, kind)), found
 
     def check_batches(self):
         """Where every first dimension is open, rows do not see each other: f(a‖b) = f(a)‖f(b)."""

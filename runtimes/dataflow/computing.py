@@ -1,0 +1,238 @@
+"""Operators that compute along dimensions."""
+
+from typing import Any, List, Optional, Sequence, Tuple
+
+from runtimes.dataflow import sizes
+from runtimes.dataflow.arithmetic import elementwise
+from runtimes.dataflow.shaping import placed, transpose
+from runtimes.dataflow.sizes import fresh, has_rows
+from runtimes.dataflow.values import Value, as_rows, called, constant, mixed, repeats, rows, spread, unsure
+
+__all__ = ["along", "called", "convolution", "einsum", "matmul", "recurrent", "reduce"]
+
+
+def reduce(at: str, value: Value, axes: Optional[Sequence[int]], keep: bool, does: str = "reduces over") -> Value:
+    """One value of those along the axes; None: along all."""
+    if value.dims is None:
+        return spread([value]) if value.tainted else constant([] if axes is None and not keep else None)
+    rank = len(value.dims)
+    gone = {placed(axis, rank) for axis in axes} if axes is not None else set(range(rank))
+    dims = [1 if place in gone else size for place, size in enumerate(value.dims) if keep or place not in gone]
+    if value.tainted:
+        return spread([value], dims)
+    if value.axis in gone:
+        return mixed("%s %s the rows" % (at, does), dims=dims)
+    if any(has_rows(value.dims[place]) for place in gone) or value.counts_rows:
+        return unsure("%s %s what is repeated for each row" % (at, does), dims=dims)
+    if value.axis is None:
+        return constant(dims)
+    axis = value.axis if keep else value.axis - sum(place < value.axis for place in gone)
+    return rows(dims, axis, value.before, value.after)
+
+
+def along(at: str, value: Value, axes: Optional[Sequence[int]], does: str = "works along", size: Any = 0) -> Value:
+    """As large as before (or of another `size`, along one axis), made of all values along the axes; None: of all."""
+    if value.dims is None:
+        return spread([value]) if value.tainted else constant()
+    rank = len(value.dims)
+    over = {placed(axis, rank) for axis in axes} if axes is not None else set(range(rank))
+    dims = value.dims
+    if size != 0:
+        dims = tuple((fresh() if size is None else size) if place in over else old for place, old in enumerate(dims))
+    if value.tainted:
+        return spread([value], dims)
+    if value.axis in over:
+        return mixed("%s %s the rows" % (at, does), dims=dims)
+    if any(has_rows(value.dims[place]) for place in over) or value.counts_rows:
+        return unsure("%s %s what is repeated for each row" % (at, does), dims=dims)
+    return value._replace(dims=dims, contents=None)
+
+
+def matmul(at: str, one: Value, two: Value) -> Value:
+    """numpy's: the last two dimensions are matrices, those before are broadcast, a vector is a row or a column."""
+    if one.tainted or two.tainted:
+        return spread([one, two])
+    if one.dims is None or two.dims is None or not one.dims or not two.dims:
+        if one.has_rows or two.has_rows or repeats(one) or repeats(two):
+            return unsure("%s multiplies a tensor of unknown rank" % at)
+        return constant()
+    letters = {"i": one.dims[-2:-1], "j": two.dims[-1:] if len(two.dims) > 1 else ()}
+    left = ["i", "k"] if letters["i"] else ["k"]
+    right = ["k", "j"] if letters["j"] else ["k"]
+    result = (["i"] if letters["i"] else []) + (["j"] if letters["j"] else [])
+    batch = max(len(one.dims) - len(left), len(two.dims) - len(right))
+    names = ["b%d" % place for place in range(batch)]
+    return contract(
+        at,
+        [
+            (one, names[batch - len(one.dims) + len(left) :] + left),
+            (two, names[batch - len(two.dims) + len(right) :] + right),
+        ],
+        names + result,
+    )
+
+
+def gemm(at: str, one: Value, two: Value, added: Optional[Value], turn_one: bool, turn_two: bool) -> Value:
+    one, two = (transpose(at, value) if turned else value for value, turned in ((one, turn_one), (two, turn_two)))
+    product = matmul(at, one, two)
+    return product if added is None else elementwise(at, product, added)
+
+
+def einsum(at: str, equation: str, values: Sequence[Value]) -> Value:
+    if any(value.tainted for value in values):
+        return spread(values)
+    if not any(value.has_rows or repeats(value) for value in values):
+        return constant()
+    equation = equation.replace(" ", "")
+    terms, arrow, wanted = equation.partition("->")
+    parts = terms.split(",")
+    if len(parts) != len(values) or any(value.dims is None for value in values):
+        return unsure("%s is not followed" % at)
+    operands = []
+    most = 0
+    for part, value in zip(parts, values):
+        letters = _letters(part, len(value.dims or ()))
+        if letters is None or len(letters) != len(value.dims or ()):
+            return unsure("%s is not followed" % at)
+        most = max(most, sum(len(letter) > 1 for letter in letters))
+        operands.append((value, letters))
+    if arrow:
+        result = _letters(wanted, len(wanted.replace("...", "")) + most)
+    else:
+        flat = [letter for _, letters in operands for letter in letters]
+        single = sorted(letter for letter in set(flat) if len(letter) == 1 and flat.count(letter) == 1)
+        result = ["e%d" % place for place in range(most, 0, -1)] + single
+    return unsure("%s is not followed" % at) if result is None else contract(at, operands, result)
+
+
+def _letters(term: str, rank: int) -> Optional[List[str]]:
+    """A name for each dimension; those that "..." stands for are counted from the right."""
+    if "..." not in term:
+        return list(term)
+    front, _, rest = term.partition("...")
+    hidden = rank - len(front) - len(rest)
+    return None if hidden < 0 else list(front) + ["e%d" % place for place in range(hidden, 0, -1)] + list(rest)
+
+
+def contract(at: str, operands: Sequence[Tuple[Value, List[str]]], result: List[str]) -> Value:
+    """A sum of products: dimensions are named, and those that the result lacks are summed over."""
+    found = {}  # type: Dict[str, List[Size]]
+    for value, letters in operands:
+        if value.counts_rows:
+            return unsure("%s computes with the number of rows" % at)
+        for letter, size in zip(letters, value.dims or ()):
+            found.setdefault(letter, []).append(size)
+    dims = []
+    for letter in result:
+        size = sizes.broadcast(found.get(letter, [1]))
+        if size is None:
+            return _fixed(at, operands, letter)
+        dims.append(size)
+    with_rows = [(value, letters[value.axis]) for value, letters in operands if value.axis is not None]
+    for value, letters in operands:
+        if len(set(letters)) < len(letters) and value.axis is not None:
+            return unsure("%s takes a diagonal" % at)
+    named = {letter for _, letter in with_rows}
+    if len(named) > 1:
+        return mixed("%s pairs each row with every other" % at, dims=dims)
+    if named - set(result):
+        return mixed("%s sums over the rows" % at, dims=dims)
+    if any(has_rows(size) for letter, there in found.items() if letter not in result for size in there):
+        return unsure("%s sums over what is repeated for each row" % at)
+    if not with_rows:
+        return constant(dims)
+    first, letter = with_rows[0]
+    assert first.axis is not None
+    assert first.dims is not None
+    if any((value.before, value.after) != (first.before, first.after) for value, _ in with_rows):
+        return unsure("%s joins tensors with different numbers of values for each row" % at)
+    if any(there not in (1, first.dims[first.axis]) for there in found[letter]):
+        return _fixed(at, operands, letter)
+    return rows(dims, result.index(letter), first.before, first.after)
+
+
+def _fixed(at: str, operands: Sequence[Tuple[Value, List[str]]], letter: str) -> Value:
+    there = [value.dims[letters.index(letter)] for value, letters in operands if letter in letters and value.dims]
+    if all(isinstance(size, int) or size == sizes.ROWS for size in there):
+        return mixed("%s allows one number of rows only" % at)
+    return unsure("%s joins tensors whose sizes do not fit for any number of rows" % at)
+
+
+def windows(
+    at: str, value: Value, channels: Any, spatial: Optional[Sequence[Any]], others: Sequence[Value] = ()
+) -> Value:
+    """Of [N, channels, …] another [N, channels, …], each value made of a window of the same picture and constants.
+
+    `channels` of the result: a number, None where it is not known. `spatial` likewise; None: none is known.
+    """
+    if value.tainted or any(other.tainted for other in others):
+        return spread([value] + list(others))
+    if any(other.has_rows or repeats(other) for other in others):
+        return unsure("%s has weights that depend on the inputs" % at)
+    if value.dims is None:
+        return unsure("%s works on a tensor of unknown rank" % at) if value.has_rows else constant()
+    count = len(value.dims) - 2
+    known = [fresh() if size is None else size for size in (spatial or [None] * count)]
+    dims = [value.dims[0], fresh() if channels is None else channels] + known
+    if value.axis is None:
+        return unsure("%s works on a constant" % at) if repeats(value) else constant(dims)
+    if value.axis == 1:
+        return mixed("%s sums over the rows" % at, dims=dims)
+    if value.axis > 1:
+        return unsure("%s moves windows over the rows" % at, dims=dims)
+    return rows(dims, 0, value.before, value.after)
+
+
+convolution = windows
+
+
+def recurrent(
+    at: str, value: Value, states: Sequence[Value], lengths: Optional[Value], others: Sequence[Value], batch: int = 1
+) -> Optional[Value]:
+    """What may be wrong with a layer over [time, N, features] (`batch` says where N is); None where nothing is.
+
+    `states` have N in the dimension before the last, `lengths` in their only one; `others` are the weights.
+    """
+    together = [value] + list(states) + ([lengths] if lengths is not None else []) + list(others)
+    if any(each.tainted for each in together):
+        return spread(together)
+    if any(other.has_rows or repeats(other) for other in others):
+        return unsure("%s has weights that depend on the inputs" % at)
+    if not value.has_rows:
+        return unsure("%s runs over a constant" % at)
+    if value.axis != batch:
+        if value.axis == 1 - batch:
+            return mixed("%s runs from row to row, as over time" % at)
+        return unsure("%s has the rows among the features" % at)
+    for state, place in [(state, len(state.dims or ()) - 2) for state in states] + ([(lengths, 0)] if lengths else []):
+        there = as_rows(state)
+        if there is None or not there.has_rows:
+            size = (state.dims or (None,))[place] if state.dims and place < len(state.dims) else None
+            if isinstance(size, int):
+                return mixed("%s allows one number of rows only" % at)
+            return unsure("%s has a state that is not followed" % at)
+        if (there.axis, there.before, there.after) != (place, value.before, value.after):
+            return unsure("%s has a state that is not followed" % at)
+    return None
+
+
+def batch_first(at: str, values: Sequence[Value], ranks: Sequence[Optional[int]]) -> List[Value]:
+    """An operator that does to each row the same, the rows being along the first dimension of all that has them.
+
+    `ranks` of the results; None where it is not known, of which nothing is claimed then.
+    """
+    if any(value.tainted for value in values):
+        return [spread(values) for _ in ranks]
+    with_rows = [value for value in values if value.has_rows]
+    if any(repeats(value) for value in values):
+        return [unsure("%s takes what is repeated for each row" % at) for _ in ranks]
+    if not with_rows:
+        return [constant() for _ in ranks]
+    if any(value.axis != 0 or (value.before, value.after) != (1, 1) for value in with_rows):
+        return [unsure("%s has the rows in an unusual dimension" % at) for _ in ranks]
+    return [
+        unsure("%s gives a tensor of unknown rank" % at)
+        if rank is None
+        else rows([sizes.ROWS] + [fresh() for _ in range(rank - 1)])
+        for rank in ranks
+    ]

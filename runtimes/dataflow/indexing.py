@@ -1,0 +1,311 @@
+"""Operators that take parts of tensors, or put tensors beside each other."""
+
+from typing import Any, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from runtimes.dataflow import sizes
+from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.sizes import Product, Size, fresh, has_rows, over, times
+from runtimes.dataflow.values import Value, as_rows, constant, mixed, repeats, rows, spread, unsure
+
+_MANY = 1024  # more rows than batches have
+_END = (1 << 31) - 1  # from here on, the end of a slice is the end of the dimension
+
+
+def concat(at: str, values: Sequence[Value], axis: int) -> Value:
+    if any(value.tainted for value in values):
+        return spread(values)
+    shapes = [value.dims for value in values]
+    if any(dims is None for dims in shapes):
+        if any(value.has_rows or repeats(value) for value in values):
+            return unsure("%s joins tensors of unknown rank" % at)
+        return constant()
+    rank = len(shapes[0] or ())
+    if not rank or any(len(dims or ()) != rank for dims in shapes):
+        raise ValueError("tensors of different ranks are joined")
+    axis = placed(axis, rank)
+    if not any(value.has_rows or repeats(value._replace(contents=None)) for value in values):
+        return _constants(values, axis)
+    sources = [as_rows(value) for value in values]
+    return _joined_rows(at, [value for value in sources if value is not None], len(sources), axis)
+
+
+def _constants(values: Sequence[Value], axis: int) -> Value:
+    contents = None  # type: Optional[List[Any]]
+    if all(value.contents is not None and len(value.dims or ()) == 1 for value in values):
+        contents = [element for value in values for element in value.contents or ()]
+    elif any(value.counts_rows for value in values):
+        return unsure("a vector that counts the rows is joined with others")
+    dims = list(values[0].dims or ())
+    dims[axis] = _sum([(value.dims or ())[axis] for value in values])
+    return constant(dims, contents)
+
+
+def _sum(parts: Sequence[Size]) -> Size:
+    result = 0  # type: Optional[Size]
+    for part in parts:
+        result = None if result is None else sizes.plus(result, part)
+    return fresh() if result is None else result
+
+
+def _joined_rows(at: str, values: Sequence[Value], count: int, axis: int) -> Value:
+    first = next((value for value in values if value.has_rows), None)
+    if first is None or len(values) < count or first.dims is None or first.axis is None:
+        return unsure("%s joins constants that are repeated for each row" % at)
+    place = first.axis
+    for value in values:
+        if value.axis is None:
+            there = (value.dims or ())[place]
+            if place == axis:
+                return mixed("%s puts other values among the rows" % at)
+            if isinstance(there, int):
+                return mixed("%s allows one number of rows only" % at)
+            return unsure("%s joins the rows with a constant of unknown size" % at)
+        if value.axis != place or value.after != first.after or (place != axis and value.before != first.before):
+            return unsure("%s joins tensors with the rows in different dimensions" % at)
+    dims = list(first.dims)
+    if place != axis:
+        dims[axis] = _sum([(value.dims or ())[axis] for value in values])
+        return rows(dims, place, first.before, first.after)
+    before = _sum([value.before for value in values])
+    dims[axis] = times(before, sizes.ROWS, first.after)
+    return rows(dims, place, before, first.after)
+
+
+def split(at: str, value: Value, axis: int, parts: Sequence[Optional[Size]]) -> List[Value]:
+    """Along one dimension, into parts of these sizes; None is one that is not known, and the same for all requests."""
+    if value.tainted or value.dims is None:
+        whole = value if value.tainted else constant()
+        return [whole._replace(dims=None) for _ in parts]
+    axis = placed(axis, len(value.dims))
+    results = []
+    place = 0  # type: Optional[int]
+    for part in parts:
+        size = fresh() if part is None else part
+        dims = [size if index == axis else old for index, old in enumerate(value.dims)]
+        if has_rows(value.dims[axis]):
+            results.append(_part_of_rows(at, value, axis, dims, len(parts)))
+            continue
+        contents = None
+        if value.contents is not None and len(value.dims) == 1 and isinstance(size, int) and place is not None:
+            contents = value.contents[place : place + size]
+            place += size
+        else:
+            place = None
+        if value.counts_rows and contents is None:
+            results.append(unsure("%s takes the number of rows apart" % at))
+        else:
+            results.append(value._replace(dims=tuple(dims), contents=contents))
+    return results
+
+
+def _part_of_rows(at: str, value: Value, axis: int, dims: List[Size], count: int) -> Value:
+    """One of several equal parts of the dimension with the rows, which may be whole sets of rows."""
+    whole = value.dims[axis] if value.dims is not None else None
+    share = None if whole is None else over(whole, count)
+    if value.axis != axis or share is None:
+        if value.axis == axis and (value.before, value.after) == (1, 1) and count > 1:
+            return mixed("%s takes the rows apart" % at)
+        return value if count == 1 else unsure("%s takes the rows apart" % at)
+    before = over(value.before, count)
+    if before is None:
+        return unsure("%s takes the rows apart" % at)
+    dims = dims[:axis] + [share] + dims[axis + 1 :]
+    return rows(dims, axis, before, value.after)
+
+
+def take_slice(
+    at: str, value: Value, axis: int, start: Optional[Any], end: Optional[Any], step: Optional[Any] = 1
+) -> Value:
+    """Along one dimension. None as start, end or step is a number that is not known and the same for all requests."""
+    if value.tainted or value.dims is None:
+        return value._replace(dims=None) if value.tainted else constant()
+    axis = placed(axis, len(value.dims))
+    size = value.dims[axis]
+    whole = start == 0 and step == 1 and (end == size or (isinstance(end, int) and end >= _END))
+    if whole:
+        return value
+    if any(has_rows(bound) for bound in (start, end, step)) and not has_rows(size):
+        return unsure("%s cuts where the number of rows says" % at)
+    if has_rows(size):
+        known = all(isinstance(bound, int) for bound in (start, end, step))
+        if start == 0 and step == 1 and known and end >= _MANY:
+            return unsure("%s keeps %d rows at most" % (at, end))
+        if value.axis == axis and (value.before, value.after) == (1, 1) and known:
+            return mixed("%s takes some of the rows only" % at)
+        if value.axis is None and known:
+            return unsure("%s takes a part of what is repeated for each row" % at)
+        return unsure("%s cuts the dimension with the rows" % at)
+    contents = None
+    if value.contents is not None and len(value.dims) == 1:
+        if all(isinstance(bound, int) for bound in (start, end, step)) and step:
+            contents = value.contents[_bounds(start, end, step, len(value.contents))]
+        elif value.counts_rows:
+            return unsure("%s takes the number of rows apart" % at)
+    length = len(contents) if contents is not None else _length(size, start, end, step)
+    dims = value.dims[:axis] + (length,) + value.dims[axis + 1 :]
+    return value._replace(dims=dims, contents=contents)
+
+
+def _bounds(start: Any, end: Any, step: Any, size: int) -> slice:
+    # Counted from the end, -size - 1 and less are before the beginning, which Python's slices have as None.
+    return slice(start, None if step < 0 and end < -size else end, step)
+
+
+def _length(size: Size, start: Any, end: Any, step: Any) -> Size:
+    if isinstance(size, int) and all(isinstance(bound, int) for bound in (start, end, step)) and step:
+        return len(range(size)[_bounds(start, end, step, size)])
+    if start == 0 and step == 1 and isinstance(end, Product):
+        return end  # cut to a size that is known by its symbol
+    return fresh()
+
+
+def gather(at: str, value: Value, indices: Value, axis: int) -> Value:
+    """`value` at `indices` along one dimension, in whose place the dimensions of the indices come."""
+    if value.tainted or indices.tainted:
+        return spread([value, indices])
+    if indices.counts_rows:
+        return unsure("%s takes what the number of rows says" % at)
+    if value.dims is None or indices.dims is None:
+        if value.has_rows or indices.has_rows or repeats(value) or repeats(indices):
+            return unsure("%s takes from a tensor of unknown rank" % at)
+        return constant()
+    axis = placed(axis, len(value.dims))
+    dims = value.dims[:axis] + indices.dims + value.dims[axis + 1 :]
+    if has_rows(value.dims[axis]):
+        if value.axis == axis and (indices.has_rows or (value.before, value.after) == (1, 1)):
+            if indices.has_rows or indices.contents is not None:
+                return mixed("%s takes values of particular rows" % at)
+        return unsure("%s takes values along the rows" % at)
+    if value.has_rows:
+        if indices.has_rows or repeats(indices):
+            return mixed("%s pairs each row with every other" % at)
+        assert value.axis is not None
+        place = value.axis if value.axis < axis else value.axis + len(indices.dims) - 1
+        return rows(dims, place, value.before, value.after)
+    if repeats(value._replace(contents=None)) and (indices.has_rows or repeats(indices)):
+        return unsure("%s takes from what is repeated for each row" % at)
+    if indices.has_rows:
+        if value.counts_rows:
+            return unsure("%s chooses among numbers of rows" % at)
+        assert indices.axis is not None
+        return rows(dims, indices.axis + axis, indices.before, indices.after)
+    return _picked(at, value, indices, dims)
+
+
+def _picked(at: str, value: Value, indices: Value, dims: Sequence[Size]) -> Value:
+    contents = None
+    if value.contents is not None and indices.contents is not None and len(value.dims or ()) == 1:
+        size = len(value.contents)
+        if all(isinstance(index, int) and -size <= index < size for index in indices.contents):
+            contents = [value.contents[index] for index in indices.contents]
+    if value.counts_rows and contents is None:
+        return unsure("%s takes the number of rows apart" % at)
+    return constant(dims, contents)
+
+
+def gather_elements(at: str, value: Value, indices: Value, axis: int) -> Value:
+    """One element of `value` for each index, in the same place but along one dimension."""
+    if value.tainted or indices.tainted:
+        return spread([value, indices])
+    if value.dims is None or indices.dims is None or len(value.dims) != len(indices.dims):
+        if value.has_rows or indices.has_rows or repeats(value) or repeats(indices):
+            return unsure("%s takes from a tensor of unknown rank" % at)
+        return constant(indices.dims)
+    axis = placed(axis, len(value.dims))
+    source = as_rows(value)
+    if source is not None and source.axis == axis:
+        return mixed("%s takes values of particular rows" % at)
+    if not indices.has_rows and not value.has_rows and not repeats(value) and not repeats(indices):
+        return constant(indices.dims)
+    there = as_rows(indices)
+    if source is None or there is None or not there.has_rows or (there.axis != axis and not source.has_rows):
+        return unsure("%s takes values in a way that is not followed" % at)
+    if source.has_rows and (source.axis, source.before, source.after) != (there.axis, there.before, there.after):
+        return unsure("%s takes values in a way that is not followed" % at)
+    if any(has_rows(size) for place, size in enumerate(source.dims or ()) if place != source.axis):
+        return unsure("%s takes values in a way that is not followed" % at)
+    return rows(indices.dims, there.axis or 0, there.before, there.after)
+
+
+def gather_nd(at: str, value: Value, indices: Value, batch_dims: int = 0) -> Value:
+    """The last dimension of `indices` holds coordinates in `value`, behind `batch_dims` they have in common."""
+    if value.tainted or indices.tainted:
+        return spread([value, indices])
+    if not (value.has_rows or indices.has_rows or repeats(value) or repeats(indices)):
+        return constant()
+    depth = indices.dims[-1] if indices.dims else None
+    if value.dims is None or indices.dims is None or not isinstance(depth, int):
+        return unsure("%s takes from a tensor of unknown rank" % at)
+    dims = indices.dims[:-1] + value.dims[batch_dims + depth :]
+    if indices.has_rows and indices.axis != len(indices.dims) - 1:
+        same = (value.axis, value.before, value.after) == (indices.axis, indices.before, indices.after)
+        if (value.has_rows and same and (indices.axis or 0) < batch_dims) or not (value.has_rows or repeats(value)):
+            return rows(dims, indices.axis or 0, indices.before, indices.after)
+    if value.has_rows and not (indices.has_rows or repeats(indices)) and (value.axis or 0) >= batch_dims + depth:
+        return rows(dims, (value.axis or 0) - (batch_dims + depth) + len(indices.dims) - 1, value.before, value.after)
+    return unsure("%s takes values in a way that is not followed" % at)
+
+
+def scatter_elements(at: str, value: Value, indices: Value, updates: Value, axis: int) -> Value:
+    """`value` with the updates where the indices say, in the same place but along one dimension."""
+    together = [value, indices, updates]
+    if any(each.tainted for each in together):
+        return spread(together, value.dims)
+    if not any(each.has_rows or repeats(each) for each in together):
+        return constant(value.dims)
+    sources = [as_rows(each) for each in together]
+    first = sources[0]
+    if first is None or first.dims is None or not first.has_rows:
+        return unsure("%s writes values in a way that is not followed" % at)
+    for each in sources:
+        if each is None or (each.axis, each.before, each.after) != (first.axis, first.before, first.after):
+            return unsure("%s writes values in a way that is not followed" % at)
+    if first.axis == placed(axis, len(first.dims)):
+        return mixed("%s writes into particular rows" % at, dims=first.dims)
+    return rows(first.dims, first.axis or 0, first.before, first.after)
+
+
+def pad(at: str, value: Value, amounts: Optional[Sequence[Tuple[Any, Any]]]) -> Value:
+    """`amounts` per dimension, before and behind; None where they are not known but the same for all requests."""
+    if value.tainted or value.dims is None:
+        return value._replace(dims=None) if value.tainted else constant()
+    if amounts is None or len(amounts) != len(value.dims):
+        if value.has_rows or repeats(value):
+            return unsure("%s pads by amounts that are not followed" % at)
+        return constant([fresh() for _ in value.dims])
+    dims = []  # type: List[Size]
+    for size, pair in zip(value.dims, amounts):
+        if pair[0] == 0 and pair[1] == 0:
+            dims.append(size)
+        elif has_rows(size):
+            if all(isinstance(amount, int) for amount in pair) and value.has_rows:
+                return mixed("%s puts other values among the rows" % at)
+            return unsure("%s pads along the rows" % at)
+        elif any(has_rows(amount) for amount in pair):
+            return unsure("%s pads by the number of rows" % at)
+        else:
+            known = isinstance(size, int) and all(isinstance(amount, int) for amount in pair)
+            dims.append(size + pair[0] + pair[1] if known else fresh())
+    return value._replace(dims=tuple(dims), contents=None)
+
+
+def sequence(at: str, start: Value, limit: Value, delta: Value) -> Value:
+    """The numbers from `start` up to `limit`."""
+    bounds = [start, limit, delta]
+    if any(bound.tainted for bound in bounds):
+        return spread(bounds)
+    if any(bound.has_rows for bound in bounds):
+        return mixed("%s is as long as values say" % at)
+    if any(repeats(bound) for bound in bounds):
+        return unsure("%s numbers the rows" % at)
+    first, last, step = ((bound.contents or (None,))[0] for bound in bounds)
+    if all(isinstance(number, int) for number in (first, last, step)) and step:
+        numbers = range(first, last, step)
+        return constant([len(numbers)], numbers if len(numbers) <= 64 else None)
+    if first == 0 and step == 1 and isinstance(last, Product):
+        return constant([last])
+    if all(isinstance(number, (int, float)) for number in (first, last, step)) and step:
+        return constant([max(int(np.ceil((last - first) / step)), 0)])
+    return constant([fresh()])

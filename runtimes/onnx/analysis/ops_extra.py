@@ -1,0 +1,167 @@
+"""ONNX Runtime's own operators, and those of classical machine learning."""
+
+from typing import Any
+
+from runtimes.dataflow import computing, shaping
+from runtimes.dataflow.arithmetic import elementwise
+from runtimes.dataflow.sizes import fresh
+from runtimes.dataflow.values import Value, mixed, repeats, spread, unsure
+from runtimes.onnx.analysis.ops import RULES, names, rule
+from runtimes.onnx.analysis.walk import Call
+
+_OWN = "com.microsoft"
+_ML = "ai.onnx.ml"
+
+for _name in names(
+    """Trilu QuantizeLinear DequantizeLinear Range Pad Unique GridSample LayerNormalization
+    SimplifiedLayerNormalization"""
+):
+    RULES[_OWN, _name] = RULES["", _name]
+for _name in names("Gelu FastGelu BiasGelu QuickGelu BiasAdd"):
+    RULES[_OWN, _name] = RULES["", "Relu"]
+for _name in ["FusedConv"]:
+    RULES[_OWN, _name] = RULES["", "Conv"]
+RULES[_OWN, "FusedGemm"] = RULES["", "Gemm"]
+
+
+@rule("FusedMatMul", "TransposeMatMul", domain=_OWN)
+def fused_matmul(call: Call) -> Value:
+    if call.attribute("transBatchA", 0) or call.attribute("transBatchB", 0):
+        return unsure("%s is not followed" % call.at, call.present)
+    sides = []
+    for place, name in enumerate(("transA", "transB")):
+        value = call[place]
+        if call.attribute(name, 0) and value.dims is not None and len(value.dims) > 1:
+            rank = len(value.dims)
+            value = shaping.transpose(call.at, value, list(range(rank - 2)) + [rank - 1, rank - 2])
+        sides.append(value)
+    return computing.matmul(call.at, sides[0], sides[1])
+
+
+@rule("DynamicQuantizeMatMul", "DynamicQuantizeLSTM", domain=_OWN)
+def dynamic(call: Call) -> Any:
+    count = len(call.node.outputs)
+    if any(value.tainted for value in call.present):
+        return [spread(call.present)] * count
+    if call[0].has_rows:
+        return [mixed("%s takes one scale from all rows" % call.at)] * count
+    return [unsure("%s is not followed" % call.at, call.present)] * count
+
+
+@rule("MatMulIntegerToFloat", domain=_OWN)
+def integer_to_float(call: Call) -> Value:
+    others = [call.get(place) for place in range(2, 7)]
+    given = [other for other in others if other is not None]
+    if any(other.tainted for other in given):
+        return spread(call.present)
+    if any(other.has_rows or repeats(other) for other in given):
+        return unsure("%s is not followed" % call.at)
+    return computing.matmul(call.at, call[0], call[1])
+
+
+@rule("MatMulNBits", domain=_OWN)
+def packed_matmul(call: Call) -> Value:
+    value = call[0]
+    if any(other.has_rows or other.tainted or repeats(other) for other in call.present[1:]):
+        return unsure("%s is not followed" % call.at, call.present)
+    return computing.along(call.at, value, [-1], "sums over", call.attribute("N"))
+
+
+@rule("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", domain=_OWN)
+def quantized_elements(call: Call) -> Value:
+    binary = call.node.operator in ("QLinearAdd", "QLinearMul")
+    operands = [call[0], call[3]] if binary else [call[0]]
+    others = [value for value in call.present if not any(value is operand for operand in operands)]
+    if any(other.has_rows or other.tainted or repeats(other) for other in others):
+        return unsure("%s is not followed" % call.at, call.present)
+    return elementwise(call.at, *operands)
+
+
+@rule("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=_OWN)
+def skip_normalization(call: Call) -> Any:
+    total = elementwise(call.at, *call.present)
+    result = computing.along(call.at, total, [-1], "normalises over")
+    statistic = computing.reduce(call.at, total, [-1], True)
+    return [result, statistic, statistic, total][: len(call.node.outputs)]
+
+
+@rule("Attention", "QAttention", "MultiHeadAttention", domain=_OWN)
+def attention(call: Call) -> Any:
+    count = len(call.node.outputs)
+    rank = 3  # type: Optional[int]
+    if call.node.operator == "MultiHeadAttention" and any(
+        value is not None and value.has_rows != call[0].has_rows for value in call.inputs[1:3]
+    ):
+        return [unsure("%s is not followed" % call.at, call.present)] * count
+    if count > 1 or call.get(4) is not None and call.node.operator == "Attention":
+        rank = None  # keys and values of before lie along another dimension
+    # A vector of lengths has the rows along its only dimension; of any other form is not claimed.
+    return computing.batch_first(call.at, call.present, [rank] * count)
+
+
+@rule("EmbedLayerNormalization", domain=_OWN)
+def embedding(call: Call) -> Any:
+    return computing.batch_first(call.at, call.present, [3, 1, 3][: len(call.node.outputs)])
+
+
+@rule("RotaryEmbedding", domain=_OWN)
+def rotary(call: Call) -> Value:
+    return computing.batch_first(call.at, call.present, [call[0].rank])[0]
+
+
+# ---------------------------------------------------------------- classical machine learning
+
+
+@rule("Binarizer", "LabelEncoder", "CategoryMapper", domain=_ML)
+def elements(call: Call) -> Value:
+    return elementwise(call.at, call[0])
+
+
+@rule("Scaler", "Normalizer", "Imputer", domain=_ML)
+def features(call: Call) -> Value:
+    """By features, which are the second dimension; one vector would be one row."""
+    if call[0].rank != 2:
+        return unsure("%s is not followed" % call.at, call.present)
+    return computing.along(call.at, call[0], [1], "normalises over")
+
+
+@rule(
+    *names("LinearClassifier LinearRegressor SVMClassifier SVMRegressor TreeEnsemble"),
+    *names("TreeEnsembleClassifier TreeEnsembleRegressor"),
+    domain=_ML,
+)
+def estimator(call: Call) -> Any:
+    count = len(call.node.outputs)
+    if call[0].rank != 2:
+        return [unsure("%s is not followed" % call.at, call.present)] * count
+    ranks = [1, 2] if call.node.operator.endswith("Classifier") else [2]
+    return computing.batch_first(call.at, call.present, ranks[:count])
+
+
+@rule("OneHotEncoder", domain=_ML)
+def one_hot(call: Call) -> Value:
+    value = call[0]
+    if value.tainted or value.dims is None:
+        return unsure("%s is not followed" % call.at, call.present)
+    added = shaping.unsqueeze(call.at, value._replace(contents=None), [-1])
+    return added._replace(dims=(added.dims or ())[:-1] + (fresh(),))
+
+
+@rule("FeatureVectorizer", domain=_ML)
+def vectorizer(call: Call) -> Value:
+    if any(value.rank != 2 for value in call.present):
+        return unsure("%s is not followed" % call.at, call.present)
+    return computing.batch_first(call.at, call.present, [2])[0]
+
+
+@rule("ArrayFeatureExtractor", domain=_ML)
+def extractor(call: Call) -> Value:
+    value, places = call[0], call[1]
+    if value.rank != 2 or places.has_rows or places.tainted or repeats(places):
+        return unsure("%s is not followed" % call.at, call.present)
+    return computing.along(call.at, value, [1], "takes some of", None)
+
+
+@rule("ZipMap", domain=_ML)
+def zip_map(call: Call) -> Value:
+    return call[0]  # a map for each row, which is not served

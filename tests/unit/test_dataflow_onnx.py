@@ -1,0 +1,219 @@
+"""What is read from ONNX graphs about their batches; the files are written by `onnx`, and nothing runs them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from runtimes.contract import BatchAnalysis, Signature, TensorSpec
+from runtimes.dataflow.values import Value
+from runtimes.onnx.analysis.file import of_bytes, of_file
+from runtimes.onnx.analysis.walk import analyse
+from runtimes.protobuf import Malformed
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+W = np.ones((4, 4), np.float32)
+
+
+def node(operator: str, inputs: str, outputs: str, **attributes: Any) -> Any:
+    return helper.make_node(operator, inputs.split(), outputs.split(), **attributes)
+
+
+def made(
+    nodes: list[Any],
+    constants: dict[str, Any] | None = None,
+    shape: Any = ("n", 3, 4),
+    outputs: str = "y",
+    **other: Any,
+) -> Any:
+    """A model of one input "x" (others: name → sizes of INT64), the constants, and one output of any shape, "y"."""
+    inputs = [helper.make_tensor_value_info("x", FLOAT, shape)]
+    inputs += [helper.make_tensor_value_info(name, INT64, sizes) for name, sizes in other.items()]
+    results = [helper.make_tensor_value_info("y", FLOAT, None)]
+    weights = [numpy_helper.from_array(np.asarray(array), name) for name, array in (constants or {}).items()]
+    graph = helper.make_graph(nodes, "g", inputs, results, weights)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets)
+
+
+def read(model: Any) -> BatchAnalysis:
+    names = [each.name for each in model.graph.output]
+    inputs = tuple(TensorSpec(each.name) for each in model.graph.input)
+    return analyse(of_bytes(model.SerializeToString()), Signature(inputs, tuple(map(TensorSpec, names))))
+
+
+def test_rows_that_stay_apart() -> None:
+    attention = [
+        node("Shape", "x", "sizes"),
+        node("Gather", "sizes zero", "n"),
+        node("Unsqueeze", "n zeros", "n1"),
+        node("Concat", "n1 open heads", "split", axis=0),
+        node("MatMul", "x w", "q"),
+        node("Reshape", "q split", "q4"),
+        node("Transpose", "q4", "qt", perm=[0, 2, 1, 3]),
+        node("Transpose", "q4", "kt", perm=[0, 2, 3, 1]),
+        node("MatMul", "qt kt", "scores"),
+        node("Softmax", "scores", "weights"),
+        node("MatMul", "weights qt", "mixed"),
+        node("Transpose", "mixed", "back", perm=[0, 2, 1, 3]),
+        node("Reshape", "back shape", "y"),
+    ]
+    constants = {"zero": np.int64(0), "zeros": [0], "open": [-1], "heads": [2, 2], "w": W, "shape": [0, 0, 4]}
+    assert read(made(attention, constants)).independent
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Flatten", "x", "f"), node("Gemm", "f big", "y")],
+        [node("Reshape", "x fold", "f"), node("MatMul", "f w", "g"), node("Reshape", "g unfold", "y")],
+        [node("Concat", "x x", "twice", axis=0), node("Split", "twice", "y z", num_outputs=2)],
+        [node("Transpose", "x", "t", perm=[1, 0, 2]), node("Softmax", "t", "s", axis=0),
+         node("Transpose", "s", "y", perm=[1, 0, 2])],
+        [node("Transpose", "x", "t", perm=[1, 0, 2]), node("LSTM", "t lw lr", "o h c", hidden_size=2),
+         node("Transpose", "h", "hh", perm=[1, 0, 2]), node("Flatten", "hh", "y")],
+        [node("ReduceMean", "x one", "m"), node("Sub", "x m", "y")],
+        [node("Einsum", "x x", "y", equation="nij,nkj->nik")],
+        [node("Shape", "x", "s", start=0, end=1), node("ConstantOfShape", "s", "z"), node("Unsqueeze", "z ones", "zz"),
+         node("Add", "x zz", "y")],
+    ],
+)  # fmt: skip
+def test_other_ways_in_which_rows_stay_apart(nodes: Any) -> None:
+    constants = {
+        "w": W, "big": np.ones((12, 5), np.float32), "fold": [-1, 4], "unfold": [-1, 3, 4], "one": [1], "ones": [1, 2],
+        "lw": np.ones((1, 8, 4), np.float32), "lr": np.ones((1, 8, 2), np.float32),
+    }  # fmt: skip
+    found = read(made(nodes, constants))
+    assert found == BatchAnalysis()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "reason"),
+    [
+        ([node("ReduceMax", "x zeros", "m"), node("Div", "x m", "y")], "ReduceMax 'm' reduces over the rows"),
+        ([node("ReduceMean", "x", "m"), node("Sub", "x m", "y")], "ReduceMean 'm'"),
+        ([node("ReduceSum", "x minus3", "m"), node("Sub", "x m", "y")], "ReduceSum 'm'"),
+        ([node("Softmax", "x", "y", axis=0)], "Softmax 'y' normalises over the rows"),
+        ([node("CumSum", "x zero", "y")], "CumSum"),
+        ([node("TopK", "x one", "y i", axis=0)], "TopK"),
+        ([node("NonZero", "x", "y")], "NonZero"),
+        ([node("Unique", "x", "y")], "Unique"),
+        ([node("DynamicQuantizeLinear", "x", "q s z"), node("DequantizeLinear", "q s z", "y")], "one scale"),
+        ([node("Flatten", "x", "f"), node("Transpose", "f", "t"), node("MatMul", "f t", "y")], "pairs each row"),
+        ([node("ReduceSum", "x inner", "m", keepdims=0), node("Unsqueeze", "m one", "c"), node("Sub", "m c", "y")],
+         "pairs each row"),
+        ([node("Concat", "x row", "y", axis=0)], "other values among the rows"),
+        ([node("Pad", "x pads", "y")], "other values among the rows"),
+        ([node("Slice", "x zeros one zeros", "y")], "some of the rows"),
+        ([node("Slice", "x minus1 far zeros minus1", "y")], "some of the rows"),
+        ([node("Gather", "x zero", "y")], "particular rows"),
+        ([node("Squeeze", "x", "y")], "drops the dimension"),
+        ([node("Reshape", "x flat", "y")], "output 'y' has the batch along dimension 1"),
+        ([node("Transpose", "x", "y", perm=[1, 0, 2])], "output 'y' has the batch along dimension 1"),
+        ([node("Reshape", "x fold", "y")], "output 'y' has several rows"),
+        ([node("Identity", "row", "y")], "output 'y' has 1 rows whatever"),
+        ([node("RandomNormalLike", "x", "y")], "is random"),
+        ([node("Dropout", "x half yes", "y")], "is random"),
+        ([node("LSTM", "x lw lr", "y h c", hidden_size=2)], "from row to row"),
+        ([node("ReduceMax", "x", "m", keepdims=0), node("Greater", "m nought", "b"),
+          node("If", "b", "y", then_branch=helper.make_graph([node("Identity", "x", "a")], "t", [],
+               [helper.make_tensor_value_info("a", FLOAT, None)]),
+               else_branch=helper.make_graph([node("Neg", "x", "b2")], "e", [],
+               [helper.make_tensor_value_info("b2", FLOAT, None)]))], "If 'y' depends on values"),
+    ],
+)  # fmt: skip
+def test_what_mixes_rows_is_named(nodes: Any, reason: str) -> None:
+    constants = {
+        "zeros": [0], "one": [1], "zero": np.int64(0), "minus3": [-3], "inner": [1, 2], "far": [-9999], "minus1": [-1],
+        "row": np.ones((1, 3, 4), np.float32), "pads": [0, 0, 0, 1, 0, 0], "flat": [1, -1], "fold": [-1, 4],
+        "half": np.float32(0.5), "yes": np.array(True), "nought": np.float32(0),
+        "lw": np.ones((1, 8, 4), np.float32), "lr": np.ones((1, 8, 2), np.float32),
+    }  # fmt: skip
+    found = read(made(nodes, constants))
+    assert any(reason in each for each in found.mixes), found
+
+
+def test_the_longest_of_the_batch() -> None:
+    nodes = [node("ReduceMax", "lengths", "most", keepdims=1), node("Slice", "x zeros most one", "y")]
+    found = read(made(nodes, {"zeros": [0], "one": [1]}, ("n", "t", 4), lengths=["n"]))
+    assert found.mixes == ("ReduceMax 'most' reduces over the rows",)
+
+
+def test_what_is_not_followed_is_no_finding() -> None:
+    own = helper.make_node("Own", ["x"], ["y"], domain="com.someone")
+    found = read(made([own]))
+    assert not found.mixes
+    assert found.unknown == ("Own 'y' is not known",)
+
+
+def test_what_no_output_needs_may_still_fail() -> None:
+    nodes = [node("ReduceSum", "x one", "m", keepdims=0), node("Sub", "x m", "z"), node("Relu", "x", "y")]
+    found = read(made(nodes, {"one": [1]}))
+    assert not found.mixes
+    assert found.unknown == ("Sub 'z' pairs each row with every other, though no output needs it",)
+
+
+def test_an_input_without_rows_is_not_known() -> None:
+    found = read(made([node("Identity", "x", "y")], shape=(1, 4)))
+    assert found.unknown == ("input 'x' has a fixed first dimension",)
+
+
+def test_a_loop_is_followed() -> None:
+    body = helper.make_graph(
+        [node("Add", "h x", "next"), node("Identity", "go", "on")],
+        "body",
+        [helper.make_tensor_value_info(name, kind, []) for name, kind in (("i", INT64), ("go", TensorProto.BOOL))]
+        + [helper.make_tensor_value_info("h", FLOAT, None)],
+        [helper.make_tensor_value_info("on", TensorProto.BOOL, []), helper.make_tensor_value_info("next", FLOAT, None)],
+    )
+    loop = node("Loop", "five yes x", "y", body=body)
+    assert read(made([loop], {"five": np.int64(5), "yes": np.array(True)})).independent
+    count = [node("ReduceMax", "lengths", "most", keepdims=0), node("Loop", "most yes x", "y", body=body)]
+    found = read(made(count, {"yes": np.array(True)}, lengths=["n"]))
+    assert any("Loop 'y' runs as often as values" in reason for reason in found.mixes)
+
+
+def test_weights_are_not_read(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = np.ones((12, 100000), np.float32)
+    model = made([node("Flatten", "x", "f"), node("MatMul", "f big", "y")], {"big": big})
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    from runtimes import protobuf
+
+    taken: list[int] = []
+    whole = protobuf.FileMessage.read
+
+    def counted(self: Any, start: int, size: int) -> bytes:
+        result = whole(self, start, size)
+        taken.append(len(result))
+        return result
+
+    monkeypatch.setattr(protobuf.FileMessage, "read", counted)
+    found = analyse(of_file(str(tmp_path / "model.onnx")), Signature((TensorSpec("x"),), (TensorSpec("y"),)))
+    assert found.independent
+    assert sum(taken) < 10000
+
+
+def test_numbers_that_grow_without_end_are_not_followed() -> None:
+    doubling = [node("Mul", "a0 a0", "a1")] + [node("Mul", f"a{i} a{i}", f"a{i + 1}") for i in range(1, 60)]
+    nodes = [node("Shape", "x", "a0"), *doubling, node("Reshape", "x a60", "y")]
+    assert not read(made(nodes)).independent
+
+
+def test_files_that_lie_are_malformed() -> None:
+    branch = [node("Identity", "x", "a")]
+    for _ in range(30):
+        other = helper.make_graph([], "o", [], [helper.make_tensor_value_info("x", FLOAT, None)])
+        inner = helper.make_graph(branch, "b", [], [helper.make_tensor_value_info("a", FLOAT, None)])
+        branch = [node("If", "yes", "a", then_branch=inner, else_branch=other)]
+    with pytest.raises(Malformed, match="deep"):
+        read(made([*branch, node("Identity", "a", "y")], {"yes": np.array(True)}))
+    content = made([node("Relu", "x", "y")]).SerializeToString()
+    with pytest.raises(Malformed):
+        of_bytes(content[:-1])
+
+
+def test_a_rule_that_follows_nothing_never_makes_a_constant() -> None:
+    from runtimes.dataflow.values import spread
+
+    assert spread([Value((1,))]).unknown
