@@ -15,6 +15,7 @@ from gateway.listen import Address, GrpcServer
 from gateway.repository.control import RepositoryControl
 
 MIB = 1024 * 1024
+DAY_S = 24 * 60 * 60
 
 
 class SettingsError(Exception):
@@ -35,6 +36,12 @@ class Settings(BaseModel):
     grpc: str = Field("127.0.0.1:8001", description="gRPC address, HOST:PORT")
     grpc_server: GrpcServer = Field(
         "native", description="native: cheap per call; grpcio: where size limits must hold while a message arrives"
+    )
+    grpc_keepalive_s: float = Field(
+        0.0, ge=0, le=DAY_S, description="seconds of silence after which a gRPC connection is pinged; 0: never"
+    )
+    grpc_max_connection_age_s: float = Field(
+        0.0, ge=0, le=DAY_S, description="age at which a gRPC connection is closed, with grpcio only; 0: never"
     )
     metrics: str = Field("127.0.0.1:8002", description="Prometheus address, HOST:PORT; empty: no port of its own")
     fronts: int = Field(1, ge=1, le=64, description="front processes")
@@ -105,6 +112,11 @@ def read_settings(sources: Sources) -> Settings:
         raise SettingsError(
             f"{origin['load_model']}: models are named for the start, but the repository's control is "
             f"'{settings.repository_control}'; add --repository-control explicit, or name none"
+        )
+    if settings.grpc_max_connection_age_s and settings.grpc_server != "grpcio":
+        raise SettingsError(
+            f"{origin['grpc_max_connection_age_s']}: the native gRPC server cannot close connections by their age; "
+            "add --grpc-server grpcio, or leave the age at 0"
         )
     for key in ("http", "grpc", "metrics"):
         if getattr(settings, key) or key != "metrics":

@@ -37,6 +37,9 @@ class FrontOptions:
     grpc_host: str
     grpc_port: int
     grpc_server: GrpcServer
+    grpc_keepalive_s: float
+    grpc_max_connection_age_s: float
+    grace_s: float
     max_json_bytes: int
     max_body_bytes: int
     max_response_bytes: int

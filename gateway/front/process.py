@@ -24,6 +24,7 @@ from gateway.engine.engine import Engine
 from gateway.engine.shared_memory import SharedMemory
 from gateway.engine.table import table_from_json
 from gateway.front.body import App, Receive, Scope, Send
+from gateway.front.grpc_connections import connection_options
 from gateway.front.grpc_server import build_server
 from gateway.front.http import HttpServer
 from gateway.front.limits import Limits
@@ -69,7 +70,8 @@ class Front:
         admin.built.add_done_callback(_leave_out_of_collections)
         rest = HttpServer(self._engine, limits, admin)
         serving = asyncio.create_task(rest.serve([http]))
-        grpc = build_server(self._engine, limits, options.grpc_server, [("grpc.so_reuseport", 1)])
+        kept = connection_options(options.grpc_keepalive_s, options.grpc_max_connection_age_s, options.grace_s)
+        grpc = build_server(self._engine, limits, options.grpc_server, [("grpc.so_reuseport", 1), *kept])
         grpc.add_insecure_port(str(Address(options.grpc_host, options.grpc_port)))
         await grpc.start()
         report = asyncio.create_task(self._report())

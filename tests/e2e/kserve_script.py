@@ -51,6 +51,20 @@ async def check_rest(url: str) -> None:
         raise AssertionError("a model that does not exist answered")
 
 
+async def check_rest_v1(url: str) -> None:
+    """Only what the v1 client asks of a server's health: /v1/models/{model}:predict is TensorFlow Serving's."""
+    client = InferenceRESTClient(RESTConfig(protocol="v1"))
+    assert await client.is_server_live(url) is True
+    assert await client.is_model_ready(url, "m") is True
+    try:
+        await client.is_model_ready(url, "nobody")
+    except httpx.HTTPStatusError as error:
+        assert error.response.status_code == 404
+        assert "there is no model 'nobody'" in error.response.text
+    else:
+        raise AssertionError("a model that does not exist is ready")
+
+
 async def check_grpc(url: str) -> None:
     async with InferenceGRPCClient(url) as client:
         assert await client.is_server_live()
@@ -72,6 +86,7 @@ async def check_grpc(url: str) -> None:
 def main() -> None:
     http, target = sys.argv[1:3]
     asyncio.run(check_rest(f"http://{http}"))
+    asyncio.run(check_rest_v1(f"http://{http}"))
     asyncio.run(check_grpc(target))
     print("all of it worked")
 

@@ -11,6 +11,6 @@ from tests.repositories import add_fake
 def test_kserve_rest_and_grpc(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
     python = client_python("kserve", "kserve==0.19.0")
     add_fake(tmp_path / "repository", "m")
-    running = gateway(tmp_path / "repository").wait_ready()
+    running = gateway(tmp_path / "repository", "--grpc-keepalive-s", "1").wait_ready()
     script = Path(__file__).parent / "kserve_script.py"
     assert "all of it worked" in run_client(python, script, running.http, running.grpc)
