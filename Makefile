@@ -1,7 +1,7 @@
 # make install  .venv with the gateway in it     make serve   install, then serve model_repo/
 # make test     install, then every test        make check   linters and types
 # make proto    regenerate gateway/generated    make bench   the short set of benchmarks
-# make image    Dockerfile.gpu
+# make image    Dockerfile.gpu                  make audit    what batching and graph optimisers do to answers
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -12,7 +12,7 @@ ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check proto bench image apt clean
+.PHONY: help install serve test check proto bench audit image apt clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -61,6 +61,10 @@ proto:  ## regenerate gateway/generated from proto/, with exactly the pinned too
 bench: .venv/benchmarking  ## the short set of benchmarks (docs/performance.md has the others)
 	@command -v h2load >/dev/null || { echo "h2load is missing: make apt installs it"; exit 1; }
 	$(BIN)/python -m benchmarks.overhead --short
+
+audit: .venv/developing  ## what batching and each runtime's graph optimiser change in answers, over generated models; minutes
+	$(BIN)/python -m audit.batching
+	$(BIN)/python -m audit.optimisers $(ARGS)
 
 IMAGE ?= modelport:gpu
 IMAGE_ARGS ?=

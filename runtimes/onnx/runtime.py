@@ -5,7 +5,7 @@ no tensors (scikit-learn's sequences of maps, say) are refused, the others of th
 ONNX strings are text: BYTES that are not UTF-8 are invalid input.
 
     [parameters]
-    disabled_optimizers = ["Pad_Fusion"]  # ONNX Runtime's graph optimizers to leave out; this is the default
+    disabled_optimizers = ["Pad_Fusion"]  # ONNX Runtime's graph optimizers to leave out; default: _WRONG_OPTIMIZERS
 
 beside the parameters of `providers.py`.
 """
@@ -60,9 +60,13 @@ _DATATYPES = {
 # What a run reports when a tensor's shape or value does not suit a node deep in the model. ONNX
 # Runtime has no kind of its own for that, so FAIL and RUNTIME_EXCEPTION count as the inputs' fault.
 _INPUT_ERRORS = (errors.InvalidArgument, errors.Fail, errors.RuntimeException, ValueError)
-# Optimizers that change what a model computes. Pad_Fusion makes a Pad of zeros part of the pooling after it, whose own
-# padding never wins: seen up to ONNX Runtime 1.31.1 with MaxPool, and with AveragePool where ceil_mode is set.
-_WRONG_OPTIMIZERS = ("Pad_Fusion",)
+# Optimizers that change what a model computes; seen up to ONNX Runtime 1.31.1 (`make audit` looks for others).
+# Pad_Fusion makes a Pad of zeros part of the pooling after it, whose own padding never wins: with MaxPool, and with
+# AveragePool where ceil_mode is set. ConstantSharing makes one of equal constants, and a BatchNormalization in training
+# mode writes its running mean and variance over them: its scale and bias then change with each request.
+# DoubleQDQPairsRemover drops one of two quantisations in a row, and so its rounding. WeightBiasQuantization quantises
+# float weights between quantised values to 8 bits, with one scale for all.
+_WRONG_OPTIMIZERS = ("Pad_Fusion", "ConstantSharing", "DoubleQDQPairsRemover", "WeightBiasQuantization")
 PARAMETERS = ("disabled_optimizers", *providers.PARAMETERS)
 _NO_MEMORY = re.compile(r"allocate memory|bad_alloc|out of memory|BFCArena", re.IGNORECASE)
 _DEVICE_ERROR = re.compile(r"\bCU(DA|DNN|BLAS|RAND|FFT)", re.IGNORECASE)

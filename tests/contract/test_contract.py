@@ -25,7 +25,7 @@ RUNTIMES = ["onnx", "torchscript", "savedmodel", "mxnet", "cntk"]
 MADE = {
     "onnx": (
         "half bool int64_scalar strings string_scalar string_scalar_empty several_outputs weight_as_input reshape "
-        "pad_then_pool parameter_wrong unknown_operator"
+        "pad_then_pool quantised_twice quantised_around_floats batch_norm_training parameter_wrong unknown_operator"
     ),
     "torchscript": (
         "tuple list dict named_tuple nested returns_scalars takes_scalars takes_optional linear untold "

@@ -127,6 +127,64 @@ def main(root):
         {**minus, "expected_values": {"y": zeros}},
         [pads],
     )
+    # Two pairs: the second, coarser one rounds again, whatever the first one was.
+    scales = {"fine": np.float32(0.02), "coarse": np.float32(0.5), "zero": np.uint8(3)}
+    write(
+        root,
+        "quantised_twice",
+        [
+            node("QuantizeLinear", ["x", "fine", "zero"], ["a"]),
+            node("DequantizeLinear", ["a", "fine", "zero"], ["b"]),
+            node("QuantizeLinear", ["b", "coarse", "zero"], ["c"]),
+            node("DequantizeLinear", ["c", "coarse", "zero"], ["y"]),
+        ],
+        [("x", FLOAT, ["n", 3])],
+        [("y", FLOAT, ["n", 3])],
+        {"values": {"x": [[-6.0, 0.3, 1.0]]}, "expected_values": {"y": [[0.0, 0.5, 1.0]]}},
+        [numpy_helper.from_array(np.array(value), name) for name, value in scales.items()],
+    )
+    # The weights are no integers, and must not be made into ones: 0.25 is nothing beside 100, in 8 bits.
+    layer = {"weight": np.float32([[100, 0.25], [0, 0.25]]), "shift": np.zeros(2, np.float32)}
+    layer.update(scale=np.float32(0.5), zero=np.uint8(0))
+    write(
+        root,
+        "quantised_around_floats",
+        [
+            node("QuantizeLinear", ["x", "scale", "zero"], ["a"]),
+            node("DequantizeLinear", ["a", "scale", "zero"], ["b"]),
+            node("Gemm", ["b", "weight", "shift"], ["c"]),
+            node("QuantizeLinear", ["c", "scale", "zero"], ["d"]),
+            node("DequantizeLinear", ["d", "scale", "zero"], ["y"]),
+        ],
+        [("x", FLOAT, ["n", 2])],
+        [("y", FLOAT, ["n", 2])],
+        {"values": {"x": [[1.0, 1.0]]}, "expected_values": {"y": [[100.0, 0.5]]}},
+        [numpy_helper.from_array(np.array(value), name) for name, value in layer.items()],
+    )
+    # ONNX Runtime writes the running variance over the old one, which must not be the scale as well.
+    ones = [numpy_helper.from_array(np.ones(2, np.float32), name) for name in ("scale", "variance")]
+    zeros_of_two = [numpy_helper.from_array(np.zeros(2, np.float32), name) for name in ("shift", "mean")]
+    write(
+        root,
+        "batch_norm_training",
+        [
+            node(
+                "BatchNormalization",
+                ["x", "scale", "shift", "mean", "variance"],
+                ["y", "new_mean", "new_variance"],
+                training_mode=1,
+                epsilon=1e-9,
+            )
+        ],
+        [("x", FLOAT, ["n", 2, 2])],
+        [("y", FLOAT, ["n", 2, 2])],
+        {
+            "values": {"x": [[[2.0, 6.0], [10.0, 20.0]]]},
+            "expected_values": {"y": [[[-1.0, 1.0], [-1.0, 1.0]]]},
+            "not_batchable": True,
+        },
+        [*ones, *zeros_of_two],
+    )
     write(
         root,
         "parameter_wrong",
