@@ -4,6 +4,7 @@
     {"instances": …}             rows, as /predict takes them
     [ … ]                        the values of the one input
     an image, or a form of some  where model.toml has [preprocess]
+    a form with one file         that holds one of the JSON bodies above, where it has not
 
 The answer is what TorchServe's own handlers give: the values of the output without a frame around
 them, {name: values} where there are several, {label: score} for an image that is classified.
@@ -61,6 +62,8 @@ def read_request(
     Raises InvalidRequest, NotFound, TooLarge, Unavailable.
     """
     kind = predict.media_type(content_type)
+    if kind == FORM and engine.model(model, version).preprocess is None:
+        body, kind = _only_file(body, content_type), ""
     if kind == FORM or kind.startswith("image/") or (kind != "application/json" and is_image(body)):
         asked = read_images(engine, model, version, body, content_type, limits.binary_bytes)
         return asked.request, partial(_write_images, asked, limits)
@@ -68,6 +71,16 @@ def read_request(
         raise TooLarge(f"the body has {len(body)} bytes, over the limit of {limits.json_bytes} for JSON")
     request = predict.read_document(engine, model, version, _document(loads(body)))
     return request, partial(_write, limits)
+
+
+def _only_file(body: Buffer, content_type: str) -> Buffer:
+    """Of a form, where the model takes no images. Raises InvalidRequest."""
+    from gateway.front.forms import read_form  # a front that gets no forms does without its parser
+
+    parts = read_form(body, content_type)
+    if len(parts) > 1:
+        raise InvalidRequest("the form has several files, which only models with [preprocess] take; send one, of JSON")
+    return parts[0].content
 
 
 def _document(given: Any) -> Any:

@@ -28,6 +28,20 @@ def test_json(serving: Serving, document: Any, kind: str) -> None:
         assert (reply.status_code, reply.json()) == (200, [ROW])
 
 
+def test_json_as_the_file_of_a_form(serving: Serving) -> None:
+    def post(model: str, *files: bytes) -> httpx.Response:
+        body, headers = form(*files)
+        return serving.http.post(f"/predictions/{model}", content=body, headers=headers)
+
+    text = json.dumps({"data": [ROW]}).encode()
+    assert post("doubler", text).json() == [ROW]
+    refused(post("doubler", text, text), 400, "BadRequestException", "the form has several files")
+    refused(post("doubler", b"hello"), 400, "BadRequestException", "not valid JSON")
+    refused(post("doubler", FOUR), 400, "BadRequestException", "takes no images")
+    refused(post("doubler", b" " * LIMITS.json_bytes + text), 413, "RequestEntityTooLargeException", "limit")
+    refused(post("classes", text), 400, "BadRequestException", "file 1 of the form")
+
+
 def test_several_outputs_come_by_name(serving: Serving) -> None:
     document = {"instances": [{"a": [1, 2], "b": [3]}, {"a": [4, 5], "b": [6]}]}
     reply = serving.http.post("/predictions/two", json=document)
