@@ -94,9 +94,11 @@ class Executor:
         """
         failure: List[Outcome] = []
         try:
-            outcomes = self._answers(begun)
             if not begun.rows or self.batching.max_rows:
-                return outcomes
+                return self._answers(begun)
+            # Batching went off while it was under way.
+            if begun.started:
+                self.model.finish(begun.handle)
         except DeviceLost:
             raise
         except RowsMiscounted as error:
@@ -106,7 +108,7 @@ class Executor:
                 failure = [_failure(error)]
         if failure:
             return failure
-        outcomes = []
+        outcomes: List[Outcome] = []
         for pending in begun.batch:
             outcomes += self.run([pending if self.batching.max_rows else pending._replace(rows=0, key=None)])
         return outcomes

@@ -19,6 +19,7 @@ from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.facts import Facts
 from runtimes.worker.loop import Loop
+from runtimes.worker.pending import Pending
 from runtimes.worker.status import StatusPage
 
 WAIT_S = 60.0
@@ -135,3 +136,23 @@ def test_the_page_is_empty_when_all_is_answered(start: Any) -> None:
     worker.close()
     assert worker.page.busy_since() == 0
     assert worker.page.running() == frozenset()
+
+
+def test_what_needs_several_runs_is_answered_when_the_batch_before_it_ends_batching() -> None:
+    model = FakeModel({"pipelined": True, "counts_hits": True}, LoadOptions(""))
+    executor = Executor(model, Batching(2, frozenset({"default"})), 1 << 20)
+
+    def asked(number: int, rows: int) -> Pending:
+        tensor = from_array("x", np.ones((rows, 4), np.float32))
+        return Pending(None, number, InferFrame(1e9, 0, "default", [], [tensor]), 0.0, rows, "kind")
+
+    miscounted = executor.begin([asked(0, 1), asked(1, 1)])
+    larger = executor.begin([asked(2, 5)])
+    started = executor.begin([asked(3, 1)])
+    answers = [executor.finish(begun) for begun in (miscounted, larger, started)]
+    assert [[each.outputs[0].shape for each in outcomes] for outcomes in answers] == [  # type: ignore[union-attr]
+        [(4, 4), (4, 4)],
+        [(20, 4)],
+        [(4, 4)],
+    ]
+    assert model._under_way == 0
