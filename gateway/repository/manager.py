@@ -147,7 +147,9 @@ class Manager:
         """
         self._control.load(name)
         # What is served or broken is loaded again even if no file seems to have changed: not every file system tells.
-        if any(unit.model == name and served.state not in _MOVING for unit, served in self.served.items()):
+        # What is being loaded is not: clients that ask again and again would never see an end of it.
+        states = [(unit in self._desired, each.state) for unit, each in self.served.items() if unit.model == name]
+        if (True, State.LOADING) not in states and any(state not in _MOVING for _, state in states):
             self._loads[name] = self._loads.get(name, 0) + 1
         if not await self._look(name):
             # Clients need not know where it lies.
@@ -185,11 +187,12 @@ class Manager:
         """See what the repository asks for, and act. `name`: somebody asks for this model, so nothing is seen twice.
 
         Whatever goes wrong with the repository, what runs goes on running, and the answer is False. Unless it is
-        followed, only what is asked for by name is looked at again.
+        followed, only what is asked for by name is looked at again, and what its files no longer let come back.
         """
         async with self._looking:
             followed = self._control.kind == "poll"
-            if self._has_acted and not followed and not name:
+            names = {unit.model for unit, served in self.served.items() if served.outdated} | {name} - {""}
+            if self._has_acted and not followed and not names:
                 self._act()
                 return True
             try:
@@ -214,12 +217,12 @@ class Manager:
             self._trouble = ""
             found = {self._unit(config): config for config in configs}
             if self._has_acted and not followed:
-                others = {unit: config for unit, config in self._found.items() if unit.model != name}
-                found = {**others, **{unit: config for unit, config in found.items() if unit.model == name}}
+                others = {unit: config for unit, config in self._found.items() if unit.model not in names}
+                found = {**others, **{unit: config for unit, config in found.items() if unit.model in names}}
             if not self._has_acted:
                 self._control.first_look(unit.model for unit in found)
             # A file that is still being copied looks different at the next look.
-            seen_before = found if name or not self._has_acted else self._found
+            seen_before = self._found if self._has_acted and followed and not name else found
             self._found = found
             self._stable = {unit for unit in found if unit in seen_before or unit in self.served}
             self._act()
@@ -256,7 +259,7 @@ class Manager:
     def _do(self, action: Action) -> None:
         unit = action.unit
         if action.verb == "load":
-            served = self.served[unit] = Served(unit, self._desired[unit], self._changed)
+            served = self.served[unit] = Served(unit, self._desired[unit], self._changed, self._wake.set)
             self._warn(served.config)
             if served.failed:
                 served.fail(served.reason)

@@ -45,7 +45,10 @@ class ModelConfig:
 
     def unchanged(self) -> bool:
         """Whether the files are still those that were looked at: what was loaded meanwhile is whole only then."""
-        return not self.read or _fingerprint(*self.read, stated=self.stated) == self.fingerprint
+        try:
+            return not self.read or _fingerprint(*self.read, stated=self.stated) == self.fingerprint
+        except OSError:
+            return False  # they cannot be looked at now
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from runtimes.wire import signature_from_json
 log = logging.getLogger("models")
 
 _RECENT_S = 60.0
+# When to try again what could not be loaded because its files had changed.
+_OUTDATED_S = 10.0
 # A worker that dies while it loads gets this many tries before its model is called UNAVAILABLE; the tries go on.
 _LOADING_DEATHS = 3
 
@@ -35,9 +37,19 @@ def restart_delay_s(deaths: int, was_ready: bool) -> float:
 
 
 class Served:
-    """Changes are told by `on_change`; the manager publishes what `entry` says."""
+    """Changes are told by `on_change`; the manager publishes what `entry` says.
 
-    def __init__(self, unit: Unit, config: ModelConfig, on_change: Callable[[], None]) -> None:
+    outdated  whether a worker could not be loaded because its files are no longer those that the unit stands for:
+              `on_outdated` is called. What then serves nothing is tried again, in case the files come back
+    """
+
+    def __init__(
+        self,
+        unit: Unit,
+        config: ModelConfig,
+        on_change: Callable[[], None],
+        on_outdated: Callable[[], None] = lambda: None,
+    ) -> None:
         self.unit = unit
         self.config = config
         self.workers: list[WorkerProcess] = []
@@ -46,7 +58,9 @@ class Served:
         self.failed = bool(config.problem)
         self.unloading = False
         self.places: tuple[str, ...] = ()  # "cpu" or "cuda:N": where each of `instances` is, once that is settled
+        self.outdated = False
         self._on_change = on_change
+        self._on_outdated = on_outdated
         self._stop = asyncio.Event()
         self._loaded: Mapping[str, Any] | None = None
         self._learned: dict[str, Any] = {}
@@ -57,7 +71,8 @@ class Served:
         # Workers whose content has been found to be what the unit stands for.
         self._accepted: WeakSet[WorkerProcess] = WeakSet()
         self._deaths: list[float] = []
-        self._loading_deaths = 0
+        self._loading_deaths = 0  # in a row
+        self._has_died_loading = False
         labels = config.toml.version_labels.items()
         self._version_labels = tuple(label for label, version in labels if str(version) == config.version)
         toml = config.toml
@@ -71,8 +86,8 @@ class Served:
 
     @property
     def may_be_tried(self) -> bool:
-        """Whether a worker may run the model with invented inputs: not when one has died before it was READY."""
-        return not self._loading_deaths
+        """Whether a worker may run the model with invented inputs: not when one has ever died while loading."""
+        return not self._has_died_loading
 
     @property
     def why_not_batched(self) -> str:
@@ -168,16 +183,25 @@ class Served:
                 return
             if worker.failure and self.state is State.READY:
                 log.error("%s version %s: one instance cannot be loaded: %s", *self.unit[:2], worker.failure)
+                if self.outdated:
+                    self._on_outdated()
                 return
             if worker.failure:
+                self.outdated = self.outdated or not self.config.unchanged()
                 self.fail(worker.failure)
-                return
+                if not self.outdated:
+                    return
+                self._on_outdated()
+                await self._pause(_OUTDATED_S)
+                self.outdated = False
+                continue
             await self._after_death(worker)
 
     async def _after_death(self, worker: WorkerProcess) -> None:
         now = time.monotonic()
         self._deaths = [*(at for at in self._deaths if now - at < _RECENT_S), now]
         self._loading_deaths = 0 if worker.ready else self._loading_deaths + 1
+        self._has_died_loading |= not worker.ready
         self.restarts += 1
         delay = restart_delay_s(self._loading_deaths or len(self._deaths), worker.ready is not None)
         why = worker.describe_end()
@@ -186,8 +210,12 @@ class Served:
         if self._loading_deaths >= _LOADING_DEATHS:
             self.fail(f"{why}, {self._loading_deaths} times while loading; the next try is in {delay:.0f} s")
         self._on_change()
+        await self._pause(delay)
+
+    async def _pause(self, seconds: float) -> None:
+        """No longer than until `stop`."""
         try:
-            async with asyncio.timeout(delay):
+            async with asyncio.timeout(seconds):
                 await self._stop.wait()
         except TimeoutError:
             pass
@@ -224,6 +252,7 @@ class Served:
     def _refusal(self, loaded: Mapping[str, Any]) -> str:
         """Why what a worker has loaded must not answer; "" if it may."""
         if not self.config.unchanged():
+            self.outdated = True
             return "its files changed while they were read; it is loaded again when they no longer change"
         return self._misfit(loaded) if self._loaded is None else ""
 

@@ -1,6 +1,9 @@
 """Who decides which models are served: the repository, or those who load and unload them."""
 
+import os
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +60,29 @@ def test_no_control(gateway: Start, repository: Path) -> None:
         reply = running.post(f"/v2/repository/models/a/{verb}")
         assert (reply.status, "--repository-control none" in reply.json()["error"]) == (501, True)
     assert index(running) == {"a": ("READY", ""), "b": ("READY", "")}
+
+
+@pytest.mark.parametrize("control", [("none",), ("explicit", "--load-model", "*")])
+def test_a_worker_that_dies_after_its_files_were_replaced_comes_back_with_the_new_ones(
+    gateway: Start, repository: Path, control: tuple[str, ...]
+) -> None:
+    running = gateway(repository, "--repository-control", *control).wait_ready()
+    add_fake(repository, "a", prints="the second content")
+    add_fake(repository, "b", prints="not asked for")
+    (pid,) = running.worker_pids("a")
+    os.kill(pid, signal.SIGKILL)
+    running.wait_for("a version 1 is UNAVAILABLE: its files changed")
+    running.wait_served("a")
+    assert running.infer("a", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
+    assert any("the second content" in line for line in running.log)
+    assert not any("not asked for" in line for line in running.log)
+
+
+def test_loads_that_come_while_it_is_loaded_share_one_load(gateway: Start, repository: Path) -> None:
+    add_fake(repository, "a", load_seconds=0.5, prints="loading")
+    running = gateway(repository, "--repository-control", "explicit", "--load-model", "*").wait_ready()
+    path = "/v2/repository/models/a/load"
+    with ThreadPoolExecutor(4) as threads:
+        assert {reply.status for reply in threads.map(running.post, [path] * 4)} == {200}
+    running.terminate()
+    assert sum("worker.a: loading" in line for line in running.log) == 2
