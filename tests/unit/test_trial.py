@@ -149,3 +149,11 @@ def test_a_large_row_hides_no_error_in_a_small_one() -> None:
     assert difference({"y": right * (1 + 1e-7)}, {"y": right}, 0) is None
     # Rows may lie along another dimension.
     assert difference({"y": wrong.T}, {"y": right.T}, 1) is not None
+
+
+@pytest.mark.parametrize("suspects", [(), ("y",)])
+def test_the_order_of_rows_says_nothing_about_a_model_that_draws_lots(suspects: tuple[str, ...]) -> None:
+    random = np.random.RandomState(0)
+    model = Computed(lambda x: x + random.standard_normal(x.shape).astype(np.float32))
+    said = trial.stray_output(model, "s", 4, 0, suspects)
+    assert said == ("output 'y' does not count rows in dimension 0" if suspects else "")
