@@ -1,12 +1,14 @@
 """The two ways into a SavedModel. Both give the signatures that can be served, by name."""
 
 import os
+from functools import partial
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from runtimes.contract import LoadOptions, Signature, TensorSpec, datatype_of
+from runtimes.contract import BatchAnalysis, LoadOptions, Signature, TensorSpec, datatype_of
+from runtimes.savedmodel.analysis import of_function, of_graph
 
 _PYTHON_OPERATORS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
@@ -14,11 +16,12 @@ _PYTHON_OPERATORS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 class Entry(NamedTuple):
     """One signature: `run` takes arrays by input name and the wanted names, and gives arrays.
 
-    `problem` is why it cannot be served, in words; else empty.
+    `analyse` reads the signature's graph and runs nothing. `problem` is why it cannot be served, in words; else empty.
     """
 
     signature: Signature
     run: Callable[[Dict[str, np.ndarray], Sequence[str]], Dict[str, Any]]
+    analyse: Callable[[], BatchAnalysis]
     problem: str
 
 
@@ -35,7 +38,8 @@ def load_functions(folder: str, tags: Sequence[str]) -> Dict[str, Entry]:
             return {key: results[key].numpy() for key in wanted}
 
         foreign = calls_python and _python_nodes(function.graph.as_graph_def())
-        entries[name] = _entry(inputs, function.structured_outputs, run, foreign)
+        analyse = partial(of_function, function)
+        entries[name] = _entry(inputs, function.structured_outputs, run, analyse, foreign)
     return entries
 
 
@@ -61,7 +65,8 @@ def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, Entry]:
         foreign = calls_python and _python_nodes(
             tf.compat.v1.graph_util.extract_sub_graph(graph.as_graph_def(), fetched)
         )
-        entries[name] = _entry(inputs, outputs, run, foreign)
+        ends = [[tensor for tensor in side.values() if tensor is not None] for side in (inputs, outputs)]
+        entries[name] = _entry(inputs, outputs, run, partial(of_graph, graph, *ends), foreign)
     return entries
 
 
@@ -87,7 +92,7 @@ def _tensor(graph: tf.Graph, info: Any) -> Any:
     return tensor
 
 
-def _entry(inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any, calls_python: bool) -> Entry:
+def _entry(inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any, analyse: Any, calls_python: bool) -> Entry:
     refused = {key: reason for key, reason in ((key, _reason(value)) for key, value in outputs.items()) if reason}
     served = {key: value for key, value in outputs.items() if key not in refused}
     problem = ""
@@ -102,8 +107,8 @@ def _entry(inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any, calls_pyth
         wrong = "; ".join("output '%s' cannot be served: %s" % each for each in refused.items())
         problem = problem or wrong or "it has no outputs"
     if problem:
-        return Entry(Signature((), ()), run, problem)
-    return Entry(Signature(_specs(inputs), _specs(served), refused), run, "")
+        return Entry(Signature((), ()), run, analyse, problem)
+    return Entry(Signature(_specs(inputs), _specs(served), refused), run, analyse, "")
 
 
 def _reason(value: Any) -> str:

@@ -8,13 +8,13 @@ signatures that call Python functions.
 """
 
 import re
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, wanted_outputs
-from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature
+from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature
 from runtimes.redaction import redacted
 from runtimes.savedmodel.loaders import Entry, load_functions, load_session
 from runtimes.savedmodel.tags import serving_tags
@@ -72,6 +72,9 @@ class SavedModel(Model):
             declared_outputs(options.outputs, default.outputs),
             default.refused,
         )
+
+    def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
+        return self._entries[signature].analyse()
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         name = signature or next(iter(self.signatures))

@@ -11,7 +11,7 @@ it would be another request's; parameters.keep_state turns that off.
 """
 
 import re
-from typing import Dict, Sequence
+from typing import Dict, Optional, Sequence
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from runtimes.checks import (
     quoted,
     wanted_outputs,
 )
-from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature
+from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature
+from runtimes.tflite.analysis import analyse
 from runtimes.tflite.entries import Entry, read
 from runtimes.tflite.runner import Failed, Runner, sentence
 
@@ -46,6 +47,7 @@ def load(options: LoadOptions) -> Model:
     try:
         runner.start()
         told, flex, has_state = read(content)
+        analyses = {name: analyse(content, entry.subgraph, keeps_state) for name, entry in told.items()}
     except Exception as error:  # whatever it is, this file will not load the next time either
         raise LoadError("LiteRT cannot load this model: %s" % sentence(error)) from error
     problems = {name: entry.problem or _unprepared(runner, entry, flex) for name, entry in told.items()}
@@ -56,8 +58,8 @@ def load(options: LoadOptions) -> Model:
         if problems[name]:
             print("the signature '%s' is left out: %s" % (name, problems[name]))
     runner.resets = has_state and not keeps_state
-    runner.may_restart = not keeps_state
-    return LiteRtModel(runner, entries, options)
+    runner.may_restart = not any(analyses[name].writes for name in entries)
+    return LiteRtModel(runner, entries, analyses, options)
 
 
 def _unprepared(runner: Runner, entry: Entry, flex: Sequence[str]) -> str:
@@ -75,8 +77,11 @@ def _unprepared(runner: Runner, entry: Entry, flex: Sequence[str]) -> str:
 
 
 class LiteRtModel(Model):
-    def __init__(self, runner: Runner, entries: Dict[str, Entry], options: LoadOptions) -> None:
+    def __init__(
+        self, runner: Runner, entries: Dict[str, Entry], analyses: Dict[str, BatchAnalysis], options: LoadOptions
+    ) -> None:
         self._runner = runner
+        self._analyses = analyses
         self._entries = entries
         self.signatures = {name: entry.signature for name, entry in entries.items()}
         default, told = next(iter(self.signatures.items()))
@@ -85,6 +90,9 @@ class LiteRtModel(Model):
             declared_outputs(options.outputs, told.outputs),
             told.refused,
         )
+
+    def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
+        return self._analyses[signature]
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         name = signature or next(iter(self.signatures))

@@ -25,6 +25,7 @@ bad               [{input: nested list, …}, …]: requests that must be Invali
 stateful          true: the same request may be answered differently the next time
 not_batchable     true: f(a‖b) need not be f(a)‖f(b)
 analysis          what the graph must tell: "independent", or {"mixes", "writes" or "unknown": words of a reason}
+writing           the signatures which change the model's state: settling on batching leaves the answers as they were
 tolerance         default 1e-4
 labels, accuracy  an npz {output: right class per row}, and the part of the rows that must be right
 """
@@ -65,6 +66,7 @@ from runtimes.contract import (  # noqa: E402
     Unsupported,
     datatype_of,
 )
+from runtimes.worker import settle  # noqa: E402
 
 
 class Suite:
@@ -320,6 +322,16 @@ class Suite:
         elif wanted:
             for kind, words in wanted.items():
                 assert any(words in reason for reason in getattr(found, kind)), found
+
+    def check_settled(self):
+        """What a worker does at load runs no signature that changes the model's state."""
+        if "writing" not in self.case:
+            return
+        wanted = {"max_rows": None, "sizes": [], "dim": 0, "delay": 0.0, "target": 0.0}
+        settled = settle.settle(self.model, dict(wanted, trial=True, off=None, stateful=False))
+        assert sorted(settled.writing) == sorted(self.case["writing"]), settled
+        assert settled.batching.signatures == {self.name}, settled
+        self.check_infer()
 
     def check_batches(self):
         """Where every first dimension is open, rows do not see each other: f(a‖b) = f(a)‖f(b)."""

@@ -40,7 +40,8 @@ MADE = {
     "savedmodel": (
         "half parameter_unknown strings string_scalar string_scalar_empty int64_scalar unknown_rank "
         "default_signature other_signature no_default_signature no_signature assertion corrupt ragged_beside "
-        "calls_python calls_python_beside tags_train_first tags_none_first tags_tpu_first tags_for_training_only"
+        "calls_python calls_python_beside tags_train_first tags_none_first tags_tpu_first tags_for_training_only "
+        "changes_no_state state_train state_remember state_generate state_noisy v1_serving_default v1_counting"
     ),
     "mxnet": "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters",
     "cntk": (
@@ -55,7 +56,7 @@ MADE = {
         "dense fixed declared twins unnamed several other_signature without_default part_left_out int8 strings scalar "
         "string_scalar string_scalar_zero string_scalar_long string_scalar_empty no_rows "
         "unknown_rank bfloat16 fixed_inside gathering state keeps_state parameter_unknown on_a_card custom flex int4 "
-        "garbage truncated empty"
+        "garbage truncated empty changes_no_state state_train state_perhaps noisy"
     ),
 }
 

@@ -73,6 +73,40 @@ class CallsPython(tf.Module):
         return {"y": tf.ensure_shape(tf.numpy_function(lambda array: array + 1, [x], tf.float32), [None])}
 
 
+class Online(tf.Module):
+    """Signatures that leave the weights alone, and some that change what the next run sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = tf.Variable(tf.ones([2, 1]))
+        self.generator = tf.random.Generator.from_seed(1)
+        self.table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.float32, 0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")])
+    def predict(self, x):
+        return {"y": x @ self.weights}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")])
+    def train(self, x):
+        per_row = tf.square(x @ self.weights)
+        for _ in tf.range(1):  # inside a loop's body, which is a function of its own
+            self.weights.assign_sub(0.1 * tf.transpose(tf.reduce_mean(x, 0, keepdims=True)))
+        return {"loss": per_row}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "keys"), tf.TensorSpec([None], tf.float32, "values")])
+    def remember(self, keys, values):
+        self.table.insert(keys, values)
+        return {"known": self.table.lookup(keys)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")])
+    def generate(self, x):
+        return {"y": x + self.generator.normal(tf.shape(x))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")])
+    def noisy(self, x):
+        return {"y": x + tf.random.normal(tf.shape(x))}
+
+
 class Plain(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
     def __call__(self, x):
@@ -101,6 +135,22 @@ def save_graphs(folder, *tag_sets):
         if list(graph.meta_info_def.tags) == ["none"]:
             del graph.meta_info_def.tags[:]
     path.write_bytes(written.SerializeToString())
+
+
+def save_counter(folder):
+    """TensorFlow 1: two signatures of one graph, of which one counts its calls. Only a session loads old references."""
+    compat = tf.compat.v1
+    builder = compat.saved_model.Builder(str(folder))
+    with tf.Graph().as_default(), compat.Session() as session:
+        x = compat.placeholder(tf.float32, [None], "x")
+        count = compat.Variable(0.0, use_resource=False, name="count")
+        with tf.control_dependencies([compat.assign_add(count, 1.0)]):
+            counted = x + 0.0
+        session.run(compat.global_variables_initializer())
+        outputs = {"serving_default": x + count, "counting": counted}
+        signatures = {name: compat.saved_model.predict_signature_def({"x": x}, {"y": y}) for name, y in outputs.items()}
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+    builder.save()
 
 
 def main(root):
@@ -150,6 +200,26 @@ def main(root):
     write_graphs("tags_none_first", adds(1), ["none"], ["train"])
     write_graphs("tags_tpu_first", adds(2), ["serve", "tpu"], ["serve"])
     write_graphs("tags_for_training_only", {"load_error": "{train}, {serve, tpu}"}, ["train"], ["tpu", "serve"])
+    online = Online()
+    names = ["predict", "train", "remember", "generate", "noisy"]
+    signatures = {"serving_default": online.predict, **{name: getattr(online, name) for name in names[1:]}}
+    writing = {"train": "AssignSubVariableOp", "remember": "LookupTableInsert", "generate": "RngReadAndSkip"}
+    first = {"values": {"x": [[1.0, 2.0]]}, "expected_values": {"y": [[3.0]]}}
+    followed = {"unknown": "rows of a TensorFlow graph are not followed"}
+    write("changes_no_state", online, {**first, "analysis": followed, "writing": [*writing]}, signatures)
+    for name, operator in writing.items():
+        case = {"signature": name, "stateful": True, "analysis": {"writes": operator}}
+        write("state_" + name, online, case, signatures)
+    noisy = {"signature": "noisy", "stateful": True, "analysis": {"mixes": "RandomStandardNormal"}}
+    write("state_noisy", online, noisy, signatures)
+    for name, analysis in {"serving_default": followed, "counting": {"writes": "Assign"}}.items():
+        folder = Path(root, "v1_" + name)
+        folder.mkdir(parents=True)
+        save_counter(folder / "model")
+        state = {"stateful": True} if analysis is not followed else {"writing": ["counting"]}
+        (folder / "case.json").write_text(
+            json.dumps({"artifact": "model", "signature": name, "analysis": analysis, **adds(0), **state})
+        )
     broken = write("corrupt", Half(), {"load_error": True})
     (broken / "model" / "saved_model.pb").write_bytes(b"hello")
 

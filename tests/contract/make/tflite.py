@@ -194,6 +194,64 @@ def state():
     return file
 
 
+def variable(graph):
+    """A variable that all subgraphs share, initialised once by the file's second subgraph."""
+    options = schema.CallOnceOptionsT()
+    options.initSubgraphIndex = 1
+    graph.run(Op.CALL_ONCE, [], [], options)
+    return handle(graph)
+
+
+def handle(graph):
+    options = schema.VarHandleOptionsT()
+    options.container, options.sharedName = "", "weights"
+    made = graph.tensor("handle", [], Type.RESOURCE)
+    graph.run(Op.VAR_HANDLE, [], [made], options)
+    return made
+
+
+def training():
+    """y = x + weights under one signature; another one changes the weights, and a third does so in a branch."""
+    file = File()
+    predict, initial, train, branch, perhaps = (file.graph() for _ in range(5))
+    initial.run(Op.ASSIGN_VARIABLE, [handle(initial), initial.constant(np.array([1, 2], np.float32))], [])
+
+    x, weights = predict.input("x", [-1, 2]), predict.tensor("weights", [2])
+    predict.run(Op.READ_VARIABLE, [variable(predict)], [weights], schema.ReadVariableOptionsT())
+    predict.add(x, weights, predict.output("y", [-1, 2]))
+    predict.signature("serving_default")
+
+    x, weights, changed = train.input("x", [-1, 2]), train.tensor("weights", [2]), train.tensor("changed", [2])
+    resource = variable(train)
+    train.run(Op.READ_VARIABLE, [resource], [weights], schema.ReadVariableOptionsT())
+    train.add(weights, weights, changed)
+    train.run(Op.ASSIGN_VARIABLE, [resource, changed], [], schema.AssignVariableOptionsT())
+    train.add(x, weights, train.output("loss", [-1, 2]))
+    train.signature("train")
+
+    x = branch.input("x", [-1, 2])
+    branch.run(Op.ASSIGN_VARIABLE, [handle(branch), branch.constant(np.array([5, 5], np.float32))], [])
+    branch.add(x, x, branch.output("y", [-1, 2]))
+
+    x, yes = perhaps.input("x", [-1, 2]), perhaps.tensor("yes", [], Type.BOOL, data=b"\1")
+    options = schema.IfOptionsT()
+    options.thenSubgraphIndex = options.elseSubgraphIndex = 3
+    variable(perhaps)
+    perhaps.run(Op.IF, [yes, x], [perhaps.output("y", [-1, 2])], options)
+    perhaps.signature("perhaps")
+    return file
+
+
+def noisy():
+    """y = x + noise"""
+    file = File()
+    graph = file.graph()
+    x, noise = graph.input("x", [-1, 2]), graph.tensor("noise", [1, 2])
+    graph.run(Op.RANDOM_UNIFORM, [graph.constant(np.array([1, 2], np.int32))], [noise], schema.RandomOptionsT())
+    graph.add(x, noise, graph.output("y", [-1, 2]))
+    return file
+
+
 def partly_custom():
     """Of two signatures, one needs an operator that is not there."""
     file = adder("serving_default")
@@ -295,8 +353,19 @@ def main(root):
     write(root, "fixed_inside", fixed_inside(), {"values": {"x": [[1, 2, 3, 4]]}, **two_rows})
     write(root, "gathering", gathering(), {"values": {"numbers": [2, 0]}, "bad": [{"numbers": [7]}, {"numbers": [-1]}]})
     write(root, "state", state(), {"values": {"x": [[[1, 2]]]}})
-    keeps = {"options": {"parameters": {"keep_state": True}}, "stateful": True}
+    keeps = {
+        "options": {"parameters": {"keep_state": True}},
+        "stateful": True,
+        "analysis": {"writes": "keeps its values"},
+    }
     write(root, "keeps_state", state(), {"values": {"x": [[[1, 2]]]}, **keeps})
+    followed = {"unknown": "rows of a TensorFlow Lite graph are not followed"}
+    first = {"values": {"x": [[1, 2]]}, "expected_values": {"y": [[2, 4]]}, "analysis": followed}
+    write(root, "changes_no_state", training(), {**first, "writing": ["perhaps", "train"]})
+    for name in ["train", "perhaps"]:
+        case = {"signature": name, "stateful": True, "analysis": {"writes": "ASSIGN_VARIABLE"}}
+        write(root, "state_" + name, training(), case)
+    write(root, "noisy", noisy(), {"stateful": True, "analysis": {"mixes": "RANDOM_UNIFORM"}})
     write(root, "parameter_unknown", adder(), {"options": {"parameters": {"keeps": True}}, "load_error": True})
     write(root, "on_a_card", adder(), {"options": {"device": "cuda"}, "load_error": True})
     write(root, "custom", one_operator("NoSuch", [("x", [1])], [("y", [1])]), {"load_error": True})
