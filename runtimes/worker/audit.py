@@ -45,7 +45,7 @@ class Auditor:
         self._spent = 0.0
         self._usual = 0.0  # seconds of the newest run by itself
         self._waiting: Deque[_Sampled] = deque()
-        self._company = ""
+        self._company: List[InferFrame] = []  # the whole sampled batch
 
     def ran(self, batch: Sequence[Pending], outcomes: Sequence[object]) -> None:
         """A batch has run, and its answers have not left yet. It may be sampled."""
@@ -64,7 +64,7 @@ class Auditor:
         for pending, outcome in answered:
             frame = pending.frame._replace(inputs=[_copied(tensor) for tensor in pending.frame.inputs])
             self._waiting.append(_Sampled(frame, pending.rows, [_copied(tensor) for tensor in outcome.outputs]))
-        self._company = "; ".join(_ranges([tensor for each in self._waiting for tensor in each.frame.inputs]))
+        self._company = [each.frame for each in self._waiting]
 
     def _can_afford(self, seconds: float) -> bool:
         return self._spent + seconds <= self._share * self._computed
@@ -85,16 +85,20 @@ class Auditor:
         except Exception as error:  # noqa: BLE001 - it has been answered already: nobody needs this run
             print("an audit could not run a request again: " + first_line(error))
             self._waiting.clear()
+            self._company = []
             return None
         finally:
             self._usual = time.monotonic() - began
             self._spent += self._usual
         self.runs += 1
-        if found is None:
-            return None
-        self.differences += 1
-        self._waiting.clear()
-        return self._described(sampled, found)
+        text = None
+        if found is not None:
+            self.differences += 1
+            self._waiting.clear()
+            text = self._described(sampled, found)
+        if not self._waiting:
+            self._company = []
+        return text
 
     def _compare(self, sampled: _Sampled) -> Optional[Difference]:
         frame = sampled.frame
@@ -120,7 +124,7 @@ class Auditor:
         return "%s between a batch and the same request alone (its inputs: %s; of the whole batch: %s)" % (
             found,
             "; ".join(_ranges(sampled.frame.inputs)),
-            self._company,
+            "; ".join(_ranges([tensor for frame in self._company for tensor in frame.inputs])),
         )
 
 
@@ -150,7 +154,10 @@ def _range(tensors: Sequence[Tensor]) -> str:
     if tensors[0].datatype == "BYTES":
         lengths = [len(text) for array in arrays for text in array.ravel()]
         return "of %d to %d bytes" % (min(lengths), max(lengths)) if lengths else "empty"
-    numbers = np.concatenate([array.ravel() for array in arrays]).astype(np.float64)
-    finite = numbers[np.isfinite(numbers)]
-    told = "from %.0e to %.0e" % (finite.min(), finite.max()) if len(finite) else "without a finite value"
-    return told + (", not all finite" if len(finite) < len(numbers) else "")
+    # One tensor at a time, and in its own datatype: all of them together can be large.
+    finite = [array[np.isfinite(array)] if array.dtype.kind == "f" else array for array in arrays]
+    ends = [(float(numbers.min()), float(numbers.max())) for numbers in finite if numbers.size]
+    told = "without a finite value"
+    if ends:
+        told = "from %.0e to %.0e" % (min(low for low, _ in ends), max(high for _, high in ends))
+    return told + (", not all finite" if any(a.size < b.size for a, b in zip(finite, arrays)) else "")

@@ -12,7 +12,7 @@ from runtimes import wire
 from runtimes.contract import LoadOptions, Signature, TensorSpec
 from runtimes.fake.runtime import FakeModel
 from runtimes.wire import Frame, FrameReader, InferFrame, ResultFrame, from_array
-from runtimes.worker import status
+from runtimes.worker import audit, status
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batching
 from runtimes.worker.connection import Connection
@@ -58,6 +58,16 @@ def test_what_company_changed_is_found_and_described_without_its_values() -> Non
 def test_each_request_of_a_batch_runs_again_where_there_is_time() -> None:
     auditor, found = audited(1.0, batch(1, 2, 3))
     assert (auditor.runs, auditor.differences, found) == (3, 0, [])
+
+
+def test_values_are_looked_at_where_there_is_a_difference_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Requests wait while a batch is sampled, and a large one takes a second and a gigabyte to look at.
+    looked: list[Any] = []
+    monkeypatch.setattr(audit, "_ranges", lambda tensors: looked.append(tensors) or [])
+    auditor, found = audited(1.0, batch(1, 2, 3))
+    assert (auditor.runs, found, looked, auditor._company) == (3, [], [], [])
+    audited(1.0, batch(1, 2), not_batchable=True)
+    assert len(looked) == 2
 
 
 @pytest.mark.parametrize(
