@@ -83,7 +83,9 @@ def load(options: LoadOptions) -> Model:
 def served(model: Union[str, bytes], options: LoadOptions) -> Model:
     """A file, or an ONNX model's bytes, for runtimes that make one of their own format. Raises LoadError."""
     settings = ort.SessionOptions()
-    settings.log_severity_level = 3  # older models give one warning per initializer
+    # Warnings come by the initializer from older models; errors are raised, too, and a trial with invented inputs makes
+    # them on purpose.
+    settings.log_severity_level = 4
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     known_parameters(options.parameters, PARAMETERS)
