@@ -12,7 +12,7 @@ from rich.console import Console
 from gateway import client
 from gateway.client import Cannot, Refused, Request
 from gateway.export import cases as files
-from gateway.export import proof
+from gateway.export import known, proof
 from gateway.export.cases import Arrays, Case
 from gateway.export.errors import CannotExport
 from gateway.export.proof import Answers
@@ -66,7 +66,8 @@ def _compare(wanted: Comparison) -> int:
     console.print(differences_table([run], wanted.tolerance))
     agree = all(proof.within(each, wanted.tolerance, wanted.allow_loss) for each in run.differences)
     limit = f"{wanted.tolerance:g} of an output's largest value"
-    console.print(f"they agree within {limit}" if agree else f"they differ by more than {limit}")
+    met = known.reference(case for each in run.differences for case in each.differing)
+    console.print(f"they agree within {limit}" if agree else f"they differ by more than {limit}{met}")
     return 0 if agree else 1
 
 

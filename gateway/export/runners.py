@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from gateway.environments.environment import Environment
 from gateway.export import cases as files
-from gateway.export import interface, proof
+from gateway.export import interface, known, proof
 from gateway.export.cases import Arrays, Case
 from gateway.export.original import Original
 from gateway.export.proof import Answers, OutputDifference
@@ -267,7 +267,8 @@ def _problem(run: Run, limits: Limits) -> str:
         where = f" in {each.where}" if each.where else ""
         return (
             f"{run.runner}: output '{each.name}' differs by {each.relative:.2g} of its largest value{where} "
-            f"({each.absolute:.2g}, input {each.case}), where {limits.tolerance:g} is allowed{_advice(each, limits)}"
+            f"({each.absolute:.2g}, input {each.case}), where {limits.tolerance:g} is allowed"
+            f"{_advice(each, limits)}{known.reference(each.differing)}"
         )
     return ""
 

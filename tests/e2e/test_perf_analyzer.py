@@ -1,5 +1,6 @@
 """perf_analyzer against a running gateway: its figures are sane, and so are the server's statistics."""
 
+import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,10 @@ def test_every_way_to_measure(gateway: Callable[..., Gateway], tmp_path: Path, c
     add_simple(tmp_path / "repository")
     running = gateway(tmp_path / "repository", "--shared-memory").wait_ready()
     asked = 0
-    for number, (name, arguments) in enumerate(WAYS.items()):
+    # Not every container has it writable; what needs it is skipped by name then, at the end.
+    writable = os.access("/dev/shm", os.W_OK)
+    ways = {name: each for name, each in WAYS.items() if writable or "--shared-memory" not in each}
+    for number, (name, arguments) in enumerate(ways.items()):
         url = running.grpc if "grpc" in arguments else running.http
         rows = measure(
             command,
@@ -66,3 +70,5 @@ def test_every_way_to_measure(gateway: Callable[..., Gateway], tmp_path: Path, c
         assert told["inference_stats"]["fail"]["count"] == 0
     assert told["inference_count"] >= asked
     assert sum(each["compute_infer"]["count"] for each in told["batch_stats"]) == told["execution_count"]
+    if not writable:
+        pytest.skip("all ways but those by shared memory hold; /dev/shm is not writable here")

@@ -1,5 +1,6 @@
 """Triton's extensions, used by NVIDIA's client, unmodified, in its own environment."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -24,3 +25,5 @@ def test_tritonclient_and_the_extensions(gateway: Callable[..., Gateway], tmp_pa
     running = gateway(repository, "--shared-memory", "--fronts", "2", "--grpc-server", grpc_server).wait_ready()
     script = Path(__file__).parent / "triton_extensions_script.py"
     assert "all of it worked" in run_client(python, script, running.http, running.grpc, *COMPRESSIONS[grpc_server])
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("all but shared memory holds; /dev/shm is not writable here")
