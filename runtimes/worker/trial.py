@@ -41,7 +41,7 @@ def run(model: Model, name: str, most_rows: int, on_card: bool = False) -> Tuple
         trial = _Trial(model, name, free, LARGEST_IDS[-1:] if on_card else LARGEST_IDS)
         try:
             rows = trial.alone()
-            if rows:
+            if len(rows) > 1:  # a row beside itself shows nothing
                 trial.together(rows, most_rows)
                 return "", ""
         except Unsafe as unsafe:

@@ -157,3 +157,17 @@ def test_the_order_of_rows_says_nothing_about_a_model_that_draws_lots(suspects: 
     model = Computed(lambda x: x + random.standard_normal(x.shape).astype(np.float32))
     said = trial.stray_output(model, "s", 4, 0, suspects)
     assert said == ("output 'y' does not count rows in dimension 0" if suspects else "")
+
+
+def test_one_row_that_is_taken_shows_nothing() -> None:
+    """Copies of one row are alike however rows influence each other."""
+    signature = Computed(quantised).signatures["s"]
+    taken = [draw(signature, KINDS[0], free, LARGEST_IDS[0])["x"] for free in (8, 1, 64)]
+
+    def picky(x: np.ndarray) -> np.ndarray:
+        if not any(np.array_equal(row, one[0]) for row in x for one in taken):
+            raise InvalidInput("not this one")
+        return quantised(x)
+
+    reason, text = trial.run(Computed(picky), "s", 32)
+    assert (reason, text) == ("trial", "a trial run failed: not this one")
