@@ -182,7 +182,8 @@ def _add_shared_memory(app: FastAPI, engine: Engine, limits: Limits) -> None:
         """Always empty: CUDA shared memory is not served."""
         return shared_memory.cuda_status(engine, region)
 
-    @app.post(cuda + "/region/{region}/register", tags=["shared memory"])
+    # Not among the documented paths, which never answer 5xx: it exists to say so in words.
+    @app.post(cuda + "/region/{region}/register", include_in_schema=False)
     async def cuda_register(region: str) -> None:
         """501: CUDA shared memory is not served."""
         raise Unsupported("CUDA shared memory is not served; use system shared memory")

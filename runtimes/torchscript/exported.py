@@ -17,6 +17,7 @@ from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from runtimes.checks import declared_inputs, declared_outputs
 from runtimes.contract import LoadError, LoadOptions, Signature, TensorSpec, datatype_of, unnamed_outputs
+from runtimes.torchscript import analysis
 from runtimes.torchscript.program import Program, datatype_problem, sentence
 
 _UNKNOWN_OPERATOR = re.compile(r"failed to resolve (?:torch\.ops\.)?([\w.:]+)")
@@ -59,6 +60,7 @@ def load(options: LoadOptions) -> Program:
         names=names,
         pure=_is_pure(exported),
         module=module,
+        analysis=analysis.of_exported(exported),
     )
 
 

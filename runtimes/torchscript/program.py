@@ -14,6 +14,7 @@ import torch
 
 from runtimes.checks import check_input, is_device_lost, quoted
 from runtimes.contract import (
+    BatchAnalysis,
     DeviceLost,
     InvalidInput,
     Model,
@@ -51,6 +52,7 @@ class Program(NamedTuple):
     pure     nothing in the model writes to a tensor in place or keeps one from call to call
     module   what `call` calls, for whoever changes it as a whole
     widen    applied to the named outputs; None: they are as they should be
+    analysis what the graph says about batching
     """
 
     call: Callable[[List[Any]], Any]
@@ -60,6 +62,7 @@ class Program(NamedTuple):
     pure: bool
     module: torch.nn.Module
     widen: Optional[Callable[[Dict[str, Any]], Dict[str, Any]]] = None
+    analysis: Optional[BatchAnalysis] = None
 
 
 class TorchModel(Model):
@@ -75,6 +78,9 @@ class TorchModel(Model):
         self._inference, self._may_switch = inference_mode is not False, inference_mode is None
         self._names = [spec.name for spec in program.signature.outputs]
         self.signatures = {"default": program.signature}
+
+    def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
+        return self._program.analysis
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         values = self._values(inputs)

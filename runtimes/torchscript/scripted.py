@@ -21,6 +21,7 @@ import torch
 
 from runtimes.checks import declared_inputs, declared_outputs, quoted
 from runtimes.contract import DATATYPES, LoadError, LoadOptions, Signature, TensorSpec, unnamed_outputs
+from runtimes.torchscript import analysis
 from runtimes.torchscript.program import Program, sentence
 
 _SCALARS = {"IntType": "INT64", "FloatType": "FP64", "NumberType": "FP64", "BoolType": "BOOL", "StringType": "BYTES"}
@@ -59,6 +60,7 @@ def load(options: LoadOptions) -> Program:
         names=[told[place].name if place in told else name for place, name in enumerate(listed)],
         pure=_is_pure(module.inlined_graph),
         module=module,
+        analysis=analysis.of_scripted(module.inlined_graph),
     )
 
 

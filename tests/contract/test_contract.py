@@ -33,6 +33,7 @@ MADE = {
         "numbered numbered_wrongly numbered_too_high "
         "precision exported_precision parameter_wrong parameter_unknown "
         "half bool int64 exported exported_dict exported_bfloat16 exported_writes_to_input exported_nested "
+        "exported_counts "
         "state_dict not_a_zip none_beside complex_beside sparse_beside gradients inference_mode_off "
         "attention_without_weights no_rows complex_alone wants_a_card without_forward exported_by_2_7 "
         "exported_too_early exported_operator compiled"

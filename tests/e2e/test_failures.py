@@ -138,6 +138,11 @@ def no_artifact(repository: Path) -> None:
     (repository / "broken/1/notes.txt").write_text("todo")
 
 
+def no_version(repository: Path) -> None:
+    (repository / "broken").mkdir()
+    (repository / "broken/model.toml").touch()
+
+
 def wrong_toml(repository: Path) -> None:
     add_fake(repository, "broken", toml="max_batch = 4")
 
@@ -145,7 +150,7 @@ def wrong_toml(repository: Path) -> None:
 BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "load error": (lambda repo: add_fake(repo, "broken", load_error="it has no header"), "1", "it has no header"),
     "no artifact": (no_artifact, "1", "no artifact that a runtime reads: it holds notes.txt; served are"),
-    "no version": (lambda repo: (repo / "broken").mkdir(), "", "it has no version folder"),
+    "no version": (no_version, "", "it has no version folder"),
     "wrong model.toml": (wrong_toml, "", "broken/model.toml: there is no key 'max_batch'; the keys are"),
 }
 

@@ -204,9 +204,11 @@ def test_instances_share_the_load(gateway: Start, tmp_path: Path) -> None:
 def test_what_a_model_declares_is_enforced_and_shown(gateway: Start, tmp_path: Path) -> None:
     toml = 'max_batch_size = 8\n[[inputs]]\nname = "x"\ndatatype = "FP64"\nshape = [-1, 2]\n'
     repository = tmp_path / "repository"
-    add_fake(repository, "m", toml=toml)
+    add_fake(repository, "m", toml=toml, inputs=[{"name": "x", "datatype": "", "shape": [-1, -1]}])
+    add_fake(repository, "contradicted", toml=toml, inputs=[{"name": "x", "datatype": "FP32", "shape": [-1, 2]}])
     running = gateway(repository).wait_ready()
     assert running.get("/v2/models/m").json()["inputs"] == [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}]
+    running.wait_for("contradicted version 1 is UNAVAILABLE: .*declared as FP64, but the model has FP32")
     reply = running.post("/predict/m", {"inputs": {"x": [[1, 2, 3]]}})
     assert (reply.status, "expected [-1, 2]" in reply.json()["error"]) == (400, True)
 

@@ -138,7 +138,7 @@ def save_graphs(folder, *tag_sets):
 
 
 def save_counter(folder):
-    """TensorFlow 1: two signatures of one graph, of which one counts its calls. Only a session loads old references."""
+    """TensorFlow 1: two signatures of one graph, of which one counts its calls."""
     compat = tf.compat.v1
     builder = compat.saved_model.Builder(str(folder))
     with tf.Graph().as_default(), compat.Session() as session:

@@ -142,6 +142,18 @@ class WritesToInput(nn.Module):
         return x
 
 
+class Counts(nn.Module):
+    """Answers with how often it was asked before, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count.add_(1)
+        return x + self.count
+
+
 class KeepsInput(nn.Module):
     """Stateful: it answers with the input of the call before. Asked thrice for the same it is as good as none."""
 
@@ -312,7 +324,8 @@ def main(root):
         options = {"inputs": [[each, "", None] for each in inputs], "outputs": [[each, "", None] for each in outputs]}
         script(name, Subtracts(), {"options": options, "load_error": True})
     script("writes_to_input", WritesToInput(), {**FP32_X, "values": X})
-    script("keeps_input", KeepsInput(), {**FP32_X, "values": X})
+    keeps = {**FP32_X, "values": X, "analysis": {"writes": "an attribute is written to"}}
+    script("keeps_input", KeepsInput(), keeps)
     script("complains", Complains(), {**FP32_X, "values": X, "bad": [{"x": [[-1.0] * 4]}, {"x": [[100.0] * 4]}]})
     script("half", nn.Identity(), {"options": {"inputs": [["input", "FP16", [-1, 2]]]}})
     script("bool", nn.Identity(), {"options": {"inputs": [["input", "BOOL", [-1, 2]]]}})
@@ -322,6 +335,7 @@ def main(root):
     export("exported_dict", ReturnsDict(), dictionary)
     export("exported_bfloat16", Bfloat16(), {"refused": ["small"], **told_outputs(["same", "FP32", [-1, 4]])})
     export("exported_writes_to_input", WritesToInput(), {})
+    export("exported_counts", Counts(), {"stateful": True, "analysis": {"writes": "buffer 'count' is written to"}})
     export("exported_nested", ReturnsNested(), {"refused": ["OUTPUT__1"]})
     legacy("exported_by_2_7", Linear(), {"told": LINEAR})
     legacy("exported_too_early", Linear(), {"load_error": "too old or too new"}, "7.3")

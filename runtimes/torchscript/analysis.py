@@ -1,0 +1,77 @@
+"""What a PyTorch graph writes, and where it is random. Its rows are not followed: that is left to the trial."""
+
+from typing import Any, Iterable, List
+
+import torch
+
+from runtimes.contract import BatchAnalysis
+from runtimes.dataflow.values import called
+
+_NOT_FOLLOWED = "the rows are not followed through PyTorch's operators"
+# So many reasons say enough.
+_MOST = 8
+_RANDOM = (
+    "rand rand_like randn randn_like randint randint_like randperm normal normal_ bernoulli bernoulli_ multinomial"
+)
+_DROPOUT = "dropout dropout_ feature_dropout alpha_dropout feature_alpha_dropout"
+
+
+def of_exported(exported: Any) -> BatchAnalysis:
+    # Inputs that are written to are copies of the request's: nothing stays of that.
+    written = list(exported.graph_signature.buffers_to_mutate.values())
+    buffers = dict(exported.graph_signature.inputs_to_buffers)  # and later the views of them, by node
+    mixes = []
+    for node in exported.graph.nodes:
+        if node.op != "call_function":
+            continue
+        schema = getattr(node.target, "_schema", None)
+        for argument, given in zip(schema.arguments if schema else (), node.args):
+            name = buffers.get(getattr(given, "name", ""))
+            if name is not None and argument.alias_info is not None:
+                buffers[node.name] = name
+                if argument.alias_info.is_write:
+                    written.append(name)
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            # Dropout has the tag too where it is off.
+            if not any(argument is False for argument in list(node.args) + list(node.kwargs.values())):
+                mixes.append("%s is random" % called(str(node.target), node.name))
+    return _analysis(["buffer '%s' is written to" % name for name in written], mixes)
+
+
+def of_scripted(graph: Any) -> BatchAnalysis:
+    """Of a graph with all calls in it.
+
+    What lies in a branch is unknown: that of a batch normalisation in training mode is in every model that has one.
+    """
+    writes, mixes, perhaps = [], [], []  # type: List[str], List[str], List[str]
+    pending = [(graph, False)]
+    while pending:
+        block, chosen = pending.pop()
+        for node in block.nodes():
+            pending.extend((inner, True) for inner in node.blocks())
+            kind, inputs = node.kind(), list(node.inputs())
+            name = kind[len("aten::") :] if kind.startswith("aten::") else ""
+            if kind == "prim::SetAttr":
+                (perhaps if chosen else writes).append("an attribute is written to")
+            elif name.endswith("_") and "!" in node.schema() and inputs[0].node().kind() == "prim::GetAttr":
+                reason = "%s writes to attribute '%s'" % (kind, inputs[0].node().s("name"))
+                (perhaps if chosen else writes).append(reason)
+            elif name == "batch_norm" and _true(inputs, 5):
+                writes.append("batch_norm in training mode keeps mean and variance")
+                mixes.append("batch_norm in training mode takes mean and variance of all rows")
+            elif name in _RANDOM.split() or (name in _DROPOUT.split() and _true(inputs, 2)):
+                (perhaps if chosen else mixes).append("%s is random" % kind)
+            elif kind in ("quantized::linear_dynamic", "quantized::linear_relu_dynamic"):
+                mixes.append("%s takes one scale from all rows" % kind)
+    found = _analysis(writes, mixes)
+    return found._replace(unknown=found.unknown + tuple(dict.fromkeys(perhaps))[:_MOST])
+
+
+def _true(inputs: List[Any], place: int) -> bool:
+    """Whether an argument is the constant True."""
+    return place < len(inputs) and inputs[place].toIValue() is True
+
+
+def _analysis(writes: Iterable[str], mixes: Iterable[str]) -> BatchAnalysis:
+    found = [tuple(dict.fromkeys(reasons))[:_MOST] for reasons in (mixes, writes)]
+    return BatchAnalysis(found[0], found[1], (_NOT_FOLLOWED,))
