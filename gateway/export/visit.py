@@ -34,7 +34,7 @@ async def run_page(folder: Path, backend: str) -> str:
     browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if browser is None:
         return _NOT_RUN.format("there is no Chromium")
-    with _served(folder) as address, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+    with served(folder) as address, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         shown = await _shown(browser, f"{address}?backend={backend}", home)
     state = re.search(r'<body[^>]*\bdata-state="(\w+)"', shown)
     check, verdict = (_found(pattern, shown) for pattern in (_CHECK, _VERDICT))
@@ -76,7 +76,8 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[str]:
+def served(folder: Path) -> Iterator[str]:
+    """The folder by http, as `python3 -m http.server` there would. Gives its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=os.fspath(folder)))
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -67,7 +67,6 @@ class Served:
         # `reason` and `why` of what one of its workers has found out about batching; its other workers follow.
         self.batching_off: Mapping[str, str] | None = None
         self._audits_before = (0, 0)
-
         # Workers whose content has been found to be what the unit stands for.
         self._accepted: WeakSet[WorkerProcess] = WeakSet()
         self._deaths: list[float] = []

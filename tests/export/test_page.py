@@ -14,8 +14,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gateway.export.report import Report
+from gateway.export.visit import served
 from tests.conftest import ROOT
-from tests.export.browsers import Browser, Visit, served
+from tests.export.browsers import Browser, Visit
 from tests.export.conftest import make
 from tests.gateway_process import Gateway
 from tests.pictures import save

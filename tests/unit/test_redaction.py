@@ -17,7 +17,7 @@ from runtimes.redaction import redacted
         ("cannot reach store-7.internal:9000", "cannot reach another host"),
         ("cannot reach 10.1.2.3:80 now", "cannot reach another host now"),
         ("/build/core/session.cc:118: rank is 3", "rank is 3"),
-        ('File "/opt/x/net.py", line 12, in forward', ""),
+        ('File "/srv/x/net.py", line 12, in forward', ""),
         ("at tensorflow/core/ops.cc:12: wrong size", "at wrong size"),
         ("float/double differs, rows 3/4, ratio 1.5.2.1x", "float/double differs, rows 3/4, ratio 1.5.2.1x"),
         ("input 'model/dense/x' has shape [1, 4]", "input 'model/dense/x' has shape [1, 4]"),
