@@ -37,7 +37,7 @@ from runtimes.contract import (
 )
 from runtimes.onnx import providers
 from runtimes.onnx.analysis.file import of_bytes, of_file
-from runtimes.onnx.analysis.walk import analyse
+from runtimes.onnx.analysis.read import analyse
 from runtimes.onnx.bound import Run, bound
 from runtimes.onnx.private import private
 from runtimes.redaction import redacted

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from runtimes.contract import BatchAnalysis, Signature, TensorSpec
 from runtimes.dataflow.values import Value
 from runtimes.onnx.analysis.file import of_bytes, of_file
-from runtimes.onnx.analysis.walk import analyse
+from runtimes.onnx.analysis.read import analyse
 from runtimes.protobuf import Malformed
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64

@@ -4,10 +4,11 @@ Read from the wire format (onnx.proto names the fields' numbers): the environmen
 may be gigabytes, are never read.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
+from runtimes.dataflow.graph import Function, Graph, Model, Node, Reference, Tensor
 from runtimes.dataflow.values import MOST_CONTENTS
 from runtimes.protobuf import BYTES, FIXED32, FIXED64, FileMessage, Malformed, Message, fields, signed, varint
 
@@ -18,51 +19,6 @@ _DTYPES = {
     1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8",
     12: "<u4", 13: "<u8",
 }  # fmt: skip
-
-
-class Tensor(NamedTuple):
-    name: str
-    dims: Tuple[int, ...]
-    contents: Optional[List[Any]]  # of few numbers, else None
-
-
-class Node(NamedTuple):
-    operator: str
-    domain: str
-    name: str
-    inputs: List[str]
-    outputs: List[str]
-    attributes: Dict[str, Any]
-
-
-class Graph(NamedTuple):
-    """`inputs`: names and sizes: a number, a symbol's name, or None; no sizes where not even the rank is there."""
-
-    nodes: List[Node]
-    constants: List[Tensor]
-    inputs: List[Tuple[str, Optional[List[Any]]]]
-    outputs: List[str]
-
-
-class Function(NamedTuple):
-    inputs: List[str]
-    outputs: List[str]
-    nodes: List[Node]
-    versions: Dict[str, int]
-
-
-class Model(NamedTuple):
-    """`versions` of the operators by domain; functions by domain and name."""
-
-    graph: Graph
-    versions: Dict[str, int]
-    functions: Dict[Tuple[str, str], Function]
-
-
-class Reference(NamedTuple):
-    """An attribute in a function's body whose value is the caller's."""
-
-    name: str
 
 
 def of_file(path: str) -> Model:

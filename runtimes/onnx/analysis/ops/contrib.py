@@ -1,27 +1,27 @@
-"""ONNX Runtime's own operators, and those of classical machine learning."""
+"""ONNX Runtime's own operators."""
 
 from typing import Any
 
 from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.arithmetic import elementwise
-from runtimes.dataflow.sizes import fresh
 from runtimes.dataflow.values import Value, mixed, repeats, spread, unsure
-from runtimes.onnx.analysis.ops import RULES, names, rule
-from runtimes.onnx.analysis.walk import Call
+from runtimes.dataflow.walk import Call
+from runtimes.onnx.analysis.operators import OPERATORS, rule
 
 _OWN = "com.microsoft"
-_ML = "ai.onnx.ml"
 
-for _name in names(
-    """Trilu QuantizeLinear DequantizeLinear Range Pad Unique GridSample LayerNormalization
-    SimplifiedLayerNormalization"""
-):
-    RULES[_OWN, _name] = RULES["", _name]
-for _name in names("Gelu FastGelu BiasGelu QuickGelu BiasAdd"):
-    RULES[_OWN, _name] = RULES["", "Relu"]
-for _name in ["FusedConv"]:
-    RULES[_OWN, _name] = RULES["", "Conv"]
-RULES[_OWN, "FusedGemm"] = RULES["", "Gemm"]
+_LIKE = {
+    "Trilu": "Trilu", "QuantizeLinear": "QuantizeLinear", "DequantizeLinear": "DequantizeLinear", "Range": "Range",
+    "Pad": "Pad", "Unique": "Unique", "GridSample": "GridSample", "LayerNormalization": "LayerNormalization",
+    "SimplifiedLayerNormalization": "SimplifiedLayerNormalization", "Gelu": "Relu", "FastGelu": "Relu",
+    "BiasGelu": "Relu", "QuickGelu": "Relu", "BiasAdd": "Relu", "FusedConv": "Conv", "FusedGemm": "Gemm",
+}  # fmt: skip
+
+
+def register_alike() -> None:
+    """Those that do to the rows what a standard operator does."""
+    for name, standard in _LIKE.items():
+        OPERATORS.rules[_OWN, name] = OPERATORS.rules["", standard]
 
 
 @rule("FusedMatMul", "TransposeMatMul", domain=_OWN)
@@ -107,61 +107,3 @@ def embedding(call: Call) -> Any:
 @rule("RotaryEmbedding", domain=_OWN)
 def rotary(call: Call) -> Value:
     return computing.batch_first(call.at, call.present, [call[0].rank])[0]
-
-
-# ---------------------------------------------------------------- classical machine learning
-
-
-@rule("Binarizer", "LabelEncoder", "CategoryMapper", domain=_ML)
-def elements(call: Call) -> Value:
-    return elementwise(call.at, call[0])
-
-
-@rule("Scaler", "Normalizer", "Imputer", domain=_ML)
-def features(call: Call) -> Value:
-    """By features, which are the second dimension; one vector would be one row."""
-    if call[0].rank != 2:
-        return unsure("%s is not followed" % call.at, call.present)
-    return computing.along(call.at, call[0], [1], "normalises over")
-
-
-@rule(
-    *names("LinearClassifier LinearRegressor SVMClassifier SVMRegressor TreeEnsemble"),
-    *names("TreeEnsembleClassifier TreeEnsembleRegressor"),
-    domain=_ML,
-)
-def estimator(call: Call) -> Any:
-    count = len(call.node.outputs)
-    if call[0].rank != 2:
-        return [unsure("%s is not followed" % call.at, call.present)] * count
-    ranks = [1, 2] if call.node.operator.endswith("Classifier") else [2]
-    return computing.batch_first(call.at, call.present, ranks[:count])
-
-
-@rule("OneHotEncoder", domain=_ML)
-def one_hot(call: Call) -> Value:
-    value = call[0]
-    if value.tainted or value.dims is None:
-        return unsure("%s is not followed" % call.at, call.present)
-    added = shaping.unsqueeze(call.at, value._replace(contents=None), [-1])
-    return added._replace(dims=(added.dims or ())[:-1] + (fresh(),))
-
-
-@rule("FeatureVectorizer", domain=_ML)
-def vectorizer(call: Call) -> Value:
-    if any(value.rank != 2 for value in call.present):
-        return unsure("%s is not followed" % call.at, call.present)
-    return computing.batch_first(call.at, call.present, [2])[0]
-
-
-@rule("ArrayFeatureExtractor", domain=_ML)
-def extractor(call: Call) -> Value:
-    value, places = call[0], call[1]
-    if value.rank != 2 or places.has_rows or places.tainted or repeats(places):
-        return unsure("%s is not followed" % call.at, call.present)
-    return computing.along(call.at, value, [1], "takes some of", None)
-
-
-@rule("ZipMap", domain=_ML)
-def zip_map(call: Call) -> Value:
-    return call[0]  # a map for each row, which is not served

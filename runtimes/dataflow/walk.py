@@ -1,0 +1,231 @@
+"""A graph walked in its order, each operator by the rule that its format has for it."""
+
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from runtimes.contract import BatchAnalysis
+from runtimes.dataflow.graph import Function, Graph, Model, Node, Reference, Tensor
+from runtimes.dataflow.sizes import MOST_DIMENSIONS, ROWS, fresh
+from runtimes.dataflow.values import Value, called, constant, repeats, rows, spread, unsure
+from runtimes.dataflow.verdict import analysis
+
+_MOST_NODES = 400000  # over all branches, bodies and calls: seconds
+_MOST_DEPTH = 40
+_ERRORS = (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, ZeroDivisionError)
+
+
+class TooLarge(Exception):
+    """More than is walked in the time that reading may take."""
+
+
+class Scope:
+    """The tensors of one graph, by name; those of the graphs around it may be read too."""
+
+    def __init__(self, outer: "Optional[Scope]" = None) -> None:
+        self._outer = outer
+        self._values = {}  # type: Dict[str, Value]
+
+    def __setitem__(self, name: str, value: Value) -> None:
+        if name:
+            self._values[name] = value
+
+    def __getitem__(self, name: str) -> Value:
+        scope = self  # type: Optional[Scope]
+        while scope is not None:
+            if name in scope._values:
+                return scope._values[name]
+            scope = scope._outer
+        return unsure("tensor '%s' comes from nowhere" % name[:60])
+
+
+class Call:
+    """One operator as its rule sees it. An input that is left out is None."""
+
+    def __init__(self, walk: "Walk", node: Node, scope: Scope) -> None:
+        self.walk, self.node, self.scope = walk, node, scope
+        self.at = called(node.operator, node.name or (node.outputs[0] if node.outputs else ""))
+        self.inputs = [scope[name] if name else None for name in node.inputs]  # type: List[Optional[Value]]
+        self.version = walk.versions.get(node.domain, 1)
+
+    def __getitem__(self, place: int) -> Value:
+        value = self.get(place)
+        if value is None:
+            raise ValueError("input %d is missing" % place)
+        return value
+
+    def get(self, place: int) -> Optional[Value]:
+        return self.inputs[place] if place < len(self.inputs) else None
+
+    @property
+    def present(self) -> List[Value]:
+        return [value for value in self.inputs if value is not None]
+
+    def attribute(self, name: str, otherwise: Any = None) -> Any:
+        return self.node.attributes.get(name, otherwise)
+
+    def list_of(self, name: str, place: int) -> Any:
+        """An attribute's or a constant input's numbers; None: neither is there; a Value: why it is not known."""
+        value = self.get(place)
+        if value is None:
+            return self.attribute(name)
+        if value.tainted:
+            return value
+        if value.has_rows or value.contents is None or any(element is None for element in value.contents):
+            return unsure("%s has %s that are not followed" % (self.at, name))
+        return list(value.contents)
+
+    def not_constant(self, others: Sequence[Optional[Value]]) -> Optional[Value]:
+        """The result where operands that have to be constants are none; None where all are."""
+        present = [other for other in others if other is not None]
+        if any(other.tainted for other in present):
+            return spread(self.present)
+        if any(other.has_rows or repeats(other) for other in present):
+            return unsure("%s has parameters that depend on the inputs" % self.at)
+        return None
+
+
+Rule = Callable[[Call], Any]  # gives the value of the only output, or a list of values
+
+
+class Operators(NamedTuple):
+    """What is known of a format's operators.
+
+    rules      by domain and operator
+    never_fail beginnings of the names of those that give an answer for any number of rows, though perhaps one that
+               depends on it
+    oldest     version of the standard operators from which on the rules hold
+    """
+
+    rules: Dict[Tuple[str, str], Rule]
+    never_fail: Tuple[str, ...] = ()
+    oldest: int = 0
+
+    def rule(self, *names: str, domain: str = "") -> Callable[[Rule], Rule]:
+        """Registers a function as the rule of these operators; each name may hold several, with spaces between."""
+
+        def register(function: Rule) -> Rule:
+            for name in " ".join(names).split():
+                self.rules[domain, name] = function
+            return function
+
+        return register
+
+
+class Walk:
+    """Once over a model. `writes` is what was found to change state."""
+
+    def __init__(self, model: Model, operators: Operators) -> None:
+        self._operators = operators
+        self._functions = model.functions
+        self.versions = dict(model.versions)
+        self.versions[""] = self.versions.get("", self.versions.get("ai.onnx", 1))
+        self.writes = []  # type: List[str]
+        self.tainted = ""  # the first reason of what may fail, whether or not an output depends on it
+        self._left, self._depth = _MOST_NODES, 0
+
+    def graph(self, graph: Graph, outer: Optional[Scope], given: Dict[str, Value]) -> List[Value]:
+        """The outputs of a graph whose inputs are these."""
+        scope = Scope(outer)
+        self._left -= len(graph.constants)
+        for tensor in graph.constants:
+            scope[tensor.name] = of_tensor(tensor)
+        for name, value in given.items():
+            scope[name] = value
+        self.nodes(graph.nodes, scope)
+        return [scope[name] for name in graph.outputs]
+
+    def nodes(self, nodes: Sequence[Node], scope: Scope) -> None:
+        self._depth += 1
+        if self._depth > _MOST_DEPTH:
+            raise TooLarge
+        for node in nodes:
+            self._left -= 1
+            if self._left < 0:
+                raise TooLarge
+            results = self._results(node, scope)
+            for name, value in zip(node.outputs, results):
+                scope[name] = value
+                if value.tainted and not self.tainted and self._may_fail(node, scope):
+                    self.tainted = (value.mixes + value.unknown)[0]
+            for name in node.outputs[len(results) :]:
+                scope[name] = unsure("%s has more outputs than are followed" % called(node.operator, node.name))
+        self._depth -= 1
+
+    def _results(self, node: Node, scope: Scope) -> List[Value]:
+        call = Call(self, node, scope)
+        rule = self._operators.rules.get((node.domain, node.operator))
+        function = self._functions.get((node.domain, node.operator))
+        if function is not None and (rule is None or node.domain):
+            return self.function(function, call)
+        oldest = self._operators.oldest
+        if not node.domain and self.versions[""] < oldest and node.operator not in ("Cast", "Identity"):
+            return [unsure("%s is of an opset before %d" % (call.at, oldest), call.present)] * len(node.outputs)
+        if rule is None:
+            return [unsure("%s is not known" % call.at, call.present)] * len(node.outputs)
+        try:
+            results = rule(call)
+        except _ERRORS:
+            return [unsure("%s is not followed" % call.at, call.present)] * len(node.outputs)
+        return list(results) if isinstance(results, list) else [results]
+
+    def function(self, function: Function, call: Call) -> List[Value]:
+        """The outputs of a function that is called with the call's inputs and attributes."""
+        scope = Scope()
+        for name, value in zip(function.inputs, call.inputs):
+            if value is not None:
+                scope[name] = value
+        before = self.versions
+        self.versions = dict(before, **function.versions)
+        self.nodes([_bound(node, call.node.attributes, 0) for node in function.nodes], scope)
+        self.versions = before
+        return [scope[name] for name in function.outputs]
+
+    def _may_fail(self, node: Node, scope: Scope) -> bool:
+        """Whether an operator that could not be followed may refuse another number of rows."""
+        given = [scope[name] for name in node.inputs if name]
+        moving = sum(value.has_rows or value.tainted for value in given)
+        return moving > 1 or not node.operator.startswith(self._operators.never_fail)
+
+
+def _bound(node: Node, given: Dict[str, Any], depth: int) -> Node:
+    """A function's node with the caller's attributes in it."""
+    attributes = {}
+    for name, value in node.attributes.items():
+        if isinstance(value, Reference):
+            if value.name not in given:
+                continue
+            value = given[value.name]
+        elif isinstance(value, Graph) and depth < _MOST_DEPTH:
+            value = value._replace(nodes=[_bound(inner, given, depth + 1) for inner in value.nodes])
+        attributes[name] = value
+    return node._replace(attributes=attributes)
+
+
+def of_tensor(tensor: Tensor) -> Value:
+    """Of sparse ones and those with more dimensions than are followed, nothing is known but that they are constants."""
+    return constant(tensor.dims if len(tensor.dims) <= MOST_DIMENSIONS else None, tensor.contents)
+
+
+def followed(walk: Walk, outputs: Dict[str, Value], unknown: Sequence[str]) -> BatchAnalysis:
+    """What a walk found for a signature with these outputs; `unknown` is what was unclear of its inputs."""
+    found = analysis(outputs, list(dict.fromkeys(walk.writes)), unknown)
+    if walk.tainted and not (found.mixes or found.unknown):
+        # What no output needs runs all the same, and may fail where a batch has another number of rows.
+        return found._replace(unknown=("%s, though no output needs it" % walk.tainted,))
+    return found
+
+
+def given(at: str, dims: Optional[List[Any]], batch: Any = ()) -> Tuple[Value, str]:
+    """An input whose first dimension is the batch, and why it cannot be that. `batch`: symbols of the batch's size."""
+    why = ""
+    if dims is None or len(dims) > MOST_DIMENSIONS:
+        why = "%s has no known rank" % at
+    elif not dims:
+        why = "%s is a scalar, which has no rows" % at
+    elif isinstance(dims[0], int):
+        why = "%s has a fixed first dimension" % at
+    elif any(size in batch for size in dims[1:]):
+        why = "%s has the number of rows as another dimension" % at
+    if why:
+        return unsure(why), why
+    assert dims is not None
+    return rows([ROWS] + [size if isinstance(size, int) else fresh() for size in dims[1:]]), ""

@@ -1,0 +1,67 @@
+"""Operators of classical machine learning."""
+
+from typing import Any
+
+from runtimes.dataflow import computing, shaping
+from runtimes.dataflow.arithmetic import elementwise
+from runtimes.dataflow.sizes import fresh
+from runtimes.dataflow.values import Value, repeats, unsure
+from runtimes.dataflow.walk import Call
+from runtimes.onnx.analysis.operators import rule
+
+_ML = "ai.onnx.ml"
+
+
+@rule("Binarizer", "LabelEncoder", "CategoryMapper", domain=_ML)
+def elements(call: Call) -> Value:
+    return elementwise(call.at, call[0])
+
+
+@rule("Scaler", "Normalizer", "Imputer", domain=_ML)
+def features(call: Call) -> Value:
+    """By features, which are the second dimension; one vector would be one row."""
+    if call[0].rank != 2:
+        return unsure("%s is not followed" % call.at, call.present)
+    return computing.along(call.at, call[0], [1], "normalises over")
+
+
+@rule(
+    "LinearClassifier LinearRegressor SVMClassifier SVMRegressor TreeEnsemble",
+    "TreeEnsembleClassifier TreeEnsembleRegressor",
+    domain=_ML,
+)
+def estimator(call: Call) -> Any:
+    count = len(call.node.outputs)
+    if call[0].rank != 2:
+        return [unsure("%s is not followed" % call.at, call.present)] * count
+    ranks = [1, 2] if call.node.operator.endswith("Classifier") else [2]
+    return computing.batch_first(call.at, call.present, ranks[:count])
+
+
+@rule("OneHotEncoder", domain=_ML)
+def one_hot(call: Call) -> Value:
+    value = call[0]
+    if value.tainted or value.dims is None:
+        return unsure("%s is not followed" % call.at, call.present)
+    added = shaping.unsqueeze(call.at, value._replace(contents=None), [-1])
+    return added._replace(dims=(added.dims or ())[:-1] + (fresh(),))
+
+
+@rule("FeatureVectorizer", domain=_ML)
+def vectorizer(call: Call) -> Value:
+    if any(value.rank != 2 for value in call.present):
+        return unsure("%s is not followed" % call.at, call.present)
+    return computing.batch_first(call.at, call.present, [2])[0]
+
+
+@rule("ArrayFeatureExtractor", domain=_ML)
+def extractor(call: Call) -> Value:
+    value, places = call[0], call[1]
+    if value.rank != 2 or places.has_rows or places.tainted or repeats(places):
+        return unsure("%s is not followed" % call.at, call.present)
+    return computing.along(call.at, value, [1], "takes some of", None)
+
+
+@rule("ZipMap", domain=_ML)
+def zip_map(call: Call) -> Value:
+    return call[0]  # a map for each row, which is not served

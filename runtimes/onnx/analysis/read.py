@@ -1,0 +1,32 @@
+"""What becomes of the rows of an ONNX model's inputs."""
+
+from runtimes.contract import BatchAnalysis, Signature
+from runtimes.dataflow.graph import Model
+from runtimes.dataflow.values import called
+from runtimes.dataflow.walk import TooLarge, Walk, followed, given
+from runtimes.onnx.analysis import ops  # noqa: F401  registers the rules
+from runtimes.onnx.analysis.operators import OPERATORS
+
+
+def analyse(model: Model, signature: Signature) -> BatchAnalysis:
+    """What becomes of the rows that lie along the first dimension of the signature's inputs."""
+    walk = Walk(model, OPERATORS)
+    constants = {tensor.name for tensor in model.graph.constants}
+    inputs, unknown = {}, []  # type: Dict[str, Value], List[str]
+    wanted = {spec.name for spec in signature.inputs}
+    first = {dims[0] for name, dims in model.graph.inputs if dims and name in wanted and isinstance(dims[0], str)}
+    for name, dims in model.graph.inputs:
+        if name in constants and name not in wanted:
+            continue  # old files list their weights as inputs
+        value, why = given(called("input", name), dims, first)
+        inputs[name] = value
+        if why:
+            unknown.append(why)
+    if not inputs:
+        unknown.append("the signature has no inputs")
+    try:
+        results = dict(zip(model.graph.outputs, walk.graph(model.graph, None, inputs)))
+    except (TooLarge, RecursionError):
+        return BatchAnalysis(unknown=("the graph is larger than what is followed",))
+    served = [spec.name for spec in signature.outputs if spec.name in results]
+    return followed(walk, {name: results[name] for name in served}, unknown)
