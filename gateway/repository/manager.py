@@ -19,15 +19,16 @@ from gateway.repository.builder import Builder
 from gateway.repository.control import Control, RepositoryControl
 from gateway.repository.launch import Launch, plan_launch
 from gateway.repository.policy import Action, State, Unit, next_actions
-from gateway.repository.scan import ModelConfig, RepositoryError, Scan, scan, with_runtime
+from gateway.repository.scan import ModelConfig, Scan, scan, with_runtime
+from gateway.repository.scanner import Scanner
 from gateway.repository.served import Served, added
+from gateway.repository.snapshot import Snapshot, next_snapshot
 
 log = logging.getLogger("models")
 
 _HANG_CHECK_S = 0.25
 # What idle workers get to end by themselves when the gateway stops.
 _STOP_S = 1.0
-_UNFORESEEN = "in a way that nobody foresaw"
 _MOVING = (State.LOADING, State.UNLOADING)
 
 
@@ -69,10 +70,9 @@ class Manager:
         self._wake = asyncio.Event()
         self._pulse = asyncio.Event()
         self._desired: dict[Unit, ModelConfig] = {}
-        self._found: dict[Unit, ModelConfig] = {}
-        self._stable: set[Unit] = set()
+        self._snapshot = Snapshot()
         self._looking = asyncio.Lock()
-        self._trouble = ""
+        self._scanner = Scanner(options.repository, self._scan, self._is_serving, self._changed)
         self._control = Control(options.control, options.load_model)
         self._loads: dict[str, int] = {}  # model → how often `load` has asked for what is there now
         self._warned: dict[str, str] = {}  # model → the files that its last warning was about
@@ -121,7 +121,7 @@ class Manager:
             {"name": status.name, "version": status.version, "state": status.state, "reason": status.reason}
             for status in statuses
         ]
-        for unit in sorted(self._found):
+        for unit in sorted(self._snapshot.found):
             if not self._control.wants(unit.model) and unit not in self.served:
                 told.append({"name": unit.model, "version": unit.version, "state": "UNAVAILABLE", "reason": "unloaded"})
         return told
@@ -172,13 +172,13 @@ class Manager:
         """Whether a model has yet to settle. Its files may be changing; what is unloaded may be wanted again."""
         units = [unit for unit in self._desired if unit.model == name]
         if not units:
-            return any(unit.model == name for unit in self._found) and self._control.wants(name)
+            return any(unit.model == name for unit in self._snapshot.found) and self._control.wants(name)
         return any(unit not in self.served or self.served[unit].state in _MOVING for unit in units)
 
     async def unload(self, name: str) -> None:
         """Serve the model no more, until `load`: no error where it is not served. Raises NotFound, Unsupported."""
         self._control.check()
-        if not any(unit.model == name for unit in (*self.served, *self._found)):
+        if not any(unit.model == name for unit in (*self.served, *self._snapshot.found)):
             raise unknown_model(name)
         self._control.unload(name)
         self._act()
@@ -190,69 +190,41 @@ class Manager:
         followed, only what is asked for by name is looked at again, and what its files no longer let come back.
         """
         async with self._looking:
-            followed = self._control.kind == "poll"
-            names = {unit.model for unit, served in self.served.items() if served.outdated} | {name} - {""}
-            if self._has_acted and not followed and not names:
-                self._act()
-                return True
-            try:
-                configs = await asyncio.to_thread(self._scan)
-            except RepositoryError as error:
-                self._report_trouble(str(error))
-                return False
-            except Exception:
-                # Nobody foresaw it, and the next look may be better.
-                if self._trouble != _UNFORESEEN:
-                    self._trouble = _UNFORESEEN
-                    log.exception("the repository could not be looked at")
-                return False
-            # A models.config without models says so; a folder without any has more often lost its volume.
-            emptied = not configs and not self._options.repository.is_file()
-            if emptied and any(not served.unloading for served in self.served.values()):
-                self._report_trouble(
-                    f"{self._options.repository} holds no models any more: those that are served go on being served; "
-                    "unload by name what is not wanted"
-                )
-                return False
-            self._trouble = ""
-            found = {self._unit(config): config for config in configs}
-            if self._has_acted and not followed:
-                others = {unit: config for unit, config in self._found.items() if unit.model not in names}
-                found = {**others, **{unit: config for unit, config in found.items() if unit.model in names}}
-            if not self._has_acted:
-                self._control.first_look(unit.model for unit in found)
-            # A file that is still being copied looks different at the next look.
-            seen_before = self._found if self._has_acted and followed and not name else found
-            self._found = found
-            self._stable = {unit for unit in found if unit in seen_before or unit in self.served}
+            only: set[str] | None = None
+            if self._control.kind != "poll":
+                only = {unit.model for unit, served in self.served.items() if served.outdated} | {name} - {""}
+            if only is None or only or not self._has_acted:
+                configs = await self._scanner.scan()
+                if configs is None:
+                    return False
+                found = {self._unit(config): config for config in configs}
+                if not self._has_acted:
+                    self._control.first_look(unit.model for unit in found)
+                before = self._snapshot if self._has_acted else None
+                at_once = only is not None or bool(name)
+                self._snapshot = next_snapshot(before, found, self.served, only, at_once)
             self._act()
             return True
-
-    def _report_trouble(self, trouble: str) -> None:
-        """Once for each; readiness depends on it."""
-        if trouble != self._trouble:
-            self._trouble = trouble
-            log.error("%s", trouble)
-            self._changed()
-
-    def _unit(self, config: ModelConfig) -> Unit:
-        loads = self._loads.get(config.name, 0)
-        return Unit(config.name, config.version, f"{config.fingerprint}.{loads}" if loads else config.fingerprint)
 
     def _scan(self) -> list[ModelConfig]:
         """What the repository asks for, each model with the runtime that is to be. Raises RepositoryError."""
         configs = self._options.scan(self._options.repository, self._runtimes)
         return [with_runtime(config, self._builder.available) for config in configs]
 
+    def _is_serving(self) -> bool:
+        return any(not served.unloading for served in self.served.values())
+
+    def _unit(self, config: ModelConfig) -> Unit:
+        loads = self._loads.get(config.name, 0)
+        return Unit(config.name, config.version, f"{config.fingerprint}.{loads}" if loads else config.fingerprint)
+
     def _act(self) -> None:
-        wanted = {unit: config for unit, config in self._found.items() if self._control.wants(unit.model)}
-        self._desired = {unit: config for unit, config in wanted.items() if unit in self._stable}
-        unstable = {unit.model for unit in wanted if unit not in self._stable}
+        wanted = self._snapshot.wanted(self._control.wants)
+        self._desired = wanted.loadable()
         # A unit whose worker is being restarted still answers: its requests wait for it.
         states = {unit: State.READY if each.admits else each.state for unit, each in self.served.items()}
-        for action in next_actions(self._desired, states):
-            if action.verb == "load" or action.unit.model not in unstable:
-                self._do(action)
+        for action in next_actions(self._desired, states, wanted.changing()):
+            self._do(action)
         self._has_acted = True
         self._changed()
 
@@ -374,7 +346,7 @@ class Manager:
             self._has_settled = True
             ready = sum(served.state is State.READY for served in current)
             log.info("settled: %d of %d model versions are READY", ready, len(current))
-        if self._trouble and current and not any(served.admits for served in current):
+        if self._scanner.trouble and current and not any(served.admits for served in current):
             return False  # what is left cannot answer, and nothing new can come
         if self._options.strict_readiness:
             return self._has_settled and all(served.admits for served in current)

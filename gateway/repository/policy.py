@@ -35,13 +35,16 @@ class Action(NamedTuple):
     unit: Unit
 
 
-def next_actions(desired: Collection[Unit], actual: Mapping[Unit, State]) -> list[Action]:
+def next_actions(
+    desired: Collection[Unit], actual: Mapping[Unit, State], changing: Collection[str] = ()
+) -> list[Action]:
+    """changing: models whose files are still being copied. They keep what they have until that is done."""
     actions = [Action("load", unit) for unit in sorted(desired) if unit not in actual]
     wanted: dict[str, list[Unit]] = {}
     for unit in desired:
         wanted.setdefault(unit.model, []).append(unit)
     for unit, state in sorted(actual.items()):
-        if unit in desired or state is State.UNLOADING:
+        if unit in desired or state is State.UNLOADING or unit.model in changing:
             continue
         if state is not State.READY or _replaced(wanted.get(unit.model, []), actual):
             actions.append(Action("unload", unit))

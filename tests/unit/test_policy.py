@@ -32,3 +32,9 @@ CASES = [
 )
 def test_next_actions(desired: list[Unit], actual: dict[Unit, State], expected: list[tuple[str, Unit]]) -> None:
     assert next_actions(desired, actual) == [Action(*each) for each in expected]
+
+
+def test_a_model_that_is_being_copied_keeps_what_it_has() -> None:
+    actual = {V1: READY, V2: READY, OTHER: READY}
+    assert next_actions([V2], actual, changing={"m"}) == [Action("unload", OTHER)]
+    assert next_actions([V2], actual) == [Action("unload", V1), Action("unload", OTHER)]

@@ -1,0 +1,53 @@
+"""What is found and stable after a scan, as a table."""
+
+from collections.abc import Collection
+
+import pytest
+
+from gateway.repository.policy import Unit
+from gateway.repository.scan import ModelConfig
+from gateway.repository.snapshot import Snapshot, next_snapshot
+
+A, A_CHANGED, B, B_CHANGED = (Unit(name, "1", content) for name in "ab" for content in ("old", "new"))
+
+
+def units(*found: Unit) -> dict[Unit, ModelConfig]:
+    return {unit: ModelConfig(*unit) for unit in found}
+
+
+def snapshot(found: Collection[Unit], stable: Collection[Unit] | None = None) -> Snapshot:
+    return Snapshot(units(*found), frozenset(found if stable is None else stable))
+
+
+CASES = [
+    ("the first scan is believed", None, [A, B], [], {}, snapshot([A, B])),
+    ("what is new must be seen twice", snapshot([A]), [A, B], [], {}, snapshot([A, B], [A])),
+    ("what was seen twice is stable", snapshot([A, B], [A]), [A, B], [], {}, snapshot([A, B])),
+    ("what has changed again is not", snapshot([B], []), [B_CHANGED], [], {}, snapshot([B_CHANGED], [])),
+    ("what is served is stable, although it was gone", snapshot([B]), [A, B], [A], {}, snapshot([A, B])),
+    ("what left is gone", snapshot([A, B]), [A], [A, B], {}, snapshot([A])),
+    ("a load waits for no second scan", snapshot([A]), [A, B], [], {"at_once": True}, snapshot([A, B])),
+    (
+        "a scan for one model leaves the others as they were",
+        snapshot([A, B]), [A_CHANGED, B_CHANGED], [], {"only": {"b"}, "at_once": True}, snapshot([A, B_CHANGED]),
+    ),
+    (
+        "nor does it bring new ones or take any away",
+        snapshot([A]), [B], [], {"only": {"c"}, "at_once": True}, snapshot([A]),
+    ),
+    ("one model that has left", snapshot([A, B]), [], [], {"only": {"b"}, "at_once": True}, snapshot([A])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "scanned", "served", "how", "after"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_next_snapshot(  # type: ignore[no-untyped-def]
+    before: Snapshot | None, scanned: list[Unit], served: list[Unit], how, after: Snapshot
+) -> None:
+    assert next_snapshot(before, units(*scanned), served, **how) == after
+
+
+def test_only_what_is_wanted_and_stable_is_loaded() -> None:
+    wanted = snapshot([A, A_CHANGED, B, B_CHANGED], [A, B, B_CHANGED]).wanted(lambda name: name == "a")
+    assert (set(wanted.loadable()), wanted.changing()) == ({A}, {"a"})
