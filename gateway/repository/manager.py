@@ -184,16 +184,16 @@ class Manager:
         self._act()
 
     async def _look(self, name: str = "") -> bool:
-        """See what the repository asks for, and act. `name`: somebody asks for this model, so nothing is seen twice.
+        """See what the repository asks for, and act. `name`: somebody asks for this model, so it is not seen twice.
 
         Whatever goes wrong with the repository, what runs goes on running, and the answer is False. Unless it is
         followed, only what is asked for by name is looked at again, and what its files no longer let come back.
         """
         async with self._looking:
-            only: set[str] | None = None
-            if self._control.kind != "poll":
-                only = {unit.model for unit, served in self.served.items() if served.outdated} | {name} - {""}
-            if only is None or only or not self._has_acted:
+            followed, asked = self._control.kind == "poll", {name} - {""}
+            if not followed:
+                asked |= {unit.model for unit, served in self.served.items() if served.outdated}
+            if followed or asked or not self._has_acted:
                 configs = await self._scanner.scan()
                 if configs is None:
                     return False
@@ -201,8 +201,7 @@ class Manager:
                 if not self._has_acted:
                     self._control.first_look(unit.model for unit in found)
                 before = self._snapshot if self._has_acted else None
-                at_once = only is not None or bool(name)
-                self._snapshot = next_snapshot(before, found, self.served, only, at_once)
+                self._snapshot = next_snapshot(before, found, self.served, asked, only_asked=not followed)
             self._act()
             return True
 

@@ -34,21 +34,21 @@ def next_snapshot(
     before: Snapshot | None,
     scanned: Mapping[Unit, ModelConfig],
     served: Collection[Unit],
-    only: Collection[str] | None = None,
-    at_once: bool = False,
+    asked: Collection[str] = (),
+    only_asked: bool = False,
 ) -> Snapshot:
     """After another scan. A file that is still being copied looks different in the next scan, and is another unit.
 
-    before   None at the first scan, when everything is taken as it is
-    served   what runs already: it was stable once
-    only     the models that this scan is about; of all others, what was found before holds. None: all models
-    at_once  nothing has to be seen twice: somebody has asked for what is there now
+    before      None at the first scan, when everything is taken as it is
+    served      what runs already: it was stable once
+    asked       models that are wanted as they are now: nothing of them has to be seen twice
+    only_asked  of all other models, what was found before holds
     """
     if before is None:
         return Snapshot(scanned, frozenset(scanned))
     found = scanned
-    if only is not None:
-        found = {unit: config for unit, config in before.found.items() if unit.model not in only}
-        found |= {unit: config for unit, config in scanned.items() if unit.model in only}
-    seen = found if at_once else before.found
-    return Snapshot(found, frozenset(unit for unit in found if unit in seen or unit in served))
+    if only_asked:
+        found = {unit: config for unit, config in before.found.items() if unit.model not in asked}
+        found |= {unit: config for unit, config in scanned.items() if unit.model in asked}
+    stable = (unit for unit in found if unit in before.found or unit in served or unit.model in asked)
+    return Snapshot(found, frozenset(stable))

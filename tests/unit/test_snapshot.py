@@ -26,16 +26,19 @@ CASES = [
     ("what has changed again is not", snapshot([B], []), [B_CHANGED], [], {}, snapshot([B_CHANGED], [])),
     ("what is served is stable, although it was gone", snapshot([B]), [A, B], [A], {}, snapshot([A, B])),
     ("what left is gone", snapshot([A, B]), [A], [A, B], {}, snapshot([A])),
-    ("a load waits for no second scan", snapshot([A]), [A, B], [], {"at_once": True}, snapshot([A, B])),
+    (
+        "what is asked for waits for no second scan; another that is being copied does",
+        snapshot([]), [A, B], [], {"asked": {"b"}}, snapshot([A, B], [B]),
+    ),
     (
         "a scan for one model leaves the others as they were",
-        snapshot([A, B]), [A_CHANGED, B_CHANGED], [], {"only": {"b"}, "at_once": True}, snapshot([A, B_CHANGED]),
+        snapshot([A, B]), [A_CHANGED, B_CHANGED], [], {"asked": {"b"}, "only_asked": True}, snapshot([A, B_CHANGED]),
     ),
     (
         "nor does it bring new ones or take any away",
-        snapshot([A]), [B], [], {"only": {"c"}, "at_once": True}, snapshot([A]),
+        snapshot([A]), [B], [], {"asked": {"c"}, "only_asked": True}, snapshot([A]),
     ),
-    ("one model that has left", snapshot([A, B]), [], [], {"only": {"b"}, "at_once": True}, snapshot([A])),
+    ("one model that has left", snapshot([A, B]), [], [], {"asked": {"b"}, "only_asked": True}, snapshot([A])),
 ]  # fmt: skip
 
 
