@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 from gateway.engine.table import Entry
 from gateway.engine.types import ModelStatus
@@ -67,8 +66,6 @@ class Served:
         # `reason` and `why` of what one of its workers has found out about batching; its other workers follow.
         self.batching_off: Mapping[str, str] | None = None
         self._audits_before = (0, 0)
-        # Workers whose content has been found to be what the unit stands for.
-        self._accepted: WeakSet[WorkerProcess] = WeakSet()
         self._deaths: list[float] = []
         self._loading_deaths = 0  # in a row
         self._has_died_loading = False
@@ -173,7 +170,7 @@ class Served:
     async def keep(self, launch: Callable[[], Launch], run_dir: Path) -> None:
         """One instance: a worker, and another when it dies, until `stop` or until it cannot be loaded."""
         while not self._stop.is_set():
-            worker = WorkerProcess(launch(), run_dir, self._changed)
+            worker = WorkerProcess(launch(), run_dir, self._changed, self._refusal)
             self.workers.append(worker)
             await worker.run()
             self.workers.remove(worker)
@@ -186,7 +183,9 @@ class Served:
                     self._on_outdated()
                 return
             if worker.failure:
-                self.outdated = self.outdated or not self.config.unchanged()
+                self.outdated = self.outdated or not await asyncio.to_thread(self.config.unchanged)
+                if self._stop.is_set():
+                    return
                 self.fail(worker.failure)
                 if not self.outdated:
                     return
@@ -223,10 +222,6 @@ class Served:
         for worker in self.workers:
             self._learned.update(worker.learned)
             if worker.ready is not None:
-                if worker not in self._accepted and (problem := self._refusal(worker.ready)):
-                    worker.refuse(problem)
-                    continue
-                self._accepted.add(worker)
                 if self._loaded is None:
                     log.info("%s version %s is READY, %s", self.unit.model, self.unit.version, worker.ready["note"])
                 self._settle_batching(worker.ready)
@@ -248,9 +243,12 @@ class Served:
             if worker.ready is not None and not worker.ready["batching_off"]:
                 worker.switch_batching_off(**self.batching_off)
 
-    def _refusal(self, loaded: Mapping[str, Any]) -> str:
-        """Why what a worker has loaded must not answer; "" if it may."""
-        if not self.config.unchanged():
+    async def _refusal(self, loaded: Mapping[str, Any]) -> str:
+        """Why what a worker has loaded must not answer; "" if it may.
+
+        The files are looked at after they were read, and in a thread: there may be thousands, or a slow file system.
+        """
+        if not await asyncio.to_thread(self.config.unchanged):
             self.outdated = True
             return "its files changed while they were read; it is loaded again when they no longer change"
         return self._misfit(loaded) if self._loaded is None else ""

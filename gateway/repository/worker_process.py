@@ -1,5 +1,6 @@
 """One worker process as an object: spawn, LOAD, READY or FAILED, its log lines, its end."""
 
+import asyncio
 import contextlib
 import itertools
 import logging
@@ -7,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,19 @@ _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "D
 class WorkerProcess:
     """`on_change` is called when it became ready, failed, learned something, or ended.
 
-    ready    the body of the newest READY, once there
+    check    given the body of the first READY, says why what was loaded must not answer; "" if it may
+    ready    the body of the newest READY, once the check has passed
     failure  the reason why it cannot load: final, trying again would not help
     learned  signature name → what the first request that worked showed
     """
 
-    def __init__(self, launch: Launch, run_dir: Path, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        run_dir: Path,
+        on_change: Callable[[], None],
+        check: Callable[[Mapping[str, Any]], Awaitable[str]],
+    ) -> None:
         self.id = next(_IDS)
         self.launch = launch
         self.ready: Mapping[str, Any] | None = None
@@ -49,6 +57,9 @@ class WorkerProcess:
         self._why_killed = ""
         self._why_not_started = ""
         self._on_change = on_change
+        self._check = check
+        self._checking: asyncio.Task[None] | None = None
+        self._loaded: Mapping[str, Any] = {}
         self._socket_path = run_dir / f"{self.id}.sock"
         self._status_path = run_dir / f"{self.id}.status"
         self._child: Child | None = None
@@ -80,6 +91,8 @@ class WorkerProcess:
         except OSError as error:
             self._why_not_started = f"its worker could not be started: {error.strerror or error}"
         finally:
+            if self._checking is not None:
+                self._checking.cancel()
             if self._channel is not None:
                 self._channel.close()
             if self._status is not None:
@@ -116,6 +129,10 @@ class WorkerProcess:
     def _on_frame(self, frame: Frame) -> None:
         body = wire.unpack_json(frame.body)
         if frame.kind == wire.READY:
+            self._loaded = body
+            if self.ready is None:
+                self._checking = self._checking or asyncio.create_task(self._accept())
+                return
             self.ready = body
         elif frame.kind == wire.FAILED:
             self.failure = body["reason"]
@@ -123,15 +140,26 @@ class WorkerProcess:
             self.learned[body["signature"]] = body["learned"]
         self._on_change()
 
+    async def _accept(self) -> None:
+        """Become ready, or end as if it had FAILED. Until then it counts as loading."""
+        try:
+            reason = await self._check(self._loaded)
+        except Exception:
+            self._log.exception("what was loaded could not be checked")
+            reason = "what was loaded could not be checked; the gateway's log says why"
+        if self._killed:
+            return
+        if reason:
+            self.failure = reason
+            self.kill()
+        else:
+            self.ready = self._loaded
+        self._on_change()
+
     def switch_batching_off(self, reason: str, why: str) -> None:
         """As another worker of its version has. Its facts come back in another READY frame."""
         if self._channel is not None:
             self._channel.send(wire.BATCHING_OFF, {"reason": reason, "why": why})
-
-    def refuse(self, reason: str) -> None:
-        """What it has loaded cannot be served, for this reason; as if it had FAILED."""
-        self.ready, self.failure = None, reason
-        self.kill()
 
     def stop(self) -> None:
         """End once every front has closed its connection; at once where none can have one yet."""

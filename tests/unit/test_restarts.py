@@ -1,6 +1,7 @@
 """Back-off and thread counts: the small numbers that decide how a machine fares."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,16 @@ class Worker:
     failure = ""
     ready: dict[str, Any] | None = None
 
-    def __init__(self, launch: Any, run_dir: Path, on_change: Any) -> None:
-        self.is_ready, self.on_change = launch, on_change
+    def __init__(self, launch: Any, run_dir: Path, on_change: Any, check: Any) -> None:
+        self.is_ready, self.on_change, self.check = launch, on_change, check
 
     async def run(self) -> None:
         if self.is_ready:
             facts = {"max_batch_size": 0, "window": 2, "batching_off": "trial", "note": "batching is off"}
-            self.ready = {"signatures": {}, **facts}
+            loaded = {"signatures": {}, **facts}
+            self.failure = await self.check(loaded)
+            self.ready = None if self.failure else loaded
         self.on_change()
-
-    def refuse(self, reason: str) -> None:
-        self.ready, self.failure = None, reason
 
     def describe_end(self) -> str:
         return "it ended"
@@ -80,7 +80,13 @@ def test_files_that_were_out_of_sight_for_a_moment_are_loaded_again(
     served: Served
     config = ModelConfig("m", "1", "print")
     answers = iter([False, True, True])
-    monkeypatch.setattr(ModelConfig, "unchanged", lambda self: next(answers))
+    threads: set[threading.Thread] = set()
+
+    def unchanged(self: ModelConfig) -> bool:
+        threads.add(threading.current_thread())
+        return next(answers)
+
+    monkeypatch.setattr(ModelConfig, "unchanged", unchanged)
     served = Served(Unit("m", "1", "print"), config, lambda: states.append((served.state, served.outdated)))
 
     def launch() -> bool:
@@ -91,3 +97,4 @@ def test_files_that_were_out_of_sight_for_a_moment_are_loaded_again(
     keep(served, launch, monkeypatch)
     assert (State.UNAVAILABLE, True) in states
     assert states.index((State.UNAVAILABLE, True)) < states.index((State.READY, False))
+    assert threading.main_thread() not in threads  # a slow file system must not hold up the event loop

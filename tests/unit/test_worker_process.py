@@ -1,9 +1,10 @@
 """One worker as the supervisor sees it, at moments that a real one passes too quickly."""
 
 import asyncio
+import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from gateway.repository import worker_process
 from gateway.repository.launch import Launch
 from gateway.repository.worker_process import WorkerProcess
+from runtimes import wire
 
 
 class SlowChild:
@@ -38,6 +40,20 @@ class SlowChild:
         self.killed.set()
 
 
+FAILED_CHECK = "what was loaded could not be checked; the gateway's log says why"
+LAUNCH = Launch("m", "1", Path(sys.executable), {}, {}, 1.0, 1.0)
+
+
+class Check:
+    """Under way until `answer` is set."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self, loaded: Mapping[str, Any]) -> str:
+        return await self.answer
+
+
 @pytest.mark.parametrize("end", [WorkerProcess.stop, WorkerProcess.kill])
 def test_a_worker_that_is_unloaded_while_it_is_spawned_does_not_live_on(
     monkeypatch: pytest.MonkeyPatch, end: Callable[[WorkerProcess], None]
@@ -46,7 +62,7 @@ def test_a_worker_that_is_unloaded_while_it_is_spawned_does_not_live_on(
 
     async def main(folder: Path) -> None:
         SlowChild.spawning, SlowChild.may_start = asyncio.Event(), asyncio.Event()
-        worker = WorkerProcess(Launch("m", "1", Path(sys.executable), {}, {}, 1.0, 1.0), folder, lambda: None)
+        worker = WorkerProcess(LAUNCH, folder, lambda: None, Check())
         living = asyncio.create_task(worker.run())
         await SlowChild.spawning.wait()
         end(worker)
@@ -57,3 +73,52 @@ def test_a_worker_that_is_unloaded_while_it_is_spawned_does_not_live_on(
 
     with tempfile.TemporaryDirectory() as folder:  # short enough for a socket's path
         asyncio.run(main(Path(folder)))
+
+
+def ready(worker: WorkerProcess, **body: Any) -> None:
+    worker._on_frame(wire.Frame(wire.READY, 0, 0, memoryview(json.dumps(body).encode())))
+
+
+def test_a_worker_is_ready_once_its_check_has_passed() -> None:
+    async def main() -> None:
+        check, changed = Check(), asyncio.Event()
+        worker = WorkerProcess(LAUNCH, Path(), changed.set, check)
+        ready(worker, note="first")
+        ready(worker, note="what it found out meanwhile")
+        await asyncio.sleep(0)
+        assert (worker.ready, changed.is_set()) == (None, False)
+        check.answer.set_result("")
+        await asyncio.wait_for(changed.wait(), 5)
+        assert worker.ready == {"note": "what it found out meanwhile"}
+        ready(worker, note="later")
+        assert (worker.ready, worker.failure) == ({"note": "later"}, "")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("answer", ["its files changed", ZeroDivisionError()])
+def test_a_worker_whose_check_fails_is_never_ready(answer: str | Exception) -> None:
+    async def main() -> None:
+        check, changed = Check(), asyncio.Event()
+        worker = WorkerProcess(LAUNCH, Path(), changed.set, check)
+        ready(worker)
+        check.answer.set_exception(answer) if isinstance(answer, Exception) else check.answer.set_result(answer)
+        await asyncio.wait_for(changed.wait(), 5)
+        assert worker.ready is None
+        assert worker.failure == (answer if isinstance(answer, str) else FAILED_CHECK)
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_is_stopped_while_it_is_checked_is_never_ready() -> None:
+    async def main() -> None:
+        check, changed = Check(), asyncio.Event()
+        worker = WorkerProcess(LAUNCH, Path(), changed.set, check)
+        ready(worker)
+        worker.stop()
+        check.answer.set_result("")
+        assert worker._checking is not None
+        await worker._checking
+        assert (worker.ready, changed.is_set()) == (None, False)
+
+    asyncio.run(main())
