@@ -276,7 +276,8 @@ def _fingerprint(*places: Path, stated: str = "") -> str:
     """Of what the file system says about each file, not of contents: a look at the repository must stay cheap.
 
     Links are followed. Size and modification time alone miss files that were put in place with the times of others
-    (rsync -t, image layers): these have another inode, or at least another time of change. `stated` counts, too.
+    (rsync -t, image layers): these have another inode, or at least another time of change. `stated` counts, too. The
+    number of the device does not: the same volume, mounted anew, may have another.
     """
     digest = hashlib.sha256(os.fsencode(stated))
     for place in places:
@@ -285,7 +286,7 @@ def _fingerprint(*places: Path, stated: str = "") -> str:
                 about = os.stat(file)
             except OSError:
                 continue  # it has just been taken away: the next look sees what is left
-            found = about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, about.st_dev
+            found = about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
             digest.update(os.fsencode(os.path.basename(file)) + repr(found).encode())
     return digest.hexdigest()[:16]
 

@@ -2,6 +2,8 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -141,6 +143,33 @@ def test_files_that_were_replaced_are_noticed_whatever_their_size_and_time(tmp_p
     fresh.replace(stored)
     (config,) = scan(repository, RUNTIMES)
     assert config.fingerprint != before[0].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("what", "counts"),
+    [
+        ("st_size", True),
+        ("st_mtime_ns", True),
+        ("st_ctime_ns", True),  # also what chmod and chown change
+        ("st_ino", True),
+        ("st_dev", False),  # another one each time a volume is mounted
+        ("st_atime_ns", False),
+        ("st_nlink", False),
+    ],
+)
+def test_what_counts_as_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, counts: bool) -> None:
+    add(tmp_path, "m")
+    (before,) = scan(tmp_path, RUNTIMES)
+    assert before.unchanged()
+    real = os.stat
+
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        about = real(*args, **kwargs)
+        fields = {name: getattr(about, name) for name in dir(about) if name.startswith("st_")}
+        return SimpleNamespace(**fields | {what: fields[what] + 1})
+
+    monkeypatch.setattr(os, "stat", changed)
+    assert before.unchanged() is not counts
 
 
 def test_a_link_back_into_the_version_ends(tmp_path: Path) -> None:

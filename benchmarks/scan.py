@@ -1,0 +1,65 @@
+"""What a look at a repository costs: it happens every `poll_s`, however many models there are.
+
+    python -m benchmarks.scan [--models 1000] [--rounds 20]
+
+One file (ONNX) and a folder (SavedModel) in turns, each with one version and a model.toml. The scan is the gateway's own,
+without its processes; files are in the page cache. A load looks once more at the files of the one version that it read.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.report import table, told
+from gateway.environments.runtime import discover
+from gateway.repository.scan import scan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=20)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        files = _repository(Path(folder), arguments.models)
+        runtimes = discover()
+        configs = scan(Path(folder), runtimes)
+        assert [config.problem for config in configs] == [""] * arguments.models
+        rows = [
+            ["a scan", *_cost(lambda: scan(Path(folder), runtimes), arguments.rounds)],
+            ["the files of one version", *_cost(configs[0].unchanged, arguments.rounds)],
+        ]
+    print(f"{arguments.models} models, {files} files\n\n{table(['', 'ms', 'ms of CPU'], rows)}")
+
+
+def _repository(folder: Path, models: int) -> int:
+    """Returns how many files it has."""
+    for number in range(models):
+        version = folder / f"m{number}" / "1"
+        version.mkdir(parents=True)
+        version.with_name("model.toml").write_text("max_batch_size = 8\n")
+        if number % 2:
+            (version / "saved_model.pb").write_bytes(b"graph")
+            (version / "variables").mkdir()
+            (version / "variables" / "variables.index").write_bytes(b"index")
+            (version / "variables" / "variables.data-00000-of-00001").write_bytes(b"weights")
+        else:
+            (version / "model.onnx").write_bytes(b"graph")
+    return sum(file.is_file() for file in folder.rglob("*"))
+
+
+def _cost(work: Callable[[], object], rounds: int) -> list[str]:
+    """Milliseconds on the clock and of CPU."""
+    wall, cpu = [], []
+    for _ in range(rounds):
+        began = time.perf_counter(), time.process_time()
+        work()
+        wall.append((time.perf_counter() - began[0]) * 1e3)
+        cpu.append((time.process_time() - began[1]) * 1e3)
+    return [told(wall, 2), told(cpu, 2)]
+
+
+if __name__ == "__main__":
+    main()
