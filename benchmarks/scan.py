@@ -2,8 +2,9 @@
 
     python -m benchmarks.scan [--models 1000] [--rounds 20]
 
-One file (ONNX) and a folder (SavedModel) in turns, each with one version and a model.toml. The scan is the gateway's own,
-without its processes; files are in the page cache. A load looks once more at the files of the one version that it read.
+Models of one file (ONNX) and of a folder (SavedModel) in turns, each with one version and a model.toml. The scan is
+the gateway's own, without its processes; files are in the page cache. A load looks once more at the files of the one
+version that it read.
 """
 
 import argparse
