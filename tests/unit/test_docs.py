@@ -13,6 +13,7 @@ from gateway.repository.model_config import ModelToml
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
+CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 
 
@@ -27,7 +28,7 @@ def keys(text: str, head: str) -> list[str]:
 
 
 def test_every_setting_is_told_with_its_default() -> None:
-    told = {row[1].strip(" `"): row[2].strip(" `") for row in rows(README, "| setting | default | meaning |")}
+    told = {row[1].strip(" `"): row[2].strip(" `") for row in rows(CONFIGURATION, "| setting | default | meaning |")}
     sizes = {"MiB": 1 << 20, "GiB": 1 << 30}
     for name, field in Settings.model_fields.items():
         if name == "runtimes":
@@ -39,7 +40,7 @@ def test_every_setting_is_told_with_its_default() -> None:
 
 
 def test_every_key_of_model_toml_is_told() -> None:
-    assert sorted(keys(README, "| key | default | meaning |")) == sorted(ModelToml.model_fields)
+    assert sorted(keys(CONFIGURATION, "| key | default | meaning |")) == sorted(ModelToml.model_fields)
 
 
 def test_every_key_about_images_is_told() -> None:
@@ -65,7 +66,7 @@ def test_every_metric_is_told() -> None:
 
 def test_every_runtime_is_told() -> None:
     names = sorted(file.parent.name for file in ROOT.glob("runtimes/*/runtime.toml") if file.parent.name != "fake")
-    assert sorted(row[1].strip() for row in rows(README, "| runtime | framework |")) == names
+    assert sorted(row[1].strip() for row in rows(README, "| runtime | serves |")) == names
     headings = re.findall(r"^### (\w+)$", (ROOT / "docs/runtimes.md").read_text(), re.M)
     assert sorted(headings) == names
 
