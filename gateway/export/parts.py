@@ -12,7 +12,7 @@ _LEAST = 1e-3
 _GAP = 1e3
 # A part that holds less than this of its output's largest value may be rounding alone, and so of no interest.
 _LEAST_SHARE = 1e-4
-# What float32 computes a score to, relatively.
+# What float32 computes a number to, relative to the largest that it is a sum of.
 _ROUNDING = 1e-6
 # So few values may be the same by chance.
 _FEW = 8
@@ -58,7 +58,9 @@ class Sizes:
             found = [_ratio(far.max(initial=0.0), whole), _ratio(far_odd, np.abs(np.where(odd, a, 1))).max(initial=0.0)]
         parts = [np.array(found)]
         for axis, shares in self.shares.items():
-            parts.append(_ratio(_slices(far, axis), np.maximum(_slices(usual, axis), shares * whole)))
+            off = _slices(far, axis)
+            off = np.where(off <= _ROUNDING * whole, 0, off)  # of a slice that is nearly zero, all may be rounding
+            parts.append(_ratio(off, np.maximum(_slices(usual, axis), shares * whole)))
         return np.concatenate(parts)
 
     def coarse(self, a: np.ndarray, b: np.ndarray) -> float:

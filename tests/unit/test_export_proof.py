@@ -116,6 +116,13 @@ def test_a_small_column_beside_a_large_one_is_measured_by_itself():
     assert within(found, 1e-3, allow_loss=True)
 
 
+def test_a_sum_that_is_nearly_zero_may_be_off_by_the_rounding_of_its_terms():
+    """An untrained classifier: one score is 500 times smaller than the others, and made of numbers as large as they."""
+    scores = np.array([[7e-4, 1.3e-6], [-7e-4, 1.4e-6]], "f4")
+    assert differ((scores, scores + np.array([0.0, 4e-10], "f4"))).relative < 1e-6
+    assert differ((scores, scores + np.array([0.0, 4e-9], "f4"))).relative > 1e-3
+
+
 def test_one_score_that_is_small_by_chance_is_measured_by_what_it_usually_is():
     rows = [([[1.0, 0.8]], [[1.0, 0.8]]) for _ in range(4)]
     assert differ(*rows, ([[1.0, 1e-7]], [[1.0, 2e-7]])).relative < 1e-6
