@@ -102,6 +102,18 @@ class BatchAnalysis(NamedTuple):
         return not (self.mixes or self.writes or self.unknown)
 
 
+class InputRange(NamedTuple):
+    """The numbers of an input that the artifact's graph gives a meaning to; both ends are of them.
+
+    rows  whether they are rows of a table: whole numbers, of which others are refused or mean nothing. Else what lies
+          beyond is cut off, as by a clip or a quantisation, and real inputs do reach beyond
+    """
+
+    low: float
+    high: float
+    rows: bool = False
+
+
 class LoadError(Exception):
     """The model cannot be loaded, and trying again will not help. Its text is one sentence for the user."""
 
@@ -147,6 +159,13 @@ class Model:
         Called once per signature after `load`, before anything runs. An exception counts as None, and is logged.
         """
         return None
+
+    def input_ranges(self, signature: str) -> Dict[str, InputRange]:
+        """Input → range, of those for which the artifact's graph has one.
+
+        Called after `load`, before anything runs. An exception counts as {}, and is logged.
+        """
+        return {}
 
     def start(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Any:
         """Begin what `infer` does, without waiting for the device, and give a handle for `finish`.

@@ -7,19 +7,15 @@ batch gets the rows of a larger file piece by piece.
 
 import os
 import time
-import zipfile
 from typing import Any, Dict, Optional, Sequence
 
-import numpy as np
-
-from runtimes import id_ranges
+from runtimes import array_files, id_ranges
+from runtimes.array_files import Arrays
 from runtimes.contract import LoadError, Model, Signature, first_line
 from runtimes.worker import probe, settle
 from runtimes.worker.batcher import Batching
 from runtimes.worker.pieces import Pieces
 from runtimes.worker.start import load_model
-
-Arrays = Dict[str, np.ndarray]
 
 # What a dimension of any size gets, until one of them works.
 _FREE_SIZES = (8, 1, 64, 16, 32, 128, 224)
@@ -79,10 +75,10 @@ def _described(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any
         fixed = Signature(tuple(spec._replace(shape=sized[spec.name]) for spec in signature.inputs), ())
         try:
             model.infer(probe.generate(fixed, 1, 0, free, seed=0), (), name)
-            return {"shapes": sized, "batchable": batchable}
+            return {"shapes": sized, "batchable": batchable, "ranges": id_ranges.read(model, name)}
         except Exception as error:  # noqa: BLE001 - a model may refuse invented inputs in any way it likes
             failed = failed or first_line(error)
-    return {"shapes": {}, "batchable": batchable, "refused": failed}
+    return {"shapes": {}, "batchable": batchable, "ranges": {}, "refused": failed}
 
 
 def _fits(given: Sequence[int], told: Optional[Sequence[int]]) -> bool:
@@ -105,7 +101,7 @@ class _Run:
 
         {"limits": input → size}: they are, once their whole numbers are modulo these sizes.
         """
-        inputs, limits = _read(case), {}  # type: Arrays, Dict[str, int]
+        inputs, limits = array_files.read(case), {}  # type: Arrays, Dict[str, int]
         try:
             outputs = self._outputs(inputs)
         except Exception as error:  # noqa: BLE001 - as above
@@ -116,13 +112,15 @@ class _Run:
                 outputs = self._outputs(id_ranges.folded(inputs, limits))
             except Exception:  # noqa: BLE001 - as above
                 return {"failed": first_line(error)}
-        _write(result, outputs)
+        array_files.write(result, outputs)
         return {"limits": limits} if limits else {}
 
     def _found(self, inputs: Arrays) -> Dict[str, int]:
         """Of the first inputs that were refused because of them: the others get the same."""
         if not self._limits:
-            self._limits = id_ranges.limits(self._takes, inputs) or {}
+            told = id_ranges.table_sizes(id_ranges.read(self._model, self._signature))
+            known = told and self._takes(id_ranges.folded(inputs, told))
+            self._limits = told if known else id_ranges.limits(self._takes, inputs) or {}
         return self._limits
 
     def _takes(self, inputs: Arrays) -> bool:
@@ -134,7 +132,7 @@ class _Run:
 
     def seconds(self, case: str) -> Optional[float]:
         """The median of what the case takes, warm; None where it is not for this model."""
-        inputs = _read(case)
+        inputs = array_files.read(case)
         try:
             self._outputs(inputs)
         except Exception:  # noqa: BLE001 - as above
@@ -151,16 +149,3 @@ class _Run:
         first = next(iter(inputs.values()), None)
         rows = first.shape[0] if self._fixed and first is not None and first.ndim else 0
         return self._pieces.run(inputs, (), self._signature, rows if rows != self._fixed else 0)
-
-
-def _read(case: str) -> Arrays:
-    with np.load(case, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def _write(path: str, arrays: Arrays) -> None:
-    """As numpy.savez would, which has no room for an array that is called file."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(name + ".npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)

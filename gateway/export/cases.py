@@ -4,13 +4,15 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from gateway.export.draws import DRAWS, Draw, values
+from gateway.export.draws import DRAWS, RANGES, Draw, values
 from gateway.export.errors import CannotExport
-from runtimes.contract import DATATYPES, TensorSpec
+from runtimes import array_files
+from runtimes.contract import DATATYPES, InputRange, TensorSpec
 
 Arrays = dict[str, np.ndarray]
 
@@ -30,18 +32,20 @@ class Case(NamedTuple):
     name       for people and for the file
     generated  whether they may mean nothing to the model
     exact      see draws.Draw: what somebody has recorded is meant exactly
+    in_range   whether its numbers are those that the model's graph gives a meaning to
     """
 
     name: str
     inputs: Arrays
     generated: bool = False
     exact: bool = True
+    in_range: bool = False
 
     @property
     def reaching(self) -> bool:
         """Whether it holds whole numbers that are generated, and no ordinary ids: a model may refuse them."""
         whole = [array for array in self.inputs.values() if array.dtype.kind in "iu" and array.size]
-        return self.generated and any(int(a.min()) < 0 or int(a.max()) > _ORDINARY for a in whole)
+        return self.generated and not self.in_range and any(int(a.min()) < 0 or int(a.max()) > _ORDINARY for a in whole)
 
 
 def read_cases(file: Path, inputs: Sequence[TensorSpec]) -> list[Case]:
@@ -108,39 +112,35 @@ def generated(
     shapes: Mapping[str, Sequence[int]],
     batches: bool,
     pixels: tuple[float, float] | None = None,
+    ranges: Mapping[str, InputRange] = MappingProxyType({}),
 ) -> list[Case]:
     """Every draw, in several batches and at several sizes of what is open.
 
     shapes   input → shape of a batch of one, with nothing open
     batches  whether the first dimension counts rows, so that other batches are inputs as well
     pixels   black and white, where [preprocess] says which these are
+    ranges   input → its numbers, where the model's graph says which
     """
     if not inputs:
         return [Case("nothing", {}, generated=True)]
     sized = {spec.name: tuple(shapes[spec.name]) for spec in inputs}
     cases = []
-    for draw in DRAWS:
+
+    def add(name: str, draw: Draw, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        random = np.random.default_rng(zlib.crc32(name.encode()))
+        arrays = {spec.name: values(draw, random, spec, shapes[spec.name], pixels, ranges) for spec in inputs}
+        cases.append(Case(name, arrays, generated=True, exact=draw.exact, in_range=draw is RANGES))
+
+    for draw in (*DRAWS, RANGES) if ranges else DRAWS:
         for rows in draw.rows if batches else (0,):
             name = draw.name + (f"_batch{rows}" if rows else "")
-            cases.append(_case(name, draw, inputs, {key: _rows(shape, rows) for key, shape in sized.items()}, pixels))
+            add(name, draw, {key: _rows(shape, rows) for key, shape in sized.items()})
     for change in _OTHER_SIZES:
         other = {spec.name: _resized(spec, sized[spec.name], batches, change) for spec in inputs}
         if other != sized:
             sizes = "x".join(map(str, next(other[name] for name in sized if other[name] != sized[name])))
-            cases.append(_case(f"unit_{sizes}", DRAWS[0], inputs, other, pixels))
+            add(f"unit_{sizes}", DRAWS[0], other)
     return cases
-
-
-def _case(
-    name: str,
-    draw: Draw,
-    inputs: Sequence[TensorSpec],
-    shapes: Mapping[str, tuple[int, ...]],
-    pixels: tuple[float, float] | None,
-) -> Case:
-    random = np.random.default_rng(zlib.crc32(name.encode()))
-    arrays = {spec.name: values(draw, random, spec, shapes[spec.name], pixels) for spec in inputs}
-    return Case(name, arrays, generated=True, exact=draw.exact)
 
 
 def _rows(shape: tuple[int, ...], rows: int) -> tuple[int, ...]:
@@ -189,13 +189,9 @@ def one_row(inputs: Arrays, batches: bool) -> Arrays:
 def write(case: Case, folder: Path) -> Path:
     """As a file of the task that runs it."""
     path = folder / f"{case.name}.npz"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in case.inputs.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
+    array_files.write(str(path), case.inputs)
     return path
 
 
 def read(path: Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    return array_files.read(str(path))

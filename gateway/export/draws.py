@@ -1,16 +1,17 @@
 """Values that generated inputs hold: what real inputs hold, and where converters are known to go wrong.
 
 Each draw is a way to fill an input: of floats, and of whole numbers beside them. Whole numbers that are too large or
-too small for a model (ids beyond its table) are taken modulo what it takes when it is asked: see id_ranges.py.
+too small for a model (ids beyond its table) are taken modulo what it takes: see id_ranges.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from runtimes.contract import DATATYPES, TensorSpec
-from runtimes.id_ranges import MOST_IDS
+from runtimes.contract import DATATYPES, InputRange, TensorSpec
+from runtimes.id_ranges import MOST_IDS, spread
 
 Random = np.random.Generator
 Shape = tuple[int, ...]
@@ -85,15 +86,28 @@ DRAWS = (
     Draw("hundreds", (1,), _constant(100), _constant(100)),
     Draw("minus_hundreds", (1,), _constant(-100), _constant(-100)),
 )
+# Where the model's graph says which numbers an input takes: those.
+RANGES = Draw("ranges", (2, 7), _uniform(0, 1), _between(0, 1))
 
 
 def values(
-    draw: Draw, random: Random, spec: TensorSpec, shape: Shape, pixels: tuple[float, float] | None = None
+    draw: Draw,
+    random: Random,
+    spec: TensorSpec,
+    shape: Shape,
+    pixels: tuple[float, float] | None = None,
+    ranges: Mapping[str, InputRange] = MappingProxyType({}),
 ) -> np.ndarray:
-    """An input's array. pixels: what black and white are, where the input is a picture and that is known."""
+    """An input's array.
+
+    pixels  what black and white are, where the input is a picture and that is known
+    ranges  as the model's graph has them
+    """
     dtype = DATATYPES[spec.datatype]
     if dtype.kind != "f" and "mask" in spec.name.lower():
         return _mask(random, shape).astype(dtype)
+    if draw is RANGES and spec.name in ranges:
+        return _of_range(random, shape, ranges[spec.name], dtype)
     if draw.name == "pixels" and pixels is not None:
         return _of_pictures(random, shape, *pixels, whole=dtype.kind != "f").astype(dtype)
     if dtype.kind == "b":
@@ -115,6 +129,13 @@ def _fitting(drawn: np.ndarray, dtype: np.dtype, scalar: bool) -> np.ndarray:
         drawn = (drawn - limits.min) % span + limits.min
     fitting: np.ndarray = np.clip(drawn, limits.min, min(int(limits.max), MOST_IDS)).astype(dtype)
     return fitting
+
+
+def _of_range(random: Random, shape: Shape, known: InputRange, dtype: np.dtype) -> np.ndarray:
+    """Both ends are of them, where there is more than one number."""
+    part = np.asarray(random.random(shape))
+    part.flat[:1], part.flat[-1:] = 0.0, 1.0
+    return spread(known, part, dtype)
 
 
 def _of_pictures(random: Random, shape: Shape, black: float, white: float, whole: bool) -> np.ndarray:

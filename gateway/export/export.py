@@ -230,7 +230,9 @@ class _Export:
         if wanted.precision == "int8" and wanted.calibrate is not None:
             # What it was not calibrated for it may cut off.
             return files.read_cases(wanted.calibrate, specs), "the calibration data"
-        return files.generated(specs, source.shapes, source.batches, source.pixels), "generated from its signature"
+        return files.generated(
+            specs, source.shapes, source.batches, source.pixels, source.ranges
+        ), "generated from its signature"
 
     def _calibration(self, source: Source) -> list[Path]:
         if self._wanted.calibrate is None:

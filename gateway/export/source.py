@@ -18,7 +18,7 @@ from gateway.export.tasks import Failed, Tasks
 from gateway.repository.launch import plan_launch
 from gateway.repository.scan import ModelConfig, RepositoryError, scan
 from runtimes import wire
-from runtimes.contract import Signature, TensorSpec, datatype_of
+from runtimes.contract import InputRange, Signature, TensorSpec, datatype_of
 
 
 class Environments:
@@ -65,6 +65,7 @@ class Source:
     shapes     input → shape of a batch of one
     batches    whether the first dimension of all counts rows
     origins    input → who said which sizes it has where they are open; those that nobody said are not there
+    ranges     input → the numbers that the artifact's graph gives a meaning to
     """
 
     config: ModelConfig
@@ -76,6 +77,7 @@ class Source:
     shapes: Mapping[str, tuple[int, ...]]
     batches: bool
     origins: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, InputRange] = field(default_factory=dict)
 
     @property
     def pixels(self) -> tuple[float, float] | None:
@@ -171,6 +173,7 @@ async def open_source(
         {name: tuple(shape) for name, shape in told["shapes"].items()},
         told["batchable"],
         _origins(likely, told["shapes"]),
+        {name: InputRange(*each) for name, each in told["ranges"].items()},
     )
 
 

@@ -28,6 +28,7 @@ from runtimes.checks import (
 from runtimes.contract import (
     BatchAnalysis,
     DeviceLost,
+    InputRange,
     InvalidInput,
     LoadError,
     LoadOptions,
@@ -35,8 +36,10 @@ from runtimes.contract import (
     Signature,
     TensorSpec,
 )
+from runtimes.dataflow.graph import Graph
 from runtimes.onnx import providers
 from runtimes.onnx.analysis.file import of_bytes, of_file
+from runtimes.onnx.analysis.ranges import input_ranges
 from runtimes.onnx.analysis.read import analyse
 from runtimes.onnx.bound import Run, bound
 from runtimes.onnx.private import private
@@ -124,11 +127,17 @@ class OnnxModel(Model):
         )
         self._all = [spec.name for spec in signature.outputs]
         self.signatures = {"default": signature}
-        self._graph = model
+        # Not the path that was loaded: of a model with weights beside it that was a copy, which is gone by now.
+        self._graph = model if isinstance(model, bytes) else options.artifact
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        read = of_bytes(self._graph) if isinstance(self._graph, bytes) else of_file(self._graph)
-        return analyse(read, self.signatures["default"])
+        return analyse(self._read(), self.signatures["default"])
+
+    def input_ranges(self, signature: str) -> Dict[str, InputRange]:
+        return input_ranges(self._read())
+
+    def _read(self) -> Graph:
+        return of_bytes(self._graph) if isinstance(self._graph, bytes) else of_file(self._graph)
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         wanted = wanted_outputs(outputs, self._all)

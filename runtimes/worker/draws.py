@@ -5,16 +5,20 @@ another widens the scale of a dynamic quantisation, one of zeros has no hit wher
 from 1 up to the largest decide how far a batch is cut, strings of several lengths how far it is padded.
 """
 
-from typing import Dict, List, Tuple
+from typing import Dict, List, Mapping, Tuple
 
 import numpy as np
 
-from runtimes.contract import DATATYPES, Signature
+from runtimes.contract import DATATYPES, InputRange, Signature
+from runtimes.id_ranges import spread
 
 # Each is another way to fill a row. The plain ones come first and again: a model that refuses all else takes those.
 KINDS = ("plain", "huge", "zero", "bright", "signed", "plain again", "tiny", "low", "high")
 # Integers go up to here; where a model refuses (a table has fewer entries, say), up to less.
 LARGEST_IDS = (1000, 100, 8, 2)
+# Which part of a table's rows, from 0 to 1, a row of such a kind picks; of limits, only plain ones keep to them.
+_PARTS = {"huge": (0.5, 1), "zero": (0, 0), "tiny": (0, 0.01), "low": (0, 0), "high": (1, 1)}
+_WITHIN_LIMITS = ("plain", "plain again")
 _STRINGS = {
     "plain": b"1",
     "huge": b"a sentence of many words, to be longer than its neighbours " * 4,
@@ -28,13 +32,23 @@ _STRINGS = {
 }
 
 
-def draw(signature: Signature, kind: str, free: int, largest_id: int) -> Dict[str, np.ndarray]:
-    """One row; `free` in place of every open size behind the batch dimension, which is the first."""
+def draw(
+    signature: Signature, kind: str, free: int, largest_id: int, ranges: Mapping[str, InputRange]
+) -> Dict[str, np.ndarray]:
+    """One row; `free` in place of every open size behind the batch dimension, which is the first.
+
+    ranges: of inputs for which the graph has one; whole numbers of the others are below largest_id.
+    """
     random = np.random.RandomState(KINDS.index(kind))
     inputs = {}
     for spec in signature.inputs:
         shape = [1] + [free if size < 0 else size for size in (spec.shape or ())[1:]]
-        inputs[spec.name] = _values(random, kind, spec.datatype, shape, free, largest_id)
+        known = ranges.get(spec.name)
+        if known is not None and (known.rows or kind in _WITHIN_LIMITS):
+            part = random.uniform(*_PARTS.get(kind, (0, 1)), size=shape)
+            inputs[spec.name] = spread(known, part, DATATYPES[spec.datatype])
+        else:
+            inputs[spec.name] = _values(random, kind, spec.datatype, shape, free, largest_id)
     return inputs
 
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.contract import BatchAnalysis, InvalidInput, Model, Signature, TensorSpec
+from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, Model, Signature, TensorSpec
 from runtimes.worker.rows import Arrays
 
 
@@ -55,6 +55,9 @@ class Reshaped(Model):
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
         return self._model.analyze_batch(signature)
+
+    def input_ranges(self, signature: str) -> Dict[str, InputRange]:
+        return self._model.input_ranges(signature)
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
         return self._model.empty(shape, dtype)

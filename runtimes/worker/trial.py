@@ -6,11 +6,12 @@ batch of the largest size holds. The first rows and one batch always run; the re
 """
 
 import time
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.contract import DeviceLost, Model, first_line
+from runtimes import id_ranges
+from runtimes.contract import DeviceLost, InputRange, Model, first_line
 from runtimes.worker import probe
 from runtimes.worker.compare import Noise, difference
 from runtimes.worker.draws import KINDS, LARGEST_IDS, draw
@@ -37,8 +38,9 @@ def run(model: Model, name: str, most_rows: int, on_card: bool = False) -> Tuple
     on_card: an index beyond a table ends a card for its process, so integers stay at 0 and 1 there.
     """
     failed = "it takes no invented inputs"
+    ranges = {} if on_card else id_ranges.read(model, name)
     for free in probe.FREE_SIZES:
-        trial = _Trial(model, name, free, LARGEST_IDS[-1:] if on_card else LARGEST_IDS)
+        trial = _Trial(model, name, free, LARGEST_IDS[-1:] if on_card else LARGEST_IDS, ranges)
         try:
             rows = trial.alone()
             if len(rows) > 1:  # a row beside itself shows nothing
@@ -51,12 +53,15 @@ def run(model: Model, name: str, most_rows: int, on_card: bool = False) -> Tuple
 
 
 class _Trial:
-    def __init__(self, model: Model, name: str, free: int, ids: Sequence[int]) -> None:
+    """ids, ranges: see draws.py. Where a row is refused, ranges are left out first, then ids are smaller."""
+
+    def __init__(self, model: Model, name: str, free: int, ids: Sequence[int], ranges: Dict[str, InputRange]) -> None:
         self._model = model
         self._name = name
         self._signature = model.signatures[name]
         self._free = free
-        self._ids = list(ids)
+        none = {}  # type: Dict[str, InputRange]
+        self._ways = [(ids[0], ranges)] * bool(ranges) + [(largest, none) for largest in ids]
         self._seconds = 0.0
         self.failed = ""
 
@@ -75,22 +80,22 @@ class _Trial:
 
     def _one(self, kind: str) -> Optional[_Row]:
         """None for a row that the model refuses. Integers are smaller from then on, where only smaller ones do."""
-        for ids in list(self._ids):
-            inputs = draw(self._signature, kind, self._free, ids)
+        for tried, (ids, ranges) in enumerate(self._ways):
+            inputs = draw(self._signature, kind, self._free, ids, ranges)
             try:
                 answer = self._infer(inputs)
             except DeviceLost:
                 raise
             except Exception as error:  # noqa: BLE001 - a model may refuse invented inputs in any way it likes
                 self.failed = first_line(error)
-                if not self._has_integers():
+                if not (ranges or self._has_integers()):
                     return None
                 continue
             for output, array in answer.items():
                 if array.ndim < 1 or array.shape[0] != 1:
                     raise Unsafe("rows", "output '%s' has shape %s for one row" % (output, list(array.shape)))
             if kind == "huge":
-                self._ids = [each for each in self._ids if each <= ids]
+                self._ways = self._ways[tried:]
             return inputs, answer
         return None
 

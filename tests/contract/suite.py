@@ -323,6 +323,13 @@ class Suite:
             for kind, words in wanted.items():
                 assert any(words in reason for reason in getattr(found, kind)), found
 
+    def check_input_ranges(self):
+        """What the graph says of the inputs' numbers is what the case says."""
+        found = self.model.input_ranges(self.name)
+        assert set(found) <= set(self.inputs), found
+        if "ranges" in self.case:
+            assert {name: list(each) for name, each in found.items()} == self.case["ranges"], found
+
     def check_settled(self):
         """What a worker does at load runs no signature that changes the model's state."""
         if "writing" not in self.case:

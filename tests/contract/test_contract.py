@@ -24,7 +24,8 @@ RUNTIMES = ["onnx", "torchscript", "savedmodel", "mxnet", "cntk"]
 
 MADE = {
     "onnx": (
-        "half bool int64_scalar strings string_scalar string_scalar_empty several_outputs weight_as_input reshape "
+        "half bool int64_scalar strings string_scalar string_scalar_empty several_outputs weight_as_input table_beside "
+        "reshape "
         "pad_then_pool quantised_twice quantised_around_floats batch_norm_training parameter_wrong unknown_operator"
     ),
     "torchscript": (

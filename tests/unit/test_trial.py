@@ -137,7 +137,7 @@ def test_no_drawn_number_is_out_of_its_datatype() -> None:
         signature = Signature((TensorSpec("x", datatype, (-1, 3)),), ())
         for kind in KINDS:
             for largest in LARGEST_IDS:
-                assert draw(signature, kind, 8, largest)["x"].shape == (1, 3)
+                assert draw(signature, kind, 8, largest, {})["x"].shape == (1, 3)
 
 
 def test_a_large_row_hides_no_error_in_a_small_one() -> None:
@@ -162,7 +162,7 @@ def test_the_order_of_rows_says_nothing_about_a_model_that_draws_lots(suspects: 
 def test_one_row_that_is_taken_shows_nothing() -> None:
     """Copies of one row are alike however rows influence each other."""
     signature = Computed(quantised).signatures["s"]
-    taken = [draw(signature, KINDS[0], free, LARGEST_IDS[0])["x"] for free in (8, 1, 64)]
+    taken = [draw(signature, KINDS[0], free, LARGEST_IDS[0], {})["x"] for free in (8, 1, 64)]
 
     def picky(x: np.ndarray) -> np.ndarray:
         if not any(np.array_equal(row, one[0]) for row in x for one in taken):

@@ -19,7 +19,8 @@ SCALARS = {"string_scalar": "end\0", "string_scalar_empty": ""}
 INT64, STRING, BFLOAT16 = TensorProto.INT64, TensorProto.STRING, TensorProto.BFLOAT16
 
 
-def write(root, name, nodes, inputs, outputs, case, initializers=()):
+def write(root, name, nodes, inputs, outputs, case, initializers=(), beside=False):
+    """beside: the weights lie in a file of their own."""
     folder = Path(root, name)
     folder.mkdir(parents=True)
     values = [
@@ -27,7 +28,8 @@ def write(root, name, nodes, inputs, outputs, case, initializers=()):
     ]
     graph = helper.make_graph(nodes, name, *values, initializer=list(initializers))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    save(model, str(folder / "model.onnx"))
+    where = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0} if beside else {}
+    save(model, str(folder / "model.onnx"), **where)
     (folder / "case.json").write_text(json.dumps({"artifact": "model.onnx", **case}))
 
 
@@ -96,6 +98,23 @@ def main(root):
         [("y", FLOAT, ["n", 3])],
         {"told": {"inputs": [["x", "FP32", [-1, 3]]]}},
         [weight],
+    )
+    # Its graph says how many rows the table has, and that rows of a batch lie apart, though it is loaded from a copy.
+    write(
+        root,
+        "table_beside",
+        [node("Gather", ["table", "ids"], ["y"])],
+        [("ids", INT64, ["n", 2])],
+        [("y", FLOAT, ["n", 2, 1])],
+        {
+            "values": {"ids": [[30521, 0]]},
+            "expected_values": {"y": [[[30521.0], [0.0]]]},
+            "bad": [{"ids": [[30522, 0]]}],
+            "analysis": "independent",
+            "ranges": {"ids": [0, 30521, True]},
+        },
+        [numpy_helper.from_array(np.arange(30522, dtype=np.float32)[:, None], "table")],
+        beside=True,
     )
     # What does not fit shows only in the middle of the model, in words that name a node.
     write(

@@ -1,0 +1,48 @@
+"""Arrays in a file between the processes of an export."""
+
+from pathlib import Path
+
+import numpy as np
+
+from runtimes import array_files, offline
+from tests.conftest import ROOT
+
+STRINGS = np.array([[b"a\0", b"\0\0"], [b"", b"longer."]], dtype=object)
+
+
+def test_strings_keep_zero_bytes_at_their_end(tmp_path: Path) -> None:
+    arrays = {"file": STRINGS, "one": np.array(b"x\0\0", dtype=object), "none": np.empty((0, 2), dtype=object)}
+    array_files.write(str(tmp_path / "a.npz"), arrays)
+    read = array_files.read(str(tmp_path / "a.npz"))
+    for name, array in arrays.items():
+        assert (read[name].dtype, read[name].shape) == (object, array.shape)
+        assert read[name].tolist() == array.tolist()
+
+
+def test_a_model_is_given_strings_as_a_client_sends_them(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text(
+        '{"inputs": [{"name": "x", "datatype": "BYTES", "shape": [-1, 2]}],'
+        ' "outputs": [{"name": "y", "datatype": "BYTES", "shape": [-1, 2]}]}'
+    )
+    array_files.write(str(tmp_path / "given.npz"), {"x": STRINGS})
+    (tmp_path / "results").mkdir()
+    job = {
+        "runtime": str(ROOT / "runtimes" / "fake"),
+        "artifact": str(tmp_path / "model.json"),
+        "inputs": [],
+        "outputs": [],
+        "reshape": {"inputs": {}, "outputs": {}},
+        "device": "cpu",
+        "threads": 1,
+        "parameters": {},
+        "batching": {"sizes": [], "dim": 0},
+        "signature": "",
+        "cases": [str(tmp_path / "given.npz")],
+        "results": str(tmp_path / "results"),
+        "fixed": 0,
+        "fold": False,
+        "timed": "",
+    }
+    assert offline.infer(job)["answers"] == [{}]
+    answer = array_files.read(str(tmp_path / "results" / "given.npz"))["y"]
+    assert answer.tolist() == [[b"a\0a\0", b"\0\0\0\0"], [b"", b"longer.longer."]]
