@@ -2,6 +2,7 @@
 # make test     install, then every test        make check   linters and types
 # make proto    regenerate gateway/generated    make bench   the short set of benchmarks
 # make image    Dockerfile.gpu                  make audit    what batching and graph optimisers do to answers
+# make docs     the documentation as a site, in site/
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -12,7 +13,7 @@ ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check proto bench audit image apt clean
+.PHONY: help install serve test check docs proto bench audit image apt clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -43,6 +44,13 @@ check: .venv/developing  ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+.venv/documenting: .venv/installed
+	$(PIP) --group docs
+	@touch $@
+
+docs: .venv/documenting  ## the documentation as a site, in site/; a broken link is an error
+	$(BIN)/zensical build --clean --strict
 
 PROTOC := .venv/protoc/bin/python
 
