@@ -54,6 +54,28 @@ def test_none(tmp_path: Path) -> None:
     assert weight_files(written(tmp_path, model())) == []
 
 
+def test_a_tensor_that_has_its_values_itself_needs_no_file(tmp_path: Path) -> None:
+    """The names of the files that it once lay in may have stayed."""
+    tensor = kept_in("gone.bin", "a")
+    tensor.data_location = TensorProto.DEFAULT
+    assert weight_files(written(tmp_path, model(tensor))) == []
+
+
+def test_a_graph_too_large_to_read_at_once(tmp_path: Path) -> None:
+    large = numpy_helper.from_array(np.ones(100_000, np.float32), "large")
+    content = model(large, kept_in("weights.bin", "a"), inner=kept_in("other.bin", "b"))
+    assert sorted(weight_files(written(tmp_path, content, "weights.bin", "other.bin"))) == ["other.bin", "weights.bin"]
+
+
+def test_what_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    """By hand, since no library writes it: a node of a graph in an attribute of a node, and so on."""
+    content = b""
+    for field in [1, 6, 5] * 50 + [1, 7]:
+        content = bytes([field << 3 | 2, len(content) & 127 | 128, len(content) >> 7]) + content
+    with pytest.raises(Failed, match="not an ONNX file"):
+        weight_files(written(tmp_path, content))
+
+
 @pytest.mark.parametrize("location", ["../weights.bin", "/weights.bin", "a/../../weights.bin"])
 def test_nothing_outside_of_the_folder(tmp_path: Path, location: str) -> None:
     with pytest.raises(Failed, match="outside of its own folder"):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from runtimes.contract import LoadError
@@ -12,11 +13,14 @@ from runtimes.onnx.private import private
 def model(folder: Path, *weights: str) -> Path:
     """As much of an ONNX file as names its weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    entries = [b"\x0a\x08location\x12" + bytes([len(name)]) + name.encode() for name in weights]
-    (folder / "model.onnx").write_bytes(b"graph" + b"".join(entries))
+    tensors = []
     for name in weights:
+        tensors.append(onnx.TensorProto(name=name, dims=[1], data_location=onnx.TensorProto.EXTERNAL))
+        tensors[-1].external_data.add(key="location", value=name)
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"old")
+    graph = onnx.GraphProto(initializer=tensors)
+    (folder / "model.onnx").write_bytes(onnx.ModelProto(graph=graph).SerializeToString())
     return folder / "model.onnx"
 
 
@@ -46,12 +50,22 @@ def test_weights_are_copied_under_any_name_and_through_links(tmp_path: Path) -> 
     assert not own.parent.exists()
 
 
-def test_the_mark_is_found_where_two_pieces_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["../w.bin", "/w.bin", "gone.bin"])
+def test_weights_that_are_not_beside_the_model_are_named(tmp_path: Path, name: str) -> None:
     file = model(tmp_path, "w.bin")
-    for size in range(1, 12):
-        monkeypatch.setattr(module, "_CHUNK", size)
-        with private(str(file)) as path:
-            assert path != str(file), size
+    content = file.read_bytes()
+    graph = onnx.ModelProto.FromString(content)
+    graph.graph.initializer[0].external_data[0].value = name
+    file.write_bytes(graph.SerializeToString())
+    with pytest.raises(LoadError, match=f"keeps weights in '{name}'"), private(str(file)):
+        pass
+
+
+def test_a_file_that_is_cut_off_is_not_loaded(tmp_path: Path) -> None:
+    file = model(tmp_path, "w.bin")
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(LoadError, match="cut off"), private(str(file)):
+        pass
 
 
 def test_no_room_for_the_copy_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

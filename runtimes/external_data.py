@@ -1,0 +1,82 @@
+"""The files beside an ONNX file in which it keeps weights: it names them itself, and they may be called anything.
+
+The worker reads private copies of them, and the gateway exports them with the model.
+"""
+
+import os
+from pathlib import PurePosixPath
+from typing import Any, Iterator, List
+
+from runtimes.contract import LoadError
+from runtimes.protobuf import BYTES, FileMessage, Malformed, Message, fields
+
+# Numbers of fields in onnx.proto: from a ModelProto to what holds tensors, and to the tensors themselves.
+_GRAPH, _FUNCTIONS = 7, 25
+_GRAPH_NODE, _GRAPH_TENSOR, _GRAPH_SPARSE = 1, 5, 15
+_FUNCTION_NODE, _NODE_ATTRIBUTE = 7, 5
+_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
+_SPARSE_VALUES, _SPARSE_INDICES = 1, 2
+_TENSOR_EXTERNAL, _TENSOR_WHERE, _KEY, _VALUE = 13, 14, 1, 2
+_EXTERNAL = 1  # of a tensor's data_location
+
+_WITHIN = {
+    "model": {_GRAPH: "graph", _FUNCTIONS: "function"},
+    "graph": {_GRAPH_NODE: "node", _GRAPH_TENSOR: "tensor", _GRAPH_SPARSE: "sparse"},
+    "function": {_FUNCTION_NODE: "node"},
+    "node": {_NODE_ATTRIBUTE: "attribute"},
+    "attribute": {
+        _ATTRIBUTE_TENSOR: "tensor", _ATTRIBUTE_TENSORS: "tensor",
+        _ATTRIBUTE_GRAPH: "graph", _ATTRIBUTE_GRAPHS: "graph",
+    },
+    "sparse": {_SPARSE_VALUES: "tensor", _SPARSE_INDICES: "tensor"},
+}  # fmt: skip
+_MOST_DEPTH = 100  # of messages in messages: protobuf's own limit
+
+
+def weight_files(path: str) -> List[str]:
+    """Their names as the ONNX file has them, with '/', relative to its folder. Raises LoadError, OSError."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            names = list(dict.fromkeys(_locations(FileMessage(file, 0, size), "model", 0)))
+        except Malformed:
+            raise LoadError("the model's file is not an ONNX file, or is cut off") from None
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if name.startswith("/") or ".." in parts or not parts:
+            raise LoadError("the model keeps weights in '%s', outside of its own folder: move them beside it" % name)
+        if not os.path.isfile(os.path.join(os.path.dirname(path), name)):
+            raise LoadError("the model keeps weights in '%s', which is not beside it: add that file" % name)
+    return names
+
+
+def _locations(message: Message, kind: str, depth: int) -> Iterator[str]:
+    if depth > _MOST_DEPTH:
+        raise Malformed("it is nested more than %d deep" % _MOST_DEPTH)
+    if kind == "tensor":
+        yield from _location(message)
+        return
+    for number, wire, value in fields(message):
+        inner = _WITHIN[kind].get(number) if wire == BYTES else None
+        if inner:
+            yield from _locations(value, inner, depth + 1)
+
+
+def _location(tensor: Message) -> List[str]:
+    """The file that holds the tensor's values; none where it has them itself."""
+    where, names = 0, []  # type: int, List[str]
+    for number, wire, value in fields(tensor):
+        if number == _TENSOR_WHERE:
+            where = value
+        elif number == _TENSOR_EXTERNAL and wire == BYTES:
+            entry = {key: _text(text) for key, kind, text in fields(value) if kind == BYTES}
+            if entry.get(_KEY) == "location":
+                names = [entry.get(_VALUE, "")]
+    return names if where == _EXTERNAL else []
+
+
+def _text(value: Any) -> str:
+    """As the system names files, whatever the bytes."""
+    if isinstance(value, FileMessage):
+        raise Malformed("a name has %d bytes" % len(value))
+    return os.fsdecode(bytes(value))
