@@ -1,6 +1,7 @@
 """The gateway's settings, read once: flags before environment before modelport.toml before defaults."""
 
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from gateway.repository.control import RepositoryControl
 
 MIB = 1024 * 1024
 DAY_S = 24 * 60 * 60
+_HOST_NAME = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 
 
 class SettingsError(Exception):
@@ -71,6 +73,7 @@ class Settings(BaseModel):
     server_name: str = Field(
         "modelport", min_length=1, max_length=100, description="name in server metadata; some clients want triton"
     )
+    allowed_hosts: str = Field("", description="host names of its own by which a browser may change the server")
     shared_memory: bool = Field(False, description="clients on this machine may register shared memory")
     allow_export: bool = Field(False, description="clients may have models exported: POST /v2/models/{model}/export")
     runtimes: Mapping[str, RuntimeSettings] = Field(default_factory=dict)
@@ -118,6 +121,12 @@ def read_settings(sources: Sources) -> Settings:
             f"{origin['grpc_max_connection_age_s']}: the native gRPC server cannot close connections by their age; "
             "add --grpc-server grpcio, or leave the age at 0"
         )
+    for name in listed(settings.allowed_hosts):
+        if not _HOST_NAME.fullmatch(name):
+            raise SettingsError(
+                f"{origin['allowed_hosts']}: '{name}' is not a host name; names such as models.example.com are wanted, "
+                "separated by commas, without scheme and port"
+            )
     for key in ("http", "grpc", "metrics"):
         if getattr(settings, key) or key != "metrics":
             parse_address(getattr(settings, key), origin.get(key, key))
@@ -165,6 +174,11 @@ def _owner(model: type[BaseModel], place: tuple[int | str, ...]) -> Iterable[str
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 model = kind
     return model.model_fields
+
+
+def listed(names: str) -> list[str]:
+    """Those of a setting that takes several, separated by commas."""
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def parse_address(text: str, where: str = "address") -> Address:

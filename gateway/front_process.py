@@ -50,6 +50,7 @@ class FrontOptions:
     min_body_rate: int
     shared_memory: bool
     server_name: str
+    allowed_hosts: list[str]  # as JSON has it
 
 
 class FrontProcess:

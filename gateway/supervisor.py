@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from gateway.config import Settings, SettingsError, home, parse_address
+from gateway.config import Settings, SettingsError, home, listed, parse_address
 from gateway.engine.shared_memory import Region, Registry
 from gateway.engine.table import Table
 from gateway.environments.runtime import Runtime
@@ -79,7 +79,7 @@ class Supervisor:
             max_response_bytes=settings.max_response_bytes,
             audit_share=settings.audit_share,
             control=settings.repository_control,
-            load_model=tuple(name.strip() for name in settings.load_model.split(",") if name.strip()),
+            load_model=tuple(listed(settings.load_model)),
             scan=scan,
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
@@ -195,6 +195,7 @@ class Supervisor:
             min_body_rate=settings.min_body_rate,
             shared_memory=settings.shared_memory,
             server_name=settings.server_name,
+            allowed_hosts=[name.lower() for name in listed(settings.allowed_hosts)],
         )
 
     def _publish(self, table: Table) -> None:

@@ -23,6 +23,7 @@ from gateway.listen import GrpcServer
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.wire import Tensor
 
+ALLOWED_HOST = "allowed.example"
 LIMITS = Limits(json_bytes=1 << 20, binary_bytes=2 << 20, response_bytes=3 << 19)
 WAIT_S = 60
 
@@ -140,7 +141,7 @@ def models() -> list[ModelStatus]:
 async def serve(started: "Future[Serving]", stop: asyncio.Event) -> None:
     """Runs until `stop` is set, in the loop of the caller; `started` gets what tests talk to."""
     engine = WatchedEngine(models(), answer)
-    rest = HttpServer(engine, LIMITS, build_admin(engine, LIMITS))
+    rest = HttpServer(engine, LIMITS, build_admin(engine, LIMITS, [ALLOWED_HOST]))
     listener = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(rest.serve([listener]))
     port = listener.getsockname()[1]

@@ -1,5 +1,6 @@
 """The FastAPI app: all that is not hot. It also documents the hot routes, which never reach it."""
 
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -31,14 +32,19 @@ _MOST_BYTES = 128 * 1024
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def build_admin(engine: Engine, limits: Limits) -> FastAPI:
+def build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str] = ()) -> FastAPI:
+    """allowed_hosts: by which browsers may change the gateway, beside its addresses and the machine's own name."""
+
+    async def check(request: Request) -> None:
+        check_origin(request.method, request.headers, allowed_hosts)
+
     app = FastAPI(
         title="modelport",
         version=gateway.__version__,
         description="One gateway that serves what every deep learning framework saved.",
         redirect_slashes=False,
         responses=FAILURES,
-        dependencies=[Depends(_check_origin)],
+        dependencies=[Depends(check)],
         exception_handlers={
             ModelportError: _model_error,
             Gone: _gone,
@@ -58,10 +64,6 @@ def build_admin(engine: Engine, limits: Limits) -> FastAPI:
     add_exports(app, engine, lambda request: _read_object(request, limits, pauses))
     _document_hot_paths(app)
     return app
-
-
-async def _check_origin(request: Request) -> None:
-    check_origin(request.method, request.headers)
 
 
 def _add_health(app: FastAPI, engine: Engine) -> None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -66,7 +66,7 @@ class Front:
             options.min_body_rate,
         )
         self._channel = await Channel.open(control, self._on_frame, self._on_call)
-        admin = Later(partial(_build_admin, self._engine, limits))
+        admin = Later(partial(_build_admin, self._engine, limits, options.allowed_hosts))
         admin.built.add_done_callback(_leave_out_of_collections)
         rest = HttpServer(self._engine, limits, admin)
         serving = asyncio.create_task(rest.serve([http]))
@@ -131,10 +131,10 @@ async def _keep_trimmed() -> None:
         await asyncio.to_thread(trimmer.look)
 
 
-def _build_admin(engine: Engine, limits: Limits) -> App:
+def _build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str]) -> App:
     from gateway.front.admin import build_admin  # takes a third of a front's start, and inference needs none of it
 
-    return build_admin(engine, limits)
+    return build_admin(engine, limits, allowed_hosts)
 
 
 class Later:

@@ -48,6 +48,8 @@ def test_a_runtime_can_be_pointed_at_an_interpreter(tmp_path: Path) -> None:
         ({"grpc_max_connection_age_s": "60"}, "--grpc-max-connection-age-s: the native gRPC server cannot close"),
         ({"grpc_max_connection_age_s": "60"}, "add --grpc-server grpcio"),
         ({"grpc_keepalive_s": "nan"}, "--grpc-keepalive-s: 'grpc_keepalive_s' is 'nan', but"),
+        ({"allowed_hosts": "a.example, http://b"}, "--allowed-hosts: 'http://b' is not a host name"),
+        ({"allowed_hosts": "*"}, "--allowed-hosts: '*' is not a host name; names such as models.example.com"),
         ({"http": "8000"}, "--http: '8000' is not an address; HOST:PORT is wanted"),
         ({"http": "127.0.0.1:²"}, "is not an address; HOST:PORT is wanted"),
         ({"http": "127.0.0.1:" + "1" * 5000}, "is not an address; HOST:PORT is wanted"),

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from contextlib import nullcontext
 
 import pytest
 
@@ -9,7 +10,7 @@ from gateway.errors import Forbidden
 from gateway.front.origin import check_origin
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_json
-from tests.front_server import Serving
+from tests.front_server import ALLOWED_HOST, Serving
 
 HOST = "127.0.0.1:8000"
 # What browsers send without asking first, for a page that has nothing to do with us.
@@ -82,6 +83,36 @@ def test_a_name_that_was_made_to_lead_here_is_not_ours(site: str, host: str) -> 
     with pytest.raises(Forbidden):
         check_origin("POST", headers)
     check_origin("GET", headers)
+
+
+@pytest.mark.parametrize(
+    ("headers", "may"),
+    [
+        # A proxy that passes Host on, with and without a port of its own; and one that puts its own in its place.
+        ({"sec-fetch-site": "same-origin", "origin": "https://Models.example", "host": "models.example"}, True),
+        ({"origin": "https://models.example:8443", "host": "models.example"}, True),
+        ({"origin": "https://models.example", "host": "127.0.0.1:8000"}, True),
+        ({"sec-fetch-site": "cross-site", "origin": "https://models.example", "host": "127.0.0.1:8000"}, False),
+        ({"sec-fetch-site": "same-site", "origin": "https://www.example", "host": "models.example"}, False),
+        ({"origin": "https://page.example", "host": "models.example"}, False),
+        ({"origin": "https://models.example.page.example", "host": "models.example"}, False),
+        ({"origin": "https://page.example", "host": "page.example"}, False),
+        ({"origin": "https://[", "host": "models.example"}, False),
+        ({"origin": "null", "host": "models.example"}, False),
+    ],
+)
+def test_a_host_that_is_allowed_is_ours(headers: dict[str, str], may: bool) -> None:
+    with nullcontext() if may else pytest.raises(Forbidden):
+        check_origin("POST", headers, ["models.example"])
+    if headers.get("host") == "models.example":
+        with pytest.raises(Forbidden):
+            check_origin("POST", headers)
+
+
+def test_the_front_asks_by_the_hosts_that_are_allowed(serving: Serving) -> None:
+    for host, status in ((ALLOWED_HOST, 200), (f"{ALLOWED_HOST}:8443", 200), (f"x.{ALLOWED_HOST}", 403)):
+        headers = {"Host": host, "Sec-Fetch-Site": "same-origin"}
+        assert serving.http.post("/v2/repository/index", headers=headers).status_code == status
 
 
 @pytest.mark.parametrize("page", PAGES)
