@@ -120,12 +120,15 @@ def is_ranking(answers: Sequence[np.ndarray]) -> bool:
     """Whether these are scores as top-k gives them: never rising along their last axis, and not all the same."""
     if not answers or any(a.dtype.kind != "f" or a.ndim < 1 or a.shape[-1] < 2 for a in answers):
         return False
-    return all(np.all(np.diff(a) <= 0) for a in answers) and any(np.any(np.diff(a) < 0) for a in answers)
+    with np.errstate(invalid="ignore"):  # infinities beside each other
+        steps = [np.diff(a) for a in answers]
+    return all(np.all(each <= 0) for each in steps) and any(np.any(each < 0) for each in steps)
 
 
 def has_ties(ranking: np.ndarray) -> bool:
     """Whether neighbours are equal, or so nearly that rounding decides."""
-    return bool(np.any(np.diff(ranking) >= -_ROUNDING * np.abs(ranking[..., 1:])))
+    with np.errstate(invalid="ignore"):
+        return bool(np.any(np.diff(ranking) >= -_ROUNDING * np.abs(ranking[..., 1:])))
 
 
 def _extremes(arrays: Sequence[np.ndarray], axis: int, end: np.ufunc) -> np.ndarray:

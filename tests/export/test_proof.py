@@ -88,3 +88,24 @@ def test_pictures_that_are_normalised(tmp_path: Path) -> None:
     (noise,) = (note for note in report.notes if "is not compared on" in note)
     assert "hundreds" in noise
     assert all(name not in noise for name in ("unit_", "normal_", "wide_", "halves_", "tenths_"))
+
+
+def test_a_pad_before_a_pooling_stays_one(tmp_path: Path) -> None:
+    """Under a window of negative numbers the zeros of a Pad win, and a pooling's own padding never does: onnxsim, by
+    which onnx2tf begins, takes the one for the other."""
+    constants = {
+        "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        "w": RANDOM.normal(size=(4, 3, 3, 3)).astype("f4"),
+        "b": np.full(4, -9, "f4"),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], kernel_shape=[3, 3]),
+        helper.make_node("Pad", ["c", "pads"], ["padded"]),
+        helper.make_node("MaxPool", ["padded"], ["m"], kernel_shape=[3, 3], strides=[2, 2]),
+        helper.make_node("GlobalMaxPool", ["m"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["y"]),
+    ]
+    path = tmp_path / "pooled" / "1" / "model.onnx"
+    artifact = saved(path, nodes, TensorProto.FLOAT, [3, 12, 12], [4], constants)
+    report = run_export("pooled", "tflite", tmp_path / "out", repository=artifact.parents[2])
+    assert not any(attempt.problem for attempt in report.attempts), "by the first tool, with an open batch"

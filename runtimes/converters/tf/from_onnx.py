@@ -59,7 +59,7 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     """The names of inputs and outputs in what onnx2tf wrote into the folder."""
     import onnx
     import onnx2tf
-    from modelport_converter import scans, stable
+    from modelport_converter import onnxsim_faults, scans, stable
 
     inputs = ["input_%d" % place for place in range(len(step.inputs))]
     outputs = ["output_%d" % place for place in range(len(step.outputs))]
@@ -74,6 +74,7 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     onnx.save(scans.written_out(model), prepared)
     if saved_model:
         _made_expressible(prepared)
+    onnxsim_faults.meet()
     onnx2tf.convert(
         input_onnx_file_path=prepared,
         output_folder_path=folder,
@@ -117,8 +118,10 @@ def _is_open_image(shape: Optional[Sequence[int]]) -> bool:
 def _fixed(model: Any, shapes: Dict[str, Sequence[int]]) -> Any:
     """With no size left open, what the graph computes of shapes becomes constants, which onnx2tf needs."""
     import onnxsim
+    from modelport_converter import onnxsim_faults
 
-    return onnxsim.simplify(model, overwrite_input_shapes={name: list(shape) for name, shape in shapes.items()})[0]
+    sizes = {name: list(shape) for name, shape in shapes.items()}
+    return onnxsim.simplify(model, overwrite_input_shapes=sizes, skipped_optimizers=list(onnxsim_faults.WRONG))[0]
 
 
 def _with_sizes(model: Any, step: Step) -> Tuple[Any, List[Optional[Tuple[int, ...]]]]:

@@ -85,11 +85,14 @@ def _to_onnx(step: Step, module: Any, example: Tuple[Any, ...]) -> None:
     symbolics.register()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module, example, step.destination, dynamo=False, opset_version=17,
-            input_names=[spec.name for spec in step.inputs], output_names=[spec.name for spec in step.outputs],
-            dynamic_axes=_axes(step.inputs + step.outputs) if not step.options.get("batch") else None,
-        )  # fmt: skip
+        try:
+            torch.onnx.export(
+                module, example, step.destination, dynamo=False, opset_version=17,
+                input_names=[spec.name for spec in step.inputs], output_names=[spec.name for spec in step.outputs],
+                dynamic_axes=_axes(step.inputs + step.outputs) if not step.options.get("batch") else None,
+            )  # fmt: skip
+        except torch.onnx.errors.SymbolicValueError as error:
+            raise Refused(str(error).split("[Caused by")[0].strip()) from error  # a value of the graph, over lines
     gather_weights(step.destination)
 
 
