@@ -72,7 +72,7 @@ def _columns(rows: Any, status: ModelStatus, signature: Signature) -> dict[str, 
     """Rows -> the values of each input."""
     if not isinstance(rows, list):
         raise InvalidRequest("'instances' must be a list of rows")
-    if status.max_batch_size and status.batch_dim:
+    if status.batch_dim:
         raise InvalidRequest(f"the rows of model '{status.name}' are not its first dimension; use 'inputs'")
     names = [spec.name for spec in signature.inputs]
     by_name = bool(rows) and isinstance(rows[0], dict) and not _is_binary(rows[0], signature)

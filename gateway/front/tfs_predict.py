@@ -33,20 +33,21 @@ def read_object(body: Buffer) -> dict[str, Any]:
     return document
 
 
-def read_request(status: ModelStatus, version: str, body: Buffer) -> tuple[InferRequest, bool]:
-    """And whether the answer is rows. Raises InvalidRequest, Unavailable."""
+def read_request(status: ModelStatus, version: str, body: Buffer) -> tuple[InferRequest, int | None]:
+    """And how many instances there are; None for columns. Raises InvalidRequest, Unavailable."""
     document = read_object(body)
     key = signature_key(status, document.get("signature_name", ""))
     inputs = read_inputs(document, status, find_signature(status, key))
-    return InferRequest(status.name, inputs, version, signature=key), "instances" in document
+    instances = len(document["instances"]) if "instances" in document else None
+    return InferRequest(status.name, inputs, version, signature=key), instances
 
 
-def write_response(response: InferResponse, in_rows: bool, limits: Limits) -> bytes:
-    """Raises InvalidRequest where the outputs have no rows, and TooLarge."""
+def write_response(response: InferResponse, instances: int | None, limits: Limits) -> bytes:
+    """Raises InvalidRequest where the outputs are no rows of so many instances, and TooLarge."""
     outputs = response.outputs
     check_json_answer(outputs, limits)
-    if in_rows:
-        _check_rows(outputs)
+    if instances is not None:
+        _check_rows(outputs, instances)
         if len(outputs) == 1:
             return dumps({"predictions": _values(outputs[0])})
         names = [tensor.name for tensor in outputs]
@@ -71,7 +72,8 @@ def _rows(tensor: Tensor) -> Iterator[Any]:
     return map(numbers, array)
 
 
-def _check_rows(outputs: Sequence[Tensor]) -> None:
+def _check_rows(outputs: Sequence[Tensor], instances: int) -> None:
+    """One instance may have any number of predictions, as with TensorFlow Serving: none can be taken for another's."""
     first = outputs[0]
     for tensor in outputs:
         if not tensor.shape:
@@ -81,6 +83,11 @@ def _check_rows(outputs: Sequence[Tensor]) -> None:
                 f"output '{tensor.name}' has {tensor.shape[0]} rows, and '{first.name}' has {first.shape[0]}; "
                 "send 'inputs' in place of 'instances'"
             )
+    if instances > 1 and first.shape[0] != instances:
+        raise InvalidRequest(
+            f"output '{first.name}' has {first.shape[0]} rows for {instances} instances, so it does not say which is "
+            "whose; send 'inputs' in place of 'instances', or each instance by itself"
+        )
     values = len(outputs) * first.shape[0]
     if len(outputs) > 1 and values > MOST_OBJECTS:
         raise TooLarge(

@@ -31,13 +31,13 @@ def _read_predict(
     engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
 ) -> tuple[InferRequest, Writer]:
     status = tfs_spec.find_model(engine, route.model, route.version, route.is_label)
-    request, in_rows = tfs_predict.read_request(status, route.version, body)
-    return request, partial(_write_predict, limits, in_rows)
+    request, instances = tfs_predict.read_request(status, route.version, body)
+    return request, partial(_write_predict, limits, instances)
 
 
-def _write_predict(limits: Limits, in_rows: bool, response: InferResponse) -> Reply:
+def _write_predict(limits: Limits, instances: int | None, response: InferResponse) -> Reply:
     check_answer(response, limits)
-    return Reply(200, [tfs_predict.write_response(response, in_rows, limits)])
+    return Reply(200, [tfs_predict.write_response(response, instances, limits)])
 
 
 def _read_examples(

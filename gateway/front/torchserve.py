@@ -108,7 +108,18 @@ def _write_images(asked: ImageRequest, limits: Limits, response: InferResponse) 
     check_json_answer(response.outputs, limits)
     if asked.images == 1:
         return dumps(_bare([_without_rows(tensor) for tensor in response.outputs]))
+    if len(response.outputs) == 1:
+        _check_rows(response.outputs[0], asked.images)
     return dumps(_bare(response.outputs))
+
+
+def _check_rows(tensor: Tensor, images: int) -> None:
+    """Raises InvalidRequest where the list that is answered has not one element for each image."""
+    if tensor.shape[:1] != (images,):
+        raise InvalidRequest(
+            f"output '{tensor.name}' has shape {list(tensor.shape)} for {images} images, so it does not say which is "
+            "whose; send each image by itself"
+        )
 
 
 def _bare(outputs: Sequence[Tensor]) -> Any:

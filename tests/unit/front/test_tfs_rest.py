@@ -1,5 +1,7 @@
 """TensorFlow Serving over REST: rows and columns, examples, and what is refused."""
 
+import dataclasses
+import json
 from base64 import b64encode
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +20,7 @@ from gateway.front.rest import match
 from gateway.generated import tensorflow_pb2 as tf
 from runtimes.wire import Tensor, unpack_bytes
 from tests.front_server import Serving
-from tests.unit.front.tfs_models import LIMITS, engine, post, received
+from tests.unit.front.tfs_models import LIMITS, compute, engine, models, post, received
 
 SAVED = "/v1/models/saved:predict"
 
@@ -173,8 +175,35 @@ def test_a_model_that_is_not_loaded_is_unavailable() -> None:
         assert (status, "its artifact is cut off" in told["error"]) == (503, True)
 
 
-def write_rows(*outputs: Tensor) -> bytes:
-    return tfs_predict.write_response(InferResponse("m", "1", outputs), True, LIMITS)
+def write_rows(*outputs: Tensor, instances: int = 2) -> bytes:
+    return tfs_predict.write_response(InferResponse("m", "1", outputs), instances, LIMITS)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 10])
+def test_as_many_predictions_as_instances(rows: int) -> None:
+    """Of fixed size, or fewer since what found nothing has no row: a client would pair them wrongly."""
+    output = Tensor("y", "INT8", (rows,), bytes(rows))
+    for outputs in ([output], [output, output._replace(name="z")]):
+        with pytest.raises(InvalidRequest, match=f"output 'y' has {rows} rows for 2 instances.*send 'inputs'"):
+            write_rows(*outputs)
+    assert json.loads(write_rows(output, instances=1)) == {"predictions": [0] * rows}
+
+
+def test_the_instances_that_are_counted_are_those_of_the_body() -> None:
+    fake = engine(lambda request: [Tensor("y", "FP32", (1, 2), bytes(8))])
+    for instances in ([[1, 2], [3, 4]], [{"x": [1, 2]}, {"x": [3, 4]}]):
+        status, told = post(fake, SAVED, {"instances": instances})
+        assert (status, "1 rows for 2 instances" in told["error"]) == (400, True)
+    assert post(fake, SAVED, {"inputs": [[1, 2], [3, 4]]}) == (200, {"outputs": [[0.0, 0.0]]})
+
+
+def test_rows_of_another_dimension_are_no_instances() -> None:
+    """Whether or not they are batched: batching may go off while the model is served."""
+    for rows in (0, 8):
+        (status, *_) = models()
+        other = dataclasses.replace(status, batch_dim=1, max_batch_size=rows)
+        code, told = post(FakeEngine([other], compute), "/v1/models/saved:predict", {"instances": [[1, 2]]})
+        assert (code, "are not its first dimension; use 'inputs'" in told["error"]) == (400, True)
 
 
 def test_rows_need_outputs_that_have_them(monkeypatch: pytest.MonkeyPatch) -> None:

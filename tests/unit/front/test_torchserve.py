@@ -4,11 +4,15 @@ import json
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
-from gateway.errors import Overloaded
+from gateway.engine.types import InferRequest, InferResponse, ModelStatus
+from gateway.errors import InvalidRequest, Overloaded
+from gateway.front.image_request import ImageRequest
 from gateway.front.predictions import Prediction
-from gateway.front.torchserve import _scores
+from gateway.front.torchserve import _scores, _write_images
+from runtimes.wire import from_array
 from tests.front_server import LIMITS, Serving
 from tests.pictures import form
 from tests.unit.front.test_image_requests import FOUR, OTHER
@@ -67,6 +71,19 @@ def test_images_that_are_not_classified_are_answered_by_their_rows(serving: Serv
     assert serving.http.post("/predictions/grey", content=FOUR).json() == row
     body, headers = form(FOUR, OTHER)
     assert serving.http.post("/predictions/grey", content=body, headers=headers).json() == [row, [1.0, 2.0, 3.0, 4.0]]
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (3, 4), (0,), ()])
+def test_a_list_for_several_images_has_one_element_for_each(shape: tuple[int, ...]) -> None:
+    asked = ImageRequest(InferRequest("m", []), ModelStatus("m", "1", "READY"), 2)
+    output = from_array("y", np.zeros(shape, np.float32))
+    with pytest.raises(InvalidRequest, match="for 2 images, so it does not say which is whose; send each image"):
+        _write_images(asked, LIMITS, InferResponse("m", "1", [output]))
+    # By name they stand as they are.
+    named = [output, output._replace(name="z")]
+    assert set(json.loads(_write_images(asked, LIMITS, InferResponse("m", "1", named)))) == {"y", "z"}
+    one = json.loads(_write_images(asked._replace(images=1), LIMITS, InferResponse("m", "1", [output])))
+    assert one == (np.zeros(shape[1:]) if shape[:1] == (1,) else np.zeros(shape)).tolist()
 
 
 def refused(reply: httpx.Response, code: int, kind: str, says: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ def compute(request: InferRequest) -> Sequence[Tensor]:
     return [first._replace(name="y" if first.name == "x" else first.name + "_out")]
 
 
-def engine() -> FakeEngine:
+def engine(compute: Callable[[InferRequest], Sequence[Tensor]] = compute) -> FakeEngine:
     return FakeEngine(models(), compute)
 
 
