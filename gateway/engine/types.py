@@ -49,6 +49,7 @@ class ModelStatus:
     learned     what the first request that worked showed, where the artifact told nothing: it informs
                 metadata and JSON decoding, and never refuses a request
     max_batch_size  rows that the gateway puts together; 0 where batching is off
+    was_batched  whether batching was on at first: requests and answers keep their form when it goes off
     latency_target_ms  from arrival to answer; what would take longer is refused. 0: no target
     priority_levels, default_priority_level  as Triton's; 0 levels: any number is one, and 1 is the default
     version_labels  other names of this version
@@ -66,6 +67,7 @@ class ModelStatus:
     signatures: Mapping[str, Signature] = field(default_factory=dict)
     learned: Signature | None = None
     max_batch_size: int = 0
+    was_batched: bool = False
     batch_dim: int = 0
     stateful: bool = False
     latency_target_ms: float = 0.0
@@ -87,6 +89,11 @@ class ModelStatus:
         if not priority or 0 < self.priority_levels < priority:
             return self.default_priority_level
         return priority
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the dimension `batch_dim` counts rows, whether or not they run together."""
+        return self.max_batch_size > 0 or self.was_batched
 
     @property
     def default_signature(self) -> str:

@@ -49,7 +49,7 @@ def _classes(tensor: Tensor, count: int, status: ModelStatus) -> Tensor:
         raise InvalidRequest(f"output '{name}' is BYTES, which cannot be classified; ask for it as it is")
     check_size(tensor)
     array = to_array(tensor)
-    by_row = status.max_batch_size > 0 and array.ndim > status.batch_dim
+    by_row = status.has_rows and array.ndim > status.batch_dim
     rows = np.moveaxis(array, status.batch_dim, 0) if by_row else array[np.newaxis]
     rows = rows.reshape(len(rows), -1) if rows.size else np.empty((len(rows), 0), array.dtype)
     count = min(count, rows.shape[1])

@@ -33,7 +33,7 @@ def read_raw(status: ModelStatus, body: Buffer) -> Tensor:
         if prod(shape) != 1:
             raise InvalidRequest(f"input '{name}' takes {prod(shape)} strings; a request without JSON has one")
         return Tensor(name, datatype, tuple(shape), pack_bytes([bytes(body)]))
-    if shape.count(-1) > 1 and status.max_batch_size and status.batch_dim == 0:
+    if shape.count(-1) > 1 and status.has_rows and status.batch_dim == 0:
         shape[0] = 1
     if shape.count(-1) > 1:
         raise InvalidRequest(f"input '{name}' has shape {list(declared)}; a body tells only one dimension: send JSON")

@@ -65,6 +65,7 @@ class Served:
         self._learned: dict[str, Any] = {}
         # `reason` and `why` of what one of its workers has found out about batching; its other workers follow.
         self.batching_off: Mapping[str, str] | None = None
+        self._was_batched = False
         self._audits_before = (0, 0)
         self._deaths: list[float] = []
         self._loading_deaths = 0  # in a row
@@ -135,6 +136,7 @@ class Served:
             signatures=signatures,
             learned=learned,
             max_batch_size=loaded.get("max_batch_size", 0),
+            was_batched=self._was_batched,
             batch_dim=self.config.toml.batch_dim,
             stateful=self.config.toml.stateful,
             priority_levels=self.config.toml.priority_levels,
@@ -231,6 +233,7 @@ class Served:
     def _settle_batching(self, loaded: Mapping[str, Any]) -> None:
         """Take over what a worker says of itself. What one finds out while it serves, all of them follow."""
         before = self._loaded or loaded
+        self._was_batched |= loaded["max_batch_size"] > 0
         self._loaded = loaded if loaded["batching_off"] else before
         if before["batching_off"] == loaded["batching_off"]:
             self._loaded = loaded

@@ -46,6 +46,7 @@ def test_all_workers_follow_the_one_that_knows(
     knowing.says(*OFF)
     served._changed()
     assert served.entry().status.max_batch_size == 0
+    assert served.entry().status.has_rows  # so that answers keep their form
     assert served.batching_off == {"reason": "rows", "why": "output 'y' has 3 rows"}
     assert served.batching_off in other.told
     assert not knowing.told
