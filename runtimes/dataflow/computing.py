@@ -224,7 +224,7 @@ def batch_first(at: str, values: Sequence[Value], ranks: Sequence[Optional[int]]
     if any(value.tainted for value in values):
         return [spread(values) for _ in ranks]
     with_rows = [value for value in values if value.has_rows]
-    if any(repeats(value) for value in values):
+    if any(repeats(value) and not value.has_rows for value in values):
         return [unsure("%s takes what is repeated for each row" % at) for _ in ranks]
     if not with_rows:
         return [constant() for _ in ranks]

@@ -107,6 +107,8 @@ def join(at: str, one: Value, two: Value) -> Value:
         return one
     if one.tainted or two.tainted:
         return spread((one, two))
+    if one.counts_rows or two.counts_rows:
+        return unsure("%s gives the number of rows or something else" % at)
     if one.dims is None or two.dims is None or len(one.dims) != len(two.dims):
         if not (one.has_rows or two.has_rows or repeats(one) or repeats(two)):
             return constant()

@@ -169,13 +169,20 @@ class Walk:
 
     def function(self, function: Function, call: Call) -> List[Value]:
         """The outputs of a function that is called with the call's inputs and attributes."""
+        return self._called(function, call.inputs, call.node.attributes)
+
+    def apply(self, name: str, inputs: Sequence[Optional[Value]], attributes: Dict[str, Any]) -> List[Value]:
+        """The outputs of a function that an attribute names. Raises KeyError where there is none."""
+        return self._called(self._functions["", name], inputs, attributes)
+
+    def _called(self, function: Function, inputs: Sequence[Optional[Value]], attributes: Dict[str, Any]) -> List[Value]:
         scope = Scope()
-        for name, value in zip(function.inputs, call.inputs):
+        for name, value in zip(function.inputs, inputs):
             if value is not None:
                 scope[name] = value
         before = self.versions
         self.versions = dict(before, **function.versions)
-        self.nodes([_bound(node, call.node.attributes, 0) for node in function.nodes], scope)
+        self.nodes([_bound(node, attributes, 0) for node in function.nodes], scope)
         self.versions = before
         return [scope[name] for name in function.outputs]
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from runtimes.contract import BatchAnalysis, LoadOptions, Signature, TensorSpec, datatype_of
-from runtimes.savedmodel.analysis import of_function, of_graph
+from runtimes.savedmodel.analysis.read import of_function, of_graph
 
 _PYTHON_OPERATORS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
@@ -27,7 +27,8 @@ class Entry(NamedTuple):
 
 def load_functions(folder: str, tags: Sequence[str]) -> Dict[str, Entry]:
     loaded = tf.saved_model.load(folder, tags=tags)
-    calls_python = _calls_python(folder)
+    calls_python = _mentions(folder, b"PyFunc")
+    scalar_tables = not _mentions(folder, b"MutableDenseHashTable", b"MutableHashTableOfTensors")
     entries = {}
     for name, function in loaded.signatures.items():
         inputs = function.structured_input_signature[1]
@@ -38,9 +39,19 @@ def load_functions(folder: str, tags: Sequence[str]) -> Dict[str, Entry]:
             return {key: results[key].numpy() for key in wanted}
 
         foreign = calls_python and _python_nodes(function.graph.as_graph_def())
-        analyse = partial(of_function, function)
+        analyse = partial(of_function, function, _results(function), scalar_tables)
         entries[name] = _entry(inputs, function.structured_outputs, run, analyse, foreign)
     return entries
+
+
+def _results(function: Any) -> Dict[str, tf.Tensor]:
+    """The tensors in a function's graph that are served."""
+    flat = iter(function.outputs)
+    every = {
+        key: [next(flat) for _ in tf.nest.flatten(value, expand_composites=True)]
+        for key, value in sorted(function.structured_outputs.items())
+    }
+    return {key: every[key][0] for key in _served(function.structured_outputs)}
 
 
 def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, Entry]:
@@ -50,7 +61,7 @@ def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, Entry]:
     session = tf.compat.v1.Session(graph=graph, config=config)
     with graph.as_default():
         loaded = tf.compat.v1.saved_model.load(session, tags, options.artifact)
-    calls_python = _calls_python(options.artifact)
+    calls_python = _mentions(options.artifact, b"PyFunc")
     entries = {}
     for name, definition in loaded.signature_def.items():
         # Old builders wrote wrong datatypes and shapes into the definition; the graph's own are true.
@@ -65,15 +76,16 @@ def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, Entry]:
         foreign = calls_python and _python_nodes(
             tf.compat.v1.graph_util.extract_sub_graph(graph.as_graph_def(), fetched)
         )
-        ends = [[tensor for tensor in side.values() if tensor is not None] for side in (inputs, outputs)]
-        entries[name] = _entry(inputs, outputs, run, partial(of_graph, graph, *ends), foreign)
+        fed = [tensor for tensor in inputs.values() if tensor is not None]
+        entries[name] = _entry(inputs, outputs, run, partial(of_graph, graph, fed, _served(outputs)), foreign)
     return entries
 
 
-def _calls_python(folder: str) -> bool:
-    """Whether any graph in the file may call Python; cheap, so that a large graph is only searched where it does."""
+def _mentions(folder: str, *words: bytes) -> bool:
+    """Whether a word is anywhere in the file; cheap, so that a large graph is only searched where it is."""
     with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
-        return b"PyFunc" in file.read()
+        content = file.read()
+    return any(word in content for word in words)
 
 
 def _python_nodes(graph: Any) -> bool:
@@ -92,9 +104,13 @@ def _tensor(graph: tf.Graph, info: Any) -> Any:
     return tensor
 
 
+def _served(outputs: Dict[str, Any]) -> Dict[str, Any]:
+    return {key: value for key, value in outputs.items() if not _reason(value)}
+
+
 def _entry(inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any, analyse: Any, calls_python: bool) -> Entry:
     refused = {key: reason for key, reason in ((key, _reason(value)) for key, value in outputs.items()) if reason}
-    served = {key: value for key, value in outputs.items() if key not in refused}
+    served = _served(outputs)
     problem = ""
     if calls_python:
         problem = (

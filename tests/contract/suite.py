@@ -25,6 +25,7 @@ bad               [{input: nested list, …}, …]: requests that must be Invali
 stateful          true: the same request may be answered differently the next time
 not_batchable     true: f(a‖b) need not be f(a)‖f(b)
 analysis          what the graph must tell: "independent", or {"mixes", "writes" or "unknown": words of a reason}
+analyses          the same of other signatures, by name
 writing           the signatures which change the model's state: settling on batching leaves the answers as they were
 tolerance         default 1e-4
 labels, accuracy  an npz {output: right class per row}, and the part of the rows that must be right
@@ -316,12 +317,16 @@ class Suite:
         assert found is None or isinstance(found, BatchAnalysis), found
         independent = found is not None and found.independent
         assert not (independent and (self.case.get("not_batchable") or self.case.get("stateful"))), found
-        wanted = self.case.get("analysis")
-        if wanted == "independent":
-            assert independent, found
-        elif wanted:
-            for kind, words in wanted.items():
-                assert any(words in reason for reason in getattr(found, kind)), found
+        analyses = dict(self.case.get("analyses", {}))
+        if "analysis" in self.case:
+            analyses[self.name] = self.case["analysis"]
+        for name, wanted in analyses.items():
+            found = self.model.analyze_batch(name)
+            if wanted == "independent":
+                assert found.independent, (name, found)
+            else:
+                for kind, words in wanted.items():
+                    assert any(words in reason for reason in getattr(found, kind)), (name, found)
 
     def check_input_ranges(self):
         """What the graph says of the inputs' numbers is what the case says."""

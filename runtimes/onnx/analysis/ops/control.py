@@ -3,7 +3,7 @@
 from typing import Any
 
 from runtimes.dataflow.loops import MOST_ROUNDS, settled, stacked
-from runtimes.dataflow.values import constant, join, mixed, repeats, unsure
+from runtimes.dataflow.values import Value, constant, join, mixed, repeats, unsure
 from runtimes.dataflow.walk import Call
 from runtimes.onnx.analysis.operators import rule
 
@@ -43,7 +43,7 @@ def loop(call: Call) -> Any:
             return [mixed("%s runs until values of the batch say" % call.at, [goes_on])] * outputs
         if goes_on.unknown or repeats(goes_on):
             return [unsure("%s runs until what is not followed" % call.at, [goes_on])] * outputs
-        joined = [join(call.at, old, new._replace(contents=None)) for old, new in zip(carried, after)]
+        joined = [join(call.at, old, _widened(new)) for old, new in zip(carried, after)]
         if settled(carried, joined, turn):
             return joined + [stacked(value) for value in scanned]
         carried = joined
@@ -73,9 +73,14 @@ def scan(call: Call) -> Any:
     carried = [value._replace(contents=None) for value in states if value is not None]
     for turn in range(MOST_ROUNDS):
         results = call.walk.graph(body, call.scope, dict(zip([name for name, _ in body.inputs], carried + slices)))
-        joined = [join(call.at, old, new._replace(contents=None)) for old, new in zip(carried, results)]
+        joined = [join(call.at, old, _widened(new)) for old, new in zip(carried, results)]
         if settled(carried, joined, turn):
             rest = results[len(carried) :]
             return joined + [stacked(value, axis) for value, axis in zip(rest, directions)]
         carried = joined
     return [unsure("%s is not followed" % call.at, carried)] * outputs
+
+
+def _widened(value: Value) -> Value:
+    """What a loop carries on: any contents, unless they count the rows."""
+    return value if value.counts_rows else value._replace(contents=None)

@@ -2,9 +2,9 @@
 
 from typing import Any, List, Optional, Tuple
 
-from runtimes.dataflow import computing, indexing, shaping
+from runtimes.dataflow import computing, indexing, orders, shaping
 from runtimes.dataflow.shaping import placed
-from runtimes.dataflow.sizes import ROWS, Size, fresh, over
+from runtimes.dataflow.sizes import Size, fresh, over
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
 from runtimes.onnx.analysis.operators import rule
@@ -155,21 +155,8 @@ def triangle(call: Call) -> Value:
 
 @rule("ReverseSequence")
 def reverse_sequence(call: Call) -> Value:
-    value, lengths = call[0], call[1]
-    batch, time = call.attribute("batch_axis", 1), call.attribute("time_axis", 0)
-    if value.tainted or lengths.tainted:
-        return spread(call.present)
-    if value.axis == time:
-        return mixed("%s reverses the rows" % call.at)
-    if not value.has_rows and not lengths.has_rows and not repeats(value) and not repeats(lengths):
-        return constant(value.dims)
-    if value.axis != batch or (value.before, value.after) != (1, 1):
-        return unsure("%s is not followed" % call.at)
-    if lengths.has_rows and (lengths.before, lengths.after) != (1, 1):
-        return unsure("%s is not followed" % call.at)
-    if not lengths.has_rows and lengths.dims != (ROWS,):
-        return unsure("%s is not followed" % call.at)
-    return value
+    time, batch = call.attribute("time_axis", 0), call.attribute("batch_axis", 1)
+    return orders.reverse_sequence(call.at, call[0], call[1], time, batch)
 
 
 @rule("Compress")

@@ -1,0 +1,104 @@
+"""Along dimensions: reductions, sorts, normalisations."""
+
+from typing import Any
+
+from runtimes.dataflow import computing
+from runtimes.dataflow.arithmetic import OPERATORS, elementwise
+from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.walk import Call
+from runtimes.savedmodel.analysis.operators import rule
+
+_OF_CONTENTS = {"Prod": "multiply", "Sum": "add", "Max": "maximum", "Min": "minimum", "All": "and", "Any": "or"}
+
+
+@rule("All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum")
+def reduce(call: Call) -> Value:
+    value, axes = call[0], call.list_of("axis", 1)
+    if isinstance(axes, Value):
+        return unsure("%s has axes that are not followed" % call.at, [value, axes])
+    kind = _OF_CONTENTS.get(call.node.operator)
+    if kind and value.contents and len(value.dims or ()) == 1 and list(axes) in ([0], [-1]):
+        result = value.contents[0]
+        for element in value.contents[1:]:
+            result = OPERATORS[kind](result, element)
+        return constant([1] if call.attribute("keep_dims") else [], [result])
+    if kind and value.contents and value.dims == ():
+        return value
+    return computing.reduce(call.at, value, axes, bool(call.attribute("keep_dims")))
+
+
+@rule("L2Loss")
+def whole(call: Call) -> Value:
+    return computing.reduce(call.at, call[0], None, False)
+
+
+@rule("ArgMax", "ArgMin")
+def arg_max(call: Call) -> Value:
+    axes = call.list_of("axis", 1)
+    if isinstance(axes, Value):
+        return unsure("%s has an axis that is not followed" % call.at, [call[0], axes])
+    return computing.reduce(call.at, call[0], axes, False, "compares")
+
+
+@rule("Cumsum", "Cumprod", "CumulativeLogsumexp")
+def cumulative(call: Call) -> Value:
+    axes = call.list_of("axis", 1)
+    if isinstance(axes, Value):
+        return unsure("%s has an axis that is not followed" % call.at, [call[0], axes])
+    return computing.along(call.at, call[0], axes, "sums over")
+
+
+@rule("TopK", "TopKV2")
+def top_k(call: Call) -> Any:
+    count = [call.attribute("k")] if call.node.operator == "TopK" else call.list_of("k", 1)
+    if isinstance(count, Value):
+        wrong = call.not_constant([call[1]])
+        if wrong is not None:
+            return [wrong, wrong]
+        count = [None]
+    return [computing.along(call.at, call[0], [-1], "sorts", count[0])] * 2
+
+
+@rule("Softmax", "LogSoftmax", "LRN")
+def softmax(call: Call) -> Value:
+    return computing.along(call.at, call[0], [-1], "normalises over")
+
+
+@rule("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+def batch_normalization(call: Call) -> Any:
+    value, count = call[0], len(call.node.outputs)
+    others = call.present[1:]
+    if any(each.tainted for each in call.present):
+        return [spread(call.present)] * count
+    if call.attribute("is_training", True) and value.has_rows:
+        return [mixed("%s in training mode takes mean and variance of all rows" % call.at)] * count
+    first = call.attribute("data_format", "NHWC").startswith("NC")
+    channel = 1 if first else len(value.dims or ()) - 1
+    if any(other.has_rows or repeats(other) for other in others) or (value.has_rows and value.axis == channel):
+        return [unsure("%s is not followed" % call.at)] * count
+    if call.attribute("is_training", True):
+        return [unsure("%s is not followed" % call.at)] * count
+    return [elementwise(call.at, value)] + [constant()] * (count - 1)
+
+
+@rule("DenseBincount")
+def bin_count(call: Call) -> Value:
+    """Of each row, or of all values where the input has one dimension."""
+    value = call[0]
+    if call[1].tainted or call[1].has_rows or repeats(call[1]):
+        # Usually as many as the largest value says, at least and at most what the layer was made for.
+        return unsure("%s has a size that is not followed" % call.at)
+    if value.rank == 1 and value.has_rows:
+        return mixed("%s counts in all rows" % call.at)
+    if value.rank != 2:
+        return unsure("%s is not followed" % call.at, call.present)
+    return computing.batch_first(call.at, call.present, [2])[0]
+
+
+@rule("Bincount")
+def whole_bin_count(call: Call) -> Value:
+    if any(value.tainted for value in call.present):
+        return spread(call.present)
+    if any(value.has_rows for value in call.present):
+        return mixed("%s counts in all rows" % call.at)
+    return unsure("%s is not followed" % call.at) if any(map(repeats, call.present)) else constant()

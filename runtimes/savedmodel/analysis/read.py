@@ -1,0 +1,85 @@
+"""What becomes of the rows of a signature's inputs, what changes state, and what is random."""
+
+from typing import Any, Dict, Iterable, List, Set
+
+import tensorflow as tf
+
+from runtimes.contract import BatchAnalysis
+from runtimes.dataflow.sizes import MOST_DIMENSIONS
+from runtimes.dataflow.values import MOST_CONTENTS, Value, called, constant
+from runtimes.dataflow.walk import TooLarge, Walk, followed, given
+from runtimes.savedmodel.analysis import (
+    ops,  # noqa: F401  registers the rules
+    state,
+)
+from runtimes.savedmodel.analysis.graph import model_of, shape_of
+from runtimes.savedmodel.analysis.operators import OPERATORS, TABLE, marked
+
+
+def of_function(function: Any, outputs: Dict[str, tf.Tensor], scalar_tables: bool) -> BatchAnalysis:
+    """Of a concrete function: everything in it that has an effect runs, whatever is asked for.
+
+    `outputs` are those that are served, by their names; `scalar_tables`: no table of the model has several values
+    for a key.
+    """
+    definition = function.graph.as_graph_def(add_shapes=True)
+    captured = {inner.name: _captured(outer, scalar_tables) for outer, inner in function.graph.captures}
+    inputs = [tensor for tensor in function.inputs if tensor.name not in captured]
+    rows = _rows(definition, inputs, outputs, captured)
+    return _joined(rows, state.of_nodes(definition.node, definition.library.function))
+
+
+def of_graph(graph: tf.Graph, inputs: Iterable[tf.Tensor], outputs: Dict[str, tf.Tensor]) -> BatchAnalysis:
+    """Of a session's graph: what the outputs need runs, and nothing else. What makes an input does not run."""
+    fed = list(inputs)
+    given_names = {tensor.name for tensor in fed}
+    needed: Set[str] = set()
+    waiting = [tensor.op for tensor in outputs.values() if tensor.name not in given_names]
+    while waiting:
+        operation = waiting.pop()
+        if operation.name not in needed:
+            needed.add(operation.name)
+            waiting.extend(tensor.op for tensor in operation.inputs if tensor.name not in given_names)
+            waiting.extend(operation.control_inputs)
+    whole = graph.as_graph_def(add_shapes=True)
+    nodes = [node for node in whole.node if node.name in needed]
+    return _joined(_rows(whole, fed, outputs, {}), state.of_nodes(nodes, whole.library.function))
+
+
+def _rows(
+    definition: Any, inputs: List[tf.Tensor], outputs: Dict[str, tf.Tensor], captured: Dict[str, Value]
+) -> BatchAnalysis:
+    values, unknown = dict(captured), []  # type: Dict[str, Value], List[str]
+    for tensor in inputs:
+        values[tensor.name], why = given(called("input", tensor.op.name), shape_of(tensor.shape.as_proto()))
+        if why:
+            unknown.append(why)
+    if not inputs:
+        unknown.append("the signature has no inputs")
+    names = [tensor.name for tensor in outputs.values()]
+    model = model_of(definition, values, names)
+    walk = Walk(model, OPERATORS)
+    try:
+        results = walk.graph(model.graph, None, values)
+    except (TooLarge, RecursionError):
+        return BatchAnalysis(unknown=("the graph is larger than what is followed",))
+    return followed(walk, dict(zip(outputs, results)), unknown)
+
+
+def _captured(tensor: Any, scalar_tables: bool) -> Value:
+    """A variable's handle stands for its value, other tensors for themselves."""
+    if tensor.dtype == tf.resource:
+        data = getattr(tensor, "_handle_data", None)
+        if data is None or not data.is_set or len(data.shape_and_type) != 1:
+            return marked(TABLE) if scalar_tables else constant()
+        shape = shape_of(data.shape_and_type[0].shape)
+        return constant() if shape is None or None in shape else constant(shape)
+    shape = shape_of(tensor.shape.as_proto())
+    if shape is None or None in shape or len(shape) > MOST_DIMENSIONS:
+        return constant()
+    few = tensor.shape.num_elements() <= MOST_CONTENTS and (tensor.dtype.is_integer or tensor.dtype.is_bool)
+    return constant(shape, tensor.numpy().ravel().tolist() if few and hasattr(tensor, "numpy") else None)
+
+
+def _joined(rows: BatchAnalysis, effects: BatchAnalysis) -> BatchAnalysis:
+    return BatchAnalysis(rows.mixes + effects.mixes, effects.writes, rows.unknown)
