@@ -174,6 +174,30 @@ def test_a_loop_is_followed() -> None:
     assert any("Loop 'y' runs as often as values" in reason for reason in found.mixes)
 
 
+def test_a_branch_or_a_loop_that_gives_the_number_of_rows_is_no_constant() -> None:
+    one, two = (helper.make_tensor_value_info(name, INT64, None) for name in ("a", "b"))
+    then = helper.make_graph([node("Identity", "n", "a")], "t", [], [one])
+    otherwise = helper.make_graph([node("Identity", "ones", "b")], "e", [], [two])
+    chosen = node("If", "yes", "s", then_branch=then, else_branch=otherwise)
+    body = helper.make_graph(
+        [node("Identity", "n", "next"), node("Identity", "go", "on")],
+        "body",
+        [helper.make_tensor_value_info(name, kind, []) for name, kind in (("i", INT64), ("go", TensorProto.BOOL))]
+        + [helper.make_tensor_value_info("h", INT64, None)],
+        [helper.make_tensor_value_info("on", TensorProto.BOOL, []), helper.make_tensor_value_info("next", INT64, None)],
+    )
+    for step in (chosen, node("Loop", "two yes ones", "s", body=body)):
+        nodes = [node("Shape", "x", "n", start=0, end=1), node("ReduceMax", "flags", "yes", keepdims=0), step]
+        nodes += [node("Cast", "s", "f", to=FLOAT), node("Mul", "x f", "y")]
+        found = read(made(nodes, {"ones": [1], "two": np.int64(2), "flags": np.ones(99, bool)}))
+        assert not found.independent, step.op_type
+
+
+def test_what_works_picture_by_picture_is_followed() -> None:
+    nodes = [node("DepthToSpace", "x", "y", blocksize=2)]
+    assert read(made(nodes, shape=("n", 4, 3, 3))).independent
+
+
 def test_weights_are_not_read(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     big = np.ones((12, 100000), np.float32)
     model = made([node("Flatten", "x", "f"), node("MatMul", "f big", "y")], {"big": big})
