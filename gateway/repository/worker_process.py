@@ -5,8 +5,10 @@ import contextlib
 import itertools
 import logging
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -62,6 +64,8 @@ class WorkerProcess:
         self._loaded: Mapping[str, Any] = {}
         self._socket_path = run_dir / f"{self.id}.sock"
         self._status_path = run_dir / f"{self.id}.status"
+        # A folder of its own for temporary files goes when it ends, however it ends. Not where TMPDIR lies elsewhere.
+        self._temporary = run_dir / f"{self.id}.tmp" if run_dir.parent == Path(tempfile.gettempdir()) else None
         self._child: Child | None = None
         self._channel: Channel | None = None
         self._status: StatusPage | None = None
@@ -101,6 +105,8 @@ class WorkerProcess:
             self.ended = True
             self._socket_path.unlink(missing_ok=True)
             self._status_path.unlink(missing_ok=True)
+            if self._temporary is not None:
+                shutil.rmtree(self._temporary, ignore_errors=True)
             self._on_change()
 
     async def _live(self) -> None:
@@ -121,6 +127,9 @@ class WorkerProcess:
 
     async def _spawn(self, control: socket.socket, listener: socket.socket) -> Child:
         environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
+        if self._temporary is not None:
+            self._temporary.mkdir()
+            environment["TMPDIR"] = str(self._temporary)
         environment.update(self.launch.environment)
         command = [str(self.launch.python), "-I", "-u", str(_MAIN)]
         command += [str(os.getpid()), str(control.fileno()), str(listener.fileno()), str(self._status_path)]

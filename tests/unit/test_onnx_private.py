@@ -68,6 +68,24 @@ def test_a_file_that_is_cut_off_is_not_loaded(tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_that_changes_while_it_is_read_is_not_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was loaded and what is read of it next must be one file; a copy must not have two halves."""
+    alone, beside = model(tmp_path / "alone"), model(tmp_path / "beside", "w.bin")
+    (tmp_path / "new").write_bytes(alone.read_bytes())
+    with pytest.raises(LoadError, match=r"'model.onnx' changed while it was read"), private(str(alone)):
+        (tmp_path / "new").rename(alone)
+    copied = module.shutil.copyfile
+
+    def meanwhile(source: str, target: str) -> None:
+        copied(source, target)
+        with (tmp_path / "beside" / "w.bin").open("ab") as file:
+            file.write(b"more")
+
+    monkeypatch.setattr(module.shutil, "copyfile", meanwhile)
+    with pytest.raises(LoadError, match=r"'w.bin' changed while it was read"), private(str(beside)):
+        pass
+
+
 def test_no_room_for_the_copy_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = model(tmp_path, "w.bin")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -73,6 +74,38 @@ def test_a_worker_that_is_unloaded_while_it_is_spawned_does_not_live_on(
 
     with tempfile.TemporaryDirectory() as folder:  # short enough for a socket's path
         asyncio.run(main(Path(folder)))
+
+
+def test_a_workers_temporary_files_go_with_it_however_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of gigabytes would stay behind where one is killed while it copies them."""
+    monkeypatch.setattr(worker_process, "Child", SlowChild)
+    given: dict[str, str] = {}
+
+    async def main(run_dir: Path) -> None:
+        SlowChild.spawning, SlowChild.may_start = asyncio.Event(), asyncio.Event()
+        spawn = SlowChild.spawn
+
+        async def noting(*arguments: Any) -> SlowChild:
+            given.update(arguments[3])
+            os.mkdir(os.path.join(given["TMPDIR"], "half a copy"))
+            return await spawn(*arguments)
+
+        monkeypatch.setattr(SlowChild, "spawn", noting)
+        worker = WorkerProcess(LAUNCH, run_dir, lambda: None, Check())
+        living = asyncio.create_task(worker.run())
+        await SlowChild.spawning.wait()
+        assert Path(given["TMPDIR"]).parent == run_dir
+        worker.kill()
+        SlowChild.may_start.set()
+        async with asyncio.timeout(5):
+            await living
+        assert os.listdir(run_dir) == []
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # enough for a socket's path
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        run_dir = Path(short, "run")
+        run_dir.mkdir()
+        asyncio.run(main(run_dir))
 
 
 def ready(worker: WorkerProcess, **body: Any) -> None:
