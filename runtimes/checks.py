@@ -25,6 +25,13 @@ def is_device_lost(said: str) -> bool:
     return bool(_LOST.search(said))
 
 
+def plain(said: str) -> str:
+    """A framework's sentence, in words where it has only the name of what failed."""
+    if re.match("sto(i|l|ll|ul|ull|f|d|ld)$", said):  # C++'s functions
+        return "a string cannot be read as a number"
+    return "an integer is divided by zero" if said == "ZeroDivisionError" else said
+
+
 def check_input(spec: TensorSpec, inputs: Dict[str, np.ndarray]) -> np.ndarray:
     """The array for `spec`. Raises InvalidInput when it is missing or not what `spec` says."""
     if spec.name not in inputs:

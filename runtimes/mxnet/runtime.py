@@ -108,6 +108,8 @@ class MxnetModel(Model):
             results = executor.forward(is_train=False)
             # asnumpy copies: the executor's own memory serves the next request.
             return {name: results[self._names.index(name)].asnumpy() for name in wanted}
+        except (IndexError, ValueError) as error:  # what some of its operators raise of a value
+            raise InvalidInput(_sentence(error)) from error
         except mx.MXNetError as error:
             if re.search(r"out of memory|failed to allocate|bad_alloc", str(error), re.IGNORECASE):
                 self._executors.clear()
@@ -210,7 +212,7 @@ def _datatype(dtype: Any) -> str:
 
 def _sentence(error: BaseException) -> str:
     """What of MXNet's message a client can use: no source files, stack or operator names."""
-    lines = re.findall(r"^(?:MXNetError: )(.*)$", str(error), re.MULTILINE) or [first_line(error)]
+    lines = re.findall(r"^(?:MXNetError|IndexError|ValueError): (.*)$", str(error), re.MULTILINE) or [first_line(error)]
     line = re.sub(r"^Error in operator \S+: ", "", lines[-1])
     line = re.sub(r"^(\[[\d:]+\] )?(\S+\.(cc|h|cu|cuh):\d+: )?(Check failed: .*?: )?", "", line)
     line = re.sub(r" in node \S+", "", line)

@@ -23,6 +23,7 @@ from runtimes.checks import (
     is_device_lost,
     known_parameters,
     names_parameter,
+    plain,
     wanted_outputs,
 )
 from runtimes.contract import (
@@ -35,8 +36,8 @@ from runtimes.contract import (
     Model,
     Signature,
     TensorSpec,
+    first_line,
 )
-from runtimes.dataflow.graph import Graph
 from runtimes.onnx import providers
 from runtimes.onnx.analysis.file import of_bytes, of_file
 from runtimes.onnx.analysis.ranges import input_ranges
@@ -72,6 +73,9 @@ _INPUT_ERRORS = (errors.InvalidArgument, errors.Fail, errors.RuntimeException, V
 _WRONG_OPTIMIZERS = ("Pad_Fusion", "ConstantSharing", "DoubleQDQPairsRemover", "WeightBiasQuantization")
 PARAMETERS = ("disabled_optimizers", *providers.PARAMETERS)
 _NO_MEMORY = re.compile(r"allocate memory|bad_alloc|out of memory|BFCArena", re.IGNORECASE)
+# Where a message comes from: a path with a function's whole type, or a file's name with a function's.
+_FUNCTION = re.compile(r"/\S+\.(cc|cpp|cu|cuh|h):\d+ .*?\([^()]*(\([^()]*\)[^()]*)*\)( const)?( \[with [^\]]*\])? ")
+_FUNCTION_NAME = re.compile(r"^\w+\.(cc|cpp|cu|cuh|h):\d+ (operator\(\)|\w+) ")
 _DEVICE_ERROR = re.compile(r"\bCU(DA|DNN|BLAS|RAND|FFT)", re.IGNORECASE)
 
 
@@ -127,17 +131,14 @@ class OnnxModel(Model):
         )
         self._all = [spec.name for spec in signature.outputs]
         self.signatures = {"default": signature}
-        # Not the path that was loaded: of a model with weights beside it that was a copy, which is gone by now.
-        self._graph = model if isinstance(model, bytes) else options.artifact
+        # Read now: later, another model may lie there, or no file any more.
+        self._analysis, self._ranges = _described(model, signature)
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        return analyse(self._read(), self.signatures["default"])
+        return self._analysis
 
     def input_ranges(self, signature: str) -> Dict[str, InputRange]:
-        return input_ranges(self._read())
-
-    def _read(self) -> Graph:
-        return of_bytes(self._graph) if isinstance(self._graph, bytes) else of_file(self._graph)
+        return self._ranges
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         wanted = wanted_outputs(outputs, self._all)
@@ -208,6 +209,16 @@ class TranslatedModel(OnnxModel):
         return super().infer(inputs, outputs, signature)
 
 
+def _described(model: Union[str, bytes], signature: Signature) -> Tuple[Optional[BatchAnalysis], Dict[str, InputRange]]:
+    """What the graph says about batching, and about the numbers that inputs take."""
+    try:
+        graph = of_bytes(model) if isinstance(model, bytes) else of_file(model)
+        return analyse(graph, signature), input_ranges(graph)
+    except Exception as error:  # whatever is wrong with a file that ONNX Runtime reads
+        print("the model's graph could not be read: %s" % first_line(error))
+        return None, {}
+
+
 def _specs(nodes: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
     """The tensors among a session's inputs or outputs, and why the others cannot be served."""
     specs, refused = [], {}
@@ -228,7 +239,10 @@ def _sentence(error: BaseException) -> str:
     text = re.sub(r"^Error in execution: ", "", text)
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"^Load model from .*? failed: ?", "", text)
-    text = re.sub(r"\S+\.(cc|cpp|cu|cuh|h):\d+ .*?\([^()]*(\([^()]*\)[^()]*)*\)( const)? ", "", text)
+    text = _FUNCTION.sub("", text)
+    text = text.rsplit("[ONNXRuntimeError] : ", 1)[-1]
+    text = re.sub(r"^\d+ : \w+ : ", "", text)
+    text = _FUNCTION_NAME.sub("", text)
     text = re.sub(r"^.* was false\. ", "", text)
     text = re.sub(r" Please fix either the inputs/outputs or the model\.$", "", text)
-    return redacted(text) or type(error).__name__
+    return plain(redacted(text)) or type(error).__name__

@@ -57,6 +57,7 @@ def _results(function: Any) -> Dict[str, tf.Tensor]:
 def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, Entry]:
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=options.threads, inter_op_parallelism_threads=1)
     config.gpu_options.allow_growth = True
+    config.allow_soft_placement = True  # a graph that names a card runs where there is none, as a function does
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=config)
     with graph.as_default():

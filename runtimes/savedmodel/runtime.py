@@ -8,7 +8,7 @@ signatures that call Python functions.
 """
 
 import re
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Iterable, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,16 +16,26 @@ import tensorflow as tf
 from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, wanted_outputs
 from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature
 from runtimes.redaction import redacted
+from runtimes.savedmodel.assets import Private
 from runtimes.savedmodel.loaders import Entry, load_functions, load_session
 from runtimes.savedmodel.tags import serving_tags
 
 _DEFAULT = "serving_default"
-_INPUT_ERRORS = (tf.errors.InvalidArgumentError, TypeError, ValueError)
+# DataLossError is what decoders say of bytes that they cannot decode.
+_INPUT_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError, TypeError, ValueError)
+# What no inputs can mend, though TensorFlow calls it an invalid argument: a kernel or a device that is not there.
+_MODELS_FAULT = re.compile(
+    r"No OpKernel was registered|Cannot assign a device|is neither a type of a primitive operation"
+)
+# Of what the model holds, or of what a request named: a file, a key, a length.
+_EITHER_ERRORS = (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError)
 
 
 def load(options: LoadOptions) -> Model:
     known_parameters(options.parameters, ())
     _configure(options)
+    private = Private(options.artifact)
+    options = options._replace(artifact=private.folder)
     try:
         tags = serving_tags(options.artifact)
     except LoadError:
@@ -46,7 +56,7 @@ def load(options: LoadOptions) -> Model:
         raise LoadError("this SavedModel has no signature that can be served: %s" % ("; ".join(problems) or "none"))
     for problem in problems:
         print("left out: " + problem)
-    return SavedModel(entries, options)
+    return SavedModel(entries, options, private)
 
 
 def _configure(options: LoadOptions) -> None:
@@ -62,7 +72,8 @@ def _configure(options: LoadOptions) -> None:
 
 
 class SavedModel(Model):
-    def __init__(self, entries: Dict[str, Entry], options: LoadOptions) -> None:
+    def __init__(self, entries: Dict[str, Entry], options: LoadOptions, private: Private) -> None:
+        self._private = private
         names = sorted(entries, key=lambda name: (name != _DEFAULT, name))
         self._entries = {name: entries[name] for name in names}
         self.signatures = {name: entries[name].signature for name in names}
@@ -89,13 +100,28 @@ class SavedModel(Model):
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError(_sentence(error)) from error
         except _INPUT_ERRORS as error:
+            if _MODELS_FAULT.search(str(error)):
+                raise
+            raise InvalidInput(_sentence(error)) from error
+        except _EITHER_ERRORS as error:
+            if not _names_a_value(str(error), arrays.values()):
+                raise
             raise InvalidInput(_sentence(error)) from error
         return {output: _array(result) for output, result in results.items()}
+
+    def close(self) -> None:
+        self._private.close()
 
 
 def _array(result: Any) -> np.ndarray:
     """A string of rank 0 comes as bytes, of which numpy would drop zeros at the end."""
     return np.array(result, dtype=object) if isinstance(result, bytes) else np.asarray(result)
+
+
+def _names_a_value(said: str, arrays: Iterable[np.ndarray]) -> bool:
+    """Whether an error is about a text of the request's: a file of that name is not there, say."""
+    texts = [text for array in arrays if array.dtype == object for text in array.flat]
+    return any(len(text) > 1 and text.decode("utf-8", "replace") in said for text in texts)
 
 
 def _sentence(error: BaseException) -> str:
@@ -105,6 +131,6 @@ def _sentence(error: BaseException) -> str:
     if "Detected at node" in text:  # a trace of the graph's making; the reason is what follows it
         lines = lines[-1:]
     line = lines[0] if lines else type(error).__name__
-    line = re.sub(r"^\(\d+\) \w+: |\{\{node [^}]*\}\}\s*", "", line)
+    line = re.sub(r"^\(\d+\) \w+: |\{\{(function_)?node [^}]*\}\}\s*|, node name: \S+$", "", line)
     line = re.sub(r" in binary running on .*", ", which TensorFlow alone does not have", line)  # the host's name
     return redacted(line)

@@ -17,6 +17,10 @@ from runtimes.redaction import redacted
 _MOST_SAID = 1 << 18
 
 
+# Which operator failed, and nothing about why.
+_NODE_FAILED = re.compile(r"\s*Node number \d+ \([^)]*\) failed to (prepare|invoke)\.")
+
+
 class Failed(Exception):
     """LiteRT's words, of this failure alone: its message has those of all failures before."""
 
@@ -74,8 +78,8 @@ class Runner:
             failed = self._failed(error)
             if len(self._said) > _MOST_SAID and self.may_restart:
                 self.start()
-            if not str(failed):
-                raise MemoryError("LiteRT got no memory for its tensors") from error  # what fails without a word
+            if not _NODE_FAILED.sub("", str(failed)).strip():
+                raise MemoryError("LiteRT got no memory for its tensors") from error  # what fails without a reason
             raise failed from error
 
     def _failed(self, error: Exception) -> Failed:
@@ -105,9 +109,9 @@ def sentence(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if "XNNPack delegate failed to reshape" in text:  # no more than this is to be had
         return "the model cannot take inputs of these shapes"
-    told = re.sub(r"\s*Node number \d+ \([^)]*\) failed to (prepare|invoke)\.", ". ", text)
-    told = re.sub(r"[\w./+-]+\.(cc|cpp|h|c):\d+:? ", "", told)
-    told = re.sub(r"was not true\.(?=\S)", "was not true, ", told).strip(" .")
+    told = _NODE_FAILED.sub(". ", text)
+    told = re.sub(r"[\w./+-]+\.(cc|cpp|h|c)(:\d+:?)? ", "", told)
+    told = re.sub(r"was not true\.(?=\S)", "was not true, ", told).strip(" .,")
     if not told:
         told = re.sub(r"Node number \d+ \(([^)]*)\)", r"the operator \1", text)
     return redacted(told) or "LiteRT does not say why"

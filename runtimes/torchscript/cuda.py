@@ -90,7 +90,7 @@ class DeviceModel(TorchModel):
                 return self._start(values, outputs)
         except ERRORS as error:
             switches = self._switches(error)
-            failure = self._translated(error)
+            failure = self._translated(error, values)
         except Exception as error:  # the contract's own
             failure = error
         if switches:

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 import torch
 
-from runtimes.checks import check_input, is_device_lost, quoted
+from runtimes.checks import check_input, is_device_lost, plain, quoted
 from runtimes.contract import (
     BatchAnalysis,
     DeviceLost,
@@ -38,8 +38,11 @@ _NEEDS_AUTOGRAD = re.compile(
 # What no inputs can mend: the model wants a device, or a kernel, that is not there.
 _MODELS_FAULT = re.compile(
     r"Could not run '\S+' with arguments from the|not compiled with (CUDA|CuDNN)|Found no NVIDIA driver|No CUDA GPUs|"
-    r"Expected all tensors to be on the same device|not implemented for 'meta'"
+    r"Expected all tensors to be on the same device|not implemented for 'meta'|not linked with support for|"
+    r"Cannot initialize \w+ without|Cannot copy out of meta tensor|is not on the expected device|NoQEngine"
 )
+# A kernel that lacks a type: the inputs' fault only where they are of it.
+_NO_KERNEL = re.compile(r"not implemented for '(\w+)'")
 _NO_MEMORY = re.compile(r"can't allocate memory|out of memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
 
 
@@ -89,7 +92,7 @@ class TorchModel(Model):
                 return self._arrays(self._call(self._program.call, values, outputs), outputs)
         except ERRORS as error:
             if not self._switches(error):
-                raise self._translated(error) from error
+                raise self._translated(error, values) from error
         return self.infer(inputs, outputs, signature)
 
     def _mode(self) -> Any:
@@ -103,10 +106,10 @@ class TorchModel(Model):
         self._inference = False
         return True
 
-    def _translated(self, error: BaseException) -> Exception:
+    def _translated(self, error: BaseException, values: Sequence[Any]) -> Exception:
         if self._inference and _NEEDS_AUTOGRAD.search(str(error)):
             return RuntimeError("%s; without inference_mode = true in [parameters], it may work" % sentence(error))
-        return translated(error)
+        return translated(error, values)
 
     def _values(self, inputs: Dict[str, np.ndarray]) -> List[Any]:
         """One for each argument."""
@@ -128,7 +131,12 @@ class TorchModel(Model):
             array = check_input(spec._replace(shape=None), inputs)
             if array.size != 1:
                 raise InvalidInput("input '%s' has %d elements, expected one" % (spec.name, array.size))
-            return SCALARS[spec.datatype](array.reshape(-1)[0])
+            try:
+                return SCALARS[spec.datatype](array.reshape(-1)[0])
+            except UnicodeDecodeError:
+                raise InvalidInput(
+                    "input '%s' has a string that is not UTF-8, which PyTorch needs" % spec.name
+                ) from None
         array = check_input(spec, inputs)
         if array.dtype == object:
             raise InvalidInput("input '%s' holds strings, but PyTorch has no tensors of strings" % spec.name)
@@ -205,16 +213,24 @@ def datatype_problem(dtype: torch.dtype) -> str:
     return ""
 
 
-def translated(error: BaseException) -> Exception:
-    """What the contract calls an exception of PyTorch's."""
+def translated(error: BaseException, values: Sequence[Any] = ()) -> Exception:
+    """What the contract calls an exception of PyTorch's. values: what the model was called with."""
     said = str(error)
     if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY.search(said):
         return MemoryError(first_line(error))
     if is_device_lost(said):
         return DeviceLost(first_line(error))
-    if "CUDA error" in said or _MODELS_FAULT.search(said):  # not the inputs' fault
+    lacking = _NO_KERNEL.search(said)
+    if lacking and lacking[1] not in [_type_name(value) for value in values]:
+        return RuntimeError(sentence(error))
+    if "CUDA error" in said or _MODELS_FAULT.search(said):
         return RuntimeError(sentence(error))
     return InvalidInput(sentence(error))
+
+
+def _type_name(value: Any) -> str:
+    """What PyTorch's kernels call a tensor's type: Float, Half, Long, …"""
+    return value.type().rsplit(".", 1)[-1][: -len("Tensor")] if isinstance(value, torch.Tensor) else ""
 
 
 def sentence(error: BaseException) -> str:
@@ -228,5 +244,6 @@ def sentence(error: BaseException) -> str:
     if line.startswith("AssertionError:") or not line:
         line = line[len("AssertionError:") :].strip() or "the model's own check of its inputs failed"
     line = re.sub(r"^Guard failed: ", "the exported program needs ", line)
+    line = re.sub(r"^KeyError: ", "the model has no entry for ", line)
     line = line.split(" This is an internal miniz error", 1)[0]
-    return redacted(line)
+    return plain(redacted(line))

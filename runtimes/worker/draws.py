@@ -48,13 +48,14 @@ def draw(
             part = random.uniform(*_PARTS.get(kind, (0, 1)), size=shape)
             inputs[spec.name] = spread(known, part, DATATYPES[spec.datatype])
         else:
-            inputs[spec.name] = _values(random, kind, spec.datatype, shape, free, largest_id)
+            inputs[spec.name] = values(random, kind, spec.datatype, shape, free, largest_id)
     return inputs
 
 
-def _values(
+def values(
     random: np.random.RandomState, kind: str, datatype: str, shape: List[int], free: int, largest_id: int
 ) -> np.ndarray:
+    """An array of one of KINDS; `free` is the size that a length may be the length of."""
     if datatype == "BYTES":
         array = np.empty(shape, dtype=object)
         array.fill(_STRINGS[kind])

@@ -9,6 +9,7 @@ from runtimes.contract import DeviceLost, InvalidInput, Model, Unsupported
 from runtimes.wire import ResultFrame, to_array
 from runtimes.worker.batcher import Batching, Pending, padded_size
 from runtimes.worker.pieces import Pieces, RowsMiscounted
+from runtimes.worker.refusal import words
 from runtimes.worker.rows import Arrays, answers, gathered
 
 
@@ -52,6 +53,8 @@ class Executor:
         # The arrays of the last run that worked: (signature, inputs, outputs). Whoever reads it, clears it.
         self.seen: Optional[tuple] = None
         self.pieces = Pieces(model, batching)
+        # The words with which the model refuses whatever it is sent (worker/refusal.py), until it takes something.
+        self.refusal = ""
         self._finished = 0.0
 
     def switch_batching_off(self, reason: str, why: str) -> None:
@@ -105,7 +108,7 @@ class Executor:
             self.switch_batching_off("rows", str(error))
         except Exception as error:  # noqa: BLE001 - as above
             if len(begun.batch) == 1:
-                failure = [_failure(error)]
+                failure = [self._failure(error)]
         if failure:
             return failure
         outcomes: List[Outcome] = []
@@ -142,6 +145,7 @@ class Executor:
         waited = max(0.0, self._finished - begun.gathered)
         self._finished = inferred
         self.seen = (first.signature, begun.inputs, outputs)
+        self.refusal = ""
         for name in first.outputs:
             if name not in outputs:
                 raise InvalidInput("the model has no output '%s'; it has %s" % (name, ", ".join(sorted(outputs))))
@@ -161,6 +165,17 @@ class Executor:
             outcomes.append(ResultFrame(queued, took[0], took[1], took[2], rows or 1, tensors, form))
         return outcomes
 
+    def _failure(self, error: BaseException) -> Failure:
+        if isinstance(error, InvalidInput) and not (self.refusal and words(str(error)) == self.refusal):
+            return Failure("invalid", str(error))
+        if isinstance(error, Unsupported):
+            return Failure("unsupported", str(error))
+        traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
+        sys.stderr.flush()
+        if isinstance(error, MemoryError):
+            return Failure("out_of_memory", "the model ran out of memory on this request; send fewer rows")
+        return Failure("internal", "the model failed on this request; the gateway's log says why")
+
     def _outputs(self, begun: Begun) -> Arrays:
         if begun.error is not None:
             raise begun.error
@@ -174,18 +189,6 @@ class Executor:
             # Outside of `except`, where the error would hold the framework's frames, and these the memory.
         first = begun.batch[0].frame
         return self.pieces.run(begun.inputs, first.outputs, first.signature, begun.rows)
-
-
-def _failure(error: BaseException) -> Failure:
-    if isinstance(error, InvalidInput):
-        return Failure("invalid", str(error))
-    if isinstance(error, Unsupported):
-        return Failure("unsupported", str(error))
-    traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
-    sys.stderr.flush()
-    if isinstance(error, MemoryError):
-        return Failure("out_of_memory", "the model ran out of memory on this request; send fewer rows")
-    return Failure("internal", "the model failed on this request; the gateway's log says why")
 
 
 def _ns(seconds: float) -> int:

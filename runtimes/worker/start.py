@@ -18,6 +18,7 @@ from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.facts import Facts
 from runtimes.worker.loop import Loop
+from runtimes.worker.refusal import refusal
 from runtimes.worker.reshape import reshaped
 from runtimes.worker.settle import Settled, settle, with_free_rows
 from runtimes.worker.status import StatusPage
@@ -30,11 +31,12 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
         model = load_model(order)
         wanted, fixed = order["batching"], model.signatures
         model.signatures = with_free_rows(fixed, wanted["sizes"], wanted["dim"])
-        settled = settle(model, wanted, on_card=order["device"] != "cpu")
+        on_card = order["device"] != "cpu"
+        settled = settle(model, wanted, on_card)
         batching = settled.batching
         if not batching.max_rows:
             model.signatures = fixed
-        took = _warm_up(model, batching, order["warmup"], settled.writing)
+        took, refused = _warm_up(model, batching, order["warmup"], settled.writing, on_card)
     except LoadError as error:
         return _fail(control, str(error))
     except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the user must read why
@@ -43,6 +45,7 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
     facts = Facts(model.signatures, fixed, model.pipelined, batching, settled.reason, settled.note)
     control.sendall(wire.pack_json(wire.READY, facts.body()))
     executor = Executor(model, batching, order["max_response_bytes"])
+    executor.refusal = refused
     loop = Loop(
         executor, listener, Connection(control), StatusPage(status_path), facts, _audit_share(order["audit"], settled)
     )
@@ -99,22 +102,31 @@ def _of_one_size(specs: Sequence[TensorSpec], batching: Dict[str, Any]) -> Tuple
     return tuple(map(sized, specs)) if len(sizes) == 1 else tuple(specs)
 
 
-def _warm_up(model: Model, batching: Batching, runs: int, writing: Sequence[str]) -> List[Tuple[int, float]]:
-    """(rows, seconds) of the runs. With a latency target, sizes up to the largest: their cost is known at once then."""
+def _warm_up(
+    model: Model, batching: Batching, runs: int, writing: Sequence[str], on_card: bool
+) -> Tuple[List[Tuple[int, float]], str]:
+    """(rows, seconds) of the runs, and the words with which the model refuses whatever it is sent.
+
+    With a latency target, sizes up to the largest run: their cost is known at once then.
+    """
     if not runs:
-        return []
+        return [], ""
     if next(iter(model.signatures)) in writing:
         print("not warmed up: a run changes the model's state")
-        return []
+        return [], ""
     sizes = batching.sizes
     if batching.target:
         runs = max(runs, 2)  # the first of a size may set things up
         if not sizes and batching.max_rows:
             sizes = tuple(1 << power for power in range((batching.max_rows - 1).bit_length())) + (batching.max_rows,)
     took, why = probe.warm_up(model, sizes, batching.dim, runs)
-    if why:
-        print("not warmed up: " + why)
-    return took
+    if not why:
+        return took, ""
+    print("not warmed up: " + why)
+    refused = refusal(model, batching.dim, on_card)
+    if refused:
+        print("the model refuses whatever it is sent, so until it takes something, this refusal is a failure (500)")
+    return took, refused
 
 
 def _audit_share(audit: Dict[str, Any], settled: Settled) -> float:

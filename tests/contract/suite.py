@@ -20,6 +20,8 @@ refused           output names that must be refused
 refused_later     the same, of those that only an answer shows
 left_out          output names that a request must not name, and that are in no answer
 fails             the name of the exception that every request ends with, which is the model's fault
+faults            [[artifact, {input: nested list}, whose, words]]: requests that fail: whose fault it is ("client" or
+                  "model"; "memory": there is none for it), and words of the sentence
 load_error        true: loading must fail with LoadError; or words that its sentence must hold
 bad               [{input: nested list, …}, …]: requests that must be InvalidInput
 stateful          true: the same request may be answered differently the next time
@@ -83,6 +85,8 @@ class Suite:
     def run(self):
         if self.case.get("load_error"):
             return report("load_error", self.load_error)
+        if self.case.get("faults"):
+            return report("faults", self.faults)
         if not report("load", self.load):
             return False
         if self.case.get("fails"):
@@ -121,6 +125,25 @@ class Suite:
             except Exception as error:
                 failed = error
             assert type(failed).__name__ == self.case["fails"], repr(failed)
+
+    def faults(self):
+        """A request that another could mend is the client's error; what none could mend is the model's."""
+        wrong = []
+        for artifact, values, whose, words in self.case["faults"]:
+            self.artifact = os.path.join(self.folder, artifact)
+            self.load()
+            given = {name: sent(name, array) for name, array in self.from_values(values).items()}
+            try:
+                failed = self.infer(given)
+            except Exception as error:
+                failed = error
+            found = {InvalidInput: "client", Unsupported: "client", MemoryError: "memory"}.get(type(failed), "model")
+            if not isinstance(failed, Exception) or found != whose or words not in str(failed):
+                wrong.append((artifact, found, repr(failed)))
+            elif whose == "client":
+                is_sentence(str(failed))
+                assert "{{" not in str(failed), failed
+        assert not wrong, wrong
 
     def load(self):
         self.model = self.runtime.load(self.options())
@@ -408,7 +431,7 @@ def array_of(value, datatype):
 
 
 def encoded(text):
-    return text.encode() if isinstance(text, str) else text
+    return text.encode(errors="surrogateescape") if isinstance(text, str) else text
 
 
 def as_objects(array):

@@ -5,6 +5,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -25,8 +26,8 @@ RUNTIMES = ["onnx", "torchscript", "savedmodel", "mxnet", "cntk"]
 MADE = {
     "onnx": (
         "half bool int64_scalar strings string_scalar string_scalar_empty several_outputs weight_as_input table_beside "
-        "reshape "
-        "pad_then_pool quantised_twice quantised_around_floats batch_norm_training parameter_wrong unknown_operator"
+        "reshape pad_then_pool quantised_twice quantised_around_floats batch_norm_training parameter_wrong "
+        "unknown_operator faults"
     ),
     "torchscript": (
         "tuple list dict named_tuple nested returns_scalars takes_scalars takes_optional linear untold "
@@ -35,7 +36,7 @@ MADE = {
         "precision exported_precision parameter_wrong parameter_unknown "
         "half bool int64 exported exported_dict exported_bfloat16 exported_writes_to_input exported_nested "
         "exported_counts "
-        "state_dict not_a_zip none_beside complex_beside sparse_beside gradients inference_mode_off "
+        "faults state_dict not_a_zip none_beside complex_beside sparse_beside gradients inference_mode_off "
         "attention_without_weights no_rows complex_alone wants_a_card without_forward exported_by_2_7 "
         "exported_too_early exported_operator compiled"
     ),
@@ -43,9 +44,10 @@ MADE = {
         "half parameter_unknown strings string_scalar string_scalar_empty int64_scalar unknown_rank "
         "default_signature other_signature no_default_signature no_signature assertion corrupt ragged_beside "
         "calls_python calls_python_beside tags_train_first tags_none_first tags_tpu_first tags_for_training_only "
-        "changes_no_state state_train state_remember state_generate state_noisy v1_serving_default v1_counting session"
+        "changes_no_state state_train state_remember state_generate state_noisy v1_serving_default v1_counting "
+        "session reads_assets faults"
     ),
-    "mxnet": "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters",
+    "mxnet": "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters faults",
     "cntk": (
         "dense parameter_unknown several double half unnamed twins open without_batch sequence last sparse garbage "
         "truncated empty"
@@ -58,7 +60,7 @@ MADE = {
         "dense fixed declared twins unnamed several other_signature without_default part_left_out int8 strings scalar "
         "string_scalar string_scalar_zero string_scalar_long string_scalar_empty no_rows "
         "unknown_rank bfloat16 fixed_inside gathering state keeps_state parameter_unknown on_a_card custom flex int4 "
-        "garbage truncated empty changes_no_state state_train state_perhaps noisy"
+        "garbage truncated empty changes_no_state state_train state_perhaps noisy faults"
     ),
 }
 
@@ -146,6 +148,33 @@ def test_made(runtime: str, name: str, runtime_python: PythonOf, make: Callable[
     folder = make(runtime, sys.executable if runtime == "onnx" else python) / name
     case = folder / "case.json"
     run_suite(python, runtime, folder / json.loads(case.read_text())["artifact"], case)
+
+
+OVERWRITTEN = [
+    pytest.param(runtime, name, marks=pytest.mark.runtime(runtime), id=f"{runtime}-{name}")
+    for runtime, name in [
+        ("onnx", "table_beside"),
+        ("torchscript", "linear"),
+        ("torchscript", "exported"),
+        ("savedmodel", "reads_assets"),
+    ]
+]
+
+
+@pytest.mark.parametrize(("runtime", "name"), OVERWRITTEN)
+def test_files_that_are_overwritten_change_no_answer(
+    runtime: str, name: str, runtime_python: PythonOf, make: Callable[[str, str | Path], Path], tmp_path: Path
+) -> None:
+    python = runtime_python(runtime)
+    if runtime == "onnx":
+        pytest.importorskip("onnx")
+    made = make(runtime, sys.executable if runtime == "onnx" else python) / name
+    artifact = json.loads((made / "case.json").read_text())["artifact"]
+    # A folder of their own, since all of it is overwritten.
+    copy = shutil.copytree(made, tmp_path / "version") / artifact
+    script = [HERE / "overwritten" / "script.py", PROJECT / "runtimes" / runtime, copy, made / "case.json"]
+    done = subprocess.run([python, "-I", *script], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 # What a device's streams, copies and handles do to every kind of argument and answer.

@@ -59,6 +59,12 @@ def main(root):
     Path(path + "-shapes.json").write_text(json.dumps([{"name": "data", "shape": [7, 4]}]))
     mx.nd.save(path + "-0003.params", {"arg:fc_weight": mx.nd.ones((3, 4)), "arg:fc_bias": mx.nd.zeros((3,))})
 
+    # Some operators raise Python's own errors.
+    beyond = ["model-symbol.json", {"i": [[9]]}, "client", "index 9 is out of bounds for axis 0 with size 3"]
+    path = folder("faults", {"faults": [beyond]})
+    mx.sym.gather_nd(table, i).save(path + "-symbol.json")
+    mx.nd.save(path + "-0000.params", {"arg:table_weight": mx.nd.ones((3, 2))})
+
     unknown = dict(declared, options=dict(declared["options"], parameters={"fast": True}), load_error=True)
     gluon("parameter_unknown", dense, mx.nd.ones((2, 4)), unknown)
 

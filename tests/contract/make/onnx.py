@@ -33,8 +33,32 @@ def write(root, name, nodes, inputs, outputs, case, initializers=(), beside=Fals
     (folder / "case.json").write_text(json.dumps({"artifact": "model.onnx", **case}))
 
 
+def write_faults(root, node):
+    """Requests that fail deep in a graph."""
+    table = numpy_helper.from_array(np.ones((3, 2), np.float32), "table")
+
+    def fault(name, nodes, inputs, outputs, values, words):
+        write(Path(root, "faults"), name, nodes, inputs, outputs, {}, [table])
+        return [name + "/model.onnx", values, "client", words]
+
+    case = [
+        fault("divides", [node("Div", ["x", "z"], ["y"])], [("x", INT64, ["n"]), ("z", INT64, ["n"])],
+              [("y", INT64, ["n"])], {"x": [1], "z": [0]}, "Integer division by zero"),
+        fault("gathers", [node("GatherElements", ["table", "x"], ["y"])], [("x", INT64, ["n", 1])],
+              [("y", FLOAT, ["n", 1])], {"x": [[9]]}, "GatherElements op: Out of range value"),
+        fault("fills", [node("ConstantOfShape", ["x"], ["y"])], [("x", INT64, ["n"])],
+              [("y", FLOAT, None)], {"x": [-1]}, "Tensor shape.Size() must be >= 0"),
+        fault("reads", [node("Cast", ["x"], ["y"], to=FLOAT)], [("x", STRING, ["n"])],
+              [("y", FLOAT, ["n"])], {"x": ["abc"]}, "a string cannot be read as a number"),
+        fault("multiplies", [node("MatMul", ["x", "table"], ["y"])], [("x", FLOAT, ["n", "m"])],
+              [("y", FLOAT, ["n", 2])], {"x": [[1.0, 2.0]]}, "MatMul dimension mismatch"),
+    ]  # fmt: skip
+    Path(root, "faults", "case.json").write_text(json.dumps({"artifact": "divides/model.onnx", "faults": case}))
+
+
 def main(root):
     node = helper.make_node
+    write_faults(root, node)
     write(
         root,
         "half",

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import tensorflow as tf
@@ -111,6 +112,41 @@ class Plain(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
     def __call__(self, x):
         return {"z": x * 3.0}
+
+
+class Failing(tf.Module):
+    def __init__(self, compute, datatype=tf.float32):
+        super().__init__()
+        spec = tf.TensorSpec([None], datatype, "x")
+        self.call = tf.function(lambda x: {"y": compute(x)}, input_signature=[spec])
+
+    @property
+    def __call__(self):
+        return self.call
+
+
+class ReadsAssets(tf.Module):
+    """A vocabulary that becomes a table, and a file that is read with each request."""
+
+    def __init__(self, folder):
+        super().__init__()
+        words, note = Path(folder, "words.txt"), Path(folder, "note.txt")
+        words.write_text("a\nb\n")
+        note.write_text("seven__")
+        self.assets = [tf.saved_model.Asset(str(path)) for path in (words, note)]
+        index = tf.lookup.TextFileIndex
+        rows = tf.lookup.TextFileInitializer(self.assets[0], tf.string, index.WHOLE_LINE, tf.int64, index.LINE_NUMBER)
+        self.table = tf.lookup.StaticHashTable(rows, -1)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "x")])
+    def __call__(self, x):
+        length = tf.strings.length(tf.io.read_file(self.assets[1].asset_path))
+        return {"y": self.table.lookup(x), "length": tf.zeros_like(x, tf.int32) + length}
+
+
+def elsewhere(x):
+    with tf.device("/job:worker/task:3"):
+        return x + 1.0
 
 
 def save_graphs(folder, *tag_sets):
@@ -280,6 +316,31 @@ def main(root):
     Path(root, "session").mkdir()
     save_for_session(Path(root, "session", "model"))
     Path(root, "session", "case.json").write_text(json.dumps(of_session))
+    with tempfile.TemporaryDirectory() as folder:
+        case = {"values": {"x": ["b", "c"]}, "told": {"outputs": [["length", "INT32", [-1]], ["y", "INT64", [-1]]]}}
+        write("reads_assets", ReadsAssets(folder), case)
+    failing = {
+        "inflates": Failing(lambda text: tf.io.decode_compressed(text, "ZLIB"), tf.string),
+        "parses": Failing(lambda text: tf.io.decode_proto(text, "tensorflow.Example", [], [])[0], tf.string),
+        "reads": Failing(lambda text: tf.map_fn(tf.io.read_file, text), tf.string),
+        "reads_another": Failing(lambda text: tf.map_fn(lambda _: tf.io.read_file("/there/is/none"), text), tf.string),
+        "gathers": Failing(lambda i: tf.gather([1.0, 2.0], i), tf.int64),
+        "lacks_kernel": Failing(lambda x: tf.nn.depth_to_space(tf.reshape(x, [1, 4, 1, 1]), 2, "NCHW")),
+        "elsewhere": Failing(elsewhere),
+    }
+    for name, module in failing.items():
+        write("faults/" + name, module, {})
+    four = {"x": [1.0, 2.0, 3.0, 4.0]}
+    case = [
+        ["inflates/model", {"x": ["no zlib"]}, "client", "incorrect header check"],
+        ["parses/model", {"x": ["{"]}, "client", "Failed"],
+        ["reads/model", {"x": ["/there/is/none"]}, "client", "none; No such file"],
+        ["reads_another/model", {"x": ["another"]}, "model", "none; No such file"],
+        ["gathers/model", {"x": [9]}, "client", "indices[0] = 9 is not in [0, 2)"],
+        ["lacks_kernel/model", four, "model", "No OpKernel was registered"],
+        ["elsewhere/model", four, "model", "Cannot assign a device"],
+    ]
+    Path(root, "faults", "case.json").write_text(json.dumps({"artifact": "inflates/model", "faults": case}))
     broken = write("corrupt", Half(), {"load_error": True})
     (broken / "model" / "saved_model.pb").write_bytes(b"hello")
 

@@ -271,6 +271,15 @@ def gathering():
     return file
 
 
+def filling():
+    """As many ones as it is asked for."""
+    file = File()
+    graph = file.graph()
+    size, one = graph.input("size", [-1], INT32), graph.constant(np.array(1, np.float32))
+    graph.run(Op.FILL, [size, one], [graph.output("y", [-1, -1])], schema.FillOptionsT())
+    return file
+
+
 def quantised():
     """Integers in and out, as they are: y = max(x, 0) in eighths."""
     file = File()
@@ -352,6 +361,12 @@ def main(root):
     two_rows = {"bad": [{"x": [[1.0] * 4] * 2}], "not_batchable": True}
     write(root, "fixed_inside", fixed_inside(), {"values": {"x": [[1, 2, 3, 4]]}, **two_rows})
     write(root, "gathering", gathering(), {"values": {"numbers": [2, 0]}, "bad": [{"numbers": [7]}, {"numbers": [-1]}]})
+    # More than an address space holds, which LiteRT says nothing about; and less than nothing.
+    faults = [
+        ["model.tflite", {"size": [1 << 24, 1 << 24]}, "memory", ""],
+        ["model.tflite", {"size": [-1, 2]}, "client", "Fill dimensions must be >= 0"],
+    ]
+    write(root, "faults", filling(), {"faults": faults})
     write(root, "state", state(), {"values": {"x": [[[1, 2]]]}})
     keeps = {
         "options": {"parameters": {"keep_state": True}},

@@ -91,6 +91,48 @@ class SparseBeside(nn.Module):
         return x * 2, x.to_sparse()
 
 
+class Moves(nn.Module):
+    """To a device that is not there."""
+
+    def __init__(self, device: str):
+        super().__init__()
+        self.device = device
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(torch.device(self.device)).to("cpu")
+
+
+class LacksKernel(nn.Module):
+    """For a type that the model makes itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cumprod(x.to(torch.complex32), 0).real
+
+
+class Spells(nn.Module):
+    def forward(self, x: torch.Tensor, text: str) -> torch.Tensor:
+        return x * {"one": 1}[text]
+
+
+class Divides(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.div(x, y, rounding_mode="floor")
+
+
+class FromText(nn.Module):
+    def forward(self, x: torch.Tensor, text: str) -> torch.Tensor:
+        return x * float(text)
+
+
+class LooksUp(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.table(x)
+
+
 class ComplexAlone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.fft.rfft(x)
@@ -278,6 +320,25 @@ def main(root):
     np.savez(Path(root, "no_rows", "none.npz"), OUTPUT__0=np.zeros((0, 4), np.float32))
     script("complex_alone", ComplexAlone(), {**FP32_X, "values": X, "fails": "Unsupported"})
     script("wants_a_card", WantsCard(), {**FP32_X, "values": X, "fails": "RuntimeError"})
+    faults = Path(root, "faults")
+    faults.mkdir()
+    for name in ("cuda", "mps", "meta"):
+        torch.jit.save(torch.jit.script(Moves(name).eval()), str(faults / (name + ".pt")))
+    for module in (LacksKernel(), Divides(), FromText(), Spells(), LooksUp()):
+        torch.jit.save(torch.jit.script(module.eval()), str(faults / (type(module).__name__ + ".pt")))
+    one = {"x": [[1.0, 2.0]]}
+    case = [
+        ["cuda.pt", one, "model", "Cannot initialize CUDA"],
+        ["mps.pt", one, "model", "not linked with support for mps"],
+        ["meta.pt", one, "model", "no data"],
+        ["LacksKernel.pt", one, "model", "not implemented for 'ComplexHalf'"],
+        ["Divides.pt", {"x": [1], "y": [0]}, "client", "an integer is divided by zero"],
+        ["FromText.pt", {"x": [1], "text": "abc"}, "client", "a string cannot be read as a number"],
+        ["FromText.pt", {"x": [1], "text": "caf\udce9"}, "client", "that is not UTF-8"],
+        ["Spells.pt", {"x": [1], "text": "two"}, "client", "the model has no entry for two"],
+        ["LooksUp.pt", {"x": [9]}, "client", "index out of range"],
+    ]
+    (faults / "case.json").write_text(json.dumps({"artifact": "cuda.pt", "faults": case}))
     script("without_forward", nn.LSTM(4, 3), {"load_error": "has no forward"})
     script("returns_scalars", ReturnsScalars(), {**FP32_X, "values": X})
     scalars = {"x": [1.0, 2.0], "times": 3, "plus": 0.5, "negate": True, "mode": "square"}

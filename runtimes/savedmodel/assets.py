@@ -1,0 +1,42 @@
+"""A SavedModel's assets, such as vocabularies, read from a copy that nobody else can write.
+
+The graph holds their paths, and an operator that reads files opens them with each request: whatever lies there by then
+would go into the answer. Variables and tables are read when the model is loaded.
+"""
+
+import os
+import shutil
+import tempfile
+from typing import Optional
+
+from runtimes.contract import LoadError
+
+_ASSETS = "assets"
+
+
+class Private:
+    """`folder` is the one to load from; `close` removes the copy, if there is one. Raises LoadError."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._copy: Optional[tempfile.TemporaryDirectory] = None
+        if not os.path.isdir(os.path.join(folder, _ASSETS)):
+            return
+        self._copy = tempfile.TemporaryDirectory(prefix="modelport-assets-")
+        self.folder = self._copy.name
+        try:
+            for name in os.listdir(folder):
+                source, target = os.path.join(os.path.abspath(folder), name), os.path.join(self.folder, name)
+                if name == _ASSETS:
+                    shutil.copytree(source, target)
+                else:
+                    os.symlink(source, target)
+        except (OSError, shutil.Error) as error:
+            raise LoadError(
+                "its assets cannot be copied to the temporary folder: %s; make room there, or set TMPDIR to another"
+                % (getattr(error, "strerror", None) or "a file cannot be read")
+            ) from error
+
+    def close(self) -> None:
+        if self._copy is not None:
+            self._copy.cleanup()
