@@ -9,7 +9,7 @@ from runtimes.dataflow.sizes import Product, Size, has_rows, over
 from runtimes.dataflow.values import MOST_CONTENTS, Value, constant, mixed, repeats, rows, spread, unsure
 
 
-class CountsRows(Exception):
+class CountsRows(ValueError):
     """A number that depends on how many rows there are, in a way that is not followed."""
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from runtimes.dataflow import sizes
 from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import Product, Size, fresh, has_rows, over, times
-from runtimes.dataflow.values import Value, as_rows, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.values import MOST_CONTENTS, Value, as_rows, constant, mixed, repeats, rows, spread, unsure
 
 _MANY = 1024  # more rows than batches have
 _END = (1 << 31) - 1  # from here on, the end of a slice is the end of the dimension
@@ -35,7 +35,7 @@ def _constants(values: Sequence[Value], axis: int) -> Value:
     contents = None  # type: Optional[List[Any]]
     if all(value.contents is not None and len(value.dims or ()) == 1 for value in values):
         contents = [element for value in values for element in value.contents or ()]
-    elif any(value.counts_rows for value in values):
+    if any(value.counts_rows for value in values) and (contents is None or len(contents) > MOST_CONTENTS):
         return unsure("a vector that counts the rows is joined with others")
     dims = list(values[0].dims or ())
     dims[axis] = _sum([(value.dims or ())[axis] for value in values])
@@ -275,6 +275,8 @@ def pad(at: str, value: Value, amounts: Optional[Sequence[Tuple[Any, Any]]]) -> 
         if value.has_rows or repeats(value):
             return unsure("%s pads by amounts that are not followed" % at)
         return constant([fresh() for _ in value.dims])
+    if value.counts_rows:
+        return unsure("%s pads the number of rows" % at)
     dims = []  # type: List[Size]
     for size, pair in zip(value.dims, amounts):
         if pair[0] == 0 and pair[1] == 0:

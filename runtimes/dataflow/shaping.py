@@ -104,6 +104,8 @@ def transpose(at: str, value: Value, order: Optional[Sequence[int]] = None) -> V
     places = [placed(axis, rank) for axis in order] if order is not None else list(range(rank))[::-1]
     if sorted(places) != list(range(rank)):
         raise ValueError("%s is no order of %d dimensions" % (places, rank))
+    if value.counts_rows and rank > 1:
+        return unsure("%s moves the number of rows" % at)
     dims = tuple(value.dims[place] for place in places)
     if value.axis is None:
         return value._replace(dims=dims, contents=value.contents if rank < 2 else None)
@@ -161,6 +163,8 @@ def expand(at: str, value: Value, target: Value) -> Value:
         if value.has_rows or repeats(value) or target.has_rows:
             return unsure("%s has a shape that is not followed" % at)
         return constant()
+    if value.counts_rows:
+        return unsure("%s repeats the number of rows" % at)
     return elementwise(at, value._replace(contents=None), filled(target))
 
 
@@ -177,6 +181,8 @@ def tile(at: str, value: Value, repeats_each: Value) -> Value:
     """Each dimension repeated as a whole, so often as `repeats_each` says."""
     if value.tainted or repeats_each.tainted:
         return spread([value, repeats_each])
+    if value.counts_rows:
+        return unsure("%s repeats the number of rows" % at)
     times_each = repeats_each.contents
     if times_each is None or value.dims is None:
         if value.has_rows or repeats(value) or repeats(repeats_each) or repeats_each.has_rows:

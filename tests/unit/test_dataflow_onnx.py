@@ -193,6 +193,24 @@ def test_a_branch_or_a_loop_that_gives_the_number_of_rows_is_no_constant() -> No
         assert not found.independent, step.op_type
 
 
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Tile", "n two", "s")],
+        [node("Expand", "n two", "s")],
+        [node("Pad", "n around", "s")],
+        [node("Unsqueeze", "n zeros", "u"), node("Transpose", "u", "s")],
+        [node("Concat", "n many", "s", axis=0)],
+        [node("Concat", "n thousand", "c", axis=0), node("ReduceProd", "c", "s")],
+    ],
+)
+def test_numbers_made_of_the_number_of_rows_are_no_constants(nodes: Any) -> None:
+    constants = {"two": [2], "zeros": [0], "around": [1, 1], "many": [1] * 64, "thousand": [1000.5] * 2}
+    nodes = [node("Shape", "x", "n", start=0, end=1), *nodes, node("ReduceMax", "s", "m", keepdims=0)]
+    found = read(made([*nodes, node("Cast", "m", "f", to=FLOAT), node("Mul", "x f", "y")], constants))
+    assert not found.independent
+
+
 def test_what_works_picture_by_picture_is_followed() -> None:
     nodes = [node("DepthToSpace", "x", "y", blocksize=2)]
     assert read(made(nodes, shape=("n", 4, 3, 3))).independent
