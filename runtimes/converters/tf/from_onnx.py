@@ -13,6 +13,8 @@ from runtimes.conversion import Refused, Step
 from runtimes.converters.names import set_names
 
 _SIGNATURE = "serving_default"
+# Of onnxsim 0.6.5: it makes a Pad of zeros part of the pooling behind it, whose own padding never wins in a MaxPool.
+_WRONG_OPTIMIZERS = ["fuse_pad_into_pool"]
 
 
 def onnx_to_tflite(step: Step) -> None:
@@ -59,7 +61,7 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     """The names of inputs and outputs in what onnx2tf wrote into the folder."""
     import onnx
     import onnx2tf
-    from modelport_converter import onnxsim_faults, scans, stable
+    from modelport_converter import scans, stable
 
     inputs = ["input_%d" % place for place in range(len(step.inputs))]
     outputs = ["output_%d" % place for place in range(len(step.outputs))]
@@ -74,7 +76,6 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
     onnx.save(scans.written_out(model), prepared)
     if saved_model:
         _made_expressible(prepared)
-    onnxsim_faults.meet()
     onnx2tf.convert(
         input_onnx_file_path=prepared,
         output_folder_path=folder,
@@ -86,6 +87,8 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
         replace_to_pseudo_operators=step.options.get("pseudo") or None,
         flatbuffer_direct_output_saved_model=saved_model,
         tflite_backend="flatbuffer_direct",
+        # It would run whatever program of that name the user's PATH has, which takes away what pins outputs.
+        not_use_onnxsim=True,
     )
     return inputs, outputs
 
@@ -118,10 +121,9 @@ def _is_open_image(shape: Optional[Sequence[int]]) -> bool:
 def _fixed(model: Any, shapes: Dict[str, Sequence[int]]) -> Any:
     """With no size left open, what the graph computes of shapes becomes constants, which onnx2tf needs."""
     import onnxsim
-    from modelport_converter import onnxsim_faults
 
     sizes = {name: list(shape) for name, shape in shapes.items()}
-    return onnxsim.simplify(model, overwrite_input_shapes=sizes, skipped_optimizers=list(onnxsim_faults.WRONG))[0]
+    return onnxsim.simplify(model, overwrite_input_shapes=sizes, skipped_optimizers=_WRONG_OPTIMIZERS)[0]
 
 
 def _with_sizes(model: Any, step: Step) -> Tuple[Any, List[Optional[Tuple[int, ...]]]]:
@@ -175,6 +177,8 @@ def _prepared(
         value = whole = named.graph.outputs[place]
         if origins[place] in origins[:place] and shape and shape[-1] > 0:
             whole = _copied(named.graph, whole, shape[-1])
+        elif len(shape) >= 3 and value.uses() and value.producer() and value.producer().op_type == "Transpose":
+            whole = _transposed_again(named.graph, value.producer())
         if len(shape) >= 3:
             whole = _reshaped(named.graph, _reshaped(named.graph, whole, [-1]), list(shape))
         if whole is not value:
@@ -200,6 +204,14 @@ def _copied(graph: Any, value: Any, last: int) -> Any:
     half = ir.node("Gather", [both.outputs[0], numbers.outputs[0]], attributes={"axis": -1})
     graph.extend([both, numbers, half])
     return half.outputs[0]
+
+
+def _transposed_again(graph: Any, transpose: Any) -> Any:
+    """What others use too and a pin follows, onnx2tf takes out of the graph, and then looks for."""
+    order = transpose.attributes.get("perm")
+    again = ir.node("Transpose", transpose.inputs, attributes={"perm": order.as_ints()} if order else {})
+    graph.append(again)
+    return again.outputs[0]
 
 
 def _reshaped(graph: Any, value: Any, shape: List[int]) -> Any:
