@@ -4,13 +4,14 @@ An input is followed through what only moves its numbers, and through sums and p
 whose rows they pick or the limits at which they are cut off.
 """
 
-from typing import Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import InputRange
-from runtimes.dataflow.graph import Graph, Node, Tensor
+from runtimes.dataflow.graph import Function, Model, Node, Tensor
 
 # How exporters write that there is no limit: the largest number of 32 bits, or of floats.
 _NO_LIMIT = 2e9
+_MOST_DEPTH = 20  # of calls in calls
 
 
 class _Line(NamedTuple):
@@ -22,12 +23,48 @@ class _Line(NamedTuple):
 
 
 class Ranges:
-    """What is known so far, for the rules of a format's operators. `found` is what came of it, by input."""
+    """What is known of one graph so far, for the rules of a format's operators. `found` is what came of it, by input.
 
-    def __init__(self, graph: Graph) -> None:
-        self._constants = {tensor.name: tensor for tensor in graph.constants}
-        self._lines = {name: _Line(name) for name, _ in graph.inputs if name not in self._constants}
+    constants, inputs: the graph's own, and the tensors by which others are known
+    """
+
+    def __init__(
+        self,
+        rules: "Rules",
+        functions: Mapping[Tuple[str, str], Function],
+        constants: Mapping[str, Tensor],
+        inputs: Mapping[str, "_Line"],
+        depth: int = 0,
+    ) -> None:
+        self._rules, self._functions, self._depth = rules, functions, depth
+        self._constants, self._lines = dict(constants), dict(inputs)
+        self._cut = {}  # type: Dict[str, Tuple[str, bool, float]]
         self.found = {}  # type: Dict[str, InputRange]
+
+    def nodes(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            rule, function = (each.get((node.domain, node.operator)) for each in (self._rules, self._functions))
+            if rule is not None:
+                rule(self, node)
+            elif function is not None:
+                self.call(node, node.domain, node.operator)
+
+    def call(self, node: Node, domain: str, name: str) -> None:
+        """The node's inputs are those of this function, and its outputs what that gives."""
+        function = self._functions.get((domain, name))
+        if function is None or self._depth == _MOST_DEPTH:
+            return
+        pairs = list(zip(function.inputs, node.inputs))
+        constants = {inner: self._constants[outer] for inner, outer in pairs if outer in self._constants}
+        lines = {inner: self._lines[outer] for inner, outer in pairs if outer in self._lines}
+        inside = Ranges(self._rules, self._functions, constants, lines, self._depth + 1)
+        inside.found = self.found
+        inside.nodes(function.nodes)
+        for outer, inner in zip(node.outputs, function.outputs):
+            if inner in inside._lines:
+                self._lines[outer] = inside._lines[inner]
+            if inner in inside._constants:
+                self._constants[outer] = inside._constants[inner]
 
     def constant(self, name: str, tensor: Tensor) -> None:
         self._constants[name] = tensor
@@ -60,6 +97,16 @@ class Ranges:
         if line is not None and scale:
             self._lines[output] = _Line(line.input, line.scale * scale, line.shift * scale + shift)
 
+    def cut(self, name: str, output: str, limit: Optional[float], upper: bool) -> None:
+        """The output is the tensor, cut off at one end. Where it is cut off at the other end too, between() holds."""
+        if limit is None:
+            return
+        before, other, end = self._cut.get(name, ("", upper, 0.0))
+        if other != upper:
+            self.between(before, *((end, limit) if upper else (limit, end)))
+        else:
+            self._cut[output] = (name, upper, limit)
+
     def between(self, name: str, low: float, high: float, rows: bool = False) -> None:
         """The tensor's numbers have a meaning from low to high: see InputRange."""
         line = self._lines.get(name)
@@ -76,16 +123,80 @@ class Ranges:
 
 
 Rule = Callable[[Ranges, Node], None]
+Rules = Mapping[Tuple[str, str], Rule]  # by domain and operator
 
 
-def ranges_of(graph: Graph, rules: Mapping[Tuple[str, str], Rule]) -> Dict[str, InputRange]:
-    """Input → range, of those for which one was found. rules: by domain and operator.
+def constant(ranges: Ranges, node: Node) -> None:
+    """A node that holds a constant"""
+    value = node.attributes.get("value")
+    if isinstance(value, Tensor):
+        ranges.constant(node.outputs[0], value)
 
-    Graphs within the graph are not looked at.
+
+def passed(ranges: Ranges, node: Node) -> None:
+    """What gives what it is given, in the same shape"""
+    ranges.same(node)
+    ranges.copied(node)
+
+
+def added(ranges: Ranges, node: Node) -> None:
+    one, other = map(ranges.number, node.inputs)
+    if other is not None:
+        ranges.moved(node.inputs[0], node.outputs[0], 1, other)
+    elif one is not None:
+        ranges.moved(node.inputs[1], node.outputs[0], 1, one)
+
+
+def subtracted(ranges: Ranges, node: Node) -> None:
+    one, other = map(ranges.number, node.inputs)
+    if other is not None:
+        ranges.moved(node.inputs[0], node.outputs[0], 1, -other)
+    elif one is not None:
+        ranges.moved(node.inputs[1], node.outputs[0], -1, one)
+
+
+def multiplied(ranges: Ranges, node: Node) -> None:
+    one, other = map(ranges.number, node.inputs)
+    if other is not None:
+        ranges.moved(node.inputs[0], node.outputs[0], other)
+    elif one is not None:
+        ranges.moved(node.inputs[1], node.outputs[0], one)
+
+
+def divided(ranges: Ranges, node: Node) -> None:
+    """Of whole numbers the remainder is left out of account."""
+    other = ranges.number(node.inputs[1])
+    if other:
+        ranges.moved(node.inputs[0], node.outputs[0], 1 / other)
+
+
+def cut_below(ranges: Ranges, node: Node) -> None:
+    """The larger of two"""
+    _cut(ranges, node, upper=False)
+
+
+def cut_above(ranges: Ranges, node: Node) -> None:
+    """The smaller of two"""
+    _cut(ranges, node, upper=True)
+
+
+def _cut(ranges: Ranges, node: Node, upper: bool) -> None:
+    if len(node.inputs) == 2:
+        one, other = node.inputs
+        ranges.cut(one, node.outputs[0], ranges.number(other), upper)
+        ranges.cut(other, node.outputs[0], ranges.number(one), upper)
+
+
+def ranges_of(
+    model: Model, rules: Rules, inputs: Mapping[str, str], constants: Mapping[str, Tensor]
+) -> Dict[str, InputRange]:
+    """Input → range, of those for which one was found.
+
+    inputs     tensor → the input that it is
+    constants  tensor → constant: beside those in nodes
+
+    Graphs within the graph are not looked at, but for functions that it calls.
     """
-    ranges = Ranges(graph)
-    for node in graph.nodes:
-        rule = rules.get((node.domain, node.operator))
-        if rule is not None:
-            rule(ranges, node)
+    ranges = Ranges(rules, model.functions, constants, {tensor: _Line(name) for tensor, name in inputs.items()})
+    ranges.nodes(model.graph.nodes)
     return {name: found for name, found in ranges.found.items() if found.low <= found.high}

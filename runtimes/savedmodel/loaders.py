@@ -7,7 +7,8 @@ from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from runtimes.contract import BatchAnalysis, LoadOptions, Signature, TensorSpec, datatype_of
+from runtimes.contract import BatchAnalysis, InputRange, LoadOptions, Signature, TensorSpec, datatype_of
+from runtimes.savedmodel.analysis.ranges import input_ranges, variables
 from runtimes.savedmodel.analysis.read import of_function, of_graph
 
 _PYTHON_OPERATORS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
@@ -16,12 +17,14 @@ _PYTHON_OPERATORS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 class Entry(NamedTuple):
     """One signature: `run` takes arrays by input name and the wanted names, and gives arrays.
 
-    `analyse` reads the signature's graph and runs nothing. `problem` is why it cannot be served, in words; else empty.
+    `analyse` and `ranges` read the signature's graph and run nothing. `problem` is why it cannot be served, in words;
+    else empty.
     """
 
     signature: Signature
     run: Callable[[Dict[str, np.ndarray], Sequence[str]], Dict[str, Any]]
     analyse: Callable[[], BatchAnalysis]
+    ranges: Callable[[], Dict[str, InputRange]]
     problem: str
 
 
@@ -40,7 +43,8 @@ def load_functions(folder: str, tags: Sequence[str]) -> Dict[str, Entry]:
 
         foreign = calls_python and _python_nodes(function.graph.as_graph_def())
         analyse = partial(of_function, function, _results(function), scalar_tables)
-        entries[name] = _entry(inputs, function.structured_outputs, run, analyse, foreign)
+        ranges = partial(_ranges_of_function, function)
+        entries[name] = _entry(inputs, function.structured_outputs, run, analyse, ranges, foreign)
     return entries
 
 
@@ -78,7 +82,9 @@ def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, Entry]:
             tf.compat.v1.graph_util.extract_sub_graph(graph.as_graph_def(), fetched)
         )
         fed = [tensor for tensor in inputs.values() if tensor is not None]
-        entries[name] = _entry(inputs, outputs, run, partial(of_graph, graph, fed, _served(outputs)), foreign)
+        analyse = partial(of_graph, graph, fed, _served(outputs))
+        ranges = partial(_ranges_of_graph, graph, inputs, _served(outputs))
+        entries[name] = _entry(inputs, outputs, run, analyse, ranges, foreign)
     return entries
 
 
@@ -109,7 +115,22 @@ def _served(outputs: Dict[str, Any]) -> Dict[str, Any]:
     return {key: value for key, value in outputs.items() if not _reason(value)}
 
 
-def _entry(inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any, analyse: Any, calls_python: bool) -> Entry:
+def _ranges_of_function(function: Any) -> Dict[str, InputRange]:
+    held = variables(function)
+    given = [tensor.name for tensor in function.inputs if tensor.name not in held]
+    keys = sorted(function.structured_input_signature[1])
+    wanted = [tensor.name for tensor in _results(function).values()]
+    return input_ranges(function.graph.as_graph_def(), dict(zip(given, keys)), held, wanted)
+
+
+def _ranges_of_graph(graph: tf.Graph, inputs: Dict[str, Any], outputs: Dict[str, Any]) -> Dict[str, InputRange]:
+    given = {tensor.name: key for key, tensor in inputs.items() if tensor is not None}
+    return input_ranges(graph.as_graph_def(), given, {}, [tensor.name for tensor in outputs.values()])
+
+
+def _entry(
+    inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any, analyse: Any, ranges: Any, calls_python: bool
+) -> Entry:
     refused = {key: reason for key, reason in ((key, _reason(value)) for key, value in outputs.items()) if reason}
     served = _served(outputs)
     problem = ""
@@ -124,8 +145,8 @@ def _entry(inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any, analyse: A
         wrong = "; ".join("output '%s' cannot be served: %s" % each for each in refused.items())
         problem = problem or wrong or "it has no outputs"
     if problem:
-        return Entry(Signature((), ()), run, analyse, problem)
-    return Entry(Signature(_specs(inputs), _specs(served), refused), run, analyse, "")
+        return Entry(Signature((), ()), run, analyse, ranges, problem)
+    return Entry(Signature(_specs(inputs), _specs(served), refused), run, analyse, ranges, "")
 
 
 def _reason(value: Any) -> str:

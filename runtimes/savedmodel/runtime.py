@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, wanted_outputs
-from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature
+from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, LoadError, LoadOptions, Model, Signature
 from runtimes.redaction import redacted
 from runtimes.savedmodel.assets import Private
 from runtimes.savedmodel.loaders import Entry, load_functions, load_session
@@ -86,6 +86,9 @@ class SavedModel(Model):
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
         return self._entries[signature].analyse()
+
+    def input_ranges(self, signature: str) -> Dict[str, InputRange]:
+        return self._entries[signature].ranges()
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         name = signature or next(iter(self.signatures))

@@ -21,14 +21,15 @@ def node(operator: str, inputs: str, outputs: str, domain: str = "", **attribute
     return helper.make_node(operator, inputs.split(), outputs.split(), domain=domain, **attributes)
 
 
-def ranges(*nodes: Any, kind: int = TensorProto.INT64, **constants: Any) -> dict[str, InputRange]:
+def ranges(*nodes: Any, kind: int = TensorProto.INT64, functions: Any = (), **constants: Any) -> dict[str, InputRange]:
     """Of a model with the inputs "x" and "z"."""
     inputs = [helper.make_tensor_value_info(name, kind, ["n", 3]) for name in "xz"]
     weights = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
     graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
-    return input_ranges(of_bytes(helper.make_model(graph, opset_imports=opsets).SerializeToString()))
+    model = helper.make_model(graph, opset_imports=[*opsets, helper.make_opsetid("own", 1)], functions=functions)
+    return input_ranges(of_bytes(model.SerializeToString()))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,18 @@ def test_buckets_of_relative_positions() -> None:
     nodes.append(node("Gather", "words c", "y"))
     constants = {"four": np.array(4), "twenty": np.array(20), "low": np.array(0), "high": np.array(39)}
     assert ranges(*nodes, words=np.zeros((40, 4), "f4"), **constants) == {"x": InputRange(-80, 76)}
+
+
+def test_limits_may_be_two_operators_and_a_table_lie_in_a_function() -> None:
+    cut = [node("Max", "x low", "a"), node("Min", "high a", "y")]
+    assert ranges(*cut, kind=1, low=np.float32(-2), high=np.float32(3)) == {"x": InputRange(-2, 3)}
+    assert ranges(*cut[:1], node("Max", "high a", "y"), kind=1, low=np.float32(-2), high=np.float32(3)) == {}
+    inside = helper.make_function(
+        "own", "LookUp", ["t", "i"], ["o"], [node("Gather", "t i", "o")], [helper.make_opsetid("", 18)]
+    )
+    assert ranges(node("LookUp", "words x", "y", "own"), functions=[inside], words=WORDS) == {
+        "x": InputRange(0, 30521, rows=True)
+    }
 
 
 def test_quantised_and_one_hot() -> None:

@@ -3,27 +3,28 @@
 from typing import Dict
 
 from runtimes.contract import InputRange
-from runtimes.dataflow.graph import Model, Node, Tensor
-from runtimes.dataflow.ranges import Ranges, ranges_of
+from runtimes.dataflow.graph import Model, Node
+from runtimes.dataflow.ranges import (
+    Ranges,
+    added,
+    constant,
+    cut_above,
+    cut_below,
+    divided,
+    multiplied,
+    passed,
+    ranges_of,
+    subtracted,
+)
 
 _SAME = "Dropout Expand Flatten Reshape Slice Split Squeeze Tile Transpose Unsqueeze"
 _MICROSOFT = "com.microsoft"
 
 
 def input_ranges(model: Model) -> Dict[str, InputRange]:
-    return ranges_of(model.graph, _RULES)
-
-
-def _constant(ranges: Ranges, node: Node) -> None:
-    value = node.attributes.get("value")
-    if isinstance(value, Tensor):
-        ranges.constant(node.outputs[0], value)
-
-
-def _table(ranges: Ranges, node: Node) -> None:
-    """What gives a constant of the same sizes, where it is given one"""
-    ranges.same(node)
-    ranges.copied(node)
+    constants = {tensor.name: tensor for tensor in model.graph.constants}
+    inputs = {name: name for name, _ in model.graph.inputs if name not in constants}
+    return ranges_of(model, _RULES, inputs, constants)
 
 
 def _dequantised(ranges: Ranges, node: Node) -> None:
@@ -66,38 +67,21 @@ def _quantised(ranges: Ranges, node: Node) -> None:
         ranges.between(node.inputs[0], (-128 - zero) * scale, (255 - zero) * scale)
 
 
-def _sum(ranges: Ranges, node: Node) -> None:
-    """Add, Sub"""
-    one, other = (ranges.number(name) for name in node.inputs)
-    sign = -1.0 if node.operator == "Sub" else 1.0
-    if other is not None:
-        ranges.moved(node.inputs[0], node.outputs[0], shift=sign * other)
-    elif one is not None:
-        ranges.moved(node.inputs[1], node.outputs[0], sign, one)
-
-
-def _product(ranges: Ranges, node: Node) -> None:
-    """Mul, Div"""
-    one, other = (ranges.number(name) for name in node.inputs)
-    if node.operator == "Div":
-        one, other = None, (1 / other if other else None)
-    if other is not None:
-        ranges.moved(node.inputs[0], node.outputs[0], other)
-    elif one is not None:
-        ranges.moved(node.inputs[1], node.outputs[0], one)
-
-
 _RULES = {
     **{("", operator): Ranges.same for operator in _SAME.split()},
-    ("", "Constant"): _constant,
-    **dict.fromkeys([("", "Cast"), ("", "CastLike"), ("", "Identity")], _table),
+    ("", "Constant"): constant,
+    **dict.fromkeys([("", "Cast"), ("", "CastLike"), ("", "Identity")], passed),
     ("", "DequantizeLinear"): _dequantised,
     ("", "Gather"): _gather,
     ("", "OneHot"): _one_hot,
     ("", "Clip"): _clip,
     ("", "QuantizeLinear"): _quantised,
-    **dict.fromkeys([("", "Add"), ("", "Sub")], _sum),
-    **dict.fromkeys([("", "Mul"), ("", "Div")], _product),
+    ("", "Add"): added,
+    ("", "Sub"): subtracted,
+    ("", "Mul"): multiplied,
+    ("", "Div"): divided,
+    ("", "Max"): cut_below,
+    ("", "Min"): cut_above,
     (_MICROSOFT, "EmbedLayerNormalization"): _embedded,
     (_MICROSOFT, "QuantizeLinear"): _quantised,
 }  # type: Dict[Tuple[str, str], Rule]

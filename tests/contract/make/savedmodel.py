@@ -39,6 +39,22 @@ class UnknownRank(tf.Module):
         return {"y": x * 2.0, "small": tf.cast(x, tf.bfloat16)}
 
 
+class Tables(tf.Module):
+    """A table that is a variable, picked from in a function that is called, and limits around a sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = tf.Variable(tf.range(40000, dtype=tf.float32)[:, None])
+
+    @tf.function
+    def look_up(self, ids):
+        return tf.gather(self.table, tf.cast(ids, tf.int32))[:, 0]
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "ids"), tf.TensorSpec([None], tf.float32, "a")])
+    def __call__(self, ids, a):
+        return {"y": self.look_up(ids) + tf.minimum(tf.maximum(a / 2.0 - 1.0, 0.0), 6.0)}
+
+
 class Signatures(tf.Module):
     def __init__(self):
         super().__init__()
@@ -259,6 +275,8 @@ def main(root):
         write(name, Echo(), {"values": texts, "expected_values": texts, "strings": True})
     write("int64_scalar", Scalar(), {"told": {"inputs": [["step", "INT64", []], ["x", "INT64", [-1]]]}})
     write("unknown_rank", UnknownRank(), {"told": {"inputs": [["x", "FP32", None]]}, "refused": ["small"]})
+    ends = {"values": {"ids": [39999, 0], "a": [4.0, 99.0]}, "expected_values": {"y": [40000.0, 6.0]}}
+    write("tables", Tables(), dict(ends, ranges={"ids": [0, 39999, True], "a": [2, 14, False]}))
     module = Signatures()
     both = {"serving_default": module.second, "another": module.first}
     write("default_signature", module, {"told": {"outputs": [["z", "FP32", [-1, 1]]]}}, both)
