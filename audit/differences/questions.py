@@ -14,9 +14,9 @@ class Question(NamedTuple):
     remedy: str
 
 
-SERVED = "Each model answers as its own framework does; nothing is changed."
-PROOF = "`export` and `compare` put such values in and refuse an export that answers otherwise."
-FINITE = "Served as it is. The proof of an export leaves NaN out: keep NaN out of requests to exported models."
+SERVED = "Each model returns what its own framework returns."
+PROOF = "`export` and `compare` test with such values, and an export with different results is refused."
+FINITE = "Served unchanged. Exports are not verified with NaN: keep NaN out of requests to exported models."
 
 QUESTIONS = [
     Question(
@@ -29,22 +29,25 @@ QUESTIONS = [
     Question("nan-clip", "NaN clipped to 0…6", {"x": ("float32", [NAN, 9.0])}, FINITE),
     Question(
         "nan-reduce-max",
-        "The maximum of a row with NaN in it",
+        "The maximum of a row that contains NaN",
         {"x": ("float32", [[NAN, 1.0, 2.0], [1.0, NAN, 2.0], [1.0, 2.0, NAN]])},
         FINITE,
     ),
     Question(
         "nan-argmax",
-        "The index of the maximum of a row with NaN in it",
+        "The index of the maximum of a row that contains NaN",
         {"x": ("float32", [[NAN, 1.0, 2.0], [1.0, NAN, 2.0], [1.0, 2.0, NAN]])},
         FINITE,
     ),
     Question(
-        "nan-top-k", "The two largest of a row with NaN in it", {"x": ("float32", [[1.0, NAN, 3.0, 2.0]])}, FINITE
+        "nan-top-k",
+        "The two largest values of a row that contains NaN",
+        {"x": ("float32", [[1.0, NAN, 3.0, 2.0]])},
+        FINITE,
     ),
     Question(
         "nan-max-pool",
-        "Max-pooling a window with NaN in it (windows of 2)",
+        "Max pooling over a window that contains NaN (windows of 2)",
         {"x": ("float32", [[[NAN, 1.0, 2.0, NAN]]])},
         FINITE,
     ),
@@ -52,32 +55,32 @@ QUESTIONS = [
         "denormal-product",
         "The product of 1e-20 and 1e-20 (1e-40, below the smallest normal number)",
         {"x": ("float32", [1e-20] * 16), "y": ("float32", [1e-20] * 16)},
-        "Served as it is. Differences of this size are below what the proof compares.",
+        "Served unchanged. Differences of this size are below the tolerance of the verification.",
     ),
     Question(
         "sigmoid-tail",
         "Sigmoid of -18, -40, -90 and -104",
         {"x": ("float32", [-18.0, -40.0, -90.0, -104.0])},
-        "A logarithm after it turns 0 into -inf. " + PROOF + " logsigmoid is exported as -softplus(-x).",
+        "A logarithm applied to the result turns 0 into -inf. " + PROOF + " logsigmoid is exported as -softplus(-x).",
     ),
     Question(
         "softplus-tail", "Softplus of -100, -40, 40 and 100", {"x": ("float32", [-100.0, -40.0, 40.0, 100.0])}, PROOF
     ),
     Question(
         "integer-division",
-        "-7, -1 and 7 divided by 2, in whole numbers (the framework's `/` or `//`)",
+        "-7, -1 and 7 divided by 2, as integers (the framework's `/` or `//`)",
         {"x": ("int32", [-7, -1, 7]), "y": ("int32", [2, 2, 2])},
-        "Exports correct the sign (floor stays floor, truncation stays truncation). " + PROOF,
+        "Exports keep the rounding (floor stays floor, truncation stays truncation). " + PROOF,
     ),
     Question(
         "integer-remainder",
-        "The remainder of -7, -1 and 7 by 3, in whole numbers",
+        "The remainder of -7, -1 and 7 divided by 3, as integers",
         {"x": ("int32", [-7, -1, 7]), "y": ("int32", [3, 3, 3])},
         PROOF,
     ),
     Question(
         "float-remainder",
-        "The remainder of -7.5 and 7.5 by 2",
+        "The remainder of -7.5 and 7.5 divided by 2",
         {"x": ("float32", [-7.5, 7.5]), "y": ("float32", [2, 2])},
         PROOF,
     ),
@@ -91,13 +94,13 @@ QUESTIONS = [
         "sum-beyond-2-53",
         "The sum of 2^53, 1 and 1, in INT64",
         {"x": ("int64", [2**53, 1, 1])},
-        "JavaScript's numbers end at 2^53: TF.js exports have no INT64, and the proof says so.",
+        "JavaScript's integers are exact only up to 2^53: TF.js exports have no INT64, and the report says so.",
     ),
     Question(
         "float-sum",
         "The sum of 2^24 and sixteen ones, in FP32",
         {"x": ("float32", [2.0**24] + [1.0] * 16)},
-        "The order of additions differs; the proof measures how much the original itself wavers.",
+        "The order of the additions differs. The verification measures how much the original itself varies.",
     ),
     Question(
         "integer-overflow", "2147483647 + 1, in INT32", {"x": ("int32", [2147483647]), "y": ("int32", [1])}, SERVED
@@ -113,68 +116,69 @@ QUESTIONS = [
         "cast-nan-int32",
         "NaN, infinity and 1e20 as INT32",
         {"x": ("float32", [NAN, INF, 1e20])},
-        "Undefined in every framework. The proof leaves out what the original answers at random.",
+        "Undefined in every framework. The verification skips values whose result in the original is random.",
     ),
     Question(
         "cast-uint8",
         "300.0, -1.0 and 255.9 as UINT8",
         {"x": ("float32", [300.0, -1.0, 255.9])},
-        "Clip before the cast. Images given to [preprocess] are clipped.",
+        "Clip before the cast. `[preprocess]` clips images.",
     ),
     Question(
         "masked-row",
-        "Softmax of a row of -inf only, as a fully masked attention row has",
+        "Softmax of a row that contains only -inf, like a fully masked row of attention scores",
         {"x": ("float32", [[-INF, -INF], [0.0, -INF]])},
         FINITE,
     ),
     Question("round-half", "0.5, 1.5, 2.5 and -0.5, rounded", {"x": ("float32", [0.5, 1.5, 2.5, -0.5])}, PROOF),
     Question(
         "argmax-tie",
-        "The index of the maximum among equals",
+        "The index of the maximum among equal values",
         {"x": ("float32", [[2.0, 3.0, 3.0, 3.0]])},
-        "`compare` and the proof accept either index where the scores are equal.",
+        "`compare` and `export` accept either index if the scores are equal.",
     ),
     Question(
         "top-k-tie",
-        "The indices of the two largest among equals",
+        "The indices of the two largest among equal values",
         {"x": ("float32", [[3.0, 1.0, 3.0, 3.0]])},
-        "As above.",
+        "`compare` and `export` accept either index if the scores are equal.",
     ),
     Question(
         "average-pool-edge",
-        "Average-pooling 1, 2, 3, 4 with windows of 3, stride 2, one of padding",
+        "Average pooling of 1, 2, 3, 4 with windows of 3, stride 2 and padding 1",
         {"x": ("float32", [[[1.0, 2.0, 3.0, 4.0]]])},
         PROOF,
     ),
     Question(
         "resize-nearest-up",
-        "0…3 enlarged to six by the nearest neighbour (the framework's default)",
+        "0…3 enlarged to six values by nearest neighbor (the framework's default)",
         {"x": ("float32", [[[0.0, 1.0, 2.0, 3.0]]])},
         PROOF,
     ),
     Question(
         "resize-nearest-down",
-        "0…4 reduced to two by the nearest neighbour (the framework's default)",
+        "0…4 reduced to two values by nearest neighbor (the framework's default)",
         {"x": ("float32", [[[0.0, 1.0, 2.0, 3.0, 4.0]]])},
         PROOF,
     ),
     Question(
         "resize-linear",
-        "0, 1, 2, 3 enlarged to six linearly (the framework's default)",
+        "0, 1, 2, 3 enlarged to six values linearly (the framework's default)",
         {"x": ("float32", [[[0.0, 1.0, 2.0, 3.0]]])},
         PROOF,
     ),
     Question(
         "negative-index",
-        "Row -1 of a table of three",
+        "Row -1 of a table with three rows",
         {"x": ("float32", [[1.0], [2.0], [3.0]]), "y": ("int64", [-1])},
-        "A request with such an index is refused or answered as the framework does. " + PROOF,
+        "A request with such an index is refused, or returns what the framework returns. " + PROOF,
     ),
     Question(
         "index-too-large",
-        "Row 5 of a table of three",
+        "Row 5 of a table with three rows",
         {"x": ("float32", [[1.0], [2.0], [3.0]]), "y": ("int64", [5])},
-        "As above. The proof draws indices within the table.",
+        "A request with such an index is refused, or returns what the framework returns. The verification uses indices "
+        "within the table only.",
     ),
     Question(
         "power",
@@ -189,8 +193,8 @@ QUESTIONS = [
     Question("logarithm-below-zero", "The logarithm of 0 and -1", {"x": ("float32", [0.0, -1.0])}, FINITE),
     Question(
         "normalised-constant",
-        "Layer normalisation of a constant row (no scale, epsilon 1e-5)",
+        "Layer normalization of a constant row (no scale, epsilon 1e-5)",
         {"x": ("float32", [[0.1, 0.1, 0.1]])},
-        "Rounding noise times 316: the proof measures how much the original itself wavers.",
+        "Rounding noise is multiplied by 316. The verification measures how much the original itself varies.",
     ),
 ]
