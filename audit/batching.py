@@ -1,6 +1,7 @@
 """How many unsafe models each of the four nets catches, and how many safe ones it refuses wrongly (docs/batching.md).
 
-python -m audit.batching [REPOSITORY …] [--graphs 300]: random ONNX graphs, and the models of these repositories.
+python -m audit.batching [REPOSITORY …] [--graphs 300] [--savedmodel 300]: random graphs, and the models of these
+repositories.
 """
 
 import argparse
@@ -24,15 +25,19 @@ Answer = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("repository", nargs="*", type=Path)
-    parser.add_argument("--graphs", type=int, default=300)
+    parser.add_argument("--graphs", type=int, default=300, help="how many of ONNX")
+    parser.add_argument("--savedmodel", type=int, default=0, help="how many of TensorFlow")
     parser.add_argument("--json", type=Path, help="write every answer here, too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         random, mixing = random_graphs(Path(scratch), arguments.graphs)
+        saved, saved_mixing = written_graphs("savedmodel", "savedmodel", Path(scratch), arguments.savedmodel)
         real = of_repositories(arguments.repository, Path(scratch))
     if arguments.json:
-        arguments.json.write_text(json.dumps({"random": random, "real": real}, indent=1))
-    print("\n".join([*figure(random, mixing), "", *listing(real)]))
+        arguments.json.write_text(json.dumps({"random": random, "savedmodel": saved, "real": real}, indent=1))
+    for answers, steps in ((random, mixing), (saved, saved_mixing)):
+        print("\n".join([*figure(answers, steps), ""]))
+    print("\n".join(listing(real)))
 
 
 def random_graphs(scratch: Path, count: int) -> tuple[dict[str, Answer], dict[str, str]]:
@@ -45,6 +50,19 @@ def random_graphs(scratch: Path, count: int) -> tuple[dict[str, Answer], dict[st
         jobs.append({"name": name, "artifact": str(file)})
         mixing[name] = graph.mixing
     return asked("onnx", jobs, scratch), mixing
+
+
+def written_graphs(runtime: str, writer: str, scratch: Path, count: int) -> tuple[dict[str, Answer], dict[str, str]]:
+    """As `random_graphs`, of files that RUNTIME_graphs.py writes in another runtime's environment."""
+    if not count:
+        return {}, {}
+    folder = scratch / runtime
+    folder.mkdir()
+    script = Path(__file__).with_name(f"{runtime}_graphs.py")
+    subprocess.run([str(python_of(writer)), str(script), str(folder), str(count)], check=True, capture_output=True)
+    written = json.loads((folder / "graphs.json").read_text())
+    jobs = [{"name": name, "artifact": str(folder / each["artifact"])} for name, each in written.items()]
+    return asked(runtime, jobs, scratch), {name: each["mixing"] for name, each in written.items()}
 
 
 def of_repositories(repositories: Iterable[Path], scratch: Path) -> dict[str, Answer]:
