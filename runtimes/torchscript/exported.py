@@ -17,7 +17,7 @@ from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from runtimes.checks import declared_inputs, declared_outputs
 from runtimes.contract import LoadError, LoadOptions, Signature, TensorSpec, datatype_of, unnamed_outputs
-from runtimes.torchscript import analysis
+from runtimes.torchscript.analysis import read
 from runtimes.torchscript.program import Program, datatype_problem, sentence
 
 _UNKNOWN_OPERATOR = re.compile(r"failed to resolve (?:torch\.ops\.)?([\w.:]+)")
@@ -45,6 +45,8 @@ def load(options: LoadOptions) -> Program:
     if not outputs:
         raise LoadError("none of the model's outputs can be served: %s" % "; ".join(refused.values()))
     in_spec = exported.call_spec.in_spec
+    served = {spec.name for spec in outputs}
+    by_place = [names[place] if place in single and names[place] in served else "" for place in places]
 
     def call(given: List[Any]) -> Any:
         rest = iter(given)
@@ -60,7 +62,7 @@ def load(options: LoadOptions) -> Program:
         names=names,
         pure=_is_pure(exported),
         module=module,
-        analysis=analysis.of_exported(exported),
+        analyse=lambda: read.of_exported(exported, by_place),
     )
 
 

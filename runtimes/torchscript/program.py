@@ -55,7 +55,7 @@ class Program(NamedTuple):
     pure     nothing in the model writes to a tensor in place or keeps one from call to call
     module   what `call` calls, for whoever changes it as a whole
     widen    applied to the named outputs; None: they are as they should be
-    analysis what the graph says about batching
+    analyse  gives what the graph says about batching
     """
 
     call: Callable[[List[Any]], Any]
@@ -65,7 +65,7 @@ class Program(NamedTuple):
     pure: bool
     module: torch.nn.Module
     widen: Optional[Callable[[Dict[str, Any]], Dict[str, Any]]] = None
-    analysis: Optional[BatchAnalysis] = None
+    analyse: Callable[[], Optional[BatchAnalysis]] = lambda: None
 
 
 class TorchModel(Model):
@@ -83,7 +83,7 @@ class TorchModel(Model):
         self.signatures = {"default": program.signature}
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        return self._program.analysis
+        return self._program.analyse()
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         values = self._values(inputs)

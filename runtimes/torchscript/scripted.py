@@ -21,7 +21,7 @@ import torch
 
 from runtimes.checks import declared_inputs, declared_outputs, quoted
 from runtimes.contract import DATATYPES, LoadError, LoadOptions, Signature, TensorSpec, unnamed_outputs
-from runtimes.torchscript import analysis
+from runtimes.torchscript.analysis import read
 from runtimes.torchscript.program import Program, sentence
 
 _SCALARS = {"IntType": "INT64", "FloatType": "FP64", "NumberType": "FP64", "BoolType": "BOOL", "StringType": "BYTES"}
@@ -53,14 +53,15 @@ def load(options: LoadOptions) -> Program:
     signature = Signature(specs, options.outputs or outputs or found, {} if options.outputs or outputs else refused)
     told = _by_position(signature.outputs)
     listed = unnamed_outputs(max(told, default=-1) + 1)
+    outputs_by_place = [told[place].name if place in told else name for place, name in enumerate(listed)]
     return Program(
         call=lambda values: module(**dict(zip(names, values))),
         scalars=[_kind(argument) in _SCALARS for argument in arguments],
         signature=signature,
-        names=[told[place].name if place in told else name for place, name in enumerate(listed)],
+        names=outputs_by_place,
         pure=_is_pure(module.inlined_graph),
         module=module,
-        analysis=analysis.of_scripted(module.inlined_graph),
+        analyse=lambda: read.of_scripted(module, list(zip(names, specs)), outputs_by_place),
     )
 
 

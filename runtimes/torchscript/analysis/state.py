@@ -1,4 +1,4 @@
-"""What a PyTorch graph writes, and where it is random. Its rows are not followed: that is left to the trial."""
+"""What a PyTorch graph writes, and where it is random, wherever in the graph that is."""
 
 from typing import Any, Iterable, List
 
@@ -7,7 +7,6 @@ import torch
 from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.values import called
 
-_NOT_FOLLOWED = "the rows are not followed through PyTorch's operators"
 # So many reasons say enough.
 _MOST = 8
 _RANDOM = (
@@ -33,7 +32,9 @@ def of_exported(exported: Any) -> BatchAnalysis:
                     written.append(name)
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             # Dropout has the tag too where it is off.
-            if not any(argument is False for argument in list(node.args) + list(node.kwargs.values())):
+            given = list(node.args) + list(node.kwargs.values())
+            attends = "dropout_p" in [argument.name for argument in schema.arguments] if schema else False
+            if not attends and not any(argument is False for argument in given):
                 mixes.append("%s is random" % called(str(node.target), node.name))
     return _analysis(["buffer '%s' is written to" % name for name in written], mixes)
 
@@ -63,8 +64,14 @@ def of_scripted(graph: Any) -> BatchAnalysis:
                 (perhaps if chosen else mixes).append("%s is random" % kind)
             elif kind in ("quantized::linear_dynamic", "quantized::linear_relu_dynamic"):
                 mixes.append("%s takes one scale from all rows" % kind)
-    found = _analysis(writes, mixes)
-    return found._replace(unknown=found.unknown + tuple(dict.fromkeys(perhaps))[:_MOST])
+    return _analysis(writes, mixes)._replace(unknown=tuple(dict.fromkeys(perhaps))[:_MOST])
+
+
+def joined(found: BatchAnalysis, walked: BatchAnalysis, whole: bool = True) -> BatchAnalysis:
+    """With what a walk found, which has been through the branches that run if it has seen the whole graph."""
+    unknown = walked.unknown if whole else walked.unknown + found.unknown
+    mixes = walked.mixes or (found.mixes if walked.unknown else ())
+    return BatchAnalysis(mixes, found.writes or walked.writes, unknown)
 
 
 def _true(inputs: List[Any], place: int) -> bool:
@@ -74,4 +81,4 @@ def _true(inputs: List[Any], place: int) -> bool:
 
 def _analysis(writes: Iterable[str], mixes: Iterable[str]) -> BatchAnalysis:
     found = [tuple(dict.fromkeys(reasons))[:_MOST] for reasons in (mixes, writes)]
-    return BatchAnalysis(found[0], found[1], (_NOT_FOLLOWED,))
+    return BatchAnalysis(found[0], found[1])

@@ -1,0 +1,40 @@
+"""Values that stand in a graph, or in a module's attributes, as constants of the graph that is walked."""
+
+from typing import Any, List, Optional
+
+import torch
+
+from runtimes.dataflow.graph import Node, Tensor
+from runtimes.dataflow.values import MOST_CONTENTS
+from runtimes.torchscript.analysis.builder import Builder
+from runtimes.torchscript.analysis.operators import LIST, NONE, OBJECT
+
+_WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def put(builder: Builder, name: str, value: Any, kept: str = "") -> None:
+    """kept: what a write to it changes."""
+    if value is None:
+        builder.constant(Tensor(name, (), list(NONE.contents or ())))
+    elif isinstance(value, (bool, int, float, str)):
+        builder.constant(Tensor(name, (), [value]))
+    elif isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_nested:
+        builder.constant(Tensor(name, tuple(value.shape), contents(value)), kept)
+    elif isinstance(value, (list, tuple)):
+        if all(isinstance(element, (bool, int, float)) for element in value):
+            builder.constant(Tensor(name, (len(value),), list(value)), kept)
+        else:
+            names = ["%s.%d" % (name, place) for place in range(len(value))]
+            for each, element in zip(names, value):
+                put(builder, each, element, kept)
+            builder.add(Node(LIST, "", "", names, [name], {}), range(len(names)))
+    else:
+        builder.nodes.append(Node(OBJECT, "", "", [], [name], {}))
+        builder.define(name, kept)
+
+
+def contents(value: torch.Tensor) -> Optional[List[Any]]:
+    """Of few whole numbers. A number with a fraction has nothing to do with shapes."""
+    if value.dtype not in _WHOLE or value.numel() > MOST_CONTENTS or value.device.type == "meta":
+        return None
+    return list(value.detach().cpu().reshape(-1).tolist())

@@ -1,0 +1,167 @@
+"""An exported program's graph as the walk reads it; what the export knows of its tensors' sizes is kept beside them."""
+
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
+
+from runtimes.dataflow.graph import Graph, Node
+from runtimes.torchscript.analysis.builder import Builder
+from runtimes.torchscript.analysis.constants import put
+from runtimes.torchscript.analysis.operators import LIST, NONE
+from runtimes.torchscript.analysis.script import described, written
+
+_LISTS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem")  # they show their inputs' memory
+# Regions in which gradients or datatypes are as it says; what is computed is what is inside.
+_WRAPS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+
+
+class Reader:
+    def __init__(self, exported: Any) -> None:
+        self._exported = exported
+        self._known = {}  # type: Dict[Any, Operator]
+        self._constants = {}  # type: Dict[str, str]
+
+    def graph(self) -> Tuple[Graph, Dict[str, List[Any]]]:
+        """And the sizes of the inputs, symbols as text."""
+        builder, signature = Builder(), self._exported.graph_signature
+        sizes = {}  # type: Dict[str, List[Any]]
+        placeholders = {node.name: node for node in self._exported.graph.nodes if node.op == "placeholder"}
+        for item in signature.input_specs:
+            name = item.arg.name
+            if item.kind == InputKind.USER_INPUT and not isinstance(item.arg, ConstantArgument):
+                builder.define(name)
+                sizes[name] = shape(placeholders[name].meta.get("val"))
+            elif isinstance(item.arg, ConstantArgument):
+                put(builder, name, item.arg.value)
+            else:
+                put(builder, name, self._stored(item), "buffer '%s'" % item.target)
+        names = {name: name for name in placeholders}
+        self._nodes(self._exported.graph_module, builder, names)
+        outputs = [
+            builder.current(names[item.arg.name]) if getattr(item.arg, "name", None) in names else ""
+            for item in signature.output_specs
+            if item.kind == OutputKind.USER_OUTPUT
+        ]
+        return Graph(builder.nodes, builder.constants, [(name, None) for name in sizes], outputs), sizes
+
+    def _stored(self, item: Any) -> Any:
+        for store in (self._exported.state_dict, self._exported.constants):
+            if item.target in store:
+                return store[item.target]
+        return object()
+
+    def _nodes(self, module: Any, builder: Builder, names: Dict[str, str], prefix: str = "") -> Any:
+        """names: each node's, as a tensor of the graph that is made. Gives what the output node holds."""
+        for node in module.graph.nodes:
+            out = prefix + node.name
+            if node.op == "placeholder":
+                continue
+            if node.op == "output":
+                return node.args[0]
+            if node.op == "get_attr":
+                value = _attribute(module, node.target)
+                if not isinstance(value, torch.nn.Module):
+                    put(builder, out, value, "a constant")
+            elif node.op == "call_function":
+                self._call(module, node, builder, names, out)
+            names[node.name] = out
+        return ()
+
+    def _call(self, module: Any, node: Any, builder: Builder, names: Dict[str, str], out: str) -> None:
+        target = node.target
+        schema = getattr(target, "_schema", None)
+        called = getattr(target, "__name__", str(target))
+        if called in _WRAPS and self._wrapped(module, node, builder, names, out, _WRAPS[called]):
+            return
+        beside = {"shape": shape(node.meta["val"])} if isinstance(node.meta.get("val"), torch.Tensor) else {}
+        if schema is None:
+            inputs = [self._given(value, builder, names) for value in node.args]
+            own = type(target).__name__ == "builtin_function_or_method" or called.startswith("sym_")
+            attributes = dict(beside, number=own, names=("self", "other") if called != "getitem" else ("list", "idx"))
+            shares = (0,) if called == "getitem" else ()
+            name = called if own else "unknown " + called
+            if not own:
+                builder.unclear("%s is not known" % called)
+            builder.add(Node(name, "", out, inputs, [out], attributes), shares, opaque=not own)
+            return
+        key = (schema.name, schema.overload_name)
+        found = self._known[key] = self._known.get(key) or described(schema)
+        given = dict(zip(found.names, node.args), **node.kwargs)
+        inputs = []
+        for argument in schema.arguments:
+            default = argument.default_value if argument.has_default_value() else None
+            inputs.append(self._given(given.get(argument.name, default), builder, names))
+        name = schema.name[len("aten::") :] if schema.name.startswith("aten::") else schema.name
+        dtypes = [_dtype(given.get(argument.name)) for argument in schema.arguments]
+        made = Node(name, "", out, inputs, [out], dict(beside, names=found.names, dtypes=dtypes))
+        if found.written:
+            written(builder, made, found)
+        elif len(schema.returns) > 1:
+            parts = ["%s.%d" % (out, place) for place in range(len(schema.returns))]
+            builder.add(made._replace(outputs=parts), found.shares)
+            builder.add(Node(LIST, "", "", parts, [out], {}), range(len(parts)))
+        else:
+            builder.add(made, (0,) if name in _LISTS else found.shares)
+
+    def _wrapped(self, module: Any, node: Any, builder: Builder, names: Dict[str, str], out: str, skip: int) -> bool:
+        place = next((place for place, value in enumerate(node.args) if getattr(value, "op", "") == "get_attr"), None)
+        inner = None if place is None else _attribute(module, node.args[place].target)
+        if place is None or place < skip or not isinstance(inner, torch.fx.GraphModule):
+            return False
+        given = [self._given(value, builder, names) for value in node.args[place + 1 :]]
+        inside = dict(zip((each.name for each in inner.graph.nodes if each.op == "placeholder"), given))
+        results = self._nodes(inner, builder, inside, out + ".")
+        made = [self._given(value, builder, inside) for value in results]
+        builder.add(Node(LIST, "", "", made, [out], {}), range(len(made)))
+        return True
+
+    def _given(self, value: Any, builder: Builder, names: Dict[str, str]) -> str:
+        """The name of an argument; what is no tensor becomes a constant."""
+        if value is None:
+            return ""
+        if value is NONE:
+            return self._constant(builder, None)
+        if isinstance(value, torch.fx.Node):
+            return names[value.name]
+        if isinstance(value, (list, tuple)) and any(isinstance(each, torch.fx.Node) or each is None for each in value):
+            numbers = all(_is_number(each) for each in value)
+            parts = [self._given(NONE if each is None else each, builder, names) for each in value]
+            name = "list.%d" % len(builder.nodes)
+            builder.add(Node(LIST, "", "", parts, [name], {"numbers": numbers}), range(len(parts)))
+            return name
+        return self._constant(builder, value)
+
+    def _constant(self, builder: Builder, value: Any) -> str:
+        key = repr((type(value).__name__, value))
+        if key not in self._constants:
+            self._constants[key] = "constant.%d" % len(self._constants)
+            put(builder, self._constants[key], value)
+        return self._constants[key]
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, torch.fx.Node):
+        return isinstance(value.meta.get("val"), (int, float, torch.SymInt, torch.SymFloat))
+    return isinstance(value, (int, float))
+
+
+def _attribute(module: Any, path: str) -> Any:
+    for part in path.split("."):
+        module = getattr(module, part)
+    return module
+
+
+def _dtype(value: Any) -> Any:
+    """Of a tensor, or of the tensors in a list."""
+    if isinstance(value, (list, tuple)):
+        return [_dtype(each) for each in value]
+    found = value.meta.get("val") if isinstance(value, torch.fx.Node) else None
+    return found.dtype if isinstance(found, torch.Tensor) else None
+
+
+def shape(value: Any) -> Optional[List[Any]]:
+    """Sizes; what is open is the text of its expression."""
+    if not isinstance(value, torch.Tensor):
+        return []
+    return [size if isinstance(size, int) else str(size) for size in value.shape]

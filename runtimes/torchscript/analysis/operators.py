@@ -1,0 +1,114 @@
+"""The registry of the rules for PyTorch's operators, which lie in `ops`, and what a rule sees of a call."""
+
+from typing import Any, List, NamedTuple, Optional, Tuple
+
+from runtimes.dataflow.values import Value, constant, repeats
+from runtimes.dataflow.walk import Call, Operators, Walk
+
+OPERATORS = Operators(
+    {},
+    never_fail=(
+        "sum", "mean", "max", "min", "arg", "cum", "softmax", "nonzero", "unique", "slice", "__is", "format",
+    ),
+)  # fmt: skip
+rule = OPERATORS.rule
+
+_NOTHING = "\0none"
+NONE = constant([], [_NOTHING])  # Python's None as a value
+UNSET = constant([], ["\0unset"])  # what a branch that has returned leaves for those that have not
+LIST, UNPACK, AS_ROWS, WRITTEN, REPLACED, STORED, UNCLEAR, OBJECT, APPEND = (
+    "prim::ListConstruct prim::ListUnpack modelport::as_rows modelport::written modelport::replaced "
+    "modelport::stored modelport::unclear modelport::object modelport::append"
+).split()
+
+
+class Items(NamedTuple):
+    """A list or tuple of tensors. What asks it as if it were one tensor learns that nothing is known of its shape."""
+
+    items: Tuple[Any, ...]
+    dims: None = None
+    axis: None = None
+    rank: None = None
+    contents: None = None
+
+    @property
+    def mixes(self) -> Tuple[str, ...]:
+        return tuple(reason for item in self.items for reason in item.mixes)
+
+    @property
+    def unknown(self) -> Tuple[str, ...]:
+        return tuple(reason for item in self.items for reason in item.unknown)
+
+    @property
+    def tainted(self) -> bool:
+        return any(item.tainted for item in self.items)
+
+    @property
+    def has_rows(self) -> bool:
+        return any(item.has_rows for item in self.items)
+
+    @property
+    def counts_rows(self) -> bool:
+        """Also where one is repeated by their number: it shows in no size of the list."""
+        return any(item.counts_rows if isinstance(item, Items) else repeats(item) for item in self.items)
+
+
+class NotFollowed(ValueError):
+    """An argument that a rule needs as a constant is none."""
+
+
+class Arguments:
+    """A call's arguments by the names that the operator's schema has for them; None is as good as left out."""
+
+    def __init__(self, call: Call) -> None:
+        names = call.attribute("names") or ()
+        self._values = {name: value for name, value in zip(names, call.inputs) if value is not None and value != NONE}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values[name]
+
+    def get(self, name: str) -> Optional[Value]:
+        return self._values.get(name)
+
+    def of(self, names: str) -> List[Value]:
+        """Those of these that are there."""
+        return [self._values[name] for name in names.split() if name in self._values]
+
+    def number(self, name: str, otherwise: Any = None) -> Any:
+        """A number, or a size, or a text. Raises NotFollowed where it is not known."""
+        found = self.numbers(name)
+        return otherwise if found is None else found[0]
+
+    def numbers(self, name: str) -> Optional[List[Any]]:
+        """None where it is left out. Raises NotFollowed where one is not known."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if value.tainted or value.contents is None or any(element is None for element in value.contents):
+            raise NotFollowed(name)
+        return list(value.contents)
+
+
+class TorchWalk(Walk):
+    """`unclear` is what concerns the whole graph, whichever tensor an output needs."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.unclear = []  # type: List[str]
+
+    def _may_fail(self, node: Any, scope: Any) -> bool:
+        """What computes with numbers alone, puts tensors together or holds other operators never fails by itself."""
+        holds = node.operator in ("prim::If", "prim::Loop") or node.operator.endswith("Construct")
+        return not holds and not node.attributes.get("number") and super()._may_fail(node, scope)
+
+
+def items(value: Any) -> List[Any]:
+    """The elements of a list. Raises NotFollowed where they are not known."""
+    if isinstance(value, Items):
+        return list(value.items)
+    if value.contents is None or value.tainted or len(value.dims or ()) != 1:
+        raise NotFollowed("a list")
+    return [constant([], [element]) for element in value.contents]

@@ -1,0 +1,18 @@
+"""What each of PyTorch's operators does to the rows. Each module registers its rules."""
+
+from runtimes.torchscript.analysis.ops import (  # noqa: F401
+    attention,
+    control,
+    elementwise,
+    indexing,
+    lists,
+    making,
+    memory,
+    numbers,
+    pictures,
+    products,
+    reductions,
+    rows,
+    scattering,
+    shaping,
+)

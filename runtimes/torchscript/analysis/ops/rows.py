@@ -1,0 +1,39 @@
+"""What counts, what is random, and what takes all rows together."""
+
+from typing import Any
+
+from runtimes.dataflow.sizes import fresh
+from runtimes.dataflow.values import constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.walk import Call
+from runtimes.torchscript.analysis.operators import rule
+
+
+@rule(
+    """nonzero nonzero_numpy argwhere masked_select unique unique_consecutive unique_dim _unique _unique2
+    torchvision::nms torchvision::_batched_nms bincount histc"""
+)
+def counted(call: Call) -> Any:
+    count = len(call.node.outputs)
+    if any(value.tainted for value in call.present):
+        return [spread(call.present)] * count
+    if any(value.has_rows or repeats(value) for value in call.present):
+        return [mixed("%s finds as many as values say, in all rows" % call.at)] * count
+    return [constant([fresh(), fresh()] if call.node.operator in ("nonzero", "argwhere") else None)] * count
+
+
+@rule(
+    """rand rand_like randn randn_like randint randint_like randperm normal bernoulli multinomial uniform exponential
+    log_normal geometric cauchy random poisson rrelu_with_noise"""
+)
+def random(call: Call) -> Any:
+    return [mixed("%s is random" % call.at, call.present)] * len(call.node.outputs)
+
+
+@rule("quantized::linear_dynamic quantized::linear_relu_dynamic")
+def dynamic(call: Call) -> Any:
+    count = len(call.node.outputs)
+    if call[0].tainted:
+        return [spread(call.present)] * count
+    if call[0].has_rows:
+        return [mixed("%s takes one scale from all rows" % call.at)] * count
+    return [unsure("%s is not followed" % call.at, call.present)] * count

@@ -1,0 +1,236 @@
+"""Sizes, and the same elements laid out differently."""
+
+from typing import Any
+
+from runtimes.dataflow import shaping
+from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.sizes import Product, fresh, has_rows, over, times
+from runtimes.dataflow.values import Value, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.walk import Call
+from runtimes.torchscript.analysis.operators import Arguments, Items, NotFollowed, rule
+from runtimes.torchscript.analysis.ops.indexing import part
+
+
+@rule("size sym_size prim::shape")
+def size(call: Call) -> Value:
+    found = shaping.shape_of(call[0])
+    axis = Arguments(call).get("dim")
+    if axis is None:
+        return found
+    if call[0].dims is None:
+        return found._replace(dims=())
+    if axis.tainted or not axis.contents or not isinstance(axis.contents[0], int):
+        return unsure("%s is not followed" % call.at)
+    return part(call.at, found, 0, placed(axis.contents[0], len(call[0].dims)))
+
+
+@rule("dim ndimension")
+def rank(call: Call) -> Value:
+    value = call[0]
+    if value.dims is None:
+        return spread([value], []) if value.tainted else constant([])
+    return constant([], [len(value.dims)])
+
+
+@rule("numel sym_numel")
+def count(call: Call) -> Value:
+    value = call[0]
+    if value.dims is None:
+        return spread([value], []) if value.tainted else constant([])
+    return constant([], [times(*value.dims)])
+
+
+@rule("view reshape _unsafe_view view_copy _reshape_alias reshape_copy")
+def view(call: Call) -> Value:
+    given = Arguments(call)
+    wanted = given.get("size") or given.get("shape")
+    if wanted is None:
+        raise NotFollowed("size")  # another datatype: how many there are changes
+    return shaping.reshape(call.at, given["self"], wanted, False)
+
+
+@rule("view_as reshape_as")
+def view_as(call: Call) -> Value:
+    return shaping.reshape(call.at, call[0], shaping.shape_of(call[1]), False)
+
+
+@rule("flatten ravel")
+def flatten(call: Call) -> Value:
+    given, value = Arguments(call), call[0]
+    if value.dims is None:
+        return spread([value]) if value.tainted else constant()
+    dims = value.dims
+    start, end = placed(given.number("start_dim", 0), len(dims)), placed(given.number("end_dim", -1), len(dims))
+    if not dims or start == end:
+        return value if dims else shaping.laid_out(call.at, value, [1])
+    return shaping.laid_out(
+        call.at, value, list(dims[:start]) + [times(*dims[start : end + 1])] + list(dims[end + 1 :])
+    )
+
+
+@rule("unflatten")
+def unflatten(call: Call) -> Value:
+    given, value = Arguments(call), call[0]
+    wanted = given.numbers("sizes")
+    if value.dims is None or wanted is None:
+        raise NotFollowed("sizes")
+    axis = placed(given.number("dim"), len(value.dims))
+    if -1 in wanted:
+        rest = over(value.dims[axis], times(*(each for each in wanted if each != -1)))
+        if rest is None and has_rows(value.dims[axis]):
+            raise NotFollowed("sizes")
+        wanted = [(fresh() if rest is None else rest) if each == -1 else each for each in wanted]
+    if value.tainted:
+        return spread([value])
+    if not has_rows(value.dims[axis]) and not any(map(has_rows, wanted)):  # no matter what is known of the other sizes
+        dims = value.dims[:axis] + tuple(wanted) + value.dims[axis + 1 :]
+        place = value.axis if value.axis is None or value.axis < axis else value.axis + len(wanted) - 1
+        return value._replace(dims=dims, axis=place)
+    return shaping.laid_out(call.at, value, list(value.dims[:axis]) + wanted + list(value.dims[axis + 1 :]))
+
+
+@rule("squeeze squeeze_copy")
+def squeeze(call: Call) -> Value:
+    value, axes = call[0], Arguments(call).numbers("dim")
+    if axes is None:
+        return shaping.squeeze(call.at, value)
+    if value.dims is None:
+        return spread([value]) if value.tainted else constant()
+    gone = []  # type: List[int]
+    for axis in axes:
+        place = placed(axis, len(value.dims))
+        if has_rows(value.dims[place]):
+            return mixed("%s drops the dimension of the batch where that has one row" % call.at, [value])
+        if isinstance(value.dims[place], Product):
+            if not (value.has_rows or value.tainted or repeats(value)):
+                return constant()
+            return unsure("%s drops a dimension whose size is not known" % call.at, [value])
+        if value.dims[place] == 1:
+            gone.append(place)
+    return shaping.squeeze(call.at, value, gone) if gone else value
+
+
+@rule("unsqueeze unsqueeze_copy")
+def unsqueeze(call: Call) -> Value:
+    return shaping.unsqueeze(call.at, call[0], [Arguments(call).number("dim")])
+
+
+@rule("permute permute_copy")
+def permute(call: Call) -> Value:
+    return shaping.transpose(call.at, call[0], Arguments(call).numbers("dims"))
+
+
+@rule("transpose transpose_copy swapaxes swapdims t numpy_T mT adjoint")
+def transpose(call: Call) -> Value:
+    value, given = call[0], Arguments(call)
+    if value.dims is None:
+        return spread([value]) if value.tainted else constant()
+    if call.node.operator == "numpy_T" or (call.node.operator == "t" and len(value.dims) < 3):
+        return shaping.transpose(call.at, value)
+    names = [name for name in call.attribute("names") if name != "self"]
+    axes = [placed(given.number(name), len(value.dims)) for name in names] or [-2, -1]
+    order = list(range(len(value.dims)))
+    order[axes[0]], order[axes[1]] = order[axes[1]], order[axes[0]]
+    return shaping.transpose(call.at, value, order)
+
+
+@rule("movedim moveaxis")
+def movedim(call: Call) -> Value:
+    value, given = call[0], Arguments(call)
+    sources, targets = given.numbers("source") or [], given.numbers("destination") or []
+    if value.dims is None:
+        return spread([value]) if value.tainted else constant()
+    count = len(value.dims)
+    moved = {placed(target, count): placed(source, count) for target, source in zip(targets, sources)}
+    rest = iter(place for place in range(count) if place not in moved.values())
+    return shaping.transpose(call.at, value, [moved[place] if place in moved else next(rest) for place in range(count)])
+
+
+@rule("expand expand_copy broadcast_to")
+def expand(call: Call) -> Value:
+    value, sizes = call[0], Arguments(call)["size"]
+    if value.dims is not None and sizes.contents is not None and not sizes.tainted:
+        own = (1,) * (len(sizes.contents) - len(value.dims)) + value.dims
+        kept = [mine if wanted == -1 else wanted for mine, wanted in zip(own, sizes.contents)]
+        return shaping.expand(call.at, value, constant([len(kept)], kept))
+    return shaping.expand(call.at, value, sizes)
+
+
+@rule("expand_as")
+def expand_as(call: Call) -> Value:
+    return shaping.expand(call.at, call[0], shaping.shape_of(call[1]))
+
+
+@rule("repeat tile")
+def repeat(call: Call) -> Value:
+    given = Arguments(call)
+    value, counts = call[0], given["repeats" if "repeats" in given else "dims"]
+    if call.node.operator == "tile" and counts.contents is not None and value.dims is not None:
+        missing = len(value.dims) - len(counts.contents)
+        counts = constant([len(value.dims)], (1,) * missing + counts.contents) if missing > 0 else counts
+    return shaping.tile(call.at, value, counts)
+
+
+@rule("repeat_interleave")
+def repeat_interleave(call: Call) -> Any:
+    given = Arguments(call)
+    value, axis, times_each = given["self"], given.number("dim"), given["repeats"]
+    if value.tainted or times_each.tainted:
+        return spread([value, times_each])
+    if axis is None or value.dims is None or times_each.rank != 0 or times_each.contents is None:
+        raise NotFollowed("repeats")
+    number, place = times_each.contents[0], placed(axis, len(value.dims))
+    if number is None or has_rows(number) or (value.axis is None and repeats(value)):
+        return unsure("%s is not followed" % call.at)
+    dims = list(value.dims)
+    dims[place] = times(dims[place], number)
+    if value.axis is None:
+        return constant(dims)
+    return rows(dims, value.axis, value.before, times(value.after, number) if place == value.axis else value.after)
+
+
+@rule("unfold")
+def unfold(call: Call) -> Any:
+    """Windows of a dimension, which come in a dimension of their own at the end."""
+    given, value = Arguments(call), call[0]
+    if value.dims is None or value.tainted or value.counts_rows:
+        raise NotFollowed("self")
+    axis = placed(given.number("dimension"), len(value.dims))
+    if has_rows(value.dims[axis]):
+        return unsure("%s moves windows over the rows" % call.at)
+    dims = value.dims[:axis] + (fresh(),) + value.dims[axis + 1 :] + (given.number("size"),)
+    return value._replace(dims=dims, contents=None)
+
+
+@rule("pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle")
+def pixel_shuffle(call: Call) -> Value:
+    """The last three dimensions are channels, height and width."""
+    value, factor = call[0], 1
+    if value.dims is None or len(value.dims) < 3 or value.tainted or value.counts_rows:
+        raise NotFollowed("self")
+    if any(has_rows(size) for size in value.dims[-3:]):
+        return unsure("%s is not followed" % call.at)
+    channels, height, width = value.dims[-3:]
+    if call.node.operator == "pixel_shuffle":
+        factor = Arguments(call).number("upscale_factor")
+        new = [over(channels, factor * factor), times(height, factor), times(width, factor)]  # type: Any
+    elif call.node.operator == "pixel_unshuffle":
+        factor = Arguments(call).number("downscale_factor")
+        new = [times(channels, factor * factor), over(height, factor), over(width, factor)]
+    else:
+        new = [channels, height, width]
+    dims = value.dims[:-3] + tuple(fresh() if size is None else size for size in new)
+    return value._replace(dims=dims, contents=None)
+
+
+@rule("broadcast_tensors meshgrid")
+def together(call: Call) -> Any:
+    value = call[0]
+    if not isinstance(value, Items) or value.tainted or value.has_rows or value.counts_rows:
+        return unsure("%s is not followed" % call.at, [value])
+    if call.node.operator == "meshgrid" and all(each.rank == 1 for each in value.items):
+        dims = [each.dims[0] for each in value.items]
+        # Along which of the first two dimensions each lies is asked by none of what follows.
+        known = dims if len({str(size) for size in dims}) == 1 else [fresh() for _ in dims]
+        return Items(tuple(constant(known) for _ in dims))
+    return Items(tuple(constant() for _ in value.items))

@@ -1,0 +1,125 @@
+"""What becomes of the rows of a PyTorch model's inputs."""
+
+from typing import Any, Dict, List, Sequence, Tuple
+
+from runtimes.contract import BatchAnalysis, TensorSpec
+from runtimes.dataflow.graph import Model
+from runtimes.dataflow.sizes import fresh, has_rows
+from runtimes.dataflow.values import Value, called, unsure
+from runtimes.dataflow.walk import TooLarge, followed, given
+from runtimes.torchscript.analysis import export, ops, script, state  # noqa: F401  ops: registers the rules
+from runtimes.torchscript.analysis.operators import NONE, OPERATORS, Items, TorchWalk
+
+_MANY = 1024  # more rows than batches have
+_TOO_LARGE = BatchAnalysis(unknown=("the graph is larger than what is followed",))
+
+
+def of_scripted(module: Any, specs: Sequence[Tuple[str, TensorSpec]], names: Sequence[str]) -> BatchAnalysis:
+    """specs: what each argument of `forward` that gets a value is declared as, by the argument's name.
+    names: the outputs' names where a tuple, a list or one value is returned.
+    """
+    inlined = module.inlined_graph
+    found = state.of_scripted(inlined)
+    try:
+        graph, arguments = script.Reader(module).graph(inlined)
+        walk = TorchWalk(Model(graph, {}, {}), OPERATORS)
+        declared, inputs = dict(specs), {}  # type: Dict[str, TensorSpec], Dict[str, Value]
+        unknown = []  # type: List[str]
+        schema = module.forward.schema
+        for name, argument in zip(arguments, schema.arguments[1:]):
+            if argument.name in declared:
+                shape = declared[argument.name].shape
+                sizes = None if shape is None else [None if size < 0 else size for size in shape]
+                inputs[name], why = given(called("input", argument.name), sizes)
+                unknown.extend([why] if why else [])
+            else:
+                inputs[name] = (
+                    NONE if argument.default_value is None else unsure("'%s' is not followed" % argument.name)
+                )
+        results = walk.graph(graph, None, inputs)
+    except (TooLarge, RecursionError):
+        return state.joined(found, _TOO_LARGE, whole=False)
+    outputs = _named(results, names)
+    return state.joined(found, followed(walk, outputs, unknown + walk.unclear))
+
+
+def of_exported(exported: Any, names: Sequence[str]) -> BatchAnalysis:
+    """names: of the outputs that are served, each where it stands among the results; "" for others."""
+    found = state.of_exported(exported)
+    try:
+        graph, sizes = export.Reader(exported).graph()
+        walk = ExportedWalk(Model(graph, {}, {}), exported, sizes)
+        results = walk.graph(graph, None, walk.inputs)
+    except (TooLarge, RecursionError):
+        return state.joined(found, _TOO_LARGE, whole=False)
+    outputs = {name: value for name, value in zip(names, results) if name}
+    return state.joined(found, followed(walk, outputs, walk.unclear))
+
+
+def _named(results: Sequence[Any], names: Sequence[str]) -> Dict[str, Value]:
+    """What is served of them: no values in values, and nothing that is None."""
+    if len(results) == 1 and isinstance(results[0], Items):
+        results = results[0].items
+    known = list(names) if len(names) == len(results) else ["OUTPUT__%d" % place for place in range(len(results))]
+    return {name: value for name, value in zip(known, results) if not isinstance(value, Items) and value != NONE}
+
+
+class ExportedWalk(TorchWalk):
+    """What the export knows of each tensor's sizes is held against what is found."""
+
+    def __init__(self, model: Model, exported: Any, sizes: Dict[str, List[Any]]) -> None:
+        super().__init__(model, OPERATORS)
+        self._symbols = {}  # type: Dict[str, Any]
+        first = {shape[0] for shape in sizes.values() if shape and isinstance(shape[0], str)}
+        self._batch = first
+        self.inputs = {}  # type: Dict[str, Value]
+        for name, shape in sizes.items():
+            value, why = given(called("input", name), list(shape), first)
+            if not why and not str(shape[0]).isidentifier():
+                why = "%s has another number of rows than others" % called("input", name)
+                value = unsure(why)
+            if why:
+                self.unclear.append(why)
+            elif value.dims is not None:
+                value = value._replace(dims=value.dims[:1] + tuple(self._size(size) for size in shape[1:]))
+            self.inputs[name] = value
+        for symbol, bounds in exported.range_constraints.items():
+            if str(symbol) in first and not _open(bounds):
+                self.unclear.append("the export allows %s rows at most" % bounds.upper)
+        if not sizes:
+            self.unclear.append("the signature has no inputs")
+
+    def _size(self, size: Any) -> Any:
+        return size if isinstance(size, int) else self._symbols.setdefault(size, fresh())
+
+    def _results(self, node: Any, scope: Any) -> List[Any]:
+        results = super()._results(node, scope)
+        shape = node.attributes.get("shape")
+        if shape is None or len(results) != 1 or isinstance(results[0], Items):
+            return results
+        return [self._checked(node, results[0], shape)]
+
+    def _checked(self, node: Any, value: Value, shape: List[Any]) -> Value:
+        if value.tainted:
+            return value
+        counted = [isinstance(size, str) and self._has_batch(size) for size in shape]
+        if value.dims is None:
+            return value._replace(dims=tuple(map(self._size, shape))) if not any(counted) else self._wrong(node)
+        if [has_rows(size) for size in value.dims] != counted:
+            return self._wrong(node)
+        if any(isinstance(old, int) and isinstance(size, int) and old != size for old, size in zip(value.dims, shape)):
+            return self._wrong(node)
+        dims = tuple(old if rows else self._size(size) for old, size, rows in zip(value.dims, shape, counted))
+        return value._replace(dims=dims)
+
+    def _has_batch(self, size: str) -> bool:
+        words = "".join(character if character.isalnum() or character == "_" else " " for character in size).split()
+        return bool(self._batch & set(words))
+
+    def _wrong(self, node: Any) -> Value:
+        return unsure("the sizes of %s are not followed" % called(node.operator, node.name))
+
+
+def _open(bounds: Any) -> bool:
+    """Whether there is no upper bound that a batch may reach."""
+    return bool(bounds.upper >= _MANY)

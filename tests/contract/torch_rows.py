@@ -1,0 +1,260 @@
+"""What is read of the rows in PyTorch graphs: `PYTHON -I torch_rows.py`, in the runtime's own environment.
+
+Each module is scripted, or traced or exported where that is said; nothing runs it. A check that fails raises.
+"""
+
+import importlib.util
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+ROOT = Path(__file__).resolve().parents[2] / "runtimes"
+spec = importlib.util.spec_from_file_location("runtimes", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+sys.modules["runtimes"] = importlib.util.module_from_spec(spec)
+
+from runtimes.contract import BatchAnalysis, TensorSpec  # noqa: E402
+from runtimes.torchscript.analysis import read  # noqa: E402
+
+warnings.filterwarnings("ignore")
+SEQUENCE, MATRIX, PICTURE = (-1, -1, 4), (-1, 4), (-1, 3, 8, 8)
+
+
+def scripted(module: nn.Module, shape=MATRIX) -> BatchAnalysis:
+    return _read(torch.jit.script(module.eval()), shape)
+
+
+def traced(module: nn.Module, shape=MATRIX) -> BatchAnalysis:
+    return _read(torch.jit.trace(module.eval(), torch.randn(_sizes(shape)), check_trace=False), shape)
+
+
+def frozen(module: nn.Module, shape=MATRIX) -> BatchAnalysis:
+    return _read(torch.jit.freeze(torch.jit.script(module.eval())), shape)
+
+
+def _read(module, shape) -> BatchAnalysis:
+    name = module.forward.schema.arguments[1].name
+    return read.of_scripted(module, [(name, TensorSpec(name, "FP32", shape))], ["OUTPUT__0"])
+
+
+def exported(module: nn.Module, shape=MATRIX, functional=False) -> BatchAnalysis:
+    sizes = {place: torch.export.Dim.AUTO for place, size in enumerate(shape) if size < 0}
+    sizes[0] = torch.export.Dim.DYNAMIC
+    program = torch.export.export(module.eval(), (torch.randn(_sizes(shape)),), dynamic_shapes=(sizes,))
+    if functional:
+        program = program.run_decompositions({})
+    return read.of_exported(program, ["y"])
+
+
+def _sizes(shape):
+    return [3 if size < 0 and not place else 5 if size < 0 else size for place, size in enumerate(shape)]
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout(0.5)
+        )
+        self.head = nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.dim() == 4
+        x = self.body(x)
+        return torch.softmax(self.head(x.view(-1, 4 * 4 * 4)), 1)
+
+
+class Transformer(nn.Module):
+    """Attention spelt with sizes, places and a causal mask; then a recurrent layer, and its last state."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.place = nn.Linear(4, 4), nn.Embedding(32, 4)
+        self.lstm = nn.LSTM(4, 3, batch_first=True, bidirectional=True)
+        self.layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        b, t = x.size(0), x.size(1)
+        x = x + self.place(torch.arange(t, device=x.device)).unsqueeze(0)
+        heads = self.query(x).view(b, t, 2, 2).transpose(1, 2)
+        mask = torch.tril(torch.ones(t, t)).view(1, 1, t, t)
+        scores = (heads @ heads.transpose(-2, -1)).masked_fill(mask == 0, float("-inf"))
+        x = (scores.softmax(-1) @ heads).transpose(1, 2).contiguous().view(b, t, 4)
+        x = self.layer(x)
+        every, (last, _) = self.lstm(x)
+        return every[:, -1], torch.cat([last[0], last[1]], 1)
+
+
+class Loops(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros(x.size(0), 4)
+        seen: list[Tensor] = []
+        for i in range(x.size(1)):
+            state = torch.tanh(state + x[:, i])
+        for i in range(2):
+            seen.append(state * i)
+        return torch.stack(seen, 1)
+
+
+class Fills(nn.Module):
+    """In place, by views, of what is fresh; a view shows what is written later."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        view = x[:, 1:]
+        x.mul_(2.0).add_(1.0)
+        out = torch.zeros_like(x)
+        out[:, 1:] = view
+        out[:, 0].add_(x[:, 0])
+        first, second = out.chunk(2, 1)
+        first.sub_(second)
+        return out
+
+
+class Lines(nn.Module):
+    """A module of one line, put into text since that is what scripting reads."""
+
+    def __init__(self, made):
+        super().__init__()
+        made(self)
+
+
+def line(text: str, made=lambda self: None) -> nn.Module:
+    module = Lines(made)
+    scope = {"torch": torch, "functional": functional, "Tensor": Tensor, "nn": nn}
+    module.forward = None
+    body = "\n".join("    " + each for each in text.splitlines())
+    file = Path(FOLDER) / f"line{len(list(Path(FOLDER).iterdir()))}.py"
+    file.write_text("def forward(self, x: Tensor):\n" + body + "\n")
+    exec(compile(file.read_text(), str(file), "exec"), scope)
+    kind = type("Line", (Lines,), {"forward": scope["forward"]})
+    return kind(made)
+
+
+MIXED = [
+    ("return x - x.mean(0)", "mean", "reduces over the rows"),
+    ("return x / x.max()", "max", "reduces over the rows"),
+    ("return torch.softmax(x, 0)", "softmax", "normalises over the rows"),
+    ("return x.cumsum(0)", "cumsum", "sums over the rows"),
+    ("return x.sort(0)[0]", "sort", "sorts the rows"),
+    ("return x + x.flip(0)", "flip", "the rows"),
+    ("return x - x[0]", "select", "particular rows"),
+    ("return x[:2]", "slice", "some of the rows"),
+    ("return torch.cat([x, torch.zeros(1, 4)])", "cat", "other values among the rows"),
+    ("return x @ x.t()", "matmul", "pairs each row"),
+    ("return x.squeeze()", "squeeze", "drops the dimension of the batch"),
+    ("return x.t()", "output", "the batch along dimension 1"),
+    ("return x.view(-1)", "output", "several rows"),
+    ("return torch.zeros(1, 4)", "output", "1 rows whatever the batch"),
+    ("return x.nonzero()", "nonzero", "as many as values say"),
+    ("return torch.unique(x)", "unique", "as many as values say"),
+    ("return torch.where(x > 0)[0]", "where", "as many as values say"),
+    ("return x[x[:, 0] > 0]", "index", ""),
+    ("return x + torch.randn_like(x)", "randn_like", "is random"),
+    ("return functional.dropout(x, 0.5, True)", "dropout", "is random"),
+    ("x = x.clone()\nv = x[:, 0]\nv.add_(x.sum())\nreturn x", "sum", "reduces over the rows"),
+    ("y = x.clone()\nv = y.view(-1, 2)\ny.sub_(x.mean(0))\nreturn v.view(-1, 4)", "mean", "reduces over the rows"),
+    ("y = x.clone()\nif x.dim() == 2:\n    y.sub_(x.mean(0))\nreturn y", "mean", "reduces over the rows"),
+    ("y = x.clone()\nfor i in range(x.size(1)):\n    y.mul_(y.sum())\nreturn y", "sum", "reduces over the rows"),
+    ("if bool(x.max() > 0):\n    x = -x\nreturn x", "max", "reduces over the rows"),
+]
+# Scripting drops this write, which no output seems to need: what runs then mixes nothing.
+IN_A_LIST = "y = x.clone()\nl = [x, y]\ny.sub_(x.mean(0))\nreturn torch.cat(l, 1)"
+OPEN = [
+    "return x / x.size(0)",
+    "return x + torch.arange(x.size(0)).unsqueeze(1)",
+    "if x.size(0) > 2:\n    x = -x\nreturn x",
+    "assert x.size(0) < 3\nreturn x",
+    "out = torch.zeros(4)\nout[:] = x[:, 0].mean()\nreturn x + out",
+    "return torch.nn.functional.one_hot(x.long()).float().sum(-1)",
+]
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(2, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen[0].add_(1.0)
+        return x + self.seen[0]
+
+
+class Sometimes(nn.Module):
+    flag: bool
+
+    def __init__(self):
+        super().__init__()
+        self.flag = False
+        self.register_buffer("seen", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.flag or self.training:
+            self.seen.add_(1.0)
+        return x
+
+
+def apart(found: BatchAnalysis) -> None:
+    assert found == BatchAnalysis(), found
+
+
+def main() -> None:
+    for way in (scripted, traced, frozen, exported):
+        apart(way(Network(), PICTURE))
+        apart(way(Transformer(), SEQUENCE))
+        apart(way(Fills()))
+    apart(exported(Transformer(), SEQUENCE, functional=True))
+    apart(exported(Fills(), functional=True))
+    apart(scripted(Loops(), SEQUENCE))
+    apart(scripted(line("return x, (x.t(), x.sum())")))  # what lies deeper is not served
+    for text, operator, reason in MIXED:
+        found = scripted(line(text))
+        assert any(operator in each and reason in each for each in found.mixes), (text, found)
+    for text in OPEN:
+        found = scripted(line(text))
+        assert found.unknown or found.mixes, (text, found)
+    for text in [MIXED[0][0], MIXED[6][0], MIXED[20][0], MIXED[21][0], IN_A_LIST, *OPEN[:2]]:
+        found = exported(line(text))
+        assert found.unknown or found.mixes, (text, found)
+
+    # A layer that runs from row to row, one in training mode, and weights of eight bits with one scale for all rows.
+    def recurrent(self):
+        self.layer = nn.GRU(4, 3)
+
+    found = scripted(line("return self.layer(x)[0]", recurrent), SEQUENCE)
+    assert "from row to row" in found.mixes[0], found
+
+    def training(self):
+        self.layer = nn.BatchNorm1d(4, track_running_stats=False)
+
+    found = scripted(line("return self.layer(x)", training))
+    assert "in training mode takes mean and variance of all rows" in found.mixes[0], found
+    if "fbgemm" in torch.backends.quantized.supported_engines:
+        model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 4)), {nn.Linear})
+        assert "one scale from all rows" in scripted(model).mixes[0]
+
+    # State: also through a view of it, and only where the branch that changes it runs.
+    assert "writes to attribute 'seen'" in scripted(Counts()).writes[0]
+    assert "buffer 'seen'" in exported(Counts()).writes[0]
+    apart(scripted(Sometimes()))
+
+    # Inputs.
+    found = scripted(Network(), (1, 3, 8, 8))
+    assert "has a fixed first dimension" in found.unknown[0], found
+    assert "has no known rank" in _read(torch.jit.script(Fills()), None).unknown[0]
+    program = torch.export.export(Fills(), (torch.randn(3, 4),))
+    assert "has a fixed first dimension" in read.of_exported(program, ["y"]).unknown[0]
+    bounded = torch.export.Dim("rows", max=16)
+    program = torch.export.export(Fills(), (torch.randn(3, 4),), dynamic_shapes=({0: bounded},))
+    assert read.of_exported(program, ["y"]).unknown == ("the export allows 16 rows at most",)
+    print("as expected")
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as FOLDER:
+        main()
