@@ -37,6 +37,7 @@ from runtimes.contract import (
     datatype_of,
     first_line,
 )
+from runtimes.mxnet.unsafe import Unsafe
 from runtimes.redaction import redacted
 
 Shape = Tuple[int, ...]
@@ -90,6 +91,7 @@ class MxnetModel(Model):
         lost = [name for name in given if _PARAMETER.search(name)] + [n for n, a in self._aux.items() if a is None]
         if lost:
             raise LoadError("the parameter file lacks %s" % quoted(lost))
+        self._unsafe = Unsafe(symbol, context, self._parameters, self._aux)
         self._types = {name: array.dtype for name, array in self._parameters.items()}
         self._names = self._output_names(options)
         self.signatures = {"default": self._signature(told, options)}
@@ -103,6 +105,7 @@ class MxnetModel(Model):
                 raise InvalidInput("input '%s' is %s, which MXNet lacks" % (name, datatype_of(array.dtype)))
         try:
             executor = self._executor(arrays)
+            self._unsafe.check(arrays)
             for name, array in arrays.items():
                 executor.arg_dict[name][:] = array
             results = executor.forward(is_train=False)

@@ -47,7 +47,7 @@ MADE = {
         "changes_no_state state_train state_remember state_generate state_noisy v1_serving_default v1_counting "
         "session reads_assets faults tables"
     ),
-    "mxnet": "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters faults",
+    "mxnet": "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters faults lengths",
     "cntk": (
         "dense parameter_unknown several double half unnamed twins open without_batch sequence last sparse garbage "
         "truncated empty"

@@ -61,9 +61,32 @@ def main(root):
 
     # Some operators raise Python's own errors.
     beyond = ["model-symbol.json", {"i": [[9]]}, "client", "index 9 is out of bounds for axis 0 with size 3"]
-    path = folder("faults", {"faults": [beyond]})
+    # Others look at nothing, and answer with other memory of the process, or write to it.
+    last = mx.sym.SequenceLast(mx.sym.split(x, num_outputs=2, axis=2)[1], i + 1, use_sequence_length=True)
+    steps = [[[1.0, 2.0]], [[3.0, 4.0]]]
+    region = [0.0, 0.0, 1.0, 1.0]
+    unsafe = {
+        "last": (last, {"x": steps, "i": [2.0]}, "SequenceLast gets 3"),
+        "reverse": (mx.sym.SequenceReverse(x, i, use_sequence_length=True), {"x": steps, "i": [3.0]}, "gets 3"),
+        "mask": (mx.sym.SequenceMask(x, i, use_sequence_length=True), {"x": steps, "i": [-1.0]}, "gets -1"),
+        "scatter": (mx.sym.scatter_nd(x, i, shape=(3,)), {"x": [1.0], "i": [[3]]}, "scatter_nd gets 3"),
+        "regions": (
+            mx.sym.ROIPooling(x, i, pooled_size=(1, 1), spatial_scale=1.0),
+            {"x": [[[[1.0, 2.0], [3.0, 4.0]]]], "i": [[1.0, *region]]},
+            "ROIPooling gets 1",
+        ),
+    }
+    faults = [[name + "-symbol.json", values, "client", words] for name, (_, values, words) in unsafe.items()]
+    path = folder("faults", {"faults": [beyond, *faults]})
     mx.sym.gather_nd(table, i).save(path + "-symbol.json")
     mx.nd.save(path + "-0000.params", {"arg:table_weight": mx.nd.ones((3, 2))})
+    for name, (symbol, _, _) in unsafe.items():
+        symbol.save(str(Path(path).with_name(name + "-symbol.json")))
+        mx.nd.save(str(Path(path).with_name(name + "-0000.params")), {"arg:unused": mx.nd.ones(1)})
+    right = {"values": {"x": steps, "i": [1.0]}, "expected_values": {"sequencelast_output": [[1.0, 2.0]]}}
+    path = folder("lengths", dict(right, bad=[{"i": [0.0]}, {"i": [3.0]}], not_batchable=True))
+    mx.sym.SequenceLast(x, i, use_sequence_length=True, name="sequencelast").save(path + "-symbol.json")
+    mx.nd.save(path + "-0000.params", {"arg:unused": mx.nd.ones(1)})
 
     unknown = dict(declared, options=dict(declared["options"], parameters={"fast": True}), load_error=True)
     gluon("parameter_unknown", dense, mx.nd.ones((2, 4)), unknown)
