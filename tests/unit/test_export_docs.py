@@ -41,11 +41,11 @@ def test_tolerances_are_told() -> None:
 
 KINDS = {
     "mlp": "perceptron",
-    "cnn": "grouped convolution, batch normalisation",
+    "cnn": "grouped convolution, batch normalization",
     "fcn": "4-D output, transposed convolution",
     "long": "3-D output (5, 320)",
     "nchw": "channels first, in TensorFlow",
-    "lstm": "LSTM (bidirectional but in TensorFlow)",
+    "lstm": "LSTM (bidirectional, except in TensorFlow)",
     "bilstm": "bidirectional LSTM, in TensorFlow",
     "attention": "transformer block, GELU",
     "branch": "a branch that depends on the input",
