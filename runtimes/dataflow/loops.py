@@ -1,9 +1,9 @@
 """Branches and loops: what comes out of either way, and of any number of rounds."""
 
-from typing import Sequence
+from typing import Callable, List, Sequence, Tuple
 
 from runtimes.dataflow.sizes import Product, fresh, has_rows
-from runtimes.dataflow.values import Value, repeats, unsure
+from runtimes.dataflow.values import Value, join, mixed, repeats, unsure
 
 MOST_ROUNDS = 4  # of a loop's body, until what it carries stays as it is
 
@@ -35,3 +35,27 @@ def stacked(value: Value, axis: int = 0) -> Value:
     dims = value.dims[:axis] + (fresh(),) + value.dims[axis:]
     place = None if value.axis is None else value.axis + (value.axis >= axis)
     return value._replace(dims=dims, axis=place, contents=None)
+
+
+def forgotten(value: Value) -> Value:
+    """Without its contents, unless they tell of the number of rows."""
+    return value if value.counts_rows else value._replace(contents=None)
+
+
+def repeated(at: str, carried: Sequence[Value], run: Callable[[List[Value]], Tuple[Value, List[Value]]]) -> List[Value]:
+    """What a loop gives that runs as often as a condition says; `run` gives that, and what one round makes of these."""
+    count = len(carried)
+    carried = [forgotten(value) for value in carried]
+    for turn in range(MOST_ROUNDS):
+        goes_on, after = run(list(carried))
+        if goes_on.mixes or goes_on.has_rows:
+            return [mixed("%s runs until values of the batch say" % at, [goes_on])] * count
+        if goes_on.unknown or repeats(goes_on):
+            return [unsure("%s runs until what is not followed" % at, [goes_on])] * count
+        if len(after) != count:
+            raise ValueError("a round gives %d values of %d" % (len(after), count))
+        joined = [join(at, old, forgotten(new)) for old, new in zip(carried, after)]
+        if settled(carried, joined, turn):
+            return joined
+        carried = joined
+    return [unsure("%s is not followed" % at, carried)] * count

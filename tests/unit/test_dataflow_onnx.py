@@ -259,3 +259,28 @@ def test_a_rule_that_follows_nothing_never_makes_a_constant() -> None:
     from runtimes.dataflow.values import spread
 
     assert spread([Value((1,))]).unknown
+
+
+def test_blocks_of_a_picture_stay_in_their_row() -> None:
+    assert read(made([node("DepthToSpace", "x", "y", blocksize=2)], shape=("n", 8, 2, 2))).independent
+
+
+def test_a_loop_that_carries_the_number_of_rows() -> None:
+    """It is no constant behind the loop either."""
+    infos = [("i", INT64, []), ("go", TensorProto.BOOL, []), ("count", FLOAT, [])]
+    body = helper.make_graph(
+        [node("Identity", "go", "goes"), node("Identity", "count", "kept")],
+        "body",
+        [helper.make_tensor_value_info(*info) for info in infos],
+        [helper.make_tensor_value_info("goes", TensorProto.BOOL, []), helper.make_tensor_value_info("kept", FLOAT, [])],
+    )
+    nodes = [
+        node("Shape", "x", "sizes"),
+        node("Gather", "sizes zero", "n"),
+        node("Cast", "n", "rows", to=FLOAT),
+        node("Loop", "three yes rows", "after", body=body),
+        node("Div", "x after", "y"),
+    ]
+    constants = {"zero": np.int64(0), "three": np.int64(3), "yes": np.array(True)}
+    found = read(made(nodes, constants))
+    assert not found.independent, found
