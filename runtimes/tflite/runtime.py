@@ -11,7 +11,7 @@ it would be another request's; parameters.keep_state turns that off.
 """
 
 import re
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -25,10 +25,12 @@ from runtimes.checks import (
     wanted_outputs,
 )
 from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature
-from runtimes.tflite.analysis import analyse
+from runtimes.tflite.analysis.read import analyse
+from runtimes.tflite.analysis.state import writes
 from runtimes.tflite.entries import Entry, read
 from runtimes.tflite.runner import Failed, Runner, sentence
 
+_MOST_REASONS = 8
 _CUSTOM = re.compile(r"unresolved custom op: (\S+?)\.?(?:\s|$)")
 _FLEX = re.compile(r"Select TensorFlow op|Flex delegate|regular TensorFlow ops", re.IGNORECASE)
 
@@ -47,7 +49,7 @@ def load(options: LoadOptions) -> Model:
     try:
         runner.start()
         told, flex, has_state = read(content)
-        analyses = {name: analyse(content, entry.subgraph, keeps_state) for name, entry in told.items()}
+        writing = {name: writes(content, entry.subgraph, keeps_state) for name, entry in told.items()}
     except Exception as error:  # whatever it is, this file will not load the next time either
         raise LoadError("LiteRT cannot load this model: %s" % sentence(error)) from error
     problems = {name: entry.problem or _unprepared(runner, entry, flex) for name, entry in told.items()}
@@ -58,8 +60,8 @@ def load(options: LoadOptions) -> Model:
         if problems[name]:
             print("the signature '%s' is left out: %s" % (name, problems[name]))
     runner.resets = has_state and not keeps_state
-    runner.may_restart = not any(analyses[name].writes for name in entries)
-    return LiteRtModel(runner, entries, analyses, options)
+    runner.may_restart = not any(writing[name] for name in entries)
+    return LiteRtModel(runner, content, entries, writing, options)
 
 
 def _unprepared(runner: Runner, entry: Entry, flex: Sequence[str]) -> str:
@@ -78,10 +80,16 @@ def _unprepared(runner: Runner, entry: Entry, flex: Sequence[str]) -> str:
 
 class LiteRtModel(Model):
     def __init__(
-        self, runner: Runner, entries: Dict[str, Entry], analyses: Dict[str, BatchAnalysis], options: LoadOptions
+        self,
+        runner: Runner,
+        content: bytes,
+        entries: Dict[str, Entry],
+        writing: Dict[str, List[str]],
+        options: LoadOptions,
     ) -> None:
         self._runner = runner
-        self._analyses = analyses
+        self._content = content
+        self._writing = writing
         self._entries = entries
         self.signatures = {name: entry.signature for name, entry in entries.items()}
         default, told = next(iter(self.signatures.items()))
@@ -92,7 +100,8 @@ class LiteRtModel(Model):
         )
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        return self._analyses[signature]
+        found = analyse(self._content, self._entries[signature], self.signatures[signature])
+        return found._replace(writes=tuple(self._writing[signature][:_MOST_REASONS]))
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         name = signature or next(iter(self.signatures))

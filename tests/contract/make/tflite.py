@@ -374,8 +374,7 @@ def main(root):
         "analysis": {"writes": "keeps its values"},
     }
     write(root, "keeps_state", state(), {"values": {"x": [[[1, 2]]]}, **keeps})
-    followed = {"unknown": "rows of a TensorFlow Lite graph are not followed"}
-    first = {"values": {"x": [[1, 2]]}, "expected_values": {"y": [[2, 4]]}, "analysis": followed}
+    first = {"values": {"x": [[1, 2]]}, "expected_values": {"y": [[2, 4]]}}
     write(root, "changes_no_state", training(), {**first, "writing": ["perhaps", "train"]})
     for name in ["train", "perhaps"]:
         case = {"signature": name, "stateful": True, "analysis": {"writes": "ASSIGN_VARIABLE"}}

@@ -1,0 +1,13 @@
+"""What each operator of TensorFlow Lite does to the rows. Each module registers its rules."""
+
+from runtimes.tflite.analysis.ops import (  # noqa: F401
+    control,
+    elementwise,
+    indexing,
+    others,
+    pictures,
+    products,
+    recurrent,
+    reductions,
+    shaping,
+)

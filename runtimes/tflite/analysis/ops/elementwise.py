@@ -1,0 +1,69 @@
+"""Element by element."""
+
+from typing import Any
+
+from runtimes.dataflow import shaping
+from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, elementwise
+from runtimes.dataflow.values import Value
+from runtimes.dataflow.walk import Call
+from runtimes.tflite.analysis.file import TYPE
+from runtimes.tflite.analysis.operators import rule
+
+
+@rule(
+    """ABS ADD_N ATAN2 BITWISE_XOR BUCKETIZE COMPLEX_ABS COS DENSIFY DEQUANTIZE ELU EXP FAKE_QUANT GELU HARD_SWISH
+        IMAG LEAKY_RELU LOG LOGISTIC POW PRELU QUANTIZE REAL RELU RELU6 RELU_0_TO_1 RELU_N1_TO_1 RIGHT_SHIFT ROUND
+        RSQRT SIGN SIN SQRT SQUARE SQUARED_DIFFERENCE TANH ZEROS_LIKE"""
+)
+def each_element(call: Call) -> Value:
+    return elementwise(call.at, *call.present)
+
+
+_ARITHMETIC = {
+    "ADD": "add", "SUB": "subtract", "MUL": "multiply", "DIV": "divide", "FLOOR_DIV": "divide", "FLOOR_MOD": "modulo",
+    "EQUAL": "equal", "LESS": "less", "GREATER": "greater", "LOGICAL_NOT": "not", "LOGICAL_AND": "and",
+    "LOGICAL_OR": "or", "MAXIMUM": "maximum", "MINIMUM": "minimum", "FLOOR": "floor", "CEIL": "ceil",
+}  # fmt: skip
+_NEGATED = {"NOT_EQUAL": "equal", "LESS_EQUAL": "greater", "GREATER_EQUAL": "less"}
+_FLOAT, _BOOL, _WHOLE = (0, 1, 10), (6,), (2, 3, 4, 7, 9, 12, 15, 16)  # numbers of datatypes
+
+
+@rule(*_ARITHMETIC)
+def arithmetic_of(call: Call) -> Value:
+    activated = call.attribute("FusedActivationFunction", 0)
+    if activated:
+        return elementwise(call.at, *call.present)
+    return arithmetic(call.at, OPERATORS[_ARITHMETIC[call.node.operator]], *call.present)
+
+
+@rule(*_NEGATED)
+def negated(call: Call) -> Value:
+    opposite = OPERATORS[_NEGATED[call.node.operator]]
+
+    def operator(one: Any, two: Any) -> Any:
+        result = opposite(one, two)
+        return None if result is None else not result
+
+    return arithmetic(call.at, operator, *call.present)
+
+
+@rule("NEG")
+def negative(call: Call) -> Value:
+    return arithmetic(call.at, lambda one: OPERATORS["multiply"](one, -1), call[0])
+
+
+@rule("CAST")
+def cast(call: Call) -> Value:
+    to = call.attribute(TYPE)
+    kind = "boolean" if to in _BOOL else "float" if to in _FLOAT else "integer" if to in _WHOLE else ""
+    return arithmetic(call.at, OPERATORS[kind], call[0]) if kind else elementwise(call.at, call[0])
+
+
+@rule("SELECT", "SELECT_V2")
+def select(call: Call) -> Value:
+    condition, one, two = call[0], call[1], call[2]
+    rank = one.rank
+    if call.node.operator == "SELECT" and condition.rank == 1 and rank is not None and rank > 1:
+        # The older one takes a vector as one flag for each of the first dimension.
+        condition = shaping.unsqueeze(call.at, condition, range(1, rank))
+    return arithmetic(call.at, OPERATORS["where"], condition, one, two)

@@ -1,0 +1,56 @@
+"""Tables of text, and what counts or is random."""
+
+from typing import Any
+
+from runtimes.dataflow.arithmetic import elementwise
+from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.walk import Call
+from runtimes.tflite.analysis.file import CUSTOM, SHAPE
+from runtimes.tflite.analysis.operators import rule
+
+
+@rule("VAR_HANDLE", "HASHTABLE")
+def handle(call: Call) -> Value:
+    return constant([1])
+
+
+@rule("READ_VARIABLE", "HASHTABLE_SIZE")
+def held(call: Call) -> Value:
+    """What is the same for all requests, as long as none of them writes it; a variable's sizes are fixed."""
+    return constant(call.attribute(SHAPE) if call.node.operator == "READ_VARIABLE" else [])
+
+
+@rule("ASSIGN_VARIABLE", "HASHTABLE_IMPORT")
+def assigned(call: Call) -> Any:
+    return []
+
+
+@rule("HASHTABLE_FIND")
+def find(call: Call) -> Value:
+    wrong = call.not_constant([call[0], call.get(2)])
+    return wrong if wrong is not None else elementwise(call.at, call[1])
+
+
+@rule("WHERE", "UNIQUE", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5")
+def counted(call: Call) -> Any:
+    count = len(call.node.outputs)
+    if any(value.tainted for value in call.present):
+        return [spread(call.present)] * count
+    if any(value.has_rows or repeats(value) for value in call.present):
+        return [mixed("%s finds as many as values say, in all rows" % call.at)] * count
+    return [constant()] * count
+
+
+@rule("TFLite_Detection_PostProcess", domain=CUSTOM)
+def detections(call: Call) -> Any:
+    count = len(call.node.outputs)
+    if any(value.tainted for value in call.present):
+        return [spread(call.present)] * count
+    if call[0].axis == 0 or call[1].axis == 0:
+        return [mixed("%s takes one picture only" % call.at)] * count
+    return [unsure("%s is not followed" % call.at)] * count
+
+
+@rule("RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL", "STABLEHLO_RNG_BIT_GENERATOR")
+def random(call: Call) -> Any:
+    return [mixed("%s is random" % call.at, call.present)] * len(call.node.outputs)

@@ -1,0 +1,42 @@
+"""What becomes of the rows of a signature's inputs."""
+
+from typing import Any, List, Optional
+
+from runtimes.contract import BatchAnalysis, Signature
+from runtimes.dataflow.graph import Model
+from runtimes.dataflow.values import called
+from runtimes.dataflow.walk import TooLarge, Walk, followed, given
+from runtimes.tflite.analysis import ops  # noqa: F401  registers the rules
+from runtimes.tflite.analysis.file import Deep, Reader
+from runtimes.tflite.analysis.operators import OPERATORS
+from runtimes.tflite.entries import Entry
+
+
+def analyse(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis:
+    """Of the rows along the first dimension of the signature's inputs; its shapes may be what the owner declares.
+
+    LiteRT resizes inputs to whatever a request has, so that the sizes in the file, which are those of one row as a
+    rule, say nothing of what lies between.
+    """
+    try:
+        graph = Reader(content).graph(entry.subgraph, [entry.outputs[spec.name] for spec in signature.outputs])
+    except (Deep, RecursionError):
+        return BatchAnalysis(unknown=("the graph is deeper than what is followed",))
+    walk = Walk(Model(graph, {}, {}), OPERATORS)
+    inputs, unknown = {}, []  # type: Dict[str, Value], List[str]
+    for spec in signature.inputs:
+        value, why = given(called("input", spec.name), _open(spec.shape))
+        inputs[str(entry.inputs[spec.name])] = value
+        if why:
+            unknown.append(why)
+    if not inputs:
+        unknown.append("the signature has no inputs")
+    try:
+        results = walk.graph(graph, None, inputs)
+    except (TooLarge, RecursionError):
+        return BatchAnalysis(unknown=("the graph is larger than what is followed",))
+    return followed(walk, {spec.name: value for spec, value in zip(signature.outputs, results)}, unknown)
+
+
+def _open(shape: Any) -> Optional[List[Any]]:
+    return None if shape is None else [None if size < 0 else size for size in shape]

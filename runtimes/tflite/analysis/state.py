@@ -1,0 +1,44 @@
+"""Which operators of a .tflite file change what the next run reads."""
+
+from typing import Iterator, List, Set
+
+from ai_edge_litert import schema_py_generated as schema
+
+from runtimes.tflite.analysis.file import CODES, kind_of, options_of
+
+_WRITES = (schema.BuiltinOperator.ASSIGN_VARIABLE, schema.BuiltinOperator.HASHTABLE_IMPORT)
+
+
+def writes(content: bytes, subgraph: int, keeps_state: bool) -> List[str]:
+    """Of a signature that runs this subgraph. keeps_state: variable tensors keep what they hold between runs."""
+    model = schema.Model.GetRootAs(content)
+    found: List[str] = []
+    seen: Set[int] = set()
+    waiting = [subgraph]
+    while waiting:
+        number = waiting.pop()
+        if number in seen or not 0 <= number < model.SubgraphsLength():
+            continue
+        seen.add(number)
+        graph = model.Subgraphs(number)
+        if keeps_state and any(graph.Tensors(index).IsVariable() for index in range(graph.TensorsLength())):
+            found.append("a tensor keeps its values from one run to the next")
+        for index in range(graph.OperatorsLength()):
+            operator = graph.Operators(index)
+            kind = kind_of(model.OperatorCodes(operator.OpcodeIndex()))
+            if kind in _WRITES:
+                at = "%s, operator %d of subgraph %d," % (CODES[kind], index, number)
+                found.append(at + " changes what the next run reads")
+            # What CALL_ONCE runs is how the model begins.
+            if kind != schema.BuiltinOperator.CALL_ONCE:
+                waiting.extend(_called(options_of(operator)))
+    return found
+
+
+def _called(options: dict) -> Iterator[int]:
+    """The numbers of the subgraphs that an operator runs each time: bodies, conditions, branches."""
+    for name, value in options.items():
+        if name.endswith("SubgraphIndex") or name == "Subgraph":
+            yield int(value)
+        elif name == "BranchSubgraphIndices":
+            yield from map(int, value)
