@@ -28,6 +28,7 @@ from runtimes.checks import (
     wanted_outputs,
 )
 from runtimes.contract import (
+    BatchAnalysis,
     InvalidInput,
     LoadError,
     LoadOptions,
@@ -37,6 +38,7 @@ from runtimes.contract import (
     datatype_of,
     first_line,
 )
+from runtimes.mxnet.analysis.read import analyse
 from runtimes.mxnet.unsafe import Unsafe
 from runtimes.redaction import redacted
 
@@ -96,6 +98,11 @@ class MxnetModel(Model):
         self._names = self._output_names(options)
         self.signatures = {"default": self._signature(told, options)}
         self._served = [spec.name for spec in self.signatures["default"].outputs]
+
+    def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
+        arrays = dict(self._parameters, **self._aux)
+        shapes = {name: array.shape for name, array in arrays.items()}
+        return analyse(self._symbol.tojson(), shapes, self.signatures["default"], self._names)
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         wanted = wanted_outputs(outputs, self._served)

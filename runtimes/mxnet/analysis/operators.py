@@ -1,0 +1,8 @@
+"""The registry of the rules for MXNet's operators, which lie in `ops`."""
+
+from runtimes.dataflow.walk import Operators
+
+OPERATORS = Operators(
+    {}, never_fail=("sum", "mean", "max", "min", "arg", "softmax", "log_softmax", "sort", "cumsum", "slice_axis")
+)
+rule = OPERATORS.rule

@@ -1,0 +1,11 @@
+"""What each operator of MXNet does to the rows. Each module registers its rules."""
+
+from runtimes.mxnet.analysis.ops import (  # noqa: F401
+    elementwise,
+    indexing,
+    layers,
+    pictures,
+    products,
+    reductions,
+    shaping,
+)

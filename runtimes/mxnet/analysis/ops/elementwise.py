@@ -1,0 +1,144 @@
+"""Element by element, what is made from nothing, and what is random."""
+
+from typing import Any
+
+from runtimes.dataflow import computing, shaping
+from runtimes.dataflow.arithmetic import elementwise
+from runtimes.dataflow.sizes import ROWS, fresh, has_rows
+from runtimes.dataflow.values import Value, constant, mixed, repeats, unsure
+from runtimes.dataflow.walk import Call
+from runtimes.mxnet.analysis.file import numbers
+from runtimes.mxnet.analysis.operators import OPERATORS, rule
+
+_ONE = """abs arccos arccosh arcsin arcsinh arctan arctanh cbrt ceil cos cosh degrees erf erfinv exp expm1 fix floor
+    gamma gammaln log log10 log1p log2 logical_not negative radians rcbrt reciprocal relu rint round rsqrt sigmoid sign
+    sin sinh softsign sqrt square tan tanh trunc hard_sigmoid Cast amp_cast clip identity _copy BlockGrad stop_gradient
+    MakeLoss make_loss Activation smooth_l1 _contrib_div_sqrt_dim _contrib_quadratic _contrib_gradientmultiplier
+    _contrib_round_ste _contrib_sign_ste IdentityAttachKLSparseReg cast_storage"""
+_SCALAR = """plus minus rminus mul div rdiv mod rmod power rpower maximum minimum hypot equal not_equal greater
+    greater_equal lesser lesser_equal logical_and logical_or logical_xor"""
+_TWO = """add sub minus plus mul div mod power maximum minimum hypot equal not_equal greater greater_equal lesser
+    lesser_equal logical_and logical_or logical_xor"""
+
+
+@rule(_ONE, " ".join("_%s_scalar" % name for name in _SCALAR.split()), " ".join("broadcast_" + n for n in _TWO.split()))
+@rule("zeros_like ones_like")
+def each_element(call: Call) -> Value:
+    return elementwise(call.at, *call.present)
+
+
+@rule("elemwise_add elemwise_sub elemwise_mul elemwise_div _mod _power _maximum _minimum _hypot _equal _not_equal")
+@rule(
+    "_greater _greater_equal _lesser _lesser_equal _logical_and _logical_or _logical_xor add_n ElementWiseSum _grad_add"
+)
+def same_shapes(call: Call) -> Value:
+    """Without broadcasting: where a size is to be found out, it is the other one's."""
+    known = [value.dims for value in call.present if value.dims is not None and not value.tainted]
+    if len({len(dims) for dims in known}) > 1:
+        return unsure("%s joins tensors of different ranks" % call.at, call.present)
+    for sizes in zip(*known):
+        if 1 in sizes and any(map(has_rows, sizes)):
+            return unsure("%s joins tensors of different sizes" % call.at, call.present)
+    return elementwise(call.at, *call.present)
+
+
+@rule("where")
+def where(call: Call) -> Value:
+    condition, rank = call[0], call[1].rank
+    if condition.rank == 1 and rank is not None and rank > 1:
+        condition = shaping.unsqueeze(call.at, condition, range(1, rank))
+    return elementwise(call.at, condition, call[1], call[2])
+
+
+@rule("LeakyReLU")
+def leaky(call: Call) -> Value:
+    """Not even `rrelu` is random when nothing is trained."""
+    if call.attribute("act_type") == "prelu" and len(call.present) > 1:
+        wrong = call.not_constant(call.inputs[1:])
+        if wrong is not None or call[0].axis == 1:
+            return wrong if wrong is not None else unsure("%s has the rows among the channels" % call.at)
+    return elementwise(call.at, call[0])
+
+
+@rule("Dropout")
+def dropout(call: Call) -> Value:
+    if call.attribute("mode") == "always" and call.attribute("p", 0.5):
+        return mixed("%s is random" % call.at, call.present)
+    return elementwise(call.at, call[0])
+
+
+@rule("_zeros", "_ones", "_full")
+def filled(call: Call) -> Value:
+    """A size of 0 is one that MXNet infers: the number of rows, wherever the result then fits."""
+    shape = numbers(call.attribute("shape", ()))
+    if shape.count(0) > 1 or any(size < 0 for size in shape) or not shape:
+        return unsure("%s has a shape that is not followed" % call.at)
+    return constant([size or ROWS for size in shape])
+
+
+@rule("_arange", "_eye", "_linspace", "_contrib_MultiBoxPrior")
+def made(call: Call) -> Value:
+    if call.attribute("infer_range", False):
+        return unsure("%s is as long as what it meets" % call.at)
+    return constant([1, fresh(), 4] if call.node.operator.endswith("Prior") else None)
+
+
+@rule("_contrib_arange_like")
+def arange_like(call: Call) -> Value:
+    value, axis = call[0], call.attribute("axis")
+    if value.tainted or value.dims is None or axis is None or call.attribute("repeat", 1) != 1:
+        return unsure("%s is not followed" % call.at, call.present)
+    size = value.dims[shaping.placed(axis, len(value.dims))]
+    return unsure("%s numbers the rows" % call.at) if has_rows(size) else constant([size])
+
+
+@rule("_contrib_quantize_v2")
+def quantize(call: Call) -> Any:
+    value = call[0]
+    if call.attribute("min_calib_range") is None or call.attribute("max_calib_range") is None:
+        if value.has_rows:
+            return [mixed("%s takes one scale from all rows" % call.at)] * 3
+        return [unsure("%s is not followed" % call.at, call.present)] * 3
+    return [elementwise(call.at, value), constant([1]), constant([1])]
+
+
+def _random(call: Call) -> Any:
+    return [mixed("%s is random" % call.at, call.present)] * len(call.node.outputs)
+
+
+_DRAWN = "exponential gamma generalized_negative_binomial negative_binomial normal poisson randint uniform multinomial"
+_PICTURES = "brightness color_jitter contrast flip_left_right flip_top_bottom hue lighting saturation"
+for _name in _DRAWN.split():
+    for _form in ("_random_%s", "_random_%s_like", "_sample_%s", "_npi_%s"):
+        OPERATORS.rules["", _form % _name] = _random
+for _name in ["_image_random_" + kind for kind in _PICTURES.split()]:
+    OPERATORS.rules["", _name] = _random
+for (
+    _name
+) in "_shuffle _sample_unique_zipfian _npi_choice _npi_bernoulli _npi_gumbel _npi_shuffle _npi_normal_n".split():
+    OPERATORS.rules["", _name] = _random
+
+
+@rule("SoftmaxOutput")
+def softmax_output(call: Call) -> Value:
+    """The label, which is the second input, counts in training alone."""
+    value = call[0]
+    if value.rank is None or value.rank < 2:
+        return unsure("%s is not followed" % call.at, [value])
+    return computing.along(call.at, value, range(1, value.rank), "normalises over")
+
+
+@rule("LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput", "SVMOutput")
+def regression(call: Call) -> Value:
+    return elementwise(call.at, call[0])
+
+
+@rule("shape_array")
+def shape_array(call: Call) -> Value:
+    return shaping.shape_of(call[0])
+
+
+@rule("size_array")
+def size_array(call: Call) -> Value:
+    wrong = call[0].tainted or repeats(call[0])
+    return unsure("%s counts the rows" % call.at, call.present) if wrong else constant([1])

@@ -1,0 +1,114 @@
+"""Convolutions, pooling, resizing and boxes."""
+
+from typing import Any, List, Optional, Sequence
+
+from runtimes.dataflow import computing, shaping
+from runtimes.dataflow.sizes import ROWS, Size, fresh
+from runtimes.dataflow.values import Value, mixed, repeats, rows, unsure
+from runtimes.dataflow.walk import Call
+from runtimes.mxnet.analysis.file import numbers
+from runtimes.mxnet.analysis.operators import rule
+
+
+def _windows(call: Call, value: Value, channels: Any, spatial: Any, others: Sequence[Value]) -> Value:
+    """`spatial` makes the sizes behind a window of those before it."""
+    rank, layout = value.rank, call.attribute("layout")
+    if rank is None or rank < 3:
+        return unsure("%s is not followed" % call.at, call.present)
+    last = isinstance(layout, str) and layout.endswith("C")
+    if isinstance(layout, str) and (layout[0] != "N" or not (last or layout[1] == "C")):
+        return unsure("%s has an unusual layout" % call.at, call.present)
+    if last:
+        value = shaping.transpose(call.at, value, [0, rank - 1] + list(range(1, rank - 1)))
+    if channels == "same":
+        channels = (value.dims or ())[1]
+    result = computing.windows(call.at, value, channels, spatial((value.dims or ())[2:]), others)
+    if not last or result.rank != rank:
+        return result
+    return shaping.transpose(call.at, result, [0] + list(range(2, rank)) + [1])
+
+
+def _behind(call: Call, sizes: Sequence[Size]) -> Optional[List[Any]]:
+    count = len(sizes)
+    kernel = numbers(call.attribute("kernel", ()))
+    if len(kernel) != count:
+        return None
+    strides, dilations = (numbers(call.attribute(name, ())) or (1,) * count for name in ("stride", "dilate"))
+    pads, convention = numbers(call.attribute("pad", ())) or (0,) * count, call.attribute("pooling_convention", "valid")
+    result = []  # type: List[Any]
+    for size, window, stride, dilation, around in zip(sizes, kernel, strides, dilations, pads):
+        if not isinstance(size, int) or convention == "same":
+            result.append(None)
+            continue
+        room = size + 2 * around - (window - 1) * dilation - 1
+        result.append((-(-room // stride) if convention == "full" else room // stride) + 1)
+    return result
+
+
+@rule("Convolution", "Convolution_v1")
+def convolution(call: Call) -> Value:
+    return _windows(call, call[0], call.attribute("num_filter"), lambda sizes: _behind(call, sizes), call.present[1:])
+
+
+@rule("Deconvolution")
+def deconvolution(call: Call) -> Value:
+    return _windows(call, call[0], call.attribute("num_filter"), lambda sizes: None, call.present[1:])
+
+
+@rule("Pooling", "Pooling_v1")
+def pool(call: Call) -> Value:
+    value = call[0]
+    if value.axis not in (None, 0):
+        return unsure("%s has the rows in an unusual dimension" % call.at)
+    whole = call.attribute("global_pool", False) in (True, 1)
+    return _windows(call, value, "same", lambda s: [1] * len(s) if whole else _behind(call, s), [])
+
+
+@rule(
+    "UpSampling", "_contrib_BilinearResize2D", "_contrib_AdaptiveAvgPooling2D", "BilinearSampler", "SpatialTransformer"
+)
+@rule("GridGenerator", "depth_to_space", "space_to_depth", "Crop", "_contrib_DeformableConvolution", "Correlation")
+def row_by_row(call: Call) -> Value:
+    """Of [N, channels, height, width], of which the others say the size at most."""
+    if any(value.rank not in (4, 1, 2) for value in call.present) or call[0].rank not in (4, 2):
+        return unsure("%s is not followed" % call.at, call.present)
+    return computing.batch_first(call.at, call.present, [4])[0]
+
+
+@rule("_contrib_MultiBoxDetection")
+def detections(call: Call) -> Value:
+    if call[0].rank != 3 or call[1].rank != 2 or call[2].has_rows:
+        return unsure("%s is not followed" % call.at, call.present)
+    return computing.batch_first(call.at, call.present, [3])[0]
+
+
+@rule("_contrib_box_nms")
+def suppression(call: Call) -> Any:
+    """Of each set of boxes, which are the last two dimensions, by itself."""
+    value = call[0]
+    if value.dims is None or len(value.dims) < 2:
+        return [unsure("%s is not followed" % call.at, call.present)] * 2
+    found = computing.along(call.at, value, [-2, -1], "compares the boxes of")
+    return [found, unsure("%s numbers places over all rows" % call.at)]
+
+
+@rule("_contrib_box_decode")
+def decode(call: Call) -> Value:
+    if call[0].rank != 3 or call[1].has_rows or repeats(call[1]):
+        return unsure("%s is not followed" % call.at, call.present)
+    return computing.batch_first(call.at, call.present, [3])[0]
+
+
+@rule("ROIPooling", "_contrib_ROIAlign", "_contrib_PSROIPooling", "_contrib_RROIAlign")
+def regions(call: Call) -> Value:
+    if call[0].axis == 0:
+        return mixed("%s takes regions by the place of a picture in the batch" % call.at, call.present)
+    return unsure("%s is not followed" % call.at, call.present)
+
+
+@rule("_image_normalize", "_image_to_tensor", "_image_resize", "_image_crop")
+def image(call: Call) -> Value:
+    value = call[0]
+    if value.rank != 4 or value.axis != 0 or (value.before, value.after) != (1, 1):
+        return unsure("%s is not followed" % call.at, call.present)
+    return rows([ROWS, fresh(), fresh(), fresh()])

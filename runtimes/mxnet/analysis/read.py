@@ -1,0 +1,38 @@
+"""What becomes of the rows of a symbol's inputs."""
+
+from typing import Dict, Sequence
+
+from runtimes.contract import BatchAnalysis, Signature
+from runtimes.dataflow.values import called, constant
+from runtimes.dataflow.walk import TooLarge, Walk, followed, given
+from runtimes.mxnet.analysis import ops  # noqa: F401  registers the rules
+from runtimes.mxnet.analysis.file import labels, of_json
+from runtimes.mxnet.analysis.operators import OPERATORS
+
+
+def analyse(
+    symbol: str, shapes: Dict[str, Sequence[int]], signature: Signature, outputs: Sequence[str]
+) -> BatchAnalysis:
+    """Of the rows along the first dimension of the signature's inputs, in a run that does not train.
+
+    symbol   as `Symbol.tojson` writes it
+    shapes   of the parameters and auxiliary states
+    outputs  the names of all that the symbol gives, in its order
+    """
+    model = of_json(symbol, shapes, [spec.name for spec in signature.inputs])
+    walk = Walk(model, OPERATORS)
+    inputs, unknown = {}, []  # type: Dict[str, Value], List[str]
+    for spec in signature.inputs:
+        sizes = None if spec.shape is None else [None if size < 0 else size for size in spec.shape]
+        inputs[spec.name], why = given(called("input", spec.name), sizes)
+        if why:
+            unknown.append(why)
+    if not inputs:
+        unknown.append("the signature has no inputs")
+    for name in labels(symbol, list(inputs) + list(shapes)):
+        inputs[name] = constant()  # zeros
+    try:
+        results = dict(zip(outputs, walk.graph(model.graph, None, inputs)))
+    except (TooLarge, RecursionError):
+        return BatchAnalysis(unknown=("the graph is larger than what is followed",))
+    return followed(walk, {spec.name: results[spec.name] for spec in signature.outputs}, unknown)

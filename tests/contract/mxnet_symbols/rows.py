@@ -1,0 +1,72 @@
+"""What is read from MXNet's symbols about their rows: `PYTHON rows.py`, in the runtime's own environment."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import mxnet as mx
+
+ROOT = Path(__file__).resolve().parents[3] / "runtimes"
+spec = importlib.util.spec_from_file_location("runtimes", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+sys.modules["runtimes"] = importlib.util.module_from_spec(spec)
+
+from runtimes.contract import BatchAnalysis, Signature, TensorSpec  # noqa: E402
+from runtimes.mxnet.analysis.read import analyse  # noqa: E402
+
+S = mx.sym
+
+
+def read(symbol, *sizes):
+    """Of an input of [n, *sizes], where what else the symbol takes are parameters."""
+    inputs = (TensorSpec("data", "FP32", (-1, *sizes)),)
+    names = symbol.list_outputs()
+    given = symbol.list_arguments() + symbol.list_auxiliary_states()
+    shapes, _, states = symbol.infer_shape(data=(2, *sizes))
+    known = dict(zip(given, shapes + states))  # noqa: B905 - Python 3.8
+    known = {name: shape for name, shape in known.items() if name != "data" and not name.endswith("_label")}
+    signature = Signature(inputs, tuple(TensorSpec(name, "FP32") for name in names))
+    return analyse(symbol.tojson(), known, signature, names)
+
+
+def independent_ones(x):
+    picture = S.Pooling(S.BatchNorm(S.Convolution(x, num_filter=4, kernel=(3, 3))), kernel=(2, 2), stride=(2, 2))
+    yield S.SoftmaxOutput(S.FullyConnected(S.Flatten(picture), num_hidden=3), name="softmax"), (3, 8, 8)
+    yield S.FullyConnected(S.reshape(picture, (-1, 36)), num_hidden=3), (3, 8, 8)
+    yield S.Dropout(S.LayerNorm(x)), (5, 6)
+    yield S.reshape(S.tanh(S.reshape(x, (-3, 0))), (-4, -1, 5, 0)), (5, 6)
+    yield S.batch_dot(S.softmax(S.batch_dot(x, x, transpose_b=True)), x), (5, 6)
+    mixed = S.transpose(x, (1, 0, 2))
+    weights = S.softmax(S.contrib.interleaved_matmul_selfatt_qk(mixed, heads=2))
+    yield S.transpose(S.contrib.interleaved_matmul_selfatt_valatt(mixed, weights, heads=2), (1, 0, 2)), (5, 24)
+    states = [S.zeros((1, 0, 4)), S.zeros((1, 0, 4))]
+    out = S.RNN(mixed, S.var("rnn_parameters"), *states, state_size=4, num_layers=1, mode="lstm")
+    yield S.SequenceLast(out), (5, 6)
+    yield S.broadcast_sub(x, S.mean(x, axis=0, exclude=True, keepdims=True)), (5, 6)
+
+
+def mixing_ones(x):
+    yield S.broadcast_sub(x, S.mean(x, axis=0, keepdims=True)), "reduces over the rows"
+    yield S.broadcast_div(x, S.max(x, keepdims=True)), "reduces over the rows"
+    yield S.softmax(x, axis=0), "normalises over the rows"
+    yield S.Dropout(x, mode="always"), "is random"
+    yield S.random.normal_like(x), "is random"
+    yield S.dot(x, x, transpose_b=True), "pairs each row with every other"
+    yield S.reshape(x, (-1, 3)), "several rows for each row"
+    yield S.reshape_like(S.softmax(S.reshape(x, (1, -1))), x), "normalises over the rows"
+    yield S.transpose(x), "has the batch along dimension 1"
+    yield S.sort(x, axis=0), "sorts the rows"
+    yield S.SequenceReverse(x), "goes from row to row"
+    yield S.contrib.dequantize(*S.contrib.quantize_v2(x, out_type="int8")), "takes one scale from all rows"
+    states = [S.zeros((1, 1, 4))]
+    every = S.RNN(S.expand_dims(x, 1), S.var("rnn_parameters"), *states, state_size=4, num_layers=1, mode="gru")
+    yield every, "runs from row to row"
+
+
+data = S.var("data")
+for symbol, sizes in independent_ones(data):
+    found = read(symbol, *sizes)
+    assert found == BatchAnalysis(), (symbol.list_outputs(), found)
+
+for symbol, words in mixing_ones(data):
+    found = read(symbol, 6)
+    assert any(words in reason for reason in found.mixes), (symbol.list_outputs(), words, found)
