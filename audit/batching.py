@@ -1,7 +1,7 @@
 """How many unsafe models each of the four nets catches, and how many safe ones it refuses wrongly (docs/batching.md).
 
-python -m audit.batching [REPOSITORY …] [--graphs 300] [--savedmodel 300]: random graphs, and the models of these
-repositories.
+python -m audit.batching [REPOSITORY …] [--graphs 300] [--savedmodel 300] [--tflite 300] [--mxnet 300]: random graphs,
+and the models of these repositories.
 """
 
 import argparse
@@ -20,22 +20,28 @@ from gateway.repository.scan import scan
 
 SCRIPT = Path(__file__).with_name("nets_script.py")
 Answer = dict[str, Any]
+# In whose environment a runtime's random graphs are written, by a script of the runtime's name.
+WRITERS = {"savedmodel": "savedmodel", "tflite": "savedmodel", "mxnet": "mxnet"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("repository", nargs="*", type=Path)
     parser.add_argument("--graphs", type=int, default=300, help="how many of ONNX")
-    parser.add_argument("--savedmodel", type=int, default=0, help="how many of TensorFlow")
+    for runtime in WRITERS:
+        parser.add_argument(f"--{runtime}", type=int, default=0, help=f"how many of {runtime}")
     parser.add_argument("--json", type=Path, help="write every answer here, too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         random, mixing = random_graphs(Path(scratch), arguments.graphs)
-        saved, saved_mixing = written_graphs("savedmodel", "savedmodel", Path(scratch), arguments.savedmodel)
+        found = {"onnx": (random, mixing)}
+        for runtime, writer in WRITERS.items():
+            found[runtime] = written_graphs(runtime, writer, Path(scratch), getattr(arguments, runtime))
         real = of_repositories(arguments.repository, Path(scratch))
     if arguments.json:
-        arguments.json.write_text(json.dumps({"random": random, "savedmodel": saved, "real": real}, indent=1))
-    for answers, steps in ((random, mixing), (saved, saved_mixing)):
+        every = {runtime: answers for runtime, (answers, _) in found.items()}
+        arguments.json.write_text(json.dumps({**every, "real": real}, indent=1))
+    for answers, steps in found.values():
         print("\n".join([*figure(answers, steps), ""]))
     print("\n".join(listing(real)))
 

@@ -10,12 +10,13 @@ CNTK's functions must not be shared among threads; a worker has one.
 import re
 import warnings
 from collections import Counter
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 
 from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, wanted_outputs
 from runtimes.contract import (
+    BatchAnalysis,
     InvalidInput,
     LoadError,
     LoadOptions,
@@ -31,6 +32,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the distribution, and of cards that it does not find
     import cntk
 
+    from runtimes.cntk.analysis import analyse
     from runtimes.cntk.unsafe import Lookups
 
 _NODE = re.compile(r"^Node '[^']*' \([^)]*\): ")
@@ -64,6 +66,9 @@ class CntkModel(Model):
         self._lookups = Lookups(function)
         # Where sizes are open, some do not fit what the model does with them.
         self._open = any(-1 in (spec.shape or ())[1:] for spec in inputs)
+
+    def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
+        return analyse(self._function, self._arguments, self._results)
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         wanted = wanted_outputs(outputs, list(self._results))

@@ -229,6 +229,27 @@ def test_what_an_interpreter_gathers_is_met(runtime_python: PythonOf, make: Call
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.runtime("tflite")
+def test_rows_of_tensorflow_lite_graphs_are_followed(runtime_python: PythonOf, tmp_path: Path) -> None:
+    command = [runtime_python("tflite"), "-I", HERE / "litert" / "rows.py", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.runtime("mxnet")
+def test_rows_of_mxnet_symbols_are_followed(runtime_python: PythonOf) -> None:
+    command = [runtime_python("mxnet"), "-I", HERE / "mxnet_symbols" / "rows.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.runtime("cntk")
+def test_rows_of_cntk_functions_are_followed(runtime_python: PythonOf) -> None:
+    command = [runtime_python("cntk"), "-I", HERE / "cntk_functions" / "rows.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 ON_CUDA = {"torchscript": STAGED, "onnx": "half bool strings several_outputs reshape"}
 ON_CUDA_CASES = [
     pytest.param(runtime, name, marks=pytest.mark.gpu, id=f"{runtime}-{name}")
