@@ -1,7 +1,7 @@
 """How many unsafe models each of the four nets catches, and how many safe ones it refuses wrongly (docs/batching.md).
 
-python -m audit.batching [REPOSITORY …] [--graphs 300] [--savedmodel 300] [--tflite 300] [--mxnet 300]: random graphs,
-and the models of these repositories.
+python -m audit.batching [REPOSITORY …] [--graphs 300] [--savedmodel 300] [--tflite 300] [--mxnet 300]
+[--torchscript 300]: random graphs, and the models of these repositories.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from gateway.repository.scan import scan
 SCRIPT = Path(__file__).with_name("nets_script.py")
 Answer = dict[str, Any]
 # In whose environment a runtime's random graphs are written, by a script of the runtime's name.
-WRITERS = {"savedmodel": "savedmodel", "tflite": "savedmodel", "mxnet": "mxnet"}
+WRITERS = {"savedmodel": "savedmodel", "tflite": "savedmodel", "mxnet": "mxnet", "torchscript": "torchscript"}
 
 
 def main() -> None:

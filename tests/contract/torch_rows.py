@@ -17,7 +17,7 @@ spec = importlib.util.spec_from_file_location("runtimes", ROOT / "__init__.py", 
 sys.modules["runtimes"] = importlib.util.module_from_spec(spec)
 
 from runtimes.contract import BatchAnalysis, TensorSpec  # noqa: E402
-from runtimes.torchscript.analysis import read  # noqa: E402
+from runtimes.torchscript.analysis import read, script  # noqa: E402
 
 warnings.filterwarnings("ignore")
 SEQUENCE, MATRIX, PICTURE = (-1, -1, 4), (-1, 4), (-1, 3, 8, 8)
@@ -183,6 +183,18 @@ class Counts(nn.Module):
         return x + self.seen[0]
 
 
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(4))
+
+    def forward(self, x: Tensor, again: bool = False) -> Tensor:
+        if again:
+            x = x - x.mean(0)
+        self.seen.add_(1.0)
+        return x + self.seen
+
+
 class Sometimes(nn.Module):
     flag: bool
 
@@ -238,8 +250,18 @@ def main() -> None:
 
     # State: also through a view of it, and only where the branch that changes it runs.
     assert "writes to attribute 'seen'" in scripted(Counts()).writes[0]
+    found = scripted(Counter())
+    assert found.writes, found
+    assert not found.mixes, found
     assert "buffer 'seen'" in exported(Counts()).writes[0]
     apart(scripted(Sometimes()))
+
+    # A graph that cannot be followed is still known to change state.
+    reader, script.Reader = script.Reader, None
+    found = scripted(Counter())
+    script.Reader = reader
+    assert found.writes, found
+    assert "the graph cannot be followed" in found.unknown, found
 
     # Inputs.
     found = scripted(Network(), (1, 3, 8, 8))

@@ -1,17 +1,16 @@
 """What becomes of the rows of a PyTorch model's inputs."""
 
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
-from runtimes.contract import BatchAnalysis, TensorSpec
+from runtimes.contract import BatchAnalysis, TensorSpec, first_line
 from runtimes.dataflow.graph import Model
 from runtimes.dataflow.sizes import fresh, has_rows
-from runtimes.dataflow.values import Value, called, unsure
+from runtimes.dataflow.values import Value, called, constant, unsure
 from runtimes.dataflow.walk import TooLarge, followed, given
 from runtimes.torchscript.analysis import export, ops, script, state  # noqa: F401  ops: registers the rules
 from runtimes.torchscript.analysis.operators import NONE, OPERATORS, Items, TorchWalk
 
 _MANY = 1024  # more rows than batches have
-_TOO_LARGE = BatchAnalysis(unknown=("the graph is larger than what is followed",))
 
 
 def of_scripted(module: Any, specs: Sequence[Tuple[str, TensorSpec]], names: Sequence[str]) -> BatchAnalysis:
@@ -19,41 +18,57 @@ def of_scripted(module: Any, specs: Sequence[Tuple[str, TensorSpec]], names: Seq
     names: the outputs' names where a tuple, a list or one value is returned.
     """
     inlined = module.inlined_graph
-    found = state.of_scripted(inlined)
-    try:
+
+    def walked() -> BatchAnalysis:
         graph, arguments = script.Reader(module).graph(inlined)
         walk = TorchWalk(Model(graph, {}, {}), OPERATORS)
         declared, inputs = dict(specs), {}  # type: Dict[str, TensorSpec], Dict[str, Value]
-        unknown = []  # type: List[str]
-        schema = module.forward.schema
-        for name, argument in zip(arguments, schema.arguments[1:]):
+        for name, argument in zip(arguments, module.forward.schema.arguments[1:]):
             if argument.name in declared:
                 shape = declared[argument.name].shape
                 sizes = None if shape is None else [None if size < 0 else size for size in shape]
                 inputs[name], why = given(called("input", argument.name), sizes)
-                unknown.extend([why] if why else [])
+                walk.unclear.extend([why] if why else [])
             else:
-                inputs[name] = (
-                    NONE if argument.default_value is None else unsure("'%s' is not followed" % argument.name)
-                )
+                inputs[name] = _default(argument)
         results = walk.graph(graph, None, inputs)
-    except (TooLarge, RecursionError):
-        return state.joined(found, _TOO_LARGE, whole=False)
-    outputs = _named(results, names)
-    return state.joined(found, followed(walk, outputs, unknown + walk.unclear))
+        return followed(walk, _named(results, names), walk.unclear)
+
+    return _joined(state.of_scripted(inlined), walked)
 
 
 def of_exported(exported: Any, names: Sequence[str]) -> BatchAnalysis:
     """names: of the outputs that are served, each where it stands among the results; "" for others."""
-    found = state.of_exported(exported)
-    try:
+
+    def walked() -> BatchAnalysis:
         graph, sizes = export.Reader(exported).graph()
         walk = ExportedWalk(Model(graph, {}, {}), exported, sizes)
         results = walk.graph(graph, None, walk.inputs)
+        return followed(walk, {name: value for name, value in zip(names, results) if name}, walk.unclear)
+
+    return _joined(state.of_exported(exported), walked)
+
+
+def _joined(found: BatchAnalysis, walked: Callable[[], BatchAnalysis]) -> BatchAnalysis:
+    """What changes state is known even where the rows cannot be followed."""
+    try:
+        return state.joined(found, walked())
     except (TooLarge, RecursionError):
-        return state.joined(found, _TOO_LARGE, whole=False)
-    outputs = {name: value for name, value in zip(names, results) if name}
-    return state.joined(found, followed(walk, outputs, walk.unclear))
+        why = "the graph is larger than what is followed"
+    except Exception as error:  # PyTorch raises anything
+        print("the graph cannot be followed: %s: %s" % (type(error).__name__, first_line(error)))
+        why = "the graph cannot be followed"
+    return state.joined(found, BatchAnalysis(unknown=(why,)), whole=False)
+
+
+def _default(argument: Any) -> Value:
+    """Of an argument that no request gives."""
+    value = argument.default_value
+    if value is None:
+        return NONE
+    if isinstance(value, (bool, int, float, str)):
+        return constant([], [value])
+    return unsure("%s is not followed" % called("argument", argument.name))
 
 
 def _named(results: Sequence[Any], names: Sequence[str]) -> Dict[str, Value]:

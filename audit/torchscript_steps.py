@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - a step is a line
-"""Lines of PyTorch modules that keep rows apart, and lines that let them meet; `torch_graphs.py` puts them together.
+"""Lines of PyTorch modules that keep rows apart, and lines that let them meet; `torchscript_graphs.py` puts them together.
 
 In each text `x` is the tensor, whose first dimension is the batch; `{d}` is its last size, `{k}` a number that makes
 names distinct, and `{r}` its rank. A step says which ranks it is for, its lines, what the module's constructor makes,

@@ -1,7 +1,7 @@
-"""Random PyTorch models: `PYTHON torch_graphs.py FOLDER COUNT`, in the environment of the runtime.
+"""Random PyTorch models: `PYTHON torchscript_graphs.py FOLDER COUNT`, in the environment of the runtime.
 
 Each module is written as a text of steps, of which it is known whether they let rows meet, and saved by one of the ways
-in which models are saved: scripted, traced, frozen, exported. `models.json` in the folder says what each one is.
+in which models are saved: scripted, traced, frozen, exported. `graphs.json` in the folder says what each one is.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ import torch
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from audit.torch_steps import APART, COUNTS, MEET, Step
+from audit.torchscript_steps import APART, COUNTS, MEET, Step
 
 # Datatype, shape, the first line, and the last size after it.
 STARTS = [("FP32", [-1, 7], "", 7), ("INT64", [-1, -1], "x = self.table(x)", 8), ("FP32", [-1, 3, 8, 8], "", 8)]
@@ -109,7 +109,7 @@ def save(text: Text, name: str, way: str, folder: Path) -> str:
 
 def main() -> None:
     warnings.filterwarnings("ignore")
-    folder, models = Path(sys.argv[1]), []
+    folder, models = Path(sys.argv[1]), {}
     for seed in range(int(sys.argv[2])):
         way = WAYS[seed // 2 % len(WAYS)]
         text = written(seed, way in ("exported", "traced"))
@@ -119,8 +119,8 @@ def main() -> None:
         except Exception as error:  # what cannot be saved so is no model
             print(f"{name} is not {way} ({', '.join(text.names)}): {str(error)[:200]}", file=sys.stderr)
             continue
-        models.append({"name": name, "file": file, "way": way, "mixing": text.mixing, "steps": text.names})
-    (folder / "models.json").write_text(json.dumps(models))
+        models[name] = {"artifact": file, "mixing": text.mixing, "way": way, "steps": text.names}
+    (folder / "graphs.json").write_text(json.dumps(models))
 
 
 if __name__ == "__main__":
