@@ -1,12 +1,15 @@
-"""What audits cost a worker: their CPU time, of that of batches of eight requests.
+"""What audits cost a worker: its CPU time with them and without them, side by side.
 
-    python -m benchmarks.audit
+    python -m benchmarks.audit [--rounds 100]
 
-The worker's own parts in one process, without sockets: a batch is put together, run, split and offered to the
-auditor, which runs whatever is due as if nothing waited. The model is a chain of matrix products in numpy, on one
-thread. Batches and audits are timed in turns, in CPU time: what else the machine does is not counted.
+The worker's own parts in one process, without sockets: a batch of eight requests is put together, run, split and
+offered to the auditor, which runs whatever is due as if nothing waited. Two of them, one without audits, get 20
+batches each in turns. CPU time: what else the machine does is not counted. Of the auditor's time that of the one
+without audits is subtracted, where only the clock is read. The model is a chain of matrix products in numpy, on one
+thread. The rows with a share of 0 show how far noise goes.
 """
 
+import argparse
 import os
 import time
 from typing import Any
@@ -20,19 +23,22 @@ from runtimes.contract import Model, Signature, TensorSpec
 from runtimes.wire import InferFrame, from_array
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batching
+from runtimes.worker.budget import Budget
 from runtimes.worker.execute import Executor
 from runtimes.worker.pending import Pending
 
-REQUESTS, WIDTH, BATCHES = 8, 1024, 1000
-SHARES = (0.0, 0.01, 0.1, 1.0)
+REQUESTS, BATCHES = 8, 20
+# Layers, and columns of each.
+MODELS = ((1, 256), (1, 1024), (8, 1024))
+SHARES = (0.0, 0.01, 0.1)
 
 
 class Chain(Model):
-    def __init__(self, layers: int) -> None:
-        spec = TensorSpec("x", "FP32", (-1, WIDTH))
+    def __init__(self, layers: int, columns: int) -> None:
+        spec = TensorSpec("x", "FP32", (-1, columns))
         self.signatures = {"default": Signature((spec,), (spec._replace(name="y"),))}
         random = np.random.default_rng(0)
-        self.layers = [random.standard_normal((WIDTH, WIDTH), np.float32) / WIDTH**0.5 for _ in range(layers)]
+        self.layers = [random.standard_normal((columns, columns), np.float32) / columns**0.5 for _ in range(layers)]
 
     def infer(self, inputs: dict[str, np.ndarray], outputs: Any, signature: str) -> dict[str, np.ndarray]:
         x = inputs["x"]
@@ -42,38 +48,63 @@ class Chain(Model):
 
 
 class Load:
-    def __init__(self, share: float, layers: int) -> None:
+    def __init__(self, share: float, model: Chain) -> None:
+        self._others = self._ended = time.process_time()
         batching = Batching(REQUESTS, frozenset({"default"}))
-        self.executor = Executor(Chain(layers), batching, 1 << 30)
-        self.auditor = Auditor(self.executor.pieces, 0, share)
-        rows = np.random.default_rng(1).standard_normal((REQUESTS, 1, WIDTH), np.float32)
+        self.executor = Executor(model, batching, 1 << 30)
+        self.auditor = Auditor(self.executor.pieces, 0, Budget(share, cpu=self._cpu))
+        rows = np.random.default_rng(1).standard_normal((REQUESTS, 1, len(model.layers[0])), np.float32)
         frames = [InferFrame(1e18, 0, "default", [], [from_array("x", row)]) for row in rows]
         self.batch = [Pending("front", number, frame, 0.0, 1, "key") for number, frame in enumerate(frames)]
 
+    def _cpu(self) -> float:
+        """Without what the process computed between two runs, for the other one."""
+        return time.process_time() - self._others
+
     def run(self) -> tuple[float, float]:
-        """CPU seconds of all batches, and of what the auditor added."""
-        batches = audits = 0.0
+        """CPU seconds of some batches, and of the auditor between them."""
+        began = ended = time.process_time()
+        self._others += began - self._ended
+        audits = 0.0
         for _ in range(BATCHES):
-            began = time.process_time()
             outcomes = self.executor.run(self.batch)
             ran = time.process_time()
             self.auditor.ran(self.batch, outcomes)
             while self.auditor.is_due:
                 assert self.auditor.step() is None
-            batches += ran - began
-            audits += time.process_time() - ran
-        return batches, audits
+            ended = time.process_time()
+            audits += ended - ran
+        self._ended = ended
+        return ended - began, audits
+
+
+def measure(size: tuple[int, int], share: float, rounds: int) -> list[str]:
+    model = Chain(*size)  # one for both: where its weights lie decides more than an audit
+    without, audited = Load(0.0, model), Load(share, model)
+    took, audits = {without: 0.0, audited: 0.0}, {without: 0.0, audited: 0.0}
+    for number in range(rounds):
+        for load in (without, audited) if number % 2 else (audited, without):
+            seconds, of_it = load.run()
+            took[load] += seconds
+            audits[load] += of_it
+    batches = rounds * BATCHES
+    computed = took[without] - audits[without]
+    return [
+        f"{computed / batches * 1e3:.2f}",
+        f"{share:g}",
+        f"{(audits[audited] - audits[without]) / computed:.2%}",
+        f"{took[audited] / took[without]:.3f}",
+        f"{audited.auditor.runs / (batches * REQUESTS):.2%}",
+    ]
 
 
 def main() -> None:
-    rows = []
-    for layers in (1, 8):
-        for share in SHARES:
-            load = Load(share, layers)
-            batches, audits = load.run()
-            runs = load.auditor.runs / (BATCHES * REQUESTS)
-            rows.append([f"{batches / BATCHES * 1e3:.2f}", f"{share:g}", f"{audits / batches:.2%}", f"{runs:.2%}"])
-    print(table(["ms of CPU a batch", "audit_share", "audits, of that", "requests audited"], rows))
+    parser = argparse.ArgumentParser(description="what audits cost a worker")
+    parser.add_argument("--rounds", type=int, default=100)
+    rounds = parser.parse_args().rounds
+    head = ["ms a batch", "audit_share", "audits, of the batches' time", "CPU with, of without", "requests audited"]
+    rows = [measure(size, share, rounds) for size in MODELS for share in SHARES]
+    print(table(head, rows))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Real batches, answered again request by request while nothing waits: did company change an answer?
 
-A trial at load can only invent inputs. An audit sees real ones, and takes no more than a share of the model's time:
-what it has spent stays below that share of what the model has computed. A sampled batch is copied, since its inputs
-lie where the next requests will; one batch is kept at a time.
+A trial at load can only invent inputs. An audit sees real ones, and takes no more than a share of the model's time.
+Everything it does is paid from that: looking at batches, copying one, running its requests again, comparing the
+answers. A sampled batch is copied, since its inputs lie where the next requests will; one batch is kept at a time.
 """
 
-import time
+import sys
 from collections import deque
 from typing import Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -13,12 +13,17 @@ import numpy as np
 
 from runtimes.contract import DeviceLost, first_line
 from runtimes.wire import InferFrame, ResultFrame, Tensor, to_array
+from runtimes.worker.budget import Budget
 from runtimes.worker.compare import Arrays, Difference, Noise, difference
 from runtimes.worker.pending import Pending
 from runtimes.worker.pieces import Pieces, RowsMiscounted
 
 # A batch with more bytes than this, inputs and answers together, is not sampled.
 _MOST_BYTES = 64 << 20
+
+
+# Looking at every batch would take a small model's whole share: with a share of 0.01, one in ten is looked at.
+_LOOKED_AT = 10.0
 
 
 class _Sampled(NamedTuple):
@@ -30,35 +35,40 @@ class _Sampled(NamedTuple):
 
 
 class Auditor:
-    """share: of the model's time that audits may take; 0 for none.
+    """budget: what audits may take of the model's time.
 
     runs, differences: counted from the start.
     """
 
-    def __init__(self, pieces: Pieces, dim: int, share: float) -> None:
+    def __init__(self, pieces: Pieces, dim: int, budget: Budget) -> None:
         self.runs = 0
         self.differences = 0
         self._pieces = pieces
         self._dim = dim
-        self._share = share
-        self._computed = 0.0
-        self._spent = 0.0
-        self._usual = 0.0  # seconds of the newest run by itself
+        self._budget = budget
+        self._every = max(1, round(1 / (_LOOKED_AT * budget.share))) if budget.share else sys.maxsize
+        self._since_look = 0  # batches
+        self._expected = 0.0  # seconds that the next step takes: as many as the last one
         self._waiting: Deque[_Sampled] = deque()
         self._company: List[InferFrame] = []  # the whole sampled batch
 
     def ran(self, batch: Sequence[Pending], outcomes: Sequence[object]) -> None:
         """A batch has run, and its answers have not left yet. It may be sampled."""
-        first = outcomes[0]
-        if not self._share or not isinstance(first, ResultFrame):
+        self._since_look += 1
+        if self._since_look < self._every or not isinstance(outcomes[0], ResultFrame):
             return
-        seconds = first.compute_infer_ns / 1e9
-        self._computed += seconds
-        if self._waiting or len(batch) < 2 or not self._can_afford(self._usual or seconds):
+        seconds = outcomes[0].compute_infer_ns / 1e9
+        self._budget.earn(seconds * self._since_look)  # as if the others had taken as long; its CPU time will tell
+        self._since_look = 0
+        if self._waiting or len(batch) < 2 or not self._budget.affords(self._expected or seconds / len(batch)):
             return
-        if first.batch_rows != sum([pending.rows for pending in batch]):
-            return  # it failed together, and each has run by itself
+        with self._budget.paid():
+            self._sample(batch, outcomes)
+
+    def _sample(self, batch: Sequence[Pending], outcomes: Sequence[object]) -> None:
         answered = [(pending, each) for pending, each in zip(batch, outcomes) if isinstance(each, ResultFrame)]
+        if answered[0][1].batch_rows != sum([pending.rows for pending in batch]):
+            return  # it failed together, and each has run by itself
         if _size(answered) > _MOST_BYTES:
             return
         for pending, outcome in answered:
@@ -66,20 +76,18 @@ class Auditor:
             self._waiting.append(_Sampled(frame, pending.rows, [_copied(tensor) for tensor in outcome.outputs]))
         self._company = [each.frame for each in self._waiting]
 
-    def _can_afford(self, seconds: float) -> bool:
-        return self._spent + seconds <= self._share * self._computed
-
     @property
     def is_due(self) -> bool:
         """Whether there is a request to run again, and time left for it."""
-        return bool(self._waiting) and self._can_afford(self._usual)
+        return bool(self._waiting) and self._budget.affords(self._expected)
 
     def step(self) -> Optional[str]:
         """Run one request by itself; what is wrong with what it was answered in company, if anything is."""
         sampled = self._waiting.popleft()
-        began = time.monotonic()
+        before = self._budget.left
         try:
-            found = self._compare(sampled)
+            with self._budget.paid():
+                found = self._compare(sampled)
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001 - it has been answered already: nobody needs this run
@@ -88,8 +96,7 @@ class Auditor:
             self._company = []
             return None
         finally:
-            self._usual = time.monotonic() - began
-            self._spent += self._usual
+            self._expected = before - self._budget.left
         self.runs += 1
         text = None
         if found is not None:

@@ -19,6 +19,7 @@ from runtimes.wire import Frame
 from runtimes.worker import probe
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batcher, Pending
+from runtimes.worker.budget import Budget
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Begun, Executor, Failure, Outcome
 from runtimes.worker.facts import Facts
@@ -50,7 +51,7 @@ class Loop:
         executor.on_run = self._mark_busy
         executor.on_batching_off = self._on_batching_off
         self._facts = facts
-        self._auditor = Auditor(executor.pieces, executor.batching.dim, audit_share)
+        self._auditor = Auditor(executor.pieces, executor.batching.dim, Budget(audit_share))
         self._batcher = Batcher(executor.batching)
         self._listener = listener
         self._control = control

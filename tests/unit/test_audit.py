@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from runtimes.wire import Frame, FrameReader, InferFrame, ResultFrame, from_arra
 from runtimes.worker import audit, status
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batching
+from runtimes.worker.budget import Budget
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, Outcome
 from runtimes.worker.facts import Facts
@@ -34,12 +36,17 @@ def batch(*values: Any, datatype: Any = np.float32) -> list[Pending]:
 def audited(share: float, *batches: list[Pending], **described: Any) -> tuple[Auditor, list[str]]:
     """After these batches, each of which is said to have taken a second; and what was found in idle time."""
     executor = Executor(FakeModel(described, LoadOptions("")), BATCHING, 1 << 20)
-    auditor, found = Auditor(executor.pieces, 0, share), []
+    auditor, found = Auditor(executor.pieces, 0, plenty(share)), []
     for each in batches:
         auditor.ran(each, [of_a_second(outcome) for outcome in executor.run(each)])
         while auditor.is_due:
             found.append(auditor.step())
     return auditor, [text for text in found if text is not None]
+
+
+def plenty(share: float) -> Budget:
+    """Of a model that computes for a second whenever the clock is read."""
+    return Budget(share, cpu=count(0.0, 1.0).__next__)
 
 
 def of_a_second(outcome: Outcome) -> Outcome:
@@ -72,7 +79,7 @@ def test_values_are_looked_at_where_there_is_a_difference_only(monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("share", "batches"),
-    [(0.0, [batch(1, 2)] * 9), (0.01, [batch(1, 2)] * 99), (1.0, [batch(1)] * 9), (1.0, [batch(1, 500)] * 9)],
+    [(0.0, [batch(1, 2)] * 9), (0.01, [batch(1, 2)] * 49), (1.0, [batch(1)] * 9), (1.0, [batch(1, 500)] * 9)],
     ids=["share 0", "the share is not reached", "no company", "failed together"],
 )
 def test_nothing_is_audited(share: float, batches: list[list[Pending]]) -> None:
@@ -81,17 +88,74 @@ def test_nothing_is_audited(share: float, batches: list[list[Pending]]) -> None:
     assert not auditor.is_due
 
 
-def test_audits_wait_until_their_share_has_come_together() -> None:
-    executor = Executor(FakeModel({"seconds_per_batch": 0.01}, LoadOptions("")), BATCHING, 1 << 20)
-    auditor, asked, runs = Auditor(executor.pieces, 0, 0.2), batch(1, 2), []
-    for _ in range(12):
-        auditor.ran(asked, executor.run(asked))
-        while auditor.is_due:
-            auditor.step()
-        runs.append(auditor.runs)
-    assert runs[2] == 0
-    assert runs[-1] >= 1
-    assert runs[-1] <= 3
+class Priced:
+    """Real parts that each take a set time, on clocks that nothing else moves.
+
+    A batch takes as long by the wall clock as its answer says, and `of_it` of that by the processor.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, share: float, batch_s: float, of_it: float = 1.0) -> None:
+        self.audits = self.computed = 0.0
+        self._asked, self._batch_s, self._of_it = batch(1, 2), batch_s, of_it
+        executor = Executor(FakeModel({}, LoadOptions("")), BATCHING, 1 << 20)
+        outcomes = executor.run(self._asked)
+        self._answered = [outcome._replace(compute_infer_ns=round(batch_s * 1e9)) for outcome in outcomes]
+        budget = Budget(share, lambda: self.audits, lambda: self.audits + self.computed)
+        self.auditor = Auditor(executor.pieces, 0, budget)
+        for thing, name, seconds in ((audit, "_copied", 0.25), (audit, "difference", 0.5), (executor.pieces, "run", 1)):
+            monkeypatch.setattr(thing, name, self._taking(seconds, getattr(thing, name)))
+
+    def _taking(self, seconds: float, function: Any) -> Any:
+        def taking(*given: Any) -> Any:
+            self.audits += seconds
+            return function(*given)
+
+        return taking
+
+    def batch(self) -> None:
+        self.computed += self._batch_s * self._of_it
+        self.auditor.ran(self._asked, self._answered)
+        while self.auditor.is_due:
+            assert self.auditor.step() is None
+
+
+def test_copies_comparisons_and_runs_are_all_paid_from_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two requests: four copies of 0.25 s, two runs of 1 s with a comparison of 0.5 s each.
+    priced = Priced(monkeypatch, 0.1, 1.0)
+    spent = []
+    for _ in range(1000):
+        priced.batch()
+        spent.append(priced.audits)
+    assert spent[3] == 0.0
+    # In advance by one step at most, whose length is known from the step before only.
+    assert all(so_far <= 0.1 * number + 2.5 for number, so_far in enumerate(spent, 1))
+    assert 95 <= spent[-1] <= 100
+    assert 46 <= priced.auditor.runs <= 50
+
+
+def test_time_that_a_batch_waited_for_a_core_earns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    priced = Priced(monkeypatch, 0.1, 1.0, of_it=0.25)
+    for _ in range(1000):
+        priced.batch()
+    assert 22 <= priced.audits <= 25
+
+
+def test_threads_that_compute_at_once_earn_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    priced = Priced(monkeypatch, 0.1, 1.0, of_it=4.0)
+    for _ in range(1000):
+        priced.batch()
+    assert 95 <= priced.audits <= 100
+
+
+@pytest.mark.parametrize(("batch_s", "at"), [(1e-5, (100, 110)), (1e-3, (60,))])
+def test_a_look_at_a_batch_is_paid_too_and_never_takes_all(
+    monkeypatch: pytest.MonkeyPatch, batch_s: float, at: tuple[int, ...]
+) -> None:
+    # The first audit is expected to take half a batch's time, which 50 batches pay if looks cost nothing. One in ten
+    # is looked at, for 5 microseconds: of ten batches of 1000, it earns 95. Of ten of 10, it earns half of 1.
+    priced = Priced(monkeypatch, 0.01, batch_s)
+    first = next(number for number in range(1, 1000) if priced.batch() or priced.audits)
+    assert first in at
 
 
 def test_a_model_that_draws_lots_is_not_accused() -> None:
@@ -102,7 +166,7 @@ def test_a_model_that_draws_lots_is_not_accused() -> None:
 def test_strings_are_described_by_their_lengths() -> None:
     specs = [{"name": "x", "datatype": "BYTES", "shape": [-1, 4]}]
     executor = Executor(FakeModel({"inputs": specs, "outputs": specs}, LoadOptions("")), BATCHING, 1 << 20)
-    auditor = Auditor(executor.pieces, 0, 1.0)
+    auditor = Auditor(executor.pieces, 0, plenty(1.0))
     asked = batch(b"secret", b"longer secret", datatype=object)
     swapped = executor.run(asked)[::-1]
     auditor.ran(asked, [of_a_second(outcome) for outcome in swapped])
