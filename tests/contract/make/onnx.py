@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper, save  # noqa: E402
 FLOAT, HALF, DOUBLE, BOOL = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BOOL
 # A string of rank 0, with a zero at its end, which numpy's own strings drop; and an empty one.
 SCALARS = {"string_scalar": "end\0", "string_scalar_empty": ""}
+# Of a case whose graph shows that rows do not influence each other.
+FOLLOWED = {"analysis": "independent"}
 INT64, STRING, BFLOAT16 = TensorProto.INT64, TensorProto.STRING, TensorProto.BFLOAT16
 
 
@@ -65,7 +67,7 @@ def main(root):
         [node("Add", ["x", "x"], ["y"])],
         [("x", HALF, ["n", 3])],
         [("y", HALF, ["n", 3])],
-        {"told": {"inputs": [["x", "FP16", [-1, 3]]], "outputs": [["y", "FP16", [-1, 3]]]}},
+        {"told": {"inputs": [["x", "FP16", [-1, 3]]], "outputs": [["y", "FP16", [-1, 3]]]}, **FOLLOWED},
     )
     write(
         root,
@@ -81,7 +83,11 @@ def main(root):
         [node("Add", ["x", "step"], ["y"])],
         [("x", INT64, ["n"]), ("step", INT64, [])],
         [("y", INT64, ["n"])],
-        {"values": {"x": [1, 2, 3], "step": 4}, "told": {"inputs": [["x", "INT64", [-1]], ["step", "INT64", []]]}},
+        {
+            "values": {"x": [1, 2, 3], "step": 4},
+            "told": {"inputs": [["x", "INT64", [-1]], ["step", "INT64", []]]},
+            "analysis": {"unknown": "'step' is a scalar"},
+        },
     )
     write(
         root,
@@ -94,6 +100,7 @@ def main(root):
             "told": {"outputs": [["y", "BYTES", [-1, 2]]]},
             "expected_values": {"y": [["a", "grün"], ["", "日本"], ["end\0", "\0"]]},
             "strings": True,
+            **FOLLOWED,
         },
     )
     for name, text in SCALARS.items():
@@ -109,7 +116,11 @@ def main(root):
         ],
         [("x", DOUBLE, ["n", 3])],
         [("double", DOUBLE, ["n", 3]), ("small", BFLOAT16, ["n", 3]), ("sum", DOUBLE, ["n", 1])],
-        {"refused": ["small"], "told": {"outputs": [["double", "FP64", [-1, 3]], ["sum", "FP64", [-1, 1]]]}},
+        {
+            "refused": ["small"],
+            "told": {"outputs": [["double", "FP64", [-1, 3]], ["sum", "FP64", [-1, 1]]]},
+            **FOLLOWED,
+        },
         [numpy_helper.from_array(np.array(2.0), "two"), numpy_helper.from_array(np.array([1]), "axes")],
     )
     # A weight that is listed as an input, as models before IR 4 had it, need not be given.
@@ -120,7 +131,7 @@ def main(root):
         [node("MatMul", ["x", "w"], ["y"])],
         [("x", FLOAT, ["n", 3]), ("w", FLOAT, [3, 3])],
         [("y", FLOAT, ["n", 3])],
-        {"told": {"inputs": [["x", "FP32", [-1, 3]]]}},
+        {"told": {"inputs": [["x", "FP32", [-1, 3]]]}, **FOLLOWED},
         [weight],
     )
     # Its graph says how many rows the table has, and that rows of a batch lie apart, though it is loaded from a copy.
@@ -151,6 +162,7 @@ def main(root):
             "values": {"x": [1, 2, 3, 4]},
             "bad": [{"x": [1, 2, 3]}],
             "not_batchable": True,
+            "analysis": {"unknown": "Reshape"},
         },
         [numpy_helper.from_array(np.array([-1, 4]), "shape")],
     )
@@ -167,7 +179,7 @@ def main(root):
         ],
         [("x", FLOAT, ["n", 1, 2, 2])],
         [("y", FLOAT, ["n", 1, 3, 3])],
-        {**minus, "expected_values": {"y": zeros}},
+        {**minus, "expected_values": {"y": zeros}, **FOLLOWED},
         [pads],
     )
     # Two pairs: the second, coarser one rounds again, whatever the first one was.
@@ -183,7 +195,7 @@ def main(root):
         ],
         [("x", FLOAT, ["n", 3])],
         [("y", FLOAT, ["n", 3])],
-        {"values": {"x": [[-6.0, 0.3, 1.0]]}, "expected_values": {"y": [[0.0, 0.5, 1.0]]}},
+        {"values": {"x": [[-6.0, 0.3, 1.0]]}, "expected_values": {"y": [[0.0, 0.5, 1.0]]}, **FOLLOWED},
         [numpy_helper.from_array(np.array(value), name) for name, value in scales.items()],
     )
     # The weights are no integers, and must not be made into ones: 0.25 is nothing beside 100, in 8 bits.
@@ -201,7 +213,7 @@ def main(root):
         ],
         [("x", FLOAT, ["n", 2])],
         [("y", FLOAT, ["n", 2])],
-        {"values": {"x": [[1.0, 1.0]]}, "expected_values": {"y": [[100.0, 0.5]]}},
+        {"values": {"x": [[1.0, 1.0]]}, "expected_values": {"y": [[100.0, 0.5]]}, **FOLLOWED},
         [numpy_helper.from_array(np.array(value), name) for name, value in layer.items()],
     )
     # ONNX Runtime writes the running variance over the old one, which must not be the scale as well.
@@ -225,6 +237,7 @@ def main(root):
             "values": {"x": [[[2.0, 6.0], [10.0, 20.0]]]},
             "expected_values": {"y": [[[-1.0, 1.0], [-1.0, 1.0]]]},
             "not_batchable": True,
+            "analysis": {"mixes": "in training mode"},
         },
         [*ones, *zeros_of_two],
     )
