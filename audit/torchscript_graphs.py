@@ -90,8 +90,7 @@ def save(text: Text, name: str, way: str, folder: Path) -> str:
     spec.loader.exec_module(module)
     torch.manual_seed(len(text.lines))
     model = getattr(module, name)().eval()
-    sizes = [3 if size < 0 and place == 0 else 5 if size < 0 else size for place, size in enumerate(text.shape)]
-    x = torch.randn(sizes) if text.datatype == "FP32" else torch.randint(0, 50, sizes)
+    x = _input(text, 3, 5)
     if way == "exported":
         dims = {place: torch.export.Dim.DYNAMIC for place, size in enumerate(text.shape) if size < 0}
         exported = torch.export.export(model, (x,), dynamic_shapes=(dims,))
@@ -102,9 +101,37 @@ def save(text: Text, name: str, way: str, folder: Path) -> str:
     made = torch.jit.trace(model, (x,), strict=False, check_trace=False) if way == "traced" else torch.jit.script(model)
     if way == "frozen":
         made = torch.jit.freeze(made)
-    signature = {"inputs": [{"name": "x", "datatype": text.datatype, "shape": text.shape}]}
+    outputs = [_named(made(_input(text, *sizes))) for sizes in ((3, 5), (4, 6))]
+    signature = {
+        "inputs": [{"name": "x", "datatype": text.datatype, "shape": text.shape}],
+        "outputs": [
+            {
+                "name": name,
+                "datatype": "FP32" if one.is_floating_point() else "INT64",
+                "shape": _open(one.shape, outputs[1][name].shape),
+            }
+            for name, one in outputs[0].items()
+        ],
+    }
     torch.jit.save(made, folder / f"{name}.pt", _extra_files={"signature.json": json.dumps(signature)})
     return f"{name}.pt"
+
+
+def _input(text: Text, rows: int, open_size: int) -> torch.Tensor:
+    sizes = [size if size >= 0 else open_size if place else rows for place, size in enumerate(text.shape)]
+    return torch.randn(sizes) if text.datatype == "FP32" else torch.randint(0, 50, sizes)
+
+
+def _open(one: Sequence[int], two: Sequence[int]) -> list[int]:
+    """What two runs of other sizes have in common."""
+    return [size if size == other else -1 for size, other in zip(one, two, strict=True)]
+
+
+def _named(result: Any) -> dict[str, torch.Tensor]:
+    if isinstance(result, dict):
+        return result
+    values = result if isinstance(result, tuple) else [result]
+    return {f"OUTPUT__{place}": value for place, value in enumerate(values)}
 
 
 def main() -> None:
