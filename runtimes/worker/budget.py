@@ -55,7 +55,7 @@ class Budget:
             yield
         finally:
             ended = self._cpu()
-            self._left -= min(self._wall() - wall, ended - cpu)
+            self._left -= min(self._wall() - wall, ended - cpu) + _LOOK_S  # and the clocks
             self._since += ended - cpu  # an audit earns nothing
 
     @property
