@@ -19,7 +19,8 @@ import numpy as np
 
 from benchmarks.report import table
 from runtimes.contract import Model, Signature, TensorSpec
-from runtimes.wire import InferFrame, from_array
+from runtimes.tensors import from_array
+from runtimes.wire import InferFrame
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batching
 from runtimes.worker.budget import Budget

@@ -32,7 +32,7 @@ from gateway.environments.environment import build, locate
 from gateway.environments.runtime import discover
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES
-from runtimes.wire import Tensor, from_array
+from runtimes.tensors import Tensor, from_array
 
 KINDS = ("resnet50", "bert")
 SCRIPT = ROOT / "benchmarks" / "references" / "torch_models.py"

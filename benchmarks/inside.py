@@ -16,7 +16,7 @@ from gateway.engine.types import InferRequest
 from gateway.environments.runtime import discover
 from gateway.repository.builder import Builder
 from gateway.repository.manager import Manager, ManagerOptions
-from runtimes.wire import Tensor
+from runtimes.tensors import Tensor
 
 _LOAD_S = 600.0
 _ARENA_BYTES = 1 << 30

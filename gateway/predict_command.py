@@ -18,7 +18,7 @@ from gateway.front.npy import NPZ, write_npz
 from gateway.front.tensors import guess_tensor, read_tensor
 from gateway.predict_answer import NoSuchOutput, show
 from runtimes.contract import DATATYPES
-from runtimes.wire import Tensor, from_array, to_array
+from runtimes.tensors import Tensor, from_array, to_array
 
 _NAMED = re.compile(r"([^=@\[{\"]+)=(.*)", re.DOTALL)
 

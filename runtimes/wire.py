@@ -11,11 +11,10 @@ tensor come first. Nothing is pickled: neither side has to trust the other's Pyt
 
 import json
 import struct
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import numpy as np
-
-from runtimes.contract import DATATYPES, Signature, TensorSpec, datatype_of
+from runtimes.contract import DATATYPES, Signature, TensorSpec
+from runtimes.tensors import Buffer, Tensor
 
 VERSION = 3
 HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved, request id
@@ -35,7 +34,6 @@ ALONE, IN_ARENA = 1, 2
 # A RESULT frame's flag: the first answer of its batch, so that fronts can count executions.
 FIRST_OF_BATCH = 1
 
-Buffer = Union[bytes, bytearray, memoryview]
 
 # How many, the form's length; then for each its id, deadline, priority.
 _INFER, _REQUEST = struct.Struct("<II8x"), struct.Struct("<Qdi4x")
@@ -50,15 +48,6 @@ _HALF = b"\0" * (_ALIGNMENT // 2)
 _MOST_FORMS = 1024
 # Longer ones, packed, are not remembered: the outputs asked for are of the client's making.
 _LONGEST_FORM = 4096
-
-
-class Tensor(NamedTuple):
-    """A tensor as bytes: little-endian, row-major; BYTES elements as a u32 length, then the bytes."""
-
-    name: str
-    datatype: str
-    shape: Tuple[int, ...]
-    data: Buffer
 
 
 class Frame(NamedTuple):
@@ -305,63 +294,3 @@ def unpack_result(body: memoryview) -> List[Tuple[int, ResultFrame]]:
         (number, ResultFrame(queue, gather, infer, split, rows, outputs, form))
         for (number, queue), outputs in zip(numbers, _tensors(form, count, body, at + length))
     ]
-
-
-def to_array(tensor: Tensor) -> np.ndarray:
-    """The tensor as an array; a view of its bytes where that is possible.
-
-    Raises ValueError, as a sentence, when the bytes do not fit datatype and shape.
-    """
-    count = 1
-    for size in tensor.shape:
-        count *= size
-    if tensor.datatype == "BYTES":
-        flat = np.empty(count, dtype=object)
-        flat[:] = unpack_bytes(tensor.data, count)
-        return flat.reshape(tensor.shape)
-    dtype = DATATYPES[tensor.datatype]
-    if len(tensor.data) != count * dtype.itemsize:
-        raise ValueError(
-            "its data has %d bytes where %s%s needs %d"
-            % (len(tensor.data), tensor.datatype, list(tensor.shape), count * dtype.itemsize)
-        )
-    array = np.frombuffer(tensor.data, dtype=dtype).reshape(tensor.shape)
-    return array if array.flags.aligned else array.copy()
-
-
-def from_array(name: str, array: np.ndarray) -> Tensor:
-    """The array as a tensor. Raises KeyError for a dtype that the protocol lacks."""
-    datatype = datatype_of(array.dtype)
-    if datatype == "BYTES":
-        return Tensor(name, datatype, array.shape, pack_bytes(array.ravel().tolist()))
-    contiguous = np.ascontiguousarray(array, dtype=DATATYPES[datatype])
-    data = memoryview(contiguous.reshape(-1).view(np.uint8)) if contiguous.size else b""
-    return Tensor(name, datatype, array.shape, data)
-
-
-def pack_bytes(elements: Sequence[Union[bytes, str]]) -> bytes:
-    parts = []
-    for element in elements:
-        raw = element.encode() if isinstance(element, str) else element
-        if not isinstance(raw, bytes):
-            raise TypeError("an element of a BYTES tensor is of type %s" % type(element).__name__)
-        parts.append(struct.pack("<I", len(raw)))
-        parts.append(raw)
-    return b"".join(parts)
-
-
-def unpack_bytes(data: Buffer, count: int) -> List[bytes]:
-    """Raises ValueError, as a sentence, when the data does not hold exactly `count` elements."""
-    view, position, elements = memoryview(data), 0, []
-    while position < len(view):
-        if position + 4 > len(view):
-            raise ValueError("its data ends inside the length of string %d" % len(elements))
-        (length,) = struct.unpack_from("<I", view, position)
-        position += 4
-        if position + length > len(view):
-            raise ValueError("its data ends inside string %d" % len(elements))
-        elements.append(bytes(view[position : position + length]))
-        position += length
-    if len(elements) != count:
-        raise ValueError("its data holds %d strings where its shape needs %d" % (len(elements), count))
-    return elements

@@ -9,7 +9,7 @@ import numpy as np
 from gateway.front.grpc_tensors import CONTENTS_FIELDS
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES
-from runtimes.wire import pack_bytes
+from runtimes.tensors import pack_bytes
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import grpc
 import numpy as np
 
 from gateway.generated import open_inference_pb2 as pb
-from runtimes import wire
-from runtimes.wire import Tensor
+from runtimes.contract import DATATYPES, datatype_of
+from runtimes.tensors import Tensor, from_array, to_array
 from tests.gateway_process import Gateway
 
 Arrays = Mapping[str, np.ndarray]
@@ -26,7 +26,7 @@ def _json_data(array: np.ndarray) -> object:
 def _array(datatype: str, shape: list[int], data: object) -> np.ndarray:
     if datatype == "BYTES":
         return np.array([str(each).encode() for each in np.ravel(data)], dtype=object).reshape(shape)
-    return np.array(data, dtype=wire.DATATYPES[datatype]).reshape(shape)
+    return np.array(data, dtype=DATATYPES[datatype]).reshape(shape)
 
 
 def ask_predict(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -39,7 +39,7 @@ def ask_predict(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.nd
 
 def ask_v2_json(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
     tensors = [
-        {"name": name, "shape": array.shape, "datatype": wire.datatype_of(array.dtype), "data": _json_data(array)}
+        {"name": name, "shape": array.shape, "datatype": datatype_of(array.dtype), "data": _json_data(array)}
         for name, array in inputs.items()
     ]
     reply = gateway.post(f"/v2/models/{model}/infer", {"id": "7", "inputs": tensors})
@@ -50,7 +50,7 @@ def ask_v2_json(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.nd
 
 
 def ask_v2_binary(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
-    tensors = [wire.from_array(name, array) for name, array in inputs.items()]
+    tensors = [from_array(name, array) for name, array in inputs.items()]
     head = {
         "inputs": [
             {
@@ -74,7 +74,7 @@ def ask_v2_binary(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.
         size = each["parameters"]["binary_data_size"]
         data = reply.body[position : position + size]
         position += size
-        outputs[each["name"]] = wire.to_array(Tensor(each["name"], each["datatype"], tuple(each["shape"]), data))
+        outputs[each["name"]] = to_array(Tensor(each["name"], each["datatype"], tuple(each["shape"]), data))
     assert position == len(reply.body)
     return outputs
 
@@ -82,12 +82,12 @@ def ask_v2_binary(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.
 def ask_grpc(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
     request = pb.ModelInferRequest(model_name=model)
     for name, array in inputs.items():
-        tensor = wire.from_array(name, array)
+        tensor = from_array(name, array)
         request.inputs.add(name=name, datatype=tensor.datatype, shape=tensor.shape)
         request.raw_input_contents.append(bytes(tensor.data))
     answer = grpc_call(gateway, "ModelInfer", request, pb.ModelInferResponse)
     return {
-        each.name: wire.to_array(Tensor(each.name, each.datatype, tuple(each.shape), raw))
+        each.name: to_array(Tensor(each.name, each.datatype, tuple(each.shape), raw))
         for each, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
     }
 

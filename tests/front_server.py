@@ -21,7 +21,7 @@ from gateway.front.http import HttpServer
 from gateway.front.limits import Limits
 from gateway.listen import GrpcServer
 from runtimes.contract import DATATYPES, Signature, TensorSpec
-from runtimes.wire import Tensor
+from runtimes.tensors import Tensor
 
 ALLOWED_HOST = "allowed.example"
 LIMITS = Limits(json_bytes=1 << 20, binary_bytes=2 << 20, response_bytes=3 << 19)

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from gateway.engine.slo import Estimator
-from runtimes.wire import InferFrame, from_array
+from runtimes.status_page import StatusPage, create
+from runtimes.tensors import from_array
+from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.pending import Pending
-from runtimes.worker.status import StatusPage, create
 
 Cost = Callable[[int], float]
 _TENSOR = from_array("x", np.zeros((1, 1), np.float32))

@@ -13,7 +13,7 @@ from threading import get_ident
 
 import numpy as np
 
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 # Smaller inputs go through the socket: that costs less than placing them.
 LARGE = 1 << 16

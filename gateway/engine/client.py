@@ -9,8 +9,9 @@ from gateway.engine.arena import LARGE, Arena
 from gateway.engine.slo import Estimator
 from gateway.engine.table import WorkerAddress
 from runtimes import wire
-from runtimes.wire import Buffer, Form, Frame, FrameReader, InferFrame, Tensor
-from runtimes.worker.status import StatusPage
+from runtimes.status_page import StatusPage
+from runtimes.tensors import Buffer, Tensor
+from runtimes.wire import Form, Frame, FrameReader, InferFrame
 
 # Requests in one frame: so that one that is cancelled is answered soon, and frames stay small.
 _MOST_TOGETHER = 256

@@ -10,7 +10,7 @@ from gateway.engine.shared_memory import Region, Registry, SharedMemory
 from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.validate import validate
 from gateway.errors import NotFound, Overloaded, Unavailable, unknown_model
-from runtimes.wire import Tensor
+from runtimes.tensors import Tensor
 
 Compute = Callable[[InferRequest], Sequence[Tensor]]
 # How each model of the fake engine is served, as the supervisor tells it.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.errors import InvalidRequest, NotFound, TooLarge, Unsupported
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - it is what is wanted
 _KEY = re.compile(r"/?([A-Za-z0-9_][A-Za-z0-9_.-]{0,254})")

@@ -6,7 +6,7 @@ each of several fronts sees a burst at once, wherever it arrives.
 
 from math import ceil
 
-from runtimes.worker.status import StatusPage
+from runtimes.status_page import StatusPage
 
 
 class Estimator:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gateway.engine.processing import Postprocess, Preprocess
 from runtimes.contract import Signature
-from runtimes.wire import Tensor
+from runtimes.tensors import Tensor
 
 Parameters = Mapping[str, str | int | float | bool]
 

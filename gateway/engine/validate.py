@@ -7,7 +7,8 @@ from typing import NamedTuple
 from gateway.engine.types import InferRequest, ModelStatus
 from gateway.errors import InvalidRequest
 from runtimes.contract import DATATYPES, Signature, TensorSpec
-from runtimes.wire import Form, Tensor, unpack_bytes
+from runtimes.tensors import Tensor, unpack_bytes
+from runtimes.wire import Form
 
 # numpy's limit before 2.0, which older environments have.
 MAX_RANK = 32

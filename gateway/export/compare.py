@@ -20,7 +20,7 @@ from gateway.export.report import Run, differences_table, milliseconds
 from gateway.front.npy import NPZ, write_npz
 from runtimes import id_ranges
 from runtimes.contract import TensorSpec
-from runtimes.wire import from_array
+from runtimes.tensors import from_array
 
 # What a dimension of any size gets, until both models take it.
 _FREE_SIZES = (8, 1, 64, 224)

@@ -15,7 +15,7 @@ from gateway.engine.protocol import Engine
 from gateway.engine.types import InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, NotFound, TooLarge
 from gateway.front.largest import check_size, largest
-from runtimes.wire import Tensor, pack_bytes, to_array
+from runtimes.tensors import Tensor, pack_bytes, to_array
 
 # On the event loop, where each takes a microsecond.
 _MOST_STRINGS = 1 << 15

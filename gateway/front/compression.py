@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from gateway.errors import InvalidRequest, TooLarge
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 # What zlib calls the two formats. HTTP's "deflate" is zlib's own format, with header and check sum.
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}

@@ -10,7 +10,7 @@ from gateway.front.body import Headers
 from gateway.front.failures import sentence
 from gateway.front.json_text import dumps
 from gateway.front.limits import Limits
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 
 class Reply(NamedTuple):

@@ -19,7 +19,7 @@ from gateway.front.dialect import Reply, Route, Writer
 from gateway.front.failures import as_told
 from gateway.front.limits import Limits
 from gateway.front.memory import collections_paused
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 _T = TypeVar("_T")
 

@@ -6,7 +6,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.errors import InvalidRequest
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

@@ -7,7 +7,7 @@ behind it, as they are.
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 # In ModelInferRequest: id and raw_input_contents; in ModelInferResponse: raw_output_contents.
 _ID: Final = 3 << 3 | 2

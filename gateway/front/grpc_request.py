@@ -23,7 +23,7 @@ from gateway.front.parameters import DEFAULTS, OPTION_NAMES, read_options
 from gateway.front.shared_memory import PLACE_NAMES, read_place
 from gateway.front.tensors import raw_tensor
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.wire import Buffer, Tensor
+from runtimes.tensors import Buffer, Tensor
 
 _MOST_KNOWN = 1024
 _LONGEST_KNOWN = 1024

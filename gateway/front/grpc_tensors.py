@@ -9,7 +9,7 @@ from gateway.engine.validate import check_datatype, check_strings
 from gateway.errors import InvalidRequest
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES
-from runtimes.wire import Tensor, pack_bytes
+from runtimes.tensors import Tensor, pack_bytes
 
 # Which field of InferTensorContents holds a datatype's elements; FP16 has none.
 CONTENTS_FIELDS = {

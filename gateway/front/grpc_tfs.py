@@ -22,7 +22,7 @@ from gateway.front.tfs_metadata import SIGNATURE_DEF, check_fields, model_spec, 
 from gateway.front.tfs_spec import DEFAULT_SIGNATURE, check_version, find_model, signature_key
 from gateway.front.tfs_tensors import read_tensor_proto, write_tensor_proto
 from gateway.generated import tensorflow_serving_pb2 as pb
-from runtimes.wire import Buffer, Tensor
+from runtimes.tensors import Buffer, Tensor
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"

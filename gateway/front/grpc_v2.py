@@ -21,7 +21,7 @@ from gateway.front.shared_memory import cuda_status, place_parameters, register,
 from gateway.front.statistics import read_statistics
 from gateway.front.triton_config import read_configuration
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.wire import Buffer, Tensor
+from runtimes.tensors import Buffer, Tensor
 
 SERVICE = "inference.GRPCInferenceService"
 

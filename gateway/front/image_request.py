@@ -9,7 +9,7 @@ from gateway.front.image_types import FORM
 from gateway.front.named_inputs import find_signature
 from gateway.front.predict import media_type
 from gateway.front.predictions import Prediction, read_predictions
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 if TYPE_CHECKING:
     from gateway.front.images import File

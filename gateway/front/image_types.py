@@ -1,7 +1,7 @@
 """Which bodies are images, by their Content-Type and by how they begin; without what reads them."""
 
 from gateway.front.predict import media_type
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 FORM, BYTES = "multipart/form-data", "application/octet-stream"
 

@@ -21,7 +21,7 @@ from gateway.engine.processing import Preprocess, values
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.image_types import PNG, is_image
 from runtimes.contract import DATATYPES
-from runtimes.wire import Tensor, from_array
+from runtimes.tensors import Tensor, from_array
 
 _T = TypeVar("_T")
 

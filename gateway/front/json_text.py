@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from gateway.errors import InvalidRequest
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 _LITERALS = np.array([b"NaN", b"Infinity", b"-Infinity"], dtype=object)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

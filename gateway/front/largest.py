@@ -3,7 +3,7 @@
 import numpy as np
 
 from gateway.errors import TooLarge
-from runtimes.wire import Tensor
+from runtimes.tensors import Tensor
 
 # On the event loop: it takes about 10 ms a MiB.
 _MOST_BYTES = 4 << 20

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gateway.engine.types import InferResponse
 from gateway.errors import TooLarge
-from runtimes.wire import Tensor
+from runtimes.tensors import Tensor
 
 MiB = 1 << 20
 # What is made one by one in Python, on the event loop, for one request or answer: so many take about 0.1 s.

@@ -13,7 +13,7 @@ from gateway.engine.validate import no_input
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.front.tensors import guess_tensor, read_tensor
 from runtimes.contract import Signature
-from runtimes.wire import Tensor
+from runtimes.tensors import Tensor
 
 
 def find_signature(status: ModelStatus, name: str) -> Signature:

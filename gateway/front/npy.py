@@ -15,7 +15,7 @@ import numpy as np
 from gateway.engine.validate import check_shape, check_strings
 from gateway.errors import InvalidRequest, TooLarge
 from runtimes.contract import datatype_of
-from runtimes.wire import Buffer, Tensor, from_array, to_array
+from runtimes.tensors import Buffer, Tensor, from_array, to_array
 
 NPY, NPZ = "application/x-npy", "application/x-npz"
 

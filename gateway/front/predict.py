@@ -25,7 +25,7 @@ from gateway.front.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
 from gateway.front.parameters import DEFAULTS, Options, read_options
 from gateway.front.predictions import Prediction
 from gateway.front.tensors import json_values
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 # What tools say of whatever they send: curl -d "form", ab -p and a browser's fetch "plain", hey -d "html".
 _JSON = ("", "application/json", "application/x-www-form-urlencoded", "text/plain", "text/html")

@@ -11,7 +11,7 @@ from gateway.engine.types import InferResponse
 from gateway.errors import Internal
 from gateway.front.json_text import numbers
 from gateway.front.largest import check_size, largest
-from runtimes.wire import Tensor, to_array
+from runtimes.tensors import Tensor, to_array
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ from gateway.front.memory import system_trimmer
 from gateway.front_process import FrontOptions
 from gateway.listen import Address
 from runtimes import wire
+from runtimes.leash import die_with_parent
 from runtimes.wire import Frame
-from runtimes.worker.leash import die_with_parent
 
 log = logging.getLogger("front")
 

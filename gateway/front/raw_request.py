@@ -6,7 +6,7 @@ from gateway.engine.types import ModelStatus
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.front.tensors import raw_tensor
 from runtimes.contract import DATATYPES
-from runtimes.wire import Buffer, Tensor, pack_bytes
+from runtimes.tensors import Buffer, Tensor, pack_bytes
 
 
 def read_raw(status: ModelStatus, body: Buffer) -> Tensor:

@@ -23,7 +23,7 @@ from gateway.front.image_request import ImageRequest, read_images
 from gateway.front.image_types import is_image_body, is_image_type
 from gateway.front.limits import LARGE_JSON, Limits, check_answer
 from gateway.front.npy import NPY
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 
 def _limit_predict(headers: Headers, limits: Limits) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from gateway.engine.validate import MAX_RANK, check_datatype, check_strings
 from gateway.errors import InvalidRequest
 from gateway.front.json_text import numbers
 from runtimes.contract import DATATYPES
-from runtimes.wire import Buffer, Tensor, pack_bytes, to_array, unpack_bytes
+from runtimes.tensors import Buffer, Tensor, pack_bytes, to_array, unpack_bytes
 
 _NUMBERS = frozenset({int, float})
 _FLOAT_CODES = {"FP16": "e", "FP32": "f", "FP64": "d"}

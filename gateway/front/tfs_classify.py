@@ -17,7 +17,7 @@ from gateway.front.limits import MOST_OBJECTS
 from gateway.front.named_inputs import find_signature
 from gateway.front.tfs_spec import signature_key
 from runtimes.contract import Signature
-from runtimes.wire import Tensor, to_array, unpack_bytes
+from runtimes.tensors import Tensor, to_array, unpack_bytes
 
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress"))
 _FLOATS = ("FP16", "FP32", "FP64")

@@ -8,7 +8,7 @@ from gateway.front.limits import MOST_OBJECTS
 from gateway.front.tensors import decode_binary
 from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as pb
-from runtimes.wire import Tensor, pack_bytes
+from runtimes.tensors import Tensor, pack_bytes
 
 _LARGEST_FLOAT = 3.4028235677973366e38  # from here on a float of 32 bits is infinite
 

@@ -19,7 +19,7 @@ from gateway.front.limits import MOST_OBJECTS, Limits, check_json_answer
 from gateway.front.named_inputs import find_signature, read_inputs
 from gateway.front.tensors import json_values
 from gateway.front.tfs_spec import signature_key
-from runtimes.wire import Buffer, Tensor, to_array
+from runtimes.tensors import Buffer, Tensor, to_array
 
 
 def read_object(body: Buffer) -> dict[str, Any]:

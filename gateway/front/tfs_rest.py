@@ -8,7 +8,7 @@ from gateway.front import tfs_classify, tfs_examples, tfs_predict, tfs_spec
 from gateway.front.body import Headers
 from gateway.front.dialect import Dialect, Reply, Route, Writer
 from gateway.front.limits import LARGE_JSON, Limits, check_answer
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 # From so many bytes of them on, they are read in a thread.
 _MANY_EXAMPLES = 8192

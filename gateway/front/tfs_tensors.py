@@ -14,7 +14,7 @@ from gateway.front.grpc_tensors import typed_array
 from gateway.front.tensors import raw_tensor
 from gateway.generated import tensorflow_pb2 as tf
 from runtimes.contract import DATATYPES
-from runtimes.wire import Buffer, Tensor, pack_bytes, unpack_bytes
+from runtimes.tensors import Buffer, Tensor, pack_bytes, unpack_bytes
 
 _CONTENT: Final = 4 << 3 | 2  # TensorProto.tensor_content
 

@@ -25,7 +25,7 @@ from gateway.front.json_text import dumps, loads, without_nulls
 from gateway.front.limits import Limits, check_json_answer
 from gateway.front.predictions import Prediction
 from gateway.front.tensors import json_values
-from runtimes.wire import Buffer, Tensor
+from runtimes.tensors import Buffer, Tensor
 
 Write = Callable[[InferResponse], bytes]
 

@@ -15,7 +15,7 @@ from gateway.front.parameters import read_options
 from gateway.front.raw_request import read_raw
 from gateway.front.shared_memory import read_place
 from gateway.front.tensors import raw_tensor, read_tensor
-from runtimes.wire import Buffer, Tensor
+from runtimes.tensors import Buffer, Tensor
 
 _KINDS = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
 ReadShared = Callable[[Place], bytes]

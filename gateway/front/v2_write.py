@@ -8,7 +8,7 @@ from gateway.front.json_text import dumps
 from gateway.front.limits import Limits, check_json_answer
 from gateway.front.tensors import json_values
 from gateway.front.v2_read import Wanted
-from runtimes.wire import Buffer
+from runtimes.tensors import Buffer
 
 
 def write_response(

@@ -19,10 +19,9 @@ from gateway.channel import Channel
 from gateway.engine.table import WorkerAddress
 from gateway.processes import Child
 from gateway.repository.launch import Launch
-from runtimes import wire
+from runtimes import status_page, wire
+from runtimes.status_page import StatusPage
 from runtimes.wire import Frame
-from runtimes.worker import status as status_page
-from runtimes.worker.status import StatusPage
 
 _MAIN = Path(runtimes.__file__).parent / "worker" / "__main__.py"
 _IDS = itertools.count(1)

@@ -21,7 +21,7 @@ def main() -> int:
     # The folder of this script comes first on sys.path, and its module names are not for everyone.
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != _HERE]
     runpy.run_path(os.path.join(os.path.dirname(_HERE), "bootstrap.py"))
-    from runtimes.worker.leash import die_with_parent
+    from runtimes.leash import die_with_parent
 
     die_with_parent(int(parent))
     from runtimes.worker.start import serve

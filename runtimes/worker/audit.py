@@ -12,7 +12,8 @@ from typing import Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from runtimes.contract import DeviceLost, first_line
-from runtimes.wire import InferFrame, ResultFrame, Tensor, to_array
+from runtimes.tensors import Tensor, to_array
+from runtimes.wire import InferFrame, ResultFrame
 from runtimes.worker.budget import Budget
 from runtimes.worker.compare import Arrays, Difference, Noise, difference
 from runtimes.worker.pending import Pending

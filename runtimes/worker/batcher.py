@@ -4,11 +4,11 @@ import bisect
 import math
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
+from runtimes.status_page import Pace
 from runtimes.wire import InferFrame
 from runtimes.worker.lateness import hopeless
 from runtimes.worker.pending import Pending
 from runtimes.worker.sizing import Sizing
-from runtimes.worker.status import Pace
 
 # So many different kinds of requests are remembered.
 _MOST_KINDS = 1024

@@ -4,7 +4,8 @@ import socket
 from collections import deque
 from typing import Deque, List, Optional, Sequence
 
-from runtimes.wire import Buffer, Frame, FrameReader
+from runtimes.tensors import Buffer
+from runtimes.wire import Frame, FrameReader
 
 # Large inputs lie in the arena: what comes here is small, and so is what is set aside for it.
 _CHUNK = 1 << 16

@@ -6,7 +6,8 @@ import traceback
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Union
 
 from runtimes.contract import DeviceLost, InvalidInput, Model, Unsupported
-from runtimes.wire import ResultFrame, to_array
+from runtimes.tensors import to_array
+from runtimes.wire import ResultFrame
 from runtimes.worker.batcher import Batching, Pending, padded_size
 from runtimes.worker.pieces import Pieces, RowsMiscounted
 from runtimes.worker.refusal import words

@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from runtimes import wire
 from runtimes.contract import Signature
+from runtimes.status_page import StatusPage
 from runtimes.wire import Frame
 from runtimes.worker import probe
 from runtimes.worker.audit import Auditor
@@ -24,7 +25,6 @@ from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Begun, Executor, Failure, Outcome
 from runtimes.worker.facts import Facts
 from runtimes.worker.mapping import map_arena
-from runtimes.worker.status import StatusPage
 
 _IDLE_S = 1.0
 # Of answers in one frame: a front shall have the first of large ones before the last is written.

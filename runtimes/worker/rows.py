@@ -9,7 +9,8 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 
 from runtimes.contract import DATATYPES
-from runtimes.wire import Form, InferFrame, Tensor, form_of, from_array, to_array
+from runtimes.tensors import Tensor, from_array, to_array
+from runtimes.wire import Form, InferFrame, form_of
 from runtimes.worker.batcher import padded_size
 
 # Above this the arrays cost nothing beside their bytes, and the model may want these in memory of its own.

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 from runtimes import wire
 from runtimes.contract import LoadError, LoadOptions, Model, TensorSpec, first_line
 from runtimes.redaction import redacted
+from runtimes.status_page import StatusPage
 from runtimes.worker import probe
 from runtimes.worker.batcher import Batching
 from runtimes.worker.connection import Connection
@@ -21,7 +22,6 @@ from runtimes.worker.loop import Loop
 from runtimes.worker.refusal import refusal
 from runtimes.worker.reshape import reshaped
 from runtimes.worker.settle import Settled, settle, with_free_rows
-from runtimes.worker.status import StatusPage
 
 
 def serve(control: socket.socket, listener: socket.socket, status_path: str) -> int:

@@ -69,6 +69,7 @@ from runtimes.contract import (  # noqa: E402
     Unsupported,
     datatype_of,
 )
+from runtimes.tensors import from_array, to_array  # noqa: E402
 from runtimes.worker import settle  # noqa: E402
 
 
@@ -213,7 +214,7 @@ class Suite:
             assert datatype_of(array.dtype) in DATATYPES, array.dtype
             if array.dtype == object:
                 assert all(isinstance(element, bytes) for element in array.flat), "%s is not bytes" % name
-            wire.from_array(name, array)
+            from_array(name, array)
         for name in self.case.get("refused_later", []):
             assert name in self.signature.refused, self.signature.refused
         for spec in self.signature.outputs:
@@ -445,8 +446,8 @@ def as_objects(array):
 
 def sent(name, array):
     """Through the wire's own functions and back."""
-    tensor = wire.from_array(name, as_objects(array))
-    return wire.to_array(tensor._replace(data=bytes(tensor.data)))
+    tensor = from_array(name, as_objects(array))
+    return to_array(tensor._replace(data=bytes(tensor.data)))
 
 
 def content(array):

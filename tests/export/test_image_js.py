@@ -13,7 +13,7 @@ import gateway.export.page as page
 from gateway.engine.processing import Preprocess
 from gateway.front.images import File, image_tensor
 from runtimes.contract import DATATYPES
-from runtimes.wire import to_array
+from runtimes.tensors import to_array
 from tests.export.browsers import node_of
 from tests.pictures import noise, save
 

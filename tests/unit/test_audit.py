@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes import wire
+from runtimes import status_page, wire
 from runtimes.contract import LoadOptions, Signature, TensorSpec
 from runtimes.fake.runtime import FakeModel
-from runtimes.wire import Frame, FrameReader, InferFrame, ResultFrame, from_array
-from runtimes.worker import audit, status
+from runtimes.status_page import StatusPage
+from runtimes.tensors import from_array
+from runtimes.wire import Frame, FrameReader, InferFrame, ResultFrame
+from runtimes.worker import audit
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batching
 from runtimes.worker.budget import Budget
@@ -22,7 +24,6 @@ from runtimes.worker.execute import Executor, Outcome
 from runtimes.worker.facts import Facts
 from runtimes.worker.loop import Loop
 from runtimes.worker.pending import Pending
-from runtimes.worker.status import StatusPage
 
 BATCHING = Batching(8, frozenset({"default"}))
 
@@ -179,7 +180,7 @@ def test_strings_are_described_by_their_lengths() -> None:
 
 def test_a_difference_switches_batching_off_for_all_who_ask(tmp_path: Path) -> None:
     """Seen from a front's socket and the supervisor's, with the worker's real loop."""
-    status.create(str(tmp_path / "status"))
+    status_page.create(str(tmp_path / "status"))
     page = StatusPage(str(tmp_path / "status"))
     model = FakeModel({"not_batchable": True}, LoadOptions(""))
     fixed = {"default": Signature((TensorSpec("x", "FP32", (4, 4)),), ())}

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from runtimes.wire import InferFrame, from_array
+from runtimes.tensors import from_array
+from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching, padded_size
 
 BATCHING = Batching(max_rows=4, signatures=frozenset({"s"}))

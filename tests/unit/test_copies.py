@@ -24,14 +24,14 @@ from gateway.engine.types import ModelStatus
 from gateway.front.exchange import Exchange
 from gateway.front.http import HttpServer
 from gateway.front.limits import Limits
+from runtimes import status_page
 from runtimes.contract import Model, Signature, TensorSpec
-from runtimes.worker import status
+from runtimes.status_page import StatusPage
 from runtimes.worker.batcher import Batching
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.facts import Facts
 from runtimes.worker.loop import Loop
-from runtimes.worker.status import StatusPage
 
 SHAPE = (3, 224, 224)
 
@@ -105,7 +105,7 @@ def test_a_large_input_is_read_where_it_was_received(tmp_path: Path, through_the
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(tmp_path / "worker"))
         listener.listen()
-        status.create(str(tmp_path / "status"))
+        status_page.create(str(tmp_path / "status"))
         ours, theirs = socket.socketpair()
         thread = work(model, listener, theirs, str(tmp_path / "status"))
         engine = Engine(1, Admission(), lambda *_: asyncio.sleep(0), arena)

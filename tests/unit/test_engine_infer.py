@@ -15,7 +15,7 @@ from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.validate import validate
 from gateway.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from runtimes.contract import Signature, TensorSpec
-from runtimes.wire import Tensor
+from runtimes.tensors import Tensor
 
 
 def _engine(timeout_s: float) -> Engine:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes import wire
 from runtimes.contract import DeviceLost, LoadOptions
 from runtimes.fake.runtime import FakeModel
-from runtimes.wire import InferFrame, from_array
+from runtimes.tensors import from_array, to_array
+from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batching
 from runtimes.worker.execute import Executor, Failure, Outcome
 from runtimes.worker.pending import Pending
@@ -42,7 +42,7 @@ def executor(model: FakeModel, max_rows: int, sizes: tuple[int, ...] = ()) -> Ex
 
 def first_column(outcome: Outcome) -> list[float]:
     assert not isinstance(outcome, Failure), outcome
-    return [row[0] for row in wire.to_array(outcome.outputs[0]).tolist()]
+    return [row[0] for row in to_array(outcome.outputs[0]).tolist()]
 
 
 def test_a_batch_that_does_not_fit_runs_in_halves_and_the_size_is_remembered(capfd: pytest.CaptureFixture[str]) -> None:

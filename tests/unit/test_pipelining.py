@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes import wire
+from runtimes import status_page, wire
 from runtimes.contract import LoadOptions
 from runtimes.fake.runtime import FakeModel
-from runtimes.wire import FrameReader, InferFrame, from_array
-from runtimes.worker import status
+from runtimes.status_page import StatusPage
+from runtimes.tensors import from_array, to_array
+from runtimes.wire import FrameReader, InferFrame
 from runtimes.worker.batcher import Batching
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.facts import Facts
 from runtimes.worker.loop import Loop
 from runtimes.worker.pending import Pending
-from runtimes.worker.status import StatusPage
 
 WAIT_S = 60.0
 
@@ -43,7 +43,7 @@ class Worker:
 
     def __init__(self, folder: Path, max_rows: int, **described: Any) -> None:
         page = folder / "status"
-        status.create(str(page))
+        status_page.create(str(page))
         self.page = StatusPage(str(page))
         self.model = Watching(self.page, described)
         batching = Batching(max_rows, frozenset({"default"} if max_rows else ()))
@@ -75,7 +75,7 @@ class Worker:
                     answers[frame.id] = wire.unpack_json(frame.body)["kind"]
                 else:
                     for number, result in wire.unpack_result(frame.body):
-                        answers[number] = float(wire.to_array(result.outputs[0])[0, 0])
+                        answers[number] = float(to_array(result.outputs[0])[0, 0])
         return [answers[number] for number in range(len(values))]
 
     def close(self) -> None:

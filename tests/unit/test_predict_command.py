@@ -8,7 +8,7 @@ import pytest
 from gateway.client import Cannot
 from gateway.predict_command import _tensor
 from runtimes.contract import DATATYPES
-from runtimes.wire import to_array
+from runtimes.tensors import to_array
 
 LARGEST = float(np.finfo(np.float32).max)
 

@@ -13,7 +13,8 @@ from gateway.engine.queue import Answer, ModelQueue, Waiting
 from gateway.engine.types import InferRequest, ModelStatus
 from gateway.errors import DeadlineExceeded, Internal, ModelportError
 from runtimes import wire
-from runtimes.wire import Frame, FrameReader, InferFrame, ResultFrame, from_array
+from runtimes.tensors import from_array
+from runtimes.wire import Frame, FrameReader, InferFrame, ResultFrame
 
 
 class FakeClient:

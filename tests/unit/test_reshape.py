@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes import wire
 from runtimes.contract import InvalidInput, Model, Signature, TensorSpec
-from runtimes.wire import InferFrame, from_array
+from runtimes.tensors import from_array, to_array
+from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.execute import Executor, Failure
 from runtimes.worker.reshape import reshaped
@@ -111,7 +111,7 @@ def test_rows_are_counted_as_clients_send_them() -> None:
         frame = InferFrame(1e9, 0, "a", [], [from_array("x", np.full((number, 1), number, np.float32))])
         batcher.add("front", number, frame, False, 0.0)
     outcomes = Executor(outer, batching, 1 << 20).run(batcher.next(0.0)[0])
-    assert [wire.to_array(outcome.outputs[0]).tolist() for outcome in outcomes] == [[[1]], [[2], [2]]]  # type: ignore[union-attr]
+    assert [to_array(outcome.outputs[0]).tolist() for outcome in outcomes] == [[[1]], [[2], [2]]]  # type: ignore[union-attr]
     assert model.seen == [(3,)]
 
 

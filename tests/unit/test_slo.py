@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from gateway.engine.slo import Estimator
-from runtimes.wire import InferFrame, from_array
+from runtimes.status_page import Pace, StatusPage, create
+from runtimes.tensors import from_array
+from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
-from runtimes.worker.status import Pace, StatusPage, create
 
 # Any batch takes 10 ms and 1 ms a row; 48 ms is a little more than two of ten rows.
 TARGET = 0.048

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes.wire import InferFrame, from_array
+from runtimes.tensors import from_array
+from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
 from tests.slo_simulation import ARRIVALS, COSTS, Count, best_rate, measure
 

@@ -7,7 +7,8 @@ import pytest
 
 from runtimes import wire
 from runtimes.contract import DATATYPES
-from runtimes.wire import InferFrame, ResultFrame, Tensor
+from runtimes.tensors import Buffer, Tensor, from_array, pack_bytes, to_array, unpack_bytes
+from runtimes.wire import InferFrame, ResultFrame
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -19,18 +20,18 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 def same(tensor: Tensor, array: np.ndarray) -> bool:
-    back = wire.to_array(tensor)
+    back = to_array(tensor)
     return back.shape == array.shape and back.dtype == array.dtype and bool((back == array).all())
 
 
-def together(buffers: Sequence[wire.Buffer]) -> bytes:
+def together(buffers: Sequence[Buffer]) -> bytes:
     return b"".join(bytes(part) for part in buffers)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_requests_survive_in_pieces(chunk: int, count: int) -> None:
-    tensors = [wire.from_array(name, array) for name, array in arrays().items()]
+    tensors = [from_array(name, array) for name, array in arrays().items()]
     sent = [(40 + index, InferFrame(12.5 + index, -index, "sïg", ["a", "b"], tensors)) for index in range(count)]
     stream = together(wire.pack_infer(sent, wire.ALONE)) * 2
     reader, frames = wire.FrameReader(), []
@@ -47,7 +48,7 @@ def test_requests_survive_in_pieces(chunk: int, count: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_each_tensor_starts_where_frameworks_want_it(count: int) -> None:
-    tensors = [wire.from_array("a", np.zeros(3, np.int8)), wire.from_array("b", np.zeros(2, np.float64))]
+    tensors = [from_array("a", np.zeros(3, np.int8)), from_array("b", np.zeros(2, np.float64))]
     packed = [
         together(wire.pack_infer([(index, InferFrame(1.0, 0, "s", ["o"], tensors)) for index in range(count)])),
         together(wire.pack_result([(index, ResultFrame(1, 2, 3, 4, 5, tensors)) for index in range(count)])),
@@ -62,7 +63,7 @@ def test_each_tensor_starts_where_frameworks_want_it(count: int) -> None:
 
 def test_answers_survive() -> None:
     each = [(9 + index, np.full((2, 3), index, np.float32)) for index in range(4)]
-    sent = [(number, ResultFrame(number, 2, 3, 4, 5, [wire.from_array("y", array)])) for number, array in each]
+    sent = [(number, ResultFrame(number, 2, 3, 4, 5, [from_array("y", array)])) for number, array in each]
     (frame,) = wire.FrameReader().feed(together(wire.pack_result(sent, wire.FIRST_OF_BATCH)))
     for (number, got), (asked, array) in zip(wire.unpack_result(frame.body), each, strict=True):
         assert (number, *got[:5]) == (asked, asked, 2, 3, 4, 5)
@@ -71,7 +72,7 @@ def test_answers_survive() -> None:
 
 def test_big_endian_and_strided_arrays_become_plain_bytes() -> None:
     array = np.arange(12, dtype=">i4").reshape(3, 4)[:, ::2]
-    assert (wire.to_array(wire.from_array("x", array)) == array).all()
+    assert (to_array(from_array("x", array)) == array).all()
 
 
 def test_another_version_of_the_wire_is_refused() -> None:
@@ -85,23 +86,23 @@ def test_another_version_of_the_wire_is_refused() -> None:
     [
         (b"\x01", 1, "ends inside the length of string 0"),
         (b"\x05\0\0\0abc", 1, "ends inside string 0"),
-        (wire.pack_bytes([b"a", b"b"]), 3, "holds 2 strings where its shape needs 3"),
+        (pack_bytes([b"a", b"b"]), 3, "holds 2 strings where its shape needs 3"),
     ],
 )
 def test_bad_strings_are_told(data: bytes, count: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        wire.unpack_bytes(data, count)
+        unpack_bytes(data, count)
 
 
 def test_data_that_does_not_fit_its_shape_is_told() -> None:
     with pytest.raises(ValueError, match=r"has 4 bytes where FP32\[2\] needs 8"):
-        wire.to_array(Tensor("x", "FP32", (2,), b"\0" * 4))
+        to_array(Tensor("x", "FP32", (2,), b"\0" * 4))
 
 
 def test_forms_that_clients_made_long_are_not_remembered() -> None:
     outputs = ["y" * 1000 + str(number) for number in range(10)]
     before = len(wire._packed_forms), len(wire._read_forms)
-    frame = wire.InferFrame(1.0, 0, "", outputs, [wire.from_array("x", np.ones(1, np.float32))])
+    frame = wire.InferFrame(1.0, 0, "", outputs, [from_array("x", np.ones(1, np.float32))])
     (read,) = wire.FrameReader().feed(together(wire.pack_infer([(1, frame)])))
     assert wire.unpack_infer(read.body)[0][1].outputs == tuple(outputs)
     assert (len(wire._packed_forms), len(wire._read_forms)) == before

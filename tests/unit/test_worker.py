@@ -9,7 +9,8 @@ import pytest
 from runtimes import wire
 from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
 from runtimes.fake.runtime import FakeModel
-from runtimes.wire import InferFrame, from_array
+from runtimes.tensors import from_array, to_array
+from runtimes.wire import InferFrame
 from runtimes.worker import probe
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.connection import Connection
@@ -65,7 +66,7 @@ def test_a_fixed_batch_is_filled_up_when_its_size_is_declared() -> None:
     batcher = Batcher(batching)
     batcher.add("front", 1, frame(1), False, 0.0)
     (outcome,) = Executor(model, batching, 1 << 20).run(batcher.next(0.0)[0])
-    assert wire.to_array(outcome.outputs[0]).tolist() == [[2, 2]]
+    assert to_array(outcome.outputs[0]).tolist() == [[2, 2]]
     assert model.seen[-1] == 4
 
 
@@ -138,7 +139,7 @@ def answers(executor: Executor, *frames: InferFrame) -> list[Any]:
     outcomes = []
     while len(batcher):
         outcomes += executor.run(batcher.next(0.0)[0])
-    return [wire.to_array(outcome.outputs[0]).ravel().tolist() for outcome in outcomes]
+    return [to_array(outcome.outputs[0]).ravel().tolist() for outcome in outcomes]
 
 
 @pytest.mark.parametrize("sizes", [(), (4,)])

@@ -14,7 +14,7 @@ from gateway.front.classification import classify, read_class_count
 from gateway.front.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES
-from runtimes.wire import Tensor, from_array, unpack_bytes
+from runtimes.tensors import Tensor, from_array, unpack_bytes
 from tests.calls import Call, Value, as_message
 from tests.front_server import Serving, answer, models
 

@@ -15,7 +15,7 @@ from gateway.front import grpc_tfs, tfs_classify, tfs_examples
 from gateway.front.tfs_tensors import read_tensor_proto, write_tensor_proto
 from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as pb
-from runtimes.wire import from_array, to_array
+from runtimes.tensors import from_array, to_array
 from tests.front_server import WAIT_S, Serving
 from tests.unit.front.tfs_models import LIMITS, engine, received
 

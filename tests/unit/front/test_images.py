@@ -14,7 +14,7 @@ from PIL import Image
 from gateway.engine.processing import Preprocess
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
 from gateway.front.images import File, image_tensor
-from runtimes.wire import to_array
+from runtimes.tensors import to_array
 from tests.pictures import chunk, noise, png, save
 
 MOST = 1 << 20

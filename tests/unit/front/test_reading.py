@@ -11,7 +11,7 @@ from gateway.engine.table import Entry, Table
 from gateway.engine.types import InferRequest
 from gateway.errors import InvalidRequest, Overloaded
 from runtimes.contract import TensorSpec
-from runtimes.wire import Tensor
+from runtimes.tensors import Tensor
 from tests.front_server import model
 
 LIMIT = 100

@@ -12,7 +12,7 @@ import pytest
 from gateway.front.grpc_tensors import CONTENTS_FIELDS
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES
-from runtimes.wire import Tensor, from_array, to_array
+from runtimes.tensors import Tensor, from_array, to_array
 from tests.calls import Call, Value, as_binary, as_json, as_message
 from tests.front_server import Serving
 

@@ -11,7 +11,7 @@ from gateway.errors import InvalidRequest
 from gateway.front.json_text import dumps, loads
 from gateway.front.tensors import guess_tensor, json_values, raw_tensor, read_tensor
 from runtimes.contract import DATATYPES
-from runtimes.wire import from_array, to_array
+from runtimes.tensors import from_array, to_array
 
 INTEGERS = [name for name, dtype in DATATYPES.items() if dtype.kind in "iu"]
 

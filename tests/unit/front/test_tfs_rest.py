@@ -18,7 +18,7 @@ from gateway.front import limits, tfs_examples, tfs_predict
 from gateway.front.body import Headers
 from gateway.front.rest import match
 from gateway.generated import tensorflow_pb2 as tf
-from runtimes.wire import Tensor, unpack_bytes
+from runtimes.tensors import Tensor, unpack_bytes
 from tests.front_server import Serving
 from tests.unit.front.tfs_models import LIMITS, compute, engine, models, post, received
 

@@ -13,7 +13,7 @@ from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.tfs_tensors import _TYPES, DTYPES, read_tensor_proto, write_tensor_proto
 from gateway.generated import tensorflow_pb2 as tf
 from runtimes.contract import DATATYPES
-from runtimes.wire import Tensor, from_array, to_array
+from runtimes.tensors import Tensor, from_array, to_array
 
 MOST = 1 << 20
 SHAPES = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)

@@ -12,7 +12,7 @@ from gateway.errors import InvalidRequest, Overloaded
 from gateway.front.image_request import ImageRequest
 from gateway.front.predictions import Prediction
 from gateway.front.torchserve import _scores, _write_images
-from runtimes.wire import from_array
+from runtimes.tensors import from_array
 from tests.front_server import LIMITS, Serving
 from tests.pictures import form
 from tests.unit.front.test_image_requests import FOUR, OTHER

@@ -14,7 +14,7 @@ from gateway.front.body import Headers
 from gateway.front.limits import Limits
 from gateway.front.rest import match
 from runtimes.contract import Signature, TensorSpec
-from runtimes.wire import Tensor, from_array, to_array, unpack_bytes
+from runtimes.tensors import Tensor, from_array, to_array, unpack_bytes
 
 LIMITS = Limits(json_bytes=1 << 20, binary_bytes=1 << 16, response_bytes=1 << 20)
 

@@ -1,0 +1,79 @@
+"""Tensors as bytes, and as numpy arrays."""
+
+import struct
+from typing import List, NamedTuple, Sequence, Tuple, Union
+
+import numpy as np
+
+from runtimes.contract import DATATYPES, datatype_of
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+
+class Tensor(NamedTuple):
+    """A tensor as bytes: little-endian, row-major; BYTES elements as a u32 length, then the bytes."""
+
+    name: str
+    datatype: str
+    shape: Tuple[int, ...]
+    data: Buffer
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """The tensor as an array; a view of its bytes where that is possible.
+
+    Raises ValueError, as a sentence, when the bytes do not fit datatype and shape.
+    """
+    count = 1
+    for size in tensor.shape:
+        count *= size
+    if tensor.datatype == "BYTES":
+        flat = np.empty(count, dtype=object)
+        flat[:] = unpack_bytes(tensor.data, count)
+        return flat.reshape(tensor.shape)
+    dtype = DATATYPES[tensor.datatype]
+    if len(tensor.data) != count * dtype.itemsize:
+        raise ValueError(
+            "its data has %d bytes where %s%s needs %d"
+            % (len(tensor.data), tensor.datatype, list(tensor.shape), count * dtype.itemsize)
+        )
+    array = np.frombuffer(tensor.data, dtype=dtype).reshape(tensor.shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def from_array(name: str, array: np.ndarray) -> Tensor:
+    """The array as a tensor. Raises KeyError for a dtype that the protocol lacks."""
+    datatype = datatype_of(array.dtype)
+    if datatype == "BYTES":
+        return Tensor(name, datatype, array.shape, pack_bytes(array.ravel().tolist()))
+    contiguous = np.ascontiguousarray(array, dtype=DATATYPES[datatype])
+    data = memoryview(contiguous.reshape(-1).view(np.uint8)) if contiguous.size else b""
+    return Tensor(name, datatype, array.shape, data)
+
+
+def pack_bytes(elements: Sequence[Union[bytes, str]]) -> bytes:
+    parts = []
+    for element in elements:
+        raw = element.encode() if isinstance(element, str) else element
+        if not isinstance(raw, bytes):
+            raise TypeError("an element of a BYTES tensor is of type %s" % type(element).__name__)
+        parts.append(struct.pack("<I", len(raw)))
+        parts.append(raw)
+    return b"".join(parts)
+
+
+def unpack_bytes(data: Buffer, count: int) -> List[bytes]:
+    """Raises ValueError, as a sentence, when the data does not hold exactly `count` elements."""
+    view, position, elements = memoryview(data), 0, []
+    while position < len(view):
+        if position + 4 > len(view):
+            raise ValueError("its data ends inside the length of string %d" % len(elements))
+        (length,) = struct.unpack_from("<I", view, position)
+        position += 4
+        if position + length > len(view):
+            raise ValueError("its data ends inside string %d" % len(elements))
+        elements.append(bytes(view[position : position + length]))
+        position += length
+    if len(elements) != count:
+        raise ValueError("its data holds %d strings where its shape needs %d" % (len(elements), count))
+    return elements
