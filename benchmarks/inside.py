@@ -8,11 +8,11 @@ from pathlib import Path
 import uvloop
 
 from gateway.config import home
+from gateway.domain.table import Table
+from gateway.domain.types import InferRequest
 from gateway.engine.admission import Admission
 from gateway.engine.arena import open_arena
 from gateway.engine.engine import Engine
-from gateway.engine.table import Table
-from gateway.engine.types import InferRequest
 from gateway.environments.runtime import discover
 from gateway.repository.builder import Builder
 from gateway.repository.manager import Manager, ManagerOptions

@@ -19,7 +19,7 @@ from benchmarks.overhead import ROW, Contender
 from benchmarks.report import ratio, table, told
 from benchmarks.scale_bench import Bench
 from benchmarks.servers import gateway
-from gateway.descriptors import raise_limit
+from gateway.process.file_limit import raise_limit
 
 _MANY, _MANY_IN_SHORT = 10_000, 2_000
 _SAMPLE = 100  # every so many asks at the end

@@ -8,16 +8,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.listen import Address, GrpcServer
-from gateway.repository.control import RepositoryControl
+from gateway.process.address import Address, GrpcServer
 
 MIB = 1024 * 1024
 DAY_S = 24 * 60 * 60
 _HOST_NAME = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
+
+RepositoryControl = Literal["poll", "explicit", "none"]
 
 
 class SettingsError(Exception):

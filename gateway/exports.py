@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gateway.errors import InvalidRequest, NotFound, Overloaded, Unavailable, Unsupported
-from gateway.processes import Child
+from gateway.process.child import Child
 from runtimes.redaction import redacted
 
 log = logging.getLogger("export")

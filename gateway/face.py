@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.logging import RichHandler
 
 from gateway.console import Row, screen, state_word
-from gateway.engine.types import ModelStatus
+from gateway.domain.types import ModelStatus
 from gateway.supervisor import Supervisor
 
 _REFRESH_S = 0.5

@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gateway.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
-from gateway.engine.table import Table, table_to_json
+from gateway.domain.table import Table, table_to_json
 from gateway.errors import ModelportError
-from gateway.listen import GrpcServer
-from gateway.processes import Child
+from gateway.process.address import GrpcServer
+from gateway.process.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
+from gateway.process.child import Child
 from runtimes import wire
 from runtimes.wire import Frame
 

@@ -4,7 +4,7 @@ import errno
 import socket
 
 from gateway.config import SettingsError
-from gateway.listen import Address
+from gateway.process.address import Address
 
 # A client whose machine is gone is noticed after two minutes.
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config import Settings, SettingsError, parse_address
-from gateway.descriptors import raise_limit
 from gateway.environments.runtime import discover
+from gateway.process.file_limit import raise_limit
 from gateway.repository.scan import RepositoryError, Scan, scan
 from gateway.supervisor import Supervisor
 

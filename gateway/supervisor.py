@@ -16,8 +16,8 @@ from typing import IO, Any
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.config import Settings, SettingsError, home, listed, parse_address
-from gateway.engine.shared_memory import Region, Registry
-from gateway.engine.table import Table
+from gateway.domain.shared_memory import Region, Registry
+from gateway.domain.table import Table
 from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound
 from gateway.exports import Exports

@@ -12,14 +12,14 @@ from typing import Any, get_args
 import grpc
 import httpx
 
+from gateway.domain.image_processing import Postprocess, Preprocess
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.fake import FakeEngine
-from gateway.engine.processing import Postprocess, Preprocess
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.front.admin import build_admin
 from gateway.front.grpc_server import build_server
 from gateway.front.http import HttpServer
 from gateway.front.limits import Limits
-from gateway.listen import GrpcServer
+from gateway.process.address import GrpcServer
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.tensors import Tensor
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import cast
 
+from gateway.domain.table import WorkerAddress
 from gateway.engine.arena import LARGE, Arena
 from gateway.engine.slo import Estimator
-from gateway.engine.table import WorkerAddress
 from runtimes import wire
 from runtimes.status_page import StatusPage
 from runtimes.tensors import Buffer, Tensor

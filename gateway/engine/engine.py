@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from gateway.domain.shared_memory import SharedMemory
+from gateway.domain.table import Table
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.admission import Admission, BodyReading, Room
 from gateway.engine.arena import LARGE, Arena
 from gateway.engine.deadlines import Deadlines
@@ -18,9 +21,6 @@ from gateway.engine.metrics import FrontMetrics
 from gateway.engine.protocol import Done
 from gateway.engine.queue import Answer, ModelQueue, Waiting
 from gateway.engine.routes import Routes, unavailable
-from gateway.engine.shared_memory import SharedMemory
-from gateway.engine.table import Table
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import DeadlineExceeded, ModelportError, NotFound, Overloaded, Unavailable
 from runtimes import wire
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from gateway.domain.shared_memory import Region, Registry, SharedMemory
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Done
-from gateway.engine.shared_memory import Region, Registry, SharedMemory
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.validate import validate
 from gateway.errors import NotFound, Overloaded, Unavailable, unknown_model
 from runtimes.tensors import Tensor

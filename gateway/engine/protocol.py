@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from gateway.engine.shared_memory import SharedMemory
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
+from gateway.domain.shared_memory import SharedMemory
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 
 Done = Callable[[InferResponse | Exception], None]
 

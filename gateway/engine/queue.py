@@ -5,9 +5,9 @@ import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import ModelMetrics
-from gateway.engine.types import InferRequest, ModelStatus
 from gateway.engine.validate import FormChecks
 from gateway.errors import Internal, ModelportError, from_kind
 from runtimes import wire

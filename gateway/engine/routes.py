@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 
+from gateway.domain.table import Table, WorkerAddress
+from gateway.domain.types import ModelStatus
 from gateway.engine.arena import Arena
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.queue import ModelQueue
-from gateway.engine.table import Table, WorkerAddress
-from gateway.engine.types import ModelStatus
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 
 

@@ -4,18 +4,15 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import NamedTuple
 
-from gateway.engine.types import InferRequest, ModelStatus
+from gateway.domain.tensor_checks import check_datatype, check_shape, check_strings, describe_shape
+from gateway.domain.types import InferRequest, ModelStatus
 from gateway.errors import InvalidRequest
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.tensors import Tensor, unpack_bytes
 from runtimes.wire import Form
 
-# numpy's limit before 2.0, which older environments have.
-MAX_RANK = 32
 # A worker's numpy counts bytes in 64 bits, even those of a tensor with a dimension of 0.
 _MOST_BYTES = (1 << 63) - 1
-# Strings are looked at one by one, on the event loop: a quarter of a million take about 0.3 s.
-MOST_STRINGS = 1 << 18
 # The wire writes lengths of names in 16 bits.
 _LONGEST_NAME = (1 << 16) - 1
 _MOST_FORMS = 512
@@ -110,26 +107,6 @@ def check_count(count: int, what: str) -> None:
         raise InvalidRequest(f"the request has {count} {what}; no model has more than {MAX_TENSORS}")
 
 
-def check_datatype(name: str, datatype: str) -> None:
-    """Raises InvalidRequest for one that the protocol lacks, or that is not served (BF16)."""
-    if datatype not in DATATYPES:
-        raise InvalidRequest(f"input '{name}' has datatype '{datatype}'; datatypes are {', '.join(DATATYPES)}")
-
-
-def check_shape(name: str, shape: Sequence[int]) -> None:
-    """Raises InvalidRequest. Codecs call it before they multiply what may be a million sizes."""
-    if len(shape) > MAX_RANK:
-        raise InvalidRequest(f"input '{name}' has {len(shape)} dimensions; at most {MAX_RANK} are served")
-    if any(size < 0 for size in shape):
-        raise InvalidRequest(f"input '{name}' has shape {list(shape)}; no dimension can be negative")
-
-
-def check_strings(name: str, count: int) -> None:
-    """Raises InvalidRequest. Codecs call it before they look at each of them."""
-    if count > MOST_STRINGS:
-        raise InvalidRequest(f"input '{name}' has {count} strings; at most {MOST_STRINGS} are served in one input")
-
-
 def _check_size(tensor: Tensor, shape: tuple[int, ...]) -> None:
     count = prod(shape)
     if prod(size for size in shape if size) * DATATYPES[tensor.datatype].itemsize > _MOST_BYTES:
@@ -188,11 +165,6 @@ def _check_outputs(wanted: Sequence[str], signature: Signature, model: str) -> N
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     return len(shape) == len(wanted) and all(w in (-1, s) for s, w in zip(shape, wanted, strict=True))
-
-
-def describe_shape(shape: Iterable[int]) -> str:
-    sizes = list(shape)
-    return f"{sizes} (-1 is any size)" if -1 in sizes else f"{sizes}"
 
 
 def _names(names: Iterable[str]) -> str:

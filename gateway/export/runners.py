@@ -14,7 +14,7 @@ from gateway.export.proof import Answers, OutputDifference
 from gateway.export.report import Run
 from gateway.export.source import Environments, Source, bare_load, infer_job
 from gateway.export.tasks import Failed, Tasks
-from gateway.repository.cores import available_cores
+from gateway.process.cores import available_cores
 from runtimes import wire
 from runtimes.contract import DATATYPES, Signature
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import Settings
-from gateway.engine import processing
+from gateway.domain import image_processing
 from gateway.environments.environment import Environment, build, locate
 from gateway.environments.errors import Cannot
 from gateway.environments.runtime import Runtime, converters, discover
@@ -84,7 +84,7 @@ class Source:
         """What [preprocess] makes of black and white."""
         if self.config.toml.preprocess is None:
             return None
-        levels = processing.values(self.config.toml.preprocess.settled())
+        levels = image_processing.values(self.config.toml.preprocess.settled())
         return float(levels[:, 0].mean()), float(levels[:, -1].mean())
 
     @property

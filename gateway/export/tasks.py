@@ -11,7 +11,7 @@ import runtimes
 from gateway.environments.environment import Environment
 from gateway.environments.subprocesses import run_module
 from gateway.export.errors import CannotExport
-from gateway.repository.cores import available_cores
+from gateway.process.cores import available_cores
 from runtimes.redaction import redacted
 
 _TASK = Path(runtimes.__file__).parent / "task.py"

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from gateway.domain.types import InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
-from gateway.engine.types import InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, NotFound, TooLarge
 from gateway.front.largest import check_size, largest
 from runtimes.tensors import Tensor, pack_bytes, to_array

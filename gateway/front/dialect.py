@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
-from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import ModelportError
 from gateway.front.body import Headers
 from gateway.front.failures import sentence

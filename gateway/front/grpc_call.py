@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Generic, TypeVar
 
+from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine, Ticket
-from gateway.engine.types import InferRequest, InferResponse
 from gateway.front.limits import Limits
 
 # From a message to its answer; the number is the seconds that the call's own deadline leaves, if it has one.

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 
+from gateway.domain.shared_memory import Place
+from gateway.domain.types import InferRequest
 from gateway.engine.protocol import Engine
-from gateway.engine.shared_memory import Place
-from gateway.engine.types import InferRequest
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
 from gateway.front.classification import read_class_count

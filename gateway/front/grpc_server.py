@@ -23,7 +23,7 @@ from gateway.front.grpc_refusal import refused
 from gateway.front.grpc_stream import Stream
 from gateway.front.grpc_v2 import SERVICE, ModelInfer, methods
 from gateway.front.limits import Limits, MiB
-from gateway.listen import GrpcServer
+from gateway.process.address import GrpcServer
 
 try:
     from gateway.front.grpc_native import NativeServer, Submit

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.engine.validate import check_datatype, check_strings
+from gateway.domain.tensor_checks import check_datatype, check_strings
 from gateway.errors import InvalidRequest
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES

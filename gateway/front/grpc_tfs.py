@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.grpc_call import InferCall, Method

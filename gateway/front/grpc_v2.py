@@ -6,9 +6,9 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from gateway.domain.shared_memory import Place, SharedMemory
+from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
-from gateway.engine.shared_memory import Place, SharedMemory
-from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import NotFound
 from gateway.front.classification import classify
 from gateway.front.grpc_call import InferCall, Method

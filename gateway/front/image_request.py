@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest
 from gateway.front.image_types import FORM
 from gateway.front.named_inputs import find_signature

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, WebPImagePlugin
 
-from gateway.engine.processing import Preprocess, values
+from gateway.domain.image_processing import Preprocess, values
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.image_types import PNG, is_image
 from runtimes.contract import DATATYPES

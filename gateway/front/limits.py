@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.engine.types import InferResponse
+from gateway.domain.types import InferResponse
 from gateway.errors import TooLarge
 from runtimes.tensors import Tensor
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import gateway
+from gateway.domain.types import completed
 from gateway.engine.protocol import Engine
 from runtimes.contract import Signature, TensorSpec
 
@@ -43,15 +44,3 @@ def _told(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[di
         {"name": spec.name, "datatype": spec.datatype, "shape": [-1] if spec.shape is None else list(spec.shape)}
         for spec in completed(specs, learned)
     ]
-
-
-def completed(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[TensorSpec]:
-    """The specs, with what they do not tell taken from what was learned."""
-    seen = {spec.name: spec for spec in learned}
-    told = []
-    for spec in specs:
-        shown = seen.get(spec.name, spec)
-        told.append(
-            TensorSpec(spec.name, spec.datatype or shown.datatype, shown.shape if spec.shape is None else spec.shape)
-        )
-    return told

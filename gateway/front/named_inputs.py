@@ -8,7 +8,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.engine.types import ModelStatus
+from gateway.domain.types import ModelStatus
 from gateway.engine.validate import no_input
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.front.tensors import guess_tensor, read_tensor

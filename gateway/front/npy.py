@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from gateway.engine.validate import check_shape, check_strings
+from gateway.domain.tensor_checks import check_shape, check_strings
 from gateway.errors import InvalidRequest, TooLarge
 from runtimes.contract import datatype_of
 from runtimes.tensors import Buffer, Tensor, from_array, to_array

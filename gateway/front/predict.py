@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
-from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import InvalidRequest
 from gateway.front.json_text import dumps, loads, without_nulls
 from gateway.front.limits import Limits, check_json_answer

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gateway.engine.processing import Postprocess
-from gateway.engine.types import InferResponse
+from gateway.domain.image_processing import Postprocess
+from gateway.domain.types import InferResponse
 from gateway.errors import Internal
 from gateway.front.json_text import numbers
 from gateway.front.largest import check_size, largest

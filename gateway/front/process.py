@@ -17,20 +17,20 @@ from typing import Any
 
 import uvloop
 
-from gateway.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
+from gateway.domain.shared_memory import SharedMemory
+from gateway.domain.table import table_from_json
 from gateway.engine.admission import Admission
 from gateway.engine.arena import open_arena
 from gateway.engine.engine import Engine
-from gateway.engine.shared_memory import SharedMemory
-from gateway.engine.table import table_from_json
 from gateway.front.body import App, Receive, Scope, Send
 from gateway.front.grpc_connections import connection_options
 from gateway.front.grpc_server import build_server
 from gateway.front.http import HttpServer
 from gateway.front.limits import Limits
-from gateway.front.memory import system_trimmer
 from gateway.front_process import FrontOptions
-from gateway.listen import Address
+from gateway.process.address import Address
+from gateway.process.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
+from gateway.process.memory import system_trimmer
 from runtimes import wire
 from runtimes.leash import die_with_parent
 from runtimes.wire import Frame

@@ -2,7 +2,7 @@
 
 from math import prod
 
-from gateway.engine.types import ModelStatus
+from gateway.domain.types import ModelStatus
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.front.tensors import raw_tensor
 from runtimes.contract import DATATYPES

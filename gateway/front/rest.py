@@ -12,8 +12,8 @@ the work, and exchange.py drives each request through.
 from functools import partial
 from urllib.parse import unquote
 
+from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
-from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import TooLarge
 from gateway.front import predict, tfs_rest, torchserve, v2_read, v2_write
 from gateway.front.body import Headers

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.domain.shared_memory import Place, Region
 from gateway.engine.protocol import Engine
-from gateway.engine.shared_memory import Place, Region
 from gateway.errors import InvalidRequest, NotFound, shorten
 
 PLACE_NAMES = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")

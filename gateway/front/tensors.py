@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.engine.validate import MAX_RANK, check_datatype, check_strings
+from gateway.domain.tensor_checks import MAX_RANK, check_datatype, check_strings
 from gateway.errors import InvalidRequest
 from gateway.front.json_text import numbers
 from runtimes.contract import DATATYPES

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.json_text import dumps, numbers
 from gateway.front.limits import MOST_OBJECTS

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
+from gateway.domain.types import ModelStatus, completed
 from gateway.engine.protocol import Engine
-from gateway.engine.types import ModelStatus
 from gateway.errors import InvalidRequest
-from gateway.front.metadata import completed
 from gateway.front.named_inputs import find_signature
 from gateway.front.tfs_classify import CLASSIFY, PREDICT, REGRESS, suits
 from gateway.front.tfs_spec import DEFAULT_SIGNATURE, find_model

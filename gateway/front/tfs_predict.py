@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.json_text import dumps, loads, numbers, without_nulls
 from gateway.front.limits import MOST_OBJECTS, Limits, check_json_answer

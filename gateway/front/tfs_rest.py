@@ -2,8 +2,8 @@
 
 from functools import partial
 
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.front import tfs_classify, tfs_examples, tfs_predict, tfs_spec
 from gateway.front.body import Headers
 from gateway.front.dialect import Dialect, Reply, Route, Writer

@@ -1,7 +1,7 @@
 """What TensorFlow Serving's clients call models, versions and signatures: the same in REST and gRPC."""
 
+from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
-from gateway.engine.types import ModelStatus
 from gateway.errors import NotFound
 
 # What nearly every client writes, whatever the model calls it.

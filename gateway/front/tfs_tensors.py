@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from gateway.engine.validate import check_shape, check_strings
+from gateway.domain.tensor_checks import check_shape, check_strings
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.grpc_raw import field
 from gateway.front.grpc_tensors import typed_array

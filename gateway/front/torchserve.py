@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
-from gateway.engine.types import InferRequest, InferResponse
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
 from gateway.front import predict
 from gateway.front.failures import sentence

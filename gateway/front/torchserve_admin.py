@@ -8,8 +8,8 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
+from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
-from gateway.engine.types import ModelStatus
 from gateway.errors import InvalidRequest, ModelportError, NotAllowed, NotFound
 from gateway.front.torchserve import tell
 

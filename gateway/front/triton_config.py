@@ -5,8 +5,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
-from gateway.engine.types import ModelStatus
 from gateway.errors import Unavailable
 from gateway.front.metadata import model_metadata
 from gateway.generated import model_config_pb2 as pb

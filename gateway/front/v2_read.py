@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.domain.shared_memory import Place
+from gateway.domain.tensor_checks import check_datatype, check_shape
+from gateway.domain.types import InferRequest
 from gateway.engine.protocol import Engine
-from gateway.engine.shared_memory import Place
-from gateway.engine.types import InferRequest
-from gateway.engine.validate import check_count, check_datatype, check_shape
+from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
 from gateway.front.classification import read_class_count
 from gateway.front.json_text import loads

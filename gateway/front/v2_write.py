@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from gateway.engine.shared_memory import SharedMemory
-from gateway.engine.types import InferResponse
+from gateway.domain.shared_memory import SharedMemory
+from gateway.domain.types import InferResponse
 from gateway.front.json_text import dumps
 from gateway.front.limits import Limits, check_json_answer
 from gateway.front.tensors import json_values

@@ -5,13 +5,11 @@ Triton's three ways, under its names.
 
 import logging
 from collections.abc import Iterable
-from typing import Literal
 
+from gateway.config import RepositoryControl
 from gateway.errors import Unsupported
 
 log = logging.getLogger("models")
-
-RepositoryControl = Literal["poll", "explicit", "none"]
 
 
 class Control:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from gateway.engine import processing
-from gateway.engine.validate import describe_shape
+from gateway.domain import image_processing
+from gateway.domain.tensor_checks import describe_shape
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 
 _CHANNELS = {"RGB": 3, "BGR": 3, "GRAY": 1}
@@ -69,10 +69,10 @@ class Preprocess(_Strict):
             raise ValueError(f"shorter_side must be at least {max(self.size)}, or there is too little to cut from")
         return self
 
-    def settled(self) -> processing.Preprocess:
+    def settled(self) -> image_processing.Preprocess:
         channels = _CHANNELS[self.colour]
         told = {**dict(self), "mean": _spread(self.mean, channels), "std": _spread(self.std, channels)}
-        return processing.Preprocess(**told)
+        return image_processing.Preprocess(**told)
 
 
 def _spread(given: tuple[float, ...], channels: int) -> tuple[float, ...]:
@@ -86,8 +86,8 @@ class Postprocess(_Strict):
     softmax: bool = False
     top_k: int = Field(5, ge=1, le=1000)
 
-    def settled(self) -> processing.Postprocess:
-        return processing.Postprocess(self.output, self.softmax, self.top_k)
+    def settled(self) -> image_processing.Postprocess:
+        return image_processing.Postprocess(self.output, self.softmax, self.top_k)
 
 
 def misfit(
@@ -115,7 +115,7 @@ class _Misfit(Exception):
     pass
 
 
-def _check_input(made: processing.Preprocess, signature: Signature, batch_dim: int) -> None:
+def _check_input(made: image_processing.Preprocess, signature: Signature, batch_dim: int) -> None:
     if len(signature.inputs) != 1:
         names = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
         raise _Misfit(f"model.toml has [preprocess], but images alone cannot make the inputs {names}; take it out")
@@ -139,10 +139,10 @@ def _can_fit(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     )
 
 
-def _check_values(made: processing.Preprocess, spec: TensorSpec) -> None:
+def _check_values(made: image_processing.Preprocess, spec: TensorSpec) -> None:
     if spec.datatype in ("BOOL", "BYTES"):
         raise _Misfit(f"[preprocess] makes numbers, but input '{spec.name}' has datatype {spec.datatype}")
-    dtype, values = DATATYPES[spec.datatype or "FP32"], processing.values(made)
+    dtype, values = DATATYPES[spec.datatype or "FP32"], image_processing.values(made)
     limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
     low, high = float(np.rint(values.min())), float(np.rint(values.max()))
     if low < float(limits.min) or high > float(limits.max):
@@ -152,7 +152,9 @@ def _check_values(made: processing.Preprocess, spec: TensorSpec) -> None:
         )
 
 
-def _check_output(wanted: processing.Postprocess, signature: Signature, labels: Mapping[str, Sequence[str]]) -> None:
+def _check_output(
+    wanted: image_processing.Postprocess, signature: Signature, labels: Mapping[str, Sequence[str]]
+) -> None:
     specs = {spec.name: spec for spec in signature.outputs}
     if not specs:
         return

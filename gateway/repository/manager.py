@@ -8,15 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gateway.engine.table import Entry, Table
-from gateway.engine.types import ModelStatus
+from gateway.config import RepositoryControl
+from gateway.domain.table import Entry, Table
+from gateway.domain.types import ModelStatus
 from gateway.environments.environment import Environment
 from gateway.environments.errors import Cannot
 from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 from gateway.repository import devices
 from gateway.repository.builder import Builder
-from gateway.repository.control import Control, RepositoryControl
+from gateway.repository.control import Control
 from gateway.repository.launch import Launch, plan_launch
 from gateway.repository.policy import Action, State, Unit, next_actions
 from gateway.repository.scan import ModelConfig, Scan, scan, with_runtime

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.engine.table import Entry
-from gateway.engine.types import ModelStatus
+from gateway.domain.table import Entry
+from gateway.domain.types import ModelStatus
 from gateway.repository.image_config import misfit
 from gateway.repository.launch import Launch
 from gateway.repository.policy import State, Unit

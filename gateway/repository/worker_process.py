@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import runtimes
-from gateway.channel import Channel
-from gateway.engine.table import WorkerAddress
-from gateway.processes import Child
+from gateway.domain.table import WorkerAddress
+from gateway.process.channel import Channel
+from gateway.process.child import Child
 from gateway.repository.launch import Launch
 from runtimes import status_page, wire
 from runtimes.status_page import StatusPage

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from gateway.listen import GrpcServer
+from gateway.process.address import GrpcServer
 from tests.clients_env import client_python, run_client
 from tests.gateway_process import Gateway
 from tests.triton_models import add_simple, add_simple_identity, add_simple_string

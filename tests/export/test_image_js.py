@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gateway.export.page as page
-from gateway.engine.processing import Preprocess
+from gateway.domain.image_processing import Preprocess
 from gateway.front.images import File, image_tensor
 from runtimes.contract import DATATYPES
 from runtimes.tensors import to_array

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.engine.table import WorkerAddress
+from gateway.domain.table import WorkerAddress
 from gateway.repository.policy import Unit
 from gateway.repository.scan import ModelConfig
 from gateway.repository.served import Served

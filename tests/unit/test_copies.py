@@ -16,11 +16,11 @@ import httpx
 import numpy as np
 import pytest
 
+from gateway.domain.table import Entry, Table, WorkerAddress
+from gateway.domain.types import ModelStatus
 from gateway.engine.admission import Admission
 from gateway.engine.arena import Arena
 from gateway.engine.engine import Engine
-from gateway.engine.table import Entry, Table, WorkerAddress
-from gateway.engine.types import ModelStatus
 from gateway.front.exchange import Exchange
 from gateway.front.http import HttpServer
 from gateway.front.limits import Limits

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.repository.cores import available_cores
+from gateway.process.cores import available_cores
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 V2_HYBRID = "42 32 0:39 / /sys/fs/cgroup/unified rw shared:10 - cgroup2 cgroup2 rw"

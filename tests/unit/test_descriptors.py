@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from gateway import descriptors
+from gateway.process import file_limit
 
 _SCRIPT = """
 import resource
-from gateway.descriptors import raise_limit
+from gateway.process.file_limit import raise_limit
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
 allowed = raise_limit()
@@ -33,4 +33,4 @@ def test_what_the_system_refuses_is_no_error(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
     monkeypatch.setattr(resource, "setrlimit", change)
-    assert descriptors.raise_limit() == 10240
+    assert file_limit.raise_limit() == 10240

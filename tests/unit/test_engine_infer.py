@@ -8,10 +8,10 @@ import weakref
 import numpy as np
 import pytest
 
+from gateway.domain.table import Entry, Table
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.admission import Admission
 from gateway.engine.engine import Engine
-from gateway.engine.table import Entry, Table
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.validate import validate
 from gateway.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from runtimes.contract import Signature, TensorSpec

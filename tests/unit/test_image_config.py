@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gateway.engine.processing import Postprocess, Preprocess
-from gateway.engine.table import Entry, Table, table_from_json, table_to_json
-from gateway.engine.types import ModelStatus
+from gateway.domain.image_processing import Postprocess, Preprocess
+from gateway.domain.table import Entry, Table, table_from_json, table_to_json
+from gateway.domain.types import ModelStatus
 from gateway.repository.image_config import misfit
 from gateway.repository.model_config import ModelConfigError, ModelToml, read_model_toml
 from runtimes.contract import Signature, TensorSpec

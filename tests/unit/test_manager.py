@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from gateway.engine.table import Table
+from gateway.config import RepositoryControl
+from gateway.domain.table import Table
 from gateway.errors import NotFound, Unavailable, Unsupported
 from gateway.repository.builder import Builder
-from gateway.repository.control import Control, RepositoryControl
+from gateway.repository.control import Control
 from gateway.repository.manager import Manager, ManagerOptions
 from gateway.repository.scan import ModelConfig, RepositoryError
 

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.queue import Answer, ModelQueue, Waiting
-from gateway.engine.types import InferRequest, ModelStatus
 from gateway.errors import DeadlineExceeded, Internal, ModelportError
 from runtimes import wire
 from runtimes.tensors import from_array

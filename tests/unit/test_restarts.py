@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.process.cores import threads_per_instance
 from gateway.repository import served as served_module
-from gateway.repository.cores import threads_per_instance
 from gateway.repository.policy import State, Unit
 from gateway.repository.scan import ModelConfig
 from gateway.repository.served import Served, restart_delay_s

@@ -16,8 +16,8 @@ import pytest
 from gateway.cli import main
 from gateway.config import SettingsError, Sources, parse_address, read_settings
 from gateway.console import opener, table
-from gateway.listen import Address
 from gateway.ports import listen
+from gateway.process.address import Address
 
 
 def sources(folder: Path, toml: str = "", environment: dict[str, str] | None = None, **flags: object) -> Sources:

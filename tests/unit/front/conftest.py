@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 import uvloop
 
-from gateway.listen import GrpcServer
+from gateway.process.address import GrpcServer
 from tests.front_server import WAIT_S, Serving, serve
 
 

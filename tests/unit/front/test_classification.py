@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.domain.types import InferResponse, ModelStatus
 from gateway.engine.fake import FakeEngine
-from gateway.engine.types import InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.classification import classify, read_class_count
 from gateway.front.grpc_request import RequestReader

@@ -6,7 +6,7 @@ import grpc
 import numpy as np
 import pytest
 
-from gateway.engine.validate import MOST_STRINGS
+from gateway.domain.tensor_checks import MOST_STRINGS
 from tests.bad_inputs import BadCall, BadRequest, Subject, bad_calls, bad_requests, check_reply, check_status, good_call
 from tests.calls import Call, Value, as_binary, as_json, as_message
 from tests.front_server import Serving

@@ -13,7 +13,7 @@ from gateway.front import grpc_connections
 from gateway.front.grpc_connections import connection_options
 from gateway.front.grpc_server import SERVICE, build_server
 from gateway.front.limits import Limits
-from gateway.listen import GrpcServer
+from gateway.process.address import GrpcServer
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_message
 from tests.front_server import WAIT_S, WatchedEngine, answer, models

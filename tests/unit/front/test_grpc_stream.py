@@ -14,7 +14,7 @@ from gateway.engine.fake import FakeEngine
 from gateway.front.grpc_server import build_server
 from gateway.front.grpc_stream import _MOST
 from gateway.generated import open_inference_pb2 as pb
-from gateway.listen import GrpcServer
+from gateway.process.address import GrpcServer
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_message
 from tests.front_server import LIMITS, WAIT_S, Serving, answer, models

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gateway.engine.processing import Preprocess
+from gateway.domain.image_processing import Preprocess
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
 from gateway.front.images import File, image_tensor
 from runtimes.tensors import to_array

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+from gateway.domain.table import Entry, Table
+from gateway.domain.types import InferRequest
 from gateway.engine.admission import Admission
 from gateway.engine.engine import Engine
 from gateway.engine.protocol import Gone
-from gateway.engine.table import Entry, Table
-from gateway.engine.types import InferRequest
 from gateway.errors import InvalidRequest, Overloaded
 from runtimes.contract import TensorSpec
 from runtimes.tensors import Tensor

@@ -19,10 +19,10 @@ from gateway.front.grpc_fields import check_fields
 from gateway.front.grpc_request import RequestReader
 from gateway.front.grpc_tfs import Predict
 from gateway.front.limits import LARGE_JSON, Limits
-from gateway.front.memory import Trimmer, collections_paused
 from gateway.generated import open_inference_pb2 as pb
 from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as tfs
+from gateway.process.memory import Trimmer, collections_paused
 from tests.front_server import answer, models
 
 LIMITS = Limits()

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as npst
 
+from gateway.domain.types import InferResponse
 from gateway.engine.fake import FakeEngine
-from gateway.engine.types import InferResponse
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front import limits, tfs_examples, tfs_predict
 from gateway.front.body import Headers

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from gateway.engine.validate import MAX_RANK, MOST_STRINGS
+from gateway.domain.tensor_checks import MAX_RANK, MOST_STRINGS
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.tfs_tensors import _TYPES, DTYPES, read_tensor_proto, write_tensor_proto
 from gateway.generated import tensorflow_pb2 as tf

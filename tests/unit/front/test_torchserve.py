@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.engine.types import InferRequest, InferResponse, ModelStatus
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, Overloaded
 from gateway.front.image_request import ImageRequest
 from gateway.front.predictions import Prediction

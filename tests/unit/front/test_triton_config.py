@@ -6,8 +6,8 @@ from typing import Any
 import grpc
 import pytest
 
+from gateway.domain.types import ModelStatus
 from gateway.engine.fake import CONFIGURATION, FakeEngine
-from gateway.engine.types import ModelStatus
 from gateway.errors import NotFound, Unavailable
 from gateway.front.triton_config import as_json, read_configuration
 from gateway.generated import model_config_pb2 as config_pb

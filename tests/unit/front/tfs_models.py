@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.fake import FakeEngine
-from gateway.engine.types import InferRequest, ModelStatus
 from gateway.errors import ModelportError
 from gateway.front.body import Headers
 from gateway.front.limits import Limits

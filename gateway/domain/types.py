@@ -1,11 +1,11 @@
 """What every dialect's codec turns bytes into, and back: the engine's own vocabulary."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gateway.engine.processing import Postprocess, Preprocess
-from runtimes.contract import Signature
+from gateway.domain.image_processing import Postprocess, Preprocess
+from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Tensor
 
 Parameters = Mapping[str, str | int | float | bool]
@@ -98,3 +98,15 @@ class ModelStatus:
     @property
     def default_signature(self) -> str:
         return next(iter(self.signatures), "")
+
+
+def completed(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[TensorSpec]:
+    """The specs, with what they do not tell taken from what was learned."""
+    seen = {spec.name: spec for spec in learned}
+    told = []
+    for spec in specs:
+        shown = seen.get(spec.name, spec)
+        told.append(
+            TensorSpec(spec.name, spec.datatype or shown.datatype, shown.shape if spec.shape is None else spec.shape)
+        )
+    return told

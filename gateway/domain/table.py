@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gateway.engine.processing import postprocess_from_json, preprocess_from_json
-from gateway.engine.shared_memory import Region
-from gateway.engine.types import ModelStatus
+from gateway.domain.image_processing import postprocess_from_json, preprocess_from_json
+from gateway.domain.shared_memory import Region
+from gateway.domain.types import ModelStatus
 from runtimes.wire import signature_from_json
 
 
