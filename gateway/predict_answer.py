@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gateway.front.npy import NPZ
+from gateway.codecs.npy import NPZ
 from runtimes.contract import DATATYPES, datatype_of
 
 # Longer arrays are shortened.

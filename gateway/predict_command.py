@@ -12,10 +12,10 @@ import numpy as np
 
 from gateway import client
 from gateway.client import Cannot, Request
+from gateway.codecs.json_tensors import guess_tensor, read_tensor
+from gateway.codecs.media_types import is_image
+from gateway.codecs.npy import NPZ, write_npz
 from gateway.errors import InvalidRequest
-from gateway.front.image_types import is_image
-from gateway.front.npy import NPZ, write_npz
-from gateway.front.tensors import guess_tensor, read_tensor
 from gateway.predict_answer import NoSuchOutput, show
 from runtimes.contract import DATATYPES
 from runtimes.tensors import Tensor, from_array, to_array

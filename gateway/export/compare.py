@@ -11,13 +11,13 @@ from rich.console import Console
 
 from gateway import client
 from gateway.client import Cannot, Refused, Request
+from gateway.codecs.npy import NPZ, write_npz
 from gateway.export import cases as files
 from gateway.export import known, proof
 from gateway.export.cases import Arrays, Case
 from gateway.export.errors import CannotExport
 from gateway.export.proof import Answers
 from gateway.export.report import Run, differences_table, milliseconds
-from gateway.front.npy import NPZ, write_npz
 from runtimes import id_ranges
 from runtimes.contract import TensorSpec
 from runtimes.tensors import from_array

@@ -9,14 +9,14 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 import gateway
+from gateway.codecs.compression import inflate
+from gateway.codecs.json_text import loads, without_nulls
 from gateway.engine.protocol import Engine, Gone
 from gateway.errors import InvalidRequest, ModelportError, NotFound, Unsupported
 from gateway.front import shared_memory
 from gateway.front.body import Body, Pauses, read_headers
-from gateway.front.compression import inflate
 from gateway.front.exports import add_exports
 from gateway.front.failures import sentence
-from gateway.front.json_text import loads, without_nulls
 from gateway.front.limits import Limits
 from gateway.front.metadata import model_metadata, server_metadata
 from gateway.front.openapi import FAILURES, HOT_PATHS

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.codecs.compression import read_encoding
 from gateway.engine.protocol import Gone
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.compression import read_encoding
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

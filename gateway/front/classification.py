@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from gateway.codecs.top_k import check_size, largest
 from gateway.domain.types import InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, NotFound, TooLarge
-from gateway.front.largest import check_size, largest
 from runtimes.tensors import Tensor, pack_bytes, to_array
 
 # On the event loop, where each takes a microsecond.

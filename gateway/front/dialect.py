@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from gateway.codecs.json_text import dumps
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import ModelportError
 from gateway.front.body import Headers
 from gateway.front.failures import sentence
-from gateway.front.json_text import dumps
 from gateway.front.limits import Limits
 from runtimes.tensors import Buffer
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
+from gateway.codecs.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, deflate, inflate, is_worth
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.arena import LARGE
 from gateway.engine.protocol import Engine, Gone, Ticket
 from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
 from gateway.front.body import Headers, read_headers
-from gateway.front.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, deflate, inflate, is_worth
 from gateway.front.dialect import Reply, Route, Writer
 from gateway.front.failures import as_told
 from gateway.front.limits import Limits

@@ -7,6 +7,7 @@ behind it, as they are.
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from gateway.codecs.protobuf_fields import field
 from runtimes.tensors import Buffer
 
 # In ModelInferRequest: id and raw_input_contents; in ModelInferResponse: raw_output_contents.
@@ -78,21 +79,6 @@ def split_request(raw: bytes) -> Split | None:
 def raw_output(data: Buffer) -> tuple[bytes, Buffer]:
     """The parts of a ModelInferResponse that are one of its raw_output_contents."""
     return field(_OUTPUTS, data)
-
-
-def field(tag: int, data: Buffer) -> tuple[bytes, Buffer]:
-    """The parts of a message that are this field of it, whose tag has one byte and tells that a length follows."""
-    return field_head(tag, len(data)), data
-
-
-def field_head(tag: int, size: int) -> bytes:
-    """What stands before the `size` bytes of such a field."""
-    written = bytearray([tag])
-    while size > 0x7F:
-        written.append(size & 0x7F | 0x80)
-        size >>= 7
-    written.append(size)
-    return bytes(written)
 
 
 def _size(raw: bytes, position: int) -> tuple[int, int]:

@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 
+from gateway.codecs.json_tensors import raw_tensor
+from gateway.codecs.protobuf_limits import check_fields
 from gateway.domain.shared_memory import Place
 from gateway.domain.types import InferRequest
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
 from gateway.front.classification import read_class_count
-from gateway.front.grpc_fields import check_fields
 from gateway.front.grpc_raw import Split, split_request
 from gateway.front.grpc_tensors import read_typed
 from gateway.front.parameters import DEFAULTS, OPTION_NAMES, read_options
 from gateway.front.shared_memory import PLACE_NAMES, read_place
-from gateway.front.tensors import raw_tensor
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.tensors import Buffer, Tensor
 

@@ -1,10 +1,8 @@
 """Typed contents of gRPC messages -> Tensor. Raw ones need no work, and answers are raw."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
+from gateway.codecs.protobuf_fields import typed_array
 from gateway.domain.tensor_checks import check_datatype, check_strings
 from gateway.errors import InvalidRequest
 from gateway.generated import open_inference_pb2 as pb
@@ -48,20 +46,3 @@ def read_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
     dtype = DATATYPES[datatype]
     own = np.dtype(f"{dtype.kind}4") if dtype.kind in "iu" and dtype.itemsize < 4 else dtype
     return Tensor(name, datatype, shape, typed_array(name, datatype, values, own).view(np.uint8).data)
-
-
-def typed_array(name: str, datatype: str, values: Sequence[Any], own: np.dtype) -> np.ndarray:
-    """The elements of a protobuf field, whose own dtype may be wider than the datatype. Raises InvalidRequest."""
-    dtype = DATATYPES[datatype]
-    # The protobuf runtime hands numpy the whole field at once where the dtype is the field's own.
-    array = np.array(values, dtype=own)
-    if array.dtype != dtype:
-        low, high, limits = array.min(), array.max(), np.iinfo(dtype)
-        if low < limits.min or high > limits.max:
-            culprit = low if low < limits.min else high
-            raise InvalidRequest(
-                f"the data of input '{name}' holds {culprit}, out of the range of {datatype}: "
-                f"{limits.min} to {limits.max}"
-            )
-        array = array.astype(dtype)
-    return array

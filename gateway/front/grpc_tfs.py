@@ -8,12 +8,12 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
+from gateway.codecs.protobuf_fields import field, field_head
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.grpc_call import InferCall, Method
-from gateway.front.grpc_raw import field, field_head
 from gateway.front.grpc_request import parse
 from gateway.front.limits import MOST_OBJECTS, Limits, check_answer
 from gateway.front.tfs_classify import CLASSIFY, REGRESS, ask, read_classes, read_regressions

@@ -2,17 +2,16 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.codecs.media_types import FORM, media_type
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
-from gateway.front.image_types import FORM
 from gateway.front.named_inputs import find_signature
-from gateway.front.predict import media_type
 from gateway.front.predictions import Prediction, read_predictions
 from runtimes.tensors import Buffer
 
 if TYPE_CHECKING:
-    from gateway.front.images import File
+    from gateway.codecs.images import File
 
 
 class ImageRequest(NamedTuple):
@@ -45,7 +44,7 @@ def read_images(
             f"model '{model}' takes no images; send its inputs as JSON or npy, or add [preprocess] to its model.toml"
         )
     # Pillow and the parser of forms take longer to import than all of a front that gets no images.
-    from gateway.front.images import image_tensor
+    from gateway.codecs.images import image_tensor
 
     files = _files(body, content_type)
     tensor = image_tensor(files, preprocess, specs[0].name, specs[0].datatype or "FP32", most_bytes)
@@ -53,8 +52,8 @@ def read_images(
 
 
 def _files(body: Buffer, content_type: str) -> "list[File]":
-    from gateway.front.forms import read_form
-    from gateway.front.images import File
+    from gateway.codecs.images import File
+    from gateway.codecs.multipart import read_form
 
     if media_type(content_type) != FORM:
         return [File("the body", bytes(body))]

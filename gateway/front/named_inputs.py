@@ -8,10 +8,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.codecs.json_tensors import guess_tensor, read_tensor
 from gateway.domain.types import ModelStatus
 from gateway.engine.validate import no_input
 from gateway.errors import InvalidRequest, Unavailable
-from gateway.front.tensors import guess_tensor, read_tensor
 from runtimes.contract import Signature
 from runtimes.tensors import Tensor
 

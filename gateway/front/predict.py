@@ -12,19 +12,19 @@ these are answered {"model", "version", "predictions": [{"label", "index", "scor
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
+from gateway.codecs.json_tensors import json_values
+from gateway.codecs.json_text import dumps, loads, without_nulls
+from gateway.codecs.media_types import media_type
+from gateway.codecs.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
-from gateway.front.json_text import dumps, loads, without_nulls
 from gateway.front.limits import Limits, check_json_answer
 from gateway.front.named_inputs import find_signature, only_input, read_inputs
-from gateway.front.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
 from gateway.front.parameters import DEFAULTS, Options, read_options
 from gateway.front.predictions import Prediction
-from gateway.front.tensors import json_values
 from runtimes.tensors import Buffer
 
 # What tools say of whatever they send: curl -d "form", ab -p and a browser's fetch "plain", hey -d "html".
@@ -34,11 +34,6 @@ _KEYS = ("inputs", "instances", "outputs", "signature", "parameters", "model", "
 
 def is_binary(content_type: str) -> bool:
     return media_type(content_type) in (NPY, NPZ)
-
-
-@lru_cache(256)
-def media_type(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
 
 
 def read_request(

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from gateway.codecs.json_text import numbers
+from gateway.codecs.top_k import check_size, largest
 from gateway.domain.image_processing import Postprocess
 from gateway.domain.types import InferResponse
 from gateway.errors import Internal
-from gateway.front.json_text import numbers
-from gateway.front.largest import check_size, largest
 from runtimes.tensors import Tensor, to_array
 
 

@@ -2,9 +2,9 @@
 
 from math import prod
 
+from gateway.codecs.json_tensors import raw_tensor
 from gateway.domain.types import ModelStatus
 from gateway.errors import InvalidRequest, Unavailable
-from gateway.front.tensors import raw_tensor
 from runtimes.contract import DATATYPES
 from runtimes.tensors import Buffer, Tensor, pack_bytes
 

@@ -12,6 +12,8 @@ the work, and exchange.py drives each request through.
 from functools import partial
 from urllib.parse import unquote
 
+from gateway.codecs.media_types import is_image_body, is_image_type, media_type
+from gateway.codecs.npy import NPY
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import TooLarge
@@ -20,9 +22,7 @@ from gateway.front.body import Headers
 from gateway.front.classification import classify
 from gateway.front.dialect import Dialect, Reply, Route, Writer
 from gateway.front.image_request import ImageRequest, read_images
-from gateway.front.image_types import is_image_body, is_image_type
 from gateway.front.limits import LARGE_JSON, Limits, check_answer
-from gateway.front.npy import NPY
 from runtimes.tensors import Buffer
 
 
@@ -60,7 +60,7 @@ def _write_images(limits: Limits, accept: str, asked: ImageRequest, response: In
 
 
 def _predict_is_slow(headers: Headers, body: Buffer) -> bool:
-    if predict.media_type(headers.content_type) == NPY:
+    if media_type(headers.content_type) == NPY:
         return False
     return len(body) >= LARGE_JSON or is_image_body(headers.content_type, body)
 

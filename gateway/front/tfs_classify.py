@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gateway.codecs.json_text import dumps, numbers
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.json_text import dumps, numbers
 from gateway.front.limits import MOST_OBJECTS
 from gateway.front.named_inputs import find_signature
 from gateway.front.tfs_spec import signature_key

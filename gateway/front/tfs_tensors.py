@@ -7,11 +7,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from gateway.codecs.json_tensors import raw_tensor
+from gateway.codecs.protobuf_fields import field, typed_array
 from gateway.domain.tensor_checks import check_shape, check_strings
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.grpc_raw import field
-from gateway.front.grpc_tensors import typed_array
-from gateway.front.tensors import raw_tensor
 from gateway.generated import tensorflow_pb2 as tf
 from runtimes.contract import DATATYPES
 from runtimes.tensors import Buffer, Tensor, pack_bytes, unpack_bytes

@@ -14,17 +14,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from gateway.codecs.json_tensors import json_values
+from gateway.codecs.json_text import dumps, loads, without_nulls
+from gateway.codecs.media_types import FORM, is_image, media_type
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
 from gateway.front import predict
 from gateway.front.failures import sentence
 from gateway.front.image_request import ImageRequest, read_images
-from gateway.front.image_types import FORM, is_image
-from gateway.front.json_text import dumps, loads, without_nulls
 from gateway.front.limits import Limits, check_json_answer
 from gateway.front.predictions import Prediction
-from gateway.front.tensors import json_values
 from runtimes.tensors import Buffer, Tensor
 
 Write = Callable[[InferResponse], bytes]
@@ -51,7 +51,7 @@ def tell(error: ModelportError) -> bytes:
 
 
 def is_json(content_type: str) -> bool:
-    return predict.media_type(content_type) == "application/json"
+    return media_type(content_type) == "application/json"
 
 
 def read_request(
@@ -61,7 +61,7 @@ def read_request(
 
     Raises InvalidRequest, NotFound, TooLarge, Unavailable.
     """
-    kind = predict.media_type(content_type)
+    kind = media_type(content_type)
     if kind == FORM and engine.model(model, version).preprocess is None:
         body, kind = _only_file(body, content_type), ""
     if kind == FORM or kind.startswith("image/") or (kind != "application/json" and is_image(body)):
@@ -75,7 +75,7 @@ def read_request(
 
 def _only_file(body: Buffer, content_type: str) -> Buffer:
     """Of a form, where the model takes no images. Raises InvalidRequest."""
-    from gateway.front.forms import read_form  # a front that gets no forms does without its parser
+    from gateway.codecs.multipart import read_form  # a front that gets no forms does without its parser
 
     parts = read_form(body, content_type)
     if len(parts) > 1:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.codecs.json_tensors import raw_tensor, read_tensor
+from gateway.codecs.json_text import loads
 from gateway.domain.shared_memory import Place
 from gateway.domain.tensor_checks import check_datatype, check_shape
 from gateway.domain.types import InferRequest
@@ -11,11 +13,9 @@ from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
 from gateway.front.classification import read_class_count
-from gateway.front.json_text import loads
 from gateway.front.parameters import read_options
 from gateway.front.raw_request import read_raw
 from gateway.front.shared_memory import read_place
-from gateway.front.tensors import raw_tensor, read_tensor
 from runtimes.tensors import Buffer, Tensor
 
 _KINDS = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}

@@ -1,4 +1,4 @@
-"""The page makes of an image what the gateway does: gateway/export/pages/image.js beside gateway/front/images.py."""
+"""The page makes of an image what the gateway does: gateway/export/pages/image.js beside gateway/codecs/images.py."""
 
 import base64
 import json
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import gateway.export.page as page
+from gateway.codecs.images import File, image_tensor
 from gateway.domain.image_processing import Preprocess
-from gateway.front.images import File, image_tensor
 from runtimes.contract import DATATYPES
 from runtimes.tensors import to_array
 from tests.export.browsers import node_of

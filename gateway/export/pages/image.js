@@ -1,4 +1,4 @@
-// An image's pixels -> the values of an input, step for step as gateway/front/images.py does it with Pillow. The width
+// An image's pixels -> the values of an input, step for step as gateway/codecs/images.py does it with Pillow. The width
 // is scaled first, always: from Pillow 13 on, the height is for some images, and rounding in between differs.
 'use strict';
 

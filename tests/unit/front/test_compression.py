@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from gateway.codecs.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, inflate, is_worth
 from gateway.errors import InvalidRequest
-from gateway.front.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, inflate, is_worth
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_json
 from tests.front_server import Serving

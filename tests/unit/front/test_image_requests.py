@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.codecs import images
 from gateway.errors import InvalidRequest
-from gateway.front import images
 from tests.front_server import LIMITS, WAIT_S, Serving
 from tests.pictures import form, noise, png, save
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gateway.codecs.images import File, image_tensor
 from gateway.domain.image_processing import Preprocess
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
-from gateway.front.images import File, image_tensor
 from runtimes.tensors import to_array
 from tests.pictures import chunk, noise, png, save
 

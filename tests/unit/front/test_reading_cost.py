@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.codecs.protobuf_limits import check_fields
 from gateway.engine.fake import FakeEngine
 from gateway.engine.validate import MAX_TENSORS, validate
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
 from gateway.front import rest
 from gateway.front.body import Headers
-from gateway.front.grpc_fields import check_fields
 from gateway.front.grpc_request import RequestReader
 from gateway.front.grpc_tfs import Predict
 from gateway.front.limits import LARGE_JSON, Limits

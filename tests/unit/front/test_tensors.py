@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.codecs.json_tensors import guess_tensor, json_values, raw_tensor, read_tensor
+from gateway.codecs.json_text import dumps, loads
 from gateway.errors import InvalidRequest
-from gateway.front.json_text import dumps, loads
-from gateway.front.tensors import guess_tensor, json_values, raw_tensor, read_tensor
 from runtimes.contract import DATATYPES
 from runtimes.tensors import from_array, to_array
 

@@ -17,9 +17,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, WebPImagePlugin
 
+from gateway.codecs.media_types import PNG, is_image
 from gateway.domain.image_processing import Preprocess, values
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.image_types import PNG, is_image
 from runtimes.contract import DATATYPES
 from runtimes.tensors import Tensor, from_array
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from gateway.codecs.json_text import numbers
 from gateway.domain.tensor_checks import MAX_RANK, check_datatype, check_strings
 from gateway.errors import InvalidRequest
-from gateway.front.json_text import numbers
 from runtimes.contract import DATATYPES
 from runtimes.tensors import Buffer, Tensor, pack_bytes, to_array, unpack_bytes
 

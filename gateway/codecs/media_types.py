@@ -1,6 +1,7 @@
-"""Which bodies are images, by their Content-Type and by how they begin; without what reads them."""
+"""Content-Types, and which bodies are images by them and by how they begin; without what reads them."""
 
-from gateway.front.predict import media_type
+from functools import lru_cache
+
 from runtimes.tensors import Buffer
 
 FORM, BYTES = "multipart/form-data", "application/octet-stream"
@@ -26,3 +27,8 @@ def is_image(data: Buffer) -> bool:
     """Whether it begins as a JPEG, PNG, BMP, GIF or WebP does."""
     start = bytes(data[:12])
     return start.startswith(_BEGINNINGS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+
+
+@lru_cache(256)
+def media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
