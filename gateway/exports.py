@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gateway.errors import InvalidRequest, NotFound, Overloaded, Unavailable, Unsupported
+from gateway.errors import NotFound, Overloaded, Unavailable, Unsupported
 from gateway.process.child import Child
 from runtimes.redaction import redacted
 
@@ -155,31 +155,3 @@ async def _stop(export: _Export) -> None:
     if export.task is not None and not export.task.done():
         export.task.cancel()
         await asyncio.gather(export.task, return_exceptions=True)
-
-
-def check_options(document: Mapping[str, Any]) -> dict[str, str]:
-    """A request's body as the command's flags. Raises InvalidRequest."""
-    from gateway.export.routes import PRECISIONS, TARGETS
-
-    if unknown := sorted(set(document) - {"to", "quantize", "signature", "tolerance"}):
-        raise InvalidRequest(f"there is no key '{unknown[0]}'; the keys are to, quantize, signature and tolerance")
-    if document.get("to") not in TARGETS:
-        raise InvalidRequest(f"'to' must be one of {', '.join(TARGETS)}")
-    flags = {"to": str(document["to"])}
-    if "quantize" in document:
-        if document["quantize"] not in PRECISIONS[1:]:
-            raise InvalidRequest(f"'quantize' must be one of {', '.join(PRECISIONS[1:])}")
-        if document["quantize"] == "int8":
-            raise InvalidRequest("int8 needs calibration data, which only the command modelport export takes")
-        flags["quantize"] = document["quantize"]
-    if "signature" in document:
-        name = document["signature"]
-        if not isinstance(name, str) or name.startswith("-") or "\0" in name:
-            raise InvalidRequest("'signature' must be the name of one of the model's signatures")
-        flags["signature"] = name
-    if "tolerance" in document:
-        value = document["tolerance"]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise InvalidRequest("'tolerance' must be a number, of an output's largest value, such as 0.001")
-        flags["tolerance"] = repr(float(value))
-    return flags

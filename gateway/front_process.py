@@ -9,12 +9,12 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from gateway.domain.table import Table, table_to_json
 from gateway.errors import ModelportError
-from gateway.process.address import GrpcServer
+from gateway.front.options import FrontOptions
 from gateway.process.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
 from gateway.process.child import Child
 from runtimes import wire
@@ -23,34 +23,6 @@ from runtimes.wire import Frame
 _NUMBERS = itertools.count(1)
 # A front whose event loop is busy answers sooner; one that is stopped, never.
 _REPORT_S = 0.5
-
-
-@dataclass(frozen=True)
-class FrontOptions:
-    """What a front gets at its start. Admission limits are this front's share of the gateway's.
-
-    run_dir is where a front may put sockets: the supervisor tidies up there, for those that are killed, too.
-    """
-
-    number: int
-    run_dir: str
-    grpc_host: str
-    grpc_port: int
-    grpc_server: GrpcServer
-    grpc_keepalive_s: float
-    grpc_max_connection_age_s: float
-    grace_s: float
-    max_json_bytes: int
-    max_body_bytes: int
-    max_response_bytes: int
-    max_requests: int
-    max_admitted_bytes: int
-    request_timeout_s: float
-    header_timeout_s: float
-    min_body_rate: int
-    shared_memory: bool
-    server_name: str
-    allowed_hosts: list[str]  # as JSON has it
 
 
 class FrontProcess:

@@ -21,7 +21,8 @@ from gateway.domain.table import Table
 from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound
 from gateway.exports import Exports
-from gateway.front_process import FrontOptions, FrontProcess
+from gateway.front.options import FrontOptions
+from gateway.front_process import FrontProcess
 from gateway.metrics import FrontFigures, GatewayCollector, registry
 from gateway.metrics_own import OwnFigures, serve_metrics
 from gateway.ports import listen, reserve

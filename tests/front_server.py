@@ -15,10 +15,10 @@ import httpx
 from gateway.domain.image_processing import Postprocess, Preprocess
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.fake import FakeEngine
-from gateway.front.admin import build_admin
-from gateway.front.grpc_server import build_server
-from gateway.front.http import HttpServer
-from gateway.front.limits import Limits
+from gateway.front.admin.app import build_admin
+from gateway.front.base.limits import Limits
+from gateway.front.grpc.server import build_server
+from gateway.front.http.server import HttpServer
 from gateway.process.address import GrpcServer
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.tensors import Tensor

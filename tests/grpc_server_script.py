@@ -10,8 +10,8 @@ from typing import Any
 import uvloop
 
 from gateway.engine.fake import FakeEngine
-from gateway.front.grpc_server import build_server
-from gateway.front.limits import Limits, MiB
+from gateway.front.base.limits import Limits, MiB
+from gateway.front.grpc.server import build_server
 
 
 async def main(kind: Any) -> None:

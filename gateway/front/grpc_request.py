@@ -8,27 +8,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from google.protobuf.message import DecodeError, Message
-
 from gateway.codecs.json_tensors import raw_tensor
-from gateway.codecs.protobuf_limits import check_fields
 from gateway.domain.shared_memory import Place
 from gateway.domain.types import InferRequest
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
+from gateway.front.base.grpc_method import parse
+from gateway.front.base.parameters import DEFAULTS, OPTION_NAMES, read_options
 from gateway.front.classification import read_class_count
 from gateway.front.grpc_raw import Split, split_request
 from gateway.front.grpc_tensors import read_typed
-from gateway.front.parameters import DEFAULTS, OPTION_NAMES, read_options
 from gateway.front.shared_memory import PLACE_NAMES, read_place
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.tensors import Buffer, Tensor
 
 _MOST_KNOWN = 1024
 _LONGEST_KNOWN = 1024
-# Of a message: each tensor has some, and each parameter.
-_MAX_FIELDS = 1 << 16
 # The parameters that mean something here; there may be a million of others.
 _PARAMETERS = (*OPTION_NAMES, *PLACE_NAMES, "classification")
 
@@ -92,15 +88,6 @@ class RequestReader:
             self._known.clear()
         inputs = [tensor[:3] for tensor in request.inputs]
         self._known[split.head] = _Known(request.model, request.version, inputs, tuple(request.outputs), wanted)
-
-
-def parse(kind: type[Message], raw: bytes, most_fields: int = _MAX_FIELDS) -> Any:
-    """A message of this kind. Raises InvalidRequest, TooLarge."""
-    check_fields(raw, kind.DESCRIPTOR, most_fields)
-    try:
-        return kind.FromString(raw)
-    except DecodeError:
-        raise InvalidRequest(f"the message is not a valid {kind.DESCRIPTOR.full_name}") from None
 
 
 def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], seconds: float | None) -> InferRequest:

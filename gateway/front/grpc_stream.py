@@ -10,8 +10,8 @@ from google.protobuf.message import DecodeError
 
 from gateway.codecs.protobuf_fields import field
 from gateway.engine.protocol import Ticket
-from gateway.front.failures import as_told, sentence
-from gateway.front.grpc_call import InferCall
+from gateway.front.base.client_errors import as_told, sentence
+from gateway.front.base.grpc_method import InferCall
 from gateway.generated import open_inference_pb2 as pb
 
 # Under way at a time on one call: further requests are read when some of these are answered and taken.

@@ -13,9 +13,8 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, Unsupported
-from gateway.front.grpc_call import InferCall, Method
-from gateway.front.grpc_request import parse
-from gateway.front.limits import MOST_OBJECTS, Limits, check_answer
+from gateway.front.base.grpc_method import InferCall, Method, parse
+from gateway.front.base.limits import MOST_OBJECTS, Limits, check_answer
 from gateway.front.tfs_classify import CLASSIFY, REGRESS, ask, read_classes, read_regressions
 from gateway.front.tfs_examples import read_input
 from gateway.front.tfs_metadata import SIGNATURE_DEF, check_fields, model_spec, model_status, signature_map

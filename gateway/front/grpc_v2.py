@@ -10,11 +10,11 @@ from gateway.domain.shared_memory import Place, SharedMemory
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
+from gateway.front.base.grpc_method import InferCall, Method, parse
+from gateway.front.base.limits import Limits, check_answer
 from gateway.front.classification import classify
-from gateway.front.grpc_call import InferCall, Method
 from gateway.front.grpc_raw import raw_output
-from gateway.front.grpc_request import RequestReader, Wanted, parse
-from gateway.front.limits import Limits, check_answer
+from gateway.front.grpc_request import RequestReader, Wanted
 from gateway.front.metadata import model_metadata, server_metadata
 from gateway.front.repository import check_parameters, read_index
 from gateway.front.shared_memory import cuda_status, place_parameters, register, status, unregister

@@ -21,10 +21,10 @@ from gateway.codecs.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_np
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
-from gateway.front.limits import Limits, check_json_answer
-from gateway.front.named_inputs import find_signature, only_input, read_inputs
-from gateway.front.parameters import DEFAULTS, Options, read_options
-from gateway.front.predictions import Prediction
+from gateway.front.base.limits import Limits, check_json_answer
+from gateway.front.base.named_inputs import find_signature, only_input, read_inputs
+from gateway.front.base.parameters import DEFAULTS, Options, read_options
+from gateway.front.base.predictions import Prediction
 from runtimes.tensors import Buffer
 
 # What tools say of whatever they send: curl -d "form", ab -p and a browser's fetch "plain", hey -d "html".

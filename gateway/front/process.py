@@ -22,12 +22,12 @@ from gateway.domain.table import table_from_json
 from gateway.engine.admission import Admission
 from gateway.engine.arena import open_arena
 from gateway.engine.engine import Engine
-from gateway.front.body import App, Receive, Scope, Send
-from gateway.front.grpc_connections import connection_options
-from gateway.front.grpc_server import build_server
-from gateway.front.http import HttpServer
-from gateway.front.limits import Limits
-from gateway.front_process import FrontOptions
+from gateway.front.base.body import App, Receive, Scope, Send
+from gateway.front.base.limits import Limits
+from gateway.front.grpc.connections import connection_options
+from gateway.front.grpc.server import build_server
+from gateway.front.http.server import HttpServer
+from gateway.front.options import FrontOptions
 from gateway.process.address import Address
 from gateway.process.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
 from gateway.process.memory import system_trimmer
@@ -132,7 +132,7 @@ async def _keep_trimmed() -> None:
 
 
 def _build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str]) -> App:
-    from gateway.front.admin import build_admin  # takes a third of a front's start, and inference needs none of it
+    from gateway.front.admin.app import build_admin  # takes a third of a front's start, and inference needs none of it
 
     return build_admin(engine, limits, allowed_hosts)
 

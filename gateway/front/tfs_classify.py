@@ -13,8 +13,8 @@ import numpy as np
 from gateway.codecs.json_text import dumps, numbers
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.limits import MOST_OBJECTS
-from gateway.front.named_inputs import find_signature
+from gateway.front.base.limits import MOST_OBJECTS
+from gateway.front.base.named_inputs import find_signature
 from gateway.front.tfs_spec import signature_key
 from runtimes.contract import Signature
 from runtimes.tensors import Tensor, to_array, unpack_bytes

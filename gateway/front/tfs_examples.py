@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.codecs.json_tensors import decode_binary
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.limits import MOST_OBJECTS
+from gateway.front.base.limits import MOST_OBJECTS
 from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as pb
 from runtimes.tensors import Tensor, pack_bytes

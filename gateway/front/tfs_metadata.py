@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from gateway.domain.types import ModelStatus, completed
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
-from gateway.front.named_inputs import find_signature
+from gateway.front.base.named_inputs import find_signature
 from gateway.front.tfs_classify import CLASSIFY, PREDICT, REGRESS, suits
 from gateway.front.tfs_spec import DEFAULT_SIGNATURE, find_model
 from gateway.front.tfs_tensors import DTYPES, shape_proto

@@ -16,8 +16,8 @@ from gateway.codecs.json_tensors import json_values
 from gateway.codecs.json_text import dumps, loads, numbers, without_nulls
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.limits import MOST_OBJECTS, Limits, check_json_answer
-from gateway.front.named_inputs import find_signature, read_inputs
+from gateway.front.base.limits import MOST_OBJECTS, Limits, check_json_answer
+from gateway.front.base.named_inputs import find_signature, read_inputs
 from gateway.front.tfs_spec import signature_key
 from runtimes.tensors import Buffer, Tensor, to_array
 

@@ -5,9 +5,9 @@ from functools import partial
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.front import tfs_classify, tfs_examples, tfs_predict, tfs_spec
-from gateway.front.body import Headers
-from gateway.front.dialect import Dialect, Reply, Route, Writer
-from gateway.front.limits import LARGE_JSON, Limits, check_answer
+from gateway.front.base.body import Headers
+from gateway.front.base.dialect import Dialect, Reply, Route, Writer
+from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
 from runtimes.tensors import Buffer
 
 # From so many bytes of them on, they are read in a thread.

@@ -21,10 +21,10 @@ from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
 from gateway.front import predict
-from gateway.front.failures import sentence
-from gateway.front.image_request import ImageRequest, read_images
-from gateway.front.limits import Limits, check_json_answer
-from gateway.front.predictions import Prediction
+from gateway.front.base.client_errors import sentence
+from gateway.front.base.image_request import ImageRequest, read_images
+from gateway.front.base.limits import Limits, check_json_answer
+from gateway.front.base.predictions import Prediction
 from runtimes.tensors import Buffer, Tensor
 
 Write = Callable[[InferResponse], bytes]

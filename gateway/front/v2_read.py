@@ -12,8 +12,8 @@ from gateway.domain.types import InferRequest
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
+from gateway.front.base.parameters import read_options
 from gateway.front.classification import read_class_count
-from gateway.front.parameters import read_options
 from gateway.front.raw_request import read_raw
 from gateway.front.shared_memory import read_place
 from runtimes.tensors import Buffer, Tensor

@@ -21,9 +21,9 @@ from gateway.domain.types import ModelStatus
 from gateway.engine.admission import Admission
 from gateway.engine.arena import Arena
 from gateway.engine.engine import Engine
-from gateway.front.exchange import Exchange
-from gateway.front.http import HttpServer
-from gateway.front.limits import Limits
+from gateway.front.base.limits import Limits
+from gateway.front.http.exchange import Exchange
+from gateway.front.http.server import HttpServer
 from runtimes import status_page
 from runtimes.contract import Model, Signature, TensorSpec
 from runtimes.status_page import StatusPage

@@ -9,10 +9,10 @@ from typing import Any, get_args
 import grpc
 import pytest
 
-from gateway.front import grpc_connections
-from gateway.front.grpc_connections import connection_options
-from gateway.front.grpc_server import SERVICE, build_server
-from gateway.front.limits import Limits
+from gateway.front.base.limits import Limits
+from gateway.front.grpc import connections
+from gateway.front.grpc.connections import connection_options
+from gateway.front.grpc.server import SERVICE, build_server
 from gateway.process.address import GrpcServer
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_message
@@ -63,7 +63,7 @@ def test_a_silent_client_is_pinged_and_closed_if_it_stays_silent(
             assert PING in arrived
             writer.close()
 
-    monkeypatch.setattr(grpc_connections, "_PING_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(connections, "_PING_TIMEOUT_S", 0.05)
 
     run(main())
 

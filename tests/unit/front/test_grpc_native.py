@@ -15,14 +15,14 @@ import pytest
 
 from gateway.engine.fake import FakeEngine
 from gateway.errors import Overloaded
-from gateway.front import grpc_server
-from gateway.front.limits import Limits
+from gateway.front.base.limits import Limits
+from gateway.front.grpc import server as grpc_server
 from tests.front_server import WAIT_S, answer, models
 
 pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL
 
-from gateway.front.grpc_native import NativeServer, Submit
+from gateway.front.grpc.native import NativeServer, Submit
 
 PATH = "/tests.Service/Call"
 

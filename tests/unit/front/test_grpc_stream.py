@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.engine.fake import FakeEngine
-from gateway.front.grpc_server import build_server
+from gateway.front.grpc.server import build_server
 from gateway.front.grpc_stream import _MOST
 from gateway.generated import open_inference_pb2 as pb
 from gateway.process.address import GrpcServer

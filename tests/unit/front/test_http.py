@@ -13,7 +13,7 @@ import pytest
 
 from gateway.engine.arena import Arena
 from gateway.engine.fake import FakeEngine
-from gateway.front.http import HttpServer
+from gateway.front.http.server import HttpServer
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_json
 from tests.front_server import LIMITS, Serving, answer, models
@@ -180,8 +180,8 @@ def test_who_does_not_read_is_not_served_more_and_loses_nothing(serving: Serving
 
 
 def test_connections_that_are_silent_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.front.http.KEEP_ALIVE_S", 0.05)
-    monkeypatch.setattr("gateway.front.http_shared.KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr("gateway.front.http.server.KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr("gateway.front.http.shared.KEEP_ALIVE_S", 0.05)
 
     async def ask(port: int) -> bytes:
         _, unused = await asyncio.open_connection("127.0.0.1", port)
@@ -357,8 +357,8 @@ def test_a_body_of_two_lengths_is_refused(serving: Serving, framing: bytes, offe
 
 
 def test_what_others_sent_is_never_read_for_a_body_that_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.front.body.PAUSE_S", 0.05)
-    monkeypatch.setattr("gateway.front.body.LINGER_S", 0.05)
+    monkeypatch.setattr("gateway.front.base.body.PAUSE_S", 0.05)
+    monkeypatch.setattr("gateway.front.base.body.LINGER_S", 0.05)
     sent, _ = binary(100)
     start, _, stale = sent.partition(b"\r\n\r\n")
 
@@ -384,7 +384,7 @@ def test_what_others_sent_is_never_read_for_a_body_that_did_not_come(monkeypatch
 def test_a_body_longer_than_its_length_is_told_as_every_error_is(
     serving: Serving, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
 ) -> None:
-    monkeypatch.setattr("gateway.front.body.LINGER_S", 0.05)
+    monkeypatch.setattr("gateway.front.base.body.LINGER_S", 0.05)
     serving.open_gate(False)
     text = b'{"inputs": [[1, 2, 3]]}' if path != GOOD.path else BODY
     with serving.connect() as connection:

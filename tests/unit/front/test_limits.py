@@ -11,10 +11,10 @@ import pytest
 
 from gateway.engine.fake import FakeEngine
 from gateway.errors import InvalidRequest
-from gateway.front.admin import build_admin
-from gateway.front.body import Body, Message, Pauses
-from gateway.front.http import HttpServer
-from gateway.front.limits import Limits
+from gateway.front.admin.app import build_admin
+from gateway.front.base.body import Body, Message, Pauses
+from gateway.front.base.limits import Limits
+from gateway.front.http.server import HttpServer
 from tests.bad_inputs import Subject, good_call
 from tests.calls import Call, Value, as_binary, as_json
 from tests.front_server import LIMITS, WAIT_S, Serving, answer, models
@@ -128,8 +128,8 @@ def test_bodies_that_are_still_coming_are_limited_together(serving: Serving) -> 
 
 @pytest.mark.parametrize("path", [GOOD.path, "/predict/doubler", "/v2/repository/index"])
 def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setattr("gateway.front.body.PAUSE_S", 0.05)
-    monkeypatch.setattr("gateway.front.body.LINGER_S", 0.05)
+    monkeypatch.setattr("gateway.front.base.body.PAUSE_S", 0.05)
+    monkeypatch.setattr("gateway.front.base.body.LINGER_S", 0.05)
     engine = FakeEngine(models(), answer)
 
     async def ask(port: int) -> bytes:
@@ -186,7 +186,7 @@ def test_each_chunk_starts_the_pause_anew(monkeypatch: pytest.MonkeyPatch) -> No
     def chunk(text: bytes, more: bool = True) -> Message:
         return {"type": "http.request", "body": text, "more_body": more}
 
-    monkeypatch.setattr("gateway.front.body.PAUSE_S", 60.0)
+    monkeypatch.setattr("gateway.front.base.body.PAUSE_S", 60.0)
     loop, pauses = Loop(), Pauses()
     queues = [asyncio.Queue[Message]() for _ in range(3)]
     bodies = [Body(queue.get, pauses) for queue in queues]

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 
 from gateway.errors import Forbidden
-from gateway.front.origin import check_origin
+from gateway.front.admin.origin import check_origin
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_json
 from tests.front_server import ALLOWED_HOST, Serving

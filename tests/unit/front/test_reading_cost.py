@@ -14,11 +14,11 @@ from gateway.codecs.protobuf_limits import check_fields
 from gateway.engine.fake import FakeEngine
 from gateway.engine.validate import MAX_TENSORS, validate
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
-from gateway.front import rest
-from gateway.front.body import Headers
+from gateway.front.base.body import Headers
+from gateway.front.base.limits import LARGE_JSON, Limits
 from gateway.front.grpc_request import RequestReader
 from gateway.front.grpc_tfs import Predict
-from gateway.front.limits import LARGE_JSON, Limits
+from gateway.front.http import routes
 from gateway.generated import open_inference_pb2 as pb
 from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as tfs
@@ -149,7 +149,7 @@ DOCUMENTS: dict[str, tuple[str, Callable[[int], Any]]] = {
 
 
 def read_rest(path: str, body: bytes) -> Callable[[], object]:
-    route = rest.match(path.encode())
+    route = routes.match(path.encode())
     assert route is not None
 
     def read() -> None:
@@ -281,7 +281,7 @@ def test_more_tensors_than_any_model_has_are_refused_before_they_are_read() -> N
 
 @pytest.mark.parametrize("path", list(dialects("doubler", 0)))
 def test_a_large_document_is_read_in_a_thread(path: str) -> None:
-    route = rest.match(path.encode())
+    route = routes.match(path.encode())
     assert route is not None
     for size in (100, LARGE_JSON):
         headers = Headers(content_length=size, content_type="application/json")

@@ -10,10 +10,10 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from gateway.engine.fake import FakeEngine
-from gateway.front.body import Receive, Scope, Send
-from gateway.front.http_connection import HttpConnection
-from gateway.front.http_shared import Shared
-from gateway.front.limits import Limits
+from gateway.front.base.body import Receive, Scope, Send
+from gateway.front.base.limits import Limits
+from gateway.front.http.connection import HttpConnection
+from gateway.front.http.shared import Shared
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_json
 from tests.front_server import answer, models

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, Overloaded
-from gateway.front.image_request import ImageRequest
-from gateway.front.predictions import Prediction
+from gateway.front.base.image_request import ImageRequest
+from gateway.front.base.predictions import Prediction
 from gateway.front.torchserve import _scores, _write_images
 from runtimes.tensors import from_array
 from tests.front_server import LIMITS, Serving

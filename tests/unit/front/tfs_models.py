@@ -10,9 +10,9 @@ import numpy as np
 from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.fake import FakeEngine
 from gateway.errors import ModelportError
-from gateway.front.body import Headers
-from gateway.front.limits import Limits
-from gateway.front.rest import match
+from gateway.front.base.body import Headers
+from gateway.front.base.limits import Limits
+from gateway.front.http.routes import match
 from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Tensor, from_array, to_array, unpack_bytes
 

@@ -18,15 +18,15 @@ from grpc_reflection.v1alpha import reflection
 
 from gateway.engine.protocol import Engine
 from gateway.front import grpc_tfs
-from gateway.front.grpc_call import InferCall, Method
-from gateway.front.grpc_refusal import refused
+from gateway.front.base.grpc_method import InferCall, Method
+from gateway.front.base.limits import Limits, MiB
+from gateway.front.grpc.errors import refused
 from gateway.front.grpc_stream import Stream
 from gateway.front.grpc_v2 import SERVICE, ModelInfer, methods
-from gateway.front.limits import Limits, MiB
 from gateway.process.address import GrpcServer
 
 try:
-    from gateway.front.grpc_native import NativeServer, Submit
+    from gateway.front.grpc.native import NativeServer, Submit
 except ImportError:  # there are no wheels for this machine
     NativeServer = None  # type: ignore[assignment,misc]
 

@@ -3,11 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gateway.codecs.compression import read_encoding
+from gateway.codecs.compression import inflate, read_encoding
+from gateway.codecs.json_text import loads, without_nulls
 from gateway.engine.protocol import Gone
 from gateway.errors import InvalidRequest, TooLarge
+from gateway.front.base.limits import Limits
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -19,6 +24,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 # A client that sends nothing for so long has gone, or holds what it was reserved for nothing.
 PAUSE_S = 60.0
 LINGER_S = 2.0
+
+# Of a body that is one JSON object: nothing is asked for in many words there, and what is being read is not counted.
+_MOST_BYTES = 128 * 1024
 
 
 @dataclass(slots=True)
@@ -155,3 +163,21 @@ class Body:
                     pass
         except TimeoutError:
             pass
+
+
+async def read_object(request: "Request", limits: Limits, pauses: Pauses) -> dict[str, Any]:
+    """The body as a JSON object; no body is an empty one."""
+    request.state.body = body = Body(request.receive, pauses)
+    most = min(limits.json_bytes, _MOST_BYTES)
+    headers = read_headers(request.scope["headers"])
+    content = await body.read(headers.content_length, most, "this path", _no_matter)
+    if headers.encoding:
+        content = inflate(content, headers.encoding, most, "this path")
+    document = loads(content) if content.strip() else {}
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return without_nulls(document)
+
+
+def _no_matter(size: int) -> None:
+    """Bodies this small need no room reserved."""

@@ -7,9 +7,9 @@ from gateway.codecs.json_text import dumps
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import ModelportError
-from gateway.front.body import Headers
-from gateway.front.failures import sentence
-from gateway.front.limits import Limits
+from gateway.front.base.body import Headers
+from gateway.front.base.client_errors import sentence
+from gateway.front.base.limits import Limits
 from runtimes.tensors import Buffer
 
 

@@ -7,11 +7,11 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gateway.engine.protocol import Engine
-from gateway.front import body
-from gateway.front.dialect import Route
-from gateway.front.exchange import Head
-from gateway.front.limits import Limits
-from gateway.front.rest import match
+from gateway.front.base import body
+from gateway.front.base.dialect import Route
+from gateway.front.base.limits import Limits
+from gateway.front.http.exchange import Head
+from gateway.front.http.routes import match
 
 KEEP_ALIVE_S = 75
 # Small, so that little of a large body comes with its head.

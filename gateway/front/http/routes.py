@@ -18,11 +18,11 @@ from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import TooLarge
 from gateway.front import predict, tfs_rest, torchserve, v2_read, v2_write
-from gateway.front.body import Headers
+from gateway.front.base.body import Headers
+from gateway.front.base.dialect import Dialect, Reply, Route, Writer
+from gateway.front.base.image_request import ImageRequest, read_images
+from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
 from gateway.front.classification import classify
-from gateway.front.dialect import Dialect, Reply, Route, Writer
-from gateway.front.image_request import ImageRequest, read_images
-from gateway.front.limits import LARGE_JSON, Limits, check_answer
 from runtimes.tensors import Buffer
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import grpc
 
 from gateway.errors import Overloaded
-from gateway.front.failures import as_told, sentence
+from gateway.front.base.client_errors import as_told, sentence
 
 
 class Refusal(NamedTuple):

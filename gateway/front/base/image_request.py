@@ -6,8 +6,8 @@ from gateway.codecs.media_types import FORM, media_type
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
-from gateway.front.named_inputs import find_signature
-from gateway.front.predictions import Prediction, read_predictions
+from gateway.front.base.named_inputs import find_signature
+from gateway.front.base.predictions import Prediction, read_predictions
 from runtimes.tensors import Buffer
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ import uvicorn
 
 from gateway.engine.protocol import Engine
 from gateway.errors import NotAllowed
-from gateway.front.body import App, Receive, Scope, Send
-from gateway.front.http_connection import HttpConnection
-from gateway.front.http_intake import Intake
-from gateway.front.http_shared import KEEP_ALIVE_S, Shared
-from gateway.front.limits import Limits
+from gateway.front.base.body import App, Receive, Scope, Send
+from gateway.front.base.limits import Limits
+from gateway.front.http.connection import HttpConnection
+from gateway.front.http.intake import Intake
+from gateway.front.http.shared import KEEP_ALIVE_S, Shared
 
 
 class HttpServer(uvicorn.Server):

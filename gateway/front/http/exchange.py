@@ -14,10 +14,10 @@ from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.arena import LARGE
 from gateway.engine.protocol import Engine, Gone, Ticket
 from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
-from gateway.front.body import Headers, read_headers
-from gateway.front.dialect import Reply, Route, Writer
-from gateway.front.failures import as_told
-from gateway.front.limits import Limits
+from gateway.front.base.body import Headers, read_headers
+from gateway.front.base.client_errors import as_told
+from gateway.front.base.dialect import Reply, Route, Writer
+from gateway.front.base.limits import Limits
 from gateway.process.memory import collections_paused
 from runtimes.tensors import Buffer
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from gateway.front.base.openapi import BINARY, IMAGES, STATUSES, operation
+
 _TENSOR = {
     "type": "object",
     "required": ["name", "shape", "datatype"],
@@ -95,10 +97,6 @@ _TFS_RESULTS = {
     "type": "object",
     "properties": {"results": {"type": "array", "items": {}, "description": "[[label, score], …] or a number each"}},
 }
-_ERROR = {"type": "object", "properties": {"error": {"type": "string"}}}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_FILES = {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
-_IMAGES = {"image/*": _BINARY, "application/octet-stream": _BINARY, "multipart/form-data": {"schema": _FILES}}
 _PREDICTIONS_REQUEST = {
     "description": "nested lists, or an object with one of these",
     "properties": {"data": {}, "inputs": {}, "instances": {"type": "array", "items": {}}},
@@ -108,64 +106,28 @@ _TORCHSERVE_ERROR = {
     "type": "object",
     "properties": {"code": {"type": "integer"}, "type": {"type": "string"}, "message": {"type": "string"}},
 }
-_FAILURES = {
-    400: "The request is wrong",
-    403: "A web page of another origin asked for a change",
-    404: "No such model, version or region",
-    413: "Over a limit",
-    429: "Too many requests wait; see Retry-After",
-    500: "The model failed on this request",
-    501: "Understood, but not done here",
-    503: "The model is not ready",
-    504: "Not answered in time",
-    507: "The model found no memory for this request",
-}
-# What any path may answer.
-FAILURES: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
-    for status, text in _FAILURES.items()
-}
-
-
-def _operation(name: str, summary: str, path: str, request: dict[str, Any], response: dict[str, Any]) -> dict[str, Any]:
-    parameters = [
-        {"name": part, "in": "path", "required": True, "schema": {"type": "string"}}
-        for part in ("model", "version", "label")
-        if f"{{{part}}}" in path
-    ]
-    failures = {str(status): told for status, told in FAILURES.items()}
-    return {
-        "post": {
-            "tags": ["inference"],
-            "summary": summary,
-            "operationId": name,
-            "parameters": parameters,
-            "requestBody": {"required": True, "content": request},
-            "responses": {"200": {"description": "The outputs", "content": response}, **failures},
-        }
-    }
 
 
 def _v2(name: str, path: str) -> dict[str, Any]:
-    request = {"application/json": {"schema": _V2_REQUEST}, "application/octet-stream": _BINARY}
-    response = {"application/json": {"schema": _V2_RESPONSE}, "application/octet-stream": _BINARY}
-    return _operation(name, "Infer (Open Inference Protocol)", path, request, response)
+    request = {"application/json": {"schema": _V2_REQUEST}, "application/octet-stream": BINARY}
+    response = {"application/json": {"schema": _V2_RESPONSE}, "application/octet-stream": BINARY}
+    return operation(name, "Infer (Open Inference Protocol)", path, request, response)
 
 
 def _predict(name: str, path: str) -> dict[str, Any]:
-    numpy = {"application/x-npy": _BINARY, "application/x-npz": _BINARY}
-    request = {"application/json": {"schema": _PREDICT_REQUEST}, **numpy, **_IMAGES}
+    numpy = {"application/x-npy": BINARY, "application/x-npz": BINARY}
+    request = {"application/json": {"schema": _PREDICT_REQUEST}, **numpy, **IMAGES}
     response = {"application/json": {"schema": _PREDICT_RESPONSE}, **numpy}
-    return _operation(name, "Predict (plain JSON, numpy or images)", path, request, response)
+    return operation(name, "Predict (plain JSON, numpy or images)", path, request, response)
 
 
 def _predictions(name: str, path: str) -> dict[str, Any]:
     """TorchServe's errors have a form of their own."""
-    request = {"application/json": {"schema": _PREDICTIONS_REQUEST}, **_IMAGES}
+    request = {"application/json": {"schema": _PREDICTIONS_REQUEST}, **IMAGES}
     response = {"application/json": {"schema": {"description": "the output alone; {name: values}; {label: score}"}}}
-    made = _operation(name, "Predict (TorchServe)", path, request, response)
+    made = operation(name, "Predict (TorchServe)", path, request, response)
     responses = made["post"]["responses"]
-    for status in map(str, _FAILURES):
+    for status in map(str, STATUSES):
         responses[status] = {**responses[status], "content": {"application/json": {"schema": _TORCHSERVE_ERROR}}}
     return made
 
@@ -175,7 +137,7 @@ def _tfs(name: str, path: str) -> dict[str, Any]:
     takes: dict[str, Any] = _TFS_PREDICT_REQUEST if verb == "predict" else _TFS_EXAMPLES_REQUEST
     gives: dict[str, Any] = _TFS_PREDICT_RESPONSE if verb == "predict" else _TFS_RESULTS
     request, response = ({"application/json": {"schema": schema}} for schema in (takes, gives))
-    return _operation(name, f"{verb.capitalize()} (TensorFlow Serving)", path, request, response)
+    return operation(name, f"{verb.capitalize()} (TensorFlow Serving)", path, request, response)
 
 
 _TFS_PATHS = [

@@ -1,10 +1,10 @@
-"""How bytes of a connection are received: see http.py."""
+"""How bytes of a connection are received: see server.py."""
 
 import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.front.http_connection import HttpConnection
+    from gateway.front.http.connection import HttpConnection
 
 
 class Intake(asyncio.BufferedProtocol):

@@ -9,26 +9,23 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 import gateway
-from gateway.codecs.compression import inflate
-from gateway.codecs.json_text import loads, without_nulls
 from gateway.engine.protocol import Engine, Gone
 from gateway.errors import InvalidRequest, ModelportError, NotFound, Unsupported
 from gateway.front import shared_memory
-from gateway.front.body import Body, Pauses, read_headers
-from gateway.front.exports import add_exports
-from gateway.front.failures import sentence
-from gateway.front.limits import Limits
+from gateway.front.admin.exports import add_exports
+from gateway.front.admin.openapi import HOT_PATHS
+from gateway.front.admin.origin import check_origin
+from gateway.front.base.body import Pauses, read_object
+from gateway.front.base.client_errors import sentence
+from gateway.front.base.limits import Limits
+from gateway.front.base.openapi import FAILURES
 from gateway.front.metadata import model_metadata, server_metadata
-from gateway.front.openapi import FAILURES, HOT_PATHS
-from gateway.front.origin import check_origin
 from gateway.front.repository import check_parameters, read_index
 from gateway.front.statistics import read_statistics
 from gateway.front.tfs_admin import add_tfs
 from gateway.front.torchserve_admin import add_torchserve
 from gateway.front.triton_admin import add_model_configuration
 
-# Nothing here is asked for in many words, and what is being read is not counted.
-_MOST_BYTES = 128 * 1024
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -61,7 +58,7 @@ def build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str] =
     add_model_configuration(app, engine)
     add_torchserve(app, engine)
     pauses = Pauses()
-    add_exports(app, engine, lambda request: _read_object(request, limits, pauses))
+    add_exports(app, engine, lambda request: read_object(request, limits, pauses))
     _document_hot_paths(app)
     return app
 
@@ -131,7 +128,7 @@ def _add_repository(app: FastAPI, engine: Engine, limits: Limits) -> None:
     @app.post("/v2/repository/index", tags=["repository"])
     async def index(request: Request) -> list[dict[str, str]]:
         """Every version with its state; {"ready": true} for those that are READY."""
-        wanted = (await _read_object(request, limits, pauses)).get("ready", False)
+        wanted = (await read_object(request, limits, pauses)).get("ready", False)
         if not isinstance(wanted, bool):
             raise InvalidRequest("'ready' must be true or false")
         return await read_index(engine, ready=wanted)
@@ -139,14 +136,14 @@ def _add_repository(app: FastAPI, engine: Engine, limits: Limits) -> None:
     @app.post("/v2/repository/models/{model}/load", tags=["repository"])
     async def load(model: str, request: Request) -> Response:
         """Load the model as the repository now has it."""
-        check_parameters((await _read_object(request, limits, pauses)).get("parameters", {}))
+        check_parameters((await read_object(request, limits, pauses)).get("parameters", {}))
         await engine.control("load", name=model)
         return Response(status_code=200)
 
     @app.post("/v2/repository/models/{model}/unload", tags=["repository"])
     async def unload(model: str, request: Request) -> Response:
         """Drain the model's requests, then stop its workers."""
-        check_parameters((await _read_object(request, limits, pauses)).get("parameters", {}))
+        check_parameters((await read_object(request, limits, pauses)).get("parameters", {}))
         await engine.control("unload", name=model)
         return Response(status_code=200)
 
@@ -164,14 +161,14 @@ def _add_shared_memory(app: FastAPI, engine: Engine, limits: Limits) -> None:
     @app.post(place + "/region/{region}/register", tags=["shared memory"])
     async def register(region: str, request: Request) -> Response:
         """{"key", "offset", "byte_size"}: tensors may from now on name a place in it."""
-        await shared_memory.register(engine, region, await _read_object(request, limits, pauses))
+        await shared_memory.register(engine, region, await read_object(request, limits, pauses))
         return Response(status_code=200)
 
     @app.post(place + "/unregister", tags=["shared memory"])
     @app.post(place + "/region/{region}/unregister", tags=["shared memory"])
     async def unregister(request: Request, region: str = "") -> Response:
         """One region, or all of them."""
-        await _read_object(request, limits, pauses)
+        await read_object(request, limits, pauses)
         await shared_memory.unregister(engine, region)
         return Response(status_code=200)
 
@@ -194,27 +191,9 @@ def _add_shared_memory(app: FastAPI, engine: Engine, limits: Limits) -> None:
     @app.post(cuda + "/region/{region}/unregister", tags=["shared memory"])
     async def cuda_unregister(request: Request, region: str = "") -> Response:
         """There is nothing to unregister."""
-        await _read_object(request, limits, pauses)
+        await read_object(request, limits, pauses)
         shared_memory.cuda_status(engine)
         return Response(status_code=200)
-
-
-async def _read_object(request: Request, limits: Limits, pauses: Pauses) -> dict[str, Any]:
-    """The body as a JSON object; no body is an empty one."""
-    request.state.body = body = Body(request.receive, pauses)
-    most = min(limits.json_bytes, _MOST_BYTES)
-    headers = read_headers(request.scope["headers"])
-    content = await body.read(headers.content_length, most, "this path", _no_matter)
-    if headers.encoding:
-        content = inflate(content, headers.encoding, most, "this path")
-    document = loads(content) if content.strip() else {}
-    if not isinstance(document, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    return without_nulls(document)
-
-
-def _no_matter(size: int) -> None:
-    """Bodies this small need no room reserved."""
 
 
 def _readiness(body: dict[str, Any]) -> JSONResponse:

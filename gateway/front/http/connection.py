@@ -1,4 +1,4 @@
-"""One connection of a front's HTTP server: see http.py."""
+"""One connection of a front's HTTP server: see server.py."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.engine.arena import LARGE
 from gateway.errors import InvalidRequest
-from gateway.front import body
-from gateway.front.dialect import Reply, tell
-from gateway.front.exchange import Exchange, Head, read_head
-from gateway.front.http_offer import without_offer
-from gateway.front.http_shared import LONGEST_HEAD, Shared
+from gateway.front.base import body
+from gateway.front.base.dialect import Reply, tell
+from gateway.front.http.exchange import Exchange, Head, read_head
+from gateway.front.http.offer import without_offer
+from gateway.front.http.shared import LONGEST_HEAD, Shared
 
 # What may change where a body ends, or whether it comes at all.
 _SPECIAL = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}

@@ -1,20 +1,27 @@
-"""A gRPC method that infers, whatever its messages are."""
+"""What gRPC methods have in common, whatever their messages are."""
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from google.protobuf.message import DecodeError, Message
+
+from gateway.codecs.protobuf_limits import check_fields
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine, Ticket
-from gateway.front.limits import Limits
+from gateway.errors import InvalidRequest
+from gateway.front.base.limits import Limits
 
 # From a message to its answer; the number is the seconds that the call's own deadline leaves, if it has one.
 Method = Callable[[bytes, float | None], Awaitable[bytes]]
 Done = Callable[[bytes | Exception], None]
 
 _Wanted = TypeVar("_Wanted")
+
+# Of a message: each tensor has some, and each parameter.
+_MAX_FIELDS = 1 << 16
 
 
 class InferCall(ABC, Generic[_Wanted]):
@@ -51,3 +58,12 @@ class InferCall(ABC, Generic[_Wanted]):
         except Exception as error:
             told = error
         done(told)
+
+
+def parse(kind: type[Message], raw: bytes, most_fields: int = _MAX_FIELDS) -> Any:
+    """A message of this kind. Raises InvalidRequest, TooLarge."""
+    check_fields(raw, kind.DESCRIPTOR, most_fields)
+    try:
+        return kind.FromString(raw)
+    except DecodeError:
+        raise InvalidRequest(f"the message is not a valid {kind.DESCRIPTOR.full_name}") from None

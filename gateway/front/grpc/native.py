@@ -15,7 +15,7 @@ from pygrpc_native.aio import Server
 
 from gateway.engine.protocol import Ticket
 from gateway.errors import TooLarge
-from gateway.front.grpc_refusal import refused
+from gateway.front.grpc.errors import refused
 
 _LOOK_S = 0.01
 

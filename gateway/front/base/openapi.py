@@ -1,0 +1,44 @@
+"""What the OpenAPI descriptions of all dialects have in common."""
+
+from typing import Any
+
+_ERROR = {"type": "object", "properties": {"error": {"type": "string"}}}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FILES = {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
+IMAGES = {"image/*": BINARY, "application/octet-stream": BINARY, "multipart/form-data": {"schema": _FILES}}
+STATUSES = {
+    400: "The request is wrong",
+    403: "A web page of another origin asked for a change",
+    404: "No such model, version or region",
+    413: "Over a limit",
+    429: "Too many requests wait; see Retry-After",
+    500: "The model failed on this request",
+    501: "Understood, but not done here",
+    503: "The model is not ready",
+    504: "Not answered in time",
+    507: "The model found no memory for this request",
+}
+# What any path may answer.
+FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
+    for status, text in STATUSES.items()
+}
+
+
+def operation(name: str, summary: str, path: str, request: dict[str, Any], response: dict[str, Any]) -> dict[str, Any]:
+    parameters = [
+        {"name": part, "in": "path", "required": True, "schema": {"type": "string"}}
+        for part in ("model", "version", "label")
+        if f"{{{part}}}" in path
+    ]
+    failures = {str(status): told for status, told in FAILURES.items()}
+    return {
+        "post": {
+            "tags": ["inference"],
+            "summary": summary,
+            "operationId": name,
+            "parameters": parameters,
+            "requestBody": {"required": True, "content": request},
+            "responses": {"200": {"description": "The outputs", "content": response}, **failures},
+        }
+    }

@@ -1,0 +1,33 @@
+"""What the supervisor tells a front at its start."""
+
+from dataclasses import dataclass
+
+from gateway.process.address import GrpcServer
+
+
+@dataclass(frozen=True)
+class FrontOptions:
+    """What a front gets at its start. Admission limits are this front's share of the gateway's.
+
+    run_dir is where a front may put sockets: the supervisor tidies up there, for those that are killed, too.
+    """
+
+    number: int
+    run_dir: str
+    grpc_host: str
+    grpc_port: int
+    grpc_server: GrpcServer
+    grpc_keepalive_s: float
+    grpc_max_connection_age_s: float
+    grace_s: float
+    max_json_bytes: int
+    max_body_bytes: int
+    max_response_bytes: int
+    max_requests: int
+    max_admitted_bytes: int
+    request_timeout_s: float
+    header_timeout_s: float
+    min_body_rate: int
+    shared_memory: bool
+    server_name: str
+    allowed_hosts: list[str]  # as JSON has it
