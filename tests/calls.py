@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.front.grpc_tensors import CONTENTS_FIELDS
+from gateway.front.dialects.v2.grpc_tensors import CONTENTS_FIELDS
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES
 from runtimes.tensors import pack_bytes

@@ -5,13 +5,12 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 import gateway
 from gateway.engine.protocol import Engine, Gone
-from gateway.errors import InvalidRequest, ModelportError, NotFound, Unsupported
-from gateway.front import shared_memory
+from gateway.errors import ModelportError, NotFound
 from gateway.front.admin.exports import add_exports
 from gateway.front.admin.openapi import HOT_PATHS
 from gateway.front.admin.origin import check_origin
@@ -19,14 +18,15 @@ from gateway.front.base.body import Pauses, read_object
 from gateway.front.base.client_errors import sentence
 from gateway.front.base.limits import Limits
 from gateway.front.base.openapi import FAILURES
-from gateway.front.metadata import model_metadata, server_metadata
-from gateway.front.repository import check_parameters, read_index
-from gateway.front.statistics import read_statistics
-from gateway.front.tfs_admin import add_tfs
-from gateway.front.torchserve_admin import add_torchserve
-from gateway.front.triton_admin import add_model_configuration
-
-_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+from gateway.front.dialects.tfserving.admin import add_tfs
+from gateway.front.dialects.torchserve.management import add_torchserve
+from gateway.front.dialects.v2.admin import (
+    _add_health,
+    _add_models,
+    _add_repository,
+    _add_shared_memory,
+    add_model_configuration,
+)
 
 
 def build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str] = ()) -> FastAPI:
@@ -61,143 +61,6 @@ def build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str] =
     add_exports(app, engine, lambda request: read_object(request, limits, pauses))
     _document_hot_paths(app)
     return app
-
-
-def _add_health(app: FastAPI, engine: Engine) -> None:
-    @app.get("/", tags=["KServe v1"])
-    async def alive() -> dict[str, str]:
-        """What clients of KServe's v1 protocol ask for to see whether the server is live."""
-        return {"status": "alive"}
-
-    @app.get("/v2", tags=["server"])
-    async def metadata() -> dict[str, Any]:
-        """Name, version and the protocol extensions that are served."""
-        return server_metadata(engine)
-
-    # Some load balancers ask with HEAD.
-    @app.head("/v2/health/live", include_in_schema=False)
-    @app.get("/v2/health/live", tags=["server"])
-    async def live() -> dict[str, bool]:
-        """Whether the process answers at all."""
-        return {"live": True}
-
-    @app.head("/v2/health/ready", include_in_schema=False)
-    @app.get("/v2/health/ready", tags=["server"], responses={503: {"description": "Not ready"}})
-    async def ready() -> JSONResponse:
-        """Whether this server wants traffic."""
-        return _readiness({"ready": engine.ready})
-
-    @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
-    async def metrics() -> Response:
-        """Prometheus' text format."""
-        return Response(await engine.control("metrics"), media_type=_METRICS)
-
-
-def _add_models(app: FastAPI, engine: Engine) -> None:
-    @app.get("/v2/models", tags=["models"])
-    async def models() -> dict[str, list[str]]:
-        """The names of all models."""
-        return {"models": sorted({status.name for status in engine.models()})}
-
-    @app.get("/v2/models/stats", tags=["models"])
-    @app.get("/v2/models/{model}/stats", tags=["models"])
-    @app.get("/v2/models/{model}/versions/{version}/stats", tags=["models"])
-    async def statistics(model: str = "", version: str = "") -> dict[str, Any]:
-        """Triton's statistics: counts and sums of nanoseconds, also by rows of a batch."""
-        return await read_statistics(engine, model, version)
-
-    @app.get("/v2/models/{model}", tags=["models"])
-    @app.get("/v2/models/{model}/versions/{version}", tags=["models"])
-    async def metadata(model: str, version: str = "") -> dict[str, Any]:
-        """Inputs and outputs. -1 is any size; a datatype of "" and a lone -1 are not known yet."""
-        return model_metadata(engine, model, version)
-
-    @app.get("/v2/models/{model}/ready", tags=["models"], responses={503: {"description": "Not ready"}})
-    @app.get(
-        "/v2/models/{model}/versions/{version}/ready", tags=["models"], responses={503: {"description": "Not ready"}}
-    )
-    async def ready(model: str, version: str = "") -> JSONResponse:
-        """Whether the model can answer now."""
-        status = engine.model(model, version)
-        return _readiness({"name": status.name, "ready": status.state == "READY"})
-
-
-def _add_repository(app: FastAPI, engine: Engine, limits: Limits) -> None:
-    pauses = Pauses()
-
-    @app.post("/v2/repository/index", tags=["repository"])
-    async def index(request: Request) -> list[dict[str, str]]:
-        """Every version with its state; {"ready": true} for those that are READY."""
-        wanted = (await read_object(request, limits, pauses)).get("ready", False)
-        if not isinstance(wanted, bool):
-            raise InvalidRequest("'ready' must be true or false")
-        return await read_index(engine, ready=wanted)
-
-    @app.post("/v2/repository/models/{model}/load", tags=["repository"])
-    async def load(model: str, request: Request) -> Response:
-        """Load the model as the repository now has it."""
-        check_parameters((await read_object(request, limits, pauses)).get("parameters", {}))
-        await engine.control("load", name=model)
-        return Response(status_code=200)
-
-    @app.post("/v2/repository/models/{model}/unload", tags=["repository"])
-    async def unload(model: str, request: Request) -> Response:
-        """Drain the model's requests, then stop its workers."""
-        check_parameters((await read_object(request, limits, pauses)).get("parameters", {}))
-        await engine.control("unload", name=model)
-        return Response(status_code=200)
-
-
-def _add_shared_memory(app: FastAPI, engine: Engine, limits: Limits) -> None:
-    pauses = Pauses()
-    place = "/v2/systemsharedmemory"
-
-    @app.get(place + "/status", tags=["shared memory"])
-    @app.get(place + "/region/{region}/status", tags=["shared memory"])
-    async def status(region: str = "") -> list[dict[str, Any]]:
-        """The regions that are registered."""
-        return shared_memory.status(engine, region)
-
-    @app.post(place + "/region/{region}/register", tags=["shared memory"])
-    async def register(region: str, request: Request) -> Response:
-        """{"key", "offset", "byte_size"}: tensors may from now on name a place in it."""
-        await shared_memory.register(engine, region, await read_object(request, limits, pauses))
-        return Response(status_code=200)
-
-    @app.post(place + "/unregister", tags=["shared memory"])
-    @app.post(place + "/region/{region}/unregister", tags=["shared memory"])
-    async def unregister(request: Request, region: str = "") -> Response:
-        """One region, or all of them."""
-        await read_object(request, limits, pauses)
-        await shared_memory.unregister(engine, region)
-        return Response(status_code=200)
-
-    # No region of CUDA's can be registered. Triton's clients unregister all of them before they begin.
-    cuda = "/v2/cudasharedmemory"
-
-    @app.get(cuda + "/status", tags=["shared memory"])
-    @app.get(cuda + "/region/{region}/status", tags=["shared memory"])
-    async def cuda_status(region: str = "") -> list[dict[str, Any]]:
-        """Always empty: CUDA shared memory is not served."""
-        return shared_memory.cuda_status(engine, region)
-
-    # Not among the documented paths, which never answer 5xx: it exists to say so in words.
-    @app.post(cuda + "/region/{region}/register", include_in_schema=False)
-    async def cuda_register(region: str) -> None:
-        """501: CUDA shared memory is not served."""
-        raise Unsupported("CUDA shared memory is not served; use system shared memory")
-
-    @app.post(cuda + "/unregister", tags=["shared memory"])
-    @app.post(cuda + "/region/{region}/unregister", tags=["shared memory"])
-    async def cuda_unregister(request: Request, region: str = "") -> Response:
-        """There is nothing to unregister."""
-        await read_object(request, limits, pauses)
-        shared_memory.cuda_status(engine)
-        return Response(status_code=200)
-
-
-def _readiness(body: dict[str, Any]) -> JSONResponse:
-    return JSONResponse(body, 200 if body["ready"] else 503)
 
 
 def _document_hot_paths(app: FastAPI) -> None:

@@ -17,12 +17,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.engine.protocol import Engine
-from gateway.front import grpc_tfs
 from gateway.front.base.grpc_method import InferCall, Method
 from gateway.front.base.limits import Limits, MiB
+from gateway.front.dialects.tfserving import grpc as grpc_tfs
+from gateway.front.dialects.v2.grpc import SERVICE, ModelInfer, methods
+from gateway.front.dialects.v2.grpc_stream import Stream
 from gateway.front.grpc.errors import refused
-from gateway.front.grpc_stream import Stream
-from gateway.front.grpc_v2 import SERVICE, ModelInfer, methods
 from gateway.process.address import GrpcServer
 
 try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.front.metadata import EXTENSIONS
+from gateway.front.dialects.v2.metadata import EXTENSIONS
 from tests.front_server import LIMITS, Serving
 
 

@@ -10,8 +10,8 @@ import pytest
 from gateway.domain.types import InferResponse, ModelStatus
 from gateway.engine.fake import FakeEngine
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.classification import classify, read_class_count
-from gateway.front.grpc_request import RequestReader
+from gateway.front.dialects.v2.classification import classify, read_class_count
+from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES
 from runtimes.tensors import Tensor, from_array, unpack_bytes

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gateway.errors import DeadlineExceeded, OutOfMemory, Overloaded, Unavailable
-from gateway.front.metadata import EXTENSIONS
+from gateway.front.dialects.v2.metadata import EXTENSIONS
 from gateway.generated import open_inference_pb2 as pb
 from tests.bad_inputs import Subject, good_call
 from tests.calls import Call, Value, as_message

@@ -9,9 +9,9 @@ from google.protobuf.message import DecodeError
 
 from gateway.engine.fake import FakeEngine
 from gateway.errors import InvalidRequest
-from gateway.front import grpc_request
-from gateway.front.grpc_raw import split_request
-from gateway.front.grpc_request import RequestReader
+from gateway.front.dialects.v2 import grpc_request
+from gateway.front.dialects.v2.grpc_message import split_request
+from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
 from tests.calls import Call, Value, as_message
 from tests.front_server import answer, models

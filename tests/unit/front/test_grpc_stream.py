@@ -11,8 +11,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.engine.fake import FakeEngine
+from gateway.front.dialects.v2.grpc_stream import _MOST
 from gateway.front.grpc.server import build_server
-from gateway.front.grpc_stream import _MOST
 from gateway.generated import open_inference_pb2 as pb
 from gateway.process.address import GrpcServer
 from tests.bad_inputs import Subject, good_call

@@ -11,8 +11,10 @@ from google.protobuf.message import Message
 
 from gateway.engine.fake import FakeEngine
 from gateway.errors import InvalidRequest, ModelportError, NotFound, TooLarge, Unavailable, Unsupported
-from gateway.front import grpc_tfs, tfs_classify, tfs_examples
-from gateway.front.tfs_tensors import read_tensor_proto, write_tensor_proto
+from gateway.front.dialects.tfserving import classify
+from gateway.front.dialects.tfserving import examples as tfs_examples
+from gateway.front.dialects.tfserving import grpc as grpc_tfs
+from gateway.front.dialects.tfserving.tensor_proto import read_tensor_proto, write_tensor_proto
 from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as pb
 from runtimes.tensors import from_array, to_array
@@ -225,7 +227,7 @@ def test_classify_answers_labels_with_scores(monkeypatch: pytest.MonkeyPatch) ->
     size = example({"x": 1}).ByteSize()
     told = [[(each.label, each.score) for each in one.classes] for one in answer.result.classifications]
     assert told == [[("cat", size), ("dog", -size)]] * 2
-    monkeypatch.setattr(tfs_classify, "MOST_OBJECTS", 3)
+    monkeypatch.setattr(classify, "MOST_OBJECTS", 3)
     with pytest.raises(TooLarge, match="2 classes for each of 2 examples, over the limit of 3"):
         call(engine(), "Classify", request)
 

@@ -202,7 +202,7 @@ def test_what_waits_for_a_thread_keeps_its_room_until_it_is_let_go(
         gate.wait(WAIT_S)
         raise InvalidRequest("nobody is told")
 
-    monkeypatch.setattr("gateway.front.http.routes.read_images", slowly)
+    monkeypatch.setattr("gateway.front.dialects.plain.rest.read_images", slowly)
     with serving.connect() as connection:
         head = b"POST /predict/classes HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
         connection.sendall(head % len(FOUR) + FOUR)

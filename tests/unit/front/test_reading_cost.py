@@ -16,8 +16,8 @@ from gateway.engine.validate import MAX_TENSORS, validate
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
 from gateway.front.base.body import Headers
 from gateway.front.base.limits import LARGE_JSON, Limits
-from gateway.front.grpc_request import RequestReader
-from gateway.front.grpc_tfs import Predict
+from gateway.front.dialects.tfserving.grpc import Predict
+from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.front.http import routes
 from gateway.generated import open_inference_pb2 as pb
 from gateway.generated import tensorflow_pb2 as tf

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gateway.front.grpc_tensors import CONTENTS_FIELDS
+from gateway.front.dialects.v2.grpc_tensors import CONTENTS_FIELDS
 from runtimes.contract import DATATYPES
 from tests.front_server import Serving
 from tests.unit.front import test_round_trips as trips

@@ -14,9 +14,10 @@ from hypothesis.extra import numpy as npst
 from gateway.domain.types import InferResponse
 from gateway.engine.fake import FakeEngine
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front import tfs_examples, tfs_predict
 from gateway.front.base import limits
 from gateway.front.base.body import Headers
+from gateway.front.dialects.tfserving import examples as tfs_examples
+from gateway.front.dialects.tfserving import predict as tfs_predict
 from gateway.front.http.routes import match
 from gateway.generated import tensorflow_pb2 as tf
 from runtimes.tensors import Tensor, unpack_bytes

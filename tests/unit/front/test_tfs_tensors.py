@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 
 from gateway.domain.tensor_checks import MAX_RANK, MOST_STRINGS
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.tfs_tensors import _TYPES, DTYPES, read_tensor_proto, write_tensor_proto
+from gateway.front.dialects.tfserving.tensor_proto import _TYPES, DTYPES, read_tensor_proto, write_tensor_proto
 from gateway.generated import tensorflow_pb2 as tf
 from runtimes.contract import DATATYPES
 from runtimes.tensors import Tensor, from_array, to_array

@@ -11,7 +11,7 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, Overloaded
 from gateway.front.base.image_request import ImageRequest
 from gateway.front.base.predictions import Prediction
-from gateway.front.torchserve import _scores, _write_images
+from gateway.front.dialects.torchserve.inference import _scores, _write_images
 from runtimes.tensors import from_array
 from tests.front_server import LIMITS, Serving
 from tests.pictures import form

@@ -9,7 +9,7 @@ import pytest
 from gateway.domain.types import ModelStatus
 from gateway.engine.fake import CONFIGURATION, FakeEngine
 from gateway.errors import NotFound, Unavailable
-from gateway.front.triton_config import as_json, read_configuration
+from gateway.front.dialects.v2.model_config import as_json, read_configuration
 from gateway.generated import model_config_pb2 as config_pb
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import Signature, TensorSpec

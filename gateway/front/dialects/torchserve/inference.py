@@ -20,9 +20,9 @@ from gateway.codecs.media_types import FORM, is_image, media_type
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
-from gateway.front import predict
 from gateway.front.base.client_errors import sentence
 from gateway.front.base.image_request import ImageRequest, read_images
+from gateway.front.base.json_request import read_document
 from gateway.front.base.limits import Limits, check_json_answer
 from gateway.front.base.predictions import Prediction
 from runtimes.tensors import Buffer, Tensor
@@ -69,7 +69,7 @@ def read_request(
         return asked.request, partial(_write_images, asked, limits)
     if len(body) > limits.json_bytes:
         raise TooLarge(f"the body has {len(body)} bytes, over the limit of {limits.json_bytes} for JSON")
-    request = predict.read_document(engine, model, version, _document(loads(body)))
+    request = read_document(engine, model, version, _document(loads(body)))
     return request, partial(_write, limits)
 
 

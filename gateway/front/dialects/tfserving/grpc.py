@@ -15,11 +15,17 @@ from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.base.grpc_method import InferCall, Method, parse
 from gateway.front.base.limits import MOST_OBJECTS, Limits, check_answer
-from gateway.front.tfs_classify import CLASSIFY, REGRESS, ask, read_classes, read_regressions
-from gateway.front.tfs_examples import read_input
-from gateway.front.tfs_metadata import SIGNATURE_DEF, check_fields, model_spec, model_status, signature_map
-from gateway.front.tfs_spec import DEFAULT_SIGNATURE, check_version, find_model, signature_key
-from gateway.front.tfs_tensors import read_tensor_proto, write_tensor_proto
+from gateway.front.dialects.tfserving.classify import CLASSIFY, REGRESS, ask, read_classes, read_regressions
+from gateway.front.dialects.tfserving.examples import read_input
+from gateway.front.dialects.tfserving.metadata import (
+    SIGNATURE_DEF,
+    check_fields,
+    model_spec,
+    model_status,
+    signature_map,
+)
+from gateway.front.dialects.tfserving.model_spec import DEFAULT_SIGNATURE, check_version, find_model, signature_key
+from gateway.front.dialects.tfserving.tensor_proto import read_tensor_proto, write_tensor_proto
 from gateway.generated import tensorflow_serving_pb2 as pb
 from runtimes.tensors import Buffer, Tensor
 

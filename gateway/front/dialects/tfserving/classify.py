@@ -15,7 +15,7 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.base.limits import MOST_OBJECTS
 from gateway.front.base.named_inputs import find_signature
-from gateway.front.tfs_spec import signature_key
+from gateway.front.dialects.tfserving.model_spec import signature_key
 from runtimes.contract import Signature
 from runtimes.tensors import Tensor, to_array, unpack_bytes
 

@@ -6,9 +6,9 @@ from gateway.domain.types import ModelStatus, completed
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
 from gateway.front.base.named_inputs import find_signature
-from gateway.front.tfs_classify import CLASSIFY, PREDICT, REGRESS, suits
-from gateway.front.tfs_spec import DEFAULT_SIGNATURE, find_model
-from gateway.front.tfs_tensors import DTYPES, shape_proto
+from gateway.front.dialects.tfserving.classify import CLASSIFY, PREDICT, REGRESS, suits
+from gateway.front.dialects.tfserving.model_spec import DEFAULT_SIGNATURE, find_model
+from gateway.front.dialects.tfserving.tensor_proto import DTYPES, shape_proto
 from gateway.generated import tensorflow_error_pb2 as error
 from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as pb

@@ -7,7 +7,7 @@ from gateway.codecs.json_text import dumps
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferResponse
 from gateway.front.base.limits import Limits, check_json_answer
-from gateway.front.v2_read import Wanted
+from gateway.front.dialects.v2.rest_request import Wanted
 from runtimes.tensors import Buffer
 
 

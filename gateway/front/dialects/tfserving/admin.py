@@ -8,8 +8,8 @@ from google.protobuf.message import Message
 
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
-from gateway.front.tfs_metadata import SIGNATURE_DEF, model_spec, model_status, signature_map
-from gateway.front.tfs_spec import find_model
+from gateway.front.dialects.tfserving.metadata import SIGNATURE_DEF, model_spec, model_status, signature_map
+from gateway.front.dialects.tfserving.model_spec import find_model
 
 _MODEL = "/v1/models/{model}"
 _VERSION = _MODEL + "/versions/{version}"

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import Unavailable
-from gateway.front.metadata import model_metadata
+from gateway.front.dialects.v2.metadata import model_metadata
 from gateway.generated import model_config_pb2 as pb
 
 # What Triton calls who serves a platform; others go by their own names.

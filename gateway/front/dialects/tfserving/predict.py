@@ -18,7 +18,7 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.base.limits import MOST_OBJECTS, Limits, check_json_answer
 from gateway.front.base.named_inputs import find_signature, read_inputs
-from gateway.front.tfs_spec import signature_key
+from gateway.front.dialects.tfserving.model_spec import signature_key
 from runtimes.tensors import Buffer, Tensor, to_array
 
 

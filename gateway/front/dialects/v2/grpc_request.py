@@ -16,10 +16,10 @@ from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
 from gateway.front.base.grpc_method import parse
 from gateway.front.base.parameters import DEFAULTS, OPTION_NAMES, read_options
-from gateway.front.classification import read_class_count
-from gateway.front.grpc_raw import Split, split_request
-from gateway.front.grpc_tensors import read_typed
-from gateway.front.shared_memory import PLACE_NAMES, read_place
+from gateway.front.dialects.v2.classification import read_class_count
+from gateway.front.dialects.v2.grpc_message import Split, split_request
+from gateway.front.dialects.v2.grpc_tensors import read_typed
+from gateway.front.dialects.v2.shared_memory import PLACE_NAMES, read_place
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.tensors import Buffer, Tensor
 

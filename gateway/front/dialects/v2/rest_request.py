@@ -13,9 +13,9 @@ from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
 from gateway.front.base.parameters import read_options
-from gateway.front.classification import read_class_count
-from gateway.front.raw_request import read_raw
-from gateway.front.shared_memory import read_place
+from gateway.front.dialects.v2.classification import read_class_count
+from gateway.front.dialects.v2.raw_request import read_raw
+from gateway.front.dialects.v2.shared_memory import read_place
 from runtimes.tensors import Buffer, Tensor
 
 _KINDS = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, ModelportError, NotAllowed, NotFound
-from gateway.front.torchserve import tell
+from gateway.front.dialects.torchserve.inference import tell
 
 _LIMIT = 100
 _WRITES = ["POST", "PUT", "DELETE"]

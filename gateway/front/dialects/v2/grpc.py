@@ -12,14 +12,14 @@ from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
 from gateway.front.base.grpc_method import InferCall, Method, parse
 from gateway.front.base.limits import Limits, check_answer
-from gateway.front.classification import classify
-from gateway.front.grpc_raw import raw_output
-from gateway.front.grpc_request import RequestReader, Wanted
-from gateway.front.metadata import model_metadata, server_metadata
-from gateway.front.repository import check_parameters, read_index
-from gateway.front.shared_memory import cuda_status, place_parameters, register, status, unregister
-from gateway.front.statistics import read_statistics
-from gateway.front.triton_config import read_configuration
+from gateway.front.dialects.v2.classification import classify
+from gateway.front.dialects.v2.grpc_message import raw_output
+from gateway.front.dialects.v2.grpc_request import RequestReader, Wanted
+from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
+from gateway.front.dialects.v2.model_config import read_configuration
+from gateway.front.dialects.v2.repository import check_parameters, read_index
+from gateway.front.dialects.v2.shared_memory import cuda_status, place_parameters, register, status, unregister
+from gateway.front.dialects.v2.statistics import read_statistics
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.tensors import Buffer, Tensor
 

@@ -11,25 +11,23 @@ Bodies that are images, or forms of them, are image_request.py's; where model.to
 these are answered {"model", "version", "predictions": [{"label", "index", "score"}, ...]}.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from gateway.codecs.json_tensors import json_values
-from gateway.codecs.json_text import dumps, loads, without_nulls
+from gateway.codecs.json_text import dumps, loads
 from gateway.codecs.media_types import media_type
 from gateway.codecs.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
+from gateway.front.base.json_request import read_document
 from gateway.front.base.limits import Limits, check_json_answer
-from gateway.front.base.named_inputs import find_signature, only_input, read_inputs
-from gateway.front.base.parameters import DEFAULTS, Options, read_options
+from gateway.front.base.named_inputs import find_signature, only_input
 from gateway.front.base.predictions import Prediction
 from runtimes.tensors import Buffer
 
 # What tools say of whatever they send: curl -d "form", ab -p and a browser's fetch "plain", hey -d "html".
 _JSON = ("", "application/json", "application/x-www-form-urlencoded", "text/plain", "text/html")
-_KEYS = ("inputs", "instances", "outputs", "signature", "parameters", "model", "version")
 
 
 def is_binary(content_type: str) -> bool:
@@ -53,27 +51,6 @@ def read_request(
             f"content type '{kind}' is not understood; send application/json, {NPY}, {NPZ} or an image"
         )
     return read_document(engine, model, version, loads(body))
-
-
-def read_document(engine: Engine, model: str, version: str, document: Any) -> InferRequest:
-    """A body of JSON. Raises as read_request does."""
-    if not isinstance(document, dict):
-        raise InvalidRequest("the body must be a JSON object with 'inputs' or 'instances'")
-    for key in document:
-        if key not in _KEYS:
-            raise InvalidRequest(f"the body has the unknown key '{key}'; known are {', '.join(_KEYS)}")
-    document = without_nulls(document)
-    model = _named(document, "model", model)
-    version = _named(document, "version", version)
-    if not model:
-        raise InvalidRequest("no model is named; post to /predict/{model}, or add 'model' to the body")
-    options = _options(document)
-    status = engine.model(model, version)
-    inputs = read_inputs(document, status, find_signature(status, options.signature))
-    names = document.get("outputs", [])
-    if not isinstance(names, list) or not set(map(type, names)) <= {str}:
-        raise InvalidRequest("'outputs' must be a list of output names")
-    return InferRequest(model, inputs, version, "", names, options.signature, options.priority, options.deadline)
 
 
 def check_accept(engine: Engine, request: InferRequest, accept: str) -> None:
@@ -118,23 +95,3 @@ def is_numpy(accept: str) -> bool:
 def _check_npy(count: int) -> None:
     if count != 1:
         raise InvalidRequest(f"the answer has {count} outputs; accept {NPZ} or JSON")
-
-
-def _named(document: Mapping[str, Any], key: str, path: str) -> str:
-    value = document.get(key, path)
-    if type(value) is int and key == "version":
-        value = str(value)
-    if not isinstance(value, str):
-        raise InvalidRequest(f"'{key}' must be a string")
-    if path and value != path:
-        raise InvalidRequest(f"the path names {key} '{path}', but the body '{value}'; leave out one of them")
-    return value
-
-
-def _options(document: Mapping[str, Any]) -> Options:
-    parameters = document.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise InvalidRequest("'parameters' must be an object")
-    if "signature" in document:
-        parameters = {**parameters, "signature": document["signature"]}
-    return read_options(parameters) if parameters else DEFAULTS

@@ -4,10 +4,11 @@ from functools import partial
 
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
-from gateway.front import tfs_classify, tfs_examples, tfs_predict, tfs_spec
 from gateway.front.base.body import Headers
 from gateway.front.base.dialect import Dialect, Reply, Route, Writer
 from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
+from gateway.front.dialects.tfserving import classify, model_spec, predict
+from gateway.front.dialects.tfserving import examples as tfs_examples
 from runtimes.tensors import Buffer
 
 # From so many bytes of them on, they are read in a thread.
@@ -30,22 +31,22 @@ def _predict_is_slow(headers: Headers, body: Buffer) -> bool:
 def _read_predict(
     engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
 ) -> tuple[InferRequest, Writer]:
-    status = tfs_spec.find_model(engine, route.model, route.version, route.is_label)
-    request, instances = tfs_predict.read_request(status, route.version, body)
+    status = model_spec.find_model(engine, route.model, route.version, route.is_label)
+    request, instances = predict.read_request(status, route.version, body)
     return request, partial(_write_predict, limits, instances)
 
 
 def _write_predict(limits: Limits, instances: int | None, response: InferResponse) -> Reply:
     check_answer(response, limits)
-    return Reply(200, [tfs_predict.write_response(response, instances, limits)])
+    return Reply(200, [predict.write_response(response, instances, limits)])
 
 
 def _read_examples(
     method: str, engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer
 ) -> tuple[InferRequest, Writer]:
-    status = tfs_spec.find_model(engine, route.model, route.version, route.is_label)
-    document = tfs_predict.read_object(body)
-    ask = tfs_classify.ask(status, document.get("signature_name", ""), method)
+    status = model_spec.find_model(engine, route.model, route.version, route.is_label)
+    document = predict.read_object(body)
+    ask = classify.ask(status, document.get("signature_name", ""), method)
     examples = tfs_examples.read_examples(document, ask.input, limits.binary_bytes)
     request = ask.request(status, route.version, examples)
     return request, partial(_write_results, limits, status, method, examples.shape[0])
@@ -53,15 +54,15 @@ def _read_examples(
 
 def _write_results(limits: Limits, status: ModelStatus, method: str, count: int, response: InferResponse) -> Reply:
     check_answer(response, limits)
-    if method == tfs_classify.REGRESS:
-        return Reply(200, [tfs_classify.regressions_json(tfs_classify.read_regressions(response, count))])
-    return Reply(200, [tfs_classify.read_classes(response, count, status.class_labels).to_json()])
+    if method == classify.REGRESS:
+        return Reply(200, [classify.regressions_json(classify.read_regressions(response, count))])
+    return Reply(200, [classify.read_classes(response, count, status.class_labels).to_json()])
 
 
 _DIALECTS = {
     "predict": Dialect(_limit, _read_predict, is_slow=_predict_is_slow),
-    "classify": Dialect(_limit, partial(_read_examples, tfs_classify.CLASSIFY), is_slow=_is_slow),
-    "regress": Dialect(_limit, partial(_read_examples, tfs_classify.REGRESS), is_slow=_is_slow),
+    "classify": Dialect(_limit, partial(_read_examples, classify.CLASSIFY), is_slow=_is_slow),
+    "regress": Dialect(_limit, partial(_read_examples, classify.REGRESS), is_slow=_is_slow),
 }
 
 

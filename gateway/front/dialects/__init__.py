@@ -1,0 +1,1 @@
+"""One folder for each dialect that clients speak; registry.py lists them."""

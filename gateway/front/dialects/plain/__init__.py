@@ -1,0 +1,1 @@
+"""The plain dialect: POST /predict."""

@@ -1,0 +1,54 @@
+"""The plain dialect over REST."""
+
+from functools import partial
+
+from gateway.codecs.media_types import is_image_body, is_image_type, media_type
+from gateway.codecs.npy import NPY
+from gateway.domain.types import InferRequest, InferResponse
+from gateway.engine.protocol import Engine
+from gateway.front.base.body import Headers
+from gateway.front.base.dialect import Dialect, Reply, Route, Writer
+from gateway.front.base.image_request import ImageRequest, read_images
+from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
+from gateway.front.dialects.plain import predict
+from runtimes.tensors import Buffer
+
+
+def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
+    if predict.is_binary(headers.content_type) or is_image_type(headers.content_type):
+        return limits.binary_bytes, "binary bodies"
+    return limits.json_bytes, "JSON; send npy or npz"
+
+
+def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
+    if is_image_body(headers.content_type, body):
+        asked = read_images(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
+        if headers.accept:
+            predict.check_accept(engine, asked.request, headers.accept)
+        return asked.request, partial(_write_images, limits, headers.accept, asked)
+    request = predict.read_request(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
+    if headers.accept:
+        predict.check_accept(engine, request, headers.accept)
+    return request, partial(_write, limits, headers.accept)
+
+
+def _write(limits: Limits, accept: str, response: InferResponse) -> Reply:
+    check_answer(response, limits)
+    content_type, text = predict.write_response(response, accept, limits)
+    return Reply(200, [text], content_type.encode())
+
+
+def _write_images(limits: Limits, accept: str, asked: ImageRequest, response: InferResponse) -> Reply:
+    if not asked.is_classified or predict.is_numpy(accept):
+        return _write(limits, accept, response)
+    check_answer(response, limits)
+    return Reply(200, [predict.write_predictions(response, asked.predictions(response))])
+
+
+def _is_slow(headers: Headers, body: Buffer) -> bool:
+    if media_type(headers.content_type) == NPY:
+        return False
+    return len(body) >= LARGE_JSON or is_image_body(headers.content_type, body)
+
+
+PREDICT = Dialect(_limit, _read, is_slow=_is_slow)

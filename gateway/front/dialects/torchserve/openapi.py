@@ -1,0 +1,26 @@
+"""TorchServe's inference in OpenAPI."""
+
+from typing import Any
+
+from gateway.front.base.openapi import IMAGES, STATUSES, operation
+
+_REQUEST = {
+    "description": "nested lists, or an object with one of these",
+    "properties": {"data": {}, "inputs": {}, "instances": {"type": "array", "items": {}}},
+    "examples": [{"data": [[1.0, 2.0, 3.0]]}],
+}
+_ERROR = {
+    "type": "object",
+    "properties": {"code": {"type": "integer"}, "type": {"type": "string"}, "message": {"type": "string"}},
+}
+
+
+def _predictions(name: str, path: str) -> dict[str, Any]:
+    """TorchServe's errors have a form of their own."""
+    request = {"application/json": {"schema": _REQUEST}, **IMAGES}
+    response = {"application/json": {"schema": {"description": "the output alone; {name: values}; {label: score}"}}}
+    made = operation(name, "Predict (TorchServe)", path, request, response)
+    responses = made["post"]["responses"]
+    for status in map(str, STATUSES):
+        responses[status] = {**responses[status], "content": {"application/json": {"schema": _ERROR}}}
+    return made

@@ -1,0 +1,34 @@
+"""TorchServe's inference over REST."""
+
+from functools import partial
+
+from gateway.domain.types import InferRequest, InferResponse
+from gateway.engine.protocol import Engine
+from gateway.front.base.body import Headers
+from gateway.front.base.dialect import Dialect, Reply, Route, Writer
+from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
+from gateway.front.dialects.torchserve import inference
+from runtimes.tensors import Buffer
+
+
+def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
+    if inference.is_json(headers.content_type):
+        return limits.json_bytes, "JSON"
+    return limits.binary_bytes, "images"
+
+
+def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
+    request, write = inference.read_request(engine, route.model, route.version, body, headers.content_type, limits)
+    return request, partial(_write, limits, write)
+
+
+def _write(limits: Limits, write: inference.Write, response: InferResponse) -> Reply:
+    check_answer(response, limits)
+    return Reply(200, [write(response)])
+
+
+def _is_slow(headers: Headers, body: Buffer) -> bool:
+    return not inference.is_json(headers.content_type) or len(body) >= LARGE_JSON
+
+
+TORCHSERVE = Dialect(_limit, _read, inference.tell, _is_slow, methods=(b"POST", b"PUT"))

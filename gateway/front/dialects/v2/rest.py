@@ -1,0 +1,46 @@
+"""The Open Inference Protocol over REST."""
+
+from functools import partial
+
+from gateway.domain.types import InferRequest, InferResponse
+from gateway.engine.protocol import Engine
+from gateway.errors import TooLarge
+from gateway.front.base.body import Headers
+from gateway.front.base.dialect import Dialect, Reply, Route, Writer
+from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
+from gateway.front.dialects.v2 import rest_request, rest_response
+from gateway.front.dialects.v2.classification import classify
+from runtimes.tensors import Buffer
+
+
+def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
+    if headers.json_length is None:
+        return limits.json_bytes, "JSON; send tensors as binary data"
+    if headers.json_length > limits.json_bytes:
+        raise TooLarge(
+            f"the JSON part has {headers.json_length} bytes, over the limit of {limits.json_bytes}; "
+            "send tensors as binary data"
+        )
+    return limits.binary_bytes, "binary bodies"
+
+
+def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
+    request, wanted = rest_request.read_request(engine, route.model, route.version, body, headers.json_length)
+    return request, partial(_write, engine, limits, wanted)
+
+
+def _is_slow(headers: Headers, body: Buffer) -> bool:
+    return (len(body) if headers.json_length is None else headers.json_length) >= LARGE_JSON
+
+
+def _write(engine: Engine, limits: Limits, wanted: rest_request.Wanted, response: InferResponse) -> Reply:
+    response = classify(engine, response, wanted.classes)
+    check_answer(response, limits)
+    parts, json_length = rest_response.write_response(response, wanted, limits, engine.shared_memory)
+    if json_length is None:
+        return Reply(200, parts)
+    told = b"inference-header-content-length: %d\r\n" % json_length
+    return Reply(200, parts, b"application/octet-stream", told)
+
+
+V2 = Dialect(_limit, _read, is_slow=_is_slow)
