@@ -1,6 +1,6 @@
 """The FastAPI app: all that is not hot. It also documents the hot routes, which never reach it."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -12,21 +12,13 @@ import gateway
 from gateway.engine.protocol import Engine, Gone
 from gateway.errors import ModelportError, NotFound
 from gateway.front.admin.exports import add_exports
-from gateway.front.admin.openapi import HOT_PATHS
+from gateway.front.admin.openapi import document_hot_paths
 from gateway.front.admin.origin import check_origin
 from gateway.front.base.body import Pauses, read_object
 from gateway.front.base.client_errors import sentence
 from gateway.front.base.limits import Limits
 from gateway.front.base.openapi import FAILURES
-from gateway.front.dialects.tfserving.admin import add_tfs
-from gateway.front.dialects.torchserve.management import add_torchserve
-from gateway.front.dialects.v2.admin import (
-    _add_health,
-    _add_models,
-    _add_repository,
-    _add_shared_memory,
-    add_model_configuration,
-)
+from gateway.front.dialects.registry import DIALECTS
 
 
 def build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str] = ()) -> FastAPI:
@@ -50,31 +42,18 @@ def build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str] =
             Exception: _internal_error,
         },
     )
-    _add_health(app, engine)
-    _add_models(app, engine)
-    _add_repository(app, engine, limits)
-    _add_shared_memory(app, engine, limits)
-    add_tfs(app, engine)
-    add_model_configuration(app, engine)
-    add_torchserve(app, engine)
     pauses = Pauses()
-    add_exports(app, engine, lambda request: read_object(request, limits, pauses))
-    _document_hot_paths(app)
+
+    def read(request: Request) -> Awaitable[dict[str, Any]]:
+        return read_object(request, limits, pauses)
+
+    parts = [dialect.app_part() for dialect in DIALECTS]
+    for part in parts:
+        if part.add_routes is not None:
+            part.add_routes(app, engine, read)
+    add_exports(app, engine, read)
+    document_hot_paths(app, [part.hot_paths for part in parts])
     return app
-
-
-def _document_hot_paths(app: FastAPI) -> None:
-    own = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = own()
-        for path in schema["paths"].values():
-            for operation in path.values():
-                operation["responses"].pop("422", None)  # FastAPI's own; here what is wrong is 400
-        schema["paths"].update(HOT_PATHS)
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
 
 
 async def _model_error(request: Request, error: Exception) -> JSONResponse:

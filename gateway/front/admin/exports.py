@@ -1,6 +1,6 @@
 """Exports by REST: start one, ask how it goes, take the result. Off unless the server was told to allow it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -8,8 +8,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
-
-ReadObject = Callable[[Request], Awaitable[dict[str, Any]]]
+from gateway.front.base.body import ReadObject
 
 
 def add_exports(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:

@@ -1,20 +1,22 @@
-"""The hot routes in OpenAPI: rest.py serves them before FastAPI sees them, so they are written by hand."""
+"""The hot routes in OpenAPI: they are served before FastAPI sees them, so each dialect describes its own by hand."""
 
-from gateway.front.dialects.plain.openapi import _predict
-from gateway.front.dialects.tfserving.openapi import _PATHS
-from gateway.front.dialects.torchserve.openapi import _predictions
-from gateway.front.dialects.v2.openapi import _infer
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-HOT_PATHS = {
-    path: make(name, path)
-    for name, path, make in (
-        ("infer", "/v2/models/{model}/infer", _infer),
-        ("infer_version", "/v2/models/{model}/versions/{version}/infer", _infer),
-        ("predict", "/predict", _predict),
-        ("predict_model", "/predict/{model}", _predict),
-        ("predict_version", "/predict/{model}/versions/{version}", _predict),
-        *_PATHS,
-        ("predictions", "/predictions/{model}", _predictions),
-        ("predictions_version", "/predictions/{model}/{version}", _predictions),
-    )
-}
+from fastapi import FastAPI
+
+
+def document_hot_paths(app: FastAPI, described: Iterable[Mapping[str, Any]]) -> None:
+    """`described`: the hot paths of each dialect."""
+    own = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = own()
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)  # FastAPI's own; here what is wrong is 400
+        for paths in described:
+            schema["paths"].update(paths)
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

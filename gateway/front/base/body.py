@@ -19,6 +19,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+# The body of a request to the FastAPI app, a JSON object.
+ReadObject = Callable[["Request"], Awaitable[dict[str, Any]]]
 
 
 # A client that sends nothing for so long has gone, or holds what it was reserved for nothing.

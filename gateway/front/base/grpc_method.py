@@ -2,9 +2,9 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -17,6 +17,8 @@ from gateway.front.base.limits import Limits
 # From a message to its answer; the number is the seconds that the call's own deadline leaves, if it has one.
 Method = Callable[[bytes, float | None], Awaitable[bytes]]
 Done = Callable[[bytes | Exception], None]
+# Any number of messages, and what tells the seconds that are left -> any number of answers.
+StreamMethod = Callable[[AsyncIterator[bytes], Callable[[], float | None]], AsyncGenerator[bytes, None]]
 
 _Wanted = TypeVar("_Wanted")
 
@@ -58,6 +60,14 @@ class InferCall(ABC, Generic[_Wanted]):
         except Exception as error:
             told = error
         done(told)
+
+
+class Service(NamedTuple):
+    """One gRPC service, its methods by name. Those that are an InferCall are called all the time."""
+
+    name: str
+    methods: Mapping[str, Method]
+    streams: Mapping[str, StreamMethod] = {}
 
 
 def parse(kind: type[Message], raw: bytes, most_fields: int = _MAX_FIELDS) -> Any:

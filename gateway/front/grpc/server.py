@@ -17,11 +17,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.engine.protocol import Engine
-from gateway.front.base.grpc_method import InferCall, Method
+from gateway.front.base.grpc_method import InferCall, Method, StreamMethod
 from gateway.front.base.limits import Limits, MiB
-from gateway.front.dialects.tfserving import grpc as grpc_tfs
-from gateway.front.dialects.v2.grpc import SERVICE, ModelInfer, methods
-from gateway.front.dialects.v2.grpc_stream import Stream
+from gateway.front.dialects.registry import DIALECTS
 from gateway.front.grpc.errors import refused
 from gateway.process.address import GrpcServer
 
@@ -64,33 +62,28 @@ def build_server(
         # The limit is on tensors, which check_answer tells in words; names and shapes come on top.
         ("grpc.max_send_message_length", limits.response_bytes + MiB),
     ]
-    infer = ModelInfer(engine, limits)
-    predict = grpc_tfs.Predict(engine, limits)
-    services: dict[str, dict[str, Method]] = {
-        SERVICE: {"ModelInfer": infer, **methods(engine)},
-        grpc_tfs.PREDICTION_SERVICE: {"Predict": predict, **grpc_tfs.prediction_methods(engine, limits)},
-        grpc_tfs.MODEL_SERVICE: grpc_tfs.model_methods(engine),
-    }
+    services = [service for dialect in DIALECTS for service in dialect.services(engine, limits)]
+    names = [service.name for service in services]
     if kind == "native" and NativeServer is None:
         log.warning("pygrpc-native is not installed; gRPC is served by grpcio, at several times the cost of a call")
         kind = "grpcio"
     if kind == "native":
         hot: dict[str, Submit | None] = {
-            f"/{service}/{name}": None for service in services for name in services[service]
+            f"/{service.name}/{name}": method.submit if isinstance(method, InferCall) else None
+            for service in services
+            for name, method in service.methods.items()
         }
-        hot[f"/{SERVICE}/ModelInfer"] = infer.submit
-        hot[f"/{grpc_tfs.PREDICTION_SERVICE}/Predict"] = predict.submit
         server = NativeServer(hot, [*sizes, *options])
     else:
         server = grpc.aio.server(options=[*sizes, *_QUEUE, *options])
-    for service, spoken in services.items():
+    for service in services:
         # By method: handlers that are added only generically are none of the native server's.
-        handlers = {name: _handler(name, method) for name, method in spoken.items()}
-        if service == SERVICE:
-            handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(_streaming(infer))
-        server.add_registered_method_handlers(service, handlers)
-    health_pb2_grpc.add_HealthServicer_to_server(EngineHealth(engine, services, health_period_s), server)
-    reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        handlers = {name: _handler(name, method) for name, method in service.methods.items()}
+        for name, stream in service.streams.items():
+            handlers[name] = grpc.stream_stream_rpc_method_handler(_streaming(stream))
+        server.add_registered_method_handlers(service.name, handlers)
+    health_pb2_grpc.add_HealthServicer_to_server(EngineHealth(engine, names, health_period_s), server)
+    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
 
 
@@ -117,9 +110,9 @@ def _answering(name: str, method: Method) -> Callable[[bytes, _Context], Awaitab
     return call
 
 
-def _streaming(infer: InferCall[Any]) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
+def _streaming(stream: StreamMethod) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
     async def call(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
-        async with aclosing(Stream(infer, partial(_left, context)).run(requests)) as answers:
+        async with aclosing(stream(requests, partial(_left, context))) as answers:
             async for answer in answers:
                 yield answer
 

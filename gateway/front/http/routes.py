@@ -1,21 +1,19 @@
-"""The hot REST routes: which dialect a path speaks, and how that dialect reads requests and writes answers.
+"""The hot REST routes: which dialect a path speaks.
 
     POST /v2/models/{model}[/versions/{version}]/infer
     POST /predict[/{model}[/versions/{version}]]
     POST /v1/models/{model}[/versions/{version}|/labels/{label}]:predict|:classify|:regress
     POST, PUT /predictions/{model}[/{version}]       TorchServe's
 
-It translates only: v2_*, predict, image_request, tfs_* and torchserve know the dialects, the engine does
-the work, and exchange.py drives each request through.
+Dialects translate only: the engine does the work, and exchange.py drives each request through.
 """
 
 from urllib.parse import unquote
 
 from gateway.front.base.dialect import Route
-from gateway.front.dialects.plain.rest import PREDICT
-from gateway.front.dialects.tfserving import rest
-from gateway.front.dialects.torchserve.rest import TORCHSERVE
-from gateway.front.dialects.v2.rest import V2
+from gateway.front.dialects.registry import DIALECTS
+
+_MATCH = {dialect.root: dialect.match for dialect in DIALECTS}
 
 
 def match(url: bytes) -> Route | None:
@@ -24,20 +22,6 @@ def match(url: bytes) -> Route | None:
     if "%" in path:
         path = unquote(path)
     match path.split("/"):
-        case ["", "v2", "models", model, "infer"] if model:
-            return Route(V2, model)
-        case ["", "v2", "models", model, "versions", version, "infer"] if model and version:
-            return Route(V2, model, version)
-        case ["", "predict"]:
-            return Route(PREDICT)
-        case ["", "predict", model] if model:
-            return Route(PREDICT, model)
-        case ["", "predict", model, "versions", version] if model and version:
-            return Route(PREDICT, model, version)
-        case ["", "predictions", model] if model:
-            return Route(TORCHSERVE, model)
-        case ["", "predictions", model, version] if model and version:
-            return Route(TORCHSERVE, model, version)
-        case ["", "v1", "models", *named]:
-            return rest.match(named)
+        case ["", root, *parts] if root in _MATCH:
+            return _MATCH[root](parts)
     return None

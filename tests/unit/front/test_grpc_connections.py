@@ -10,9 +10,10 @@ import grpc
 import pytest
 
 from gateway.front.base.limits import Limits
+from gateway.front.dialects.v2.grpc import SERVICE
 from gateway.front.grpc import connections
 from gateway.front.grpc.connections import connection_options
-from gateway.front.grpc.server import SERVICE, build_server
+from gateway.front.grpc.server import build_server
 from gateway.process.address import GrpcServer
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_message

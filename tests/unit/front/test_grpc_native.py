@@ -16,6 +16,7 @@ import pytest
 from gateway.engine.fake import FakeEngine
 from gateway.errors import Overloaded
 from gateway.front.base.limits import Limits
+from gateway.front.dialects.v2.grpc import SERVICE
 from gateway.front.grpc import server as grpc_server
 from tests.front_server import WAIT_S, answer, models
 
@@ -258,7 +259,7 @@ def test_a_flood_of_messages_over_the_limit_takes_no_more_than_this(kind: str, s
         def send(client: int) -> str:
             options = [("grpc.max_send_message_length", -1), ("tests.client", client)]
             with grpc.insecure_channel(target, options=options) as channel, pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary(f"/{grpc_server.SERVICE}/ModelInfer")(bytes(size), timeout=WAIT_S)
+                channel.unary_unary(f"/{SERVICE}/ModelInfer")(bytes(size), timeout=WAIT_S)
             return str(caught.value.code().name)
 
         with ThreadPoolExecutor(clients) as pool:
@@ -266,7 +267,7 @@ def test_a_flood_of_messages_over_the_limit_takes_no_more_than_this(kind: str, s
                 assert set(pool.map(send, range(clients))) == {"RESOURCE_EXHAUSTED"}
         assert _memory(process.pid, "VmHWM") - before < share * clients * size + slack
         with grpc.insecure_channel(target) as channel:
-            channel.unary_unary(f"/{grpc_server.SERVICE}/ServerLive")(b"", timeout=WAIT_S)
+            channel.unary_unary(f"/{SERVICE}/ServerLive")(b"", timeout=WAIT_S)
         process.stdin.close()  # type: ignore[union-attr]
 
 

@@ -28,8 +28,18 @@ _RESPONSE = {
 }
 
 
-def _predict(name: str, path: str) -> dict[str, Any]:
+def _describe(name: str, path: str) -> dict[str, Any]:
     numpy = {"application/x-npy": BINARY, "application/x-npz": BINARY}
     request = {"application/json": {"schema": _REQUEST}, **numpy, **IMAGES}
     response = {"application/json": {"schema": _RESPONSE}, **numpy}
     return operation(name, "Predict (plain JSON, numpy or images)", path, request, response)
+
+
+HOT_PATHS = {
+    path: _describe(name, path)
+    for name, path in (
+        ("predict", "/predict"),
+        ("predict_model", "/predict/{model}"),
+        ("predict_version", "/predict/{model}/versions/{version}"),
+    )
+}

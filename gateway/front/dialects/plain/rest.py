@@ -52,3 +52,15 @@ def _is_slow(headers: Headers, body: Buffer) -> bool:
 
 
 PREDICT = Dialect(_limit, _read, is_slow=_is_slow)
+
+
+def match(parts: list[str]) -> Route | None:
+    """`parts`: of a path, after /predict. None if it is no hot one."""
+    match parts:
+        case []:
+            return Route(PREDICT)
+        case [model] if model:
+            return Route(PREDICT, model)
+        case [model, "versions", version] if model and version:
+            return Route(PREDICT, model, version)
+    return None

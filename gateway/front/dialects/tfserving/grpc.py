@@ -13,7 +13,7 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, Unsupported
-from gateway.front.base.grpc_method import InferCall, Method, parse
+from gateway.front.base.grpc_method import InferCall, Method, Service, parse
 from gateway.front.base.limits import MOST_OBJECTS, Limits, check_answer
 from gateway.front.dialects.tfserving.classify import CLASSIFY, REGRESS, ask, read_classes, read_regressions
 from gateway.front.dialects.tfserving.examples import read_input
@@ -39,6 +39,13 @@ _KEY: Final = 1 << 3 | 2
 _MOST_TASKS = 64
 # In a message of examples: an example, its features, and of each of these the entry, the feature and its list.
 _MOST_EXAMPLE_FIELDS = 8 * MOST_OBJECTS
+
+
+def services(engine: Engine, limits: Limits) -> list[Service]:
+    return [
+        Service(PREDICTION_SERVICE, {"Predict": Predict(engine, limits), **prediction_methods(engine, limits)}),
+        Service(MODEL_SERVICE, model_methods(engine)),
+    ]
 
 
 class _Spec(NamedTuple):

@@ -32,7 +32,7 @@ _RESULTS = {
 }
 
 
-def _tfs(name: str, path: str) -> dict[str, Any]:
+def _describe(name: str, path: str) -> dict[str, Any]:
     verb = path.rpartition(":")[2]
     takes: dict[str, Any] = _PREDICT_REQUEST if verb == "predict" else _EXAMPLES_REQUEST
     gives: dict[str, Any] = _PREDICT_RESPONSE if verb == "predict" else _RESULTS
@@ -40,8 +40,9 @@ def _tfs(name: str, path: str) -> dict[str, Any]:
     return operation(name, f"{verb.capitalize()} (TensorFlow Serving)", path, request, response)
 
 
-_PATHS = [
-    (f"tfs_{verb}{kind and '_' + kind}", f"/v1/models/{{model}}{f'/{kind}s/{{{kind}}}' if kind else ''}:{verb}", _tfs)
+HOT_PATHS = {
+    path: _describe(f"tfs_{verb}{kind and '_' + kind}", path)
     for verb in ("predict", "classify", "regress")
     for kind in ("", "version", "label")
-]
+    for path in (f"/v1/models/{{model}}{f'/{kind}s/{{{kind}}}' if kind else ''}:{verb}",)
+}

@@ -66,15 +66,15 @@ _DIALECTS = {
 }
 
 
-def match(named: list[str]) -> Route | None:
-    """`named`: the path's parts after /v1/models. None if it is no hot one."""
-    last, _, verb = named[-1].rpartition(":") if named else ("", "", "")
+def match(parts: list[str]) -> Route | None:
+    """`parts`: of a path, after /v1. None if it is no hot one."""
+    last, _, verb = parts[-1].rpartition(":") if parts else ("", "", "")
     dialect = _DIALECTS.get(verb)
     if dialect is None or not last:
         return None
-    match named[:-1]:
-        case []:
+    match parts[:-1]:
+        case ["models"]:
             return Route(dialect, last)
-        case [model, "versions" | "labels" as kind] if model:
+        case ["models", model, "versions" | "labels" as kind] if model:
             return Route(dialect, model, last, kind == "labels")
     return None

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, ModelportError, NotAllowed, NotFound
+from gateway.front.base.body import ReadObject
 from gateway.front.dialects.torchserve.inference import tell
 
 _LIMIT = 100
@@ -49,7 +50,7 @@ def _told(error: ModelportError, path: str) -> Response:
     return Response(tell(error), error.status, headers, media_type="application/json")
 
 
-def add_torchserve(app: FastAPI, engine: Engine) -> None:
+def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
     router = APIRouter(route_class=_Route, tags=["TorchServe"])
 
     # Some load balancers ask with HEAD.

@@ -15,7 +15,7 @@ _ERROR = {
 }
 
 
-def _predictions(name: str, path: str) -> dict[str, Any]:
+def _describe(name: str, path: str) -> dict[str, Any]:
     """TorchServe's errors have a form of their own."""
     request = {"application/json": {"schema": _REQUEST}, **IMAGES}
     response = {"application/json": {"schema": {"description": "the output alone; {name: values}; {label: score}"}}}
@@ -24,3 +24,12 @@ def _predictions(name: str, path: str) -> dict[str, Any]:
     for status in map(str, STATUSES):
         responses[status] = {**responses[status], "content": {"application/json": {"schema": _ERROR}}}
     return made
+
+
+HOT_PATHS = {
+    path: _describe(name, path)
+    for name, path in (
+        ("predictions", "/predictions/{model}"),
+        ("predictions_version", "/predictions/{model}/{version}"),
+    )
+}

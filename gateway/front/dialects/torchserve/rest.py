@@ -32,3 +32,13 @@ def _is_slow(headers: Headers, body: Buffer) -> bool:
 
 
 TORCHSERVE = Dialect(_limit, _read, inference.tell, _is_slow, methods=(b"POST", b"PUT"))
+
+
+def match(parts: list[str]) -> Route | None:
+    """`parts`: of a path, after /predictions. None if it is no hot one."""
+    match parts:
+        case [model] if model:
+            return Route(TORCHSERVE, model)
+        case [model, version] if model and version:
+            return Route(TORCHSERVE, model, version)
+    return None

@@ -1,4 +1,4 @@
-"""What Triton's clients ask for beside inference: paths of the FastAPI app."""
+"""Health, metadata, statistics, configuration, the repository and shared memory: paths of the FastAPI app."""
 
 from typing import Any
 
@@ -7,8 +7,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, Unsupported
-from gateway.front.base.body import Pauses, read_object
-from gateway.front.base.limits import Limits
+from gateway.front.base.body import ReadObject
 from gateway.front.dialects.v2 import shared_memory
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import as_json, read_configuration
@@ -18,12 +17,12 @@ from gateway.front.dialects.v2.statistics import read_statistics
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def add_model_configuration(app: FastAPI, engine: Engine) -> None:
-    @app.get("/v2/models/{model}/config", tags=["models"])
-    @app.get("/v2/models/{model}/versions/{version}/config", tags=["models"])
-    async def config(model: str, version: str = "") -> dict[str, Any]:
-        """How the model is served, in the form of Triton's config.pbtxt; dims are without the batch dimension."""
-        return as_json(await read_configuration(engine, model, version))
+def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
+    _add_health(app, engine)
+    _add_models(app, engine)
+    _add_repository(app, engine, read_object)
+    _add_shared_memory(app, engine, read_object)
+    _add_configuration(app, engine)
 
 
 def _add_health(app: FastAPI, engine: Engine) -> None:
@@ -85,13 +84,11 @@ def _add_models(app: FastAPI, engine: Engine) -> None:
         return _readiness({"name": status.name, "ready": status.state == "READY"})
 
 
-def _add_repository(app: FastAPI, engine: Engine, limits: Limits) -> None:
-    pauses = Pauses()
-
+def _add_repository(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
     @app.post("/v2/repository/index", tags=["repository"])
     async def index(request: Request) -> list[dict[str, str]]:
         """Every version with its state; {"ready": true} for those that are READY."""
-        wanted = (await read_object(request, limits, pauses)).get("ready", False)
+        wanted = (await read_object(request)).get("ready", False)
         if not isinstance(wanted, bool):
             raise InvalidRequest("'ready' must be true or false")
         return await read_index(engine, ready=wanted)
@@ -99,20 +96,19 @@ def _add_repository(app: FastAPI, engine: Engine, limits: Limits) -> None:
     @app.post("/v2/repository/models/{model}/load", tags=["repository"])
     async def load(model: str, request: Request) -> Response:
         """Load the model as the repository now has it."""
-        check_parameters((await read_object(request, limits, pauses)).get("parameters", {}))
+        check_parameters((await read_object(request)).get("parameters", {}))
         await engine.control("load", name=model)
         return Response(status_code=200)
 
     @app.post("/v2/repository/models/{model}/unload", tags=["repository"])
     async def unload(model: str, request: Request) -> Response:
         """Drain the model's requests, then stop its workers."""
-        check_parameters((await read_object(request, limits, pauses)).get("parameters", {}))
+        check_parameters((await read_object(request)).get("parameters", {}))
         await engine.control("unload", name=model)
         return Response(status_code=200)
 
 
-def _add_shared_memory(app: FastAPI, engine: Engine, limits: Limits) -> None:
-    pauses = Pauses()
+def _add_shared_memory(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
     place = "/v2/systemsharedmemory"
 
     @app.get(place + "/status", tags=["shared memory"])
@@ -124,14 +120,14 @@ def _add_shared_memory(app: FastAPI, engine: Engine, limits: Limits) -> None:
     @app.post(place + "/region/{region}/register", tags=["shared memory"])
     async def register(region: str, request: Request) -> Response:
         """{"key", "offset", "byte_size"}: tensors may from now on name a place in it."""
-        await shared_memory.register(engine, region, await read_object(request, limits, pauses))
+        await shared_memory.register(engine, region, await read_object(request))
         return Response(status_code=200)
 
     @app.post(place + "/unregister", tags=["shared memory"])
     @app.post(place + "/region/{region}/unregister", tags=["shared memory"])
     async def unregister(request: Request, region: str = "") -> Response:
         """One region, or all of them."""
-        await read_object(request, limits, pauses)
+        await read_object(request)
         await shared_memory.unregister(engine, region)
         return Response(status_code=200)
 
@@ -154,9 +150,17 @@ def _add_shared_memory(app: FastAPI, engine: Engine, limits: Limits) -> None:
     @app.post(cuda + "/region/{region}/unregister", tags=["shared memory"])
     async def cuda_unregister(request: Request, region: str = "") -> Response:
         """There is nothing to unregister."""
-        await read_object(request, limits, pauses)
+        await read_object(request)
         shared_memory.cuda_status(engine)
         return Response(status_code=200)
+
+
+def _add_configuration(app: FastAPI, engine: Engine) -> None:
+    @app.get("/v2/models/{model}/config", tags=["models"])
+    @app.get("/v2/models/{model}/versions/{version}/config", tags=["models"])
+    async def config(model: str, version: str = "") -> dict[str, Any]:
+        """How the model is served, in the form of Triton's config.pbtxt; dims are without the batch dimension."""
+        return as_json(await read_configuration(engine, model, version))
 
 
 def _readiness(body: dict[str, Any]) -> JSONResponse:

@@ -1,6 +1,6 @@
 """The Open Inference Protocol over gRPC: messages <-> the engine's vocabulary. It translates only."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import lru_cache
 from typing import Any
 
@@ -10,11 +10,12 @@ from gateway.domain.shared_memory import Place, SharedMemory
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
-from gateway.front.base.grpc_method import InferCall, Method, parse
+from gateway.front.base.grpc_method import InferCall, Method, Service, parse
 from gateway.front.base.limits import Limits, check_answer
 from gateway.front.dialects.v2.classification import classify
 from gateway.front.dialects.v2.grpc_message import raw_output
 from gateway.front.dialects.v2.grpc_request import RequestReader, Wanted
+from gateway.front.dialects.v2.grpc_stream import Stream
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import read_configuration
 from gateway.front.dialects.v2.repository import check_parameters, read_index
@@ -38,6 +39,15 @@ class ModelInfer(InferCall[Wanted]):
         response = classify(self._engine, response, wanted.classes)
         check_answer(response, self._limits)
         return write_response(response, wanted, self._engine.shared_memory)
+
+
+def services(engine: Engine, limits: Limits) -> list[Service]:
+    infer = ModelInfer(engine, limits)
+
+    def stream(requests: AsyncIterator[bytes], seconds: Callable[[], float | None]) -> AsyncGenerator[bytes, None]:
+        return Stream(infer, seconds).run(requests)
+
+    return [Service(SERVICE, {"ModelInfer": infer, **methods(engine)}, {"ModelStreamInfer": stream})]
 
 
 def methods(engine: Engine) -> dict[str, Method]:

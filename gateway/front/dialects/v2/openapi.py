@@ -51,7 +51,16 @@ _RESPONSE = {
 }
 
 
-def _infer(name: str, path: str) -> dict[str, Any]:
+def _describe(name: str, path: str) -> dict[str, Any]:
     request = {"application/json": {"schema": _REQUEST}, "application/octet-stream": BINARY}
     response = {"application/json": {"schema": _RESPONSE}, "application/octet-stream": BINARY}
     return operation(name, "Infer (Open Inference Protocol)", path, request, response)
+
+
+HOT_PATHS = {
+    path: _describe(name, path)
+    for name, path in (
+        ("infer", "/v2/models/{model}/infer"),
+        ("infer_version", "/v2/models/{model}/versions/{version}/infer"),
+    )
+}

@@ -44,3 +44,13 @@ def _write(engine: Engine, limits: Limits, wanted: rest_request.Wanted, response
 
 
 V2 = Dialect(_limit, _read, is_slow=_is_slow)
+
+
+def match(parts: list[str]) -> Route | None:
+    """`parts`: of a path, after /v2. None if it is no hot one."""
+    match parts:
+        case ["models", model, "infer"] if model:
+            return Route(V2, model)
+        case ["models", model, "versions", version, "infer"] if model and version:
+            return Route(V2, model, version)
+    return None

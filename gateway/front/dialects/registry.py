@@ -1,0 +1,84 @@
+"""The dialects that clients may speak: each is a folder here, and a row of DIALECTS.
+
+Transports know this list and no dialect by name, and no dialect knows another.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gateway.engine.protocol import Engine
+from gateway.front.base.body import ReadObject
+from gateway.front.base.dialect import Route
+from gateway.front.base.grpc_method import Service
+from gateway.front.base.limits import Limits
+from gateway.front.dialects.plain import rest as plain
+from gateway.front.dialects.tfserving import grpc as tfserving_grpc
+from gateway.front.dialects.tfserving import rest as tfserving
+from gateway.front.dialects.torchserve import rest as torchserve
+from gateway.front.dialects.v2 import grpc as v2_grpc
+from gateway.front.dialects.v2 import rest as v2
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+class AppPart(NamedTuple):
+    """What a dialect adds to the FastAPI app.
+
+    hot_paths   OpenAPI's descriptions of its hot routes, by path
+    add_routes  adds the routes that are not hot
+    """
+
+    hot_paths: Mapping[str, Any]
+    add_routes: "Callable[[FastAPI, Engine, ReadObject], None] | None" = None
+
+
+def _no_services(engine: Engine, limits: Limits) -> Sequence[Service]:
+    return ()
+
+
+class Registration(NamedTuple):
+    """What a dialect adds to each transport.
+
+    root      the first part of the paths of its hot routes
+    match     the hot route of a path's other parts, or None
+    app_part  imported when it is called: a front that only infers does without FastAPI
+    services  its gRPC services
+    """
+
+    root: str
+    match: Callable[[list[str]], Route | None]
+    app_part: Callable[[], AppPart]
+    services: Callable[[Engine, Limits], Sequence[Service]] = _no_services
+
+
+def _v2_app() -> AppPart:
+    from gateway.front.dialects.v2 import admin, openapi
+
+    return AppPart(openapi.HOT_PATHS, admin.add_routes)
+
+
+def _plain_app() -> AppPart:
+    from gateway.front.dialects.plain import openapi
+
+    return AppPart(openapi.HOT_PATHS)
+
+
+def _tfserving_app() -> AppPart:
+    from gateway.front.dialects.tfserving import admin, openapi
+
+    return AppPart(openapi.HOT_PATHS, admin.add_routes)
+
+
+def _torchserve_app() -> AppPart:
+    from gateway.front.dialects.torchserve import management, openapi
+
+    return AppPart(openapi.HOT_PATHS, management.add_routes)
+
+
+DIALECTS = (
+    Registration("v2", v2.match, _v2_app, v2_grpc.services),
+    Registration("predict", plain.match, _plain_app),
+    Registration("v1", tfserving.match, _tfserving_app, tfserving_grpc.services),
+    Registration("predictions", torchserve.match, _torchserve_app),
+)
