@@ -13,9 +13,9 @@ from gateway.domain.types import InferRequest
 from gateway.engine.admission import Admission
 from gateway.engine.arena import open_arena
 from gateway.engine.engine import Engine
+from gateway.environments.builder import Builder
 from gateway.environments.runtime import discover
-from gateway.repository.builder import Builder
-from gateway.repository.manager import Manager, ManagerOptions
+from gateway.lifecycle.manager import Manager, ManagerOptions
 from runtimes.tensors import Tensor
 
 _LOAD_S = 600.0

@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace, export: argparse.ArgumentParser) -> int:
     if options.command == "compare":
         return _compare(options)
     if options.command == "models":
-        from gateway.console import print_models
+        from gateway.commands.console import print_models
 
         return print_models(options.url)
     return _runtimes(options)
@@ -102,7 +102,7 @@ def _serve(options: argparse.Namespace) -> int:
     settings = read_settings(Sources(flags))
     settings = _with_pythons(settings, options.python)
     _check_runtimes(settings)
-    from gateway.serve import serve
+    from gateway.commands.serve import serve
 
     only = frozenset(name.strip() for name in options.only.split(",") if name.strip())
     return serve(_repository(options.repository, settings.models_config), settings, only)
@@ -155,7 +155,7 @@ def _predict_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from gateway.predict_command import Question, predict
+    from gateway.commands.predict import Question, predict
 
     if options.top < 0:
         print("modelport: --top must be a positive number", file=sys.stderr)
@@ -174,8 +174,8 @@ def _runtimes_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _runtimes(options: argparse.Namespace) -> int:
+    from gateway.commands.runtimes import install, list_runtimes
     from gateway.config import Sources, home, read_settings
-    from gateway.environments.cli import install, list_runtimes
 
     settings = read_settings(Sources({"accelerator": options.accelerator}))
     if options.verb == "install":
@@ -207,8 +207,8 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from gateway.commands.export import list_routes, run_export
     from gateway.config import Sources, home, read_settings
-    from gateway.export.cli import list_routes, run_export
     from gateway.export.export import Wanted
 
     if options.list:
@@ -253,7 +253,7 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from gateway.export.compare import Comparison, compare
+    from gateway.commands.compare import Comparison, compare
     from gateway.export.proof import TOLERANCES
 
     shapes = dict(_shape(text) for text in options.shape)

@@ -14,7 +14,7 @@ from gateway.environments import interpreters
 from gateway.environments.environment import Environment, build, locate
 from gateway.environments.errors import Cannot
 from gateway.environments.runtime import Runtime, discover
-from gateway.repository.devices import available_cards
+from gateway.lifecycle.devices import available_cards
 from tests.gateway_process import Gateway, start_gateway
 
 ROOT = Path(__file__).parent.parent

@@ -1,7 +1,7 @@
 """Plain accumulators. A request's figures are noted as they are, and added up many at a time, by numpy.
 
 A front pushes cumulative snapshots to the supervisor, which adds up all fronts, dead ones too
-(gateway/metrics.py). prometheus_client's own multiprocess mode costs seventeen times as much.
+(gateway/metrics/collector.py). prometheus_client's own multiprocess mode costs seventeen times as much.
 """
 
 import time

@@ -15,7 +15,7 @@ from gateway.export.cases import Case
 from gateway.export.errors import CannotExport
 from gateway.export.routes import FORMATS
 from gateway.export.tasks import Failed, Tasks
-from gateway.repository.launch import plan_launch
+from gateway.lifecycle.launch import plan_launch
 from gateway.repository.scan import ModelConfig, RepositoryError, scan
 from runtimes import wire
 from runtimes.contract import InputRange, Signature, TensorSpec, datatype_of

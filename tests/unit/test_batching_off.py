@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from gateway.domain.table import WorkerAddress
-from gateway.repository.policy import Unit
+from gateway.lifecycle.policy import Unit
+from gateway.lifecycle.served import Served
 from gateway.repository.scan import ModelConfig
-from gateway.repository.served import Served
 
 SPEC = ["x", "FP32", [-1, 4]]
 ON, OFF = (8, "", "batching up to 8 rows"), (0, "rows", "batching is off: output 'y' has 3 rows")

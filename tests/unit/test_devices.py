@@ -8,9 +8,9 @@ from gateway.environments.environment import Environment
 from gateway.environments.errors import Cannot
 from gateway.environments.interpreters import Interpreter
 from gateway.environments.runtime import Runtime
-from gateway.repository import devices
+from gateway.lifecycle import devices
+from gateway.lifecycle.launch import plan_launch
 from gateway.repository.formats import Artifact
-from gateway.repository.launch import plan_launch
 from gateway.repository.model_config import ModelToml
 from gateway.repository.scan import ModelConfig
 

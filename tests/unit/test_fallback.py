@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Sources, read_settings
+from gateway.environments.builder import Builder
 from gateway.environments.runtime import Format, Runtime, discover
 from gateway.export.source import Environments
-from gateway.repository.builder import Builder
 from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, settled
 from gateway.repository.scan import scan, with_runtime
 

@@ -12,10 +12,10 @@ import pytest
 
 from gateway.config import RepositoryControl
 from gateway.domain.table import Table
+from gateway.environments.builder import Builder
 from gateway.errors import NotFound, Unavailable, Unsupported
-from gateway.repository.builder import Builder
-from gateway.repository.control import Control
-from gateway.repository.manager import Manager, ManagerOptions
+from gateway.lifecycle.control import Control
+from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.repository.scan import ModelConfig, RepositoryError
 
 # Nothing here takes longer than a moment; what waits for ever is a failure.

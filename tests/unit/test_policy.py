@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.repository.policy import Action, State, Unit, next_actions
+from gateway.lifecycle.policy import Action, State, Unit, next_actions
 
 V1, V2 = Unit("m", "1", "a"), Unit("m", "2", "a")
 V1_CHANGED = Unit("m", "1", "b")

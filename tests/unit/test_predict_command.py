@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.client import Cannot
-from gateway.predict_command import _tensor
+from gateway.commands.http_client import Cannot
+from gateway.commands.predict import _tensor
 from runtimes.contract import DATATYPES
 from runtimes.tensors import to_array
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from gateway.lifecycle import served as served_module
+from gateway.lifecycle.policy import State, Unit
+from gateway.lifecycle.served import Served, restart_delay_s
 from gateway.process.cores import threads_per_instance
-from gateway.repository import served as served_module
-from gateway.repository.policy import State, Unit
 from gateway.repository.scan import ModelConfig
-from gateway.repository.served import Served, restart_delay_s
 
 
 def test_the_first_restart_is_at_once_and_the_next_ones_back_off() -> None:

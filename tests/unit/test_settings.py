@@ -14,10 +14,10 @@ from urllib.request import OpenerDirector, ProxyHandler
 import pytest
 
 from gateway.cli import main
+from gateway.commands.console import opener, table
 from gateway.config import SettingsError, Sources, parse_address, read_settings
-from gateway.console import opener, table
-from gateway.ports import listen
 from gateway.process.address import Address
+from gateway.supervisor.ports import listen
 
 
 def sources(folder: Path, toml: str = "", environment: dict[str, str] | None = None, **flags: object) -> Sources:

@@ -4,9 +4,9 @@ from collections.abc import Collection
 
 import pytest
 
-from gateway.repository.policy import Unit
+from gateway.lifecycle.policy import Unit
+from gateway.lifecycle.snapshot import Snapshot, next_snapshot
 from gateway.repository.scan import ModelConfig
-from gateway.repository.snapshot import Snapshot, next_snapshot
 
 A, A_CHANGED, B, B_CHANGED = (Unit(name, "1", content) for name in "ab" for content in ("old", "new"))
 

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gateway import supervisor as supervisor_module
 from gateway.config import Settings
-from gateway.supervisor import Supervisor
+from gateway.supervisor import supervisor as supervisor_module
+from gateway.supervisor.supervisor import Supervisor
 
 
 class FakeFront:

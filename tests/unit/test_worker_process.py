@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gateway.repository import worker_process
-from gateway.repository.launch import Launch
-from gateway.repository.worker_process import WorkerProcess
+from gateway.lifecycle import worker_process
+from gateway.lifecycle.launch import Launch
+from gateway.lifecycle.worker_process import WorkerProcess
 from runtimes import wire
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.environments import cli
+from gateway.commands import runtimes
 
 
 @pytest.fixture
@@ -14,8 +14,8 @@ def known(monkeypatch, runtime):
     monkeypatch.setenv("COLUMNS", "200")
     can = runtime("tiny==1.0", "other==1.0; sys_platform == 'nowhere'", download_mb={"cpu": 1500})
     cannot = runtime("tiny", name="old", title="Old", pythons="==3.50.*", requirements={"cpu": ("tiny",)})
-    monkeypatch.setattr(cli, "discover", lambda: {"tiny": can, "old": cannot})
-    monkeypatch.setattr(cli, "converters", dict)
+    monkeypatch.setattr(runtimes, "discover", lambda: {"tiny": can, "old": cannot})
+    monkeypatch.setattr(runtimes, "converters", dict)
     monkeypatch.setattr("gateway.environments.steps.check_disk", lambda *_: None)
 
 
@@ -27,7 +27,7 @@ def row(capsys, name: str) -> str:
 def test_list_before_and_after_install(tmp_path, wheel, capsys):
     wheel("tiny")
     minor = f"{sys.version_info[0]}.{sys.version_info[1]}."
-    assert cli.list_runtimes(tmp_path, "cpu", {}) == 0
+    assert runtimes.list_runtimes(tmp_path, "cpu", {}) == 0
     told = capsys.readouterr().out
     (tiny,) = [line for line in told.splitlines() if line.startswith("tiny")]
     assert "not built" in tiny
@@ -37,20 +37,20 @@ def test_list_before_and_after_install(tmp_path, wheel, capsys):
     assert minor in tiny
     assert "cannot: Old needs Python 3.50, found" in told
 
-    assert cli.install("tiny", tmp_path, "cpu", None) == 0
+    assert runtimes.install("tiny", tmp_path, "cpu", None) == 0
     told = capsys.readouterr().out
     assert "  creating the environment\n" in told
     assert "tiny is ready: tiny 1.0, " in told
 
-    cli.list_runtimes(tmp_path, "cpu", {})
+    runtimes.list_runtimes(tmp_path, "cpu", {})
     assert " ready " in row(capsys, "tiny")
-    assert cli.install("tiny", tmp_path, "cpu", None) == 0
+    assert runtimes.install("tiny", tmp_path, "cpu", None) == 0
     assert capsys.readouterr().out == "tiny is ready: tiny 1.0\n"
 
 
 @pytest.mark.usefixtures("known")
 def test_an_external_python_is_shown_as_the_users_own(tmp_path, capsys):
-    cli.list_runtimes(tmp_path, "cpu", {"old": Path(sys.executable)})
+    runtimes.list_runtimes(tmp_path, "cpu", {"old": Path(sys.executable)})
     old = row(capsys, "old")
     assert "ready" in old
     assert "(yours)" in old
@@ -66,7 +66,7 @@ def test_an_external_python_is_shown_as_the_users_own(tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_installed_is_one_sentence_on_stderr(tmp_path, wheel, capsys, name, sentence):
-    assert cli.install(name, tmp_path, "cpu", None) == 1
+    assert runtimes.install(name, tmp_path, "cpu", None) == 1
     told = capsys.readouterr().err
     assert told.startswith(sentence)
     assert told.count("\n") == 1

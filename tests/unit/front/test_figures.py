@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gateway.engine.metrics import FrontMetrics
-from gateway.metrics import FrontFigures
+from gateway.metrics.collector import FrontFigures
 
 
 class Watched(dict[str, Any]):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.metrics_own import serve_metrics
+from gateway.metrics.server import serve_metrics
 
 WAIT_S = 60
 

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.logging import RichHandler
 
-from gateway.console import Row, screen, state_word
+from gateway.commands.console import Row, screen, state_word
 from gateway.domain.types import ModelStatus
-from gateway.supervisor import Supervisor
+from gateway.supervisor.supervisor import Supervisor
 
 _REFRESH_S = 0.5
 _LONGEST_HINT = 150

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from gateway import client
-from gateway.client import Cannot, Refused, Request
 from gateway.codecs.npy import NPZ, write_npz
+from gateway.commands import http_client
+from gateway.commands.http_client import Cannot, Refused, Request
 from gateway.export import cases as files
 from gateway.export import known, proof
 from gateway.export.cases import Arrays, Case
@@ -44,7 +44,7 @@ class Comparison(NamedTuple):
 
 def compare(wanted: Comparison) -> int:
     """The exit code: 0 when they agree, 1 when they do not."""
-    return client.run(wanted.url, lambda: _compare(wanted))
+    return http_client.run(wanted.url, lambda: _compare(wanted))
 
 
 def _compare(wanted: Comparison) -> int:
@@ -83,9 +83,9 @@ class _Spec(NamedTuple):
     @classmethod
     def of(cls, url: str, told: str) -> "_Spec":
         model, _, version = told.partition("/")
-        about = client.metadata(url, model, version)
+        about = http_client.metadata(url, model, version)
         return cls(
-            told, url, "/predict" + client.place(model, version), _specs(about["inputs"]), _specs(about["outputs"])
+            told, url, "/predict" + http_client.place(model, version), _specs(about["inputs"]), _specs(about["outputs"])
         )
 
     @property
@@ -96,7 +96,7 @@ class _Spec(NamedTuple):
     def answer(self, inputs: Arrays) -> Arrays:
         body = write_npz([from_array(name, array) for name, array in inputs.items()])
         try:
-            _, answered = client.ask(self.url, self.path, Request(body, NPZ, NPZ))
+            _, answered = http_client.ask(self.url, self.path, Request(body, NPZ, NPZ))
         except Cannot as error:
             raise type(error)(f"{self.told}: {error}") from None
         with np.load(io.BytesIO(answered), allow_pickle=False) as arrays:

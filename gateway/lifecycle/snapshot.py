@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from gateway.repository.policy import Unit
+from gateway.lifecycle.policy import Unit
 from gateway.repository.scan import ModelConfig
 
 

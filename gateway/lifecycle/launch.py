@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.environments.environment import Environment
+from gateway.lifecycle import devices
 from gateway.process.cores import available_cores, threads_per_instance
-from gateway.repository import devices
 from gateway.repository.scan import ModelConfig
 
 

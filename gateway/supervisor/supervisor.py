@@ -18,18 +18,19 @@ from prometheus_client import CollectorRegistry, generate_latest
 from gateway.config import Settings, SettingsError, home, listed, parse_address
 from gateway.domain.shared_memory import Region, Registry
 from gateway.domain.table import Table
+from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound
-from gateway.exports import Exports
 from gateway.front.options import FrontOptions
-from gateway.front_process import FrontProcess
-from gateway.metrics import FrontFigures, GatewayCollector, registry
-from gateway.metrics_own import OwnFigures, serve_metrics
-from gateway.ports import listen, reserve
-from gateway.repository.builder import Builder
-from gateway.repository.manager import Manager, ManagerOptions
+from gateway.lifecycle.manager import Manager, ManagerOptions
+from gateway.metrics.collector import FrontFigures, GatewayCollector, registry
+from gateway.metrics.server import serve_metrics
+from gateway.metrics.triton_statistics import model_statistics
 from gateway.repository.scan import Scan, scan
-from gateway.statistics import model_statistics
+from gateway.supervisor.export_jobs import Exports
+from gateway.supervisor.front_process import FrontProcess
+from gateway.supervisor.own_metrics import OwnFigures
+from gateway.supervisor.ports import listen, reserve
 
 log = logging.getLogger("gateway")
 

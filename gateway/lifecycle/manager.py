@@ -11,19 +11,19 @@ from typing import Any
 from gateway.config import RepositoryControl
 from gateway.domain.table import Entry, Table
 from gateway.domain.types import ModelStatus
+from gateway.environments.builder import Builder
 from gateway.environments.environment import Environment
 from gateway.environments.errors import Cannot
 from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
-from gateway.repository import devices
-from gateway.repository.builder import Builder
-from gateway.repository.control import Control
-from gateway.repository.launch import Launch, plan_launch
-from gateway.repository.policy import Action, State, Unit, next_actions
+from gateway.lifecycle import devices
+from gateway.lifecycle.control import Control
+from gateway.lifecycle.launch import Launch, plan_launch
+from gateway.lifecycle.policy import Action, State, Unit, next_actions
+from gateway.lifecycle.served import Served, added
+from gateway.lifecycle.snapshot import Snapshot, next_snapshot
 from gateway.repository.scan import ModelConfig, Scan, scan, with_runtime
 from gateway.repository.scanner import Scanner
-from gateway.repository.served import Served, added
-from gateway.repository.snapshot import Snapshot, next_snapshot
 
 log = logging.getLogger("models")
 

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gateway import client
-from gateway.client import Cannot, Request
 from gateway.codecs.json_tensors import guess_tensor, read_tensor
 from gateway.codecs.media_types import is_image
 from gateway.codecs.npy import NPZ, write_npz
+from gateway.commands import http_client
+from gateway.commands.http_client import Cannot, Request
+from gateway.commands.predict_output import NoSuchOutput, show
 from gateway.errors import InvalidRequest
-from gateway.predict_answer import NoSuchOutput, show
 from runtimes.contract import DATATYPES
 from runtimes.tensors import Tensor, from_array, to_array
 
@@ -48,16 +48,16 @@ class _Given(NamedTuple):
 
 def predict(question: Question) -> int:
     """The exit code."""
-    return client.run(question.url, lambda: _predict(question))
+    return http_client.run(question.url, lambda: _predict(question))
 
 
 def _predict(question: Question) -> int:
     """Raises Cannot, and what asking raises."""
     given = [_read(text) for text in question.inputs]
-    about = client.metadata(question.url, question.model, question.version)
+    about = http_client.metadata(question.url, question.model, question.version)
     request = _request(given, about, question)
-    path = "/predict" + client.place(question.model, question.version)
-    kind, body = client.ask(question.url, path, request)
+    path = "/predict" + http_client.place(question.model, question.version)
+    kind, body = http_client.ask(question.url, path, request)
     datatypes = {spec["name"]: spec["datatype"] for spec in about["outputs"]}
     try:
         show(kind, body, datatypes, [each.file for each in given], question.output, question.top)

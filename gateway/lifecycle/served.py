@@ -9,11 +9,11 @@ from typing import Any
 
 from gateway.domain.table import Entry
 from gateway.domain.types import ModelStatus
+from gateway.lifecycle.launch import Launch
+from gateway.lifecycle.policy import State, Unit
+from gateway.lifecycle.worker_process import WorkerProcess
 from gateway.repository.image_config import misfit
-from gateway.repository.launch import Launch
-from gateway.repository.policy import State, Unit
 from gateway.repository.scan import ModelConfig
-from gateway.repository.worker_process import WorkerProcess
 from runtimes.wire import signature_from_json
 
 log = logging.getLogger("models")

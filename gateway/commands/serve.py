@@ -10,10 +10,10 @@ from gateway.config import Settings, SettingsError, parse_address
 from gateway.environments.runtime import discover
 from gateway.process.file_limit import raise_limit
 from gateway.repository.scan import RepositoryError, Scan, scan
-from gateway.supervisor import Supervisor
+from gateway.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from gateway.face import Face
+    from gateway.commands.live_table import Face
 
 log = logging.getLogger("gateway")
 
@@ -47,7 +47,7 @@ def _face() -> "Face | None":
     """None where nobody looks: a service starts without what only a terminal needs."""
     if not sys.stderr.isatty():
         return None
-    from gateway.face import Face
+    from gateway.commands.live_table import Face
 
     return Face()
 

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gateway.console import no_gateway, opener
+from gateway.commands.console import no_gateway, opener
 
 # The server's own limit for a request is 60 s, unless it was told otherwise.
 _TIMEOUT_S = 300

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.engine.metrics import ModelMetrics
-from gateway.metrics import Key, Snapshot
+from gateway.metrics.collector import Key, Snapshot
 
 _STAGES = ("compute_input", "compute_infer", "compute_output")
 

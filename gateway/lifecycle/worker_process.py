@@ -16,9 +16,9 @@ from typing import Any
 
 import runtimes
 from gateway.domain.table import WorkerAddress
+from gateway.lifecycle.launch import Launch
 from gateway.process.channel import Channel
 from gateway.process.child import Child
-from gateway.repository.launch import Launch
 from runtimes import status_page, wire
 from runtimes.status_page import StatusPage
 from runtimes.wire import Frame

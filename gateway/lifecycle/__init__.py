@@ -1,0 +1,1 @@
+"""From what is wanted of the repository to workers that run: policy, devices, processes."""

@@ -1,0 +1,1 @@
+"""The figures of all processes, as Prometheus and Triton's statistics show them."""
