@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from tests.contract.test_contract import run_suite
 
 HERE = Path(__file__).parent
-MODELS = ROOT / "tests" / "unit" / "cntk" / "models"
+MODELS = ROOT / "tests" / "unit" / "runtimes" / "cntk_onnx" / "models"
 NAMES = sorted(path.stem for path in MODELS.glob("*.npz"))
 RUNTIMES = ("cntk", "cntk_onnx")
 TOLERANCE = {"float16": 2e-3, "float32": 1e-5, "float64": 1e-6}

@@ -1,6 +1,6 @@
 """Small DL4J networks, one per layer and option, compute what an independent reading of DL4J's source computes.
 
-tests/unit/dl4j/reference.py is that reading: plain numpy in float64, written from the Java sources without
+tests/unit/runtimes/dl4j/reference.py is that reading: plain numpy in float64, written from the Java sources without
 knowledge of runtimes/dl4j. What DL4J itself left beside its models is in tests/e2e/test_dl4j_zoo.py.
 """
 
@@ -18,8 +18,8 @@ import pytest
 from runtimes.dl4j import layers
 from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES
 from tests.conftest import ROOT
-from tests.unit.dl4j import normalizers, reference, reference_normalizers, zips
-from tests.unit.dl4j.networks import NETWORKS
+from tests.unit.runtimes.dl4j import normalizers, reference, reference_normalizers, zips
+from tests.unit.runtimes.dl4j.networks import NETWORKS
 
 assert layers  # importing it fills the registry
 DTYPES = {"FLOAT": np.float32, "DOUBLE": np.float64, "HALF": np.float16}
@@ -239,5 +239,6 @@ def kinds(value: Any) -> Iterator[str]:
 
 def test_the_reference_is_not_the_runtime() -> None:
     """The two share no code: importing one does not import the other."""
-    code = "import sys, tests.unit.dl4j.networks; sys.exit(any(name.startswith('runtimes') for name in sys.modules))"
+    networks = "tests.unit.runtimes.dl4j.networks"
+    code = f"import sys, {networks}; sys.exit(any(name.startswith('runtimes') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0

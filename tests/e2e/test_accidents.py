@@ -16,7 +16,7 @@ import psutil
 from tests.gateway_process import Gateway
 from tests.load import Load
 from tests.repositories import add_fake
-from tests.unit.test_scan import corrupt_archive, file_name_that_is_not_utf8, name_that_is_not_utf8
+from tests.unit.repository.test_scan import corrupt_archive, file_name_that_is_not_utf8, name_that_is_not_utf8
 
 Start = Callable[..., Gateway]
 ONE_BY_ONE = "max_batch_size = 0\nwarmup = 0\n"

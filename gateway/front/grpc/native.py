@@ -1,7 +1,7 @@
 """grpcio's server with the transport in Rust. Importing this fails where pygrpc-native is not installed.
 
 Faults of the library's release 0.5.0 are met here, by what is private to it: so pyproject.toml takes
-exactly this one. Each has a test in tests/unit/front/test_grpc_native.py.
+exactly this one. Each has a test in tests/unit/front/grpc/test_grpc_native.py.
 """
 
 import asyncio

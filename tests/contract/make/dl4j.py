@@ -1,6 +1,6 @@
 """Makes small DL4J models, each with a case: `PYTHON dl4j.py FOLDER`, in the runtime's own environment.
 
-The zips are those of tests/unit/dl4j, which writes them as DL4J's ModelSerializer does.
+The zips are those of tests/unit/runtimes/dl4j, which writes them as DL4J's ModelSerializer does.
 """
 
 import json
@@ -13,10 +13,10 @@ import numpy as np
 # This file must not be what `dl4j` means, and the tests are packages of the project.
 sys.path[0] = str(Path(__file__).resolve().parents[3])
 
-from tests.unit.dl4j import normalizers, zips  # noqa: E402
-from tests.unit.dl4j.configurations import dense, graph, multi_layer, plain, pooling, vertex  # noqa: E402
-from tests.unit.dl4j.network import single as single_input  # noqa: E402
-from tests.unit.dl4j.networks import NETWORKS  # noqa: E402
+from tests.unit.runtimes.dl4j import normalizers, zips  # noqa: E402
+from tests.unit.runtimes.dl4j.configurations import dense, graph, multi_layer, plain, pooling, vertex  # noqa: E402
+from tests.unit.runtimes.dl4j.network import single as single_input  # noqa: E402
+from tests.unit.runtimes.dl4j.networks import NETWORKS  # noqa: E402
 
 
 def main(root):
