@@ -14,6 +14,7 @@ import numpy as np
 runpy.run_path(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "runtimes", "bootstrap.py"))
 
 from runtimes.contract import DATATYPES  # noqa: E402
+from runtimes.control import Load  # noqa: E402
 from runtimes.worker import settle, start, trial  # noqa: E402
 from runtimes.worker.compare import Noise, difference  # noqa: E402
 from runtimes.worker.rows import cut, joined  # noqa: E402
@@ -63,10 +64,8 @@ def served(model, name):
 
 
 def look(job):
-    order = dict(job, inputs=[], outputs=[], device="cpu", threads=1, reshape={"inputs": {}, "outputs": {}})
-    order["batching"] = {"max_rows": None, "dim": 0, "sizes": [], "trial": True, "off": None, "target": 0.0}
-    order["batching"].update(stateful=False, delay=0.0)
-    model = start.load_model(order)
+    load = Load(job["runtime"], job["artifact"], parameters=job["parameters"])
+    model = start.load_model(load)
     name = next(iter(model.signatures))
     graph = model.analyze_batch(name)
     found = {"graph": "unread", "trial": "", "shape": "", "rows": False, "audit": False, "batched": False}
@@ -74,7 +73,7 @@ def look(job):
         kinds = [kind for kind in ("writes", "mixes", "unknown") if getattr(graph, kind)]
         found["graph"] = kinds[0] if kinds else "independent"
         found["why"] = [text for kind in ("writes", "mixes", "unknown") for text in getattr(graph, kind)][:5]
-    findings = settle._Findings(model, order["batching"], False)
+    findings = settle._Findings(model, load.batching, False)
     unfit = findings._unfit(name)
     found["shape"] = unfit.text if unfit else ""
     if not unfit:

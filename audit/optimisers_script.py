@@ -15,6 +15,8 @@ import numpy as np
 runpy.run_path(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "runtimes", "bootstrap.py"))
 
 from runtimes.contract import DATATYPES  # noqa: E402
+from runtimes.control import Load  # noqa: E402
+from runtimes.wire import specs_from_json  # noqa: E402
 from runtimes.worker import start  # noqa: E402
 from runtimes.worker.compare import difference  # noqa: E402
 
@@ -95,10 +97,8 @@ def answer(model, inputs, times):
 
 def look(job, runtime, variant, kept):
     """What differs, in words. A failure counts as an answer: the optimiser must not make one, nor save from one."""
-    order = {"inputs": [], "outputs": [], "parameters": {}, "device": "cpu", "threads": 1}
-    order.update(job, reshape={"inputs": {}, "outputs": {}}, batching={"dim": 0, "sizes": [], "max_rows": None})
-    order["inputs"] = job.get("declared", [])
-    model = start.load_model(order)
+    declared = specs_from_json(job.get("declared", []))
+    model = start.load_model(Load(job["runtime"], job["artifact"], declared, parameters=job.get("parameters", {})))
     stored = dict(np.load(job["inputs"])) if job.get("inputs") else {}
     stored.update({name: np.array(value) for name, value in job.get("values", {}).items()})
     times, found, texts = RUNS.get(runtime, 1), {}, []

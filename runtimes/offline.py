@@ -12,6 +12,7 @@ from typing import Any, Dict, Optional, Sequence
 from runtimes import array_files, id_ranges
 from runtimes.array_files import Arrays
 from runtimes.contract import LoadError, Model, Signature, first_line
+from runtimes.control import Load
 from runtimes.worker import probe, settle
 from runtimes.worker.batcher import Batching
 from runtimes.worker.pieces import Pieces
@@ -24,8 +25,9 @@ _TIMED_S, _TIMED = 2.0, 200
 
 
 def infer(job: Dict[str, Any]) -> Dict[str, Any]:
-    """The answer to a job; beside a LOAD frame's, its keys are
+    """The answer to a job, whose keys are
 
+    load       the model, as a LOAD frame has it
     signature  "" for the default one
     cases      files (npz) of inputs. Empty: nothing is run, the model is described
     results    the folder for files of the same names, with what came out
@@ -34,9 +36,9 @@ def infer(job: Dict[str, Any]) -> Dict[str, Any]:
     fixed      rows that the artifact wants at a time, where it cannot take others: 0 for any
     timed      a file of inputs for one inference, whose time is wanted; "" for none
     """
-    model = load_model(job)
-    sizes, dim = job["batching"]["sizes"], job["batching"]["dim"]
-    model.signatures = settle.with_free_rows(model.signatures, sizes, dim)
+    load = Load.from_json(job["load"])
+    model = load_model(load)
+    model.signatures = settle.with_free_rows(model.signatures, load.batching.sizes, load.batching.dim)
     name = job["signature"] or next(iter(model.signatures))
     if name not in model.signatures:
         raise LoadError("there is no signature '%s'; there are %s" % (name, ", ".join(model.signatures)))

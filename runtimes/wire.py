@@ -19,7 +19,7 @@ from runtimes.tensors import Buffer, Tensor
 VERSION = 3
 HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved, request id
 
-# Supervisor and worker, once or seldom; the body is JSON.
+# Supervisor and worker, once or seldom; the body is JSON, of a record in control.py.
 # READY is sent again when its facts change: batching turned out not to hold. BATCHING_OFF has another worker of the
 # same version follow.
 LOAD, READY, FAILED, LEARNED, STOP, BATCHING_OFF = 1, 2, 3, 4, 5, 6

@@ -17,6 +17,7 @@ from gateway.export.tasks import Failed, Tasks
 from gateway.process.cores import available_cores
 from runtimes import wire
 from runtimes.contract import DATATYPES, Signature
+from runtimes.control import Load
 
 # What an export gives for inputs; None where it fails on them.
 Ask = Callable[[Sequence[Case]], Awaitable[list[Arrays | None]]]
@@ -131,7 +132,7 @@ def fixed_sizes(source: Source, exported: Signature) -> list[str]:
 async def _run(
     runner: Runner,
     environment: Environment,
-    load: dict[str, object],
+    load: Load,
     signature: Signature,
     source: Source,
     original: Original,

@@ -19,6 +19,7 @@ from gateway.lifecycle.launch import plan_launch
 from gateway.repository.scan import ModelConfig, RepositoryError, scan
 from runtimes import wire
 from runtimes.contract import InputRange, Signature, TensorSpec, datatype_of
+from runtimes.control import Load
 
 
 class Environments:
@@ -59,7 +60,7 @@ class Source:
     """A model, and how it is run.
 
     format     as routes.py calls it
-    load       the body of its worker's LOAD frame
+    load       as its worker is told
     key        the signature's name
     signature  what is served: every datatype and shape known
     shapes     input → shape of a batch of one
@@ -71,7 +72,7 @@ class Source:
     config: ModelConfig
     format: str
     environment: Environment
-    load: Mapping[str, Any]
+    load: Load
     key: str
     signature: Signature
     shapes: Mapping[str, tuple[int, ...]]
@@ -197,7 +198,7 @@ def _origins(likely: Mapping[str, Mapping[str, Sequence[int]]], taken: Mapping[s
 
 
 def infer_job(
-    load: Mapping[str, Any],
+    load: Load,
     key: str = "",
     files: Sequence[Path] = (),
     results: Path | None = None,
@@ -209,7 +210,7 @@ def infer_job(
     """As runtimes/offline.py wants it."""
     return {
         "do": "infer",
-        **load,
+        "load": load.to_json(),
         "signature": key,
         "cases": [str(file) for file in files],
         "results": str(results),
@@ -244,23 +245,13 @@ def convert_job(
         "examples": [str(example)] if example else [],
         "calibration": [str(file) for file in calibration],
         "options": dict(options),
-        "parameters": source.load["parameters"],
+        "parameters": source.load.parameters,
     }
 
 
-def bare_load(runtime: Runtime, artifact: Path, threads: int, **parameters: Any) -> dict[str, Any]:
-    """The LOAD frame's body for an artifact of which no model.toml says anything."""
-    return {
-        "runtime": str(runtime.folder),
-        "artifact": str(artifact),
-        "inputs": [],
-        "outputs": [],
-        "reshape": {"inputs": {}, "outputs": {}},
-        "device": "cpu",
-        "threads": threads,
-        "parameters": parameters,
-        "batching": {"sizes": [], "dim": 0},
-    }
+def bare_load(runtime: Runtime, artifact: Path, threads: int, **parameters: Any) -> Load:
+    """For an artifact of which no model.toml says anything."""
+    return Load(str(runtime.folder), str(artifact), threads=threads, parameters=parameters)
 
 
 def with_outputs(source: Source, answered: Sequence[tuple[Case, cases.Arrays]]) -> Source:

@@ -1,26 +1,27 @@
 """From a model's configuration to the start of its worker: device, threads, variables, the LOAD frame."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gateway.environments.environment import Environment
 from gateway.lifecycle import devices
 from gateway.process.cores import available_cores, threads_per_instance
+from gateway.repository.model_config import Tensor
 from gateway.repository.scan import ModelConfig
+from runtimes.control import AuditOptions, BatchingOff, BatchingOptions, Load, Reshapes
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What starts a worker. load: the body of its LOAD frame; environment: added to the clean one."""
+    """What starts a worker. environment: added to the clean one."""
 
     model: str
     version: str
     python: Path
     environment: Mapping[str, str]
-    load: Mapping[str, Any]
+    load: Load
     execution_timeout_s: float
     load_timeout_s: float
 
@@ -31,7 +32,7 @@ def plan_launch(
     place: str,
     instances: int,
     max_response_bytes: int,
-    batching_off: Mapping[str, str] | None = None,
+    batching_off: BatchingOff | None = None,
     trial: bool = True,
     audit_share: float = 0.0,
 ) -> Launch:
@@ -39,7 +40,7 @@ def plan_launch(
 
     place         "cpu" or "cuda:N"
     instances     those of all models, which share the cores
-    batching_off  `reason` and `why`, where a worker of this version has found that batching does not hold
+    batching_off  where a worker of this version has found that batching does not hold
     audit_share   where model.toml says nothing
     trial         whether the worker may run the model with invented inputs; one has died of it where not
     """
@@ -50,35 +51,31 @@ def plan_launch(
     variables.setdefault("OMP_NUM_THREADS", str(threads))
     variables.update(devices.variables(place, os.environ))
     default_warmup = 0 if toml.stateful else 1
-    load = {
-        "runtime": str(environment.runtime.folder),
-        "artifact": str(config.artifact.path),
-        "inputs": [tensor.spec() for tensor in toml.inputs],
-        "outputs": [tensor.spec() for tensor in toml.outputs],
-        "reshape": {
-            kind: {tensor.name: (tensor.shape, tensor.reshape) for tensor in declared if tensor.reshape is not None}
-            for kind, declared in (("inputs", toml.inputs), ("outputs", toml.outputs))
-        },
-        "device": place.partition(":")[0],
-        "threads": threads,
-        "parameters": dict(toml.parameters),
-        "batching": {
-            "max_rows": toml.max_batch_size,
-            "dim": toml.batch_dim,
-            "delay": toml.queue_delay_ms / 1000,
-            "target": toml.latency_target_ms / 1000,
-            "sizes": list(toml.batch_sizes),
-            "stateful": toml.stateful,
-            "off": dict(batching_off) if batching_off else None,
-            "trial": trial,
-        },
-        "audit": {
-            "share": audit_share if toml.audit_share is None else toml.audit_share,
-            "always": toml.audit_share is not None,
-        },
-        "warmup": default_warmup if toml.warmup is None else toml.warmup,
-        "max_response_bytes": max_response_bytes,
-    }
+    load = Load(
+        runtime=str(environment.runtime.folder),
+        artifact=str(config.artifact.path),
+        inputs=tuple(tensor.spec() for tensor in toml.inputs),
+        outputs=tuple(tensor.spec() for tensor in toml.outputs),
+        reshape=Reshapes(_reshapes(toml.inputs), _reshapes(toml.outputs)),
+        device=place.partition(":")[0],
+        threads=threads,
+        parameters=dict(toml.parameters),
+        batching=BatchingOptions(
+            max_rows=toml.max_batch_size,
+            dim=toml.batch_dim,
+            delay=toml.queue_delay_ms / 1000,
+            target=toml.latency_target_ms / 1000,
+            sizes=tuple(toml.batch_sizes),
+            stateful=toml.stateful,
+            off=batching_off,
+            trial=trial,
+        ),
+        audit=AuditOptions(
+            share=audit_share if toml.audit_share is None else toml.audit_share, always=toml.audit_share is not None
+        ),
+        warmup=default_warmup if toml.warmup is None else toml.warmup,
+        max_response_bytes=max_response_bytes,
+    )
     return Launch(
         config.name,
         config.version,
@@ -88,3 +85,7 @@ def plan_launch(
         toml.execution_timeout_s,
         toml.load_timeout_s,
     )
+
+
+def _reshapes(declared: Iterable[Tensor]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    return {tensor.name: (tensor.shape or (), tensor.reshape) for tensor in declared if tensor.reshape is not None}

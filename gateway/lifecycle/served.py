@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from gateway.lifecycle.policy import State, Unit
 from gateway.lifecycle.worker_process import WorkerProcess
 from gateway.repository.image_config import misfit
 from gateway.repository.scan import ModelConfig
-from runtimes.wire import signature_from_json
+from runtimes.contract import Signature
+from runtimes.control import BatchingOff, Ready
 
 log = logging.getLogger("models")
 
@@ -61,10 +62,10 @@ class Served:
         self._on_change = on_change
         self._on_outdated = on_outdated
         self._stop = asyncio.Event()
-        self._loaded: Mapping[str, Any] | None = None
-        self._learned: dict[str, Any] = {}
-        # `reason` and `why` of what one of its workers has found out about batching; its other workers follow.
-        self.batching_off: Mapping[str, str] | None = None
+        self._loaded: Ready | None = None
+        self._learned: dict[str, Signature] = {}
+        # What one of its workers has found out about batching; its other workers follow.
+        self.batching_off: BatchingOff | None = None
         self._was_batched = False
         self._audits_before = (0, 0)
         self._deaths: list[float] = []
@@ -89,7 +90,7 @@ class Served:
     @property
     def why_not_batched(self) -> str:
         """Why batching is off, as a word for a metric; "" if it is on, or if nothing is known yet."""
-        return str((self._loaded or {}).get("batching_off", ""))
+        return self._loaded.batching_off if self._loaded else ""
 
     @property
     def audits(self) -> tuple[int, int]:
@@ -116,13 +117,9 @@ class Served:
     def entry(self, waiting_for: str = "") -> Entry:
         """What the fronts are told. waiting_for: what keeps it from loading, when it is not its own doing."""
         state = self.state
-        signatures = {}
-        learned = None
-        loaded = self._loaded or {}
-        for name, raw in loaded.get("signatures", {}).items():
-            signatures[name] = signature_from_json(raw)
-        if signatures and (raw := self._learned.get(next(iter(signatures)))):
-            learned = signature_from_json(raw)
+        loaded = self._loaded
+        signatures = loaded.signatures if loaded else {}
+        learned = self._learned.get(next(iter(signatures), ""))
         reason = self.reason or waiting_for or "it is being loaded"
         if state in (State.READY, State.UNLOADING):
             reason = "" if state is State.READY else "it is being unloaded"
@@ -135,7 +132,7 @@ class Served:
             platform=self.config.artifact.platform if self.config.artifact else "",
             signatures=signatures,
             learned=learned,
-            max_batch_size=loaded.get("max_batch_size", 0),
+            max_batch_size=loaded.max_batch_size if loaded else 0,
             was_batched=self._was_batched,
             batch_dim=self.config.toml.batch_dim,
             stateful=self.config.toml.stateful,
@@ -166,7 +163,7 @@ class Served:
                 for kind, declared in (("inputs", toml.inputs), ("outputs", toml.outputs))
             },
             "formats": {tensor.name: tensor.format for tensor in toml.inputs if tensor.format},
-            "batching": (self._loaded or {}).get("note", ""),
+            "batching": self._loaded.note if self._loaded else "",
         }
 
     async def keep(self, launch: Callable[[], Launch], run_dir: Path) -> None:
@@ -225,28 +222,28 @@ class Served:
             self._learned.update(worker.learned)
             if worker.ready is not None:
                 if self._loaded is None:
-                    log.info("%s version %s is READY, %s", self.unit.model, self.unit.version, worker.ready["note"])
+                    log.info("%s version %s is READY, %s", self.unit.model, self.unit.version, worker.ready.note)
                 self._settle_batching(worker.ready)
                 self.failed, self.reason = False, ""
         self._on_change()
 
-    def _settle_batching(self, loaded: Mapping[str, Any]) -> None:
+    def _settle_batching(self, loaded: Ready) -> None:
         """Take over what a worker says of itself. What one finds out while it serves, all of them follow."""
         before = self._loaded or loaded
-        self._was_batched |= loaded["max_batch_size"] > 0
-        self._loaded = loaded if loaded["batching_off"] else before
-        if before["batching_off"] == loaded["batching_off"]:
+        self._was_batched |= loaded.max_batch_size > 0
+        self._loaded = loaded if loaded.batching_off else before
+        if before.batching_off == loaded.batching_off:
             self._loaded = loaded
             return
         if self.batching_off is None:
-            note = self._loaded["note"]
+            note = self._loaded.note
             log.warning("%s version %s: %s", self.unit.model, self.unit.version, note)
-            self.batching_off = {"reason": self._loaded["batching_off"], "why": note.partition(": ")[2]}
+            self.batching_off = BatchingOff(self._loaded.batching_off, note.partition(": ")[2])
         for worker in self.workers:
-            if worker.ready is not None and not worker.ready["batching_off"]:
-                worker.switch_batching_off(**self.batching_off)
+            if worker.ready is not None and not worker.ready.batching_off:
+                worker.switch_batching_off(self.batching_off)
 
-    async def _refusal(self, loaded: Mapping[str, Any]) -> str:
+    async def _refusal(self, loaded: Ready) -> str:
         """Why what a worker has loaded must not answer; "" if it may.
 
         The files are looked at after they were read, and in a thread: there may be thousands, or a slow file system.
@@ -256,13 +253,13 @@ class Served:
             return "its files changed while they were read; it is loaded again when they no longer change"
         return self._misfit(loaded) if self._loaded is None else ""
 
-    def _misfit(self, loaded: Mapping[str, Any]) -> str:
+    def _misfit(self, loaded: Ready) -> str:
         """Why model.toml cannot be right about what has been loaded; "" if it can."""
-        raw = next(iter(loaded["signatures"].values()), None)
-        if raw is None:
+        signature = next(iter(loaded.signatures.values()), None)
+        if signature is None:
             return ""
         config, toml = self.config, self.config.toml
-        return misfit(toml.preprocess, toml.postprocess, signature_from_json(raw), config.class_labels, toml.batch_dim)
+        return misfit(toml.preprocess, toml.postprocess, signature, config.class_labels, toml.batch_dim)
 
     def stop(self) -> None:
         """No more restarts; the workers end when every front has let go of them."""

@@ -10,9 +10,8 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import runtimes
 from gateway.domain.table import WorkerAddress
@@ -20,6 +19,8 @@ from gateway.lifecycle.launch import Launch
 from gateway.process.channel import Channel
 from gateway.process.child import Child
 from runtimes import status_page, wire
+from runtimes.contract import Signature
+from runtimes.control import BatchingOff, Failed, Learned, Ready
 from runtimes.status_page import StatusPage
 from runtimes.wire import Frame
 
@@ -32,8 +33,8 @@ _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "D
 class WorkerProcess:
     """`on_change` is called when it became ready, failed, learned something, or ended.
 
-    check    given the body of the first READY, says why what was loaded must not answer; "" if it may
-    ready    the body of the newest READY, once the check has passed
+    check    given the first READY, says why what was loaded must not answer; "" if it may
+    ready    the newest READY, once the check has passed
     failure  the reason why it cannot load: final, trying again would not help
     learned  signature name → what the first request that worked showed
     """
@@ -43,13 +44,13 @@ class WorkerProcess:
         launch: Launch,
         run_dir: Path,
         on_change: Callable[[], None],
-        check: Callable[[Mapping[str, Any]], Awaitable[str]],
+        check: Callable[[Ready], Awaitable[str]],
     ) -> None:
         self.id = next(_IDS)
         self.launch = launch
-        self.ready: Mapping[str, Any] | None = None
+        self.ready: Ready | None = None
         self.failure = ""
-        self.learned: dict[str, Any] = {}
+        self.learned: dict[str, Signature] = {}
         self.ended = False
         self.exit_code: int | None = None
         self._started = time.monotonic()
@@ -60,7 +61,7 @@ class WorkerProcess:
         self._on_change = on_change
         self._check = check
         self._checking: asyncio.Task[None] | None = None
-        self._loaded: Mapping[str, Any] = {}
+        self._loaded: Ready | None = None
         self._socket_path = run_dir / f"{self.id}.sock"
         self._status_path = run_dir / f"{self.id}.status"
         # A folder of its own for temporary files goes when it ends, however it ends. Not where TMPDIR lies elsewhere.
@@ -77,7 +78,7 @@ class WorkerProcess:
     @property
     def address(self) -> WorkerAddress:
         assert self.ready is not None
-        return WorkerAddress(self.id, str(self._socket_path), str(self._status_path), self.ready["window"])
+        return WorkerAddress(self.id, str(self._socket_path), str(self._status_path), self.ready.window)
 
     @property
     def audits(self) -> tuple[int, int]:
@@ -121,7 +122,7 @@ class WorkerProcess:
             self._child = await self._spawn(theirs, listener)
         if self._killed:
             self._child.kill()
-        self._channel.send(wire.LOAD, self.launch.load)
+        self._channel.send(wire.LOAD, self.launch.load.to_json())
         self.exit_code = await self._child.wait()
 
     async def _spawn(self, control: socket.socket, listener: socket.socket) -> Child:
@@ -137,19 +138,21 @@ class WorkerProcess:
     def _on_frame(self, frame: Frame) -> None:
         body = wire.unpack_json(frame.body)
         if frame.kind == wire.READY:
-            self._loaded = body
+            self._loaded = Ready.from_json(body)
             if self.ready is None:
                 self._checking = self._checking or asyncio.create_task(self._accept())
                 return
-            self.ready = body
+            self.ready = self._loaded
         elif frame.kind == wire.FAILED:
-            self.failure = body["reason"]
+            self.failure = Failed(**body).reason
         elif frame.kind == wire.LEARNED:
-            self.learned[body["signature"]] = body["learned"]
+            learned = Learned.from_json(body)
+            self.learned[learned.name] = learned.signature
         self._on_change()
 
     async def _accept(self) -> None:
         """Become ready, or end as if it had FAILED. Until then it counts as loading."""
+        assert self._loaded is not None
         try:
             reason = await self._check(self._loaded)
         except Exception:
@@ -164,10 +167,10 @@ class WorkerProcess:
             self.ready = self._loaded
         self._on_change()
 
-    def switch_batching_off(self, reason: str, why: str) -> None:
+    def switch_batching_off(self, off: BatchingOff) -> None:
         """As another worker of its version has. Its facts come back in another READY frame."""
         if self._channel is not None:
-            self._channel.send(wire.BATCHING_OFF, {"reason": reason, "why": why})
+            self._channel.send(wire.BATCHING_OFF, dict(off._asdict()))
 
     def stop(self) -> None:
         """End once every front has closed its connection; at once where none can have one yet."""

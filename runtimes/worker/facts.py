@@ -1,8 +1,9 @@
 """What a worker says of itself in its READY frame, and again when one of these facts changes."""
 
-from typing import Any, Dict, NamedTuple
+from typing import Dict, NamedTuple
 
 from runtimes.contract import Signature
+from runtimes.control import Ready
 from runtimes.worker.batcher import Batching
 
 
@@ -26,16 +27,15 @@ class Facts(NamedTuple):
         off = Batching(target=self.batching.target)
         return self._replace(signatures=self.fixed, batching=off, reason=reason, note=note)
 
-    def body(self) -> Dict[str, Any]:
-        """Of the READY frame."""
+    def ready(self) -> Ready:
         rows = self.batching.max_rows
         # Fronts count the rows of the default signature only.
         counted = next(iter(self.signatures)) in self.batching.signatures
-        return {
-            "signatures": self.signatures,
-            "max_batch_size": rows if counted else 0,
+        return Ready(
+            signatures=self.signatures,
+            max_batch_size=rows if counted else 0,
             # One batch runs and the next gathers; of a pipelined model, two are under way.
-            "window": (3 if self.pipelined else 2) * max(rows, 1),
-            "batching_off": self.reason,
-            "note": self.note,
-        }
+            window=(3 if self.pipelined else 2) * max(rows, 1),
+            batching_off=self.reason,
+            note=self.note,
+        )

@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from runtimes import wire
 from runtimes.contract import Signature
+from runtimes.control import BatchingOff, Learned
 from runtimes.status_page import StatusPage
 from runtimes.wire import Frame
 from runtimes.worker import probe
@@ -155,7 +156,7 @@ class Loop:
             if connection.arena is not None:
                 connection.queue([wire.pack_json(wire.ARENA, {})])
         elif frame.kind == wire.BATCHING_OFF:
-            self._executor.switch_batching_off(**wire.unpack_json(frame.body))
+            self._executor.switch_batching_off(*BatchingOff(**wire.unpack_json(frame.body)))
         elif frame.kind == wire.STOP:
             self._stopping = True
 
@@ -171,7 +172,7 @@ class Loop:
         self._batcher.follow(self._executor.batching)
         self._facts = self._facts.without_batching(reason, note)
         self._executor.model.signatures = self._facts.signatures
-        self._control.queue([wire.pack_json(wire.READY, self._facts.body())])
+        self._control.queue([wire.pack_json(wire.READY, self._facts.ready().to_json())])
 
     def _run(self, batch: List[Pending]) -> Optional[Begun]:
         """Begin this batch, if any; then finish and answer what is due, this one or the one before, and give it."""
@@ -236,7 +237,7 @@ class Loop:
             self._gaps[name] = found  # the request asked for some outputs only
         else:
             del self._gaps[name]
-        self._control.queue([wire.pack_json(wire.LEARNED, {"signature": name, "learned": found})])
+        self._control.queue([wire.pack_json(wire.LEARNED, Learned(name, found).to_json())])
 
     def _flush(self) -> None:
         self._flush_one(self._control)

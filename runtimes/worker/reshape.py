@@ -9,6 +9,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, Model, Signature, TensorSpec
+from runtimes.control import Reshapes
 from runtimes.worker.rows import Arrays
 
 
@@ -19,11 +20,10 @@ class Reshape(NamedTuple):
     inside: Tuple[int, ...]
 
 
-def reshaped(model: Model, raw: Dict[str, Dict[str, Any]]) -> Model:
-    """`model` as clients see it; itself where nothing differs. raw: the LOAD frame's {"inputs": {name: two shapes}}."""
+def reshaped(model: Model, reshapes: Reshapes) -> Model:
+    """`model` as clients see it; itself where nothing differs."""
     inputs, outputs = [
-        {name: Reshape(tuple(outside), tuple(inside)) for name, (outside, inside) in raw[kind].items()}
-        for kind in ("inputs", "outputs")
+        {name: Reshape(tuple(outside), tuple(inside)) for name, (outside, inside) in each.items()} for each in reshapes
     ]
     return Reshaped(model, inputs, outputs) if inputs or outputs else model
 

@@ -4,9 +4,10 @@ A declaration is the owner's word, and what the graph says against it is a warni
 both: rows that are miscounted, here or in any batch later on, and an audit's difference.
 """
 
-from typing import Any, Dict, NamedTuple, Optional, Sequence
+from typing import Dict, NamedTuple, Optional, Sequence
 
 from runtimes.contract import BatchAnalysis, LoadError, Model, Signature, TensorSpec, first_line
+from runtimes.control import BatchingOptions
 from runtimes.worker import trial
 from runtimes.worker.batcher import Batching
 
@@ -67,20 +68,15 @@ def with_free_rows(signatures: Dict[str, Signature], sizes: Sequence[int], dim: 
     }
 
 
-def settle(model: Model, wanted: Dict[str, Any], on_card: bool = False) -> Settled:
-    """Raises LoadError where a declaration cannot be right.
-
-    wanted: the LOAD frame's `batching`. Of its keys, max_rows is None where model.toml does not say; off says why
-    another worker of this version has found that batching does not hold; trial, whether trial runs may be made: a
-    worker has died in one where not.
-    """
+def settle(model: Model, wanted: BatchingOptions, on_card: bool = False) -> Settled:
+    """Raises LoadError where a declaration cannot be right."""
     found = _Findings(model, wanted, on_card)
-    off = Batching(target=wanted["target"])
-    if wanted["off"]:
-        return Settled(off, wanted["off"]["reason"], "batching is off: " + wanted["off"]["why"], found.writing)
-    if wanted["max_rows"] == 0:
+    off = Batching(target=wanted.target)
+    if wanted.off is not None:
+        return Settled(off, wanted.off.reason, "batching is off: " + wanted.off.why, found.writing)
+    if wanted.max_rows == 0:
         return Settled(off, "declared", "batching is off: max_batch_size = 0 is configured", found.writing)
-    if wanted["stateful"]:
+    if wanted.stateful:
         return Settled(off, "state", "batching is off: the model is declared stateful", found.writing)
     whys = {name: found.why_not(name) for name in model.signatures}
     batched = [name for name, why in whys.items() if why is None]
@@ -90,15 +86,14 @@ def settle(model: Model, wanted: Dict[str, Any], on_card: bool = False) -> Settl
         if found.declared:
             raise LoadError("%s is configured, but %s" % (found.declared, why.text))
         return Settled(off, why.reason, "batching is off: " + why.text + why.advice, found.writing)
-    sizes = tuple(sorted(wanted["sizes"]))
-    batching = Batching(found.rows, frozenset(batched), wanted["dim"], wanted["delay"], sizes, wanted["target"])
+    sizes = tuple(sorted(wanted.sizes))
+    batching = Batching(found.rows, frozenset(batched), wanted.dim, wanted.delay, sizes, wanted.target)
     return Settled(batching, "", _note(found, whys), found.writing, found.are_independent(batched))
 
 
 def holds(model: Model, name: str) -> bool:
     """Whether this signature would be batched where model.toml says nothing."""
-    undeclared = {"max_rows": None, "sizes": [], "dim": 0, "trial": True}
-    return _Findings(model, undeclared, False).why_not(name) is None
+    return _Findings(model, BatchingOptions(), False).why_not(name) is None
 
 
 def _note(found: "_Findings", whys: Dict[str, Optional[Why]]) -> str:
@@ -120,18 +115,18 @@ class _Findings:
     writing   as Settled has it
     """
 
-    def __init__(self, model: Model, wanted: Dict[str, Any], on_card: bool) -> None:
+    def __init__(self, model: Model, wanted: BatchingOptions, on_card: bool) -> None:
         self._model = model
-        self._dim: int = wanted["dim"]
-        self._may_try: bool = wanted["trial"]
+        self._dim = wanted.dim
+        self._may_try = wanted.trial
         self._on_card = on_card
-        self._padded_to: int = max(wanted["sizes"], default=0)
+        self._padded_to: int = max(wanted.sizes, default=0)
         self.declared, self.rows = "", DEFAULT_MAX_ROWS
-        if wanted["max_rows"]:
-            self.declared, self.rows = "max_batch_size = %d" % wanted["max_rows"], wanted["max_rows"]
+        if wanted.max_rows:
+            self.declared, self.rows = "max_batch_size = %d" % wanted.max_rows, wanted.max_rows
         elif self._padded_to:
             # Who declares sizes declares batching.
-            self.declared, self.rows = "batch_sizes = %s" % sorted(wanted["sizes"]), self._padded_to
+            self.declared, self.rows = "batch_sizes = %s" % sorted(wanted.sizes), self._padded_to
         if self._padded_to:
             self.rows = min(self.rows, self._padded_to)  # the model may see declared sizes only
         self._graphs = {name: _read_graph(model, name, self._dim) for name in model.signatures}

@@ -7,10 +7,11 @@ import socket
 import sys
 import traceback
 import types
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 from runtimes import wire
 from runtimes.contract import LoadError, LoadOptions, Model, TensorSpec, first_line
+from runtimes.control import AuditOptions, BatchingOptions, Failed, Load
 from runtimes.redaction import redacted
 from runtimes.status_page import StatusPage
 from runtimes.worker import probe
@@ -26,28 +27,28 @@ from runtimes.worker.settle import Settled, settle, with_free_rows
 
 def serve(control: socket.socket, listener: socket.socket, status_path: str) -> int:
     """The worker's whole life; the exit code. A model that cannot load is told as FAILED, not as a crash."""
-    order = _receive_load(control)
+    load = _receive_load(control)
     try:
-        model = load_model(order)
-        wanted, fixed = order["batching"], model.signatures
-        model.signatures = with_free_rows(fixed, wanted["sizes"], wanted["dim"])
-        on_card = order["device"] != "cpu"
+        model = load_model(load)
+        wanted, fixed = load.batching, model.signatures
+        model.signatures = with_free_rows(fixed, wanted.sizes, wanted.dim)
+        on_card = load.device != "cpu"
         settled = settle(model, wanted, on_card)
         batching = settled.batching
         if not batching.max_rows:
             model.signatures = fixed
-        took, refused = _warm_up(model, batching, order["warmup"], settled.writing, on_card)
+        took, refused = _warm_up(model, batching, load.warmup, settled.writing, on_card)
     except LoadError as error:
         return _fail(control, str(error))
     except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the user must read why
         traceback.print_exc()
         return _fail(control, redacted(first_line(error)))
     facts = Facts(model.signatures, fixed, model.pipelined, batching, settled.reason, settled.note)
-    control.sendall(wire.pack_json(wire.READY, facts.body()))
-    executor = Executor(model, batching, order["max_response_bytes"])
+    control.sendall(wire.pack_json(wire.READY, facts.ready().to_json()))
+    executor = Executor(model, batching, load.max_response_bytes)
     executor.refusal = refused
     loop = Loop(
-        executor, listener, Connection(control), StatusPage(status_path), facts, _audit_share(order["audit"], settled)
+        executor, listener, Connection(control), StatusPage(status_path), facts, _audit_share(load.audit, settled)
     )
     for rows, seconds in took:
         loop.learn(rows, seconds)
@@ -59,40 +60,40 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
     return 0
 
 
-def _receive_load(control: socket.socket) -> Dict[str, Any]:
+def _receive_load(control: socket.socket) -> Load:
     reader = wire.FrameReader()
     while True:
         data = control.recv(1 << 16)
         if not data:
             os._exit(0)
         for frame in reader.feed(data):
-            return wire.unpack_json(frame.body)
+            return Load.from_json(wire.unpack_json(frame.body))
 
 
-def load_model(order: Dict[str, Any]) -> Model:
-    """The model of a LOAD frame, as clients see it. Raises what the runtime's `load` raises."""
+def load_model(load: Load) -> Model:
+    """The model as clients see it. Raises what the runtime's `load` raises."""
     # A package of its own, so that a runtime may have more files: `from . import tables`.
     package = types.ModuleType("modelport_runtime")
-    package.__path__ = [order["runtime"]]
+    package.__path__ = [load.runtime]
     sys.modules[package.__name__] = package
     module = importlib.import_module("modelport_runtime.runtime")
     options = LoadOptions(
-        artifact=order["artifact"],
-        inputs=_of_one_size(wire.specs_from_json(order["inputs"]), order["batching"]),
-        outputs=wire.specs_from_json(order["outputs"]),
-        device=order["device"],
-        threads=order["threads"],
-        parameters=order["parameters"],
+        artifact=load.artifact,
+        inputs=_of_one_size(load.inputs, load.batching),
+        outputs=load.outputs,
+        device=load.device,
+        threads=load.threads,
+        parameters=load.parameters,
     )
     model = module.load(options)
     if not model.signatures:
         raise LoadError("the model has no signature that can be served")
-    return reshaped(model, order["reshape"])
+    return reshaped(model, load.reshape)
 
 
-def _of_one_size(specs: Sequence[TensorSpec], batching: Dict[str, Any]) -> Tuple[TensorSpec, ...]:
+def _of_one_size(specs: Sequence[TensorSpec], batching: BatchingOptions) -> Tuple[TensorSpec, ...]:
     """An open batch that is declared beside one batch size is that size to the model, which may have no other."""
-    dim, sizes = batching["dim"], batching["sizes"]
+    dim, sizes = batching.dim, batching.sizes
 
     def sized(spec: TensorSpec) -> TensorSpec:
         if spec.shape is None or len(spec.shape) <= dim or spec.shape[dim] != -1:
@@ -129,11 +130,11 @@ def _warm_up(
     return took, refused
 
 
-def _audit_share(audit: Dict[str, Any], settled: Settled) -> float:
+def _audit_share(audit: AuditOptions, settled: Settled) -> float:
     """Where the graph shows that rows do not influence each other, audits sleep, unless model.toml asks for them."""
-    return 0.0 if settled.independent and not audit["always"] else audit["share"]
+    return 0.0 if settled.independent and not audit.always else audit.share
 
 
 def _fail(control: socket.socket, reason: str) -> int:
-    control.sendall(wire.pack_json(wire.FAILED, {"reason": reason}))
+    control.sendall(wire.pack_json(wire.FAILED, dict(Failed(reason)._asdict())))
     return 0

@@ -69,6 +69,7 @@ from runtimes.contract import (  # noqa: E402
     Unsupported,
     datatype_of,
 )
+from runtimes.control import BatchingOptions  # noqa: E402
 from runtimes.tensors import from_array, to_array  # noqa: E402
 from runtimes.worker import settle  # noqa: E402
 
@@ -363,8 +364,7 @@ class Suite:
         """What a worker does at load runs no signature that changes the model's state."""
         if "writing" not in self.case:
             return
-        wanted = {"max_rows": None, "sizes": [], "dim": 0, "delay": 0.0, "target": 0.0}
-        settled = settle.settle(self.model, dict(wanted, trial=True, off=None, stateful=False))
+        settled = settle.settle(self.model, BatchingOptions())
         assert sorted(settled.writing) == sorted(self.case["writing"]), settled
         assert settled.batching.signatures == {self.name}, settled
         self.check_infer()

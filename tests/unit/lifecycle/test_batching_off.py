@@ -1,6 +1,5 @@
 """What one worker finds out about batching, the version's other workers follow."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,8 +8,10 @@ from gateway.domain.table import WorkerAddress
 from gateway.lifecycle.policy import Unit
 from gateway.lifecycle.served import Served
 from gateway.repository.scan import ModelConfig
+from runtimes.contract import Signature, TensorSpec
+from runtimes.control import BatchingOff, Ready
 
-SPEC = ["x", "FP32", [-1, 4]]
+SPEC = TensorSpec("x", "FP32", (-1, 4))
 ON, OFF = (8, "", "batching up to 8 rows"), (0, "rows", "batching is off: output 'y' has 3 rows")
 
 
@@ -18,16 +19,15 @@ class Worker:
     address = WorkerAddress(1, "socket", "status", 2)
 
     def __init__(self) -> None:
-        self.ready: Mapping[str, Any] | None = None
+        self.ready: Ready | None = None
         self.learned: dict[str, Any] = {}
-        self.told: list[dict[str, str]] = []
+        self.told: list[BatchingOff] = []
 
     def says(self, rows: int, reason: str, note: str) -> None:
-        facts = {"max_batch_size": rows, "window": 2, "batching_off": reason, "note": note}
-        self.ready = {"signatures": {"default": [[SPEC], [SPEC], {}]}, **facts}
+        self.ready = Ready({"default": Signature((SPEC,), (SPEC,))}, rows, 2, reason, note)
 
-    def switch_batching_off(self, reason: str, why: str) -> None:
-        self.told.append({"reason": reason, "why": why})
+    def switch_batching_off(self, off: BatchingOff) -> None:
+        self.told.append(off)
 
 
 @pytest.mark.parametrize("who_knows", [0, 1])
@@ -47,7 +47,7 @@ def test_all_workers_follow_the_one_that_knows(
     served._changed()
     assert served.entry().status.max_batch_size == 0
     assert served.entry().status.has_rows  # so that answers keep their form
-    assert served.batching_off == {"reason": "rows", "why": "output 'y' has 3 rows"}
+    assert served.batching_off == BatchingOff("rows", "output 'y' has 3 rows")
     assert served.batching_off in other.told
     assert not knowing.told
     assert caplog.text.count("m version 1: batching is off: output 'y' has 3 rows") == 1

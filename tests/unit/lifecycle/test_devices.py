@@ -83,5 +83,5 @@ def test_a_launch_settles_the_card(place: str, monkeypatch: pytest.MonkeyPatch) 
     python = Interpreter(Path("python"), (3, 11, 0), "cpython", True, True, "linux", "x86_64", "glibc")
     environment = Environment(runtime, "cuda", None, python)
     launch = plan_launch(config, environment, place, 1, 1 << 20)
-    assert launch.load["device"] == place.partition(":")[0]
+    assert launch.load.device == place.partition(":")[0]
     assert launch.environment["CUDA_VISIBLE_DEVICES"] == place.partition(":")[2]

@@ -12,6 +12,7 @@ from gateway.lifecycle.policy import State, Unit
 from gateway.lifecycle.served import Served, restart_delay_s
 from gateway.process.cores import threads_per_instance
 from gateway.repository.scan import ModelConfig
+from runtimes.control import Ready
 
 
 def test_the_first_restart_is_at_once_and_the_next_ones_back_off() -> None:
@@ -36,15 +37,14 @@ class Worker:
     audits = (0, 0)
     learned: dict[str, Any] = {}  # noqa: RUF012 - nobody learns anything
     failure = ""
-    ready: dict[str, Any] | None = None
+    ready: Ready | None = None
 
     def __init__(self, launch: Any, run_dir: Path, on_change: Any, check: Any) -> None:
         self.is_ready, self.on_change, self.check = launch, on_change, check
 
     async def run(self) -> None:
         if self.is_ready:
-            facts = {"max_batch_size": 0, "window": 2, "batching_off": "trial", "note": "batching is off"}
-            loaded = {"signatures": {}, **facts}
+            loaded = Ready({}, 0, 2, "trial", "batching is off")
             self.failure = await self.check(loaded)
             self.ready = None if self.failure else loaded
         self.on_change()

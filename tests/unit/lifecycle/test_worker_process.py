@@ -15,6 +15,7 @@ from gateway.lifecycle import worker_process
 from gateway.lifecycle.launch import Launch
 from gateway.lifecycle.worker_process import WorkerProcess
 from runtimes import wire
+from runtimes.control import Load, Ready
 
 
 class SlowChild:
@@ -42,7 +43,7 @@ class SlowChild:
 
 
 FAILED_CHECK = "what was loaded could not be checked; the gateway's log says why"
-LAUNCH = Launch("m", "1", Path(sys.executable), {}, {}, 1.0, 1.0)
+LAUNCH = Launch("m", "1", Path(sys.executable), {}, Load("runtime", "artifact"), 1.0, 1.0)
 
 
 class Check:
@@ -108,8 +109,13 @@ def test_a_workers_temporary_files_go_with_it_however_it_ends(monkeypatch: pytes
         asyncio.run(main(run_dir))
 
 
-def ready(worker: WorkerProcess, **body: Any) -> None:
-    worker._on_frame(wire.Frame(wire.READY, 0, 0, memoryview(json.dumps(body).encode())))
+def facts(note: str) -> Ready:
+    return Ready({}, 0, 2, "trial", note)
+
+
+def ready(worker: WorkerProcess, note: str = "") -> None:
+    body = memoryview(json.dumps(facts(note).to_json()).encode())
+    worker._on_frame(wire.Frame(wire.READY, 0, 0, body))
 
 
 def test_a_worker_is_ready_once_its_check_has_passed() -> None:
@@ -122,9 +128,9 @@ def test_a_worker_is_ready_once_its_check_has_passed() -> None:
         assert (worker.ready, changed.is_set()) == (None, False)
         check.answer.set_result("")
         await asyncio.wait_for(changed.wait(), 5)
-        assert worker.ready == {"note": "what it found out meanwhile"}
+        assert worker.ready == facts("what it found out meanwhile")
         ready(worker, note="later")
-        assert (worker.ready, worker.failure) == ({"note": "later"}, "")
+        assert (worker.ready, worker.failure) == (facts("later"), "")
 
     asyncio.run(main())
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from runtimes import array_files, offline
+from runtimes.control import Load
 from tests.conftest import ROOT
 
 STRINGS = np.array([[b"a\0", b"\0\0"], [b"", b"longer."]], dtype=object)
@@ -27,15 +28,7 @@ def test_a_model_is_given_strings_as_a_client_sends_them(tmp_path: Path) -> None
     array_files.write(str(tmp_path / "given.npz"), {"x": STRINGS})
     (tmp_path / "results").mkdir()
     job = {
-        "runtime": str(ROOT / "runtimes" / "fake"),
-        "artifact": str(tmp_path / "model.json"),
-        "inputs": [],
-        "outputs": [],
-        "reshape": {"inputs": {}, "outputs": {}},
-        "device": "cpu",
-        "threads": 1,
-        "parameters": {},
-        "batching": {"sizes": [], "dim": 0},
+        "load": Load(str(ROOT / "runtimes" / "fake"), str(tmp_path / "model.json")).to_json(),
         "signature": "",
         "cases": [str(tmp_path / "given.npz")],
         "results": str(tmp_path / "results"),

@@ -11,6 +11,7 @@ import pytest
 
 from runtimes import status_page, wire
 from runtimes.contract import LoadOptions, Signature, TensorSpec
+from runtimes.control import Ready
 from runtimes.fake.runtime import FakeModel
 from runtimes.status_page import StatusPage
 from runtimes.tensors import from_array
@@ -206,12 +207,12 @@ def test_a_difference_switches_batching_off_for_all_who_ask(tmp_path: Path) -> N
                 frames = reader.feed(supervisor.recv(1 << 16))
             except TimeoutError:
                 front.sendall(b"".join(wire.pack_infer(requests)))
-        told = wire.unpack_json(frames[0].body)
+        told = Ready.from_json(wire.unpack_json(frames[0].body))
         supervisor.sendall(wire.pack_json(wire.STOP, {}))
         front.close()
         thread.join(60)
     assert frames[0].kind == wire.READY
-    assert (told["max_batch_size"], told["window"], told["batching_off"]) == (0, 2, "audit")
-    assert "output 'y' differs by" in told["note"]
-    assert wire.signature_from_json(told["signatures"]["default"]) == fixed["default"]
+    assert (told.max_batch_size, told.window, told.batching_off) == (0, 2, "audit")
+    assert "output 'y' differs by" in told.note
+    assert told.signatures["default"] == fixed["default"]
     assert page.audits() == (1, 1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from runtimes.contract import InvalidInput, Model, Signature, TensorSpec
+from runtimes.control import Reshapes
 from runtimes.tensors import from_array, to_array
 from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
@@ -42,9 +43,7 @@ class Echo(Model):
 
 def wrapped(inputs: Shapes | None, outputs: Shapes | None, shape: tuple[int, ...] = (-1, 2, 2)) -> tuple[Echo, Model]:
     model = Echo(shape)
-    return model, reshaped(
-        model, {"inputs": {"x": inputs} if inputs else {}, "outputs": {"y": outputs} if outputs else {}}
-    )
+    return model, reshaped(model, Reshapes({"x": inputs} if inputs else {}, {"y": outputs} if outputs else {}))
 
 
 def run(model: Model, shape: tuple[int, ...], signature: str = "a") -> tuple[int, ...]:

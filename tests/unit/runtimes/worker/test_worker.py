@@ -8,6 +8,7 @@ import pytest
 
 from runtimes import wire
 from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
+from runtimes.control import BatchingOptions
 from runtimes.fake.runtime import FakeModel
 from runtimes.tensors import from_array, to_array
 from runtimes.wire import InferFrame
@@ -32,11 +33,6 @@ class Doubler(Model):
         return {"y": inputs["x"] * 2}
 
 
-def wanted(**changes: Any) -> dict[str, Any]:
-    return {"max_rows": None, "dim": 0, "delay": 0.0, "target": 0.0, "sizes": [], "stateful": False,
-            "off": None, "trial": True, **changes}  # fmt: skip
-
-
 def frame(*rows: float) -> InferFrame:
     return InferFrame(1e9, 0, "s", [], [from_array("x", np.array([[row] * 2 for row in rows], np.float32))])
 
@@ -44,25 +40,25 @@ def frame(*rows: float) -> InferFrame:
 @pytest.mark.parametrize(
     ("asked", "rows"),
     [
-        (wanted(), DEFAULT_MAX_ROWS),
-        (wanted(max_rows=8), 8),
-        (wanted(max_rows=0), 0),
-        (wanted(stateful=True), 0),
-        (wanted(sizes=[8, 2]), 8),
-        (wanted(max_rows=32, sizes=[4, 8]), 8),
-        (wanted(max_rows=3, sizes=[4, 8]), 3),
+        (BatchingOptions(), DEFAULT_MAX_ROWS),
+        (BatchingOptions(max_rows=8), 8),
+        (BatchingOptions(max_rows=0), 0),
+        (BatchingOptions(stateful=True), 0),
+        (BatchingOptions(sizes=(8, 2)), 8),
+        (BatchingOptions(max_rows=32, sizes=(4, 8)), 8),
+        (BatchingOptions(max_rows=3, sizes=(4, 8)), 3),
     ],
 )
-def test_batching_is_what_was_asked_for(asked: dict[str, Any], rows: int) -> None:
+def test_batching_is_what_was_asked_for(asked: BatchingOptions, rows: int) -> None:
     assert settle(Doubler(), asked).batching.max_rows == rows
 
 
 def test_a_fixed_batch_is_filled_up_when_its_size_is_declared() -> None:
     model = Doubler(rows=4)
     with pytest.raises(LoadError, match="no signature has a free dimension 0"):
-        settle(model, wanted(max_rows=4))
+        settle(model, BatchingOptions(max_rows=4))
     model.signatures = with_free_rows(model.signatures, [4], 0)
-    batching = settle(model, wanted(sizes=[4])).batching
+    batching = settle(model, BatchingOptions(sizes=(4,))).batching
     batcher = Batcher(batching)
     batcher.add("front", 1, frame(1), False, 0.0)
     (outcome,) = Executor(model, batching, 1 << 20).run(batcher.next(0.0)[0])
@@ -81,7 +77,7 @@ def test_a_fixed_batch_is_filled_up_when_its_size_is_declared() -> None:
 def test_the_log_says_how_to_turn_batching_on(shape: tuple[int, ...] | None, said: str) -> None:
     model = Doubler()
     model.signatures = {"s": Signature((TensorSpec("x", "FP32", shape),), (TensorSpec("y", "FP32", shape),))}
-    assert settle(model, wanted()).note == "batching is off: " + said
+    assert settle(model, BatchingOptions()).note == "batching is off: " + said
 
 
 def test_every_run_is_told_so_that_a_timeout_counts_for_each() -> None:
@@ -179,21 +175,26 @@ def test_a_pipelined_batch_that_was_under_way_runs_again_alone_too() -> None:
 @pytest.mark.parametrize(
     ("inputs", "outputs", "asked", "said"),
     [
-        ((-1, 2), (4,), wanted(sizes=[4]), "batch_sizes = .4. is configured, but the rows of output 'y' are not those"),
         (
             (-1, 2),
             (4,),
-            wanted(max_rows=8),
+            BatchingOptions(sizes=(4,)),
+            "batch_sizes = .4. is configured, but the rows of output 'y' are not those",
+        ),
+        (
+            (-1, 2),
+            (4,),
+            BatchingOptions(max_rows=8),
             "max_batch_size = 8 is configured, but output .y. has shape",
         ),
-        ((4, 2), (4,), wanted(sizes=[4]), "the rows of output 'y' are not those of the inputs"),
+        ((4, 2), (4,), BatchingOptions(sizes=(4,)), "the rows of output 'y' are not those of the inputs"),
     ],
 )
 def test_a_declaration_is_refused_where_an_output_has_rows_of_its_own(
-    inputs: tuple[int, ...], outputs: tuple[int, ...], asked: dict[str, Any], said: str
+    inputs: tuple[int, ...], outputs: tuple[int, ...], asked: BatchingOptions, said: str
 ) -> None:
     model = Numbered(inputs, outputs)
-    model.signatures = with_free_rows(model.signatures, asked["sizes"], 0)
+    model.signatures = with_free_rows(model.signatures, asked.sizes, 0)
     with pytest.raises(LoadError, match=said):
         settle(model, asked)
 
@@ -209,7 +210,7 @@ class Numbered(Model):
 
 
 def test_what_would_be_wrong_is_not_advised() -> None:
-    free, fixed = settle(Numbered((-1, 2), (4,)), wanted()), settle(Numbered((4, 2), (4,)), wanted())
+    free, fixed = settle(Numbered((-1, 2), (4,)), BatchingOptions()), settle(Numbered((4, 2), (4,)), BatchingOptions())
     assert free.note == "batching is off: the first dimension of 'y' is fixed"
     assert fixed.note == "batching is off: the first dimension of 'x' is fixed"
 
