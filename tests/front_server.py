@@ -104,7 +104,7 @@ def model(name: str, *inputs: TensorSpec, **more: Any) -> ModelStatus:
     return ModelStatus(name, "1", "READY", platform="fake", signatures={"default": signature}, **more)
 
 
-GRAY = Preprocess(size=(2, 2), colour="GRAY", mean=(0.0,), std=(1.0,), layout="flat")
+GRAY = Preprocess(size=(2, 2), color="GRAY", mean=(0.0,), std=(1.0,), layout="flat")
 
 
 def image_models() -> list[ModelStatus]:

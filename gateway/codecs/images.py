@@ -99,7 +99,7 @@ def _pixels(image: Image.Image, file: File, preprocess: Preprocess, most: int) -
     # Pillow scales the width first: in between, a thin image may be far larger than at either end.
     if preprocess.resize == "stretch" and max(upright.width, preprocess.size[1]) * upright.height > most:
         raise TooLarge(f"{file.name} is too high for its width to be stretched; send it cut in pieces")
-    return np.asarray(_resize(_colour(upright, preprocess), preprocess))
+    return np.asarray(_resize(_color(upright, preprocess), preprocess))
 
 
 def _as_rows(array: np.ndarray, preprocess: Preprocess) -> np.ndarray:
@@ -121,7 +121,7 @@ def _planes(pixels: np.ndarray, preprocess: Preprocess) -> Sequence[np.ndarray]:
     if pixels.ndim == 2:
         return [pixels]
     planes = [pixels[..., channel] for channel in range(3)]
-    return planes[::-1] if preprocess.colour == "BGR" else planes
+    return planes[::-1] if preprocess.color == "BGR" else planes
 
 
 class _Bounded(io.BytesIO):
@@ -201,14 +201,14 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _colour(image: Image.Image, preprocess: Preprocess) -> Image.Image:
+def _color(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     """RGB or grey, of 8 bits, on white where it can be seen through."""
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("L" if preprocess.colour == "GRAY" else "RGB")
+    return image.convert("L" if preprocess.color == "GRAY" else "RGB")
 
 
 def _resize(image: Image.Image, preprocess: Preprocess) -> Image.Image:

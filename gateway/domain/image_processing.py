@@ -22,7 +22,7 @@ class Preprocess(NamedTuple):
     shorter_side: int = 0
     fill: int = 0
     interpolation: str = "bilinear"
-    colour: str = "RGB"
+    color: str = "RGB"
     invert: bool = False
     scale: float = 1.0
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)

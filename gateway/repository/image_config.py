@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.domain import image_processing
 from gateway.domain.tensor_checks import describe_shape
@@ -47,7 +47,8 @@ class Preprocess(_Strict):
     shorter_side: int = Field(0, ge=0, le=_LARGEST_SIDE)
     fill: int = Field(0, ge=0, le=255)
     interpolation: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "bilinear"
-    colour: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    # "colour" is how it was spelled at first; it goes with the next release.
+    color: Literal["RGB", "BGR", "GRAY"] = Field("RGB", validation_alias=AliasChoices("color", "colour"))
     invert: bool = False
     scale: _Number = 1.0
     mean: _Numbers = (0.0,)
@@ -56,13 +57,13 @@ class Preprocess(_Strict):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        channels = _CHANNELS[self.colour]
+        channels = _CHANNELS[self.color]
         if len(self.mean) not in (1, channels) or len(self.std) not in (1, channels):
-            raise ValueError(f"mean and std must have one value, or one for each channel of {self.colour}: {channels}")
+            raise ValueError(f"mean and std must have one value, or one for each channel of {self.color}: {channels}")
         if 0 in self.std:
             raise ValueError("std must not be 0")
         if self.layout == "NHW" and channels > 1:
-            raise ValueError('layout "NHW" has no place for channels; it goes with colour "GRAY"')
+            raise ValueError('layout "NHW" has no place for channels; it goes with color "GRAY"')
         if self.shorter_side and self.resize != "crop":
             raise ValueError('shorter_side goes with resize = "crop"')
         if 0 < self.shorter_side < max(self.size):
@@ -70,7 +71,7 @@ class Preprocess(_Strict):
         return self
 
     def settled(self) -> image_processing.Preprocess:
-        channels = _CHANNELS[self.colour]
+        channels = _CHANNELS[self.color]
         told = {**dict(self), "mean": _spread(self.mean, channels), "std": _spread(self.std, channels)}
         return image_processing.Preprocess(**told)
 
@@ -128,7 +129,7 @@ def _check_input(made: image_processing.Preprocess, signature: Signature, batch_
     if spec.shape is not None and not _can_fit(shape, spec.shape):
         raise _Misfit(
             f"[preprocess] makes images of shape {list(shape)}, but input '{spec.name}' takes "
-            f"{describe_shape(spec.shape)}; change size, colour or layout"
+            f"{describe_shape(spec.shape)}; change size, color or layout"
         )
     _check_values(made, spec)
 

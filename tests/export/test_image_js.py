@@ -34,9 +34,9 @@ def smooth(height: int, width: int) -> np.ndarray:
 _CONFIGS = [
     pytest.param(_DIGITS, id="digits"),
     pytest.param(_IMAGENET, id="imagenet"),
-    pytest.param(_IMAGENET._replace(shorter_side=0, colour="BGR", layout="NHWC"), id="crop-bgr-nhwc"),
+    pytest.param(_IMAGENET._replace(shorter_side=0, color="BGR", layout="NHWC"), id="crop-bgr-nhwc"),
     pytest.param(_DIGITS._replace(size=(13, 7), resize="pad", fill=90, layout="NHW", invert=False), id="pad-grey"),
-    pytest.param(_IMAGENET._replace(resize="pad", shorter_side=0, size=(40, 31), fill=3), id="pad-colour"),
+    pytest.param(_IMAGENET._replace(resize="pad", shorter_side=0, size=(40, 31), fill=3), id="pad-color"),
     *(
         pytest.param(
             _IMAGENET._replace(interpolation=how, resize=resize, shorter_side=0, size=(17, 23)), id=f"{how}-{resize}"

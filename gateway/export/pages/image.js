@@ -28,7 +28,7 @@ function rint(x) {
 }
 
 /** RGBA (in front of white by now) -> {width, height, channels, data}: RGB, or grey by Pillow's weights. */
-function coloured(image, grey) {
+function colored(image, grey) {
   const count = image.width * image.height;
   const channels = grey ? 1 : 3;
   const data = new Uint8Array(count * channels);
@@ -168,7 +168,7 @@ function padded(image, config) {
 /** The image as the model sees it, before its levels become values. */
 function fitted(image, config) {
   const [height, width] = config.size;
-  const plain = coloured(image, config.colour === 'GRAY');
+  const plain = colored(image, config.color === 'GRAY');
   if (config.resize === 'pad') return padded(plain, config);
   const box = config.resize === 'crop' ? cropBox([plain.width, plain.height], config.size, config.shorter_side)
     : undefined;
@@ -182,7 +182,7 @@ function values(seen, config, whole) {
   const made = new Float64Array(count * channels);
   for (let i = 0; i < count; i++) {
     for (let c = 0; c < channels; c++) {
-      const raw = seen.data[i * channels + (config.colour === 'BGR' ? 2 - c : c)];
+      const raw = seen.data[i * channels + (config.color === 'BGR' ? 2 - c : c)];
       const value = ((config.invert ? 255 - raw : raw) * config.scale - config.mean[c]) / config.std[c];
       made[config.layout === 'NCHW' ? c * count + i : i * channels + c] = whole ? rint(value) : value;
     }

@@ -18,7 +18,7 @@ from runtimes.tensors import to_array
 from tests.pictures import chunk, noise, png, save
 
 MOST = 1 << 20
-GRAY: dict[str, Any] = {"colour": "GRAY", "mean": (0.0,), "std": (1.0,)}
+GRAY: dict[str, Any] = {"color": "GRAY", "mean": (0.0,), "std": (1.0,)}
 
 
 def read(*files: bytes, datatype: str = "UINT8", most: int = MOST, **keys: Any) -> np.ndarray:
@@ -56,7 +56,7 @@ def test_several_images_keep_their_order() -> None:
 
 def test_colours() -> None:
     pixels = noise(4, 6)
-    assert (read(save(pixels), colour="BGR") == pixels[..., ::-1]).all()
+    assert (read(save(pixels), color="BGR") == pixels[..., ::-1]).all()
     luma = pixels @ np.array([0.299, 0.587, 0.114])
     assert np.abs(read(save(pixels), **GRAY)[..., 0] - luma).max() <= 0.51
     grey = noise(4, 6, 1)
@@ -84,7 +84,7 @@ def test_levels() -> None:
     assert (read(save(pixels), datatype="FP32", **keys) == wanted.astype(np.float32)).all()
     assert (read(save(pixels), datatype="FP16", **keys) == wanted.astype(np.float16)).all()
     assert (read(save(pixels), datatype="FP64", **keys) == wanted).all()
-    keys["colour"] = "BGR"
+    keys["color"] = "BGR"
     wanted = (pixels[..., ::-1] * (1 / 255) - keys["mean"]) / keys["std"]  # mean and std are in the model's order
     assert (read(save(pixels), datatype="FP32", **keys) == wanted.astype(np.float32)).all()
 
@@ -94,7 +94,7 @@ def test_invert_comes_before_scale_and_integers_are_rounded() -> None:
     made = read(save(pixels), datatype="FP32", invert=True, scale=16 / 255, **GRAY)[..., 0]
     assert made == pytest.approx((255 - pixels.astype(np.float64)) * 16 / 255, abs=1e-5)
     assert (read(save(pixels), scale=0.1, **GRAY)[..., 0] == np.rint(pixels * 0.1)).all()
-    signed = read(save(pixels), datatype="INT8", colour="GRAY", mean=(128.0,), std=(1.0,))[..., 0]
+    signed = read(save(pixels), datatype="INT8", color="GRAY", mean=(128.0,), std=(1.0,))[..., 0]
     assert (signed == pixels.astype(int) - 128).all()
 
 
@@ -176,8 +176,8 @@ def test_transparency_is_white() -> None:
 def test_palettes() -> None:
     indexed = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6) % 3, "P")
     indexed.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
-    colours = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])
-    wanted = colours[np.arange(24).reshape(4, 6) % 3]
+    colors = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])
+    wanted = colors[np.arange(24).reshape(4, 6) % 3]
     assert (read(save(indexed)) == wanted).all()
     wanted = wanted.copy()
     wanted[np.arange(24).reshape(4, 6) % 3 == 1] = 255
@@ -194,9 +194,9 @@ def test_of_16_bits_the_upper_8_count() -> None:
     deep = np.random.default_rng(3).integers(0, 65536, (4, 6), dtype=np.uint16)
     assert (read(save(deep), **GRAY)[..., 0] == deep >> 8).all()
     assert (read(save(deep))[..., 1] == deep >> 8).all()
-    colours = np.random.default_rng(3).integers(0, 65536, (4, 6, 3), dtype=np.uint16)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
-    assert (read(png(6, 4, 16, 2, rows)) == colours >> 8).all()
+    colors = np.random.default_rng(3).integers(0, 65536, (4, 6, 3), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colors)
+    assert (read(png(6, 4, 16, 2, rows)) == colors >> 8).all()
 
 
 TURNS = {

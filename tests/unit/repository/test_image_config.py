@@ -32,7 +32,7 @@ def test_everything_that_may_be_written(tmp_path: Path) -> None:
         shorter_side = 256
         fill = 114
         interpolation = "bicubic"
-        colour = "BGR"
+        color = "BGR"
         invert = true
         scale = "1/255"
         mean = [0.485, 0.456, "0.406"]
@@ -72,6 +72,14 @@ def test_defaults(tmp_path: Path) -> None:
     assert read(tmp_path, "").preprocess is None
 
 
+def test_the_former_spelling_of_color(tmp_path: Path) -> None:
+    toml = read(tmp_path, '[preprocess]\nsize = [8, 8]\ncolour = "BGR"')
+    assert toml.preprocess is not None
+    assert toml.preprocess.settled().color == "BGR"
+    with pytest.raises(ModelConfigError, match=r"there is no key 'preprocess\.colour'"):
+        read(tmp_path, '[preprocess]\nsize = [8, 8]\ncolor = "RGB"\ncolour = "BGR"')
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -80,11 +88,11 @@ def test_defaults(tmp_path: Path) -> None:
         ("size = 8", "'preprocess.size' is 8"),
         ("size = [0, 8]", "'preprocess.size.0' is 0"),
         ("size = [8, 20000]", "'preprocess.size.1' is 20000"),
-        ("size = [8, 8]\nsise = 1", "there is no key 'preprocess.sise'; the keys are colour, fill"),
+        ("size = [8, 8]\nsise = 1", "there is no key 'preprocess.sise'; the keys are color, fill"),
         ('size = [8, 8]\nresize = "squeeze"', "'stretch', 'crop' or 'pad'"),
-        ('size = [8, 8]\ncolour = "HSV"', "'RGB', 'BGR' or 'GRAY'"),
+        ('size = [8, 8]\ncolor = "HSV"', "'RGB', 'BGR' or 'GRAY'"),
         ('size = [8, 8]\nlayout = "CHW"', "'NCHW', 'NHWC', 'NHW' or 'flat'"),
-        ('size = [8, 8]\nlayout = "NHW"', 'it goes with colour "GRAY"'),
+        ('size = [8, 8]\nlayout = "NHW"', 'it goes with color "GRAY"'),
         ('size = [8, 8]\nscale = "a/b"', "a fraction in quotes"),
         ('size = [8, 8]\nscale = "1/0"', "a fraction in quotes"),
         ("size = [8, 8]\nscale = inf", "'preprocess.scale' is inf"),
@@ -125,7 +133,7 @@ def told(
     return misfit(toml.preprocess, toml.postprocess, Signature(inputs, outputs), labels, batch_dim)
 
 
-GRAY = {"size": [8, 8], "colour": "GRAY"}
+GRAY = {"size": [8, 8], "color": "GRAY"}
 X, Y = TensorSpec("x", "FP32", (-1, 64)), TensorSpec("y", "FP32", (-1, 10))
 
 
@@ -147,7 +155,7 @@ def test_what_fits(spec: tuple[str, Any]) -> None:
     ("pre", "inputs", "says"),
     [
         (GRAY, (X,), "makes images of shape [-1, 1, 8, 8], but input 'x' takes [-1, 64] (-1 is any size)"),
-        ({"size": [8, 8]}, (TensorSpec("x", "FP32", (-1, 8, 8, 3)),), "change size, colour or layout"),
+        ({"size": [8, 8]}, (TensorSpec("x", "FP32", (-1, 8, 8, 3)),), "change size, color or layout"),
         (GRAY, (X, Y), "cannot make the inputs 'x', 'y'"),
         (GRAY, (), "cannot make the inputs"),
         ({**GRAY, "input": "z"}, (X,), "is for input 'z', but the only input is 'x'"),
