@@ -14,11 +14,11 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-_STYLES = {"ready": "green", "loading": "yellow", "building": "cyan", "cannot": "red", "unloading": "dim"}
+_STYLES = {"ready": "green", "loading": "yellow", "building": "cyan", "failed": "red", "unloading": "dim"}
 
 
 class Row(NamedTuple):
-    """state: ready, loading, building, cannot or unloading, in the words of the table."""
+    """state: ready, loading, building, failed or unloading, in the words of the table."""
 
     model: str
     version: str
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 def state_word(state: str, building: bool) -> str:
     if state == "LOADING":
         return "building" if building else "loading"
-    return {"READY": "ready", "UNAVAILABLE": "cannot"}.get(state, state.lower())
+    return {"READY": "ready", "UNAVAILABLE": "failed"}.get(state, state.lower())
 
 
 def table(rows: Iterable[Row], runtimes: bool = True) -> Table:

@@ -37,7 +37,7 @@ class Face:
 
 async def _refresh(supervisor: Supervisor, live: Live, http: str) -> None:
     while True:
-        live.update(screen(rows(supervisor), hints(supervisor, http)), refresh=True)
+        live.update(screen(rows(supervisor), hints(supervisor, http, live.console.width)), refresh=True)
         await asyncio.sleep(_REFRESH_S)
 
 
@@ -55,19 +55,19 @@ def rows(supervisor: Supervisor) -> list[Row]:
     return made
 
 
-def hints(supervisor: Supervisor, http: str) -> list[str]:
-    """A line to try, for the first model that is ready."""
+def hints(supervisor: Supervisor, http: str, width: int) -> list[str]:
+    """A command to try, for the first model that is ready, on a line of its own."""
     for served in supervisor.manager.served.values():
         status = supervisor.manager.status(served)
         if status.state == "READY":
-            return ["try:  " + curl(status, http)]
+            return ["Try it:", curl(status, http, min(width, _LONGEST_HINT))]
     return ["no model is ready yet"]
 
 
-def curl(status: ModelStatus, http: str) -> str:
+def curl(status: ModelStatus, http: str, longest: int = _LONGEST_HINT) -> str:
     """A command that asks the model something it will take; without known shapes, for its metadata.
 
-    It stays short, since a terminal that breaks the line breaks the command.
+    It stays within `longest` characters, since a terminal that breaks the line breaks the command.
     """
     signature = status.signature()
     specs = signature.inputs if signature else ()
@@ -75,7 +75,7 @@ def curl(status: ModelStatus, http: str) -> str:
         specs = ()
     inputs = ", ".join(f'"{spec.name}": {_example(spec.shape or ())}' for spec in specs)
     command = f"curl http://{http}/predict/{status.name} -d '{{\"inputs\": {{{inputs}}}}}'"
-    if not specs or len(command) > _LONGEST_HINT:
+    if not specs or len(command) > longest:
         return f"curl http://{http}/v2/models/{status.name}"
     return command
 
