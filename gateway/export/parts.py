@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 SMALLEST = float(np.finfo(np.float64).tiny)
-# What is smaller than this part of what the output usually is, is measured by that part: rounding of a sum that is 0.
-_LEAST = 1e-3
+# An output that is smaller than this part of what it usually is, is measured by that part: sums that are nearly zero,
+# and gates that are nearly closed, leave the rounding of larger numbers.
+_LEAST = 1e-2
 # Values so many times larger than all others are of another kind, as the -1e9 that masks put in place of a score.
 _GAP = 1e3
 # A part that holds less than this of its output's largest value may be rounding alone, and so of no interest.
@@ -22,12 +23,12 @@ _FEW = 8
 class Sizes:
     """Of an output's parts, as the original's answers to all cases show them.
 
-    least   what no answer as a whole counts as smaller than
+    usual   what an answer's largest value usually is: the median
     coarse_least  the same without regard to values of another kind
     shares  axis → how much of the whole each of its slices usually holds; axes of one size in all cases alone
     """
 
-    least: float
+    usual: float
     coarse_least: float
     shares: dict[int, np.ndarray]
 
@@ -43,23 +44,27 @@ class Sizes:
             slices = [_slices(each, axis) / whole for each, whole in zip(usual, wholes, strict=True) if whole]
             if slices:
                 shares[axis] = np.maximum(np.median(slices, axis=0), share)
-        return cls(_LEAST * float(np.median(wholes)), least_size(answers), shares)
+        return cls(float(np.median(wholes)), least_size(answers), shares)
 
-    def differences(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Of each part: the whole, what is of another kind, and the slices of one axis after another."""
+    def differences(self, a: np.ndarray, b: np.ndarray, rounding: float = _ROUNDING) -> np.ndarray:
+        """Of each part: the whole, what is of another kind, and the slices of one axis after another.
+
+        rounding  by this part of the whole a slice may be off: one that is nearly zero may be rounding alone
+        """
         if a.dtype.kind != "f":
             return np.array([float(np.mean(a != b)) if a.size else 0.0])
         usual = _usual(a)
         odd = usual != np.where(np.isfinite(a), a, 0)
         far = _far(a, b)
         far_odd, far = np.where(odd, far, 0), np.where(odd, 0, far)
-        whole = max(largest(usual), self.least)
+        whole = max(largest(usual), _LEAST * self.usual)
+        forgiven = rounding * max(whole, self.usual)
         with np.errstate(invalid="ignore", divide="ignore"):
             found = [_ratio(far.max(initial=0.0), whole), _ratio(far_odd, np.abs(np.where(odd, a, 1))).max(initial=0.0)]
         parts = [np.array(found)]
         for axis, shares in self.shares.items():
             off = _slices(far, axis)
-            off = np.where(off <= _ROUNDING * whole, 0, off)  # of a slice that is nearly zero, all may be rounding
+            off = np.where(off <= forgiven, 0, off)
             parts.append(_ratio(off, np.maximum(_slices(usual, axis), shares * whole)))
         return np.concatenate(parts)
 

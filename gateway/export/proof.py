@@ -172,14 +172,14 @@ def _noise(sizes: Sizes, a: np.ndarray, moved: Sequence[np.ndarray]) -> np.ndarr
     """What the original's own answer changes by, part by part; None where its very kind of number or shape changes."""
     if any(other.shape != a.shape or not_finite(a, other) for other in moved):
         return None
-    found = [sizes.differences(a, other) for other in moved]
+    found = [sizes.differences(a, other, rounding=0.0) for other in moved]  # small changes are what is looked for
     return np.max(found, axis=0) if found else np.zeros(1)
 
 
 def _only_noise(found: np.ndarray, noise: np.ndarray, tolerance: float) -> bool:
     """Whether there is more noise than could be compared in, in each of the parts that differ."""
-    noisy = _NOISE * noise > _MOST_NOISE
-    return bool(np.any(noisy)) and bool(np.all(noisy | (found <= np.maximum(_NOISE * noise, tolerance))))
+    noisy, allowed = _NOISE * noise > _MOST_NOISE, np.maximum(_NOISE * noise, tolerance)
+    return bool(np.any(noisy & (found > tolerance))) and bool(np.all(noisy | (found <= allowed)))
 
 
 def not_finite(a: np.ndarray, b: np.ndarray) -> str:
