@@ -4,6 +4,7 @@ All of them take half an hour, so that only some models are tried unless MODELPO
 
 What is expected is in table.toml: per framework and model, the targets that are proven and how ("" for any batch,
 "one" for a batch of one), and a part of the reason where one is refused. A cell that changes in either direction fails.
+`shapes` are those that --shape gives, for a model with sizes that a target fixes and the signature leaves open.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from gateway.export.report import Report
 from tests.exports import environments
 
 HERE = Path(__file__).parent
-EXPECTED: dict[str, dict[str, dict[str, str]]] = tomllib.loads((HERE / "table.toml").read_text())
+EXPECTED: dict[str, dict[str, dict[str, Any]]] = tomllib.loads((HERE / "table.toml").read_text())
 TARGETS = ("tflite", "tfjs", "onnx")
 WANTED = os.environ.get("MODELPORT_EXPORT_TABLE", "mlp multi").split()
 # Two at a time: most of an export is the import of a framework, on one core.
@@ -81,7 +82,8 @@ def outcomes(
     folder, known = tmp_path_factory.mktemp("table"), environments()
 
     async def one(cell: Cell, turn: asyncio.Semaphore) -> Report | str:
-        order = Wanted(cell.model, cell.target, folder / "-".join(cell), repositories[cell.framework])
+        shapes = {name: tuple(sizes) for name, sizes in EXPECTED[cell.framework][cell.model].get("shapes", {}).items()}
+        order = Wanted(cell.model, cell.target, folder / "-".join(cell), repositories[cell.framework], shapes=shapes)
         async with turn:
             try:
                 return await export(order, known, lambda line: None)
