@@ -4,10 +4,12 @@ import asyncio
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
 from gateway.config import home
+from gateway.domain.control import ControlRequest
 from gateway.domain.table import Table
 from gateway.domain.types import InferRequest
 from gateway.engine.admission import Admission
@@ -44,8 +46,8 @@ async def _answered(
     accelerator: str,
     python: Path | None,
 ) -> float:
-    async def control(verb: str, **arguments: object) -> None:
-        raise NotImplementedError(verb)
+    async def control(request: ControlRequest[Any]) -> None:
+        raise NotImplementedError(request)
 
     settled = asyncio.Event()
     engine = Engine(1, Admission(1 << 20, _ARENA_BYTES, _LOAD_S), control, open_arena(_ARENA_BYTES))

@@ -46,11 +46,6 @@ class WatchedEngine(FakeEngine):
             self.left.set()
             raise
 
-    async def control(self, verb: str, **arguments: Any) -> Any:
-        if verb in ("load", "unload"):
-            return self.model(arguments["name"]).name
-        return await super().control(verb, **arguments)
-
 
 @dataclass
 class Serving:

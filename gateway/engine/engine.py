@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from gateway.domain.control import AnswerT, ControlRequest
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 # No timer takes the years that a client may write into its deadline.
 _LONGEST_WAIT_S = 86_400.0
 
-Control = Callable[..., Awaitable[Any]]
+Control = Callable[[ControlRequest[Any]], Awaitable[Any]]
 
 
 @dataclass(slots=True, eq=False)
@@ -95,9 +96,10 @@ class Engine:
         self.shared_memory.apply(table.regions)
         self._routes.apply(table)
 
-    async def control(self, verb: str, **arguments: Any) -> Any:
+    async def control(self, request: ControlRequest[AnswerT]) -> AnswerT:
         """Ask the supervisor. Raises ModelportError with its reason."""
-        return await self._control(verb, **arguments)
+        answer: AnswerT = await self._control(request)
+        return answer
 
     def reading(self, model: str, version: str) -> BodyReading:
         """Wraps what happens before there is an InferRequest: see gateway.engine.protocol.Reading."""

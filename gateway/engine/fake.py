@@ -2,9 +2,27 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from gateway.domain.control import (
+    Answers,
+    AnswerT,
+    CancelExport,
+    ControlRequest,
+    GetConfiguration,
+    GetExport,
+    GetExportArchive,
+    GetIndex,
+    GetMetrics,
+    GetStatistics,
+    LoadModel,
+    RegisterRegion,
+    StartExport,
+    UnloadModel,
+    UnregisterRegion,
+)
 from gateway.domain.shared_memory import Region, Registry, SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Done
@@ -51,6 +69,8 @@ class FakeEngine:
         self.shared_memory = SharedMemory()
         self.server_name = "modelport"
         self._registry = Registry()
+        self.exports = FakeExports()
+        self.answers = self._answer()
 
     def models(self) -> Sequence[ModelStatus]:
         return self._models
@@ -93,23 +113,76 @@ class FakeEngine:
             raise
         return InferResponse(status.name, status.version, self._compute(request), request.id)
 
-    async def control(self, verb: str, **arguments: Any) -> Any:
-        if verb == "index":
-            return [{"name": m.name, "version": m.version, "state": m.state, "reason": m.reason} for m in self._models]
-        if verb == "metrics":
-            return "# no metrics here\n"
-        if verb in ("register", "unregister"):
-            if verb == "register":
-                self._registry.register(Region(**arguments))
-            else:
-                self._registry.unregister(**arguments)
-            self.shared_memory.apply(self._registry.regions.values())
-            return None
-        if verb == "statistics":
-            return {"model_stats": [{"name": name, "version": version} for name, version in arguments["versions"]]}
-        if verb == "config":
-            return CONFIGURATION
-        raise NotFound(f"the fake engine does not know '{verb}'")
+    async def control(self, request: ControlRequest[AnswerT]) -> AnswerT:
+        """As the supervisor does, but nothing is loaded, counted or converted. `answers` may be changed."""
+        return await self.answers(request)
+
+    def _answer(self) -> Answers:
+        answers = Answers()
+        answers.add(GetIndex, lambda _: self._index())
+        answers.add(LoadModel, lambda asked: self._check_known(asked.name))
+        answers.add(UnloadModel, lambda asked: self._check_known(asked.name))
+        answers.add(GetConfiguration, lambda _: CONFIGURATION)
+        answers.add(GetMetrics, lambda _: "# no metrics here\n")
+        answers.add(GetStatistics, _statistics)
+        answers.add(RegisterRegion, self._register)
+        answers.add(UnregisterRegion, self._unregister)
+        answers.add(StartExport, self.exports.start)
+        answers.add(GetExport, self.exports.status)
+        answers.add(GetExportArchive, self.exports.result)
+        answers.add(CancelExport, self.exports.cancel)
+        return answers
+
+    def _index(self) -> list[dict[str, str]]:
+        return [{"name": m.name, "version": m.version, "state": m.state, "reason": m.reason} for m in self._models]
+
+    def _check_known(self, name: str) -> None:
+        self.model(name)
+
+    def _register(self, asked: RegisterRegion) -> None:
+        self._registry.register(Region(asked.name, asked.key, asked.offset, asked.byte_size))
+        self.shared_memory.apply(self._registry.regions.values())
+
+    def _unregister(self, asked: UnregisterRegion) -> None:
+        self._registry.unregister(asked.name)
+        self.shared_memory.apply(self._registry.regions.values())
+
+
+def _statistics(asked: GetStatistics) -> dict[str, Any]:
+    return {"model_stats": [{"name": name, "version": version} for name, version in asked.versions]}
+
+
+class FakeExports:
+    """Each is RUNNING while `archive` is None, then DONE with that file as its result. `started` is what was asked."""
+
+    def __init__(self) -> None:
+        self.archive: Path | None = None
+        self.started: list[StartExport] = []
+        self._live: dict[str, StartExport] = {}
+
+    def start(self, asked: StartExport) -> dict[str, Any]:
+        self.started.append(asked)
+        export = str(len(self.started))
+        self._live[export] = asked
+        return self.status(GetExport(asked.name, export))
+
+    def status(self, asked: GetExport | GetExportArchive | CancelExport) -> dict[str, Any]:
+        export = self._live.get(asked.export)
+        if export is None or export.name != asked.name:
+            raise NotFound(f"model '{asked.name}' has no export '{asked.export}'")
+        state = "DONE" if self.archive else "RUNNING"
+        names = {"id": asked.export, "model_name": export.name, "model_version": export.version}
+        return {**names, "state": state, "progress": []}
+
+    def result(self, asked: GetExportArchive) -> str:
+        self.status(asked)
+        if self.archive is None:
+            raise Unavailable(f"export '{asked.export}' is still running; ask again when its state is DONE")
+        return str(self.archive)
+
+    def cancel(self, asked: CancelExport) -> None:
+        self.status(asked)
+        del self._live[asked.export]
 
 
 class _Reading:

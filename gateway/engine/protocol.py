@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
+from gateway.domain.control import AnswerT, ControlRequest
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 
@@ -78,9 +79,5 @@ class Engine(Protocol):
     async def infer(self, request: InferRequest) -> InferResponse:
         """submit, for whoever can wait. Raises ModelportError. Cancelling it means that the client has gone."""
 
-    async def control(self, verb: str, **arguments: Any) -> Any:
-        """Ask the supervisor: "index", "load" {name}, "unload" {name}, "config" {name, version}, "metrics",
-        "statistics" {versions}, "register" {name, key, offset, byte_size}, "unregister" {name}.
-
-        Raises ModelportError.
-        """
+    async def control(self, request: ControlRequest[AnswerT]) -> AnswerT:
+        """Ask the supervisor; gateway/domain/control.py has what can be asked. Raises ModelportError."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import uvloop
 
+from gateway.domain.control import Answers, ControlRequest, GetMetrics, GetStatistics, SendFigures, to_json
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import table_from_json
 from gateway.engine.admission import Admission
@@ -65,7 +66,9 @@ class Front:
             options.header_timeout_s,
             options.min_body_rate,
         )
-        self._channel = await Channel.open(control, self._on_frame, self._on_call)
+        answers = Answers()
+        answers.add(SendFigures, lambda _: self._send_figures())  # the answer follows them on the same line
+        self._channel = await Channel.open(control, self._on_frame, answers.on_call)
         admin = Later(partial(_build_admin, self._engine, limits, options.allowed_hosts))
         admin.built.add_done_callback(_leave_out_of_collections)
         rest = HttpServer(self._engine, limits, admin)
@@ -104,14 +107,11 @@ class Front:
             log.info("draining: new requests are refused")
             self._draining.set_result(body["grace_s"])
 
-    async def _on_call(self, verb: str, arguments: dict[str, Any]) -> None:
-        """The only verb is `figures`: an answer behind them, on the same line, says that they are those of now."""
-        self._send_figures()
-
-    async def _control(self, verb: str, **arguments: object) -> object:
+    async def _control(self, request: ControlRequest[Any]) -> Any:
         assert self._channel is not None
-        if verb in ("metrics", "statistics"):
+        if isinstance(request, GetMetrics | GetStatistics):
             self._send_figures()  # which are there before the call is
+        verb, arguments = to_json(request)
         return await self._channel.call(verb, **arguments)
 
     async def _report(self) -> None:

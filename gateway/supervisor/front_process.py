@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from gateway.domain.control import SendFigures, to_json
 from gateway.domain.table import Table, table_to_json
 from gateway.errors import ModelportError
 from gateway.front.options import FrontOptions
@@ -80,7 +81,8 @@ class FrontProcess:
             return
         with suppress(ModelportError, TimeoutError):
             async with asyncio.timeout(_REPORT_S):
-                await self._channel.call("figures")
+                verb, arguments = to_json(SendFigures())
+                await self._channel.call(verb, **arguments)
 
     def drain(self, grace_s: float) -> None:
         """Refuse what is new, answer what is under way, then exit; also when it has yet to start."""

@@ -16,11 +16,25 @@ from typing import IO, Any
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.config import Settings, SettingsError, home, listed, parse_address
+from gateway.domain.control import (
+    Answers,
+    CancelExport,
+    GetConfiguration,
+    GetExport,
+    GetExportArchive,
+    GetIndex,
+    GetMetrics,
+    GetStatistics,
+    LoadModel,
+    RegisterRegion,
+    StartExport,
+    UnloadModel,
+    UnregisterRegion,
+)
 from gateway.domain.shared_memory import Region, Registry
 from gateway.domain.table import Table
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
-from gateway.errors import NotFound
 from gateway.front.options import FrontOptions
 from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.metrics.collector import FrontFigures, GatewayCollector, registry
@@ -85,6 +99,7 @@ class Supervisor:
             scan=scan,
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
+        self.answers = self._answer_fronts()
         own = OwnFigures(self.manager, lambda: self._fronts.values(), lambda: self._front_restarts)
         self._registry: CollectorRegistry = registry(GatewayCollector(self._figures, own.collect))
 
@@ -153,7 +168,7 @@ class Supervisor:
     async def _keep_front(self, on_serving: Callable[[], None]) -> None:
         """A front, and another when it dies."""
         while not self._draining:
-            front = FrontProcess(self._front_options, self.http, self._figures.update, self._on_call)
+            front = FrontProcess(self._front_options, self.http, self._figures.update, self.answers.on_call)
             self._fronts[front.number] = front
             serving = asyncio.create_task(self._when_serving(front, on_serving))
             try:
@@ -208,38 +223,34 @@ class Supervisor:
     def _on_progress(self) -> None:
         self.manager.refresh()
 
-    async def _on_call(self, verb: str, arguments: Mapping[str, Any]) -> Any:
-        """What a front asks for a client's sake."""
-        if verb == "index":
-            return self.manager.index()
-        if verb == "metrics":
-            return generate_latest(self._registry).decode()
-        if verb == "statistics":
-            await asyncio.gather(*[front.report() for front in self._fronts.values()])
-            return model_statistics(
-                self._figures.totals(), [(name, version) for name, version in arguments["versions"]]
-            )
-        if verb == "config":
-            return self.manager.configuration(arguments["name"], arguments["version"])
-        if verb == "load":
-            return await self.manager.load(arguments["name"])
-        if verb == "unload":
-            return await self.manager.unload(arguments["name"])
-        if verb == "register":
-            self._shared_memory.register(Region(**arguments))
-            return self._publish(self._table)
-        if verb == "unregister":
-            self._shared_memory.unregister(arguments["name"])
-            return self._publish(self._table)
-        if verb == "export":
-            return self._exports.start(arguments["name"], arguments["version"], arguments["options"])
-        if verb == "export_status":
-            return self._exports.status(arguments["name"], arguments["export"])
-        if verb == "export_result":
-            return self._exports.result(arguments["name"], arguments["export"])
-        if verb == "export_cancel":
-            return await self._exports.cancel(arguments["name"], arguments["export"])
-        raise NotFound(f"the supervisor does not know '{verb}'")
+    def _answer_fronts(self) -> Answers:
+        """What fronts ask for on behalf of clients."""
+        manager, exports, answers = self.manager, self._exports, Answers()
+        answers.add(GetIndex, lambda _: manager.index())
+        answers.add(LoadModel, lambda asked: manager.load(asked.name))
+        answers.add(UnloadModel, lambda asked: manager.unload(asked.name))
+        answers.add(GetConfiguration, lambda asked: manager.configuration(asked.name, asked.version))
+        answers.add(GetMetrics, lambda _: generate_latest(self._registry).decode())
+        answers.add(GetStatistics, self._statistics)
+        answers.add(RegisterRegion, self._register)
+        answers.add(UnregisterRegion, self._unregister)
+        answers.add(StartExport, lambda asked: exports.start(asked.name, asked.version, asked.options))
+        answers.add(GetExport, lambda asked: exports.status(asked.name, asked.export))
+        answers.add(GetExportArchive, lambda asked: exports.result(asked.name, asked.export))
+        answers.add(CancelExport, lambda asked: exports.cancel(asked.name, asked.export))
+        return answers
+
+    async def _statistics(self, asked: GetStatistics) -> dict[str, Any]:
+        await asyncio.gather(*[front.report() for front in self._fronts.values()])
+        return model_statistics(self._figures.totals(), [(name, version) for name, version in asked.versions])
+
+    def _register(self, asked: RegisterRegion) -> None:
+        self._shared_memory.register(Region(asked.name, asked.key, asked.offset, asked.byte_size))
+        self._publish(self._table)
+
+    def _unregister(self, asked: UnregisterRegion) -> None:
+        self._shared_memory.unregister(asked.name)
+        self._publish(self._table)
 
 
 def _of_models(repository: Path) -> Path | None:

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from gateway.domain.control import CancelExport, GetExport, GetExportArchive, StartExport
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
 from gateway.front.base.body import ReadObject
@@ -20,25 +21,24 @@ def add_exports(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
         """{"to": a target, "quantize", "signature", "tolerance"}: begin an export; its id is told."""
         options = check_options(await read_object(request))
         status = engine.model(model, version)
-        told = await engine.control("export", name=model, version=status.version, options=options)
-        return JSONResponse(told, 202, {"Location": f"/v2/models/{model}/export/{told['id']}"})
+        started = await engine.control(StartExport(model, status.version, options))
+        return JSONResponse(started, 202, {"Location": f"/v2/models/{model}/export/{started['id']}"})
 
     @app.get(place + "/{export}", tags=["export"])
     async def progress(model: str, export: str) -> dict[str, Any]:
         """Its state (RUNNING, DONE, FAILED), the lines that it said, and when it is DONE the report."""
-        told: dict[str, Any] = await engine.control("export_status", name=model, export=export)
-        return told
+        return await engine.control(GetExport(model, export))
 
     @app.get(place + "/{export}/result", tags=["export"], response_class=FileResponse)
     async def result(model: str, export: str) -> FileResponse:
         """The export's folder as a zip archive."""
-        path = await engine.control("export_result", name=model, export=export)
+        path = await engine.control(GetExportArchive(model, export))
         return FileResponse(path, media_type="application/zip", filename=f"{model}.zip")
 
     @app.delete(place + "/{export}", tags=["export"], status_code=200)
     async def cancel(model: str, export: str) -> Response:
         """End it, and forget its result."""
-        await engine.control("export_cancel", name=model, export=export)
+        await engine.control(CancelExport(model, export))
         return Response(status_code=200)
 
 

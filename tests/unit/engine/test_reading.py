@@ -1,9 +1,11 @@
 """The real engine, before it has a request: the room that a body takes, and what is counted when reading fails."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from gateway.domain.control import ControlRequest
 from gateway.domain.table import Entry, Table
 from gateway.domain.types import InferRequest
 from gateway.engine.admission import Admission
@@ -17,8 +19,8 @@ from tests.front_server import model
 LIMIT = 100
 
 
-async def control(verb: str, **arguments: object) -> None:
-    raise AssertionError(verb)
+async def control(request: ControlRequest[Any]) -> None:
+    raise AssertionError(request)
 
 
 @pytest.fixture

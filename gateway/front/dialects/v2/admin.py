@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
+from gateway.domain.control import GetMetrics, LoadModel, UnloadModel
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.base.body import ReadObject
@@ -52,7 +53,7 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
     @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus' text format."""
-        return Response(await engine.control("metrics"), media_type=_METRICS)
+        return Response(await engine.control(GetMetrics()), media_type=_METRICS)
 
 
 def _add_models(app: FastAPI, engine: Engine) -> None:
@@ -97,14 +98,14 @@ def _add_repository(app: FastAPI, engine: Engine, read_object: ReadObject) -> No
     async def load(model: str, request: Request) -> Response:
         """Load the model as the repository now has it."""
         check_parameters((await read_object(request)).get("parameters", {}))
-        await engine.control("load", name=model)
+        await engine.control(LoadModel(model))
         return Response(status_code=200)
 
     @app.post("/v2/repository/models/{model}/unload", tags=["repository"])
     async def unload(model: str, request: Request) -> Response:
         """Drain the model's requests, then stop its workers."""
         check_parameters((await read_object(request)).get("parameters", {}))
-        await engine.control("unload", name=model)
+        await engine.control(UnloadModel(model))
         return Response(status_code=200)
 
 

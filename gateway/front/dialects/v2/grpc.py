@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from gateway.domain.control import LoadModel, UnloadModel
 from gateway.domain.shared_memory import Place, SharedMemory
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
@@ -110,12 +111,12 @@ def methods(engine: Engine) -> dict[str, Method]:
 
     async def load(message: pb.RepositoryModelLoadRequest) -> Message:
         check_parameters(message.parameters)
-        await engine.control("load", name=message.model_name)
+        await engine.control(LoadModel(message.model_name))
         return pb.RepositoryModelLoadResponse()
 
     async def unload(message: pb.RepositoryModelUnloadRequest) -> Message:
         check_parameters(message.parameters)
-        await engine.control("unload", name=message.model_name)
+        await engine.control(UnloadModel(message.model_name))
         return pb.RepositoryModelUnloadResponse()
 
     spoken: dict[str, tuple[type[Message], Callable[[Any], Awaitable[Message]]]] = {

@@ -5,6 +5,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from gateway.domain.control import GetConfiguration
 from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import Unavailable
@@ -25,7 +26,7 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
     status = engine.model(name, version)
     if status.signature() is None:
         raise Unavailable(f"model '{status.name}' is {status.state}: {status.reason}")
-    told: Mapping[str, Any] = await engine.control("config", name=status.name, version=status.version)
+    told = await engine.control(GetConfiguration(status.name, status.version))
     # Triton has no other batch dimension than the first: a model with one is told as if it had none.
     batched = status.max_batch_size > 0 and status.batch_dim == 0
     config = pb.ModelConfig(

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.domain.control import GetIndex
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, Unsupported
 
 
 async def read_index(engine: Engine, ready: bool) -> list[dict[str, str]]:
     """Every version as {name, version, state, reason}; with `ready`, only those that are READY."""
-    entries: list[dict[str, str]] = await engine.control("index")
-    return [entry for entry in entries if not ready or entry["state"] == "READY"]
+    return [entry for entry in await engine.control(GetIndex()) if not ready or entry["state"] == "READY"]
 
 
 def check_parameters(parameters: Any) -> None:

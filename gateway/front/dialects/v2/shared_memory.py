@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.domain.shared_memory import Place, Region
+from gateway.domain.control import RegisterRegion, UnregisterRegion
+from gateway.domain.shared_memory import Place
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, NotFound, shorten
 
@@ -44,13 +45,13 @@ async def register(engine: Engine, name: str, record: Mapping[str, Any]) -> None
     offset = 0 if offset is None else offset
     if type(key) is not str or type(offset) is not int or type(byte_size) is not int:
         raise InvalidRequest("a region needs 'key', a string, and 'offset' and 'byte_size', whole numbers")
-    await engine.control("register", **Region(name, key, offset, byte_size)._asdict())
+    await engine.control(RegisterRegion(name, key, offset, byte_size))
 
 
 async def unregister(engine: Engine, name: str = "") -> None:
     """Raises Unsupported."""
     engine.shared_memory.regions()
-    await engine.control("unregister", name=name)
+    await engine.control(UnregisterRegion(name))
 
 
 def cuda_status(engine: Engine, name: str = "") -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gateway.domain.control import GetStatistics
 from gateway.engine.protocol import Engine
 
 
@@ -13,5 +14,4 @@ async def read_statistics(engine: Engine, name: str = "", version: str = "") -> 
     else:
         chosen = list(engine.models())
     versions = [[status.name, status.version] for status in chosen if status.version]
-    record: dict[str, Any] = await engine.control("statistics", versions=versions)
-    return record
+    return await engine.control(GetStatistics(versions))

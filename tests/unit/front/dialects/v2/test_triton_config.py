@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from gateway.domain.control import GetConfiguration
 from gateway.domain.types import ModelStatus
 from gateway.engine.fake import CONFIGURATION, FakeEngine
 from gateway.errors import NotFound, Unavailable
@@ -24,9 +25,10 @@ class Told(FakeEngine):
         status = {"platform": "onnxruntime_onnx", **status}
         super().__init__([ModelStatus("m", "3", "READY", signatures={"default": signature}, **status)], answer)
         self._told = told
+        self.answers.add(GetConfiguration, self._configuration)
 
-    async def control(self, verb: str, **arguments: Any) -> Any:
-        assert (verb, arguments) == ("config", {"name": "m", "version": "3"})
+    def _configuration(self, asked: GetConfiguration) -> dict[str, Any]:
+        assert asked == GetConfiguration("m", "3")
         return {**CONFIGURATION, **self._told}
 
 

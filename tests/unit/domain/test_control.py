@@ -1,0 +1,116 @@
+"""Control verbs: each is answered by the supervisor and by the fake engine, and survives its way as JSON."""
+
+import asyncio
+import dataclasses
+import json
+import socket
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import pytest
+
+from gateway.config import Settings
+from gateway.domain import control
+from gateway.domain.control import (
+    VERBS,
+    Answers,
+    CancelExport,
+    ControlRequest,
+    GetIndex,
+    GetMetrics,
+    LoadModel,
+    SendFigures,
+    StartExport,
+    from_json,
+    to_json,
+)
+from gateway.engine.fake import FakeEngine
+from gateway.errors import NotFound, Overloaded
+from gateway.process.channel import Channel
+from gateway.supervisor.supervisor import Supervisor
+from tests.front_server import answer, models
+
+OF_FRONTS = frozenset(VERBS.values()) - {SendFigures}
+
+
+def test_every_verb_is_known_to_the_fake_engine() -> None:
+    assert FakeEngine([], answer).answers.verbs == OF_FRONTS
+
+
+def test_every_verb_is_known_to_the_supervisor(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path, Settings(http="127.0.0.1:0", grpc="127.0.0.1:0", metrics=""), {})
+    try:
+        assert supervisor.answers.verbs == OF_FRONTS
+        assert asyncio.run(supervisor.answers(GetIndex())) == []
+        assert asyncio.run(supervisor.answers(GetMetrics())).startswith("# HELP")
+    finally:
+        supervisor.close()
+
+
+def example(verb: type[Any]) -> Any:
+    values = {int: 7, str: "a"}
+    made = {
+        each.name: values[each.type] if each.type in values else _container(each.type)
+        for each in dataclasses.fields(verb)
+    }
+    return verb(**made)
+
+
+def _container(kind: Any) -> Any:
+    return {"to": "onnx"} if len(get_args(kind)) == 2 and get_origin(kind) else [["m", "1"]]
+
+
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_a_verb_is_the_same_after_its_way_as_json(name: str) -> None:
+    request = example(VERBS[name])
+    verb, arguments = json.loads(json.dumps(to_json(request)))
+    assert (verb, from_json(verb, arguments)) == (name, request)
+
+
+def test_a_verb_is_frozen_and_one_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        LoadModel("m").name = "n"  # type: ignore[misc]
+    with pytest.raises(NotFound, match="no control verb 'Nothing'"):
+        from_json("Nothing", {})
+    with pytest.raises(NotFound, match="does not answer 'CancelExport'"):
+        asyncio.run(Answers()(CancelExport("m", "1")))
+
+
+def test_calls_cross_a_channel_with_their_answers_and_errors() -> None:
+    async def refuse(asked: StartExport) -> Any:
+        raise Overloaded(f"not {asked.name}, not {asked.options['to']}")
+
+    async def main() -> None:
+        answers = Answers()
+        answers.add(LoadModel, lambda asked: asked.name.upper())
+        answers.add(StartExport, refuse)
+        ours, theirs = socket.socketpair()
+        front = await Channel.open(ours, lambda frame: None)
+        supervisor = await Channel.open(theirs, lambda frame: None, answers.on_call)
+
+        async def ask(request: ControlRequest[Any]) -> Any:
+            verb, arguments = to_json(request)
+            return await front.call(verb, **arguments)
+
+        assert await ask(LoadModel("m")) == "M"
+        with pytest.raises(Overloaded, match="not m, not onnx"):
+            await ask(StartExport("m", "1", {"to": "onnx"}))
+        with pytest.raises(NotFound, match="does not answer 'GetIndex'"):
+            await ask(GetIndex())
+        front.close()
+        await supervisor.closed
+
+    asyncio.run(main())
+
+
+def test_the_fake_engine_knows_its_models() -> None:
+    engine = FakeEngine(models(), answer)
+    assert {entry["name"] for entry in asyncio.run(engine.control(GetIndex()))} == {each.name for each in models()}
+    asyncio.run(engine.control(LoadModel("doubler")))
+    with pytest.raises(NotFound):
+        asyncio.run(engine.control(LoadModel("nosuch")))
+
+
+def test_records_stand_in_one_module() -> None:
+    """`VERBS` lists subclasses: one defined elsewhere would be there only where its module is imported."""
+    assert {verb.__module__ for verb in VERBS.values()} == {control.__name__}
