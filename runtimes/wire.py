@@ -16,7 +16,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.tensors import Buffer, Tensor
 
-VERSION = 3
+VERSION = 4
 HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved, request id
 
 # Supervisor and worker, once or seldom; the body is JSON, of a record in control.py.
@@ -31,8 +31,9 @@ ARENA = 20
 # An INFER frame's flags: run this request in a batch of its own (it may have killed a worker);
 # the tensors lie in the arena, and the frame tells where.
 ALONE, IN_ARENA = 1, 2
-# A RESULT frame's flag: the first answer of its batch, so that fronts can count executions.
-FIRST_OF_BATCH = 1
+# A RESULT frame's flags: it holds the first answer of its batch, so that fronts can count executions;
+# and its requests get no further answer (every answer is final today).
+FIRST_OF_BATCH, FINAL = 1, 2
 
 
 # How many, the form's length; then for each its id, deadline, priority.
@@ -76,7 +77,8 @@ class InferFrame(NamedTuple):
 class ResultFrame(NamedTuple):
     """Durations in nanoseconds; batch_rows: how many rows the batch had in which this request ran.
 
-    Those that share a frame share all but the queue's, having run together.
+    Those that share a frame share all but the queue's, having run together. final: no other answer to
+    the request follows; a flag of the frame's header, so it takes no bytes.
     """
 
     queue_ns: int
@@ -86,6 +88,7 @@ class ResultFrame(NamedTuple):
     batch_rows: int
     outputs: List[Tensor]
     form: Optional[Form] = None  # as in InferFrame
+    final: bool = True
 
 
 class WireError(Exception):
@@ -274,8 +277,10 @@ def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[T
 
 
 def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> List[Buffer]:
-    """Answers of one form from one batch, by id of request."""
+    """Answers of one form from one batch, by id of request: all of them final, or none."""
     first = results[0][1]
+    if first.final:
+        flags |= FINAL
     form = first.form or form_of("", (), first.outputs)
     packed = _pack_form(form)
     parts = [_RESULT.pack(first[1], first[2], first[3], first[4], len(results), len(packed))]
@@ -285,12 +290,13 @@ def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> L
     return pack(RESULT, results[0][0], body + _padded(form, [frame.outputs for _, frame in results]), flags)
 
 
-def unpack_result(body: memoryview) -> List[Tuple[int, ResultFrame]]:
+def unpack_result(body: memoryview, final: bool = True) -> List[Tuple[int, ResultFrame]]:
+    """The answers by id of request. `final`: whether the frame has the flag FINAL."""
     gather, infer, split, rows, count, length = _RESULT.unpack_from(body)
     at = _RESULT.size + _ANSWER.size * count
     form = _unpack_form(bytes(body[at : at + length]))
     numbers = _ANSWER.iter_unpack(body[_RESULT.size : at])
     return [
-        (number, ResultFrame(queue, gather, infer, split, rows, outputs, form))
+        (number, ResultFrame(queue, gather, infer, split, rows, outputs, form, final))
         for (number, queue), outputs in zip(numbers, _tensors(form, count, body, at + length))
     ]

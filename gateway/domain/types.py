@@ -32,10 +32,13 @@ class InferRequest(NamedTuple):
 
 
 class InferResponse(NamedTuple):
+    """One answer to a request. final: no other answer to it follows."""
+
     model: str
     version: str
     outputs: Sequence[Tensor]
     id: str = ""
+    final: bool = True
 
 
 @dataclass(frozen=True, slots=True)

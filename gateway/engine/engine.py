@@ -20,8 +20,8 @@ from gateway.engine.arena import LARGE, Arena
 from gateway.engine.deadlines import Deadlines
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.protocol import Done
-from gateway.engine.queue import Answer, ModelQueue, Waiting
 from gateway.engine.routes import Routes, unavailable
+from gateway.engine.servable import Answer, Servable, Waiting
 from gateway.errors import DeadlineExceeded, ModelportError, NotFound, Overloaded, Unavailable
 from runtimes import wire
 
@@ -42,10 +42,16 @@ class Ticket(Waiting):
     """
 
     engine: "Engine"
-    queue: ModelQueue
+    servable: Servable
     done: Done
     size: int
     patience: float | None
+
+    def add_answer(self, answer: Answer) -> None:
+        request, status = self.request, self.servable.status
+        if request is not None:
+            outputs = answer.frame.outputs
+            _hand_over(self.done, InferResponse(status.name, status.version, outputs, request.id, final=False))
 
     def settle(self, outcome: Answer | ModelportError) -> None:
         if self.request is not None:
@@ -123,16 +129,16 @@ class Engine:
         now = time.monotonic()
         metrics = None
         try:
-            queue = self._routes.queue(request.model, request.version)
-            metrics = queue.metrics
-            return self._admit(request, queue, now, done)
+            servable = self._routes.servable(request.model, request.version)
+            metrics = servable.metrics
+            return self._admit(request, servable, now, done)
         except Exception as error:
             outcome = error.kind if isinstance(error, ModelportError) else "internal"
             (metrics or self.metrics.of("", "")).count(outcome, time.monotonic() - now)
             raise
 
     async def infer(self, request: InferRequest) -> InferResponse:
-        """Raises ModelportError; cancel it when the client has gone."""
+        """See gateway.engine.protocol.Engine."""
         answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
         ticket = self.submit(request, partial(_resolve, answer))
         try:
@@ -144,32 +150,32 @@ class Engine:
             # It refers to its error, which refers to this frame: the request shall not wait for the collector.
             del answer, ticket
 
-    def _admit(self, request: InferRequest, queue: ModelQueue, now: float, done: Done) -> "Ticket":
-        status = queue.status
+    def _admit(self, request: InferRequest, servable: Servable, now: float, done: Done) -> "Ticket":
+        status = servable.status
         if self.draining:
             raise Unavailable("the gateway is shutting down; send the request to another one")
         if not status.admits:
             raise unavailable(status)
         form = wire.form_of(request.signature or status.default_signature, request.outputs, request.inputs)
-        rows, size = queue.forms.check(request, form)
+        rows, size = servable.forms.check(request, form)
         patience = None
         if request.deadline is None:
-            patience = queue.target_s or self._room.limits.timeout_s
+            patience = servable.target_s or self._room.limits.timeout_s
             deadline = now + patience
         else:
-            deadline = min(request.deadline, now + (queue.target_s or _LONGEST_WAIT_S))
+            deadline = min(request.deadline, now + (servable.target_s or _LONGEST_WAIT_S))
         if deadline <= now:
             raise DeadlineExceeded("the deadline had passed when the request arrived")
-        if queue.target_s and queue.would_be_late(rows, now, deadline):
+        if servable.target_s and servable.would_be_late(rows, now, deadline):
             raise Overloaded("the model has too much to do to answer in time; try again later")
-        self._room.check(size, queue.under_way, self._routes.has_several_models)
+        self._room.check(size, servable.under_way, self._routes.has_several_models)
         self._next_id += 1
         number = self._next_id
         order = (status.priority_level(request.priority), number)
-        ticket = Ticket(number, request, form, rows, deadline, now, order, self, queue, done, size, patience)
+        ticket = Ticket(number, request, form, rows, deadline, now, order, self, servable, done, size, patience)
         self._room.take(size)
         self._deadlines.add(ticket, patience)
-        queue.put(ticket)
+        servable.put(ticket)
         return ticket
 
     def settle(self, ticket: Ticket, outcome: Answer | ModelportError | None) -> None:
@@ -177,23 +183,22 @@ class Engine:
         request, ticket.request = ticket.request, None
         done, ticket.done = ticket.done, _nobody  # the queue may note the ticket for long
         assert request is not None
-        queue, metrics = ticket.queue, ticket.queue.metrics
+        servable = ticket.servable
+        metrics = servable.metrics
         self._room.give_back(ticket.size)
         self._deadlines.remove(ticket, ticket.patience)
-        queue.release(ticket)
-        if queue.closing or not queue.clients:
-            self._routes.tidy(queue)
+        servable.release(ticket)
         seconds = time.monotonic() - ticket.queued_at
         if outcome is None:
             metrics.count("cancelled", seconds)
         elif isinstance(outcome, ModelportError):
             metrics.count(outcome.kind, seconds)
-            _tell(done, outcome)
+            _hand_over(done, outcome)
         else:
             metrics.record_run(outcome.frame, outcome.queued_s, ticket.rows)
             metrics.count("success", seconds)
-            status = queue.status
-            _tell(done, InferResponse(status.name, status.version, outcome.frame.outputs, request.id))
+            status = servable.status
+            _hand_over(done, InferResponse(status.name, status.version, outcome.frame.outputs, request.id))
 
     def _expire(self, ticket: Ticket) -> None:
         ticket.settle(DeadlineExceeded("the deadline passed before the model answered"))
@@ -206,22 +211,22 @@ class Engine:
                 await self._room.idle.wait()
         except TimeoutError:
             log.warning("%d requests were still under way when the grace period ended", self._room.requests)
-            for queue in list(self._routes.queues()):
-                queue.fail_all(Unavailable("the gateway stopped before the model answered"))
+            for servable in list(self._routes.servables()):
+                servable.fail_all(Unavailable("the gateway stopped before the model answered"))
             await self._room.idle.wait()
         self.drained.set()
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Cumulative figures for the supervisor."""
         self.metrics.clear_gauges()
-        for queue in self._routes.queues():
-            metrics = queue.metrics
-            metrics.queued = queue.queued
-            metrics.in_flight = queue.under_way
+        for servable in self._routes.servables():
+            metrics = servable.metrics
+            metrics.queued = servable.queued
+            metrics.in_flight = servable.under_way
         return self.metrics.snapshot()
 
 
-def _tell(done: Done, outcome: InferResponse | Exception) -> None:
+def _hand_over(done: Done, outcome: InferResponse | Exception) -> None:
     try:
         done(outcome)
     except Exception:  # whoever asked has a bug; the answers behind this one shall get to theirs
@@ -233,7 +238,7 @@ def _resolve(answer: "asyncio.Future[InferResponse]", outcome: InferResponse | E
         return
     if isinstance(outcome, Exception):
         answer.set_exception(outcome)
-    else:
+    elif outcome.final:
         answer.set_result(outcome)
 
 

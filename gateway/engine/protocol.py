@@ -9,6 +9,7 @@ from gateway.domain.control import AnswerT, ControlRequest
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 
+# Called once per answer. The last call has the final answer or an error, and none follows it.
 Done = Callable[[InferResponse | Exception], None]
 
 
@@ -40,7 +41,7 @@ class Ticket(Protocol):
     """One admitted request."""
 
     def cancel(self) -> None:
-        """Nobody waits for the answer any more: `done` is not called. Nothing happens when it was called already."""
+        """Nobody waits for an answer any more: `done` is not called again. Nothing happens after its last call."""
 
 
 class Engine(Protocol):
@@ -74,10 +75,17 @@ class Engine(Protocol):
         """Where a body of this size is received: if it is large, where workers can read it as it lies."""
 
     def submit(self, request: InferRequest, done: Done) -> Ticket:
-        """Admit it, and call `done` later with the answer or the error. Raises ModelportError if it is refused."""
+        """Admit it, and call `done` later: once per answer, with the final one or an error last.
+
+        Raises ModelportError if it is refused; `done` is not called then.
+        """
 
     async def infer(self, request: InferRequest) -> InferResponse:
-        """submit, for whoever can wait. Raises ModelportError. Cancelling it means that the client has gone."""
+        """submit, for whoever can wait. Raises ModelportError. Cancelling it means that the client has gone.
+
+        Returns the final answer. Of a request with several answers, the ones before it are dropped: who wants
+        them calls `submit`.
+        """
 
     async def control(self, request: ControlRequest[AnswerT]) -> AnswerT:
         """Ask the supervisor; gateway/domain/control.py has what can be asked. Raises ModelportError."""

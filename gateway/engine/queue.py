@@ -2,63 +2,37 @@
 
 import heapq
 import time
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable
 
-from gateway.domain.types import InferRequest, ModelStatus
+from gateway.domain.types import ModelStatus
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import ModelMetrics
+from gateway.engine.servable import Answer, Waiting
 from gateway.engine.validate import FormChecks
 from gateway.errors import Internal, ModelportError, from_kind
 from runtimes import wire
-from runtimes.wire import Form, Frame, InferFrame, ResultFrame
+from runtimes.wire import Frame, InferFrame, ResultFrame
 
-# A request of a running batch gets one more try, alone, when the worker dies; a stateful model's gets none.
+# A request of a running batch gets one more try, alone, when the worker dies; a stateful model's gets none, nor
+# does one of whose answers the client has some.
 _MOST_DEATHS = 2
 _MOST_LEFTOVERS = 64
 
 
-class Answer(NamedTuple):
-    """What came back from the worker. queued_s: how long the request waited in this front first."""
-
-    frame: ResultFrame
-    queued_s: float
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """One admitted request until it is settled. Times are time.monotonic() seconds.
-
-    order    level of priority, then number
-    request  None once it is answered or given up: its bytes are free then, wherever the rest is still noted
-    form     what the request is but for its bytes
-    """
-
-    id: int
-    request: InferRequest | None
-    form: Form
-    rows: int
-    deadline: float
-    queued_at: float
-    order: tuple[int, int]
-    sent_at: float = field(default=0.0, init=False)
-    deaths: int = field(default=0, init=False)
-    worker: WorkerClient | None = field(default=None, init=False)
-
-    def settle(self, outcome: Answer | ModelportError) -> None:
-        """It has ended so. Nothing happens when it had ended before."""
-        raise NotImplementedError
-
-
 class ModelQueue:
-    """Sends in order of priority and arrival, to the worker with the fewest rows that has room.
+    """The Servable whose requests run in workers.
 
-    A worker that dies takes nothing with it: what was not in its running batch goes elsewhere,
-    what was in it is tried once more in a batch of its own, since one of them may have killed it.
+    Sends in order of priority and arrival, to the worker with the fewest rows that has room. A worker
+    that dies takes nothing with it: what was not in its running batch goes elsewhere, what was in it is
+    tried once more in a batch of its own, since one of them may have killed it.
     """
 
-    def __init__(self, status: ModelStatus, metrics: ModelMetrics) -> None:
+    def __init__(
+        self, status: ModelStatus, metrics: ModelMetrics, tidy: "Callable[[ModelQueue], None] | None" = None
+    ) -> None:
+        """`tidy` is called where a request has ended and no worker, or no version, is left to answer the others."""
         self.status = status
+        self._tidy = tidy
         self.metrics = metrics
         # What is known to fit the model: checked once, whatever the bytes are.
         self.forms = FormChecks(status)
@@ -152,11 +126,13 @@ class ModelQueue:
         """Nobody waits for it any more, answered or not: it is not sent, and cancelled where it was."""
         if waiting.worker is not None and waiting.id in self._sent:
             waiting.worker.cancel(waiting.id)
-            return
-        self._queued.pop(waiting.id, None)
-        if len(self._heap) > 2 * len(self._queued) + _MOST_LEFTOVERS:
-            self._heap = [(each.order, each) for each in self._queued.values()]
-            heapq.heapify(self._heap)
+        else:
+            self._queued.pop(waiting.id, None)
+            if len(self._heap) > 2 * len(self._queued) + _MOST_LEFTOVERS:
+                self._heap = [(each.order, each) for each in self._queued.values()]
+                heapq.heapify(self._heap)
+        if self._tidy is not None and (self.closing or not self.clients):
+            self._tidy(self)
 
     def fail_queued(self, error: ModelportError) -> None:
         """Answer all that has not been sent: no worker will come for it."""
@@ -171,11 +147,15 @@ class ModelQueue:
 
     def on_frame(self, client: WorkerClient, frame: Frame) -> None:
         if frame.kind == wire.RESULT:
-            results = wire.unpack_result(frame.body)
+            final = bool(frame.flags & wire.FINAL)
+            results = wire.unpack_result(frame.body, final)
             if frame.flags & wire.FIRST_OF_BATCH:
                 # Counted even if the client has gone: the batch ran all the same.
                 self.metrics.record_execution(results[0][1])
             for number, result in results:
+                if not final:
+                    self._add_answer(number, result)
+                    continue
                 client.answered(number)
                 waiting = self._sent.pop(number, None)
                 if waiting is not None:
@@ -191,6 +171,13 @@ class ModelQueue:
         if client.retiring or self.closing:
             self.close_if_done(client)
 
+    def _add_answer(self, number: int, result: ResultFrame) -> None:
+        """Its room in the worker's window stays taken: another answer follows."""
+        waiting = self._sent.get(number)
+        if waiting is not None:
+            waiting.answered = True
+            waiting.add_answer(Answer(result, waiting.sent_at - waiting.queued_at))
+
     def on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
         if client in self.clients:
             self.clients.remove(client)
@@ -199,9 +186,9 @@ class ModelQueue:
             if waiting is None or waiting.request is None:
                 continue
             waiting.worker = None
-            if request_id in running:
+            if request_id in running or waiting.answered:
                 waiting.deaths += 1
-                if waiting.deaths >= (1 if self.status.stateful else _MOST_DEATHS):
+                if waiting.deaths >= (1 if self.status.stateful or waiting.answered else _MOST_DEATHS):
                     error = Internal("the model's worker died while it ran this request, which is given up")
                     waiting.settle(error)
                     continue

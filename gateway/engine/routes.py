@@ -9,11 +9,15 @@ from gateway.engine.arena import Arena
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.queue import ModelQueue
+from gateway.engine.servable import Servable
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 
 
 class Routes:
-    """One queue per version of a model, and one connection per worker. Everything runs on one event loop."""
+    """One Servable per version of a model, and one connection per worker. Everything runs on one event loop.
+
+    Every Servable is a ModelQueue today: what else answers for a version is made where `apply` makes these.
+    """
 
     def __init__(self, metrics: FrontMetrics, arena: Arena | None = None, front: int = 0) -> None:
         self._metrics = metrics
@@ -23,7 +27,7 @@ class Routes:
         self._by_model: dict[str, list[ModelStatus]] = {}
         self._queues: dict[tuple[str, str], ModelQueue] = {}
         # By what requests ask for, "" for a version too; made anew with each table.
-        self._found: dict[tuple[str, str], ModelQueue] = {}
+        self._found: dict[tuple[str, str], Servable] = {}
         self._clients: dict[int, tuple[WorkerClient, ModelQueue]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -36,10 +40,10 @@ class Routes:
     def has_several_models(self) -> bool:
         return len(self._by_model) > 1
 
-    def queues(self) -> Iterator[ModelQueue]:
+    def servables(self) -> Iterator[Servable]:
         yield from self._queues.values()
 
-    def queue(self, name: str, version: str) -> ModelQueue:
+    def servable(self, name: str, version: str) -> Servable:
         """Where requests for this model go. Raises NotFound, as `model` does."""
         found = self._found.get((name, version))
         if found is None:
@@ -79,7 +83,7 @@ class Routes:
         for key, entry in wanted.items():
             queue = self._queues.get(key)
             if queue is None:
-                queue = self._queues[key] = ModelQueue(entry.status, self._metrics.of(*key))
+                queue = self._queues[key] = ModelQueue(entry.status, self._metrics.of(*key), self._tidy)
             queue.closing = False
             queue.follow(entry.status)
             for worker in entry.workers:
@@ -92,13 +96,13 @@ class Routes:
                 client.address = keep.get(client.address.id, client.address)  # its window may have changed
                 queue.close_if_done(client)
             queue.pump()
-            self.tidy(queue)
+            self._tidy(queue)
         for key, queue in list(self._queues.items()):
             if key not in wanted:
                 queue.closing = True
                 for client in list(queue.clients):
                     queue.close_if_done(client)
-                self.tidy(queue)
+                self._tidy(queue)
 
     def _is_listed(self, worker: WorkerAddress) -> bool:
         return any(worker.id == each.id for entry in self._table.entries for each in entry.workers)
@@ -134,9 +138,9 @@ class Routes:
         queue.on_lost(client, running)
         if client.closed and self._is_listed(client.address):
             self._connect(queue, client.address)  # let go of just before the table asked for it again
-        self.tidy(queue)
+        self._tidy(queue)
 
-    def tidy(self, queue: ModelQueue) -> None:
+    def _tidy(self, queue: ModelQueue) -> None:
         """Answer what no worker will come for; forget a version that has left and has nothing more to answer."""
         status = queue.status
         if not queue.clients and not status.admits:

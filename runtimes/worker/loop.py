@@ -261,6 +261,9 @@ def _too_late(pending: Pending, now: float) -> Failure:
 
 
 def _source_and_kind(answered: Tuple[Pending, Outcome]) -> Tuple[Connection, Any]:
-    """Neighbours of which these are equal can share a frame. The kind is form and durations, or None: a failure."""
+    """Neighbours of which these are equal can share a frame.
+
+    The kind is form, whether it is final, and durations; or None: a failure.
+    """
     pending, outcome = answered
-    return pending.source, None if isinstance(outcome, Failure) else (outcome.form, outcome[1:5])
+    return pending.source, None if isinstance(outcome, Failure) else (outcome.form, outcome.final, outcome[1:5])

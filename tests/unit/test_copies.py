@@ -141,7 +141,7 @@ def test_a_large_input_is_read_where_it_was_received(tmp_path: Path, through_the
 
 
 def _maps(engine: Engine) -> bool:
-    clients = engine._routes.queue("m", "").clients
+    clients = engine._routes._queues["m", "1"].clients
     return bool(clients) and clients[0]._worker_maps_arena
 
 

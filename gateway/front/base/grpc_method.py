@@ -17,6 +17,8 @@ from gateway.front.base.limits import Limits
 # From a message to its answer; the number is the seconds that the call's own deadline leaves, if it has one.
 Method = Callable[[bytes, float | None], Awaitable[bytes]]
 Done = Callable[[bytes | Exception], None]
+# Called once per answer, and told whether it is the final one; an error always is.
+EachDone = Callable[[bytes | Exception, bool], None]
 # Any number of messages, and what tells the seconds that are left -> any number of answers.
 StreamMethod = Callable[[AsyncIterator[bytes], Callable[[], float | None]], AsyncGenerator[bytes, None]]
 
@@ -49,17 +51,32 @@ class InferCall(ABC, Generic[_Wanted]):
         return self._write(wanted, await self._engine.infer(request))
 
     def submit(self, raw: bytes, seconds: float | None, done: Done) -> Ticket:
-        """As the engine's: `done` is called later, or ModelportError raised."""
+        """As the engine's, of a call that has one answer: `done` is called later, once, or ModelportError raised."""
         request, wanted = self._read(raw, seconds)
         return self._engine.submit(request, partial(self._on_done, wanted, done))
 
+    def submit_each(self, raw: bytes, seconds: float | None, done: EachDone) -> Ticket:
+        """`submit`, of a call that may have several answers to a request."""
+        request, wanted = self._read(raw, seconds)
+        return self._engine.submit(request, partial(self._on_each, wanted, done))
+
     def _on_done(self, wanted: _Wanted, done: Done, outcome: InferResponse | Exception) -> None:
-        told: bytes | Exception
+        if isinstance(outcome, Exception):
+            done(outcome)
+        elif outcome.final:
+            done(self._told(wanted, outcome))
+
+    def _on_each(self, wanted: _Wanted, done: EachDone, outcome: InferResponse | Exception) -> None:
+        if isinstance(outcome, Exception):
+            done(outcome, True)
+        else:
+            done(self._told(wanted, outcome), outcome.final)
+
+    def _told(self, wanted: _Wanted, response: InferResponse) -> bytes | Exception:
         try:
-            told = outcome if isinstance(outcome, Exception) else self._write(wanted, outcome)
+            return self._write(wanted, response)
         except Exception as error:
-            told = error
-        done(told)
+            return error
 
 
 class Service(NamedTuple):

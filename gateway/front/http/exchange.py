@@ -235,6 +235,9 @@ class Exchange:
             self._send(self._refusal(error))
 
     def _on_done(self, outcome: InferResponse | Exception) -> None:
+        """HTTP has one answer to a request, which is the final one."""
+        if not isinstance(outcome, Exception) and not outcome.final:
+            return
         self._ticket = None  # which refers to this exchange: the collector of cycles shall have nothing to do
         try:
             reply = self._refusal(outcome) if isinstance(outcome, Exception) else self._write(outcome)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import ModelMetrics
-from gateway.engine.queue import Answer, ModelQueue, Waiting
+from gateway.engine.queue import ModelQueue
+from gateway.engine.servable import Answer, Waiting
 from gateway.errors import DeadlineExceeded, Internal, ModelportError
 from runtimes import wire
 from runtimes.tensors import from_array
@@ -46,9 +47,9 @@ class FakeClient:
     def answered(self, request_id: int) -> None:
         self.rows_in_flight -= self.in_flight.pop(request_id)
 
-    def answer(self, request_id: int, flags: int = 0) -> Frame:
+    def answer(self, request_id: int, flags: int = 0, final: bool = True) -> Frame:
         """The RESULT frame for a request, as WorkerClient would hand it on."""
-        result = ResultFrame(1, 2, 3, 4, 5, [from_array("y", np.ones(1, np.float32))])
+        result = ResultFrame(1, 2, 3, 4, 5, [from_array("y", np.ones(1, np.float32))], final=final)
         (frame,) = FrameReader().feed(b"".join(bytes(part) for part in wire.pack_result([(request_id, result)], flags)))
         return frame
 
@@ -59,6 +60,10 @@ class Watched(Waiting):
 
     queue: ModelQueue
     outcome: object = None
+    partial: list[Answer] = field(default_factory=list)
+
+    def add_answer(self, answer: Answer) -> None:
+        self.partial.append(answer)
 
     def settle(self, outcome: Answer | ModelportError) -> None:
         self.outcome, self.request = outcome, None
@@ -125,6 +130,20 @@ def test_stateful_models_are_not_retried() -> None:
         assert beside.outcome is None
 
     run(test, stateful=True)
+
+
+def test_an_answer_that_is_not_final_keeps_its_room_and_rules_out_a_second_try() -> None:
+    def test(bench: Bench) -> None:
+        client = bench.client(window=1)
+        streaming, behind = bench.put(), bench.put()
+        bench.queue.on_frame(cast(WorkerClient, client), client.answer(streaming.id, final=False))
+        assert ([answer.frame.final for answer in streaming.partial], streaming.outcome) == ([False], None)
+        assert [number for number, _ in client.sent] == [streaming.id]
+        bench.queue.on_lost(cast(WorkerClient, client), frozenset())
+        assert isinstance(streaming.outcome, Internal)
+        assert behind.outcome is None
+
+    run(test)
 
 
 def test_what_is_given_up_leaves_no_bytes_behind() -> None:

@@ -70,6 +70,16 @@ def test_answers_survive() -> None:
         assert same(got.outputs[0], array)
 
 
+def test_whether_an_answer_is_final_is_a_flag_and_takes_no_bytes() -> None:
+    result = ResultFrame(1, 2, 3, 4, 5, [from_array("y", np.ones(3, np.float32))])
+    last, early = (together(wire.pack_result([(7, result._replace(final=final))])) for final in (True, False))
+    assert len(last) == len(early)
+    for stream, final in ((last, True), (early, False)):
+        (frame,) = wire.FrameReader().feed(stream)
+        ((_, got),) = wire.unpack_result(frame.body, bool(frame.flags & wire.FINAL))
+        assert got.final is final
+
+
 def test_big_endian_and_strided_arrays_become_plain_bytes() -> None:
     array = np.arange(12, dtype=">i4").reshape(3, 4)[:, ::2]
     assert (to_array(from_array("x", array)) == array).all()

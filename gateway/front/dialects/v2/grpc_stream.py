@@ -18,10 +18,13 @@ from gateway.generated import open_inference_pb2 as pb
 _MOST = 256
 # In ModelStreamInferResponse.
 _INFER_RESPONSE = 2 << 3 | 2
-# Each request has one answer, so each answer is a last one; clients of models that give several look for it.
-_FINAL: bytes = pb.ModelInferResponse(
-    parameters={"triton_final_response": pb.InferParameter(bool_param=True)}
-).SerializeToString()
+# By whether an answer is its request's last: clients of models that give several answers look for it.
+_FINAL: dict[bool, bytes] = {
+    final: pb.ModelInferResponse(
+        parameters={"triton_final_response": pb.InferParameter(bool_param=final)}
+    ).SerializeToString()
+    for final in (False, True)
+}
 
 
 class Stream:
@@ -30,7 +33,8 @@ class Stream:
     def __init__(self, infer: InferCall[Any], seconds: Callable[[], float | None]) -> None:
         self._infer, self._seconds = infer, seconds
         self._room = asyncio.Semaphore(_MOST)
-        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
+        # Each with whether it is its request's last: then there is room for another request once it is taken.
+        self._answers: asyncio.Queue[tuple[bytes, bool] | None] = asyncio.Queue()
         self._tickets: dict[int, Ticket] = {}
         self._open = 0  # requests whose answers are not in the queue, and the reading of further ones
 
@@ -43,9 +47,11 @@ class Stream:
         stopping = asyncio.ensure_future(self._infer.drained.wait())
         stopping.add_done_callback(lambda _: reading.cancel())
         try:
-            while (answer := await self._answers.get()) is not None:
+            while (next_answer := await self._answers.get()) is not None:
+                answer, final = next_answer
                 yield answer
-                self._room.release()
+                if final:
+                    self._room.release()
             if not reading.cancelled():
                 await reading  # for what went wrong with it
         finally:
@@ -68,17 +74,19 @@ class Stream:
 
     def _submit(self, number: int, raw: bytes) -> None:
         try:
-            self._tickets[number] = self._infer.submit(raw, self._seconds(), partial(self._answer, number, raw))
+            self._tickets[number] = self._infer.submit_each(raw, self._seconds(), partial(self._answer, number, raw))
         except Exception as error:
-            self._answer(number, raw, error)
+            self._answer(number, raw, error, True)
 
-    def _answer(self, number: int, raw: bytes, outcome: bytes | Exception) -> None:
-        self._tickets.pop(number, None)
+    def _answer(self, number: int, raw: bytes, outcome: bytes | Exception, final: bool) -> None:
         if isinstance(outcome, Exception):
-            self._answers.put_nowait(_failed(raw, outcome))
+            answer = _failed(raw, outcome)
         else:
-            self._answers.put_nowait(b"".join(field(_INFER_RESPONSE, outcome + _FINAL)))
-        self._close()
+            answer = b"".join(field(_INFER_RESPONSE, outcome + _FINAL[final]))
+        self._answers.put_nowait((answer, final))
+        if final:
+            self._tickets.pop(number, None)
+            self._close()
 
     def _close(self) -> None:
         self._open -= 1

@@ -1,0 +1,126 @@
+"""The engine with a servable that is no queue of workers, and gives several answers to a request."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from gateway.domain.table import Entry, Table
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
+from gateway.engine.admission import Admission
+from gateway.engine.engine import Engine
+from gateway.engine.metrics import ModelMetrics
+from gateway.engine.routes import Routes
+from gateway.engine.servable import Answer, Servable, Waiting
+from gateway.engine.validate import FormChecks
+from gateway.errors import ModelportError
+from runtimes.contract import Signature, TensorSpec
+from runtimes.tensors import from_array
+from runtimes.wire import ResultFrame
+
+REQUEST = InferRequest("m", [from_array("x", np.ones(1, np.float32))], id="seven")
+
+
+class Counting:
+    """Answers when it is told to."""
+
+    target_s = 0.0
+    queued = 0
+
+    def __init__(self, status: ModelStatus) -> None:
+        self.status = status
+        self.metrics = ModelMetrics()
+        self.forms = FormChecks(status)
+        self.waiting: list[Waiting] = []
+        self.released: list[Waiting] = []
+
+    @property
+    def under_way(self) -> int:
+        return len(self.waiting) - len(self.released)
+
+    def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
+        return False
+
+    def put(self, waiting: Waiting) -> None:
+        self.waiting.append(waiting)
+
+    def release(self, waiting: Waiting) -> None:
+        self.released.append(waiting)
+
+    def fail_all(self, error: ModelportError) -> None:
+        for waiting in self.waiting:
+            waiting.settle(error)
+
+    def answer(self, value: float, final: bool) -> None:
+        frame = ResultFrame(1, 2, 3, 4, 1, [from_array("y", np.full(1, value, np.float32))], final=final)
+        (waiting,) = self.waiting
+        if final:
+            waiting.settle(Answer(frame, 0.0))
+        else:
+            waiting.add_answer(Answer(frame, 0.0))
+
+
+@pytest.fixture
+def servable(monkeypatch: pytest.MonkeyPatch) -> Counting:
+    signature = Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))
+    made = Counting(ModelStatus("m", "1", "READY", admits=True, signatures={"default": signature}))
+    fits: Servable = made
+    monkeypatch.setattr(Routes, "servable", lambda self, name, version: fits)
+    monkeypatch.setattr(Routes, "servables", lambda self: iter([fits]))
+    return made
+
+
+def _engine(servable: Counting) -> Engine:
+    engine = Engine(1, Admission(timeout_s=60.0), lambda *_: asyncio.sleep(0))
+    engine.apply(Table((Entry(servable.status),), True))
+    return engine
+
+
+def _told(outcome: InferResponse | Exception) -> tuple[list[float], str, bool]:
+    assert isinstance(outcome, InferResponse)
+    return np.frombuffer(outcome.outputs[0].data, np.float32).tolist(), outcome.id, outcome.final
+
+
+def test_each_answer_arrives_and_the_final_one_settles(servable: Counting) -> None:
+    async def run() -> None:
+        engine = _engine(servable)
+        outcomes: list[InferResponse | Exception] = []
+        engine.submit(REQUEST, outcomes.append)
+        servable.answer(1.0, final=False)
+        assert ([_told(each) for each in outcomes], servable.released) == ([([1.0], "seven", False)], [])
+        servable.answer(2.0, final=True)
+        assert [_told(each) for each in outcomes] == [([1.0], "seven", False), ([2.0], "seven", True)]
+        servable.answer(3.0, final=False)
+        servable.answer(4.0, final=True)
+        assert len(outcomes) == 2
+        assert servable.released == servable.waiting
+        assert servable.metrics.outcomes == {"success": 1}
+        await engine.drain(0.0)  # at once: nothing is under way
+
+    asyncio.run(run())
+
+
+def test_infer_returns_the_final_answer(servable: Counting) -> None:
+    async def run() -> None:
+        answer = asyncio.ensure_future(_engine(servable).infer(REQUEST))
+        await asyncio.sleep(0)
+        servable.answer(1.0, final=False)
+        await asyncio.sleep(0)
+        assert not answer.done()
+        servable.answer(2.0, final=True)
+        assert _told(await answer) == ([2.0], "seven", True)
+
+    asyncio.run(run())
+
+
+def test_who_gives_up_between_two_answers_gets_no_other(servable: Counting) -> None:
+    async def run() -> None:
+        outcomes: list[InferResponse | Exception] = []
+        ticket = _engine(servable).submit(REQUEST, outcomes.append)
+        servable.answer(1.0, final=False)
+        ticket.cancel()
+        servable.answer(2.0, final=True)
+        assert [_told(each)[0] for each in outcomes] == [[1.0]]
+        assert servable.metrics.outcomes == {"cancelled": 1}
+
+    asyncio.run(run())

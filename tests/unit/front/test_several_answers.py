@@ -1,0 +1,51 @@
+"""Models that answer a request several times: HTTP and unary gRPC give the final answer, a stream each of them."""
+
+from typing import Any
+
+import pytest
+
+from gateway.domain.types import InferRequest, InferResponse
+from gateway.engine.fake import FakeEngine
+from gateway.engine.protocol import Done
+from gateway.generated import open_inference_pb2 as pb
+from tests.bad_inputs import Subject, good_call
+from tests.calls import as_json, as_message
+from tests.front_server import WAIT_S, Serving
+
+GOOD = good_call(Subject())
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+
+
+@pytest.fixture(autouse=True)
+def _two_answers(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    def submit(self: FakeEngine, request: InferRequest, done: Done) -> Any:
+        def twice(outcome: InferResponse | Exception) -> None:
+            assert isinstance(outcome, InferResponse)
+            done(outcome._replace(id="early", final=False))
+            done(outcome._replace(id="final"))
+
+        return plain(self, request, twice)
+
+    plain = FakeEngine.submit
+    monkeypatch.setattr(FakeEngine, "submit", submit)
+
+
+def test_http_has_the_final_answer(serving: Serving) -> None:
+    for _ in range(2):
+        assert serving.http.post(GOOD.path, content=as_json(GOOD)).json()["id"] == "final"
+
+
+def test_unary_grpc_has_the_final_answer(grpc_serving: Serving) -> None:
+    message = as_message(GOOD, raw=True)
+    message.id = "seven"
+    answer = pb.ModelInferResponse.FromString(grpc_serving.call("ModelInfer", message.SerializeToString()))
+    # grpcio's server waits for it by Engine.infer, whose fake gives one answer.
+    assert answer.id == ("final" if grpc_serving.grpc_server == "native" else "seven")
+
+
+def test_a_stream_has_each_answer_and_says_which_is_final(grpc_serving: Serving) -> None:
+    messages = [as_message(GOOD, raw=True).SerializeToString()] * 3
+    call = grpc_serving.channel.stream_stream(STREAM)(iter(messages), timeout=WAIT_S)
+    answers = [pb.ModelStreamInferResponse.FromString(raw).infer_response for raw in call]
+    told = [(answer.id, answer.parameters["triton_final_response"].bool_param) for answer in answers]
+    assert sorted(told) == [("early", False)] * 3 + [("final", True)] * 3
