@@ -102,17 +102,15 @@ def split(at: str, value: Value, axis: int, parts: Sequence[Optional[Size]]) -> 
 
 def _part_of_rows(at: str, value: Value, axis: int, dims: List[Size], count: int) -> Value:
     """One of several equal parts of the dimension with the rows, which may be whole sets of rows."""
-    whole = value.dims[axis] if value.dims is not None else None
-    share = None if whole is None else over(whole, count)
-    if value.axis != axis or share is None:
-        if value.axis == axis and (value.before, value.after) == (1, 1) and count > 1:
-            return mixed("%s takes the rows apart" % at)
-        return value if count == 1 else unsure("%s takes the rows apart" % at)
+    whole, part = (value.dims or dims)[axis], dims[axis]
+    if count == 1 and part == whole:
+        return value
     before = over(value.before, count)
-    if before is None:
-        return unsure("%s takes the rows apart" % at)
-    dims = dims[:axis] + [share] + dims[axis + 1 :]
-    return rows(dims, axis, before, value.after)
+    if value.axis == axis and part == over(whole, count) and before is not None:
+        return rows(dims, axis, before, value.after)
+    if value.axis == axis and (value.before, value.after) == (1, 1) and (count > 1 or isinstance(part, int)):
+        return mixed("%s takes the rows apart" % at)
+    return unsure("%s takes the rows apart" % at)
 
 
 def take_slice(
@@ -141,8 +139,8 @@ def take_slice(
     if value.contents is not None and len(value.dims) == 1:
         if all(isinstance(bound, int) for bound in (start, end, step)) and step:
             contents = value.contents[_bounds(start, end, step, len(value.contents))]
-        elif value.counts_rows:
-            return unsure("%s takes the number of rows apart" % at)
+    if contents is None and value.counts_rows:
+        return unsure("%s takes the number of rows apart" % at)
     length = len(contents) if contents is not None else _length(size, start, end, step)
     dims = value.dims[:axis] + (length,) + value.dims[axis + 1 :]
     return value._replace(dims=dims, contents=contents)
@@ -241,7 +239,8 @@ def gather_nd(at: str, value: Value, indices: Value, batch_dims: int = 0) -> Val
     dims = indices.dims[:-1] + value.dims[batch_dims + depth :]
     if indices.has_rows and indices.axis != len(indices.dims) - 1:
         same = (value.axis, value.before, value.after) == (indices.axis, indices.before, indices.after)
-        if (value.has_rows and same and (indices.axis or 0) < batch_dims) or not (value.has_rows or repeats(value)):
+        in_common = (indices.axis or 0) < batch_dims  # where a constant has one size only
+        if (value.has_rows and same and in_common) or not (value.has_rows or repeats(value) or in_common):
             return rows(dims, indices.axis or 0, indices.before, indices.after)
     if value.has_rows and not (indices.has_rows or repeats(indices)) and (value.axis or 0) >= batch_dims + depth:
         return rows(dims, (value.axis or 0) - (batch_dims + depth) + len(indices.dims) - 1, value.before, value.after)

@@ -130,6 +130,11 @@ def repeats(value: Value) -> bool:
     return value.counts_rows or (value.dims is not None and any(has_rows(size) for size in value.dims))
 
 
+def without_contents(at: str, value: Value) -> Value:
+    """The same tensor, of whose contents no more is known. They may not count the rows then."""
+    return unsure("%s computes with the number of rows" % at) if value.counts_rows else value._replace(contents=None)
+
+
 def total(dims: Sequence[Size]) -> Size:
     return times(*dims)
 

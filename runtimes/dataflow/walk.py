@@ -9,6 +9,7 @@ from runtimes.dataflow.values import Value, called, constant, repeats, rows, spr
 from runtimes.dataflow.verdict import analysis
 
 _MOST_NODES = 400000  # over all branches, bodies and calls: seconds
+_MANY_TENSORS = 16  # of one node, which count for a node more
 _MOST_DEPTH = 40
 _ERRORS = (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, ZeroDivisionError)
 
@@ -138,7 +139,7 @@ class Walk:
         if self._depth > _MOST_DEPTH:
             raise TooLarge
         for node in nodes:
-            self._left -= 1
+            self._left -= 1 + (len(node.inputs) + len(node.outputs)) // _MANY_TENSORS
             if self._left < 0:
                 raise TooLarge
             results = self._results(node, scope)

@@ -70,7 +70,7 @@ def scan(call: Call) -> Any:
             return [(mixed if states else unsure)(reason, call.present)] * outputs
         place = None if value.axis is None else value.axis - (axis < value.axis)
         slices.append(value._replace(dims=value.dims[:axis] + value.dims[axis + 1 :], axis=place, contents=None))
-    carried = [value._replace(contents=None) for value in states if value is not None]
+    carried = [_widened(value) for value in states if value is not None]
     for turn in range(MOST_ROUNDS):
         results = call.walk.graph(body, call.scope, dict(zip([name for name, _ in body.inputs], carried + slices)))
         joined = [join(call.at, old, _widened(new)) for old, new in zip(carried, results)]

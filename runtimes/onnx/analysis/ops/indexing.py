@@ -5,7 +5,7 @@ from typing import Any, List, Optional, Tuple
 from runtimes.dataflow import computing, indexing, orders, shaping
 from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import Size, fresh, over
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure, without_contents
 from runtimes.dataflow.walk import Call
 from runtimes.onnx.analysis.operators import rule
 
@@ -122,7 +122,7 @@ def one_hot(call: Call) -> Value:
     indices, depth = call[0], call[1]
     if depth.tainted or depth.has_rows or repeats(depth):
         return unsure("%s has a depth that is not followed" % call.at, call.present)
-    added = shaping.unsqueeze(call.at, indices._replace(contents=None), [call.attribute("axis", -1)])
+    added = shaping.unsqueeze(call.at, without_contents(call.at, indices), [call.attribute("axis", -1)])
     if added.tainted or added.dims is None:
         return added
     place = placed(call.attribute("axis", -1), len(added.dims))

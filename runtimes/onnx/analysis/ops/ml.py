@@ -5,7 +5,7 @@ from typing import Any
 from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import fresh
-from runtimes.dataflow.values import Value, repeats, unsure
+from runtimes.dataflow.values import Value, repeats, unsure, without_contents
 from runtimes.dataflow.walk import Call
 from runtimes.onnx.analysis.operators import rule
 
@@ -43,7 +43,9 @@ def one_hot(call: Call) -> Value:
     value = call[0]
     if value.tainted or value.dims is None:
         return unsure("%s is not followed" % call.at, call.present)
-    added = shaping.unsqueeze(call.at, value._replace(contents=None), [-1])
+    added = shaping.unsqueeze(call.at, without_contents(call.at, value), [-1])
+    if added.tainted:
+        return added
     return added._replace(dims=(added.dims or ())[:-1] + (fresh(),))
 
 

@@ -200,15 +200,46 @@ def test_a_branch_or_a_loop_that_gives_the_number_of_rows_is_no_constant() -> No
         [node("Expand", "n two", "s")],
         [node("Pad", "n around", "s")],
         [node("Unsqueeze", "n zeros", "u"), node("Transpose", "u", "s")],
+        [node("Unsqueeze", "n zeros", "u"), node("Slice", "u corner far", "s")],
+        [node("OneHot", "n depth levels", "s")],
         [node("Concat", "n many", "s", axis=0)],
         [node("Concat", "n thousand", "c", axis=0), node("ReduceProd", "c", "s")],
     ],
 )
 def test_numbers_made_of_the_number_of_rows_are_no_constants(nodes: Any) -> None:
     constants = {"two": [2], "zeros": [0], "around": [1, 1], "many": [1] * 64, "thousand": [1000.5] * 2}
+    constants |= {"corner": [-1, -1], "far": [9, 9], "depth": np.int64(9), "levels": [0, 1]}
     nodes = [node("Shape", "x", "n", start=0, end=1), *nodes, node("ReduceMax", "s", "m", keepdims=0)]
     found = read(made([*nodes, node("Cast", "m", "f", to=FLOAT), node("Mul", "x f", "y")], constants))
     assert not found.independent
+
+
+def test_a_scan_that_carries_the_number_of_rows() -> None:
+    body = helper.make_graph(
+        [node("Add", "h one", "next"), node("Identity", "each", "seen")],
+        "body",
+        [helper.make_tensor_value_info("h", INT64, None), helper.make_tensor_value_info("each", FLOAT, None)],
+        [helper.make_tensor_value_info("next", INT64, None), helper.make_tensor_value_info("seen", FLOAT, None)],
+    )
+    nodes = [node("Shape", "x", "n", start=0, end=1), node("Scan", "n w", "s seen", body=body, num_scan_inputs=1)]
+    nodes += [node("Cast", "s", "f", to=FLOAT), node("Mul", "x f", "y")]
+    assert not read(made(nodes, {"one": [0], "w": W})).independent
+
+
+def test_unequal_parts_of_the_rows_twice() -> None:
+    nodes = [node("Concat", "x x", "twice", axis=0), node("Split", "twice parts", "y z", axis=0)]
+    assert not read(made(nodes, {"parts": [1, 5]})).independent
+
+
+def test_coordinates_that_share_a_dimension_with_a_constant() -> None:
+    nodes = [node("ArgMax", "x", "i", axis=2), node("GatherND", "table i", "y", batch_dims=1)]
+    assert not read(made(nodes, {"table": np.ones((1, 10), np.float32)})).independent
+
+
+def test_many_tensors_of_one_operator_are_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtimes.dataflow.walk._MOST_NODES", 20)
+    assert read(made([node("Sum", " ".join(["x"] * 20), "y")])).independent
+    assert read(made([node("Sum", " ".join(["x"] * 400), "y")])).unknown
 
 
 def test_what_works_picture_by_picture_is_followed() -> None:
