@@ -4,7 +4,7 @@ CNTK's operators are defined on one sample, or one sequence of them; the batch i
 an operator that is known keeps rows apart, unless its result lacks that axis.
 """
 
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Set
 
 import cntk
 
@@ -23,7 +23,8 @@ _APART = set(
 )
 _TOGETHER = {"UnpackBatchAxis", "ToBatchAxis", "SumAll"}
 _RANDOM = {"RandomDistribution", "RandomSample", "RandomSampleInclusionFrequency"}
-_WHOLE = {"Sequence::Slice"}  # blocks whose parts do more than the whole: each sequence is cut at the same places
+# Parts that do more than the whole: each sequence is cut at the same places.
+_PARTS = {"Sequence::Slice": {"Where", "PackedIndex", "GatherPacked"}}  # type: Dict[str, Set[str]]
 _BATCH = cntk.Axis.default_batch_axis().name
 _MOST_REASONS = 8
 
@@ -40,7 +41,7 @@ def analyse(function: Any, arguments: Dict[str, Any], results: Dict[str, Any]) -
     for name, variable in arguments.items():
         if not _first_is_batch(variable):
             found.unknown.append("%s has no rows of a batch" % called("input", name))
-    _look(function, None, found)
+    _look(function, None, set(), found)
     for name, variable in results.items():
         if not _has_batch(variable):
             found.mixes.append("%s has no rows of a batch" % called("output", name))
@@ -49,8 +50,8 @@ def analyse(function: Any, arguments: Dict[str, Any], results: Dict[str, Any]) -
     return BatchAnalysis(*(_few(reasons) for reasons in (found.mixes, found.writes, found.unknown)))
 
 
-def _look(function: Any, bound: Optional[Dict[str, Any]], found: _Found) -> None:
-    """bound: in a block, what its placeholders stand for, by uid."""
+def _look(function: Any, bound: Optional[Dict[str, Any]], parts: Set[str], found: _Found) -> None:
+    """In a block, `bound` is what its placeholders stand for, by uid, and `parts` are more that keep rows apart."""
     search = cntk.logging.graph.depth_first_search
     for each in search(function, lambda node: isinstance(node, cntk.Function), depth=0):
         if not each.is_primitive or each.uid in found.seen:
@@ -58,18 +59,17 @@ def _look(function: Any, bound: Optional[Dict[str, Any]], found: _Found) -> None
         found.seen.add(each.uid)
         name, at = each.op_name, called(each.op_name, each.name or each.uid)
         if each.is_block:
-            if name not in _WHOLE:
-                given = dict((bound or {}).items())
-                for placeholder, value in each.block_arguments_mapping:
-                    given[placeholder.uid] = given.get(value.uid, value)
-                _look(each.block_root, given, found)
+            given = dict((bound or {}).items())
+            for placeholder, value in each.block_arguments_mapping:
+                given[placeholder.uid] = given.get(value.uid, value)
+            _look(each.block_root, given, _PARTS.get(name, set()), found)
         elif name in _TOGETHER:
             found.mixes.append("%s takes the rows together" % at)
         elif name in _RANDOM:
             found.mixes.append("%s is random" % at)
         elif name == "Assign":
             found.writes.append("%s changes what the next run reads" % at)
-        elif name not in _APART:
+        elif name not in _APART and name not in parts:
             found.unknown.append("%s is not known" % at)
         elif not all(_has_batch(output) for output in each.outputs):
             given = [(bound or {}).get(value.uid, value) for value in each.inputs]

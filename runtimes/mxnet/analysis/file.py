@@ -37,9 +37,11 @@ def labels(text: str, known: Sequence[str]) -> List[str]:
 
 def _parsed(text: str) -> Any:
     """Attributes are written as Python has them, but for words: "(0, -1)", "True", "NCHW"."""
+    if text.lower() in ("true", "false"):  # other languages write them in small letters
+        return text.lower() == "true"
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
 
 

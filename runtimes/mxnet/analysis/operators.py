@@ -3,6 +3,19 @@
 from runtimes.dataflow.walk import Operators
 
 OPERATORS = Operators(
-    {}, never_fail=("sum", "mean", "max", "min", "arg", "softmax", "log_softmax", "sort", "cumsum", "slice_axis")
+    {},
+    never_fail=(
+        "sum",
+        "mean",
+        "max",
+        "min",
+        "arg",
+        "softmax",
+        "log_softmax",
+        "sort",
+        "cumsum",
+        "slice_axis",
+        "_contrib_box_nms",
+    ),
 )
 rule = OPERATORS.rule

@@ -3,7 +3,7 @@
 from typing import Dict, Sequence
 
 from runtimes.contract import BatchAnalysis, Signature
-from runtimes.dataflow.values import called, constant
+from runtimes.dataflow.values import called, unsure
 from runtimes.dataflow.walk import TooLarge, Walk, followed, given
 from runtimes.mxnet.analysis import ops  # noqa: F401  registers the rules
 from runtimes.mxnet.analysis.file import labels, of_json
@@ -30,7 +30,7 @@ def analyse(
     if not inputs:
         unknown.append("the signature has no inputs")
     for name in labels(symbol, list(inputs) + list(shapes)):
-        inputs[name] = constant()  # zeros
+        inputs[name] = unsure("label '%s' has the number of rows in its shape" % name)
     try:
         results = dict(zip(outputs, walk.graph(model.graph, None, inputs)))
     except (TooLarge, RecursionError):

@@ -59,6 +59,9 @@ def mixing():
     yield x - C.reduce_mean(x, axis=batch), "takes the rows together"
     inner = C.placeholder(name="inner")
     yield C.as_block(inner - C.reduce_mean(inner, axis=batch), [(inner, x)], "centred"), "takes the rows together"
+    inner = C.placeholder(name="inner")
+    named = C.as_block(inner - C.reduce_max(inner, axis=batch), [(inner, x)], "Sequence::Slice")
+    yield named, "takes the rows together"
     yield x / C.reduce_max(x, axis=C.Axis.all_axes()), "takes the rows together"
     yield C.to_batch(C.unpack_batch(x) * 2), "takes the rows together"
     yield s * C.reduce_sum(s, axis=C.Axis.all_axes()), "takes the rows together"

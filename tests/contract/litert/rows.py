@@ -159,6 +159,67 @@ def mixing_ones():
     }
 
 
+def unclear_ones():
+    """What the number of rows or their place would decide."""
+
+    def sizes(net):
+        return net.op("SHAPE", [net.x], options("Shape", outType=INT32), [3], INT32)
+
+    def times(net, number):
+        casts = options("Cast", inDataType=INT32, outDataType=Type.FLOAT32)
+        return net.op("MUL", [net.x, net.op("CAST", [number], casts, [1, 1])], options("Mul"))
+
+    def a_size_in_a_matrix(net):
+        matrix = net.op("EXPAND_DIMS", [sizes(net), net.ints(0)], None, [1, 3], INT32)
+        return times(net, net.op("SLICE", [matrix, net.ints(0, 0), net.ints(1, 1)], None, [1, 1], INT32))
+
+    def a_size_as_a_class(net):
+        count = net.op("SLICE", [sizes(net), net.ints(0), net.ints(1)], None, [1], INT32)
+        levels = [net.graph.constant(np.array(level, np.float32)) for level in (1, 0)]
+        return net.op("MUL", [net.x, net.op("ONE_HOT", [count, net.number(4), *levels], None, [1, 4])], options("Mul"))
+
+    def a_size_as_a_place(net):
+        count = net.op("SLICE", [sizes(net), net.ints(0), net.ints(1)], None, [1], INT32)
+        places = net.op("EXPAND_DIMS", [count, net.ints(0)], None, [1, 1], INT32)
+        found = net.op("GATHER", [net.floats(1, 10), places], options("Gather", axis=1, batchDims=1), [1, 1])
+        return net.op("MUL", [net.x, net.op("RESHAPE", [found, net.ints(1, 1)], None, [1, 1])], options("Mul"))
+
+    def unequal_parts(net):
+        twice = net.op("CONCATENATION", [net.x, net.x], options("Concatenation", axis=0))
+        wanted = [twice, net.ints(1, -1), net.number(0)]
+        return net.op("SPLIT_V", wanted, options("SplitV", numSplits=2), count=2)[0]
+
+    def from_offsets(net):
+        bounds = [net.ints(0, 1, 0), net.ints(0, 2, 0), net.ints(1, 1, 1)]
+        masks = options("StridedSlice", beginMask=5, endMask=5, offset=True)
+        part = net.op("STRIDED_SLICE", [net.x, *bounds], masks, [-1, 2, 4])
+        return net.op("RESHAPE", [part, net.ints(-1, 4)], None, [-1, 4])
+
+    def a_table_for_one_row(net):
+        places = net.op("ARG_MAX", [net.x, net.ints(2)], options("ArgMax", outputType=INT32), [-1, 3], INT32)
+        return net.op("GATHER", [net.floats(1, 10), places], options("Gather", axis=1, batchDims=1), [-1, 3])
+
+    def a_flag_for_one_row(net):
+        flag = net.graph.tensor("flag", [1], Type.BOOL, data=np.array([True]).tobytes())
+        return net.op("SELECT", [flag, net.x, net.x], options("Select"))
+
+    def rows_as_weights(net):
+        """What is added has other rows' values in it."""
+        flat = vector(net)
+        score = net.op("MEAN", [flat, net.ints(1)], options("Reducer"), [-1])
+        running = net.op("CUMSUM", [score, net.number(0)], options("Cumsum"), [-1])
+        made = net.op("FULLY_CONNECTED", [net.floats(5, 12), flat, running], options("FullyConnected"), [5, -1])
+        return net.op("TRANSPOSE", [made, net.ints(1, 0)], None, [-1, 5])
+
+    return [a_size_in_a_matrix, a_size_as_a_class, a_size_as_a_place, unequal_parts, from_offsets, a_table_for_one_row,
+            a_flag_for_one_row, rows_as_weights]  # fmt: skip
+
+
+for make in unclear_ones():
+    net = Net()
+    found = net.found(make(net))
+    assert not found.independent, make.__name__
+
 for make in independent_ones():
     net = Net()
     found = net.found(make(net))

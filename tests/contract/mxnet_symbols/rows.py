@@ -21,7 +21,7 @@ def read(symbol, *sizes):
     inputs = (TensorSpec("data", "FP32", (-1, *sizes)),)
     names = symbol.list_outputs()
     given = symbol.list_arguments() + symbol.list_auxiliary_states()
-    shapes, _, states = symbol.infer_shape(data=(2, *sizes))
+    shapes, _, states = symbol.infer_shape(data=(1, *sizes))
     known = dict(zip(given, shapes + states))  # noqa: B905 - Python 3.8
     known = {name: shape for name, shape in known.items() if name != "data" and not name.endswith("_label")}
     signature = Signature(inputs, tuple(TensorSpec(name, "FP32") for name in names))
@@ -42,6 +42,11 @@ def independent_ones(x):
     out = S.RNN(mixed, S.var("rnn_parameters"), *states, state_size=4, num_layers=1, mode="lstm")
     yield S.SequenceLast(out), (5, 6)
     yield S.broadcast_sub(x, S.mean(x, axis=0, exclude=True, keepdims=True)), (5, 6)
+    yield S.contrib.box_nms(x), (5, 6)
+    yield S.reshape(S.repeat(x, repeats=2), (-1, 60)), (5, 6)
+    yield S.UpSampling(x, -x, scale=2, sample_type="nearest", num_args=2), (3, 4, 4)
+    yield S.Crop(x, S.var("w", shape=(1, 3, 4, 4)), num_args=2), (3, 8, 8)
+    yield S.where(S.max(x, axis=(1, 2)) > 0, x, -x), (5, 6)
 
 
 def mixing_ones(x):
@@ -62,11 +67,48 @@ def mixing_ones(x):
     yield every, "runs from row to row"
 
 
+def unclear_ones(x):
+    """Of [n, 4, 6], what the number of rows or their place would decide."""
+    sizes = S.shape_array(x)
+    count = S.slice_axis(sizes, axis=0, begin=0, end=1)
+    yield S.broadcast_mul(x, S.one_hot(count, depth=6))
+    yield S.broadcast_mul(
+        x, S.cast(S.slice_axis(S.repeat(sizes, repeats=2, axis=0), axis=0, begin=0, end=1), "float32")
+    )
+    corner = S.slice(S.expand_dims(sizes, axis=0), begin=(0, 0), end=(1, 1))
+    yield S.broadcast_mul(x, S.cast(S.expand_dims(corner, axis=0), "float32"))
+    yield S.transpose(S.contrib.div_sqrt_dim(S.transpose(x, (1, 2, 0))), (2, 0, 1))
+    yield S.split_v2(S.concat(x, x, dim=0), (1,), axis=0)[0]
+    flat = S.Flatten(x)
+    label = S.var("softmax_label")
+    many = S.cast(S.shape_array(S.ones_like(label)), "float32")
+    yield S.Group([S.SoftmaxOutput(flat, label), S.broadcast_mul(flat, S.reshape(many, (1, 1)))])
+    picture = S.reshape(x, (0, 1, 4, 6))
+    yield S.Crop(S.var("w", shape=(1, 1, 8, 8)), picture, num_args=2)
+    yield S.Correlation(picture, S.var("w", shape=(1, 1, 4, 6)), kernel_size=1, max_displacement=1)
+    yield S.BilinearSampler(picture, S.var("w", shape=(1, 2, 4, 6)))
+    yield S.batch_dot(x, S.var("w", shape=(1, 6, 4)))
+    yield S.where(S.var("w", shape=(1,)), x, -x)
+    scores = S.softmax(S.reshape(x, (0, 3, 8)), axis=1)
+    yield S.contrib.MultiBoxDetection(scores, S.var("w", shape=(1, 32)), S.var("a", shape=(1, 8, 4)))
+
+
 data = S.var("data")
 for symbol, sizes in independent_ones(data):
     found = read(symbol, *sizes)
     assert found == BatchAnalysis(), (symbol.list_outputs(), found)
 
+for symbol in unclear_ones(data):
+    found = read(symbol, 4, 6)
+    assert found.unknown, (symbol.list_outputs(), found)
+
 for symbol, words in mixing_ones(data):
     found = read(symbol, 6)
     assert any(words in reason for reason in found.mixes), (symbol.list_outputs(), words, found)
+
+# Other languages write flags in small letters; with this one the mean is over the rows.
+wide = S.FullyConnected(data, num_hidden=6, flatten=True, name="wide")
+narrow = S.FullyConnected(data, num_hidden=6, flatten=True, name="narrow")
+centred = S.broadcast_sub(wide, S.mean(narrow, axis=-2, keepdims=True)).tojson()
+found = read(mx.sym.load_json(centred.replace('"True"', '"true"')), 4, 6)
+assert any("reduces over the rows" in reason for reason in found.mixes), found

@@ -1,6 +1,6 @@
 """Element by element, what is made from nothing, and what is random."""
 
-from typing import Any
+from typing import Any, Sequence
 
 from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.arithmetic import elementwise
@@ -13,7 +13,7 @@ from runtimes.mxnet.analysis.operators import OPERATORS, rule
 _ONE = """abs arccos arccosh arcsin arcsinh arctan arctanh cbrt ceil cos cosh degrees erf erfinv exp expm1 fix floor
     gamma gammaln log log10 log1p log2 logical_not negative radians rcbrt reciprocal relu rint round rsqrt sigmoid sign
     sin sinh softsign sqrt square tan tanh trunc hard_sigmoid Cast amp_cast clip identity _copy BlockGrad stop_gradient
-    MakeLoss make_loss Activation smooth_l1 _contrib_div_sqrt_dim _contrib_quadratic _contrib_gradientmultiplier
+    MakeLoss make_loss Activation smooth_l1 _contrib_quadratic _contrib_gradientmultiplier
     _contrib_round_ste _contrib_sign_ste IdentityAttachKLSparseReg cast_storage"""
 _SCALAR = """plus minus rminus mul div rdiv mod rmod power rpower maximum minimum hypot equal not_equal greater
     greater_equal lesser lesser_equal logical_and logical_or logical_xor"""
@@ -27,19 +27,31 @@ def each_element(call: Call) -> Value:
     return elementwise(call.at, *call.present)
 
 
+@rule("_contrib_div_sqrt_dim")
+def scaled(call: Call) -> Value:
+    value = call[0]
+    if value.dims is not None and has_rows(value.dims[-1]):
+        return unsure("%s divides by the number of rows" % call.at, [value])
+    return elementwise(call.at, value)
+
+
 @rule("elemwise_add elemwise_sub elemwise_mul elemwise_div _mod _power _maximum _minimum _hypot _equal _not_equal")
 @rule(
     "_greater _greater_equal _lesser _lesser_equal _logical_and _logical_or _logical_xor add_n ElementWiseSum _grad_add"
 )
 def same_shapes(call: Call) -> Value:
+    return _alike(call, call.present)
+
+
+def _alike(call: Call, values: Sequence[Value]) -> Value:
     """Without broadcasting: where a size is to be found out, it is the other one's."""
-    known = [value.dims for value in call.present if value.dims is not None and not value.tainted]
+    known = [value.dims for value in values if value.dims is not None and not value.tainted]
     if len({len(dims) for dims in known}) > 1:
         return unsure("%s joins tensors of different ranks" % call.at, call.present)
     for sizes in zip(*known):
         if 1 in sizes and any(map(has_rows, sizes)):
             return unsure("%s joins tensors of different sizes" % call.at, call.present)
-    return elementwise(call.at, *call.present)
+    return elementwise(call.at, *values)
 
 
 @rule("where")
@@ -47,7 +59,7 @@ def where(call: Call) -> Value:
     condition, rank = call[0], call[1].rank
     if condition.rank == 1 and rank is not None and rank > 1:
         condition = shaping.unsqueeze(call.at, condition, range(1, rank))
-    return elementwise(call.at, condition, call[1], call[2])
+    return _alike(call, [condition, call[1], call[2]])
 
 
 @rule("LeakyReLU")
@@ -76,11 +88,20 @@ def filled(call: Call) -> Value:
     return constant([size or ROWS for size in shape])
 
 
-@rule("_arange", "_eye", "_linspace", "_contrib_MultiBoxPrior")
+@rule("_arange", "_eye", "_linspace")
 def made(call: Call) -> Value:
     if call.attribute("infer_range", False):
         return unsure("%s is as long as what it meets" % call.at)
-    return constant([1, fresh(), 4] if call.node.operator.endswith("Prior") else None)
+    return constant()
+
+
+@rule("_contrib_MultiBoxPrior")
+def anchors(call: Call) -> Value:
+    """Made of the sizes of a picture."""
+    value = call[0]
+    if value.rank != 4 or any(has_rows(size) for size in (value.dims or ())[2:]):
+        return unsure("%s is not followed" % call.at, [value])
+    return constant([1, fresh(), 4])
 
 
 @rule("_contrib_arange_like")

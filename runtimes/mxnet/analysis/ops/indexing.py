@@ -5,7 +5,7 @@ from typing import Any
 from runtimes.dataflow import computing, indexing, shaping
 from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import has_rows, over
-from runtimes.dataflow.values import Value, as_rows, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.values import Value, as_rows, constant, mixed, repeats, rows, spread, unsure, without_contents
 from runtimes.dataflow.walk import Call
 from runtimes.mxnet.analysis.file import numbers
 from runtimes.mxnet.analysis.operators import rule
@@ -40,7 +40,7 @@ def split(call: Call) -> Any:
 
 @rule("_split_v2")
 def split_v2(call: Call) -> Any:
-    value, axis, count = call[0], call.attribute("axis", 0), len(call.node.outputs)
+    value, axis, count = call[0], call.attribute("axis", 1), len(call.node.outputs)
     sections, starts = call.attribute("sections", 0), numbers(call.attribute("indices", ()))
     if value.dims is None or call.attribute("squeeze_axis", False) in (True, 1):
         return [unsure("%s is not followed" % call.at, call.present)] * count
@@ -128,7 +128,7 @@ def gather_nd(call: Call) -> Value:
 
 @rule("one_hot")
 def one_hot(call: Call) -> Value:
-    added = shaping.unsqueeze(call.at, call[0]._replace(contents=None), [-1])
+    added = shaping.unsqueeze(call.at, without_contents(call.at, call[0]), [-1])
     if added.tainted or added.dims is None:
         return added
     return added._replace(dims=added.dims[:-1] + (call.attribute("depth"),))
@@ -156,7 +156,7 @@ def sequences(call: Call) -> Value:
         return mixed("%s goes from row to row" % call.at)
     if len(call.present) > 1:
         lengths = as_rows(call[1])
-        if lengths is None or lengths.tainted or lengths.dims is None or len(lengths.dims) != 1:
+        if lengths is None or lengths.tainted or lengths.counts_rows or lengths.rank != 1:
             return unsure("%s has lengths that are not followed" % call.at, call.present)
         if lengths.has_rows and (value.axis, value.before, value.after) != (1 - time, lengths.before, lengths.after):
             return unsure("%s has lengths that are not followed" % call.at)

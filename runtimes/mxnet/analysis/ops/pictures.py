@@ -64,20 +64,44 @@ def pool(call: Call) -> Value:
     return _windows(call, value, "same", lambda s: [1] * len(s) if whole else _behind(call, s), [])
 
 
-@rule(
-    "UpSampling", "_contrib_BilinearResize2D", "_contrib_AdaptiveAvgPooling2D", "BilinearSampler", "SpatialTransformer"
-)
-@rule("GridGenerator", "depth_to_space", "space_to_depth", "Crop", "_contrib_DeformableConvolution", "Correlation")
+@rule("_contrib_BilinearResize2D _contrib_AdaptiveAvgPooling2D GridGenerator depth_to_space space_to_depth Crop")
 def row_by_row(call: Call) -> Value:
-    """Of [N, channels, height, width], of which the others say the size at most."""
-    if any(value.rank not in (4, 1, 2) for value in call.present) or call[0].rank not in (4, 2):
+    """Of [N, channels, height, width], of which a second input says the size at most."""
+    like = call.get(1)
+    if like is not None and (like.tainted or like.axis not in (None, 0) or (repeats(like) and not like.has_rows)):
+        return unsure("%s has a size that is not followed" % call.at, call.present)
+    return _in_pairs(call, call.present[:1], [])
+
+
+@rule("BilinearSampler SpatialTransformer Correlation")
+def two_by_two(call: Call) -> Value:
+    return _in_pairs(call, call.present[:2], [])
+
+
+@rule("_contrib_DeformableConvolution")
+def deformable(call: Call) -> Value:
+    return _in_pairs(call, call.present[:2], call.present[2:])
+
+
+@rule("UpSampling")
+def upsampling(call: Call) -> Value:
+    count = 1 if call.attribute("sample_type") == "bilinear" else len(call.present)
+    return _in_pairs(call, call.present[:count], call.present[count:])
+
+
+def _in_pairs(call: Call, values: List[Value], weights: List[Value]) -> Value:
+    """Each row of one with the same row of the others: nothing is broadcast."""
+    wrong = call.not_constant(weights)
+    if wrong is not None:
+        return wrong
+    if any(value.rank not in (4, 2) for value in values) or len({value.has_rows for value in values}) > 1:
         return unsure("%s is not followed" % call.at, call.present)
-    return computing.batch_first(call.at, call.present, [4])[0]
+    return computing.batch_first(call.at, values, [4])[0]
 
 
 @rule("_contrib_MultiBoxDetection")
 def detections(call: Call) -> Value:
-    if call[0].rank != 3 or call[1].rank != 2 or call[2].has_rows:
+    if call[0].rank != 3 or call[1].rank != 2 or call[0].has_rows != call[1].has_rows or call[2].has_rows:
         return unsure("%s is not followed" % call.at, call.present)
     return computing.batch_first(call.at, call.present, [3])[0]
 

@@ -1,7 +1,7 @@
 """Matrix products, and attention."""
 
 from runtimes.dataflow import computing, shaping
-from runtimes.dataflow.sizes import over, times
+from runtimes.dataflow.sizes import has_rows, over, times
 from runtimes.dataflow.values import Value, constant, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
 from runtimes.mxnet.analysis.operators import rule
@@ -46,6 +46,8 @@ def dot(call: Call) -> Value:
 def _batched(call: Call, one: Value, two: Value) -> Value:
     if one.rank != two.rank or one.rank is None or one.rank < 3:
         return unsure("%s is not followed" % call.at, call.present)
+    if any(has_rows(size) != has_rows(other) for size, other in zip((one.dims or ())[:-2], (two.dims or ())[:-2])):
+        return unsure("%s joins tensors of different sizes" % call.at, call.present)  # nothing is broadcast
     sides = []
     for value, name in ((one, "transpose_a"), (two, "transpose_b")):
         rank = value.rank or 0

@@ -5,7 +5,7 @@ from typing import Any, Optional, Sequence
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.shaping import placed
-from runtimes.dataflow.values import Value, unsure
+from runtimes.dataflow.values import Value, repeats, unsure
 from runtimes.dataflow.walk import Call
 from runtimes.mxnet.analysis.file import numbers
 from runtimes.mxnet.analysis.operators import rule
@@ -93,4 +93,6 @@ def batch_norm(call: Call) -> Value:
 
 @rule("softmax_cross_entropy")
 def cross_entropy(call: Call) -> Value:
+    if call[1].tainted or (call[1].has_rows and not call[0].has_rows) or repeats(call[1]):
+        return unsure("%s is not followed" % call.at, call.present)
     return computing.reduce(call.at, call[0], None, False)

@@ -6,7 +6,7 @@ from runtimes.dataflow import shaping
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import Size, has_rows, over, times
-from runtimes.dataflow.values import Value, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.values import Value, constant, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
 from runtimes.mxnet.analysis.file import numbers
 from runtimes.mxnet.analysis.operators import rule
@@ -139,8 +139,12 @@ def repeat(call: Call) -> Value:
     value, axis, count = call[0], call.attribute("axis"), call.attribute("repeats")
     if value.tainted or value.dims is None or not isinstance(count, int):
         return spread([value]) if value.tainted else unsure("%s is not followed" % call.at, call.present)
+    if repeats(value) and not value.has_rows:
+        return unsure("%s repeats what is repeated for each row" % call.at)
     if axis is None:
-        return mixed("%s puts values of several rows together" % call.at) if value.has_rows else constant()
+        value, axis = shaping.laid_out(call.at, value, [times(*value.dims)]), 0
+    if value.dims is None:
+        return value
     axis = placed(axis, len(value.dims))
     dims = [times(size, count) if place == axis else size for place, size in enumerate(value.dims)]
     if value.axis is None:

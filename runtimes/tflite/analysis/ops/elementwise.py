@@ -4,7 +4,8 @@ from typing import Any
 
 from runtimes.dataflow import shaping
 from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, elementwise
-from runtimes.dataflow.values import Value
+from runtimes.dataflow.sizes import has_rows
+from runtimes.dataflow.values import Value, unsure
 from runtimes.dataflow.walk import Call
 from runtimes.tflite.analysis.file import TYPE
 from runtimes.tflite.analysis.operators import rule
@@ -65,5 +66,7 @@ def select(call: Call) -> Value:
     rank = one.rank
     if call.node.operator == "SELECT" and condition.rank == 1 and rank is not None and rank > 1:
         # The older one takes a vector as one flag for each of the first dimension.
+        if one.dims and condition.dims and has_rows(one.dims[0]) != has_rows(condition.dims[0]):
+            return unsure("%s is not followed" % call.at, call.present)
         condition = shaping.unsqueeze(call.at, condition, range(1, rank))
     return arithmetic(call.at, OPERATORS["where"], condition, one, two)

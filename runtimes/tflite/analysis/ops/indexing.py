@@ -6,7 +6,7 @@ from runtimes.dataflow import computing, indexing, shaping
 from runtimes.dataflow.arithmetic import OPERATORS
 from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import ROWS, fresh, over
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure, without_contents
 from runtimes.dataflow.walk import Call
 from runtimes.tflite.analysis.operators import rule
 
@@ -96,6 +96,8 @@ def strided_slice(call: Call) -> Value:
             for bound in bounds
         ]
     wrong = _bounds(call, value, bounds)
+    if call.attribute("Offset", False):  # ends are counted from the beginnings then
+        return unsure("%s is not followed" % call.at, call.present)
     if wrong is not None or value.dims is None:
         return wrong if wrong is not None and wrong.tainted else constant()
     masks = {
@@ -153,7 +155,7 @@ def gather(call: Call) -> Value:
     batch = batch + len(indices.dims) if batch < 0 else batch
     if placed(axis, len(value.dims)) != batch:
         return unsure("%s is not followed" % call.at, call.present)
-    points = shaping.unsqueeze(call.at, indices._replace(contents=None), [-1])
+    points = shaping.unsqueeze(call.at, without_contents(call.at, indices), [-1])
     return indexing.gather_nd(call.at, value, points, batch)
 
 
@@ -195,7 +197,7 @@ def one_hot(call: Call) -> Value:
     if wrong is not None:
         return wrong
     axis = call.attribute("Axis", -1)
-    added = shaping.unsqueeze(call.at, indices._replace(contents=None), [axis])
+    added = shaping.unsqueeze(call.at, without_contents(call.at, indices), [axis])
     if added.tainted or added.dims is None:
         return added
     place = placed(axis, len(added.dims))

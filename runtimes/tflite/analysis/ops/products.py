@@ -12,6 +12,9 @@ def dense(call: Call) -> Value:
     """All but the last dimension are rows of a matrix; where the sizes do not fit, the input is cut anew."""
     value, weights = call[0], call[1]
     if weights.tainted or weights.has_rows or repeats(weights) or value.tainted:
+        wrong = call.not_constant(call.inputs[2:])
+        if wrong is not None or value.rank != 2:
+            return wrong or unsure("%s is not followed" % call.at, call.present)
         return computing.matmul(call.at, value, shaping.transpose(call.at, weights))
     wrong = call.not_constant(call.inputs[2:])
     if wrong is not None:
