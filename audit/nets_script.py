@@ -13,7 +13,7 @@ import numpy as np
 
 runpy.run_path(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "runtimes", "bootstrap.py"))
 
-from runtimes.contract import DATATYPES  # noqa: E402
+from runtimes.contract import kind_of, numpy_dtype  # noqa: E402
 from runtimes.control import Load  # noqa: E402
 from runtimes.worker import settle, start, trial  # noqa: E402
 from runtimes.worker.compare import Noise, difference  # noqa: E402
@@ -29,12 +29,12 @@ def request(signature, random, scale, time):
         shape = [1] + [size if size >= 0 else time for size in (spec.shape or ())[1:]]
         if spec.datatype == "BYTES":
             inputs[spec.name] = np.full(shape, b"text", dtype=object)
-        elif DATATYPES[spec.datatype].kind in "iu":
+        elif kind_of(spec.datatype) in ("int", "uint"):
             high = time if np.prod(shape) == 1 else 50
-            inputs[spec.name] = random.randint(1, high + 1, shape).astype(DATATYPES[spec.datatype])
+            inputs[spec.name] = random.randint(1, high + 1, shape).astype(numpy_dtype(spec.datatype))
             inputs[spec.name] -= np.prod(shape) != 1
         else:
-            inputs[spec.name] = (random.standard_normal(shape) * scale).astype(DATATYPES[spec.datatype])
+            inputs[spec.name] = (random.standard_normal(shape) * scale).astype(numpy_dtype(spec.datatype))
     return inputs
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 runpy.run_path(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "runtimes", "bootstrap.py"))
 
-from runtimes.contract import DATATYPES  # noqa: E402
+from runtimes.contract import numpy_dtype  # noqa: E402
 from runtimes.control import Load  # noqa: E402
 from runtimes.wire import specs_from_json  # noqa: E402
 from runtimes.worker import start  # noqa: E402
@@ -69,7 +69,7 @@ def requests(signature, stored):
 def drawn(spec, kind):
     random = np.random.RandomState(sum(map(ord, spec.name + kind)))
     shape = [size if size > 0 else 3 if place == 0 else 6 for place, size in enumerate(spec.shape or ())]
-    dtype = DATATYPES[spec.datatype or "FP32"]
+    dtype = numpy_dtype(spec.datatype or "FP32")
     if dtype.kind not in "f":
         return random.randint(0, 6, shape).astype(dtype)
     values = random.standard_normal(shape)

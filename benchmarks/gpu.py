@@ -31,7 +31,7 @@ from gateway.config import home
 from gateway.environments.environment import build, locate
 from gateway.environments.runtime import discover
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.contract import DATATYPES
+from runtimes.contract import numpy_dtype
 from runtimes.tensors import Tensor, from_array
 
 KINDS = ("resnet50", "bert")
@@ -122,7 +122,7 @@ def model_toml(plan: Plan, kind: str, batch: int) -> str:
 def one_request(told: dict[str, Any], rows: int) -> Tensor:
     takes = told["takes"]
     random = np.random.default_rng(0)
-    values = random.integers(0, 256, (rows, *takes["shape"][1:])).astype(DATATYPES[takes["datatype"]])
+    values = random.integers(0, 256, (rows, *takes["shape"][1:])).astype(numpy_dtype(takes["datatype"]))
     return from_array(takes["name"], values)
 
 

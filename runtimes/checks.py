@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.contract import DATATYPES, InvalidInput, LoadError, TensorSpec, datatype_of
+from runtimes.contract import InvalidInput, LoadError, TensorSpec, datatype_of, numpy_dtype
 
 # CUDA's errors after which every further call in the process fails too.
 _LOST = re.compile(
@@ -37,7 +37,7 @@ def check_input(spec: TensorSpec, inputs: Dict[str, np.ndarray]) -> np.ndarray:
     if spec.name not in inputs:
         raise InvalidInput("input '%s' is missing" % spec.name)
     array = inputs[spec.name]
-    if spec.datatype and array.dtype != DATATYPES[spec.datatype]:
+    if spec.datatype and array.dtype != numpy_dtype(spec.datatype):
         given = datatype_of(array.dtype)
         raise InvalidInput("input '%s' has datatype %s, expected %s" % (spec.name, given, spec.datatype))
     shape = array.shape if spec.shape is None else spec.shape

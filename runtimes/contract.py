@@ -10,28 +10,61 @@ A worker holds one model, in one process, on one thread: `load` is called once, 
 again and again, then `close`. What is printed goes to the gateway's log with the model's name.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-# The Open Inference Protocol's datatypes. BYTES is an object array of `bytes`, on both sides of
-# `infer`. A datatype of "" means: the artifact does not tell.
-DATATYPES: Dict[str, np.dtype] = {
-    "BOOL": np.dtype(np.bool_),
-    "UINT8": np.dtype(np.uint8),
-    "UINT16": np.dtype(np.uint16),
-    "UINT32": np.dtype(np.uint32),
-    "UINT64": np.dtype(np.uint64),
-    "INT8": np.dtype(np.int8),
-    "INT16": np.dtype(np.int16),
-    "INT32": np.dtype(np.int32),
-    "INT64": np.dtype(np.int64),
-    "FP16": np.dtype(np.float16),
-    "FP32": np.dtype(np.float32),
-    "FP64": np.dtype(np.float64),
-    "BYTES": np.dtype(object),
+
+class Datatype(NamedTuple):
+    """One of the Open Inference Protocol's datatypes.
+
+    itemsize  bytes of one element on the wire; 0 for BYTES, whose elements vary
+    kind      "bool", "uint", "int", "float" or "bytes"
+    dtype     numpy's, little-endian; None where numpy has no such type: ask `numpy_dtype`, which says so
+    """
+
+    name: str
+    itemsize: int
+    kind: str
+    dtype: Optional[np.dtype]
+
+
+# All that are served, by name. BYTES is an object array of `bytes`, on both sides of `infer`. A datatype of ""
+# means: the artifact does not tell.
+DATATYPES: Dict[str, Datatype] = {
+    each.name: each
+    for each in (
+        Datatype("BOOL", 1, "bool", np.dtype(np.bool_)),
+        Datatype("UINT8", 1, "uint", np.dtype(np.uint8)),
+        Datatype("UINT16", 2, "uint", np.dtype(np.uint16)),
+        Datatype("UINT32", 4, "uint", np.dtype(np.uint32)),
+        Datatype("UINT64", 8, "uint", np.dtype(np.uint64)),
+        Datatype("INT8", 1, "int", np.dtype(np.int8)),
+        Datatype("INT16", 2, "int", np.dtype(np.int16)),
+        Datatype("INT32", 4, "int", np.dtype(np.int32)),
+        Datatype("INT64", 8, "int", np.dtype(np.int64)),
+        Datatype("FP16", 2, "float", np.dtype(np.float16)),
+        Datatype("FP32", 4, "float", np.dtype(np.float32)),
+        Datatype("FP64", 8, "float", np.dtype(np.float64)),
+        Datatype("BYTES", 0, "bytes", np.dtype(object)),
+    )
 }
-_NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+_NAMES = {each.dtype: each.name for each in DATATYPES.values() if each.dtype is not None}
+
+
+class _NumpyDtypes(dict):
+    def __missing__(self, datatype: str) -> np.dtype:
+        raise ValueError("numpy has no %s, so it can only be passed on as bytes" % DATATYPES[datatype].name)
+
+
+# Numpy's dtype for a datatype's name. Raises KeyError for what is no datatype, and ValueError, with a sentence, for
+# one that numpy lacks. It is asked for each tensor of a request, so it is a dictionary's own method.
+numpy_dtype: Callable[[str], np.dtype] = _NumpyDtypes({name: dtype for dtype, name in _NAMES.items()}).__getitem__
+
+
+def kind_of(datatype: str) -> str:
+    """Datatype.kind; "" for a datatype that is not known."""
+    return DATATYPES[datatype].kind if datatype else ""
 
 
 def datatype_of(dtype: Any) -> str:

@@ -5,7 +5,7 @@ from typing import List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
-from runtimes.contract import DATATYPES, datatype_of
+from runtimes.contract import DATATYPES, datatype_of, numpy_dtype
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -22,22 +22,20 @@ class Tensor(NamedTuple):
 def to_array(tensor: Tensor) -> np.ndarray:
     """The tensor as an array; a view of its bytes where that is possible.
 
-    Raises ValueError, as a sentence, when the bytes do not fit datatype and shape.
+    Raises ValueError, as a sentence, when the bytes do not fit datatype and shape, or numpy lacks the datatype.
     """
+    _, datatype, shape, data = tensor
     count = 1
-    for size in tensor.shape:
+    for size in shape:
         count *= size
-    if tensor.datatype == "BYTES":
+    if datatype == "BYTES":
         flat = np.empty(count, dtype=object)
-        flat[:] = unpack_bytes(tensor.data, count)
-        return flat.reshape(tensor.shape)
-    dtype = DATATYPES[tensor.datatype]
-    if len(tensor.data) != count * dtype.itemsize:
-        raise ValueError(
-            "its data has %d bytes where %s%s needs %d"
-            % (len(tensor.data), tensor.datatype, list(tensor.shape), count * dtype.itemsize)
-        )
-    array = np.frombuffer(tensor.data, dtype=dtype).reshape(tensor.shape)
+        flat[:] = unpack_bytes(data, count)
+        return flat.reshape(shape)
+    size = count * DATATYPES[datatype].itemsize
+    if len(data) != size:
+        raise ValueError("its data has %d bytes where %s%s needs %d" % (len(data), datatype, list(shape), size))
+    array = np.frombuffer(data, dtype=numpy_dtype(datatype)).reshape(shape)
     return array if array.flags.aligned else array.copy()
 
 
@@ -46,7 +44,7 @@ def from_array(name: str, array: np.ndarray) -> Tensor:
     datatype = datatype_of(array.dtype)
     if datatype == "BYTES":
         return Tensor(name, datatype, array.shape, pack_bytes(array.ravel().tolist()))
-    contiguous = np.ascontiguousarray(array, dtype=DATATYPES[datatype])
+    contiguous = np.ascontiguousarray(array, dtype=numpy_dtype(datatype))
     data = memoryview(contiguous.reshape(-1).view(np.uint8)) if contiguous.size else b""
     return Tensor(name, datatype, array.shape, data)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gateway.front.dialects.v2.grpc_tensors import CONTENTS_FIELDS
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.contract import DATATYPES
+from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import pack_bytes
 
 
@@ -24,7 +24,7 @@ class Value:
     def raw(self) -> bytes:
         if self.datatype == "BYTES":
             return pack_bytes(self.data)
-        return np.array(self.data, DATATYPES.get(self.datatype, np.dtype(np.float32))).tobytes()
+        return np.array(self.data, numpy_dtype(self.datatype if self.datatype in DATATYPES else "FP32")).tobytes()
 
 
 @dataclass(frozen=True)

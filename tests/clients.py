@@ -7,7 +7,7 @@ import grpc
 import numpy as np
 
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.contract import DATATYPES, datatype_of
+from runtimes.contract import datatype_of, numpy_dtype
 from runtimes.tensors import Tensor, from_array, to_array
 from tests.gateway_process import Gateway
 
@@ -26,7 +26,7 @@ def _json_data(array: np.ndarray) -> object:
 def _array(datatype: str, shape: list[int], data: object) -> np.ndarray:
     if datatype == "BYTES":
         return np.array([str(each).encode() for each in np.ravel(data)], dtype=object).reshape(shape)
-    return np.array(data, dtype=DATATYPES[datatype]).reshape(shape)
+    return np.array(data, dtype=numpy_dtype(datatype)).reshape(shape)
 
 
 def ask_predict(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:

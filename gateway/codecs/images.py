@@ -20,7 +20,7 @@ from PIL import Image, WebPImagePlugin
 from gateway.codecs.media_types import PNG, is_image
 from gateway.domain.image_processing import Preprocess, values
 from gateway.errors import InvalidRequest, TooLarge
-from runtimes.contract import DATATYPES
+from runtimes.contract import DATATYPES, kind_of, numpy_dtype
 from runtimes.tensors import Tensor, from_array
 
 _T = TypeVar("_T")
@@ -71,11 +71,11 @@ def image_tensor(files: Sequence[File], preprocess: Preprocess, name: str, datat
 
     Raises TooLarge where the files, decoded, or the tensor would take more than most_bytes.
     """
-    shape, dtype = preprocess.shape(len(files)), DATATYPES[datatype]
-    size = prod(shape) * dtype.itemsize
+    shape = preprocess.shape(len(files))
+    size = prod(shape) * DATATYPES[datatype].itemsize
     if size > most_bytes:
         raise TooLarge(f"{len(files)} images make an input of {size} bytes, over the limit of {most_bytes}; send fewer")
-    array = np.empty(shape, dtype)
+    array = np.empty(shape, numpy_dtype(datatype))
     table, rows = _table(preprocess, datatype), _as_rows(array, preprocess)
     most_pixels = left = most_bytes // _PIXEL_BYTES
     for file, row in zip(files, rows, strict=True):
@@ -112,8 +112,8 @@ def _as_rows(array: np.ndarray, preprocess: Preprocess) -> np.ndarray:
 @lru_cache(64)
 def _table(preprocess: Preprocess, datatype: str) -> np.ndarray:
     """What each level of a channel becomes, [channels, 256]: in FP64, then rounded to the datatype."""
-    made, dtype = values(preprocess), DATATYPES[datatype]
-    return made.astype(dtype) if dtype.kind == "f" else np.rint(made).astype(dtype)
+    made, dtype = values(preprocess), numpy_dtype(datatype)
+    return made.astype(dtype) if kind_of(datatype) == "float" else np.rint(made).astype(dtype)
 
 
 def _planes(pixels: np.ndarray, preprocess: Preprocess) -> Sequence[np.ndarray]:

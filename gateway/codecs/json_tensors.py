@@ -17,11 +17,14 @@ import numpy as np
 from gateway.codecs.json_text import numbers
 from gateway.domain.tensor_checks import MAX_RANK, check_datatype, check_strings
 from gateway.errors import InvalidRequest
-from runtimes.contract import DATATYPES
+from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Buffer, Tensor, pack_bytes, to_array, unpack_bytes
 
 _NUMBERS = frozenset({int, float})
-_FLOAT_CODES = {"FP16": "e", "FP32": "f", "FP64": "d"}
+# What struct calls them; it and numpy have the same letters.
+_FLOAT_CODES = {
+    each.name: each.dtype.char for each in DATATYPES.values() if each.kind == "float" and each.dtype is not None
+}
 _WORDS = {
     str: "a string",
     bool: "true or false",
@@ -121,19 +124,19 @@ def _flatten(name: str, data: Any) -> tuple[list[int], list[Any], set[type]]:
 
 
 def _convert(name: str, flat: list[Any], kinds: set[type], datatype: str) -> Buffer:
-    dtype = DATATYPES[datatype]
-    if datatype == "BYTES":
+    kind = DATATYPES[datatype].kind
+    if kind == "bytes":
         _only(name, kinds, {str, dict}, datatype, "strings")
         check_strings(name, len(flat))
         return pack_bytes(flat if dict not in kinds else [_binary(name, element) for element in flat])
-    if dtype.kind == "f":
+    if kind == "float":
         _only(name, kinds, _NUMBERS, datatype, "numbers")
         return _floats(name, flat, datatype)
-    if dtype.kind == "b":
+    if kind == "bool":
         _only(name, kinds, {bool, int}, datatype, "true and false")
         if not set(flat) <= {0, 1}:
             raise InvalidRequest(f"input '{name}' has datatype BOOL; give true and false, or 1 and 0")
-        array = np.array(flat, dtype=dtype)
+        array = np.array(flat, dtype=np.bool_)
     else:
         _only(name, kinds, {int}, datatype, "integers")
         array = _integers(name, flat, datatype)
@@ -151,12 +154,14 @@ def _floats(name: str, flat: list[Any], datatype: str) -> bytes:
     try:
         # As quick as numpy, and it refuses what overflows, where numpy makes an infinity of it.
         return struct.pack(f"<{len(flat)}{_FLOAT_CODES[datatype]}", *flat)
+    except KeyError:
+        raise InvalidRequest(f"input '{name}' has datatype {datatype}, which JSON lacks; send its bytes") from None
     except (OverflowError, struct.error):
         raise InvalidRequest(f"the data of input '{name}' holds a number too large for {datatype}") from None
 
 
 def _integers(name: str, flat: list[Any], datatype: str) -> np.ndarray:
-    dtype = DATATYPES[datatype]
+    dtype = numpy_dtype(datatype)
     try:
         wide = np.array(flat, dtype=np.int64)
     except OverflowError:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gateway.errors import InvalidRequest
-from runtimes.contract import DATATYPES
+from runtimes.contract import numpy_dtype
 from runtimes.tensors import Buffer
 
 
@@ -27,7 +27,7 @@ def field_head(tag: int, size: int) -> bytes:
 
 def typed_array(name: str, datatype: str, values: Sequence[Any], own: np.dtype) -> np.ndarray:
     """The elements of a protobuf field, whose own dtype may be wider than the datatype. Raises InvalidRequest."""
-    dtype = DATATYPES[datatype]
+    dtype = numpy_dtype(datatype)
     # The protobuf runtime hands numpy the whole field at once where the dtype is the field's own.
     array = np.array(values, dtype=own)
     if array.dtype != dtype:

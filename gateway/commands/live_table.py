@@ -10,6 +10,7 @@ from rich.logging import RichHandler
 from gateway.commands.console import Row, screen, state_word
 from gateway.domain.types import ModelStatus
 from gateway.supervisor.supervisor import Supervisor
+from runtimes.contract import kind_of
 
 _REFRESH_S = 0.5
 _LONGEST_HINT = 150
@@ -71,7 +72,7 @@ def curl(status: ModelStatus, http: str, longest: int = _LONGEST_HINT) -> str:
     """
     signature = status.signature()
     specs = signature.inputs if signature else ()
-    if any(spec.shape is None or spec.datatype in ("", "BYTES", "BOOL") for spec in specs):
+    if any(spec.shape is None or kind_of(spec.datatype) in ("", "bytes", "bool") for spec in specs):
         specs = ()
     inputs = ", ".join(f'"{spec.name}": {_example(spec.shape or ())}' for spec in specs)
     command = f"curl http://{http}/predict/{status.name} -d '{{\"inputs\": {{{inputs}}}}}'"

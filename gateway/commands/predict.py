@@ -17,7 +17,7 @@ from gateway.commands import http_client
 from gateway.commands.http_client import Cannot, Request
 from gateway.commands.predict_output import NoSuchOutput, show
 from gateway.errors import InvalidRequest
-from runtimes.contract import DATATYPES
+from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Tensor, from_array, to_array
 
 _NAMED = re.compile(r"([^=@\[{\"]+)=(.*)", re.DOTALL)
@@ -155,15 +155,17 @@ def _fitted(name: str, array: np.ndarray, datatype: str) -> np.ndarray:
     numpy makes FP64 and INT64 of what nobody says more about. What would become another value is left as
     it is, for the gateway to refuse. Raises InvalidRequest where one is out of range.
     """
-    wanted, kind = DATATYPES.get(datatype, array.dtype), array.dtype.kind
+    if datatype not in DATATYPES:
+        return array
+    wanted, wanted_kind, kind = numpy_dtype(datatype), DATATYPES[datatype].kind, array.dtype.kind
     if array.dtype == wanted:
         return array
-    if wanted.kind == "f" and kind in "iuf":
+    if wanted_kind == "float" and kind in "iuf":
         with np.errstate(over="ignore"):
             fitted = array.astype(wanted)
         if not np.array_equal(np.isinf(fitted), np.isinf(array)):
             raise InvalidRequest(f"the data of input '{name}' holds a number too large for {datatype}")
         return fitted
-    if wanted.kind in "biu" and kind in "iu":
+    if wanted_kind in ("bool", "int", "uint") and kind in "iu":
         return to_array(read_tensor(name, array.tolist(), datatype)).reshape(array.shape)
     return array

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.codecs.npy import NPZ
-from runtimes.contract import DATATYPES, datatype_of
+from runtimes.contract import datatype_of, numpy_dtype
 
 # Longer arrays are shortened.
 _MOST_SHOWN = 64
@@ -47,7 +47,7 @@ def show(kind: str, body: bytes, datatypes: Mapping[str, str], files: Sequence[s
 
 
 def _array(values: Any, datatype: str) -> np.ndarray:
-    return np.array(values, DATATYPES[datatype] if datatype else None)
+    return np.array(values, numpy_dtype(datatype) if datatype else None)
 
 
 def _show_predictions(console: Console, predictions: list[Any], files: Sequence[str], top: int) -> None:

@@ -13,6 +13,8 @@ from runtimes.wire import Form
 
 # A worker's numpy counts bytes in 64 bits, even those of a tensor with a dimension of 0.
 _MOST_BYTES = (1 << 63) - 1
+# What an element of BYTES takes in its array, apart from the string.
+_POINTER_BYTES = 8
 # The wire writes lengths of names in 16 bits.
 _LONGEST_NAME = (1 << 16) - 1
 _MOST_FORMS = 512
@@ -109,7 +111,8 @@ def check_count(count: int, what: str) -> None:
 
 def _check_size(tensor: Tensor, shape: tuple[int, ...]) -> None:
     count = prod(shape)
-    if prod(size for size in shape if size) * DATATYPES[tensor.datatype].itemsize > _MOST_BYTES:
+    itemsize = DATATYPES[tensor.datatype].itemsize
+    if prod(size for size in shape if size) * (itemsize or _POINTER_BYTES) > _MOST_BYTES:
         raise InvalidRequest(f"input '{tensor.name}' has shape {list(shape)}, larger than any memory")
     if tensor.datatype == "BYTES":
         # Each element takes at least its length, so a huge shape fails before anything is read.
@@ -123,7 +126,7 @@ def _check_size(tensor: Tensor, shape: tuple[int, ...]) -> None:
         except ValueError as error:
             raise InvalidRequest(f"input '{tensor.name}' does not fit: {error}") from None
         return
-    wanted = count * DATATYPES[tensor.datatype].itemsize
+    wanted = count * itemsize
     if len(tensor.data) != wanted:
         raise InvalidRequest(
             f"input '{tensor.name}' has {len(tensor.data)} bytes of data, "

@@ -12,7 +12,7 @@ import numpy as np
 from gateway.export.draws import DRAWS, RANGES, Draw, values
 from gateway.export.errors import CannotExport
 from runtimes import array_files
-from runtimes.contract import DATATYPES, InputRange, TensorSpec
+from runtimes.contract import InputRange, TensorSpec, numpy_dtype
 
 Arrays = dict[str, np.ndarray]
 
@@ -93,7 +93,7 @@ def _runs(given: Mapping[str, np.ndarray], names: Sequence[str]) -> Iterator[Arr
 def _fitting(arrays: Arrays, inputs: Sequence[TensorSpec], file: Path) -> Arrays:
     fitting = {}
     for spec in inputs:
-        array, dtype = arrays[spec.name], DATATYPES[spec.datatype]
+        array, dtype = arrays[spec.name], numpy_dtype(spec.datatype)
         shape = spec.shape or ()
         if array.ndim != len(shape) or any(
             want not in (-1, size) for want, size in zip(shape, array.shape, strict=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runtimes.contract import DATATYPES, InputRange, TensorSpec
+from runtimes.contract import InputRange, TensorSpec, kind_of, numpy_dtype
 from runtimes.id_ranges import MOST_IDS, spread
 
 Random = np.random.Generator
@@ -103,16 +103,16 @@ def values(
     pixels  what black and white are, where the input is a picture and that is known
     ranges  as the model's graph has them
     """
-    dtype = DATATYPES[spec.datatype]
-    if dtype.kind != "f" and "mask" in spec.name.lower():
+    dtype, kind = numpy_dtype(spec.datatype), kind_of(spec.datatype)
+    if kind != "float" and "mask" in spec.name.lower():
         return _mask(random, shape).astype(dtype)
     if draw is RANGES and spec.name in ranges:
         return _of_range(random, shape, ranges[spec.name], dtype)
     if draw.name == "pixels" and pixels is not None:
-        return _of_pictures(random, shape, *pixels, whole=dtype.kind != "f").astype(dtype)
-    if dtype.kind == "b":
+        return _of_pictures(random, shape, *pixels, whole=kind != "float").astype(dtype)
+    if kind == "bool":
         return (draw.whole(random, shape) % 2).astype(dtype)
-    if dtype.kind == "f":
+    if kind == "float":
         return draw.floats(random, shape).astype(dtype)
     return _fitting(draw.whole(random, shape), dtype, scalar=not shape)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gateway.export import interface, proof
 from gateway.export.cases import Arrays, Case
-from runtimes.contract import DATATYPES, Signature, TensorSpec
+from runtimes.contract import Signature, TensorSpec, numpy_dtype
 
 # Of the largest value: by how much other processors' float32 may differ beyond the proof's own tolerance. What is
 # wrong differs by far more, and an answer that is small by chance need not alarm anybody.
@@ -52,7 +52,7 @@ def _first(answered: Sequence[tuple[Case, Arrays]], exported: Signature) -> tupl
 
 
 def _tensor(spec: TensorSpec, array: np.ndarray) -> dict[str, Any]:
-    made = array.astype(DATATYPES[spec.datatype])
+    made = array.astype(numpy_dtype(spec.datatype))
     return {"datatype": spec.datatype, "shape": list(array.shape), "data": _values(made)}
 
 

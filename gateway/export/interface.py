@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gateway.export.cases import Arrays
-from runtimes.contract import DATATYPES, Signature, TensorSpec
+from runtimes.contract import Signature, TensorSpec, kind_of, numpy_dtype
 
 # What a target without these datatypes has in their place; values that do not fit are refused when they are met.
 _STANDS_FOR = {
@@ -73,8 +73,9 @@ def cast(arrays: Arrays, specs: Sequence[TensorSpec]) -> Arrays:
     """By the specs' datatypes. Raises OverflowError for values that these cannot hold."""
     made = {}
     for spec in specs:
-        array, dtype = arrays[spec.name], DATATYPES[spec.datatype]
-        if array.dtype != dtype and array.dtype.kind in "iu" and dtype.kind in "iu" and array.size:
+        array, dtype = arrays[spec.name], numpy_dtype(spec.datatype)
+        whole = array.dtype.kind in "iu" and kind_of(spec.datatype) in ("int", "uint")
+        if array.dtype != dtype and whole and array.size:
             limits = np.iinfo(dtype)
             if int(array.min()) < limits.min or int(array.max()) > limits.max:
                 raise OverflowError(f"'{spec.name}' holds values that {spec.datatype} cannot")

@@ -14,6 +14,7 @@ import numpy as np
 
 from gateway.export import parts
 from gateway.export.parts import Sizes
+from runtimes.contract import kind_of
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -96,7 +97,7 @@ def within(difference: OutputDifference, tolerance: float, allow_loss: bool = Fa
 
 def looks_like_classes(shape: Sequence[int] | None, datatype: str) -> bool:
     """A row of scores per row of input."""
-    return datatype in ("FP16", "FP32", "FP64") and shape is not None and len(shape) == 2 and shape[1] > 1
+    return kind_of(datatype) == "float" and shape is not None and len(shape) == 2 and shape[1] > 1
 
 
 def scale(answer: np.ndarray, all_answers: Sequence[np.ndarray]) -> float:

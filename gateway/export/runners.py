@@ -16,7 +16,7 @@ from gateway.export.source import Environments, Source, bare_load, infer_job
 from gateway.export.tasks import Failed, Tasks
 from gateway.process.cores import available_cores
 from runtimes import wire
-from runtimes.contract import DATATYPES, Signature
+from runtimes.contract import Signature, numpy_dtype
 from runtimes.control import Load
 
 # What an export gives for inputs; None where it fails on them.
@@ -249,7 +249,7 @@ def classifiers(source: Source) -> frozenset[str]:
 
 def _as(a: Arrays, b: Arrays, signature: Signature) -> Arrays:
     """The export's outputs by the original's datatypes. Raises Failed where they are not what the export says."""
-    told = {spec.name: DATATYPES[spec.datatype] for spec in signature.outputs}
+    told = {spec.name: numpy_dtype(spec.datatype) for spec in signature.outputs}
     for name, array in b.items():
         if name in told and array.dtype != told[name]:
             raise Failed(f"output '{name}' is {array.dtype}, where the export's own signature says {told[name]}")

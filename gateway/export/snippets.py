@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from runtimes.contract import DATATYPES
+from runtimes.contract import DATATYPES, numpy_dtype
 
 _SWIFT = {
     "FP16": "Float16", "FP32": "Float", "FP64": "Double", "BOOL": "Bool", "INT8": "Int8", "INT16": "Int16",
@@ -109,7 +109,7 @@ def litert(inputs: Sequence[Variable], outputs: Sequence[Variable], signature: s
 
 def _zeros(inputs: Sequence[Variable]) -> list[str]:
     return [
-        f"{each.name} = np.zeros({each.shape}, np.{DATATYPES[each.datatype].name})  # {each.about}".replace(
+        f"{each.name} = np.zeros({each.shape}, np.{numpy_dtype(each.datatype).name})  # {each.about}".replace(
             "np.bool)", "np.bool_)"
         )
         for each in inputs

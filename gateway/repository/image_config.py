@@ -9,7 +9,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from gateway.domain import image_processing
 from gateway.domain.tensor_checks import describe_shape
-from runtimes.contract import DATATYPES, Signature, TensorSpec
+from runtimes.contract import Signature, TensorSpec, kind_of, numpy_dtype
 
 _CHANNELS = {"RGB": 3, "BGR": 3, "GRAY": 1}
 _LARGEST_SIDE = 16384
@@ -141,10 +141,11 @@ def _can_fit(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 
 def _check_values(made: image_processing.Preprocess, spec: TensorSpec) -> None:
-    if spec.datatype in ("BOOL", "BYTES"):
+    if kind_of(spec.datatype) in ("bool", "bytes"):
         raise _Misfit(f"[preprocess] makes numbers, but input '{spec.name}' has datatype {spec.datatype}")
-    dtype, values = DATATYPES[spec.datatype or "FP32"], image_processing.values(made)
-    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    datatype, values = spec.datatype or "FP32", image_processing.values(made)
+    dtype = numpy_dtype(datatype)
+    limits = np.finfo(dtype) if kind_of(datatype) == "float" else np.iinfo(dtype)
     low, high = float(np.rint(values.min())), float(np.rint(values.max()))
     if low < float(limits.min) or high > float(limits.max):
         raise _Misfit(
@@ -166,7 +167,7 @@ def _check_output(
     if name not in specs:
         raise _Misfit(f"[postprocess] is for output '{name}', but there is none of that name; there are {names}")
     spec = specs[name]
-    if spec.datatype in ("BOOL", "BYTES"):
+    if kind_of(spec.datatype) in ("bool", "bytes"):
         raise _Misfit(f"[postprocess] takes scores, but output '{name}' has datatype {spec.datatype}")
     shape = spec.shape
     if shape is None:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from gateway.config import explain
 from gateway.generated import model_config_pb2 as pb
 from gateway.repository.model_config import ModelConfigError, ModelToml
+from runtimes.contract import DATATYPES
 
 # Real ones have a few KiB; reading goes at about 1 MiB a second.
 _MOST_BYTES = 1 << 18
@@ -182,11 +183,11 @@ def _tensor(config: pb.ModelConfig, tensor: Any, place: str) -> dict[str, Any]:
     """An input or output as model.toml declares it: with the batch dimension, which Triton leaves out."""
     batch = (-1,) if config.max_batch_size > 0 else ()
     found: dict[str, Any] = {"name": tensor.name}
-    if tensor.data_type == pb.TYPE_BF16:
-        raise ModelConfigError(f"{place}: '{_short(tensor.name)}' is TYPE_BF16, which is not served")
     if tensor.data_type:
         datatype = _word(tensor, "data_type", place).removeprefix("TYPE_")
         found["datatype"] = "BYTES" if datatype == "STRING" else datatype
+        if found["datatype"] not in DATATYPES:
+            raise ModelConfigError(f"{place}: '{_short(tensor.name)}' is TYPE_{datatype}, which is not served")
     if tensor.dims:
         found["shape"] = (*batch, *tensor.dims)
     if tensor.HasField("reshape"):

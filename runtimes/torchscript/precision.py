@@ -15,10 +15,16 @@ from typing import Any, Dict, List
 import torch
 
 from runtimes.checks import parameter
+from runtimes.contract import DATATYPES
 from runtimes.torchscript.program import Program
 
 _DTYPES = {"float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}
-_TOLD = {"FP16": torch.float16, "FP32": torch.float32, "FP64": torch.float64}
+# PyTorch calls them as numpy does.
+_FLOATS = {
+    each.name: getattr(torch, each.dtype.name)
+    for each in DATATYPES.values()
+    if each.kind == "float" and each.dtype is not None
+}
 
 
 def applied(program: Program, parameters: Dict[str, Any]) -> Program:
@@ -47,7 +53,7 @@ def _is_image(value: Any) -> bool:
 def _with_precision(program: Program, dtype: torch.dtype) -> Program:
     program.module.to(dtype)
     call = program.call
-    told = {spec.name: _TOLD.get(spec.datatype, torch.float32) for spec in program.signature.outputs}
+    told = {spec.name: _FLOATS.get(spec.datatype, torch.float32) for spec in program.signature.outputs}
 
     def call_with(values: List[Any]) -> Any:
         return call([value.to(dtype) if _is_floating(value) else value for value in values])

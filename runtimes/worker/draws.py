@@ -9,7 +9,7 @@ from typing import Dict, List, Mapping, Tuple
 
 import numpy as np
 
-from runtimes.contract import DATATYPES, InputRange, Signature
+from runtimes.contract import InputRange, Signature, kind_of, numpy_dtype
 from runtimes.id_ranges import spread
 
 # Each is another way to fill a row. The plain ones come first and again: a model that refuses all else takes those.
@@ -46,7 +46,7 @@ def draw(
         known = ranges.get(spec.name)
         if known is not None and (known.rows or kind in _WITHIN_LIMITS):
             part = random.uniform(*_PARTS.get(kind, (0, 1)), size=shape)
-            inputs[spec.name] = spread(known, part, DATATYPES[spec.datatype])
+            inputs[spec.name] = spread(known, part, numpy_dtype(spec.datatype))
         else:
             inputs[spec.name] = values(random, kind, spec.datatype, shape, free, largest_id)
     return inputs
@@ -60,10 +60,10 @@ def values(
         array = np.empty(shape, dtype=object)
         array.fill(_STRINGS[kind])
         return array
-    dtype = DATATYPES[datatype]
-    if dtype.kind == "f":
+    dtype, kind_of_number = numpy_dtype(datatype), kind_of(datatype)
+    if kind_of_number == "float":
         return _floats(random, kind, shape).astype(dtype)
-    if dtype.kind == "b":
+    if kind_of_number == "bool":
         return (
             random.randint(0, 2, shape).astype(dtype)
             if kind not in ("zero", "high")

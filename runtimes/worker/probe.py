@@ -5,7 +5,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.contract import DATATYPES, Model, Signature, TensorSpec, datatype_of, first_line
+from runtimes.contract import Model, Signature, TensorSpec, datatype_of, first_line, kind_of, numpy_dtype
 
 # What a dimension of any size gets, until one of them works.
 FREE_SIZES = (8, 1, 64)
@@ -51,8 +51,8 @@ def _values(random: np.random.RandomState, datatype: str, shape: List[int]) -> n
         array = np.empty(shape, dtype=object)
         array.fill(b"1")
         return array
-    dtype = DATATYPES[datatype]
-    if dtype.kind == "f":
+    dtype = numpy_dtype(datatype)
+    if kind_of(datatype) == "float":
         return random.uniform(0, 1, shape).astype(dtype)
     return random.randint(0, 2, shape).astype(dtype)
 

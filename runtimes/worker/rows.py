@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.contract import DATATYPES
+from runtimes.contract import numpy_dtype
 from runtimes.tensors import Tensor, from_array, to_array
 from runtimes.wire import Form, InferFrame, form_of
 from runtimes.worker.batcher import padded_size
@@ -40,7 +40,7 @@ def _gathered_bytes(frames: Sequence[InferFrame], form: Form, size: int) -> Arra
     arrays = {}
     for index, (name, datatype, shape, _) in enumerate(form[2]):
         data = b"".join([frame.inputs[index].data for frame in frames])
-        arrays[name] = np.frombuffer(data, DATATYPES[datatype]).reshape((size,) + shape[1:])
+        arrays[name] = np.frombuffer(data, numpy_dtype(datatype)).reshape((size,) + shape[1:])
     return arrays
 
 

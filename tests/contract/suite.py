@@ -68,6 +68,7 @@ from runtimes.contract import (  # noqa: E402
     TensorSpec,
     Unsupported,
     datatype_of,
+    numpy_dtype,
 )
 from runtimes.control import BatchingOptions  # noqa: E402
 from runtimes.tensors import from_array, to_array  # noqa: E402
@@ -414,7 +415,7 @@ def specs(raw):
 
 def ones(spec):
     shape = tuple(2 if size == -1 else size for size in spec.shape or ())
-    array = np.ones(shape, DATATYPES[spec.datatype or "FP32"])
+    array = np.ones(shape, numpy_dtype(spec.datatype or "FP32"))
     if array.dtype == object:
         array[...] = b"one"
     return array
@@ -428,7 +429,7 @@ def array_of(value, datatype):
         return np.asarray(np.vectorize(encoded, otypes=[object])(objects), object) if objects.size else objects
     if not datatype and array.dtype.kind == "f":
         datatype = "FP32"
-    return array.astype(DATATYPES[datatype]) if datatype else array
+    return array.astype(numpy_dtype(datatype)) if datatype else array
 
 
 def encoded(text):

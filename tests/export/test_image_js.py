@@ -12,7 +12,7 @@ import pytest
 import gateway.export.page as page
 from gateway.codecs.images import File, image_tensor
 from gateway.domain.image_processing import Preprocess
-from runtimes.contract import DATATYPES
+from runtimes.contract import numpy_dtype
 from runtimes.tensors import to_array
 from tests.export.browsers import node_of
 from tests.pictures import noise, save
@@ -89,7 +89,7 @@ def test_the_values_are_the_gateways(config: Preprocess, datatype: str, web_pyth
     for name, answer in zip(_IMAGES, answers, strict=True):
         file = File("the image", save(_IMAGES[name]))
         wanted = to_array(image_tensor([file], config, "x", datatype, 1 << 24))
-        made = answer.astype(DATATYPES[datatype])
+        made = answer.astype(numpy_dtype(datatype))
         level = max(abs(config.scale) / deviation for deviation in config.std)
         apart = np.abs(made - wanted.ravel()) / (1 if datatype == "INT32" and level < 1 else level)
         if name == "wide":

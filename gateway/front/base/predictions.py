@@ -11,6 +11,7 @@ from gateway.codecs.top_k import check_size, largest
 from gateway.domain.image_processing import Postprocess
 from gateway.domain.types import InferResponse
 from gateway.errors import Internal
+from runtimes.contract import kind_of
 from runtimes.tensors import Tensor, to_array
 
 
@@ -31,7 +32,7 @@ def read_predictions(
     Raises TooLarge, and Internal where the output is not `rows` rows of scores: model.toml is wrong about it.
     """
     tensor = _chosen(response, postprocess.output)
-    if tensor.shape[:1] != (rows,) or 0 in tensor.shape or tensor.datatype in ("BOOL", "BYTES"):
+    if tensor.shape[:1] != (rows,) or 0 in tensor.shape or kind_of(tensor.datatype) in ("bool", "bytes"):
         raise Internal(
             f"output '{tensor.name}' is {tensor.datatype} of shape {list(tensor.shape)}, which is no row of scores "
             f"for each image; correct [postprocess] in the model's model.toml"

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from runtimes.contract import DATATYPES
+from runtimes.contract import numpy_dtype
 from runtimes.conversion import Refused, Step
 
 _OPSET = 13
@@ -30,7 +30,7 @@ def mxnet_to_onnx(step: Step) -> None:
         shutil.copyfile(parameters, os.path.join(folder, "plain-0000.params"))
         shapes = [step.shapes[spec.name] for spec in step.inputs]
         dynamic = [tuple("N" if size < 0 else size for size in spec.shape or ()) for spec in step.inputs]
-        types = [DATATYPES[spec.datatype].type for spec in step.inputs]
+        types = [numpy_dtype(spec.datatype).type for spec in step.inputs]
         # What it writes is of this version of ONNX, whatever it says: newer ones have other attributes.
         onnx.defs.onnx_opset_version = lambda: _OPSET
         onnx.checker.DEFAULT_CONTEXT.opset_imports = {"": _OPSET}

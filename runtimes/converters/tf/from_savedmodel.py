@@ -8,7 +8,7 @@ import tensorflow as tf
 from modelport_converter.from_onnx import renamed
 from modelport_converter.simplify import simplified
 
-from runtimes.contract import DATATYPES, TensorSpec
+from runtimes.contract import TensorSpec, numpy_dtype
 from runtimes.conversion import Refused, Step
 from runtimes.converters.names import set_names
 from runtimes.savedmodel.tags import serving_tags
@@ -77,7 +77,7 @@ def frozen(step: Step) -> Any:
     """The served signature as one graph without variables, its inputs and outputs in the served order."""
     batch = step.options.get("batch", 0)
     specs = [
-        tf.TensorSpec(_shape(step, spec, batch), tf.as_dtype(DATATYPES[spec.datatype]), name="input_%d" % place)
+        tf.TensorSpec(_shape(step, spec, batch), tf.as_dtype(numpy_dtype(spec.datatype)), name="input_%d" % place)
         for place, spec in enumerate(step.inputs)
     ]
     call = _callable(step)

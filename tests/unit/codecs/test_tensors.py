@@ -10,15 +10,15 @@ import pytest
 from gateway.codecs.json_tensors import guess_tensor, json_values, raw_tensor, read_tensor
 from gateway.codecs.json_text import dumps, loads
 from gateway.errors import InvalidRequest
-from runtimes.contract import DATATYPES
+from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import from_array, to_array
 
-INTEGERS = [name for name, dtype in DATATYPES.items() if dtype.kind in "iu"]
+INTEGERS = [name for name, known in DATATYPES.items() if known.kind in ("int", "uint")]
 
 
 @pytest.mark.parametrize("datatype", INTEGERS)
 def test_integers_are_taken_up_to_their_limits_and_refused_beyond(datatype: str) -> None:
-    limits = np.iinfo(DATATYPES[datatype])
+    limits = np.iinfo(numpy_dtype(datatype))
     tensor = read_tensor("x", [[int(limits.min), int(limits.max)]], datatype)
     assert to_array(tensor).tolist() == [[limits.min, limits.max]]
     for beyond in (int(limits.min) - 1, int(limits.max) + 1):

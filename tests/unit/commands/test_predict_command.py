@@ -7,7 +7,7 @@ import pytest
 
 from gateway.commands.http_client import Cannot
 from gateway.commands.predict import _tensor
-from runtimes.contract import DATATYPES
+from runtimes.contract import numpy_dtype
 from runtimes.tensors import to_array
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -34,7 +34,7 @@ LARGEST = float(np.finfo(np.float32).max)
 def test_an_array_gets_the_datatype_of_its_input_where_its_values_fit(given: np.ndarray, datatype: str) -> None:
     made = _tensor("x", given, datatype)
     assert (made.datatype, made.shape) == (datatype, given.shape)
-    np.testing.assert_array_equal(to_array(made), given.astype(DATATYPES[datatype]))
+    np.testing.assert_array_equal(to_array(made), given.astype(numpy_dtype(datatype)))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.front.dialects.v2.grpc_tensors import CONTENTS_FIELDS
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.contract import DATATYPES
+from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Tensor, from_array, to_array
 from tests.calls import Call, Value, as_binary, as_json, as_message
 from tests.front_server import Serving
@@ -20,7 +20,7 @@ from tests.front_server import Serving
 def sample(datatype: str) -> np.ndarray:
     """[4, 5], with the extremes of the datatype, and for floats what is not finite."""
     generator = np.random.default_rng(3)
-    dtype = DATATYPES[datatype]
+    dtype = numpy_dtype(datatype)
     if datatype == "BYTES":
         words = [generator.bytes(int(size)) for size in generator.integers(0, 9, 18)]
         values: Any = np.empty(20, dtype=object)
@@ -153,7 +153,7 @@ def _call(array: np.ndarray, datatype: str) -> Call:
 
 def _from_json(data: list[Any], datatype: str) -> np.ndarray:
     if datatype != "BYTES":
-        return np.array(data, DATATYPES[datatype])
+        return np.array(data, numpy_dtype(datatype))
     found = np.empty(len(data), dtype=object)
     found[:] = [b64decode(value["b64"]) if isinstance(value, dict) else value.encode() for value in data]
     return found

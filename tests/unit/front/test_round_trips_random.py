@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gateway.front.dialects.v2.grpc_tensors import CONTENTS_FIELDS
-from runtimes.contract import DATATYPES
+from runtimes.contract import DATATYPES, numpy_dtype
 from tests.front_server import Serving
 from tests.unit.front import test_round_trips as trips
 
@@ -25,7 +25,7 @@ PAIRS = [
 
 
 def arrays(datatype: str, least_rank: int) -> st.SearchStrategy[np.ndarray]:
-    dtype = DATATYPES[datatype]
+    dtype = numpy_dtype(datatype)
     shapes = hnp.array_shapes(min_dims=least_rank, max_dims=5, min_side=1, max_side=4)  # no rows are refused
     if datatype != "BYTES":
         return hnp.arrays(dtype, shapes)

@@ -12,7 +12,8 @@ from runtimes.wire import InferFrame, ResultFrame
 
 
 def arrays() -> dict[str, np.ndarray]:
-    made = {name: np.arange(6).reshape(2, 3).astype(dtype) for name, dtype in DATATYPES.items() if name != "BYTES"}
+    numbers = [known for known in DATATYPES.values() if known.kind != "bytes"]
+    made = {known.name: np.arange(6).reshape(2, 3).astype(known.dtype) for known in numbers}
     made["BYTES"] = np.array([[b"", b"a\0b", "ü".encode()]], dtype=object)
     made["scalar"] = np.array(7, np.int64)
     made["empty"] = np.zeros((0, 3), np.float32)

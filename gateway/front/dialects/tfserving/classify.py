@@ -16,14 +16,14 @@ from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.base.limits import MOST_OBJECTS
 from gateway.front.base.named_inputs import find_signature
 from gateway.front.dialects.tfserving.model_spec import signature_key
-from runtimes.contract import Signature
+from runtimes.contract import Signature, kind_of
 from runtimes.tensors import Tensor, to_array, unpack_bytes
 
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress"))
-_FLOATS = ("FP16", "FP32", "FP64")
-_WANTED: Mapping[str, Mapping[str, Sequence[str]]] = {
-    CLASSIFY: {"classes": ("BYTES",), "scores": _FLOATS},
-    REGRESS: {"outputs": _FLOATS},
+# Method → output → kind of its datatype.
+_WANTED: Mapping[str, Mapping[str, str]] = {
+    CLASSIFY: {"classes": "bytes", "scores": "float"},
+    REGRESS: {"outputs": "float"},
 }
 _IN_WORDS = {
     CLASSIFY: "an output 'classes' (BYTES) or 'scores' (floating point)",
@@ -68,7 +68,7 @@ def _takes_examples(signature: Signature) -> bool:
 
 def _outputs(signature: Signature, method: str) -> list[str]:
     wanted = _WANTED[method]
-    return [spec.name for spec in signature.outputs if spec.datatype in wanted.get(spec.name, ())]
+    return [spec.name for spec in signature.outputs if kind_of(spec.datatype) == wanted.get(spec.name)]
 
 
 class Classes(NamedTuple):
@@ -88,7 +88,7 @@ def read_classes(response: InferResponse, examples: int, class_labels: Mapping[s
     for tensor in outputs.values():
         if len(tensor.shape) != 2 or tensor.shape[0] != examples:
             raise _unsuited(tensor, f"[{examples}, classes]")
-        if tensor.datatype not in _WANTED[CLASSIFY].get(tensor.name, ()):
+        if kind_of(tensor.datatype) != _WANTED[CLASSIFY].get(tensor.name):
             raise _unsuited(tensor, f"[{examples}, classes]")
     if len({tensor.shape for tensor in outputs.values()}) > 1:
         raise InvalidRequest("the outputs 'classes' and 'scores' have different shapes; use Predict")
@@ -109,7 +109,7 @@ def read_classes(response: InferResponse, examples: int, class_labels: Mapping[s
 def read_regressions(response: InferResponse, examples: int) -> np.ndarray:
     """[examples]. Raises InvalidRequest."""
     (tensor,) = response.outputs
-    if tensor.shape not in ((examples,), (examples, 1)) or tensor.datatype not in _FLOATS:
+    if tensor.shape not in ((examples,), (examples, 1)) or kind_of(tensor.datatype) != "float":
         raise _unsuited(tensor, f"[{examples}]")
     return to_array(tensor).reshape(-1)
 

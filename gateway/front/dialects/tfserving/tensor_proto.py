@@ -12,7 +12,7 @@ from gateway.codecs.protobuf_fields import field, typed_array
 from gateway.domain.tensor_checks import check_shape, check_strings
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.generated import tensorflow_pb2 as tf
-from runtimes.contract import DATATYPES
+from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Buffer, Tensor, pack_bytes, unpack_bytes
 
 _CONTENT: Final = 4 << 3 | 2  # TensorProto.tensor_content
@@ -94,12 +94,12 @@ def _data(name: str, kind: _Type, shape: Sequence[int], values: Sequence[Any], m
         return b""
     if kind.datatype == "BYTES":
         return _strings(name, values, count, most_bytes)
-    dtype = DATATYPES[kind.datatype]
-    _check_size(name, count * dtype.itemsize, most_bytes)
+    _check_size(name, count * DATATYPES[kind.datatype].itemsize, most_bytes)
     if kind.field == "half_val":
         array = typed_array(name, "UINT16", values, np.dtype(np.int32))
     else:
-        array = typed_array(name, kind.datatype, values, np.dtype(np.int32) if kind.field == "int_val" else dtype)
+        own = np.dtype(np.int32) if kind.field == "int_val" else numpy_dtype(kind.datatype)
+        array = typed_array(name, kind.datatype, values, own)
     if given < count:
         every = np.empty(count, array.dtype)
         every[:given], every[given:] = array, array[-1]

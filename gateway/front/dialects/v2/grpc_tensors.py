@@ -6,7 +6,7 @@ from gateway.codecs.protobuf_fields import typed_array
 from gateway.domain.tensor_checks import check_datatype, check_strings
 from gateway.errors import InvalidRequest
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.contract import DATATYPES
+from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Tensor, pack_bytes
 
 # Which field of InferTensorContents holds a datatype's elements; FP16 has none.
@@ -24,6 +24,8 @@ CONTENTS_FIELDS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+# What the elements of a field are, of datatypes that are narrower.
+_FIELD_DTYPES = {"int": np.dtype(np.int32), "uint": np.dtype(np.uint32)}
 
 
 def read_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
@@ -43,6 +45,6 @@ def read_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
         return Tensor(name, datatype, shape, pack_bytes(values))
     if not values:
         return Tensor(name, datatype, shape, b"")
-    dtype = DATATYPES[datatype]
-    own = np.dtype(f"{dtype.kind}4") if dtype.kind in "iu" and dtype.itemsize < 4 else dtype
+    known = DATATYPES[datatype]
+    own = _FIELD_DTYPES[known.kind] if known.itemsize < 4 and known.kind in _FIELD_DTYPES else numpy_dtype(datatype)
     return Tensor(name, datatype, shape, typed_array(name, datatype, values, own).view(np.uint8).data)

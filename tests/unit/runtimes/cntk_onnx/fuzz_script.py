@@ -84,13 +84,13 @@ def ask(model: Any) -> None:
     """Two rows of ones. A refusal will do: only the process must not die of them, nor go on for ever."""
     import numpy as np
 
-    from runtimes.contract import DATATYPES
+    from runtimes.contract import numpy_dtype
 
     signature = model.signatures["default"]
     shapes = {spec.name: [2 if size < 0 else size for size in spec.shape] for spec in signature.inputs}
     if max(map(math.prod, shapes.values()), default=0) > MOST_VALUES:
         return
-    inputs = {spec.name: np.ones(shapes[spec.name], DATATYPES[spec.datatype]) for spec in signature.inputs}
+    inputs = {spec.name: np.ones(shapes[spec.name], numpy_dtype(spec.datatype)) for spec in signature.inputs}
     with contextlib.suppress(Exception):
         model.infer(inputs, [spec.name for spec in signature.outputs], "default")
 

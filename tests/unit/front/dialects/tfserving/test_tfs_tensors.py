@@ -12,7 +12,7 @@ from gateway.domain.tensor_checks import MAX_RANK, MOST_STRINGS
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.dialects.tfserving.tensor_proto import _TYPES, DTYPES, read_tensor_proto, write_tensor_proto
 from gateway.generated import tensorflow_pb2 as tf
-from runtimes.contract import DATATYPES
+from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Tensor, from_array, to_array
 
 MOST = 1 << 20
@@ -22,7 +22,7 @@ SHAPES = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 def arrays(datatype: str) -> st.SearchStrategy[np.ndarray]:
     if datatype == "BYTES":
         return npst.arrays(object, SHAPES, elements=st.binary(max_size=8), fill=st.just(b""))
-    return npst.arrays(DATATYPES[datatype], SHAPES)
+    return npst.arrays(numpy_dtype(datatype), SHAPES)
 
 
 def proto(dtype: int, shape: tuple[int, ...], **fields: Any) -> tf.TensorProto:

@@ -13,7 +13,7 @@ from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.dialects.v2.classification import classify, read_class_count
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.contract import DATATYPES
+from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Tensor, from_array, unpack_bytes
 from tests.calls import Call, Value, as_message
 from tests.front_server import Serving, answer, models
@@ -52,7 +52,7 @@ def told(array: np.ndarray, count: int, **status: Any) -> list[str]:
 )
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
 def test_the_largest_come_first(values: list[float], count: int, expected: list[int], datatype: str) -> None:
-    strings = told(np.array(values, DATATYPES[datatype]), count)
+    strings = told(np.array(values, numpy_dtype(datatype)), count)
     assert [int(string.split(":")[1]) for string in strings] == expected
 
 
@@ -60,7 +60,7 @@ def test_the_largest_come_first(values: list[float], count: int, expected: list[
 def test_every_row_is_sorted_as_python_does(datatype: str) -> None:
     random = np.random.default_rng(5)
     for _ in range(50):
-        dtype, (rows, width) = DATATYPES[datatype], random.integers(1, 7, 2)
+        dtype, (rows, width) = numpy_dtype(datatype), random.integers(1, 7, 2)
         # Few different values, so that some are equal; the ends of the range beside them.
         ends = [0, 1] if dtype.kind in "fb" else [np.iinfo(dtype).min, np.iinfo(dtype).max]
         array = random.choice(np.array([*ends, 0, 1, 1], dtype), (rows, width))
