@@ -148,10 +148,13 @@ def start_gateway(repository: Path | None, scratch: Path, *flags: str, **environ
     info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: modelport-fake\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[modelport.runtimes]\nfake = runtimes.fake\n")
+    # Whoever starts a gateway may have a folder of that name: no process of ours imports from the working directory.
+    (scratch / "gateway.py").write_text("raise ImportError('a file of the working directory was imported')\n")
     ports = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
     process = subprocess.Popen(
         [
             sys.executable,
+            "-P",
             "-m",
             "gateway",
             "serve",

@@ -116,7 +116,7 @@ class Exports:
             shutil.rmtree(export.folder, ignore_errors=True)
 
     async def _run(self, export: _Export, options: Mapping[str, str]) -> None:
-        command = [sys.executable, "-m", "gateway", "export", "--repository", str(self._repository)]
+        command = [sys.executable, "-P", "-m", "gateway", "export", "--repository", str(self._repository)]
         command += ["--version", export.version, "--out", str(export.folder / "result")]
         command += [part for flag, value in options.items() for part in (f"--{flag}", value)]
         command += [part for name, path in self._pythons.items() for part in ("--python", f"{name}={path}")]
