@@ -83,6 +83,7 @@ def validate(request: InferRequest, status: ModelStatus) -> Signature:
         _check(given[name], spec)
     if status.max_batch_size and signature is status.signature():
         _check_rows(request.inputs, status.batch_dim)
+        _check_empty_rows(request.inputs, status)
     _check_outputs(request.outputs, signature, status.name)
     return signature
 
@@ -147,6 +148,16 @@ def _check_rows(inputs: Iterable[Tensor], batch_dim: int) -> None:
     if len(set(rows.values())) > 1:
         told = ", ".join(f"'{name}' has {count}" for name, count in rows.items())
         raise InvalidRequest(f"all inputs must have the same number of rows, but {told}")
+
+
+def _check_empty_rows(inputs: Sequence[Tensor], status: ModelStatus) -> None:
+    """The bytes of a request bound its rows, and so the runs that it takes; rows without any values have none."""
+    rows = inputs[0].shape[status.batch_dim] if inputs else 0
+    if rows > status.max_batch_size and not any(len(tensor.data) for tensor in inputs):
+        raise InvalidRequest(
+            f"the request has {rows} rows without any values; model '{status.name}' takes at most "
+            f"{status.max_batch_size} such rows at once"
+        )
 
 
 def _check_outputs(wanted: Sequence[str], signature: Signature, model: str) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
+from math import prod
 
 from gateway.domain.types import InferResponse
 from gateway.errors import TooLarge
@@ -53,11 +55,17 @@ def check_answer(response: InferResponse, limits: Limits) -> None:
         )
 
 
-def check_json_answer(tensors: Iterable[Tensor], limits: Limits) -> None:
-    """Raises TooLarge."""
-    size, most = sum([len(tensor.data) for tensor in tensors]), limits.json_answer_bytes
+def check_json_answer(tensors: Iterable[Tensor], limits: Limits, flat: bool = False) -> None:
+    """`flat`: each tensor is written as one list, not as lists in lists. Raises TooLarge."""
+    size = sum([len(tensor.data) or (0 if flat else _empty_lists(tensor)) for tensor in tensors])
+    most = limits.json_answer_bytes
     if size > most:
         raise TooLarge(
-            f"the answer has {size} bytes of tensors, over the limit of {most} for JSON; "
+            f"the answer takes {size} bytes or more, over the limit of {most} for JSON; "
             "ask for binary outputs, or send fewer rows"
         )
+
+
+def _empty_lists(tensor: Tensor) -> int:
+    """How many lists a tensor without values is written as: a shape of [1000000, 0] is a million of them."""
+    return prod(takewhile(bool, tensor.shape))

@@ -70,3 +70,15 @@ def test_a_vector_may_be_empty_where_nothing_counts_rows() -> None:
     validate(request, ModelStatus("m", "1", "READY", signatures=signatures))
     with pytest.raises(InvalidRequest, match="input 'x' has 0 rows; at least 1 is wanted"):
         validate(request, ModelStatus("m", "1", "READY", signatures=signatures, max_batch_size=8))
+
+
+def test_rows_without_values_are_no_more_than_one_run() -> None:
+    # A hundred bytes of request would otherwise keep a model busy for thirty million runs.
+    signatures = {"default": Signature((TensorSpec("x", "FP32", (-1, -1)),), (TensorSpec("y", "FP32", (-1, -1)),))}
+    batched = ModelStatus("m", "1", "READY", signatures=signatures, max_batch_size=8)
+    validate(InferRequest("m", [Tensor("x", "FP32", (8, 0), b"")]), batched)
+    validate(InferRequest("m", [Tensor("x", "FP32", (9, 1), bytes(36))]), batched)
+    empty = InferRequest("m", [Tensor("x", "FP32", (1_000_000_000, 0), b"")])
+    with pytest.raises(InvalidRequest, match="1000000000 rows without any values; model 'm' takes at most 8 such rows"):
+        validate(empty, batched)
+    validate(empty, ModelStatus("m", "1", "READY", signatures=signatures))

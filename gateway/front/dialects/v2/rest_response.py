@@ -20,7 +20,7 @@ def write_response(
     {"b64": "…"} where they are not UTF-8. Raises TooLarge, InvalidRequest.
     """
     as_json = [each for each in response.outputs if not wanted.as_binary(each.name) and each.name not in wanted.places]
-    check_json_answer(as_json, limits)
+    check_json_answer(as_json, limits, flat=True)
     sections: list[Buffer] = []
     outputs = []
     for tensor in response.outputs:

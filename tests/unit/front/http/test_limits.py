@@ -10,11 +10,12 @@ import httpx
 import pytest
 
 from gateway.engine.fake import FakeEngine
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.admin.app import build_admin
 from gateway.front.base.body import Body, Message, Pauses
-from gateway.front.base.limits import Limits
+from gateway.front.base.limits import Limits, check_json_answer
 from gateway.front.http.server import HttpServer
+from runtimes.tensors import Tensor
 from tests.bad_inputs import Subject, good_call
 from tests.calls import Call, Value, as_binary, as_json
 from tests.front_server import LIMITS, WAIT_S, Serving, answer, models
@@ -227,7 +228,17 @@ def test_json_answers_have_a_limit_of_their_own() -> None:
         return told.content
 
     told = asyncio.run(with_server(FakeEngine(models(), answer), limits, ask_all))
-    assert json.loads(told)["error"].startswith("the answer has 1208 bytes of tensors, over the limit of 1200 for JSON")
+    assert json.loads(told)["error"].startswith("the answer takes 1208 bytes or more, over the limit of 1200 for JSON")
+
+
+def test_lists_without_values_count_as_json() -> None:
+    """A tensor of shape [1000000000, 0] has no bytes, and is three gigabytes of brackets."""
+    limits = Limits(json_bytes=600)
+    check_json_answer([Tensor("y", "FP32", (1199, 0, 7), b""), Tensor("z", "FP32", (0, 1 << 40), b"")], limits)
+    nested = [Tensor("y", "FP32", (600, 3, 0), b"")]
+    with pytest.raises(TooLarge, match="the answer takes 1800 bytes or more, over the limit of 1200 for JSON"):
+        check_json_answer(nested, limits)
+    check_json_answer(nested, limits, flat=True)
 
 
 def test_a_client_that_goes_away_is_not_computed_for(serving: Serving) -> None:
