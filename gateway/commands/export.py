@@ -13,7 +13,7 @@ from rich.table import Table
 from gateway.config import Settings
 from gateway.export.errors import CannotExport
 from gateway.export.export import Wanted, export
-from gateway.export.routes import FORMATS, TARGETS, routes
+from gateway.export.routes import SOURCES, TARGETS, routes
 from gateway.export.runners import RUNNERS
 from gateway.export.source import Environments
 
@@ -53,7 +53,7 @@ def list_routes() -> int:
     table = Table(box=None, pad_edge=False)
     for column in ("FROM", "TO", "BY, BEST FIRST", "ENVIRONMENTS"):
         table.add_column(column, overflow="fold")
-    for source in dict.fromkeys(FORMATS.values()):
+    for source in SOURCES:
         for target in TARGETS:
             try:
                 found = routes(source, target)

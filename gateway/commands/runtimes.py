@@ -53,6 +53,8 @@ def install(name: str, home: Path, accelerator: str, python: Path | None) -> int
         if found.ready:
             print(f"{name} is ready: {_packages(found)}")
             return 0
+        if runtimes[name].licenses:
+            print(f"  licenses: {runtimes[name].licenses}", flush=True)
         asyncio.run(build(found, lambda line: print(f"  {line}", flush=True)))
     except Cannot as error:
         if error.detail:

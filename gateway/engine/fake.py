@@ -35,7 +35,7 @@ Compute = Callable[[InferRequest], Sequence[Tensor]]
 CONFIGURATION: Mapping[str, Any] = MappingProxyType(
     {
         "artifact": "model.fake.json",
-        "runtime": "fake",
+        "backend": "fake",
         "instances": 1,
         "places": ["cpu"],
         "queue_delay_ms": 0.0,

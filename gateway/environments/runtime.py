@@ -16,6 +16,8 @@ log = logging.getLogger("environments")
 
 GROUP = "modelport.runtimes"
 ACCELERATORS = ("cpu", "cuda")
+# With the image's accelerator, with the CPU's packages in any case, or not at all.
+GPU_IMAGE = ("cuda", "cpu", "none")
 PLATFORMS = ("linux-x86_64", "linux-aarch64", "macos-arm64", "macos-x86_64")
 
 
@@ -23,11 +25,13 @@ PLATFORMS = ("linux-x86_64", "linux-aarch64", "macos-arm64", "macos-x86_64")
 class Format:
     """One kind of artifact that a runtime reads.
 
-    platform   its name in model metadata
-    files      globs, relative to a version's folder; one match is enough
-    zip_entry  glob of an entry that the file, a zip archive, must hold
-    beside     globs that must each match a file beside it
-    artifact   what `load` gets: the "file" that matched, or the "folder" that holds it
+    platform        its name in model metadata
+    files           globs, relative to a version's folder; one match is enough
+    zip_entry       glob of an entry that the file, a zip archive, must hold
+    beside          globs that must each match a file beside it
+    artifact        what `load` gets: the "file" that matched, or the "folder" that holds it
+    triton_backend  Triton's backend for it; `platform` is then Triton's name as well. "": Triton has none
+    export_format   what gateway/export/routes.py calls it; "": it cannot be exported
     """
 
     platform: str
@@ -35,6 +39,8 @@ class Format:
     zip_entry: str | None = None
     beside: tuple[str, ...] = ()
     artifact: str = "file"
+    triton_backend: str = ""
+    export_format: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class Runtime:
     fallback_for          the runtime that goes before this one for a file that both read, where it can be had
     download_mb           accelerator → the size of that download
     env                   variables of its workers; a value may hold {threads}
+    licenses              those of what is downloaded, for people
+    gpu_image             one of GPU_IMAGE: how Dockerfile.gpu includes it
     """
 
     name: str
@@ -65,6 +73,17 @@ class Runtime:
     npm: tuple[str, ...] = ()
     prepare: str = ""
     fallback_for: str = ""
+    licenses: str = ""
+    gpu_image: str = "cuda"
+
+    def backend(self, platform: str) -> str:
+        """Who serves this format, in Triton's words where Triton serves it too."""
+        backends = (form.triton_backend for form in self.formats if form.platform == platform)
+        return next(filter(None, backends), self.name)
+
+    def export_format(self, platform: str) -> str:
+        """ "" if artifacts of this format cannot be exported."""
+        return next((form.export_format for form in self.formats if form.platform == platform), "")
 
     def accelerator(self, wanted: str) -> str:
         """That, or cpu where its framework has no packages for it: LiteRT serves on the CPU beside cards as well."""
@@ -96,6 +115,11 @@ def discover() -> dict[str, Runtime]:
     return found
 
 
+def of_gpu_image(included: str) -> list[str]:
+    """The names of the runtimes that Dockerfile.gpu includes in this way: see GPU_IMAGE."""
+    return [name for name, runtime in discover().items() if runtime.gpu_image == included]
+
+
 def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",)) -> Runtime:
     """The runtime in this folder. Raises BrokenRuntime."""
     table = read_table(folder / "runtime.toml")
@@ -103,7 +127,7 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         raise BrokenRuntime(f"{folder} has a runtime.toml and no {' or '.join(code)} beside it")
     table.allow(
         "title", "pythons", "platforms", "requirements", "without_dependencies", "npm", "prepare", "download_mb",
-        "env", "formats", "fallback_for",
+        "env", "formats", "fallback_for", "licenses", "gpu_image",
     )  # fmt: skip
     requirements, sizes, env = table.table("requirements"), table.table("download_mb"), table.table("env")
     requirements.allow(*ACCELERATORS)
@@ -121,8 +145,14 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         table.texts("without_dependencies"),
         table.texts("npm"),
         _script(table, folder) if "prepare" in table.values else "",
-        table.text("fallback_for") if "fallback_for" in table.values else "",
+        _optional(table, "fallback_for"),
+        _optional(table, "licenses"),
+        table.text("gpu_image", "cuda", among=GPU_IMAGE),
     )
+
+
+def _optional(table: Table, key: str) -> str:
+    return table.text(key) if key in table.values else ""
 
 
 def _script(table: Table, folder: Path) -> str:
@@ -133,7 +163,7 @@ def _script(table: Table, folder: Path) -> str:
 
 
 def _format(table: Table) -> Format:
-    table.allow("platform", "files", "zip_entry", "beside", "artifact")
+    table.allow("platform", "files", "zip_entry", "beside", "artifact", "triton_backend", "export_format")
     files = table.texts("files")
     if not files:
         raise table.wrong("files", 'a list of file patterns, such as ["*.onnx"],')
@@ -143,6 +173,8 @@ def _format(table: Table) -> Format:
         table.text("zip_entry") if "zip_entry" in table.values else None,
         table.texts("beside"),
         table.text("artifact", "file", among=("file", "folder")),
+        _optional(table, "triton_backend"),
+        _optional(table, "export_format"),
     )
 
 

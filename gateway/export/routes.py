@@ -6,18 +6,6 @@ from typing import Any
 
 from gateway.export.errors import CannotExport
 
-# What a platform's artifact is called among converters.
-FORMATS = {
-    "pytorch_libtorch": "torchscript",
-    "torch_export": "pt2",
-    "tensorflow_savedmodel": "savedmodel",
-    "mxnet_symbol": "mxnet",
-    "onnxruntime_onnx": "onnx",
-    "tensorflow_lite": "tflite",
-    "cntk_v2": "cntk",
-    "cntk_v2_onnx": "cntk",
-    "deeplearning4j_zip": "dl4j",
-}
 TARGETS = ("tflite", "tfjs", "onnx", "web")
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
@@ -64,20 +52,21 @@ _APPROXIMATE = "erf and GELU are approximated"
 _ONE = "with a batch of one"
 
 _TO_ONNX = {
-    "onnx": [_AS_IT_IS],
-    "savedmodel": [_route("tf2onnx", "export-tf", "savedmodel_to_onnx")],
     "torchscript": [
         _route("torch.onnx", "export-torch", "torchscript_to_onnx"),
         _route("torch.onnx", "export-torch", "torchscript_to_onnx", _ONE, batch=1),
         _route("torch.export, torch.onnx", "export-torch", "torchscript_to_onnx_by_export", _ONE, batch=1),
     ],
-    "pt2": [
-        _route("torch.onnx", "export-torch", "exported_to_onnx"),
-    ],
+    "pt2": [_route("torch.onnx", "export-torch", "exported_to_onnx")],
+    "savedmodel": [_route("tf2onnx", "export-tf", "savedmodel_to_onnx")],
     "mxnet": [_route("mx.onnx", "export-mxnet", "mxnet_to_onnx")],
+    "onnx": [_AS_IT_IS],
+    "tflite": [],
     "cntk": [_route("modelport's translation", "cntk_onnx", "cntk_to_onnx")],
     "dl4j": [_route("modelport's translation", "dl4j", "dl4j_to_onnx")],
 }
+# The formats that can be exported: the `export_format` of runtime.toml is one of them.
+SOURCES = tuple(_TO_ONNX)
 _BY_ONNX2TF = _route("onnx2tf", "export-tf", "onnx_to_tflite")
 _BY_ONNX2TF_ONE = _route("onnx2tf", "export-tf", "onnx_to_tflite", _ONE, batch=1)
 _TO_SAVEDMODEL = _route("onnx2tf", "export-tf", "onnx_to_savedmodel")

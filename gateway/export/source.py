@@ -13,7 +13,6 @@ from gateway.environments.runtime import Runtime, converters, discover
 from gateway.export import cases
 from gateway.export.cases import Case
 from gateway.export.errors import CannotExport
-from gateway.export.routes import FORMATS
 from gateway.export.tasks import Failed, Tasks
 from gateway.lifecycle.launch import plan_launch
 from gateway.repository.scan import ModelConfig, RepositoryError, scan
@@ -30,6 +29,11 @@ class Environments:
         self._external = {name: each.python for name, each in settings.runtimes.items() if each.python}
         self._told = told
         self.known: Mapping[str, Runtime] = {**discover(), **converters()}
+
+    def sources(self) -> list[str]:
+        """The platforms whose artifacts can be exported."""
+        forms = [form for runtime in self.known.values() for form in runtime.formats if form.export_format]
+        return list(dict.fromkeys(form.platform for form in forms))
 
     async def get(self, name: str) -> Environment:
         """Raises CannotExport."""
@@ -138,10 +142,10 @@ async def open_source(
     seen    file → shapes of arrays in it that may be inputs, for those that are open
     """
     assert config.artifact is not None
-    if config.artifact.platform not in FORMATS:
-        raise CannotExport(
-            f"{config.artifact.platform} is no format that can be exported; these are: {', '.join(FORMATS)}"
-        )
+    form = config.artifact.runtime.export_format(config.artifact.platform)
+    if not form:
+        known = ", ".join(environments.sources())
+        raise CannotExport(f"{config.artifact.platform} is no format that can be exported; these are: {known}")
     if any(tensor.reshape is not None for tensor in (*config.toml.inputs, *config.toml.outputs)):
         raise CannotExport(f"model '{config.name}' is served through 'reshape', which an export would lack: remove it")
     environment = await environments.get(config.artifact.runtime.name)
@@ -166,7 +170,7 @@ async def open_source(
     _check_datatypes(signature)
     return Source(
         config,
-        FORMATS[config.artifact.platform],
+        form,
         environment,
         load,
         told["signature"],

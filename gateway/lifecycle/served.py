@@ -152,7 +152,7 @@ class Served:
         return {
             # TensorFlow Serving's layout has no name for it: the version's folder is the artifact.
             "artifact": artifact.path.name if artifact and artifact.path.suffix else "",
-            "runtime": artifact.runtime.name if artifact else "",
+            "backend": artifact.runtime.backend(artifact.platform) if artifact else "",
             "instances": toml.instances,
             "places": list(self.places),
             "queue_delay_ms": toml.queue_delay_ms,

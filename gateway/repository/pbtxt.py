@@ -7,7 +7,7 @@ docs/triton.md has the table.
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from pydantic import ValidationError
 
 from gateway.config import explain
+from gateway.environments.runtime import Runtime
 from gateway.generated import model_config_pb2 as pb
 from gateway.repository.model_config import ModelConfigError, ModelToml
 from runtimes.contract import DATATYPES
@@ -24,15 +25,6 @@ from runtimes.contract import DATATYPES
 # Real ones have a few KiB; reading goes at about 1 MiB a second.
 _MOST_BYTES = 1 << 18
 _MOST_DELAY_US = 60_000_000
-# Platforms and backends that somebody else's repository asks for → who serves them here.
-RUNTIMES = {
-    "onnxruntime_onnx": "onnx",
-    "onnxruntime": "onnx",
-    "pytorch_libtorch": "torchscript",
-    "pytorch": "torchscript",
-    "tensorflow_savedmodel": "savedmodel",
-    "tensorflow": "savedmodel",
-}
 # Where Triton's backends look for the number of threads of one inference.
 _THREADS = ("intra_op_thread_count", "INTRA_OP_THREAD_COUNT", "TF_NUM_INTRA_THREADS")
 _USED = frozenset(
@@ -81,23 +73,21 @@ _QUOTED = re.compile("^'.*': ")
 _FIELD = re.compile(r"\b([A-Za-z_]\w*)\s*[:{<\[]")
 
 
-def read_config_pbtxt(file: Path, installed: Collection[str]) -> tuple[ModelToml, list[str]]:
-    """The file's content, and the names in it that mean nothing here.
-
-    `installed` are the runtimes that there are. Raises ModelConfigError.
-    """
+def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[ModelToml, list[str]]:
+    """The file's content, and the names in it that mean nothing here. Raises ModelConfigError."""
     place = f"{file.parent.name}/{file.name}"
     config, unknown = _parse(file, place)
     if config.name and config.name != file.parent.name:
         raise ModelConfigError(
             f"{place}: the name is '{_short(config.name)}', but the folder's is '{file.parent.name}'; make them equal"
         )
-    _check_served(config, place, installed)
+    _check_served(config, place)
+    runtime = _runtime(config, place, runtimes)
     parameters, left = _parameters(config)
     instances, left_groups = _instances(config.instance_group)
     values = {
         "artifact": config.default_model_filename,
-        "runtime": _runtime(config),
+        "runtime": runtime,
         "max_batch_size": config.max_batch_size if config.HasField("max_batch_size") else None,
         "inputs": [_tensor(config, tensor, place) for tensor in config.input],
         "outputs": [_tensor(config, tensor, place) for tensor in config.output],
@@ -153,7 +143,7 @@ def _sentence(error: Exception) -> str:
     return f"line {line}, {_short(_QUOTED.sub('', reason))}" if reason else _short(told)
 
 
-def _check_served(config: pb.ModelConfig, place: str, installed: Collection[str]) -> None:
+def _check_served(config: pb.ModelConfig, place: str) -> None:
     """Raises ModelConfigError for what would not be answered, or answered wrongly."""
     if config.platform == "ensemble" or config.HasField("ensemble_scheduling"):
         raise ModelConfigError(f"{place}: ensembles are not served; call the models of its steps one after the other")
@@ -168,15 +158,21 @@ def _check_served(config: pb.ModelConfig, place: str, installed: Collection[str]
             raise ModelConfigError(
                 f"{place} asks for {name}, which is not served; take it out if the model can do without"
             )
-    asked = config.platform or config.backend
-    if asked and RUNTIMES.get(asked, asked) not in installed:
-        known = ", ".join(sorted(name for name, runtime in RUNTIMES.items() if runtime in installed))
-        raise ModelConfigError(f"{place} asks for '{_short(asked)}', which is not served; served are {known}")
 
 
-def _runtime(config: pb.ModelConfig) -> str:
+def _runtime(config: pb.ModelConfig, place: str, runtimes: Mapping[str, Runtime]) -> str:
+    """Who serves the platform or backend that it asks for, "" if it asks for none: ours by Triton's names as well."""
     asked: str = config.platform or config.backend
-    return RUNTIMES.get(asked, asked)
+    by_triton: dict[str, str] = {}
+    for runtime in runtimes.values():
+        for form in runtime.formats:
+            for name in (form.platform, form.triton_backend) if form.triton_backend else ():
+                by_triton.setdefault(name, runtime.name)
+    found = by_triton.get(asked, asked)
+    if asked and found not in runtimes:
+        known = ", ".join(sorted(by_triton))
+        raise ModelConfigError(f"{place} asks for '{_short(asked)}', which is not served; served are {known}")
+    return found
 
 
 def _tensor(config: pb.ModelConfig, tensor: Any, place: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from gateway.environments import npm
 from gateway.environments.environment import build, locate
 from gateway.environments.errors import Cannot
 from gateway.environments.runtime import converters, discover
-from gateway.export.routes import FORMATS, PRECISIONS, TARGETS, routes
+from gateway.export.routes import PRECISIONS, SOURCES, TARGETS, routes
 
 
 def test_ours_can_be_read():
@@ -20,7 +20,7 @@ def test_ours_can_be_read():
 
 def test_every_tool_of_every_route_is_a_function_of_its_converter():
     known = {**discover(), **converters()}
-    for source in FORMATS.values():
+    for source in SOURCES:
         for target in TARGETS:
             if source == "tflite" and target != "tflite":
                 continue
@@ -29,6 +29,11 @@ def test_every_tool_of_every_route_is_a_function_of_its_converter():
                     for tool in route.tools:
                         text = "".join(file.read_text() for file in known[tool.environment].folder.glob("*.py"))
                         assert f"def {tool.function}(step: Step)" in text, tool
+
+
+def test_what_runtimes_say_can_be_exported_has_routes_and_the_other_way_round():
+    formats = {form.export_format for runtime in discover().values() for form in runtime.formats}
+    assert formats - {""} == set(SOURCES)
 
 
 def test_packages_without_their_dependencies(tmp_path, wheel, runtime):

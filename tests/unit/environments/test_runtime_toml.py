@@ -2,13 +2,15 @@
 
 import importlib
 import logging
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from gateway.environments.errors import BrokenRuntime
-from gateway.environments.runtime import Format, discover, read_runtime
+from gateway.environments.runtime import GPU_IMAGE, Format, discover, of_gpu_image, read_runtime
+from tests.conftest import ROOT
 
 FULL = """
 title = "Acme"
@@ -88,6 +90,12 @@ def test_what_it_may_leave_out(folder):
         ("[requirements]", 'prepare = "no.py"\n[requirements]', "'prepare' is 'no.py', the name of a file beside it"),
         ("[[formats]]", "[formats]", "is not TOML"),
         ("[requirements]", "fallback_for = 7\n[requirements]", "'fallback_for' is 7, a text is wanted"),
+        (
+            "[requirements]",
+            'gpu_image = "amd"\n[requirements]',
+            "'gpu_image' is 'amd', one of cuda, cpu, none is wanted",
+        ),
+        ('"acme_text"', '"acme_text"\ntriton_backend = 1', "'formats[1].triton_backend' is 1, a text is wanted"),
         ("[env]", "[env", "is not TOML"),
     ],
 )
@@ -127,6 +135,34 @@ def distribution(tmp_path, monkeypatch):
 
 def test_ours_are_found_by_the_same_mechanism():
     assert {"onnx", "torchscript", "savedmodel", "mxnet", "tflite"} <= set(discover())
+
+
+def test_triton_calls_who_serves_a_format_by_its_backend_and_others_go_by_their_names():
+    known = discover()
+    assert known["onnx"].backend("onnxruntime_onnx") == "onnxruntime"
+    assert known["torchscript"].backend("pytorch_libtorch") == "pytorch"
+    assert known["torchscript"].backend("torch_export") == "torchscript"
+    assert known["savedmodel"].backend("tensorflow_savedmodel") == "tensorflow"
+    assert known["mxnet"].backend("mxnet_symbol") == "mxnet"
+
+
+def test_what_it_says_for_triton_for_exports_and_for_people(folder):
+    text = FULL.replace("[requirements]", 'licenses = "Acme: MIT"\ngpu_image = "cpu"\n[requirements]')
+    text += 'triton_backend = "acme_triton"\nexport_format = "text"\n'
+    runtime = read_runtime(folder(text), "acme")
+    assert (runtime.licenses, runtime.gpu_image) == ("Acme: MIT", "cpu")
+    assert [runtime.backend(name) for name in ("acme_text", "acme_model")] == ["acme_triton", "acme"]
+    assert [runtime.export_format(name) for name in ("acme_text", "acme_model", "other")] == ["text", "", ""]
+
+
+def test_the_image_has_each_of_ours_in_one_way_and_says_which_licenses_it_downloads():
+    named = {how: of_gpu_image(how) for how in GPU_IMAGE}
+    assert sorted(name for names in named.values() for name in names) == sorted(discover())
+    assert all(runtime.licenses for runtime in discover().values())
+    text = (ROOT / "docs/deploy.md").read_text()
+    for argument, how in (("RUNTIMES", "cuda"), ("CPU_RUNTIMES", "cpu")):
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{argument}` |"))
+        assert {name for name in discover() if re.search(rf"\b{name}\b", row)} == set(named[how])
 
 
 def test_a_third_partys_is_found_and_not_imported(folder, distribution, tmp_path):

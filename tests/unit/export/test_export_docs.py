@@ -5,7 +5,7 @@ import tomllib
 from gateway.environments.runtime import converters
 from gateway.export.errors import CannotExport
 from gateway.export.proof import TOLERANCES
-from gateway.export.routes import FORMATS, TARGETS, routes
+from gateway.export.routes import SOURCES, TARGETS, routes
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "docs/export.md").read_text()
@@ -13,7 +13,7 @@ TEXT = (ROOT / "docs/export.md").read_text()
 
 def table() -> str:
     lines = ["| from | to | by, best first |", "|---|---|---|"]
-    for source in dict.fromkeys(FORMATS.values()):
+    for source in SOURCES:
         for target in TARGETS:
             try:
                 found = routes(source, target)

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from gateway.environments.runtime import Format, Runtime, read_runtime
 from gateway.repository.model_config import ModelConfigError, ModelToml
 from gateway.repository.pbtxt import read_config_pbtxt
 from runtimes.contract import DATATYPES
+from tests.conftest import ROOT
 
-INSTALLED = ("onnx", "torchscript", "savedmodel", "fake")
+NAMES = ("onnx", "torchscript", "savedmodel", "fake")
+INSTALLED = {name: read_runtime(ROOT / "runtimes" / name, name) for name in NAMES}
 # As Triton's users have them.
 PICTURES = """
 name: "m"
@@ -314,3 +317,13 @@ def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path: Path) -> None:
         assert isinstance(toml, ModelToml)
         assert all(isinstance(name, str) for name in left)
     assert read_ones > 100
+
+
+def test_a_third_partys_runtime_serves_what_triton_names_if_its_file_says_so(tmp_path: Path) -> None:
+    form = Format("acme_plan", ("*.acme",), triton_backend="acme_triton")
+    acme = Runtime("acme", "Acme", tmp_path, ">=3.8", formats=(form,))
+    for asked in ('platform: "acme_plan"', 'backend: "acme_triton"', 'backend: "acme"'):
+        file = tmp_path / "m" / "config.pbtxt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(asked)
+        assert read_config_pbtxt(file, {**INSTALLED, "acme": acme})[0].runtime == "acme"

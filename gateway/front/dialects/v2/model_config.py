@@ -12,12 +12,6 @@ from gateway.errors import Unavailable
 from gateway.front.dialects.v2.metadata import model_metadata
 from gateway.generated import model_config_pb2 as pb
 
-# What Triton calls who serves a platform; others go by their own names.
-_BACKENDS = {
-    "onnxruntime_onnx": "onnxruntime",
-    "pytorch_libtorch": "pytorch",
-    "tensorflow_savedmodel": "tensorflow",
-}
 _BY_CARD, _BY_CPU = pb.ModelInstanceGroup.KIND_GPU, pb.ModelInstanceGroup.KIND_CPU
 
 
@@ -32,7 +26,7 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
     config = pb.ModelConfig(
         name=status.name,
         platform=status.platform,
-        backend=_BACKENDS.get(status.platform, told["runtime"]),
+        backend=told["backend"],
         max_batch_size=status.max_batch_size if batched else 0,
         version_policy=_version_policy(told["version_policy"]),
         instance_group=[_instance_group(status, told["instances"], told["places"])],

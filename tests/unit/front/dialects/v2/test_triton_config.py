@@ -107,7 +107,7 @@ def test_tensors_are_described_as_triton_does() -> None:
         ),
         ({"artifact": "net.onnx"}, "default_model_filename", "net.onnx"),
         ({}, "platform", "onnxruntime_onnx"),
-        ({}, "backend", "onnxruntime"),
+        ({"backend": "onnxruntime"}, "backend", "onnxruntime"),
         ({}, "model_transaction_policy", {"decoupled": False}),
         ({}, "response_cache", {"enable": False}),
         ({}, "parameters", {"batching": {"string_value": "batching up to 32 rows"}}),

@@ -1,0 +1,72 @@
+"""The gateway imports the standard library and what pyproject.toml declares: so no framework, whichever there are."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.conftest import ROOT
+
+OURS = {"gateway", "runtimes"}
+
+
+def imported() -> dict[str, str]:
+    """Top-level name → a file that imports it, anywhere in it."""
+    found = {}
+    for file in (ROOT / "gateway").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            else:
+                continue
+            found.update({name.partition(".")[0]: str(file.relative_to(ROOT)) for name in names})
+    return found
+
+
+def declared() -> set[str]:
+    """The distributions of [project], and what these need themselves."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["gpu"]]
+    return set(_with_their_own([Requirement(each) for each in needed]))
+
+
+def _with_their_own(needed: list[Requirement]) -> Iterator[str]:
+    seen = set()
+    while needed:
+        requirement = needed.pop()
+        name = canonicalize_name(requirement.name)
+        if name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(name)
+        yield name
+        try:
+            needed += [Requirement(each) for each in requires(name) or ()]
+        except PackageNotFoundError:
+            continue
+
+
+def test_what_the_gateway_imports_is_declared() -> None:
+    of, may = packages_distributions(), declared()
+    for name, file in imported().items():
+        if name in sys.stdlib_module_names or name in OURS:
+            continue
+        # NVIDIA's library is optional, and need not be installed here.
+        distributions = of.get(name) or (["nvidia-ml-py"] if name == "pynvml" else [])
+        assert {canonicalize_name(each) for each in distributions} & may, f"{file} imports {name}"
+
+
+def test_the_gateway_does_not_list_runtimes_by_name() -> None:
+    """Where exports are made, a format or a converter's environment may be called as a runtime is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    name = re.compile("|".join(f"[\"']{name}[\"']" for name in project["entry-points"]["modelport.runtimes"]))
+    files = {str(file.relative_to(ROOT)): file.read_text() for file in (ROOT / "gateway").rglob("*.py")}
+    exports = ("gateway/export/", "gateway/commands/export.py", "gateway/generated/")
+    assert [path for path, text in files.items() if name.search(text) and not path.startswith(exports)] == []
+    assert not name.search((ROOT / "Dockerfile.gpu").read_text())
