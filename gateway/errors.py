@@ -2,7 +2,8 @@
 
 ModelportError
 ├── InvalidRequest    400  INVALID_ARGUMENT    the request itself is wrong
-├── Forbidden         403  PERMISSION_DENIED   not from a page of another origin
+├── Unauthenticated   401  UNAUTHENTICATED     the caller must say first who it is
+├── Forbidden         403  PERMISSION_DENIED   the caller may not do this
 ├── NotFound          404  NOT_FOUND           no such model or version
 ├── NotAllowed        405  UNIMPLEMENTED       another method than the path takes
 ├── TooLarge          413  RESOURCE_EXHAUSTED  a body or an answer is over its limit
@@ -33,6 +34,10 @@ class ModelportError(Exception):
 
 class InvalidRequest(ModelportError):
     kind, status, code = "invalid", 400, "INVALID_ARGUMENT"
+
+
+class Unauthenticated(ModelportError):
+    kind, status, code = "unauthenticated", 401, "UNAUTHENTICATED"
 
 
 class Forbidden(ModelportError):

@@ -16,6 +16,7 @@ from gateway.domain.image_processing import Postprocess, Preprocess
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.fake import FakeEngine
 from gateway.front.admin.app import build_admin
+from gateway.front.base.access import Access
 from gateway.front.base.limits import Limits
 from gateway.front.grpc.server import build_server
 from gateway.front.http.server import HttpServer
@@ -133,16 +134,16 @@ def models() -> list[ModelStatus]:
     ]
 
 
-async def serve(started: "Future[Serving]", stop: asyncio.Event) -> None:
+async def serve(started: "Future[Serving]", stop: asyncio.Event, access: Access | None = None) -> None:
     """Runs until `stop` is set, in the loop of the caller; `started` gets what tests talk to."""
     engine = WatchedEngine(models(), answer)
-    rest = HttpServer(engine, LIMITS, build_admin(engine, LIMITS, [ALLOWED_HOST]))
+    rest = HttpServer(engine, LIMITS, build_admin(engine, LIMITS, [ALLOWED_HOST], access), access)
     listener = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(rest.serve([listener]))
     port = listener.getsockname()[1]
     async with AsyncExitStack() as stack:
         http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S))
-        channels = {kind: await stack.enter_async_context(_grpc(engine, kind)) for kind in get_args(GrpcServer)}
+        channels = {kind: await stack.enter_async_context(_grpc(engine, kind, access)) for kind in get_args(GrpcServer)}
         started.set_result(Serving(asyncio.get_running_loop(), engine, port, http, channels))
         await stop.wait()
         rest.should_exit = True
@@ -150,8 +151,8 @@ async def serve(started: "Future[Serving]", stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def _grpc(engine: WatchedEngine, kind: GrpcServer) -> AsyncIterator[grpc.Channel]:
-    server = build_server(engine, LIMITS, kind, health_period_s=0.01)
+async def _grpc(engine: WatchedEngine, kind: GrpcServer, access: Access | None) -> AsyncIterator[grpc.Channel]:
+    server = build_server(engine, LIMITS, kind, health_period_s=0.01, access=access)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

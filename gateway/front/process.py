@@ -23,6 +23,7 @@ from gateway.domain.table import table_from_json
 from gateway.engine.admission import Admission
 from gateway.engine.arena import open_arena
 from gateway.engine.engine import Engine
+from gateway.front.base.access import Access
 from gateway.front.base.body import App, Receive, Scope, Send
 from gateway.front.base.limits import Limits
 from gateway.front.grpc.connections import connection_options
@@ -51,6 +52,7 @@ class Front:
         self._options = options
         self._draining: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
+        self._access: Access | None = None  # everything is allowed
         admission = Admission(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
         arena = open_arena(options.max_admitted_bytes)
         shared = SharedMemory(options.shared_memory, options.max_body_bytes)
@@ -69,12 +71,13 @@ class Front:
         answers = Answers()
         answers.add(SendFigures, lambda _: self._send_figures())  # the answer follows them on the same line
         self._channel = await Channel.open(control, self._on_frame, answers.on_call)
-        admin = Later(partial(_build_admin, self._engine, limits, options.allowed_hosts))
+        admin = Later(partial(_build_admin, self._engine, limits, options.allowed_hosts, self._access))
         admin.built.add_done_callback(_leave_out_of_collections)
-        rest = HttpServer(self._engine, limits, admin)
+        rest = HttpServer(self._engine, limits, admin, self._access)
         serving = asyncio.create_task(rest.serve([http]))
         kept = connection_options(options.grpc_keepalive_s, options.grpc_max_connection_age_s, options.grace_s)
-        grpc = build_server(self._engine, limits, options.grpc_server, [("grpc.so_reuseport", 1), *kept])
+        kept.append(("grpc.so_reuseport", 1))
+        grpc = build_server(self._engine, limits, options.grpc_server, kept, access=self._access)
         grpc.add_insecure_port(str(Address(options.grpc_host, options.grpc_port)))
         await grpc.start()
         report = asyncio.create_task(self._report())
@@ -131,10 +134,10 @@ async def _keep_trimmed() -> None:
         await asyncio.to_thread(trimmer.look)
 
 
-def _build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str]) -> App:
+def _build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str], access: Access | None) -> App:
     from gateway.front.admin.app import build_admin  # takes a third of a front's start, and inference needs none of it
 
-    return build_admin(engine, limits, allowed_hosts)
+    return build_admin(engine, limits, allowed_hosts, access)
 
 
 class Later:

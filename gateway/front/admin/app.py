@@ -11,9 +11,11 @@ from starlette.exceptions import HTTPException
 import gateway
 from gateway.engine.protocol import Engine, Gone
 from gateway.errors import ModelportError, NotFound
+from gateway.front.admin.door import Door
 from gateway.front.admin.exports import add_exports
 from gateway.front.admin.openapi import document_hot_paths
 from gateway.front.admin.origin import check_origin
+from gateway.front.base.access import Access
 from gateway.front.base.body import Pauses, read_object
 from gateway.front.base.client_errors import sentence
 from gateway.front.base.limits import Limits
@@ -21,7 +23,9 @@ from gateway.front.base.openapi import FAILURES
 from gateway.front.dialects.registry import DIALECTS
 
 
-def build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str] = ()) -> FastAPI:
+def build_admin(
+    engine: Engine, limits: Limits, allowed_hosts: Collection[str] = (), access: Access | None = None
+) -> FastAPI:
     """allowed_hosts: by which browsers may change the gateway, beside its addresses and the machine's own name."""
 
     async def check(request: Request) -> None:
@@ -53,6 +57,8 @@ def build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str] =
             part.add_routes(app, engine, read)
     add_exports(app, engine, read)
     document_hot_paths(app, [part.hot_paths for part in parts])
+    if access is not None:
+        app.add_middleware(Door, access=access, routes=app.router.routes, pauses=pauses)
     return app
 
 

@@ -8,19 +8,29 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from pygrpc_native import EVENT_CANCEL
 from pygrpc_native.aio import Server
 
 from gateway.engine.protocol import Ticket
 from gateway.errors import TooLarge
+from gateway.front.base.access import Access, Check, check_of
 from gateway.front.grpc.errors import refused
 
 _LOOK_S = 0.01
 
-# A message, the seconds that its deadline leaves, and who is called with the answer.
-Submit = Callable[[bytes, float | None, Callable[[bytes | Exception], None]], Ticket]
+
+class Submit(Protocol):
+    def __call__(
+        self,
+        message: bytes,
+        seconds: float | None,
+        done: Callable[[bytes | Exception], None],
+        check: Check | None = None,
+        /,
+    ) -> Ticket:
+        """`seconds` is what the call's deadline leaves. `done` is called with the answer."""
 
 
 class NativeServer(Server):
@@ -30,9 +40,12 @@ class NativeServer(Server):
     a task, a context and four coroutines for each of them.
     """
 
-    def __init__(self, hot: Mapping[str, Submit | None], options: Sequence[tuple[str, Any]]) -> None:
+    def __init__(
+        self, hot: Mapping[str, Submit | None], options: Sequence[tuple[str, Any]], access: Access | None = None
+    ) -> None:
         super().__init__(options=options, io_threads=1)
         self._hot = hot
+        self._access = access
         self._front_args["metrics"] = True  # they tell when an answer is out
         self._submit: dict[int, Submit] = {}
         self._tickets: dict[int, Ticket] = {}
@@ -99,7 +112,12 @@ class NativeServer(Server):
             # Of the library's own checks, this one comes with the handler that is not called.
             if self._receive_limit is not None and len(message) > self._receive_limit:
                 raise TooLarge(f"the message has {len(message)} bytes, over the limit of {self._receive_limit}")
-            self._tickets[call] = submit(message, details[2], partial(self._answer, call))
+            done = partial(self._answer, call)
+            if self._access is None:
+                self._tickets[call] = submit(message, details[2], done)
+            else:
+                check = check_of(self._access, details[1], details[0])
+                self._tickets[call] = submit(message, details[2], done, check)
         except Exception as error:
             self._refuse(call, error)
         return True

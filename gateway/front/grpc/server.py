@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from gateway.engine.protocol import Engine
+from gateway.front.base.access import Access, Action, Check, check_of
 from gateway.front.base.grpc_method import InferCall, Method, StreamMethod
 from gateway.front.base.limits import Limits, MiB
 from gateway.front.dialects.registry import DIALECTS
@@ -50,6 +51,7 @@ def build_server(
     kind: GrpcServer = "native",
     options: Sequence[tuple[str, Any]] = (),
     health_period_s: float = 1.0,
+    access: Access | None = None,
 ) -> grpc.aio.Server:
     """A server without ports, not started; to be called inside the running event loop.
 
@@ -73,23 +75,24 @@ def build_server(
             for service in services
             for name, method in service.methods.items()
         }
-        server = NativeServer(hot, [*sizes, *options])
+        server = NativeServer(hot, [*sizes, *options], access)
     else:
         server = grpc.aio.server(options=[*sizes, *_QUEUE, *options])
     for service in services:
         # By method: handlers that are added only generically are none of the native server's.
-        handlers = {name: _handler(name, method) for name, method in service.methods.items()}
+        handlers = {name: _handler(name, method, access) for name, method in service.methods.items()}
         for name, stream in service.streams.items():
-            handlers[name] = grpc.stream_stream_rpc_method_handler(_streaming(stream))
+            handlers[name] = grpc.stream_stream_rpc_method_handler(_streaming(stream, access))
         server.add_registered_method_handlers(service.name, handlers)
-    health_pb2_grpc.add_HealthServicer_to_server(EngineHealth(engine, names, health_period_s), server)
-    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    health_pb2_grpc.add_HealthServicer_to_server(EngineHealth(engine, names, health_period_s, access), server)
+    described = Reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), access)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(described, server)
     return server
 
 
-def _handler(name: str, method: Method) -> Any:
+def _handler(name: str, method: Method, access: Access | None) -> Any:
     # No deserializer: grpc would answer what is not protobuf with INTERNAL and words of its own.
-    return grpc.unary_unary_rpc_method_handler(_answering(name, method))
+    return grpc.unary_unary_rpc_method_handler(_answering(name, method, access))
 
 
 def _left(context: _Context) -> float | None:
@@ -97,10 +100,25 @@ def _left(context: _Context) -> float | None:
     return None if left == _NO_DEADLINE else left
 
 
-def _answering(name: str, method: Method) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+def _check(access: Access | None, context: _Context) -> Check | None:
+    return None if access is None else check_of(access, context.peer(), context.invocation_metadata() or ())
+
+
+async def _enter(access: Access | None, action: Action, context: _Context) -> None:
+    """Of the services that are not a dialect's: ends the call of who may not make it."""
+    try:
+        if (check := _check(access, context)) is not None:
+            check(action, "")
+        return
+    except Exception as error:
+        refusal = refused(error)
+    await context.abort(*refusal)
+
+
+def _answering(name: str, method: Method, access: Access | None) -> Callable[[bytes, _Context], Awaitable[bytes]]:
     async def call(raw: bytes, context: _Context) -> bytes:
         try:
-            return await method(raw, _left(context))
+            return await method(raw, _left(context), _check(access, context))
         except Exception as error:
             refusal = refused(error)
         await context.abort(*refusal)
@@ -110,25 +128,42 @@ def _answering(name: str, method: Method) -> Callable[[bytes, _Context], Awaitab
     return call
 
 
-def _streaming(stream: StreamMethod) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
+def _streaming(
+    stream: StreamMethod, access: Access | None
+) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
     async def call(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
-        async with aclosing(stream(requests, partial(_left, context))) as answers:
+        async with aclosing(stream(requests, partial(_left, context), _check(access, context))) as answers:
             async for answer in answers:
                 yield answer
 
     return call
 
 
+class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
+    """The library's, behind the door."""
+
+    def __init__(self, services: Iterable[str], access: Access | None) -> None:
+        super().__init__(services)
+        self._access = access
+
+    async def ServerReflectionInfo(self, requests: Any, context: _Context) -> AsyncIterator[Any]:
+        await _enter(self._access, "read", context)
+        async for answer in super().ServerReflectionInfo(requests, context):
+            yield answer
+
+
 class EngineHealth(health.aio.HealthServicer):  # type: ignore[misc]
     """grpc.health.v1, following engine.ready: looked at for each Check, and each period while somebody watches."""
 
-    def __init__(self, engine: Engine, services: Iterable[str], period_s: float) -> None:
+    def __init__(self, engine: Engine, services: Iterable[str], period_s: float, access: Access | None = None) -> None:
         super().__init__()
         self._engine = engine
         self._services = ("", *services)
         self._period_s = period_s
+        self._access = access
 
     async def Check(self, request: Any, context: _Context) -> Any:
+        await _enter(self._access, "health", context)
         await self._follow()
         return await super().Check(request, context)
 
@@ -137,6 +172,7 @@ class EngineHealth(health.aio.HealthServicer):  # type: ignore[misc]
 
         The server must not wait for whoever only watches.
         """
+        await _enter(self._access, "health", context)
         told = None
         while True:
             drained = self._engine.drained.is_set()

@@ -1,5 +1,6 @@
 """One connection of a front's HTTP server: see server.py."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import httptools
@@ -8,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.engine.arena import LARGE
 from gateway.errors import InvalidRequest
 from gateway.front.base import body
+from gateway.front.base.access import Caller, http_caller
 from gateway.front.base.dialect import Reply, tell
 from gateway.front.http.exchange import Exchange, Head, read_head
 from gateway.front.http.offer import without_offer
@@ -32,6 +34,7 @@ class HttpConnection(HttpToolsProtocol):
     def __init__(self, shared: Shared, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._shared = shared
+        self.access = shared.access
         # When something last came or was answered; when the request that is being received began, and its bytes so far.
         self._heard = self._begun = self.loop.time()
         self._received = self._overhead = 0
@@ -107,7 +110,7 @@ class HttpConnection(HttpToolsProtocol):
     def _take(self, head: Head, body: bytes) -> None:
         """A whole request, of which the head was seen before."""
         exchange = self._running = self.cycle = Exchange(self._shared.engine, self._shared.limits, self, True)
-        exchange.open(head, head.route)
+        exchange.open(head, head.route, head.sent)
         exchange.on_body(body)
         exchange.on_whole()
         exchange.start()
@@ -167,7 +170,7 @@ class HttpConnection(HttpToolsProtocol):
                 self._shared.learn(head_text, head)
         except Exception as error:
             head = error
-        exchange.open(head, route)
+        exchange.open(head, route, self.headers)
         previous, self.cycle = self.cycle, exchange
         if previous is None or previous.response_complete:
             self._running = exchange
@@ -284,6 +287,9 @@ class HttpConnection(HttpToolsProtocol):
         self.refuse(Reply(status, [say(InvalidRequest(reason))]))
 
     # What an Exchange needs.
+
+    def caller(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
+        return http_caller(self.client, headers)
 
     def ask_for_body(self) -> None:
         self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -5,7 +5,7 @@ each request would cost twice as much as all that is done here.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.arena import LARGE
 from gateway.engine.protocol import Engine, Gone, Ticket
 from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
+from gateway.front.base.access import Access, Caller
 from gateway.front.base.body import Headers, read_headers
 from gateway.front.base.client_errors import as_told
 from gateway.front.base.dialect import Reply, Route, Writer
@@ -28,25 +29,35 @@ _ALIGNMENT = 64
 
 
 class Head(NamedTuple):
-    """What of a request is known before its body. limit: how many bytes the body may have, of the kind `what`."""
+    """What of a request is known before its body.
+
+    limit  how many bytes the body may have, of the kind `what`
+    sent   the headers as they came
+    """
 
     route: Route
     headers: Headers
     limit: int
     what: str
+    sent: Sequence[tuple[bytes, bytes]]
 
 
-def read_head(route: Route, headers: Iterable[tuple[bytes, bytes]], limits: Limits) -> Head:
+def read_head(route: Route, headers: Sequence[tuple[bytes, bytes]], limits: Limits) -> Head:
     """Raises ModelportError, for a body that is known to be too large, too."""
     read = read_headers(headers)
     limit, what = route.dialect.limit(read, limits)
     if read.content_length is not None and read.content_length > limit:
         raise TooLarge(f"the body has {read.content_length} bytes, over the limit of {limit} for {what}")
-    return Head(route, read, limit, what)
+    return Head(route, read, limit, what, headers)
 
 
 class Connection(Protocol):
-    """What an exchange needs of its connection."""
+    """What an exchange needs of its connection. access: None where everything is allowed."""
+
+    access: Access | None
+
+    def caller(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
+        """Who sent these."""
 
     def ask_for_body(self) -> None:
         """The client waits with its body for "100 Continue"."""
@@ -62,7 +73,7 @@ class Exchange:
     """`response_complete` and `keep_alive` are what uvicorn asks of a request under way."""
 
     __slots__ = (
-        "_buffer", "_chunks", "_connection", "_engine", "_expects_continue", "_filled", "_head", "_in_work",
+        "_buffer", "_caller", "_chunks", "_connection", "_engine", "_expects_continue", "_filled", "_head", "_in_work",
         "_limits", "_packing", "_reading", "_reply", "_route", "_started", "_ticket", "_whole", "_write",
         "keep_alive", "response_complete",
     )  # fmt: skip
@@ -83,11 +94,16 @@ class Exchange:
         self._packing = ""
         self._in_work = False
 
-    def open(self, head: Head | Exception, route: Route) -> None:
-        """The head has come, or was refused."""
+    def open(self, head: Head | Exception, route: Route, sent: Sequence[tuple[bytes, bytes]]) -> None:
+        """The head has come, or was refused; `sent` are its headers."""
         self._route = route
         self._reading = self._engine.reading(route.model, route.version)
         try:
+            access = self._connection.access
+            if access is not None:
+                self._caller = self._connection.caller(sent)
+                if route.model:  # else its body names the model: see _submit
+                    access.check("infer", route.model, self._caller)
             if isinstance(head, Exception):
                 raise head
             self._head = head
@@ -230,6 +246,9 @@ class Exchange:
         request, self._write = made
         self._reading.close()
         try:
+            access = self._connection.access
+            if access is not None and not self._route.model:
+                access.check("infer", request.model, self._caller)
             self._ticket = self._engine.submit(request, self._on_done)
         except Exception as error:
             self._send(self._refusal(error))

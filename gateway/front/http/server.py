@@ -17,6 +17,7 @@ import uvicorn
 
 from gateway.engine.protocol import Engine
 from gateway.errors import NotAllowed
+from gateway.front.base.access import Access
 from gateway.front.base.body import App, Receive, Scope, Send
 from gateway.front.base.limits import Limits
 from gateway.front.http.connection import HttpConnection
@@ -27,8 +28,9 @@ from gateway.front.http.shared import KEEP_ALIVE_S, Shared
 class HttpServer(uvicorn.Server):
     """uvicorn, with the signals left to the supervisor."""
 
-    def __init__(self, engine: Engine, limits: Limits, fallback: App) -> None:
-        shared = self._shared = Shared(engine, limits)
+    def __init__(self, engine: Engine, limits: Limits, fallback: App, access: Access | None = None) -> None:
+        """`access` is asked about hot requests; `fallback` asks for its own."""
+        shared = self._shared = Shared(engine, limits, access)
         config = uvicorn.Config(
             _hot_methods_only(shared, fallback),
             http=partial(_connect, shared),  # type: ignore[arg-type]  # called as a class would be

@@ -8,6 +8,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gateway.engine.protocol import Engine
 from gateway.front.base import body
+from gateway.front.base.access import Access
 from gateway.front.base.dialect import Route
 from gateway.front.base.limits import Limits
 from gateway.front.http.exchange import Head
@@ -26,8 +27,8 @@ _LOOKS = 10
 class Shared:
     """What the connections of one server have in common."""
 
-    def __init__(self, engine: Engine, limits: Limits) -> None:
-        self.engine, self.limits = engine, limits
+    def __init__(self, engine: Engine, limits: Limits, access: Access | None = None) -> None:
+        self.engine, self.limits, self.access = engine, limits, access
         self.keeps_alive = True
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._routes: dict[bytes, Route | None] = {}

@@ -3,18 +3,26 @@
 import asyncio
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from threading import Thread
 from typing import Any, get_args
 
 import pytest
 import uvloop
 
+from gateway.front.base.access import Access
 from gateway.process.address import GrpcServer
 from tests.front_server import WAIT_S, Serving, serve
 
 
 @pytest.fixture(scope="package")
 def running() -> Iterator[Serving]:
+    with in_thread() as serving:
+        yield serving
+
+
+@contextmanager
+def in_thread(access: Access | None = None) -> Iterator[Serving]:
     started: Future[Serving] = Future()
     stop = asyncio.Event()
 
@@ -25,7 +33,7 @@ def running() -> Iterator[Serving]:
             started.set_exception(error)
             raise
 
-    thread = Thread(target=run, args=(serve(started, stop),))
+    thread = Thread(target=run, args=(serve(started, stop, access),))
     thread.start()
     serving = started.result(WAIT_S)
     yield serving

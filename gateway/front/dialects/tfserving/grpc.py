@@ -13,7 +13,8 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, Unsupported
-from gateway.front.base.grpc_method import InferCall, Method, Service, parse
+from gateway.front.base.access import Action
+from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, parse, unary
 from gateway.front.base.limits import MOST_OBJECTS, Limits, check_answer
 from gateway.front.dialects.tfserving.classify import CLASSIFY, REGRESS, ask, read_classes, read_regressions
 from gateway.front.dialects.tfserving.examples import read_input
@@ -177,10 +178,10 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
         return pb.GetModelMetadataResponse(model_spec=model_spec(status), metadata={SIGNATURE_DEF: packed})
 
     return {
-        "Classify": _method(pb.ClassificationRequest, classify),
-        "Regress": _method(pb.RegressionRequest, regress),
-        "MultiInference": _method(pb.MultiInferenceRequest, multi_inference),
-        "GetModelMetadata": _method(pb.GetModelMetadataRequest, metadata),
+        "Classify": _method("infer", pb.ClassificationRequest, _model, classify),
+        "Regress": _method("infer", pb.RegressionRequest, _model, regress),
+        "MultiInference": _method("infer", pb.MultiInferenceRequest, _model_of_tasks, multi_inference),
+        "GetModelMetadata": _method("read", pb.GetModelMetadataRequest, _model, metadata),
     }
 
 
@@ -215,13 +216,25 @@ def model_methods(engine: Engine) -> dict[str, Method]:
         )
 
     return {
-        "GetModelStatus": _method(pb.GetModelStatusRequest, status),
-        "HandleReloadConfigRequest": _method(pb.ReloadConfigRequest, reload),
+        "GetModelStatus": _method("read", pb.GetModelStatusRequest, _model, status),
+        "HandleReloadConfigRequest": _method("admin", pb.ReloadConfigRequest, no_model, reload),
     }
 
 
-def _method(kind: type[Message], answer: Callable[[Any, float | None], Awaitable[Message]]) -> Method:
-    async def call(raw: bytes, seconds: float | None) -> bytes:
-        return (await answer(parse(kind, raw, _MOST_EXAMPLE_FIELDS), seconds)).SerializeToString()
+def _model(message: Any) -> str:
+    name: str = message.model_spec.name
+    return name
 
-    return call
+
+def _model_of_tasks(message: Any) -> str:
+    """All tasks are of one model: `_tasks` refuses others."""
+    return _model(message.tasks[0]) if message.tasks else ""
+
+
+def _method(
+    action: Action,
+    kind: type[Message],
+    model: Callable[[Any], str],
+    answer: Callable[[Any, float | None], Awaitable[Message]],
+) -> Method:
+    return unary(action, kind, model, answer, _MOST_EXAMPLE_FIELDS)

@@ -32,6 +32,7 @@ Write = Callable[[InferResponse], bytes]
 # TorchServe's names for what went wrong.
 _TYPES = {
     400: "BadRequestException",
+    401: "UnauthorizedException",
     403: "ForbiddenException",
     404: "ModelNotFoundException",
     405: "MethodNotAllowedException",

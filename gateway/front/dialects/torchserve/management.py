@@ -1,9 +1,9 @@
 """TorchServe's paths that are not hot: /ping, and /models to look at. It is told what is known, and nothing else."""
 
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
@@ -11,8 +11,11 @@ from starlette.types import Receive, Scope, Send
 from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, ModelportError, NotAllowed, NotFound
+from gateway.front.base.access import acts
 from gateway.front.base.body import ReadObject
 from gateway.front.dialects.torchserve.inference import tell
+
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 _LIMIT = 100
 _WRITES = ["POST", "PUT", "DELETE"]
@@ -21,6 +24,8 @@ _ALL = ["GET", "HEAD", "PATCH", "OPTIONS", *_WRITES]
 
 class _Route(APIRoute):
     """Errors are told in TorchServe's form, those of methods too."""
+
+    tell = staticmethod(tell)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.methods and scope["method"] not in self.methods:
@@ -51,16 +56,24 @@ def _told(error: ModelportError, path: str) -> Response:
 
 
 def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
-    router = APIRouter(route_class=_Route, tags=["TorchServe"])
+    def add(path: str, methods: list[str], **options: Any) -> Callable[[_Endpoint], _Endpoint]:
+        # To the app itself: the door (front/admin/door.py) does not look into routers within it.
+        def decorate(endpoint: _Endpoint) -> _Endpoint:
+            options.update(methods=methods, tags=["TorchServe"], route_class_override=_Route)
+            app.router.add_api_route(path, endpoint, **options)
+            return endpoint
+
+        return decorate
 
     # Some load balancers ask with HEAD.
-    @router.head("/ping", include_in_schema=False)
-    @router.get("/ping", responses={503: {"description": "Not ready"}})
+    @add("/ping", ["HEAD"], include_in_schema=False)
+    @add("/ping", ["GET"], responses={503: {"description": "Not ready"}})
+    @acts("health")
     async def ping() -> JSONResponse:
         """Whether this server wants traffic."""
         return JSONResponse({"status": "Healthy"}) if engine.ready else JSONResponse({"status": "Unhealthy"}, 503)
 
-    @router.get("/models")
+    @add("/models", ["GET"])
     async def models(limit: str = "", next_page_token: str = "") -> dict[str, Any]:
         """The names of the models, `limit` of them (100), from `next_page_token` on."""
         size = _count("limit", limit, 1) if limit else _LIMIT
@@ -70,8 +83,8 @@ def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
         more = {"nextPageToken": str(start + size)} if start + size < len(names) else {}
         return {**more, "models": listed}
 
-    @router.get("/models/{model}")
-    @router.get("/models/{model}/{version}")
+    @add("/models/{model}", ["GET"])
+    @add("/models/{model}/{version}", ["GET"])
     async def model(model: str, version: str = "") -> list[dict[str, Any]]:
         """One version, the newest if none is named, or `all`."""
         if version == "all":
@@ -79,22 +92,20 @@ def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
             return [_record(status) for status in found or [engine.model(model)]]
         return [_record(engine.model(model, version))]
 
-    @router.api_route("/models", methods=_WRITES, include_in_schema=False)
-    @router.api_route("/models/{rest:path}", methods=_WRITES, include_in_schema=False)
+    @add("/models", _WRITES, include_in_schema=False)
+    @add("/models/{rest:path}", _WRITES, include_in_schema=False)
     async def write(rest: str = "") -> None:
         raise NotAllowed(
             "models are not managed here: the model repository's folders say what is served, "
             "and POST /v2/repository/models/{model}/load looks at them at once"
         )
 
-    @router.get("/models/{rest:path}", include_in_schema=False)
-    @router.api_route("/predictions", methods=_ALL, include_in_schema=False)
-    @router.api_route("/predictions/{rest:path}", methods=_ALL, include_in_schema=False)
-    @router.api_route("/explanations/{rest:path}", methods=_ALL, include_in_schema=False)
+    @add("/models/{rest:path}", ["GET"], include_in_schema=False)
+    @add("/predictions", _ALL, include_in_schema=False)
+    @add("/predictions/{rest:path}", _ALL, include_in_schema=False)
+    @add("/explanations/{rest:path}", _ALL, include_in_schema=False)
     async def nothing(rest: str = "") -> None:
         raise NotFound("there is nothing at this path; /docs lists what there is")
-
-    app.include_router(router)
 
 
 def _count(name: str, text: str, least: int) -> int:

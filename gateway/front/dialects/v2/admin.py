@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from gateway.domain.control import GetMetrics, LoadModel, UnloadModel
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, Unsupported
+from gateway.front.base.access import acts
 from gateway.front.base.body import ReadObject
 from gateway.front.dialects.v2 import shared_memory
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
@@ -28,6 +29,7 @@ def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
 
 def _add_health(app: FastAPI, engine: Engine) -> None:
     @app.get("/", tags=["KServe v1"])
+    @acts("health")
     async def alive() -> dict[str, str]:
         """What clients of KServe's v1 protocol ask for to see whether the server is live."""
         return {"status": "alive"}
@@ -40,17 +42,20 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
     # Some load balancers ask with HEAD.
     @app.head("/v2/health/live", include_in_schema=False)
     @app.get("/v2/health/live", tags=["server"])
+    @acts("health")
     async def live() -> dict[str, bool]:
         """Whether the process answers at all."""
         return {"live": True}
 
     @app.head("/v2/health/ready", include_in_schema=False)
     @app.get("/v2/health/ready", tags=["server"], responses={503: {"description": "Not ready"}})
+    @acts("health")
     async def ready() -> JSONResponse:
         """Whether this server wants traffic."""
         return _readiness({"ready": engine.ready})
 
     @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
+    @acts("metrics")
     async def metrics() -> Response:
         """Prometheus' text format."""
         return Response(await engine.control(GetMetrics()), media_type=_METRICS)
@@ -79,6 +84,7 @@ def _add_models(app: FastAPI, engine: Engine) -> None:
     @app.get(
         "/v2/models/{model}/versions/{version}/ready", tags=["models"], responses={503: {"description": "Not ready"}}
     )
+    @acts("health")
     async def ready(model: str, version: str = "") -> JSONResponse:
         """Whether the model can answer now."""
         status = engine.model(model, version)
@@ -87,6 +93,7 @@ def _add_models(app: FastAPI, engine: Engine) -> None:
 
 def _add_repository(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
     @app.post("/v2/repository/index", tags=["repository"])
+    @acts("read")
     async def index(request: Request) -> list[dict[str, str]]:
         """Every version with its state; {"ready": true} for those that are READY."""
         wanted = (await read_object(request)).get("ready", False)

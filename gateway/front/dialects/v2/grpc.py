@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from google.protobuf.message import Message
@@ -11,7 +12,8 @@ from gateway.domain.shared_memory import Place, SharedMemory
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
-from gateway.front.base.grpc_method import InferCall, Method, Service, parse
+from gateway.front.base.access import Action, Check
+from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, unary
 from gateway.front.base.limits import Limits, check_answer
 from gateway.front.dialects.v2.classification import classify
 from gateway.front.dialects.v2.grpc_message import raw_output
@@ -45,8 +47,10 @@ class ModelInfer(InferCall[Wanted]):
 def services(engine: Engine, limits: Limits) -> list[Service]:
     infer = ModelInfer(engine, limits)
 
-    def stream(requests: AsyncIterator[bytes], seconds: Callable[[], float | None]) -> AsyncGenerator[bytes, None]:
-        return Stream(infer, seconds).run(requests)
+    def stream(
+        requests: AsyncIterator[bytes], seconds: Callable[[], float | None], check: Check | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        return Stream(infer, seconds, check).run(requests)
 
     return [Service(SERVICE, {"ModelInfer": infer, **methods(engine)}, {"ModelStreamInfer": stream})]
 
@@ -119,24 +123,29 @@ def methods(engine: Engine) -> dict[str, Method]:
         await engine.control(UnloadModel(message.model_name))
         return pb.RepositoryModelUnloadResponse()
 
-    spoken: dict[str, tuple[type[Message], Callable[[Any], Awaitable[Message]]]] = {
-        "ServerLive": (pb.ServerLiveRequest, server_live),
-        "ServerReady": (pb.ServerReadyRequest, server_ready),
-        "ModelReady": (pb.ModelReadyRequest, model_ready),
-        "ServerMetadata": (pb.ServerMetadataRequest, describe_server),
-        "ModelMetadata": (pb.ModelMetadataRequest, describe_model),
-        "ModelStatistics": (pb.ModelStatisticsRequest, statistics),
-        "SystemSharedMemoryStatus": (pb.SystemSharedMemoryStatusRequest, shared_status),
-        "SystemSharedMemoryRegister": (pb.SystemSharedMemoryRegisterRequest, shared_register),
-        "SystemSharedMemoryUnregister": (pb.SystemSharedMemoryUnregisterRequest, shared_unregister),
-        "CudaSharedMemoryStatus": (pb.CudaSharedMemoryStatusRequest, cuda_shared_status),
-        "CudaSharedMemoryUnregister": (pb.CudaSharedMemoryUnregisterRequest, cuda_unregister),
-        "ModelConfig": (pb.ModelConfigRequest, model_config),
-        "RepositoryIndex": (pb.RepositoryIndexRequest, repository_index),
-        "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, load),
-        "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, unload),
+    spoken: dict[str, tuple[Action, type[Message], Callable[[Any], str], Callable[[Any], Awaitable[Message]]]] = {
+        "ServerLive": ("health", pb.ServerLiveRequest, no_model, server_live),
+        "ServerReady": ("health", pb.ServerReadyRequest, no_model, server_ready),
+        "ModelReady": ("health", pb.ModelReadyRequest, _NAME, model_ready),
+        "ServerMetadata": ("read", pb.ServerMetadataRequest, no_model, describe_server),
+        "ModelMetadata": ("read", pb.ModelMetadataRequest, _NAME, describe_model),
+        "ModelStatistics": ("read", pb.ModelStatisticsRequest, _NAME, statistics),
+        "SystemSharedMemoryStatus": ("read", pb.SystemSharedMemoryStatusRequest, no_model, shared_status),
+        "SystemSharedMemoryRegister": ("admin", pb.SystemSharedMemoryRegisterRequest, no_model, shared_register),
+        "SystemSharedMemoryUnregister": ("admin", pb.SystemSharedMemoryUnregisterRequest, no_model, shared_unregister),
+        "CudaSharedMemoryStatus": ("read", pb.CudaSharedMemoryStatusRequest, no_model, cuda_shared_status),
+        "CudaSharedMemoryUnregister": ("admin", pb.CudaSharedMemoryUnregisterRequest, no_model, cuda_unregister),
+        "ModelConfig": ("read", pb.ModelConfigRequest, _NAME, model_config),
+        "RepositoryIndex": ("read", pb.RepositoryIndexRequest, no_model, repository_index),
+        "RepositoryModelLoad": ("admin", pb.RepositoryModelLoadRequest, _MODEL_NAME, load),
+        "RepositoryModelUnload": ("admin", pb.RepositoryModelUnloadRequest, _MODEL_NAME, unload),
     }
     return {name: _method(*each) for name, each in spoken.items()}
+
+
+# Which field of a message names its model.
+_NAME: Callable[[Any], str] = attrgetter("name")
+_MODEL_NAME: Callable[[Any], str] = attrgetter("model_name")
 
 
 def write_response(response: InferResponse, wanted: Wanted, shared: SharedMemory) -> bytes:
@@ -184,8 +193,7 @@ def _output(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
     return raw
 
 
-def _method(kind: type[Message], answer: Callable[[Any], Awaitable[Message]]) -> Method:
-    async def call(raw: bytes, seconds: float | None) -> bytes:
-        return (await answer(parse(kind, raw))).SerializeToString()
-
-    return call
+def _method(
+    action: Action, kind: type[Message], model: Callable[[Any], str], answer: Callable[[Any], Awaitable[Message]]
+) -> Method:
+    return unary(action, kind, model, lambda message, seconds: answer(message))

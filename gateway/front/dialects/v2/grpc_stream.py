@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from gateway.codecs.protobuf_fields import field
 from gateway.engine.protocol import Ticket
+from gateway.front.base.access import Check
 from gateway.front.base.client_errors import as_told, sentence
 from gateway.front.base.grpc_method import InferCall
 from gateway.generated import open_inference_pb2 as pb
@@ -28,10 +29,10 @@ _FINAL: dict[bool, bytes] = {
 
 
 class Stream:
-    """One call. `seconds` tells what its deadline leaves."""
+    """One call. `seconds` tells what its deadline leaves; `check` is made for each request."""
 
-    def __init__(self, infer: InferCall[Any], seconds: Callable[[], float | None]) -> None:
-        self._infer, self._seconds = infer, seconds
+    def __init__(self, infer: InferCall[Any], seconds: Callable[[], float | None], check: Check | None) -> None:
+        self._infer, self._seconds, self._check = infer, seconds, check
         self._room = asyncio.Semaphore(_MOST)
         # Each with whether it is its request's last: then there is room for another request once it is taken.
         self._answers: asyncio.Queue[tuple[bytes, bool] | None] = asyncio.Queue()
@@ -74,7 +75,8 @@ class Stream:
 
     def _submit(self, number: int, raw: bytes) -> None:
         try:
-            self._tickets[number] = self._infer.submit_each(raw, self._seconds(), partial(self._answer, number, raw))
+            done = partial(self._answer, number, raw)
+            self._tickets[number] = self._infer.submit_each(raw, self._seconds(), done, self._check)
         except Exception as error:
             self._answer(number, raw, error, True)
 

@@ -1,0 +1,304 @@
+"""The three doors: with an Access that denies, nothing gets by any of them, and each request is checked once."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from gateway.engine.fake import FakeEngine
+from gateway.errors import Forbidden, Unauthenticated
+from gateway.front.admin.app import build_admin
+from gateway.front.base.access import Action, Caller
+from gateway.front.dialects.registry import DIALECTS
+from gateway.generated import open_inference_pb2 as pb
+from gateway.generated import tensorflow_pb2 as tf
+from gateway.generated import tensorflow_serving_pb2 as tfs
+from gateway.process.address import GrpcServer
+from tests.bad_inputs import Subject, good_call
+from tests.calls import as_json, as_message
+from tests.front_server import LIMITS, WAIT_S, Serving
+from tests.unit.front.conftest import in_thread
+from tests.unit.front.http.test_http import Answers
+
+GOOD = good_call(Subject())
+PLAIN = json.dumps({"inputs": [[1.0, 2.0, 3.0]]}).encode()
+NAMED = json.dumps({"model": "doubler", "inputs": [[1.0, 2.0, 3.0]]}).encode()
+ROWS = json.dumps({"instances": [[1.0, 2.0, 3.0]]}).encode()
+# By dialect, what a request that would be answered looks like.
+HOT = [
+    (GOOD.path, as_json(GOOD)),
+    ("/predict/doubler", PLAIN),
+    ("/predict", NAMED),
+    ("/v1/models/doubler:predict", ROWS),
+    ("/predictions/doubler", PLAIN),
+]
+DENIED = "the caller may not do this here"
+
+
+class Guard:
+    """Remembers what it was asked; denies what the caller of the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Action, str, Caller]] = []
+        self.error: Exception | None = None
+
+    def check(self, action: Action, model: str, caller: Caller) -> None:
+        self.asked.append((action, model, caller))
+        if self.error is not None:
+            raise self.error
+
+    @property
+    def actions(self) -> list[tuple[Action, str]]:
+        return [(action, model) for action, model, _ in self.asked]
+
+
+GUARD = Guard()
+
+
+@pytest.fixture(scope="module")
+def behind_guard() -> Iterator[Serving]:
+    with in_thread(GUARD) as serving:
+        yield serving
+
+
+@pytest.fixture
+def guard() -> Guard:
+    GUARD.asked.clear()
+    GUARD.error = Forbidden(DENIED)
+    return GUARD
+
+
+@pytest.fixture
+def guarded(behind_guard: Serving, guard: Guard) -> Serving:
+    behind_guard.engine.requests.clear()
+    return behind_guard
+
+
+@pytest.fixture(params=get_args(GrpcServer))
+def guarded_grpc(guarded: Serving, request: pytest.FixtureRequest) -> Serving:
+    return guarded.by(request.param)
+
+
+def _hot_paths() -> list[str]:
+    """As the documentation has them, of all dialects."""
+    paths = [path for dialect in DIALECTS for path in dialect.app_part().hot_paths]
+    return [re.sub(r"{version}", "1", re.sub(r"{\w*model\w*}", "doubler", path)) for path in paths]
+
+
+@pytest.mark.parametrize("path", _hot_paths())
+def test_every_documented_hot_path_has_the_door(guarded: Serving, guard: Guard, path: str) -> None:
+    answer = guarded.http.post(path, content=NAMED if path == "/predict" else PLAIN)
+    assert (answer.status_code, guard.actions) == (403, [("infer", "doubler")])
+    assert DENIED in answer.text
+    assert guarded.engine.requests == []
+
+
+@pytest.mark.parametrize(("path", "body"), HOT)
+def test_hot_requests_are_denied_in_the_words_of_their_dialect(
+    guarded: Serving, guard: Guard, path: str, body: bytes
+) -> None:
+    for error, status in ((Unauthenticated(DENIED), 401), (Forbidden(DENIED), 403)):
+        guard.error = error
+        answer = guarded.http.post(path, content=body)
+        assert answer.status_code == status
+        assert answer.json()["message" if path.startswith("/predictions") else "error"] == DENIED
+    assert guarded.engine.requests == []
+    guard.error = None
+    assert guarded.http.post(path, content=body).status_code == 200
+    assert guard.actions == [("infer", "doubler")] * 3
+
+
+@pytest.mark.parametrize(("path", "body"), HOT)
+def test_heads_that_are_remembered_are_checked_again(guarded: Serving, guard: Guard, path: str, body: bytes) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: here\r\nX-Key: open sesame\r\nContent-Length: {len(body)}\r\n\r\n"
+    guard.error = None
+    with guarded.connect() as connection:
+        answers = Answers(connection)
+        for count, status in enumerate((200, 200, 403), 1):
+            guard.error = None if status == 200 else Forbidden(DENIED)
+            connection.sendall(head.encode() + body)
+            assert answers.next()[0] == status
+            assert guard.actions == [("infer", "doubler")] * count
+        peer = "{}:{}".format(*connection.getsockname())
+    assert [caller.peer for _, _, caller in guard.asked] == [peer] * 3
+    assert all(("x-key", "open sesame") in caller.headers for _, _, caller in guard.asked)
+    assert len(guarded.engine.requests) == 2
+
+
+def test_who_is_denied_need_not_send_the_body(guarded: Serving, guard: Guard) -> None:
+    with guarded.connect() as connection:
+        connection.sendall(b"POST " + GOOD.path.encode() + b" HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
+        assert Answers(connection).next()[0] == 403
+
+
+def _cold_requests() -> list[tuple[str, str]]:
+    """Every method of every route of the app, its documentation included; and paths at which there is nothing."""
+    app = build_admin(FakeEngine([], lambda request: []), LIMITS)
+    found = {("GET", "/nothing/here"), ("POST", "/v2/models/doubler/nothing"), ("DELETE", "/v2")}
+    for route in app.routes:
+        path = re.sub(r"{\w+:path}", "some/such/thing", route.path.replace("{model}", "doubler"))  # type: ignore[attr-defined]
+        path = re.sub(r"{\w+}", "some", path)
+        found |= {(method, path) for method in route.methods}  # type: ignore[attr-defined]
+    # Hot paths have the other door, whatever the method.
+    return sorted((method, path) for method, path in found if not path.startswith("/predictions/"))
+
+
+@pytest.mark.parametrize(("method", "path"), _cold_requests())
+def test_every_cold_path_has_the_door(guarded: Serving, guard: Guard, method: str, path: str) -> None:
+    answer = guarded.http.request(method, path)
+    assert answer.status_code == 403
+    if method != "HEAD":
+        assert DENIED in answer.text
+    (action, model), *others = guard.actions
+    assert others == []
+    assert model == ("doubler" if "doubler" in path and "nothing" not in path else "")
+    assert action in get_args(Action)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "asked"),
+    [
+        ("GET", "/v2/health/ready", ("health", "")),
+        ("HEAD", "/ping", ("health", "")),
+        ("GET", "/v2/models/doubler/ready", ("health", "doubler")),
+        ("GET", "/metrics", ("metrics", "")),
+        ("GET", "/v2/models/doubler", ("read", "doubler")),
+        ("GET", "/v1/models/doubler/metadata", ("read", "doubler")),
+        ("GET", "/models/doubler/1", ("read", "doubler")),
+        ("GET", "/openapi.json", ("read", "")),
+        ("POST", "/v2/repository/index", ("read", "")),
+        ("POST", "/v2/repository/models/doubler/unload", ("admin", "doubler")),
+        ("POST", "/v2/models/doubler/export", ("admin", "doubler")),
+        ("DELETE", "/v2/models/doubler/export/1", ("admin", "doubler")),
+        ("POST", "/v2/systemsharedmemory/region/r/register", ("admin", "")),
+    ],
+)
+def test_cold_paths_say_what_is_asked(
+    guarded: Serving, guard: Guard, method: str, path: str, asked: tuple[str, str]
+) -> None:
+    headers = {"X-Key": "open sesame"}
+    assert guarded.http.request(method, path, headers=headers).status_code == 403
+    assert guard.actions == [asked]
+    assert ("x-key", "open sesame") in guard.asked[0][2].headers
+
+
+def test_a_cold_request_that_is_denied_may_have_a_body(guarded: Serving, guard: Guard) -> None:
+    for _ in range(2):
+        answer = guarded.http.post("/v2/repository/models/doubler/load", content=b" " * 100_000)
+        assert (answer.status_code, answer.json()) == (403, {"error": DENIED})
+    assert guarded.http.get("/models/doubler").json()["message"] == DENIED  # TorchServe's form
+    guard.error = None
+    assert guarded.http.get("/v2/models/doubler").status_code == 200
+
+
+def _tfs(kind: Any, **more: Any) -> bytes:
+    raw: bytes = kind(model_spec=tfs.ModelSpec(name="doubler"), **more).SerializeToString()
+    return raw
+
+
+def _predict() -> bytes:
+    (value,) = as_message(GOOD, raw=False).inputs
+    tensor = tf.TensorProto(dtype=1, float_val=value.contents.fp32_contents)
+    for size in value.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return _tfs(tfs.PredictRequest, inputs={"x": tensor})
+
+
+MESSAGES: dict[str, bytes] = {
+    "ModelInfer": as_message(GOOD, raw=True).SerializeToString(),
+    "Predict": _predict(),
+    "Classify": _tfs(tfs.ClassificationRequest),
+    "Regress": _tfs(tfs.RegressionRequest),
+    "GetModelMetadata": _tfs(tfs.GetModelMetadataRequest),
+    "GetModelStatus": _tfs(tfs.GetModelStatusRequest),
+    "MultiInference": tfs.MultiInferenceRequest(
+        tasks=[tfs.InferenceTask(model_spec=tfs.ModelSpec(name="doubler"))]
+    ).SerializeToString(),
+    **dict.fromkeys(
+        ["ModelReady", "ModelMetadata", "ModelStatistics", "ModelConfig"],
+        pb.ModelReadyRequest(name="doubler").SerializeToString(),
+    ),
+    "RepositoryModelLoad": pb.RepositoryModelLoadRequest(model_name="doubler").SerializeToString(),
+    "RepositoryModelUnload": pb.RepositoryModelUnloadRequest(model_name="doubler").SerializeToString(),
+}
+
+
+def _grpc_methods() -> list[str]:
+    engine = FakeEngine([], lambda request: [])
+    services = [service for dialect in DIALECTS for service in dialect.services(engine, LIMITS)]
+    return [f"/{service.name}/{name}" for service in services for name in service.methods]
+
+
+def _is_denied(caught: grpc.RpcError, code: grpc.StatusCode = grpc.StatusCode.PERMISSION_DENIED) -> bool:
+    return bool((caught.code(), caught.details()) == (code, DENIED))
+
+
+@pytest.mark.parametrize("path", _grpc_methods())
+def test_every_grpc_method_has_the_door(guarded_grpc: Serving, guard: Guard, path: str) -> None:
+    message = MESSAGES.get(path.rpartition("/")[2], b"")
+    for error, code in (
+        (Forbidden(DENIED), grpc.StatusCode.PERMISSION_DENIED),
+        (Unauthenticated(DENIED), grpc.StatusCode.UNAUTHENTICATED),
+    ):
+        guard.error = error
+        guard.asked.clear()
+        with pytest.raises(grpc.RpcError) as caught:
+            guarded_grpc.channel.unary_unary(path)(message, timeout=WAIT_S, metadata=[("x-key", "open sesame")])
+        assert _is_denied(caught.value, code)
+        ((_, model, caller),) = guard.asked
+        assert model == ("doubler" if message else "")
+        assert caller.peer.startswith(("ipv4:127.0.0.1:", "127.0.0.1:"))
+        assert ("x-key", "open sesame") in caller.headers
+    assert guarded_grpc.engine.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [("ModelInfer", "infer"), ("ServerReady", "health"), ("ModelConfig", "read"), ("RepositoryModelLoad", "admin")],
+)
+def test_grpc_methods_say_what_is_asked(guarded_grpc: Serving, guard: Guard, name: str, action: str) -> None:
+    with pytest.raises(grpc.RpcError):
+        guarded_grpc.call(name, MESSAGES.get(name, b""))
+    assert [asked for asked, _ in guard.actions] == [action]
+
+
+def test_each_request_of_a_stream_is_checked(guarded_grpc: Serving, guard: Guard) -> None:
+    path = "/inference.GRPCInferenceService/ModelStreamInfer"
+    call = guarded_grpc.channel.stream_stream(path)(iter([MESSAGES["ModelInfer"]] * 3), timeout=WAIT_S)
+    answers = [pb.ModelStreamInferResponse.FromString(raw) for raw in call]
+    assert [answer.error_message for answer in answers] == [DENIED] * 3
+    assert guard.actions == [("infer", "doubler")] * 3
+    assert guarded_grpc.engine.requests == []
+
+
+def _first(answer: Any, streams: bool) -> None:
+    if streams:
+        next(answer)
+
+
+@pytest.mark.parametrize("service", ["grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"])
+def test_health_and_reflection_have_the_door(guarded_grpc: Serving, guard: Guard, service: str) -> None:
+    file = health_pb2.DESCRIPTOR if "health" in service else reflection_pb2.DESCRIPTOR
+    for method in file.services_by_name[service.rpartition(".")[2]].methods:
+        guard.asked.clear()
+        sides = (method.client_streaming, method.server_streaming)
+        call = getattr(guarded_grpc.channel, "_".join("stream" if streams else "unary" for streams in sides))
+        asked: Any = iter([b""]) if method.client_streaming else b""
+        with pytest.raises(grpc.RpcError) as caught:
+            _first(call(f"/{service}/{method.name}")(asked, timeout=WAIT_S), method.server_streaming)
+        if caught.value.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            assert _is_denied(caught.value)
+            assert guard.actions == [("health" if "health" in service else "read", "")]
+
+
+def test_who_may_is_served_over_grpc(guarded_grpc: Serving, guard: Guard) -> None:
+    guard.error = None
+    for path in ("/inference.GRPCInferenceService/ModelInfer", "/tensorflow.serving.PredictionService/Predict"):
+        guarded_grpc.channel.unary_unary(path)(MESSAGES[path.rpartition("/")[2]], timeout=WAIT_S)
+    assert guard.actions == [("infer", "doubler")] * 2
+    assert len(guarded_grpc.engine.requests) == 2
