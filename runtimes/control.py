@@ -25,6 +25,7 @@ class BatchingOptions(NamedTuple):
     target    seconds from arrival to answer; 0: no target
     sizes     the only numbers of rows that the model takes; empty: any
     stateful  declared so: requests run one by one
+    vouched   whether max_rows says that rows may run together. If not it only limits them, and the graph is heeded
     off       why another worker of this version has found that batching does not hold
     trial     whether the model may be run with invented inputs: not where a worker has died while loading
     """
@@ -35,6 +36,7 @@ class BatchingOptions(NamedTuple):
     target: float = 0.0
     sizes: Tuple[int, ...] = ()
     stateful: bool = False
+    vouched: bool = True
     off: Optional[BatchingOff] = None
     trial: bool = True
 

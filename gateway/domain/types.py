@@ -52,7 +52,8 @@ class ModelStatus:
     learned     what the first request that worked showed, where the artifact told nothing: it informs
                 metadata and JSON decoding, and never refuses a request
     max_batch_size  rows that the gateway puts together; 0 where batching is off
-    was_batched  whether batching was on at first: requests and answers keep their form when it goes off
+    was_batched  whether batching was on at first, or max_batch_size is declared: then the batch dimension counts rows
+                 also where batching is off, and requests and answers have the same form
     latency_target_ms  from arrival to answer; what would take longer is refused. 0: no target
     priority_levels, default_priority_level  as Triton's; 0 levels: any number is one, and 1 is the default
     version_labels  other names of this version

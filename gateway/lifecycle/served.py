@@ -66,7 +66,8 @@ class Served:
         self._learned: dict[str, Signature] = {}
         # What one of its workers has found out about batching; its other workers follow.
         self.batching_off: BatchingOff | None = None
-        self._was_batched = False
+        # What is declared to have rows has them whether or not they run together.
+        self._was_batched = bool(config.toml.max_batch_size)
         self._audits_before = (0, 0)
         self._deaths: list[float] = []
         self._loading_deaths = 0  # in a row

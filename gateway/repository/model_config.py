@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from gateway.config import explain
 from gateway.repository.image_config import Postprocess, Preprocess
@@ -114,6 +114,17 @@ class ModelToml(_Strict):
     load_timeout_s: float = Field(600.0, gt=0)
     threads: int | None = Field(None, ge=1, le=1024)
     parameters: Mapping[str, Any] = Field(default_factory=dict)
+    _only_limited: bool = PrivateAttr(False)
+
+    def limiting_only(self) -> "ModelToml":
+        """The same, where `max_batch_size` bounds a batch, and does not say that rows may run together."""
+        found = self.model_copy()
+        found._only_limited = True
+        return found
+
+    @property
+    def vouches_for_batching(self) -> bool:
+        return not self._only_limited
 
     @field_validator("device", mode="before")
     @classmethod

@@ -102,6 +102,9 @@ def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[Mode
         toml = ModelToml.model_validate(values)
     except ValidationError as error:
         raise ModelConfigError(explain(error, lambda _: place, ModelToml, _KEYS)) from None
+    # Triton puts requests together only where the file says so: max_batch_size alone bounds the rows of one.
+    if config.max_batch_size > 0 and not config.HasField("dynamic_batching"):
+        toml = toml.limiting_only()
     return toml, list(dict.fromkeys([*_unused(config, _USED), *left, *left_groups, *unknown]))
 
 

@@ -83,7 +83,7 @@ def settle(model: Model, wanted: BatchingOptions, on_card: bool = False) -> Sett
     if not batched:
         why = next(iter(whys.values()))
         assert why is not None
-        if found.declared:
+        if found.declared and why.reason != "graph":
             raise LoadError("%s is configured, but %s" % (found.declared, why.text))
         return Settled(off, why.reason, "batching is off: " + why.text + why.advice, found.writing)
     sizes = tuple(sorted(wanted.sizes))
@@ -120,6 +120,7 @@ class _Findings:
         self._dim = wanted.dim
         self._may_try = wanted.trial
         self._on_card = on_card
+        self._vouched = wanted.vouched
         self._padded_to: int = max(wanted.sizes, default=0)
         self.declared, self.rows = "", DEFAULT_MAX_ROWS
         if wanted.max_rows:
@@ -146,16 +147,21 @@ class _Findings:
             return Why("state", "running it changes the model's state: " + _some(graph.writes))
         if self.declared:
             text = self._contradiction(name)
-            return Why("shape", text) if text else None
-        why = self._unfit(name)
+            if text:
+                return Why("shape", text)
+            return None if self._vouched else self._mixing(graph, "; dynamic_batching in config.pbtxt turns it on")
+        why = self._unfit(name) or self._mixing(graph)
         if why is not None:
             return why
-        if graph.mixes:
-            return Why("graph", "the rows of a batch influence each other: " + _some(graph.mixes))
         if not self._may_try:
             return Why("trial", "the worker died when trial runs were made", _HOW_TO_TURN_ON)
         reason, text = trial.run(self._model, name, self.rows, self._on_card)
         return Why(reason, text) if reason else None
+
+    def _mixing(self, graph: BatchAnalysis, advice: str = "") -> Optional[Why]:
+        if not graph.mixes:
+            return None
+        return Why("graph", "the rows of a batch influence each other: " + _some(graph.mixes), advice)
 
     def _contradiction(self, name: str) -> str:
         """What a signature has against batching that is declared; "" if nothing."""

@@ -80,7 +80,7 @@ def test_what_is_not_said_is_the_artifacts(tmp_path: Path, text: str) -> None:
 
 MAPPED: list[tuple[str, dict[str, Any]]] = [
     ("max_batch_size: 0", {"max_batch_size": 0}),
-    ("max_batch_size: 8", {"max_batch_size": 8}),
+    ("max_batch_size: 8 dynamic_batching {}", {"max_batch_size": 8}),
     ('platform: "pytorch_libtorch"', {"runtime": "torchscript"}),
     ('platform: "tensorflow_savedmodel"', {"runtime": "savedmodel"}),
     ('backend: "onnxruntime"', {"runtime": "onnx"}),
@@ -122,11 +122,12 @@ MAPPED: list[tuple[str, dict[str, Any]]] = [
         {"inputs": [{"name": "x", "datatype": "BYTES", "shape": (-1,)}]},
     ),
     (
-        'max_batch_size: 4 input [ { name: "x" data_type: TYPE_UINT8 dims: [ -1, 3 ] } ]',
+        'max_batch_size: 4 dynamic_batching {} input [ { name: "x" data_type: TYPE_UINT8 dims: [ -1, 3 ] } ]',
         {"max_batch_size": 4, "inputs": [{"name": "x", "datatype": "UINT8", "shape": (-1, -1, 3)}]},
     ),
     (
-        'max_batch_size: 4 input [ { name: "x" data_type: TYPE_BOOL dims: [ 1 ] reshape { shape: [ ] } } ]',
+        "max_batch_size: 4 dynamic_batching {} "
+        'input [ { name: "x" data_type: TYPE_BOOL dims: [ 1 ] reshape { shape: [ ] } } ]',
         {"max_batch_size": 4, "inputs": [{"name": "x", "datatype": "BOOL", "shape": (-1, 1), "reshape": (-1,)}]},
     ),
     (
@@ -141,6 +142,19 @@ def test_what_becomes_a_key_of_model_toml(tmp_path: Path, text: str, expected: d
     toml, left = read(tmp_path, text)
     assert toml == ModelToml.model_validate({"device": "auto", "version_policy": {"latest": 1}, **expected})
     assert left == []
+
+
+@pytest.mark.parametrize(
+    ("text", "vouches"),
+    [
+        ("max_batch_size: 8", False),
+        ("max_batch_size: 8 dynamic_batching {}", True),
+        ("max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 100 }", True),
+    ],
+)
+def test_max_batch_size_alone_is_a_limit(tmp_path: Path, text: str, vouches: bool) -> None:
+    toml, _ = read(tmp_path, text)
+    assert (toml.max_batch_size, toml.vouches_for_batching) == (8, vouches)
 
 
 @pytest.mark.parametrize("datatype", sorted({*DATATYPES, "STRING"} - {"BYTES"}))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from runtimes import wire
-from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
+from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
 from runtimes.control import BatchingOptions
 from runtimes.fake.runtime import FakeModel
 from runtimes.tensors import from_array, to_array
@@ -51,6 +51,21 @@ def frame(*rows: float) -> InferFrame:
 )
 def test_batching_is_what_was_asked_for(asked: BatchingOptions, rows: int) -> None:
     assert settle(Doubler(), asked).batching.max_rows == rows
+
+
+class Mixing(Doubler):
+    def analyze_batch(self, signature: str) -> BatchAnalysis:
+        return BatchAnalysis(mixes=("Sum 'total' adds all rows",))
+
+
+def test_a_mere_limit_does_not_outrank_a_graph_that_mixes_rows() -> None:
+    limit = BatchingOptions(max_rows=8, vouched=False)
+    assert settle(Doubler(), limit).batching.max_rows == 8
+    mixing = settle(Mixing(), limit)
+    assert (mixing.batching.max_rows, mixing.reason) == (0, "graph")
+    assert mixing.note.endswith("Sum 'total' adds all rows; dynamic_batching in config.pbtxt turns it on")
+    vouched = settle(Mixing(), BatchingOptions(max_rows=8))
+    assert (vouched.batching.max_rows, vouched.reason) == (8, "")
 
 
 def test_a_fixed_batch_is_filled_up_when_its_size_is_declared() -> None:
