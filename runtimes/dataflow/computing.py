@@ -45,6 +45,8 @@ def along(at: str, value: Value, axes: Optional[Sequence[int]], does: str = "wor
         return mixed("%s %s the rows" % (at, does), dims=dims)
     if any(has_rows(value.dims[place]) for place in over) or value.counts_rows:
         return unsure("%s %s what is repeated for each row" % (at, does), dims=dims)
+    if has_rows(size):
+        return unsure("%s gives as many values as there are rows" % at, dims=dims)
     return value._replace(dims=dims, contents=None)
 
 

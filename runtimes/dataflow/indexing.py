@@ -85,7 +85,11 @@ def split(at: str, value: Value, axis: int, parts: Sequence[Optional[Size]]) -> 
         size = fresh() if part is None else part
         dims = [size if index == axis else old for index, old in enumerate(value.dims)]
         if has_rows(value.dims[axis]):
-            results.append(_part_of_rows(at, value, axis, dims, len(parts)))
+            equal = all(other == over(value.dims[axis], len(parts)) for other in parts)
+            results.append(_part_of_rows(at, value, axis, dims, len(parts), equal))
+            continue
+        if has_rows(size):
+            results.append(unsure("%s cuts where the number of rows says" % at))
             continue
         contents = None
         if value.contents is not None and len(value.dims) == 1 and isinstance(size, int) and place is not None:
@@ -100,13 +104,13 @@ def split(at: str, value: Value, axis: int, parts: Sequence[Optional[Size]]) -> 
     return results
 
 
-def _part_of_rows(at: str, value: Value, axis: int, dims: List[Size], count: int) -> Value:
-    """One of several equal parts of the dimension with the rows, which may be whole sets of rows."""
+def _part_of_rows(at: str, value: Value, axis: int, dims: List[Size], count: int, equal: bool) -> Value:
+    """One of several parts of the dimension with the rows; equal ones may be whole sets of rows."""
     whole, part = (value.dims or dims)[axis], dims[axis]
     if count == 1 and part == whole:
         return value
     before = over(value.before, count)
-    if value.axis == axis and part == over(whole, count) and before is not None:
+    if value.axis == axis and equal and before is not None:
         return rows(dims, axis, before, value.after)
     if value.axis == axis and (value.before, value.after) == (1, 1) and (count > 1 or isinstance(part, int)):
         return mixed("%s takes the rows apart" % at)

@@ -90,7 +90,7 @@ def laid_out(at: str, value: Value, dims: Sequence[Size]) -> Value:
     share = over(dims[place], ROWS)
     after = None if before is None or share is None else over(share, before)
     if len(places) > 1 or before is None or after is None or has_rows(after):
-        if all(isinstance(size, int) or has_rows(size) for size in tuple(dims) + source.dims):
+        if value.has_rows and all(isinstance(size, int) or has_rows(size) for size in tuple(dims) + source.dims):
             return mixed("%s puts values of several rows together" % at, dims=dims)
         return unsure("%s has a shape in which the rows could not be found" % at, dims=dims)
     return rows(dims, place, before, after)

@@ -1,6 +1,6 @@
 """A graph walked in its order, each operator by the rule that its format has for it."""
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.graph import Function, Graph, Model, Node, Reference, Tensor
@@ -94,11 +94,15 @@ class Operators(NamedTuple):
     never_fail beginnings of the names of those that give an answer for any number of rows, though perhaps one that
                depends on it
     oldest     version of the standard operators from which on the rules hold
+    sized      names of those whose rules say themselves what comes of the number of rows in an input, as shapes have it,
+               and of an input that is not followed; of what any other operator gives then, nothing is known. None: all
+               rules do
     """
 
     rules: Dict[Tuple[str, str], Rule]
     never_fail: Tuple[str, ...] = ()
     oldest: int = 0
+    sized: Optional[FrozenSet[str]] = None
 
     def rule(self, *names: str, domain: str = "") -> Callable[[Rule], Rule]:
         """Registers a function as the rule of these operators; each name may hold several, with spaces between."""
@@ -166,7 +170,19 @@ class Walk:
             results = rule(call)
         except _ERRORS:
             return [unsure("%s is not followed" % call.at, call.present)] * len(node.outputs)
-        return list(results) if isinstance(results, list) else [results]
+        results = list(results) if isinstance(results, list) else [results]
+        sized = self._operators.sized
+        if sized is None or node.operator in sized:
+            return results
+        if any(value.tainted for value in call.present):
+            return [value if value.tainted else spread(call.present, value.dims) for value in results]
+        if self._counts_rows(call):
+            why = "%s computes with the number of rows" % call.at
+            return [value if value.tainted else unsure(why, dims=value.dims) for value in results]
+        return results
+
+    def _counts_rows(self, call: Call) -> bool:
+        return any(value.counts_rows for value in call.present)
 
     def function(self, function: Function, call: Call) -> List[Value]:
         """The outputs of a function that is called with the call's inputs and attributes."""

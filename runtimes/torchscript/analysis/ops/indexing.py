@@ -106,7 +106,17 @@ def stack(call: Call) -> Value:
 def gather(call: Call) -> Value:
     given = Arguments(call)
     index = given["index" if "index" in given else "indices"]
+    if "indices" in given and not _alike_but(given["self"], index, given.number("dim")):  # it broadcasts them
+        return unsure("%s takes values in a way that is not followed" % call.at, call.present)
     return indexing.gather_elements(call.at, given["self"], index, given.number("dim"))
+
+
+def _alike_but(one: Value, two: Value, axis: Any) -> bool:
+    """Whether all sizes are the same but that along one dimension."""
+    if one.dims is None or two.dims is None or len(one.dims) != len(two.dims):
+        return False
+    place = placed(axis, len(one.dims))
+    return all(mine == other for n, (mine, other) in enumerate(zip(one.dims, two.dims)) if n != place)
 
 
 @rule("index_select")

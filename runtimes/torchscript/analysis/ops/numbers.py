@@ -4,7 +4,7 @@ from typing import Any, Callable
 
 from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, lost
 from runtimes.dataflow.indexing import concat
-from runtimes.dataflow.sizes import Product, over
+from runtimes.dataflow.sizes import Product, has_rows, over
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
 from runtimes.torchscript.analysis.operators import NONE, Arguments, Items, rule
@@ -73,7 +73,10 @@ def binary(call: Call) -> Any:
         return Items(tuple(one.items) + tuple(two.items))  # type: ignore[attr-defined]
     if "a" in given and one.rank == 1:  # lists of numbers, where a tensor would be called `self`
         return _lists(call, one, two)
-    if given.number("alpha", 1) != 1:
+    alpha = given.number("alpha", 1)
+    if has_rows(alpha):
+        return unsure("%s computes with the number of rows" % call.at)
+    if alpha != 1:
         operator = lost
     mode = given.number("rounding_mode")
     if mode is not None:

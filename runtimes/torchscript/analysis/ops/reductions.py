@@ -108,9 +108,9 @@ def group_norm(call: Call) -> Any:
     if value.dims is None:
         raise NotFollowed("input")
     if call.node.operator == "instance_norm" and "running_mean" in given:
-        if given.number("use_input_stats") is True:
-            call.walk.writes.append("instance_norm keeps mean and variance")
-        return elementwise(call.at, value)
+        if given.number("use_input_stats") is not True:
+            return elementwise(call.at, value) if value.axis != 1 else unsure("%s is not followed" % call.at)
+        call.walk.writes.append("instance_norm keeps mean and variance")
     if "N" in given and given["N"].contents != (value.dims[0],):
         return [unsure("%s allows one number of rows only" % call.at, [value])] * outputs
     over = range(1 if call.node.operator != "instance_norm" else 2, len(value.dims))

@@ -31,8 +31,10 @@ def index_put(call: Call) -> Value:
     value, wanted, new = given["self"], items(given["indices"]), given["values"]
     kinds = (call.attribute("dtypes") or [None, None])[1] or [None] * len(wanted)
     together = [value, new] + wanted
-    if any(each.tainted for each in together):
+    if value.tainted:
         return spread(together)
+    if any(each.tainted for each in together):  # it may put back into rows what was taken out of them by its values
+        return unsure("%s writes values in a way that is not followed" % call.at)
     if not any(each.has_rows or repeats(each) for each in together):
         return constant(value.dims)
     # A mask of the first dimensions, and one number for wherever it is true.
