@@ -94,9 +94,8 @@ class Operators(NamedTuple):
     never_fail beginnings of the names of those that give an answer for any number of rows, though perhaps one that
                depends on it
     oldest     version of the standard operators from which on the rules hold
-    sized      names of those whose rules say themselves what comes of the number of rows in an input, as shapes have it,
-               and of an input that is not followed; of what any other operator gives then, nothing is known. None: all
-               rules do
+    sized      names of those whose rules say themselves what comes of an input that holds the number of rows, as shapes
+               do, or that is not followed; of what any other operator gives then, nothing is known. None: all rules do
     """
 
     rules: Dict[Tuple[str, str], Rule]

@@ -170,7 +170,22 @@ OPEN = [
     "assert x.size(0) < 3\nreturn x",
     "out = torch.zeros(4)\nout[:] = x[:, 0].mean()\nreturn x + out",
     "return torch.nn.functional.one_hot(x.long()).float().sum(-1)",
+    # The number of rows where only few rules look for it.
+    "return torch.roll(x, x.size(0), 1)",
+    "return torch.add(x, x, alpha=x.size(0))",
+    "return functional.pad(x, (1, 1), value=float(x.size(0)))",
+    "return torch.linalg.vector_norm(x, ord=x.size(0), dim=1)",
+    "return x + torch.arange(8.0).unfold(0, x.size(0), 1)[0].unsqueeze(1)",
+    "return x + torch.arange(8.0).topk(x.size(0))[0].unsqueeze(1)",
+    "return functional.one_hot(x.argmax(1) * 0, x.size(0)).float().mean(-1)",
+    "if x.size(0) in [2, 3]:\n    x = -x\nreturn x",
+    "return torch.tril(x.unsqueeze(1).repeat(1, 4, 1), diagonal=x.size(0) - 3)",
+    # Operands that are broadcast, and parts that do not begin where whole sets of rows do.
+    "i = x.argmax(1).view(-1, 1, 1)\nreturn torch.take_along_dim(x.unsqueeze(2).expand(-1, 4, 3), i, 2).view(-1, 1)",
+    "n = x.size(0)\nl = torch.cat([x, x, x]).split([3, n, n * 2 - 3])\nreturn l[1]",
 ]
+# What is taken out by values and put back there.
+PUT_BACK = "y = x.clone()\nm = y > 0\ny[m] = x[m] * 2\nreturn y"
 
 
 class Counts(nn.Module):
@@ -228,9 +243,14 @@ def main() -> None:
     for text in OPEN:
         found = scripted(line(text))
         assert found.unknown or found.mixes, (text, found)
-    for text in [MIXED[0][0], MIXED[6][0], MIXED[20][0], MIXED[21][0], IN_A_LIST, *OPEN[:2]]:
+    mixed = [MIXED[place][0] for place in (0, 6, 20, 21)]
+    for text in [*mixed, IN_A_LIST, *(OPEN[place] for place in (0, 1, 6, 7, 14))]:
         found = exported(line(text))
         assert found.unknown or found.mixes, (text, found)
+
+    found = scripted(line(PUT_BACK))
+    assert found.unknown, found
+    assert not found.mixes, found
 
     # A layer that runs from row to row, one in training mode, and weights of eight bits with one scale for all rows.
     def recurrent(self):

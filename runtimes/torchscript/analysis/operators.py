@@ -5,22 +5,23 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 from runtimes.dataflow.values import Value, constant, repeats
 from runtimes.dataflow.walk import Call, Operators, Walk
 
-# Operators whose rules follow sizes, or a part of what they are given; any other has to know all of it.
+# Operators whose rules follow sizes, or ask for a part of what they are given; of any other, all has to be known.
 _SIZED = """
-    size sym_size prim::shape dim numel sym_numel len view reshape _unsafe_view view_copy _reshape_alias reshape_copy
-    unflatten flatten ravel squeeze unsqueeze permute transpose t expand expand_copy broadcast_to repeat tile
-    repeat_interleave zeros ones full empty new_zeros new_ones new_full new_empty empty_permuted zeros_like ones_like
-    full_like empty_like arange __range_length __derive_index slice slice_copy narrow select select_copy index
-    index_select gather slice_scatter select_scatter add sub subtract mul multiply div divide true_divide truediv
-    floordiv floor_divide remainder mod fmod eq ne lt gt le ge __and__ __or__ logical_and logical_or maximum minimum
-    prim::max prim::min sym_max sym_min max min fmax fmin prod neg negative __not__ logical_not sym_not not_ floor ceil
-    round trunc fix Int Float Bool ScalarImplicit IntImplicit FloatImplicit item _local_scalar_dense prim::NumToTensor
-    scalar_tensor sym_float sym_int tensor as_tensor int long short char byte bool contiguous clone detach alias
-    lift_fresh lift_fresh_copy lift positive cpu cuda requires_grad to _to_copy type_as float double half bfloat16 data
-    detach_copy alias_copy prim::unchecked_cast prim::unchecked_unwrap_optional prim::profile prim::ListConstruct
-    prim::ListUnpack prim::TupleConstruct prim::TupleUnpack prim::TupleIndex prim::TupleSlice prim::DictConstruct
-    __getitem__ getitem list prim::tolist prim::layout prim::type prim::is_cuda prim::is_nested prim::is_quantized
-    prim::is_mkldnn prim::requires_grad device is_floating_point is_complex cat concat concatenate stack split unsafe_split split_with_sizes
+    size sym_size prim::shape dim numel sym_numel len view reshape _unsafe_view view_copy _reshape_alias
+    reshape_copy unflatten flatten ravel squeeze unsqueeze permute transpose t expand expand_copy broadcast_to
+    repeat tile repeat_interleave zeros ones full empty new_zeros new_ones new_full new_empty empty_permuted
+    zeros_like ones_like full_like empty_like arange __range_length __derive_index slice slice_copy narrow select
+    select_copy index index_select gather slice_scatter select_scatter add sub subtract mul multiply div divide
+    true_divide truediv floordiv floor_divide remainder mod fmod eq ne lt gt le ge __and__ __or__ logical_and
+    logical_or maximum minimum prim::max prim::min sym_max sym_min max min fmax fmin prod neg negative __not__
+    logical_not sym_not not_ floor ceil round trunc fix Int Float Bool ScalarImplicit IntImplicit FloatImplicit
+    item _local_scalar_dense prim::NumToTensor scalar_tensor sym_float sym_int tensor as_tensor int long short char
+    byte bool contiguous clone detach alias lift_fresh lift_fresh_copy lift positive cpu cuda requires_grad to
+    _to_copy type_as float double half bfloat16 data detach_copy alias_copy prim::unchecked_cast
+    prim::unchecked_unwrap_optional prim::profile prim::ListConstruct prim::ListUnpack prim::TupleConstruct
+    prim::TupleUnpack prim::TupleIndex prim::TupleSlice prim::DictConstruct __getitem__ getitem list prim::tolist
+    prim::layout prim::type prim::is_cuda prim::is_nested prim::is_quantized prim::is_mkldnn prim::requires_grad
+    device is_floating_point is_complex cat concat concatenate stack split unsafe_split split_with_sizes
     split_with_sizes_copy chunk unsafe_chunk tensor_split unbind prim::If prim::Loop __is__ __isnot__ prim::dtype
     prim::device adaptive_avg_pool1d adaptive_avg_pool2d affine_grid_generator native_group_norm modelport::as_rows
     modelport::written modelport::replaced modelport::append
@@ -121,7 +122,7 @@ class TorchWalk(Walk):
         self.unclear = []  # type: List[str]
 
     def _counts_rows(self, call: Call) -> bool:
-        """Numbers count rows, and lists with such numbers; a list of tensors that are repeated for each row does not."""
+        """Also in a list of them. A list of tensors that are repeated for each row counts none."""
         return any(_counts(value) for value in call.present)
 
     def _may_fail(self, node: Any, scope: Any) -> bool:
