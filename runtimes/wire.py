@@ -13,6 +13,7 @@ import json
 import struct
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.tensors import Buffer, Tensor
 
@@ -161,13 +162,13 @@ def form_of(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -
     return signature, tuple(outputs), tuple([(t.name, t.datatype, tuple(t.shape), len(t.data)) for t in tensors])
 
 
-_packed_forms: Dict[Form, bytes] = {}
-_read_forms: Dict[bytes, Form] = {}
+_packed_forms = BoundedCache(_MOST_FORMS)  # type: BoundedCache[Form, bytes]
+_read_forms = BoundedCache(_MOST_FORMS)  # type: BoundedCache[bytes, Form]
 
 
 def _pack_form(form: Form) -> bytes:
     """Filled up, so that aligned bytes can follow."""
-    packed = _packed_forms.get(form)
+    packed = _packed_forms.entries.get(form)
     if packed is not None:
         return packed
     signature, outputs, tensors = form[0].encode(), [name.encode() for name in form[1]], form[2]
@@ -181,14 +182,12 @@ def _pack_form(form: Form) -> bytes:
     packed = b"".join(parts)
     packed += b"\0" * (-len(packed) % _ALIGNMENT)
     if len(packed) <= _LONGEST_FORM:
-        if len(_packed_forms) >= _MOST_FORMS:
-            _packed_forms.clear()
-        _packed_forms[form] = packed
+        _packed_forms.put(form, packed)
     return packed
 
 
 def _unpack_form(packed: bytes) -> Form:
-    form = _read_forms.get(packed)
+    form = _read_forms.entries.get(packed)
     if form is not None:
         return form
     signature_length, wanted, count = _FORM.unpack_from(packed)
@@ -209,9 +208,7 @@ def _unpack_form(packed: bytes) -> Form:
         position += 8 * rank
     form = signature, tuple(outputs), tuple(tensors)
     if len(packed) <= _LONGEST_FORM:
-        if len(_read_forms) >= _MOST_FORMS:
-            _read_forms.clear()
-        _read_forms[packed] = form
+        _read_forms.put(packed, form)
     return form
 
 

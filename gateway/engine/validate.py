@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gateway.domain.tensor_checks import check_datatype, check_shape, check_strings, describe_shape
 from gateway.domain.types import InferRequest, ModelStatus
 from gateway.errors import InvalidRequest
+from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.tensors import Tensor, unpack_bytes
 from runtimes.wire import Form
@@ -38,19 +39,17 @@ class FormChecks:
 
     def __init__(self, status: ModelStatus) -> None:
         self._status = status
-        self._known: dict[Form, Checked] = {}
+        self._known: BoundedCache[Form, Checked] = BoundedCache(_MOST_FORMS)
 
     def check(self, request: InferRequest, form: Form) -> Checked:
         """Raises InvalidRequest."""
-        checked = self._known.get(form)
+        checked = self._known.entries.get(form)
         if checked is not None:
             return checked
         signature = validate(request, self._status)
         checked = Checked(_rows(request, self._status), sum(size for _, _, _, size in form[2]))
         if signature.outputs and all(datatype != "BYTES" for _, datatype, _, _ in form[2]):
-            if len(self._known) >= _MOST_FORMS:
-                self._known.clear()
-            self._known[form] = checked
+            self._known.put(form, checked)
         return checked
 
 

@@ -2,8 +2,9 @@
 
 import bisect
 import math
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
+from runtimes.bounded_cache import BoundedCache
 from runtimes.status_page import Pace
 from runtimes.wire import InferFrame
 from runtimes.worker.lateness import hopeless
@@ -56,7 +57,7 @@ class Batcher:
         self.batching = batching
         self._sizing = Sizing(batching.max_rows, batching.target)
         self._usual = float(batching.max_rows)  # rows of a batch that left others waiting
-        self._kinds: Dict[Any, Tuple[int, Any]] = {}
+        self._kinds = BoundedCache(_MOST_KINDS)  # type: BoundedCache[Any, Tuple[int, Any]]
         waiting, self._waiting = self._waiting, []
         for priority, order, arrival, pending in waiting:
             rows, key = self._kind(pending.frame)
@@ -178,14 +179,12 @@ class Batcher:
     def _kind(self, frame: InferFrame) -> Tuple[int, Any]:
         """(rows, key) of a request. Most are like one before."""
         described = frame.form or (frame.signature, tuple(frame.outputs), tuple([each[:3] for each in frame.inputs]))
-        kind = self._kinds.get(described)
+        kind = self._kinds.entries.get(described)
         if kind is None:
-            if len(self._kinds) >= _MOST_KINDS:
-                self._kinds.clear()
             rows = self._rows(frame)
             kind = rows, self._key(frame) if rows else None
             if len(frame.outputs) <= _MOST_OUTPUTS:
-                self._kinds[described] = kind
+                self._kinds.put(described, kind)
         return kind
 
     def _rows(self, frame: InferFrame) -> int:

@@ -5,8 +5,9 @@ is remembered: a model that was given a larger max_batch_size than its device ho
 could be, and answers.
 """
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, List, Optional, Sequence
 
+from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import Model
 from runtimes.worker.batcher import Batching, padded_size
 from runtimes.worker.rows import Arrays, cut, joined, smaller
@@ -24,12 +25,13 @@ class Pieces:
         self._model = model
         self._batching = batching
         # Signature and shape of one row → how many rows there is memory for, once there was none for more.
-        self._fitting: Dict[Any, int] = {}
+        self._fitting = BoundedCache(_MOST_SHAPES)  # type: BoundedCache[Any, int]
 
     def most(self, inputs: Arrays, signature: str, rows: int) -> int:
         """How many of these rows may run at once. They are 0 where rows are not counted."""
         most = self._batching.max_rows if rows else 0
-        return self._fitting.get(self._shape(inputs, signature), most) if self._fitting else most
+        fitting = self._fitting.entries
+        return fitting.get(self._shape(inputs, signature), most) if fitting else most
 
     def run(self, inputs: Arrays, wanted: Sequence[str], signature: str, rows: int) -> Arrays:
         """The outputs for all rows.
@@ -76,9 +78,7 @@ class Pieces:
         return cut(outputs, dim, 0, rows) if size > rows else outputs
 
     def _remember(self, inputs: Arrays, signature: str, rows: int, most: int) -> None:
-        if len(self._fitting) >= _MOST_SHAPES:
-            self._fitting.clear()
-        self._fitting[self._shape(inputs, signature)] = most
+        self._fitting.put(self._shape(inputs, signature), most)
         print(
             "there was no memory for %d rows at once; from now on at most %d of this shape run together" % (rows, most)
         )

@@ -17,6 +17,13 @@ from gateway.front.http.shared import LONGEST_HEAD, Shared
 
 # What may change where a body ends, or whether it comes at all.
 _SPECIAL = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
+# What names one request or its trace: a head with one of these never comes again, and would only push out others.
+_UNIQUE = {
+    b"traceparent", b"tracestate", b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid",
+    b"x-request-id", b"request-id", b"x-correlation-id", b"x-amzn-trace-id", b"x-cloud-trace-context",
+    b"uber-trace-id", b"sentry-trace", b"x-datadog-trace-id", b"x-datadog-parent-id", b"ce-id", b"idempotency-key",
+}  # fmt: skip
+_NOT_KEPT = _SPECIAL | _UNIQUE
 _END = b"\r\n\r\n"
 # Nobody needs more, and httptools would collect any number.
 _MAX_HEAD_BYTES = 1 << 16
@@ -33,7 +40,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def __init__(self, shared: Shared, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._shared = shared
+        self._shared, self._heads = shared, shared.heads.entries
         self.access = shared.access
         # When something last came or was answered; when the request that is being received began, and its bytes so far.
         self._heard = self._begun = self.loop.time()
@@ -71,7 +78,7 @@ class HttpConnection(HttpToolsProtocol):
             if len(data) < LARGE:
                 text = bytes(data)
                 head_text, end, rest = text.partition(_END)
-                head = self._shared.heads.get(head_text)
+                head = self._heads.get(head_text)
                 idle = self.cycle is None or self.cycle.response_complete
                 if head is not None and idle and head.headers.content_length == len(rest):
                     self._take(head, rest)
@@ -166,8 +173,8 @@ class HttpConnection(HttpToolsProtocol):
         head: Head | Exception
         try:
             head = read_head(route, self.headers, self._shared.limits)
-            if keep_alive and head_text and _has_short_body(head, self.headers):
-                self._shared.learn(head_text, head)
+            if keep_alive and head_text and _may_come_again(head, self.headers):
+                self._shared.heads.put(head_text, head)
         except Exception as error:
             head = error
         exchange.open(head, route, self.headers)
@@ -323,7 +330,7 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.writelines([head, *reply.body])
 
 
-def _has_short_body(head: Head, headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether it is over when as much has come as its one length says."""
+def _may_come_again(head: Head, headers: list[tuple[bytes, bytes]]) -> bool:
+    """With a short body, which is over when as much has come as its one length says."""
     length = head.headers.content_length
-    return length is not None and length < LARGE and not any(name in _SPECIAL for name, _ in headers)
+    return length is not None and length < LARGE and not any(name in _NOT_KEPT for name, _ in headers)

@@ -13,6 +13,7 @@ from gateway.front.base.dialect import Route
 from gateway.front.base.limits import Limits
 from gateway.front.http.exchange import Head
 from gateway.front.http.routes import match
+from runtimes.bounded_cache import BoundedCache
 
 KEEP_ALIVE_S = 75
 # Small, so that little of a large body comes with its head.
@@ -31,9 +32,9 @@ class Shared:
         self.engine, self.limits, self.access = engine, limits, access
         self.keeps_alive = True
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
-        self._routes: dict[bytes, Route | None] = {}
+        self._routes: BoundedCache[bytes, Route | None] = BoundedCache(_MOST_ROUTES)
         # Heads of hot requests that have a short body and keep their connection, as they came.
-        self.heads: dict[bytes, Head] = {}
+        self.heads: BoundedCache[bytes, Head] = BoundedCache(_MOST_HEADS)
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._beginnings: dict[tuple[int, bytes], bytes] = {}
         self._looking: asyncio.TimerHandle | None = None
@@ -45,21 +46,14 @@ class Shared:
 
     def route(self, url: bytes) -> Route | None:
         try:
-            return self._routes[url]
+            return self._routes.entries[url]
         except KeyError:
             pass
         # Clients may name the host in it too, as proxies are asked.
         found = match(url if url.startswith(b"/") else httptools.parse_url(url).path or b"")
         if len(url) <= LONGEST_HEAD:
-            if len(self._routes) >= _MOST_ROUTES:
-                self._routes.clear()
-            self._routes[url] = found
+            self._routes.put(url, found)
         return found
-
-    def learn(self, text: bytes, head: Head) -> None:
-        if len(self.heads) >= _MOST_HEADS:
-            self.heads.clear()
-        self.heads[text] = head
 
     def beginning(self, status: int, content_type: bytes, defaults: list[tuple[bytes, bytes]]) -> bytes:
         """Of an answer, up to its length. uvicorn makes new default headers each second, for the date."""

@@ -21,6 +21,7 @@ from gateway.front.dialects.v2.grpc_message import Split, split_request
 from gateway.front.dialects.v2.grpc_tensors import read_typed
 from gateway.front.dialects.v2.shared_memory import PLACE_NAMES, read_place
 from gateway.generated import open_inference_pb2 as pb
+from runtimes.bounded_cache import BoundedCache
 from runtimes.tensors import Buffer, Tensor
 
 _MOST_KNOWN = 1024
@@ -51,7 +52,7 @@ class RequestReader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: dict[bytes, _Known] = {}
+        self._known: BoundedCache[bytes, _Known] = BoundedCache(_MOST_KNOWN)
 
     def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, Wanted]:
         """The tensors may be views of the message. Raises InvalidRequest, Unsupported.
@@ -60,7 +61,7 @@ class RequestReader:
         """
         split = split_request(raw)
         if split is not None:
-            known = self._known.get(split.head)
+            known = self._known.entries.get(split.head)
             if known is not None and len(known.inputs) == len(split.contents):
                 model, version, described, outputs, wanted = known
                 inputs = [Tensor(*what, data) for what, data in zip(described, split.contents, strict=True)]
@@ -84,10 +85,9 @@ class RequestReader:
         varies = varies or len(request.inputs) != len(split.contents)
         if varies or len(split.head) > _LONGEST_KNOWN:
             return
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()
         inputs = [tensor[:3] for tensor in request.inputs]
-        self._known[split.head] = _Known(request.model, request.version, inputs, tuple(request.outputs), wanted)
+        known = _Known(request.model, request.version, inputs, tuple(request.outputs), wanted)
+        self._known.put(split.head, known)
 
 
 def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], seconds: float | None) -> InferRequest:

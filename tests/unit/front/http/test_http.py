@@ -83,6 +83,31 @@ def test_a_request_behind_one_that_waits_waits_too(serving: Serving) -> None:
         assert ["outputs" in json.loads(answers.next()[2]) for _ in range(3)] == [True, False, True]
 
 
+@pytest.mark.parametrize(
+    "name", ["Traceparent", "tracestate", "X-Request-ID", "x-correlation-id", "b3", "X-Amzn-Trace-Id", "ce-id"]
+)
+def test_heads_that_never_come_again_are_not_remembered(name: str) -> None:
+    servers: list[HttpServer] = []
+
+    async def ask(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        heads = servers[0]._shared.heads
+        for number in range(3):
+            writer.write(head(GOOD.path, **{name: f"00-{number}", "Content-Length": len(BODY)}) + BODY)
+            assert b" 200 " in await reader.readline()
+            length = int((await reader.readuntil(b"\r\n\r\n")).lower().split(b"content-length: ")[1].split()[0])
+            await reader.readexactly(length)
+        assert len(heads) == 0
+        writer.write(HOT)
+        await reader.readline()
+        assert len(heads) == 1
+        writer.close()
+        await writer.wait_closed()
+        return b""
+
+    asyncio.run(with_server(FakeEngine(models(), answer), LIMITS, ask, servers.append))
+
+
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_a_request_may_come_in_pieces(serving: Serving, size: int) -> None:
     with serving.connect() as connection:
