@@ -1,5 +1,6 @@
 """What becomes of the rows of a signature's inputs."""
 
+import struct
 from typing import Any, List, Optional
 
 from runtimes.contract import BatchAnalysis, Signature
@@ -10,6 +11,9 @@ from runtimes.tflite.analysis import ops  # noqa: F401  registers the rules
 from runtimes.tflite.analysis.file import Deep, Reader
 from runtimes.tflite.analysis.operators import OPERATORS
 from runtimes.tflite.entries import Entry
+
+# What the schema's classes raise of a file that is none of its kind.
+_NO_GRAPH = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def analyse(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis:
@@ -22,6 +26,8 @@ def analyse(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis
         graph = Reader(content).graph(entry.subgraph, [entry.outputs[spec.name] for spec in signature.outputs])
     except (Deep, RecursionError):
         return BatchAnalysis(unknown=("the graph is deeper than what is followed",))
+    except _NO_GRAPH:
+        return BatchAnalysis(unknown=("the graph cannot be read",))
     walk = Walk(Model(graph, {}, {}), OPERATORS)
     inputs, unknown = {}, []  # type: Dict[str, Value], List[str]
     for spec in signature.inputs:

@@ -203,6 +203,9 @@ def unclear_ones():
         flag = net.graph.tensor("flag", [1], Type.BOOL, data=np.array([True]).tobytes())
         return net.op("SELECT", [flag, net.x, net.x], options("Select"))
 
+    def one_row_added(net):
+        return net.op("ADD_N", [net.x, net.floats(1, 3, 4)])
+
     def rows_as_weights(net):
         """What is added has other rows' values in it."""
         flat = vector(net)
@@ -212,8 +215,15 @@ def unclear_ones():
         return net.op("TRANSPOSE", [made, net.ints(1, 0)], None, [-1, 5])
 
     return [a_size_in_a_matrix, a_size_as_a_class, a_size_as_a_place, unequal_parts, from_offsets, a_table_for_one_row,
-            a_flag_for_one_row, rows_as_weights]  # fmt: skip
+            a_flag_for_one_row, one_row_added, rows_as_weights]  # fmt: skip
 
+
+net = Net()
+net.graph.made.outputs = [net.op("TANH", [net.x])]
+content = net.file.bytes()
+entry = read(content).entries["default"]
+found = analyse(content[: len(content) // 2], entry, entry.signature)
+assert found.unknown == ("the graph cannot be read",), found
 
 for make in unclear_ones():
     net = Net()

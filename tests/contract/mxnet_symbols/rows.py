@@ -52,6 +52,7 @@ def independent_ones(x):
 def mixing_ones(x):
     yield S.broadcast_sub(x, S.mean(x, axis=0, keepdims=True)), "reduces over the rows"
     yield S.broadcast_div(x, S.max(x, keepdims=True)), "reduces over the rows"
+    yield S.broadcast_like(S.mean(x, axis=0, keepdims=True), x), "reduces over the rows"
     yield S.softmax(x, axis=0), "normalises over the rows"
     yield S.Dropout(x, mode="always"), "is random"
     yield S.random.normal_like(x), "is random"
@@ -89,6 +90,7 @@ def unclear_ones(x):
     yield S.BilinearSampler(picture, S.var("w", shape=(1, 2, 4, 6)))
     yield S.batch_dot(x, S.var("w", shape=(1, 6, 4)))
     yield S.where(S.var("w", shape=(1,)), x, -x)
+    yield S.reshape(x, (-2, 2))
     scores = S.softmax(S.reshape(x, (0, 3, 8)), axis=1)
     yield S.contrib.MultiBoxDetection(scores, S.var("w", shape=(1, 32)), S.var("a", shape=(1, 8, 4)))
 

@@ -5,7 +5,7 @@ from typing import Any, List, Optional, Sequence
 from runtimes.dataflow import shaping
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.shaping import placed
-from runtimes.dataflow.sizes import Size, has_rows, over, times
+from runtimes.dataflow.sizes import Product, Size, has_rows, over, times
 from runtimes.dataflow.values import Value, constant, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
 from runtimes.mxnet.analysis.file import numbers
@@ -69,6 +69,10 @@ def reshape(call: Call) -> Value:
     dims = _resolved(value.dims[::-1] if backwards else value.dims, codes[::-1] if backwards else codes)
     if dims is None:
         return unsure("%s has a shape that is not followed" % call.at) if repeats(value) else constant()
+    sizes = times(*value.dims), times(*dims)
+    if sizes[0] != sizes[1] and not any(isinstance(size, Product) and size.symbols[-1] for size in sizes):
+        # MXNet does not count, and takes what lies behind the tensor.
+        return unsure("%s gives another number of elements" % call.at)
     return shaping.laid_out(call.at, value, dims[::-1] if backwards else dims)
 
 
@@ -176,7 +180,13 @@ def broadcast_axis(call: Call) -> Value:
 @rule("broadcast_like")
 def broadcast_like(call: Call) -> Value:
     value, like = call[0], call[1]
-    if like.tainted or like.dims is None or value.dims is None or call.attribute("lhs_axes") is not None:
+    if (
+        value.tainted
+        or like.tainted
+        or value.dims is None
+        or like.dims is None
+        or call.attribute("lhs_axes") is not None
+    ):
         return unsure("%s is not followed" % call.at, call.present)
     if like.has_rows and not value.has_rows and not any(map(has_rows, value.dims)):
         return elementwise(call.at, constant(value.dims), constant(like.dims))

@@ -14,7 +14,13 @@ from runtimes.onnx.analysis.operators import rule
 def convolution(call: Call) -> Value:
     value, weights = call[0], call[3 if call.node.operator == "QLinearConv" else 1]
     others = [other for other in call.present if other is not value]
-    if call.node.operator == "DeformConv" and any(other.has_rows for other in others):
+    if call.node.operator == "DeformConv":
+        pairs = [each for each in (value, call.get(2), call.get(4)) if each is not None]
+        if len({each.has_rows for each in pairs}) > 1:
+            return unsure("%s is not followed" % call.at, call.present)
+        wrong = call.not_constant([weights, call.get(3)])
+        if wrong is not None:
+            return wrong
         return computing.batch_first(call.at, call.present, [value.rank])[0]
     known = [size if isinstance(size, int) else None for size in weights.dims or ()]
     turned = call.node.operator == "ConvTranspose"

@@ -12,11 +12,20 @@ from runtimes.tflite.analysis.operators import rule
 
 
 @rule(
-    """ABS ADD_N ATAN2 BITWISE_XOR BUCKETIZE COMPLEX_ABS COS DENSIFY DEQUANTIZE ELU EXP FAKE_QUANT GELU HARD_SWISH
+    """ABS ATAN2 BITWISE_XOR BUCKETIZE COMPLEX_ABS COS DENSIFY DEQUANTIZE ELU EXP FAKE_QUANT GELU HARD_SWISH
         IMAG LEAKY_RELU LOG LOGISTIC POW PRELU QUANTIZE REAL RELU RELU6 RELU_0_TO_1 RELU_N1_TO_1 RIGHT_SHIFT ROUND
         RSQRT SIGN SIN SQRT SQUARE SQUARED_DIFFERENCE TANH ZEROS_LIKE"""
 )
 def each_element(call: Call) -> Value:
+    return elementwise(call.at, *call.present)
+
+
+@rule("ADD_N")
+def added(call: Call) -> Value:
+    """Without broadcasting."""
+    shapes = [value.dims for value in call.present if value.dims]
+    if any(1 in sizes and any(map(has_rows, sizes)) for sizes in zip(*shapes)):
+        return unsure("%s joins tensors of different sizes" % call.at, call.present)
     return elementwise(call.at, *call.present)
 
 
