@@ -14,6 +14,10 @@ from gateway.front.base.dialect import Reply, tell
 from gateway.front.http.exchange import Exchange, Head, read_head
 from gateway.front.http.offer import without_offer
 from gateway.front.http.shared import LONGEST_HEAD, Shared
+from gateway.front.http.states import Answering, Receiving
+
+_BETWEEN, _HEAD, _BODY, _OFFER, _BROKEN = Receiving
+_FREE, _ADVANCING, _HELD_BACK, _REFUSED = Answering
 
 # What may change where a body ends, or whether it comes at all.
 _SPECIAL = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
@@ -34,7 +38,11 @@ _LARGE_PART = 1 << 14
 
 
 class HttpConnection(HttpToolsProtocol):
-    """uvicorn's protocol, whose cycle is an Exchange where the path is hot."""
+    """uvicorn's protocol, whose cycle is an Exchange where the path is hot.
+
+    Its states are in states.py: Receiving and Answering. `cycle`, which is uvicorn's, is the request that
+    came last; `_running` is the hot one whose turn came last.
+    """
 
     cycle: Any
 
@@ -46,11 +54,10 @@ class HttpConnection(HttpToolsProtocol):
         self._heard = self._begun = self.loop.time()
         self._received = self._overhead = 0
         self._running: Exchange | None = None
-        self._holds_back = self._refused = self._broken = self._goes_on = False
-        # The parser has nothing of the next request yet; and, if what has just come begins with a head, that head.
-        self._between = True
+        self._receiving = _BETWEEN
+        self._answering = _FREE
+        # If what has just come begins with a head, that head.
         self._head_text = b""
-        self._in_head = False
         # The head of a request that offers another protocol, without that offer.
         self._without_offer = b""
         self._confirms_keep_alive = False
@@ -67,14 +74,14 @@ class HttpConnection(HttpToolsProtocol):
         if self.cycle.filled(size):
             # The old parser still waits for what it has not seen.
             self.parser = self._new_parser()
-            self._between = True
+            self._receiving = _BETWEEN
             self.cycle.on_whole()
 
     def data_received(self, data: bytes | memoryview) -> None:
-        if self._broken:
+        if self._receiving is _BROKEN:
             return
         self._head_text = b""
-        if self._between:
+        if self._receiving is _BETWEEN:
             if len(data) < LARGE:
                 text = bytes(data)
                 head_text, end, rest = text.partition(_END)
@@ -89,7 +96,7 @@ class HttpConnection(HttpToolsProtocol):
             self._received += len(data)
             self._overhead += len(data)
         self._parse(data)
-        if self._overhead > _MAX_HEAD_BYTES and not self._between:
+        if self._overhead > _MAX_HEAD_BYTES and self._receiving not in (_BETWEEN, _BROKEN):
             self._break(431, f"the headers are over the limit of {_MAX_HEAD_BYTES} bytes")
 
     def _parse(self, data: bytes | memoryview) -> None:
@@ -139,8 +146,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         # What uvicorn prepares here is made up for in on_headers_complete, where it is wanted.
-        self._between = False
-        self._in_head = True
+        self._receiving = _HEAD
         self._heard = self._begun = self.loop.time()
         self._received = self._overhead = 0
         self.url = b""
@@ -148,18 +154,19 @@ class HttpConnection(HttpToolsProtocol):
         self.expect_100_continue = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # what comes behind a body of chunks says nothing to us
+        if self._receiving is _HEAD:  # what comes behind a body of chunks says nothing to us
             name = name.lower()
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
         version, method = self.parser.get_http_version(), self.parser.get_method()
         if self.parser.should_upgrade() and method != b"CONNECT":
+            self._receiving = _OFFER
             self._without_offer = without_offer(method, self.url, version, self.headers)
             return
+        self._receiving = _BODY
         # It was that of the first request in what was received.
         head_text, self._head_text = self._head_text, b""
         route = self._shared.route(self.url)
@@ -204,12 +211,12 @@ class HttpConnection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._without_offer:
+        if self._receiving is _OFFER:
             return
-        self._between = True
+        self._receiving = _BETWEEN
         if type(self.cycle) is not Exchange:
             super().on_message_complete()
-        elif self._refused:
+        elif self._answering is _REFUSED:
             self.transport.close()
         else:
             self.cycle.on_whole()
@@ -226,47 +233,51 @@ class HttpConnection(HttpToolsProtocol):
         self._heard = self.loop.time()
         if self.flow.write_paused:
             # Who does not take its answers gets no more of them.
-            self._holds_back = True
+            self._answering = _HELD_BACK
             self.flow.pause_reading()
         else:
-            self._go_on()
+            self._advance()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._holds_back:
-            self._holds_back = False
-            self._go_on()
+        if self._answering is _HELD_BACK:
+            self._answering = _FREE
+            self._advance()
 
-    def _go_on(self) -> None:
+    def _advance(self) -> None:
+        """The next requests get their turn."""
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self._goes_on:
+        if self._answering is not _FREE:
             return
         # A loop: requests that are answered at once, one within the other, would be too deep for Python.
-        self._goes_on = True
+        self._answering = _ADVANCING
         try:
-            while self.pipeline and not self._holds_back and not self.transport.is_closing():
+            while self.pipeline and self._answering is _ADVANCING and not self.transport.is_closing():
                 cycle, app = self.pipeline.pop()
                 self._start_asgi_task(cycle, app)
                 if not cycle.response_complete:
                     break
         finally:
-            self._goes_on = False
+            if self._answering is _ADVANCING:
+                self._answering = _FREE
 
     def look(self, now: float) -> None:
         """Called from time to time, to end a connection on which nothing comes any more, or too slowly."""
         cycle, silent = self.cycle, now - self._heard
-        if self._between:
+        if self._receiving is _BETWEEN:
             if silent > self.timeout_keep_alive and (cycle is None or cycle.response_complete):
                 self.transport.close()
+            return
+        if self._receiving is _BROKEN:
             return
         if self.flow.read_paused:  # then it is we who take nothing
             self._heard = self._begun = now
             self._received = 0
             return
         limits, elapsed = self._shared.limits, now - self._begun
-        if self._in_head:
+        if self._receiving is _HEAD:
             if elapsed > limits.header_timeout_s:
                 self._break(408, f"the headers did not come within {limits.header_timeout_s:g} s")
         elif limits.is_too_slow(self._received, elapsed):
@@ -282,12 +293,12 @@ class HttpConnection(HttpToolsProtocol):
 
     def _break(self, status: int, reason: str) -> None:
         """Answer that what comes cannot be read on, and close; whatever is under way on this connection is given up."""
-        self._broken = True
+        self._receiving = _BROKEN
         cycle = self.cycle
         is_under_way = cycle is not None and not cycle.response_complete
         has_begun = is_under_way and type(cycle) is not Exchange and cycle.response_started
         self._abandon()
-        if self._refused or has_begun or self.transport.is_closing():
+        if self._answering is _REFUSED or has_begun or self.transport.is_closing():
             self.transport.close()
             return
         say = cycle.tell if is_under_way and type(cycle) is Exchange else tell
@@ -312,7 +323,7 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
 
     def refuse(self, reply: Reply) -> None:
-        self._refused = True
+        self._answering = _REFUSED
         self._write(reply, keep_alive=False)
         # A socket that is closed with unread bytes resets the connection, and the client may lose the answer.
         self.loop.call_later(body.LINGER_S, self.transport.close)

@@ -19,10 +19,13 @@ from gateway.front.base.body import Headers, read_headers
 from gateway.front.base.client_errors import as_told
 from gateway.front.base.dialect import Reply, Route, Writer
 from gateway.front.base.limits import Limits
+from gateway.front.http.states import Stage
 from gateway.process.memory import collections_paused
 from runtimes.tensors import Buffer
 
 _T = TypeVar("_T")
+
+_OPEN, _READING, _INFERRING, _REFUSED, _PACKING, _DONE = Stage
 
 # The JSON before binary tensors is shifted, so that they lie as numpy and the frameworks want them.
 _ALIGNMENT = 64
@@ -70,11 +73,14 @@ class Connection(Protocol):
 
 
 class Exchange:
-    """`response_complete` and `keep_alive` are what uvicorn asks of a request under way."""
+    """Its states are in states.py: Stage.
+
+    `response_complete` and `keep_alive` are what uvicorn asks of a request under way; the former says DONE.
+    """
 
     __slots__ = (
-        "_buffer", "_caller", "_chunks", "_connection", "_engine", "_expects_continue", "_filled", "_head", "_in_work",
-        "_limits", "_packing", "_reading", "_reply", "_route", "_started", "_ticket", "_whole", "_write",
+        "_buffer", "_caller", "_chunks", "_connection", "_encoding", "_engine", "_expects_continue", "_filled",
+        "_has_turn", "_head", "_limits", "_reading", "_reply", "_route", "_stage", "_ticket", "_whole", "_write",
         "keep_alive", "response_complete",
     )  # fmt: skip
 
@@ -88,11 +94,11 @@ class Exchange:
         self._chunks: list[bytes] = []
         self._buffer: memoryview | None = None
         self._filled = 0
-        self._whole = self._started = False
-        self._reply: Reply | None = None
+        self._stage = _OPEN
+        self._whole = self._has_turn = False
         self._ticket: Ticket | None = None
-        self._packing = ""
-        self._in_work = False
+        # The content-coding of its answer; "" for none.
+        self._encoding = ""
 
     def open(self, head: Head | Exception, route: Route, sent: Sequence[tuple[bytes, bytes]]) -> None:
         """The head has come, or was refused; `sent` are its headers."""
@@ -108,7 +114,7 @@ class Exchange:
                 raise head
             self._head = head
             if head.headers.accept_encoding:
-                self._packing = choose_encoding(head.headers.accept_encoding)
+                self._encoding = choose_encoding(head.headers.accept_encoding)
             length = head.headers.content_length
             if length is not None:
                 self._reading.reserve(length)
@@ -120,11 +126,11 @@ class Exchange:
 
     @property
     def waits_for_body(self) -> bool:
-        return not self._whole and self._reply is None
+        return not self._whole and self._stage is _OPEN
 
     def space(self) -> memoryview | None:
         """Where what comes next of a large body belongs; None if it must go through the parser."""
-        if self._buffer is None or self._reply is not None or not self._filled:
+        if self._buffer is None or not self._filled:
             return None
         return self._buffer[self._filled :] or None
 
@@ -135,7 +141,7 @@ class Exchange:
         return self._filled == len(self._buffer)
 
     def on_body(self, chunk: bytes) -> None:
-        if self._reply is not None:
+        if self._stage is not _OPEN:
             return
         size = len(chunk)
         if self._buffer is not None:
@@ -156,13 +162,13 @@ class Exchange:
     def on_whole(self) -> None:
         """All of the body has come."""
         self._whole = True
-        if self._started and self._reply is None:
+        if self._has_turn and self._stage is _OPEN:
             self._run()
 
     def start(self) -> None:
         """The requests before it on its connection are answered."""
-        self._started = True
-        if self._reply is not None:
+        self._has_turn = True
+        if self._stage is _REFUSED:
             self._send(self._reply)
         elif self._whole:
             self._run()
@@ -175,27 +181,34 @@ class Exchange:
 
     def abandon(self) -> None:
         """The client has gone."""
-        if self.response_complete:
+        stage = self._stage
+        if stage is _DONE:
             return
-        self.response_complete = True
+        self._stage, self.response_complete = _DONE, True
         self._chunks, self._buffer = [], None  # the connection refers to this, and this to the connection
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             ticket.cancel()
-        elif self._reply is None and not self._in_work:
+        elif stage is _OPEN:  # in READING, the thread's end closes it
             self._reading.close(Gone())
 
     def _run(self) -> None:
-        # A block that was not filled holds what others sent.
+        headers = self._head.headers
+        # One client must not see another's bytes. The buffer of a large body is a block of the arena, which is used
+        # again and again and never cleared: what this client has not overwritten is still what others sent. Content-
+        # Length says how large the block is, but the parser may end the body earlier, such as with a last chunk. The
+        # rest of the block would then go to the model as this client's input, and could come back in its answer. So
+        # nothing reads the block unless exactly as many bytes were written to it as it has.
+        if headers.content_length not in (None, self._filled):
+            self.fail(InvalidRequest("the body has not the length that its Content-Length says; send it again"))
+            return
         body: Buffer = self._buffer if self._buffer is not None else b""
         if self._chunks:
             body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._buffer, self._chunks = None, []  # while the request waits, only its tensors are kept
-        headers = self._head.headers
-        if headers.content_length not in (None, self._filled):
-            self.fail(InvalidRequest("the body has not the length that its Content-Length says; send it again"))
-        elif headers.encoding:
-            self._in_thread(partial(inflate, body, headers.encoding, self._head.limit, self._head.what), self._unpacked)
+        if headers.encoding:
+            unpack = partial(inflate, body, headers.encoding, self._head.limit, self._head.what)
+            self._in_thread(_READING, unpack, self._unpacked, self.fail)
         else:
             self._read(body)
 
@@ -211,7 +224,7 @@ class Exchange:
         route, headers = self._head.route, self._head.headers
         read = partial(route.dialect.read, self._engine, self._limits, route, headers, body)
         if route.dialect.is_slow(headers, body):
-            self._in_thread(partial(_read_large, read), self._submit)
+            self._in_thread(_READING, partial(_read_large, read), self._submit, self.fail)
             return
         try:
             made = read()
@@ -220,31 +233,33 @@ class Exchange:
         else:
             self._submit(made)
 
-    def _in_thread(self, work: Callable[[], _T], then: Callable[[_T], None]) -> None:
+    def _in_thread(
+        self, stage: Stage, work: Callable[[], _T], then: Callable[[_T], None], fail: Callable[[Exception], None]
+    ) -> None:
         """What takes milliseconds would stop the event loop. Its room is taken until the thread has let go of it."""
-        self._in_work = True
+        self._stage = stage
 
         def unless_gone() -> _T:
-            if self.response_complete:
+            if self._stage is _DONE:
                 raise Gone
             return work()
 
         def done(future: asyncio.Future[_T]) -> None:
-            self._in_work = False
             error = future.exception()
-            if self.response_complete:
-                if self._reply is None:
+            if self._stage is _DONE:
+                if stage is _READING:
                     self._reading.close(Gone())
             elif error is None:
                 then(future.result())
             else:
-                self.fail(error if isinstance(error, Exception) else Gone())
+                fail(error if isinstance(error, Exception) else Gone())
 
         asyncio.get_running_loop().run_in_executor(None, unless_gone).add_done_callback(done)
 
     def _submit(self, made: tuple[InferRequest, Writer]) -> None:
         request, self._write = made
         self._reading.close()
+        self._stage = _INFERRING
         try:
             access = self._connection.access
             if access is not None and not self._route.model:
@@ -268,8 +283,8 @@ class Exchange:
         """It ends before the engine has it."""
         self._reading.close(error)
         self._chunks, self._buffer = [], None
-        self._reply = self._refusal(error)
-        if self._started:
+        self._stage, self._reply = _REFUSED, self._refusal(error)
+        if self._has_turn:
             self._send(self._reply)
 
     def _refusal(self, error: Exception) -> Reply:
@@ -278,22 +293,24 @@ class Exchange:
         return Reply(told.status, [self.tell(told)], headers=retry)
 
     def _send(self, reply: Reply) -> None:
-        if self._packing:
+        if self._stage is _DONE:  # the client has gone
+            return
+        if self._encoding:
             reply = reply._replace(headers=reply.headers + b"vary: accept-encoding\r\n")
             size = sum([len(part) for part in reply.body])
             if size >= LEAST_BYTES:
-                pack = partial(_packed, reply, self._packing)
+                pack = partial(_packed, reply, self._encoding)
                 if size > MOST_INLINE and self._whole:
-                    self._packing, self._reply = "", reply
-                    self._in_thread(pack, self._send_now)
+                    self._in_thread(_PACKING, pack, self._write_out, self._fail_to_pack)
                     return
                 reply = pack()
-        self._send_now(reply)
+        self._write_out(reply)
 
-    def _send_now(self, reply: Reply) -> None:
-        if self.response_complete:
-            return
-        self.response_complete = True
+    def _fail_to_pack(self, error: Exception) -> None:
+        self._write_out(self._refusal(error))
+
+    def _write_out(self, reply: Reply) -> None:
+        self._stage, self.response_complete = _DONE, True
         if self._whole:
             self._connection.answer(reply, self.keep_alive)
         else:
