@@ -195,6 +195,15 @@ def unclear_ones():
         part = net.op("STRIDED_SLICE", [net.x, *bounds], masks, [-1, 2, 4])
         return net.op("RESHAPE", [part, net.ints(-1, 4)], None, [-1, 4])
 
+    def backwards_to_one_index(net):
+        bounds = [net.ints(0, 0, 1), net.ints(0, 0, 2), net.ints(1, 1, -1)]
+        return net.op("STRIDED_SLICE", [net.x, *bounds], options("StridedSlice", ellipsisMask=1, shrinkAxisMask=4))
+
+    def a_masked_index(net):
+        """LiteRT takes the first size, which is the number of rows."""
+        masks = options("StridedSlice", beginMask=1, shrinkAxisMask=1)
+        return times(net, net.op("STRIDED_SLICE", [sizes(net), *map(net.ints, (1, 2, 1))], masks, [], INT32))
+
     def a_table_for_one_row(net):
         places = net.op("ARG_MAX", [net.x, net.ints(2)], options("ArgMax", outputType=INT32), [-1, 3], INT32)
         return net.op("GATHER", [net.floats(1, 10), places], options("Gather", axis=1, batchDims=1), [-1, 3])
@@ -214,8 +223,9 @@ def unclear_ones():
         made = net.op("FULLY_CONNECTED", [net.floats(5, 12), flat, running], options("FullyConnected"), [5, -1])
         return net.op("TRANSPOSE", [made, net.ints(1, 0)], None, [-1, 5])
 
-    return [a_size_in_a_matrix, a_size_as_a_class, a_size_as_a_place, unequal_parts, from_offsets, a_table_for_one_row,
-            a_flag_for_one_row, one_row_added, rows_as_weights]  # fmt: skip
+    return [a_size_in_a_matrix, a_size_as_a_class, a_size_as_a_place, unequal_parts, from_offsets,
+            backwards_to_one_index, a_masked_index, a_table_for_one_row, a_flag_for_one_row, one_row_added,
+            rows_as_weights]  # fmt: skip
 
 
 net = Net()

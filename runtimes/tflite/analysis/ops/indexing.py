@@ -115,6 +115,10 @@ def strided_slice(call: Call) -> Value:
         elif masks["NewAxisMask"] & bit:
             added.append(axis)
         elif masks["ShrinkAxisMask"] & bit:
+            if step != 1 or masks["BeginMask"] & bit:
+                # LiteRT takes the first index where the mask says so, which TensorFlow does not, and what lies in its
+                # memory where the step is negative.
+                return unsure("%s takes one index in a way that is not followed" % call.at, [value])
             begin = begins[place]
             end = _END if begin == -1 else begin + 1 if isinstance(begin, int) else None
             value = indexing.take_slice(call.at, value, axis, begin, end, 1)
