@@ -32,8 +32,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the distribution, and of cards that it does not find
     import cntk
 
-    from runtimes.cntk.analysis import analyse
-    from runtimes.cntk.unsafe import Lookups
+    from .analysis import analyse
+    from .unsafe import Lookups
 
 _NODE = re.compile(r"^Node '[^']*' \([^)]*\): ")
 

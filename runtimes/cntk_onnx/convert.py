@@ -1,7 +1,8 @@
 """From CNTK to ONNX, by the translation that serves these files too."""
 
-from runtimes.cntk_onnx.translate import serialized, translate
 from runtimes.conversion import Step
+
+from .translate import serialized, translate
 
 
 def cntk_to_onnx(step: Step) -> None:

@@ -10,8 +10,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from runtimes.cntk_onnx.protobuf import Wire, broken, signed, varint
 from runtimes.contract import LoadError
+
+from .protobuf import Wire, broken, signed, varint
 
 # Dimensions that are no sizes, as a signed number of 64 bits has them.
 INFERRED, FREE = -1, -3

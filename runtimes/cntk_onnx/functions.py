@@ -10,10 +10,11 @@ from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence, Tu
 
 import numpy as np
 
-from runtimes.cntk_onnx.dictionary import Axis, Shape
-from runtimes.cntk_onnx.opcodes import NAMES
-from runtimes.cntk_onnx.protobuf import LONGEST, broken, short
 from runtimes.contract import LoadError
+
+from .dictionary import Axis, Shape
+from .opcodes import NAMES
+from .protobuf import LONGEST, broken, short
 
 BATCH = "defaultBatchAxis"
 INPUT, OUTPUT, PARAMETER, CONSTANT, PLACEHOLDER = range(5)

@@ -8,12 +8,13 @@ from typing import Callable, Dict, List, NamedTuple, Set, Tuple
 
 from onnx import helper
 
-from runtimes.cntk_onnx.functions import Function, owner
-from runtimes.cntk_onnx.ops.sequences import initial
-from runtimes.cntk_onnx.protobuf import broken
-from runtimes.cntk_onnx.site import Site
-from runtimes.cntk_onnx.values import Value
 from runtimes.onnx.graph import TYPES, Graph
+
+from .functions import Function, owner
+from .ops.sequences import initial
+from .protobuf import broken
+from .site import Site
+from .values import Value
 
 Translate = Callable[[Function, Dict[str, Value], Graph], Dict[str, Value]]
 _DELAYS = ("PastValue", "FutureValue")

@@ -2,7 +2,7 @@
 
 from typing import Dict, List, Tuple
 
-from runtimes.cntk_onnx.functions import Function, Network, owner
+from .functions import Function, Network, owner
 
 Step = Tuple[List[Function], bool]
 

@@ -4,9 +4,10 @@ Names are CNTK's own, or uids where a variable has none or shares it; the first 
 axis, the second a sequence's where there is one. What is not covered is a load error that names it.
 """
 
-from runtimes.cntk_onnx.translate import serialized, translate
 from runtimes.contract import LoadError, LoadOptions, Model
 from runtimes.onnx.runtime import served
+
+from .translate import serialized, translate
 
 
 def load(options: LoadOptions) -> Model:

@@ -5,10 +5,11 @@ from typing import Any, List, NoReturn, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.cntk_onnx.dictionary import Axis
-from runtimes.cntk_onnx.functions import Function
-from runtimes.cntk_onnx.values import Value
 from runtimes.onnx.graph import TYPES, Graph
+
+from .dictionary import Axis
+from .functions import Function
+from .values import Value
 
 # A few functions that double what they get could ask for any memory.
 _MOST_ELEMENTS = 1 << 28

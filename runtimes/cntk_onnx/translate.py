@@ -5,16 +5,17 @@ from typing import Dict, Hashable, List, Set, Tuple
 import onnx
 from onnx import helper
 
-from runtimes.cntk_onnx import dictionary
-from runtimes.cntk_onnx.functions import BATCH, Function, Network, Variable, distinct, network, owner
-from runtimes.cntk_onnx.loops import Loop, translate_loop
-from runtimes.cntk_onnx.ops import REGISTRY
-from runtimes.cntk_onnx.order import in_order
-from runtimes.cntk_onnx.protobuf import LONGEST, broken, short
-from runtimes.cntk_onnx.site import Site
-from runtimes.cntk_onnx.values import Value
 from runtimes.contract import LoadError
 from runtimes.onnx.graph import IR, OPSET, TYPES, Graph
+
+from . import dictionary
+from .functions import BATCH, Function, Network, Variable, distinct, network, owner
+from .loops import Loop, translate_loop
+from .ops import REGISTRY
+from .order import in_order
+from .protobuf import LONGEST, broken, short
+from .site import Site
+from .values import Value
 
 
 def translate(data: bytes) -> onnx.ModelProto:

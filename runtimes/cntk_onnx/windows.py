@@ -4,10 +4,11 @@ from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.cntk_onnx.dictionary import Shape
-from runtimes.cntk_onnx.site import Site
-from runtimes.cntk_onnx.values import Value
 from runtimes.onnx.graph import TYPES
+
+from .dictionary import Shape
+from .site import Site
+from .values import Value
 
 # Of a window, a stride or a padding: beyond it ONNX Runtime's own sums overflow.
 _LARGEST = 1 << 31

@@ -3,10 +3,10 @@
 import math
 from typing import Callable, Dict, Optional, Tuple
 
-from runtimes.dl4j import names
-from runtimes.dl4j.settings import Settings, tagged
-from runtimes.dl4j.site import Site
-from runtimes.dl4j.values import Value
+from . import names
+from .settings import Settings, tagged
+from .site import Site
+from .values import Value
 
 Function = Callable[[Site, str, Settings], str]
 

@@ -10,7 +10,8 @@ from typing import Any, Dict, Iterable, List, NamedTuple, NoReturn, Tuple
 import numpy as np
 
 from runtimes.contract import LoadError
-from runtimes.dl4j.arrays import Bytes, read_array
+
+from .arrays import Bytes, read_array
 
 # What it becomes takes up to thirty times as much memory. The largest networks have some hundred KiB.
 _MOST_JSON = 8 << 20

@@ -6,9 +6,10 @@ A MultiLayerNetwork is a chain of them. Its input is "in", as in its own toCompu
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import LoadError
-from runtimes.dl4j import names
-from runtimes.dl4j.order import topological
-from runtimes.dl4j.settings import Settings, Tagged, tagged
+
+from . import names
+from .order import topological
+from .settings import Settings, Tagged, tagged
 
 _MOST_NODES, _MOST_READ = 10_000, 50_000
 

@@ -1,8 +1,9 @@
 """From Deeplearning4j to ONNX, by the translation that serves these files too."""
 
 from runtimes.conversion import Step
-from runtimes.dl4j.choices import choices
-from runtimes.dl4j.reader import model_bytes
+
+from .choices import choices
+from .reader import model_bytes
 
 
 def dl4j_to_onnx(step: Step) -> None:

@@ -8,7 +8,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from runtimes.contract import LoadError
-from runtimes.dl4j.arrays import Bytes, read_array
+
+from .arrays import Bytes, read_array
 
 _MOST_INPUTS = 1000
 # Nd4j.EPS_THRESHOLD: no deviation and no range is smaller.

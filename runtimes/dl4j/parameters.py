@@ -5,7 +5,8 @@ from typing import Sequence
 import numpy as np
 
 from runtimes.contract import LoadError
-from runtimes.dl4j.settings import Settings
+
+from .settings import Settings
 
 
 class Parameters:

@@ -3,9 +3,10 @@
 from typing import Dict, Sequence, Tuple
 
 from runtimes.contract import LoadError, TensorSpec
-from runtimes.dl4j.archive import read
-from runtimes.dl4j.choices import Choices
-from runtimes.dl4j.translate import translated
+
+from .archive import read
+from .choices import Choices
+from .translate import translated
 
 _LONGEST = 600
 

@@ -2,10 +2,10 @@
 
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
-from runtimes.dl4j.configuration import inner_layer
-from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.site import Site
-from runtimes.dl4j.values import Value
+from .configuration import inner_layer
+from .settings import Settings
+from .site import Site
+from .values import Value
 
 Shape = Optional[Tuple[int, ...]]
 # What a layer's input looks like: sizes after the rows, -1 for any; None where nothing tells. It may depend on what

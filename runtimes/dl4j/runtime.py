@@ -13,10 +13,11 @@ network says another. What is not covered is a load error that names the layer.
 
 from runtimes.checks import known_parameters
 from runtimes.contract import LoadOptions, Model
-from runtimes.dl4j.choices import PARAMETERS, choices
-from runtimes.dl4j.reader import model_bytes
 from runtimes.onnx.runtime import PARAMETERS as OF_ONNX_RUNTIME
 from runtimes.onnx.runtime import served
+
+from .choices import PARAMETERS, choices
+from .reader import model_bytes
 
 
 def load(options: LoadOptions) -> Model:

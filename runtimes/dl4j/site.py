@@ -5,11 +5,12 @@ from typing import Any, List, NoReturn, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.dl4j.choices import NONE, Choices
-from runtimes.dl4j.parameters import Parameters
-from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.values import Fold, Value
 from runtimes.onnx.graph import TYPES, Graph
+
+from .choices import NONE, Choices
+from .parameters import Parameters
+from .settings import Settings
+from .values import Fold, Value
 
 # A few layers that enlarge what they get could ask for any memory.
 _MOST_ELEMENTS = 1 << 28

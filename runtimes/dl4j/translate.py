@@ -7,17 +7,18 @@ import onnx
 from onnx import helper
 
 from runtimes.contract import LoadError
-from runtimes.dl4j import layers, normalizers
-from runtimes.dl4j.archive import Archive
-from runtimes.dl4j.choices import NONE, Choices
-from runtimes.dl4j.configuration import Network, Node, network
-from runtimes.dl4j.normalizers import Normalizers, Scaling
-from runtimes.dl4j.parameters import Parameters
-from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES, translate
-from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.site import Site, possible, shown
-from runtimes.dl4j.values import Value
 from runtimes.onnx.graph import IR, OPSET, TYPES, Graph
+
+from . import layers, normalizers
+from .archive import Archive
+from .choices import NONE, Choices
+from .configuration import Network, Node, network
+from .normalizers import Normalizers, Scaling
+from .parameters import Parameters
+from .registry import LAYERS, PREPROCESSORS, VERTICES, translate
+from .settings import Settings
+from .site import Site, possible, shown
+from .values import Value
 
 assert layers  # importing it fills the registry
 Shape = Tuple[int, ...]

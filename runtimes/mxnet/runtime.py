@@ -38,9 +38,10 @@ from runtimes.contract import (
     datatype_of,
     first_line,
 )
-from runtimes.mxnet.analysis.read import analyse
-from runtimes.mxnet.unsafe import Unsafe
 from runtimes.redaction import redacted
+
+from .analysis.read import analyse
+from .unsafe import Unsafe
 
 Shape = Tuple[int, ...]
 _EXECUTORS = 16  # each holds the memory of its outputs and intermediates

@@ -38,13 +38,14 @@ from runtimes.contract import (
     TensorSpec,
     first_line,
 )
-from runtimes.onnx import providers
-from runtimes.onnx.analysis.file import of_bytes, of_file
-from runtimes.onnx.analysis.ranges import input_ranges
-from runtimes.onnx.analysis.read import analyse
-from runtimes.onnx.bound import Run, bound
-from runtimes.onnx.private import private
 from runtimes.redaction import redacted
+
+from . import providers
+from .analysis.file import of_bytes, of_file
+from .analysis.ranges import input_ranges
+from .analysis.read import analyse
+from .bound import Run, bound
+from .private import private
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",

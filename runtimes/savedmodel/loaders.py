@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from runtimes.contract import BatchAnalysis, InputRange, LoadOptions, Signature, TensorSpec, datatype_of
-from runtimes.savedmodel.analysis.ranges import input_ranges, variables
-from runtimes.savedmodel.analysis.read import of_function, of_graph
+
+from .analysis.ranges import input_ranges, variables
+from .analysis.read import of_function, of_graph
 
 _PYTHON_OPERATORS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 

@@ -16,9 +16,10 @@ import tensorflow as tf
 from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, wanted_outputs
 from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, LoadError, LoadOptions, Model, Signature
 from runtimes.redaction import redacted
-from runtimes.savedmodel.assets import Private
-from runtimes.savedmodel.loaders import Entry, load_functions, load_session
-from runtimes.savedmodel.tags import serving_tags
+
+from .assets import Private
+from .loaders import Entry, load_functions, load_session
+from .tags import serving_tags
 
 _DEFAULT = "serving_default"
 # DataLossError is what decoders say of bytes that they cannot decode.

@@ -25,10 +25,11 @@ from runtimes.checks import (
     wanted_outputs,
 )
 from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature
-from runtimes.tflite.analysis.read import analyse
-from runtimes.tflite.analysis.state import writes
-from runtimes.tflite.entries import Entry, read
-from runtimes.tflite.runner import Failed, Runner, sentence
+
+from .analysis.read import analyse
+from .analysis.state import writes
+from .entries import Entry, read
+from .runner import Failed, Runner, sentence
 
 _MOST_REASONS = 8
 _CUSTOM = re.compile(r"unresolved custom op: (\S+?)\.?(?:\s|$)")

@@ -14,8 +14,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 import torch
 
-from runtimes.torchscript.graphs import Graphs
-from runtimes.torchscript.program import ERRORS, Program, TorchModel, translated, unservable
+from .graphs import Graphs
+from .program import ERRORS, Program, TorchModel, translated, unservable
 
 
 class Device(NamedTuple):

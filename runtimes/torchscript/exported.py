@@ -17,8 +17,9 @@ from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from runtimes.checks import declared_inputs, declared_outputs
 from runtimes.contract import LoadError, LoadOptions, Signature, TensorSpec, datatype_of, unnamed_outputs
-from runtimes.torchscript.analysis import read
-from runtimes.torchscript.program import Program, datatype_problem, sentence
+
+from .analysis import read
+from .program import Program, datatype_problem, sentence
 
 _UNKNOWN_OPERATOR = re.compile(r"failed to resolve (?:torch\.ops\.)?([\w.:]+)")
 _OTHER_SCHEMA = re.compile(r"Serialized version .* does not match our current schema version", re.DOTALL)

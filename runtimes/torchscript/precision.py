@@ -16,7 +16,8 @@ import torch
 
 from runtimes.checks import parameter
 from runtimes.contract import DATATYPES
-from runtimes.torchscript.program import Program
+
+from .program import Program
 
 _DTYPES = {"float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}
 # PyTorch calls them as numpy does.

@@ -10,9 +10,10 @@ import torch
 
 from runtimes.checks import known_parameters, parameter
 from runtimes.contract import LoadError, LoadOptions, Model
-from runtimes.torchscript import exported, precision, scripted
-from runtimes.torchscript.cuda import CUDA, DeviceModel
-from runtimes.torchscript.program import TorchModel
+
+from . import exported, precision, scripted
+from .cuda import CUDA, DeviceModel
+from .program import TorchModel
 
 
 def load(options: LoadOptions) -> Model:

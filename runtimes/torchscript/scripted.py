@@ -21,8 +21,9 @@ import torch
 
 from runtimes.checks import declared_inputs, declared_outputs, quoted
 from runtimes.contract import DATATYPES, LoadError, LoadOptions, Signature, TensorSpec, unnamed_outputs
-from runtimes.torchscript.analysis import read
-from runtimes.torchscript.program import Program, sentence
+
+from .analysis import read
+from .program import Program, sentence
 
 _SCALARS = {"IntType": "INT64", "FloatType": "FP64", "NumberType": "FP64", "BoolType": "BOOL", "StringType": "BYTES"}
 _EXTRA = "signature.json"

@@ -36,12 +36,14 @@ labels, accuracy  an npz {output: right class per row}, and the part of the rows
 # Python 3.6 runs this: nothing newer may be suggested here.
 # ruff: noqa: UP031, C419, B905, RUF005, PT018
 
+import importlib
 import importlib.util
 import json
 import os
 import re
 import sys
 import traceback
+import types
 
 import numpy as np
 
@@ -54,6 +56,14 @@ def import_file(name, path, places=None):
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def import_runtime(folder):
+    """As a worker does: runtime.py imports its neighbours relatively."""
+    package = types.ModuleType("modelport_runtime")
+    package.__path__ = [folder]
+    sys.modules[package.__name__] = package
+    return importlib.import_module("modelport_runtime.runtime")
 
 
 import_file("runtimes", os.path.join(ROOT, "__init__.py"), [ROOT])
@@ -79,7 +89,7 @@ class Suite:
     """Every method named check_… is one check; its docstring says what must hold. Raise to fail."""
 
     def __init__(self, runtime, artifact, case_path):
-        self.runtime = import_file("modelport_runtime", os.path.join(runtime, "runtime.py"))
+        self.runtime = import_runtime(runtime)
         self.artifact = artifact
         self.folder = os.path.dirname(os.path.abspath(case_path))
         with open(case_path, encoding="utf-8") as file:

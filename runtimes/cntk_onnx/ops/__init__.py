@@ -2,9 +2,9 @@
 
 from typing import Callable, Dict, List, Union
 
-from runtimes.cntk_onnx.ops import convolution, elementwise, linear, pooling, reduction, sequences, shaping
-from runtimes.cntk_onnx.site import Site
-from runtimes.cntk_onnx.values import Value
+from ..site import Site
+from ..values import Value
+from . import convolution, elementwise, linear, pooling, reduction, sequences, shaping
 
 Translator = Callable[[Site], Union[Value, List[Value]]]
 

@@ -2,10 +2,10 @@
 
 from typing import Callable, Dict, List, Sequence
 
-from runtimes.cntk_onnx.dictionary import Shape
-from runtimes.cntk_onnx.site import Site
-from runtimes.cntk_onnx.values import Value
-from runtimes.cntk_onnx.windows import Window, batched, cropped, spread, unbatched, wide, windows
+from ..dictionary import Shape
+from ..site import Site
+from ..values import Value
+from ..windows import Window, batched, cropped, spread, unbatched, wide, windows
 
 
 def _convolution(site: Site) -> Value:

@@ -8,9 +8,10 @@ from typing import Callable, Dict, List, Tuple
 
 import numpy as np
 
-from runtimes.cntk_onnx.site import Site
-from runtimes.cntk_onnx.values import Value
 from runtimes.onnx.graph import TYPES
+
+from ..site import Site
+from ..values import Value
 
 # A logarithm's argument below the first gives the second, in CNTK.
 _TINY, _LOG_OF_TINY = 1e-37, -85.1
@@ -157,7 +158,7 @@ def _log_plus(site: Site) -> Value:
 
 
 def _cast(site: Site) -> Value:
-    from runtimes.cntk_onnx.functions import DTYPES
+    from ..functions import DTYPES
 
     (x,) = site.take(1)
     dtype = DTYPES.get(site.attribute("newDataType", int))

@@ -4,8 +4,8 @@ from typing import Callable, Dict
 
 import numpy as np
 
-from runtimes.cntk_onnx.site import Site
-from runtimes.cntk_onnx.values import Value
+from ..site import Site
+from ..values import Value
 
 # How `inferInputRankToMap` says that a product also sums over the sequence.
 _OVER_SEQUENCE = -2

@@ -2,11 +2,11 @@
 
 from typing import Callable, Dict
 
-from runtimes.cntk_onnx.dictionary import Shape
-from runtimes.cntk_onnx.ops.convolution import pads
-from runtimes.cntk_onnx.site import Site
-from runtimes.cntk_onnx.values import Value
-from runtimes.cntk_onnx.windows import batched, cropped, unbatched, wide, windows
+from ..dictionary import Shape
+from ..site import Site
+from ..values import Value
+from ..windows import batched, cropped, unbatched, wide, windows
+from .convolution import pads
 
 _MAX, _AVERAGE = 0, 1
 _WHOLE_INPUT = -1

@@ -2,10 +2,11 @@
 
 from typing import Callable, Dict, List
 
-from runtimes.cntk_onnx.dictionary import Axis
-from runtimes.cntk_onnx.site import Site
-from runtimes.cntk_onnx.values import Value
 from runtimes.onnx.graph import TYPES
+
+from ..dictionary import Axis
+from ..site import Site
+from ..values import Value
 
 _ALL_STATIC = "AllStaticAxes"
 _OPS = {

@@ -4,10 +4,10 @@ from typing import Callable, Dict, List
 
 import numpy as np
 
-from runtimes.cntk_onnx.dictionary import Axis
-from runtimes.cntk_onnx.functions import BATCH
-from runtimes.cntk_onnx.site import Site
-from runtimes.cntk_onnx.values import Value
+from ..dictionary import Axis
+from ..functions import BATCH
+from ..site import Site
+from ..values import Value
 
 _INT64 = 7
 

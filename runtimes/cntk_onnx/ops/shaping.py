@@ -2,9 +2,9 @@
 
 from typing import Callable, Dict, List, Tuple
 
-from runtimes.cntk_onnx.dictionary import Axis, Shape
-from runtimes.cntk_onnx.site import Site
-from runtimes.cntk_onnx.values import Value
+from ..dictionary import Axis, Shape
+from ..site import Site
+from ..values import Value
 
 _INT64_MAX = 2**63 - 1
 

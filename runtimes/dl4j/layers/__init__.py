@@ -1,6 +1,6 @@
 """Each module adds what it covers to the registry."""
 
-from runtimes.dl4j.layers import (  # noqa: F401
+from . import (  # noqa: F401
     attention,
     convolution,
     feedforward,

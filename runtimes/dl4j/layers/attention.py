@@ -5,9 +5,9 @@ from typing import Callable, List, Tuple
 
 import numpy as np
 
-from runtimes.dl4j.registry import LAYERS, VERTICES, covers, series
-from runtimes.dl4j.site import Site
-from runtimes.dl4j.values import Value
+from ..registry import LAYERS, VERTICES, covers, series
+from ..site import Site
+from ..values import Value
 
 _MOST_STEPS = 256
 

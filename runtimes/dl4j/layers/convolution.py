@@ -4,12 +4,12 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.dl4j.activations import activated
-from runtimes.dl4j.registry import LAYERS, Takes, covers, spatial
-from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.site import Site, grown_by
-from runtimes.dl4j.values import Value
-from runtimes.dl4j.windows import Windows, windows
+from ..activations import activated
+from ..registry import LAYERS, Takes, covers, spatial
+from ..settings import Settings
+from ..site import Site, grown_by
+from ..values import Value
+from ..windows import Windows, windows
 
 
 def _taken(dimensions: int, last: str, mode: Optional[str] = "Truncate") -> Takes:

@@ -3,11 +3,11 @@
 import numpy as np
 from onnx import TensorProto
 
-from runtimes.dl4j.activations import activated
-from runtimes.dl4j.registry import LAYERS, Shape, covers, flat, same_places, spatial
-from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.site import Site
-from runtimes.dl4j.values import Value
+from ..activations import activated
+from ..registry import LAYERS, Shape, covers, flat, same_places, spatial
+from ..settings import Settings
+from ..site import Site
+from ..values import Value
 
 
 def product(site: Site, value: Value, bias: bool = True, normalized: bool = False) -> Value:

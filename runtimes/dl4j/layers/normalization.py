@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from runtimes.dl4j.registry import LAYERS, covers
-from runtimes.dl4j.site import Site
-from runtimes.dl4j.values import Value
+from ..registry import LAYERS, covers
+from ..site import Site
+from ..values import Value
 
 # Of channels. ONNX Runtime makes room for so many more.
 _MOST_REACH = 1 << 12

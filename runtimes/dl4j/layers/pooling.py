@@ -2,10 +2,10 @@
 
 from typing import Any, Dict
 
-from runtimes.dl4j.registry import LAYERS, Takes, covers, spatial, unknown
-from runtimes.dl4j.site import Site
-from runtimes.dl4j.values import Value
-from runtimes.dl4j.windows import Windows, windows
+from ..registry import LAYERS, Takes, covers, spatial, unknown
+from ..site import Site
+from ..values import Value
+from ..windows import Windows, windows
 
 
 def _taken(dimensions: int, *last: str) -> Takes:

@@ -2,11 +2,11 @@
 
 from typing import Callable, List, Optional, Tuple
 
-from runtimes.dl4j.configuration import Preprocessor, preprocessor
-from runtimes.dl4j.registry import PREPROCESSORS, Shape, Takes, Translate, covers, same, translate
-from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.site import Site
-from runtimes.dl4j.values import Value
+from ..configuration import Preprocessor, preprocessor
+from ..registry import PREPROCESSORS, Shape, Takes, Translate, covers, same, translate
+from ..settings import Settings
+from ..site import Site
+from ..values import Value
 
 
 def _covers(kind: str, shown: str, takes: Takes = same) -> Callable[[Translate], Translate]:

@@ -7,13 +7,13 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from runtimes.dl4j.activations import activated, chosen
-from runtimes.dl4j.configuration import inner_layer
-from runtimes.dl4j.layers.feedforward import product
-from runtimes.dl4j.registry import LAYERS, Shape, covers, series, takes_inner, translate_inner
-from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.site import Site, same_sizes
-from runtimes.dl4j.values import Value
+from ..activations import activated, chosen
+from ..configuration import inner_layer
+from ..registry import LAYERS, Shape, covers, series, takes_inner, translate_inner
+from ..settings import Settings
+from ..site import Site, same_sizes
+from ..values import Value
+from .feedforward import product
 
 _END = (1 << 31) - 1
 # ONNX's names for what may be within its recurrent operators, with the parameters they take there.

@@ -5,10 +5,10 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.dl4j.registry import LAYERS, Shape, covers, spatial
-from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.site import Site, grown_by, shown
-from runtimes.dl4j.values import Value
+from ..registry import LAYERS, Shape, covers, spatial
+from ..settings import Settings
+from ..site import Site, grown_by, shown
+from ..values import Value
 
 _END = (1 << 31) - 1
 # Of one size by a layer; its product with others is bounded beside this.

@@ -2,9 +2,8 @@
 
 from typing import Callable, List, Tuple
 
-from runtimes.dl4j.configuration import preprocessor
-from runtimes.dl4j.layers.recurrent import last_step, reversed_in_time
-from runtimes.dl4j.registry import (
+from ..configuration import preprocessor
+from ..registry import (
     PREPROCESSORS,
     VERTICES,
     Shape,
@@ -17,9 +16,10 @@ from runtimes.dl4j.registry import (
     translate,
     unknown,
 )
-from runtimes.dl4j.settings import Settings
-from runtimes.dl4j.site import Site, same_sizes, shown
-from runtimes.dl4j.values import Fold, Value, same_rows
+from ..settings import Settings
+from ..site import Site, same_sizes, shown
+from ..values import Fold, Value, same_rows
+from .recurrent import last_step, reversed_in_time
 
 
 def _covers(kind: str, folder: str = "", takes: Takes = same) -> Callable[[Translate], Translate]:

@@ -1,8 +1,8 @@
 """Layers that change nothing in inference but hold one that does."""
 
-from runtimes.dl4j.registry import LAYERS, covers, takes_inner, translate_inner
-from runtimes.dl4j.site import Site
-from runtimes.dl4j.values import Value
+from ..registry import LAYERS, covers, takes_inner, translate_inner
+from ..site import Site
+from ..values import Value
 
 
 @covers(LAYERS, "FrozenLayer", source="layers/FrozenLayer", shown="computed", takes=takes_inner("layer"))

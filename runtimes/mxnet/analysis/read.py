@@ -5,9 +5,10 @@ from typing import Dict, Sequence
 from runtimes.contract import BatchAnalysis, Signature
 from runtimes.dataflow.values import called, unsure
 from runtimes.dataflow.walk import TooLarge, Walk, followed, given
-from runtimes.mxnet.analysis import ops  # noqa: F401  registers the rules
-from runtimes.mxnet.analysis.file import labels, of_json
-from runtimes.mxnet.analysis.operators import OPERATORS
+
+from . import ops  # noqa: F401  registers the rules
+from .file import labels, of_json
+from .operators import OPERATORS
 
 
 def analyse(

@@ -4,8 +4,9 @@ from runtimes.contract import BatchAnalysis, Signature
 from runtimes.dataflow.graph import Model
 from runtimes.dataflow.values import called
 from runtimes.dataflow.walk import TooLarge, Walk, followed, given
-from runtimes.onnx.analysis import ops  # noqa: F401  registers the rules
-from runtimes.onnx.analysis.operators import OPERATORS
+
+from . import ops  # noqa: F401  registers the rules
+from .operators import OPERATORS
 
 
 def analyse(model: Model, signature: Signature) -> BatchAnalysis:

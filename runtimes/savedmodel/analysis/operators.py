@@ -6,7 +6,8 @@ from runtimes.dataflow.graph import Reference
 from runtimes.dataflow.sizes import MOST_DIMENSIONS, Product, fresh, has_rows, times
 from runtimes.dataflow.values import MOST_CONTENTS, Value, repeats
 from runtimes.dataflow.walk import Call, Operators, Rule
-from runtimes.savedmodel.analysis.graph import PIVOTS, SHAPES
+
+from .graph import PIVOTS, SHAPES
 
 OPERATORS = Operators(
     {},

@@ -18,7 +18,8 @@ from runtimes.dataflow.ranges import (
     ranges_of,
     subtracted,
 )
-from runtimes.savedmodel.analysis.graph import Called, model_of, shape_of
+
+from .graph import Called, model_of, shape_of
 
 _PASSED = "Cast CheckNumerics EnsureShape Identity PlaceholderWithDefault ReadVariableOp Snapshot StopGradient"
 _SAME = "BroadcastTo ExpandDims Reshape Squeeze StridedSlice Tile Transpose"

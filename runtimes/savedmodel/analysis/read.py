@@ -8,12 +8,13 @@ from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.sizes import MOST_DIMENSIONS
 from runtimes.dataflow.values import MOST_CONTENTS, Value, called, constant
 from runtimes.dataflow.walk import TooLarge, Walk, followed, given
-from runtimes.savedmodel.analysis import (
+
+from . import (
     ops,  # noqa: F401  registers the rules
     state,
 )
-from runtimes.savedmodel.analysis.graph import model_of, shape_of
-from runtimes.savedmodel.analysis.operators import OPERATORS, TABLE, marked
+from .graph import model_of, shape_of
+from .operators import OPERATORS, TABLE, marked
 
 
 def of_function(function: Any, outputs: Dict[str, tf.Tensor], scalar_tables: bool) -> BatchAnalysis:

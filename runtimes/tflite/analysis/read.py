@@ -7,10 +7,11 @@ from runtimes.contract import BatchAnalysis, Signature
 from runtimes.dataflow.graph import Model
 from runtimes.dataflow.values import called
 from runtimes.dataflow.walk import TooLarge, Walk, followed, given
-from runtimes.tflite.analysis import ops  # noqa: F401  registers the rules
-from runtimes.tflite.analysis.file import Deep, Reader
-from runtimes.tflite.analysis.operators import OPERATORS
-from runtimes.tflite.entries import Entry
+
+from ..entries import Entry
+from . import ops  # noqa: F401  registers the rules
+from .file import Deep, Reader
+from .operators import OPERATORS
 
 # What the schema's classes raise of a file that is none of its kind.
 _NO_GRAPH = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)

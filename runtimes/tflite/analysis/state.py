@@ -4,7 +4,7 @@ from typing import Iterator, List, Set
 
 from ai_edge_litert import schema_py_generated as schema
 
-from runtimes.tflite.analysis.file import CODES, kind_of, options_of
+from .file import CODES, kind_of, options_of
 
 _WRITES = (schema.BuiltinOperator.ASSIGN_VARIABLE, schema.BuiltinOperator.HASHTABLE_IMPORT)
 

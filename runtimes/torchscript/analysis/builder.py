@@ -8,7 +8,8 @@ import itertools
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from runtimes.dataflow.graph import Graph, Node, Tensor
-from runtimes.torchscript.analysis.operators import APPEND, AS_ROWS, LIST, REPLACED, STORED, UNCLEAR, WRITTEN
+
+from .operators import APPEND, AS_ROWS, LIST, REPLACED, STORED, UNCLEAR, WRITTEN
 
 
 class Builder:

@@ -6,8 +6,9 @@ import torch
 
 from runtimes.dataflow.graph import Node, Tensor
 from runtimes.dataflow.values import MOST_CONTENTS
-from runtimes.torchscript.analysis.builder import Builder
-from runtimes.torchscript.analysis.operators import LIST, NONE, OBJECT
+
+from .builder import Builder
+from .operators import LIST, NONE, OBJECT
 
 _WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 

@@ -6,10 +6,11 @@ import torch
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
 from runtimes.dataflow.graph import Graph, Node
-from runtimes.torchscript.analysis.builder import Builder
-from runtimes.torchscript.analysis.constants import put
-from runtimes.torchscript.analysis.operators import LIST, NONE
-from runtimes.torchscript.analysis.script import described, written
+
+from .builder import Builder
+from .constants import put
+from .operators import LIST, NONE
+from .script import described, written
 
 _LISTS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem")  # they show their inputs' memory
 # Regions in which gradients or datatypes are as it says; what is computed is what is inside.

@@ -7,8 +7,9 @@ from runtimes.dataflow.graph import Model
 from runtimes.dataflow.sizes import fresh, has_rows
 from runtimes.dataflow.values import Value, called, constant, unsure
 from runtimes.dataflow.walk import TooLarge, followed, given
-from runtimes.torchscript.analysis import export, ops, script, state  # noqa: F401  ops: registers the rules
-from runtimes.torchscript.analysis.operators import NONE, OPERATORS, Items, TorchWalk
+
+from . import export, ops, script, state  # noqa: F401  ops: registers the rules
+from .operators import NONE, OPERATORS, Items, TorchWalk
 
 _MANY = 1024  # more rows than batches have
 

@@ -5,9 +5,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import torch
 
 from runtimes.dataflow.graph import Graph, Node
-from runtimes.torchscript.analysis.builder import Builder
-from runtimes.torchscript.analysis.constants import put
-from runtimes.torchscript.analysis.operators import LIST, STORED
+
+from .builder import Builder
+from .constants import put
+from .operators import LIST, STORED
 
 # What shows its inputs' memory though no schema says so.
 _SHOWING = (

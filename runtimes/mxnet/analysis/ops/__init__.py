@@ -1,6 +1,6 @@
 """What each operator of MXNet does to the rows. Each module registers its rules."""
 
-from runtimes.mxnet.analysis.ops import (  # noqa: F401
+from . import (  # noqa: F401
     elementwise,
     indexing,
     layers,

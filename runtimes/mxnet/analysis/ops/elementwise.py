@@ -7,8 +7,9 @@ from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import ROWS, fresh, has_rows
 from runtimes.dataflow.values import Value, constant, mixed, repeats, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.mxnet.analysis.file import numbers
-from runtimes.mxnet.analysis.operators import OPERATORS, rule
+
+from ..file import numbers
+from ..operators import OPERATORS, rule
 
 _ONE = """abs arccos arccosh arcsin arcsinh arctan arctanh cbrt ceil cos cosh degrees erf erfinv exp expm1 fix floor
     gamma gammaln log log10 log1p log2 logical_not negative radians rcbrt reciprocal relu rint round rsqrt sigmoid sign

@@ -7,8 +7,9 @@ from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import has_rows, over
 from runtimes.dataflow.values import Value, as_rows, constant, mixed, repeats, rows, spread, unsure, without_contents
 from runtimes.dataflow.walk import Call
-from runtimes.mxnet.analysis.file import numbers
-from runtimes.mxnet.analysis.operators import rule
+
+from ..file import numbers
+from ..operators import rule
 
 _END = (1 << 31) - 1
 

@@ -6,7 +6,8 @@ from runtimes.dataflow import computing
 from runtimes.dataflow.sizes import times
 from runtimes.dataflow.values import rows, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.mxnet.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule("RNN")

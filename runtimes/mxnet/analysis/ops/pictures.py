@@ -6,8 +6,9 @@ from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.sizes import ROWS, Size, fresh
 from runtimes.dataflow.values import Value, mixed, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.mxnet.analysis.file import numbers
-from runtimes.mxnet.analysis.operators import rule
+
+from ..file import numbers
+from ..operators import rule
 
 
 def _windows(call: Call, value: Value, channels: Any, spatial: Any, others: Sequence[Value]) -> Value:

@@ -4,7 +4,8 @@ from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.sizes import has_rows, over, times
 from runtimes.dataflow.values import Value, constant, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.mxnet.analysis.operators import rule
+
+from ..operators import rule
 
 
 def _is(call: Call, name: str, otherwise: bool = False) -> bool:

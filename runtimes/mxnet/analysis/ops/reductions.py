@@ -7,8 +7,9 @@ from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.values import Value, repeats, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.mxnet.analysis.file import numbers
-from runtimes.mxnet.analysis.operators import rule
+
+from ..file import numbers
+from ..operators import rule
 
 
 def _axes(call: Call, value: Value) -> Optional[Sequence[int]]:

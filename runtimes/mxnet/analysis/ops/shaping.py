@@ -8,8 +8,9 @@ from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import Product, Size, has_rows, over, times
 from runtimes.dataflow.values import Value, constant, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.mxnet.analysis.file import numbers
-from runtimes.mxnet.analysis.operators import rule
+
+from ..file import numbers
+from ..operators import rule
 
 
 def _resolved(dims: Sequence[Size], codes: Sequence[int]) -> Optional[List[Size]]:

@@ -1,6 +1,6 @@
 """What each operator of ONNX, and of ONNX Runtime's own, does to the rows. Each module registers its rules."""
 
-from runtimes.onnx.analysis.ops import (  # noqa: F401
+from . import (  # noqa: F401
     contrib,
     control,
     elementwise,

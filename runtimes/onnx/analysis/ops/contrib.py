@@ -6,7 +6,8 @@ from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.values import Value, mixed, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.onnx.analysis.operators import OPERATORS, rule
+
+from ..operators import OPERATORS, rule
 
 _OWN = "com.microsoft"
 

@@ -5,7 +5,8 @@ from typing import Any
 from runtimes.dataflow.loops import MOST_ROUNDS, settled, stacked
 from runtimes.dataflow.values import Value, constant, join, mixed, repeats, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.onnx.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule("If")

@@ -5,7 +5,8 @@ from typing import Any
 from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, elementwise
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
 from runtimes.dataflow.walk import Call, of_tensor
-from runtimes.onnx.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule(

@@ -7,7 +7,8 @@ from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import Size, fresh, over
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure, without_contents
 from runtimes.dataflow.walk import Call
-from runtimes.onnx.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule("Concat")

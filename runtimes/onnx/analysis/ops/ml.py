@@ -7,7 +7,8 @@ from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import fresh
 from runtimes.dataflow.values import Value, repeats, unsure, without_contents
 from runtimes.dataflow.walk import Call
-from runtimes.onnx.analysis.operators import rule
+
+from ..operators import rule
 
 _ML = "ai.onnx.ml"
 

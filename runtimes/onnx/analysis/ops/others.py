@@ -7,7 +7,8 @@ from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import ROWS, fresh
 from runtimes.dataflow.values import Value, constant, mixed, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.onnx.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule("RNN", "LSTM", "GRU")

@@ -7,7 +7,8 @@ from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import fresh, has_rows
 from runtimes.dataflow.values import Value, constant, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.onnx.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule("Conv", "ConvInteger", "QLinearConv", "ConvTranspose", "DeformConv")

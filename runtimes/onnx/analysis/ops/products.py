@@ -3,7 +3,8 @@
 from runtimes.dataflow import computing
 from runtimes.dataflow.values import Value
 from runtimes.dataflow.walk import Call
-from runtimes.onnx.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule("Gemm")

@@ -7,7 +7,8 @@ from runtimes.dataflow.arithmetic import OPERATORS, elementwise
 from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.onnx.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule(

@@ -4,7 +4,8 @@ from runtimes.dataflow import indexing, shaping
 from runtimes.dataflow.sizes import times
 from runtimes.dataflow.values import Value, constant, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.onnx.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule("Shape")

@@ -1,6 +1,6 @@
 """What each operator of TensorFlow does to the rows. Each module registers its rules."""
 
-from runtimes.savedmodel.analysis.ops import (  # noqa: F401
+from . import (  # noqa: F401
     control,
     elementwise,
     indexing,

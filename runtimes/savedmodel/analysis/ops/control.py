@@ -5,7 +5,8 @@ from typing import Any
 from runtimes.dataflow.loops import MOST_ROUNDS, settled
 from runtimes.dataflow.values import Value, constant, join, mixed, repeats, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.savedmodel.analysis.operators import DEAD, EMPTY, is_a, marked, rule
+
+from ..operators import DEAD, EMPTY, is_a, marked, rule
 
 
 @rule("PartitionedCall", "StatefulPartitionedCall")

@@ -6,7 +6,8 @@ from runtimes.dataflow import shaping
 from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, elementwise
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
 from runtimes.dataflow.walk import Call, of_tensor
-from runtimes.savedmodel.analysis.operators import TABLE, is_a, marked, rule
+
+from ..operators import TABLE, is_a, marked, rule
 
 
 @rule(

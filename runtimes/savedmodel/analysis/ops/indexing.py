@@ -7,7 +7,8 @@ from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import Size, over
 from runtimes.dataflow.values import Value, as_rows, constant, mixed, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.savedmodel.analysis.operators import rule, spelled
+
+from ..operators import rule, spelled
 
 _END = 1 << 31  # of a dimension, whatever its size
 

@@ -6,8 +6,9 @@ from runtimes.dataflow import shaping
 from runtimes.dataflow.sizes import fresh, has_rows
 from runtimes.dataflow.values import Value, constant, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.savedmodel.analysis.operators import EMPTY, is_a, marked, rule
-from runtimes.savedmodel.analysis.ops.control import either
+
+from ..operators import EMPTY, is_a, marked, rule
+from .control import either
 
 
 @rule("TensorListReserve", "EmptyTensorList")

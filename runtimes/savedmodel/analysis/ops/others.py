@@ -8,7 +8,8 @@ from runtimes.dataflow.shaping import filled
 from runtimes.dataflow.sizes import fresh
 from runtimes.dataflow.values import Value, constant, mixed, rows, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.savedmodel.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule("BlockLSTM", "BlockLSTMV2")

@@ -6,7 +6,8 @@ from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.sizes import fresh, has_rows
 from runtimes.dataflow.values import Value, as_rows, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.savedmodel.analysis.operators import rule
+
+from ..operators import rule
 
 
 def _last(call: Call) -> bool:

@@ -3,7 +3,8 @@
 from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.values import Value
 from runtimes.dataflow.walk import Call
-from runtimes.savedmodel.analysis.operators import rule
+
+from ..operators import rule
 
 
 def _turned(call: Call, value: Value, name: str) -> Value:

@@ -6,7 +6,8 @@ from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import OPERATORS, elementwise
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.savedmodel.analysis.operators import rule
+
+from ..operators import rule
 
 _OF_CONTENTS = {"Prod": "multiply", "Sum": "add", "Max": "maximum", "Min": "minimum", "All": "and", "Any": "or"}
 

@@ -7,7 +7,8 @@ from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import fresh, over, times
 from runtimes.dataflow.values import MOST_CONTENTS, Value, constant, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.savedmodel.analysis.operators import rule, spelled
+
+from ..operators import rule, spelled
 
 
 @rule("Shape", "VariableShape")

@@ -1,6 +1,6 @@
 """What each operator of TensorFlow Lite does to the rows. Each module registers its rules."""
 
-from runtimes.tflite.analysis.ops import (  # noqa: F401
+from . import (  # noqa: F401
     control,
     elementwise,
     indexing,

@@ -6,7 +6,8 @@ from runtimes.dataflow.graph import Graph
 from runtimes.dataflow.loops import repeated
 from runtimes.dataflow.values import Value, join, mixed, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.tflite.analysis.operators import rule
+
+from ..operators import rule
 
 
 def _run(call: Call, name: str, values: List[Value]) -> List[Value]:

@@ -7,8 +7,9 @@ from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, elementwise
 from runtimes.dataflow.sizes import has_rows
 from runtimes.dataflow.values import Value, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.tflite.analysis.file import TYPE
-from runtimes.tflite.analysis.operators import rule
+
+from ..file import TYPE
+from ..operators import rule
 
 
 @rule(

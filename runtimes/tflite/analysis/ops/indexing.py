@@ -8,7 +8,8 @@ from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import ROWS, fresh, over
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure, without_contents
 from runtimes.dataflow.walk import Call
-from runtimes.tflite.analysis.operators import rule
+
+from ..operators import rule
 
 _END = (1 << 31) - 1
 _MASKS = ("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask")

@@ -5,8 +5,9 @@ from typing import Any
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.tflite.analysis.file import CUSTOM, SHAPE
-from runtimes.tflite.analysis.operators import rule
+
+from ..file import CUSTOM, SHAPE
+from ..operators import rule
 
 
 @rule("VAR_HANDLE", "HASHTABLE")

@@ -6,7 +6,8 @@ from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.sizes import ROWS, fresh, times
 from runtimes.dataflow.values import Value, constant, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.tflite.analysis.operators import rule
+
+from ..operators import rule
 
 _SAME = 0
 

@@ -4,7 +4,8 @@ from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.sizes import fresh, over, times
 from runtimes.dataflow.values import Value, constant, repeats, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.tflite.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule("FULLY_CONNECTED")

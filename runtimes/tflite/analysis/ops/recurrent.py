@@ -6,7 +6,8 @@ from runtimes.dataflow import computing
 from runtimes.dataflow.sizes import fresh
 from runtimes.dataflow.values import Value, rows, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.tflite.analysis.operators import rule
+
+from ..operators import rule
 
 
 def _layer(call: Call, states: Sequence[int], units: Any, batch: int) -> Value:

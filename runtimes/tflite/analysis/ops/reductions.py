@@ -7,7 +7,8 @@ from runtimes.dataflow.arithmetic import OPERATORS
 from runtimes.dataflow.sizes import fresh
 from runtimes.dataflow.values import Value, constant, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.tflite.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule("SUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "REDUCE_ANY", "REDUCE_ALL")

@@ -4,7 +4,8 @@ from runtimes.dataflow import indexing, shaping, sizes
 from runtimes.dataflow.sizes import fresh, has_rows, times
 from runtimes.dataflow.values import MOST_CONTENTS, Value, constant, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.tflite.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule("SHAPE")

@@ -1,6 +1,6 @@
 """What each of PyTorch's operators does to the rows. Each module registers its rules."""
 
-from runtimes.torchscript.analysis.ops import (  # noqa: F401
+from . import (  # noqa: F401
     attention,
     control,
     elementwise,

@@ -7,7 +7,8 @@ from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import times
 from runtimes.dataflow.values import Value, mixed, rows, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import Arguments, NotFollowed, items, rule
+
+from ..operators import Arguments, NotFollowed, items, rule
 
 
 @rule("lstm gru rnn_tanh rnn_relu")

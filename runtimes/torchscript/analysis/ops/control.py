@@ -6,7 +6,8 @@ from runtimes.dataflow.loops import MOST_ROUNDS, settled
 from runtimes.dataflow.values import constant, mixed, repeats, unsure
 from runtimes.dataflow.values import join as join_tensors
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import NONE, UNCLEAR, UNSET, Items, rule
+
+from ..operators import NONE, UNCLEAR, UNSET, Items, rule
 
 _MOST_UNROLLED = 64
 

@@ -8,8 +8,9 @@ from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import over
 from runtimes.dataflow.values import Value, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import Arguments, Items, rule
-from runtimes.torchscript.analysis.ops.rows import counted, random
+
+from ..operators import Arguments, Items, rule
+from .rows import counted, random
 
 _SETTINGS = (
     "dtype layout device pin_memory memory_format generator non_blocking copy approximate rounding_mode out_dtype "

@@ -10,7 +10,8 @@ from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import broadcast, fresh, has_rows
 from runtimes.dataflow.values import Value, constant, mixed, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import NONE, Arguments, NotFollowed, items, rule
+
+from ..operators import NONE, Arguments, NotFollowed, items, rule
 
 _FAR = 1 << 62
 
@@ -52,7 +53,7 @@ def select(call: Call) -> Value:
 
 @rule("slice slice_copy narrow")
 def take_slice(call: Call) -> Any:
-    from runtimes.torchscript.analysis.ops.lists import cut
+    from .lists import cut
 
     given = Arguments(call)
     bounds = given.of("start end step length dim")

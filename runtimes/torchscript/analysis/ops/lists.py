@@ -9,8 +9,9 @@ from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import has_rows, over
 from runtimes.dataflow.values import MOST_CONTENTS, Value, constant, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import APPEND, LIST, UNPACK, Arguments, Items, NotFollowed, items, rule
-from runtimes.torchscript.analysis.ops.indexing import part
+
+from ..operators import APPEND, LIST, UNPACK, Arguments, Items, NotFollowed, items, rule
+from .indexing import part
 
 _FAR = 1 << 62
 

@@ -7,7 +7,8 @@ from runtimes.dataflow.arithmetic import OPERATORS, arithmetic
 from runtimes.dataflow.sizes import fresh
 from runtimes.dataflow.values import Value, as_rows, constant, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import UNSET, Arguments, rule
+
+from ..operators import UNSET, Arguments, rule
 
 
 @rule("zeros ones full empty new_zeros new_ones new_full new_empty empty_permuted")

@@ -4,7 +4,8 @@ from typing import Any, List
 
 from runtimes.dataflow.values import Value, as_rows, constant, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import AS_ROWS, OBJECT, REPLACED, STORED, UNCLEAR, WRITTEN, Items, rule
+
+from ..operators import AS_ROWS, OBJECT, REPLACED, STORED, UNCLEAR, WRITTEN, Items, rule
 
 
 @rule(OBJECT)

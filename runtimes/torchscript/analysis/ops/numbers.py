@@ -7,7 +7,8 @@ from runtimes.dataflow.indexing import concat
 from runtimes.dataflow.sizes import Product, has_rows, over
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import NONE, Arguments, Items, rule
+
+from ..operators import NONE, Arguments, Items, rule
 
 
 def _is_number(one: Any) -> bool:

@@ -6,7 +6,8 @@ from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.sizes import fresh, has_rows, times
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import Arguments, NotFollowed, rule
+
+from ..operators import Arguments, NotFollowed, rule
 
 
 def _each(numbers: Optional[List[Any]], count: int, otherwise: Any) -> List[Any]:

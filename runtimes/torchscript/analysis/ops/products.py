@@ -7,7 +7,8 @@ from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import fresh
 from runtimes.dataflow.values import Value, constant, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import Arguments, items, rule
+
+from ..operators import Arguments, items, rule
 
 
 @rule("linear")

@@ -7,7 +7,8 @@ from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, elementwise
 from runtimes.dataflow.sizes import fresh
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import Arguments, Items, NotFollowed, rule
+
+from ..operators import Arguments, Items, NotFollowed, rule
 
 
 def _axes(given: Arguments) -> Any:

@@ -5,7 +5,8 @@ from typing import Any
 from runtimes.dataflow.sizes import fresh
 from runtimes.dataflow.values import constant, mixed, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import rule
+
+from ..operators import rule
 
 
 @rule(

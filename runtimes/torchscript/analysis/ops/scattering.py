@@ -8,7 +8,8 @@ from runtimes.dataflow import indexing
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.values import Value, constant, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import Arguments, items, rule
+
+from ..operators import Arguments, items, rule
 
 
 @rule("scatter scatter_add scatter_reduce")

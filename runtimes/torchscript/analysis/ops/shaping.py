@@ -7,8 +7,9 @@ from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import Product, fresh, has_rows, over, times
 from runtimes.dataflow.values import Value, constant, mixed, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
-from runtimes.torchscript.analysis.operators import Arguments, Items, NotFollowed, rule
-from runtimes.torchscript.analysis.ops.indexing import part
+
+from ..operators import Arguments, Items, NotFollowed, rule
+from .indexing import part
 
 
 @rule("size sym_size prim::shape")
