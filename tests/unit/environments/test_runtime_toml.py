@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import re
 import sys
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 from gateway.environments.errors import BrokenRuntime
 from gateway.environments.runtime import GPU_IMAGE, Format, discover, of_gpu_image, read_runtime
-from tests.conftest import ROOT
 
 FULL = """
 title = "Acme"
@@ -159,10 +157,6 @@ def test_the_image_has_each_of_ours_in_one_way_and_says_which_licenses_it_downlo
     named = {how: of_gpu_image(how) for how in GPU_IMAGE}
     assert sorted(name for names in named.values() for name in names) == sorted(discover())
     assert all(runtime.licenses for runtime in discover().values())
-    text = (ROOT / "docs/deploy.md").read_text()
-    for argument, how in (("RUNTIMES", "cuda"), ("CPU_RUNTIMES", "cpu")):
-        row = next(line for line in text.splitlines() if line.startswith(f"| `{argument}` |"))
-        assert {name for name in discover() if re.search(rf"\b{name}\b", row)} == set(named[how])
 
 
 def test_a_third_partys_is_found_and_not_imported(folder, distribution, tmp_path):
