@@ -52,8 +52,7 @@ def _bind(address: Address, key: str, reuse_port: bool) -> socket.socket:
     except OSError as error:
         if sock is not None:
             sock.close()
-        told = "it is in use; stop what listens there" if error.errno == errno.EADDRINUSE else str(error.strerror)
-        raise SettingsError(
-            f"--{key}: {address} cannot be had: {told}, or choose another with --{key} HOST:PORT"
-        ) from None
+        in_use = error.errno == errno.EADDRINUSE
+        told = "it is in use; stop what listens there, or" if in_use else f"{error.strerror};"
+        raise SettingsError(f"--{key}: {address} cannot be had: {told} choose another with --{key} HOST:PORT") from None
     return sock
