@@ -144,6 +144,8 @@ MIXING = {
 UNKNOWN = {
     "particular rows": (along_rows, ROWS), "what is not followed": (row_by_row, ROWS),
     "the number of rows": (branch_on_size, ROWS),
+    "as many": (lambda x: x + tf.math.top_k(tf.range(8.0), tf.shape(x)[0]).values[:, None], ROWS),
+    "misaligned": (lambda x: tf.split(tf.tile(x, [3, 1]), [3, tf.shape(x)[0], 2 * tf.shape(x)[0] - 3])[1], ROWS),
     "sparse": (lambda x: tf.sparse.to_dense(tf.sparse.from_dense(x)), ROWS),
     "text": (lambda x: tf.strings.split(x).to_tensor(shape=[None, 3]), TEXT),
     "no known rank": (lambda x: x, tf.TensorSpec(None, tf.float32, "x")),

@@ -9,12 +9,26 @@ from runtimes.dataflow.walk import Call, Operators, Rule
 
 from .graph import PIVOTS, SHAPES
 
+# Operators whose rules follow sizes, or ask for a part of what they are given; of any other, all has to be known.
+_SIZED = """
+    Shape ShapeN VariableShape Size Rank Reshape Transpose ConjugateTranspose ExpandDims Squeeze Pack Unpack
+    BroadcastTo BroadcastArgs Tile Fill ZerosLike OnesLike Range Concat ConcatV2 Split SplitV Slice StridedSlice
+    Gather GatherV2 Add AddV2 Sub Mul Div RealDiv FloorDiv TruncateDiv FloorMod Mod Equal Less Greater LogicalNot
+    LogicalAnd LogicalOr Maximum Minimum Select SelectV2 Floor Ceil LessEqual GreaterEqual NotEqual Neg AddN
+    AccumulateNV2 ClipByValue Identity IdentityN StopGradient PreventGradient Snapshot EnsureShape DeepCopy
+    DebugIdentity DebugIdentityV2 DebugIdentityV3 PlaceholderWithDefault GuaranteeConst Cast All Any Max Min Prod
+    Sum PartitionedCall StatefulPartitionedCall If StatelessIf Case StatelessCase While StatelessWhile Switch
+    RefSwitch Merge RefMerge TensorListReserve EmptyTensorList TensorListFromTensor TensorListGetItem
+    TensorListSetItem TensorListPushBack TensorListPopBack TensorListStack TensorListLength Conv2DBackpropInput
+    Conv3DBackpropInputV2
+"""
 OPERATORS = Operators(
     {},
     never_fail=(
         "All", "Any", "Arg", "Cum", "EuclideanNorm", "Gather", "LogSoftmax", "Max", "Mean", "Min", "Pad", "Prod",
         "Slice", "Softmax", "StridedSlice", "Sum", "TopK", "Unique", "Where",
     ),
+    sized=frozenset(_SIZED.split()),
 )  # fmt: skip
 
 # What stands in a resource's or a list's contents for what it is.

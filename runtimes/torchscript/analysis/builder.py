@@ -8,8 +8,11 @@ import itertools
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from runtimes.dataflow.graph import Graph, Node, Tensor
+from runtimes.dataflow.walk import TooLarge
 
 from .operators import APPEND, AS_ROWS, LIST, REPLACED, STORED, UNCLEAR, WRITTEN
+
+_MOST_STEPS = 1000000  # over all blocks: seconds
 
 
 class Builder:
@@ -18,6 +21,7 @@ class Builder:
         self.constants = []  # type: List[Tensor]
         self._outer = outer
         self._numbers = itertools.count() if outer is None else outer._numbers  # type: Any
+        self._steps = itertools.count() if outer is None else outer._steps  # type: Any
         self._own = set()  # type: Set[str]
         self._now = {}  # type: Dict[str, str]  # what stands for a tensor since it was written to
         self._views = {}  # type: Dict[str, Tuple[Node, Tuple[str, ...]]]  # and whose memory each shows
@@ -119,7 +123,9 @@ class Builder:
         return "%s'%d" % (name.split("'")[0], next(self._numbers))
 
     def current(self, name: str) -> str:
-        """What stands for a tensor now."""
+        """What stands for a tensor now. Raises TooLarge where tensors show each other in too many ways."""
+        if next(self._steps) > _MOST_STEPS:
+            raise TooLarge
         known = ""
         while name != known:
             known = name

@@ -153,6 +153,7 @@ def bag(call: Call) -> Any:
     wrong = call.not_constant([table])
     if wrong is not None:
         return [wrong] * outputs
-    if ids.rank == 1 and ids.has_rows:  # with where each bag begins, counted from the first row's first id
+    begins = given.get("offsets")
+    if ids.rank == 1 and begins is not None and begins.has_rows:  # counted from the first row's first id
         return [mixed("%s takes where each row begins from the rows before" % call.at, call.present)] * outputs
     return [unsure("%s is not followed" % call.at, call.present)] * outputs

@@ -14,6 +14,7 @@ from ..operators import APPEND, LIST, UNPACK, Arguments, Items, NotFollowed, ite
 from .indexing import part
 
 _FAR = 1 << 62
+_MOST_LEAVES = 4096
 
 
 @rule(LIST, "prim::TupleConstruct")
@@ -23,7 +24,18 @@ def made(call: Call) -> Any:
         if len(given) > MOST_CONTENTS and any(value.counts_rows for value in given):
             return unsure("%s is too long to be followed" % call.at)
         return concat(call.at, given, 0) if given else constant([0], [])
-    return Items(tuple(call.inputs))
+    return _whole(call, Items(tuple(call.inputs)))
+
+
+def _whole(call: Call, made: Items) -> Any:
+    """Unless lists in lists hold so many tensors, often the same, that nobody goes through them."""
+    if sum(map(_leaves, made.items)) > _MOST_LEAVES:
+        raise NotFollowed("a list of lists")
+    return made
+
+
+def _leaves(value: Any) -> int:
+    return sum(map(_leaves, value.items)) if isinstance(value, Items) else 1
 
 
 @rule(APPEND)
@@ -43,7 +55,7 @@ def longer(call: Call) -> Any:
 @rule("prim::DictConstruct")
 def dictionary(call: Call) -> Any:
     """Its values in their order; the keys are names of outputs."""
-    return Items(tuple(call.inputs[1::2]))
+    return _whole(call, Items(tuple(call.inputs[1::2])))
 
 
 @rule(UNPACK, "prim::TupleUnpack")
