@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gateway.domain import default_limits as default
 from gateway.process.address import Address, GrpcServer
 
-MIB = 1024 * 1024
 DAY_S = 24 * 60 * 60
 _HOST_NAME = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 
@@ -50,27 +50,40 @@ class Settings(BaseModel):
     fronts: int = Field(1, ge=1, le=64, description="front processes")
     accelerator: str = Field("cpu", pattern="^(cpu|cuda)$", description="cpu or cuda: which packages a runtime gets")
     models_config: str = Field("", description="TensorFlow Serving's models.config, in place of a repository")
-    poll_s: float = Field(2.0, gt=0, description="seconds between two looks at the repository")
+    poll_s: float = Field(default.POLL_S, gt=0, description="seconds between two looks at the repository")
     repository_control: RepositoryControl = Field(
         "poll",
         description="poll: follow the repository; explicit: load what is asked for; none: as it is at the start",
     )
     load_model: str = Field("", description="names, or *, to load at the start under explicit control")
     strict_readiness: bool = Field(False, description="ready only when every model is READY")
-    max_json_bytes: int = Field(8 * MIB, gt=0, description="largest JSON body")
-    max_body_bytes: int = Field(64 * MIB, gt=0, description="largest binary body or gRPC message")
-    max_response_bytes: int = Field(64 * MIB, gt=0, description="largest answer, as tensor bytes")
-    max_requests: int = Field(4096, gt=0, description="requests admitted at a time")
-    max_admitted_bytes: int = Field(1024 * MIB, gt=0, description="bytes of input, read or admitted, at a time")
-    request_timeout_s: float = Field(60.0, gt=0, description="how long a request waits that brings no deadline")
-    header_timeout_s: float = Field(30.0, gt=0, description="seconds in which the headers of a REST request must come")
+    max_json_bytes: int = Field(default.MAX_JSON_BYTES, gt=0, description="largest JSON body")
+    max_body_bytes: int = Field(default.MAX_BODY_BYTES, gt=0, description="largest binary body or gRPC message")
+    max_response_bytes: int = Field(default.MAX_RESPONSE_BYTES, gt=0, description="largest answer, as tensor bytes")
+    max_requests: int = Field(default.MAX_REQUESTS, gt=0, description="requests admitted at a time")
+    max_admitted_bytes: int = Field(
+        default.MAX_ADMITTED_BYTES, gt=0, description="bytes of input, read or admitted, at a time"
+    )
+    request_timeout_s: float = Field(
+        default.REQUEST_TIMEOUT_S, gt=0, description="how long a request waits that brings no deadline"
+    )
+    header_timeout_s: float = Field(
+        default.HEADER_TIMEOUT_S, gt=0, description="seconds in which the headers of a REST request must come"
+    )
     min_body_rate: int = Field(
-        1024, ge=0, description="bytes a second that a REST body must come at, after header_timeout_s; 0: any"
+        default.MIN_BODY_RATE,
+        ge=0,
+        description="bytes a second that a REST body must come at, after header_timeout_s; 0: any",
     )
     audit_share: float = Field(
-        0.01, ge=0, le=1, description="share of a model's time for running batched requests again by themselves"
+        default.AUDIT_SHARE,
+        ge=0,
+        le=1,
+        description="share of a model's time for running batched requests again by themselves",
     )
-    grace_s: float = Field(30.0, gt=0, description="how long a stopping gateway waits for requests under way")
+    grace_s: float = Field(
+        default.GRACE_S, gt=0, description="how long a stopping gateway waits for requests under way"
+    )
     server_name: str = Field(
         "modelport", min_length=1, max_length=100, description="name in server metadata; some clients want triton"
     )

@@ -55,9 +55,9 @@ def unknown_model(name: str) -> NotFound:
     )
 
 
-def shorten(text: str) -> str:
-    """A client's own word, to be repeated in an error, but not a megabyte of it."""
-    return text if len(text) <= 80 else text[:77] + "..."
+def shorten(text: str, most: int = 80) -> str:
+    """Somebody's own word, to be repeated in an error, but not a megabyte of it."""
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 class NotAllowed(ModelportError):

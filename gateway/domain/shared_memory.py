@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.domain.default_limits import MAX_BODY_BYTES
 from gateway.errors import InvalidRequest, NotFound, TooLarge, Unsupported
 from runtimes.tensors import Buffer
 
@@ -88,7 +89,7 @@ class Registry:
 class SharedMemory:
     """The regions as one front uses them. most_bytes: of the inputs of one request."""
 
-    def __init__(self, enabled: bool = False, most_bytes: int = 64 << 20) -> None:
+    def __init__(self, enabled: bool = False, most_bytes: int = MAX_BODY_BYTES) -> None:
         self.enabled = enabled
         self._most_bytes = most_bytes
         self._open: dict[Region, int] = {}

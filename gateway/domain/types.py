@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.domain.image_processing import Postprocess, Preprocess
+from gateway.errors import Unavailable
 from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Tensor
 
@@ -102,6 +103,11 @@ class ModelStatus:
     @property
     def default_signature(self) -> str:
         return next(iter(self.signatures), "")
+
+
+def unavailable(status: ModelStatus) -> Unavailable:
+    """The error for what needs a model that is ready, or has been loaded once."""
+    return Unavailable(f"model '{status.name}' is {status.state}: {status.reason or 'try again later'}")
 
 
 def completed(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[TensorSpec]:

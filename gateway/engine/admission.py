@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.domain import default_limits as default
 from gateway.engine.protocol import Gone
 from gateway.errors import ModelportError, Overloaded
 
@@ -14,9 +15,9 @@ from gateway.errors import ModelportError, Overloaded
 class Admission:
     """The limits, and how long a request waits that brings no deadline."""
 
-    max_requests: int = 4096
-    max_bytes: int = 1 << 30
-    timeout_s: float = 60.0
+    max_requests: int = default.MAX_REQUESTS
+    max_bytes: int = default.MAX_ADMITTED_BYTES
+    timeout_s: float = default.REQUEST_TIMEOUT_S
 
 
 class Room:

@@ -14,13 +14,13 @@ from typing import Any
 from gateway.domain.control import AnswerT, ControlRequest
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
-from gateway.domain.types import InferRequest, InferResponse, ModelStatus
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
 from gateway.engine.admission import Admission, BodyReading, Room
 from gateway.engine.arena import LARGE, Arena
 from gateway.engine.deadlines import Deadlines
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.protocol import Done
-from gateway.engine.routes import Routes, unavailable
+from gateway.engine.routes import Routes
 from gateway.engine.servable import Answer, Servable, Waiting
 from gateway.errors import DeadlineExceeded, ModelportError, NotFound, Overloaded, Unavailable
 from runtimes import wire

@@ -24,7 +24,7 @@ from gateway.domain.control import (
     UnregisterRegion,
 )
 from gateway.domain.shared_memory import Region, Registry, SharedMemory
-from gateway.domain.types import InferRequest, InferResponse, ModelStatus
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
 from gateway.engine.protocol import Done
 from gateway.engine.validate import validate
 from gateway.errors import NotFound, Overloaded, Unavailable, unknown_model
@@ -103,7 +103,7 @@ class FakeEngine:
     async def infer(self, request: InferRequest) -> InferResponse:
         status = self.model(request.model, request.version)
         if status.state != "READY":
-            raise Unavailable(f"model '{status.name}' is {status.state}: {status.reason}")
+            raise unavailable(status)
         validate(request, status)
         self.requests.append(request)
         try:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 
 from gateway.domain.table import Table, WorkerAddress
-from gateway.domain.types import ModelStatus
+from gateway.domain.types import ModelStatus, unavailable
 from gateway.engine.arena import Arena
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import FrontMetrics
@@ -154,7 +154,3 @@ class Routes:
                 client.close()
             if self._queues.get((status.name, status.version)) is queue:
                 del self._queues[status.name, status.version]
-
-
-def unavailable(status: ModelStatus) -> Unavailable:
-    return Unavailable(f"model '{status.name}' is {status.state}: {status.reason}")

@@ -1,7 +1,6 @@
 """Runs runtimes/task.py in an environment: an artifact over files of inputs, or one step of a conversion."""
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,12 +10,11 @@ import runtimes
 from gateway.environments.environment import Environment
 from gateway.environments.subprocesses import run_module
 from gateway.export.errors import CannotExport
+from gateway.process.child import clean_environment
 from gateway.process.cores import available_cores
 from runtimes.redaction import redacted
 
 _TASK = Path(runtimes.__file__).parent / "task.py"
-# As for workers: anything else could change what a framework does.
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _SHOWN_LINES = 20
 
 
@@ -68,7 +66,7 @@ class Tasks:
 
     def _variables(self, environment: Environment) -> dict[str, str]:
         threads = str(available_cores())
-        variables = {key: os.environ[key] for key in _KEPT if key in os.environ}
+        variables = clean_environment()
         variables.setdefault("HOME", str(self._folder))
         variables["OMP_NUM_THREADS"] = threads
         # Converters leave files in the current folder and in the temporary one.

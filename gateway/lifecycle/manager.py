@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import RepositoryControl
+from gateway.domain import default_limits as default
 from gateway.domain.table import Entry, Table
 from gateway.domain.types import ModelStatus
 from gateway.environments.builder import Builder
@@ -38,11 +39,11 @@ class ManagerOptions:
     repository: Path
     run_dir: Path
     accelerator: str = "cpu"
-    poll_s: float = 2.0
-    grace_s: float = 30.0
+    poll_s: float = default.POLL_S
+    grace_s: float = default.GRACE_S
     strict_readiness: bool = False
-    max_response_bytes: int = 64 << 20
-    audit_share: float = 0.01
+    max_response_bytes: int = default.MAX_RESPONSE_BYTES
+    audit_share: float = default.AUDIT_SHARE
     control: RepositoryControl = "poll"
     load_model: tuple[str, ...] = ()
     scan: Scan = scan  # of `repository`

@@ -17,7 +17,7 @@ import runtimes
 from gateway.domain.table import WorkerAddress
 from gateway.lifecycle.launch import Launch
 from gateway.process.channel import Channel
-from gateway.process.child import Child
+from gateway.process.child import Child, clean_environment
 from runtimes import status_page, wire
 from runtimes.contract import Signature
 from runtimes.control import BatchingOff, Failed, Learned, Ready
@@ -26,8 +26,6 @@ from runtimes.wire import Frame
 
 _MAIN = Path(runtimes.__file__).parent / "worker" / "__main__.py"
 _IDS = itertools.count(1)
-# What a worker needs of our own environment; everything else could change what a framework does.
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 
 
 class WorkerProcess:
@@ -126,7 +124,7 @@ class WorkerProcess:
         self.exit_code = await self._child.wait()
 
     async def _spawn(self, control: socket.socket, listener: socket.socket) -> Child:
-        environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
+        environment = clean_environment()
         if self._temporary is not None:
             self._temporary.mkdir()
             environment["TMPDIR"] = str(self._temporary)

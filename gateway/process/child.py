@@ -9,6 +9,13 @@ from collections.abc import Mapping, Sequence
 
 # What the last lines get to arrive after the process has ended.
 _LAST_LINES_S = 1.0
+# What a child that runs a framework needs of our own environment.
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
+
+
+def clean_environment() -> dict[str, str]:
+    """Our own variables, but those that could change what a framework does."""
+    return {key: os.environ[key] for key in _KEPT if key in os.environ}
 
 
 class Child:

@@ -8,6 +8,7 @@ docs/triton.md has the table.
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 
 from gateway.config import explain
 from gateway.environments.runtime import Runtime
+from gateway.errors import shorten
 from gateway.generated import model_config_pb2 as pb
 from gateway.repository.model_config import ModelConfigError, ModelToml
 from runtimes.contract import DATATYPES
@@ -25,6 +27,7 @@ from runtimes.contract import DATATYPES
 # Real ones have a few KiB; reading goes at about 1 MiB a second.
 _MOST_BYTES = 1 << 18
 _MOST_DELAY_US = 60_000_000
+_shorten = partial(shorten, most=200)
 # Where Triton's backends look for the number of threads of one inference.
 _THREADS = ("intra_op_thread_count", "INTRA_OP_THREAD_COUNT", "TF_NUM_INTRA_THREADS")
 _USED = frozenset(
@@ -79,7 +82,7 @@ def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[Mode
     config, unknown = _parse(file, place)
     if config.name and config.name != file.parent.name:
         raise ModelConfigError(
-            f"{place}: the name is '{_short(config.name)}', but the folder's is '{file.parent.name}'; make them equal"
+            f"{place}: the name is '{_shorten(config.name)}', but the folder's is '{file.parent.name}'; make them equal"
         )
     _check_served(config, place)
     runtime = _runtime(config, place, runtimes)
@@ -143,7 +146,7 @@ def _sentence(error: Exception) -> str:
     told = " ".join(str(error).split())
     where, _, reason = told.partition(" : ")
     line = where.partition(":")[0]
-    return f"line {line}, {_short(_QUOTED.sub('', reason))}" if reason else _short(told)
+    return f"line {line}, {_shorten(_QUOTED.sub('', reason))}" if reason else _shorten(told)
 
 
 def _check_served(config: pb.ModelConfig, place: str) -> None:
@@ -174,7 +177,7 @@ def _runtime(config: pb.ModelConfig, place: str, runtimes: Mapping[str, Runtime]
     found = by_triton.get(asked, asked)
     if asked and found not in runtimes:
         known = ", ".join(sorted(by_triton))
-        raise ModelConfigError(f"{place} asks for '{_short(asked)}', which is not served; served are {known}")
+        raise ModelConfigError(f"{place} asks for '{_shorten(asked)}', which is not served; served are {known}")
     return found
 
 
@@ -186,7 +189,7 @@ def _tensor(config: pb.ModelConfig, tensor: Any, place: str) -> dict[str, Any]:
         datatype = _word(tensor, "data_type", place).removeprefix("TYPE_")
         found["datatype"] = "BYTES" if datatype == "STRING" else datatype
         if found["datatype"] not in DATATYPES:
-            raise ModelConfigError(f"{place}: '{_short(tensor.name)}' is TYPE_{datatype}, which is not served")
+            raise ModelConfigError(f"{place}: '{_shorten(tensor.name)}' is TYPE_{datatype}, which is not served")
     if tensor.dims:
         found["shape"] = (*batch, *tensor.dims)
     if tensor.HasField("reshape"):
@@ -202,7 +205,7 @@ def _word(tensor: Any, field: str, place: str) -> str:
     found = tensor.DESCRIPTOR.fields_by_name[field].enum_type.values_by_number.get(number)
     if found is None:
         raise ModelConfigError(
-            f"{place}: '{_short(tensor.name)}' has the {field} {number}, which is none of Triton's; write its name"
+            f"{place}: '{_shorten(tensor.name)}' has the {field} {number}, which is none of Triton's; write its name"
         )
     name: str = found.name
     return name
@@ -278,7 +281,7 @@ def _parameters(config: pb.ModelConfig) -> tuple[dict[str, Any], list[str]]:
             if int(value):  # 0 is: as many as the framework likes
                 found["threads"] = int(value)
         elif name != "INFERENCE_MODE" or value.lower() not in ("true", "1"):  # which it always is here
-            left.append(f"parameters.{_short(name)}")
+            left.append(f"parameters.{_shorten(name)}")
     return found, left
 
 
@@ -306,7 +309,3 @@ def _names(messages: Iterable[Descriptor]) -> Iterator[str]:
 
 
 _NAMES = frozenset(_names(pb.DESCRIPTOR.message_types_by_name.values()))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else text[:200] + "…"

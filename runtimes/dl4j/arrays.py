@@ -62,7 +62,7 @@ def read_array(source: Bytes) -> np.ndarray:
     shape, order = _shape(source, *_buffer(source))
     dtype, length = _buffer(source)
     if dtype not in _FLOATS:
-        source.broken("its values are %s, where FLOAT, DOUBLE or HALF are known" % _short(dtype))
+        source.broken("its values are %.40r, where FLOAT, DOUBLE or HALF are known" % dtype)
     count = 1
     for size in shape:
         count *= size
@@ -76,7 +76,7 @@ def read_array(source: Bytes) -> np.ndarray:
 def _shape(source: Bytes, dtype: str, length: int) -> Tuple[Tuple[int, ...], str]:
     """rank, sizes, strides, offset or flags, the stride between elements, order."""
     if dtype not in _INTEGERS:
-        source.broken("its shape is %s, where INT or LONG is known" % _short(dtype))
+        source.broken("its shape is %.40r, where INT or LONG is known" % dtype)
     if not 4 <= length <= 2 * _MOST_DIMENSIONS + 4:
         source.broken("its shape takes %d numbers" % length)
     kind = np.dtype(_INTEGERS[dtype])
@@ -96,10 +96,6 @@ def _buffer(source: Bytes) -> Tuple[str, int]:
     """Datatype and length of the buffer that follows."""
     mode = source.text()
     if mode not in _MODES:
-        source.broken("it has a buffer of the kind %s, which ND4J does not write" % _short(mode))
+        source.broken("it has a buffer of the kind %.40r, which ND4J does not write" % mode)
     length = source.number("i" if mode in _SHORT_LENGTHS else "q")
     return source.text(), length
-
-
-def _short(text: str) -> str:
-    return repr(text[:40])

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import takewhile
 from math import prod
 
+from gateway.domain import default_limits as default
 from gateway.domain.types import InferResponse
 from gateway.errors import TooLarge
 from runtimes.tensors import Tensor
 
-MiB = 1 << 20
 # What is made one by one in Python, on the event loop, for one request or answer: so many take about 0.1 s.
 MOST_OBJECTS = 1 << 17
 # From here on JSON is read in a thread: a MiB of it takes some 10 ms, and up to ten times that of lists in lists.
@@ -29,11 +29,11 @@ class Limits:
     min_body_rate   bytes a second, on average; 0 for any
     """
 
-    json_bytes: int = 8 * MiB
-    binary_bytes: int = 64 * MiB
-    response_bytes: int = 256 * MiB
-    header_timeout_s: float = 30.0
-    min_body_rate: int = 1024
+    json_bytes: int = default.MAX_JSON_BYTES
+    binary_bytes: int = default.MAX_BODY_BYTES
+    response_bytes: int = default.MAX_RESPONSE_BYTES
+    header_timeout_s: float = default.HEADER_TIMEOUT_S
+    min_body_rate: int = default.MIN_BODY_RATE
 
     def is_too_slow(self, received: int, elapsed_s: float) -> bool:
         """Of the bytes of a body that came in so many seconds."""

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.codecs.json_tensors import guess_tensor, read_tensor
-from gateway.domain.types import ModelStatus
+from gateway.domain.types import ModelStatus, unavailable
 from gateway.engine.validate import no_input
-from gateway.errors import InvalidRequest, Unavailable
+from gateway.errors import InvalidRequest
 from runtimes.contract import Signature
 from runtimes.tensors import Tensor
 
@@ -20,7 +20,7 @@ def find_signature(status: ModelStatus, name: str) -> Signature:
     """The named one, or the default one for "". Raises InvalidRequest, and Unavailable where none is known yet."""
     signature = status.signature(name)
     if signature is None and not status.signatures:
-        raise Unavailable(f"model '{status.name}' is {status.state}: {status.reason or 'try again later'}")
+        raise unavailable(status)
     if signature is None:
         known = ", ".join(f"'{known}'" for known in status.signatures)
         raise InvalidRequest(f"model '{status.name}' has no signature '{name}'; it has {known}")

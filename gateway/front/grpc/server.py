@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from gateway.engine.protocol import Engine
 from gateway.front.base.access import Access, Action, Check, check_of
 from gateway.front.base.grpc_method import InferCall, Method, StreamMethod
-from gateway.front.base.limits import Limits, MiB
+from gateway.front.base.limits import Limits
 from gateway.front.dialects.registry import DIALECTS
 from gateway.front.grpc.errors import refused
 from gateway.process.address import GrpcServer
@@ -62,7 +62,7 @@ def build_server(
     sizes = [
         ("grpc.max_receive_message_length", limits.binary_bytes),
         # The limit is on tensors, which check_answer tells in words; names and shapes come on top.
-        ("grpc.max_send_message_length", limits.response_bytes + MiB),
+        ("grpc.max_send_message_length", limits.response_bytes + (1 << 20)),
     ]
     services = [service for dialect in DIALECTS for service in dialect.services(engine, limits)]
     names = [service.name for service in services]

@@ -6,9 +6,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from gateway.domain.control import GetConfiguration
-from gateway.domain.types import ModelStatus
+from gateway.domain.types import ModelStatus, unavailable
 from gateway.engine.protocol import Engine
-from gateway.errors import Unavailable
 from gateway.front.dialects.v2.metadata import model_metadata
 from gateway.generated import model_config_pb2 as pb
 
@@ -19,7 +18,7 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
     """Made from what is really served, whatever file said so. Raises NotFound; Unavailable before it has loaded."""
     status = engine.model(name, version)
     if status.signature() is None:
-        raise Unavailable(f"model '{status.name}' is {status.state}: {status.reason}")
+        raise unavailable(status)
     told = await engine.control(GetConfiguration(status.name, status.version))
     # Triton has no other batch dimension than the first: a model with one is told as if it had none.
     batched = status.max_batch_size > 0 and status.batch_dim == 0

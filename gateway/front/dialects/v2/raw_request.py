@@ -3,8 +3,8 @@
 from math import prod
 
 from gateway.codecs.json_tensors import raw_tensor
-from gateway.domain.types import ModelStatus
-from gateway.errors import InvalidRequest, Unavailable
+from gateway.domain.types import ModelStatus, unavailable
+from gateway.errors import InvalidRequest
 from runtimes.contract import DATATYPES
 from runtimes.tensors import Buffer, Tensor, pack_bytes
 
@@ -17,7 +17,7 @@ def read_raw(status: ModelStatus, body: Buffer) -> Tensor:
     """
     signature = status.signature() or status.learned
     if signature is None:
-        raise Unavailable(f"model '{status.name}' is {status.state}: {status.reason or 'try again later'}")
+        raise unavailable(status)
     if len(signature.inputs) != 1:
         raise InvalidRequest(
             f"model '{status.name}' has {len(signature.inputs)} inputs; a request without JSON is for models with one"

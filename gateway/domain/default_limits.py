@@ -1,0 +1,15 @@
+"""What the limits are that nobody sets: of the settings, and of what is made without them."""
+
+from typing import Final
+
+MAX_JSON_BYTES: Final = 8 << 20
+MAX_BODY_BYTES: Final = 64 << 20
+MAX_RESPONSE_BYTES: Final = 64 << 20
+MAX_REQUESTS: Final = 4096
+MAX_ADMITTED_BYTES: Final = 1 << 30
+REQUEST_TIMEOUT_S: Final = 60.0
+HEADER_TIMEOUT_S: Final = 30.0
+MIN_BODY_RATE: Final = 1024
+AUDIT_SHARE: Final = 0.01
+GRACE_S: Final = 30.0
+POLL_S: Final = 2.0
