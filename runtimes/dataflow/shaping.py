@@ -190,7 +190,7 @@ def tile(at: str, value: Value, repeats_each: Value) -> Value:
         return constant(None if value.dims is None else [fresh() for _ in value.dims])
     known = [fresh() if count is None else count for count in times_each]
     source = (1,) * (len(known) - len(value.dims)) + value.dims
-    if len(known) < len(source):
+    if len(known) < len(source) or len(known) > MOST_DIMENSIONS:
         raise ValueError("%d repeats for %d dimensions" % (len(known), len(source)))
     dims = [times(size, count) for size, count in zip(source, known)]
     if not value.has_rows:

@@ -108,6 +108,12 @@ for symbol, words in mixing_ones(data):
     found = read(symbol, 6)
     assert any(words in reason for reason in found.mixes), (symbol.list_outputs(), words, found)
 
+# Numbers that no file of use has are not followed, and end soon.
+for attributes in ({"num_outputs": 2}, {"num_outputs": 2, "axis": 2}):
+    text = S.split(data, **attributes)[0].tojson().replace('"num_outputs": "2"', '"num_outputs": "100000000"')
+    signature = Signature((TensorSpec("data", "FP32", (-1, 4, 6)),), (TensorSpec("y", "FP32"),))
+    assert analyse(text, {}, signature, ["y"]).unknown
+
 # Other languages write flags in small letters; with this one the mean is over the rows.
 wide = S.FullyConnected(data, num_hidden=6, flatten=True, name="wide")
 narrow = S.FullyConnected(data, num_hidden=6, flatten=True, name="narrow")

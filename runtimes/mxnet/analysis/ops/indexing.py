@@ -27,8 +27,8 @@ def stack(call: Call) -> Value:
 
 @rule("SliceChannel", "split")
 def split(call: Call) -> Any:
-    value, axis, count = call[0], call.attribute("axis", 1), call.attribute("num_outputs")
-    if value.dims is None:
+    value, axis, count = call[0], call.attribute("axis", 1), len(call.node.outputs)
+    if value.dims is None or call.attribute("num_outputs") != count:
         return [unsure("%s is not followed" % call.at, call.present)] * count
     share = over(value.dims[placed(axis, len(value.dims))], count)
     parts = indexing.split(call.at, value, axis, [share] * count)
