@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from rich.console import Console
 from rich.table import Table
 
-from gateway.environments.environment import Cannot, Environment, build, locate
+from gateway.environments.environment import Cannot, Environment, Locator, build, locate
 from gateway.environments.runtime import converters, discover
 
 
@@ -19,15 +19,15 @@ def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -
     table = Table(box=None, pad_edge=False)
     for column in ("RUNTIME", "FRAMEWORK", "STATE", "PYTHON", "PACKAGES", "DISK", "DOWNLOAD"):
         table.add_column(column, overflow="fold")
+    locator = Locator(home, accelerator, externals)
     for runtime in [*discover().values(), *converters().values()]:
-        python = externals.get(runtime.name)
         download = _size(runtime.download_mb.get(runtime.accelerator(accelerator), 0) * 1e6)
         try:
-            found = locate(runtime, accelerator, home, python=python, external=python is not None)
+            found = locator.locate(runtime)
         except Cannot as error:
             table.add_row(runtime.name, runtime.title, f"cannot: {error}", "", "", "", download)
         else:
-            version = ".".join(map(str, found.interpreter.version)) + (" (yours)" if python else "")
+            version = ".".join(map(str, found.interpreter.version)) + ("" if found.folder else " (yours)")
             state = "ready" if found.ready else "not built"
             packages = _packages(found)
             table.add_row(
@@ -37,7 +37,7 @@ def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -
                 version,
                 packages,
                 _size(found.size_bytes()),
-                "" if python else download,
+                download if found.folder else "",
             )
     Console(highlight=False, markup=False).print(table)
     return 0

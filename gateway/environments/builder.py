@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.environments import environment as environments
-from gateway.environments.environment import Environment
+from gateway.environments.environment import Environment, Locator
 from gateway.environments.errors import Cannot
 from gateway.environments.runtime import Runtime
 
@@ -34,9 +34,7 @@ class Builder:
         only: frozenset[str],
         on_progress: Callable[[], None],
     ) -> None:
-        self._home = home
-        self._accelerator = accelerator
-        self._external = external
+        self._locator = Locator(home, accelerator, external)
         self._only = only
         self._on_progress = on_progress
         self._waiting: dict[str, tuple[Environment, asyncio.Future[Environment]]] = {}
@@ -59,12 +57,9 @@ class Builder:
     async def environment(self, runtime: Runtime) -> Environment:
         """The runtime's environment, built if need be. Raises Cannot."""
         self._check_only(runtime)
-        python = self._external.get(runtime.name)
         self._locating += 1
         try:
-            found = await asyncio.to_thread(
-                environments.locate, runtime, self._accelerator, self._home, python=python, external=python is not None
-            )
+            found = await asyncio.to_thread(self._locator.locate, runtime)
         finally:
             self._locating -= 1
             self._located.set()
@@ -80,14 +75,12 @@ class Builder:
     def available(self, runtime: Runtime) -> bool:
         """Whether this machine can have it, built or not: what stands in for it is used if not. Any thread's.
 
-        The answer is kept: a model's runtime does not change while the gateway runs. An interpreter that somebody
-        has set for it is meant: if it does not run, the model says so.
+        The answer is kept: a model's runtime does not change while the gateway runs.
         """
         if runtime.name not in self._available:
             try:
                 self._check_only(runtime)
-                if runtime.name not in self._external:
-                    environments.locate(runtime, self._accelerator, self._home)
+                self._locator.check(runtime)
                 self._available[runtime.name] = True
             except Cannot as error:
                 self._available[runtime.name] = False
@@ -129,7 +122,7 @@ class Builder:
                 self._on_progress()
 
     def _size_mb(self, runtime: Runtime) -> float:
-        return runtime.download_mb.get(runtime.accelerator(self._accelerator), 0)
+        return runtime.download_mb.get(runtime.accelerator(self._locator.accelerator), 0)
 
     async def _build(self, environment: Environment) -> None:
         name, since = environment.runtime.name, time.monotonic()

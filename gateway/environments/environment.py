@@ -18,7 +18,7 @@ from gateway.environments.lock import locked, locked_now
 from gateway.environments.runtime import Runtime
 from gateway.environments.versions import humanize
 
-__all__ = ["Cannot", "Environment", "build", "locate", "remove"]
+__all__ = ["Cannot", "Environment", "Locator", "build", "locate", "remove"]
 
 # Part of every folder's name: raise it when the inside of an environment changes.
 _LAYOUT = 1
@@ -95,6 +95,28 @@ def locate(
     digest = hashlib.sha256(json.dumps([*key, interpreter.platform, accelerator]).encode()).hexdigest()
     folder = home.expanduser().absolute() / "environments" / f"{runtime.name}-{accelerator}-{digest[:12]}"
     return Environment(runtime, accelerator, folder, interpreter)
+
+
+@dataclass(frozen=True)
+class Locator:
+    """`locate` for one gateway or export. external: runtime → an interpreter that has its framework already."""
+
+    home: Path
+    accelerator: str
+    external: Mapping[str, Path]
+
+    def locate(self, runtime: Runtime) -> Environment:
+        """Raises Cannot."""
+        python = self.external.get(runtime.name)
+        return locate(runtime, self.accelerator, self.home, python=python, external=python is not None)
+
+    def check(self, runtime: Runtime) -> None:
+        """Raises Cannot where this machine cannot have it, built or not.
+
+        An interpreter that somebody has set for it is meant: if it does not run, the model says so.
+        """
+        if runtime.name not in self.external:
+            self.locate(runtime)
 
 
 async def build(environment: Environment, progress: Callable[[str], None]) -> None:

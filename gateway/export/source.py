@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.config import Settings
 from gateway.domain import image_processing
-from gateway.environments.environment import Environment, build, locate
+from gateway.environments.environment import Environment, Locator, build
 from gateway.environments.errors import Cannot
 from gateway.environments.runtime import Runtime, converters, discover
 from gateway.export import cases
@@ -25,8 +25,8 @@ class Environments:
     """Those of runtimes and converters, by name, built when they are asked for."""
 
     def __init__(self, home: Path, settings: Settings, told: Callable[[str], None]) -> None:
-        self._home = home
-        self._external = {name: each.python for name, each in settings.runtimes.items() if each.python}
+        external = {name: each.python for name, each in settings.runtimes.items() if each.python}
+        self._locator = Locator(home, "cpu", external)
         self._told = told
         self.known: Mapping[str, Runtime] = {**discover(), **converters()}
 
@@ -37,9 +37,8 @@ class Environments:
 
     async def get(self, name: str) -> Environment:
         """Raises CannotExport."""
-        python = self._external.get(name)
         try:
-            found = locate(self.known[name], "cpu", self._home, python=python, external=python is not None)
+            found = self._locator.locate(self.known[name])
             if not found.ready:
                 size = self.known[name].download_mb.get("cpu", 0)
                 self._told(f"building the environment {name}, once: about {size:.0f} MB to download")
@@ -49,11 +48,9 @@ class Environments:
         return found
 
     def can(self, runtime: Runtime) -> bool:
-        """Whether this machine can have it, built or not. An interpreter that somebody has set for it is meant."""
-        if runtime.name in self._external:
-            return True
+        """Whether this machine can have it, built or not."""
         try:
-            locate(runtime, "cpu", self._home)
+            self._locator.check(runtime)
         except Cannot:
             return False
         return True
