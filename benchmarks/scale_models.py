@@ -17,7 +17,7 @@ from benchmarks.scale_bench import Bench
 from benchmarks.servers import Server, gateway
 
 _MANY, _MANY_IN_SHORT = 100, 20
-_MOST_MIB = 60
+_MAX_MIB = 60
 _IN_FLIGHT = 32
 _IDLE_S = 5.0
 
@@ -54,7 +54,7 @@ def _memory(workers: list[Held], others: dict[str, list[Held]]) -> str:
     pss = sum(each.pss for each in workers) / len(workers) / MIB
     rows = [
         ["a worker (mean)", f"{pss:.1f}", _mean(workers, "rss"), _mean(workers, "uss"),
-         f"≤ {_MOST_MIB}: {'met' if pss <= _MOST_MIB else 'missed'}"],
+         f"≤ {_MAX_MIB}: {'met' if pss <= _MAX_MIB else 'missed'}"],
         *([kind.strip("-"), _mean(every, "pss"), _mean(every, "rss"), _mean(every, "uss"), ""]
           for kind, every in others.items()),
     ]  # fmt: skip

@@ -33,9 +33,9 @@ FRONTS = 2
 CLIENTS = 16
 RELOAD_S = 20.0
 # What may be gained from the end of the warm-up to the end: noise is less, a leak worth the name is more.
-MOST_MIB, MOST_SHARE = 2.0, 0.01
-MOST_DESCRIPTORS = 4.0
-MOST_THREADS = 2.0
+MAX_MIB, MAX_SHARE = 2.0, 0.01
+MAX_DESCRIPTORS = 4.0
+MAX_THREADS = 2.0
 _LEAVE_S = 30.0
 
 
@@ -119,8 +119,8 @@ def judge(watch: Watch, warm_s: float) -> tuple[list[list[str]], list[str]]:
 
 def _most(figure: str, found: Trend) -> float:
     if figure in ("descriptors", "threads"):
-        return MOST_DESCRIPTORS if figure == "descriptors" else MOST_THREADS
-    return max(MOST_MIB, MOST_SHARE * found.first)
+        return MAX_DESCRIPTORS if figure == "descriptors" else MAX_THREADS
+    return max(MAX_MIB, MAX_SHARE * found.first)
 
 
 def _told(found: Trend, unit: int) -> str:

@@ -30,7 +30,7 @@ from benchmarks.servers import ROOT
 MODELPORT = str(Path(sys.executable).with_name("modelport"))
 BODY = json.dumps({"inputs": [[0.5] * 16]})
 _ASK_AGAIN_S = 0.005
-_MOST_S = 600.0  # the environment may have to be built in the first round, which does not count
+_MAX_S = 600.0  # the environment may have to be built in the first round, which does not count
 # What the gateway's log says on the way, and what it is called here.
 STAGES = {
     "address known": r"REST on http://127\.0\.0\.1:(\d+)",
@@ -84,7 +84,7 @@ def start(command: Sequence[str], path: str, stages: dict[str, str]) -> Start:
                 raise RuntimeError(f"it ended with code {process.returncode}: {' '.join(command)}")
             time.sleep(_ASK_AGAIN_S)
         while not _answers(follower.port, path):
-            if process.poll() is not None or time.perf_counter() - began > _MOST_S:
+            if process.poll() is not None or time.perf_counter() - began > _MAX_S:
                 raise RuntimeError("no answer came")
             time.sleep(_ASK_AGAIN_S)
         seen.answered = time.perf_counter() - began

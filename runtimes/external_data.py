@@ -30,7 +30,7 @@ _WITHIN = {
     },
     "sparse": {_SPARSE_VALUES: "tensor", _SPARSE_INDICES: "tensor"},
 }  # fmt: skip
-_MOST_DEPTH = 100  # of messages in messages: protobuf's own limit
+_MAX_DEPTH = 100  # of messages in messages: protobuf's own limit
 
 
 def weight_files(path: str) -> List[str]:
@@ -51,8 +51,8 @@ def weight_files(path: str) -> List[str]:
 
 
 def _locations(message: Message, kind: str, depth: int) -> Iterator[str]:
-    if depth > _MOST_DEPTH:
-        raise Malformed("it is nested more than %d deep" % _MOST_DEPTH)
+    if depth > _MAX_DEPTH:
+        raise Malformed("it is nested more than %d deep" % _MAX_DEPTH)
     if kind == "tensor":
         yield from _location(message)
         return

@@ -14,7 +14,7 @@ from runtimes.contract import InputRange, Model, first_line
 Arrays = Dict[str, np.ndarray]
 
 # Drawn ids are below it, so that nothing larger need be found.
-MOST_IDS = 32768
+MAX_IDS = 32768
 
 
 def read(model: Model, signature: str) -> Dict[str, InputRange]:
@@ -53,7 +53,7 @@ def whole(inputs: Mapping[str, np.ndarray]) -> List[str]:
 
 
 def limits(takes: Callable[[Arrays], bool], inputs: Arrays) -> Optional[Dict[str, int]]:
-    """Input → the smallest whole number from 1 on that it does not take, MOST_IDS where there is none so small.
+    """Input → the smallest whole number from 1 on that it does not take, MAX_IDS where there is none so small.
 
     inputs: of one run. takes: whether the model answers. None: it does not answer ones or zeros either, so that
     whole numbers are not what it refuses. Asks at most 2 + 17 times for each input.
@@ -74,7 +74,7 @@ def limits(takes: Callable[[Arrays], bool], inputs: Arrays) -> Optional[Dict[str
     found = {}
     for name in names:
         known = dict.fromkeys(names, least)
-        low, high = least, MOST_IDS
+        low, high = least, MAX_IDS
         if takes(filled(dict(known, **{name: high}))):
             low = high
         while high - low > 1:

@@ -21,7 +21,7 @@ _ROWS_AT = SIZE - _EVERY_SLOT.size
 _PACE_AT = _ROWS_AT - _PACE.size
 _AUDITS = struct.Struct("<QQ")
 _AUDITS_AT = _PACE_AT - _AUDITS.size
-_MOST = (_AUDITS_AT - _IDS_AT) // 8
+_MAX_IDS = (_AUDITS_AT - _IDS_AT) // 8
 
 
 class Pace(NamedTuple):
@@ -47,7 +47,7 @@ class StatusPage:
             self._map = mmap.mmap(file.fileno(), SIZE)
 
     def set_busy(self, ids: Sequence[int], now: float) -> None:
-        listed = ids[:_MOST]
+        listed = ids[:_MAX_IDS]
         struct.pack_into("<%dQ" % len(listed), self._map, _IDS_AT, *listed)
         _HEAD.pack_into(self._map, 0, now, len(listed))
 

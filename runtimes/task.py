@@ -15,7 +15,7 @@ import sys
 import traceback
 from typing import Any, Dict
 
-_LONGEST = 300
+_MAX_LENGTH = 300
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -48,7 +48,7 @@ def _telling(first: str, whole: str) -> str:
     if first.startswith(("in user code", "Traceback", "Exception encountered")):
         lines = [line.strip() for line in whole.splitlines() if line.strip()]
         first = next((line for line in reversed(lines) if re.match(r"\w*(Error|Exception)\b.*:", line)), lines[-1])
-    return first if len(first) <= _LONGEST else first[:_LONGEST] + " …"
+    return first if len(first) <= _MAX_LENGTH else first[:_MAX_LENGTH] + " …"
 
 
 def _done(job: Dict[str, Any]) -> Dict[str, Any]:

@@ -47,9 +47,9 @@ _CODES = {name: code for code, name in enumerate(DATATYPES)}
 _DATATYPES = list(DATATYPES)
 _ALIGNMENT = 16
 _HALF = b"\0" * (_ALIGNMENT // 2)
-_MOST_FORMS = 1024
+_MAX_FORMS = 1024
 # Longer ones, packed, are not remembered: the outputs asked for are of the client's making.
-_LONGEST_FORM = 4096
+_MAX_FORM_BYTES = 4096
 
 
 class Frame(NamedTuple):
@@ -162,8 +162,8 @@ def form_of(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -
     return signature, tuple(outputs), tuple([(t.name, t.datatype, tuple(t.shape), len(t.data)) for t in tensors])
 
 
-_packed_forms = BoundedCache(_MOST_FORMS)  # type: BoundedCache[Form, bytes]
-_read_forms = BoundedCache(_MOST_FORMS)  # type: BoundedCache[bytes, Form]
+_packed_forms = BoundedCache(_MAX_FORMS)  # type: BoundedCache[Form, bytes]
+_read_forms = BoundedCache(_MAX_FORMS)  # type: BoundedCache[bytes, Form]
 
 
 def _pack_form(form: Form) -> bytes:
@@ -181,7 +181,7 @@ def _pack_form(form: Form) -> bytes:
         parts.append(struct.pack("<%dq" % len(shape), *shape))
     packed = b"".join(parts)
     packed += b"\0" * (-len(packed) % _ALIGNMENT)
-    if len(packed) <= _LONGEST_FORM:
+    if len(packed) <= _MAX_FORM_BYTES:
         _packed_forms.put(form, packed)
     return packed
 
@@ -207,7 +207,7 @@ def _unpack_form(packed: bytes) -> Form:
         tensors.append((name, _DATATYPES[code], struct.unpack_from("<%dq" % rank, packed, position), size))
         position += 8 * rank
     form = signature, tuple(outputs), tuple(tensors)
-    if len(packed) <= _LONGEST_FORM:
+    if len(packed) <= _MAX_FORM_BYTES:
         _read_forms.put(packed, form)
     return form
 

@@ -14,14 +14,14 @@ from runtimes.tensors import Buffer
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 _ALIASES = {"": "", "identity": "", "x-gzip": "gzip", **{name: name for name in _WINDOW_BITS}}
 # Smaller answers are sent as they are: they would fit a packet or two anyway.
-LEAST_BYTES = 1 << 10
+MIN_BYTES = 1 << 10
 # Larger ones are compressed in a thread, if a sample of so many bytes shrinks to that share: floats hardly do.
-MOST_INLINE = 1 << 14
+MAX_INLINE = 1 << 14
 _SAMPLE_BYTES = 1 << 15
 _WORTH_SHARE = 0.8
 # What is behind a member is copied for the next: so little is given at a time, and few members are read.
 _SLICE = 1 << 16
-_MOST_MEMBERS = 256
+_MAX_MEMBERS = 256
 # Tensors hardly get smaller by more effort.
 _LEVEL = 1
 
@@ -69,7 +69,7 @@ def inflate(body: Buffer, encoding: str, limit: int, what: str) -> bytes:
                     if encoding == "gzip" and not (rest := bytes(rest).lstrip(b"\0")):
                         break
                     members += 1
-                    if encoding != "gzip" or members > _MOST_MEMBERS:
+                    if encoding != "gzip" or members > _MAX_MEMBERS:
                         raise InvalidRequest(
                             f"the body has more behind the end of its {encoding}; compress it in one go"
                         )
@@ -92,7 +92,7 @@ def is_worth(parts: Sequence[Buffer]) -> bool:
 
     Small answers are always compressed; they cost less than a millisecond.
     """
-    if sum(map(len, parts)) <= MOST_INLINE:
+    if sum(map(len, parts)) <= MAX_INLINE:
         return True
     largest = memoryview(max(parts, key=len)).cast("B")
     start = max(0, (len(largest) - _SAMPLE_BYTES) // 2)

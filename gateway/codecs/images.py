@@ -37,7 +37,7 @@ _LARGE = Semaphore(2)
 _HEADER_READS = 1000
 _BYTES_A_READ = 256
 # The scans of a progressive JPEG are decoded one over the other; encoders write about ten.
-_MOST_SCANS = 100
+_MAX_SCANS = 100
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _START, _END, _SCAN, _TEMPORARY = b"\xd8", b"\xd9", b"\xda", b"\x01"
 _ORIENTATION = 0x0112
@@ -153,7 +153,7 @@ def _open(file: File) -> Image.Image:
     stream = _Bounded(file.data)
     image = _guarded(lambda: Image.open(stream, formats=_FORMATS), file)
     if file.data.startswith(b"\xff\xd8") and _has_many_scans(file.data):
-        raise InvalidRequest(f"{file.name} has more than {_MOST_SCANS} scans; save it anew")
+        raise InvalidRequest(f"{file.name} has more than {_MAX_SCANS} scans; save it anew")
     stream.reads_left = _HEADER_READS + len(file.data) // _BYTES_A_READ
     return image
 
@@ -161,12 +161,12 @@ def _open(file: File) -> Image.Image:
 def _has_many_scans(data: bytes) -> bool:
     """Of a JPEG, up to its end: what cameras put behind it may look like anything."""
     scans, position = 0, 2
-    while scans <= _MOST_SCANS and (found := _MARKER.search(data, position)) and found[1] != _END:
+    while scans <= _MAX_SCANS and (found := _MARKER.search(data, position)) and found[1] != _END:
         position = found.end()
         if found[1] not in (_START, _TEMPORARY):
             position += max(2, int.from_bytes(data[position : position + 2], "big"))
         scans += found[1] == _SCAN
-    return scans > _MOST_SCANS
+    return scans > _MAX_SCANS
 
 
 def _load(image: Image.Image, file: File) -> Image.Image:

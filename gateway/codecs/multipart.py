@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 # Each part costs a few microseconds, and as an image far more.
-MOST_PARTS = 256
+MAX_PARTS = 256
 
 
 class Part:
@@ -52,8 +52,8 @@ class _Reader:
         return {name: getattr(self, name) for name in dir(self) if name.startswith("on_")}
 
     def on_part_begin(self) -> None:
-        if len(self.parts) == MOST_PARTS:
-            raise InvalidRequest(f"the form has more than {MOST_PARTS} fields; send fewer files at a time")
+        if len(self.parts) == MAX_PARTS:
+            raise InvalidRequest(f"the form has more than {MAX_PARTS} fields; send fewer files at a time")
         self.parts.append(Part())
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:

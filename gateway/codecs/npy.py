@@ -20,17 +20,17 @@ from runtimes.tensors import Buffer, Tensor, from_array, to_array
 NPY, NPZ = "application/x-npy", "application/x-npz"
 
 # Each file in a zip costs at least a record with this mark, and reading one costs microseconds.
-_RECORD, _MOST_FILES = b"PK\x01\x02", 1024
-_LONGEST_HEADER = 10_000
+_RECORD, _MAX_FILES = b"PK\x01\x02", 1024
+_MAX_HEADER_LENGTH = 10_000
 
 
 def read_npy(name: str, data: Buffer) -> Tensor:
     """The array as the input's tensor. Raises InvalidRequest."""
-    stream = io.BytesIO(memoryview(data)[: 2 * _LONGEST_HEADER])
+    stream = io.BytesIO(memoryview(data)[: 2 * _MAX_HEADER_LENGTH])
     try:
         major = np.lib.format.read_magic(stream)[0]
         read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read_header(stream, max_header_size=_LONGEST_HEADER)
+        shape, fortran, dtype = read_header(stream, max_header_size=_MAX_HEADER_LENGTH)
     except Exception:  # the header is parsed as Python's literals, in more ways to fail than one would list
         raise InvalidRequest(f"input '{name}' is not a valid npy file; write it with numpy.save") from None
     check_shape(name, shape)
@@ -48,8 +48,8 @@ def read_npy(name: str, data: Buffer) -> Tensor:
 
 def read_npz(data: bytes, most_bytes: int) -> list[Tensor]:
     """One tensor per file in the zip. Raises InvalidRequest; TooLarge when it would unpack to more."""
-    if data.count(_RECORD) > _MOST_FILES:
-        raise InvalidRequest(f"the npz file holds more than {_MOST_FILES} arrays")
+    if data.count(_RECORD) > _MAX_FILES:
+        raise InvalidRequest(f"the npz file holds more than {_MAX_FILES} arrays")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = archive.infolist()

@@ -6,14 +6,14 @@ from gateway.errors import TooLarge
 from runtimes.tensors import Tensor
 
 # On the event loop: it takes about 10 ms a MiB.
-_MOST_BYTES = 4 << 20
+_MAX_BYTES = 4 << 20
 
 
 def check_size(tensor: Tensor) -> None:
     """Raises TooLarge."""
-    if len(tensor.data) > _MOST_BYTES:
+    if len(tensor.data) > _MAX_BYTES:
         raise TooLarge(
-            f"output '{tensor.name}' has {len(tensor.data)} bytes, and at most {_MOST_BYTES} are classified; "
+            f"output '{tensor.name}' has {len(tensor.data)} bytes, and at most {_MAX_BYTES} are classified; "
             "send fewer rows"
         )
 

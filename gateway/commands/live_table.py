@@ -13,7 +13,7 @@ from gateway.supervisor.supervisor import Supervisor
 from runtimes.contract import kind_of
 
 _REFRESH_S = 0.5
-_LONGEST_HINT = 150
+_MAX_HINT_LENGTH = 150
 _FEW, _MANY = 8, 1000
 
 
@@ -61,11 +61,11 @@ def hints(supervisor: Supervisor, http: str, width: int) -> list[str]:
     for served in supervisor.manager.served.values():
         status = supervisor.manager.status(served)
         if status.state == "READY":
-            return ["Try it:", curl(status, http, min(width, _LONGEST_HINT))]
+            return ["Try it:", curl(status, http, min(width, _MAX_HINT_LENGTH))]
     return ["no model is ready yet"]
 
 
-def curl(status: ModelStatus, http: str, longest: int = _LONGEST_HINT) -> str:
+def curl(status: ModelStatus, http: str, longest: int = _MAX_HINT_LENGTH) -> str:
     """A command that asks the model something it will take; without known shapes, for its metadata.
 
     It stays within `longest` characters, since a terminal that breaks the line breaks the command.

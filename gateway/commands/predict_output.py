@@ -14,7 +14,7 @@ from gateway.codecs.npy import NPZ
 from runtimes.contract import datatype_of, numpy_dtype
 
 # Longer arrays are shortened.
-_MOST_SHOWN = 64
+_MAX_SHOWN = 64
 
 
 class NoSuchOutput(Exception):
@@ -67,7 +67,7 @@ def _show_array(console: Console, name: str, array: np.ndarray, top: int) -> Non
             best = np.argsort(-row.astype(np.float64), kind="stable")[:top]
             console.print(_table([(str(index), "", row[index]) for index in best], labels=False))
         return
-    text = np.array2string(array, threshold=_MOST_SHOWN, max_line_width=console.width, separator=", ")
+    text = np.array2string(array, threshold=_MAX_SHOWN, max_line_width=console.width, separator=", ")
     console.print(text, markup=False, soft_wrap=True)
 
 

@@ -17,9 +17,9 @@ from runtimes.tensors import Buffer
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - it is what is wanted
 _KEY = re.compile(r"/?([A-Za-z0-9_][A-Za-z0-9_.-]{0,254})")
-_MOST_REGIONS = 1024
-_LONGEST_NAME = 256
-_MOST_BYTES = 1 << 62
+_MAX_REGIONS = 1024
+_MAX_NAME_LENGTH = 256
+_MAX_BYTES = 1 << 62
 
 
 class Region(NamedTuple):
@@ -69,14 +69,14 @@ class Registry:
     def register(self, region: Region) -> None:
         """Raises InvalidRequest."""
         name, _, offset, byte_size, _ = region
-        if not name or len(name) > _LONGEST_NAME:
-            raise InvalidRequest(f"a region needs a name of 1 to {_LONGEST_NAME} characters")
-        if offset < 0 or byte_size <= 0 or offset + byte_size > _MOST_BYTES:
+        if not name or len(name) > _MAX_NAME_LENGTH:
+            raise InvalidRequest(f"a region needs a name of 1 to {_MAX_NAME_LENGTH} characters")
+        if offset < 0 or byte_size <= 0 or offset + byte_size > _MAX_BYTES:
             raise InvalidRequest("offset must not be negative, and byte_size must be positive")
         if name in self.regions:
             raise InvalidRequest("a region of that name is registered already; unregister it first")
-        if len(self.regions) >= _MOST_REGIONS:
-            raise InvalidRequest(f"{_MOST_REGIONS} regions are registered, and there may be no more; unregister some")
+        if len(self.regions) >= _MAX_REGIONS:
+            raise InvalidRequest(f"{_MAX_REGIONS} regions are registered, and there may be no more; unregister some")
         os.close(open_region(region))
         self._serial += 1
         self.regions = {**self.regions, name: region._replace(serial=self._serial)}

@@ -8,7 +8,7 @@ from runtimes.contract import DATATYPES
 # numpy's limit before 2.0, which older environments have.
 MAX_RANK = 32
 # Strings are looked at one by one, on the event loop: a quarter of a million take about 0.3 s.
-MOST_STRINGS = 1 << 18
+MAX_STRINGS = 1 << 18
 
 
 def check_datatype(name: str, datatype: str) -> None:
@@ -27,8 +27,8 @@ def check_shape(name: str, shape: Sequence[int]) -> None:
 
 def check_strings(name: str, count: int) -> None:
     """Raises InvalidRequest. Codecs call it before they look at each of them."""
-    if count > MOST_STRINGS:
-        raise InvalidRequest(f"input '{name}' has {count} strings; at most {MOST_STRINGS} are served in one input")
+    if count > MAX_STRINGS:
+        raise InvalidRequest(f"input '{name}' has {count} strings; at most {MAX_STRINGS} are served in one input")
 
 
 def describe_shape(shape: Iterable[int]) -> str:

@@ -14,7 +14,7 @@ from runtimes.tensors import Buffer, Tensor
 from runtimes.wire import Form, Frame, FrameReader, InferFrame
 
 # Requests in one frame: so that one that is cancelled is answered soon, and frames stay small.
-_MOST_TOGETHER = 256
+_MAX_TOGETHER = 256
 
 
 class WorkerClient(asyncio.Protocol):
@@ -151,8 +151,8 @@ class WorkerClient(asyncio.Protocol):
         buffers: list[Buffer] = []
         for (_, flags), group in groupby(requests, _form_and_flags):
             each = [(request_id, frame) for request_id, frame, _ in group]
-            for start in range(0, len(each), _MOST_TOGETHER):
-                buffers += wire.pack_infer(each[start : start + _MOST_TOGETHER], flags)
+            for start in range(0, len(each), _MAX_TOGETHER):
+                buffers += wire.pack_infer(each[start : start + _MAX_TOGETHER], flags)
         return buffers
 
 

@@ -28,7 +28,7 @@ from runtimes import wire
 log = logging.getLogger(__name__)
 
 # No timer takes the years that a client may write into its deadline.
-_LONGEST_WAIT_S = 86_400.0
+_MAX_WAIT_S = 86_400.0
 
 Control = Callable[[ControlRequest[Any]], Awaitable[Any]]
 
@@ -163,7 +163,7 @@ class Engine:
             patience = servable.target_s or self._room.limits.timeout_s
             deadline = now + patience
         else:
-            deadline = min(request.deadline, now + (servable.target_s or _LONGEST_WAIT_S))
+            deadline = min(request.deadline, now + (servable.target_s or _MAX_WAIT_S))
         if deadline <= now:
             raise DeadlineExceeded("the deadline had passed when the request arrived")
         if servable.target_s and servable.would_be_late(rows, now, deadline):

@@ -18,10 +18,10 @@ from runtimes.wire import ResultFrame
 DURATION_BUCKETS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
-_MOST_NOTED = 4096
+_MAX_NOTED = 4096
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 # Of so many sizes of batches there are figures; who sends larger ones of any size shall not fill the memory.
-_MOST_SIZES = 1024
+_MAX_SIZES = 1024
 
 
 class Histogram:
@@ -85,7 +85,7 @@ class ModelMetrics:
         self._requests.append(seconds)
         if outcome != "success":
             self.failed_s += seconds
-        if len(self._requests) >= _MOST_NOTED:
+        if len(self._requests) >= _MAX_NOTED:
             self._add_up()
 
     def record_execution(self, frame: ResultFrame) -> None:
@@ -95,7 +95,7 @@ class ModelMetrics:
         self.batch_rows.observe(frame.batch_rows)
         self.last_ms = time.time_ns() // 1_000_000
         figures = self.batches.get(frame.batch_rows)
-        if figures is None and len(self.batches) < _MOST_SIZES:
+        if figures is None and len(self.batches) < _MAX_SIZES:
             figures = self.batches[frame.batch_rows] = [0, 0, 0, 0]
         if figures is not None:
             figures[0] += 1

@@ -15,8 +15,8 @@ from runtimes.wire import Frame, InferFrame, ResultFrame
 
 # A request of a running batch gets one more try, alone, when the worker dies; a stateful model's gets none, nor
 # does one of whose answers the client has some.
-_MOST_DEATHS = 2
-_MOST_LEFTOVERS = 64
+_MAX_DEATHS = 2
+_MAX_LEFTOVERS = 64
 
 
 class ModelQueue:
@@ -128,7 +128,7 @@ class ModelQueue:
             waiting.worker.cancel(waiting.id)
         else:
             self._queued.pop(waiting.id, None)
-            if len(self._heap) > 2 * len(self._queued) + _MOST_LEFTOVERS:
+            if len(self._heap) > 2 * len(self._queued) + _MAX_LEFTOVERS:
                 self._heap = [(each.order, each) for each in self._queued.values()]
                 heapq.heapify(self._heap)
         if self._tidy is not None and (self.closing or not self.clients):
@@ -188,7 +188,7 @@ class ModelQueue:
             waiting.worker = None
             if request_id in running or waiting.answered:
                 waiting.deaths += 1
-                if waiting.deaths >= (1 if self.status.stateful or waiting.answered else _MOST_DEATHS):
+                if waiting.deaths >= (1 if self.status.stateful or waiting.answered else _MAX_DEATHS):
                     error = Internal("the model's worker died while it ran this request, which is given up")
                     waiting.settle(error)
                     continue

@@ -13,12 +13,12 @@ from runtimes.tensors import Tensor, unpack_bytes
 from runtimes.wire import Form
 
 # A worker's numpy counts bytes in 64 bits, even those of a tensor with a dimension of 0.
-_MOST_BYTES = (1 << 63) - 1
+_MAX_BYTES = (1 << 63) - 1
 # What an element of BYTES takes in its array, apart from the string.
 _POINTER_BYTES = 8
 # The wire writes lengths of names in 16 bits.
-_LONGEST_NAME = (1 << 16) - 1
-_MOST_FORMS = 512
+_MAX_NAME_LENGTH = (1 << 16) - 1
+_MAX_FORMS = 512
 # Tensors are looked at one by one: so many take some 20 ms.
 MAX_TENSORS = 4096
 
@@ -39,7 +39,7 @@ class FormChecks:
 
     def __init__(self, status: ModelStatus) -> None:
         self._status = status
-        self._known: BoundedCache[Form, Checked] = BoundedCache(_MOST_FORMS)
+        self._known: BoundedCache[Form, Checked] = BoundedCache(_MAX_FORMS)
 
     def check(self, request: InferRequest, form: Form) -> Checked:
         """Raises InvalidRequest."""
@@ -112,7 +112,7 @@ def check_count(count: int, what: str) -> None:
 def _check_size(tensor: Tensor, shape: tuple[int, ...]) -> None:
     count = prod(shape)
     itemsize = DATATYPES[tensor.datatype].itemsize
-    if prod(size for size in shape if size) * (itemsize or _POINTER_BYTES) > _MOST_BYTES:
+    if prod(size for size in shape if size) * (itemsize or _POINTER_BYTES) > _MAX_BYTES:
         raise InvalidRequest(f"input '{tensor.name}' has shape {list(shape)}, larger than any memory")
     if tensor.datatype == "BYTES":
         # Each element takes at least its length, so a huge shape fails before anything is read.
@@ -167,7 +167,7 @@ def _check_outputs(wanted: Sequence[str], signature: Signature, model: str) -> N
         if name in asked:
             raise InvalidRequest(f"output '{name}' is asked for twice")
         asked.add(name)
-        if len(name.encode()) > _LONGEST_NAME:
+        if len(name.encode()) > _MAX_NAME_LENGTH:
             raise InvalidRequest(f"an output's name has {len(name)} characters; no model has such an output")
         if name in signature.refused:
             raise InvalidRequest(f"output '{name}' cannot be served: {signature.refused[name]}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _LEASHED = Path(__file__).with_name("leashed.py")
 # pip prints some lines without an end, such as long dependency conflicts.
-_LONGEST_LINE = 1024 * 1024
+_MAX_LINE_LENGTH = 1024 * 1024
 # These would make the target interpreter another one, or pip install elsewhere than into its own environment. All of
 # pip's other settings are the user's to make.
 _DROPPED = (
@@ -41,7 +41,7 @@ async def run_module(
             str(python), "-I", "-u", str(_LEASHED), module, *arguments,
             stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             env=_environment(os.environ) if variables is None else variables, cwd=folder,
-            limit=_LONGEST_LINE, start_new_session=True,
+            limit=_MAX_LINE_LENGTH, start_new_session=True,
         )  # fmt: skip
         await _pump(process, on_line)
         return await process.wait()

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from runtimes.contract import InputRange, TensorSpec, kind_of, numpy_dtype
-from runtimes.id_ranges import MOST_IDS, spread
+from runtimes.id_ranges import MAX_IDS, spread
 
 Random = np.random.Generator
 Shape = tuple[int, ...]
 Fill = Callable[[Random, Shape], np.ndarray]
 
 # An input that says how often, how many or how large is best kept small: it has no row of values.
-_LARGEST_SCALAR = 100
+_MAX_SCALAR = 100
 
 
 class Draw(NamedTuple):
@@ -78,7 +78,7 @@ DRAWS = (
     Draw("tenths", (1,), _grid(100, 0.1), _grid(20, 1), exact=True),
     Draw("pixels", (2,), _between(0, 255), _between(0, 255)),
     Draw("bits", (2,), _between(0, 1), _between(0, 1)),
-    Draw("ids", (7,), _uniform(0, 1), _between(0, MOST_IDS - 1)),
+    Draw("ids", (7,), _uniform(0, 1), _between(0, MAX_IDS - 1)),
     Draw("tiny", (1,), _normal(1e-6), _between(0, 1)),
     Draw("zeros", (1,), _constant(0), _constant(0)),
     Draw("ones", (1,), _constant(1), _constant(1)),
@@ -121,13 +121,13 @@ def _fitting(drawn: np.ndarray, dtype: np.dtype, scalar: bool) -> np.ndarray:
     limits = np.iinfo(dtype)
     drawn = drawn.astype(np.int64)
     if scalar:
-        drawn = np.clip(drawn, -_LARGEST_SCALAR, _LARGEST_SCALAR)
+        drawn = np.clip(drawn, -_MAX_SCALAR, _MAX_SCALAR)
     if limits.min == 0:
         drawn = np.abs(drawn)
     span = int(limits.max) - int(limits.min) + 1
-    if span < MOST_IDS:  # of 8 bits: all of them occur
+    if span < MAX_IDS:  # of 8 bits: all of them occur
         drawn = (drawn - limits.min) % span + limits.min
-    fitting: np.ndarray = np.clip(drawn, limits.min, min(int(limits.max), MOST_IDS)).astype(dtype)
+    fitting: np.ndarray = np.clip(drawn, limits.min, min(int(limits.max), MAX_IDS)).astype(dtype)
     return fitting
 
 

@@ -26,8 +26,8 @@ from gateway.export.tasks import Failed, Tasks
 from gateway.repository.scan import ModelConfig, with_runtime
 
 _SAMPLES = "samples.npz"
-_MOST_REASONS = 6
-_LARGEST_FLOAT16 = 65504
+_MAX_REASONS = 6
+_MAX_FLOAT16 = 65504
 
 
 @dataclass(frozen=True)
@@ -196,17 +196,17 @@ class _Export:
             for array in (*case.inputs.values(), *outputs.values())
             if array.dtype.kind == "f"
         ]
-        beyond = any(np.any(np.isfinite(each) & (np.abs(each) > _LARGEST_FLOAT16)) for each in seen)
+        beyond = any(np.any(np.isfinite(each) & (np.abs(each) > _MAX_FLOAT16)) for each in seen)
         also = ", as inputs or outputs of the proof have," if beyond else ""
         return [
             f"the proof ran on a CPU, which computes in float32: hardware that computes in float16 makes infinities "
-            f"of values beyond {_LARGEST_FLOAT16}{also} and of such values inside of the model"
+            f"of values beyond {_MAX_FLOAT16}{also} and of such values inside of the model"
         ]
 
     def _why_not(self, model: str, attempts: Sequence[Attempt], generated: bool) -> str:
         reasons = list(dict.fromkeys(f"{each.route}: {each.problem}" for each in attempts))
-        more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
-        told = "; ".join(reasons[:_MOST_REASONS]) + more
+        more = f"; and {len(reasons) - _MAX_REASONS} more" if len(reasons) > _MAX_REASONS else ""
+        told = "; ".join(reasons[:_MAX_REASONS]) + more
         if generated and any(each.compared for each in attempts):
             told += (
                 ". The inputs were generated: if they mean nothing to this model, give inputs as it really gets them "

@@ -8,11 +8,11 @@ import numpy as np
 SMALLEST = float(np.finfo(np.float64).tiny)
 # An output that is smaller than this part of what it usually is, is measured by that part: sums that are nearly zero,
 # and gates that are nearly closed, leave the rounding of larger numbers.
-_LEAST = 1e-2
+_MIN_SIZE_RATIO = 1e-2
 # Values so many times larger than all others are of another kind, as the -1e9 that masks put in place of a score.
 _GAP = 1e3
 # A part that holds less than this of its output's largest value may be rounding alone, and so of no interest.
-_LEAST_SHARE = 1e-4
+_MIN_SHARE = 1e-4
 # What float32 computes a number to, relative to the largest that it is a sum of.
 _ROUNDING = 1e-6
 # So few values may be the same by chance.
@@ -57,7 +57,7 @@ class Sizes:
         odd = usual != np.where(np.isfinite(a), a, 0)
         far = _far(a, b)
         far_odd, far = np.where(odd, far, 0), np.where(odd, 0, far)
-        whole = max(largest(usual), _LEAST * self.usual)
+        whole = max(largest(usual), _MIN_SIZE_RATIO * self.usual)
         forgiven = rounding * max(whole, self.usual)
         with np.errstate(invalid="ignore", divide="ignore"):
             found = [_ratio(far.max(initial=0.0), whole), _ratio(far_odd, np.abs(np.where(odd, a, 1))).max(initial=0.0)]
@@ -94,7 +94,7 @@ def largest(a: np.ndarray) -> float:
 
 def least_size(answers: Sequence[np.ndarray]) -> float:
     """By what is usual: answers with huge values make no others small."""
-    return _LEAST * _usually([largest(each) for each in answers])
+    return _MIN_SIZE_RATIO * _usually([largest(each) for each in answers])
 
 
 def far(a: np.ndarray, b: np.ndarray) -> float:
@@ -114,7 +114,7 @@ def constant_part(answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
         other_low, other_high = (_extremes(others, axis, end) for end in (np.fmin, np.fmax))
         share = np.max([_slices(_usual(a), axis) / (largest(_usual(a)) or 1.0) for a in originals], axis=0)
         count = sum(a.size // a.shape[axis] for a in originals)
-        varies = (high - low > 0.1 * np.maximum(np.abs(high), np.abs(low))) & (share > _LEAST_SHARE)
+        varies = (high - low > 0.1 * np.maximum(np.abs(high), np.abs(low))) & (share > _MIN_SHARE)
         lost = np.flatnonzero(varies & (other_low == other_high))
         if lost.size and count >= _FEW:
             return slice_name(axis, int(lost[0]), originals[0].ndim)

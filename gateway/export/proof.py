@@ -23,11 +23,11 @@ TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "dynamic": 1e-1, "int8": 2e-1}
 # Exports round in more places than inputs that move by one unit: so many times what such inputs change is noise.
 _NOISE = 8.0
 # More noise than this is none that an answer could be compared in.
-_MOST_NOISE = 1e-2
+_MAX_NOISE = 1e-2
 # Of the cases, how many may be left out for noise.
-_MOST_LEFT_OUT = 0.5
+_MAX_LEFT_OUT = 0.5
 # Of the rows with a clear winner, how many must have the same.
-_LEAST_TOP1 = 0.5
+_MIN_TOP1 = 0.5
 _NOTHING = "the original gives no number to compare: give other inputs by --check"
 
 
@@ -137,7 +137,7 @@ def _output(
                 left_out.append(each.case)
                 continue
             if not wrong and noise is not None:
-                found = np.where(found <= np.minimum(_NOISE * noise, _MOST_NOISE), np.minimum(found, tolerance), found)
+                found = np.where(found <= np.minimum(_NOISE * noise, _MAX_NOISE), np.minimum(found, tolerance), found)
             if wrong or np.any(found > tolerance):
                 differing.append(each.case)
         if wrong:
@@ -179,7 +179,7 @@ def _noise(sizes: Sizes, a: np.ndarray, moved: Sequence[np.ndarray]) -> np.ndarr
 
 def _only_noise(found: np.ndarray, noise: np.ndarray, tolerance: float) -> bool:
     """Whether there is more noise than could be compared in, in each of the parts that differ."""
-    noisy, allowed = _NOISE * noise > _MOST_NOISE, np.maximum(_NOISE * noise, tolerance)
+    noisy, allowed = _NOISE * noise > _MAX_NOISE, np.maximum(_NOISE * noise, tolerance)
     return bool(np.any(noisy & (found > tolerance))) and bool(np.all(noisy | (found <= allowed)))
 
 
@@ -197,7 +197,7 @@ def not_finite(a: np.ndarray, b: np.ndarray) -> str:
 def _too_little(
     kept: Sequence[tuple[np.ndarray, np.ndarray]], answers: Sequence[Answers], left_out: Sequence[str]
 ) -> str:
-    if len(left_out) > _MOST_LEFT_OUT * len(answers):
+    if len(left_out) > _MAX_LEFT_OUT * len(answers):
         return (
             f"on {len(left_out)} of {len(answers)} inputs the original's own answer changes when they move by one unit "
             "in the last place: give real ones by --check"
@@ -208,7 +208,7 @@ def _too_little(
 
 
 def _loss(kept: Sequence[tuple[np.ndarray, np.ndarray]], top1: float | None, classifier: bool) -> str:
-    if top1 is not None and top1 < _LEAST_TOP1:
+    if top1 is not None and top1 < _MIN_TOP1:
         return f"the highest score is the same one in {top1:.0%} of the rows"
     if not classifier and (part := parts.constant_part(kept)):
         return f"{part} is always the same value, where the original's changes"

@@ -18,7 +18,7 @@ from typing import Any
 from gateway.export.tasks import Failed
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_LONGEST_S = 180
+_MAX_S = 180
 # Time that the page waits for nothing but its timers passes at once; what it loads and computes is waited for.
 _OPTIONS = (
     "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -61,7 +61,7 @@ async def _shown(browser: str, address: str, home: str) -> str:
         env={"PATH": os.environ.get("PATH", ""), "HOME": home}, start_new_session=True,
     )  # fmt: skip
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), _LONGEST_S)
+        output, _ = await asyncio.wait_for(process.communicate(), _MAX_S)
         return output.decode(errors="replace")
     except TimeoutError:
         return ""

@@ -12,7 +12,7 @@ from gateway.domain.tensor_checks import describe_shape
 from runtimes.contract import Signature, TensorSpec, kind_of, numpy_dtype
 
 _CHANNELS = {"RGB": 3, "BGR": 3, "GRAY": 1}
-_LARGEST_SIDE = 16384
+_MAX_SIDE = 16384
 
 
 def _number(value: Any) -> Any:
@@ -31,7 +31,7 @@ def _list(value: Any) -> Any:
 
 _Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 _Numbers = Annotated[tuple[_Number, ...], BeforeValidator(_list)]
-_Side = Annotated[int, Field(ge=1, le=_LARGEST_SIDE)]
+_Side = Annotated[int, Field(ge=1, le=_MAX_SIDE)]
 
 
 class _Strict(BaseModel):
@@ -44,7 +44,7 @@ class Preprocess(_Strict):
     input: str = ""
     size: tuple[_Side, _Side]
     resize: Literal["stretch", "crop", "pad"] = "stretch"
-    shorter_side: int = Field(0, ge=0, le=_LARGEST_SIDE)
+    shorter_side: int = Field(0, ge=0, le=_MAX_SIDE)
     fill: int = Field(0, ge=0, le=255)
     interpolation: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "bilinear"
     # "colour" is how it was spelled at first; it goes with the next release.

@@ -30,7 +30,7 @@ from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, s
 log = logging.getLogger("models")
 
 # Hundreds of models take some ten KiB.
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 
 _STRINGS_AND_COMMENTS = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|#[^\n]*")
 _FIELD = re.compile(r"([A-Za-z_]\w*)\s*[:{<]")
@@ -61,11 +61,11 @@ def _parse(file: Path) -> tuple[pb.ModelServerConfig, list[str]]:
     """And what was skipped in it, in sentences. Raises RepositoryError."""
     try:
         with file.open("rb") as stream:
-            raw = stream.read(_MOST_BYTES + 1)
+            raw = stream.read(_MAX_BYTES + 1)
     except OSError as error:
         raise RepositoryError(f"{file} cannot be read: {error.strerror}") from None
-    if len(raw) > _MOST_BYTES:
-        raise RepositoryError(f"{file} is over the limit of {_MOST_BYTES} bytes for a models.config")
+    if len(raw) > _MAX_BYTES:
+        raise RepositoryError(f"{file} is over the limit of {_MAX_BYTES} bytes for a models.config")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:

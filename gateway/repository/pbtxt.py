@@ -25,8 +25,8 @@ from gateway.repository.model_config import ModelConfigError, ModelToml
 from runtimes.contract import DATATYPES
 
 # Real ones have a few KiB; reading goes at about 1 MiB a second.
-_MOST_BYTES = 1 << 18
-_MOST_DELAY_US = 60_000_000
+_MAX_BYTES = 1 << 18
+_MAX_DELAY_US = 60_000_000
 _shorten = partial(shorten, most=200)
 # Where Triton's backends look for the number of threads of one inference.
 _THREADS = ("intra_op_thread_count", "INTRA_OP_THREAD_COUNT", "TF_NUM_INTRA_THREADS")
@@ -115,11 +115,11 @@ def _parse(file: Path, place: str) -> tuple[pb.ModelConfig, list[str]]:
     """The message, and the names of fields that it lacks."""
     try:
         with file.open("rb") as stream:
-            raw = stream.read(_MOST_BYTES + 1)
+            raw = stream.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ModelConfigError(f"{place} cannot be read: {error.strerror}") from None
-    if len(raw) > _MOST_BYTES:
-        raise ModelConfigError(f"{place} is over the limit of {_MOST_BYTES} bytes; no model needs as many")
+    if len(raw) > _MAX_BYTES:
+        raise ModelConfigError(f"{place} is over the limit of {_MAX_BYTES} bytes; no model needs as many")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -213,9 +213,9 @@ def _word(tensor: Any, field: str, place: str) -> str:
 
 def _delay_ms(config: pb.ModelConfig, place: str) -> float:
     delay: int = config.dynamic_batching.max_queue_delay_microseconds
-    if delay > _MOST_DELAY_US:
+    if delay > _MAX_DELAY_US:
         raise ModelConfigError(
-            f"{place}: 'max_queue_delay_microseconds' is {delay}, but at most {_MOST_DELAY_US} are waited"
+            f"{place}: 'max_queue_delay_microseconds' is {delay}, but at most {_MAX_DELAY_US} are waited"
         )
     return delay / 1000
 

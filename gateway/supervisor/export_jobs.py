@@ -18,8 +18,8 @@ from runtimes.redaction import redacted
 
 log = logging.getLogger("export")
 
-_MOST_KEPT = 8
-_MOST_LINES = 50
+_MAX_KEPT = 8
+_MAX_LINES = 50
 
 
 @dataclass
@@ -28,7 +28,7 @@ class _Export:
     version: str
     folder: Path
     state: Literal["RUNNING", "DONE", "FAILED", "CANCELLED"] = "RUNNING"
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LINES))
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_LINES))
     task: "asyncio.Task[None] | None" = None
 
     @property
@@ -104,11 +104,11 @@ class Exports:
     def _find(self, model: str, name: str) -> _Export:
         export = self._exports.get(name)
         if export is None or export.model != model:
-            raise NotFound(f"model '{model}' has no export '{name}'; the last {_MOST_KEPT} are kept")
+            raise NotFound(f"model '{model}' has no export '{name}'; the last {_MAX_KEPT} are kept")
         return export
 
     def _forget_old(self) -> None:
-        for name in list(self._exports)[: max(0, len(self._exports) + 1 - _MOST_KEPT)]:
+        for name in list(self._exports)[: max(0, len(self._exports) + 1 - _MAX_KEPT)]:
             self._drop(name)
 
     def _drop(self, name: str) -> None:

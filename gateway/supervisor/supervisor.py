@@ -51,7 +51,7 @@ log = logging.getLogger("gateway")
 _RESPAWN_S = 0.5
 # What fronts and workers get of the grace period, when the last request has been answered, to end.
 _LEAVE_S = 3.0
-_LONGEST_TEMP = 46
+_MAX_TEMP_LENGTH = 46
 
 
 class Supervisor:
@@ -269,7 +269,7 @@ def _run_dir() -> tuple[Path, IO[str]]:
         raise SettingsError(
             "no folder for temporary files can be written to; mount a writable /tmp, or name one in TMPDIR"
         ) from None
-    if len(str(chosen)) > _LONGEST_TEMP:
+    if len(str(chosen)) > _MAX_TEMP_LENGTH:
         chosen = Path("/tmp")  # noqa: S108 - mkdtemp makes it private
     for left in chosen.glob("modelport-*/lock"):
         # A gateway that was killed could not tidy up. Whoever still lives holds the lock, in other containers too.

@@ -26,7 +26,7 @@ _RANDOM = {"RandomDistribution", "RandomSample", "RandomSampleInclusionFrequency
 # Parts that do more than the whole: each sequence is cut at the same places.
 _PARTS = {"Sequence::Slice": {"Where", "PackedIndex", "GatherPacked"}}  # type: Dict[str, Set[str]]
 _BATCH = cntk.Axis.default_batch_axis().name
-_MOST_REASONS = 8
+_MAX_REASONS = 8
 
 
 class _Found:
@@ -89,4 +89,4 @@ def _first_is_batch(variable: Any) -> bool:
 
 
 def _few(reasons: Sequence[str]) -> Any:
-    return tuple(dict.fromkeys(reasons))[:_MOST_REASONS]
+    return tuple(dict.fromkeys(reasons))[:_MAX_REASONS]

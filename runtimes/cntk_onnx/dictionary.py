@@ -17,8 +17,8 @@ from .protobuf import Wire, broken, signed, varint
 # Dimensions that are no sizes, as a signed number of 64 bits has them.
 INFERRED, FREE = -1, -3
 # What CNTK writes nests about ten deep: functions lie side by side, also those of blocks.
-_DEEPEST = 32
-_HIGHEST_RANK = 64
+_MAX_DEPTH = 32
+_MAX_RANK = 64
 
 _DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 4: np.dtype("<f2")}
 _INTEGERS = (5, 6)
@@ -66,8 +66,8 @@ class _Reader:
         }
 
     def dictionary(self, message: memoryview, depth: int) -> Dict[str, Any]:
-        if depth > _DEEPEST:
-            raise broken("it nests deeper than %d" % _DEEPEST)
+        if depth > _MAX_DEPTH:
+            raise broken("it nests deeper than %d" % _MAX_DEPTH)
         found: Dict[str, Any] = {}
         for number, _, entry in self._fields(message):
             if number == 2:
@@ -106,8 +106,8 @@ class _Reader:
         return _EMPTY[kind]() if value is None and kind in _EMPTY else value
 
     def _vector(self, message: memoryview, depth: int) -> List[Any]:
-        if depth > _DEEPEST:
-            raise broken("it nests deeper than %d" % _DEEPEST)
+        if depth > _MAX_DEPTH:
+            raise broken("it nests deeper than %d" % _MAX_DEPTH)
         found = []
         for number, _, field in self._fields(message):
             if number != 1:
@@ -124,8 +124,8 @@ class _Reader:
             while place < len(packed):
                 size, place = varint(packed, place)
                 sizes.append(signed(size))
-                if len(sizes) > _HIGHEST_RANK:
-                    raise broken("a shape has more than %d dimensions" % _HIGHEST_RANK)
+                if len(sizes) > _MAX_RANK:
+                    raise broken("a shape has more than %d dimensions" % _MAX_RANK)
         if any(size < 0 and size not in (INFERRED, FREE) for size in sizes):
             raise broken("a shape has a dimension beyond 63 bits")
         return Shape(sizes)

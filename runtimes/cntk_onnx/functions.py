@@ -14,7 +14,7 @@ from runtimes.contract import LoadError
 
 from .dictionary import Axis, Shape
 from .opcodes import NAMES
-from .protobuf import LONGEST, broken, short
+from .protobuf import MAX_MESSAGE_LENGTH, broken, short
 
 BATCH = "defaultBatchAxis"
 INPUT, OUTPUT, PARAMETER, CONSTANT, PLACEHOLDER = range(5)
@@ -23,7 +23,7 @@ DTYPES = {1: np.dtype(np.float32), 2: np.dtype(np.float64), 4: np.dtype(np.float
 # Versions of the root's dictionary that CNTK 2.7 reads; 1 is of CNTK 2.0.
 _ROOT_VERSIONS = (1, 2, 3)
 # Of one row of an input, or of a parameter.
-_MOST_ELEMENTS = 1 << 40
+_MAX_ELEMENTS = 1 << 40
 
 
 class Variable(NamedTuple):
@@ -62,7 +62,7 @@ class Function(NamedTuple):
 
     def refuse(self, why: str) -> NoReturn:
         told = "%s: %s; serve the model by CNTK itself (the runtime cntk)"
-        raise LoadError(told % (self.where, short(why, LONGEST)))
+        raise LoadError(told % (self.where, short(why, MAX_MESSAGE_LENGTH)))
 
 
 class Result(NamedTuple):
@@ -319,7 +319,7 @@ def _variable(told: Dict[str, Any]) -> Variable:
     sizes = tuple(max(size, -1) if size > -2 else -1 for size in reversed(shape))
     if value is not None and value.shape != sizes:
         raise broken("'%s' has the shape %s and a value of %s" % (short(uid), sizes, value.shape))
-    if math.prod(size for size in sizes if size > 0) > _MOST_ELEMENTS:
+    if math.prod(size for size in sizes if size > 0) > _MAX_ELEMENTS:
         raise broken("'%s' has the shape %s" % (short(uid), sizes))
     dtype = value.dtype if value is not None else DTYPES.get(datatype)
     return Variable(uid, _name(told), kind, dtype, sizes, tuple(reversed(axes)), told.get("is_sparse") is True, value)

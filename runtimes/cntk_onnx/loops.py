@@ -18,7 +18,7 @@ from .values import Value
 
 Translate = Callable[[Function, Dict[str, Value], Graph], Dict[str, Value]]
 _DELAYS = ("PastValue", "FutureValue")
-_MOST_STEPS = 64
+_MAX_STEPS = 64
 
 
 class Loop(NamedTuple):
@@ -121,8 +121,8 @@ def _check(loop: Loop) -> Function:
 
 def _delay(function: Function, loop: Loop, values: Dict[str, Value], body: Graph) -> _Delay:
     steps = function.attributes.get("offset")
-    if not isinstance(steps, int) or not 0 < steps <= _MOST_STEPS:
-        function.refuse("it delays by another number of steps than 1 to %d" % _MOST_STEPS)
+    if not isinstance(steps, int) or not 0 < steps <= _MAX_STEPS:
+        function.refuse("it delays by another number of steps than 1 to %d" % _MAX_STEPS)
     output = "%s_Output_0" % function.uid
     shape = loop.shapes.get(output, loop.shapes.get(function.inputs[0], values[function.inputs[1]].shape))
     if any(size < 1 for size in shape):

@@ -9,15 +9,15 @@ from runtimes.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Malformed,
 __all__ = ["BYTES", "FIXED32", "FIXED64", "VARINT", "Field", "Wire", "broken", "short", "signed", "varint"]
 
 # A hostile file can have a field in two bytes. Real models have some ten thousands; these take seconds.
-MOST_FIELDS = 2000000
+MAX_FIELDS = 2000000
 
 
 # Of what is told: names and shapes come from the file, and sentences about them stay sentences.
-LONGEST = 400
+MAX_MESSAGE_LENGTH = 400
 
 
 def broken(why: str) -> LoadError:
-    return LoadError("this is no whole CNTK v2 model file: %s; save or copy it again" % short(why, LONGEST))
+    return LoadError("this is no whole CNTK v2 model file: %s; save or copy it again" % short(why, MAX_MESSAGE_LENGTH))
 
 
 def short(value: Any, most: int = 80) -> str:
@@ -37,8 +37,8 @@ class Wire:
         try:
             for field in protobuf.fields(message):
                 self._read += 1
-                if self._read > MOST_FIELDS:
-                    raise LoadError("this file has more than %d fields, which no model of CNTK's has" % MOST_FIELDS)
+                if self._read > MAX_FIELDS:
+                    raise LoadError("this file has more than %d fields, which no model of CNTK's has" % MAX_FIELDS)
                 yield field
         except Malformed as error:
             raise broken(str(error)) from error

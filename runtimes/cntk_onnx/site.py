@@ -12,10 +12,10 @@ from .functions import Function
 from .values import Value
 
 # A few functions that double what they get could ask for any memory.
-_MOST_ELEMENTS = 1 << 28
+_MAX_ELEMENTS = 1 << 28
 # Of what is the same for all requests, over all functions: ONNX Runtime computes it when it loads the model.
-_MOST_COMPUTED = 1 << 30
-_LOWEST_STATIC, _HIGHEST_STATIC = -1000, 1000
+_MAX_COMPUTED = 1 << 30
+_LOWEST_STATIC, _MAX_STATIC = -1000, 1000
 
 
 class Site:
@@ -59,10 +59,10 @@ class Site:
 
     def value(self, name: str, shape: Sequence[int], axes: Sequence[str]) -> Value:
         count = math.prod(size for size in shape if size > 0)
-        if count > _MOST_ELEMENTS:
-            self.refuse("it gives more values than %d for one row" % _MOST_ELEMENTS)
-        if not axes and not self.graph.compute(count, _MOST_COMPUTED):
-            self.refuse("it and others compute more values than %d of parameters alone" % _MOST_COMPUTED)
+        if count > _MAX_ELEMENTS:
+            self.refuse("it gives more values than %d for one row" % _MAX_ELEMENTS)
+        if not axes and not self.graph.compute(count, _MAX_COMPUTED):
+            self.refuse("it and others compute more values than %d of parameters alone" % _MAX_COMPUTED)
         return Value(name, tuple(shape), tuple(axes), self.dtype, None, all(each.uniform for each in self.inputs))
 
     def axis(self, axis: Axis, rank: int) -> int:
@@ -71,7 +71,7 @@ class Site:
             self.refuse("its axis is not what CNTK 2.7 writes")
         if axis.name and not axis.name.startswith("staticAxisIdx="):
             self.refuse("it works along the dynamic axis '%s', which is not covered" % axis.name)
-        if not _LOWEST_STATIC < axis.index < _HIGHEST_STATIC:
+        if not _LOWEST_STATIC < axis.index < _MAX_STATIC:
             self.refuse("it works along all axes at once, which is not covered")
         return rank - 1 - (axis.index + rank if axis.index < 0 else axis.index)
 

@@ -13,7 +13,7 @@ from .functions import BATCH, Function, Network, Variable, distinct, network, ow
 from .loops import Loop, translate_loop
 from .ops import REGISTRY
 from .order import in_order
-from .protobuf import LONGEST, broken, short
+from .protobuf import MAX_MESSAGE_LENGTH, broken, short
 from .site import Site
 from .values import Value
 
@@ -138,7 +138,7 @@ def _axes(variable: Variable, name: str) -> Tuple[str, ...]:
     axes = tuple(axis.name for axis in variable.axes)
     sequences = [axis for axis in variable.axes if axis.name != BATCH]
     if len(sequences) > 1 or (axes and axes[0] != BATCH):
-        told = short(", ".join(axes), LONGEST)
+        told = short(", ".join(axes), MAX_MESSAGE_LENGTH)
         raise LoadError("input '%s' has the dynamic axes %s, which are not covered" % (short(name), told))
     return axes
 

@@ -11,7 +11,7 @@ from .site import Site
 from .values import Value
 
 # Of a window, a stride or a padding: beyond it ONNX Runtime's own sums overflow.
-_LARGEST = 1 << 31
+_MAX_SIZE = 1 << 31
 
 
 class Window(NamedTuple):
@@ -44,7 +44,7 @@ def spread(site: Site, told: Sequence[int], rank: int, default: int) -> List[int
     if len(told) > rank:
         site.refuse("it tells %d axes where its input has %d" % (len(told), rank))
     whole = list(told) * rank if len(told) == 1 else [*told, *[default] * (rank - len(told))]
-    if not all(isinstance(value, int) for value in whole) or any(not 0 <= value <= _LARGEST for value in whole):
+    if not all(isinstance(value, int) for value in whole) or any(not 0 <= value <= _MAX_SIZE for value in whole):
         site.refuse("a stride, a size or a padding is no number")
     return whole[::-1]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from runtimes.dataflow import sizes
 from runtimes.dataflow.sizes import Product, Size, has_rows, over
-from runtimes.dataflow.values import MOST_CONTENTS, Value, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, mixed, repeats, rows, spread, unsure
 
 
 class CountsRows(ValueError):
@@ -92,7 +92,7 @@ def _computed(operator: Callable[..., Any], values: Sequence[Value]) -> Any:
         together = np.broadcast(*arrays) if len(arrays) > 1 else arrays[0]
     except ValueError:
         return None
-    if together.size > MOST_CONTENTS:
+    if together.size > MAX_CONTENTS:
         return None
     aligned = [np.broadcast_to(array, together.shape) for array in arrays]
     try:

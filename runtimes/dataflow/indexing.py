@@ -7,7 +7,7 @@ import numpy as np
 from runtimes.dataflow import sizes
 from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import Product, Size, fresh, has_rows, over, times
-from runtimes.dataflow.values import MOST_CONTENTS, Value, as_rows, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.values import MAX_CONTENTS, Value, as_rows, constant, mixed, repeats, rows, spread, unsure
 
 _MANY = 1024  # more rows than batches have
 _END = (1 << 31) - 1  # from here on, the end of a slice is the end of the dimension
@@ -35,7 +35,7 @@ def _constants(values: Sequence[Value], axis: int) -> Value:
     contents = None  # type: Optional[List[Any]]
     if all(value.contents is not None and len(value.dims or ()) == 1 for value in values):
         contents = [element for value in values for element in value.contents or ()]
-    if any(value.counts_rows for value in values) and (contents is None or len(contents) > MOST_CONTENTS):
+    if any(value.counts_rows for value in values) and (contents is None or len(contents) > MAX_CONTENTS):
         return unsure("a vector that counts the rows is joined with others")
     dims = list(values[0].dims or ())
     dims[axis] = _sum([(value.dims or ())[axis] for value in values])

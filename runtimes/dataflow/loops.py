@@ -5,7 +5,7 @@ from typing import Callable, List, Sequence, Tuple
 from runtimes.dataflow.sizes import Product, fresh, has_rows
 from runtimes.dataflow.values import Value, join, mixed, repeats, unsure
 
-MOST_ROUNDS = 4  # of a loop's body, until what it carries stays as it is
+MAX_ROUNDS = 4  # of a loop's body, until what it carries stays as it is
 
 
 def settled(carried: Sequence[Value], joined: Sequence[Value], turn: int) -> bool:
@@ -46,7 +46,7 @@ def repeated(at: str, carried: Sequence[Value], run: Callable[[List[Value]], Tup
     """What a loop gives that runs as often as a condition says; `run` gives that, and what one round makes of these."""
     count = len(carried)
     carried = [forgotten(value) for value in carried]
-    for turn in range(MOST_ROUNDS):
+    for turn in range(MAX_ROUNDS):
         goes_on, after = run(list(carried))
         if goes_on.mixes or goes_on.has_rows:
             return [mixed("%s runs until values of the batch say" % at, [goes_on])] * count

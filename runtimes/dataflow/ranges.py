@@ -11,7 +11,7 @@ from runtimes.dataflow.graph import Function, Model, Node, Tensor
 
 # How exporters write that there is no limit: the largest number of 32 bits, or of floats.
 _NO_LIMIT = 2e9
-_MOST_DEPTH = 20  # of calls in calls
+_MAX_DEPTH = 20  # of calls in calls
 
 
 class _Line(NamedTuple):
@@ -52,7 +52,7 @@ class Ranges:
     def call(self, node: Node, domain: str, name: str) -> None:
         """The node's inputs are those of this function, and its outputs what that gives."""
         function = self._functions.get((domain, name))
-        if function is None or self._depth == _MOST_DEPTH:
+        if function is None or self._depth == _MAX_DEPTH:
             return
         pairs = list(zip(function.inputs, node.inputs))
         constants = {inner: self._constants[outer] for inner, outer in pairs if outer in self._constants}

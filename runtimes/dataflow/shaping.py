@@ -3,7 +3,7 @@
 from typing import Any, List, Optional, Sequence
 
 from runtimes.dataflow.arithmetic import elementwise
-from runtimes.dataflow.sizes import MOST_DIMENSIONS, ROWS, Product, Size, fresh, has_rows, over, times
+from runtimes.dataflow.sizes import MAX_DIMENSIONS, ROWS, Product, Size, fresh, has_rows, over, times
 from runtimes.dataflow.values import Value, as_rows, constant, mixed, repeats, rows, spread, unsure
 
 
@@ -134,7 +134,7 @@ def unsqueeze(at: str, value: Value, axes: Sequence[int]) -> Value:
     if value.dims is None:
         return value if value.tainted else constant()
     rank = len(value.dims) + len(axes)
-    if rank > MOST_DIMENSIONS:
+    if rank > MAX_DIMENSIONS:
         raise ValueError("a tensor has %d dimensions" % rank)
     added = {placed(axis, rank) for axis in axes}
     if len(added) < len(axes):
@@ -190,7 +190,7 @@ def tile(at: str, value: Value, repeats_each: Value) -> Value:
         return constant(None if value.dims is None else [fresh() for _ in value.dims])
     known = [fresh() if count is None else count for count in times_each]
     source = (1,) * (len(known) - len(value.dims)) + value.dims
-    if len(known) < len(source) or len(known) > MOST_DIMENSIONS:
+    if len(known) < len(source) or len(known) > MAX_DIMENSIONS:
         raise ValueError("%d repeats for %d dimensions" % (len(known), len(source)))
     dims = [times(size, count) for size, count in zip(source, known)]
     if not value.has_rows:

@@ -14,8 +14,8 @@ class Product(NamedTuple):
 Size = Union[int, Product]
 
 # Beyond these no model of use goes; what does is not followed (OverflowError), so that no file makes reading long.
-_LARGEST, _MOST_SYMBOLS = 1 << 63, 32
-MOST_DIMENSIONS = 64
+_MAX_FACTOR, _MAX_SYMBOLS = 1 << 63, 32
+MAX_DIMENSIONS = 64
 
 ROWS = Product(1, (0,))  # the number of rows of the batch
 _numbers = itertools.count(1)
@@ -38,7 +38,7 @@ def times(*sizes: Size) -> Size:
             factor, symbols = factor * size.factor, symbols + size.symbols
         else:
             factor *= int(size)
-    if abs(factor) >= _LARGEST or len(symbols) > _MOST_SYMBOLS:
+    if abs(factor) >= _MAX_FACTOR or len(symbols) > _MAX_SYMBOLS:
         raise OverflowError("a size is too large to be followed")
     return Product(factor, tuple(sorted(symbols))) if symbols and factor else factor
 

@@ -4,8 +4,8 @@ from typing import Any, Iterable, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.dataflow.sizes import ROWS, Size, fresh, has_rows, over, times
 
-MOST_CONTENTS = 64  # elements of a tensor whose contents are followed: shapes, axes, permutations
-_MOST_REASONS = 4  # of one kind that a tensor carries on; the first ones say enough
+MAX_CONTENTS = 64  # elements of a tensor whose contents are followed: shapes, axes, permutations
+_MAX_REASONS = 4  # of one kind that a tensor carries on; the first ones say enough
 _NAME_LENGTH = 60
 
 
@@ -50,7 +50,7 @@ class Value(NamedTuple):
 
 
 def constant(dims: Optional[Sequence[Size]] = None, contents: Optional[Sequence[Any]] = None) -> Value:
-    if contents is not None and len(contents) > MOST_CONTENTS:
+    if contents is not None and len(contents) > MAX_CONTENTS:
         contents = None
     return Value(None if dims is None else tuple(dims), contents=None if contents is None else tuple(contents))
 
@@ -80,9 +80,9 @@ def _tainted(
 ) -> Value:
     for value in values:
         if value.mixes and value.mixes != mixes:
-            mixes = tuple(dict.fromkeys(mixes + value.mixes))[:_MOST_REASONS]
+            mixes = tuple(dict.fromkeys(mixes + value.mixes))[:_MAX_REASONS]
         if value.unknown and value.unknown != unknown:
-            unknown = tuple(dict.fromkeys(unknown + value.unknown))[:_MOST_REASONS]
+            unknown = tuple(dict.fromkeys(unknown + value.unknown))[:_MAX_REASONS]
     if not (mixes or unknown):  # a mistake of a rule's never makes a constant of what it could not follow
         unknown = ("an operator is not followed",)
     return Value(None if dims is None else tuple(dims), mixes=mixes, unknown=unknown)

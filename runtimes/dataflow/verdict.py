@@ -6,7 +6,7 @@ from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.sizes import ROWS, Size, has_rows
 from runtimes.dataflow.values import Value, as_rows, called
 
-_MOST = 8  # reasons of one kind
+_MAX_REASONS = 8  # reasons of one kind
 
 
 def analysis(outputs: Dict[str, Value], writes: Sequence[str] = (), unknown: Sequence[str] = ()) -> BatchAnalysis:
@@ -53,6 +53,6 @@ def _multiple(size: Size) -> bool:
 
 def _few(reasons: Sequence[str]) -> Tuple[str, ...]:
     distinct = list(dict.fromkeys(reasons))
-    if len(distinct) > _MOST:
-        return tuple(distinct[:_MOST]) + ("and %d more" % (len(distinct) - _MOST),)
+    if len(distinct) > _MAX_REASONS:
+        return tuple(distinct[:_MAX_REASONS]) + ("and %d more" % (len(distinct) - _MAX_REASONS),)
     return tuple(distinct)

@@ -4,13 +4,13 @@ from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, S
 
 from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.graph import Function, Graph, Model, Node, Reference, Tensor
-from runtimes.dataflow.sizes import MOST_DIMENSIONS, ROWS, fresh
+from runtimes.dataflow.sizes import MAX_DIMENSIONS, ROWS, fresh
 from runtimes.dataflow.values import Value, called, constant, repeats, rows, spread, unsure
 from runtimes.dataflow.verdict import analysis
 
-_MOST_NODES = 400000  # over all branches, bodies and calls: seconds
+_MAX_NODES = 400000  # over all branches, bodies and calls: seconds
 _MANY_TENSORS = 16  # of one node, which count for a node more
-_MOST_DEPTH = 40
+_MAX_DEPTH = 40
 _ERRORS = (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, ZeroDivisionError)
 
 
@@ -124,7 +124,7 @@ class Walk:
         self.versions[""] = self.versions.get("", self.versions.get("ai.onnx", 1))
         self.writes = []  # type: List[str]
         self.tainted = ""  # the first reason of what may fail, whether or not an output depends on it
-        self._left, self._depth = _MOST_NODES, 0
+        self._left, self._depth = _MAX_NODES, 0
 
     def graph(self, graph: Graph, outer: Optional[Scope], given: Dict[str, Value]) -> List[Value]:
         """The outputs of a graph whose inputs are these."""
@@ -139,7 +139,7 @@ class Walk:
 
     def nodes(self, nodes: Sequence[Node], scope: Scope) -> None:
         self._depth += 1
-        if self._depth > _MOST_DEPTH:
+        if self._depth > _MAX_DEPTH:
             raise TooLarge
         for node in nodes:
             self._left -= 1 + (len(node.inputs) + len(node.outputs)) // _MANY_TENSORS
@@ -217,7 +217,7 @@ def _bound(node: Node, given: Dict[str, Any], depth: int) -> Node:
             if value.name not in given:
                 continue
             value = given[value.name]
-        elif isinstance(value, Graph) and depth < _MOST_DEPTH:
+        elif isinstance(value, Graph) and depth < _MAX_DEPTH:
             value = value._replace(nodes=[_bound(inner, given, depth + 1) for inner in value.nodes])
         attributes[name] = value
     return node._replace(attributes=attributes)
@@ -225,7 +225,7 @@ def _bound(node: Node, given: Dict[str, Any], depth: int) -> Node:
 
 def of_tensor(tensor: Tensor) -> Value:
     """Of sparse ones and those with more dimensions than are followed, nothing is known but that they are constants."""
-    return constant(tensor.dims if len(tensor.dims) <= MOST_DIMENSIONS else None, tensor.contents)
+    return constant(tensor.dims if len(tensor.dims) <= MAX_DIMENSIONS else None, tensor.contents)
 
 
 def followed(walk: Walk, outputs: Dict[str, Value], unknown: Sequence[str]) -> BatchAnalysis:
@@ -240,7 +240,7 @@ def followed(walk: Walk, outputs: Dict[str, Value], unknown: Sequence[str]) -> B
 def given(at: str, dims: Optional[List[Any]], batch: Any = ()) -> Tuple[Value, str]:
     """An input whose first dimension is the batch, and why it cannot be that. `batch`: symbols of the batch's size."""
     why = ""
-    if dims is None or len(dims) > MOST_DIMENSIONS:
+    if dims is None or len(dims) > MAX_DIMENSIONS:
         why = "%s has no known rank" % at
     elif not dims:
         why = "%s is a scalar, which has no rows" % at

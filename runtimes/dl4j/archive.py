@@ -14,16 +14,16 @@ from runtimes.contract import LoadError
 from .arrays import Bytes, read_array
 
 # What it becomes takes up to thirty times as much memory. The largest networks have some hundred KiB.
-_MOST_JSON = 8 << 20
-_MOST_NORMALIZER = 8 << 20
-_MOST_COEFFICIENTS = 16 << 30
-_DEEPEST = 64
+_MAX_JSON = 8 << 20
+_MAX_NORMALIZER = 8 << 20
+_MAX_COEFFICIENTS = 16 << 30
+_MAX_DEPTH = 64
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 # What a network without parameters computes in. Before 1.0.0-beta4 the file did not tell.
 _DATATYPES = {"FLOAT": np.float32, "DOUBLE": np.float64, "HALF": np.float16}
 # Weights hardly compress, and configurations by some ten times. What grows more than this beyond some size is made
 # to take memory, or time: objects take more of it than weights.
-_MOST_GROWTH, _GROWTH_BEYOND, _OBJECTS_BEYOND = 100, 64 << 20, 1 << 20
+_MAX_GROWTH, _GROWTH_BEYOND, _OBJECTS_BEYOND = 100, 64 << 20, 1 << 20
 
 
 class Archive(NamedTuple):
@@ -59,9 +59,9 @@ def _read(archive: zipfile.ZipFile) -> Archive:
         entries[info.filename] = info
     if "configuration.json" not in entries:
         raise LoadError("the archive has no entry configuration.json, which DL4J's ModelSerializer writes")
-    configuration = _json(_entry(archive, entries["configuration.json"], _MOST_JSON))
+    configuration = _json(_entry(archive, entries["configuration.json"], _MAX_JSON))
     if "coefficients.bin" in entries:
-        source = Bytes(_entry(archive, entries["coefficients.bin"], _MOST_COEFFICIENTS), "coefficients.bin")
+        source = Bytes(_entry(archive, entries["coefficients.bin"], _MAX_COEFFICIENTS), "coefficients.bin")
         coefficients = read_array(source)
         source.end()
         if coefficients.size > max((1, *coefficients.shape)):
@@ -73,7 +73,7 @@ def _read(archive: zipfile.ZipFile) -> Archive:
         raise LoadError("the archive has no entry coefficients.bin, so that it holds no parameters")
     normalizer = b""
     if "normalizer.bin" in entries:
-        normalizer = _entry(archive, entries["normalizer.bin"], _MOST_NORMALIZER)
+        normalizer = _entry(archive, entries["normalizer.bin"], _MAX_NORMALIZER)
     return Archive(configuration, coefficients, normalizer)
 
 
@@ -83,8 +83,8 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise LoadError("the archive's entry %s is compressed in a way that DL4J does not write" % info.filename)
     compressed = min(info.compress_size, _length(archive))  # which the directory can overstate
-    beyond = _GROWTH_BEYOND if most == _MOST_COEFFICIENTS else _OBJECTS_BEYOND
-    if info.file_size > min(most, max(beyond, _MOST_GROWTH * compressed)):
+    beyond = _GROWTH_BEYOND if most == _MAX_COEFFICIENTS else _OBJECTS_BEYOND
+    if info.file_size > min(most, max(beyond, _MAX_GROWTH * compressed)):
         raise LoadError("the archive's entry %s grows to %d bytes, which is too much" % (info.filename, info.file_size))
     # Reading ends where the directory says, whatever the compressed data holds, and then checks its sum.
     with archive.open(info) as file:
@@ -108,13 +108,13 @@ def _json(data: bytes) -> Dict[str, Any]:
     if not isinstance(found, dict):
         _no_configuration("it is no object")
     level: List[Any] = [found]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         # Half of a surrogate pair, which JSON can escape, is no character.
         if any(isinstance(each, str) and not each.isascii() and _HALF_A_PAIR.search(each) for each in level):
             _no_configuration("a text in it is not Unicode")
         level = [inner for each in level if isinstance(each, (dict, list)) for inner in _within(each)]
     if level:
-        _no_configuration("it is nested deeper than %d" % _DEEPEST)
+        _no_configuration("it is nested deeper than %d" % _MAX_DEPTH)
     return found
 
 

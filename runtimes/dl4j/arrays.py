@@ -16,7 +16,7 @@ _SHORT_LENGTHS = ("DIRECT", "HEAP", "JAVACPP")
 _MODES = (*_SHORT_LENGTHS, "LONG_SHAPE", "MIXED_DATA_TYPES")
 _INTEGERS = {"INT": ">i4", "LONG": ">i8"}
 _FLOATS = {"FLOAT": ">f4", "DOUBLE": ">f8", "HALF": ">f2", "FLOAT16": ">f2"}
-_MOST_DIMENSIONS = 32
+_MAX_DIMENSIONS = 32
 # 'c' and 'f': rows or columns first.
 _ORDERS = {99: "C", 102: "F"}
 
@@ -77,12 +77,12 @@ def _shape(source: Bytes, dtype: str, length: int) -> Tuple[Tuple[int, ...], str
     """rank, sizes, strides, offset or flags, the stride between elements, order."""
     if dtype not in _INTEGERS:
         source.broken("its shape is %.40r, where INT or LONG is known" % dtype)
-    if not 4 <= length <= 2 * _MOST_DIMENSIONS + 4:
+    if not 4 <= length <= 2 * _MAX_DIMENSIONS + 4:
         source.broken("its shape takes %d numbers" % length)
     kind = np.dtype(_INTEGERS[dtype])
     numbers = np.frombuffer(source.take(length * kind.itemsize), kind).tolist()
     rank = numbers[0]
-    if not 0 <= rank <= _MOST_DIMENSIONS or length != 2 * rank + 4:
+    if not 0 <= rank <= _MAX_DIMENSIONS or length != 2 * rank + 4:
         source.broken("its shape has rank %d and takes %d numbers" % (rank, length))
     sizes = tuple(numbers[1 : 1 + rank])
     if any(size < 0 for size in sizes):

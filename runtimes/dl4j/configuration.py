@@ -11,7 +11,7 @@ from . import names
 from .order import topological
 from .settings import Settings, Tagged, tagged
 
-_MOST_NODES, _MOST_READ = 10_000, 50_000
+_MAX_NODES, _MAX_READ = 10_000, 50_000
 
 
 class Node(NamedTuple):
@@ -98,8 +98,8 @@ def _graph(configuration: Dict[str, Any]) -> Network:
     outputs = _texts(configuration.get("networkOutputs"), "networkOutputs")
     read = configuration.get("vertexInputs")
     reads = {name: _texts((read if isinstance(read, dict) else {}).get(name), "vertexInputs") for name in vertices}
-    if sum(map(len, reads.values())) > _MOST_READ:
-        raise LoadError("configuration.json's vertices read more than %d others" % _MOST_READ)
+    if sum(map(len, reads.values())) > _MAX_READ:
+        raise LoadError("configuration.json's vertices read more than %d others" % _MAX_READ)
     known = {*inputs, *vertices}
     for name in [*outputs, *(source for sources in reads.values() for source in sources)]:
         if name not in known:
@@ -175,5 +175,5 @@ def _texts(value: Any, name: str) -> Tuple[str, ...]:
 
 
 def _check_count(nodes: Any) -> None:
-    if not 0 < len(nodes) <= _MOST_NODES:
+    if not 0 < len(nodes) <= _MAX_NODES:
         raise LoadError("configuration.json holds %d layers" % len(nodes))

@@ -11,9 +11,9 @@ from runtimes.contract import LoadError
 
 from .arrays import Bytes, read_array
 
-_MOST_INPUTS = 1000
+_MAX_INPUTS = 1000
 # Nd4j.EPS_THRESHOLD: no deviation and no range is smaller.
-_LEAST_DEVIATION = 1e-5
+_MIN_DEVIATION = 1e-5
 
 
 class Scaling(NamedTuple):
@@ -92,7 +92,7 @@ def _pixels(source: Bytes) -> Normalizers:
 
 
 def _by_deviation(source: Bytes) -> Scaling:
-    mean, deviation = _row(source), np.maximum(_row(source), _LEAST_DEVIATION)
+    mean, deviation = _row(source), np.maximum(_row(source), _MIN_DEVIATION)
     return Scaling(mean, deviation, _one(1), _one(0))
 
 
@@ -101,8 +101,8 @@ def _by_range(source: Bytes, low: float, high: float) -> Scaling:
     least, most = _row(source), _row(source)
     if least.shape != most.shape:
         source.broken("its bounds have %d and %d values" % (least.size, most.size))
-    span = np.maximum(most - least, _LEAST_DEVIATION)
-    return Scaling(least, span, _one(max(high - low, _LEAST_DEVIATION)), _one(low))
+    span = np.maximum(most - least, _MIN_DEVIATION)
+    return Scaling(least, span, _one(max(high - low, _MIN_DEVIATION)), _one(low))
 
 
 def _row(source: Bytes) -> np.ndarray:
@@ -111,7 +111,7 @@ def _row(source: Bytes) -> np.ndarray:
 
 def _counts(source: Bytes) -> Tuple[int, int]:
     inputs, outputs = source.number("i"), source.number("i")
-    if not 0 < inputs <= _MOST_INPUTS or not -1 <= outputs <= _MOST_INPUTS:
+    if not 0 < inputs <= _MAX_INPUTS or not -1 <= outputs <= _MAX_INPUTS:
         source.broken("it speaks of %d inputs and %d outputs" % (inputs, outputs))
     return inputs, outputs
 

@@ -8,7 +8,7 @@ from .archive import read
 from .choices import Choices
 from .translate import translated
 
-_LONGEST = 600
+_MAX_LENGTH = 600
 
 
 def model_bytes(path: str, declared: Sequence[TensorSpec], chosen: Choices) -> bytes:
@@ -18,7 +18,7 @@ def model_bytes(path: str, declared: Sequence[TensorSpec], chosen: Choices) -> b
         model = translated(read(path), shapes, chosen)
     except LoadError as error:
         # Names that the file holds can have any characters, and lists in it any length.
-        raise LoadError("".join(each if each.isprintable() else "?" for each in str(error)[:_LONGEST])) from None
+        raise LoadError("".join(each if each.isprintable() else "?" for each in str(error)[:_MAX_LENGTH])) from None
     except MemoryError:
         raise LoadError("the model does not fit in memory") from None
     try:

@@ -6,7 +6,7 @@ from runtimes.contract import LoadError
 
 _REQUIRED = object()
 # No layer that runs anywhere is larger; what is would be made to fill memory.
-_LARGEST = (1 << 31) - 1
+_MAX_INT = (1 << 31) - 1
 
 OURS = ("org.deeplearning4j.", "org.nd4j.")
 
@@ -55,7 +55,7 @@ class Settings:
 
     def integer(self, name: str, default: Any = _REQUIRED, least: int = 0) -> int:
         value = self._value(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _LARGEST:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MAX_INT:
             self._wrong(name, value, "a whole number of %d or more" % least)
         return value
 
@@ -99,7 +99,7 @@ class Settings:
         value = self.get(name)
         if value is None:
             return None
-        if not self._are_integers(value, -_LARGEST):
+        if not self._are_integers(value, -_MAX_INT):
             self._wrong(name, value, "whole numbers")
         return tuple(value)
 
@@ -119,7 +119,7 @@ class Settings:
 
     def _are_integers(self, numbers: Any, least: int) -> bool:
         return isinstance(numbers, (list, tuple)) and all(
-            isinstance(number, int) and not isinstance(number, bool) and least <= number <= _LARGEST
+            isinstance(number, int) and not isinstance(number, bool) and least <= number <= _MAX_INT
             for number in numbers
         )
 

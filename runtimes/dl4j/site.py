@@ -13,11 +13,11 @@ from .settings import Settings
 from .values import Fold, Value
 
 # A few layers that enlarge what they get could ask for any memory.
-_MOST_ELEMENTS = 1 << 28
+_MAX_ELEMENTS = 1 << 28
 # Of what a request tells, beside that.
-_MOST_GROWN = 1 << 16
+_MAX_GROWN = 1 << 16
 # Beside the rows. numpy has arrays of at most 32 dimensions.
-_MOST_SIZES = 30
+_MAX_SIZES = 30
 # What ONNX Runtime computes in single precision alone, on the CPU. The rest of a DOUBLE file's network stays double.
 _SINGLE_ONLY = (
     "AveragePool",
@@ -108,7 +108,7 @@ class Site:
         if not possible(sizes):
             self.refuse("it gives values of sizes %s for one row" % shown(sizes))
         total = max(each.grown for each in [like, *self.inputs]) * grown
-        if total > _MOST_GROWN:
+        if total > _MAX_GROWN:
             self.refuse("it and what is before it make the input's sizes, which only a request tells, too large")
         return Value(name, tuple(sizes), like.folds, total)
 
@@ -190,7 +190,7 @@ class Site:
 def possible(sizes: Sequence[int]) -> bool:
     """Whether one row can have these sizes."""
     told = [size for size in sizes if size != -1]
-    return len(sizes) <= _MOST_SIZES and min(told, default=1) > 0 and math.prod(told) <= _MOST_ELEMENTS
+    return len(sizes) <= _MAX_SIZES and min(told, default=1) > 0 and math.prod(told) <= _MAX_ELEMENTS
 
 
 def grown_by(more: int) -> int:

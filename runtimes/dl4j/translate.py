@@ -23,7 +23,7 @@ from .values import Value
 assert layers  # importing it fills the registry
 Shape = Tuple[int, ...]
 # A small file can ask for any number; ONNX Runtime takes seconds for these.
-_MOST_OPERATORS = 30_000
+_MAX_OPERATORS = 30_000
 
 
 @np.errstate(all="ignore")  # what is no number in a file is none in DL4J
@@ -51,7 +51,7 @@ class _Translation:
         inputs = [self._input(place, name, declared.get(name)) for place, name in enumerate(self._network.inputs)]
         for node in self._network.nodes:
             self._values[node.name] = self._node(node)
-            if len(self._graph.nodes) > _MOST_OPERATORS:
+            if len(self._graph.nodes) > _MAX_OPERATORS:
                 raise LoadError("%s: up to it the network takes too many operators" % node.settings.where)
         self._parameters.end()
         outputs = [self._output(place, *each) for place, each in enumerate(self._network.outputs.items())]

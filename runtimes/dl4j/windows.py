@@ -7,7 +7,7 @@ from .settings import Settings
 from .site import grown_by, shown
 
 # A kernel without parameters (pooling) costs by its size what nobody would wait for.
-_MOST, _MOST_IN_KERNEL = 1 << 16, 1 << 20
+_MAX_SIZE, _MAX_IN_KERNEL = 1 << 16, 1 << 20
 _MODES = ("Strict", "Truncate", "Same", "Causal")
 
 
@@ -101,9 +101,9 @@ def windows(settings: Settings, dimensions: int, default: Optional[str] = "Trunc
         _numbers(settings, "dilation", dimensions, 1, 1),
         mode,
     )
-    if max(*found.kernel, *found.stride, *found.padding, *found.dilation) > _MOST:
-        settings.refuse("its kernel, stride, padding or dilation is larger than %d" % _MOST)
-    if math.prod(found.kernel) > _MOST_IN_KERNEL:
+    if max(*found.kernel, *found.stride, *found.padding, *found.dilation) > _MAX_SIZE:
+        settings.refuse("its kernel, stride, padding or dilation is larger than %d" % _MAX_SIZE)
+    if math.prod(found.kernel) > _MAX_IN_KERNEL:
         settings.refuse("its kernel of %s is too large" % shown(found.kernel))
     return found
 

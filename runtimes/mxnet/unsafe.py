@@ -14,9 +14,9 @@ import numpy as np
 
 from runtimes.contract import InvalidInput
 
-_LEAST_LENGTHS = {"SequenceLast": 1, "SequenceReverse": 0, "SequenceMask": 0}
+_MIN_LENGTHS = {"SequenceLast": 1, "SequenceReverse": 0, "SequenceMask": 0}
 _OTHERS = ("ROIPooling", "scatter_nd")
-_MOST = 1 << 30
+_MAX_LENGTH = 1 << 30
 
 
 class _Use(NamedTuple):
@@ -59,19 +59,19 @@ def _uses(symbol: Any) -> Iterator[_Use]:
     internals = symbol.get_internals()
     for node in json.loads(symbol.tojson())["nodes"]:
         operator, attributes = node["op"], node.get("attrs", {})
-        if operator in _LEAST_LENGTHS and attributes.get("use_sequence_length", "False") not in ("True", "1"):
+        if operator in _MIN_LENGTHS and attributes.get("use_sequence_length", "False") not in ("True", "1"):
             continue
-        if operator in _LEAST_LENGTHS or operator in _OTHERS:
+        if operator in _MIN_LENGTHS or operator in _OTHERS:
             data, numbers = list(internals[node["name"] + "_output"].get_children())
             yield _Use(operator, attributes, data, numbers)
 
 
 def _wrong(use: _Use, numbers: np.ndarray, data: Tuple[int, ...]) -> Optional[float]:
     """The first number that is not within what it stands for."""
-    if use.operator in _LEAST_LENGTHS:
+    if use.operator in _MIN_LENGTHS:
         size = data[int(use.attributes.get("axis", "0"))]
         # A mask from beyond the end on masks nothing.
-        return _first(numbers, _LEAST_LENGTHS[use.operator], _MOST if use.operator == "SequenceMask" else size)
+        return _first(numbers, _MIN_LENGTHS[use.operator], _MAX_LENGTH if use.operator == "SequenceMask" else size)
     if use.operator == "ROIPooling":  # of each region, the picture that it lies in
         return _first(numbers[:, 0], 0, data[0] - 1)
     sizes = ast.literal_eval(use.attributes["shape"])

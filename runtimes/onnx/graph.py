@@ -16,7 +16,7 @@ TYPES = {
     np.dtype(np.float16): TensorProto.FLOAT16,
 }
 # Of what one ONNX file can hold. Small files can ask for any number of large constants.
-_MOST_BYTES = (1 << 31) - 1
+_MAX_BYTES = (1 << 31) - 1
 
 
 class Graph:
@@ -59,8 +59,8 @@ class Graph:
         if key in self._constants:
             return self._constants[key][0]
         self._root._bytes += array.nbytes
-        if self._root._bytes > _MOST_BYTES:
-            raise LoadError("the model has more constants than one ONNX file can hold, %d bytes" % _MOST_BYTES)
+        if self._root._bytes > _MAX_BYTES:
+            raise LoadError("the model has more constants than one ONNX file can hold, %d bytes" % _MAX_BYTES)
         name = self.unique(called)
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
         if key:

@@ -14,7 +14,7 @@ from runtimes.contract import Unsupported
 from runtimes.redaction import redacted
 
 # How much an interpreter may have said before it is replaced by a new one.
-_MOST_SAID = 1 << 18
+_MAX_SAID = 1 << 18
 
 
 # Which operator failed, and nothing about why.
@@ -76,7 +76,7 @@ class Runner:
         except (RuntimeError, ValueError) as error:
             self._shapes.pop(graph, None)
             failed = self._failed(error)
-            if len(self._said) > _MOST_SAID and self.may_restart:
+            if len(self._said) > _MAX_SAID and self.may_restart:
                 self.start()
             if not _NODE_FAILED.sub("", str(failed)).strip():
                 raise MemoryError("LiteRT got no memory for its tensors") from error  # what fails without a reason

@@ -31,7 +31,7 @@ from .analysis.state import writes
 from .entries import Entry, read
 from .runner import Failed, Runner, sentence
 
-_MOST_REASONS = 8
+_MAX_REASONS = 8
 _CUSTOM = re.compile(r"unresolved custom op: (\S+?)\.?(?:\s|$)")
 _FLEX = re.compile(r"Select TensorFlow op|Flex delegate|regular TensorFlow ops", re.IGNORECASE)
 
@@ -102,7 +102,7 @@ class LiteRtModel(Model):
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
         found = analyse(self._content, self._entries[signature], self.signatures[signature])
-        return found._replace(writes=tuple(self._writing[signature][:_MOST_REASONS]))
+        return found._replace(writes=tuple(self._writing[signature][:_MAX_REASONS]))
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         name = signature or next(iter(self.signatures))

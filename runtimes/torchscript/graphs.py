@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from runtimes.contract import first_line
 
-_MOST_GRAPHS = 32
+_MAX_GRAPHS = 32
 # PyTorch's libraries and TorchScript's optimiser settle what they launch in the first runs.
 _RUNS_BEFORE = 3
 
@@ -33,7 +33,7 @@ class Graphs:
     def __call__(self, values: List[Any]) -> Any:
         key = tuple((value.shape, value.dtype) if isinstance(value, torch.Tensor) else value for value in values)
         if key not in self._recordings:
-            if len(self._recordings) >= _MOST_GRAPHS:
+            if len(self._recordings) >= _MAX_GRAPHS:
                 return self._call(values)
             self._recordings[key] = self._record(values)
         recording = self._recordings[key]

@@ -28,7 +28,7 @@ from .program import Program, sentence
 _SCALARS = {"IntType": "INT64", "FloatType": "FP64", "NumberType": "FP64", "BoolType": "BOOL", "StringType": "BYTES"}
 _EXTRA = "signature.json"
 _NUMBERED = re.compile(r"__([0-9]{1,9})$")
-_MOST_PLACES = 1024
+_MAX_PLACES = 1024
 
 
 def load(options: LoadOptions) -> Program:
@@ -121,7 +121,7 @@ def _by_position(declared: Sequence[TensorSpec]) -> Dict[int, TensorSpec]:
     if None in numbers or len({int(number[1]) for number in numbers}) < len(declared):
         return dict(enumerate(declared))
     placed = {int(number[1]): spec for number, spec in zip(numbers, declared)}
-    if max(placed, default=0) >= _MOST_PLACES:
+    if max(placed, default=0) >= _MAX_PLACES:
         raise LoadError("'%s' stands for a place that no model has" % placed[max(placed)].name)
     return placed
 

@@ -20,7 +20,7 @@ from runtimes.worker.pending import Pending
 from runtimes.worker.pieces import Pieces, RowsMiscounted
 
 # A batch with more bytes than this, inputs and answers together, is not sampled.
-_MOST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 
 
 # Looking at every batch would take a small model's whole share: with a share of 0.01, one in ten is looked at.
@@ -70,7 +70,7 @@ class Auditor:
         answered = [(pending, each) for pending, each in zip(batch, outcomes) if isinstance(each, ResultFrame)]
         if answered[0][1].batch_rows != sum([pending.rows for pending in batch]):
             return  # it failed together, and each has run by itself
-        if _size(answered) > _MOST_BYTES:
+        if _size(answered) > _MAX_BYTES:
             return
         for pending, outcome in answered:
             frame = pending.frame._replace(inputs=[_copied(tensor) for tensor in pending.frame.inputs])

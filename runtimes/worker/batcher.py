@@ -12,9 +12,9 @@ from runtimes.worker.pending import Pending
 from runtimes.worker.sizing import Sizing
 
 # So many different kinds of requests are remembered.
-_MOST_KINDS = 1024
+_MAX_KINDS = 1024
 # What asks for more outputs is not: clients may make their names up.
-_MOST_OUTPUTS = 64
+_MAX_OUTPUTS = 64
 _NEVER = float("inf")
 # How much of the newest batch is believed when it is said how large they usually are.
 _BELIEF = 0.2
@@ -57,7 +57,7 @@ class Batcher:
         self.batching = batching
         self._sizing = Sizing(batching.max_rows, batching.target)
         self._usual = float(batching.max_rows)  # rows of a batch that left others waiting
-        self._kinds = BoundedCache(_MOST_KINDS)  # type: BoundedCache[Any, Tuple[int, Any]]
+        self._kinds = BoundedCache(_MAX_KINDS)  # type: BoundedCache[Any, Tuple[int, Any]]
         waiting, self._waiting = self._waiting, []
         for priority, order, arrival, pending in waiting:
             rows, key = self._kind(pending.frame)
@@ -183,7 +183,7 @@ class Batcher:
         if kind is None:
             rows = self._rows(frame)
             kind = rows, self._key(frame) if rows else None
-            if len(frame.outputs) <= _MOST_OUTPUTS:
+            if len(frame.outputs) <= _MAX_OUTPUTS:
                 self._kinds.put(described, kind)
         return kind
 

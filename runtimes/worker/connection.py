@@ -10,10 +10,10 @@ from runtimes.wire import Frame, FrameReader
 # Large inputs lie in the arena: what comes here is small, and so is what is set aside for it.
 _CHUNK = 1 << 16
 # What one connection may take of a turn: a large request must not need a turn, and so a batch, for each chunk.
-_MOST_PER_TURN = 1 << 23
+_MAX_PER_TURN = 1 << 23
 # Buffers below this are copied together: that is cheaper than to name each to the kernel.
 _SMALL = 1 << 12
-_MOST_BUFFERS = 512  # under every system's IOV_MAX
+_MAX_BUFFERS = 512  # under every system's IOV_MAX
 
 
 class Connection:
@@ -34,7 +34,7 @@ class Connection:
     def receive(self) -> List[Frame]:
         """All that has arrived, up to a bound: the other fronts get their turn. Raises WireError."""
         frames: List[Frame] = []
-        for _ in range(_MOST_PER_TURN // _CHUNK):
+        for _ in range(_MAX_PER_TURN // _CHUNK):
             try:
                 data = self.sock.recv(_CHUNK)
             except (BlockingIOError, InterruptedError):
@@ -70,7 +70,7 @@ class Connection:
         out = self._out
         while out and not self.closed:
             try:
-                sent = self.sock.sendmsg([out[index] for index in range(min(len(out), _MOST_BUFFERS))])
+                sent = self.sock.sendmsg([out[index] for index in range(min(len(out), _MAX_BUFFERS))])
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError:

@@ -14,7 +14,7 @@ _OUTLIER = 2.0
 # not: it settles where so many runs are slower.
 _SLOWER = 0.005
 _STEP = 0.3
-_LEAST_MARGIN = 0.02
+_MIN_MARGIN = 0.02
 # A size is no better than a larger one unless it is better by so much, in as many runs: less is noise.
 _BETTER = 1.07
 _RUNS = 8
@@ -72,7 +72,7 @@ class CostCurve:
         self._shape[at] *= 1 + _SHAPE * (ratio - 1)
         self._pace *= 1 + _PACE * (ratio - 1)
         step = 1 if ratio > 1 + self._margin else -_SLOWER
-        self._margin = max(self._margin * (1 + _STEP * step), _LEAST_MARGIN)
+        self._margin = max(self._margin * (1 + _STEP * step), _MIN_MARGIN)
 
     def expected(self, rows: int) -> float:
         """Seconds, in the middle; 0.0 while nothing is known."""

@@ -15,7 +15,7 @@ from runtimes.id_ranges import spread
 # Each is another way to fill a row. The plain ones come first and again: a model that refuses all else takes those.
 KINDS = ("plain", "huge", "zero", "bright", "signed", "plain again", "tiny", "low", "high")
 # Integers go up to here; where a model refuses (a table has fewer entries, say), up to less.
-LARGEST_IDS = (1000, 100, 8, 2)
+ID_BOUNDS = (1000, 100, 8, 2)
 # Which part of a table's rows, from 0 to 1, a row of such a kind picks; of limits, only plain ones keep to them.
 _PARTS = {"huge": (0.5, 1), "zero": (0, 0), "tiny": (0, 0.01), "low": (0, 0), "high": (1, 1)}
 _WITHIN_LIMITS = ("plain", "plain again")

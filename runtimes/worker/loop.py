@@ -29,7 +29,7 @@ from runtimes.worker.mapping import map_arena
 
 _IDLE_S = 1.0
 # Of answers in one frame: a front shall have the first of large ones before the last is written.
-_MOST_BYTES = 1 << 16
+_MAX_BYTES = 1 << 16
 
 
 class Loop:
@@ -204,7 +204,7 @@ class Loop:
                 for number, failure in each:
                     self._fail(source, number, failure)
                 continue
-            together = max(1, _MOST_BYTES // max(1, sum([size for _, _, _, size in kind[0][2]])))
+            together = max(1, _MAX_BYTES // max(1, sum([size for _, _, _, size in kind[0][2]])))
             for start in range(0, len(each), together):
                 source.queue(wire.pack_result(each[start : start + together], flag))
                 flag = 0

@@ -13,7 +13,7 @@ from runtimes.worker.batcher import Batching, padded_size
 from runtimes.worker.rows import Arrays, cut, joined, smaller
 
 # Of so many different shapes it is remembered how many rows there is memory for.
-_MOST_SHAPES = 256
+_MAX_SHAPES = 256
 
 
 class RowsMiscounted(Exception):
@@ -25,7 +25,7 @@ class Pieces:
         self._model = model
         self._batching = batching
         # Signature and shape of one row → how many rows there is memory for, once there was none for more.
-        self._fitting = BoundedCache(_MOST_SHAPES)  # type: BoundedCache[Any, int]
+        self._fitting = BoundedCache(_MAX_SHAPES)  # type: BoundedCache[Any, int]
 
     def most(self, inputs: Arrays, signature: str, rows: int) -> int:
         """How many of these rows may run at once. They are 0 where rows are not counted."""

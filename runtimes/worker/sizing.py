@@ -10,7 +10,7 @@ _WAY_BACK = 0.05
 # Shorter batches cost no more than the work around them: nothing is learned of them where nothing has to be.
 _SHORT_S = 0.001
 # Requests of so many different shapes have a curve each; the others share one.
-_MOST_CURVES = 64
+_MAX_CURVES = 64
 
 
 class Sizing:
@@ -31,7 +31,7 @@ class Sizing:
         """What is known of this kind of batch. At first that is what was learned before the first request."""
         curve = self._curves.get(key)
         if curve is None:
-            if len(self._curves) >= _MOST_CURVES:
+            if len(self._curves) >= _MAX_CURVES:
                 return self._shared
             curve = self._curves[key] = copy.deepcopy(self._before)
         return curve

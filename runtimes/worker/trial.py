@@ -14,12 +14,12 @@ from runtimes import id_ranges
 from runtimes.contract import DeviceLost, InputRange, Model, first_line
 from runtimes.worker import probe
 from runtimes.worker.compare import Noise, difference
-from runtimes.worker.draws import KINDS, LARGEST_IDS, draw
+from runtimes.worker.draws import ID_BOUNDS, KINDS, draw
 from runtimes.worker.rows import Arrays, cut, joined
 
 BUDGET_S = 2.0
 # So many rows run however long they take.
-_LEAST_ROWS = 3
+_MIN_ROWS = 3
 
 _Row = Tuple[Arrays, Arrays]  # what goes in, what comes out
 
@@ -40,7 +40,7 @@ def run(model: Model, name: str, most_rows: int, on_card: bool = False) -> Tuple
     failed = "it takes no invented inputs"
     ranges = {} if on_card else id_ranges.read(model, name)
     for free in probe.FREE_SIZES:
-        trial = _Trial(model, name, free, LARGEST_IDS[-1:] if on_card else LARGEST_IDS, ranges)
+        trial = _Trial(model, name, free, ID_BOUNDS[-1:] if on_card else ID_BOUNDS, ranges)
         try:
             rows = trial.alone()
             if len(rows) > 1:  # a row beside itself shows nothing
@@ -69,7 +69,7 @@ class _Trial:
         """The rows that the model takes, each with its answer. Raises Unsafe."""
         rows: List[_Row] = []
         for kind in KINDS:
-            if len(rows) >= _LEAST_ROWS and self._seconds > BUDGET_S / 2:
+            if len(rows) >= _MIN_ROWS and self._seconds > BUDGET_S / 2:
                 break
             row = self._one(kind)
             if row is not None:

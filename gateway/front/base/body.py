@@ -28,7 +28,7 @@ PAUSE_S = 60.0
 LINGER_S = 2.0
 
 # Of a body that is one JSON object: nothing is asked for in many words there, and what is being read is not counted.
-_MOST_BYTES = 128 * 1024
+_MAX_BYTES = 128 * 1024
 
 
 @dataclass(slots=True)
@@ -170,7 +170,7 @@ class Body:
 async def read_object(request: "Request", limits: Limits, pauses: Pauses) -> dict[str, Any]:
     """The body as a JSON object; no body is an empty one."""
     request.state.body = body = Body(request.receive, pauses)
-    most = min(limits.json_bytes, _MOST_BYTES)
+    most = min(limits.json_bytes, _MAX_BYTES)
     headers = read_headers(request.scope["headers"])
     content = await body.read(headers.content_length, most, "this path", _no_matter)
     if headers.encoding:

@@ -6,7 +6,7 @@ from gateway.errors import Internal, ModelportError, OutOfMemory
 
 _LOG = logging.getLogger(__name__)
 # A name that the client chose may be as long as its body; gRPC sends sentences in headers.
-_LONGEST = 1000
+_MAX_LENGTH = 1000
 
 
 def as_told(error: Exception) -> ModelportError:
@@ -22,4 +22,4 @@ def as_told(error: Exception) -> ModelportError:
 def sentence(error: ModelportError) -> str:
     """The error's text, cut where no reader gets to."""
     text = str(error)
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return text if len(text) <= _MAX_LENGTH else text[:_MAX_LENGTH] + "…"

@@ -11,7 +11,7 @@ from gateway.errors import TooLarge
 from runtimes.tensors import Tensor
 
 # What is made one by one in Python, on the event loop, for one request or answer: so many take about 0.1 s.
-MOST_OBJECTS = 1 << 17
+MAX_OBJECTS = 1 << 17
 # From here on JSON is read in a thread: a MiB of it takes some 10 ms, and up to ten times that of lists in lists.
 LARGE_JSON = 1 << 18
 

@@ -13,7 +13,7 @@ from gateway.front.base.access import Caller, http_caller
 from gateway.front.base.dialect import Reply, tell
 from gateway.front.http.exchange import Exchange, Head, read_head
 from gateway.front.http.offer import without_offer
-from gateway.front.http.shared import LONGEST_HEAD, Shared
+from gateway.front.http.shared import MAX_HEAD_LENGTH, Shared
 from gateway.front.http.states import Answering, Receiving
 
 _BETWEEN, _HEAD, _BODY, _OFFER, _BROKEN = Receiving
@@ -90,7 +90,7 @@ class HttpConnection(HttpToolsProtocol):
                 if head is not None and idle and head.headers.content_length == len(rest):
                     self._take(head, rest)
                     return
-                self._head_text = head_text if end and len(head_text) <= LONGEST_HEAD else b""
+                self._head_text = head_text if end and len(head_text) <= MAX_HEAD_LENGTH else b""
         else:
             self._heard = self.loop.time()
             self._received += len(data)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from gateway.codecs.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, deflate, inflate, is_worth
+from gateway.codecs.compression import MAX_INLINE, MIN_BYTES, choose_encoding, deflate, inflate, is_worth
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.arena import LARGE
 from gateway.engine.protocol import Engine, Gone, Ticket
@@ -298,9 +298,9 @@ class Exchange:
         if self._encoding:
             reply = reply._replace(headers=reply.headers + b"vary: accept-encoding\r\n")
             size = sum([len(part) for part in reply.body])
-            if size >= LEAST_BYTES:
+            if size >= MIN_BYTES:
                 pack = partial(_packed, reply, self._encoding)
-                if size > MOST_INLINE and self._whole:
+                if size > MAX_INLINE and self._whole:
                     self._in_thread(_PACKING, pack, self._write_out, self._fail_to_pack)
                     return
                 reply = pack()

@@ -18,9 +18,9 @@ from runtimes.bounded_cache import BoundedCache
 KEEP_ALIVE_S = 75
 # Small, so that little of a large body comes with its head.
 _RECEIVE_BYTES = 1 << 16
-_MOST_ROUTES = _MOST_HEADS = 1024
+_MAX_ROUTES = _MAX_HEADS = 1024
 # Longer ones are not remembered: what clients can have kept shall stay small.
-LONGEST_HEAD = 2048
+MAX_HEAD_LENGTH = 2048
 # How often connections are looked at, of what they may at most be silent.
 _LOOKS = 10
 
@@ -32,9 +32,9 @@ class Shared:
         self.engine, self.limits, self.access = engine, limits, access
         self.keeps_alive = True
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
-        self._routes: BoundedCache[bytes, Route | None] = BoundedCache(_MOST_ROUTES)
+        self._routes: BoundedCache[bytes, Route | None] = BoundedCache(_MAX_ROUTES)
         # Heads of hot requests that have a short body and keep their connection, as they came.
-        self.heads: BoundedCache[bytes, Head] = BoundedCache(_MOST_HEADS)
+        self.heads: BoundedCache[bytes, Head] = BoundedCache(_MAX_HEADS)
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._beginnings: dict[tuple[int, bytes], bytes] = {}
         self._looking: asyncio.TimerHandle | None = None
@@ -51,7 +51,7 @@ class Shared:
             pass
         # Clients may name the host in it too, as proxies are asked.
         found = match(url if url.startswith(b"/") else httptools.parse_url(url).path or b"")
-        if len(url) <= LONGEST_HEAD:
+        if len(url) <= MAX_HEAD_LENGTH:
             self._routes.put(url, found)
         return found
 

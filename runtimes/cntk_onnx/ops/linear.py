@@ -10,7 +10,7 @@ from ..values import Value
 # How `inferInputRankToMap` says that a product also sums over the sequence.
 _OVER_SEQUENCE = -2
 # A file of a few bytes could ask for any number, each of which takes eight bytes here.
-_MOST_CLASSES = 10_000_000
+_MAX_CLASSES = 10_000_000
 
 
 def _times(site: Site) -> Value:
@@ -76,7 +76,7 @@ def _one_hot(site: Site) -> Value:
     count, axis = site.attribute("numClass", int), site.function.attributes.get("onehotAxis")
     rank = len(x.shape) + 1
     place = rank - 1 if axis is None else site.existing_axis(axis, rank)
-    if not 0 < count <= _MOST_CLASSES:
+    if not 0 < count <= _MAX_CLASSES:
         site.refuse("it has %d classes" % count)
     numbers = site.emit("Cast", site.name(x), to=7)
     # Not ONNX's OneHot, for which -1 is the last class: it is none here.

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from runtimes.conversion import Refused
 
-_MOST_STEPS = 256
+_MAX_STEPS = 256
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 # What the layers have where nothing is said, and what they may have that takes no numbers.
 _ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
@@ -42,10 +42,10 @@ class _Layer:
         )
         if unusual or not self._whole():
             raise Refused("the model has a layer %s with settings that are not written out" % node.op_type)
-        if not isinstance(self._steps, int) or self._steps > _MOST_STEPS:
+        if not isinstance(self._steps, int) or self._steps > _MAX_STEPS:
             raise Refused(
                 "the model has a layer %s over %s steps, and only up to %d are written out"
-                % (node.op_type, self._steps if isinstance(self._steps, int) else "any number of", _MOST_STEPS)
+                % (node.op_type, self._steps if isinstance(self._steps, int) else "any number of", _MAX_STEPS)
             )
 
     def _whole(self) -> bool:

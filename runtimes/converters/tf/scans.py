@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-_MOST_STEPS = 256
+_MAX_STEPS = 256
 
 
 def written_out(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -66,7 +66,7 @@ class _Scan:
             return None
         names = self._node.input[self._states :]
         counts = {sizes[name][axis] for name, axis in zip(names, self._axes)}
-        return counts.pop() if len(counts) == 1 and 0 < max(counts) <= _MOST_STEPS else None
+        return counts.pop() if len(counts) == 1 and 0 < max(counts) <= _MAX_STEPS else None
 
     def nodes(self) -> Iterator[onnx.NodeProto]:
         assert self.steps is not None

@@ -12,7 +12,7 @@ from runtimes.conversion import Refused, Step
 from runtimes.converters.names import set_names
 
 # A file of protobuf has less than 2 GiB; the graph takes some.
-_MOST_IN_ONE_FILE = 2_000_000_000
+_MAX_IN_ONE_FILE = 2_000_000_000
 
 
 def torchscript_to_tflite(step: Step) -> None:
@@ -49,7 +49,7 @@ def exported_to_onnx(step: Step) -> None:
 def _exported_to_onnx(step: Step, program: Any, example: Tuple[Any, ...]) -> None:
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     torch.onnx.export(
-        program, example, step.destination, dynamo=True, external_data=size >= _MOST_IN_ONE_FILE, verbose=False,
+        program, example, step.destination, dynamo=True, external_data=size >= _MAX_IN_ONE_FILE, verbose=False,
         input_names=[spec.name for spec in step.inputs], output_names=[spec.name for spec in step.outputs],
     )  # fmt: skip
 

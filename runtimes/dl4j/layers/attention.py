@@ -9,7 +9,7 @@ from ..registry import LAYERS, VERTICES, covers, series
 from ..site import Site
 from ..values import Value
 
-_MOST_STEPS = 256
+_MAX_STEPS = 256
 
 
 @covers(LAYERS, "SelfAttentionLayer", source="conf/layers/SelfAttentionLayer", shown="computed", takes=series)
@@ -45,8 +45,8 @@ def recurrent(site: Site) -> Value:
     inputs, outputs = site.settings.integer("nIn", least=1), site.settings.integer("nOut", least=1)
     value = site.of(2, inputs, -1)
     steps = value.sizes[1]
-    if not 0 < steps <= _MOST_STEPS:
-        site.refuse("it is written out step by step, up to %d: give their number in [[inputs]]" % _MOST_STEPS)
+    if not 0 < steps <= _MAX_STEPS:
+        site.refuse("it is written out step by step, up to %d: give their number in [[inputs]]" % _MAX_STEPS)
     weights, back = site.constant(site.take([inputs, outputs], "C")), site.constant(site.take([outputs, outputs], "C"))
     attend = _attention(site, outputs, value, value)
     bias = site.constant(site.take([outputs], "C"), "bias") if site.settings.flag("hasBias", True) else ""

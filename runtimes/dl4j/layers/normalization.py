@@ -7,7 +7,7 @@ from ..site import Site
 from ..values import Value
 
 # Of channels. ONNX Runtime makes room for so many more.
-_MOST_REACH = 1 << 12
+_MAX_REACH = 1 << 12
 
 
 @covers(LAYERS, "BatchNormalization", source="layers/normalization/BatchNormalization", shown="computed")
@@ -48,7 +48,7 @@ def local_response(site: Site) -> Value:
     last = site.flag_of_format("dataFormat", "NCHW", "NHWC")
     value = site.channels_first(site.of(3), last)
     reach = 2 * int(settings.number("n", 5) / 2) + 1
-    if not 0 < reach <= _MOST_REACH:
+    if not 0 < reach <= _MAX_REACH:
         site.refuse("its field 'n' is %g" % settings.number("n"))
     name = site.emit(
         "LRN",

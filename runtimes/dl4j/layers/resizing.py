@@ -12,7 +12,7 @@ from ..values import Value
 
 _END = (1 << 31) - 1
 # Of one size by a layer; its product with others is bounded beside this.
-_MOST = 1 << 16
+_MAX_SIZE = 1 << 16
 
 
 def _before_upsampling(settings: Settings, places: Tuple[int, ...]) -> Tuple[int, ...]:
@@ -82,7 +82,7 @@ def _times(settings: Settings, dimensions: int) -> Tuple[int, ...]:
         times: Tuple[int, ...] = (settings.integers("size", len(given), least=1)[0],)
     else:
         times = settings.integers("size", dimensions, least=1)
-    if any(each > _MOST for each in times):
+    if any(each > _MAX_SIZE for each in times):
         settings.refuse("it enlarges its input by %s" % shown(times))
     return times
 
@@ -203,7 +203,7 @@ def _margins(settings: Settings, field: str, dimensions: int) -> Tuple[Sequence[
         numbers: List[int] = list(settings.integers(field, 2 * dimensions))
     else:
         numbers = [each for each in settings.integers(field, dimensions) for _ in range(2)]
-    if any(number > _MOST for number in numbers):
+    if any(number > _MAX_SIZE for number in numbers):
         settings.refuse("its field '%s' is %s" % (field, shown(numbers)))
     return numbers[::2], numbers[1::2]
 
@@ -222,8 +222,8 @@ def space_to_depth(site: Site) -> Value:
     if any(size >= 0 and size % block for size in value.sizes[1:]):
         site.refuse("its block of %d does not divide %s" % (block, shown(value.sizes[1:])))
     channels, *sizes = value.sizes
-    if block > _MOST:
-        site.refuse("its block is larger than %d" % _MOST)
+    if block > _MAX_SIZE:
+        site.refuse("its block is larger than %d" % _MAX_SIZE)
     sizes = [
         channels if channels < 0 else channels * block * block,
         *(size if size < 0 else size // block for size in sizes),

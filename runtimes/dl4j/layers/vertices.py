@@ -28,7 +28,7 @@ def _covers(kind: str, folder: str = "", takes: Takes = same) -> Callable[[Trans
 
 _END = (1 << 31) - 1
 # Each part of it is taken by a node that gives all of them.
-_MOST_STACKED = 64
+_MAX_STACKED = 64
 
 
 def _parts(settings: Settings, behind: Shape) -> Shape:
@@ -104,7 +104,7 @@ def stack(site: Site) -> Value:
     if len(sizes) != len(values[0].sizes):
         site.refuse("it stacks %s, which is not covered" % _all_shown(values))
     name = site.emit("Concat", *(value.name for value in values), axis=0)
-    if len(values) > _MOST_STACKED:
+    if len(values) > _MAX_STACKED:
         site.refuse("it stacks %d values" % len(values))
     stacked = site.value(name, sizes, values[0], len(values))
     return stacked._replace(folds=(*values[0].folds, Fold("stack", len(values))))

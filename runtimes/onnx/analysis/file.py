@@ -9,12 +9,12 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from runtimes.dataflow.graph import Function, Graph, Model, Node, Reference, Tensor
-from runtimes.dataflow.values import MOST_CONTENTS
+from runtimes.dataflow.values import MAX_CONTENTS
 from runtimes.protobuf import BYTES, FIXED32, FIXED64, FileMessage, Malformed, Message, fields, signed, varint
 
-_MOST_FIELDS = 8000000  # some seconds
-_MOST_DEPTH = 20  # of graphs in graphs
-_LARGEST = 1 << 20  # bytes of a constant that are looked at
+_MAX_FIELDS = 8000000  # some seconds
+_MAX_DEPTH = 20  # of graphs in graphs
+_MAX_CONSTANT_BYTES = 1 << 20  # bytes of a constant that are looked at
 _DTYPES = {
     1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8",
     12: "<u4", 13: "<u8",
@@ -34,13 +34,13 @@ def of_bytes(content: bytes) -> Model:
 
 class _Reader:
     def __init__(self) -> None:
-        self._left = _MOST_FIELDS
+        self._left = _MAX_FIELDS
 
     def _fields(self, message: Message) -> Any:
         for field in fields(message):
             self._left -= 1
             if not self._left:
-                raise Malformed("it has more than %d fields" % _MOST_FIELDS)
+                raise Malformed("it has more than %d fields" % _MAX_FIELDS)
             yield field
 
     def model(self, message: Message) -> Model:
@@ -84,8 +84,8 @@ class _Reader:
         return (domain, name), Function(inputs, outputs, nodes, versions)
 
     def _graph(self, message: Message, depth: int) -> Graph:
-        if depth > _MOST_DEPTH:
-            raise Malformed("its graphs lie more than %d deep" % _MOST_DEPTH)
+        if depth > _MAX_DEPTH:
+            raise Malformed("its graphs lie more than %d deep" % _MAX_DEPTH)
         graph = Graph([], [], [], [])
         for number, _, value in self._fields(message):
             if number == 1:
@@ -185,9 +185,9 @@ class _Reader:
                 name = _text(value)
             elif number == 9:
                 raw = value
-            elif number in (4, 10) and isinstance(value, (bytes, memoryview)) and len(value) <= _LARGEST:
+            elif number in (4, 10) and isinstance(value, (bytes, memoryview)) and len(value) <= _MAX_CONSTANT_BYTES:
                 numbers.extend(_floats(value) if number == 4 else _floats(value, "<f8"))
-            elif number in (5, 7, 11) and (wire != BYTES or len(value) <= 10 * MOST_CONTENTS):
+            elif number in (5, 7, 11) and (wire != BYTES or len(value) <= 10 * MAX_CONTENTS):
                 numbers.extend(_integers(wire, value))
             elif number == 14:
                 elsewhere = value == 1
@@ -195,7 +195,7 @@ class _Reader:
         for size in dims:
             count *= size
         contents = None
-        if 0 <= count <= MOST_CONTENTS and kind in _DTYPES and not elsewhere:
+        if 0 <= count <= MAX_CONTENTS and kind in _DTYPES and not elsewhere:
             if raw is not None and len(raw) == count * np.dtype(_DTYPES[kind]).itemsize:
                 contents = np.frombuffer(bytes(raw), _DTYPES[kind]).tolist()
             elif raw is None and len(numbers) == count and kind != 10:
@@ -213,7 +213,7 @@ def _float(value: Any) -> float:
 
 def _floats(value: Any, dtype: str = "<f4") -> List[float]:
     size = np.dtype(dtype).itemsize
-    if not isinstance(value, (bytes, memoryview)) or len(value) > size * MOST_CONTENTS or len(value) % size:
+    if not isinstance(value, (bytes, memoryview)) or len(value) > size * MAX_CONTENTS or len(value) % size:
         return []
     return np.frombuffer(bytes(value), dtype).tolist()
 

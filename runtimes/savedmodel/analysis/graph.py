@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
 from runtimes.dataflow.graph import Function, Graph, Model, Node, Reference, Tensor
-from runtimes.dataflow.values import MOST_CONTENTS
+from runtimes.dataflow.values import MAX_CONTENTS
 
 SHAPES = "_output_shapes"
 PIVOTS = "^"  # tensors without which a node of a branch of TensorFlow 1 does not run
@@ -171,6 +171,6 @@ def _contents(tensor: Any) -> Tensor:
         count *= size
     dtype = tf.dtypes.as_dtype(tensor.dtype)
     contents = None
-    if 0 <= count <= MOST_CONTENTS and (dtype.is_integer or dtype.is_floating or dtype.is_bool):
+    if 0 <= count <= MAX_CONTENTS and (dtype.is_integer or dtype.is_floating or dtype.is_bool):
         contents = tf.make_ndarray(tensor).ravel().tolist()
     return Tensor("", dims, contents)

@@ -3,8 +3,8 @@
 from typing import Any, Callable, List, Optional
 
 from runtimes.dataflow.graph import Reference
-from runtimes.dataflow.sizes import MOST_DIMENSIONS, Product, fresh, has_rows, times
-from runtimes.dataflow.values import MOST_CONTENTS, Value, repeats
+from runtimes.dataflow.sizes import MAX_DIMENSIONS, Product, fresh, has_rows, times
+from runtimes.dataflow.values import MAX_CONTENTS, Value, repeats
 from runtimes.dataflow.walk import Call, Operators, Rule
 
 from .graph import PIVOTS, SHAPES
@@ -69,7 +69,7 @@ def is_a(value: Value, mark: str) -> bool:
 
 def _narrowed(value: Value, shape: Optional[List[Optional[int]]]) -> Value:
     """With the sizes that are known for all inputs, but for those that the number of rows has a part in."""
-    if shape is None or value.tainted or len(shape) > MOST_DIMENSIONS or is_a(value, EMPTY):
+    if shape is None or value.tainted or len(shape) > MAX_DIMENSIONS or is_a(value, EMPTY):
         return value
     if value.dims is None:
         plain = not value.has_rows and value.contents is None
@@ -88,5 +88,5 @@ def spelled(value: Value) -> Value:
     if value.tainted or value.has_rows or value.contents is not None or value.dims is None or repeats(value):
         return value
     count = times(*value.dims)
-    few = isinstance(count, int) and count <= MOST_CONTENTS
+    few = isinstance(count, int) and count <= MAX_CONTENTS
     return value._replace(contents=(None,) * count) if few and isinstance(count, int) else value

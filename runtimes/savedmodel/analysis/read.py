@@ -5,8 +5,8 @@ from typing import Any, Dict, Iterable, List, Set
 import tensorflow as tf
 
 from runtimes.contract import BatchAnalysis
-from runtimes.dataflow.sizes import MOST_DIMENSIONS
-from runtimes.dataflow.values import MOST_CONTENTS, Value, called, constant
+from runtimes.dataflow.sizes import MAX_DIMENSIONS
+from runtimes.dataflow.values import MAX_CONTENTS, Value, called, constant
 from runtimes.dataflow.walk import TooLarge, Walk, followed, given
 
 from . import (
@@ -76,9 +76,9 @@ def _captured(tensor: Any, scalar_tables: bool) -> Value:
         shape = shape_of(data.shape_and_type[0].shape)
         return constant() if shape is None or None in shape else constant(shape)
     shape = shape_of(tensor.shape.as_proto())
-    if shape is None or None in shape or len(shape) > MOST_DIMENSIONS:
+    if shape is None or None in shape or len(shape) > MAX_DIMENSIONS:
         return constant()
-    few = tensor.shape.num_elements() <= MOST_CONTENTS and (tensor.dtype.is_integer or tensor.dtype.is_bool)
+    few = tensor.shape.num_elements() <= MAX_CONTENTS and (tensor.dtype.is_integer or tensor.dtype.is_bool)
     return constant(shape, tensor.numpy().ravel().tolist() if few and hasattr(tensor, "numpy") else None)
 
 

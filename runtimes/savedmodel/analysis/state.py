@@ -8,7 +8,7 @@ from tensorflow.python.framework import op_def_registry
 from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.values import called
 
-_MOST_REASONS = 8
+_MAX_REASONS = 8
 # An operator that takes a variable, a table, a queue, a generator or the like changes it, unless it begins like these.
 # What TensorArrays, stacks and temporary variables hold ends with the run; a table is initialised only once.
 _READS = (
@@ -53,7 +53,7 @@ def of_nodes(nodes: Sequence[Any], library: Sequence[Any]) -> BatchAnalysis:
                 if key not in seen:
                     seen.add(key)
                     waiting.append((functions[name], key[1]))
-    return BatchAnalysis(*(tuple(dict.fromkeys(reasons))[:_MOST_REASONS] for reasons in (mixes, writes)))
+    return BatchAnalysis(*(tuple(dict.fromkeys(reasons))[:_MAX_REASONS] for reasons in (mixes, writes)))
 
 
 def _writes(operator: str) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from runtimes.dataflow.graph import Graph, Node, Tensor
-from runtimes.dataflow.values import MOST_CONTENTS
+from runtimes.dataflow.values import MAX_CONTENTS
 
 CODES = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 CUSTOM = "custom"  # the domain of custom operators
@@ -22,7 +22,7 @@ _DTYPES = {
     schema.TensorType.FLOAT32: "<f4",
     schema.TensorType.BOOL: "?",
 }
-_MOST_DEPTH = 20
+_MAX_DEPTH = 20
 
 
 class Deep(ValueError):
@@ -72,8 +72,8 @@ class Reader:
 
     def graph(self, number: int, outputs: Optional[Sequence[int]] = None, depth: int = 0) -> Graph:
         """`outputs`: tensors' numbers, where they are not the subgraph's own. Raises Deep."""
-        if depth > _MOST_DEPTH:
-            raise Deep("subgraphs lie more than %d deep" % _MOST_DEPTH)
+        if depth > _MAX_DEPTH:
+            raise Deep("subgraphs lie more than %d deep" % _MAX_DEPTH)
         if number not in self._graphs:
             self._graphs[number] = self._read(self._model.Subgraphs(number), depth)
         graph = self._graphs[number]
@@ -132,7 +132,7 @@ class Reader:
         dtype = _DTYPES.get(tensor.Type())
         quantization = tensor.Quantization()
         plain = tensor.Sparsity() is None and (quantization is None or not quantization.ScaleLength())
-        if dtype is None or not plain or elsewhere or not 0 <= count <= MOST_CONTENTS:
+        if dtype is None or not plain or elsewhere or not 0 <= count <= MAX_CONTENTS:
             return Tensor(name, dims, None)
         raw = buffer.DataAsNumpy().tobytes() if buffer.DataLength() else b""
         fits = len(raw) == count * np.dtype(dtype).itemsize

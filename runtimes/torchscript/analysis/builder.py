@@ -12,7 +12,7 @@ from runtimes.dataflow.walk import TooLarge
 
 from .operators import APPEND, AS_ROWS, LIST, REPLACED, STORED, UNCLEAR, WRITTEN
 
-_MOST_STEPS = 1000000  # over all blocks: seconds
+_MAX_STEPS = 1000000  # over all blocks: seconds
 
 
 class Builder:
@@ -124,7 +124,7 @@ class Builder:
 
     def current(self, name: str) -> str:
         """What stands for a tensor now. Raises TooLarge where tensors show each other in too many ways."""
-        if next(self._steps) > _MOST_STEPS:
+        if next(self._steps) > _MAX_STEPS:
             raise TooLarge
         known = ""
         while name != known:

@@ -5,7 +5,7 @@ from typing import Any, List, Optional
 import torch
 
 from runtimes.dataflow.graph import Node, Tensor
-from runtimes.dataflow.values import MOST_CONTENTS
+from runtimes.dataflow.values import MAX_CONTENTS
 
 from .builder import Builder
 from .operators import LIST, NONE, OBJECT
@@ -36,6 +36,6 @@ def put(builder: Builder, name: str, value: Any, kept: str = "") -> None:
 
 def contents(value: torch.Tensor) -> Optional[List[Any]]:
     """Of few whole numbers. A number with a fraction has nothing to do with shapes."""
-    if value.dtype not in _WHOLE or value.numel() > MOST_CONTENTS or value.device.type == "meta":
+    if value.dtype not in _WHOLE or value.numel() > MAX_CONTENTS or value.device.type == "meta":
         return None
     return list(value.detach().cpu().reshape(-1).tolist())

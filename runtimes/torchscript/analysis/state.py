@@ -8,7 +8,7 @@ from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.values import called
 
 # So many reasons say enough.
-_MOST = 8
+_MAX_REASONS = 8
 _RANDOM = (
     "rand rand_like randn randn_like randint randint_like randperm normal normal_ bernoulli bernoulli_ multinomial"
 )
@@ -64,7 +64,7 @@ def of_scripted(graph: Any) -> BatchAnalysis:
                 (perhaps if chosen else mixes).append("%s is random" % kind)
             elif kind in ("quantized::linear_dynamic", "quantized::linear_relu_dynamic"):
                 mixes.append("%s takes one scale from all rows" % kind)
-    return _analysis(writes, mixes)._replace(unknown=tuple(dict.fromkeys(perhaps))[:_MOST])
+    return _analysis(writes, mixes)._replace(unknown=tuple(dict.fromkeys(perhaps))[:_MAX_REASONS])
 
 
 def joined(found: BatchAnalysis, walked: BatchAnalysis, whole: bool = True) -> BatchAnalysis:
@@ -80,5 +80,5 @@ def _true(inputs: List[Any], place: int) -> bool:
 
 
 def _analysis(writes: Iterable[str], mixes: Iterable[str]) -> BatchAnalysis:
-    found = [tuple(dict.fromkeys(reasons))[:_MOST] for reasons in (mixes, writes)]
+    found = [tuple(dict.fromkeys(reasons))[:_MAX_REASONS] for reasons in (mixes, writes)]
     return BatchAnalysis(found[0], found[1])

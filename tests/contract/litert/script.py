@@ -27,7 +27,7 @@ def gather(model, *numbers):
 
 def failures_are_told_apart_and_forgotten(artifact):
     """LiteRT's message has those of all failures before, and grows without end."""
-    runner._MOST_SAID = 1000
+    runner._MAX_SAID = 1000
     model = load(LoadOptions(artifact))
     first, started = model._runner._inner, 0
     for _ in range(100):

@@ -6,7 +6,7 @@ import grpc
 import numpy as np
 import pytest
 
-from gateway.domain.tensor_checks import MOST_STRINGS
+from gateway.domain.tensor_checks import MAX_STRINGS
 from tests.bad_inputs import BadCall, BadRequest, Subject, bad_calls, bad_requests, check_reply, check_status, good_call
 from tests.calls import Call, Value, as_binary, as_json, as_message
 from tests.front_server import Serving
@@ -51,14 +51,14 @@ def test_shapes_that_no_array_has_are_refused_where_the_model_tells_nothing(
 
 
 def test_more_strings_than_the_loop_can_look_at_are_refused_unread(serving: Serving) -> None:
-    count = MOST_STRINGS + 1
+    count = MAX_STRINGS + 1
     call = Call("echo_BYTES", (Value("x", "BYTES", (count,), [b""] * count),))
     body, headers = as_binary(call)
     array = np.zeros(count, "S1")
     stream = io.BytesIO()
     np.save(stream, array)
     replies = [
-        serving.http.post("/predict/echo_BYTES", content=b'{"inputs":[' + b'"",' * MOST_STRINGS + b'""]}'),
+        serving.http.post("/predict/echo_BYTES", content=b'{"inputs":[' + b'"",' * MAX_STRINGS + b'""]}'),
         serving.http.post(call.path, content=body, headers=headers),
         serving.http.post(
             "/predict/echo_BYTES", content=stream.getvalue(), headers={"Content-Type": "application/x-npy"}

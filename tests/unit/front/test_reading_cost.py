@@ -29,7 +29,7 @@ LIMITS = Limits()
 ENGINE = FakeEngine(models(), answer)
 N = 100
 # Instructions of the interpreter for each value, name or row of a body. A tensor costs some 450.
-MOST_STEPS = 600
+MAX_STEPS = 600
 
 
 def steps(work: Callable[[], object]) -> int:
@@ -57,7 +57,7 @@ def grows_as_its_body(read: Callable[[int], Callable[[], object]]) -> None:
     steps(read(N))  # what is made once
     once, twice = steps(read(N)), steps(read(2 * N))
     assert twice <= 2 * once + 100
-    assert twice - once <= N * MOST_STEPS
+    assert twice - once <= N * MAX_STEPS
 
 
 def values(write: Callable[[int], Any]) -> Callable[[int], list[Any]]:

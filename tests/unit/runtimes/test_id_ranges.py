@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from runtimes.id_ranges import MOST_IDS, folded, limits
+from runtimes.id_ranges import MAX_IDS, folded, limits
 
 TOKENS = np.array([[-3, 40000, 5]])
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 50, 30522, MOST_IDS])
+@pytest.mark.parametrize("rows", [1, 2, 3, 50, 30522, MAX_IDS])
 def test_the_number_of_rows_is_found(rows: int) -> None:
     asked = []
 
@@ -25,7 +25,7 @@ def test_each_input_has_a_range_of_its_own() -> None:
         return bool(np.all(inputs["ids"] < 1000) and np.all(inputs["kinds"] < 2))
 
     assert limits(takes, {"ids": TOKENS, "kinds": TOKENS, "mask": TOKENS}) == {
-        "ids": 1000, "kinds": 2, "mask": MOST_IDS,
+        "ids": 1000, "kinds": 2, "mask": MAX_IDS,
     }  # fmt: skip
 
 
@@ -35,9 +35,9 @@ def test_what_is_refused_for_another_reason_has_no_range() -> None:
 
 
 def test_small_datatypes_have_a_range_as_well() -> None:
-    assert limits(lambda inputs: True, {"ids": np.array([1], "i1")}) == {"ids": MOST_IDS}
+    assert limits(lambda inputs: True, {"ids": np.array([1], "i1")}) == {"ids": MAX_IDS}
     given = {"ids": np.array([-128, -1, 127], "i1")}
-    assert folded(given, {"ids": MOST_IDS})["ids"].tolist() == [126, 126, 0]
+    assert folded(given, {"ids": MAX_IDS})["ids"].tolist() == [126, 126, 0]
 
 
 def test_both_ends_of_a_table_are_reached() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from gateway.codecs.json_text import dumps, numbers
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.base.limits import MOST_OBJECTS
+from gateway.front.base.limits import MAX_OBJECTS
 from gateway.front.base.named_inputs import find_signature
 from gateway.front.dialects.tfserving.model_spec import signature_key
 from runtimes.contract import Signature, kind_of
@@ -93,9 +93,9 @@ def read_classes(response: InferResponse, examples: int, class_labels: Mapping[s
     if len({tensor.shape for tensor in outputs.values()}) > 1:
         raise InvalidRequest("the outputs 'classes' and 'scores' have different shapes; use Predict")
     shape = next(iter(outputs.values())).shape
-    if shape[0] * shape[1] > MOST_OBJECTS:
+    if shape[0] * shape[1] > MAX_OBJECTS:
         raise TooLarge(
-            f"the answer has {shape[1]} classes for each of {shape[0]} examples, over the limit of {MOST_OBJECTS} "
+            f"the answer has {shape[1]} classes for each of {shape[0]} examples, over the limit of {MAX_OBJECTS} "
             "in all; send fewer examples, or use Predict"
         )
     scores = to_array(outputs["scores"]) if "scores" in outputs else np.zeros(shape, np.float32)

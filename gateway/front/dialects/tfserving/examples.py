@@ -5,12 +5,12 @@ from typing import Any
 
 from gateway.codecs.json_tensors import decode_binary
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.base.limits import MOST_OBJECTS
+from gateway.front.base.limits import MAX_OBJECTS
 from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as pb
 from runtimes.tensors import Tensor, pack_bytes
 
-_LARGEST_FLOAT = 3.4028235677973366e38  # from here on a float of 32 bits is infinite
+_MAX_FLOAT = 3.4028235677973366e38  # from here on a float of 32 bits is infinite
 
 
 def read_examples(document: Mapping[str, Any], name: str, most_bytes: int) -> Tensor:
@@ -32,8 +32,8 @@ def read_examples(document: Mapping[str, Any], name: str, most_bytes: int) -> Te
         for feature in example.keys() & context.keys():
             raise InvalidRequest(f"examples[{index}] has the feature '{feature}', which the context has; give it once")
     count = sum(map(len, examples))
-    if count > MOST_OBJECTS:
-        raise TooLarge(f"the examples have {count} features, over the limit of {MOST_OBJECTS}; send fewer examples")
+    if count > MAX_OBJECTS:
+        raise TooLarge(f"the examples have {count} features, over the limit of {MAX_OBJECTS}; send fewer examples")
     return _pack(name, [_example(example) for example in examples], _example(context), most_bytes)
 
 
@@ -51,8 +51,8 @@ def read_input(message: pb.Input, name: str, most_bytes: int) -> Tensor:
 def _check_count(count: int) -> None:
     if not count:
         raise InvalidRequest("there are no examples; at least one is wanted")
-    if count > MOST_OBJECTS:
-        raise TooLarge(f"there are {count} examples, over the limit of {MOST_OBJECTS}; send fewer in one request")
+    if count > MAX_OBJECTS:
+        raise TooLarge(f"there are {count} examples, over the limit of {MAX_OBJECTS}; send fewer in one request")
 
 
 def _pack(name: str, examples: Sequence[bytes], context: bytes, most_bytes: int) -> Tensor:
@@ -84,7 +84,7 @@ def _fill(feature: tf.Feature, name: str, values: list[Any]) -> None:
         except ValueError:
             raise InvalidRequest(f"feature '{name}' holds an integer that does not fit into 64 bits") from None
     elif kinds <= {int, float}:
-        if any(_LARGEST_FLOAT <= abs(value) < float("inf") for value in values):
+        if any(_MAX_FLOAT <= abs(value) < float("inf") for value in values):
             raise InvalidRequest(f"feature '{name}' holds a number too large for a float of 32 bits")
         feature.float_list.value.extend(values)
     elif kinds <= {str, dict}:

@@ -15,7 +15,7 @@ from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.base.access import Action
 from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, parse, unary
-from gateway.front.base.limits import MOST_OBJECTS, Limits, check_answer
+from gateway.front.base.limits import MAX_OBJECTS, Limits, check_answer
 from gateway.front.dialects.tfserving.classify import CLASSIFY, REGRESS, ask, read_classes, read_regressions
 from gateway.front.dialects.tfserving.examples import read_input
 from gateway.front.dialects.tfserving.metadata import (
@@ -37,9 +37,9 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 _OUTPUTS: Final = 1 << 3 | 2
 _VALUE: Final = 2 << 3 | 2
 _KEY: Final = 1 << 3 | 2
-_MOST_TASKS = 64
+_MAX_TASKS = 64
 # In a message of examples: an example, its features, and of each of these the entry, the feature and its list.
-_MOST_EXAMPLE_FIELDS = 8 * MOST_OBJECTS
+_MAX_EXAMPLE_FIELDS = 8 * MAX_OBJECTS
 
 
 def services(engine: Engine, limits: Limits) -> list[Service]:
@@ -188,8 +188,8 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
 def _tasks(message: pb.MultiInferenceRequest) -> list[tuple[_Spec, str]]:
     """Each signature once, all of one model: what a request costs is limited by that. Raises InvalidRequest."""
     tasks: dict[str, tuple[_Spec, str]] = {}
-    if not 0 < len(message.tasks) <= _MOST_TASKS:
-        raise InvalidRequest(f"the request has {len(message.tasks)} tasks; 1 to {_MOST_TASKS} are wanted")
+    if not 0 < len(message.tasks) <= _MAX_TASKS:
+        raise InvalidRequest(f"the request has {len(message.tasks)} tasks; 1 to {_MAX_TASKS} are wanted")
     first = _read_spec(message.tasks[0].model_spec)
     for task in message.tasks:
         spec = _read_spec(task.model_spec)
@@ -237,4 +237,4 @@ def _method(
     model: Callable[[Any], str],
     answer: Callable[[Any, float | None], Awaitable[Message]],
 ) -> Method:
-    return unary(action, kind, model, answer, _MOST_EXAMPLE_FIELDS)
+    return unary(action, kind, model, answer, _MAX_EXAMPLE_FIELDS)

@@ -16,7 +16,7 @@ from gateway.codecs.json_tensors import json_values
 from gateway.codecs.json_text import dumps, loads, numbers, without_nulls
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.base.limits import MOST_OBJECTS, Limits, check_json_answer
+from gateway.front.base.limits import MAX_OBJECTS, Limits, check_json_answer
 from gateway.front.base.named_inputs import find_signature, read_inputs
 from gateway.front.dialects.tfserving.model_spec import signature_key
 from runtimes.tensors import Buffer, Tensor, to_array
@@ -89,8 +89,8 @@ def _check_rows(outputs: Sequence[Tensor], instances: int) -> None:
             "whose; send 'inputs' in place of 'instances', or each instance by itself"
         )
     values = len(outputs) * first.shape[0]
-    if len(outputs) > 1 and values > MOST_OBJECTS:
+    if len(outputs) > 1 and values > MAX_OBJECTS:
         raise TooLarge(
-            f"the answer has {first.shape[0]} rows of {len(outputs)} outputs, over the limit of {MOST_OBJECTS} "
+            f"the answer has {first.shape[0]} rows of {len(outputs)} outputs, over the limit of {MAX_OBJECTS} "
             "values in rows; send 'inputs' in place of 'instances', or fewer rows"
         )

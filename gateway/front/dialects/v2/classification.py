@@ -18,7 +18,7 @@ from gateway.errors import InvalidRequest, NotFound, TooLarge
 from runtimes.tensors import Tensor, pack_bytes, to_array
 
 # On the event loop, where each takes a microsecond.
-_MOST_STRINGS = 1 << 15
+_MAX_STRINGS = 1 << 15
 
 
 def read_class_count(output: str, value: Any) -> int:
@@ -53,9 +53,9 @@ def _classes(tensor: Tensor, count: int, status: ModelStatus) -> Tensor:
     rows = np.moveaxis(array, status.batch_dim, 0) if by_row else array[np.newaxis]
     rows = rows.reshape(len(rows), -1) if rows.size else np.empty((len(rows), 0), array.dtype)
     count = min(count, rows.shape[1])
-    if len(rows) * count > _MOST_STRINGS:
+    if len(rows) * count > _MAX_STRINGS:
         raise TooLarge(
-            f"output '{name}' would be {len(rows) * count} classes, and at most {_MOST_STRINGS} are given; "
+            f"output '{name}' would be {len(rows) * count} classes, and at most {_MAX_STRINGS} are given; "
             "ask for fewer, or send fewer rows"
         )
     chosen = largest(rows, count)

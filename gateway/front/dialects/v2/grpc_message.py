@@ -17,8 +17,8 @@ _OUTPUTS: Final = 6 << 3 | 2
 # What of less is a copy is cheaper than a view.
 _LARGE: Final = 64 * 1024
 # So many fields are looked at here; a message of millions of them would stop the event loop.
-_MOST_FIELDS: Final = 1000
-_LARGEST: Final = 1 << 30
+_MAX_FIELDS: Final = 1000
+_MAX_LENGTH: Final = 1 << 30
 
 
 class Split(NamedTuple):
@@ -35,7 +35,7 @@ def split_request(raw: bytes) -> Split | None:
     A message and its parts are both valid or both invalid, and say the same.
     """
     end = len(raw)
-    if end > _LARGEST:
+    if end > _MAX_LENGTH:
         return None
     source = raw if end < _LARGE else memoryview(raw)
     heads: list[bytes] = []
@@ -43,7 +43,7 @@ def split_request(raw: bytes) -> Split | None:
     contents: list[Buffer] = []
     kept = position = 0
     try:
-        for _ in range(_MOST_FIELDS):
+        for _ in range(_MAX_FIELDS):
             if position == end:
                 if not contents:
                     return None

@@ -24,8 +24,8 @@ from gateway.generated import open_inference_pb2 as pb
 from runtimes.bounded_cache import BoundedCache
 from runtimes.tensors import Buffer, Tensor
 
-_MOST_KNOWN = 1024
-_LONGEST_KNOWN = 1024
+_MAX_KNOWN = 1024
+_MAX_KNOWN_LENGTH = 1024
 # The parameters that mean something here; there may be a million of others.
 _PARAMETERS = (*OPTION_NAMES, *PLACE_NAMES, "classification")
 
@@ -52,7 +52,7 @@ class RequestReader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: BoundedCache[bytes, _Known] = BoundedCache(_MOST_KNOWN)
+        self._known: BoundedCache[bytes, _Known] = BoundedCache(_MAX_KNOWN)
 
     def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, Wanted]:
         """The tensors may be views of the message. Raises InvalidRequest, Unsupported.
@@ -83,7 +83,7 @@ class RequestReader:
         # A timeout counts from its request on, and of BOOL the data itself is checked.
         varies = message.parameters or any(tensor.datatype == "BOOL" for tensor in request.inputs)
         varies = varies or len(request.inputs) != len(split.contents)
-        if varies or len(split.head) > _LONGEST_KNOWN:
+        if varies or len(split.head) > _MAX_KNOWN_LENGTH:
             return
         inputs = [tensor[:3] for tensor in request.inputs]
         known = _Known(request.model, request.version, inputs, tuple(request.outputs), wanted)

@@ -16,7 +16,7 @@ from gateway.front.base.grpc_method import InferCall
 from gateway.generated import open_inference_pb2 as pb
 
 # Under way at a time on one call: further requests are read when some of these are answered and taken.
-_MOST = 256
+_MAX_IN_PROGRESS = 256
 # In ModelStreamInferResponse.
 _INFER_RESPONSE = 2 << 3 | 2
 # By whether an answer is its request's last: clients of models that give several answers look for it.
@@ -33,7 +33,7 @@ class Stream:
 
     def __init__(self, infer: InferCall[Any], seconds: Callable[[], float | None], check: Check | None) -> None:
         self._infer, self._seconds, self._check = infer, seconds, check
-        self._room = asyncio.Semaphore(_MOST)
+        self._room = asyncio.Semaphore(_MAX_IN_PROGRESS)
         # Each with whether it is its request's last: then there is room for another request once it is taken.
         self._answers: asyncio.Queue[tuple[bytes, bool] | None] = asyncio.Queue()
         self._tickets: dict[int, Ticket] = {}

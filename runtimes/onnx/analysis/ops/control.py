@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from runtimes.dataflow.loops import MOST_ROUNDS, settled, stacked
+from runtimes.dataflow.loops import MAX_ROUNDS, settled, stacked
 from runtimes.dataflow.values import Value, constant, join, mixed, repeats, unsure
 from runtimes.dataflow.walk import Call
 
@@ -35,7 +35,7 @@ def loop(call: Call) -> Any:
         if bound.unknown or repeats(bound):
             return [unsure("%s runs as often as the number of rows says" % call.at, [bound])] * outputs
     carried = [value._replace(contents=None) if not value.counts_rows else value for value in carried]
-    for turn in range(MOST_ROUNDS):
+    for turn in range(MAX_ROUNDS):
         names = [name for name, _ in body.inputs]
         given = dict(zip(names, [constant([]), constant([])] + carried))
         results = call.walk.graph(body, call.scope, given)
@@ -72,7 +72,7 @@ def scan(call: Call) -> Any:
         place = None if value.axis is None else value.axis - (axis < value.axis)
         slices.append(value._replace(dims=value.dims[:axis] + value.dims[axis + 1 :], axis=place, contents=None))
     carried = [_widened(value) for value in states if value is not None]
-    for turn in range(MOST_ROUNDS):
+    for turn in range(MAX_ROUNDS):
         results = call.walk.graph(body, call.scope, dict(zip([name for name, _ in body.inputs], carried + slices)))
         joined = [join(call.at, old, _widened(new)) for old, new in zip(carried, results)]
         if settled(carried, joined, turn):

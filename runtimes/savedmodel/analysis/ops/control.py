@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from runtimes.dataflow.loops import MOST_ROUNDS, settled
+from runtimes.dataflow.loops import MAX_ROUNDS, settled
 from runtimes.dataflow.values import Value, constant, join, mixed, repeats, unsure
 from runtimes.dataflow.walk import Call
 
@@ -59,7 +59,7 @@ def branch(call: Call) -> Any:
 def loop(call: Call) -> Any:
     test, body = call.attribute("cond"), call.attribute("body")
     carried = call.present  # type: List[Value]
-    for turn in range(MOST_ROUNDS):
+    for turn in range(MAX_ROUNDS):
         wrong = _refused(call, call.walk.apply(test.name, carried, test.attributes)[0], "runs as long as")
         if wrong is not None:
             return wrong

@@ -5,7 +5,7 @@ from typing import Any
 from runtimes.dataflow import indexing, shaping
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import fresh, over, times
-from runtimes.dataflow.values import MOST_CONTENTS, Value, constant, repeats, spread, unsure
+from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule, spelled
@@ -103,7 +103,7 @@ def fill(call: Call) -> Value:
     if number.has_rows:
         return unsure("%s is not followed" % call.at)
     count = times(*result.dims) if result.dims is not None else None
-    if isinstance(count, int) and count <= MOST_CONTENTS and number.contents:
+    if isinstance(count, int) and count <= MAX_CONTENTS and number.contents:
         return constant(result.dims, list(number.contents) * count)
     return unsure("%s repeats the number of rows" % call.at) if number.counts_rows else result
 
@@ -118,7 +118,7 @@ def like(call: Call) -> Value:
     if value.dims is None:
         return unsure("%s has the shape of a tensor of unknown rank" % call.at) if value.has_rows else constant()
     count = times(*value.dims)
-    few = isinstance(count, int) and count <= MOST_CONTENTS
+    few = isinstance(count, int) and count <= MAX_CONTENTS
     return constant(value.dims, [number] * count if few and isinstance(count, int) else None)
 
 

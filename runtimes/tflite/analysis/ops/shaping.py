@@ -2,7 +2,7 @@
 
 from runtimes.dataflow import indexing, shaping, sizes
 from runtimes.dataflow.sizes import fresh, has_rows, times
-from runtimes.dataflow.values import MOST_CONTENTS, Value, constant, repeats, spread, unsure
+from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, repeats, spread, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -91,7 +91,7 @@ def fill(call: Call) -> Value:
     if value.has_rows or repeats(value):
         return unsure("%s is not followed" % call.at, call.present)
     count = times(*result.dims) if result.dims is not None else None
-    if value.contents and isinstance(count, int) and count <= MOST_CONTENTS:
+    if value.contents and isinstance(count, int) and count <= MAX_CONTENTS:
         return constant(result.dims, list(value.contents) * count)
     return result
 

@@ -2,14 +2,14 @@
 
 from typing import Any, List
 
-from runtimes.dataflow.loops import MOST_ROUNDS, settled
+from runtimes.dataflow.loops import MAX_ROUNDS, settled
 from runtimes.dataflow.values import constant, mixed, repeats, unsure
 from runtimes.dataflow.values import join as join_tensors
 from runtimes.dataflow.walk import Call
 
 from ..operators import NONE, UNCLEAR, UNSET, Items, rule
 
-_MOST_UNROLLED = 64
+_MAX_UNROLLED = 64
 
 
 def join(at: str, one: Any, two: Any) -> Any:
@@ -72,7 +72,7 @@ def loop(call: Call) -> Any:
             call.walk.unclear.append("%s runs as often as what is not followed says" % call.at)  # type: ignore[attr-defined]
             return [unsure("%s runs as often as the number of rows says" % call.at, [bound])] * outputs
     carried = list(call.inputs[2:])  # type: List[Any]
-    if count.contents and isinstance(count.contents[0], int) and count.contents[0] <= _MOST_UNROLLED:
+    if count.contents and isinstance(count.contents[0], int) and count.contents[0] <= _MAX_UNROLLED:
         unrolled = _unrolled(call, body, names, carried, count.contents[0])
         if unrolled is not None:
             return unrolled
@@ -80,7 +80,7 @@ def loop(call: Call) -> Any:
         call.walk.unclear.append("%s is not followed" % call.at)  # type: ignore[attr-defined]
         return [unsure("%s is not followed" % call.at, carried)] * outputs
     carried = [value if value.counts_rows else value._replace(contents=None) for value in carried]
-    for turn in range(MOST_ROUNDS):
+    for turn in range(MAX_ROUNDS):
         results = call.walk.graph(body, call.scope, dict(zip(names, [constant([])] + carried)))
         goes_on, after = results[0], results[1:]
         if goes_on.mixes or goes_on.has_rows:

@@ -7,21 +7,21 @@ from runtimes.dataflow.indexing import concat, take_slice
 from runtimes.dataflow.indexing import split as parts
 from runtimes.dataflow.shaping import placed
 from runtimes.dataflow.sizes import has_rows, over
-from runtimes.dataflow.values import MOST_CONTENTS, Value, constant, spread, unsure
+from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, spread, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import APPEND, LIST, UNPACK, Arguments, Items, NotFollowed, items, rule
 from .indexing import part
 
 _FAR = 1 << 62
-_MOST_LEAVES = 4096
+_MAX_LEAVES = 4096
 
 
 @rule(LIST, "prim::TupleConstruct")
 def made(call: Call) -> Any:
     if call.attribute("numbers"):
         given = [value._replace(dims=(1,), contents=value.contents or (None,)) for value in call.present]
-        if len(given) > MOST_CONTENTS and any(value.counts_rows for value in given):
+        if len(given) > MAX_CONTENTS and any(value.counts_rows for value in given):
             return unsure("%s is too long to be followed" % call.at)
         return concat(call.at, given, 0) if given else constant([0], [])
     return _whole(call, Items(tuple(call.inputs)))
@@ -29,7 +29,7 @@ def made(call: Call) -> Any:
 
 def _whole(call: Call, made: Items) -> Any:
     """Unless lists in lists hold so many tensors, often the same, that nobody goes through them."""
-    if sum(map(_leaves, made.items)) > _MOST_LEAVES:
+    if sum(map(_leaves, made.items)) > _MAX_LEAVES:
         raise NotFollowed("a list of lists")
     return made
 
@@ -47,7 +47,7 @@ def longer(call: Call) -> Any:
     if value.tainted or value.contents is None:
         raise NotFollowed("a list")
     more = [each._replace(dims=(1,), contents=each.contents or (None,)) for each in call.inputs[1:] if each is not None]
-    if len(value.contents) + len(more) > MOST_CONTENTS:
+    if len(value.contents) + len(more) > MAX_CONTENTS:
         raise NotFollowed("a list")
     return concat(call.at, [value, *more], 0)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from gateway.codecs.compression import LEAST_BYTES, MOST_INLINE, choose_encoding, inflate, is_worth
+from gateway.codecs.compression import MAX_INLINE, MIN_BYTES, choose_encoding, inflate, is_worth
 from gateway.errors import InvalidRequest
 from tests.bad_inputs import Subject, good_call
 from tests.calls import as_json
@@ -86,8 +86,8 @@ def test_an_answer_is_compressed_for_who_asks(serving: Serving, encoding: str, r
     assert reply.status_code == 200
     assert (reply.headers["content-encoding"], reply.headers["vary"]) == (encoding, "accept-encoding")
     unpacked = UNPACK[encoding](raw)
-    assert array.nbytes > LEAST_BYTES
-    assert (array.nbytes > MOST_INLINE) == (rows > 1)
+    assert array.nbytes > MIN_BYTES
+    assert (array.nbytes > MAX_INLINE) == (rows > 1)
     length = int(reply.headers["inference-header-content-length"])
     assert np.array_equal(np.frombuffer(unpacked[length:], np.float32).reshape(array.shape), array)
 
@@ -108,7 +108,7 @@ def test_an_answer_that_would_not_shrink_is_sent_as_it_is(serving: Serving, rows
     assert "content-encoding" not in reply.headers
     assert reply.headers["vary"] == "accept-encoding"
     assert raw[int(reply.headers["inference-header-content-length"]) :] == array.tobytes()
-    assert array.nbytes > MOST_INLINE
+    assert array.nbytes > MAX_INLINE
 
 
 def test_a_sample_decides() -> None:
@@ -116,8 +116,8 @@ def test_a_sample_decides() -> None:
     floats = random.standard_normal(1 << 16, dtype=np.float32)
     text = json.dumps(floats[:10_000].tolist()).encode()
     assert not is_worth([b"{}", floats.data])
-    assert not is_worth([random.bytes(MOST_INLINE + 1)])
-    assert is_worth([random.bytes(MOST_INLINE)])
+    assert not is_worth([random.bytes(MAX_INLINE + 1)])
+    assert is_worth([random.bytes(MAX_INLINE)])
     assert is_worth([text])
     assert is_worth([np.where(random.random(1 << 16) < 0.5, floats, 0).data])
     assert is_worth([random.bytes(1000), bytes(1 << 20)])

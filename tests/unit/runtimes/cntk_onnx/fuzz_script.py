@@ -27,7 +27,7 @@ ROOT = HERE.parents[3]
 BYTES, SECONDS = 3 << 30, 20
 LONGEST = 1000  # of a sentence
 # Of an input: a model may take more than this machine has to give.
-MOST_VALUES = 1 << 20
+MAX_VALUES = 1 << 20
 
 
 def main(first: int, count: int, seconds: float) -> int:
@@ -88,7 +88,7 @@ def ask(model: Any) -> None:
 
     signature = model.signatures["default"]
     shapes = {spec.name: [2 if size < 0 else size for size in spec.shape] for spec in signature.inputs}
-    if max(map(math.prod, shapes.values()), default=0) > MOST_VALUES:
+    if max(map(math.prod, shapes.values()), default=0) > MAX_VALUES:
         return
     inputs = {spec.name: np.ones(shapes[spec.name], numpy_dtype(spec.datatype)) for spec in signature.inputs}
     with contextlib.suppress(Exception):

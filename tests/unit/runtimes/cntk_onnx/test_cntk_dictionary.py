@@ -9,7 +9,7 @@ import pytest
 import written as w
 
 from runtimes.cntk_onnx.dictionary import FREE, INFERRED, Shape, read
-from runtimes.cntk_onnx.protobuf import MOST_FIELDS
+from runtimes.cntk_onnx.protobuf import MAX_FIELDS
 from runtimes.contract import LoadError
 
 
@@ -146,7 +146,7 @@ MANY = {
 
 @pytest.mark.parametrize("kind", MANY)
 def test_many_small_things_are_bounded(kind: str) -> None:
-    data = MANY[kind](MOST_FIELDS * 2)
+    data = MANY[kind](MAX_FIELDS * 2)
     began = time.process_time()
     with pytest.raises(LoadError, match="fields, which no model"):
         read(data)

@@ -177,7 +177,7 @@ def test_a_parameter_that_many_read_is_there_once() -> None:
 
 
 def test_constants_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(graph, "_MAX_BYTES", 1 << 20)
     functions = [function(f"f{n}", 68, ["x"], numClass=50000 + n) for n in range(9)]
     every = function("all", 44, [f"f{n}_Output_0" for n in range(9)])
     with pytest.raises(LoadError, match="more constants than one ONNX file can hold"):

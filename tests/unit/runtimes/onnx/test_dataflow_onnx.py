@@ -237,7 +237,7 @@ def test_coordinates_that_share_a_dimension_with_a_constant() -> None:
 
 
 def test_many_tensors_of_one_operator_are_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtimes.dataflow.walk._MOST_NODES", 20)
+    monkeypatch.setattr("runtimes.dataflow.walk._MAX_NODES", 20)
     assert read(made([node("Sum", " ".join(["x"] * 20), "y")])).independent
     assert read(made([node("Sum", " ".join(["x"] * 400), "y")])).unknown
 

@@ -9,7 +9,7 @@ import pytest
 from runtimes.contract import DATATYPES, InvalidInput, Model, Signature, TensorSpec
 from runtimes.worker import trial
 from runtimes.worker.compare import difference
-from runtimes.worker.draws import KINDS, LARGEST_IDS, draw
+from runtimes.worker.draws import ID_BOUNDS, KINDS, draw
 
 Arrays = dict[str, np.ndarray]
 
@@ -136,7 +136,7 @@ def test_no_drawn_number_is_out_of_its_datatype() -> None:
     for datatype in DATATYPES:
         signature = Signature((TensorSpec("x", datatype, (-1, 3)),), ())
         for kind in KINDS:
-            for largest in LARGEST_IDS:
+            for largest in ID_BOUNDS:
                 assert draw(signature, kind, 8, largest, {})["x"].shape == (1, 3)
 
 
@@ -162,7 +162,7 @@ def test_the_order_of_rows_says_nothing_about_a_model_that_draws_lots(suspects: 
 def test_one_row_that_is_taken_shows_nothing() -> None:
     """Copies of one row are alike however rows influence each other."""
     signature = Computed(quantised).signatures["s"]
-    taken = [draw(signature, KINDS[0], free, LARGEST_IDS[0], {})["x"] for free in (8, 1, 64)]
+    taken = [draw(signature, KINDS[0], free, ID_BOUNDS[0], {})["x"] for free in (8, 1, 64)]
 
     def picky(x: np.ndarray) -> np.ndarray:
         if not any(np.array_equal(row, one[0]) for row in x for one in taken):

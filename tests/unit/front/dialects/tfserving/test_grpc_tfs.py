@@ -212,7 +212,7 @@ def test_a_context_for_many_is_limited_by_what_they_take() -> None:
 
 
 def test_examples_are_limited_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tfs_examples, "MOST_OBJECTS", 2)
+    monkeypatch.setattr(tfs_examples, "MAX_OBJECTS", 2)
     with pytest.raises(TooLarge, match="3 examples, over the limit of 2"):
         call(
             engine(),
@@ -227,7 +227,7 @@ def test_classify_answers_labels_with_scores(monkeypatch: pytest.MonkeyPatch) ->
     size = example({"x": 1}).ByteSize()
     told = [[(each.label, each.score) for each in one.classes] for one in answer.result.classifications]
     assert told == [[("cat", size), ("dog", -size)]] * 2
-    monkeypatch.setattr(classify, "MOST_OBJECTS", 3)
+    monkeypatch.setattr(classify, "MAX_OBJECTS", 3)
     with pytest.raises(TooLarge, match="2 classes for each of 2 examples, over the limit of 3"):
         call(engine(), "Classify", request)
 

@@ -214,12 +214,12 @@ def test_rows_need_outputs_that_have_them(monkeypatch: pytest.MonkeyPatch) -> No
         write_rows(two, three)
     with pytest.raises(InvalidRequest, match="output 's' has no rows; send 'inputs'"):
         write_rows(Tensor("s", "INT8", (), b"\0"))
-    monkeypatch.setattr(tfs_predict, "MOST_OBJECTS", 3)
+    monkeypatch.setattr(tfs_predict, "MAX_OBJECTS", 3)
     with pytest.raises(TooLarge, match="2 rows of 2 outputs, over the limit of 3 values"):
         write_rows(two, two._replace(name="b"))
     assert write_rows(two) == b'{"predictions":[0,0]}'
     empty = Tensor("e", "FP32", (2, 0), b"")
-    monkeypatch.setattr(tfs_predict, "MOST_OBJECTS", limits.MOST_OBJECTS)
+    monkeypatch.setattr(tfs_predict, "MAX_OBJECTS", limits.MAX_OBJECTS)
     assert write_rows(two, empty) == b'{"predictions":[{"a":0,"e":[]},{"a":0,"e":[]}]}'
 
 
@@ -348,7 +348,7 @@ def test_wrong_examples_are_refused(body: Any, says: str, status: int) -> None:
 
 
 def test_examples_are_limited_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tfs_examples, "MOST_OBJECTS", 2)
+    monkeypatch.setattr(tfs_examples, "MAX_OBJECTS", 2)
     for examples, says in ([{}] * 3, "3 examples, over the limit of 2"), ([{"a": 1, "b": 1, "c": 1}], "3 features"):
         body = {"signature_name": "regress", "examples": examples}
         status, told = post(engine(), "/v1/models/saved:regress", body)
@@ -360,7 +360,7 @@ def test_a_float_of_32_bits_holds_all_that_is_let_through() -> None:
     fake = engine()
     body = {
         "signature_name": "regress",
-        "examples": [{"x": [largest, -largest, tfs_examples._LARGEST_FLOAT * 0.999999]}],
+        "examples": [{"x": [largest, -largest, tfs_examples._MAX_FLOAT * 0.999999]}],
     }
     assert post(fake, "/v1/models/saved:regress", body)[0] == 200
     ((_, values),) = features(sent_examples(fake)[0]).values()

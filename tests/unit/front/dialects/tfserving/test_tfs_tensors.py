@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from gateway.domain.tensor_checks import MAX_RANK, MOST_STRINGS
+from gateway.domain.tensor_checks import MAX_RANK, MAX_STRINGS
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.dialects.tfserving.tensor_proto import _TYPES, DTYPES, read_tensor_proto, write_tensor_proto
 from gateway.generated import tensorflow_pb2 as tf
@@ -104,7 +104,7 @@ def test_a_scalar_has_no_dimension(dtype: int) -> None:
         (proto(tf.DT_UINT8, (1,), int_val=[-1]), "holds -1, out of the range of UINT8: 0 to 255"),
         (proto(tf.DT_UINT16, (1,), int_val=[1 << 16]), "holds 65536, out of the range of UINT16"),
         (proto(tf.DT_HALF, (1,), half_val=[1 << 16]), "holds 65536, out of the range"),
-        (proto(tf.DT_STRING, (MOST_STRINGS + 1,), string_val=[b""]), f"{MOST_STRINGS + 1} strings"),
+        (proto(tf.DT_STRING, (MAX_STRINGS + 1,), string_val=[b""]), f"{MAX_STRINGS + 1} strings"),
     ],
 )
 def test_what_does_not_fit_is_refused(given: tf.TensorProto, says: str) -> None:

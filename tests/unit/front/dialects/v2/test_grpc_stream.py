@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.engine.fake import FakeEngine
-from gateway.front.dialects.v2.grpc_stream import _MOST
+from gateway.front.dialects.v2.grpc_stream import _MAX_IN_PROGRESS
 from gateway.front.grpc.server import build_server
 from gateway.generated import open_inference_pb2 as pb
 from gateway.process.address import GrpcServer
@@ -107,7 +107,7 @@ def test_who_hangs_up_is_not_waited_for(serving: Serving) -> None:
 
 
 def test_more_requests_than_may_be_under_way(serving: Serving) -> None:
-    count = 3 * _MOST
+    count = 3 * _MAX_IN_PROGRESS
     call = Call(serving)
     call.send(*(request(str(number)) for number in range(count)))
     call.end()
