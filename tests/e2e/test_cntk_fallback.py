@@ -17,7 +17,7 @@ from tests.gateway_process import Gateway, start_gateway
 from tests.repositories import add_copy
 
 NO_SUCH_FOLDER = "/nonexistent"
-REFUSED = ROOT / "tests" / "unit" / "cntk" / "models" / "refused_unpooling.model"
+REFUSED = ROOT / "tests" / "unit" / "runtimes" / "cntk_onnx" / "models" / "refused_unpooling.model"
 
 
 @pytest.fixture(scope="module")
