@@ -199,14 +199,28 @@ def _where(condition: Any, one: Any, two: Any) -> Any:
     return one if condition else two
 
 
+def negated(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """The opposite of a comparison, where that is known."""
+
+    def opposite(*numbers: Any) -> Any:
+        result = operator(*numbers)
+        return None if result is None else not result
+
+    return opposite
+
+
 OPERATORS = {
     "add": _add,
     "subtract": lambda one, two: 0 if one is not None and one == two else _add(one, _multiply(two, -1)),
     "multiply": _multiply,
+    "negative": lambda one: _multiply(one, -1),
     "divide": _divide,
     "equal": _equal,
     "less": _less,
     "greater": lambda one, two: _less(two, one),
+    "not equal": negated(_equal),
+    "less or equal": negated(lambda one, two: _less(two, one)),
+    "greater or equal": negated(_less),
     "not": _numbers(lambda a: not a),
     "and": _numbers(lambda a, b: bool(a and b)),
     "or": _numbers(lambda a, b: bool(a or b)),

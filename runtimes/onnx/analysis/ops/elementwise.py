@@ -22,29 +22,14 @@ def each_element(call: Call) -> Value:
 _ARITHMETIC = {
     "Add": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide", "Equal": "equal", "Less": "less",
     "Greater": "greater", "Not": "not", "And": "and", "Or": "or", "Max": "maximum", "Min": "minimum", "Mod": "modulo",
-    "Where": "where", "Floor": "floor", "Ceil": "ceil",
+    "Where": "where", "Floor": "floor", "Ceil": "ceil", "Neg": "negative", "LessOrEqual": "less or equal",
+    "GreaterOrEqual": "greater or equal",
 }  # fmt: skip
 
 
 @rule(*_ARITHMETIC)
 def arithmetic_of(call: Call) -> Value:
     return arithmetic(call.at, OPERATORS[_ARITHMETIC[call.node.operator]], *call.present)
-
-
-@rule("LessOrEqual", "GreaterOrEqual")
-def less_or_equal(call: Call) -> Value:
-    opposite = OPERATORS["greater" if call.node.operator == "LessOrEqual" else "less"]
-
-    def operator(one: Any, two: Any) -> Any:
-        result = opposite(one, two)
-        return None if result is None else not result
-
-    return arithmetic(call.at, operator, *call.present)
-
-
-@rule("Neg")
-def negative(call: Call) -> Value:
-    return arithmetic(call.at, lambda one: OPERATORS["multiply"](one, -1), call[0])
 
 
 @rule("Identity")

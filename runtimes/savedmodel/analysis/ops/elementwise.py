@@ -29,31 +29,13 @@ _ARITHMETIC = {
     "FloorDiv": "divide", "TruncateDiv": "divide", "FloorMod": "modulo", "Mod": "modulo", "Equal": "equal",
     "Less": "less", "Greater": "greater", "LogicalNot": "not", "LogicalAnd": "and", "LogicalOr": "or",
     "Maximum": "maximum", "Minimum": "minimum", "SelectV2": "where", "Floor": "floor", "Ceil": "ceil",
+    "Neg": "negative", "NotEqual": "not equal", "LessEqual": "less or equal", "GreaterEqual": "greater or equal",
 }  # fmt: skip
 
 
 @rule(*_ARITHMETIC)
 def arithmetic_of(call: Call) -> Value:
     return arithmetic(call.at, OPERATORS[_ARITHMETIC[call.node.operator]], *call.present)
-
-
-_OPPOSITE = {"LessEqual": "greater", "GreaterEqual": "less", "NotEqual": "equal"}
-
-
-@rule(*_OPPOSITE)
-def opposite_of(call: Call) -> Value:
-    opposite = OPERATORS[_OPPOSITE[call.node.operator]]
-
-    def operator(one: Any, two: Any) -> Any:
-        result = opposite(one, two)
-        return None if result is None else not result
-
-    return arithmetic(call.at, operator, *call.present)
-
-
-@rule("Neg")
-def negative(call: Call) -> Value:
-    return arithmetic(call.at, lambda one: OPERATORS["multiply"](one, -1), call[0])
 
 
 @rule("AddN", "AccumulateNV2")

@@ -1,7 +1,5 @@
 """Element by element."""
 
-from typing import Any
-
 from runtimes.dataflow import shaping
 from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, elementwise
 from runtimes.dataflow.sizes import has_rows
@@ -34,8 +32,8 @@ _ARITHMETIC = {
     "ADD": "add", "SUB": "subtract", "MUL": "multiply", "DIV": "divide", "FLOOR_DIV": "divide", "FLOOR_MOD": "modulo",
     "EQUAL": "equal", "LESS": "less", "GREATER": "greater", "LOGICAL_NOT": "not", "LOGICAL_AND": "and",
     "LOGICAL_OR": "or", "MAXIMUM": "maximum", "MINIMUM": "minimum", "FLOOR": "floor", "CEIL": "ceil",
+    "NEG": "negative", "NOT_EQUAL": "not equal", "LESS_EQUAL": "less or equal", "GREATER_EQUAL": "greater or equal",
 }  # fmt: skip
-_NEGATED = {"NOT_EQUAL": "equal", "LESS_EQUAL": "greater", "GREATER_EQUAL": "less"}
 _FLOAT, _BOOL, _WHOLE = (0, 1, 10), (6,), (2, 3, 4, 7, 9, 12, 15, 16)  # numbers of datatypes
 
 
@@ -45,22 +43,6 @@ def arithmetic_of(call: Call) -> Value:
     if activated:
         return elementwise(call.at, *call.present)
     return arithmetic(call.at, OPERATORS[_ARITHMETIC[call.node.operator]], *call.present)
-
-
-@rule(*_NEGATED)
-def negated(call: Call) -> Value:
-    opposite = OPERATORS[_NEGATED[call.node.operator]]
-
-    def operator(one: Any, two: Any) -> Any:
-        result = opposite(one, two)
-        return None if result is None else not result
-
-    return arithmetic(call.at, operator, *call.present)
-
-
-@rule("NEG")
-def negative(call: Call) -> Value:
-    return arithmetic(call.at, lambda one: OPERATORS["multiply"](one, -1), call[0])
 
 
 @rule("CAST")

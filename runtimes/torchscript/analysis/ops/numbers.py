@@ -1,8 +1,8 @@
 """Numbers: arithmetic, comparisons and conversions, also of tensors with few elements, since shapes are made so."""
 
-from typing import Any, Callable
+from typing import Any
 
-from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, lost
+from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, lost, negated
 from runtimes.dataflow.indexing import concat
 from runtimes.dataflow.sizes import Product, has_rows, over
 from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
@@ -27,14 +27,6 @@ def _divide_whole(one: Any, two: Any) -> Any:
     return lost(one, two) if isinstance(one, float) or isinstance(two, float) else OPERATORS["divide"](one, two)
 
 
-def _not(operator: Callable[..., Any]) -> Callable[..., Any]:
-    def computed(*elements: Any) -> Any:
-        result = operator(*elements)
-        return None if result is None else not result
-
-    return computed
-
-
 def _equal(one: Any, two: Any) -> Any:
     if isinstance(one, str) or isinstance(two, str):
         return one == two if isinstance(one, str) and isinstance(two, str) else lost(one, two)
@@ -55,8 +47,8 @@ _BINARY = {
     "mul": OPERATORS["multiply"], "multiply": OPERATORS["multiply"], "div": _divide, "divide": _divide,
     "true_divide": _divide, "truediv": _divide, "floordiv": _divide_whole, "floor_divide": _divide_whole,
     "remainder": OPERATORS["modulo"], "mod": OPERATORS["modulo"], "fmod": OPERATORS["modulo"],
-    "eq": _equal, "ne": _not(_equal), "lt": OPERATORS["less"], "gt": OPERATORS["greater"],
-    "le": _not(OPERATORS["greater"]), "ge": _not(OPERATORS["less"]),
+    "eq": _equal, "ne": negated(_equal), "lt": OPERATORS["less"], "gt": OPERATORS["greater"],
+    "le": OPERATORS["less or equal"], "ge": OPERATORS["greater or equal"],
     "__and__": OPERATORS["and"], "__or__": OPERATORS["or"], "logical_and": OPERATORS["and"],
     "logical_or": OPERATORS["or"], "maximum": OPERATORS["maximum"], "minimum": OPERATORS["minimum"],
     "prim::max": OPERATORS["maximum"], "prim::min": OPERATORS["minimum"], "sym_max": OPERATORS["maximum"],
@@ -105,7 +97,7 @@ def _lists(call: Call, one: Value, two: Value) -> Value:
 
 @rule("neg negative")
 def negative(call: Call) -> Value:
-    return arithmetic(call.at, lambda one: OPERATORS["multiply"](one, -1), call[0])
+    return arithmetic(call.at, OPERATORS["negative"], call[0])
 
 
 @rule("__not__ logical_not sym_not not_")
