@@ -159,7 +159,7 @@ class _Export:
             origin += f"; the original refused {original.refused} more"
         source = with_outputs(source, answered)
         attempts: list[Attempt] = []
-        detail = ""
+        detail, advice = "", ""
         for route in found:
             self._told(f"converting by {route.name}" + (f" ({route.about})" if route.about else ""))
             try:
@@ -169,8 +169,13 @@ class _Export:
             except Failed as error:
                 self._told(f"  that failed: {error}")
                 attempts.append(Attempt(route.name, route.about, str(error), isinstance(error, runners.Differs)))
-                detail = error.detail or detail
-        raise CannotExport(self._why_not(config.name, attempts, chosen[0].generated), detail)
+                detail, advice = error.detail or detail, advice or error.advice
+        if not advice and chosen[0].generated and any(each.compared for each in attempts):
+            advice = (
+                "the inputs were generated; if they make no sense for this model, provide real ones with "
+                "--check DATA.npz"
+            )
+        raise CannotExport(refusal(config.name, wanted.target, attempts, advice), detail)
 
     async def _made(self, source: Source, route: Route, original: Original, calibration: Sequence[Path]) -> _Made:
         """What the route gives, put where it will lie, and proven there. Raises Failed."""
@@ -202,17 +207,6 @@ class _Export:
             f"the proof ran on a CPU, which computes in float32: hardware that computes in float16 makes infinities "
             f"of values beyond {_MAX_FLOAT16}{also} and of such values inside of the model"
         ]
-
-    def _why_not(self, model: str, attempts: Sequence[Attempt], generated: bool) -> str:
-        reasons = list(dict.fromkeys(f"{each.route}: {each.problem}" for each in attempts))
-        more = f"; and {len(reasons) - _MAX_REASONS} more" if len(reasons) > _MAX_REASONS else ""
-        told = "; ".join(reasons[:_MAX_REASONS]) + more
-        if generated and any(each.compared for each in attempts):
-            told += (
-                ". The inputs were generated: if they mean nothing to this model, give inputs as it really gets them "
-                "with --check DATA.npz"
-            )
-        return f"model '{model}' cannot be exported to {self._wanted.target}, every way was tried: {told}"
 
     def _recorded(self) -> Path | None:
         """The requests that the repository has of this model."""
@@ -322,3 +316,13 @@ class _Export:
 
 def _suffix(tool: Tool) -> str:
     return {"tflite": ".tflite", "onnx": ".onnx"}.get(tool.gives, "")
+
+
+def refusal(model: str, target: str, attempts: Sequence[Attempt], advice: str) -> str:
+    """Why no route gave an export. What the user can do comes before the tools' own, often long, messages."""
+    reasons = list(dict.fromkeys(f"{each.route}: {each.problem}" for each in attempts))
+    more = f"; and {len(reasons) - _MAX_REASONS} more" if len(reasons) > _MAX_REASONS else ""
+    told = "; ".join(reasons[:_MAX_REASONS]) + more
+    return (
+        f"model '{model}' cannot be exported to {target}{f': {advice}' if advice else ''}. Every route failed: {told}"
+    )

@@ -122,8 +122,8 @@ def fixed_sizes(source: Source, exported: Signature) -> list[str]:
         if spec.name not in source.origins:
             wanted = ",".join("SIZE" if axis in axes else str(now) for axis, now in enumerate(shape))
             raise Failed(
-                f"it takes '{spec.name}' at one size alone, {sizes}, which was invented: "
-                f"say which one is wanted with --shape {spec.name}={wanted}"
+                f"it accepts '{spec.name}' only in the size {sizes}, which modelport made up",
+                advice=f"give the size you need with --shape {spec.name}={wanted}",
             )
         found.append(f"{spec.name} fixed at {'x'.join(map(str, shape))} ({source.origins[spec.name]})")
     return found

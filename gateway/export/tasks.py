@@ -19,7 +19,11 @@ _SHOWN_LINES = 20
 
 
 class Failed(CannotExport):
-    """A tool did not do it: its own sentence, and its last lines."""
+    """A tool failed: its error message and its last lines. `advice`: what the user can do about it."""
+
+    def __init__(self, sentence: str, detail: str = "", advice: str = "") -> None:
+        super().__init__(sentence, detail)
+        self.advice = advice
 
 
 class Tasks:

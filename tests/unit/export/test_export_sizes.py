@@ -2,6 +2,8 @@
 
 import pytest
 
+from gateway.export.export import refusal
+from gateway.export.report import Attempt
 from gateway.export.runners import fixed_sizes
 from gateway.export.source import Source
 from gateway.export.tasks import Failed
@@ -21,8 +23,23 @@ def exported(*image: int) -> Signature:
 
 
 def test_a_size_that_nobody_said_is_not_fixed() -> None:
-    with pytest.raises(Failed, match=r"one size alone, 1,3,8,8, which was invented: .* --shape image=1,3,SIZE,SIZE"):
+    with pytest.raises(Failed, match="only in the size 1,3,8,8, which modelport made up") as failed:
         fixed_sizes(source({}), exported(1, 3, 8, 8))
+    assert failed.value.advice == "give the size you need with --shape image=1,3,SIZE,SIZE"
+
+
+def test_advice_comes_before_what_the_tools_said() -> None:
+    """Eight failures of converters, and one sentence that helps: whoever reads it meets that sentence first."""
+    attempts = [Attempt(f"route {number}", "", f"converter {number} failed") for number in range(8)]
+    advice = "give the size you need with --shape image=1,3,SIZE,SIZE"
+    sentence = refusal("segmenter", "tflite", attempts, advice)
+    assert sentence.startswith(
+        f"model 'segmenter' cannot be exported to tflite: {advice}. Every route failed: route 0:"
+    )
+    assert sentence.endswith("converter 5 failed; and 2 more")
+    assert refusal("segmenter", "tflite", attempts[:1], "") == (
+        "model 'segmenter' cannot be exported to tflite. Every route failed: route 0: converter 0 failed"
+    )
 
 
 def test_who_said_it_is_told() -> None:
