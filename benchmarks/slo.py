@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.report import table
-from tests.gateway_process import start_gateway
-from tests.repositories import add_fake
+from tests.support.gateway_process import start_gateway
+from tests.support.model_repositories import add_fake
 
 PER_BATCH_S, PER_ROW_S, ROWS = 0.010, 0.001, 32
 CAPACITY = ROWS / (PER_BATCH_S + ROWS * PER_ROW_S)

@@ -1,4 +1,4 @@
-"""The two figures of latency targets over thousands of seeds, in simulated time (tests/slo_simulation.py).
+"""The two figures of latency targets over thousands of seeds, in simulated time (tests/support/simulated_serving.py).
 
     python -m benchmarks.slo_simulation [SEEDS]
 
@@ -12,7 +12,7 @@ import itertools
 import statistics
 
 from benchmarks.report import table
-from tests.slo_simulation import ARRIVALS, COSTS, Count, measure
+from tests.support.simulated_serving import ARRIVALS, COSTS, Count, measure
 
 WORLDS: list[dict[str, float]] = [
     {},

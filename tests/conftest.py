@@ -1,6 +1,5 @@
-"""What tests share: the zoo, the runtimes' environments, a real gateway in its own process."""
+"""Fixtures that all tests share: the zoo, the runtimes' environments, a real gateway in its own process."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,50 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import home
 from gateway.environments import interpreters
-from gateway.environments.environment import Environment, build, locate
+from gateway.environments.environment import Environment
 from gateway.environments.errors import Cannot
 from gateway.environments.runtime import Runtime, discover
 from gateway.lifecycle.devices import available_cards
-from tests.gateway_process import Gateway, start_gateway
-
-ROOT = Path(__file__).parent.parent
-RUNTIMES = ("onnx", "torchscript", "savedmodel", "mxnet", "cntk")
-
-
-def cannot_have(reason: str) -> None:
-    """Skip by reason on a user's machine; in CI nothing may be missing."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+from tests.support import ROOT
+from tests.support.environments import ready_environment, skip_or_fail
+from tests.support.gateway_process import Gateway, start_gateway
 
 
 @pytest.fixture(scope="session")
 def zoo() -> Path:
     path = Path(os.environ.get("MODELPORT_ZOO", ROOT.parent / "shared" / "zoo"))
     if not path.is_dir():
-        cannot_have(f"no zoo of real models at {path}: set MODELPORT_ZOO")
+        skip_or_fail(f"no zoo of real models at {path}: set MODELPORT_ZOO")
     return path
-
-
-def ready(runtime: Runtime, accelerator: str = "cpu") -> Environment:
-    """The runtime's environment, built once per machine under MODELPORT_HOME; skips where it cannot be had."""
-    try:
-        environment = locate(runtime, accelerator, home())
-        if not environment.ready:
-            asyncio.run(build(environment, lambda line: print(f"{runtime.name}: {line}", file=sys.stderr)))
-    except Cannot as error:
-        cannot_have(f"runtime {runtime.name}: {error}")
-        raise
-    return environment
 
 
 @pytest.fixture(scope="session")
 def runtime_environment() -> Callable[[str], Environment]:
     """name → its environment."""
     runtimes = discover()
-    return cache(lambda name: ready(runtimes[name]))
+    return cache(lambda name: ready_environment(runtimes[name]))
 
 
 # Workers run on CNTK's Python 3.6, with the last numpy for it, and on the newest at hand.
@@ -70,9 +48,9 @@ def numpy_python() -> Callable[[str], Path]:
                 interpreters.find(pythons, "this test")
             except Cannot:
                 continue
-            requirements = {"cpu": (numpy,)}
-            return ready(Runtime(f"test-{age}", "this test", ROOT, pythons, requirements=requirements)).python
-        cannot_have(f"no Python {' or '.join(choices)} with venv is installed")
+            runtime = Runtime(f"test-{age}", "this test", ROOT, pythons, requirements={"cpu": (numpy,)})
+            return ready_environment(runtime).python
+        skip_or_fail(f"no Python {' or '.join(choices)} with venv is installed")
         raise AssertionError
 
     return cache(get)
@@ -90,7 +68,7 @@ def cuda_python() -> Callable[[str], Path]:
     if not available_cards():
         pytest.skip("no CUDA device is to be seen here")
     runtimes = discover()
-    return cache(lambda name: ready(runtimes[name], "cuda").python)
+    return cache(lambda name: ready_environment(runtimes[name], "cuda").python)
 
 
 @pytest.fixture

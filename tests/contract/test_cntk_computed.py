@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
 from tests.contract.test_contract import run_suite
+from tests.support import ROOT
 
 HERE = Path(__file__).parent
 MODELS = ROOT / "tests" / "unit" / "runtimes" / "cntk_onnx" / "models"

@@ -17,7 +17,7 @@ import pytest
 
 from runtimes.dl4j import layers
 from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES
-from tests.conftest import ROOT
+from tests.support import ROOT
 from tests.unit.runtimes.dl4j import normalizers, reference, reference_normalizers, zips
 from tests.unit.runtimes.dl4j.networks import NETWORKS
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 
-from tests.gateway_process import Gateway
-from tests.load import Load
-from tests.repositories import add_fake
+from tests.support.gateway_process import Gateway
+from tests.support.load_generator import Load
+from tests.support.model_repositories import add_fake
 from tests.unit.repository.test_scan import corrupt_archive, file_name_that_is_not_utf8, name_that_is_not_utf8
 
 Start = Callable[..., Gateway]

@@ -5,11 +5,20 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from tests.bad_inputs import BadCall, BadRequest, Subject, bad_calls, bad_requests, check_reply, check_status, good_call
-from tests.calls import as_json, as_message
-from tests.clients import grpc_call
-from tests.gateway_process import Gateway, start_gateway
-from tests.repositories import add_fake
+from tests.support.bad_inputs import (
+    BadCall,
+    BadRequest,
+    Subject,
+    bad_calls,
+    bad_requests,
+    check_reply,
+    check_status,
+    good_call,
+)
+from tests.support.gateway_process import Gateway, start_gateway
+from tests.support.model_repositories import add_fake
+from tests.support.protocols import grpc_call
+from tests.support.v2_calls import as_json, as_message
 
 SUBJECT = Subject()
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from gateway.export.proof import within
-from tests.clients import PROTOCOLS
-from tests.conftest import ROOT, cannot_have
-from tests.exports import run_export
-from tests.gateway_process import Gateway, start_gateway
-from tests.repositories import add_copy
+from tests.support import ROOT
+from tests.support.environments import skip_or_fail
+from tests.support.export_runs import run_export
+from tests.support.gateway_process import Gateway, start_gateway
+from tests.support.model_repositories import add_copy
+from tests.support.protocols import PROTOCOLS
 
 NO_SUCH_FOLDER = "/nonexistent"
 REFUSED = ROOT / "tests" / "unit" / "runtimes" / "cntk_onnx" / "models" / "refused_unpooling.model"
@@ -27,7 +28,7 @@ def without_cntk(
     """A gateway that sees no Python but its own."""
     everywhere = [file for folder in ("/usr/bin", "/usr/local/bin") for file in Path(folder).glob("python3.6")]
     if everywhere:
-        cannot_have(f"{everywhere[0]} is found by every gateway, so that CNTK can always be had")
+        skip_or_fail(f"{everywhere[0]} is found by every gateway, so that CNTK can always be had")
     runtime_environment("cntk_onnx")
     scratch = tmp_path_factory.mktemp("without_cntk")
     repository = scratch / "repository"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway_process import Gateway
-from tests.repositories import add_fake
+from tests.support.gateway_process import Gateway
+from tests.support.model_repositories import add_fake
 
 Start = Callable[..., Gateway]
 ROW = {"x": [[1, 1, 1, 1]]}

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.clients import PROTOCOLS
-from tests.conftest import ROOT, RUNTIMES
-from tests.gateway_process import Gateway, start_gateway
+from tests.support import ROOT
+from tests.support.environments import RUNTIMES
+from tests.support.gateway_process import Gateway, start_gateway
+from tests.support.protocols import PROTOCOLS
 
 REPORTED = json.loads((ROOT / "examples/digits/accuracy.json").read_text())
 

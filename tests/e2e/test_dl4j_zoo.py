@@ -12,10 +12,10 @@ from runtimes.dl4j import layers
 from runtimes.dl4j.archive import read
 from runtimes.dl4j.configuration import network
 from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES
-from tests.clients import PROTOCOLS
-from tests.exports import answer, run_export
-from tests.gateway_process import Gateway, start_gateway
-from tests.repositories import add_copy
+from tests.support.export_runs import answer, run_export
+from tests.support.gateway_process import Gateway, start_gateway
+from tests.support.model_repositories import add_copy
+from tests.support.protocols import PROTOCOLS
 
 assert layers  # importing it fills the registry
 STORED = {

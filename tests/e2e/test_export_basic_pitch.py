@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.exports import answer, run_export
+from tests.support.export_runs import answer, run_export
 
 # What each format calls the same output. Two of them have one shape, so order and names must hold.
 NAMES = {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 COMMAND = [sys.executable, "-m", "gateway", "export"]
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from gateway.export.proof import within
-from tests.conftest import ROOT, RUNTIMES
-from tests.exports import answer, run_export
+from tests.support import ROOT
+from tests.support.environments import RUNTIMES
+from tests.support.export_runs import answer, run_export
 
 REPORTED = json.loads((ROOT / "examples/digits/accuracy.json").read_text())
 LABELS = [str(digit) for digit in range(10)]

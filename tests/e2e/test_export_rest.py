@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.conftest import ROOT
-from tests.gateway_process import Gateway, Reply
-from tests.repositories import add_copy, add_fake
+from tests.support import ROOT
+from tests.support.gateway_process import Gateway, Reply
+from tests.support.model_repositories import add_copy, add_fake
 
 Start = Callable[..., Gateway]
 PLACE = "/v2/models/digits_onnx/export"
@@ -102,7 +102,7 @@ def test_unknown_models_and_exports(allowing: Gateway) -> None:
 
 @pytest.fixture(scope="module")
 def allowing(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from tests.gateway_process import start_gateway
+    from tests.support.gateway_process import start_gateway
 
     folder = tmp_path_factory.mktemp("allowing")
     add_fake(folder / "repository", "fake")

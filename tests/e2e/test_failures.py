@@ -13,9 +13,9 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.gateway_process import Gateway
-from tests.load import Load
-from tests.repositories import add_fake
+from tests.support.gateway_process import Gateway
+from tests.support.load_generator import Load
+from tests.support.model_repositories import add_fake
 
 Start = Callable[..., Gateway]
 

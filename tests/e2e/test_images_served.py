@@ -12,10 +12,11 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, RUNTIMES
-from tests.gateway_process import Gateway, start_gateway
-from tests.pictures import form, save
-from tests.repositories import add_fake
+from tests.support import ROOT
+from tests.support.environments import RUNTIMES
+from tests.support.gateway_process import Gateway, start_gateway
+from tests.support.image_files import form, save
+from tests.support.model_repositories import add_fake
 
 Start = Callable[..., Gateway]
 PNG = {"Content-Type": "image/png"}

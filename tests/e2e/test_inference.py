@@ -19,10 +19,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from gateway.generated import open_inference_pb2 as pb
-from tests.clients import PROTOCOLS, Ask, ask_grpc, grpc_call
-from tests.gateway_process import Gateway
-from tests.load import Load
-from tests.repositories import add_fake
+from tests.support.gateway_process import Gateway
+from tests.support.load_generator import Load
+from tests.support.model_repositories import add_fake
+from tests.support.protocols import PROTOCOLS, Ask, ask_grpc, grpc_call
 
 Start = Callable[..., Gateway]
 ONE_BY_ONE = "max_batch_size = 0\nwarmup = 0\n"

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.clients_env import client_python, run_client
-from tests.gateway_process import Gateway
-from tests.repositories import add_fake
+from tests.support.client_environments import client_python, run_client
+from tests.support.gateway_process import Gateway
+from tests.support.model_repositories import add_fake
 
 
 def test_kserve_rest_and_grpc(gateway: Callable[..., Gateway], tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import cannot_have
-from tests.gateway_process import Gateway
-from tests.load import Load
-from tests.repositories import add_fake
+from tests.support.environments import skip_or_fail
+from tests.support.gateway_process import Gateway
+from tests.support.load_generator import Load
+from tests.support.model_repositories import add_fake
 
 Start = Callable[..., Gateway]
 
@@ -35,7 +35,7 @@ scrape_configs:
 def needed(program: str) -> str:
     found = shutil.which(program)
     if not found:
-        cannot_have(f"no {program} on PATH: 'make apt' installs Debian's")
+        skip_or_fail(f"no {program} on PATH: 'make apt' installs Debian's")
     assert found
     return found
 

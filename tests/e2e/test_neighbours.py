@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.clients import PROTOCOLS
-from tests.gateway_process import Gateway, start_gateway
-from tests.repositories import add_copy, add_fake
+from tests.support.gateway_process import Gateway, start_gateway
+from tests.support.model_repositories import add_copy, add_fake
+from tests.support.protocols import PROTOCOLS
 
 CLIENTS = 16
 DELAY = "queue_delay_ms = 20\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway_process import Gateway
-from tests.perf_analyzer import measure, perf_analyzer_command
-from tests.triton_models import add_simple
+from tests.support.gateway_process import Gateway
+from tests.support.perf_analyzer import measure, perf_analyzer_command
+from tests.support.triton_models import add_simple
 
 pytestmark = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"),

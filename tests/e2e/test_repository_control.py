@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.gateway_process import Gateway
-from tests.repositories import add_fake
+from tests.support.gateway_process import Gateway
+from tests.support.model_repositories import add_fake
 
 Start = Callable[..., Gateway]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients_env import client_python
-from tests.gateway_process import Gateway
-from tests.repositories import add_fake
+from tests.support.client_environments import client_python
+from tests.support.gateway_process import Gateway
+from tests.support.model_repositories import add_fake
 
 CHECKS = "not_a_server_error,status_code_conformance"
 # Requests to names of its own making, and to models that are there. Who unloads these would leave nothing to ask.

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from runtimes.contract import DATATYPES
-from tests.clients_env import client_python, run_client
 from tests.e2e.test_zoo import Case, copy_of
-from tests.gateway_process import Gateway
-from tests.repositories import add_copy, add_fake
+from tests.support.client_environments import client_python, run_client
+from tests.support.gateway_process import Gateway
+from tests.support.model_repositories import add_copy, add_fake
 
 STABLE_AND_CANARY = 'version_labels { key: "stable" value: 123 } version_labels { key: "canary" value: 124 }'
 

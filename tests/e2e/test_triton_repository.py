@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from gateway.generated import model_config_pb2
-from tests.clients_env import client_python, run_client
 from tests.e2e.proto_fields_script import fields
-from tests.gateway_process import Gateway
-from tests.repositories import add_fake
+from tests.support.client_environments import client_python, run_client
+from tests.support.gateway_process import Gateway
+from tests.support.model_repositories import add_fake
 
 HERE = Path(__file__).parent
 CLIENT = ("tritonclient", "tritonclient[all]==2.73.0")

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tests.clients import PROTOCOLS, Ask
-from tests.gateway_process import Gateway, start_gateway
-from tests.repositories import add_copy
+from tests.support.gateway_process import Gateway, start_gateway
+from tests.support.model_repositories import add_copy
+from tests.support.protocols import PROTOCOLS, Ask
 
 TOLERANCE = 1e-4
 NOT_ARTIFACTS = {"case.json", "inputs.npz", "expected.npz"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gateway.config import home
-from tests.conftest import cannot_have
+from tests.support.environments import skip_or_fail
 
 _HERE = Path(__file__).parent
 _PLAYWRIGHT = "playwright-core@1.65.1"
@@ -28,7 +28,7 @@ class Browser:
     def __init__(self, web: Path) -> None:
         found = shutil.which("chromium") or shutil.which("chromium-browser")
         if found is None:
-            cannot_have("Chromium is not installed: make apt installs it")
+            skip_or_fail("Chromium is not installed: make apt installs it")
         self._chromium = str(found)
         self.node = node_of(web)
         self._playwright = self._installed()

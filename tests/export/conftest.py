@@ -16,15 +16,16 @@ from gateway.export.report import Report
 from gateway.export.routes import Route
 from gateway.export.routes import routes as all_routes
 from gateway.export.source import Environments
-from tests.conftest import ROOT, ready
 from tests.export.browsers import Browser
+from tests.support import ROOT
+from tests.support.environments import ready_environment
 
 
 @pytest.fixture(scope="session")
 def export_environment() -> Callable[[str], Environment]:
     """name → a converter's environment."""
     known = converters()
-    return cache(lambda name: ready(known[name]))
+    return cache(lambda name: ready_environment(known[name]))
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from gateway.export.errors import CannotExport
 from gateway.export.export import Wanted, export
 from gateway.export.proof import within
 from gateway.export.report import Report
-from tests.exports import environments
+from tests.support.export_runs import environments
 
 HERE = Path(__file__).parent
 EXPECTED: dict[str, dict[str, dict[str, Any]]] = tomllib.loads((HERE / "table.toml").read_text())

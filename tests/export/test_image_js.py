@@ -15,7 +15,7 @@ from gateway.domain.image_processing import Preprocess
 from runtimes.contract import numpy_dtype
 from runtimes.tensors import to_array
 from tests.export.browsers import node_of
-from tests.pictures import noise, save
+from tests.support.image_files import noise, save
 
 _IMAGE_JS = Path(page.__file__).parent / "pages" / "image.js"
 _DIGITS = Preprocess((8, 8), "", "stretch", 0, 0, "box", "GRAY", True, 16 / 255, (0.0,), (1.0,), "flat")

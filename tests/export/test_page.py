@@ -15,11 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gateway.export.report import Report
 from gateway.export.visit import served
-from tests.conftest import ROOT
 from tests.export.browsers import Browser, Visit
 from tests.export.conftest import make
-from tests.gateway_process import Gateway
-from tests.pictures import save
+from tests.support import ROOT
+from tests.support.gateway_process import Gateway
+from tests.support.image_files import save
 
 FOUR = ROOT / "examples" / "digits" / "four.png"
 SEVEN = [[[0.35, 0.2], [0.65, 0.2], [0.6, 0.5], [0.4, 0.9]], [[0.3, 0.55], [0.75, 0.55]]]

@@ -19,7 +19,7 @@ from gateway.export.source import Source
 from gateway.export.tasks import Failed, Tasks
 from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature, TensorSpec
-from tests.exports import environments, run_export
+from tests.support.export_runs import environments, run_export
 
 RANDOM = np.random.default_rng(5)
 

@@ -14,8 +14,8 @@ from gateway.export import example, proof, readme, snippets
 from gateway.export.cases import Case
 from gateway.export.report import Report
 from runtimes.contract import Signature, TensorSpec
-from tests.conftest import ROOT
 from tests.export.conftest import make
+from tests.support import ROOT
 
 Exported = Callable[..., tuple[Path, Report]]
 

@@ -17,7 +17,7 @@ from gateway.export.source import Source
 from gateway.export.tasks import Failed, Tasks
 from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature, TensorSpec
-from tests.exports import environments
+from tests.support.export_runs import environments
 
 HERE = Path(__file__).parent
 RANDOM = np.random.default_rng(5)

@@ -9,7 +9,7 @@ from gateway.config import Settings
 from gateway.environments import runtime
 from gateway.repository.image_config import Postprocess, Preprocess
 from gateway.repository.model_config import ModelToml
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text()
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()

@@ -15,7 +15,7 @@ from gateway.codecs.images import File, image_tensor
 from gateway.domain.image_processing import Preprocess
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
 from runtimes.tensors import to_array
-from tests.pictures import chunk, noise, png, save
+from tests.support.image_files import chunk, noise, png, save
 
 MOST = 1 << 20
 GRAY: dict[str, Any] = {"color": "GRAY", "mean": (0.0,), "std": (1.0,)}

@@ -28,7 +28,7 @@ from gateway.engine.fake import FakeEngine
 from gateway.errors import NotFound, Overloaded
 from gateway.process.channel import Channel
 from gateway.supervisor.supervisor import Supervisor
-from tests.front_server import answer, models
+from tests.support.front_server import answer, models
 
 OF_FRONTS = frozenset(VERBS.values()) - {SendFigures}
 

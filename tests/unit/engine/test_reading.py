@@ -14,7 +14,7 @@ from gateway.engine.protocol import Gone
 from gateway.errors import InvalidRequest, Overloaded
 from runtimes.contract import TensorSpec
 from runtimes.tensors import Tensor
-from tests.front_server import model
+from tests.support.front_server import model
 
 LIMIT = 100
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 # What its tool is installed without.
 ABSENT = ("fastapi", "uvicorn", "uvloop", "orjson", "numpy", "grpc", "google.protobuf", "psutil", "PIL")

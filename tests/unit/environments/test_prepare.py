@@ -11,7 +11,7 @@ import pytest
 
 from gateway.environments.environment import build, locate
 from gateway.environments.errors import Cannot
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 MPI = ROOT / "runtimes" / "cntk" / "mpi.py"
 

@@ -6,7 +6,7 @@ from gateway.environments.runtime import converters
 from gateway.export.errors import CannotExport
 from gateway.export.proof import TOLERANCES
 from gateway.export.routes import SOURCES, TARGETS, routes
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 TEXT = (ROOT / "docs/export.md").read_text()
 

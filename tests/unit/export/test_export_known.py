@@ -6,7 +6,7 @@ import pytest
 
 from gateway.export.draws import DRAWS
 from gateway.export.known import _ROWS, reference, rows
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 PAGE = ROOT / "docs" / "differences.md"
 

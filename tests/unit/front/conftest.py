@@ -12,7 +12,7 @@ import uvloop
 
 from gateway.front.base.access import Access
 from gateway.process.address import GrpcServer
-from tests.front_server import WAIT_S, Serving, serve
+from tests.support.front_server import WAIT_S, Serving, serve
 
 
 @pytest.fixture(scope="package")

@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 
 from gateway.domain.tensor_checks import MAX_STRINGS
-from tests.bad_inputs import BadCall, BadRequest, Subject, bad_calls, bad_requests, check_reply, check_status, good_call
-from tests.calls import Call, Value, as_binary, as_json, as_message
-from tests.front_server import Serving
+from tests.support.bad_inputs import (
+    BadCall,
+    BadRequest,
+    Subject,
+    bad_calls,
+    bad_requests,
+    check_reply,
+    check_status,
+    good_call,
+)
+from tests.support.front_server import Serving
+from tests.support.v2_calls import Call, Value, as_binary, as_json, as_message
 
 SUBJECT = Subject()
 

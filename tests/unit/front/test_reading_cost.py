@@ -23,7 +23,7 @@ from gateway.generated import open_inference_pb2 as pb
 from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as tfs
 from gateway.process.memory import Trimmer, collections_paused
-from tests.front_server import answer, models
+from tests.support.front_server import answer, models
 
 LIMITS = Limits()
 ENGINE = FakeEngine(models(), answer)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from gateway.errors import Internal, Overloaded, Unavailable
-from tests.bad_inputs import Subject, good_call
-from tests.calls import Call, Value, as_binary, as_json
-from tests.front_server import LIMITS, Serving
+from tests.support.bad_inputs import Subject, good_call
+from tests.support.front_server import LIMITS, Serving
+from tests.support.v2_calls import Call, Value, as_binary, as_json
 
 GOOD = good_call(Subject())
 

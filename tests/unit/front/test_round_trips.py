@@ -13,8 +13,8 @@ from gateway.front.dialects.v2.grpc_tensors import CONTENTS_FIELDS
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Tensor, from_array, to_array
-from tests.calls import Call, Value, as_binary, as_json, as_message
-from tests.front_server import Serving
+from tests.support.front_server import Serving
+from tests.support.v2_calls import Call, Value, as_binary, as_json, as_message
 
 
 def sample(datatype: str) -> np.ndarray:

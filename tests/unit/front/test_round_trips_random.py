@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from gateway.front.dialects.v2.grpc_tensors import CONTENTS_FIELDS
 from runtimes.contract import DATATYPES, numpy_dtype
-from tests.front_server import Serving
+from tests.support.front_server import Serving
 from tests.unit.front import test_round_trips as trips
 
 WAYS = [trips.through_json, trips.through_binary, trips.through_typed, trips.through_raw, trips.through_npy]

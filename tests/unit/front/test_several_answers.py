@@ -8,9 +8,9 @@ from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.fake import FakeEngine
 from gateway.engine.protocol import Done
 from gateway.generated import open_inference_pb2 as pb
-from tests.bad_inputs import Subject, good_call
-from tests.calls import as_json, as_message
-from tests.front_server import WAIT_S, Serving
+from tests.support.bad_inputs import Subject, good_call
+from tests.support.front_server import WAIT_S, Serving
+from tests.support.v2_calls import as_json, as_message
 
 GOOD = good_call(Subject())
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"

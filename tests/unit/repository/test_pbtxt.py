@@ -10,7 +10,7 @@ from gateway.environments.runtime import Format, Runtime, read_runtime
 from gateway.repository.model_config import ModelConfigError, ModelToml
 from gateway.repository.pbtxt import read_config_pbtxt
 from runtimes.contract import DATATYPES
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 NAMES = ("onnx", "torchscript", "savedmodel", "fake")
 INSTALLED = {name: read_runtime(ROOT / "runtimes" / name, name) for name in NAMES}

@@ -6,7 +6,7 @@ import numpy as np
 
 from runtimes import array_files, offline
 from runtimes.control import Load
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 STRINGS = np.array([[b"a\0", b"\0\0"], [b"", b"longer."]], dtype=object)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 RUNTIMES = sorted(file.parent for file in ROOT.glob("runtimes/*/runtime.toml"))
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.front.dialects.v2.metadata import EXTENSIONS
-from tests.front_server import LIMITS, Serving
+from tests.support.front_server import LIMITS, Serving
 
 
 def test_the_server_tells_about_itself(serving: Serving) -> None:

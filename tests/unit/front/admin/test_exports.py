@@ -7,7 +7,7 @@ import pytest
 
 from gateway.domain.control import StartExport
 from gateway.engine.fake import FakeExports
-from tests.front_server import Serving
+from tests.support.front_server import Serving
 
 PATH = "/v2/models/doubler/export"
 

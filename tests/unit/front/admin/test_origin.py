@@ -8,9 +8,9 @@ import pytest
 
 from gateway.errors import Forbidden
 from gateway.front.admin.origin import check_origin
-from tests.bad_inputs import Subject, good_call
-from tests.calls import as_json
-from tests.front_server import ALLOWED_HOST, Serving
+from tests.support.bad_inputs import Subject, good_call
+from tests.support.front_server import ALLOWED_HOST, Serving
+from tests.support.v2_calls import as_json
 
 HOST = "127.0.0.1:8000"
 # What browsers send without asking first, for a page that has nothing to do with us.

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from gateway.codecs import images
 from gateway.errors import InvalidRequest
-from tests.front_server import LIMITS, WAIT_S, Serving
-from tests.pictures import form, noise, png, save
+from tests.support.front_server import LIMITS, WAIT_S, Serving
+from tests.support.image_files import form, noise, png, save
 
 PNG = {"Content-Type": "image/png"}
 # Light to dark: as scores, the best is index 1, then 3, 0, 2. Of these only 3 has no label.

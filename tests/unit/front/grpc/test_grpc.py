@@ -13,9 +13,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from gateway.errors import DeadlineExceeded, OutOfMemory, Overloaded, Unavailable
 from gateway.front.dialects.v2.metadata import EXTENSIONS
 from gateway.generated import open_inference_pb2 as pb
-from tests.bad_inputs import Subject, good_call
-from tests.calls import Call, Value, as_message
-from tests.front_server import LIMITS, WAIT_S, Serving
+from tests.support.bad_inputs import Subject, good_call
+from tests.support.front_server import LIMITS, WAIT_S, Serving
+from tests.support.v2_calls import Call, Value, as_message
 
 GOOD = good_call(Subject())
 SERVICE = "inference.GRPCInferenceService"

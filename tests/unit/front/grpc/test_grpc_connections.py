@@ -15,9 +15,9 @@ from gateway.front.grpc import connections
 from gateway.front.grpc.connections import connection_options
 from gateway.front.grpc.server import build_server
 from gateway.process.address import GrpcServer
-from tests.bad_inputs import Subject, good_call
-from tests.calls import as_message
-from tests.front_server import WAIT_S, WatchedEngine, answer, models
+from tests.support.bad_inputs import Subject, good_call
+from tests.support.front_server import WAIT_S, WatchedEngine, answer, models
+from tests.support.v2_calls import as_message
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS, PING = 4, 6

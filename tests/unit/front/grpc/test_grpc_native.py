@@ -18,7 +18,7 @@ from gateway.errors import Overloaded
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.grpc import SERVICE
 from gateway.front.grpc import server as grpc_server
-from tests.front_server import WAIT_S, answer, models
+from tests.support.front_server import WAIT_S, answer, models
 
 pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL
@@ -250,7 +250,7 @@ def test_where_it_is_not_installed_grpcio_serves(
 @pytest.mark.parametrize(("kind", "share"), [("grpcio", 0), ("native", 2)])
 def test_a_flood_of_messages_over_the_limit_takes_no_more_than_this(kind: str, share: int) -> None:
     clients, size, slack = 8, 16 << 20, 48 << 20
-    command = [sys.executable, "-m", "tests.grpc_server_script", kind]
+    command = [sys.executable, "-m", "tests.support.grpc_server_script", kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         target = f"127.0.0.1:{process.stdout.readline().strip()}"

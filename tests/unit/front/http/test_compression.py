@@ -10,9 +10,9 @@ import pytest
 
 from gateway.codecs.compression import MAX_INLINE, MIN_BYTES, choose_encoding, inflate, is_worth
 from gateway.errors import InvalidRequest
-from tests.bad_inputs import Subject, good_call
-from tests.calls import as_json
-from tests.front_server import Serving
+from tests.support.bad_inputs import Subject, good_call
+from tests.support.front_server import Serving
+from tests.support.v2_calls import as_json
 from tests.unit.front.http.test_http import binary
 
 PACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}

@@ -13,7 +13,7 @@ from gateway.front.base.access import Caller
 from gateway.front.base.dialect import Reply
 from gateway.front.http.exchange import Exchange, read_head
 from gateway.front.http.routes import match
-from tests.front_server import LIMITS, WAIT_S, answer, models
+from tests.support.front_server import LIMITS, WAIT_S, answer, models
 
 SECRET = 42
 

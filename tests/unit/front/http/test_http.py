@@ -14,9 +14,9 @@ import pytest
 from gateway.engine.arena import Arena
 from gateway.engine.fake import FakeEngine
 from gateway.front.http.server import HttpServer
-from tests.bad_inputs import Subject, good_call
-from tests.calls import as_json
-from tests.front_server import LIMITS, Serving, answer, models
+from tests.support.bad_inputs import Subject, good_call
+from tests.support.front_server import LIMITS, Serving, answer, models
+from tests.support.v2_calls import as_json
 from tests.unit.front.http.test_limits import head, read_answer, with_server
 
 GOOD = good_call(Subject())

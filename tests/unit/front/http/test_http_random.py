@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gateway.engine.fake import FakeEngine
-from tests.front_server import LIMITS, WAIT_S, answer, models
+from tests.support.front_server import LIMITS, WAIT_S, answer, models
 from tests.unit.front.http.test_limits import with_server
 
 PIECES = (1, 3, 50, 200, 1000, 5000, 70_000, 300_000)

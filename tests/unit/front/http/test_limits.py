@@ -16,9 +16,9 @@ from gateway.front.base.body import Body, Message, Pauses
 from gateway.front.base.limits import Limits, check_json_answer
 from gateway.front.http.server import HttpServer
 from runtimes.tensors import Tensor
-from tests.bad_inputs import Subject, good_call
-from tests.calls import Call, Value, as_binary, as_json
-from tests.front_server import LIMITS, WAIT_S, Serving, answer, models
+from tests.support.bad_inputs import Subject, good_call
+from tests.support.front_server import LIMITS, WAIT_S, Serving, answer, models
+from tests.support.v2_calls import Call, Value, as_binary, as_json
 
 GOOD = good_call(Subject())
 CASES = [

@@ -14,9 +14,9 @@ from gateway.front.base.body import Receive, Scope, Send
 from gateway.front.base.limits import Limits
 from gateway.front.http.connection import HttpConnection
 from gateway.front.http.shared import Shared
-from tests.bad_inputs import Subject, good_call
-from tests.calls import as_json
-from tests.front_server import answer, models
+from tests.support.bad_inputs import Subject, good_call
+from tests.support.front_server import answer, models
+from tests.support.v2_calls import as_json
 
 GOOD = good_call(Subject())
 BODY = as_json(GOOD)

@@ -3,7 +3,7 @@
 import re
 
 from runtimes.cntk_onnx.ops import REGISTRY
-from tests.conftest import ROOT
+from tests.support import ROOT
 from tests.unit.runtimes.cntk_onnx.mutations import MODELS
 
 TEXT = (ROOT / "docs/cntk.md").read_text()

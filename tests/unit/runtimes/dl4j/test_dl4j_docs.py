@@ -2,7 +2,7 @@
 
 from runtimes.dl4j import layers
 from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES, Entry
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 assert layers  # importing it fills the registry
 TEXT = (ROOT / "docs/dl4j.md").read_text()

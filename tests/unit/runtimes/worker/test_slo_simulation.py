@@ -14,7 +14,7 @@ import pytest
 from runtimes.tensors import from_array
 from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
-from tests.slo_simulation import ARRIVALS, COSTS, Count, best_rate, measure
+from tests.support.simulated_serving import ARRIVALS, COSTS, Count, best_rate, measure
 
 _WORLDS: dict[str, dict[str, Any]] = {
     "one front, one worker": {},

@@ -18,7 +18,7 @@ from gateway.front.dialects.tfserving.tensor_proto import read_tensor_proto, wri
 from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as pb
 from runtimes.tensors import from_array, to_array
-from tests.front_server import WAIT_S, Serving
+from tests.support.front_server import WAIT_S, Serving
 from tests.unit.front.dialects.tfserving.tfs_models import LIMITS, engine, received
 
 X = np.array([[1, 2], [3, 4]], np.float32)

@@ -21,7 +21,7 @@ from gateway.front.dialects.tfserving import predict as tfs_predict
 from gateway.front.http.routes import match
 from gateway.generated import tensorflow_pb2 as tf
 from runtimes.tensors import Tensor, unpack_bytes
-from tests.front_server import Serving
+from tests.support.front_server import Serving
 from tests.unit.front.dialects.tfserving.tfs_models import LIMITS, compute, engine, models, post, received
 
 SAVED = "/v1/models/saved:predict"

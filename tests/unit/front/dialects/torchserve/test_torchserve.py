@@ -13,8 +13,8 @@ from gateway.front.base.image_request import ImageRequest
 from gateway.front.base.predictions import Prediction
 from gateway.front.dialects.torchserve.inference import _scores, _write_images
 from runtimes.tensors import from_array
-from tests.front_server import LIMITS, Serving
-from tests.pictures import form
+from tests.support.front_server import LIMITS, Serving
+from tests.support.image_files import form
 from tests.unit.front.base.test_image_requests import FOUR, OTHER
 
 ROW = [1.0, 2.0, 3.0]

@@ -15,8 +15,8 @@ from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Tensor, from_array, unpack_bytes
-from tests.calls import Call, Value, as_message
-from tests.front_server import Serving, answer, models
+from tests.support.front_server import Serving, answer, models
+from tests.support.v2_calls import Call, Value, as_message
 
 NAN, INF = math.nan, math.inf
 ROWS = [[0.5, 0.25, 0.125, 3.0], [1.0, 2.0, 2.0, -1.0]]

@@ -13,8 +13,8 @@ from gateway.front.dialects.v2 import grpc_request
 from gateway.front.dialects.v2.grpc_message import split_request
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
-from tests.calls import Call, Value, as_message
-from tests.front_server import answer, models
+from tests.support.front_server import answer, models
+from tests.support.v2_calls import Call, Value, as_message
 
 ROW = Value("x", "FP32", (1, 3), [1.0, 2.0, 3.0])
 GOOD = as_message(Call("doubler", (ROW,), version="1", id="é", outputs=("y",)), raw=True).SerializeToString()

@@ -15,9 +15,9 @@ from gateway.front.dialects.v2.grpc_stream import _MAX_IN_PROGRESS
 from gateway.front.grpc.server import build_server
 from gateway.generated import open_inference_pb2 as pb
 from gateway.process.address import GrpcServer
-from tests.bad_inputs import Subject, good_call
-from tests.calls import as_message
-from tests.front_server import LIMITS, WAIT_S, Serving, answer, models
+from tests.support.bad_inputs import Subject, good_call
+from tests.support.front_server import LIMITS, WAIT_S, Serving, answer, models
+from tests.support.v2_calls import as_message
 
 PATH = "/inference.GRPCInferenceService/ModelStreamInfer"
 

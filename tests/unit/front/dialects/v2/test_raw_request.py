@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from tests.front_server import Serving
+from tests.support.front_server import Serving
 
 HEADERS = {"Inference-Header-Content-Length": "0", "Content-Type": "application/octet-stream"}
 

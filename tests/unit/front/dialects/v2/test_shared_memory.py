@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gateway.generated import open_inference_pb2 as pb
-from tests.front_server import Serving
+from tests.support.front_server import Serving
 
 ROW = np.array([[1.5, -2.0, 3.25]], np.float32)
 PLACE = "/v2/systemsharedmemory"

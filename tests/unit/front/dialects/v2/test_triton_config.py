@@ -14,7 +14,7 @@ from gateway.front.dialects.v2.model_config import as_json, read_configuration
 from gateway.generated import model_config_pb2 as config_pb
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import Signature, TensorSpec
-from tests.front_server import Serving, answer
+from tests.support.front_server import Serving, answer
 
 
 class Told(FakeEngine):

@@ -13,7 +13,8 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parent.parent
+from tests.support import ROOT
+
 _WAIT_S = 120.0
 
 

@@ -1,6 +1,6 @@
-"""A gRPC server of its own process, over a fake engine, with a limit of 1 MiB: python -m tests.grpc_server_script KIND.
+"""A gRPC server in its own process, over a fake engine, with a limit of 1 MiB.
 
-It tells its port, and ends with its standard input.
+Started as `python -m tests.support.grpc_server_script KIND`. It prints its port, and ends when its standard input does.
 """
 
 import asyncio

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.calls import Call, Value, as_binary, as_json, as_message
+from tests.support.v2_calls import Call, Value, as_binary, as_json, as_message
 
 INVALID, NOT_FOUND = "INVALID_ARGUMENT", "NOT_FOUND"
 _STATUS = {INVALID: 400, NOT_FOUND: 404, "UNIMPLEMENTED": 501}

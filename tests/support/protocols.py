@@ -9,7 +9,7 @@ import numpy as np
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import datatype_of, numpy_dtype
 from runtimes.tensors import Tensor, from_array, to_array
-from tests.gateway_process import Gateway
+from tests.support.gateway_process import Gateway
 
 Arrays = Mapping[str, np.ndarray]
 Ask = Callable[[Gateway, str, Arrays], dict[str, np.ndarray]]

@@ -15,7 +15,7 @@ from gateway.export.report import Report
 from gateway.export.runners import RUNNERS
 from gateway.export.source import Environments, bare_load, infer_job
 from gateway.export.tasks import Tasks
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 REPOSITORY = ROOT / "model_repo"
 
