@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.domain import default_limits as default
-from gateway.engine.protocol import Gone
+from gateway.engine.protocol import ClientDisconnected
 from gateway.errors import ModelportError, Overloaded
 
 
@@ -70,8 +70,8 @@ class Room:
             raise Overloaded(f"{self._bytes} bytes of input are under way and the limit is {limit}; try again later")
 
 
-class BodyReading:
-    """See gateway.engine.protocol.Reading. `count(model, version, outcome, seconds)` records what went wrong."""
+class AdmissionReservation:
+    """The real engine's BodyReservation. `count(model, version, outcome, seconds)` records how it failed."""
 
     __slots__ = ("_count", "_model", "_reserved", "_room", "_started")
 
@@ -93,11 +93,11 @@ class BodyReading:
         outcome = "cancelled"
         if isinstance(error, ModelportError):
             outcome = error.kind
-        elif isinstance(error, Exception) and not isinstance(error, Gone):
+        elif isinstance(error, Exception) and not isinstance(error, ClientDisconnected):
             outcome = "internal"
         self._count(*self._model, outcome, time.monotonic() - self._started)
 
-    def __enter__(self) -> "BodyReading":
+    def __enter__(self) -> "AdmissionReservation":
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:

@@ -15,7 +15,7 @@ from gateway.domain.control import AnswerT, ControlRequest
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
-from gateway.engine.admission import Admission, BodyReading, Room
+from gateway.engine.admission import Admission, AdmissionReservation, Room
 from gateway.engine.arena import LARGE, Arena
 from gateway.engine.deadlines import Deadlines
 from gateway.engine.metrics import FrontMetrics
@@ -107,9 +107,9 @@ class Engine:
         answer: AnswerT = await self._control(request)
         return answer
 
-    def reading(self, model: str, version: str) -> BodyReading:
-        """Wraps what happens before there is an InferRequest: see gateway.engine.protocol.Reading."""
-        return BodyReading(self._room, self._count_refused, model, version)
+    def reserve_body(self, model: str, version: str) -> AdmissionReservation:
+        """See gateway.engine.protocol.Engine."""
+        return AdmissionReservation(self._room, self._count_refused, model, version)
 
     def buffer(self, size: int) -> memoryview:
         """Where a body of this size is received: if it is large, where workers can read it as it lies."""

@@ -52,7 +52,7 @@ class FakeEngine:
     """Answers `infer` with what `compute` makes of the request, after the checks of the real engine.
 
     `requests` remembers what arrived; while `gate` is cleared, requests wait as if in a queue.
-    `max_bytes`, if set, limits the bodies that are being read; `reading_bytes` is what they take.
+    `max_bytes`, if set, limits the bytes that bodies reserve while they are read; `reserved_bytes` is their sum.
     """
 
     def __init__(self, models: Iterable[ModelStatus], compute: Compute) -> None:
@@ -65,7 +65,7 @@ class FakeEngine:
         self.ready = True
         self.drained = asyncio.Event()
         self.max_bytes: int | None = None
-        self.reading_bytes = 0
+        self.reserved_bytes = 0
         self.shared_memory = SharedMemory()
         self.server_name = "modelport"
         self._registry = Registry()
@@ -83,8 +83,8 @@ class FakeEngine:
             raise NotFound(f"there is no model '{name}' with version {version}")
         return found[-1]
 
-    def reading(self, model: str, version: str) -> "_Reading":
-        return _Reading(self)
+    def reserve_body(self, model: str, version: str) -> "_FakeReservation":
+        return _FakeReservation(self)
 
     def buffer(self, size: int) -> memoryview:
         return memoryview(bytearray(size))
@@ -185,24 +185,24 @@ class FakeExports:
         del self._live[asked.export]
 
 
-class _Reading:
+class _FakeReservation:
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
         self._reserved = 0
 
     def reserve(self, size: int) -> None:
         engine, limit = self._engine, self._engine.max_bytes
-        alone = engine.reading_bytes == self._reserved
-        if limit is not None and not alone and engine.reading_bytes + size > limit:
-            raise Overloaded(f"{engine.reading_bytes} bytes are being read and the limit is {limit}; try again later")
-        engine.reading_bytes += size
+        alone = engine.reserved_bytes == self._reserved
+        if limit is not None and not alone and engine.reserved_bytes + size > limit:
+            raise Overloaded(f"{engine.reserved_bytes} bytes are being read and the limit is {limit}; try again later")
+        engine.reserved_bytes += size
         self._reserved += size
 
     def close(self, error: BaseException | None = None) -> None:
-        self._engine.reading_bytes -= self._reserved
+        self._engine.reserved_bytes -= self._reserved
         self._reserved = 0
 
-    def __enter__(self) -> "_Reading":
+    def __enter__(self) -> "_FakeReservation":
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:

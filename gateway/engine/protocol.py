@@ -13,28 +13,31 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 Done = Callable[[InferResponse | Exception], None]
 
 
-class Gone(Exception):
-    """The client closed its connection: nobody waits for an answer."""
+class ClientDisconnected(Exception):
+    """The client closed its connection, so no one is waiting for an answer."""
 
 
-class Reading(Protocol):
-    """What happens before there is an InferRequest, from the first byte of the body on."""
+class BodyReservation(Protocol):
+    """Memory reserved for one body, from its first byte until the engine admits or rejects its request."""
 
     def reserve(self, size: int) -> None:
-        """Count so many bytes of the body as under way, until the reading ends.
+        """Reserve `size` more bytes until `close`.
 
-        Raises Overloaded where there is no room beside what others have under way.
+        Raises Overloaded if they would exceed the limit that all requests and bodies share.
         """
 
     def close(self, error: BaseException | None = None) -> None:
-        """It has ended, once. An error is counted as that model's: refused, failed, or (Gone) given up."""
+        """Release the bytes. Called once.
+
+        An error is recorded in the model's metrics: as rejected, as failed or, for ClientDisconnected, as cancelled.
+        """
 
     def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """close, with what left it."""
+        """Call `close` with the exception that left the block, if any."""
 
 
 class Ticket(Protocol):
@@ -68,8 +71,8 @@ class Engine(Protocol):
     def model(self, name: str, version: str = "") -> ModelStatus:
         """One version, by number or label; "" is the newest ready one. Raises NotFound."""
 
-    def reading(self, model: str, version: str) -> Reading:
-        """To wrap the reading of a request; `submit` or `infer` admits it, and follows at once."""
+    def reserve_body(self, model: str, version: str) -> BodyReservation:
+        """A reservation to hold while a request is read. Close it right before `submit` or `infer` is called."""
 
     def buffer(self, size: int) -> memoryview:
         """Where a body of this size is received: if it is large, where workers can read it as it lies."""

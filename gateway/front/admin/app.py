@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 import gateway
-from gateway.engine.protocol import Engine, Gone
+from gateway.engine.protocol import ClientDisconnected, Engine
 from gateway.errors import ModelportError, NotFound
 from gateway.front.admin.door import Door
 from gateway.front.admin.exports import add_exports
@@ -40,7 +40,7 @@ def build_admin(
         dependencies=[Depends(check)],
         exception_handlers={
             ModelportError: _model_error,
-            Gone: _gone,
+            ClientDisconnected: _gone,
             HTTPException: _http_error,
             RequestValidationError: _validation_error,
             Exception: _internal_error,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.codecs.compression import inflate, read_encoding
 from gateway.codecs.json_text import loads, without_nulls
-from gateway.engine.protocol import Gone
+from gateway.engine.protocol import ClientDisconnected
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.base.limits import Limits
 
@@ -130,7 +130,7 @@ class Body:
         """All of it, of the `length` that its header tells, if it does.
 
         Raises TooLarge as soon as it is known to be over the limit (of `what`), what `reserve`
-        raises when it is asked for room, InvalidRequest when nothing comes any more, and Gone.
+        raises when it is asked for room, InvalidRequest when nothing comes any more, and ClientDisconnected.
         """
         if length is not None:
             if length > limit:
@@ -141,7 +141,7 @@ class Body:
         while True:
             message = await self._pauses.next(self.receive)
             if message["type"] == "http.disconnect":
-                raise Gone
+                raise ClientDisconnected
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > limit:

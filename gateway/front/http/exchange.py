@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from gateway.codecs.compression import MAX_INLINE, MIN_BYTES, choose_encoding, deflate, inflate, is_worth
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.arena import LARGE
-from gateway.engine.protocol import Engine, Gone, Ticket
+from gateway.engine.protocol import ClientDisconnected, Engine, Ticket
 from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
 from gateway.front.base.access import Access, Caller
 from gateway.front.base.body import Headers, read_headers
@@ -80,7 +80,7 @@ class Exchange:
 
     __slots__ = (
         "_buffer", "_caller", "_chunks", "_connection", "_encoding", "_engine", "_expects_continue", "_filled",
-        "_has_turn", "_head", "_limits", "_reading", "_reply", "_route", "_stage", "_ticket", "_whole", "_write",
+        "_has_turn", "_head", "_limits", "_reply", "_reservation", "_route", "_stage", "_ticket", "_whole", "_write",
         "keep_alive", "response_complete",
     )  # fmt: skip
 
@@ -103,7 +103,7 @@ class Exchange:
     def open(self, head: Head | Exception, route: Route, sent: Sequence[tuple[bytes, bytes]]) -> None:
         """The head has come, or was refused; `sent` are its headers."""
         self._route = route
-        self._reading = self._engine.reading(route.model, route.version)
+        self._reservation = self._engine.reserve_body(route.model, route.version)
         try:
             access = self._connection.access
             if access is not None:
@@ -117,7 +117,7 @@ class Exchange:
                 self._encoding = choose_encoding(head.headers.accept_encoding)
             length = head.headers.content_length
             if length is not None:
-                self._reading.reserve(length)
+                self._reservation.reserve(length)
                 if length >= LARGE and not head.headers.encoding:
                     shift = -(head.headers.json_length or 0) % _ALIGNMENT
                     self._buffer = self._engine.buffer(length + shift)[shift : shift + length]
@@ -155,7 +155,7 @@ class Exchange:
             try:
                 if self._filled > head.limit:
                     raise TooLarge(f"the body is over the limit of {head.limit} bytes for {head.what}")
-                self._reading.reserve(size)
+                self._reservation.reserve(size)
             except ModelportError as error:
                 self.fail(error)
 
@@ -190,7 +190,7 @@ class Exchange:
         if ticket is not None:
             ticket.cancel()
         elif stage is _OPEN:  # in READING, the thread's end closes it
-            self._reading.close(Gone())
+            self._reservation.close(ClientDisconnected())
 
     def _run(self) -> None:
         headers = self._head.headers
@@ -214,7 +214,7 @@ class Exchange:
 
     def _unpacked(self, body: bytes) -> None:
         try:
-            self._reading.reserve(len(body))
+            self._reservation.reserve(len(body))
         except ModelportError as error:
             self.fail(error)
         else:
@@ -241,24 +241,24 @@ class Exchange:
 
         def unless_gone() -> _T:
             if self._stage is _DONE:
-                raise Gone
+                raise ClientDisconnected
             return work()
 
         def done(future: asyncio.Future[_T]) -> None:
             error = future.exception()
             if self._stage is _DONE:
                 if stage is _READING:
-                    self._reading.close(Gone())
+                    self._reservation.close(ClientDisconnected())
             elif error is None:
                 then(future.result())
             else:
-                fail(error if isinstance(error, Exception) else Gone())
+                fail(error if isinstance(error, Exception) else ClientDisconnected())
 
         asyncio.get_running_loop().run_in_executor(None, unless_gone).add_done_callback(done)
 
     def _submit(self, made: tuple[InferRequest, Writer]) -> None:
         request, self._write = made
-        self._reading.close()
+        self._reservation.close()
         self._stage = _INFERRING
         try:
             access = self._connection.access
@@ -281,7 +281,7 @@ class Exchange:
 
     def fail(self, error: Exception) -> None:
         """It ends before the engine has it."""
-        self._reading.close(error)
+        self._reservation.close(error)
         self._chunks, self._buffer = [], None
         self._stage, self._reply = _REFUSED, self._refusal(error)
         if self._has_turn:

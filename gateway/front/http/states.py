@@ -95,8 +95,8 @@ class Stage(Enum):
     INFERRING need both. The answer to a request that was refused needs only its turn; where the body has
     not come whole, it closes the connection.
 
-    OPEN       the body or its turn is awaited; the engine's Reading is open
-    READING    a thread has the body; the Reading stays open until the thread has let go of it, come what may
+    OPEN       the body or its turn is awaited; the engine's BodyReservation is open
+    READING    a thread has the body; the BodyReservation stays open until the thread has let go of it, come what may
     INFERRING  the engine has the request; there is a ticket, which `abandon` cancels
     REFUSED    it failed before the engine had it; `_reply` waits for its turn, what still comes is dropped
     PACKING    a thread compresses the answer

@@ -78,7 +78,7 @@ class Predict(InferCall[str]):
     def _read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, str]:
         message = parse(pb.PredictRequest, raw)
         spec = _read_spec(message.model_spec)
-        with self._engine.reading(spec.model, spec.version):
+        with self._engine.reserve_body(spec.model, spec.version):
             check_version(spec.model, spec.version, spec.is_label)
             signature = spec.signature
             if signature == DEFAULT_SIGNATURE:
@@ -133,7 +133,7 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
     """Every method of PredictionService but Predict, by name. They raise ModelportError."""
 
     async def run(spec: _Spec, method: str, examples: pb.Input, seconds: float | None) -> pb.InferenceResult:
-        with engine.reading(spec.model, spec.version):
+        with engine.reserve_body(spec.model, spec.version):
             status = spec.find(engine)
             asked = ask(status, spec.signature, method)
             tensor = read_input(examples, asked.input, limits.binary_bytes)

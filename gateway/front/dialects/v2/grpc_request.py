@@ -69,7 +69,7 @@ class RequestReader:
                 return InferRequest(model, inputs, version, split.id, outputs, deadline=deadline), wanted
         message = parse(pb.ModelInferRequest, raw if split is None else split.head)
         contents = message.raw_input_contents if split is None else split.contents
-        with self._engine.reading(message.model_name, message.model_version):
+        with self._engine.reserve_body(message.model_name, message.model_version):
             check_count(len(message.inputs), "inputs")
             check_count(len(message.outputs), "outputs")
             inputs = _inputs(message.model_name, message.inputs, contents, self._engine.shared_memory.reader())

@@ -208,9 +208,9 @@ def test_what_waits_for_a_thread_keeps_its_room_until_it_is_let_go(
         connection.sendall(head % len(FOUR) + FOUR)
         assert started.wait(WAIT_S)
     assert serving.http.get("/v2/health/live").status_code == 200  # a turn of the loop: the client has gone
-    assert serving.engine.reading_bytes == len(FOUR)
+    assert serving.engine.reserved_bytes == len(FOUR)
     gate.set()
     ends = time.monotonic() + WAIT_S
-    while serving.engine.reading_bytes and time.monotonic() < ends:
+    while serving.engine.reserved_bytes and time.monotonic() < ends:
         serving.run(lambda: None)
-    assert serving.engine.reading_bytes == 0
+    assert serving.engine.reserved_bytes == 0

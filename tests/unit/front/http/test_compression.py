@@ -25,7 +25,7 @@ def test_a_compressed_request_is_as_good_as_any(serving: Serving, encoding: str)
     plain = serving.http.post(call.path, content=as_json(call))
     reply = serving.http.post(call.path, content=PACK[encoding](as_json(call)), headers={"Content-Encoding": encoding})
     assert (reply.status_code, reply.json()) == (200, plain.json())
-    assert serving.engine.reading_bytes == 0
+    assert serving.engine.reserved_bytes == 0
 
 
 def test_a_body_of_several_members(serving: Serving) -> None:
@@ -61,14 +61,14 @@ def test_zeros_behind_gzip_are_padding(zeros: int) -> None:
 
 
 def test_what_a_body_is_unpacked_to_is_counted(serving: Serving) -> None:
-    serving.engine.max_bytes = serving.engine.reading_bytes = 10_000  # others have taken all of it
+    serving.engine.max_bytes = serving.engine.reserved_bytes = 10_000  # others have taken all of it
     body = json.dumps({"inputs": [[1.0, 2.0, 3.0]] * 10}).encode()
     reply = serving.http.post("/predict/doubler", content=gzip.compress(body), headers={"Content-Encoding": "gzip"})
-    assert (reply.status_code, serving.engine.reading_bytes) == (429, 10_000)
+    assert (reply.status_code, serving.engine.reserved_bytes) == (429, 10_000)
     serving.engine.max_bytes = 10_000 + len(body) // 2 + len(gzip.compress(body))
     reply = serving.http.post("/predict/doubler", content=gzip.compress(body), headers={"Content-Encoding": "gzip"})
-    assert (reply.status_code, serving.engine.reading_bytes) == (429, 10_000)
-    serving.engine.max_bytes, serving.engine.reading_bytes = None, 0
+    assert (reply.status_code, serving.engine.reserved_bytes) == (429, 10_000)
+    serving.engine.max_bytes, serving.engine.reserved_bytes = None, 0
 
 
 @pytest.mark.parametrize("encoding", list(UNPACK))

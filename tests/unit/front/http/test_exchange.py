@@ -108,7 +108,7 @@ def test_who_has_gone_gets_nothing_and_leaves_nothing() -> None:
             exchange.abandon()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            assert (connection.answered, connection.refused, engine.reading_bytes) == ([], [], 0)
+            assert (connection.answered, connection.refused, engine.reserved_bytes) == ([], [], 0)
             assert exchange.response_complete
             assert engine.cancelled == (steps == 3)
 

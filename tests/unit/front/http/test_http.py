@@ -146,7 +146,7 @@ def test_who_goes_away_in_a_large_body_leaves_no_room_taken(serving: Serving) ->
     with serving.connect() as connection:
         connection.sendall(sent[: len(sent) // 2])
     assert serving.http.post(GOOD.path, content=BODY).status_code == 200
-    while serving.engine.reading_bytes:
+    while serving.engine.reserved_bytes:
         serving.run(lambda: None)
 
 
@@ -253,9 +253,9 @@ def test_pipelined_requests_that_are_never_answered_leave_no_room_taken(serving:
         assert serving.engine.arrived.wait(60)
     serving.open_gate()
     ends = time.monotonic() + 5
-    while serving.engine.reading_bytes and time.monotonic() < ends:
+    while serving.engine.reserved_bytes and time.monotonic() < ends:
         serving.run(lambda: None)
-    assert serving.engine.reading_bytes == 0
+    assert serving.engine.reserved_bytes == 0
 
 
 def test_any_number_of_pipelined_requests_may_fail_at_once(serving: Serving) -> None:

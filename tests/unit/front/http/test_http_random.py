@@ -106,4 +106,4 @@ def test_answers_come_in_order_whatever_the_pieces(seed: int) -> None:
             await with_server(engine, LIMITS, talk_all)
 
     asyncio.run(main())
-    assert engine.reading_bytes == 0
+    assert engine.reserved_bytes == 0

@@ -122,7 +122,7 @@ def test_bodies_that_are_still_coming_are_limited_together(serving: Serving) -> 
             is_refused(read_answer(third), 429, "1000 bytes are being read", **{"retry-after": "1"})
         first.sendall(body.ljust(1000))
         assert read_answer(first)[0] == 200
-        assert serving.engine.reading_bytes == 0
+        assert serving.engine.reserved_bytes == 0
         assert serving.http.post(GOOD.path, content=body).status_code == 200
     assert [request.model for request in serving.engine.requests] == ["doubler"] * 2
 
@@ -145,7 +145,7 @@ def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     assert first.startswith(b"HTTP/1.1 400 ")
     assert b"connection: close" in first
     assert "stopped coming" in json.loads(body)["error"]
-    assert engine.reading_bytes == 0
+    assert engine.reserved_bytes == 0
 
 
 async def with_server(

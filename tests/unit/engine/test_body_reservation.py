@@ -1,4 +1,4 @@
-"""The real engine, before it has a request: the room that a body takes, and what is counted when reading fails."""
+"""Body reservations of the real engine: the memory that bodies share, and what is counted if reading one fails."""
 
 import asyncio
 from typing import Any
@@ -10,7 +10,7 @@ from gateway.domain.table import Entry, Table
 from gateway.domain.types import InferRequest
 from gateway.engine.admission import Admission
 from gateway.engine.engine import Engine
-from gateway.engine.protocol import Gone
+from gateway.engine.protocol import ClientDisconnected
 from gateway.errors import InvalidRequest, Overloaded
 from runtimes.contract import TensorSpec
 from runtimes.tensors import Tensor
@@ -41,23 +41,23 @@ def outcomes(engine: Engine) -> dict[str, int]:
 
 
 def test_bodies_that_are_read_share_the_limit(engine: Engine) -> None:
-    with engine.reading("m", "") as first:
+    with engine.reserve_body("m", "") as first:
         first.reserve(LIMIT - 10)
-        with engine.reading("m", "") as second:
+        with engine.reserve_body("m", "") as second:
             second.reserve(10)
             with pytest.raises(Overloaded, match=f"{LIMIT} bytes of input are under way"):
                 second.reserve(1)
-        with engine.reading("m", "") as third:
+        with engine.reserve_body("m", "") as third:
             third.reserve(10)
-    with engine.reading("m", "") as fourth:
+    with engine.reserve_body("m", "") as fourth:
         fourth.reserve(LIMIT)
 
 
 def test_a_body_alone_may_take_more_for_its_tensors_may_take_less(engine: Engine) -> None:
-    with engine.reading("m", "") as alone:
+    with engine.reserve_body("m", "") as alone:
         alone.reserve(LIMIT)
         alone.reserve(LIMIT)
-        with engine.reading("m", "") as other, pytest.raises(Overloaded):
+        with engine.reserve_body("m", "") as other, pytest.raises(Overloaded):
             other.reserve(1)
 
 
@@ -65,16 +65,16 @@ def test_what_is_read_and_what_is_admitted_share_the_limit(engine: Engine) -> No
     async def admit_both() -> None:
         waiting = asyncio.create_task(engine.infer(request(60)))
         await asyncio.sleep(0)
-        with engine.reading("m", "") as reading:
+        with engine.reserve_body("m", "") as reservation:
             with pytest.raises(Overloaded, match="60 bytes of input"):
-                reading.reserve(50)
-            reading.reserve(30)
+                reservation.reserve(50)
+            reservation.reserve(30)
             with pytest.raises(Overloaded, match="90 bytes of input"):
                 await engine.infer(request(20))
         waiting.cancel()
         await asyncio.wait([waiting])
-        with engine.reading("m", "") as reading:
-            reading.reserve(LIMIT)
+        with engine.reserve_body("m", "") as reservation:
+            reservation.reserve(LIMIT)
 
     asyncio.run(admit_both())
 
@@ -85,20 +85,20 @@ def test_what_is_read_and_what_is_admitted_share_the_limit(engine: Engine) -> No
         (InvalidRequest("no"), "invalid"),
         (RuntimeError(), "internal"),
         (MemoryError(), "internal"),
-        (Gone(), "cancelled"),
+        (ClientDisconnected(), "cancelled"),
         (asyncio.CancelledError(), "cancelled"),
     ],
 )
-def test_whatever_ends_a_reading_is_counted_and_its_room_is_free_again(
+def test_whatever_ends_a_reservation_is_counted_and_its_bytes_are_released(
     engine: Engine, error: BaseException, outcome: str
 ) -> None:
     def read() -> None:
-        with engine.reading("m", "") as reading:
-            reading.reserve(LIMIT)
+        with engine.reserve_body("m", "") as reservation:
+            reservation.reserve(LIMIT)
             raise error
 
     with pytest.raises(type(error)):
         read()
-    with engine.reading("m", "") as reading:
-        reading.reserve(LIMIT)
+    with engine.reserve_body("m", "") as reservation:
+        reservation.reserve(LIMIT)
     assert outcomes(engine) == {outcome: 1}
