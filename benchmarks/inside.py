@@ -12,9 +12,9 @@ from gateway.config import home
 from gateway.domain.control import ControlRequest
 from gateway.domain.table import Table
 from gateway.domain.types import InferRequest
-from gateway.engine.admission import Admission
+from gateway.engine.admission import AdmissionLimits
 from gateway.engine.arena import open_arena
-from gateway.engine.engine import Engine
+from gateway.engine.engine import FrontEngine
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import discover
 from gateway.lifecycle.manager import Manager, ManagerOptions
@@ -50,7 +50,7 @@ async def _answered(
         raise NotImplementedError(request)
 
     settled = asyncio.Event()
-    engine = Engine(1, Admission(1 << 20, _ARENA_BYTES, _LOAD_S), control, open_arena(_ARENA_BYTES))
+    engine = FrontEngine(1, AdmissionLimits(1 << 20, _ARENA_BYTES, _LOAD_S), control, open_arena(_ARENA_BYTES))
 
     def publish(table: Table) -> None:
         engine.apply(table)
@@ -74,13 +74,13 @@ async def _answered(
             await builder.close()
 
 
-def _in_shared_memory(engine: Engine, tensor: Tensor) -> Tensor:
+def _in_shared_memory(engine: FrontEngine, tensor: Tensor) -> Tensor:
     place = engine.buffer(len(tensor.data))
     place[:] = tensor.data
     return tensor._replace(data=place)
 
 
-async def _load(engine: Engine, request: InferRequest, in_flight: int, seconds: float) -> float:
+async def _load(engine: FrontEngine, request: InferRequest, in_flight: int, seconds: float) -> float:
     begins = time.perf_counter() + seconds / 2
     ends, count = begins + seconds, 0
 

@@ -1,4 +1,4 @@
-"""What one front takes at a time: requests, and bytes of input, those of bodies on their way too."""
+"""Limits how many requests, and how many bytes of input, one front accepts at a time."""
 
 import asyncio
 import time
@@ -12,52 +12,56 @@ from gateway.errors import ModelportError, Overloaded
 
 
 @dataclass(frozen=True)
-class Admission:
-    """The limits, and how long a request waits that brings no deadline."""
+class AdmissionLimits:
+    """The limits of one front. `timeout_s` applies to requests that set no deadline of their own."""
 
     max_requests: int = default.MAX_REQUESTS
     max_bytes: int = default.MAX_ADMITTED_BYTES
     timeout_s: float = default.REQUEST_TIMEOUT_S
 
 
-class Room:
-    """What is under way, against the limits. `idle` is set while no request is."""
+class AdmissionController:
+    """Counts the requests and bytes under way and compares them with the limits.
 
-    def __init__(self, limits: Admission) -> None:
+    The bytes include those of bodies that are still being received. `idle` is set while no request is under way.
+    """
+
+    def __init__(self, limits: AdmissionLimits) -> None:
         self.limits = limits
         self.requests = 0
         self.idle = asyncio.Event()
         self.idle.set()
         self._bytes = 0
 
-    def check(self, size: int, of_this_model: int, has_others: bool) -> None:
-        """Raises Overloaded where one more request of this size would be too much."""
-        most = self.limits.max_requests
-        share = max(1, most // 2)
-        if has_others and of_this_model >= share:
-            # Or one model that hangs would leave nothing for the others.
+    def check(self, size: int, requests_of_model: int, has_other_models: bool) -> None:
+        """Raises Overloaded if another request of `size` bytes would exceed a limit."""
+        limit = self.limits.max_requests
+        share = max(1, limit // 2)
+        if has_other_models and requests_of_model >= share:
+            # Without this, one model that hangs would use up the limit for all of them.
             raise Overloaded(f"{share} requests are under way for this model, which is its limit; try again later")
-        if self.requests >= most:
-            raise Overloaded(f"{most} requests are under way, which is the limit; try again later")
+        if self.requests >= limit:
+            raise Overloaded(f"{limit} requests are under way, which is the limit; try again later")
         self._check_bytes(size)
 
-    def take(self, size: int) -> None:
-        """One more request, of this size, is under way, until it is given back."""
+    def admit(self, size: int) -> None:
+        """Count a request of `size` bytes until `release` is called with the same size."""
         if not self.requests:
             self.idle.clear()
         self.requests += 1
         self._bytes += size
 
-    def give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
         self.requests -= 1
         self._bytes -= size
         if not self.requests:
             self.idle.set()
 
-    def reserve(self, size: int, own: int) -> None:
-        """For a body on its way, which has reserved `own` bytes already. Raises Overloaded."""
-        if self._bytes > own:
-            # A body alone is read whatever it takes: as JSON, its tensors may yet be within the limit.
+    def reserve(self, size: int, already_reserved: int) -> None:
+        """Count `size` more bytes of a body that has `already_reserved` so far. Raises Overloaded."""
+        if self._bytes > already_reserved:
+            # A body that is the only one is received whatever its size: it may be JSON, whose tensors are smaller
+            # than its text and may be within the limit.
             self._check_bytes(size)
         self._bytes += size
 
@@ -71,22 +75,31 @@ class Room:
 
 
 class AdmissionReservation:
-    """The real engine's BodyReservation. `count(model, version, outcome, seconds)` records how it failed."""
+    """The engine's gateway.engine.protocol.BodyReservation.
 
-    __slots__ = ("_count", "_model", "_reserved", "_room", "_started")
+    It reserves bytes at the controller, and reports an error to `count(model, version, outcome, seconds)`.
+    """
 
-    def __init__(self, room: Room, count: Callable[[str, str, str, float], None], model: str, version: str) -> None:
-        self._room, self._count = room, count
+    __slots__ = ("_controller", "_count", "_model", "_reserved", "_started")
+
+    def __init__(
+        self,
+        controller: AdmissionController,
+        count: Callable[[str, str, str, float], None],
+        model: str,
+        version: str,
+    ) -> None:
+        self._controller, self._count = controller, count
         self._model = model, version
         self._started = time.monotonic()
         self._reserved = 0
 
     def reserve(self, size: int) -> None:
-        self._room.reserve(size, self._reserved)
+        self._controller.reserve(size, self._reserved)
         self._reserved += size
 
     def close(self, error: BaseException | None = None) -> None:
-        self._room.unreserve(self._reserved)
+        self._controller.unreserve(self._reserved)
         self._reserved = 0
         if error is None:
             return

@@ -1,8 +1,8 @@
-"""A front's shared memory: large inputs are received into it, and workers read them where they lie.
+"""A front's shared memory: large inputs are received into it, and workers read them from it without a copy.
 
-One sparse file without a name, as large as what may be under way at a time; only what is touched
-takes memory. A worker opens it through /proc, which the kernel allows to processes of one user, and
-maps it for reading; where it cannot, bytes go through the socket as small ones always do.
+It is one anonymous file (memfd), as large as the front's limit of admitted bytes. The file is sparse: only pages
+that were written take memory. A worker opens it through /proc, which the kernel allows to processes of the same
+user, and maps it read-only. A worker that cannot do this gets all inputs through its socket.
 """
 
 import bisect
@@ -15,15 +15,21 @@ import numpy as np
 
 from runtimes.tensors import Buffer
 
-# Smaller inputs go through the socket: that costs less than placing them.
-LARGE = 1 << 16
+# Smaller inputs go through the socket. With a lower threshold, allocating a block costs more than the copies that
+# it saves; with a higher one, more inputs are copied.
+MIN_ARENA_BYTES = 1 << 16
 _PAGE = mmap.PAGESIZE
-# Memory below this is kept when it is free; above, it is given back, so that a peak does not last.
-_KEPT = 1 << 26
+# Free pages below this offset keep their memory, so that blocks in regular use need no new pages from the kernel.
+# Free pages above it are returned, so that a peak does not hold memory for good. A smaller value costs page faults;
+# a larger one costs memory in each front.
+_RETAINED_BYTES = 1 << 26
 
 
 class Arena:
-    """Blocks are lent as arrays of bytes, each free again when nothing refers to it any more."""
+    """Allocates blocks as arrays of bytes. A block is free when nothing refers to its array any more.
+
+    Blocks are never cleared: whoever allocates one must overwrite all bytes that others will see.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -32,75 +38,76 @@ class Arena:
         self._map = mmap.mmap(self._file, size)
         self._whole = np.frombuffer(self._map, np.uint8)
         self._start = self._whole.ctypes.data
-        # Ascending and never adjacent: offset and length of what is free.
+        # Offset and length of each free range, ascending and never adjacent.
         self._free: list[tuple[int, int]] = [(0, size)]
-        # A block may be found to be free at any moment, by the collector of cycles and on any thread: then it
-        # waits here for the thread whose arena this is.
-        self._returned: list[tuple[int, int]] = []
+        # Released blocks that are not in _free yet. The garbage collector may release a block at any moment, on any
+        # thread and in the middle of `allocate`; only the arena's own thread changes _free, and never in two calls
+        # at the same time.
+        self._released: list[tuple[int, int]] = []
         self._busy = False
         self._owner = get_ident()
 
     @property
     def path(self) -> str:
-        """What a worker opens."""
+        """The path by which a worker opens the arena."""
         return f"/proc/{os.getpid()}/fd/{self._file}"
 
     @property
     def free_bytes(self) -> int:
         return sum(length for _, length in self._free)
 
-    def take(self, size: int) -> memoryview | None:
-        """A block of so many bytes, from the lowest place that has room; None if there is none."""
-        wanted = -(-max(size, 1) // _PAGE) * _PAGE
-        self._put_back()
+    def allocate(self, size: int) -> memoryview | None:
+        """Return a block of `size` bytes at the lowest free offset; None if no free range is large enough."""
+        length = -(-max(size, 1) // _PAGE) * _PAGE
+        self._merge_released()
         self._busy = True
-        offset = self._cut(wanted)
-        self._put_back()
+        offset = self._first_fit(length)
+        self._merge_released()
         if offset is None:
             return None
         block = self._whole[offset : offset + size]
-        weakref.finalize(block, self._give_back, offset, wanted).atexit = False
+        weakref.finalize(block, self._release, offset, length).atexit = False
         return block.data
 
-    def _cut(self, wanted: int) -> int | None:
-        for index, (offset, length) in enumerate(self._free):
-            if length >= wanted:
-                rest = (offset + wanted, length - wanted)
+    def _first_fit(self, length: int) -> int | None:
+        for index, (offset, available) in enumerate(self._free):
+            if available >= length:
+                rest = (offset + length, available - length)
                 self._free[index : index + 1] = [rest] if rest[1] else []
                 return offset
         return None
 
-    def place_of(self, data: Buffer) -> int | None:
-        """Where these bytes lie in it; None if they do not."""
+    def offset_of(self, data: Buffer) -> int | None:
+        """Return the offset of these bytes in the arena; None if they are elsewhere."""
         offset = int(np.frombuffer(data, np.uint8).ctypes.data) - self._start if len(data) else -1
         return offset if 0 <= offset < self.size else None
 
-    def _give_back(self, offset: int, length: int) -> None:
-        self._returned.append((offset, length))
+    def _release(self, offset: int, length: int) -> None:
+        self._released.append((offset, length))
         if not self._busy and get_ident() == self._owner:
-            self._put_back()
+            self._merge_released()
 
-    def _put_back(self) -> None:
+    def _merge_released(self) -> None:
         self._busy = True
-        while self._returned:
-            self._join(*self._returned.pop())
+        while self._released:
+            self._merge(*self._released.pop())
         self._busy = False
 
-    def _join(self, offset: int, length: int) -> None:
-        if offset + length > _KEPT:
+    def _merge(self, offset: int, length: int) -> None:
+        if offset + length > _RETAINED_BYTES:
             self._map.madvise(mmap.MADV_REMOVE, offset, length)
         index = bisect.bisect(self._free, (offset, length))
         if index < len(self._free) and self._free[index][0] == offset + length:
             length += self._free.pop(index)[1]
         if index and sum(self._free[index - 1]) == offset:
             index -= 1
-            before, more = self._free.pop(index)
-            offset, length = before, length + more
+            previous, more = self._free.pop(index)
+            offset, length = previous, length + more
         self._free.insert(index, (offset, length))
 
 
 def open_arena(size: int) -> Arena | None:
-    """None where the system has no such memory (macOS): everything goes through sockets there."""
+    """Return an arena of `size` bytes, rounded up to pages; None on systems without memfd and /proc (macOS)."""
     if not hasattr(os, "memfd_create") or not os.path.isdir("/proc/self/fd"):
         return None
     return Arena(-(-size // _PAGE) * _PAGE)

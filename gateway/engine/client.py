@@ -1,4 +1,4 @@
-"""A front's end of one worker's socket: frames out, answers in, by request id."""
+"""A front's connection to one worker: sends requests, and receives their answers by request id."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -6,22 +6,23 @@ from itertools import groupby
 from typing import cast
 
 from gateway.domain.table import WorkerAddress
-from gateway.engine.arena import LARGE, Arena
+from gateway.engine.arena import MIN_ARENA_BYTES, Arena
 from gateway.engine.slo import Estimator
 from runtimes import wire
 from runtimes.status_page import StatusPage
 from runtimes.tensors import Buffer, Tensor
 from runtimes.wire import Form, Frame, FrameReader, InferFrame
 
-# Requests in one frame: so that one that is cancelled is answered soon, and frames stay small.
-_MAX_TOGETHER = 256
+# With more requests, a frame takes longer to pack and read, and a CANCEL waits behind it; with fewer, each request
+# pays more of a frame's fixed cost.
+_MAX_REQUESTS_PER_FRAME = 256
 
 
 class WorkerClient(asyncio.Protocol):
-    """What is sent during one turn of the event loop leaves with one write.
+    """Collects what is sent during one turn of the event loop, and writes it at once.
 
-    `on_frame` gets every answer. `on_lost` gets, once, the ids that the worker was running when it
-    ended; everything else that was sent and not answered has not been touched.
+    `on_frame` is called with every answer. `on_lost` is called once, when the connection has ended, with the ids
+    of the requests that the worker was running; the worker had not begun any other unanswered request.
     """
 
     def __init__(
@@ -33,15 +34,15 @@ class WorkerClient(asyncio.Protocol):
         front: int = 0,
     ) -> None:
         self.address = address
-        # Request id → rows, for all that has been sent and not answered.
+        # Request id → rows, for each request that was sent and has no final answer.
         self.in_flight: dict[int, int] = {}
         self.rows_in_flight = 0
         self.retiring = False
         self.closed = False
         self._arena = arena
         self._worker_maps_arena = False
-        # What the worker reads in the arena, until it has answered.
-        self._lent: dict[int, list[Buffer]] = {}
+        # Request id → its blocks in the arena. The reference keeps them allocated while the worker may read them.
+        self._arena_inputs: dict[int, list[Buffer]] = {}
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._reader = FrameReader()
@@ -49,12 +50,12 @@ class WorkerClient(asyncio.Protocol):
         self.estimator = Estimator(self._status, front)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        # What leaves at the end of this turn: requests, which may share a frame, then whatever else.
+        # Written at the end of this turn of the loop: first the requests, which may share frames, then the rest.
         self._requests: list[tuple[int, InferFrame, int]] = []
         self._out: list[Buffer] = []
 
     async def connect(self) -> None:
-        """Raises OSError when the worker has already gone."""
+        """Raises OSError if the worker has already ended."""
         try:
             await self._loop.create_unix_connection(lambda: self, self.address.socket)
         except OSError:
@@ -70,21 +71,21 @@ class WorkerClient(asyncio.Protocol):
     def send(self, request_id: int, rows: int, frame: InferFrame, flags: int) -> None:
         self.in_flight[request_id] = rows
         self.rows_in_flight += rows
-        places = self._lend(request_id, frame.inputs) if self._worker_maps_arena else None
-        if places is None:
-            self._flush_later()
+        offsets = self._put_in_arena(request_id, frame.inputs) if self._worker_maps_arena else None
+        if offsets is None:
+            self._schedule_flush()
             self._requests.append((request_id, frame, flags))
         else:
-            self._write(wire.pack_infer([(request_id, frame)], flags | wire.IN_ARENA, places))
+            self._write(wire.pack_infer([(request_id, frame)], flags | wire.IN_ARENA, offsets))
 
-    def answered(self, request_id: int) -> None:
-        """The worker has answered: there is room for others."""
+    def complete(self, request_id: int) -> None:
+        """The final answer has arrived: the request no longer uses the window, nor its blocks in the arena."""
         self.rows_in_flight -= self.in_flight.pop(request_id, 0)
-        if self._lent:
-            self._lent.pop(request_id, None)
+        if self._arena_inputs:
+            self._arena_inputs.pop(request_id, None)
 
     def cancel(self, request_id: int) -> None:
-        """The answer comes all the same: its place in the window is free only then."""
+        """Ask the worker to drop a request. The worker answers it nevertheless, and only that frees the window."""
         self._write(wire.pack(wire.CANCEL, request_id))
 
     def close(self) -> None:
@@ -107,35 +108,38 @@ class WorkerClient(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._lent.clear()
+        self._arena_inputs.clear()
         running = self._status.running()
         self._status.close()
         self._on_lost(self, running)
 
-    def _lend(self, request_id: int, inputs: Sequence[Tensor]) -> list[int] | None:
-        """Where the inputs lie in the arena, if they are large; what came by another way is copied there."""
-        if sum([len(tensor.data) for tensor in inputs]) < LARGE:
+    def _put_in_arena(self, request_id: int, inputs: Sequence[Tensor]) -> list[int] | None:
+        """Return the inputs' offsets in the arena; inputs that are elsewhere are copied into it.
+
+        Return None if the inputs are small, or if the arena is full: then they go through the socket.
+        """
+        if sum([len(tensor.data) for tensor in inputs]) < MIN_ARENA_BYTES:
             return None
         assert self._arena is not None
-        places, lent = [], []
+        offsets, blocks = [], []
         for tensor in inputs:
-            data, place = tensor.data, self._arena.place_of(tensor.data)
-            if place is None:
-                block = self._arena.take(len(data))
+            data, offset = tensor.data, self._arena.offset_of(tensor.data)
+            if offset is None:
+                block = self._arena.allocate(len(data))
                 if block is None:
                     return None
                 block[: len(data)] = data
-                data, place = block, self._arena.place_of(block)
-            places.append(place or 0)
-            lent.append(data)
-        self._lent[request_id] = lent
-        return places
+                data, offset = block, self._arena.offset_of(block)
+            offsets.append(offset or 0)
+            blocks.append(data)
+        self._arena_inputs[request_id] = blocks
+        return offsets
 
     def _write(self, buffers: Sequence[Buffer]) -> None:
-        self._flush_later()
+        self._schedule_flush()
         self._out.extend(buffers)
 
-    def _flush_later(self) -> None:
+    def _schedule_flush(self) -> None:
         if not self._out and not self._requests:
             self._loop.call_soon(self._flush)
 
@@ -146,15 +150,15 @@ class WorkerClient(asyncio.Protocol):
             self._transport.writelines(out)
 
     def _pack_requests(self) -> list[Buffer]:
-        """Neighbours of one form share a frame."""
+        """Pack adjacent requests with the same layout and flags into one frame."""
         requests, self._requests = self._requests, []
         buffers: list[Buffer] = []
-        for (_, flags), group in groupby(requests, _form_and_flags):
-            each = [(request_id, frame) for request_id, frame, _ in group]
-            for start in range(0, len(each), _MAX_TOGETHER):
-                buffers += wire.pack_infer(each[start : start + _MAX_TOGETHER], flags)
+        for (_, flags), group in groupby(requests, _layout_and_flags):
+            alike = [(request_id, frame) for request_id, frame, _ in group]
+            for start in range(0, len(alike), _MAX_REQUESTS_PER_FRAME):
+                buffers += wire.pack_infer(alike[start : start + _MAX_REQUESTS_PER_FRAME], flags)
         return buffers
 
 
-def _form_and_flags(request: tuple[int, InferFrame, int]) -> tuple[Form | None, int]:
+def _layout_and_flags(request: tuple[int, InferFrame, int]) -> tuple[Form | None, int]:
     return request[1].form, request[2]

@@ -1,8 +1,8 @@
-"""Tells when a request's time is over.
+"""Calls back when a request's deadline passes.
 
-Most requests bring no deadline of their own and wait as long as the others of their model: one timer
-serves all that wait equally long, since the first of them is always the next. A timer each would
-cost as much as half of the engine.
+Most requests set no deadline and get their model's default timeout. Requests with the same timeout expire in the
+order in which they arrived, so one timer for the oldest of them is enough. One timer per request would cost as much
+as half of the engine.
 """
 
 import asyncio
@@ -10,67 +10,70 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 
-class Due(Protocol):
-    """`deadline`: time.monotonic() seconds, which is what event loops count by."""
+class Expiring(Protocol):
+    """Something with a deadline, in seconds of time.monotonic(), which is also the clock of event loops."""
 
     id: int
     deadline: float
 
 
-_Due = TypeVar("_Due", bound=Due)
+_ItemT = TypeVar("_ItemT", bound=Expiring)
 
 
-class _Line(Generic[_Due]):
-    """Those that wait equally long, in order of arrival."""
+class _TimeoutBucket(Generic[_ItemT]):
+    """The items that share a timeout, in order of arrival."""
 
-    __slots__ = ("armed", "waiting")
+    __slots__ = ("armed", "items")
 
     def __init__(self) -> None:
-        self.waiting: dict[int, _Due] = {}
+        self.items: dict[int, _ItemT] = {}
         self.armed = False
 
 
-class Deadlines(Generic[_Due]):
-    """`expire` is called, once, with each that is not removed before."""
+class Deadlines(Generic[_ItemT]):
+    """Calls `expire` once with each item that is not removed before its deadline."""
 
-    def __init__(self, expire: Callable[[_Due], None]) -> None:
+    def __init__(self, expire: Callable[[_ItemT], None]) -> None:
         self._expire = expire
-        self._lines: dict[float, _Line[_Due]] = {}
+        self._buckets: dict[float, _TimeoutBucket[_ItemT]] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
 
-    def add(self, due: _Due, patience: float | None) -> None:
-        """`patience`: how long it waits, in seconds, if others wait as long; None for a deadline of its own."""
-        if patience is None:
-            timer = asyncio.get_running_loop().call_at(due.deadline, self._expire, due)
-            self._timers[due.id] = timer
-            return
-        line = self._lines.get(patience)
-        if line is None:
-            line = self._lines[patience] = _Line()
-        line.waiting[due.id] = due
-        if not line.armed:
-            self._arm(line, due)
+    def add(self, item: _ItemT, timeout_s: float | None) -> None:
+        """Watch an item. `timeout_s` is the timeout that it shares with others; None if it has a deadline of its own.
 
-    def remove(self, due: _Due, patience: float | None) -> None:
-        """Its time no longer matters."""
-        if patience is not None:
-            self._lines[patience].waiting.pop(due.id, None)
-        elif timer := self._timers.pop(due.id, None):
+        There is one bucket per distinct timeout, so timeouts must not come from clients.
+        """
+        if timeout_s is None:
+            timer = asyncio.get_running_loop().call_at(item.deadline, self._expire, item)
+            self._timers[item.id] = timer
+            return
+        bucket = self._buckets.get(timeout_s)
+        if bucket is None:
+            bucket = self._buckets[timeout_s] = _TimeoutBucket()
+        bucket.items[item.id] = item
+        if not bucket.armed:
+            self._arm(bucket, item)
+
+    def remove(self, item: _ItemT, timeout_s: float | None) -> None:
+        """Stop watching an item. `timeout_s` is what `add` got."""
+        if timeout_s is not None:
+            self._buckets[timeout_s].items.pop(item.id, None)
+        elif timer := self._timers.pop(item.id, None):
             timer.cancel()
 
-    def _arm(self, line: _Line[_Due], first: _Due) -> None:
-        line.armed = True
-        asyncio.get_running_loop().call_at(first.deadline, self._look, line)
+    def _arm(self, bucket: _TimeoutBucket[_ItemT], oldest: _ItemT) -> None:
+        bucket.armed = True
+        asyncio.get_running_loop().call_at(oldest.deadline, self._expire_bucket, bucket)
 
-    def _look(self, line: _Line[_Due]) -> None:
-        line.armed = False
+    def _expire_bucket(self, bucket: _TimeoutBucket[_ItemT]) -> None:
+        bucket.armed = False
         now = asyncio.get_running_loop().time()
         late = []
-        for due in line.waiting.values():
-            if due.deadline > now:
-                self._arm(line, due)
+        for item in bucket.items.values():
+            if item.deadline > now:
+                self._arm(bucket, item)
                 break
-            late.append(due)
-        for due in late:
-            if line.waiting.pop(due.id, None) is not None:  # else the end of another was its end too
-                self._expire(due)
+            late.append(item)
+        for item in late:
+            if bucket.items.pop(item.id, None) is not None:  # expiring one item may have removed others
+                self._expire(item)

@@ -1,6 +1,6 @@
-"""One front's engine: admit a request, queue it, answer it, record it.
+"""One front's engine: it admits requests, hands them to servables, delivers the answers, and counts them.
 
-Everything runs on one event loop; nothing here knows a protocol.
+Everything runs on one event loop. Nothing here depends on a protocol.
 """
 
 import asyncio
@@ -15,43 +15,44 @@ from gateway.domain.control import AnswerT, ControlRequest
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
-from gateway.engine.admission import Admission, AdmissionReservation, Room
-from gateway.engine.arena import LARGE, Arena
+from gateway.engine.admission import AdmissionController, AdmissionLimits, AdmissionReservation
+from gateway.engine.arena import MIN_ARENA_BYTES, Arena
 from gateway.engine.deadlines import Deadlines
 from gateway.engine.metrics import FrontMetrics
-from gateway.engine.protocol import Done
+from gateway.engine.protocol import AnswerCallback
 from gateway.engine.routes import Routes
-from gateway.engine.servable import Answer, Servable, Waiting
+from gateway.engine.servable import Answer, QueuedRequest, Servable
 from gateway.errors import DeadlineExceeded, ModelportError, NotFound, Overloaded, Unavailable
 from runtimes import wire
 
 log = logging.getLogger(__name__)
 
-# No timer takes the years that a client may write into its deadline.
+# Longer deadlines are shortened to a day, which is also the longest single wait of asyncio's own loop
+# (MAXIMUM_SELECT_TIMEOUT). Clients may set deadlines years away, and not every event loop has timers that long.
 _MAX_WAIT_S = 86_400.0
 
 Control = Callable[[ControlRequest[Any]], Awaitable[Any]]
 
 
 @dataclass(slots=True, eq=False)
-class Ticket(Waiting):
-    """One admitted request, as whoever submitted it holds it.
+class AdmittedRequest(QueuedRequest):
+    """The engine's gateway.engine.protocol.RequestHandle.
 
-    size      bytes of input
-    patience  seconds that it waits, as all do that bring no deadline; None for one of its own
+    size       bytes of input
+    timeout_s  the default timeout, in seconds; None if the request set its own deadline
     """
 
-    engine: "Engine"
+    engine: "FrontEngine"
     servable: Servable
-    done: Done
+    on_answer: AnswerCallback
     size: int
-    patience: float | None
+    timeout_s: float | None
 
     def add_answer(self, answer: Answer) -> None:
         request, status = self.request, self.servable.status
         if request is not None:
             outputs = answer.frame.outputs
-            _hand_over(self.done, InferResponse(status.name, status.version, outputs, request.id, final=False))
+            _deliver(self.on_answer, InferResponse(status.name, status.version, outputs, request.id, final=False))
 
     def settle(self, outcome: Answer | ModelportError) -> None:
         if self.request is not None:
@@ -62,13 +63,17 @@ class Ticket(Waiting):
             self.engine.settle(self, None)
 
 
-class Engine:
-    """`front` makes request ids unique over all fronts; `control` asks the supervisor."""
+class FrontEngine:
+    """Implements gateway.engine.protocol.Engine.
+
+    `front` is the front's number, which makes request ids unique across fronts. `control` sends a request to the
+    supervisor.
+    """
 
     def __init__(
         self,
         front: int,
-        admission: Admission,
+        limits: AdmissionLimits,
         control: Control,
         arena: Arena | None = None,
         shared_memory: SharedMemory | None = None,
@@ -81,8 +86,8 @@ class Engine:
         self.drained = asyncio.Event()
         self._arena = arena
         self._routes = Routes(self.metrics, arena, front)
-        self._room = Room(admission)
-        self._deadlines: Deadlines[Ticket] = Deadlines(self._expire)
+        self._admission = AdmissionController(limits)
+        self._deadlines: Deadlines[AdmittedRequest] = Deadlines(self._expire)
         self._control = control
         self._next_id = front << 40
 
@@ -94,29 +99,29 @@ class Engine:
         return self._routes.models()
 
     def model(self, name: str, version: str = "") -> ModelStatus:
-        """The version asked for; without one, the newest that takes requests, else the newest. Raises NotFound."""
+        """See Routes.model."""
         return self._routes.model(name, version)
 
     def apply(self, table: Table) -> None:
-        """Take over the supervisor's newest table."""
+        """Apply the supervisor's newest table."""
         self.shared_memory.apply(table.regions)
         self._routes.apply(table)
 
     async def control(self, request: ControlRequest[AnswerT]) -> AnswerT:
-        """Ask the supervisor. Raises ModelportError with its reason."""
+        """See gateway.engine.protocol.Engine."""
         answer: AnswerT = await self._control(request)
         return answer
 
     def reserve_body(self, model: str, version: str) -> AdmissionReservation:
         """See gateway.engine.protocol.Engine."""
-        return AdmissionReservation(self._room, self._count_refused, model, version)
+        return AdmissionReservation(self._admission, self._count_rejected, model, version)
 
     def buffer(self, size: int) -> memoryview:
-        """Where a body of this size is received: if it is large, where workers can read it as it lies."""
-        block = self._arena.take(size) if self._arena is not None and size >= LARGE else None
+        """See gateway.engine.protocol.Engine."""
+        block = self._arena.allocate(size) if self._arena is not None and size >= MIN_ARENA_BYTES else None
         return memoryview(bytearray(size)) if block is None else block
 
-    def _count_refused(self, model: str, version: str, outcome: str, seconds: float) -> None:
+    def _count_rejected(self, model: str, version: str, outcome: str, seconds: float) -> None:
         try:
             status = self.model(model, version)
             key = (status.name, status.version)
@@ -124,14 +129,14 @@ class Engine:
             key = ("", "")
         self.metrics.of(*key).count(outcome, seconds)
 
-    def submit(self, request: InferRequest, done: Done) -> "Ticket":
+    def submit(self, request: InferRequest, on_answer: AnswerCallback) -> AdmittedRequest:
         """See gateway.engine.protocol.Engine."""
         now = time.monotonic()
         metrics = None
         try:
             servable = self._routes.servable(request.model, request.version)
             metrics = servable.metrics
-            return self._admit(request, servable, now, done)
+            return self._admit(request, servable, now, on_answer)
         except Exception as error:
             outcome = error.kind if isinstance(error, ModelportError) else "internal"
             (metrics or self.metrics.of("", "")).count(outcome, time.monotonic() - now)
@@ -140,84 +145,90 @@ class Engine:
     async def infer(self, request: InferRequest) -> InferResponse:
         """See gateway.engine.protocol.Engine."""
         answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
-        ticket = self.submit(request, partial(_resolve, answer))
+        admitted = self.submit(request, partial(_resolve, answer))
         try:
             return await answer
         except asyncio.CancelledError:
-            ticket.cancel()
+            admitted.cancel()
             raise
         finally:
-            # It refers to its error, which refers to this frame: the request shall not wait for the collector.
-            del answer, ticket
+            # The future refers to its exception, whose traceback refers to this frame. Without this, the request's
+            # bytes would stay in memory until the garbage collector breaks that cycle.
+            del answer, admitted
 
-    def _admit(self, request: InferRequest, servable: Servable, now: float, done: Done) -> "Ticket":
+    def _admit(
+        self, request: InferRequest, servable: Servable, now: float, on_answer: AnswerCallback
+    ) -> AdmittedRequest:
         status = servable.status
         if self.draining:
             raise Unavailable("the gateway is shutting down; send the request to another one")
         if not status.admits:
             raise unavailable(status)
-        form = wire.form_of(request.signature or status.default_signature, request.outputs, request.inputs)
-        rows, size = servable.forms.check(request, form)
-        patience = None
+        layout = wire.form_of(request.signature or status.default_signature, request.outputs, request.inputs)
+        rows, size = servable.validator.check(request, layout)
+        timeout_s = None
         if request.deadline is None:
-            patience = servable.target_s or self._room.limits.timeout_s
-            deadline = now + patience
+            timeout_s = servable.target_s or self._admission.limits.timeout_s
+            deadline = now + timeout_s
         else:
             deadline = min(request.deadline, now + (servable.target_s or _MAX_WAIT_S))
         if deadline <= now:
             raise DeadlineExceeded("the deadline had passed when the request arrived")
         if servable.target_s and servable.would_be_late(rows, now, deadline):
             raise Overloaded("the model has too much to do to answer in time; try again later")
-        self._room.check(size, servable.under_way, self._routes.has_several_models)
+        self._admission.check(size, servable.under_way, self._routes.has_several_models)
         self._next_id += 1
         number = self._next_id
         order = (status.priority_level(request.priority), number)
-        ticket = Ticket(number, request, form, rows, deadline, now, order, self, servable, done, size, patience)
-        self._room.take(size)
-        self._deadlines.add(ticket, patience)
-        servable.put(ticket)
-        return ticket
+        admitted = AdmittedRequest(
+            number, request, layout, rows, deadline, now, order, self, servable, on_answer, size, timeout_s
+        )
+        self._admission.admit(size)
+        self._deadlines.add(admitted, timeout_s)
+        servable.put(admitted)
+        return admitted
 
-    def settle(self, ticket: Ticket, outcome: Answer | ModelportError | None) -> None:
-        """The end of each admitted request, whichever it is; None: nobody waits for it any more."""
-        request, ticket.request = ticket.request, None
-        done, ticket.done = ticket.done, _nobody  # the queue may note the ticket for long
+    def settle(self, admitted: AdmittedRequest, outcome: Answer | ModelportError | None) -> None:
+        """End an admitted request, with None if the client canceled it. Every admitted request ends here, once."""
+        request, admitted.request = admitted.request, None
+        # The queue's heap may refer to the request for long; what it refers to in turn can be freed now.
+        on_answer, admitted.on_answer = admitted.on_answer, _ignore
         assert request is not None
-        servable = ticket.servable
+        servable = admitted.servable
         metrics = servable.metrics
-        self._room.give_back(ticket.size)
-        self._deadlines.remove(ticket, ticket.patience)
-        servable.release(ticket)
-        seconds = time.monotonic() - ticket.queued_at
+        self._admission.release(admitted.size)
+        self._deadlines.remove(admitted, admitted.timeout_s)
+        servable.release(admitted)
+        seconds = time.monotonic() - admitted.queued_at
         if outcome is None:
             metrics.count("cancelled", seconds)
         elif isinstance(outcome, ModelportError):
             metrics.count(outcome.kind, seconds)
-            _hand_over(done, outcome)
+            _deliver(on_answer, outcome)
         else:
-            metrics.record_run(outcome.frame, outcome.queued_s, ticket.rows)
+            metrics.record_run(outcome.frame, outcome.queued_s, admitted.rows)
             metrics.count("success", seconds)
             status = servable.status
-            _hand_over(done, InferResponse(status.name, status.version, outcome.frame.outputs, request.id))
+            _deliver(on_answer, InferResponse(status.name, status.version, outcome.frame.outputs, request.id))
 
-    def _expire(self, ticket: Ticket) -> None:
-        ticket.settle(DeadlineExceeded("the deadline passed before the model answered"))
+    def _expire(self, admitted: AdmittedRequest) -> None:
+        admitted.settle(DeadlineExceeded("the deadline passed before the model answered"))
 
     async def drain(self, grace_s: float) -> None:
-        """Refuse what is new, wait for what is under way."""
+        """Reject new requests, and wait up to `grace_s` seconds for those under way; then fail the rest."""
         self.draining = True
         try:
             async with asyncio.timeout(grace_s):
-                await self._room.idle.wait()
+                await self._admission.idle.wait()
         except TimeoutError:
-            log.warning("%d requests were still under way when the grace period ended", self._room.requests)
+            log.warning("%d requests were still under way when the grace period ended", self._admission.requests)
             for servable in list(self._routes.servables()):
                 servable.fail_all(Unavailable("the gateway stopped before the model answered"))
-            await self._room.idle.wait()
+            await self._admission.idle.wait()
         self.drained.set()
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """Cumulative figures for the supervisor."""
+        """Return cumulative metrics for the supervisor."""
         self.metrics.clear_gauges()
         for servable in self._routes.servables():
             metrics = servable.metrics
@@ -226,11 +237,11 @@ class Engine:
         return self.metrics.snapshot()
 
 
-def _hand_over(done: Done, outcome: InferResponse | Exception) -> None:
+def _deliver(on_answer: AnswerCallback, outcome: InferResponse | Exception) -> None:
     try:
-        done(outcome)
-    except Exception:  # whoever asked has a bug; the answers behind this one shall get to theirs
-        log.exception("an answer could not be handed over")
+        on_answer(outcome)
+    except Exception:  # a bug in one callback must not keep other requests from getting their answers
+        log.exception("an answer could not be delivered")
 
 
 def _resolve(answer: "asyncio.Future[InferResponse]", outcome: InferResponse | Exception) -> None:
@@ -242,5 +253,5 @@ def _resolve(answer: "asyncio.Future[InferResponse]", outcome: InferResponse | E
         answer.set_result(outcome)
 
 
-def _nobody(outcome: InferResponse | Exception) -> None:
+def _ignore(outcome: InferResponse | Exception) -> None:
     pass

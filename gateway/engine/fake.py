@@ -1,4 +1,4 @@
-"""An engine without workers: for tests of the fronts, and for whoever writes a codec."""
+"""An engine without workers, for tests of fronts and for writing a codec."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,13 +25,13 @@ from gateway.domain.control import (
 )
 from gateway.domain.shared_memory import Region, Registry, SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
-from gateway.engine.protocol import Done
+from gateway.engine.protocol import AnswerCallback
 from gateway.engine.validate import validate
 from gateway.errors import NotFound, Overloaded, Unavailable, unknown_model
 from runtimes.tensors import Tensor
 
 Compute = Callable[[InferRequest], Sequence[Tensor]]
-# How each model of the fake engine is served, as the supervisor tells it.
+# The answer to GetConfiguration for every model of the fake engine.
 CONFIGURATION: Mapping[str, Any] = MappingProxyType(
     {
         "artifact": "model.fake.json",
@@ -49,10 +49,12 @@ CONFIGURATION: Mapping[str, Any] = MappingProxyType(
 
 
 class FakeEngine:
-    """Answers `infer` with what `compute` makes of the request, after the checks of the real engine.
+    """Implements gateway.engine.protocol.Engine: checks a request as FrontEngine does, and answers with `compute`.
 
-    `requests` remembers what arrived; while `gate` is cleared, requests wait as if in a queue.
-    `max_bytes`, if set, limits the bytes that bodies reserve while they are read; `reserved_bytes` is their sum.
+    requests        all requests that passed the checks
+    gate            while it is cleared, requests wait as if in a queue
+    max_bytes       limits the bytes of bodies that are being received, unless it is None
+    reserved_bytes  the bytes of bodies that are being received
     """
 
     def __init__(self, models: Iterable[ModelStatus], compute: Compute) -> None:
@@ -76,12 +78,12 @@ class FakeEngine:
         return self._models
 
     def model(self, name: str, version: str = "") -> ModelStatus:
-        found = [m for m in self._models if m.name == name and version in ("", m.version, *m.version_labels)]
-        if not found:
+        matching = [m for m in self._models if m.name == name and version in ("", m.version, *m.version_labels)]
+        if not matching:
             if not any(m.name == name for m in self._models):
                 raise unknown_model(name)
             raise NotFound(f"there is no model '{name}' with version {version}")
-        return found[-1]
+        return matching[-1]
 
     def reserve_body(self, model: str, version: str) -> "_FakeReservation":
         return _FakeReservation(self)
@@ -89,15 +91,15 @@ class FakeEngine:
     def buffer(self, size: int) -> memoryview:
         return memoryview(bytearray(size))
 
-    def submit(self, request: InferRequest, done: Done) -> "asyncio.Task[InferResponse]":
-        def tell(task: "asyncio.Task[InferResponse]") -> None:
+    def submit(self, request: InferRequest, on_answer: AnswerCallback) -> "asyncio.Task[InferResponse]":
+        def on_done(task: "asyncio.Task[InferResponse]") -> None:
             if task.cancelled():
                 return
             error = task.exception()
-            done(error if isinstance(error, Exception) else task.result())
+            on_answer(error if isinstance(error, Exception) else task.result())
 
         task = asyncio.get_running_loop().create_task(self.infer(request))
-        task.add_done_callback(tell)
+        task.add_done_callback(on_done)
         return task
 
     async def infer(self, request: InferRequest) -> InferResponse:
@@ -114,14 +116,14 @@ class FakeEngine:
         return InferResponse(status.name, status.version, self._compute(request), request.id)
 
     async def control(self, request: ControlRequest[AnswerT]) -> AnswerT:
-        """As the supervisor does, but nothing is loaded, counted or converted. `answers` may be changed."""
+        """Answer like the supervisor, but load, count and convert nothing. Tests may change `answers`."""
         return await self.answers(request)
 
     def _answer(self) -> Answers:
         answers = Answers()
         answers.add(GetIndex, lambda _: self._index())
-        answers.add(LoadModel, lambda asked: self._check_known(asked.name))
-        answers.add(UnloadModel, lambda asked: self._check_known(asked.name))
+        answers.add(LoadModel, lambda request: self._check_known(request.name))
+        answers.add(UnloadModel, lambda request: self._check_known(request.name))
         answers.add(GetConfiguration, lambda _: CONFIGURATION)
         answers.add(GetMetrics, lambda _: "# no metrics here\n")
         answers.add(GetStatistics, _statistics)
@@ -139,50 +141,53 @@ class FakeEngine:
     def _check_known(self, name: str) -> None:
         self.model(name)
 
-    def _register(self, asked: RegisterRegion) -> None:
-        self._registry.register(Region(asked.name, asked.key, asked.offset, asked.byte_size))
+    def _register(self, request: RegisterRegion) -> None:
+        self._registry.register(Region(request.name, request.key, request.offset, request.byte_size))
         self.shared_memory.apply(self._registry.regions.values())
 
-    def _unregister(self, asked: UnregisterRegion) -> None:
-        self._registry.unregister(asked.name)
+    def _unregister(self, request: UnregisterRegion) -> None:
+        self._registry.unregister(request.name)
         self.shared_memory.apply(self._registry.regions.values())
 
 
-def _statistics(asked: GetStatistics) -> dict[str, Any]:
-    return {"model_stats": [{"name": name, "version": version} for name, version in asked.versions]}
+def _statistics(request: GetStatistics) -> dict[str, Any]:
+    return {"model_stats": [{"name": name, "version": version} for name, version in request.versions]}
 
 
 class FakeExports:
-    """Each is RUNNING while `archive` is None, then DONE with that file as its result. `started` is what was asked."""
+    """Exports that are RUNNING while `archive` is None, and DONE with that file as their result afterwards.
+
+    `started` has every StartExport request.
+    """
 
     def __init__(self) -> None:
         self.archive: Path | None = None
         self.started: list[StartExport] = []
         self._live: dict[str, StartExport] = {}
 
-    def start(self, asked: StartExport) -> dict[str, Any]:
-        self.started.append(asked)
+    def start(self, request: StartExport) -> dict[str, Any]:
+        self.started.append(request)
         export = str(len(self.started))
-        self._live[export] = asked
-        return self.status(GetExport(asked.name, export))
+        self._live[export] = request
+        return self.status(GetExport(request.name, export))
 
-    def status(self, asked: GetExport | GetExportArchive | CancelExport) -> dict[str, Any]:
-        export = self._live.get(asked.export)
-        if export is None or export.name != asked.name:
-            raise NotFound(f"model '{asked.name}' has no export '{asked.export}'")
+    def status(self, request: GetExport | GetExportArchive | CancelExport) -> dict[str, Any]:
+        export = self._live.get(request.export)
+        if export is None or export.name != request.name:
+            raise NotFound(f"model '{request.name}' has no export '{request.export}'")
         state = "DONE" if self.archive else "RUNNING"
-        names = {"id": asked.export, "model_name": export.name, "model_version": export.version}
+        names = {"id": request.export, "model_name": export.name, "model_version": export.version}
         return {**names, "state": state, "progress": []}
 
-    def result(self, asked: GetExportArchive) -> str:
-        self.status(asked)
+    def result(self, request: GetExportArchive) -> str:
+        self.status(request)
         if self.archive is None:
-            raise Unavailable(f"export '{asked.export}' is still running; ask again when its state is DONE")
+            raise Unavailable(f"export '{request.export}' is still running; ask again when its state is DONE")
         return str(self.archive)
 
-    def cancel(self, asked: CancelExport) -> None:
-        self.status(asked)
-        del self._live[asked.export]
+    def cancel(self, request: CancelExport) -> None:
+        self.status(request)
+        del self._live[request.export]
 
 
 class _FakeReservation:
@@ -192,8 +197,8 @@ class _FakeReservation:
 
     def reserve(self, size: int) -> None:
         engine, limit = self._engine, self._engine.max_bytes
-        alone = engine.reserved_bytes == self._reserved
-        if limit is not None and not alone and engine.reserved_bytes + size > limit:
+        is_only_body = engine.reserved_bytes == self._reserved
+        if limit is not None and not is_only_body and engine.reserved_bytes + size > limit:
             raise Overloaded(f"{engine.reserved_bytes} bytes are being read and the limit is {limit}; try again later")
         engine.reserved_bytes += size
         self._reserved += size

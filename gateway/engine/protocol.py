@@ -1,4 +1,4 @@
-"""What a front sees of the engine: the real one (engine.py) and the fake one (fake.py) both fit."""
+"""The engine's interface to a front. FrontEngine (engine.py) and FakeEngine (fake.py) implement it."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -9,12 +9,12 @@ from gateway.domain.control import AnswerT, ControlRequest
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 
-# Called once per answer. The last call has the final answer or an error, and none follows it.
-Done = Callable[[InferResponse | Exception], None]
+# Called once per answer. The last call gets the final answer or an error.
+AnswerCallback = Callable[[InferResponse | Exception], None]
 
 
 class ClientDisconnected(Exception):
-    """The client closed its connection, so no one is waiting for an answer."""
+    """The client closed its connection before it was answered."""
 
 
 class BodyReservation(Protocol):
@@ -40,55 +40,57 @@ class BodyReservation(Protocol):
         """Call `close` with the exception that left the block, if any."""
 
 
-class Ticket(Protocol):
-    """One admitted request."""
+class RequestHandle(Protocol):
+    """An admitted request, as `submit` returns it."""
 
     def cancel(self) -> None:
-        """Nobody waits for an answer any more: `done` is not called again. Nothing happens after its last call."""
+        """Cancel the request: its callback is not called again. Does nothing after the callback's last call."""
 
 
 class Engine(Protocol):
+    """Accepts decoded requests and returns decoded answers."""
+
     @property
     def ready(self) -> bool:
-        """Whether this server wants traffic."""
+        """Whether load balancers should send requests to this server."""
 
     @property
     def drained(self) -> asyncio.Event:
-        """Set when the server stops and nothing is under way any more: calls that wait for requests shall end."""
+        """Set when the server is stopping and no request is under way. Waiting for requests must end then."""
 
     @property
     def server_name(self) -> str:
-        """What server metadata calls this server."""
+        """The server's name in its metadata."""
         ...
 
     @property
     def shared_memory(self) -> SharedMemory:
-        """What clients have registered."""
+        """The shared-memory regions that clients have registered."""
 
     def models(self) -> Sequence[ModelStatus]:
-        """Every version of every model that the repository holds."""
+        """Return the status of every version of every model in the repository."""
 
     def model(self, name: str, version: str = "") -> ModelStatus:
-        """One version, by number or label; "" is the newest ready one. Raises NotFound."""
+        """Return the status of one version, by number or label; "" is the newest ready one. Raises NotFound."""
 
     def reserve_body(self, model: str, version: str) -> BodyReservation:
-        """A reservation to hold while a request is read. Close it right before `submit` or `infer` is called."""
+        """Return a reservation to hold while a request is read. Close it right before `submit` or `infer`."""
 
     def buffer(self, size: int) -> memoryview:
-        """Where a body of this size is received: if it is large, where workers can read it as it lies."""
+        """Return memory to receive a body of `size` bytes into. Workers read large ones from it without a copy."""
 
-    def submit(self, request: InferRequest, done: Done) -> Ticket:
-        """Admit it, and call `done` later: once per answer, with the final one or an error last.
+    def submit(self, request: InferRequest, on_answer: AnswerCallback) -> RequestHandle:
+        """Admit a request and return before it is answered.
 
-        Raises ModelportError if it is refused; `done` is not called then.
+        Raises ModelportError if the request is rejected; `on_answer` is not called then.
         """
 
     async def infer(self, request: InferRequest) -> InferResponse:
-        """submit, for whoever can wait. Raises ModelportError. Cancelling it means that the client has gone.
+        """Submit a request and return its final answer. Raises ModelportError.
 
-        Returns the final answer. Of a request with several answers, the ones before it are dropped: who wants
-        them calls `submit`.
+        Cancel it when the client disconnects. Answers before the final one are dropped; a caller that needs
+        them uses `submit`.
         """
 
     async def control(self, request: ControlRequest[AnswerT]) -> AnswerT:
-        """Ask the supervisor; gateway/domain/control.py has what can be asked. Raises ModelportError."""
+        """Send a control request (gateway/domain/control.py) to the supervisor. Raises ModelportError."""

@@ -1,4 +1,4 @@
-"""The requests that wait in this front for one version of one model, and the workers that take them."""
+"""Queues the requests for one version of a model in this front, and sends them to the version's workers."""
 
 import heapq
 import time
@@ -7,48 +7,50 @@ from collections.abc import Callable
 from gateway.domain.types import ModelStatus
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import ModelMetrics
-from gateway.engine.servable import Answer, Waiting
-from gateway.engine.validate import FormChecks
+from gateway.engine.servable import Answer, QueuedRequest
+from gateway.engine.validate import LayoutValidator
 from gateway.errors import Internal, ModelportError, from_kind
 from runtimes import wire
 from runtimes.wire import Frame, InferFrame, ResultFrame
 
-# A request of a running batch gets one more try, alone, when the worker dies; a stateful model's gets none, nor
-# does one of whose answers the client has some.
-_MAX_DEATHS = 2
-_MAX_LEFTOVERS = 64
+# A request whose batch was running when its worker crashed is retried once, in a batch of its own. There is no retry
+# if the model is stateful, or if the client already has a partial answer.
+_MAX_CRASHES = 2
+# Requests that were given up stay in the heap until they reach its top, or until they are more than the live ones by
+# this number. A smaller value rebuilds short heaps often; a larger one lets them keep more dead entries.
+_MAX_STALE_ENTRIES = 64
 
 
 class ModelQueue:
     """The Servable whose requests run in workers.
 
-    Sends in order of priority and arrival, to the worker with the fewest rows that has room. A worker
-    that dies takes nothing with it: what was not in its running batch goes elsewhere, what was in it is
-    tried once more in a batch of its own, since one of them may have killed it.
+    Requests are sent in order of priority, then arrival, each to the worker with the fewest rows in flight among
+    those whose window has room. No request is lost when a worker crashes: those that were not in the running batch
+    are sent again as before. Those that were in it are retried once, each in a batch of its own, because one of them
+    may have caused the crash.
     """
 
     def __init__(
         self, status: ModelStatus, metrics: ModelMetrics, tidy: "Callable[[ModelQueue], None] | None" = None
     ) -> None:
-        """`tidy` is called where a request has ended and no worker, or no version, is left to answer the others."""
+        """`tidy` is called when a request has ended and the queue has no worker, or is closing."""
         self.status = status
         self._tidy = tidy
         self.metrics = metrics
-        # What is known to fit the model: checked once, whatever the bytes are.
-        self.forms = FormChecks(status)
+        self.validator = LayoutValidator(status)
         self.clients: list[WorkerClient] = []
-        # Set when the version has left the repository: what was admitted is still answered.
+        # Set when the version has left the table. Requests that were admitted before are still answered.
         self.closing = False
-        self._queued: dict[int, Waiting] = {}
-        self._sent: dict[int, Waiting] = {}
-        # The order of what is queued; what has been given up stays in it until it comes up, or is in the way.
-        self._heap: list[tuple[tuple[int, int], Waiting]] = []
+        self._queued: dict[int, QueuedRequest] = {}
+        self._sent: dict[int, QueuedRequest] = {}
+        # The requests of _queued by their order, and stale entries of requests that were given up.
+        self._heap: list[tuple[tuple[int, int], QueuedRequest]] = []
 
-    def follow(self, status: ModelStatus) -> None:
-        """Take over what the supervisor now says of the model."""
+    def update_status(self, status: ModelStatus) -> None:
+        """Apply the supervisor's newest status of the version."""
         if status != self.status:
             self.status = status
-            self.forms = FormChecks(status)
+            self.validator = LayoutValidator(status)
 
     @property
     def queued(self) -> int:
@@ -58,144 +60,145 @@ class ModelQueue:
     def under_way(self) -> int:
         return len(self._queued) + len(self._sent)
 
-    def put(self, waiting: Waiting) -> None:
+    def put(self, queued: QueuedRequest) -> None:
         client = None if self._queued else self._pick()
         if client is not None:
-            self._send(waiting, client)
-            self._tell()
+            self._send(queued, client)
+            self._publish_rows()
             return
-        self._enqueue(waiting)
+        self._enqueue(queued)
         self.pump()
 
-    def _enqueue(self, waiting: Waiting) -> None:
-        self._queued[waiting.id] = waiting
-        heapq.heappush(self._heap, (waiting.order, waiting))
+    def _enqueue(self, queued: QueuedRequest) -> None:
+        self._queued[queued.id] = queued
+        heapq.heappush(self._heap, (queued.order, queued))
 
     @property
     def target_s(self) -> float:
         return self.status.latency_target_ms / 1000
 
     def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
-        """Whether even the worker with the fewest rows would answer too late."""
+        """Return whether even the worker with the fewest rows in flight would answer too late."""
         client = min(self.clients, key=lambda client: client.rows_in_flight, default=None)
         return client is not None and client.estimator.would_be_late(rows, now, deadline)
 
-    def _tell(self) -> None:
-        """With a latency target, every front sees what all of them have under way for a worker."""
+    def _publish_rows(self) -> None:
+        """Publish to all fronts how many rows this front has under way for each worker (latency targets only)."""
         if self.status.latency_target_ms and self.clients:
-            queued = sum(waiting.rows for waiting in self._queued.values()) / len(self.clients)
+            share = sum(queued.rows for queued in self._queued.values()) / len(self.clients)
             for client in self.clients:
-                client.estimator.tell(client.rows_in_flight + queued)
+                client.estimator.publish_rows(client.rows_in_flight + share)
 
     def pump(self) -> None:
-        """Send what there is room for."""
+        """Send as many queued requests as the workers' windows have room for."""
         self._pump()
-        self._tell()
+        self._publish_rows()
 
     def _pump(self) -> None:
         while self._queued:
-            waiting = self._heap[0][1]
-            if waiting.id not in self._queued:
+            queued = self._heap[0][1]
+            if queued.id not in self._queued:
                 heapq.heappop(self._heap)
                 continue
             client = self._pick()
             if client is None:
                 return
             heapq.heappop(self._heap)
-            del self._queued[waiting.id]
-            self._send(waiting, client)
+            del self._queued[queued.id]
+            self._send(queued, client)
 
     def _pick(self) -> WorkerClient | None:
-        """The worker with room that has the fewest rows."""
+        """Return the worker with the fewest rows in flight among those that have room."""
         best: WorkerClient | None = None
         for client in self.clients:
             if client.has_room and (best is None or client.rows_in_flight < best.rows_in_flight):
                 best = client
         return best
 
-    def _send(self, waiting: Waiting, client: WorkerClient) -> None:
-        request = waiting.request
+    def _send(self, queued: QueuedRequest, client: WorkerClient) -> None:
+        request = queued.request
         assert request is not None
-        waiting.worker, waiting.sent_at = client, time.monotonic()
-        self._sent[waiting.id] = waiting
-        signature, outputs, _ = waiting.form
-        frame = InferFrame(waiting.deadline, waiting.order[0], signature, outputs, request.inputs, waiting.form)
-        client.send(waiting.id, waiting.rows, frame, wire.ALONE if waiting.deaths else 0)
+        queued.worker, queued.sent_at = client, time.monotonic()
+        self._sent[queued.id] = queued
+        signature, outputs, _ = queued.layout
+        frame = InferFrame(queued.deadline, queued.order[0], signature, outputs, request.inputs, queued.layout)
+        client.send(queued.id, queued.rows, frame, wire.ALONE if queued.crashes else 0)
 
-    def release(self, waiting: Waiting) -> None:
-        """Nobody waits for it any more, answered or not: it is not sent, and cancelled where it was."""
-        if waiting.worker is not None and waiting.id in self._sent:
-            waiting.worker.cancel(waiting.id)
+    def release(self, queued: QueuedRequest) -> None:
+        """Remove a settled request from the queue, or cancel it at the worker that still has it."""
+        if queued.worker is not None and queued.id in self._sent:
+            queued.worker.cancel(queued.id)
         else:
-            self._queued.pop(waiting.id, None)
-            if len(self._heap) > 2 * len(self._queued) + _MAX_LEFTOVERS:
+            self._queued.pop(queued.id, None)
+            if len(self._heap) > 2 * len(self._queued) + _MAX_STALE_ENTRIES:
                 self._heap = [(each.order, each) for each in self._queued.values()]
                 heapq.heapify(self._heap)
         if self._tidy is not None and (self.closing or not self.clients):
             self._tidy(self)
 
     def fail_queued(self, error: ModelportError) -> None:
-        """Answer all that has not been sent: no worker will come for it."""
-        queued, self._queued, self._heap = self._queued, {}, []
-        for waiting in queued.values():
-            waiting.settle(error)
+        """Fail all requests that were not sent."""
+        unsent, self._queued, self._heap = self._queued, {}, []
+        for queued in unsent.values():
+            queued.settle(error)
 
     def fail_all(self, error: ModelportError) -> None:
         self.fail_queued(error)
-        for waiting in list(self._sent.values()):
-            waiting.settle(error)
+        for sent in list(self._sent.values()):
+            sent.settle(error)
 
     def on_frame(self, client: WorkerClient, frame: Frame) -> None:
         if frame.kind == wire.RESULT:
             final = bool(frame.flags & wire.FINAL)
             results = wire.unpack_result(frame.body, final)
             if frame.flags & wire.FIRST_OF_BATCH:
-                # Counted even if the client has gone: the batch ran all the same.
+                # Counted even if the client has disconnected: the batch ran.
                 self.metrics.record_execution(results[0][1])
-            for number, result in results:
+            for request_id, result in results:
                 if not final:
-                    self._add_answer(number, result)
+                    self._add_answer(request_id, result)
                     continue
-                client.answered(number)
-                waiting = self._sent.pop(number, None)
-                if waiting is not None:
-                    waiting.settle(Answer(result, waiting.sent_at - waiting.queued_at))
+                client.complete(request_id)
+                sent = self._sent.pop(request_id, None)
+                if sent is not None:
+                    sent.settle(Answer(result, sent.sent_at - sent.queued_at))
         else:
-            client.answered(frame.id)
-            waiting = self._sent.pop(frame.id, None)
-            if waiting is not None:
+            client.complete(frame.id)
+            sent = self._sent.pop(frame.id, None)
+            if sent is not None:
                 failure = wire.unpack_json(frame.body)
-                waiting.settle(from_kind(failure["kind"], failure["message"]))
+                sent.settle(from_kind(failure["kind"], failure["message"]))
         if self._queued or self.status.latency_target_ms:
             self.pump()
         if client.retiring or self.closing:
             self.close_if_done(client)
 
-    def _add_answer(self, number: int, result: ResultFrame) -> None:
-        """Its room in the worker's window stays taken: another answer follows."""
-        waiting = self._sent.get(number)
-        if waiting is not None:
-            waiting.answered = True
-            waiting.add_answer(Answer(result, waiting.sent_at - waiting.queued_at))
+    def _add_answer(self, request_id: int, result: ResultFrame) -> None:
+        """Deliver an answer that is not the final one. The request still counts in the worker's window."""
+        sent = self._sent.get(request_id)
+        if sent is not None:
+            sent.answered = True
+            sent.add_answer(Answer(result, sent.sent_at - sent.queued_at))
 
     def on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
+        """Send the requests of a worker that has ended to others; `running` has the ids of its running batch."""
         if client in self.clients:
             self.clients.remove(client)
         for request_id in client.in_flight:
-            waiting = self._sent.pop(request_id, None)
-            if waiting is None or waiting.request is None:
+            sent = self._sent.pop(request_id, None)
+            if sent is None or sent.request is None:
                 continue
-            waiting.worker = None
-            if request_id in running or waiting.answered:
-                waiting.deaths += 1
-                if waiting.deaths >= (1 if self.status.stateful or waiting.answered else _MAX_DEATHS):
-                    error = Internal("the model's worker died while it ran this request, which is given up")
-                    waiting.settle(error)
+            sent.worker = None
+            if request_id in running or sent.answered:
+                sent.crashes += 1
+                if sent.crashes >= (1 if self.status.stateful or sent.answered else _MAX_CRASHES):
+                    error = Internal("the model's worker died while it ran this request; it will not be retried")
+                    sent.settle(error)
                     continue
-            self._enqueue(waiting)
+            self._enqueue(sent)
         self.pump()
 
     def close_if_done(self, client: WorkerClient) -> None:
-        """The worker ends when every front has closed its connection."""
+        """Close an idle connection to a worker that is to end. The worker ends when every front has done so."""
         if not client.in_flight and (client.retiring or (self.closing and not self._queued)):
             client.close()

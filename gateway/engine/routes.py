@@ -1,4 +1,4 @@
-"""The table of models and workers, as this front lives by it: who answers for what, through which queue."""
+"""Applies the supervisor's tables in one front: finds the servable for a request, and keeps workers connected."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,9 @@ from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 
 
 class Routes:
-    """One Servable per version of a model, and one connection per worker. Everything runs on one event loop.
+    """Holds one Servable per version of a model, and one connection per worker. Everything runs on one event loop.
 
-    Every Servable is a ModelQueue today: what else answers for a version is made where `apply` makes these.
+    Every Servable is a ModelQueue today. Another kind would be created in `apply`, like these.
     """
 
     def __init__(self, metrics: FrontMetrics, arena: Arena | None = None, front: int = 0) -> None:
@@ -26,14 +26,14 @@ class Routes:
         self._table = Table()
         self._by_model: dict[str, list[ModelStatus]] = {}
         self._queues: dict[tuple[str, str], ModelQueue] = {}
-        # By what requests ask for, "" for a version too; made anew with each table.
-        self._found: dict[tuple[str, str], Servable] = {}
+        # Caches `servable` by the name and version in a request ("" for none); cleared with each table.
+        self._servables: dict[tuple[str, str], Servable] = {}
         self._clients: dict[int, tuple[WorkerClient, ModelQueue]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def ready(self) -> bool:
-        """The server's readiness, as the supervisor settled it."""
+        """The server's readiness, which the supervisor determines."""
         return self._table.ready
 
     @property
@@ -44,20 +44,23 @@ class Routes:
         yield from self._queues.values()
 
     def servable(self, name: str, version: str) -> Servable:
-        """Where requests for this model go. Raises NotFound, as `model` does."""
-        found = self._found.get((name, version))
-        if found is None:
+        """Return the servable for a request's model and version, as `model` selects it. Raises NotFound."""
+        servable = self._servables.get((name, version))
+        if servable is None:
             status = self.model(name, version)
-            found = self._queues[status.name, status.version]
+            servable = self._queues[status.name, status.version]
             if version in ("", status.version):
-                self._found[name, version] = found
-        return found
+                self._servables[name, version] = servable
+        return servable
 
     def models(self) -> Sequence[ModelStatus]:
         return [entry.status for entry in self._table.entries]
 
     def model(self, name: str, version: str = "") -> ModelStatus:
-        """The version asked for; without one, the newest that takes requests, else the newest. Raises NotFound."""
+        """Return one version, by number or label. Raises NotFound.
+
+        "" is the newest version that admits requests; if none does, the newest.
+        """
         versions = self._by_model.get(name)
         if not versions:
             raise unknown_model(name)
@@ -70,30 +73,31 @@ class Routes:
         return next((status for status in versions if status.admits), versions[0])
 
     def apply(self, table: Table) -> None:
-        """Take over the supervisor's newest table: connect to new workers, let go of those that left."""
+        """Apply the supervisor's newest table: connect to new workers, and retire those that are not in it."""
         self._table = table
-        self._found.clear()
+        self._servables.clear()
         by_model: dict[str, list[ModelStatus]] = {}
         for entry in table.entries:
             by_model.setdefault(entry.status.name, []).append(entry.status)
         for versions in by_model.values():
             versions.sort(key=lambda status: int(status.version or 0), reverse=True)
-        self._by_model = by_model  # whole at once: requests that are slow to read ask from other threads
+        # Assigned only when complete: threads that decode large requests read it.
+        self._by_model = by_model
         wanted = {(entry.status.name, entry.status.version): entry for entry in table.entries}
         for key, entry in wanted.items():
             queue = self._queues.get(key)
             if queue is None:
                 queue = self._queues[key] = ModelQueue(entry.status, self._metrics.of(*key), self._tidy)
             queue.closing = False
-            queue.follow(entry.status)
+            queue.update_status(entry.status)
             for worker in entry.workers:
                 if worker.id not in self._clients:
                     self._connect(queue, worker)
-            keep = {worker.id: worker for worker in entry.workers}
+            listed = {worker.id: worker for worker in entry.workers}
             for client in list(queue.clients):
-                # One that was being replaced may be wanted again: its files were put back.
-                client.retiring = client.address.id not in keep
-                client.address = keep.get(client.address.id, client.address)  # its window may have changed
+                # A retiring worker returns to the table if the model's files were restored.
+                client.retiring = client.address.id not in listed
+                client.address = listed.get(client.address.id, client.address)  # its window may have changed
                 queue.close_if_done(client)
             queue.pump()
             self._tidy(queue)
@@ -105,13 +109,13 @@ class Routes:
                 self._tidy(queue)
 
     def _is_listed(self, worker: WorkerAddress) -> bool:
-        return any(worker.id == each.id for entry in self._table.entries for each in entry.workers)
+        return any(worker.id == listed.id for entry in self._table.entries for listed in entry.workers)
 
     def _connect(self, queue: ModelQueue, worker: WorkerAddress) -> None:
         try:
             client = WorkerClient(worker, self._arena, queue.on_frame, self._on_lost, self._front)
         except OSError:
-            return  # it has ended already; the next table says so
+            return  # the worker has already ended; the next table will not list it
         self._clients[worker.id] = (client, queue)
         task = asyncio.get_running_loop().create_task(self._finish_connecting(client, queue))
         self._tasks.add(task)
@@ -124,7 +128,7 @@ class Routes:
             self._clients.pop(client.address.id, None)
             return
         if client.address.id not in self._clients:
-            return  # it was lost in the same turn of the loop
+            return  # the connection was lost in the same turn of the loop
         if not self._is_listed(client.address):
             client.close()
             return
@@ -137,11 +141,11 @@ class Routes:
             return
         queue.on_lost(client, running)
         if client.closed and self._is_listed(client.address):
-            self._connect(queue, client.address)  # let go of just before the table asked for it again
+            self._connect(queue, client.address)  # closed just before a table listed it again
         self._tidy(queue)
 
     def _tidy(self, queue: ModelQueue) -> None:
-        """Answer what no worker will come for; forget a version that has left and has nothing more to answer."""
+        """Fail requests that no worker will run, and remove a closing queue that has none left."""
         status = queue.status
         if not queue.clients and not status.admits:
             queue.fail_queued(unavailable(status))

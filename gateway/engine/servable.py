@@ -1,11 +1,11 @@
-"""What the engine needs of whatever answers for one version of a model."""
+"""The interface between the engine and whatever answers the requests for one version of a model."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.metrics import ModelMetrics
-from gateway.engine.validate import FormChecks
+from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError
 from runtimes.wire import Form, ResultFrame
 
@@ -14,81 +14,83 @@ if TYPE_CHECKING:
 
 
 class Answer(NamedTuple):
-    """What came back from the worker. queued_s: how long the request waited in this front first."""
+    """A worker's answer. queued_s: seconds that the request waited in this front before it was sent."""
 
     frame: ResultFrame
     queued_s: float
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
+class QueuedRequest:
     """One admitted request until it is settled. Times are time.monotonic() seconds.
 
-    order     level of priority, then number
-    request   None once it is answered or given up: its bytes are free then, wherever the rest is still noted
-    form      what the request is but for its bytes
-    answered  whether an answer that is not the final one has been handed on: it cannot be run again
+    request   None once the request is settled, so that its bytes are freed even if the rest is still referenced
+    layout    everything about the request but its bytes
+    order     priority level, then id: the key by which the queue sorts
+    crashes   worker crashes that this request may have caused
+    answered  whether a partial answer was delivered; the request cannot be run again then
     """
 
     id: int
     request: InferRequest | None
-    form: Form
+    layout: Form
     rows: int
     deadline: float
     queued_at: float
     order: tuple[int, int]
     sent_at: float = field(default=0.0, init=False)
-    deaths: int = field(default=0, init=False)
+    crashes: int = field(default=0, init=False)
     worker: "WorkerClient | None" = field(default=None, init=False)
     answered: bool = field(default=False, init=False)
 
     def add_answer(self, answer: Answer) -> None:
-        """An answer that is not the final one: the request stays under way. Nothing happens once it has ended."""
+        """Deliver an answer that is not the final one. Does nothing if the request is settled."""
         raise NotImplementedError
 
     def settle(self, outcome: Answer | ModelportError) -> None:
-        """It has ended, with its final answer or an error. Nothing happens when it had ended before."""
+        """End the request with its final answer or an error. Does nothing if the request is settled."""
         raise NotImplementedError
 
 
 class Servable(Protocol):
-    """Takes the requests for one version of a model, and sees to it that each of them is settled.
+    """Accepts the requests for one version of a model, and settles each of them.
 
-    Today there is one kind: ModelQueue, which sends them to workers. All of it runs on the engine's event loop.
+    ModelQueue, which sends them to workers, is the only implementation today. All methods run on the engine's
+    event loop.
     """
 
     @property
     def status(self) -> ModelStatus:
-        """What the supervisor says of the version."""
+        """The version's status, as the supervisor last reported it."""
 
     @property
     def metrics(self) -> ModelMetrics:
-        """Where its requests are counted."""
+        """The metrics that count its requests."""
 
     @property
-    def forms(self) -> FormChecks:
-        """Whether a request fits."""
+    def validator(self) -> LayoutValidator:
+        """Checks whether a request fits the model."""
 
     @property
     def target_s(self) -> float:
-        """How long a request may take, in seconds; 0 for any time."""
+        """The latency target in seconds; 0 if the model has none."""
 
     @property
     def queued(self) -> int:
-        """How many requests wait here."""
+        """The number of requests that wait here."""
 
     @property
     def under_way(self) -> int:
-        """How many requests are not settled, those that wait included."""
+        """The number of requests that are not settled, including those that wait."""
 
     def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
-        """Whether so many rows would surely be answered after the deadline."""
+        """Return whether a request of this many rows would certainly be answered after the deadline."""
 
-    def put(self, waiting: Waiting) -> None:
-        """Take an admitted request: any number of `add_answer`, then one `settle`."""
+    def put(self, queued: QueuedRequest) -> None:
+        """Accept an admitted request. It gets any number of `add_answer` calls, then one `settle`."""
 
-    def release(self, waiting: Waiting) -> None:
-        """It was settled, by whomever: forget it, and stop working on it."""
+    def release(self, queued: QueuedRequest) -> None:
+        """Forget a request that was settled by anyone, and stop working on it."""
 
     def fail_all(self, error: ModelportError) -> None:
-        """Settle all that is under way with this error."""
+        """Settle all requests under way with this error."""

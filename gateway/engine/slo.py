@@ -1,7 +1,7 @@
-"""With a latency target: what a worker would answer too late, told when the request arrives.
+"""Predicts whether a worker of a model with a latency target would answer a request too late.
 
-Every front says on the worker's status page how much it has for it, and the worker how fast it is; so
-each of several fronts sees a burst at once, wherever it arrives.
+The worker publishes its pace on its status page, and each front the number of rows that it has under way for the
+worker. A burst that arrives at one front is therefore visible to all of them right away.
 """
 
 from math import ceil
@@ -10,21 +10,21 @@ from runtimes.status_page import StatusPage
 
 
 class Estimator:
-    """One worker as its status page shows it: it says how fast it is, and every front how much it has for it."""
+    """Reads one worker's load and pace from its status page, and publishes this front's share of the load there."""
 
     def __init__(self, page: StatusPage, front: int) -> None:
         self._page = page
         self._front = front
 
-    def tell(self, rows: float) -> None:
-        """This front has so many rows under way for the worker."""
+    def publish_rows(self, rows: float) -> None:
+        """Publish the number of rows that this front has under way for the worker."""
         self._page.set_rows(self._front, ceil(rows))
 
     def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
-        """Whether so many rows, behind all that is under way, would miss the deadline (time.monotonic() seconds).
+        """Return whether `rows` more rows, after all those under way, would miss the deadline.
 
-        With nothing under way the answer is no: somebody has to try, or an estimate that is wrong
-        could never be corrected.
+        Times are time.monotonic() seconds. An idle worker is never considered late: if a wrong estimate kept all
+        requests away from it, no run could correct the estimate.
         """
         ahead, pace, since = self._page.rows(), self._page.pace(), self._page.busy_since()
         if not ahead or not pace.most:

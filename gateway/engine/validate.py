@@ -1,4 +1,4 @@
-"""Whether a request fits the model, said in one sentence if not; before anything reaches a worker."""
+"""Checks requests against a model's signatures before they are queued. Errors are one sentence for the client."""
 
 from collections.abc import Iterable, Sequence
 from math import prod
@@ -12,45 +12,48 @@ from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.tensors import Tensor, unpack_bytes
 from runtimes.wire import Form
 
-# A worker's numpy counts bytes in 64 bits, even those of a tensor with a dimension of 0.
+# numpy, in the worker, computes sizes as signed 64-bit numbers, and ignores dimensions of 0 when it checks for
+# overflow.
 _MAX_BYTES = (1 << 63) - 1
-# What an element of BYTES takes in its array, apart from the string.
+# The size of an element of a BYTES array, without the string itself.
 _POINTER_BYTES = 8
-# The wire writes lengths of names in 16 bits.
+# The wire format stores lengths of names in 16 bits.
 _MAX_NAME_LENGTH = (1 << 16) - 1
-_MAX_FORMS = 512
-# Tensors are looked at one by one: so many take some 20 ms.
+# Valid layouts that are cached per version. Clients normally use a handful. If there are more, each miss costs one
+# validation; a larger cache would let clients with many shapes occupy more memory.
+_MAX_LAYOUTS = 512
+# Tensors are checked one by one; this many take about 20 ms, during which the front answers nobody else.
 MAX_TENSORS = 4096
 
 
-class Checked(NamedTuple):
-    """A request that fits. rows: what it takes of a worker's window; size: the bytes of its inputs."""
+class RequestSize(NamedTuple):
+    """The size of a valid request. rows: its share of a worker's window; input_bytes: the bytes of all its inputs."""
 
     rows: int
-    size: int
+    input_bytes: int
 
 
-class FormChecks:
-    """`validate` for one model, remembering which forms fit: whether a request does is a matter of its form alone.
+class LayoutValidator:
+    """Calls `validate` once per layout of one version, since a request's layout decides whether it fits the model.
 
-    Save for strings, which lie in the bytes; and where the model's outputs are not known, clients could
-    have any number of forms remembered.
+    There are two exceptions, which are validated each time. The lengths of strings are in the bytes, not in the
+    layout. And if the model's outputs are unknown, clients could fill the cache with output names of their own.
     """
 
     def __init__(self, status: ModelStatus) -> None:
         self._status = status
-        self._known: BoundedCache[Form, Checked] = BoundedCache(_MAX_FORMS)
+        self._valid: BoundedCache[Form, RequestSize] = BoundedCache(_MAX_LAYOUTS)
 
-    def check(self, request: InferRequest, form: Form) -> Checked:
-        """Raises InvalidRequest."""
-        checked = self._known.entries.get(form)
-        if checked is not None:
-            return checked
+    def check(self, request: InferRequest, layout: Form) -> RequestSize:
+        """Raises InvalidRequest if the request does not fit the model."""
+        size = self._valid.entries.get(layout)
+        if size is not None:
+            return size
         signature = validate(request, self._status)
-        checked = Checked(_rows(request, self._status), sum(size for _, _, _, size in form[2]))
-        if signature.outputs and all(datatype != "BYTES" for _, datatype, _, _ in form[2]):
-            self._known.put(form, checked)
-        return checked
+        size = RequestSize(_rows(request, self._status), sum(length for _, _, _, length in layout[2]))
+        if signature.outputs and all(datatype != "BYTES" for _, datatype, _, _ in layout[2]):
+            self._valid.put(layout, size)
+        return size
 
 
 def _rows(request: InferRequest, status: ModelStatus) -> int:
@@ -61,7 +64,7 @@ def _rows(request: InferRequest, status: ModelStatus) -> int:
 
 
 def validate(request: InferRequest, status: ModelStatus) -> Signature:
-    """The signature that the request uses. Raises InvalidRequest."""
+    """Return the signature that the request uses. Raises InvalidRequest if it does not fit that signature."""
     signature = status.signature(request.signature)
     if signature is None:
         raise InvalidRequest(
@@ -75,7 +78,7 @@ def validate(request: InferRequest, status: ModelStatus) -> Signature:
     expected = {spec.name: spec for spec in signature.inputs}
     for name in given:
         if name not in expected:
-            raise no_input(name, status.name, expected)
+            raise unknown_input(name, status.name, expected)
     for name, spec in expected.items():
         if name not in given:
             raise InvalidRequest(f"input '{name}' is missing; model '{status.name}' needs {_names(expected)}")
@@ -87,8 +90,8 @@ def validate(request: InferRequest, status: ModelStatus) -> Signature:
     return signature
 
 
-def no_input(name: str, model: str, known: Iterable[str]) -> InvalidRequest:
-    """The error for an input that the model does not have."""
+def unknown_input(name: str, model: str, known: Iterable[str]) -> InvalidRequest:
+    """Return the error for an input that the model does not have."""
     return InvalidRequest(f"model '{model}' has no input '{name}'; it has {_names(known)}")
 
 
@@ -104,9 +107,12 @@ def _check(tensor: Tensor, spec: TensorSpec) -> None:
 
 
 def check_count(count: int, what: str) -> None:
-    """Raises InvalidRequest. Codecs call it before they look at each of the `what`, inputs or outputs."""
+    """Raises InvalidRequest if the request has too many of `what` ("inputs" or "outputs").
+
+    Codecs call it before they read the tensors one by one.
+    """
     if count > MAX_TENSORS:
-        raise InvalidRequest(f"the request has {count} {what}; no model has more than {MAX_TENSORS}")
+        raise InvalidRequest(f"the request has {count} {what}; at most {MAX_TENSORS} are allowed")
 
 
 def _check_size(tensor: Tensor, shape: tuple[int, ...]) -> None:
@@ -115,7 +121,7 @@ def _check_size(tensor: Tensor, shape: tuple[int, ...]) -> None:
     if prod(size for size in shape if size) * (itemsize or _POINTER_BYTES) > _MAX_BYTES:
         raise InvalidRequest(f"input '{tensor.name}' has shape {list(shape)}, larger than any memory")
     if tensor.datatype == "BYTES":
-        # Each element takes at least its length, so a huge shape fails before anything is read.
+        # Each string takes at least the four bytes of its length, so a huge shape fails before anything is read.
         if count * 4 > len(tensor.data):
             raise InvalidRequest(
                 f"input '{tensor.name}' has {len(tensor.data)} bytes of data, too few for {count} strings"
@@ -126,11 +132,11 @@ def _check_size(tensor: Tensor, shape: tuple[int, ...]) -> None:
         except ValueError as error:
             raise InvalidRequest(f"input '{tensor.name}' does not fit: {error}") from None
         return
-    wanted = count * itemsize
-    if len(tensor.data) != wanted:
+    expected = count * itemsize
+    if len(tensor.data) != expected:
         raise InvalidRequest(
             f"input '{tensor.name}' has {len(tensor.data)} bytes of data, "
-            f"but {tensor.datatype} of shape {list(shape)} takes {wanted}"
+            f"but {tensor.datatype} of shape {list(shape)} needs {expected}"
         )
 
 
@@ -143,41 +149,45 @@ def _check_rows(inputs: Iterable[Tensor], batch_dim: int) -> None:
             )
         rows[tensor.name] = tensor.shape[batch_dim]
         if not rows[tensor.name]:
-            raise InvalidRequest(f"input '{tensor.name}' has 0 rows; at least 1 is wanted")
+            raise InvalidRequest(f"input '{tensor.name}' has 0 rows; at least 1 is required")
     if len(set(rows.values())) > 1:
-        told = ", ".join(f"'{name}' has {count}" for name, count in rows.items())
-        raise InvalidRequest(f"all inputs must have the same number of rows, but {told}")
+        counts = ", ".join(f"'{name}' has {count}" for name, count in rows.items())
+        raise InvalidRequest(f"all inputs must have the same number of rows, but {counts}")
 
 
 def _check_empty_rows(inputs: Sequence[Tensor], status: ModelStatus) -> None:
-    """The bytes of a request bound its rows, and so the runs that it takes; rows without any values have none."""
+    """Allow at most one batch of rows without values.
+
+    A request's bytes limit its rows, and therefore the runs that it causes. Rows without values (shape [N, 0]) use
+    no bytes, so that a request of a hundred bytes could keep a model busy for millions of runs.
+    """
     rows = inputs[0].shape[status.batch_dim] if inputs else 0
     if rows > status.max_batch_size and not any(len(tensor.data) for tensor in inputs):
         raise InvalidRequest(
-            f"the request has {rows} rows without any values; model '{status.name}' takes at most "
-            f"{status.max_batch_size} such rows at once"
+            f"the request has {rows} rows without any values; model '{status.name}' accepts at most "
+            f"{status.max_batch_size} such rows"
         )
 
 
-def _check_outputs(wanted: Sequence[str], signature: Signature, model: str) -> None:
-    check_count(len(wanted), "outputs")
+def _check_outputs(requested: Sequence[str], signature: Signature, model: str) -> None:
+    check_count(len(requested), "outputs")
     known = {spec.name for spec in signature.outputs}
-    asked: set[str] = set()
-    for name in wanted:
-        if name in asked:
-            raise InvalidRequest(f"output '{name}' is asked for twice")
-        asked.add(name)
+    seen: set[str] = set()
+    for name in requested:
+        if name in seen:
+            raise InvalidRequest(f"output '{name}' is requested twice")
+        seen.add(name)
         if len(name.encode()) > _MAX_NAME_LENGTH:
             raise InvalidRequest(f"an output's name has {len(name)} characters; no model has such an output")
         if name in signature.refused:
             raise InvalidRequest(f"output '{name}' cannot be served: {signature.refused[name]}")
-        # Where the outputs are not known before the first answer, the worker checks.
+        # If the outputs are unknown until the model has answered once, the worker checks the names.
         if known and name not in known:
             raise InvalidRequest(f"model '{model}' has no output '{name}'; it has {_names(sorted(known))}")
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    return len(shape) == len(wanted) and all(w in (-1, s) for s, w in zip(shape, wanted, strict=True))
+def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    return len(shape) == len(expected) and all(e in (-1, s) for s, e in zip(shape, expected, strict=True))
 
 
 def _names(names: Iterable[str]) -> str:

@@ -20,9 +20,9 @@ import uvloop
 from gateway.domain.control import Answers, ControlRequest, GetMetrics, GetStatistics, SendFigures, to_json
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import table_from_json
-from gateway.engine.admission import Admission
+from gateway.engine.admission import AdmissionLimits
 from gateway.engine.arena import open_arena
-from gateway.engine.engine import Engine
+from gateway.engine.engine import FrontEngine
 from gateway.front.base.access import Access
 from gateway.front.base.body import App, Receive, Scope, Send
 from gateway.front.base.limits import Limits
@@ -53,10 +53,10 @@ class Front:
         self._draining: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
         self._access: Access | None = None  # everything is allowed
-        admission = Admission(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
+        admission_limits = AdmissionLimits(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
         arena = open_arena(options.max_admitted_bytes)
         shared = SharedMemory(options.shared_memory, options.max_body_bytes)
-        self._engine = Engine(options.number, admission, self._control, arena, shared, options.server_name)
+        self._engine = FrontEngine(options.number, admission_limits, self._control, arena, shared, options.server_name)
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:
         """Until it is told to drain, or the supervisor has gone."""
@@ -134,7 +134,7 @@ async def _keep_trimmed() -> None:
         await asyncio.to_thread(trimmer.look)
 
 
-def _build_admin(engine: Engine, limits: Limits, allowed_hosts: Collection[str], access: Access | None) -> App:
+def _build_admin(engine: FrontEngine, limits: Limits, allowed_hosts: Collection[str], access: Access | None) -> App:
     from gateway.front.admin.app import build_admin  # takes a third of a front's start, and inference needs none of it
 
     return build_admin(engine, limits, allowed_hosts, access)

@@ -113,7 +113,7 @@ class Front:
 
     def tell(self) -> None:
         for estimator, rows in zip(self.estimators, self.in_flight, strict=True):
-            estimator.tell(rows + len(self.waiting) / len(self.estimators))
+            estimator.publish_rows(rows + len(self.waiting) / len(self.estimators))
 
 
 def fluid(arrivals: Iterable[float], rate: float, target: float) -> int:

@@ -18,9 +18,9 @@ import pytest
 
 from gateway.domain.table import Entry, Table, WorkerAddress
 from gateway.domain.types import ModelStatus
-from gateway.engine.admission import Admission
+from gateway.engine.admission import AdmissionLimits
 from gateway.engine.arena import Arena
-from gateway.engine.engine import Engine
+from gateway.engine.engine import FrontEngine
 from gateway.front.base.limits import Limits
 from gateway.front.http.exchange import Exchange
 from gateway.front.http.server import HttpServer
@@ -108,7 +108,7 @@ def test_a_large_input_is_read_where_it_was_received(tmp_path: Path, through_the
         status_page.create(str(tmp_path / "status"))
         ours, theirs = socket.socketpair()
         thread = work(model, listener, theirs, str(tmp_path / "status"))
-        engine = Engine(1, Admission(), lambda *_: asyncio.sleep(0), arena)
+        engine = FrontEngine(1, AdmissionLimits(), lambda *_: asyncio.sleep(0), arena)
         told = ModelStatus("m", "1", "READY", admits=True, signatures=model.signatures, max_batch_size=8)
         worker = WorkerAddress(1, str(tmp_path / "worker"), str(tmp_path / "status"), 16)
         engine.apply(Table((Entry(told, (worker,)),), True))
@@ -140,7 +140,7 @@ def test_a_large_input_is_read_where_it_was_received(tmp_path: Path, through_the
     assert arena.free_bytes == arena.size
 
 
-def _maps(engine: Engine) -> bool:
+def _maps(engine: FrontEngine) -> bool:
     clients = engine._routes._queues["m", "1"].clients
     return bool(clients) and clients[0]._worker_maps_arena
 

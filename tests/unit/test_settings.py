@@ -16,7 +16,7 @@ import pytest
 from gateway.cli import main
 from gateway.commands.console import opener, table
 from gateway.config import Settings, SettingsError, Sources, parse_address, read_settings
-from gateway.engine.admission import Admission
+from gateway.engine.admission import AdmissionLimits
 from gateway.front.base.limits import Limits
 from gateway.lifecycle.manager import ManagerOptions
 from gateway.process.address import Address
@@ -236,7 +236,7 @@ def test_the_kernel_asks_silent_clients_whether_they_live() -> None:
 
 
 def test_what_is_made_without_settings_has_their_limits() -> None:
-    settings, limits, admission = Settings(), Limits(), Admission()
+    settings, limits, admission_limits = Settings(), Limits(), AdmissionLimits()
     manager = ManagerOptions(Path(), Path())
     assert limits == Limits(
         settings.max_json_bytes,
@@ -245,6 +245,8 @@ def test_what_is_made_without_settings_has_their_limits() -> None:
         settings.header_timeout_s,
         settings.min_body_rate,
     )
-    assert admission == Admission(settings.max_requests, settings.max_admitted_bytes, settings.request_timeout_s)
+    assert admission_limits == AdmissionLimits(
+        settings.max_requests, settings.max_admitted_bytes, settings.request_timeout_s
+    )
     assert (manager.max_response_bytes, manager.poll_s) == (settings.max_response_bytes, settings.poll_s)
     assert (manager.grace_s, manager.audit_share) == (settings.grace_s, settings.audit_share)

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from gateway.codecs.protobuf_limits import check_fields
 from gateway.domain.types import InferRequest, InferResponse
-from gateway.engine.protocol import Engine, Ticket
+from gateway.engine.protocol import Engine, RequestHandle
 from gateway.errors import InvalidRequest
 from gateway.front.base.access import Action, Check
 from gateway.front.base.limits import Limits
@@ -54,14 +54,16 @@ class InferCall(ABC, Generic[_Wanted]):
             check("infer", request.model)
         return self._write(wanted, await self._engine.infer(request))
 
-    def submit(self, raw: bytes, seconds: float | None, done: Done, check: Check | None = None) -> Ticket:
+    def submit(self, raw: bytes, seconds: float | None, done: Done, check: Check | None = None) -> RequestHandle:
         """As the engine's, of a call that has one answer: `done` is called later, once, or ModelportError raised."""
         request, wanted = self._read(raw, seconds)
         if check is not None:
             check("infer", request.model)
         return self._engine.submit(request, partial(self._on_done, wanted, done))
 
-    def submit_each(self, raw: bytes, seconds: float | None, done: EachDone, check: Check | None = None) -> Ticket:
+    def submit_each(
+        self, raw: bytes, seconds: float | None, done: EachDone, check: Check | None = None
+    ) -> RequestHandle:
         """`submit`, of a call that may have several answers to a request."""
         request, wanted = self._read(raw, seconds)
         if check is not None:

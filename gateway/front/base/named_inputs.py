@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.codecs.json_tensors import guess_tensor, read_tensor
 from gateway.domain.types import ModelStatus, unavailable
-from gateway.engine.validate import no_input
+from gateway.engine.validate import unknown_input
 from gateway.errors import InvalidRequest
 from runtimes.contract import Signature
 from runtimes.tensors import Tensor
@@ -48,7 +48,7 @@ def read_inputs(document: Mapping[str, Any], status: ModelStatus, signature: Sig
     declared = {spec.name: spec.datatype for spec in signature.inputs}
     for name in named:  # before any values are read: there may be a million names
         if name not in declared:
-            raise no_input(name, status.name, declared)
+            raise unknown_input(name, status.name, declared)
     return [
         read_tensor(name, data, declared[name])
         if declared.get(name)

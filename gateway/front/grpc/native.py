@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from pygrpc_native import EVENT_CANCEL
 from pygrpc_native.aio import Server
 
-from gateway.engine.protocol import Ticket
+from gateway.engine.protocol import RequestHandle
 from gateway.errors import TooLarge
 from gateway.front.base.access import Access, Check, check_of
 from gateway.front.grpc.errors import refused
@@ -29,7 +29,7 @@ class Submit(Protocol):
         done: Callable[[bytes | Exception], None],
         check: Check | None = None,
         /,
-    ) -> Ticket:
+    ) -> RequestHandle:
         """`seconds` is what the call's deadline leaves. `done` is called with the answer."""
 
 
@@ -48,7 +48,7 @@ class NativeServer(Server):
         self._access = access
         self._front_args["metrics"] = True  # they tell when an answer is out
         self._submit: dict[int, Submit] = {}
-        self._tickets: dict[int, Ticket] = {}
+        self._handles: dict[int, RequestHandle] = {}
 
     async def start(self) -> None:
         """Raises RuntimeError where a hot method would be passed on to a grpcio server behind this one.
@@ -76,8 +76,8 @@ class NativeServer(Server):
             while self._hot_calls() and time.monotonic() < ends:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(_LOOK_S)
             self._stopping = False
-        for call in list(self._tickets):
-            self._tickets.pop(call).cancel()
+        for call in list(self._handles):
+            self._handles.pop(call).cancel()
         await super().stop(max(0.0, ends - time.monotonic()))
 
     def _hot_calls(self) -> int:
@@ -100,10 +100,10 @@ class NativeServer(Server):
     def _take(self, kind: int, call: int, method: int, message: bytes, client: Any, details: Any) -> bool:
         """Whether this is all that is to be done about the event."""
         if kind == EVENT_CANCEL:
-            ticket = self._tickets.pop(call, None)
-            if ticket is None:
+            handle = self._handles.pop(call, None)
+            if handle is None:
                 return False
-            ticket.cancel()
+            handle.cancel()
             return True
         submit = self._submit.get(method)
         if submit is None or self._stopping:
@@ -114,16 +114,16 @@ class NativeServer(Server):
                 raise TooLarge(f"the message has {len(message)} bytes, over the limit of {self._receive_limit}")
             done = partial(self._answer, call)
             if self._access is None:
-                self._tickets[call] = submit(message, details[2], done)
+                self._handles[call] = submit(message, details[2], done)
             else:
                 check = check_of(self._access, details[1], details[0])
-                self._tickets[call] = submit(message, details[2], done, check)
+                self._handles[call] = submit(message, details[2], done, check)
         except Exception as error:
             self._refuse(call, error)
         return True
 
     def _answer(self, call: int, outcome: bytes | Exception) -> None:
-        self._tickets.pop(call, None)
+        self._handles.pop(call, None)
         if isinstance(outcome, Exception):
             self._refuse(call, outcome)
         elif self._send_limit is not None and len(outcome) > self._send_limit:

@@ -6,7 +6,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.engine.arena import LARGE
+from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.errors import InvalidRequest
 from gateway.front.base import body
 from gateway.front.base.access import Caller, http_caller
@@ -82,7 +82,7 @@ class HttpConnection(HttpToolsProtocol):
             return
         self._head_text = b""
         if self._receiving is _BETWEEN:
-            if len(data) < LARGE:
+            if len(data) < MIN_ARENA_BYTES:
                 text = bytes(data)
                 head_text, end, rest = text.partition(_END)
                 head = self._heads.get(head_text)
@@ -344,4 +344,4 @@ class HttpConnection(HttpToolsProtocol):
 def _may_come_again(head: Head, headers: list[tuple[bytes, bytes]]) -> bool:
     """With a short body, which is over when as much has come as its one length says."""
     length = head.headers.content_length
-    return length is not None and length < LARGE and not any(name in _NOT_KEPT for name, _ in headers)
+    return length is not None and length < MIN_ARENA_BYTES and not any(name in _NOT_KEPT for name, _ in headers)

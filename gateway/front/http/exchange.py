@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from gateway.codecs.compression import MAX_INLINE, MIN_BYTES, choose_encoding, deflate, inflate, is_worth
 from gateway.domain.types import InferRequest, InferResponse
-from gateway.engine.arena import LARGE
-from gateway.engine.protocol import ClientDisconnected, Engine, Ticket
+from gateway.engine.arena import MIN_ARENA_BYTES
+from gateway.engine.protocol import ClientDisconnected, Engine, RequestHandle
 from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
 from gateway.front.base.access import Access, Caller
 from gateway.front.base.body import Headers, read_headers
@@ -80,7 +80,7 @@ class Exchange:
 
     __slots__ = (
         "_buffer", "_caller", "_chunks", "_connection", "_encoding", "_engine", "_expects_continue", "_filled",
-        "_has_turn", "_head", "_limits", "_reply", "_reservation", "_route", "_stage", "_ticket", "_whole", "_write",
+        "_handle", "_has_turn", "_head", "_limits", "_reply", "_reservation", "_route", "_stage", "_whole", "_write",
         "keep_alive", "response_complete",
     )  # fmt: skip
 
@@ -96,7 +96,7 @@ class Exchange:
         self._filled = 0
         self._stage = _OPEN
         self._whole = self._has_turn = False
-        self._ticket: Ticket | None = None
+        self._handle: RequestHandle | None = None
         # The content-coding of its answer; "" for none.
         self._encoding = ""
 
@@ -118,7 +118,7 @@ class Exchange:
             length = head.headers.content_length
             if length is not None:
                 self._reservation.reserve(length)
-                if length >= LARGE and not head.headers.encoding:
+                if length >= MIN_ARENA_BYTES and not head.headers.encoding:
                     shift = -(head.headers.json_length or 0) % _ALIGNMENT
                     self._buffer = self._engine.buffer(length + shift)[shift : shift + length]
         except Exception as error:
@@ -186,9 +186,9 @@ class Exchange:
             return
         self._stage, self.response_complete = _DONE, True
         self._chunks, self._buffer = [], None  # the connection refers to this, and this to the connection
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            ticket.cancel()
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.cancel()
         elif stage is _OPEN:  # in READING, the thread's end closes it
             self._reservation.close(ClientDisconnected())
 
@@ -264,7 +264,7 @@ class Exchange:
             access = self._connection.access
             if access is not None and not self._route.model:
                 access.check("infer", request.model, self._caller)
-            self._ticket = self._engine.submit(request, self._on_done)
+            self._handle = self._engine.submit(request, self._on_done)
         except Exception as error:
             self._send(self._refusal(error))
 
@@ -272,7 +272,7 @@ class Exchange:
         """HTTP has one answer to a request, which is the final one."""
         if not isinstance(outcome, Exception) and not outcome.final:
             return
-        self._ticket = None  # which refers to this exchange: the collector of cycles shall have nothing to do
+        self._handle = None  # which refers to this exchange: the collector of cycles shall have nothing to do
         try:
             reply = self._refusal(outcome) if isinstance(outcome, Exception) else self._write(outcome)
         except Exception as error:

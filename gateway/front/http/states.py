@@ -97,7 +97,7 @@ class Stage(Enum):
 
     OPEN       the body or its turn is awaited; the engine's BodyReservation is open
     READING    a thread has the body; the BodyReservation stays open until the thread has let go of it, come what may
-    INFERRING  the engine has the request; there is a ticket, which `abandon` cancels
+    INFERRING  the engine has the request; there is a handle, which `abandon` cancels
     REFUSED    it failed before the engine had it; `_reply` waits for its turn, what still comes is dropped
     PACKING    a thread compresses the answer
     DONE       answered, or nobody waits for an answer

@@ -21,7 +21,7 @@ def arena() -> Arena:
 
 
 def test_a_block_is_free_when_the_last_view_of_it_has_gone(arena: Arena) -> None:
-    block = arena.take(3 * PAGE + 1)
+    block = arena.allocate(3 * PAGE + 1)
     assert block is not None
     part = block[PAGE : 2 * PAGE]
     array = np.frombuffer(part, np.uint8)
@@ -33,26 +33,26 @@ def test_a_block_is_free_when_the_last_view_of_it_has_gone(arena: Arena) -> None
 
 
 def test_what_is_free_again_grows_together(arena: Arena) -> None:
-    blocks = [arena.take(16 * PAGE) for _ in range(4)]
-    assert arena.take(1) is None
+    blocks = [arena.allocate(16 * PAGE) for _ in range(4)]
+    assert arena.allocate(1) is None
     for index in (1, 3, 0, 2):
         blocks[index] = None
-    whole = arena.take(64 * PAGE)
+    whole = arena.allocate(64 * PAGE)
     assert whole is not None
-    assert arena.place_of(whole) == 0
+    assert arena.offset_of(whole) == 0
 
 
 def test_the_lowest_place_with_room_is_taken(arena: Arena) -> None:
-    first, second, third = (arena.take(2 * PAGE) for _ in range(3))
-    assert [arena.place_of(block) for block in (first, second, third)] == [0, 2 * PAGE, 4 * PAGE]  # type: ignore[arg-type]
+    first, second, third = (arena.allocate(2 * PAGE) for _ in range(3))
+    assert [arena.offset_of(block) for block in (first, second, third)] == [0, 2 * PAGE, 4 * PAGE]  # type: ignore[arg-type]
     del first
-    assert arena.place_of(arena.take(PAGE)) == 0  # type: ignore[arg-type]
+    assert arena.offset_of(arena.allocate(PAGE)) == 0  # type: ignore[arg-type]
     del second, third
 
 
 def test_a_block_may_be_found_free_while_another_is_taken(arena: Arena) -> None:
     """As when the collector of cycles finds it, which any allocation may start."""
-    kept = [arena.take(2 * PAGE), arena.take(2 * PAGE)]
+    kept = [arena.allocate(2 * PAGE), arena.allocate(2 * PAGE)]
 
     class Free(list[tuple[int, int]]):
         def __setitem__(self, index: Any, value: Any) -> None:
@@ -60,28 +60,28 @@ def test_a_block_may_be_found_free_while_another_is_taken(arena: Arena) -> None:
             super().__setitem__(index, value)
 
     arena._free = Free(arena._free)
-    taken = arena.take(PAGE)
+    taken = arena.allocate(PAGE)
     assert taken is not None
-    assert arena.place_of(taken) == 4 * PAGE
+    assert arena.offset_of(taken) == 4 * PAGE
     assert arena.free_bytes == 61 * PAGE
 
 
 def test_other_bytes_have_no_place(arena: Arena) -> None:
-    assert arena.place_of(b"x" * 100) is None
-    assert arena.place_of(b"") is None
-    block = arena.take(100)
+    assert arena.offset_of(b"x" * 100) is None
+    assert arena.offset_of(b"") is None
+    block = arena.allocate(100)
     assert block is not None
-    assert arena.place_of(block[60:]) == 60
+    assert arena.offset_of(block[60:]) == 60
 
 
 def test_a_worker_sees_what_was_written_and_cannot_write(arena: Arena) -> None:
-    arena.take(PAGE)
-    block = arena.take(5)
+    arena.allocate(PAGE)
+    block = arena.allocate(5)
     assert block is not None
     block[:] = b"hello"
     seen = map_arena(arena.path, arena.size)
     assert seen is not None
-    place = arena.place_of(block)
+    place = arena.offset_of(block)
     assert place is not None
     assert bytes(seen[place : place + 5]) == b"hello"
     assert seen.readonly
@@ -96,8 +96,8 @@ def test_memory_of_a_peak_is_given_back(arena: Arena, monkeypatch: pytest.Monkey
     def used() -> int:
         return os.stat(arena.path).st_blocks * 512
 
-    monkeypatch.setattr(arena_module, "_KEPT", 8 * PAGE)
-    low, high = arena.take(8 * PAGE), arena.take(8 * PAGE)
+    monkeypatch.setattr(arena_module, "_RETAINED_BYTES", 8 * PAGE)
+    low, high = arena.allocate(8 * PAGE), arena.allocate(8 * PAGE)
     assert low is not None
     assert high is not None
     low[:] = high[:] = b"x" * 8 * PAGE
@@ -107,7 +107,7 @@ def test_memory_of_a_peak_is_given_back(arena: Arena, monkeypatch: pytest.Monkey
 
 
 def test_a_block_that_another_thread_lets_go_of_waits_for_the_arenas_own(arena: Arena) -> None:
-    blocks = [arena.take(16 * PAGE)]
+    blocks = [arena.allocate(16 * PAGE)]
 
     def let_go() -> None:
         blocks.clear()
@@ -116,5 +116,5 @@ def test_a_block_that_another_thread_lets_go_of_waits_for_the_arenas_own(arena: 
     thread.start()
     thread.join()
     assert arena.free_bytes == 48 * PAGE  # nobody but its own thread touches the list
-    whole = arena.take(64 * PAGE)
+    whole = arena.allocate(64 * PAGE)
     assert whole is not None

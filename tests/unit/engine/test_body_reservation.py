@@ -8,8 +8,8 @@ import pytest
 from gateway.domain.control import ControlRequest
 from gateway.domain.table import Entry, Table
 from gateway.domain.types import InferRequest
-from gateway.engine.admission import Admission
-from gateway.engine.engine import Engine
+from gateway.engine.admission import AdmissionLimits
+from gateway.engine.engine import FrontEngine
 from gateway.engine.protocol import ClientDisconnected
 from gateway.errors import InvalidRequest, Overloaded
 from runtimes.contract import TensorSpec
@@ -24,9 +24,9 @@ async def control(request: ControlRequest[Any]) -> None:
 
 
 @pytest.fixture
-def engine() -> Engine:
+def engine() -> FrontEngine:
     """Serves 'm', whose worker is being restarted: what is admitted waits."""
-    engine = Engine(1, Admission(max_bytes=LIMIT), control)
+    engine = FrontEngine(1, AdmissionLimits(max_bytes=LIMIT), control)
     engine.apply(Table((Entry(model("m", TensorSpec("x", "UINT8", (-1,)), admits=True)),), True))
     return engine
 
@@ -35,12 +35,12 @@ def request(size: int) -> InferRequest:
     return InferRequest("m", [Tensor("x", "UINT8", (size,), bytes(size))])
 
 
-def outcomes(engine: Engine) -> dict[str, int]:
+def outcomes(engine: FrontEngine) -> dict[str, int]:
     (figures,) = [each for each in engine.snapshot() if each["model"] == "m"]
     return dict(figures["outcomes"])
 
 
-def test_bodies_that_are_read_share_the_limit(engine: Engine) -> None:
+def test_bodies_that_are_read_share_the_limit(engine: FrontEngine) -> None:
     with engine.reserve_body("m", "") as first:
         first.reserve(LIMIT - 10)
         with engine.reserve_body("m", "") as second:
@@ -53,7 +53,7 @@ def test_bodies_that_are_read_share_the_limit(engine: Engine) -> None:
         fourth.reserve(LIMIT)
 
 
-def test_a_body_alone_may_take_more_for_its_tensors_may_take_less(engine: Engine) -> None:
+def test_a_body_alone_may_take_more_for_its_tensors_may_take_less(engine: FrontEngine) -> None:
     with engine.reserve_body("m", "") as alone:
         alone.reserve(LIMIT)
         alone.reserve(LIMIT)
@@ -61,7 +61,7 @@ def test_a_body_alone_may_take_more_for_its_tensors_may_take_less(engine: Engine
             other.reserve(1)
 
 
-def test_what_is_read_and_what_is_admitted_share_the_limit(engine: Engine) -> None:
+def test_what_is_read_and_what_is_admitted_share_the_limit(engine: FrontEngine) -> None:
     async def admit_both() -> None:
         waiting = asyncio.create_task(engine.infer(request(60)))
         await asyncio.sleep(0)
@@ -90,7 +90,7 @@ def test_what_is_read_and_what_is_admitted_share_the_limit(engine: Engine) -> No
     ],
 )
 def test_whatever_ends_a_reservation_is_counted_and_its_bytes_are_released(
-    engine: Engine, error: BaseException, outcome: str
+    engine: FrontEngine, error: BaseException, outcome: str
 ) -> None:
     def read() -> None:
         with engine.reserve_body("m", "") as reservation:

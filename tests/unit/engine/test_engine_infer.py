@@ -1,4 +1,4 @@
-"""Engine.infer: submit, for whoever can wait."""
+"""FrontEngine.infer: submit, for whoever can wait."""
 
 import asyncio
 import contextlib
@@ -10,16 +10,16 @@ import pytest
 
 from gateway.domain.table import Entry, Table
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
-from gateway.engine.admission import Admission
-from gateway.engine.engine import Engine
+from gateway.engine.admission import AdmissionLimits
+from gateway.engine.engine import FrontEngine
 from gateway.engine.validate import validate
 from gateway.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Tensor
 
 
-def _engine(timeout_s: float) -> Engine:
-    engine = Engine(1, Admission(timeout_s=timeout_s), lambda *_: asyncio.sleep(0))
+def _engine(timeout_s: float) -> FrontEngine:
+    engine = FrontEngine(1, AdmissionLimits(timeout_s=timeout_s), lambda *_: asyncio.sleep(0))
     signatures = {"default": Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))}
     engine.apply(Table((Entry(ModelStatus("m", "1", "READY", admits=True, signatures=signatures)),), True))
     return engine
@@ -47,28 +47,28 @@ def test_a_request_that_failed_is_forgotten_without_a_collection() -> None:
         gc.enable()
 
 
-def test_who_fails_to_take_an_answer_keeps_nobody_from_the_next(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_raises_does_not_affect_the_next_request(caplog: pytest.LogCaptureFixture) -> None:
     def fails(outcome: InferResponse | Exception) -> None:
-        raise RuntimeError("a bug of whoever asked")
+        raise RuntimeError("a bug in a callback")
 
     async def run() -> None:
         engine = _engine(60.0)
         data = np.zeros(4, np.uint8)
         engine.submit(_request(data), fails)
-        told: list[InferResponse | Exception] = []
-        engine.submit(_request(data), told.append)
+        outcomes: list[InferResponse | Exception] = []
+        engine.submit(_request(data), outcomes.append)
         await engine.drain(0.0)
-        assert [type(outcome) for outcome in told] == [Unavailable]
+        assert [type(outcome) for outcome in outcomes] == [Unavailable]
 
     asyncio.run(run())
-    assert "an answer could not be handed over" in caplog.text
+    assert "an answer could not be delivered" in caplog.text
 
 
 def test_a_vector_may_be_empty_where_nothing_counts_rows() -> None:
     signatures = {"default": Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))}
     request = InferRequest("m", [Tensor("x", "FP32", (0,), b"")])
     validate(request, ModelStatus("m", "1", "READY", signatures=signatures))
-    with pytest.raises(InvalidRequest, match="input 'x' has 0 rows; at least 1 is wanted"):
+    with pytest.raises(InvalidRequest, match="input 'x' has 0 rows; at least 1 is required"):
         validate(request, ModelStatus("m", "1", "READY", signatures=signatures, max_batch_size=8))
 
 
@@ -79,6 +79,6 @@ def test_rows_without_values_are_no_more_than_one_run() -> None:
     validate(InferRequest("m", [Tensor("x", "FP32", (8, 0), b"")]), batched)
     validate(InferRequest("m", [Tensor("x", "FP32", (9, 1), bytes(36))]), batched)
     empty = InferRequest("m", [Tensor("x", "FP32", (1_000_000_000, 0), b"")])
-    with pytest.raises(InvalidRequest, match="1000000000 rows without any values; model 'm' takes at most 8 such rows"):
+    with pytest.raises(InvalidRequest, match="1000000000 rows without any values; model 'm' accepts at most 8"):
         validate(empty, batched)
     validate(empty, ModelStatus("m", "1", "READY", signatures=signatures))

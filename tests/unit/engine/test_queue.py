@@ -11,7 +11,7 @@ from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.queue import ModelQueue
-from gateway.engine.servable import Answer, Waiting
+from gateway.engine.servable import Answer, QueuedRequest
 from gateway.errors import DeadlineExceeded, Internal, ModelportError
 from runtimes import wire
 from runtimes.tensors import from_array
@@ -19,7 +19,7 @@ from runtimes.wire import Frame, FrameReader, InferFrame, ResultFrame
 
 
 class FakeClient:
-    """A worker that answers when it is told to. `sent`: request ids with the flags of their frames."""
+    """A worker that answers when a test says so. `sent`: request ids with the flags of their frames."""
 
     def __init__(self, window: int = 2) -> None:
         self.window = window
@@ -44,7 +44,7 @@ class FakeClient:
     def close(self) -> None:
         self.closed = True
 
-    def answered(self, request_id: int) -> None:
+    def complete(self, request_id: int) -> None:
         self.rows_in_flight -= self.in_flight.pop(request_id)
 
     def answer(self, request_id: int, flags: int = 0, final: bool = True) -> Frame:
@@ -55,8 +55,8 @@ class FakeClient:
 
 
 @dataclass(slots=True, eq=False)
-class Watched(Waiting):
-    """Remembers how it ended, and lets go as the engine does."""
+class WatchedRequest(QueuedRequest):
+    """Records its outcome, and releases itself as the engine does."""
 
     queue: ModelQueue
     outcome: object = None
@@ -81,13 +81,13 @@ class Bench:
         self.queue.clients.append(cast(WorkerClient, made))
         return made
 
-    def put(self, priority: int = 0) -> Watched:
+    def put(self, priority: int = 0) -> WatchedRequest:
         number = next(self._ids)
         request = InferRequest("m", [from_array("x", np.ones((1, 4), np.float32))], priority=priority)
-        form = wire.form_of("default", (), request.inputs)
-        waiting = Watched(number, request, form, 1, 1e9, 0.0, (priority, number), self.queue)
-        self.queue.put(waiting)
-        return waiting
+        layout = wire.form_of("default", (), request.inputs)
+        queued = WatchedRequest(number, request, layout, 1, 1e9, 0.0, (priority, number), self.queue)
+        self.queue.put(queued)
+        return queued
 
 
 def run(test: Callable[[Bench], Any], **options: Any) -> None:
@@ -99,8 +99,8 @@ def test_a_window_lets_so_many_rows_through_and_priority_decides_the_rest() -> N
         client = bench.client(window=1)
         first, second, urgent = bench.put(), bench.put(), bench.put(priority=-1)
         assert [number for number, _ in client.sent] == [first.id]
-        for waiting in (first, urgent):
-            bench.queue.on_frame(cast(WorkerClient, client), client.answer(waiting.id))
+        for queued in (first, urgent):
+            bench.queue.on_frame(cast(WorkerClient, client), client.answer(queued.id))
         assert [number for number, _ in client.sent] == [first.id, urgent.id, second.id]
 
     run(test)
@@ -150,8 +150,8 @@ def test_what_is_given_up_leaves_no_bytes_behind() -> None:
     def test(bench: Bench) -> None:
         live = bench.put()
         for _ in range(1000):
-            waiting = bench.put()
-            waiting.settle(DeadlineExceeded("late"))
+            queued = bench.put()
+            queued.settle(DeadlineExceeded("late"))
         assert bench.queue.queued == 1
         assert len(bench.queue._heap) < 100
         client = bench.client()
@@ -164,9 +164,9 @@ def test_what_is_given_up_leaves_no_bytes_behind() -> None:
 def test_a_request_given_up_at_the_worker_is_cancelled_there() -> None:
     def test(bench: Bench) -> None:
         client = bench.client()
-        waiting = bench.put()
-        bench.queue.release(waiting)
-        assert client.cancelled == [waiting.id]
+        queued = bench.put()
+        bench.queue.release(queued)
+        assert client.cancelled == [queued.id]
 
     run(test)
 
@@ -174,9 +174,9 @@ def test_a_request_given_up_at_the_worker_is_cancelled_there() -> None:
 def test_a_batch_counts_even_if_the_client_of_its_first_request_has_gone() -> None:
     def test(bench: Bench) -> None:
         client = bench.client()
-        waiting = bench.put()
-        bench.queue.release(waiting)
-        bench.queue.on_frame(cast(WorkerClient, client), client.answer(waiting.id, wire.FIRST_OF_BATCH))
+        queued = bench.put()
+        bench.queue.release(queued)
+        bench.queue.on_frame(cast(WorkerClient, client), client.answer(queued.id, wire.FIRST_OF_BATCH))
         assert bench.queue.metrics.executions == 1
 
     run(test)

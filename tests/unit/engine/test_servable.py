@@ -1,4 +1,4 @@
-"""The engine with a servable that is no queue of workers, and gives several answers to a request."""
+"""The engine with a servable that has no workers and sends several answers to a request."""
 
 import asyncio
 
@@ -7,12 +7,12 @@ import pytest
 
 from gateway.domain.table import Entry, Table
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
-from gateway.engine.admission import Admission
-from gateway.engine.engine import Engine
+from gateway.engine.admission import AdmissionLimits
+from gateway.engine.engine import FrontEngine
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.routes import Routes
-from gateway.engine.servable import Answer, Servable, Waiting
-from gateway.engine.validate import FormChecks
+from gateway.engine.servable import Answer, QueuedRequest, Servable
+from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError
 from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import from_array
@@ -22,7 +22,7 @@ REQUEST = InferRequest("m", [from_array("x", np.ones(1, np.float32))], id="seven
 
 
 class Counting:
-    """Answers when it is told to."""
+    """Answers when a test says so."""
 
     target_s = 0.0
     queued = 0
@@ -30,34 +30,34 @@ class Counting:
     def __init__(self, status: ModelStatus) -> None:
         self.status = status
         self.metrics = ModelMetrics()
-        self.forms = FormChecks(status)
-        self.waiting: list[Waiting] = []
-        self.released: list[Waiting] = []
+        self.validator = LayoutValidator(status)
+        self.accepted: list[QueuedRequest] = []
+        self.released: list[QueuedRequest] = []
 
     @property
     def under_way(self) -> int:
-        return len(self.waiting) - len(self.released)
+        return len(self.accepted) - len(self.released)
 
     def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
         return False
 
-    def put(self, waiting: Waiting) -> None:
-        self.waiting.append(waiting)
+    def put(self, queued: QueuedRequest) -> None:
+        self.accepted.append(queued)
 
-    def release(self, waiting: Waiting) -> None:
-        self.released.append(waiting)
+    def release(self, queued: QueuedRequest) -> None:
+        self.released.append(queued)
 
     def fail_all(self, error: ModelportError) -> None:
-        for waiting in self.waiting:
-            waiting.settle(error)
+        for queued in self.accepted:
+            queued.settle(error)
 
     def answer(self, value: float, final: bool) -> None:
         frame = ResultFrame(1, 2, 3, 4, 1, [from_array("y", np.full(1, value, np.float32))], final=final)
-        (waiting,) = self.waiting
+        (queued,) = self.accepted
         if final:
-            waiting.settle(Answer(frame, 0.0))
+            queued.settle(Answer(frame, 0.0))
         else:
-            waiting.add_answer(Answer(frame, 0.0))
+            queued.add_answer(Answer(frame, 0.0))
 
 
 @pytest.fixture
@@ -70,13 +70,13 @@ def servable(monkeypatch: pytest.MonkeyPatch) -> Counting:
     return made
 
 
-def _engine(servable: Counting) -> Engine:
-    engine = Engine(1, Admission(timeout_s=60.0), lambda *_: asyncio.sleep(0))
+def _engine(servable: Counting) -> FrontEngine:
+    engine = FrontEngine(1, AdmissionLimits(timeout_s=60.0), lambda *_: asyncio.sleep(0))
     engine.apply(Table((Entry(servable.status),), True))
     return engine
 
 
-def _told(outcome: InferResponse | Exception) -> tuple[list[float], str, bool]:
+def _received(outcome: InferResponse | Exception) -> tuple[list[float], str, bool]:
     assert isinstance(outcome, InferResponse)
     return np.frombuffer(outcome.outputs[0].data, np.float32).tolist(), outcome.id, outcome.final
 
@@ -87,15 +87,15 @@ def test_each_answer_arrives_and_the_final_one_settles(servable: Counting) -> No
         outcomes: list[InferResponse | Exception] = []
         engine.submit(REQUEST, outcomes.append)
         servable.answer(1.0, final=False)
-        assert ([_told(each) for each in outcomes], servable.released) == ([([1.0], "seven", False)], [])
+        assert ([_received(each) for each in outcomes], servable.released) == ([([1.0], "seven", False)], [])
         servable.answer(2.0, final=True)
-        assert [_told(each) for each in outcomes] == [([1.0], "seven", False), ([2.0], "seven", True)]
+        assert [_received(each) for each in outcomes] == [([1.0], "seven", False), ([2.0], "seven", True)]
         servable.answer(3.0, final=False)
         servable.answer(4.0, final=True)
         assert len(outcomes) == 2
-        assert servable.released == servable.waiting
+        assert servable.released == servable.accepted
         assert servable.metrics.outcomes == {"success": 1}
-        await engine.drain(0.0)  # at once: nothing is under way
+        await engine.drain(0.0)  # returns immediately: nothing is under way
 
     asyncio.run(run())
 
@@ -108,7 +108,7 @@ def test_infer_returns_the_final_answer(servable: Counting) -> None:
         await asyncio.sleep(0)
         assert not answer.done()
         servable.answer(2.0, final=True)
-        assert _told(await answer) == ([2.0], "seven", True)
+        assert _received(await answer) == ([2.0], "seven", True)
 
     asyncio.run(run())
 
@@ -116,11 +116,11 @@ def test_infer_returns_the_final_answer(servable: Counting) -> None:
 def test_who_gives_up_between_two_answers_gets_no_other(servable: Counting) -> None:
     async def run() -> None:
         outcomes: list[InferResponse | Exception] = []
-        ticket = _engine(servable).submit(REQUEST, outcomes.append)
+        handle = _engine(servable).submit(REQUEST, outcomes.append)
         servable.answer(1.0, final=False)
-        ticket.cancel()
+        handle.cancel()
         servable.answer(2.0, final=True)
-        assert [_told(each)[0] for each in outcomes] == [[1.0]]
+        assert [_received(each)[0] for each in outcomes] == [[1.0]]
         assert servable.metrics.outcomes == {"cancelled": 1}
 
     asyncio.run(run())

@@ -91,10 +91,10 @@ FULL = Pace(rows=10, most=10, seconds=0.020, full_s=0.020, way_back_s=0.002)
 
 def test_nothing_is_refused_while_nothing_is_known_or_under_way(page: StatusPage) -> None:
     estimator = Estimator(page, 1)
-    estimator.tell(100)
+    estimator.publish_rows(100)
     assert not estimator.would_be_late(1, now=0.0, deadline=0.001)
     page.set_pace(FULL)
-    estimator.tell(0)
+    estimator.publish_rows(0)
     assert not estimator.would_be_late(1, now=0.0, deadline=0.001)
 
 
@@ -111,14 +111,14 @@ def test_what_waits_and_what_runs_is_counted_in_batches(page: StatusPage, waitin
     page.set_busy([], 5.000)
     page.set_pace(FULL)
     estimator = Estimator(page, 1)
-    estimator.tell(10 + waiting)
+    estimator.publish_rows(10 + waiting)
     assert estimator.would_be_late(1, now, now + 0.044) is late
 
 
 def test_fronts_see_each_other(page: StatusPage) -> None:
     page.set_pace(FULL)
     first, second = Estimator(page, 1), Estimator(page, 2)
-    first.tell(25.2)
+    first.publish_rows(25.2)
     assert page.rows() == 26
     assert second.would_be_late(1, 0.0, 0.044)
     page.clear_rows()  # the first has died

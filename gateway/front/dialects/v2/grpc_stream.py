@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from gateway.codecs.protobuf_fields import field
-from gateway.engine.protocol import Ticket
+from gateway.engine.protocol import RequestHandle
 from gateway.front.base.access import Check
 from gateway.front.base.client_errors import as_told, sentence
 from gateway.front.base.grpc_method import InferCall
@@ -36,7 +36,7 @@ class Stream:
         self._room = asyncio.Semaphore(_MAX_IN_PROGRESS)
         # Each with whether it is its request's last: then there is room for another request once it is taken.
         self._answers: asyncio.Queue[tuple[bytes, bool] | None] = asyncio.Queue()
-        self._tickets: dict[int, Ticket] = {}
+        self._handles: dict[int, RequestHandle] = {}
         self._open = 0  # requests whose answers are not in the queue, and the reading of further ones
 
     async def run(self, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -58,8 +58,8 @@ class Stream:
         finally:
             stopping.cancel()
             reading.cancel()
-            for ticket in self._tickets.values():
-                ticket.cancel()
+            for handle in self._handles.values():
+                handle.cancel()
 
     async def _read(self, requests: AsyncIterator[bytes]) -> None:
         self._open = 1
@@ -76,7 +76,7 @@ class Stream:
     def _submit(self, number: int, raw: bytes) -> None:
         try:
             done = partial(self._answer, number, raw)
-            self._tickets[number] = self._infer.submit_each(raw, self._seconds(), done, self._check)
+            self._handles[number] = self._infer.submit_each(raw, self._seconds(), done, self._check)
         except Exception as error:
             self._answer(number, raw, error, True)
 
@@ -87,7 +87,7 @@ class Stream:
             answer = b"".join(field(_INFER_RESPONSE, outcome + _FINAL[final]))
         self._answers.put_nowait((answer, final))
         if final:
-            self._tickets.pop(number, None)
+            self._handles.pop(number, None)
             self._close()
 
     def _close(self) -> None:

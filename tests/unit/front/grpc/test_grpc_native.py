@@ -85,7 +85,7 @@ def test_calls_that_end_before_they_begin_are_forgotten() -> None:
 
 
 class Submitted:
-    """Calls that went by the short way, as their Ticket too."""
+    """Calls that went by the short way, as their RequestHandle too."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[bytes, float | None, Callable[[bytes | Exception], None]]] = []
@@ -141,7 +141,7 @@ def test_the_short_way_answers_and_refuses(outcome: bytes | Exception, code: str
             assert await call.details() == sentence
             if code == "OK":
                 assert await call == outcome
-            assert not server._tickets
+            assert not server._handles
 
     run(main())
 
@@ -165,7 +165,7 @@ def test_on_the_short_way_who_hangs_up_is_not_waited_for() -> None:
             assert submitted.calls[0][1] is None
             call.cancel()
             await submitted.cancelled.wait()
-            assert not server._tickets
+            assert not server._handles
 
     run(main())
 

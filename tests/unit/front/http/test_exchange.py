@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from gateway.engine.arena import LARGE
+from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.fake import FakeEngine
 from gateway.front.base.access import Caller
 from gateway.front.base.dialect import Reply
@@ -50,7 +50,7 @@ class UsedBlocks(FakeEngine):
         return memoryview(bytearray([SECRET]) * size)
 
 
-@pytest.mark.parametrize("missing", [0, 1, LARGE // 2, LARGE])
+@pytest.mark.parametrize("missing", [0, 1, MIN_ARENA_BYTES // 2, MIN_ARENA_BYTES])
 def test_a_block_that_was_not_filled_is_read_by_nobody(missing: int) -> None:
     """The parser says that the body is over before Content-Length says so."""
 
@@ -58,18 +58,18 @@ def test_a_block_that_was_not_filled_is_read_by_nobody(missing: int) -> None:
         engine, connection = UsedBlocks(models(), answer), Connection()
         route = match(b"/v2/models/echo_UINT8/infer")
         assert route is not None
-        parameters = {"binary_data_size": LARGE}
-        tensor = {"name": "x", "shape": [LARGE], "datatype": "UINT8", "parameters": parameters}
+        parameters = {"binary_data_size": MIN_ARENA_BYTES}
+        tensor = {"name": "x", "shape": [MIN_ARENA_BYTES], "datatype": "UINT8", "parameters": parameters}
         text = json.dumps({"inputs": [tensor]}).encode()
         sent = [
-            (b"content-length", b"%d" % (len(text) + LARGE)),
+            (b"content-length", b"%d" % (len(text) + MIN_ARENA_BYTES)),
             (b"inference-header-content-length", b"%d" % len(text)),
         ]
         exchange = Exchange(engine, LIMITS, connection, keep_alive=True)
         exchange.open(read_head(route, sent, LIMITS), route, sent)
         exchange.start()
         exchange.on_body(text)
-        exchange.on_body(bytes(LARGE - missing))
+        exchange.on_body(bytes(MIN_ARENA_BYTES - missing))
         exchange.on_whole()
         await asyncio.wait_for(connection.replied.wait(), WAIT_S)
         (reply,) = connection.answered

@@ -289,7 +289,7 @@ def test_who_goes_away_in_a_large_body_gives_its_block_back_without_a_collection
 
     class Engine(FakeEngine):
         def buffer(self, size: int) -> memoryview:
-            block = arena.take(size)
+            block = arena.allocate(size)
             assert block is not None
             return block
 

@@ -149,7 +149,7 @@ def test_values_that_stand_for_many_are_limited_together() -> None:
             "Predict",
             pb.PredictRequest(model_spec=spec(), inputs={str(n): tf.TensorProto() for n in range(4097)}),
             InvalidRequest,
-            "4097 inputs; no model has more than 4096",
+            "4097 inputs; at most 4096 are allowed",
         ),
         ("Predict", predict(spec("broken"), x=X), Unavailable, "its artifact is cut off"),
         ("Classify", pb.ClassificationRequest(model_spec=spec(), input=examples(1)), InvalidRequest, "takes no serial"),
