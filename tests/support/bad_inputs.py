@@ -105,7 +105,7 @@ def _shared(subject: Subject) -> Iterator[tuple[str, Call, str, str]]:
     yield "missing input", Call(model), f"input '{x}' is missing", INVALID
     yield "input twice", Call(model, (good, good)), "given twice", INVALID
     yield "unknown output", Call(model, (good,), outputs=("nosuch",)), "no output 'nosuch'", INVALID
-    yield "output twice", Call(model, (good,), outputs=(subject.output,) * 2), "asked for twice", INVALID
+    yield "output twice", Call(model, (good,), outputs=(subject.output,) * 2), "requested twice", INVALID
     yield "output with a long name", Call(model, (good,), outputs=("n" * 70_000,)), "name has 70000", INVALID
     yield "wrong datatype", one(1, width, data=[1] * width, datatype="INT64"), "datatype INT64, expected FP32", INVALID
     yield "unknown datatype", one(1, width, datatype="FLOAT"), "datatypes are", INVALID

@@ -41,7 +41,7 @@ def test_raw_sizes_of_a_datatype_that_numpy_lacks(bf16: str) -> None:
     with pytest.raises(InvalidRequest, match="which no 11 bytes are"):
         read_raw(model, bytes(11))
     validate(InferRequest("m", [raw_tensor("x", bf16, (2, 3), bytes(12))]), model)
-    with pytest.raises(InvalidRequest, match=r"24 bytes of data, but BF16 of shape \[2, 3\] takes 12"):
+    with pytest.raises(InvalidRequest, match=r"24 bytes of data, but BF16 of shape \[2, 3\] needs 12"):
         validate(InferRequest("m", [Tensor("x", bf16, (2, 3), bytes(24))]), model)
 
 
