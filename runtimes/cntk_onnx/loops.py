@@ -10,10 +10,10 @@ from onnx import helper
 
 from runtimes.onnx.graph import TYPES, Graph
 
+from .context import TranslationContext
 from .functions import Function, owner
 from .ops.sequences import initial
 from .protobuf import broken
-from .site import Site
 from .values import Value
 
 Translate = Callable[[Function, Dict[str, Value], Graph], Dict[str, Value]]
@@ -79,8 +79,8 @@ def translate_loop(loop: Loop, values: Dict[str, Value], graph: Graph, translate
     wanted = sorted(loop.wanted & set(inner))
     given = []
     for uid in wanted:
-        site = Site(some, [_rows(some, inner[uid], row, body)], body)
-        given.append(site.emit("Identity", site.name(site.inputs[0])))
+        context = TranslationContext(some, [_rows(some, inner[uid], row, body)], body)
+        given.append(context.emit("Identity", context.name(context.inputs[0])))
     inputs = [_info(name, Value(name, each.shape, axes[:1], dtype)) for each in delays for name in each.states]
     shapes = [each.shape for each in delays for _ in each.states]
     outputs = [_info(name, Value(name, shape, axes[:1], dtype)) for name, shape in zip(handed, shapes)]
@@ -162,11 +162,11 @@ def _states(
         new = inner[delay.function.inputs[0]]
         if new.shape != delay.shape or (new.array is None and new.dtype != row.dtype):
             delay.function.refuse("its size in the loop cannot be told: %s or %s" % (delay.shape, new.shape))
-        inside = Site(delay.function, [_rows(delay.function, new, row, body)], body)
+        inside = TranslationContext(delay.function, [_rows(delay.function, new, row, body)], body)
         chain = [inside.name(inside.inputs[0]), *delay.states[:-1]]
         handed += [inside.emit("Identity", name) for name in chain]
         before = values[delay.function.inputs[1]]
-        outside = Site(delay.function, [before, like], graph)
+        outside = TranslationContext(delay.function, [before, like], graph)
         initials += [initial(outside, outside.inputs[0], like, delay.shape)] * delay.steps
     return handed, initials
 
@@ -175,8 +175,8 @@ def _rows(function: Function, value: Value, row: Value, body: Graph) -> Value:
     """With a batch axis, also where it is the same for all rows."""
     if value.axes:
         return value
-    site = Site(function, [value, row], body)
-    return site.value(initial(site, site.inputs[0], row, value.shape), value.shape, row.axes)
+    context = TranslationContext(function, [value, row], body)
+    return context.value(initial(context, context.inputs[0], row, value.shape), value.shape, row.axes)
 
 
 def _info(name: str, value: Value) -> object:

@@ -9,12 +9,12 @@ from runtimes.contract import LoadError
 from runtimes.onnx.graph import IR, OPSET, TYPES, Graph
 
 from . import dictionary
+from .context import TranslationContext
 from .functions import BATCH, Function, Network, Variable, distinct, network, owner
 from .loops import Loop, translate_loop
 from .ops import REGISTRY
 from .order import in_order
 from .protobuf import MAX_MESSAGE_LENGTH, broken, short
-from .site import Site
 from .values import Value
 
 
@@ -116,7 +116,9 @@ def translate_function(function: Function, values: Dict[str, Value], graph: Grap
     """Its outputs, by uid. Raises LoadError."""
     if function.op not in REGISTRY:
         function.refuse("this operation is not covered")
-    found = REGISTRY[function.op](Site(function, [value_of(uid, values) for uid in function.inputs], graph))
+    found = REGISTRY[function.op](
+        TranslationContext(function, [value_of(uid, values) for uid in function.inputs], graph)
+    )
     outputs = found if isinstance(found, list) else [found]
     return {"%s_Output_%d" % (function.uid, place): value for place, value in enumerate(outputs)}
 

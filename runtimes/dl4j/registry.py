@@ -3,8 +3,8 @@
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 from .configuration import inner_layer
+from .context import TranslationContext
 from .settings import Settings
-from .site import Site
 from .values import Value
 
 Shape = Optional[Tuple[int, ...]]
@@ -14,7 +14,7 @@ Takes = Callable[[Settings, Shape], Shape]
 Places = Callable[[Settings, Tuple[int, ...]], Tuple[int, ...]]
 
 
-Translate = Callable[[Site], Value]
+Translate = Callable[[TranslationContext], Value]
 
 
 class Entry(NamedTuple):
@@ -61,29 +61,29 @@ def covers(
     return add
 
 
-def translate(site: Site, table: Dict[str, Entry]) -> Value:
+def translate(context: TranslationContext, table: Dict[str, Entry]) -> Value:
     """Raises LoadError, by the layer's name, for what is not covered or not confirmed."""
-    entry = table.get(site.kind)
+    entry = table.get(context.kind)
     if entry is None:
-        site.refuse("%.120s is not covered" % site.kind)
-    if not entry.shown and not site.choices.allow_unverified:
-        site.refuse(
+        context.refuse("%.120s is not covered" % context.kind)
+    if not entry.shown and not context.choices.allow_unverified:
+        context.refuse(
             "%s is covered, but nothing confirms its numbers: allow_unverified = true in [parameters] serves it "
-            "all the same" % site.kind
+            "all the same" % context.kind
         )
-    return entry.translate(site)
+    return entry.translate(context)
 
 
-def translate_inner(site: Site, field: str, *inputs: Value) -> Value:
+def translate_inner(context: TranslationContext, field: str, *inputs: Value) -> Value:
     """The layer that a wrapper holds, on the wrapper's inputs or others."""
-    kind, settings = inner_layer(site.settings, field)
-    within = Site(
+    kind, settings = inner_layer(context.settings, field)
+    within = TranslationContext(
         kind,
         settings,
-        list(inputs or site.inputs),
-        site.graph,
-        site.parameters,
-        site.choices,
+        list(inputs or context.inputs),
+        context.graph,
+        context.parameters,
+        context.choices,
     )
     return translate(within, LAYERS)
 

@@ -13,11 +13,11 @@ from . import layers, normalizers
 from .archive import Archive
 from .choices import NONE, Choices
 from .configuration import Network, Node, network
+from .context import TranslationContext, possible, shown
 from .normalizers import Normalizers, Scaling
 from .parameters import Parameters
 from .registry import LAYERS, PREPROCESSORS, VERTICES, translate
 from .settings import Settings
-from .site import Site, possible, shown
 from .values import Value
 
 assert layers  # importing it fills the registry
@@ -81,17 +81,17 @@ class _Translation:
         inputs = [self._values[name] for name in node.inputs]
         if node.preprocessor is not None:
             before = node.preprocessor
-            inputs = [translate(self._site(before.kind, before.settings, inputs), PREPROCESSORS)]
+            inputs = [translate(self._context(before.kind, before.settings, inputs), PREPROCESSORS)]
         if node.kind == "DuplicateToTimeSeriesVertex":
             inputs = [*inputs, *self._named_input(node)]
-        return translate(self._site(node.kind, node.settings, inputs), LAYERS if node.is_layer else VERTICES)
+        return translate(self._context(node.kind, node.settings, inputs), LAYERS if node.is_layer else VERTICES)
 
     def _named_input(self, node: Node) -> Sequence[Value]:
         name = node.settings.get("inputName")
         return [self._values[name]] if isinstance(name, str) and name in self._inputs else []
 
-    def _site(self, kind: str, settings: Settings, inputs: List[Value]) -> Site:
-        return Site(kind, settings, inputs, self._graph, self._parameters, self._choices)
+    def _context(self, kind: str, settings: Settings, inputs: List[Value]) -> TranslationContext:
+        return TranslationContext(kind, settings, inputs, self._graph, self._parameters, self._choices)
 
     def _output(self, place: int, name: str, node: str) -> onnx.ValueInfoProto:
         value = self._values[node]

@@ -3,8 +3,8 @@
 import math
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from .context import grown_by, shown
 from .settings import Settings
-from .site import grown_by, shown
 
 # A kernel without parameters (pooling) costs by its size what nobody would wait for.
 _MAX_SIZE, _MAX_IN_KERNEL = 1 << 16, 1 << 20

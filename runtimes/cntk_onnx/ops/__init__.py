@@ -1,12 +1,12 @@
-"""What each operation of CNTK's is in ONNX: name → translator, which gets a Site and gives Values."""
+"""What each operation of CNTK's is in ONNX: name → translator, which gets a TranslationContext and gives Values."""
 
 from typing import Callable, Dict, List, Union
 
-from ..site import Site
+from ..context import TranslationContext
 from ..values import Value
 from . import convolution, elementwise, linear, pooling, reduction, sequences, shaping
 
-Translator = Callable[[Site], Union[Value, List[Value]]]
+Translator = Callable[[TranslationContext], Union[Value, List[Value]]]
 
 REGISTRY: Dict[str, Translator] = {}
 for _family in (convolution, elementwise, linear, pooling, reduction, sequences, shaping):

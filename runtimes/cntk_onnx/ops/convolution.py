@@ -2,66 +2,68 @@
 
 from typing import Callable, Dict, List, Sequence
 
+from ..context import TranslationContext
 from ..dictionary import Shape
-from ..site import Site
 from ..values import Value
 from ..windows import Window, batched, cropped, spread, unbatched, wide, windows
 
 
-def _convolution(site: Site) -> Value:
+def _convolution(context: TranslationContext) -> Value:
     """Kernel [out, in, k…] over [in, size…], or transposed [in, out, k…]."""
-    kernel, x = site.take(2)
+    kernel, x = context.take(2)
     if kernel.axes:
-        site.refuse("its kernel is computed from the input, which is not covered")
-    if site.attribute("sequential", bool, False):
-        site.refuse("it goes along the sequence, which is not covered")
-    if any(each is not True for each in site.attribute("sharing", list, [True])):
-        site.refuse("its kernel is not shared between places, which is not covered")
+        context.refuse("its kernel is computed from the input, which is not covered")
+    if context.attribute("sequential", bool, False):
+        context.refuse("it goes along the sequence, which is not covered")
+    if any(each is not True for each in context.attribute("sharing", list, [True])):
+        context.refuse("its kernel is not shared between places, which is not covered")
     if len(kernel.shape) == len(x.shape):  # one output channel
-        kernel = site.reshape(kernel, (1, *kernel.shape))
+        kernel = context.reshape(kernel, (1, *kernel.shape))
     if len(kernel.shape) != len(x.shape) + 1 or not 2 <= len(x.shape) <= 4:
-        site.refuse("its kernel has the shape %s and its input %s" % (list(kernel.shape), list(x.shape)))
-    site.definite(kernel.shape)
+        context.refuse("its kernel has the shape %s and its input %s" % (list(kernel.shape), list(x.shape)))
+    context.definite(kernel.shape)
     if x.shape[0] < 1:
-        site.refuse("the number of its channels is only told by a request")
-    return _transposed(site, kernel, x) if site.attribute("transpose", bool, False) else _plain(site, kernel, x)
+        context.refuse("the number of its channels is only told by a request")
+    return (
+        _transposed(context, kernel, x) if context.attribute("transpose", bool, False) else _plain(context, kernel, x)
+    )
 
 
-def _plain(site: Site, kernel: Value, x: Value) -> Value:
-    groups = site.attribute("groups", int, 1)
+def _plain(context: TranslationContext, kernel: Value, x: Value) -> Value:
+    groups = context.attribute("groups", int, 1)
     rank = len(x.shape)
     if groups < 1 or x.shape[0] != kernel.shape[1] * groups or kernel.shape[0] % groups:
-        site.refuse("its kernel %s does not go with %d channels" % (list(kernel.shape), x.shape[0]))
-    dilations = spread(site, site.attribute("dilation", Shape, (1,)), rank, 1)
+        context.refuse("its kernel %s does not go with %d channels" % (list(kernel.shape), x.shape[0]))
+    dilations = spread(context, context.attribute("dilation", Shape, (1,)), rank, 1)
     reach = (x.shape[0], *kernel.shape[2:])
-    channels, *spatial = windows(site, x.shape, reach, [1, *dilations[1:]])
+    channels, *spatial = windows(context, x.shape, reach, [1, *dilations[1:]])
     if channels.out != 1:
-        site.refuse("it also moves along the channels, which is not covered")
-    rows, _ = batched(site, x)
+        context.refuse("it also moves along the channels, which is not covered")
+    rows, _ = batched(context, x)
     name = wide(
-        site, "Conv", [cropped(site, rows, spatial), site.name(kernel)], kernel_shape=kernel.shape[2:],
+        context, "Conv", [cropped(context, rows, spatial), context.name(kernel)], kernel_shape=kernel.shape[2:],
         strides=[each.stride for each in spatial], dilations=dilations[1:], group=groups, pads=pads(spatial),
     )  # fmt: skip
-    return unbatched(site, name, (kernel.shape[0], *(each.out for each in spatial)), x)
+    return unbatched(context, name, (kernel.shape[0], *(each.out for each in spatial)), x)
 
 
-def _transposed(site: Site, kernel: Value, x: Value) -> Value:
+def _transposed(context: TranslationContext, kernel: Value, x: Value) -> Value:
     rank = len(x.shape)
-    if site.attribute("groups", int, 1) != 1 or x.shape[0] != kernel.shape[0]:
-        site.refuse("its kernel %s does not go with %d channels" % (list(kernel.shape), x.shape[0]))
-    dilations = spread(site, site.attribute("dilation", Shape, (1,)), rank, 1)
+    if context.attribute("groups", int, 1) != 1 or x.shape[0] != kernel.shape[0]:
+        context.refuse("its kernel %s does not go with %d channels" % (list(kernel.shape), x.shape[0]))
+    dilations = spread(context, context.attribute("dilation", Shape, (1,)), rank, 1)
     if set(dilations) != {1}:
-        site.refuse("it is transposed and dilated, which is not covered")
-    told = site.attribute("outputShape", Shape, (0,))
+        context.refuse("it is transposed and dilated, which is not covered")
+    told = context.attribute("outputShape", Shape, (0,))
     sizes = list(told)[::-1] if len(told) == rank and all(told) else []
-    strides = spread(site, site.attribute("strides", Shape, ()), rank, 1)
-    automatic = spread(site, site.attribute("autoPadding", list, []), rank, False)
-    lower = spread(site, site.attribute("lowerPad", Shape, ()), rank, 0)
-    upper = spread(site, site.attribute("upperPad", Shape, ()), rank, 0)
+    strides = spread(context, context.attribute("strides", Shape, ()), rank, 1)
+    automatic = spread(context, context.attribute("autoPadding", list, []), rank, False)
+    lower = spread(context, context.attribute("lowerPad", Shape, ()), rank, 0)
+    upper = spread(context, context.attribute("upperPad", Shape, ()), rank, 0)
     begins, ends, out = [], [], []
     for place in range(1, rank):
         size, reach, stride = x.shape[place], kernel.shape[place + 1], strides[place]
-        site.definite((size,))
+        context.definite((size,))
         whole = (size - 1) * stride + reach
         # The inverse of a convolution over what comes out: padded as that one would have been.
         wanted = sizes[place] if sizes else None
@@ -74,22 +76,22 @@ def _transposed(site: Site, kernel: Value, x: Value) -> Value:
             before = lower[place]
             after = whole - wanted - before if wanted else upper[place]
         if before < 0 or not 0 < whole - before - after:
-            site.refuse("its output shape %s does not go with its input %s" % (sizes, list(x.shape)))
+            context.refuse("its output shape %s does not go with its input %s" % (sizes, list(x.shape)))
         begins.append(before)
         ends.append(after)
         out.append(whole - before - after)
     if any(after < 0 for after in ends):
-        site.refuse("its output is longer than what its windows reach, which is not covered")
-    rows, _ = batched(site, x)
+        context.refuse("its output is longer than what its windows reach, which is not covered")
+    rows, _ = batched(context, x)
     name = wide(
-        site, "ConvTranspose", [rows, site.name(kernel)], kernel_shape=kernel.shape[2:], strides=strides[1:],
+        context, "ConvTranspose", [rows, context.name(kernel)], kernel_shape=kernel.shape[2:], strides=strides[1:],
         pads=[*begins, *ends],
     )  # fmt: skip
-    return unbatched(site, name, (kernel.shape[1], *out), x)
+    return unbatched(context, name, (kernel.shape[1], *out), x)
 
 
 def pads(spatial: Sequence[Window]) -> List[int]:
     return [max(each.lower, 0) for each in spatial] + [max(each.upper, 0) for each in spatial]
 
 
-TRANSLATORS: Dict[str, Callable[[Site], Value]] = {"Convolution": _convolution}
+TRANSLATORS: Dict[str, Callable[[TranslationContext], Value]] = {"Convolution": _convolution}

@@ -4,136 +4,136 @@ from typing import Callable, Dict, List
 
 import numpy as np
 
+from ..context import TranslationContext
 from ..dictionary import Axis
 from ..functions import BATCH
-from ..site import Site
 from ..values import Value
 
 _INT64 = 7
 
 
-def _sequence(site: Site, value: Value) -> Value:
+def _sequence(context: TranslationContext, value: Value) -> Value:
     if value.lead != 2:
-        site.refuse("its input is no sequence here, which is not covered")
+        context.refuse("its input is no sequence here, which is not covered")
     return value
 
 
-def _shifted(site: Site) -> Value:
+def _shifted(context: TranslationContext) -> Value:
     """PastValue and FutureValue outside of loops: the sequence moved, with what stands before or after it."""
-    x, before = site.take(2)
-    _sequence(site, x)
-    offset, past = site.attribute("offset", int), site.function.op == "PastValue"
+    x, before = context.take(2)
+    _sequence(context, x)
+    offset, past = context.attribute("offset", int), context.function.op == "PastValue"
     if not 0 < offset < 1 << 31:
-        site.refuse("it moves by %d" % offset)
-    filled = initial(site, before, x, x.shape, offset)
-    moved = site.emit("Concat", *((filled, site.name(x)) if past else (site.name(x), filled)), axis=1)
-    sizes = site.graph.sizes
+        context.refuse("it moves by %d" % offset)
+    filled = initial(context, before, x, x.shape, offset)
+    moved = context.emit("Concat", *((filled, context.name(x)) if past else (context.name(x), filled)), axis=1)
+    sizes = context.graph.sizes
     begin, end = (sizes(0), sizes(-offset)) if past else (sizes(offset), sizes(np.iinfo(np.int64).max))
-    return site.value(site.emit("Slice", moved, begin, end, sizes(1)), x.shape, x.axes)
+    return context.value(context.emit("Slice", moved, begin, end, sizes(1)), x.shape, x.axes)
 
 
-def initial(site: Site, value: Value, like: Value, shape: List[int], steps: int = 0) -> str:
+def initial(context: TranslationContext, value: Value, like: Value, shape: List[int], steps: int = 0) -> str:
     """What stands before a sequence, for each of `like`'s rows: [rows, steps…, shape…]."""
     if value.lead > 1:
-        site.refuse("what stands before its sequence is a sequence itself, which is not covered")
+        context.refuse("what stands before its sequence is a sequence itself, which is not covered")
     if len(value.shape) > len(shape) or any(
         size not in (1, wanted) for size, wanted in zip(value.shape[::-1], shape[::-1])
     ):
-        site.refuse("what stands before its sequence has the shape %s, and it %s" % (value.shape, list(shape)))
-    site.definite(shape)
+        context.refuse("what stands before its sequence has the shape %s, and it %s" % (value.shape, list(shape)))
+    context.definite(shape)
     if value.axes:
-        value = site.reshape(value, (1,) * (len(shape) - len(value.shape) + bool(steps)) + value.shape)
-    rows = site.emit("Shape", site.name(like), start=0, end=1)
+        value = context.reshape(value, (1,) * (len(shape) - len(value.shape) + bool(steps)) + value.shape)
+    rows = context.emit("Shape", context.name(like), start=0, end=1)
     sizes = ([steps] if steps else []) + list(shape)
-    whole = site.emit("Concat", rows, site.graph.sizes(*sizes), axis=0) if sizes else rows
-    return site.emit("Expand", site.name(value), whole)
+    whole = context.emit("Concat", rows, context.graph.sizes(*sizes), axis=0) if sizes else rows
+    return context.emit("Expand", context.name(value), whole)
 
 
-def _reconciled(site: Site) -> Value:
+def _reconciled(context: TranslationContext) -> Value:
     """The first for each step of the second."""
-    x, like = site.take(2)
+    x, like = context.take(2)
     if x.axes == like.axes:
         return x
     if x.lead > 1 or (x.lead and like.lead < 2):
-        site.refuse("its inputs have different dynamic axes")
-    site.definite(x.shape)
+        context.refuse("its inputs have different dynamic axes")
+    context.definite(x.shape)
     if x.lead:
-        x = site.reshape(x, (1, *x.shape))._replace(shape=x.shape)
-    ends = site.emit("Shape", site.name(like), start=0, end=like.lead)
-    whole = site.emit("Concat", ends, site.graph.sizes(*x.shape), axis=0) if x.shape else ends
-    name = site.emit("Expand", site.name(x), whole)
-    return site.value(name, x.shape, like.axes)._replace(uniform=site.inputs[0].uniform)
+        x = context.reshape(x, (1, *x.shape))._replace(shape=x.shape)
+    ends = context.emit("Shape", context.name(like), start=0, end=like.lead)
+    whole = context.emit("Concat", ends, context.graph.sizes(*x.shape), axis=0) if x.shape else ends
+    name = context.emit("Expand", context.name(x), whole)
+    return context.value(name, x.shape, like.axes)._replace(uniform=context.inputs[0].uniform)
 
 
-def _unpacked(site: Site) -> List[Value]:
+def _unpacked(context: TranslationContext) -> List[Value]:
     """The sequence as a static axis, and a mask of ones unless it is suppressed."""
-    (x,) = site.take(1)
-    _sequence(site, x)
+    (x,) = context.take(1)
+    _sequence(context, x)
     found = [x._replace(shape=(-1, *x.shape), axes=x.axes[:1])]
-    if not site.attribute("sequenceUnpackSuppressMaskOutput", bool, False):
-        ends = site.emit("Shape", site.name(x), start=0, end=2)
-        ones = site.emit("Expand", site.graph.scalar(1, site.dtype), ends)
-        found.append(site.value(ones, (-1,), x.axes[:1]))
+    if not context.attribute("sequenceUnpackSuppressMaskOutput", bool, False):
+        ends = context.emit("Shape", context.name(x), start=0, end=2)
+        ones = context.emit("Expand", context.graph.scalar(1, context.dtype), ends)
+        found.append(context.value(ones, (-1,), x.axes[:1]))
     return found
 
 
-def _to_sequence(site: Site) -> Value:
-    if len(site.inputs) != 1:
-        site.refuse("its sequences have lengths of their own, which is not covered")
-    (x,) = site.inputs
-    if site.graph.inside or x.lead != 1 or not x.shape:
-        site.refuse("it makes a sequence of what has no axis for it")
-    return x._replace(shape=x.shape[1:], axes=(x.axes[0], "sequence_of_" + site.function.uid))
+def _to_sequence(context: TranslationContext) -> Value:
+    if len(context.inputs) != 1:
+        context.refuse("its sequences have lengths of their own, which is not covered")
+    (x,) = context.inputs
+    if context.graph.inside or x.lead != 1 or not x.shape:
+        context.refuse("it makes a sequence of what has no axis for it")
+    return x._replace(shape=x.shape[1:], axes=(x.axes[0], "sequence_of_" + context.function.uid))
 
 
-def _to_sequence_like(site: Site) -> Value:
-    x, like = site.take(2)
-    _sequence(site, like)
-    if site.graph.inside or x.lead != 1 or not x.shape:
-        site.refuse("it makes a sequence of what has no axis for it")
+def _to_sequence_like(context: TranslationContext) -> Value:
+    x, like = context.take(2)
+    _sequence(context, like)
+    if context.graph.inside or x.lead != 1 or not x.shape:
+        context.refuse("it makes a sequence of what has no axis for it")
     return x._replace(shape=x.shape[1:], axes=like.axes)
 
 
-def _where(site: Site) -> Value:
+def _where(context: TranslationContext) -> Value:
     """The places that are not 0, which must be the same for every row."""
-    (x,) = site.take(1)
-    _sequence(site, x)
+    (x,) = context.take(1)
+    _sequence(context, x)
     if not x.uniform or x.shape not in ((), (1,)):
-        site.refuse("it chooses places by values, so that sequences would differ in length, which is not covered")
-    told = site.attribute("newDynamicAxes", list)
+        context.refuse("it chooses places by values, so that sequences would differ in length, which is not covered")
+    told = context.attribute("newDynamicAxes", list)
     axes = tuple(axis.name for axis in reversed(told) if isinstance(axis, Axis))
     if axes[:1] != (BATCH,) or len(axes) > 2:
-        site.refuse("it makes the dynamic axes %s, which are not covered" % ", ".join(axes))
-    first = site.emit("Reshape", site.name(x), site.graph.sizes(0, 0)) if x.shape else site.name(x)
-    row = site.emit("Gather", first, site.graph.constant(np.array(0, np.int64), "zero"), axis=0)
-    places = site.emit("Squeeze", site.emit("NonZero", row), site.graph.sizes(0))
+        context.refuse("it makes the dynamic axes %s, which are not covered" % ", ".join(axes))
+    first = context.emit("Reshape", context.name(x), context.graph.sizes(0, 0)) if x.shape else context.name(x)
+    row = context.emit("Gather", first, context.graph.constant(np.array(0, np.int64), "zero"), axis=0)
+    places = context.emit("Squeeze", context.emit("NonZero", row), context.graph.sizes(0))
     if len(axes) == 1:
         # CNTK knows that it is one.
-        places = site.emit("Reshape", places, site.graph.sizes(1))
-    cast = site.emit("Cast", places, to=site.onnx_type)
-    rows = site.emit("Shape", site.name(x), start=0, end=1)
-    count = site.emit("Concat", rows, site.emit("Shape", places), axis=0) if len(axes) == 2 else rows
-    return site.value(site.emit("Expand", cast, count), (), axes)
+        places = context.emit("Reshape", places, context.graph.sizes(1))
+    cast = context.emit("Cast", places, to=context.onnx_type)
+    rows = context.emit("Shape", context.name(x), start=0, end=1)
+    count = context.emit("Concat", rows, context.emit("Shape", places), axis=0) if len(axes) == 2 else rows
+    return context.value(context.emit("Expand", cast, count), (), axes)
 
 
-def _packed_index(site: Site) -> Value:
-    source, places = site.take(2)
-    _sequence(site, source)
+def _packed_index(context: TranslationContext) -> Value:
+    source, places = context.take(2)
+    _sequence(context, source)
     return places
 
 
-def _gather_packed(site: Site) -> Value:
-    source, places = site.take(2)
-    _sequence(site, source)
+def _gather_packed(context: TranslationContext) -> Value:
+    source, places = context.take(2)
+    _sequence(context, source)
     if not places.uniform or places.shape:
-        site.refuse("it chooses places by values, so that sequences would differ in length, which is not covered")
-    zero = site.graph.constant(np.array(0, np.int64), "zero")
-    row = site.emit("Cast", site.emit("Gather", site.name(places), zero, axis=0), to=_INT64)
-    name = site.emit("Gather", site.name(source), row, axis=1)
-    return site.value(name, source.shape, places.axes)._replace(uniform=source.uniform)
+        context.refuse("it chooses places by values, so that sequences would differ in length, which is not covered")
+    zero = context.graph.constant(np.array(0, np.int64), "zero")
+    row = context.emit("Cast", context.emit("Gather", context.name(places), zero, axis=0), to=_INT64)
+    name = context.emit("Gather", context.name(source), row, axis=1)
+    return context.value(name, source.shape, places.axes)._replace(uniform=source.uniform)
 
 
-TRANSLATORS: Dict[str, Callable[[Site], object]] = {
+TRANSLATORS: Dict[str, Callable[[TranslationContext], object]] = {
     "PastValue": _shifted,
     "FutureValue": _shifted,
     "ReconcileDynamicAxis": _reconciled,

@@ -2,8 +2,8 @@
 
 from typing import Any, Dict
 
+from ..context import TranslationContext
 from ..registry import LAYERS, Takes, covers, spatial, unknown
-from ..site import Site
 from ..values import Value
 from ..windows import Windows, windows
 
@@ -19,11 +19,11 @@ def _taken(dimensions: int, *last: str) -> Takes:
     shown="stored",
     takes=_taken(2, "NHWC"),
 )
-def pooling_2d(site: Site) -> Value:
+def pooling_2d(context: TranslationContext) -> Value:
     # Versions that did not write this counted the padding in.
-    padding_counts = site.settings.flag("avgPoolIncludePadInDivisor", True)
+    padding_counts = context.settings.flag("avgPoolIncludePadInDivisor", True)
     return _pooled(
-        site, windows(site.settings, 2), site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC"), padding_counts
+        context, windows(context.settings, 2), context.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC"), padding_counts
     )
 
 
@@ -34,10 +34,12 @@ def pooling_2d(site: Site) -> Value:
     shown="computed",
     takes=_taken(1, "NHWC"),
 )
-def pooling_1d(site: Site) -> Value:
+def pooling_1d(context: TranslationContext) -> Value:
     """As in two dimensions, the second of which is one long; of NWC DL4J says NHWC."""
-    last = site.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
-    return _pooled(site, windows(site.settings, 1), last, site.settings.flag("avgPoolIncludePadInDivisor", True))
+    last = context.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
+    return _pooled(
+        context, windows(context.settings, 1), last, context.settings.flag("avgPoolIncludePadInDivisor", True)
+    )
 
 
 @covers(
@@ -47,56 +49,56 @@ def pooling_1d(site: Site) -> Value:
     shown="computed",
     takes=_taken(3, "NDHWC"),
 )
-def pooling_3d(site: Site) -> Value:
-    return _pooled(site, windows(site.settings, 3), site.flag_of_format("dataFormat", "NCDHW", "NDHWC"), False)
+def pooling_3d(context: TranslationContext) -> Value:
+    return _pooled(context, windows(context.settings, 3), context.flag_of_format("dataFormat", "NCDHW", "NDHWC"), False)
 
 
-def _pooled(site: Site, over: Windows, last: bool, padding_counts: bool) -> Value:
-    kind = site.settings.choice("poolingType", ("MAX", "AVG", "PNORM", "SUM"))
-    value = site.channels_first(site.of(len(over.kernel) + 1), last)
+def _pooled(context: TranslationContext, over: Windows, last: bool, padding_counts: bool) -> Value:
+    kind = context.settings.choice("poolingType", ("MAX", "AVG", "PNORM", "SUM"))
+    value = context.channels_first(context.of(len(over.kernel) + 1), last)
     dilated = any(dilation != 1 for dilation in over.dilation)
     if kind == "SUM" or (kind != "MAX" and dilated) or (kind == "PNORM" and len(over.kernel) == 3):
-        site.refuse("pooling by %s%s is not covered" % (kind, ", dilated," if dilated else ""))
+        context.refuse("pooling by %s%s is not covered" % (kind, ", dilated," if dilated else ""))
     attributes: Dict[str, Any] = over.attributes(value.sizes[1:], kind == "MAX")
     if kind == "AVG":
         attributes["count_include_pad"] = int(padding_counts)
     if kind == "PNORM":
-        attributes["p"] = site.settings.integer("pnorm", least=1)
+        attributes["p"] = context.settings.integer("pnorm", least=1)
     op = {"MAX": "MaxPool", "AVG": "AveragePool", "PNORM": "LpPool"}[kind]
-    sizes = [value.sizes[0], *over.outputs(value.sizes[1:], site.settings)]
-    given = site.value(site.emit(op, value.name, **attributes), sizes, value, over.grown(value.sizes[1:]))
-    return site.channels_back(given, last)
+    sizes = [value.sizes[0], *over.outputs(value.sizes[1:], context.settings)]
+    given = context.value(context.emit(op, value.name, **attributes), sizes, value, over.grown(value.sizes[1:]))
+    return context.channels_back(given, last)
 
 
 @covers(LAYERS, "GlobalPoolingLayer", source="layers/pooling/GlobalPoolingLayer", shown="stored", takes=unknown)
-def global_pooling(site: Site) -> Value:
+def global_pooling(context: TranslationContext) -> Value:
     """Over time, or places; over the dimensions that it names, otherwise."""
-    value, settings = site.input, site.settings
+    value, settings = context.input, context.settings
     rank = len(value.sizes) + 1
     if rank not in (3, 4, 5):
-        site.refuse("global pooling of activations of rank %d is not covered" % rank)
+        context.refuse("global pooling of activations of rank %d is not covered" % rank)
     axes = settings.list_of_integers("poolingDimensions") or tuple(range(2, rank))
     if len(set(axes)) != len(axes) or not all(1 <= axis < rank for axis in axes):
-        site.refuse("its field 'poolingDimensions' is %s for activations of rank %d" % (list(axes), rank))
+        context.refuse("its field 'poolingDimensions' is %s for activations of rank %d" % (list(axes), rank))
     kind = settings.choice("poolingType", ("MAX", "AVG", "SUM", "PNORM"))
     left = [size for axis, size in enumerate(value.sizes, 1) if axis not in axes]
-    name = _reduced(site, value.name, kind, sorted(axes))
-    given = site.value(name, left, value)
+    name = _reduced(context, value.name, kind, sorted(axes))
+    given = context.value(name, left, value)
     if settings.flag("collapseDimensions", True):
         return given
     if 1 in axes:
-        site.refuse("global pooling that keeps its dimensions, over the first, is not covered")
-    return site.reshape(given, [*left, *[1] * (rank - 1 - len(left))])
+        context.refuse("global pooling that keeps its dimensions, over the first, is not covered")
+    return context.reshape(given, [*left, *[1] * (rank - 1 - len(left))])
 
 
-def _reduced(site: Site, name: str, kind: str, axes: Any) -> str:
+def _reduced(context: TranslationContext, name: str, kind: str, axes: Any) -> str:
     if kind == "MAX":
-        return site.emit("ReduceMax", name, axes=axes, keepdims=0)
+        return context.emit("ReduceMax", name, axes=axes, keepdims=0)
     if kind == "AVG":
-        return site.emit("ReduceMean", name, axes=axes, keepdims=0)
+        return context.emit("ReduceMean", name, axes=axes, keepdims=0)
     if kind == "SUM":
-        return site.emit("ReduceSum", name, site.graph.sizes(*axes), keepdims=0)
-    power = site.settings.integer("pnorm", least=1)
-    powers = site.emit("Pow", site.emit("Abs", name), site.scalar(power))
-    total = site.emit("ReduceSum", powers, site.graph.sizes(*axes), keepdims=0)
-    return site.emit("Pow", total, site.scalar(1 / power))
+        return context.emit("ReduceSum", name, context.graph.sizes(*axes), keepdims=0)
+    power = context.settings.integer("pnorm", least=1)
+    powers = context.emit("Pow", context.emit("Abs", name), context.scalar(power))
+    total = context.emit("ReduceSum", powers, context.graph.sizes(*axes), keepdims=0)
+    return context.emit("Pow", total, context.scalar(1 / power))

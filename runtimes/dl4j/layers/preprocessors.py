@@ -3,9 +3,9 @@
 from typing import Callable, List, Optional, Tuple
 
 from ..configuration import Preprocessor, preprocessor
+from ..context import TranslationContext
 from ..registry import PREPROCESSORS, Shape, Takes, Translate, covers, same, translate
 from ..settings import Settings
-from ..site import Site
 from ..values import Value
 
 
@@ -43,26 +43,26 @@ def _flat(sizes: Tuple[int, ...]) -> int:
 
 
 @_covers("CnnToFeedForwardPreProcessor", "stored", lambda settings, behind: _cnn_sizes(settings))
-def cnn_to_feed_forward(site: Site) -> Value:
-    value = site.input
+def cnn_to_feed_forward(context: TranslationContext) -> Value:
+    value = context.input
     if len(value.sizes) == 1:
         return value
-    value = _checked(site, _cnn_sizes(site.settings))
-    return site.reshape(value, (_flat(value.sizes),))
+    value = _checked(context, _cnn_sizes(context.settings))
+    return context.reshape(value, (_flat(value.sizes),))
 
 
 @_covers("Cnn3DToFeedForwardPreProcessor", "computed", lambda settings, behind: _volume(settings))
-def volume_to_feed_forward(site: Site) -> Value:
-    value = site.input
+def volume_to_feed_forward(context: TranslationContext) -> Value:
+    value = context.input
     if len(value.sizes) == 1:
         return value
-    value = _checked(site, _volume(site.settings))
-    return site.reshape(value, (_flat(value.sizes),))
+    value = _checked(context, _volume(context.settings))
+    return context.reshape(value, (_flat(value.sizes),))
 
 
-def _checked(site: Site, sizes: Tuple[int, ...]) -> Value:
+def _checked(context: TranslationContext, sizes: Tuple[int, ...]) -> Value:
     """Of these sizes, which its input may not have told before."""
-    value = site.of(len(sizes), *sizes)
+    value = context.of(len(sizes), *sizes)
     return value._replace(sizes=tuple(max(pair) for pair in zip(value.sizes, sizes)))
 
 
@@ -72,20 +72,20 @@ def _flat_image(settings: Settings) -> Optional[Tuple[int, ...]]:
 
 
 @_covers("FeedForwardToCnnPreProcessor", "computed", lambda settings, behind: _flat_image(settings))
-def feed_forward_to_cnn(site: Site) -> Value:
-    value, sizes = site.input, _image(site.settings)
-    return value if len(value.sizes) == 3 else site.reshape(site.of(1, _flat(sizes)), sizes)
+def feed_forward_to_cnn(context: TranslationContext) -> Value:
+    value, sizes = context.input, _image(context.settings)
+    return value if len(value.sizes) == 3 else context.reshape(context.of(1, _flat(sizes)), sizes)
 
 
 @_covers("FeedForwardToCnn3DPreProcessor", "computed", lambda settings, behind: (_flat(_volume(settings)),))
-def feed_forward_to_volume(site: Site) -> Value:
-    value, sizes = site.input, _volume(site.settings)
-    return value if len(value.sizes) == 4 else site.reshape(site.of(1, _flat(sizes)), sizes)
+def feed_forward_to_volume(context: TranslationContext) -> Value:
+    value, sizes = context.input, _volume(context.settings)
+    return value if len(value.sizes) == 4 else context.reshape(context.of(1, _flat(sizes)), sizes)
 
 
-def _time(site: Site) -> int:
+def _time(context: TranslationContext) -> int:
     """Which of the sizes time is."""
-    return 0 if site.flag_of_format("rnnDataFormat", "NCW", "NWC") else 1
+    return 0 if context.flag_of_format("rnnDataFormat", "NCW", "NWC") else 1
 
 
 def _sequence_of(settings: Settings, behind: Shape) -> Shape:
@@ -95,10 +95,10 @@ def _sequence_of(settings: Settings, behind: Shape) -> Shape:
 
 
 @_covers("RnnToFeedForwardPreProcessor", "computed", _sequence_of)
-def rnn_to_feed_forward(site: Site) -> Value:
+def rnn_to_feed_forward(context: TranslationContext) -> Value:
     """Each time step becomes a row."""
-    value = site.input
-    return value if len(value.sizes) == 1 else site.fold(site.of(2), _time(site))
+    value = context.input
+    return value if len(value.sizes) == 1 else context.fold(context.of(2), _time(context))
 
 
 def _step_of(settings: Settings, behind: Shape) -> Shape:
@@ -108,33 +108,33 @@ def _step_of(settings: Settings, behind: Shape) -> Shape:
 
 
 @_covers("FeedForwardToRnnPreProcessor", "computed", _step_of)
-def feed_forward_to_rnn(site: Site) -> Value:
+def feed_forward_to_rnn(context: TranslationContext) -> Value:
     """A row for each time step becomes a sequence again; a row that never was one, a sequence of one step."""
-    return _sequences(site, site.of(1))
+    return _sequences(context, context.of(1))
 
 
-def _sequences(site: Site, value: Value) -> Value:
+def _sequences(context: TranslationContext, value: Value) -> Value:
     """DL4J makes as many of the rows as the network's first input has, whatever was made of those before."""
     if len(value.folds) > 1:
-        site.refuse("its rows are stacked, or steps of steps, of which DL4J would make other sequences")
-    time = _time(site)
+        context.refuse("its rows are stacked, or steps of steps, of which DL4J would make other sequences")
+    time = _time(context)
     if value.folds:
-        return site.unfold(value, time)
+        return context.unfold(value, time)
     size = value.sizes[0]
-    return site.reshape(value, (1, size) if time == 0 else (size, 1))
+    return context.reshape(value, (1, size) if time == 0 else (size, 1))
 
 
 @_covers("RnnToCnnPreProcessor", "computed", lambda settings, behind: (_flat(_image(settings)), -1))
-def rnn_to_cnn(site: Site) -> Value:
+def rnn_to_cnn(context: TranslationContext) -> Value:
     """Each time step becomes an image."""
-    sizes = _image(site.settings)
-    return site.reshape(site.fold(site.of(2), _time(site)), sizes)
+    sizes = _image(context.settings)
+    return context.reshape(context.fold(context.of(2), _time(context)), sizes)
 
 
 @_covers("CnnToRnnPreProcessor", "computed", lambda settings, behind: _image(settings))
-def cnn_to_rnn(site: Site) -> Value:
-    value = _checked(site, _image(site.settings))
-    return _sequences(site, site.reshape(value, (_flat(value.sizes),)))
+def cnn_to_rnn(context: TranslationContext) -> Value:
+    value = _checked(context, _image(context.settings))
+    return _sequences(context, context.reshape(value, (_flat(value.sizes),)))
 
 
 def _first(settings: Settings, behind: Shape) -> Shape:
@@ -144,11 +144,12 @@ def _first(settings: Settings, behind: Shape) -> Shape:
 
 
 @_covers("ComposableInputPreProcessor", "computed", _first)
-def one_after_another(site: Site) -> Value:
-    value = site.input
-    for each in _within(site.settings):
+def one_after_another(context: TranslationContext) -> Value:
+    value = context.input
+    for each in _within(context.settings):
         value = translate(
-            Site(each.kind, each.settings, [value], site.graph, site.parameters, site.choices), PREPROCESSORS
+            TranslationContext(each.kind, each.settings, [value], context.graph, context.parameters, context.choices),
+            PREPROCESSORS,
         )
     return value
 

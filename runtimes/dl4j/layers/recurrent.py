@@ -9,9 +9,9 @@ import numpy as np
 
 from ..activations import activated, chosen
 from ..configuration import inner_layer
+from ..context import TranslationContext, same_sizes
 from ..registry import LAYERS, Shape, covers, series, takes_inner, translate_inner
 from ..settings import Settings
-from ..site import Site, same_sizes
 from ..values import Value
 from .feedforward import product
 
@@ -33,70 +33,70 @@ _GATES = (3, 2, 1, 0)
 
 
 @covers(LAYERS, "LSTM", source="layers/recurrent/LSTMHelpers", shown="stored", takes=series)
-def lstm(site: Site) -> Value:
-    return _one_way(site, peepholes=False)
+def lstm(context: TranslationContext) -> Value:
+    return _one_way(context, peepholes=False)
 
 
 @covers(LAYERS, "GravesLSTM", source="layers/recurrent/LSTMHelpers", shown="computed", takes=series)
-def graves_lstm(site: Site) -> Value:
-    return _one_way(site, peepholes=True)
+def graves_lstm(context: TranslationContext) -> Value:
+    return _one_way(context, peepholes=True)
 
 
 @covers(
     LAYERS, "GravesBidirectionalLSTM", source="layers/recurrent/GravesBidirectionalLSTM", shown="computed", takes=series
 )
-def graves_both_ways(site: Site) -> Value:
+def graves_both_ways(context: TranslationContext) -> Value:
     """Both directions' outputs are added."""
-    last = _time_first(site)
-    value = _input(site, last)
-    forward, backward = _weights(site, True), _weights(site, True)
-    here = _run(site, "LSTM", value, forward, "forward")
-    back = _run(site, "LSTM", value, backward, "reverse")
-    return _output(site, here._replace(name=site.emit("Add", here.name, back.name)), last)
+    last = _time_first(context)
+    value = _input(context, last)
+    forward, backward = _weights(context, True), _weights(context, True)
+    here = _run(context, "LSTM", value, forward, "forward")
+    back = _run(context, "LSTM", value, backward, "reverse")
+    return _output(context, here._replace(name=context.emit("Add", here.name, back.name)), last)
 
 
 @covers(LAYERS, "SimpleRnn", source="layers/recurrent/SimpleRnn", shown="computed", takes=series)
-def simple_rnn(site: Site) -> Value:
+def simple_rnn(context: TranslationContext) -> Value:
     """a(x W + h R + b)."""
-    if site.settings.flag("hasLayerNorm", False):
-        site.refuse("its layer normalisation (hasLayerNorm) is not covered")
-    last = _time_first(site)
-    value = _input(site, last)
-    inputs, size = _sizes(site)
-    weights, recurrent = site.take([inputs, size], "F"), site.take([size, size], "F")
-    bias = np.concatenate([site.take([size], "C"), np.zeros(size, site.dtype)])
+    if context.settings.flag("hasLayerNorm", False):
+        context.refuse("its layer normalisation (hasLayerNorm) is not covered")
+    last = _time_first(context)
+    value = _input(context, last)
+    inputs, size = _sizes(context)
+    weights, recurrent = context.take([inputs, size], "F"), context.take([size, size], "F")
+    bias = np.concatenate([context.take([size], "C"), np.zeros(size, context.dtype)])
     arrays = [weights.T[None], recurrent.T[None], bias[None]]
-    return _output(site, _run(site, "RNN", value, (arrays, _inside(site, ["activationFn"])), "forward"), last)
+    return _output(context, _run(context, "RNN", value, (arrays, _inside(context, ["activationFn"])), "forward"), last)
 
 
 @covers(
     LAYERS, "Bidirectional", source="layers/recurrent/BidirectionalLayer", shown="computed", takes=takes_inner("fwd")
 )
-def both_ways(site: Site) -> Value:
+def both_ways(context: TranslationContext) -> Value:
     """One layer on the sequence and one on its reverse, whose output is turned round where it is a sequence."""
-    mode = site.settings.choice("mode", ("ADD", "MUL", "AVERAGE", "CONCAT"))
-    value = site.of(2)
-    last = _format_within(site, site.settings, "fwd")
-    if _format_within(site, site.settings, "bwd") != last:
-        site.refuse("its two directions have different formats")
+    mode = context.settings.choice("mode", ("ADD", "MUL", "AVERAGE", "CONCAT"))
+    value = context.of(2)
+    last = _format_within(context, context.settings, "fwd")
+    if _format_within(context, context.settings, "bwd") != last:
+        context.refuse("its two directions have different formats")
     time = 0 if last else 1
-    here = translate_inner(site, "fwd")
-    back = translate_inner(site, "bwd", reversed_in_time(site, value, time))
+    here = translate_inner(context, "fwd")
+    back = translate_inner(context, "bwd", reversed_in_time(context, value, time))
     if len(back.sizes) == 2:
-        back = reversed_in_time(site, back, time)
+        back = reversed_in_time(context, back, time)
     if len(here.sizes) != len(back.sizes):
-        site.refuse("its two directions give activations of different ranks")
+        context.refuse("its two directions give activations of different ranks")
     if mode == "CONCAT":
         axis = 1 if last and len(here.sizes) == 2 else 0
         sizes = list(here.sizes)
         unknown = min(sizes[axis], back.sizes[axis]) < 0
         sizes[axis] = -1 if unknown else sizes[axis] + back.sizes[axis]
-        name = site.emit("Concat", here.name, back.name, axis=axis + 1)
-        return site.value(name, sizes, here if here.grown > back.grown else back, 2 if unknown else 1)
+        name = context.emit("Concat", here.name, back.name, axis=axis + 1)
+        return context.value(name, sizes, here if here.grown > back.grown else back, 2 if unknown else 1)
     if not same_sizes([here, back]):
-        site.refuse("its two directions give activations of different sizes")
-    name = site.emit("Mul" if mode == "MUL" else "Add", here.name, back.name)
-    return here._replace(name=site.emit("Mul", name, site.scalar(0.5)) if mode == "AVERAGE" else name)
+        context.refuse("its two directions give activations of different sizes")
+    name = context.emit("Mul" if mode == "MUL" else "Add", here.name, back.name)
+    return here._replace(name=context.emit("Mul", name, context.scalar(0.5)) if mode == "AVERAGE" else name)
 
 
 @covers(
@@ -106,11 +106,11 @@ def both_ways(site: Site) -> Value:
     shown="computed",
     takes=takes_inner("underlying"),
 )
-def last_of_layer(site: Site) -> Value:
-    given = translate_inner(site, "underlying")
+def last_of_layer(context: TranslationContext) -> Value:
+    given = translate_inner(context, "underlying")
     if len(given.sizes) != 2:
-        site.refuse("the layer within it gives no sequence")
-    return last_step(site, given, _format_within(site, site.settings, "underlying"))
+        context.refuse("the layer within it gives no sequence")
+    return last_step(context, given, _format_within(context, context.settings, "underlying"))
 
 
 # Where TimeSeriesUtils.getFormatFromRnnLayer of DL4J looks for the format of what wraps another layer.
@@ -119,13 +119,13 @@ _WITHIN = {"Bidirectional": "fwd", "LastTimeStep": "underlying", "MaskZeroLayer"
 _FROZEN = {"FrozenLayer": "layer", "FrozenLayerWithBackprop": "underlying"}
 
 
-def _format_within(site: Site, settings: Settings, field: str) -> bool:
+def _format_within(context: TranslationContext, settings: Settings, field: str) -> bool:
     """Whether the layer in this field has time first."""
     kind, inner = inner_layer(settings, field)
     if kind in _WITHIN:
-        return _format_within(site, inner, _WITHIN[kind])
-    if kind in _FROZEN and _format_within(site, inner, _FROZEN[kind]):
-        site.refuse("a frozen layer with time first within it is not covered")
+        return _format_within(context, inner, _WITHIN[kind])
+    if kind in _FROZEN and _format_within(context, inner, _FROZEN[kind]):
+        context.refuse("a frozen layer with time first within it is not covered")
     return inner.flag_of_format("rnnDataFormat", "NCW", "NWC")
 
 
@@ -137,91 +137,91 @@ def _each_step(settings: Settings, behind: Shape) -> Shape:
 
 
 @covers(LAYERS, "TimeDistributed", source="layers/recurrent/TimeDistributedLayer", shown="computed", takes=_each_step)
-def at_each_step(site: Site) -> Value:
+def at_each_step(context: TranslationContext) -> Value:
     """The layer within is applied to each time step."""
-    axis = 0 if site.flag_of_format("rnnDataFormat", "NCW", "NWC") else 1
-    folded = site.fold(site.of(2), axis)
-    return site.unfold(translate_inner(site, "underlying", folded), axis)
+    axis = 0 if context.flag_of_format("rnnDataFormat", "NCW", "NWC") else 1
+    folded = context.fold(context.of(2), axis)
+    return context.unfold(translate_inner(context, "underlying", folded), axis)
 
 
 @covers(LAYERS, "RnnOutputLayer", source="layers/recurrent/RnnOutputLayer", shown="computed", takes=series)
-def output(site: Site) -> Value:
+def output(context: TranslationContext) -> Value:
     """A dense layer at each time step."""
-    last = site.flag_of_format("rnnDataFormat", "NCW", "NWC")
-    value = _input(site, last)
-    steps = site.transpose(value, [1, 0])
-    given = product(site, steps)._replace(sizes=(steps.sizes[0], site.settings.integer("nOut")))
-    return _output(site, site.transpose(activated(site, given, 1), [1, 0]), last)
+    last = context.flag_of_format("rnnDataFormat", "NCW", "NWC")
+    value = _input(context, last)
+    steps = context.transpose(value, [1, 0])
+    given = product(context, steps)._replace(sizes=(steps.sizes[0], context.settings.integer("nOut")))
+    return _output(context, context.transpose(activated(context, given, 1), [1, 0]), last)
 
 
 @covers(LAYERS, "RnnLossLayer", source="layers/recurrent/RnnLossLayer", shown="computed")
-def loss(site: Site) -> Value:
-    return activated(site, site.of(2), 1 if site.flag_of_format("rnnDataFormat", "NCW", "NWC") else 0)
+def loss(context: TranslationContext) -> Value:
+    return activated(context, context.of(2), 1 if context.flag_of_format("rnnDataFormat", "NCW", "NWC") else 0)
 
 
-def reversed_in_time(site: Site, value: Value, axis: int) -> Value:
-    return site.slice(value, axis, _END, -_END, value.sizes[axis], -1)
+def reversed_in_time(context: TranslationContext, value: Value, axis: int) -> Value:
+    return context.slice(value, axis, _END, -_END, value.sizes[axis], -1)
 
 
-def last_step(site: Site, value: Value, time_first: bool) -> Value:
+def last_step(context: TranslationContext, value: Value, time_first: bool) -> Value:
     axis = 0 if time_first else 1
-    index = site.graph.constant(np.array(-1, np.int64), "last")
-    return site.value(site.emit("Gather", value.name, index, axis=axis + 1), [value.sizes[1 - axis]], value)
+    index = context.graph.constant(np.array(-1, np.int64), "last")
+    return context.value(context.emit("Gather", value.name, index, axis=axis + 1), [value.sizes[1 - axis]], value)
 
 
-def _time_first(site: Site) -> bool:
-    return site.flag_of_format("rnnDataFormat", "NCW", "NWC")
+def _time_first(context: TranslationContext) -> bool:
+    return context.flag_of_format("rnnDataFormat", "NCW", "NWC")
 
 
-def _sizes(site: Site) -> Tuple[int, int]:
-    return site.settings.integer("nIn", least=1), site.settings.integer("nOut", least=1)
+def _sizes(context: TranslationContext) -> Tuple[int, int]:
+    return context.settings.integer("nIn", least=1), context.settings.integer("nOut", least=1)
 
 
-def _input(site: Site, time_first: bool) -> Value:
+def _input(context: TranslationContext, time_first: bool) -> Value:
     """[N, nIn, T]."""
-    inputs = site.settings.integer("nIn", least=1)
-    value = site.of(2, -1, inputs) if time_first else site.of(2, inputs, -1)
-    return site.transpose(value, [1, 0]) if time_first else value
+    inputs = context.settings.integer("nIn", least=1)
+    value = context.of(2, -1, inputs) if time_first else context.of(2, inputs, -1)
+    return context.transpose(value, [1, 0]) if time_first else value
 
 
-def _output(site: Site, value: Value, time_first: bool) -> Value:
-    return site.transpose(value, [1, 0]) if time_first else value
+def _output(context: TranslationContext, value: Value, time_first: bool) -> Value:
+    return context.transpose(value, [1, 0]) if time_first else value
 
 
 Cell = Tuple[List[np.ndarray], Dict[str, Any]]
 
 
-def _one_way(site: Site, peepholes: bool) -> Value:
-    last = _time_first(site)
-    value = _input(site, last)
-    return _output(site, _run(site, "LSTM", value, _weights(site, peepholes), "forward"), last)
+def _one_way(context: TranslationContext, peepholes: bool) -> Value:
+    last = _time_first(context)
+    value = _input(context, last)
+    return _output(context, _run(context, "LSTM", value, _weights(context, peepholes), "forward"), last)
 
 
-def _weights(site: Site, peepholes: bool) -> Cell:
+def _weights(context: TranslationContext, peepholes: bool) -> Cell:
     """The next parameters: W, R and, behind its columns, the peepholes of forget, output and input gate; then b."""
-    inputs, size = _sizes(site)
-    weights = site.take([inputs, 4 * size], "F")
-    recurrent = site.take([size, 4 * size + (3 if peepholes else 0)], "F")
-    bias = site.take([4 * size], "C")
+    inputs, size = _sizes(context)
+    weights = context.take([inputs, 4 * size], "F")
+    recurrent = context.take([size, 4 * size + (3 if peepholes else 0)], "F")
+    bias = context.take([4 * size], "C")
     gates = np.concatenate([np.arange(gate * size, (gate + 1) * size) for gate in _GATES])
     arrays = [
         weights[:, gates].T[None],
         recurrent[:, gates].T[None],
-        np.concatenate([bias[gates], np.zeros(4 * size, site.dtype)])[None],
+        np.concatenate([bias[gates], np.zeros(4 * size, context.dtype)])[None],
     ]
     if peepholes:
         forget, out, into = recurrent[:, 4 * size :].T
         arrays.append(np.concatenate([into, out, forget])[None])
-    return arrays, _inside(site, ["gateActivationFn", "activationFn", "activationFn"])
+    return arrays, _inside(context, ["gateActivationFn", "activationFn", "activationFn"])
 
 
-def _inside(site: Site, fields: List[str]) -> Dict[str, Any]:
+def _inside(context: TranslationContext, fields: List[str]) -> Dict[str, Any]:
     """The functions within, as ONNX's attributes."""
     found, alphas, betas = [], [], []
     for field in fields:
-        name, settings = chosen(site, field)
+        name, settings = chosen(context, field)
         if name not in _INSIDE or (name == "relu" and _is_special(settings)):
-            site.refuse("the activation function %s within a recurrent layer is not covered" % name)
+            context.refuse("the activation function %s within a recurrent layer is not covered" % name)
         found.append(_INSIDE[name])
         if name == "hardsigmoid":
             alphas.append(0.2)
@@ -245,16 +245,16 @@ def _is_special(settings: Settings) -> bool:
     return any(settings.get(field) is not None for field in ("max", "threshold", "negativeSlope"))
 
 
-def _run(site: Site, op: str, value: Value, cell: Cell, direction: str) -> Value:
+def _run(context: TranslationContext, op: str, value: Value, cell: Cell, direction: str) -> Value:
     """[N, nIn, T] to [N, nOut, T], by ONNX's operator, which wants time first, and at least one row: without any, ONNX
     Runtime's LSTM ends the process."""
     if any(fold.told for fold in value.folds):
-        site.refuse("its rows are time steps, whose number only a request tells: give it in [[inputs]]")
+        context.refuse("its rows are time steps, whose number only a request tells: give it in [[inputs]]")
     arrays, attributes = cell
     size = arrays[1].shape[-1]
-    turned = site.emit("Transpose", value.name, perm=[2, 0, 1])
-    names: List[Optional[str]] = [site.constant(array) for array in arrays]
+    turned = context.emit("Transpose", value.name, perm=[2, 0, 1])
+    names: List[Optional[str]] = [context.constant(array) for array in arrays]
     inputs = [turned, *names[:3], *(["", "", "", names[3]] if len(names) > 3 else [])]
-    every = site.emit(op, *inputs, hidden_size=size, direction=direction, **attributes)
-    squeezed = site.emit("Squeeze", every, site.graph.sizes(1))
-    return site.value(site.emit("Transpose", squeezed, perm=[1, 2, 0]), [size, value.sizes[1]], value)
+    every = context.emit(op, *inputs, hidden_size=size, direction=direction, **attributes)
+    squeezed = context.emit("Squeeze", every, context.graph.sizes(1))
+    return context.value(context.emit("Transpose", squeezed, perm=[1, 2, 0]), [size, value.sizes[1]], value)

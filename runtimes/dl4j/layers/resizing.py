@@ -5,9 +5,9 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
+from ..context import TranslationContext, grown_by, shown
 from ..registry import LAYERS, Shape, covers, spatial
 from ..settings import Settings
-from ..site import Site, grown_by, shown
 from ..values import Value
 
 _END = (1 << 31) - 1
@@ -48,9 +48,9 @@ def _before_space_to_depth(settings: Settings, behind: Shape) -> Shape:
     shown="stored",
     takes=spatial(2, _before_upsampling, "NHWC"),
 )
-def upsampling_2d(site: Site) -> Value:
-    last = site.flag_of_format("format", "NCHW", "NHWC")
-    return site.channels_back(_upsampled(site, site.channels_first(site.of(3), last), 2), last)
+def upsampling_2d(context: TranslationContext) -> Value:
+    last = context.flag_of_format("format", "NCHW", "NHWC")
+    return context.channels_back(_upsampled(context, context.channels_first(context.of(3), last), 2), last)
 
 
 @covers(
@@ -60,8 +60,8 @@ def upsampling_2d(site: Site) -> Value:
     shown="computed",
     takes=spatial(1, _before_upsampling),
 )
-def upsampling_1d(site: Site) -> Value:
-    return _upsampled(site, site.of(2), 1)
+def upsampling_1d(context: TranslationContext) -> Value:
+    return _upsampled(context, context.of(2), 1)
 
 
 @covers(
@@ -71,9 +71,9 @@ def upsampling_1d(site: Site) -> Value:
     shown="computed",
     takes=spatial(3, _before_upsampling, "NDHWC"),
 )
-def upsampling_3d(site: Site) -> Value:
-    last = site.flag_of_format("dataFormat", "NCDHW", "NDHWC")
-    return site.channels_back(_upsampled(site, site.channels_first(site.of(4), last), 3), last)
+def upsampling_3d(context: TranslationContext) -> Value:
+    last = context.flag_of_format("dataFormat", "NCDHW", "NDHWC")
+    return context.channels_back(_upsampled(context, context.channels_first(context.of(4), last), 3), last)
 
 
 def _times(settings: Settings, dimensions: int) -> Tuple[int, ...]:
@@ -87,23 +87,23 @@ def _times(settings: Settings, dimensions: int) -> Tuple[int, ...]:
     return times
 
 
-def _upsampled(site: Site, value: Value, dimensions: int) -> Value:
+def _upsampled(context: TranslationContext, value: Value, dimensions: int) -> Value:
     """Each value as often as it says, along each dimension."""
-    times = _times(site.settings, dimensions)
-    scales = site.graph.constant(np.array([1, 1, *times], np.float32), "scales")
-    name = _resized(site, value.name, scales)
+    times = _times(context.settings, dimensions)
+    scales = context.graph.constant(np.array([1, 1, *times], np.float32), "scales")
+    name = _resized(context, value.name, scales)
     sizes = [size if size < 0 else size * each for size, each in zip(value.sizes[1:], times)]
     grown = math.prod(each for size, each in zip(value.sizes[1:], times) if size < 0)
-    return site.value(name, [value.sizes[0], *sizes], value, grown)
+    return context.value(name, [value.sizes[0], *sizes], value, grown)
 
 
-def _resized(site: Site, name: str, scales: str) -> str:
+def _resized(context: TranslationContext, name: str, scales: str) -> str:
     attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    if site.dtype != np.float64:
-        return site.graph.emit("Resize", [name, "", scales], site.kind, **attributes)
-    single = site.graph.emit("Cast", [name], "single", to=1)
-    resized = site.graph.emit("Resize", [single, "", scales], site.kind, **attributes)
-    return site.graph.emit("Cast", [resized], site.kind, to=site.onnx_type)
+    if context.dtype != np.float64:
+        return context.graph.emit("Resize", [name, "", scales], context.kind, **attributes)
+    single = context.graph.emit("Cast", [name], "single", to=1)
+    resized = context.graph.emit("Resize", [single, "", scales], context.kind, **attributes)
+    return context.graph.emit("Cast", [resized], context.kind, to=context.onnx_type)
 
 
 @covers(
@@ -113,9 +113,9 @@ def _resized(site: Site, name: str, scales: str) -> str:
     shown="stored",
     takes=spatial(2, _before_padding, "NHWC"),
 )
-def padding_2d(site: Site) -> Value:
-    formats = [site.flag_of_format(field, "NCHW", "NHWC") for field in ("dataFormat", "cnn2dDataFormat")]
-    return _padded(site, 2, any(formats))
+def padding_2d(context: TranslationContext) -> Value:
+    formats = [context.flag_of_format(field, "NCHW", "NHWC") for field in ("dataFormat", "cnn2dDataFormat")]
+    return _padded(context, 2, any(formats))
 
 
 @covers(
@@ -125,8 +125,8 @@ def padding_2d(site: Site) -> Value:
     shown="computed",
     takes=spatial(1, _before_padding),
 )
-def padding_1d(site: Site) -> Value:
-    return _padded(site, 1, False)
+def padding_1d(context: TranslationContext) -> Value:
+    return _padded(context, 1, False)
 
 
 @covers(
@@ -136,18 +136,18 @@ def padding_1d(site: Site) -> Value:
     shown="computed",
     takes=spatial(3, _before_padding),
 )
-def padding_3d(site: Site) -> Value:
-    return _padded(site, 3, False)
+def padding_3d(context: TranslationContext) -> Value:
+    return _padded(context, 3, False)
 
 
-def _padded(site: Site, dimensions: int, last: bool) -> Value:
-    before, after = _margins(site.settings, "padding", dimensions)
-    value = site.channels_first(site.of(dimensions + 1), last)
-    pads = site.graph.sizes(0, 0, *before, 0, 0, *after)
+def _padded(context: TranslationContext, dimensions: int, last: bool) -> Value:
+    before, after = _margins(context.settings, "padding", dimensions)
+    value = context.channels_first(context.of(dimensions + 1), last)
+    pads = context.graph.sizes(0, 0, *before, 0, 0, *after)
     sizes = [size if size < 0 else size + sum(both) for size, *both in zip(value.sizes[1:], before, after)]
     grown = math.prod(grown_by(sum(both)) for size, *both in zip(value.sizes[1:], before, after) if size < 0)
-    name = site.emit("Pad", value.name, pads, site.scalar(0.0))
-    return site.channels_back(site.value(name, [value.sizes[0], *sizes], value, grown), last)
+    name = context.emit("Pad", value.name, pads, context.scalar(0.0))
+    return context.channels_back(context.value(name, [value.sizes[0], *sizes], value, grown), last)
 
 
 @covers(
@@ -157,8 +157,8 @@ def _padded(site: Site, dimensions: int, last: bool) -> Value:
     shown="stored",
     takes=spatial(2, _before_cropping, "NHWC"),
 )
-def cropping_2d(site: Site) -> Value:
-    return _cropped(site, 2, site.flag_of_format("dataFormat", "NCHW", "NHWC"))
+def cropping_2d(context: TranslationContext) -> Value:
+    return _cropped(context, 2, context.flag_of_format("dataFormat", "NCHW", "NHWC"))
 
 
 @covers(
@@ -168,8 +168,8 @@ def cropping_2d(site: Site) -> Value:
     shown="computed",
     takes=spatial(1, _before_cropping),
 )
-def cropping_1d(site: Site) -> Value:
-    return _cropped(site, 1, False)
+def cropping_1d(context: TranslationContext) -> Value:
+    return _cropped(context, 1, False)
 
 
 @covers(
@@ -179,21 +179,21 @@ def cropping_1d(site: Site) -> Value:
     shown="computed",
     takes=spatial(3, _before_cropping),
 )
-def cropping_3d(site: Site) -> Value:
-    return _cropped(site, 3, False)
+def cropping_3d(context: TranslationContext) -> Value:
+    return _cropped(context, 3, False)
 
 
-def _cropped(site: Site, dimensions: int, last: bool) -> Value:
-    before, after = _margins(site.settings, "cropping", dimensions)
-    value = site.channels_first(site.of(dimensions + 1), last)
+def _cropped(context: TranslationContext, dimensions: int, last: bool) -> Value:
+    before, after = _margins(context.settings, "cropping", dimensions)
+    value = context.channels_first(context.of(dimensions + 1), last)
     for axis, (start, left_out) in enumerate(zip(before, after), 1):
         size = value.sizes[axis]
         if 0 <= size <= start + left_out:
-            site.refuse("it crops %d of %d" % (start + left_out, size))
+            context.refuse("it crops %d of %d" % (start + left_out, size))
         if start or left_out:
             end = -left_out if left_out else _END
-            value = site.slice(value, axis, start, end, size if size < 0 else size - start - left_out)
-    return site.channels_back(value, last)
+            value = context.slice(value, axis, start, end, size if size < 0 else size - start - left_out)
+    return context.channels_back(value, last)
 
 
 def _margins(settings: Settings, field: str, dimensions: int) -> Tuple[Sequence[int], Sequence[int]]:
@@ -215,18 +215,18 @@ def _margins(settings: Settings, field: str, dimensions: int) -> Tuple[Sequence[
     shown="computed",
     takes=_before_space_to_depth,
 )
-def space_to_depth(site: Site) -> Value:
+def space_to_depth(context: TranslationContext) -> Value:
     """A block's places become channels: all channels of its first place, then of the next to its right."""
-    last = site.flag_of_format("dataFormat", "NCHW", "NHWC")
-    value, block = site.channels_first(site.of(3), last), site.settings.integer("blockSize", least=1)
+    last = context.flag_of_format("dataFormat", "NCHW", "NHWC")
+    value, block = context.channels_first(context.of(3), last), context.settings.integer("blockSize", least=1)
     if any(size >= 0 and size % block for size in value.sizes[1:]):
-        site.refuse("its block of %d does not divide %s" % (block, shown(value.sizes[1:])))
+        context.refuse("its block of %d does not divide %s" % (block, shown(value.sizes[1:])))
     channels, *sizes = value.sizes
     if block > _MAX_SIZE:
-        site.refuse("its block is larger than %d" % _MAX_SIZE)
+        context.refuse("its block is larger than %d" % _MAX_SIZE)
     sizes = [
         channels if channels < 0 else channels * block * block,
         *(size if size < 0 else size // block for size in sizes),
     ]
-    name = site.emit("SpaceToDepth", value.name, blocksize=block)
-    return site.channels_back(site.value(name, sizes, value), last)
+    name = context.emit("SpaceToDepth", value.name, blocksize=block)
+    return context.channels_back(context.value(name, sizes, value), last)

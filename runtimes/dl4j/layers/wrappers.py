@@ -1,13 +1,13 @@
 """Layers that change nothing in inference but hold one that does."""
 
+from ..context import TranslationContext
 from ..registry import LAYERS, covers, takes_inner, translate_inner
-from ..site import Site
 from ..values import Value
 
 
 @covers(LAYERS, "FrozenLayer", source="layers/FrozenLayer", shown="computed", takes=takes_inner("layer"))
-def frozen(site: Site) -> Value:
-    return translate_inner(site, "layer")
+def frozen(context: TranslationContext) -> Value:
+    return translate_inner(context, "layer")
 
 
 @covers(
@@ -17,5 +17,5 @@ def frozen(site: Site) -> Value:
     shown="computed",
     takes=takes_inner("underlying"),
 )
-def frozen_with_backprop(site: Site) -> Value:
-    return translate_inner(site, "underlying")
+def frozen_with_backprop(context: TranslationContext) -> Value:
+    return translate_inner(context, "underlying")

@@ -34,7 +34,7 @@ _SINGLE_ONLY = (
 )
 
 
-class Site:
+class TranslationContext:
     """inputs: in DL4J's order."""
 
     def __init__(

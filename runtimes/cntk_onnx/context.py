@@ -18,7 +18,7 @@ _MAX_COMPUTED = 1 << 30
 _LOWEST_STATIC, _MAX_STATIC = -1000, 1000
 
 
-class Site:
+class TranslationContext:
     """inputs: CNTK's order, of one datatype: `dtype`."""
 
     def __init__(self, function: Function, inputs: List[Value], graph: Graph) -> None:
