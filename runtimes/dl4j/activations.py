@@ -1,4 +1,4 @@
-"""Activation functions: ND4J's org.nd4j.linalg.activations.impl, in inference."""
+"""Activation functions as in ND4J's org.nd4j.linalg.activations.impl, in inference mode."""
 
 import math
 from typing import Callable, Dict, Optional, Tuple
@@ -10,17 +10,17 @@ from .values import Value
 
 Function = Callable[[TranslationContext, str, Settings], str]
 
-# SELUOp of ND4J.
+# From ND4J's SELUOp.
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
-# RationalTanh of ND4J: a * tanh(2x / 3), by a rational approximation of tanh.
+# From ND4J's RationalTanh: a * tanh(2x / 3), with a rational approximation of tanh.
 _RATIONAL_SCALE, _RATIONAL_4 = 1.7159, 1.41645
 
 
 def activated(context: TranslationContext, value: Value, axis: Optional[int] = None) -> Value:
-    """Through the layer's own function.
+    """Apply the layer's activation function.
 
-    axis: that of the features among the sizes, for softmax. Without one, softmax is refused on anything but
-    feed-forward activations: which axis DL4J takes has changed between its versions.
+    axis  the features' axis among the sizes, for softmax. Without it, softmax is refused except on feed-forward
+          activations, because the axis that DL4J uses has changed between its versions
     """
     name, settings = chosen(context)
     if name == "softmax":
@@ -31,7 +31,7 @@ def activated(context: TranslationContext, value: Value, axis: Optional[int] = N
 
 
 def chosen(context: TranslationContext, field: str = "activationFn") -> Tuple[str, Settings]:
-    """A function's name, in lower case, and its parameters. Refuses what is not covered."""
+    """Return the name of a function, in lower case, and its parameters. Raises LoadError if it is not covered."""
     given, word = context.settings.get(field), context.settings.get("activationFunction")
     found = tagged(given)
     if found is not None:
@@ -41,7 +41,7 @@ def chosen(context: TranslationContext, field: str = "activationFn") -> Tuple[st
     elif given is None and field != "activationFn":
         name, fields = "sigmoid", {}
     else:
-        context.refuse("it tells no activation function in its field '%s'" % field)
+        context.refuse("its field '%s' names no activation function" % field)
     known = name.lower()
     known = known[len("activation") :] if known.startswith("activation") else known
     known = names.ACTIVATIONS.get(known, known)
@@ -67,7 +67,7 @@ def _elu(context: TranslationContext, x: str, settings: Settings) -> str:
 
 
 def _gelu(context: TranslationContext, x: str, settings: Settings) -> str:
-    """x * sigmoid(1.702 x); the precise one by tanh, with its factor inside the power, as PreciseGELU has it."""
+    """x * sigmoid(1.702 x). The precise variant uses tanh, with its factor inside the power as in PreciseGELU."""
     if not settings.flag("precise", False):
         return context.emit("Mul", x, context.emit("Sigmoid", context.emit("Mul", x, context.scalar(1.702))))
     cube = _cube(context, context.emit("Mul", x, context.scalar(0.044715)), settings)
@@ -98,7 +98,7 @@ def _leaky_relu(context: TranslationContext, x: str, settings: Settings) -> str:
 
 
 def _random_relu(context: TranslationContext, x: str, settings: Settings) -> str:
-    """In inference DL4J gives the middle of its range to ReLU: not as a slope, but as the least value."""
+    """In inference, DL4J passes the middle of the range to ReLU as the threshold, not as the slope."""
     return context.emit("Max", x, context.scalar((settings.number("l", 1 / 8) + settings.number("u", 1 / 3)) / 2))
 
 
@@ -122,7 +122,7 @@ def _rectified_tanh(context: TranslationContext, x: str, settings: Settings) -> 
 
 
 def _relu(context: TranslationContext, x: str, settings: Settings) -> str:
-    """From the threshold on x, below it slope * (x - threshold); at most max."""
+    """x if x >= threshold, else slope * (x - threshold); limited to max."""
     threshold, slope = settings.number("threshold", 0.0), settings.number("negativeSlope", 0.0)
     if threshold == 0:
         found = context.emit("Relu", x) if slope == 0 else _leaky(context, x, slope)

@@ -1,4 +1,8 @@
-"""The zip that DL4J's ModelSerializer writes. Nothing of it is unpacked to disk, and no entry's name is a path here."""
+"""Reads the zip file that DL4J's ModelSerializer writes.
+
+The file may be hostile: sizes are checked before anything is read or parsed, nothing is unpacked to disk, and no
+entry's name becomes a path.
+"""
 
 import io
 import itertools
@@ -13,21 +17,24 @@ from runtimes.contract import LoadError
 
 from .arrays import Bytes, read_array
 
-# What it becomes takes up to thirty times as much memory. The largest networks have some hundred KiB.
+# Parsed JSON needs up to thirty times the memory of its text. The largest networks have some hundred KiB.
 _MAX_JSON = 8 << 20
 _MAX_NORMALIZER = 8 << 20
 _MAX_COEFFICIENTS = 16 << 30
 _MAX_DEPTH = 64
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
-# What a network without parameters computes in. Before 1.0.0-beta4 the file did not tell.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# The datatype of a network without parameters. Files from before 1.0.0-beta4 do not have it.
 _DATATYPES = {"FLOAT": np.float32, "DOUBLE": np.float64, "HALF": np.float16}
-# Weights hardly compress, and configurations by some ten times. What grows more than this beyond some size is made
-# to take memory, or time: objects take more of it than weights.
-_MAX_GROWTH, _GROWTH_BEYOND, _OBJECTS_BEYOND = 100, 64 << 20, 1 << 20
+# Weights hardly compress, and configurations compress to about a tenth. An entry that expands by more than this factor
+# is a zip bomb, unless it is small anyway. JSON has the lower limit, since its objects cost more memory and time.
+_MAX_EXPANSION, _SMALL_WEIGHTS, _SMALL_JSON = 100, 64 << 20, 1 << 20
 
 
 class Archive(NamedTuple):
-    """coefficients: all parameters in a row, of the file's datatype; normalizer: b"" where there is none."""
+    """
+    coefficients  all parameters in one dimension, in the file's datatype
+    normalizer    b"" if the file has none
+    """
 
     configuration: Dict[str, Any]
     coefficients: np.ndarray
@@ -35,7 +42,7 @@ class Archive(NamedTuple):
 
 
 def read(path: str) -> Archive:
-    """Raises LoadError for what is no such file, or is broken, or would fill memory."""
+    """Read a file. Raises LoadError if it is no such archive, is broken, or does not fit in memory."""
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             return _read(archive)
@@ -45,9 +52,9 @@ def read(path: str) -> Archive:
         raise LoadError("the model's file cannot be read: %s" % (error.strerror or error)) from None
     except MemoryError:
         raise LoadError("the model does not fit in memory") from None
-    except Exception as error:  # zipfile raises whatever a broken byte leads it to
+    except Exception as error:  # with a corrupted file, zipfile raises almost any type
         raise LoadError(
-            "the file is no readable zip archive (%s): save the model again" % type(error).__name__
+            "the file is not a readable zip archive (%s): save the model again" % type(error).__name__
         ) from None
 
 
@@ -55,7 +62,7 @@ def _read(archive: zipfile.ZipFile) -> Archive:
     entries: Dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         if info.filename in entries:
-            raise LoadError("the archive holds the entry '%.60s' twice" % info.filename)
+            raise LoadError("the archive has the entry '%.60s' twice" % info.filename)
         entries[info.filename] = info
     if "configuration.json" not in entries:
         raise LoadError("the archive has no entry configuration.json, which DL4J's ModelSerializer writes")
@@ -65,28 +72,31 @@ def _read(archive: zipfile.ZipFile) -> Archive:
         coefficients = read_array(source)
         source.end()
         if coefficients.size > max((1, *coefficients.shape)):
-            source.broken("it holds no row of parameters but the shape %s" % list(coefficients.shape))
+            source.broken("its shape %s is not a single row of parameters" % list(coefficients.shape))
         coefficients = coefficients.reshape(-1)
     elif "noParams.marker" in entries:
         coefficients = np.zeros(0, _datatype(configuration.get("dataType")))
     else:
-        raise LoadError("the archive has no entry coefficients.bin, so that it holds no parameters")
+        raise LoadError("the archive has no entry coefficients.bin, which holds the parameters")
     normalizer = b""
     if "normalizer.bin" in entries:
         normalizer = _entry(archive, entries["normalizer.bin"], _MAX_NORMALIZER)
     return Archive(configuration, coefficients, normalizer)
 
 
-def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
+def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_size: int) -> bytes:
     if info.flag_bits & 1:
         raise LoadError("the archive's entry %s is encrypted" % info.filename)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise LoadError("the archive's entry %s is compressed in a way that DL4J does not write" % info.filename)
-    compressed = min(info.compress_size, _length(archive))  # which the directory can overstate
-    beyond = _GROWTH_BEYOND if most == _MAX_COEFFICIENTS else _OBJECTS_BEYOND
-    if info.file_size > min(most, max(beyond, _MAX_GROWTH * compressed)):
-        raise LoadError("the archive's entry %s grows to %d bytes, which is too much" % (info.filename, info.file_size))
-    # Reading ends where the directory says, whatever the compressed data holds, and then checks its sum.
+    # The directory can overstate the compressed size to allow more expansion, but not beyond the file's own length.
+    compressed = min(info.compress_size, _length(archive))
+    small = _SMALL_WEIGHTS if max_size == _MAX_COEFFICIENTS else _SMALL_JSON
+    if info.file_size > min(max_size, max(small, _MAX_EXPANSION * compressed)):
+        raise LoadError(
+            "the archive's entry %s expands to %d bytes, which is too much" % (info.filename, info.file_size)
+        )
+    # zipfile stops at the size in the directory, however much the compressed data expands to, and then checks the CRC.
     with archive.open(info) as file:
         data = file.read(info.file_size)
         if len(data) != info.file_size or file.read(1):
@@ -95,7 +105,7 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
 
 
 def _length(archive: zipfile.ZipFile) -> int:
-    """Of the whole file. Reading an entry seeks to where it begins."""
+    """Return the length of the whole file. This moves the file position, but reading an entry seeks to it first."""
     assert archive.fp is not None
     return archive.fp.seek(0, io.SEEK_END)
 
@@ -104,24 +114,24 @@ def _json(data: bytes) -> Dict[str, Any]:
     try:
         found = json.loads(data.decode(), object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        _no_configuration("it is not JSON (%s)" % type(error).__name__)
+        _invalid("it is not JSON (%s)" % type(error).__name__)
     if not isinstance(found, dict):
-        _no_configuration("it is no object")
+        _invalid("it is not an object")
     level: List[Any] = [found]
     for _ in range(_MAX_DEPTH):
-        # Half of a surrogate pair, which JSON can escape, is no character.
-        if any(isinstance(each, str) and not each.isascii() and _HALF_A_PAIR.search(each) for each in level):
-            _no_configuration("a text in it is not Unicode")
-        level = [inner for each in level if isinstance(each, (dict, list)) for inner in _within(each)]
+        # JSON can escape one half of a surrogate pair. Such a string cannot be encoded as UTF-8 later.
+        if any(isinstance(each, str) and not each.isascii() and _LONE_SURROGATE.search(each) for each in level):
+            _invalid("a string in it is not Unicode")
+        level = [inner for each in level if isinstance(each, (dict, list)) for inner in _children(each)]
     if level:
-        _no_configuration("it is nested deeper than %d" % _MAX_DEPTH)
+        _invalid("it is nested deeper than %d" % _MAX_DEPTH)
     return found
 
 
 def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        _no_configuration("an object in it has two fields of one name")
+        _invalid("an object in it has two fields of the same name")
     return found
 
 
@@ -129,13 +139,13 @@ def _datatype(name: Any) -> type:
     if name is None:
         return np.float32
     if not isinstance(name, str) or name not in _DATATYPES:
-        _no_configuration("its dataType is %.40r, where %s are known" % (name, ", ".join(_DATATYPES)))
+        _invalid("its dataType is %.40r, but must be one of %s" % (name, ", ".join(_DATATYPES)))
     return _DATATYPES[name]
 
 
-def _within(value: Any) -> Iterable[Any]:
+def _children(value: Any) -> Iterable[Any]:
     return itertools.chain(value, value.values()) if isinstance(value, dict) else value
 
 
-def _no_configuration(why: str) -> NoReturn:
+def _invalid(why: str) -> NoReturn:
     raise LoadError("configuration.json is not what DL4J writes: %s" % why)

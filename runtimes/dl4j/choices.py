@@ -1,4 +1,4 @@
-"""What a user may choose for a model, in [parameters] of its model.toml."""
+"""What a user can choose for a model, in [parameters] of its model.toml."""
 
 from typing import Any, Dict, NamedTuple
 
@@ -9,9 +9,10 @@ PARAMETERS = ("allow_unverified", "normalizer", "convolution_1d")
 
 class Choices(NamedTuple):
     """
-    allow_unverified  layers are translated, too, whose numbers nothing confirms
-    normalizer        a normalizer that the file holds is applied
-    convolution_1d    the version that wrote the file, where it takes one to read Convolution1DLayer's weights
+    allow_unverified  also serve layers whose numbers nothing confirms
+    normalizer        apply the normalizer in the file, if there is one
+    convolution_1d    the version that wrote the file, "beta7" or "M1", where Convolution1DLayer's weights depend on
+                      it; "" if the user did not say
     """
 
     allow_unverified: bool = False
@@ -23,7 +24,7 @@ NONE = Choices()
 
 
 def choices(parameters: Dict[str, Any]) -> Choices:
-    """Raises LoadError for a value that is none of them."""
+    """Read [parameters]. Raises LoadError for an invalid value."""
     return Choices(
         parameter(parameters, "allow_unverified", (False, True)),
         parameter(parameters, "normalizer", (True, False)),

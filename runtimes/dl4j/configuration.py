@@ -1,6 +1,7 @@
-"""configuration.json as one kind of network: a graph of nodes, whichever class of DL4J's wrote it.
+"""Reads configuration.json as a graph of nodes, whichever of DL4J's network classes wrote it.
 
-A MultiLayerNetwork is a chain of them. Its input is "in", as in its own toComputationGraph, its output "out".
+A MultiLayerNetwork becomes a chain of nodes with the input "in", as in its own toComputationGraph, and the output
+"out".
 """
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -8,18 +9,19 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from runtimes.contract import LoadError
 
 from . import names
-from .order import topological
+from .order import topological_order
 from .settings import Settings, Tagged, tagged
 
-_MAX_NODES, _MAX_READ = 10_000, 50_000
+# Far more than any known network has. Without them, a file of 50 kB can list inputs for 300,000 ONNX operators.
+_MAX_NODES, _MAX_EDGES = 10_000, 50_000
 
 
 class Node(NamedTuple):
     """A layer or a vertex.
 
-    kind          its class, without DL4J's packages
-    inputs        names of nodes, or of the network's inputs
-    preprocessor  what is done to a layer's input first
+    kind          name of its class, without DL4J's package
+    inputs        names of nodes or of network inputs
+    preprocessor  applied to a layer's input, if there is one
     """
 
     name: str
@@ -36,7 +38,10 @@ class Preprocessor(NamedTuple):
 
 
 class Network(NamedTuple):
-    """nodes: in the order in which DL4J goes through them; outputs: names of what is served → nodes."""
+    """
+    nodes    in DL4J's order, which is also the order of their parameters
+    outputs  name of the output → name of the node that computes it
+    """
 
     inputs: Tuple[str, ...]
     nodes: Tuple[Node, ...]
@@ -44,7 +49,7 @@ class Network(NamedTuple):
 
 
 def network(configuration: Dict[str, Any]) -> Network:
-    """Raises LoadError."""
+    """Read a parsed configuration.json. Raises LoadError."""
     if isinstance(configuration.get("confs"), list):
         return _chain(configuration)
     if isinstance(configuration.get("vertices"), dict):
@@ -53,106 +58,108 @@ def network(configuration: Dict[str, Any]) -> Network:
 
 
 def inner_layer(settings: Settings, name: str) -> Tuple[str, Settings]:
-    """The layer that a wrapper holds in this field: its class and fields."""
+    """Return the class and the fields of the layer that a wrapper holds in this field."""
     found = settings.tagged(name)
     return _kind(found, names.LAYERS), Settings(settings.where, found.fields)
 
 
 def preprocessor(value: Any, where: str) -> Optional[Preprocessor]:
-    """None where there is none. Raises LoadError."""
+    """Read a preprocessor; None stays None. Raises LoadError."""
     if value is None:
         return None
     found = tagged(value)
     if found is None:
-        raise LoadError("%s: its preprocessor is none that DL4J writes" % where)
+        raise LoadError("%s: its preprocessor is not one that DL4J writes" % where)
     kind = _kind(found, names.PREPROCESSORS)
-    return Preprocessor(kind, Settings("%s, %s before it" % (where, kind), found.fields))
+    return Preprocessor(kind, Settings("%s, its preprocessor %s" % (where, kind), found.fields))
 
 
 def _chain(configuration: Dict[str, Any]) -> Network:
     confs = configuration["confs"]
     _check_count(confs)
-    before = configuration.get("inputPreProcessors")
-    before = {} if before is None else before
-    if not isinstance(before, dict) or not {str(place) for place in range(len(confs))}.issuperset(before):
-        raise LoadError("configuration.json's 'inputPreProcessors' are not told by the layers' places")
-    if before and isinstance(confs[0], dict) and confs[0].get("miniBatch") not in (True, None):
-        # getInputMiniBatchSize of MultiLayerNetwork: preprocessors join all rows to one then.
-        raise LoadError(
-            "the network was configured with miniBatch = false, and preprocessors with that are not covered"
-        )
+    preprocessors = configuration.get("inputPreProcessors")
+    preprocessors = {} if preprocessors is None else preprocessors
+    if not isinstance(preprocessors, dict) or not {str(index) for index in range(len(confs))}.issuperset(preprocessors):
+        raise LoadError("configuration.json's 'inputPreProcessors' must be an object whose keys are layer numbers")
+    if preprocessors and isinstance(confs[0], dict) and confs[0].get("miniBatch") not in (True, None):
+        # Preprocessors then merge all rows into one (MultiLayerNetwork.getInputMiniBatchSize).
+        raise LoadError("the network was configured with miniBatch = false, and preprocessors then are not covered")
     nodes: List[Node] = []
-    for place, conf in enumerate(confs):
-        kind, fields = _layer(conf, "layer %d" % place)
-        where = _where("layer %d" % place, fields, kind)
-        read = nodes[-1].name if nodes else "in"
-        first = preprocessor(before.get(str(place)), where)
-        nodes.append(Node("layer%d" % place, kind, Settings(where, fields), (read,), True, first))
+    for index, conf in enumerate(confs):
+        kind, fields = _layer(conf, "layer %d" % index)
+        where = _where("layer %d" % index, fields, kind)
+        source = nodes[-1].name if nodes else "in"
+        first = preprocessor(preprocessors.get(str(index)), where)
+        nodes.append(Node("layer%d" % index, kind, Settings(where, fields), (source,), True, first))
     return Network(("in",), tuple(nodes), {"out": nodes[-1].name})
 
 
 def _graph(configuration: Dict[str, Any]) -> Network:
     vertices = configuration["vertices"]
     _check_count(vertices)
-    inputs = _texts(configuration.get("networkInputs"), "networkInputs")
-    outputs = _texts(configuration.get("networkOutputs"), "networkOutputs")
-    read = configuration.get("vertexInputs")
-    reads = {name: _texts((read if isinstance(read, dict) else {}).get(name), "vertexInputs") for name in vertices}
-    if sum(map(len, reads.values())) > _MAX_READ:
-        raise LoadError("configuration.json's vertices read more than %d others" % _MAX_READ)
+    inputs = _names(configuration.get("networkInputs"), "networkInputs")
+    outputs = _names(configuration.get("networkOutputs"), "networkOutputs")
+    given = configuration.get("vertexInputs")
+    reads = {name: _names((given if isinstance(given, dict) else {}).get(name), "vertexInputs") for name in vertices}
+    if sum(map(len, reads.values())) > _MAX_EDGES:
+        raise LoadError("configuration.json's vertices have more than %d inputs in total" % _MAX_EDGES)
     known = {*inputs, *vertices}
     for name in [*outputs, *(source for sources in reads.values() for source in sources)]:
         if name not in known:
-            raise LoadError("configuration.json speaks of the vertex '%.60s', which it does not hold" % name)
+            raise LoadError("configuration.json refers to the vertex '%.60s', which it does not define" % name)
     if len(set(inputs)) != len(inputs) or set(inputs) & set(vertices):
-        raise LoadError("configuration.json has two vertices or inputs of one name")
+        raise LoadError("configuration.json has two vertices or inputs of the same name")
     if len(set(outputs)) != len(outputs) or set(inputs) & set(outputs):
-        raise LoadError("configuration.json names an output twice, or one that is an input")
+        raise LoadError("configuration.json names an output twice, or one that is also an input")
     nodes = {name: _vertex(name, value, reads[name]) for name, value in vertices.items()}
     order = _order(configuration, inputs, reads)
     return Network(inputs, tuple(nodes[name] for name in order if name in nodes), {name: name for name in outputs})
 
 
 def _order(configuration: Dict[str, Any], inputs: Sequence[str], reads: Dict[str, Tuple[str, ...]]) -> List[str]:
-    """From 1.0.0-beta4 on the file tells it, by names and by numbers that stand for them."""
-    told, numbers = configuration.get("topologicalOrderStr"), configuration.get("topologicalOrder")
-    if told is None and numbers is None:
-        return topological(inputs, reads)
-    order = _texts(told, "topologicalOrderStr")
+    """Return the topological order. Files from 1.0.0-beta4 on contain it, as names and as numbers for the names.
+
+    DL4J uses them together or not at all. Using only one would assign parameters to other layers than DL4J does.
+    """
+    given, numbers = configuration.get("topologicalOrderStr"), configuration.get("topologicalOrder")
+    if given is None and numbers is None:
+        return topological_order(inputs, reads)
+    order = _names(given, "topologicalOrderStr")
     if not isinstance(numbers, list) or len(numbers) != len(order):
-        raise LoadError("configuration.json's 'topologicalOrder' does not go with its 'topologicalOrderStr'")
+        raise LoadError("configuration.json's 'topologicalOrder' does not match its 'topologicalOrderStr'")
     done = set(inputs)
     for name in order:
         if name not in done and (name not in reads or not done.issuperset(reads[name])):
-            raise LoadError("configuration.json's order of vertices has '%.60s' before what it reads" % name)
+            raise LoadError("configuration.json's order of vertices has '%.60s' before its inputs" % name)
         done.add(name)
     if len(order) != len(set(order)) or done != {*inputs, *reads}:
-        raise LoadError("configuration.json's order of vertices is not one of all of them")
+        raise LoadError("configuration.json's order of vertices does not contain each of them once")
     return list(order)
 
 
 def _vertex(name: str, value: Any, reads: Tuple[str, ...]) -> Node:
-    called = "vertex '%.60s'" % name
+    label = "vertex '%.60s'" % name
     found = tagged(value)
     while found is not None and found.kind == "FrozenVertex":
         found = tagged(found.fields.get("underlying"))
     if found is None:
-        raise LoadError("%s is none that DL4J writes" % called)
+        raise LoadError("%s is not one that DL4J writes" % label)
     if found.kind != "LayerVertex":
-        return Node(name, found.kind, Settings("%s (%.80s)" % (called, found.kind), found.fields), reads, False)
-    kind, fields = _layer(found.fields.get("layerConf"), called)
-    where = "%s (%.80s)" % (called, kind)
+        return Node(name, found.kind, Settings("%s (%.80s)" % (label, found.kind), found.fields), reads, False)
+    kind, fields = _layer(found.fields.get("layerConf"), label)
+    where = "%s (%.80s)" % (label, kind)
     if len(reads) != 1:
-        raise LoadError("%s: it reads %d others, and a layer reads one" % (where, len(reads)))
+        raise LoadError("%s: it has %d inputs, and a layer has one" % (where, len(reads)))
     return Node(name, kind, Settings(where, fields), reads, True, preprocessor(found.fields.get("preProcessor"), where))
 
 
-def _layer(conf: Any, called: str) -> Tuple[str, Dict[str, Any]]:
-    """Its class and fields. What its configuration (NeuralNetConfiguration) says beside it counts as its own."""
+def _layer(conf: Any, label: str) -> Tuple[str, Dict[str, Any]]:
+    """Return the class and the fields of the layer in a NeuralNetConfiguration."""
     found = tagged(conf.get("layer")) if isinstance(conf, dict) else None
     if found is None:
-        raise LoadError("%s is no layer that DL4J writes" % called)
+        raise LoadError("%s is not a layer that DL4J writes" % label)
     fields = dict(found.fields)
+    # Before 0.8 this belonged to the NeuralNetConfiguration, not to the layer in it.
     if "leakyreluAlpha" in conf:
         fields.setdefault("leakyreluAlpha", conf["leakyreluAlpha"])
     return _kind(found, names.LAYERS), fields
@@ -160,20 +167,20 @@ def _layer(conf: Any, called: str) -> Tuple[str, Dict[str, Any]]:
 
 def _kind(found: Tagged, legacy: Dict[str, str]) -> str:
     kind = legacy.get(found.kind, found.kind) if found.legacy else found.kind
-    return names.SAME.get(kind, kind)
+    return names.ALIASES.get(kind, kind)
 
 
-def _where(called: str, fields: Dict[str, Any], kind: str) -> str:
+def _where(label: str, fields: Dict[str, Any], kind: str) -> str:
     name = fields.get("layerName")
-    return "%s%s (%.80s)" % (called, " '%.60s'" % name if isinstance(name, str) else "", kind)
+    return "%s%s (%.80s)" % (label, " '%.60s'" % name if isinstance(name, str) else "", kind)
 
 
-def _texts(value: Any, name: str) -> Tuple[str, ...]:
+def _names(value: Any, field: str) -> Tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(each, str) and each for each in value):
-        raise LoadError("configuration.json's '%s' is no list of names" % name)
+        raise LoadError("configuration.json's '%s' must be a list of names" % field)
     return tuple(value)
 
 
 def _check_count(nodes: Any) -> None:
     if not 0 < len(nodes) <= _MAX_NODES:
-        raise LoadError("configuration.json holds %d layers" % len(nodes))
+        raise LoadError("configuration.json has %d layers; from 1 to %d are supported" % (len(nodes), _MAX_NODES))

@@ -1,4 +1,4 @@
-"""From Deeplearning4j to ONNX, by the translation that serves these files too."""
+"""Converts Deeplearning4j to ONNX, with the same translation that serves these files."""
 
 from runtimes.conversion import Step
 
@@ -7,7 +7,7 @@ from .reader import model_bytes
 
 
 def dl4j_to_onnx(step: Step) -> None:
-    """Names, order and layout are the served ones."""
+    """Write the ONNX model. Names, order and layout are those of the served model."""
     data = model_bytes(step.source, step.inputs, choices(step.parameters))
     with open(step.destination, "wb") as file:
         file.write(data)

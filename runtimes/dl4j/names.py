@@ -1,4 +1,4 @@
-"""What DL4J called its classes in files before 1.0.0-beta3: a tag around the object (LegacyJsonFormat), or a word."""
+"""Other names of DL4J's classes: the tags of files written before 1.0.0-beta3 (LegacyJsonFormat), and aliases."""
 
 LAYERS = {
     "autoEncoder": "AutoEncoder",
@@ -31,10 +31,10 @@ PREPROCESSORS = {
     "rnnToFeedForward": "RnnToFeedForwardPreProcessor",
     "rnnToCnn": "RnnToCnnPreProcessor",
 }
-# In lower case and without "Activation", as every version's name for it becomes.
+# In lower case and without the prefix "Activation", the form to which the names of all versions are normalized.
 ACTIVATIONS = {"leakyrelu": "lrelu"}
-# Subclasses that compute what their parents do.
-SAME = {
+# Subclasses that compute the same as their parents.
+ALIASES = {
     "Convolution2D": "ConvolutionLayer",
     "Convolution1D": "Convolution1DLayer",
     "Pooling2D": "SubsamplingLayer",

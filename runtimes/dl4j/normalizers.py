@@ -1,6 +1,7 @@
-"""normalizer.bin: what was done to the data that the network learned from (NormalizerSerializer of ND4J).
+"""Reads normalizer.bin, which records how the training data was normalized (ND4J's NormalizerSerializer).
 
-Served models do it to their inputs, and undo on their outputs what was done to the labels.
+Served models normalize their inputs in the same way. If the labels were normalized too, this is reverted on the
+outputs.
 """
 
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -11,8 +12,9 @@ from runtimes.contract import LoadError
 
 from .arrays import Bytes, read_array
 
+# Far more than networks have; it bounds the work that a damaged count can cause.
 _MAX_INPUTS = 1000
-# Nd4j.EPS_THRESHOLD: no deviation and no range is smaller.
+# ND4J raises smaller deviations and ranges to this (Nd4j.EPS_THRESHOLD).
 _MIN_DEVIATION = 1e-5
 
 
@@ -24,14 +26,15 @@ class Scaling(NamedTuple):
     multiply: np.ndarray
     add: np.ndarray
 
-    def undone(self) -> "Scaling":
+    def inverse(self) -> "Scaling":
         return Scaling(self.add, self.multiply, self.divide, self.subtract)
 
 
 class Normalizers(NamedTuple):
-    """One for each input and, undone already, each output, in their order; none at all for labels left alone.
-
-    for_all  the only one in `inputs` counts for every input
+    """
+    inputs   one scaling per input
+    outputs  one per output, already inverted; empty if the labels were not normalized
+    for_all  whether the only scaling in `inputs` applies to every input
     """
 
     inputs: List[Scaling]
@@ -40,15 +43,15 @@ class Normalizers(NamedTuple):
 
 
 def read(data: bytes) -> Normalizers:
-    """Raises LoadError."""
+    """Read the content of normalizer.bin. Raises LoadError."""
     source = Bytes(data, "normalizer.bin")
     if source.text() != "NORMALIZER" or source.number("i") != 1:
         source.broken("it does not begin as ND4J's normalizers do")
     kind = source.text()
     if kind not in _KINDS:
         raise LoadError(
-            "normalizer.bin holds a normalizer of the kind '%.40s', which is not covered: normalizer = false in "
-            "[parameters] serves the network without it" % kind
+            "normalizer.bin has a normalizer of the kind '%.40s', which is not covered: set normalizer = false in "
+            "[parameters] to serve the network without it" % kind
         )
     found = _KINDS[kind](source)
     source.end()
@@ -58,21 +61,21 @@ def read(data: bytes) -> Normalizers:
 def _standardize(source: Bytes) -> Normalizers:
     labels = source.flag()
     inputs = [_by_deviation(source)]
-    return Normalizers(inputs, [_by_deviation(source).undone()] if labels else [])
+    return Normalizers(inputs, [_by_deviation(source).inverse()] if labels else [])
 
 
 def _standardize_many(source: Bytes) -> Normalizers:
     labels, inputs, outputs = source.flag(), *_counts(source)
     return Normalizers(
         [_by_deviation(source) for _ in range(inputs)],
-        [_by_deviation(source).undone() for _ in range(outputs if labels else 0)],
+        [_by_deviation(source).inverse() for _ in range(outputs if labels else 0)],
     )
 
 
 def _min_max(source: Bytes) -> Normalizers:
     labels, low, high = source.flag(), source.real(), source.real()
     inputs = [_by_range(source, low, high)]
-    return Normalizers(inputs, [_by_range(source, low, high).undone()] if labels else [])
+    return Normalizers(inputs, [_by_range(source, low, high).inverse()] if labels else [])
 
 
 def _min_max_many(source: Bytes) -> Normalizers:
@@ -80,29 +83,29 @@ def _min_max_many(source: Bytes) -> Normalizers:
     low, high = source.real(), source.real()
     return Normalizers(
         [_by_range(source, low, high) for _ in range(inputs)],
-        [_by_range(source, low, high).undone() for _ in range(outputs if labels else 0)],
+        [_by_range(source, low, high).inverse() for _ in range(outputs if labels else 0)],
     )
 
 
 def _pixels(source: Bytes) -> Normalizers:
-    low, high, most = source.real(), source.real(), source.real()
-    if most == 0:
+    low, high, maximum = source.real(), source.real(), source.real()
+    if maximum == 0:
         source.broken("its largest pixel is 0")
-    return Normalizers([Scaling(_one(0), _one(most), _one(high - low), _one(low))], [], for_all=True)
+    return Normalizers([Scaling(_scalar(0), _scalar(maximum), _scalar(high - low), _scalar(low))], [], for_all=True)
 
 
 def _by_deviation(source: Bytes) -> Scaling:
     mean, deviation = _row(source), np.maximum(_row(source), _MIN_DEVIATION)
-    return Scaling(mean, deviation, _one(1), _one(0))
+    return Scaling(mean, deviation, _scalar(1), _scalar(0))
 
 
 def _by_range(source: Bytes, low: float, high: float) -> Scaling:
-    """A range of nothing, of the data or to be, is made as small as ND4J makes it."""
-    least, most = _row(source), _row(source)
-    if least.shape != most.shape:
-        source.broken("its bounds have %d and %d values" % (least.size, most.size))
-    span = np.maximum(most - least, _MIN_DEVIATION)
-    return Scaling(least, span, _one(max(high - low, _MIN_DEVIATION)), _one(low))
+    """An empty range, of the data or of the target, is widened to _MIN_DEVIATION as in ND4J."""
+    minimum, maximum = _row(source), _row(source)
+    if minimum.shape != maximum.shape:
+        source.broken("its bounds have %d and %d values" % (minimum.size, maximum.size))
+    span = np.maximum(maximum - minimum, _MIN_DEVIATION)
+    return Scaling(minimum, span, _scalar(max(high - low, _MIN_DEVIATION)), _scalar(low))
 
 
 def _row(source: Bytes) -> np.ndarray:
@@ -112,11 +115,11 @@ def _row(source: Bytes) -> np.ndarray:
 def _counts(source: Bytes) -> Tuple[int, int]:
     inputs, outputs = source.number("i"), source.number("i")
     if not 0 < inputs <= _MAX_INPUTS or not -1 <= outputs <= _MAX_INPUTS:
-        source.broken("it speaks of %d inputs and %d outputs" % (inputs, outputs))
+        source.broken("it is for %d inputs and %d outputs" % (inputs, outputs))
     return inputs, outputs
 
 
-def _one(value: float) -> np.ndarray:
+def _scalar(value: float) -> np.ndarray:
     return np.array([value])
 
 
@@ -129,14 +132,14 @@ _KINDS: Dict[str, Callable[[Bytes], Normalizers]] = {
 }
 
 
-def scaling_of(place: int, scalings: List[Scaling], for_all: bool = False) -> Optional[Scaling]:
-    """None where there is none at all. Raises LoadError where there are some and none for this one."""
+def scaling_of(index: int, scalings: List[Scaling], for_all: bool = False) -> Optional[Scaling]:
+    """Return the scaling of one input or output; None if there are none. Raises LoadError if only this one lacks it."""
     if not scalings:
         return None
     if for_all:
         return scalings[0]
-    if place >= len(scalings):
+    if index >= len(scalings):
         raise LoadError(
-            "normalizer.bin holds %d normalizers, fewer than the network has inputs or outputs" % len(scalings)
+            "normalizer.bin has %d normalizers, fewer than the network has inputs or outputs" % len(scalings)
         )
-    return scalings[place]
+    return scalings[index]

@@ -1,4 +1,4 @@
-"""The order in which DL4J goes through a ComputationGraph: parameters lie in it."""
+"""The order in which DL4J walks a ComputationGraph, which is also the order of its parameters in the file."""
 
 from collections import deque
 from typing import Dict, List, Sequence
@@ -6,35 +6,38 @@ from typing import Dict, List, Sequence
 from runtimes.contract import LoadError
 
 
-def topological(inputs: Sequence[str], reads: Dict[str, Sequence[str]]) -> List[str]:
-    """Inputs and vertices, as ComputationGraph.topologicalSortOrder of DL4J sorts them. Raises LoadError for a cycle.
+def topological_order(inputs: Sequence[str], reads: Dict[str, Sequence[str]]) -> List[str]:
+    """Sort inputs and vertices as DL4J's ComputationGraph.topologicalSortOrder does. Raises LoadError for a cycle.
 
-    reads: vertex → what it reads, in the file's order of vertices
+    reads  vertex → the names of its inputs, with the vertices in the order of the file
     """
     names = [*inputs, *reads]
-    number = {name: place for place, name in enumerate(names)}
-    waits = {name: set(reads.get(name, ())) for name in names}
+    number = {name: index for index, name in enumerate(names)}
+    pending = {name: set(reads.get(name, ())) for name in names}
     readers: Dict[str, List[int]] = {name: [] for name in names}
     for name, sources in reads.items():
         for source in dict.fromkeys(sources):
             readers[source].append(number[name])
-    ready = deque(name for name in names if not waits[name])
+    ready = deque(name for name in names if not pending[name])
     order = []
     while ready:
         name = ready.popleft()
         order.append(name)
-        for reader in _as_in_java(readers[name]):
-            waits[names[reader]].discard(name)
-            if not waits[names[reader]]:
+        for reader in _in_hash_set_order(readers[name]):
+            pending[names[reader]].discard(name)
+            if not pending[names[reader]]:
                 ready.append(names[reader])
     if len(order) != len(names):
-        stuck = next(name for name in names if waits[name])
-        raise LoadError("the graph's vertex '%.60s' waits for itself" % stuck)
+        stuck = next(name for name in names if pending[name])
+        raise LoadError("the graph's vertex '%.60s' depends on itself" % stuck)
     return order
 
 
-def _as_in_java(numbers: List[int]) -> List[int]:
-    """The order in which a HashSet of these gives them: by bucket, and a bucket's in the order they came."""
+def _in_hash_set_order(numbers: List[int]) -> List[int]:
+    """Return the iteration order of a Java HashSet<Integer>: by bucket, and within a bucket by insertion.
+
+    An Integer's hash is its value. HashMap starts with 16 buckets and doubles them at a load factor of 0.75.
+    """
     buckets = 16
     while len(numbers) > 0.75 * buckets:
         buckets *= 2

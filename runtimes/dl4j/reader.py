@@ -1,4 +1,4 @@
-"""From a DL4J file to an ONNX model's bytes. Nothing here runs it."""
+"""Translates a DL4J file to the bytes of an ONNX model, without running it."""
 
 from typing import Dict, Sequence, Tuple
 
@@ -6,22 +6,26 @@ from runtimes.contract import LoadError, TensorSpec
 
 from .archive import read
 from .choices import Choices
-from .translate import translated
+from .translate import translate_archive
 
-_MAX_LENGTH = 600
+_MAX_MESSAGE_LENGTH = 600
 
 
-def model_bytes(path: str, declared: Sequence[TensorSpec], chosen: Choices) -> bytes:
-    """The ONNX model of a DL4J file. Raises LoadError."""
+def model_bytes(path: str, declared: Sequence[TensorSpec], choices: Choices) -> bytes:
+    """Return the serialized ONNX model of a DL4J file. Raises LoadError.
+
+    declared  the inputs in model.toml, with shapes that the file may not determine
+    """
     shapes: Dict[str, Tuple[int, ...]] = {spec.name: spec.shape for spec in declared if spec.shape}
     try:
-        model = translated(read(path), shapes, chosen)
+        model = translate_archive(read(path), shapes, choices)
     except LoadError as error:
-        # Names that the file holds can have any characters, and lists in it any length.
-        raise LoadError("".join(each if each.isprintable() else "?" for each in str(error)[:_MAX_LENGTH])) from None
+        # The message can quote the file, where names can have any characters and lists any length.
+        message = str(error)[:_MAX_MESSAGE_LENGTH]
+        raise LoadError("".join(each if each.isprintable() else "?" for each in message)) from None
     except MemoryError:
         raise LoadError("the model does not fit in memory") from None
     try:
         return model.SerializeToString()
-    except Exception as error:  # protobuf's, of several kinds, beyond its 2 GiB
+    except Exception as error:  # protobuf raises several types beyond its limit of 2 GiB
         raise LoadError("the model is too large for one ONNX file (%s)" % type(error).__name__) from None

@@ -1,4 +1,4 @@
-"""Which layers, vertices and preprocessors are covered, and how sure their numbers are."""
+"""The layers, vertices and preprocessors that are covered, and what confirms that their numbers are right."""
 
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
@@ -7,28 +7,26 @@ from .context import TranslationContext
 from .settings import Settings
 from .values import Value
 
+# Sizes after the rows, -1 for any size; None if nothing is known.
 Shape = Optional[Tuple[int, ...]]
-# What a layer's input looks like: sizes after the rows, -1 for any; None where nothing tells. It may depend on what
-# those take that read its output.
-Takes = Callable[[Settings, Shape], Shape]
-Places = Callable[[Settings, Tuple[int, ...]], Tuple[int, ...]]
-
-
+# Infers the shape of a layer's input from its settings and the shape that the readers of its output expect.
+InferInput = Callable[[Settings, Shape], Shape]
+# The same for the spatial sizes only, without the channels.
+InferSizes = Callable[[Settings, Tuple[int, ...]], Tuple[int, ...]]
 Translate = Callable[[TranslationContext], Value]
 
 
 class Entry(NamedTuple):
     """
-    source  where DL4J computes it: a class of deeplearning4j-nn, below org.deeplearning4j.nn
-    shown   what confirms the numbers: "stored", outputs that DL4J itself left beside a model; "computed", an
-            independent implementation of what DL4J's source says; "" for nothing, which is served only where the
-            user allows it
+    source    the class in DL4J that computes it: of deeplearning4j-nn, without the prefix org.deeplearning4j.nn
+    evidence  what confirms the numbers: "stored", outputs that DL4J stored with a model; "computed", an independent
+              implementation of DL4J's source; "" for nothing, which is served only if the user allows it
     """
 
     translate: Translate
     source: str
-    shown: str
-    takes: Takes
+    evidence: str
+    infer_input: InferInput
 
 
 LAYERS: Dict[str, Entry] = {}
@@ -36,48 +34,50 @@ VERTICES: Dict[str, Entry] = {}
 PREPROCESSORS: Dict[str, Entry] = {}
 
 
-def same(settings: Settings, behind: Shape) -> Shape:
-    """For what leaves its input's sizes as they are."""
-    return behind
+def same(settings: Settings, output: Shape) -> Shape:
+    """For layers that keep all sizes."""
+    return output
 
 
-def unknown(settings: Settings, behind: Shape) -> Shape:
+def unknown(settings: Settings, output: Shape) -> Shape:
     return None
 
 
-def other_channels(settings: Settings, behind: Shape) -> Shape:
-    """For what leaves all sizes but the first."""
-    return (-1, *behind[1:]) if behind else None
+def other_channels(settings: Settings, output: Shape) -> Shape:
+    """For layers that keep all sizes except the first."""
+    return (-1, *output[1:]) if output else None
 
 
 def covers(
-    table: Dict[str, Entry], *kinds: str, source: str, shown: str, takes: Takes = same
+    table: Dict[str, Entry], *kinds: str, source: str, evidence: str, infer_input: InferInput = same
 ) -> Callable[[Translate], Translate]:
+    """Register the decorated function as the translation of these classes."""
+
     def add(translate: Translate) -> Translate:
         for kind in kinds:
-            table[kind] = Entry(translate, source, shown, takes)
+            table[kind] = Entry(translate, source, evidence, infer_input)
         return translate
 
     return add
 
 
 def translate(context: TranslationContext, table: Dict[str, Entry]) -> Value:
-    """Raises LoadError, by the layer's name, for what is not covered or not confirmed."""
+    """Translate one node. Raises LoadError, with the layer's name, if it is not covered or not confirmed."""
     entry = table.get(context.kind)
     if entry is None:
         context.refuse("%.120s is not covered" % context.kind)
-    if not entry.shown and not context.choices.allow_unverified:
+    if not entry.evidence and not context.choices.allow_unverified:
         context.refuse(
-            "%s is covered, but nothing confirms its numbers: allow_unverified = true in [parameters] serves it "
-            "all the same" % context.kind
+            "%s is covered, but nothing confirms its numbers: set allow_unverified = true in [parameters] to serve it "
+            "anyway" % context.kind
         )
     return entry.translate(context)
 
 
 def translate_inner(context: TranslationContext, field: str, *inputs: Value) -> Value:
-    """The layer that a wrapper holds, on the wrapper's inputs or others."""
+    """Translate the layer in a wrapper's field, with the wrapper's inputs unless others are given."""
     kind, settings = inner_layer(context.settings, field)
-    within = TranslationContext(
+    inner = TranslationContext(
         kind,
         settings,
         list(inputs or context.inputs),
@@ -85,47 +85,49 @@ def translate_inner(context: TranslationContext, field: str, *inputs: Value) -> 
         context.parameters,
         context.choices,
     )
-    return translate(within, LAYERS)
+    return translate(inner, LAYERS)
 
 
-def takes_inner(field: str) -> Takes:
-    def takes(settings: Settings, behind: Shape) -> Shape:
+def infer_inner_input(field: str) -> InferInput:
+    """For wrappers, whose input is that of the layer in this field."""
+
+    def infer_input(settings: Settings, output: Shape) -> Shape:
         kind, inner = inner_layer(settings, field)
-        return LAYERS[kind].takes(inner, behind) if kind in LAYERS else None
+        return LAYERS[kind].infer_input(inner, output) if kind in LAYERS else None
 
-    return takes
-
-
-def flat(settings: Settings, behind: Shape) -> Shape:
-    return (settings.integer("nIn", least=1),)
+    return infer_input
 
 
-def same_places(settings: Settings, places: Tuple[int, ...]) -> Tuple[int, ...]:
-    return places
+def flat(settings: Settings, output: Shape) -> Shape:
+    return (settings.integer("nIn", minimum=1),)
 
 
-def unknown_places(settings: Settings, places: Tuple[int, ...]) -> Tuple[int, ...]:
-    return (-1,) * len(places)
+def same_sizes(settings: Settings, sizes: Tuple[int, ...]) -> Tuple[int, ...]:
+    return sizes
 
 
-def spatial(dimensions: int, before: Places, *formats: str) -> Takes:
-    """For layers on channels and places: time steps, or rows and columns.
+def dynamic_sizes(settings: Settings, sizes: Tuple[int, ...]) -> Tuple[int, ...]:
+    return (-1,) * len(sizes)
 
-    before   the output's places → the input's, -1 where several would do or none is known
-    formats  what fields say where the channels come last
+
+def spatial(dimensions: int, infer_sizes: InferSizes, *formats: str) -> InferInput:
+    """For layers that work on channels and spatial sizes: time steps, or height and width.
+
+    infer_sizes  spatial sizes of the output → those of the input, -1 if several are possible or none is known
+    formats      the values of a format field with which the channels come last
     """
 
-    def takes(settings: Settings, behind: Shape) -> Shape:
+    def infer_input(settings: Settings, output: Shape) -> Shape:
         last = any(settings.get(field) in formats for field in _FORMAT_FIELDS)
-        channels, places = -1, (-1,) * dimensions
-        if behind and len(behind) == dimensions + 1:
-            channels, places = (behind[-1], behind[:-1]) if last else (behind[0], behind[1:])
-        told = settings.integer("nIn", 0, least=-1)
-        channels, places = told if told > 0 else channels, before(settings, places)
-        return (*places, channels) if last else (channels, *places)
+        channels, sizes = -1, (-1,) * dimensions
+        if output and len(output) == dimensions + 1:
+            channels, sizes = (output[-1], output[:-1]) if last else (output[0], output[1:])
+        declared = settings.integer("nIn", 0, minimum=-1)
+        channels, sizes = declared if declared > 0 else channels, infer_sizes(settings, sizes)
+        return (*sizes, channels) if last else (channels, *sizes)
 
-    return takes
+    return infer_input
 
 
 _FORMAT_FIELDS = ("cnn2dDataFormat", "rnnDataFormat", "dataFormat", "format")
-series = spatial(1, unknown_places, "NWC")
+series = spatial(1, dynamic_sizes, "NWC")

@@ -1,19 +1,19 @@
-"""Deeplearning4j models: ModelSerializer's zips, read by ourselves, translated to ONNX, run by ONNX Runtime.
+"""Deeplearning4j models: reads ModelSerializer's zip files, translates them to ONNX and runs ONNX Runtime.
 
-Inputs and outputs of a ComputationGraph have its names; a MultiLayerNetwork's are "in" and "out". The first
-dimension is the batch's, the layout DL4J's own: [N, channels, height, width], [N, features, time] unless the
-network says another. What is not covered is a load error that names the layer.
+Inputs and outputs have the names that the ComputationGraph gives them; those of a MultiLayerNetwork are "in" and
+"out". The first dimension is the batch. The layout is DL4J's, [N, channels, height, width] and [N, features, time]
+unless the network specifies another. A layer that is not covered is a load error with its name.
 
     [parameters]
-    allow_unverified = true  # serve layers, too, whose numbers nothing confirms (docs/dl4j.md)
-    normalizer = false       # leave a normalizer that the file holds to the clients
-    convolution_1d = "beta7" # or "M1": which version wrote the file, where it tells nothing and Convolution1DLayer
-                             # is read differently by them
+    allow_unverified = true  # also serve layers whose numbers nothing confirms (docs/dl4j.md)
+    normalizer = false       # do not apply the normalizer in the file; clients normalize
+    convolution_1d = "beta7" # or "M1": the version that wrote the file, if it has a Convolution1DLayer, whose weights
+                             # the two order differently, and does not record its version
 """
 
 from runtimes.checks import known_parameters
 from runtimes.contract import LoadOptions, Model
-from runtimes.onnx.runtime import PARAMETERS as OF_ONNX_RUNTIME
+from runtimes.onnx.runtime import PARAMETERS as ONNX_PARAMETERS
 from runtimes.onnx.runtime import served
 
 from .choices import PARAMETERS, choices
@@ -21,7 +21,7 @@ from .reader import model_bytes
 
 
 def load(options: LoadOptions) -> Model:
-    known_parameters(options.parameters, PARAMETERS + OF_ONNX_RUNTIME)
+    known_parameters(options.parameters, PARAMETERS + ONNX_PARAMETERS)
     onnx_model = model_bytes(options.artifact, options.inputs, choices(options.parameters))
     others = {name: value for name, value in options.parameters.items() if name not in PARAMETERS}
     return served(onnx_model, options._replace(parameters=others))

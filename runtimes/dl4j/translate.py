@@ -1,4 +1,4 @@
-"""From a DL4J model's archive to an ONNX model that computes the same."""
+"""Translates the archive of a DL4J model to an ONNX model that computes the same."""
 
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -13,7 +13,7 @@ from . import layers, normalizers
 from .archive import Archive
 from .choices import NONE, Choices
 from .configuration import Network, Node, network
-from .context import TranslationContext, possible, shown
+from .context import TranslationContext, format_sizes, is_possible
 from .normalizers import Normalizers, Scaling
 from .parameters import Parameters
 from .registry import LAYERS, PREPROCESSORS, VERTICES, translate
@@ -22,55 +22,56 @@ from .values import Value
 
 assert layers  # importing it fills the registry
 Shape = Tuple[int, ...]
-# A small file can ask for any number; ONNX Runtime takes seconds for these.
+# A small file can request any number of operators. ONNX Runtime needs seconds to load this many.
 _MAX_OPERATORS = 30_000
 
 
-@np.errstate(all="ignore")  # what is no number in a file is none in DL4J
-def translated(archive: Archive, declared: Mapping[str, Shape], choices: Choices = NONE) -> onnx.ModelProto:
+@np.errstate(all="ignore")  # DL4J computes with NaN and infinite parameters without a warning
+def translate_archive(archive: Archive, declared: Mapping[str, Shape], choices: Choices = NONE) -> onnx.ModelProto:
+    """Translate an archive.
+
+    declared  shapes of inputs, rows included, -1 for any size: what the user declared in addition to the file
+    Raises LoadError, with the layer's name and position, if the file is broken or a layer is not covered.
     """
-    declared  shapes of inputs with their rows, -1 for any, where the user knows more than the file
-    Raises LoadError: for what is broken, and for what is not covered, by the layer's name and place.
-    """
-    given = Normalizers([], [])
+    scalings = Normalizers([], [])
     if archive.normalizer and choices.normalizer:
-        given = normalizers.read(archive.normalizer)
-    return _Translation(network(archive.configuration), archive.coefficients, given, choices).model(declared)
+        scalings = normalizers.read(archive.normalizer)
+    return _Translation(network(archive.configuration), archive.coefficients, scalings, choices).model(declared)
 
 
 class _Translation:
-    def __init__(self, given: Network, coefficients: np.ndarray, normalizers: Normalizers, choices: Choices) -> None:
-        self._network, self._normalizers, self._choices = given, normalizers, choices
+    def __init__(self, network: Network, coefficients: np.ndarray, normalizers: Normalizers, choices: Choices) -> None:
+        self._network, self._normalizers, self._choices = network, normalizers, choices
         self._parameters = Parameters(coefficients)
-        self._graph = Graph([*given.inputs, *given.outputs])
+        self._graph = Graph([*network.inputs, *network.outputs])
         self._values: Dict[str, Value] = {}
-        self._takes = _taken(given)
-        self._inputs = frozenset(given.inputs)
+        self._inferred = _infer_shapes(network)
+        self._inputs = frozenset(network.inputs)
 
     def model(self, declared: Mapping[str, Shape]) -> onnx.ModelProto:
-        inputs = [self._input(place, name, declared.get(name)) for place, name in enumerate(self._network.inputs)]
+        inputs = [self._input(index, name, declared.get(name)) for index, name in enumerate(self._network.inputs)]
         for node in self._network.nodes:
             self._values[node.name] = self._node(node)
             if len(self._graph.nodes) > _MAX_OPERATORS:
-                raise LoadError("%s: up to it the network takes too many operators" % node.settings.where)
+                raise LoadError("%s: the network up to here needs too many operators" % node.settings.where)
         self._parameters.end()
-        outputs = [self._output(place, *each) for place, each in enumerate(self._network.outputs.items())]
+        outputs = [self._output(index, *each) for index, each in enumerate(self._network.outputs.items())]
         graph = helper.make_graph(self._graph.nodes, "dl4j", inputs, outputs, self._graph.initializers)
         opsets = [helper.make_opsetid("", OPSET)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR, producer_name="modelport")
 
-    def _input(self, place: int, name: str, declared: Optional[Shape]) -> onnx.ValueInfoProto:
-        sizes = declared[1:] if declared else self._takes.get(name)
+    def _input(self, index: int, name: str, declared: Optional[Shape]) -> onnx.ValueInfoProto:
+        sizes = declared[1:] if declared else self._inferred.get(name)
         if sizes is None:
             raise LoadError(
-                "the file does not tell the shape of the input '%.60s': declare it under [[inputs]] in model.toml"
+                "the file does not determine the shape of the input '%.60s': declare it under [[inputs]] in model.toml"
                 % name
             )
-        scaling = normalizers.scaling_of(place, self._normalizers.inputs, self._normalizers.for_all)
+        scaling = normalizers.scaling_of(index, self._normalizers.inputs, self._normalizers.for_all)
         if scaling is not None and scaling.subtract.size > 1 and sizes[:1] == (-1,):
             sizes = (scaling.subtract.size, *sizes[1:])
-        if not possible(sizes):
-            raise LoadError("the input '%.60s' has rows of sizes %s" % (name, shown(sizes)))
+        if not is_possible(sizes):
+            raise LoadError("the input '%.60s' has rows of sizes %s" % (name, format_sizes(sizes)))
         value = Value(name, sizes)
         info = self._info(value)
         value = value._replace(name=self._cast(name, self._parameters.dtype))
@@ -80,8 +81,8 @@ class _Translation:
     def _node(self, node: Node) -> Value:
         inputs = [self._values[name] for name in node.inputs]
         if node.preprocessor is not None:
-            before = node.preprocessor
-            inputs = [translate(self._context(before.kind, before.settings, inputs), PREPROCESSORS)]
+            first = node.preprocessor
+            inputs = [translate(self._context(first.kind, first.settings, inputs), PREPROCESSORS)]
         if node.kind == "DuplicateToTimeSeriesVertex":
             inputs = [*inputs, *self._named_input(node)]
         return translate(self._context(node.kind, node.settings, inputs), LAYERS if node.is_layer else VERTICES)
@@ -93,17 +94,17 @@ class _Translation:
     def _context(self, kind: str, settings: Settings, inputs: List[Value]) -> TranslationContext:
         return TranslationContext(kind, settings, inputs, self._graph, self._parameters, self._choices)
 
-    def _output(self, place: int, name: str, node: str) -> onnx.ValueInfoProto:
+    def _output(self, index: int, name: str, node: str) -> onnx.ValueInfoProto:
         value = self._values[node]
         if value.folds:
             raise LoadError(
-                "output '%.60s' has rows of its own for each time step or stacked input, so that no row of it belongs "
-                "to a row of the inputs, which is not covered" % name
+                "output '%.60s' has one row per time step or stacked input, which do not correspond to the rows of "
+                "the inputs; this is not covered" % name
             )
-        scaling = normalizers.scaling_of(place, self._normalizers.outputs)
+        scaling = normalizers.scaling_of(index, self._normalizers.outputs)
         value = self._scaled(value, scaling, "output '%.60s'" % name)
-        given = self._cast(value.name, self._parameters.served)
-        self._graph.nodes.append(helper.make_node("Identity", [given], [name], name))
+        tensor = self._cast(value.name, self._parameters.served)
+        self._graph.nodes.append(helper.make_node("Identity", [tensor], [name], name))
         return self._info(value._replace(name=name))
 
     def _scaled(self, value: Value, scaling: Optional[Scaling], what: str) -> Value:
@@ -112,7 +113,7 @@ class _Translation:
         name, rank = value.name, len(value.sizes)
         if rank == 0:
             raise LoadError("normalizer.bin is for features, and the %s has none" % what)
-        for op, array, idle in (
+        for op, array, neutral in (
             ("Sub", scaling.subtract, 0),
             ("Div", scaling.divide, 1),
             ("Mul", scaling.multiply, 1),
@@ -122,32 +123,32 @@ class _Translation:
                 raise LoadError("normalizer.bin has %d values for the %s with %d" % (array.size, what, value.sizes[0]))
             shaped = array.reshape(-1, *[1] * (rank - 1)).astype(self._parameters.dtype)
             if not np.isfinite(shaped).all() or (op == "Div" and not shaped.all()):
-                raise LoadError("normalizer.bin holds numbers for the %s that no data has" % what)
-            if (array != idle).any():
+                raise LoadError("normalizer.bin has numbers for the %s that are not finite, or divide by zero" % what)
+            if (array != neutral).any():
                 name = self._graph.emit(op, [name, self._graph.constant(shaped, "normalizer")], "normalizer")
         return value._replace(name=name)
 
     def _cast(self, name: str, dtype: np.dtype) -> str:
-        """Between the served datatype and that of computation."""
+        """Convert between the served datatype and that of the computation, if they differ."""
         if self._parameters.served == self._parameters.dtype:
             return name
         return self._graph.emit("Cast", [name], "cast", to=TYPES[dtype])
 
     def _info(self, value: Value) -> onnx.ValueInfoProto:
-        sizes = ["%s_%d" % (value.name, place) if size < 0 else size for place, size in enumerate(value.sizes, 1)]
+        sizes = ["%s_%d" % (value.name, axis) if size < 0 else size for axis, size in enumerate(value.sizes, 1)]
         return helper.make_tensor_value_info(value.name, TYPES[self._parameters.served], ["N", *sizes])
 
 
-def _taken(given: Network) -> Dict[str, Optional[Shape]]:
-    """What is taken of each input and node, by the first of its readers that tells: sizes after the rows."""
-    taken: Dict[str, Optional[Shape]] = {}
-    for node in reversed(given.nodes):
-        table, found = LAYERS if node.is_layer else VERTICES, taken.get(node.name)
-        found = table[node.kind].takes(node.settings, found) if node.kind in table else None
+def _infer_shapes(network: Network) -> Dict[str, Optional[Shape]]:
+    """Infer, from the last node to the first, the shape (without the rows) that each input and node must have."""
+    shapes: Dict[str, Optional[Shape]] = {}
+    for node in reversed(network.nodes):
+        table, shape = LAYERS if node.is_layer else VERTICES, shapes.get(node.name)
+        shape = table[node.kind].infer_input(node.settings, shape) if node.kind in table else None
         if node.preprocessor is not None:
-            before = PREPROCESSORS.get(node.preprocessor.kind)
-            found = before.takes(node.preprocessor.settings, found) if before else None
+            first = PREPROCESSORS.get(node.preprocessor.kind)
+            shape = first.infer_input(node.preprocessor.settings, shape) if first else None
         for name in node.inputs:
-            # In the end the first reader's holds: the nodes are gone through from behind.
-            taken[name] = found or taken.get(name)
-    return taken
+            # If several readers determine a shape, the first one wins: it is visited last.
+            shapes[name] = shape or shapes.get(name)
+    return shapes

@@ -1,32 +1,33 @@
-"""What passes between layers."""
+"""The tensors that pass between layers."""
 
 from typing import NamedTuple, Sequence, Tuple
 
 
 class Fold(NamedTuple):
-    """Rows that are none of a request's: its time steps as rows ("time"), or inputs stacked upon each other ("stack").
+    """How a dimension was merged into the rows.
 
-    count  how many rows stand for one; -1 where only a request tells
-    told   "time": the tensor that holds how many rows there are, and that count, [2] int64, where it is -1
+    kind   "time": time steps became rows; "stack": inputs were stacked upon each other
+    count  how many rows stem from one row of the request; -1 if dynamic
+    dims   name of a tensor [2], INT64, with the numbers of rows and of steps, if the kind is "time" and `count` is -1
     """
 
     kind: str
     count: int
-    told: str = ""
+    dims: str = ""
 
 
 class Value(NamedTuple):
-    """A tensor of activations: rows, then `sizes` as DL4J lays them out; -1 for a size that only a request tells.
+    """A tensor of activations. Its shape is the rows, then `sizes` in DL4J's layout; -1 is a dynamic size.
 
-    grown  about how many times larger what a request tells has become: rows, and the sizes that are -1
+    growth  the approximate factor by which the layers so far have enlarged the request's dynamic sizes and its rows
     """
 
     name: str
     sizes: Tuple[int, ...]
     folds: Tuple[Fold, ...] = ()
-    grown: int = 1
+    growth: int = 1
 
 
 def same_rows(values: Sequence[Value]) -> bool:
-    """Whether the rows of all stand for the same; of time steps that only a request tells, a request shows it."""
+    """Whether the rows of all values correspond. Dynamic numbers of time steps are only compared at run time."""
     return len({tuple((fold.kind, fold.count) for fold in value.folds) for value in values}) == 1

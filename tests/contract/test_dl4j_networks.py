@@ -223,7 +223,7 @@ def test_what_is_called_confirmed_was_computed_here() -> None:
     """Each layer whose numbers are "computed" is in a network above."""
     seen = {kind for name in SERVED for kind in kinds(NETWORKS[name].configuration)}
     for table in (LAYERS, VERTICES, PREPROCESSORS):
-        assert sorted(kind for kind, entry in table.items() if entry.shown == "computed" and kind not in seen) == []
+        assert sorted(kind for kind, entry in table.items() if entry.evidence == "computed" and kind not in seen) == []
 
 
 def kinds(value: Any) -> Iterator[str]:

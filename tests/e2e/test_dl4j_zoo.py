@@ -86,7 +86,7 @@ def test_what_is_called_stored_is_here(zoo: Path) -> None:
         for node in network(read(str(zoo / "dl4j" / name / "model.zip")).configuration).nodes:
             found |= {node.kind, *([node.preprocessor.kind] if node.preprocessor else [])}
     for table in (LAYERS, PREPROCESSORS, VERTICES):
-        stored = {kind for kind, entry in table.items() if entry.shown == "stored"}
+        stored = {kind for kind, entry in table.items() if entry.evidence == "stored"}
         assert stored == found & set(table)
 
 

@@ -1,4 +1,4 @@
-"""Each module adds what it covers to the registry."""
+"""The translations of all layers. Importing this package registers them."""
 
 from . import (  # noqa: F401
     attention,

@@ -1,38 +1,42 @@
-"""Convolutions. In all of them the bias lies before the weights (ConvolutionParamInitializer)."""
+"""Convolutions. The bias precedes the weights in all of them (ConvolutionParamInitializer)."""
 
 from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..activations import activated
-from ..context import TranslationContext, grown_by
-from ..registry import LAYERS, Takes, covers, spatial
+from ..context import TranslationContext, padding_growth
+from ..registry import LAYERS, InferInput, covers, spatial
 from ..settings import Settings
 from ..values import Value
 from ..windows import Windows, windows
 
 
-def _taken(dimensions: int, last: str, mode: Optional[str] = "Truncate") -> Takes:
-    return spatial(dimensions, lambda settings, places: windows(settings, dimensions, mode).inputs(places), last)
+def _convolution_input(dimensions: int, last: str, mode: Optional[str] = "Truncate") -> InferInput:
+    return spatial(dimensions, lambda settings, sizes: windows(settings, dimensions, mode).inputs(sizes), last)
 
 
-def _taken_back(dimensions: int, last: str) -> Takes:
-    def before(settings: Settings, places: Tuple[int, ...]) -> Tuple[int, ...]:
-        over = windows(settings, dimensions)
+def _deconvolution_input(dimensions: int, last: str) -> InferInput:
+    def infer_sizes(settings: Settings, sizes: Tuple[int, ...]) -> Tuple[int, ...]:
+        window = windows(settings, dimensions)
         found = []
-        for size, stride, padding, extent in zip(places, over.stride, over.padding, over.extents):
-            rest = size if over.mode == "Same" else size - extent + 2 * padding + stride
+        for size, stride, padding, extent in zip(sizes, window.stride, window.padding, window.extents):
+            rest = size if window.mode == "Same" else size - extent + 2 * padding + stride
             found.append(-1 if size < 0 or rest % stride else rest // stride)
         return tuple(found)
 
-    return spatial(dimensions, before, last)
+    return spatial(dimensions, infer_sizes, last)
 
 
 @covers(
-    LAYERS, "ConvolutionLayer", source="layers/convolution/ConvolutionLayer", shown="stored", takes=_taken(2, "NHWC")
+    LAYERS,
+    "ConvolutionLayer",
+    source="layers/convolution/ConvolutionLayer",
+    evidence="stored",
+    infer_input=_convolution_input(2, "NHWC"),
 )
 def convolution_2d(context: TranslationContext) -> Value:
-    last = context.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
+    last = context.channels_last("cnn2dDataFormat", "NCHW", "NHWC")
     return _convolution(context, windows(context.settings, 2), last)
 
 
@@ -40,65 +44,68 @@ def convolution_2d(context: TranslationContext) -> Value:
     LAYERS,
     "Convolution1DLayer",
     source="layers/convolution/Convolution1DLayer",
-    shown="computed",
-    takes=_taken(1, "NWC"),
+    evidence="computed",
+    infer_input=_convolution_input(1, "NWC"),
 )
 def convolution_1d(context: TranslationContext) -> Value:
-    """To M1 the same numbers are [kernel, inputs, outputs] as they lie there; to all before, [outputs, inputs, kernel].
-    beta7 was the first to write the data's format, which is all by which a file of M1's differs from older ones."""
-    last, over = context.flag_of_format("rnnDataFormat", "NCW", "NWC"), windows(context.settings, 1)
+    """M1 stores the weights as [kernel, inputs, outputs], all earlier versions as [outputs, inputs, kernel].
+
+    Files do not record their version. The field rnnDataFormat, which beta7 introduced, only shows that a file is from
+    beta7 or later. The orders are the same numbers if at most one dimension is larger than 1.
+    """
+    last, window = context.channels_last("rnnDataFormat", "NCW", "NWC"), windows(context.settings, 1)
     inputs, outputs = _channels(context)
     bias = _bias(context, outputs)
-    weights = context.take([outputs, inputs, *over.kernel], "C")
-    told, alike = context.choices.convolution_1d, sum(size > 1 for size in weights.shape) <= 1
-    if context.settings.get("rnnDataFormat") is not None and not told and not alike:
+    weights = context.take([outputs, inputs, *window.kernel], "C")
+    version, unambiguous = context.choices.convolution_1d, sum(size > 1 for size in weights.shape) <= 1
+    if context.settings.get("rnnDataFormat") is not None and not version and not unambiguous:
         context.refuse(
-            "its weights mean one thing in beta7's files and another in M1's, and the file does not tell which of them "
-            'wrote it: say convolution_1d = "beta7" or "M1" in [parameters]'
+            "beta7 and M1 store its weights in different orders, and the file does not record which of them wrote it: "
+            'set convolution_1d = "beta7" or "M1" in [parameters]'
         )
-    if context.settings.get("rnnDataFormat") is not None and told == "M1":
+    if context.settings.get("rnnDataFormat") is not None and version == "M1":
         weights = np.ascontiguousarray(weights.reshape(weights.shape[::-1]).transpose(2, 1, 0))
-    value = _input(context, inputs, over, last)
-    return _activated(context, _convolve(context, value, weights, bias, over), last)
+    value = _input(context, inputs, window, last)
+    return _activated(context, _convolve(context, value, weights, bias, window), last)
 
 
 @covers(
     LAYERS,
     "Convolution3D",
     source="layers/convolution/Convolution3DLayer",
-    shown="computed",
-    takes=_taken(3, "NDHWC", None),
+    evidence="computed",
+    infer_input=_convolution_input(3, "NDHWC", None),
 )
 def convolution_3d(context: TranslationContext) -> Value:
-    last = context.flag_of_format("dataFormat", "NCDHW", "NDHWC")
+    last = context.channels_last("dataFormat", "NCDHW", "NDHWC")
     return _convolution(context, windows(context.settings, 3, default=None), last)
 
 
-def _convolution(context: TranslationContext, over: Windows, last: bool) -> Value:
+def _convolution(context: TranslationContext, window: Windows, last: bool) -> Value:
     inputs, outputs = _channels(context)
     bias = _bias(context, outputs)
-    weights = context.take([outputs, inputs, *over.kernel], "C")
-    value = _input(context, inputs, over, last)
-    return _activated(context, _convolve(context, value, weights, bias, over), last)
+    weights = context.take([outputs, inputs, *window.kernel], "C")
+    value = _input(context, inputs, window, last)
+    return _activated(context, _convolve(context, value, weights, bias, window), last)
 
 
 @covers(
     LAYERS,
     "SeparableConvolution2D",
     source="layers/convolution/SeparableConvolution2DLayer",
-    shown="stored",
-    takes=_taken(2, "NHWC"),
+    evidence="stored",
+    infer_input=_convolution_input(2, "NHWC"),
 )
 def separable(context: TranslationContext) -> Value:
-    """Each channel by kernels of its own, then all of them by 1 x 1; the bias belongs to the second."""
-    last = context.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
+    """A depthwise convolution followed by a 1 x 1 convolution, which has the bias."""
+    last = context.channels_last("cnn2dDataFormat", "NCHW", "NHWC")
     inputs, outputs = _channels(context)
-    times, over = context.settings.integer("depthMultiplier", 1, least=1), windows(context.settings, 2)
+    times, window = context.settings.integer("depthMultiplier", 1, minimum=1), windows(context.settings, 2)
     bias = _bias(context, outputs)
-    depthwise = context.take([times, inputs, *over.kernel], "C").transpose(1, 0, 2, 3)
+    depthwise = context.take([times, inputs, *window.kernel], "C").transpose(1, 0, 2, 3)
     pointwise = context.take([outputs, times * inputs, 1, 1], "C")
-    value = _input(context, inputs, over, last)
-    value = _convolve(context, value, depthwise.reshape(inputs * times, 1, *over.kernel), None, over, inputs)
+    value = _input(context, inputs, window, last)
+    value = _convolve(context, value, depthwise.reshape(inputs * times, 1, *window.kernel), None, window, inputs)
     return _activated(
         context, _convolve(context, value, pointwise, bias, Windows((1, 1), (1, 1), (0, 0), (1, 1), "Truncate")), last
     )
@@ -108,18 +115,20 @@ def separable(context: TranslationContext) -> Value:
     LAYERS,
     "DepthwiseConvolution2D",
     source="layers/convolution/DepthwiseConvolution2DLayer",
-    shown="stored",
-    takes=_taken(2, "NHWC"),
+    evidence="stored",
+    infer_input=_convolution_input(2, "NHWC"),
 )
 def depthwise(context: TranslationContext) -> Value:
-    last = context.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
-    inputs, over = context.settings.integer("nIn", least=1), windows(context.settings, 2)
-    times = context.settings.integer("depthMultiplier", 1, least=1)
+    last = context.channels_last("cnn2dDataFormat", "NCHW", "NHWC")
+    inputs, window = context.settings.integer("nIn", minimum=1), windows(context.settings, 2)
+    times = context.settings.integer("depthMultiplier", 1, minimum=1)
     bias = _bias(context, inputs * times)
-    weights = context.take([*over.kernel, inputs, times], "C").transpose(2, 3, 0, 1)
-    value = _input(context, inputs, over, last)
+    weights = context.take([*window.kernel, inputs, times], "C").transpose(2, 3, 0, 1)
+    value = _input(context, inputs, window, last)
     return _activated(
-        context, _convolve(context, value, weights.reshape(inputs * times, 1, *over.kernel), bias, over, inputs), last
+        context,
+        _convolve(context, value, weights.reshape(inputs * times, 1, *window.kernel), bias, window, inputs),
+        last,
     )
 
 
@@ -127,96 +136,104 @@ def depthwise(context: TranslationContext) -> Value:
     LAYERS,
     "Deconvolution2D",
     source="layers/convolution/Deconvolution2DLayer",
-    shown="computed",
-    takes=_taken_back(2, "NHWC"),
+    evidence="computed",
+    infer_input=_deconvolution_input(2, "NHWC"),
 )
 def deconvolution_2d(context: TranslationContext) -> Value:
-    last = context.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
+    last = context.channels_last("cnn2dDataFormat", "NCHW", "NHWC")
     inputs, outputs = _channels(context)
-    over = windows(context.settings, 2)
+    window = windows(context.settings, 2)
     bias = _bias(context, outputs)
-    return _deconvolution(context, context.take([inputs, outputs, *over.kernel], "C"), bias, over, last)
+    return _deconvolution(context, context.take([inputs, outputs, *window.kernel], "C"), bias, window, last)
 
 
 @covers(
     LAYERS,
     "Deconvolution3D",
     source="layers/convolution/Deconvolution3DLayer",
-    shown="computed",
-    takes=_taken_back(3, "NDHWC"),
+    evidence="computed",
+    infer_input=_deconvolution_input(3, "NDHWC"),
 )
 def deconvolution_3d(context: TranslationContext) -> Value:
-    last = context.flag_of_format("dataFormat", "NCDHW", "NDHWC")
+    last = context.channels_last("dataFormat", "NCDHW", "NDHWC")
     inputs, outputs = _channels(context)
-    over = windows(context.settings, 3)
+    window = windows(context.settings, 3)
     bias = _bias(context, outputs)
-    weights = context.take([*over.kernel, outputs, inputs], "C").transpose(4, 3, 0, 1, 2)
-    return _deconvolution(context, weights, bias, over, last)
+    weights = context.take([*window.kernel, outputs, inputs], "C").transpose(4, 3, 0, 1, 2)
+    return _deconvolution(context, weights, bias, window, last)
 
 
 def _deconvolution(
-    context: TranslationContext, weights: np.ndarray, bias: Optional[str], over: Windows, last: bool
+    context: TranslationContext, weights: np.ndarray, bias: Optional[str], window: Windows, last: bool
 ) -> Value:
-    """In mode "Same" the output is the stride times the input's size, and the padding what a convolution back would
-    have (deconv2d of libnd4j)."""
-    value = _input(context, weights.shape[0], over, last)
-    pads, sizes, grown = [], [], 1
-    for size, stride, padding, extent in zip(value.sizes[1:], over.stride, over.padding, over.extents):
-        if over.mode != "Same":
+    """In mode "Same", the output's size is the stride times the input's (deconv2d of libnd4j).
+
+    The padding is that of the convolution from the output back to the input.
+    """
+    value = _input(context, weights.shape[0], window, last)
+    pads, sizes, growth = [], [], 1
+    for size, stride, padding, extent in zip(value.sizes[1:], window.stride, window.padding, window.extents):
+        if window.mode != "Same":
             pads.append((padding, padding))
-            given = -1 if size < 0 else stride * (size - 1) + extent - 2 * padding
-            if size >= 0 > given - 1:
-                context.refuse("its padding of %d leaves nothing" % padding)
-            sizes.append(given)
-            grown *= stride * grown_by(extent - 2 * padding - stride) if size < 0 else 1
+            result = -1 if size < 0 else stride * (size - 1) + extent - 2 * padding
+            if size >= 0 > result - 1:
+                context.refuse("its padding of %d leaves nothing of the output" % padding)
+            sizes.append(result)
+            growth *= stride * padding_growth(extent - 2 * padding - stride) if size < 0 else 1
             continue
         if extent < stride:
-            context.refuse("a deconvolution in mode Same whose kernel is smaller than its stride is not covered")
+            context.refuse("deconvolution in mode Same with a kernel smaller than the stride is not covered")
         pads.append(((extent - stride) // 2, extent - stride - (extent - stride) // 2))
         sizes.append(-1 if size < 0 else stride * size)
-        grown *= stride if size < 0 else 1
-    # ONNX Runtime holds what each place of the input adds to its neighbours, before it adds them.
-    context.value("", [weights.shape[1], *over.kernel, *value.sizes[1:]], value)
+        growth *= stride if size < 0 else 1
+    # ONNX Runtime's ConvTranspose allocates a buffer with one kernel per input position before it sums them up. This
+    # raises if that would be too large.
+    context.value("", [weights.shape[1], *window.kernel, *value.sizes[1:]], value)
     before, after = zip(*pads)
     name = context.emit(
         "ConvTranspose",
         value.name,
         context.constant(weights),
         *([bias] if bias else []),
-        kernel_shape=over.kernel,
-        strides=over.stride,
-        dilations=over.dilation,
+        kernel_shape=window.kernel,
+        strides=window.stride,
+        dilations=window.dilation,
         pads=[*before, *after],
     )
-    return _activated(context, context.value(name, [weights.shape[1], *sizes], value, grown), last)
+    return _activated(context, context.value(name, [weights.shape[1], *sizes], value, growth), last)
 
 
 def _channels(context: TranslationContext) -> Sequence[int]:
-    return context.settings.integer("nIn", least=1), context.settings.integer("nOut", least=1)
+    return context.settings.integer("nIn", minimum=1), context.settings.integer("nOut", minimum=1)
 
 
 def _bias(context: TranslationContext, outputs: int) -> Optional[str]:
     return context.constant(context.take([outputs], "C"), "bias") if context.settings.flag("hasBias", True) else None
 
 
-def _input(context: TranslationContext, channels: int, over: Windows, last: bool) -> Value:
-    """With its channels first."""
-    others = [-1] * len(over.kernel)
+def _input(context: TranslationContext, channels: int, window: Windows, last: bool) -> Value:
+    """Return the input with its channels first."""
+    others = [-1] * len(window.kernel)
     sizes = [*others, channels] if last else [channels, *others]
-    return context.channels_first(context.of(len(sizes), *sizes), last)
+    return context.channels_first(context.checked_input(len(sizes), *sizes), last)
 
 
 def _convolve(
-    context: TranslationContext, value: Value, weights: np.ndarray, bias: Optional[str], over: Windows, groups: int = 1
+    context: TranslationContext,
+    value: Value,
+    weights: np.ndarray,
+    bias: Optional[str],
+    window: Windows,
+    groups: int = 1,
 ) -> Value:
     """weights: [outputs, inputs of a group, kernel]."""
-    sizes: List[int] = [weights.shape[0], *over.outputs(value.sizes[1:], context.settings)]
-    # ONNX Runtime computes channels by sixteens, one alone too.
+    sizes: List[int] = [weights.shape[0], *window.outputs(value.sizes[1:], context.settings)]
+    # ONNX Runtime pads the channels to a multiple of 16. This raises if that would be too large.
     context.value("", [max(sizes[0], 16), *sizes[1:]], value)
     inputs = [value.name, context.constant(weights), *([bias] if bias else [])]
-    name = context.emit("Conv", *inputs, group=groups, **over.attributes(value.sizes[1:]))
-    return context.value(name, sizes, value, over.grown(value.sizes[1:]))
+    name = context.emit("Conv", *inputs, group=groups, **window.attributes(value.sizes[1:]))
+    return context.value(name, sizes, value, window.growth(value.sizes[1:]))
 
 
 def _activated(context: TranslationContext, value: Value, last: bool) -> Value:
-    return context.channels_back(activated(context, value), last)
+    return context.restore_channels(activated(context, value), last)

@@ -1,29 +1,29 @@
-"""Pooling, over windows and over everything."""
+"""Pooling over windows, and global pooling."""
 
 from typing import Any, Dict
 
 from ..context import TranslationContext
-from ..registry import LAYERS, Takes, covers, spatial, unknown
+from ..registry import LAYERS, InferInput, covers, spatial, unknown
 from ..values import Value
 from ..windows import Windows, windows
 
 
-def _taken(dimensions: int, *last: str) -> Takes:
-    return spatial(dimensions, lambda settings, places: windows(settings, dimensions).inputs(places), *last)
+def _pooling_input(dimensions: int, *last: str) -> InferInput:
+    return spatial(dimensions, lambda settings, sizes: windows(settings, dimensions).inputs(sizes), *last)
 
 
 @covers(
     LAYERS,
     "SubsamplingLayer",
     source="layers/convolution/subsampling/SubsamplingLayer",
-    shown="stored",
-    takes=_taken(2, "NHWC"),
+    evidence="stored",
+    infer_input=_pooling_input(2, "NHWC"),
 )
 def pooling_2d(context: TranslationContext) -> Value:
-    # Versions that did not write this counted the padding in.
+    # Versions from before this field included the padding in the average.
     padding_counts = context.settings.flag("avgPoolIncludePadInDivisor", True)
     return _pooled(
-        context, windows(context.settings, 2), context.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC"), padding_counts
+        context, windows(context.settings, 2), context.channels_last("cnn2dDataFormat", "NCHW", "NHWC"), padding_counts
     )
 
 
@@ -31,12 +31,12 @@ def pooling_2d(context: TranslationContext) -> Value:
     LAYERS,
     "Subsampling1DLayer",
     source="layers/convolution/subsampling/Subsampling1DLayer",
-    shown="computed",
-    takes=_taken(1, "NHWC"),
+    evidence="computed",
+    infer_input=_pooling_input(1, "NHWC"),
 )
 def pooling_1d(context: TranslationContext) -> Value:
-    """As in two dimensions, the second of which is one long; of NWC DL4J says NHWC."""
-    last = context.flag_of_format("cnn2dDataFormat", "NCHW", "NHWC")
+    """DL4J implements it as two-dimensional pooling with a width of 1, so the format field has NHWC for NWC."""
+    last = context.channels_last("cnn2dDataFormat", "NCHW", "NHWC")
     return _pooled(
         context, windows(context.settings, 1), last, context.settings.flag("avgPoolIncludePadInDivisor", True)
     )
@@ -46,33 +46,35 @@ def pooling_1d(context: TranslationContext) -> Value:
     LAYERS,
     "Subsampling3DLayer",
     source="layers/convolution/subsampling/Subsampling3DLayer",
-    shown="computed",
-    takes=_taken(3, "NDHWC"),
+    evidence="computed",
+    infer_input=_pooling_input(3, "NDHWC"),
 )
 def pooling_3d(context: TranslationContext) -> Value:
-    return _pooled(context, windows(context.settings, 3), context.flag_of_format("dataFormat", "NCDHW", "NDHWC"), False)
+    return _pooled(context, windows(context.settings, 3), context.channels_last("dataFormat", "NCDHW", "NDHWC"), False)
 
 
-def _pooled(context: TranslationContext, over: Windows, last: bool, padding_counts: bool) -> Value:
+def _pooled(context: TranslationContext, window: Windows, last: bool, padding_counts: bool) -> Value:
     kind = context.settings.choice("poolingType", ("MAX", "AVG", "PNORM", "SUM"))
-    value = context.channels_first(context.of(len(over.kernel) + 1), last)
-    dilated = any(dilation != 1 for dilation in over.dilation)
-    if kind == "SUM" or (kind != "MAX" and dilated) or (kind == "PNORM" and len(over.kernel) == 3):
+    value = context.channels_first(context.checked_input(len(window.kernel) + 1), last)
+    dilated = any(dilation != 1 for dilation in window.dilation)
+    if kind == "SUM" or (kind != "MAX" and dilated) or (kind == "PNORM" and len(window.kernel) == 3):
         context.refuse("pooling by %s%s is not covered" % (kind, ", dilated," if dilated else ""))
-    attributes: Dict[str, Any] = over.attributes(value.sizes[1:], kind == "MAX")
+    attributes: Dict[str, Any] = window.attributes(value.sizes[1:], kind == "MAX")
     if kind == "AVG":
         attributes["count_include_pad"] = int(padding_counts)
     if kind == "PNORM":
-        attributes["p"] = context.settings.integer("pnorm", least=1)
+        attributes["p"] = context.settings.integer("pnorm", minimum=1)
     op = {"MAX": "MaxPool", "AVG": "AveragePool", "PNORM": "LpPool"}[kind]
-    sizes = [value.sizes[0], *over.outputs(value.sizes[1:], context.settings)]
-    given = context.value(context.emit(op, value.name, **attributes), sizes, value, over.grown(value.sizes[1:]))
-    return context.channels_back(given, last)
+    sizes = [value.sizes[0], *window.outputs(value.sizes[1:], context.settings)]
+    given = context.value(context.emit(op, value.name, **attributes), sizes, value, window.growth(value.sizes[1:]))
+    return context.restore_channels(given, last)
 
 
-@covers(LAYERS, "GlobalPoolingLayer", source="layers/pooling/GlobalPoolingLayer", shown="stored", takes=unknown)
+@covers(
+    LAYERS, "GlobalPoolingLayer", source="layers/pooling/GlobalPoolingLayer", evidence="stored", infer_input=unknown
+)
 def global_pooling(context: TranslationContext) -> Value:
-    """Over time, or places; over the dimensions that it names, otherwise."""
+    """Pools over `poolingDimensions`, by default all dimensions after the second."""
     value, settings = context.input, context.settings
     rank = len(value.sizes) + 1
     if rank not in (3, 4, 5):
@@ -87,7 +89,7 @@ def global_pooling(context: TranslationContext) -> Value:
     if settings.flag("collapseDimensions", True):
         return given
     if 1 in axes:
-        context.refuse("global pooling that keeps its dimensions, over the first, is not covered")
+        context.refuse("global pooling over the channels that keeps its dimensions is not covered")
     return context.reshape(given, [*left, *[1] * (rank - 1 - len(left))])
 
 
@@ -98,7 +100,7 @@ def _reduced(context: TranslationContext, name: str, kind: str, axes: Any) -> st
         return context.emit("ReduceMean", name, axes=axes, keepdims=0)
     if kind == "SUM":
         return context.emit("ReduceSum", name, context.graph.sizes(*axes), keepdims=0)
-    power = context.settings.integer("pnorm", least=1)
+    power = context.settings.integer("pnorm", minimum=1)
     powers = context.emit("Pow", context.emit("Abs", name), context.scalar(power))
     total = context.emit("ReduceSum", powers, context.graph.sizes(*axes), keepdims=0)
     return context.emit("Pow", total, context.scalar(1 / power))

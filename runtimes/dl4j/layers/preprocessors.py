@@ -1,34 +1,34 @@
-"""What DL4J does to a layer's input first (conf/preprocessor)."""
+"""Input preprocessors, which DL4J applies before a layer (conf/preprocessor)."""
 
 from typing import Callable, List, Optional, Tuple
 
 from ..configuration import Preprocessor, preprocessor
 from ..context import TranslationContext
-from ..registry import PREPROCESSORS, Shape, Takes, Translate, covers, same, translate
+from ..registry import PREPROCESSORS, InferInput, Shape, Translate, covers, same, translate
 from ..settings import Settings
 from ..values import Value
 
 
-def _covers(kind: str, shown: str, takes: Takes = same) -> Callable[[Translate], Translate]:
-    return covers(PREPROCESSORS, kind, source="conf/preprocessor/" + kind, shown=shown, takes=takes)
+def _covers(kind: str, evidence: str, infer_input: InferInput = same) -> Callable[[Translate], Translate]:
+    return covers(PREPROCESSORS, kind, source="conf/preprocessor/" + kind, evidence=evidence, infer_input=infer_input)
 
 
 def _image(settings: Settings) -> Tuple[int, ...]:
-    """Channels, height, width, as the file says them; -1 where it says none."""
+    """Return channels, height and width from the file; -1 for each that it does not have."""
     return tuple(settings.integer(name, 0) or -1 for name in ("numChannels", "inputHeight", "inputWidth"))
 
 
 def _cnn_sizes(settings: Settings) -> Tuple[int, ...]:
     channels, height, width = _image(settings)
-    last = settings.flag_of_format("format", "NCHW", "NHWC")
+    last = settings.channels_last("format", "NCHW", "NHWC")
     return (height, width, channels) if last else (channels, height, width)
 
 
 def _volume(settings: Settings) -> Tuple[int, ...]:
     channels, height, width = _image(settings)
-    depth = settings.integer("inputDepth", least=1)
+    depth = settings.integer("inputDepth", minimum=1)
     first = settings.flag("isNCDHW", True)
-    if settings.flag("ncdhw", first) != first:  # the same, by another name
+    if settings.flag("ncdhw", first) != first:  # another name of the same field
         settings.refuse("its fields 'isNCDHW' and 'ncdhw' differ")
     return (channels, depth, height, width) if first else (depth, height, width, channels)
 
@@ -42,7 +42,7 @@ def _flat(sizes: Tuple[int, ...]) -> int:
     return total
 
 
-@_covers("CnnToFeedForwardPreProcessor", "stored", lambda settings, behind: _cnn_sizes(settings))
+@_covers("CnnToFeedForwardPreProcessor", "stored", lambda settings, output: _cnn_sizes(settings))
 def cnn_to_feed_forward(context: TranslationContext) -> Value:
     value = context.input
     if len(value.sizes) == 1:
@@ -51,7 +51,7 @@ def cnn_to_feed_forward(context: TranslationContext) -> Value:
     return context.reshape(value, (_flat(value.sizes),))
 
 
-@_covers("Cnn3DToFeedForwardPreProcessor", "computed", lambda settings, behind: _volume(settings))
+@_covers("Cnn3DToFeedForwardPreProcessor", "computed", lambda settings, output: _volume(settings))
 def volume_to_feed_forward(context: TranslationContext) -> Value:
     value = context.input
     if len(value.sizes) == 1:
@@ -61,8 +61,8 @@ def volume_to_feed_forward(context: TranslationContext) -> Value:
 
 
 def _checked(context: TranslationContext, sizes: Tuple[int, ...]) -> Value:
-    """Of these sizes, which its input may not have told before."""
-    value = context.of(len(sizes), *sizes)
+    """Return the input after checking its sizes; those that were dynamic before become known."""
+    value = context.checked_input(len(sizes), *sizes)
     return value._replace(sizes=tuple(max(pair) for pair in zip(value.sizes, sizes)))
 
 
@@ -71,52 +71,52 @@ def _flat_image(settings: Settings) -> Optional[Tuple[int, ...]]:
     return None if total < 0 else (total,)
 
 
-@_covers("FeedForwardToCnnPreProcessor", "computed", lambda settings, behind: _flat_image(settings))
+@_covers("FeedForwardToCnnPreProcessor", "computed", lambda settings, output: _flat_image(settings))
 def feed_forward_to_cnn(context: TranslationContext) -> Value:
     value, sizes = context.input, _image(context.settings)
-    return value if len(value.sizes) == 3 else context.reshape(context.of(1, _flat(sizes)), sizes)
+    return value if len(value.sizes) == 3 else context.reshape(context.checked_input(1, _flat(sizes)), sizes)
 
 
-@_covers("FeedForwardToCnn3DPreProcessor", "computed", lambda settings, behind: (_flat(_volume(settings)),))
+@_covers("FeedForwardToCnn3DPreProcessor", "computed", lambda settings, output: (_flat(_volume(settings)),))
 def feed_forward_to_volume(context: TranslationContext) -> Value:
     value, sizes = context.input, _volume(context.settings)
-    return value if len(value.sizes) == 4 else context.reshape(context.of(1, _flat(sizes)), sizes)
+    return value if len(value.sizes) == 4 else context.reshape(context.checked_input(1, _flat(sizes)), sizes)
 
 
 def _time(context: TranslationContext) -> int:
-    """Which of the sizes time is."""
-    return 0 if context.flag_of_format("rnnDataFormat", "NCW", "NWC") else 1
+    """Return the index of the time steps among the sizes."""
+    return 0 if context.channels_last("rnnDataFormat", "NCW", "NWC") else 1
 
 
-def _sequence_of(settings: Settings, behind: Shape) -> Shape:
-    if not behind or len(behind) != 1:
+def _sequence_of(settings: Settings, output: Shape) -> Shape:
+    if not output or len(output) != 1:
         return None
-    return (-1, *behind) if settings.get("rnnDataFormat") == "NWC" else (*behind, -1)
+    return (-1, *output) if settings.get("rnnDataFormat") == "NWC" else (*output, -1)
 
 
 @_covers("RnnToFeedForwardPreProcessor", "computed", _sequence_of)
 def rnn_to_feed_forward(context: TranslationContext) -> Value:
     """Each time step becomes a row."""
     value = context.input
-    return value if len(value.sizes) == 1 else context.fold(context.of(2), _time(context))
+    return value if len(value.sizes) == 1 else context.fold(context.checked_input(2), _time(context))
 
 
-def _step_of(settings: Settings, behind: Shape) -> Shape:
-    if not behind or len(behind) != 2:
+def _step_of(settings: Settings, output: Shape) -> Shape:
+    if not output or len(output) != 2:
         return None
-    return behind[1:] if settings.get("rnnDataFormat") == "NWC" else behind[:1]
+    return output[1:] if settings.get("rnnDataFormat") == "NWC" else output[:1]
 
 
 @_covers("FeedForwardToRnnPreProcessor", "computed", _step_of)
 def feed_forward_to_rnn(context: TranslationContext) -> Value:
-    """A row for each time step becomes a sequence again; a row that never was one, a sequence of one step."""
-    return _sequences(context, context.of(1))
+    """Rows that were time steps become sequences again; other rows become sequences of one step."""
+    return _sequences(context, context.checked_input(1))
 
 
 def _sequences(context: TranslationContext, value: Value) -> Value:
-    """DL4J makes as many of the rows as the network's first input has, whatever was made of those before."""
+    """DL4J always makes as many sequences as the network's first input has rows, whatever became of those rows."""
     if len(value.folds) > 1:
-        context.refuse("its rows are stacked, or steps of steps, of which DL4J would make other sequences")
+        context.refuse("its rows are stacked or steps of steps, which DL4J would combine into different sequences")
     time = _time(context)
     if value.folds:
         return context.unfold(value, time)
@@ -124,29 +124,29 @@ def _sequences(context: TranslationContext, value: Value) -> Value:
     return context.reshape(value, (1, size) if time == 0 else (size, 1))
 
 
-@_covers("RnnToCnnPreProcessor", "computed", lambda settings, behind: (_flat(_image(settings)), -1))
+@_covers("RnnToCnnPreProcessor", "computed", lambda settings, output: (_flat(_image(settings)), -1))
 def rnn_to_cnn(context: TranslationContext) -> Value:
     """Each time step becomes an image."""
     sizes = _image(context.settings)
-    return context.reshape(context.fold(context.of(2), _time(context)), sizes)
+    return context.reshape(context.fold(context.checked_input(2), _time(context)), sizes)
 
 
-@_covers("CnnToRnnPreProcessor", "computed", lambda settings, behind: _image(settings))
+@_covers("CnnToRnnPreProcessor", "computed", lambda settings, output: _image(settings))
 def cnn_to_rnn(context: TranslationContext) -> Value:
     value = _checked(context, _image(context.settings))
     return _sequences(context, context.reshape(value, (_flat(value.sizes),)))
 
 
-def _first(settings: Settings, behind: Shape) -> Shape:
-    for each in reversed(_within(settings)):
-        behind = PREPROCESSORS[each.kind].takes(each.settings, behind) if each.kind in PREPROCESSORS else None
-    return behind
+def _first(settings: Settings, output: Shape) -> Shape:
+    for each in reversed(_inner_preprocessors(settings)):
+        output = PREPROCESSORS[each.kind].infer_input(each.settings, output) if each.kind in PREPROCESSORS else None
+    return output
 
 
 @_covers("ComposableInputPreProcessor", "computed", _first)
 def one_after_another(context: TranslationContext) -> Value:
     value = context.input
-    for each in _within(context.settings):
+    for each in _inner_preprocessors(context.settings):
         value = translate(
             TranslationContext(each.kind, each.settings, [value], context.graph, context.parameters, context.choices),
             PREPROCESSORS,
@@ -154,9 +154,9 @@ def one_after_another(context: TranslationContext) -> Value:
     return value
 
 
-def _within(settings: Settings) -> List[Preprocessor]:
+def _inner_preprocessors(settings: Settings) -> List[Preprocessor]:
     given = settings.get("inputPreProcessors")
     found = [preprocessor(each, settings.where) for each in given] if isinstance(given, list) else [None]
     if None in found:
-        settings.refuse("it holds no list of preprocessors")
+        settings.refuse("its field 'inputPreProcessors' must be a list of preprocessors")
     return [each for each in found if each is not None]

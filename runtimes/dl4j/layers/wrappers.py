@@ -1,11 +1,11 @@
-"""Layers that change nothing in inference but hold one that does."""
+"""Layers that wrap another layer and have no effect of their own in inference."""
 
 from ..context import TranslationContext
-from ..registry import LAYERS, covers, takes_inner, translate_inner
+from ..registry import LAYERS, covers, infer_inner_input, translate_inner
 from ..values import Value
 
 
-@covers(LAYERS, "FrozenLayer", source="layers/FrozenLayer", shown="computed", takes=takes_inner("layer"))
+@covers(LAYERS, "FrozenLayer", source="layers/FrozenLayer", evidence="computed", infer_input=infer_inner_input("layer"))
 def frozen(context: TranslationContext) -> Value:
     return translate_inner(context, "layer")
 
@@ -14,8 +14,8 @@ def frozen(context: TranslationContext) -> Value:
     LAYERS,
     "FrozenLayerWithBackprop",
     source="layers/FrozenLayerWithBackprop",
-    shown="computed",
-    takes=takes_inner("underlying"),
+    evidence="computed",
+    infer_input=infer_inner_input("underlying"),
 )
 def frozen_with_backprop(context: TranslationContext) -> Value:
     return translate_inner(context, "underlying")

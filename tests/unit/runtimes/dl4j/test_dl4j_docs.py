@@ -12,7 +12,7 @@ SHOWN = {"stored": "DL4J's own outputs", "computed": "an independent computation
 def table(title: str, entries: dict[str, Entry]) -> str:
     lines = [f"| {title} | computed in DL4J by | numbers confirmed by |", "|---|---|---|"]
     for kind, entry in sorted(entries.items(), key=lambda item: item[0].rsplit(".", 1)[-1]):
-        lines.append(f"| {kind} | {entry.source} | {SHOWN[entry.shown]} |")
+        lines.append(f"| {kind} | {entry.source} | {SHOWN[entry.evidence]} |")
     return "\n".join(lines)
 
 

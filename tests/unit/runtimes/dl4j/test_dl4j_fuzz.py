@@ -63,17 +63,17 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def survives(path: Path, declared: list[TensorSpec]) -> None:
-    began, told = time.process_time(), "it is translated"
+    began, message = time.process_time(), "it is translated"
     try:
         data = model_bytes(str(path), declared, CHOICES)
     except LoadError as error:
-        told = str(error)
+        message = str(error)
         tried["refused"] += 1
     else:
         tried["translated"] += 1
         onnx.load_from_string(data)
-    assert 0 < len(told) < 1000
-    assert told.isprintable()
+    assert 0 < len(message) < 1000
+    assert message.isprintable()
     assert time.process_time() - began < SECONDS
 
 
@@ -143,7 +143,9 @@ def test_a_normalizer_with_other_bytes(
 
 @fuzzed
 @given(a_network, st.booleans(), st.lists(change, min_size=1, max_size=3))
-def test_a_network_that_says_something_else(path: Path, name: str, told: bool, changes: list[mutations.Change]) -> None:
+def test_a_network_that_says_something_else(
+    path: Path, name: str, with_shapes: bool, changes: list[mutations.Change]
+) -> None:
     configuration = mutations.changed(NETWORKS[name].configuration, changes)
     zips.write(path, configuration, NETWORKS[name].coefficients())
-    survives(path, declared(name) if told else [])
+    survives(path, declared(name) if with_shapes else [])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from runtimes.dl4j.archive import Archive
-from runtimes.dl4j.translate import translated
+from runtimes.dl4j.translate import translate_archive
 from tests.unit.runtimes.dl4j.networks import NETWORKS
 
 # LegacyJsonFormat's tags of DL4J, as far as the networks below need them.
@@ -69,9 +69,9 @@ def test_old_files_say_the_same(name: str, words: bool) -> None:
     kept = {"topologicalOrder", "topologicalOrderStr"}  # of beta4 on
     old = {key: tagged(value, words) for key, value in made.configuration.items() if key not in kept | {"@class"}}
     names = made.configuration.get("networkInputs", ["in"])
-    shapes = {told: (-1, *shape[1:]) for told, shape in zip(names, made.inputs.values(), strict=True)}
+    shapes = {name: (-1, *shape[1:]) for name, shape in zip(names, made.inputs.values(), strict=True)}
     models = [
-        translated(Archive(configuration, made.coefficients(), b""), shapes)
+        translate_archive(Archive(configuration, made.coefficients(), b""), shapes)
         for configuration in (made.configuration, old)
     ]
     assert models[0].graph.node == models[1].graph.node
@@ -85,6 +85,6 @@ def test_a_slope_beside_the_layer() -> None:
     for conf in old["confs"]:
         conf["leakyreluAlpha"] = 0.3
         conf["layer"] = {tag: {**fields, "activationFunction": "leakyrelu"} for tag, fields in conf["layer"].items()}
-    nodes = translated(Archive(old, made.coefficients(), b""), {}).graph.node
+    nodes = translate_archive(Archive(old, made.coefficients(), b""), {}).graph.node
     slopes = [node.attribute[0].f for node in nodes if node.op_type == "LeakyRelu"]
     assert slopes == pytest.approx([0.3] * len(old["confs"]))

@@ -7,7 +7,7 @@ import pytest
 
 from runtimes.contract import LoadError
 from runtimes.dl4j.archive import Archive
-from runtimes.dl4j.translate import translated
+from runtimes.dl4j.translate import translate_archive
 from tests.unit.runtimes.dl4j import reference
 from tests.unit.runtimes.dl4j.configurations import (
     convolution,
@@ -26,7 +26,7 @@ from tests.unit.runtimes.dl4j.networks import NETWORKS
 
 def input_of(configuration: dict[str, Any]) -> list[int | str]:
     row = np.zeros(reference.parameter_count(configuration), np.float32)
-    made = translated(Archive(configuration, row, b""), {})
+    made = translate_archive(Archive(configuration, row, b""), {})
     return [dim.dim_param or dim.dim_value for dim in made.graph.input[0].type.tensor_type.shape.dim]
 
 
@@ -73,8 +73,8 @@ def test_steps_that_are_rows_meet_again() -> None:
 
 def test_a_number_of_steps_is_asked_for() -> None:
     made = NETWORKS["recurrent_attention"]
-    with pytest.raises(LoadError, match=r"step by step, up to 256: give their number in \[\[inputs\]\]"):
-        translated(Archive(made.configuration, made.coefficients(), b""), {})
+    with pytest.raises(LoadError, match=r"a fixed number of up to 256 steps: set it in \[\[inputs\]\]"):
+        translate_archive(Archive(made.configuration, made.coefficients(), b""), {})
 
 
 def test_a_recurrent_layer_on_rows_that_may_be_none() -> None:
@@ -97,6 +97,6 @@ def test_a_recurrent_layer_on_rows_that_may_be_none() -> None:
         ["again"],
     )
     archive = Archive(made, np.zeros(reference.parameter_count(made), np.float32), b"")
-    assert translated(archive, {"in": (-1, 6, 4)})
-    with pytest.raises(LoadError, match="its rows are time steps, whose number only a request tells"):
-        translated(archive, {"in": (-1, 6, -1)})
+    assert translate_archive(archive, {"in": (-1, 6, 4)})
+    with pytest.raises(LoadError, match="its rows are time steps, whose number is dynamic"):
+        translate_archive(archive, {"in": (-1, 6, -1)})
