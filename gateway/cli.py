@@ -209,7 +209,7 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
 def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from gateway.commands.export import list_routes, run_export
     from gateway.config import Sources, home, read_settings
-    from gateway.export.export import Wanted
+    from gateway.export.export import ExportRequest
 
     if options.list:
         return list_routes()
@@ -219,11 +219,22 @@ def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     _check_runtimes(settings)
     shapes = dict(_shape(text) for text in options.shape)
     out = options.out or Path(f"{Path(options.model).name.split('.')[0]}-{options.to}")
-    wanted = Wanted(
-        options.model, options.to, out, options.repository, options.version, options.signature, options.quantize,
-        options.check, options.calibrate, options.tolerance, shapes, options.overwrite, options.allow_loss,
-    )  # fmt: skip
-    return run_export(wanted, home(), settings)
+    request = ExportRequest(
+        options.model,
+        options.to,
+        out,
+        repository=options.repository,
+        version=options.version,
+        signature=options.signature,
+        precision=options.quantize,
+        check=options.check,
+        calibrate=options.calibrate,
+        tolerance=options.tolerance,
+        shapes=shapes,
+        overwrite=options.overwrite,
+        allow_loss=options.allow_loss,
+    )
+    return run_export(request, home(), settings)
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -24,7 +24,7 @@ _FREE_SIZES = (8, 1, 64, 16, 32, 128, 224)
 _TIMED_S, _TIMED = 2.0, 200
 
 
-def infer(job: Dict[str, Any]) -> Dict[str, Any]:
+def run_cases(job: Dict[str, Any]) -> Dict[str, Any]:
     """The answer to a job, whose keys are
 
     load       the model, as a LOAD frame has it

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.environments import interpreters
 from gateway.environments.environment import Environment
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.runtime import Runtime, discover
 from gateway.lifecycle.devices import available_cards
 from tests.support import ROOT
@@ -46,7 +46,7 @@ def numpy_python() -> Callable[[str], Path]:
         for pythons in choices:
             try:
                 interpreters.find(pythons, "this test")
-            except Cannot:
+            except EnvironmentUnavailable:
                 continue
             runtime = Runtime(f"test-{age}", "this test", ROOT, pythons, requirements={"cpu": (numpy,)})
             return ready_environment(runtime).python

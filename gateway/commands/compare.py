@@ -11,7 +11,7 @@ from rich.console import Console
 
 from gateway.codecs.npy import NPZ, write_npz
 from gateway.commands import http_client
-from gateway.commands.http_client import Cannot, Refused, Request
+from gateway.commands.http_client import CommandError, Refused, Request
 from gateway.export import cases as files
 from gateway.export import known, proof
 from gateway.export.cases import Arrays, Case
@@ -48,16 +48,18 @@ def compare(wanted: Comparison) -> int:
 
 
 def _compare(wanted: Comparison) -> int:
-    """Raises Cannot, and what asking raises."""
+    """Raises CommandError, and what asking raises."""
     if not 0 <= wanted.tolerance < float("inf"):
-        raise Cannot(f"a tolerance of {wanted.tolerance} says nothing: it must be a number from 0 on, such as 0.001", 2)
+        raise CommandError(
+            f"a tolerance of {wanted.tolerance} says nothing: it must be a number from 0 on, such as 0.001", 2
+        )
     specs = [_Spec.of(wanted.url, name) for name in (wanted.first, wanted.second)]
     _check_interfaces(*specs)
     first, second = specs
     try:
         answers, left_out = _answers(wanted, first, second)
     except CannotExport as error:
-        raise Cannot(str(error), 2) from None
+        raise CommandError(str(error), 2) from None
     timed = {name: array[:1] if first.batches else array for name, array in answers[0][0].inputs.items()}
     run = Run(second.told, _differences(first, answers, wanted), second.seconds(timed))
     told = f"{len(answers)} inputs" + (f"; {left_out} more were refused" if left_out else "")
@@ -97,7 +99,7 @@ class _Spec(NamedTuple):
         body = write_npz([from_array(name, array) for name, array in inputs.items()])
         try:
             _, answered = http_client.ask(self.url, self.path, Request(body, NPZ, NPZ))
-        except Cannot as error:
+        except CommandError as error:
             raise type(error)(f"{self.told}: {error}") from None
         with np.load(io.BytesIO(answered), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
@@ -117,22 +119,25 @@ def _specs(raw: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
 
 
 def _check_interfaces(first: _Spec, second: _Spec) -> None:
-    """Raises Cannot where the same request could not be for both."""
+    """Raises CommandError where the same request could not be for both."""
     for kind in ("inputs", "outputs"):
         ours, theirs = ({spec.name: spec for spec in getattr(each, kind)} for each in (first, second))
         if ours.keys() != theirs.keys():
             told = f"{first.told} has {', '.join(sorted(ours))}, {second.told} has {', '.join(sorted(theirs))}"
-            raise Cannot(f"the two have other {kind}, and cannot be compared: {told}")
+            raise CommandError(f"the two have other {kind}, and cannot be compared: {told}")
         for name, spec in ours.items():
             if "" not in (spec.datatype, theirs[name].datatype) and spec.datatype != theirs[name].datatype:
                 told = f"{spec.datatype} in {first.told}, {theirs[name].datatype} in {second.told}"
-                raise Cannot(f"'{name}' is {told}: the two cannot be compared")
+                raise CommandError(f"'{name}' is {told}: the two cannot be compared")
 
 
 def _answers(wanted: Comparison, first: _Spec, second: _Spec) -> tuple[list[tuple[Case, Arrays, Arrays]], int]:
-    """What both answer to the same inputs, and how many generated ones either refused. Raises Cannot, CannotExport."""
+    """What both answer to the same inputs, and how many generated ones either refused.
+
+    Raises CommandError, CannotExport.
+    """
     if any(each.datatype in ("", "BYTES") for each in first.inputs):
-        raise Cannot(f"{first.told} takes strings, or does not tell its datatypes: it cannot be compared on arrays", 2)
+        raise CommandError(f"{first.told} has inputs of strings or of unknown datatype: arrays cannot be compared", 2)
     if wanted.data is not None:
         given = files.read_cases(wanted.data, first.inputs)
         return [(case, first.answer(case.inputs), second.answer(case.inputs)) for case in given], 0
@@ -152,7 +157,7 @@ def _answers(wanted: Comparison, first: _Spec, second: _Spec) -> tuple[list[tupl
                 refused = error
         if answered:
             return answered, len(chosen) - len(answered)
-    raise Cannot(f"{refused}; give inputs that it takes with --data NPZ, or sizes with --shape NAME=SIZES")
+    raise CommandError(f"{refused}; give inputs that it takes with --data NPZ, or sizes with --shape NAME=SIZES")
 
 
 class _Ids:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from gateway.config import Settings
 from gateway.export.errors import CannotExport
-from gateway.export.export import Wanted, export
+from gateway.export.export import ExportRequest, export
 from gateway.export.routes import SOURCES, TARGETS, routes
 from gateway.export.runners import RUNNERS
 from gateway.export.source import Environments
@@ -20,7 +20,7 @@ from gateway.export.source import Environments
 Result = TypeVar("Result")
 
 
-def run_export(wanted: Wanted, home: Path, settings: Settings) -> int:
+def run_export(wanted: ExportRequest, home: Path, settings: Settings) -> int:
     """Export, telling how it goes. Returns the exit code."""
 
     def told(line: str) -> None:

@@ -15,16 +15,16 @@ from gateway.commands.console import no_gateway, opener
 _TIMEOUT_S = 300
 
 
-class Cannot(Exception):
-    """One sentence. code: 1 where the gateway says no, 2 where the command line is wrong."""
+class CommandError(Exception):
+    """A command failed. The message is one sentence; code: 1 if the gateway refused, 2 if the command line is wrong."""
 
     def __init__(self, text: str, code: int = 1) -> None:
         super().__init__(text)
         self.code = code
 
 
-class Refused(Cannot):
-    """The model has no answer to these inputs; it may have one to others."""
+class Refused(CommandError):
+    """The model refused these inputs; it may accept others."""
 
 
 class Request(NamedTuple):
@@ -40,17 +40,17 @@ def place(model: str, version: str) -> str:
 
 
 def metadata(url: str, model: str, version: str) -> Mapping[str, list[dict[str, Any]]]:
-    """What the model says of its inputs and outputs. Raises Cannot, URLError."""
+    """What the model says of its inputs and outputs. Raises CommandError, URLError."""
     _, body = ask(url, "/v2/models" + place(model, version))
     try:
         about = json.loads(body)
         return {"inputs": about["inputs"], "outputs": about["outputs"]}
     except (ValueError, KeyError, TypeError):
-        raise Cannot(f"what answers at {url} is no modelport") from None
+        raise CommandError(f"what answers at {url} is no modelport") from None
 
 
 def ask(url: str, path: str, request: Request | None = None) -> tuple[str, bytes]:
-    """Content type and body of the answer. Raises Cannot, URLError."""
+    """Content type and body of the answer. Raises CommandError, URLError."""
     headers = {"Content-Type": request.content_type, "Accept": request.accept} if request else {}
     try:
         asked = urllib.request.Request(url.rstrip("/") + path, request.body if request else None, headers)
@@ -63,16 +63,16 @@ def ask(url: str, path: str, request: Request | None = None) -> tuple[str, bytes
             except (ValueError, KeyError, TypeError):
                 told = f"what answers at {url} says {error.code} {error.reason}"
             # By the statuses of InvalidInput and ModelError.
-            raise (Refused if error.code in (400, 500) else Cannot)(told) from None
+            raise (Refused if error.code in (400, 500) else CommandError)(told) from None
     except ValueError:
-        raise Cannot(f"--url {url} is not an address such as http://127.0.0.1:8000", 2) from None
+        raise CommandError(f"--url {url} is not an address such as http://127.0.0.1:8000", 2) from None
 
 
 def run(url: str, command: Callable[[], int]) -> int:
     """The command's exit code; where it could not ask, why not is printed."""
     try:
         return command()
-    except Cannot as error:
+    except CommandError as error:
         print(f"modelport: {error}", file=sys.stderr)
         return error.code
     except urllib.error.URLError as error:

@@ -14,8 +14,8 @@ from gateway.codecs.json_tensors import guess_tensor, read_tensor
 from gateway.codecs.media_types import is_image
 from gateway.codecs.npy import NPZ, write_npz
 from gateway.commands import http_client
-from gateway.commands.http_client import Cannot, Request
-from gateway.commands.predict_output import NoSuchOutput, show
+from gateway.commands.http_client import CommandError, Request
+from gateway.commands.predict_output import NoSuchOutput, print_response
 from gateway.errors import InvalidRequest
 from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Tensor, from_array, to_array
@@ -52,22 +52,22 @@ def predict(question: Question) -> int:
 
 
 def _predict(question: Question) -> int:
-    """Raises Cannot, and what asking raises."""
+    """Raises CommandError, and what asking raises."""
     given = [_read(text) for text in question.inputs]
     about = http_client.metadata(question.url, question.model, question.version)
     request = _request(given, about, question)
     path = "/predict" + http_client.place(question.model, question.version)
-    kind, body = http_client.ask(question.url, path, request)
+    content_type, body = http_client.ask(question.url, path, request)
     datatypes = {spec["name"]: spec["datatype"] for spec in about["outputs"]}
     try:
-        show(kind, body, datatypes, [each.file for each in given], question.output, question.top)
+        print_response(content_type, body, datatypes, [each.file for each in given], question.output, question.top)
     except NoSuchOutput as error:
-        raise Cannot(f"there is no output '{question.output}'; there are {error}") from None
+        raise CommandError(f"there is no output '{question.output}'; there are {error}") from None
     return 0
 
 
 def _read(text: str) -> _Given:
-    """NAME=VALUE or VALUE; a value is JSON, or @FILE: .npy, .json, or an image. Raises Cannot."""
+    """NAME=VALUE or VALUE; a value is JSON, or @FILE: .npy, .json, or an image. Raises CommandError."""
     named = _NAMED.fullmatch(text)
     name, value = (named[1].strip(), named[2]) if named else ("", text)
     if not value.startswith("@"):
@@ -78,13 +78,13 @@ def _read(text: str) -> _Given:
         if file.suffix == ".npy":
             return _Given(name, np.load(io.BytesIO(content), allow_pickle=False), file.name)
     except OSError as error:
-        raise Cannot(f"{file} cannot be read: {error.strerror}", 2) from None
+        raise CommandError(f"{file} cannot be read: {error.strerror}", 2) from None
     except (ValueError, EOFError):
-        raise Cannot(f"{file} is not an npy file of numbers or strings; write it with numpy.save", 2) from None
+        raise CommandError(f"{file} is not an npy file of numbers or strings; write it with numpy.save", 2) from None
     if file.suffix == ".json":
         return _Given(name, _json(content, str(file)), file.name)
     if not is_image(content):
-        raise Cannot(f"{file} is none of .npy, .json, JPEG, PNG, WebP, BMP and GIF", 2)
+        raise CommandError(f"{file} is none of .npy, .json, JPEG, PNG, WebP, BMP and GIF", 2)
     return _Given(name, _Image(content), file.name)
 
 
@@ -92,11 +92,13 @@ def _json(text: str | bytes, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise Cannot(f"{where} is not JSON; numbers or lists such as '[[1, 2]]' are wanted, or @FILE", 2) from None
+        raise CommandError(
+            f"{where} is not JSON; numbers or lists such as '[[1, 2]]' are wanted, or @FILE", 2
+        ) from None
 
 
 def _request(given: Sequence[_Given], about: Mapping[str, list[dict[str, Any]]], question: Question) -> Request:
-    """An image or a form of several; npz where there is an array; else JSON. Raises Cannot."""
+    """An image or a form of several; npz where there is an array; else JSON. Raises CommandError."""
     inputs = {spec["name"]: spec["datatype"] for spec in about["inputs"]}
     if any(isinstance(each.value, _Image) for each in given):
         return _images(given, inputs, question)
@@ -104,10 +106,10 @@ def _request(given: Sequence[_Given], about: Mapping[str, list[dict[str, Any]]],
     for each in given:
         if not each.name and len(inputs) > 1:
             names = ", ".join(f"{name}=…" for name in inputs)
-            raise Cannot(f"model '{question.model}' has {len(inputs)} inputs; name each: {names}", 2)
+            raise CommandError(f"model '{question.model}' has {len(inputs)} inputs; name each: {names}", 2)
         name = each.name or next(iter(inputs), "")
         if name in named:
-            raise Cannot(f"input '{name}' is given twice", 2)
+            raise CommandError(f"input '{name}' is given twice", 2)
         named[name] = each.value
     # Strings may not be text, which numpy's files cannot hold.
     has_strings = any(spec["datatype"] == "BYTES" for spec in about["outputs"])
@@ -123,9 +125,9 @@ def _request(given: Sequence[_Given], about: Mapping[str, list[dict[str, Any]]],
 
 def _images(given: Sequence[_Given], inputs: Mapping[str, str], question: Question) -> Request:
     for name in {each.name for each in given} - {"", *inputs}:
-        raise Cannot(f"model '{question.model}' has no input '{name}'; it has {', '.join(inputs)}")
+        raise CommandError(f"model '{question.model}' has no input '{name}'; it has {', '.join(inputs)}")
     if not all(isinstance(each.value, _Image) for each in given):
-        raise Cannot("images go with nothing but images", 2)
+        raise CommandError("images go with nothing but images", 2)
     accept = NPZ if question.output else "application/json"
     if len(given) == 1:
         return Request(given[0].value, "application/octet-stream", accept)
@@ -136,15 +138,15 @@ def _images(given: Sequence[_Given], inputs: Mapping[str, str], question: Questi
 
 
 def _tensor(name: str, value: Any, datatype: str) -> Tensor:
-    """`datatype` is the input's, and "" where nobody knows it. Raises Cannot."""
+    """`datatype` is the input's, and "" where nobody knows it. Raises CommandError."""
     try:
         if isinstance(value, np.ndarray):
             return from_array(name, _fitted(name, value, datatype))
         return read_tensor(name, value, datatype) if datatype else guess_tensor(name, value)
     except InvalidRequest as error:
-        raise Cannot(str(error), 2) from None
+        raise CommandError(str(error), 2) from None
     except (KeyError, ValueError, TypeError):
-        raise Cannot(
+        raise CommandError(
             f"the data of input '{name}' is no array of {datatype or 'a datatype that is served'}", 2
         ) from None
 

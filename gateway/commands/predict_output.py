@@ -1,4 +1,4 @@
-"""What `modelport predict` shows of an answer: labels with scores as a table, arrays as numpy prints them."""
+"""How `modelport predict` prints a response: labels and scores as a table, arrays as numpy prints them."""
 
 import io
 import json
@@ -13,24 +13,26 @@ from rich.text import Text
 from gateway.codecs.npy import NPZ
 from runtimes.contract import datatype_of, numpy_dtype
 
-# Longer arrays are shortened.
-_MAX_SHOWN = 64
+# Arrays with more elements are printed with an ellipsis.
+_MAX_SHOWN_ELEMENTS = 64
 
 
 class NoSuchOutput(Exception):
-    """Its text names the outputs that there are."""
+    """The response lacks the requested output. The message lists the names of those that it has."""
 
 
-def show(kind: str, body: bytes, datatypes: Mapping[str, str], files: Sequence[str], output: str, top: int) -> None:
-    """Raises NoSuchOutput where there is none called `output` ("": all of them).
+def print_response(
+    content_type: str, body: bytes, datatypes: Mapping[str, str], files: Sequence[str], output: str, top: int
+) -> None:
+    """Print a response of /predict. Raises NoSuchOutput if it has no output of that name.
 
-    kind       the body's content type
-    datatypes  of the model's outputs, which JSON does not tell
+    datatypes  output → datatype, from the metadata: JSON does not carry them
     files      a name for each image that was sent
-    top        how many scores; 0 for all that came
+    output     the only output to print; "" for all
+    top        how many scores to print; 0 for all in the response
     """
     console = Console(highlight=False)
-    if kind == NPZ:
+    if content_type == NPZ:
         with np.load(io.BytesIO(body)) as archive:
             outputs = {name: archive[name] for name in archive.files}
     else:
@@ -51,33 +53,32 @@ def _array(values: Any, datatype: str) -> np.ndarray:
 
 
 def _show_predictions(console: Console, predictions: list[Any], files: Sequence[str], top: int) -> None:
-    several = bool(predictions) and isinstance(predictions[0], list)
-    for file, best in zip(files, predictions if several else [predictions], strict=True):
-        if several:
+    is_batch = bool(predictions) and isinstance(predictions[0], list)
+    for file, scores in zip(files, predictions if is_batch else [predictions], strict=True):
+        if is_batch:
             console.print(file, markup=False)
-        rows = [(str(one["index"]), one.get("label", ""), one["score"]) for one in best[: top or None]]
+        rows = [(str(each["index"]), each.get("label", ""), each["score"]) for each in scores[: top or None]]
         console.print(_table(rows, labels=any(label for _, label, _ in rows)))
 
 
 def _show_array(console: Console, name: str, array: np.ndarray, top: int) -> None:
-    told = f"{name}  {datatype_of(array.dtype)} {list(array.shape)}"
-    console.print(told, markup=False)
+    console.print(f"{name}  {datatype_of(array.dtype)} {list(array.shape)}", markup=False)
     if top and array.ndim and array.dtype.kind in "iuf":
         for row in array.reshape(-1, array.shape[-1]):
             best = np.argsort(-row.astype(np.float64), kind="stable")[:top]
             console.print(_table([(str(index), "", row[index]) for index in best], labels=False))
         return
-    text = np.array2string(array, threshold=_MAX_SHOWN, max_line_width=console.width, separator=", ")
+    text = np.array2string(array, threshold=_MAX_SHOWN_ELEMENTS, max_line_width=console.width, separator=", ")
     console.print(text, markup=False, soft_wrap=True)
 
 
 def _table(rows: Sequence[tuple[str, str, Any]], labels: bool) -> Table:
-    """rows: index, label, score."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    """rows: (index, label, score); labels: whether to show a column for labels."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
     if labels:
-        made.add_column("LABEL", overflow="fold")
-    made.add_column("SCORE", justify="right")
-    made.add_column("INDEX", justify="right")
+        table.add_column("LABEL", overflow="fold")
+    table.add_column("SCORE", justify="right")
+    table.add_column("INDEX", justify="right")
     for index, label, score in rows:
-        made.add_row(*([Text(label)] if labels else []), f"{score:.4g}", index)
-    return made
+        table.add_row(*([Text(label)] if labels else []), f"{score:.4g}", index)
+    return table

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from rich.console import Console
 from rich.table import Table
 
-from gateway.environments.environment import Cannot, Environment, Locator, build, locate
+from gateway.environments.environment import Environment, EnvironmentUnavailable, Locator, build, locate
 from gateway.environments.runtime import converters, discover
 
 
@@ -24,7 +24,7 @@ def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -
         download = _size(runtime.download_mb.get(runtime.accelerator(accelerator), 0) * 1e6)
         try:
             found = locator.locate(runtime)
-        except Cannot as error:
+        except EnvironmentUnavailable as error:
             table.add_row(runtime.name, runtime.title, f"cannot: {error}", "", "", "", download)
         else:
             version = ".".join(map(str, found.interpreter.version)) + ("" if found.folder else " (yours)")
@@ -56,7 +56,7 @@ def install(name: str, home: Path, accelerator: str, python: Path | None) -> int
         if runtimes[name].licenses:
             print(f"  licenses: {runtimes[name].licenses}", flush=True)
         asyncio.run(build(found, lambda line: print(f"  {line}", flush=True)))
-    except Cannot as error:
+    except EnvironmentUnavailable as error:
         if error.detail:
             print(error.detail)
         return _failed(str(error))

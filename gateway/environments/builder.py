@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.environments import environment as environments
 from gateway.environments.environment import Environment, Locator
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.runtime import Runtime
 
 log = logging.getLogger("environments")
@@ -55,7 +55,7 @@ class Builder:
         return time.monotonic() - self._building[runtime].since if runtime in self._building else 0.0
 
     async def environment(self, runtime: Runtime) -> Environment:
-        """The runtime's environment, built if need be. Raises Cannot."""
+        """The runtime's environment, built if need be. Raises EnvironmentUnavailable."""
         self._check_only(runtime)
         self._locating += 1
         try:
@@ -82,14 +82,16 @@ class Builder:
                 self._check_only(runtime)
                 self._locator.check(runtime)
                 self._available[runtime.name] = True
-            except Cannot as error:
+            except EnvironmentUnavailable as error:
                 self._available[runtime.name] = False
                 log.info("the runtime %s cannot be had here: %s", runtime.name, error)
         return self._available[runtime.name]
 
     def _check_only(self, runtime: Runtime) -> None:
         if self._only and runtime.name not in self._only:
-            raise Cannot(f"the runtime {runtime.name} is left out: only {', '.join(sorted(self._only))} was asked for")
+            raise EnvironmentUnavailable(
+                f"the runtime {runtime.name} is left out: only {', '.join(sorted(self._only))} was asked for"
+            )
 
     async def close(self) -> None:
         if self._task is not None:
@@ -106,14 +108,16 @@ class Builder:
             environment, future = self._waiting[name]
             try:
                 await self._build(environment)
-            except Cannot as error:
+            except EnvironmentUnavailable as error:
                 log.warning("%s: %s", name, error)
                 for line in error.detail.splitlines():
                     log.warning("%s: %s", name, line)
                 _settle(future, error)
             except Exception:
                 log.exception("building the %s environment failed", name)
-                _settle(future, Cannot("its environment could not be built; the gateway's log says why"))
+                _settle(
+                    future, EnvironmentUnavailable("its environment could not be built; the gateway's log says why")
+                )
             else:
                 future.set_result(environment)
             finally:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.environments import interpreters, npm, prepare, steps
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.interpreters import Interpreter
 from gateway.environments.lock import locked, locked_now
 from gateway.environments.runtime import Runtime
 from gateway.environments.versions import humanize
 
-__all__ = ["Cannot", "Environment", "Locator", "build", "locate", "remove"]
+__all__ = ["Environment", "EnvironmentUnavailable", "Locator", "build", "locate", "remove"]
 
 # Part of every folder's name: raise it when the inside of an environment changes.
 _LAYOUT = 1
@@ -64,14 +64,16 @@ class Environment:
 def locate(
     runtime: Runtime, accelerator: str, home: Path, python: Path | None = None, external: bool = False
 ) -> Environment:
-    """Where this runtime's environment is or would be; builds nothing. Raises Cannot.
+    """Where this runtime's environment is or would be; builds nothing. Raises EnvironmentUnavailable.
 
     `python` is the interpreter to build it from, instead of the one found; with `external` it is the environment
     itself: it has the framework already.
     """
     interpreter = interpreters.chosen(python) if python else None
     if python and interpreter is None:
-        raise Cannot(f"the Python set for {runtime.title} does not run: give the path of an interpreter")
+        raise EnvironmentUnavailable(
+            f"the Python set for {runtime.title} does not run: give the path of an interpreter"
+        )
     if external:
         assert interpreter is not None, "an external environment is an interpreter"
         # One that we built, as the image's for the CPU, tells what it is for. Of others we take it for granted.
@@ -81,14 +83,18 @@ def locate(
     if not runtime.requirements.get(accelerator):
         others = [name for name, packages in runtime.requirements.items() if packages]
         advice = f"use {' or '.join(others)}" if others else f"set [runtimes.{runtime.name}] python to one that has it"
-        raise Cannot(f"{runtime.title} has no packages for the accelerator {accelerator}: {advice}")
+        raise EnvironmentUnavailable(f"{runtime.title} has no packages for the accelerator {accelerator}: {advice}")
     _check_platform(runtime, *_this_machine())
     if interpreter is None:
         interpreter = interpreters.find(runtime.pythons, runtime.title)
     elif not interpreter.satisfies(runtime.pythons):
-        raise Cannot(f"{runtime.title} needs Python {humanize(runtime.pythons)}, the one given is {interpreter.minor}")
+        raise EnvironmentUnavailable(
+            f"{runtime.title} needs Python {humanize(runtime.pythons)}, the one given is {interpreter.minor}"
+        )
     elif not interpreter.has_venv:
-        raise Cannot(f"the Python set for {runtime.title} lacks venv or ensurepip: install them, or set another one")
+        raise EnvironmentUnavailable(
+            f"the Python set for {runtime.title} lacks venv or ensurepip: install them, or set another one"
+        )
     _check_platform(runtime, *interpreter.platform.rsplit("-", 1))
     key = [_LAYOUT, runtime.requirements[accelerator], interpreter.minor, interpreter.implementation]
     key += [each for each in (runtime.without_dependencies, runtime.npm, prepare.digest(runtime)) if each]
@@ -106,12 +112,12 @@ class Locator:
     external: Mapping[str, Path]
 
     def locate(self, runtime: Runtime) -> Environment:
-        """Raises Cannot."""
+        """Raises EnvironmentUnavailable."""
         python = self.external.get(runtime.name)
         return locate(runtime, self.accelerator, self.home, python=python, external=python is not None)
 
     def check(self, runtime: Runtime) -> None:
-        """Raises Cannot where this machine cannot have it, built or not.
+        """Raises EnvironmentUnavailable where this machine cannot have it, built or not.
 
         An interpreter that somebody has set for it is meant: if it does not run, the model says so.
         """
@@ -120,7 +126,7 @@ class Locator:
 
 
 async def build(environment: Environment, progress: Callable[[str], None]) -> None:
-    """Make the environment ready; returns at once when it is. Raises Cannot.
+    """Make the environment ready; returns at once when it is. Raises EnvironmentUnavailable.
 
     `progress` gets short lines for people. A second gateway that wants the same one waits for the first. Whenever it
     is interrupted, the environment is not ready, and building again goes on from there.
@@ -147,16 +153,21 @@ async def build(environment: Environment, progress: Callable[[str], None]) -> No
                 await prepare.run(folder, runtime, progress)
             await steps.in_thread(_complete, environment, folder, time.monotonic() - since)
     except OSError as error:
-        raise Cannot(
+        raise EnvironmentUnavailable(
             f"{runtime.title}'s environment cannot be made ({error.strerror}): set MODELPORT_HOME to a folder of yours"
         ) from error
 
 
 def remove(environment: Environment) -> None:
-    """Delete it; no worker may run from it. Raises Cannot while somebody builds it, or when it is not ours."""
+    """Delete the environment, from which no worker may run.
+
+    Raises EnvironmentUnavailable if it is being built, or if it was not built by modelport.
+    """
     folder = environment.folder
     if folder is None:
-        raise Cannot(f"{environment.runtime.title} runs from a Python of yours: there is nothing to remove")
+        raise EnvironmentUnavailable(
+            f"{environment.runtime.title} runs from a Python of yours: there is nothing to remove"
+        )
     if not folder.parent.exists():
         return
     try:
@@ -166,7 +177,9 @@ def remove(environment: Environment) -> None:
             if folder.exists():
                 shutil.rmtree(folder)
     except BlockingIOError:
-        raise Cannot(f"{environment.runtime.title}'s environment is being built: wait for it, or stop that") from None
+        raise EnvironmentUnavailable(
+            f"{environment.runtime.title}'s environment is being built: wait for it, or stop that"
+        ) from None
 
 
 def _marker_in(folder: Path) -> Mapping[str, Any]:
@@ -203,4 +216,4 @@ def _this_machine() -> tuple[str, str]:
 
 def _check_platform(runtime: Runtime, system: str, machine: str) -> None:
     if runtime.platforms and f"{system}-{machine}" not in runtime.platforms:
-        raise Cannot(f"{runtime.title} has no wheel for {_SYSTEMS.get(system, system)} {machine}")
+        raise EnvironmentUnavailable(f"{runtime.title} has no wheel for {_SYSTEMS.get(system, system)} {machine}")

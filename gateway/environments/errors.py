@@ -1,11 +1,11 @@
-"""Why there is no environment, in words for the person who runs the gateway."""
+"""Errors about environments and runtimes, in words for the person who runs the gateway."""
 
 
-class Cannot(Exception):
-    """This machine cannot have an environment as it is: one sentence that says why and what to do.
+class EnvironmentUnavailable(Exception):
+    """This machine cannot provide an environment. The message is one sentence: why, and what to do.
 
-    It holds no path, since it becomes the reason that a model's status shows to clients. `detail` holds a tool's last
-    lines, for the log and the terminal only.
+    It contains no path, because clients see it as the reason in a model's status. `detail` holds a tool's last lines,
+    for the log and the terminal only.
     """
 
     def __init__(self, sentence: str, detail: str = "") -> None:
@@ -14,4 +14,4 @@ class Cannot(Exception):
 
 
 class BrokenRuntime(Exception):
-    """A runtime's folder that cannot be used: one sentence that names the file and the key."""
+    """A runtime's folder is unusable. The message is one sentence that names the file and the key."""

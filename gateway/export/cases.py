@@ -187,7 +187,7 @@ def one_row(inputs: Arrays, batches: bool) -> Arrays:
 
 
 def write(case: Case, folder: Path) -> Path:
-    """As a file of the task that runs it."""
+    """Write the case as an input file for a job; return the file."""
     path = folder / f"{case.name}.npz"
     array_files.write(str(path), case.inputs)
     return path

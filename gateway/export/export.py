@@ -18,11 +18,11 @@ from gateway.export import package, proof, runners
 from gateway.export.cases import Case
 from gateway.export.errors import CannotExport
 from gateway.export.example import example_json
+from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.original import Original
 from gateway.export.report import Attempt, Report, Side, size_and_digest
 from gateway.export.routes import PRECISIONS, TARGETS, Route, Tool, routes
 from gateway.export.source import Environments, Source, convert_job, find, is_path, open_source, with_outputs
-from gateway.export.tasks import Failed, Tasks
 from gateway.repository.scan import ModelConfig, with_runtime
 
 _SAMPLES = "samples.npz"
@@ -31,7 +31,7 @@ _MAX_FLOAT16 = 65504
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportRequest:
     """What the user asked for.
 
     model      a name in the repository, or an artifact's path
@@ -57,7 +57,7 @@ class Wanted:
     allow_loss: bool = False
 
 
-async def export(wanted: Wanted, environments: Environments, told: Callable[[str], None]) -> Report:
+async def export(wanted: ExportRequest, environments: Environments, told: Callable[[str], None]) -> Report:
     """Make the folder wanted.out, whole or not at all. Raises CannotExport.
 
     told  gets a line for people now and then
@@ -79,7 +79,7 @@ async def export(wanted: Wanted, environments: Environments, told: Callable[[str
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put(folder: Path, out: Path, wanted: Wanted) -> None:
+def _put(folder: Path, out: Path, wanted: ExportRequest) -> None:
     """What was made, in its place. Raises CannotExport, OSError; then what was there is there again."""
     _check_place(wanted)  # once more: minutes have passed
     there = out.exists()
@@ -93,7 +93,7 @@ def _put(folder: Path, out: Path, wanted: Wanted) -> None:
         raise
 
 
-def _check_place(wanted: Wanted) -> None:
+def _check_place(wanted: ExportRequest) -> None:
     out = wanted.out
     if out.resolve() in (Path.cwd(), *Path.cwd().parents):
         raise CannotExport(f"{out} holds where you are: give --out a folder of its own")
@@ -105,7 +105,7 @@ def _check_place(wanted: Wanted) -> None:
         raise CannotExport(f"{out} is no export that --overwrite might replace: give another --out")
 
 
-def _check(wanted: Wanted) -> None:
+def _check(wanted: ExportRequest) -> None:
     if wanted.target not in TARGETS:
         raise CannotExport(f"there is no target '{wanted.target}'; there are {', '.join(TARGETS)}")
     if wanted.precision not in PRECISIONS:
@@ -129,15 +129,17 @@ class _Made(NamedTuple):
 
 
 class _Export:
-    def __init__(self, wanted: Wanted, folder: Path, environments: Environments, told: Callable[[str], None]) -> None:
+    def __init__(
+        self, wanted: ExportRequest, folder: Path, environments: Environments, told: Callable[[str], None]
+    ) -> None:
         self._wanted = wanted
         self._folder = folder
         self._environments = environments
-        self._tasks = Tasks(folder, lambda line: None)
+        self._jobs = Jobs(folder, lambda line: None)
         self._told = told
         self._tolerance = proof.TOLERANCES[wanted.precision] if wanted.tolerance is None else wanted.tolerance
         self._tools: dict[str, Environment] = {}
-        self._given: dict[str, tuple[Path, list[str]] | Failed] = {}
+        self._given: dict[str, tuple[Path, list[str]] | RouteFailed] = {}
         self._config: ModelConfig
 
     async def run(self) -> Report:
@@ -147,12 +149,12 @@ class _Export:
         self._told(f"loading {config.name} in its own framework")
         data = wanted.check or self._recorded()
         seen = {data.name: files.shapes_of(data)} if data else {}
-        source = await open_source(config, wanted.signature, wanted.shapes, self._environments, self._tasks, seen)
+        source = await open_source(config, wanted.signature, wanted.shapes, self._environments, self._jobs, seen)
         found = routes(source.format, wanted.target, wanted.precision)
         chosen, origin = self._cases(source)
         calibration = self._calibration(source)
         self._told(f"running the original on {len(chosen)} inputs ({origin})")
-        original = Original(source, self._tasks)
+        original = Original(source, self._jobs)
         await original.answer(chosen, self._tolerance)
         answered = original.answered
         if original.refused:
@@ -166,7 +168,7 @@ class _Export:
                 made = await self._made(source, route, original, calibration)
                 taken = [*attempts, Attempt(route.name, route.about, "")]
                 return await self._finish(source, made, taken, origin, original)
-            except Failed as error:
+            except RouteFailed as error:
                 self._told(f"  that failed: {error}")
                 attempts.append(Attempt(route.name, route.about, str(error), isinstance(error, runners.Differs)))
                 detail, advice = error.detail or detail, advice or error.advice
@@ -178,16 +180,16 @@ class _Export:
         raise CannotExport(refusal(config.name, wanted.target, attempts, advice), detail)
 
     async def _made(self, source: Source, route: Route, original: Original, calibration: Sequence[Path]) -> _Made:
-        """What the route gives, put where it will lie, and proven there. Raises Failed."""
+        """What the route gives, put where it will lie, and proven there. Raises RouteFailed."""
         format, result = route.gives(source.format), self._folder / "result"
         artifact, notes = await self._convert(source, route, original.answered[0][0], calibration)
         shutil.rmtree(result, ignore_errors=True)
         result.mkdir()
-        named = await package.place(format, artifact, result, source, self._environments, self._tasks)
+        named = await package.place(format, artifact, result, source, self._environments, self._jobs)
         self._told("comparing it with the original")
-        environments, tasks = self._environments, self._tasks
+        environments, jobs = self._environments, self._jobs
         limits = runners.Limits(self._tolerance, self._wanted.allow_loss)
-        proven = await runners.prove(format, named, source, original, limits, environments, tasks)
+        proven = await runners.prove(format, named, source, original, limits, environments, jobs)
         refused = [f"output '{name}' is left out: {why}" for name, why in source.signature.refused.items()]
         return _Made(format, named, proven, [*notes, *refused])
 
@@ -231,14 +233,14 @@ class _Export:
     def _calibration(self, source: Source) -> list[Path]:
         if self._wanted.calibrate is None:
             return []
-        folder = self._tasks.folder("calibration")
+        folder = self._jobs.folder("calibration")
         return [files.write(case, folder) for case in files.read_cases(self._wanted.calibrate, source.signature.inputs)]
 
     async def _convert(
         self, source: Source, route: Route, case: Case, calibration: Sequence[Path]
     ) -> tuple[Path, list[str]]:
-        """What comes out of the route's last tool, and the tools' notes. Raises Failed."""
-        folder = self._tasks.folder("example")
+        """What comes out of the route's last tool, and the tools' notes. Raises RouteFailed."""
+        folder = self._jobs.folder("example")
         example = files.write(Case("example", files.one_row(case.inputs, source.batches)), folder)
         at, notes = source.path, [route.about] if route.about else []
         for number, tool in enumerate(route.tools):
@@ -249,7 +251,7 @@ class _Export:
                 served = replace(source, key="serving_default") if number else source
                 self._given[key] = await self._step(tool, served, at, example, calibration)
             given = self._given[key]
-            if isinstance(given, Failed):
+            if isinstance(given, RouteFailed):
                 raise given
             at = given[0]
             notes += given[1]
@@ -257,17 +259,17 @@ class _Export:
 
     async def _step(
         self, tool: Tool, source: Source, at: Path, example: Path, calibration: Sequence[Path]
-    ) -> tuple[Path, list[str]] | Failed:
+    ) -> tuple[Path, list[str]] | RouteFailed:
         """One tool's result and notes, or why there is none."""
         environment = await self._environments.get(tool.environment)
         self._tools[tool.environment] = environment
-        made = self._tasks.folder(tool.function) / f"model{_suffix(tool)}"
+        made = self._jobs.folder(tool.function) / f"model{_suffix(tool)}"
         job = convert_job(tool.function, environment, source, at, made, tool.options, example, calibration)
         try:
-            told = await self._tasks.run(environment, job)
-        except Failed as error:
+            told = await self._jobs.run(environment, job)
+        except RouteFailed as error:
             return error
-        return (made, told["notes"]) if made.exists() else Failed(f"{tool.function} ended without a result")
+        return (made, told["notes"]) if made.exists() else RouteFailed(f"{tool.function} ended without a result")
 
     async def _finish(
         self,

@@ -6,18 +6,18 @@ from gateway.export import cases as files
 from gateway.export import proof
 from gateway.export.cases import Arrays, Case
 from gateway.export.errors import CannotExport
+from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.proof import Answers
-from gateway.export.source import Source, infer_job
-from gateway.export.tasks import Failed, Tasks
+from gateway.export.source import Source, cases_job
 from runtimes.id_ranges import folded
 
 
 class Original:
     """cases: what it answered, once answer() has been awaited. seconds: of a batch of one. refused: how many more."""
 
-    def __init__(self, source: Source, tasks: Tasks) -> None:
+    def __init__(self, source: Source, jobs: Jobs) -> None:
         self._source = source
-        self._tasks = tasks
+        self._jobs = jobs
         self._moved: dict[str, list[tuple[Case, Arrays]]] = {}
         self.answered: list[tuple[Case, Arrays]] = []
         self.seconds: float | None = None
@@ -55,15 +55,15 @@ class Original:
         """Each case with its ids as the model takes them, its outputs, and why there are none."""
         if not chosen:
             return []
-        source, tasks = self._source, self._tasks
-        folder, results = tasks.folder("inputs"), tasks.folder("original results")
+        source, jobs = self._source, self._jobs
+        folder, results = jobs.folder("inputs"), jobs.folder("original results")
         given = [files.write(case, folder) for case in chosen]
         row = files.write(Case("timed", files.one_row(timed.inputs, source.batches)), folder) if timed else None
         fold = any(case.generated for case in chosen)
-        job = infer_job(source.load, source.key, given, results, timed=row, fold=fold)
+        job = cases_job(source.load, source.key, given, results, timed=row, fold=fold)
         try:
-            told = await tasks.run(source.environment, job)
-        except Failed as error:
+            told = await jobs.run(source.environment, job)
+        except RouteFailed as error:
             raise CannotExport(f"model '{source.config.name}' does not run: {error}", error.detail) from None
         self.seconds = told["seconds"] if timed else self.seconds
         found: list[tuple[Case, Arrays | None, str]] = []

@@ -8,12 +8,12 @@ from typing import Any
 
 from gateway.export import example as examples
 from gateway.export.external import weight_files
+from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.onnx_file import keep_padding
 from gateway.export.page import write_page
 from gateway.export.readme import readme
 from gateway.export.report import Report
 from gateway.export.source import Environments, Source, convert_job
-from gateway.export.tasks import Failed, Tasks
 from gateway.export.visit import run_page
 from gateway.repository.scan import artifact_files
 
@@ -22,16 +22,16 @@ _TAKEN = {"model.onnx", "export.json", "example.json", "README.md", "index.html"
 
 
 def parts(format: str, artifact: Path) -> list[Path]:
-    """All that the model is made of: its own file or folder, and the files of weights beside it. Raises Failed."""
+    """All that the model is made of: its own file or folder, and the files of weights beside it. Raises RouteFailed."""
     if format == "onnx":
         return [artifact, *(artifact.parent / name for name in weight_files(artifact))]
     return [artifact] if format == "tfjs" else artifact_files(artifact)
 
 
 async def place(
-    format: str, artifact: Path, result: Path, source: Source, environments: Environments, tasks: Tasks
+    format: str, artifact: Path, result: Path, source: Source, environments: Environments, jobs: Jobs
 ) -> Path:
-    """The artifact in its place in the folder `result`: a file, or the folder itself. Raises Failed."""
+    """The artifact in its place in the folder `result`: a file, or the folder itself. Raises RouteFailed."""
     if format == "tflite":
         environment = await environments.get("export-lite")
         options = {
@@ -42,7 +42,7 @@ async def place(
         }
         named = result / _NAMES[format]
         job = convert_job("add_metadata", environment, source, artifact, named, options)
-        await tasks.run(environment, job)
+        await jobs.run(environment, job)
     elif format == "tfjs":
         shutil.copytree(artifact, result, dirs_exist_ok=True)
         return result
@@ -50,7 +50,7 @@ async def place(
         shutil.copyfile(artifact, result / _NAMES[format])
         for name in weight_files(artifact):
             if name.split("/")[0] in _TAKEN:
-                raise Failed(
+                raise RouteFailed(
                     f"the model keeps weights in '{name}', which an export calls something else: rename that file"
                 )
             (result / name).parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ async def complete(
 ) -> Report:
     """What stands beside the artifact. file: as place() gave it. Returns the report with what it says of a page.
 
-    Raises Failed where a page does not run.
+    Raises RouteFailed where a page does not run.
     """
     (result / "example.json").write_text(examples.dump(example))
     if report.target in ("tfjs", "web"):

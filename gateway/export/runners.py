@@ -9,11 +9,11 @@ from gateway.environments.environment import Environment
 from gateway.export import cases as files
 from gateway.export import interface, known, proof
 from gateway.export.cases import Arrays, Case
+from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.original import Original
 from gateway.export.proof import Answers, OutputDifference
 from gateway.export.report import Run
-from gateway.export.source import Environments, Source, bare_load, infer_job
-from gateway.export.tasks import Failed, Tasks
+from gateway.export.source import Environments, Source, bare_load, cases_job
 from gateway.process.cores import available_cores
 from runtimes import wire
 from runtimes.contract import Signature, numpy_dtype
@@ -55,7 +55,7 @@ class Limits(NamedTuple):
     allow_loss: bool = False
 
 
-class Differs(Failed):
+class Differs(RouteFailed):
     """An export was run, and computes something else."""
 
 
@@ -76,9 +76,9 @@ async def prove(
     original: Original,
     limits: Limits,
     environments: Environments,
-    tasks: Tasks,
+    jobs: Jobs,
 ) -> Proof:
-    """The export run on all that the original answered. Raises Failed when it is not the same."""
+    """The export run on all that the original answered. Raises RouteFailed when it is not the same."""
     runs: list[Run] = []
     found: Proof | None = None
     for runner in RUNNERS[target]:
@@ -86,14 +86,14 @@ async def prove(
         parameters = {**runner.parameters, **({"backend": runner.backend} if runner.backend else {})}
         load = bare_load(environment.runtime, artifact, available_cores(), **parameters)
         try:
-            told = await tasks.run(environment, infer_job(load, shapes=source.shapes))
+            told = await jobs.run(environment, cases_job(load, shapes=source.shapes))
             signature = wire.signature_from_json(told["signatures"][told["signature"]])
             wrong, notes = interface.differences(source.signature, signature)
             if wrong:
-                raise Failed(f"it is another interface: {wrong[0]}")
+                raise RouteFailed(f"it is another interface: {wrong[0]}")
             fixed = fixed_sizes(source, signature)
-            run, more = await _run(runner, environment, load, signature, source, original, limits, tasks)
-        except Failed as error:
+            run, more = await _run(runner, environment, load, signature, source, original, limits, jobs)
+        except RouteFailed as error:
             if runner.required:
                 raise
             runs.append(Run(runner.name, (), None, f"it cannot run this model: {error}"))
@@ -110,7 +110,10 @@ async def prove(
 
 
 def fixed_sizes(source: Source, exported: Signature) -> list[str]:
-    """Inputs with sizes that were open and no longer are, but for the batch. Raises Failed where nobody said them."""
+    """Return a text for each input whose dynamic sizes (other than the batch) the export fixes.
+
+    Raises RouteFailed if it fixes sizes that the user did not give.
+    """
     given, found = {spec.name: spec.shape for spec in exported.inputs}, []
     for spec in source.signature.inputs:
         shape = given.get(spec.name) or ()
@@ -121,7 +124,7 @@ def fixed_sizes(source: Source, exported: Signature) -> list[str]:
         sizes = ",".join(map(str, shape))
         if spec.name not in source.origins:
             wanted = ",".join("SIZE" if axis in axes else str(now) for axis, now in enumerate(shape))
-            raise Failed(
+            raise RouteFailed(
                 f"it accepts '{spec.name}' only in the size {sizes}, which modelport made up",
                 advice=f"give the size you need with --shape {spec.name}={wanted}",
             )
@@ -137,10 +140,10 @@ async def _run(
     source: Source,
     original: Original,
     limits: Limits,
-    tasks: Tasks,
+    jobs: Jobs,
 ) -> tuple[Run, list[str]]:
     """And notes."""
-    folder = tasks.folder(runner.name)
+    folder = jobs.folder(runner.name)
     kept: list[tuple[Case, Arrays]] = []
     given, dropped = [], ""
     for case, expected in original.answered:
@@ -155,14 +158,14 @@ async def _run(
         kept.append((case._replace(inputs=inputs), expected))
         given.append(files.write(kept[-1][0], folder))
     if not kept:
-        raise Failed(f"{runner.name}: none of the inputs can be given to it: {dropped}")
+        raise RouteFailed(f"{runner.name}: none of the inputs can be given to it: {dropped}")
     fixed = interface.fixed_rows(signature) if source.batches else 0
     timed = files.write(Case("timed", files.one_row(kept[0][0].inputs, source.batches)), folder)
 
     async def run(given: Sequence[Path], timed: Path | None = None) -> tuple[dict[str, Any], Path]:
-        results = tasks.folder(f"{runner.name} results")
-        job = infer_job(load, files=given, results=results, fixed=fixed, timed=timed)
-        return await tasks.run(environment, job), results
+        results = jobs.folder(f"{runner.name} results")
+        job = cases_job(load, files=given, results=results, fixed=fixed, timed=timed)
+        return await jobs.run(environment, job), results
 
     async def ask(more: Sequence[Case]) -> list[Arrays | None]:
         given = [
@@ -184,9 +187,9 @@ async def _run(
         elif case.reaching:
             refused.append((case.name, answer["failed"]))
         else:
-            raise Failed(f"{runner.name} fails on input {case.name}: {answer['failed']}")
+            raise RouteFailed(f"{runner.name} fails on input {case.name}: {answer['failed']}")
     if not answers:
-        raise Failed(f"{runner.name} fails on every input: {refused[0][1]}")
+        raise RouteFailed(f"{runner.name} fails on every input: {refused[0][1]}")
     differences = await _compared(answers, source, original, limits, ask)
     return Run(runner.name, differences, told["seconds"], cases=len(answers)), _notes(runner, differences, refused)
 
@@ -248,11 +251,11 @@ def classifiers(source: Source) -> frozenset[str]:
 
 
 def _as(a: Arrays, b: Arrays, signature: Signature) -> Arrays:
-    """The export's outputs by the original's datatypes. Raises Failed where they are not what the export says."""
+    """The export's outputs by the original's datatypes. Raises RouteFailed where they are not what the export says."""
     told = {spec.name: numpy_dtype(spec.datatype) for spec in signature.outputs}
     for name, array in b.items():
         if name in told and array.dtype != told[name]:
-            raise Failed(f"output '{name}' is {array.dtype}, where the export's own signature says {told[name]}")
+            raise RouteFailed(f"output '{name}' is {array.dtype}, where the export's own signature says {told[name]}")
     return {name: array.astype(a[name].dtype) if name in a else array for name, array in b.items()}
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from gateway.config import Settings
 from gateway.domain import image_processing
 from gateway.environments.environment import Environment, Locator, build
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.runtime import Runtime, converters, discover
 from gateway.export import cases
 from gateway.export.cases import Case
 from gateway.export.errors import CannotExport
-from gateway.export.tasks import Failed, Tasks
+from gateway.export.jobs import Jobs, RouteFailed
 from gateway.lifecycle.launch import plan_launch
 from gateway.repository.scan import ModelConfig, RepositoryError, scan
 from runtimes import wire
@@ -43,7 +43,7 @@ class Environments:
                 size = self.known[name].download_mb.get("cpu", 0)
                 self._told(f"building the environment {name}, once: about {size:.0f} MB to download")
                 await build(found, lambda line: self._told(f"  {name}: {line}"))
-        except Cannot as error:
+        except EnvironmentUnavailable as error:
             raise CannotExport(f"the environment {name} cannot be had: {error}", error.detail) from None
         return found
 
@@ -51,7 +51,7 @@ class Environments:
         """Whether this machine can have it, built or not."""
         try:
             self._locator.check(runtime)
-        except Cannot:
+        except EnvironmentUnavailable:
             return False
         return True
 
@@ -130,7 +130,7 @@ async def open_source(
     key: str,
     shapes: Mapping[str, Sequence[int]],
     environments: Environments,
-    tasks: Tasks,
+    jobs: Jobs,
     seen: Mapping[str, Mapping[str, Sequence[int]]],
 ) -> Source:
     """Loaded once in its own framework. Raises CannotExport.
@@ -150,8 +150,8 @@ async def open_source(
     likely = _likely(config, seen, shapes)
     sizes = {name: shape for each in likely.values() for name, shape in each.items()}
     try:
-        told = await tasks.run(environment, infer_job(load, key, shapes=sizes))
-    except Failed as error:
+        told = await jobs.run(environment, cases_job(load, key, shapes=sizes))
+    except RouteFailed as error:
         raise CannotExport(f"model '{config.name}' does not run: {error}", error.detail) from None
     signature = wire.signature_from_json(told["signatures"][told["signature"]])
     takes = [spec.name for spec in signature.inputs]
@@ -198,7 +198,7 @@ def _origins(likely: Mapping[str, Mapping[str, Sequence[int]]], taken: Mapping[s
     }
 
 
-def infer_job(
+def cases_job(
     load: Load,
     key: str = "",
     files: Sequence[Path] = (),
@@ -210,7 +210,7 @@ def infer_job(
 ) -> dict[str, Any]:
     """As runtimes/offline.py wants it."""
     return {
-        "do": "infer",
+        "action": "run_cases",
         "load": load.to_json(),
         "signature": key,
         "cases": [str(file) for file in files],
@@ -234,7 +234,7 @@ def convert_job(
 ) -> dict[str, Any]:
     """As runtimes/conversion.py wants it. example: of one row, with no size open."""
     return {
-        "do": "convert",
+        "action": "convert",
         "folder": str(environment.runtime.folder),
         "function": function,
         "source": str(artifact),

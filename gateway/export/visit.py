@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from gateway.export.tasks import Failed
+from gateway.export.jobs import RouteFailed
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _MAX_S = 180
@@ -30,7 +30,7 @@ _NOT_RUN = "the page was not run here ({}): open it in a browser before you rely
 
 
 async def run_page(folder: Path, backend: str) -> str:
-    """A sentence for the report: what came of it. Raises Failed when the page does not run, or is wrong."""
+    """A sentence for the report: what came of it. Raises RouteFailed when the page does not run, or is wrong."""
     browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if browser is None:
         return _NOT_RUN.format("there is no Chromium")
@@ -39,9 +39,9 @@ async def run_page(folder: Path, backend: str) -> str:
     state = re.search(r'<body[^>]*\bdata-state="(\w+)"', shown)
     check, verdict = (_found(pattern, shown) for pattern in (_CHECK, _VERDICT))
     if state and state[1] == "failed":
-        raise Failed(f"the page does not run in Chromium: {_found(_PROBLEM, shown)}")
+        raise RouteFailed(f"the page does not run in Chromium: {_found(_PROBLEM, shown)}")
     if verdict == "differs":
-        raise Failed(f"the page is wrong in Chromium: {check}")
+        raise RouteFailed(f"the page is wrong in Chromium: {check}")
     if not verdict:
         return _NOT_RUN.format("Chromium gave no answer")
     return f"the page was run in Chromium: {check}"

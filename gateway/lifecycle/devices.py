@@ -8,7 +8,7 @@ import ctypes
 import os
 from collections.abc import Mapping
 
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 
 
 def placement(device: tuple[str, ...], wanted: str, built: str, cards: int) -> tuple[str, ...]:
@@ -18,20 +18,24 @@ def placement(device: tuple[str, ...], wanted: str, built: str, cards: int) -> t
     built   the one that the runtime's environment is for: the CPU where its framework has nothing for `wanted`
     cards   how many the machine has, as far as the gateway may use them
 
-    Raises Cannot.
+    Raises EnvironmentUnavailable.
     """
     if device == ("auto",):
         return ("cuda:0",) if built == "cuda" and cards else ("cpu",)
     places = tuple("cuda:0" if each == "cuda" else each for each in device)
     if places != ("cpu",) and wanted != "cuda":
-        raise Cannot(f"device = {told(device)}, but this gateway runs on the CPU; start it with --accelerator cuda")
+        raise EnvironmentUnavailable(
+            f"device = {told(device)}, but this gateway runs on the CPU; start it with --accelerator cuda"
+        )
     if places != ("cpu",) and built != "cuda":
-        raise Cannot(f"device = {told(device)}, but its runtime's packages are the CPU's; leave device out")
+        raise EnvironmentUnavailable(
+            f"device = {told(device)}, but its runtime's packages are the CPU's; leave device out"
+        )
     return places
 
 
 def variables(place: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """What a worker's environment gets, so that it sees its own card and no other. Raises Cannot.
+    """What a worker's environment gets, so that it sees its own card and no other. Raises EnvironmentUnavailable.
 
     Settled here and not inside the framework, where it is too late as often as not.
     """
@@ -43,7 +47,9 @@ def variables(place: str, environment: Mapping[str, str]) -> dict[str, str]:
     if visible is None:
         return {"CUDA_VISIBLE_DEVICES": card, **order}
     if int(card) >= len(visible):
-        raise Cannot(f"there is no card {card}: CUDA_VISIBLE_DEVICES leaves {len(visible)} to this gateway")
+        raise EnvironmentUnavailable(
+            f"there is no card {card}: CUDA_VISIBLE_DEVICES leaves {len(visible)} to this gateway"
+        )
     return {"CUDA_VISIBLE_DEVICES": visible[int(card)], **order}
 
 

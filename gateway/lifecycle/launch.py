@@ -36,7 +36,7 @@ def plan_launch(
     trial: bool = True,
     audit_share: float = 0.0,
 ) -> Launch:
-    """One instance's. Raises Cannot.
+    """One instance's. Raises EnvironmentUnavailable.
 
     place         "cpu" or "cuda:N"
     instances     those of all models, which share the cores

@@ -14,7 +14,7 @@ from gateway.domain.table import Entry, Table
 from gateway.domain.types import ModelStatus
 from gateway.environments.builder import Builder
 from gateway.environments.environment import Environment
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 from gateway.lifecycle import devices
@@ -267,7 +267,7 @@ class Manager:
             async with asyncio.TaskGroup() as group:
                 for launch in launches:
                     group.create_task(served.keep(launch, self._options.run_dir))
-        except Cannot as error:
+        except EnvironmentUnavailable as error:
             served.fail(str(error))
         except Exception:
             log.exception("%s version %s could not be started", *served.unit[:2])

@@ -46,7 +46,7 @@ def make(model: str, target: str, out: Path, only: str = "", **wanted: Any) -> R
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporting, "routes", routes)
-        order = exporting.Wanted(model, target, out, ROOT / "model_repo", **wanted)
+        order = exporting.ExportRequest(model, target, out, ROOT / "model_repo", **wanted)
         return asyncio.run(exporting.export(order, Environments(home(), Settings(), print), print))
 
 

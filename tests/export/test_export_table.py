@@ -21,7 +21,7 @@ import pytest
 
 from gateway.environments.environment import Environment
 from gateway.export.errors import CannotExport
-from gateway.export.export import Wanted, export
+from gateway.export.export import ExportRequest, export
 from gateway.export.proof import within
 from gateway.export.report import Report
 from tests.support.export_runs import environments
@@ -83,7 +83,9 @@ def outcomes(
 
     async def one(cell: Cell, turn: asyncio.Semaphore) -> Report | str:
         shapes = {name: tuple(sizes) for name, sizes in EXPECTED[cell.framework][cell.model].get("shapes", {}).items()}
-        order = Wanted(cell.model, cell.target, folder / "-".join(cell), repositories[cell.framework], shapes=shapes)
+        order = ExportRequest(
+            cell.model, cell.target, folder / "-".join(cell), repositories[cell.framework], shapes=shapes
+        )
         async with turn:
             try:
                 return await export(order, known, lambda line: None)
@@ -115,7 +117,7 @@ def test_cell(cell: Cell, outcomes: dict[Cell, Report | str]) -> None:
 
 def test_names_order_and_datatypes_are_the_served_ones(models: Callable[[str], Path], tmp_path: Path) -> None:
     """Two inputs of different kinds, two outputs of one shape: as the archive's own signature has them."""
-    order = Wanted("multi", "tflite", tmp_path / "out", models("torchscript"))
+    order = ExportRequest("multi", "tflite", tmp_path / "out", models("torchscript"))
     asyncio.run(export(order, environments(), lambda line: None))
     told: Any = json.loads((tmp_path / "out" / "export.json").read_text())
     assert [entry[:2] for entry in told["inputs"]] == [["tokens", "INT64"], ["features", "FP32"]]

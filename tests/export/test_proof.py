@@ -12,11 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gateway.export import cases
 from gateway.export import export as exporting
+from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.original import Original
 from gateway.export.routes import routes
 from gateway.export.runners import Limits, prove
 from gateway.export.source import Source
-from gateway.export.tasks import Failed, Tasks
 from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature, TensorSpec
 from tests.support.export_runs import environments, run_export
@@ -41,17 +41,17 @@ def why_not(artifact: Path, datatype: str, right: Any, tmp_path: Path) -> str:
     source = Source(
         ModelConfig("model", "1", ""), "onnx", None, {}, "default", signature, {"x": (1, 4)}, True,  # type: ignore[arg-type]
     )  # fmt: skip
-    tasks = Tasks(tmp_path, print)
+    jobs = Jobs(tmp_path, print)
 
     class Known(Original):
         async def _run(self, chosen: Any, timed: Any = None) -> Any:
             return [(case, {"y": right(case.inputs["x"])}, "") for case in chosen]
 
-    original = Known(source, tasks)
+    original = Known(source, jobs)
     asyncio.run(original.answer(cases.generated(signature.inputs, source.shapes, True), 1e-4))
     try:
-        asyncio.run(prove("onnx", artifact, source, original, Limits(1e-4), environments(), tasks))
-    except Failed as error:
+        asyncio.run(prove("onnx", artifact, source, original, Limits(1e-4), environments(), jobs))
+    except RouteFailed as error:
         return str(error)
     return ""
 

@@ -11,10 +11,10 @@ import pytest
 
 from gateway.environments.environment import Environment
 from gateway.export.cases import Arrays, Case
+from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.original import Original
 from gateway.export.runners import Limits, prove
 from gateway.export.source import Source
-from gateway.export.tasks import Failed, Tasks
 from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature, TensorSpec
 from tests.support.export_runs import environments
@@ -49,12 +49,12 @@ def told(artifact: Path, tmp_path: Path, inputs: Arrays, outputs: Arrays, batche
         Signature(specs(inputs), specs(outputs)), {name: array.shape for name, array in inputs.items()}, batches,
     )  # fmt: skip
     known: Any = environments()
-    tasks = Tasks(tmp_path, print)
-    original = Original(source, tasks)
+    jobs = Jobs(tmp_path, print)
+    original = Original(source, jobs)
     original.answered.append((Case("case", inputs), outputs))
     try:
-        asyncio.run(prove("tflite", artifact, source, original, Limits(1e-4), known, tasks))
-    except Failed as error:
+        asyncio.run(prove("tflite", artifact, source, original, Limits(1e-4), known, jobs))
+    except RouteFailed as error:
         return str(error)
     return ""
 

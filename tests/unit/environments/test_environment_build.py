@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.environments.environment import Cannot, Environment, build, locate, remove
+from gateway.environments.environment import Environment, EnvironmentUnavailable, build, locate, remove
 from gateway.environments.lock import locked_now
 
 
@@ -108,7 +108,7 @@ def test_a_package_that_is_nowhere_is_named(tmp_path, wheel, runtime):
     wheel("tiny", "1.0")
     wheel("tiny", "1.1")
     environment = locate(runtime("tiny==9.9"), "cpu", tmp_path / "home")
-    with pytest.raises(Cannot) as caught:
+    with pytest.raises(EnvironmentUnavailable) as caught:
         asyncio.run(build(environment, lambda line: None))
     minor = environment.interpreter.minor
     assert str(caught.value) == (
@@ -134,7 +134,8 @@ def test_an_index_that_cannot_be_reached_is_said_to_be(tmp_path, runtime, monkey
             monkeypatch.delenv(variable, raising=False)
         environment = locate(runtime("tiny==1.0"), "cpu", tmp_path / "home")
         with pytest.raises(
-            Cannot, match=r"could not reach its package index for tiny==1.0 \(connection refused\): check"
+            EnvironmentUnavailable,
+            match=r"could not reach its package index for tiny==1.0 \(connection refused\): check",
         ):
             asyncio.run(build(environment, lambda line: None))
 
@@ -143,7 +144,8 @@ def test_a_disk_without_room_is_said_before_anything_is_made(tmp_path, runtime):
     terabytes = shutil.disk_usage(tmp_path).total / 1e6
     environment = locate(runtime("tiny", download_mb={"cpu": terabytes}), "cpu", tmp_path / "home")
     with pytest.raises(
-        Cannot, match=r"Tiny's environment needs about [\d.]+ GB of disk and [\d.]+ GB is free: free some"
+        EnvironmentUnavailable,
+        match=r"Tiny's environment needs about [\d.]+ GB of disk and [\d.]+ GB is free: free some",
     ):
         asyncio.run(build(environment, lambda line: None))
     assert environment.folder is not None
@@ -153,7 +155,7 @@ def test_a_disk_without_room_is_said_before_anything_is_made(tmp_path, runtime):
 def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path, runtime):
     (tmp_path / "home").write_text("a file")
     environment = locate(runtime("tiny"), "cpu", tmp_path / "home")
-    with pytest.raises(Cannot, match=r"Tiny's environment cannot be made .*: set MODELPORT_HOME"):
+    with pytest.raises(EnvironmentUnavailable, match=r"Tiny's environment cannot be made .*: set MODELPORT_HOME"):
         asyncio.run(build(environment, lambda line: None))
 
 
@@ -162,7 +164,7 @@ def test_what_is_being_built_is_not_removed(tmp_path, runtime):
     assert environment.folder is not None
     environment.folder.mkdir(parents=True)
     with locked_now(environment.folder.with_name(environment.folder.name + ".lock")):
-        with pytest.raises(Cannot, match="is being built"):
+        with pytest.raises(EnvironmentUnavailable, match="is being built"):
             remove(environment)
         assert environment.folder.exists()
     remove(environment)

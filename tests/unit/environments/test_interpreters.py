@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.environments import interpreters
-from gateway.environments.environment import Cannot, Environment, locate
+from gateway.environments.environment import Environment, EnvironmentUnavailable, locate
 from gateway.environments.runtime import PLATFORMS
 from gateway.environments.versions import humanize, newest_within
 
@@ -92,7 +92,7 @@ def test_pythons_that_wheels_are_not_made_for_are_passed_over(fake):
 
 def test_the_sentence_when_there_is_none(fake):
     fake("bin/python3.41", 41)
-    with pytest.raises(Cannot) as caught:
+    with pytest.raises(EnvironmentUnavailable) as caught:
         interpreters.find(UNHEARD_OF, "Tiny")
     sentence = str(caught.value)
     assert sentence.startswith("Tiny needs Python 3.50 to 3.59, found 3.")
@@ -101,7 +101,7 @@ def test_the_sentence_when_there_is_none(fake):
 
 def test_one_that_lacks_ensurepip_is_the_last_resort_and_says_so(fake):
     fake("bin/python3.52", 52, has_venv=False)
-    with pytest.raises(Cannot) as caught:
+    with pytest.raises(EnvironmentUnavailable) as caught:
         interpreters.find(UNHEARD_OF, "Tiny")
     assert str(caught.value) == (
         "Python 3.52 at hand lacks ensurepip: apt install python3.52-venv, or run 'uv python install 3.52'"
@@ -155,7 +155,7 @@ def test_an_external_python_is_the_environment(tmp_path, runtime):
     assert environment.size_bytes() == 0
     python.unlink()
     assert not environment.ready
-    with pytest.raises(Cannot, match="the Python set for Tiny does not run"):
+    with pytest.raises(EnvironmentUnavailable, match="the Python set for Tiny does not run"):
         locate(nowhere, "cuda", tmp_path / "home", python=python, external=True)
 
 
@@ -169,9 +169,9 @@ def test_an_external_python_that_was_built_here_tells_what_for(tmp_path, runtime
 
 
 def test_a_chosen_python_must_fit(tmp_path, runtime, fake):
-    with pytest.raises(Cannot, match=r"Tiny needs Python 3\.50 to 3\.59, the one given is 3\.41"):
+    with pytest.raises(EnvironmentUnavailable, match=r"Tiny needs Python 3\.50 to 3\.59, the one given is 3\.41"):
         locate(runtime("tiny", pythons=UNHEARD_OF), "cpu", tmp_path, python=fake("bin/python3.41", 41))
-    with pytest.raises(Cannot, match="lacks venv or ensurepip"):
+    with pytest.raises(EnvironmentUnavailable, match="lacks venv or ensurepip"):
         locate(runtime("tiny", pythons=UNHEARD_OF), "cpu", tmp_path, python=fake("bin/python3.51", 51, has_venv=False))
     python = fake("bin/python3.52", 52)
     assert locate(runtime("tiny", pythons=UNHEARD_OF), "cpu", tmp_path, python=python).interpreter.path == python
@@ -182,11 +182,11 @@ def test_a_platform_without_wheels_is_said(tmp_path, runtime, fake):
     assert ours is not None
     others = tuple(platform for platform in PLATFORMS if platform != ours.platform)
     # Even where no Python fits either: installing one would not help.
-    with pytest.raises(Cannot, match=f"^Tiny has no wheel for .* {ours.machine}$"):
+    with pytest.raises(EnvironmentUnavailable, match=f"^Tiny has no wheel for .* {ours.machine}$"):
         locate(runtime("tiny", pythons=UNHEARD_OF, platforms=others), "cpu", tmp_path)
     if ours.system == "linux":
         musl = fake("bin/python3.51", 51, libc="musl")
-        with pytest.raises(Cannot, match=f"Tiny has no wheel for Linux with musl {ours.machine}"):
+        with pytest.raises(EnvironmentUnavailable, match=f"Tiny has no wheel for Linux with musl {ours.machine}"):
             locate(runtime("tiny", pythons=UNHEARD_OF, platforms=(ours.platform,)), "cpu", tmp_path, python=musl)
 
 
@@ -216,7 +216,7 @@ def test_a_framework_without_packages_for_cuda_gets_those_for_the_cpu(tmp_path, 
 
 def test_a_framework_without_packages_for_the_cpu_is_said(tmp_path, runtime):
     only_cuda = replace(runtime("tiny"), requirements={"cuda": ("tiny==1.0",)})
-    with pytest.raises(Cannot, match="Tiny has no packages for the accelerator cpu: use cuda"):
+    with pytest.raises(EnvironmentUnavailable, match="Tiny has no packages for the accelerator cpu: use cuda"):
         locate(only_cuda, "cpu", tmp_path)
 
 

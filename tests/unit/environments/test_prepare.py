@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.environments.environment import build, locate
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from tests.support import ROOT
 
 MPI = ROOT / "runtimes" / "cntk" / "mpi.py"
@@ -32,7 +32,7 @@ def test_its_last_line_says_why_it_failed(tmp_path, wheel, runtime):
         "print('before'); print('there is no compiler: install gcc'); raise SystemExit(1)"
     )
     environment = locate(runtime("tiny==1.0", prepare="last.py"), "cpu", tmp_path)
-    with pytest.raises(Cannot, match="there is no compiler: install gcc"):
+    with pytest.raises(EnvironmentUnavailable, match="there is no compiler: install gcc"):
         asyncio.run(build(environment, lambda line: None))
     assert not environment.ready
 

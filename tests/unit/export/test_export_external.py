@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gateway.export.external import weight_files
+from gateway.export.jobs import RouteFailed
 from gateway.export.report import size_and_digest
-from gateway.export.tasks import Failed
 
 FLOAT = TensorProto.FLOAT
 
@@ -72,23 +72,23 @@ def test_what_is_nested_without_end_is_refused(tmp_path: Path) -> None:
     content = b""
     for field in [1, 6, 5] * 50 + [1, 7]:
         content = bytes([field << 3 | 2, len(content) & 127 | 128, len(content) >> 7]) + content
-    with pytest.raises(Failed, match="not an ONNX file"):
+    with pytest.raises(RouteFailed, match="not an ONNX file"):
         weight_files(written(tmp_path, content))
 
 
 @pytest.mark.parametrize("location", ["../weights.bin", "/weights.bin", "a/../../weights.bin"])
 def test_nothing_outside_of_the_folder(tmp_path: Path, location: str) -> None:
-    with pytest.raises(Failed, match="outside of its own folder"):
+    with pytest.raises(RouteFailed, match="outside of its own folder"):
         weight_files(written(tmp_path, model(kept_in(location, "a"))))
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match=r"'gone\.bin', which is not beside it"):
+    with pytest.raises(RouteFailed, match=r"'gone\.bin', which is not beside it"):
         weight_files(written(tmp_path, model(kept_in("gone.bin", "a"))))
 
 
 def test_what_is_cut_off(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match="cut off"):
+    with pytest.raises(RouteFailed, match="cut off"):
         weight_files(written(tmp_path, model()[:-100]))
 
 

@@ -3,10 +3,10 @@
 import pytest
 
 from gateway.export.export import refusal
+from gateway.export.jobs import RouteFailed
 from gateway.export.report import Attempt
 from gateway.export.runners import fixed_sizes
 from gateway.export.source import Source
-from gateway.export.tasks import Failed
 from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature, TensorSpec
 
@@ -23,7 +23,7 @@ def exported(*image: int) -> Signature:
 
 
 def test_a_size_that_nobody_said_is_not_fixed() -> None:
-    with pytest.raises(Failed, match="only in the size 1,3,8,8, which modelport made up") as failed:
+    with pytest.raises(RouteFailed, match="only in the size 1,3,8,8, which modelport made up") as failed:
         fixed_sizes(source({}), exported(1, 3, 8, 8))
     assert failed.value.advice == "give the size you need with --shape image=1,3,SIZE,SIZE"
 

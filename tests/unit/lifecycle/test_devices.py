@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.environments.environment import Environment
-from gateway.environments.errors import Cannot
+from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.interpreters import Interpreter
 from gateway.environments.runtime import Runtime
 from gateway.lifecycle import devices
@@ -37,14 +37,14 @@ def test_places(device: str | list[str], built: str, cards: int, places: tuple[s
 
 def test_a_framework_without_cuda_stays_on_the_cpu() -> None:
     assert devices.placement(("auto",), "cuda", "cpu", 2) == ("cpu",)
-    with pytest.raises(Cannot, match="its runtime's packages are the CPU's; leave device out"):
+    with pytest.raises(EnvironmentUnavailable, match="its runtime's packages are the CPU's; leave device out"):
         devices.placement(("cuda",), "cuda", "cpu", 2)
 
 
 @pytest.mark.parametrize(("device", "said"), [("cuda:1", "device = 'cuda:1', but"), (TWO, "device = ['cuda:0', ")])
 def test_a_card_needs_the_accelerator(device: str | list[str], said: str) -> None:
     toml = ModelToml.model_validate({"device": device})
-    with pytest.raises(Cannot, match="start it with --accelerator cuda") as caught:
+    with pytest.raises(EnvironmentUnavailable, match="start it with --accelerator cuda") as caught:
         devices.placement(toml.device, "cpu", "cpu", 2)
     assert str(caught.value).startswith(said)
 
@@ -66,7 +66,9 @@ def test_a_worker_sees_its_own_card_of_those_that_the_gateway_sees(
 
 
 def test_a_card_that_the_gateway_does_not_see_is_told() -> None:
-    with pytest.raises(Cannot, match="there is no card 2: CUDA_VISIBLE_DEVICES leaves 2 to this gateway"):
+    with pytest.raises(
+        EnvironmentUnavailable, match="there is no card 2: CUDA_VISIBLE_DEVICES leaves 2 to this gateway"
+    ):
         devices.variables("cuda:2", {"CUDA_VISIBLE_DEVICES": "5,6"})
 
 

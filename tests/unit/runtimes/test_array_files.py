@@ -36,6 +36,6 @@ def test_a_model_is_given_strings_as_a_client_sends_them(tmp_path: Path) -> None
         "fold": False,
         "timed": "",
     }
-    assert offline.infer(job)["answers"] == [{}]
+    assert offline.run_cases(job)["answers"] == [{}]
     answer = array_files.read(str(tmp_path / "results" / "given.npz"))["y"]
     assert answer.tolist() == [[b"a\0a\0", b"\0\0\0\0"], [b"", b"longer.longer."]]

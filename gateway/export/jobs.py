@@ -1,4 +1,4 @@
-"""Runs runtimes/task.py in an environment: an artifact over files of inputs, or one step of a conversion."""
+"""Runs runtimes/job.py in an environment: an artifact on files of inputs, or one step of a conversion."""
 
 import json
 from collections import deque
@@ -14,20 +14,24 @@ from gateway.process.child import clean_environment
 from gateway.process.cores import available_cores
 from runtimes.redaction import redacted
 
-_TASK = Path(runtimes.__file__).parent / "task.py"
+_SCRIPT = Path(runtimes.__file__).parent / "job.py"
+# Enough to hold a traceback's last frames and its message, and still fits a terminal.
 _SHOWN_LINES = 20
 
 
-class Failed(CannotExport):
-    """A tool failed: its error message and its last lines. `advice`: what the user can do about it."""
+class RouteFailed(CannotExport):
+    """This route does not lead to an export; the next may. Holds the tool's error message and its last lines.
+
+    advice  what the user can do about it; "" if nothing is known
+    """
 
     def __init__(self, sentence: str, detail: str = "", advice: str = "") -> None:
         super().__init__(sentence, detail)
         self.advice = advice
 
 
-class Tasks:
-    """The tasks of one export, in its folder. on_line gets what they print."""
+class Jobs:
+    """The jobs of one export, in its folder. `on_line` gets each line that they print."""
 
     def __init__(self, folder: Path, on_line: Callable[[str], None]) -> None:
         self._folder = folder
@@ -35,38 +39,38 @@ class Tasks:
         self._count = 0
 
     async def run(self, environment: Environment, job: Mapping[str, Any]) -> dict[str, Any]:
-        """The task's answer. Raises Failed. When this is cancelled, the task and all that it started are killed."""
+        """Return the job's answer. Raises RouteFailed. Cancellation kills the job and every process that it started."""
         self._count += 1
-        order, answer = (self._folder / f"task-{self._count}.{kind}.json" for kind in ("job", "answer"))
-        order.write_text(json.dumps({**job, "answer": str(answer)}))
-        said: deque[str] = deque(maxlen=_SHOWN_LINES)
+        order, answer_file = (self._folder / f"job-{self._count}.{kind}.json" for kind in ("order", "answer"))
+        order.write_text(json.dumps({**job, "answer": str(answer_file)}))
+        printed: deque[str] = deque(maxlen=_SHOWN_LINES)
 
         def on_line(line: str) -> None:
-            # A progress bar writes one line over and over.
+            # A progress bar overwrites its own line: keep only its last state.
             line = line.rsplit("\r", 1)[-1]
-            said.append(line)
+            printed.append(line)
             self._on_line(line)
 
         variables, scratch = self._variables(environment), self._folder / "scratch"
         scratch.mkdir(exist_ok=True)
-        code = await run_module(environment.python, str(_TASK), [str(order)], on_line, variables, scratch)
-        detail = "\n".join(said)
+        code = await run_module(environment.python, str(_SCRIPT), [str(order)], on_line, variables, scratch)
+        detail = "\n".join(printed)
         try:
-            told: dict[str, Any] = json.loads(answer.read_text())
+            answer: dict[str, Any] = json.loads(answer_file.read_text())
         except FileNotFoundError:
-            raise Failed(
+            raise RouteFailed(
                 f"it was killed by signal {-code}" if code < 0 else f"it ended with code {code}", detail
             ) from None
-        if "failed" in told:
-            raise Failed(redacted(str(told["failed"])), detail)
-        return told
+        if "failed" in answer:
+            raise RouteFailed(redacted(str(answer["failed"])), detail)
+        return answer
 
     def folder(self, name: str) -> Path:
-        """A new folder for a task's files."""
+        """Create a new folder for a job's files."""
         self._count += 1
-        made = self._folder / f"files-{self._count} {name}"
-        made.mkdir()
-        return made
+        folder = self._folder / f"files-{self._count} {name}"
+        folder.mkdir()
+        return folder
 
     def _variables(self, environment: Environment) -> dict[str, str]:
         threads = str(available_cores())
