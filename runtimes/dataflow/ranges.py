@@ -78,7 +78,8 @@ class Ranges:
         """A constant's number, where all of its elements are one."""
         tensor = self._constants.get(name)
         distinct = set(tensor.contents or ()) if tensor is not None else ()
-        return float(next(iter(distinct))) if len(distinct) == 1 else None
+        only = next(iter(distinct)) if len(distinct) == 1 else None
+        return float(only) if isinstance(only, (bool, int, float)) else None
 
     def same(self, node: Node) -> None:
         """Its outputs hold numbers of its first input, in whatever order and shape."""
@@ -188,15 +189,20 @@ def _cut(ranges: Ranges, node: Node, upper: bool) -> None:
 
 
 def ranges_of(
-    model: Model, rules: Rules, inputs: Mapping[str, str], constants: Mapping[str, Tensor]
+    model: Model,
+    rules: Rules,
+    inputs: Mapping[str, str],
+    constants: Mapping[str, Tensor],
+    begun: Callable[..., Ranges] = Ranges,
 ) -> Dict[str, InputRange]:
     """Input → range, of those for which one was found.
 
     inputs     tensor → the input that it is
     constants  tensor → constant: beside those in nodes
+    begun      makes what the rules get, for a format whose rules keep more
 
     Graphs within the graph are not looked at, but for functions that it calls.
     """
-    ranges = Ranges(rules, model.functions, constants, {tensor: _Line(name) for tensor, name in inputs.items()})
+    ranges = begun(rules, model.functions, constants, {tensor: _Line(name) for tensor, name in inputs.items()})
     ranges.nodes(model.graph.nodes)
-    return {name: found for name, found in ranges.found.items() if found.low <= found.high}
+    return {name: each for name, each in ranges.found.items() if -_NO_LIMIT < each.low <= each.high < _NO_LIMIT}

@@ -18,7 +18,7 @@ from torch.utils._pytree import TreeSpec, tree_unflatten
 from runtimes.checks import declared_inputs, declared_outputs
 from runtimes.contract import LoadError, LoadOptions, Signature, TensorSpec, datatype_of, unnamed_outputs
 
-from .analysis import read
+from .analysis import ranges, read
 from .program import Program, datatype_problem, sentence
 
 _UNKNOWN_OPERATOR = re.compile(r"failed to resolve (?:torch\.ops\.)?([\w.:]+)")
@@ -64,6 +64,7 @@ def load(options: LoadOptions) -> Program:
         pure=_is_pure(exported),
         module=module,
         analyse=lambda: read.of_exported(exported, by_place),
+        ranges=lambda: ranges.of_exported(exported),
     )
 
 

@@ -16,6 +16,7 @@ from runtimes.checks import check_input, is_device_lost, plain, quoted
 from runtimes.contract import (
     BatchAnalysis,
     DeviceLost,
+    InputRange,
     InvalidInput,
     Model,
     Signature,
@@ -56,6 +57,7 @@ class Program(NamedTuple):
     module   what `call` calls, for whoever changes it as a whole
     widen    applied to the named outputs; None: they are as they should be
     analyse  gives what the graph says about batching
+    ranges   gives what it says about the numbers in inputs
     """
 
     call: Callable[[List[Any]], Any]
@@ -66,6 +68,7 @@ class Program(NamedTuple):
     module: torch.nn.Module
     widen: Optional[Callable[[Dict[str, Any]], Dict[str, Any]]] = None
     analyse: Callable[[], Optional[BatchAnalysis]] = lambda: None
+    ranges: Callable[[], Dict[str, InputRange]] = dict
 
 
 class TorchModel(Model):
@@ -84,6 +87,9 @@ class TorchModel(Model):
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
         return self._program.analyse()
+
+    def input_ranges(self, signature: str) -> Dict[str, InputRange]:
+        return self._program.ranges()
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         values = self._values(inputs)

@@ -22,7 +22,7 @@ import torch
 from runtimes.checks import declared_inputs, declared_outputs, quoted
 from runtimes.contract import DATATYPES, LoadError, LoadOptions, Signature, TensorSpec, unnamed_outputs
 
-from .analysis import read
+from .analysis import ranges, read
 from .program import Program, sentence
 
 _SCALARS = {"IntType": "INT64", "FloatType": "FP64", "NumberType": "FP64", "BoolType": "BOOL", "StringType": "BYTES"}
@@ -63,6 +63,7 @@ def load(options: LoadOptions) -> Program:
         pure=_is_pure(module.inlined_graph),
         module=module,
         analyse=lambda: read.of_scripted(module, list(zip(names, specs)), outputs_by_place),
+        ranges=lambda: ranges.of_scripted(module, list(zip(names, specs))),
     )
 
 

@@ -38,7 +38,7 @@ MADE = {
         "exported_counts "
         "faults state_dict not_a_zip none_beside complex_beside sparse_beside gradients inference_mode_off "
         "attention_without_weights no_rows complex_alone wants_a_card without_forward exported_by_2_7 "
-        "exported_too_early exported_operator compiled"
+        "exported_too_early exported_operator compiled tables exported_tables"
     ),
     "savedmodel": (
         "half parameter_unknown strings string_scalar string_scalar_empty int64_scalar unknown_rank "
@@ -216,6 +216,13 @@ def test_what_a_device_does_is_met(runtime_python: PythonOf) -> None:
 @pytest.mark.runtime("torchscript")
 def test_rows_in_graphs_of_pytorch(runtime_python: PythonOf) -> None:
     command = [runtime_python("torchscript"), "-I", HERE / "torch_rows.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.runtime("torchscript")
+def test_ranges_in_graphs_of_pytorch(runtime_python: PythonOf) -> None:
+    command = [runtime_python("torchscript"), "-I", HERE / "torch_ranges.py"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -11,6 +11,7 @@ from .builder import Builder
 from .operators import LIST, NONE, OBJECT
 
 _WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_FRACTIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def put(builder: Builder, name: str, value: Any, kept: str = "") -> None:
@@ -35,7 +36,8 @@ def put(builder: Builder, name: str, value: Any, kept: str = "") -> None:
 
 
 def contents(value: torch.Tensor) -> Optional[List[Any]]:
-    """Of few whole numbers. A number with a fraction has nothing to do with shapes."""
-    if value.dtype not in _WHOLE or value.numel() > MAX_CONTENTS or value.device.type == "meta":
+    """Of few whole numbers, or one with a fraction: several have nothing to do with shapes or limits."""
+    most = MAX_CONTENTS if value.dtype in _WHOLE else 1 if value.dtype in _FRACTIONS else 0
+    if not most or value.numel() > most or value.device.type == "meta":
         return None
     return list(value.detach().cpu().reshape(-1).tolist())

@@ -243,6 +243,17 @@ class Pictures(nn.Module):
         return scores, scores.argmax(dim=1)
 
 
+class Tables(nn.Module):
+    """Its numbers are rows of a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(40000, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.words(x.long())
+
+
 LIBRARY = torch.library.Library("contract", "DEF")
 LIBRARY.define("twice(Tensor x) -> Tensor")
 LIBRARY.impl("twice", lambda x: x * 2, "CompositeExplicitAutograd")
@@ -391,6 +402,9 @@ def main(root):
     script("half", nn.Identity(), {"options": {"inputs": [["input", "FP16", [-1, 2]]]}})
     script("bool", nn.Identity(), {"options": {"inputs": [["input", "BOOL", [-1, 2]]]}})
     script("int64", nn.Identity(), {"options": {"inputs": [["input", "INT64", [-1, 2]]]}})
+    rows = {"ranges": {"x": [0, 39999, True]}}
+    script("tables", Tables(), {**FP32_X, "values": X, **rows})
+    export("exported_tables", Tables(), {"values": X, **rows})
     export("exported", Linear(), {"told": LINEAR, "bad": [{"x": [[1.0] * 4] * 65}]})
     dictionary = told_outputs(["double", "FP32", [-1, 4]], ["half", "FP32", [-1, 4]])
     export("exported_dict", ReturnsDict(), dictionary)
