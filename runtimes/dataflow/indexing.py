@@ -216,6 +216,8 @@ def gather_elements(at: str, value: Value, indices: Value, axis: int) -> Value:
             return unsure("%s takes from a tensor of unknown rank" % at)
         return constant(indices.dims)
     axis = placed(axis, len(value.dims))
+    if value.counts_rows or indices.counts_rows:
+        return unsure("%s computes with the number of rows" % at)
     source = as_rows(value)
     if source is not None and source.axis == axis:
         return mixed("%s takes values of particular rows" % at)

@@ -2,6 +2,13 @@
 
 from runtimes.dataflow.walk import Operators
 
+# Operators whose rules follow sizes, or ask for a part of what they are given; of any other, all has to be known.
+_SIZED = """
+    shape_array Reshape _np_reshape _npi_reshape reshape_like Flatten transpose _np_transpose SwapAxis expand_dims
+    squeeze _np_squeeze tile slice slice_axis Concat concat stack SliceChannel split _split_v2 take SoftmaxOutput
+    LinearRegressionOutput LogisticRegressionOutput MAERegressionOutput SVMOutput _contrib_MultiBoxPrior
+    _contrib_arange_like
+"""
 OPERATORS = Operators(
     {},
     never_fail=(
@@ -17,5 +24,6 @@ OPERATORS = Operators(
         "slice_axis",
         "_contrib_box_nms",
     ),
+    sized=frozenset(_SIZED.split()),
 )
 rule = OPERATORS.rule

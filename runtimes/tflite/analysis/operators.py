@@ -2,6 +2,13 @@
 
 from runtimes.dataflow.walk import Operators
 
+# Operators whose rules follow sizes, or ask for a part of what they are given; of any other, all has to be known.
+_SIZED = """
+    SHAPE RANK RESHAPE SQUEEZE EXPAND_DIMS TRANSPOSE BROADCAST_TO BROADCAST_ARGS TILE FILL RANGE REDUCE_PROD
+    CONCATENATION PACK UNPACK SPLIT SPLIT_V SLICE STRIDED_SLICE GATHER SELECT SELECT_V2 CAST ADD SUB MUL DIV FLOOR_DIV
+    FLOOR_MOD EQUAL NOT_EQUAL LESS LESS_EQUAL GREATER GREATER_EQUAL LOGICAL_NOT LOGICAL_AND LOGICAL_OR MAXIMUM MINIMUM
+    FLOOR CEIL NEG TRANSPOSE_CONV CONV_3D_TRANSPOSE IF WHILE CALL STABLEHLO_COMPOSITE
+"""
 OPERATORS = Operators(
     {},
     never_fail=(
@@ -19,5 +26,6 @@ OPERATORS = Operators(
         "GATHER",
         "PAD",
     ),
+    sized=frozenset(_SIZED.split()),
 )
 rule = OPERATORS.rule

@@ -223,7 +223,16 @@ def unclear_ones():
         made = net.op("FULLY_CONNECTED", [net.floats(5, 12), flat, running], options("FullyConnected"), [5, -1])
         return net.op("TRANSPOSE", [made, net.ints(1, 0)], None, [-1, 5])
 
-    return [a_size_in_a_matrix, a_size_as_a_class, a_size_as_a_place, unequal_parts, from_offsets,
+    def a_size_of_a_picture(net):
+        """Made of constants, along a side that has as many places as there are rows."""
+        count = net.op("SLICE", [sizes(net), net.ints(0), net.ints(1)], None, [1], INT32)
+        wanted = net.op("CONCATENATION", [net.ints(1), count, net.ints(1, 4)], options("Concatenation"), [4], INT32)
+        given = [wanted, net.floats(4, 3, 3, 2), net.floats(1, 1, 1, 2)]
+        made = net.op("TRANSPOSE_CONV", given, options("TransposeConv", strideH=1, strideW=1), [1, -1, 1, 4])
+        added = net.op("ADD", [net.x, made], options("Add"), [1, -1, 3, 4])
+        return net.op("RESHAPE", [added, net.ints(-1, 3, 4)])
+
+    return [a_size_of_a_picture, a_size_in_a_matrix, a_size_as_a_class, a_size_as_a_place, unequal_parts, from_offsets,
             backwards_to_one_index, a_masked_index, a_table_for_one_row, a_flag_for_one_row, one_row_added,
             rows_as_weights]  # fmt: skip
 

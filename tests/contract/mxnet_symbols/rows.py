@@ -81,6 +81,7 @@ def unclear_ones(x):
     yield S.transpose(S.contrib.div_sqrt_dim(S.transpose(x, (1, 2, 0))), (2, 0, 1))
     yield S.split_v2(S.concat(x, x, dim=0), (1,), axis=0)[0]
     flat = S.Flatten(x)
+    yield S.broadcast_mul(flat, S.cast(S.broadcast_like(S.reshape(count, (1, 1)), flat), "float32"))
     label = S.var("softmax_label")
     many = S.cast(S.shape_array(S.ones_like(label)), "float32")
     yield S.Group([S.SoftmaxOutput(flat, label), S.broadcast_mul(flat, S.reshape(many, (1, 1)))])

@@ -64,7 +64,7 @@ def convolution(call: Call) -> Value:
 @rule("Conv2DBackpropInput", "Conv3DBackpropInputV2")
 def transposed_convolution(call: Call) -> Value:
     sizes, weights, value = call[0], call[1], call[2]
-    if sizes.tainted or sizes.has_rows:
+    if sizes.tainted or sizes.has_rows or (sizes.counts_rows and not value.has_rows):
         return unsure("%s has a size that is not followed" % call.at, call.present)
     result = _windows(call, value, None, None, [weights])
     if result.tainted or result.dims is None or not result.has_rows:

@@ -59,7 +59,8 @@ def convolution(call: Call) -> Value:
 def transposed_convolution(call: Call) -> Value:
     target, weights, value = call[0], call[1].dims, call[2]
     wanted = target.contents or ()
-    if target.tainted or target.has_rows or weights is None or value.dims is None:
+    counted = target.counts_rows and not value.has_rows
+    if target.tainted or target.has_rows or counted or weights is None or value.dims is None:
         return unsure("%s is not followed" % call.at, call.present)
     if value.has_rows and (value.axis != 0 or len(wanted) != len(value.dims) or wanted[0] != value.dims[0]):
         # A number there is the batch that the file was made for, which some kernels look at and others do not.

@@ -214,6 +214,12 @@ def test_numbers_made_of_the_number_of_rows_are_no_constants(nodes: Any) -> None
     assert not found.independent
 
 
+def test_a_number_of_rows_that_each_row_chooses() -> None:
+    nodes = [node("Shape", "x", "n"), node("ArgMax", "x", "i", axis=2, keepdims=0), node("ReduceMax", "i one", "p")]
+    nodes += [node("Squeeze", "p one", "places"), node("GatherElements", "n places", "s", axis=0)]
+    assert not read(made([*nodes, node("Cast", "s", "y", to=FLOAT)], {"one": [1]})).independent
+
+
 def test_a_scan_that_carries_the_number_of_rows() -> None:
     body = helper.make_graph(
         [node("Add", "h one", "next"), node("Identity", "each", "seen")],
