@@ -1,4 +1,4 @@
-"""Tensors as bytes, and as numpy arrays."""
+"""Tensors as bytes and as numpy arrays."""
 
 import struct
 from typing import List, NamedTuple, Sequence, Tuple, Union
@@ -11,7 +11,7 @@ Buffer = Union[bytes, bytearray, memoryview]
 
 
 class Tensor(NamedTuple):
-    """A tensor as bytes: little-endian, row-major; BYTES elements as a u32 length, then the bytes."""
+    """A tensor as bytes: little-endian, row-major. Each BYTES element is a uint32 length followed by its bytes."""
 
     name: str
     datatype: str
@@ -20,9 +20,10 @@ class Tensor(NamedTuple):
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
-    """The tensor as an array; a view of its bytes where that is possible.
+    """Return the tensor as an array: a view of its bytes if they are aligned and not BYTES, otherwise a copy.
 
-    Raises ValueError, as a sentence, when the bytes do not fit datatype and shape, or numpy lacks the datatype.
+    Raises ValueError with a sentence for the client if the bytes do not fit datatype and shape, or if numpy lacks the
+    datatype.
     """
     _, datatype, shape, data = tensor
     count = 1
@@ -34,13 +35,13 @@ def to_array(tensor: Tensor) -> np.ndarray:
         return flat.reshape(shape)
     size = count * DATATYPES[datatype].itemsize
     if len(data) != size:
-        raise ValueError("its data has %d bytes where %s%s needs %d" % (len(data), datatype, list(shape), size))
+        raise ValueError("its data has %d bytes, but %s%s needs %d" % (len(data), datatype, list(shape), size))
     array = np.frombuffer(data, dtype=numpy_dtype(datatype)).reshape(shape)
     return array if array.flags.aligned else array.copy()
 
 
 def from_array(name: str, array: np.ndarray) -> Tensor:
-    """The array as a tensor. Raises KeyError for a dtype that the protocol lacks."""
+    """Return the array as a tensor. Raises KeyError for a dtype that the protocol lacks."""
     datatype = datatype_of(array.dtype)
     if datatype == "BYTES":
         return Tensor(name, datatype, array.shape, pack_bytes(array.ravel().tolist()))
@@ -50,18 +51,22 @@ def from_array(name: str, array: np.ndarray) -> Tensor:
 
 
 def pack_bytes(elements: Sequence[Union[bytes, str]]) -> bytes:
+    """Return the data of a BYTES tensor; str elements are encoded as UTF-8. Raises TypeError for other types."""
     parts = []
     for element in elements:
         raw = element.encode() if isinstance(element, str) else element
         if not isinstance(raw, bytes):
-            raise TypeError("an element of a BYTES tensor is of type %s" % type(element).__name__)
+            raise TypeError("an element of a BYTES tensor has type %s" % type(element).__name__)
         parts.append(struct.pack("<I", len(raw)))
         parts.append(raw)
     return b"".join(parts)
 
 
 def unpack_bytes(data: Buffer, count: int) -> List[bytes]:
-    """Raises ValueError, as a sentence, when the data does not hold exactly `count` elements."""
+    """Return the elements of a BYTES tensor.
+
+    Raises ValueError with a sentence for the client if the data does not hold exactly `count` elements.
+    """
     view, position, elements = memoryview(data), 0, []
     while position < len(view):
         if position + 4 > len(view):
@@ -73,5 +78,5 @@ def unpack_bytes(data: Buffer, count: int) -> List[bytes]:
         elements.append(bytes(view[position : position + length]))
         position += length
     if len(elements) != count:
-        raise ValueError("its data holds %d strings where its shape needs %d" % (len(elements), count))
+        raise ValueError("its data holds %d strings, but its shape needs %d" % (len(elements), count))
     return elements

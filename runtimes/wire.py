@@ -1,12 +1,14 @@
-"""The frames that cross the wall between a front, a worker and the supervisor.
+"""The frames exchanged by fronts, workers and the supervisor.
 
-A frame is a fixed header (body length, version, kind, flags, request id), then the body.
-Control frames and errors carry JSON. Requests and answers carry a few numbers, then their form
-(names, datatypes, shapes: all but the tensors' bytes), then the tensors' bytes, each tensor starting
-on a 16-byte boundary; or, with the flag IN_ARENA, where these lie in the front's arena. The requests
-of one client are all alike but for their bytes. So both sides remember forms, and one frame may
-carry any number of requests, or answers, of one form: then the bytes of all of them for the first
-tensor come first. Nothing is pickled: neither side has to trust the other's Python.
+A frame is a fixed header (body length, version, kind, flags, request id) followed by a body. Control frames and
+errors carry JSON. Requests and results carry a few numbers, then their layout (names, datatypes, shapes: everything
+but the tensors' bytes), then the bytes of the tensors. Each tensor starts on a 16-byte boundary. With the flag
+IN_ARENA, offsets into the front's arena replace the bytes.
+
+The requests of one client usually differ only in their bytes. Both sides therefore cache layouts, and one frame can
+carry any number of requests, or results, with the same layout. Their bytes are grouped by tensor: first those of all
+requests for the first tensor, then those for the second, and so on. Nothing is pickled, so neither side has to trust
+the other's Python.
 """
 
 import json
@@ -20,36 +22,40 @@ from runtimes.tensors import Buffer, Tensor
 VERSION = 4
 HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved, request id
 
-# Supervisor and worker, once or seldom; the body is JSON, of a record in control.py.
-# READY is sent again when its facts change: batching turned out not to hold. BATCHING_OFF has another worker of the
-# same version follow.
+# Between supervisor and worker, once or rarely. The body is a record of control.py as JSON. A worker sends READY again
+# when what it reported changes, because batching turned out to be unsafe. The supervisor then sends BATCHING_OFF to
+# the other workers of that version.
 LOAD, READY, FAILED, LEARNED, STOP, BATCHING_OFF = 1, 2, 3, 4, 5, 6
-# Front and worker, per request.
+# Between front and worker, for each request.
 INFER, CANCEL, RESULT, ERROR = 16, 17, 18, 19
-# A front's first frame: the file of its arena, in JSON; and the worker's, once it has mapped it.
+# The first frame of a front: path and size of its arena, as JSON. The worker replies with ARENA once it has mapped it.
 ARENA = 20
 
-# An INFER frame's flags: run this request in a batch of its own (it may have killed a worker);
-# the tensors lie in the arena, and the frame tells where.
-ALONE, IN_ARENA = 1, 2
-# A RESULT frame's flags: it holds the first answer of its batch, so that fronts can count executions;
-# and its requests get no further answer (every answer is final today).
+# Flags of INFER. ISOLATED: run this request in a batch of its own, because it may have killed a worker. IN_ARENA: the
+# tensors are in the arena, at the offsets in the frame.
+ISOLATED, IN_ARENA = 1, 2
+# Flags of RESULT. FIRST_OF_BATCH: the frame holds the first result of its batch; fronts count executions by it.
+# FINAL: the requests in it get no further result (today every result is final).
 FIRST_OF_BATCH, FINAL = 1, 2
 
 
-# How many, the form's length; then for each its id, deadline, priority.
+# Number of requests, length of the layout; then id, deadline and priority of each request.
 _INFER, _REQUEST = struct.Struct("<II8x"), struct.Struct("<Qdi4x")
-# Compute input, infer, output (ns), rows of the batch, how many, the form's length; then each one's id and queue (ns).
+# Compute input, infer and output (ns), rows of the batch, number of results, length of the layout; then request id and
+# time in the queue (ns) of each result.
 _RESULT, _ANSWER = struct.Struct("<QQQIII4x"), struct.Struct("<QQ")
-_FORM = struct.Struct("<HHH")  # signature's length, outputs asked for, tensors
-_TENSOR = struct.Struct("<HBBQ")  # name's length, datatype, rank, bytes
+_LAYOUT = struct.Struct("<HHH")  # length of the signature, number of requested outputs, number of tensors
+_TENSOR = struct.Struct("<HBBQ")  # length of the name, datatype, rank, bytes
 _CODES = {name: code for code, name in enumerate(DATATYPES)}
 _DATATYPES = list(DATATYPES)
 _ALIGNMENT = 16
 _HALF = b"\0" * (_ALIGNMENT // 2)
-_MAX_FORMS = 1024
-# Longer ones, packed, are not remembered: the outputs asked for are of the client's making.
-_MAX_FORM_BYTES = 4096
+# Layouts cached in each direction. A typical client sends a handful of layouts; if more are in use, each miss costs
+# one packing or parsing. With the limit below, a cache holds at most 4 MiB of packed bytes.
+_MAX_LAYOUTS = 1024
+# Longer packed layouts are not cached. Clients choose which outputs they request, names included, and could otherwise
+# fill the cache with long ones.
+_MAX_LAYOUT_BYTES = 4096
 
 
 class Frame(NamedTuple):
@@ -59,27 +65,33 @@ class Frame(NamedTuple):
     body: memoryview
 
 
-# What an INFER or RESULT frame is but for its numbers and the tensors' bytes: signature, outputs
-# asked for, and each tensor's name, datatype, shape and length in bytes.
-Form = Tuple[str, Tuple[str, ...], Tuple[Tuple[str, str, Tuple[int, ...], int], ...]]
+# Everything in an INFER or RESULT frame except its numbers and the bytes of its tensors: the signature, the requested
+# outputs, and for each tensor its name, datatype, shape and length in bytes.
+TensorLayout = Tuple[str, Tuple[str, ...], Tuple[Tuple[str, str, Tuple[int, ...], int], ...]]
 
 
 class InferFrame(NamedTuple):
-    """deadline: time.monotonic() seconds, one clock for all processes of a machine. priority: lower goes first."""
+    """A request.
+
+    deadline: time.monotonic() seconds, which all processes of a machine share. priority: lower values run first.
+    layout: None if not computed yet. Frames with equal layouts refer to the same object.
+    """
 
     deadline: float
     priority: int
     signature: str
     outputs: Sequence[str]
     inputs: Sequence[Tensor]
-    form: Optional[Form] = None  # where it is known already; one object for all frames of that form
+    layout: Optional[TensorLayout] = None
 
 
 class ResultFrame(NamedTuple):
-    """Durations in nanoseconds; batch_rows: how many rows the batch had in which this request ran.
+    """A result. Durations are in nanoseconds.
 
-    Those that share a frame share all but the queue's, having run together. final: no other answer to
-    the request follows; a flag of the frame's header, so it takes no bytes.
+    Results that share a frame ran in the same batch, so that only `queue_ns` and the outputs' bytes differ.
+
+    batch_rows: rows of the batch in which the request ran. layout: as in InferFrame. final: whether this is the
+    request's last result; it is sent as a flag of the header, and therefore takes no bytes.
     """
 
     queue_ns: int
@@ -88,16 +100,16 @@ class ResultFrame(NamedTuple):
     compute_output_ns: int
     batch_rows: int
     outputs: List[Tensor]
-    form: Optional[Form] = None  # as in InferFrame
+    layout: Optional[TensorLayout] = None
     final: bool = True
 
 
 class WireError(Exception):
-    """The other side does not speak this version of the wire."""
+    """The peer speaks another version of this protocol."""
 
 
 def pack(kind: int, request_id: int, body: Sequence[Buffer] = (), flags: int = 0) -> List[Buffer]:
-    """The buffers to write, in order."""
+    """Return the buffers to write, in order."""
     length = sum(len(part) for part in body)
     return [HEADER.pack(length, VERSION, kind, flags, 0, request_id)] + list(body)
 
@@ -111,7 +123,7 @@ def unpack_json(body: Buffer) -> Dict[str, Any]:
 
 
 def signature_from_json(raw: Sequence[Any]) -> Signature:
-    """The other way needs nothing: a Signature is a tuple, so JSON writes it as [inputs, outputs, refused]."""
+    """Return the signature that JSON wrote as [inputs, outputs, refused], since a Signature is a tuple."""
     inputs, outputs, refused = raw
     return Signature(specs_from_json(inputs), specs_from_json(outputs), refused)
 
@@ -121,58 +133,58 @@ def specs_from_json(raw: Sequence[Any]) -> Tuple[TensorSpec, ...]:
 
 
 class FrameReader:
-    """Turns the bytes of a stream into frames."""
+    """Splits a stream of bytes into frames."""
 
     def __init__(self) -> None:
-        self._rest = bytearray()
-        self._wanted = HEADER.size
+        self._partial = bytearray()  # the start of a frame that is not complete yet
+        self._needed = HEADER.size  # bytes that `_partial` must have for its next step: a header, or a whole frame
 
     def feed(self, data: bytes) -> List[Frame]:
-        """The frames that `data` completes; their bodies stay valid. Raises WireError."""
+        """Return the frames that `data` completes. Their bodies stay valid. Raises WireError."""
         source: Buffer = data
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._wanted:
+        if self._partial:
+            self._partial += data
+            if len(self._partial) < self._needed:
                 return []
-            source = self._rest
+            source = self._partial
         frames = []
         start, size, view = 0, len(source), memoryview(source)
         while True:
             if size - start < HEADER.size:
-                self._wanted = HEADER.size
+                self._needed = HEADER.size
                 break
             length, version, kind, flags, _, request_id = HEADER.unpack_from(source, start)
             if version != VERSION:
-                raise WireError("the other side speaks version %d of the wire, not %d" % (version, VERSION))
+                raise WireError("the peer speaks version %d of the wire protocol, not %d" % (version, VERSION))
             end = start + HEADER.size + length
             if size < end:
-                self._wanted = HEADER.size + length
+                self._needed = HEADER.size + length
                 break
             frames.append(Frame(kind, flags, request_id, view[start + HEADER.size : end]))
             start = end
         if start or source is data:
-            # The frames keep views of what was read, so the rest moves to a buffer of its own.
-            self._rest = bytearray(view[start:])
+            # The frames hold views of `source`, so the remaining bytes move to a new buffer.
+            self._partial = bytearray(view[start:])
         else:
-            view.release()  # or the buffer could not grow
+            view.release()  # a bytearray with a live view cannot grow
         return frames
 
 
-def form_of(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -> Form:
+def layout_of(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -> TensorLayout:
     return signature, tuple(outputs), tuple([(t.name, t.datatype, tuple(t.shape), len(t.data)) for t in tensors])
 
 
-_packed_forms = BoundedCache(_MAX_FORMS)  # type: BoundedCache[Form, bytes]
-_read_forms = BoundedCache(_MAX_FORMS)  # type: BoundedCache[bytes, Form]
+_packed_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[Form, bytes]
+_unpacked_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[bytes, Form]
 
 
-def _pack_form(form: Form) -> bytes:
-    """Filled up, so that aligned bytes can follow."""
-    packed = _packed_forms.entries.get(form)
+def _pack_layout(layout: TensorLayout) -> bytes:
+    """Return the layout as bytes, padded to the alignment of the tensors that follow."""
+    packed = _packed_layouts.entries.get(layout)
     if packed is not None:
         return packed
-    signature, outputs, tensors = form[0].encode(), [name.encode() for name in form[1]], form[2]
-    parts = [_FORM.pack(len(signature), len(outputs), len(tensors)), signature]
+    signature, outputs, tensors = layout[0].encode(), [name.encode() for name in layout[1]], layout[2]
+    parts = [_LAYOUT.pack(len(signature), len(outputs), len(tensors)), signature]
     for output in outputs:
         parts += [struct.pack("<H", len(output)), output]
     for name, datatype, shape, size in tensors:
@@ -181,20 +193,20 @@ def _pack_form(form: Form) -> bytes:
         parts.append(struct.pack("<%dq" % len(shape), *shape))
     packed = b"".join(parts)
     packed += b"\0" * (-len(packed) % _ALIGNMENT)
-    if len(packed) <= _MAX_FORM_BYTES:
-        _packed_forms.put(form, packed)
+    if len(packed) <= _MAX_LAYOUT_BYTES:
+        _packed_layouts.put(layout, packed)
     return packed
 
 
-def _unpack_form(packed: bytes) -> Form:
-    form = _read_forms.entries.get(packed)
-    if form is not None:
-        return form
-    signature_length, wanted, count = _FORM.unpack_from(packed)
-    position = _FORM.size + signature_length
-    signature = packed[_FORM.size : position].decode()
+def _unpack_layout(packed: bytes) -> TensorLayout:
+    layout = _unpacked_layouts.entries.get(packed)
+    if layout is not None:
+        return layout
+    signature_length, output_count, count = _LAYOUT.unpack_from(packed)
+    position = _LAYOUT.size + signature_length
+    signature = packed[_LAYOUT.size : position].decode()
     outputs = []
-    for _ in range(wanted):
+    for _ in range(output_count):
         (length,) = struct.unpack_from("<H", packed, position)
         outputs.append(packed[position + 2 : position + 2 + length].decode())
         position += 2 + length
@@ -206,16 +218,16 @@ def _unpack_form(packed: bytes) -> Form:
         position += length
         tensors.append((name, _DATATYPES[code], struct.unpack_from("<%dq" % rank, packed, position), size))
         position += 8 * rank
-    form = signature, tuple(outputs), tuple(tensors)
-    if len(packed) <= _MAX_FORM_BYTES:
-        _read_forms.put(packed, form)
-    return form
+    layout = signature, tuple(outputs), tuple(tensors)
+    if len(packed) <= _MAX_LAYOUT_BYTES:
+        _unpacked_layouts.put(packed, layout)
+    return layout
 
 
-def _padded(form: Form, each: Sequence[Sequence[Tensor]]) -> List[Buffer]:
-    """The bytes of all, tensor by tensor."""
+def _pack_tensors(layout: TensorLayout, each: Sequence[Sequence[Tensor]]) -> List[Buffer]:
+    """Return the bytes of all requests or results, grouped by tensor. Each group is padded to the alignment."""
     parts: List[Buffer] = []
-    for index, (_, _, _, size) in enumerate(form[2]):
+    for index, (_, _, _, size) in enumerate(layout[2]):
         parts += [tensors[index].data for tensors in each]
         gap = -size * len(each) % _ALIGNMENT
         if gap:
@@ -223,9 +235,10 @@ def _padded(form: Form, each: Sequence[Sequence[Tensor]]) -> List[Buffer]:
     return parts
 
 
-def _tensors(form: Form, count: int, body: memoryview, position: int) -> List[List[Tensor]]:
+def _unpack_tensors(layout: TensorLayout, count: int, body: memoryview, position: int) -> List[List[Tensor]]:
+    """Return the tensors of each of the `count` requests or results, as views of `body`."""
     each: List[List[Tensor]] = [[] for _ in range(count)]
-    for name, datatype, shape, size in form[2]:
+    for name, datatype, shape, size in layout[2]:
         for tensors in each:
             tensors.append(Tensor(name, datatype, shape, body[position : position + size]))
             position += size
@@ -233,67 +246,73 @@ def _tensors(form: Form, count: int, body: memoryview, position: int) -> List[Li
     return each
 
 
-def pack_infer(requests: Sequence[Tuple[int, InferFrame]], flags: int = 0, places: Sequence[int] = ()) -> List[Buffer]:
-    """Requests of one form, by id. With IN_ARENA among the flags it is one, whose inputs lie at these places."""
+def pack_infer(requests: Sequence[Tuple[int, InferFrame]], flags: int = 0, offsets: Sequence[int] = ()) -> List[Buffer]:
+    """Return the buffers of one INFER frame with these (id, request), which must have the same layout.
+
+    With the flag IN_ARENA there must be exactly one request; `offsets` are those of its inputs in the arena.
+    """
     first = requests[0][1]
-    form = first.form or form_of(first.signature, first.outputs, first.inputs)
-    packed = _pack_form(form)
+    layout = first.layout or layout_of(first.signature, first.outputs, first.inputs)
+    packed = _pack_layout(layout)
     parts = [_INFER.pack(len(requests), len(packed))]
     parts += [_REQUEST.pack(number, frame.deadline, frame.priority) for number, frame in requests]
     if not len(requests) % 2:
-        parts.append(_HALF)  # else the form, and so the tensors, would not be aligned
+        parts.append(_HALF)  # otherwise the layout, and therefore the tensors, would not be aligned
     parts.append(packed)
     if flags & IN_ARENA:
-        parts.append(struct.pack("<%dQ" % len(places), *places))
+        parts.append(struct.pack("<%dQ" % len(offsets), *offsets))
         return pack(INFER, requests[0][0], [b"".join(parts)], flags)
     body: List[Buffer] = [b"".join(parts)]
-    return pack(INFER, requests[0][0], body + _padded(form, [frame.inputs for _, frame in requests]), flags)
+    return pack(INFER, requests[0][0], body + _pack_tensors(layout, [frame.inputs for _, frame in requests]), flags)
 
 
 def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[Tuple[int, InferFrame]]:
-    """The requests by id. `arena` for a frame with the flag IN_ARENA, None for one without."""
+    """Return the (id, request) of an INFER frame. `arena` must be given if, and only if, it has the flag IN_ARENA."""
     count, length = _INFER.unpack_from(body)
-    at = _INFER.size + _REQUEST.size * count + (0 if count % 2 else len(_HALF))
-    form = _unpack_form(bytes(body[at : at + length]))
+    position = _INFER.size + _REQUEST.size * count + (0 if count % 2 else len(_HALF))
+    layout = _unpack_layout(bytes(body[position : position + length]))
     if arena is None:
-        each = _tensors(form, count, body, at + length)
+        each = _unpack_tensors(layout, count, body, position + length)
     else:
-        places = struct.unpack_from("<%dQ" % len(form[2]), body, at + length)
+        offsets = struct.unpack_from("<%dQ" % len(layout[2]), body, position + length)
         each = [
             [
-                Tensor(name, datatype, shape, arena[place : place + size])
-                for (name, datatype, shape, size), place in zip(form[2], places)
+                Tensor(name, datatype, shape, arena[offset : offset + size])
+                for (name, datatype, shape, size), offset in zip(layout[2], offsets)
             ]
         ]
-    signature, outputs = form[0], form[1]
+    signature, outputs = layout[0], layout[1]
     numbers = _REQUEST.iter_unpack(body[_INFER.size : _INFER.size + _REQUEST.size * count])
     return [
-        (number, InferFrame(deadline, priority, signature, outputs, inputs, form))
+        (number, InferFrame(deadline, priority, signature, outputs, inputs, layout))
         for (number, deadline, priority), inputs in zip(numbers, each)
     ]
 
 
 def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> List[Buffer]:
-    """Answers of one form from one batch, by id of request: all of them final, or none."""
+    """Return the buffers of one RESULT frame with these (request id, result).
+
+    They must come from the same batch, have the same layout, and be either all final or all not.
+    """
     first = results[0][1]
     if first.final:
         flags |= FINAL
-    form = first.form or form_of("", (), first.outputs)
-    packed = _pack_form(form)
+    layout = first.layout or layout_of("", (), first.outputs)
+    packed = _pack_layout(layout)
     parts = [_RESULT.pack(first[1], first[2], first[3], first[4], len(results), len(packed))]
     parts += [_ANSWER.pack(number, frame[0]) for number, frame in results]
     parts.append(packed)
     body: List[Buffer] = [b"".join(parts)]
-    return pack(RESULT, results[0][0], body + _padded(form, [frame.outputs for _, frame in results]), flags)
+    return pack(RESULT, results[0][0], body + _pack_tensors(layout, [frame.outputs for _, frame in results]), flags)
 
 
 def unpack_result(body: memoryview, final: bool = True) -> List[Tuple[int, ResultFrame]]:
-    """The answers by id of request. `final`: whether the frame has the flag FINAL."""
+    """Return the (request id, result) of a RESULT frame. `final`: whether the frame has the flag FINAL."""
     gather, infer, split, rows, count, length = _RESULT.unpack_from(body)
-    at = _RESULT.size + _ANSWER.size * count
-    form = _unpack_form(bytes(body[at : at + length]))
-    numbers = _ANSWER.iter_unpack(body[_RESULT.size : at])
+    position = _RESULT.size + _ANSWER.size * count
+    layout = _unpack_layout(bytes(body[position : position + length]))
+    numbers = _ANSWER.iter_unpack(body[_RESULT.size : position])
     return [
-        (number, ResultFrame(queue, gather, infer, split, rows, outputs, form, final))
-        for (number, queue), outputs in zip(numbers, _tensors(form, count, body, at + length))
+        (number, ResultFrame(queue, gather, infer, split, rows, outputs, layout, final))
+        for (number, queue), outputs in zip(numbers, _unpack_tensors(layout, count, body, position + length))
     ]

@@ -11,7 +11,7 @@ from gateway.engine.slo import Estimator
 from runtimes import wire
 from runtimes.status_page import StatusPage
 from runtimes.tensors import Buffer, Tensor
-from runtimes.wire import Form, Frame, FrameReader, InferFrame
+from runtimes.wire import Frame, FrameReader, InferFrame, TensorLayout
 
 # With more requests, a frame takes longer to pack and read, and a CANCEL waits behind it; with fewer, each request
 # pays more of a frame's fixed cost.
@@ -160,5 +160,5 @@ class WorkerClient(asyncio.Protocol):
         return buffers
 
 
-def _layout_and_flags(request: tuple[int, InferFrame, int]) -> tuple[Form | None, int]:
-    return request[1].form, request[2]
+def _layout_and_flags(request: tuple[int, InferFrame, int]) -> tuple[TensorLayout | None, int]:
+    return request[1].layout, request[2]

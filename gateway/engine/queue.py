@@ -122,7 +122,7 @@ class ModelQueue:
         self._sent[queued.id] = queued
         signature, outputs, _ = queued.layout
         frame = InferFrame(queued.deadline, queued.order[0], signature, outputs, request.inputs, queued.layout)
-        client.send(queued.id, queued.rows, frame, wire.ALONE if queued.crashes else 0)
+        client.send(queued.id, queued.rows, frame, wire.ISOLATED if queued.crashes else 0)
 
     def release(self, queued: QueuedRequest) -> None:
         """Remove a settled request from the queue, or cancel it at the worker that still has it."""

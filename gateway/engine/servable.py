@@ -7,7 +7,7 @@ from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError
-from runtimes.wire import Form, ResultFrame
+from runtimes.wire import ResultFrame, TensorLayout
 
 if TYPE_CHECKING:
     from gateway.engine.client import WorkerClient
@@ -33,7 +33,7 @@ class QueuedRequest:
 
     id: int
     request: InferRequest | None
-    layout: Form
+    layout: TensorLayout
     rows: int
     deadline: float
     queued_at: float

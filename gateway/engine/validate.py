@@ -10,7 +10,7 @@ from gateway.errors import InvalidRequest
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.tensors import Tensor, unpack_bytes
-from runtimes.wire import Form
+from runtimes.wire import TensorLayout
 
 # numpy, in the worker, computes sizes as signed 64-bit numbers, and ignores dimensions of 0 when it checks for
 # overflow.
@@ -42,9 +42,9 @@ class LayoutValidator:
 
     def __init__(self, status: ModelStatus) -> None:
         self._status = status
-        self._valid: BoundedCache[Form, RequestSize] = BoundedCache(_MAX_LAYOUTS)
+        self._valid: BoundedCache[TensorLayout, RequestSize] = BoundedCache(_MAX_LAYOUTS)
 
-    def check(self, request: InferRequest, layout: Form) -> RequestSize:
+    def check(self, request: InferRequest, layout: TensorLayout) -> RequestSize:
         """Raises InvalidRequest if the request does not fit the model."""
         size = self._valid.entries.get(layout)
         if size is not None:

@@ -178,7 +178,7 @@ class Batcher:
 
     def _kind(self, frame: InferFrame) -> Tuple[int, Any]:
         """(rows, key) of a request. Most are like one before."""
-        described = frame.form or (frame.signature, tuple(frame.outputs), tuple([each[:3] for each in frame.inputs]))
+        described = frame.layout or (frame.signature, tuple(frame.outputs), tuple([each[:3] for each in frame.inputs]))
         kind = self._kinds.entries.get(described)
         if kind is None:
             rows = self._rows(frame)

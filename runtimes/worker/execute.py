@@ -156,14 +156,14 @@ class Executor:
         took = _ns(begun.gathered - begun.began), _ns(inferred - begun.gathered - waited), _ns(finished - inferred)
         began, most = begun.began + waited, self.max_response_bytes
         outcomes: List[Outcome] = []
-        for pending, (tensors, form) in zip(batch, parts):
-            size = sum([length for _, _, _, length in form[2]])
+        for pending, (tensors, layout) in zip(batch, parts):
+            size = sum([length for _, _, _, length in layout[2]])
             if size > most:
                 sentence = "the answer has %d bytes and the limit is %d; ask for fewer rows or fewer outputs"
                 outcomes.append(Failure("too_large", sentence % (size, most)))
                 continue
             queued = _ns(began - pending.arrived)
-            outcomes.append(ResultFrame(queued, took[0], took[1], took[2], rows or 1, tensors, form))
+            outcomes.append(ResultFrame(queued, took[0], took[1], took[2], rows or 1, tensors, layout))
         return outcomes
 
     def _failure(self, error: BaseException) -> Failure:

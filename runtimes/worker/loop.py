@@ -142,7 +142,7 @@ class Loop:
 
     def _take(self, connection: Connection, frame: Frame) -> None:
         if frame.kind == wire.INFER:
-            alone = bool(frame.flags & wire.ALONE)
+            alone = bool(frame.flags & wire.ISOLATED)
             arena = connection.arena if frame.flags & wire.IN_ARENA else None
             now = self._clock()
             for number, request in wire.unpack_infer(frame.body, arena):
@@ -266,4 +266,4 @@ def _source_and_kind(answered: Tuple[Pending, Outcome]) -> Tuple[Connection, Any
     The kind is form, whether it is final, and durations; or None: a failure.
     """
     pending, outcome = answered
-    return pending.source, None if isinstance(outcome, Failure) else (outcome.form, outcome.final, outcome[1:5])
+    return pending.source, None if isinstance(outcome, Failure) else (outcome.layout, outcome.final, outcome[1:5])

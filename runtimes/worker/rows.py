@@ -10,7 +10,7 @@ import numpy as np
 
 from runtimes.contract import numpy_dtype
 from runtimes.tensors import Tensor, from_array, to_array
-from runtimes.wire import Form, InferFrame, form_of
+from runtimes.wire import InferFrame, TensorLayout, layout_of
 from runtimes.worker.batcher import padded_size
 
 # Above this the arrays cost nothing beside their bytes, and the model may want these in memory of its own.
@@ -23,35 +23,35 @@ def gathered(
     frames: Sequence[InferFrame], dim: int, size: int, empty: Callable[[Any, Any], np.ndarray] = np.empty
 ) -> Arrays:
     """The inputs of all these requests together, filled up to `size` rows. Raises ValueError, as a sentence."""
-    form = frames[0].form
-    if dim == 0 and len(frames) > 1 and form is not None and _is_small(form):
-        rows = form[2][0][2][0] * len(frames)
-        if rows == size and all([frame.form is form for frame in frames]):
-            return _gathered_bytes(frames, form, size)
+    layout = frames[0].layout
+    if dim == 0 and len(frames) > 1 and layout is not None and _is_small(layout):
+        rows = layout[2][0][2][0] * len(frames)
+        if rows == size and all([frame.layout is layout for frame in frames]):
+            return _gathered_bytes(frames, layout, size)
     parts = [{tensor.name: to_array(tensor) for tensor in frame.inputs} for frame in frames]
     return joined(parts, dim, size, empty)
 
 
-def _is_small(form: Form) -> bool:
-    return all([size <= _SMALL and datatype != "BYTES" for _, datatype, _, size in form[2]])
+def _is_small(layout: TensorLayout) -> bool:
+    return all([size <= _SMALL and datatype != "BYTES" for _, datatype, _, size in layout[2]])
 
 
-def _gathered_bytes(frames: Sequence[InferFrame], form: Form, size: int) -> Arrays:
+def _gathered_bytes(frames: Sequence[InferFrame], layout: TensorLayout, size: int) -> Arrays:
     arrays = {}
-    for index, (name, datatype, shape, _) in enumerate(form[2]):
+    for index, (name, datatype, shape, _) in enumerate(layout[2]):
         data = b"".join([frame.inputs[index].data for frame in frames])
         arrays[name] = np.frombuffer(data, numpy_dtype(datatype)).reshape((size,) + shape[1:])
     return arrays
 
 
-def answers(outputs: Arrays, dim: int, counts: Sequence[int]) -> List[Tuple[List[Tensor], Form]]:
+def answers(outputs: Arrays, dim: int, counts: Sequence[int]) -> List[Tuple[List[Tensor], TensorLayout]]:
     """What each request gets: its rows of every output, and the form of that."""
     if dim or len(counts) == 1 or any([array.dtype == object for array in outputs.values()]):
         found = [[from_array(name, array) for name, array in part.items()] for part in split(outputs, dim, counts)]
-        return [(tensors, form_of("", (), tensors)) for tensors in found]
+        return [(tensors, layout_of("", (), tensors)) for tensors in found]
     wholes = [from_array(name, array) for name, array in outputs.items()]
     sizes = [len(whole.data) // max(whole.shape[0], 1) for whole in wholes]
-    forms: Dict[int, Form] = {}
+    layouts: Dict[int, TensorLayout] = {}
     results, start = [], 0
     for count in counts:
         stop = start + count
@@ -59,9 +59,9 @@ def answers(outputs: Arrays, dim: int, counts: Sequence[int]) -> List[Tuple[List
             Tensor(whole.name, whole.datatype, (count,) + whole.shape[1:], whole.data[start * size : stop * size])
             for whole, size in zip(wholes, sizes)
         ]
-        if count not in forms:
-            forms[count] = form_of("", (), tensors)
-        results.append((tensors, forms[count]))
+        if count not in layouts:
+            layouts[count] = layout_of("", (), tensors)
+        results.append((tensors, layouts[count]))
         start = stop
     return results
 

@@ -84,7 +84,7 @@ class Bench:
     def put(self, priority: int = 0) -> WatchedRequest:
         number = next(self._ids)
         request = InferRequest("m", [from_array("x", np.ones((1, 4), np.float32))], priority=priority)
-        layout = wire.form_of("default", (), request.inputs)
+        layout = wire.layout_of("default", (), request.inputs)
         queued = WatchedRequest(number, request, layout, 1, 1e9, 0.0, (priority, number), self.queue)
         self.queue.put(queued)
         return queued
@@ -113,7 +113,7 @@ def test_a_death_retries_the_running_alone_and_the_others_as_they_were() -> None
         bench.queue.on_lost(cast(WorkerClient, client), frozenset({running.id}))
         successor = bench.client()
         bench.queue.pump()
-        assert successor.sent == [(running.id, wire.ALONE), (beside.id, 0)]
+        assert successor.sent == [(running.id, wire.ISOLATED), (beside.id, 0)]
         bench.queue.on_lost(cast(WorkerClient, successor), frozenset({running.id}))
         assert isinstance(running.outcome, Internal)
         assert beside.outcome is None

@@ -57,7 +57,7 @@ def test_an_array_of_what_numpy_lacks_is_refused_in_words(bf16: str) -> None:
         numpy_dtype(bf16)
     with pytest.raises(ValueError, match="numpy has no BF16"):
         to_array(Tensor("x", bf16, (2,), bytes(4)))
-    with pytest.raises(ValueError, match="its data has 8 bytes where BF16"):
+    with pytest.raises(ValueError, match="its data has 8 bytes, but BF16"):
         to_array(Tensor("x", bf16, (2,), bytes(8)))
 
 

@@ -34,11 +34,11 @@ def together(buffers: Sequence[Buffer]) -> bytes:
 def test_requests_survive_in_pieces(chunk: int, count: int) -> None:
     tensors = [from_array(name, array) for name, array in arrays().items()]
     sent = [(40 + index, InferFrame(12.5 + index, -index, "sïg", ["a", "b"], tensors)) for index in range(count)]
-    stream = together(wire.pack_infer(sent, wire.ALONE)) * 2
+    stream = together(wire.pack_infer(sent, wire.ISOLATED)) * 2
     reader, frames = wire.FrameReader(), []
     for start in range(0, len(stream), chunk):
         frames += reader.feed(stream[start : start + chunk])
-    assert [(frame.kind, frame.flags, frame.id) for frame in frames] == [(wire.INFER, wire.ALONE, 40)] * 2
+    assert [(frame.kind, frame.flags, frame.id) for frame in frames] == [(wire.INFER, wire.ISOLATED, 40)] * 2
     found = wire.unpack_infer(frames[1].body)
     for (number, got), (asked, frame) in zip(found, sent, strict=True):
         assert (number, *got[:3], list(got.outputs)) == (asked, *frame[:4])
@@ -97,7 +97,7 @@ def test_another_version_of_the_wire_is_refused() -> None:
     [
         (b"\x01", 1, "ends inside the length of string 0"),
         (b"\x05\0\0\0abc", 1, "ends inside string 0"),
-        (pack_bytes([b"a", b"b"]), 3, "holds 2 strings where its shape needs 3"),
+        (pack_bytes([b"a", b"b"]), 3, "holds 2 strings, but its shape needs 3"),
     ],
 )
 def test_bad_strings_are_told(data: bytes, count: int, said: str) -> None:
@@ -106,14 +106,14 @@ def test_bad_strings_are_told(data: bytes, count: int, said: str) -> None:
 
 
 def test_data_that_does_not_fit_its_shape_is_told() -> None:
-    with pytest.raises(ValueError, match=r"has 4 bytes where FP32\[2\] needs 8"):
+    with pytest.raises(ValueError, match=r"has 4 bytes, but FP32\[2\] needs 8"):
         to_array(Tensor("x", "FP32", (2,), b"\0" * 4))
 
 
 def test_forms_that_clients_made_long_are_not_remembered() -> None:
     outputs = ["y" * 1000 + str(number) for number in range(10)]
-    before = len(wire._packed_forms), len(wire._read_forms)
+    before = len(wire._packed_layouts), len(wire._unpacked_layouts)
     frame = wire.InferFrame(1.0, 0, "", outputs, [from_array("x", np.ones(1, np.float32))])
     (read,) = wire.FrameReader().feed(together(wire.pack_infer([(1, frame)])))
     assert wire.unpack_infer(read.body)[0][1].outputs == tuple(outputs)
-    assert (len(wire._packed_forms), len(wire._read_forms)) == before
+    assert (len(wire._packed_layouts), len(wire._unpacked_layouts)) == before

@@ -65,7 +65,7 @@ class Worker:
         sent = b""
         for number, value in enumerate(values):
             frame = InferFrame(1e9, 0, "default", [], [from_array("x", np.full((1, 4), value, np.float32))])
-            sent += b"".join(wire.pack_infer([(number, frame)], wire.ALONE if number in alone else 0))
+            sent += b"".join(wire.pack_infer([(number, frame)], wire.ISOLATED if number in alone else 0))
         self.front.sendall(sent)
         answers: dict[int, float | str] = {}
         reader = FrameReader()
