@@ -15,9 +15,9 @@ runpy.run_path(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__fi
 
 from runtimes.contract import kind_of, numpy_dtype  # noqa: E402
 from runtimes.control import Load  # noqa: E402
-from runtimes.worker import settle, start, trial  # noqa: E402
+from runtimes.worker import batching_decision, start, trial  # noqa: E402
 from runtimes.worker.compare import Noise, difference  # noqa: E402
-from runtimes.worker.rows import cut, joined  # noqa: E402
+from runtimes.worker.rows import concatenate, slice_rows  # noqa: E402
 
 BATCHES = 40
 TIME = 6
@@ -48,17 +48,17 @@ def served(model, name):
         try:
             rows = [request(signature, random, scale, time) for scale in scales]
             alone = [model.infer(row, (), name) for row in rows]
-            together = model.infer(joined(rows, 0, len(rows)), (), name)
+            together = model.infer(concatenate(rows, 0, len(rows)), (), name)
         except Exception:  # noqa: S112 - a request that the model refuses says nothing here
             continue
         if any(array.ndim < 1 or array.shape[0] != len(rows) for array in together.values()):
             miscounted = True
             continue
         for index, (row, answer) in enumerate(zip(rows, alone)):  # noqa: B905 - Python 3.6
-            got = cut(together, 0, index, index + 1)
+            got = slice_rows(together, 0, index, index + 1)
             if difference(got, answer, 0) and not Noise(
                 lambda arrays: model.infer(arrays, (), name), row, answer
-            ).covers(got, 0):
+            ).explains(got, 0):
                 differed = True
     return miscounted, differed
 
@@ -73,14 +73,14 @@ def look(job):
         kinds = [kind for kind in ("writes", "mixes", "unknown") if getattr(graph, kind)]
         found["graph"] = kinds[0] if kinds else "independent"
         found["why"] = [text for kind in ("writes", "mixes", "unknown") for text in getattr(graph, kind)][:5]
-    findings = settle._Findings(model, load.batching, False)
-    unfit = findings._unfit(name)
+    evidence = batching_decision._Evidence(model, load.batching, False)
+    unfit = evidence._shape_objection(name)
     found["shape"] = unfit.text if unfit else ""
     if not unfit:
-        found["trial"] = trial.run(model, name, settle.DEFAULT_MAX_ROWS)[1]
+        found["trial"] = trial.run(model, name, batching_decision.DEFAULT_MAX_ROWS)[1]
     if all(spec.datatype and spec.shape for spec in model.signatures[name].inputs):
         found["rows"], found["audit"] = served(model, name)
-    found["batched"] = findings.why_not(name) is None
+    found["batched"] = evidence.objection_to(name) is None
     return found
 
 

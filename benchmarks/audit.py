@@ -52,7 +52,7 @@ class Load:
         self._others = self._ended = time.process_time()
         batching = Batching(REQUESTS, frozenset({"default"}))
         self.executor = Executor(model, batching, 1 << 30)
-        self.auditor = Auditor(self.executor.pieces, 0, Budget(share, cpu=self._cpu))
+        self.auditor = Auditor(self.executor.chunked_model, 0, Budget(share, cpu=self._cpu))
         rows = np.random.default_rng(1).standard_normal((REQUESTS, 1, len(model.layers[0])), np.float32)
         frames = [InferFrame(1e18, 0, "default", [], [from_array("x", row)]) for row in rows]
         self.batch = [Pending("front", number, frame, 0.0, 1, "key") for number, frame in enumerate(frames)]
@@ -69,7 +69,7 @@ class Load:
         for _ in range(BATCHES):
             outcomes = self.executor.run(self.batch)
             ran = time.process_time()
-            self.auditor.ran(self.batch, outcomes)
+            self.auditor.observe(self.batch, outcomes)
             while self.auditor.is_due:
                 assert self.auditor.step() is None
             ended = time.process_time()

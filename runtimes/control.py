@@ -36,7 +36,7 @@ class BatchingOptions(NamedTuple):
     target: float = 0.0
     sizes: Tuple[int, ...] = ()
     stateful: bool = False
-    vouched: bool = True
+    declares_batching: bool = True
     off: Optional[BatchingOff] = None
     trial: bool = True
 

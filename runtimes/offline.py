@@ -13,9 +13,9 @@ from runtimes import array_files, id_ranges
 from runtimes.array_files import Arrays
 from runtimes.contract import LoadError, Model, Signature, first_line
 from runtimes.control import Load
-from runtimes.worker import probe, settle
+from runtimes.worker import batching_decision, probe
 from runtimes.worker.batcher import Batching
-from runtimes.worker.pieces import Pieces
+from runtimes.worker.chunked_model import ChunkedModel
 from runtimes.worker.start import load_model
 
 # What a dimension of any size gets, until one of them works.
@@ -38,7 +38,7 @@ def run_cases(job: Dict[str, Any]) -> Dict[str, Any]:
     """
     load = Load.from_json(job["load"])
     model = load_model(load)
-    model.signatures = settle.with_free_rows(model.signatures, load.batching.sizes, load.batching.dim)
+    model.signatures = batching_decision.with_free_rows(model.signatures, load.batching.sizes, load.batching.dim)
     name = job["signature"] or next(iter(model.signatures))
     if name not in model.signatures:
         raise LoadError("there is no signature '%s'; there are %s" % (name, ", ".join(model.signatures)))
@@ -63,7 +63,7 @@ def _described(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any
             )
         if not spec.datatype:
             raise LoadError("neither the artifact nor model.toml tells the datatype of '%s': declare it" % spec.name)
-    batchable = settle.holds(model, name)
+    batchable = batching_decision.batched_by_default(model, name)
     failed = ""
     for free in _FREE_SIZES:
         sized = {
@@ -94,7 +94,7 @@ class _Run:
         self._signature = signature
         self._fixed = fixed
         sizes = (fixed,) if fixed else ()
-        self._pieces = Pieces(model, Batching(fixed, frozenset([signature]), sizes=sizes))
+        self._chunked_model = ChunkedModel(model, Batching(fixed, frozenset([signature]), sizes=sizes))
         self._fold = fold
         self._limits = {}  # type: Dict[str, int]
 
@@ -150,4 +150,4 @@ class _Run:
     def _outputs(self, inputs: Arrays) -> Arrays:
         first = next(iter(inputs.values()), None)
         rows = first.shape[0] if self._fixed and first is not None and first.ndim else 0
-        return self._pieces.run(inputs, (), self._signature, rows if rows != self._fixed else 0)
+        return self._chunked_model.run(inputs, (), self._signature, rows if rows != self._fixed else 0)

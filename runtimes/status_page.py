@@ -1,9 +1,11 @@
-"""A small page, shared by file: what a worker is running, how fast it is, and what waits for it.
+"""A small page shared by file: which requests a worker is running, how fast it is, and how many rows wait for it.
 
-The supervisor reads it to find a hung batch; a front reads it after the worker died, to know
-which requests were in the running batch. The ids are unique over all fronts. With a latency
-target, the worker tells its pace here and each front what it has under way, so that every front
-can tell what would come too late. Each field has one writer; who reads may see it a moment old.
+The supervisor reads it to find a hung batch. A front reads it after the worker died, to learn which of its requests
+were in the running batch; ids are unique over all fronts. With a latency target, the worker publishes its pace and each
+front its number of rows in progress, so that every front can predict which requests would be late.
+
+Each field has one writer. There is no lock, so a reader may see a value that is slightly outdated or torn; readers must
+tolerate both. After the worker's death the page does not change any more.
 """
 
 import mmap
@@ -15,7 +17,7 @@ _HEAD = struct.Struct("<dI")  # busy since (time.monotonic() seconds, 0 when idl
 _IDS_AT = 16
 _PACE = struct.Struct("<IIddd")
 _ROWS = struct.Struct("<I")
-_SLOTS = 64
+_SLOTS = 64  # more than the fronts of most gateways; further fronts share slots
 _EVERY_SLOT = struct.Struct("<%dI" % _SLOTS)
 _ROWS_AT = SIZE - _EVERY_SLOT.size
 _PACE_AT = _ROWS_AT - _PACE.size
@@ -25,23 +27,25 @@ _MAX_IDS = (_AUDITS_AT - _IDS_AT) // 8
 
 
 class Pace(NamedTuple):
-    """What a worker with a latency target expects of its batches.
+    """What a worker with a latency target expects of its batches. Durations are upper bounds in seconds.
 
-    rows       of the batch that runs
-    most       rows of a full batch; 0 while nothing is known
-    seconds    that the running batch takes at the longest
-    full_s     that a full one does
-    way_back_s what an answer takes from there to the client, at the longest
+    rows        rows in the running batch
+    full_rows   rows in a full batch; 0 while nothing is known
+    running_s   duration of the running batch
+    full_s      duration of a full batch
+    response_s  time that a response takes from the worker to the client
     """
 
     rows: int = 0
-    most: int = 0
-    seconds: float = 0.0
+    full_rows: int = 0
+    running_s: float = 0.0
     full_s: float = 0.0
-    way_back_s: float = 0.0
+    response_s: float = 0.0
 
 
 class StatusPage:
+    """The page at `path`, which `create` has made."""
+
     def __init__(self, path: str) -> None:
         with open(path, "r+b") as file:
             self._map = mmap.mmap(file.fileno(), SIZE)
@@ -55,7 +59,7 @@ class StatusPage:
         _HEAD.pack_into(self._map, 0, 0.0, 0)
 
     def busy_since(self) -> float:
-        """time.monotonic() seconds; 0.0 when idle."""
+        """Return when the running batch started, in time.monotonic() seconds; 0.0 if idle."""
         return _HEAD.unpack_from(self._map, 0)[0]
 
     def running(self) -> FrozenSet[int]:
@@ -69,22 +73,25 @@ class StatusPage:
         return Pace(*_PACE.unpack_from(self._map, _PACE_AT))
 
     def set_audits(self, runs: int, differences: int) -> None:
-        """How many requests have run again by themselves, and how many of them got another answer."""
+        """Publish how many requests were audited, and how many of them got a different answer."""
         _AUDITS.pack_into(self._map, _AUDITS_AT, runs, differences)
 
     def audits(self) -> Tuple[int, int]:
         return _AUDITS.unpack_from(self._map, _AUDITS_AT)
 
     def set_rows(self, front: int, rows: int) -> None:
-        """What a front has under way for this worker. Fronts of the same number modulo 64 share a slot."""
+        """Publish how many rows a front has in progress at this worker. Fronts equal modulo 64 share a slot."""
         _ROWS.pack_into(self._map, _ROWS_AT + front % _SLOTS * _ROWS.size, rows)
 
     def rows(self) -> int:
-        """What all fronts have."""
+        """Return how many rows all fronts together have in progress."""
         return sum(_EVERY_SLOT.unpack_from(self._map, _ROWS_AT))
 
     def clear_rows(self) -> None:
-        """A front has gone, nobody knows which: those that live tell theirs anew with their next request."""
+        """Clear the rows of all fronts, because one that is not known here has gone. The others publish theirs again.
+
+        Each does so with its next request. Until then, predictions are too optimistic.
+        """
         _EVERY_SLOT.pack_into(self._map, _ROWS_AT, *([0] * _SLOTS))
 
     def close(self) -> None:

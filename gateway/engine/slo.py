@@ -27,9 +27,9 @@ class Estimator:
         requests away from it, no run could correct the estimate.
         """
         ahead, pace, since = self._page.rows(), self._page.pace(), self._page.busy_since()
-        if not ahead or not pace.most:
+        if not ahead or not pace.full_rows:
             return False
-        rest_s = max(since + pace.seconds - now, 0.0) if since else 0.0
+        rest_s = max(since + pace.running_s - now, 0.0) if since else 0.0
         running = pace.rows if since else 0
-        batches = ceil((max(ahead - running, 0) + rows) / pace.most)
-        return now + rest_s + batches * pace.full_s + pace.way_back_s > deadline
+        batches = ceil((max(ahead - running, 0) + rows) / pace.full_rows)
+        return now + rest_s + batches * pace.full_s + pace.response_s > deadline

@@ -1,7 +1,7 @@
-"""Started as `PYTHON -I …/runtimes/worker/__main__.py PARENT_PID CONTROL_FD LISTEN_FD STATUS_PATH`.
+"""A worker's program: `PYTHON -I …/runtimes/worker/__main__.py PARENT_PID CONTROL_FD LISTEN_FD STATUS_PATH`.
 
-Runs in a framework's own interpreter, which may be Python 3.6. The gateway's site-packages are
-never put on sys.path: the package `runtimes` is registered by its file, and nothing else comes in.
+It runs in the interpreter of a framework, which may be Python 3.6. The gateway's site-packages are never added to
+sys.path: bootstrap.py registers the package `runtimes` by its path, and nothing else becomes importable.
 """
 
 import os
@@ -16,9 +16,9 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 def main() -> int:
     parent, control_fd, listen_fd, status_path = sys.argv[1:5]
-    # A Ctrl-C in the terminal is the supervisor's to handle: it drains.
+    # Ctrl-C in the terminal is for the supervisor, which drains first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The folder of this script comes first on sys.path, and its module names are not for everyone.
+    # Python puts the folder of this script first on sys.path, where its modules could shadow those of a framework.
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != _HERE]
     runpy.run_path(os.path.join(os.path.dirname(_HERE), "bootstrap.py"))
     from runtimes.leash import die_with_parent
@@ -34,10 +34,10 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         code = main()
-    except BaseException:  # noqa: BLE001 - the log must know, whatever it was
+    except BaseException:  # noqa: BLE001 - whatever it was, it must be in the log
         traceback.print_exc()
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    # Frameworks' own exit handlers hang or crash often enough; nothing here needs them.
+    # Skip exit handlers: those of frameworks sometimes hang or crash, and nothing here needs them.
     os._exit(code)

@@ -1,8 +1,8 @@
-"""Real batches, answered again request by request while nothing waits: did company change an answer?
+"""Audits: requests of real batches run again, alone, while the worker is idle, to see whether their answers change.
 
-A trial at load can only invent inputs. An audit sees real ones, and takes no more than a share of the model's time.
-Everything it does is paid from that: looking at batches, copying one, running its requests again, comparing the
-answers. A sampled batch is copied, since its inputs lie where the next requests will; one batch is kept at a time.
+The trial at load can only use synthetic inputs; audits see real ones. They may use a share of the model's time and pay
+from it for everything: looking at batches, copying one, running its requests again and comparing the answers. A sampled
+batch is copied, because the memory of its inputs is reused for later requests. One batch is kept at a time.
 """
 
 import sys
@@ -15,20 +15,21 @@ from runtimes.contract import DeviceLost, first_line
 from runtimes.tensors import Tensor, to_array
 from runtimes.wire import InferFrame, ResultFrame
 from runtimes.worker.budget import Budget
+from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
 from runtimes.worker.compare import Arrays, Difference, Noise, difference
 from runtimes.worker.pending import Pending
-from runtimes.worker.pieces import Pieces, RowsMiscounted
 
-# A batch with more bytes than this, inputs and answers together, is not sampled.
+# A batch whose inputs and outputs have more bytes is not sampled. Requests wait while a batch is copied, and the copy
+# stays in memory until it has been audited. A lower limit leaves models with large inputs unaudited.
 _MAX_BYTES = 64 << 20
-
-
-# Looking at every batch would take a small model's whole share: with a share of 0.01, one in ten is looked at.
-_LOOKED_AT = 10.0
+# With a share of 0.01, one batch in ten is considered for sampling: the interval is 1 / (share * this). Considering
+# each batch costs 5 microseconds (budget.py), which would be the whole share of a model that takes half a millisecond.
+# A lower value considers more batches than can be paid for, a higher one sees fewer of them.
+_SHARE_TO_INTERVAL = 10.0
 
 
 class _Sampled(NamedTuple):
-    """One request of a batch, and what it was answered."""
+    """A copy of one request of a batch, and of its answer."""
 
     frame: InferFrame
     rows: int
@@ -36,65 +37,65 @@ class _Sampled(NamedTuple):
 
 
 class Auditor:
-    """budget: what audits may take of the model's time.
+    """Samples batches, and runs their requests again within `budget`.
 
-    runs, differences: counted from the start.
+    runs, differences: how many requests were audited since the start, and how many of them got another answer.
     """
 
-    def __init__(self, pieces: Pieces, dim: int, budget: Budget) -> None:
+    def __init__(self, chunked_model: ChunkedModel, dim: int, budget: Budget) -> None:
         self.runs = 0
         self.differences = 0
-        self._pieces = pieces
+        self._chunked_model = chunked_model
         self._dim = dim
         self._budget = budget
-        self._every = max(1, round(1 / (_LOOKED_AT * budget.share))) if budget.share else sys.maxsize
+        self._every = max(1, round(1 / (_SHARE_TO_INTERVAL * budget.share))) if budget.share else sys.maxsize
         self._since_look = 0  # batches
-        self._expected = 0.0  # seconds that the next step takes: as many as the last one
+        self._expected = 0.0  # seconds that the next step will take: as long as the last one took
         self._waiting: Deque[_Sampled] = deque()
-        self._company: List[InferFrame] = []  # the whole sampled batch
+        self._batch_frames: List[InferFrame] = []  # the whole sampled batch
 
-    def ran(self, batch: Sequence[Pending], outcomes: Sequence[object]) -> None:
-        """A batch has run, and its answers have not left yet. It may be sampled."""
+    def observe(self, batch: Sequence[Pending], outcomes: Sequence[object]) -> None:
+        """Consider a batch that has run, and whose results have not been sent yet, for sampling."""
         self._since_look += 1
         if self._since_look < self._every or not isinstance(outcomes[0], ResultFrame):
             return
         seconds = outcomes[0].compute_infer_ns / 1e9
-        self._budget.earn(seconds * self._since_look)  # as if the others had taken as long; its CPU time will tell
+        self._budget.earn(seconds * self._since_look)  # assumes the others took as long; Budget checks CPU time
         self._since_look = 0
         if self._waiting or len(batch) < 2 or not self._budget.affords(self._expected or seconds / len(batch)):
             return
-        with self._budget.paid():
+        with self._budget.spend():
             self._sample(batch, outcomes)
 
     def _sample(self, batch: Sequence[Pending], outcomes: Sequence[object]) -> None:
         answered = [(pending, each) for pending, each in zip(batch, outcomes) if isinstance(each, ResultFrame)]
         if answered[0][1].batch_rows != sum([pending.rows for pending in batch]):
-            return  # it failed together, and each has run by itself
+            return  # the batch failed, and each request has run alone
         if _size(answered) > _MAX_BYTES:
             return
         for pending, outcome in answered:
-            frame = pending.frame._replace(inputs=[_copied(tensor) for tensor in pending.frame.inputs])
-            self._waiting.append(_Sampled(frame, pending.rows, [_copied(tensor) for tensor in outcome.outputs]))
-        self._company = [each.frame for each in self._waiting]
+            frame = pending.frame._replace(inputs=[_copy(tensor) for tensor in pending.frame.inputs])
+            self._waiting.append(_Sampled(frame, pending.rows, [_copy(tensor) for tensor in outcome.outputs]))
+        self._batch_frames = [each.frame for each in self._waiting]
 
     @property
     def is_due(self) -> bool:
-        """Whether there is a request to run again, and time left for it."""
+        """Whether there is a request to audit, and time left for it."""
         return bool(self._waiting) and self._budget.affords(self._expected)
 
     def step(self) -> Optional[str]:
-        """Run one request by itself; what is wrong with what it was answered in company, if anything is."""
+        """Audit one request. Returns a description of the difference, or None if its answer is the same."""
         sampled = self._waiting.popleft()
         before = self._budget.left
         try:
-            with self._budget.paid():
+            with self._budget.spend():
                 found = self._compare(sampled)
         except DeviceLost:
             raise
-        except Exception as error:  # noqa: BLE001 - it has been answered already: nobody needs this run
+        except Exception as error:  # noqa: BLE001 - the client has its answer, so a failed audit matters to no one
             print("an audit could not run a request again: " + first_line(error))
             self._waiting.clear()
-            self._company = []
+            self._batch_frames = []
             return None
         finally:
             self._expected = before - self._budget.left
@@ -103,9 +104,9 @@ class Auditor:
         if found is not None:
             self.differences += 1
             self._waiting.clear()
-            text = self._described(sampled, found)
+            text = self._describe(sampled, found)
         if not self._waiting:
-            self._company = []
+            self._batch_frames = []
         return text
 
     def _compare(self, sampled: _Sampled) -> Optional[Difference]:
@@ -114,25 +115,25 @@ class Auditor:
         answered = {tensor.name: to_array(tensor) for tensor in sampled.answered}
 
         def alone(given: Arrays) -> Arrays:
-            return self._pieces.run(given, frame.outputs, frame.signature, sampled.rows)
+            return self._chunked_model.run(given, frame.outputs, frame.signature, sampled.rows)
 
         try:
             right = alone(inputs)
-        except RowsMiscounted:
+        except RowCountMismatch:
             return Difference(next(iter(answered), ""), np.inf, np.nan)
         found = difference(answered, right, self._dim)
         if found is None:
             return None
         noise = Noise(alone, inputs, right)
-        if not noise.repeats(self._dim) or noise.covers(answered, self._dim):
-            return None  # a model that draws lots, or noise that it amplifies
+        if not noise.is_deterministic(self._dim) or noise.explains(answered, self._dim):
+            return None  # the model is random, or amplifies float noise
         return found
 
-    def _described(self, sampled: _Sampled, found: Difference) -> str:
+    def _describe(self, sampled: _Sampled, found: Difference) -> str:
         return "%s between a batch and the same request alone (its inputs: %s; of the whole batch: %s)" % (
             found,
             "; ".join(_ranges(sampled.frame.inputs)),
-            "; ".join(_ranges([tensor for frame in self._company for tensor in frame.inputs])),
+            "; ".join(_ranges([tensor for frame in self._batch_frames for tensor in frame.inputs])),
         )
 
 
@@ -142,12 +143,12 @@ def _size(answered: Sequence[Tuple[Pending, ResultFrame]]) -> int:
     )
 
 
-def _copied(tensor: Tensor) -> Tensor:
+def _copy(tensor: Tensor) -> Tensor:
     return tensor._replace(data=bytes(tensor.data))
 
 
 def _ranges(tensors: Sequence[Tensor]) -> List[str]:
-    """By name: datatype, shape of the first, and the magnitude of the least and the largest value of all."""
+    """Describe the tensors by name: datatype, shape of the first one, orders of magnitude of the extreme values."""
     by_name: Dict[str, List[Tensor]] = {}
     for tensor in tensors:
         by_name.setdefault(tensor.name, []).append(tensor)
@@ -157,7 +158,7 @@ def _ranges(tensors: Sequence[Tensor]) -> List[str]:
 
 
 def _range(tensors: Sequence[Tensor]) -> str:
-    """Rounded to one digit, so that a tensor of one value is not told."""
+    """Describe the values by their extremes, rounded to one digit so that the log contains no client's value."""
     arrays = [to_array(tensor) for tensor in tensors]
     if tensors[0].datatype == "BYTES":
         lengths = [len(text) for array in arrays for text in array.ravel()]
@@ -165,7 +166,7 @@ def _range(tensors: Sequence[Tensor]) -> str:
     # One tensor at a time, and in its own datatype: all of them together can be large.
     finite = [array[np.isfinite(array)] if array.dtype.kind == "f" else array for array in arrays]
     ends = [(float(numbers.min()), float(numbers.max())) for numbers in finite if numbers.size]
-    told = "without a finite value"
+    description = "without a finite value"
     if ends:
-        told = "from %.0e to %.0e" % (min(low for low, _ in ends), max(high for _, high in ends))
-    return told + (", not all finite" if any(a.size < b.size for a, b in zip(finite, arrays)) else "")
+        description = "from %.0e to %.0e" % (min(low for low, _ in ends), max(high for _, high in ends))
+    return description + (", not all finite" if any(a.size < b.size for a, b in zip(finite, arrays)) else "")

@@ -1,4 +1,4 @@
-"""Which of the waiting requests run next, together."""
+"""Decides which of the waiting requests run next, together."""
 
 import bisect
 import math
@@ -7,29 +7,30 @@ from typing import Any, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 from runtimes.bounded_cache import BoundedCache
 from runtimes.status_page import Pace
 from runtimes.wire import InferFrame
-from runtimes.worker.lateness import hopeless
 from runtimes.worker.pending import Pending
+from runtimes.worker.shedding import to_shed
 from runtimes.worker.sizing import Sizing
 
-# So many different kinds of requests are remembered.
-_MAX_KINDS = 1024
-# What asks for more outputs is not: clients may make their names up.
+# Layouts whose rows and key are cached. The wire caches as many layouts; a miss costs some microseconds.
+_MAX_LAYOUTS = 1024
+# Layouts that request more outputs are not cached, because clients could make up names of outputs to fill the cache.
 _MAX_OUTPUTS = 64
 _NEVER = float("inf")
-# How much of the newest batch is believed when it is said how large they usually are.
-_BELIEF = 0.2
+# Weight of the newest batch in the average size of batches under load, which fronts use to predict lateness. A larger
+# weight makes the prediction jump with each batch; a smaller one makes it follow a change of load too late.
+_TYPICAL_WEIGHT = 0.2
 
 
 class Batching(NamedTuple):
-    """How a model's requests may be put together.
+    """How a model's requests may be batched.
 
-    max_rows    the most rows of one batch; 0: every request runs by itself
-    signatures  the names of the signatures for which it holds
+    max_rows    the maximum number of rows in a batch; 0: every request runs alone
+    signatures  the names of the signatures that are batched
     dim         the dimension that counts rows
-    delay       seconds that the oldest request may wait for company
-    sizes       the only batch sizes that the model may see, ascending; smaller batches are padded. Empty: any
-    target      seconds from a request's arrival at the gateway to its answer; 0: none.
-                With one, a request's deadline is no later than that: the fronts see to it
+    delay       seconds that the oldest request may wait for others
+    sizes       the only batch sizes that the model may see, ascending; smaller batches are padded. Empty: any size
+    target      seconds from a request's arrival at the gateway to its response; 0: no target. With a target, fronts
+                set a request's deadline no later than that
     """
 
     max_rows: int = 0
@@ -41,7 +42,7 @@ class Batching(NamedTuple):
 
 
 class Batcher:
-    """The waiting requests, by priority, then deadline if there is a target, then arrival.
+    """The waiting requests, ordered by priority, then by deadline if there is a target, then by arrival.
 
     Times are time.monotonic() seconds.
     """
@@ -49,159 +50,164 @@ class Batcher:
     def __init__(self, batching: Batching) -> None:
         self._waiting: List[Tuple[int, float, int, Pending]] = []
         self._arrivals = 0
-        self._soonest = _NEVER  # no deadline comes sooner
-        self.follow(batching)
+        self._earliest_deadline = _NEVER  # a lower bound: requests may have been removed since
+        self.reconfigure(batching)
 
-    def follow(self, batching: Batching) -> None:
-        """Batch in this way from now on, what waits already too."""
+    def reconfigure(self, batching: Batching) -> None:
+        """Change how requests are batched, including those that already wait."""
         self.batching = batching
         self._sizing = Sizing(batching.max_rows, batching.target)
-        self._usual = float(batching.max_rows)  # rows of a batch that left others waiting
-        self._kinds = BoundedCache(_MAX_KINDS)  # type: BoundedCache[Any, Tuple[int, Any]]
+        self._typical_rows = float(batching.max_rows)  # average rows of batches that left other requests waiting
+        self._known_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[Any, Tuple[int, Any]]
         waiting, self._waiting = self._waiting, []
         for priority, order, arrival, pending in waiting:
-            rows, key = self._kind(pending.frame)
+            rows, key = self._rows_and_key(pending.frame)
             again = pending._replace(rows=rows, key=None if pending.key is None else key)
             self._waiting.append((priority, order, arrival, again))
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, source: Any, request_id: int, frame: InferFrame, alone: bool, now: float) -> None:
+    def add(self, source: Any, request_id: int, frame: InferFrame, isolated: bool, now: float) -> None:
         self._arrivals += 1
-        rows, key = self._kind(frame)
-        pending = Pending(source, request_id, frame, now, rows, None if alone else key)
-        self._soonest = min(self._soonest, frame.deadline)
+        rows, key = self._rows_and_key(frame)
+        pending = Pending(source, request_id, frame, now, rows, None if isolated else key)
+        self._earliest_deadline = min(self._earliest_deadline, frame.deadline)
         order = frame.deadline if self.batching.target else 0.0
         bisect.insort(self._waiting, (frame.priority, order, self._arrivals, pending))
 
     def cancel(self, source: Any, request_id: int) -> bool:
-        """Whether the request was still waiting; it is gone then."""
+        """Remove a request. Return whether it was still waiting."""
         for index, (_, _, _, pending) in enumerate(self._waiting):
             if pending.id == request_id and pending.source is source:
                 del self._waiting[index]
                 return True
         return False
 
-    def forget(self, source: Any) -> None:
-        """Drop all that a connection asked for: nobody is left to read it."""
+    def drop_source(self, source: Any) -> None:
+        """Drop all requests of a connection that has closed."""
         self._waiting = [item for item in self._waiting if item[3].source is not source]
 
-    def expired(self, now: float) -> List[Pending]:
-        """Take out, and give back, what nobody waits for any more; with a target, what would come too late as well."""
+    def take_expired(self, now: float) -> List[Pending]:
+        """Remove and return requests whose deadline has passed and, with a target, those that would be late."""
         late: List[Pending] = []
-        if self._soonest <= now:
-            late = self._take_out([item[3].frame.deadline <= now for item in self._waiting])
-            self._soonest = min([item[3].frame.deadline for item in self._waiting], default=_NEVER)
+        if self._earliest_deadline <= now:
+            late = self._remove_where([item[3].frame.deadline <= now for item in self._waiting])
+            self._earliest_deadline = min([item[3].frame.deadline for item in self._waiting], default=_NEVER)
         if self.batching.target and len(self._waiting) > 1:
-            late += self._take_out(hopeless([item[3] for item in self._waiting], self._sizing, now))
+            late += self._remove_where(to_shed([item[3] for item in self._waiting], self._sizing, now))
         return late
 
     def next(self, now: float) -> Tuple[List[Pending], Optional[float]]:
-        """The next batch, and how long to wait for it: (batch, None), ([], seconds) or ([], None) when idle."""
+        """Remove and return the next batch.
+
+        Returns (batch, None); ([], seconds) if it may wait that long for more requests; or ([], None) if idle.
+        """
         waiting = self._waiting
         if not waiting:
             return [], None
         head = waiting[0][3]
         batch, rest = [head], waiting[1:]
         if head.key is not None:
-            most, ends = self._limits(head, now)
+            limit, latest_end = self._batch_limits(head, now)
             rows, rest = head.rows, []
             for index in range(1, len(waiting)):
-                if rows >= most:
+                if rows >= limit:
                     rest += waiting[index:]
                     break
                 other = waiting[index][3]
-                if other.key == head.key and rows + other.rows <= most and other.frame.deadline >= ends:
+                if other.key == head.key and rows + other.rows <= limit and other.frame.deadline >= latest_end:
                     batch.append(other)
                     rows += other.rows
                 else:
                     rest.append(waiting[index])
-            left = self._may_wait(batch, now) if self.batching.delay and rows < most else 0.0
+            left = self._remaining_delay(batch, now) if self.batching.delay and rows < limit else 0.0
             if left > 0:
                 return [], left
-            if self.batching.target and (len(rest) or rows > self._usual):
-                self._usual += _BELIEF * (rows - self._usual)
+            if self.batching.target and (len(rest) or rows > self._typical_rows):
+                self._typical_rows += _TYPICAL_WEIGHT * (rows - self._typical_rows)
         self._waiting = rest
         return batch, None
 
-    def is_full(self) -> bool:
-        """Whether waiting would get the next batch no more rows. Never where requests run by themselves."""
+    def has_full_batch(self) -> bool:
+        """Return whether the next batch has as many rows as it may have; False if requests run alone."""
         head = self._waiting[0][3] if self._waiting else None
         if head is None or head.key is None:
             return False
-        most, rows = self._sizing.most(head.key), 0
+        limit, rows = self._sizing.max_batch_rows(head.key), 0
         for item in self._waiting:
             rows += item[3].rows if item[3].key == head.key else 0
-            if rows >= most:
+            if rows >= limit:
                 return True
         return False
 
-    def learn(self, rows: int, seconds: float) -> None:
-        """What a batch of so many rows took before the first request."""
-        self._sizing.learn(rows, seconds)
+    def seed_cost(self, rows: int, seconds: float) -> None:
+        """Record the duration of a batch of this size during warm-up."""
+        self._sizing.seed(rows, seconds)
 
-    def ran(self, batch: Sequence[Pending], seconds: float) -> None:
-        """The batch took so long, from `next` until its answers had left."""
-        self._sizing.ran(batch[0].key, sum([pending.rows for pending in batch]), seconds)
+    def observe(self, batch: Sequence[Pending], seconds: float) -> None:
+        """Record the duration of a batch, from `next` until its results were sent."""
+        self._sizing.observe(batch[0].key, sum([pending.rows for pending in batch]), seconds)
 
     def pace(self, batch: Sequence[Pending]) -> Pace:
-        """What the fronts are told while this batch runs."""
+        """Return what is published for the fronts while this batch runs."""
         sizing, key = self._sizing, batch[0].key
-        curve, most = sizing.curve(key), min(sizing.most(key), math.ceil(self._usual))
+        curve, limit = sizing.curve(key), min(sizing.max_batch_rows(key), math.ceil(self._typical_rows))
         rows = sum([pending.rows for pending in batch]) or 1
-        return Pace(rows, most if curve else 0, curve.slowest(rows), curve.slowest(most), sizing.way_back_s)
+        return Pace(rows, limit if curve else 0, curve.upper_bound(rows), curve.upper_bound(limit), sizing.response_s)
 
-    def _limits(self, head: Pending, now: float) -> Tuple[int, float]:
-        """Of a batch with this request: the most rows, and when it ends at the latest (0.0 where nobody asks)."""
+    def _batch_limits(self, head: Pending, now: float) -> Tuple[int, float]:
+        """Return the maximum rows of a batch with this request, and its latest end (0.0 without a target)."""
         sizing = self._sizing
-        most = sizing.choose(head.key)
+        limit = sizing.choose_rows(head.key)
         if not sizing.target:
-            return most, 0.0
+            return limit, 0.0
         curve = sizing.curve(head.key)
-        most = min(most, curve.rows_within(sizing.left(head.frame.deadline, now), most))
-        return most, now + curve.slowest(most)
+        limit = min(limit, curve.rows_within(sizing.time_left(head.frame.deadline, now), limit))
+        return limit, now + curve.upper_bound(limit)
 
-    def _may_wait(self, batch: Sequence[Pending], now: float) -> float:
+    def _remaining_delay(self, batch: Sequence[Pending], now: float) -> float:
+        """Return how many seconds the batch may still wait for more requests; not positive if it must run now."""
         left = min([pending.arrived for pending in batch]) + self.batching.delay - now
         if self._sizing.target:
             head = batch[0]
-            slowest = self._sizing.curve(head.key).slowest(self._sizing.most(head.key))
-            left = min(left, self._sizing.left(head.frame.deadline, now) - slowest)
+            upper_bound = self._sizing.curve(head.key).upper_bound(self._sizing.max_batch_rows(head.key))
+            left = min(left, self._sizing.time_left(head.frame.deadline, now) - upper_bound)
         return left
 
-    def _take_out(self, which: Sequence[bool]) -> List[Pending]:
+    def _remove_where(self, which: Sequence[bool]) -> List[Pending]:
         taken = [item[3] for item, out in zip(self._waiting, which) if out]
         if taken:
             self._waiting = [item for item, out in zip(self._waiting, which) if not out]
         return taken
 
-    def _kind(self, frame: InferFrame) -> Tuple[int, Any]:
-        """(rows, key) of a request. Most are like one before."""
-        described = frame.layout or (frame.signature, tuple(frame.outputs), tuple([each[:3] for each in frame.inputs]))
-        kind = self._kinds.entries.get(described)
-        if kind is None:
+    def _rows_and_key(self, frame: InferFrame) -> Tuple[int, Any]:
+        """Return (rows, key) of a request. Most requests have a layout that is cached."""
+        layout = frame.layout or (frame.signature, tuple(frame.outputs), tuple([each[:3] for each in frame.inputs]))
+        rows_and_key = self._known_layouts.entries.get(layout)
+        if rows_and_key is None:
             rows = self._rows(frame)
-            kind = rows, self._key(frame) if rows else None
+            rows_and_key = rows, self._key(frame) if rows else None
             if len(frame.outputs) <= _MAX_OUTPUTS:
-                self._kinds.put(described, kind)
-        return kind
+                self._known_layouts.put(layout, rows_and_key)
+        return rows_and_key
 
     def _rows(self, frame: InferFrame) -> int:
         batching = self.batching
         if not batching.max_rows or frame.signature not in batching.signatures or not frame.inputs:
             return 0
         counts = {t.shape[batching.dim] if len(t.shape) > batching.dim else 0 for t in frame.inputs}
-        # Inputs that disagree cannot be split back: the model itself shall say what it thinks of them.
+        # If the inputs disagree about the number of rows, the request is passed to the model alone and as it is: the
+        # model may accept it, and no outputs have to be split.
         return counts.pop() if len(counts) == 1 else 0
 
     def _key(self, frame: InferFrame) -> Any:
-        """What must be equal for two requests to share a batch: all but the bytes and the number of rows."""
+        """Return what must be equal for requests to share a batch: everything but the bytes and the number of rows."""
         dim = self.batching.dim
         inputs = tuple(sorted((t.name, t.datatype, t.shape[:dim], t.shape[dim + 1 :]) for t in frame.inputs))
         return frame.signature, tuple(frame.outputs), inputs
 
 
 def padded_size(rows: int, sizes: Sequence[int]) -> int:
-    """The smallest declared size that holds the rows; the rows themselves when none does."""
+    """Return the smallest declared size that holds the rows, or `rows` if none does."""
     return next((size for size in sizes if size >= rows), rows)

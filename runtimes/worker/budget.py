@@ -1,21 +1,24 @@
-"""The time that audits may take: a share of what the model computes, less what they have taken.
+"""The time that audits may use: a share of the model's compute time, minus what they have used.
 
-Time is the lesser of the wall clock's and the process's CPU time. On a busy machine a batch that waited for a core
-took long by the one and computed little; by the other, a pool of threads computes many seconds in one.
+Time is the smaller of wall time and the process's CPU time. Wall time alone would be wrong on a busy machine, where a
+batch waits for a core and computes little. CPU time alone would be wrong for models with a pool of threads, which use
+many CPU seconds per second.
 """
 
 import time
 from contextlib import contextmanager
 from typing import Callable, Iterator
 
-# What looking at a batch costs, clocks included. Measured, with caches that the model has just emptied.
+# Seconds that looking at a batch costs, reading the clocks included: measured, with CPU caches that the model has just
+# evicted. If this is too low, audits exceed their share; if it is too high, they use less than they may.
 _LOOK_S = 5e-6
 
 
 class Budget:
-    """share: 0 to 1; with 0 nothing is ever affordable.
+    """A budget of seconds.
 
-    wall, cpu: clocks, in seconds. They are read where something is paid, or seems affordable.
+    share: 0 to 1; with 0, nothing is ever affordable. wall, cpu: clocks in seconds, which are read only when time is
+    spent or seems affordable, because reading them costs time as well.
     """
 
     def __init__(
@@ -27,38 +30,39 @@ class Budget:
         self.share = share
         self._wall = wall
         self._cpu = cpu
-        self._left = 0.0  # seconds; below 0 after something that took longer than expected
-        self._promised = 0.0  # seconds, by the wall clock, since the CPU time was `_since`
-        self._since = cpu()
+        self._left = 0.0  # seconds; negative after something took longer than expected
+        self._unverified = 0.0  # seconds earned by wall time since CPU time was `_verified_at`
+        self._verified_at = cpu()
 
     def earn(self, seconds: float) -> None:
-        """The model has computed for so long, by the wall clock, since it was last looked at."""
+        """Add the budget's share of these seconds, for which the model has computed by wall time."""
         earned = self.share * seconds
-        # At least half is left: audits of a model that takes microseconds shall not cease.
-        self._promised += max(earned - _LOOK_S, earned / 2)
+        # Half is earned in any case, so that a model that takes microseconds is audited as well.
+        self._unverified += max(earned - _LOOK_S, earned / 2)
 
     def affords(self, seconds: float) -> bool:
+        """Return whether this much time is left."""
         if self._left >= seconds:
             return self.share > 0
-        if self._left + self._promised < seconds or not self.share:
+        if self._left + self._unverified < seconds or not self.share:
             return False
         now = self._cpu()
-        self._left += min(self._promised, self.share * (now - self._since))
-        self._promised, self._since = 0.0, now
+        self._left += min(self._unverified, self.share * (now - self._verified_at))
+        self._unverified, self._verified_at = 0.0, now
         return self._left >= seconds
 
     @contextmanager
-    def paid(self) -> Iterator[None]:
-        """What is done inside is paid."""
+    def spend(self) -> Iterator[None]:
+        """Deduct the time that the block takes."""
         wall, cpu = self._wall(), self._cpu()
         try:
             yield
         finally:
             ended = self._cpu()
-            self._left -= min(self._wall() - wall, ended - cpu) + _LOOK_S  # and the clocks
-            self._since += ended - cpu  # an audit earns nothing
+            self._left -= min(self._wall() - wall, ended - cpu) + _LOOK_S  # the clocks cost as much as a look
+            self._verified_at += ended - cpu  # the CPU time of audits earns nothing
 
     @property
     def left(self) -> float:
-        """Seconds, without what has been promised since they were last asked for."""
+        """Seconds left, without those earned since CPU time was last checked."""
         return self._left

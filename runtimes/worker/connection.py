@@ -1,4 +1,4 @@
-"""One non-blocking stream of frames: a front's, or the supervisor's."""
+"""A non-blocking stream of frames, to a front or to the supervisor."""
 
 import socket
 from collections import deque
@@ -7,19 +7,22 @@ from typing import Deque, List, Optional, Sequence
 from runtimes.tensors import Buffer
 from runtimes.wire import Frame, FrameReader
 
-# Large inputs lie in the arena: what comes here is small, and so is what is set aside for it.
+# Bytes of one read. Inputs of 64 KiB and more are in the arena, so that most frames are smaller than this. A larger
+# buffer would be allocated for each read and mostly stay empty.
 _CHUNK = 1 << 16
-# What one connection may take of a turn: a large request must not need a turn, and so a batch, for each chunk.
+# Bytes that may be read from a connection before the others get their turn. With a low limit, a large request that
+# comes through the socket takes several turns, and a batch runs between each of them; with a high one, a front that
+# sends without pause delays the others.
 _MAX_PER_TURN = 1 << 23
-# Buffers below this are copied together: that is cheaper than to name each to the kernel.
+# Smaller buffers are copied into one, because that costs less than one more entry in the list for sendmsg.
 _SMALL = 1 << 12
 _MAX_BUFFERS = 512  # under every system's IOV_MAX
 
 
 class Connection:
-    """`closed` is set when the other side has gone; what it does not read waits here, in its own buffer.
+    """One connection. What the peer has not read yet waits in the connection's own buffer.
 
-    `arena` is the front's, once it is mapped.
+    closed: whether the peer has closed the connection. arena: the front's memory, once it is mapped.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -29,10 +32,10 @@ class Connection:
         self.arena: Optional[memoryview] = None
         self._reader = FrameReader()
         self._out: Deque[memoryview] = deque()
-        self._small: List[Buffer] = []  # what comes after `_out`
+        self._small: List[Buffer] = []  # to be sent after `_out`, as one buffer
 
     def receive(self) -> List[Frame]:
-        """All that has arrived, up to a bound: the other fronts get their turn. Raises WireError."""
+        """Return the frames that have arrived, up to _MAX_PER_TURN bytes. Raises WireError."""
         frames: List[Frame] = []
         for _ in range(_MAX_PER_TURN // _CHUNK):
             try:
@@ -46,11 +49,11 @@ class Connection:
                 break
             frames += self._reader.feed(data)
             if len(data) < _CHUNK // 4:
-                break  # it was all there was
+                break  # a short read: nothing more has arrived, so another call would only say that
         return frames
 
     def queue(self, buffers: Sequence[Buffer]) -> None:
-        """Written by the next `flush`: the answers of one batch leave with one call."""
+        """Queue buffers for the next `flush`, so that the results of a batch are sent with one call."""
         for buffer in buffers:
             size = len(buffer)
             if size >= _SMALL:
@@ -65,7 +68,7 @@ class Connection:
             self._small = []
 
     def flush(self) -> bool:
-        """Write what the socket takes; whether all is written."""
+        """Write what the socket accepts. Return whether everything has been written."""
         self._join()
         out = self._out
         while out and not self.closed:

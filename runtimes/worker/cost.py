@@ -1,36 +1,49 @@
-"""What a batch costs: how long it takes against how many rows it has, learned from every batch that ran.
+"""Learns what a batch costs: its duration as a function of its rows, from every batch that runs.
 
-Cheap enough for every batch: a few microseconds.
+An observation takes a few microseconds, so that every batch can afford one.
+
+The constants are choices of design, not of theory. Together they meet the goals of decision 0010 in simulated time
+(`benchmarks/slo_simulation.py`: five cost curves, jitter of 15 %, drift of 30 %); run it after changing one.
 """
 
 import bisect
 from typing import List
 
-# How much of a new measurement is believed: of the size that it was made with, and of all sizes together.
-_SHAPE, _PACE = 0.15, 0.1
-# A single measurement counts for no more than this multiple of what was expected: one outlier is not a trend.
-_OUTLIER = 2.0
-# The margin over the expected duration grows with each run that exceeds it, and shrinks with each that does
-# not: it settles where so many runs are slower.
-_SLOWER = 0.005
-_STEP = 0.3
+# Weights of a new measurement in the exponential averages: of its size's shape, and of the pace that all sizes share.
+# An average follows most of a change within ten runs. Larger weights follow faster but let noise into the estimates,
+# which makes batch sizes jump; smaller ones keep an estimate wrong for longer after the model's speed has changed.
+_SHAPE_WEIGHT, _PACE_WEIGHT = 0.15, 0.1
+# A measurement counts as at most this multiple of the expected duration, because one outlier is not a trend. A larger
+# limit lets a single stall make the worker refuse requests; a smaller one delays learning that the model is slower.
+_MAX_RATIO = 2.0
+# The margin over the expected duration grows by _MARGIN_STEP with each run that exceeds it, and shrinks by _MARGIN_STEP
+# times _EXCEEDED_SHARE with each other run. It is therefore stable when about one run in two hundred exceeds it, which
+# leaves room within the goal that 99 % of the admitted requests are answered in time. A larger share makes more of them
+# late; a smaller one widens the margin, so that batches are smaller and more requests are refused. A larger step reacts
+# faster, and overshoots more.
+_EXCEEDED_SHARE = 0.005
+_MARGIN_STEP = 0.3
+# The margin never becomes smaller, since growth is relative: from near zero it would take many late batches to recover.
 _MIN_MARGIN = 0.02
-# A size is no better than a larger one unless it is better by so much, in as many runs: less is noise.
-_BETTER = 1.07
-_RUNS = 8
-# One choice in so many is half of the best size as long as little is known of it; later, one in so many more is
-# half or twice of it.
-_TRY = 2
-_TRY_AGAIN = 256
-# Sizes above this are told apart by their three highest bits only, so that there are never many.
-_EXACT = 16
+# A smaller size replaces a larger one only if its throughput is higher by this factor, in at least this many runs of
+# both. With lower values, noise makes sizes look better than they are; with higher ones, real gains are not used.
+_MIN_GAIN = 1.07
+_MIN_RUNS = 8
+# Every second batch tries half of the best size until _MIN_RUNS of it are known, which takes 16 batches. After that,
+# one batch in 256 tries half or twice the best size. Trying more often costs throughput, less often finds a changed
+# optimum later.
+_EXPLORE_UNKNOWN_EVERY = 2
+_EXPLORE_KNOWN_EVERY = 256
+# Sizes above this share buckets, four per doubling. A size is off by 12 % at most, and the lists stay short. Smaller
+# sizes have a bucket each, because there a single row matters.
+_MAX_EXACT_ROWS = 16
 
 
 class CostCurve:
-    """Expected seconds by rows, between and beyond the sizes that have been seen.
+    """The expected duration of a batch by its rows, interpolated between and extrapolated beyond the sizes observed.
 
-    A size's duration is its own shape, slowly learned, times a pace that all sizes share and that is
-    learned fast: what slows the machine slows them all, those too that have not run for long.
+    The duration of a size is its shape times a pace. Each size has its own shape. All sizes share the pace, because
+    whatever slows the machine slows all of them, including those that have not run for a while.
     """
 
     def __init__(self) -> None:
@@ -38,96 +51,100 @@ class CostCurve:
         self._shape: List[float] = []
         self._runs: List[int] = []
         self._pace = 1.0
-        self._margin = 0.25  # more than most models need: until that is known, too, answers must be in time
-        self._asked = 0
+        self._margin = 0.25  # more than most models need, because answers must be in time before the margin is known
+        self._choices = 0
 
     def __bool__(self) -> bool:
-        """Whether anything is known yet."""
+        """Return whether a batch has been observed."""
         return bool(self._sizes)
 
     @property
     def largest(self) -> int:
-        """The largest size of which anything is known; 0 at first."""
+        """The largest size observed; 0 at first."""
         return self._sizes[-1] if self._sizes else 0
 
     def observe(self, rows: int, seconds: float) -> None:
-        """One batch of so many rows took so long."""
-        size = _told_apart(rows)
+        """Record the duration of one batch."""
+        size = bucket_of(rows)
         seconds = max(seconds, 1e-9) * size / max(rows, 1)
-        at = bisect.bisect_left(self._sizes, size)
-        if at == len(self._sizes) or self._sizes[at] != size:
+        index = bisect.bisect_left(self._sizes, size)
+        if index == len(self._sizes) or self._sizes[index] != size:
             shape = seconds / self._pace
             if self._sizes:
-                shape = min(shape, _OUTLIER * self._shape_of(size))
-            self._sizes.insert(at, size)
-            self._shape.insert(at, shape)
-            self._runs.insert(at, 1)
+                shape = min(shape, _MAX_RATIO * self._shape_of(size))
+            self._sizes.insert(index, size)
+            self._shape.insert(index, shape)
+            self._runs.insert(index, 1)
             return
-        ratio = min(seconds / (self._shape[at] * self._pace), _OUTLIER)
-        self._runs[at] += 1
-        if self._runs[at] <= 3:
-            # The first run of a size may set things up: the least of the first few is the truest.
-            self._shape[at] *= min(ratio, 1.0)
+        ratio = min(seconds / (self._shape[index] * self._pace), _MAX_RATIO)
+        self._runs[index] += 1
+        if self._runs[index] <= 3:
+            # The first runs of a size may include one-time setup, so the fastest of three is used.
+            self._shape[index] *= min(ratio, 1.0)
             return
-        self._shape[at] *= 1 + _SHAPE * (ratio - 1)
-        self._pace *= 1 + _PACE * (ratio - 1)
-        step = 1 if ratio > 1 + self._margin else -_SLOWER
-        self._margin = max(self._margin * (1 + _STEP * step), _MIN_MARGIN)
+        self._shape[index] *= 1 + _SHAPE_WEIGHT * (ratio - 1)
+        self._pace *= 1 + _PACE_WEIGHT * (ratio - 1)
+        step = 1 if ratio > 1 + self._margin else -_EXCEEDED_SHARE
+        self._margin = max(self._margin * (1 + _MARGIN_STEP * step), _MIN_MARGIN)
 
     def expected(self, rows: int) -> float:
-        """Seconds, in the middle; 0.0 while nothing is known."""
+        """Return the mean duration in seconds; 0.0 before the first observation."""
         return self._shape_of(rows) * self._pace if self._sizes else 0.0
 
-    def slowest(self, rows: int) -> float:
-        """Seconds that all but one run in two hundred stay within."""
+    def upper_bound(self, rows: int) -> float:
+        """Return the duration in seconds that all but about one run in two hundred stay within."""
         return self.expected(rows) * (1 + self._margin)
 
-    def rows_within(self, seconds: float, most: int) -> int:
-        """The most rows, up to `most`, whose slowest run takes no longer; 0 when not even one row does."""
-        if self.slowest(most) <= seconds:
-            return most
-        low, high = 0, most  # `low` fits, `high` does not
+    def rows_within(self, seconds: float, limit: int) -> int:
+        """Return the largest number of rows, up to `limit`, with an upper bound of at most `seconds`; 0 if none has."""
+        if self.upper_bound(limit) <= seconds:
+            return limit
+        low, high = 0, limit  # `low` fits, `high` does not
         while high - low > 1:
             middle = (low + high) // 2
-            if self.slowest(middle) <= seconds:
+            if self.upper_bound(middle) <= seconds:
                 low = middle
             else:
                 high = middle
         return low
 
-    def best(self, most: int) -> int:
-        """The size that gets the most rows done per second: `most`, unless a smaller one is surely better."""
-        if self._runs_of(most) < _RUNS:
-            return most
-        at = bisect.bisect_left(self._sizes, _told_apart(most))
-        best, speed = most, _BETTER * most / self._shape_of(most)
-        for size, shape, runs in zip(self._sizes[:at], self._shape, self._runs):
-            if runs >= _RUNS and size > speed * shape:
-                best, speed = size, size / shape
-        return best
+    def best_rows(self, limit: int) -> int:
+        """Return the size with the highest throughput: `limit`, unless a smaller one is reliably better."""
+        if self._runs_of(limit) < _MIN_RUNS:
+            return limit
+        index = bisect.bisect_left(self._sizes, bucket_of(limit))
+        best_rows, speed = limit, _MIN_GAIN * limit / self._shape_of(limit)
+        for size, shape, runs in zip(self._sizes[:index], self._shape, self._runs):
+            if runs >= _MIN_RUNS and size > speed * shape:
+                best_rows, speed = size, size / shape
+        return best_rows
 
-    def choose(self, most: int, smaller: bool = True) -> int:
-        """The best size; now and then twice of it, or half if `smaller`: or nobody learns that this is better."""
-        best = self.best(most)
-        half = max(best // 2, 1)
-        self._asked += 1
-        if smaller and self._asked % _TRY == 0 and self._runs_of(half) < _RUNS <= self._runs_of(best):
+    def choose_rows(self, limit: int, smaller: bool = True) -> int:
+        """Return the best size, or occasionally another one to explore: twice its rows or, if `smaller`, half."""
+        best_rows = self.best_rows(limit)
+        half = max(best_rows // 2, 1)
+        self._choices += 1
+        if (
+            smaller
+            and self._choices % _EXPLORE_UNKNOWN_EVERY == 0
+            and self._runs_of(half) < _MIN_RUNS <= self._runs_of(best_rows)
+        ):
             return half
-        if self._asked % _TRY_AGAIN == 0:
-            return half if smaller and self._asked % (2 * _TRY_AGAIN) == 0 else min(2 * best, most)
-        return best
+        if self._choices % _EXPLORE_KNOWN_EVERY == 0:
+            return half if smaller and self._choices % (2 * _EXPLORE_KNOWN_EVERY) == 0 else min(2 * best_rows, limit)
+        return best_rows
 
     def _runs_of(self, rows: int) -> int:
-        size = _told_apart(rows)
-        at = bisect.bisect_left(self._sizes, size)
-        return self._runs[at] if at < len(self._sizes) and self._sizes[at] == size else 0
+        size = bucket_of(rows)
+        index = bisect.bisect_left(self._sizes, size)
+        return self._runs[index] if index < len(self._sizes) and self._sizes[index] == size else 0
 
     def _shape_of(self, rows: int) -> float:
-        """On straight lines between the sizes seen; beyond the last, on the line through the first and the last."""
+        """Interpolate linearly between the sizes observed; extrapolate on the line through the first and the last."""
         sizes, shape = self._sizes, self._shape
         right = bisect.bisect_left(sizes, rows)
         if right == 0:
-            return shape[0]  # fewer rows than were ever seen: no cheaper, for all that is known
+            return shape[0]  # fewer rows than any observed batch; nothing shows that they are cheaper
         left = right - 1
         if right == len(sizes):
             if left == 0:
@@ -137,9 +154,9 @@ class CostCurve:
         return shape[right] + max(slope, 0.0) * (rows - sizes[right])
 
 
-def _told_apart(rows: int) -> int:
-    """The size under which a batch is filed: itself if small, else the nearest of four per doubling."""
-    if rows <= _EXACT:
+def bucket_of(rows: int) -> int:
+    """Return the size that represents this number of rows: itself if small, else the nearest of four per doubling."""
+    if rows <= _MAX_EXACT_ROWS:
         return max(rows, 1)
     step = 1 << (rows.bit_length() - 3)
     return (rows + step // 2) // step * step

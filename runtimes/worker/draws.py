@@ -1,8 +1,8 @@
-"""Invented rows that reach what real ones reach: what a trial at load shows a model.
+"""Synthetic rows for the trial at load, with values as extreme as those of real requests.
 
-Rows that lie beside each other in a batch must be unlike each other, or nothing shows: one that is a thousand times
-another widens the scale of a dynamic quantisation, one of zeros has no hit where its neighbours have many, lengths
-from 1 up to the largest decide how far a batch is cut, strings of several lengths how far it is padded.
+Neighboring rows of a batch must differ, or an influence between them stays invisible. A row that is a thousand times
+larger than another widens the scale of a dynamic quantization. A row of zeros has no hits where its neighbors have
+many. Lengths from 1 to the largest determine where a batch is cut, and strings of several lengths how far it is padded.
 """
 
 from typing import Dict, List, Mapping, Tuple
@@ -12,12 +12,15 @@ import numpy as np
 from runtimes.contract import InputRange, Signature, kind_of, numpy_dtype
 from runtimes.id_ranges import spread
 
-# Each is another way to fill a row. The plain ones come first and again: a model that refuses all else takes those.
+# Ways to fill a row. There are two plain ones, the first of them at the start, so that models that refuse all others
+# can still be tried with two different rows.
 KINDS = ("plain", "huge", "zero", "bright", "signed", "plain again", "tiny", "low", "high")
-# Integers go up to here; where a model refuses (a table has fewer entries, say), up to less.
+# Exclusive upper limits for integers, tried in this order, because a model refuses indices beyond its tables. A higher
+# limit would reach more of a large table, but only few models would accept it.
 ID_BOUNDS = (1000, 100, 8, 2)
-# Which part of a table's rows, from 0 to 1, a row of such a kind picks; of limits, only plain ones keep to them.
+# The part of a table, from 0 to 1, from which a row of this kind picks indices.
 _PARTS = {"huge": (0.5, 1), "zero": (0, 0), "tiny": (0, 0.01), "low": (0, 0), "high": (1, 1)}
+# The kinds that stay within the range of an input that is no index, such as one that a Clip limits.
 _WITHIN_LIMITS = ("plain", "plain again")
 _STRINGS = {
     "plain": b"1",
@@ -35,9 +38,9 @@ _STRINGS = {
 def draw(
     signature: Signature, kind: str, free: int, largest_id: int, ranges: Mapping[str, InputRange]
 ) -> Dict[str, np.ndarray]:
-    """One row; `free` in place of every open size behind the batch dimension, which is the first.
+    """Return one row. `free` replaces every variable size except that of the batch dimension, which is the first.
 
-    ranges: of inputs for which the graph has one; whole numbers of the others are below largest_id.
+    ranges: of the inputs for which the graph shows one; integers of the other inputs are below `largest_id`.
     """
     random = np.random.RandomState(KINDS.index(kind))
     inputs = {}
@@ -55,7 +58,7 @@ def draw(
 def values(
     random: np.random.RandomState, kind: str, datatype: str, shape: List[int], free: int, largest_id: int
 ) -> np.ndarray:
-    """An array of one of KINDS; `free` is the size that a length may be the length of."""
+    """Return an array of one of KINDS. `free` is the size of the dimension that a length may refer to."""
     if datatype == "BYTES":
         array = np.empty(shape, dtype=object)
         array.fill(_STRINGS[kind])
@@ -69,7 +72,7 @@ def values(
             if kind not in ("zero", "high")
             else np.full(shape, kind == "high")
         )
-    # A number for a whole row is a length more often than anything else, and lengths go from 1.
+    # A single integer per row is a length more often than anything else, and lengths start at 1.
     largest_id = min(largest_id, int(np.iinfo(dtype).max) + 1)
     low, high = _lengths(kind, free) if np.prod(shape) == 1 and largest_id > 2 else _ids(kind, largest_id)
     return random.randint(max(low, int(np.iinfo(dtype).min)), high + 1, shape).astype(dtype)
@@ -90,7 +93,7 @@ def _floats(random: np.random.RandomState, kind: str, shape: List[int]) -> np.nd
 
 
 def _lengths(kind: str, free: int) -> Tuple[int, int]:
-    """The least and the most of a length; `free` is the size that it may be the length of."""
+    """Return the smallest and the largest length; `free` is the size of the dimension that it may refer to."""
     middle = max(1, free // 2)
     of_kind = {"huge": free, "zero": 1, "bright": max(1, free - 1), "plain": middle, "low": 1, "high": free}
     length = of_kind.get(kind)

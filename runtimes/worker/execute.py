@@ -1,4 +1,4 @@
-"""Runs one batch: puts the inputs together, calls the model, splits the outputs back."""
+"""Runs one batch: concatenates the inputs, calls the model, splits the outputs."""
 
 import sys
 import time
@@ -9,13 +9,13 @@ from runtimes.contract import DeviceLost, InvalidInput, Model, Unsupported
 from runtimes.tensors import to_array
 from runtimes.wire import ResultFrame
 from runtimes.worker.batcher import Batching, Pending, padded_size
-from runtimes.worker.pieces import Pieces, RowsMiscounted
-from runtimes.worker.refusal import words
-from runtimes.worker.rows import Arrays, answers, gathered
+from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
+from runtimes.worker.refusal import without_numbers
+from runtimes.worker.rows import Arrays, gather_inputs, split_outputs
 
 
 class Failure(NamedTuple):
-    """Why one request has no answer: an error kind of the gateway's, and a sentence for the client."""
+    """Why a request has no result: an error kind of the gateway, and a sentence for the client."""
 
     kind: str
     message: str
@@ -24,18 +24,19 @@ class Failure(NamedTuple):
 Outcome = Union[ResultFrame, Failure]
 
 
-class Begun(NamedTuple):
-    """A batch under way. Times are time.monotonic() seconds.
+class RunningBatch(NamedTuple):
+    """A batch in progress. Times are time.monotonic() seconds.
 
-    inputs   of all requests together
-    started  whether the model works on it already, and gave `handle` for it
-    error    why that could not be
+    rows     0 if the model is not batched
+    inputs   of all requests, concatenated
+    started  whether the model is working on it; `handle` is what `Model.start` returned
+    error    why the inputs could not be concatenated, or the model could not start
     """
 
     batch: Sequence[Pending]
     rows: int
-    began: float
-    gathered: float
+    began_at: float
+    gathered_at: float
     inputs: Arrays
     started: bool = False
     handle: Any = None
@@ -43,81 +44,85 @@ class Begun(NamedTuple):
 
 
 class Executor:
+    """Runs batches on a model.
+
+    on_run            called with the requests that are about to run together
+    on_batching_off   called when batching turns out to be unsafe: a reason (see Facts), and a sentence for the log
+    last_run          arrays of the last successful run: (signature, inputs, outputs). Its reader sets it to None
+    refusal           the words with which the model refuses every input (worker/refusal.py); "" once it accepts one
+    """
+
     def __init__(self, model: Model, batching: Batching, max_response_bytes: int) -> None:
         self.model = model
         self.batching = batching
         self.max_response_bytes = max_response_bytes
-        # Told which requests are about to run together.
         self.on_run: Callable[[Sequence[Pending]], None] = lambda batch: None
-        # Told why requests run by themselves from now on: a word, and a sentence for the log.
         self.on_batching_off: Callable[[str, str], None] = lambda reason, note: None
-        # The arrays of the last run that worked: (signature, inputs, outputs). Whoever reads it, clears it.
-        self.seen: Optional[tuple] = None
-        self.pieces = Pieces(model, batching)
-        # The words with which the model refuses whatever it is sent (worker/refusal.py), until it takes something.
+        self.last_run: Optional[tuple] = None
+        self.chunked_model = ChunkedModel(model, batching)
         self.refusal = ""
-        self._finished = 0.0
+        self._finished_at = 0.0
 
     def switch_batching_off(self, reason: str, why: str) -> None:
-        """Requests run by themselves from now on, those of batches that are under way too."""
+        """Run each request alone from now on, including those of batches in progress."""
         if not self.batching.max_rows:
             return
         self.batching = Batching(target=self.batching.target)
-        self.pieces = Pieces(self.model, self.batching)
+        self.chunked_model = ChunkedModel(self.model, self.batching)
         self.on_batching_off(reason, "batching is off: " + why)
 
     def run(self, batch: Sequence[Pending]) -> List[Outcome]:
-        """One outcome per request, in order. A bad request fails alone: the others run again without it."""
+        """Return one outcome per request, in order. A bad request fails alone: the others run again without it."""
         return self.finish(self._gather(batch))
 
-    def begin(self, batch: Sequence[Pending]) -> Begun:
-        """Put a batch together and, if the model is pipelined, let it start; the rest is `finish`'s, errors too.
+    def begin(self, batch: Sequence[Pending]) -> RunningBatch:
+        """Concatenate a batch and, if the model is pipelined, start it. `finish` does the rest, and reports errors.
 
-        What runs by itself is not started: it may be what killed a worker, and nothing shall die with it.
+        An isolated request is not started: it may have killed a worker, so no other batch may be in progress with it.
         """
-        begun = self._gather(batch)
+        running = self._gather(batch)
         first = batch[0].frame
-        if not self.model.pipelined or batch[0].key is None or begun.error is not None:
-            return begun
-        if begun.rows > self.pieces.most(begun.inputs, first.signature, begun.rows):
-            return begun  # it needs several runs
+        if not self.model.pipelined or batch[0].key is None or running.error is not None:
+            return running
+        if running.rows > self.chunked_model.max_rows(running.inputs, first.signature, running.rows):
+            return running  # it takes several runs
         try:
-            handle = self.model.start(begun.inputs, first.outputs, first.signature)
+            handle = self.model.start(running.inputs, first.outputs, first.signature)
         except DeviceLost:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever else a framework raises, the worker lives on
-            in_pieces = isinstance(error, MemoryError) and begun.rows > 1
-            return begun if in_pieces else begun._replace(error=error)
-        return begun._replace(started=True, handle=handle)
+        except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
+            can_be_chunked = isinstance(error, MemoryError) and running.rows > 1
+            return running if can_be_chunked else running._replace(error=error)
+        return running._replace(started=True, handle=handle)
 
-    def finish(self, begun: Begun) -> List[Outcome]:
-        """As `run`, for a batch that `begin` gave.
+    def finish(self, running: RunningBatch) -> List[Outcome]:
+        """Do what `run` does, for a batch that `begin` returned.
 
-        Where the batch comes back with another number of rows than went in, nothing in it belongs to anybody:
-        batching is switched off, and each request runs as its client sent it.
+        If an output has another number of rows than the inputs, it is unknown which rows belong to which request: the
+        outputs are discarded, batching is switched off, and each request runs as its client sent it.
         """
         failure: List[Outcome] = []
         try:
-            if not begun.rows or self.batching.max_rows:
-                return self._answers(begun)
-            # Batching went off while it was under way.
-            if begun.started:
-                self.model.finish(begun.handle)
+            if not running.rows or self.batching.max_rows:
+                return self._results(running)
+            # Batching was switched off while this batch was in progress.
+            if running.started:
+                self.model.finish(running.handle)
         except DeviceLost:
             raise
-        except RowsMiscounted as error:
+        except RowCountMismatch as error:
             self.switch_batching_off("rows", str(error))
         except Exception as error:  # noqa: BLE001 - as above
-            if len(begun.batch) == 1:
+            if len(running.batch) == 1:
                 failure = [self._failure(error)]
         if failure:
             return failure
         outcomes: List[Outcome] = []
-        for pending in begun.batch:
+        for pending in running.batch:
             outcomes += self.run([pending if self.batching.max_rows else pending._replace(rows=0, key=None)])
         return outcomes
 
-    def _gather(self, batch: Sequence[Pending]) -> Begun:
+    def _gather(self, batch: Sequence[Pending]) -> RunningBatch:
         self.on_run(batch)
         began = time.monotonic()
         rows = sum([pending.rows for pending in batch])
@@ -125,49 +130,50 @@ class Executor:
         error: Optional[Exception] = None
         try:
             if rows:
-                # What is too large for one run is cut up later, and filled up then.
+                # A batch that is too large for one run is split into chunks later, and padded then.
                 size = padded_size(rows, self.batching.sizes) if rows <= self.batching.max_rows else rows
                 frames = [pending.frame for pending in batch]
-                inputs = gathered(frames, self.batching.dim, size, self.model.empty)
+                inputs = gather_inputs(frames, self.batching.dim, size, self.model.empty)
             else:
                 inputs = {tensor.name: to_array(tensor) for tensor in batch[0].frame.inputs}
         except ValueError as why:
             error = InvalidInput(str(why))
-        except Exception as why:  # noqa: BLE001 - no memory to put them together, say
+        except Exception as why:  # noqa: BLE001 - for example, there is no memory to concatenate them
             error = why
-        return Begun(batch, rows, began, time.monotonic(), inputs, error=error)
+        return RunningBatch(batch, rows, began, time.monotonic(), inputs, error=error)
 
-    def _answers(self, begun: Begun) -> List[Outcome]:
-        batch, rows = begun.batch, begun.rows
+    def _results(self, running: RunningBatch) -> List[Outcome]:
+        batch, rows = running.batch, running.rows
         first = batch[0].frame
-        outputs = self._outputs(begun)
+        outputs = self._outputs(running)
         inferred = time.monotonic()
-        # A pipelined batch waits in the model until the one before it is done.
-        waited = max(0.0, self._finished - begun.gathered)
-        self._finished = inferred
-        self.seen = (first.signature, begun.inputs, outputs)
+        # A pipelined batch waits in the model until the previous one is done; that counts as queue time.
+        waited = max(0.0, self._finished_at - running.gathered_at)
+        self._finished_at = inferred
+        self.last_run = (first.signature, running.inputs, outputs)
         self.refusal = ""
         for name in first.outputs:
             if name not in outputs:
                 raise InvalidInput("the model has no output '%s'; it has %s" % (name, ", ".join(sorted(outputs))))
         counts = [pending.rows for pending in batch]
-        parts = answers(outputs, self.batching.dim if rows else 0, counts)
+        parts = split_outputs(outputs, self.batching.dim if rows else 0, counts)
         finished = time.monotonic()
-        took = _ns(begun.gathered - begun.began), _ns(inferred - begun.gathered - waited), _ns(finished - inferred)
-        began, most = begun.began + waited, self.max_response_bytes
+        input_ns, output_ns = _ns(running.gathered_at - running.began_at), _ns(finished - inferred)
+        infer_ns = _ns(inferred - running.gathered_at - waited)
+        began, limit = running.began_at + waited, self.max_response_bytes
         outcomes: List[Outcome] = []
         for pending, (tensors, layout) in zip(batch, parts):
             size = sum([length for _, _, _, length in layout[2]])
-            if size > most:
-                sentence = "the answer has %d bytes and the limit is %d; ask for fewer rows or fewer outputs"
-                outcomes.append(Failure("too_large", sentence % (size, most)))
+            if size > limit:
+                message = "the answer has %d bytes and the limit is %d; ask for fewer rows or fewer outputs"
+                outcomes.append(Failure("too_large", message % (size, limit)))
                 continue
             queued = _ns(began - pending.arrived)
-            outcomes.append(ResultFrame(queued, took[0], took[1], took[2], rows or 1, tensors, layout))
+            outcomes.append(ResultFrame(queued, input_ns, infer_ns, output_ns, rows or 1, tensors, layout))
         return outcomes
 
     def _failure(self, error: BaseException) -> Failure:
-        if isinstance(error, InvalidInput) and not (self.refusal and words(str(error)) == self.refusal):
+        if isinstance(error, InvalidInput) and not (self.refusal and without_numbers(str(error)) == self.refusal):
             return Failure("invalid", str(error))
         if isinstance(error, Unsupported):
             return Failure("unsupported", str(error))
@@ -177,19 +183,19 @@ class Executor:
             return Failure("out_of_memory", "the model ran out of memory on this request; send fewer rows")
         return Failure("internal", "the model failed on this request; the gateway's log says why")
 
-    def _outputs(self, begun: Begun) -> Arrays:
-        if begun.error is not None:
-            raise begun.error
-        if begun.started:
+    def _outputs(self, running: RunningBatch) -> Arrays:
+        if running.error is not None:
+            raise running.error
+        if running.started:
             try:
-                outputs = self.model.finish(begun.handle)
-                return self.pieces.checked(outputs, begun.rows) if begun.rows else outputs
+                outputs = self.model.finish(running.handle)
+                return self.chunked_model.check_rows(outputs, running.rows) if running.rows else outputs
             except MemoryError:
-                if begun.rows <= 1:
+                if running.rows <= 1:
                     raise
-            # Outside of `except`, where the error would hold the framework's frames, and these the memory.
-        first = begun.batch[0].frame
-        return self.pieces.run(begun.inputs, first.outputs, first.signature, begun.rows)
+            # Not inside `except`: there, the error's traceback keeps the framework's frames alive, and they the memory.
+        first = running.batch[0].frame
+        return self.chunked_model.run(running.inputs, first.outputs, first.signature, running.rows)
 
 
 def _ns(seconds: float) -> int:

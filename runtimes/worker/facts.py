@@ -1,4 +1,4 @@
-"""What a worker says of itself in its READY frame, and again when one of these facts changes."""
+"""What a worker reports in its READY frame, and again when it changes."""
 
 from typing import Dict, NamedTuple
 
@@ -9,9 +9,9 @@ from runtimes.worker.batcher import Batching
 
 class Facts(NamedTuple):
     """
-    signatures  as clients see them: with any number of rows where declared batch sizes are filled up
-    fixed       the same as the artifact has them: what a request meets where it runs by itself
-    pipelined   whether two batches can be under way
+    signatures  as clients see them: with any number of rows if batches are padded to declared sizes
+    fixed       as the artifact has them, which is what clients see when batching is off
+    pipelined   whether two batches can be in progress
     reason      why batching is off, for a metric: declared, state, shape, graph, trial, rows or audit; "" if it is on
     note        a sentence about batching, for the log and the model's configuration
     """
@@ -34,7 +34,7 @@ class Facts(NamedTuple):
         return Ready(
             signatures=self.signatures,
             max_batch_size=rows if counted else 0,
-            # One batch runs and the next gathers; of a pipelined model, two are under way.
+            # One batch runs while the next one collects. In a pipelined model, two run.
             window=(3 if self.pipelined else 2) * max(rows, 1),
             batching_off=self.reason,
             note=self.note,

@@ -1,7 +1,7 @@
-"""A front's arena, mapped for reading: its large inputs are not sent but lie there.
+"""Maps a front's arena for reading. Large inputs are in the arena and are not sent through the socket.
 
-The path leads through /proc to an open file of the front, which has no name of its own; the same
-user may open it. Where the kernel refuses, everything comes through the socket.
+The path leads through /proc to an open file of the front that has no name. A process of the same user may open it. If
+the kernel refuses, all inputs come through the socket.
 """
 
 import mmap
@@ -9,7 +9,7 @@ from typing import Optional
 
 
 def map_arena(path: str, size: int) -> Optional[memoryview]:
-    """None where it cannot be had. It stays mapped as long as anything refers to it."""
+    """Return the mapped arena, or None if it cannot be mapped. It stays mapped as long as anything refers to it."""
     try:
         with open(path, "rb") as file:
             return memoryview(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ))

@@ -1,4 +1,4 @@
-"""One request as the worker holds it."""
+"""A request in the worker's queue."""
 
 from typing import Any, NamedTuple
 
@@ -7,11 +7,13 @@ from runtimes.wire import InferFrame
 
 class Pending(NamedTuple):
     """
-    rows  0 where the model is not batched: the request runs as it is
-    key   equal for requests that may share a batch; None when it shares none
+    source   the connection that the result goes to
+    arrived  time.monotonic() seconds
+    rows     0 if the model is not batched: the request runs as it is
+    key      equal for requests that may share a batch; None if this one must run alone
     """
 
-    source: Any  # the connection that wants the answer
+    source: Any
     id: int
     frame: InferFrame
     arrived: float

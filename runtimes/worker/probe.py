@@ -1,4 +1,4 @@
-"""What a worker does with its model before the first request, to have it warm; and what the first request shows."""
+"""Warms up a model before its first request, and completes its signature by what the first request shows."""
 
 import time
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -7,41 +7,44 @@ import numpy as np
 
 from runtimes.contract import Model, Signature, TensorSpec, datatype_of, first_line, kind_of, numpy_dtype
 
-# What a dimension of any size gets, until one of them works.
+# Sizes tried for variable dimensions, in this order, until the model accepts one: a guess, since nothing tells what it
+# accepts. A longer list lets more models warm up, and slows the loading of those that accept none.
 FREE_SIZES = (8, 1, 64)
 
 
 def warm_up(model: Model, sizes: Sequence[int], dim: int, runs: int) -> Tuple[List[Tuple[int, float]], str]:
-    """Run the default signature with invented inputs, so that the first client does not wait for it.
+    """Run the default signature on synthetic inputs, so that the first client does not wait for one-time setup.
 
-    Gives (rows, seconds) of each run, and why there was none: an invented input that the model refuses
-    says nothing about the model.
+    Returns (rows, seconds) of each run, and why there was none. A failure is not an error, because a model may have
+    good reasons to refuse synthetic inputs.
     """
     name, signature = next(iter(model.signatures.items()))
     if not signature.inputs or any(spec.shape is None or not spec.datatype for spec in signature.inputs):
         return [], "its input shapes are not known"
     failed = ""
-    for free in FREE_SIZES:
+    for free_size in FREE_SIZES:
         took = []
         try:
             for rows in list(sizes) or [1]:
-                inputs = generate(signature, rows, dim, free, seed=0)
+                inputs = generate(signature, rows, dim, free_size, seed=0)
                 for _ in range(runs):
                     began = time.monotonic()
                     model.infer(inputs, (), name)
                     took.append((rows, time.monotonic() - began))
             return took, ""
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - a model may refuse synthetic inputs with any exception
             failed = first_line(error)
     return [], failed
 
 
-def generate(signature: Signature, rows: int, dim: int, free: int, seed: int) -> Dict[str, np.ndarray]:
-    """Inputs that fit the signature: small numbers, `free` in place of any size but the batch dimension's."""
+def generate(signature: Signature, rows: int, dim: int, free_size: int, seed: int) -> Dict[str, np.ndarray]:
+    """Return inputs that fit the signature: small numbers, with `free_size` for variable dimensions except `dim`."""
     random = np.random.RandomState(seed)
     inputs = {}
     for spec in signature.inputs:
-        sizes = [size if size >= 0 else (rows if axis == dim else free) for axis, size in enumerate(spec.shape or ())]
+        sizes = [
+            size if size >= 0 else (rows if axis == dim else free_size) for axis, size in enumerate(spec.shape or ())
+        ]
         inputs[spec.name] = _values(random, spec.datatype, sizes)
     return inputs
 
@@ -57,14 +60,18 @@ def _values(random: np.random.RandomState, datatype: str, shape: List[int]) -> n
     return random.randint(0, 2, shape).astype(dtype)
 
 
-def learned(
+def fill_gaps(
     signature: Signature,
     inputs: Dict[str, np.ndarray],
     outputs: Dict[str, np.ndarray],
     batch_dim: Optional[int],
     refused: Dict[str, str],
 ) -> Signature:
-    """The signature with its gaps filled by what a request that worked showed. refused: as the model says by now."""
+    """Return the signature with its gaps filled by the arrays of a successful request.
+
+    A gap is a missing shape or datatype, or the missing list of outputs. refused: the model's current value of
+    Signature.refused.
+    """
 
     def spec_of(name: str, array: np.ndarray) -> TensorSpec:
         shape = [-1 if axis == batch_dim else size for axis, size in enumerate(array.shape)]
@@ -82,6 +89,7 @@ def learned(
 
 
 def has_gaps(signature: Signature) -> bool:
+    """Return whether `fill_gaps` has something to fill."""
     return not signature.outputs or any(_is_gap(spec) for spec in signature.inputs + signature.outputs)
 
 

@@ -1,9 +1,9 @@
-"""Whether a model refuses whatever it is sent: then it is at fault, and not the client whose request it refuses.
+"""Finds out whether a model refuses every input, in which case the model is at fault and not its clients.
 
-A runtime cannot always tell. An index beyond a table is the request's fault where it came with the request, and the
-model's where it is a constant; "shapes do not fit" is the model's where model.toml declares a size that its weights do
-not have. So invented rows are tried: where a signature leaves nothing open but how many rows there are and what is in
-them, and rows of every kind are refused in the same words, these words are no client's fault.
+A runtime cannot always tell the two apart. An index beyond a table is the request's fault if it came with the request,
+and the model's if it is a constant. "Shapes do not fit" is the model's fault if model.toml declares a size that its
+weights do not have. So synthetic rows are tried. If only values and the number of rows are variable in a signature, and
+rows of all kinds are refused with the same words, then a refusal with these words is not a client's fault.
 """
 
 import re
@@ -14,49 +14,49 @@ import numpy as np
 from runtimes.contract import DeviceLost, InvalidInput, Model, Signature
 from runtimes.worker.draws import KINDS, values
 
-# On a card, an index beyond a table ends the process: as in the trial, integers stay small there.
-_IDS, _IDS_ON_CARD = 100, 2
+# Upper limits for synthetic integers. On a GPU, an index beyond a table would end the process, so they stay at 0 and 1.
+_MAX_ID, _MAX_ID_ON_CARD = 100, 2
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
-def words(sentence: str) -> str:
-    """A sentence without its numbers, in which requests with other values or another number of rows differ."""
+def without_numbers(sentence: str) -> str:
+    """Return the sentence without its numbers, since these may depend on a request's values or number of rows."""
     return _NUMBER.sub("#", sentence)
 
 
-def refusal(model: Model, dim: int, on_card: bool = False) -> str:
-    """The words with which the default signature refuses rows of every kind; "" where it takes some, or may.
+def common_refusal(model: Model, dim: int, on_card: bool = False) -> str:
+    """Return the words with which the default signature refuses rows of all kinds, or "" if it may accept some.
 
-    dim: the batch dimension. Texts are never invented here: what a text must be, nobody can guess.
+    dim: the batch dimension. Signatures with BYTES inputs always yield "", because valid texts cannot be guessed.
     """
     name, signature = next(iter(model.signatures.items()))
-    found = ""
+    common = ""
     for count, kind in enumerate(KINDS):
-        inputs = _drawn(signature, dim, 1 + count % 2, kind, _IDS_ON_CARD if on_card else _IDS)
+        inputs = _draw(signature, dim, 1 + count % 2, kind, _MAX_ID_ON_CARD if on_card else _MAX_ID)
         if inputs is None:
             return ""
         try:
             model.infer(inputs, (), name)
             return ""
         except InvalidInput as error:
-            said = words(str(error))
+            message = without_numbers(str(error))
         except DeviceLost:
             raise
-        except Exception:  # noqa: BLE001 - no client is blamed for it anyway
+        except Exception:  # noqa: BLE001 - any other error is reported as the model's failure anyway
             return ""
-        if found and said != found:
+        if common and message != common:
             return ""
-        found = said
-    return found
+        common = message
+    return common
 
 
-def _drawn(signature: Signature, dim: int, rows: int, kind: str, ids: int) -> Optional[Dict[str, np.ndarray]]:
-    """None where something else than values and the number of rows is open."""
+def _draw(signature: Signature, dim: int, rows: int, kind: str, largest_id: int) -> Optional[Dict[str, np.ndarray]]:
+    """Return synthetic inputs, or None if more than values and the number of rows is variable."""
     inputs = {}
     random = np.random.RandomState(KINDS.index(kind))
     for spec in signature.inputs:
         shape = [rows if size < 0 and axis == dim else size for axis, size in enumerate(spec.shape or ())]
         if spec.shape is None or spec.datatype in ("", "BYTES") or -1 in shape:
             return None
-        inputs[spec.name] = values(random, kind, spec.datatype, shape, 1, ids)
+        inputs[spec.name] = values(random, kind, spec.datatype, shape, 1, largest_id)
     return inputs or None

@@ -1,7 +1,7 @@
-"""A model whose clients see other shapes than it has: Triton's `reshape`, and model.toml's.
+"""A model whose clients see other shapes than it has: the key `reshape` of Triton's config.pbtxt and of model.toml.
 
-The worker sees the clients' shapes everywhere, in signatures, batches and metadata; the runtime sees its
-own. What lies between is here.
+The worker uses the clients' shapes everywhere: in signatures, batches and metadata. The runtime sees the model's own.
+This module translates between the two.
 """
 
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
@@ -14,44 +14,44 @@ from runtimes.worker.rows import Arrays
 
 
 class Reshape(NamedTuple):
-    """Both are whole shapes, with as many -1: each of `inside` is the size of the one of `outside` in its place."""
+    """Two complete shapes with the same number of -1. The n-th -1 stands for the same size in both."""
 
-    outside: Tuple[int, ...]
-    inside: Tuple[int, ...]
+    client_shape: Tuple[int, ...]
+    model_shape: Tuple[int, ...]
 
 
 def reshaped(model: Model, reshapes: Reshapes) -> Model:
-    """`model` as clients see it; itself where nothing differs."""
+    """Return `model` as clients see it, which is `model` itself if there is nothing to reshape."""
     inputs, outputs = [
-        {name: Reshape(tuple(outside), tuple(inside)) for name, (outside, inside) in each.items()} for each in reshapes
+        {name: Reshape(tuple(client), tuple(inner)) for name, (client, inner) in each.items()} for each in reshapes
     ]
     return Reshaped(model, inputs, outputs) if inputs or outputs else model
 
 
 class Reshaped(Model):
-    """Of the default signature; the others are as they are."""
+    """Reshapes the tensors of the default signature; the other signatures are unchanged."""
 
     def __init__(self, model: Model, inputs: Dict[str, Reshape], outputs: Dict[str, Reshape]) -> None:
         self._model, self._inputs, self._outputs = model, inputs, outputs
         self._default = next(iter(model.signatures))
         self.pipelined = model.pipelined
         self.signatures = dict(model.signatures)
-        told = model.signatures[self._default]
+        own = model.signatures[self._default]
         self.signatures[self._default] = Signature(
-            tuple(_outside(spec, inputs) for spec in told.inputs),
-            tuple(_outside(spec, outputs) for spec in told.outputs),
-            told.refused,
+            tuple(_client_spec(spec, inputs) for spec in own.inputs),
+            tuple(_client_spec(spec, outputs) for spec in own.outputs),
+            own.refused,
         )
 
     def infer(self, inputs: Arrays, outputs: Sequence[str], signature: str) -> Arrays:
-        return self._outward(self._model.infer(self._inward(inputs, signature), outputs, signature), signature)
+        return self._to_client(self._model.infer(self._to_model(inputs, signature), outputs, signature), signature)
 
     def start(self, inputs: Arrays, outputs: Sequence[str], signature: str) -> Any:
-        return signature, self._model.start(self._inward(inputs, signature), outputs, signature)
+        return signature, self._model.start(self._to_model(inputs, signature), outputs, signature)
 
     def finish(self, handle: Any) -> Arrays:
-        signature, begun = handle
-        return self._outward(self._model.finish(begun), signature)
+        signature, handle_of_model = handle
+        return self._to_client(self._model.finish(handle_of_model), signature)
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
         return self._model.analyze_batch(signature)
@@ -65,42 +65,44 @@ class Reshaped(Model):
     def close(self) -> None:
         self._model.close()
 
-    def _inward(self, inputs: Arrays, signature: str) -> Arrays:
+    def _to_model(self, inputs: Arrays, signature: str) -> Arrays:
         if signature not in ("", self._default):
             return inputs
-        given = dict(inputs)
-        for name, (outside, inside) in self._inputs.items():
-            if name in given:
-                shape = _filled(given[name].shape, outside, inside)
+        reshaped_inputs = dict(inputs)
+        for name, (client_shape, model_shape) in self._inputs.items():
+            if name in reshaped_inputs:
+                shape = _fill(reshaped_inputs[name].shape, client_shape, model_shape)
                 if shape is None:
-                    told = name, list(given[name].shape), list(outside)
-                    raise InvalidInput("input '%s' has shape %s, expected %s" % told)
-                given[name] = given[name].reshape(shape)
-        return given
+                    raise InvalidInput(
+                        "input '%s' has shape %s, expected %s"
+                        % (name, list(reshaped_inputs[name].shape), list(client_shape))
+                    )
+                reshaped_inputs[name] = reshaped_inputs[name].reshape(shape)
+        return reshaped_inputs
 
-    def _outward(self, outputs: Arrays, signature: str) -> Arrays:
+    def _to_client(self, outputs: Arrays, signature: str) -> Arrays:
         if signature not in ("", self._default):
             return outputs
-        told = dict(outputs)
-        for name, (outside, inside) in self._outputs.items():
-            if name in told:
-                shape = _filled(told[name].shape, inside, outside)
+        reshaped_outputs = dict(outputs)
+        for name, (client_shape, model_shape) in self._outputs.items():
+            if name in reshaped_outputs:
+                shape = _fill(reshaped_outputs[name].shape, model_shape, client_shape)
                 if shape is None:
-                    # The configuration's fault, and not the client's.
+                    # This is an error in the configuration, not in the request.
                     raise RuntimeError(
                         "output '%s' has shape %s, but its reshape says %s"
-                        % (name, list(told[name].shape), list(inside))
+                        % (name, list(reshaped_outputs[name].shape), list(model_shape))
                     )
-                told[name] = told[name].reshape(shape)
-        return told
+                reshaped_outputs[name] = reshaped_outputs[name].reshape(shape)
+        return reshaped_outputs
 
 
-def _outside(spec: TensorSpec, reshapes: Dict[str, Reshape]) -> TensorSpec:
-    return spec._replace(shape=reshapes[spec.name].outside) if spec.name in reshapes else spec
+def _client_spec(spec: TensorSpec, reshapes: Dict[str, Reshape]) -> TensorSpec:
+    return spec._replace(shape=reshapes[spec.name].client_shape) if spec.name in reshapes else spec
 
 
-def _filled(shape: Sequence[int], before: Sequence[int], after: Sequence[int]) -> Optional[Tuple[int, ...]]:
-    """`after`, with its -1 filled in as they are in `shape`; None where `shape` does not fit `before`."""
+def _fill(shape: Sequence[int], before: Sequence[int], after: Sequence[int]) -> Optional[Tuple[int, ...]]:
+    """Return `after` with its -1 replaced by the sizes of `shape` where `before` has -1; None if they do not fit."""
     if len(shape) != len(before) or any(want not in (-1, size) for want, size in zip(before, shape)):
         return None
     free = iter([size for want, size in zip(before, shape) if want == -1])

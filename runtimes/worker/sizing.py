@@ -1,72 +1,78 @@
-"""How large a batch may be: what pays, and what a latency target leaves time for."""
+"""Decides how large a batch may be, by its throughput and by the time that a latency target leaves."""
 
 import copy
 from typing import Any, Dict
 
 from runtimes.worker.cost import CostCurve
 
-# A twentieth of the target is left for the way back to the client.
-_WAY_BACK = 0.05
-# Shorter batches cost no more than the work around them: nothing is learned of them where nothing has to be.
+# Share of the target that is reserved for the response on its way to the client (decision 0010). If it is too small,
+# results that the worker counts as in time reach the client late; if it is too large, batches are smaller than needed.
+_RESPONSE_SHARE = 0.05
+# Without a target, shorter batches are not measured: they cost no more than the work around them, so that the noise in
+# their durations says more about the machine than about the best size.
 _SHORT_S = 0.001
-# Requests of so many different shapes have a curve each; the others share one.
+# Shapes with a curve of their own; all others share one. Duration depends on the shape, for example on the length of a
+# text, so the shared curve is a poor estimate. The limit bounds memory, since clients choose their shapes.
 _MAX_CURVES = 64
 
 
 class Sizing:
-    """max_rows: the most of any batch. target: seconds from a request's arrival to its answer; 0: none.
+    """Batch sizes of a model, by key. Requests with equal keys may share a batch; each key has its own cost curve.
 
-    A key stands for requests that may share a batch: each has its own curve. While nothing is known of
-    it, a model without a target gets full batches; one with a target starts small, and doubles.
+    max_rows: the limit for any batch. target: seconds from a request's arrival to its response; 0 if there is none.
+
+    Before anything is known about a key, a model without a target runs full batches; one with a target starts with
+    small batches and doubles them.
     """
 
     def __init__(self, max_rows: int, target: float = 0.0) -> None:
         self.target = target
-        self.way_back_s = target * _WAY_BACK
+        self.response_s = target * _RESPONSE_SHARE
         self._max_rows = max_rows
         self._curves: Dict[Any, CostCurve] = {}
-        self._before, self._shared = CostCurve(), CostCurve()
+        self._seed, self._shared = CostCurve(), CostCurve()
 
     def curve(self, key: Any) -> CostCurve:
-        """What is known of this kind of batch. At first that is what was learned before the first request."""
+        """Return the cost curve of this key, which starts as a copy of what warm-up has shown."""
         curve = self._curves.get(key)
         if curve is None:
             if len(self._curves) >= _MAX_CURVES:
                 return self._shared
-            curve = self._curves[key] = copy.deepcopy(self._before)
+            curve = self._curves[key] = copy.deepcopy(self._seed)
         return curve
 
-    def learn(self, rows: int, seconds: float) -> None:
-        """Before the first request: warming up took so long."""
-        self._before.observe(rows, seconds)
+    def seed(self, rows: int, seconds: float) -> None:
+        """Record the duration of a batch during warm-up, for all keys."""
+        self._seed.observe(rows, seconds)
 
-    def ran(self, key: Any, rows: int, seconds: float) -> None:
-        """A batch took so long, with all that belongs to it."""
+    def observe(self, key: Any, rows: int, seconds: float) -> None:
+        """Record the duration of a batch, from its formation until its results were sent."""
         if self.target or seconds >= _SHORT_S:
             self.curve(key).observe(rows, seconds)
 
-    def most(self, key: Any) -> int:
-        """The most rows of a batch.
+    def max_batch_rows(self, key: Any) -> int:
+        """Return the maximum number of rows in a batch.
 
-        With a target it takes at most half of it: who arrives when it starts waits for its end, and then runs.
+        With a target, such a batch takes at most half of it, because a request that arrives when a batch starts waits
+        for its end and then runs in the next one.
         """
         curve = self.curve(key)
-        return max(1, curve.best(self._allowed(curve)))
+        return max(1, curve.best_rows(self._allowed_rows(curve)))
 
-    def choose(self, key: Any) -> int:
-        """As `most`, for a batch that is about to run: now and then another size is tried.
+    def choose_rows(self, key: Any) -> int:
+        """Return the maximum for the batch that is about to run, which is occasionally another size to explore.
 
-        With a target no smaller one: those come by themselves, and under load they would cost answers.
+        With a target, no smaller sizes are explored: they occur anyway, and under load they would make requests late.
         """
         curve = self.curve(key)
-        return max(1, curve.choose(self._allowed(curve), smaller=not self.target))
+        return max(1, curve.choose_rows(self._allowed_rows(curve), smaller=not self.target))
 
-    def _allowed(self, curve: CostCurve) -> int:
+    def _allowed_rows(self, curve: CostCurve) -> int:
         if not self.target:
             return self._max_rows
         tried = min(self._max_rows, max(1, 2 * curve.largest))
-        return curve.rows_within((self.target - self.way_back_s) / 2, tried)
+        return curve.rows_within((self.target - self.response_s) / 2, tried)
 
-    def left(self, deadline: float, now: float) -> float:
-        """How long a batch may take for its answers to be in time."""
-        return deadline - now - self.way_back_s
+    def time_left(self, deadline: float, now: float) -> float:
+        """Return how many seconds a batch may take for its results to reach the client by the deadline."""
+        return deadline - now - self.response_s

@@ -1,4 +1,4 @@
-"""From LOAD to READY: load the model, settle how it is batched, warm it up, then loop."""
+"""From LOAD to READY: loads the model, decides how it is batched, warms it up, then runs the loop."""
 
 import gc
 import importlib
@@ -16,45 +16,45 @@ from runtimes.redaction import redacted
 from runtimes.status_page import StatusPage
 from runtimes.worker import probe
 from runtimes.worker.batcher import Batching
+from runtimes.worker.batching_decision import BatchingDecision, decide_batching, with_free_rows
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.facts import Facts
 from runtimes.worker.loop import Loop
-from runtimes.worker.refusal import refusal
+from runtimes.worker.refusal import common_refusal
 from runtimes.worker.reshape import reshaped
-from runtimes.worker.settle import Settled, settle, with_free_rows
 
 
 def serve(control: socket.socket, listener: socket.socket, status_path: str) -> int:
-    """The worker's whole life; the exit code. A model that cannot load is told as FAILED, not as a crash."""
+    """Run the worker and return its exit code. A model that cannot be loaded is reported as FAILED, not as a crash."""
     load = _receive_load(control)
     try:
         model = load_model(load)
-        wanted, fixed = load.batching, model.signatures
-        model.signatures = with_free_rows(fixed, wanted.sizes, wanted.dim)
+        options, fixed = load.batching, model.signatures
+        model.signatures = with_free_rows(fixed, options.sizes, options.dim)
         on_card = load.device != "cpu"
-        settled = settle(model, wanted, on_card)
-        batching = settled.batching
+        decision = decide_batching(model, options, on_card)
+        batching = decision.batching
         if not batching.max_rows:
             model.signatures = fixed
-        took, refused = _warm_up(model, batching, load.warmup, settled.writing, on_card)
+        durations, refusal_words = _warm_up(model, batching, load.warmup, decision.stateful, on_card)
     except LoadError as error:
         return _fail(control, str(error))
-    except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the user must read why
+    except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the user needs the reason
         traceback.print_exc()
         return _fail(control, redacted(first_line(error)))
-    facts = Facts(model.signatures, fixed, model.pipelined, batching, settled.reason, settled.note)
+    facts = Facts(model.signatures, fixed, model.pipelined, batching, decision.reason, decision.note)
     control.sendall(wire.pack_json(wire.READY, facts.ready().to_json()))
     executor = Executor(model, batching, load.max_response_bytes)
-    executor.refusal = refused
+    executor.refusal = refusal_words
     loop = Loop(
-        executor, listener, Connection(control), StatusPage(status_path), facts, _audit_share(load.audit, settled)
+        executor, listener, Connection(control), StatusPage(status_path), facts, _audit_share(load.audit, decision)
     )
-    for rows, seconds in took:
+    for rows, seconds in durations:
         loop.learn(rows, seconds)
     if hasattr(gc, "freeze"):  # Python 3.7
         gc.collect()
-        gc.freeze()  # the framework's objects stay; no collection shall walk through them again
+        gc.freeze()  # the framework's objects stay for good, so exclude them from future collections
     loop.run()
     model.close()
     return 0
@@ -71,15 +71,15 @@ def _receive_load(control: socket.socket) -> Load:
 
 
 def load_model(load: Load) -> Model:
-    """The model as clients see it. Raises what the runtime's `load` raises."""
-    # A package of its own, so that a runtime may have more files: `from . import tables`.
+    """Return the model as clients see it. Raises what the runtime's `load` raises."""
+    # The runtime is imported as a package, so that it may consist of several files: `from . import tables`.
     package = types.ModuleType("modelport_runtime")
     package.__path__ = [load.runtime]
     sys.modules[package.__name__] = package
     module = importlib.import_module("modelport_runtime.runtime")
     options = LoadOptions(
         artifact=load.artifact,
-        inputs=_of_one_size(load.inputs, load.batching),
+        inputs=_with_fixed_batch(load.inputs, load.batching),
         outputs=load.outputs,
         device=load.device,
         threads=load.threads,
@@ -91,8 +91,11 @@ def load_model(load: Load) -> Model:
     return reshaped(model, load.reshape)
 
 
-def _of_one_size(specs: Sequence[TensorSpec], batching: BatchingOptions) -> Tuple[TensorSpec, ...]:
-    """An open batch that is declared beside one batch size is that size to the model, which may have no other."""
+def _with_fixed_batch(specs: Sequence[TensorSpec], batching: BatchingOptions) -> Tuple[TensorSpec, ...]:
+    """Replace a variable batch dimension by the declared batch size if there is exactly one.
+
+    The model may support no other size, and batches are padded to it.
+    """
     dim, sizes = batching.dim, batching.sizes
 
     def sized(spec: TensorSpec) -> TensorSpec:
@@ -106,9 +109,9 @@ def _of_one_size(specs: Sequence[TensorSpec], batching: BatchingOptions) -> Tupl
 def _warm_up(
     model: Model, batching: Batching, runs: int, writing: Sequence[str], on_card: bool
 ) -> Tuple[List[Tuple[int, float]], str]:
-    """(rows, seconds) of the runs, and the words with which the model refuses whatever it is sent.
+    """Return (rows, seconds) of each run, and the words with which the model refuses every input ("" if it does not).
 
-    With a latency target, sizes up to the largest run: their cost is known at once then.
+    With a latency target, batches of every power of two rows run, so that their durations are known from the start.
     """
     if not runs:
         return [], ""
@@ -117,22 +120,22 @@ def _warm_up(
         return [], ""
     sizes = batching.sizes
     if batching.target:
-        runs = max(runs, 2)  # the first of a size may set things up
+        runs = max(runs, 2)  # the first run of a size may include one-time setup
         if not sizes and batching.max_rows:
             sizes = tuple(1 << power for power in range((batching.max_rows - 1).bit_length())) + (batching.max_rows,)
-    took, why = probe.warm_up(model, sizes, batching.dim, runs)
+    durations, why = probe.warm_up(model, sizes, batching.dim, runs)
     if not why:
-        return took, ""
+        return durations, ""
     print("not warmed up: " + why)
-    refused = refusal(model, batching.dim, on_card)
-    if refused:
-        print("the model refuses whatever it is sent, so until it takes something, this refusal is a failure (500)")
-    return took, refused
+    refusal_words = common_refusal(model, batching.dim, on_card)
+    if refusal_words:
+        print("the model refuses every input; until it accepts one, this refusal is reported as its failure (500)")
+    return durations, refusal_words
 
 
-def _audit_share(audit: AuditOptions, settled: Settled) -> float:
-    """Where the graph shows that rows do not influence each other, audits sleep, unless model.toml asks for them."""
-    return 0.0 if settled.independent and not audit.always else audit.share
+def _audit_share(audit: AuditOptions, decision: BatchingDecision) -> float:
+    """Return the share for audits: 0 if the graph proves rows to be independent and model.toml does not set a share."""
+    return 0.0 if decision.rows_independent and not audit.always else audit.share
 
 
 def _fail(control: socket.socket, reason: str) -> int:

@@ -1,8 +1,8 @@
-"""The trial at load: do rows that are unlike each other get the same answers together as alone?
+"""The trial at load: checks whether different rows get the same answers in a batch as alone.
 
-Rows of several kinds (worker/draws.py) run one by one, then all in a batch, in the opposite order, and as often as a
-batch of the largest size holds. The first rows and one batch always run; the rest while the model has taken less than
-`BUDGET_S`. A row that the model refuses is left out.
+Rows of several kinds (worker/draws.py) run one by one, then all in one batch, then in the opposite order, then repeated
+up to the largest batch. The first rows and one batch always run; the others run until the model has used `BUDGET_S`. A
+row that the model refuses is skipped.
 """
 
 import time
@@ -15,36 +15,39 @@ from runtimes.contract import DeviceLost, InputRange, Model, first_line
 from runtimes.worker import probe
 from runtimes.worker.compare import Noise, difference
 from runtimes.worker.draws import ID_BOUNDS, KINDS, draw
-from runtimes.worker.rows import Arrays, cut, joined
+from runtimes.worker.rows import Arrays, concatenate, slice_rows
 
+# Seconds of the model's time for one signature. It delays READY at every load; a lower limit shows slow models fewer
+# kinds of rows. With 2 s, models of up to 0.1 s per row see all of them.
 BUDGET_S = 2.0
-# So many rows run however long they take.
+# Rows that run however long they take. With fewer, a batch would hardly contain different rows.
 _MIN_ROWS = 3
 
 _Row = Tuple[Arrays, Arrays]  # what goes in, what comes out
 
 
 class Unsafe(Exception):
-    """Batching does not hold, for this reason: a word of Facts', and a sentence."""
+    """Batching is not safe. `reason` is one of those in Facts; the message is a sentence."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
         self.reason = reason
 
 
-def run(model: Model, name: str, most_rows: int, on_card: bool = False) -> Tuple[str, str]:
-    """Why batching does not hold: (a word, a sentence); ("", "") if nothing shows.
+def run(model: Model, name: str, max_rows: int, on_card: bool = False) -> Tuple[str, str]:
+    """Return why batching is not safe, as (reason, sentence), or ("", "") if the trial finds nothing.
 
-    on_card: an index beyond a table ends a card for its process, so integers stay at 0 and 1 there.
+    on_card: whether the model runs on a GPU. There, an index beyond a table makes the device unusable for the process,
+    so integers stay at 0 and 1.
     """
-    failed = "it takes no invented inputs"
+    failed = "it accepts no synthetic inputs"
     ranges = {} if on_card else id_ranges.read(model, name)
     for free in probe.FREE_SIZES:
         trial = _Trial(model, name, free, ID_BOUNDS[-1:] if on_card else ID_BOUNDS, ranges)
         try:
-            rows = trial.alone()
-            if len(rows) > 1:  # a row beside itself shows nothing
-                trial.together(rows, most_rows)
+            rows = trial.run_alone()
+            if len(rows) > 1:  # a batch of equal rows shows nothing
+                trial.run_batched(rows, max_rows)
                 return "", ""
         except Unsafe as unsafe:
             return unsafe.reason, str(unsafe)
@@ -53,7 +56,10 @@ def run(model: Model, name: str, most_rows: int, on_card: bool = False) -> Tuple
 
 
 class _Trial:
-    """ids, ranges: see draws.py. Where a row is refused, ranges are left out first, then ids are smaller."""
+    """One trial, with one size for variable dimensions.
+
+    ids, ranges: see draws.py. If a row is refused, it is tried without ranges, and then with smaller and smaller ids.
+    """
 
     def __init__(self, model: Model, name: str, free: int, ids: Sequence[int], ranges: Dict[str, InputRange]) -> None:
         self._model = model
@@ -61,32 +67,35 @@ class _Trial:
         self._signature = model.signatures[name]
         self._free = free
         none = {}  # type: Dict[str, InputRange]
-        self._ways = [(ids[0], ranges)] * bool(ranges) + [(largest, none) for largest in ids]
+        self._attempts = [(ids[0], ranges)] * bool(ranges) + [(largest, none) for largest in ids]
         self._seconds = 0.0
         self.failed = ""
 
-    def alone(self) -> List[_Row]:
-        """The rows that the model takes, each with its answer. Raises Unsafe."""
+    def run_alone(self) -> List[_Row]:
+        """Run the rows one by one. Return those that the model accepts, with their answers. Raises Unsafe."""
         rows: List[_Row] = []
         for kind in KINDS:
             if len(rows) >= _MIN_ROWS and self._seconds > BUDGET_S / 2:
                 break
-            row = self._one(kind)
+            row = self._try_row(kind)
             if row is not None:
                 rows.append(row)
             elif kind == KINDS[0]:
-                break  # another size of what is open, then
+                break  # the size for variable dimensions does not fit
         return rows
 
-    def _one(self, kind: str) -> Optional[_Row]:
-        """None for a row that the model refuses. Integers are smaller from then on, where only smaller ones do."""
-        for tried, (ids, ranges) in enumerate(self._ways):
+    def _try_row(self, kind: str) -> Optional[_Row]:
+        """Return a row with its answer, or None if the model refuses it.
+
+        If the model accepts only smaller integers, later rows have these as well.
+        """
+        for tried, (ids, ranges) in enumerate(self._attempts):
             inputs = draw(self._signature, kind, self._free, ids, ranges)
             try:
                 answer = self._infer(inputs)
             except DeviceLost:
                 raise
-            except Exception as error:  # noqa: BLE001 - a model may refuse invented inputs in any way it likes
+            except Exception as error:  # noqa: BLE001 - a model may refuse synthetic inputs with any exception
                 self.failed = first_line(error)
                 if not (ranges or self._has_integers()):
                     return None
@@ -95,50 +104,50 @@ class _Trial:
                 if array.ndim < 1 or array.shape[0] != 1:
                     raise Unsafe("rows", "output '%s' has shape %s for one row" % (output, list(array.shape)))
             if kind == "huge":
-                self._ways = self._ways[tried:]
+                self._attempts = self._attempts[tried:]
             return inputs, answer
         return None
 
     def _has_integers(self) -> bool:
         return any("INT" in spec.datatype for spec in self._signature.inputs)
 
-    def together(self, rows: List[_Row], most_rows: int) -> None:
-        """Raises Unsafe where what comes of a batch differs from what came of its rows."""
-        most = max(2, most_rows)
-        some = (rows * 2)[: max(2, min(most, len(rows)))]
+    def run_batched(self, rows: List[_Row], max_rows: int) -> None:
+        """Run the rows in batches. Raises Unsafe if an answer differs from that of the row alone."""
+        limit = max(2, max_rows)
+        some = (rows * 2)[: max(2, min(limit, len(rows)))]
         self._batch(some)
         orders = [some[::-1]]
-        if most > len(some):
-            orders.append((rows[::-1] * most)[:most])
+        if limit > len(some):
+            orders.append((rows[::-1] * limit)[:limit])
         for order in orders:
             if self._seconds > BUDGET_S:
                 return
             self._batch(order)
 
     def _batch(self, rows: List[_Row]) -> None:
-        inputs = joined([row[0] for row in rows], 0, len(rows))
+        inputs = concatenate([row[0] for row in rows], 0, len(rows))
         try:
             answer = self._infer(inputs)
         except DeviceLost:
             raise
-        except Exception as error:  # noqa: BLE001 - as above; each of the rows has been taken by itself
+        except Exception as error:  # noqa: BLE001 - as above; but the model accepts each of these rows alone
             raise Unsafe("trial", "a trial run of %d rows failed: %s" % (len(rows), first_line(error))) from None
         for output, array in answer.items():
             if array.ndim < 1 or array.shape[0] != len(rows):
                 shape = list(array.shape)
                 raise Unsafe("rows", "output '%s' has shape %s for %d rows" % (output, shape, len(rows)))
         for index, (row, alone) in enumerate(rows):
-            self._compare(row, alone, cut(answer, 0, index, index + 1))
+            self._compare(row, alone, slice_rows(answer, 0, index, index + 1))
 
     def _compare(self, row: Arrays, alone: Arrays, got: Arrays) -> None:
         found = difference(got, alone, 0)
         if found is None:
             return
         noise = Noise(self._infer, row, alone)
-        if not noise.repeats(0):
+        if not noise.is_deterministic(0):
             raise Unsafe("trial", "output '%s' differs when the same request runs again" % found.output)
-        if not noise.covers(got, 0):
-            text = "output '%s' of requests run together differs from that of the same requests run apart"
+        if not noise.explains(got, 0):
+            text = "output '%s' of requests that run together differs from that of the same requests alone"
             raise Unsafe("trial", text % found.output)
 
     def _infer(self, inputs: Arrays) -> Arrays:
@@ -150,37 +159,40 @@ class _Trial:
 
 
 def stray_output(model: Model, name: str, rows: int, dim: int, suspects: Sequence[str]) -> str:
-    """An output whose rows are not those of the inputs, as a sentence's rest; "" if a run shows none.
+    """Return the end of a sentence about an output whose rows do not correspond to the inputs'; "" if there is none.
 
-    The same rows run in two orders, and outputs must follow. suspects: outputs that the artifact gives a fixed size
-    there; they are strays unless a run shows that they are not.
+    The same rows run in two orders, and the outputs must change their order with them. suspects: outputs for which the
+    artifact declares a fixed size in dimension `dim`; they are reported unless a run shows that they count rows.
     """
     signature = model.signatures[name]
     refused = "output '%s' does not count rows in dimension %d" % (suspects[0], dim) if suspects else ""
     if any(spec.shape is None or not spec.datatype for spec in signature.inputs):
         return refused
-    answers = _in_two_orders(model, name, rows, dim)
+    answers = _run_in_two_orders(model, name, rows, dim)
     if answers is None:
         return refused
-    inputs, answer, turned = answers
+    inputs, answer, reversed_answer = answers
     for output, array in answer.items():
         if array.ndim <= dim or array.shape[dim] != rows:
             return "output '%s' has shape %s for %d rows" % (output, list(array.shape), rows)
-    found = difference(turned, _turned(answer, dim), dim)
+    found = difference(reversed_answer, _reversed(answer, dim), dim)
     if found is None:
         return ""
-    noise = Noise(lambda given: model.infer(given, (), name), _turned(inputs, dim), turned)
-    if not noise.repeats(dim) or noise.covers(_turned(answer, dim), dim):
-        return refused  # a model that draws lots, or noise that it amplifies: its orders tell nothing
-    return "the rows of output '%s' are not those of the inputs" % found.output
+    noise = Noise(lambda given: model.infer(given, (), name), _reversed(inputs, dim), reversed_answer)
+    if not noise.is_deterministic(dim) or noise.explains(_reversed(answer, dim), dim):
+        return refused  # the model is random or amplifies noise, so the order of its outputs shows nothing
+    return "the rows of output '%s' do not correspond to those of the inputs" % found.output
 
 
-def _in_two_orders(model: Model, name: str, rows: int, dim: int) -> Optional[Tuple[Arrays, Arrays, Arrays]]:
-    """Invented rows, the answers to them and to the same rows in the opposite order; None if the model refuses them."""
+def _run_in_two_orders(model: Model, name: str, rows: int, dim: int) -> Optional[Tuple[Arrays, Arrays, Arrays]]:
+    """Return synthetic rows, the answers to them, and the answers to them in the opposite order.
+
+    Returns None if the model refuses them.
+    """
     for free in probe.FREE_SIZES:
         inputs = probe.generate(model.signatures[name], rows, dim, free, seed=0)
         try:
-            return inputs, model.infer(inputs, (), name), model.infer(_turned(inputs, dim), (), name)
+            return inputs, model.infer(inputs, (), name), model.infer(_reversed(inputs, dim), (), name)
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001 - as above
@@ -188,5 +200,5 @@ def _in_two_orders(model: Model, name: str, rows: int, dim: int) -> Optional[Tup
     return None
 
 
-def _turned(arrays: Arrays, dim: int) -> Arrays:
+def _reversed(arrays: Arrays, dim: int) -> Arrays:
     return {name: np.flip(array, dim).copy() for name, array in arrays.items()}

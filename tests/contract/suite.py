@@ -82,7 +82,7 @@ from runtimes.contract import (  # noqa: E402
 )
 from runtimes.control import BatchingOptions  # noqa: E402
 from runtimes.tensors import from_array, to_array  # noqa: E402
-from runtimes.worker import settle  # noqa: E402
+from runtimes.worker import batching_decision  # noqa: E402
 
 
 class Suite:
@@ -375,9 +375,9 @@ class Suite:
         """What a worker does at load runs no signature that changes the model's state."""
         if "writing" not in self.case:
             return
-        settled = settle.settle(self.model, BatchingOptions())
-        assert sorted(settled.writing) == sorted(self.case["writing"]), settled
-        assert settled.batching.signatures == {self.name}, settled
+        decision = batching_decision.decide_batching(self.model, BatchingOptions())
+        assert sorted(decision.stateful) == sorted(self.case["writing"]), decision
+        assert decision.batching.signatures == {self.name}, decision
         self.check_infer()
 
     def check_batches(self):

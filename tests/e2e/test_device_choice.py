@@ -37,5 +37,5 @@ def test_memory_that_runs_out_costs_no_answer_and_no_worker(gateway: Start, tmp_
     rows = [[number] * 4 for number in range(20)]
     (worker,) = running.worker_pids("m")
     assert running.infer("m", {"x": rows}) == {"y": [[2 * number] * 4 for number in range(20)]}
-    running.wait_for("there was no memory for 20 rows at once; from now on at most 2 of this shape run together")
+    running.wait_for("20 rows did not fit into memory; from now on, at most 2 rows of this shape run together")
     assert running.worker_pids("m") == [worker]

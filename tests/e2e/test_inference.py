@@ -96,7 +96,7 @@ def test_batching_is_off_where_it_is_not_true(gateway: Start, tmp_path: Path) ->
     repository = tmp_path / "repository"
     add_fake(repository, "m", not_batchable=True)
     running = gateway(repository).wait_ready()
-    running.wait_for("m version 1 is READY, batching is off: output 'y' of requests run together differs")
+    running.wait_for("m version 1 is READY, batching is off: output 'y' of requests that run together differs")
 
 
 def test_what_a_client_left_behind_is_not_computed(gateway: Start, tmp_path: Path) -> None:

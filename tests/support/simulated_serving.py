@@ -162,7 +162,7 @@ class World:
             pages = [stack.enter_context(_page()) for _ in range(self.instances)]
             self._workers = [Worker(self.max_rows, self.target, page) for page in pages]
             for worker, rows in itertools.product(self._workers, self.warm):
-                worker.batcher.learn(rows, self.cost(rows))
+                worker.batcher.seed_cost(rows, self.cost(rows))
             self._fronts = [
                 Front([Estimator(page, number) for page in pages], [0] * self.instances)
                 for number in range(self.fronts)
@@ -205,7 +205,7 @@ class World:
             worker.requests[request.id] = request
             worker.batcher.add(None, request.id, InferFrame(request.deadline, 0, "s", [], [_TENSOR]), False, now)
         worker.inbox = []
-        given_up = [worker.requests.pop(pending.id) for pending in worker.batcher.expired(now)]
+        given_up = [worker.requests.pop(pending.id) for pending in worker.batcher.take_expired(now)]
         batch, _ = worker.batcher.next(now)
         worker.busy = bool(batch)
         if batch:
@@ -229,7 +229,7 @@ class World:
     def _finish_until(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
             ended, _, worker, batch, requests, started = heapq.heappop(self._ends)
-            worker.batcher.ran(batch, ended - started)
+            worker.batcher.observe(batch, ended - started)
             worker.busy = False
             number = self._workers.index(worker)
             worker.page.set_idle()

@@ -24,7 +24,7 @@ def batcher_with(*deadlines: float, rows: int = 1) -> Batcher:
     made = Batcher(BATCHING)
     for _ in range(700):  # until the spread has become small
         for size in (1, 2, 4, 8, 10):
-            made.learn(size, 0.010 + 0.001 * size)
+            made.seed_cost(size, 0.010 + 0.001 * size)
     for number, deadline in enumerate(deadlines):
         made.add("front", number, frame(deadline, rows), False, 0.0)
     return made
@@ -41,31 +41,31 @@ def test_the_soonest_deadline_goes_first() -> None:
 
 def test_a_batch_is_small_enough_for_its_head() -> None:
     batcher = batcher_with(0.018, *[0.080] * 9)
-    assert batcher.expired(0.0) == []
+    assert batcher.take_expired(0.0) == []
     assert 4 <= len(batcher.next(0.0)[0]) <= 5  # 18 ms less the way back leave 5 rows
 
 
 def test_what_would_come_too_late_is_given_up_before_its_deadline() -> None:
     batcher = batcher_with(0.005, 0.040)
-    assert ids(batcher.expired(0.0)) == [0]
+    assert ids(batcher.take_expired(0.0)) == [0]
     assert ids(batcher.next(0.0)[0]) == [1]
 
 
 def test_a_head_that_would_make_the_others_late_is_given_up() -> None:
     batcher = batcher_with(0.0145, *[0.032] * 9)
-    assert ids(batcher.expired(0.0)) == [0]
+    assert ids(batcher.take_expired(0.0)) == [0]
     assert len(batcher.next(0.0)[0]) == 9
 
 
 def test_the_last_one_runs_however_late_it_seems() -> None:
     batcher = batcher_with(0.001, 0.002)
-    assert ids(batcher.expired(0.0)) == [0]
+    assert ids(batcher.take_expired(0.0)) == [0]
     assert ids(batcher.next(0.0)[0]) == [1]
 
 
 def test_waiting_for_company_ends_where_the_deadline_would_suffer() -> None:
     batcher = Batcher(BATCHING._replace(delay=1.0))
-    batcher.learn(10, 0.016)
+    batcher.seed_cost(10, 0.016)
     batcher.add("front", 1, frame(0.048), False, 0.0)
     _, wait = batcher.next(0.0)
     assert wait == pytest.approx(0.048 - 0.0024 - 1.25 * 0.016)
@@ -73,10 +73,10 @@ def test_waiting_for_company_ends_where_the_deadline_would_suffer() -> None:
 
 def test_a_model_without_batching_can_have_a_target() -> None:
     batcher = Batcher(Batching(target=TARGET))
-    batcher.learn(1, 0.020)
+    batcher.seed_cost(1, 0.020)
     for number, deadline in enumerate((0.010, 0.045)):
         batcher.add("front", number, frame(deadline), False, 0.0)
-    assert ids(batcher.expired(0.0)) == [0]
+    assert ids(batcher.take_expired(0.0)) == [0]
     assert ids(batcher.next(0.0)[0]) == [1]
 
 
@@ -86,7 +86,7 @@ def page(tmp_path: Path) -> StatusPage:
     return StatusPage(str(tmp_path / "page"))
 
 
-FULL = Pace(rows=10, most=10, seconds=0.020, full_s=0.020, way_back_s=0.002)
+FULL = Pace(rows=10, full_rows=10, running_s=0.020, full_s=0.020, response_s=0.002)
 
 
 def test_nothing_is_refused_while_nothing_is_known_or_under_way(page: StatusPage) -> None:

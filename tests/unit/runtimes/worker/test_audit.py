@@ -38,9 +38,9 @@ def batch(*values: Any, datatype: Any = np.float32) -> list[Pending]:
 def audited(share: float, *batches: list[Pending], **described: Any) -> tuple[Auditor, list[str]]:
     """After these batches, each of which is said to have taken a second; and what was found in idle time."""
     executor = Executor(FakeModel(described, LoadOptions("")), BATCHING, 1 << 20)
-    auditor, found = Auditor(executor.pieces, 0, plenty(share)), []
+    auditor, found = Auditor(executor.chunked_model, 0, plenty(share)), []
     for each in batches:
-        auditor.ran(each, [of_a_second(outcome) for outcome in executor.run(each)])
+        auditor.observe(each, [of_a_second(outcome) for outcome in executor.run(each)])
         while auditor.is_due:
             found.append(auditor.step())
     return auditor, [text for text in found if text is not None]
@@ -74,7 +74,7 @@ def test_values_are_looked_at_where_there_is_a_difference_only(monkeypatch: pyte
     looked: list[Any] = []
     monkeypatch.setattr(audit, "_ranges", lambda tensors: looked.append(tensors) or [])
     auditor, found = audited(1.0, batch(1, 2, 3))
-    assert (auditor.runs, found, looked, auditor._company) == (3, [], [], [])
+    assert (auditor.runs, found, looked, auditor._batch_frames) == (3, [], [], [])
     audited(1.0, batch(1, 2), not_batchable=True)
     assert len(looked) == 2
 
@@ -103,8 +103,12 @@ class Priced:
         outcomes = executor.run(self._asked)
         self._answered = [outcome._replace(compute_infer_ns=round(batch_s * 1e9)) for outcome in outcomes]
         budget = Budget(share, lambda: self.audits, lambda: self.audits + self.computed)
-        self.auditor = Auditor(executor.pieces, 0, budget)
-        for thing, name, seconds in ((audit, "_copied", 0.25), (audit, "difference", 0.5), (executor.pieces, "run", 1)):
+        self.auditor = Auditor(executor.chunked_model, 0, budget)
+        for thing, name, seconds in (
+            (audit, "_copy", 0.25),
+            (audit, "difference", 0.5),
+            (executor.chunked_model, "run", 1),
+        ):
             monkeypatch.setattr(thing, name, self._taking(seconds, getattr(thing, name)))
 
     def _taking(self, seconds: float, function: Any) -> Any:
@@ -116,7 +120,7 @@ class Priced:
 
     def batch(self) -> None:
         self.computed += self._batch_s * self._of_it
-        self.auditor.ran(self._asked, self._answered)
+        self.auditor.observe(self._asked, self._answered)
         while self.auditor.is_due:
             assert self.auditor.step() is None
 
@@ -168,10 +172,10 @@ def test_a_model_that_draws_lots_is_not_accused() -> None:
 def test_strings_are_described_by_their_lengths() -> None:
     specs = [{"name": "x", "datatype": "BYTES", "shape": [-1, 4]}]
     executor = Executor(FakeModel({"inputs": specs, "outputs": specs}, LoadOptions("")), BATCHING, 1 << 20)
-    auditor = Auditor(executor.pieces, 0, plenty(1.0))
+    auditor = Auditor(executor.chunked_model, 0, plenty(1.0))
     asked = batch(b"secret", b"longer secret", datatype=object)
     swapped = executor.run(asked)[::-1]
-    auditor.ran(asked, [of_a_second(outcome) for outcome in swapped])
+    auditor.observe(asked, [of_a_second(outcome) for outcome in swapped])
     assert auditor.is_due
     found = auditor.step()
     assert found is not None

@@ -16,10 +16,10 @@ def frame(
     return InferFrame(deadline, priority, signature, [], [tensor])
 
 
-def batcher_with(*frames: InferFrame, batching: Batching = BATCHING, alone: frozenset[int] = frozenset()) -> Batcher:
+def batcher_with(*frames: InferFrame, batching: Batching = BATCHING, isolated: frozenset[int] = frozenset()) -> Batcher:
     made = Batcher(batching)
     for number, each in enumerate(frames):
-        made.add("front", number, each, number in alone, float(number))
+        made.add("front", number, each, number in isolated, float(number))
     return made
 
 
@@ -51,13 +51,13 @@ def test_lower_priority_numbers_go_first() -> None:
 
 
 def test_what_may_have_killed_a_worker_runs_alone() -> None:
-    batcher = batcher_with(frame(1), frame(1), frame(1), alone=frozenset({1}))
+    batcher = batcher_with(frame(1), frame(1), frame(1), isolated=frozenset({1}))
     assert [ids(batcher), ids(batcher)] == [[0, 2], [1]]
 
 
 def test_what_runs_alone_is_still_counted_in_rows() -> None:
     """Or it would neither be padded to a declared size nor run in pieces."""
-    (pending,), _ = batcher_with(frame(3), alone=frozenset({0})).next(0.0)
+    (pending,), _ = batcher_with(frame(3), isolated=frozenset({0})).next(0.0)
     assert pending.rows == 3
 
 
@@ -90,7 +90,7 @@ def test_a_full_batch_does_not_wait() -> None:
 
 def test_what_has_expired_is_taken_out() -> None:
     batcher = batcher_with(frame(deadline=1.0), frame(deadline=9.0))
-    assert [pending.id for pending in batcher.expired(2.0)] == [0]
+    assert [pending.id for pending in batcher.take_expired(2.0)] == [0]
     assert ids(batcher) == [1]
 
 
@@ -105,7 +105,7 @@ def test_a_cancelled_request_is_gone_and_a_running_one_is_not_found() -> None:
 def test_a_front_that_left_is_forgotten() -> None:
     batcher = batcher_with(frame())
     batcher.add("other", 7, frame(), False, 0.0)
-    batcher.forget("front")
+    batcher.drop_source("front")
     assert ids(batcher) == [7]
 
 

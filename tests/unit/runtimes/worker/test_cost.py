@@ -59,14 +59,14 @@ def test_what_slows_one_size_is_expected_of_the_others_too() -> None:
 
 def test_the_slowest_is_what_nearly_all_runs_stay_within() -> None:
     curve, noise = learned(affine, [8], runs=500, jitter=0.1), random.Random(1)
-    within = sum(affine(8) * noise.lognormvariate(0, 0.1) <= curve.slowest(8) for _ in range(1000))
+    within = sum(affine(8) * noise.lognormvariate(0, 0.1) <= curve.upper_bound(8) for _ in range(1000))
     assert 960 <= within < 1000
 
 
 def test_rows_within_a_time() -> None:
     curve = learned(affine, [1, 8, 32])
     fitting = curve.rows_within(0.03, 32)
-    assert curve.slowest(fitting) <= 0.03 < curve.slowest(fitting + 1)
+    assert curve.upper_bound(fitting) <= 0.03 < curve.upper_bound(fitting + 1)
     assert curve.rows_within(1.0, 32) == 32
     assert curve.rows_within(0.001, 32) == 0
 
@@ -76,43 +76,43 @@ def superlinear(rows: int) -> float:
 
 
 def test_a_smaller_size_is_best_only_if_it_is_surely_better() -> None:
-    assert learned(superlinear, [1, 2, 4, 8, 16, 32]).best(32) == 4
+    assert learned(superlinear, [1, 2, 4, 8, 16, 32]).best_rows(32) == 4
     linear = learned(lambda rows: 0.01 * rows, [1, 2, 4, 8, 16, 32], runs=200, jitter=0.1)
-    assert linear.best(32) == 32
-    assert learned(superlinear, [1, 2, 4], runs=200).best(32) == 32  # nobody knows yet
+    assert linear.best_rows(32) == 32
+    assert learned(superlinear, [1, 2, 4], runs=200).best_rows(32) == 32  # nobody knows yet
 
 
 def test_a_size_that_was_given_up_is_tried_again() -> None:
     curve = learned(superlinear, [1, 2, 4, 8, 16, 32])
-    assert {curve.choose(32) for _ in range(600)} == {2, 4, 8}
-    assert {curve.choose(32, smaller=False) for _ in range(600)} == {4, 8}
+    assert {curve.choose_rows(32) for _ in range(600)} == {2, 4, 8}
+    assert {curve.choose_rows(32, smaller=False) for _ in range(600)} == {4, 8}
 
 
 def test_smaller_sizes_are_tried_until_something_is_known_of_them() -> None:
     curve = learned(superlinear, [32])
     for _ in range(200):
-        rows = curve.choose(32)
+        rows = curve.choose_rows(32)
         curve.observe(rows, superlinear(rows))
-    assert curve.best(32) == 4
+    assert curve.best_rows(32) == 4
 
 
 def test_without_a_target_full_batches_run_until_they_are_known_to_be_worse() -> None:
     sizing = Sizing(32)
-    assert sizing.most("k") == 32
+    assert sizing.max_batch_rows("k") == 32
     for _ in range(10):
         for rows in (8, 32):
-            sizing.ran("k", rows, 0.002 * rows if rows == 8 else 0.004 * rows)
-    assert sizing.most("k") == 8
-    assert sizing.most("another shape") == 32
+            sizing.observe("k", rows, 0.002 * rows if rows == 8 else 0.004 * rows)
+    assert sizing.max_batch_rows("k") == 8
+    assert sizing.max_batch_rows("another shape") == 32
 
 
 def test_with_a_target_batches_take_less_than_half_of_it_and_start_small() -> None:
     sizing, seen = Sizing(32, target=0.1), []
     for _ in range(8):
-        rows = sizing.most("k")
+        rows = sizing.max_batch_rows("k")
         seen.append(rows)
         for _ in range(10):
-            sizing.ran("k", rows, 0.001 * rows + 0.01)
+            sizing.observe("k", rows, 0.001 * rows + 0.01)
     assert seen[:3] == [1, 2, 4]
     assert 24 <= seen[-1] <= 32
-    assert 2 * sizing.curve("k").slowest(seen[-1]) <= 0.1
+    assert 2 * sizing.curve("k").upper_bound(seen[-1]) <= 0.1

@@ -52,7 +52,7 @@ def test_a_batch_that_does_not_fit_runs_in_halves_and_the_size_is_remembered(cap
         outcomes = runs.run(batch([1, 2, 3], [4], [5, 6, 7, 8]))
         assert [first_column(each) for each in outcomes] == [[2, 4, 6], [8], [10, 12, 14, 16]]
     assert model.tried == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
-    assert capfd.readouterr().out.count("there was no memory for 8 rows at once; from now on at most 2") == 1
+    assert capfd.readouterr().out.count("8 rows did not fit into memory; from now on, at most 2 rows") == 1
 
 
 def test_a_request_larger_than_a_batch_is_cut_smaller_still() -> None:

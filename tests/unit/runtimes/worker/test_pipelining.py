@@ -60,12 +60,12 @@ class Worker:
         self.front.settimeout(WAIT_S)
         self.front.connect(str(folder / "socket"))
 
-    def ask(self, *values: float, alone: tuple[int, ...] = ()) -> list[float | str]:
+    def ask(self, *values: float, isolated: tuple[int, ...] = ()) -> list[float | str]:
         """One row each, all in one write, so that the worker meets them together; the answers in that order."""
         sent = b""
         for number, value in enumerate(values):
             frame = InferFrame(1e9, 0, "default", [], [from_array("x", np.full((1, 4), value, np.float32))])
-            sent += b"".join(wire.pack_infer([(number, frame)], wire.ISOLATED if number in alone else 0))
+            sent += b"".join(wire.pack_infer([(number, frame)], wire.ISOLATED if number in isolated else 0))
         self.front.sendall(sent)
         answers: dict[int, float | str] = {}
         reader = FrameReader()
@@ -119,7 +119,7 @@ def test_a_row_without_memory_fails_alone_and_the_batch_beside_it_does_not(start
 
 def test_what_must_run_alone_runs_with_nothing_beside_it(start: Any) -> None:
     worker = start(1)
-    assert worker.ask(10, 20, 30, alone=(0, 1)) == [20, 40, 60]
+    assert worker.ask(10, 20, 30, isolated=(0, 1)) == [20, 40, 60]
     assert worker.model.listed == [{2}]
 
 

@@ -11,7 +11,7 @@ from runtimes.tensors import from_array
 from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.execute import Executor, Failure
-from runtimes.worker.refusal import refusal
+from runtimes.worker.refusal import common_refusal
 
 
 class Refusing(Model):
@@ -36,7 +36,7 @@ def misfit(x: np.ndarray) -> str:
 
 @pytest.mark.parametrize("shape", [(-1, 3), (1, 3)])
 def test_rows_of_every_kind_refused_in_the_same_words_are_the_models_fault(shape: tuple[int, ...]) -> None:
-    assert refusal(Refusing(misfit, shape), 0) == "shapes #x# and #x# cannot be multiplied"
+    assert common_refusal(Refusing(misfit, shape), 0) == "shapes #x# and #x# cannot be multiplied"
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_rows_of_every_kind_refused_in_the_same_words_are_the_models_fault(shape
     ],
 )
 def test_what_another_request_might_mend_is_the_requests(model: Model) -> None:
-    assert refusal(model, 0) == ""
+    assert common_refusal(model, 0) == ""
 
 
 def test_the_refusal_is_a_failure_until_something_is_taken() -> None:
     model = Refusing(misfit)
     executor = Executor(model, Batching(), 1 << 20)
-    executor.refusal = refusal(model, 0)
+    executor.refusal = common_refusal(model, 0)
 
     def asked(*rows: float) -> Any:
         batcher = Batcher(executor.batching)

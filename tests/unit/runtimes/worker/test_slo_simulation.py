@@ -81,7 +81,7 @@ def test_without_a_target_nothing_is_lost_to_the_best_fixed_size(cost: str) -> N
         batch, _ = batcher.next(now)
         seconds = COSTS[cost](len(batch)) * noise.lognormvariate(0, 0.1)
         now, done = now + seconds, done + len(batch)
-        batcher.ran(batch, seconds)
+        batcher.observe(batch, seconds)
         for pending in batch:
             batcher.add(None, pending.id, frame, False, now)
     assert done / now >= 0.95 * best_rate(COSTS[cost], 32)[0]

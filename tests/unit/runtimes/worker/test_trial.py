@@ -145,7 +145,7 @@ def test_a_large_row_hides_no_error_in_a_small_one() -> None:
     wrong = right + np.array([[0.1, 0.0], [0.0, 0.0]])
     found = difference({"y": wrong}, {"y": right}, 0)
     assert found is not None
-    assert (found.output, round(found.by, 6), found.scale) == ("y", 0.1, 2.0)
+    assert (found.output, round(found.largest, 6), found.scale) == ("y", 0.1, 2.0)
     assert difference({"y": right * (1 + 1e-7)}, {"y": right}, 0) is None
     # Rows may lie along another dimension.
     assert difference({"y": wrong.T}, {"y": right.T}, 1) is not None

@@ -14,9 +14,9 @@ from runtimes.tensors import from_array, to_array
 from runtimes.wire import InferFrame
 from runtimes.worker import probe
 from runtimes.worker.batcher import Batcher, Batching
+from runtimes.worker.batching_decision import DEFAULT_MAX_ROWS, decide_batching, with_free_rows
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, Failure
-from runtimes.worker.settle import DEFAULT_MAX_ROWS, settle, with_free_rows
 
 
 class Doubler(Model):
@@ -50,7 +50,7 @@ def frame(*rows: float) -> InferFrame:
     ],
 )
 def test_batching_is_what_was_asked_for(asked: BatchingOptions, rows: int) -> None:
-    assert settle(Doubler(), asked).batching.max_rows == rows
+    assert decide_batching(Doubler(), asked).batching.max_rows == rows
 
 
 class Mixing(Doubler):
@@ -59,21 +59,21 @@ class Mixing(Doubler):
 
 
 def test_a_mere_limit_does_not_outrank_a_graph_that_mixes_rows() -> None:
-    limit = BatchingOptions(max_rows=8, vouched=False)
-    assert settle(Doubler(), limit).batching.max_rows == 8
-    mixing = settle(Mixing(), limit)
+    limit = BatchingOptions(max_rows=8, declares_batching=False)
+    assert decide_batching(Doubler(), limit).batching.max_rows == 8
+    mixing = decide_batching(Mixing(), limit)
     assert (mixing.batching.max_rows, mixing.reason) == (0, "graph")
     assert mixing.note.endswith("Sum 'total' adds all rows; dynamic_batching in config.pbtxt turns it on")
-    vouched = settle(Mixing(), BatchingOptions(max_rows=8))
-    assert (vouched.batching.max_rows, vouched.reason) == (8, "")
+    declared = decide_batching(Mixing(), BatchingOptions(max_rows=8))
+    assert (declared.batching.max_rows, declared.reason) == (8, "")
 
 
 def test_a_fixed_batch_is_filled_up_when_its_size_is_declared() -> None:
     model = Doubler(rows=4)
     with pytest.raises(LoadError, match="no signature has a free dimension 0"):
-        settle(model, BatchingOptions(max_rows=4))
+        decide_batching(model, BatchingOptions(max_rows=4))
     model.signatures = with_free_rows(model.signatures, [4], 0)
-    batching = settle(model, BatchingOptions(sizes=(4,))).batching
+    batching = decide_batching(model, BatchingOptions(sizes=(4,))).batching
     batcher = Batcher(batching)
     batcher.add("front", 1, frame(1), False, 0.0)
     (outcome,) = Executor(model, batching, 1 << 20).run(batcher.next(0.0)[0])
@@ -84,7 +84,7 @@ def test_a_fixed_batch_is_filled_up_when_its_size_is_declared() -> None:
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        (None, "the artifact does not say the shape of 'x'; max_batch_size in model.toml turns it on"),
+        (None, "the artifact does not declare the shape of 'x'; max_batch_size in model.toml turns it on"),
         ((), "'x' is a scalar"),
         ((4, 2), "the first dimension of 'x' is fixed; batch_sizes = [4] in model.toml fills batches up"),
     ],
@@ -92,7 +92,7 @@ def test_a_fixed_batch_is_filled_up_when_its_size_is_declared() -> None:
 def test_the_log_says_how_to_turn_batching_on(shape: tuple[int, ...] | None, said: str) -> None:
     model = Doubler()
     model.signatures = {"s": Signature((TensorSpec("x", "FP32", shape),), (TensorSpec("y", "FP32", shape),))}
-    assert settle(model, BatchingOptions()).note == "batching is off: " + said
+    assert decide_batching(model, BatchingOptions()).note == "batching is off: " + said
 
 
 def test_every_run_is_told_so_that_a_timeout_counts_for_each() -> None:
@@ -144,7 +144,7 @@ class Detector(Model):
 
 def answers(executor: Executor, *frames: InferFrame) -> list[Any]:
     batcher = Batcher(executor.batching)
-    executor.on_batching_off = lambda reason, note: batcher.follow(executor.batching)
+    executor.on_batching_off = lambda reason, note: batcher.reconfigure(executor.batching)
     for number, each in enumerate(frames):
         batcher.add("front", number, each, False, 0.0)
     outcomes = []
@@ -194,7 +194,7 @@ def test_a_pipelined_batch_that_was_under_way_runs_again_alone_too() -> None:
             (-1, 2),
             (4,),
             BatchingOptions(sizes=(4,)),
-            "batch_sizes = .4. is configured, but the rows of output 'y' are not those",
+            "batch_sizes = .4. is configured, but the rows of output 'y' do not correspond",
         ),
         (
             (-1, 2),
@@ -202,7 +202,7 @@ def test_a_pipelined_batch_that_was_under_way_runs_again_alone_too() -> None:
             BatchingOptions(max_rows=8),
             "max_batch_size = 8 is configured, but output .y. has shape",
         ),
-        ((4, 2), (4,), BatchingOptions(sizes=(4,)), "the rows of output 'y' are not those of the inputs"),
+        ((4, 2), (4,), BatchingOptions(sizes=(4,)), "the rows of output 'y' do not correspond to those of the inputs"),
     ],
 )
 def test_a_declaration_is_refused_where_an_output_has_rows_of_its_own(
@@ -211,7 +211,7 @@ def test_a_declaration_is_refused_where_an_output_has_rows_of_its_own(
     model = Numbered(inputs, outputs)
     model.signatures = with_free_rows(model.signatures, asked.sizes, 0)
     with pytest.raises(LoadError, match=said):
-        settle(model, asked)
+        decide_batching(model, asked)
 
 
 class Numbered(Model):
@@ -225,7 +225,10 @@ class Numbered(Model):
 
 
 def test_what_would_be_wrong_is_not_advised() -> None:
-    free, fixed = settle(Numbered((-1, 2), (4,)), BatchingOptions()), settle(Numbered((4, 2), (4,)), BatchingOptions())
+    free, fixed = (
+        decide_batching(Numbered((-1, 2), (4,)), BatchingOptions()),
+        decide_batching(Numbered((4, 2), (4,)), BatchingOptions()),
+    )
     assert free.note == "batching is off: the first dimension of 'y' is fixed"
     assert fixed.note == "batching is off: the first dimension of 'x' is fixed"
 
@@ -233,7 +236,7 @@ def test_what_would_be_wrong_is_not_advised() -> None:
 def test_an_output_that_turns_out_unservable_leaves_the_signature() -> None:
     untold = Signature((TensorSpec("x"),), (TensorSpec("y"), TensorSpec("z")))
     array = np.ones((1, 2), np.float32)
-    found = probe.learned(untold, {"x": array}, {"y": array}, 0, {"z": "it is complex64"})
+    found = probe.fill_gaps(untold, {"x": array}, {"y": array}, 0, {"z": "it is complex64"})
     assert found.outputs == (TensorSpec("y", "FP32", (-1, 2)),)
     assert found.refused == {"z": "it is complex64"}
     assert not probe.has_gaps(found)
