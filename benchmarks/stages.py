@@ -42,7 +42,7 @@ FRONT = [
     ("encode", r"_write_predict|_write_v2|front/v2_write|write_response|json_values|dumps \("),
     ("admit, validate, record", r"engine/(engine|admission|deadlines|validate|metrics|routes|types)\.py"),
     ("queue, wire", r"engine/(queue|client)\.py|runtimes/wire\.py"),
-    ("HTTP", r"front/(http|exchange|body|rest)\.py|uvicorn|front/grpc"),
+    ("HTTP", r"front/(http|base)/|uvicorn|front/grpc"),
 ]
 WORKER = [
     ("receive, unpack", r"Connection\.receive|FrameReader|unpack_infer|Loop\._take"),

@@ -1,4 +1,4 @@
-"""What the supervisor tells a front at its start."""
+"""The options that the supervisor passes to a front at startup."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from gateway.process.address import GrpcServer
 
 @dataclass(frozen=True)
 class FrontOptions:
-    """What a front gets at its start. Admission limits are this front's share of the gateway's.
+    """Admission limits are this front's share of the gateway's.
 
-    run_dir is where a front may put sockets: the supervisor tidies up there, for those that are killed, too.
+    run_dir  where a front may create sockets; the supervisor cleans up there, also after a front that was killed
     """
 
     number: int
@@ -30,4 +30,4 @@ class FrontOptions:
     min_body_rate: int
     shared_memory: bool
     server_name: str
-    allowed_hosts: list[str]  # as JSON has it
+    allowed_hosts: list[str]  # a list, because the options are passed as JSON

@@ -39,12 +39,16 @@ from runtimes.wire import Frame
 
 log = logging.getLogger("front")
 
+# How often figures are sent to the supervisor: if the front crashes, the counts since then are lost.
 _SNAPSHOT_S = 1.0
+# How often freed memory is returned to the system, if there is enough: see process/memory.py.
 _TRIM_S = 5.0
-# Of containers, net, between two young collections: a few hundred requests at a time have no more.
-_ALLOCATIONS = 10_000
-# What open connections get at least, once nothing is under way, to take their answers.
-_CLOSE_S = 0.5
+# The net number of new containers at which Python collects the youngest generation. A few hundred concurrent requests
+# have fewer. With a smaller number, collections cost CPU time and find nothing; with a larger one, rare cycles stay in
+# memory for longer.
+_GC_THRESHOLD = 10_000
+# The minimum time for clients to read their answers, even if the grace period is over.
+_MIN_CLOSE_S = 0.5
 
 
 class Front:
@@ -59,7 +63,7 @@ class Front:
         self._engine = FrontEngine(options.number, admission_limits, self._control, arena, shared, options.server_name)
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:
-        """Until it is told to drain, or the supervisor has gone."""
+        """Serve until told to drain, or until the supervisor has ended."""
         options = self._options
         limits = Limits(
             options.max_json_bytes,
@@ -69,15 +73,15 @@ class Front:
             options.min_body_rate,
         )
         answers = Answers()
-        answers.add(SendFigures, lambda _: self._send_figures())  # the answer follows them on the same line
+        answers.add(SendFigures, lambda _: self._send_figures())  # the answer follows the figures on the same channel
         self._channel = await Channel.open(control, self._on_frame, answers.on_call)
-        admin = Later(partial(_build_admin, self._engine, limits, options.allowed_hosts, self._access))
-        admin.built.add_done_callback(_leave_out_of_collections)
+        admin = LazyApp(partial(_build_admin, self._engine, limits, options.allowed_hosts, self._access))
+        admin.built.add_done_callback(_freeze_startup_objects)
         rest = HttpServer(self._engine, limits, admin, self._access)
         serving = asyncio.create_task(rest.serve([http]))
-        kept = connection_options(options.grpc_keepalive_s, options.grpc_max_connection_age_s, options.grace_s)
-        kept.append(("grpc.so_reuseport", 1))
-        grpc = build_server(self._engine, limits, options.grpc_server, kept, access=self._access)
+        grpc_options = connection_options(options.grpc_keepalive_s, options.grpc_max_connection_age_s, options.grace_s)
+        grpc_options.append(("grpc.so_reuseport", 1))
+        grpc = build_server(self._engine, limits, options.grpc_server, grpc_options, access=self._access)
         grpc.add_insecure_port(str(Address(options.grpc_host, options.grpc_port)))
         await grpc.start()
         report = asyncio.create_task(self._report())
@@ -87,14 +91,14 @@ class Front:
         ends: list[asyncio.Future[Any]] = [self._draining, self._channel.closed]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         grace = self._draining.result() if self._draining.done() else 0.0
-        rest.let_go()
+        rest.disable_keep_alive()
         ends_at = time.monotonic() + grace
         await self._engine.drain(grace)
-        # Answers may still be on their way to slow readers.
-        left = max(ends_at - time.monotonic(), _CLOSE_S)
-        rest.config.timeout_graceful_shutdown = math.ceil(left)
+        # Slow clients may still be reading their answers.
+        seconds = max(ends_at - time.monotonic(), _MIN_CLOSE_S)
+        rest.config.timeout_graceful_shutdown = math.ceil(seconds)
         rest.should_exit = True
-        await grpc.stop(left)
+        await grpc.stop(seconds)
         await serving
         report.cancel()
         trim.cancel()
@@ -107,13 +111,13 @@ class Front:
             self._engine.apply(table_from_json(body))
         elif frame.kind == DRAIN and not self._draining.done():
             self._engine.draining = True
-            log.info("draining: new requests are refused")
+            log.info("draining: new requests are rejected")
             self._draining.set_result(body["grace_s"])
 
     async def _control(self, request: ControlRequest[Any]) -> Any:
         assert self._channel is not None
         if isinstance(request, GetMetrics | GetStatistics):
-            self._send_figures()  # which are there before the call is
+            self._send_figures()  # they arrive before the call
         verb, arguments = to_json(request)
         return await self._channel.call(verb, **arguments)
 
@@ -135,13 +139,14 @@ async def _keep_trimmed() -> None:
 
 
 def _build_admin(engine: FrontEngine, limits: Limits, allowed_hosts: Collection[str], access: Access | None) -> App:
-    from gateway.front.admin.app import build_admin  # takes a third of a front's start, and inference needs none of it
+    # Importing FastAPI takes a third of a front's startup time, and inference does not need it.
+    from gateway.front.admin.app import build_admin
 
     return build_admin(engine, limits, allowed_hosts, access)
 
 
-class Later:
-    """An app that is built in a thread meanwhile; requests for it wait."""
+class LazyApp:
+    """An app that is built in a thread. Its requests wait until it is built."""
 
     def __init__(self, build: Callable[[], App]) -> None:
         self.built = asyncio.get_running_loop().run_in_executor(None, build)
@@ -151,17 +156,17 @@ class Later:
         await app(scope, receive, send)
 
 
-def _leave_out_of_collections(built: "asyncio.Future[App]") -> None:
-    """What is there now stays: the collector of cycles shall not walk through all libraries again and again."""
+def _freeze_startup_objects(built: "asyncio.Future[App]") -> None:
+    """Exclude the objects of all imported libraries from garbage collections: they stay for the life of the process."""
     gc.collect()
     gc.freeze()
-    # Requests leave no cycles behind; what does, is rare.
-    gc.set_threshold(_ALLOCATIONS, *gc.get_threshold()[1:])
+    # Requests leave no reference cycles, so collections are rarely needed.
+    gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
 
 
 async def _main(parent: int, control: int, http: int, options: FrontOptions) -> None:
     die_with_parent(parent)
-    # The native gRPC server makes a folder with a socket, and only tidies up when it is stopped.
+    # The native gRPC server creates a folder with a socket, which it removes only when it is stopped.
     tempfile.tempdir = options.run_dir
     await Front(options).run(socket.socket(fileno=control), socket.socket(fileno=http))
 
@@ -170,8 +175,8 @@ def main() -> None:
     parent, control, http, options = sys.argv[1:5]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its start and end are told by us
-    warnings.filterwarnings("ignore", module="PIL")  # what is odd about a client's image is not for our log
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # this module logs the start and the end itself
+    warnings.filterwarnings("ignore", module="PIL")  # oddities of client images do not belong in the log
     uvloop.run(_main(int(parent), int(control), int(http), FrontOptions(**json.loads(options))))
 
 

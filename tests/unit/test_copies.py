@@ -22,7 +22,7 @@ from gateway.engine.admission import AdmissionLimits
 from gateway.engine.arena import Arena
 from gateway.engine.engine import FrontEngine
 from gateway.front.base.limits import Limits
-from gateway.front.http.exchange import Exchange
+from gateway.front.http.hot_request import HotRequest
 from gateway.front.http.server import HttpServer
 from runtimes import status_page
 from runtimes.contract import Model, Signature, TensorSpec
@@ -76,13 +76,13 @@ def request(image: np.ndarray) -> tuple[bytes, dict[str, str]]:
 def through_the_parser(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Lengths of what came through the HTTP parser, which copies it, and was then copied to its place."""
     lengths: list[int] = []
-    receive = Exchange.on_body
+    receive = HotRequest.on_body
 
-    def on_body(self: Exchange, chunk: bytes) -> None:
+    def on_body(self: HotRequest, chunk: bytes) -> None:
         lengths.append(len(chunk))
         receive(self, chunk)
 
-    monkeypatch.setattr(Exchange, "on_body", on_body)
+    monkeypatch.setattr(HotRequest, "on_body", on_body)
     return lengths
 
 

@@ -1,1 +1,1 @@
-"""The FastAPI app: all that is not hot."""
+"""The FastAPI app: every route that is not hot."""

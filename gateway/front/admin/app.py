@@ -1,4 +1,4 @@
-"""The FastAPI app: all that is not hot. It also documents the hot routes, which never reach it."""
+"""The FastAPI app: every route that is not hot. It also documents the hot routes, which do not reach it."""
 
 from collections.abc import Awaitable, Collection
 from typing import Any
@@ -16,8 +16,8 @@ from gateway.front.admin.exports import add_exports
 from gateway.front.admin.openapi import document_hot_paths
 from gateway.front.admin.origin import check_origin
 from gateway.front.base.access import Access
-from gateway.front.base.body import Pauses, read_object
-from gateway.front.base.client_errors import sentence
+from gateway.front.base.body import BodyTimeouts, read_object
+from gateway.front.base.client_errors import client_message
 from gateway.front.base.limits import Limits
 from gateway.front.base.openapi import FAILURES
 from gateway.front.dialects.registry import DIALECTS
@@ -26,7 +26,7 @@ from gateway.front.dialects.registry import DIALECTS
 def build_admin(
     engine: Engine, limits: Limits, allowed_hosts: Collection[str] = (), access: Access | None = None
 ) -> FastAPI:
-    """allowed_hosts: by which browsers may change the gateway, beside its addresses and the machine's own name."""
+    """`allowed_hosts`: names under which browsers may change the gateway, besides its addresses and host name."""
 
     async def check(request: Request) -> None:
         check_origin(request.method, request.headers, allowed_hosts)
@@ -40,16 +40,16 @@ def build_admin(
         dependencies=[Depends(check)],
         exception_handlers={
             ModelportError: _model_error,
-            ClientDisconnected: _gone,
+            ClientDisconnected: _no_answer,
             HTTPException: _http_error,
             RequestValidationError: _validation_error,
             Exception: _internal_error,
         },
     )
-    pauses = Pauses()
+    timeouts = BodyTimeouts()
 
     def read(request: Request) -> Awaitable[dict[str, Any]]:
-        return read_object(request, limits, pauses)
+        return read_object(request, limits, timeouts)
 
     parts = [dialect.app_part() for dialect in DIALECTS]
     for part in parts:
@@ -58,30 +58,30 @@ def build_admin(
     add_exports(app, engine, read)
     document_hot_paths(app, [part.hot_paths for part in parts])
     if access is not None:
-        app.add_middleware(Door, access=access, routes=app.router.routes, pauses=pauses)
+        app.add_middleware(Door, access=access, routes=app.router.routes, timeouts=timeouts)
     return app
 
 
 async def _model_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ModelportError)
     body = getattr(request.state, "body", None)
-    if body is None or body.whole:
-        return JSONResponse({"error": sentence(error)}, error.status)
+    if body is None or body.complete:
+        return JSONResponse({"error": client_message(error)}, error.status)
     await body.discard()
-    return JSONResponse({"error": sentence(error)}, error.status, {"connection": "close"})
+    return JSONResponse({"error": client_message(error)}, error.status, {"connection": "close"})
 
 
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response()  # to nobody
+async def _no_answer(request: Request, error: Exception) -> Response:
+    return Response()  # the client does not receive it
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        told = NotFound("there is nothing at this path; /docs lists what there is")
-        return JSONResponse({"error": sentence(told)}, 404)
+        not_found = NotFound("there is nothing at this path; /docs lists what there is")
+        return JSONResponse({"error": client_message(not_found)}, 404)
     headers = dict(error.headers or {})
-    text = f"this path takes {headers['Allow']}, not {request.method}" if "Allow" in headers else error.detail
+    text = f"this path accepts {headers['Allow']}, not {request.method}" if "Allow" in headers else error.detail
     return JSONResponse({"error": text}, error.status_code, headers)
 
 

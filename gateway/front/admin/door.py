@@ -1,4 +1,4 @@
-"""The FastAPI app's door: every request for the app passes here, before any route of it runs."""
+"""The FastAPI app's door: every request to the app passes through it before a route runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,19 +8,19 @@ from starlette.routing import BaseRoute, Match
 
 from gateway.errors import ModelportError
 from gateway.front.base.access import Access, action_of, http_caller
-from gateway.front.base.body import App, Body, Pauses, Receive, Scope, Send
-from gateway.front.base.dialect import tell
+from gateway.front.base.body import App, Body, BodyTimeouts, Receive, Scope, Send
+from gateway.front.base.dialect import encode_error
 
 
 class Door:
-    """ASGI middleware. The documentation's pages and paths at which there is nothing pass it too."""
+    """ASGI middleware. Requests for the documentation and for unknown paths pass through it as well."""
 
-    def __init__(self, app: App, access: Access, routes: Sequence[BaseRoute], pauses: Pauses) -> None:
-        # What a router within the app takes cannot be seen from here, by which model it is for.
+    def __init__(self, app: App, access: Access, routes: Sequence[BaseRoute], timeouts: BodyTimeouts) -> None:
+        # The model of a request to a nested router would be unknown here, so its access check could not be made.
         if hidden := [route for route in routes if not hasattr(route, "endpoint")]:
             raise TypeError(f"the door cannot see which routes {hidden[0]!r} has; add them to the app itself")
         self._app = app
-        self._access, self._routes, self._pauses = access, routes, pauses
+        self._access, self._routes, self._timeouts = access, routes, timeouts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -30,17 +30,17 @@ class Door:
             try:
                 self._access.check(action, parameters.get("model", ""), caller)
             except ModelportError as error:
-                await Body(receive, self._pauses).discard()
-                write = getattr(route, "tell", tell)
-                answer = Response(write(error), error.status, {"connection": "close"}, "application/json")
+                await Body(receive, self._timeouts).discard()
+                encode = getattr(route, "encode_error", encode_error)
+                answer = Response(encode(error), error.status, {"connection": "close"}, "application/json")
                 await answer(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
     def _find(self, scope: Scope) -> tuple[BaseRoute | None, Mapping[str, Any]]:
-        """What will take the request, with the parameters in its path; a route that takes other methods at the worst.
+        """Return the route for the request and its path parameters; failing that, a route with other methods.
 
-        The app finds it again: this costs microseconds on paths that are not hot, and only where there is an Access.
+        The app finds it again. This costs microseconds on paths that are not hot, and only if there is an Access.
         """
         partly: tuple[BaseRoute | None, Mapping[str, Any]] = None, {}
         for route in self._routes:

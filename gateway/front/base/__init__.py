@@ -1,1 +1,1 @@
-"""What all dialects have in common."""
+"""The common part of all dialects."""

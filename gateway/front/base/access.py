@@ -1,27 +1,27 @@
-"""Who may do what: one check that each transport makes once for each request.
+"""Access control: one check that each transport makes once for each request.
 
-There are three doors. Each passes every request of its transport, whatever the dialect:
+There are three doors. Every request of a transport passes through its door, whatever the dialect:
 
-    hot REST     front/http/exchange.py, `Exchange.open`; where the path names no model, `_submit`
+    hot REST     front/http/hot_request.py, `HotRequest.open`; if the path does not name the model, `_submit`
     FastAPI app  front/admin/door.py, an ASGI middleware
-    gRPC         front/grpc/server.py and native.py hand a `Check` to each method, which calls it once it has
-                 parsed the message, since that names the model
+    gRPC         front/grpc/server.py and native.py pass a `Check` to each method, which calls it once it has
+                 parsed the message, because the message names the model
 
-Without an Access, which is how every server runs today, everything is allowed and no record is made.
+Every server runs without an Access today: everything is allowed, and no Caller is created.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-# read: metadata, states, statistics, documentation. admin: whatever changes the server.
+# read: metadata, states, statistics, documentation. admin: everything that changes the server.
 Action = Literal["infer", "read", "admin", "metrics", "health"]
 
 
 class Caller(NamedTuple):
-    """Who asks, as far as the transport knows.
+    """The sender of a request, as far as the transport knows it.
 
-    peer     the address: HOST:PORT over HTTP, as gRPC writes it (ipv4:HOST:PORT) over gRPC; "" if there is none
-    headers  HTTP's headers or gRPC's metadata as they came, with names in lower case; a name may occur twice
+    peer     the address: HOST:PORT over HTTP, ipv4:HOST:PORT or another form of gRPC's over gRPC, "" if there is none
+    headers  HTTP headers or gRPC metadata as received, with names in lower case; a name may occur more than once
     """
 
     peer: str
@@ -30,18 +30,18 @@ class Caller(NamedTuple):
 
 class Access(Protocol):
     def check(self, action: Action, model: str, caller: Caller) -> None:
-        """Return if the caller may do this. `model` is "" for what concerns no model, or all of them.
+        """Return if the caller may do this. `model` is "" if the action concerns no model, or all of them.
 
-        Raises Unauthenticated if it must say first who it is, Forbidden if it may not.
+        Raises Unauthenticated if the caller must identify itself first, Forbidden if it lacks permission.
         """
 
 
-# An Access that knows its caller.
+# Access.check for a given caller.
 Check = Callable[[Action, str], None]
 
 
 def check_of(access: Access | None, peer: str, metadata: Sequence[Any]) -> Check | None:
-    """The check for one gRPC call; None where everything is allowed."""
+    """Return the check for one gRPC call, or None if everything is allowed."""
     if access is None:
         return None
     caller = Caller(peer, [(key, value) for key, value in metadata])
@@ -58,7 +58,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def acts(action: Action) -> Callable[[_Endpoint], _Endpoint]:
-    """Says what an endpoint of the FastAPI app does; see `action_of` for those that say nothing."""
+    """Declare the action of an endpoint of the FastAPI app. `action_of` has the default for the others."""
 
     def mark(endpoint: _Endpoint) -> _Endpoint:
         endpoint.action = action  # type: ignore[attr-defined]
@@ -68,7 +68,7 @@ def acts(action: Action) -> Callable[[_Endpoint], _Endpoint]:
 
 
 def action_of(endpoint: object, method: str) -> Action:
-    """What an endpoint says with `acts`; else "read" for methods that change nothing, and "admin" for the others."""
+    """Return what `acts` declared; by default, "read" for safe methods and "admin" for the others."""
     default: Action = "read" if method in _SAFE_METHODS else "admin"
     action: Action = getattr(endpoint, "action", default)
     return action

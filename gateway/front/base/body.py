@@ -1,4 +1,4 @@
-"""The ASGI side of a request: its headers that matter, its body up to a limit, its client going away."""
+"""The ASGI side of a request: relevant headers, the body up to a limit, and the client's disconnect."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -19,21 +19,26 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-# The body of a request to the FastAPI app, a JSON object.
+# Reads the body of a request to the FastAPI app, a JSON object.
 ReadObject = Callable[["Request"], Awaitable[dict[str, Any]]]
 
 
-# A client that sends nothing for so long has gone, or holds what it was reserved for nothing.
-PAUSE_S = 60.0
+# How long a client may send nothing within a body; nginx's client_body_timeout has the same default. A shorter time
+# ends uploads over poor networks; a longer one lets a client that is gone occupy its reservation for that long.
+BODY_IDLE_TIMEOUT_S = 60.0
+# How long a connection stays open after an early answer, so that the client can read the answer while it still sends;
+# nginx's lingering_timeout is 5 s. If it is too short, slow clients see a reset instead of the answer; if it is too
+# long, rejected clients occupy connections.
 LINGER_S = 2.0
 
-# Of a body that is one JSON object: nothing is asked for in many words there, and what is being read is not counted.
-_MAX_BYTES = 128 * 1024
+# For a body that is one JSON object, in bytes. These requests are short, and their bodies are not reserved against the
+# admission limit while they are read, so this bounds what a connection can occupy.
+_MAX_OBJECT_BYTES = 128 * 1024
 
 
 @dataclass(slots=True)
 class Headers:
-    """None: there is no such header.
+    """The headers that matter here; None or "" if absent.
 
     encoding  how the body is compressed: gzip, deflate or ""
     """
@@ -47,17 +52,17 @@ class Headers:
 
 
 def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """`raw`: names in lower case, and values. Raises InvalidRequest."""
+    """`raw` has names in lower case, and values. Raises InvalidRequest."""
     headers = Headers()
     for name, value in raw:
         if name == b"content-length":
-            headers.content_length = _count("Content-Length", value)
+            headers.content_length = _byte_count("Content-Length", value)
         elif name == b"content-type":
             headers.content_type = value.decode("latin-1")
         elif name == b"accept":
             headers.accept = value.decode("latin-1")
         elif name == b"inference-header-content-length":
-            headers.json_length = _count("Inference-Header-Content-Length", value)
+            headers.json_length = _byte_count("Inference-Header-Content-Length", value)
         elif name == b"content-encoding":
             headers.encoding = read_encoding(value.decode("latin-1"))
         elif name == b"accept-encoding":
@@ -65,99 +70,103 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
     return headers
 
 
-def _count(name: str, value: bytes) -> int:
+def _byte_count(name: str, value: bytes) -> int:
     if not value.isdigit() or len(value) > 18:
         raise InvalidRequest(f"the header {name} must be a whole number of bytes")
     return int(value)
 
 
-class Pauses:
-    """Ends the waiting for bodies of which nothing comes any more.
+class BodyTimeouts:
+    """Interrupts tasks that wait for a body of which nothing arrives for BODY_IDLE_TIMEOUT_S.
 
-    One timer for all of them: one each would cost as much as the rest of reading a small body.
+    One timer serves all tasks: one per message would cost as much as the rest of reading a small body.
     """
 
     def __init__(self) -> None:
-        # The soonest deadline is the first: all of them wait equally long.
+        # In order of deadline, because all tasks wait equally long.
         self._deadlines: dict[asyncio.Task[Any], float] = {}
-        self._late: set[asyncio.Task[Any]] = set()
+        self._timed_out: set[asyncio.Task[Any]] = set()
         self._armed = False
 
-    async def next(self, receive: Receive) -> Message:
-        """Raises InvalidRequest after PAUSE_S."""
+    async def receive(self, receive: Receive) -> Message:
+        """Return the next message. Raises InvalidRequest on timeout."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
-        self._deadlines[task] = loop.time() + PAUSE_S
+        self._deadlines[task] = loop.time() + BODY_IDLE_TIMEOUT_S
         if not self._armed:
-            self._arm(loop, PAUSE_S)
+            self._arm(loop, BODY_IDLE_TIMEOUT_S)
         try:
             return await receive()
         except asyncio.CancelledError:
-            if task not in self._late or task.uncancel():
+            # `uncancel` returns how many other cancellations are pending, such as one at shutdown: those win.
+            if task not in self._timed_out or task.uncancel():
                 raise
             raise InvalidRequest("the body stopped coming before its end; send it again") from None
         finally:
             del self._deadlines[task]
-            self._late.discard(task)
+            self._timed_out.discard(task)
 
     def _arm(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._armed = True
-        loop.call_later(seconds, self._look, loop)
+        loop.call_later(seconds, self._cancel_expired, loop)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _cancel_expired(self, loop: asyncio.AbstractEventLoop) -> None:
         self._armed = False
         for task, deadline in self._deadlines.items():
-            left = deadline - loop.time()
-            if left > 0:
-                self._arm(loop, left)
+            remaining = deadline - loop.time()
+            if remaining > 0:
+                self._arm(loop, remaining)
                 return
-            if task not in self._late:
-                self._late.add(task)
+            if task not in self._timed_out:
+                self._timed_out.add(task)
                 task.cancel()
 
 
 class Body:
-    """A request's body as it comes. `whole`: all of it has, so the connection can take another request."""
+    """A request's body, received as ASGI messages.
 
-    __slots__ = ("_pauses", "receive", "whole")
+    complete  whether all of it has arrived, so that the connection can be used for another request
+    """
 
-    def __init__(self, receive: Receive, pauses: Pauses) -> None:
+    __slots__ = ("_timeouts", "complete", "receive")
+
+    def __init__(self, receive: Receive, timeouts: BodyTimeouts) -> None:
         self.receive = receive
-        self.whole = False
-        self._pauses = pauses
+        self.complete = False
+        self._timeouts = timeouts
 
-    async def read(self, length: int | None, limit: int, what: str, reserve: Callable[[int], None]) -> bytes:
-        """All of it, of the `length` that its header tells, if it does.
+    async def read(self, length: int | None, limit: int, kind: str, reserve: Callable[[int], None]) -> bytes:
+        """Read the whole body. `length` is its Content-Length, if it has one, and `kind` describes it in errors.
 
-        Raises TooLarge as soon as it is known to be over the limit (of `what`), what `reserve`
-        raises when it is asked for room, InvalidRequest when nothing comes any more, and ClientDisconnected.
+        Raises TooLarge as soon as the body is known to be over the limit, InvalidRequest on timeout,
+        ClientDisconnected, and whatever `reserve` raises, which is called with numbers of bytes.
         """
         if length is not None:
             if length > limit:
-                raise TooLarge(f"the body has {length} bytes, over the limit of {limit} for {what}")
+                raise TooLarge(f"the body has {length} bytes, over the limit of {limit} for {kind}")
             reserve(length)
         chunks: list[bytes] = []
         size = 0
         while True:
-            message = await self._pauses.next(self.receive)
+            message = await self._timeouts.receive(self.receive)
             if message["type"] == "http.disconnect":
                 raise ClientDisconnected
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > limit:
-                raise TooLarge(f"the body is over the limit of {limit} bytes for {what}")
+                raise TooLarge(f"the body is over the limit of {limit} bytes for {kind}")
             if length is None:
                 reserve(len(chunk))
             chunks.append(chunk)
             if not message.get("more_body", False):
-                self.whole = True
+                self.complete = True
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def discard(self) -> None:
-        """Read on for a while, to nowhere; then close the connection.
+        """Read and drop what still arrives, for at most LINGER_S, before the connection is closed.
 
-        A socket that is closed with unread bytes resets the connection, and the client may lose the
-        answer that it was sent.
+        Closing a socket that has unread bytes resets the connection, and the client may lose the answer
+        (RFC 9112, section 9.6).
         """
         try:
             async with asyncio.timeout(LINGER_S):
@@ -167,19 +176,19 @@ class Body:
             pass
 
 
-async def read_object(request: "Request", limits: Limits, pauses: Pauses) -> dict[str, Any]:
-    """The body as a JSON object; no body is an empty one."""
-    request.state.body = body = Body(request.receive, pauses)
-    most = min(limits.json_bytes, _MAX_BYTES)
+async def read_object(request: "Request", limits: Limits, timeouts: BodyTimeouts) -> dict[str, Any]:
+    """Read the body as a JSON object. A missing body counts as an empty object."""
+    request.state.body = body = Body(request.receive, timeouts)
+    limit = min(limits.json_bytes, _MAX_OBJECT_BYTES)
     headers = read_headers(request.scope["headers"])
-    content = await body.read(headers.content_length, most, "this path", _no_matter)
+    content = await body.read(headers.content_length, limit, "this path", _without_reservation)
     if headers.encoding:
-        content = inflate(content, headers.encoding, most, "this path")
+        content = inflate(content, headers.encoding, limit, "this path")
     document = loads(content) if content.strip() else {}
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
     return without_nulls(document)
 
 
-def _no_matter(size: int) -> None:
-    """Bodies this small need no room reserved."""
+def _without_reservation(size: int) -> None:
+    """Reserve nothing: see _MAX_OBJECT_BYTES."""

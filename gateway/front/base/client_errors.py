@@ -1,25 +1,26 @@
-"""What a client is told about an exception; the same in every protocol."""
+"""Which error and which message a client gets for an exception; the same in every protocol."""
 
 import logging
 
 from gateway.errors import Internal, ModelportError, OutOfMemory
 
 _LOG = logging.getLogger(__name__)
-# A name that the client chose may be as long as its body; gRPC sends sentences in headers.
+# In characters. Messages quote names that the client chose, which may be as long as its body, and gRPC sends messages
+# in trailers, which many clients limit to 8 KiB. Our own sentences have a few hundred.
 _MAX_LENGTH = 1000
 
 
-def as_told(error: Exception) -> ModelportError:
-    """The error to answer with. What nobody foresaw goes to the log, and out as "internal error"."""
+def to_client_error(error: Exception) -> ModelportError:
+    """Return the error to answer with. An unexpected one is logged, and the client gets "internal error"."""
     if isinstance(error, ModelportError):
         return error
     if isinstance(error, MemoryError):
         return OutOfMemory("there is no memory for this request; send fewer rows")
-    _LOG.error("a request failed in a way that nobody foresaw", exc_info=error)
+    _LOG.error("a request failed with an unexpected error", exc_info=error)
     return Internal("internal error")
 
 
-def sentence(error: ModelportError) -> str:
-    """The error's text, cut where no reader gets to."""
+def client_message(error: ModelportError) -> str:
+    """Return the error's text, truncated if it is too long."""
     text = str(error)
     return text if len(text) <= _MAX_LENGTH else text[:_MAX_LENGTH] + "…"

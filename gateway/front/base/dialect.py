@@ -1,4 +1,4 @@
-"""What a REST dialect is: how it reads requests, and writes answers and errors."""
+"""The interface of a REST dialect: it reads requests, and writes answers and errors."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,25 +8,30 @@ from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import ModelportError
 from gateway.front.base.body import Headers
-from gateway.front.base.client_errors import sentence
+from gateway.front.base.client_errors import client_message
 from gateway.front.base.limits import Limits
 from runtimes.tensors import Buffer
 
 
 class Reply(NamedTuple):
-    """`body` in parts, so that large tensors need not be copied together."""
+    """An HTTP answer.
+
+    body     in parts, so that large tensors need not be copied together
+    headers  further ones, as bytes of the head: each line ends with CRLF
+    """
 
     status: int
     body: list[Buffer]
     content_type: bytes = b"application/json"
-    headers: bytes = b""  # further ones, as they are written
+    headers: bytes = b""
 
 
 Writer = Callable[[InferResponse], Reply]
 
 
-def tell(error: ModelportError) -> bytes:
-    return dumps({"error": sentence(error)})
+def encode_error(error: ModelportError) -> bytes:
+    """Encode an error in the form that most dialects share."""
+    return dumps({"error": client_message(error)})
 
 
 def _never(headers: Headers, body: Buffer) -> bool:
@@ -34,24 +39,25 @@ def _never(headers: Headers, body: Buffer) -> bool:
 
 
 class Dialect(NamedTuple):
-    """The first two raise ModelportError.
+    """One way to write a request. `limit` and `read` raise ModelportError.
 
-    limit    how many bytes a body may have by its headers, and of what kind it is, in words
-    read     the request, and what will write its answer
-    tell     an error as the body of an answer, in JSON
-    is_slow  whether `read` takes milliseconds for such a body: then a thread calls it
-    methods  of HTTP, that the path takes
+    limit         returns the largest body allowed with these headers, in bytes, and the kind of body this limit is
+                  for, for error messages
+    read          returns the request and the function that writes its answer
+    encode_error  encodes an error as the JSON body of an answer
+    is_slow       returns whether `read` takes milliseconds for such a body; if so, it is called in a thread
+    methods       the HTTP methods that the path accepts
     """
 
     limit: Callable[[Headers, Limits], tuple[int, str]]
     read: Callable[[Engine, Limits, "Route", Headers, Buffer], tuple[InferRequest, Writer]]
-    tell: Callable[[ModelportError], bytes] = tell
+    encode_error: Callable[[ModelportError], bytes] = encode_error
     is_slow: Callable[[Headers, Buffer], bool] = _never
     methods: tuple[bytes, ...] = (b"POST",)
 
 
 class Route(NamedTuple):
-    """`model` and `version` are "" where the path does not name them. is_label: the path calls the version a label."""
+    """A hot path. `model` and `version` are "" if it does not name them. `is_label`: `version` is a label."""
 
     dialect: Dialect
     model: str = ""

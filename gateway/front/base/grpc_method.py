@@ -1,4 +1,4 @@
-"""What gRPC methods have in common, whatever their messages are."""
+"""The common part of all gRPC methods, whatever their messages are."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -15,82 +15,85 @@ from gateway.errors import InvalidRequest
 from gateway.front.base.access import Action, Check
 from gateway.front.base.limits import Limits
 
-# From a message to its answer. The number is the seconds that the call's own deadline leaves, if it has one; the check
-# is made once, as soon as the message says which model it concerns.
+# Takes a message and returns its answer. The number is the seconds left until the call's deadline, if it has one. The
+# check is called once, as soon as the message has been parsed, because it names the model.
 Method = Callable[[bytes, float | None, Check | None], Awaitable[bytes]]
 Done = Callable[[bytes | Exception], None]
-# Called once per answer, and told whether it is the final one; an error always is.
+# Called once per answer, with whether it is the final one. An error always is.
 EachDone = Callable[[bytes | Exception, bool], None]
-# Any number of messages, what tells the seconds that are left, and the check for each -> any number of answers.
+# Takes any number of messages, a function that returns the seconds left, and the check, which is called for each
+# message. Yields any number of answers.
 StreamMethod = Callable[[AsyncIterator[bytes], Callable[[], float | None], Check | None], AsyncGenerator[bytes, None]]
 
-_Wanted = TypeVar("_Wanted")
+# How the answer to one request is written: which outputs, in which form.
+_OptionsT = TypeVar("_OptionsT")
 
-# Of a message: each tensor has some, and each parameter.
+# The protobuf fields of one message. Each tensor has several, and each parameter, so this allows thousands of them.
+# protobuf_limits.py has what a field can cost: with many more of them, one message would block the event loop.
 _MAX_FIELDS = 1 << 16
 
 
-class InferCall(ABC, Generic[_Wanted]):
-    """Called all the time: so it is there as a coroutine, and by plain calls, which cost half of one."""
+class InferCall(ABC, Generic[_OptionsT]):
+    """An inference method. It can be called as a coroutine, and by `submit` with a callback, at half the cost."""
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._engine, self._limits = engine, limits
 
     @abstractmethod
-    def _read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, _Wanted]:
-        """The request, and how its answer is to be written. Raises ModelportError."""
+    def _read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, _OptionsT]:
+        """Return the request, and how to write its answer. Raises ModelportError."""
 
     @abstractmethod
-    def _write(self, wanted: _Wanted, response: InferResponse) -> bytes:
-        """Raises ModelportError."""
+    def _write(self, options: _OptionsT, response: InferResponse) -> bytes:
+        """Encode an answer. Raises ModelportError."""
 
     @property
     def drained(self) -> asyncio.Event:
         return self._engine.drained
 
     async def __call__(self, raw: bytes, seconds: float | None, check: Check | None = None) -> bytes:
-        request, wanted = self._read(raw, seconds)
+        request, options = self._read(raw, seconds)
         if check is not None:
             check("infer", request.model)
-        return self._write(wanted, await self._engine.infer(request))
+        return self._write(options, await self._engine.infer(request))
 
     def submit(self, raw: bytes, seconds: float | None, done: Done, check: Check | None = None) -> RequestHandle:
-        """As the engine's, of a call that has one answer: `done` is called later, once, or ModelportError raised."""
-        request, wanted = self._read(raw, seconds)
+        """Like Engine.submit, for a method with one answer: `done` is called later, once. Raises ModelportError."""
+        request, options = self._read(raw, seconds)
         if check is not None:
             check("infer", request.model)
-        return self._engine.submit(request, partial(self._on_done, wanted, done))
+        return self._engine.submit(request, partial(self._on_final, options, done))
 
     def submit_each(
         self, raw: bytes, seconds: float | None, done: EachDone, check: Check | None = None
     ) -> RequestHandle:
-        """`submit`, of a call that may have several answers to a request."""
-        request, wanted = self._read(raw, seconds)
+        """Like `submit`, for a method with any number of answers."""
+        request, options = self._read(raw, seconds)
         if check is not None:
             check("infer", request.model)
-        return self._engine.submit(request, partial(self._on_each, wanted, done))
+        return self._engine.submit(request, partial(self._on_each, options, done))
 
-    def _on_done(self, wanted: _Wanted, done: Done, outcome: InferResponse | Exception) -> None:
+    def _on_final(self, options: _OptionsT, done: Done, outcome: InferResponse | Exception) -> None:
         if isinstance(outcome, Exception):
             done(outcome)
         elif outcome.final:
-            done(self._told(wanted, outcome))
+            done(self._encode(options, outcome))
 
-    def _on_each(self, wanted: _Wanted, done: EachDone, outcome: InferResponse | Exception) -> None:
+    def _on_each(self, options: _OptionsT, done: EachDone, outcome: InferResponse | Exception) -> None:
         if isinstance(outcome, Exception):
             done(outcome, True)
         else:
-            done(self._told(wanted, outcome), outcome.final)
+            done(self._encode(options, outcome), outcome.final)
 
-    def _told(self, wanted: _Wanted, response: InferResponse) -> bytes | Exception:
+    def _encode(self, options: _OptionsT, response: InferResponse) -> bytes | Exception:
         try:
-            return self._write(wanted, response)
+            return self._write(options, response)
         except Exception as error:
             return error
 
 
 class Service(NamedTuple):
-    """One gRPC service, its methods by name. Those that are an InferCall are called all the time."""
+    """One gRPC service and its methods by name. An InferCall is a hot method."""
 
     name: str
     methods: Mapping[str, Method]
@@ -104,7 +107,7 @@ def unary(
     answer: Callable[[Any, float | None], Awaitable[Message]],
     max_fields: int = _MAX_FIELDS,
 ) -> Method:
-    """A method that is not called all the time. model: which one a message of this kind concerns; "" for none."""
+    """Build a method that is not hot. `model` returns which model a message concerns; "" for none."""
 
     async def call(raw: bytes, seconds: float | None, check: Check | None = None) -> bytes:
         message = parse(kind, raw, max_fields)
@@ -119,9 +122,9 @@ def no_model(message: Any) -> str:
     return ""
 
 
-def parse(kind: type[Message], raw: bytes, most_fields: int = _MAX_FIELDS) -> Any:
-    """A message of this kind. Raises InvalidRequest, TooLarge."""
-    check_fields(raw, kind.DESCRIPTOR, most_fields)
+def parse(kind: type[Message], raw: bytes, max_fields: int = _MAX_FIELDS) -> Any:
+    """Parse a message of this type. Raises InvalidRequest, TooLarge."""
+    check_fields(raw, kind.DESCRIPTOR, max_fields)
     try:
         return kind.FromString(raw)
     except DecodeError:

@@ -1,4 +1,4 @@
-"""Requests that are images: a body that is one, or a form with several -> InferRequest. Called in threads."""
+"""Reads requests that consist of images: a body that is one image, or a form with several. Called in threads."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ImageRequest(NamedTuple):
-    """images: how many there are, one row of the input each."""
+    """`images` is the number of images, which are one row of the input each."""
 
     request: InferRequest
     status: ModelStatus
@@ -26,28 +26,32 @@ class ImageRequest(NamedTuple):
         return self.status.postprocess is not None
 
     def predictions(self, response: InferResponse) -> list[list[Prediction]]:
-        """For each image, the best first. Raises Internal where the outputs are no scores."""
+        """Return the predictions for each image, best first. Raises Internal if the outputs are not scores."""
         assert self.status.postprocess is not None
         return read_predictions(response, self.status.postprocess, self.status.class_labels, self.images)
 
 
 def read_images(
-    engine: Engine, model: str, version: str, body: Buffer, content_type: str, most_bytes: int
+    engine: Engine, model: str, version: str, body: Buffer, content_type: str, max_bytes: int
 ) -> ImageRequest:
-    """Raises InvalidRequest, NotFound, TooLarge, Unavailable."""
+    """Decode the images. They may take `max_bytes` after decoding.
+
+    Raises InvalidRequest, NotFound, TooLarge, Unavailable.
+    """
     if not model:
         raise InvalidRequest("an image cannot name the model; post it to /predict/{model}")
     status = engine.model(model, version)
     specs, preprocess = find_signature(status, "").inputs, status.preprocess
     if preprocess is None or len(specs) != 1:
         raise InvalidRequest(
-            f"model '{model}' takes no images; send its inputs as JSON or npy, or add [preprocess] to its model.toml"
+            f"model '{model}' does not accept images; send its inputs as JSON or npy, or add [preprocess] to its "
+            "model.toml"
         )
-    # Pillow and the parser of forms take longer to import than all of a front that gets no images.
+    # Imported late: Pillow and the form parser take longer to import than the rest of a front.
     from gateway.codecs.images import image_tensor
 
     files = _files(body, content_type)
-    tensor = image_tensor(files, preprocess, specs[0].name, specs[0].datatype or "FP32", most_bytes)
+    tensor = image_tensor(files, preprocess, specs[0].name, specs[0].datatype or "FP32", max_bytes)
     return ImageRequest(InferRequest(model, [tensor], version), status, len(files))
 
 

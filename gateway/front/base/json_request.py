@@ -1,4 +1,4 @@
-"""A request that is a JSON object, as the plain dialect and TorchServe's take it."""
+"""Reads a request that is a JSON object, for the plain dialect and TorchServe's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,15 +14,18 @@ _KEYS = ("inputs", "instances", "outputs", "signature", "parameters", "model", "
 
 
 def read_document(engine: Engine, model: str, version: str, document: Any) -> InferRequest:
-    """`model` is "" where the path names none. Raises InvalidRequest, NotFound, Unavailable."""
+    """Read a request. `model` and `version` are "" if the path does not name them.
+
+    Raises InvalidRequest, NotFound, Unavailable.
+    """
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object with 'inputs' or 'instances'")
     for key in document:
         if key not in _KEYS:
             raise InvalidRequest(f"the body has the unknown key '{key}'; known are {', '.join(_KEYS)}")
     document = without_nulls(document)
-    model = _named(document, "model", model)
-    version = _named(document, "version", version)
+    model = _path_or_body(document, "model", model)
+    version = _path_or_body(document, "version", version)
     if not model:
         raise InvalidRequest("no model is named; post to /predict/{model}, or add 'model' to the body")
     options = _options(document)
@@ -34,7 +37,7 @@ def read_document(engine: Engine, model: str, version: str, document: Any) -> In
     return InferRequest(model, inputs, version, "", names, options.signature, options.priority, options.deadline)
 
 
-def _named(document: Mapping[str, Any], key: str, path: str) -> str:
+def _path_or_body(document: Mapping[str, Any], key: str, path: str) -> str:
     value = document.get(key, path)
     if type(value) is int and key == "version":
         value = str(value)

@@ -1,4 +1,4 @@
-"""How much a client may send, and be sent."""
+"""How much a client may send and receive."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,23 +10,26 @@ from gateway.domain.types import InferResponse
 from gateway.errors import TooLarge
 from runtimes.tensors import Tensor
 
-# What is made one by one in Python, on the event loop, for one request or answer: so many take about 0.1 s.
+# Objects that are created one by one in Python, on the event loop, for one request or answer. This many take about
+# 0.1 s, in which the front serves nothing else.
 MAX_OBJECTS = 1 << 17
-# From here on JSON is read in a thread: a MiB of it takes some 10 ms, and up to ten times that of lists in lists.
+# JSON of this size and more is parsed in a thread. A MiB takes about 10 ms, and up to ten times that if it is deeply
+# nested. With a lower value, the change of threads costs small requests more than it saves; with a higher one, parsing
+# delays all other requests of the front.
 LARGE_JSON = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many bytes, and how slowly they may come.
+    """Limits of one request and its answer, in bytes, and the slowest rate at which a client may send.
 
-    json_bytes      a JSON body, or the JSON part of a binary one. Its own limit, since parsing
-                    JSON stops the event loop for about 10 ms a MiB
-    binary_bytes    a body with binary tensors (v2 binary, npy, npz unpacked) or images, these also decoded,
-                    at 4 bytes a pixel; or a gRPC message
-    response_bytes  the tensors of one answer
-    header_timeout_s  in which the headers of a request must come; and its body has so long before its rate counts
-    min_body_rate   bytes a second, on average; 0 for any
+    json_bytes        a JSON body, or the JSON part of a binary one. It has its own limit because parsing JSON takes
+                      about 10 ms per MiB
+    binary_bytes      a body with binary tensors (v2 binary, npy, npz after unpacking) or images (also after decoding,
+                      at 4 bytes per pixel), or a gRPC message
+    response_bytes    the tensors of one answer
+    header_timeout_s  the time in which all headers must arrive, and after which the rate of the body is checked
+    min_body_rate     average bytes per second of a body; 0 for no limit
     """
 
     json_bytes: int = default.MAX_JSON_BYTES
@@ -36,17 +39,17 @@ class Limits:
     min_body_rate: int = default.MIN_BODY_RATE
 
     def is_too_slow(self, received: int, elapsed_s: float) -> bool:
-        """Of the bytes of a body that came in so many seconds."""
+        """Whether a body is below min_body_rate, with `received` bytes in `elapsed_s` seconds."""
         return elapsed_s - self.header_timeout_s > received / self.min_body_rate if self.min_body_rate else False
 
     @property
     def json_answer_bytes(self) -> int:
-        """The tensors of one answer that are written as JSON: that takes about 10 ms a MiB, too."""
+        """The tensors of one answer that is written as JSON, in bytes. Writing also takes about 10 ms per MiB."""
         return 2 * self.json_bytes
 
 
 def check_answer(response: InferResponse, limits: Limits) -> None:
-    """Raises TooLarge, before anything of the answer is encoded."""
+    """Check the size of an answer before any of it is encoded. Raises TooLarge."""
     size = sum([len(tensor.data) for tensor in response.outputs])
     if size > limits.response_bytes:
         raise TooLarge(
@@ -56,16 +59,19 @@ def check_answer(response: InferResponse, limits: Limits) -> None:
 
 
 def check_json_answer(tensors: Iterable[Tensor], limits: Limits, flat: bool = False) -> None:
-    """`flat`: each tensor is written as one list, not as lists in lists. Raises TooLarge."""
+    """Check the size of tensors to be written as JSON. Raises TooLarge.
+
+    `flat`: each tensor is written as one list, not as nested lists.
+    """
     size = sum([len(tensor.data) or (0 if flat else _empty_lists(tensor)) for tensor in tensors])
-    most = limits.json_answer_bytes
-    if size > most:
+    limit = limits.json_answer_bytes
+    if size > limit:
         raise TooLarge(
-            f"the answer takes {size} bytes or more, over the limit of {most} for JSON; "
+            f"the answer takes {size} bytes or more, over the limit of {limit} for JSON; "
             "ask for binary outputs, or send fewer rows"
         )
 
 
 def _empty_lists(tensor: Tensor) -> int:
-    """How many lists a tensor without values is written as: a shape of [1000000, 0] is a million of them."""
+    """The number of lists that represent a tensor without values: for shape [1000000, 0], a million."""
     return prod(takewhile(bool, tensor.shape))

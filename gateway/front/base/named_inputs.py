@@ -1,4 +1,4 @@
-"""The inputs of dialects whose JSON gives values alone, by name: in columns, or in rows.
+"""The inputs of dialects whose JSON has values by name, without datatypes or shapes: as columns or as rows.
 
 {"x": [[1, 2], [3, 4]]}           columns
 [[1, 2], [3, 4]]                  either, for a signature with one input
@@ -17,7 +17,10 @@ from runtimes.tensors import Tensor
 
 
 def find_signature(status: ModelStatus, name: str) -> Signature:
-    """The named one, or the default one for "". Raises InvalidRequest, and Unavailable where none is known yet."""
+    """Return the signature of this name; "" is the default one.
+
+    Raises InvalidRequest, and Unavailable if no signature is known yet.
+    """
     signature = status.signature(name)
     if signature is None and not status.signatures:
         raise unavailable(status)
@@ -28,7 +31,7 @@ def find_signature(status: ModelStatus, name: str) -> Signature:
 
 
 def only_input(signature: Signature, model: str) -> str:
-    """Raises InvalidRequest."""
+    """Return the name of the signature's input. Raises InvalidRequest if it has several."""
     if len(signature.inputs) != 1:
         names = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
         raise InvalidRequest(f"model '{model}' has {len(signature.inputs)} inputs; give each by its name: {names}")
@@ -36,7 +39,7 @@ def only_input(signature: Signature, model: str) -> str:
 
 
 def read_inputs(document: Mapping[str, Any], status: ModelStatus, signature: Signature) -> list[Tensor]:
-    """What the document has as "inputs" (columns) or "instances" (rows). Raises InvalidRequest."""
+    """Read the document's "inputs" (columns) or "instances" (rows). Raises InvalidRequest."""
     if ("inputs" in document) == ("instances" in document):
         raise InvalidRequest("the body must have either 'inputs' (by name) or 'instances' (rows)")
     if "instances" in document:
@@ -46,30 +49,30 @@ def read_inputs(document: Mapping[str, Any], status: ModelStatus, signature: Sig
     else:
         named = {only_input(signature, status.name): document["inputs"]}
     declared = {spec.name: spec.datatype for spec in signature.inputs}
-    for name in named:  # before any values are read: there may be a million names
+    for name in named:  # before any values are read, because a request may have a million names
         if name not in declared:
             raise unknown_input(name, status.name, declared)
     return [
         read_tensor(name, data, declared[name])
         if declared.get(name)
-        else guess_tensor(name, data, _learned(status, name))
+        else guess_tensor(name, data, _learned_datatype(status, name))
         for name, data in named.items()
     ]
 
 
 def _is_binary(value: Mapping[str, Any], signature: Signature) -> bool:
-    """Whether {"b64": …} is a string, and not the value of an input of that name."""
+    """Whether {"b64": …} is an encoded string and not the value of an input with that name."""
     return value.keys() == {"b64"} and all(spec.name != "b64" for spec in signature.inputs)
 
 
-def _learned(status: ModelStatus, name: str) -> str:
-    """The datatype that the first request showed, where the artifact told none; "" if none did."""
+def _learned_datatype(status: ModelStatus, name: str) -> str:
+    """Return the datatype that the first request revealed; "" if none has."""
     inputs = status.learned.inputs if status.learned else ()
     return next((spec.datatype for spec in inputs if spec.name == name), "")
 
 
 def _columns(rows: Any, status: ModelStatus, signature: Signature) -> dict[str, Any]:
-    """Rows -> the values of each input."""
+    """Convert rows to the values of each input."""
     if not isinstance(rows, list):
         raise InvalidRequest("'instances' must be a list of rows")
     if status.batch_dim:
@@ -78,8 +81,8 @@ def _columns(rows: Any, status: ModelStatus, signature: Signature) -> dict[str, 
     by_name = bool(rows) and isinstance(rows[0], dict) and not _is_binary(rows[0], signature)
     if not by_name:
         return {only_input(signature, status.name): rows}
-    wanted = set(names)
+    expected = set(names)
     for index, row in enumerate(rows):
-        if not isinstance(row, dict) or row.keys() != wanted:
+        if not isinstance(row, dict) or row.keys() != expected:
             raise InvalidRequest(f"instances[{index}] must be an object with a row for each of {', '.join(names)}")
     return {name: [row[name] for row in rows] for name in names}

@@ -1,4 +1,4 @@
-"""What the OpenAPI descriptions of all dialects have in common."""
+"""The parts that the OpenAPI descriptions of all dialects share."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ STATUSES = {
     504: "Not answered in time",
     507: "The model found no memory for this request",
 }
-# What any path may answer.
+# The errors that any path may answer with.
 FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
     for status, text in STATUSES.items()
@@ -31,7 +31,7 @@ def operation(name: str, summary: str, path: str, request: dict[str, Any], respo
         for part in ("model", "version", "label")
         if f"{{{part}}}" in path
     ]
-    failures = {str(status): told for status, told in FAILURES.items()}
+    failures = {str(status): description for status, description in FAILURES.items()}
     return {
         "post": {
             "tags": ["inference"],

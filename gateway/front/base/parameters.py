@@ -1,4 +1,4 @@
-"""The request parameters that mean something here, whatever protocol they came by."""
+"""The request parameters that this server understands, for all protocols."""
 
 import time
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from typing import Any
 from gateway.errors import InvalidRequest
 
 OPTION_NAMES = ("priority", "timeout", "signature", "signature_name")
-# What clients can write: over gRPC as int64 or uint64.
+# The integers that clients can send: int64 and uint64 over gRPC.
 _PRIORITIES = range(-(1 << 63), 1 << 64)
-# What workers are told. Whatever lies beyond is the nearest of these.
-_FIRST, _LAST = -(1 << 31), (1 << 31) - 1
+# The range in frames to workers. Values outside are clamped.
+_MIN_PRIORITY, _MAX_PRIORITY = -(1 << 31), (1 << 31) - 1
 _TIMEOUTS = range(1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """As in InferRequest: the deadline is in time.monotonic() seconds."""
+    """The fields of InferRequest that parameters set. The deadline is in time.monotonic() seconds."""
 
     priority: int = 0
     deadline: float | None = None
@@ -28,9 +28,9 @@ DEFAULTS = Options()
 
 
 def read_options(parameters: Mapping[str, Any]) -> Options:
-    """`priority`, `timeout` (microseconds; 0 is none) and `signature` (or TF Serving's `signature_name`).
+    """Read `priority`, `timeout` (microseconds; 0 for none) and `signature` (or TF Serving's `signature_name`).
 
-    Other names are left to whoever knows them, as the protocol says. Raises InvalidRequest.
+    Other names are ignored, as the protocol requires. Raises InvalidRequest.
     """
     if not parameters:
         return DEFAULTS
@@ -43,7 +43,7 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
     signature = _value(parameters, "signature", _value(parameters, "signature_name", ""))
     if not isinstance(signature, str):
         raise InvalidRequest("parameter 'signature' must be a string, the name of one of the model's signatures")
-    priority = min(max(priority, _FIRST), _LAST)
+    priority = min(max(priority, _MIN_PRIORITY), _MAX_PRIORITY)
     return Options(priority, time.monotonic() + timeout / 1e6 if timeout else None, signature)
 
 

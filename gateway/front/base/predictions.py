@@ -1,4 +1,4 @@
-"""An output -> labels with scores, as model.toml's [postprocess] asks for."""
+"""Converts an output to labels with scores, as configured in model.toml's [postprocess]."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,11 @@ from runtimes.tensors import Tensor, to_array
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """label: "" where the model has none for this index. score: what json_text.dumps writes."""
+    """One class of one row.
+
+    label  "" if the model has none for this index
+    score  a value that json_text.dumps can write
+    """
 
     index: int
     label: str
@@ -27,14 +31,14 @@ class Prediction:
 def read_predictions(
     response: InferResponse, postprocess: Postprocess, labels: Mapping[str, Sequence[str]], rows: int
 ) -> list[list[Prediction]]:
-    """For each row of the output, the best scores, the highest first, and of equal ones the first.
+    """Return the best predictions for each row: highest score first, then lowest index.
 
-    Raises TooLarge, and Internal where the output is not `rows` rows of scores: model.toml is wrong about it.
+    Raises TooLarge, and Internal if the output does not have `rows` rows of scores, so that model.toml is wrong.
     """
-    tensor = _chosen(response, postprocess.output)
+    tensor = _find_output(response, postprocess.output)
     if tensor.shape[:1] != (rows,) or 0 in tensor.shape or kind_of(tensor.datatype) in ("bool", "bytes"):
         raise Internal(
-            f"output '{tensor.name}' is {tensor.datatype} of shape {list(tensor.shape)}, which is no row of scores "
+            f"output '{tensor.name}' is {tensor.datatype} of shape {list(tensor.shape)}, not one row of scores "
             f"for each image; correct [postprocess] in the model's model.toml"
         )
     check_size(tensor)
@@ -52,7 +56,7 @@ def read_predictions(
     ]
 
 
-def _chosen(response: InferResponse, name: str) -> Tensor:
+def _find_output(response: InferResponse, name: str) -> Tensor:
     found = [tensor for tensor in response.outputs if name in ("", tensor.name)]
     if len(found) != 1:
         raise Internal(
@@ -62,11 +66,11 @@ def _chosen(response: InferResponse, name: str) -> Tensor:
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
-    """Over each row, in FP64; told as FP32."""
-    with np.errstate(all="ignore"):  # of what is not finite it makes NaN
-        raised = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-        made: np.ndarray = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
-    return made
+    """Return the softmax of each row, computed in FP64, as FP32."""
+    with np.errstate(all="ignore"):  # non-finite scores become NaN
+        powers = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+        result: np.ndarray = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return result
 
 
 def _score(value: np.generic) -> Any:

@@ -1,24 +1,25 @@
-"""Channel arguments that decide how long a gRPC connection lives."""
+"""Channel arguments that determine how long a gRPC connection lives."""
 
-# A client that has not answered a ping within this time is gone.
+# A client that does not answer a ping within this time is considered dead. This is gRPC's own default for keepalive; a
+# shorter time ends connections of slow networks, a longer one keeps dead ones.
 _PING_TIMEOUT_S = 20.0
 
 
 def connection_options(keepalive_s: float, max_age_s: float, grace_s: float) -> list[tuple[str, int]]:
-    """Arguments for build_server; with 0 for a time, none that concern it.
+    """Return arguments for build_server. 0 seconds leaves out the arguments of that option.
 
-    keepalive_s  after so many seconds in which nothing arrived, the server pings
-    max_age_s    at this age, give or take gRPC's 10 %, a connection takes no more calls; grpcio only
-    grace_s      how long the calls under way then have to end
+    keepalive_s  the server sends a ping after this much silence
+    max_age_s    a connection accepts no more calls at this age, give or take gRPC's 10 %; grpcio only
+    grace_s      how long running calls then have to finish
     """
     options: list[tuple[str, int]] = []
     if keepalive_s:
         options += [
             ("grpc.keepalive_time_ms", _milliseconds(keepalive_s)),
             ("grpc.keepalive_timeout_ms", _milliseconds(_PING_TIMEOUT_S)),
-            # grpcio closes by this one, which is a minute by itself; the native server by the one above.
+            # grpcio obeys this timeout, whose default is a minute; the native server obeys the one above.
             ("grpc.http2.ping_timeout_ms", _milliseconds(_PING_TIMEOUT_S)),
-            # Idle connections are those that routers forget.
+            # Without calls, too: routers forget idle connections.
             ("grpc.keepalive_permit_without_calls", 1),
         ]
     if max_age_s:
@@ -30,5 +31,5 @@ def connection_options(keepalive_s: float, max_age_s: float, grace_s: float) -> 
 
 
 def _milliseconds(seconds: float) -> int:
-    """At least one, and no more than gRPC's 32 bits hold."""
+    """Convert to milliseconds, between 1 and the maximum of gRPC's 32-bit integers."""
     return max(1, min(round(seconds * 1000), 2**31 - 1))

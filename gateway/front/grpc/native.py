@@ -1,7 +1,7 @@
-"""grpcio's server with the transport in Rust. Importing this fails where pygrpc-native is not installed.
+"""grpcio's server with the transport in Rust. Importing this module fails if pygrpc-native is not installed.
 
-Faults of the library's release 0.5.0 are met here, by what is private to it: so pyproject.toml takes
-exactly this one. Each has a test in tests/unit/front/grpc/test_grpc_native.py.
+It works around bugs of pygrpc-native 0.5.0 by means of the library's private attributes, so pyproject.toml pins this
+release. Each bug has a test in tests/unit/front/grpc/test_grpc_native.py.
 """
 
 import asyncio
@@ -16,9 +16,11 @@ from pygrpc_native.aio import Server
 from gateway.engine.protocol import RequestHandle
 from gateway.errors import TooLarge
 from gateway.front.base.access import Access, Check, check_of
-from gateway.front.grpc.errors import refused
+from gateway.front.grpc.errors import to_status
 
-_LOOK_S = 0.01
+# How often `stop` checks whether all answers have been sent, because the library has no event for it. The stop is
+# delayed by this much at most.
+_POLL_S = 0.01
 
 
 class Submit(Protocol):
@@ -30,14 +32,14 @@ class Submit(Protocol):
         check: Check | None = None,
         /,
     ) -> RequestHandle:
-        """`seconds` is what the call's deadline leaves. `done` is called with the answer."""
+        """`seconds` is the time until the call's deadline. `done` is called with the answer."""
 
 
 class NativeServer(Server):
-    """Used as grpc.aio.Server is; `hot` are the paths of the unary methods that must not go the slow way.
+    """Used like grpc.aio.Server. `hot` has the paths of the unary methods that must be served natively.
 
-    Where `hot` has a Submit for one, its calls go there instead of to the method's handler: without
-    a task, a context and four coroutines for each of them.
+    If `hot` has a Submit for a path, calls go there instead of to the method's handler, which saves a task, a context
+    and four coroutines per call.
     """
 
     def __init__(
@@ -46,14 +48,14 @@ class NativeServer(Server):
         super().__init__(options=options, io_threads=1)
         self._hot = hot
         self._access = access
-        self._front_args["metrics"] = True  # they tell when an answer is out
+        self._front_args["metrics"] = True  # they count the answers that have been sent: see stop
         self._submit: dict[int, Submit] = {}
         self._handles: dict[int, RequestHandle] = {}
 
     async def start(self) -> None:
-        """Raises RuntimeError where a hot method would be passed on to a grpcio server behind this one.
+        """Raises RuntimeError if a hot method would be served by a grpcio server behind this one.
 
-        The library does so without a word, where it finds that it cannot serve a handler itself.
+        The library silently starts one for handlers that it cannot serve natively.
         """
         await super().start()
         slow = self._hot.keys() - {path for path, _ in self._table}
@@ -66,39 +68,39 @@ class NativeServer(Server):
                 self._submit[number] = submit
 
     async def stop(self, grace: float | None) -> None:
-        """Refuses new calls, and lets those under way end until `grace` is over, answers on their way included.
+        """Reject new calls, and wait up to `grace` seconds until running calls are answered and the answers sent.
 
-        The library would close as soon as the handlers have returned, and cut off what they answered.
+        The library would close as soon as the handlers have returned, and cut off answers that are being sent.
         """
         ends = time.monotonic() + (grace or 0.0)
         first, self._stopping = not self._stopping, True
         if first:
-            while self._hot_calls() and time.monotonic() < ends:  # noqa: ASYNC110 - nothing tells of it
-                await asyncio.sleep(_LOOK_S)
+            while self._unsent_hot_answers() and time.monotonic() < ends:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(_POLL_S)
             self._stopping = False
         for call in list(self._handles):
             self._handles.pop(call).cancel()
         await super().stop(max(0.0, ends - time.monotonic()))
 
-    def _hot_calls(self) -> int:
-        """How many of them are not answered to the last byte."""
+    def _unsent_hot_answers(self) -> int:
+        """The number of calls of hot methods whose answer has not been sent completely."""
         counts = self._front.metrics() if self._front is not None else None
         methods = [each for path, each in counts["methods"].items() if path in self._hot] if counts else []
         return sum(each["started"] - sum(ended["count"] for ended in each["status"].values()) for each in methods)
 
     def _on_events(self, events: list[tuple[Any, ...]]) -> None:
-        others = [event for event in events if not self._take(*event)]
+        others = [event for event in events if not self._serve(*event)]
         super()._on_events(others)
         for kind, number, *_ in others:
             call = self._calls.get(number) if kind == EVENT_CANCEL else None
             if call is not None and call.task is not None:
-                # A task that is cancelled before its first step never gets to where it would be forgotten.
+                # If a task is cancelled before its first step, the library's own cleanup in it does not run.
                 call.task.add_done_callback(partial(self._forget, number))
-        # The library's thread holds the list, and so its messages, until the next call comes.
+        # The library's thread keeps the list, and with it all messages, until the next event.
         events.clear()
 
-    def _take(self, kind: int, call: int, method: int, message: bytes, client: Any, details: Any) -> bool:
-        """Whether this is all that is to be done about the event."""
+    def _serve(self, kind: int, call: int, method: int, message: bytes, client: Any, details: Any) -> bool:
+        """Handle the event of a hot method. Returns False if the library must handle it."""
         if kind == EVENT_CANCEL:
             handle = self._handles.pop(call, None)
             if handle is None:
@@ -109,7 +111,7 @@ class NativeServer(Server):
         if submit is None or self._stopping:
             return False
         try:
-            # Of the library's own checks, this one comes with the handler that is not called.
+            # The library makes this check in the code around the handler, which is not called here.
             if self._receive_limit is not None and len(message) > self._receive_limit:
                 raise TooLarge(f"the message has {len(message)} bytes, over the limit of {self._receive_limit}")
             done = partial(self._answer, call)
@@ -119,22 +121,22 @@ class NativeServer(Server):
                 check = check_of(self._access, details[1], details[0])
                 self._handles[call] = submit(message, details[2], done, check)
         except Exception as error:
-            self._refuse(call, error)
+            self._reject(call, error)
         return True
 
     def _answer(self, call: int, outcome: bytes | Exception) -> None:
         self._handles.pop(call, None)
         if isinstance(outcome, Exception):
-            self._refuse(call, outcome)
+            self._reject(call, outcome)
         elif self._send_limit is not None and len(outcome) > self._send_limit:
-            self._refuse(call, TooLarge(f"the answer has {len(outcome)} bytes, over the limit of {self._send_limit}"))
+            self._reject(call, TooLarge(f"the answer has {len(outcome)} bytes, over the limit of {self._send_limit}"))
         else:
             assert self._front is not None
             self._front.respond(call, outcome)
 
-    def _refuse(self, call: int, error: Exception) -> None:
+    def _reject(self, call: int, error: Exception) -> None:
         assert self._front is not None
-        code, details, metadata = refused(error)
+        code, details, metadata = to_status(error)
         self._front.fail(call, code.value[0], details, trailing_metadata=metadata)
 
     def _forget(self, number: int, task: Any) -> None:

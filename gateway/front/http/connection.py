@@ -10,108 +10,115 @@ from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.errors import InvalidRequest
 from gateway.front.base import body
 from gateway.front.base.access import Caller, http_caller
-from gateway.front.base.dialect import Reply, tell
-from gateway.front.http.exchange import Exchange, Head, read_head
-from gateway.front.http.offer import without_offer
-from gateway.front.http.shared import MAX_HEAD_LENGTH, Shared
+from gateway.front.base.dialect import Reply, encode_error
+from gateway.front.http.hot_request import Head, HotRequest, read_head
+from gateway.front.http.shared_state import MAX_HEAD_LENGTH, SharedState
 from gateway.front.http.states import Answering, Receiving
+from gateway.front.http.upgrade import without_upgrade
 
-_BETWEEN, _HEAD, _BODY, _OFFER, _BROKEN = Receiving
-_FREE, _ADVANCING, _HELD_BACK, _REFUSED = Answering
+_AT_BOUNDARY, _HEAD, _BODY, _UPGRADE, _BROKEN = Receiving
+_READY, _DRAINING_PIPELINE, _WRITE_BLOCKED, _CLOSING = Answering
 
-# What may change where a body ends, or whether it comes at all.
-_SPECIAL = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
-# What names one request or its trace: a head with one of these never comes again, and would only push out others.
-_UNIQUE = {
+# Headers that can change where the body ends, or whether it is sent at all.
+_FRAMING_HEADERS = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
+# Headers that identify one request or its trace. A head with one of them is never repeated; in the cache it would only
+# evict others.
+_PER_REQUEST_HEADERS = {
     b"traceparent", b"tracestate", b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid",
     b"x-request-id", b"request-id", b"x-correlation-id", b"x-amzn-trace-id", b"x-cloud-trace-context",
     b"uber-trace-id", b"sentry-trace", b"x-datadog-trace-id", b"x-datadog-parent-id", b"ce-id", b"idempotency-key",
 }  # fmt: skip
-_NOT_KEPT = _SPECIAL | _UNIQUE
-_END = b"\r\n\r\n"
-# Nobody needs more, and httptools would collect any number.
+_UNCACHEABLE_HEADERS = _FRAMING_HEADERS | _PER_REQUEST_HEADERS
+_HEAD_END = b"\r\n\r\n"
+# httptools itself would collect headers without limit. Node.js allows 16 KiB, nginx 32 KiB. A lower limit rejects
+# requests with long cookies or tokens; a higher one is memory that each connection can claim without a valid request.
 _MAX_HEAD_BYTES = 1 << 16
-# Chunks have heads too: of so many bytes for each byte of the body, which those of one byte each stay below.
+# Chunks have heads too, with extensions of any length, which count against _MAX_HEAD_BYTES. Each byte of the body
+# allows this many bytes of them. The shortest chunk needs 5 ("1\r\n" and "\r\n"), so even a body of one-byte chunks
+# stays below the limit.
 _MAX_CHUNK_OVERHEAD = 16
-# Parts larger than this are not copied together to be written.
-_LARGE_PART = 1 << 14
+# Up to this size, an answer is joined to one buffer: a copy costs less than a write of several buffers. Above it, the
+# copy costs more.
+_MAX_JOINED_BYTES = 1 << 14
 
 
 class HttpConnection(HttpToolsProtocol):
-    """uvicorn's protocol, whose cycle is an Exchange where the path is hot.
+    """uvicorn's protocol, except that a request to a hot path is a HotRequest instead of uvicorn's own cycle.
 
-    Its states are in states.py: Receiving and Answering. `cycle`, which is uvicorn's, is the request that
-    came last; `_running` is the hot one whose turn came last.
+    states.py has its states: Receiving and Answering. `cycle`, which uvicorn defines, is the request received last;
+    `_running` is the hot request started last.
     """
 
     cycle: Any
 
-    def __init__(self, shared: Shared, **arguments: Any) -> None:
+    def __init__(self, shared: SharedState, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._shared, self._heads = shared, shared.heads.entries
+        self._shared, self._cached_heads = shared, shared.heads.entries
         self.access = shared.access
-        # When something last came or was answered; when the request that is being received began, and its bytes so far.
-        self._heard = self._begun = self.loop.time()
+        # The time of the last read or answer; the time when the request being received began.
+        self._last_active = self._began = self.loop.time()
+        # The bytes of the request being received; those of its head and chunk heads: see _MAX_CHUNK_OVERHEAD.
         self._received = self._overhead = 0
-        self._running: Exchange | None = None
-        self._receiving = _BETWEEN
-        self._answering = _FREE
-        # If what has just come begins with a head, that head.
+        self._running: HotRequest | None = None
+        self._receiving = _AT_BOUNDARY
+        self._answering = _READY
+        # The text of the head with which the current read begins, or b"" if it does not begin with a whole head.
         self._head_text = b""
-        # The head of a request that offers another protocol, without that offer.
-        self._without_offer = b""
+        # While the parser raises HttpParserUpgrade: the same head without the offer.
+        self._head_without_upgrade = b""
         self._confirms_keep_alive = False
 
-    def space(self) -> memoryview | None:
-        """Where the next bytes belong, if they are of a large body."""
+    def receive_buffer(self) -> memoryview | None:
+        """Where to receive the next bytes if they belong to a large body, otherwise None."""
         cycle = self.cycle
-        return cycle.space() if type(cycle) is Exchange else None
+        return cycle.receive_buffer() if type(cycle) is HotRequest else None
 
-    def filled(self, size: int) -> None:
-        """They were received there."""
-        self._heard = self.loop.time()
+    def buffer_filled(self, size: int) -> None:
+        """Note that `size` bytes were received into `receive_buffer`."""
+        self._last_active = self.loop.time()
         self._received += size
-        if self.cycle.filled(size):
-            # The old parser still waits for what it has not seen.
+        if self.cycle.buffer_filled(size):
+            # The old parser did not see these bytes and still expects them.
             self.parser = self._new_parser()
-            self._receiving = _BETWEEN
-            self.cycle.on_whole()
+            self._receiving = _AT_BOUNDARY
+            self.cycle.on_body_complete()
 
     def data_received(self, data: bytes | memoryview) -> None:
         if self._receiving is _BROKEN:
             return
         self._head_text = b""
-        if self._receiving is _BETWEEN:
+        if self._receiving is _AT_BOUNDARY:
             if len(data) < MIN_ARENA_BYTES:
                 text = bytes(data)
-                head_text, end, rest = text.partition(_END)
-                head = self._heads.get(head_text)
+                head_text, end, rest = text.partition(_HEAD_END)
+                head = self._cached_heads.get(head_text)
                 idle = self.cycle is None or self.cycle.response_complete
                 if head is not None and idle and head.headers.content_length == len(rest):
-                    self._take(head, rest)
+                    self._serve_cached(head, rest)
                     return
                 self._head_text = head_text if end and len(head_text) <= MAX_HEAD_LENGTH else b""
         else:
-            self._heard = self.loop.time()
+            self._last_active = self.loop.time()
             self._received += len(data)
             self._overhead += len(data)
         self._parse(data)
-        if self._overhead > _MAX_HEAD_BYTES and self._receiving not in (_BETWEEN, _BROKEN):
-            self._break(431, f"the headers are over the limit of {_MAX_HEAD_BYTES} bytes")
+        if self._overhead > _MAX_HEAD_BYTES and self._receiving not in (_AT_BOUNDARY, _BROKEN):
+            self._break_off(431, f"the headers are over the limit of {_MAX_HEAD_BYTES} bytes")
 
     def _parse(self, data: bytes | memoryview) -> None:
         while True:
             try:
                 self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as offer:
-                if not self._without_offer:  # CONNECT: what follows is no HTTP
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self._head_without_upgrade:  # CONNECT: the following bytes are not HTTP
                     return
-                # An offer may be ignored (RFC 9110, 7.8), but httptools takes the body for the other protocol's.
-                data = self._without_offer + data[offer.args[0] :]
-                self._without_offer = b""
+                # A server may ignore an offer (RFC 9110, section 7.8), but httptools would treat the body as data of
+                # the other protocol. So a new parser gets the request without the offer.
+                data = self._head_without_upgrade + data[upgrade.args[0] :]
+                self._head_without_upgrade = b""
                 self.parser = self._new_parser()
             except httptools.HttpParserError:
-                self._break(400, "the request is not valid HTTP, or its body is longer than its Content-Length")
+                self._break_off(400, "the request is not valid HTTP, or its body is longer than its Content-Length")
                 return
             else:
                 return
@@ -121,23 +128,24 @@ class HttpConnection(HttpToolsProtocol):
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
 
-    def _take(self, head: Head, body: bytes) -> None:
-        """A whole request, of which the head was seen before."""
-        exchange = self._running = self.cycle = Exchange(self._shared.engine, self._shared.limits, self, True)
-        exchange.open(head, head.route, head.sent)
-        exchange.on_body(body)
-        exchange.on_whole()
-        exchange.start()
+    def _serve_cached(self, head: Head, body: bytes) -> None:
+        """Serve a whole request whose head is cached."""
+        request = self._running = self.cycle = HotRequest(self._shared.engine, self._shared.limits, self, True)
+        request.open(head, head.route, head.raw_headers)
+        request.on_body(body)
+        request.on_body_complete()
+        request.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._abandon()
-        if type(self.cycle) is Exchange:
+        if type(self.cycle) is HotRequest:
             self.cycle = None
         super().connection_lost(exc)
 
     def _abandon(self) -> None:
+        """End all requests on this connection without an answer."""
         for cycle in (self._running, self.cycle, *(waiting for waiting, _ in self.pipeline)):
-            if type(cycle) is Exchange:
+            if type(cycle) is HotRequest:
                 cycle.abandon()
             elif cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
@@ -145,16 +153,16 @@ class HttpConnection(HttpToolsProtocol):
         self.pipeline.clear()
 
     def on_message_begin(self) -> None:
-        # What uvicorn prepares here is made up for in on_headers_complete, where it is wanted.
+        # uvicorn's own on_message_begin is called later, by _open_cold, for the requests that need it.
         self._receiving = _HEAD
-        self._heard = self._begun = self.loop.time()
+        self._last_active = self._began = self.loop.time()
         self._received = self._overhead = 0
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._receiving is _HEAD:  # what comes behind a body of chunks says nothing to us
+        if self._receiving is _HEAD:  # trailers of a chunked body are ignored
             name = name.lower()
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
@@ -163,11 +171,11 @@ class HttpConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         version, method = self.parser.get_http_version(), self.parser.get_method()
         if self.parser.should_upgrade() and method != b"CONNECT":
-            self._receiving = _OFFER
-            self._without_offer = without_offer(method, self.url, version, self.headers)
+            self._receiving = _UPGRADE
+            self._head_without_upgrade = without_upgrade(method, self.url, version, self.headers)
             return
         self._receiving = _BODY
-        # It was that of the first request in what was received.
+        # Only the first request in one read may use it: it is the text of that request's head.
         head_text, self._head_text = self._head_text, b""
         route = self._shared.route(self.url)
         keep_alive = self.parser.should_keep_alive() and method != b"CONNECT"
@@ -176,53 +184,54 @@ class HttpConnection(HttpToolsProtocol):
         if route is None or method not in route.dialect.methods:
             self._open_cold(keep_alive)
             return
-        exchange = Exchange(self._shared.engine, self._shared.limits, self, keep_alive, self.expect_100_continue)
+        request = HotRequest(self._shared.engine, self._shared.limits, self, keep_alive, self.expect_100_continue)
         head: Head | Exception
         try:
             head = read_head(route, self.headers, self._shared.limits)
-            if keep_alive and head_text and _may_come_again(head, self.headers):
+            if keep_alive and head_text and _is_cacheable(head, self.headers):
                 self._shared.heads.put(head_text, head)
         except Exception as error:
             head = error
-        exchange.open(head, route, self.headers)
-        previous, self.cycle = self.cycle, exchange
+        request.open(head, route, self.headers)
+        previous, self.cycle = self.cycle, request
         if previous is None or previous.response_complete:
-            self._running = exchange
-            exchange.start()
+            self._running = request
+            request.start()
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
+            self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
 
     def _open_cold(self, keep_alive: bool) -> None:
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        """Pass the request to uvicorn, which passes it to the FastAPI app."""
+        url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
-        self.url, self.expect_100_continue = url, expects
+        self.url, self.expect_100_continue = url, expect_100_continue
         self.headers += headers
         super().on_headers_complete()
-        self.cycle.keep_alive = keep_alive and self._shared.keeps_alive
+        self.cycle.keep_alive = keep_alive and self._shared.keep_alive
         if self.cycle.keep_alive and self._confirms_keep_alive:
             self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"keep-alive")]
 
     def on_body(self, body: bytes) -> None:
         self._overhead -= len(body) * (1 + _MAX_CHUNK_OVERHEAD)
-        if type(self.cycle) is Exchange:
+        if type(self.cycle) is HotRequest:
             self.cycle.on_body(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._receiving is _OFFER:
+        if self._receiving is _UPGRADE:
             return
-        self._receiving = _BETWEEN
-        if type(self.cycle) is not Exchange:
+        self._receiving = _AT_BOUNDARY
+        if type(self.cycle) is not HotRequest:
             super().on_message_complete()
-        elif self._answering is _REFUSED:
+        elif self._answering is _CLOSING:
             self.transport.close()
         else:
-            self.cycle.on_whole()
+            self.cycle.on_body_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        if type(cycle) is Exchange:
+        if type(cycle) is HotRequest:
             self._running = cycle
             cycle.start()
         else:
@@ -230,81 +239,82 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        self._heard = self.loop.time()
+        self._last_active = self.loop.time()
         if self.flow.write_paused:
-            # Who does not take its answers gets no more of them.
-            self._answering = _HELD_BACK
+            # The client does not read its answers. Further ones would only pile up in memory.
+            self._answering = _WRITE_BLOCKED
             self.flow.pause_reading()
         else:
             self._advance()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._answering is _HELD_BACK:
-            self._answering = _FREE
+        if self._answering is _WRITE_BLOCKED:
+            self._answering = _READY
             self._advance()
 
     def _advance(self) -> None:
-        """The next requests get their turn."""
+        """Start the requests that wait behind the one just answered."""
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self._answering is not _FREE:
+        if self._answering is not _READY:
             return
-        # A loop: requests that are answered at once, one within the other, would be too deep for Python.
-        self._answering = _ADVANCING
+        # A request that is answered immediately calls this method again, from within its start. The loop keeps such
+        # calls from nesting: a client can pipeline more requests than Python's recursion limit allows.
+        self._answering = _DRAINING_PIPELINE
         try:
-            while self.pipeline and self._answering is _ADVANCING and not self.transport.is_closing():
+            while self.pipeline and self._answering is _DRAINING_PIPELINE and not self.transport.is_closing():
                 cycle, app = self.pipeline.pop()
                 self._start_asgi_task(cycle, app)
                 if not cycle.response_complete:
                     break
         finally:
-            if self._answering is _ADVANCING:
-                self._answering = _FREE
+            if self._answering is _DRAINING_PIPELINE:
+                self._answering = _READY
 
-    def look(self, now: float) -> None:
-        """Called from time to time, to end a connection on which nothing comes any more, or too slowly."""
-        cycle, silent = self.cycle, now - self._heard
-        if self._receiving is _BETWEEN:
-            if silent > self.timeout_keep_alive and (cycle is None or cycle.response_complete):
+    def check_timeouts(self, now: float) -> None:
+        """Called regularly. Ends a connection that is idle for too long or receives too slowly."""
+        cycle, silence = self.cycle, now - self._last_active
+        if self._receiving is _AT_BOUNDARY:
+            if silence > self.timeout_keep_alive and (cycle is None or cycle.response_complete):
                 self.transport.close()
             return
         if self._receiving is _BROKEN:
             return
-        if self.flow.read_paused:  # then it is we who take nothing
-            self._heard = self._begun = now
+        if self.flow.read_paused:  # this server does not read, so the client is not to blame
+            self._last_active = self._began = now
             self._received = 0
             return
-        limits, elapsed = self._shared.limits, now - self._begun
+        limits, elapsed = self._shared.limits, now - self._began
         if self._receiving is _HEAD:
             if elapsed > limits.header_timeout_s:
-                self._break(408, f"the headers did not come within {limits.header_timeout_s:g} s")
+                self._break_off(408, f"the headers did not come within {limits.header_timeout_s:g} s")
         elif limits.is_too_slow(self._received, elapsed):
-            self._end_body(f"the body came too slowly, below {limits.min_body_rate} bytes a second; send it again")
-        elif silent > body.PAUSE_S and type(cycle) is Exchange:
-            self._end_body("the body stopped coming before its end; send it again")
+            self._reject_body(f"the body came too slowly, below {limits.min_body_rate} bytes a second; send it again")
+        elif silence > body.BODY_IDLE_TIMEOUT_S and type(cycle) is HotRequest:
+            self._reject_body("the body stopped coming before its end; send it again")
 
-    def _end_body(self, reason: str) -> None:
-        if type(self.cycle) is not Exchange:
-            self._break(408, reason)
+    def _reject_body(self, reason: str) -> None:
+        if type(self.cycle) is not HotRequest:
+            self._break_off(408, reason)
         elif self.cycle.waits_for_body:
             self.cycle.fail(InvalidRequest(reason))
 
-    def _break(self, status: int, reason: str) -> None:
-        """Answer that what comes cannot be read on, and close; whatever is under way on this connection is given up."""
+    def _break_off(self, status: int, reason: str) -> None:
+        """Answer that the rest cannot be read, abandon all requests on this connection, and close it."""
         self._receiving = _BROKEN
         cycle = self.cycle
-        is_under_way = cycle is not None and not cycle.response_complete
-        has_begun = is_under_way and type(cycle) is not Exchange and cycle.response_started
+        is_running = cycle is not None and not cycle.response_complete
+        has_begun = is_running and type(cycle) is not HotRequest and cycle.response_started
         self._abandon()
-        if self._answering is _REFUSED or has_begun or self.transport.is_closing():
+        if self._answering is _CLOSING or has_begun or self.transport.is_closing():
             self.transport.close()
             return
-        say = cycle.tell if is_under_way and type(cycle) is Exchange else tell
-        self.refuse(Reply(status, [say(InvalidRequest(reason))]))
+        encode = cycle.encode_error if is_running and type(cycle) is HotRequest else encode_error
+        self.reject(Reply(status, [encode(InvalidRequest(reason))]))
 
-    # What an Exchange needs.
+    # The Connection of a HotRequest.
 
     def caller(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
         return http_caller(self.client, headers)
@@ -315,33 +325,39 @@ class HttpConnection(HttpToolsProtocol):
     def answer(self, reply: Reply, keep_alive: bool) -> None:
         if self.transport.is_closing():
             return
-        keep_alive = keep_alive and self._shared.keeps_alive
+        keep_alive = keep_alive and self._shared.keep_alive
         self._write(reply, keep_alive)
         if keep_alive:
             self.on_response_complete()
         else:
             self.transport.close()
 
-    def refuse(self, reply: Reply) -> None:
-        self._answering = _REFUSED
+    def reject(self, reply: Reply) -> None:
+        self._answering = _CLOSING
         self._write(reply, keep_alive=False)
-        # A socket that is closed with unread bytes resets the connection, and the client may lose the answer.
+        # Closing a socket that has unread bytes resets the connection, and the client may lose the answer
+        # (RFC 9112, section 9.6).
         self.loop.call_later(body.LINGER_S, self.transport.close)
 
     def _write(self, reply: Reply, keep_alive: bool) -> None:
         size = sum([len(part) for part in reply.body])
-        begin = self._shared.beginning(reply.status, reply.content_type, self.server_state.default_headers)
+        prefix = self._shared.response_prefix(reply.status, reply.content_type, self.server_state.default_headers)
         persistence = b"connection: close\r\n"
         if keep_alive:
             persistence = b"connection: keep-alive\r\n" if self._confirms_keep_alive else b""
-        head = b"%b%d\r\n%b%b\r\n" % (begin, size, reply.headers, persistence)
-        if size < _LARGE_PART:
+        head = b"%b%d\r\n%b%b\r\n" % (prefix, size, reply.headers, persistence)
+        if size < _MAX_JOINED_BYTES:
             self.transport.write(b"".join([head, *reply.body]))
         else:
             self.transport.writelines([head, *reply.body])
 
 
-def _may_come_again(head: Head, headers: list[tuple[bytes, bytes]]) -> bool:
-    """With a short body, which is over when as much has come as its one length says."""
+def _is_cacheable(head: Head, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether requests with this head can skip the parser: a short body that ends exactly at Content-Length.
+
+    Two Content-Length headers are not cached either: the parser rejects them before this is called.
+    """
     length = head.headers.content_length
-    return length is not None and length < MIN_ARENA_BYTES and not any(name in _NOT_KEPT for name, _ in headers)
+    return (
+        length is not None and length < MIN_ARENA_BYTES and not any(name in _UNCACHEABLE_HEADERS for name, _ in headers)
+    )

@@ -1,11 +1,11 @@
-"""The hot REST routes: which dialect a path speaks.
+"""The hot REST routes: which dialect a path belongs to.
 
     POST /v2/models/{model}[/versions/{version}]/infer
     POST /predict[/{model}[/versions/{version}]]
     POST /v1/models/{model}[/versions/{version}|/labels/{label}]:predict|:classify|:regress
     POST, PUT /predictions/{model}[/{version}]       TorchServe's
 
-Dialects translate only: the engine does the work, and exchange.py drives each request through.
+Dialects only translate. The engine does the work, and hot_request.py drives each request.
 """
 
 from urllib.parse import unquote
@@ -13,15 +13,15 @@ from urllib.parse import unquote
 from gateway.front.base.dialect import Route
 from gateway.front.dialects.registry import DIALECTS
 
-_MATCH = {dialect.root: dialect.match for dialect in DIALECTS}
+_MATCHERS = {dialect.root: dialect.match for dialect in DIALECTS}
 
 
 def match(url: bytes) -> Route | None:
-    """The hot route of a request's target, or None."""
+    """Return the hot route of a request target, or None."""
     path = url.partition(b"?")[0].decode("latin-1")
     if "%" in path:
         path = unquote(path)
     match path.split("/"):
-        case ["", root, *parts] if root in _MATCH:
-            return _MATCH[root](parts)
+        case ["", root, *parts] if root in _MATCHERS:
+            return _MATCHERS[root](parts)
     return None

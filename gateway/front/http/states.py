@@ -1,7 +1,7 @@
 """The states of a connection and of a hot request on it, each with its transitions.
 
-A connection has two sides, as in h11: what comes, and whose turn it is to be answered. They move on
-their own, since requests may be pipelined. An exchange is one hot request, from its head to its answer.
+A connection has two sides, as in h11: what is received, and which request is answered next. The two move
+independently, because requests may be pipelined.
 """
 
 from enum import Enum, auto
@@ -10,102 +10,107 @@ from enum import Enum, auto
 class Receiving(Enum):
     """What the next bytes of a connection belong to.
 
-    ==========  ============================================================  ==========
-    from        event                                                         to
-    ==========  ============================================================  ==========
-    BETWEEN     a whole request comes whose head is remembered                BETWEEN
-    BETWEEN     the first byte of a request (on_message_begin)                HEAD
-    HEAD        its head is complete (on_headers_complete)                    BODY
-    HEAD        its head is complete, and offers another protocol             OFFER
-    OFFER       the parser starts again, with a head without the offer        HEAD
-    BODY        its last byte, through the parser (on_message_complete)       BETWEEN
-    BODY        its last byte, received where the body belongs (filled)       BETWEEN
-    HEAD        the head is too long, or took too long: 431, 408              BROKEN
-    BODY        headers of chunks are too long, or a cold body is too slow:   BROKEN
-                431, 408
-    any         what came is not HTTP: 400                                    BROKEN
-    ==========  ============================================================  ==========
+    ===========  ============================================================  ===========
+    from         event                                                         to
+    ===========  ============================================================  ===========
+    AT_BOUNDARY  a whole request arrives whose head is cached                  AT_BOUNDARY
+    AT_BOUNDARY  the first byte of a request (on_message_begin)                HEAD
+    HEAD         the head is complete (on_headers_complete)                    BODY
+    HEAD         the head is complete, and offers another protocol             UPGRADE
+    UPGRADE      the parser restarts, with the head minus the offer            HEAD
+    BODY         the last byte, through the parser (on_message_complete)       AT_BOUNDARY
+    BODY         the last byte, received directly into the body's buffer       AT_BOUNDARY
+                 (buffer_filled)
+    HEAD         the head is too long or took too long: 431, 408               BROKEN
+    BODY         chunk headers are too long, or a cold body is too slow:       BROKEN
+                 431, 408
+    any          the bytes are not HTTP: 400                                   BROKEN
+    ===========  ============================================================  ===========
 
-    BETWEEN   nothing of the next request has come; silence ends the connection after KEEP_ALIVE_S
-    HEAD      the request line and headers, within header_timeout_s
-    BODY      the body, whose rate is watched; also what follows its last chunk
-    OFFER     within one call of the parser only: its events until it raises HttpParserUpgrade say nothing
-    BROKEN    final: what comes is not read, and the connection is closed
+    AT_BOUNDARY  between requests; the connection is closed after KEEP_ALIVE_S of silence
+    HEAD         the request line and headers, within header_timeout_s
+    BODY         the body, whose rate is monitored, and anything that follows its last chunk
+    UPGRADE      only within one call of the parser: ignores its events until it raises HttpParserUpgrade
+    BROKEN       final: further bytes are ignored, and the connection is being closed
     """
 
-    BETWEEN = auto()
+    AT_BOUNDARY = auto()
     HEAD = auto()
     BODY = auto()
-    OFFER = auto()
+    UPGRADE = auto()
     BROKEN = auto()
 
 
 class Answering(Enum):
-    """Whether the next request of a connection gets its turn when the one before it is answered.
+    """Whether the next pipelined request may start when the one before it has been answered.
 
-    ==========  ============================================================  ==========
-    from        event                                                         to
-    ==========  ============================================================  ==========
-    FREE        a request is answered: those behind it get their turn         ADVANCING
-    ADVANCING   one of them is answered at once                               ADVANCING
-    ADVANCING   one is not answered at once, or none is left                  FREE
-    FREE,       an answer is written that the client does not take            HELD_BACK
-    ADVANCING   (writing is paused)
-    HELD_BACK   the client takes answers again (resume_writing)               ADVANCING
-    any         an answer is written before its request has come whole, or    REFUSED
-                to what cannot be read (refuse)
-    ==========  ============================================================  ==========
+    =================  ============================================================  =================
+    from               event                                                         to
+    =================  ============================================================  =================
+    READY              a request is answered, and the ones behind it may start       DRAINING_PIPELINE
+    DRAINING_PIPELINE  a started request is answered immediately                     DRAINING_PIPELINE
+    DRAINING_PIPELINE  a started request is not answered immediately, or none is     READY
+                       left
+    READY,             an answer is written that the client does not read            WRITE_BLOCKED
+    DRAINING_PIPELINE  (writing is paused)
+    WRITE_BLOCKED      the client reads again (resume_writing)                       DRAINING_PIPELINE
+    any                an error is written before its request has been received      CLOSING
+                       completely, or because the request is invalid (reject)
+    =================  ============================================================  =================
 
-    FREE       nothing stands in the way; a request may be under way
-    ADVANCING  a loop starts the requests that wait, one by one: calls within calls would be too deep
-    HELD_BACK  reading is paused, and no request is started
-    REFUSED    final: the connection is closed when the rest of the request has come, after LINGER_S at the latest
+    READY              nothing prevents the next start; a request may be running
+    DRAINING_PIPELINE  a loop starts the waiting requests one by one, because nested calls could exceed Python's
+                       recursion limit
+    WRITE_BLOCKED      reading is paused, and no request is started
+    CLOSING            final: the connection closes when the rest of the request has arrived, after LINGER_S at the
+                       latest
     """
 
-    FREE = auto()
-    ADVANCING = auto()
-    HELD_BACK = auto()
-    REFUSED = auto()
+    READY = auto()
+    DRAINING_PIPELINE = auto()
+    WRITE_BLOCKED = auto()
+    CLOSING = auto()
 
 
 class Stage(Enum):
-    """How far an exchange has come.
+    """The progress of a hot request.
 
-    ==========  ============================================================  ==========
-    from        event                                                         to
-    ==========  ============================================================  ==========
-    OPEN        head, access or body is refused, or the body stops (fail)     REFUSED
-    OPEN        whole, and its turn: the body is unpacked or read in a        READING
-                thread
-    OPEN        whole, and its turn: the body is read here, and submitted     INFERRING
-    READING     the thread is done: the body is read in another, if it was    READING
-                only unpacked and is large
-    READING     the thread is done: the request is submitted                  INFERRING
-    READING     the thread found what is wrong with the body (fail)           REFUSED
-    INFERRING   the final answer or an error, which a thread compresses       PACKING
-    REFUSED     its turn, and an error so long that a thread compresses it    PACKING
-    INFERRING   the final answer or an error is written                       DONE
-    REFUSED     its turn: the error is written                                DONE
-    PACKING     the thread is done: the answer is written                     DONE
-    any         the client has gone (abandon)                                 DONE
-    ==========  ============================================================  ==========
+    ===========  ============================================================  ===========
+    from         event                                                         to
+    ===========  ============================================================  ===========
+    OPEN         the head or access is rejected, or the body stalls (fail)     FAILED
+    OPEN         complete and next in turn: a thread inflates or parses the    PARSING
+                 body
+    OPEN         complete and next in turn: the body is parsed here, and the   INFERRING
+                 request submitted
+    PARSING      the thread has inflated a large body, and another parses it   PARSING
+    PARSING      the thread is done: the request is submitted                  INFERRING
+    PARSING      the thread found an error in the body (fail)                  FAILED
+    INFERRING    a thread compresses the final answer or error                 COMPRESSING
+    FAILED       next in turn: a thread compresses the error, if it is long    COMPRESSING
+    INFERRING    the final answer or error is written                          DONE
+    FAILED       next in turn: the error is written                            DONE
+    COMPRESSING  the thread is done: the answer is written                     DONE
+    any          the client has disconnected (abandon)                         DONE
+    ===========  ============================================================  ===========
 
-    Two facts are no part of it, since each may become true in OPEN or in REFUSED, in either order: the
-    body has come whole (`_whole`), and the requests before it are answered (`_has_turn`). READING and
-    INFERRING need both. The answer to a request that was refused needs only its turn; where the body has
-    not come whole, it closes the connection.
+    Two facts are not stages, because each may become true in OPEN or in FAILED, in either order: the body
+    has been received completely (`_body_complete`), and all earlier requests have been answered (`_has_turn`).
+    PARSING and INFERRING require both. The answer to a failed request requires only its turn; if the body is
+    incomplete, the answer closes the connection.
 
-    OPEN       the body or its turn is awaited; the engine's BodyReservation is open
-    READING    a thread has the body; the BodyReservation stays open until the thread has let go of it, come what may
-    INFERRING  the engine has the request; there is a handle, which `abandon` cancels
-    REFUSED    it failed before the engine had it; `_reply` waits for its turn, what still comes is dropped
-    PACKING    a thread compresses the answer
-    DONE       answered, or nobody waits for an answer
+    OPEN         waits for the body or for its turn; the engine's BodyReservation is open
+    PARSING      a thread uses the body; the BodyReservation stays open until that thread has ended, even after
+                 `abandon`, because the memory stays in use that long
+    INFERRING    the engine has the request; `abandon` cancels its handle
+    FAILED       failed before the engine received it; `_reply` waits for its turn, the rest of the body is ignored
+    COMPRESSING  a thread compresses the answer
+    DONE         answered, or the client has disconnected
     """
 
     OPEN = auto()
-    READING = auto()
+    PARSING = auto()
     INFERRING = auto()
-    REFUSED = auto()
-    PACKING = auto()
+    FAILED = auto()
+    COMPRESSING = auto()
     DONE = auto()

@@ -20,7 +20,7 @@ from gateway.codecs.media_types import FORM, is_image, media_type
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
-from gateway.front.base.client_errors import sentence
+from gateway.front.base.client_errors import client_message
 from gateway.front.base.image_request import ImageRequest, read_images
 from gateway.front.base.json_request import read_document
 from gateway.front.base.limits import Limits, check_json_answer
@@ -45,10 +45,10 @@ _TYPES = {
 }
 
 
-def tell(error: ModelportError) -> bytes:
+def encode_error(error: ModelportError) -> bytes:
     """An error as TorchServe writes it."""
     kind = _TYPES.get(error.status, "InternalServerException")
-    return dumps({"code": error.status, "type": kind, "message": sentence(error)})
+    return dumps({"code": error.status, "type": kind, "message": client_message(error)})
 
 
 def is_json(content_type: str) -> bool:

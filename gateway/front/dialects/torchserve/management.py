@@ -13,7 +13,7 @@ from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, ModelportError, NotAllowed, NotFound
 from gateway.front.base.access import acts
 from gateway.front.base.body import ReadObject
-from gateway.front.dialects.torchserve.inference import tell
+from gateway.front.dialects.torchserve.inference import encode_error
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
@@ -25,12 +25,12 @@ _ALL = ["GET", "HEAD", "PATCH", "OPTIONS", *_WRITES]
 class _Route(APIRoute):
     """Errors are told in TorchServe's form, those of methods too."""
 
-    tell = staticmethod(tell)
+    encode_error = staticmethod(encode_error)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.methods and scope["method"] not in self.methods:
-            error = NotAllowed(f"this path takes {_allowed(self.path)}, not {scope['method']}")
-            await _told(error, self.path)(scope, receive, send)
+            error = NotAllowed(f"this path accepts {_allowed(self.path)}, not {scope['method']}")
+            await _error_response(error, self.path)(scope, receive, send)
         else:
             await super().handle(scope, receive, send)
 
@@ -41,7 +41,7 @@ class _Route(APIRoute):
             try:
                 return await own(request)
             except ModelportError as error:
-                return _told(error, self.path)
+                return _error_response(error, self.path)
 
         return handle
 
@@ -50,9 +50,9 @@ def _allowed(path: str) -> str:
     return "GET, HEAD" if path == "/ping" else "GET"
 
 
-def _told(error: ModelportError, path: str) -> Response:
+def _error_response(error: ModelportError, path: str) -> Response:
     headers = {"allow": _allowed(path)} if isinstance(error, NotAllowed) else {}
-    return Response(tell(error), error.status, headers, media_type="application/json")
+    return Response(encode_error(error), error.status, headers, media_type="application/json")
 
 
 def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:

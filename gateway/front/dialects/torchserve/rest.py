@@ -31,7 +31,7 @@ def _is_slow(headers: Headers, body: Buffer) -> bool:
     return not inference.is_json(headers.content_type) or len(body) >= LARGE_JSON
 
 
-TORCHSERVE = Dialect(_limit, _read, inference.tell, _is_slow, methods=(b"POST", b"PUT"))
+TORCHSERVE = Dialect(_limit, _read, inference.encode_error, _is_slow, methods=(b"POST", b"PUT"))
 
 
 def match(parts: list[str]) -> Route | None:

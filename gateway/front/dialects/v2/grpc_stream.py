@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from gateway.codecs.protobuf_fields import field
 from gateway.engine.protocol import RequestHandle
 from gateway.front.base.access import Check
-from gateway.front.base.client_errors import as_told, sentence
+from gateway.front.base.client_errors import client_message, to_client_error
 from gateway.front.base.grpc_method import InferCall
 from gateway.generated import open_inference_pb2 as pb
 
@@ -97,7 +97,7 @@ class Stream:
 
 
 def _failed(raw: bytes, error: Exception) -> bytes:
-    response = pb.ModelStreamInferResponse(error_message=sentence(as_told(error)))
+    response = pb.ModelStreamInferResponse(error_message=client_message(to_client_error(error)))
     with contextlib.suppress(DecodeError):
         response.infer_response.id = pb.ModelInferRequest.FromString(raw).id
     told: bytes = response.SerializeToString()

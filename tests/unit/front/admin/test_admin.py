@@ -108,7 +108,7 @@ def test_a_method_that_a_path_lacks_is_told_with_those_it_has(
 ) -> None:
     reply = serving.http.request(method, path)
     assert (reply.status_code, reply.headers["allow"]) == (405, allow)
-    assert reply.json() == {"error": f"this path takes {allow}, not {method}"}
+    assert reply.json() == {"error": f"this path accepts {allow}, not {method}"}
 
 
 def test_bodies_may_be_compressed(serving: Serving) -> None:

@@ -143,7 +143,7 @@ def test_refusals(serving: Serving) -> None:
     refused(post(serving, "/predict/classes/versions/9", FOUR, PNG), 404, "version 9")
     refused(post(serving, "/predict/broken", FOUR, PNG), 503, "cut off")
     refused(post(serving, "/predict/doubler", FOUR, PNG), 400, "add [preprocess] to its model.toml")
-    refused(post(serving, "/predict/two", FOUR, PNG), 400, "takes no images")
+    refused(post(serving, "/predict/two", FOUR, PNG), 400, "does not accept images")
     refused(post(serving, "/predict/classes", b"<svg/>", {"Content-Type": "image/svg+xml"}), 400, "send JPEG, PNG")
     refused(
         post(serving, "/predict/classes", b"\0" * 50, {"Content-Type": "application/octet-stream"}), 400, "the body"

@@ -175,7 +175,7 @@ def test_the_connection_is_kept_or_not_as_the_client_says(serving: Serving, requ
 def test_another_method_is_told_which_one_is_taken(serving: Serving, method: str) -> None:
     answer = serving.http.request(method, GOOD.path)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
-    assert answer.json()["error"] == f"this path takes POST, not {method}"
+    assert answer.json()["error"] == f"this path accepts POST, not {method}"
 
 
 def test_what_is_not_http_is_refused(serving: Serving) -> None:
@@ -206,7 +206,7 @@ def test_who_does_not_read_is_not_served_more_and_loses_nothing(serving: Serving
 
 def test_connections_that_are_silent_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.front.http.server.KEEP_ALIVE_S", 0.05)
-    monkeypatch.setattr("gateway.front.http.shared.KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr("gateway.front.http.shared_state.KEEP_ALIVE_S", 0.05)
 
     async def ask(port: int) -> bytes:
         _, unused = await asyncio.open_connection("127.0.0.1", port)
@@ -231,7 +231,7 @@ def test_who_is_let_go_gets_this_answer_and_no_more() -> None:
             writer.close()
         return told
 
-    told = asyncio.run(with_server(FakeEngine(models(), answer), LIMITS, ask, HttpServer.let_go))
+    told = asyncio.run(with_server(FakeEngine(models(), answer), LIMITS, ask, HttpServer.disable_keep_alive))
     assert told.count(b"HTTP/1.1 200") == told.count(b"connection: close") == 2
 
 
@@ -382,7 +382,7 @@ def test_a_body_of_two_lengths_is_refused(serving: Serving, framing: bytes, offe
 
 
 def test_what_others_sent_is_never_read_for_a_body_that_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.front.base.body.PAUSE_S", 0.05)
+    monkeypatch.setattr("gateway.front.base.body.BODY_IDLE_TIMEOUT_S", 0.05)
     monkeypatch.setattr("gateway.front.base.body.LINGER_S", 0.05)
     sent, _ = binary(100)
     start, _, stale = sent.partition(b"\r\n\r\n")

@@ -12,7 +12,7 @@ import pytest
 from gateway.engine.fake import FakeEngine
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.admin.app import build_admin
-from gateway.front.base.body import Body, Message, Pauses
+from gateway.front.base.body import Body, BodyTimeouts, Message
 from gateway.front.base.limits import Limits, check_json_answer
 from gateway.front.http.server import HttpServer
 from runtimes.tensors import Tensor
@@ -129,7 +129,7 @@ def test_bodies_that_are_still_coming_are_limited_together(serving: Serving) -> 
 
 @pytest.mark.parametrize("path", [GOOD.path, "/predict/doubler", "/v2/repository/index"])
 def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setattr("gateway.front.base.body.PAUSE_S", 0.05)
+    monkeypatch.setattr("gateway.front.base.body.BODY_IDLE_TIMEOUT_S", 0.05)
     monkeypatch.setattr("gateway.front.base.body.LINGER_S", 0.05)
     engine = FakeEngine(models(), answer)
 
@@ -187,10 +187,10 @@ def test_each_chunk_starts_the_pause_anew(monkeypatch: pytest.MonkeyPatch) -> No
     def chunk(text: bytes, more: bool = True) -> Message:
         return {"type": "http.request", "body": text, "more_body": more}
 
-    monkeypatch.setattr("gateway.front.base.body.PAUSE_S", 60.0)
-    loop, pauses = Loop(), Pauses()
+    monkeypatch.setattr("gateway.front.base.body.BODY_IDLE_TIMEOUT_S", 60.0)
+    loop, timeouts = Loop(), BodyTimeouts()
     queues = [asyncio.Queue[Message]() for _ in range(3)]
-    bodies = [Body(queue.get, pauses) for queue in queues]
+    bodies = [Body(queue.get, timeouts) for queue in queues]
     tasks = [loop.create_task(body.read(None, 100, "tests", lambda size: None)) for body in bodies]
     loop.pass_to(1)
     queues[2].put_nowait(chunk(b"z", more=False))
@@ -204,7 +204,7 @@ def test_each_chunk_starts_the_pause_anew(monkeypatch: pytest.MonkeyPatch) -> No
     queues[0].put_nowait(chunk(b"b", more=False))
     loop.pass_to(1000)
     assert (tasks[0].result(), tasks[2].result()) == (b"ab", b"z")
-    assert [body.whole for body in bodies] == [True, False, True]
+    assert [body.complete for body in bodies] == [True, False, True]
     loop.close()
 
 

@@ -13,7 +13,7 @@ from gateway.engine.fake import FakeEngine
 from gateway.front.base.body import Receive, Scope, Send
 from gateway.front.base.limits import Limits
 from gateway.front.http.connection import HttpConnection
-from gateway.front.http.shared import Shared
+from gateway.front.http.shared_state import SharedState
 from tests.support.bad_inputs import Subject, good_call
 from tests.support.front_server import answer, models
 from tests.support.v2_calls import as_json
@@ -72,7 +72,7 @@ class Client:
     def __init__(self, limits: Limits = LIMITS) -> None:
         self.loop, self.transport = Loop(), Transport()
         config = uvicorn.Config(_never, ws="none", lifespan="off", log_config=None)
-        shared = Shared(FakeEngine(models(), answer), limits)
+        shared = SharedState(FakeEngine(models(), answer), limits)
         self.connection = HttpConnection(
             shared, config=config, server_state=ServerState(), app_state={}, _loop=self.loop
         )
@@ -80,19 +80,19 @@ class Client:
 
     def send(self, data: bytes) -> None:
         while data:
-            space = self.connection.space()
-            if space is None:
+            buffer = self.connection.receive_buffer()
+            if buffer is None:
                 self.connection.data_received(data[: 1 << 16])
                 data = data[1 << 16 :]
             else:
-                size = min(len(space), len(data))
-                space[:size] = data[:size]
-                self.connection.filled(size)
+                size = min(len(buffer), len(data))
+                buffer[:size] = data[:size]
+                self.connection.buffer_filled(size)
                 data = data[size:]
 
     def wait(self, seconds: float) -> None:
         self.loop.now += seconds
-        self.connection.look(self.loop.now)
+        self.connection.check_timeouts(self.loop.now)
 
     @property
     def refusal(self) -> tuple[int, str] | None:

@@ -91,7 +91,7 @@ def post(engine: FakeEngine, path: str, body: Any) -> tuple[int, Any]:
         request, write = route.dialect.read(engine, LIMITS, route, Headers(len(raw)), raw)
         reply = write(asyncio.run(engine.infer(request)))
     except ModelportError as error:
-        return error.status, json.loads(route.dialect.tell(error))
+        return error.status, json.loads(route.dialect.encode_error(error))
     return reply.status, json.loads(b"".join(reply.body))
 
 

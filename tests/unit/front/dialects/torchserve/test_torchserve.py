@@ -41,7 +41,7 @@ def test_json_as_the_file_of_a_form(serving: Serving) -> None:
     assert post("doubler", text).json() == [ROW]
     refused(post("doubler", text, text), 400, "BadRequestException", "the form has several files")
     refused(post("doubler", b"hello"), 400, "BadRequestException", "not valid JSON")
-    refused(post("doubler", FOUR), 400, "BadRequestException", "takes no images")
+    refused(post("doubler", FOUR), 400, "BadRequestException", "does not accept images")
     refused(post("doubler", b" " * LIMITS.json_bytes + text), 413, "RequestEntityTooLargeException", "limit")
     refused(post("classes", text), 400, "BadRequestException", "file 1 of the form")
 
@@ -109,7 +109,7 @@ def test_refusals(serving: Serving) -> None:
     refused(post("doubler", {"data": [ROW], "instances": [ROW]}), 400, bad, "either 'inputs'")
     refused(post("doubler", {"body": [ROW]}), 400, bad, "unknown key 'body'")
     refused(post("doubler", [[1.0]]), 400, bad, "shape [1, 1]")
-    refused(post("doubler", FOUR), 400, bad, "takes no images")
+    refused(post("doubler", FOUR), 400, bad, "does not accept images")
     refused(post("classes", FOUR[:40]), 400, bad, "damaged")
     refused(post("two", [ROW]), 400, bad, "give each by its name")
     refused(post("broken", [ROW]), 503, "ServiceUnavailableException", "cut off")
@@ -117,7 +117,7 @@ def test_refusals(serving: Serving) -> None:
     refused(post("doubler", large), 413, "RequestEntityTooLargeException", "over the limit")
     typed = {"Content-Type": "application/json"}
     refused(post("doubler", large, **typed), 413, "RequestEntityTooLargeException", "over the limit")
-    refused(serving.http.get("/predictions/doubler"), 405, "MethodNotAllowedException", "takes POST or PUT, not GET")
+    refused(serving.http.get("/predictions/doubler"), 405, "MethodNotAllowedException", "accepts POST or PUT, not GET")
     assert serving.http.get("/predictions/doubler").headers["allow"] == "POST, PUT"
     refused(serving.http.get("/models/nosuch"), 404, "ModelNotFoundException", "no model 'nosuch'")
     refused(serving.http.get("/models/nosuch/all"), 404, "ModelNotFoundException", "no model 'nosuch'")

@@ -1,13 +1,13 @@
-"""Requests that offer another protocol: Upgrade: h2c, TLS/1.2 or websocket (RFC 9110, 7.8)."""
+"""Requests that offer another protocol: Upgrade: h2c, TLS/1.2 or websocket (RFC 9110, section 7.8)."""
 
 from collections.abc import Sequence
 
-# Tokens of Connection that concern us. The others name headers for the next hop only, which we are not.
+# The Connection options that concern this server. The others name hop-by-hop headers, which only proxies process.
 _PERSISTENCE = (b"close", b"keep-alive")
 
 
-def without_offer(method: bytes, url: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """The head of the same request without Upgrade, and without what Connection says of it."""
+def without_upgrade(method: bytes, url: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return the head of the same request without Upgrade, and without the Connection options that refer to it."""
     lines = [b"%b %b HTTP/%b" % (method, url, version.encode())]
     for name, value in headers:
         if name == b"connection":

@@ -1,0 +1,355 @@
+"""One hot request on one connection, from its head to its answer.
+
+Everything here is a plain call, made by the connection or by the engine. A task, a future and ASGI's messages for
+each request would cost twice as much as all the work done here.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
+
+from gateway.codecs.compression import MAX_INLINE, MIN_BYTES, choose_encoding, deflate, inflate, is_worth
+from gateway.domain.types import InferRequest, InferResponse
+from gateway.engine.arena import MIN_ARENA_BYTES
+from gateway.engine.protocol import ClientDisconnected, Engine, RequestHandle
+from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
+from gateway.front.base.access import Access, Caller
+from gateway.front.base.body import Headers, read_headers
+from gateway.front.base.client_errors import to_client_error
+from gateway.front.base.dialect import Reply, Route, Writer
+from gateway.front.base.limits import Limits
+from gateway.front.http.states import Stage
+from gateway.process.memory import collections_paused
+from runtimes.tensors import Buffer
+
+_T = TypeVar("_T")
+
+_OPEN, _PARSING, _INFERRING, _FAILED, _COMPRESSING, _DONE = Stage
+
+# The JSON in front of binary tensors is shifted so that the tensors start at a multiple of this, as numpy and the
+# frameworks expect. 64 bytes are a cache line and the widest vector (AVX-512).
+_ALIGNMENT = 64
+
+
+class Head(NamedTuple):
+    """What is known of a request before its body.
+
+    limit        the largest body allowed, in bytes
+    kind         the kind of body that has this limit, for error messages
+    raw_headers  the headers as received, with names in lower case
+    """
+
+    route: Route
+    headers: Headers
+    limit: int
+    kind: str
+    raw_headers: Sequence[tuple[bytes, bytes]]
+
+
+def read_head(route: Route, raw_headers: Sequence[tuple[bytes, bytes]], limits: Limits) -> Head:
+    """Raises ModelportError, including TooLarge if Content-Length is over the limit."""
+    headers = read_headers(raw_headers)
+    limit, kind = route.dialect.limit(headers, limits)
+    if headers.content_length is not None and headers.content_length > limit:
+        raise TooLarge(f"the body has {headers.content_length} bytes, over the limit of {limit} for {kind}")
+    return Head(route, headers, limit, kind, raw_headers)
+
+
+class Connection(Protocol):
+    """What a HotRequest needs from its connection. `access` is None if everything is allowed."""
+
+    access: Access | None
+
+    def caller(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
+        """The client that sent these headers."""
+
+    def ask_for_body(self) -> None:
+        """Send "100 Continue", which the client awaits before it sends the body."""
+
+    def answer(self, reply: Reply, keep_alive: bool) -> None:
+        """Write the reply. Afterwards the connection accepts another request, or is closed."""
+
+    def reject(self, reply: Reply) -> None:
+        """Write the reply and close: the body is incomplete, and the rest of it will be ignored."""
+
+
+class HotRequest:
+    """Takes the place of uvicorn's RequestResponseCycle. states.py has its states: Stage.
+
+    uvicorn reads `keep_alive` and `response_complete`, which is True in DONE.
+    """
+
+    __slots__ = (
+        "_body_complete",
+        "_buffer",
+        "_caller",
+        "_chunks",
+        "_connection",
+        "_encoding",
+        "_engine",
+        "_expects_continue",
+        "_handle",
+        "_has_turn",
+        "_head",
+        "_limits",
+        "_received",
+        "_reply",
+        "_reservation",
+        "_route",
+        "_stage",
+        "_write",
+        "keep_alive",
+        "response_complete",
+    )  # fmt: skip
+
+    def __init__(
+        self, engine: Engine, limits: Limits, connection: Connection, keep_alive: bool, expects_continue: bool = False
+    ) -> None:
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self._engine, self._limits, self._connection = engine, limits, connection
+        self._expects_continue = expects_continue
+        self._chunks: list[bytes] = []
+        self._buffer: memoryview | None = None
+        self._received = 0
+        self._stage = _OPEN
+        self._body_complete = self._has_turn = False
+        self._handle: RequestHandle | None = None
+        # The answer's Content-Encoding; "" for none.
+        self._encoding = ""
+
+    def open(self, head: Head | Exception, route: Route, raw_headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Start with a head, or with the error that it caused."""
+        self._route = route
+        self._reservation = self._engine.reserve_body(route.model, route.version)
+        try:
+            access = self._connection.access
+            if access is not None:
+                self._caller = self._connection.caller(raw_headers)
+                if route.model:  # otherwise the body names the model: see _submit
+                    access.check("infer", route.model, self._caller)
+            if isinstance(head, Exception):
+                raise head
+            self._head = head
+            if head.headers.accept_encoding:
+                self._encoding = choose_encoding(head.headers.accept_encoding)
+            length = head.headers.content_length
+            if length is not None:
+                self._reservation.reserve(length)
+                if length >= MIN_ARENA_BYTES and not head.headers.encoding:
+                    shift = -(head.headers.json_length or 0) % _ALIGNMENT
+                    self._buffer = self._engine.buffer(length + shift)[shift : shift + length]
+        except Exception as error:
+            self.fail(error)
+
+    @property
+    def waits_for_body(self) -> bool:
+        return not self._body_complete and self._stage is _OPEN
+
+    def receive_buffer(self) -> memoryview | None:
+        """Where to receive the next bytes of a large body, or None if they must go through the parser.
+
+        The first bytes always do, because they arrive together with the head.
+        """
+        if self._buffer is None or not self._received:
+            return None
+        return self._buffer[self._received :] or None
+
+    def buffer_filled(self, size: int) -> bool:
+        """Note that `size` bytes were received into `receive_buffer`. Returns whether the body is complete."""
+        self._received += size
+        assert self._buffer is not None
+        return self._received == len(self._buffer)
+
+    def on_body(self, chunk: bytes) -> None:
+        if self._stage is not _OPEN:
+            return
+        size = len(chunk)
+        if self._buffer is not None:
+            self._buffer[self._received : self._received + size] = chunk
+            self._received += size
+            return
+        self._received += size
+        self._chunks.append(chunk)
+        head = self._head
+        if head.headers.content_length is None:
+            try:
+                if self._received > head.limit:
+                    raise TooLarge(f"the body is over the limit of {head.limit} bytes for {head.kind}")
+                self._reservation.reserve(size)
+            except ModelportError as error:
+                self.fail(error)
+
+    def on_body_complete(self) -> None:
+        self._body_complete = True
+        if self._has_turn and self._stage is _OPEN:
+            self._run()
+
+    def start(self) -> None:
+        """Take the turn: all earlier requests on the connection have been answered."""
+        self._has_turn = True
+        if self._stage is _FAILED:
+            self._send(self._reply)
+        elif self._body_complete:
+            self._run()
+        elif self._expects_continue:
+            self._connection.ask_for_body()
+
+    def encode_error(self, error: ModelportError) -> bytes:
+        """Encode an error as the request's dialect does."""
+        return self._route.dialect.encode_error(error)
+
+    def abandon(self) -> None:
+        """End without an answer: the client has disconnected."""
+        stage = self._stage
+        if stage is _DONE:
+            return
+        self._stage, self.response_complete = _DONE, True
+        self._chunks, self._buffer = [], None  # the connection and this refer to each other, so both may live on
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.cancel()
+        elif stage is _OPEN:  # in PARSING, the reservation is closed when the thread ends
+            self._reservation.close(ClientDisconnected())
+
+    def _run(self) -> None:
+        headers = self._head.headers
+        # One client must not see another's bytes. The buffer of a large body is a block of the arena, which is reused
+        # without being cleared: whatever this client has not overwritten is still data of earlier requests. Content-
+        # Length determines the size of the block, but the parser may end the body earlier, such as with a last chunk.
+        # The rest of the block would then go to the model as this client's input, and could come back in its answer.
+        # So nothing reads the block unless exactly as many bytes were written to it as it has.
+        if headers.content_length not in (None, self._received):
+            self.fail(InvalidRequest("the length of the body differs from its Content-Length; send it again"))
+            return
+        body: Buffer = self._buffer if self._buffer is not None else b""
+        if self._chunks:
+            body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._buffer, self._chunks = None, []  # while the request waits, only its tensors stay in memory
+        if headers.encoding:
+            work = partial(inflate, body, headers.encoding, self._head.limit, self._head.kind)
+            self._in_thread(_PARSING, work, self._on_inflated, self.fail)
+        else:
+            self._read(body)
+
+    def _on_inflated(self, body: bytes) -> None:
+        try:
+            self._reservation.reserve(len(body))
+        except ModelportError as error:
+            self.fail(error)
+        else:
+            self._read(body)
+
+    def _read(self, body: Buffer) -> None:
+        route, headers = self._head.route, self._head.headers
+        read = partial(route.dialect.read, self._engine, self._limits, route, headers, body)
+        if route.dialect.is_slow(headers, body):
+            self._in_thread(_PARSING, partial(_without_collections, read), self._submit, self.fail)
+            return
+        try:
+            result = read()
+        except Exception as error:
+            self.fail(error)
+        else:
+            self._submit(result)
+
+    def _in_thread(
+        self, stage: Stage, work: Callable[[], _T], then: Callable[[_T], None], fail: Callable[[Exception], None]
+    ) -> None:
+        """Run work that takes milliseconds in a thread, because it would block the event loop.
+
+        If the client disconnects in PARSING, the reservation stays open until the thread has ended.
+        """
+        self._stage = stage
+
+        def unless_done() -> _T:
+            if self._stage is _DONE:
+                raise ClientDisconnected
+            return work()
+
+        def done(future: asyncio.Future[_T]) -> None:
+            error = future.exception()
+            if self._stage is _DONE:
+                if stage is _PARSING:
+                    self._reservation.close(ClientDisconnected())
+            elif error is None:
+                then(future.result())
+            else:
+                fail(error if isinstance(error, Exception) else ClientDisconnected())
+
+        asyncio.get_running_loop().run_in_executor(None, unless_done).add_done_callback(done)
+
+    def _submit(self, read: tuple[InferRequest, Writer]) -> None:
+        request, self._write = read
+        self._reservation.close()
+        self._stage = _INFERRING
+        try:
+            access = self._connection.access
+            if access is not None and not self._route.model:
+                access.check("infer", request.model, self._caller)
+            self._handle = self._engine.submit(request, self._on_answer)
+        except Exception as error:
+            self._send(self._error_reply(error))
+
+    def _on_answer(self, outcome: InferResponse | Exception) -> None:
+        """Send the final answer. HTTP has only one per request, so earlier ones are dropped."""
+        if not isinstance(outcome, Exception) and not outcome.final:
+            return
+        self._handle = None  # it refers back to this request: without the cycle, memory is freed without the collector
+        try:
+            reply = self._error_reply(outcome) if isinstance(outcome, Exception) else self._write(outcome)
+        except Exception as error:
+            reply = self._error_reply(error)
+        self._send(reply)
+
+    def fail(self, error: Exception) -> None:
+        """End with an error before the engine has the request."""
+        self._reservation.close(error)
+        self._chunks, self._buffer = [], None
+        self._stage, self._reply = _FAILED, self._error_reply(error)
+        if self._has_turn:
+            self._send(self._reply)
+
+    def _error_reply(self, error: Exception) -> Reply:
+        client_error = to_client_error(error)
+        retry = b""
+        if isinstance(client_error, Overloaded):
+            retry = b"retry-after: %d\r\n" % client_error.retry_after_s
+        return Reply(client_error.status, [self.encode_error(client_error)], headers=retry)
+
+    def _send(self, reply: Reply) -> None:
+        if self._stage is _DONE:  # the client has disconnected
+            return
+        if self._encoding:
+            reply = reply._replace(headers=reply.headers + b"vary: accept-encoding\r\n")
+            size = sum([len(part) for part in reply.body])
+            if size >= MIN_BYTES:
+                compress = partial(_compressed, reply, self._encoding)
+                if size > MAX_INLINE and self._body_complete:
+                    self._in_thread(_COMPRESSING, compress, self._finish, self._finish_with_error)
+                    return
+                reply = compress()
+        self._finish(reply)
+
+    def _finish_with_error(self, error: Exception) -> None:
+        self._finish(self._error_reply(error))
+
+    def _finish(self, reply: Reply) -> None:
+        self._stage, self.response_complete = _DONE, True
+        if self._body_complete:
+            self._connection.answer(reply, self.keep_alive)
+        else:
+            self._connection.reject(reply)
+
+
+def _without_collections(read: Callable[[], _T]) -> _T:
+    with collections_paused():
+        return read()
+
+
+def _compressed(reply: Reply, encoding: str) -> Reply:
+    if not is_worth(reply.body):
+        return reply
+    header = b"content-encoding: %b\r\n" % encoding.encode()
+    return reply._replace(body=[deflate(reply.body, encoding)], headers=reply.headers + header)

@@ -1,0 +1,92 @@
+"""The state that the connections of one HTTP server share: its options, its caches and its timer."""
+
+import asyncio
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from gateway.engine.protocol import Engine
+from gateway.front.base import body
+from gateway.front.base.access import Access
+from gateway.front.base.dialect import Route
+from gateway.front.base.limits import Limits
+from gateway.front.http.hot_request import Head
+from gateway.front.http.routes import match
+from runtimes.bounded_cache import BoundedCache
+
+# nginx's default. Shorter than a load balancer's own idle timeout, it makes the balancer send requests on connections
+# that are being closed here, and report 502 for them; longer, idle clients occupy descriptors for that long.
+KEEP_ALIVE_S = 75
+# Small, because whatever arrives together with the head of a large body is copied once more. Smaller buffers cost more
+# system calls for bodies that are not received directly.
+_RECEIVE_BYTES = 1 << 16
+# Clients of one server use few paths and heads. With smaller caches, several hundred clients evict each other's
+# entries, and each request is parsed; larger ones are memory that one client can fill, at most
+# _MAX_HEADS * MAX_HEAD_LENGTH for the texts alone.
+_MAX_ROUTES = _MAX_HEADS = 1024
+# Heads and paths longer than this are not cached. Heads of common client libraries have a few hundred bytes, with a
+# bearer token a thousand more.
+MAX_HEAD_LENGTH = 2048
+# How many checks are made within the shortest timeout: a timeout may be exceeded by a tenth, and an idle server with
+# many connections visits all of them every few seconds only.
+_CHECKS_PER_TIMEOUT = 10
+
+
+class SharedState:
+    """Shared by all connections of one server."""
+
+    def __init__(self, engine: Engine, limits: Limits, access: Access | None = None) -> None:
+        self.engine, self.limits, self.access = engine, limits, access
+        self.keep_alive = True
+        self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        self._routes: BoundedCache[bytes, Route | None] = BoundedCache(_MAX_ROUTES)
+        # Heads of hot requests with a short body on a connection that stays open, by their bytes.
+        self.heads: BoundedCache[bytes, Head] = BoundedCache(_MAX_HEADS)
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._response_prefixes: dict[tuple[int, bytes], bytes] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, connections: set[Any]) -> None:
+        """Check timeouts of these connections regularly, until none is left."""
+        if self._timer is None:
+            self._start_timer(connections)
+
+    def route(self, url: bytes) -> Route | None:
+        try:
+            return self._routes.entries[url]
+        except KeyError:
+            pass
+        # The target may be an absolute URL, as sent to proxies (RFC 9112, section 3.2.2).
+        found = match(url if url.startswith(b"/") else httptools.parse_url(url).path or b"")
+        if len(url) <= MAX_HEAD_LENGTH:
+            self._routes.put(url, found)
+        return found
+
+    def response_prefix(self, status: int, content_type: bytes, defaults: list[tuple[bytes, bytes]]) -> bytes:
+        """Return the head of an answer up to the value of Content-Length.
+
+        uvicorn creates a new list of default headers each second, because they contain the date.
+        """
+        if defaults is not self._default_headers:
+            self._default_headers = defaults
+            self._response_prefixes.clear()
+        prefix = self._response_prefixes.get((status, content_type))
+        if prefix is None:
+            headers = b"".join(b"%b: %b\r\n" % header for header in (*defaults, (b"content-type", content_type)))
+            prefix = STATUS_LINE[status] + headers + b"content-length: "
+            self._response_prefixes[status, content_type] = prefix
+        return prefix
+
+    def _start_timer(self, connections: set[Any]) -> None:
+        seconds = min(body.BODY_IDLE_TIMEOUT_S, KEEP_ALIVE_S) / _CHECKS_PER_TIMEOUT
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._check_timeouts, connections)
+
+    def _check_timeouts(self, connections: set[Any]) -> None:
+        """One timer serves all connections: setting and clearing one per request would cost more than parsing it."""
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for connection in list(connections):
+            connection.check_timeouts(now)
+        if connections:
+            self._start_timer(connections)
