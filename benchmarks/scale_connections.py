@@ -19,7 +19,7 @@ from benchmarks.overhead import ROW, Contender
 from benchmarks.report import ratio, table, told
 from benchmarks.scale_bench import Bench
 from benchmarks.servers import gateway
-from gateway.process.file_limit import raise_limit
+from gateway.process.file_limit import raise_open_files
 
 _MANY, _MANY_IN_SHORT = 10_000, 2_000
 _SAMPLE = 100  # every so many asks at the end
@@ -85,8 +85,10 @@ def measure(bench: Bench) -> str:
     with ExitStack() as stack:
         with _usual_limit():
             free, holding = (stack.enter_context(gateway(bench.folder, models=["tiny"], cores=cores)) for _ in range(2))
-        if raise_limit() < count + 256:
-            return f"{count} connections could not be measured: a process may have only {raise_limit()} descriptors."
+        if raise_open_files() < count + 256:
+            return (
+                f"{count} connections could not be measured: a process may have only {raise_open_files()} descriptors."
+            )
         beside, without = (Contender(s, requests.v2_binary(s.ports["http"], "tiny", ROW)) for s in (holding, free))
         for each in (beside, without):
             each.measure(bench.seconds, _IN_FLIGHT)  # memory settles

@@ -135,7 +135,7 @@ def read_settings(sources: Sources) -> Settings:
             f"{origin['grpc_max_connection_age_s']}: the native gRPC server cannot close connections by their age; "
             "add --grpc-server grpcio, or leave the age at 0"
         )
-    for name in listed(settings.allowed_hosts):
+    for name in split_names(settings.allowed_hosts):
         if not _HOST_NAME.fullmatch(name):
             raise SettingsError(
                 f"{origin['allowed_hosts']}: '{name}' is not a host name; names such as models.example.com are wanted, "
@@ -190,7 +190,7 @@ def _owner(model: type[BaseModel], place: tuple[int | str, ...]) -> Iterable[str
     return model.model_fields
 
 
-def listed(names: str) -> list[str]:
+def split_names(names: str) -> list[str]:
     """Those of a setting that takes several, separated by commas."""
     return [name.strip() for name in names.split(",") if name.strip()]
 

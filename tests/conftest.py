@@ -12,7 +12,7 @@ from gateway.environments import interpreters
 from gateway.environments.environment import Environment
 from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.runtime import Runtime, discover
-from gateway.lifecycle.devices import available_cards
+from gateway.lifecycle.devices import count_gpus
 from tests.support import ROOT
 from tests.support.environments import ready_environment, skip_or_fail
 from tests.support.gateway_process import Gateway, start_gateway
@@ -65,7 +65,7 @@ def runtime_python(runtime_environment: Callable[[str], Environment]) -> Callabl
 @pytest.fixture(scope="session")
 def cuda_python() -> Callable[[str], Path]:
     """name → the interpreter of its environment for CUDA; skips without a device, in CI too."""
-    if not available_cards():
+    if not count_gpus():
         pytest.skip("no CUDA device is to be seen here")
     runtimes = discover()
     return cache(lambda name: ready_environment(runtimes[name], "cuda").python)

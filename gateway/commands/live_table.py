@@ -44,22 +44,22 @@ async def _refresh(supervisor: Supervisor, live: Live, http: str) -> None:
 
 def rows(supervisor: Supervisor) -> list[Row]:
     made = []
-    for unit, served in sorted(supervisor.manager.served.items()):
-        artifact = served.config.artifact
+    for key, version in sorted(supervisor.manager.versions.items()):
+        artifact = version.config.artifact
         runtime = artifact.runtime.name if artifact else "-"
         building = supervisor.builder.progress(runtime)
-        status = supervisor.manager.status(served)
+        status = supervisor.manager.status(version)
         detail = status.reason
         if elapsed := supervisor.builder.elapsed_s(runtime):
             detail = f"{detail}, {elapsed:.0f} s"
-        made.append(Row(unit.model, unit.version or "-", runtime, state_word(status.state, bool(building)), detail))
+        made.append(Row(key.model, key.version or "-", runtime, state_word(status.state, bool(building)), detail))
     return made
 
 
 def hints(supervisor: Supervisor, http: str, width: int) -> list[str]:
     """A command to try, for the first model that is ready, on a line of its own."""
-    for served in supervisor.manager.served.values():
-        status = supervisor.manager.status(served)
+    for version in supervisor.manager.versions.values():
+        status = supervisor.manager.status(version)
         if status.state == "READY":
             return ["Try it:", curl(status, http, min(width, _MAX_HINT_LENGTH))]
     return ["no model is ready yet"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config import Settings, SettingsError, parse_address
 from gateway.environments.runtime import discover
-from gateway.process.file_limit import raise_limit
+from gateway.process.file_limit import raise_open_files
 from gateway.repository.scan import RepositoryError, Scan, scan
 from gateway.supervisor.supervisor import Supervisor
 
@@ -22,7 +22,7 @@ def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
     """Until a signal ends it; the exit code. `repository`: models.config, with that setting. Raises SettingsError."""
     face = _face()
     _log_to(face)
-    raise_limit()  # fronts get it too: connections are theirs
+    raise_open_files()  # fronts get it too: connections are theirs
     runtimes = discover()
     if unknown := only - set(runtimes):
         raise SettingsError(f"--only: there is no runtime '{min(unknown)}'; there are {', '.join(runtimes)}")

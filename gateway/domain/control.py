@@ -1,7 +1,8 @@
-"""What the processes of one gateway ask of each other: a record for each verb, with its fields and the type of
-its answer. They travel as JSON (gateway/process/channel.py), by the record's name and fields.
+"""The control requests that the processes of a gateway send to each other: a record per verb, with its result type.
 
-A new verb is a record here, a line in `Supervisor` (`_answer_fronts`) and one in `FakeEngine` (`_answer`).
+They are sent as JSON (gateway/process/channel.py): the name of the record and its fields.
+
+A new verb is a record here, a line in `Supervisor._control_handlers` and one in `FakeEngine._control_handlers`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,25 +12,25 @@ from typing import Any, Generic, TypeVar
 
 from gateway.errors import NotFound
 
-AnswerT = TypeVar("AnswerT")
+ResultT = TypeVar("ResultT")
 _Verb = TypeVar("_Verb", bound="ControlRequest[Any]")
 
 
-class ControlRequest(Generic[AnswerT]):
-    """The base of all verbs. The answer consists of what JSON has: dictionaries, lists, strings, numbers."""
+class ControlRequest(Generic[ResultT]):
+    """The base of all verbs. Results must be JSON values."""
 
 
-# -- by a front, of the supervisor -------------------------------------------------------------------------------
+# -- from a front to the supervisor -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class GetIndex(ControlRequest[list[dict[str, str]]]):
-    """Every version as {name, version, state, reason}."""
+    """Return every version as {name, version, state, reason}."""
 
 
 @dataclass(frozen=True)
 class LoadModel(ControlRequest[None]):
-    """Look at the model's files again, and wait until it is loaded or has failed."""
+    """Scan the model's files again, and wait until it is loaded or has failed."""
 
     name: str
 
@@ -41,7 +42,7 @@ class UnloadModel(ControlRequest[None]):
 
 @dataclass(frozen=True)
 class GetConfiguration(ControlRequest[Mapping[str, Any]]):
-    """How a version is served: what `Served.configuration` returns."""
+    """Return a version's configuration, as `ModelVersion.configuration` does."""
 
     name: str
     version: str
@@ -49,19 +50,19 @@ class GetConfiguration(ControlRequest[Mapping[str, Any]]):
 
 @dataclass(frozen=True)
 class GetMetrics(ControlRequest[str]):
-    """Prometheus' text, with the newest figures of the front that asks."""
+    """Return all metrics in Prometheus' text format, with the newest ones of the front that asks."""
 
 
 @dataclass(frozen=True)
 class GetStatistics(ControlRequest[dict[str, Any]]):
-    """Triton's statistics of these [name, version] pairs, with the newest figures of all fronts."""
+    """Return Triton's statistics of these [name, version] pairs, with the newest metrics of all fronts."""
 
     versions: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
 class RegisterRegion(ControlRequest[None]):
-    """A region of system shared memory. key: as in shm_open; offset and byte_size: in bytes."""
+    """Register a region of system shared memory. key: as for shm_open; offset and byte_size: in bytes."""
 
     name: str
     key: str
@@ -71,14 +72,14 @@ class RegisterRegion(ControlRequest[None]):
 
 @dataclass(frozen=True)
 class UnregisterRegion(ControlRequest[None]):
-    """name: "" for all regions."""
+    """Unregister a region; all of them if the name is ""."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class StartExport(ControlRequest[dict[str, Any]]):
-    """The answer is the export's status. options: flags of `modelport export`, without dashes → values."""
+    """Start an export and return its status. options: flags of `modelport export`, without dashes → values."""
 
     name: str
     version: str
@@ -87,7 +88,7 @@ class StartExport(ControlRequest[dict[str, Any]]):
 
 @dataclass(frozen=True)
 class GetExport(ControlRequest[dict[str, Any]]):
-    """Its status. export: the id."""
+    """Return an export's status. export: its id."""
 
     name: str
     export: str
@@ -95,7 +96,7 @@ class GetExport(ControlRequest[dict[str, Any]]):
 
 @dataclass(frozen=True)
 class GetExportArchive(ControlRequest[str]):
-    """The path of the zip archive. Raises Unavailable while the export is running."""
+    """Return the path of an export's zip archive. Raises Unavailable while the export is running."""
 
     name: str
     export: str
@@ -103,58 +104,58 @@ class GetExportArchive(ControlRequest[str]):
 
 @dataclass(frozen=True)
 class CancelExport(ControlRequest[None]):
-    """End the export and delete its result."""
+    """Stop an export, and delete its result."""
 
     name: str
     export: str
 
 
-# -- by the supervisor, of a front -------------------------------------------------------------------------------
+# -- from the supervisor to a front -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class SendFigures(ControlRequest[None]):
-    """The front's figures of now arrive before the answer does."""
+class SendMetrics(ControlRequest[None]):
+    """Have the front send its current metrics, which arrive before the reply."""
 
 
 VERBS: Mapping[str, type[ControlRequest[Any]]] = {kind.__name__: kind for kind in ControlRequest.__subclasses__()}
 
 
 def to_json(request: ControlRequest[Any]) -> tuple[str, dict[str, Any]]:
-    """The name of the verb, and its fields by name."""
+    """Return the name of the verb, and its fields by name."""
     kind = type(request)
     return kind.__name__, {each.name: getattr(request, each.name) for each in fields(kind)}  # type: ignore[arg-type]
 
 
 def from_json(verb: str, arguments: Mapping[str, Any]) -> ControlRequest[Any]:
-    """Raises NotFound for a verb that does not exist, TypeError for fields that it does not have."""
+    """Return the record. Raises NotFound for an unknown verb, and TypeError for unknown or missing fields."""
     if verb not in VERBS:
         raise NotFound(f"there is no control verb '{verb}'")
     return VERBS[verb](**arguments)
 
 
-class Answers:
-    """One function for each verb that a process answers: the dispatch table."""
+class ControlHandlers:
+    """The functions that handle the verbs that a process supports."""
 
     def __init__(self) -> None:
-        self._functions: dict[type[ControlRequest[Any]], Callable[[Any], Any]] = {}
+        self._handlers: dict[type[ControlRequest[Any]], Callable[[Any], Any]] = {}
 
-    def add(self, verb: type[_Verb], answer: Callable[[_Verb], Awaitable[Any] | Any]) -> None:
-        self._functions[verb] = answer
+    def add(self, verb: type[_Verb], handler: Callable[[_Verb], Awaitable[Any] | Any]) -> None:
+        self._handlers[verb] = handler
 
     @property
     def verbs(self) -> frozenset[type[ControlRequest[Any]]]:
-        return frozenset(self._functions)
+        return frozenset(self._handlers)
 
     async def on_call(self, verb: str, arguments: Mapping[str, Any]) -> Any:
-        """What `Channel` calls with a request of the other side."""
+        """Handle a request that arrived by a `Channel`."""
         return await self(from_json(verb, arguments))
 
-    async def __call__(self, request: ControlRequest[AnswerT]) -> AnswerT:
-        """Raises NotFound where nobody answers this verb, and what the function raises."""
-        function = self._functions.get(type(request))
-        if function is None:
-            raise NotFound(f"this process does not answer '{type(request).__name__}'")
-        result = function(request)
-        answer: AnswerT = await result if isawaitable(result) else result
-        return answer
+    async def __call__(self, request: ControlRequest[ResultT]) -> ResultT:
+        """Return the handler's result. Raises NotFound if there is no handler, and what the handler raises."""
+        handler = self._handlers.get(type(request))
+        if handler is None:
+            raise NotFound(f"this process does not handle '{type(request).__name__}'")
+        returned = handler(request)
+        result: ResultT = await returned if isawaitable(returned) else returned
+        return result

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from gateway.domain.control import AnswerT, ControlRequest
+from gateway.domain.control import ControlRequest, ResultT
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
@@ -107,9 +107,9 @@ class FrontEngine:
         self.shared_memory.apply(table.regions)
         self._routes.apply(table)
 
-    async def control(self, request: ControlRequest[AnswerT]) -> AnswerT:
+    async def control(self, request: ControlRequest[ResultT]) -> ResultT:
         """See gateway.engine.protocol.Engine."""
-        answer: AnswerT = await self._control(request)
+        answer: ResultT = await self._control(request)
         return answer
 
     def reserve_body(self, model: str, version: str) -> AdmissionReservation:

@@ -7,9 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.domain.control import (
-    Answers,
-    AnswerT,
     CancelExport,
+    ControlHandlers,
     ControlRequest,
     GetConfiguration,
     GetExport,
@@ -19,6 +18,7 @@ from gateway.domain.control import (
     GetStatistics,
     LoadModel,
     RegisterRegion,
+    ResultT,
     StartExport,
     UnloadModel,
     UnregisterRegion,
@@ -37,7 +37,7 @@ CONFIGURATION: Mapping[str, Any] = MappingProxyType(
         "artifact": "model.fake.json",
         "backend": "fake",
         "instances": 1,
-        "places": ["cpu"],
+        "devices": ["cpu"],
         "queue_delay_ms": 0.0,
         "version_policy": {"latest": None, "all": False, "specific": []},
         "labels": {},
@@ -72,7 +72,7 @@ class FakeEngine:
         self.server_name = "modelport"
         self._registry = Registry()
         self.exports = FakeExports()
-        self.answers = self._answer()
+        self.handlers = self._control_handlers()
 
     def models(self) -> Sequence[ModelStatus]:
         return self._models
@@ -115,25 +115,25 @@ class FakeEngine:
             raise
         return InferResponse(status.name, status.version, self._compute(request), request.id)
 
-    async def control(self, request: ControlRequest[AnswerT]) -> AnswerT:
-        """Answer like the supervisor, but load, count and convert nothing. Tests may change `answers`."""
-        return await self.answers(request)
+    async def control(self, request: ControlRequest[ResultT]) -> ResultT:
+        """Answer like the supervisor, but load, count and convert nothing. Tests may change `handlers`."""
+        return await self.handlers(request)
 
-    def _answer(self) -> Answers:
-        answers = Answers()
-        answers.add(GetIndex, lambda _: self._index())
-        answers.add(LoadModel, lambda request: self._check_known(request.name))
-        answers.add(UnloadModel, lambda request: self._check_known(request.name))
-        answers.add(GetConfiguration, lambda _: CONFIGURATION)
-        answers.add(GetMetrics, lambda _: "# no metrics here\n")
-        answers.add(GetStatistics, _statistics)
-        answers.add(RegisterRegion, self._register)
-        answers.add(UnregisterRegion, self._unregister)
-        answers.add(StartExport, self.exports.start)
-        answers.add(GetExport, self.exports.status)
-        answers.add(GetExportArchive, self.exports.result)
-        answers.add(CancelExport, self.exports.cancel)
-        return answers
+    def _control_handlers(self) -> ControlHandlers:
+        handlers = ControlHandlers()
+        handlers.add(GetIndex, lambda _: self._index())
+        handlers.add(LoadModel, lambda request: self._check_known(request.name))
+        handlers.add(UnloadModel, lambda request: self._check_known(request.name))
+        handlers.add(GetConfiguration, lambda _: CONFIGURATION)
+        handlers.add(GetMetrics, lambda _: "# no metrics here\n")
+        handlers.add(GetStatistics, _statistics)
+        handlers.add(RegisterRegion, self._register)
+        handlers.add(UnregisterRegion, self._unregister)
+        handlers.add(StartExport, self.exports.start)
+        handlers.add(GetExport, self.exports.status)
+        handlers.add(GetExportArchive, self.exports.result)
+        handlers.add(CancelExport, self.exports.cancel)
+        return handlers
 
     def _index(self) -> list[dict[str, str]]:
         return [{"name": m.name, "version": m.version, "state": m.state, "reason": m.reason} for m in self._models]
@@ -182,7 +182,7 @@ class FakeExports:
     def result(self, request: GetExportArchive) -> str:
         self.status(request)
         if self.archive is None:
-            raise Unavailable(f"export '{request.export}' is still running; ask again when its state is DONE")
+            raise Unavailable(f"export '{request.export}' is still running; try again when its state is DONE")
         return str(self.archive)
 
     def cancel(self, request: CancelExport) -> None:

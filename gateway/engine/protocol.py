@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from gateway.domain.control import AnswerT, ControlRequest
+from gateway.domain.control import ControlRequest, ResultT
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 
@@ -92,5 +92,5 @@ class Engine(Protocol):
         them uses `submit`.
         """
 
-    async def control(self, request: ControlRequest[AnswerT]) -> AnswerT:
+    async def control(self, request: ControlRequest[ResultT]) -> ResultT:
         """Send a control request (gateway/domain/control.py) to the supervisor. Raises ModelportError."""

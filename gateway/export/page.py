@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from gateway.environments.environment import Environment
 from gateway.export.report import Report
 from gateway.export.source import Source
-from gateway.repository.image_config import misfit
+from gateway.repository.image_config import incompatibility
 
 _PAGES = Path(__file__).parent / "pages"
 _COMMON = ("page.css", "image.js", "page.js")
@@ -145,7 +145,7 @@ def _embedded(value: Any) -> str:
 def _description(file: str, weights: Sequence[str], engine: Engine, source: Source, report: Report) -> dict[str, Any]:
     toml = source.config.toml
     pictures = _takes_images(source, report)
-    postprocess = toml.postprocess.settled()._asdict() if toml.postprocess and pictures else None
+    postprocess = toml.postprocess.resolve()._asdict() if toml.postprocess and pictures else None
     labels: Sequence[str] = ()
     if postprocess:
         postprocess["output"] = postprocess["output"] or report.outputs[0][0]
@@ -158,7 +158,7 @@ def _description(file: str, weights: Sequence[str], engine: Engine, source: Sour
         "backends": [backend for backend in engine.backends if backend not in failed],
         "inputs": [_spec(spec) for spec in report.inputs],
         "outputs": [_spec(spec) for spec in report.outputs],
-        "preprocess": toml.preprocess.settled()._asdict() if toml.preprocess and pictures else None,
+        "preprocess": toml.preprocess.resolve()._asdict() if toml.preprocess and pictures else None,
         "postprocess": postprocess,
         "labels": labels,
     }
@@ -168,7 +168,9 @@ def _takes_images(source: Source, report: Report) -> bool:
     """Whether [preprocess] makes this export's input: one image, one row."""
     toml = source.config.toml
     served = source.signature
-    if toml.preprocess is None or misfit(toml.preprocess, toml.postprocess, served, source.config.class_labels, 0):
+    if toml.preprocess is None or incompatibility(
+        toml.preprocess, toml.postprocess, served, source.config.class_labels, 0
+    ):
         return False
     shape = report.inputs[0][2]
     return len(report.inputs) == 1 and shape is not None and shape[0] in (-1, 1)

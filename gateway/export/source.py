@@ -86,7 +86,7 @@ class Source:
         """What [preprocess] makes of black and white."""
         if self.config.toml.preprocess is None:
             return None
-        levels = image_processing.values(self.config.toml.preprocess.settled())
+        levels = image_processing.values(self.config.toml.preprocess.resolve())
         return float(levels[:, 0].mean()), float(levels[:, -1].mean())
 
     @property
@@ -184,7 +184,7 @@ def _likely(
 ) -> dict[str, Mapping[str, Sequence[int]]]:
     """Who says so → input → sizes; the last is the most certain. Input "": the only one that there is."""
     made = config.toml.preprocess
-    pictures = {"from [preprocess]": {made.input: made.settled().shape(1)}} if made else {}
+    pictures = {"from [preprocess]": {made.input: made.resolve().shape(1)}} if made else {}
     files = {f"as in {file}": shapes for file, shapes in seen.items()}
     return {**pictures, **files, "by --shape": shapes}
 

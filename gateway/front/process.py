@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from gateway.domain.control import Answers, ControlRequest, GetMetrics, GetStatistics, SendFigures, to_json
+from gateway.domain.control import ControlHandlers, ControlRequest, GetMetrics, GetStatistics, SendMetrics, to_json
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import table_from_json
 from gateway.engine.admission import AdmissionLimits
@@ -72,9 +72,9 @@ class Front:
             options.header_timeout_s,
             options.min_body_rate,
         )
-        answers = Answers()
-        answers.add(SendFigures, lambda _: self._send_figures())  # the answer follows the figures on the same channel
-        self._channel = await Channel.open(control, self._on_frame, answers.on_call)
+        handlers = ControlHandlers()
+        handlers.add(SendMetrics, lambda _: self._send_metrics())  # sent before the reply, on the same channel
+        self._channel = await Channel.open(control, self._on_frame, handlers.on_call)
         admin = LazyApp(partial(_build_admin, self._engine, limits, options.allowed_hosts, self._access))
         admin.built.add_done_callback(_freeze_startup_objects)
         rest = HttpServer(self._engine, limits, admin, self._access)
@@ -102,7 +102,7 @@ class Front:
         await serving
         report.cancel()
         trim.cancel()
-        self._send_figures()
+        self._send_metrics()
         self._channel.close()
 
     def _on_frame(self, frame: Frame) -> None:
@@ -117,25 +117,25 @@ class Front:
     async def _control(self, request: ControlRequest[Any]) -> Any:
         assert self._channel is not None
         if isinstance(request, GetMetrics | GetStatistics):
-            self._send_figures()  # they arrive before the call
+            self._send_metrics()  # they arrive before the call
         verb, arguments = to_json(request)
         return await self._channel.call(verb, **arguments)
 
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(_SNAPSHOT_S)
-            self._send_figures()
+            self._send_metrics()
 
-    def _send_figures(self) -> None:
+    def _send_metrics(self) -> None:
         if self._channel is not None:
-            self._channel.send(SNAPSHOT, {"figures": self._engine.snapshot()})
+            self._channel.send(SNAPSHOT, {"metrics": self._engine.snapshot()})
 
 
 async def _keep_trimmed() -> None:
     trimmer = system_trimmer()
     while trimmer is not None:
         await asyncio.sleep(_TRIM_S)
-        await asyncio.to_thread(trimmer.look)
+        await asyncio.to_thread(trimmer.check)
 
 
 def _build_admin(engine: FrontEngine, limits: Limits, allowed_hosts: Collection[str], access: Access | None) -> App:

@@ -1,7 +1,7 @@
-"""Where a model's instances run: model.toml's `device`, the cards that there are, and what a worker sees of them.
+"""Chooses the devices of a model's instances, from `device` in model.toml and the GPUs of the machine.
 
-Cards are counted as the gateway itself may use them: card N is the Nth of its own CUDA_VISIBLE_DEVICES
-where that is set, else the Nth in the order of the PCI bus, which is nvidia-smi's.
+GPUs are numbered as the gateway itself may use them: GPU N is the Nth entry of the gateway's own CUDA_VISIBLE_DEVICES
+or, if that is not set, the Nth in PCI bus order, which is also the order of nvidia-smi.
 """
 
 import ctypes
@@ -11,53 +11,53 @@ from collections.abc import Mapping
 from gateway.environments.errors import EnvironmentUnavailable
 
 
-def placement(device: tuple[str, ...], wanted: str, built: str, cards: int) -> tuple[str, ...]:
-    """One of "cpu" and "cuda:N" for each instance that one of `instances` stands for.
+def placement(device: tuple[str, ...], accelerator: str, built_for: str, gpu_count: int) -> tuple[str, ...]:
+    """Return the devices ("cpu" or "cuda:N") on each of which a model gets `instances` workers.
 
-    wanted  the accelerator that the gateway was started for
-    built   the one that the runtime's environment is for: the CPU where its framework has nothing for `wanted`
-    cards   how many the machine has, as far as the gateway may use them
+    accelerator  the one that the gateway was started for
+    built_for    the one that the runtime's environment is for; "cpu" if its framework has no packages for `accelerator`
+    gpu_count    number of GPUs that the gateway may use
 
     Raises EnvironmentUnavailable.
     """
     if device == ("auto",):
-        return ("cuda:0",) if built == "cuda" and cards else ("cpu",)
-    places = tuple("cuda:0" if each == "cuda" else each for each in device)
-    if places != ("cpu",) and wanted != "cuda":
+        return ("cuda:0",) if built_for == "cuda" and gpu_count else ("cpu",)
+    chosen = tuple("cuda:0" if each == "cuda" else each for each in device)
+    if chosen != ("cpu",) and accelerator != "cuda":
         raise EnvironmentUnavailable(
-            f"device = {told(device)}, but this gateway runs on the CPU; start it with --accelerator cuda"
+            f"device = {format_device(device)}, but this gateway runs on the CPU; start it with --accelerator cuda"
         )
-    if places != ("cpu",) and built != "cuda":
+    if chosen != ("cpu",) and built_for != "cuda":
         raise EnvironmentUnavailable(
-            f"device = {told(device)}, but its runtime's packages are the CPU's; leave device out"
+            f"device = {format_device(device)}, but its runtime's packages are the CPU's; leave device out"
         )
-    return places
+    return chosen
 
 
-def variables(place: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """What a worker's environment gets, so that it sees its own card and no other. Raises EnvironmentUnavailable.
+def device_variables(device: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables that let a worker see only its own device. Raises EnvironmentUnavailable.
 
-    Settled here and not inside the framework, where it is too late as often as not.
+    A worker cannot do this for itself: many frameworks initialize CUDA when they are imported.
     """
-    kind, _, card = place.partition(":")
+    kind, _, gpu = device.partition(":")
     if kind == "cpu":
         return {"CUDA_VISIBLE_DEVICES": ""}
     order = {"CUDA_DEVICE_ORDER": environment.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")}
-    visible = _visible(environment)
+    visible = _visible_devices(environment)
     if visible is None:
-        return {"CUDA_VISIBLE_DEVICES": card, **order}
-    if int(card) >= len(visible):
+        return {"CUDA_VISIBLE_DEVICES": gpu, **order}
+    if int(gpu) >= len(visible):
         raise EnvironmentUnavailable(
-            f"there is no card {card}: CUDA_VISIBLE_DEVICES leaves {len(visible)} to this gateway"
+            f"there is no card {gpu}: CUDA_VISIBLE_DEVICES leaves {len(visible)} to this gateway"
         )
-    return {"CUDA_VISIBLE_DEVICES": visible[int(card)], **order}
+    return {"CUDA_VISIBLE_DEVICES": visible[int(gpu)], **order}
 
 
-def available_cards(environment: Mapping[str, str] = os.environ) -> int:
-    """How many cards the gateway may use; 0 without a driver.
+def count_gpus(environment: Mapping[str, str] = os.environ) -> int:
+    """Return the number of GPUs that the gateway may use; 0 without a driver.
 
-    Asked of NVIDIA's management library, since CUDA itself would leave the supervisor with a thread and memory
-    on a card.
+    NVIDIA's management library counts them. CUDA itself would start a thread in the supervisor and allocate memory
+    on a GPU.
     """
     try:
         library = ctypes.CDLL("libnvidia-ml.so.1")
@@ -67,17 +67,17 @@ def available_cards(environment: Mapping[str, str] = os.environ) -> int:
         library.nvmlShutdown()
     except (OSError, AttributeError):
         return 0
-    visible = _visible(environment)
+    visible = _visible_devices(environment)
     return count.value if visible is None else min(count.value, len(visible))
 
 
-def told(device: tuple[str, ...]) -> str:
-    """As it stands in model.toml, with single quotes."""
+def format_device(device: tuple[str, ...]) -> str:
+    """Return the device as model.toml has it, with single quotes."""
     return f"'{device[0]}'" if len(device) == 1 else str(list(device))
 
 
-def _visible(environment: Mapping[str, str]) -> list[str] | None:
-    """The entries of CUDA_VISIBLE_DEVICES up to the first that is none, as CUDA reads it; None where it is not set."""
+def _visible_devices(environment: Mapping[str, str]) -> list[str] | None:
+    """Return the entries of CUDA_VISIBLE_DEVICES; None if it is not set. Like CUDA, stop at the first invalid one."""
     if "CUDA_VISIBLE_DEVICES" not in environment:
         return None
     entries = [entry.strip() for entry in environment["CUDA_VISIBLE_DEVICES"].split(",")]

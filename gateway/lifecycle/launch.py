@@ -1,4 +1,4 @@
-"""From a model's configuration to the start of its worker: device, threads, variables, the LOAD frame."""
+"""Plans how a worker is started: its device, threads, environment variables and LOAD frame."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.environments.environment import Environment
-from gateway.lifecycle import devices
+from gateway.lifecycle.devices import device_variables
 from gateway.process.cores import available_cores, threads_per_instance
-from gateway.repository.model_config import Tensor
+from gateway.repository.model_toml import DeclaredTensor
 from gateway.repository.scan import ModelConfig
 from runtimes.control import AuditOptions, BatchingOff, BatchingOptions, Load, Reshapes
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What starts a worker. environment: added to the clean one."""
+    """How to start a worker. `environment` has the variables that it gets in addition to the clean environment."""
 
     model: str
     version: str
@@ -29,27 +29,27 @@ class Launch:
 def plan_launch(
     config: ModelConfig,
     environment: Environment,
-    place: str,
+    device: str,
     instances: int,
     max_response_bytes: int,
     batching_off: BatchingOff | None = None,
     trial: bool = True,
     audit_share: float = 0.0,
 ) -> Launch:
-    """One instance's. Raises EnvironmentUnavailable.
+    """Return the launch of one instance. Raises EnvironmentUnavailable.
 
-    place         "cpu" or "cuda:N"
-    instances     those of all models, which share the cores
-    batching_off  where a worker of this version has found that batching does not hold
-    audit_share   where model.toml says nothing
-    trial         whether the worker may run the model with invented inputs; one has died of it where not
+    device        "cpu" or "cuda:N"
+    instances     number of instances of all models, which share the cores
+    batching_off  set if another worker of this version found out that batching is unsafe
+    trial         whether the worker may run the model on generated inputs; not if a worker crashed while loading
+    audit_share   the default, if model.toml has none
     """
     assert config.artifact is not None
     toml = config.toml
     threads = toml.threads or threads_per_instance(available_cores(), instances)
     variables = {key: value.replace("{threads}", str(threads)) for key, value in environment.runtime.env.items()}
     variables.setdefault("OMP_NUM_THREADS", str(threads))
-    variables.update(devices.variables(place, os.environ))
+    variables.update(device_variables(device, os.environ))
     default_warmup = 0 if toml.stateful else 1
     load = Load(
         runtime=str(environment.runtime.folder),
@@ -57,7 +57,7 @@ def plan_launch(
         inputs=tuple(tensor.spec() for tensor in toml.inputs),
         outputs=tuple(tensor.spec() for tensor in toml.outputs),
         reshape=Reshapes(_reshapes(toml.inputs), _reshapes(toml.outputs)),
-        device=place.partition(":")[0],
+        device=device.partition(":")[0],
         threads=threads,
         parameters=dict(toml.parameters),
         batching=BatchingOptions(
@@ -88,5 +88,5 @@ def plan_launch(
     )
 
 
-def _reshapes(declared: Iterable[Tensor]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+def _reshapes(declared: Iterable[DeclaredTensor]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
     return {tensor.name: (tensor.shape or (), tensor.reshape) for tensor in declared if tensor.reshape is not None}

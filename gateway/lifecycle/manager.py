@@ -1,4 +1,4 @@
-"""The one reconcile loop: what the repository asks for → policy → workers → the fronts' table."""
+"""The reconcile loop: the repository's versions → policy → workers → the fronts' table."""
 
 import asyncio
 import logging
@@ -17,21 +17,24 @@ from gateway.environments.environment import Environment
 from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
-from gateway.lifecycle import devices
-from gateway.lifecycle.control import Control
+from gateway.lifecycle.devices import count_gpus, placement
 from gateway.lifecycle.launch import Launch, plan_launch
-from gateway.lifecycle.policy import Action, State, Unit, next_actions
-from gateway.lifecycle.served import Served, added
-from gateway.lifecycle.snapshot import Snapshot, next_snapshot
+from gateway.lifecycle.model_version import ModelVersion, add_counts
+from gateway.lifecycle.policy import Action, State, VersionKey, next_actions
+from gateway.lifecycle.selection import ModelSelection
+from gateway.lifecycle.snapshot import RepositorySnapshot, next_snapshot
 from gateway.repository.scan import ModelConfig, Scan, scan, with_runtime
 from gateway.repository.scanner import Scanner
 
 log = logging.getLogger("models")
 
+# How often workers are checked for hangs. A longer interval adds to the timeouts of model.toml; a shorter one wakes the
+# supervisor more often.
 _HANG_CHECK_S = 0.25
-# What idle workers get to end by themselves when the gateway stops.
+# Time for idle workers to end on their own when the gateway stops. No request waits for them, so they are killed after
+# that; a longer time takes from the grace period.
 _STOP_S = 1.0
-_MOVING = (State.LOADING, State.UNLOADING)
+_TRANSIENT = (State.LOADING, State.UNLOADING)
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,11 @@ class ManagerOptions:
     audit_share: float = default.AUDIT_SHARE
     control: RepositoryControl = "poll"
     load_model: tuple[str, ...] = ()
-    scan: Scan = scan  # of `repository`
+    scan: Scan = scan  # called with `repository`
 
 
 class Manager:
-    """`publish` gets the table whenever it has changed."""
+    """Keeps the selected versions of the repository running. Calls `publish` with the table when it has changed."""
 
     def __init__(
         self,
@@ -59,8 +62,8 @@ class Manager:
         builder: Builder,
         publish: Callable[[Table], None],
     ) -> None:
-        self.served: dict[Unit, Served] = {}
-        # Counted by versions that have left: restarts, and audits with their differences.
+        self.versions: dict[VersionKey, ModelVersion] = {}
+        # Counts of versions that were unloaded: restarts, and audits with their differences.
         self.restarts: dict[tuple[str, str], int] = {}
         self.audits: dict[tuple[str, str], tuple[int, int]] = {}
         self._options = options
@@ -68,30 +71,29 @@ class Manager:
         self._builder = builder
         self._publish = publish
         self._table = Table()
-        # Set to look at the repository at once, and at every change, for whoever waits for a state.
-        self._wake = asyncio.Event()
-        self._pulse = asyncio.Event()
-        self._desired: dict[Unit, ModelConfig] = {}
-        self._snapshot = Snapshot()
-        self._looking = asyncio.Lock()
-        self._scanner = Scanner(options.repository, self._scan, self._is_serving, self._changed)
-        self._control = Control(options.control, options.load_model)
-        self._loads: dict[str, int] = {}  # model → how often `load` has asked for what is there now
-        self._warned: dict[str, str] = {}  # model → the files that its last warning was about
+        self._wake = asyncio.Event()  # set to scan the repository right away
+        self._state_change = asyncio.Event()  # set, and replaced, at every change; `load` waits for it
+        self._desired: dict[VersionKey, ModelConfig] = {}
+        self._snapshot = RepositorySnapshot()
+        self._scan_lock = asyncio.Lock()
+        self._scanner = Scanner(options.repository, self._scan, self._is_serving, self._on_change)
+        self._selection = ModelSelection(options.control, options.load_model)
+        self._reloads: dict[str, int] = {}  # model → number of forced reloads, which is part of the fingerprint
+        self._warned: dict[str, str] = {}  # model → fingerprint of the configuration that its last warning was about
         self._has_settled = False
-        self._has_acted = False
+        self._has_reconciled = False
         self._closing = False
-        self._tasks: dict[Unit, asyncio.Task[None]] = {}
+        self._tasks: dict[VersionKey, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Until cancelled; then `close`."""
+        """Reconcile until cancelled. Call `close` afterwards."""
         watch = asyncio.create_task(self._watch_hung())
         try:
             while True:
                 self._wake.clear()
-                await self._look()
+                await self._rescan()
                 try:
-                    async with asyncio.timeout(self._options.poll_s if self._control.kind == "poll" else None):
+                    async with asyncio.timeout(self._options.poll_s if self._selection.mode == "poll" else None):
                         await self._wake.wait()
                 except TimeoutError:
                     pass
@@ -99,256 +101,272 @@ class Manager:
             watch.cancel()
 
     async def close(self) -> None:
-        """Stop every worker; the fronts have left already, so nobody waits for an answer."""
+        """Stop every worker. The fronts have ended already, so no request waits for an answer."""
         self._closing = True
-        for served in self.served.values():
-            served.unloading = True
-            served.stop()
-            if not served.workers:
-                self._tasks[served.unit].cancel()
+        for version in self.versions.values():
+            version.unloading = True
+            version.stop()
+            if not version.workers:
+                self._tasks[version.key].cancel()
         if self._tasks:
             _, slow = await asyncio.wait(self._tasks.values(), timeout=_STOP_S)
             self.kill()
             await asyncio.gather(*slow, return_exceptions=True)
 
     def kill(self) -> None:
-        """End every worker at once."""
-        for served in self.served.values():
-            served.kill()
+        """Kill every worker."""
+        for version in self.versions.values():
+            version.kill()
 
     def index(self) -> list[dict[str, str]]:
-        """Every version there is, as the v2 repository index tells it."""
-        statuses = [self.status(served) for _, served in sorted(self.served.items())]
-        told = [
+        """Return every version in the repository, as entries of the v2 repository index."""
+        statuses = [self.status(version) for _, version in sorted(self.versions.items())]
+        entries = [
             {"name": status.name, "version": status.version, "state": status.state, "reason": status.reason}
             for status in statuses
         ]
-        for unit in sorted(self._snapshot.found):
-            if not self._control.wants(unit.model) and unit not in self.served:
-                told.append({"name": unit.model, "version": unit.version, "state": "UNAVAILABLE", "reason": "unloaded"})
-        return told
+        for key in sorted(self._snapshot.found):
+            if not self._selection.is_selected(key.model) and key not in self.versions:
+                entries.append(
+                    {"name": key.model, "version": key.version, "state": "UNAVAILABLE", "reason": "unloaded"}
+                )
+        return entries
 
     def configuration(self, name: str, version: str) -> dict[str, Any]:
-        """How a version is served, beside what the fronts know of it. Raises NotFound."""
-        found = [served for unit, served in self.served.items() if unit[:2] == (name, version)]
-        if not found:
+        """Return a version's configuration, as far as the fronts do not have it already. Raises NotFound."""
+        matching = [each for key, each in self.versions.items() if key[:2] == (name, version)]
+        if not matching:
             raise NotFound(f"there is no model '{name}' with version {version}")
-        return max(found, key=lambda served: served.admits).configuration()
+        return max(matching, key=lambda each: each.admits).configuration()
 
-    def status(self, served: Served) -> ModelStatus:
-        return self._entry(served).status
+    def status(self, version: ModelVersion) -> ModelStatus:
+        return self._entry(version).status
 
     def refresh(self) -> None:
-        """Something that keeps models waiting has changed."""
-        self._changed()
+        """Publish the table again if the progress of an environment's build has changed it."""
+        self._on_change()
 
     async def load(self, name: str) -> None:
-        """Look at the model anew and wait until it has settled.
+        """Scan the model's files again, and wait until it is loaded or has failed.
 
         Raises NotFound, Unsupported, or Unavailable with the reason.
         """
-        self._control.load(name)
-        # What is served or broken is loaded again even if no file seems to have changed: not every file system tells.
-        # What is being loaded is not: clients that ask again and again would never see an end of it.
-        states = [(unit in self._desired, each.state) for unit, each in self.served.items() if unit.model == name]
-        if (True, State.LOADING) not in states and any(state not in _MOVING for _, state in states):
-            self._loads[name] = self._loads.get(name, 0) + 1
-        if not await self._look(name):
-            # Clients need not know where it lies.
+        self._selection.select(name)
+        # A model that is READY or UNAVAILABLE is loaded again even if its files seem unchanged, because some file
+        # systems do not report every change. A model that is loading is not: repeated requests would restart it
+        # forever.
+        states = [(key in self._desired, each.state) for key, each in self.versions.items() if key.model == name]
+        if (True, State.LOADING) not in states and any(state not in _TRANSIENT for _, state in states):
+            self._reloads[name] = self._reloads.get(name, 0) + 1
+        if not await self._rescan(name):
+            # The log has the reason, with a path that clients must not see.
             raise Unavailable(
                 f"model '{name}' was not loaded: the repository cannot be read; the gateway's log says why"
             )
-        while self._is_moving(name):
-            await self._pulse.wait()
-        if not self._control.wants(name):
+        while self._is_transient(name):
+            await self._state_change.wait()
+        if not self._selection.is_selected(name):
             raise Unavailable(f"model '{name}' was unloaded while it was being loaded")
-        if not any(unit.model == name for unit in self._desired):
-            self._control.forget(name)
-            self._loads.pop(name, None)
+        if not any(key.model == name for key in self._desired):
+            self._selection.forget(name)
+            self._reloads.pop(name, None)
             raise NotFound(f"failed to load '{shorten(name)}': there is no such model in the repository")
-        failed = [self.served[unit] for unit in self._desired if unit.model == name and self.served[unit].failed]
+        failed = [self.versions[key] for key in self._desired if key.model == name and self.versions[key].failed]
         if failed:
             raise Unavailable(f"failed to load '{name}': {failed[0].reason}")
 
-    def _is_moving(self, name: str) -> bool:
-        """Whether a model has yet to settle. Its files may be changing; what is unloaded may be wanted again."""
-        units = [unit for unit in self._desired if unit.model == name]
-        if not units:
-            return any(unit.model == name for unit in self._snapshot.found) and self._control.wants(name)
-        return any(unit not in self.served or self.served[unit].state in _MOVING for unit in units)
+    def _is_transient(self, name: str) -> bool:
+        """Return whether a model is still changing its state, or its files are still changing."""
+        keys = [key for key in self._desired if key.model == name]
+        if not keys:
+            return any(key.model == name for key in self._snapshot.found) and self._selection.is_selected(name)
+        return any(key not in self.versions or self.versions[key].state in _TRANSIENT for key in keys)
 
     async def unload(self, name: str) -> None:
-        """Serve the model no more, until `load`: no error where it is not served. Raises NotFound, Unsupported."""
-        self._control.check()
-        if not any(unit.model == name for unit in (*self.served, *self._snapshot.found)):
+        """Stop serving a model until `load`. A model that is not loaded is no error. Raises NotFound, Unsupported."""
+        self._selection.check_allowed()
+        if not any(key.model == name for key in (*self.versions, *self._snapshot.found)):
             raise unknown_model(name)
-        self._control.unload(name)
-        self._act()
+        self._selection.deselect(name)
+        self._reconcile()
 
-    async def _look(self, name: str = "") -> bool:
-        """See what the repository asks for, and act. `name`: somebody asks for this model, so it is not seen twice.
+    async def _rescan(self, name: str = "") -> bool:
+        """Scan the repository and reconcile; return False if the repository cannot be scanned.
 
-        Whatever goes wrong with the repository, what runs goes on running, and the answer is False. Unless it is
-        followed, only what is asked for by name is looked at again, and what its files no longer let come back.
+        A model that is requested by `name` is loaded after this one scan. If the scan fails, nothing is unloaded.
+        Unless the mode is "poll", only the requested model and outdated ones are updated; outdated models could not
+        be loaded because their files had changed.
         """
-        async with self._looking:
-            followed, asked = self._control.kind == "poll", {name} - {""}
-            if not followed:
-                asked |= {unit.model for unit, served in self.served.items() if served.outdated}
-            if followed or asked or not self._has_acted:
+        async with self._scan_lock:
+            polling, requested = self._selection.mode == "poll", {name} - {""}
+            if not polling:
+                requested |= {key.model for key, version in self.versions.items() if version.outdated}
+            if polling or requested or not self._has_reconciled:
                 configs = await self._scanner.scan()
                 if configs is None:
                     return False
-                found = {self._unit(config): config for config in configs}
-                if not self._has_acted:
-                    self._control.first_look(unit.model for unit in found)
-                before = self._snapshot if self._has_acted else None
-                self._snapshot = next_snapshot(before, found, self.served, asked, only_asked=not followed)
-            self._act()
+                found = {self._key(config): config for config in configs}
+                if not self._has_reconciled:
+                    self._selection.on_first_scan(key.model for key in found)
+                previous = self._snapshot if self._has_reconciled else None
+                self._snapshot = next_snapshot(previous, found, self.versions, requested, only_requested=not polling)
+            self._reconcile()
             return True
 
     def _scan(self) -> list[ModelConfig]:
-        """What the repository asks for, each model with the runtime that is to be. Raises RepositoryError."""
+        """Return the versions in the repository, each with its runtime on this machine. Raises RepositoryError."""
         configs = self._options.scan(self._options.repository, self._runtimes)
         return [with_runtime(config, self._builder.available) for config in configs]
 
     def _is_serving(self) -> bool:
-        return any(not served.unloading for served in self.served.values())
+        return any(not version.unloading for version in self.versions.values())
 
-    def _unit(self, config: ModelConfig) -> Unit:
-        loads = self._loads.get(config.name, 0)
-        return Unit(config.name, config.version, f"{config.fingerprint}.{loads}" if loads else config.fingerprint)
+    def _key(self, config: ModelConfig) -> VersionKey:
+        reloads = self._reloads.get(config.name, 0)
+        fingerprint = f"{config.fingerprint}.{reloads}" if reloads else config.fingerprint
+        return VersionKey(config.name, config.version, fingerprint)
 
-    def _act(self) -> None:
-        wanted = self._snapshot.wanted(self._control.wants)
-        self._desired = wanted.loadable()
-        # A unit whose worker is being restarted still answers: its requests wait for it.
-        states = {unit: State.READY if each.admits else each.state for unit, each in self.served.items()}
-        for action in next_actions(self._desired, states, wanted.changing()):
-            self._do(action)
-        self._has_acted = True
-        self._changed()
+    def _reconcile(self) -> None:
+        selected = self._snapshot.selected(self._selection.is_selected)
+        self._desired = selected.loadable()
+        # A version whose worker is being restarted counts as READY: its requests wait for the new worker.
+        states = {key: State.READY if each.admits else each.state for key, each in self.versions.items()}
+        for action in next_actions(self._desired, states, selected.changing()):
+            self._apply(action)
+        self._has_reconciled = True
+        self._on_change()
 
-    def _do(self, action: Action) -> None:
-        unit = action.unit
+    def _apply(self, action: Action) -> None:
+        key = action.key
         if action.verb == "load":
-            served = self.served[unit] = Served(unit, self._desired[unit], self._changed, self._wake.set)
-            self._warn(served.config)
-            if served.failed:
-                served.fail(served.reason)
-            self._tasks[unit] = asyncio.create_task(self._live(served))
+            version = self.versions[key] = ModelVersion(key, self._desired[key], self._on_change, self._wake.set)
+            self._warn(version.config)
+            if version.failed:
+                version.fail(version.reason)
+            self._tasks[key] = asyncio.create_task(self._load(version))
         else:
-            log.info("%s version %s is unloaded", unit.model, unit.version)
-            served = self.served[unit]
-            served.unloading = True  # here and not in the task: whoever asked for it must not see it READY again
-            self._tasks[unit] = asyncio.create_task(self._retire(served, self._tasks[unit]))
+            log.info("%s version %s is unloaded", key.model, key.version)
+            version = self.versions[key]
+            version.unloading = True  # set here, not in the task: a client that unloads it must not see it READY again
+            self._tasks[key] = asyncio.create_task(self._retire(version, self._tasks[key]))
 
     def _warn(self, config: ModelConfig) -> None:
-        """Once for a model, and again when its files change: not for each version, nor at each `load`."""
+        """Log a model's warning, once for each content of its configuration files."""
         if config.warning and self._warned.get(config.name) != config.configured:
             self._warned[config.name] = config.configured
             log.warning("%s: %s", config.name, config.warning)
 
-    async def _live(self, served: Served) -> None:
-        """Environment, then all instances."""
-        artifact, toml = served.config.artifact, served.config.toml
+    async def _load(self, version: ModelVersion) -> None:
+        """Wait for the environment, then run all instances until they are stopped."""
+        artifact, toml = version.config.artifact, version.config.toml
         if artifact is None:
             return
         try:
-            wanted = self._options.accelerator
-            devices.placement(toml.device, wanted, wanted, 0)  # before anything is built
+            accelerator = self._options.accelerator
+            placement(toml.device, accelerator, accelerator, 0)  # rejects an impossible device before anything is built
             environment = await self._builder.environment(artifact.runtime)
-            places = served.places = await self._places(served, environment)
-            if served.unloading:
+            version.devices = await self._place(version, environment)
+            if version.unloading:
                 return
-            launches = [partial(self._launch, served, environment, place) for place in places * toml.instances]
+            launches = [partial(self._launch, version, environment, each) for each in version.devices * toml.instances]
             for launch in launches:
-                launch()  # what cannot be is told before the first worker starts
+                launch()  # raises the error of any instance before the first worker starts
             async with asyncio.TaskGroup() as group:
                 for launch in launches:
-                    group.create_task(served.keep(launch, self._options.run_dir))
+                    group.create_task(version.run_instance(launch, self._options.run_dir))
         except EnvironmentUnavailable as error:
-            served.fail(str(error))
+            version.fail(str(error))
         except Exception:
-            log.exception("%s version %s could not be started", *served.unit[:2])
-            served.fail("it could not be started; the gateway's log says why")
+            log.exception("%s version %s could not be started", *version.key[:2])
+            version.fail("it could not be started; the gateway's log says why")
 
-    async def _places(self, served: Served, environment: Environment) -> tuple[str, ...]:
-        device = served.config.toml.device
-        cards = await asyncio.to_thread(devices.available_cards) if device == ("auto",) else 0
-        places = devices.placement(device, self._options.accelerator, environment.accelerator, cards)
+    async def _place(self, version: ModelVersion, environment: Environment) -> tuple[str, ...]:
+        device = version.config.toml.device
+        gpu_count = await asyncio.to_thread(count_gpus) if device == ("auto",) else 0
+        devices = placement(device, self._options.accelerator, environment.accelerator, gpu_count)
         if device == ("auto",):
-            log.info("%s version %s: device = 'auto' is %s here", *served.unit[:2], places[0])
-        return places
+            log.info("%s version %s: device = 'auto' is %s here", *version.key[:2], devices[0])
+        return devices
 
-    def _launch(self, served: Served, environment: Environment, place: str) -> Launch:
+    def _launch(self, version: ModelVersion, environment: Environment, device: str) -> Launch:
         instances = sum(each.toml.workers for each in self._desired.values() if each.artifact)
-        most, share = self._options.max_response_bytes, self._options.audit_share
+        max_bytes, share = self._options.max_response_bytes, self._options.audit_share
         return plan_launch(
-            served.config, environment, place, instances, most, served.batching_off, served.may_be_tried, share
+            version.config,
+            environment,
+            device,
+            instances,
+            max_bytes,
+            version.batching_off,
+            version.trial_allowed,
+            share,
         )
 
-    async def _retire(self, served: Served, living: "asyncio.Task[None]") -> None:
-        """Out of the table, then stop: fronts answer what they have, close, and the workers end."""
-        self._changed()
-        served.stop()
-        if not served.workers:
-            living.cancel()
-        _, slow = await asyncio.wait([living], timeout=self._options.grace_s)
+    async def _retire(self, version: ModelVersion, running: "asyncio.Task[None]") -> None:
+        """Remove a version from the table and stop it. Its workers end when the fronts have answered its requests."""
+        self._on_change()
+        version.stop()
+        if not version.workers:
+            running.cancel()
+        _, slow = await asyncio.wait([running], timeout=self._options.grace_s)
         if slow:
-            log.warning("%s version %s: a front did not let go in time; its worker is killed", *served.unit[:2])
-            served.kill()
-        await asyncio.gather(living, return_exceptions=True)
-        key = served.unit[:2]
-        self.restarts[key] = self.restarts.get(key, 0) + served.restarts
-        self.audits[key] = added(self.audits.get(key, (0, 0)), served.audits)
-        self.served.pop(served.unit, None)
-        self._tasks.pop(served.unit, None)
-        self._changed()
+            log.warning("%s version %s: a front did not disconnect in time; its worker is killed", *version.key[:2])
+            version.kill()
+        await asyncio.gather(running, return_exceptions=True)
+        key = version.key[:2]
+        self.restarts[key] = self.restarts.get(key, 0) + version.restarts
+        self.audits[key] = add_counts(self.audits.get(key, (0, 0)), version.audits)
+        self.versions.pop(version.key, None)
+        self._tasks.pop(version.key, None)
+        self._on_change()
         self._wake.set()
 
     async def _watch_hung(self) -> None:
         while True:
             await asyncio.sleep(_HANG_CHECK_S)
-            for served in self.served.values():
-                for worker in list(served.workers):
+            for version in self.versions.values():
+                for worker in list(version.workers):
                     worker.kill_if_hung()
 
-    def _entry(self, served: Served) -> Entry:
-        artifact = served.config.artifact
-        return served.entry(self._builder.progress(artifact.runtime.name) if artifact else "")
+    def _entry(self, version: ModelVersion) -> Entry:
+        artifact = version.config.artifact
+        return version.entry(self._builder.progress(artifact.runtime.name) if artifact else "")
 
-    def _changed(self) -> None:
-        """Publish the table if it differs, and let whoever waits for a state look again."""
+    def _on_change(self) -> None:
+        """Publish the table if it has changed, and wake those that wait for a change of state."""
         if self._closing:
             return
         chosen: dict[tuple[str, str], Entry] = {}
-        for unit, served in sorted(self.served.items()):
-            if served.unloading:
+        for key, version in sorted(self.versions.items()):
+            if version.unloading:
                 continue
-            entry, key = self._entry(served), (unit.model, unit.version)
-            # Two contents of one version: the one that answers, and when both do, the one that is wanted.
-            if key not in chosen or (entry.status.admits and (unit in self._desired or not chosen[key].status.admits)):
-                chosen[key] = entry
+            entry, name = self._entry(version), (key.model, key.version)
+            # If a version runs with two fingerprints, choose the one that admits requests; if both do, the desired one.
+            if name not in chosen or (entry.status.admits and (key in self._desired or not chosen[name].status.admits)):
+                chosen[name] = entry
         table = Table(tuple(chosen.values()), self._ready())
         if table != self._table:
             self._table = table
             self._publish(table)
             self._wake.set()
-        self._pulse.set()
-        self._pulse = asyncio.Event()
+        self._state_change.set()
+        self._state_change = asyncio.Event()
 
     def _ready(self) -> bool:
-        """Settled once, a gateway stays ready: a model that is loaded later must not take the others off the air."""
-        if not self._has_acted:
+        """Return the server's readiness.
+
+        Once all versions have loaded or failed, it stays ready: loading another model later must not make load
+        balancers stop sending requests for the others.
+        """
+        if not self._has_reconciled:
             return False
-        current = [served for served in self.served.values() if not served.unloading]
-        if not self._has_settled and all(served.state not in _MOVING for served in current):
+        current = [version for version in self.versions.values() if not version.unloading]
+        if not self._has_settled and all(version.state not in _TRANSIENT for version in current):
             self._has_settled = True
-            ready = sum(served.state is State.READY for served in current)
+            ready = sum(version.state is State.READY for version in current)
             log.info("settled: %d of %d model versions are READY", ready, len(current))
-        if self._scanner.trouble and current and not any(served.admits for served in current):
-            return False  # what is left cannot answer, and nothing new can come
+        if self._scanner.trouble and current and not any(version.admits for version in current):
+            return False  # no version can answer, and the repository cannot provide new ones
         if self._options.strict_readiness:
-            return self._has_settled and all(served.admits for served in current)
+            return self._has_settled and all(version.admits for version in current)
         return self._has_settled

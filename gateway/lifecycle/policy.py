@@ -1,13 +1,13 @@
-"""What to do next, from what should run and what runs: a pure function, tested as a table.
+"""Decides what to load and unload, from what should be served and what is: a pure function, tested as a table.
 
-The life of one unit (a version of a model with one content):
+The states of one version of a model with one fingerprint (VersionKey):
 
     LOADING → READY → UNLOADING → gone
        ↓        ↑ (its worker died: LOADING again, still routed)
     UNAVAILABLE
 
-A unit that is no longer wanted stays until what takes its place has settled, so that loading a
-new version never leaves a model without an answer.
+A version that should no longer be served stays until its successor has loaded, so that loading a new version never
+leaves a model without an answer.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 
 class State(StrEnum):
-    """The names of the v2 repository index."""
+    """The states of the v2 repository index."""
 
     LOADING = "LOADING"
     READY = "READY"
@@ -24,7 +24,9 @@ class State(StrEnum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
-class Unit(NamedTuple):
+class VersionKey(NamedTuple):
+    """One version of a model with particular files. When the files change, so does the fingerprint."""
+
     model: str
     version: str
     fingerprint: str
@@ -32,28 +34,28 @@ class Unit(NamedTuple):
 
 class Action(NamedTuple):
     verb: str  # "load" or "unload"
-    unit: Unit
+    key: VersionKey
 
 
 def next_actions(
-    desired: Collection[Unit], actual: Mapping[Unit, State], changing: Collection[str] = ()
+    desired: Collection[VersionKey], actual: Mapping[VersionKey, State], changing: Collection[str] = ()
 ) -> list[Action]:
-    """changing: models whose files are still being copied. They keep what they have until that is done."""
-    actions = [Action("load", unit) for unit in sorted(desired) if unit not in actual]
-    wanted: dict[str, list[Unit]] = {}
-    for unit in desired:
-        wanted.setdefault(unit.model, []).append(unit)
-    for unit, state in sorted(actual.items()):
-        if unit in desired or state is State.UNLOADING or unit.model in changing:
+    """Return what to do next. `changing` has models whose files are still being copied; nothing of them is unloaded."""
+    actions = [Action("load", key) for key in sorted(desired) if key not in actual]
+    successors: dict[str, list[VersionKey]] = {}
+    for key in desired:
+        successors.setdefault(key.model, []).append(key)
+    for key, state in sorted(actual.items()):
+        if key in desired or state is State.UNLOADING or key.model in changing:
             continue
-        if state is not State.READY or _replaced(wanted.get(unit.model, []), actual):
-            actions.append(Action("unload", unit))
+        if state is not State.READY or _can_be_replaced(successors.get(key.model, []), actual):
+            actions.append(Action("unload", key))
     return actions
 
 
-def _replaced(successors: Collection[Unit], actual: Mapping[Unit, State]) -> bool:
-    """Whether nothing is lost by unloading: no successor is wanted, or all have settled and one is ready."""
-    states = [actual.get(unit) for unit in successors]
+def _can_be_replaced(successors: Collection[VersionKey], actual: Mapping[VersionKey, State]) -> bool:
+    """Return whether there are no successors, or all of them have loaded or failed and at least one is ready."""
+    states = [actual.get(key) for key in successors]
     if not states:
         return True
     settled = all(state in (State.READY, State.UNAVAILABLE) for state in states)

@@ -1,54 +1,57 @@
-"""What the repository holds, from one scan to the next: pure functions, tested as a table."""
+"""Compares scans of the repository, to tell which files have stopped changing: pure functions, tested as a table."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from gateway.lifecycle.policy import Unit
+from gateway.lifecycle.policy import VersionKey
 from gateway.repository.scan import ModelConfig
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """What may be served.
+class RepositorySnapshot:
+    """The versions in the repository.
 
-    found   every version that there is to serve, whether or not it is wanted
-    stable  those of `found` that may be loaded: their files have stopped changing
+    found   every version that could be served
+    stable  the versions of `found` that may be loaded, because their files have stopped changing
     """
 
-    found: Mapping[Unit, ModelConfig] = field(default_factory=dict)
-    stable: Collection[Unit] = frozenset()
+    found: Mapping[VersionKey, ModelConfig] = field(default_factory=dict)
+    stable: Collection[VersionKey] = frozenset()
 
-    def wanted(self, is_wanted: Callable[[str], bool]) -> "Snapshot":
-        """Only the models whose names are wanted."""
-        return replace(self, found={unit: config for unit, config in self.found.items() if is_wanted(unit.model)})
+    def selected(self, is_selected: Callable[[str], bool]) -> "RepositorySnapshot":
+        """Return the snapshot with only those models whose names are selected."""
+        return replace(self, found={key: config for key, config in self.found.items() if is_selected(key.model)})
 
-    def loadable(self) -> dict[Unit, ModelConfig]:
-        return {unit: config for unit, config in self.found.items() if unit in self.stable}
+    def loadable(self) -> dict[VersionKey, ModelConfig]:
+        return {key: config for key, config in self.found.items() if key in self.stable}
 
     def changing(self) -> set[str]:
-        """Models with a version whose files may still be changing."""
-        return {unit.model for unit in self.found if unit not in self.stable}
+        """Return the models with a version whose files may still be changing."""
+        return {key.model for key in self.found if key not in self.stable}
 
 
 def next_snapshot(
-    before: Snapshot | None,
-    scanned: Mapping[Unit, ModelConfig],
-    served: Collection[Unit],
-    asked: Collection[str] = (),
-    only_asked: bool = False,
-) -> Snapshot:
-    """After another scan. A file that is still being copied looks different in the next scan, and is another unit.
+    previous: RepositorySnapshot | None,
+    scanned: Mapping[VersionKey, ModelConfig],
+    served: Collection[VersionKey],
+    requested: Collection[str] = (),
+    only_requested: bool = False,
+) -> RepositorySnapshot:
+    """Return the snapshot after another scan.
 
-    before      None at the first scan, when everything is taken as it is
-    served      what runs already: it was stable once
-    asked       models that are wanted as they are now: nothing of them has to be seen twice
-    only_asked  of all other models, what was found before holds
+    A version is stable if two scans found the same fingerprint. While its files are being copied, each scan finds
+    another fingerprint, and therefore another version key.
+
+    previous        None at the first scan; all versions that it finds count as stable
+    served          versions that run already, and therefore were stable before
+    requested       models that a client loads now; one scan is enough for them
+    only_requested  whether all other models stay as they were in `previous`
     """
-    if before is None:
-        return Snapshot(scanned, frozenset(scanned))
+    if previous is None:
+        return RepositorySnapshot(scanned, frozenset(scanned))
     found = scanned
-    if only_asked:
-        found = {unit: config for unit, config in before.found.items() if unit.model not in asked}
-        found |= {unit: config for unit, config in scanned.items() if unit.model in asked}
-    stable = (unit for unit in found if unit in before.found or unit in served or unit.model in asked)
-    return Snapshot(found, frozenset(stable))
+    if only_requested:
+        found = {key: config for key, config in previous.found.items() if key.model not in requested}
+        found |= {key: config for key, config in scanned.items() if key.model in requested}
+    stable = (key for key in found if key in previous.found or key in served or key.model in requested)
+    return RepositorySnapshot(found, frozenset(stable))

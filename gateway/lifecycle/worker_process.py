@@ -1,4 +1,4 @@
-"""One worker process as an object: spawn, LOAD, READY or FAILED, its log lines, its end."""
+"""One worker process as an object, from its start to its end: LOAD, READY or FAILED, log lines, exit."""
 
 import asyncio
 import contextlib
@@ -29,12 +29,12 @@ _IDS = itertools.count(1)
 
 
 class WorkerProcess:
-    """`on_change` is called when it became ready, failed, learned something, or ended.
+    """Calls `on_change` when the worker has become ready, failed, learned a signature, or ended.
 
-    check    given the first READY, says why what was loaded must not answer; "" if it may
-    ready    the newest READY, once the check has passed
-    failure  the reason why it cannot load: final, trying again would not help
-    learned  signature name → what the first request that worked showed
+    check    called with the first READY; returns why the worker must not serve, or "" if it may
+    ready    the newest READY; None until the check has passed
+    failure  why the model cannot be loaded; another attempt would fail too
+    learned  signature name → signature that the first successful request revealed
     """
 
     def __init__(
@@ -54,15 +54,16 @@ class WorkerProcess:
         self._started = time.monotonic()
         self._audits = (0, 0)
         self._killed = False
-        self._why_killed = ""
-        self._why_not_started = ""
+        self._kill_reason = ""
+        self._start_error = ""
         self._on_change = on_change
         self._check = check
         self._checking: asyncio.Task[None] | None = None
         self._loaded: Ready | None = None
         self._socket_path = run_dir / f"{self.id}.sock"
         self._status_path = run_dir / f"{self.id}.status"
-        # A folder of its own for temporary files goes when it ends, however it ends. Not where TMPDIR lies elsewhere.
+        # A folder for the worker's temporary files, deleted when it ends, even after a crash. There is none if the run
+        # directory is not in TMPDIR (whose path may be too long for sockets): large files belong where TMPDIR says.
         self._temporary = run_dir / f"{self.id}.tmp" if run_dir.parent == Path(tempfile.gettempdir()) else None
         self._child: Child | None = None
         self._channel: Channel | None = None
@@ -80,18 +81,18 @@ class WorkerProcess:
 
     @property
     def audits(self) -> tuple[int, int]:
-        """As the status page counts them. May be asked on another thread."""
+        """The counts of audits and differences from the status page. May be read on another thread."""
         try:
             return self._status.audits() if self._status is not None else self._audits
         except (ValueError, AttributeError):
-            return self._audits  # the page has been closed meanwhile
+            return self._audits  # the page was closed in the meantime
 
     async def run(self) -> None:
-        """The whole life of the process; cancel it to kill the process."""
+        """Start the process and wait for its end. Cancelling this kills the process."""
         try:
-            await self._live()
+            await self._run_process()
         except OSError as error:
-            self._why_not_started = f"its worker could not be started: {error.strerror or error}"
+            self._start_error = f"its worker could not be started: {error.strerror or error}"
         finally:
             if self._checking is not None:
                 self._checking.cancel()
@@ -107,7 +108,7 @@ class WorkerProcess:
                 shutil.rmtree(self._temporary, ignore_errors=True)
             self._on_change()
 
-    async def _live(self) -> None:
+    async def _run_process(self) -> None:
         with contextlib.ExitStack() as stack:
             listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             ours, theirs = socket.socketpair()
@@ -149,13 +150,13 @@ class WorkerProcess:
         self._on_change()
 
     async def _accept(self) -> None:
-        """Become ready, or end as if it had FAILED. Until then it counts as loading."""
+        """Become ready if the check passes; otherwise end as if the worker had sent FAILED."""
         assert self._loaded is not None
         try:
             reason = await self._check(self._loaded)
         except Exception:
-            self._log.exception("what was loaded could not be checked")
-            reason = "what was loaded could not be checked; the gateway's log says why"
+            self._log.exception("the loaded model could not be checked")
+            reason = "the loaded model could not be checked; the gateway's log says why"
         if self._killed:
             return
         if reason:
@@ -166,24 +167,24 @@ class WorkerProcess:
         self._on_change()
 
     def switch_batching_off(self, off: BatchingOff) -> None:
-        """As another worker of its version has. Its facts come back in another READY frame."""
+        """Switch batching off because another worker of this version has. The worker replies with another READY."""
         if self._channel is not None:
             self._channel.send(wire.BATCHING_OFF, dict(off._asdict()))
 
     def stop(self) -> None:
-        """End once every front has closed its connection; at once where none can have one yet."""
+        """Ask the worker to end once every front has closed its connection. A worker that is not ready is killed."""
         if self.ready is None:
             self.kill()
         elif self._channel is not None:
             self._channel.send(wire.STOP, {})
 
     def kill(self) -> None:
-        self._killed = True  # it may be on its way
+        self._killed = True  # the process may not have started yet
         if self._child is not None and self._child.pid:
             self._child.kill()
 
     def kill_if_hung(self) -> None:
-        """Kill it when it has loaded, or run one batch, for longer than model.toml allows."""
+        """Kill the worker if loading, or one batch, takes longer than model.toml allows."""
         if self.ended or self._status is None:
             return
         if self.ready is None:
@@ -194,15 +195,15 @@ class WorkerProcess:
 
     def _kill_if_late(self, since: float, limit_s: float, what: str) -> None:
         if time.monotonic() - since >= limit_s:
-            self._why_killed = f"{what} = {limit_s:g}"
+            self._kill_reason = f"{what} = {limit_s:g}"
             self.kill()
 
     def describe_end(self) -> str:
-        """Why it ended, in words for people."""
+        """Return why the worker ended, for logs and errors."""
         if self.failure:
             return self.failure
-        if self._why_killed or self._why_not_started:
-            return self._why_killed or self._why_not_started
+        if self._kill_reason or self._start_error:
+            return self._kill_reason or self._start_error
         if self.exit_code is not None and self.exit_code < 0:
             try:
                 return f"its worker was killed by {signal.Signals(-self.exit_code).name}"

@@ -1,7 +1,7 @@
-"""The one metrics registry: what the fronts counted, and what the supervisor sees itself.
+"""Turns the fronts' metrics and the supervisor's own into Prometheus' metric families.
 
-Served at /metrics of every front and on a port of its own. Names are modelport_*, in base units;
-beside them stand the nv_* names that Triton's dashboards and autoscalers already query.
+They are served at /metrics by every front and on the metrics port. Names are modelport_*, in base units. There are also
+nv_* names, which dashboards and autoscalers for Triton query.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,13 +14,13 @@ from prometheus_client.registry import Collector
 
 from gateway.engine.metrics import DURATION_BUCKETS, HISTOGRAMS, ROW_BUCKETS
 
-Snapshot = dict[str, Any]
+MetricsSnapshot = dict[str, Any]
 Key = tuple[str, str]
 
 _LABELS = ["model", "version"]
 _HISTOGRAM_HELP = {
     "request": ("modelport_request_duration_seconds", "Time from a request's arrival to its answer"),
-    "queue": ("modelport_queue_duration_seconds", "Time that a request waited, in its front and at its worker"),
+    "queue": ("modelport_queue_duration_seconds", "Time that a request waited in its front and at its worker"),
     "compute_input": ("modelport_compute_input_duration_seconds", "Time to put a batch's inputs together"),
     "compute_infer": ("modelport_compute_infer_duration_seconds", "Time that the model computed, per request"),
     "compute_output": ("modelport_compute_output_duration_seconds", "Time to split a batch's outputs"),
@@ -35,42 +35,42 @@ _NV_DURATIONS = {
 }
 
 
-class FrontFigures:
-    """Adds up the fronts' cumulative snapshots. A front that ended stays in the sum, or counters would fall.
+class MetricsAggregator:
+    """Sums the fronts' cumulative snapshots, including those of fronts that have ended, so that no counter decreases.
 
-    One thread tells the news; `totals` may run on any, as a scrape does. What it reads is never
-    changed but replaced, in one step: a front is either live or past, and never neither.
+    One thread calls `update` and `retire`; `totals` may run on any thread, such as that of a scrape. The dictionaries
+    it reads are never modified, only replaced, both in one assignment: each front is always in exactly one of them.
     """
 
     def __init__(self) -> None:
-        live: dict[int, list[Snapshot]] = {}
-        past: dict[Key, Snapshot] = {}
+        live: dict[int, list[MetricsSnapshot]] = {}
+        past: dict[Key, MetricsSnapshot] = {}
         self._live_and_past = live, past
 
-    def update(self, front: int, snapshots: list[Snapshot]) -> None:
+    def update(self, front: int, snapshots: list[MetricsSnapshot]) -> None:
         live, past = self._live_and_past
         self._live_and_past = {**live, front: snapshots}, past
 
-    def fold(self, front: int) -> None:
-        """The front has ended: what it counted stays, what it held is gone."""
+    def retire(self, front: int) -> None:
+        """Keep the counters of a front that has ended, and drop its gauges."""
         live, past = self._live_and_past
-        left = {number: snapshots for number, snapshots in live.items() if number != front}
+        remaining = {number: snapshots for number, snapshots in live.items() if number != front}
         ended = [{**snapshot, "in_flight": 0, "queued": 0} for snapshot in live.get(front, [])]
-        self._live_and_past = left, _sum([*past.values(), *ended])
+        self._live_and_past = remaining, _sum([*past.values(), *ended])
 
-    def totals(self) -> dict[Key, Snapshot]:
+    def totals(self) -> dict[Key, MetricsSnapshot]:
         live, past = self._live_and_past
         return _sum(chain(past.values(), *live.values()))
 
 
-def _sum(snapshots: Iterable[Snapshot]) -> dict[Key, Snapshot]:
-    totals: dict[Key, Snapshot] = {}
+def _sum(snapshots: Iterable[MetricsSnapshot]) -> dict[Key, MetricsSnapshot]:
+    totals: dict[Key, MetricsSnapshot] = {}
     for snapshot in snapshots:
         _add(totals, snapshot)
     return totals
 
 
-def _add(totals: dict[Key, Snapshot], snapshot: Snapshot) -> None:
+def _add(totals: dict[Key, MetricsSnapshot], snapshot: MetricsSnapshot) -> None:
     key = (snapshot["model"], snapshot["version"])
     total = totals.get(key)
     if total is None:
@@ -84,27 +84,27 @@ def _add(totals: dict[Key, Snapshot], snapshot: Snapshot) -> None:
     for rows, figures in snapshot["batches"].items():
         total["batches"][rows] = [a + b for a, b in zip(total["batches"].get(rows, [0] * 4), figures, strict=True)]
     for name in HISTOGRAMS:
-        mine, other = total[name], snapshot[name]
-        counts = [a + b for a, b in zip(mine["counts"], other["counts"], strict=True)]
-        total[name] = {"counts": counts, "total": mine["total"] + other["total"]}
+        histogram, more = total[name], snapshot[name]
+        counts = [a + b for a, b in zip(histogram["counts"], more["counts"], strict=True)]
+        total[name] = {"counts": counts, "total": histogram["total"] + more["total"]}
 
 
 class GatewayCollector(Collector):
-    """Reads the figures at each scrape. `own` gives the supervisor's families (models, workers, processes)."""
+    """Collects all metrics at each scrape: those of the fronts, and the supervisor's own families."""
 
-    def __init__(self, figures: FrontFigures, own: Callable[[], Iterable[Metric]]) -> None:
-        self._figures = figures
-        self._own = own
+    def __init__(self, fronts: MetricsAggregator, supervisor: Callable[[], Iterable[Metric]]) -> None:
+        self._fronts = fronts
+        self._supervisor = supervisor
 
     def collect(self) -> Iterator[Metric]:
-        totals = self._figures.totals()
+        totals = self._fronts.totals()
         yield from _counters(totals)
         yield from _histograms(totals)
         yield from _triton(totals)
-        yield from self._own()
+        yield from self._supervisor()
 
 
-def _counters(totals: Mapping[Key, Snapshot]) -> Iterator[Metric]:
+def _counters(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Metric]:
     requests = CounterMetricFamily(
         "modelport_requests",
         "Requests answered, by outcome (success, or the kind of error)",
@@ -113,10 +113,10 @@ def _counters(totals: Mapping[Key, Snapshot]) -> Iterator[Metric]:
     rows = CounterMetricFamily("modelport_inference_rows", "Rows computed for requests that succeeded", labels=_LABELS)
     executions = CounterMetricFamily("modelport_executions", "Batches executed", labels=_LABELS)
     execution_s = CounterMetricFamily(
-        "modelport_execution_seconds", "Time that the model took for its batches, each counted once", labels=_LABELS
+        "modelport_execution_seconds", "Time that the model ran, summed over batches", labels=_LABELS
     )
     in_flight = GaugeMetricFamily("modelport_requests_in_flight", "Requests admitted and not answered", labels=_LABELS)
-    queued = GaugeMetricFamily("modelport_requests_queued", "Requests that no worker has taken yet", labels=_LABELS)
+    queued = GaugeMetricFamily("modelport_requests_queued", "Requests that wait in their front", labels=_LABELS)
     for key, total in totals.items():
         for outcome, count in total["outcomes"].items():
             requests.add_metric([*key, outcome], count)
@@ -128,7 +128,7 @@ def _counters(totals: Mapping[Key, Snapshot]) -> Iterator[Metric]:
     yield from (requests, rows, executions, execution_s, in_flight, queued)
 
 
-def _histograms(totals: Mapping[Key, Snapshot]) -> Iterator[Metric]:
+def _histograms(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Metric]:
     for name, (metric, text) in _HISTOGRAM_HELP.items():
         bounds = ROW_BUCKETS if name == "batch_rows" else DURATION_BUCKETS
         edges = [str(float(bound)) for bound in bounds] + ["+Inf"]
@@ -139,7 +139,7 @@ def _histograms(totals: Mapping[Key, Snapshot]) -> Iterator[Metric]:
         yield family
 
 
-def _triton(totals: Mapping[Key, Snapshot]) -> Iterator[Metric]:
+def _triton(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Metric]:
     success = _nv("nv_inference_request_success", "Successful inference requests")
     failure = _nv("nv_inference_request_failure", "Failed inference requests, by reason")
     count = _nv("nv_inference_count", "Inferences performed (rows)")
@@ -148,7 +148,7 @@ def _triton(totals: Mapping[Key, Snapshot]) -> Iterator[Metric]:
     durations = {name: _nv(name, text) for name, (_, text) in _NV_DURATIONS.items()}
     for (model, version), total in totals.items():
         if not model:
-            continue  # requests for models that do not exist: Triton counts none of them
+            continue  # requests for unknown models, which Triton does not count
         labels = {"model": model, "version": version}
         success.add_sample(success.name, labels, total["outcomes"].get("success", 0))
         for outcome, number in total["outcomes"].items():
@@ -163,11 +163,11 @@ def _triton(totals: Mapping[Key, Snapshot]) -> Iterator[Metric]:
 
 
 def _nv(name: str, text: str) -> Metric:
-    """Untyped, to keep exactly this name: Triton's counters lack the _total that the text format demands."""
+    """Return an untyped metric, because a counter's name would get the suffix _total, which Triton's names lack."""
     return Metric(name, text, "unknown")
 
 
-def registry(collector: Collector) -> CollectorRegistry:
-    made = CollectorRegistry(auto_describe=False)
-    made.register(collector)
-    return made
+def build_registry(collector: Collector) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return registry

@@ -1,4 +1,4 @@
-"""GPU figures by NVIDIA's management library, where there is one."""
+"""GPU metrics from NVIDIA's management library."""
 
 from collections.abc import Iterator
 
@@ -10,8 +10,8 @@ except ImportError:  # the package nvidia-ml-py is an extra: `pip install modelp
     pynvml = None
 
 
-class GpuFigures:
-    """Nothing is collected where the library or a card is missing."""
+class GpuCollector:
+    """Collects nothing if the library or a GPU is missing."""
 
     def __init__(self) -> None:
         self._devices: list[object] = []

@@ -1,4 +1,4 @@
-"""What the supervisor sees itself: models, workers, processes, GPUs; and the metrics port."""
+"""The metrics port: serves /metrics from a thread of the supervisor."""
 
 import logging
 import socket
@@ -12,25 +12,26 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 log = logging.getLogger("metrics")
 
-# The metrics port looks so often whether it is to end; whoever ends it waits for that.
-_TURN_S = 0.1
+# How often the server checks whether it should stop. `shutdown` waits that long at most; a shorter interval wakes the
+# process more often.
+_POLL_S = 0.1
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    """Over a socket that is bound and listens already.
+    """Serves on a socket that already listens.
 
-    Each connection has a thread and a descriptor of the supervisor's: one beyond `most` is closed at
-    once, and so is one that lets `patience_s` pass without a word.
+    Each connection uses a thread and a file descriptor of the supervisor. Therefore connections beyond
+    `max_connections` are closed immediately, and idle ones after `idle_timeout_s`.
     """
 
     daemon_threads = True
 
-    def __init__(self, sock: socket.socket, most: int, patience_s: float) -> None:
-        super().__init__(("", 0), _Quiet, bind_and_activate=False)
+    def __init__(self, sock: socket.socket, max_connections: int, idle_timeout_s: float) -> None:
+        super().__init__(("", 0), _QuietHandler, bind_and_activate=False)
         self.socket.close()
         self.socket = sock
-        self.patience_s = patience_s
-        self._free = BoundedSemaphore(most)
+        self.idle_timeout_s = idle_timeout_s
+        self._free = BoundedSemaphore(max_connections)
         self.server_bind()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
@@ -42,7 +43,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         except Exception:
             self.handle_error(request, client_address)
         finally:
-            # First, so that who sees the end of a connection can have the next one.
+            # Released first, so that a client that sees its connection close can open the next one.
             self._free.release()
             self.shutdown_request(request)
 
@@ -58,21 +59,21 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         pass
 
 
-class _Quiet(WSGIRequestHandler):
+class _QuietHandler(WSGIRequestHandler):
     def setup(self) -> None:
         super().setup()
         assert isinstance(self.server, _Server)
-        self.connection.settimeout(self.server.patience_s)
+        self.connection.settimeout(self.server.idle_timeout_s)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """A line per scrape is no news."""
+        """Log nothing: there is a scrape every few seconds."""
 
 
 def serve_metrics(
-    sock: socket.socket, registry: CollectorRegistry, most_connections: int = 64, patience_s: float = 10.0
+    sock: socket.socket, registry: CollectorRegistry, max_connections: int = 64, idle_timeout_s: float = 10.0
 ) -> WSGIServer:
-    """Serve /metrics on a thread of its own, so that a scrape never waits for the supervisor's loop."""
-    server = _Server(sock, most_connections, patience_s)
+    """Serve /metrics on a separate thread, so that scrapes do not wait for the supervisor's event loop."""
+    server = _Server(sock, max_connections, idle_timeout_s)
     server.set_app(make_wsgi_app(registry))
-    Thread(target=server.serve_forever, args=(_TURN_S,), name="metrics", daemon=True).start()
+    Thread(target=server.serve_forever, args=(_POLL_S,), name="metrics", daemon=True).start()
     return server

@@ -1,24 +1,24 @@
-"""Triton's statistics extension: what the fronts counted, as its record. REST and gRPC tell the same."""
+"""Formats the fronts' metrics as the response of Triton's statistics extension, for REST and gRPC."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.engine.metrics import ModelMetrics
-from gateway.metrics.collector import Key, Snapshot
+from gateway.metrics.collector import Key, MetricsSnapshot
 
 _STAGES = ("compute_input", "compute_infer", "compute_output")
 
 
-def model_statistics(totals: Mapping[Key, Snapshot], versions: Iterable[Key]) -> dict[str, Any]:
-    """{"model_stats": [one for each of the versions]}. Durations are sums in nanoseconds.
+def model_statistics(totals: Mapping[Key, MetricsSnapshot], versions: Iterable[Key]) -> dict[str, Any]:
+    """Return {"model_stats": [an entry for each version]}. Durations are sums in nanoseconds.
 
-    Counts go on over a reload of the same version, and start at 0 with the gateway. There is no
-    cache, so nothing was found in it, and nothing missed.
+    Counts start at 0 with the gateway, and continue when a version is reloaded. The cache counts are always 0,
+    because modelport has no response cache.
     """
     return {"model_stats": [_record(*key, totals.get(key) or ModelMetrics().snapshot()) for key in versions]}
 
 
-def _record(name: str, version: str, total: Snapshot) -> dict[str, Any]:
+def _record(name: str, version: str, total: MetricsSnapshot) -> dict[str, Any]:
     succeeded = total["outcomes"].get("success", 0)
     failed = sum(total["outcomes"].values()) - succeeded
     return {

@@ -1,4 +1,4 @@
-"""What fronts listen on, and by what. Apart from the settings: a front needs no pydantic to start."""
+"""Addresses of the gateway's ports. They are not in gateway.config, so that fronts start without importing pydantic."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The supervisor's line to one of its processes: frames over a socket pair, and calls with answers."""
+"""The connection between the supervisor and one of its processes: frames over a socket pair, and calls with replies."""
 
 import asyncio
 import itertools
@@ -14,7 +14,7 @@ from runtimes.wire import Frame, FrameReader
 
 log = logging.getLogger(__name__)
 
-# Beside the kinds of runtimes/wire.py: what supervisor and fronts say to each other, all in JSON.
+# Kinds of frames between supervisor and fronts, in addition to those of runtimes/wire.py. All of them contain JSON.
 TABLE, SNAPSHOT, DRAIN, SERVING = 32, 33, 34, 35
 CALL, REPLY, REFUSAL = 48, 49, 50
 
@@ -23,9 +23,9 @@ OnCall = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
 
 class Channel(asyncio.Protocol):
-    """`on_frame` gets every frame but calls and their answers; `on_call` answers the other side's calls.
+    """Calls `on_frame` with every frame except calls and their replies, and `on_call` to handle the peer's calls.
 
-    `closed` resolves when the other side has gone.
+    `closed` resolves when the connection has ended.
     """
 
     def __init__(self, on_frame: OnFrame, on_call: OnCall | None = None) -> None:
@@ -45,14 +45,14 @@ class Channel(asyncio.Protocol):
         return protocol
 
     def send(self, kind: int, body: Any, request_id: int = 0) -> None:
-        """Nothing happens when the other side has gone: whoever needs to know looks at `closed`."""
+        """Send a frame. Does nothing if the connection has ended; see `closed`."""
         if self._transport is not None:
             self._transport.write(wire.pack_json(kind, body, request_id))
 
     async def call(self, verb: str, **arguments: Any) -> Any:
-        """Raises the ModelportError that the other side raised; Unavailable when it has gone."""
+        """Call the peer and return its result. Raises the peer's ModelportError; Unavailable if the connection ends."""
         if self._transport is None:
-            raise Unavailable("the supervisor has gone")
+            raise Unavailable("the connection to the supervisor has ended")
         call_id = next(self._ids)
         answer = self._calls[call_id] = asyncio.get_running_loop().create_future()
         self.send(CALL, {"verb": verb, "arguments": arguments}, call_id)
@@ -83,7 +83,7 @@ class Channel(asyncio.Protocol):
         self._transport = None
         for answer in self._calls.values():
             if not answer.done():
-                answer.set_exception(Unavailable("the supervisor has gone"))
+                answer.set_exception(Unavailable("the connection to the supervisor has ended"))
         self._calls.clear()
         if not self.closed.done():
             self.closed.set_result(None)
@@ -105,7 +105,7 @@ class Channel(asyncio.Protocol):
     def _resolve(self, frame: Frame) -> None:
         answer = self._calls.get(frame.id)
         if answer is None or answer.done():
-            return  # whoever called has not waited
+            return  # the caller was cancelled
         body = json.loads(bytes(frame.body))
         if frame.kind == REPLY:
             answer.set_result(body["result"])

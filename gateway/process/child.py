@@ -1,4 +1,4 @@
-"""A child process: its lines reach the log, and nothing that it started outlives it."""
+"""A child process, whose output goes to the log. The processes that it started end with it."""
 
 import asyncio
 import contextlib
@@ -7,19 +7,20 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
-# What the last lines get to arrive after the process has ended.
+# How long to read a process's last lines after it has ended. A grandchild may hold the pipe open, so there must be a
+# limit; if it is too short, the end of a traceback may be missing from the log.
 _LAST_LINES_S = 1.0
-# What a child that runs a framework needs of our own environment.
+# The environment variables that a child with a framework needs from the gateway's own environment.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 
 
 def clean_environment() -> dict[str, str]:
-    """Our own variables, but those that could change what a framework does."""
+    """Return the gateway's environment without the variables that could change how a framework behaves."""
     return {key: os.environ[key] for key in _KEPT if key in os.environ}
 
 
 class Child:
-    """A process in a session, and so a process group, of its own: a Ctrl-C in the terminal does not reach it."""
+    """A process in its own session, and therefore its own process group, so that Ctrl-C does not reach it."""
 
     def __init__(self, process: asyncio.subprocess.Process, lines: "asyncio.Task[None]") -> None:
         self._process = process
@@ -33,8 +34,8 @@ class Child:
         pass_fds: Sequence[int],
         environment: Mapping[str, str] | None = None,
     ) -> "Child":
-        """stdout and stderr go to `log`, line by line. Raises OSError."""
-        # Not asyncio's own pipe: its wait() would wait for the pipe's end too, which a grandchild may hold open.
+        """Start a process whose stdout and stderr go to `log`, line by line. Raises OSError."""
+        # With asyncio's own pipe, wait() would also wait for the end of the pipe, which a grandchild may hold open.
         ours, theirs = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -55,11 +56,11 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """None when it has ended."""
+        """The process id; None once the process has ended."""
         return self._process.pid if self._process.returncode is None else None
 
     async def wait(self) -> int:
-        """Until it has ended; the exit code, negative for a signal. Cancelled: it is killed."""
+        """Wait for the end and return the exit code, negative for a signal. Cancelling this kills the process."""
         try:
             return await self._process.wait()
         finally:
@@ -69,7 +70,7 @@ class Child:
             self._lines.cancel()
 
     def kill(self) -> None:
-        """It and all that it started."""
+        """Kill the process and all processes that it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -90,7 +91,7 @@ async def _log_lines(reader: asyncio.StreamReader, log: logging.Logger) -> None:
         try:
             line = await reader.readline()
         except ValueError:
-            continue  # longer than the reader's buffer: that line is lost, the next is read
+            continue  # the line is longer than the reader's buffer, and is dropped
         if not line:
             return
         if text := line.decode(errors="replace").rstrip():

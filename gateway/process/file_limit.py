@@ -1,21 +1,22 @@
-"""How many descriptors a process may have. Each connection is one, and systems begin with 1024."""
+"""Raises the limit of open files. Each connection needs a descriptor, and the usual default is 1024."""
 
 import contextlib
 import resource
 
-# More than anybody needs; programs that close "all" descriptors take forever where the limit is a billion.
+# More than a gateway needs. Some systems allow a billion, but programs that close "all" descriptors before they start
+# another one then take minutes.
 _MAX_FILES = 1 << 20
-# What macOS allows where it says that there is no limit (OPEN_MAX).
+# The largest limit that macOS accepts (OPEN_MAX) even if it reports no limit.
 _FALLBACK = 10240
 
 
-def raise_limit() -> int:
-    """As far as it may be raised, for this process and those that it starts; how many are allowed now."""
+def raise_open_files() -> int:
+    """Raise the soft limit as far as possible for this process and its children, and return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
-    for wanted in (allowed, _FALLBACK):
-        if soft != resource.RLIM_INFINITY and wanted > soft:
+    for limit in (allowed, _FALLBACK):
+        if soft != resource.RLIM_INFINITY and limit > soft:
             with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
                 break
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,4 +1,4 @@
-"""Memory that large bodies took, given back; and no walks of the garbage collector while they are read."""
+"""Returns the memory of large bodies to the system, and pauses garbage collection while they are decoded."""
 
 import ctypes
 import gc
@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-# From so much more on than after the last time, it is worth a few milliseconds.
-_WORTH_BYTES = 32 << 20
+# Memory is trimmed when it has grown by this much since the lowest value. Trimming takes milliseconds: a smaller value
+# spends them more often, a larger one leaves more free memory with the process.
+_MIN_GROWTH_BYTES = 32 << 20
 
 
 class _Pause:
-    """How many read at the moment, and whether collections were on before the first."""
+    """Counts nested pauses, and remembers whether collection was enabled before the first."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -39,9 +40,10 @@ _PAUSE = _Pause()
 
 @contextmanager
 def collections_paused() -> Iterator[None]:
-    """For reading a large document: it is millions of new objects, and the collector would walk them again and again.
+    """Pause garbage collection while a large document is decoded.
 
-    No cycle is among them: they go as soon as the document does.
+    A document may be millions of new objects, which the collector would traverse again and again. They contain no
+    cycles, so reference counting frees them.
     """
     _PAUSE.begin()
     try:
@@ -51,27 +53,28 @@ def collections_paused() -> Iterator[None]:
 
 
 class Trimmer:
-    """Gives free memory back to the system, which the C library keeps where something small lies behind it.
+    """Returns free memory to the system.
 
-    `resident` tells the bytes that this process has; `trim` gives back.
+    The C library keeps free memory if an allocation above it is still in use. `resident` returns the resident bytes of
+    this process, and `trim` returns free memory.
     """
 
     def __init__(self, resident: Callable[[], int], trim: Callable[[], object]) -> None:
         self._resident, self._trim = resident, trim
-        self._least = resident()
+        self._lowest = resident()
 
-    def look(self) -> None:
-        """To be called now and then, in a thread: both take milliseconds where there is much."""
+    def check(self) -> None:
+        """Trim if memory has grown. Call this regularly, in a thread, since trimming may take milliseconds."""
         resident = self._resident()
-        if resident > self._least + _WORTH_BYTES:
+        if resident > self._lowest + _MIN_GROWTH_BYTES:
             self._trim()
-            self._least = self._resident()
+            self._lowest = self._resident()
         else:
-            self._least = min(self._least, resident)
+            self._lowest = min(self._lowest, resident)
 
 
 def system_trimmer() -> Trimmer | None:
-    """None where the C library has no such call: only glibc does."""
+    """Return a trimmer that uses malloc_trim; None if the C library is not glibc."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     statm = Path("/proc/self/statm")
     if trim is None or not statm.exists():

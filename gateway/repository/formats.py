@@ -12,13 +12,13 @@ from gateway.environments.runtime import Format, Runtime
 class Artifact(NamedTuple):
     """What `load` gets: a file or folder, and who reads it.
 
-    instead  the same for who reads it where that runtime cannot be had
+    fallback  the same for who reads it where that runtime cannot be had
     """
 
     path: Path
     runtime: Runtime
     platform: str
-    instead: "Artifact | None" = None
+    fallback: "Artifact | None" = None
 
 
 class UnknownFormat(Exception):
@@ -35,7 +35,7 @@ def find_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
                 if why := _why_not(file, form):
                     near_misses.append(why)
                 else:
-                    found[file] = _beside(found.get(file), _artifact(file, form, runtime))
+                    found[file] = _with_fallback(found.get(file), _artifact(file, form, runtime))
     called_model = [artifact for file, artifact in found.items() if _is_called_model(file, folder)]
     if len(found) == 1 or len(called_model) == 1:
         return (called_model or list(found.values()))[0]
@@ -61,7 +61,7 @@ def identify(path: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
                 if why := _why_not(path, form):
                     near_misses.append(why)
                 else:
-                    found = _beside(found, _artifact(path, form, runtime))
+                    found = _with_fallback(found, _artifact(path, form, runtime))
     if found:
         return found
     if near_misses:
@@ -69,23 +69,23 @@ def identify(path: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
     raise UnknownFormat(f"'{path.name}' is no artifact that a runtime reads; served are {describe(runtimes.values())}")
 
 
-def settled(artifact: Artifact, can: Callable[[Runtime], bool]) -> Artifact:
+def resolve_runtime(artifact: Artifact, can: Callable[[Runtime], bool]) -> Artifact:
     """The artifact with the runtime that is to be: what stands in for another does where only it can be had."""
-    if artifact.instead and not can(artifact.runtime) and can(artifact.instead.runtime):
-        return artifact.instead
-    return artifact._replace(instead=None)
+    if artifact.fallback and not can(artifact.runtime) and can(artifact.fallback.runtime):
+        return artifact.fallback
+    return artifact._replace(fallback=None)
 
 
 def _fallbacks_last(runtimes: Mapping[str, Runtime]) -> list[Runtime]:
     return sorted(runtimes.values(), key=lambda runtime: bool(runtime.fallback_for))
 
 
-def _beside(first: Artifact | None, other: Artifact) -> Artifact:
+def _with_fallback(first: Artifact | None, other: Artifact) -> Artifact:
     """The first that reads a file has it; what stands in for that one is remembered."""
     if first is None:
         return other
-    stands_in = first.instead is None and other.runtime.fallback_for == first.runtime.name
-    return first._replace(instead=other) if stands_in else first
+    stands_in = first.fallback is None and other.runtime.fallback_for == first.runtime.name
+    return first._replace(fallback=other) if stands_in else first
 
 
 # What operating systems and archives leave beside other people's files.

@@ -38,7 +38,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Preprocess(_Strict):
+class PreprocessToml(_Strict):
     """How an image becomes a row of an input: docs/images.md says what each key means, and in which order."""
 
     input: str = ""
@@ -70,7 +70,7 @@ class Preprocess(_Strict):
             raise ValueError(f"shorter_side must be at least {max(self.size)}, or there is too little to cut from")
         return self
 
-    def settled(self) -> image_processing.Preprocess:
+    def resolve(self) -> image_processing.Preprocess:
         channels = _CHANNELS[self.color]
         told = {**dict(self), "mean": _spread(self.mean, channels), "std": _spread(self.std, channels)}
         return image_processing.Preprocess(**told)
@@ -80,20 +80,20 @@ def _spread(given: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return given if len(given) == channels else given * channels
 
 
-class Postprocess(_Strict):
+class PostprocessToml(_Strict):
     """How a row of an output becomes labels with scores."""
 
     output: str = ""
     softmax: bool = False
     top_k: int = Field(5, ge=1, le=1000)
 
-    def settled(self) -> image_processing.Postprocess:
+    def resolve(self) -> image_processing.Postprocess:
         return image_processing.Postprocess(self.output, self.softmax, self.top_k)
 
 
-def misfit(
-    preprocess: Preprocess | None,
-    postprocess: Postprocess | None,
+def incompatibility(
+    preprocess: PreprocessToml | None,
+    postprocess: PostprocessToml | None,
     signature: Signature,
     labels: Mapping[str, Sequence[str]],
     batch_dim: int,
@@ -104,30 +104,32 @@ def misfit(
     """
     try:
         if preprocess is not None:
-            _check_input(preprocess.settled(), signature, batch_dim)
+            _check_input(preprocess.resolve(), signature, batch_dim)
         if postprocess is not None:
-            _check_output(postprocess.settled(), signature, labels)
-    except _Misfit as problem:
+            _check_output(postprocess.resolve(), signature, labels)
+    except _Incompatible as problem:
         return str(problem)
     return ""
 
 
-class _Misfit(Exception):
+class _Incompatible(Exception):
     pass
 
 
 def _check_input(made: image_processing.Preprocess, signature: Signature, batch_dim: int) -> None:
     if len(signature.inputs) != 1:
         names = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
-        raise _Misfit(f"model.toml has [preprocess], but images alone cannot make the inputs {names}; take it out")
+        raise _Incompatible(
+            f"model.toml has [preprocess], but images alone cannot provide the inputs {names}; remove it"
+        )
     spec = signature.inputs[0]
     if made.input not in ("", spec.name):
-        raise _Misfit(f"[preprocess] is for input '{made.input}', but the only input is '{spec.name}'")
+        raise _Incompatible(f"[preprocess] is for input '{made.input}', but the only input is '{spec.name}'")
     if batch_dim:
-        raise _Misfit(f"[preprocess] puts images along the first dimension, but batch_dim is {batch_dim}")
+        raise _Incompatible(f"[preprocess] puts images along the first dimension, but batch_dim is {batch_dim}")
     shape = (-1, *made.shape(1)[1:])
     if spec.shape is not None and not _can_fit(shape, spec.shape):
-        raise _Misfit(
+        raise _Incompatible(
             f"[preprocess] makes images of shape {list(shape)}, but input '{spec.name}' takes "
             f"{describe_shape(spec.shape)}; change size, color or layout"
         )
@@ -142,13 +144,13 @@ def _can_fit(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 def _check_values(made: image_processing.Preprocess, spec: TensorSpec) -> None:
     if kind_of(spec.datatype) in ("bool", "bytes"):
-        raise _Misfit(f"[preprocess] makes numbers, but input '{spec.name}' has datatype {spec.datatype}")
+        raise _Incompatible(f"[preprocess] makes numbers, but input '{spec.name}' has datatype {spec.datatype}")
     datatype, values = spec.datatype or "FP32", image_processing.values(made)
     dtype = numpy_dtype(datatype)
     limits = np.finfo(dtype) if kind_of(datatype) == "float" else np.iinfo(dtype)
     low, high = float(np.rint(values.min())), float(np.rint(values.max()))
     if low < float(limits.min) or high > float(limits.max):
-        raise _Misfit(
+        raise _Incompatible(
             f"[preprocess] makes values from {low:g} to {high:g}, out of the range of {spec.datatype} "
             f"that input '{spec.name}' has; change scale, mean or std"
         )
@@ -162,18 +164,20 @@ def _check_output(
         return
     names = ", ".join(f"'{name}'" for name in specs)
     if not wanted.output and len(specs) > 1:
-        raise _Misfit(f"[postprocess] must name one output; there are {names}")
+        raise _Incompatible(f"[postprocess] must name one output; there are {names}")
     name = wanted.output or next(iter(specs))
     if name not in specs:
-        raise _Misfit(f"[postprocess] is for output '{name}', but there is none of that name; there are {names}")
+        raise _Incompatible(f"[postprocess] is for output '{name}', but there is none of that name; there are {names}")
     spec = specs[name]
     if kind_of(spec.datatype) in ("bool", "bytes"):
-        raise _Misfit(f"[postprocess] takes scores, but output '{name}' has datatype {spec.datatype}")
+        raise _Incompatible(f"[postprocess] needs scores, but output '{name}' has datatype {spec.datatype}")
     shape = spec.shape
     if shape is None:
         return
     if len(shape) < 2 or any(size not in (-1, 1) for size in shape[2:]):
-        raise _Misfit(f"[postprocess] takes rows of scores, but output '{name}' has shape {describe_shape(shape)}")
+        raise _Incompatible(
+            f"[postprocess] needs rows of scores, but output '{name}' has shape {describe_shape(shape)}"
+        )
     count = len(labels.get(name, ()))
     if count and shape[1] not in (-1, count):
-        raise _Misfit(f"output '{name}' has {shape[1]} scores, but its labels file has {count} lines")
+        raise _Incompatible(f"output '{name}' has {shape[1]} scores, but its labels file has {count} lines")

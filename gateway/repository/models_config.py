@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from gateway.config import explain
 from gateway.environments.runtime import Runtime
 from gateway.generated import tensorflow_serving_config_pb2 as pb
-from gateway.repository.model_config import ModelToml
+from gateway.repository.model_toml import ModelToml
 from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, scan_model
 
 log = logging.getLogger("models")

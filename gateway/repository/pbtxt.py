@@ -21,7 +21,7 @@ from gateway.config import explain
 from gateway.environments.runtime import Runtime
 from gateway.errors import shorten
 from gateway.generated import model_config_pb2 as pb
-from gateway.repository.model_config import ModelConfigError, ModelToml
+from gateway.repository.model_toml import ModelConfigError, ModelToml
 from runtimes.contract import DATATYPES
 
 # Real ones have a few KiB; reading goes at about 1 MiB a second.

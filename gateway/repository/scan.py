@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.environments.runtime import Runtime
-from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, is_foreign, settled
-from gateway.repository.model_config import ModelConfigError, ModelToml, read_model_toml
+from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, is_foreign, resolve_runtime
+from gateway.repository.model_toml import ModelConfigError, ModelToml, read_model_toml
 from gateway.repository.pbtxt import read_config_pbtxt
 
 log = logging.getLogger("models")
@@ -124,9 +124,9 @@ def _looks_like_a_model(folder: Path, runtimes: Mapping[str, Runtime]) -> bool:
 
 def with_runtime(config: ModelConfig, can: Callable[[Runtime], bool]) -> ModelConfig:
     """With the runtime that is to be, of two that read the artifact. `can`: whether this machine can have one."""
-    if config.artifact is None or config.artifact.instead is None:
+    if config.artifact is None or config.artifact.fallback is None:
         return config
-    return replace(config, artifact=settled(config.artifact, can))
+    return replace(config, artifact=resolve_runtime(config.artifact, can))
 
 
 def scan_model(folder: ModelFolder, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:

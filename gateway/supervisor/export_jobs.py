@@ -1,4 +1,4 @@
-"""Exports that clients ask for by REST: each is the command `modelport export` in its own process, one at a time."""
+"""Runs the exports that clients start by REST: each is a `modelport export` process, and only one runs at a time."""
 
 import asyncio
 import itertools
@@ -18,12 +18,14 @@ from runtimes.redaction import redacted
 
 log = logging.getLogger("export")
 
+# Finished exports that clients can still fetch. Each keeps a model's size or more on disk.
 _MAX_KEPT = 8
+# Lines of progress that a status has; the last line of a failed export is its error.
 _MAX_LINES = 50
 
 
 @dataclass
-class _Export:
+class _Job:
     model: str
     version: str
     folder: Path
@@ -36,122 +38,128 @@ class _Export:
         return self.folder / "export.zip"
 
 
-class Exports:
-    """repository: None where models are not in one. pythons: runtime → interpreter, as the gateway was told."""
+class ExportJobs:
+    """Starts, reports and cancels exports.
+
+    repository  None if the models are not in a repository
+    pythons     runtime → interpreter, from the gateway's settings
+    """
 
     def __init__(self, repository: Path | None, folder: Path, pythons: Mapping[str, Path], allowed: bool) -> None:
         self._repository = repository
         self._folder = folder
         self._pythons = pythons
         self._allowed = allowed
-        self._exports: dict[str, _Export] = {}
+        self._jobs: dict[str, _Job] = {}
         self._ids = itertools.count(1)
 
     def start(self, model: str, version: str, options: Mapping[str, str]) -> dict[str, Any]:
-        """Begin one; its status. options: flags of the command → values. Raises ModelportError."""
+        """Start an export and return its status. Raises ModelportError.
+
+        options: flags of the command, without dashes → values
+        """
         self._check_allowed()
-        if any(export.state == "RUNNING" for export in self._exports.values()):
-            raise Overloaded("another export is running, and there is one at a time; ask again later")
-        self._forget_old()
+        if any(job.state == "RUNNING" for job in self._jobs.values()):
+            raise Overloaded("another export is running, and only one can run at a time; try again later")
+        self._delete_old()
         name = str(next(self._ids))
         folder = self._folder / f"export-{name}"
         folder.mkdir(parents=True)
-        export = self._exports[name] = _Export(model, version, folder)
-        export.task = asyncio.create_task(self._run(export, options))
+        job = self._jobs[name] = _Job(model, version, folder)
+        job.task = asyncio.create_task(self._run(job, options))
         return self.status(model, name)
 
     def status(self, model: str, name: str) -> dict[str, Any]:
-        """Raises ModelportError."""
-        export = self._find(model, name)
-        told: dict[str, Any] = {
+        """Return an export's status. Raises ModelportError."""
+        job = self._find(model, name)
+        status: dict[str, Any] = {
             "id": name,
-            "model_name": export.model,
-            "model_version": export.version,
-            "state": export.state,
-            "progress": list(export.lines),
+            "model_name": job.model,
+            "model_version": job.version,
+            "state": job.state,
+            "progress": list(job.lines),
         }
-        if export.state == "FAILED":
-            told["error"] = export.lines[-1].removeprefix("modelport: ") if export.lines else "it ended without a word"
-        elif export.state == "DONE":
-            told["report"] = json.loads((export.folder / "result" / "export.json").read_text())
-        return told
+        if job.state == "FAILED":
+            status["error"] = job.lines[-1].removeprefix("modelport: ") if job.lines else "it ended without a message"
+        elif job.state == "DONE":
+            status["report"] = json.loads((job.folder / "result" / "export.json").read_text())
+        return status
 
     def result(self, model: str, name: str) -> str:
-        """The zip archive. Raises ModelportError."""
-        export = self._find(model, name)
-        if export.state == "RUNNING":
-            raise Unavailable(f"export '{name}' is still running; ask again when its state is DONE")
-        if export.state != "DONE":
-            raise NotFound(f"export '{name}' of model '{model}' has no result: it is {export.state}")
-        return str(export.archive)
+        """Return the path of the zip archive. Raises ModelportError."""
+        job = self._find(model, name)
+        if job.state == "RUNNING":
+            raise Unavailable(f"export '{name}' is still running; try again when its state is DONE")
+        if job.state != "DONE":
+            raise NotFound(f"export '{name}' of model '{model}' has no result: it is {job.state}")
+        return str(job.archive)
 
     async def cancel(self, model: str, name: str) -> None:
-        """End it, and forget it with its result. Raises ModelportError."""
-        export = self._find(model, name)
-        await _stop(export)
-        self._drop(name)
+        """Stop an export if it is running, and delete its result. Raises ModelportError."""
+        await _stop(self._find(model, name))
+        self._delete(name)
 
     async def close(self) -> None:
-        for export in self._exports.values():
-            await _stop(export)
+        for job in self._jobs.values():
+            await _stop(job)
 
     def _check_allowed(self) -> None:
         if not self._allowed:
-            raise Unsupported("models are not exported here: the server was started without --allow-export")
+            raise Unsupported("models cannot be exported here: the server was started without --allow-export")
         if self._repository is None:
-            raise Unsupported("only models of a repository are exported, and this server has none")
+            raise Unsupported("only models of a repository can be exported, and this server has no repository")
 
-    def _find(self, model: str, name: str) -> _Export:
-        export = self._exports.get(name)
-        if export is None or export.model != model:
+    def _find(self, model: str, name: str) -> _Job:
+        job = self._jobs.get(name)
+        if job is None or job.model != model:
             raise NotFound(f"model '{model}' has no export '{name}'; the last {_MAX_KEPT} are kept")
-        return export
+        return job
 
-    def _forget_old(self) -> None:
-        for name in list(self._exports)[: max(0, len(self._exports) + 1 - _MAX_KEPT)]:
-            self._drop(name)
+    def _delete_old(self) -> None:
+        for name in list(self._jobs)[: max(0, len(self._jobs) + 1 - _MAX_KEPT)]:
+            self._delete(name)
 
-    def _drop(self, name: str) -> None:
-        if export := self._exports.pop(name, None):  # two may ask for its end
-            shutil.rmtree(export.folder, ignore_errors=True)
+    def _delete(self, name: str) -> None:
+        if job := self._jobs.pop(name, None):  # None if two clients cancel the same export
+            shutil.rmtree(job.folder, ignore_errors=True)
 
-    async def _run(self, export: _Export, options: Mapping[str, str]) -> None:
+    async def _run(self, job: _Job, options: Mapping[str, str]) -> None:
         command = [sys.executable, "-P", "-m", "gateway", "export", "--repository", str(self._repository)]
-        command += ["--version", export.version, "--out", str(export.folder / "result")]
+        command += ["--version", job.version, "--out", str(job.folder / "result")]
         command += [part for flag, value in options.items() for part in (f"--{flag}", value)]
         command += [part for name, path in self._pythons.items() for part in ("--python", f"{name}={path}")]
         try:
-            child = await Child.spawn([*command, "--", export.model], _Lines(export.lines), ())  # type: ignore[arg-type]
+            child = await Child.spawn([*command, "--", job.model], _LineRecorder(job.lines), ())  # type: ignore[arg-type]
             code = await child.wait()
             if not code:
-                await asyncio.to_thread(_pack, export)
-            export.state = "FAILED" if code else "DONE"
+                await asyncio.to_thread(_pack, job)
+            job.state = "FAILED" if code else "DONE"
         except asyncio.CancelledError:
-            export.state = "CANCELLED"
+            job.state = "CANCELLED"
             raise
         except Exception:
-            log.exception("an export of %s failed", export.model)
-            export.lines.append("the gateway could not run it; its log says why")
-            export.state = "FAILED"
-        log.info("export of %s: %s", export.model, export.state)
+            log.exception("an export of %s failed", job.model)
+            job.lines.append("the gateway could not run it; its log says why")
+            job.state = "FAILED"
+        log.info("export of %s: %s", job.model, job.state)
 
 
-class _Lines:
-    """What a log is to `Child`: it keeps the last lines, for clients."""
+class _LineRecorder:
+    """Stands in for the logger of `Child`: it logs the process's output, and keeps the last lines for clients."""
 
     def __init__(self, lines: deque[str]) -> None:
         self._lines = lines
 
-    def info(self, form: str, text: str) -> None:
-        log.info(form, text)
+    def info(self, template: str, text: str) -> None:
+        log.info(template, text)
         self._lines.append(redacted(text))
 
 
-def _pack(export: _Export) -> None:
-    shutil.make_archive(str(export.archive.with_suffix("")), "zip", export.folder / "result")
+def _pack(job: _Job) -> None:
+    shutil.make_archive(str(job.archive.with_suffix("")), "zip", job.folder / "result")
 
 
-async def _stop(export: _Export) -> None:
-    if export.task is not None and not export.task.done():
-        export.task.cancel()
-        await asyncio.gather(export.task, return_exceptions=True)
+async def _stop(job: _Job) -> None:
+    if job.task is not None and not job.task.done():
+        job.task.cancel()
+        await asyncio.gather(job.task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""One front process as the supervisor sees it: spawn, tell it the table, hear its figures, replace it."""
+"""One front process as the supervisor sees it: it is started, gets the table, reports metrics, drains and ends."""
 
 import asyncio
 import itertools
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from gateway.domain.control import SendFigures, to_json
+from gateway.domain.control import SendMetrics, to_json
 from gateway.domain.table import Table, table_to_json
 from gateway.errors import ModelportError
 from gateway.front.options import FrontOptions
@@ -22,12 +22,13 @@ from runtimes import wire
 from runtimes.wire import Frame
 
 _NUMBERS = itertools.count(1)
-# A front whose event loop is busy answers sooner; one that is stopped, never.
-_REPORT_S = 0.5
+# How long to wait for a front's newest metrics. Even a busy front answers within this time; one that was stopped
+# (SIGSTOP) never does. A longer time delays statistics requests while a front is stopped.
+_METRICS_TIMEOUT_S = 0.5
 
 
 class FrontProcess:
-    """`on_snapshot(number, figures)` gets what the front counted; `on_call` answers what it asks."""
+    """Calls `on_snapshot(number, metrics)` with the front's metrics, and `on_call` with its control requests."""
 
     def __init__(
         self,
@@ -51,7 +52,10 @@ class FrontProcess:
         return self._child.pid if self._child else None
 
     async def run(self, table: Callable[[], Table]) -> int:
-        """Its whole life; the exit code. `table` is asked for at the start. Raises OSError when it cannot start."""
+        """Start the process, send it the current table, wait for its end, and return its exit code.
+
+        Raises OSError if the process cannot be started.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             self._channel = await Channel.open(ours, self._on_frame, self._on_call)
@@ -64,28 +68,28 @@ class FrontProcess:
                 self._channel.close()
                 raise
         try:
-            self.tell(table())
+            self.send_table(table())
             if self._drain_s is not None:
                 self.drain(self._drain_s)
             return await self._child.wait()
         finally:
             self._channel.close()
 
-    def tell(self, table: Table) -> None:
+    def send_table(self, table: Table) -> None:
         if self._channel is not None:
             self._channel.send(TABLE, table_to_json(table))
 
-    async def report(self) -> None:
-        """Have its figures of now; a front that cannot tell them is not waited for."""
+    async def request_metrics(self) -> None:
+        """Have the front send its current metrics. Returns without them if it does not answer in time."""
         if self._channel is None or not self.serving.is_set():
             return
         with suppress(ModelportError, TimeoutError):
-            async with asyncio.timeout(_REPORT_S):
-                verb, arguments = to_json(SendFigures())
+            async with asyncio.timeout(_METRICS_TIMEOUT_S):
+                verb, arguments = to_json(SendMetrics())
                 await self._channel.call(verb, **arguments)
 
     def drain(self, grace_s: float) -> None:
-        """Refuse what is new, answer what is under way, then exit; also when it has yet to start."""
+        """Have the front reject new requests, answer those under way, and exit. May be called before it has started."""
         self._drain_s = grace_s
         if self._channel is not None:
             self._channel.send(DRAIN, {"grace_s": grace_s})
@@ -98,4 +102,4 @@ class FrontProcess:
         if frame.kind == SERVING:
             self.serving.set()
         elif frame.kind == SNAPSHOT:
-            self._on_snapshot(self.number, wire.unpack_json(frame.body)["figures"])
+            self._on_snapshot(self.number, wire.unpack_json(frame.body)["metrics"])

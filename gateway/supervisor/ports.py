@@ -1,4 +1,4 @@
-"""Addresses: probed exclusively, then held, so that a second gateway fails at once and in words."""
+"""Binds the gateway's ports, exclusively first, so that a second gateway on the same port fails with a clear error."""
 
 import errno
 import socket
@@ -6,12 +6,13 @@ import socket
 from gateway.config import SettingsError
 from gateway.process.address import Address
 
-# A client whose machine is gone is noticed after two minutes.
+# A client whose machine has disappeared is detected after two minutes (60 s + 4 times 15 s). Shorter times cost packets
+# on each idle connection; longer ones keep dead connections open.
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
 def listen(address: Address, key: str) -> socket.socket:
-    """A listening socket that every front inherits: a front that dies loses no queued connection."""
+    """Return a listening socket that all fronts inherit. Queued connections survive the end of a front."""
     sock = _bind(address, key, reuse_port=False)
     _keep_alive(sock)
     sock.listen(2048)
@@ -19,18 +20,18 @@ def listen(address: Address, key: str) -> socket.socket:
 
 
 def _keep_alive(sock: socket.socket) -> None:
-    """Have the kernel ask those who are silent whether they still live: connections have what their listener has."""
+    """Enable TCP keepalive. Accepted connections inherit the options of their listening socket."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
-        if hasattr(socket, name):  # macOS lacks some
+        if hasattr(socket, name):  # macOS does not have all of them
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def reserve(address: Address, key: str) -> socket.socket:
-    """A bound socket that keeps the port ours while fronts share it by SO_REUSEPORT.
+    """Return a bound socket that reserves a port, which the fronts share by SO_REUSEPORT.
 
-    It never listens, so the kernel gives it no connection. The exclusive bind comes first: with
-    SO_REUSEPORT alone a second gateway would start silently on the same port.
+    It never listens, so the kernel assigns it no connections. The port is first bound exclusively, because with
+    SO_REUSEPORT alone, a second gateway could start on the same port and take some of its connections.
     """
     probe = _bind(address, key, reuse_port=False)
     held = Address(address.host, probe.getsockname()[1])
@@ -42,7 +43,7 @@ def _bind(address: Address, key: str, reuse_port: bool) -> socket.socket:
     try:
         family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
     except (socket.gaierror, UnicodeError) as error:
-        reason = getattr(error, "strerror", "it is no host's name")
+        reason = getattr(error, "strerror", "it is not a host name")
         raise SettingsError(f"--{key}: the host '{address.host}' is not known: {reason}") from None
     sock: socket.socket | None = None
     try:
@@ -53,6 +54,8 @@ def _bind(address: Address, key: str, reuse_port: bool) -> socket.socket:
         if sock is not None:
             sock.close()
         in_use = error.errno == errno.EADDRINUSE
-        told = "it is in use; stop what listens there, or" if in_use else f"{error.strerror};"
-        raise SettingsError(f"--{key}: {address} cannot be had: {told} choose another with --{key} HOST:PORT") from None
+        reason = "it is in use; stop the process that listens there, or" if in_use else f"{error.strerror};"
+        raise SettingsError(
+            f"--{key}: {address} cannot be bound: {reason} choose another with --{key} HOST:PORT"
+        ) from None
     return sock

@@ -1,4 +1,4 @@
-"""The parent of all: starts fronts and workers, replaces what dies, handles signals, owns the metrics."""
+"""The parent process: binds ports, runs fronts and models, replaces fronts that crash, and handles signals."""
 
 import asyncio
 import contextlib
@@ -15,10 +15,10 @@ from typing import IO, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from gateway.config import Settings, SettingsError, home, listed, parse_address
+from gateway.config import Settings, SettingsError, home, parse_address, split_names
 from gateway.domain.control import (
-    Answers,
     CancelExport,
+    ControlHandlers,
     GetConfiguration,
     GetExport,
     GetExportArchive,
@@ -37,25 +37,31 @@ from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
 from gateway.front.options import FrontOptions
 from gateway.lifecycle.manager import Manager, ManagerOptions
-from gateway.metrics.collector import FrontFigures, GatewayCollector, registry
+from gateway.metrics.collector import GatewayCollector, MetricsAggregator, build_registry
 from gateway.metrics.server import serve_metrics
 from gateway.metrics.triton_statistics import model_statistics
 from gateway.repository.scan import Scan, scan
-from gateway.supervisor.export_jobs import Exports
+from gateway.supervisor.export_jobs import ExportJobs
 from gateway.supervisor.front_process import FrontProcess
-from gateway.supervisor.own_metrics import OwnFigures
 from gateway.supervisor.ports import listen, reserve
+from gateway.supervisor.supervisor_metrics import SupervisorCollector
 
 log = logging.getLogger("gateway")
 
+# Delay before a front that could not start is replaced. Without it, a front that always fails would use up a core.
 _RESPAWN_S = 0.5
-# What fronts and workers get of the grace period, when the last request has been answered, to end.
-_LEAVE_S = 3.0
+# The part of the grace period that is kept for fronts and workers to exit, after the last request. If it is too short,
+# they are killed while they close connections; if it is too long, requests are cut off early.
+_EXIT_S = 3.0
+# Socket paths are limited to 104 bytes (macOS; 108 on Linux), and the run directory's and sockets' names come on top.
 _MAX_TEMP_LENGTH = 46
 
 
 class Supervisor:
-    """`run` is the gateway's life. `http`, `grpc` and `metrics` tell the real ports once it is bound."""
+    """Runs the gateway. The ports are bound when it is created; `ports` returns their numbers.
+
+    Raises SettingsError if a port cannot be bound.
+    """
 
     def __init__(
         self,
@@ -68,14 +74,14 @@ class Supervisor:
         self.settings = settings
         environments = home()
         self._metrics_socket: socket.socket | None = None
-        with contextlib.ExitStack() as taken:  # what follows may fail, and leaves no port taken then
-            self.http = taken.enter_context(listen(parse_address(settings.http), "http"))
-            self.grpc = taken.enter_context(reserve(parse_address(settings.grpc), "grpc"))
+        with contextlib.ExitStack() as bound:  # releases the ports if a later step fails
+            self.http = bound.enter_context(listen(parse_address(settings.http), "http"))
+            self.grpc = bound.enter_context(reserve(parse_address(settings.grpc), "grpc"))
             if settings.metrics:
-                self._metrics_socket = taken.enter_context(listen(parse_address(settings.metrics), "metrics"))
+                self._metrics_socket = bound.enter_context(listen(parse_address(settings.metrics), "metrics"))
             self._run_dir, self._run_lock = _run_dir()
-            taken.pop_all()
-        self._figures = FrontFigures()
+            bound.pop_all()
+        self._metrics = MetricsAggregator()
         self._fronts: dict[int, FrontProcess] = {}
         self._front_restarts = 0
         self._draining = False
@@ -83,7 +89,7 @@ class Supervisor:
         self._table = Table()
         self._shared_memory = Registry()
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
-        self._exports = Exports(_of_models(repository), self._run_dir, external, settings.allow_export)
+        self._exports = ExportJobs(_models_folder(repository), self._run_dir, external, settings.allow_export)
         self.builder = Builder(environments, settings.accelerator, external, only, self._on_progress)
         options = ManagerOptions(
             repository=repository,
@@ -95,13 +101,13 @@ class Supervisor:
             max_response_bytes=settings.max_response_bytes,
             audit_share=settings.audit_share,
             control=settings.repository_control,
-            load_model=tuple(listed(settings.load_model)),
+            load_model=tuple(split_names(settings.load_model)),
             scan=scan,
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
-        self.answers = self._answer_fronts()
-        own = OwnFigures(self.manager, lambda: self._fronts.values(), lambda: self._front_restarts)
-        self._registry: CollectorRegistry = registry(GatewayCollector(self._figures, own.collect))
+        self.handlers = self._control_handlers()
+        own = SupervisorCollector(self.manager, lambda: self._fronts.values(), lambda: self._front_restarts)
+        self._registry: CollectorRegistry = build_registry(GatewayCollector(self._metrics, own.collect))
 
     def ports(self) -> dict[str, int]:
         bound = {"http": self.http, "grpc": self.grpc}
@@ -110,9 +116,12 @@ class Supervisor:
         return {name: sock.getsockname()[1] for name, sock in bound.items()}
 
     async def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
-        """Until a signal (see `handle_signals`); a second ends it at once. `on_serving`: a front takes requests."""
+        """Run until a signal (see `handle_signals`); a second signal ends it immediately.
+
+        `on_serving` is called when a front accepts requests.
+        """
         manager = asyncio.create_task(self.manager.run())
-        fronts = [asyncio.create_task(self._keep_front(on_serving)) for _ in range(self.settings.fronts)]
+        fronts = [asyncio.create_task(self._run_front(on_serving)) for _ in range(self.settings.fronts)]
         metrics = serve_metrics(self._metrics_socket, self._registry) if self._metrics_socket else None
         try:
             stopping = asyncio.create_task(self._stop.wait())
@@ -132,7 +141,7 @@ class Supervisor:
             self.close()
 
     def close(self) -> None:
-        """Let go of ports and of the run directory."""
+        """Release the ports and delete the run directory."""
         for sock in (self.http, self.grpc, self._metrics_socket):
             if sock is not None:
                 sock.close()
@@ -140,14 +149,14 @@ class Supervisor:
         self._run_lock.close()
 
     def handle_signals(self) -> None:
-        """From now on a signal is an orderly stop: to be called before anybody is told that the gateway is there."""
+        """Stop in order on SIGTERM and SIGINT. Call this before announcing that the gateway has started."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
-            log.warning("stopping at once")
+            log.warning("stopping immediately")
             for front in self._fronts.values():
                 front.kill()
             self.manager.kill()
@@ -157,18 +166,18 @@ class Supervisor:
         grace = self.settings.grace_s
         log.info("stopping: requests under way are answered, for at most %g s", grace)
         self._draining = True
-        # Fronts and workers take their leave within the grace period too, or whoever counts it kills us.
-        leave = min(_LEAVE_S, grace / 3)
+        # Fronts and workers must exit within the grace period too: after it, a service manager may kill the gateway.
+        exit_s = min(_EXIT_S, grace / 3)
         for front in self._fronts.values():
-            front.drain(grace - leave)
-        _, late = await asyncio.wait(fronts, timeout=grace - leave / 2)
+            front.drain(grace - exit_s)
+        _, late = await asyncio.wait(fronts, timeout=grace - exit_s / 2)
         if late:
-            log.warning("a front did not leave in time and is killed")
+            log.warning("a front did not exit in time and is killed")
 
-    async def _keep_front(self, on_serving: Callable[[], None]) -> None:
-        """A front, and another when it dies."""
+    async def _run_front(self, on_serving: Callable[[], None]) -> None:
+        """Run a front, and replace it whenever it ends."""
         while not self._draining:
-            front = FrontProcess(self._front_options, self.http, self._figures.update, self.answers.on_call)
+            front = FrontProcess(self._front_options, self.http, self._metrics.update, self.handlers.on_call)
             self._fronts[front.number] = front
             serving = asyncio.create_task(self._when_serving(front, on_serving))
             try:
@@ -179,12 +188,12 @@ class Supervisor:
             finally:
                 serving.cancel()
                 del self._fronts[front.number]
-                self._figures.fold(front.number)
+                self._metrics.retire(front.number)
             if not self._draining:
                 self._front_restarts += 1
                 log.error("front %d ended with code %d and is replaced", front.number, code)
                 if not front.serving.is_set():
-                    await asyncio.sleep(_RESPAWN_S)  # it cannot even start: do not spin
+                    await asyncio.sleep(_RESPAWN_S)  # it did not even start
 
     @staticmethod
     async def _when_serving(front: FrontProcess, on_serving: Callable[[], None]) -> None:
@@ -212,71 +221,71 @@ class Supervisor:
             min_body_rate=settings.min_body_rate,
             shared_memory=settings.shared_memory,
             server_name=settings.server_name,
-            allowed_hosts=[name.lower() for name in listed(settings.allowed_hosts)],
+            allowed_hosts=[name.lower() for name in split_names(settings.allowed_hosts)],
         )
 
     def _publish(self, table: Table) -> None:
         self._table = replace(table, regions=tuple(self._shared_memory.regions.values()))
         for front in self._fronts.values():
-            front.tell(self._table)
+            front.send_table(self._table)
 
     def _on_progress(self) -> None:
         self.manager.refresh()
 
-    def _answer_fronts(self) -> Answers:
-        """What fronts ask for on behalf of clients."""
-        manager, exports, answers = self.manager, self._exports, Answers()
-        answers.add(GetIndex, lambda _: manager.index())
-        answers.add(LoadModel, lambda asked: manager.load(asked.name))
-        answers.add(UnloadModel, lambda asked: manager.unload(asked.name))
-        answers.add(GetConfiguration, lambda asked: manager.configuration(asked.name, asked.version))
-        answers.add(GetMetrics, lambda _: generate_latest(self._registry).decode())
-        answers.add(GetStatistics, self._statistics)
-        answers.add(RegisterRegion, self._register)
-        answers.add(UnregisterRegion, self._unregister)
-        answers.add(StartExport, lambda asked: exports.start(asked.name, asked.version, asked.options))
-        answers.add(GetExport, lambda asked: exports.status(asked.name, asked.export))
-        answers.add(GetExportArchive, lambda asked: exports.result(asked.name, asked.export))
-        answers.add(CancelExport, lambda asked: exports.cancel(asked.name, asked.export))
-        return answers
+    def _control_handlers(self) -> ControlHandlers:
+        """Return the handlers of the control requests that fronts send on behalf of clients."""
+        manager, exports, handlers = self.manager, self._exports, ControlHandlers()
+        handlers.add(GetIndex, lambda _: manager.index())
+        handlers.add(LoadModel, lambda request: manager.load(request.name))
+        handlers.add(UnloadModel, lambda request: manager.unload(request.name))
+        handlers.add(GetConfiguration, lambda request: manager.configuration(request.name, request.version))
+        handlers.add(GetMetrics, lambda _: generate_latest(self._registry).decode())
+        handlers.add(GetStatistics, self._statistics)
+        handlers.add(RegisterRegion, self._register)
+        handlers.add(UnregisterRegion, self._unregister)
+        handlers.add(StartExport, lambda request: exports.start(request.name, request.version, request.options))
+        handlers.add(GetExport, lambda request: exports.status(request.name, request.export))
+        handlers.add(GetExportArchive, lambda request: exports.result(request.name, request.export))
+        handlers.add(CancelExport, lambda request: exports.cancel(request.name, request.export))
+        return handlers
 
-    async def _statistics(self, asked: GetStatistics) -> dict[str, Any]:
-        await asyncio.gather(*[front.report() for front in self._fronts.values()])
-        return model_statistics(self._figures.totals(), [(name, version) for name, version in asked.versions])
+    async def _statistics(self, request: GetStatistics) -> dict[str, Any]:
+        await asyncio.gather(*[front.request_metrics() for front in self._fronts.values()])
+        return model_statistics(self._metrics.totals(), [(name, version) for name, version in request.versions])
 
-    def _register(self, asked: RegisterRegion) -> None:
-        self._shared_memory.register(Region(asked.name, asked.key, asked.offset, asked.byte_size))
+    def _register(self, request: RegisterRegion) -> None:
+        self._shared_memory.register(Region(request.name, request.key, request.offset, request.byte_size))
         self._publish(self._table)
 
-    def _unregister(self, asked: UnregisterRegion) -> None:
-        self._shared_memory.unregister(asked.name)
+    def _unregister(self, request: UnregisterRegion) -> None:
+        self._shared_memory.unregister(request.name)
         self._publish(self._table)
 
 
-def _of_models(repository: Path) -> Path | None:
-    """The repository, if it is one: a single artifact and TensorFlow Serving's models.config are not."""
+def _models_folder(repository: Path) -> Path | None:
+    """Return the repository's folder; None for a single artifact or a models.config file of TensorFlow Serving."""
     return repository.absolute() if repository.is_dir() else None
 
 
 def _run_dir() -> tuple[Path, IO[str]]:
-    """A private folder for the workers' and fronts' sockets, whose paths must stay under 104 bytes on every system.
+    """Return a new private folder for sockets and status pages, and the lock that marks it as in use.
 
     Raises SettingsError, OSError.
     """
     try:
-        chosen = Path(tempfile.gettempdir())
+        parent = Path(tempfile.gettempdir())
     except FileNotFoundError:
         raise SettingsError(
             "no folder for temporary files can be written to; mount a writable /tmp, or name one in TMPDIR"
         ) from None
-    if len(str(chosen)) > _MAX_TEMP_LENGTH:
-        chosen = Path("/tmp")  # noqa: S108 - mkdtemp makes it private
-    for left in chosen.glob("modelport-*/lock"):
-        # A gateway that was killed could not tidy up. Whoever still lives holds the lock, in other containers too.
-        with contextlib.suppress(OSError), left.open() as file:
+    if len(str(parent)) > _MAX_TEMP_LENGTH:
+        parent = Path("/tmp")  # noqa: S108 - mkdtemp creates a private folder in it
+    for stale in parent.glob("modelport-*/lock"):
+        # A gateway that was killed leaves its folder behind. A running one, in any container, still holds its lock.
+        with contextlib.suppress(OSError), stale.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left.parent)
-    made = Path(tempfile.mkdtemp(prefix="modelport-", dir=chosen))
-    lock = (made / "lock").open("w")  # open, and so locked, until this process ends
+            shutil.rmtree(stale.parent)
+    folder = Path(tempfile.mkdtemp(prefix="modelport-", dir=parent))
+    lock = (folder / "lock").open("w")  # stays open, and therefore locked, until this process ends
     fcntl.flock(lock, fcntl.LOCK_EX)
-    return made, lock
+    return folder, lock

@@ -230,5 +230,5 @@ def test_a_second_gateway_on_the_same_port_fails_in_words(gateway: Start, tmp_pa
     add_fake(tmp_path / "repository", "m")
     running = gateway(tmp_path / "repository").wait_ready()
     address = getattr(running, flag.removeprefix("--"))
-    with pytest.raises(AssertionError, match=f"{address} cannot be had: it is in use; .* with {flag} HOST:PORT"):
+    with pytest.raises(AssertionError, match=f"{address} cannot be bound: it is in use; .* with {flag} HOST:PORT"):
         gateway(tmp_path / "repository", flag, address)

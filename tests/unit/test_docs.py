@@ -7,8 +7,8 @@ import pytest
 
 from gateway.config import Settings
 from gateway.environments import runtime
-from gateway.repository.image_config import Postprocess, Preprocess
-from gateway.repository.model_config import ModelToml
+from gateway.repository.image_config import PostprocessToml, PreprocessToml
+from gateway.repository.model_toml import ModelToml
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -44,8 +44,8 @@ def test_every_key_of_model_toml_is_told() -> None:
 
 def test_every_key_about_images_is_told() -> None:
     text = (ROOT / "docs/images.md").read_text()
-    assert sorted(keys(text, "| `[preprocess]` | default | meaning |")) == sorted(Preprocess.model_fields)
-    assert sorted(keys(text, "| `[postprocess]` | default | meaning |")) == sorted(Postprocess.model_fields)
+    assert sorted(keys(text, "| `[preprocess]` | default | meaning |")) == sorted(PreprocessToml.model_fields)
+    assert sorted(keys(text, "| `[postprocess]` | default | meaning |")) == sorted(PostprocessToml.model_fields)
 
 
 def test_every_key_of_runtime_toml_is_told() -> None:
@@ -56,7 +56,7 @@ def test_every_key_of_runtime_toml_is_told() -> None:
 
 
 def test_every_metric_is_told() -> None:
-    modules = ("metrics/collector.py", "metrics/gpu.py", "supervisor/own_metrics.py")
+    modules = ("metrics/collector.py", "metrics/gpu.py", "supervisor/supervisor_metrics.py")
     sources = "".join((ROOT / "gateway" / name).read_text() for name in modules)
     names = set(re.findall(r'"((?:modelport|nv)_[a-z_]+)"', sources))
     text = (ROOT / "docs/metrics.md").read_text()

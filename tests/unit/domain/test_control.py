@@ -13,13 +13,13 @@ from gateway.config import Settings
 from gateway.domain import control
 from gateway.domain.control import (
     VERBS,
-    Answers,
     CancelExport,
+    ControlHandlers,
     ControlRequest,
     GetIndex,
     GetMetrics,
     LoadModel,
-    SendFigures,
+    SendMetrics,
     StartExport,
     from_json,
     to_json,
@@ -30,19 +30,19 @@ from gateway.process.channel import Channel
 from gateway.supervisor.supervisor import Supervisor
 from tests.support.front_server import answer, models
 
-OF_FRONTS = frozenset(VERBS.values()) - {SendFigures}
+OF_FRONTS = frozenset(VERBS.values()) - {SendMetrics}
 
 
 def test_every_verb_is_known_to_the_fake_engine() -> None:
-    assert FakeEngine([], answer).answers.verbs == OF_FRONTS
+    assert FakeEngine([], answer).handlers.verbs == OF_FRONTS
 
 
 def test_every_verb_is_known_to_the_supervisor(tmp_path: Path) -> None:
     supervisor = Supervisor(tmp_path, Settings(http="127.0.0.1:0", grpc="127.0.0.1:0", metrics=""), {})
     try:
-        assert supervisor.answers.verbs == OF_FRONTS
-        assert asyncio.run(supervisor.answers(GetIndex())) == []
-        assert asyncio.run(supervisor.answers(GetMetrics())).startswith("# HELP")
+        assert supervisor.handlers.verbs == OF_FRONTS
+        assert asyncio.run(supervisor.handlers(GetIndex())) == []
+        assert asyncio.run(supervisor.handlers(GetMetrics())).startswith("# HELP")
     finally:
         supervisor.close()
 
@@ -72,8 +72,8 @@ def test_a_verb_is_frozen_and_one_that_does_not_exist_is_refused() -> None:
         LoadModel("m").name = "n"  # type: ignore[misc]
     with pytest.raises(NotFound, match="no control verb 'Nothing'"):
         from_json("Nothing", {})
-    with pytest.raises(NotFound, match="does not answer 'CancelExport'"):
-        asyncio.run(Answers()(CancelExport("m", "1")))
+    with pytest.raises(NotFound, match="does not handle 'CancelExport'"):
+        asyncio.run(ControlHandlers()(CancelExport("m", "1")))
 
 
 def test_calls_cross_a_channel_with_their_answers_and_errors() -> None:
@@ -81,12 +81,12 @@ def test_calls_cross_a_channel_with_their_answers_and_errors() -> None:
         raise Overloaded(f"not {asked.name}, not {asked.options['to']}")
 
     async def main() -> None:
-        answers = Answers()
-        answers.add(LoadModel, lambda asked: asked.name.upper())
-        answers.add(StartExport, refuse)
+        handlers = ControlHandlers()
+        handlers.add(LoadModel, lambda asked: asked.name.upper())
+        handlers.add(StartExport, refuse)
         ours, theirs = socket.socketpair()
         front = await Channel.open(ours, lambda frame: None)
-        supervisor = await Channel.open(theirs, lambda frame: None, answers.on_call)
+        supervisor = await Channel.open(theirs, lambda frame: None, handlers.on_call)
 
         async def ask(request: ControlRequest[Any]) -> Any:
             verb, arguments = to_json(request)
@@ -95,7 +95,7 @@ def test_calls_cross_a_channel_with_their_answers_and_errors() -> None:
         assert await ask(LoadModel("m")) == "M"
         with pytest.raises(Overloaded, match="not m, not onnx"):
             await ask(StartExport("m", "1", {"to": "onnx"}))
-        with pytest.raises(NotFound, match="does not answer 'GetIndex'"):
+        with pytest.raises(NotFound, match="does not handle 'GetIndex'"):
             await ask(GetIndex())
         front.close()
         await supervisor.closed

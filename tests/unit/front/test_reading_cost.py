@@ -311,5 +311,5 @@ def test_memory_is_given_back_when_much_of_it_is_free() -> None:
     trimmer = Trimmer(lambda: resident, trim)
     for now, wanted in ((120, 0), (90, 0), (121, 0), (123, 1), (140, 1), (400, 2), (400, 3)):
         resident = now * mib
-        trimmer.look()
+        trimmer.check()
         assert trims == wanted

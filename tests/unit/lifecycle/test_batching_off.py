@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from gateway.domain.table import WorkerAddress
-from gateway.lifecycle.policy import Unit
-from gateway.lifecycle.served import Served
+from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.policy import VersionKey
 from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature, TensorSpec
 from runtimes.control import BatchingOff, Ready
@@ -35,23 +35,23 @@ class Worker:
 def test_all_workers_follow_the_one_that_knows(
     who_knows: int, from_the_start: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    served = Served(Unit("m", "1", "print"), ModelConfig("m", "1", "print"), lambda: None)
+    version = ModelVersion(VersionKey("m", "1", "print"), ModelConfig("m", "1", "print"), lambda: None)
     workers: Any = [Worker(), Worker()]
-    served.workers = workers
+    version.workers = workers
     knowing, other = workers[who_knows], workers[1 - who_knows]
     for worker in workers:
         worker.says(*(OFF if from_the_start and worker is knowing else ON))
-        served._changed()
-    assert served.why_not_batched == ("rows" if from_the_start else "")
+        version._on_worker_change()
+    assert version.batching_off_reason == ("rows" if from_the_start else "")
     knowing.says(*OFF)
-    served._changed()
-    assert served.entry().status.max_batch_size == 0
-    assert served.entry().status.has_rows  # so that answers keep their form
-    assert served.batching_off == BatchingOff("rows", "output 'y' has 3 rows")
-    assert served.batching_off in other.told
+    version._on_worker_change()
+    assert version.entry().status.max_batch_size == 0
+    assert version.entry().status.has_rows  # so that answers keep their form
+    assert version.batching_off == BatchingOff("rows", "output 'y' has 3 rows")
+    assert version.batching_off in other.told
     assert not knowing.told
     assert caplog.text.count("m version 1: batching is off: output 'y' has 3 rows") == 1
     other.says(*OFF)
     other.told.clear()
-    served._changed()
+    version._on_worker_change()
     assert not other.told

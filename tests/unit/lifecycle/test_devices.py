@@ -8,17 +8,17 @@ from gateway.environments.environment import Environment
 from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.interpreters import Interpreter
 from gateway.environments.runtime import Runtime
-from gateway.lifecycle import devices
+from gateway.lifecycle.devices import device_variables, placement
 from gateway.lifecycle.launch import plan_launch
 from gateway.repository.formats import Artifact
-from gateway.repository.model_config import ModelToml
+from gateway.repository.model_toml import ModelToml
 from gateway.repository.scan import ModelConfig
 
 TWO = ["cuda:0", "cuda:1"]
 
 
 @pytest.mark.parametrize(
-    ("device", "built", "cards", "places"),
+    ("device", "built", "cards", "devices"),
     [
         ("cpu", "cpu", 0, ("cpu",)),
         ("cpu", "cuda", 4, ("cpu",)),
@@ -30,27 +30,27 @@ TWO = ["cuda:0", "cuda:1"]
         ("auto", "cuda", 2, ("cuda:0",)),
     ],
 )
-def test_places(device: str | list[str], built: str, cards: int, places: tuple[str, ...]) -> None:
+def test_placement(device: str | list[str], built: str, cards: int, devices: tuple[str, ...]) -> None:
     toml = ModelToml.model_validate({"device": device})
-    assert devices.placement(toml.device, built, built, cards) == places
+    assert placement(toml.device, built, built, cards) == devices
 
 
 def test_a_framework_without_cuda_stays_on_the_cpu() -> None:
-    assert devices.placement(("auto",), "cuda", "cpu", 2) == ("cpu",)
+    assert placement(("auto",), "cuda", "cpu", 2) == ("cpu",)
     with pytest.raises(EnvironmentUnavailable, match="its runtime's packages are the CPU's; leave device out"):
-        devices.placement(("cuda",), "cuda", "cpu", 2)
+        placement(("cuda",), "cuda", "cpu", 2)
 
 
 @pytest.mark.parametrize(("device", "said"), [("cuda:1", "device = 'cuda:1', but"), (TWO, "device = ['cuda:0', ")])
 def test_a_card_needs_the_accelerator(device: str | list[str], said: str) -> None:
     toml = ModelToml.model_validate({"device": device})
     with pytest.raises(EnvironmentUnavailable, match="start it with --accelerator cuda") as caught:
-        devices.placement(toml.device, "cpu", "cpu", 2)
+        placement(toml.device, "cpu", "cpu", 2)
     assert str(caught.value).startswith(said)
 
 
 @pytest.mark.parametrize(
-    ("place", "environment", "card", "order"),
+    ("device_name", "environment", "card", "order"),
     [
         ("cpu", {"CUDA_VISIBLE_DEVICES": "0"}, "", None),
         ("cuda:1", {}, "1", "PCI_BUS_ID"),
@@ -59,9 +59,9 @@ def test_a_card_needs_the_accelerator(device: str | list[str], said: str) -> Non
     ],
 )
 def test_a_worker_sees_its_own_card_of_those_that_the_gateway_sees(
-    place: str, environment: dict[str, str], card: str, order: str | None
+    device_name: str, environment: dict[str, str], card: str, order: str | None
 ) -> None:
-    sees = devices.variables(place, environment)
+    sees = device_variables(device_name, environment)
     assert (sees["CUDA_VISIBLE_DEVICES"], sees.get("CUDA_DEVICE_ORDER")) == (card, order)
 
 
@@ -69,21 +69,21 @@ def test_a_card_that_the_gateway_does_not_see_is_told() -> None:
     with pytest.raises(
         EnvironmentUnavailable, match="there is no card 2: CUDA_VISIBLE_DEVICES leaves 2 to this gateway"
     ):
-        devices.variables("cuda:2", {"CUDA_VISIBLE_DEVICES": "5,6"})
+        device_variables("cuda:2", {"CUDA_VISIBLE_DEVICES": "5,6"})
 
 
 def test_instances_are_per_card() -> None:
     assert [ModelToml.model_validate({"device": d, "instances": 2}).workers for d in ("cpu", "auto", TWO)] == [2, 2, 4]
 
 
-@pytest.mark.parametrize("place", ["cpu", "cuda:1"])
-def test_a_launch_settles_the_card(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device_name", ["cpu", "cuda:1"])
+def test_a_launch_settles_the_card(device_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     runtime = Runtime("fake", "Fake", Path("fake"), ">=3.6")
     artifact = Artifact(Path("model"), runtime, "fake")
     config = ModelConfig("m", "1", "", artifact, ModelToml.model_validate({"device": TWO}), "")
     python = Interpreter(Path("python"), (3, 11, 0), "cpython", True, True, "linux", "x86_64", "glibc")
     environment = Environment(runtime, "cuda", None, python)
-    launch = plan_launch(config, environment, place, 1, 1 << 20)
-    assert launch.load.device == place.partition(":")[0]
-    assert launch.environment["CUDA_VISIBLE_DEVICES"] == place.partition(":")[2]
+    launch = plan_launch(config, environment, device_name, 1, 1 << 20)
+    assert launch.load.device == device_name.partition(":")[0]
+    assert launch.environment["CUDA_VISIBLE_DEVICES"] == device_name.partition(":")[2]

@@ -14,8 +14,8 @@ from gateway.config import RepositoryControl
 from gateway.domain.table import Table
 from gateway.environments.builder import Builder
 from gateway.errors import NotFound, Unavailable, Unsupported
-from gateway.lifecycle.control import Control
 from gateway.lifecycle.manager import Manager, ManagerOptions
+from gateway.lifecycle.selection import ModelSelection
 from gateway.repository.scan import ModelConfig, RepositoryError
 
 # Nothing here takes longer than a moment; what waits for ever is a failure.
@@ -132,11 +132,11 @@ async def test_a_load_always_loads_what_is_there_now() -> None:
     """Not every file system tells that a file has changed."""
     repository = Repository("a")
     async with managing(repository) as manager, asyncio.timeout(_WAIT_S):
-        (before,) = manager.served
+        (before,) = manager.versions
         with pytest.raises(Unavailable):
             await manager.load("a")
-        await until(lambda: len(manager.served) == 1)
-        (after,) = manager.served
+        await until(lambda: len(manager.versions) == 1)
+        (after,) = manager.versions
         assert (before[:2], before.fingerprint) == (after[:2], "content")
         assert after.fingerprint != before.fingerprint
 
@@ -182,12 +182,12 @@ async def test_models_that_are_named_for_the_start_and_missing_are_told(caplog: 
 
 @run
 async def test_names_that_nobody_has_are_not_kept() -> None:
-    control = Control("explicit")
-    control.load("nobody")
-    assert control.wants("nobody")
-    control.forget("nobody")
-    assert not control.wants("nobody")
+    selection = ModelSelection("explicit")
+    selection.select("nobody")
+    assert selection.is_selected("nobody")
+    selection.forget("nobody")
+    assert not selection.is_selected("nobody")
     async with managing(Repository(), "explicit") as manager:
         with pytest.raises(NotFound):
             await manager.load("nobody")
-        assert not manager._control.wants("nobody")
+        assert not manager._selection.is_selected("nobody")

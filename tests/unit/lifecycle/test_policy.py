@@ -2,11 +2,11 @@
 
 import pytest
 
-from gateway.lifecycle.policy import Action, State, Unit, next_actions
+from gateway.lifecycle.policy import Action, State, VersionKey, next_actions
 
-V1, V2 = Unit("m", "1", "a"), Unit("m", "2", "a")
-V1_CHANGED = Unit("m", "1", "b")
-OTHER = Unit("other", "1", "a")
+V1, V2 = VersionKey("m", "1", "a"), VersionKey("m", "2", "a")
+V1_CHANGED = VersionKey("m", "1", "b")
+OTHER = VersionKey("other", "1", "a")
 LOADING, READY, UNLOADING, UNAVAILABLE = State.LOADING, State.READY, State.UNLOADING, State.UNAVAILABLE
 
 CASES = [
@@ -30,7 +30,9 @@ CASES = [
 @pytest.mark.parametrize(
     ("desired", "actual", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_next_actions(desired: list[Unit], actual: dict[Unit, State], expected: list[tuple[str, Unit]]) -> None:
+def test_next_actions(
+    desired: list[VersionKey], actual: dict[VersionKey, State], expected: list[tuple[str, VersionKey]]
+) -> None:
     assert next_actions(desired, actual) == [Action(*each) for each in expected]
 
 

@@ -7,23 +7,23 @@ from typing import Any
 
 import pytest
 
-from gateway.lifecycle import served as served_module
-from gateway.lifecycle.policy import State, Unit
-from gateway.lifecycle.served import Served, restart_delay_s
+from gateway.lifecycle import model_version as model_version_module
+from gateway.lifecycle.model_version import ModelVersion, restart_delay_s
+from gateway.lifecycle.policy import State, VersionKey
 from gateway.process.cores import threads_per_instance
 from gateway.repository.scan import ModelConfig
 from runtimes.control import Ready
 
 
 def test_the_first_restart_is_at_once_and_the_next_ones_back_off() -> None:
-    delays = [restart_delay_s(deaths, was_ready=False) for deaths in range(1, 14)]
+    delays = [restart_delay_s(crashes, was_ready=False) for crashes in range(1, 14)]
     assert delays[0] == 0
     assert delays == sorted(delays)
     assert delays[-1] == 60
 
 
 def test_what_has_served_comes_back_soon_since_requests_wait_for_it() -> None:
-    assert max(restart_delay_s(deaths, was_ready=True) for deaths in range(1, 100)) == 2
+    assert max(restart_delay_s(crashes, was_ready=True) for crashes in range(1, 100)) == 2
 
 
 @pytest.mark.parametrize(("cores", "instances", "threads"), [(8, 1, 8), (8, 3, 2), (2, 4, 1), (4, 0, 4)])
@@ -53,31 +53,31 @@ class Worker:
         return "it ended"
 
 
-def keep(served: Served, launch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served_module, "WorkerProcess", Worker)
-    asyncio.run(asyncio.wait_for(served.keep(launch, Path()), 10))
+def keep(version: ModelVersion, launch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_version_module, "WorkerProcess", Worker)
+    asyncio.run(asyncio.wait_for(version.run_instance(launch, Path()), 10))
 
 
 def test_what_has_died_while_it_was_tried_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    served = Served(Unit("m", "1", "print"), ModelConfig("m", "1", "print"), lambda: None)
+    version = ModelVersion(VersionKey("m", "1", "print"), ModelConfig("m", "1", "print"), lambda: None)
     lives, tried = [False, True, True], []
 
     def launch() -> bool:
-        tried.append(served.may_be_tried)
+        tried.append(version.trial_allowed)
         if len(tried) == len(lives):
-            served.stop()
+            version.stop()
         return lives[len(tried) - 1]
 
-    keep(served, launch, monkeypatch)
+    keep(version, launch, monkeypatch)
     assert tried == [True, False, False]
 
 
 def test_files_that_were_out_of_sight_for_a_moment_are_loaded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served_module, "_OUTDATED_S", 0)
+    monkeypatch.setattr(model_version_module, "_OUTDATED_S", 0)
     states: list[tuple[State, bool]] = []
-    served: Served
+    version: ModelVersion
     config = ModelConfig("m", "1", "print")
     answers = iter([False, True, True])
     threads: set[threading.Thread] = set()
@@ -87,14 +87,16 @@ def test_files_that_were_out_of_sight_for_a_moment_are_loaded_again(
         return next(answers)
 
     monkeypatch.setattr(ModelConfig, "unchanged", unchanged)
-    served = Served(Unit("m", "1", "print"), config, lambda: states.append((served.state, served.outdated)))
+    version = ModelVersion(
+        VersionKey("m", "1", "print"), config, lambda: states.append((version.state, version.outdated))
+    )
 
     def launch() -> bool:
         if (State.READY, False) in states:
-            served.stop()
+            version.stop()
         return True
 
-    keep(served, launch, monkeypatch)
+    keep(version, launch, monkeypatch)
     assert (State.UNAVAILABLE, True) in states
     assert states.index((State.UNAVAILABLE, True)) < states.index((State.READY, False))
     assert threading.main_thread() not in threads  # a slow file system must not hold up the event loop

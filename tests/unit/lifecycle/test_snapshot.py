@@ -4,19 +4,19 @@ from collections.abc import Collection
 
 import pytest
 
-from gateway.lifecycle.policy import Unit
-from gateway.lifecycle.snapshot import Snapshot, next_snapshot
+from gateway.lifecycle.policy import VersionKey
+from gateway.lifecycle.snapshot import RepositorySnapshot, next_snapshot
 from gateway.repository.scan import ModelConfig
 
-A, A_CHANGED, B, B_CHANGED = (Unit(name, "1", content) for name in "ab" for content in ("old", "new"))
+A, A_CHANGED, B, B_CHANGED = (VersionKey(name, "1", content) for name in "ab" for content in ("old", "new"))
 
 
-def units(*found: Unit) -> dict[Unit, ModelConfig]:
-    return {unit: ModelConfig(*unit) for unit in found}
+def versions(*found: VersionKey) -> dict[VersionKey, ModelConfig]:
+    return {key: ModelConfig(*key) for key in found}
 
 
-def snapshot(found: Collection[Unit], stable: Collection[Unit] | None = None) -> Snapshot:
-    return Snapshot(units(*found), frozenset(found if stable is None else stable))
+def snapshot(found: Collection[VersionKey], stable: Collection[VersionKey] | None = None) -> RepositorySnapshot:
+    return RepositorySnapshot(versions(*found), frozenset(found if stable is None else stable))
 
 
 CASES = [
@@ -28,29 +28,34 @@ CASES = [
     ("what left is gone", snapshot([A, B]), [A], [A, B], {}, snapshot([A])),
     (
         "what is asked for waits for no second scan; another that is being copied does",
-        snapshot([]), [A, B], [], {"asked": {"b"}}, snapshot([A, B], [B]),
+        snapshot([]), [A, B], [], {"requested": {"b"}}, snapshot([A, B], [B]),
     ),
     (
         "a scan for one model leaves the others as they were",
-        snapshot([A, B]), [A_CHANGED, B_CHANGED], [], {"asked": {"b"}, "only_asked": True}, snapshot([A, B_CHANGED]),
+        snapshot([A, B]), [A_CHANGED, B_CHANGED], [], {"requested": {"b"}, "only_requested": True},
+        snapshot([A, B_CHANGED]),
     ),
     (
         "nor does it bring new ones or take any away",
-        snapshot([A]), [B], [], {"asked": {"c"}, "only_asked": True}, snapshot([A]),
+        snapshot([A]), [B], [], {"requested": {"c"}, "only_requested": True}, snapshot([A]),
     ),
-    ("one model that has left", snapshot([A, B]), [], [], {"asked": {"b"}, "only_asked": True}, snapshot([A])),
+    ("one model that has left", snapshot([A, B]), [], [], {"requested": {"b"}, "only_requested": True}, snapshot([A])),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("before", "scanned", "served", "how", "after"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+    ("previous", "scanned", "served", "how", "after"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_next_snapshot(  # type: ignore[no-untyped-def]
-    before: Snapshot | None, scanned: list[Unit], served: list[Unit], how, after: Snapshot
+    previous: RepositorySnapshot | None,
+    scanned: list[VersionKey],
+    served: list[VersionKey],
+    how,
+    after: RepositorySnapshot,
 ) -> None:
-    assert next_snapshot(before, units(*scanned), served, **how) == after
+    assert next_snapshot(previous, versions(*scanned), served, **how) == after
 
 
 def test_only_what_is_wanted_and_stable_is_loaded() -> None:
-    wanted = snapshot([A, A_CHANGED, B, B_CHANGED], [A, B, B_CHANGED]).wanted(lambda name: name == "a")
+    wanted = snapshot([A, A_CHANGED, B, B_CHANGED], [A, B, B_CHANGED]).selected(lambda name: name == "a")
     assert (set(wanted.loadable()), wanted.changing()) == ({A}, {"a"})

@@ -42,7 +42,7 @@ class SlowChild:
         self.killed.set()
 
 
-FAILED_CHECK = "what was loaded could not be checked; the gateway's log says why"
+FAILED_CHECK = "the loaded model could not be checked; the gateway's log says why"
 LAUNCH = Launch("m", "1", Path(sys.executable), {}, Load("runtime", "artifact"), 1.0, 1.0)
 
 

@@ -1,10 +1,10 @@
-"""The fronts' figures added up, while fronts end."""
+"""The fronts' aggregator added up, while fronts end."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from gateway.engine.metrics import FrontMetrics
-from gateway.metrics.collector import FrontFigures
+from gateway.metrics.collector import MetricsAggregator
 
 
 class Watched(dict[str, Any]):
@@ -30,21 +30,21 @@ def snapshot(requests: int) -> Watched:
 
 
 def test_no_scrape_sees_a_counter_fall_while_a_front_ends() -> None:
-    figures = FrontFigures()
+    aggregator = MetricsAggregator()
     seen: list[int] = []
 
     def look() -> None:
         Watched.look = staticmethod(lambda: None)
-        seen.append(figures.totals()["m", "1"]["outcomes"]["success"])
+        seen.append(aggregator.totals()["m", "1"]["outcomes"]["success"])
         Watched.look = staticmethod(look)
 
-    figures.update(1, [snapshot(3)])
-    figures.update(2, [snapshot(4)])
-    figures.fold(1)
-    figures.update(3, [snapshot(5)])
+    aggregator.update(1, [snapshot(3)])
+    aggregator.update(2, [snapshot(4)])
+    aggregator.retire(1)
+    aggregator.update(3, [snapshot(5)])
     Watched.look = staticmethod(look)
     try:
-        figures.fold(2)
+        aggregator.retire(2)
     finally:
         Watched.look = staticmethod(lambda: None)
     look()
@@ -53,10 +53,10 @@ def test_no_scrape_sees_a_counter_fall_while_a_front_ends() -> None:
 
 
 def test_what_a_front_held_is_gone_with_it_and_what_it_counted_stays() -> None:
-    figures = FrontFigures()
-    figures.update(1, [{**snapshot(3), "queued": 7, "in_flight": 8}])
-    figures.fold(1)
-    figures.fold(1)
-    figures.update(2, [{**snapshot(4), "queued": 1, "in_flight": 2}])
-    total = figures.totals()["m", "1"]
+    aggregator = MetricsAggregator()
+    aggregator.update(1, [{**snapshot(3), "queued": 7, "in_flight": 8}])
+    aggregator.retire(1)
+    aggregator.retire(1)
+    aggregator.update(2, [{**snapshot(4), "queued": 1, "in_flight": 2}])
+    total = aggregator.totals()["m", "1"]
     assert (total["outcomes"], total["queued"], total["in_flight"]) == ({"success": 7}, 1, 2)

@@ -14,9 +14,9 @@ WAIT_S = 60
 
 
 @contextmanager
-def port(most: int, patience_s: float) -> Iterator[int]:
+def port(max_connections: int, idle_timeout_s: float) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = serve_metrics(listener, CollectorRegistry(), most, patience_s)
+        server = serve_metrics(listener, CollectorRegistry(), max_connections, idle_timeout_s)
         yield listener.getsockname()[1]
         server.shutdown()
 
@@ -31,7 +31,7 @@ def scrape(number: int) -> int:
 
 
 def test_idle_connections_beyond_the_bound_are_closed_at_once() -> None:
-    with port(most=2, patience_s=WAIT_S) as number, connect(number) as first, connect(number) as second:
+    with port(max_connections=2, idle_timeout_s=WAIT_S) as number, connect(number) as first, connect(number) as second:
         for _ in range(3):
             with connect(number) as third:
                 assert third.recv(1) == b""
@@ -43,7 +43,7 @@ def test_idle_connections_beyond_the_bound_are_closed_at_once() -> None:
 
 
 def test_idle_connections_are_closed_after_a_while(capfd: pytest.CaptureFixture[str]) -> None:
-    with port(most=3, patience_s=0.05) as number:
+    with port(max_connections=3, idle_timeout_s=0.05) as number:
         idle = [connect(number) for _ in range(3)]
         idle[1].sendall(b"GET /met")
         idle[2].sendall(b"GET /metrics HTTP/1.0\r\nHost:")

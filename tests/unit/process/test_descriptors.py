@@ -10,10 +10,10 @@ from gateway.process import file_limit
 
 _SCRIPT = """
 import resource
-from gateway.process.file_limit import raise_limit
+from gateway.process.file_limit import raise_open_files
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-allowed = raise_limit()
+allowed = raise_open_files()
 print(allowed > 64, resource.getrlimit(resource.RLIMIT_NOFILE) == (allowed, hard))
 """
 
@@ -33,4 +33,4 @@ def test_what_the_system_refuses_is_no_error(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
     monkeypatch.setattr(resource, "setrlimit", change)
-    assert file_limit.raise_limit() == 10240
+    assert file_limit.raise_open_files() == 10240

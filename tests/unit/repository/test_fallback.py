@@ -10,7 +10,7 @@ from gateway.config import Sources, read_settings
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import Format, Runtime, discover
 from gateway.export.source import Environments
-from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, settled
+from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, resolve_runtime
 from gateway.repository.scan import scan, with_runtime
 
 NEVER = "==2.6.*"  # a Python that no machine has
@@ -37,7 +37,7 @@ def test_the_first_has_it_and_the_other_is_remembered(
 ) -> None:
     found = find(file, runtimes)
     assert (found.runtime, found.platform) == (ACME, "acme")
-    assert found.instead == Artifact(file, OURS, "acme_ours")
+    assert found.fallback == Artifact(file, OURS, "acme_ours")
 
 
 def test_what_only_the_other_reads_is_its_own(file: Path) -> None:
@@ -57,8 +57,8 @@ def test_where_the_first_looks_into_a_file_in_vain_the_other_may_still_read_it(f
 )
 def test_it_stands_in_where_only_it_can_be_had(file: Path, can: tuple[str, ...], runtime: str) -> None:
     """Where neither can, the sentence is about the first."""
-    found = settled(identify(file, ORDERS[0]), lambda each: each.name in can)
-    assert (found.runtime.name, found.instead) == (runtime, None)
+    found = resolve_runtime(identify(file, ORDERS[0]), lambda each: each.name in can)
+    assert (found.runtime.name, found.fallback) == (runtime, None)
 
 
 def builder(only: frozenset[str] = frozenset(), **external: Path) -> Builder:

@@ -9,8 +9,8 @@ import pytest
 from gateway.domain.image_processing import Postprocess, Preprocess
 from gateway.domain.table import Entry, Table, table_from_json, table_to_json
 from gateway.domain.types import ModelStatus
-from gateway.repository.image_config import misfit
-from gateway.repository.model_config import ModelConfigError, ModelToml, read_model_toml
+from gateway.repository.image_config import incompatibility
+from gateway.repository.model_toml import ModelConfigError, ModelToml, read_model_toml
 from runtimes.contract import Signature, TensorSpec
 
 
@@ -45,7 +45,7 @@ def test_everything_that_may_be_written(tmp_path: Path) -> None:
         """,
     )
     assert toml.preprocess is not None
-    assert toml.preprocess.settled() == Preprocess(
+    assert toml.preprocess.resolve() == Preprocess(
         (224, 192),
         "image",
         "crop",
@@ -60,22 +60,22 @@ def test_everything_that_may_be_written(tmp_path: Path) -> None:
         "NHWC",
     )
     assert toml.postprocess is not None
-    assert toml.postprocess.settled() == Postprocess("scores", True, 7)
+    assert toml.postprocess.resolve() == Postprocess("scores", True, 7)
 
 
 def test_defaults(tmp_path: Path) -> None:
     toml = read(tmp_path, "[preprocess]\nsize = [8, 8]\n[postprocess]")
     assert toml.preprocess is not None
-    assert toml.preprocess.settled() == Preprocess((8, 8))
+    assert toml.preprocess.resolve() == Preprocess((8, 8))
     assert toml.postprocess is not None
-    assert toml.postprocess.settled() == Postprocess()
+    assert toml.postprocess.resolve() == Postprocess()
     assert read(tmp_path, "").preprocess is None
 
 
 def test_the_former_spelling_of_color(tmp_path: Path) -> None:
     toml = read(tmp_path, '[preprocess]\nsize = [8, 8]\ncolour = "BGR"')
     assert toml.preprocess is not None
-    assert toml.preprocess.settled().color == "BGR"
+    assert toml.preprocess.resolve().color == "BGR"
     with pytest.raises(ModelConfigError, match=r"there is no key 'preprocess\.colour'"):
         read(tmp_path, '[preprocess]\nsize = [8, 8]\ncolor = "RGB"\ncolour = "BGR"')
 
@@ -130,7 +130,7 @@ def told(
 ) -> str:
     toml = ModelToml.model_validate({"preprocess": pre, "postprocess": post})
     labels = {"y": ["label"] * lines}
-    return misfit(toml.preprocess, toml.postprocess, Signature(inputs, outputs), labels, batch_dim)
+    return incompatibility(toml.preprocess, toml.postprocess, Signature(inputs, outputs), labels, batch_dim)
 
 
 GRAY = {"size": [8, 8], "color": "GRAY"}
@@ -156,8 +156,8 @@ def test_what_fits(spec: tuple[str, Any]) -> None:
     [
         (GRAY, (X,), "makes images of shape [-1, 1, 8, 8], but input 'x' takes [-1, 64] (-1 is any size)"),
         ({"size": [8, 8]}, (TensorSpec("x", "FP32", (-1, 8, 8, 3)),), "change size, color or layout"),
-        (GRAY, (X, Y), "cannot make the inputs 'x', 'y'"),
-        (GRAY, (), "cannot make the inputs"),
+        (GRAY, (X, Y), "cannot provide the inputs 'x', 'y'"),
+        (GRAY, (), "cannot provide the inputs"),
         ({**GRAY, "input": "z"}, (X,), "is for input 'z', but the only input is 'x'"),
         (GRAY, (TensorSpec("x", "BYTES", None),), "has datatype BYTES"),
         (GRAY, (TensorSpec("x", "INT8", None),), "makes values from 0 to 255, out of the range of INT8"),
@@ -179,8 +179,8 @@ def test_images_go_along_the_first_dimension() -> None:
         ({}, (Y, X), "must name one output; there are 'y', 'x'"),
         ({"output": "z"}, (Y,), "is for output 'z', but there is none of that name; there are 'y'"),
         ({}, (TensorSpec("y", "BYTES", (-1, 3)),), "has datatype BYTES"),
-        ({}, (TensorSpec("y", "FP32", (-1,)),), "takes rows of scores, but output 'y' has shape [-1]"),
-        ({}, (TensorSpec("y", "FP32", (-1, 10, 4)),), "takes rows of scores"),
+        ({}, (TensorSpec("y", "FP32", (-1,)),), "needs rows of scores, but output 'y' has shape [-1]"),
+        ({}, (TensorSpec("y", "FP32", (-1, 10, 4)),), "needs rows of scores"),
         ({}, (TensorSpec("y", "FP32", (-1, 11)),), "output 'y' has 11 scores, but its labels file has 10 lines"),
     ],
 )

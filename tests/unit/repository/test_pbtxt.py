@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.environments.runtime import Format, Runtime, read_runtime
-from gateway.repository.model_config import ModelConfigError, ModelToml
+from gateway.repository.model_toml import ModelConfigError, ModelToml
 from gateway.repository.pbtxt import read_config_pbtxt
 from runtimes.contract import DATATYPES
 from tests.support import ROOT

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.environments.runtime import discover
-from gateway.repository.model_config import ModelConfigError, read_model_toml
+from gateway.repository.model_toml import ModelConfigError, read_model_toml
 from gateway.repository.scan import ModelConfig, scan
 from tests.unit.repository.test_formats import torchscript
 

@@ -39,7 +39,7 @@ def test_a_front_that_cannot_be_spawned_is_tried_again(tmp_path: Path, monkeypat
         settings = Settings(http="127.0.0.1:0", grpc="127.0.0.1:0", metrics="")
         supervisor = Supervisor(tmp_path, settings, {})
         serving = asyncio.Event()
-        keeping = asyncio.create_task(supervisor._keep_front(serving.set))
+        keeping = asyncio.create_task(supervisor._run_front(serving.set))
         await serving.wait()
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)

@@ -28,7 +28,7 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
         backend=told["backend"],
         max_batch_size=status.max_batch_size if batched else 0,
         version_policy=_version_policy(told["version_policy"]),
-        instance_group=[_instance_group(status, told["instances"], told["places"])],
+        instance_group=[_instance_group(status, told["instances"], told["devices"])],
         default_model_filename=told["artifact"],
         # Both off, and told all the same: clients look for them.
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),

@@ -25,7 +25,7 @@ class Told(FakeEngine):
         status = {"platform": "onnxruntime_onnx", **status}
         super().__init__([ModelStatus("m", "3", "READY", signatures={"default": signature}, **status)], answer)
         self._told = told
-        self.answers.add(GetConfiguration, self._configuration)
+        self.handlers.add(GetConfiguration, self._configuration)
 
     def _configuration(self, asked: GetConfiguration) -> dict[str, Any]:
         assert asked == GetConfiguration("m", "3")
@@ -122,11 +122,11 @@ def test_who_serves_a_platform_that_triton_lacks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("places", "kind", "gpus"),
+    ("devices", "kind", "gpus"),
     [(["cpu"], "KIND_CPU", []), ([], "KIND_CPU", []), (["cuda:0", "cuda:2"], "KIND_GPU", [0, 2])],
 )
-def test_instances(places: list[str], kind: str, gpus: list[int]) -> None:
-    (group,) = run(configuration((-1, 4), {"places": places, "instances": 2}))["instance_group"]
+def test_instances(devices: list[str], kind: str, gpus: list[int]) -> None:
+    (group,) = run(configuration((-1, 4), {"devices": devices, "instances": 2}))["instance_group"]
     assert (group["name"], group["count"], group["kind"], group["gpus"]) == ("m_0", 2, kind, gpus)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from gateway.config import explain
-from gateway.repository.image_config import Postprocess, Preprocess
+from gateway.repository.image_config import PostprocessToml, PreprocessToml
 from runtimes.contract import DATATYPES, TensorSpec
 
 
@@ -23,7 +23,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Tensor(_Strict):
+class DeclaredTensor(_Strict):
     """An input or output as the user declares it; -1 in `shape` is any size.
 
     What is left out is the artifact's. reshape: the shape that the model itself has, where clients shall see
@@ -91,8 +91,8 @@ class ModelToml(_Strict):
 
     artifact: str = ""
     runtime: str = ""
-    inputs: tuple[Tensor, ...] = ()
-    outputs: tuple[Tensor, ...] = ()
+    inputs: tuple[DeclaredTensor, ...] = ()
+    outputs: tuple[DeclaredTensor, ...] = ()
     max_batch_size: int | None = Field(None, ge=0, le=65536)
     batch_dim: int = Field(0, ge=0, le=8)
     batch_sizes: tuple[int, ...] = ()
@@ -107,8 +107,8 @@ class ModelToml(_Strict):
     version_policy: VersionPolicy = VersionPolicy()
     version_labels: Mapping[str, int] = Field(default_factory=dict)
     labels: Mapping[str, str] = Field(default_factory=dict)
-    preprocess: Preprocess | None = None
-    postprocess: Postprocess | None = None
+    preprocess: PreprocessToml | None = None
+    postprocess: PostprocessToml | None = None
     warmup: int | None = Field(None, ge=0, le=1000)
     execution_timeout_s: float = Field(60.0, gt=0)
     load_timeout_s: float = Field(600.0, gt=0)

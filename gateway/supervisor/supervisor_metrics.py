@@ -1,4 +1,4 @@
-"""What the supervisor sees itself: models, workers, processes, GPUs."""
+"""The metrics of the supervisor itself: models, workers, processes, GPUs."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -6,14 +6,14 @@ import psutil
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gateway.lifecycle.manager import Manager
+from gateway.lifecycle.model_version import add_counts
 from gateway.lifecycle.policy import State
-from gateway.lifecycle.served import added
-from gateway.metrics.gpu import GpuFigures
+from gateway.metrics.gpu import GpuCollector
 from gateway.supervisor.front_process import FrontProcess
 
 
-class OwnFigures:
-    """`collect` runs on the metrics port's thread: it only reads, and copies what it walks over."""
+class SupervisorCollector:
+    """Collects metrics on the metrics port's thread. It only reads, and copies each collection before it iterates."""
 
     def __init__(
         self, manager: Manager, fronts: Callable[[], Iterable[FrontProcess]], front_restarts: Callable[[], int]
@@ -21,7 +21,7 @@ class OwnFigures:
         self._manager = manager
         self._fronts = fronts
         self._front_restarts = front_restarts
-        self._gpu = GpuFigures()
+        self._gpu = GpuCollector()
 
     def collect(self) -> Iterator[Metric]:
         yield from self._models()
@@ -35,38 +35,41 @@ class OwnFigures:
         models = GaugeMetricFamily("modelport_models", "Model versions by state", labels=["state"])
         workers = GaugeMetricFamily("modelport_workers_up", "Workers that are ready", labels=["model", "version"])
         restarts = CounterMetricFamily(
-            "modelport_worker_restarts", "Workers that died and were restarted", labels=["model", "version"]
+            "modelport_worker_restarts", "Workers that crashed and were restarted", labels=["model", "version"]
         )
         audits = CounterMetricFamily(
-            "modelport_audits", "Batched requests that ran again by themselves", labels=["model", "version"]
+            "modelport_audits", "Batched requests that ran again alone", labels=["model", "version"]
         )
         differences = CounterMetricFamily(
-            "modelport_audit_differences", "Those that got another answer by themselves", labels=["model", "version"]
+            "modelport_audit_differences",
+            "Audited requests that got a different answer",
+            labels=["model", "version"],
         )
         off = GaugeMetricFamily(
-            "modelport_batching_off", "1 where requests run by themselves", labels=["model", "version", "reason"]
+            "modelport_batching_off", "1 if requests run alone, and why", labels=["model", "version", "reason"]
         )
-        served = list(self._manager.served.values())
-        for each in served:
-            if each.why_not_batched:
-                off.add_metric([*each.unit[:2], each.why_not_batched], 1)
+        versions = list(self._manager.versions.values())
+        for version in versions:
+            if version.batching_off_reason:
+                off.add_metric([*version.key[:2], version.batching_off_reason], 1)
         for state in State:
-            models.add_metric([state.value], sum(each.state is state for each in served))
-        up: dict[tuple[str, str], int] = {}
-        died = dict(self._manager.restarts)
-        audited = dict(self._manager.audits)
-        for each in served:
-            key = each.unit[:2]
-            up[key] = up.get(key, 0) + sum(worker.ready is not None for worker in list(each.workers))
-            died[key] = died.get(key, 0) + each.restarts
-            audited[key] = added(audited.get(key, (0, 0)), each.audits)
-        for key, count in up.items():
+            models.add_metric([state.value], sum(version.state is state for version in versions))
+        # Several entries may have the same model and version, while new files replace old ones.
+        workers_up: dict[tuple[str, str], int] = {}
+        restart_counts = dict(self._manager.restarts)
+        audit_counts = dict(self._manager.audits)
+        for version in versions:
+            key = version.key[:2]
+            workers_up[key] = workers_up.get(key, 0) + sum(each.ready is not None for each in list(version.workers))
+            restart_counts[key] = restart_counts.get(key, 0) + version.restarts
+            audit_counts[key] = add_counts(audit_counts.get(key, (0, 0)), version.audits)
+        for key, count in workers_up.items():
             workers.add_metric(key, count)
-        for key, count in died.items():
+        for key, count in restart_counts.items():
             restarts.add_metric(key, count)
-        for key, (runs, found) in audited.items():
+        for key, (runs, different) in audit_counts.items():
             audits.add_metric(key, runs)
-            differences.add_metric(key, found)
+            differences.add_metric(key, different)
         yield from (models, workers, restarts, off, audits, differences)
 
     def _processes(self) -> Iterator[Metric]:
@@ -85,7 +88,7 @@ class OwnFigures:
                     cpu.add_metric(labels, times.user + times.system)
                     files.add_metric(labels, process.num_fds())
             except (psutil.Error, OSError):
-                continue  # it has ended since
+                continue  # the process has ended
         yield from (memory, cpu, files)
 
     def _pids(self) -> Iterator[tuple[str, int | None]]:
@@ -93,7 +96,7 @@ class OwnFigures:
         for front in list(self._fronts()):
             if front.pid:
                 yield f"front-{front.number}", front.pid
-        for served in list(self._manager.served.values()):
-            for worker in list(served.workers):
+        for version in list(self._manager.versions.values()):
+            for worker in list(version.workers):
                 if worker.pid:
-                    yield f"worker-{served.unit.model}-{served.unit.version}", worker.pid
+                    yield f"worker-{version.key.model}-{version.key.version}", worker.pid

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.repository.model_config import ModelConfigError, VersionPolicy, read_model_toml
+from gateway.repository.model_toml import ModelConfigError, VersionPolicy, read_model_toml
 
 WRONG = [
     ("max_batch_sise = 4", "there is no key 'max_batch_sise'; the keys are artifact, audit_share"),

@@ -1,0 +1,56 @@
+"""Decides which models of the repository are served, in the three modes of Triton's --model-control-mode.
+
+poll      every model, as the repository changes
+explicit  the models that clients load, and those that the command line names
+none      every model that is there at the start
+"""
+
+import logging
+from collections.abc import Iterable
+
+from gateway.config import RepositoryControl
+from gateway.errors import Unsupported
+
+log = logging.getLogger("models")
+
+
+class ModelSelection:
+    """`initial` has the models to load at the start under explicit control; "*" is every model that is there then."""
+
+    def __init__(self, mode: RepositoryControl = "poll", initial: Iterable[str] = ()) -> None:
+        self.mode = mode
+        self._initial = set(initial)
+        # Model → whether clients last asked to load it (True) or to unload it (False).
+        self._requested: dict[str, bool] = {}
+
+    def select(self, name: str) -> None:
+        """Serve a model because a client loads it. Raises Unsupported."""
+        self.check_allowed()
+        self._requested[name] = True
+
+    def deselect(self, name: str) -> None:
+        """Stop serving a model because a client unloads it. Raises Unsupported."""
+        self.check_allowed()
+        self._requested[name] = False
+
+    def forget(self, name: str) -> None:
+        """Drop the entry of a model that does not exist. Otherwise clients could fill the memory with made-up names."""
+        self._requested.pop(name, None)
+
+    def on_first_scan(self, names: Iterable[str]) -> None:
+        """Resolve "*" to the models found at the start, and log which of the named ones are missing."""
+        found = set(names)
+        for name in sorted(self._initial - found - {"*"}):
+            log.error("--load-model names '%s', which is not in the repository", name)
+        if "*" in self._initial:
+            self._initial |= found
+
+    def is_selected(self, name: str) -> bool:
+        return self._requested.get(name, self.mode != "explicit" or name in self._initial)
+
+    def check_allowed(self) -> None:
+        """Raises Unsupported if clients may not load and unload models."""
+        if self.mode == "none":
+            raise Unsupported(
+                "models cannot be loaded or unloaded here: the server was started with --repository-control none"
+            )
