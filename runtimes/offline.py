@@ -56,13 +56,16 @@ def _described(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any
     if len(told) == 1 and "" in shapes:
         shapes = dict({name: shapes[""] for name in told}, **shapes)
     for spec in signature.inputs:
-        if spec.shape is None and spec.name not in shapes:
-            raise LoadError(
-                "neither the artifact nor model.toml tells the shape of input '%s': declare it, or give --shape"
-                % spec.name
-            )
+        unknown = []
         if not spec.datatype:
-            raise LoadError("neither the artifact nor model.toml tells the datatype of '%s': declare it" % spec.name)
+            unknown.append("datatype")
+        if spec.shape is None and spec.name not in shapes:
+            unknown.append("shape")
+        if unknown:
+            raise LoadError(
+                "neither the artifact nor model.toml declares the %s of input '%s': declare it in [[inputs]] of "
+                "model.toml%s" % (" and ".join(unknown), spec.name, ", or use --shape" if unknown == ["shape"] else "")
+            )
     batchable = batching_decision.batched_by_default(model, name)
     failed = ""
     for free in _FREE_SIZES:

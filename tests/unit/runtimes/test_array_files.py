@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from runtimes import array_files, offline
+from runtimes.contract import LoadError
 from runtimes.control import Load
 from tests.support import ROOT
 
@@ -39,3 +41,23 @@ def test_a_model_is_given_strings_as_a_client_sends_them(tmp_path: Path) -> None
     assert offline.run_cases(job)["answers"] == [{}]
     answer = array_files.read(str(tmp_path / "results" / "given.npz"))["y"]
     assert answer.tolist() == [[b"a\0a\0", b"\0\0\0\0"], [b"", b"longer.longer."]]
+
+
+@pytest.mark.parametrize(
+    ("declared", "shapes", "missing", "way"),
+    [
+        ("", {}, "datatype and shape", "model.toml"),
+        ("", {"x": [1, 4]}, "datatype", "model.toml"),
+        (', "datatype": "FP32"', {}, "shape", "model.toml, or use --shape"),
+    ],
+)
+def test_everything_that_an_input_lacks_is_named_at_once(
+    tmp_path: Path, declared: str, shapes: dict[str, list[int]], missing: str, way: str
+) -> None:
+    """TorchScript archives record neither: --shape alone would only lead to the next refusal."""
+    (tmp_path / "model.json").write_text(f'{{"inputs": [{{"name": "x"{declared}}}]}}')
+    load = Load(str(ROOT / "runtimes" / "fake"), str(tmp_path / "model.json")).to_json()
+    with pytest.raises(LoadError) as refused:
+        offline.run_cases({"load": load, "signature": "", "cases": [], "shapes": shapes})
+    wanted = f"declares the {missing} of input 'x': declare it in [[inputs]] of {way}"
+    assert str(refused.value) == f"neither the artifact nor model.toml {wanted}"
