@@ -4,7 +4,7 @@ from typing import Any
 
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import elementwise
-from runtimes.dataflow.sizes import ROWS, fresh
+from runtimes.dataflow.sizes import ROWS, fresh, has_rows
 from runtimes.dataflow.values import Value, constant, mixed, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
 
@@ -37,9 +37,9 @@ def row_by_row(call: Call) -> Any:
             return [unsure("%s is not followed" % call.at, call.present)] * len(ranks)
         return computing.batch_first(call.at, call.present, ranks)
     if operator == "AffineGrid":
-        sizes = call[1]
-        if sizes.counts_rows and (sizes.contents or (None,))[0] == ROWS and value.axis == 0:
-            return rows([ROWS] + [fresh() for _ in range(len(sizes.contents or ()) - 1)])
+        sizes = call[1].contents or (None,)
+        if sizes[0] == ROWS and not any(map(has_rows, sizes[1:])) and value.axis == 0:
+            return rows([ROWS] + [fresh() for _ in sizes[1:]])
         return unsure("%s is not followed" % call.at, call.present)
     if operator == "Det":
         return computing.reduce(call.at, value, [-2, -1], False)

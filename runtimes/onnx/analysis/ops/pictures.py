@@ -90,6 +90,9 @@ def resize(call: Call) -> Value:
     others = [other for other in call.inputs[1:] if other is not None]
     if value.tainted or any(other.tainted or other.has_rows for other in others):
         return unsure("%s is not followed" % call.at, [value] + others)
+    region = None if old else call.get(1)
+    if value.counts_rows or (region is not None and region.counts_rows):
+        return unsure("%s computes with the number of rows" % call.at)
     if value.dims is None:
         return unsure("%s works on a tensor of unknown rank" % call.at) if value.has_rows else constant()
     rank = len(value.dims)

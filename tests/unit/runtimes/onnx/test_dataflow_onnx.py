@@ -220,6 +220,28 @@ def test_a_number_of_rows_that_each_row_chooses() -> None:
     assert not read(made([*nodes, node("Cast", "s", "y", to=FLOAT)], {"one": [1]})).independent
 
 
+@pytest.mark.parametrize(
+    ("nodes", "size"),
+    [
+        ([node("Pad", "x sides f", "y")], 4),
+        ([node("ArgMax", "x", "i", axis=1, keepdims=0), node("Concat", "nought f", "pair", axis=0),
+          node("OneHot", "i depth pair", "y")], 4),
+        ([node("Concat", "f f f f f f", "roi", axis=0), node("Concat", "n six six", "sizes", axis=0),
+          helper.make_node("Resize", ["x", "roi", "", "sizes"], ["y"],
+                           coordinate_transformation_mode="tf_crop_and_resize")], 4),
+        ([node("Reshape", "x thetas", "t"), node("Concat", "n three n n", "to", axis=0),
+          node("AffineGrid", "t to", "y")], 2),
+    ],
+)  # fmt: skip
+def test_the_number_of_rows_where_few_rules_look_for_it(nodes: Any, size: int) -> None:
+    """As a filling, a level, a region's corner, and a picture's width."""
+    constants = {"sides": [0, 1, 1, 0, 1, 1], "nought": np.zeros(1, np.float32), "depth": np.int64(9), "three": [3]}
+    constants |= {"six": [6], "thetas": [-1, 2, 3]}
+    before = [node("Shape", "x", "n", start=0, end=1), node("Cast", "n", "f", to=FLOAT)]
+    found = read(made([*before, *nodes], constants, ("n", 3, size)))
+    assert found.unknown, found
+
+
 def test_a_scan_that_carries_the_number_of_rows() -> None:
     body = helper.make_graph(
         [node("Add", "h one", "next"), node("Identity", "each", "seen")],
