@@ -123,11 +123,13 @@ class BatchAnalysis(NamedTuple):
              depend on values
     writes   what changes the model's state when the signature runs: such a signature never runs unasked
     unknown  what the reader could not follow; nothing is claimed about it
+    max_rows the most rows that the artifact takes in one run; None: it has no such limit
     """
 
     mixes: Tuple[str, ...] = ()
     writes: Tuple[str, ...] = ()
     unknown: Tuple[str, ...] = ()
+    max_rows: Optional[int] = None
 
     @property
     def independent(self) -> bool:

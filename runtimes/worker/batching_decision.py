@@ -142,6 +142,10 @@ class _Evidence:
             self.rows = min(self.rows, self._padded_to)  # the model must only see declared sizes
         self._graphs = {name: _read_graph(model, name, self._dim) for name in model.signatures}
         self.stateful = [name for name in model.signatures if self.graph(name).writes]
+        limits = [graph.max_rows for graph in self._graphs.values() if graph is not None and graph.max_rows is not None]
+        self._limit = min(limits) if limits else None
+        if self._limit is not None and not (self.declared and self._declares_batching):
+            self.rows = min(self.rows, self._limit)
 
     def graph(self, name: str) -> BatchAnalysis:
         """Return the analysis of the graph, which proves nothing if there is no graph to read."""
@@ -182,6 +186,8 @@ class _Evidence:
         signature, dim = self._model.signatures[name], self._dim
         if any(not _is_free(spec, dim, unknown=True) for spec in signature.inputs):
             return "no signature has a free dimension %d in all its inputs" % dim
+        if self._limit is not None and self.rows > self._limit:
+            return "the artifact takes at most %d rows" % self._limit
         suspects = [spec.name for spec in signature.outputs if not _is_free(spec, dim, unknown=True)]
         if self._may_run_trial and (suspects or self._padded_to > 1):
             # A fixed size of an output may be an artifact of its export; only a run shows what the dimension counts.

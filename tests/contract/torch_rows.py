@@ -53,6 +53,20 @@ def _sizes(shape):
     return [3 if size < 0 and not place else 5 if size < 0 else size for place, size in enumerate(shape)]
 
 
+def _of_program(module: nn.Module, *sizes) -> BatchAnalysis:
+    """Exported with any number of rows and of columns, and read back."""
+    dynamic = ({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},) * len(sizes)
+    program = torch.export.export(module.eval(), tuple(map(torch.randn, sizes)), dynamic_shapes=dynamic)
+    file = Path(FOLDER) / "program.pt2"
+    torch.export.save(program, file)
+    return read.of_exported(torch.export.load(file), ["y"])
+
+
+class Sum(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
 class Network(nn.Module):
     def __init__(self):
         super().__init__()
@@ -300,9 +314,24 @@ def main() -> None:
     assert "has no known rank" in _read(torch.jit.script(Fills()), None).unknown[0]
     program = torch.export.export(Fills(), (torch.randn(3, 4),))
     assert "has a fixed first dimension" in read.of_exported(program, ["y"]).unknown[0]
-    bounded = torch.export.Dim("rows", max=16)
-    program = torch.export.export(Fills(), (torch.randn(3, 4),), dynamic_shapes=({0: bounded},))
-    assert read.of_exported(program, ["y"]).unknown == ("the export allows 16 rows at most",)
+
+    # How many rows an export takes: up to a bound, or those that its guards let through.
+    for bounds, unknown, max_rows in [
+        ({"max": 16}, (), 16),
+        ({"min": 1, "max": 4096}, (), None),
+        ({"min": 4, "max": 64}, ("the export allows 4 rows at least",), 64),
+    ]:
+        dynamic = ({0: torch.export.Dim("rows", **bounds)},)
+        found = read.of_exported(torch.export.export(Fills(), (torch.randn(5, 4),), dynamic_shapes=dynamic), ["y"])
+        assert (found.unknown, found.max_rows) == (unknown, max_rows), found
+    for text, needs, max_rows in [
+        ("return x + 1 if x.shape[0] > 20 else x", "", 20),
+        ("return x + 1 if x.shape[0] % 4 == 0 else x", "(x.size()[0] % 4) == 0", None),
+        ("return x + 1 if x.shape[0] * x.shape[1] > 99 else x", "x.size()[1]*x.size()[0] <= 99", None),
+    ]:
+        found = _of_program(line(text), (8, 6))
+        assert (found.max_rows, found.unknown) == (max_rows, ("the export needs " + needs,) if needs else ()), found
+    apart(_of_program(Sum(), (8, 6), (8, 6)))
     print("as expected")
 
 

@@ -1,5 +1,6 @@
 """What becomes of the rows of a PyTorch model's inputs."""
 
+import re
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from runtimes.contract import BatchAnalysis, TensorSpec, first_line
@@ -12,6 +13,10 @@ from . import export, ops, script, state  # noqa: F401  ops: registers the rules
 from .operators import NONE, OPERATORS, Items, TorchWalk
 
 _MANY = 1024  # more rows than batches have
+_INPUT = r"L(?:\['?\w+'?\])+"
+# That a number of rows is bounded, which `range_constraints` say too, or is that of another input.
+_PLAIN_GUARD = re.compile(r"%s\.size\(\)\[0\] (?:[<>]=? \d+|== %s\.size\(\)\[0\])" % (_INPUT, _INPUT))
+_MAX_GUARD = 80  # characters of one that are shown
 
 
 def of_scripted(module: Any, specs: Sequence[Tuple[str, TensorSpec]], names: Sequence[str]) -> BatchAnalysis:
@@ -45,7 +50,8 @@ def of_exported(exported: Any, names: Sequence[str]) -> BatchAnalysis:
         graph, sizes = export.Reader(exported).graph()
         walk = ExportedWalk(Model(graph, {}, {}), exported, sizes)
         results = walk.graph(graph, None, walk.inputs)
-        return followed(walk, {name: value for name, value in zip(names, results) if name}, walk.unclear)
+        found = followed(walk, {name: value for name, value in zip(names, results) if name}, walk.unclear)
+        return found._replace(max_rows=walk.max_rows)
 
     return _joined(state.of_exported(exported), walked)
 
@@ -99,9 +105,12 @@ class ExportedWalk(TorchWalk):
             elif value.dims is not None:
                 value = value._replace(dims=value.dims[:1] + tuple(self._size(size) for size in shape[1:]))
             self.inputs[name] = value
-        for symbol, bounds in exported.range_constraints.items():
-            if str(symbol) in first and not _open(bounds):
-                self.unclear.append("the export allows %s rows at most" % bounds.upper)
+        bounds = [each for symbol, each in exported.range_constraints.items() if str(symbol) in first]
+        most = min((each.upper for each in bounds), default=_MANY)
+        self.max_rows = int(most) if most < _MANY else None  # type: Optional[int]
+        if any(each.lower > 2 for each in bounds):  # 2 is the least that an export says of any open size
+            self.unclear.append("the export allows %s rows at least" % max(each.lower for each in bounds))
+        self.unclear.extend(_guards(exported))
         if not sizes:
             self.unclear.append("the signature has no inputs")
 
@@ -136,6 +145,8 @@ class ExportedWalk(TorchWalk):
         return unsure("the sizes of %s are not followed" % called(node.operator, node.name))
 
 
-def _open(bounds: Any) -> bool:
-    """Whether there is no upper bound that a batch may reach."""
-    return bool(bounds.upper >= _MANY)
+def _guards(exported: Any) -> List[str]:
+    """What else the program checks of the number of rows before it runs; older exports say nothing of it."""
+    guards = [guard for guard in getattr(exported, "_guards_code", None) or () if ".size()[0]" in guard]
+    named = [re.sub(r"L\['(\w+)'\]", r"\1", guard) for guard in guards if not _PLAIN_GUARD.fullmatch(guard)]
+    return ["the export needs %s" % "".join(filter(str.isprintable, guard))[:_MAX_GUARD] for guard in named]

@@ -71,7 +71,7 @@ def joined(found: BatchAnalysis, walked: BatchAnalysis, whole: bool = True) -> B
     """With what a walk found, which has been through the branches that run if it has seen the whole graph."""
     unknown = walked.unknown if whole else walked.unknown + found.unknown
     mixes = walked.mixes or (found.mixes if walked.unknown else ())
-    return BatchAnalysis(mixes, found.writes or walked.writes, unknown)
+    return walked._replace(mixes=mixes, writes=found.writes or walked.writes, unknown=unknown)
 
 
 def _true(inputs: List[Any], place: int) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 from runtimes.dataflow import indexing, shaping
 from runtimes.dataflow.arithmetic import OPERATORS, arithmetic
 from runtimes.dataflow.sizes import fresh
-from runtimes.dataflow.values import Value, as_rows, constant, repeats, spread, unsure
+from runtimes.dataflow.values import Value, as_rows, constant, repeats, rows, spread, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import UNSET, Arguments, rule
@@ -95,4 +95,4 @@ def affine_grid(call: Call) -> Value:
     found = as_rows(theta)
     if theta.tainted or found is None or found.axis != 0 or not sizes or sizes[0] != (found.dims or (None,))[0]:
         return unsure("%s is not followed" % call.at, [theta])
-    return found._replace(dims=(sizes[0],) + tuple(sizes[2:]) + (len(sizes) - 2,), contents=None)
+    return rows([sizes[0]] + sizes[2:] + [len(sizes) - 2], 0, found.before, found.after)

@@ -68,6 +68,20 @@ def test_a_mere_limit_does_not_outrank_a_graph_that_mixes_rows() -> None:
     assert (declared.batching.max_rows, declared.reason) == (8, "")
 
 
+class Limited(Doubler):
+    def analyze_batch(self, signature: str) -> BatchAnalysis:
+        return BatchAnalysis(max_rows=5)
+
+
+def test_a_batch_has_no_more_rows_than_the_artifact_takes() -> None:
+    for asked in BatchingOptions(), BatchingOptions(max_rows=8, declares_batching=False):
+        assert decide_batching(Limited(), asked).batching.max_rows == 5
+    assert decide_batching(Limited(), BatchingOptions(max_rows=4)).batching.max_rows == 4
+    for asked in BatchingOptions(max_rows=8), BatchingOptions(sizes=(1, 8)):
+        with pytest.raises(LoadError, match=r"is configured, but the artifact takes at most 5 rows"):
+            decide_batching(Limited(), asked)
+
+
 def test_a_fixed_batch_is_filled_up_when_its_size_is_declared() -> None:
     model = Doubler(rows=4)
     with pytest.raises(LoadError, match="no signature has a free dimension 0"):
