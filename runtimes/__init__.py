@@ -1,5 +1,5 @@
-"""All that runs inside a worker, in a framework's own interpreter and environment.
+"""Everything that runs inside a worker, in the interpreter and environment of a framework.
 
-Standard library and numpy only, and nothing newer than Python 3.6 (CNTK's), save the one
-runtime.py per framework that imports it. Nothing here imports the gateway.
+The common part uses only the standard library and numpy, and no syntax newer than Python 3.6, which CNTK needs. Only
+the files in a runtime's own folder import its framework. Nothing here imports the gateway.
 """

@@ -1,7 +1,7 @@
-"""Arrays by name in one npz file: how the inputs and the answers of an export's proof pass between processes.
+"""Named arrays in an npz file. Processes exchange the inputs and outputs of an export's proof in these files.
 
-Read by the standard's own numpy.load too, but for strings: those are of a fixed width there, and numpy drops zero
-bytes at the end of each, so that every string is written with one more byte behind it.
+numpy.load can read them, except for strings. Numpy stores strings with a fixed width and strips zero bytes at the end
+of each, so every string is written with one extra byte that is removed when it is read.
 """
 
 import zipfile
@@ -11,32 +11,35 @@ import numpy as np
 
 Arrays = Dict[str, np.ndarray]
 
-_BEHIND = b"."
+_TERMINATOR = b"."
 
 
 def write(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """As numpy.savez would, which has no room for an array that is called file. Strings are object arrays of bytes."""
+    """Write the arrays; strings are object arrays of bytes.
+
+    numpy.savez is not used, because its parameter `file` conflicts with an array of that name.
+    """
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             with archive.open(name + ".npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, _written(np.asarray(array)), allow_pickle=False)
+                np.lib.format.write_array(file, _encode(np.asarray(array)), allow_pickle=False)
 
 
 def read(path: str) -> Arrays:
-    """What write() has written."""
+    """Return the arrays that `write` wrote."""
     with np.load(path, allow_pickle=False) as file:
-        return {name: _as_read(file[name]) for name in file.files}
+        return {name: _decode(file[name]) for name in file.files}
 
 
-def _written(array: np.ndarray) -> np.ndarray:
+def _encode(array: np.ndarray) -> np.ndarray:
     if array.dtype != object:
         return array
-    return np.array([element + _BEHIND for element in array.flat], "S").reshape(array.shape)
+    return np.array([element + _TERMINATOR for element in array.flat], "S").reshape(array.shape)
 
 
-def _as_read(array: np.ndarray) -> np.ndarray:
+def _decode(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind != "S":
         return array
     strings = np.empty(array.shape, dtype=object)
-    strings.flat = [element[: -len(_BEHIND)] for element in array.flat]
+    strings.flat = [element[: -len(_TERMINATOR)] for element in array.flat]
     return strings

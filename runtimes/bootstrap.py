@@ -1,7 +1,7 @@
-"""Makes the package `runtimes` importable in an interpreter that knows nothing of it.
+"""Makes the package `runtimes` importable in the interpreter of a framework, where it is not installed.
 
-Run by its path (runpy), since it cannot be imported before it has done its work. The package is
-registered by its file: the gateway's site-packages, in which it may lie, are never put on sys.path.
+It is run by its path (runpy), because it cannot be imported before the package is registered. The package is registered
+by its path, so the gateway's site-packages, which may contain it, are never added to sys.path.
 """
 
 import importlib.util

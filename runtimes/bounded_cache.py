@@ -1,4 +1,4 @@
-"""A cache of a bounded number of entries."""
+"""A cache with a limited number of entries."""
 
 from typing import Dict, Generic, TypeVar
 
@@ -7,11 +7,11 @@ V = TypeVar("V")
 
 
 class BoundedCache(Generic[K, V]):
-    """At most `limit` entries: where one more comes, the oldest goes. For one thread.
+    """A cache that evicts its oldest entry when it is full. Not safe for several threads.
 
-    They go one at a time, since clients decide what is kept: one whose requests are all different costs the others
-    an entry now and then, and never all of theirs at once. Read `entries` itself, so that a hit costs what a
-    dictionary's does; only `put` writes to it.
+    It evicts one entry at a time, because clients determine what is cached: a client whose requests are all different
+    costs the others an entry at a time, but cannot empty the cache at once. Callers read `entries` directly, so that a
+    hit costs no more than a lookup in a dictionary; only `put` writes to it.
     """
 
     __slots__ = ("_limit", "entries")

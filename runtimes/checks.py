@@ -1,7 +1,7 @@
-"""What several runtimes check in the same words. Each raises a sentence for whoever is at fault.
+"""Checks that several runtimes share. Each raises a sentence for the client or the owner of the model.
 
-A runtime need not use these: a framework that refuses what does not fit, by name and in words that
-a client understands, needs no help.
+A runtime need not use them if its framework itself refuses invalid inputs, names them, and uses words that a client
+understands.
 """
 
 import json
@@ -12,7 +12,8 @@ import numpy as np
 
 from runtimes.contract import InvalidInput, LoadError, TensorSpec, datatype_of, numpy_dtype
 
-# CUDA's errors after which every further call in the process fails too.
+# CUDA errors that corrupt the context, so that every further call in the process fails. Frameworks quote them in their
+# own messages.
 _LOST = re.compile(
     "illegal memory access|device-side assert|unspecified launch failure|misaligned address|illegal instruction|"
     "launch timed out|uncorrectable ECC error|invalid program counter|hardware stack error",
@@ -20,34 +21,37 @@ _LOST = re.compile(
 )
 
 
-def is_device_lost(said: str) -> bool:
-    """Whether a framework's error says that the device is lost to this process: raise DeviceLost then."""
-    return bool(_LOST.search(said))
+def is_device_lost(message: str) -> bool:
+    """Return whether a framework's error means that this process has lost its device; if so, raise DeviceLost."""
+    return bool(_LOST.search(message))
 
 
-def plain(said: str) -> str:
-    """A framework's sentence, in words where it has only the name of what failed."""
-    if re.match("sto(i|l|ll|ul|ull|f|d|ld)$", said):  # C++'s functions
+def plain(message: str) -> str:
+    """Return a framework's message, or a sentence in place of it if it is only the name of what failed."""
+    if re.match("sto(i|l|ll|ul|ull|f|d|ld)$", message):  # C++'s functions
         return "a string cannot be read as a number"
-    return "an integer is divided by zero" if said == "ZeroDivisionError" else said
+    return "an integer is divided by zero" if message == "ZeroDivisionError" else message
 
 
 def check_input(spec: TensorSpec, inputs: Dict[str, np.ndarray]) -> np.ndarray:
-    """The array for `spec`. Raises InvalidInput when it is missing or not what `spec` says."""
+    """Return the array for `spec`. Raises InvalidInput if it is missing or does not match `spec`."""
     if spec.name not in inputs:
         raise InvalidInput("input '%s' is missing" % spec.name)
     array = inputs[spec.name]
     if spec.datatype and array.dtype != numpy_dtype(spec.datatype):
-        given = datatype_of(array.dtype)
-        raise InvalidInput("input '%s' has datatype %s, expected %s" % (spec.name, given, spec.datatype))
+        actual = datatype_of(array.dtype)
+        raise InvalidInput("input '%s' has datatype %s, expected %s" % (spec.name, actual, spec.datatype))
     shape = array.shape if spec.shape is None else spec.shape
-    if len(shape) != array.ndim or any(want not in (-1, size) for want, size in zip(shape, array.shape)):
+    if len(shape) != array.ndim or any(expected not in (-1, size) for expected, size in zip(shape, array.shape)):
         raise InvalidInput("input '%s' has shape %s, expected %s" % (spec.name, list(array.shape), list(shape)))
     return array
 
 
 def wanted_outputs(outputs: Sequence[str], served: Sequence[str]) -> Sequence[str]:
-    """Those of `served` that a request wants, in their order. Raises InvalidInput for one that is not there."""
+    """Return the outputs of `served` that a request names, or all if it names none, in the order of `served`.
+
+    Raises InvalidInput for an output that is not in `served`.
+    """
     for name in outputs:
         if name not in served:
             raise InvalidInput("the model has no output '%s' that can be served; it has %s" % (name, quoted(served)))
@@ -57,30 +61,32 @@ def wanted_outputs(outputs: Sequence[str], served: Sequence[str]) -> Sequence[st
 def declared_inputs(
     declared: Sequence[TensorSpec], known: Tuple[TensorSpec, ...], resizable: bool = False
 ) -> Tuple[TensorSpec, ...]:
-    """`known`, with what model.toml declares in its place. `resizable`: the framework takes other sizes than it names.
+    """Return the inputs that the artifact has (`known`), refined by those that model.toml declares.
 
-    Raises LoadError unless it declares all or none, and for what contradicts the artifact.
+    resizable: whether the framework accepts other sizes than the artifact declares.
+
+    Raises LoadError if some but not all inputs are declared, and if a declaration contradicts the artifact.
     """
     by_name = {spec.name: spec for spec in declared}
     if declared and sorted(by_name) != sorted(spec.name for spec in known):
         raise LoadError("either all of the inputs %s must be declared, or none" % quoted(spec.name for spec in known))
-    return tuple(_completed("input", by_name.get(spec.name, spec), spec, resizable) for spec in known)
+    return tuple(_merge("input", by_name.get(spec.name, spec), spec, resizable) for spec in known)
 
 
 def declared_outputs(declared: Sequence[TensorSpec], known: Tuple[TensorSpec, ...]) -> Tuple[TensorSpec, ...]:
-    """What model.toml declares, which can be a part, else `known`.
+    """Return the outputs that model.toml declares, which may be some of those that the artifact has, or else `known`.
 
-    Raises LoadError for an output that is not there, and for what contradicts the artifact.
+    Raises LoadError if a declared output does not exist, and if a declaration contradicts the artifact.
     """
     by_name = {spec.name: spec for spec in known}
     for spec in declared:
         if spec.name not in by_name:
             raise LoadError("output '%s' is declared, but the model has %s" % (spec.name, quoted(by_name)))
-    return tuple(_completed("output", spec, by_name[spec.name]) for spec in declared) or known
+    return tuple(_merge("output", spec, by_name[spec.name]) for spec in declared) or known
 
 
-def _completed(kind: str, declared: TensorSpec, known: TensorSpec, any_size: bool = False) -> TensorSpec:
-    """What a declaration leaves out is the artifact's. It may be narrower than that, and must not contradict it."""
+def _merge(kind: str, declared: TensorSpec, known: TensorSpec, any_size: bool = False) -> TensorSpec:
+    """Return the declaration, with whatever it leaves out taken from the artifact. It may be narrower than `known`."""
     if declared.datatype and known.datatype and declared.datatype != known.datatype:
         raise LoadError(
             "%s '%s' is declared as %s, but the model has %s: declare that, or leave the datatype out"
@@ -101,18 +107,23 @@ def _completed(kind: str, declared: TensorSpec, known: TensorSpec, any_size: boo
 
 
 def _fits(kind: str, declared: Sequence[int], known: Sequence[int], any_size: bool) -> bool:
-    """An input that is declared as open must be open; an output may be declared more loosely than the model has it."""
+    """Return whether a declared shape is compatible with the artifact's.
 
-    def holds(size: int, own: int) -> bool:
-        return any_size or own == -1 or size == own or (size == -1 and kind == "output")
+    A fixed size of an input cannot be declared as variable; that of an output can.
+    """
 
-    return len(declared) == len(known) and all(holds(size, own) for size, own in zip(declared, known))
+    def is_compatible(declared_size: int, known_size: int) -> bool:
+        if any_size or known_size in (-1, declared_size):
+            return True
+        return declared_size == -1 and kind == "output"
+
+    return len(declared) == len(known) and all(map(is_compatible, declared, known))
 
 
 def parameter(parameters: Dict[str, Any], name: str, choices: Sequence[Any]) -> Any:
-    """A parameter's value; the first choice where it is absent. Raises LoadError for what is no choice."""
+    """Return a parameter's value, by default the first choice. Raises LoadError if it is none of the choices."""
     value = parameters.get(name, choices[0])
-    # True == 1 in Python, and not in TOML.
+    # Types are compared as well, because True == 1 in Python but not in TOML.
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         allowed = " or ".join(json.dumps(choice) for choice in choices)
         raise LoadError("'parameters.%s' in model.toml is %s, but it must be %s" % (name, json.dumps(value), allowed))
@@ -120,7 +131,7 @@ def parameter(parameters: Dict[str, Any], name: str, choices: Sequence[Any]) -> 
 
 
 def names_parameter(parameters: Dict[str, Any], name: str, default: Sequence[str]) -> List[str]:
-    """A parameter that is a list of strings; `default` where it is absent. Raises LoadError for anything else."""
+    """Return a parameter that must be a list of strings, by default `default`. Raises LoadError if it is not."""
     value = parameters.get(name, list(default))
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise LoadError("'parameters.%s' in model.toml must be a list of strings" % name)
@@ -128,11 +139,12 @@ def names_parameter(parameters: Dict[str, Any], name: str, default: Sequence[str
 
 
 def known_parameters(parameters: Dict[str, Any], names: Sequence[str]) -> None:
-    """Raises LoadError for a parameter that this runtime does not have."""
+    """Raise LoadError if a parameter is not one of this runtime's, which are `names`."""
     for name in parameters:
         if name not in names:
             raise LoadError("there is no parameter '%s'; this runtime has %s" % (name, quoted(names)))
 
 
 def quoted(names: Iterable[str]) -> str:
+    """Return the names in quotation marks, separated by commas, or "none"."""
     return ", ".join("'%s'" % name for name in names) or "none"

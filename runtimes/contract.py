@@ -1,13 +1,13 @@
-"""What a runtime is: the only file that the author of one needs to read.
+"""The interface of a runtime: the only file that the author of one needs to read.
 
-A runtime is a folder with two files. `runtime.toml` says which Pythons it runs on, which
-packages it needs and which artifacts it reads; reading it imports nothing. `runtime.py` runs
-inside a worker, in an environment that has those packages, and defines one function:
+A runtime is a folder with two files. `runtime.toml` declares which Python versions it runs on, which packages it needs
+and which artifacts it reads; reading it imports nothing. `runtime.py` runs inside a worker, in an environment that has
+those packages, and defines one function:
 
     def load(options: LoadOptions) -> Model
 
-A worker holds one model, in one process, on one thread: `load` is called once, then `infer`
-again and again, then `close`. What is printed goes to the gateway's log with the model's name.
+A worker has one model, in one process, on one thread. It calls `load` once, then `infer` for every batch, and `close`
+at the end. Whatever the runtime prints goes to the gateway's log, with the model's name.
 """
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -16,11 +16,11 @@ import numpy as np
 
 
 class Datatype(NamedTuple):
-    """One of the Open Inference Protocol's datatypes.
+    """A datatype of the Open Inference Protocol.
 
-    itemsize  bytes of one element on the wire; 0 for BYTES, whose elements vary
+    itemsize  bytes of one element; 0 for BYTES, whose elements vary in length
     kind      "bool", "uint", "int", "float" or "bytes"
-    dtype     numpy's, little-endian; None where numpy has no such type: ask `numpy_dtype`, which says so
+    dtype     numpy's dtype, little-endian; None if numpy has no such type. `numpy_dtype` explains that in its error
     """
 
     name: str
@@ -29,8 +29,8 @@ class Datatype(NamedTuple):
     dtype: Optional[np.dtype]
 
 
-# All that are served, by name. BYTES is an object array of `bytes`, on both sides of `infer`. A datatype of ""
-# means: the artifact does not tell.
+# All supported datatypes, by name. A BYTES tensor is an object array of `bytes`, as input and as output of `infer`. In
+# a TensorSpec, the datatype "" means that the artifact does not declare it.
 DATATYPES: Dict[str, Datatype] = {
     each.name: each
     for each in (
@@ -57,24 +57,24 @@ class _NumpyDtypes(dict):
         raise ValueError("numpy has no %s, so it can only be passed on as bytes" % DATATYPES[datatype].name)
 
 
-# Numpy's dtype for a datatype's name. Raises KeyError for what is no datatype, and ValueError, with a sentence, for
-# one that numpy lacks. It is asked for each tensor of a request, so it is a dictionary's own method.
+# Returns numpy's dtype for the name of a datatype. Raises KeyError if there is no such datatype, and ValueError with a
+# sentence if numpy lacks it. It is called for each tensor of a request, so it is a method of a dictionary.
 numpy_dtype: Callable[[str], np.dtype] = _NumpyDtypes({name: dtype for dtype, name in _NAMES.items()}).__getitem__
 
 
 def kind_of(datatype: str) -> str:
-    """Datatype.kind; "" for a datatype that is not known."""
+    """Return Datatype.kind, or "" for the unknown datatype ""."""
     return DATATYPES[datatype].kind if datatype else ""
 
 
 def datatype_of(dtype: Any) -> str:
-    """The datatype's name for a numpy dtype. Raises KeyError for one that the protocol lacks."""
+    """Return the name of the datatype for a numpy dtype. Raises KeyError if the protocol lacks it."""
     dtype = np.dtype(dtype)
     return "BYTES" if dtype.kind in "SUO" else _NAMES[dtype.newbyteorder("=")]
 
 
 class TensorSpec(NamedTuple):
-    """One input or output. In `shape`, -1 is any size; None means that not even the rank is known."""
+    """An input or output. In `shape`, -1 stands for any size; None means that not even the rank is known."""
 
     name: str
     datatype: str = ""
@@ -82,10 +82,10 @@ class TensorSpec(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What one entry point of a model takes and gives.
+    """The inputs and outputs of one entry point of a model.
 
-    `refused` names outputs that exist but cannot be served, each with the reason in words:
-    asking for one is the client's error, and it is left out when a request names no outputs.
+    `refused` maps outputs that exist but cannot be served to the reason, in words. Requesting one is the client's
+    error. A request that names no outputs gets all others.
     """
 
     inputs: Tuple[TensorSpec, ...]
@@ -94,15 +94,15 @@ class Signature(NamedTuple):
 
 
 class LoadOptions(NamedTuple):
-    """What `load` gets.
+    """The argument of `load`.
 
-    artifact    the file or folder that runtime.toml's formats matched
-    inputs      declared in model.toml; they refine what the artifact says, and never contradict it (`checks.py`).
+    artifact    the file or folder that matched a format of runtime.toml
+    inputs      declared in model.toml; they refine what the artifact says and must not contradict it (`checks.py`).
                 Empty: not declared
     outputs     likewise
-    device      "cpu" or "cuda". Which card it is was settled when the worker was started
-    threads     how many threads one inference may use, >= 1
-    parameters  model.toml's [parameters], for whatever this runtime alone understands
+    device      "cpu" or "cuda". The worker sees only the GPU that was assigned to it
+    threads     the number of threads that one inference may use, >= 1
+    parameters  [parameters] of model.toml: settings that only this runtime understands
     """
 
     artifact: str
@@ -114,16 +114,16 @@ class LoadOptions(NamedTuple):
 
 
 class BatchAnalysis(NamedTuple):
-    """What reading a signature's graph says about running the rows of several requests together.
+    """What a signature's graph shows about running the rows of several requests in one batch.
 
-    Each entry is a short phrase for the log that names the operator and, where there is one, its node:
-    "DynamicQuantizeLinear 'q1' takes one scale from all rows". Rows lie along the first dimension.
+    Each entry is a short phrase for the log that names the operator and, if it has one, its node:
+    "DynamicQuantizeLinear 'q1' takes one scale from all rows". Rows are along the first dimension.
 
-    mixes    what lets one row's values influence another row's answer, or makes the number of rows of an output
-             depend on values
-    writes   what changes the model's state when the signature runs: such a signature never runs unasked
-    unknown  what the reader could not follow; nothing is claimed about it
-    max_rows the most rows that the artifact takes in one run; None: it has no such limit
+    mixes     operators that let one row's values influence another row's answer, or that make the number of rows of an
+              output depend on values
+    writes    operators that change the model's state. A signature with any runs only when a client requests it
+    unknown   operators that the analysis could not follow; it claims nothing about them
+    max_rows  the maximum number of rows that the artifact accepts in one run; None if there is no limit
     """
 
     mixes: Tuple[str, ...] = ()
@@ -133,15 +133,16 @@ class BatchAnalysis(NamedTuple):
 
     @property
     def independent(self) -> bool:
-        """Whether the graph alone shows that every row of every output depends on its own row of the inputs only."""
+        """Whether the graph proves that each row of each output depends only on the same row of the inputs."""
         return not (self.mixes or self.writes or self.unknown)
 
 
 class InputRange(NamedTuple):
-    """The numbers of an input that the artifact's graph gives a meaning to; both ends are of them.
+    """The range of an input's numbers, both ends included, as the artifact's graph shows it.
 
-    rows  whether they are rows of a table: whole numbers, of which others are refused or mean nothing. Else what lies
-          beyond is cut off, as by a clip or a quantisation, and real inputs do reach beyond
+    rows  whether the numbers are indices of rows in a table: integers, of which those beyond the range are refused or
+          meaningless. Otherwise the graph cuts off whatever is beyond the range, for example by a clip or a
+          quantization, and real inputs may well exceed it
     """
 
     low: float
@@ -150,88 +151,89 @@ class InputRange(NamedTuple):
 
 
 class LoadError(Exception):
-    """The model cannot be loaded, and trying again will not help. Its text is one sentence for the user."""
+    """The model cannot be loaded, and retrying will not help. The message is one sentence for the user."""
 
 
 class InvalidInput(Exception):
-    """These inputs are at fault, not the model. Its text is one sentence for the client: no paths."""
+    """The inputs are at fault, not the model. The message is one sentence for the client, without paths."""
 
 
 class Unsupported(Exception):
-    """The request asks for something that this runtime cannot do. Its text is one sentence for the client."""
+    """The request needs something that this runtime cannot do. The message is one sentence for the client."""
 
 
 class DeviceLost(Exception):
-    """The device can no longer be used by this process; another one can. The worker is replaced."""
+    """This process can no longer use its device, but a new one can. The worker is replaced."""
 
 
 class Model:
     """A loaded model.
 
-    `signatures` maps names to what they take and give; the first is the default. A model whose
-    artifact tells nothing has one signature with whatever is known (names at least).
+    signatures  by name; the first one is the default. If the artifact declares none, the model has one signature with
+                whatever is known, which is at least the names
+    pipelined   whether the model implements `start` and `finish`
     """
 
     signatures: Dict[str, Signature] = {}
-    # Whether there are `start` and `finish` too; see there.
     pipelined: bool = False
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         """Run the model once.
 
-        `inputs` holds every input that the request named, as arrays that belong to the caller
-        and stay as they are. `outputs` are the wanted names, empty for all. The answer has one array per
-        output name, in the model's order; it must not be changed afterwards by the model.
+        inputs: all inputs that the request names. The arrays belong to the caller and must not be changed.
+        outputs: the names of the requested outputs; empty for all.
 
-        Raises InvalidInput when the inputs are at fault. Any other exception is the model's own
-        failure: its text goes to the log, not to the client. MemoryError may be retried.
+        Returns one array per output, in the model's order. The model must not change them afterwards.
+
+        Raises InvalidInput if the inputs are at fault. Any other exception is a failure of the model: its message goes
+        to the log, not to the client. After a MemoryError, the worker may retry with fewer rows.
         """
         raise NotImplementedError
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        """What the artifact's graph says about batching this signature. None: it has no graph that can be read.
+        """Return what the artifact's graph shows about batching this signature; None if there is no readable graph.
 
-        Called once per signature after `load`, before anything runs. An exception counts as None, and is logged.
+        Called once per signature after `load`, before anything runs. An exception counts as None and is logged.
         """
         return None
 
     def input_ranges(self, signature: str) -> Dict[str, InputRange]:
-        """Input → range, of those for which the artifact's graph has one.
+        """Return the ranges of those inputs for which the artifact's graph shows one, by name.
 
-        Called after `load`, before anything runs. An exception counts as {}, and is logged.
+        Called after `load`, before anything runs. An exception counts as {} and is logged.
         """
         return {}
 
     def start(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Any:
-        """Begin what `infer` does, without waiting for the device, and give a handle for `finish`.
+        """Begin what `infer` does, without waiting for the device, and return a handle for `finish`.
 
-        With `pipelined`, the worker starts the next batch while one is being computed: at most two are under
-        way at a time, of which the one that was started first is also finished first. `infer` may be called
-        while one is under way. `inputs` stay as they are until `finish` has returned. Raises as `infer` does.
+        If `pipelined`, the worker starts a second batch while the first is being computed. At most two are in progress,
+        and they are finished in the order in which they were started. `infer` may be called meanwhile. The worker does
+        not change `inputs` until `finish` has returned. Raises the same exceptions as `infer`.
         """
         raise NotImplementedError
 
     def finish(self, handle: Any) -> Dict[str, np.ndarray]:
-        """Wait for what `start` began; give what `infer` gives. Called once per handle. Raises as `infer` does."""
+        """Wait for what `start` began and return its outputs. Called once per handle. Raises the same as `infer`."""
         raise NotImplementedError
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-        """An array for the worker to put a batch together in: where the device reads it best (pinned memory, say).
+        """Return an array in which the worker assembles a batch, for example in pinned memory.
 
-        It must not be given out again before it has been dropped. Never asked for BYTES.
+        The memory may be reused only after the array has been garbage-collected. Never called for BYTES.
         """
         return np.empty(shape, dtype)
 
     def close(self) -> None:
-        """Let go of what the process's end would not free (temporary files, say)."""
+        """Release what the end of the process would not, for example temporary files."""
 
 
 def unnamed_outputs(count: int) -> List[str]:
-    """The names of outputs that the artifact gives no names: OUTPUT__0, OUTPUT__1, …"""
+    """Return names for outputs that have none in the artifact: OUTPUT__0, OUTPUT__1, …"""
     return ["OUTPUT__%d" % index for index in range(count)]
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a framework's error: what a client can use of it."""
+    """Return the first line of an exception's message, or the name of its type if it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -1,6 +1,6 @@
-"""What supervisor and worker say to each other, as records; their frames (wire.py) carry these as JSON.
+"""The messages between supervisor and worker, as records. Their frames (wire.py) carry them as JSON.
 
-Records within records are tuples, so JSON writes them as lists.
+JSON writes a record as an object, and a record inside a record as a list, since NamedTuples are tuples.
 """
 
 from typing import Any, Dict, NamedTuple, Optional, Tuple
@@ -10,24 +10,28 @@ from runtimes.wire import signature_from_json, specs_from_json
 
 
 class BatchingOff(NamedTuple):
-    """That batching does not hold, for the other workers of a version. reason: a word for a metric; why: a sentence."""
+    """Sent to the other workers of a version when batching turns out to be unsafe.
+
+    reason: label of the metric, as in Ready.batching_off. why: a sentence.
+    """
 
     reason: str
     why: str
 
 
 class BatchingOptions(NamedTuple):
-    """What model.toml, and what is known already, say about batching.
+    """How model.toml configures batching, and what other workers have found out.
 
-    max_rows  None where model.toml does not say; 0: batching is off
-    dim       the dimension that counts rows
-    delay     seconds that a request may wait for others
-    target    seconds from arrival to answer; 0: no target
-    sizes     the only numbers of rows that the model takes; empty: any
-    stateful  declared so: requests run one by one
-    vouched   whether max_rows says that rows may run together. If not it only limits them, and the graph is heeded
-    off       why another worker of this version has found that batching does not hold
-    trial     whether the model may be run with invented inputs: not where a worker has died while loading
+    max_rows           None if model.toml does not set it; 0: batching is off
+    dim                the dimension that counts rows
+    delay              seconds that a request may wait for others
+    target             seconds from arrival to response; 0: no target
+    sizes              the only numbers of rows that the model accepts; empty: any
+    stateful           whether model.toml declares the model stateful, so that requests run one by one
+    declares_batching  whether max_rows states that rows may run together. If not, it is only a limit, and the graph can
+                       switch batching off
+    off                why another worker of this version has switched batching off
+    trial              whether the model may run on synthetic inputs; False after a worker died while loading
     """
 
     max_rows: Optional[int] = None
@@ -42,27 +46,27 @@ class BatchingOptions(NamedTuple):
 
 
 class AuditOptions(NamedTuple):
-    """share: of the model's time, for running batched requests again alone. always: model.toml asks for it."""
+    """share: the share of the model's time that audits may use. always: whether model.toml sets it itself."""
 
     share: float = 0.0
     always: bool = False
 
 
 class Reshapes(NamedTuple):
-    """By tensor, the whole shapes that clients see and that the model has."""
+    """By tensor, two complete shapes: the one that clients see, and the one that the model has."""
 
     inputs: Dict[str, Tuple[Tuple[int, ...], Tuple[int, ...]]] = {}
     outputs: Dict[str, Tuple[Tuple[int, ...], Tuple[int, ...]]] = {}
 
 
 class Load(NamedTuple):
-    """What a worker loads, and how. From the supervisor, once.
+    """What a worker loads, and how. The supervisor sends it once.
 
-    runtime  the folder of its runtime.py
-    inputs, outputs  as model.toml declares them
-    device   cpu or cuda
-    warmup   how often the model runs before it is ready
-    max_response_bytes  the largest answer, as tensor bytes
+    runtime             the folder of runtime.py
+    inputs, outputs     as model.toml declares them
+    device              cpu or cuda
+    warmup              how many times the model runs before it is ready
+    max_response_bytes  limit for the bytes of a response's tensors
     """
 
     runtime: str
@@ -96,11 +100,11 @@ class Load(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """What a worker has loaded. Sent again when one of these facts changes.
+    """What a worker has loaded. It is sent again when one of these facts changes.
 
-    max_batch_size  rows of the default signature that are put together; 0 where batching is off
-    window          how many rows a front may have under way
-    batching_off    a word for a metric: declared, state, shape, graph, trial, rows or audit; "" where it is on
+    max_batch_size  maximum rows of a batch of the default signature; 0 if batching is off
+    window          how many rows a front may have in progress
+    batching_off    label of the metric: declared, state, shape, graph, trial, rows or audit; "" if batching is on
     note            a sentence about batching, for the log and the model's configuration
     """
 
@@ -122,13 +126,13 @@ class Ready(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The model cannot be loaded, and trying again would not help."""
+    """The model cannot be loaded, and retrying would not help."""
 
     reason: str
 
 
 class Learned(NamedTuple):
-    """What the first request that worked showed of a signature, where the artifact told nothing."""
+    """What the first successful request revealed about a signature that the artifact does not declare completely."""
 
     name: str
     signature: Signature

@@ -1,15 +1,14 @@
-"""What a step of an export is: all that the author of one needs to read.
+"""The interface of an export step: the only file that the author of one needs to read.
 
-A converter is a folder with `runtime.toml`, as a runtime's, and `convert.py`, which runs in the
-environment that it describes. Each public function there is a step:
+A converter is a folder with a `runtime.toml`, as a runtime has one, and a `convert.py`, which runs in the environment
+that it describes. Each public function in convert.py is a step:
 
     def onnx_to_tflite(step: Step) -> None
 
-It reads one artifact and writes another that computes the same, with the interface that the step
-names: the same inputs and outputs, in this order, by these names as far as the format can, with
-these datatypes and this layout. Whether it does is found out afterwards, by running it: a step need
-not check its own work. It raises Refused, or anything else, when it cannot; what it prints is shown
-to the user when it fails.
+A step reads one artifact and writes another that computes the same and has the same inputs and outputs as `step`: in
+the same order, with the same datatypes and layout, and with the same names as far as the format allows. The result is
+verified afterwards by running it, so a step need not check its own work. If it fails, it raises Refused or any other
+exception. What it prints is shown to the user if it fails.
 """
 
 import importlib
@@ -24,22 +23,22 @@ from runtimes.wire import specs_from_json
 
 
 class Refused(LoadError):
-    """This tool cannot convert this model. Its text is one sentence for the user."""
+    """This tool cannot convert this model. The message is one sentence for the user."""
 
 
 class Step(NamedTuple):
-    """One step.
+    """The argument of a step.
 
     source       the artifact, as its runtime loads it: a file or a folder
     destination  a file or folder that does not exist yet
-    inputs       of the model as it is served; every shape is known, -1 for what is open
+    inputs       of the model as it is served; all shapes are known, with -1 for variable sizes
     outputs      likewise
-    signature    the served signature's name, where the source has several
-    shapes       input → shape with nothing open, for formats or tools that need it: a batch of one
-    examples     files (npz) of inputs that the original answers: for tracing
-    calibration  files (npz) of inputs as they are in use: for quantisation
-    options      what this step alone understands
-    parameters   the model's [parameters], as its runtime gets them
+    signature    the name of the served signature, if the source has several
+    shapes       input → fixed shape of a batch of one, for formats or tools that need it
+    examples     files (npz) of inputs that the original accepts, for tracing
+    calibration  files (npz) of realistic inputs, for quantization
+    options      settings that only this step understands
+    parameters   [parameters] of the model, as its runtime gets them
     """
 
     source: str
@@ -54,13 +53,13 @@ class Step(NamedTuple):
     parameters: Dict[str, Any]
 
     def example(self) -> Dict[str, np.ndarray]:
-        """Inputs for one run of the model, a batch of one: the first example's."""
+        """Return the inputs of the first example, which is a batch of one."""
         with np.load(self.examples[0], allow_pickle=False) as file:
             return {spec.name: file[spec.name] for spec in self.inputs}
 
 
 def convert(job: Dict[str, Any]) -> Dict[str, Any]:
-    """Do one step; {"notes": sentences for the report}. Raises what the step raises."""
+    """Run one step and return {"notes": sentences for the report}. Raises what the step raises."""
     package = types.ModuleType("modelport_converter")
     package.__path__ = [job["folder"]]  # type: ignore[attr-defined]
     sys.modules[package.__name__] = package

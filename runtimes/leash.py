@@ -1,4 +1,4 @@
-"""A worker never outlives the process that started it, even inside a long C call."""
+"""Ends a worker together with the process that started it, even during a long call into C."""
 
 import ctypes
 import os
@@ -9,9 +9,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask the kernel (Linux) to kill this process when its parent ends; exit if it already has.
+    """Have the kernel kill this process when its parent ends (Linux only). Exit if the parent has already ended.
 
-    Elsewhere the worker's loop notices by the end of its control socket, though not inside a C call.
+    On other systems, the worker's loop sees the end of its control socket, but not during a call into C.
     """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
