@@ -1,8 +1,7 @@
-"""An artifact run over files of inputs, as a worker would run it, but for no client.
+"""Runs an artifact on files of inputs as a worker would, without clients.
 
-With it an export is compared with its original: each in its own framework, by the same code that
-serves it. Nothing is batched that was not together in a file, except that an artifact with a fixed
-batch gets the rows of a larger file piece by piece.
+An export is compared with its original in this way: each runs in its own framework, with the code that serves it. Each
+file is one run, except that an artifact with a fixed batch gets the rows of a larger file in chunks.
 """
 
 import os
@@ -18,23 +17,24 @@ from runtimes.worker.batcher import Batching
 from runtimes.worker.chunked_model import ChunkedModel
 from runtimes.worker.start import load_model
 
-# What a dimension of any size gets, until one of them works.
+# Sizes tried for variable dimensions, in this order, until the model accepts one. These are more than a worker tries
+# (probe.py), because an export fails without a size; 224 is the side of many image models.
 _FREE_SIZES = (8, 1, 64, 16, 32, 128, 224)
-# How long an inference is timed for at most, and how often.
-_TIMED_S, _TIMED = 2.0, 200
+# Limits for measuring the duration of an inference. More runs make the median more stable and the export slower.
+_TIMED_S, _MAX_TIMED_RUNS = 2.0, 200
 
 
 def run_cases(job: Dict[str, Any]) -> Dict[str, Any]:
-    """The answer to a job, whose keys are
+    """Run a job and return its result. The keys of a job:
 
-    load       the model, as a LOAD frame has it
-    signature  "" for the default one
-    cases      files (npz) of inputs. Empty: nothing is run, the model is described
-    results    the folder for files of the same names, with what came out
-    shapes     for describing: input → shape with nothing open, where one is known; "" is the only input
-    fold       whether inputs that are refused are run again with their whole numbers modulo what the model takes
-    fixed      rows that the artifact wants at a time, where it cannot take others: 0 for any
-    timed      a file of inputs for one inference, whose time is wanted; "" for none
+    load       the model, as in a LOAD frame
+    signature  the name of the signature; "" for the default
+    cases      files (npz) of inputs. If empty, nothing is run and the model is described instead
+    results    the folder for files of outputs, which have the same names
+    shapes     for the description: input → fixed shape, if known; "" stands for the only input
+    fold       whether refused inputs run again with their integers modulo the sizes that the model accepts
+    fixed      the number of rows per run if the artifact accepts no other; 0 for any
+    timed      a file of inputs for which the duration of an inference is measured; "" for none
     """
     load = Load.from_json(job["load"])
     model = load_model(load)
@@ -43,18 +43,18 @@ def run_cases(job: Dict[str, Any]) -> Dict[str, Any]:
     if name not in model.signatures:
         raise LoadError("there is no signature '%s'; there are %s" % (name, ", ".join(model.signatures)))
     if not job["cases"]:
-        return dict(_described(model, name, job["shapes"]), signatures=model.signatures, signature=name)
+        return dict(_describe(model, name, job["shapes"]), signatures=model.signatures, signature=name)
     run = _Run(model, name, job["fixed"], job["fold"])
     answers = [run.case(case, os.path.join(job["results"], os.path.basename(case))) for case in job["cases"]]
     return {"answers": answers, "seconds": run.seconds(job["timed"]) if job["timed"] else None}
 
 
-def _described(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any]:
-    """Inputs that work: their shapes for a batch of one, and whether batches are what they seem."""
+def _describe(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any]:
+    """Return shapes of inputs that the model accepts as a batch of one, whether it is batched, and ranges of ids."""
     signature = model.signatures[name]
-    told = {spec.name: spec.shape for spec in signature.inputs}
-    if len(told) == 1 and "" in shapes:
-        shapes = dict({name: shapes[""] for name in told}, **shapes)
+    declared = {spec.name: spec.shape for spec in signature.inputs}
+    if len(declared) == 1 and "" in shapes:
+        shapes = dict({name: shapes[""] for name in declared}, **shapes)
     for spec in signature.inputs:
         unknown = []
         if not spec.datatype:
@@ -71,27 +71,29 @@ def _described(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any
     for free in _FREE_SIZES:
         sized = {
             key: tuple(shapes[key])
-            if key in shapes and _fits(shapes[key], shape)
+            if key in shapes and _matches(shapes[key], shape)
             else tuple(
                 size if size >= 0 else (1 if axis == 0 and batchable else free) for axis, size in enumerate(shape)
             )
-            for key, shape in told.items()
+            for key, shape in declared.items()
         }
         fixed = Signature(tuple(spec._replace(shape=sized[spec.name]) for spec in signature.inputs), ())
         try:
             model.infer(probe.generate(fixed, 1, 0, free, seed=0), (), name)
-            return {"shapes": sized, "batchable": batchable, "ranges": id_ranges.read(model, name)}
-        except Exception as error:  # noqa: BLE001 - a model may refuse invented inputs in any way it likes
+            return {"shapes": sized, "batchable": batchable, "ranges": id_ranges.read_ranges(model, name)}
+        except Exception as error:  # noqa: BLE001 - a model may refuse synthetic inputs with any exception
             failed = failed or first_line(error)
     return {"shapes": {}, "batchable": batchable, "ranges": {}, "refused": failed}
 
 
-def _fits(given: Sequence[int], told: Optional[Sequence[int]]) -> bool:
-    """Whether it is the told shape, with its open sizes filled in."""
-    return told is None or (len(given) == len(told) and all(t in (-1, g) for t, g in zip(told, given)))
+def _matches(shape: Sequence[int], declared: Optional[Sequence[int]]) -> bool:
+    """Return whether `shape` is the declared shape with its variable sizes filled in."""
+    return declared is None or (len(shape) == len(declared) and all(d in (-1, s) for d, s in zip(declared, shape)))
 
 
 class _Run:
+    """Runs one signature on files of inputs. fixed, fold: as in `run_cases`."""
+
     def __init__(self, model: Model, signature: str, fixed: int, fold: bool) -> None:
         self._model = model
         self._signature = signature
@@ -102,33 +104,34 @@ class _Run:
         self._limits = {}  # type: Dict[str, int]
 
     def case(self, case: str, result: str) -> Dict[str, Any]:
-        """{} when the outputs are written, else {"failed": a sentence}: these inputs are not for this model.
+        """Write the outputs of a case to `result`.
 
-        {"limits": input → size}: they are, once their whole numbers are modulo these sizes.
+        Returns {}; or {"limits": input → size} if the model accepted the inputs only with their integers modulo these
+        sizes; or {"failed": a sentence} if it refused them, in which case nothing is written.
         """
         inputs, limits = array_files.read(case), {}  # type: Arrays, Dict[str, int]
         try:
             outputs = self._outputs(inputs)
         except Exception as error:  # noqa: BLE001 - as above
-            limits = self._found(inputs) if self._fold else {}
+            limits = self._limits_for(inputs) if self._fold else {}
             if not limits:
                 return {"failed": first_line(error)}
             try:
-                outputs = self._outputs(id_ranges.folded(inputs, limits))
+                outputs = self._outputs(id_ranges.wrap_ids(inputs, limits))
             except Exception:  # noqa: BLE001 - as above
                 return {"failed": first_line(error)}
         array_files.write(result, outputs)
         return {"limits": limits} if limits else {}
 
-    def _found(self, inputs: Arrays) -> Dict[str, int]:
-        """Of the first inputs that were refused because of them: the others get the same."""
+    def _limits_for(self, inputs: Arrays) -> Dict[str, int]:
+        """Return the sizes of the ids, which are determined once, with the first inputs that were refused."""
         if not self._limits:
-            told = id_ranges.table_sizes(id_ranges.read(self._model, self._signature))
-            known = told and self._takes(id_ranges.folded(inputs, told))
-            self._limits = told if known else id_ranges.limits(self._takes, inputs) or {}
+            sizes = id_ranges.table_sizes(id_ranges.read_ranges(self._model, self._signature))
+            suffice = sizes and self._accepts(id_ranges.wrap_ids(inputs, sizes))
+            self._limits = sizes if suffice else id_ranges.find_limits(self._accepts, inputs) or {}
         return self._limits
 
-    def _takes(self, inputs: Arrays) -> bool:
+    def _accepts(self, inputs: Arrays) -> bool:
         try:
             self._outputs(inputs)
         except Exception:  # noqa: BLE001 - as above
@@ -136,19 +139,19 @@ class _Run:
         return True
 
     def seconds(self, case: str) -> Optional[float]:
-        """The median of what the case takes, warm; None where it is not for this model."""
+        """Return the median duration of the case after one warm-up run, or None if the model refuses it."""
         inputs = array_files.read(case)
         try:
             self._outputs(inputs)
         except Exception:  # noqa: BLE001 - as above
             return None
-        took = []  # type: List[float]
+        durations = []  # type: List[float]
         began = time.perf_counter()
-        while not took or (len(took) < _TIMED and time.perf_counter() - began < _TIMED_S):
+        while not durations or (len(durations) < _MAX_TIMED_RUNS and time.perf_counter() - began < _TIMED_S):
             at = time.perf_counter()
             self._outputs(inputs)
-            took.append(time.perf_counter() - at)
-        return sorted(took)[len(took) // 2]
+            durations.append(time.perf_counter() - at)
+        return sorted(durations)[len(durations) // 2]
 
     def _outputs(self, inputs: Arrays) -> Arrays:
         first = next(iter(inputs.values()), None)

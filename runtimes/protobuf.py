@@ -1,28 +1,29 @@
-"""Protocol Buffers' wire format, read within bounds and without generated code.
+"""Reads the wire format of Protocol Buffers, with checks of all lengths and without generated code.
 
-A message is an iteration over its fields; what lies in them is a view of the message's bytes. Every length is checked
-against what is left, so that a file that lies is refused where it lies. Source: the Protocol Buffers encoding
-specification.
+`fields` iterates over the fields of a message; their values are views of the message's bytes. Each length is checked
+against the bytes that are left, so that a malformed or hostile file is refused where it is wrong. Source: the
+encoding specification of Protocol Buffers.
 """
 
 from typing import Any, Iterator, Tuple, Union
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-# A field's number, its wire type, and its value: a number, or the bytes (also of fixed sizes).
+# A field's number, its wire type, and its value: an int for VARINT, bytes for all other types.
 Field = Tuple[int, int, Any]
 
 _SIZES = {FIXED64: 8, FIXED32: 4}
-_VARINT_BYTES = 10  # of 64 bits
-# A message up to this size is read as a whole, of a larger one only the fields that are looked at.
-_AT_ONCE = 1 << 16
+_MAX_VARINT_BYTES = 10  # 64 bits, seven in each byte
+# Messages up to this size are read with one call. Of a larger one, such as a tensor's, only the fields that a caller
+# looks at are read. A larger limit reads more bytes that are not needed; a smaller one needs more calls.
+_MAX_WHOLE_BYTES = 1 << 16
 
 
 class Malformed(ValueError):
-    """This is no message; the text says why."""
+    """The bytes are not a valid message. The text says why."""
 
 
 class FileMessage:
-    """A message in a file, of which large fields are not read before they are looked at."""
+    """A message in a file. Its large fields are read only when a caller looks at them."""
 
     def __init__(self, file: Any, start: int, end: int) -> None:
         self._file, self._start, self._end = file, start, end
@@ -35,7 +36,7 @@ class FileMessage:
         return self._file.read(min(size, len(self) - start))
 
     def part(self, start: int, size: int) -> "Message":
-        if size <= _AT_ONCE:
+        if size <= _MAX_WHOLE_BYTES:
             return memoryview(self.read(start, size))
         return FileMessage(self._file, self._start + start, self._start + start + size)
 
@@ -44,48 +45,48 @@ Message = Union[bytes, memoryview, FileMessage]
 
 
 def fields(message: Message) -> Iterator[Field]:
-    """The fields of a message, in their order. Raises Malformed."""
-    place, end = 0, len(message)
+    """Iterate over the fields of a message, in order. Raises Malformed."""
+    position, end = 0, len(message)
     in_file = isinstance(message, FileMessage)
-    while place < end:
-        head = message.read(place, 2 * _VARINT_BYTES) if in_file else message
-        start = place if in_file else 0
-        key, place = varint(head, place - start)
+    while position < end:
+        head = message.read(position, 2 * _MAX_VARINT_BYTES) if in_file else message
+        start = position if in_file else 0
+        key, position = varint(head, position - start)
         number, wire = key >> 3, key & 7
         if not number:
             raise Malformed("a field has the number 0")
         if wire == VARINT:
-            value, place = varint(head, place)
-            place += start
+            value, position = varint(head, position)
+            position += start
             yield number, wire, value
             continue
         if wire == BYTES:
-            size, place = varint(head, place)
+            size, position = varint(head, position)
         elif wire in _SIZES:
             size = _SIZES[wire]
         else:
-            raise Malformed("a field has the wire type %d, which nothing in it can have" % wire)
-        place += start
-        if size > end - place:
-            raise Malformed("a field says that it has %d bytes, and %d are left" % (size, end - place))
-        yield number, wire, message.part(place, size) if in_file else message[place : place + size]
-        place += size
+            raise Malformed("a field has the wire type %d, which does not exist" % wire)
+        position += start
+        if size > end - position:
+            raise Malformed("a field declares %d bytes, but only %d are left" % (size, end - position))
+        yield number, wire, message.part(position, size) if in_file else message[position : position + size]
+        position += size
 
 
-def varint(message: Union[bytes, memoryview], place: int) -> Tuple[int, int]:
-    """An unsigned number of up to 64 bits at a place, and the place after it. Raises Malformed."""
+def varint(message: Union[bytes, memoryview], position: int) -> Tuple[int, int]:
+    """Return the unsigned integer of up to 64 bits at `position`, and the position after it. Raises Malformed."""
     value = 0
-    for count in range(_VARINT_BYTES):
-        if place >= len(message):
+    for count in range(_MAX_VARINT_BYTES):
+        if position >= len(message):
             raise Malformed("it ends inside a number")
-        byte = message[place]
-        place += 1
+        byte = message[position]
+        position += 1
         value |= (byte & 0x7F) << (7 * count)
         if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, place
-    raise Malformed("a number has more than %d bytes" % _VARINT_BYTES)
+            return value & 0xFFFFFFFFFFFFFFFF, position
+    raise Malformed("a number has more than %d bytes" % _MAX_VARINT_BYTES)
 
 
 def signed(value: int) -> int:
-    """An int32 or int64, which the wire has as an unsigned number of 64 bits."""
+    """Return the int32 or int64 that is encoded as this unsigned integer of 64 bits."""
     return value - (1 << 64) if value >= 1 << 63 else value

@@ -1,18 +1,18 @@
-"""What clients and logs of clients may not see in a framework's message: where things lie on this machine.
+"""Removes from messages what reveals this machine: folders, hosts, and lines of source code.
 
-One function for every reason and error: the frameworks' own sentences are made of it, and so are the gateway's.
+Every reason and error that contains a framework's message passes through `redacted` before a client sees it.
 """
 
 import re
 
-# A reference to a line of source, with the colon after it: "/build/x.cc:118:", 'File "a.py", line 3, in forward'.
+# A reference to a line of source, including the colon after it: "/build/x.cc:118:", 'File "a.py", line 3, in forward'.
 _SOURCE = re.compile(
     r"""File\ "[^"]*",\ line\ \d+(,\ in\ \S+)?:?\s?
     |"[^"\s]*\.py",\ line\ \d+(,\ in\ \S+)?:?\s?
     |[^\s'"()]*\.(cc|cpp|cxx|cu|cuh|c|h|hpp|py|pyx)(:\d+)+:?\s?""",
     re.VERBOSE,
 )
-# With the words that lead to it: a sentence that points to a page is whole without it.
+# A URL, including the words that introduce it, so that the sentence is still complete without it.
 _URL = re.compile(
     r"(\s*[(,;]?\s*\b(please\s+)?(see|visit|from|at)\s+)?\b[a-z][a-z0-9+.-]+://[^\s'\"<>()]+\)?", re.IGNORECASE
 )
@@ -20,14 +20,14 @@ _HOST = re.compile(
     r"(?<![\w.-])(\d{1,3}(\.\d{1,3}){3}(:\d{1,5})?|(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+):\d{2,5})(?![\w.])",
     re.IGNORECASE,
 )
-# Of a path the last name is left: in quotes it may have blanks in it.
+# Paths are reduced to their last name. Only a quoted path may contain spaces.
 _QUOTED = re.compile(r"""(['"])(/|[A-Za-z]:[\\/]|\\\\)[^'"\n]*[\\/]([^'"\n\\/]*)\1""")
 _POSIX = re.compile(r"(?<![\w.:/{}])(/[^\s'\":,;()/]+)+/")
 _WINDOWS = re.compile(r"(?<!\w)([A-Za-z]:\\|\\\\)([^\s'\":,;()\\]+\\)*")
 
 
 def redacted(text: str) -> str:
-    """`text` without folders, lines of source, addresses and names of hosts; of a file its own name is left."""
+    """Return `text` without folders, source lines, URLs and hosts. Paths are reduced to the name of the file."""
     text = _URL.sub("", text)
     text = _SOURCE.sub("", text)
     text = _HOST.sub("another host", text)

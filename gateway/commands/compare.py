@@ -172,10 +172,10 @@ class _Ids:
         try:
             return case, self._model.answer(case.inputs)
         except Refused:
-            self._limits = self._limits or id_ranges.limits(self._takes, case.inputs) or {}
+            self._limits = self._limits or id_ranges.find_limits(self._takes, case.inputs) or {}
             if not self._limits:
                 raise
-        taken = case._replace(inputs=id_ranges.folded(case.inputs, self._limits))
+        taken = case._replace(inputs=id_ranges.wrap_ids(case.inputs, self._limits))
         return taken, self._model.answer(taken.inputs)
 
     def _takes(self, inputs: Arrays) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runtimes.contract import InputRange, TensorSpec, kind_of, numpy_dtype
-from runtimes.id_ranges import MAX_IDS, spread
+from runtimes.id_ranges import MAX_IDS, sample_range
 
 Random = np.random.Generator
 Shape = tuple[int, ...]
@@ -40,8 +40,8 @@ def _uniform(low: float, high: float) -> Fill:
     return lambda random, shape: random.uniform(low, high, shape)
 
 
-def _normal(spread: float) -> Fill:
-    return lambda random, shape: random.normal(0, spread, shape)
+def _normal(deviation: float) -> Fill:
+    return lambda random, shape: random.normal(0, deviation, shape)
 
 
 def _between(low: int, high: int) -> Fill:
@@ -135,7 +135,7 @@ def _of_range(random: Random, shape: Shape, known: InputRange, dtype: np.dtype) 
     """Both ends are of them, where there is more than one number."""
     part = np.asarray(random.random(shape))
     part.flat[:1], part.flat[-1:] = 0.0, 1.0
-    return spread(known, part, dtype)
+    return sample_range(known, part, dtype)
 
 
 def _of_pictures(random: Random, shape: Shape, black: float, white: float, whole: bool) -> np.ndarray:

@@ -9,7 +9,7 @@ from gateway.export.errors import CannotExport
 from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.proof import Answers
 from gateway.export.source import Source, cases_job
-from runtimes.id_ranges import folded
+from runtimes.id_ranges import wrap_ids
 
 
 class Original:
@@ -71,7 +71,7 @@ class Original:
             if "failed" in answer:
                 found.append((case, None, answer["failed"]))
                 continue
-            taken = case._replace(inputs=folded(case.inputs, answer.get("limits", {})))
+            taken = case._replace(inputs=wrap_ids(case.inputs, answer.get("limits", {})))
             found.append((taken, files.read(results / file.name), ""))
         return found
 

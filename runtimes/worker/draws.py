@@ -10,7 +10,7 @@ from typing import Dict, List, Mapping, Tuple
 import numpy as np
 
 from runtimes.contract import InputRange, Signature, kind_of, numpy_dtype
-from runtimes.id_ranges import spread
+from runtimes.id_ranges import sample_range
 
 # Ways to fill a row. There are two plain ones, the first of them at the start, so that models that refuse all others
 # can still be tried with two different rows.
@@ -49,7 +49,7 @@ def draw(
         known = ranges.get(spec.name)
         if known is not None and (known.rows or kind in _WITHIN_LIMITS):
             part = random.uniform(*_PARTS.get(kind, (0, 1)), size=shape)
-            inputs[spec.name] = spread(known, part, numpy_dtype(spec.datatype))
+            inputs[spec.name] = sample_range(known, part, numpy_dtype(spec.datatype))
         else:
             inputs[spec.name] = values(random, kind, spec.datatype, shape, free, largest_id)
     return inputs

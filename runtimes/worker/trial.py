@@ -41,7 +41,7 @@ def run(model: Model, name: str, max_rows: int, on_card: bool = False) -> Tuple[
     so integers stay at 0 and 1.
     """
     failed = "it accepts no synthetic inputs"
-    ranges = {} if on_card else id_ranges.read(model, name)
+    ranges = {} if on_card else id_ranges.read_ranges(model, name)
     for free in probe.FREE_SIZES:
         trial = _Trial(model, name, free, ID_BOUNDS[-1:] if on_card else ID_BOUNDS, ranges)
         try:

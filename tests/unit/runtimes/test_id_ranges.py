@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from runtimes.id_ranges import MAX_IDS, folded, limits
+from runtimes.id_ranges import MAX_IDS, find_limits, wrap_ids
 
 TOKENS = np.array([[-3, 40000, 5]])
 
@@ -12,36 +12,36 @@ TOKENS = np.array([[-3, 40000, 5]])
 def test_the_number_of_rows_is_found(rows: int) -> None:
     asked = []
 
-    def takes(inputs):
+    def accepts(inputs):
         asked.append(inputs)
         return bool(np.all((inputs["ids"] >= 0) & (inputs["ids"] < rows)))
 
-    assert limits(takes, {"ids": TOKENS, "scale": np.ones(2)}) == {"ids": rows}
+    assert find_limits(accepts, {"ids": TOKENS, "scale": np.ones(2)}) == {"ids": rows}
     assert len(asked) <= 19
 
 
 def test_each_input_has_a_range_of_its_own() -> None:
-    def takes(inputs):
+    def accepts(inputs):
         return bool(np.all(inputs["ids"] < 1000) and np.all(inputs["kinds"] < 2))
 
-    assert limits(takes, {"ids": TOKENS, "kinds": TOKENS, "mask": TOKENS}) == {
+    assert find_limits(accepts, {"ids": TOKENS, "kinds": TOKENS, "mask": TOKENS}) == {
         "ids": 1000, "kinds": 2, "mask": MAX_IDS,
     }  # fmt: skip
 
 
 def test_what_is_refused_for_another_reason_has_no_range() -> None:
-    assert limits(lambda inputs: False, {"ids": TOKENS}) is None
-    assert limits(lambda inputs: True, {"x": np.ones(2)}) is None
+    assert find_limits(lambda inputs: False, {"ids": TOKENS}) is None
+    assert find_limits(lambda inputs: True, {"x": np.ones(2)}) is None
 
 
 def test_small_datatypes_have_a_range_as_well() -> None:
-    assert limits(lambda inputs: True, {"ids": np.array([1], "i1")}) == {"ids": MAX_IDS}
+    assert find_limits(lambda inputs: True, {"ids": np.array([1], "i1")}) == {"ids": MAX_IDS}
     given = {"ids": np.array([-128, -1, 127], "i1")}
-    assert folded(given, {"ids": MAX_IDS})["ids"].tolist() == [126, 126, 0]
+    assert wrap_ids(given, {"ids": MAX_IDS})["ids"].tolist() == [126, 126, 0]
 
 
 def test_both_ends_of_a_table_are_reached() -> None:
     given = {"ids": np.array([-1, 0, 1000, 999]), "x": np.ones(1)}
-    taken = folded(given, {"ids": 1000})
+    taken = wrap_ids(given, {"ids": 1000})
     assert taken["ids"].tolist() == [999, 0, 0, 999]
     assert taken["x"] is given["x"]

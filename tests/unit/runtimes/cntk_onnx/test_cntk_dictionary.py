@@ -88,7 +88,7 @@ BROKEN = {
     "a number that does not end": (b"\x08" + b"\x80" * 11, "more than 10 bytes"),
     "cut off in a number": (b"\x08\x80", "ends inside a number"),
     "cut off in a length": (b"\x12\x85", "ends inside a number"),
-    "a length that lies": (b"\x12" + w.varint(1 << 40) + b"abc", "1099511627776 bytes, and 3 are left"),
+    "a length that lies": (b"\x12" + w.varint(1 << 40) + b"abc", "1099511627776 bytes, but only 3 are left"),
     "another message": (w.message(3, b""), "a dictionary has a field 3"),
     "another value": (w.dictionary({"a": w.number(14, 1)}), "a value has a field 14"),
     "no message": (b"\x10\x05", "a number where a message is wanted"),

@@ -127,9 +127,9 @@ def test_generated_inputs_reach_both_ends_of_a_table_and_go_beyond_limits() -> N
 
 
 def test_ids_given_as_floats_are_whole() -> None:
-    drawn = id_ranges.spread(InputRange(0, 7, True), np.linspace(0, 1, 100), np.dtype("f4"))
+    drawn = id_ranges.sample_range(InputRange(0, 7, True), np.linspace(0, 1, 100), np.dtype("f4"))
     assert set(drawn.tolist()) == set(range(8))
-    assert id_ranges.folded({"x": np.array([-0.5, 8.5], "f4")}, {"x": 8})["x"].tolist() == [7, 0]
+    assert id_ranges.wrap_ids({"x": np.array([-0.5, 8.5], "f4")}, {"x": 8})["x"].tolist() == [7, 0]
 
 
 class LookedUp(Model):
