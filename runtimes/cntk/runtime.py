@@ -55,7 +55,7 @@ class CntkModel(Model):
         for name, variable in self._arguments.items():
             if variable.is_sparse:
                 raise LoadError(
-                    "input '%s' is sparse, and only dense ones are served: in CNTK, save a clone of the model with a "
+                    "input '%s' is sparse, and only dense inputs are supported: in CNTK, save a clone of the model with a "
                     "dense input in its place; of a loss, save the network below it, without the labels" % name
                 )
         inputs = tuple(_spec(name, variable) for name, variable in self._arguments.items())

@@ -1,4 +1,4 @@
-"""From CNTK to ONNX, by the translation that serves these files too."""
+"""Converts CNTK to ONNX, with the same translation that serves these files."""
 
 from runtimes.conversion import Step
 
@@ -6,7 +6,7 @@ from .translate import serialized, translate
 
 
 def cntk_to_onnx(step: Step) -> None:
-    """Names and order are the served ones: both are CNTK's own."""
+    """Write the ONNX model. Names and order are CNTK's, as in the served model."""
     with open(step.source, "rb") as file:
         model = translate(file.read())
     with open(step.destination, "wb") as file:

@@ -1,8 +1,8 @@
-"""CNTK's Dictionary, of which a model file is one, as plain Python: dicts, lists, numbers, strings.
+"""Reads CNTK's Dictionary, which is what a model file contains, into plain Python dicts, lists, numbers and strings.
 
-Arrays are read-only views of the file's bytes. Shapes are CNTK's own (column-major: the first
-dimension runs fastest); arrays are row-major, their shape reversed, as Python's side of CNTK shows
-them. Field numbers are those of CNTK.proto in CNTK 2.7.
+Arrays are read-only views of the file's bytes. Shapes are CNTK's (column-major: the first dimension varies fastest).
+Arrays are row-major with the reversed shape, as CNTK's Python API shows them. Field numbers are those of CNTK.proto in
+CNTK 2.7.
 """
 
 import struct
@@ -12,25 +12,25 @@ import numpy as np
 
 from runtimes.contract import LoadError
 
-from .protobuf import Wire, broken, signed, varint
+from .protobuf import FieldReader, broken, signed, varint
 
-# Dimensions that are no sizes, as a signed number of 64 bits has them.
+# Dimensions without a fixed size, as signed 64-bit integers.
 INFERRED, FREE = -1, -3
-# What CNTK writes nests about ten deep: functions lie side by side, also those of blocks.
+# CNTK's files are nested about ten levels deep, because functions are in a flat list, including those in blocks.
 _MAX_DEPTH = 32
 _MAX_RANK = 64
 
 _DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 4: np.dtype("<f2")}
 _INTEGERS = (5, 6)
 _DENSE = 0
-# "BCN" in UTF-16, of which a file of CNTK 1 begins.
+# "BCN" in UTF-16, the beginning of a CNTK 1 file.
 _FIRST_FORMAT = b"B\0C\0N\0"
-# How a value's field that holds an array's numbers stores them; bytes are as the array has them.
+# The field numbers of an array's elements. Raw bytes are in the datatype of the array.
 _FLOATS, _DOUBLES, _RAW, _VARINTS = 4, 5, 6, 7
 
 
 class Axis(NamedTuple):
-    """Which one it is, counted as CNTK counts (0 is the fastest); a dynamic axis has a name of its own."""
+    """A static axis by its index in CNTK's order (0 varies fastest), or a dynamic axis by its name."""
 
     index: int = 0
     name: str = ""
@@ -38,21 +38,21 @@ class Axis(NamedTuple):
 
 
 class Shape(Tuple[int, ...]):
-    """Sizes, CNTK's order; INFERRED or FREE where there is none."""
+    """Sizes in CNTK's order; INFERRED or FREE for a dimension without a size."""
 
 
 def read(data: bytes) -> Dict[str, Any]:
-    """The dictionary that a file is. Raises LoadError for whatever is none."""
+    """Read a file's dictionary. Raises LoadError."""
     if not data:
         raise broken("it is empty")
     if data.startswith(_FIRST_FORMAT):
-        raise LoadError("this file has CNTK's first format, which is not covered: save it again in CNTK 2.7")
+        raise LoadError("this file has CNTK's first format, which is not covered: save it again with CNTK 2.7")
     return _Reader().dictionary(memoryview(data), 0)
 
 
 class _Reader:
     def __init__(self) -> None:
-        self._fields = Wire().fields
+        self._fields = FieldReader().fields
         self._kinds: Dict[int, Callable[[Any], Any]] = {
             3: lambda field: bool(_number(field)),
             4: lambda field: signed(_number(field)),
@@ -102,7 +102,7 @@ class _Reader:
                 value = self._kinds[number](field)
             elif number != 1:
                 raise broken("a value has a field %d" % number)
-        # What is 0 or empty is written with its type alone.
+        # CNTK writes only the type of a value that is 0 or empty.
         return _EMPTY[kind]() if value is None and kind in _EMPTY else value
 
     def _vector(self, message: memoryview, depth: int) -> List[Any]:
@@ -120,9 +120,9 @@ class _Reader:
         for number, _, value in self._fields(_bytes(field)):
             if number != 1:
                 raise broken("a shape has a field %d" % number)
-            place, packed = 0, _bytes(value)
-            while place < len(packed):
-                size, place = varint(packed, place)
+            offset, packed = 0, _bytes(value)
+            while offset < len(packed):
+                size, offset = varint(packed, offset)
                 sizes.append(signed(size))
                 if len(sizes) > _MAX_RANK:
                     raise broken("a shape has more than %d dimensions" % _MAX_RANK)
@@ -142,7 +142,7 @@ class _Reader:
         return Axis(index, name, ordered)
 
     def _array(self, field: Any) -> np.ndarray:
-        """Row-major, a view."""
+        """Return a row-major array that is a view of the file."""
         kind, storage, shape = 0, _DENSE, Shape()
         stored: Optional[Tuple[int, memoryview]] = None
         for number, _, value in self._fields(_bytes(field)):
@@ -167,7 +167,7 @@ class _Reader:
         return _values(_DTYPES[kind], tuple(reversed(shape)), *(stored or (_RAW, memoryview(b""))))
 
     def _packed(self, message: memoryview) -> memoryview:
-        """The numbers' bytes, in the one piece in which CNTK writes them."""
+        """Return the bytes of the elements. CNTK writes them as a single packed field."""
         payload = memoryview(b"")
         for number, _, value in self._fields(message):
             if number != 1 or len(payload):
@@ -179,13 +179,13 @@ class _Reader:
 def _values(dtype: np.dtype, shape: Tuple[int, ...], number: int, payload: memoryview) -> np.ndarray:
     count = 1
     for size in shape:
-        count *= size  # Python's numbers: no overflow
+        count *= size  # a Python int, which cannot overflow
     stored = {_FLOATS: np.dtype("<f4"), _DOUBLES: np.dtype("<f8")}.get(number, dtype)
     if len(payload) != count * stored.itemsize:
         raise broken("an array of %d values has %d bytes of %s" % (count, len(payload), stored.name))
-    if max(shape, default=0) >= 1 << 48:  # beside a 0, which numpy would not mind
+    if max(shape, default=0) >= 1 << 48:  # possible if another dimension is 0, and more than numpy can multiply
         raise broken("an array has a dimension of %d" % max(shape))
-    with np.errstate(over="ignore"):  # float16, which is stored as float32
+    with np.errstate(over="ignore"):  # float16 arrays are stored as float32
         return np.frombuffer(payload, stored).reshape(shape).astype(dtype, copy=False)
 
 
@@ -193,28 +193,28 @@ def _text(data: memoryview) -> str:
     try:
         return bytes(data).decode()
     except UnicodeDecodeError:
-        raise broken("a text in it is not UTF-8") from None
+        raise broken("a string in it is not UTF-8") from None
 
 
 def _bytes(field: Any) -> memoryview:
     if isinstance(field, int):
-        raise broken("a field is a number where a message is wanted")
+        raise broken("a field is a number, but must be a message")
     return field
 
 
 def _number(field: Any) -> int:
     if not isinstance(field, int):
-        raise broken("a field is a message where a number is wanted")
+        raise broken("a field is a message, but must be a number")
     return field
 
 
-def _floating(form: str) -> Callable[[Any], float]:
-    size = struct.calcsize(form)
+def _floating(code: str) -> Callable[[Any], float]:
+    size = struct.calcsize(code)
 
     def read_floating(field: Any) -> float:
         if isinstance(field, int) or len(field) != size:
-            raise broken("a field is not the floating-point number that it should be")
-        return float(struct.unpack(form, field)[0])
+            raise broken("a field is not a floating-point number of %d bytes" % size)
+        return float(struct.unpack(code, field)[0])
 
     return read_floating
 

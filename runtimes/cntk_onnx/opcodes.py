@@ -1,4 +1,4 @@
-"""What the numbers of operations in a file mean: CNTK 2.7's PrimitiveOpType."""
+"""The names of the operation numbers in a file (CNTK 2.7's PrimitiveOpType)."""
 
 NAMES = dict(
     enumerate(

@@ -1,32 +1,34 @@
-"""In which order functions are computed, and which of them are one loop."""
+"""The order in which functions are computed, and which of them form a loop."""
 
 from typing import Dict, List, Tuple
 
-from .functions import Function, Network, owner
+from .functions import Function, Network, producer
 
+# The functions of a loop and True, or a single function and False.
 Step = Tuple[List[Function], bool]
 
 
-def in_order(network: Network) -> List[Step]:
-    """What the results need, each step after what it reads: one function, or those of a loop (True).
+def topological_order(network: Network) -> List[Step]:
+    """Return what the results need in topological order.
 
-    Tarjan's strongly connected components, with a stack of its own: files may be as long as they like.
+    This is Tarjan's algorithm for strongly connected components, with an explicit stack, because chains of functions
+    in a file can be longer than Python's recursion limit.
     """
     functions = network.functions
-    reads = {uid: _read(function, functions) for uid, function in functions.items()}
+    reads = {uid: _sources(function, functions) for uid, function in functions.items()}
     number: Dict[str, int] = {}
     low: Dict[str, int] = {}
-    waiting: List[str] = []
-    waits = set()
+    stack: List[str] = []
+    on_stack = set()
     steps: List[Step] = []
     for result in network.results:
-        start = owner(result.uid)[0]
+        start = producer(result.uid)[0]
         if start not in functions or start in number:
             continue
         path = [(start, iter(reads[start]))]
         number[start] = low[start] = len(number)
-        waiting.append(start)
-        waits.add(start)
+        stack.append(start)
+        on_stack.add(start)
         while path:
             uid, rest = path[-1]
             following = next(rest, None)
@@ -37,19 +39,19 @@ def in_order(network: Network) -> List[Step]:
                 if low[uid] == number[uid]:
                     members = []
                     while not members or members[-1] != uid:
-                        members.append(waiting.pop())
-                        waits.discard(members[-1])
+                        members.append(stack.pop())
+                        on_stack.discard(members[-1])
                     steps.append(([functions[each] for each in members], len(members) > 1 or uid in reads[uid]))
             elif following not in number:
                 number[following] = low[following] = len(number)
-                waiting.append(following)
-                waits.add(following)
+                stack.append(following)
+                on_stack.add(following)
                 path.append((following, iter(reads[following])))
-            elif following in waits:
+            elif following in on_stack:
                 low[uid] = min(low[uid], number[following])
     return steps
 
 
-def _read(function: Function, functions: Dict[str, Function]) -> List[str]:
-    owners = (owner(uid)[0] for uid in function.inputs)
+def _sources(function: Function, functions: Dict[str, Function]) -> List[str]:
+    owners = (producer(uid)[0] for uid in function.inputs)
     return list(dict.fromkeys(uid for uid in owners if uid in functions))

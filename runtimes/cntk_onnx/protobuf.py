@@ -1,4 +1,4 @@
-"""CNTK's files as protocol buffers, read within bounds: what is wrong with one is a LoadError."""
+"""Reads CNTK's files as Protocol Buffers, within bounds. Anything wrong with a file is a LoadError."""
 
 from typing import Any, Iterator, Tuple
 
@@ -6,47 +6,49 @@ from runtimes import protobuf
 from runtimes.contract import LoadError
 from runtimes.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Malformed, signed
 
-__all__ = ["BYTES", "FIXED32", "FIXED64", "VARINT", "Field", "Wire", "broken", "short", "signed", "varint"]
+__all__ = ["BYTES", "FIXED32", "FIXED64", "VARINT", "Field", "FieldReader", "broken", "shorten", "signed", "varint"]
 
-# A hostile file can have a field in two bytes. Real models have some ten thousands; these take seconds.
+# A field needs only two bytes, so a hostile file can contain any number of them. Real models have some ten thousand;
+# reading this many takes seconds.
 MAX_FIELDS = 2000000
 
 
-# Of what is told: names and shapes come from the file, and sentences about them stay sentences.
+# Error messages quote names and shapes from the file, which can have any length.
 MAX_MESSAGE_LENGTH = 400
 
 
 def broken(why: str) -> LoadError:
-    return LoadError("this is no whole CNTK v2 model file: %s; save or copy it again" % short(why, MAX_MESSAGE_LENGTH))
+    why = shorten(why, MAX_MESSAGE_LENGTH)
+    return LoadError("this is not a complete CNTK v2 model file: %s; save or copy it again" % why)
 
 
-def short(value: Any, most: int = 80) -> str:
-    """A name or a number as a sentence tells it; "" for anything else."""
+def shorten(value: Any, max_length: int = 80) -> str:
+    """Return a name or a number from the file for an error message; "" for a value of any other type."""
     text = str(value) if isinstance(value, (str, int)) else ""
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
-class Wire:
-    """Of one file: how many fields have been read of it."""
+class FieldReader:
+    """Reads the messages in one file and bounds the total number of their fields."""
 
     def __init__(self) -> None:
-        self._read = 0
+        self._count = 0
 
     def fields(self, message: memoryview) -> Iterator[Field]:
-        """The fields of a message, in their order. Raises LoadError for what is no message."""
+        """Yield the fields of a message in their order. Raises LoadError if it is malformed."""
         try:
             for field in protobuf.fields(message):
-                self._read += 1
-                if self._read > MAX_FIELDS:
-                    raise LoadError("this file has more than %d fields, which no model of CNTK's has" % MAX_FIELDS)
+                self._count += 1
+                if self._count > MAX_FIELDS:
+                    raise LoadError("this file has more than %d fields, which no CNTK model has" % MAX_FIELDS)
                 yield field
         except Malformed as error:
             raise broken(str(error)) from error
 
 
-def varint(message: memoryview, place: int) -> Tuple[int, int]:
-    """An unsigned number of up to 64 bits at a place, and the place after it. Raises LoadError."""
+def varint(message: memoryview, offset: int) -> Tuple[int, int]:
+    """Read an unsigned integer of up to 64 bits; return it and the offset after it. Raises LoadError."""
     try:
-        return protobuf.varint(message, place)
+        return protobuf.varint(message, offset)
     except Malformed as error:
         raise broken(str(error)) from error

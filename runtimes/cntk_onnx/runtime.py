@@ -1,7 +1,7 @@
-"""CNTK v2 models without CNTK: read by ourselves, translated to ONNX, run by ONNX Runtime.
+"""CNTK v2 models without CNTK: reads the files, translates them to ONNX and runs ONNX Runtime.
 
-Names are CNTK's own, or uids where a variable has none or shares it; the first dimension is the batch
-axis, the second a sequence's where there is one. What is not covered is a load error that names it.
+Names are CNTK's. A variable without a unique name is called by its uid. The first dimension is the batch, the second
+is the time axis if the variable is a sequence. A function that is not covered is a load error with its name.
 """
 
 from runtimes.contract import LoadError, LoadOptions, Model
@@ -12,9 +12,9 @@ from .translate import serialized, translate
 
 def load(options: LoadOptions) -> Model:
     try:
-        # Not mapped: a file that is overwritten changes nothing before its reload.
+        # The file is read, not mapped: overwriting it must not change the loaded model.
         with open(options.artifact, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise LoadError("the model's file cannot be read: %s" % (error.strerror or "it is no file")) from None
+        raise LoadError("the model's file cannot be read: %s" % (error.strerror or "it is not a file")) from None
     return served(serialized(translate(data)), options)

@@ -1,4 +1,4 @@
-"""From a CNTK v2 model file's bytes to an ONNX model that computes the same."""
+"""Translates the bytes of a CNTK v2 model file to an ONNX model that computes the same."""
 
 from typing import Dict, Hashable, List, Set, Tuple
 
@@ -10,60 +10,60 @@ from runtimes.onnx.graph import IR, OPSET, TYPES, Graph
 
 from . import dictionary
 from .context import TranslationContext
-from .functions import BATCH, Function, Network, Variable, distinct, network, owner
+from .functions import BATCH, Function, Network, Variable, network, producer, unique_names
 from .loops import Loop, translate_loop
 from .ops import REGISTRY
-from .order import in_order
-from .protobuf import MAX_MESSAGE_LENGTH, broken, short
+from .order import topological_order
+from .protobuf import MAX_MESSAGE_LENGTH, broken, shorten
 from .values import Value
 
 
 def translate(data: bytes) -> onnx.ModelProto:
-    """Raises LoadError: for what is no model file, and for what is not covered, by its name and place."""
+    """Translate a file. Raises LoadError if it is broken or, with the function's name, if it is not covered."""
     return translate_network(network(dictionary.read(data)))
 
 
-def translate_network(given: Network) -> onnx.ModelProto:
-    """The same, for what has been read. Raises LoadError."""
-    return _Translation(given).model()
+def translate_network(network: Network) -> onnx.ModelProto:
+    """Translate a network. Raises LoadError."""
+    return _Translation(network).model()
 
 
 def serialized(model: onnx.ModelProto) -> bytes:
-    """Raises LoadError for what is beyond ONNX's limit for one file."""
+    """Serialize a model. Raises LoadError if it exceeds ONNX's limit for one file."""
     try:
         return model.SerializeToString()
-    except Exception as error:  # protobuf's, of several kinds
+    except Exception as error:  # protobuf raises several types beyond its limit of 2 GiB
         raise LoadError(
             "the model is too large for one ONNX file (%s): serve it by CNTK itself" % type(error).__name__
         ) from None
 
 
 class _Translation:
-    def __init__(self, given: Network) -> None:
-        self._network = given
-        self._names = _names(given.arguments)
-        reserved = [*self._names.values(), *(result.name for result in given.results)]
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._names = _names(network.arguments)
+        reserved = [*self._names.values(), *(result.name for result in network.results)]
         self._graph = Graph(reserved)
         self._values: Dict[str, Value] = {}
-        # A dynamic axis or a free dimension → what it is called: only what is of one size has one name.
+        # Dynamic axis or free dimension → its symbolic size in ONNX. Dimensions with the same symbol must be equal.
         self._symbols: Dict[Hashable, str] = {BATCH: "N"}
         self._sizes = Graph(["N"])
-        # A variable's uid → the functions that read it ("": the model's caller); a function's → what is read of it.
-        self._readers: Dict[str, Set[str]] = {result.uid: {""} for result in given.results}
-        for function in given.functions.values():
+        # Uid of a variable → uids of the functions that read it ("" is the client), and
+        # uid of a function → uids of its outputs that are read.
+        self._readers: Dict[str, Set[str]] = {result.uid: {""} for result in network.results}
+        for function in network.functions.values():
             for uid in function.inputs:
                 self._readers.setdefault(uid, set()).add(function.uid)
         self._outputs: Dict[str, List[str]] = {}
         for uid in self._readers:
-            self._outputs.setdefault(owner(uid)[0], []).append(uid)
+            self._outputs.setdefault(producer(uid)[0], []).append(uid)
 
     def model(self) -> onnx.ModelProto:
         inputs = [self._input(each) for each in self._network.arguments]
         for variable in self._network.variables.values():
             if variable.value is not None:
-                self._values[variable.uid] = _known(variable)
-        loops = in_order(self._network)
-        for functions, is_loop in loops:
+                self._values[variable.uid] = _constant(variable)
+        for functions, is_loop in topological_order(self._network):
             if is_loop:
                 loop = Loop(functions, self._read_by_others(functions), self._network.shapes)
                 self._values.update(translate_loop(loop, self._values, self._graph, translate_function))
@@ -78,11 +78,12 @@ class _Translation:
         name = self._names[variable.uid]
         if variable.sparse:
             raise LoadError(
-                "input '%s' is sparse, and only dense ones are served: in CNTK, save a clone of the model with a dense "
-                "input in its place; of a loss, save the network below it, without the labels" % short(name)
+                "input '%s' is sparse, and only dense inputs are supported: in CNTK, save a clone of the model with a "
+                "dense input instead; if the model is a loss, save the network below it, without the labels"
+                % shorten(name)
             )
         if variable.dtype not in TYPES:
-            raise LoadError("input '%s' has a datatype that is not covered" % short(name))
+            raise LoadError("input '%s' has a datatype that is not covered" % shorten(name))
         axes = _axes(variable, name)
         self._values[variable.uid] = Value(name, variable.shape, axes, variable.dtype)
         return self._info(name, self._values[variable.uid])
@@ -93,7 +94,7 @@ class _Translation:
         return {uid for uid in outputs if not self._readers[uid] <= inside}
 
     def _output(self, name: str, value: Value) -> onnx.ValueInfoProto:
-        if name == value.name:  # an input, as it came
+        if name == value.name:  # the output is an input of the model
             return self._info(name, value)
         tensor = value.name or self._graph.constant(value.array)
         self._graph.nodes.append(helper.make_node("Identity", [tensor], [name], name))
@@ -106,44 +107,44 @@ class _Translation:
         ]
         return helper.make_tensor_value_info(name, TYPES[value.dtype], axes + free)
 
-    def _symbol(self, key: Hashable, called: str) -> str:
+    def _symbol(self, key: Hashable, name: str) -> str:
         if key not in self._symbols:
-            self._symbols[key] = self._sizes.unique(called)
+            self._symbols[key] = self._sizes.unique(name)
         return self._symbols[key]
 
 
 def translate_function(function: Function, values: Dict[str, Value], graph: Graph) -> Dict[str, Value]:
-    """Its outputs, by uid. Raises LoadError."""
+    """Translate one function and return its outputs by uid. Raises LoadError."""
     if function.op not in REGISTRY:
         function.refuse("this operation is not covered")
     found = REGISTRY[function.op](
         TranslationContext(function, [value_of(uid, values) for uid in function.inputs], graph)
     )
     outputs = found if isinstance(found, list) else [found]
-    return {"%s_Output_%d" % (function.uid, place): value for place, value in enumerate(outputs)}
+    return {"%s_Output_%d" % (function.uid, index): value for index, value in enumerate(outputs)}
 
 
 def value_of(uid: str, values: Dict[str, Value]) -> Value:
-    """What has been translated before. Raises LoadError where its function has no such output."""
+    """Return a value that was translated before. Raises LoadError if its function has no such output."""
     if uid not in values:
-        raise broken("'%s' has no output %d" % owner(uid))
+        raise broken("'%s' has no output %d" % producer(uid))
     return values[uid]
 
 
 def _names(arguments: Tuple[Variable, ...]) -> Dict[str, str]:
-    """uid → name; a name that two have names none."""
-    told = distinct([(each.name, each.uid) for each in arguments])
-    return {each.uid: name for each, name in zip(arguments, told)}
+    """Return uid → name, where a name that is not unique is replaced by the uid."""
+    names = unique_names([(each.name, each.uid) for each in arguments])
+    return {each.uid: name for each, name in zip(arguments, names)}
 
 
 def _axes(variable: Variable, name: str) -> Tuple[str, ...]:
     axes = tuple(axis.name for axis in variable.axes)
     sequences = [axis for axis in variable.axes if axis.name != BATCH]
     if len(sequences) > 1 or (axes and axes[0] != BATCH):
-        told = short(", ".join(axes), MAX_MESSAGE_LENGTH)
-        raise LoadError("input '%s' has the dynamic axes %s, which are not covered" % (short(name), told))
+        listed = shorten(", ".join(axes), MAX_MESSAGE_LENGTH)
+        raise LoadError("input '%s' has the dynamic axes %s, which are not covered" % (shorten(name), listed))
     return axes
 
 
-def _known(variable: Variable) -> Value:
+def _constant(variable: Variable) -> Value:
     return Value("", variable.shape, (), variable.value.dtype, variable.value, True)

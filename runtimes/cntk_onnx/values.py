@@ -1,4 +1,4 @@
-"""A variable of CNTK's as it passes between functions."""
+"""The values that pass between functions."""
 
 from typing import NamedTuple, Optional, Tuple
 
@@ -6,12 +6,13 @@ import numpy as np
 
 
 class Value(NamedTuple):
-    """A variable of CNTK's as a tensor of ONNX's: dynamic axes first, then `shape`.
+    """A CNTK variable as an ONNX tensor, whose dimensions are the dynamic axes, then `shape`.
 
-    shape  static, row-major; -1 for a size that only a request tells
-    axes   names of the dynamic axes: none, the batch's, or the batch's and a sequence's
-    array  what it holds, where that is known
-    uniform  whether it is the same for every row, depending on no input's values
+    name     name of the tensor; "" for a constant that has none yet
+    shape    static shape, row-major; -1 is a free dimension
+    axes     names of the dynamic axes: none, the batch, or the batch and a sequence
+    array    the elements of a constant; None for anything else
+    uniform  whether it is the same for every row, because it does not depend on the values of any input
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What convolution and pooling share: how CNTK places a window over an axis."""
+"""How CNTK's convolution and pooling place windows along an axis."""
 
 from typing import List, NamedTuple, Sequence, Tuple
 
@@ -10,12 +10,18 @@ from .context import TranslationContext
 from .dictionary import Shape
 from .values import Value
 
-# Of a window, a stride or a padding: beyond it ONNX Runtime's own sums overflow.
+# Limit for windows, strides and paddings, above which ONNX Runtime's integer arithmetic overflows.
 _MAX_SIZE = 1 << 31
 
 
 class Window(NamedTuple):
-    """Along one axis. size: of the axis, -1 where only a request tells; dilated: how far the window reaches."""
+    """The windows along one axis.
+
+    size          size of the axis; -1 if dynamic
+    reach         size of the window, including the gaps of dilation
+    lower, upper  padding before and after; negative if elements are cropped
+    out           number of windows; -1 if dynamic
+    """
 
     size: int
     reach: int
@@ -32,24 +38,27 @@ def windows(
     dilations: Sequence[int],
     ceil: bool = False,
 ) -> List[Window]:
-    """One for each axis, row-major, as the function's attributes place them. Refuses a window beyond its axis."""
+    """Return the windows along each axis, row-major. Raises LoadError if one is larger than its axis."""
     rank = len(sizes)
-    strides = spread(context, context.attribute("strides", Shape, ()), rank, 1)
-    automatic = spread(context, context.attribute("autoPadding", list, []), rank, False)
-    lower = spread(context, context.attribute("lowerPad", Shape, ()), rank, 0)
-    upper = spread(context, context.attribute("upperPad", Shape, ()), rank, 0)
+    strides = per_axis(context, context.attribute("strides", Shape, ()), rank, 1)
+    automatic = per_axis(context, context.attribute("autoPadding", list, []), rank, False)
+    lower = per_axis(context, context.attribute("lowerPad", Shape, ()), rank, 0)
+    upper = per_axis(context, context.attribute("upperPad", Shape, ()), rank, 0)
     return [
         _window(context, *each, ceil=ceil) for each in zip(sizes, reaches, dilations, strides, automatic, lower, upper)
     ]
 
 
-def spread(context: TranslationContext, told: Sequence[int], rank: int, default: int) -> List[int]:
-    """An attribute of CNTK's (its order; one value for all axes, or fewer than there are) for each axis, row-major."""
-    if len(told) > rank:
-        context.refuse("it tells %d axes where its input has %d" % (len(told), rank))
-    whole = list(told) * rank if len(told) == 1 else [*told, *[default] * (rank - len(told))]
+def per_axis(context: TranslationContext, values: Sequence[int], rank: int, default: int) -> List[int]:
+    """Expand an attribute to one value per axis, row-major.
+
+    values  in CNTK's order: one for all axes, or one for each of the first axes
+    """
+    if len(values) > rank:
+        context.refuse("it has an attribute with values for %d axes, and its input has %d" % (len(values), rank))
+    whole = list(values) * rank if len(values) == 1 else [*values, *[default] * (rank - len(values))]
     if not all(isinstance(value, int) for value in whole) or any(not 0 <= value <= _MAX_SIZE for value in whole):
-        context.refuse("a stride, a size or a padding is no number")
+        context.refuse("a stride, a size or a padding is not a number from 0 to %d" % _MAX_SIZE)
     return whole[::-1]
 
 
@@ -71,13 +80,13 @@ def _window(
         return Window(size, reach, stride, lower, upper, _out(context, size + lower + upper, reach, stride, ceil, size))
     if size < 0:
         if stride > 1:
-            context.refuse("its padding depends on a size that only a request tells")
+            context.refuse("its padding depends on a dynamic size, which is not covered")
         return Window(size, reach, 1, (reach - 1) // 2, reach // 2, -1)
     out = (size - 1) // stride + 1
     extra = size - ((out - 1) * stride + 1)
     if ceil and extra:
-        context.refuse("its last window's middle lies beyond its input, where CNTK reads whatever is there")
-    # CNTK centres the windows: what no window's middle stands on is shared between the two ends.
+        context.refuse("the center of its last window is outside its input, where CNTK reads undefined memory")
+    # CNTK centers the windows: the elements that are no window's center are divided between both ends.
     before = (reach - 1) // 2 - extra // 2
     return Window(size, reach, stride, before, (out - 1) * stride + reach - size - before, out)
 
@@ -85,7 +94,7 @@ def _window(
 def _out(context: TranslationContext, whole: int, reach: int, stride: int, ceil: bool, size: int) -> int:
     if size < 0:
         if ceil and stride > 1:
-            context.refuse("its last window depends on a size that only a request tells")
+            context.refuse("its last window depends on a dynamic size, which is not covered")
         return -1
     if reach > whole:
         context.refuse("its window of %d is larger than its padded input of %d" % (reach, whole))
@@ -93,41 +102,42 @@ def _out(context: TranslationContext, whole: int, reach: int, stride: int, ceil:
 
 
 def batched(context: TranslationContext, x: Value) -> Tuple[str, Value]:
-    """The tensor with exactly one leading axis, as ONNX's convolutions and pools want it."""
-    name = context.name(x)
+    """Return the tensor with exactly one batch axis, which ONNX's convolution and pooling require."""
+    name = context.tensor(x)
     if x.lead == 1:
         return name, x
     if x.lead == 0:
         return context.emit("Unsqueeze", name, context.graph.sizes(0)), x
-    merged = context.emit("Reshape", name, context.graph.sizes(-1, *x.shape)) if context.definite(x.shape) else name
-    return merged, x
+    if context.static_product(x.shape):
+        name = context.emit("Reshape", name, context.graph.sizes(-1, *x.shape))
+    return name, x
 
 
 def unbatched(context: TranslationContext, name: str, shape: Sequence[int], x: Value) -> Value:
-    """The other way round, for a result of this static shape."""
+    """Undo `batched` for a result of this static shape."""
     if x.lead == 1:
         return context.value(name, shape, x.axes)
     if x.lead == 0:
         return context.value(context.emit("Squeeze", name, context.graph.sizes(0)), shape, x.axes)
-    ends = context.emit("Shape", context.name(x), end=2)
-    context.definite(shape)
+    ends = context.emit("Shape", context.tensor(x), end=2)
+    context.static_product(shape)
     whole = context.emit("Concat", ends, context.graph.sizes(*shape), axis=0)
     return context.value(context.emit("Reshape", name, whole), shape, x.axes)
 
 
 def cropped(context: TranslationContext, rows: str, spatial: Sequence[Window]) -> str:
-    """Without what no window reaches, which ONNX cannot say by a padding below zero."""
-    axes = [place for place, each in enumerate(spatial) if each.lower < 0 or each.upper < 0]
+    """Slice off the elements that no window reaches, because ONNX does not support negative padding."""
+    axes = [axis for axis, each in enumerate(spatial) if each.lower < 0 or each.upper < 0]
     if not axes:
         return rows
-    begins = [max(-spatial[place].lower, 0) for place in axes]
-    ends = [spatial[place].size - max(-spatial[place].upper, 0) for place in axes]
+    begins = [max(-spatial[axis].lower, 0) for axis in axes]
+    ends = [spatial[axis].size - max(-spatial[axis].upper, 0) for axis in axes]
     sizes = context.graph.sizes
-    return context.emit("Slice", rows, sizes(*begins), sizes(*ends), sizes(*(place + 2 for place in axes)))
+    return context.emit("Slice", rows, sizes(*begins), sizes(*ends), sizes(*(axis + 2 for axis in axes)))
 
 
-def wide(context: TranslationContext, op: str, inputs: List[str], **attributes: object) -> str:
-    """ONNX Runtime computes these in float32 only, on the CPU: float64 goes through it."""
+def emit_in_float32(context: TranslationContext, op: str, inputs: List[str], **attributes: object) -> str:
+    """Emit a node for which ONNX Runtime has only an FP32 kernel on the CPU. FP64 is cast to FP32 and back."""
     if context.dtype != np.float64:
         return context.emit(op, *inputs, **attributes)
     narrow = [context.emit("Cast", name, to=TYPES[np.dtype(np.float32)]) for name in inputs]

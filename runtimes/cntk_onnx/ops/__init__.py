@@ -1,4 +1,4 @@
-"""What each operation of CNTK's is in ONNX: name → translator, which gets a TranslationContext and gives Values."""
+"""How each CNTK operation is translated: name → a function from a TranslationContext to one or several Values."""
 
 from typing import Callable, Dict, List, Union
 

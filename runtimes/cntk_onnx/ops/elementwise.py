@@ -1,7 +1,7 @@
-"""Operations on elements: each value of the result comes from the values at its place.
+"""Elementwise operations.
 
-CNTK broadcasts as numpy does: static shapes are aligned at their last dimensions (row-major), and
-what has no dynamic axes goes with every row.
+CNTK broadcasts like numpy: static shapes are aligned at their last dimensions (row-major), and a value without dynamic
+axes is repeated for every row.
 """
 
 from typing import Callable, Dict, List, Tuple
@@ -13,34 +13,34 @@ from runtimes.onnx.graph import TYPES
 from ..context import TranslationContext
 from ..values import Value
 
-# A logarithm's argument below the first gives the second, in CNTK.
+# In CNTK, the logarithm of any value below the first constant is the second.
 _TINY, _LOG_OF_TINY = 1e-37, -85.1
 
 
 def aligned(context: TranslationContext, values: List[Value]) -> Tuple[List[str], Tuple[int, ...], Tuple[str, ...]]:
-    """Tensors that ONNX broadcasts as CNTK would, and the shape and axes of what comes out."""
+    """Return tensors that ONNX broadcasts as CNTK would, and the static shape and dynamic axes of the result."""
     rank = max(len(value.shape) for value in values)
     axes = context.shared_axes(values)
     names = []
     for value in values:
         if value.axes and len(value.shape) < rank:
             value = context.reshape(value, (1,) * (rank - len(value.shape)) + value.shape)
-        names.append(context.name(value))
+        names.append(context.tensor(value))
     padded = [(1,) * (rank - len(value.shape)) + value.shape for value in values]
     return names, tuple(_size(context, sizes) for sizes in zip(*padded)), axes
 
 
 def _size(context: TranslationContext, sizes: Tuple[int, ...]) -> int:
-    told = {size for size in sizes if size != 1}
-    if len(told - {-1}) > 1:
-        context.refuse("its inputs have sizes %s in one place, which do not go together" % sorted(told))
-    return max(told, default=1)
+    others = {size for size in sizes if size != 1}
+    if len(others - {-1}) > 1:
+        context.refuse("its inputs have the sizes %s along the same axis, which do not match" % sorted(others))
+    return max(others, default=1)
 
 
 def _unary(op: str) -> Callable[[TranslationContext], Value]:
     def translated(context: TranslationContext) -> Value:
         (x,) = context.take(1)
-        return context.value(context.emit(op, context.name(x)), x.shape, x.axes)
+        return context.value(context.emit(op, context.tensor(x)), x.shape, x.axes)
 
     return translated
 
@@ -54,7 +54,7 @@ def _nary(op: str) -> Callable[[TranslationContext], Value]:
 
 
 def _same(context: TranslationContext) -> Value:
-    """What only training sees."""
+    """For operations that only have an effect in training."""
     (x,) = context.take(1)
     return x
 
@@ -76,18 +76,18 @@ def _log(context: TranslationContext) -> Value:
 
 def _logarithm(context: TranslationContext, x: Value) -> Value:
     if context.dtype == np.float16:
-        return context.value(context.emit("Log", context.name(x)), x.shape, x.axes)
+        return context.value(context.emit("Log", context.tensor(x)), x.shape, x.axes)
     tiny = context.graph.scalar(_TINY, context.dtype)
-    is_tiny = context.emit("Less", context.name(x), tiny)
-    found = context.emit("Log", context.emit("Max", context.name(x), tiny))
+    is_tiny = context.emit("Less", context.tensor(x), tiny)
+    found = context.emit("Log", context.emit("Max", context.tensor(x), tiny))
     low = context.graph.scalar(_LOG_OF_TINY, context.dtype)
     return context.value(context.emit("Where", is_tiny, low, found), x.shape, x.axes)
 
 
 def _sqrt(context: TranslationContext) -> Value:
-    """Of what is negative, CNTK takes 0."""
+    """The square root, which in CNTK is 0 for negative values."""
     (x,) = context.take(1)
-    found = context.emit("Sqrt", context.emit("Max", context.name(x), context.graph.scalar(0, context.dtype)))
+    found = context.emit("Sqrt", context.emit("Max", context.tensor(x), context.graph.scalar(0, context.dtype)))
     return context.value(found, x.shape, x.axes)
 
 
@@ -97,19 +97,19 @@ def _reciprocal(context: TranslationContext) -> Value:
 
 
 def inverse(context: TranslationContext, x: Value) -> str:
-    """1/x, and 0 for 0."""
-    name = context.name(x)
+    """1/x, which in CNTK is 0 for 0."""
+    name = context.tensor(x)
     if x.array is not None and x.array.all():
         return context.emit("Reciprocal", name)
     zero, one = (context.graph.scalar(number, context.dtype) for number in (0, 1))
     is_zero = context.emit("Equal", name, zero)
-    # No infinity on the way either: converters make a product of the choice.
+    # Intermediate results must not be infinite either: some converters turn Where into products, and 0 * inf is NaN.
     found = context.emit("Reciprocal", context.emit("Where", is_zero, one, name))
     return context.emit("Where", is_zero, zero, found)
 
 
 def _select(context: TranslationContext) -> Value:
-    """Where the first is not zero the second, else the third."""
+    """The second input where the first is not zero, else the third."""
     names, shape, axes = aligned(context, context.take(3))
     zero = context.graph.scalar(0, context.dtype)
     chosen = context.emit("Not", context.emit("Equal", names[0], zero))
@@ -117,20 +117,20 @@ def _select(context: TranslationContext) -> Value:
 
 
 def _pow(context: TranslationContext) -> Value:
-    """0 to a power below 0 is 0."""
+    """The power, which in CNTK is 0 for 0 to a negative power."""
     base, exponent = context.take(2)
     names, shape, axes = aligned(context, [base, exponent])
     if (base.array is not None and base.array.all()) or (exponent.array is not None and (exponent.array >= 0).all()):
         return context.value(context.emit("Pow", *names), shape, axes)
     zero, one = (context.graph.scalar(number, context.dtype) for number in (0, 1))
-    is_endless = context.emit("And", context.emit("Equal", names[0], zero), context.emit("Less", names[1], zero))
-    # No infinity on the way either: converters make a product of the choice.
-    found = context.emit("Pow", context.emit("Where", is_endless, one, names[0]), names[1])
-    return context.value(context.emit("Where", is_endless, zero, found), shape, axes)
+    is_infinite = context.emit("And", context.emit("Equal", names[0], zero), context.emit("Less", names[1], zero))
+    # As in `inverse`, intermediate results must not be infinite either.
+    found = context.emit("Pow", context.emit("Where", is_infinite, one, names[0]), names[1])
+    return context.value(context.emit("Where", is_infinite, zero, found), shape, axes)
 
 
 def _clip(context: TranslationContext) -> Value:
-    """What is below `low` becomes that, also where it is above `high`."""
+    """Clip to [low, high]. A value below `low` becomes `low` even if that is above `high`."""
     x, low, high = context.take(3)
     names, shape, axes = aligned(context, [x, low, high])
     found = context.emit("Min", context.emit("Max", names[0], names[1]), names[2])
@@ -142,15 +142,15 @@ def _clip(context: TranslationContext) -> Value:
 def _elu(context: TranslationContext) -> Value:
     (x,) = context.take(1)
     alpha = context.attribute("alpha", float, 1.0)
-    return context.value(context.emit("Elu", context.name(x), alpha=alpha), x.shape, x.axes)
+    return context.value(context.emit("Elu", context.tensor(x), alpha=alpha), x.shape, x.axes)
 
 
 def _log_plus(context: TranslationContext) -> Value:
-    """log(exp(a) + exp(b)), from the larger of the two on."""
+    """log(exp(a) + exp(b)), computed as max + softplus(min - max) so that it cannot overflow."""
     names, shape, axes = aligned(context, context.take(2))
     larger, smaller = context.emit("Max", *names), context.emit("Min", *names)
     below = context.emit("Sub", smaller, larger)
-    if context.dtype == np.float64:  # of which ONNX Runtime has no Softplus
+    if context.dtype == np.float64:  # for which ONNX Runtime has no Softplus kernel
         rest = context.emit(
             "Log", context.emit("Add", context.emit("Exp", below), context.graph.scalar(1, context.dtype))
         )
@@ -166,11 +166,11 @@ def _cast(context: TranslationContext) -> Value:
     dtype = DTYPES.get(context.attribute("newDataType", int))
     if dtype is None:
         context.refuse("it casts to a datatype that is not covered")
-    return Value(context.emit("Cast", context.name(x), to=TYPES[dtype]), x.shape, x.axes, dtype)
+    return Value(context.emit("Cast", context.tensor(x), to=TYPES[dtype]), x.shape, x.axes, dtype)
 
 
 def _cosine(context: TranslationContext) -> Value:
-    """Of the angle between the rows, over all their values; 0 where one of them is 0."""
+    """The cosine of the angle between the rows, over all their values; 0 if either is 0."""
     a, b = context.take(2)
     if a.shape != b.shape:
         context.refuse("its inputs have the shapes %s and %s" % (list(a.shape), list(b.shape)))
@@ -179,9 +179,9 @@ def _cosine(context: TranslationContext) -> Value:
         context.refuse("one of its inputs is the same for all rows, which is not covered")
 
     def summed(one: Value, other: Value) -> str:
-        places = context.graph.sizes(*range(len(axes), len(axes) + len(a.shape)))
-        product = context.emit("Mul", context.name(one), context.name(other))
-        return context.emit("ReduceSum", product, places, keepdims=0) if a.shape else product
+        static_axes = context.graph.sizes(*range(len(axes), len(axes) + len(a.shape)))
+        product = context.emit("Mul", context.tensor(one), context.tensor(other))
+        return context.emit("ReduceSum", product, static_axes, keepdims=0) if a.shape else product
 
     lengths = [context.emit("Sqrt", summed(each, each)) for each in (a, b)]
     over = [inverse(context, context.value(name, (), axes)) for name in lengths]

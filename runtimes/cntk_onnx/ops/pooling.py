@@ -1,11 +1,11 @@
-"""Pooling in one to three dimensions, and over regions."""
+"""Pooling in one to three dimensions, and over the whole input."""
 
 from typing import Callable, Dict
 
 from ..context import TranslationContext
 from ..dictionary import Shape
 from ..values import Value
-from ..windows import batched, cropped, unbatched, wide, windows
+from ..windows import batched, cropped, emit_in_float32, unbatched, windows
 from .convolution import pads
 
 _MAX, _AVERAGE = 0, 1
@@ -14,47 +14,51 @@ _WHOLE_INPUT = -1
 
 def _pooling(context: TranslationContext) -> Value:
     (x,) = context.take(1)
-    kind, told = context.attribute("poolingType", int), context.attribute("poolingWindowShape", Shape)
+    kind, window = context.attribute("poolingType", int), context.attribute("poolingWindowShape", Shape)
     if kind not in (_MAX, _AVERAGE):
-        context.refuse("it pools in a way %d that is not covered" % kind)
+        context.refuse("it has the pooling type %d, which is not covered" % kind)
     rank = len(x.shape)
-    if any(size == _WHOLE_INPUT for size in told) or not told:
-        return _over_all(context, kind, x)
-    if len(told) > rank or not 2 <= rank <= 4:
-        context.refuse("its window has %d axes and its input %d" % (len(told), rank))
-    reaches = [1] * (rank - len(told)) + list(told)[::-1]
+    if any(size == _WHOLE_INPUT for size in window) or not window:
+        return _global_pooling(context, kind, x)
+    if len(window) > rank or not 2 <= rank <= 4:
+        context.refuse("its window has %d axes and its input %d" % (len(window), rank))
+    kernel = [1] * (rank - len(window)) + list(window)[::-1]
     channels, *spatial = windows(
-        context, x.shape, reaches, [1] * rank, ceil=context.attribute("ceilOutDim", bool, False)
+        context, x.shape, kernel, [1] * rank, ceil=context.attribute("ceilOutDim", bool, False)
     )
     if (channels.reach, channels.stride) != (1, 1):
         context.refuse("it also pools over the channels, which is not covered")
     rows, _ = batched(context, x)
     rows = cropped(context, rows, spatial)
-    attributes = {"kernel_shape": reaches[1:], "strides": [each.stride for each in spatial]}
+    attributes = {"kernel_shape": kernel[1:], "strides": [each.stride for each in spatial]}
     ends = []
     for each in spatial:
-        # As much as the last window reaches over the end, which `ceil` allows.
-        over = (each.out - 1) * each.stride + each.reach - (each.size + each.lower + each.upper) if each.size > 0 else 0
-        ends.append(max(over, 0))
+        # By how much the last window exceeds the padded input, which it may if the output size is rounded up.
+        excess = 0
+        if each.size > 0:
+            excess = (each.out - 1) * each.stride + each.reach - (each.size + each.lower + each.upper)
+        ends.append(max(excess, 0))
     padding = pads(spatial)
     if any(ends):
         half = len(spatial)
-        padding = padding[:half] + [upper + over for upper, over in zip(padding[half:], ends)]
+        padding = padding[:half] + [upper + excess for upper, excess in zip(padding[half:], ends)]
     if kind == _AVERAGE:
         include = context.attribute("includePad", bool, False)
         if include and any(ends):
-            context.refuse("it averages over padding beyond the end, which is not covered")
+            context.refuse("its last window exceeds the padded input and includes padding, which is not covered")
         attributes["count_include_pad"] = int(include)
-    name = wide(context, "AveragePool" if kind == _AVERAGE else "MaxPool", [rows], pads=padding, **attributes)
+    name = emit_in_float32(
+        context, "AveragePool" if kind == _AVERAGE else "MaxPool", [rows], pads=padding, **attributes
+    )
     return unbatched(context, name, (x.shape[0], *(each.out for each in spatial)), x)
 
 
-def _over_all(context: TranslationContext, kind: int, x: Value) -> Value:
-    axes = [x.lead + place for place in range(1, len(x.shape))]
+def _global_pooling(context: TranslationContext, kind: int, x: Value) -> Value:
+    axes = [x.lead + axis for axis in range(1, len(x.shape))]
     if not axes:
         context.refuse("its input has no axis to pool over")
     op = "ReduceMean" if kind == _AVERAGE else "ReduceMax"
-    name = context.emit(op, context.name(x), axes=axes, keepdims=1)
+    name = context.emit(op, context.tensor(x), axes=axes, keepdims=1)
     return context.value(name, (x.shape[0],) + (1,) * len(axes), x.axes)
 
 

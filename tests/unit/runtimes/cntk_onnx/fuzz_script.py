@@ -1,10 +1,10 @@
-"""Loads files that CNTK did not quite write, as a worker does, and asks what loads a first time.
+"""Loads mutated CNTK files as a worker does, and runs each model that loads once.
 
     PYTHON -I fuzz_script.py FIRST COUNT SECONDS
 
-Runs in the environment of cntk_onnx, within a limit of memory. A number makes each file anew: those from FIRST on are
-tried, up to COUNT, for so many seconds. Prints each number before it is tried, and what is wrong with the last one:
-whoever reads the output of a process that died sees of which file. At the end it prints how many there were.
+Runs in the environment of cntk_onnx, with a memory limit. The numbers from FIRST on are random seeds, one per file; up
+to COUNT files are tried within SECONDS. Each number is printed before its file is tried, so that the output of a
+process that died ends with the number of the fatal file. Finally, the numbers of loaded and refused files are printed.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[3]
 BYTES, SECONDS = 3 << 30, 20
-LONGEST = 1000  # of a sentence
-# Of an input: a model may take more than this machine has to give.
+MAX_MESSAGE_LENGTH = 1000
+# Larger inputs are not tried, because they may not fit in memory.
 MAX_VALUES = 1 << 20
 
 
@@ -40,13 +40,13 @@ def main(first: int, count: int, seconds: float) -> int:
     number = first
     while number < first + count and time.monotonic() < ends:
         print(number, flush=True)
-        # It ends the process also where C code does not come back.
+        # This ends the process even if C code hangs.
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         try:
             model = load(Random(number))
         except LoadError as error:
             found["refused"] += 1
-            if not 0 < len(str(error)) < LONGEST:
+            if not 0 < len(str(error)) < MAX_MESSAGE_LENGTH:
                 raise
         else:
             found["loaded"] += 1
@@ -58,7 +58,7 @@ def main(first: int, count: int, seconds: float) -> int:
 
 
 def load(random: Random) -> Any:
-    """Raises LoadError, or what it should not."""
+    """Load a random file. Raises LoadError; any other exception is a bug."""
     from runtimes.cntk_onnx.functions import network
     from runtimes.cntk_onnx.runtime import load as load_file
     from runtimes.cntk_onnx.translate import serialized, translate_network
@@ -81,7 +81,7 @@ def load(random: Random) -> Any:
 
 
 def ask(model: Any) -> None:
-    """Two rows of ones. A refusal will do: only the process must not die of them, nor go on for ever."""
+    """Run two rows of ones. An error is acceptable; a crash or a hang is not."""
     import numpy as np
 
     from runtimes.contract import numpy_dtype

@@ -1,4 +1,4 @@
-"""Models that say something else than CNTK wrote: other bytes, and other things in the dictionary that they are."""
+"""Mutations of CNTK's files: of their bytes, and of the dictionary that they contain."""
 
 from pathlib import Path
 from random import Random
@@ -23,9 +23,9 @@ OTHERS: list[Any] = [None, True, False, [], {}, np.zeros((2, 3), np.float32), np
 
 
 def edited(data: bytes, edits: list[Edit]) -> bytes:
-    """Each edit: where, as a part of the length; what; and bytes for it."""
-    for place, how, given_bytes in edits:
-        at = int(place * len(data))
+    """Apply edits: the position as a fraction of the length, the kind of edit, and its bytes."""
+    for fraction, how, given_bytes in edits:
+        at = int(fraction * len(data))
         if how == "set":
             data = data[:at] + given_bytes + data[at + len(given_bytes) :]
         elif how == "drop":
@@ -40,7 +40,7 @@ def edited(data: bytes, edits: list[Edit]) -> bytes:
 
 
 def changed(value: Any, change: Change) -> Any:
-    """A copy of a dictionary with one thing in it that is another: its path chooses by counting."""
+    """Return a copy with one change. The path contains, for each level, the number of the child, modulo their count."""
     path, how, new = change
     if not path or not isinstance(value, dict | list) or not value:
         return new
@@ -51,7 +51,7 @@ def changed(value: Any, change: Change) -> Any:
         copy[key] = changed(value[key], (path[1:], how, new))
     elif how == "drop":
         del copy[key]
-    elif how == "move":  # what stands elsewhere in the same place
+    elif how == "move":  # replace it by a sibling
         copy[key] = value[keys[path[0] // 7 % len(keys)]]
     elif how == "nudge":
         copy[key] = nudged(value[key], path[-1] // 7)
@@ -61,7 +61,7 @@ def changed(value: Any, change: Change) -> Any:
 
 
 def nudged(value: Any, by: int) -> Any:
-    """Nearly the same: of what is quite another thing most is refused before it can do harm."""
+    """Return a slightly different value. Most values that differ more are refused early, before they can do harm."""
     step = by % 5 - 2
     if isinstance(value, bool):
         return not value

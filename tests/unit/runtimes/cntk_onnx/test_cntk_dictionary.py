@@ -1,4 +1,4 @@
-"""CNTK's files are read as they are, and what is broken says so."""
+"""CNTK's files are read correctly, and broken ones are refused with a reason."""
 
 import struct
 import time
@@ -91,8 +91,8 @@ BROKEN = {
     "a length that lies": (b"\x12" + w.varint(1 << 40) + b"abc", "1099511627776 bytes, but only 3 are left"),
     "another message": (w.message(3, b""), "a dictionary has a field 3"),
     "another value": (w.dictionary({"a": w.number(14, 1)}), "a value has a field 14"),
-    "no message": (b"\x10\x05", "a number where a message is wanted"),
-    "no number": (w.dictionary({"a": w.message(2, b"")}), "a message where a number is wanted"),
+    "no message": (b"\x10\x05", "a number, but must be a message"),
+    "no number": (w.dictionary({"a": w.message(2, b"")}), "a message, but must be a number"),
     "no text": (w.dictionary({"a": w.number(2, 6) + w.message(8, b"\xff")}), "not UTF-8"),
     "half a double": (w.dictionary({"a": w.varint(7 << 3 | 5) + b"abcd"}), "floating-point"),
     "too deep": (deep(40), "nests deeper than 32"),
@@ -118,15 +118,15 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_broken_says_what(name: str) -> None:
-    data, told = BROKEN[name]
-    with pytest.raises(LoadError, match=told) as caught:
+    data, message = BROKEN[name]
+    with pytest.raises(LoadError, match=message) as caught:
         read(data)
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_cut_anywhere_is_refused() -> None:
     whole = w.dictionary({"a": w.vector([w.text("b"), w.double(1.5)]), "c": w.array([2], struct.pack("<2f", 1, 2))})
-    ends = [0]  # where it is whole again
+    ends = [0]  # lengths at which the file is complete
     for cut in range(1, len(whole)):
         try:
             read(whole[:cut])
@@ -136,7 +136,7 @@ def test_a_file_cut_anywhere_is_refused() -> None:
     assert ends == [0, 2, len(w.dictionary({"a": w.vector([w.text("b"), w.double(1.5)])}))]
 
 
-# What costs two bytes in a file and much more in memory.
+# Each of these is two bytes in the file and much more in memory.
 MANY = {
     "values": lambda count: w.dictionary({"a": w.number(2, 9) + w.message(11, b"\x0a\x00" * count)}),
     "entries": lambda count: b"\x12\x00" * count,
@@ -148,7 +148,7 @@ MANY = {
 def test_many_small_things_are_bounded(kind: str) -> None:
     data = MANY[kind](MAX_FIELDS * 2)
     began = time.process_time()
-    with pytest.raises(LoadError, match="fields, which no model"):
+    with pytest.raises(LoadError, match="fields, which no CNTK model"):
         read(data)
     assert time.process_time() - began < 30
 

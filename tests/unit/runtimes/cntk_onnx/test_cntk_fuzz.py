@@ -1,7 +1,7 @@
-"""Whatever a file holds, it is translated or refused with a sentence: files that chance makes.
+"""Whatever a file contains, it is translated or refused with a sentence: random files.
 
-`MODELPORT_FUZZ_SECONDS=600 pytest tests/unit/runtimes/cntk_onnx/test_cntk_fuzz.py` looks so long, at other
-files each time.
+`MODELPORT_FUZZ_SECONDS=600 pytest tests/unit/runtimes/cntk_onnx/test_cntk_fuzz.py` fuzzes for that long, with
+different files each time.
 """
 
 import json
@@ -40,7 +40,7 @@ from tests.unit.runtimes.cntk_onnx.mutations import (
 )
 
 HERE = Path(__file__).parent
-# Small ones that hold what there is: loops, windows, every kind of attribute.
+# Small models that cover loops, windows, and every kind of attribute.
 BASES = (
     *("loop_of_two_steps", "lstm", "convolution_groups", "sequence_moves", "slices", "shapes", "numbers", "pooling"),
     *("normalization", "products", "sequence_places", "free_size", "convolution_transposed", "reductions", "best"),
@@ -58,17 +58,17 @@ def base(name: str) -> bytes:
 
 
 def survives(made: Callable[[], Any]) -> None:
-    """It gives an ONNX model that can be told, or refuses with one sentence."""
+    """Check that it returns a serializable ONNX model, or refuses with one sentence."""
     began = time.process_time()
     try:
         found = made()
         assert isinstance(found, onnx.ModelProto)
         found.SerializeToString()
     except LoadError as error:
-        told = str(error)
+        message = str(error)
     else:
-        told = "it is translated"
-    assert 0 < len(told) < 1000
+        message = "it is translated"
+    assert 0 < len(message) < 1000
     assert time.process_time() - began < SECONDS
 
 
@@ -116,7 +116,7 @@ def test_a_model_that_says_something_else(name: str, changes: list[Change]) -> N
 @pytest.mark.runtime("cntk_onnx")
 @pytest.mark.timeout(0)
 def test_a_worker_loads_or_refuses_it(runtime_python: Callable[[str], Path]) -> None:
-    """By ONNX Runtime too, in a process that ends where one of them takes too much time or memory."""
+    """This includes ONNX Runtime, in a process that ends if a file needs too much time or memory."""
     long = float(os.environ.get("MODELPORT_FUZZ_SECONDS", "0"))
     first, count = (secrets.randbelow(1 << 40), 1 << 40) if long else (0, 400)
     command = [runtime_python("cntk_onnx"), "-I", HERE / "fuzz_script.py", str(first), str(count), str(long or 300)]

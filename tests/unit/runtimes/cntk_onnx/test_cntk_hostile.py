@@ -1,4 +1,4 @@
-"""Whatever a file holds, it is translated or refused with a sentence, soon and in little memory."""
+"""Whatever a file contains, it is either translated or refused with a sentence, within bounded time and memory."""
 
 import time
 import tracemalloc
@@ -14,7 +14,7 @@ from runtimes.contract import LoadError
 from runtimes.onnx import graph
 
 SECONDS, BYTES = 20.0, 64 << 20
-LONGEST = 1000  # of a sentence
+MAX_MESSAGE_LENGTH = 1000
 
 
 def function(uid: str, op: int, inputs: list[str], **attributes: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ ZERO = variable("c", 3, value=np.zeros((), np.float32))
 COLUMN = variable("a", 2, 1, 1 << 14, value=np.ones((1 << 14, 1), np.float32))
 ROW = variable("b", 2, 1 << 14, 1, value=np.ones((1, 1 << 14), np.float32))
 ROOTS: dict[str, tuple[dict[str, Any], str]] = {
-    "a block in itself": (whole([block("b", "b", [], [])], []), "hold each other|stands for itself"),
+    "a block in itself": (whole([block("b", "b", [], [])], []), "contain each other|refers to itself"),
     "blocks in each other": (whole([block("a", "b", [], []), block("b", "a", [], [])], []), "each other|itself"),
     "a placeholder that is itself": (whole([function("f", 3, ["p"]), block("b", "f", ["p"], ["p"])], [P]), "itself"),
     "a function of itself": (whole([function("f", 3, ["f_Output_0"])], []), "without a delay"),
@@ -67,19 +67,19 @@ ROOTS: dict[str, tuple[dict[str, Any], str]] = {
         "reads no sequence",
     ),
     "a placeholder that is nothing": (whole([function("f", 3, ["p"])], [P]), "never replaced"),
-    "an input that is nothing": (whole([function("f", 3, ["y"])], []), "nothing is called so"),
+    "an input that is nothing": (whole([function("f", 3, ["y"])], []), "but not defined"),
     "an output that is not there": (
         whole([function("f", 3, ["x"]), function("g", 3, ["f_Output_7"])], [X]),
         "has no output 7",
     ),
-    "one uid twice": (whole([function("f", 3, ["x"])] * 2, [X]), "one uid"),
+    "one uid twice": (whole([function("f", 3, ["x"])] * 2, [X]), "the same uid"),
     "another operation": (whole([function("f", 4711, ["x"])], [X]), "an operation 4711"),
     "a user function": (
         whole([{"type": "UserDefinedFunction", "uid": "f", "name": "mine", "inputs": ["x"]}], [X]),
         "a user function .'mine'",
     ),
     "no inputs": (whole([function("f", 43, [], axis=Axis(0))], []), "no inputs"),
-    "too many inputs": (whole([function("f", 3, ["x"] * 9)], [X]), "9 inputs where 1"),
+    "too many inputs": (whole([function("f", 3, ["x"] * 9)], [X]), "9 inputs, but must have 1"),
     "a size that overflows": (whole([function("f", 3, ["y"])], [variable("y", 0, 1 << 62, 1 << 62)]), "the shape"),
     "doubling": (
         whole([function(f"f{n}", 43, [f"f{n - 1}_Output_0" if n else "x"] * 2, axis=Axis(0)) for n in range(80)], [X]),
@@ -89,7 +89,7 @@ ROOTS: dict[str, tuple[dict[str, Any], str]] = {
     "an axis where a shape belongs": (whole([function("f", 16, ["x"], newShape=Axis(0))], [X]), "'newShape' is not"),
     "an array where a truth belongs": (
         whole([function("f", 72, ["x"], sequenceUnpackSuppressMaskOutput=SQUARE)], [X]),
-        "'sequenceUnpackSuppressMaskOutput' is not|no sequence",
+        "'sequenceUnpackSuppressMaskOutput' is not|not a sequence",
     ),
     "arrays where truths belong": (
         whole([function("f", 33, ["k", "i"], sharing=[SQUARE])], [IMAGE, KERNEL]),
@@ -101,7 +101,7 @@ ROOTS: dict[str, tuple[dict[str, Any], str]] = {
         "^input 'n{79}…' is sparse",
     ),
     "a long shape": (whole([function("f", 16, ["x"], newShape=Shape([1 << 62] * 64))], [X]), "does not hold|…"),
-    # What ONNX Runtime computes when it loads a model.
+    # ONNX Runtime computes these when it loads a model.
     "sums of parameters": (
         whole(
             [
@@ -123,7 +123,7 @@ def test_what_cannot_be_is_refused(name: str) -> None:
     try:
         with pytest.raises(LoadError, match=told) as caught:
             translate_network(network(root))
-        assert len(str(caught.value)) < LONGEST
+        assert len(str(caught.value)) < MAX_MESSAGE_LENGTH
         assert tracemalloc.get_traced_memory()[1] < BYTES
     finally:
         tracemalloc.stop()
@@ -135,7 +135,7 @@ def chain() -> dict[str, Any]:
 
 
 def chain_of_blocks() -> dict[str, Any]:
-    """Each stands for the next: whoever follows that anew for each takes the square of their number."""
+    """Each refers to the next, so following every chain from its start would take quadratic time."""
     blocks = [block(f"b{n}", f"b{n + 1}" if n + 1 < MANY else "f", [], []) for n in range(MANY)]
     readers = [function(f"r{n}", 3, [f"b{n}_Output_0"]) for n in range(MANY)]
     every = function("all", 44, [f"r{n}_Output_0" for n in range(MANY)])
@@ -168,7 +168,7 @@ def test_long_models_take_time_by_their_length(build: Any) -> None:
 
 
 def test_a_parameter_that_many_read_is_there_once() -> None:
-    """Else a file could ask for any multiple of itself."""
+    """Otherwise a file could demand any multiple of its own size."""
     weights = np.frombuffer(np.ones((100, 100), np.float32).tobytes(), np.float32).reshape(100, 100)
     parameter = variable("w", 2, 100, 100, value=weights)
     functions = [function(f"f{n}", 31, ["w", f"f{n - 1}_Output_0" if n else "x"], outputRank=1) for n in range(50)]

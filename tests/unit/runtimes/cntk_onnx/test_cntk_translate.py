@@ -13,8 +13,8 @@ from runtimes.contract import LoadError
 MODELS = Path(__file__).parent / "models"
 NAMES = sorted(path.stem for path in MODELS.glob("*.npz"))
 TOLERANCE = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-6}
-# onnx's reference implementation, which computes here, has no Scan over another axis than the first. ONNX Runtime
-# computes these too, in tests/contract.
+# onnx's reference implementation, used here, supports Scan only over the first axis. tests/contract computes these
+# with ONNX Runtime.
 LOOPS = [
     *("float64_lstm", "fold", "gru", "loop_from_an_input", "loop_of_sums", "loop_of_two_steps", "lstm", "rnn"),
     *("axis_called_as_the_batch", "lstm_both_ways", "lstm_peepholes", "lstm_relu", "lstm_stabilized", "tagger"),
@@ -52,16 +52,16 @@ def test_it_is_sound_and_has_cntks_names_in_cntks_order(name: str) -> None:
 def test_it_computes_what_cntk_computes(name: str) -> None:
     inputs, outputs = stored(name)
     found = ReferenceEvaluator(model(name)).run(None, inputs)
-    for (told, wanted), array in zip(outputs.items(), found, strict=True):
-        assert array.shape == wanted.shape, told
-        assert array.dtype == wanted.dtype, told
-        scale = max(1.0, float(np.abs(wanted).max(initial=0)))
-        np.testing.assert_allclose(array, wanted, rtol=0, atol=TOLERANCE[wanted.dtype.name] * scale, err_msg=told)
+    for (name, expected), array in zip(outputs.items(), found, strict=True):
+        assert array.shape == expected.shape, name
+        assert array.dtype == expected.dtype, name
+        scale = max(1.0, float(np.abs(expected).max(initial=0)))
+        np.testing.assert_allclose(array, expected, rtol=0, atol=TOLERANCE[expected.dtype.name] * scale, err_msg=name)
 
 
 @pytest.mark.parametrize("name", ["powers", "unary_near_its_ends"])
 def test_no_infinity_comes_of_zeros_on_the_way(name: str) -> None:
-    """Of what is chosen from, converters make a product, and infinity times 0 is no number."""
+    """Some converters turn Where into products, and infinity times 0 is NaN."""
     inputs = {key: np.zeros_like(array) for key, array in stored(name)[0].items()}
     found = ReferenceEvaluator(model(name)).run(None, inputs, intermediate=True)
     endless = [key for key, array in found.items() if array is not None and not np.isfinite(array).all()]
@@ -69,7 +69,7 @@ def test_no_infinity_comes_of_zeros_on_the_way(name: str) -> None:
 
 
 def shapes(values: list[onnx.ValueInfoProto]) -> dict[str, list[int | str]]:
-    """A size, or the name of what is open."""
+    """The size of each dimension, or its name if it is dynamic."""
     return {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values
     }
@@ -83,7 +83,7 @@ def test_the_batch_and_the_sequence_come_first() -> None:
 
 
 def test_each_open_size_has_a_name_of_its_own() -> None:
-    """What two inputs have of one name must be of one size, so that nothing else may be called as the batch is."""
+    """Dimensions of the same name must have the same size, so no other dimension may be called like the batch."""
     made = model("axis_called_as_the_batch")
     assert shapes(made.graph.input) == {"x": ["N", "N_1", 3]}
     assert [*shapes(made.graph.output).values()] == [["N", 3], ["N", "N_1", 2]]
@@ -96,7 +96,7 @@ def test_free_sizes_are_open() -> None:
 def test_a_loop_is_one_scan() -> None:
     nodes = [node.op_type for node in model("lstm_both_ways").graph.node]
     assert nodes.count("Scan") == 2
-    # What does not go round in it is computed for all steps at once.
+    # What does not depend on the previous step is computed for all steps together.
     assert nodes.count("MatMul") == 2
 
 
@@ -105,9 +105,9 @@ REFUSED = {
     "random": ["RandomDistribution, 'noise' (uid ", "not covered"],
     "sparse": ["input 'words' is sparse"],
     "over_the_batch": ["in a block MultiAxisReduce", "the dynamic axis 'defaultBatchAxis'"],
-    "by_values": ["Where, without a name", "it chooses places by values"],
-    "beyond_the_end": ["Pooling, without a name", "its last window's middle lies beyond its input"],
-    "free_size_rounded_up": ["Pooling, without a name", "its last window depends on a size that only a request tells"],
+    "by_values": ["Where, without a name", "it selects positions by values"],
+    "beyond_the_end": ["Pooling, without a name", "the center of its last window is outside its input"],
+    "free_size_rounded_up": ["Pooling, without a name", "its last window depends on a dynamic size"],
     "both_ways": ["it is in a loop that goes both forwards and backwards"],
 }
 
@@ -123,7 +123,7 @@ def test_what_only_cntk_refuses_is_translated(kind: str) -> None:
 def test_what_is_not_covered_is_named(kind: str) -> None:
     with pytest.raises(LoadError) as caught:
         model(f"refused_{kind}")
-    for told in REFUSED[kind]:
-        assert told in str(caught.value)
-    # What CNTK refuses too is not sent there.
+    for part in REFUSED[kind]:
+        assert part in str(caught.value)
+    # CNTK refuses sparse inputs as well, so the message does not recommend it.
     assert ("by CNTK itself (the runtime cntk)" in str(caught.value)) == (kind != "sparse")

@@ -1,4 +1,4 @@
-"""Files as CNTK could have written them, byte by byte: what the reader's tests are made of."""
+"""Builds CNTK files byte by byte, for the tests of the reader."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ def message(field: int, content: bytes) -> bytes:
 
 
 def dictionary(entries: Mapping[str, bytes]) -> bytes:
-    """entries: key → value, as the functions below give it."""
+    """entries: key → value, as the functions below return it."""
     return number(1, 1) + b"".join(
         message(2, message(1, key.encode()) + message(2, value)) for key, value in entries.items()
     )
