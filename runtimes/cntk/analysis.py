@@ -1,7 +1,7 @@
-"""What becomes of a batch's rows in a function of CNTK's.
+"""Determines whether a CNTK function keeps the rows of a batch independent.
 
-CNTK's operators are defined on one sample, or one sequence of them; the batch is an axis that is none of theirs. So
-an operator that is known keeps rows apart, unless its result lacks that axis.
+CNTK's operators are defined on one sample or one sequence of samples, and do not see the batch axis. So a known
+operator keeps rows independent, unless its result does not have that axis.
 """
 
 from typing import Any, Dict, Optional, Sequence, Set
@@ -11,9 +11,9 @@ import cntk
 from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.values import called
 
-# Of one sample, or one sequence. Dropout is off when a function is evaluated, and BatchNormalization takes the
-# statistics in the file. A batch's sequences are equally long here, so that UnpackSequenceOp pads none of them.
-_APART = set(
+# Operators on one sample or one sequence. In evaluation, Dropout is off and BatchNormalization uses the statistics in
+# the file. All sequences of a batch have the same length here, so UnpackSequenceOp does not pad any of them.
+_INDEPENDENT = set(
     """Abs Acos Acosh Asin Asinh Atan Atanh BatchNormalization Cast Ceil Clip Combine ConstantOp Convolution Cos
     CosDistance Cosh Crop DepthToSpace Dropout ELU ElementTimes Equal Exp Floor FutureValue Gather Greater GreaterEqual
     Hardmax Less LessEqual Log LogPlus LogSoftmax Minus Negate NoOp NotEqual OneHotOp Pad PastValue Plus Pooling Pow
@@ -21,62 +21,67 @@ _APART = set(
     Softplus Softsign SpaceToDepth Splice Sqrt Squeeze StableSigmoid StopGradient StraightThrough Tan Tanh Times TopK
     TransposeAxes TransposeTimes UnpackSequenceOp Unpooling""".split()
 )
-_TOGETHER = {"UnpackBatchAxis", "ToBatchAxis", "SumAll"}
+_MIXING = {"UnpackBatchAxis", "ToBatchAxis", "SumAll"}
 _RANDOM = {"RandomDistribution", "RandomSample", "RandomSampleInclusionFrequency"}
-# Parts that do more than the whole: each sequence is cut at the same places.
-_PARTS = {"Sequence::Slice": {"Where", "PackedIndex", "GatherPacked"}}  # type: Dict[str, Set[str]]
+# Operators that are independent inside these blocks, which use them to cut every sequence at the same positions.
+_INDEPENDENT_IN_BLOCK = {"Sequence::Slice": {"Where", "PackedIndex", "GatherPacked"}}  # type: Dict[str, Set[str]]
 _BATCH = cntk.Axis.default_batch_axis().name
+# The reasons are logged; the first ones are enough to find the operators.
 _MAX_REASONS = 8
 
 
-class _Found:
+class _Findings:
     def __init__(self) -> None:
         self.mixes, self.writes, self.unknown = [], [], []  # type: List[str], List[str], List[str]
         self.seen = set()  # type: Set[str]
 
 
-def analyse(function: Any, arguments: Dict[str, Any], results: Dict[str, Any]) -> BatchAnalysis:
-    """Of a function with these arguments and results by the names that clients know."""
-    found = _Found()
+def analyze(function: Any, arguments: Dict[str, Any], results: Dict[str, Any]) -> BatchAnalysis:
+    """Analyze a function, given its arguments and results by their served names."""
+    findings = _Findings()
     for name, variable in arguments.items():
         if not _first_is_batch(variable):
-            found.unknown.append("%s has no rows of a batch" % called("input", name))
-    _look(function, None, set(), found)
+            findings.unknown.append("%s has no rows of a batch" % called("input", name))
+    _visit(function, None, set(), findings)
     for name, variable in results.items():
         if not _has_batch(variable):
-            found.mixes.append("%s has no rows of a batch" % called("output", name))
+            findings.mixes.append("%s has no rows of a batch" % called("output", name))
         elif not _first_is_batch(variable):
-            found.unknown.append("%s does not have the batch as its first dimension" % called("output", name))
-    return BatchAnalysis(*(_few(reasons) for reasons in (found.mixes, found.writes, found.unknown)))
+            findings.unknown.append("%s does not have the batch as its first dimension" % called("output", name))
+    return BatchAnalysis(*(_first(reasons) for reasons in (findings.mixes, findings.writes, findings.unknown)))
 
 
-def _look(function: Any, bound: Optional[Dict[str, Any]], parts: Set[str], found: _Found) -> None:
-    """In a block, `bound` is what its placeholders stand for, by uid, and `parts` are more that keep rows apart."""
+def _visit(function: Any, bound: Optional[Dict[str, Any]], independent: Set[str], findings: _Findings) -> None:
+    """Visit a function's operators.
+
+    bound        in a block: uid of each placeholder → the variable outside that is bound to it
+    independent  in a block: additional operators that keep rows independent
+    """
     search = cntk.logging.graph.depth_first_search
     for each in search(function, lambda node: isinstance(node, cntk.Function), depth=0):
-        if not each.is_primitive or each.uid in found.seen:
+        if not each.is_primitive or each.uid in findings.seen:
             continue
-        found.seen.add(each.uid)
+        findings.seen.add(each.uid)
         name, at = each.op_name, called(each.op_name, each.name or each.uid)
         if each.is_block:
-            given = dict((bound or {}).items())
+            bindings = dict((bound or {}).items())
             for placeholder, value in each.block_arguments_mapping:
-                given[placeholder.uid] = given.get(value.uid, value)
-            _look(each.block_root, given, _PARTS.get(name, set()), found)
-        elif name in _TOGETHER:
-            found.mixes.append("%s takes the rows together" % at)
+                bindings[placeholder.uid] = bindings.get(value.uid, value)
+            _visit(each.block_root, bindings, _INDEPENDENT_IN_BLOCK.get(name, set()), findings)
+        elif name in _MIXING:
+            findings.mixes.append("%s takes the rows together" % at)
         elif name in _RANDOM:
-            found.mixes.append("%s is random" % at)
+            findings.mixes.append("%s is random" % at)
         elif name == "Assign":
-            found.writes.append("%s changes what the next run reads" % at)
-        elif name not in _APART and name not in parts:
-            found.unknown.append("%s is not known" % at)
+            findings.writes.append("%s changes what the next run reads" % at)
+        elif name not in _INDEPENDENT and name not in independent:
+            findings.unknown.append("%s is not known" % at)
         elif not all(_has_batch(output) for output in each.outputs):
-            given = [(bound or {}).get(value.uid, value) for value in each.inputs]
-            if any(not value.is_placeholder and _has_batch(value) for value in given):
-                found.mixes.append("%s takes the rows together" % at)
-            elif any(value.is_placeholder for value in given):
-                found.unknown.append("%s is not followed" % at)
+            inputs = [(bound or {}).get(value.uid, value) for value in each.inputs]
+            if any(not value.is_placeholder and _has_batch(value) for value in inputs):
+                findings.mixes.append("%s takes the rows together" % at)
+            elif any(value.is_placeholder for value in inputs):
+                findings.unknown.append("%s is not followed" % at)
 
 
 def _has_batch(variable: Any) -> bool:
@@ -88,5 +93,5 @@ def _first_is_batch(variable: Any) -> bool:
     return bool(axes) and axes[0].name == _BATCH
 
 
-def _few(reasons: Sequence[str]) -> Any:
+def _first(reasons: Sequence[str]) -> Any:
     return tuple(dict.fromkeys(reasons))[:_MAX_REASONS]

@@ -1,7 +1,8 @@
-"""The two libraries of OpenMPI 1.10 that CNTK's wheel is linked to, and does not bring.
+"""Provides the two OpenMPI 1.10 libraries that CNTK's wheel is linked against but does not contain.
 
-Serving calls nothing of them but who and how many there are, so a library of our own will do, where there is a C
-compiler. Else OpenMPI's own, of any later version, is put in their place: their functions are the same.
+Serving only calls the functions for the rank and the number of processes, so with a C compiler a minimal library is
+built from mpi.c. Otherwise, links to an installed OpenMPI take their place. Its releases up to 4 have the same
+functions.
 """
 
 import ctypes
@@ -31,36 +32,36 @@ def compiled(folder):
         return False
     source = os.path.join(_HERE, "mpi.c")
     for name, flags in ((_C, []), (_CXX, ["-DEMPTY"])):
-        made = os.path.join(folder, name)
-        command = [compiler, "-shared", "-fPIC", "-O1", "-w", "-Wl,-soname," + name, *flags, "-o", made, source]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if done.returncode:
-            print(done.stdout.decode(errors="replace"))
+        library = os.path.join(folder, name)
+        command = [compiler, "-shared", "-fPIC", "-O1", "-w", "-Wl,-soname," + name, *flags, "-o", library, source]
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if result.returncode:
+            print(result.stdout.decode(errors="replace"))
             return False
     return True
 
 
 def linked(folder):
     # type: (str) -> bool
-    """Symbolic links to OpenMPI's libraries. From 5.0 on it has no C++ any more, and will not do."""
-    for release in (40, 20, 12):  # of OpenMPI 3 and 4, 2, 1.10
+    """Create symbolic links to OpenMPI's libraries. OpenMPI 5.0 removed the C++ bindings and cannot be used."""
+    for release in (40, 20, 12):  # the sonames of OpenMPI 3 and 4, 2, and 1.10
         try:
-            # The second first: it brings the other.
+            # The C++ library comes first, because loading it also loads the C library.
             found = {_CXX: _path("libmpi_cxx.so.%d" % release), _C: _path("libmpi.so.%d" % release)}
         except OSError:
             continue
         for name, path in found.items():
-            made = os.path.join(folder, name)
-            if os.path.lexists(made):
-                os.remove(made)
-            os.symlink(path, made)
+            link = os.path.join(folder, name)
+            if os.path.lexists(link):
+                os.remove(link)
+            os.symlink(path, link)
         return True
     return False
 
 
 def _path(soname):
     # type: (str) -> str
-    """Where the dynamic linker finds it. Raises OSError."""
+    """Return the path at which the dynamic linker finds a library. Raises OSError."""
     ctypes.CDLL(soname, mode=ctypes.RTLD_GLOBAL)
     with open("/proc/self/maps") as maps:
         paths = [line.split(None, 5)[5].strip() for line in maps if "/" in line]

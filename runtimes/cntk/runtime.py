@@ -1,10 +1,10 @@
-"""CNTK v2 models (.model, .dnn, .cmf), run by CNTK 2.7 itself.
+"""CNTK v2 models (.model, .dnn, .cmf), run by CNTK 2.7.
 
-Names are those of the model's arguments and outputs; what has none is called by its uid. Shapes are
-CNTK's own, as Python sees them, after the dimensions that CNTK calls dynamic axes: [batch, …], and
-[batch, time, …] for sequences, of which all in one request are equally long. Sparse inputs are refused.
+Names are those of the model's arguments and outputs. A variable without a unique name is called by its uid. Shapes are
+those of CNTK's Python API, preceded by the dynamic axes: [batch, …], or [batch, time, …] for sequences. All sequences
+of a request have the same length. Sparse inputs are refused.
 
-CNTK's functions must not be shared among threads; a worker has one.
+CNTK's functions are not thread-safe. A worker has a single thread.
 """
 
 import re
@@ -29,10 +29,10 @@ from runtimes.contract import (
 )
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of the distribution, and of cards that it does not find
+    warnings.simplefilter("ignore")  # about an unknown Linux distribution, and about missing GPUs
     import cntk
 
-    from .analysis import analyse
+    from .analysis import analyze
     from .unsafe import Lookups
 
 _NODE = re.compile(r"^Node '[^']*' \([^)]*\): ")
@@ -43,7 +43,7 @@ def load(options: LoadOptions) -> Model:
     try:
         function = cntk.Function.load(options.artifact, device=cntk.device.cpu())
     except Exception as error:
-        raise LoadError("CNTK cannot load this model: %s" % _sentence(error)) from error
+        raise LoadError("CNTK cannot load this model: %s" % _message(error)) from error
     return CntkModel(function, options)
 
 
@@ -55,8 +55,9 @@ class CntkModel(Model):
         for name, variable in self._arguments.items():
             if variable.is_sparse:
                 raise LoadError(
-                    "input '%s' is sparse, and only dense inputs are supported: in CNTK, save a clone of the model with a "
-                    "dense input in its place; of a loss, save the network below it, without the labels" % name
+                    "input '%s' is sparse, and only dense inputs are supported: in CNTK, save a clone of the model "
+                    "with a dense input instead; if the model is a loss, save the network below it, without the labels"
+                    % name
                 )
         inputs = tuple(_spec(name, variable) for name, variable in self._arguments.items())
         outputs = tuple(_spec(name, variable) for name, variable in self._results.items())
@@ -64,39 +65,39 @@ class CntkModel(Model):
             "default": Signature(declared_inputs(options.inputs, inputs), declared_outputs(options.outputs, outputs))
         }
         self._lookups = Lookups(function)
-        # Where sizes are open, some do not fit what the model does with them.
-        self._open = any(-1 in (spec.shape or ())[1:] for spec in inputs)
+        # With dynamic sizes, a RuntimeError of CNTK can mean that a request's sizes do not fit the model.
+        self._has_dynamic_sizes = any(-1 in (spec.shape or ())[1:] for spec in inputs)
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        return analyse(self._function, self._arguments, self._results)
+        return analyze(self._function, self._arguments, self._results)
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
-        wanted = wanted_outputs(outputs, list(self._results))
+        names = wanted_outputs(outputs, list(self._results))
         arrays = {spec.name: check_input(spec, inputs) for spec in self.signatures["default"].inputs}
         empty = [name for name, array in arrays.items() if not array.size]
         if empty:
-            raise InvalidInput("input '%s' has no values in it, which CNTK does not take" % empty[0])
-        given = {self._arguments[name]: _value(self._arguments[name], array) for name, array in arrays.items()}
-        variables = [self._results[name] for name in wanted]
+            raise InvalidInput("input '%s' is empty, which CNTK does not support" % empty[0])
+        feed = {self._arguments[name]: _value(self._arguments[name], array) for name, array in arrays.items()}
+        variables = [self._results[name] for name in names]
         try:
-            self._lookups.check(given)
-            results = self._function.eval(given, outputs=variables)
+            self._lookups.check(feed)
+            results = self._function.eval(feed, outputs=variables)
         except ValueError as error:
-            raise InvalidInput(_sentence(error)) from error
+            raise InvalidInput(_message(error)) from error
         except RuntimeError as error:
-            told = _sentence(error)  # the call stack below it has names with "alloc" in them
-            if re.search(r"alloc|out of memory", told, re.IGNORECASE):
-                raise MemoryError(told) from error
-            if self._open:
-                raise InvalidInput(told) from error
+            message = _message(error)  # without the call stack, in which "alloc" is part of function names
+            if re.search(r"alloc|out of memory", message, re.IGNORECASE):
+                raise MemoryError(message) from error
+            if self._has_dynamic_sizes:
+                raise InvalidInput(message) from error
             raise
-        if len(wanted) == 1:
+        if len(names) == 1:
             results = {variables[0]: results}
-        return {name: _array(name, results[variable]) for name, variable in zip(wanted, variables)}
+        return {name: _array(name, results[variable]) for name, variable in zip(names, variables)}
 
 
 def _named(variables: Sequence[Any], kind: str, taken: Dict[str, Any]) -> Dict[str, Any]:
-    """By name, or by uid where there is none, several have it, or another one is `taken` by it."""
+    """Return variables by name, or by uid if the name is empty, not unique, or belongs to another one in `taken`."""
     if not variables:
         raise LoadError("the model has no %ss" % kind)
     counts = Counter(variable.name for variable in variables)
@@ -105,17 +106,17 @@ def _named(variables: Sequence[Any], kind: str, taken: Dict[str, Any]) -> Dict[s
 
 
 def _spec(name: str, variable: Any) -> TensorSpec:
-    """Negative sizes are CNTK's free and inferred ones."""
     try:
         datatype = datatype_of(variable.dtype)
     except (KeyError, TypeError):
-        raise LoadError("'%s' is of a datatype that cannot be served: %s" % (name, variable.dtype)) from None
+        raise LoadError("'%s' has a datatype that cannot be served: %s" % (name, variable.dtype)) from None
+    # CNTK's free and inferred sizes are negative.
     sizes = tuple(size if size >= 0 else -1 for size in variable.shape)
     return TensorSpec(name, datatype, (-1,) * len(variable.dynamic_axes) + sizes)
 
 
 def _value(variable: Any, array: np.ndarray) -> Any:
-    """One array; of sequences, one for each row."""
+    """Convert an input for CNTK: sequences are a list with one array per row, anything else is one array."""
     array = np.ascontiguousarray(array)
     return list(array) if len(variable.dynamic_axes) > 1 else array
 
@@ -125,10 +126,10 @@ def _array(name: str, result: Any) -> np.ndarray:
         return result
     rows = [np.asarray(row) for row in result]  # type: List[np.ndarray]
     if len({row.shape for row in rows}) > 1:
-        raise Unsupported("the sequences of output '%s' have different lengths: ask for one row at a time" % name)
+        raise Unsupported("the sequences of output '%s' have different lengths: send one row at a time" % name)
     return np.stack(rows)
 
 
-def _sentence(error: BaseException) -> str:
-    """CNTK's message without the call stack and the node's name."""
+def _message(error: BaseException) -> str:
+    """Return CNTK's message without the call stack and the node's name."""
     return _NODE.sub("", first_line(error))

@@ -1,7 +1,7 @@
-"""What CNTK computes without a look at whether it can: looked for when a model is loaded, and before it runs.
+"""Finds operations that CNTK executes without checking their inputs, at load and before each run.
 
-Gather reads whatever lies beside its table in memory for a number that is none of its rows, or ends the process.
-A dilated convolution loads, and is refused by each run on a CPU.
+For an index outside its table, Gather reads adjacent memory or crashes the process. A model with a dilated convolution
+loads, but CNTK refuses each run of it on a CPU.
 """
 
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
@@ -15,7 +15,11 @@ _OTHER_RUNTIME = 'set runtime = "cntk_onnx" in model.toml'
 
 
 class _Lookup(NamedTuple):
-    """indices: the function that computes them; rows: of the table that they are looked up in."""
+    """
+    indices  the function that computes the indices
+    rows     number of rows of the table
+    where    describes the operation in error messages
+    """
 
     indices: Any
     rows: int
@@ -23,49 +27,53 @@ class _Lookup(NamedTuple):
 
 
 class Lookups:
-    """Of one model. Raises LoadError for those whose indices cannot be known before it runs."""
+    """The lookups of a model. Raises LoadError if the indices of one cannot be computed before the model runs."""
 
     def __init__(self, function: Any) -> None:
-        self._found = list(_lookups(function, None))[::-1]  # what is read of others after them
+        # Reversed, a lookup whose indices depend on another lookup is checked after that one.
+        self._lookups = list(_lookups(function, None))[::-1]
 
-    def check(self, given: Dict[Any, Any]) -> None:
-        """given: what the model's arguments are. Raises InvalidInput for an index beyond its table."""
-        for lookup in self._found:
-            feed = {variable: value for variable, value in given.items() if variable in lookup.indices.arguments}
-            for row in lookup.indices.eval(feed):
+    def check(self, feed: Dict[Any, Any]) -> None:
+        """Compute and check all indices for these arguments. Raises InvalidInput for one outside its table."""
+        for lookup in self._lookups:
+            arguments = {variable: value for variable, value in feed.items() if variable in lookup.indices.arguments}
+            for row in lookup.indices.eval(arguments):
                 indices = np.asarray(row)
-                wrong = ~((indices > -1) & (indices < lookup.rows))  # of NaN too
-                if wrong.any():
+                invalid = ~((indices > -1) & (indices < lookup.rows))  # also true for NaN
+                if invalid.any():
                     raise InvalidInput(
-                        "%s looks up %s in a table of %d rows" % (lookup.where, indices[wrong].flat[0], lookup.rows)
+                        "%s looks up %s in a table of %d rows" % (lookup.where, indices[invalid].flat[0], lookup.rows)
                     )
 
 
 def _lookups(function: Any, bound: Optional[Dict[str, Any]]) -> Iterator[_Lookup]:
-    """Those of a function and of the blocks in it; bound: in a block, what its placeholders stand for, by uid."""
+    """Yield the lookups of a function and of the blocks in it.
+
+    bound  in a block: uid of each placeholder → the variable outside that is bound to it
+    """
     for each in _functions(function):
         where = "%s, '%s' (uid %s)" % (each.op_name, each.name, each.uid)
         if each.is_block:
-            bindings = {given.uid: _outside(value, bound) for given, value in each.block_arguments_mapping}
+            bindings = {placeholder.uid: _outside(value, bound) for placeholder, value in each.block_arguments_mapping}
             yield from _lookups(each.block_root, bindings)
         elif each.op_name == "Convolution" and set(each.attributes.get("dilation", ())) - {1}:
-            raise LoadError("%s is dilated, which CNTK does not compute on a CPU: %s" % (where, _OTHER_RUNTIME))
+            raise LoadError("%s is dilated, which CNTK does not support on a CPU: %s" % (where, _OTHER_RUNTIME))
         elif each.op_name == "Gather":
             table, indices = each.inputs
             indices = _outside(indices, bound)
             if table.shape[0] < 0 or indices is None:
-                raise LoadError("what %s looks up cannot be checked before it runs: %s" % (where, _OTHER_RUNTIME))
+                raise LoadError("the indices of %s cannot be checked before it runs: %s" % (where, _OTHER_RUNTIME))
             yield _Lookup(cntk.combine([indices]), table.shape[0], where)
 
 
 def _outside(variable: Any, bound: Optional[Dict[str, Any]]) -> Any:
-    """The variable that can be computed by itself; None for what is computed within a block."""
+    """Return the variable outside all blocks; None if it is computed inside a block."""
     if bound is None:
         return variable
     return bound.get(variable.uid, None if variable.is_output or variable.is_placeholder else variable)
 
 
 def _functions(function: Any) -> List[Any]:
-    """What is not inside of blocks."""
+    """Return the primitive functions outside blocks."""
     found = cntk.logging.graph.depth_first_search(function, lambda each: isinstance(each, cntk.Function), depth=0)
     return [each for each in found if each.is_primitive]

@@ -40,7 +40,7 @@ from runtimes.contract import (
 )
 from runtimes.redaction import redacted
 
-from .analysis.read import analyse
+from .analysis.read import analyze
 from .unsafe import Unsafe
 
 Shape = Tuple[int, ...]
@@ -103,7 +103,7 @@ class MxnetModel(Model):
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
         arrays = dict(self._parameters, **self._aux)
         shapes = {name: array.shape for name, array in arrays.items()}
-        return analyse(self._symbol.tojson(), shapes, self.signatures["default"], self._names)
+        return analyze(self._symbol.tojson(), shapes, self.signatures["default"], self._names)
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         wanted = wanted_outputs(outputs, self._served)

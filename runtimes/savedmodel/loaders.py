@@ -18,13 +18,13 @@ _PYTHON_OPERATORS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 class Entry(NamedTuple):
     """One signature: `run` takes arrays by input name and the wanted names, and gives arrays.
 
-    `analyse` and `ranges` read the signature's graph and run nothing. `problem` is why it cannot be served, in words;
+    `analyze` and `ranges` read the signature's graph and run nothing. `problem` is why it cannot be served, in words;
     else empty.
     """
 
     signature: Signature
     run: Callable[[Dict[str, np.ndarray], Sequence[str]], Dict[str, Any]]
-    analyse: Callable[[], BatchAnalysis]
+    analyze: Callable[[], BatchAnalysis]
     ranges: Callable[[], Dict[str, InputRange]]
     problem: str
 
@@ -43,9 +43,9 @@ def load_functions(folder: str, tags: Sequence[str]) -> Dict[str, Entry]:
             return {key: results[key].numpy() for key in wanted}
 
         foreign = calls_python and _python_nodes(function.graph.as_graph_def())
-        analyse = partial(of_function, function, _results(function), scalar_tables)
+        analyze = partial(of_function, function, _results(function), scalar_tables)
         ranges = partial(_ranges_of_function, function)
-        entries[name] = _entry(inputs, function.structured_outputs, run, analyse, ranges, foreign)
+        entries[name] = _entry(inputs, function.structured_outputs, run, analyze, ranges, foreign)
     return entries
 
 
@@ -83,9 +83,9 @@ def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, Entry]:
             tf.compat.v1.graph_util.extract_sub_graph(graph.as_graph_def(), fetched)
         )
         fed = [tensor for tensor in inputs.values() if tensor is not None]
-        analyse = partial(of_graph, graph, fed, _served(outputs))
+        analyze = partial(of_graph, graph, fed, _served(outputs))
         ranges = partial(_ranges_of_graph, graph, inputs, _served(outputs))
-        entries[name] = _entry(inputs, outputs, run, analyse, ranges, foreign)
+        entries[name] = _entry(inputs, outputs, run, analyze, ranges, foreign)
     return entries
 
 
@@ -130,7 +130,7 @@ def _ranges_of_graph(graph: tf.Graph, inputs: Dict[str, Any], outputs: Dict[str,
 
 
 def _entry(
-    inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any, analyse: Any, ranges: Any, calls_python: bool
+    inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any, analyze: Any, ranges: Any, calls_python: bool
 ) -> Entry:
     refused = {key: reason for key, reason in ((key, _reason(value)) for key, value in outputs.items()) if reason}
     served = _served(outputs)
@@ -146,8 +146,8 @@ def _entry(
         wrong = "; ".join("output '%s' cannot be served: %s" % each for each in refused.items())
         problem = problem or wrong or "it has no outputs"
     if problem:
-        return Entry(Signature((), ()), run, analyse, ranges, problem)
-    return Entry(Signature(_specs(inputs), _specs(served), refused), run, analyse, ranges, "")
+        return Entry(Signature((), ()), run, analyze, ranges, problem)
+    return Entry(Signature(_specs(inputs), _specs(served), refused), run, analyze, ranges, "")
 
 
 def _reason(value: Any) -> str:

@@ -86,7 +86,7 @@ class SavedModel(Model):
         )
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        return self._entries[signature].analyse()
+        return self._entries[signature].analyze()
 
     def input_ranges(self, signature: str) -> Dict[str, InputRange]:
         return self._entries[signature].ranges()

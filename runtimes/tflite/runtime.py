@@ -26,7 +26,7 @@ from runtimes.checks import (
 )
 from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature
 
-from .analysis.read import analyse
+from .analysis.read import analyze
 from .analysis.state import writes
 from .entries import Entry, read
 from .runner import Failed, Runner, sentence
@@ -101,7 +101,7 @@ class LiteRtModel(Model):
         )
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        found = analyse(self._content, self._entries[signature], self.signatures[signature])
+        found = analyze(self._content, self._entries[signature], self.signatures[signature])
         return found._replace(writes=tuple(self._writing[signature][:_MAX_REASONS]))
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:

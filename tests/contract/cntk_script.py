@@ -1,7 +1,7 @@
-"""What a runtime of CNTK's computes of each model in a folder: `PYTHON -I cntk_script.py RUNTIME FOLDER ANSWERS`.
+"""Runs each model in a folder with one of CNTK's runtimes: `PYTHON -I cntk_script.py RUNTIME FOLDER ANSWERS`.
 
-For every NAME.npz there, whose arrays in.* are the inputs of NAME.model, it writes an npz of the outputs; or NAME.txt,
-with the sentence by which the model is refused.
+For each NAME.npz, whose arrays in.* are the inputs of NAME.model, it writes an npz with the outputs, or NAME.txt with
+the reason why the model is refused.
 """
 
 import glob

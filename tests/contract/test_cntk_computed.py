@@ -1,6 +1,6 @@
-"""Both runtimes of CNTK's files, CNTK itself and the one that stands in for it, compute what CNTK 2.7 once did.
+"""Both runtimes for CNTK's files, cntk and cntk_onnx, compute the outputs that CNTK 2.7 stored.
 
-`CNTK_CHANCE=3000 pytest …` compares so many models that chance makes, others each time.
+`CNTK_CHANCE=3000 pytest …` compares that many random models, different ones each time.
 """
 
 import json
@@ -28,7 +28,7 @@ Computed = Callable[[str, Path], Path]
 
 @pytest.fixture(scope="module")
 def computed(runtime_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Computed:
-    """A runtime and a folder of models with inputs → the folder of its answers, computed once."""
+    """Runs a runtime on a folder of models with inputs, once each, and returns the folder of its answers."""
 
     def compute(runtime: str, folder: Path) -> Path:
         answers = tmp_path_factory.mktemp(runtime)
@@ -40,19 +40,19 @@ def computed(runtime_python: Callable[[str], Path], tmp_path_factory: pytest.Tem
     return cache(compute)
 
 
-def all_equal(answer: Path, file: Path, least: float = 0) -> None:
+def all_equal(answer: Path, file: Path, scale: float = 0) -> None:
     with np.load(file) as stored, np.load(answer) as found:
-        wanted = {key[4:]: stored[key] for key in stored.files if key.startswith("out.")}
-        assert sorted(found.files) == sorted(wanted)
-        for output, array in wanted.items():
-            equal(found[output], array, f"{file.stem}: {output}", least)
+        expected = {key[4:]: stored[key] for key in stored.files if key.startswith("out.")}
+        assert sorted(found.files) == sorted(expected)
+        for output, array in expected.items():
+            equal(found[output], array, f"{file.stem}: {output}", scale)
 
 
-def equal(found: np.ndarray, wanted: np.ndarray, told: str, least: float = 0) -> None:
-    """To a small part of the largest value in what is wanted, or of `least`."""
-    assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype), told
-    allowed = TOLERANCE[wanted.dtype.name] * float(np.abs(wanted).max(initial=least))
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=allowed, err_msg=told)
+def equal(found: np.ndarray, expected: np.ndarray, name: str, scale: float = 0) -> None:
+    """Compare with a tolerance relative to the largest expected value, or to `scale` if that is larger."""
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype), name
+    allowed = TOLERANCE[expected.dtype.name] * float(np.abs(expected).max(initial=scale))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=allowed, err_msg=name)
 
 
 @pytest.mark.parametrize("runtime", [pytest.param(each, marks=pytest.mark.runtime(each)) for each in RUNTIMES])
@@ -63,7 +63,7 @@ def test_it_computes_what_cntk_once_did(name: str, runtime: str, computed: Compu
 
 @pytest.fixture(scope="module")
 def mnist_conv(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The zoo's model that others trained, with its three images and a hundred others."""
+    """The zoo's model from another project, with its three images and a hundred random ones."""
     folder, source = tmp_path_factory.mktemp("mnist_conv"), zoo / "cntk" / "mnist_conv"
     shutil.copy(source / "mnist_conv.cmf", folder / "mnist_conv.model")
     random = np.random.default_rng(0).uniform(0, 255, (100, 1, 28, 28)).astype(np.float32)
@@ -101,7 +101,7 @@ def test_models_that_chance_makes_are_computed_alike_or_refused(
     differ = []
     for file in made:
         try:
-            all_equal(answers / file.name, file, least=0.1)  # normalised, a single value is nothing but rounding
+            all_equal(answers / file.name, file, scale=0.1)  # a single normalized value is only rounding
         except AssertionError as error:
             differ.append(str(error))
     assert not differ, "\n".join(differ)
@@ -114,7 +114,7 @@ def test_models_that_chance_makes_are_computed_alike_or_refused(
 def test_sequences_of_one_axis_are_of_one_length(
     runtime: str, runtime_python: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """ONNX Runtime would repeat the one that has a single step, or a single row."""
+    """ONNX Runtime would broadcast an input that has a single step or a single row."""
 
     def given(rows: int, steps: int) -> list[object]:
         return np.ones((rows, steps, 3)).tolist()
@@ -130,7 +130,7 @@ def test_sequences_of_one_axis_are_of_one_length(
 def test_what_cntk_says_is_no_lack_of_memory_by_its_call_stack(
     runtime_python: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """It lists functions that allocate below the message; no step of a sequence is chosen here."""
+    """CNTK's call stack contains function names with "alloc". The error here is that no step is selected."""
     case = tmp_path / "case.json"
     case.write_text(json.dumps({"bad": [{"x": [[[-1.0, -1.0, -1.0]] * 5]}]}))
     run_suite(runtime_python("cntk"), "cntk", MODELS / "refused_by_values.model", case)
@@ -140,7 +140,7 @@ def test_what_cntk_says_is_no_lack_of_memory_by_its_call_stack(
 def test_what_is_in_no_row_of_a_table_is_not_looked_up(
     runtime: str, runtime_python: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """CNTK would answer with what lies beside the table in memory, or end."""
+    """CNTK would return adjacent memory, or crash."""
     case, good = tmp_path / "case.json", {"direct": [0.0, 1.0, 3.0], "computed": [0.0, 1.0]}
     wrong = [good | {name: [number, *good[name][1:]]} for name in good for number in (-1.0, 4.0, 1e10)]
     bad = [{name: [row] for name, row in each.items()} for each in wrong]

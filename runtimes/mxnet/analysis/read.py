@@ -11,7 +11,7 @@ from .file import labels, of_json
 from .operators import OPERATORS
 
 
-def analyse(
+def analyze(
     symbol: str, shapes: Dict[str, Sequence[int]], signature: Signature, outputs: Sequence[str]
 ) -> BatchAnalysis:
     """Of the rows along the first dimension of the signature's inputs, in a run that does not train.

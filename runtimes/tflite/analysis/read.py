@@ -17,7 +17,7 @@ from .operators import OPERATORS
 _NO_GRAPH = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
-def analyse(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis:
+def analyze(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis:
     """Of the rows along the first dimension of the signature's inputs; its shapes may be what the owner declares.
 
     LiteRT resizes inputs to whatever a request has, so that the sizes in the file, which are those of one row as a

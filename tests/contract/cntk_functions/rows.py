@@ -1,4 +1,4 @@
-"""What is read from CNTK's functions about their rows, against what they do: `PYTHON rows.py`, in its environment."""
+"""Compares the analysis of CNTK functions with what they do to rows: `PYTHON rows.py`, in CNTK's environment."""
 
 import importlib.util
 import sys
@@ -16,7 +16,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import cntk as C
 
-    from runtimes.cntk.analysis import analyse
+    from runtimes.cntk.analysis import analyze
 
 L = C.layers
 
@@ -34,7 +34,7 @@ def vectors():
     yield C.element_select(C.greater(x, 0), x, C.leaky_relu(x))
 
 
-def pictures():
+def images():
     x = C.input_variable((3, 8, 8), name="x")
     yield L.Sequential(
         [L.Convolution2D((3, 3), 4, pad=True), L.BatchNormalization(map_rank=1), C.relu, L.MaxPooling((2, 2), (2, 2))]
@@ -58,7 +58,7 @@ def mixing():
     batch = C.Axis.default_batch_axis()
     yield x - C.reduce_mean(x, axis=batch), "takes the rows together"
     inner = C.placeholder(name="inner")
-    yield C.as_block(inner - C.reduce_mean(inner, axis=batch), [(inner, x)], "centred"), "takes the rows together"
+    yield C.as_block(inner - C.reduce_mean(inner, axis=batch), [(inner, x)], "centered"), "takes the rows together"
     inner = C.placeholder(name="inner")
     named = C.as_block(inner - C.reduce_max(inner, axis=batch), [(inner, x)], "Sequence::Slice")
     yield named, "takes the rows together"
@@ -71,7 +71,7 @@ def mixing():
 
 
 def read(function):
-    return analyse(function, {"x": function.arguments[0]}, {each.uid: each for each in function.outputs})
+    return analyze(function, {"x": function.arguments[0]}, {each.uid: each for each in function.outputs})
 
 
 def answers(function, rows, sequence):
@@ -80,7 +80,7 @@ def answers(function, rows, sequence):
     return [np.stack([np.asarray(row) for row in each]) for each in found]
 
 
-for functions, sizes in ((vectors, (3, 4)), (pictures, (3, 8, 8)), (sequences, (6, 5))):
+for functions, sizes in ((vectors, (3, 4)), (images, (3, 8, 8)), (sequences, (6, 5))):
     rows = np.random.RandomState(0).standard_normal((3, *sizes)).astype(np.float32)
     rows *= np.reshape([1, 100, 0.1], (3,) + (1,) * len(sizes)).astype(np.float32)
     for output in functions():
@@ -89,8 +89,8 @@ for functions, sizes in ((vectors, (3, 4)), (pictures, (3, 8, 8)), (sequences, (
         assert found.independent, (function, found)
         sequence = functions is sequences
         alone = [answers(function, rows[index : index + 1], sequence) for index in range(3)]
-        for place, together in enumerate(answers(function, rows, sequence)):
-            single = np.concatenate([each[place] for each in alone])
+        for output_index, together in enumerate(answers(function, rows, sequence)):
+            single = np.concatenate([each[output_index] for each in alone])
             assert np.allclose(together, single, 1e-4, 1e-5), (function, together, single)
 
 for function, words in mixing():

@@ -15,7 +15,7 @@ sys.path.insert(0, str(HERE.parents[1] / "make"))
 from tflite import INT32, File, Op, Type, schema  # noqa: E402
 
 from runtimes.contract import LoadOptions  # noqa: E402
-from runtimes.tflite.analysis.read import analyse  # noqa: E402
+from runtimes.tflite.analysis.read import analyze  # noqa: E402
 from runtimes.tflite.entries import read  # noqa: E402
 from runtimes.tflite.runtime import load  # noqa: E402
 
@@ -57,7 +57,7 @@ class Net:
         path = FOLDER / "rows.tflite"
         path.write_bytes(self.file.bytes())
         entry = read(path.read_bytes()).entries["default"]
-        found = analyse(path.read_bytes(), entry, entry.signature)
+        found = analyze(path.read_bytes(), entry, entry.signature)
         if found.independent:
             model = load(LoadOptions(str(path)))
             rows = np.random.RandomState(1).standard_normal([3, 3, 4]).astype(np.float32)
@@ -241,7 +241,7 @@ net = Net()
 net.graph.made.outputs = [net.op("TANH", [net.x])]
 content = net.file.bytes()
 entry = read(content).entries["default"]
-found = analyse(content[: len(content) // 2], entry, entry.signature)
+found = analyze(content[: len(content) // 2], entry, entry.signature)
 assert found.unknown == ("the graph cannot be read",), found
 
 for make in unclear_ones():

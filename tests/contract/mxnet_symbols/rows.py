@@ -11,7 +11,7 @@ spec = importlib.util.spec_from_file_location("runtimes", ROOT / "__init__.py", 
 sys.modules["runtimes"] = importlib.util.module_from_spec(spec)
 
 from runtimes.contract import BatchAnalysis, Signature, TensorSpec  # noqa: E402
-from runtimes.mxnet.analysis.read import analyse  # noqa: E402
+from runtimes.mxnet.analysis.read import analyze  # noqa: E402
 
 S = mx.sym
 
@@ -25,7 +25,7 @@ def read(symbol, *sizes):
     known = dict(zip(given, shapes + states))  # noqa: B905 - Python 3.8
     known = {name: shape for name, shape in known.items() if name != "data" and not name.endswith("_label")}
     signature = Signature(inputs, tuple(TensorSpec(name, "FP32") for name in names))
-    return analyse(symbol.tojson(), known, signature, names)
+    return analyze(symbol.tojson(), known, signature, names)
 
 
 def independent_ones(x):
@@ -113,7 +113,7 @@ for symbol, words in mixing_ones(data):
 for attributes in ({"num_outputs": 2}, {"num_outputs": 2, "axis": 2}):
     text = S.split(data, **attributes)[0].tojson().replace('"num_outputs": "2"', '"num_outputs": "100000000"')
     signature = Signature((TensorSpec("data", "FP32", (-1, 4, 6)),), (TensorSpec("y", "FP32"),))
-    assert analyse(text, {}, signature, ["y"]).unknown
+    assert analyze(text, {}, signature, ["y"]).unknown
 
 # Other languages write flags in small letters; with this one the mean is over the rows.
 wide = S.FullyConnected(data, num_hidden=6, flatten=True, name="wide")
