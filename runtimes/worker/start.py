@@ -51,7 +51,7 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
         executor, listener, Connection(control), StatusPage(status_path), facts, _audit_share(load.audit, decision)
     )
     for rows, seconds in durations:
-        loop.learn(rows, seconds)
+        loop.seed_cost(rows, seconds)
     if hasattr(gc, "freeze"):  # Python 3.7
         gc.collect()
         gc.freeze()  # the framework's objects stay for good, so exclude them from future collections
