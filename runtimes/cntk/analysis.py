@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional, Sequence, Set
 import cntk
 
 from runtimes.contract import BatchAnalysis
-from runtimes.dataflow.values import called
+from runtimes.dataflow.values import operator_label
 
 # Operators on one sample or one sequence. In evaluation, Dropout is off and BatchNormalization uses the statistics in
 # the file. All sequences of a batch have the same length here, so UnpackSequenceOp does not pad any of them.
@@ -41,13 +41,15 @@ def analyze(function: Any, arguments: Dict[str, Any], results: Dict[str, Any]) -
     findings = _Findings()
     for name, variable in arguments.items():
         if not _first_is_batch(variable):
-            findings.unknown.append("%s has no rows of a batch" % called("input", name))
+            findings.unknown.append("%s has no rows of a batch" % operator_label("input", name))
     _visit(function, None, set(), findings)
     for name, variable in results.items():
         if not _has_batch(variable):
-            findings.mixes.append("%s has no rows of a batch" % called("output", name))
+            findings.mixes.append("%s has no rows of a batch" % operator_label("output", name))
         elif not _first_is_batch(variable):
-            findings.unknown.append("%s does not have the batch as its first dimension" % called("output", name))
+            findings.unknown.append(
+                "%s does not have the batch as its first dimension" % operator_label("output", name)
+            )
     return BatchAnalysis(*(_first(reasons) for reasons in (findings.mixes, findings.writes, findings.unknown)))
 
 
@@ -62,7 +64,7 @@ def _visit(function: Any, bound: Optional[Dict[str, Any]], independent: Set[str]
         if not each.is_primitive or each.uid in findings.seen:
             continue
         findings.seen.add(each.uid)
-        name, at = each.op_name, called(each.op_name, each.name or each.uid)
+        name, at = each.op_name, operator_label(each.op_name, each.name or each.uid)
         if each.is_block:
             bindings = dict((bound or {}).items())
             for placeholder, value in each.block_arguments_mapping:

@@ -6,7 +6,7 @@ import numpy as np
 
 from runtimes.dataflow import sizes
 from runtimes.dataflow.sizes import Product, Size, has_rows, over
-from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, mixed, propagate, repeats, rows, unsure
 
 
 class CountsRows(ValueError):
@@ -17,7 +17,7 @@ def elementwise(at: str, *values: Value) -> Value:
     """One element of the result is made of the elements in the same place, after broadcasting."""
     dims = _broadcast([value.dims for value in values])
     if any(value.tainted for value in values):
-        return spread(values, dims)
+        return propagate(values, dims)
     if any(value.counts_rows for value in values):
         return unsure("%s computes with the number of rows" % at, dims=dims)
     with_rows = [value for value in values if value.has_rows]
@@ -102,7 +102,7 @@ def _computed(operator: Callable[..., Any], values: Sequence[Value]) -> Any:
     return constant(together.shape, result)
 
 
-def lost(*elements: Any) -> None:
+def unknown_number(*elements: Any) -> None:
     """A number that is not followed, unless it depends on how many rows there are. Raises CountsRows."""
     if any(has_rows(element) for element in elements):
         raise CountsRows
@@ -113,7 +113,7 @@ def _numbers(operator: Callable[..., Any]) -> Callable[..., Any]:
 
     def computed(*elements: Any) -> Any:
         if any(element is None or isinstance(element, Product) for element in elements):
-            return lost(*elements)
+            return unknown_number(*elements)
         try:
             result = operator(*elements)
         except (ArithmeticError, TypeError, ValueError):
@@ -127,7 +127,7 @@ def _add(one: Any, two: Any) -> Any:
     if isinstance(one, float) or isinstance(two, float) or one is None or two is None:
         return _numbers(lambda a, b: a + b)(one, two)
     result = sizes.plus(one, two)
-    return lost(one, two) if result is None else result
+    return unknown_number(one, two) if result is None else result
 
 
 def _multiply(one: Any, two: Any) -> Any:
@@ -143,9 +143,9 @@ def _multiply(one: Any, two: Any) -> Any:
 def _divide(one: Any, two: Any) -> Any:
     if isinstance(one, Product) or isinstance(two, Product):
         if one is None or two is None or isinstance(one, float) or isinstance(two, float):
-            return one if two == 1 and isinstance(one, Product) else lost(one, two)
+            return one if two == 1 and isinstance(one, Product) else unknown_number(one, two)
         result = over(one, two)
-        return lost(one, two) if result is None else result
+        return unknown_number(one, two) if result is None else result
     if isinstance(one, int) and isinstance(two, int):
         # Integer division rounds towards zero in some formats and down in others; they differ where it is negative.
         return one // two if two and (one >= 0) == (two > 0) else None if two == 0 or one % two else one // two
@@ -194,12 +194,12 @@ def _extreme(choose: Callable[..., Any], upper: bool) -> Callable[..., Any]:
 
 def _where(condition: Any, one: Any, two: Any) -> Any:
     if condition is None or isinstance(condition, Product):
-        lost(condition, one, two)
+        unknown_number(condition, one, two)
         return one if one == two else None
     return one if condition else two
 
 
-def negated(operator: Callable[..., Any]) -> Callable[..., Any]:
+def negate(operator: Callable[..., Any]) -> Callable[..., Any]:
     """The opposite of a comparison, where that is known."""
 
     def opposite(*numbers: Any) -> Any:
@@ -218,9 +218,9 @@ OPERATORS = {
     "equal": _equal,
     "less": _less,
     "greater": lambda one, two: _less(two, one),
-    "not equal": negated(_equal),
-    "less or equal": negated(lambda one, two: _less(two, one)),
-    "greater or equal": negated(_less),
+    "not equal": negate(_equal),
+    "less or equal": negate(lambda one, two: _less(two, one)),
+    "greater or equal": negate(_less),
     "not": _numbers(lambda a: not a),
     "and": _numbers(lambda a, b: bool(a and b)),
     "or": _numbers(lambda a, b: bool(a or b)),

@@ -4,22 +4,20 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 from runtimes.dataflow import sizes
 from runtimes.dataflow.arithmetic import elementwise
-from runtimes.dataflow.shaping import placed, transpose
+from runtimes.dataflow.shaping import normalize_axis, transpose
 from runtimes.dataflow.sizes import fresh, has_rows
-from runtimes.dataflow.values import Value, as_rows, called, constant, mixed, repeats, rows, spread, unsure
-
-__all__ = ["along", "called", "convolution", "einsum", "matmul", "recurrent", "reduce"]
+from runtimes.dataflow.values import Value, as_rows, constant, mixed, propagate, repeats, rows, unsure
 
 
 def reduce(at: str, value: Value, axes: Optional[Sequence[int]], keep: bool, does: str = "reduces over") -> Value:
     """One value of those along the axes; None: along all."""
     if value.dims is None:
-        return spread([value]) if value.tainted else constant([] if axes is None and not keep else None)
+        return propagate([value]) if value.tainted else constant([] if axes is None and not keep else None)
     rank = len(value.dims)
-    gone = {placed(axis, rank) for axis in axes} if axes is not None else set(range(rank))
+    gone = {normalize_axis(axis, rank) for axis in axes} if axes is not None else set(range(rank))
     dims = [1 if place in gone else size for place, size in enumerate(value.dims) if keep or place not in gone]
     if value.tainted:
-        return spread([value], dims)
+        return propagate([value], dims)
     if value.axis in gone:
         return mixed("%s %s the rows" % (at, does), dims=dims)
     if any(has_rows(value.dims[place]) for place in gone) or value.counts_rows:
@@ -33,14 +31,14 @@ def reduce(at: str, value: Value, axes: Optional[Sequence[int]], keep: bool, doe
 def along(at: str, value: Value, axes: Optional[Sequence[int]], does: str = "works along", size: Any = 0) -> Value:
     """As large as before (or of another `size`, along one axis), made of all values along the axes; None: of all."""
     if value.dims is None:
-        return spread([value]) if value.tainted else constant()
+        return propagate([value]) if value.tainted else constant()
     rank = len(value.dims)
-    over = {placed(axis, rank) for axis in axes} if axes is not None else set(range(rank))
+    over = {normalize_axis(axis, rank) for axis in axes} if axes is not None else set(range(rank))
     dims = value.dims
     if size != 0:
         dims = tuple((fresh() if size is None else size) if place in over else old for place, old in enumerate(dims))
     if value.tainted:
-        return spread([value], dims)
+        return propagate([value], dims)
     if value.axis in over:
         return mixed("%s %s the rows" % (at, does), dims=dims)
     if any(has_rows(value.dims[place]) for place in over) or value.counts_rows:
@@ -53,7 +51,7 @@ def along(at: str, value: Value, axes: Optional[Sequence[int]], does: str = "wor
 def matmul(at: str, one: Value, two: Value) -> Value:
     """numpy's: the last two dimensions are matrices, those before are broadcast, a vector is a row or a column."""
     if one.tainted or two.tainted:
-        return spread([one, two])
+        return propagate([one, two])
     if one.dims is None or two.dims is None or not one.dims or not two.dims:
         if one.has_rows or two.has_rows or repeats(one) or repeats(two):
             return unsure("%s multiplies a tensor of unknown rank" % at)
@@ -82,7 +80,7 @@ def gemm(at: str, one: Value, two: Value, added: Optional[Value], turn_one: bool
 
 def einsum(at: str, equation: str, values: Sequence[Value]) -> Value:
     if any(value.tainted for value in values):
-        return spread(values)
+        return propagate(values)
     if not any(value.has_rows or repeats(value) for value in values):
         return constant()
     equation = equation.replace(" ", "")
@@ -168,7 +166,7 @@ def windows(
     `channels` of the result: a number, None where it is not known. `spatial` likewise; None: none is known.
     """
     if value.tainted or any(other.tainted for other in others):
-        return spread([value] + list(others))
+        return propagate([value] + list(others))
     if any(other.has_rows or repeats(other) for other in others):
         return unsure("%s has weights that depend on the inputs" % at)
     if value.dims is None:
@@ -197,7 +195,7 @@ def recurrent(
     """
     together = [value] + list(states) + ([lengths] if lengths is not None else []) + list(others)
     if any(each.tainted for each in together):
-        return spread(together)
+        return propagate(together)
     if any(other.has_rows or repeats(other) for other in others):
         return unsure("%s has weights that depend on the inputs" % at)
     if not value.has_rows:
@@ -224,7 +222,7 @@ def batch_first(at: str, values: Sequence[Value], ranks: Sequence[Optional[int]]
     `ranks` of the results; None where it is not known, of which nothing is claimed then.
     """
     if any(value.tainted for value in values):
-        return [spread(values) for _ in ranks]
+        return [propagate(values) for _ in ranks]
     with_rows = [value for value in values if value.has_rows]
     if any(repeats(value) and not value.has_rows for value in values):
         return [unsure("%s takes what is repeated for each row" % at) for _ in ranks]

@@ -5,9 +5,9 @@ from typing import Any, List, Optional, Sequence, Tuple
 import numpy as np
 
 from runtimes.dataflow import sizes
-from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import Product, Size, fresh, has_rows, over, times
-from runtimes.dataflow.values import MAX_CONTENTS, Value, as_rows, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.values import MAX_CONTENTS, Value, as_rows, constant, mixed, propagate, repeats, rows, unsure
 
 _MANY = 1024  # more rows than batches have
 _END = (1 << 31) - 1  # from here on, the end of a slice is the end of the dimension
@@ -15,7 +15,7 @@ _END = (1 << 31) - 1  # from here on, the end of a slice is the end of the dimen
 
 def concat(at: str, values: Sequence[Value], axis: int) -> Value:
     if any(value.tainted for value in values):
-        return spread(values)
+        return propagate(values)
     shapes = [value.dims for value in values]
     if any(dims is None for dims in shapes):
         if any(value.has_rows or repeats(value) for value in values):
@@ -24,7 +24,7 @@ def concat(at: str, values: Sequence[Value], axis: int) -> Value:
     rank = len(shapes[0] or ())
     if not rank or any(len(dims or ()) != rank for dims in shapes):
         raise ValueError("tensors of different ranks are joined")
-    axis = placed(axis, rank)
+    axis = normalize_axis(axis, rank)
     if not any(value.has_rows or repeats(value._replace(contents=None)) for value in values):
         return _constants(values, axis)
     sources = [as_rows(value) for value in values]
@@ -78,7 +78,7 @@ def split(at: str, value: Value, axis: int, parts: Sequence[Optional[Size]]) -> 
     if value.tainted or value.dims is None:
         whole = value if value.tainted else constant()
         return [whole._replace(dims=None) for _ in parts]
-    axis = placed(axis, len(value.dims))
+    axis = normalize_axis(axis, len(value.dims))
     results = []
     place = 0  # type: Optional[int]
     for part in parts:
@@ -123,7 +123,7 @@ def take_slice(
     """Along one dimension. None as start, end or step is a number that is not known and the same for all requests."""
     if value.tainted or value.dims is None:
         return value._replace(dims=None) if value.tainted else constant()
-    axis = placed(axis, len(value.dims))
+    axis = normalize_axis(axis, len(value.dims))
     size = value.dims[axis]
     whole = start == 0 and step == 1 and (end == size or (isinstance(end, int) and end >= _END))
     if whole:
@@ -166,14 +166,14 @@ def _length(size: Size, start: Any, end: Any, step: Any) -> Size:
 def gather(at: str, value: Value, indices: Value, axis: int) -> Value:
     """`value` at `indices` along one dimension, in whose place the dimensions of the indices come."""
     if value.tainted or indices.tainted:
-        return spread([value, indices])
+        return propagate([value, indices])
     if indices.counts_rows:
         return unsure("%s takes what the number of rows says" % at)
     if value.dims is None or indices.dims is None:
         if value.has_rows or indices.has_rows or repeats(value) or repeats(indices):
             return unsure("%s takes from a tensor of unknown rank" % at)
         return constant()
-    axis = placed(axis, len(value.dims))
+    axis = normalize_axis(axis, len(value.dims))
     dims = value.dims[:axis] + indices.dims + value.dims[axis + 1 :]
     if has_rows(value.dims[axis]):
         if value.axis == axis and (indices.has_rows or (value.before, value.after) == (1, 1)):
@@ -210,12 +210,12 @@ def _picked(at: str, value: Value, indices: Value, dims: Sequence[Size]) -> Valu
 def gather_elements(at: str, value: Value, indices: Value, axis: int) -> Value:
     """One element of `value` for each index, in the same place but along one dimension."""
     if value.tainted or indices.tainted:
-        return spread([value, indices])
+        return propagate([value, indices])
     if value.dims is None or indices.dims is None or len(value.dims) != len(indices.dims):
         if value.has_rows or indices.has_rows or repeats(value) or repeats(indices):
             return unsure("%s takes from a tensor of unknown rank" % at)
         return constant(indices.dims)
-    axis = placed(axis, len(value.dims))
+    axis = normalize_axis(axis, len(value.dims))
     if value.counts_rows or indices.counts_rows:
         return unsure("%s computes with the number of rows" % at)
     source = as_rows(value)
@@ -236,7 +236,7 @@ def gather_elements(at: str, value: Value, indices: Value, axis: int) -> Value:
 def gather_nd(at: str, value: Value, indices: Value, batch_dims: int = 0) -> Value:
     """The last dimension of `indices` holds coordinates in `value`, behind `batch_dims` they have in common."""
     if value.tainted or indices.tainted:
-        return spread([value, indices])
+        return propagate([value, indices])
     if not (value.has_rows or indices.has_rows or repeats(value) or repeats(indices)):
         return constant()
     depth = indices.dims[-1] if indices.dims else None
@@ -257,7 +257,7 @@ def scatter_elements(at: str, value: Value, indices: Value, updates: Value, axis
     """`value` with the updates where the indices say, in the same place but along one dimension."""
     together = [value, indices, updates]
     if any(each.tainted for each in together):
-        return spread(together, value.dims)
+        return propagate(together, value.dims)
     if not any(each.has_rows or repeats(each) for each in together):
         return constant(value.dims)
     sources = [as_rows(each) for each in together]
@@ -267,7 +267,7 @@ def scatter_elements(at: str, value: Value, indices: Value, updates: Value, axis
     for each in sources:
         if each is None or (each.axis, each.before, each.after) != (first.axis, first.before, first.after):
             return unsure("%s writes values in a way that is not followed" % at)
-    if first.axis == placed(axis, len(first.dims)):
+    if first.axis == normalize_axis(axis, len(first.dims)):
         return mixed("%s writes into particular rows" % at, dims=first.dims)
     return rows(first.dims, first.axis or 0, first.before, first.after)
 
@@ -302,7 +302,7 @@ def sequence(at: str, start: Value, limit: Value, delta: Value) -> Value:
     """The numbers from `start` up to `limit`."""
     bounds = [start, limit, delta]
     if any(bound.tainted for bound in bounds):
-        return spread(bounds)
+        return propagate(bounds)
     if any(bound.has_rows for bound in bounds):
         return mixed("%s is as long as values say" % at)
     if any(repeats(bound) for bound in bounds):

@@ -8,7 +8,7 @@ from runtimes.dataflow.values import Value, join, mixed, repeats, unsure
 MAX_ROUNDS = 4  # of a loop's body, until what it carries stays as it is
 
 
-def settled(carried: Sequence[Value], joined: Sequence[Value], turn: int) -> bool:
+def is_stable(carried: Sequence[Value], joined: Sequence[Value], turn: int) -> bool:
     """Whether another turn finds nothing new. A size that changed in a turn before is any size by now."""
     same = [(value.axis, value.before, value.after, value.mixes, value.unknown) for value in carried]
     if same != [(value.axis, value.before, value.after, value.mixes, value.unknown) for value in joined]:
@@ -25,7 +25,7 @@ def settled(carried: Sequence[Value], joined: Sequence[Value], turn: int) -> boo
     return True
 
 
-def stacked(value: Value, axis: int = 0) -> Value:
+def stack_rounds(value: Value, axis: int = 0) -> Value:
     """The results of all rounds beside each other, along a dimension of their own."""
     if value.tainted or value.dims is None:
         return value._replace(dims=None, contents=None) if not repeats(value) else unsure("rounds are counted", [value])
@@ -37,15 +37,17 @@ def stacked(value: Value, axis: int = 0) -> Value:
     return value._replace(dims=dims, axis=place, contents=None)
 
 
-def forgotten(value: Value) -> Value:
+def forget_contents(value: Value) -> Value:
     """Without its contents, unless they tell of the number of rows."""
     return value if value.counts_rows else value._replace(contents=None)
 
 
-def repeated(at: str, carried: Sequence[Value], run: Callable[[List[Value]], Tuple[Value, List[Value]]]) -> List[Value]:
+def while_loop(
+    at: str, carried: Sequence[Value], run: Callable[[List[Value]], Tuple[Value, List[Value]]]
+) -> List[Value]:
     """What a loop gives that runs as often as a condition says; `run` gives that, and what one round makes of these."""
     count = len(carried)
-    carried = [forgotten(value) for value in carried]
+    carried = [forget_contents(value) for value in carried]
     for turn in range(MAX_ROUNDS):
         goes_on, after = run(list(carried))
         if goes_on.mixes or goes_on.has_rows:
@@ -54,8 +56,8 @@ def repeated(at: str, carried: Sequence[Value], run: Callable[[List[Value]], Tup
             return [unsure("%s runs until what is not followed" % at, [goes_on])] * count
         if len(after) != count:
             raise ValueError("a round gives %d values of %d" % (len(after), count))
-        joined = [join(at, old, forgotten(new)) for old, new in zip(carried, after)]
-        if settled(carried, joined, turn):
+        joined = [join(at, old, forget_contents(new)) for old, new in zip(carried, after)]
+        if is_stable(carried, joined, turn):
             return joined
         carried = joined
     return [unsure("%s is not followed" % at, carried)] * count

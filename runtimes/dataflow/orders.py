@@ -1,13 +1,13 @@
 """Operators that change the order along a dimension."""
 
 from runtimes.dataflow.sizes import ROWS
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure
 
 
 def reverse_sequence(at: str, value: Value, lengths: Value, time: int, batch: int) -> Value:
     """The first values along `time` in the opposite order, as many as `lengths` says for each place along `batch`."""
     if value.tainted or lengths.tainted:
-        return spread([value, lengths])
+        return propagate([value, lengths])
     if value.axis == time:
         return mixed("%s reverses the rows" % at)
     if not value.has_rows and not lengths.has_rows and not repeats(value) and not repeats(lengths):

@@ -4,10 +4,10 @@ from typing import Any, List, Optional, Sequence
 
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import MAX_DIMENSIONS, ROWS, Product, Size, fresh, has_rows, over, times
-from runtimes.dataflow.values import Value, as_rows, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.values import Value, as_rows, constant, mixed, propagate, repeats, rows, unsure
 
 
-def placed(axis: int, rank: int) -> int:
+def normalize_axis(axis: int, rank: int) -> int:
     """An axis that may be counted from the end. Raises ValueError for none of that rank."""
     if not -rank <= axis < max(rank, 1):
         raise ValueError("axis %d of rank %d" % (axis, rank))
@@ -17,7 +17,7 @@ def placed(axis: int, rank: int) -> int:
 def shape_of(value: Value, start: Optional[int] = None, end: Optional[int] = None) -> Value:
     """The sizes as a vector: a constant whose contents are followed."""
     if value.dims is None:
-        return spread([value], [fresh()]) if value.tainted else constant([fresh()])
+        return propagate([value], [fresh()]) if value.tainted else constant([fresh()])
     dims = value.dims[start:end]
     return constant([len(dims)], dims)
 
@@ -25,20 +25,20 @@ def shape_of(value: Value, start: Optional[int] = None, end: Optional[int] = Non
 def reshape(at: str, value: Value, target: Value, zero_copies: bool = True) -> Value:
     """`target` holds sizes, in which -1 is what remains and, where `zero_copies`, 0 is the size before."""
     if target.tainted:
-        return spread([value, target])
+        return propagate([value, target])
     if target.contents is None:
         rank = target.dims[0] if target.dims is not None and len(target.dims) == 1 else None
         if value.tainted:
-            return spread([value])
+            return propagate([value])
         if value.has_rows or repeats(value) or target.has_rows:
             return unsure("%s has a shape that is not followed" % at)
         return constant([fresh() for _ in range(rank)] if isinstance(rank, int) and rank < 64 else None)
     dims = _resolved(value, target.contents, zero_copies)
     if dims is None:
         if value.tainted or not (value.has_rows or repeats(value) or target.counts_rows):
-            return spread([value]) if value.tainted else constant([fresh() for _ in target.contents])
+            return propagate([value]) if value.tainted else constant([fresh() for _ in target.contents])
         return unsure("%s has a shape that is not followed" % at)
-    return laid_out(at, value, dims)
+    return reshape_to(at, value, dims)
 
 
 def _resolved(value: Value, wanted: Sequence[Any], zero_copies: bool) -> Optional[List[Size]]:
@@ -70,10 +70,10 @@ def _resolved(value: Value, wanted: Sequence[Any], zero_copies: bool) -> Optiona
     return dims
 
 
-def laid_out(at: str, value: Value, dims: Sequence[Size]) -> Value:
+def reshape_to(at: str, value: Value, dims: Sequence[Size]) -> Value:
     """The same elements, in the same order, in a tensor of these sizes."""
     if value.tainted:
-        return spread([value], dims)
+        return propagate([value], dims)
     if not value.has_rows and not repeats(value._replace(contents=None)):
         if any(map(has_rows, dims)):
             return unsure("%s spreads a constant over the rows" % at)
@@ -101,7 +101,7 @@ def transpose(at: str, value: Value, order: Optional[Sequence[int]] = None) -> V
     if value.dims is None:
         return value if value.tainted else constant()
     rank = len(value.dims)
-    places = [placed(axis, rank) for axis in order] if order is not None else list(range(rank))[::-1]
+    places = [normalize_axis(axis, rank) for axis in order] if order is not None else list(range(rank))[::-1]
     if sorted(places) != list(range(rank)):
         raise ValueError("%s is no order of %d dimensions" % (places, rank))
     if value.counts_rows and rank > 1:
@@ -120,9 +120,9 @@ def squeeze(at: str, value: Value, axes: Optional[Sequence[int]] = None) -> Valu
         if value.has_rows or repeats(value._replace(contents=None)):
             return mixed("%s drops the dimension of the batch where that has one row" % at, [value])
         if any(isinstance(size, Product) for size in value.dims):
-            return spread([value]) if value.tainted else constant()
+            return propagate([value]) if value.tainted else constant()
         axes = [place for place, size in enumerate(value.dims) if size == 1]
-    dropped = {placed(axis, rank) for axis in axes}
+    dropped = {normalize_axis(axis, rank) for axis in axes}
     if value.axis in dropped or any(has_rows(value.dims[place]) for place in dropped):
         return mixed("%s allows one row only" % at, [value])
     dims = tuple(size for place, size in enumerate(value.dims) if place not in dropped)
@@ -136,7 +136,7 @@ def unsqueeze(at: str, value: Value, axes: Sequence[int]) -> Value:
     rank = len(value.dims) + len(axes)
     if rank > MAX_DIMENSIONS:
         raise ValueError("a tensor has %d dimensions" % rank)
-    added = {placed(axis, rank) for axis in axes}
+    added = {normalize_axis(axis, rank) for axis in axes}
     if len(added) < len(axes):
         raise ValueError("axes %s are not distinct" % (axes,))
     rest = iter(range(len(value.dims)))
@@ -150,28 +150,28 @@ def flatten(at: str, value: Value, axis: int = 1) -> Value:
     if value.dims is None:
         return value if value.tainted else constant([fresh(), fresh()])
     axis = axis + len(value.dims) if axis < 0 else axis
-    return laid_out(at, value, [times(*value.dims[:axis]), times(*value.dims[axis:])])
+    return reshape_to(at, value, [times(*value.dims[:axis]), times(*value.dims[axis:])])
 
 
 def expand(at: str, value: Value, target: Value) -> Value:
     """Repeated to a shape, as by broadcasting."""
     if target.tainted:
-        return spread([value, target])
+        return propagate([value, target])
     if target.contents is None:
         if value.tainted:
-            return spread([value])
+            return propagate([value])
         if value.has_rows or repeats(value) or target.has_rows:
             return unsure("%s has a shape that is not followed" % at)
         return constant()
     if value.counts_rows:
         return unsure("%s repeats the number of rows" % at)
-    return elementwise(at, value._replace(contents=None), filled(target))
+    return elementwise(at, value._replace(contents=None), fill_shape(target))
 
 
-def filled(shape: Value) -> Value:
+def fill_shape(shape: Value) -> Value:
     """One number all over. `shape` is a constant whose contents may be known."""
     if shape.tainted:
-        return spread([shape])
+        return propagate([shape])
     if shape.contents is None:
         return unsure("a shape depends on values", [shape]) if shape.has_rows else constant()
     return constant([fresh() if size is None or isinstance(size, float) else size for size in shape.contents])
@@ -180,7 +180,7 @@ def filled(shape: Value) -> Value:
 def tile(at: str, value: Value, repeats_each: Value) -> Value:
     """Each dimension repeated as a whole, so often as `repeats_each` says."""
     if value.tainted or repeats_each.tainted:
-        return spread([value, repeats_each])
+        return propagate([value, repeats_each])
     if value.counts_rows:
         return unsure("%s repeats the number of rows" % at)
     times_each = repeats_each.contents

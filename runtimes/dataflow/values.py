@@ -70,7 +70,7 @@ def unsure(reason: str, values: Iterable[Value] = (), dims: Optional[Sequence[Si
     return _tainted((), (reason,), values, dims)
 
 
-def spread(values: Iterable[Value], dims: Optional[Sequence[Size]] = None) -> Value:
+def propagate(values: Iterable[Value], dims: Optional[Sequence[Size]] = None) -> Value:
     """What depends on these, of which at least one is tainted."""
     return _tainted((), (), values, dims)
 
@@ -106,7 +106,7 @@ def join(at: str, one: Value, two: Value) -> Value:
     if one == two:
         return one
     if one.tainted or two.tainted:
-        return spread((one, two))
+        return propagate((one, two))
     if one.counts_rows or two.counts_rows:
         return unsure("%s gives the number of rows or something else" % at)
     if one.dims is None or two.dims is None or len(one.dims) != len(two.dims):
@@ -139,7 +139,7 @@ def total(dims: Sequence[Size]) -> Size:
     return times(*dims)
 
 
-def called(operator: str, name: str) -> str:
+def operator_label(operator: str, name: str) -> str:
     """An operator as the reasons name it."""
     text = "".join(character if character.isprintable() else "?" for character in name)
     short = text if len(text) <= _NAME_LENGTH else "…" + text[-_NAME_LENGTH:]

@@ -4,12 +4,12 @@ from typing import Any, Dict, Sequence, Tuple
 
 from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.sizes import ROWS, Size, has_rows
-from runtimes.dataflow.values import Value, as_rows, called
+from runtimes.dataflow.values import Value, as_rows, operator_label
 
 _MAX_REASONS = 8  # reasons of one kind
 
 
-def analysis(outputs: Dict[str, Value], writes: Sequence[str] = (), unknown: Sequence[str] = ()) -> BatchAnalysis:
+def summarize(outputs: Dict[str, Value], writes: Sequence[str] = (), unknown: Sequence[str] = ()) -> BatchAnalysis:
     """`outputs` by the names that clients know; `writes` and `unknown` found apart from them."""
     mixes = []  # type: List[str]
     unclear = list(unknown)
@@ -17,7 +17,7 @@ def analysis(outputs: Dict[str, Value], writes: Sequence[str] = (), unknown: Seq
         mixes.extend(value.mixes)
         unclear.extend(value.unknown)
         if not value.tainted:
-            told = _misplaced(called("output", name), value)
+            told = _misplaced(operator_label("output", name), value)
             if told:
                 (mixes if told[0] else unclear).append(told[1])
     if not outputs:

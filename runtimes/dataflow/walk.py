@@ -5,8 +5,8 @@ from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, S
 from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.graph import Function, Graph, Model, Node, Reference, Tensor
 from runtimes.dataflow.sizes import MAX_DIMENSIONS, ROWS, fresh
-from runtimes.dataflow.values import Value, called, constant, repeats, rows, spread, unsure
-from runtimes.dataflow.verdict import analysis
+from runtimes.dataflow.values import Value, constant, operator_label, propagate, repeats, rows, unsure
+from runtimes.dataflow.verdict import summarize
 
 _MAX_NODES = 400000  # over all branches, bodies and calls: seconds
 _MANY_TENSORS = 16  # of one node, which count for a node more
@@ -43,7 +43,7 @@ class Call:
 
     def __init__(self, walk: "Walk", node: Node, scope: Scope) -> None:
         self.walk, self.node, self.scope = walk, node, scope
-        self.at = called(node.operator, node.name or (node.outputs[0] if node.outputs else ""))
+        self.at = operator_label(node.operator, node.name or (node.outputs[0] if node.outputs else ""))
         self.inputs = [scope[name] if name else None for name in node.inputs]  # type: List[Optional[Value]]
         self.version = walk.versions.get(node.domain, 1)
 
@@ -78,7 +78,7 @@ class Call:
         """The result where operands that have to be constants are none; None where all are."""
         present = [other for other in others if other is not None]
         if any(other.tainted for other in present):
-            return spread(self.present)
+            return propagate(self.present)
         if any(other.has_rows or repeats(other) for other in present):
             return unsure("%s has parameters that depend on the inputs" % self.at)
         return None
@@ -126,13 +126,13 @@ class Walk:
         self.tainted = ""  # the first reason of what may fail, whether or not an output depends on it
         self._left, self._depth = _MAX_NODES, 0
 
-    def graph(self, graph: Graph, outer: Optional[Scope], given: Dict[str, Value]) -> List[Value]:
+    def graph(self, graph: Graph, outer: Optional[Scope], inputs: Dict[str, Value]) -> List[Value]:
         """The outputs of a graph whose inputs are these."""
         scope = Scope(outer)
         self._left -= len(graph.constants)
         for tensor in graph.constants:
             scope[tensor.name] = of_tensor(tensor)
-        for name, value in given.items():
+        for name, value in inputs.items():
             scope[name] = value
         self.nodes(graph.nodes, scope)
         return [scope[name] for name in graph.outputs]
@@ -151,7 +151,7 @@ class Walk:
                 if value.tainted and not self.tainted and self._may_fail(node, scope):
                     self.tainted = (value.mixes + value.unknown)[0]
             for name in node.outputs[len(results) :]:
-                scope[name] = unsure("%s has more outputs than are followed" % called(node.operator, node.name))
+                scope[name] = unsure("%s has more outputs than are followed" % operator_label(node.operator, node.name))
         self._depth -= 1
 
     def _results(self, node: Node, scope: Scope) -> List[Value]:
@@ -174,7 +174,7 @@ class Walk:
         if sized is None or node.operator in sized:
             return results
         if any(value.tainted for value in call.present):
-            return [value if value.tainted else spread(call.present, value.dims) for value in results]
+            return [value if value.tainted else propagate(call.present, value.dims) for value in results]
         if self._counts_rows(call):
             why = "%s computes with the number of rows" % call.at
             return [value if value.tainted else unsure(why, dims=value.dims) for value in results]
@@ -204,21 +204,21 @@ class Walk:
 
     def _may_fail(self, node: Node, scope: Scope) -> bool:
         """Whether an operator that could not be followed may refuse another number of rows."""
-        given = [scope[name] for name in node.inputs if name]
-        moving = sum(value.has_rows or value.tainted for value in given)
+        inputs = [scope[name] for name in node.inputs if name]
+        moving = sum(value.has_rows or value.tainted for value in inputs)
         return moving > 1 or not node.operator.startswith(self._operators.never_fail)
 
 
-def _bound(node: Node, given: Dict[str, Any], depth: int) -> Node:
+def _bound(node: Node, arguments: Dict[str, Any], depth: int) -> Node:
     """A function's node with the caller's attributes in it."""
     attributes = {}
     for name, value in node.attributes.items():
         if isinstance(value, Reference):
-            if value.name not in given:
+            if value.name not in arguments:
                 continue
-            value = given[value.name]
+            value = arguments[value.name]
         elif isinstance(value, Graph) and depth < _MAX_DEPTH:
-            value = value._replace(nodes=[_bound(inner, given, depth + 1) for inner in value.nodes])
+            value = value._replace(nodes=[_bound(inner, arguments, depth + 1) for inner in value.nodes])
         attributes[name] = value
     return node._replace(attributes=attributes)
 
@@ -228,16 +228,16 @@ def of_tensor(tensor: Tensor) -> Value:
     return constant(tensor.dims if len(tensor.dims) <= MAX_DIMENSIONS else None, tensor.contents)
 
 
-def followed(walk: Walk, outputs: Dict[str, Value], unknown: Sequence[str]) -> BatchAnalysis:
+def analyze(walk: Walk, outputs: Dict[str, Value], unknown: Sequence[str]) -> BatchAnalysis:
     """What a walk found for a signature with these outputs; `unknown` is what was unclear of its inputs."""
-    found = analysis(outputs, list(dict.fromkeys(walk.writes)), unknown)
+    found = summarize(outputs, list(dict.fromkeys(walk.writes)), unknown)
     if walk.tainted and not (found.mixes or found.unknown):
         # What no output needs runs all the same, and may fail where a batch has another number of rows.
         return found._replace(unknown=("%s, though no output needs it" % walk.tainted,))
     return found
 
 
-def given(at: str, dims: Optional[List[Any]], batch: Any = ()) -> Tuple[Value, str]:
+def batch_input(at: str, dims: Optional[List[Any]], batch: Any = ()) -> Tuple[Value, str]:
     """An input whose first dimension is the batch, and why it cannot be that. `batch`: symbols of the batch's size."""
     why = ""
     if dims is None or len(dims) > MAX_DIMENSIONS:

@@ -3,8 +3,8 @@
 from typing import Dict, Sequence
 
 from runtimes.contract import BatchAnalysis, Signature
-from runtimes.dataflow.values import called, unsure
-from runtimes.dataflow.walk import TooLarge, Walk, followed, given
+from runtimes.dataflow.values import operator_label, unsure
+from runtimes.dataflow.walk import TooLarge, Walk, analyze, batch_input
 
 from . import ops  # noqa: F401  registers the rules
 from .file import labels, of_json
@@ -25,7 +25,7 @@ def analyze(
     inputs, unknown = {}, []  # type: Dict[str, Value], List[str]
     for spec in signature.inputs:
         sizes = None if spec.shape is None else [None if size < 0 else size for size in spec.shape]
-        inputs[spec.name], why = given(called("input", spec.name), sizes)
+        inputs[spec.name], why = batch_input(operator_label("input", spec.name), sizes)
         if why:
             unknown.append(why)
     if not inputs:
@@ -36,4 +36,4 @@ def analyze(
         results = dict(zip(outputs, walk.graph(model.graph, None, inputs)))
     except (TooLarge, RecursionError):
         return BatchAnalysis(unknown=("the graph is larger than what is followed",))
-    return followed(walk, {spec.name: results[spec.name] for spec in signature.outputs}, unknown)
+    return analyze(walk, {spec.name: results[spec.name] for spec in signature.outputs}, unknown)

@@ -2,8 +2,8 @@
 
 from runtimes.contract import BatchAnalysis, Signature
 from runtimes.dataflow.graph import Model
-from runtimes.dataflow.values import called
-from runtimes.dataflow.walk import TooLarge, Walk, followed, given
+from runtimes.dataflow.values import operator_label
+from runtimes.dataflow.walk import TooLarge, Walk, analyze, batch_input
 
 from . import ops  # noqa: F401  registers the rules
 from .operators import OPERATORS
@@ -19,7 +19,7 @@ def analyse(model: Model, signature: Signature) -> BatchAnalysis:
     for name, dims in model.graph.inputs:
         if name in constants and name not in wanted:
             continue  # old files list their weights as inputs
-        value, why = given(called("input", name), dims, first)
+        value, why = batch_input(operator_label("input", name), dims, first)
         inputs[name] = value
         if why:
             unknown.append(why)
@@ -30,4 +30,4 @@ def analyse(model: Model, signature: Signature) -> BatchAnalysis:
     except (TooLarge, RecursionError):
         return BatchAnalysis(unknown=("the graph is larger than what is followed",))
     served = [spec.name for spec in signature.outputs if spec.name in results]
-    return followed(walk, {name: results[name] for name in served}, unknown)
+    return analyze(walk, {name: results[name] for name in served}, unknown)

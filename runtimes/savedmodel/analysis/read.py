@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.sizes import MAX_DIMENSIONS
-from runtimes.dataflow.values import MAX_CONTENTS, Value, called, constant
-from runtimes.dataflow.walk import TooLarge, Walk, followed, given
+from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, operator_label
+from runtimes.dataflow.walk import TooLarge, Walk, analyze, batch_input
 
 from . import (
     ops,  # noqa: F401  registers the rules
@@ -52,7 +52,9 @@ def _rows(
 ) -> BatchAnalysis:
     values, unknown = dict(captured), []  # type: Dict[str, Value], List[str]
     for tensor in inputs:
-        values[tensor.name], why = given(called("input", tensor.op.name), shape_of(tensor.shape.as_proto()))
+        values[tensor.name], why = batch_input(
+            operator_label("input", tensor.op.name), shape_of(tensor.shape.as_proto())
+        )
         if why:
             unknown.append(why)
     if not inputs:
@@ -64,7 +66,7 @@ def _rows(
         results = walk.graph(model.graph, None, values)
     except (TooLarge, RecursionError):
         return BatchAnalysis(unknown=("the graph is larger than what is followed",))
-    return followed(walk, dict(zip(outputs, results)), unknown)
+    return analyze(walk, dict(zip(outputs, results)), unknown)
 
 
 def _captured(tensor: Any, scalar_tables: bool) -> Value:

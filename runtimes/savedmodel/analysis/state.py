@@ -6,7 +6,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
 
 from runtimes.contract import BatchAnalysis
-from runtimes.dataflow.values import called
+from runtimes.dataflow.values import operator_label
 
 _MAX_REASONS = 8
 # An operator that takes a variable, a table, a queue, a generator or the like changes it, unless it begins like these.
@@ -44,10 +44,10 @@ def of_nodes(nodes: Sequence[Any], library: Sequence[Any]) -> BatchAnalysis:
         chosen = chosen or any(node.op in _SWITCHES for node in body)
         for node in body:
             if _writes(node.op):
-                writes.append("%s changes what the next run reads" % called(node.op, node.name))
+                writes.append("%s changes what the next run reads" % operator_label(node.op, node.name))
             elif node.op.startswith(_RANDOM) and not node.op.startswith(_QUEUES) and not chosen:
                 # Behind a condition (dropout that only training has) nobody knows here whether it runs.
-                mixes.append("%s is random" % called(node.op, node.name))
+                mixes.append("%s is random" % operator_label(node.op, node.name))
             for name in _called_by(node, functions):
                 key = (name, chosen or node.op in _BRANCHES)
                 if key not in seen:

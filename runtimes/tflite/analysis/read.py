@@ -5,8 +5,8 @@ from typing import Any, List, Optional
 
 from runtimes.contract import BatchAnalysis, Signature
 from runtimes.dataflow.graph import Model
-from runtimes.dataflow.values import called
-from runtimes.dataflow.walk import TooLarge, Walk, followed, given
+from runtimes.dataflow.values import operator_label
+from runtimes.dataflow.walk import TooLarge, Walk, analyze, batch_input
 
 from ..entries import Entry
 from . import ops  # noqa: F401  registers the rules
@@ -32,7 +32,7 @@ def analyze(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis
     walk = Walk(Model(graph, {}, {}), OPERATORS)
     inputs, unknown = {}, []  # type: Dict[str, Value], List[str]
     for spec in signature.inputs:
-        value, why = given(called("input", spec.name), _open(spec.shape))
+        value, why = batch_input(operator_label("input", spec.name), _open(spec.shape))
         inputs[str(entry.inputs[spec.name])] = value
         if why:
             unknown.append(why)
@@ -42,7 +42,7 @@ def analyze(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis
         results = walk.graph(graph, None, inputs)
     except (TooLarge, RecursionError):
         return BatchAnalysis(unknown=("the graph is larger than what is followed",))
-    return followed(walk, {spec.name: value for spec, value in zip(signature.outputs, results)}, unknown)
+    return analyze(walk, {spec.name: value for spec, value in zip(signature.outputs, results)}, unknown)
 
 
 def _open(shape: Any) -> Optional[List[Any]]:

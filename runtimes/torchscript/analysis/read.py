@@ -6,8 +6,8 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 from runtimes.contract import BatchAnalysis, TensorSpec, first_line
 from runtimes.dataflow.graph import Model
 from runtimes.dataflow.sizes import fresh, has_rows
-from runtimes.dataflow.values import Value, called, constant, unsure
-from runtimes.dataflow.walk import TooLarge, followed, given
+from runtimes.dataflow.values import Value, constant, operator_label, unsure
+from runtimes.dataflow.walk import TooLarge, analyze, batch_input
 
 from . import export, ops, script, state  # noqa: F401  ops: registers the rules
 from .operators import NONE, OPERATORS, Items, TorchWalk
@@ -33,12 +33,12 @@ def of_scripted(module: Any, specs: Sequence[Tuple[str, TensorSpec]], names: Seq
             if argument.name in declared:
                 shape = declared[argument.name].shape
                 sizes = None if shape is None else [None if size < 0 else size for size in shape]
-                inputs[name], why = given(called("input", argument.name), sizes)
+                inputs[name], why = batch_input(operator_label("input", argument.name), sizes)
                 walk.unclear.extend([why] if why else [])
             else:
                 inputs[name] = _default(argument)
         results = walk.graph(graph, None, inputs)
-        return followed(walk, _named(results, names), walk.unclear)
+        return analyze(walk, _named(results, names), walk.unclear)
 
     return _joined(state.of_scripted(inlined), walked)
 
@@ -50,7 +50,7 @@ def of_exported(exported: Any, names: Sequence[str]) -> BatchAnalysis:
         graph, sizes = export.Reader(exported).graph()
         walk = ExportedWalk(Model(graph, {}, {}), exported, sizes)
         results = walk.graph(graph, None, walk.inputs)
-        found = followed(walk, {name: value for name, value in zip(names, results) if name}, walk.unclear)
+        found = analyze(walk, {name: value for name, value in zip(names, results) if name}, walk.unclear)
         return found._replace(max_rows=walk.max_rows)
 
     return _joined(state.of_exported(exported), walked)
@@ -75,7 +75,7 @@ def _default(argument: Any) -> Value:
         return NONE
     if isinstance(value, (bool, int, float, str)):
         return constant([], [value])
-    return unsure("%s is not followed" % called("argument", argument.name))
+    return unsure("%s is not followed" % operator_label("argument", argument.name))
 
 
 def _named(results: Sequence[Any], names: Sequence[str]) -> Dict[str, Value]:
@@ -96,9 +96,9 @@ class ExportedWalk(TorchWalk):
         self._batch = first
         self.inputs = {}  # type: Dict[str, Value]
         for name, shape in sizes.items():
-            value, why = given(called("input", name), list(shape), first)
+            value, why = batch_input(operator_label("input", name), list(shape), first)
             if not why and not str(shape[0]).isidentifier():
-                why = "%s has another number of rows than others" % called("input", name)
+                why = "%s has another number of rows than others" % operator_label("input", name)
                 value = unsure(why)
             if why:
                 self.unclear.append(why)
@@ -142,7 +142,7 @@ class ExportedWalk(TorchWalk):
         return bool(self._batch & set(words))
 
     def _wrong(self, node: Any) -> Value:
-        return unsure("the sizes of %s are not followed" % called(node.operator, node.name))
+        return unsure("the sizes of %s are not followed" % operator_label(node.operator, node.name))
 
 
 def _guards(exported: Any) -> List[str]:

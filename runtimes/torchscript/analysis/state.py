@@ -5,7 +5,7 @@ from typing import Any, Iterable, List
 import torch
 
 from runtimes.contract import BatchAnalysis
-from runtimes.dataflow.values import called
+from runtimes.dataflow.values import operator_label
 
 # So many reasons say enough.
 _MAX_REASONS = 8
@@ -35,7 +35,7 @@ def of_exported(exported: Any) -> BatchAnalysis:
             given = list(node.args) + list(node.kwargs.values())
             attends = "dropout_p" in [argument.name for argument in schema.arguments] if schema else False
             if not attends and not any(argument is False for argument in given):
-                mixes.append("%s is random" % called(str(node.target), node.name))
+                mixes.append("%s is random" % operator_label(str(node.target), node.name))
     return _analysis(["buffer '%s' is written to" % name for name in written], mixes)
 
 

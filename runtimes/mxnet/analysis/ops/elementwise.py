@@ -110,7 +110,7 @@ def arange_like(call: Call) -> Value:
     value, axis = call[0], call.attribute("axis")
     if value.tainted or value.dims is None or axis is None or call.attribute("repeat", 1) != 1:
         return unsure("%s is not followed" % call.at, call.present)
-    size = value.dims[shaping.placed(axis, len(value.dims))]
+    size = value.dims[shaping.normalize_axis(axis, len(value.dims))]
     return unsure("%s numbers the rows" % call.at) if has_rows(size) else constant([size])
 
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from runtimes.dataflow import computing, indexing, shaping
-from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import has_rows, over
-from runtimes.dataflow.values import Value, as_rows, constant, mixed, repeats, rows, spread, unsure, without_contents
+from runtimes.dataflow.values import Value, as_rows, constant, mixed, propagate, repeats, rows, unsure, without_contents
 from runtimes.dataflow.walk import Call
 
 from ..file import numbers
@@ -30,7 +30,7 @@ def split(call: Call) -> Any:
     value, axis, count = call[0], call.attribute("axis", 1), len(call.node.outputs)
     if value.dims is None or call.attribute("num_outputs") != count:
         return [unsure("%s is not followed" % call.at, call.present)] * count
-    share = over(value.dims[placed(axis, len(value.dims))], count)
+    share = over(value.dims[normalize_axis(axis, len(value.dims))], count)
     parts = indexing.split(call.at, value, axis, [share] * count)
     if call.attribute("squeeze_axis", False) in (True, 1):
         if share != 1:
@@ -45,7 +45,7 @@ def split_v2(call: Call) -> Any:
     sections, starts = call.attribute("sections", 0), numbers(call.attribute("indices", ()))
     if value.dims is None or call.attribute("squeeze_axis", False) in (True, 1):
         return [unsure("%s is not followed" % call.at, call.present)] * count
-    size = value.dims[placed(axis, len(value.dims))]
+    size = value.dims[normalize_axis(axis, len(value.dims))]
     if sections:
         return indexing.split(call.at, value, axis, [over(size, sections)] * count)
     bounds = list(starts) + [size if isinstance(size, int) else None]
@@ -81,7 +81,7 @@ def slice_like(call: Call) -> Value:
     if like.tainted or like.dims is None or value.dims is None:
         return unsure("%s is not followed" % call.at, call.present)
     for axis in numbers(call.attribute("axes")) or range(len(value.dims)):
-        axis = placed(axis, len(value.dims))
+        axis = normalize_axis(axis, len(value.dims))
         if has_rows(like.dims[axis]) and not value.has_rows:
             return unsure("%s cuts where the number of rows says" % call.at)
         value = indexing.take_slice(call.at, value, axis, 0, like.dims[axis])
@@ -107,7 +107,7 @@ def pick(call: Call) -> Value:
     if axis is None or value.dims is None or index.dims is None:
         return unsure("%s is not followed" % call.at, call.present)
     if len(index.dims) == len(value.dims) - 1:
-        index = shaping.unsqueeze(call.at, index, [placed(axis, len(value.dims))])
+        index = shaping.unsqueeze(call.at, index, [normalize_axis(axis, len(value.dims))])
     found = indexing.gather_elements(call.at, value, index, axis)
     return found if call.attribute("keepdims", False) in (True, 1) else shaping.squeeze(call.at, found, [axis])
 
@@ -176,7 +176,7 @@ def counted(call: Call) -> Any:
     count = len(call.node.outputs)  # type: int
     results = []  # type: List[Value]
     if any(value.tainted for value in call.present):
-        results = [spread(call.present)] * count
+        results = [propagate(call.present)] * count
     elif any(value.has_rows or repeats(value) for value in call.present):
         results = [mixed("%s finds as many as values say, in all rows" % call.at)] * count
     return results or [constant()] * count

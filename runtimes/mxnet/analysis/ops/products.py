@@ -2,7 +2,7 @@
 
 from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.sizes import has_rows, over, times
-from runtimes.dataflow.values import Value, constant, repeats, rows, spread, unsure
+from runtimes.dataflow.values import Value, constant, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -21,7 +21,7 @@ def dense(call: Call) -> Value:
     if value.tainted or not value.dims:
         return unsure("%s is not followed" % call.at, call.present) if value.tainted or value.has_rows else constant()
     if _is(call, "flatten", True):
-        value = shaping.laid_out(call.at, value, [value.dims[0], times(*value.dims[1:])])
+        value = shaping.reshape_to(call.at, value, [value.dims[0], times(*value.dims[1:])])
     return computing.along(call.at, value, [-1], "sums over", call.attribute("num_hidden"))
 
 
@@ -36,7 +36,7 @@ def dot(call: Call) -> Value:
             sides[place] = shaping.transpose(call.at, sides[place])
     one, two = sides
     if one.tainted or two.tainted:
-        return spread(sides)
+        return propagate(sides)
     if not one.dims or not two.dims:
         return unsure("%s is not followed" % call.at, call.present)
     left = ["a%d" % place for place in range(len(one.dims) - 1)]

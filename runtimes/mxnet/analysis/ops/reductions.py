@@ -4,7 +4,7 @@ from typing import Any, Optional, Sequence
 
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import elementwise
-from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.values import Value, repeats, unsure
 from runtimes.dataflow.walk import Call
 
@@ -18,7 +18,7 @@ def _axes(call: Call, value: Value) -> Optional[Sequence[int]]:
         return None
     if call.attribute("exclude", False) in (True, 1):
         rank = len(value.dims or ())
-        gone = {placed(axis, rank) for axis in numbers(axes)}
+        gone = {normalize_axis(axis, rank) for axis in numbers(axes)}
         return [place for place in range(rank) if place not in gone]
     return numbers(axes)
 
@@ -87,7 +87,7 @@ def batch_norm(call: Call) -> Value:
     if wrong is not None:
         return wrong
     value, axis = call[0], call.attribute("axis", 1)
-    if value.has_rows and value.axis == placed(axis, value.rank or 0):
+    if value.has_rows and value.axis == normalize_axis(axis, value.rank or 0):
         return unsure("%s has the rows among the channels" % call.at)
     return elementwise(call.at, value)
 

@@ -4,9 +4,9 @@ from typing import Any, List, Optional, Sequence
 
 from runtimes.dataflow import shaping
 from runtimes.dataflow.arithmetic import elementwise
-from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import Product, Size, has_rows, over, times
-from runtimes.dataflow.values import Value, constant, repeats, rows, spread, unsure
+from runtimes.dataflow.values import Value, constant, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..file import numbers
@@ -61,7 +61,7 @@ def _resolved(dims: Sequence[Size], codes: Sequence[int]) -> Optional[List[Size]
 def reshape(call: Call) -> Value:
     value, codes = call[0], numbers(call.attribute("shape", ()))
     if value.tainted:
-        return spread([value])
+        return propagate([value])
     if value.dims is None or not codes:
         return unsure("%s is not followed" % call.at, call.present) if value.has_rows or repeats(value) else constant()
     backwards = call.attribute("reverse", False) in (True, 1)
@@ -74,7 +74,7 @@ def reshape(call: Call) -> Value:
     if sizes[0] != sizes[1] and not any(isinstance(size, Product) and size.symbols[-1] for size in sizes):
         # MXNet does not count, and takes what lies behind the tensor.
         return unsure("%s gives another number of elements" % call.at)
-    return shaping.laid_out(call.at, value, dims[::-1] if backwards else dims)
+    return shaping.reshape_to(call.at, value, dims[::-1] if backwards else dims)
 
 
 @rule("_np_reshape", "_npi_reshape")
@@ -90,7 +90,7 @@ def reshape_like(call: Call) -> Value:
     value, like = call[0], call[1]
     if like.tainted or like.dims is None or any("begin" in name or "end" in name for name in call.node.attributes):
         return unsure("%s is not followed" % call.at, call.present)
-    return shaping.laid_out(call.at, value, like.dims)
+    return shaping.reshape_to(call.at, value, like.dims)
 
 
 @rule("Flatten")
@@ -109,7 +109,7 @@ def swap_axis(call: Call) -> Value:
     if rank is None:
         return unsure("%s is not followed" % call.at, call.present)
     order = list(range(rank))
-    one, two = (placed(call.attribute(name, 0), rank) for name in ("dim1", "dim2"))
+    one, two = (normalize_axis(call.attribute(name, 0), rank) for name in ("dim1", "dim2"))
     order[one], order[two] = two, one
     return shaping.transpose(call.at, call[0], order)
 
@@ -143,14 +143,14 @@ def tile(call: Call) -> Value:
 def repeat(call: Call) -> Value:
     value, axis, count = call[0], call.attribute("axis"), call.attribute("repeats")
     if value.tainted or value.dims is None or not isinstance(count, int):
-        return spread([value]) if value.tainted else unsure("%s is not followed" % call.at, call.present)
+        return propagate([value]) if value.tainted else unsure("%s is not followed" % call.at, call.present)
     if repeats(value) and not value.has_rows:
         return unsure("%s repeats what is repeated for each row" % call.at)
     if axis is None:
-        value, axis = shaping.laid_out(call.at, value, [times(*value.dims)]), 0
+        value, axis = shaping.reshape_to(call.at, value, [times(*value.dims)]), 0
     if value.dims is None:
         return value
-    axis = placed(axis, len(value.dims))
+    axis = normalize_axis(axis, len(value.dims))
     dims = [times(size, count) if place == axis else size for place, size in enumerate(value.dims)]
     if value.axis is None:
         return constant(dims)
@@ -174,7 +174,7 @@ def broadcast_axis(call: Call) -> Value:
         return unsure("%s is not followed" % call.at, call.present)
     dims = list(value.dims)  # type: List[Any]
     for axis, size in zip(axes, sizes):
-        dims[placed(axis, len(dims))] = size
+        dims[normalize_axis(axis, len(dims))] = size
     return elementwise(call.at, value, constant(dims))
 
 

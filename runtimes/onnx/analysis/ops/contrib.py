@@ -4,7 +4,7 @@ from typing import Any
 
 from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.arithmetic import elementwise
-from runtimes.dataflow.values import Value, mixed, repeats, spread, unsure
+from runtimes.dataflow.values import Value, mixed, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import OPERATORS, rule
@@ -43,7 +43,7 @@ def fused_matmul(call: Call) -> Value:
 def dynamic(call: Call) -> Any:
     count = len(call.node.outputs)
     if any(value.tainted for value in call.present):
-        return [spread(call.present)] * count
+        return [propagate(call.present)] * count
     if call[0].has_rows:
         return [mixed("%s takes one scale from all rows" % call.at)] * count
     return [unsure("%s is not followed" % call.at, call.present)] * count
@@ -54,7 +54,7 @@ def integer_to_float(call: Call) -> Value:
     others = [call.get(place) for place in range(2, 7)]
     given = [other for other in others if other is not None]
     if any(other.tainted for other in given):
-        return spread(call.present)
+        return propagate(call.present)
     if any(other.has_rows or repeats(other) for other in given):
         return unsure("%s is not followed" % call.at)
     return computing.matmul(call.at, call[0], call[1])

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from runtimes.dataflow.loops import MAX_ROUNDS, settled, stacked
+from runtimes.dataflow.loops import MAX_ROUNDS, is_stable, stack_rounds
 from runtimes.dataflow.values import Value, constant, join, mixed, repeats, unsure
 from runtimes.dataflow.walk import Call
 
@@ -45,8 +45,8 @@ def loop(call: Call) -> Any:
         if goes_on.unknown or repeats(goes_on):
             return [unsure("%s runs until what is not followed" % call.at, [goes_on])] * outputs
         joined = [join(call.at, old, _widened(new)) for old, new in zip(carried, after)]
-        if settled(carried, joined, turn):
-            return joined + [stacked(value) for value in scanned]
+        if is_stable(carried, joined, turn):
+            return joined + [stack_rounds(value) for value in scanned]
         carried = joined
     return [unsure("%s is not followed" % call.at, carried)] * outputs
 
@@ -75,9 +75,9 @@ def scan(call: Call) -> Any:
     for turn in range(MAX_ROUNDS):
         results = call.walk.graph(body, call.scope, dict(zip([name for name, _ in body.inputs], carried + slices)))
         joined = [join(call.at, old, _widened(new)) for old, new in zip(carried, results)]
-        if settled(carried, joined, turn):
+        if is_stable(carried, joined, turn):
             rest = results[len(carried) :]
-            return joined + [stacked(value, axis) for value, axis in zip(rest, directions)]
+            return joined + [stack_rounds(value, axis) for value, axis in zip(rest, directions)]
         carried = joined
     return [unsure("%s is not followed" % call.at, carried)] * outputs
 

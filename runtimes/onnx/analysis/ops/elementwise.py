@@ -3,7 +3,7 @@
 from typing import Any
 
 from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, elementwise
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call, of_tensor
 
 from ..operators import rule
@@ -74,7 +74,7 @@ def quantize(call: Call) -> Value:
 def dynamic_quantize(call: Call) -> Any:
     value = call[0]
     if value.tainted:
-        return [spread([value], value.dims), spread([value], []), spread([value], [])]
+        return [propagate([value], value.dims), propagate([value], []), propagate([value], [])]
     if not value.has_rows and not repeats(value):
         return [constant(value.dims), constant([]), constant([])]
     reason = "%s takes one scale from all rows" % call.at

@@ -3,9 +3,9 @@
 from typing import Any, List, Optional, Tuple
 
 from runtimes.dataflow import computing, indexing, orders, shaping
-from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import Size, fresh, over
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure, without_contents
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure, without_contents
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -21,11 +21,11 @@ def split(call: Call) -> Any:
     parts = call.list_of("split", 1)
     count = len(call.node.outputs)
     if isinstance(parts, Value):
-        return [spread([parts, call[0]])] * count
+        return [propagate([parts, call[0]])] * count
     axis = call.attribute("axis", 0)
     if not parts:
         dims = call[0].dims
-        whole = dims[placed(axis, len(dims))] if dims else None
+        whole = dims[normalize_axis(axis, len(dims))] if dims else None
         parts = _equal_parts(whole, call.attribute("num_outputs") or count)
     return indexing.split(call.at, call[0], axis, parts[:count] if len(parts) >= count else [None] * count)
 
@@ -50,7 +50,7 @@ def take_slice(call: Call) -> Value:
     bounds = [bound for bound in found if bound is not None]
     value = call[0]
     if any(bound.tainted for bound in bounds) or value.tainted:
-        return spread([value] + bounds)
+        return propagate([value] + bounds)
     if any(bound.has_rows for bound in bounds):
         return mixed("%s cuts where values say" % call.at)
     count = (starts.dims or ends.dims or (None,))[0]
@@ -99,14 +99,14 @@ def pad(call: Call) -> Value:
         known = call.get(1)
         if known is not None and not (known.tainted or known.has_rows or repeats(known)) and not axes:
             return indexing.pad(call.at, call[0], _partly(known))
-        return spread([each for each in (amounts, axes, call[0]) if isinstance(each, Value)])
+        return propagate([each for each in (amounts, axes, call[0]) if isinstance(each, Value)])
     value = call[0]
     if value.dims is None:
         return indexing.pad(call.at, value, None)
     rank, count = len(value.dims), len(amounts) // 2
     pairs = [(0, 0)] * rank  # type: List[Tuple[Any, Any]]
     for index, axis in enumerate(range(rank) if axes is None else axes):
-        pairs[placed(axis, rank)] = (amounts[index], amounts[index + count])
+        pairs[normalize_axis(axis, rank)] = (amounts[index], amounts[index + count])
     return indexing.pad(call.at, value, pairs)
 
 
@@ -126,7 +126,7 @@ def one_hot(call: Call) -> Value:
     added = shaping.unsqueeze(call.at, without_contents(call.at, indices), [call.attribute("axis", -1)])
     if added.tainted or added.dims is None:
         return added
-    place = placed(call.attribute("axis", -1), len(added.dims))
+    place = normalize_axis(call.attribute("axis", -1), len(added.dims))
     number = depth.contents[0] if depth.contents and isinstance(depth.contents[0], int) else fresh()
     return added._replace(dims=added.dims[:place] + (number,) + added.dims[place + 1 :])
 
@@ -145,7 +145,7 @@ def triangle(call: Call) -> Value:
         computing.along(call.at, call[0], [-2, -1], "goes by the place among")
         if len(call.present) == 1
         else (
-            spread(call.present)
+            propagate(call.present)
             if any(each.tainted for each in call.present)
             else computing.along(call.at, call[0], [-2, -1], "goes by the place among")
             if not (call[1].has_rows or repeats(call[1]))
@@ -164,7 +164,7 @@ def reverse_sequence(call: Call) -> Value:
 def compress(call: Call) -> Value:
     value, kept, axis = call[0], call[1], call.attribute("axis")
     if value.tainted or kept.tainted:
-        return spread([value, kept])
+        return propagate([value, kept])
     if kept.has_rows or axis is None and value.has_rows:
         return mixed("%s keeps as many as values say" % call.at)
     if repeats(kept) or repeats(value) or axis is None:

@@ -5,7 +5,7 @@ from typing import Any
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import ROWS, fresh, has_rows
-from runtimes.dataflow.values import Value, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -84,7 +84,7 @@ def string_split(call: Call) -> Any:
 def counted(call: Call) -> Any:
     count = len(call.node.outputs)
     if any(value.tainted for value in call.present):
-        return [spread(call.present)] * count
+        return [propagate(call.present)] * count
     if any(value.has_rows or repeats(value) for value in call.present):
         return [mixed("%s finds as many as values say, in all rows" % call.at)] * count
     return [constant([call[0].rank or fresh(), fresh()] if call.node.operator == "NonZero" else None)] * count

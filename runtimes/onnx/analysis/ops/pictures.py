@@ -3,7 +3,7 @@
 from typing import Any, List, Optional
 
 from runtimes.dataflow import computing
-from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import fresh, has_rows
 from runtimes.dataflow.values import Value, constant, unsure
 from runtimes.dataflow.walk import Call
@@ -96,7 +96,7 @@ def resize(call: Call) -> Value:
     if value.dims is None:
         return unsure("%s works on a tensor of unknown rank" % call.at) if value.has_rows else constant()
     rank = len(value.dims)
-    axes = [placed(axis, rank) for axis in call.attribute("axes") or range(rank)]
+    axes = [normalize_axis(axis, rank) for axis in call.attribute("axes") or range(rank)]
     factors = (scales if isinstance(scales, list) else None) or [None] * len(axes)
     sizes = call.get(3).contents if wanted is not None else None  # type: ignore[union-attr]
     sizes = sizes or [None] * len(axes)

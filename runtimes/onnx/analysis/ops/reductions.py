@@ -4,8 +4,8 @@ from typing import Any
 
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import OPERATORS, elementwise
-from runtimes.dataflow.shaping import placed
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.shaping import normalize_axis
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -50,7 +50,7 @@ def cumulative(call: Call) -> Value:
 def top_k(call: Call) -> Any:
     count = call.list_of("k", 1)
     if isinstance(count, Value):
-        return [spread([call[0], count])] * 2
+        return [propagate([call[0], count])] * 2
     number = count[0] if isinstance(count, list) else count
     return [computing.along(call.at, call[0], [call.attribute("axis", -1)], "sorts", number)] * 2
 
@@ -71,7 +71,7 @@ def layer_normalization(call: Call) -> Any:
     value, axis = call[0], call.attribute("axis", -1)
     if value.dims is None:
         return [unsure("%s works on a tensor of unknown rank" % call.at, call.present)] * 3
-    over = range(placed(axis, len(value.dims)), len(value.dims))
+    over = range(normalize_axis(axis, len(value.dims)), len(value.dims))
     result = elementwise(call.at, computing.along(call.at, value, over, "normalises over"), *call.present[1:])
     statistic = computing.reduce(call.at, value, over, True)
     return [result, statistic, statistic][: max(len(call.node.outputs), 1)]

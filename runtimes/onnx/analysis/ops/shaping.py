@@ -2,7 +2,7 @@
 
 from runtimes.dataflow import indexing, shaping
 from runtimes.dataflow.sizes import times
-from runtimes.dataflow.values import Value, constant, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -38,7 +38,7 @@ def transpose(call: Call) -> Value:
 def squeeze(call: Call) -> Value:
     axes = call.list_of("axes", 1)
     if isinstance(axes, Value):
-        return spread([axes, call[0]])
+        return propagate([axes, call[0]])
     if call.node.operator == "Squeeze":
         return shaping.squeeze(call.at, call[0], axes)
     return shaping.unsqueeze(call.at, call[0], axes)
@@ -56,7 +56,7 @@ def tile(call: Call) -> Value:
 
 @rule("ConstantOfShape")
 def constant_of_shape(call: Call) -> Value:
-    result = shaping.filled(call[0])
+    result = shaping.fill_shape(call[0])
     fill = call.attribute("value")
     count = times(*(result.dims or ())) if result.dims is not None and not result.tainted else None
     if isinstance(count, int) and count <= 64:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from runtimes.dataflow.loops import MAX_ROUNDS, settled
+from runtimes.dataflow.loops import MAX_ROUNDS, is_stable
 from runtimes.dataflow.values import Value, constant, join, mixed, repeats, unsure
 from runtimes.dataflow.walk import Call
 
@@ -66,7 +66,7 @@ def loop(call: Call) -> Any:
         after = call.walk.apply(body.name, carried, body.attributes)
         joined = [either(call.at, old, new) for old, new in zip(carried, after)]
         same = [value.contents for value in joined] == [value.contents for value in carried]
-        if same and settled(carried, joined, turn):
+        if same and is_stable(carried, joined, turn):
             return joined
         carried = joined
     return [unsure("%s is not followed" % call.at, carried)] * len(call.node.outputs)

@@ -4,7 +4,7 @@ from typing import Any
 
 from runtimes.dataflow import shaping
 from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, elementwise
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call, of_tensor
 
 from ..operators import TABLE, is_a, marked, rule
@@ -159,7 +159,7 @@ def fake_quantization_per_channel(call: Call) -> Value:
 def quantization(call: Call) -> Value:
     value = call[0]
     if value.tainted:
-        return spread([value], value.dims)
+        return propagate([value], value.dims)
     if call.attribute("axis", -1) not in (-1, None):
         return unsure("%s is not followed" % call.at, call.present)
     if not call.attribute("range_given"):

@@ -3,9 +3,9 @@
 from typing import Any, List, Optional
 
 from runtimes.dataflow import computing, indexing, orders, shaping
-from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import Size, over
-from runtimes.dataflow.values import Value, as_rows, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.values import Value, as_rows, constant, mixed, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule, spelled
@@ -19,7 +19,7 @@ def concat(call: Call) -> Value:
     axis = call.list_of("axis", 0 if first else len(call.inputs) - 1)
     parts = call.present[1:] if first else call.present[:-1]
     if isinstance(axis, Value):
-        return spread([axis])
+        return propagate([axis])
     return indexing.concat(call.at, [spelled(part) for part in parts], axis[0])
 
 
@@ -29,13 +29,13 @@ def split(call: Call) -> Any:
     count = call.attribute("num_split")
     value, axis = call[1 if equal else 0], call.list_of("axis", 0 if equal else 2)
     if isinstance(axis, Value):
-        return [spread([axis, value])] * count
-    whole = value.dims[placed(axis[0], len(value.dims))] if value.dims else None
+        return [propagate([axis, value])] * count
+    whole = value.dims[normalize_axis(axis[0], len(value.dims))] if value.dims else None
     parts = [over(whole, count) if whole is not None else None] * count  # type: List[Optional[Size]]
     if not equal:
         sizes = call.list_of("sizes", 1)
         if isinstance(sizes, Value):
-            return [spread([sizes, value])] * count
+            return [propagate([sizes, value])] * count
         parts = _with_the_rest(whole, sizes)
     return indexing.split(call.at, value, axis[0], parts)
 
@@ -51,7 +51,7 @@ def _with_the_rest(whole: Any, sizes: List[Any]) -> List[Optional[Size]]:
 def take_slice(call: Call) -> Value:
     value, begins, lengths = call[0], call[1], call[2]
     if any(each.tainted for each in call.present):
-        return spread(call.present)
+        return propagate(call.present)
     if begins.has_rows or lengths.has_rows:
         return unsure("%s cuts where values say" % call.at)
     for axis in range(len(value.dims or ())):
@@ -68,7 +68,7 @@ def strided_slice(call: Call) -> Value:
     """numpy's basic indexing; a bit in a mask says what the element in that place is."""
     value, bounds = call[0], [call[1], call[2], call[3]]
     if value.tainted or any(bound.tainted for bound in bounds):
-        return spread(call.present)
+        return propagate(call.present)
     if any(bound.has_rows for bound in bounds):
         return unsure("%s cuts where values say" % call.at)
     count = next((bound.dims[0] for bound in bounds if bound.dims), None)
@@ -109,7 +109,7 @@ def gather(call: Call) -> Value:
     if call.node.operator == "GatherV2":
         found = call.list_of("axis", 2)
         if isinstance(found, Value):
-            return spread([found, value, indices])
+            return propagate([found, value, indices])
         axis = found[0]
     batch = call.attribute("batch_dims", 0)
     if not batch or value.tainted or indices.tainted:
@@ -123,7 +123,7 @@ def _gather_in_each(call: Call, value: Value, indices: Value, axis: int, batch: 
     one, two = as_rows(value), as_rows(indices)
     if one is None or two is None or not one.dims or not two.dims or not one.has_rows:
         return unsure("%s is not followed" % call.at)
-    axis, batch = placed(axis, len(one.dims)), batch + len(two.dims) if batch < 0 else batch
+    axis, batch = normalize_axis(axis, len(one.dims)), batch + len(two.dims) if batch < 0 else batch
     same = (one.axis, one.before, one.after) == (two.axis, two.before, two.after)
     if not same or one.axis is None or one.axis >= batch or axis < batch:
         return unsure("%s is not followed" % call.at)
@@ -139,7 +139,7 @@ def gather_nd(call: Call) -> Value:
 def pad(call: Call) -> Value:
     value, amounts = call[0], call[1]
     if value.tainted or any(other.tainted for other in call.present):
-        return spread(call.present)
+        return propagate(call.present)
     if amounts.has_rows or repeats(amounts) or any(other.has_rows or repeats(other) for other in call.present[2:]):
         return unsure("%s pads by amounts that are not followed" % call.at)
     contents = spelled(amounts).contents
@@ -151,7 +151,7 @@ def pad(call: Call) -> Value:
 def reverse(call: Call) -> Value:
     axes = call.list_of("axis", 1)
     if isinstance(axes, Value):
-        return spread([axes, call[0]])
+        return propagate([axes, call[0]])
     return computing.along(call.at, call[0], axes, "reverses")
 
 
@@ -172,7 +172,7 @@ def roll(call: Call) -> Value:
 def counted(call: Call) -> Any:
     count = len(call.node.outputs)
     if any(value.tainted for value in call.present):
-        return [spread(call.present)] * count
+        return [propagate(call.present)] * count
     if call[0].has_rows or repeats(call[0]):
         return [mixed("%s finds as many as values say, in all rows" % call.at)] * count
     return [constant()] * count
@@ -182,7 +182,7 @@ def counted(call: Call) -> Any:
 def suppressed(call: Call) -> Any:
     count = len(call.node.outputs)
     if any(value.tainted for value in call.present):
-        return [spread(call.present)] * count
+        return [propagate(call.present)] * count
     if any(value.has_rows or repeats(value) for value in call.present):
         return [mixed("%s chooses among all rows" % call.at)] * count
     return [constant()] * count

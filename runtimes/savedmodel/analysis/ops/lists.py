@@ -4,7 +4,7 @@ from typing import Any
 
 from runtimes.dataflow import shaping
 from runtimes.dataflow.sizes import fresh, has_rows
-from runtimes.dataflow.values import Value, constant, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import EMPTY, is_a, marked, rule
@@ -33,7 +33,7 @@ def from_tensor(call: Call) -> Value:
 def _element(call: Call, values: Value) -> Value:
     """Any element of a list."""
     if values.tainted:
-        return spread([values])
+        return propagate([values])
     if is_a(values, EMPTY):
         return unsure("%s takes what was not put in" % call.at)
     if values.dims is None:
@@ -46,13 +46,13 @@ def _element(call: Call, values: Value) -> Value:
 def _with(call: Call, values: Value, item: Value) -> Value:
     """A list of any of its elements and another one."""
     if values.tainted or item.tainted:
-        return spread([values, item])
+        return propagate([values, item])
     if item.dims is None or item.counts_rows:
         return unsure("%s keeps what is not followed" % call.at)
     size = values.dims[0] if values.dims else fresh()
     element = item if is_a(values, EMPTY) else either(call.at, _element(call, values), item)
     if element.tainted or element.dims is None:
-        return spread([element]) if element.tainted else unsure("%s keeps what is not followed" % call.at)
+        return propagate([element]) if element.tainted else unsure("%s keeps what is not followed" % call.at)
     added = shaping.unsqueeze(call.at, element._replace(contents=None), [0])
     return added._replace(dims=(size,) + (added.dims or ())[1:])
 
@@ -95,5 +95,5 @@ def stack(call: Call) -> Value:
 def length(call: Call) -> Value:
     values = call[0]
     if values.tainted or values.dims is None:
-        return spread([values]) if values.tainted else constant([])
+        return propagate([values]) if values.tainted else constant([])
     return constant([], [values.dims[0]])

@@ -4,9 +4,9 @@ from typing import Any
 
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import elementwise
-from runtimes.dataflow.shaping import filled
+from runtimes.dataflow.shaping import fill_shape
 from runtimes.dataflow.sizes import fresh
-from runtimes.dataflow.values import Value, constant, mixed, rows, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -69,7 +69,7 @@ def examples(call: Call) -> Any:
     """Sparse and ragged values are those of all rows in one; dense ones have a row for each."""
     text = call[0]
     if text.tainted:
-        return [spread([text])] * len(call.node.outputs)
+        return [propagate([text])] * len(call.node.outputs)
     if text.rank != 1 or not text.has_rows:
         return [unsure("%s is not followed" % call.at, call.present)] * len(call.node.outputs)
     shapes = call.attribute("dense_shapes")
@@ -109,12 +109,12 @@ def generator(call: Call) -> Any:
 def drawn(call: Call) -> Value:
     """The same numbers for the same seed; which of them a row gets, its place in the batch says."""
     if any(value.tainted for value in call.present):
-        return spread(call.present)
+        return propagate(call.present)
     if any(value.has_rows for value in call.present):
         return unsure("%s is not followed" % call.at)
     if any(value.counts_rows for value in call.present):
         return mixed("%s draws by the place in the batch" % call.at)
-    return filled(call[0])
+    return fill_shape(call[0])
 
 
 @rule(

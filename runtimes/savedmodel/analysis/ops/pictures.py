@@ -4,7 +4,7 @@ from typing import Any, List, Optional, Sequence
 
 from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.sizes import fresh, has_rows
-from runtimes.dataflow.values import Value, as_rows, repeats, spread, unsure
+from runtimes.dataflow.values import Value, as_rows, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -84,7 +84,7 @@ def pool(call: Call) -> Any:
     kernel, rank = call.attribute("ksize"), value.rank
     others = call.present[1:]
     if rank is None or value.tainted:
-        return [spread([value]) if value.tainted else unsure("%s is not followed" % call.at)] * count
+        return [propagate([value]) if value.tainted else unsure("%s is not followed" % call.at)] * count
     first, channel = (1, rank - 1) if _last(call) else (2, 1)
     whole = kernel is not None and (kernel[0], kernel[channel]) == (1, 1)
     if not whole or value.axis == channel or any(other.has_rows or repeats(other) for other in others):
@@ -99,7 +99,7 @@ def pool(call: Call) -> Any:
 def resize(call: Call) -> Value:
     value, size = call[0], call[1]
     if any(each.tainted for each in call.present):
-        return spread(call.present)
+        return propagate(call.present)
     if any(each.has_rows or repeats(each) for each in call.present[1:]):
         return unsure("%s has parameters that depend on the inputs" % call.at)
     if value.dims is None or len(value.dims) != 4:

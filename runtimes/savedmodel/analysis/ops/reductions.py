@@ -4,7 +4,7 @@ from typing import Any
 
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import OPERATORS, elementwise
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -70,7 +70,7 @@ def batch_normalization(call: Call) -> Any:
     value, count = call[0], len(call.node.outputs)
     others = call.present[1:]
     if any(each.tainted for each in call.present):
-        return [spread(call.present)] * count
+        return [propagate(call.present)] * count
     if call.attribute("is_training", True) and value.has_rows:
         return [mixed("%s in training mode takes mean and variance of all rows" % call.at)] * count
     first = call.attribute("data_format", "NHWC").startswith("NC")
@@ -99,7 +99,7 @@ def bin_count(call: Call) -> Value:
 @rule("Bincount")
 def whole_bin_count(call: Call) -> Value:
     if any(value.tainted for value in call.present):
-        return spread(call.present)
+        return propagate(call.present)
     if any(value.has_rows for value in call.present):
         return mixed("%s counts in all rows" % call.at)
     return unsure("%s is not followed" % call.at) if any(map(repeats, call.present)) else constant()

@@ -5,7 +5,7 @@ from typing import Any
 from runtimes.dataflow import indexing, shaping
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import fresh, over, times
-from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, repeats, spread, unsure
+from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule, spelled
@@ -42,7 +42,7 @@ def reshape(call: Call) -> Value:
 def transpose(call: Call) -> Value:
     order = call.list_of("perm", 1)
     if isinstance(order, Value):
-        return spread([order, call[0]])
+        return propagate([order, call[0]])
     return shaping.transpose(call.at, call[0], order)
 
 
@@ -50,7 +50,7 @@ def transpose(call: Call) -> Value:
 def expand_dims(call: Call) -> Value:
     axes = call.list_of("dim", 1)
     if isinstance(axes, Value):
-        return spread([axes, call[0]])
+        return propagate([axes, call[0]])
     return shaping.unsqueeze(call.at, call[0], axes)
 
 
@@ -82,12 +82,12 @@ def broadcast_to(call: Call) -> Value:
 def broadcast_args(call: Call) -> Value:
     one, two = call[0], call[1]
     if one.tainted or two.tainted:
-        return spread([one, two])
+        return propagate([one, two])
     if one.contents is None or two.contents is None or None in one.contents + two.contents:
         known = not (one.has_rows or two.has_rows or repeats(one) or repeats(two))
         return constant([fresh()]) if known else unsure("%s is not followed" % call.at)
     result = elementwise(call.at, constant(one.contents), constant(two.contents))
-    return spread([result]) if result.tainted or result.dims is None else shaping.shape_of(result)
+    return propagate([result]) if result.tainted or result.dims is None else shaping.shape_of(result)
 
 
 @rule("Tile")
@@ -97,9 +97,9 @@ def tile(call: Call) -> Value:
 
 @rule("Fill")
 def fill(call: Call) -> Value:
-    result, number = shaping.filled(call[0]), call[1]
+    result, number = shaping.fill_shape(call[0]), call[1]
     if number.tainted or result.tainted:
-        return spread([result, number])
+        return propagate([result, number])
     if number.has_rows:
         return unsure("%s is not followed" % call.at)
     count = times(*result.dims) if result.dims is not None else None
@@ -113,7 +113,7 @@ def like(call: Call) -> Value:
     """Constants, but for their shape."""
     value = call[0]
     if value.tainted:
-        return spread([value], value.dims)
+        return propagate([value], value.dims)
     number = 0 if call.node.operator == "ZerosLike" else 1
     if value.dims is None:
         return unsure("%s has the shape of a tensor of unknown rank" % call.at) if value.has_rows else constant()
@@ -137,7 +137,7 @@ def spaced(call: Call) -> Value:
 def inverted(call: Call) -> Value:
     order = call.list_of("x", 0)
     if isinstance(order, Value):
-        return spread([order]) if order.tainted else order
+        return propagate([order]) if order.tainted else order
     return constant([len(order)], [order.index(place) for place in range(len(order))])
 
 

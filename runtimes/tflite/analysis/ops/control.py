@@ -3,7 +3,7 @@
 from typing import Any, List
 
 from runtimes.dataflow.graph import Graph
-from runtimes.dataflow.loops import repeated
+from runtimes.dataflow.loops import while_loop
 from runtimes.dataflow.values import Value, join, mixed, unsure
 from runtimes.dataflow.walk import Call
 
@@ -39,7 +39,7 @@ def loop(call: Call) -> Any:
     def round_of(values: List[Value]) -> Any:
         return _run(call, "CondSubgraphIndex", values)[0], _run(call, "BodySubgraphIndex", values)
 
-    return repeated(call.at, _given(call), round_of)
+    return while_loop(call.at, _given(call), round_of)
 
 
 @rule("CALL")

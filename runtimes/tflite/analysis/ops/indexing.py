@@ -4,9 +4,9 @@ from typing import Any, List, Optional
 
 from runtimes.dataflow import computing, indexing, shaping
 from runtimes.dataflow.arithmetic import OPERATORS
-from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import ROWS, fresh, over
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure, without_contents
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure, without_contents
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -38,7 +38,7 @@ def split(call: Call) -> Any:
     axis, value, count = call.list_of("Axis", 0), call[1], len(call.node.outputs)
     if not isinstance(axis, list) or value.dims is None:
         return [unsure("%s is not followed" % call.at, call.present)] * count
-    share = over(value.dims[placed(axis[0], len(value.dims))], count)
+    share = over(value.dims[normalize_axis(axis[0], len(value.dims))], count)
     return indexing.split(call.at, value, axis[0], [share] * count)
 
 
@@ -48,7 +48,7 @@ def split_v(call: Call) -> Any:
     parts = call.list_of("Sizes", 1)
     if not isinstance(axis, list) or not isinstance(parts, list) or value.dims is None or len(parts) != count:
         return [unsure("%s is not followed" % call.at, call.present)] * count
-    whole = value.dims[placed(axis[0], len(value.dims))]
+    whole = value.dims[normalize_axis(axis[0], len(value.dims))]
     if -1 in parts:
         known = sum(part for part in parts if part != -1) if all(isinstance(part, int) for part in parts) else None
         rest = whole - known if isinstance(whole, int) and known is not None else None
@@ -59,7 +59,7 @@ def split_v(call: Call) -> Any:
 def _bounds(call: Call, value: Value, bounds: List[Value]) -> Optional[Value]:
     """What is wrong with the bounds of a slice; None where nothing is."""
     if value.tainted or any(bound.tainted for bound in bounds):
-        return spread([value] + bounds)
+        return propagate([value] + bounds)
     if any(bound.has_rows for bound in bounds):
         return mixed("%s cuts where values say" % call.at)
     if value.dims is None or any(bound.contents is None for bound in bounds):
@@ -158,7 +158,7 @@ def gather(call: Call) -> Value:
     if value.dims is None or indices.dims is None:
         return unsure("%s is not followed" % call.at, call.present)
     batch = batch + len(indices.dims) if batch < 0 else batch
-    if placed(axis, len(value.dims)) != batch:
+    if normalize_axis(axis, len(value.dims)) != batch:
         return unsure("%s is not followed" % call.at, call.present)
     points = shaping.unsqueeze(call.at, without_contents(call.at, indices), [-1])
     return indexing.gather_nd(call.at, value, points, batch)
@@ -180,7 +180,7 @@ def scatter(call: Call) -> Value:
         return unsure("%s writes values in a way that is not followed" % call.at, call.present)
     if call.node.operator == "DYNAMIC_UPDATE_SLICE":
         return constant(call[0].dims)
-    return shaping.filled(call[2 if call.node.operator == "SCATTER_ND" else 1])
+    return shaping.fill_shape(call[2 if call.node.operator == "SCATTER_ND" else 1])
 
 
 @rule("PAD", "PADV2", "MIRROR_PAD")
@@ -205,7 +205,7 @@ def one_hot(call: Call) -> Value:
     added = shaping.unsqueeze(call.at, without_contents(call.at, indices), [axis])
     if added.tainted or added.dims is None:
         return added
-    place = placed(axis, len(added.dims))
+    place = normalize_axis(axis, len(added.dims))
     number = depth.contents[0] if depth.contents and isinstance(depth.contents[0], int) else fresh()  # type: Size
     return added._replace(dims=added.dims[:place] + (number,) + added.dims[place + 1 :])
 
@@ -222,7 +222,7 @@ def reverse(call: Call) -> Value:
 def reverse_sequence(call: Call) -> Value:
     value, lengths = call[0], call[1]
     if value.tainted or lengths.tainted:
-        return spread(call.present)
+        return propagate(call.present)
     if not any(each.has_rows or repeats(each) for each in (value, lengths)):
         return constant(value.dims)
     if value.axis is not None and value.axis == call.attribute("SeqDim", 0):

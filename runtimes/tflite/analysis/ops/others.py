@@ -3,7 +3,7 @@
 from typing import Any
 
 from runtimes.dataflow.arithmetic import elementwise
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..file import CUSTOM, SHAPE
@@ -36,7 +36,7 @@ def find(call: Call) -> Value:
 def counted(call: Call) -> Any:
     count = len(call.node.outputs)
     if any(value.tainted for value in call.present):
-        return [spread(call.present)] * count
+        return [propagate(call.present)] * count
     if any(value.has_rows or repeats(value) for value in call.present):
         return [mixed("%s finds as many as values say, in all rows" % call.at)] * count
     return [constant()] * count
@@ -46,7 +46,7 @@ def counted(call: Call) -> Any:
 def detections(call: Call) -> Any:
     count = len(call.node.outputs)
     if any(value.tainted for value in call.present):
-        return [spread(call.present)] * count
+        return [propagate(call.present)] * count
     if call[0].axis == 0 or call[1].axis == 0:
         return [mixed("%s takes one picture only" % call.at)] * count
     return [unsure("%s is not followed" % call.at)] * count

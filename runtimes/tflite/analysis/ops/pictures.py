@@ -4,7 +4,7 @@ from typing import Any, List, Optional, Sequence
 
 from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.sizes import ROWS, fresh, times
-from runtimes.dataflow.values import Value, constant, repeats, rows, spread, unsure
+from runtimes.dataflow.values import Value, constant, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -112,7 +112,7 @@ def space_to_batch(call: Call) -> Value:
     down = call.node.operator == "SPACE_TO_BATCH_ND"
     wrong = call.not_constant([block, cut])
     if wrong is not None or value.tainted:
-        return wrong or spread(call.present)
+        return wrong or propagate(call.present)
     if value.dims is None or block.contents is None or not all(isinstance(each, int) for each in block.contents):
         return unsure("%s is not followed" % call.at, call.present)
     if not value.has_rows:

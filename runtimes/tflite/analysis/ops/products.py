@@ -29,7 +29,7 @@ def dense(call: Call) -> Value:
         count = over(times(*value.dims), width)
         if count is None:
             return unsure("%s is not followed" % call.at, call.present)
-        value = shaping.laid_out(call.at, value, [count, width])
+        value = shaping.reshape_to(call.at, value, [count, width])
     return computing.along(call.at, value, [-1], "sums over", units)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import OPERATORS
 from runtimes.dataflow.sizes import fresh
-from runtimes.dataflow.values import Value, constant, spread, unsure
+from runtimes.dataflow.values import Value, constant, propagate, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -64,5 +64,5 @@ def transform(call: Call) -> Value:
 @rule("SEGMENT_SUM", "UNSORTED_SEGMENT_SUM", "UNSORTED_SEGMENT_MAX", "UNSORTED_SEGMENT_MIN", "UNSORTED_SEGMENT_PROD")
 def segments(call: Call) -> Value:
     if any(value.tainted for value in call.present):
-        return spread(call.present)
+        return propagate(call.present)
     return unsure("%s is not followed" % call.at)

@@ -2,7 +2,7 @@
 
 from runtimes.dataflow import indexing, shaping, sizes
 from runtimes.dataflow.sizes import fresh, has_rows, times
-from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, repeats, spread, unsure
+from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -62,7 +62,7 @@ def broadcast_to(call: Call) -> Value:
 def broadcast_args(call: Call) -> Value:
     one, two = call[0], call[1]
     if one.tainted or two.tainted:
-        return spread([one, two])
+        return propagate([one, two])
     if one.contents is None or two.contents is None:
         if one.has_rows or two.has_rows or one.counts_rows or two.counts_rows:
             return unsure("%s is not followed" % call.at)
@@ -85,9 +85,9 @@ def tile(call: Call) -> Value:
 @rule("FILL")
 def fill(call: Call) -> Value:
     value = call[1]
-    result = shaping.filled(call[0])
+    result = shaping.fill_shape(call[0])
     if value.tainted or result.tainted:
-        return spread([value, result])
+        return propagate([value, result])
     if value.has_rows or repeats(value):
         return unsure("%s is not followed" % call.at, call.present)
     count = times(*result.dims) if result.dims is not None else None
@@ -105,7 +105,7 @@ def sequence(call: Call) -> Value:
 def diagonal(call: Call) -> Value:
     value = call[0]
     if value.tainted or not value.dims:
-        return spread([value]) if value.tainted else constant()
+        return propagate([value]) if value.tainted else constant()
     if value.axis == len(value.dims) - 1 or (repeats(value) and not value.has_rows):
         return unsure("%s is not followed" % call.at, call.present)
     return value._replace(dims=value.dims + value.dims[-1:], contents=None)

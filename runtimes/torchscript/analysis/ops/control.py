@@ -2,7 +2,7 @@
 
 from typing import Any, List
 
-from runtimes.dataflow.loops import MAX_ROUNDS, settled
+from runtimes.dataflow.loops import MAX_ROUNDS, is_stable
 from runtimes.dataflow.values import constant, mixed, repeats, unsure
 from runtimes.dataflow.values import join as join_tensors
 from runtimes.dataflow.walk import Call
@@ -89,7 +89,7 @@ def loop(call: Call) -> Any:
             return [unsure("%s runs until what is not followed" % call.at, [goes_on])] * outputs
         joined = [join(call.at, old, new) for old, new in zip(carried, after)]
         joined = [each if each.counts_rows else each._replace(contents=None) for each in joined]
-        if settled(carried, joined, turn):
+        if is_stable(carried, joined, turn):
             return joined
         carried = joined
     return [unsure("%s is not followed" % call.at, carried)] * outputs

@@ -3,10 +3,10 @@
 from typing import Any
 
 from runtimes.dataflow import computing
-from runtimes.dataflow.arithmetic import arithmetic, elementwise, lost
-from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.arithmetic import arithmetic, elementwise, unknown_number
+from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import over
-from runtimes.dataflow.values import Value, spread, unsure
+from runtimes.dataflow.values import Value, propagate, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import Arguments, Items, rule
@@ -60,7 +60,7 @@ def same(call: Call) -> Any:
 
 
 def _still_whole(one: Any) -> Any:
-    return one if not isinstance(one, bool) else lost(one)
+    return one if not isinstance(one, bool) else unknown_number(one)
 
 
 @rule("int long short char byte bool")
@@ -94,12 +94,12 @@ def dropout(call: Call) -> Any:
     if call.node.operator != "native_dropout" and Arguments(call).number("train") is False:
         return call[0]
     if call[0].tainted:
-        return [spread([call[0]])] * len(call.node.outputs)
+        return [propagate([call[0]])] * len(call.node.outputs)
     return random(call)
 
 
 @rule("glu")
 def glu(call: Call) -> Value:
     value, axis = call[0], Arguments(call).number("dim", -1)
-    size = over((value.dims or ())[placed(axis, len(value.dims or ()))], 2)
+    size = over((value.dims or ())[normalize_axis(axis, len(value.dims or ()))], 2)
     return computing.along(call.at, value, [axis], "works along", size)

@@ -6,9 +6,9 @@ import torch
 
 from runtimes.dataflow import computing, indexing, shaping
 from runtimes.dataflow.arithmetic import elementwise
-from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import broadcast, fresh, has_rows
-from runtimes.dataflow.values import Value, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import NONE, Arguments, NotFollowed, items, rule
@@ -19,8 +19,8 @@ _FAR = 1 << 62
 def part(at: str, value: Value, axis: int, index: Optional[Any]) -> Value:
     """At one place of a dimension, which is gone then. index: None is one that is not known."""
     if value.tainted or value.dims is None:
-        return spread([value]) if value.tainted else constant()
-    axis = placed(axis, len(value.dims))
+        return propagate([value]) if value.tainted else constant()
+    axis = normalize_axis(axis, len(value.dims))
     size = value.dims[axis]
     dims = value.dims[:axis] + value.dims[axis + 1 :]
     if has_rows(index):
@@ -46,7 +46,7 @@ def select(call: Call) -> Value:
     given = Arguments(call)
     index = given["index"]
     if index.tainted:
-        return spread(call.present)
+        return propagate(call.present)
     found = index.contents[0] if index.contents else None
     return part(call.at, given["self"], given.number("dim"), found)
 
@@ -58,7 +58,7 @@ def take_slice(call: Call) -> Any:
     given = Arguments(call)
     bounds = given.of("start end step length dim")
     if any(bound.tainted for bound in bounds):
-        return spread(call.present)
+        return propagate(call.present)
     start, end, step, length = (_bound(given.get(name)) for name in ("start", "end", "step", "length"))
     if "l" in given:  # a list
         return cut(call, start[0], end[0], step[0])
@@ -116,7 +116,7 @@ def _alike_but(one: Value, two: Value, axis: Any) -> bool:
     """Whether all sizes are the same but that along one dimension."""
     if one.dims is None or two.dims is None or len(one.dims) != len(two.dims):
         return False
-    place = placed(axis, len(one.dims))
+    place = normalize_axis(axis, len(one.dims))
     return all(mine == other for n, (mine, other) in enumerate(zip(one.dims, two.dims)) if n != place)
 
 
@@ -139,7 +139,7 @@ def index(call: Call) -> Value:
     there = [place for place, each in enumerate(wanted) if each != NONE]
     chosen = [wanted[place] for place in there]
     if value.tainted or any(each.tainted for each in chosen):
-        return spread([value] + chosen)
+        return propagate([value] + chosen)
     if value.dims is None or any(each.dims is None for each in chosen):
         if value.has_rows or repeats(value) or any(each.has_rows or repeats(each) for each in chosen):
             return unsure("%s is not followed" % call.at)
@@ -195,7 +195,7 @@ def not_followed(call: Call) -> Value:
 def triangle(call: Call) -> Value:
     value = call[0]
     if value.tainted or value.dims is None:
-        return spread([value]) if value.tainted else constant()
+        return propagate([value]) if value.tainted else constant()
     if any(has_rows(size) for size in value.dims[-2:]) or value.counts_rows:
         return unsure("%s treats each row in another way" % call.at)
     return value._replace(contents=None)
@@ -222,10 +222,10 @@ def slice_scatter(call: Call) -> Value:
     given = Arguments(call)
     value, source = given["self"], given["src"]
     if value.tainted or source.tainted:
-        return spread([value, source])
+        return propagate([value, source])
     if value.dims is None or value.counts_rows or source.counts_rows:
         raise NotFollowed("self")
-    axis = placed(given.number("dim", 0), len(value.dims))
+    axis = normalize_axis(given.number("dim", 0), len(value.dims))
     if has_rows(value.dims[axis]):
         start, end = (given.numbers("start") or [0])[0], (given.numbers("end") or [_FAR])[0]
         whole = start == 0 and (end == value.dims[axis] or (isinstance(end, int) and end >= 1 << 31))

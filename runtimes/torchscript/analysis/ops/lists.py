@@ -5,9 +5,9 @@ from typing import Any
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.indexing import concat, take_slice
 from runtimes.dataflow.indexing import split as parts
-from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import has_rows, over
-from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, spread, unsure
+from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, propagate, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import APPEND, LIST, UNPACK, Arguments, Items, NotFollowed, items, rule
@@ -75,7 +75,9 @@ def element(call: Call) -> Any:
     if isinstance(value, Items) or value.contents is not None:
         place = index.contents[0] if index.contents and not index.tainted else None
         if not isinstance(place, int):
-            return spread([value, index]) if value.tainted or index.tainted else unsure("%s is not followed" % call.at)
+            return (
+                propagate([value, index]) if value.tainted or index.tainted else unsure("%s is not followed" % call.at)
+            )
         return items(value)[place]
     if value.tainted or value.dims is None or len(value.dims) != 1 or call.attribute("names") == ("self", "other"):
         return unsure("%s is not followed" % call.at, [value, index])
@@ -107,7 +109,7 @@ def copied(call: Call) -> Any:
 
 @rule("__contains__")
 def contains(call: Call) -> Value:
-    return constant([]) if not any(value.tainted for value in call.present) else spread(call.present)
+    return constant([]) if not any(value.tainted for value in call.present) else propagate(call.present)
 
 
 @rule("split unsafe_split split_with_sizes split_with_sizes_copy")
@@ -118,7 +120,7 @@ def split(call: Call) -> Any:
     if value.tainted or value.dims is None or sizes is None:
         return unsure("%s is not followed" % call.at, [value])
     if "split_sizes" not in given and given["split_size"].rank == 0:
-        whole, each = value.dims[placed(axis, len(value.dims))], sizes[0]
+        whole, each = value.dims[normalize_axis(axis, len(value.dims))], sizes[0]
         count = over(whole, each)
         if isinstance(whole, int) and isinstance(each, int) and each > 0:
             sizes = [min(each, whole - start) for start in range(0, whole, each)]
@@ -138,7 +140,7 @@ def chunk(call: Call) -> Any:
     count = given.number("chunks" if "chunks" in given else "sections")
     if value.tainted or value.dims is None or not isinstance(count, int):
         return unsure("%s is not followed" % call.at, [value])
-    whole = value.dims[placed(axis, len(value.dims))]
+    whole = value.dims[normalize_axis(axis, len(value.dims))]
     sizes = []  # type: List[Any]
     if isinstance(whole, int) and call.node.operator == "tensor_split":
         sizes = [whole // count + (place < whole % count) for place in range(count)]
@@ -160,7 +162,7 @@ def unbind(call: Call) -> Any:
     value, axis = given["self"], given.number("dim", 0)
     if value.tainted or value.dims is None:
         return unsure("%s is not followed" % call.at, [value])
-    count = value.dims[placed(axis, len(value.dims))]
+    count = value.dims[normalize_axis(axis, len(value.dims))]
     if not isinstance(count, int) or count > 4096:
         return unsure("%s takes as many as there are" % call.at, [value])
     return Items(tuple(part(call.at, value, axis, place) for place in range(count)))

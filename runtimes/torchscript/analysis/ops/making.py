@@ -5,7 +5,7 @@ from typing import Any
 from runtimes.dataflow import indexing, shaping
 from runtimes.dataflow.arithmetic import OPERATORS, arithmetic
 from runtimes.dataflow.sizes import fresh
-from runtimes.dataflow.values import Value, as_rows, constant, repeats, rows, spread, unsure
+from runtimes.dataflow.values import Value, as_rows, constant, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import UNSET, Arguments, rule
@@ -18,7 +18,7 @@ def filled(call: Call) -> Value:
     fill = given.get("fill_value")
     if fill is not None and (fill.tainted or fill.has_rows or repeats(fill)):
         return unsure("%s is filled with what is not followed" % call.at, [fill])
-    return shaping.filled(given["size"])
+    return shaping.fill_shape(given["size"])
 
 
 @rule("zeros_like ones_like full_like empty_like")
@@ -27,9 +27,9 @@ def filled_like(call: Call) -> Value:
     if fill is not None and (fill.tainted or fill.has_rows or repeats(fill)):
         return unsure("%s is filled with what is not followed" % call.at, [fill])
     if value.dims is None:
-        return spread([value]) if value.tainted else constant()
+        return propagate([value]) if value.tainted else constant()
 
-    return constant(value.dims) if not value.tainted else spread([value], value.dims)
+    return constant(value.dims) if not value.tainted else propagate([value], value.dims)
 
 
 @rule("arange")

@@ -2,7 +2,7 @@
 
 from typing import Any, List
 
-from runtimes.dataflow.values import Value, as_rows, constant, repeats, rows, spread, unsure
+from runtimes.dataflow.values import Value, as_rows, constant, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import AS_ROWS, OBJECT, REPLACED, STORED, UNCLEAR, WRITTEN, Items, rule
@@ -46,7 +46,7 @@ def written(call: Call) -> Any:
     """A tensor after a part of it, that was `seen`, became `new`."""
     whole, seen, new = call[0], call[1], call[2]
     if any(value.tainted for value in (whole, seen, new)):
-        return spread([whole, seen, new], whole.dims)
+        return propagate([whole, seen, new], whole.dims)
     if not (whole.has_rows or repeats(whole)):
         if new.has_rows or repeats(new) or seen.has_rows or repeats(seen):
             return unsure("rows are written to a constant", dims=whole.dims)
@@ -59,7 +59,7 @@ def replaced(call: Call) -> Value:
     """A tensor that was written to as a whole."""
     old, new = call[0], call[1]
     if old.tainted or new.tainted:
-        return spread([old, new], old.dims)
+        return propagate([old, new], old.dims)
     if not (old.has_rows or new.has_rows or repeats(old) or repeats(new)):
         return new
     return new if _alike(old, new) else unsure("what is written is laid out in another way", dims=old.dims)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, lost, negated
+from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, negate, unknown_number
 from runtimes.dataflow.indexing import concat
 from runtimes.dataflow.sizes import Product, has_rows, over
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import NONE, Arguments, Items, rule
@@ -20,16 +20,18 @@ def _divide(one: Any, two: Any) -> Any:
     if _is_number(one) and _is_number(two):
         return one / two if two else None
     result = None if isinstance(one, float) or isinstance(two, float) or one is None or two is None else over(one, two)
-    return lost(one, two) if result is None else result
+    return unknown_number(one, two) if result is None else result
 
 
 def _divide_whole(one: Any, two: Any) -> Any:
-    return lost(one, two) if isinstance(one, float) or isinstance(two, float) else OPERATORS["divide"](one, two)
+    return (
+        unknown_number(one, two) if isinstance(one, float) or isinstance(two, float) else OPERATORS["divide"](one, two)
+    )
 
 
 def _equal(one: Any, two: Any) -> Any:
     if isinstance(one, str) or isinstance(two, str):
-        return one == two if isinstance(one, str) and isinstance(two, str) else lost(one, two)
+        return one == two if isinstance(one, str) and isinstance(two, str) else unknown_number(one, two)
     for size, other in ((one, two), (two, one)):
         # A multiple of more than the number is none of it: that a batch has more than one value for each channel, say.
         if isinstance(size, Product) and isinstance(other, int) and other % size.factor:
@@ -39,7 +41,7 @@ def _equal(one: Any, two: Any) -> Any:
 
 def _round(one: Any) -> Any:
     """Of a number with a fraction; a size has none."""
-    return one if isinstance(one, (int, Product)) and not isinstance(one, bool) else lost(one)
+    return one if isinstance(one, (int, Product)) and not isinstance(one, bool) else unknown_number(one)
 
 
 _BINARY = {
@@ -47,7 +49,7 @@ _BINARY = {
     "mul": OPERATORS["multiply"], "multiply": OPERATORS["multiply"], "div": _divide, "divide": _divide,
     "true_divide": _divide, "truediv": _divide, "floordiv": _divide_whole, "floor_divide": _divide_whole,
     "remainder": OPERATORS["modulo"], "mod": OPERATORS["modulo"], "fmod": OPERATORS["modulo"],
-    "eq": _equal, "ne": negated(_equal), "lt": OPERATORS["less"], "gt": OPERATORS["greater"],
+    "eq": _equal, "ne": negate(_equal), "lt": OPERATORS["less"], "gt": OPERATORS["greater"],
     "le": OPERATORS["less or equal"], "ge": OPERATORS["greater or equal"],
     "__and__": OPERATORS["and"], "__or__": OPERATORS["or"], "logical_and": OPERATORS["and"],
     "logical_or": OPERATORS["or"], "maximum": OPERATORS["maximum"], "minimum": OPERATORS["minimum"],
@@ -70,7 +72,7 @@ def binary(call: Call) -> Any:
     if has_rows(alpha):
         return unsure("%s computes with the number of rows" % call.at)
     if alpha != 1:
-        operator = lost
+        operator = unknown_number
     mode = given.number("rounding_mode")
     if mode is not None:
         operator = _divide_whole
@@ -89,7 +91,7 @@ def _lists(call: Call, one: Value, two: Value) -> Value:
         arithmetic(call.at, _equal, constant([], [a]), constant([], [b])) for a, b in zip(one.contents, two.contents)
     ]
     if same and any(each.tainted for each in found):
-        return spread(found)
+        return propagate(found)
     answers = [(each.contents or (None,))[0] for each in found]
     equal = False if not same or False in answers else None if None in answers else True
     return constant([], [None if equal is None else equal == (call.node.operator == "eq")])
@@ -136,7 +138,7 @@ def number(call: Call) -> Value:
     """Of a tensor with one element, or from a number."""
     value, kind = call[0], call.node.operator
     if value.tainted:
-        return spread([value], [])
+        return propagate([value], [])
     if value.has_rows:
         return mixed("%s allows one row only" % call.at)
     if repeats(value._replace(contents=None)):
@@ -153,7 +155,7 @@ def tensor(call: Call) -> Value:
     value = call[0]
     if isinstance(value, Items):
         if value.tainted:
-            return spread([value])
+            return propagate([value])
         if value.has_rows or value.counts_rows:
             return unsure("%s is not followed" % call.at)
         return constant()

@@ -4,7 +4,7 @@ from typing import Any, List, Optional
 
 from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.sizes import fresh, has_rows, times
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import Arguments, NotFollowed, rule
@@ -106,7 +106,7 @@ def adaptive_pool(call: Call) -> Any:
 def _over_last(call: Call, value: Value, count: int, size_of: Any) -> Value:
     """Each value made of a window along the last dimensions."""
     if value.tainted or value.dims is None:
-        return spread([value]) if value.tainted else constant()
+        return propagate([value]) if value.tainted else constant()
     if len(value.dims) < count + 1:
         raise NotFollowed("input")
     first = len(value.dims) - count
@@ -163,7 +163,7 @@ def grid_sampler(call: Call) -> Value:
 def regions(call: Call) -> Any:
     count = len(call.node.outputs)
     if call[0].tainted or call[1].tainted:
-        return [spread(call.present)] * count
+        return [propagate(call.present)] * count
     if call[0].has_rows and call[0].axis == 0:
         return [mixed("%s takes regions by the place of a picture in the batch" % call.at)] * count
     return [unsure("%s is not followed" % call.at, call.present)] * count

@@ -5,7 +5,7 @@ from typing import Any
 from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import fresh
-from runtimes.dataflow.values import Value, constant, spread, unsure
+from runtimes.dataflow.values import Value, constant, propagate, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import Arguments, items, rule
@@ -67,7 +67,7 @@ def bilinear(call: Call) -> Value:
 def distances(call: Call) -> Any:
     one, two = call[0], call[1]
     if one.tainted or two.tainted:
-        return spread([one, two])
+        return propagate([one, two])
     if two.dims is None or one.dims is None:
         return unsure("%s is not followed" % call.at) if one.has_rows or two.has_rows else constant()
     rank = len(two.dims)

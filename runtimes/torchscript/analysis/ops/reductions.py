@@ -5,7 +5,7 @@ from typing import Any
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, elementwise
 from runtimes.dataflow.sizes import fresh
-from runtimes.dataflow.values import Value, constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import Arguments, Items, NotFollowed, rule
@@ -82,7 +82,7 @@ def top_k(call: Call) -> Any:
     given = Arguments(call)
     count = given["k"]
     if count.tainted:
-        return [spread(call.present)] * 2
+        return [propagate(call.present)] * 2
     number = count.contents[0] if count.contents else None
     return [computing.along(call.at, call[0], [given.number("dim", -1)], "sorts", number)] * 2
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from runtimes.dataflow.sizes import fresh
-from runtimes.dataflow.values import constant, mixed, repeats, spread, unsure
+from runtimes.dataflow.values import constant, mixed, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -16,7 +16,7 @@ from ..operators import rule
 def counted(call: Call) -> Any:
     count = len(call.node.outputs)
     if any(value.tainted for value in call.present):
-        return [spread(call.present)] * count
+        return [propagate(call.present)] * count
     if any(value.has_rows or repeats(value) for value in call.present):
         return [mixed("%s finds as many as values say, in all rows" % call.at)] * count
     return [constant([fresh(), fresh()] if call.node.operator in ("nonzero", "argwhere") else None)] * count
@@ -34,7 +34,7 @@ def random(call: Call) -> Any:
 def dynamic(call: Call) -> Any:
     count = len(call.node.outputs)
     if call[0].tainted:
-        return [spread(call.present)] * count
+        return [propagate(call.present)] * count
     if call[0].has_rows:
         return [mixed("%s takes one scale from all rows" % call.at)] * count
     return [unsure("%s is not followed" % call.at, call.present)] * count

@@ -6,7 +6,7 @@ import torch
 
 from runtimes.dataflow import indexing
 from runtimes.dataflow.arithmetic import elementwise
-from runtimes.dataflow.values import Value, constant, repeats, spread, unsure
+from runtimes.dataflow.values import Value, constant, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import Arguments, items, rule
@@ -18,7 +18,7 @@ def scatter(call: Call) -> Value:
     value, index = given["self"], given["index"]
     source = given.get("src") or given.get("value")
     if source is None or source.tainted:
-        return spread(call.present)
+        return propagate(call.present)
     if source.rank == 0:
         source = index
     if any(each.counts_rows for each in (value, index, source)):
@@ -33,7 +33,7 @@ def index_put(call: Call) -> Value:
     kinds = (call.attribute("dtypes") or [None, None])[1] or [None] * len(wanted)
     together = [value, new] + wanted
     if value.tainted:
-        return spread(together)
+        return propagate(together)
     if any(each.tainted for each in together):  # it may put back into rows what was taken out of them by its values
         return unsure("%s writes values in a way that is not followed" % call.at)
     if not any(each.has_rows or repeats(each) for each in together):

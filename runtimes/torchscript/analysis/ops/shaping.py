@@ -3,9 +3,9 @@
 from typing import Any
 
 from runtimes.dataflow import shaping
-from runtimes.dataflow.shaping import placed
+from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import Product, fresh, has_rows, over, times
-from runtimes.dataflow.values import Value, constant, mixed, repeats, rows, spread, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import Arguments, Items, NotFollowed, rule
@@ -22,14 +22,14 @@ def size(call: Call) -> Value:
         return found._replace(dims=())
     if axis.tainted or not axis.contents or not isinstance(axis.contents[0], int):
         return unsure("%s is not followed" % call.at)
-    return part(call.at, found, 0, placed(axis.contents[0], len(call[0].dims)))
+    return part(call.at, found, 0, normalize_axis(axis.contents[0], len(call[0].dims)))
 
 
 @rule("dim ndimension")
 def rank(call: Call) -> Value:
     value = call[0]
     if value.dims is None:
-        return spread([value], []) if value.tainted else constant([])
+        return propagate([value], []) if value.tainted else constant([])
     return constant([], [len(value.dims)])
 
 
@@ -37,7 +37,7 @@ def rank(call: Call) -> Value:
 def count(call: Call) -> Value:
     value = call[0]
     if value.dims is None:
-        return spread([value], []) if value.tainted else constant([])
+        return propagate([value], []) if value.tainted else constant([])
     return constant([], [times(*value.dims)])
 
 
@@ -59,12 +59,15 @@ def view_as(call: Call) -> Value:
 def flatten(call: Call) -> Value:
     given, value = Arguments(call), call[0]
     if value.dims is None:
-        return spread([value]) if value.tainted else constant()
+        return propagate([value]) if value.tainted else constant()
     dims = value.dims
-    start, end = placed(given.number("start_dim", 0), len(dims)), placed(given.number("end_dim", -1), len(dims))
+    start, end = (
+        normalize_axis(given.number("start_dim", 0), len(dims)),
+        normalize_axis(given.number("end_dim", -1), len(dims)),
+    )
     if not dims or start == end:
-        return value if dims else shaping.laid_out(call.at, value, [1])
-    return shaping.laid_out(
+        return value if dims else shaping.reshape_to(call.at, value, [1])
+    return shaping.reshape_to(
         call.at, value, list(dims[:start]) + [times(*dims[start : end + 1])] + list(dims[end + 1 :])
     )
 
@@ -75,19 +78,19 @@ def unflatten(call: Call) -> Value:
     wanted = given.numbers("sizes")
     if value.dims is None or wanted is None:
         raise NotFollowed("sizes")
-    axis = placed(given.number("dim"), len(value.dims))
+    axis = normalize_axis(given.number("dim"), len(value.dims))
     if -1 in wanted:
         rest = over(value.dims[axis], times(*(each for each in wanted if each != -1)))
         if rest is None and has_rows(value.dims[axis]):
             raise NotFollowed("sizes")
         wanted = [(fresh() if rest is None else rest) if each == -1 else each for each in wanted]
     if value.tainted:
-        return spread([value])
+        return propagate([value])
     if not has_rows(value.dims[axis]) and not any(map(has_rows, wanted)):  # no matter what is known of the other sizes
         dims = value.dims[:axis] + tuple(wanted) + value.dims[axis + 1 :]
         place = value.axis if value.axis is None or value.axis < axis else value.axis + len(wanted) - 1
         return value._replace(dims=dims, axis=place)
-    return shaping.laid_out(call.at, value, list(value.dims[:axis]) + wanted + list(value.dims[axis + 1 :]))
+    return shaping.reshape_to(call.at, value, list(value.dims[:axis]) + wanted + list(value.dims[axis + 1 :]))
 
 
 @rule("squeeze squeeze_copy")
@@ -96,10 +99,10 @@ def squeeze(call: Call) -> Value:
     if axes is None:
         return shaping.squeeze(call.at, value)
     if value.dims is None:
-        return spread([value]) if value.tainted else constant()
+        return propagate([value]) if value.tainted else constant()
     gone = []  # type: List[int]
     for axis in axes:
-        place = placed(axis, len(value.dims))
+        place = normalize_axis(axis, len(value.dims))
         if has_rows(value.dims[place]):
             return mixed("%s drops the dimension of the batch where that has one row" % call.at, [value])
         if isinstance(value.dims[place], Product):
@@ -125,11 +128,11 @@ def permute(call: Call) -> Value:
 def transpose(call: Call) -> Value:
     value, given = call[0], Arguments(call)
     if value.dims is None:
-        return spread([value]) if value.tainted else constant()
+        return propagate([value]) if value.tainted else constant()
     if call.node.operator == "numpy_T" or (call.node.operator == "t" and len(value.dims) < 3):
         return shaping.transpose(call.at, value)
     names = [name for name in call.attribute("names") if name != "self"]
-    axes = [placed(given.number(name), len(value.dims)) for name in names] or [-2, -1]
+    axes = [normalize_axis(given.number(name), len(value.dims)) for name in names] or [-2, -1]
     order = list(range(len(value.dims)))
     order[axes[0]], order[axes[1]] = order[axes[1]], order[axes[0]]
     return shaping.transpose(call.at, value, order)
@@ -140,9 +143,9 @@ def movedim(call: Call) -> Value:
     value, given = call[0], Arguments(call)
     sources, targets = given.numbers("source") or [], given.numbers("destination") or []
     if value.dims is None:
-        return spread([value]) if value.tainted else constant()
+        return propagate([value]) if value.tainted else constant()
     count = len(value.dims)
-    moved = {placed(target, count): placed(source, count) for target, source in zip(targets, sources)}
+    moved = {normalize_axis(target, count): normalize_axis(source, count) for target, source in zip(targets, sources)}
     rest = iter(place for place in range(count) if place not in moved.values())
     return shaping.transpose(call.at, value, [moved[place] if place in moved else next(rest) for place in range(count)])
 
@@ -177,10 +180,10 @@ def repeat_interleave(call: Call) -> Any:
     given = Arguments(call)
     value, axis, times_each = given["self"], given.number("dim"), given["repeats"]
     if value.tainted or times_each.tainted:
-        return spread([value, times_each])
+        return propagate([value, times_each])
     if axis is None or value.dims is None or times_each.rank != 0 or times_each.contents is None:
         raise NotFollowed("repeats")
-    number, place = times_each.contents[0], placed(axis, len(value.dims))
+    number, place = times_each.contents[0], normalize_axis(axis, len(value.dims))
     if number is None or has_rows(number) or (value.axis is None and repeats(value)):
         return unsure("%s is not followed" % call.at)
     dims = list(value.dims)
@@ -196,7 +199,7 @@ def unfold(call: Call) -> Any:
     given, value = Arguments(call), call[0]
     if value.dims is None or value.tainted or value.counts_rows:
         raise NotFollowed("self")
-    axis = placed(given.number("dimension"), len(value.dims))
+    axis = normalize_axis(given.number("dimension"), len(value.dims))
     if has_rows(value.dims[axis]):
         return unsure("%s moves windows over the rows" % call.at)
     dims = value.dims[:axis] + (fresh(),) + value.dims[axis + 1 :] + (given.number("size"),)

@@ -315,9 +315,9 @@ def test_files_that_lie_are_malformed() -> None:
 
 
 def test_a_rule_that_follows_nothing_never_makes_a_constant() -> None:
-    from runtimes.dataflow.values import spread
+    from runtimes.dataflow.values import propagate
 
-    assert spread([Value((1,))]).unknown
+    assert propagate([Value((1,))]).unknown
 
 
 def test_blocks_of_a_picture_stay_in_their_row() -> None:
