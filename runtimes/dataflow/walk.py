@@ -228,7 +228,7 @@ def of_tensor(tensor: Tensor) -> Value:
     return constant(tensor.dims if len(tensor.dims) <= MAX_DIMENSIONS else None, tensor.contents)
 
 
-def analyze(walk: Walk, outputs: Dict[str, Value], unknown: Sequence[str]) -> BatchAnalysis:
+def batch_analysis(walk: Walk, outputs: Dict[str, Value], unknown: Sequence[str]) -> BatchAnalysis:
     """What a walk found for a signature with these outputs; `unknown` is what was unclear of its inputs."""
     found = summarize(outputs, list(dict.fromkeys(walk.writes)), unknown)
     if walk.tainted and not (found.mixes or found.unknown):

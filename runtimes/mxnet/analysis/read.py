@@ -4,7 +4,7 @@ from typing import Dict, Sequence
 
 from runtimes.contract import BatchAnalysis, Signature
 from runtimes.dataflow.values import operator_label, unsure
-from runtimes.dataflow.walk import TooLarge, Walk, analyze, batch_input
+from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
 
 from . import ops  # noqa: F401  registers the rules
 from .file import labels, of_json
@@ -36,4 +36,4 @@ def analyze(
         results = dict(zip(outputs, walk.graph(model.graph, None, inputs)))
     except (TooLarge, RecursionError):
         return BatchAnalysis(unknown=("the graph is larger than what is followed",))
-    return analyze(walk, {spec.name: results[spec.name] for spec in signature.outputs}, unknown)
+    return batch_analysis(walk, {spec.name: results[spec.name] for spec in signature.outputs}, unknown)

@@ -3,7 +3,7 @@
 from runtimes.contract import BatchAnalysis, Signature
 from runtimes.dataflow.graph import Model
 from runtimes.dataflow.values import operator_label
-from runtimes.dataflow.walk import TooLarge, Walk, analyze, batch_input
+from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
 
 from . import ops  # noqa: F401  registers the rules
 from .operators import OPERATORS
@@ -30,4 +30,4 @@ def analyse(model: Model, signature: Signature) -> BatchAnalysis:
     except (TooLarge, RecursionError):
         return BatchAnalysis(unknown=("the graph is larger than what is followed",))
     served = [spec.name for spec in signature.outputs if spec.name in results]
-    return analyze(walk, {name: results[name] for name in served}, unknown)
+    return batch_analysis(walk, {name: results[name] for name in served}, unknown)

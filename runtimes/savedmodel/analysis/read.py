@@ -7,7 +7,7 @@ import tensorflow as tf
 from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.sizes import MAX_DIMENSIONS
 from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, operator_label
-from runtimes.dataflow.walk import TooLarge, Walk, analyze, batch_input
+from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
 
 from . import (
     ops,  # noqa: F401  registers the rules
@@ -66,7 +66,7 @@ def _rows(
         results = walk.graph(model.graph, None, values)
     except (TooLarge, RecursionError):
         return BatchAnalysis(unknown=("the graph is larger than what is followed",))
-    return analyze(walk, dict(zip(outputs, results)), unknown)
+    return batch_analysis(walk, dict(zip(outputs, results)), unknown)
 
 
 def _captured(tensor: Any, scalar_tables: bool) -> Value:

@@ -6,7 +6,7 @@ from typing import Any, List, Optional
 from runtimes.contract import BatchAnalysis, Signature
 from runtimes.dataflow.graph import Model
 from runtimes.dataflow.values import operator_label
-from runtimes.dataflow.walk import TooLarge, Walk, analyze, batch_input
+from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
 
 from ..entries import Entry
 from . import ops  # noqa: F401  registers the rules
@@ -42,7 +42,7 @@ def analyze(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis
         results = walk.graph(graph, None, inputs)
     except (TooLarge, RecursionError):
         return BatchAnalysis(unknown=("the graph is larger than what is followed",))
-    return analyze(walk, {spec.name: value for spec, value in zip(signature.outputs, results)}, unknown)
+    return batch_analysis(walk, {spec.name: value for spec, value in zip(signature.outputs, results)}, unknown)
 
 
 def _open(shape: Any) -> Optional[List[Any]]:

@@ -7,7 +7,7 @@ from runtimes.contract import BatchAnalysis, TensorSpec, first_line
 from runtimes.dataflow.graph import Model
 from runtimes.dataflow.sizes import fresh, has_rows
 from runtimes.dataflow.values import Value, constant, operator_label, unsure
-from runtimes.dataflow.walk import TooLarge, analyze, batch_input
+from runtimes.dataflow.walk import TooLarge, batch_analysis, batch_input
 
 from . import export, ops, script, state  # noqa: F401  ops: registers the rules
 from .operators import NONE, OPERATORS, Items, TorchWalk
@@ -38,7 +38,7 @@ def of_scripted(module: Any, specs: Sequence[Tuple[str, TensorSpec]], names: Seq
             else:
                 inputs[name] = _default(argument)
         results = walk.graph(graph, None, inputs)
-        return analyze(walk, _named(results, names), walk.unclear)
+        return batch_analysis(walk, _named(results, names), walk.unclear)
 
     return _joined(state.of_scripted(inlined), walked)
 
@@ -50,7 +50,7 @@ def of_exported(exported: Any, names: Sequence[str]) -> BatchAnalysis:
         graph, sizes = export.Reader(exported).graph()
         walk = ExportedWalk(Model(graph, {}, {}), exported, sizes)
         results = walk.graph(graph, None, walk.inputs)
-        found = analyze(walk, {name: value for name, value in zip(names, results) if name}, walk.unclear)
+        found = batch_analysis(walk, {name: value for name, value in zip(names, results) if name}, walk.unclear)
         return found._replace(max_rows=walk.max_rows)
 
     return _joined(state.of_exported(exported), walked)
