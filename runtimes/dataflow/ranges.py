@@ -4,14 +4,16 @@ An input is followed through what only moves its numbers, and through sums and p
 whose rows they pick or the limits at which they are cut off.
 """
 
-from typing import Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+import itertools
+from typing import Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import InputRange
-from runtimes.dataflow.graph import Function, Model, Node, Tensor
+from runtimes.dataflow.graph import Function, Graph, Model, Node, Tensor
 
 # How exporters write that there is no limit: the largest number of 32 bits, or of floats.
 _NO_LIMIT = 2e9
 _MAX_DEPTH = 20  # of calls in calls
+_MAX_NODES = 400000  # over all calls and branches: seconds
 
 
 class _Line(NamedTuple):
@@ -35,14 +37,18 @@ class Ranges:
         constants: Mapping[str, Tensor],
         inputs: Mapping[str, "_Line"],
         depth: int = 0,
+        read: Optional[Iterator[int]] = None,
     ) -> None:
         self._rules, self._functions, self._depth = rules, functions, depth
+        self._read = itertools.count() if read is None else read
         self._constants, self._lines = dict(constants), dict(inputs)
         self._cut = {}  # type: Dict[str, Tuple[str, bool, float]]
         self.found = {}  # type: Dict[str, InputRange]
 
     def nodes(self, nodes: Sequence[Node]) -> None:
         for node in nodes:
+            if next(self._read) > _MAX_NODES:
+                return
             rule, function = (each.get((node.domain, node.operator)) for each in (self._rules, self._functions))
             if rule is not None:
                 rule(self, node)
@@ -52,18 +58,33 @@ class Ranges:
     def call(self, node: Node, domain: str, name: str) -> None:
         """The node's inputs are those of this function, and its outputs what that gives."""
         function = self._functions.get((domain, name))
-        if function is None or self._depth == _MAX_DEPTH:
-            return
-        pairs = list(zip(function.inputs, node.inputs))
-        constants = {inner: self._constants[outer] for inner, outer in pairs if outer in self._constants}
+        if function is not None:
+            inside = self._inside(node.inputs, function.inputs, (), function.nodes)
+            self._taken(inside, node.outputs, function.outputs)
+
+    def graph(self, graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """A graph within this one, whose inputs are these, gives these outputs; "" for one that is not followed."""
+        names = [name for name, _ in graph.inputs]
+        self._taken(self._inside(inputs, names, graph.constants, graph.nodes), outputs, graph.outputs)
+
+    def _inside(
+        self, given: Sequence[str], names: Sequence[str], constants: Sequence[Tensor], nodes: Sequence[Node]
+    ) -> "Ranges":
+        pairs = list(zip(names, given))
+        known = {tensor.name: tensor for tensor in constants}
+        known.update((inner, self._constants[outer]) for inner, outer in pairs if outer in self._constants)
         lines = {inner: self._lines[outer] for inner, outer in pairs if outer in self._lines}
-        inside = Ranges(self._rules, self._functions, constants, lines, self._depth + 1)
+        inside = Ranges(self._rules, self._functions, known, lines, self._depth + 1, self._read)
         inside.found = self.found
-        inside.nodes(function.nodes)
-        for outer, inner in zip(node.outputs, function.outputs):
-            if inner in inside._lines:
+        if self._depth < _MAX_DEPTH:
+            inside.nodes(nodes)
+        return inside
+
+    def _taken(self, inside: "Ranges", outputs: Sequence[str], names: Sequence[str]) -> None:
+        for outer, inner in zip(outputs, names):
+            if outer and inner in inside._lines:
                 self._lines[outer] = inside._lines[inner]
-            if inner in inside._constants:
+            if outer and inner in inside._constants:
                 self._constants[outer] = inside._constants[inner]
 
     def constant(self, name: str, tensor: Tensor) -> None:
@@ -99,7 +120,10 @@ class Ranges:
             self._lines[output] = _Line(line.input, line.scale * scale, line.shift * scale + shift)
 
     def cut(self, name: str, output: str, limit: Optional[float], upper: bool) -> None:
-        """The output is the tensor, cut off at one end. Where it is cut off at the other end too, between() holds."""
+        """The output is the tensor, cut off at one end. Where it is cut off at the other end too, between() holds.
+
+        Cut off at one end alone, it may be a table that says where the other one is.
+        """
         if limit is None:
             return
         before, other, end = self._cut.get(name, ("", upper, 0.0))
@@ -107,6 +131,12 @@ class Ranges:
             self.between(before, *((end, limit) if upper else (limit, end)))
         else:
             self._cut[output] = (name, upper, limit)
+            self.moved(name, output)
+
+    def picks(self, name: str, size: Optional[int]) -> None:
+        """The tensor's numbers pick among so many: rows of a table, say. None or 0: it is not known among how many."""
+        if size:
+            self.between(name, 0, size - 1, rows=True)
 
     def between(self, name: str, low: float, high: float, rows: bool = False) -> None:
         """The tensor's numbers have a meaning from low to high: see InputRange."""
@@ -164,6 +194,10 @@ def multiplied(ranges: Ranges, node: Node) -> None:
         ranges.moved(node.inputs[1], node.outputs[0], one)
 
 
+def negated(ranges: Ranges, node: Node) -> None:
+    ranges.moved(node.inputs[0], node.outputs[0], -1)
+
+
 def divided(ranges: Ranges, node: Node) -> None:
     """Of whole numbers the remainder is left out of account."""
     other = ranges.number(node.inputs[1])
@@ -188,6 +222,18 @@ def _cut(ranges: Ranges, node: Node, upper: bool) -> None:
         ranges.cut(other, node.outputs[0], ranges.number(one), upper)
 
 
+def one_hot(ranges: Ranges, node: Node) -> None:
+    """What the second input has as its number of classes; other numbers are none of them"""
+    depth = ranges.number(node.inputs[1])
+    if depth is not None:
+        ranges.between(node.inputs[0], 0, depth - 1)
+
+
+def by_operator(rules: Mapping[str, Rule]) -> Rules:
+    """Of a format with one domain; each key may hold several operators, with spaces between."""
+    return {("", operator): rule for names, rule in rules.items() for operator in names.split()}
+
+
 def ranges_of(
     model: Model,
     rules: Rules,
@@ -201,7 +247,7 @@ def ranges_of(
     constants  tensor → constant: beside those in nodes
     begun      makes what the rules get, for a format whose rules keep more
 
-    Graphs within the graph are not looked at, but for functions that it calls.
+    Graphs within the graph are not looked at, but for functions that it calls, and where a rule gives them inputs.
     """
     ranges = begun(rules, model.functions, constants, {tensor: _Line(name) for tensor, name in inputs.items()})
     ranges.nodes(model.graph.nodes)

@@ -29,6 +29,7 @@ from runtimes.checks import (
 )
 from runtimes.contract import (
     BatchAnalysis,
+    InputRange,
     InvalidInput,
     LoadError,
     LoadOptions,
@@ -40,6 +41,7 @@ from runtimes.contract import (
 )
 from runtimes.redaction import redacted
 
+from .analysis.ranges import input_ranges
 from .analysis.read import analyze
 from .unsafe import Unsafe
 
@@ -104,6 +106,12 @@ class MxnetModel(Model):
         arrays = dict(self._parameters, **self._aux)
         shapes = {name: array.shape for name, array in arrays.items()}
         return analyze(self._symbol.tojson(), shapes, self.signatures["default"], self._names)
+
+    def input_ranges(self, signature: str) -> Dict[str, InputRange]:
+        inputs, internals = self.signatures["default"].inputs, self._symbol.get_internals()
+        sizes = self._shapes_of(internals, internals.list_outputs(), inputs)
+        sizes.update((name, array.shape) for name, array in self._parameters.items())
+        return input_ranges(self._symbol.tojson(), sizes, [spec.name for spec in inputs])
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         wanted = wanted_outputs(outputs, self._served)
@@ -174,7 +182,7 @@ class MxnetModel(Model):
         types = self._inferred_types()
         inputs = tuple(TensorSpec(name, types.get(name, ""), told.get(name)) for name in self._inputs)
         inputs = declared_inputs(options.inputs, inputs)
-        shapes = self._output_shapes(inputs)
+        shapes = self._shapes_of(self._symbol, self._names, inputs)
         outputs = tuple(TensorSpec(name, types.get(name, ""), shapes.get(name)) for name in self._names)
         return Signature(inputs, declared_outputs(options.outputs, outputs))
 
@@ -189,8 +197,11 @@ class MxnetModel(Model):
         names = list(self._symbol.list_arguments()) + list(self._names)
         return {name: _datatype(dtype) for name, dtype in zip(names, (arguments or []) + (outputs or []))}
 
-    def _output_shapes(self, inputs: Sequence[TensorSpec]) -> Dict[str, Optional[Shape]]:
-        """Inferred for two sizes of what is open in the inputs; what differs is open in the outputs too."""
+    def _shapes_of(self, symbol: Any, names: Sequence[str], inputs: Sequence[TensorSpec]) -> Dict[str, Optional[Shape]]:
+        """Of a symbol's outputs: inferred for two sizes of what is open in the inputs; what differs is open there too.
+
+        names: what to call them
+        """
         if not inputs or any(spec.shape is None for spec in inputs):
             return {}
         probes = []
@@ -198,10 +209,10 @@ class MxnetModel(Model):
             sized = {spec.name: tuple(size if s == -1 else s for s in spec.shape or ()) for spec in inputs}
             known = {name: array.shape for name, array in self._parameters.items()}
             try:
-                probes.append(self._symbol.infer_shape_partial(**dict(known, **sized))[1])
+                probes.append(symbol.infer_shape_partial(**dict(known, **sized))[1])
             except mx.MXNetError:
                 return {}
-        return {name: _open_where_different(one, two) for name, one, two in zip(self._names, *probes)}
+        return {name: _open_where_different(one, two) for name, one, two in zip(names, *probes)}
 
 
 def _open_where_different(one: Shape, two: Shape) -> Optional[Shape]:

@@ -24,8 +24,9 @@ from runtimes.checks import (
     quoted,
     wanted_outputs,
 )
-from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature
+from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, LoadError, LoadOptions, Model, Signature
 
+from .analysis.ranges import input_ranges
 from .analysis.read import analyze
 from .analysis.state import writes
 from .entries import Entry, read
@@ -103,6 +104,9 @@ class LiteRtModel(Model):
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
         found = analyze(self._content, self._entries[signature], self.signatures[signature])
         return found._replace(writes=tuple(self._writing[signature][:_MAX_REASONS]))
+
+    def input_ranges(self, signature: str) -> Dict[str, InputRange]:
+        return input_ranges(self._content, self._entries[signature])
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         name = signature or next(iter(self.signatures))

@@ -47,7 +47,10 @@ MADE = {
         "changes_no_state state_train state_remember state_generate state_noisy v1_serving_default v1_counting "
         "session reads_assets faults tables"
     ),
-    "mxnet": "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters faults lengths",
+    "mxnet": (
+        "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters faults lengths "
+        "tables"
+    ),
     "cntk": (
         "dense parameter_unknown several double half unnamed twins open without_batch sequence last sparse garbage "
         "truncated empty"
@@ -60,7 +63,7 @@ MADE = {
         "dense fixed declared twins unnamed several other_signature without_default part_left_out int8 strings scalar "
         "string_scalar string_scalar_zero string_scalar_long string_scalar_empty no_rows "
         "unknown_rank bfloat16 fixed_inside gathering state keeps_state parameter_unknown on_a_card custom flex int4 "
-        "garbage truncated empty changes_no_state state_train state_perhaps noisy faults"
+        "garbage truncated empty changes_no_state state_train state_perhaps noisy faults tables"
     ),
 }
 
@@ -237,15 +240,17 @@ def test_what_an_interpreter_gathers_is_met(runtime_python: PythonOf, make: Call
 
 
 @pytest.mark.runtime("tflite")
-def test_rows_of_tensorflow_lite_graphs_are_followed(runtime_python: PythonOf, tmp_path: Path) -> None:
-    command = [runtime_python("tflite"), "-I", HERE / "litert" / "rows.py", tmp_path]
+@pytest.mark.parametrize("what", ["rows", "ranges"])
+def test_tensorflow_lite_graphs_are_followed(what: str, runtime_python: PythonOf, tmp_path: Path) -> None:
+    command = [runtime_python("tflite"), "-I", HERE / "litert" / f"{what}.py", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.runtime("mxnet")
-def test_rows_of_mxnet_symbols_are_followed(runtime_python: PythonOf) -> None:
-    command = [runtime_python("mxnet"), "-I", HERE / "mxnet_symbols" / "rows.py"]
+@pytest.mark.parametrize("what", ["rows", "ranges"])
+def test_mxnet_symbols_are_followed(what: str, runtime_python: PythonOf, tmp_path: Path) -> None:
+    command = [runtime_python("mxnet"), "-I", HERE / "mxnet_symbols" / f"{what}.py", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -12,6 +12,7 @@ from runtimes.dataflow.ranges import (
     cut_below,
     divided,
     multiplied,
+    one_hot,
     passed,
     ranges_of,
     subtracted,
@@ -34,23 +35,13 @@ def _dequantised(ranges: Ranges, node: Node) -> None:
 def _gather(ranges: Ranges, node: Node) -> None:
     """Gather: the second input picks rows of the first"""
     ranges.same(node)
-    rows = ranges.rows_of(node.inputs[0], node.attributes.get("axis", 0))
-    if rows is not None:
-        ranges.between(node.inputs[1], 0, rows - 1, rows=True)
+    ranges.picks(node.inputs[1], ranges.rows_of(node.inputs[0], node.attributes.get("axis", 0)))
 
 
 def _embedded(ranges: Ranges, node: Node) -> None:
     """EmbedLayerNormalization: ids and segments pick rows of the tables of words and segments"""
     for ids, table in ((0, 2), (1, 4)):
-        rows = ranges.rows_of(node.inputs[table]) if len(node.inputs) > table else None
-        if rows is not None:
-            ranges.between(node.inputs[ids], 0, rows - 1, rows=True)
-
-
-def _one_hot(ranges: Ranges, node: Node) -> None:
-    depth = ranges.number(node.inputs[1])
-    if depth is not None:
-        ranges.between(node.inputs[0], 0, depth - 1)
+        ranges.picks(node.inputs[ids], ranges.rows_of(node.inputs[table]) if len(node.inputs) > table else None)
 
 
 def _clip(ranges: Ranges, node: Node) -> None:
@@ -73,7 +64,7 @@ _RULES = {
     **dict.fromkeys([("", "Cast"), ("", "CastLike"), ("", "Identity")], passed),
     ("", "DequantizeLinear"): _dequantised,
     ("", "Gather"): _gather,
-    ("", "OneHot"): _one_hot,
+    ("", "OneHot"): one_hot,
     ("", "Clip"): _clip,
     ("", "QuantizeLinear"): _quantised,
     ("", "Add"): added,

@@ -9,11 +9,13 @@ from runtimes.dataflow.graph import Node, Tensor
 from runtimes.dataflow.ranges import (
     Ranges,
     added,
+    by_operator,
     constant,
     cut_above,
     cut_below,
     divided,
     multiplied,
+    one_hot,
     passed,
     ranges_of,
     subtracted,
@@ -61,14 +63,8 @@ def _gather(ranges: Ranges, node: Node) -> None:
     ranges.same(node)
     axis = ranges.number(node.inputs[2]) if len(node.inputs) > 2 else 0
     rows = ranges.rows_of(node.inputs[0], int(axis)) if axis is not None else None
-    if rows is not None and not node.attributes.get("batch_dims"):
-        ranges.between(node.inputs[1], 0, rows - 1, rows=True)
-
-
-def _one_hot(ranges: Ranges, node: Node) -> None:
-    depth = ranges.number(node.inputs[1])
-    if depth is not None:
-        ranges.between(node.inputs[0], 0, depth - 1)
+    if not node.attributes.get("batch_dims"):
+        ranges.picks(node.inputs[1], rows)
 
 
 def _clip(ranges: Ranges, node: Node) -> None:
@@ -84,20 +80,21 @@ def _variable(ranges: Ranges, node: Node) -> None:
         ranges.constant(node.outputs[0], Tensor("", tuple(shape), None))
 
 
-_BY_OPERATORS = {
-    "Add AddV2": added,
-    "Sub": subtracted,
-    "Mul": multiplied,
-    "Div RealDiv FloorDiv": divided,
-    "Maximum": cut_below,
-    "Minimum": cut_above,
-    "ClipByValue": _clip,
-    "Const": constant,
-    "Gather GatherV2 ResourceGather": _gather,
-    "OneHot": _one_hot,
-    "PartitionedCall StatefulPartitionedCall": _called,
-    "VarHandleOp VariableV2 Variable": _variable,
-    _PASSED: passed,
-    _SAME: Ranges.same,
-}
-_RULES = {("", operator): rule for names, rule in _BY_OPERATORS.items() for operator in names.split()}  # type: Dict[Any, Rule]
+_RULES = by_operator(
+    {
+        "Add AddV2": added,
+        "Sub": subtracted,
+        "Mul": multiplied,
+        "Div RealDiv FloorDiv": divided,
+        "Maximum": cut_below,
+        "Minimum": cut_above,
+        "ClipByValue": _clip,
+        "Const": constant,
+        "Gather GatherV2 ResourceGather": _gather,
+        "OneHot": one_hot,
+        "PartitionedCall StatefulPartitionedCall": _called,
+        "VarHandleOp VariableV2 Variable": _variable,
+        _PASSED: passed,
+        _SAME: Ranges.same,
+    }
+)

@@ -14,6 +14,8 @@ CODES = {number: name for name, number in vars(schema.BuiltinOperator).items() i
 CUSTOM = "custom"  # the domain of custom operators
 TYPE = "type"  # the attribute that is the datatype of an operator's first output
 SHAPE = "shape"  # likewise its sizes in the file, None where some are open
+LIMITS = "limits"  # of QUANTIZE: the smallest and the largest float that its output can stand for
+WIDTH = "width"  # of GATHER_ND: how many coordinates its second input has
 _OPTIONS = {number: name for name, number in vars(schema.BuiltinOptions).items() if not name.startswith("_")}
 _OPTIONS_2 = {number: name for name, number in vars(schema.BuiltinOptions2).items() if not name.startswith("_")}
 _DTYPES = {
@@ -22,6 +24,7 @@ _DTYPES = {
     schema.TensorType.FLOAT32: "<f4",
     schema.TensorType.BOOL: "?",
 }
+_STORED = {schema.TensorType.INT8: np.int8, schema.TensorType.UINT8: np.uint8, schema.TensorType.INT16: np.int16}
 _MAX_DEPTH = 20
 
 
@@ -113,6 +116,10 @@ class Reader:
         if outputs and 0 <= outputs[0] < graph.TensorsLength():
             attributes[TYPE] = graph.Tensors(outputs[0]).Type()
             attributes[SHAPE] = _fixed(graph.Tensors(outputs[0]))
+            if kind == "QUANTIZE":
+                attributes[LIMITS] = _limits(graph.Tensors(int(inputs[0])), graph.Tensors(outputs[0]))
+            elif kind == "GATHER_ND":
+                attributes[WIDTH] = _width(graph.Tensors(int(inputs[1])))
             label = (graph.Tensors(outputs[0]).Name() or b"").decode("utf-8", "replace")
         return Node(kind, CUSTOM if custom else "", label, inputs, [_name(each) for each in outputs], attributes)
 
@@ -142,6 +149,23 @@ class Reader:
 def _fixed(tensor: Any) -> Optional[List[int]]:
     open_ones = tensor.ShapeSignatureLength() or not (tensor.ShapeLength() or tensor.HasRank())
     return None if open_ones else [int(tensor.Shape(index)) for index in range(tensor.ShapeLength())]
+
+
+def _width(tensor: Any) -> Optional[int]:
+    """Its last size, None where that is open."""
+    size = tensor.ShapeSignature if tensor.ShapeSignatureLength() else tensor.Shape
+    found = int(size(tensor.ShapeLength() - 1)) if tensor.ShapeLength() else -1
+    return found if found >= 0 else None
+
+
+def _limits(before: Any, after: Any) -> Optional[Tuple[float, float]]:
+    """None where it is no float that is quantised, or not all of them by one scale."""
+    stored, how = _STORED.get(after.Type()), after.Quantization()
+    if before.Type() != schema.TensorType.FLOAT32 or stored is None or how is None or how.ScaleLength() != 1:
+        return None
+    ends, zero = np.iinfo(stored), int(how.ZeroPoint(0)) if how.ZeroPointLength() else 0
+    low, high = ((int(end) - zero) * float(how.Scale(0)) for end in (ends.min, ends.max))
+    return low, high
 
 
 def _name(number: int) -> str:

@@ -59,6 +59,14 @@ def main(root):
     Path(path + "-shapes.json").write_text(json.dumps([{"name": "data", "shape": [7, 4]}]))
     mx.nd.save(path + "-0003.params", {"arg:fc_weight": mx.nd.ones((3, 4)), "arg:fc_bias": mx.nd.zeros((3,))})
 
+    ids, a = mx.sym.Variable("ids"), mx.sym.Variable("a")
+    rows = mx.sym.Embedding(ids, table, input_dim=40000, output_dim=1)
+    tables = mx.sym.broadcast_add(rows, mx.sym.clip(a / 2, 1, 7), name="y")
+    ends = {"values": {"ids": [39999.0, 0.0], "a": [[4.0], [99.0]]}, "expected_values": {"y_output": [[40001], [7]]}}
+    path = folder("tables", dict(ends, ranges={"ids": [0, 39999, True], "a": [2, 14, False]}))
+    tables.save(path + "-symbol.json")
+    mx.nd.save(path + "-0000.params", {"arg:table_weight": mx.nd.array(np.arange(40000).reshape(-1, 1))})
+
     # Some operators raise Python's own errors.
     beyond = ["model-symbol.json", {"i": [[9]]}, "client", "index 9 is out of bounds for axis 0 with size 3"]
     # Others look at nothing, and answer with other memory of the process, or write to it.

@@ -271,6 +271,22 @@ def gathering():
     return file
 
 
+def tables():
+    """A row of a table, and a number that is cut off at 2 and 14 once it is halved."""
+    file = File()
+    graph = file.graph()
+    words, two = graph.constant(np.arange(40000, dtype=np.float32)), graph.constant(np.array(2, np.float32))
+    ids, a = graph.input("ids", [-1], INT32), graph.input("a", [-1])
+    row, half, above = (graph.tensor(name, [-1]) for name in ("row", "half", "above"))
+    graph.run(Op.GATHER, [words, ids], [row], schema.GatherOptionsT())
+    graph.run(Op.DIV, [a, two], [half], schema.DivOptionsT())
+    graph.run(Op.MAXIMUM, [half, graph.constant(np.array(1, np.float32))], [above], schema.MaximumMinimumOptionsT())
+    below = graph.tensor("below", [-1])
+    graph.run(Op.MINIMUM, [graph.constant(np.array(7, np.float32)), above], [below], schema.MaximumMinimumOptionsT())
+    graph.add(row, below, graph.output("y", [-1]))
+    return file
+
+
 def filling():
     """As many ones as it is asked for."""
     file = File()
@@ -361,6 +377,9 @@ def main(root):
     two_rows = {"bad": [{"x": [[1.0] * 4] * 2}], "not_batchable": True}
     write(root, "fixed_inside", fixed_inside(), {"values": {"x": [[1, 2, 3, 4]]}, **two_rows})
     write(root, "gathering", gathering(), {"values": {"numbers": [2, 0]}, "bad": [{"numbers": [7]}, {"numbers": [-1]}]})
+    ends = {"values": {"ids": [39999, 0], "a": [4, 99]}, "expected_values": {"y": [40001, 7]}}
+    beyond = {"bad": [{"ids": [40000, 0]}, {"ids": [-1, 0]}], "ranges": {"ids": [0, 39999, True], "a": [2, 14, False]}}
+    write(root, "tables", tables(), {**ends, **beyond})
     # More than an address space holds, which LiteRT says nothing about; and less than nothing.
     faults = [
         ["model.tflite", {"size": [1 << 24, 1 << 24]}, "memory", ""],

@@ -10,6 +10,8 @@ from gateway.export.cases import generated
 from gateway.export.draws import RANGES
 from runtimes import id_ranges
 from runtimes.contract import InputRange, InvalidInput, Model, Signature, TensorSpec
+from runtimes.dataflow import ranges as dataflow_ranges
+from runtimes.dataflow.ranges import Ranges
 from runtimes.onnx.analysis.file import of_bytes
 from runtimes.onnx.analysis.ranges import input_ranges
 from runtimes.worker import trial
@@ -96,6 +98,25 @@ def test_limits_may_be_two_operators_and_a_table_lie_in_a_function() -> None:
     assert ranges(node("LookUp", "words x", "y", "own"), functions=[inside], words=WORDS) == {
         "x": InputRange(0, 30521, rows=True)
     }
+
+
+def test_a_number_that_is_cut_off_at_one_end_is_a_row_at_the_other() -> None:
+    """A padding id of -1 counts as the first row."""
+    nodes = [node("Max", "x zero", "a"), node("Gather", "words a", "y")]
+    assert ranges(*nodes, words=WORDS, zero=np.array(0)) == {"x": InputRange(0, 30521, rows=True)}
+
+
+def test_functions_that_call_each_other_in_very_many_ways_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    functions = [helper.make_function("own", "F0", ["t", "i"], ["o"], [node("Gather", "t i", "o")], opsets)]
+    for depth in range(1, 16):
+        twice = [node(f"F{depth - 1}", "t i", each, "own") for each in "ab"]
+        functions.append(helper.make_function("own", f"F{depth}", ["t", "i"], ["a"], twice, opsets))
+    seen = []
+    monkeypatch.setattr(Ranges, "picks", lambda ranges, name, size: seen.append(name))
+    monkeypatch.setattr(dataflow_ranges, "_MAX_NODES", 50)
+    ranges(node("F15", "words x", "y", "own"), functions=functions, words=WORDS)
+    assert 0 < len(seen) <= 50
 
 
 def test_quantised_and_one_hot() -> None:
