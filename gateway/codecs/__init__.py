@@ -1,1 +1,1 @@
-"""Formats that tensors, images and bodies are written in, whoever reads them: fronts, commands, exports."""
+"""The formats of tensors, images and bodies, for fronts, commands and exports."""

@@ -1,8 +1,8 @@
-"""Image files -> the tensor of an input, as docs/images.md defines it: the only place where pixels are computed.
+"""Converts image files to the tensor of an input, as specified in docs/images.md. Pixels are computed only here.
 
-Everything about a file is bounded before it is believed: its format, how many pixels it has, and how
-often its decoder may ask for more bytes. Only headers and pixels are read; no other metadata but
-the orientation. Called in threads, where Pillow lets others run while it decodes and scales.
+Files are not trusted. Their format, their number of pixels and the number of reads of their decoder are limited before
+they are decoded. Of the metadata, only the orientation is read. The functions are called in threads; Pillow releases
+the GIL while it decodes and scales.
 """
 
 import io
@@ -25,23 +25,27 @@ from runtimes.tensors import Tensor, from_array
 
 _T = TypeVar("_T")
 
-# Pillow knows the others without being asked; it would import all it has to look for this one.
+# Pillow loads the plugins of the other four on its own. To find WebP by its name, it would import all plugins.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", WebPImagePlugin.WebPImageFile.format)
-_TOLD = "JPEG, PNG, WebP, BMP or GIF"
-# What Pillow takes for a pixel, whatever the file has.
+_FORMAT_NAMES = "JPEG, PNG, WebP, BMP or GIF"
+# The memory that Pillow uses per pixel of an RGB image.
 _PIXEL_BYTES = 4
-# Decoding takes a few copies of an image: of large ones, few at a time.
+# Decoding makes several copies of an image, so only two large ones are decoded at a time. More of them multiply the
+# peak memory; a single one leaves cores idle.
 _LARGE_PIXELS = 1 << 20
 _LARGE = Semaphore(2)
-# Pillow reads headers piece by piece, in Python: far more pieces than any camera or editor writes.
-_HEADER_READS = 1000
-_BYTES_A_READ = 256
-# The scans of a progressive JPEG are decoded one over the other; encoders write about ten.
+# Pillow reads headers segment by segment, in Python, so a file of millions of tiny segments would occupy a thread for
+# long. Cameras and editors write far fewer.
+_MAX_HEADER_READS = 1000
+# Pixels are read in larger pieces: one more read is allowed for this many bytes of the file.
+_BYTES_PER_READ = 256
+# Each scan of a progressive JPEG is decoded over the whole image again, so a small file with many scans would occupy a
+# thread for long. Encoders write about ten.
 _MAX_SCANS = 100
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _START, _END, _SCAN, _TEMPORARY = b"\xd8", b"\xd9", b"\xda", b"\x01"
 _ORIENTATION = 0x0112
-_TURNS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -60,50 +64,50 @@ _INTERPOLATIONS = {
 
 
 class File(NamedTuple):
-    """name: what its sentences call it, such as "the image"."""
+    """`name` is how error messages refer to the file, such as "the image"."""
 
     name: str
     data: bytes
 
 
-def image_tensor(files: Sequence[File], preprocess: Preprocess, name: str, datatype: str, most_bytes: int) -> Tensor:
-    """One row for each file, in order. Raises InvalidRequest.
+def image_tensor(files: Sequence[File], preprocess: Preprocess, name: str, datatype: str, max_bytes: int) -> Tensor:
+    """Return a tensor with one row for each file, in order. Raises InvalidRequest.
 
-    Raises TooLarge where the files, decoded, or the tensor would take more than most_bytes.
+    Raises TooLarge if the decoded files or the tensor would take more than `max_bytes`.
     """
     shape = preprocess.shape(len(files))
     size = prod(shape) * DATATYPES[datatype].itemsize
-    if size > most_bytes:
-        raise TooLarge(f"{len(files)} images make an input of {size} bytes, over the limit of {most_bytes}; send fewer")
+    if size > max_bytes:
+        raise TooLarge(f"{len(files)} images make an input of {size} bytes, over the limit of {max_bytes}; send fewer")
     array = np.empty(shape, numpy_dtype(datatype))
     table, rows = _table(preprocess, datatype), _as_rows(array, preprocess)
-    most_pixels = left = most_bytes // _PIXEL_BYTES
+    max_pixels = pixels_left = max_bytes // _PIXEL_BYTES
     for file, row in zip(files, rows, strict=True):
         image = _open(file)
-        left -= prod(image.size)
-        if left < 0:
+        pixels_left -= prod(image.size)
+        if pixels_left < 0:
             raise TooLarge(
                 f"{file.name} has {image.width} x {image.height} pixels, and all images of a request together "
-                f"may have {most_pixels}; send a smaller one"
+                f"may have {max_pixels}; send a smaller one"
             )
-        with _few_large_ones(image):
-            pixels = _pixels(image, file, preprocess, most_pixels)
+        with _large_slot(image):
+            pixels = _pixels(image, file, preprocess, max_pixels)
         for channel, plane in enumerate(_planes(pixels, preprocess)):
             row[..., channel] = table[channel][plane]
     return from_array(name, array)
 
 
-def _pixels(image: Image.Image, file: File, preprocess: Preprocess, most: int) -> np.ndarray:
-    """UINT8 [height, width], or with three channels behind. Raises InvalidRequest, TooLarge."""
+def _pixels(image: Image.Image, file: File, preprocess: Preprocess, max_pixels: int) -> np.ndarray:
+    """Decode to UINT8 [height, width] or [height, width, 3]. Raises InvalidRequest, TooLarge."""
     upright = _upright(_load(image, file))
-    # Pillow scales the width first: in between, a thin image may be far larger than at either end.
-    if preprocess.resize == "stretch" and max(upright.width, preprocess.size[1]) * upright.height > most:
-        raise TooLarge(f"{file.name} is too high for its width to be stretched; send it cut in pieces")
+    # Pillow scales the width first, so the intermediate image of a narrow, high one may be far larger than the result.
+    if preprocess.resize == "stretch" and max(upright.width, preprocess.size[1]) * upright.height > max_pixels:
+        raise TooLarge(f"{file.name} is too high to be stretched to the model's width; cut it into pieces")
     return np.asarray(_resize(_color(upright, preprocess), preprocess))
 
 
 def _as_rows(array: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """The same memory as [images, height, width, channels]."""
+    """Return a view of the array with shape [images, height, width, channels]."""
     if preprocess.layout == "NCHW":
         return array.transpose(0, 2, 3, 1)
     return array.reshape(len(array), *preprocess.size, preprocess.channels)
@@ -111,25 +115,25 @@ def _as_rows(array: np.ndarray, preprocess: Preprocess) -> np.ndarray:
 
 @lru_cache(64)
 def _table(preprocess: Preprocess, datatype: str) -> np.ndarray:
-    """What each level of a channel becomes, [channels, 256]: in FP64, then rounded to the datatype."""
-    made, dtype = values(preprocess), numpy_dtype(datatype)
-    return made.astype(dtype) if kind_of(datatype) == "float" else np.rint(made).astype(dtype)
+    """Return the input value for each level of each channel, [channels, 256]: computed in FP64, then rounded."""
+    table, dtype = values(preprocess), numpy_dtype(datatype)
+    return table.astype(dtype) if kind_of(datatype) == "float" else np.rint(table).astype(dtype)
 
 
 def _planes(pixels: np.ndarray, preprocess: Preprocess) -> Sequence[np.ndarray]:
-    """UINT8 [height, width] for each channel, in the model's order."""
+    """Return UINT8 [height, width] for each channel, in the model's order."""
     if pixels.ndim == 2:
         return [pixels]
     planes = [pixels[..., channel] for channel in range(3)]
     return planes[::-1] if preprocess.color == "BGR" else planes
 
 
-class _Bounded(io.BytesIO):
-    """A file in memory that can be read so often. Raises _TooManyReads."""
+class _LimitedReads(io.BytesIO):
+    """A file in memory that limits the number of reads. `read` raises _TooManyReads."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
-        self.reads_left = _HEADER_READS
+        self.reads_left = _MAX_HEADER_READS
 
     def read(self, size: int | None = -1) -> bytes:
         self.reads_left -= 1
@@ -143,23 +147,23 @@ class _TooManyReads(Exception):
 
 
 def _open(file: File) -> Image.Image:
-    """The header alone. Raises InvalidRequest, TooLarge."""
+    """Read the header. Raises InvalidRequest, TooLarge."""
     if not is_image(file.data):
-        raise InvalidRequest(f"{file.name} is not an image that is read here; send {_TOLD}")
+        raise InvalidRequest(f"{file.name} is not an image in a supported format; send {_FORMAT_NAMES}")
     if file.data.startswith(PNG[:4]) and not file.data.startswith(PNG):
         raise InvalidRequest(
-            f"{file.name} is a PNG that was sent as text; send it as it is, as curl's --data-binary does"
+            f"{file.name} is a PNG that was sent as text; send its bytes unchanged, as curl's --data-binary does"
         )
-    stream = _Bounded(file.data)
-    image = _guarded(lambda: Image.open(stream, formats=_FORMATS), file)
+    stream = _LimitedReads(file.data)
+    image = _convert_errors(lambda: Image.open(stream, formats=_FORMATS), file)
     if file.data.startswith(b"\xff\xd8") and _has_many_scans(file.data):
-        raise InvalidRequest(f"{file.name} has more than {_MAX_SCANS} scans; save it anew")
-    stream.reads_left = _HEADER_READS + len(file.data) // _BYTES_A_READ
+        raise InvalidRequest(f"{file.name} has more than {_MAX_SCANS} scans; save it again")
+    stream.reads_left = _MAX_HEADER_READS + len(file.data) // _BYTES_PER_READ
     return image
 
 
 def _has_many_scans(data: bytes) -> bool:
-    """Of a JPEG, up to its end: what cameras put behind it may look like anything."""
+    """Whether a JPEG has too many scans. Cameras append arbitrary data, so nothing after the end marker counts."""
     scans, position = 0, 2
     while scans <= _MAX_SCANS and (found := _MARKER.search(data, position)) and found[1] != _END:
         position = found.end()
@@ -170,39 +174,39 @@ def _has_many_scans(data: bytes) -> bool:
 
 
 def _load(image: Image.Image, file: File) -> Image.Image:
-    """Its pixels; of an animation, those of the first frame. Raises InvalidRequest."""
-    _guarded(image.load, file)
+    """Decode the pixels, for an animation those of the first frame. Raises InvalidRequest."""
+    _convert_errors(image.load, file)
     return image
 
 
-def _guarded(read: Callable[[], _T], file: File) -> _T:
+def _convert_errors(read: Callable[[], _T], file: File) -> _T:
     try:
         return read()
     except MemoryError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise TooLarge(f"{file.name} has more pixels than are read here; send a smaller one") from None
+        raise TooLarge(f"{file.name} has too many pixels; send a smaller one") from None
     except _TooManyReads:
-        raise InvalidRequest(f"{file.name} is cut into too many pieces to be read; save it anew") from None
-    except Exception:  # decoders fail in more ways than one would list
+        raise InvalidRequest(f"{file.name} consists of too many pieces; save it again") from None
+    except Exception:  # decoders raise many types of exceptions
         raise InvalidRequest(f"{file.name} is damaged or ends too early; send all of it") from None
 
 
-def _few_large_ones(image: Image.Image) -> AbstractContextManager[object]:
+def _large_slot(image: Image.Image) -> AbstractContextManager[object]:
     return _LARGE if prod(image.size) > _LARGE_PIXELS else nullcontext()
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """As EXIF's orientation says. Of EXIF that cannot be read nothing is said."""
+    """Rotate or flip the image according to its EXIF orientation. Invalid EXIF is ignored."""
     try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        transpose = _TRANSPOSES.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        transpose = None
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _color(image: Image.Image, preprocess: Preprocess) -> Image.Image:
-    """RGB or grey, of 8 bits, on white where it can be seen through."""
+    """Convert to 8-bit RGB or grayscale, with a white background behind transparency."""
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     elif image.has_transparency_data:
@@ -213,20 +217,25 @@ def _color(image: Image.Image, preprocess: Preprocess) -> Image.Image:
 
 def _resize(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     height, width = preprocess.size
-    how = _INTERPOLATIONS[preprocess.interpolation]
+    resampling = _INTERPOLATIONS[preprocess.interpolation]
     if preprocess.resize == "crop":
-        return image.resize((width, height), how, _crop_box(image.size, preprocess))
+        return image.resize((width, height), resampling, _crop_box(image.size, preprocess))
     if preprocess.resize == "stretch":
-        return image.resize((width, height), how)
+        return image.resize((width, height), resampling)
     scale = min(width / image.width, height / image.height)
-    scaled = [min(most, max(1, round(side * scale))) for side, most in zip(image.size, (width, height), strict=True)]
+    scaled = [min(limit, max(1, round(side * scale))) for side, limit in zip(image.size, (width, height), strict=True)]
     padded = Image.new(image.mode, (width, height), (preprocess.fill,) * len(image.getbands()))
-    padded.paste(image.resize((scaled[0], scaled[1]), how), ((width - scaled[0]) // 2, (height - scaled[1]) // 2))
+    padded.paste(
+        image.resize((scaled[0], scaled[1]), resampling), ((width - scaled[0]) // 2, (height - scaled[1]) // 2)
+    )
     return padded
 
 
 def _crop_box(size: tuple[int, int], preprocess: Preprocess) -> tuple[float, float, float, float]:
-    """What of an image of this width and height is left, in its own pixels: cut first, a long image stays small."""
+    """Return the part that is kept of an image of this size, as (left, top, right, bottom) in its own pixels.
+
+    Cropping before scaling keeps the intermediate image of a long, narrow one small.
+    """
     height, width = preprocess.size
     if preprocess.shorter_side:
         scaled = [preprocess.shorter_side * side // min(size) for side in size]

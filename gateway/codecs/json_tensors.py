@@ -1,8 +1,8 @@
-"""The values in a JSON document <-> tensors.
+"""Converts between the values in a JSON document and tensors.
 
-The hot path: numpy converts the elements, and no loop over them runs in Python. What numpy would
-let pass ("1.5" for 1.5, null for NaN, true for 1, 1.9 for 1) is refused by the set of types that
-the elements have, which costs about as much as converting them.
+This is on the hot path: numpy converts the elements, without a loop in Python. numpy would accept "1.5" for 1.5, null
+for NaN, true for 1, and 1.9 for 1. The set of the elements' types is checked to reject these, which takes about as long
+as the conversion.
 """
 
 import struct
@@ -21,11 +21,11 @@ from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Buffer, Tensor, pack_bytes, to_array, unpack_bytes
 
 _NUMBERS = frozenset({int, float})
-# What struct calls them; it and numpy have the same letters.
+# The format characters of struct, which are the same as numpy's.
 _FLOAT_CODES = {
     each.name: each.dtype.char for each in DATATYPES.values() if each.kind == "float" and each.dtype is not None
 }
-_WORDS = {
+_DESCRIPTIONS = {
     str: "a string",
     bool: "true or false",
     type(None): "null",
@@ -36,9 +36,9 @@ _WORDS = {
 
 
 def read_tensor(name: str, data: Any, datatype: str, shape: Sequence[int] | None = None) -> Tensor:
-    """The tensor that nested lists (or one value, of no dimension) stand for.
+    """Convert nested lists, or one value for a scalar, to a tensor.
 
-    With `shape`, the data may also be flat, row-major. Raises InvalidRequest.
+    If `shape` is given, the data may also be flat, in row-major order. Raises InvalidRequest.
     """
     found, flat, kinds = _flatten(name, data)
     if shape is None:
@@ -48,15 +48,15 @@ def read_tensor(name: str, data: Any, datatype: str, shape: Sequence[int] | None
             raise InvalidRequest(f"input '{name}' has shape {list(shape)}, but its data is nested as {found}")
         if len(flat) != prod(shape):
             raise InvalidRequest(
-                f"input '{name}' has {len(flat)} values of data, but shape {list(shape)} takes {prod(shape)}"
+                f"input '{name}' has {len(flat)} values of data, but shape {list(shape)} has {prod(shape)}"
             )
     return Tensor(name, datatype, tuple(shape), _convert(name, flat, kinds, datatype))
 
 
 def guess_tensor(name: str, data: Any, likely: str = "") -> Tensor:
-    """The tensor for values whose datatype nobody declared: `likely` if they fit it, else by what they are.
+    """Convert values of undeclared datatype: `likely` if they fit it, otherwise by their types.
 
-    true and false make BOOL, strings BYTES, integers INT64, and numbers otherwise FP32. Raises InvalidRequest.
+    true and false become BOOL, strings BYTES, integers INT64, and other numbers FP32. Raises InvalidRequest.
     """
     found, flat, kinds = _flatten(name, data)
     if likely:
@@ -73,13 +73,15 @@ def guess_tensor(name: str, data: Any, likely: str = "") -> Tensor:
     elif kinds <= {int, float}:
         datatype = "FP32"
     else:
-        told = " and ".join(sorted(_WORDS[kind] for kind in kinds))
-        raise InvalidRequest(f"the data of input '{name}' holds {told}; give numbers, strings or booleans, unmixed")
+        mixture = " and ".join(sorted(_DESCRIPTIONS[kind] for kind in kinds))
+        raise InvalidRequest(
+            f"the data of input '{name}' holds {mixture}; send only numbers, only strings or only booleans"
+        )
     return Tensor(name, datatype, tuple(found), _convert(name, flat, kinds, datatype))
 
 
 def raw_tensor(name: str, datatype: str, shape: Sequence[int], data: Buffer) -> Tensor:
-    """A tensor that came as bytes; whether they fit its shape is the engine's check. Raises InvalidRequest."""
+    """Make a tensor from bytes. The engine checks later that they fit the shape. Raises InvalidRequest."""
     check_datatype(name, datatype)
     if datatype == "BOOL" and len(data) and np.frombuffer(data, np.uint8).max() > 1:
         raise InvalidRequest(f"input '{name}' has datatype BOOL, and its bytes must be 0 or 1")
@@ -87,15 +89,15 @@ def raw_tensor(name: str, datatype: str, shape: Sequence[int], data: Buffer) -> 
 
 
 def json_values(tensor: Tensor, flat: bool = False, binary: bool = False) -> Any:
-    """What `json_text.dumps` writes as the tensor's nested lists (or one flat, row-major list).
+    """Return what `json_text.dumps` writes as the tensor's nested lists, or as one flat list in row-major order.
 
-    BYTES elements are text, or {"b64": "…"} where they are not UTF-8; with `binary`, always.
+    BYTES elements become text, or {"b64": "…"} if they are not UTF-8 or `binary` is set.
     """
     if tensor.datatype != "BYTES":
         array = to_array(tensor)
         return numbers(array.reshape(-1) if flat else array)
-    tell = _encoded if binary else _text
-    values = [tell(element) for element in unpack_bytes(tensor.data, prod(tensor.shape))]
+    encode = _base64 if binary else _text
+    values = [encode(element) for element in unpack_bytes(tensor.data, prod(tensor.shape))]
     if flat:
         return values
     nested = np.empty(len(values), dtype=object)
@@ -104,7 +106,7 @@ def json_values(tensor: Tensor, flat: bool = False, binary: bool = False) -> Any
 
 
 def _flatten(name: str, data: Any) -> tuple[list[int], list[Any], set[type]]:
-    """Shape, elements in row-major order, and the types they have."""
+    """Return the shape, the elements in row-major order, and the set of their types."""
     shape: list[int] = []
     flat = [data]
     kinds: set[type] = {type(data)}
@@ -113,7 +115,7 @@ def _flatten(name: str, data: Any) -> tuple[list[int], list[Any], set[type]]:
         if len(lengths) != 1:
             raise InvalidRequest(
                 f"the data of input '{name}' is ragged at depth {len(shape)}; "
-                "the lists of one depth must have the same length, and no values beside them"
+                "all lists at one depth must have the same length, and no values may be mixed with them"
             )
         if len(shape) == MAX_RANK:
             raise InvalidRequest(f"the data of input '{name}' is nested too deep; at most {MAX_RANK} dimensions")
@@ -126,33 +128,33 @@ def _flatten(name: str, data: Any) -> tuple[list[int], list[Any], set[type]]:
 def _convert(name: str, flat: list[Any], kinds: set[type], datatype: str) -> Buffer:
     kind = DATATYPES[datatype].kind
     if kind == "bytes":
-        _only(name, kinds, {str, dict}, datatype, "strings")
+        _check_kinds(name, kinds, {str, dict}, datatype, "strings")
         check_strings(name, len(flat))
         return pack_bytes(flat if dict not in kinds else [_binary(name, element) for element in flat])
     if kind == "float":
-        _only(name, kinds, _NUMBERS, datatype, "numbers")
+        _check_kinds(name, kinds, _NUMBERS, datatype, "numbers")
         return _floats(name, flat, datatype)
     if kind == "bool":
-        _only(name, kinds, {bool, int}, datatype, "true and false")
+        _check_kinds(name, kinds, {bool, int}, datatype, "true and false")
         if not set(flat) <= {0, 1}:
-            raise InvalidRequest(f"input '{name}' has datatype BOOL; give true and false, or 1 and 0")
+            raise InvalidRequest(f"input '{name}' has datatype BOOL; send true and false, or 1 and 0")
         array = np.array(flat, dtype=np.bool_)
     else:
-        _only(name, kinds, {int}, datatype, "integers")
+        _check_kinds(name, kinds, {int}, datatype, "integers")
         array = _integers(name, flat, datatype)
     return array.view(np.uint8).data if flat else b""
 
 
-def _only(name: str, kinds: set[type], allowed: Set[type], datatype: str, wanted: str) -> None:
+def _check_kinds(name: str, kinds: set[type], allowed: Set[type], datatype: str, expected: str) -> None:
     for kind in kinds - allowed:
         raise InvalidRequest(
-            f"input '{name}' has datatype {datatype}, and its data holds {_WORDS[kind]}; give {wanted} only"
+            f"input '{name}' has datatype {datatype}, and its data holds {_DESCRIPTIONS[kind]}; send {expected} only"
         )
 
 
 def _floats(name: str, flat: list[Any], datatype: str) -> bytes:
     try:
-        # As quick as numpy, and it refuses what overflows, where numpy makes an infinity of it.
+        # As fast as numpy. struct rejects numbers that overflow, while numpy converts them to infinity.
         return struct.pack(f"<{len(flat)}{_FLOAT_CODES[datatype]}", *flat)
     except KeyError:
         raise InvalidRequest(f"input '{name}' has datatype {datatype}, which JSON lacks; send its bytes") from None
@@ -171,25 +173,25 @@ def _integers(name: str, flat: list[Any], datatype: str) -> np.ndarray:
     low, high, limits = int(wide.min()), int(wide.max()), np.iinfo(dtype)
     if low < limits.min or high > limits.max:
         culprit = low if low < limits.min else high
-        told = str(culprit) if abs(culprit) < 1 << 64 else "an integer beyond 64 bits"
+        value = str(culprit) if abs(culprit) < 1 << 64 else "an integer beyond 64 bits"
         raise InvalidRequest(
-            f"the data of input '{name}' holds {told}, out of the range of {datatype}: {limits.min} to {limits.max}"
+            f"the data of input '{name}' holds {value}, out of the range of {datatype}: {limits.min} to {limits.max}"
         )
     return wide.astype(dtype)
 
 
 def _binary(name: str, element: Any) -> bytes | str:
-    """A BYTES element: a string, or {"b64": "…"} for what is not UTF-8."""
+    """Convert a BYTES element: a string, or {"b64": "…"} for bytes that are not UTF-8."""
     if isinstance(element, str):
         return element
     decoded = decode_binary(element)
     if decoded is not None:
         return decoded
-    raise InvalidRequest(f'input \'{name}\' has datatype BYTES; give strings, or {{"b64": "…"}} with valid base64')
+    raise InvalidRequest(f'input \'{name}\' has datatype BYTES; send strings, or {{"b64": "…"}} with valid base64')
 
 
 def decode_binary(element: Any) -> bytes | None:
-    """What {"b64": "…"} stands for; None for anything else."""
+    """Decode {"b64": "…"}. Returns None for anything else."""
     encoded = element.get("b64") if isinstance(element, dict) and len(element) == 1 else None
     try:
         return b64decode(encoded, validate=True) if isinstance(encoded, str) else None
@@ -201,8 +203,8 @@ def _text(element: bytes) -> Any:
     try:
         return element.decode()
     except UnicodeDecodeError:
-        return _encoded(element)
+        return _base64(element)
 
 
-def _encoded(element: bytes) -> Any:
+def _base64(element: bytes) -> Any:
     return {"b64": b64encode(element).decode()}

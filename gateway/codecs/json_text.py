@@ -1,7 +1,7 @@
-"""JSON bytes to Python objects and back, with the literals NaN, Infinity and -Infinity.
+"""Converts between JSON bytes and Python objects, with the literals NaN, Infinity and -Infinity.
 
-orjson does both, save for those literals, which it neither reads nor writes; where they are
-needed the standard library takes over.
+orjson does the work, but neither reads nor writes these literals. Documents that contain them are read by the standard
+library, and `numbers` writes them.
 """
 
 import json
@@ -19,7 +19,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def loads(body: Buffer) -> Any:
-    """Raises InvalidRequest. Every string in the result can be encoded as UTF-8; a byte order mark is read over."""
+    """Parse JSON. A byte order mark is skipped. All strings can be encoded as UTF-8. Raises InvalidRequest."""
     if body[:3] == b"\xef\xbb\xbf":
         body = memoryview(body)[3:]
     try:
@@ -31,7 +31,7 @@ def loads(body: Buffer) -> Any:
     try:
         document = json.loads(text.decode())
         if _SURROGATE.search(text):
-            # The standard library lets half a pair pass, which no answer could repeat.
+            # The standard library accepts lone surrogates, which an answer could not contain. orjson rejects them.
             json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
         raise InvalidRequest("the body is not valid JSON: it is nested too deep") from None
@@ -45,27 +45,27 @@ def loads(body: Buffer) -> Any:
 
 
 def without_nulls(record: dict[str, Any]) -> dict[str, Any]:
-    """The record without the keys that are null: many clients write so what they leave out."""
+    """Return the record without keys whose value is null: many clients send null for what they omit."""
     return {key: value for key, value in record.items() if value is not None} if None in record.values() else record
 
 
 def dumps(document: Any) -> bytes:
-    """The document as JSON; numpy arrays and `numbers` may be anywhere in it."""
+    """Write a document as JSON. It may contain numpy arrays and results of `numbers`."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def numbers(array: np.ndarray) -> Any:
-    """Something that `dumps` writes as the array's nested lists, with literals for what is not finite."""
+    """Return an object that `dumps` writes as the array's nested lists, with literals for non-finite values."""
     if not array.ndim or not array.size:
-        # orjson has no writing for arrays without a dimension, or with one of size 0.
+        # orjson does not write arrays without dimensions, or with a dimension of size 0.
         return orjson.Fragment(_with_literals(array, b"null")) if not np.isfinite(array).all() else array.tolist()
     text = dumps(array)
-    # It writes what is not finite as null, and nothing else: cheaper to look for than to ask numpy before.
+    # orjson writes null for non-finite values and for nothing else. Searching for it is cheaper than numpy's isfinite.
     return orjson.Fragment(_with_literals(array, text) if b"null" in text else text)
 
 
 def _with_literals(array: np.ndarray, text: bytes) -> bytes:
-    """`text`: the array, with null where it is not finite. No loop over the values runs in Python."""
-    odd = array[~np.isfinite(array)]
-    literals = _LITERALS[np.where(np.isnan(odd), 0, np.where(odd > 0, 1, 2))]
+    """Replace each null in the array's `text` by its literal, without a loop over the values in Python."""
+    non_finite = array[~np.isfinite(array)]
+    literals = _LITERALS[np.where(np.isnan(non_finite), 0, np.where(non_finite > 0, 1, 2))]
     return text.replace(b"null", b"%b") % tuple(literals.tolist())

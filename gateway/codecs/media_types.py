@@ -1,4 +1,4 @@
-"""Content-Types, and which bodies are images by them and by how they begin; without what reads them."""
+"""Content-Types, and how to recognize images by them or by their first bytes, without importing a decoder."""
 
 from functools import lru_cache
 
@@ -6,27 +6,27 @@ from runtimes.tensors import Buffer
 
 FORM, BYTES = "multipart/form-data", "application/octet-stream"
 
-# What nobody has said anything about; curl's -d and --data-binary say "form" of whatever they send.
-_UNTOLD = ("", "application/x-www-form-urlencoded")
+# Types that say nothing about the body: curl's -d and --data-binary send the second for everything.
+_UNSPECIFIC = ("", "application/x-www-form-urlencoded")
 PNG = b"\x89PNG\r\n\x1a\n"
-_BEGINNINGS = (b"\xff\xd8\xff", PNG[:4], b"BM", b"GIF87a", b"GIF89a")
+_MAGIC_NUMBERS = (b"\xff\xd8\xff", PNG[:4], b"BM", b"GIF87a", b"GIF89a")
 
 
 def is_image_type(content_type: str) -> bool:
-    """Whether a body with such a Content-Type is one image, or a form with some."""
+    """Whether a body with this Content-Type is an image, or a form that contains images."""
     kind = media_type(content_type)
     return kind.startswith("image/") or kind in (FORM, BYTES)
 
 
 def is_image_body(content_type: str, body: Buffer) -> bool:
-    """The same, or nothing is said of the body, and it begins as an image."""
-    return is_image_type(content_type) or (media_type(content_type) in _UNTOLD and is_image(body))
+    """The same, also for a body without a specific Content-Type that starts like an image."""
+    return is_image_type(content_type) or (media_type(content_type) in _UNSPECIFIC and is_image(body))
 
 
 def is_image(data: Buffer) -> bool:
-    """Whether it begins as a JPEG, PNG, BMP, GIF or WebP does."""
+    """Whether the data starts like a JPEG, PNG, BMP, GIF or WebP."""
     start = bytes(data[:12])
-    return start.startswith(_BEGINNINGS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+    return start.startswith(_MAGIC_NUMBERS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
 
 
 @lru_cache(256)

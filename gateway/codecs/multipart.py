@@ -1,4 +1,4 @@
-"""multipart/form-data, as browsers and curl's -F send files."""
+"""Reads multipart/form-data, the format in which browsers and curl's -F send files."""
 
 from typing import TYPE_CHECKING, cast
 
@@ -11,7 +11,7 @@ from runtimes.tensors import Buffer
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-# Each part costs a few microseconds, and as an image far more.
+# Each part costs a few microseconds, and far more if it is an image.
 MAX_PARTS = 256
 
 
@@ -24,28 +24,28 @@ class Part:
 
 
 def read_form(body: Buffer, content_type: str) -> list[Part]:
-    """Its fields, in order; at least one. Raises InvalidRequest."""
+    """Return the fields of a form in order, at least one. Raises InvalidRequest."""
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
-        raise InvalidRequest("the Content-Type of the form names no boundary; let the client library write that header")
+        raise InvalidRequest("the Content-Type of the form has no boundary; let the client library set that header")
     reader = _Reader()
     try:
         parser = MultipartParser(boundary, cast("MultipartCallbacks", reader.callbacks()))
         parser.write(bytes(body))
         parser.finalize()
     except (FormParserError, ValueError):
-        raise InvalidRequest("the body is not a valid form of multipart/form-data") from None
-    if not reader.parts or not reader.whole:
+        raise InvalidRequest("the body is not valid multipart/form-data") from None
+    if not reader.parts or not reader.complete:
         raise InvalidRequest("the form ends before its last boundary, or has no field; send all of it")
     return reader.parts
 
 
 class _Reader:
-    """What the parser tells, put together."""
+    """Collects the parts from the parser's callbacks."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
-        self.whole = False
+        self.complete = False
         self._header, self._value = b"", b""
 
     def callbacks(self) -> dict[str, object]:
@@ -71,4 +71,4 @@ class _Reader:
         self.parts[-1].content += memoryview(data)[start:end]
 
     def on_end(self) -> None:
-        self.whole = True
+        self.complete = True

@@ -1,7 +1,7 @@
-"""numpy's own files, as bodies: .npy for one tensor, .npz (a zip of them) for several by name.
+"""Reads and writes numpy's file formats: .npy for one tensor, .npz (a zip of .npy files) for several by name.
 
-Nothing is unpickled, and no header is believed before the bytes are there: numpy's own reader
-would first allocate what the header claims.
+Nothing is unpickled. The size in a header is compared with the bytes that are there, because numpy's own reader would
+allocate that size first.
 """
 
 import io
@@ -19,59 +19,64 @@ from runtimes.tensors import Buffer, Tensor, from_array, to_array
 
 NPY, NPZ = "application/x-npy", "application/x-npz"
 
-# Each file in a zip costs at least a record with this mark, and reading one costs microseconds.
+# In the directory of a zip, each file has a record that starts with this mark. The records are counted before zipfile
+# parses them, because that takes microseconds for each.
 _RECORD, _MAX_FILES = b"PK\x01\x02", 1024
 _MAX_HEADER_LENGTH = 10_000
 
 
 def read_npy(name: str, data: Buffer) -> Tensor:
-    """The array as the input's tensor. Raises InvalidRequest."""
+    """Read an array as the tensor of an input. Raises InvalidRequest."""
     stream = io.BytesIO(memoryview(data)[: 2 * _MAX_HEADER_LENGTH])
     try:
         major = np.lib.format.read_magic(stream)[0]
         read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read_header(stream, max_header_size=_MAX_HEADER_LENGTH)
-    except Exception:  # the header is parsed as Python's literals, in more ways to fail than one would list
+    except Exception:  # numpy parses the header as a Python literal, which can fail in many ways
         raise InvalidRequest(f"input '{name}' is not a valid npy file; write it with numpy.save") from None
     check_shape(name, shape)
     if dtype.kind not in "biufSU" or dtype.hasobject or dtype.itemsize == 0:
-        raise InvalidRequest(f"the npy file for input '{name}' holds {_told(dtype)}; save numbers, booleans or strings")
-    body, wanted = memoryview(data)[stream.tell() :], prod(shape) * dtype.itemsize
-    if len(body) != wanted:
         raise InvalidRequest(
-            f"the npy file for input '{name}' has {len(body)} bytes of data, but its header takes {wanted}"
+            f"the npy file for input '{name}' holds {_describe(dtype)}; save numbers, booleans or strings"
+        )
+    body, size = memoryview(data)[stream.tell() :], prod(shape) * dtype.itemsize
+    if len(body) != size:
+        raise InvalidRequest(
+            f"the npy file for input '{name}' has {len(body)} bytes of data, but its header describes {size}"
         )
     if dtype.kind in "SU":
         check_strings(name, prod(shape))
     return _tensor(name, body, shape, fortran, dtype)
 
 
-def read_npz(data: bytes, most_bytes: int) -> list[Tensor]:
-    """One tensor per file in the zip. Raises InvalidRequest; TooLarge when it would unpack to more."""
+def read_npz(data: bytes, max_bytes: int) -> list[Tensor]:
+    """Read one tensor per file in the zip. Raises InvalidRequest, and TooLarge for more than `max_bytes` of content."""
     if data.count(_RECORD) > _MAX_FILES:
         raise InvalidRequest(f"the npz file holds more than {_MAX_FILES} arrays")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = archive.infolist()
             size = sum(file.file_size for file in files)
-            if size > most_bytes:
-                raise TooLarge(f"the npz file unpacks to {size} bytes, over the limit of {most_bytes}; send fewer rows")
+            if size > max_bytes:
+                raise TooLarge(f"the npz file unpacks to {size} bytes, over the limit of {max_bytes}; send fewer rows")
             if any(file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for file in files):
-                raise InvalidRequest("the npz file is compressed in an unusual way; write it with numpy.savez")
-            # `read` stops at the size that the directory claims, so a lying one cannot unpack to more.
+                raise InvalidRequest("the npz file uses an unsupported compression; write it with numpy.savez")
+            # `read` stops at the size in the directory, so a wrong size there cannot make it exceed the limit.
             return [read_npy(file.filename.removesuffix(".npy"), archive.read(file)) for file in files]
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, NotImplementedError):
         raise InvalidRequest("the body is not a valid npz file; write it with numpy.savez") from None
 
 
 def write_npy(tensor: Tensor) -> bytes:
-    """Raises InvalidRequest for strings that are not text: numpy would have to pickle them."""
+    """Write a tensor. Raises InvalidRequest for strings that are not UTF-8, because numpy would have to pickle them."""
     array = to_array(tensor)
     if tensor.datatype == "BYTES":
         try:
             array = np.array([element.decode() for element in array.ravel()], dtype=np.str_).reshape(array.shape)
         except UnicodeDecodeError:
-            raise InvalidRequest(f"output '{tensor.name}' holds bytes that npy cannot carry; ask for JSON") from None
+            raise InvalidRequest(
+                f"output '{tensor.name}' holds bytes that npy cannot represent; ask for JSON"
+            ) from None
     stream = io.BytesIO()
     np.lib.format.write_array(stream, array, allow_pickle=False)
     return stream.getvalue()
@@ -94,12 +99,14 @@ def _tensor(name: str, body: memoryview, shape: tuple[int, ...], fortran: bool, 
         datatype_of(array.dtype)
         return from_array(name, array)
     except KeyError:
-        raise InvalidRequest(f"the npy file for input '{name}' holds {_told(dtype)}, which is not served") from None
-    except ValueError:  # a size beyond memory beside one of 0, or text that is not Unicode
-        raise InvalidRequest(f"the npy file for input '{name}' holds what no array can") from None
+        raise InvalidRequest(
+            f"the npy file for input '{name}' holds {_describe(dtype)}, which is not supported"
+        ) from None
+    except ValueError:  # a dimension that exceeds memory although another one is 0, or text that is not Unicode
+        raise InvalidRequest(f"the npy file for input '{name}' cannot be read as an array") from None
 
 
-def _told(dtype: np.dtype) -> str:
+def _describe(dtype: np.dtype) -> str:
     if dtype.hasobject:
         return "Python objects"
     return "records" if dtype.fields or dtype.subdtype else dtype.name

@@ -1,4 +1,4 @@
-"""Protobuf's wire format where tensors lie in it: fields written and read without messages."""
+"""Reads and writes protobuf fields that contain tensors, without message objects."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +11,12 @@ from runtimes.tensors import Buffer
 
 
 def field(tag: int, data: Buffer) -> tuple[bytes, Buffer]:
-    """The parts of a message that are this field of it, whose tag has one byte and tells that a length follows."""
+    """Return a length-delimited field in parts. `tag` is the field's key in the wire format, of one byte."""
     return field_head(tag, len(data)), data
 
 
 def field_head(tag: int, size: int) -> bytes:
-    """What stands before the `size` bytes of such a field."""
+    """Return the tag and the length of such a field."""
     written = bytearray([tag])
     while size > 0x7F:
         written.append(size & 0x7F | 0x80)
@@ -26,9 +26,13 @@ def field_head(tag: int, size: int) -> bytes:
 
 
 def typed_array(name: str, datatype: str, values: Sequence[Any], own: np.dtype) -> np.ndarray:
-    """The elements of a protobuf field, whose own dtype may be wider than the datatype. Raises InvalidRequest."""
+    """Convert the elements of a protobuf field to an array.
+
+    `own` is the dtype of the field's type, which may be wider than that of `datatype`: protobuf has no INT8, for one.
+    Raises InvalidRequest if an element is out of range.
+    """
     dtype = numpy_dtype(datatype)
-    # The protobuf runtime hands numpy the whole field at once where the dtype is the field's own.
+    # With the field's own dtype, the protobuf runtime passes the whole field to numpy at once.
     array = np.array(values, dtype=own)
     if array.dtype != dtype:
         low, high, limits = array.min(), array.max(), np.iinfo(dtype)

@@ -1,7 +1,8 @@
-"""How many fields a message has, before protobuf makes objects of them.
+"""Limits the number of fields in a message before protobuf parses it.
 
-Of two bytes in a message protobuf can make an object of a hundred: 64 MiB of empty tensors take 4 GB and 15 s of
-the event loop. So a large message is walked first, down to the messages that hold nothing but values.
+protobuf can turn two bytes of a message into an object of a hundred bytes: 64 MiB of empty tensors take 4 GB of memory
+and block the event loop for 15 s. So the fields of a large message are counted first, also in nested messages, unless
+these contain only values.
 """
 
 from functools import cache
@@ -9,39 +10,42 @@ from typing import Any, Final
 
 from gateway.errors import InvalidRequest, TooLarge
 
-# Smaller messages are not walked: what protobuf can make of them takes some 15 ms.
+# The fields of smaller messages are not counted, because parsing one takes 15 ms at most. A higher limit allows longer
+# pauses; with a lower one, the fields of more ordinary messages are counted.
 _SMALL: Final = 1 << 16
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED: Final = {_FIXED64: 8, _FIXED32: 4}
 
-# By number, the fields that are messages with messages in them.
-_Kinds = dict[int, Any]
+# The fields, by number, whose messages contain messages in turn.
+_Nested = dict[int, Any]
 
 
-def check_fields(raw: bytes, descriptor: Any, most: int) -> None:
-    """Raises TooLarge for more than `most` fields, and InvalidRequest for what is no message."""
+def check_fields(raw: bytes, descriptor: Any, max_fields: int) -> None:
+    """Raises TooLarge for more than `max_fields` fields, and InvalidRequest for an invalid message."""
     if len(raw) < _SMALL:
         return
     try:
-        _walk(raw, descriptor, most)
+        _walk(raw, descriptor, max_fields)
     except IndexError:
         raise InvalidRequest(f"the message is not a valid {descriptor.full_name}") from None
 
 
-def _walk(raw: bytes, descriptor: Any, most: int) -> None:
-    open_parts = [(0, len(raw), _kinds(descriptor))]
-    left = most
+def _walk(raw: bytes, descriptor: Any, max_fields: int) -> None:
+    open_parts = [(0, len(raw), _nested(descriptor))]
+    left = max_fields
     while open_parts:
-        position, end, kinds = open_parts.pop()
+        position, end, nested = open_parts.pop()
         while position < end:
             left -= 1
             if left < 0:
-                raise TooLarge(f"the message has more than {most} fields; send fewer tensors or parameters at a time")
+                raise TooLarge(
+                    f"the message has more than {max_fields} fields; send fewer tensors or parameters at a time"
+                )
             tag, position = _varint(raw, position)
             wire = tag & 7
             if wire == _BYTES:
                 size, position = _varint(raw, position)
-                inner = kinds.get(tag >> 3)
+                inner = nested.get(tag >> 3)
                 if inner is not None:
                     open_parts.append((position, position + size, inner))
                 position += size
@@ -54,17 +58,17 @@ def _walk(raw: bytes, descriptor: Any, most: int) -> None:
 
 
 @cache
-def _kinds(descriptor: Any) -> _Kinds:
+def _nested(descriptor: Any) -> _Nested:
     inner = {field.number: field.message_type for field in descriptor.fields if field.message_type is not None}
     return {
-        number: _kinds(kind)
+        number: _nested(kind)
         for number, kind in inner.items()
         if any(field.message_type is not None for field in kind.fields)
     }
 
 
 def _varint(raw: bytes, position: int) -> tuple[int, int]:
-    """The number at this place, and where it ends. Raises IndexError where there is none."""
+    """Return the varint at this position, and the position after it. Raises IndexError if it is invalid."""
     value = shift = 0
     while shift < 70:
         byte = raw[position]

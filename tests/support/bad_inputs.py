@@ -267,7 +267,7 @@ def _v2_binary(subject: Subject) -> Iterator[BadRequest]:
     yield case("header negative", good, "must be a whole number", "-1")
     yield case("header of many digits", good, "must be a whole number", "1" * 30)
     yield case("header over the JSON limit", good, "over the limit", str(10**12), 413)
-    yield case("no JSON part", good[: size + 1], f"which no {size + 1} bytes are", "0")
+    yield case("no JSON part", good[: size + 1], f"which {size + 1} bytes do not fit", "0")
     for name, value, says in (
         ("negative", -1, "binary_data_size -1"),
         ("beyond 64 bits", 2**63, "binary_data_size"),
@@ -284,17 +284,22 @@ def _v2_binary(subject: Subject) -> Iterator[BadRequest]:
     text = json.dumps(document).encode()
     yield case("both data and bytes", text + good[length:], "both data and", str(len(text)))
     for encoding, content, says in (
-        ("br", good, "Content-Encoding is not understood"),
+        ("br", good, "Content-Encoding is not supported"),
         ("gzip", good, "is not valid gzip"),
         ("deflate", gzip.compress(good), "is not valid deflate"),
-        ("gzip", gzip.compress(good)[:-4], "ends inside its gzip"),
-        ("deflate", zlib.compress(good)[:-4], "ends inside its deflate"),
+        ("gzip", gzip.compress(good)[:-4], "ends within its gzip data"),
+        ("deflate", zlib.compress(good)[:-4], "ends within its deflate data"),
     ):
         compressed = {"Content-Encoding": encoding, **headers}
         yield BadRequest(f"binary: compressed, {says}", path, content, says, 400, compressed)
     bomb = gzip.compress(bytes(1 << 27))
     yield BadRequest(
-        "binary: bomb", path, bomb, "unpacked, is over the limit", 413, {**headers, "Content-Encoding": "gzip"}
+        "binary: bomb",
+        path,
+        bomb,
+        "the decompressed body is over the limit",
+        413,
+        {**headers, "Content-Encoding": "gzip"},
     )
 
 
@@ -390,7 +395,7 @@ def _numpy(subject: Subject) -> Iterator[BadRequest]:
     yield npz("bomb", _npz({subject.input: bytes(200 << 20)}), "over the limit", 413)
     yield npz("many files", _npz({f"n{index}": b"" for index in range(2000)}), "more than 1024")
     yield npz("spoilt", _npz({subject.input: plain}).replace(b"NUMPY", b"NUMPX"), "not a valid npz")
-    yield npz("unusual compression", _npz({subject.input: plain}, zipfile.ZIP_LZMA), "unusual")
+    yield npz("unusual compression", _npz({subject.input: plain}, zipfile.ZIP_LZMA), "unsupported compression")
     yield npz("encrypted", _encrypted(_npz({subject.input: plain})), "not a valid npz")
 
 

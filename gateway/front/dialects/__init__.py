@@ -1,1 +1,1 @@
-"""One folder for each dialect that clients speak; registry.py lists them."""
+"""One folder for each dialect; registry.py lists them."""

@@ -1,6 +1,6 @@
-"""The dialects that clients may speak: each is a folder here, and a row of DIALECTS.
+"""The supported dialects: each has a folder here and a row in DIALECTS.
 
-Transports know this list and no dialect by name, and no dialect knows another.
+Transports use this list and know no dialect by name, and no dialect knows another one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class AppPart(NamedTuple):
-    """What a dialect adds to the FastAPI app.
+    """A dialect's part of the FastAPI app.
 
-    hot_paths   OpenAPI's descriptions of its hot routes, by path
-    add_routes  adds the routes that are not hot
+    hot_paths   OpenAPI descriptions of the hot routes, by path
+    add_routes  adds the other routes
     """
 
     hot_paths: Mapping[str, Any]
@@ -38,12 +38,12 @@ def _no_services(engine: Engine, limits: Limits) -> Sequence[Service]:
 
 
 class Registration(NamedTuple):
-    """What a dialect adds to each transport.
+    """A dialect's part of each transport.
 
-    root      the first part of the paths of its hot routes
-    match     the hot route of a path's other parts, or None
-    app_part  imported when it is called: a front that only infers does without FastAPI
-    services  its gRPC services
+    root      the first segment of the paths of its hot routes
+    match     returns the hot route for the remaining segments, or None
+    app_part  returns its part of the FastAPI app; imports FastAPI, which inference does not need
+    services  returns its gRPC services
     """
 
     root: str

@@ -288,7 +288,7 @@ def test_an_image_that_is_decoded_to_too_much_is_not_decoded() -> None:
     for kind in ("GIF", "WEBP", "JPEG", "BMP"):
         file = save(Image.new("L" if kind != "WEBP" else "RGB", (3000, 2000)), kind)
         refused(TooLarge, "3000 x 2000 pixels", file)
-    refused(TooLarge, "more pixels", png(2**31 - 1, 2**31 - 1, 8, 0, b""))
+    refused(TooLarge, "too many pixels", png(2**31 - 1, 2**31 - 1, 8, 0, b""))
 
 
 def test_the_pixels_of_all_images_count() -> None:

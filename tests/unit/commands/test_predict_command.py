@@ -45,7 +45,7 @@ def test_an_array_gets_the_datatype_of_its_input_where_its_values_fit(given: np.
         (np.array([(1 << 64) - 1], np.uint64), "INT64", "holds 18446744073709551615, out of the range of INT64"),
         (np.array([1.0, LARGEST * 2]), "FP32", "holds a number too large for FP32"),
         (np.array([1e5]), "FP16", "holds a number too large for FP16"),
-        (np.array([0, 2]), "BOOL", "give true and false, or 1 and 0"),
+        (np.array([0, 2]), "BOOL", "send true and false, or 1 and 0"),
         (np.array([1j]), "FP32", "no array of FP32"),
     ],
 )
@@ -63,8 +63,8 @@ def test_what_would_be_another_value_is_left_to_the_gateway_to_refuse(given: np.
 
 @pytest.mark.parametrize(
     ("value", "datatype", "says"),
-    [([1.5], "INT64", "give integers only"), ([[1], [2, 3]], "FP32", "ragged"), ([300], "INT8", "out of the range"),
-     (["a", 1], "", "unmixed")],
+    [([1.5], "INT64", "send integers only"), ([[1], [2, 3]], "FP32", "ragged"), ([300], "INT8", "out of the range"),
+     (["a", 1], "", "only numbers, only strings or only booleans")],
 )  # fmt: skip
 def test_json_beside_an_array_is_read_as_the_gateway_reads_it(value: Any, datatype: str, says: str) -> None:
     with pytest.raises(CommandError, match=says):

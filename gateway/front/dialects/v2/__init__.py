@@ -1,1 +1,1 @@
-"""The Open Inference Protocol (v2) and Triton's extensions of it, over REST and gRPC."""
+"""The Open Inference Protocol (v2) and Triton's extensions to it, over REST and gRPC."""

@@ -1,4 +1,4 @@
-"""Health, metadata, statistics, configuration, the repository and shared memory: paths of the FastAPI app."""
+"""The protocol's routes in the FastAPI app: health, metadata, statistics, configuration, repository, shared memory."""
 
 from typing import Any
 
@@ -31,33 +31,33 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
     @app.get("/", tags=["KServe v1"])
     @acts("health")
     async def alive() -> dict[str, str]:
-        """What clients of KServe's v1 protocol ask for to see whether the server is live."""
+        """Whether the server is live, in KServe's v1 protocol."""
         return {"status": "alive"}
 
     @app.get("/v2", tags=["server"])
     async def metadata() -> dict[str, Any]:
-        """Name, version and the protocol extensions that are served."""
+        """Name, version and supported protocol extensions."""
         return server_metadata(engine)
 
-    # Some load balancers ask with HEAD.
+    # Some load balancers send HEAD.
     @app.head("/v2/health/live", include_in_schema=False)
     @app.get("/v2/health/live", tags=["server"])
     @acts("health")
     async def live() -> dict[str, bool]:
-        """Whether the process answers at all."""
+        """Whether the process is running."""
         return {"live": True}
 
     @app.head("/v2/health/ready", include_in_schema=False)
     @app.get("/v2/health/ready", tags=["server"], responses={503: {"description": "Not ready"}})
     @acts("health")
     async def ready() -> JSONResponse:
-        """Whether this server wants traffic."""
+        """Whether the server is ready for requests."""
         return _readiness({"ready": engine.ready})
 
     @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
     @acts("metrics")
     async def metrics() -> Response:
-        """Prometheus' text format."""
+        """Metrics in Prometheus' text format."""
         return Response(await engine.control(GetMetrics()), media_type=_METRICS)
 
 
@@ -71,13 +71,13 @@ def _add_models(app: FastAPI, engine: Engine) -> None:
     @app.get("/v2/models/{model}/stats", tags=["models"])
     @app.get("/v2/models/{model}/versions/{version}/stats", tags=["models"])
     async def statistics(model: str = "", version: str = "") -> dict[str, Any]:
-        """Triton's statistics: counts and sums of nanoseconds, also by rows of a batch."""
+        """Triton's statistics: counts and total nanoseconds, also by batch size."""
         return await read_statistics(engine, model, version)
 
     @app.get("/v2/models/{model}", tags=["models"])
     @app.get("/v2/models/{model}/versions/{version}", tags=["models"])
     async def metadata(model: str, version: str = "") -> dict[str, Any]:
-        """Inputs and outputs. -1 is any size; a datatype of "" and a lone -1 are not known yet."""
+        """Inputs and outputs. -1 means any size. A datatype "" and a shape [-1] may be unknown as yet."""
         return model_metadata(engine, model, version)
 
     @app.get("/v2/models/{model}/ready", tags=["models"], responses={503: {"description": "Not ready"}})
@@ -86,7 +86,7 @@ def _add_models(app: FastAPI, engine: Engine) -> None:
     )
     @acts("health")
     async def ready(model: str, version: str = "") -> JSONResponse:
-        """Whether the model can answer now."""
+        """Whether the model is ready for requests."""
         status = engine.model(model, version)
         return _readiness({"name": status.name, "ready": status.state == "READY"})
 
@@ -95,69 +95,69 @@ def _add_repository(app: FastAPI, engine: Engine, read_object: ReadObject) -> No
     @app.post("/v2/repository/index", tags=["repository"])
     @acts("read")
     async def index(request: Request) -> list[dict[str, str]]:
-        """Every version with its state; {"ready": true} for those that are READY."""
-        wanted = (await read_object(request)).get("ready", False)
-        if not isinstance(wanted, bool):
+        """Every version with its state; with {"ready": true}, only those that are READY."""
+        ready = (await read_object(request)).get("ready", False)
+        if not isinstance(ready, bool):
             raise InvalidRequest("'ready' must be true or false")
-        return await read_index(engine, ready=wanted)
+        return await read_index(engine, ready=ready)
 
     @app.post("/v2/repository/models/{model}/load", tags=["repository"])
     async def load(model: str, request: Request) -> Response:
-        """Load the model as the repository now has it."""
+        """Load the model from the current state of the repository."""
         check_parameters((await read_object(request)).get("parameters", {}))
         await engine.control(LoadModel(model))
         return Response(status_code=200)
 
     @app.post("/v2/repository/models/{model}/unload", tags=["repository"])
     async def unload(model: str, request: Request) -> Response:
-        """Drain the model's requests, then stop its workers."""
+        """Wait for the model's requests, then stop its workers."""
         check_parameters((await read_object(request)).get("parameters", {}))
         await engine.control(UnloadModel(model))
         return Response(status_code=200)
 
 
 def _add_shared_memory(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
-    place = "/v2/systemsharedmemory"
+    prefix = "/v2/systemsharedmemory"
 
-    @app.get(place + "/status", tags=["shared memory"])
-    @app.get(place + "/region/{region}/status", tags=["shared memory"])
+    @app.get(prefix + "/status", tags=["shared memory"])
+    @app.get(prefix + "/region/{region}/status", tags=["shared memory"])
     async def status(region: str = "") -> list[dict[str, Any]]:
-        """The regions that are registered."""
+        """The registered regions."""
         return shared_memory.status(engine, region)
 
-    @app.post(place + "/region/{region}/register", tags=["shared memory"])
+    @app.post(prefix + "/region/{region}/register", tags=["shared memory"])
     async def register(region: str, request: Request) -> Response:
-        """{"key", "offset", "byte_size"}: tensors may from now on name a place in it."""
+        """Register a region, with {"key", "offset", "byte_size"}, for use by tensors."""
         await shared_memory.register(engine, region, await read_object(request))
         return Response(status_code=200)
 
-    @app.post(place + "/unregister", tags=["shared memory"])
-    @app.post(place + "/region/{region}/unregister", tags=["shared memory"])
+    @app.post(prefix + "/unregister", tags=["shared memory"])
+    @app.post(prefix + "/region/{region}/unregister", tags=["shared memory"])
     async def unregister(request: Request, region: str = "") -> Response:
-        """One region, or all of them."""
+        """Unregister one region, or all of them."""
         await read_object(request)
         await shared_memory.unregister(engine, region)
         return Response(status_code=200)
 
-    # No region of CUDA's can be registered. Triton's clients unregister all of them before they begin.
+    # CUDA regions cannot be registered, but Triton's clients unregister all of them at the start.
     cuda = "/v2/cudasharedmemory"
 
     @app.get(cuda + "/status", tags=["shared memory"])
     @app.get(cuda + "/region/{region}/status", tags=["shared memory"])
     async def cuda_status(region: str = "") -> list[dict[str, Any]]:
-        """Always empty: CUDA shared memory is not served."""
+        """Always empty: CUDA shared memory is not supported."""
         return shared_memory.cuda_status(engine, region)
 
-    # Not among the documented paths, which never answer 5xx: it exists to say so in words.
+    # Not documented, because documented paths do not answer with 5xx. It exists for its error message.
     @app.post(cuda + "/region/{region}/register", include_in_schema=False)
     async def cuda_register(region: str) -> None:
-        """501: CUDA shared memory is not served."""
+        """501: CUDA shared memory is not supported."""
         raise Unsupported("CUDA shared memory is not served; use system shared memory")
 
     @app.post(cuda + "/unregister", tags=["shared memory"])
     @app.post(cuda + "/region/{region}/unregister", tags=["shared memory"])
     async def cuda_unregister(request: Request, region: str = "") -> Response:
-        """There is nothing to unregister."""
+        """Does nothing: no region is registered."""
         await read_object(request)
         shared_memory.cuda_status(engine)
         return Response(status_code=200)
@@ -167,7 +167,7 @@ def _add_configuration(app: FastAPI, engine: Engine) -> None:
     @app.get("/v2/models/{model}/config", tags=["models"])
     @app.get("/v2/models/{model}/versions/{version}/config", tags=["models"])
     async def config(model: str, version: str = "") -> dict[str, Any]:
-        """How the model is served, in the form of Triton's config.pbtxt; dims are without the batch dimension."""
+        """The configuration in the form of Triton's config.pbtxt; dims do not include the batch dimension."""
         return as_json(await read_configuration(engine, model, version))
 
 

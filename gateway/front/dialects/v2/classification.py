@@ -1,9 +1,8 @@
-"""Triton's classification extension: in place of an output's values, the largest of them with their labels.
+"""Triton's classification extension: replaces an output's values by the largest of them with their labels.
 
-An output becomes BYTES, one string `value:index` or `value:index:label` for each class, the largest
-first. All that belongs to one row counts as one list of classes: where the model is batched the
-answer has shape [rows, k], else [k]. Of equal values the one with the lower index goes first; NaN goes
-behind everything else.
+The output becomes BYTES, with one string `value:index` or `value:index:label` per class, largest value first. All
+values of one row are one list of classes: if the model is batched, the answer has shape [rows, k], otherwise [k]. Of
+equal values, the one with the lower index is first; NaN is last.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,24 +16,24 @@ from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, NotFound, TooLarge
 from runtimes.tensors import Tensor, pack_bytes, to_array
 
-# On the event loop, where each takes a microsecond.
+# Formatting a string takes about a microsecond, on the event loop.
 _MAX_STRINGS = 1 << 15
 
 
 def read_class_count(output: str, value: Any) -> int:
-    """The parameter `classification` of a wanted output. Raises InvalidRequest."""
+    """Check the parameter `classification` of a requested output. Raises InvalidRequest."""
     if type(value) is not int or value < 1:
         raise InvalidRequest(f"'classification' of output '{output}' must be a whole number of at least 1")
     return value
 
 
 def classify(engine: Engine, response: InferResponse, counts: Mapping[str, int]) -> InferResponse:
-    """The response with the outputs in `counts` as so many classes each. Raises InvalidRequest, TooLarge."""
+    """Replace the outputs in `counts` by their classes, as many as it says. Raises InvalidRequest, TooLarge."""
     if not counts:
         return response
     try:
         status = engine.model(response.model, response.version)
-    except NotFound:  # it was taken away while it answered
+    except NotFound:  # it was removed while it computed the answer
         status = ModelStatus(response.model, response.version, "UNLOADING")
     outputs = [
         _classes(tensor, counts[tensor.name], status) if tensor.name in counts else tensor
@@ -55,7 +54,7 @@ def _classes(tensor: Tensor, count: int, status: ModelStatus) -> Tensor:
     count = min(count, rows.shape[1])
     if len(rows) * count > _MAX_STRINGS:
         raise TooLarge(
-            f"output '{name}' would be {len(rows) * count} classes, and at most {_MAX_STRINGS} are given; "
+            f"output '{name}' would be {len(rows) * count} classes, and at most {_MAX_STRINGS} are returned; "
             "ask for fewer, or send fewer rows"
         )
     chosen = largest(rows, count)
@@ -65,10 +64,12 @@ def _classes(tensor: Tensor, count: int, status: ModelStatus) -> Tensor:
 
 
 def _strings(values: Sequence[float], indices: Sequence[int], labels: Sequence[str]) -> list[str]:
-    form = "%f:%d" if values and isinstance(values[0], float) else "%d:%d"
-    told = [form % pair for pair in zip(values, indices, strict=True)]
+    template = "%f:%d" if values and isinstance(values[0], float) else "%d:%d"
+    strings = [template % pair for pair in zip(values, indices, strict=True)]
     if not labels:
-        return told
-    # A class without a line in the labels' file has none.
-    after = ["", *[label and f":{label}" for label in labels]]
-    return [text + after[index + 1 if index < len(labels) else 0] for text, index in zip(told, indices, strict=True)]
+        return strings
+    # The first suffix is for classes beyond the last line of the label file.
+    suffixes = ["", *[label and f":{label}" for label in labels]]
+    return [
+        text + suffixes[index + 1 if index < len(labels) else 0] for text, index in zip(strings, indices, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over gRPC: messages <-> the engine's vocabulary. It translates only."""
+"""The Open Inference Protocol over gRPC: translates between messages and the engine's types."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import lru_cache
@@ -17,12 +17,13 @@ from gateway.front.base.grpc_method import InferCall, Method, Service, no_model,
 from gateway.front.base.limits import Limits, check_answer
 from gateway.front.dialects.v2.classification import classify
 from gateway.front.dialects.v2.grpc_message import raw_output
-from gateway.front.dialects.v2.grpc_request import RequestReader, Wanted
+from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.front.dialects.v2.grpc_stream import Stream
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import read_configuration
+from gateway.front.dialects.v2.output_options import OutputOptions
 from gateway.front.dialects.v2.repository import check_parameters, read_index
-from gateway.front.dialects.v2.shared_memory import cuda_status, place_parameters, register, status, unregister
+from gateway.front.dialects.v2.shared_memory import cuda_status, region_parameters, register, status, unregister
 from gateway.front.dialects.v2.statistics import read_statistics
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.tensors import Buffer, Tensor
@@ -30,18 +31,18 @@ from runtimes.tensors import Buffer, Tensor
 SERVICE = "inference.GRPCInferenceService"
 
 
-class ModelInfer(InferCall[Wanted]):
+class ModelInfer(InferCall[OutputOptions]):
     def __init__(self, engine: Engine, limits: Limits) -> None:
         super().__init__(engine, limits)
         self._reader = RequestReader(engine)
 
-    def _read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, Wanted]:
+    def _read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, OutputOptions]:
         return self._reader.read(raw, seconds)
 
-    def _write(self, wanted: Wanted, response: InferResponse) -> bytes:
-        response = classify(self._engine, response, wanted.classes)
+    def _write(self, options: OutputOptions, response: InferResponse) -> bytes:
+        response = classify(self._engine, response, options.class_counts)
         check_answer(response, self._limits)
-        return write_response(response, wanted, self._engine.shared_memory)
+        return write_response(response, options, self._engine.shared_memory)
 
 
 def services(engine: Engine, limits: Limits) -> list[Service]:
@@ -56,7 +57,7 @@ def services(engine: Engine, limits: Limits) -> list[Service]:
 
 
 def methods(engine: Engine) -> dict[str, Method]:
-    """Every other method of the service by name. They raise ModelportError."""
+    """Return the other methods of the service by name. They raise ModelportError."""
 
     async def server_live(message: Message) -> Message:
         return pb.ServerLiveResponse(live=True)
@@ -68,7 +69,7 @@ def methods(engine: Engine) -> dict[str, Method]:
         try:
             status = engine.model(message.name, message.version)
         except NotFound:
-            # As Triton answers it: its client's is_model_ready() says False, and does not raise.
+            # As Triton does: its client's is_model_ready() then returns False instead of raising.
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=status.state == "READY")
 
@@ -123,7 +124,7 @@ def methods(engine: Engine) -> dict[str, Method]:
         await engine.control(UnloadModel(message.model_name))
         return pb.RepositoryModelUnloadResponse()
 
-    spoken: dict[str, tuple[Action, type[Message], Callable[[Any], str], Callable[[Any], Awaitable[Message]]]] = {
+    table: dict[str, tuple[Action, type[Message], Callable[[Any], str], Callable[[Any], Awaitable[Message]]]] = {
         "ServerLive": ("health", pb.ServerLiveRequest, no_model, server_live),
         "ServerReady": ("health", pb.ServerReadyRequest, no_model, server_ready),
         "ModelReady": ("health", pb.ModelReadyRequest, _NAME, model_ready),
@@ -140,36 +141,37 @@ def methods(engine: Engine) -> dict[str, Method]:
         "RepositoryModelLoad": ("admin", pb.RepositoryModelLoadRequest, _MODEL_NAME, load),
         "RepositoryModelUnload": ("admin", pb.RepositoryModelUnloadRequest, _MODEL_NAME, unload),
     }
-    return {name: _method(*each) for name, each in spoken.items()}
+    return {name: _method(*each) for name, each in table.items()}
 
 
-# Which field of a message names its model.
+# The field of a message that names its model.
 _NAME: Callable[[Any], str] = attrgetter("name")
 _MODEL_NAME: Callable[[Any], str] = attrgetter("model_name")
 
 
-def write_response(response: InferResponse, wanted: Wanted, shared: SharedMemory) -> bytes:
-    """A ModelInferResponse with raw_output_contents, whichever way the inputs came: Triton's clients index into it.
+def write_response(response: InferResponse, options: OutputOptions, shared: SharedMemory) -> bytes:
+    """Write a ModelInferResponse. It has raw_output_contents even for typed inputs, as Triton's clients require.
 
-    What the client wants in shared memory is written there, and its raw content is empty. Raises InvalidRequest.
+    An output in shared memory is written there, and its raw content is empty. Raises InvalidRequest.
     """
-    parts: list[Buffer] = [_model(response.model, response.version)]
+    parts: list[Buffer] = [_model_fields(response.model, response.version)]
     if response.id:
         parts.append(pb.ModelInferResponse(id=response.id).SerializeToString())
-    places = wanted.places
+    ranges = options.region_ranges
     for tensor in response.outputs:
         name, datatype, shape, _ = tensor
-        parts.append(_put(tensor, places[name], shared) if name in places else _output(name, datatype, shape))
+        parts.append(_write_shared(tensor, ranges[name], shared) if name in ranges else _output(name, datatype, shape))
     for tensor in response.outputs:
-        # One for each output, as clients count them.
-        parts += raw_output(b"" if tensor.name in places else tensor.data)
+        # Also for outputs in shared memory, because clients find raw contents by the index of the output.
+        parts += raw_output(b"" if tensor.name in ranges else tensor.data)
     return b"".join(parts)
 
 
-def _put(tensor: Tensor, place: Place, shared: SharedMemory) -> bytes:
-    shared.write(place, tensor.data)
+def _write_shared(tensor: Tensor, region_range: Place, shared: SharedMemory) -> bytes:
+    """Write a tensor to shared memory. Returns its output field."""
+    shared.write(region_range, tensor.data)
     output = pb.ModelInferResponse.InferOutputTensor(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-    for key, value in place_parameters(place, len(tensor.data)).items():
+    for key, value in region_parameters(region_range, len(tensor.data)).items():
         parameter = output.parameters[key]
         if isinstance(value, str):
             parameter.string_param = value
@@ -179,9 +181,10 @@ def _put(tensor: Tensor, place: Place, shared: SharedMemory) -> bytes:
     return raw
 
 
-# What differs from answer to answer is the data; the rest is written once. Messages one behind the other are one.
+# These fields are the same in most answers, so their bytes are cached. Concatenated protobuf messages merge into one:
+# repeated fields are joined (protobuf encoding guide, "Last One Wins").
 @lru_cache(1024)
-def _model(name: str, version: str) -> bytes:
+def _model_fields(name: str, version: str) -> bytes:
     raw: bytes = pb.ModelInferResponse(model_name=name, model_version=version).SerializeToString()
     return raw
 

@@ -1,7 +1,6 @@
-"""Raw tensors in and out of gRPC messages, without protobuf and the copies that it makes.
+"""Takes raw tensors out of gRPC messages and appends them, without the copies that protobuf would make.
 
-A message is what its fields are, one behind the other. So fields can be cut out of it, or put
-behind it, as they are.
+An encoded message is the concatenation of its encoded fields, so fields can be cut out of it or appended to it.
 """
 
 from collections.abc import Sequence
@@ -10,19 +9,20 @@ from typing import Final, NamedTuple
 from gateway.codecs.protobuf_fields import field
 from runtimes.tensors import Buffer
 
-# In ModelInferRequest: id and raw_input_contents; in ModelInferResponse: raw_output_contents.
+# Field keys: id and raw_input_contents of ModelInferRequest, raw_output_contents of ModelInferResponse.
 _ID: Final = 3 << 3 | 2
 _INPUTS: Final = 7 << 3 | 2
 _OUTPUTS: Final = 6 << 3 | 2
-# What of less is a copy is cheaper than a view.
+# For messages below this size, copies of tensors are cheaper than views.
 _LARGE: Final = 64 * 1024
-# So many fields are looked at here; a message of millions of them would stop the event loop.
+# This loop over fields runs in Python, on the event loop, and a message may have millions. Messages with more than this
+# are left to protobuf. Ordinary ones have far fewer.
 _MAX_FIELDS: Final = 1000
 _MAX_LENGTH: Final = 1 << 30
 
 
 class Split(NamedTuple):
-    """A ModelInferRequest: the message without its id and raw_input_contents, and these."""
+    """A ModelInferRequest in parts. `head` is the message without its id and raw_input_contents."""
 
     head: bytes
     id: str
@@ -30,9 +30,9 @@ class Split(NamedTuple):
 
 
 def split_request(raw: bytes) -> Split | None:
-    """None without raw_input_contents, and for anything but a plain row of fields, which is protobuf's to judge.
+    """Split a message. Returns None without raw_input_contents, and for any unusual encoding, so that protobuf decides.
 
-    A message and its parts are both valid or both invalid, and say the same.
+    The message is valid exactly if its parts are, and then has the same content.
     """
     end = len(raw)
     if end > _MAX_LENGTH:
@@ -41,18 +41,18 @@ def split_request(raw: bytes) -> Split | None:
     heads: list[bytes] = []
     name = b""
     contents: list[Buffer] = []
-    kept = position = 0
+    head_start = position = 0
     try:
         for _ in range(_MAX_FIELDS):
             if position == end:
                 if not contents:
                     return None
-                if kept < end:
-                    heads.append(raw[kept:])
+                if head_start < end:
+                    heads.append(raw[head_start:])
                 return Split(b"".join(heads), name.decode(), contents)
             start = position
             tag, size = raw[position], raw[position + 1]
-            # All fields on the top level are of this kind, with tags of one byte; 0 is no field's number.
+            # All fields of this message are length-delimited, and their keys fit one byte. 0 is not a field number.
             if tag & 0x87 != 2 or tag < 8:
                 return None
             position += 2
@@ -62,12 +62,12 @@ def split_request(raw: bytes) -> Split | None:
             if position > end:
                 return None
             if tag in (_INPUTS, _ID):
-                if kept < start:
-                    heads.append(raw[kept:start])
-                kept = position
+                if head_start < start:
+                    heads.append(raw[head_start:start])
+                head_start = position
                 if tag == _ID:
                     if name:
-                        return None  # the last one holds, but each must be UTF-8
+                        return None  # the last id is valid, but protobuf checks that all of them are UTF-8
                     name = raw[position - size : position]
                 else:
                     contents.append(source[position - size : position])
@@ -77,12 +77,12 @@ def split_request(raw: bytes) -> Split | None:
 
 
 def raw_output(data: Buffer) -> tuple[bytes, Buffer]:
-    """The parts of a ModelInferResponse that are one of its raw_output_contents."""
+    """Return one element of raw_output_contents in parts, to append to a ModelInferResponse."""
     return field(_OUTPUTS, data)
 
 
 def _size(raw: bytes, position: int) -> tuple[int, int]:
-    """The number of at most five bytes at this place, and where it ends. Raises IndexError where there is none."""
+    """Return the varint of at most five bytes at this position, and the position after it. Raises IndexError."""
     value = 0
     for shift in range(0, 35, 7):
         byte = raw[position]

@@ -1,7 +1,7 @@
-"""ModelInferRequest -> InferRequest.
+"""Reads ModelInferRequest messages.
 
-Clients send the same message again and again, with other data. What protobuf and the checks made
-of a message without its data is remembered, and the next one like it costs neither.
+A client repeats the same message with different data. So the result of parsing and checking a message without its data
+is cached, and the next message that is otherwise the same skips both.
 """
 
 import time
@@ -19,54 +19,51 @@ from gateway.front.base.parameters import DEFAULTS, OPTION_NAMES, read_options
 from gateway.front.dialects.v2.classification import read_class_count
 from gateway.front.dialects.v2.grpc_message import Split, split_request
 from gateway.front.dialects.v2.grpc_tensors import read_typed
-from gateway.front.dialects.v2.shared_memory import PLACE_NAMES, read_place
+from gateway.front.dialects.v2.output_options import OutputOptions
+from gateway.front.dialects.v2.shared_memory import REGION_PARAMETERS, read_region_range
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.bounded_cache import BoundedCache
 from runtimes.tensors import Buffer, Tensor
 
-_MAX_KNOWN = 1024
-_MAX_KNOWN_LENGTH = 1024
-# The parameters that mean something here; there may be a million of others.
-_PARAMETERS = (*OPTION_NAMES, *PLACE_NAMES, "classification")
+# The cache is shared by all clients of the front. With fewer entries, several hundred clients evict each other's; more
+# entries, or longer ones, are memory that one client can fill.
+_MAX_CACHED = 1024
+_MAX_CACHED_LENGTH = 1024
+# The parameters that are read. A message may have any number of others, so these are looked up one by one.
+_PARAMETERS = (*OPTION_NAMES, *REGION_PARAMETERS, "classification")
 
 
-class Wanted(NamedTuple):
-    """How the client wants the outputs: some as so many classes, some in shared memory."""
-
-    classes: Mapping[str, int] = {}
-    places: Mapping[str, Place] = {}
-
-
-class _Known(NamedTuple):
-    """A request but for its id, deadline and data. `inputs`: name, datatype, shape of each."""
+class CachedRequest(NamedTuple):
+    """A request without its id, deadline and data. `inputs` has the name, datatype and shape of each."""
 
     model: str
     version: str
     inputs: Sequence[tuple[str, str, tuple[int, ...]]]
     outputs: Sequence[str]
-    wanted: Wanted
+    output_options: OutputOptions
 
 
 class RequestReader:
-    """One for a server: it remembers."""
+    """Reads requests and caches what they have in common. A server needs one."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: BoundedCache[bytes, _Known] = BoundedCache(_MAX_KNOWN)
+        self._cache: BoundedCache[bytes, CachedRequest] = BoundedCache(_MAX_CACHED)
 
-    def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, Wanted]:
-        """The tensors may be views of the message. Raises InvalidRequest, Unsupported.
+    def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, OutputOptions]:
+        """Read a message. The tensors may be views of it. Raises InvalidRequest, Unsupported.
 
-        `seconds` is what the call's own deadline leaves; the sooner of it and the parameter `timeout` holds.
+        `seconds` is the time until the call's deadline. The deadline or the parameter `timeout` applies, whichever is
+        sooner.
         """
         split = split_request(raw)
         if split is not None:
-            known = self._known.entries.get(split.head)
-            if known is not None and len(known.inputs) == len(split.contents):
-                model, version, described, outputs, wanted = known
-                inputs = [Tensor(*what, data) for what, data in zip(described, split.contents, strict=True)]
+            cached = self._cache.entries.get(split.head)
+            if cached is not None and len(cached.inputs) == len(split.contents):
+                model, version, specs, outputs, output_options = cached
+                inputs = [Tensor(*spec, data) for spec, data in zip(specs, split.contents, strict=True)]
                 deadline = None if seconds is None else time.monotonic() + seconds
-                return InferRequest(model, inputs, version, split.id, outputs, deadline=deadline), wanted
+                return InferRequest(model, inputs, version, split.id, outputs, deadline=deadline), output_options
         message = parse(pb.ModelInferRequest, raw if split is None else split.head)
         contents = message.raw_input_contents if split is None else split.contents
         with self._engine.reserve_body(message.model_name, message.model_version):
@@ -74,20 +71,21 @@ class RequestReader:
             check_count(len(message.outputs), "outputs")
             inputs = _inputs(message.model_name, message.inputs, contents, self._engine.shared_memory.reader())
             request = _read(message, message.id if split is None else split.id, inputs, seconds)
-            wanted = _wanted(message.outputs)
+            output_options = _output_options(message.outputs)
         if split is not None:
-            self._remember(split, message, request, wanted)
-        return request, wanted
+            self._put(split, message, request, output_options)
+        return request, output_options
 
-    def _remember(self, split: Split, message: pb.ModelInferRequest, request: InferRequest, wanted: Wanted) -> None:
-        # A timeout counts from its request on, and of BOOL the data itself is checked.
+    def _put(self, split: Split, message: pb.ModelInferRequest, request: InferRequest, options: OutputOptions) -> None:
+        """Cache the request, unless another one with the same head must be read differently."""
+        # A parameter `timeout` starts with its own request, and the data of a BOOL input must be checked.
         varies = message.parameters or any(tensor.datatype == "BOOL" for tensor in request.inputs)
         varies = varies or len(request.inputs) != len(split.contents)
-        if varies or len(split.head) > _MAX_KNOWN_LENGTH:
+        if varies or len(split.head) > _MAX_CACHED_LENGTH:
             return
         inputs = [tensor[:3] for tensor in request.inputs]
-        known = _Known(request.model, request.version, inputs, tuple(request.outputs), wanted)
-        self._known.put(split.head, known)
+        cached = CachedRequest(request.model, request.version, inputs, tuple(request.outputs), options)
+        self._cache.put(split.head, cached)
 
 
 def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], seconds: float | None) -> InferRequest:
@@ -123,22 +121,22 @@ def _inputs(
     contents: Sequence[Buffer],
     read_shared: Callable[[Place], bytes],
 ) -> list[Tensor]:
-    places = [_place(tensor.parameters, f"input '{tensor.name}'") for tensor in inputs]
-    for tensor, place in zip(inputs, places, strict=True):
-        if (contents or place is not None) and tensor.HasField("contents") and tensor.contents.ListFields():
-            other = "raw_input_contents" if place is None else "a shared_memory_region"
-            # Triton's words, which its clients look for.
+    ranges = [_region_range(tensor.parameters, f"input '{tensor.name}'") for tensor in inputs]
+    for tensor, region_range in zip(inputs, ranges, strict=True):
+        if (contents or region_range is not None) and tensor.HasField("contents") and tensor.contents.ListFields():
+            other = "raw_input_contents" if region_range is None else "a shared_memory_region"
+            # Triton's wording, which its clients look for.
             raise InvalidRequest(
                 f"contents field must not be specified when using {other} for '{tensor.name}' for model '{model}'"
             )
-    sent = places.count(None)
-    if contents and len(contents) != sent:
-        raise InvalidRequest(f"there are {sent} inputs, but {len(contents)} raw_input_contents; send one for each")
+    count = ranges.count(None)
+    if contents and len(contents) != count:
+        raise InvalidRequest(f"there are {count} inputs, but {len(contents)} raw_input_contents; send one for each")
     rest = iter(contents)
     tensors = []
-    for tensor, place in zip(inputs, places, strict=True):
-        if place is not None:
-            data: Buffer = read_shared(place)
+    for tensor, region_range in zip(inputs, ranges, strict=True):
+        if region_range is not None:
+            data: Buffer = read_shared(region_range)
         elif contents:
             data = next(rest)
         else:
@@ -148,17 +146,18 @@ def _inputs(
     return tensors
 
 
-def _wanted(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]) -> Wanted:
-    classes: dict[str, int] = {}
-    places: dict[str, Place] = {}
+def _output_options(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]) -> OutputOptions:
+    class_counts: dict[str, int] = {}
+    region_ranges: dict[str, Place] = {}
     for output in outputs:
         if "classification" in output.parameters:
-            classes[output.name] = read_class_count(output.name, _parameters(output.parameters).get("classification"))
-        place = _place(output.parameters, f"output '{output.name}'")
-        if place is not None:
-            places[output.name] = place
-    return Wanted(classes, places)
+            count = _parameters(output.parameters).get("classification")
+            class_counts[output.name] = read_class_count(output.name, count)
+        region_range = _region_range(output.parameters, f"output '{output.name}'")
+        if region_range is not None:
+            region_ranges[output.name] = region_range
+    return OutputOptions(class_counts=class_counts, region_ranges=region_ranges)
 
 
-def _place(parameters: Mapping[str, pb.InferParameter], what: str) -> Place | None:
-    return read_place(_parameters(parameters), what) if parameters else None
+def _region_range(parameters: Mapping[str, pb.InferParameter], tensor: str) -> Place | None:
+    return read_region_range(_parameters(parameters), tensor) if parameters else None

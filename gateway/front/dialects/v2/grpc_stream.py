@@ -1,4 +1,4 @@
-"""ModelStreamInfer: any number of requests on one call, each answered as soon as it is done."""
+"""ModelStreamInfer: any number of requests in one call, each answered as soon as its answer is ready."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,12 @@ from gateway.front.base.client_errors import client_message, to_client_error
 from gateway.front.base.grpc_method import InferCall
 from gateway.generated import open_inference_pb2 as pb
 
-# Under way at a time on one call: further requests are read when some of these are answered and taken.
+# Requests in progress per call. Further ones are read when answers have been sent. A smaller number keeps batches small
+# for a client with one stream; a larger one lets one stream fill the server's queue.
 _MAX_IN_PROGRESS = 256
-# In ModelStreamInferResponse.
+# The key of infer_response in ModelStreamInferResponse.
 _INFER_RESPONSE = 2 << 3 | 2
-# By whether an answer is its request's last: clients of models that give several answers look for it.
+# The parameter that marks the last answer to a request, which clients of models with several answers look for.
 _FINAL: dict[bool, bytes] = {
     final: pb.ModelInferResponse(
         parameters={"triton_final_response": pb.InferParameter(bool_param=final)}
@@ -29,20 +30,21 @@ _FINAL: dict[bool, bytes] = {
 
 
 class Stream:
-    """One call. `seconds` tells what its deadline leaves; `check` is made for each request."""
+    """One call. `seconds` returns the time until its deadline; `check` is called for each request."""
 
     def __init__(self, infer: InferCall[Any], seconds: Callable[[], float | None], check: Check | None) -> None:
         self._infer, self._seconds, self._check = infer, seconds, check
-        self._room = asyncio.Semaphore(_MAX_IN_PROGRESS)
-        # Each with whether it is its request's last: then there is room for another request once it is taken.
+        self._slots = asyncio.Semaphore(_MAX_IN_PROGRESS)
+        # Answers, each with whether it is the last one to its request. None ends the call.
         self._answers: asyncio.Queue[tuple[bytes, bool] | None] = asyncio.Queue()
         self._handles: dict[int, RequestHandle] = {}
-        self._open = 0  # requests whose answers are not in the queue, and the reading of further ones
+        # How many sources can still add answers: the requests in progress, and the task that reads further ones.
+        self._sources = 0
 
     async def run(self, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """The answers, in the order in which they are ready. An error is an answer too, and ends nothing.
+        """Yield answers as soon as they are ready. An error is an answer as well, and does not end the call.
 
-        A server that stops ends the call once it has answered all: the client may keep it open for ever.
+        A server that stops ends the call after the last answer, because the client could keep it open forever.
         """
         reading = asyncio.ensure_future(self._read(requests))
         stopping = asyncio.ensure_future(self._infer.drained.wait())
@@ -52,9 +54,9 @@ class Stream:
                 answer, final = next_answer
                 yield answer
                 if final:
-                    self._room.release()
+                    self._slots.release()
             if not reading.cancelled():
-                await reading  # for what went wrong with it
+                await reading  # raises its exception, if any
         finally:
             stopping.cancel()
             reading.cancel()
@@ -62,16 +64,16 @@ class Stream:
                 handle.cancel()
 
     async def _read(self, requests: AsyncIterator[bytes]) -> None:
-        self._open = 1
+        self._sources = 1
         try:
             number = 0
             async for raw in requests:
-                await self._room.acquire()
-                self._open += 1
+                await self._slots.acquire()
+                self._sources += 1
                 number += 1
                 self._submit(number, raw)
         finally:
-            self._close()
+            self._end_source()
 
     def _submit(self, number: int, raw: bytes) -> None:
         try:
@@ -82,23 +84,23 @@ class Stream:
 
     def _answer(self, number: int, raw: bytes, outcome: bytes | Exception, final: bool) -> None:
         if isinstance(outcome, Exception):
-            answer = _failed(raw, outcome)
+            answer = _error_answer(raw, outcome)
         else:
             answer = b"".join(field(_INFER_RESPONSE, outcome + _FINAL[final]))
         self._answers.put_nowait((answer, final))
         if final:
             self._handles.pop(number, None)
-            self._close()
+            self._end_source()
 
-    def _close(self) -> None:
-        self._open -= 1
-        if not self._open:
+    def _end_source(self) -> None:
+        self._sources -= 1
+        if not self._sources:
             self._answers.put_nowait(None)
 
 
-def _failed(raw: bytes, error: Exception) -> bytes:
+def _error_answer(raw: bytes, error: Exception) -> bytes:
     response = pb.ModelStreamInferResponse(error_message=client_message(to_client_error(error)))
     with contextlib.suppress(DecodeError):
         response.infer_response.id = pb.ModelInferRequest.FromString(raw).id
-    told: bytes = response.SerializeToString()
-    return told
+    answer: bytes = response.SerializeToString()
+    return answer

@@ -1,4 +1,4 @@
-"""Typed contents of gRPC messages -> Tensor. Raw ones need no work, and answers are raw."""
+"""Converts the typed contents of gRPC messages to tensors. Raw contents need no conversion, and answers are raw."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Tensor, pack_bytes
 
-# Which field of InferTensorContents holds a datatype's elements; FP16 has none.
+# The field of InferTensorContents for the elements of each datatype; FP16 has none.
 CONTENTS_FIELDS = {
     "BOOL": "bool_contents",
     "UINT8": "uint_contents",
@@ -24,12 +24,12 @@ CONTENTS_FIELDS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
-# What the elements of a field are, of datatypes that are narrower.
+# The dtype of the field's elements, for datatypes that are narrower.
 _FIELD_DTYPES = {"int": np.dtype(np.int32), "uint": np.dtype(np.uint32)}
 
 
 def read_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
-    """Whether shape and data fit each other is the engine's check. Raises InvalidRequest."""
+    """Convert a tensor. The engine checks later that its data fits its shape. Raises InvalidRequest."""
     name, datatype = tensor.name, tensor.datatype
     check_datatype(name, datatype)
     if datatype not in CONTENTS_FIELDS:

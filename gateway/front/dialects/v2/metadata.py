@@ -1,4 +1,4 @@
-"""What the server and its models say about themselves: the same record for REST and gRPC."""
+"""Metadata of the server and its models, as records for REST and gRPC."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,17 +15,16 @@ EXTENSIONS = (
 
 
 def server_metadata(engine: Engine) -> dict[str, Any]:
-    """`extensions` are those that are really served."""
+    """Describe the server. `extensions` has only those that are enabled."""
     extensions = [*EXTENSIONS, *(["system_shared_memory"] if engine.shared_memory.enabled else [])]
     return {"name": engine.server_name, "version": gateway.__version__, "extensions": extensions}
 
 
 def model_metadata(engine: Engine, name: str, version: str = "") -> dict[str, Any]:
-    """The default signature of a model, as far as it is known. Raises NotFound.
+    """Describe the default signature of a model, as far as it is known. Raises NotFound.
 
-    What the artifact does not tell is taken from the first request that worked. A datatype that is
-    still unknown is ""; a shape of which not even the rank is known is [-1], the widest thing that
-    every client can read (without the key they fail, and [] would claim a scalar).
+    Facts that the artifact does not contain come from the first successful request. A datatype that is still unknown
+    is "", and a shape of unknown rank is [-1]: clients fail if the key is missing, and [] would mean a scalar.
     """
     status = engine.model(name, version)
     signature = status.signature() or status.learned or Signature((), ())
@@ -34,12 +33,12 @@ def model_metadata(engine: Engine, name: str, version: str = "") -> dict[str, An
         "name": status.name,
         "versions": [other.version for other in engine.models() if other.name == status.name],
         "platform": status.platform,
-        "inputs": _told(signature.inputs, learned.inputs),
-        "outputs": _told(signature.outputs or learned.outputs, learned.outputs),
+        "inputs": _describe(signature.inputs, learned.inputs),
+        "outputs": _describe(signature.outputs or learned.outputs, learned.outputs),
     }
 
 
-def _told(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[dict[str, Any]]:
+def _describe(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[dict[str, Any]]:
     return [
         {"name": spec.name, "datatype": spec.datatype, "shape": [-1] if spec.shape is None else list(spec.shape)}
         for spec in completed(specs, learned)

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol in OpenAPI."""
+"""The OpenAPI description of the Open Inference Protocol."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ _REQUEST = {
     "type": "object",
     "required": ["inputs"],
     "properties": {
-        "id": {"type": "string", "description": "comes back in the answer"},
+        "id": {"type": "string", "description": "returned in the answer"},
         "parameters": {
             "type": "object",
             "properties": {

@@ -1,4 +1,4 @@
-"""Triton's raw request: a body that is one input's bytes, and nothing else."""
+"""Triton's raw request: the body is the bytes of one input, without any JSON."""
 
 from math import prod
 
@@ -10,10 +10,11 @@ from runtimes.tensors import Buffer, Tensor, pack_bytes
 
 
 def read_raw(status: ModelStatus, body: Buffer) -> Tensor:
-    """For a model with one input, of which at most one dimension is open: the body's size tells it.
+    """Read the input of a model that has only one.
 
-    Where more are, and the first counts rows, there is one row. A BYTES input is one string: the body.
-    Raises InvalidRequest, Unavailable.
+    At most one of its dimensions may be variable; the size of the body determines it. If more are variable and the
+    first counts rows, the request has one row. A BYTES input is one string: the body. Raises InvalidRequest,
+    Unavailable.
     """
     signature = status.signature() or status.learned
     if signature is None:
@@ -31,15 +32,19 @@ def read_raw(status: ModelStatus, body: Buffer) -> Tensor:
     if datatype == "BYTES":
         shape = [1 if size < 0 else size for size in shape]
         if prod(shape) != 1:
-            raise InvalidRequest(f"input '{name}' takes {prod(shape)} strings; a request without JSON has one")
+            raise InvalidRequest(f"input '{name}' has {prod(shape)} strings; a request without JSON has one")
         return Tensor(name, datatype, tuple(shape), pack_bytes([bytes(body)]))
     if shape.count(-1) > 1 and status.has_rows and status.batch_dim == 0:
         shape[0] = 1
     if shape.count(-1) > 1:
-        raise InvalidRequest(f"input '{name}' has shape {list(declared)}; a body tells only one dimension: send JSON")
+        raise InvalidRequest(
+            f"input '{name}' has shape {list(declared)}; a body without JSON determines only one dimension; send JSON"
+        )
     row = DATATYPES[datatype].itemsize * prod(size for size in shape if size >= 0)
     if -1 in shape:
         shape[shape.index(-1)] = len(body) // row if row else 0
     if row * (1 if -1 not in declared or not row else len(body) // row) != len(body):
-        raise InvalidRequest(f"input '{name}' has shape {list(declared)} of {datatype}, which no {len(body)} bytes are")
+        raise InvalidRequest(
+            f"input '{name}' has shape {list(declared)} of {datatype}, which {len(body)} bytes do not fit"
+        )
     return raw_tensor(name, datatype, shape, body)

@@ -1,4 +1,4 @@
-"""The model_repository extension, for REST and gRPC alike."""
+"""The model_repository extension, for REST and gRPC."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,12 +9,15 @@ from gateway.errors import InvalidRequest, Unsupported
 
 
 async def read_index(engine: Engine, ready: bool) -> list[dict[str, str]]:
-    """Every version as {name, version, state, reason}; with `ready`, only those that are READY."""
+    """Return every version as {name, version, state, reason}; if `ready` is set, only those that are READY."""
     return [entry for entry in await engine.control(GetIndex()) if not ready or entry["state"] == "READY"]
 
 
 def check_parameters(parameters: Any) -> None:
-    """Of a load or unload. Triton's overrides would be silently lost: raises Unsupported, InvalidRequest."""
+    """Check the parameters of a load or unload request.
+
+    Raises Unsupported for Triton's overrides, which would otherwise be ignored silently, and InvalidRequest.
+    """
     if parameters is None:
         return
     if not isinstance(parameters, Mapping):

@@ -10,6 +10,7 @@ from gateway.front.base.dialect import Dialect, Reply, Route, Writer
 from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
 from gateway.front.dialects.v2 import rest_request, rest_response
 from gateway.front.dialects.v2.classification import classify
+from gateway.front.dialects.v2.output_options import OutputOptions
 from runtimes.tensors import Buffer
 
 
@@ -25,29 +26,29 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
 
 
 def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
-    request, wanted = rest_request.read_request(engine, route.model, route.version, body, headers.json_length)
-    return request, partial(_write, engine, limits, wanted)
+    request, options = rest_request.read_request(engine, route.model, route.version, body, headers.json_length)
+    return request, partial(_write, engine, limits, options)
 
 
 def _is_slow(headers: Headers, body: Buffer) -> bool:
     return (len(body) if headers.json_length is None else headers.json_length) >= LARGE_JSON
 
 
-def _write(engine: Engine, limits: Limits, wanted: rest_request.Wanted, response: InferResponse) -> Reply:
-    response = classify(engine, response, wanted.classes)
+def _write(engine: Engine, limits: Limits, options: OutputOptions, response: InferResponse) -> Reply:
+    response = classify(engine, response, options.class_counts)
     check_answer(response, limits)
-    parts, json_length = rest_response.write_response(response, wanted, limits, engine.shared_memory)
+    parts, json_length = rest_response.write_response(response, options, limits, engine.shared_memory)
     if json_length is None:
         return Reply(200, parts)
-    told = b"inference-header-content-length: %d\r\n" % json_length
-    return Reply(200, parts, b"application/octet-stream", told)
+    header = b"inference-header-content-length: %d\r\n" % json_length
+    return Reply(200, parts, b"application/octet-stream", header)
 
 
 V2 = Dialect(_limit, _read, is_slow=_is_slow)
 
 
 def match(parts: list[str]) -> Route | None:
-    """`parts`: of a path, after /v2. None if it is no hot one."""
+    """Return the hot route for a path, given its segments after /v2, or None."""
     match parts:
         case ["models", model, "infer"] if model:
             return Route(V2, model)

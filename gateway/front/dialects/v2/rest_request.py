@@ -1,7 +1,6 @@
-"""The Open Inference Protocol over REST: a request's bytes -> InferRequest."""
+"""The Open Inference Protocol over REST: reads requests."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.codecs.json_tensors import raw_tensor, read_tensor
@@ -14,42 +13,25 @@ from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
 from gateway.front.base.parameters import read_options
 from gateway.front.dialects.v2.classification import read_class_count
+from gateway.front.dialects.v2.output_options import OutputOptions
 from gateway.front.dialects.v2.raw_request import read_raw
-from gateway.front.dialects.v2.shared_memory import read_place
+from gateway.front.dialects.v2.shared_memory import read_region_range
 from runtimes.tensors import Buffer, Tensor
 
-_KINDS = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
+_TYPE_NAMES = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
 ReadShared = Callable[[Place], bytes]
 _NOTHING: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """How the client wants the outputs.
-
-    binary, by_name  as bytes after the JSON: all of them, or by name
-    classes          as the so many largest values of each row
-    places           in shared memory
-    """
-
-    binary: bool = False
-    by_name: Mapping[str, bool] = field(default_factory=dict)
-    classes: Mapping[str, int] = field(default_factory=dict)
-    places: Mapping[str, Place] = field(default_factory=dict)
-
-    def as_binary(self, output: str) -> bool:
-        return self.by_name.get(output, self.binary)
-
-
 def read_request(
     engine: Engine, model: str, version: str, body: Buffer, json_length: int | None
-) -> tuple[InferRequest, Wanted]:
-    """`json_length` is the header Inference-Header-Content-Length; None where there is none.
+) -> tuple[InferRequest, OutputOptions]:
+    """Read a request. `json_length` is the header Inference-Header-Content-Length, if the request has it.
 
-    The tensors are views of the body. Raises InvalidRequest, Unsupported, and NotFound.
+    The tensors are views of the body. Raises InvalidRequest, Unsupported, NotFound.
     """
     if json_length == 0:
-        return InferRequest(model, [read_raw(engine.model(model, version), body)], version), Wanted(binary=True)
+        return InferRequest(model, [read_raw(engine.model(model, version), body)], version), OutputOptions(binary=True)
     if json_length is None:
         document, rest = loads(body), None
     else:
@@ -59,7 +41,7 @@ def read_request(
     parameters = _get(document, "parameters", dict, _NOTHING, "the request")
     options = read_options(parameters)
     inputs = _inputs(_get(document, "inputs", list, None, "the request"), rest, engine.shared_memory.reader())
-    names, wanted = _outputs(document, parameters)
+    names, output_options = _outputs(document, parameters)
     request = InferRequest(
         model,
         inputs,
@@ -70,11 +52,11 @@ def read_request(
         options.priority,
         options.deadline,
     )
-    return request, wanted
+    return request, output_options
 
 
 class _Sections:
-    """The bytes behind the JSON, handed out tensor by tensor."""
+    """The bytes after the JSON, which `take` returns tensor by tensor."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
@@ -131,25 +113,25 @@ def _input(index: int, described: Any, rest: _Sections | None, read_shared: Read
         if described.get("data") is not None:
             raise InvalidRequest(f"input '{name}' has both data and binary_data_size; send one of them")
         return raw_tensor(name, datatype, shape, rest.take(name, size))
-    place = read_place(parameters, f"input '{name}'")
-    if place is not None:
+    region_range = read_region_range(parameters, f"input '{name}'")
+    if region_range is not None:
         if described.get("data") is not None:
             raise InvalidRequest(f"input '{name}' has both data and a shared_memory_region; send one of them")
-        return raw_tensor(name, datatype, shape, read_shared(place))
+        return raw_tensor(name, datatype, shape, read_shared(region_range))
     if described.get("data") is None:
         raise InvalidRequest(f"input '{name}' has no data")
-    # A scalar has no brackets: that is what numpy's tolist() makes of one.
+    # A scalar is a bare value, as in numpy's tolist().
     if shape and not isinstance(described["data"], list):
         raise InvalidRequest(f"the data of input '{name}' must be a list, nested or flat")
     return read_tensor(name, described["data"], datatype, shape)
 
 
-def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[list[str], Wanted]:
-    every = _get(parameters, "binary_data_output", bool, False, "parameters")
+def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[list[str], OutputOptions]:
+    binary = _get(parameters, "binary_data_output", bool, False, "parameters")
     names: list[str] = []
-    by_name: dict[str, bool] = {}
-    classes: dict[str, int] = {}
-    places: dict[str, Place] = {}
+    binary_by_name: dict[str, bool] = {}
+    class_counts: dict[str, int] = {}
+    region_ranges: dict[str, Place] = {}
     described = _get(document, "outputs", list, [], "the request")
     check_count(len(described), "outputs")
     for index, output in enumerate(described):
@@ -160,22 +142,22 @@ def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[l
         names.append(name)
         options = _get(output, "parameters", dict, _NOTHING, where)
         if options.get("classification") is not None:
-            classes[name] = read_class_count(name, options["classification"])
-        place = read_place(options, f"output '{name}'")
-        if place is not None:
-            places[name] = place
+            class_counts[name] = read_class_count(name, options["classification"])
+        region_range = read_region_range(options, f"output '{name}'")
+        if region_range is not None:
+            region_ranges[name] = region_range
         if options.get("binary_data") is not None:
-            by_name[name] = _get(options, "binary_data", bool, False, where)
-    return names, Wanted(every, by_name, classes, places)
+            binary_by_name[name] = _get(options, "binary_data", bool, False, where)
+    return names, OutputOptions(binary, binary_by_name, class_counts, region_ranges)
 
 
 def _get(record: Mapping[str, Any], key: str, kind: type, default: Any, where: str) -> Any:
-    """record[key], which must be of this type; without a default (None) it must be there. null is as if it were not."""
+    """Return record[key], which must be of this type. It is required if `default` is None. null counts as missing."""
     value = record.get(key)
     if value is None:
         value = default
     if type(value) is not kind and value is not default:
-        raise InvalidRequest(f"'{key}' of {where} must be {_KINDS[kind]}")
+        raise InvalidRequest(f"'{key}' of {where} must be {_TYPE_NAMES[kind]}")
     if value is None:
-        raise InvalidRequest(f"{where} has no '{key}', which must be {_KINDS[kind]}")
+        raise InvalidRequest(f"{where} has no '{key}', which must be {_TYPE_NAMES[kind]}")
     return value

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over REST: InferResponse -> a response's bytes."""
+"""The Open Inference Protocol over REST: writes answers."""
 
 from typing import Any
 
@@ -7,28 +7,32 @@ from gateway.codecs.json_text import dumps
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferResponse
 from gateway.front.base.limits import Limits, check_json_answer
-from gateway.front.dialects.v2.rest_request import Wanted
+from gateway.front.dialects.v2.output_options import OutputOptions
 from runtimes.tensors import Buffer
 
 
 def write_response(
-    response: InferResponse, wanted: Wanted, limits: Limits, shared: SharedMemory
+    response: InferResponse, options: OutputOptions, limits: Limits, shared: SharedMemory
 ) -> tuple[list[Buffer], int | None]:
-    """The body's parts, and the length of its JSON part where tensors follow it (None: it is JSON alone).
+    """Return the parts of the body, and the length of its JSON if tensors follow, otherwise None.
 
-    JSON data is flat and row-major, as Triton and MLServer answer. BYTES elements are strings, or
-    {"b64": "…"} where they are not UTF-8. Raises TooLarge, InvalidRequest.
+    JSON data is flat and in row-major order, as in answers of Triton and MLServer. BYTES elements are strings, or
+    {"b64": "…"} if they are not UTF-8. Raises TooLarge, InvalidRequest.
     """
-    as_json = [each for each in response.outputs if not wanted.as_binary(each.name) and each.name not in wanted.places]
-    check_json_answer(as_json, limits, flat=True)
+    ranges = options.region_ranges
+    check_json_answer(
+        [each for each in response.outputs if not options.is_binary(each.name) and each.name not in ranges],
+        limits,
+        flat=True,
+    )
     sections: list[Buffer] = []
     outputs = []
     for tensor in response.outputs:
         output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-        if tensor.name in wanted.places:
-            # No parameters tell so: perf_analyzer takes any for a binary_data_size.
-            shared.write(wanted.places[tensor.name], tensor.data)
-        elif wanted.as_binary(tensor.name):
+        if tensor.name in ranges:
+            # No parameters describe this, because perf_analyzer would interpret any as a binary_data_size.
+            shared.write(ranges[tensor.name], tensor.data)
+        elif options.is_binary(tensor.name):
             output["parameters"] = {"binary_data_size": len(tensor.data)}
             sections.append(tensor.data)
         else:

@@ -1,4 +1,4 @@
-"""The statistics extension, for REST and gRPC alike."""
+"""The statistics extension, for REST and gRPC."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from gateway.engine.protocol import Engine
 
 
 async def read_statistics(engine: Engine, name: str = "", version: str = "") -> dict[str, Any]:
-    """Of one version; of all of a model; without a name of all models. Raises NotFound."""
+    """Return the statistics of one version, of all versions of a model, or of all models. Raises NotFound."""
     if name:
         found = engine.model(name, version)
-        chosen = [found] if version else [status for status in engine.models() if status.name == name]
+        selected = [found] if version else [status for status in engine.models() if status.name == name]
     else:
-        chosen = list(engine.models())
-    versions = [[status.name, status.version] for status in chosen if status.version]
+        selected = list(engine.models())
+    versions = [[status.name, status.version] for status in selected if status.version]
     return await engine.control(GetStatistics(versions))

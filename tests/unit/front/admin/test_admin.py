@@ -119,7 +119,7 @@ def test_bodies_may_be_compressed(serving: Serving) -> None:
     status, listed = ask(gzip.compress(b'{"ready": true}'), "gzip")
     assert (status, [entry["state"] for entry in listed]) == (200, ["READY"] * len(listed))
     status, told = ask(gzip.compress(bytes(1 << 20)), "gzip")
-    assert (status, "unpacked, is over the limit" in told["error"]) == (413, True)
+    assert (status, "the decompressed body is over the limit" in told["error"]) == (413, True)
     assert ask(b"{}", "br")[0] == 400
 
 

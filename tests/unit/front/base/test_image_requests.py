@@ -167,10 +167,10 @@ def test_forms_that_are_none(serving: Serving) -> None:
     refused(post(serving, "/predict/classes", body[:-6], headers), 400, "ends before its last boundary")
     refused(post(serving, "/predict/classes", b"", headers), 400, "ends before its last boundary")
     refused(post(serving, "/predict/classes", b"--line--\r\n", headers), 400, "form")
-    refused(post(serving, "/predict/classes", b"hello", headers), 400, "not a valid form")
+    refused(post(serving, "/predict/classes", b"hello", headers), 400, "not valid multipart/form-data")
     refused(post(serving, "/predict/classes", *form(*[b""] * 257)), 400, "more than 256 fields")
     long = b"--line\r\n" + b"A: " + b"a" * 10_000 + b"\r\n\r\n\r\n--line--\r\n"
-    refused(post(serving, "/predict/classes", long, headers), 400, "not a valid form")
+    refused(post(serving, "/predict/classes", long, headers), 400, "not valid multipart/form-data")
     unnamed = b"--line\r\n\r\n" + FOUR + b"\r\n--line--\r\n"
     assert post(serving, "/predict/classes", unnamed, headers).json()["predictions"] == BEST
 

@@ -110,9 +110,9 @@ def test_rows_of_another_dimension_are_rows() -> None:
 def test_what_cannot_be_classified_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="output 'y' is BYTES, which cannot be classified"):
         classes(np.array([b"a"], dtype=object), 1)
-    with pytest.raises(TooLarge, match="at most 4194304 are classified; send fewer rows"):
+    with pytest.raises(TooLarge, match="at most 4194304 can be classified; send fewer rows"):
         classes(np.zeros(1 << 21), 1)
-    with pytest.raises(TooLarge, match="would be 65536 classes, and at most 32768 are given"):
+    with pytest.raises(TooLarge, match="would be 65536 classes, and at most 32768 are returned"):
         classes(np.zeros(1 << 16, np.int8), 1 << 16)
     for wrong in (0, -3, True, 1.0, "1", None):
         with pytest.raises(InvalidRequest, match="'classification' of output 'y' must be a whole number of at least 1"):
@@ -162,5 +162,5 @@ def test_a_message_without_classes_is_not_taken_for_one_with_them() -> None:
     message = as_message(Call("animals", (Value("x", "FP32", (1, 4), ROWS[0]),), outputs=("y",)), raw=True)
     plain = message.SerializeToString()
     message.outputs[0].parameters["classification"].int64_param = 2
-    counts = [reader.read(raw, None)[1].classes for raw in (plain, message.SerializeToString()) * 2]
+    counts = [reader.read(raw, None)[1].class_counts for raw in (plain, message.SerializeToString()) * 2]
     assert counts == [{}, {"y": 2}] * 2

@@ -155,9 +155,9 @@ def test_what_is_wrong_behind_a_known_head_is_refused(reader: RequestReader) -> 
 
 
 def test_no_more_is_remembered_than_has_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grpc_request, "_MAX_KNOWN", 2)
+    monkeypatch.setattr(grpc_request, "_MAX_CACHED", 2)
     reader = RequestReader(FakeEngine(models(), answer))
     for version in ("1", "2", "3"):
         reader.read(message(1, 2, 3, version=version), None)
-    reader.read(message(1, 2, 3, version="4" * grpc_request._MAX_KNOWN_LENGTH), None)
-    assert [known.version for known in reader._known.entries.values()] == ["2", "3"]
+    reader.read(message(1, 2, 3, version="4" * grpc_request._MAX_CACHED_LENGTH), None)
+    assert [cached.version for cached in reader._cache.entries.values()] == ["2", "3"]
