@@ -14,7 +14,7 @@ from runtimes.tensors import Buffer
 # a raw deflate stream (RFC 9110, section 8.4.1.2).
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 _ALIASES = {"": "", "identity": "", "x-gzip": "gzip", **{name: name for name in _WINDOW_BITS}}
-# Smaller answers are not compressed, because they fit into one network packet anyway.
+# Smaller answers are not compressed, because they fit into one or two network packets anyway.
 MIN_BYTES = 1 << 10
 # Larger answers are compressed in a thread. Up to this size, compression takes less than a millisecond.
 MAX_INLINE = 1 << 14
@@ -23,10 +23,10 @@ MAX_INLINE = 1 << 14
 _SAMPLE_BYTES = 1 << 15
 _MAX_RATIO = 0.8
 # A gzip body may consist of several members. zlib returns a copy of all input after the end of a member, so many small
-# members in a large body would cost quadratic time. Input in slices bounds each copy, and this limit their number.
+# members in a large body would cost quadratic time. _SLICE limits the size of each copy, _MAX_MEMBERS their number.
 _SLICE = 1 << 16
 _MAX_MEMBERS = 256
-# Higher levels take several times as long, and hardly make tensors smaller.
+# Higher levels take longer, and hardly make tensors smaller.
 _LEVEL = 1
 
 

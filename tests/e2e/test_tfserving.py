@@ -65,7 +65,7 @@ def check_rest(running: Gateway) -> None:
         assert (reply.status, reply.json()) == (200, answer), path
     assert running.post("/v1/models/every:predict", {"instances": []}).status == 400
     reply = running.post(model + ":regress", {"signature_name": "regress_x2_to_y3", "examples": [{"x": 1.0}]})
-    assert (reply.status, "takes no serialized tf.Example" in reply.json()["error"]) == (400, True)
+    assert (reply.status, "does not accept serialized tf.Example" in reply.json()["error"]) == (400, True)
     # What the model says of examples that lack its feature is the client's error, too.
     reply = running.post(model + ":regress", {"signature_name": "regress_x_to_y", "examples": [{"x": "text"}]})
     assert reply.status == 400, reply

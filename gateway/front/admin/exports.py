@@ -1,4 +1,4 @@
-"""Exports by REST: start one, ask how it goes, take the result. Off unless the server was told to allow it."""
+"""Exports over REST: start one, follow its progress, download the result. Disabled by default."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,37 +13,37 @@ from gateway.front.base.body import ReadObject
 
 
 def add_exports(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
-    place = "/v2/models/{model}/export"
+    path = "/v2/models/{model}/export"
 
-    @app.post(place, tags=["export"], status_code=202)
+    @app.post(path, tags=["export"], status_code=202)
     @app.post("/v2/models/{model}/versions/{version}/export", tags=["export"], status_code=202)
     async def start(model: str, request: Request, version: str = "") -> JSONResponse:
-        """{"to": a target, "quantize", "signature", "tolerance"}: begin an export; its id is told."""
+        """Start an export, with {"to": a target, "quantize", "signature", "tolerance"}, and return its id."""
         options = check_options(await read_object(request))
         status = engine.model(model, version)
         started = await engine.control(StartExport(model, status.version, options))
         return JSONResponse(started, 202, {"Location": f"/v2/models/{model}/export/{started['id']}"})
 
-    @app.get(place + "/{export}", tags=["export"])
+    @app.get(path + "/{export}", tags=["export"])
     async def progress(model: str, export: str) -> dict[str, Any]:
-        """Its state (RUNNING, DONE, FAILED), the lines that it said, and when it is DONE the report."""
+        """The state (RUNNING, DONE, FAILED), the output so far and, if DONE, the report."""
         return await engine.control(GetExport(model, export))
 
-    @app.get(place + "/{export}/result", tags=["export"], response_class=FileResponse)
+    @app.get(path + "/{export}/result", tags=["export"], response_class=FileResponse)
     async def result(model: str, export: str) -> FileResponse:
         """The export's folder as a zip archive."""
-        path = await engine.control(GetExportArchive(model, export))
-        return FileResponse(path, media_type="application/zip", filename=f"{model}.zip")
+        archive = await engine.control(GetExportArchive(model, export))
+        return FileResponse(archive, media_type="application/zip", filename=f"{model}.zip")
 
-    @app.delete(place + "/{export}", tags=["export"], status_code=200)
+    @app.delete(path + "/{export}", tags=["export"], status_code=200)
     async def cancel(model: str, export: str) -> Response:
-        """End it, and forget its result."""
+        """Stop the export and delete its result."""
         await engine.control(CancelExport(model, export))
         return Response(status_code=200)
 
 
 def check_options(document: Mapping[str, Any]) -> dict[str, str]:
-    """A request's body as the command's flags. Raises InvalidRequest."""
+    """Convert a request's body to the flags of the command. Raises InvalidRequest."""
     from gateway.export.routes import PRECISIONS, TARGETS
 
     if unknown := sorted(set(document) - {"to", "quantize", "signature", "tolerance"}):
@@ -55,7 +55,7 @@ def check_options(document: Mapping[str, Any]) -> dict[str, str]:
         if document["quantize"] not in PRECISIONS[1:]:
             raise InvalidRequest(f"'quantize' must be one of {', '.join(PRECISIONS[1:])}")
         if document["quantize"] == "int8":
-            raise InvalidRequest("int8 needs calibration data, which only the command modelport export takes")
+            raise InvalidRequest("int8 needs calibration data, which only the command modelport export accepts")
         flags["quantize"] = document["quantize"]
     if "signature" in document:
         name = document["signature"]
@@ -65,6 +65,6 @@ def check_options(document: Mapping[str, Any]) -> dict[str, str]:
     if "tolerance" in document:
         value = document["tolerance"]
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise InvalidRequest("'tolerance' must be a number, of an output's largest value, such as 0.001")
+            raise InvalidRequest("'tolerance' must be a number, a share of an output's largest value, such as 0.001")
         flags["tolerance"] = repr(float(value))
     return flags

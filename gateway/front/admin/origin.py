@@ -1,9 +1,9 @@
-"""Whether a page of another origin made a browser send this request: such a page must not change the gateway.
+"""Protects against cross-site requests: a web page of another origin must not change the gateway.
 
-A browser sends a POST without asking first, whatever page it was told to by, if the body says that it is text. It
-adds Sec-Fetch-Site (all browsers since 2023) or at least Origin; other clients send neither. Where a name that the
-page's owner controls was made to lead here (DNS rebinding), the request looks as if it were of our own origin; but
-then it names that host. So a name of ours must be known: by itself, or by the setting `allowed_hosts`.
+Any web page can make a browser send a POST without a preflight if its Content-Type is text/plain. Browsers then add
+Sec-Fetch-Site (all of them since 2023) or at least Origin; other clients send neither. With DNS rebinding, the owner of
+the page points a host name at this server, so that the request appears to be of the same origin. But its Host header
+names that host, so the server only accepts its own names and those in the setting `allowed_hosts`.
 """
 
 import socket
@@ -19,14 +19,14 @@ _OWN_SITES = ("same-origin", "none")
 
 
 def check_origin(method: str, headers: Mapping[str, str], allowed_hosts: Collection[str] = ()) -> None:
-    """`headers` by names in lower case; `allowed_hosts` in lower case, without ports. Raises Forbidden."""
+    """Check a request. `headers` has names in lower case, `allowed_hosts` too, without ports. Raises Forbidden."""
     site, origin, host = (headers.get(name, "") for name in ("sec-fetch-site", "origin", "host"))
     if method in _SAFE_METHODS or not (site or origin):
         return
     authority = origin.partition("://")[2].lower()
-    # A proxy may have put another Host in the place of the one that the browser sent.
-    own = site in _OWN_SITES if site else authority == host.lower() or _name(authority) in allowed_hosts
-    if not own:
+    # A proxy may have replaced the Host header that the browser sent.
+    same_origin = site in _OWN_SITES if site else authority == host.lower() or _name(authority) in allowed_hosts
+    if not same_origin:
         raise Forbidden("a web page of another origin may not change this server; send the request from another client")
     if not _is_ours(_name(host), allowed_hosts):
         raise Forbidden(
@@ -36,7 +36,7 @@ def check_origin(method: str, headers: Mapping[str, str], allowed_hosts: Collect
 
 
 def _name(authority: str) -> str:
-    """Without the port and the brackets of an IPv6 address; "" for what is no authority."""
+    """Return the host without port and brackets, or "" for an invalid authority."""
     try:
         return urlsplit(f"//{authority}").hostname or ""
     except ValueError:
@@ -44,7 +44,7 @@ def _name(authority: str) -> str:
 
 
 def _is_ours(name: str, allowed_hosts: Collection[str]) -> bool:
-    """Whether it is an address, a name of this machine or an allowed one: no one else can make those lead here."""
+    """Whether it is an address, a name of this machine or an allowed one. Others cannot point those at this server."""
     if name == "localhost" or name.endswith(".localhost") or name in _own_names() or name in allowed_hosts:
         return True
     try:

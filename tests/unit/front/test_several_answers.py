@@ -6,7 +6,7 @@ import pytest
 
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.fake import FakeEngine
-from gateway.engine.protocol import Done
+from gateway.engine.protocol import AnswerCallback
 from gateway.generated import open_inference_pb2 as pb
 from tests.support.bad_inputs import Subject, good_call
 from tests.support.front_server import WAIT_S, Serving
@@ -18,7 +18,7 @@ STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 @pytest.fixture(autouse=True)
 def _two_answers(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    def submit(self: FakeEngine, request: InferRequest, done: Done) -> Any:
+    def submit(self: FakeEngine, request: InferRequest, done: AnswerCallback) -> Any:
         def twice(outcome: InferResponse | Exception) -> None:
             assert isinstance(outcome, InferResponse)
             done(outcome._replace(id="early", final=False))

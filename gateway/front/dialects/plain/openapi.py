@@ -1,4 +1,4 @@
-"""The plain dialect in OpenAPI."""
+"""The OpenAPI description of the plain dialect."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from gateway.front.base.openapi import BINARY, IMAGES, operation
 _REQUEST = {
     "type": "object",
     "properties": {
-        "model": {"type": "string", "description": "where the path does not name it"},
+        "model": {"type": "string", "description": "if the path does not name it"},
         "version": {"type": "string"},
         "inputs": {"description": "{name: nested lists}, or nested lists for a model with one input"},
-        "instances": {"type": "array", "items": {}, "description": "rows, in place of inputs"},
+        "instances": {"type": "array", "items": {}, "description": "rows, instead of inputs"},
         "outputs": {"type": "array", "items": {"type": "string"}},
         "signature": {"type": "string"},
         "parameters": {"type": "object"},
@@ -23,7 +23,7 @@ _RESPONSE = {
         "model": {"type": "string"},
         "version": {"type": "string"},
         "outputs": {"type": "object", "description": "{name: nested lists}"},
-        "predictions": {"type": "array", "items": {}, "description": "for images, in place of outputs"},
+        "predictions": {"type": "array", "items": {}, "description": "for images, instead of outputs"},
     },
 }
 

@@ -1,14 +1,15 @@
-"""The plain dialect, `POST /predict`: what one tries first with curl.
+"""The plain dialect, `POST /predict`: the simplest one to use with curl.
 
     {"inputs": {"x": [[1, 2]]}}       by name
     {"inputs": [[1, 2]]}              for a model with one input
     {"instances": [[1, 2], [3, 4]]}   rows; for a model with several inputs, a list of {name: row}
 
-besides "outputs" (names), "signature", "parameters", and "model" and "version" where the path does
-not name them. Or a body of numpy's: application/x-npy for one input, application/x-npz by name.
-The answer is {"model", "version", "outputs": {name: nested lists}}, or numpy's if Accept asks for it.
-Bodies that are images, or forms of them, are image_request.py's; where model.toml has [postprocess],
-these are answered {"model", "version", "predictions": [{"label", "index", "score"}, ...]}.
+A request may also have "outputs" (names), "signature" and "parameters", and "model" and "version" if the path does not
+name them. The body may also be a numpy file: application/x-npy for one input, application/x-npz for several by name.
+The answer is {"model", "version", "outputs": {name: nested lists}}, or a numpy file if Accept asks for it.
+
+image_request.py reads images and forms of images. If model.toml has [postprocess], the answer to these is
+{"model", "version", "predictions": [{"label", "index", "score"}, ...]}.
 """
 
 from typing import Any
@@ -26,8 +27,8 @@ from gateway.front.base.named_inputs import find_signature, only_input
 from gateway.front.base.predictions import Prediction
 from runtimes.tensors import Buffer
 
-# What tools say of whatever they send: curl -d "form", ab -p and a browser's fetch "plain", hey -d "html".
-_JSON = ("", "application/json", "application/x-www-form-urlencoded", "text/plain", "text/html")
+# Some tools send the same type for every body: curl -d "form", ab -p and a browser's fetch "plain", hey -d "html".
+_JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded", "text/plain", "text/html")
 
 
 def is_binary(content_type: str) -> bool:
@@ -35,26 +36,27 @@ def is_binary(content_type: str) -> bool:
 
 
 def read_request(
-    engine: Engine, model: str, version: str, body: Buffer, content_type: str, most_bytes: int
+    engine: Engine, model: str, version: str, body: Buffer, content_type: str, max_bytes: int
 ) -> InferRequest:
-    """`model` is "" where the path names none. Raises InvalidRequest, NotFound, TooLarge, Unavailable."""
+    """Read a request. `model` is "" if the path does not name it.
+
+    Raises InvalidRequest, NotFound, TooLarge, Unavailable.
+    """
     kind = media_type(content_type)
     if kind in (NPY, NPZ):
         if not model:
-            raise InvalidRequest("a body of numpy's cannot name the model; post it to /predict/{model}")
+            raise InvalidRequest("a numpy file cannot name the model; post it to /predict/{model}")
         if kind == NPZ:
-            return InferRequest(model, read_npz(bytes(body), most_bytes), version)
+            return InferRequest(model, read_npz(bytes(body), max_bytes), version)
         signature = find_signature(engine.model(model, version), "")
         return InferRequest(model, [read_npy(only_input(signature, model), body)], version)
-    if kind not in _JSON:
-        raise InvalidRequest(
-            f"content type '{kind}' is not understood; send application/json, {NPY}, {NPZ} or an image"
-        )
+    if kind not in _JSON_TYPES:
+        raise InvalidRequest(f"content type '{kind}' is not supported; send application/json, {NPY}, {NPZ} or an image")
     return read_document(engine, model, version, loads(body))
 
 
 def check_accept(engine: Engine, request: InferRequest, accept: str) -> None:
-    """Where it is known before the model runs: raises InvalidRequest for an npy of several outputs, and NotFound."""
+    """Reject, before the model runs, a request for several outputs as npy. Raises InvalidRequest, NotFound."""
     if NPY not in accept or NPZ in accept:
         return
     signature = engine.model(request.model, request.version).signature(request.signature)
@@ -64,7 +66,10 @@ def check_accept(engine: Engine, request: InferRequest, accept: str) -> None:
 
 
 def write_response(response: InferResponse, accept: str, limits: Limits) -> tuple[str, bytes]:
-    """Content type and body. Raises InvalidRequest where `accept` asks for what cannot carry the answer, TooLarge."""
+    """Return the content type and the body of an answer.
+
+    Raises InvalidRequest if the type that `accept` asks for cannot represent the answer, and TooLarge.
+    """
     if NPZ in accept:
         return NPZ, write_npz(response.outputs)
     if NPY in accept:
@@ -76,19 +81,19 @@ def write_response(response: InferResponse, accept: str, limits: Limits) -> tupl
 
 
 def write_predictions(response: InferResponse, predictions: list[list[Prediction]]) -> bytes:
-    """A list for the one image, best first; a list of such lists for several."""
-    told = [[_told(each) for each in best] for best in predictions]
+    """Write a list of predictions, best first, for one image, or a list of such lists for several."""
+    lists = [[_as_dict(each) for each in best] for best in predictions]
     document = {"model": response.model, "version": response.version}
-    return dumps({**document, "predictions": told[0] if len(told) == 1 else told})
+    return dumps({**document, "predictions": lists[0] if len(lists) == 1 else lists})
 
 
-def _told(prediction: Prediction) -> dict[str, Any]:
+def _as_dict(prediction: Prediction) -> dict[str, Any]:
     label = {"label": prediction.label} if prediction.label else {}
     return {**label, "index": prediction.index, "score": prediction.score}
 
 
 def is_numpy(accept: str) -> bool:
-    """Whether the answer shall be a file of numpy's."""
+    """Whether the answer must be a numpy file."""
     return NPZ in accept or NPY in accept
 
 

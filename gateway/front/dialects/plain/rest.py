@@ -22,10 +22,10 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
 
 def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
     if is_image_body(headers.content_type, body):
-        asked = read_images(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
+        image_request = read_images(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
         if headers.accept:
-            predict.check_accept(engine, asked.request, headers.accept)
-        return asked.request, partial(_write_images, limits, headers.accept, asked)
+            predict.check_accept(engine, image_request.request, headers.accept)
+        return image_request.request, partial(_write_images, limits, headers.accept, image_request)
     request = predict.read_request(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
     if headers.accept:
         predict.check_accept(engine, request, headers.accept)
@@ -38,11 +38,11 @@ def _write(limits: Limits, accept: str, response: InferResponse) -> Reply:
     return Reply(200, [text], content_type.encode())
 
 
-def _write_images(limits: Limits, accept: str, asked: ImageRequest, response: InferResponse) -> Reply:
-    if not asked.is_classified or predict.is_numpy(accept):
+def _write_images(limits: Limits, accept: str, image_request: ImageRequest, response: InferResponse) -> Reply:
+    if not image_request.is_classified or predict.is_numpy(accept):
         return _write(limits, accept, response)
     check_answer(response, limits)
-    return Reply(200, [predict.write_predictions(response, asked.predictions(response))])
+    return Reply(200, [predict.write_predictions(response, image_request.predictions(response))])
 
 
 def _is_slow(headers: Headers, body: Buffer) -> bool:
@@ -55,7 +55,7 @@ PREDICT = Dialect(_limit, _read, is_slow=_is_slow)
 
 
 def match(parts: list[str]) -> Route | None:
-    """`parts`: of a path, after /predict. None if it is no hot one."""
+    """Return the hot route for a path, given its segments after /predict, or None."""
     match parts:
         case []:
             return Route(PREDICT)

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST paths that are not hot: a model's state and its signatures."""
+"""TensorFlow Serving's REST routes in the FastAPI app: the state of a model and its signatures."""
 
 from typing import Any
 
@@ -29,12 +29,12 @@ def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
     async def status(model: str, version: str = "", label: str = "") -> dict[str, Any]:
         """The state of one version, or of all: START, LOADING, AVAILABLE, UNLOADING or END.
 
-        `name` and `ready` are what KServe's v1 protocol answers here. It is 200 in any state, as TensorFlow
-        Serving's clients expect it; KServe's read `ready`.
+        `name` and `ready` are the fields of KServe's v1 protocol. The status is 200 in any state, as TensorFlow
+        Serving's clients expect; KServe's clients read `ready`.
         """
-        told = _as_dict(model_status(engine, model, version or label, bool(label)))
+        states = _as_dict(model_status(engine, model, version or label, bool(label)))
         found = find_model(engine, model, version or label, bool(label))
-        return {**told, "name": found.name, "ready": found.state == "READY"}
+        return {**states, "name": found.name, "ready": found.state == "READY"}
 
     @app.get(_MODEL + "/metadata", tags=["TensorFlow Serving"])
     @app.get(_VERSION + "/metadata", tags=["TensorFlow Serving"])
@@ -45,12 +45,12 @@ def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
         signatures = _as_dict(signature_map(found))
         return {"model_spec": _as_dict(model_spec(found)), "metadata": {SIGNATURE_DEF: signatures}}
 
-    # Other verbs than those of the hot paths.
+    # Verbs other than those of the hot paths.
     @app.post(_MODEL + ":{verb}", include_in_schema=False)
     @app.post(_VERSION + ":{verb}", include_in_schema=False)
     @app.post(_LABEL + ":{verb}", include_in_schema=False)
     async def nothing(verb: str) -> None:
-        raise NotFound(f"there is no ':{verb}'; there are :predict, :classify and :regress")
+        raise NotFound(f"there is no ':{verb}'; the verbs are :predict, :classify and :regress")
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

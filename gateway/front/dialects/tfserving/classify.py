@@ -1,8 +1,9 @@
-"""TensorFlow Serving's Classify and Regress: which signatures suit, and what is in their answers.
+"""TensorFlow Serving's Classify and Regress: which signatures support them, and how answers are read.
 
-A signature suits if it has one input of datatype BYTES, which takes serialized tf.Example strings, and
-for Classify the outputs `classes` (BYTES [examples, n]) or `scores` (floating point, likewise), or both;
-for Regress the output `outputs` (floating point, [examples] or [examples, 1]).
+A signature supports them if it has a single input, of datatype BYTES, for serialized tf.Example strings, and
+
+- for Classify, an output `classes` (BYTES [examples, n]) or `scores` (floating point, same shape), or both;
+- for Regress, an output `outputs` (floating point, [examples] or [examples, 1]).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,75 +22,85 @@ from runtimes.tensors import Tensor, to_array, unpack_bytes
 
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress"))
 # Method → output → kind of its datatype.
-_WANTED: Mapping[str, Mapping[str, str]] = {
+_OUTPUT_KINDS: Mapping[str, Mapping[str, str]] = {
     CLASSIFY: {"classes": "bytes", "scores": "float"},
     REGRESS: {"outputs": "float"},
 }
-_IN_WORDS = {
+_OUTPUT_DESCRIPTIONS = {
     CLASSIFY: "an output 'classes' (BYTES) or 'scores' (floating point)",
     REGRESS: "an output 'outputs' (floating point)",
 }
 
 
-class Ask(NamedTuple):
-    """What to ask a suitable model: its input, the outputs, and the signature as the engine calls it."""
+class ExamplesSignature(NamedTuple):
+    """A signature for examples: its input, the outputs to request, and its name in the engine."""
 
     input: str
     outputs: Sequence[str]
-    signature: str
+    name: str
 
     def request(
         self, status: ModelStatus, version: str, examples: Tensor, deadline: float | None = None
     ) -> InferRequest:
-        named = InferRequest(status.name, [examples], version, outputs=self.outputs, signature=self.signature)
-        return named._replace(deadline=deadline)
+        return InferRequest(
+            status.name, [examples], version, outputs=self.outputs, signature=self.name, deadline=deadline
+        )
 
 
-def suits(signature: Signature, method: str) -> bool:
-    return _takes_examples(signature) and bool(_outputs(signature, method))
+def supports(signature: Signature, method: str) -> bool:
+    """Whether a signature supports `method`, which is CLASSIFY or REGRESS."""
+    return _accepts_examples(signature) and bool(_outputs(signature, method))
 
 
-def ask(status: ModelStatus, name: str, method: str) -> Ask:
-    """`method`: CLASSIFY or REGRESS. Raises InvalidRequest where the signature does not suit, and Unavailable."""
+def find_examples_signature(status: ModelStatus, name: str, method: str) -> ExamplesSignature:
+    """Find a signature by the client's name. `method` is CLASSIFY or REGRESS.
+
+    Raises InvalidRequest if the signature does not support it, and Unavailable.
+    """
     key = signature_key(status, name)
     signature = find_signature(status, key)
-    told = f"signature '{key or status.default_signature}' of model '{status.name}'"
-    if not _takes_examples(signature):
-        raise InvalidRequest(f"{told} takes no serialized tf.Example (one input of datatype BYTES); use Predict")
+    described = f"signature '{key or status.default_signature}' of model '{status.name}'"
+    if not _accepts_examples(signature):
+        raise InvalidRequest(
+            f"{described} does not accept serialized tf.Example (one input of datatype BYTES); use Predict"
+        )
     outputs = _outputs(signature, method)
     if not outputs:
-        raise InvalidRequest(f"{told} lacks {_IN_WORDS[method]}; use Predict")
-    return Ask(signature.inputs[0].name, outputs, key)
+        raise InvalidRequest(f"{described} lacks {_OUTPUT_DESCRIPTIONS[method]}; use Predict")
+    return ExamplesSignature(signature.inputs[0].name, outputs, key)
 
 
-def _takes_examples(signature: Signature) -> bool:
+def _accepts_examples(signature: Signature) -> bool:
     return len(signature.inputs) == 1 and signature.inputs[0].datatype == "BYTES"
 
 
 def _outputs(signature: Signature, method: str) -> list[str]:
-    wanted = _WANTED[method]
-    return [spec.name for spec in signature.outputs if kind_of(spec.datatype) == wanted.get(spec.name)]
+    kinds = _OUTPUT_KINDS[method]
+    return [spec.name for spec in signature.outputs if kind_of(spec.datatype) == kinds.get(spec.name)]
 
 
 class Classes(NamedTuple):
-    """By example: the label and the score of each class. Without labels they are "", without scores 0."""
+    """The labels and scores of each example's classes. Missing labels are "", missing scores 0."""
 
     labels: Sequence[Sequence[str]]
     scores: np.ndarray
 
     def to_json(self) -> bytes:
-        each = self.scores if np.isfinite(self.scores).all() else [map(numbers, row) for row in self.scores]
-        return dumps({"results": [list(zip(*pair, strict=True)) for pair in zip(self.labels, each, strict=True)]})
+        scores = self.scores if np.isfinite(self.scores).all() else [map(numbers, row) for row in self.scores]
+        return dumps({"results": [list(zip(*pair, strict=True)) for pair in zip(self.labels, scores, strict=True)]})
 
 
 def read_classes(response: InferResponse, examples: int, class_labels: Mapping[str, Sequence[str]]) -> Classes:
-    """`class_labels`: the model's own, by output, for answers without `classes`. Raises InvalidRequest, TooLarge."""
+    """Read an answer to Classify. `class_labels`, by output, are used if it has no `classes`.
+
+    Raises InvalidRequest, TooLarge.
+    """
     outputs = {tensor.name: tensor for tensor in response.outputs}
     for tensor in outputs.values():
         if len(tensor.shape) != 2 or tensor.shape[0] != examples:
-            raise _unsuited(tensor, f"[{examples}, classes]")
-        if kind_of(tensor.datatype) != _WANTED[CLASSIFY].get(tensor.name):
-            raise _unsuited(tensor, f"[{examples}, classes]")
+            raise _wrong_output(tensor, f"[{examples}, classes]")
+        if kind_of(tensor.datatype) != _OUTPUT_KINDS[CLASSIFY].get(tensor.name):
+            raise _wrong_output(tensor, f"[{examples}, classes]")
     if len({tensor.shape for tensor in outputs.values()}) > 1:
         raise InvalidRequest("the outputs 'classes' and 'scores' have different shapes; use Predict")
     shape = next(iter(outputs.values())).shape
@@ -107,10 +118,10 @@ def read_classes(response: InferResponse, examples: int, class_labels: Mapping[s
 
 
 def read_regressions(response: InferResponse, examples: int) -> np.ndarray:
-    """[examples]. Raises InvalidRequest."""
+    """Read an answer to Regress: one value per example. Raises InvalidRequest."""
     (tensor,) = response.outputs
     if tensor.shape not in ((examples,), (examples, 1)) or kind_of(tensor.datatype) != "float":
-        raise _unsuited(tensor, f"[{examples}]")
+        raise _wrong_output(tensor, f"[{examples}]")
     return to_array(tensor).reshape(-1)
 
 
@@ -118,7 +129,7 @@ def regressions_json(values: np.ndarray) -> bytes:
     return dumps({"results": numbers(values)})
 
 
-def _unsuited(tensor: Tensor, wanted: str) -> InvalidRequest:
+def _wrong_output(tensor: Tensor, expected: str) -> InvalidRequest:
     return InvalidRequest(
-        f"output '{tensor.name}' came as {tensor.datatype} {list(tensor.shape)}, where {wanted} is wanted; use Predict"
+        f"output '{tensor.name}' is {tensor.datatype} {list(tensor.shape)}, but must be {expected}; use Predict"
     )

@@ -1,4 +1,4 @@
-"""Examples of TensorFlow Serving's Classify and Regress -> the serialized tf.Example strings that their models take."""
+"""Converts the examples of TensorFlow Serving's Classify and Regress to serialized tf.Example strings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as pb
 from runtimes.tensors import Tensor, pack_bytes
 
-_MAX_FLOAT = 3.4028235677973366e38  # from here on a float of 32 bits is infinite
+_FLOAT32_OVERFLOW = 3.4028235677973366e38  # from this number on, rounding to a 32-bit float gives infinity
 
 
-def read_examples(document: Mapping[str, Any], name: str, most_bytes: int) -> Tensor:
-    """`{"examples": [{feature: value or list}], "context": {…}}` -> BYTES [examples], for the input of this name.
+def read_examples(document: Mapping[str, Any], name: str, max_bytes: int) -> Tensor:
+    """Convert `{"examples": [{feature: value or list}], "context": {…}}` to BYTES [examples] for the input `name`.
 
-    Whole numbers and booleans make int64 features, numbers with a fraction float, strings and
-    {"b64": "…"} bytes. Raises InvalidRequest, TooLarge.
+    Whole numbers and booleans become int64 features, numbers with a fraction float, and strings and {"b64": "…"} bytes.
+    Raises InvalidRequest, TooLarge.
     """
     examples = document.get("examples")
     if not isinstance(examples, list):
@@ -30,37 +30,39 @@ def read_examples(document: Mapping[str, Any], name: str, most_bytes: int) -> Te
         if not isinstance(example, dict):
             raise InvalidRequest(f"examples[{index}] must be an object with a value or a list for each feature")
         for feature in example.keys() & context.keys():
-            raise InvalidRequest(f"examples[{index}] has the feature '{feature}', which the context has; give it once")
+            raise InvalidRequest(
+                f"examples[{index}] has the feature '{feature}', which is also in the context; send it once"
+            )
     count = sum(map(len, examples))
     if count > MAX_OBJECTS:
         raise TooLarge(f"the examples have {count} features, over the limit of {MAX_OBJECTS}; send fewer examples")
-    return _pack(name, [_example(example) for example in examples], _example(context), most_bytes)
+    return _pack(name, [_example(example) for example in examples], _example(context), max_bytes)
 
 
-def read_input(message: pb.Input, name: str, most_bytes: int) -> Tensor:
-    """The same from a protobuf message. Raises InvalidRequest, TooLarge."""
+def read_input(message: pb.Input, name: str, max_bytes: int) -> Tensor:
+    """Convert the examples of a protobuf message in the same way. Raises InvalidRequest, TooLarge."""
     kind = message.WhichOneof("kind")
     if kind is None:
         raise InvalidRequest("the request has no input; fill example_list or example_list_with_context")
-    given = getattr(message, kind)
-    _check_count(len(given.examples))
-    context = given.context.SerializeToString() if kind == "example_list_with_context" else b""
-    return _pack(name, [example.SerializeToString() for example in given.examples], context, most_bytes)
+    filled = getattr(message, kind)
+    _check_count(len(filled.examples))
+    context = filled.context.SerializeToString() if kind == "example_list_with_context" else b""
+    return _pack(name, [example.SerializeToString() for example in filled.examples], context, max_bytes)
 
 
 def _check_count(count: int) -> None:
     if not count:
-        raise InvalidRequest("there are no examples; at least one is wanted")
+        raise InvalidRequest("there are no examples; send at least one")
     if count > MAX_OBJECTS:
         raise TooLarge(f"there are {count} examples, over the limit of {MAX_OBJECTS}; send fewer in one request")
 
 
-def _pack(name: str, examples: Sequence[bytes], context: bytes, most_bytes: int) -> Tensor:
-    """Protobuf messages one behind the other are one: so each is the context's bytes, then its own."""
+def _pack(name: str, examples: Sequence[bytes], context: bytes, max_bytes: int) -> Tensor:
+    """Prepend the context to each example. Concatenated protobuf messages merge into one, so bytes suffice."""
     size = len(context) * len(examples) + sum(map(len, examples))
-    if size > most_bytes:
+    if size > max_bytes:
         raise TooLarge(
-            f"the examples, each with the context, have {size} bytes, over the limit of {most_bytes}; "
+            f"the examples, each with the context, have {size} bytes, over the limit of {max_bytes}; "
             "send fewer in one request"
         )
     return Tensor(name, "BYTES", (len(examples),), pack_bytes([context + example for example in examples]))
@@ -76,7 +78,7 @@ def _example(features: Mapping[str, Any]) -> bytes:
 
 def _fill(feature: tf.Feature, name: str, values: list[Any]) -> None:
     if not values:
-        return  # of no kind: the model takes its default
+        return  # without a kind, so the model uses its default
     kinds = set(map(type, values))
     if kinds <= {int, bool}:
         try:
@@ -84,8 +86,8 @@ def _fill(feature: tf.Feature, name: str, values: list[Any]) -> None:
         except ValueError:
             raise InvalidRequest(f"feature '{name}' holds an integer that does not fit into 64 bits") from None
     elif kinds <= {int, float}:
-        if any(_MAX_FLOAT <= abs(value) < float("inf") for value in values):
-            raise InvalidRequest(f"feature '{name}' holds a number too large for a float of 32 bits")
+        if any(_FLOAT32_OVERFLOW <= abs(value) < float("inf") for value in values):
+            raise InvalidRequest(f"feature '{name}' holds a number too large for a 32-bit float")
         feature.float_list.value.extend(values)
     elif kinds <= {str, dict}:
         feature.bytes_list.value.extend(_bytes(name, value) for value in values)

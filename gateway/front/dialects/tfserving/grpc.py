@@ -1,4 +1,4 @@
-"""TensorFlow Serving over gRPC: messages <-> the engine's vocabulary. It translates only."""
+"""TensorFlow Serving over gRPC: translates between messages and the engine's types."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,7 +16,13 @@ from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.base.access import Action
 from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, parse, unary
 from gateway.front.base.limits import MAX_OBJECTS, Limits, check_answer
-from gateway.front.dialects.tfserving.classify import CLASSIFY, REGRESS, ask, read_classes, read_regressions
+from gateway.front.dialects.tfserving.classify import (
+    CLASSIFY,
+    REGRESS,
+    find_examples_signature,
+    read_classes,
+    read_regressions,
+)
 from gateway.front.dialects.tfserving.examples import read_input
 from gateway.front.dialects.tfserving.metadata import (
     SIGNATURE_DEF,
@@ -33,12 +39,13 @@ from runtimes.tensors import Buffer, Tensor
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 
-# In PredictResponse: outputs, and in each of these the key and the value.
+# Field keys: outputs of PredictResponse, and key and value of each of its entries.
 _OUTPUTS: Final = 1 << 3 | 2
 _VALUE: Final = 2 << 3 | 2
 _KEY: Final = 1 << 3 | 2
+# Each task is a request to the model, and all of them count as one in the admission limit.
 _MAX_TASKS = 64
-# In a message of examples: an example, its features, and of each of these the entry, the feature and its list.
+# For messages with examples: each feature is nested in several messages (example, features, map entry, feature, list).
 _MAX_EXAMPLE_FIELDS = 8 * MAX_OBJECTS
 
 
@@ -50,7 +57,7 @@ def services(engine: Engine, limits: Limits) -> list[Service]:
 
 
 class _Spec(NamedTuple):
-    """A ModelSpec. version: "" for none; a label if is_label."""
+    """A ModelSpec. `version` is "" if there is none, and a label if `is_label` is set."""
 
     model: str
     version: str
@@ -73,7 +80,7 @@ def _read_spec(message: pb.ModelSpec) -> _Spec:
 
 
 class Predict(InferCall[str]):
-    """What its answer needs of the request is the signature."""
+    """The hot method. Its answer only needs the signature of the request."""
 
     def _read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, str]:
         message = parse(pb.PredictRequest, raw)
@@ -86,18 +93,18 @@ class Predict(InferCall[str]):
             inputs = self._inputs(message.inputs)
         deadline = None if seconds is None else time.monotonic() + seconds
         check_count(len(message.output_filter), "outputs")
-        wanted = list(message.output_filter)
-        return InferRequest(spec.model, inputs, spec.version, "", wanted, signature, deadline=deadline), signature
+        outputs = list(message.output_filter)
+        return InferRequest(spec.model, inputs, spec.version, "", outputs, signature, deadline=deadline), signature
 
     def _inputs(self, protos: Mapping[str, Any]) -> list[Tensor]:
-        """One value may stand for all of a tensor: so what they take together is limited, too."""
+        """Convert the inputs. One value may be repeated to fill a tensor, so their total size is limited as well."""
         check_count(len(protos), "inputs")
-        left = self._limits.binary_bytes
+        bytes_left = self._limits.binary_bytes
         inputs = []
-        # A map comes in any order, and requests that are alike shall look alike to who batches them.
+        # The order of a protobuf map is arbitrary. Sorted, the same inputs have the same layout and can form a batch.
         for name in sorted(protos):
-            tensor = read_tensor_proto(name, protos[name], left)
-            left = max(left - len(tensor.data), 0)
+            tensor = read_tensor_proto(name, protos[name], bytes_left)
+            bytes_left = max(bytes_left - len(tensor.data), 0)
             inputs.append(tensor)
         return inputs
 
@@ -130,18 +137,18 @@ def _spec(model: str, version: str, signature: str) -> pb.ModelSpec:
 
 
 def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
-    """Every method of PredictionService but Predict, by name. They raise ModelportError."""
+    """Return the methods of PredictionService except Predict, by name. They raise ModelportError."""
 
     async def run(spec: _Spec, method: str, examples: pb.Input, seconds: float | None) -> pb.InferenceResult:
         with engine.reserve_body(spec.model, spec.version):
             status = spec.find(engine)
-            asked = ask(status, spec.signature, method)
-            tensor = read_input(examples, asked.input, limits.binary_bytes)
+            signature = find_examples_signature(status, spec.signature, method)
+            tensor = read_input(examples, signature.input, limits.binary_bytes)
         deadline = None if seconds is None else time.monotonic() + seconds
-        response = await engine.infer(asked.request(status, spec.version, tensor, deadline))
+        response = await engine.infer(signature.request(status, spec.version, tensor, deadline))
         check_answer(response, limits)
         result = pb.InferenceResult(
-            model_spec=_spec(response.model, response.version, asked.signature or DEFAULT_SIGNATURE)
+            model_spec=_spec(response.model, response.version, signature.name or DEFAULT_SIGNATURE)
         )
         if method == REGRESS:
             for value in read_regressions(response, tensor.shape[0]).tolist():
@@ -149,9 +156,9 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
             return result
         classes = read_classes(response, tensor.shape[0], status.class_labels)
         for labels, scores in zip(classes.labels, classes.scores.tolist(), strict=True):
-            told = result.classification_result.classifications.add()
+            classification = result.classification_result.classifications.add()
             for label, score in zip(labels, scores, strict=True):
-                told.classes.add(label=label, score=score)
+                classification.classes.add(label=label, score=score)
         return result
 
     async def classify(message: pb.ClassificationRequest, seconds: float | None) -> Message:
@@ -186,25 +193,28 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
 
 
 def _tasks(message: pb.MultiInferenceRequest) -> list[tuple[_Spec, str]]:
-    """Each signature once, all of one model: what a request costs is limited by that. Raises InvalidRequest."""
+    """Return the tasks. All must be for one model, each for another signature, which limits the cost of a request.
+
+    Raises InvalidRequest.
+    """
     tasks: dict[str, tuple[_Spec, str]] = {}
     if not 0 < len(message.tasks) <= _MAX_TASKS:
-        raise InvalidRequest(f"the request has {len(message.tasks)} tasks; 1 to {_MAX_TASKS} are wanted")
+        raise InvalidRequest(f"the request has {len(message.tasks)} tasks; send 1 to {_MAX_TASKS}")
     first = _read_spec(message.tasks[0].model_spec)
     for task in message.tasks:
         spec = _read_spec(task.model_spec)
         if spec[:3] != first[:3]:
             raise InvalidRequest("all tasks must name the same model and version; send a request for each model")
         if task.method_name not in (CLASSIFY, REGRESS):
-            raise InvalidRequest(f"a task's method_name is '{task.method_name}'; give {CLASSIFY} or {REGRESS}")
+            raise InvalidRequest(f"a task's method_name is '{task.method_name}'; it must be {CLASSIFY} or {REGRESS}")
         if spec.signature in tasks:
-            raise InvalidRequest(f"two tasks name the signature '{spec.signature}'; give each once")
+            raise InvalidRequest(f"two tasks name the signature '{spec.signature}'; send each once")
         tasks[spec.signature] = spec, task.method_name
     return list(tasks.values())
 
 
 def model_methods(engine: Engine) -> dict[str, Method]:
-    """Those of ModelService. They raise ModelportError."""
+    """Return the methods of ModelService by name. They raise ModelportError."""
 
     async def status(message: pb.GetModelStatusRequest, seconds: float | None) -> Message:
         spec = _read_spec(message.model_spec)
@@ -212,7 +222,7 @@ def model_methods(engine: Engine) -> dict[str, Method]:
 
     async def reload(message: pb.ReloadConfigRequest, seconds: float | None) -> Message:
         raise Unsupported(
-            "the configuration is not taken over gRPC; edit the repository or models.config, which is looked at again"
+            "the configuration cannot be changed over gRPC; edit the repository or models.config, which are read again"
         )
 
     return {
@@ -227,7 +237,7 @@ def _model(message: Any) -> str:
 
 
 def _model_of_tasks(message: Any) -> str:
-    """All tasks are of one model: `_tasks` refuses others."""
+    """Return the model of all tasks: `_tasks` rejects requests with several."""
     return _model(message.tasks[0]) if message.tasks else ""
 
 

@@ -1,4 +1,4 @@
-"""What TensorFlow Serving's clients can ask about a model: its versions' states, and its signatures."""
+"""Describes models to TensorFlow Serving's clients: the states of the versions, and the signatures."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from gateway.domain.types import ModelStatus, completed
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
 from gateway.front.base.named_inputs import find_signature
-from gateway.front.dialects.tfserving.classify import CLASSIFY, PREDICT, REGRESS, suits
+from gateway.front.dialects.tfserving.classify import CLASSIFY, PREDICT, REGRESS, supports
 from gateway.front.dialects.tfserving.model_spec import DEFAULT_SIGNATURE, find_model
 from gateway.front.dialects.tfserving.tensor_proto import DTYPES, shape_proto
 from gateway.generated import tensorflow_error_pb2 as error
@@ -14,7 +14,7 @@ from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as pb
 from runtimes.contract import Signature, TensorSpec
 
-SIGNATURE_DEF = "signature_def"  # the one kind of metadata there is
+SIGNATURE_DEF = "signature_def"  # the only kind of metadata
 
 _STATES = {
     "LOADING": pb.ModelVersionStatus.LOADING,
@@ -25,7 +25,7 @@ _STATES = {
 
 
 def model_status(engine: Engine, model: str, version: str, is_label: bool) -> pb.GetModelStatusResponse:
-    """One version, or with "" all of them, the newest first. Raises NotFound."""
+    """Describe one version, or all of them, newest first, if `version` is "". Raises NotFound."""
     found = [find_model(engine, model, version, is_label)]
     if not version:
         found = [status for status in engine.models() if status.name == model]
@@ -35,21 +35,24 @@ def model_status(engine: Engine, model: str, version: str, is_label: bool) -> pb
 
 def _version_status(status: ModelStatus) -> pb.ModelVersionStatus:
     code = error.UNAVAILABLE if status.state == "UNAVAILABLE" else error.OK
-    told = pb.StatusProto(error_code=code, error_message=status.reason if code else "")
-    return pb.ModelVersionStatus(version=int(status.version or 0), state=_STATES[status.state], status=told)
+    result = pb.StatusProto(error_code=code, error_message=status.reason if code else "")
+    return pb.ModelVersionStatus(version=int(status.version or 0), state=_STATES[status.state], status=result)
 
 
 def check_fields(fields: Iterable[str]) -> None:
-    """Of a GetModelMetadataRequest. Raises InvalidRequest."""
-    wanted = set(fields)
-    if not wanted:
-        raise InvalidRequest(f"no metadata_field is asked for; ask for {SIGNATURE_DEF}")
-    for name in wanted - {SIGNATURE_DEF}:
-        raise InvalidRequest(f"there is no metadata_field '{name}'; there is {SIGNATURE_DEF}")
+    """Check the fields of a GetModelMetadataRequest. Raises InvalidRequest."""
+    names = set(fields)
+    if not names:
+        raise InvalidRequest(f"the request has no metadata_field; send {SIGNATURE_DEF}")
+    for name in names - {SIGNATURE_DEF}:
+        raise InvalidRequest(f"there is no metadata_field '{name}'; send {SIGNATURE_DEF}")
 
 
 def signature_map(status: ModelStatus) -> pb.SignatureDefMap:
-    """Every signature by name; the default one as `serving_default`, too. Raises Unavailable if none is known yet."""
+    """Describe all signatures by name, the default one also as `serving_default`.
+
+    Raises Unavailable if none is known yet.
+    """
     default = find_signature(status, "")
     signatures = {DEFAULT_SIGNATURE: default, **status.signatures}
     return pb.SignatureDefMap(
@@ -61,16 +64,16 @@ def signature_map(status: ModelStatus) -> pb.SignatureDefMap:
 
 
 def _definition(signature: Signature, learned: Signature | None) -> tf.SignatureDef:
-    known = learned or Signature((), ())
-    method = next((method for method in (CLASSIFY, REGRESS) if suits(signature, method)), PREDICT)
+    learned = learned or Signature((), ())
+    method = next((method for method in (CLASSIFY, REGRESS) if supports(signature, method)), PREDICT)
     return tf.SignatureDef(
-        inputs=_described(signature.inputs, known.inputs),
-        outputs=_described(signature.outputs or known.outputs, known.outputs),
+        inputs=_tensor_infos(signature.inputs, learned.inputs),
+        outputs=_tensor_infos(signature.outputs or learned.outputs, learned.outputs),
         method_name=method,
     )
 
 
-def _described(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> dict[str, tf.TensorInfo]:
+def _tensor_infos(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> dict[str, tf.TensorInfo]:
     return {
         spec.name: tf.TensorInfo(name=spec.name, dtype=DTYPES[spec.datatype], tensor_shape=shape_proto(spec.shape))
         for spec in completed(specs, learned)
@@ -78,7 +81,7 @@ def _described(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> di
 
 
 def model_spec(status: ModelStatus, signature: str = "") -> pb.ModelSpec:
-    """As an answer tells it."""
+    """Return the ModelSpec of an answer."""
     spec = pb.ModelSpec(name=status.name, signature_name=signature)
     spec.version.value = int(status.version or 0)
     return spec

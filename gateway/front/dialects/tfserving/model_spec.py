@@ -1,30 +1,30 @@
-"""What TensorFlow Serving's clients call models, versions and signatures: the same in REST and gRPC."""
+"""How TensorFlow Serving's clients name models, versions and signatures, over REST and gRPC."""
 
 from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
 
-# What nearly every client writes, whatever the model calls it.
+# The name that most clients send, whatever the model's own name for the signature is.
 DEFAULT_SIGNATURE = "serving_default"
 
 
 def check_version(model: str, version: str, is_label: bool) -> None:
-    """A number is no label, and a label no number: raises NotFound."""
+    """Raises NotFound for a number as a label, and for a version that is not a number."""
     if not version:
         return
     is_number = version.isascii() and version.isdigit()
     if is_number and is_label:
         raise NotFound(f"model '{model}' has no label '{version}'; a number is a version, not a label")
     if not is_number and not is_label:
-        raise NotFound(f"model '{model}' has no version '{version}'; a version is a number, and a label is no version")
+        raise NotFound(f"model '{model}' has no version '{version}'; a version is a number, not a label")
 
 
 def find_model(engine: Engine, model: str, version: str, is_label: bool) -> ModelStatus:
-    """Raises NotFound."""
+    """Find a version of a model by number or label. Raises NotFound."""
     check_version(model, version, is_label)
     return engine.model(model, version)
 
 
 def signature_key(status: ModelStatus, name: str) -> str:
-    """The signature as the engine calls it. A model without a `serving_default` has its default one under that name."""
+    """Return the engine's name of a signature. `serving_default` means the default one if none has that name."""
     return "" if name == DEFAULT_SIGNATURE and name not in status.signatures else name

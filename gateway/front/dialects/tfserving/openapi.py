@@ -1,4 +1,4 @@
-"""TensorFlow Serving's dialect in OpenAPI."""
+"""The OpenAPI description of TensorFlow Serving's dialect."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ _PREDICT_REQUEST = {
     "properties": {
         "signature_name": {"type": "string"},
         "instances": {"type": "array", "items": {}, "description": "rows; {name: value} each for several inputs"},
-        "inputs": {"description": "columns, in place of instances: {name: nested lists}, or those of the one input"},
+        "inputs": {"description": "columns, instead of instances: {name: nested lists}, or those of the one input"},
     },
     "examples": [{"instances": [[1.0, 2.0, 3.0]]}],
 }
@@ -34,9 +34,9 @@ _RESULTS = {
 
 def _describe(name: str, path: str) -> dict[str, Any]:
     verb = path.rpartition(":")[2]
-    takes: dict[str, Any] = _PREDICT_REQUEST if verb == "predict" else _EXAMPLES_REQUEST
-    gives: dict[str, Any] = _PREDICT_RESPONSE if verb == "predict" else _RESULTS
-    request, response = ({"application/json": {"schema": schema}} for schema in (takes, gives))
+    body: dict[str, Any] = _PREDICT_REQUEST if verb == "predict" else _EXAMPLES_REQUEST
+    result: dict[str, Any] = _PREDICT_RESPONSE if verb == "predict" else _RESULTS
+    request, response = ({"application/json": {"schema": schema}} for schema in (body, result))
     return operation(name, f"{verb.capitalize()} (TensorFlow Serving)", path, request, response)
 
 

@@ -3,8 +3,8 @@
     {"instances": [[1, 2], [3, 4]]}   rows    -> {"predictions": [[5], [6]]}
     {"inputs": {"x": [[1, 2]]}}       columns -> {"outputs": [[5]]}
 
-besides "signature_name"; other keys are ignored, as there. Several outputs are objects: one for each
-row, or one with all columns. Strings of outputs whose name ends in _bytes are {"b64": "…"}.
+A request may also have "signature_name"; other keys are ignored, as by TensorFlow Serving. Several outputs are objects:
+one per row, or one with all columns. Strings of outputs whose name ends in _bytes are {"b64": "…"}.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from runtimes.tensors import Buffer, Tensor, to_array
 
 
 def read_object(body: Buffer) -> dict[str, Any]:
-    """Raises InvalidRequest."""
+    """Parse a body that must be an object. Raises InvalidRequest."""
     document = loads(body)
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
@@ -34,7 +34,7 @@ def read_object(body: Buffer) -> dict[str, Any]:
 
 
 def read_request(status: ModelStatus, version: str, body: Buffer) -> tuple[InferRequest, int | None]:
-    """And how many instances there are; None for columns. Raises InvalidRequest, Unavailable."""
+    """Return the request and its number of instances, which is None for columns. Raises InvalidRequest, Unavailable."""
     document = read_object(body)
     key = signature_key(status, document.get("signature_name", ""))
     inputs = read_inputs(document, status, find_signature(status, key))
@@ -43,7 +43,10 @@ def read_request(status: ModelStatus, version: str, body: Buffer) -> tuple[Infer
 
 
 def write_response(response: InferResponse, instances: int | None, limits: Limits) -> bytes:
-    """Raises InvalidRequest where the outputs are no rows of so many instances, and TooLarge."""
+    """Write an answer to `instances` rows, or to columns if it is None.
+
+    Raises InvalidRequest if the outputs do not have that many rows, and TooLarge.
+    """
     outputs = response.outputs
     check_json_answer(outputs, limits)
     if instances is not None:
@@ -63,7 +66,7 @@ def _values(tensor: Tensor) -> Any:
 
 
 def _rows(tensor: Tensor) -> Iterator[Any]:
-    """What `dumps` writes as each row."""
+    """Yield each row as an object that `dumps` can write."""
     if tensor.datatype == "BYTES":
         return iter(_values(tensor))
     array = to_array(tensor)
@@ -73,24 +76,24 @@ def _rows(tensor: Tensor) -> Iterator[Any]:
 
 
 def _check_rows(outputs: Sequence[Tensor], instances: int) -> None:
-    """One instance may have any number of predictions, as with TensorFlow Serving: none can be taken for another's."""
+    """Check that each row belongs to one instance. A single instance may have any number, as in TensorFlow Serving."""
     first = outputs[0]
     for tensor in outputs:
         if not tensor.shape:
-            raise InvalidRequest(f"output '{tensor.name}' has no rows; send 'inputs' in place of 'instances'")
+            raise InvalidRequest(f"output '{tensor.name}' has no rows; send 'inputs' instead of 'instances'")
         if tensor.shape[0] != first.shape[0]:
             raise InvalidRequest(
                 f"output '{tensor.name}' has {tensor.shape[0]} rows, and '{first.name}' has {first.shape[0]}; "
-                "send 'inputs' in place of 'instances'"
+                "send 'inputs' instead of 'instances'"
             )
     if instances > 1 and first.shape[0] != instances:
         raise InvalidRequest(
             f"output '{first.name}' has {first.shape[0]} rows for {instances} instances, so it does not say which is "
-            "whose; send 'inputs' in place of 'instances', or each instance by itself"
+            "whose; send 'inputs' instead of 'instances', or each instance alone"
         )
     values = len(outputs) * first.shape[0]
     if len(outputs) > 1 and values > MAX_OBJECTS:
         raise TooLarge(
             f"the answer has {first.shape[0]} rows of {len(outputs)} outputs, over the limit of {MAX_OBJECTS} "
-            "values in rows; send 'inputs' in place of 'instances', or fewer rows"
+            "values in rows; send 'inputs' instead of 'instances', or fewer rows"
         )

@@ -11,8 +11,9 @@ from gateway.front.dialects.tfserving import classify, model_spec, predict
 from gateway.front.dialects.tfserving import examples as tfs_examples
 from runtimes.tensors import Buffer
 
-# From so many bytes of them on, they are read in a thread.
-_MANY_EXAMPLES = 8192
+# Bodies with examples that are larger than this are read in a thread, because each feature becomes a protobuf message.
+# That takes longer than parsing their JSON, so the limit is lower than LARGE_JSON.
+_LARGE_EXAMPLES = 8192
 
 
 def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
@@ -20,8 +21,7 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
 
 
 def _is_slow(headers: Headers, body: Buffer) -> bool:
-    """Examples become protobuf messages one by one."""
-    return len(body) > _MANY_EXAMPLES
+    return len(body) > _LARGE_EXAMPLES
 
 
 def _predict_is_slow(headers: Headers, body: Buffer) -> bool:
@@ -46,9 +46,9 @@ def _read_examples(
 ) -> tuple[InferRequest, Writer]:
     status = model_spec.find_model(engine, route.model, route.version, route.is_label)
     document = predict.read_object(body)
-    ask = classify.ask(status, document.get("signature_name", ""), method)
-    examples = tfs_examples.read_examples(document, ask.input, limits.binary_bytes)
-    request = ask.request(status, route.version, examples)
+    signature = classify.find_examples_signature(status, document.get("signature_name", ""), method)
+    examples = tfs_examples.read_examples(document, signature.input, limits.binary_bytes)
+    request = signature.request(status, route.version, examples)
     return request, partial(_write_results, limits, status, method, examples.shape[0])
 
 
@@ -67,7 +67,7 @@ _DIALECTS = {
 
 
 def match(parts: list[str]) -> Route | None:
-    """`parts`: of a path, after /v1. None if it is no hot one."""
+    """Return the hot route for a path, given its segments after /v1, or None."""
     last, _, verb = parts[-1].rpartition(":") if parts else ("", "", "")
     dialect = _DIALECTS.get(verb)
     if dialect is None or not last:

@@ -1,4 +1,4 @@
-"""tensorflow.TensorProto <-> Tensor."""
+"""Converts between tensorflow.TensorProto and Tensor."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,11 +15,11 @@ from gateway.generated import tensorflow_pb2 as tf
 from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import Buffer, Tensor, pack_bytes, unpack_bytes
 
-_CONTENT: Final = 4 << 3 | 2  # TensorProto.tensor_content
+_CONTENT: Final = 4 << 3 | 2  # the key of TensorProto.tensor_content
 
 
 class _Type(NamedTuple):
-    """A dtype that is served: the datatype here, and the field that has its elements one by one."""
+    """A supported dtype: our datatype, and the field for its single elements."""
 
     datatype: str
     field: str
@@ -40,90 +40,92 @@ _TYPES = {
     tf.DT_DOUBLE: _Type("FP64", "double_val"),
     tf.DT_STRING: _Type("BYTES", "string_val"),
 }
-# "": a datatype that is not known yet.
+# "" is a datatype that is not known yet.
 DTYPES = {"": tf.DT_INVALID, **{each.datatype: dtype for dtype, each in _TYPES.items()}}
 
 
-def read_tensor_proto(name: str, proto: tf.TensorProto, most_bytes: int) -> Tensor:
-    """A tensor of at most `most_bytes`, which is checked before there is any.
+def read_tensor_proto(name: str, proto: tf.TensorProto, max_bytes: int) -> Tensor:
+    """Convert a tensor. Its size is checked against `max_bytes` before it is allocated.
 
-    Whether tensor_content fits the shape is the engine's check. Raises InvalidRequest, TooLarge.
+    The engine checks later that tensor_content fits the shape. Raises InvalidRequest, TooLarge.
     """
     kind = _TYPES.get(proto.dtype)
     if kind is None:
-        raise InvalidRequest(f"input '{name}' has dtype {_told(proto.dtype)}, which is not served; {_instead()}")
+        raise InvalidRequest(
+            f"input '{name}' has dtype {_dtype_name(proto.dtype)}, which is not supported; {_supported()}"
+        )
     shape = _shape(name, proto.tensor_shape)
     values = getattr(proto, kind.field)
     content = proto.tensor_content
     if not content:
-        return Tensor(name, kind.datatype, shape, _data(name, kind, shape, values, most_bytes))
+        return Tensor(name, kind.datatype, shape, _data(name, kind, shape, values, max_bytes))
     if values:
-        raise InvalidRequest(f"input '{name}' has tensor_content beside {kind.field}; send one of them")
+        raise InvalidRequest(f"input '{name}' has both tensor_content and {kind.field}; send one of them")
     if kind.datatype == "BYTES":
         raise InvalidRequest(f"input '{name}' has dtype DT_STRING and tensor_content; fill string_val")
     return raw_tensor(name, kind.datatype, shape, content)
 
 
-def _told(dtype: int) -> str:
-    return tf.DataType.Name(dtype) if dtype in tf.DataType.values() else f"{dtype}, of no known name"
+def _dtype_name(dtype: int) -> str:
+    return tf.DataType.Name(dtype) if dtype in tf.DataType.values() else f"{dtype} (unknown)"
 
 
-def _instead() -> str:
-    return "served are " + ", ".join(tf.DataType.Name(dtype) for dtype in _TYPES)
+def _supported() -> str:
+    return "supported are " + ", ".join(tf.DataType.Name(dtype) for dtype in _TYPES)
 
 
 def _shape(name: str, proto: tf.TensorShapeProto) -> tuple[int, ...]:
     if proto.unknown_rank:
-        raise InvalidRequest(f"input '{name}' has a shape of unknown rank; give each dimension its size")
+        raise InvalidRequest(f"input '{name}' has a shape of unknown rank; send the size of each dimension")
     dimensions = proto.dim
-    check_shape(name, range(len(dimensions)))  # there may be millions of them
+    check_shape(name, range(len(dimensions)))  # the rank first, because there may be millions of dimensions
     shape = tuple([dimension.size for dimension in dimensions])
     check_shape(name, shape)
     return shape
 
 
-def _data(name: str, kind: _Type, shape: Sequence[int], values: Sequence[Any], most_bytes: int) -> Buffer:
-    """The elements; where there are fewer than the shape takes, the last one stands for all that follow."""
+def _data(name: str, kind: _Type, shape: Sequence[int], values: Sequence[Any], max_bytes: int) -> Buffer:
+    """Convert the elements. If there are fewer than the shape has, the last one is repeated, as in TensorFlow."""
     count, given = prod(shape), len(values)
     if given > count or (count and not given):
         raise InvalidRequest(
-            f"input '{name}' has {given} values in {kind.field}, but shape {list(shape)} takes {count}; "
+            f"input '{name}' has {given} values in {kind.field}, but shape {list(shape)} has {count}; "
             "send all of them, or one for all"
         )
     if not count:
         return b""
     if kind.datatype == "BYTES":
-        return _strings(name, values, count, most_bytes)
-    _check_size(name, count * DATATYPES[kind.datatype].itemsize, most_bytes)
+        return _strings(name, values, count, max_bytes)
+    _check_size(name, count * DATATYPES[kind.datatype].itemsize, max_bytes)
     if kind.field == "half_val":
         array = typed_array(name, "UINT16", values, np.dtype(np.int32))
     else:
         own = np.dtype(np.int32) if kind.field == "int_val" else numpy_dtype(kind.datatype)
         array = typed_array(name, kind.datatype, values, own)
     if given < count:
-        every = np.empty(count, array.dtype)
-        every[:given], every[given:] = array, array[-1]
-        array = every
+        filled = np.empty(count, array.dtype)
+        filled[:given], filled[given:] = array, array[-1]
+        array = filled
     return array.view(np.uint8).data
 
 
-def _strings(name: str, values: Sequence[bytes], count: int, most_bytes: int) -> bytes:
+def _strings(name: str, values: Sequence[bytes], count: int, max_bytes: int) -> bytes:
     check_strings(name, count)
     packed = pack_bytes(values)
     if len(values) == count:
         return packed
     last = pack_bytes(values[-1:])
-    _check_size(name, len(packed) + len(last) * (count - len(values)), most_bytes)
+    _check_size(name, len(packed) + len(last) * (count - len(values)), max_bytes)
     return packed + last * (count - len(values))
 
 
-def _check_size(name: str, size: int, most_bytes: int) -> None:
-    if size > most_bytes:
-        raise TooLarge(f"input '{name}' stands for {size} bytes, and {most_bytes} are left of the limit for a request")
+def _check_size(name: str, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise TooLarge(f"input '{name}' expands to {size} bytes, and {max_bytes} are left of the limit for a request")
 
 
 def write_tensor_proto(tensor: Tensor) -> list[Buffer]:
-    """A TensorProto in parts: numbers as tensor_content, strings as string_val."""
+    """Write a TensorProto in parts: numbers as tensor_content, strings as string_val."""
     head = _head(tensor.datatype, tensor.shape)
     if tensor.datatype == "BYTES":
         strings = unpack_bytes(tensor.data, prod(tensor.shape))
@@ -131,7 +133,8 @@ def write_tensor_proto(tensor: Tensor) -> list[Buffer]:
     return [head, *field(_CONTENT, tensor.data)]
 
 
-# Messages one behind the other are one, and what differs from answer to answer is the data.
+# These fields are the same in most answers, so their bytes are cached. Concatenated protobuf messages merge into one
+# (protobuf encoding guide, "Last One Wins").
 @lru_cache(1024)
 def _head(datatype: str, shape: tuple[int, ...]) -> bytes:
     raw: bytes = tf.TensorProto(dtype=DTYPES[datatype], tensor_shape=shape_proto(shape)).SerializeToString()
@@ -139,7 +142,7 @@ def _head(datatype: str, shape: tuple[int, ...]) -> bytes:
 
 
 def shape_proto(shape: Sequence[int] | None) -> tf.TensorShapeProto:
-    """-1 is any size; None means that not even the rank is known."""
+    """Convert a shape: -1 for a dimension of any size, None for unknown rank."""
     if shape is None:
         return tf.TensorShapeProto(unknown_rank=True)
     return tf.TensorShapeProto(dim=[tf.TensorShapeProto.Dim(size=size) for size in shape])

@@ -1,13 +1,13 @@
-"""TorchServe's dialect, which Multi Model Server speaks too: POST /predictions/{model}[/{version}].
+"""TorchServe's dialect, which is also that of Multi Model Server: POST /predictions/{model}[/{version}].
 
-    {"data": …}, {"inputs": …}   the values of the one input, or {name: values}
-    {"instances": …}             rows, as /predict takes them
-    [ … ]                        the values of the one input
-    an image, or a form of some  where model.toml has [preprocess]
-    a form with one file         that holds one of the JSON bodies above, where it has not
+    {"data": …}, {"inputs": …}   the values of the only input, or {name: values}
+    {"instances": …}             rows, as in /predict
+    [ … ]                        the values of the only input
+    an image, a form of images   if model.toml has [preprocess]
+    a form with one file         with one of the JSON bodies above, if it does not
 
-The answer is what TorchServe's own handlers give: the values of the output without a frame around
-them, {name: values} where there are several, {label: score} for an image that is classified.
+Answers are those of TorchServe's own handlers: the values of the output alone, {name: values} for several outputs,
+{label: score} for an image that is classified.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from runtimes.tensors import Buffer, Tensor
 
 Write = Callable[[InferResponse], bytes]
 
-# TorchServe's names for what went wrong.
+# TorchServe's names for errors, by status.
 _TYPES = {
     400: "BadRequestException",
     401: "UnauthorizedException",
@@ -46,7 +46,7 @@ _TYPES = {
 
 
 def encode_error(error: ModelportError) -> bytes:
-    """An error as TorchServe writes it."""
+    """Encode an error as TorchServe does."""
     kind = _TYPES.get(error.status, "InternalServerException")
     return dumps({"code": error.status, "type": kind, "message": client_message(error)})
 
@@ -58,16 +58,17 @@ def is_json(content_type: str) -> bool:
 def read_request(
     engine: Engine, model: str, version: str, body: Buffer, content_type: str, limits: Limits
 ) -> tuple[InferRequest, Write]:
-    """The request, and what writes its answer. What has no telling Content-Type is known by how it begins.
+    """Return the request, and the function that writes its answer.
 
-    Raises InvalidRequest, NotFound, TooLarge, Unavailable.
+    A body without a specific Content-Type is recognized by its first bytes. Raises InvalidRequest, NotFound, TooLarge,
+    Unavailable.
     """
     kind = media_type(content_type)
     if kind == FORM and engine.model(model, version).preprocess is None:
         body, kind = _only_file(body, content_type), ""
     if kind == FORM or kind.startswith("image/") or (kind != "application/json" and is_image(body)):
-        asked = read_images(engine, model, version, body, content_type, limits.binary_bytes)
-        return asked.request, partial(_write_images, asked, limits)
+        image_request = read_images(engine, model, version, body, content_type, limits.binary_bytes)
+        return image_request.request, partial(_write_images, image_request, limits)
     if len(body) > limits.json_bytes:
         raise TooLarge(f"the body has {len(body)} bytes, over the limit of {limits.json_bytes} for JSON")
     request = read_document(engine, model, version, _document(loads(body)))
@@ -75,17 +76,19 @@ def read_request(
 
 
 def _only_file(body: Buffer, content_type: str) -> Buffer:
-    """Of a form, where the model takes no images. Raises InvalidRequest."""
-    from gateway.codecs.multipart import read_form  # a front that gets no forms does without its parser
+    """Return the content of the only file in a form, for a model without [preprocess]. Raises InvalidRequest."""
+    from gateway.codecs.multipart import read_form  # imported late, because few fronts receive forms
 
     parts = read_form(body, content_type)
     if len(parts) > 1:
-        raise InvalidRequest("the form has several files, which only models with [preprocess] take; send one, of JSON")
+        raise InvalidRequest(
+            "the form has several files, which only models with [preprocess] accept; send one, with JSON"
+        )
     return parts[0].content
 
 
 def _document(given: Any) -> Any:
-    """The same in the words of /predict."""
+    """Convert a body to the form of /predict."""
     if isinstance(given, list):
         return {"inputs": given}
     if not isinstance(given, dict):
@@ -98,48 +101,48 @@ def _document(given: Any) -> Any:
 
 def _write(limits: Limits, response: InferResponse) -> bytes:
     check_json_answer(response.outputs, limits)
-    return dumps(_bare(response.outputs))
+    return dumps(_unwrapped(response.outputs))
 
 
-def _write_images(asked: ImageRequest, limits: Limits, response: InferResponse) -> bytes:
-    """One answer for one image, and a list of them for a form with several."""
-    if asked.is_classified:
-        told = [_scores(best) for best in asked.predictions(response)]
-        return dumps(told[0] if asked.images == 1 else told)
+def _write_images(image_request: ImageRequest, limits: Limits, response: InferResponse) -> bytes:
+    """Write one answer for one image, or a list of answers for several."""
+    if image_request.is_classified:
+        scores = [_scores(best) for best in image_request.predictions(response)]
+        return dumps(scores[0] if image_request.images == 1 else scores)
     check_json_answer(response.outputs, limits)
-    if asked.images == 1:
-        return dumps(_bare([_without_rows(tensor) for tensor in response.outputs]))
+    if image_request.images == 1:
+        return dumps(_unwrapped([_without_rows(tensor) for tensor in response.outputs]))
     if len(response.outputs) == 1:
-        _check_rows(response.outputs[0], asked.images)
-    return dumps(_bare(response.outputs))
+        _check_rows(response.outputs[0], image_request.images)
+    return dumps(_unwrapped(response.outputs))
 
 
 def _check_rows(tensor: Tensor, images: int) -> None:
-    """Raises InvalidRequest where the list that is answered has not one element for each image."""
+    """Raises InvalidRequest if the output does not have one row per image."""
     if tensor.shape[:1] != (images,):
         raise InvalidRequest(
             f"output '{tensor.name}' has shape {list(tensor.shape)} for {images} images, so it does not say which is "
-            "whose; send each image by itself"
+            "whose; send each image alone"
         )
 
 
-def _bare(outputs: Sequence[Tensor]) -> Any:
+def _unwrapped(outputs: Sequence[Tensor]) -> Any:
     if len(outputs) == 1:
         return json_values(outputs[0])
     return {tensor.name: json_values(tensor) for tensor in outputs}
 
 
 def _without_rows(tensor: Tensor) -> Tensor:
-    """Where the first dimension is that of the one image."""
+    """Remove the first dimension if it has size 1, which is the only image."""
     return tensor._replace(shape=tensor.shape[1:]) if tensor.shape[:1] == (1,) else tensor
 
 
 def _scores(best: list[Prediction]) -> dict[str, Any]:
-    """By label, the best first; by index where there is none, or where a better one has the same."""
-    told: dict[str, Any] = {}
+    """Return scores by label, best first. The index replaces a missing label, or one that a better class has."""
+    scores: dict[str, Any] = {}
     for prediction in best:
-        key = prediction.label if prediction.label and prediction.label not in told else str(prediction.index)
-        while key in told:  # labels may be numbers, too
+        key = prediction.label if prediction.label and prediction.label not in scores else str(prediction.index)
+        while key in scores:  # a label may be a number as well
             key = f"{key} ({prediction.index})"
-        told[key] = prediction.score
-    return told
+        scores[key] = prediction.score
+    return scores

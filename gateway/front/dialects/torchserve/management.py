@@ -1,4 +1,4 @@
-"""TorchServe's paths that are not hot: /ping, and /models to look at. It is told what is known, and nothing else."""
+"""TorchServe's routes in the FastAPI app: /ping, and read-only /models."""
 
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
@@ -17,13 +17,13 @@ from gateway.front.dialects.torchserve.inference import encode_error
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
-_LIMIT = 100
-_WRITES = ["POST", "PUT", "DELETE"]
-_ALL = ["GET", "HEAD", "PATCH", "OPTIONS", *_WRITES]
+_DEFAULT_LIMIT = 100  # TorchServe's
+_WRITE_METHODS = ["POST", "PUT", "DELETE"]
+_ALL_METHODS = ["GET", "HEAD", "PATCH", "OPTIONS", *_WRITE_METHODS]
 
 
 class _Route(APIRoute):
-    """Errors are told in TorchServe's form, those of methods too."""
+    """A route that answers with errors in TorchServe's form, including 405."""
 
     encode_error = staticmethod(encode_error)
 
@@ -57,7 +57,7 @@ def _error_response(error: ModelportError, path: str) -> Response:
 
 def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
     def add(path: str, methods: list[str], **options: Any) -> Callable[[_Endpoint], _Endpoint]:
-        # To the app itself: the door (front/admin/door.py) does not look into routers within it.
+        # Added to the app itself, because front/admin/door.py cannot see the routes of a nested router.
         def decorate(endpoint: _Endpoint) -> _Endpoint:
             options.update(methods=methods, tags=["TorchServe"], route_class_override=_Route)
             app.router.add_api_route(path, endpoint, **options)
@@ -65,18 +65,18 @@ def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
 
         return decorate
 
-    # Some load balancers ask with HEAD.
+    # Some load balancers send HEAD.
     @add("/ping", ["HEAD"], include_in_schema=False)
     @add("/ping", ["GET"], responses={503: {"description": "Not ready"}})
     @acts("health")
     async def ping() -> JSONResponse:
-        """Whether this server wants traffic."""
+        """Whether the server is ready for requests."""
         return JSONResponse({"status": "Healthy"}) if engine.ready else JSONResponse({"status": "Unhealthy"}, 503)
 
     @add("/models", ["GET"])
     async def models(limit: str = "", next_page_token: str = "") -> dict[str, Any]:
-        """The names of the models, `limit` of them (100), from `next_page_token` on."""
-        size = _count("limit", limit, 1) if limit else _LIMIT
+        """The names of the models: at most `limit` of them (100), starting at `next_page_token`."""
+        size = _count("limit", limit, 1) if limit else _DEFAULT_LIMIT
         start = _count("next_page_token", next_page_token, 0) if next_page_token else 0
         names = sorted({status.name for status in engine.models()})
         listed = [{"modelName": name} for name in names[start : start + size]]
@@ -86,36 +86,36 @@ def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
     @add("/models/{model}", ["GET"])
     @add("/models/{model}/{version}", ["GET"])
     async def model(model: str, version: str = "") -> list[dict[str, Any]]:
-        """One version, the newest if none is named, or `all`."""
+        """One version, by default the newest, or `all`."""
         if version == "all":
             found: Iterable[ModelStatus] = [status for status in engine.models() if status.name == model]
             return [_record(status) for status in found or [engine.model(model)]]
         return [_record(engine.model(model, version))]
 
-    @add("/models", _WRITES, include_in_schema=False)
-    @add("/models/{rest:path}", _WRITES, include_in_schema=False)
+    @add("/models", _WRITE_METHODS, include_in_schema=False)
+    @add("/models/{rest:path}", _WRITE_METHODS, include_in_schema=False)
     async def write(rest: str = "") -> None:
         raise NotAllowed(
-            "models are not managed here: the model repository's folders say what is served, "
-            "and POST /v2/repository/models/{model}/load looks at them at once"
+            "models cannot be changed here: the folders of the model repository determine what is served, "
+            "and POST /v2/repository/models/{model}/load reads them immediately"
         )
 
     @add("/models/{rest:path}", ["GET"], include_in_schema=False)
-    @add("/predictions", _ALL, include_in_schema=False)
-    @add("/predictions/{rest:path}", _ALL, include_in_schema=False)
-    @add("/explanations/{rest:path}", _ALL, include_in_schema=False)
+    @add("/predictions", _ALL_METHODS, include_in_schema=False)
+    @add("/predictions/{rest:path}", _ALL_METHODS, include_in_schema=False)
+    @add("/explanations/{rest:path}", _ALL_METHODS, include_in_schema=False)
     async def nothing(rest: str = "") -> None:
         raise NotFound("there is nothing at this path; /docs lists what there is")
 
 
-def _count(name: str, text: str, least: int) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < least:
-        raise InvalidRequest(f"'{name}' must be a whole number of at least {least}")
+def _count(name: str, text: str, minimum: int) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < minimum:
+        raise InvalidRequest(f"'{name}' must be a whole number of at least {minimum}")
     return int(text)
 
 
 def _record(status: ModelStatus) -> dict[str, Any]:
-    """One entry stands for all workers: fronts know whether a model answers, not by how many."""
+    """Describe a version. One entry represents all workers, because fronts do not know their number."""
     if not status.version:
         raise NotFound(f"model '{status.name}' has no version: {status.reason}")
     worker = {"status": status.state, **({"reason": status.reason} if status.reason else {})}

@@ -1,4 +1,4 @@
-"""TorchServe's inference in OpenAPI."""
+"""The OpenAPI description of TorchServe's inference."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ _ERROR = {
 
 
 def _describe(name: str, path: str) -> dict[str, Any]:
-    """TorchServe's errors have a form of their own."""
+    """Describe a path. Its errors have TorchServe's form."""
     request = {"application/json": {"schema": _REQUEST}, **IMAGES}
     response = {"application/json": {"schema": {"description": "the output alone; {name: values}; {label: score}"}}}
-    made = operation(name, "Predict (TorchServe)", path, request, response)
-    responses = made["post"]["responses"]
+    described = operation(name, "Predict (TorchServe)", path, request, response)
+    responses = described["post"]["responses"]
     for status in map(str, STATUSES):
         responses[status] = {**responses[status], "content": {"application/json": {"schema": _ERROR}}}
-    return made
+    return described
 
 
 HOT_PATHS = {

@@ -35,7 +35,7 @@ TORCHSERVE = Dialect(_limit, _read, inference.encode_error, _is_slow, methods=(b
 
 
 def match(parts: list[str]) -> Route | None:
-    """`parts`: of a path, after /predictions. None if it is no hot one."""
+    """Return the hot route for a path, given its segments after /predictions, or None."""
     match parts:
         case [model] if model:
             return Route(TORCHSERVE, model)

@@ -152,7 +152,12 @@ def test_values_that_stand_for_many_are_limited_together() -> None:
             "4097 inputs; at most 4096 are allowed",
         ),
         ("Predict", predict(spec("broken"), x=X), Unavailable, "its artifact is cut off"),
-        ("Classify", pb.ClassificationRequest(model_spec=spec(), input=examples(1)), InvalidRequest, "takes no serial"),
+        (
+            "Classify",
+            pb.ClassificationRequest(model_spec=spec(), input=examples(1)),
+            InvalidRequest,
+            "does not accept serial",
+        ),
         ("Classify", pb.ClassificationRequest(model_spec=spec(signature_name="scores")), InvalidRequest, "no input"),
         (
             "Regress",
@@ -160,8 +165,8 @@ def test_values_that_stand_for_many_are_limited_together() -> None:
             InvalidRequest,
             "no examples",
         ),
-        ("MultiInference", pb.MultiInferenceRequest(), InvalidRequest, "has 0 tasks; 1 to 64"),
-        ("MultiInference", pb.MultiInferenceRequest(tasks=[{}] * 65), InvalidRequest, "has 65 tasks; 1 to 64"),
+        ("MultiInference", pb.MultiInferenceRequest(), InvalidRequest, "has 0 tasks; send 1 to 64"),
+        ("MultiInference", pb.MultiInferenceRequest(tasks=[{}] * 65), InvalidRequest, "has 65 tasks; send 1 to 64"),
         ("GetModelMetadata", pb.GetModelMetadataRequest(model_spec=spec()), InvalidRequest, "no metadata_field"),
         (
             "GetModelMetadata",
@@ -249,7 +254,7 @@ def test_multi_inference_answers_each_task() -> None:
     ("named", "says"),
     [
         ([(spec(signature_name="scores"), CLASSIFY)] * 2, "two tasks name the signature 'scores'"),
-        ([(spec(), "tensorflow/serving/predict")], "give tensorflow/serving/classify or tensorflow/serving/regress"),
+        ([(spec(), "tensorflow/serving/predict")], "must be tensorflow/serving/classify or tensorflow/serving/regress"),
         ([(spec(), CLASSIFY), (spec("several"), CLASSIFY)], "the same model and version"),
         ([(spec(), CLASSIFY), (spec(version=1, signature_name="scores"), CLASSIFY)], "the same model and version"),
     ],

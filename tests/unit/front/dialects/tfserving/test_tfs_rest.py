@@ -299,12 +299,12 @@ def test_labels_of_the_repository_name_scores_without_classes() -> None:
 @pytest.mark.parametrize(
     ("verb", "signature", "says"),
     [
-        ("classify", "", "'serving_default' of model 'saved' takes no serialized tf.Example"),
-        ("regress", "direct", "'direct' of model 'saved' takes no serialized tf.Example"),
+        ("classify", "", "'serving_default' of model 'saved' does not accept serialized tf.Example"),
+        ("regress", "direct", "'direct' of model 'saved' does not accept serialized tf.Example"),
         ("classify", "regress", "'regress' of model 'saved' lacks an output 'classes' (BYTES) or 'scores'"),
         ("regress", "classify", "'classify' of model 'saved' lacks an output 'outputs' (floating point)"),
         ("regress", "strings", "lacks an output 'outputs'"),
-        ("classify", "odd", "output 'scores' came as FP32 [1], where [1, classes] is wanted"),
+        ("classify", "odd", "output 'scores' is FP32 [1], but must be [1, classes]"),
         ("regress", "nosuch", "no signature 'nosuch'"),
     ],
 )
@@ -316,7 +316,7 @@ def test_a_signature_that_does_not_suit_is_refused(verb: str, signature: str, sa
 
 def test_an_answer_of_another_shape_is_refused() -> None:
     status, told = post(engine(), "/v1/models/saved:regress", {"signature_name": "odd", "examples": [{}, {}]})
-    assert (status, "output 'outputs' came as FP32 [1, 2], where [2] is wanted" in told["error"]) == (400, True)
+    assert (status, "output 'outputs' is FP32 [1, 2], but must be [2]" in told["error"]) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,11 @@ def test_an_answer_of_another_shape_is_refused() -> None:
         ({"examples": {"x": 1}}, "'examples' must be a list of objects", 400),
         ({"examples": [{}, 1]}, "examples[1] must be an object", 400),
         ({"examples": [{}], "context": 1}, "'context' must be an object", 400),
-        ({"examples": [{"x": 1}], "context": {"x": 1}}, "examples[0] has the feature 'x', which the context has", 400),
+        (
+            {"examples": [{"x": 1}], "context": {"x": 1}},
+            "examples[0] has the feature 'x', which is also in the context",
+            400,
+        ),
         ({"examples": [{"x": None}]}, "feature 'x' must be a number", 400),
         ({"examples": [{"x": [[1]]}]}, "feature 'x' must be a number", 400),
         ({"examples": [{"x": [1, "a"]}]}, "feature 'x' must be a number", 400),
@@ -360,7 +364,7 @@ def test_a_float_of_32_bits_holds_all_that_is_let_through() -> None:
     fake = engine()
     body = {
         "signature_name": "regress",
-        "examples": [{"x": [largest, -largest, tfs_examples._MAX_FLOAT * 0.999999]}],
+        "examples": [{"x": [largest, -largest, tfs_examples._FLOAT32_OVERFLOW * 0.999999]}],
     }
     assert post(fake, "/v1/models/saved:regress", body)[0] == 200
     ((_, values),) = features(sent_examples(fake)[0]).values()
