@@ -92,7 +92,7 @@ def test_a_scalar_has_no_dimension(dtype: int) -> None:
         ),
         (proto(tf.DT_COMPLEX64, (1,)), "dtype DT_COMPLEX64, which is not supported"),
         (proto(tf.DT_INVALID, (1,)), "dtype DT_INVALID, which is not supported"),
-        (proto(77, (1,)), "dtype 77 \(unknown\), which is not supported"),
+        (proto(77, (1,)), r"dtype 77 \(unknown\), which is not supported"),
         (tf.TensorProto(dtype=tf.DT_FLOAT, tensor_shape=tf.TensorShapeProto(unknown_rank=True)), "unknown rank"),
         (proto(tf.DT_FLOAT, (-1, 2), float_val=[1]), r"shape \[-1, 2\]; no dimension can be negative"),
         (proto(tf.DT_FLOAT, (1,) * (MAX_RANK + 1), float_val=[1]), f"{MAX_RANK + 1} dimensions"),
