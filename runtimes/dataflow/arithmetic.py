@@ -1,4 +1,4 @@
-"""Elementwise operators; where the operands are small constants, their results too, since shapes are made so."""
+"""Elementwise operators. Results of small constants are computed as well, because graphs compute shapes in this way."""
 
 from typing import Any, Callable, Optional, Sequence, Tuple
 
@@ -10,11 +10,11 @@ from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, mixed, propa
 
 
 class CountsRows(ValueError):
-    """A number that depends on how many rows there are, in a way that is not followed."""
+    """A number depends on the number of rows in a way that is not followed."""
 
 
 def elementwise(at: str, *values: Value) -> Value:
-    """One element of the result is made of the elements in the same place, after broadcasting."""
+    """Compute each element of the result from the elements at the same index, after broadcasting."""
     dims = _broadcast([value.dims for value in values])
     if any(value.tainted for value in values):
         return propagate(values, dims)
@@ -34,23 +34,23 @@ def _along_rows(at: str, values: Sequence[Value], with_rows: Sequence[Value], di
     first = with_rows[0]
     assert first.axis is not None
     assert first.dims is not None
-    place, size = first.axis - len(first.dims), first.dims[first.axis]
+    from_end, size = first.axis - len(first.dims), first.dims[first.axis]
     for value in values:
         assert value.dims is not None
         if value.axis is not None:
-            if value.axis - len(value.dims) != place:
+            if value.axis - len(value.dims) != from_end:
                 return mixed("%s pairs each row with every other" % at, values, dims)
             if (value.before, value.after) != (first.before, first.after):
                 return unsure("%s joins tensors with different numbers of values for each row" % at, values, dims)
-        elif len(value.dims) >= -place:
-            there = value.dims[place]
-            if there not in (1, size):
-                if isinstance(there, int):
+        elif len(value.dims) >= -from_end:
+            other = value.dims[from_end]
+            if other not in (1, size):
+                if isinstance(other, int):
                     return mixed("%s allows one number of rows only" % at, values, dims)
                 return unsure("%s joins the rows with a constant of unknown size" % at, values, dims)
     if dims is None:
         return unsure("%s has operands whose sizes do not fit for any number of rows" % at, values)
-    return rows(dims, len(dims) + place, first.before, first.after)
+    return rows(dims, len(dims) + from_end, first.before, first.after)
 
 
 def _broadcast(shapes: Sequence[Optional[Tuple[Size, ...]]]) -> Optional[Tuple[Size, ...]]:
@@ -61,8 +61,8 @@ def _broadcast(shapes: Sequence[Optional[Tuple[Size, ...]]]) -> Optional[Tuple[S
         return known[0]
     rank = max((len(shape) for shape in known), default=0)
     result = []
-    for place in range(-rank, 0):
-        size = sizes.broadcast(shape[place] for shape in known if len(shape) >= -place)
+    for index in range(-rank, 0):
+        size = sizes.broadcast(shape[index] for shape in known if len(shape) >= -index)
         if size is None:
             return None
         result.append(size)
@@ -70,7 +70,7 @@ def _broadcast(shapes: Sequence[Optional[Tuple[Size, ...]]]) -> Optional[Tuple[S
 
 
 def arithmetic(at: str, operator: Callable[..., Any], *values: Value) -> Value:
-    """`elementwise`, with the result's contents where the operands' are known."""
+    """Do what `elementwise` does, and compute the result's contents if those of the operands are known."""
     contents = _computed(operator, values)
     if isinstance(contents, str):
         return unsure("%s computes with the number of rows" % at)
@@ -80,7 +80,7 @@ def arithmetic(at: str, operator: Callable[..., Any], *values: Value) -> Value:
 
 
 def _computed(operator: Callable[..., Any], values: Sequence[Value]) -> Any:
-    """A constant; None where contents are not known; text where the number of rows is lost in them."""
+    """Return the result as a constant; None if contents are unknown; "counts" if CountsRows was raised."""
     arrays = []
     for value in values:
         if value.contents is None or value.dims is None or not all(isinstance(size, int) for size in value.dims):
@@ -103,13 +103,13 @@ def _computed(operator: Callable[..., Any], values: Sequence[Value]) -> Any:
 
 
 def unknown_number(*elements: Any) -> None:
-    """A number that is not followed, unless it depends on how many rows there are. Raises CountsRows."""
+    """Return None, an unknown number. Raises CountsRows if an element depends on the number of rows."""
     if any(has_rows(element) for element in elements):
         raise CountsRows
 
 
 def _numbers(operator: Callable[..., Any]) -> Callable[..., Any]:
-    """An operator on numbers, of which nothing is known where one of them is a symbol."""
+    """Return the operator for numbers; its result is unknown if one of them is a symbol or None."""
 
     def computed(*elements: Any) -> Any:
         if any(element is None or isinstance(element, Product) for element in elements):
@@ -132,7 +132,7 @@ def _add(one: Any, two: Any) -> Any:
 
 def _multiply(one: Any, two: Any) -> Any:
     if isinstance(one, float) or isinstance(two, float) or one is None or two is None:
-        # A size times 1.0 is that size; times anything else it is rounded in ways not followed.
+        # A size times 1.0 is the same size. Any other factor rounds it in a way that is not followed.
         for size, factor in ((one, two), (two, one)):
             if isinstance(size, Product) and factor == 1:
                 return size
@@ -147,13 +147,14 @@ def _divide(one: Any, two: Any) -> Any:
         result = over(one, two)
         return unknown_number(one, two) if result is None else result
     if isinstance(one, int) and isinstance(two, int):
-        # Integer division rounds towards zero in some formats and down in others; they differ where it is negative.
+        # Integer division rounds towards zero in some formats and down in others. The results differ if one operand is
+        # negative.
         return one // two if two and (one >= 0) == (two > 0) else None if two == 0 or one % two else one // two
     return _numbers(lambda a, b: a / b)(one, two)
 
 
 def _is_size(element: Any) -> bool:
-    """What is never negative."""
+    """Return whether this is a symbolic size, which is never negative."""
     return isinstance(element, Product) and element.factor > 0
 
 
@@ -180,7 +181,7 @@ def _extreme(choose: Callable[..., Any], upper: bool) -> Callable[..., Any]:
             return elements[0]
         symbols = [element for element in elements if _is_size(element)]
         others = [element for element in elements if isinstance(element, (int, float))]
-        # The larger of a size and what no size is below, and the smaller of one and what none is above.
+        # The maximum of a size and numbers that no size is below, or the minimum of one and numbers that none exceeds.
         if (
             len(symbols) == 1
             and len(others) == len(elements) - 1
@@ -200,7 +201,7 @@ def _where(condition: Any, one: Any, two: Any) -> Any:
 
 
 def negate(operator: Callable[..., Any]) -> Callable[..., Any]:
-    """The opposite of a comparison, where that is known."""
+    """Return the negation of a comparison, whose result may be unknown (None)."""
 
     def opposite(*numbers: Any) -> Any:
         result = operator(*numbers)

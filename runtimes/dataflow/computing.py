@@ -10,46 +10,49 @@ from runtimes.dataflow.values import Value, as_rows, constant, mixed, propagate,
 
 
 def reduce(at: str, value: Value, axes: Optional[Sequence[int]], keep: bool, does: str = "reduces over") -> Value:
-    """One value of those along the axes; None: along all."""
+    """Combine all values along the axes into one; None: along all axes. `does` is the verb of the reason."""
     if value.dims is None:
         return propagate([value]) if value.tainted else constant([] if axes is None and not keep else None)
     rank = len(value.dims)
     gone = {normalize_axis(axis, rank) for axis in axes} if axes is not None else set(range(rank))
-    dims = [1 if place in gone else size for place, size in enumerate(value.dims) if keep or place not in gone]
+    dims = [1 if index in gone else size for index, size in enumerate(value.dims) if keep or index not in gone]
     if value.tainted:
         return propagate([value], dims)
     if value.axis in gone:
         return mixed("%s %s the rows" % (at, does), dims=dims)
-    if any(has_rows(value.dims[place]) for place in gone) or value.counts_rows:
+    if any(has_rows(value.dims[index]) for index in gone) or value.counts_rows:
         return unsure("%s %s what is repeated for each row" % (at, does), dims=dims)
     if value.axis is None:
         return constant(dims)
-    axis = value.axis if keep else value.axis - sum(place < value.axis for place in gone)
+    axis = value.axis if keep else value.axis - sum(index < value.axis for index in gone)
     return rows(dims, axis, value.before, value.after)
 
 
 def along(at: str, value: Value, axes: Optional[Sequence[int]], does: str = "works along", size: Any = 0) -> Value:
-    """As large as before (or of another `size`, along one axis), made of all values along the axes; None: of all."""
+    """Compute each value from all values along the axes; None: from all axes.
+
+    size: of the result along the axes, None if unknown; 0: as before. does: the verb of the reason.
+    """
     if value.dims is None:
         return propagate([value]) if value.tainted else constant()
     rank = len(value.dims)
     over = {normalize_axis(axis, rank) for axis in axes} if axes is not None else set(range(rank))
     dims = value.dims
     if size != 0:
-        dims = tuple((fresh() if size is None else size) if place in over else old for place, old in enumerate(dims))
+        dims = tuple((fresh() if size is None else size) if index in over else old for index, old in enumerate(dims))
     if value.tainted:
         return propagate([value], dims)
     if value.axis in over:
         return mixed("%s %s the rows" % (at, does), dims=dims)
-    if any(has_rows(value.dims[place]) for place in over) or value.counts_rows:
+    if any(has_rows(value.dims[index]) for index in over) or value.counts_rows:
         return unsure("%s %s what is repeated for each row" % (at, does), dims=dims)
     if has_rows(size):
-        return unsure("%s gives as many values as there are rows" % at, dims=dims)
+        return unsure("%s returns as many values as there are rows" % at, dims=dims)
     return value._replace(dims=dims, contents=None)
 
 
 def matmul(at: str, one: Value, two: Value) -> Value:
-    """numpy's: the last two dimensions are matrices, those before are broadcast, a vector is a row or a column."""
+    """Multiply as numpy.matmul does: matrices in the last two dimensions, the others are broadcast."""
     if one.tainted or two.tainted:
         return propagate([one, two])
     if one.dims is None or two.dims is None or not one.dims or not two.dims:
@@ -61,7 +64,7 @@ def matmul(at: str, one: Value, two: Value) -> Value:
     right = ["k", "j"] if letters["j"] else ["k"]
     result = (["i"] if letters["i"] else []) + (["j"] if letters["j"] else [])
     batch = max(len(one.dims) - len(left), len(two.dims) - len(right))
-    names = ["b%d" % place for place in range(batch)]
+    names = ["b%d" % index for index in range(batch)]
     return contract(
         at,
         [
@@ -73,18 +76,20 @@ def matmul(at: str, one: Value, two: Value) -> Value:
 
 
 def gemm(at: str, one: Value, two: Value, added: Optional[Value], turn_one: bool, turn_two: bool) -> Value:
+    """Multiply two matrices, each transposed first if its flag is set, and add a third value."""
     one, two = (transpose(at, value) if turned else value for value, turned in ((one, turn_one), (two, turn_two)))
     product = matmul(at, one, two)
     return product if added is None else elementwise(at, product, added)
 
 
 def einsum(at: str, equation: str, values: Sequence[Value]) -> Value:
+    """Evaluate an equation as numpy.einsum does."""
     if any(value.tainted for value in values):
         return propagate(values)
     if not any(value.has_rows or repeats(value) for value in values):
         return constant()
     equation = equation.replace(" ", "")
-    terms, arrow, wanted = equation.partition("->")
+    terms, arrow, output = equation.partition("->")
     parts = terms.split(",")
     if len(parts) != len(values) or any(value.dims is None for value in values):
         return unsure("%s is not followed" % at)
@@ -97,25 +102,25 @@ def einsum(at: str, equation: str, values: Sequence[Value]) -> Value:
         most = max(most, sum(len(letter) > 1 for letter in letters))
         operands.append((value, letters))
     if arrow:
-        result = _letters(wanted, len(wanted.replace("...", "")) + most)
+        result = _letters(output, len(output.replace("...", "")) + most)
     else:
         flat = [letter for _, letters in operands for letter in letters]
         single = sorted(letter for letter in set(flat) if len(letter) == 1 and flat.count(letter) == 1)
-        result = ["e%d" % place for place in range(most, 0, -1)] + single
+        result = ["e%d" % index for index in range(most, 0, -1)] + single
     return unsure("%s is not followed" % at) if result is None else contract(at, operands, result)
 
 
 def _letters(term: str, rank: int) -> Optional[List[str]]:
-    """A name for each dimension; those that "..." stands for are counted from the right."""
+    """Return a name for each dimension; those that "..." stands for are numbered from the right. None if impossible."""
     if "..." not in term:
         return list(term)
     front, _, rest = term.partition("...")
     hidden = rank - len(front) - len(rest)
-    return None if hidden < 0 else list(front) + ["e%d" % place for place in range(hidden, 0, -1)] + list(rest)
+    return None if hidden < 0 else list(front) + ["e%d" % index for index in range(hidden, 0, -1)] + list(rest)
 
 
 def contract(at: str, operands: Sequence[Tuple[Value, List[str]]], result: List[str]) -> Value:
-    """A sum of products: dimensions are named, and those that the result lacks are summed over."""
+    """Return a sum of products. Dimensions are named, and those that the result does not name are summed over."""
     found = {}  # type: Dict[str, List[Size]]
     for value, letters in operands:
         if value.counts_rows:
@@ -137,7 +142,7 @@ def contract(at: str, operands: Sequence[Tuple[Value, List[str]]], result: List[
         return mixed("%s pairs each row with every other" % at, dims=dims)
     if named - set(result):
         return mixed("%s sums over the rows" % at, dims=dims)
-    if any(has_rows(size) for letter, there in found.items() if letter not in result for size in there):
+    if any(has_rows(size) for letter, found_sizes in found.items() if letter not in result for size in found_sizes):
         return unsure("%s sums over what is repeated for each row" % at)
     if not with_rows:
         return constant(dims)
@@ -146,14 +151,14 @@ def contract(at: str, operands: Sequence[Tuple[Value, List[str]]], result: List[
     assert first.dims is not None
     if any((value.before, value.after) != (first.before, first.after) for value, _ in with_rows):
         return unsure("%s joins tensors with different numbers of values for each row" % at)
-    if any(there not in (1, first.dims[first.axis]) for there in found[letter]):
+    if any(size not in (1, first.dims[first.axis]) for size in found[letter]):
         return _fixed(at, operands, letter)
     return rows(dims, result.index(letter), first.before, first.after)
 
 
 def _fixed(at: str, operands: Sequence[Tuple[Value, List[str]]], letter: str) -> Value:
-    there = [value.dims[letters.index(letter)] for value, letters in operands if letter in letters and value.dims]
-    if all(isinstance(size, int) or size == sizes.ROWS for size in there):
+    found_sizes = [value.dims[letters.index(letter)] for value, letters in operands if letter in letters and value.dims]
+    if all(isinstance(size, int) or size == sizes.ROWS for size in found_sizes):
         return mixed("%s allows one number of rows only" % at)
     return unsure("%s joins tensors whose sizes do not fit for any number of rows" % at)
 
@@ -161,9 +166,9 @@ def _fixed(at: str, operands: Sequence[Tuple[Value, List[str]]], letter: str) ->
 def windows(
     at: str, value: Value, channels: Any, spatial: Optional[Sequence[Any]], others: Sequence[Value] = ()
 ) -> Value:
-    """Of [N, channels, …] another [N, channels, …], each value made of a window of the same picture and constants.
+    """Compute [N, channels, …] from [N, channels, …], each value from a window of the same image and constants.
 
-    `channels` of the result: a number, None where it is not known. `spatial` likewise; None: none is known.
+    channels: of the result; None if unknown. spatial: sizes of the result, each None if unknown; None if all are.
     """
     if value.tainted or any(other.tainted for other in others):
         return propagate([value] + list(others))
@@ -189,9 +194,10 @@ convolution = windows
 def recurrent(
     at: str, value: Value, states: Sequence[Value], lengths: Optional[Value], others: Sequence[Value], batch: int = 1
 ) -> Optional[Value]:
-    """What may be wrong with a layer over [time, N, features] (`batch` says where N is); None where nothing is.
+    """Return a tainted value if a recurrent layer may mix rows, or None if it does not.
 
-    `states` have N in the dimension before the last, `lengths` in their only one; `others` are the weights.
+    value: [time, N, features], or [N, time, features] if `batch` is 0. states: N is the dimension before the last.
+    lengths: [N]. others: the weights.
     """
     together = [value] + list(states) + ([lengths] if lengths is not None else []) + list(others)
     if any(each.tainted for each in together):
@@ -204,22 +210,22 @@ def recurrent(
         if value.axis == 1 - batch:
             return mixed("%s runs from row to row, as over time" % at)
         return unsure("%s has the rows among the features" % at)
-    for state, place in [(state, len(state.dims or ()) - 2) for state in states] + ([(lengths, 0)] if lengths else []):
-        there = as_rows(state)
-        if there is None or not there.has_rows:
-            size = (state.dims or (None,))[place] if state.dims and place < len(state.dims) else None
+    for state, axis in [(state, len(state.dims or ()) - 2) for state in states] + ([(lengths, 0)] if lengths else []):
+        state_rows = as_rows(state)
+        if state_rows is None or not state_rows.has_rows:
+            size = (state.dims or (None,))[axis] if state.dims and axis < len(state.dims) else None
             if isinstance(size, int):
                 return mixed("%s allows one number of rows only" % at)
             return unsure("%s has a state that is not followed" % at)
-        if (there.axis, there.before, there.after) != (place, value.before, value.after):
+        if (state_rows.axis, state_rows.before, state_rows.after) != (axis, value.before, value.after):
             return unsure("%s has a state that is not followed" % at)
     return None
 
 
 def batch_first(at: str, values: Sequence[Value], ranks: Sequence[Optional[int]]) -> List[Value]:
-    """An operator that does to each row the same, the rows being along the first dimension of all that has them.
+    """Return the results of an operator that treats each row independently, with the rows in the first dimension.
 
-    `ranks` of the results; None where it is not known, of which nothing is claimed then.
+    ranks: of the results. Nothing is claimed about a result with the rank None.
     """
     if any(value.tainted for value in values):
         return [propagate(values) for _ in ranks]
@@ -231,7 +237,7 @@ def batch_first(at: str, values: Sequence[Value], ranks: Sequence[Optional[int]]
     if any(value.axis != 0 or (value.before, value.after) != (1, 1) for value in with_rows):
         return [unsure("%s has the rows in an unusual dimension" % at) for _ in ranks]
     return [
-        unsure("%s gives a tensor of unknown rank" % at)
+        unsure("%s returns a tensor of unknown rank" % at)
         if rank is None
         else rows([sizes.ROWS] + [fresh() for _ in range(rank - 1)])
         for rank in ranks

@@ -1,4 +1,4 @@
-"""A graph as the walk sees it. Each runtime's reader makes one from its own format."""
+"""A graph in the form that the analysis reads. Each runtime's reader makes one from its own format."""
 
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -8,11 +8,11 @@ class Tensor(NamedTuple):
 
     name: str
     dims: Tuple[int, ...]
-    contents: Optional[List[Any]]  # of few numbers, else None
+    contents: Optional[List[Any]]  # None if there are many
 
 
 class Node(NamedTuple):
-    """One operator. Tensors are known by their names; "" is an input that is left out."""
+    """One operator. Tensors are identified by their names; "" stands for an omitted input."""
 
     operator: str
     domain: str
@@ -23,7 +23,10 @@ class Node(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """`inputs`: names and sizes: a number, a symbol's name, or None; no sizes where not even the rank is there."""
+    """A graph.
+
+    inputs  names and sizes. A size is a number, the name of a symbol, or None. The sizes are None without a known rank
+    """
 
     nodes: List[Node]
     constants: List[Tensor]
@@ -32,6 +35,8 @@ class Graph(NamedTuple):
 
 
 class Function(NamedTuple):
+    """A function that nodes can call. `versions` of the operators in its body, by domain."""
+
     inputs: List[str]
     outputs: List[str]
     nodes: List[Node]
@@ -39,7 +44,7 @@ class Function(NamedTuple):
 
 
 class Model(NamedTuple):
-    """`versions` of the operators by domain; functions by domain and name."""
+    """A model. `versions` of the operators are by domain, `functions` by domain and name."""
 
     graph: Graph
     versions: Dict[str, int]
@@ -47,6 +52,6 @@ class Model(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """An attribute in a function's body whose value is the caller's."""
+    """An attribute in the body of a function that stands for one of the caller's attributes."""
 
     name: str

@@ -1,4 +1,4 @@
-"""Operators that take parts of tensors, or put tensors beside each other."""
+"""Operators that take parts of tensors, write into them, or join them."""
 
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -9,11 +9,14 @@ from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import Product, Size, fresh, has_rows, over, times
 from runtimes.dataflow.values import MAX_CONTENTS, Value, as_rows, constant, mixed, propagate, repeats, rows, unsure
 
-_MANY = 1024  # more rows than batches have
-_END = (1 << 31) - 1  # from here on, the end of a slice is the end of the dimension
+# A slice that ends at or beyond this row is assumed to keep all rows of usual batches. It is reported as unknown
+# instead of mixing, so that the trial decides.
+_MANY_ROWS = 1024
+_END = (1 << 31) - 1  # the end of a slice means the end of the dimension from here on; exporters write 2^31 - 1 or more
 
 
 def concat(at: str, values: Sequence[Value], axis: int) -> Value:
+    """Join tensors along one dimension."""
     if any(value.tainted for value in values):
         return propagate(values)
     shapes = [value.dims for value in values]
@@ -26,12 +29,12 @@ def concat(at: str, values: Sequence[Value], axis: int) -> Value:
         raise ValueError("tensors of different ranks are joined")
     axis = normalize_axis(axis, rank)
     if not any(value.has_rows or repeats(value._replace(contents=None)) for value in values):
-        return _constants(values, axis)
+        return _concat_constants(values, axis)
     sources = [as_rows(value) for value in values]
-    return _joined_rows(at, [value for value in sources if value is not None], len(sources), axis)
+    return _concat_rows(at, [value for value in sources if value is not None], len(sources), axis)
 
 
-def _constants(values: Sequence[Value], axis: int) -> Value:
+def _concat_constants(values: Sequence[Value], axis: int) -> Value:
     contents = None  # type: Optional[List[Any]]
     if all(value.contents is not None and len(value.dims or ()) == 1 for value in values):
         contents = [element for value in values for element in value.contents or ()]
@@ -49,38 +52,42 @@ def _sum(parts: Sequence[Size]) -> Size:
     return fresh() if result is None else result
 
 
-def _joined_rows(at: str, values: Sequence[Value], count: int, axis: int) -> Value:
+def _concat_rows(at: str, values: Sequence[Value], count: int, axis: int) -> Value:
     first = next((value for value in values if value.has_rows), None)
     if first is None or len(values) < count or first.dims is None or first.axis is None:
         return unsure("%s joins constants that are repeated for each row" % at)
-    place = first.axis
+    rows_axis = first.axis
     for value in values:
         if value.axis is None:
-            there = (value.dims or ())[place]
-            if place == axis:
+            size = (value.dims or ())[rows_axis]
+            if rows_axis == axis:
                 return mixed("%s puts other values among the rows" % at)
-            if isinstance(there, int):
+            if isinstance(size, int):
                 return mixed("%s allows one number of rows only" % at)
             return unsure("%s joins the rows with a constant of unknown size" % at)
-        if value.axis != place or value.after != first.after or (place != axis and value.before != first.before):
+        if (
+            value.axis != rows_axis
+            or value.after != first.after
+            or (rows_axis != axis and value.before != first.before)
+        ):
             return unsure("%s joins tensors with the rows in different dimensions" % at)
     dims = list(first.dims)
-    if place != axis:
+    if rows_axis != axis:
         dims[axis] = _sum([(value.dims or ())[axis] for value in values])
-        return rows(dims, place, first.before, first.after)
+        return rows(dims, rows_axis, first.before, first.after)
     before = _sum([value.before for value in values])
     dims[axis] = times(before, sizes.ROWS, first.after)
-    return rows(dims, place, before, first.after)
+    return rows(dims, rows_axis, before, first.after)
 
 
 def split(at: str, value: Value, axis: int, parts: Sequence[Optional[Size]]) -> List[Value]:
-    """Along one dimension, into parts of these sizes; None is one that is not known, and the same for all requests."""
+    """Split along one dimension into parts of these sizes; None stands for an unknown size."""
     if value.tainted or value.dims is None:
         whole = value if value.tainted else constant()
         return [whole._replace(dims=None) for _ in parts]
     axis = normalize_axis(axis, len(value.dims))
     results = []
-    place = 0  # type: Optional[int]
+    offset = 0  # type: Optional[int]
     for part in parts:
         size = fresh() if part is None else part
         dims = [size if index == axis else old for index, old in enumerate(value.dims)]
@@ -89,14 +96,14 @@ def split(at: str, value: Value, axis: int, parts: Sequence[Optional[Size]]) -> 
             results.append(_part_of_rows(at, value, axis, dims, len(parts), equal))
             continue
         if has_rows(size):
-            results.append(unsure("%s cuts where the number of rows says" % at))
+            results.append(unsure("%s cuts at the number of rows" % at))
             continue
         contents = None
-        if value.contents is not None and len(value.dims) == 1 and isinstance(size, int) and place is not None:
-            contents = value.contents[place : place + size]
-            place += size
+        if value.contents is not None and len(value.dims) == 1 and isinstance(size, int) and offset is not None:
+            contents = value.contents[offset : offset + size]
+            offset += size
         else:
-            place = None
+            offset = None
         if value.counts_rows and contents is None:
             results.append(unsure("%s takes the number of rows apart" % at))
         else:
@@ -105,7 +112,7 @@ def split(at: str, value: Value, axis: int, parts: Sequence[Optional[Size]]) -> 
 
 
 def _part_of_rows(at: str, value: Value, axis: int, dims: List[Size], count: int, equal: bool) -> Value:
-    """One of several parts of the dimension with the rows; equal ones may be whole sets of rows."""
+    """Return one of several parts of the dimension with the rows. If all are `equal`, each may contain all rows."""
     whole, part = (value.dims or dims)[axis], dims[axis]
     if count == 1 and part == whole:
         return value
@@ -120,7 +127,7 @@ def _part_of_rows(at: str, value: Value, axis: int, dims: List[Size], count: int
 def take_slice(
     at: str, value: Value, axis: int, start: Optional[Any], end: Optional[Any], step: Optional[Any] = 1
 ) -> Value:
-    """Along one dimension. None as start, end or step is a number that is not known and the same for all requests."""
+    """Take a slice along one dimension. None as start, end or step is an unknown number, the same for all requests."""
     if value.tainted or value.dims is None:
         return value._replace(dims=None) if value.tainted else constant()
     axis = normalize_axis(axis, len(value.dims))
@@ -129,10 +136,10 @@ def take_slice(
     if whole:
         return value
     if any(has_rows(bound) for bound in (start, end, step)) and not has_rows(size):
-        return unsure("%s cuts where the number of rows says" % at)
+        return unsure("%s cuts at the number of rows" % at)
     if has_rows(size):
         known = all(isinstance(bound, int) for bound in (start, end, step))
-        if start == 0 and step == 1 and known and end >= _MANY:
+        if start == 0 and step == 1 and known and end >= _MANY_ROWS:
             return unsure("%s keeps %d rows at most" % (at, end))
         if value.axis == axis and (value.before, value.after) == (1, 1) and known:
             return mixed("%s takes some of the rows only" % at)
@@ -151,7 +158,7 @@ def take_slice(
 
 
 def _bounds(start: Any, end: Any, step: Any, size: int) -> slice:
-    # Counted from the end, -size - 1 and less are before the beginning, which Python's slices have as None.
+    # Graphs write -size - 1 or less for "before the beginning", Python's slices None.
     return slice(start, None if step < 0 and end < -size else end, step)
 
 
@@ -159,16 +166,16 @@ def _length(size: Size, start: Any, end: Any, step: Any) -> Size:
     if isinstance(size, int) and all(isinstance(bound, int) for bound in (start, end, step)) and step:
         return len(range(size)[_bounds(start, end, step, size)])
     if start == 0 and step == 1 and isinstance(end, Product):
-        return end  # cut to a size that is known by its symbol
+        return end
     return fresh()
 
 
 def gather(at: str, value: Value, indices: Value, axis: int) -> Value:
-    """`value` at `indices` along one dimension, in whose place the dimensions of the indices come."""
+    """Take `value` at `indices` along one dimension, which is replaced by the dimensions of `indices`."""
     if value.tainted or indices.tainted:
         return propagate([value, indices])
     if indices.counts_rows:
-        return unsure("%s takes what the number of rows says" % at)
+        return unsure("%s takes elements by the number of rows" % at)
     if value.dims is None or indices.dims is None:
         if value.has_rows or indices.has_rows or repeats(value) or repeats(indices):
             return unsure("%s takes from a tensor of unknown rank" % at)
@@ -184,8 +191,8 @@ def gather(at: str, value: Value, indices: Value, axis: int) -> Value:
         if indices.has_rows or repeats(indices):
             return mixed("%s pairs each row with every other" % at)
         assert value.axis is not None
-        place = value.axis if value.axis < axis else value.axis + len(indices.dims) - 1
-        return rows(dims, place, value.before, value.after)
+        new_axis = value.axis if value.axis < axis else value.axis + len(indices.dims) - 1
+        return rows(dims, new_axis, value.before, value.after)
     if repeats(value._replace(contents=None)) and (indices.has_rows or repeats(indices)):
         return unsure("%s takes from what is repeated for each row" % at)
     if indices.has_rows:
@@ -193,10 +200,10 @@ def gather(at: str, value: Value, indices: Value, axis: int) -> Value:
             return unsure("%s chooses among numbers of rows" % at)
         assert indices.axis is not None
         return rows(dims, indices.axis + axis, indices.before, indices.after)
-    return _picked(at, value, indices, dims)
+    return _gather_constant(at, value, indices, dims)
 
 
-def _picked(at: str, value: Value, indices: Value, dims: Sequence[Size]) -> Value:
+def _gather_constant(at: str, value: Value, indices: Value, dims: Sequence[Size]) -> Value:
     contents = None
     if value.contents is not None and indices.contents is not None and len(value.dims or ()) == 1:
         size = len(value.contents)
@@ -208,7 +215,7 @@ def _picked(at: str, value: Value, indices: Value, dims: Sequence[Size]) -> Valu
 
 
 def gather_elements(at: str, value: Value, indices: Value, axis: int) -> Value:
-    """One element of `value` for each index, in the same place but along one dimension."""
+    """Take one element of `value` for each index, at the same position in all dimensions except `axis`."""
     if value.tainted or indices.tainted:
         return propagate([value, indices])
     if value.dims is None or indices.dims is None or len(value.dims) != len(indices.dims):
@@ -223,18 +230,27 @@ def gather_elements(at: str, value: Value, indices: Value, axis: int) -> Value:
         return mixed("%s takes values of particular rows" % at)
     if not indices.has_rows and not value.has_rows and not repeats(value) and not repeats(indices):
         return constant(indices.dims)
-    there = as_rows(indices)
-    if source is None or there is None or not there.has_rows or (there.axis != axis and not source.has_rows):
+    index_rows = as_rows(indices)
+    if (
+        source is None
+        or index_rows is None
+        or not index_rows.has_rows
+        or (index_rows.axis != axis and not source.has_rows)
+    ):
         return unsure("%s takes values in a way that is not followed" % at)
-    if source.has_rows and (source.axis, source.before, source.after) != (there.axis, there.before, there.after):
+    if source.has_rows and (source.axis, source.before, source.after) != (
+        index_rows.axis,
+        index_rows.before,
+        index_rows.after,
+    ):
         return unsure("%s takes values in a way that is not followed" % at)
-    if any(has_rows(size) for place, size in enumerate(source.dims or ()) if place != source.axis):
+    if any(has_rows(size) for dim, size in enumerate(source.dims or ()) if dim != source.axis):
         return unsure("%s takes values in a way that is not followed" % at)
-    return rows(indices.dims, there.axis or 0, there.before, there.after)
+    return rows(indices.dims, index_rows.axis or 0, index_rows.before, index_rows.after)
 
 
 def gather_nd(at: str, value: Value, indices: Value, batch_dims: int = 0) -> Value:
-    """The last dimension of `indices` holds coordinates in `value`, behind `batch_dims` they have in common."""
+    """Take elements at coordinates. The last dimension of `indices` has those after the common `batch_dims`."""
     if value.tainted or indices.tainted:
         return propagate([value, indices])
     if not (value.has_rows or indices.has_rows or repeats(value) or repeats(indices)):
@@ -245,7 +261,7 @@ def gather_nd(at: str, value: Value, indices: Value, batch_dims: int = 0) -> Val
     dims = indices.dims[:-1] + value.dims[batch_dims + depth :]
     if indices.has_rows and indices.axis != len(indices.dims) - 1:
         same = (value.axis, value.before, value.after) == (indices.axis, indices.before, indices.after)
-        in_common = (indices.axis or 0) < batch_dims  # where a constant has one size only
+        in_common = (indices.axis or 0) < batch_dims  # there, a constant fits one number of rows only
         if (value.has_rows and same and in_common) or not (value.has_rows or repeats(value) or in_common):
             return rows(dims, indices.axis or 0, indices.before, indices.after)
     if value.has_rows and not (indices.has_rows or repeats(indices)) and (value.axis or 0) >= batch_dims + depth:
@@ -254,7 +270,7 @@ def gather_nd(at: str, value: Value, indices: Value, batch_dims: int = 0) -> Val
 
 
 def scatter_elements(at: str, value: Value, indices: Value, updates: Value, axis: int) -> Value:
-    """`value` with the updates where the indices say, in the same place but along one dimension."""
+    """Write updates into `value` at the indices, at the same position in all dimensions except `axis`."""
     together = [value, indices, updates]
     if any(each.tainted for each in together):
         return propagate(together, value.dims)
@@ -273,7 +289,7 @@ def scatter_elements(at: str, value: Value, indices: Value, updates: Value, axis
 
 
 def pad(at: str, value: Value, amounts: Optional[Sequence[Tuple[Any, Any]]]) -> Value:
-    """`amounts` per dimension, before and behind; None where they are not known but the same for all requests."""
+    """Pad by (before, after) for each dimension; None if the amounts are unknown but the same for all requests."""
     if value.tainted or value.dims is None:
         return value._replace(dims=None) if value.tainted else constant()
     if amounts is None or len(amounts) != len(value.dims):
@@ -299,12 +315,12 @@ def pad(at: str, value: Value, amounts: Optional[Sequence[Tuple[Any, Any]]]) -> 
 
 
 def sequence(at: str, start: Value, limit: Value, delta: Value) -> Value:
-    """The numbers from `start` up to `limit`."""
+    """Return the numbers from `start` up to, and without, `limit`."""
     bounds = [start, limit, delta]
     if any(bound.tainted for bound in bounds):
         return propagate(bounds)
     if any(bound.has_rows for bound in bounds):
-        return mixed("%s is as long as values say" % at)
+        return mixed("%s has a length that depends on values" % at)
     if any(repeats(bound) for bound in bounds):
         return unsure("%s numbers the rows" % at)
     first, last, step = ((bound.contents or (None,))[0] for bound in bounds)

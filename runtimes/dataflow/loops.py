@@ -1,15 +1,20 @@
-"""Branches and loops: what comes out of either way, and of any number of rounds."""
+"""Loops: the values that are correct after any number of iterations."""
 
 from typing import Callable, List, Sequence, Tuple
 
 from runtimes.dataflow.sizes import Product, fresh, has_rows
 from runtimes.dataflow.values import Value, join, mixed, repeats, unsure
 
-MAX_ROUNDS = 4  # of a loop's body, until what it carries stays as it is
+# Iterations of a loop's body before the analysis gives up. More iterations follow more loops, and each nesting
+# level multiplies their time.
+MAX_ROUNDS = 4
 
 
-def is_stable(carried: Sequence[Value], joined: Sequence[Value], turn: int) -> bool:
-    """Whether another turn finds nothing new. A size that changed in a turn before is any size by now."""
+def is_stable(carried: Sequence[Value], joined: Sequence[Value], iteration: int) -> bool:
+    """Return whether another iteration would find nothing new.
+
+    A size that is still a symbol after the first iteration stands for any size, so a different symbol is not new.
+    """
     same = [(value.axis, value.before, value.after, value.mixes, value.unknown) for value in carried]
     if same != [(value.axis, value.before, value.after, value.mixes, value.unknown) for value in joined]:
         return False
@@ -19,26 +24,30 @@ def is_stable(carried: Sequence[Value], joined: Sequence[Value], turn: int) -> b
                 return False
             continue
         for size, other in zip(old.dims, new.dims):
-            open_size = turn > 0 and isinstance(size, Product) and isinstance(other, Product)
+            open_size = iteration > 0 and isinstance(size, Product) and isinstance(other, Product)
             if size != other and (not open_size or has_rows(size) or has_rows(other)):
                 return False
     return True
 
 
 def stack_rounds(value: Value, axis: int = 0) -> Value:
-    """The results of all rounds beside each other, along a dimension of their own."""
+    """Return the results of all iterations, stacked along a new dimension."""
     if value.tainted or value.dims is None:
-        return value._replace(dims=None, contents=None) if not repeats(value) else unsure("rounds are counted", [value])
+        return (
+            value._replace(dims=None, contents=None)
+            if not repeats(value)
+            else unsure("iterations are counted", [value])
+        )
     if value.counts_rows:
         return unsure("the number of rows is collected in a loop")
     axis = axis + len(value.dims) + 1 if axis < 0 else axis
     dims = value.dims[:axis] + (fresh(),) + value.dims[axis:]
-    place = None if value.axis is None else value.axis + (value.axis >= axis)
-    return value._replace(dims=dims, axis=place, contents=None)
+    new_axis = None if value.axis is None else value.axis + (value.axis >= axis)
+    return value._replace(dims=dims, axis=new_axis, contents=None)
 
 
 def forget_contents(value: Value) -> Value:
-    """Without its contents, unless they tell of the number of rows."""
+    """Return the value without its contents, unless they depend on the number of rows."""
     return value if value.counts_rows else value._replace(contents=None)
 
 
@@ -48,16 +57,16 @@ def while_loop(
     """What a loop gives that runs as often as a condition says; `run` gives that, and what one round makes of these."""
     count = len(carried)
     carried = [forget_contents(value) for value in carried]
-    for turn in range(MAX_ROUNDS):
-        goes_on, after = run(list(carried))
-        if goes_on.mixes or goes_on.has_rows:
-            return [mixed("%s runs until values of the batch say" % at, [goes_on])] * count
-        if goes_on.unknown or repeats(goes_on):
-            return [unsure("%s runs until what is not followed" % at, [goes_on])] * count
+    for iteration in range(MAX_ROUNDS):
+        condition, after = run(list(carried))
+        if condition.mixes or condition.has_rows:
+            return [mixed("%s runs until values of the batch end it" % at, [condition])] * count
+        if condition.unknown or repeats(condition):
+            return [unsure("%s has a condition that is not followed" % at, [condition])] * count
         if len(after) != count:
-            raise ValueError("a round gives %d values of %d" % (len(after), count))
+            raise ValueError("an iteration returns %d values instead of %d" % (len(after), count))
         joined = [join(at, old, forget_contents(new)) for old, new in zip(carried, after)]
-        if is_stable(carried, joined, turn):
+        if is_stable(carried, joined, iteration):
             return joined
         carried = joined
     return [unsure("%s is not followed" % at, carried)] * count

@@ -5,7 +5,7 @@ from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats,
 
 
 def reverse_sequence(at: str, value: Value, lengths: Value, time: int, batch: int) -> Value:
-    """The first values along `time` in the opposite order, as many as `lengths` says for each place along `batch`."""
+    """Reverse the first values along `time`; `lengths` has their number for each index along `batch`."""
     if value.tainted or lengths.tainted:
         return propagate([value, lengths])
     if value.axis == time:

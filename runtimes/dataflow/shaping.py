@@ -1,4 +1,4 @@
-"""Operators that lay the same elements out differently."""
+"""Operators that rearrange or repeat elements."""
 
 from typing import Any, List, Optional, Sequence
 
@@ -8,14 +8,14 @@ from runtimes.dataflow.values import Value, as_rows, constant, mixed, propagate,
 
 
 def normalize_axis(axis: int, rank: int) -> int:
-    """An axis that may be counted from the end. Raises ValueError for none of that rank."""
+    """Return an axis that may be negative as a non-negative one. Raises ValueError if it is out of range."""
     if not -rank <= axis < max(rank, 1):
         raise ValueError("axis %d of rank %d" % (axis, rank))
     return axis + rank if axis < 0 else axis
 
 
 def shape_of(value: Value, start: Optional[int] = None, end: Optional[int] = None) -> Value:
-    """The sizes as a vector: a constant whose contents are followed."""
+    """Return the sizes as a vector, which is a constant whose contents are followed."""
     if value.dims is None:
         return propagate([value], [fresh()]) if value.tainted else constant([fresh()])
     dims = value.dims[start:end]
@@ -23,7 +23,7 @@ def shape_of(value: Value, start: Optional[int] = None, end: Optional[int] = Non
 
 
 def reshape(at: str, value: Value, target: Value, zero_copies: bool = True) -> Value:
-    """`target` holds sizes, in which -1 is what remains and, where `zero_copies`, 0 is the size before."""
+    """Reshape to the sizes in `target`. -1 is the remaining size; 0 is the previous size if `zero_copies`."""
     if target.tainted:
         return propagate([value, target])
     if target.contents is None:
@@ -33,7 +33,7 @@ def reshape(at: str, value: Value, target: Value, zero_copies: bool = True) -> V
         if value.has_rows or repeats(value) or target.has_rows:
             return unsure("%s has a shape that is not followed" % at)
         return constant([fresh() for _ in range(rank)] if isinstance(rank, int) and rank < 64 else None)
-    dims = _resolved(value, target.contents, zero_copies)
+    dims = _resolve(value, target.contents, zero_copies)
     if dims is None:
         if value.tainted or not (value.has_rows or repeats(value) or target.counts_rows):
             return propagate([value]) if value.tainted else constant([fresh() for _ in target.contents])
@@ -41,15 +41,15 @@ def reshape(at: str, value: Value, target: Value, zero_copies: bool = True) -> V
     return reshape_to(at, value, dims)
 
 
-def _resolved(value: Value, wanted: Sequence[Any], zero_copies: bool) -> Optional[List[Size]]:
+def _resolve(value: Value, target: Sequence[Any], zero_copies: bool) -> Optional[List[Size]]:
     dims = []  # type: List[Any]
-    for place, size in enumerate(wanted):
+    for index, size in enumerate(target):
         if size is None:
             dims.append(fresh())
         elif size == 0 and zero_copies:
-            if value.dims is None or place >= len(value.dims):
+            if value.dims is None or index >= len(value.dims):
                 return None
-            dims.append(value.dims[place])
+            dims.append(value.dims[index])
         elif isinstance(size, Product):
             if size.factor < 0:
                 return None
@@ -71,45 +71,45 @@ def _resolved(value: Value, wanted: Sequence[Any], zero_copies: bool) -> Optiona
 
 
 def reshape_to(at: str, value: Value, dims: Sequence[Size]) -> Value:
-    """The same elements, in the same order, in a tensor of these sizes."""
+    """Return the same elements, in the same order, in a tensor with these sizes."""
     if value.tainted:
         return propagate([value], dims)
     if not value.has_rows and not repeats(value._replace(contents=None)):
         if any(map(has_rows, dims)):
-            return unsure("%s spreads a constant over the rows" % at)
+            return unsure("%s distributes a constant over the rows" % at)
         return constant(dims, value.contents)
     source = as_rows(value)
     if source is None or source.axis is None or source.dims is None:
-        return unsure("%s lays out a constant that is repeated for each row" % at)
-    places = [place for place, size in enumerate(dims) if has_rows(size)]
-    if not places:
+        return unsure("%s reshapes a constant that is repeated for each row" % at)
+    row_axes = [axis for axis, size in enumerate(dims) if has_rows(size)]
+    if not row_axes:
         return mixed("%s allows one number of rows only" % at, dims=dims)
-    place = places[0]
+    axis = row_axes[0]
     in_front = times(*source.dims[: source.axis], source.before)
-    before = over(in_front, times(*dims[:place]))
-    share = over(dims[place], ROWS)
+    before = over(in_front, times(*dims[:axis]))
+    share = over(dims[axis], ROWS)
     after = None if before is None or share is None else over(share, before)
-    if len(places) > 1 or before is None or after is None or has_rows(after):
+    if len(row_axes) > 1 or before is None or after is None or has_rows(after):
         if value.has_rows and all(isinstance(size, int) or has_rows(size) for size in tuple(dims) + source.dims):
             return mixed("%s puts values of several rows together" % at, dims=dims)
         return unsure("%s has a shape in which the rows could not be found" % at, dims=dims)
-    return rows(dims, place, before, after)
+    return rows(dims, axis, before, after)
 
 
 def transpose(at: str, value: Value, order: Optional[Sequence[int]] = None) -> Value:
-    """`order`: the dimension that each one of the result was; without it they are reversed."""
+    """Permute the dimensions. `order`: for each dimension of the result, its previous index; None: reversed."""
     if value.dims is None:
         return value if value.tainted else constant()
     rank = len(value.dims)
-    places = [normalize_axis(axis, rank) for axis in order] if order is not None else list(range(rank))[::-1]
-    if sorted(places) != list(range(rank)):
-        raise ValueError("%s is no order of %d dimensions" % (places, rank))
+    axes = [normalize_axis(axis, rank) for axis in order] if order is not None else list(range(rank))[::-1]
+    if sorted(axes) != list(range(rank)):
+        raise ValueError("%s is not a permutation of %d dimensions" % (axes, rank))
     if value.counts_rows and rank > 1:
         return unsure("%s moves the number of rows" % at)
-    dims = tuple(value.dims[place] for place in places)
+    dims = tuple(value.dims[axis] for axis in axes)
     if value.axis is None:
         return value._replace(dims=dims, contents=value.contents if rank < 2 else None)
-    return value._replace(dims=dims, axis=places.index(value.axis))
+    return value._replace(dims=dims, axis=axes.index(value.axis))
 
 
 def squeeze(at: str, value: Value, axes: Optional[Sequence[int]] = None) -> Value:
@@ -121,12 +121,12 @@ def squeeze(at: str, value: Value, axes: Optional[Sequence[int]] = None) -> Valu
             return mixed("%s drops the dimension of the batch where that has one row" % at, [value])
         if any(isinstance(size, Product) for size in value.dims):
             return propagate([value]) if value.tainted else constant()
-        axes = [place for place, size in enumerate(value.dims) if size == 1]
+        axes = [index for index, size in enumerate(value.dims) if size == 1]
     dropped = {normalize_axis(axis, rank) for axis in axes}
-    if value.axis in dropped or any(has_rows(value.dims[place]) for place in dropped):
+    if value.axis in dropped or any(has_rows(value.dims[index]) for index in dropped):
         return mixed("%s allows one row only" % at, [value])
-    dims = tuple(size for place, size in enumerate(value.dims) if place not in dropped)
-    axis = None if value.axis is None else value.axis - sum(place < value.axis for place in dropped)
+    dims = tuple(size for index, size in enumerate(value.dims) if index not in dropped)
+    axis = None if value.axis is None else value.axis - sum(index < value.axis for index in dropped)
     return value._replace(dims=dims, axis=axis)
 
 
@@ -140,13 +140,13 @@ def unsqueeze(at: str, value: Value, axes: Sequence[int]) -> Value:
     if len(added) < len(axes):
         raise ValueError("axes %s are not distinct" % (axes,))
     rest = iter(range(len(value.dims)))
-    origins = [None if place in added else next(rest) for place in range(rank)]
+    origins = [None if index in added else next(rest) for index in range(rank)]
     dims = tuple(1 if origin is None else value.dims[origin] for origin in origins)
     return value._replace(dims=dims, axis=None if value.axis is None else origins.index(value.axis))
 
 
 def flatten(at: str, value: Value, axis: int = 1) -> Value:
-    """To two dimensions, of what is before the axis and what is behind it."""
+    """Reshape to two dimensions: those before the axis, and those from it on."""
     if value.dims is None:
         return value if value.tainted else constant([fresh(), fresh()])
     axis = axis + len(value.dims) if axis < 0 else axis
@@ -154,7 +154,7 @@ def flatten(at: str, value: Value, axis: int = 1) -> Value:
 
 
 def expand(at: str, value: Value, target: Value) -> Value:
-    """Repeated to a shape, as by broadcasting."""
+    """Broadcast to a shape."""
     if target.tainted:
         return propagate([value, target])
     if target.contents is None:
@@ -169,7 +169,7 @@ def expand(at: str, value: Value, target: Value) -> Value:
 
 
 def fill_shape(shape: Value) -> Value:
-    """One number all over. `shape` is a constant whose contents may be known."""
+    """Return a constant with this shape, filled with one number. The contents of `shape` may be unknown."""
     if shape.tainted:
         return propagate([shape])
     if shape.contents is None:
@@ -178,7 +178,7 @@ def fill_shape(shape: Value) -> Value:
 
 
 def tile(at: str, value: Value, repeats_each: Value) -> Value:
-    """Each dimension repeated as a whole, so often as `repeats_each` says."""
+    """Repeat the tensor along each dimension; `repeats_each` has the number of repetitions."""
     if value.tainted or repeats_each.tainted:
         return propagate([value, repeats_each])
     if value.counts_rows:
@@ -194,8 +194,8 @@ def tile(at: str, value: Value, repeats_each: Value) -> Value:
         raise ValueError("%d repeats for %d dimensions" % (len(known), len(source)))
     dims = [times(size, count) for size, count in zip(source, known)]
     if not value.has_rows:
-        spreading = [place for place, count in enumerate(known) if has_rows(count)]
-        if all(source[place] == 1 or has_rows(source[place]) for place in spreading):
+        spreading = [index for index, count in enumerate(known) if has_rows(count)]
+        if all(source[index] == 1 or has_rows(source[index]) for index in spreading):
             return constant(dims) if not spreading or not repeats(value) else unsure("%s repeats by the rows" % at)
         if len(spreading) == 1 and not repeats(value):
             after = over(dims[spreading[0]], ROWS)

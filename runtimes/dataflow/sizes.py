@@ -1,11 +1,11 @@
-"""Sizes of dimensions: integers, or products of an integer and symbols, of which one is the number of rows."""
+"""Sizes of dimensions: integers, or products of an integer and symbols. One symbol is the number of rows."""
 
 import itertools
 from typing import Any, Iterable, NamedTuple, Optional, Tuple, Union
 
 
 class Product(NamedTuple):
-    """`factor` times every symbol in `symbols`, which are sorted; at least one."""
+    """`factor` times all symbols. The symbols are sorted, and there is at least one."""
 
     factor: int
     symbols: Tuple[int, ...]
@@ -13,7 +13,8 @@ class Product(NamedTuple):
 
 Size = Union[int, Product]
 
-# Beyond these no model of use goes; what does is not followed (OverflowError), so that no file makes reading long.
+# Limits that no useful model exceeds. Sizes beyond them are not followed (OverflowError), so that a hostile file cannot
+# make the analysis slow.
 _MAX_FACTOR, _MAX_SYMBOLS = 1 << 63, 32
 MAX_DIMENSIONS = 64
 
@@ -22,16 +23,17 @@ _numbers = itertools.count(1)
 
 
 def fresh() -> Product:
-    """A size that is not known, and is the same for every request of a batch."""
+    """Return a new symbol for an unknown size, which is the same for all requests of a batch."""
     return Product(1, (next(_numbers),))
 
 
 def has_rows(size: Any) -> bool:
-    """Whether this depends on the number of rows."""
+    """Return whether the size depends on the number of rows."""
     return isinstance(size, Product) and size.symbols[0] == 0
 
 
 def times(*sizes: Size) -> Size:
+    """Return the product. Raises OverflowError if it exceeds the limits."""
     factor, symbols = 1, ()  # type: int, Tuple[int, ...]
     for size in sizes:
         if isinstance(size, Product):
@@ -44,21 +46,21 @@ def times(*sizes: Size) -> Size:
 
 
 def over(size: Size, divisor: Size) -> Optional[Size]:
-    """The exact quotient; None where it is not known to be one."""
+    """Return the quotient, or None if it may not be exact."""
     factor, symbols = size if isinstance(size, Product) else (size, ())
-    by, dropped = divisor if isinstance(divisor, Product) else (divisor, ())
+    divisor_factor, dropped = divisor if isinstance(divisor, Product) else (divisor, ())
     left = list(symbols)
     for symbol in dropped:
         if symbol not in left:
             return None
         left.remove(symbol)
-    if not by or factor % by:
+    if not divisor_factor or factor % divisor_factor:
         return None
-    return Product(factor // by, tuple(left)) if left else factor // by
+    return Product(factor // divisor_factor, tuple(left)) if left else factor // divisor_factor
 
 
 def plus(one: Size, two: Size) -> Optional[Size]:
-    """The sum; None where it is no product of symbols."""
+    """Return the sum, or None if it cannot be expressed as a Product."""
     first, second = (size if isinstance(size, Product) else (size, ()) for size in (one, two))
     if first[1] == second[1]:
         return times(first[0] + second[0], *(Product(1, (symbol,)) for symbol in first[1]))
@@ -66,7 +68,7 @@ def plus(one: Size, two: Size) -> Optional[Size]:
 
 
 def broadcast(sizes: Iterable[Size]) -> Optional[Size]:
-    """The size of several that are broadcast against each other; None where the number of rows meets another."""
+    """Return the size that these broadcast to, or None if the number of rows meets a different size."""
     distinct = {size for size in sizes if size != 1}
     if len(distinct) < 2:
         return distinct.pop() if distinct else 1

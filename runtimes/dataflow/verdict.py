@@ -1,4 +1,4 @@
-"""From what reaches the outputs to what a worker is told."""
+"""Turns the values of the outputs into the BatchAnalysis of a signature."""
 
 from typing import Any, Dict, Sequence, Tuple
 
@@ -6,27 +6,30 @@ from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.sizes import ROWS, Size, has_rows
 from runtimes.dataflow.values import Value, as_rows, operator_label
 
-_MAX_REASONS = 8  # reasons of one kind
+_MAX_REASONS = 8  # of each kind, for the log
 
 
 def summarize(outputs: Dict[str, Value], writes: Sequence[str] = (), unknown: Sequence[str] = ()) -> BatchAnalysis:
-    """`outputs` by the names that clients know; `writes` and `unknown` found apart from them."""
+    """Return the analysis. `outputs` are by their served names; `writes` and `unknown` are additional reasons."""
     mixes = []  # type: List[str]
-    unclear = list(unknown)
+    unknown_reasons = list(unknown)
     for name, value in outputs.items():
         mixes.extend(value.mixes)
-        unclear.extend(value.unknown)
+        unknown_reasons.extend(value.unknown)
         if not value.tainted:
-            told = _misplaced(operator_label("output", name), value)
-            if told:
-                (mixes if told[0] else unclear).append(told[1])
+            problem = _output_problem(operator_label("output", name), value)
+            if problem:
+                (mixes if problem[0] else unknown_reasons).append(problem[1])
     if not outputs:
-        unclear.append("the signature has no outputs")
-    return BatchAnalysis(_few(mixes), _few(writes), _few(unclear))
+        unknown_reasons.append("the signature has no outputs")
+    return BatchAnalysis(_first(mixes), _first(writes), _first(unknown_reasons))
 
 
-def _misplaced(output: str, value: Value) -> Tuple[Any, ...]:
-    """Whether it is sure, and why this output has not one row for each row of the inputs. Empty where it has."""
+def _output_problem(output: str, value: Value) -> Tuple[Any, ...]:
+    """Return why the output does not have one row for each row of the inputs, as (is certain, reason).
+
+    Returns () if it does.
+    """
     if value.dims is None:
         return False, "the shape of %s could not be followed" % output
     source = as_rows(value)
@@ -40,18 +43,18 @@ def _misplaced(output: str, value: Value) -> Tuple[Any, ...]:
     if source.axis != 0:
         return True, "%s has the batch along dimension %d" % (output, source.axis)
     if source.dims is None or source.dims[0] != ROWS:
-        sure = source.dims is not None and _multiple(source.dims[0])
+        sure = source.dims is not None and _is_multiple_of_rows(source.dims[0])
         return sure, "%s has several rows for each row of the inputs" % output
     if any(map(has_rows, source.dims[1:])):
         return False, "the shape of %s depends on the number of rows" % output
     return ()
 
 
-def _multiple(size: Size) -> bool:
+def _is_multiple_of_rows(size: Size) -> bool:
     return has_rows(size) and len(getattr(size, "symbols", ())) == 1
 
 
-def _few(reasons: Sequence[str]) -> Tuple[str, ...]:
+def _first(reasons: Sequence[str]) -> Tuple[str, ...]:
     distinct = list(dict.fromkeys(reasons))
     if len(distinct) > _MAX_REASONS:
         return tuple(distinct[:_MAX_REASONS]) + ("and %d more" % (len(distinct) - _MAX_REASONS),)

@@ -1,4 +1,4 @@
-"""A graph walked in its order, each operator by the rule that its format has for it."""
+"""Visits the operators of a graph in order, and applies the rule that the format has for each."""
 
 from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -8,18 +8,20 @@ from runtimes.dataflow.sizes import MAX_DIMENSIONS, ROWS, fresh
 from runtimes.dataflow.values import Value, constant, operator_label, propagate, repeats, rows, unsure
 from runtimes.dataflow.verdict import summarize
 
-_MAX_NODES = 400000  # over all branches, bodies and calls: seconds
-_MANY_TENSORS = 16  # of one node, which count for a node more
-_MAX_DEPTH = 40
+# Nodes that are visited, counting each visit of a body or function. 100,000 nodes take about 3.5 s (docs/batching.md),
+# so this bounds the delay of a load to some 15 s. The graph of a larger model is not followed.
+_MAX_NODES = 400000
+_TENSORS_PER_NODE = 16  # a node with more inputs and outputs counts as several
+_MAX_DEPTH = 40  # of nested graphs and calls; Python's stack allows several times as many
 _ERRORS = (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, ZeroDivisionError)
 
 
 class TooLarge(Exception):
-    """More than is walked in the time that reading may take."""
+    """The graph is too large to be followed in reasonable time."""
 
 
 class Scope:
-    """The tensors of one graph, by name; those of the graphs around it may be read too."""
+    """The tensors of a graph by name, including those of the graphs that enclose it."""
 
     def __init__(self, outer: "Optional[Scope]" = None) -> None:
         self._outer = outer
@@ -35,11 +37,14 @@ class Scope:
             if name in scope._values:
                 return scope._values[name]
             scope = scope._outer
-        return unsure("tensor '%s' comes from nowhere" % name[:60])
+        return unsure("tensor '%s' is undefined" % name[:60])
 
 
 class Call:
-    """One operator as its rule sees it. An input that is left out is None."""
+    """The argument of a rule: one operator with its inputs. An omitted input is None.
+
+    at: the operator's label, with which reasons begin.
+    """
 
     def __init__(self, walk: "Walk", node: Node, scope: Scope) -> None:
         self.walk, self.node, self.scope = walk, node, scope
@@ -47,14 +52,14 @@ class Call:
         self.inputs = [scope[name] if name else None for name in node.inputs]  # type: List[Optional[Value]]
         self.version = walk.versions.get(node.domain, 1)
 
-    def __getitem__(self, place: int) -> Value:
-        value = self.get(place)
+    def __getitem__(self, index: int) -> Value:
+        value = self.get(index)
         if value is None:
-            raise ValueError("input %d is missing" % place)
+            raise ValueError("input %d is missing" % index)
         return value
 
-    def get(self, place: int) -> Optional[Value]:
-        return self.inputs[place] if place < len(self.inputs) else None
+    def get(self, index: int) -> Optional[Value]:
+        return self.inputs[index] if index < len(self.inputs) else None
 
     @property
     def present(self) -> List[Value]:
@@ -63,9 +68,12 @@ class Call:
     def attribute(self, name: str, otherwise: Any = None) -> Any:
         return self.node.attributes.get(name, otherwise)
 
-    def list_of(self, name: str, place: int) -> Any:
-        """An attribute's or a constant input's numbers; None: neither is there; a Value: why it is not known."""
-        value = self.get(place)
+    def list_of(self, name: str, index: int) -> Any:
+        """Return the numbers of a constant input or else an attribute; None if there is neither.
+
+        Returns a tainted Value if the input's contents are unknown.
+        """
+        value = self.get(index)
         if value is None:
             return self.attribute(name)
         if value.tainted:
@@ -75,7 +83,7 @@ class Call:
         return list(value.contents)
 
     def not_constant(self, others: Sequence[Optional[Value]]) -> Optional[Value]:
-        """The result where operands that have to be constants are none; None where all are."""
+        """Return a tainted result if one of the operands is not a constant, and None if all are."""
         present = [other for other in others if other is not None]
         if any(other.tainted for other in present):
             return propagate(self.present)
@@ -84,18 +92,17 @@ class Call:
         return None
 
 
-Rule = Callable[[Call], Any]  # gives the value of the only output, or a list of values
+Rule = Callable[[Call], Any]  # returns the value of the only output, or a list of values
 
 
 class Operators(NamedTuple):
-    """What is known of a format's operators.
+    """What is known about a format's operators.
 
-    rules      by domain and operator
-    never_fail beginnings of the names of those that give an answer for any number of rows, though perhaps one that
-               depends on it
-    oldest     version of the standard operators from which on the rules hold
-    sized      names of those whose rules say themselves what comes of an input that holds the number of rows, as shapes
-               do, or that is not followed; of what any other operator gives then, nothing is known. None: all rules do
+    rules       by domain and operator
+    never_fail  prefixes of the names of operators that accept any number of rows, even if their result depends on it
+    oldest      the first version of the standard operators for which the rules are valid
+    sized       the operators whose rules handle inputs that contain the number of rows, as shapes do, and tainted
+                inputs. The results of all other operators are unknown then. None: all rules handle them
     """
 
     rules: Dict[Tuple[str, str], Rule]
@@ -104,7 +111,7 @@ class Operators(NamedTuple):
     sized: Optional[FrozenSet[str]] = None
 
     def rule(self, *names: str, domain: str = "") -> Callable[[Rule], Rule]:
-        """Registers a function as the rule of these operators; each name may hold several, with spaces between."""
+        """Register a function as the rule of these operators. A name may contain several, separated by spaces."""
 
         def register(function: Rule) -> Rule:
             for name in " ".join(names).split():
@@ -115,7 +122,11 @@ class Operators(NamedTuple):
 
 
 class Walk:
-    """Once over a model. `writes` is what was found to change state."""
+    """One pass over a model.
+
+    writes: reasons why it changes state. tainted: the first reason of an operator that may fail for another number of
+    rows, whether or not an output depends on it.
+    """
 
     def __init__(self, model: Model, operators: Operators) -> None:
         self._operators = operators
@@ -123,11 +134,11 @@ class Walk:
         self.versions = dict(model.versions)
         self.versions[""] = self.versions.get("", self.versions.get("ai.onnx", 1))
         self.writes = []  # type: List[str]
-        self.tainted = ""  # the first reason of what may fail, whether or not an output depends on it
+        self.tainted = ""
         self._left, self._depth = _MAX_NODES, 0
 
     def graph(self, graph: Graph, outer: Optional[Scope], inputs: Dict[str, Value]) -> List[Value]:
-        """The outputs of a graph whose inputs are these."""
+        """Return the outputs of a graph for these inputs."""
         scope = Scope(outer)
         self._left -= len(graph.constants)
         for tensor in graph.constants:
@@ -142,7 +153,7 @@ class Walk:
         if self._depth > _MAX_DEPTH:
             raise TooLarge
         for node in nodes:
-            self._left -= 1 + (len(node.inputs) + len(node.outputs)) // _MANY_TENSORS
+            self._left -= 1 + (len(node.inputs) + len(node.outputs)) // _TENSORS_PER_NODE
             if self._left < 0:
                 raise TooLarge
             results = self._results(node, scope)
@@ -162,7 +173,7 @@ class Walk:
             return self.function(function, call)
         oldest = self._operators.oldest
         if not node.domain and self.versions[""] < oldest and node.operator not in ("Cast", "Identity"):
-            return [unsure("%s is of an opset before %d" % (call.at, oldest), call.present)] * len(node.outputs)
+            return [unsure("%s has an opset before %d" % (call.at, oldest), call.present)] * len(node.outputs)
         if rule is None:
             return [unsure("%s is not known" % call.at, call.present)] * len(node.outputs)
         try:
@@ -184,11 +195,11 @@ class Walk:
         return any(value.counts_rows for value in call.present)
 
     def function(self, function: Function, call: Call) -> List[Value]:
-        """The outputs of a function that is called with the call's inputs and attributes."""
+        """Return the outputs of a function for the inputs and attributes of the call."""
         return self._called(function, call.inputs, call.node.attributes)
 
     def apply(self, name: str, inputs: Sequence[Optional[Value]], attributes: Dict[str, Any]) -> List[Value]:
-        """The outputs of a function that an attribute names. Raises KeyError where there is none."""
+        """Return the outputs of a function that an attribute names. Raises KeyError if it does not exist."""
         return self._called(self._functions["", name], inputs, attributes)
 
     def _called(self, function: Function, inputs: Sequence[Optional[Value]], attributes: Dict[str, Any]) -> List[Value]:
@@ -203,14 +214,14 @@ class Walk:
         return [scope[name] for name in function.outputs]
 
     def _may_fail(self, node: Node, scope: Scope) -> bool:
-        """Whether an operator that could not be followed may refuse another number of rows."""
+        """Return whether an operator that could not be followed may refuse another number of rows."""
         inputs = [scope[name] for name in node.inputs if name]
         moving = sum(value.has_rows or value.tainted for value in inputs)
         return moving > 1 or not node.operator.startswith(self._operators.never_fail)
 
 
 def _bound(node: Node, arguments: Dict[str, Any], depth: int) -> Node:
-    """A function's node with the caller's attributes in it."""
+    """Return a node of a function's body with the caller's attributes inserted."""
     attributes = {}
     for name, value in node.attributes.items():
         if isinstance(value, Reference):
@@ -224,21 +235,24 @@ def _bound(node: Node, arguments: Dict[str, Any], depth: int) -> Node:
 
 
 def of_tensor(tensor: Tensor) -> Value:
-    """Of sparse ones and those with more dimensions than are followed, nothing is known but that they are constants."""
+    """Return a constant. Its sizes are unknown if it has more dimensions than are followed."""
     return constant(tensor.dims if len(tensor.dims) <= MAX_DIMENSIONS else None, tensor.contents)
 
 
 def batch_analysis(walk: Walk, outputs: Dict[str, Value], unknown: Sequence[str]) -> BatchAnalysis:
-    """What a walk found for a signature with these outputs; `unknown` is what was unclear of its inputs."""
+    """Return the analysis of a signature with these outputs. `unknown`: reasons that concern its inputs."""
     found = summarize(outputs, list(dict.fromkeys(walk.writes)), unknown)
     if walk.tainted and not (found.mixes or found.unknown):
-        # What no output needs runs all the same, and may fail where a batch has another number of rows.
+        # An operator that no output depends on runs nevertheless, and may fail for another number of rows.
         return found._replace(unknown=("%s, though no output needs it" % walk.tainted,))
     return found
 
 
 def batch_input(at: str, dims: Optional[List[Any]], batch: Any = ()) -> Tuple[Value, str]:
-    """An input whose first dimension is the batch, and why it cannot be that. `batch`: symbols of the batch's size."""
+    """Return an input whose first dimension is the batch, and a reason why it cannot be; "" if it can.
+
+    batch: the symbols that stand for the number of rows.
+    """
     why = ""
     if dims is None or len(dims) > MAX_DIMENSIONS:
         why = "%s has no known rank" % at
