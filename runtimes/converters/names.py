@@ -1,4 +1,4 @@
-"""The names, order and number of a .tflite's inputs and outputs, set to those of the served model."""
+"""Sets the names, order and number of a .tflite's inputs and outputs to those of the served model."""
 
 from typing import Any, Dict, List, Sequence
 
@@ -12,16 +12,16 @@ _SIGNATURE = "serving_default"
 
 
 def set_names(path: str, step: Step, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> None:
-    """Rewrite the file with one signature, that of the served model.
+    """Rewrite the file with a single signature, that of the served model. Raises Refused.
 
-    inputs, outputs  what the file calls those of the step, in the step's order, in its signature or as tensors;
-                     empty: it has them in the step's order
+    inputs, outputs  names that the file's signature or its tensors have, in the order of the step's inputs and
+                     outputs; if empty, the file has them in that order already
     """
     model = flatbuffer_utils.read_model(path)
     graph = model.subgraphs[0]
-    told = _told(model)
-    graph.inputs = _places(graph, told.get("inputs", {}), list(graph.inputs), inputs, step.inputs)
-    graph.outputs = _places(graph, told.get("outputs", {}), list(graph.outputs), outputs, step.outputs)
+    present = _signature_tensors(model)
+    graph.inputs = _indices(graph, present.get("inputs", {}), list(graph.inputs), inputs, step.inputs)
+    graph.outputs = _indices(graph, present.get("outputs", {}), list(graph.outputs), outputs, step.outputs)
     signature = schema.SignatureDefT()
     signature.signatureKey = _SIGNATURE
     signature.subgraphIndex = 0
@@ -31,7 +31,8 @@ def set_names(path: str, step: Step, inputs: Sequence[str] = (), outputs: Sequen
     flatbuffer_utils.write_model(model, path)
 
 
-def _told(model: Any) -> Dict[str, Dict[str, int]]:
+def _signature_tensors(model: Any) -> Dict[str, Dict[str, int]]:
+    """Return name → index of the tensor, for the inputs and the outputs of the first subgraph's signature."""
     for signature in model.signatureDefs or []:
         if not signature.subgraphIndex:
             return {
@@ -41,30 +42,28 @@ def _told(model: Any) -> Dict[str, Dict[str, int]]:
     return {}
 
 
-def _places(
-    graph: Any, told: Dict[str, int], present: List[int], names: Sequence[str], specs: Sequence[TensorSpec]
+def _indices(
+    graph: Any, named: Dict[str, int], present: List[int], names: Sequence[str], specs: Sequence[TensorSpec]
 ) -> List[int]:
-    """The tensors, in the order of `specs`."""
+    """Return the indices of the tensors in the order of `specs`."""
     if not names:
         if len(present) != len(specs):
-            raise Refused("the converted model has %d tensors where %d are served" % (len(present), len(specs)))
+            raise Refused("the converted model has %d tensors, but %d are served" % (len(present), len(specs)))
         return present
-    by_name = dict({_text(graph.tensors[place].name): place for place in present}, **told)
+    by_name = dict({_text(graph.tensors[index].name): index for index in present}, **named)
     lost = [spec.name for name, spec in zip(names, specs) if name not in by_name]
     if lost:
-        raise Refused(
-            "the converter removed '%s' from the model: it does not matter to the outputs" % "', '".join(lost)
-        )
+        raise Refused("the converter removed '%s' from the model, because no output depends on it" % "', '".join(lost))
     return [by_name[name] for name in names]
 
 
-def _entries(graph: Any, places: Sequence[int], specs: Sequence[TensorSpec]) -> List[Any]:
+def _entries(graph: Any, indices: Sequence[int], specs: Sequence[TensorSpec]) -> List[Any]:
     entries = []
-    for place, spec in zip(places, specs):
+    for index, spec in zip(indices, specs):
         entry = schema.TensorMapT()
-        entry.name, entry.tensorIndex = spec.name, place
+        entry.name, entry.tensorIndex = spec.name, index
         entries.append(entry)
-        graph.tensors[place].name = spec.name
+        graph.tensors[index].name = spec.name
     return entries
 
 

@@ -1,4 +1,4 @@
-"""Runs in export-tf's environment: layers written out, beside ONNX Runtime's own. Prints name → largest difference."""
+"""Runs in export-tf's environment: compares unrolled layers with ONNX Runtime's. Prints name → largest difference."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from runtimes.conversion import Refused
-from runtimes.converters.tf.recurrent import write_out
+from runtimes.converters.tf.recurrent import unroll
 
 STEPS, BATCH, INPUT, HIDDEN = 5, 3, 4, 6
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -55,7 +55,7 @@ def outputs(proto: Any) -> list[np.ndarray]:
 
 def difference(proto: Any) -> float:
     written = ir.from_proto(proto)
-    write_out(written)
+    unroll(written)
     assert not {node.op_type for node in written.graph} & set(GATES)
     made, right = outputs(ir.to_proto(written)), outputs(proto)
     assert [each.shape for each in made] == [each.shape for each in right]
@@ -63,7 +63,7 @@ def difference(proto: Any) -> float:
 
 
 def main() -> None:
-    told: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for direction, bias, states in itertools.product(
         ("forward", "reverse", "bidirectional"), (True, False), (True, False)
     ):
@@ -75,9 +75,9 @@ def main() -> None:
             ("GRU", {"linear_before_reset": 1}),
         ):
             name = " ".join([kind, direction, *(["bias"] * bias), *(["states"] * states), str(more)])
-            told[name] = difference(model(kind, direction, bias, states, **more))
-    told["lengths"] = difference(model("LSTM", "forward", True, True, lengths=STEPS))
-    told["usual activations"] = difference(
+            results[name] = difference(model(kind, direction, bias, states, **more))
+    results["lengths"] = difference(model("LSTM", "forward", True, True, lengths=STEPS))
+    results["usual activations"] = difference(
         model("GRU", "forward", True, True, activations=["Sigmoid", "Tanh"], linear_before_reset=1)
     )
     for kind, functions in (
@@ -86,17 +86,17 @@ def main() -> None:
         ("GRU", ["Softsign", "Sigmoid"]),
     ):
         both_ways = model(kind, "bidirectional", True, True, activations=functions + functions[::-1])
-        told[f"{kind} of {functions}"] = difference(both_ways)
+        results[f"{kind} of {functions}"] = difference(both_ways)
     for name, unusual in (
         ("other activations", {"activations": ["Elu", "Tanh", "Tanh"]}),
         ("clip", {"clip": 1.0}),
         ("shorter", {"lengths": STEPS - 1}),
     ):
         try:
-            write_out(ir.from_proto(model("LSTM", "forward", True, True, **unusual)))
+            unroll(ir.from_proto(model("LSTM", "forward", True, True, **unusual)))
         except Refused as error:
-            told[name] = str(error)
-    print(json.dumps(told))
+            results[name] = str(error)
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

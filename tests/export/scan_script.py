@@ -1,4 +1,4 @@
-"""Runs in export-tf's environment: Scans written out, beside ONNX Runtime's own. Prints name → largest difference."""
+"""Runs in export-tf's environment: compares unrolled Scans with ONNX Runtime's. Prints name → largest difference."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from runtimes.converters.tf.scans import written_out
+from runtimes.converters.tf.scans import unroll
 
 STEPS, BATCH, SIZE = 5, 3, 4
 
@@ -22,7 +22,8 @@ def floats(name: str, *shape: Any) -> Any:
 
 
 def model(axis: int, backwards: bool, steps: Any = STEPS, nested: bool = False) -> onnx.ModelProto:
-    """Two sequences, a state, what is outside of the body, a constant within it; two sequences and a state come out."""
+    """A Scan with two sequences, a state, a value of the outer graph and a constant in the body. It outputs two
+    sequences and a state."""
     half = numpy_helper.from_array(np.float32([0.5]), "half")
     add = helper.make_node("Add", ["scaled", "y"], ["next"])
     body = [
@@ -72,21 +73,21 @@ def outputs(made: onnx.ModelProto, axis: int) -> list[np.ndarray]:
 
 
 def main() -> None:
-    told: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for axis, backwards in itertools.product((0, 1, 2), (False, True)):
         right = outputs(model(axis, backwards), axis)
-        made = written_out(model(axis, backwards))
+        made = unroll(model(axis, backwards))
         assert "Scan" not in {node.op_type for node in made.graph.node}
         found = outputs(made, axis)
         assert [each.shape for each in found] == [each.shape for each in right]
-        told[f"axis {axis} {backwards}"] = max(float(np.abs(a - b).max()) for a, b in zip(found, right, strict=True))
+        results[f"axis {axis} {backwards}"] = max(float(np.abs(a - b).max()) for a, b in zip(found, right, strict=True))
     for name, left in {
         "open": model(1, False, "T"),
         "long": model(1, False, 257),
         "nested": model(1, False, nested=True),
     }.items():
-        told[name] = [node.op_type for node in written_out(left).graph.node]
-    print(json.dumps(told))
+        results[name] = [node.op_type for node in unroll(left).graph.node]
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

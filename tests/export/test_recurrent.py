@@ -1,4 +1,4 @@
-"""Recurrent layers and Scans of ONNX written out step by step compute what ONNX Runtime computes, or are refused."""
+"""Unrolled recurrent layers and Scans of ONNX compute what ONNX Runtime computes, or are refused."""
 
 import json
 import subprocess
@@ -11,31 +11,31 @@ import pytest
 from gateway.environments.environment import Environment
 
 
-def told_by(script: str, environment: Environment) -> dict[str, Any]:
+def output_of(script: str, environment: Environment) -> dict[str, Any]:
     command = [str(environment.python), str(Path(__file__).with_name(script))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    results: dict[str, Any] = json.loads(done.stdout)
+    return results
 
 
-def test_scans_written_out_compute_the_same(export_environment: Callable[[str], Environment]) -> None:
-    told = told_by("scan_script.py", export_environment("export-tf"))
-    # Steps that are not told, or too many, or graphs within the body: left for the tool to refuse.
-    assert [told.pop(name) for name in ("open", "long", "nested")] == [["Scan"]] * 3
-    assert len(told) == 6
-    assert told == pytest.approx(dict.fromkeys(told, 0.0), abs=1e-6)
+def test_unrolled_scans_compute_the_same(export_environment: Callable[[str], Environment]) -> None:
+    results = output_of("scan_script.py", export_environment("export-tf"))
+    # A dynamic number of steps, too many steps, and a body with subgraphs are left for the converter to refuse.
+    assert [results.pop(name) for name in ("open", "long", "nested")] == [["Scan"]] * 3
+    assert len(results) == 6
+    assert results == pytest.approx(dict.fromkeys(results, 0.0), abs=1e-6)
 
 
-def test_layers_written_out_compute_the_same(export_environment: Callable[[str], Environment]) -> None:
-    told = told_by("recurrent_script.py", export_environment("export-tf"))
-    refused = {name: answer for name, answer in told.items() if isinstance(answer, str)}
+def test_unrolled_layers_compute_the_same(export_environment: Callable[[str], Environment]) -> None:
+    results = output_of("recurrent_script.py", export_environment("export-tf"))
+    refused = {name: answer for name, answer in results.items() if isinstance(answer, str)}
     assert refused == dict.fromkeys(
-        ("other activations", "clip", "shorter"), "the model has a layer LSTM with settings that are not written out"
+        ("other activations", "clip", "shorter"), "the model has a layer LSTM with settings that cannot be unrolled"
     )
-    # LSTM with and without peepholes, RNN, GRU and its other form × directions × biases or none × states given or zero;
-    # lengths, the usual activations, others
-    assert len(told) == 5 * 3 * 2 * 2 + 2 + 3 + len(refused)
-    assert {name: answer for name, answer in told.items() if name not in refused} == pytest.approx(
-        dict.fromkeys(told.keys() - refused.keys(), 0.0), abs=1e-5
+    # LSTM with and without peepholes, RNN, GRU in both forms × directions × with and without biases × with and without
+    # initial states; lengths, the default activations, others
+    assert len(results) == 5 * 3 * 2 * 2 + 2 + 3 + len(refused)
+    assert {name: answer for name, answer in results.items() if name not in refused} == pytest.approx(
+        dict.fromkeys(results.keys() - refused.keys(), 0.0), abs=1e-5
     )

@@ -1,4 +1,4 @@
-"""What is done to a finished .tflite: quantisation by ai-edge-quantizer, what LiteRT.js wants, and metadata."""
+"""Post-processes a .tflite: quantization by ai-edge-quantizer, adaptation to LiteRT.js, and metadata."""
 
 from typing import Dict, Iterator
 
@@ -29,18 +29,18 @@ def quantize_tflite(step: Step) -> None:
         result = tool.quantize()
     else:
         tool.load_quantization_recipe(recipe.static_wi8_ai8())
-        for operation in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):  # which stay as they are served
+        for operation in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):  # these keep the served datatypes
             tool.update_quantization_recipe(".*", operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
         result = tool.quantize(tool.calibrate({"serving_default": list(_rows(step))}))
     result.export_model(step.destination, overwrite=True)
 
 
 def _rows(step: Step) -> Iterator[Dict[str, np.ndarray]]:
-    """The calibration data, in batches of the size that the file takes."""
+    """Yield the calibration data, row by row for inputs whose batch size in the file is 1."""
     rows = {spec.name: step.shapes[spec.name][:1] for spec in step.inputs}
     for file in step.calibration:
         with np.load(file, allow_pickle=False) as arrays:
-            given = {spec.name: arrays[spec.name] for spec in step.inputs}
-        count = len(given[step.inputs[0].name]) if rows[step.inputs[0].name] else 1
+            data = {spec.name: arrays[spec.name] for spec in step.inputs}
+        count = len(data[step.inputs[0].name]) if rows[step.inputs[0].name] else 1
         for row in range(count):
-            yield {name: array[row : row + 1] if rows[name] == (1,) else array for name, array in given.items()}
+            yield {name: array[row : row + 1] if rows[name] == (1,) else array for name, array in data.items()}

@@ -1,4 +1,4 @@
-"""What LiteRT.js takes of a .tflite: sizes that are not open, three datatypes, and not every operator."""
+"""Adapts a .tflite to LiteRT.js, which supports only fixed sizes, three datatypes, and not every operator."""
 
 from typing import Any
 
@@ -7,24 +7,24 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from runtimes.conversion import Refused, Step
 
-# LiteRT.js 2.5.3: src/datatypes.ts, and what it was seen to fail on.
+# Of LiteRT.js 2.5.3: the datatypes are those in src/datatypes.ts, and these operators were found to fail.
 _DATATYPES = {schema.TensorType.FLOAT32, schema.TensorType.INT32, schema.TensorType.UINT8}
-_REFUSED = {
+_UNSUPPORTED = {
     schema.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM: "a fused LSTM",
     schema.BuiltinOperator.BIDIRECTIONAL_SEQUENCE_LSTM: "a fused LSTM",
 }
 
 
 def fit_litertjs(step: Step) -> None:
-    """The same model with a batch of one. Raises Refused for what LiteRT.js could not run."""
+    """Fix the sizes of the model to a batch of one. Raises Refused if LiteRT.js could not run it."""
     model = flatbuffer_utils.read_model(step.source)
     for code in model.operatorCodes:
-        if code.builtinCode in _REFUSED:
-            raise Refused("the model has %s, which LiteRT.js lacks" % _REFUSED[code.builtinCode])
+        if code.builtinCode in _UNSUPPORTED:
+            raise Refused("the model has %s, which LiteRT.js does not support" % _UNSUPPORTED[code.builtinCode])
     graph = model.subgraphs[0]
-    for kind, places in (("input", graph.inputs), ("output", graph.outputs)):
-        for place in places:
-            _check(kind, graph.tensors[place], step)
+    for kind, indices in (("input", graph.inputs), ("output", graph.outputs)):
+        for index in indices:
+            _check(kind, graph.tensors[index], step)
     for each in model.subgraphs:
         for tensor in each.tensors:
             tensor.shapeSignature = None
@@ -34,9 +34,11 @@ def fit_litertjs(step: Step) -> None:
 def _check(kind: str, tensor: Any, step: Step) -> None:
     name = tensor.name.decode() if isinstance(tensor.name, bytes) else tensor.name
     if tensor.type not in _DATATYPES:
-        told = {number: word for word, number in vars(schema.TensorType).items()}[tensor.type]
-        raise Refused("%s '%s' is %s, and LiteRT.js takes FLOAT32, INT32 and UINT8 only" % (kind, name, told))
-    has = [] if tensor.shape is None else list(tensor.shape)  # type: List[int]
-    wanted = list(step.shapes.get(name, has))
-    if kind == "input" and has != wanted:
-        raise Refused("input '%s' has shape %s in the file, and LiteRT.js cannot make it %s" % (name, has, wanted))
+        datatype = {number: word for word, number in vars(schema.TensorType).items()}[tensor.type]
+        raise Refused("%s '%s' is %s; LiteRT.js supports only FLOAT32, INT32 and UINT8" % (kind, name, datatype))
+    shape = [] if tensor.shape is None else list(tensor.shape)  # type: List[int]
+    served = list(step.shapes.get(name, shape))
+    if kind == "input" and shape != served:
+        raise Refused(
+            "input '%s' has shape %s in the file, and LiteRT.js cannot resize it to %s" % (name, shape, served)
+        )

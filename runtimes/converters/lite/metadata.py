@@ -1,7 +1,7 @@
-"""TFLite's metadata: names, descriptions and labels inside the file, for Android Studio's and iOS's tools.
+"""Writes TFLite metadata: names, descriptions and labels inside the file, for the tools of Android Studio and iOS.
 
-The tables of metadata_schema.fbs (tensorflow/tflite-support), written by field number, since no
-package with its generated code is kept up. Files of labels are a zip archive behind the model.
+The tables are those of metadata_schema.fbs (tensorflow/tflite-support). They are written by field number, because no
+package with the generated code is maintained. Label files are in a zip archive appended to the model.
 """
 
 import io
@@ -17,7 +17,7 @@ from runtimes.conversion import Step
 
 _NAME = "TFLITE_METADATA"
 _LABELS = 2  # AssociatedFileType.TENSOR_AXIS_LABELS
-# Numbers of fields in metadata_schema.fbs.
+# Field numbers in metadata_schema.fbs.
 _FILE_NAME, _FILE_DESCRIPTION, _FILE_TYPE = 0, 1, 2
 _TENSOR_NAME, _TENSOR_DESCRIPTION, _TENSOR_FILES = 0, 1, 6
 _GRAPH_INPUTS, _GRAPH_OUTPUTS = 2, 3
@@ -31,7 +31,7 @@ def add_metadata(step: Step) -> None:
     names = [spec.name for spec in step.outputs if spec.name in labels]
     files = {name: "labels_%s.txt" % _plain(name) for name in names}
     if len(set(files.values())) < len(files):
-        files = {name: "labels_%d.txt" % place for place, name in enumerate(names)}
+        files = {name: "labels_%d.txt" % index for index, name in enumerate(names)}
     buffer = schema.BufferT()
     buffer.data = list(_metadata(step, files))
     model.buffers.append(buffer)
@@ -69,13 +69,14 @@ def _metadata(step: Step, files: Dict[str, str]) -> bytes:
 
 
 def _tensor(builder: Any, spec: TensorSpec, labels: str) -> int:
-    described = "%s %s" % (spec.datatype, list(spec.shape or ()))
-    fields = {_TENSOR_NAME: builder.CreateString(spec.name), _TENSOR_DESCRIPTION: builder.CreateString(described)}
+    description = "%s %s" % (spec.datatype, list(spec.shape or ()))
+    fields = {_TENSOR_NAME: builder.CreateString(spec.name), _TENSOR_DESCRIPTION: builder.CreateString(description)}
     if labels:
-        name, what = builder.CreateString(labels), builder.CreateString("the classes of '%s', one a line" % spec.name)
+        name = builder.CreateString(labels)
+        description = builder.CreateString("the classes of '%s', one per line" % spec.name)
         builder.StartObject(5)
         builder.PrependUOffsetTRelativeSlot(_FILE_NAME, name, 0)
-        builder.PrependUOffsetTRelativeSlot(_FILE_DESCRIPTION, what, 0)
+        builder.PrependUOffsetTRelativeSlot(_FILE_DESCRIPTION, description, 0)
         builder.PrependInt8Slot(_FILE_TYPE, _LABELS, 0)
         fields[_TENSOR_FILES] = _vector(builder, [builder.EndObject()])
     return _table(builder, 7, fields)

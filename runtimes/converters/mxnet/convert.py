@@ -1,4 +1,4 @@
-"""From MXNet to ONNX, by MXNet's own converter."""
+"""Converts MXNet to ONNX with MXNet's own converter."""
 
 import glob
 import json
@@ -20,21 +20,21 @@ _ONE_DIMENSIONAL = ("Convolution", "Pooling")
 
 
 def mxnet_to_onnx(step: Step) -> None:
-    """Its input is called as in the symbol; outputs get the served names by their places."""
+    """Write the ONNX model. Inputs keep the symbol's names; outputs are matched to the served names by position."""
     prefix = step.source[: -len("-symbol.json")]
     parameters = max(glob.glob(glob.escape(prefix) + "-[0-9][0-9][0-9][0-9].params"))
     with tempfile.TemporaryDirectory(dir=os.path.dirname(step.destination)) as folder:
         plain = os.path.join(folder, "plain-symbol.json")
         _without_losses(mx.sym.load(step.source)).save(plain)
-        # The converter wants the two side by side.
+        # The converter requires both files in one folder.
         shutil.copyfile(parameters, os.path.join(folder, "plain-0000.params"))
         shapes = [step.shapes[spec.name] for spec in step.inputs]
         dynamic = [tuple("N" if size < 0 else size for size in spec.shape or ()) for spec in step.inputs]
         types = [numpy_dtype(spec.datatype).type for spec in step.inputs]
-        # What it writes is of this version of ONNX, whatever it says: newer ones have other attributes.
+        # The converter writes operators of this opset even if asked for a newer one, whose attributes differ.
         onnx.defs.onnx_opset_version = lambda: _OPSET
         onnx.checker.DEFAULT_CONTEXT.opset_imports = {"": _OPSET}
-        _take_one_dimension()
+        _accept_one_dimension()
         path = mx.onnx.export_model(
             plain, os.path.join(folder, "plain-0000.params"), shapes, types, os.path.join(folder, "plain.onnx"),
             dynamic=True, dynamic_input_shapes=dynamic,
@@ -42,12 +42,12 @@ def mxnet_to_onnx(step: Step) -> None:
         model = onnx.load(path)
     if len(model.graph.output) != len(step.outputs):
         raise Refused(
-            "MXNet's converter gave %d outputs where %d are served" % (len(model.graph.output), len(step.outputs))
+            "MXNet's converter wrote %d outputs, but %d are served" % (len(model.graph.output), len(step.outputs))
         )
-    _take_nearest_rows(model.graph)
+    _clamp_embedding_ids(model.graph)
     names = {value.name: spec.name for value, spec in zip(model.graph.output, step.outputs)}
     _rename(model.graph, names)
-    order = {spec.name: place for place, spec in enumerate(step.inputs)}
+    order = {spec.name: index for index, spec in enumerate(step.inputs)}
     inputs = sorted([value for value in model.graph.input if value.name in order], key=lambda value: order[value.name])
     del model.graph.input[:]
     model.graph.input.extend(inputs)
@@ -58,11 +58,11 @@ def mxnet_to_onnx(step: Step) -> None:
     onnx.save(model, step.destination)
 
 
-def _take_one_dimension() -> None:
-    """MXNet's converters of convolution and pooling refuse the layout of one dimension, and are right for it."""
+def _accept_one_dimension() -> None:
+    """Make MXNet's converters of convolution and pooling accept the layout NCW, which they refuse but convert right."""
     from mxnet.onnx.mx2onnx._export_onnx import MXNetGraph
 
-    def taking(convert: Any) -> Any:
+    def accepting(convert: Any) -> Any:
         def converted(node: Any, **options: Any) -> Any:
             attributes = dict(node.get("attrs", {}))
             if attributes.get("layout") == "NCW":
@@ -72,11 +72,11 @@ def _take_one_dimension() -> None:
         return converted
 
     for registered in MXNetGraph.registry_.values():
-        registered.update({name: taking(registered[name]) for name in _ONE_DIMENSIONAL if name in registered})
+        registered.update({name: accepting(registered[name]) for name in _ONE_DIMENSIONAL if name in registered})
 
 
-def _take_nearest_rows(graph: Any) -> None:
-    """MXNet's Embedding has the nearest row for ids beyond its table; ONNX counts from the end, or refuses them."""
+def _clamp_embedding_ids(graph: Any) -> None:
+    """Clamp ids to the table, as MXNet's Embedding does. ONNX counts negative ids from the end and refuses others."""
     tables = {each.name: each.dims[0] for each in graph.initializer if len(each.dims)}
     nodes = []
     for node in graph.node:
@@ -102,17 +102,17 @@ def _rename(graph: Any, names: Dict[str, str]) -> None:
 
 
 def _without_losses(symbol: Any) -> Any:
-    """Training's heads as what they compute in serving, without the label, which the converter stumbles over."""
+    """Replace loss outputs by what they compute in serving. The converter fails on their labels."""
     graph = json.loads(symbol.tojson())
     if any(node.get("subgraphs") for node in graph["nodes"]):
-        raise Refused("MXNet's converter has no control flow (foreach, while_loop, cond)")
+        raise Refused("MXNet's converter does not support control flow (foreach, while_loop, cond)")
     nodes, internals = graph["nodes"], symbol.get_internals()
     names = internals.list_outputs()
     heads = []
-    for place, head in enumerate(graph["heads"]):
+    for index, head in enumerate(graph["heads"]):
         node = nodes[head[0]]
         if node["op"] not in _LOSSES:
-            heads.append(symbol[place])
+            heads.append(symbol[index])
             continue
         source, number = nodes[node["inputs"][0][0]], node["inputs"][0][1]
         suffixes = ("", "_output", "_output%d" % number)

@@ -1,4 +1,4 @@
-"""TensorFlow's, onnx2tf's and TensorFlow.js's converters, and ONNX Runtime's quantiser."""
+"""Steps that use the converters of TensorFlow, onnx2tf and TensorFlow.js, and ONNX Runtime's quantizer."""
 
 from modelport_converter.from_onnx import onnx_to_savedmodel, onnx_to_tflite, quantize_onnx  # noqa: F401
 from modelport_converter.from_savedmodel import savedmodel_to_onnx, savedmodel_to_tflite  # noqa: F401

@@ -1,4 +1,4 @@
-"""From ONNX: to TFLite and to SavedModel by onnx2tf; and ONNX made smaller by ONNX Runtime's quantiser."""
+"""Converts ONNX to TFLite and SavedModel with onnx2tf, and quantizes ONNX with ONNX Runtime."""
 
 import glob
 import os
@@ -13,36 +13,40 @@ from runtimes.conversion import Refused, Step
 from runtimes.converters.names import set_names
 
 _SIGNATURE = "serving_default"
-# Of onnxsim 0.6.5: it makes a Pad of zeros part of the pooling behind it, whose own padding never wins in a MaxPool.
+# onnxsim 0.6.5 merges a Pad of zeros into the following pooling. In a MaxPool this is wrong: padded zeros can be the
+# maximum, but MaxPool ignores its own padding.
 _WRONG_OPTIMIZERS = ["fuse_pad_into_pool"]
 
 
 def onnx_to_tflite(step: Step) -> None:
-    """options: batch (rows, 0 for what is open), pseudo (names of operators that are approximated by others)."""
+    """options: batch (number of rows; 0 keeps it dynamic), pseudo (operators that are approximated by others)."""
     with tempfile.TemporaryDirectory(dir=os.path.dirname(step.destination)) as folder:
         inputs, outputs = _run_onnx2tf(step, folder, saved_model=False)
         files = glob.glob(os.path.join(folder, "*_float32.tflite"))
         if len(files) != 1:
-            raise Refused("onnx2tf ended without a float32 .tflite")
+            raise Refused("onnx2tf did not write a float32 .tflite")
         set_names(files[0], step, inputs, outputs)
         shutil.move(files[0], step.destination)
 
 
 def onnx_to_savedmodel(step: Step) -> None:
-    """The SavedModel has the signature serving_default with the names input_0, …, output_0, …"""
+    """Write a SavedModel with the signature serving_default and the names input_0, …, output_0, …"""
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory(dir=os.path.dirname(step.destination)) as folder:
         inputs, outputs = _run_onnx2tf(step, folder, saved_model=True)
         found = glob.glob(os.path.join(folder, "**", "saved_model.pb"), recursive=True)
         if not found:
-            raise Refused("onnx2tf ended without a SavedModel")
+            raise Refused("onnx2tf did not write a SavedModel")
         loaded = tf.saved_model.load(os.path.dirname(found[0]))
         function = loaded.signatures[_SIGNATURE]
-        takes = sorted(function.structured_input_signature[1])
-        gives = sorted(function.structured_outputs)
-        if not set(inputs) <= set(takes) or not set(outputs) <= set(gives):
-            raise Refused("onnx2tf's SavedModel takes %s and gives %s" % (", ".join(takes), ", ".join(gives)))
+        found_inputs = sorted(function.structured_input_signature[1])
+        found_outputs = sorted(function.structured_outputs)
+        if not set(inputs) <= set(found_inputs) or not set(outputs) <= set(found_outputs):
+            raise Refused(
+                "onnx2tf's SavedModel has other inputs (%s) or outputs (%s) than the model"
+                % (", ".join(found_inputs), ", ".join(found_outputs))
+            )
         module = tf.Module()
         module.loaded = loaded
         specs = [function.structured_input_signature[1][name] for name in inputs]
@@ -58,24 +62,24 @@ def onnx_to_savedmodel(step: Step) -> None:
 
 
 def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
-    """The names of inputs and outputs in what onnx2tf wrote into the folder."""
+    """Run onnx2tf into the folder and return the names of the inputs and outputs in its files."""
     import onnx
     import onnx2tf
     from modelport_converter import scans, stable
 
-    inputs = ["input_%d" % place for place in range(len(step.inputs))]
-    outputs = ["output_%d" % place for place in range(len(step.outputs))]
+    # onnx2tf's option keep_shape_absolutely_input_names overlooks names with a colon, so the model gets plain names,
+    # and it writes to its input file, so it gets a copy.
+    inputs = ["input_%d" % n for n in range(len(step.inputs))]
+    outputs = ["output_%d" % n for n in range(len(step.outputs))]
     prepared = os.path.join(folder, "prepared.onnx")
-    # A name with a colon is overlooked by -kat, and the file is written to by onnx2tf: so it gets one of its own.
     model, sizes = _served(step), [spec.shape for spec in step.outputs]
-    if step.options.get("batch"):  # before outputs are pinned: onnxsim would take away what pins them
-        model, sizes = _with_sizes(model, step)
-    written = _prepared(ir.from_proto(model), step, inputs, outputs, sizes)
-    stable.write_out(written)
-    model = ir.to_proto(written)
-    onnx.save(scans.written_out(model), prepared)
+    if step.options.get("batch"):  # before outputs are pinned, because onnxsim would remove the pins
+        model, sizes = _with_fixed_sizes(model, step)
+    plain = _prepared(ir.from_proto(model), step, inputs, outputs, sizes)
+    stable.rewrite(plain)
+    onnx.save(scans.unroll(ir.to_proto(plain)), prepared)
     if saved_model:
-        _made_expressible(prepared)
+        _make_expressible(prepared)
     onnx2tf.convert(
         input_onnx_file_path=prepared,
         output_folder_path=folder,
@@ -87,23 +91,23 @@ def _run_onnx2tf(step: Step, folder: str, saved_model: bool) -> Any:
         replace_to_pseudo_operators=step.options.get("pseudo") or None,
         flatbuffer_direct_output_saved_model=saved_model,
         tflite_backend="flatbuffer_direct",
-        # It would run whatever program of that name the user's PATH has, which takes away what pins outputs.
+        # onnx2tf would run any program `onnxsim` on the user's PATH, and that would remove the pins of the outputs.
         not_use_onnxsim=True,
     )
     return inputs, outputs
 
 
 def _served(step: Step) -> Any:
-    """The model without the outputs that are not served, maps say, and without what only they need."""
+    """Return the model without the outputs that are not served, such as maps, and the nodes only they need."""
     import onnx
 
     model = onnx.load(step.source)
     graph = model.graph
-    wanted = [value for value in graph.output if value.name in {spec.name for spec in step.outputs}]
-    if len(wanted) < len(graph.output):
+    served = [value for value in graph.output if value.name in {spec.name for spec in step.outputs}]
+    if len(served) < len(graph.output):
         del graph.output[:]
-        graph.output.extend(wanted)
-        needed = {value.name for value in wanted}
+        graph.output.extend(served)
+        needed = {value.name for value in served}
         kept = []
         for node in reversed(graph.node):
             if needed.intersection(node.output):
@@ -114,46 +118,46 @@ def _served(step: Step) -> Any:
     return model
 
 
-def _is_open_image(shape: Optional[Sequence[int]]) -> bool:
+def _is_dynamic_image(shape: Optional[Sequence[int]]) -> bool:
     return shape is not None and len(shape) == 4 and -1 in shape[1:]
 
 
-def _fixed(model: Any, shapes: Dict[str, Sequence[int]]) -> Any:
-    """With no size left open, what the graph computes of shapes becomes constants, which onnx2tf needs."""
+def _simplified(model: Any, shapes: Dict[str, Sequence[int]]) -> Any:
+    """Fix all input sizes and fold what the graph computes from shapes into constants, which onnx2tf requires."""
     import onnxsim
 
     sizes = {name: list(shape) for name, shape in shapes.items()}
     return onnxsim.simplify(model, overwrite_input_shapes=sizes, skipped_optimizers=_WRONG_OPTIMIZERS)[0]
 
 
-def _with_sizes(model: Any, step: Step) -> Tuple[Any, List[Optional[Tuple[int, ...]]]]:
-    """The model with its sizes fixed, and its outputs' sizes: of images that were open, those that they get."""
+def _with_fixed_sizes(model: Any, step: Step) -> Tuple[Any, List[Optional[Tuple[int, ...]]]]:
+    """Return the model with fixed sizes, and the shapes of its outputs, of which dynamic images become fixed."""
     import onnx
 
-    fixed = _fixed(model, step.shapes)
-    for output in fixed.graph.output:  # what is open there would stay so
+    fixed = _simplified(model, step.shapes)
+    for output in fixed.graph.output:  # shape inference would keep dynamic sizes that are declared here
         output.type.tensor_type.ClearField("shape")
     fixed = onnx.shape_inference.infer_shapes(fixed, data_prop=True)
     found = {value.name: value.type.tensor_type.shape.dim for value in fixed.graph.output}
     return fixed, [
-        tuple(dim.dim_value or -1 for dim in found[spec.name]) if _is_open_image(spec.shape) else spec.shape
+        tuple(dim.dim_value or -1 for dim in found[spec.name]) if _is_dynamic_image(spec.shape) else spec.shape
         for spec in step.outputs
     ]
 
 
-def _made_expressible(path: str) -> None:
-    """What onnx2tf cannot write into a SavedModel gets another form, or a kernel here."""
+def _make_expressible(path: str) -> None:
+    """Rewrite what onnx2tf cannot write into a SavedModel, and patch its kernels."""
     import onnx
-    from modelport_converter import onnx2tf_faults, recurrent
+    from modelport_converter import onnx2tf_patches, recurrent
 
-    onnx2tf_faults.meet()
+    onnx2tf_patches.apply()
     model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True))
-    recurrent.write_out(model)
+    recurrent.unroll(model)
     ir.save(model, path)
 
 
 def _has_batch(step: Step) -> bool:
-    """Whether a batch is all that is open in the inputs."""
+    """Whether the batch is the only dynamic size of each input."""
     return all(spec.shape and spec.shape[0] == -1 and -1 not in spec.shape[1:] for spec in step.inputs)
 
 
@@ -168,28 +172,32 @@ def _overwritten(step: Step, inputs: Sequence[str]) -> List[str]:
 def _prepared(
     model: Any, step: Step, inputs: List[str], outputs: List[str], sizes: Sequence[Optional[Tuple[int, ...]]]
 ) -> Any:
-    """Plain names, and outputs pinned that onnx2tf would give another layout, or lose: twins."""
+    """Return the model with plain names and with its outputs pinned.
+
+    onnx2tf may change the layout of an output of rank 3 or more; reshaping it to one dimension and back prevents that.
+    It also drops the second of two outputs that are the same value; an actual copy of the value prevents that.
+    """
     named = renamed(model, [spec.name for spec in step.inputs], [spec.name for spec in step.outputs], inputs, outputs)
     origins = [_origin(value) for value in named.graph.outputs]
-    for place, shape in enumerate(sizes):
+    for index, shape in enumerate(sizes):
         if shape is None or -1 in shape[1:]:
             continue
-        value = whole = named.graph.outputs[place]
-        if origins[place] in origins[:place] and shape and shape[-1] > 0:
-            whole = _copied(named.graph, whole, shape[-1])
+        value = pinned = named.graph.outputs[index]
+        if origins[index] in origins[:index] and shape and shape[-1] > 0:
+            pinned = _copied(named.graph, pinned, shape[-1])
         elif len(shape) >= 3 and value.uses() and value.producer() and value.producer().op_type == "Transpose":
-            whole = _transposed_again(named.graph, value.producer())
+            pinned = _transposed_again(named.graph, value.producer())
         if len(shape) >= 3:
-            whole = _reshaped(named.graph, _reshaped(named.graph, whole, [-1]), list(shape))
-        if whole is not value:
-            whole.shape, whole.dtype = value.shape, value.dtype
-            value.name, whole.name = outputs[place] + "_unpinned", outputs[place]
-            named.graph.outputs[place] = whole
+            pinned = _reshaped(named.graph, _reshaped(named.graph, pinned, [-1]), list(shape))
+        if pinned is not value:
+            pinned.shape, pinned.dtype = value.shape, value.dtype
+            value.name, pinned.name = outputs[index] + "_unpinned", outputs[index]
+            named.graph.outputs[index] = pinned
     return named
 
 
 def _origin(value: Any) -> Any:
-    """What a value is another name of."""
+    """Follow Identity nodes to the value that they copy."""
     node = value.producer()
     while node is not None and node.op_type == "Identity" and not node.domain:
         value = node.inputs[0]
@@ -198,16 +206,16 @@ def _origin(value: Any) -> Any:
 
 
 def _copied(graph: Any, value: Any, last: int) -> Any:
-    """The first half of the value beside itself: onnx2tf takes a plain copy for the value."""
+    """Copy a value as the first half of its concatenation with itself. onnx2tf treats an Identity as the value."""
     both = ir.node("Concat", [value, value], attributes={"axis": -1})
-    numbers = ir.node("Constant", [], attributes={"value": ir.tensor(np.arange(last))})
-    half = ir.node("Gather", [both.outputs[0], numbers.outputs[0]], attributes={"axis": -1})
-    graph.extend([both, numbers, half])
+    indices = ir.node("Constant", [], attributes={"value": ir.tensor(np.arange(last))})
+    half = ir.node("Gather", [both.outputs[0], indices.outputs[0]], attributes={"axis": -1})
+    graph.extend([both, indices, half])
     return half.outputs[0]
 
 
 def _transposed_again(graph: Any, transpose: Any) -> Any:
-    """What others use too and a pin follows, onnx2tf takes out of the graph, and then looks for."""
+    """Duplicate a Transpose that has other readers. onnx2tf removes one that a pin follows, and then fails."""
     order = transpose.attributes.get("perm")
     again = ir.node("Transpose", transpose.inputs, attributes={"perm": order.as_ints()} if order else {})
     graph.append(again)
@@ -224,17 +232,18 @@ def _reshaped(graph: Any, value: Any, shape: List[int]) -> Any:
 def renamed(
     model: Any, inputs: Sequence[str], outputs: Sequence[str], new_inputs: Sequence[str], new_outputs: Sequence[str]
 ) -> Any:
-    """The model with these inputs and outputs, in this order, by their new names. Raises Refused."""
+    """Reorder and rename the model's inputs and outputs, in place. Raises Refused if it does not have one."""
     graph = model.graph
-    takes = {value.name: value for value in graph.inputs}
-    gives = {value.name: value for value in graph.outputs}
-    lost = [name for name in inputs if name not in takes] + [name for name in outputs if name not in gives]
-    if lost:
-        raise Refused("the ONNX model lacks '%s'" % "', '".join(lost))
-    chosen = [takes[name] for name in inputs]
+    inputs_by_name = {value.name: value for value in graph.inputs}
+    outputs_by_name = {value.name: value for value in graph.outputs}
+    missing = [name for name in inputs if name not in inputs_by_name]
+    missing += [name for name in outputs if name not in outputs_by_name]
+    if missing:
+        raise Refused("the ONNX model does not have '%s'" % "', '".join(missing))
+    chosen = [inputs_by_name[name] for name in inputs]
     results = []
-    for value in [gives[name] for name in outputs]:
-        if value in chosen or value in results:  # which can have one name only
+    for value in [outputs_by_name[name] for name in outputs]:
+        if value in chosen or value in results:  # a value has only one name, so a second output needs a copy
             node = ir.node("Identity", [value])
             node.outputs[0].shape, node.outputs[0].dtype = value.shape, value.dtype
             graph.append(node)
@@ -251,7 +260,7 @@ def renamed(
 
 
 def _values(graph: Any) -> Iterator[Any]:
-    """All that has a name: inputs, initializers, and what the nodes give, those of inner graphs too."""
+    """Yield all named values: inputs, initializers, and the outputs of all nodes, including those in subgraphs."""
     yield from graph.inputs
     yield from graph.initializers.values()
     for node in graph.all_nodes():

@@ -1,4 +1,4 @@
-"""From a SavedModel: to TFLite by TensorFlow's own converter, to ONNX by tf2onnx."""
+"""Converts a SavedModel to TFLite with TensorFlow's own converter and to ONNX with tf2onnx."""
 
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
@@ -15,7 +15,7 @@ from runtimes.savedmodel.tags import serving_tags
 
 
 def savedmodel_to_tflite(step: Step) -> None:
-    """options: batch (rows, 0 for any), quantize ("", "float16", "dynamic", "int8")."""
+    """options: batch (number of rows; 0 keeps it dynamic), quantize ("", "float16", "dynamic", "int8")."""
     function = frozen(step)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], function)
     mode = step.options.get("quantize", "")
@@ -28,28 +28,28 @@ def savedmodel_to_tflite(step: Step) -> None:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
     with open(step.destination, "wb") as file:
         file.write(converter.convert())
-    # A function's inputs and outputs keep their order and have names of the converter's making.
+    # The converter keeps the order of the inputs and outputs, but not their names.
     set_names(step.destination, step)
 
 
 def save_plain(step: Step, folder: str) -> None:
-    """A SavedModel of the served signature alone, frozen, that takes input_000, … and gives output_000, …"""
+    """Save the served signature as a frozen SavedModel with the inputs input_000, … and the outputs output_000, …"""
     function = simplified(frozen(step))
     specs = [tf.TensorSpec(tensor.shape, tensor.dtype, "input_%03d" % n) for n, tensor in enumerate(function.inputs)]
     module = tf.Module()
 
     @tf.function(autograph=False, input_signature=specs)
     def served(*arrays: Any) -> Dict[str, Any]:
-        return {"output_%03d" % place: result for place, result in enumerate(function(*arrays))}
+        return {"output_%03d" % n: result for n, result in enumerate(function(*arrays))}
 
     tf.saved_model.save(module, folder, signatures={"serving_default": served.get_concrete_function()})
 
 
 def savedmodel_to_onnx(step: Step) -> None:
     import tf2onnx
-    from modelport_converter import tf2onnx_faults
+    from modelport_converter import tf2onnx_patches
 
-    tf2onnx_faults.meet()
+    tf2onnx_patches.apply()
     function = simplified(frozen(step))
     graph = function.graph.as_graph_def()
     inputs = [tensor.name for tensor in function.inputs]
@@ -65,7 +65,7 @@ def savedmodel_to_onnx(step: Step) -> None:
 
 
 def _rows(step: Step) -> Iterator[List[np.ndarray]]:
-    """What the quantiser sees of the data: a row at a time."""
+    """Yield the calibration data row by row."""
     for file in step.calibration:
         with np.load(file, allow_pickle=False) as arrays:
             inputs = [arrays[spec.name] for spec in step.inputs]
@@ -74,24 +74,24 @@ def _rows(step: Step) -> Iterator[List[np.ndarray]]:
 
 
 def frozen(step: Step) -> Any:
-    """The served signature as one graph without variables, its inputs and outputs in the served order."""
+    """Return the served signature as one graph without variables, with inputs and outputs in the served order."""
     batch = step.options.get("batch", 0)
     specs = [
-        tf.TensorSpec(_shape(step, spec, batch), tf.as_dtype(numpy_dtype(spec.datatype)), name="input_%d" % place)
-        for place, spec in enumerate(step.inputs)
+        tf.TensorSpec(_shape(step, spec, batch), tf.as_dtype(numpy_dtype(spec.datatype)), name="input_%d" % n)
+        for n, spec in enumerate(step.inputs)
     ]
     call = _callable(step)
 
     def served(*arrays: Any) -> List[Any]:
         results = call(dict(zip([spec.name for spec in step.inputs], arrays)))
-        return [tf.identity(results[spec.name], name="output_%d" % place) for place, spec in enumerate(step.outputs)]
+        return [tf.identity(results[spec.name], name="output_%d" % n) for n, spec in enumerate(step.outputs)]
 
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     concrete = tf.function(served, autograph=False).get_concrete_function(*specs)
     constant = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
     if len(constant.inputs) != len(specs):
-        raise Refused("the model holds resources that cannot be frozen into a graph: a table, say")
+        raise Refused("the model has resources, such as tables, that cannot be frozen into a graph")
     return constant
 
 
@@ -102,7 +102,7 @@ def _shape(step: Step, spec: TensorSpec, batch: int) -> Tuple[Any, ...]:
 
 
 def _callable(step: Step) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
-    """The signature as a function of its inputs by name: by TensorFlow 2's loader, else by TensorFlow 1's."""
+    """Return the signature as a function of named inputs. If TensorFlow 2's loader fails, TensorFlow 1's is used."""
     tags = serving_tags(step.source)
     try:
         loaded = tf.saved_model.load(step.source, tags=tags)
@@ -111,20 +111,21 @@ def _callable(step: Step) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
         print("tf.saved_model.load failed (%s); trying TensorFlow 1's loader" % error)
         return _from_session(step, tags)
 
-    # What onnx2tf wrote calls them by their places: a SavedModel cannot have every name.
-    takes, gives = function.structured_input_signature[1], function.structured_outputs
-    inputs = {spec.name: _name(spec.name, takes, "input_%d" % place) for place, spec in enumerate(step.inputs)}
-    outputs = {spec.name: _name(spec.name, gives, "output_%d" % place) for place, spec in enumerate(step.outputs)}
+    # SavedModels that onnx2tf wrote name them by position, because a SavedModel does not allow every name.
+    arguments, results_by_name = function.structured_input_signature[1], function.structured_outputs
+    inputs = {spec.name: _name(spec.name, arguments, "input_%d" % n) for n, spec in enumerate(step.inputs)}
+    outputs = {spec.name: _name(spec.name, results_by_name, "output_%d" % n) for n, spec in enumerate(step.outputs)}
 
+    # `keep` keeps the variables alive as long as the function.
     def call(arrays: Dict[str, Any], keep: Any = loaded) -> Dict[str, Any]:
         results = function(**{inputs[name]: array for name, array in arrays.items()})
-        return {name: results[given] for name, given in outputs.items()}
+        return {name: results[key] for name, key in outputs.items()}
 
     return call
 
 
-def _name(name: str, known: Any, by_place: str) -> str:
-    return name if name in known else by_place
+def _name(name: str, known: Any, fallback: str) -> str:
+    return name if name in known else fallback
 
 
 def _from_session(step: Step, tags: Sequence[str]) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
@@ -133,7 +134,7 @@ def _from_session(step: Step, tags: Sequence[str]) -> Callable[[Dict[str, Any]],
         definition = tf.compat.v1.saved_model.load(session, tags, step.source).signature_def[step.signature]
         inputs = {key: info.name for key, info in definition.inputs.items()}
         outputs = {key: info.name for key, info in definition.outputs.items()}
-        # The constants of the graph's variables; what only training needs goes.
+        # Replaces variables by constants, and removes what only training needs.
         frozen = tf.compat.v1.graph_util.convert_variables_to_constants(
             session, graph.as_graph_def(), [name.split(":")[0] for name in outputs.values()]
         )

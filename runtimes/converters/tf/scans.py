@@ -1,4 +1,4 @@
-"""Scans of an ONNX model written out step by step, for tools that know no loops."""
+"""Unrolls the Scans of an ONNX model, for tools that do not support loops."""
 
 from typing import Dict, Iterator, List, Optional, Sequence
 
@@ -6,11 +6,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+# The body is copied once per step, so a larger limit makes larger models; a smaller one leaves more Scans as they are.
 _MAX_STEPS = 256
 
 
-def written_out(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with each Scan whose number of steps is told as its body, that many times; others as they are."""
+def unroll(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Replace each Scan with a fixed number of steps by that many copies of its body. Other Scans stay."""
     if not any(_is_scan(node) for node in model.graph.node):
         return model
     sizes = _sizes(onnx.shape_inference.infer_shapes(model, data_prop=True))
@@ -32,7 +33,7 @@ def _is_scan(node: onnx.NodeProto) -> bool:
 
 
 def _sizes(model: onnx.ModelProto) -> Dict[str, List[int]]:
-    """Of every tensor whose rank is known; -1 for a size that is not."""
+    """Return the sizes of every tensor whose rank is known; -1 is an unknown size."""
     graph = model.graph
     found = {each.name: list(each.dims) for each in graph.initializer}
     for info in (*graph.input, *graph.value_info, *graph.output):
@@ -43,24 +44,24 @@ def _sizes(model: onnx.ModelProto) -> Dict[str, List[int]]:
 
 
 class _Scan:
-    """steps: None where they are not told, or too many, or the body holds graphs of its own."""
+    """steps: None if the number is unknown or too large, or if the body contains subgraphs."""
 
     def __init__(self, node: onnx.NodeProto, sizes: Dict[str, List[int]]) -> None:
-        told = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        self._node, self._body = node, told["body"]
-        scanned = told["num_scan_inputs"]
+        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        self._node, self._body = node, attributes["body"]
+        scanned = attributes["num_scan_inputs"]
         self._states = len(node.input) - scanned
-        gathered = len(self._body.output) - self._states
-        self._backwards = told.get("scan_input_directions", [0] * scanned)
-        self._backwards_out = told.get("scan_output_directions", [0] * gathered)
-        self._axes_out = told.get("scan_output_axes", [0] * gathered)
+        collected = len(self._body.output) - self._states
+        self._backwards = attributes.get("scan_input_directions", [0] * scanned)
+        self._backwards_out = attributes.get("scan_output_directions", [0] * collected)
+        self._axes_out = attributes.get("scan_output_axes", [0] * collected)
         ranks = [len(sizes.get(name, ())) for name in node.input[self._states :]]
-        axes = told.get("scan_input_axes", [0] * scanned)
+        axes = attributes.get("scan_input_axes", [0] * scanned)
         self._axes = [axis + rank if axis < 0 else axis for axis, rank in zip(axes, ranks)]
         self.constants: List[onnx.TensorProto] = []
-        self.steps = self._told_steps(sizes, ranks)
+        self.steps = self._fixed_steps(sizes, ranks)
 
-    def _told_steps(self, sizes: Dict[str, List[int]], ranks: Sequence[int]) -> Optional[int]:
+    def _fixed_steps(self, sizes: Dict[str, List[int]], ranks: Sequence[int]) -> Optional[int]:
         nested = any(each.HasField("g") or each.graphs for node in self._body.node for each in node.attribute)
         if nested or 0 in ranks or any(axis < 0 for axis in self._axes_out):
             return None
@@ -70,7 +71,7 @@ class _Scan:
 
     def nodes(self) -> Iterator[onnx.NodeProto]:
         assert self.steps is not None
-        states, gathered = list(self._node.input[: self._states]), [[] for _ in self._body.output[self._states :]]
+        states, collected = list(self._node.input[: self._states]), [[] for _ in self._body.output[self._states :]]
         inner = {each.name: self._named("constant", each.name) for each in self._body.initializer}
         for each in self._body.initializer:
             copy = onnx.TensorProto()
@@ -79,7 +80,7 @@ class _Scan:
             self.constants.append(copy)
         for step in range(self.steps):
             names = dict(inner, **dict(zip((each.name for each in self._body.input), states)))
-            yield from self._taken(step, names)
+            yield from self._scan_inputs(step, names)
             for node in self._body.node:
                 names.update({name: self._named(step, name) for name in node.output if name})
                 copy = onnx.NodeProto()
@@ -90,33 +91,33 @@ class _Scan:
                 yield copy
             results = [names.get(each.name, each.name) for each in self._body.output]
             states = results[: self._states]
-            for all_of_it, name in zip(gathered, results[self._states :]):
-                all_of_it.append(name)
-        yield from self._given(states, gathered)
+            for steps, name in zip(collected, results[self._states :]):
+                steps.append(name)
+        yield from self._outputs(states, collected)
 
-    def _taken(self, step: int, names: Dict[str, str]) -> Iterator[onnx.NodeProto]:
-        """This step of each sequence."""
+    def _scan_inputs(self, step: int, names: Dict[str, str]) -> Iterator[onnx.NodeProto]:
+        """Select this step of each sequence."""
         sequences = zip(self._node.input[self._states :], self._body.input[self._states :], self._axes, self._backwards)
         for sequence, inside, axis, backwards in sequences:
-            place = self._constant(np.array(self.steps - 1 - step if backwards else step, np.int64))
+            index = self._constant(np.array(self.steps - 1 - step if backwards else step, np.int64))
             names[inside.name] = self._named(step, inside.name)
-            yield helper.make_node("Gather", [sequence, place], [names[inside.name]], axis=axis)
+            yield helper.make_node("Gather", [sequence, index], [names[inside.name]], axis=axis)
 
-    def _given(self, states: Sequence[str], gathered: Sequence[List[str]]) -> Iterator[onnx.NodeProto]:
-        """The last states, and what each step gave, in the order of the steps or against it."""
+    def _outputs(self, states: Sequence[str], collected: Sequence[List[str]]) -> Iterator[onnx.NodeProto]:
+        """Produce the last states, and concatenate the outputs of the steps in their order or in reverse."""
         outputs = list(self._node.output) + [""] * (len(self._body.output) - len(self._node.output))
         for name, output in zip(states, outputs):
             if output:
                 yield helper.make_node("Identity", [name], [output])
-        sequences = zip(gathered, outputs[self._states :], self._axes_out, self._backwards_out)
-        for place, (all_of_it, output, axis, backwards) in enumerate(sequences):
+        sequences = zip(collected, outputs[self._states :], self._axes_out, self._backwards_out)
+        for index, (steps, output, axis, backwards) in enumerate(sequences):
             if not output:
                 continue
-            at = self._constant(np.array([axis], np.int64))
-            whole = [self._named("whole%d" % place, str(step)) for step in range(len(all_of_it))]
-            for name, long in zip(all_of_it, whole):
-                yield helper.make_node("Unsqueeze", [name, at], [long])
-            yield helper.make_node("Concat", whole[::-1] if backwards else whole, [output], axis=axis)
+            axes = self._constant(np.array([axis], np.int64))
+            unsqueezed = [self._named("unsqueezed%d" % index, str(step)) for step in range(len(steps))]
+            for name, result in zip(steps, unsqueezed):
+                yield helper.make_node("Unsqueeze", [name, axes], [result])
+            yield helper.make_node("Concat", unsqueezed[::-1] if backwards else unsqueezed, [output], axis=axis)
 
     def _named(self, step: object, name: str) -> str:
         return "%s_%s_%s" % (self._node.name or self._node.output[0], step, name)

@@ -1,4 +1,4 @@
-"""Graphs of TensorFlow in operators that other frameworks know too."""
+"""Rewrites TensorFlow graphs to operators that other frameworks support."""
 
 from typing import Any, Callable
 
@@ -9,7 +9,7 @@ _XLA = "_XlaMustCompile"
 
 
 def simplified(function: Any) -> Any:
-    """A frozen function that computes the same: calls inlined, Keras's erfc(x) as 1 - erf(x)."""
+    """Return an equivalent frozen function with all calls inlined and Keras's erfc(x) replaced by 1 - erf(x)."""
     graph = function.graph.as_graph_def()
     if any(_XLA in node.attr for node in graph.node):
         function = _changed(function, _without_xla)
@@ -31,9 +31,9 @@ def _changed(function: Any, change: Callable[[Any], None]) -> Any:
 
 
 def _without_xla(graph: Any) -> None:
-    """What must be compiled as a whole (Keras's grouped convolutions) is not inlined either."""
+    """Allow inlining of functions marked for compilation by XLA, such as Keras's grouped convolutions."""
     functions = graph.library.function
-    # The process knows functions by name, and these are other ones now.
+    # TensorFlow registers functions by name in the process, so the changed ones need new names.
     names = {function.signature.name: function.signature.name + "_inlined" for function in functions}
     for node in [*graph.node, *(node for function in functions for node in function.node_def)]:
         node.attr.pop(_XLA, None)

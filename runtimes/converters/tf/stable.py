@@ -1,7 +1,7 @@
-"""Operators of ONNX that onnx2tf 2.6.9 writes so that they overflow, written so that they do not.
+"""Rewrites ONNX operators that onnx2tf 2.6.9 translates to numerically unstable formulas.
 
-Softplus becomes log(1 + exp(x)) there, ReduceLogSumExp log(sum(exp(x))), both infinite from about 88 on, and
-LogSoftmax log(softmax(x)), infinite where one score is 104 below another.
+In FP32, its log(1 + exp(x)) for Softplus and log(sum(exp(x))) for ReduceLogSumExp are infinite from about x = 88 on,
+and its log(softmax(x)) for LogSoftmax is infinite where a score is 104 below another.
 """
 
 from typing import Any, List, Optional
@@ -10,12 +10,12 @@ import numpy as np
 import onnx_ir as ir
 
 
-def write_out(model: Any) -> None:
-    """Change the model."""
+def rewrite(model: Any) -> None:
+    """Rewrite the model in place."""
     opset = model.opset_imports.get("", 1)
     for node in list(model.graph.all_nodes()):
-        if node.op_type in _FORMS and not node.domain:
-            nodes = _FORMS[node.op_type](node, opset)
+        if node.op_type in _REWRITES and not node.domain:
+            nodes = _REWRITES[node.op_type](node, opset)
             if nodes is not None:
                 old, new = node.outputs[0], nodes[-1].outputs[0]
                 new.shape, new.type, new.name = old.shape, old.type, old.name
@@ -24,16 +24,16 @@ def write_out(model: Any) -> None:
 
 def _softplus(node: Any, opset: int) -> List[Any]:
     """max(x, 0) - log(sigmoid(|x|))"""
-    above = ir.node("Relu", [node.inputs[0]])
-    size = ir.node("Abs", [node.inputs[0]])
-    part = ir.node("Sigmoid", size.outputs)
-    log = ir.node("Log", part.outputs)
-    return [above, size, part, log, ir.node("Sub", [above.outputs[0], log.outputs[0]])]
+    positive = ir.node("Relu", [node.inputs[0]])
+    magnitude = ir.node("Abs", [node.inputs[0]])
+    sigmoid = ir.node("Sigmoid", magnitude.outputs)
+    log = ir.node("Log", sigmoid.outputs)
+    return [positive, magnitude, sigmoid, log, ir.node("Sub", [positive.outputs[0], log.outputs[0]])]
 
 
 def _log_softmax(node: Any, opset: int) -> Optional[List[Any]]:
-    """z - log(sum(exp(z))), z = x - max(x)"""
-    if opset < 13:  # over all dimensions from the axis on
+    """z - log(sum(exp(z))), where z = x - max(x). None before opset 13, which flattens all axes from `axis` on."""
+    if opset < 13:
         return None
     axis = node.attributes.get("axis")
     axes = _axes([axis.as_int() if axis else -1])
@@ -46,7 +46,7 @@ def _log_softmax(node: Any, opset: int) -> Optional[List[Any]]:
 
 
 def _log_sum_exp(node: Any, opset: int) -> Optional[List[Any]]:
-    """max(x) + log(sum(exp(x - max(x))))"""
+    """max(x) + log(sum(exp(x - max(x)))). None if the axes are not constant or have another meaning."""
     given, noop = node.attributes.get("axes"), node.attributes.get("noop_with_empty_axes")
     tensor = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] is not None else None
     if opset < 13 or (noop and noop.as_int()) or (len(node.inputs) > 1 and tensor is None):
@@ -70,7 +70,7 @@ def _axes(numbers: List[int]) -> Any:
 
 
 def _reduced(operator: str, x: Any, axes: Optional[Any], keepdims: int, opset: int) -> Any:
-    """Axes are an input of ReduceSum from opset 13 on, of the others from 18 on."""
+    """Return a reduction. Axes are an input of ReduceSum since opset 13, and of other reductions since opset 18."""
     if axes is None:
         return ir.node(operator, [x], attributes={"keepdims": keepdims})
     if operator == "ReduceSum" or opset >= 18:
@@ -79,4 +79,4 @@ def _reduced(operator: str, x: Any, axes: Optional[Any], keepdims: int, opset: i
     return ir.node(operator, [x], attributes={"axes": numbers, "keepdims": keepdims})
 
 
-_FORMS = {"Softplus": _softplus, "LogSoftmax": _log_softmax, "ReduceLogSumExp": _log_sum_exp}
+_REWRITES = {"Softplus": _softplus, "LogSoftmax": _log_softmax, "ReduceLogSumExp": _log_sum_exp}

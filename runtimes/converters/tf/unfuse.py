@@ -1,6 +1,6 @@
-"""Fused products that tfjs-backend-wasm 4.22.0 gets wrong are taken apart.
+"""Splits fused matrix products that tfjs-backend-wasm 4.22.0 does not compute correctly.
 
-Where the second matrix is transposed it computes another product; a bias of more dimensions than one it refuses.
+If the second matrix is transposed, it computes a different product, and it refuses a bias with several dimensions.
 """
 
 import base64
@@ -18,7 +18,7 @@ def unfuse(model: Dict[str, Any]) -> None:
 
 
 def one_dimensional(model: Dict[str, Any]) -> Set[str]:
-    """The names of such weights."""
+    """Return the names of the weights with one dimension."""
     groups = model["weightsManifest"]
     return {each["name"] for group in groups for each in group["weights"] if len(each["shape"]) == 1}
 
@@ -31,7 +31,7 @@ def is_wrong(node: Dict[str, Any], vectors: Set[str]) -> bool:
 
 
 def _unfused(node: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """The product, and what was fused with it, the last of them by the node's own name."""
+    """Return the product and the operators fused with it as separate nodes. The last one keeps the node's name."""
     attributes, inputs = node["attr"], list(node["input"])
     kind = {"T": attributes["T"]}
     fused = [base64.b64decode(each).decode() for each in attributes["fused_ops"]["list"]["s"]]
@@ -39,19 +39,19 @@ def _unfused(node: Dict[str, Any]) -> List[Dict[str, Any]]:
         _node("MatMul", inputs[:2], dict(kind, **{key: attributes[key] for key in ("transpose_a", "transpose_b")}))
     ]
     for operator in fused:
-        extra, given = dict(kind), []
+        extra, others = dict(kind), []
         if operator == "BiasAdd":
-            operator, given = "AddV2", [inputs[2]]
+            operator, others = "AddV2", [inputs[2]]
         elif operator == "LeakyRelu":
             extra["alpha"] = attributes["leakyrelu_alpha"]
         elif operator not in ("Relu", "Relu6", "Elu", "Sigmoid", "Tanh"):
-            raise Refused("the model has a product fused with %s, which TensorFlow.js computes wrongly" % operator)
-        parts.append(_node(operator, given, extra))
-    for place, part in enumerate(parts):
-        last = place == len(parts) - 1
-        part["name"] = node["name"] if last else "%s/unfused_%d" % (node["name"], place)
-        if place:
-            part["input"].insert(0, parts[place - 1]["name"])
+            raise Refused("the model has a product fused with %s, which TensorFlow.js computes incorrectly" % operator)
+        parts.append(_node(operator, others, extra))
+    for index, part in enumerate(parts):
+        last = index == len(parts) - 1
+        part["name"] = node["name"] if last else "%s/unfused_%d" % (node["name"], index)
+        if index:
+            part["input"].insert(0, parts[index - 1]["name"])
     return parts
 
 

@@ -1,4 +1,4 @@
-"""From TorchScript and torch.export: to TFLite by litert-torch, to ONNX by torch.onnx."""
+"""Converts TorchScript and torch.export to TFLite with litert-torch and to ONNX with torch.onnx."""
 
 import os
 import warnings
@@ -11,7 +11,7 @@ from runtimes.contract import TensorSpec
 from runtimes.conversion import Refused, Step
 from runtimes.converters.names import set_names
 
-# A file of protobuf has less than 2 GiB; the graph takes some.
+# Protobuf limits a file to 2 GiB (2.147e9 bytes), of which the graph needs some.
 _MAX_IN_ONE_FILE = 2_000_000_000
 
 
@@ -19,7 +19,7 @@ def torchscript_to_tflite(step: Step) -> None:
     from torch._export.converter import TS2EPConverter
 
     module, example = _scripted(step)
-    # Private, and the only way from TorchScript into torch.export.
+    # This private class is the only way from TorchScript to torch.export.
     _to_tflite(step, TS2EPConverter(module, example).convert().module(), example)
 
 
@@ -28,13 +28,13 @@ def exported_to_tflite(step: Step) -> None:
 
 
 def torchscript_to_onnx(step: Step) -> None:
-    """options: batch (rows, 0 for what is open in the served model)."""
+    """options: batch (number of rows; 0 keeps the dynamic sizes of the served model)."""
     module, example = _scripted(step)
     _to_onnx(step, module, example)
 
 
 def torchscript_to_onnx_by_export(step: Step) -> None:
-    """By torch.export, which knows the shapes that the script does not tell."""
+    """Convert by way of torch.export, which infers shapes that the script does not contain."""
     from torch._export.converter import TS2EPConverter
 
     module, example = _scripted(step)
@@ -42,7 +42,7 @@ def torchscript_to_onnx_by_export(step: Step) -> None:
 
 
 def exported_to_onnx(step: Step) -> None:
-    """What is open in the program stays open."""
+    """Dynamic sizes of the program stay dynamic."""
     _exported_to_onnx(step, torch.export.load(step.source), _example(step))
 
 
@@ -59,13 +59,16 @@ def _scripted(step: Step) -> Tuple[Any, Tuple[Any, ...]]:
     arguments = [argument.name for argument in module.forward.schema.arguments[1:]]
     names = [spec.name for spec in step.inputs]
     example = _example(step)
-    # As runtimes/torchscript/scripted.py matches them: by name if all are names of arguments, else by position.
+    # As in runtimes/torchscript/scripted.py, inputs match arguments by name if all names are arguments, else by
+    # position.
     if all(name in arguments for name in names):
-        given = dict(zip(names, example))
-        left = arguments[len(names) :]
-        if [name for name in arguments if name in given] != arguments[: len(names)]:
-            raise Refused("arguments before '%s' have no input, and torch's converters want them all" % left[-1])
-        example = tuple(given[name] for name in arguments if name in given)
+        inputs = dict(zip(names, example))
+        remaining = arguments[len(names) :]
+        if [name for name in arguments if name in inputs] != arguments[: len(names)]:
+            raise Refused(
+                "arguments before '%s' have no input, and torch's converters need all of them" % remaining[-1]
+            )
+        example = tuple(inputs[name] for name in arguments if name in inputs)
     return module, example
 
 
@@ -92,12 +95,13 @@ def _to_onnx(step: Step, module: Any, example: Tuple[Any, ...]) -> None:
                 dynamic_axes=_axes(step.inputs + step.outputs) if not step.options.get("batch") else None,
             )  # fmt: skip
         except torch.onnx.errors.SymbolicValueError as error:
-            raise Refused(str(error).split("[Caused by")[0].strip()) from error  # a value of the graph, over lines
+            # The rest of the message is a dump of the graph's value.
+            raise Refused(str(error).split("[Caused by")[0].strip()) from error
     gather_weights(step.destination)
 
 
 def gather_weights(path: str) -> None:
-    """In one file, where torch.onnx has written one for each tensor: of models of 2 GB and more."""
+    """Merge external weights into one file. For models of 2 GB and more, torch.onnx writes a file per tensor."""
     import onnx
 
     folder = os.path.dirname(path)

@@ -1,7 +1,7 @@
-"""What torch.onnx (dynamo=False) of PyTorch 2.13.0 gets wrong, written right.
+"""Replaces translations of torch.onnx (dynamo=False) in PyTorch 2.13.0 that compute wrong results.
 
-It divides integers toward zero where PyTorch rounds down (`//`, `>>`), takes the logarithm of a sigmoid that is zero,
-and rounds floats toward zero by way of INT64.
+It rounds integer divisions toward zero where PyTorch rounds down (`//`, `>>`), takes the logarithm of a sigmoid that
+can be zero, and truncates floats by casting them to INT64.
 """
 
 from typing import Any, List
@@ -18,7 +18,7 @@ _FLOATS = (JitScalarType.HALF, JitScalarType.BFLOAT16, JitScalarType.FLOAT, JitS
 
 
 def register() -> None:
-    """From now on, torch.onnx writes these operators so."""
+    """Make torch.onnx use these translations in this process."""
     for name, symbolic in {**_SYMBOLICS, **fastpath.SYMBOLICS}.items():
         torch.onnx.register_custom_op_symbolic(name, symbolic, OPSET)
 
@@ -26,12 +26,13 @@ def register() -> None:
 def _floor_divide(g: Any, a: Any, b: Any) -> Any:
     if _kind(a) in _FLOATS or _kind(b) in _FLOATS:
         return g.op("Floor", symbolic_opset9.true_divide(g, a, b))
-    # ONNX rounds toward zero, TensorFlow.js down: with what is left, either becomes the next integer below.
+    # ONNX's Div rounds toward zero, TensorFlow.js's rounds down. Correcting by the remainder is right for both: the
+    # quotient is too large by one if the remainder is not zero and its sign differs from the divisor's.
     quotient = g.op("Div", a, b)
-    left = g.op("Sub", a, g.op("Mul", quotient, b))
+    remainder = g.op("Sub", a, g.op("Mul", quotient, b))
     zero = _integer(g, 0)
-    other_sign = g.op("Xor", g.op("Less", left, zero), g.op("Less", b, zero))
-    too_large = g.op("And", g.op("Not", g.op("Equal", left, zero)), other_sign)
+    signs_differ = g.op("Xor", g.op("Less", remainder, zero), g.op("Less", b, zero))
+    too_large = g.op("And", g.op("Not", g.op("Equal", remainder, zero)), signs_differ)
     return g.op("Sub", quotient, g.op("Cast", too_large, to_i=_kind(a).onnx_type()))
 
 
@@ -56,7 +57,7 @@ def _div(g: Any, a: Any, b: Any, *rounding: Any) -> Any:
 
 
 def _right_shift(g: Any, a: Any, b: Any) -> Any:
-    """The bits of a negative number go on with ones: it is divided, and rounded down."""
+    """An arithmetic shift, which is a division by a power of two that rounds down."""
     for power in _powers(g, a, b):
         a = _floor_divide(g, a, power)
     return a
@@ -69,10 +70,10 @@ def _left_shift(g: Any, a: Any, b: Any) -> Any:
 
 
 def _powers(g: Any, a: Any, b: Any) -> List[Any]:
-    """What 2**b is the product of, which need not be a number of a's datatype: 2**63."""
-    told = symbolic_helper._maybe_get_const(b, "t")
-    if isinstance(told, torch.Tensor) and told.numel() == 1 and 0 <= int(told) < 7:
-        return [_integer(g, 1 << int(told))]
+    """Return factors whose product is 2**b. One factor is not enough, because 2**63 does not fit into an INT64."""
+    shift = symbolic_helper._maybe_get_const(b, "t")
+    if isinstance(shift, torch.Tensor) and shift.numel() == 1 and 0 <= int(shift) < 7:
+        return [_integer(g, 1 << int(shift))]
     kind = _kind(a).onnx_type()
     count = g.op("Cast", b, to_i=kind)
     half = g.op("Div", count, g.op("Cast", _integer(g, 2), to_i=kind))
@@ -82,13 +83,13 @@ def _powers(g: Any, a: Any, b: Any) -> List[Any]:
 
 
 def _log_sigmoid(g: Any, x: Any) -> Any:
-    """log(sigmoid(|x|)) - max(-x, 0): a sigmoid of at least a half."""
+    """log(sigmoid(|x|)) - max(-x, 0), whose sigmoid is at least 0.5."""
     log = g.op("Log", g.op("Sigmoid", g.op("Abs", x)))
     return g.op("Sub", log, g.op("Relu", g.op("Neg", x)))
 
 
 def _kind(value: Any) -> Any:
-    """Raises Refused where torch.onnx does not know: integers are divided otherwise than floats."""
+    """Return the datatype of a value. Raises Refused if torch.onnx does not know it, since division depends on it."""
     kind = JitScalarType.from_value(value, JitScalarType.UNDEFINED)
     if kind == JitScalarType.UNDEFINED:
         raise Refused("torch.onnx cannot tell whether the model divides integers or floats")

