@@ -220,6 +220,17 @@ def test_a_number_of_rows_that_each_row_chooses() -> None:
     assert not read(made([*nodes, node("Cast", "s", "y", to=FLOAT)], {"one": [1]})).independent
 
 
+def test_a_branch_that_only_long_requests_take_mixes_rows_all_the_same() -> None:
+    """A trial runs one length, so that it would show the other branch alone."""
+    one, two = (helper.make_tensor_value_info(name, FLOAT, None) for name in ("a", "b"))
+    then = helper.make_graph([node("ReduceMean", "x zeros", "m"), node("Sub", "x m", "a")], "t", [], [one])
+    otherwise = helper.make_graph([node("Identity", "x", "b")], "e", [], [two])
+    nodes = [node("Shape", "x", "t", start=1, end=2), node("Greater", "t hundred", "long")]
+    nodes.append(node("If", "long", "y", then_branch=then, else_branch=otherwise))
+    found = read(made(nodes, {"zeros": [0], "hundred": [100]}, ("n", "t", 4)))
+    assert found.mixes == ("ReduceMean 'm' reduces over the rows",)
+
+
 @pytest.mark.parametrize(
     ("nodes", "size"),
     [
