@@ -17,6 +17,7 @@ import numpy as np
 from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, wanted_outputs
 from runtimes.contract import (
     BatchAnalysis,
+    InputRange,
     InvalidInput,
     LoadError,
     LoadOptions,
@@ -33,6 +34,7 @@ with warnings.catch_warnings():
     import cntk
 
     from .analysis import analyze
+    from .ranges import input_ranges
     from .unsafe import Lookups
 
 _NODE = re.compile(r"^Node '[^']*' \([^)]*\): ")
@@ -70,6 +72,9 @@ class CntkModel(Model):
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
         return analyze(self._function, self._arguments, self._results)
+
+    def input_ranges(self, signature: str) -> Dict[str, InputRange]:
+        return input_ranges(self._function, self._arguments)
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         names = wanted_outputs(outputs, list(self._results))

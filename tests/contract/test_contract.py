@@ -52,8 +52,8 @@ MADE = {
         "tables"
     ),
     "cntk": (
-        "dense parameter_unknown several double half unnamed twins open without_batch sequence last sparse garbage "
-        "truncated empty"
+        "dense parameter_unknown several double half unnamed twins table open without_batch sequence last sparse "
+        "garbage truncated empty"
     ),
     "dl4j": (
         "dense parameter_unknown double half several sequence declared untold normalized normalizer_left not_covered "

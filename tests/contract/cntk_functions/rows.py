@@ -17,6 +17,8 @@ with warnings.catch_warnings():
     import cntk as C
 
     from runtimes.cntk.analysis import analyze
+    from runtimes.cntk.ranges import input_ranges
+    from runtimes.contract import InputRange
 
 L = C.layers
 
@@ -100,3 +102,21 @@ for function, words in mixing():
 x = C.sequence.input_variable(1, name="x")
 found = read(C.sequence.gather(x, C.greater(x, 0)))
 assert found.unknown, found
+
+
+def ranges():
+    """Tables in functions and in blocks, and limits, with the numbers that reach them."""
+    x, inner = C.input_variable(2, name="x"), C.placeholder(name="inner")
+    table = C.parameter((30, 4), init=C.glorot_uniform())
+    yield C.gather(table, C.reshape(x + 2, (2, 1))), InputRange(-2, 27, True)
+    yield C.as_block(C.gather(table, C.cast(inner, np.float32)), [(inner, x)], "looked up") * 2, InputRange(0, 29, True)
+    yield C.gather(table, C.clip(5 - x, 0, 29)), InputRange(-24, 5)
+    yield C.one_hot(x / 4, 12), InputRange(0, 44)
+    yield C.element_max(C.element_min(-x, 3), -1), InputRange(-3, 1)
+    yield C.gather(table, x) + C.reshape(C.gather(C.parameter((7, 4), init=0), x), (2, 4)), InputRange(0, 6, True)
+    yield C.relu(x) + C.reduce_sum(x * 2, axis=C.Axis.all_axes()), None
+
+
+for function, wanted in ranges():
+    found = input_ranges(function, {"x": function.arguments[0]})
+    assert found == ({} if wanted is None else {"x": wanted}), (function, found)

@@ -50,6 +50,9 @@ def main(root):
     twins = [C.input_variable(2, name="same") for _ in range(2)]
     inputs = [[each.uid, "FP32", [-1, 2]] for each in twins]
     save("twins", C.alias(twins[0] - twins[1], "y"), told(inputs, [["y", "FP32", [-1, 2]]]))
+    table = C.alias(C.gather(C.parameter((40, 3), init=1), x), "y")
+    rows = {"values": {"x": [[0.0, 1.0, 2.0, 39.0]]}, "bad": [{"x": [[40.0] * 4]}], "ranges": {"x": [0, 39, True]}}
+    save("table", table, rows)
     # Shapes and a constant beside the batch.
     image = C.input_variable((1, C.FreeDimension, C.FreeDimension), name="image")
     strided = C.layers.Convolution2D((3, 3), 2, pad=False, init=1)(image)

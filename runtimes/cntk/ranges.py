@@ -1,0 +1,110 @@
+"""CNTK's operators that say which numbers an input may hold."""
+
+from typing import Any, Dict, Iterator, List
+
+import numpy as np
+
+from runtimes.contract import InputRange
+from runtimes.dataflow.graph import Graph, Model, Node, Tensor
+from runtimes.dataflow.ranges import (
+    Ranges,
+    added,
+    cut_above,
+    cut_below,
+    divided,
+    multiplied,
+    passed,
+    ranges_of,
+    subtracted,
+)
+
+_SAME = "Reshape Slice TransposeAxes ReconcileDynamicAxis PastValue FutureValue UnpackSequenceOp"
+_PASSED = "Alias Cast NoOp Combine StopGradient"
+
+
+def input_ranges(function: Any, arguments: Dict[str, Any]) -> Dict[str, InputRange]:
+    """arguments: of the function, by the names that clients know"""
+    constants = {}  # type: Dict[str, Tensor]
+    nodes = list(_nodes(function.root_function, constants))
+    inputs = {variable.uid: name for name, variable in arguments.items()}
+    return ranges_of(Model(Graph(nodes, [], [], []), {}, {}), _RULES, inputs, constants)
+
+
+def _nodes(root: Any, constants: Dict[str, Tensor]) -> Iterator[Node]:
+    """Each after what it takes. Of a block without a rule, what is in it."""
+    for each in _ordered(root):
+        for value in each.inputs:
+            if value.is_constant or value.is_parameter:
+                constants[value.uid] = _tensor(value)
+        outputs = [value.uid for value in each.outputs]
+        if not each.is_block or ("", each.op_name) in _RULES:
+            # Asking a reduction over the batch for its attributes ends the process.
+            attributes = {"depth": each.attributes["numClass"]} if each.op_name == "OneHotOp" else {}
+            yield Node(each.op_name, "", "", [value.uid for value in each.inputs], outputs, attributes)
+            continue
+        for placeholder, value in each.block_arguments_mapping:
+            yield Node("Alias", "", "", [value.uid], [placeholder.uid], {})
+        yield from _nodes(each.block_root.root_function, constants)
+        for inside, output in zip(each.block_root.outputs, outputs):
+            yield Node("Alias", "", "", [inside.uid], [output], {})
+
+
+def _ordered(root: Any) -> List[Any]:
+    found, seen, pending = [], set(), [(root, False)]  # type: Any, Any, Any
+    while pending:
+        each, is_next = pending.pop()
+        if is_next:
+            found.append(each)
+        elif each.uid not in seen:
+            seen.add(each.uid)
+            pending.append((each, True))
+            pending.extend((value.owner, False) for value in each.inputs if value.is_output)
+    return found
+
+
+def _tensor(value: Any) -> Tensor:
+    contents = None
+    if value.shape in ((), (1,)):
+        held = value.as_constant() if value.is_constant else value.as_parameter()
+        contents = np.asarray(held.value).ravel().tolist()
+    return Tensor(value.uid, tuple(value.shape), contents)
+
+
+def _gather(ranges: Ranges, node: Node) -> None:
+    """Gather: the second input picks rows of the first"""
+    ranges.same(node)
+    rows = ranges.rows_of(node.inputs[0])
+    if rows is not None:
+        ranges.between(node.inputs[1], 0, rows - 1, rows=True)
+
+
+def _one_hot(ranges: Ranges, node: Node) -> None:
+    """OneHotOp: what is no class gives zeros"""
+    ranges.between(node.inputs[0], 0, node.attributes["depth"] - 1)
+
+
+def _clip(ranges: Ranges, node: Node) -> None:
+    low, high = map(ranges.number, node.inputs[1:3])
+    if low is not None and high is not None:
+        ranges.between(node.inputs[0], low, high)
+
+
+def _negate(ranges: Ranges, node: Node) -> None:
+    ranges.moved(node.inputs[0], node.outputs[0], -1)
+
+
+_BY_OPERATORS = {
+    "Plus": added,
+    "Minus": subtracted,
+    "ElementTimes": multiplied,
+    "ElementDivide": divided,
+    "Negate": _negate,
+    "ElementMax": cut_below,
+    "ElementMin": cut_above,
+    "Clip": _clip,
+    "Gather": _gather,
+    "OneHotOp": _one_hot,
+    _PASSED: passed,
+    _SAME: Ranges.same,
+}
+_RULES = {("", operator): rule for names, rule in _BY_OPERATORS.items() for operator in names.split()}  # type: Dict[Any, Rule]
