@@ -9,10 +9,12 @@ from runtimes.dataflow.graph import Graph, Model, Node, Tensor
 from runtimes.dataflow.ranges import (
     Ranges,
     added,
+    by_operator,
     cut_above,
     cut_below,
     divided,
     multiplied,
+    negated,
     passed,
     ranges_of,
     subtracted,
@@ -73,9 +75,7 @@ def _tensor(value: Any) -> Tensor:
 def _gather(ranges: Ranges, node: Node) -> None:
     """Gather: the second input picks rows of the first"""
     ranges.same(node)
-    rows = ranges.rows_of(node.inputs[0])
-    if rows is not None:
-        ranges.between(node.inputs[1], 0, rows - 1, rows=True)
+    ranges.picks(node.inputs[1], ranges.rows_of(node.inputs[0]))
 
 
 def _one_hot(ranges: Ranges, node: Node) -> None:
@@ -89,22 +89,19 @@ def _clip(ranges: Ranges, node: Node) -> None:
         ranges.between(node.inputs[0], low, high)
 
 
-def _negate(ranges: Ranges, node: Node) -> None:
-    ranges.moved(node.inputs[0], node.outputs[0], -1)
-
-
-_BY_OPERATORS = {
-    "Plus": added,
-    "Minus": subtracted,
-    "ElementTimes": multiplied,
-    "ElementDivide": divided,
-    "Negate": _negate,
-    "ElementMax": cut_below,
-    "ElementMin": cut_above,
-    "Clip": _clip,
-    "Gather": _gather,
-    "OneHotOp": _one_hot,
-    _PASSED: passed,
-    _SAME: Ranges.same,
-}
-_RULES = {("", operator): rule for names, rule in _BY_OPERATORS.items() for operator in names.split()}  # type: Dict[Any, Rule]
+_RULES = by_operator(
+    {
+        "Plus": added,
+        "Minus": subtracted,
+        "ElementTimes": multiplied,
+        "ElementDivide": divided,
+        "Negate": negated,
+        "ElementMax": cut_below,
+        "ElementMin": cut_above,
+        "Clip": _clip,
+        "Gather": _gather,
+        "OneHotOp": _one_hot,
+        _PASSED: passed,
+        _SAME: Ranges.same,
+    }
+)

@@ -7,10 +7,12 @@ from runtimes.dataflow.graph import Graph, Model, Node
 from runtimes.dataflow.ranges import (
     Ranges,
     added,
+    by_operator,
     cut_above,
     cut_below,
     divided,
     multiplied,
+    negated,
     ranges_of,
     subtracted,
 )
@@ -116,9 +118,7 @@ def _given(node: Node) -> Dict[str, str]:
 
 def _rows(ranges: TorchRanges, table: str, axis: Optional[float], ids: str) -> None:
     """These numbers pick among what the table has along an axis."""
-    rows = None if axis is None else ranges.rows_of(table, int(axis))
-    if rows:
-        ranges.between(ids, 0, rows - 1, rows=True)
+    ranges.picks(ids, None if axis is None else ranges.rows_of(table, int(axis)))
 
 
 def _passed(ranges: TorchRanges, node: Node) -> None:
@@ -208,9 +208,8 @@ def _indexed(ranges: TorchRanges, node: Node) -> None:
 
 def _one_hot(ranges: TorchRanges, node: Node) -> None:
     """Which refuses all other numbers"""
-    count = ranges.number(_given(node).get("num_classes", ""))
-    if count is not None and count > 0:
-        ranges.between(node.inputs[0], 0, count - 1, rows=True)
+    count = _whole(ranges.number(_given(node).get("num_classes", "")))
+    ranges.picks(node.inputs[0], count if count != -1 else None)
 
 
 def _clamped(ranges: TorchRanges, node: Node) -> None:
@@ -219,20 +218,14 @@ def _clamped(ranges: TorchRanges, node: Node) -> None:
     if low is not None and high is not None:
         ranges.between(name, low, high)
     else:
-        _cut(ranges, name, output, low if high is None else high, high is not None)
-
-
-def _cut(ranges: TorchRanges, name: str, output: str, limit: Optional[float], upper: bool) -> None:
-    """At one end: it may be a table that refuses what lies beyond the other."""
-    ranges.cut(name, output, limit, upper)
-    ranges.moved(name, output)
+        ranges.cut(name, output, low if high is None else high, high is not None)
 
 
 def _relu(ranges: TorchRanges, node: Node) -> None:
     if node.operator == "relu6":
         ranges.between(node.inputs[0], 0, 6)
     else:
-        _cut(ranges, node.inputs[0], node.outputs[0], 0, upper=False)
+        ranges.cut(node.inputs[0], node.outputs[0], 0, upper=False)
 
 
 def _quantised(ranges: TorchRanges, node: Node) -> None:
@@ -244,10 +237,6 @@ def _quantised(ranges: TorchRanges, node: Node) -> None:
         low, high = _CODES.get(code, (None, None))  # type: ignore[arg-type]
     if scale and zero is not None and low is not None and high is not None:
         ranges.between(node.inputs[0], (low - zero) * scale, (high - zero) * scale)
-
-
-def _negated(ranges: TorchRanges, node: Node) -> None:
-    ranges.moved(node.inputs[0], node.outputs[0], -1)
 
 
 def _of_two(rule: Any) -> Callable[[TorchRanges, Node], None]:
@@ -265,31 +254,32 @@ def _of_two(rule: Any) -> Callable[[TorchRanges, Node], None]:
     return applied
 
 
-_BY_OPERATORS = {
-    "embedding embedding_bag _embedding_bag _embedding_bag_forward_only": _embedded,
-    "gather index_select take_along_dim": _gathered,
-    "scatter scatter_add scatter_reduce index_add index_copy index_fill index_reduce": _scattered,
-    "index index_put _unsafe_index _unsafe_index_put": _indexed,
-    "one_hot": _one_hot,
-    "clamp clip clamp_min clamp_max hardtanh": _clamped,
-    "relu relu6": _relu,
-    "quantize_per_tensor fake_quantize_per_tensor_affine": _quantised,
-    "add": _of_two(added),
-    "sub subtract rsub": _of_two(subtracted),
-    "mul multiply": _of_two(multiplied),
-    "div divide true_divide floor_divide": _of_two(divided),
-    "neg negative": _negated,
-    "maximum max": _of_two(cut_below),
-    "minimum min": _of_two(cut_above),
-    "zeros ones full empty new_zeros new_ones new_full new_empty": _made,
-    "slice slice_copy": _sliced,
-    "prim::If": _either,
-    "prim::Loop": _loop,
-    "%s prim::TupleConstruct" % LIST: _list,
-    "%s prim::TupleUnpack prim::TupleIndex getitem __getitem__" % UNPACK: _unpacked,
-    REPLACED: _replaced,
-    WRITTEN: _written,
-    "%s %s" % (AS_ROWS, _PASSED): _passed,
-    _SAME: Ranges.same,
-}
-_RULES = {("", operator): rule for names, rule in _BY_OPERATORS.items() for operator in names.split()}  # type: Dict[Any, Any]
+_RULES = by_operator(
+    {
+        "embedding embedding_bag _embedding_bag _embedding_bag_forward_only": _embedded,
+        "gather index_select take_along_dim": _gathered,
+        "scatter scatter_add scatter_reduce index_add index_copy index_fill index_reduce": _scattered,
+        "index index_put _unsafe_index _unsafe_index_put": _indexed,
+        "one_hot": _one_hot,
+        "clamp clip clamp_min clamp_max hardtanh": _clamped,
+        "relu relu6": _relu,
+        "quantize_per_tensor fake_quantize_per_tensor_affine": _quantised,
+        "add": _of_two(added),
+        "sub subtract rsub": _of_two(subtracted),
+        "mul multiply": _of_two(multiplied),
+        "div divide true_divide floor_divide": _of_two(divided),
+        "neg negative": negated,
+        "maximum max": _of_two(cut_below),
+        "minimum min": _of_two(cut_above),
+        "zeros ones full empty new_zeros new_ones new_full new_empty": _made,
+        "slice slice_copy": _sliced,
+        "prim::If": _either,
+        "prim::Loop": _loop,
+        "%s prim::TupleConstruct" % LIST: _list,
+        "%s prim::TupleUnpack prim::TupleIndex getitem __getitem__" % UNPACK: _unpacked,
+        REPLACED: _replaced,
+        WRITTEN: _written,
+        "%s %s" % (AS_ROWS, _PASSED): _passed,
+        _SAME: Ranges.same,
+    }
+)
