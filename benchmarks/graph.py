@@ -20,7 +20,7 @@ from benchmarks.report import table
 from runtimes.contract import Signature, TensorSpec
 from runtimes.onnx.analysis.file import of_file
 from runtimes.onnx.analysis.ranges import input_ranges
-from runtimes.onnx.analysis.read import analyse
+from runtimes.onnx.analysis.read import analyze
 
 NODES = 100_000
 
@@ -48,7 +48,7 @@ def main() -> None:
         graph = of_file(str(path))
         times.append(time.process_time())
         outputs = tuple(TensorSpec(name) for name in graph.graph.outputs)
-        found = analyse(graph, Signature((TensorSpec("x"),), outputs))
+        found = analyze(graph, Signature((TensorSpec("x"),), outputs))
         times.append(time.process_time())
         input_ranges(graph)
         times.append(time.process_time())

@@ -1,4 +1,4 @@
-"""An ONNX graph being written, by runtimes that translate a format of their own."""
+"""Builds an ONNX graph, for runtimes that translate their own format to ONNX."""
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -8,24 +8,26 @@ from onnx import TensorProto, helper, numpy_helper
 
 from runtimes.contract import LoadError
 
-# Old enough for what converts ONNX further, new enough for all that is written here.
+# Old enough for the tools that convert ONNX further, new enough for all operators that our runtimes write.
 OPSET, IR = 17, 8
 TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
     np.dtype(np.float64): TensorProto.DOUBLE,
     np.dtype(np.float16): TensorProto.FLOAT16,
 }
-# Of what one ONNX file can hold. Small files can ask for any number of large constants.
+# The limit of a protobuf message, and so of an ONNX file. It is checked while constants are added, because a small
+# source file can request any number of large constants.
 _MAX_BYTES = (1 << 31) - 1
 
 
 class Graph:
-    """Nodes and constants. One within another (a loop's body) reads the outer one's tensors by their names."""
+    """Nodes and constants. A graph inside another, such as a loop's body, uses the outer tensors by their names."""
 
     def __init__(self, reserved: Sequence[str] = (), outer: "Optional[Graph]" = None) -> None:
         self.inside = outer is not None
         self._used: Dict[str, int] = outer._used if outer else dict.fromkeys(reserved, 0)
-        # What tells an array from others → its name, and the array where it is known by the place of its values.
+        # Key of an array → its name. An array that is identified by its address is kept as well, so that the address
+        # is not reused for another one.
         self._constants: Dict[Any, Tuple[str, Optional[np.ndarray]]] = outer._constants if outer else {}
         self._root: Graph = outer._root if outer else self
         self._bytes = self._computed = 0
@@ -33,6 +35,7 @@ class Graph:
         self.initializers: List[TensorProto] = outer.initializers if outer else []
 
     def unique(self, wanted: str) -> str:
+        """Return `wanted`, or if it is in use, a name that begins with it."""
         count, name = self._used.get(wanted, 0), wanted
         while name in self._used:
             count += 1
@@ -42,13 +45,16 @@ class Graph:
         return name
 
     def emit(self, op: str, inputs: Sequence[str], called: str, outputs: int = 1, **attributes: Any) -> Any:
-        """A node; the name of its output, or a list of them where there are several."""
+        """Add a node. Returns the name of its output, or a list of names if it has several outputs."""
         names = [self.unique(called) for _ in range(outputs)]
         self.nodes.append(helper.make_node(op, inputs, names, names[0], **attributes))
         return names[0] if outputs == 1 else names
 
     def constant(self, array: np.ndarray, called: str = "constant") -> str:
-        """An initializer's name; what is small, or a view of the file, is there once. Raises LoadError."""
+        """Add an initializer and return its name. Raises LoadError if there are too many bytes of constants.
+
+        Equal small arrays are stored once, and so are read-only arrays (views of the file) at the same address.
+        """
         array = np.asarray(array)
         held = None
         key: Any = None
@@ -68,7 +74,7 @@ class Graph:
         return name
 
     def compute(self, count: int, most: int) -> bool:
-        """Whether so many more values may be computed of constants."""
+        """Count values that are computed from constants. Returns whether there are no more than `most` in total."""
         self._root._computed += count
         return self._root._computed <= most
 

@@ -1,7 +1,7 @@
-"""Weights that lie beside an ONNX file, read from a copy that nobody else can write.
+"""Copies the external weights of an ONNX model, so that no other process can change them.
 
-ONNX Runtime maps them and reads on from the map while it serves. Were somebody to write into such a file, the new
-values would mix into answers, and a file that is cut short would kill the process.
+ONNX Runtime maps these files and continues to read the mapping while it serves. If another process wrote to such a
+file, answers would mix old and new weights; if it truncated the file, this process would be killed.
 """
 
 import contextlib
@@ -15,26 +15,27 @@ from runtimes.external_data import weight_files
 
 
 @contextlib.contextmanager
-def private(path: str) -> Iterator[str]:
-    """The path to load: `path` itself where all is in it, else that of a copy, with the weights beside it.
+def private_copy(path: str) -> Iterator[str]:
+    """Yield the path to load: `path` if it contains all weights, otherwise a copy of it and its weights.
 
-    The copy's names are gone after the block: what is mapped stays, and its room is free when the process ends.
-    Raises LoadError where the weights are not beside it, where there is no room for them, and where a file changed
-    within the block or while it was copied.
+    The copies are deleted after the block. Mapped files continue to exist until the process ends.
+
+    Raises LoadError if weights are missing, if there is no space for the copies, and if a file changed during the block
+    or while it was copied.
     """
     before = _state(path)
-    beside = weight_files(path)
-    if not beside:
+    external = weight_files(path)
+    if not external:
         yield path
         _check(path, before)
         return
     top = os.path.dirname(path)
-    states = {path: before, **{each: _state(each) for each in (os.path.join(top, name) for name in beside)}}
+    states = {path: before, **{each: _state(each) for each in (os.path.join(top, name) for name in external)}}
     with tempfile.TemporaryDirectory(prefix="modelport-weights-") as folder:
-        own = os.path.join(folder, os.path.basename(path))
+        copy = os.path.join(folder, os.path.basename(path))
         try:
-            shutil.copyfile(path, own)
-            for name in beside:
+            shutil.copyfile(path, copy)
+            for name in external:
                 os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
                 shutil.copyfile(os.path.join(top, name), os.path.join(folder, name))
         except OSError as error:
@@ -44,12 +45,12 @@ def private(path: str) -> Iterator[str]:
             ) from error
         for each, state in states.items():
             _check(each, state)
-        yield own
+        yield copy
 
 
 def _state(path: str) -> Tuple[int, ...]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    stat = os.stat(path)
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _check(path: str, before: Tuple[int, ...]) -> None:

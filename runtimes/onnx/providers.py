@@ -1,10 +1,10 @@
-"""Which of ONNX Runtime's execution providers run a model, and that these are the ones that do.
+"""Selects ONNX Runtime's execution providers for a model, and checks that the session uses them.
 
     [parameters]
-    tensorrt = true            # before CUDA, where this ONNX Runtime and the machine have it
-    allow_cpu_fallback = true  # serve on the CPU, slowly, where the device cannot be used
+    tensorrt = true            # prefer TensorRT to CUDA
+    allow_cpu_fallback = true  # serve on the CPU, slowly, if the device cannot be used
 
-ONNX Runtime goes on without a provider that does not work, on the CPU, and only logs it.
+The check is needed because ONNX Runtime only logs when a provider does not work, and continues on the CPU.
 """
 
 from typing import Any, Dict, List, Sequence
@@ -16,11 +16,13 @@ CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "Tensorrt
 PARAMETERS = ("tensorrt", "allow_cpu_fallback")
 
 
-def asked(device: str, parameters: Dict[str, Any]) -> List[str]:
-    """In order of preference. Raises LoadError for a wrong parameter."""
+def requested(device: str, parameters: Dict[str, Any]) -> List[str]:
+    """Return the providers for a device, in order of preference. Raises LoadError for an invalid parameter."""
     tensorrt = parameter(parameters, "tensorrt", (False, True))
     if device == "cpu":
-        return [CPU]  # with device = "auto", tensorrt = true is for machines with a device
+        return [
+            CPU
+        ]  # no error, because with device = "auto" the same model.toml is used on machines with and without a GPU
     return [TENSORRT, CUDA, CPU] if tensorrt else [CUDA, CPU]
 
 
@@ -28,23 +30,25 @@ def may_fall_back(parameters: Dict[str, Any]) -> bool:
     return parameter(parameters, "allow_cpu_fallback", (False, True))
 
 
-def usable(wanted: Sequence[str], built_in: Sequence[str], parameters: Dict[str, Any]) -> List[str]:
-    """Those that this build of ONNX Runtime has. Raises LoadError when one that was asked for is missing."""
-    missing = [name for name in wanted if name not in built_in]
-    _complain(missing, "this build of ONNX Runtime has no %s", parameters)
-    return [name for name in wanted if name in built_in]
+def available(requested_names: Sequence[str], built_in: Sequence[str], parameters: Dict[str, Any]) -> List[str]:
+    """Return those of the providers that this build of ONNX Runtime has. Raises LoadError if one is missing."""
+    missing = [name for name in requested_names if name not in built_in]
+    _report(missing, "this build of ONNX Runtime has no %s", parameters)
+    return [name for name in requested_names if name in built_in]
 
 
-def check(wanted: Sequence[str], running: Sequence[str], parameters: Dict[str, Any]) -> None:
-    """Whether a session runs on what it was asked to. Raises LoadError when not."""
-    missing = [name for name in wanted if name not in running]
-    _complain(missing, "ONNX Runtime cannot use %s here: no device, or a library that does not load", parameters)
+def check(requested_names: Sequence[str], running: Sequence[str], parameters: Dict[str, Any]) -> None:
+    """Raise LoadError if a session does not use all of the requested providers."""
+    missing = [name for name in requested_names if name not in running]
+    _report(
+        missing, "ONNX Runtime cannot use %s here, because there is no device or a library cannot be loaded", parameters
+    )
 
 
-def _complain(missing: Sequence[str], said: str, parameters: Dict[str, Any]) -> None:
+def _report(missing: Sequence[str], message: str, parameters: Dict[str, Any]) -> None:
     if not missing:
         return
-    reason = said % missing[0].replace("ExecutionProvider", "").replace("Tensorrt", "TensorRT")
+    reason = message % missing[0].replace("ExecutionProvider", "").replace("Tensorrt", "TensorRT")
     if not may_fall_back(parameters):
-        raise LoadError(reason + "; allow_cpu_fallback = true in [parameters] serves it all the same")
-    print(reason + "; going on without, as model.toml allows")
+        raise LoadError(reason + "; allow_cpu_fallback = true in [parameters] serves the model without it")
+    print(reason + "; continuing without it, as model.toml allows")

@@ -1,13 +1,13 @@
-"""ONNX models, run by ONNX Runtime.
+"""Runs ONNX models with ONNX Runtime.
 
-Names, datatypes and shapes come from the artifact; a symbolic dimension is -1. Outputs that are
-no tensors (scikit-learn's sequences of maps, say) are refused, the others of the model still work.
-ONNX strings are text: BYTES that are not UTF-8 are invalid input.
+Names, datatypes and shapes come from the artifact; a symbolic dimension is -1. Outputs that are not tensors, such as
+scikit-learn's sequences of maps, are refused; the model's other outputs work. ONNX strings are text, so BYTES that are
+not UTF-8 are invalid input.
 
     [parameters]
-    disabled_optimizers = ["Pad_Fusion"]  # ONNX Runtime's graph optimizers to leave out; default: _WRONG_OPTIMIZERS
+    disabled_optimizers = ["Pad_Fusion"]  # graph optimizers of ONNX Runtime to disable; default: _WRONG_OPTIMIZERS
 
-beside the parameters of `providers.py`.
+There are also the parameters of `providers.py`.
 """
 
 import re
@@ -43,9 +43,9 @@ from runtimes.redaction import redacted
 from . import providers
 from .analysis.file import of_bytes, of_file
 from .analysis.ranges import input_ranges
-from .analysis.read import analyse
-from .bound import Run, bound
-from .private import private
+from .analysis.read import analyze
+from .io_binding import Run, bind_to_device
+from .private import private_copy
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -62,19 +62,20 @@ _DATATYPES = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
-# What a run reports when a tensor's shape or value does not suit a node deep in the model. ONNX
-# Runtime has no kind of its own for that, so FAIL and RUNTIME_EXCEPTION count as the inputs' fault.
+# Errors of a run if the shape or a value of a tensor is wrong for a node inside the model. ONNX Runtime has no separate
+# kind of error for that, so FAIL and RUNTIME_EXCEPTION count as the fault of the inputs.
 _INPUT_ERRORS = (errors.InvalidArgument, errors.Fail, errors.RuntimeException, ValueError)
-# Optimizers that change what a model computes; seen up to ONNX Runtime 1.31.1 (`make audit` looks for others).
-# Pad_Fusion makes a Pad of zeros part of the pooling after it, whose own padding never wins: with MaxPool, and with
-# AveragePool where ceil_mode is set. ConstantSharing makes one of equal constants, and a BatchNormalization in training
-# mode writes its running mean and variance over them: its scale and bias then change with each request.
-# DoubleQDQPairsRemover drops one of two quantisations in a row, and so its rounding. WeightBiasQuantization quantises
-# float weights between quantised values to 8 bits, with one scale for all.
+# Optimizers that change what a model computes, as seen up to ONNX Runtime 1.31.1 (`make audit` searches for others).
+# - Pad_Fusion merges a Pad of zeros into the pooling after it, whose own padding is ignored instead of being zeros.
+#   That is wrong for MaxPool, and for AveragePool with ceil_mode.
+# - ConstantSharing merges equal constants. A BatchNormalization in training mode overwrites its running mean and
+#   variance, so if they are shared with its scale and bias, these change with each request.
+# - DoubleQDQPairsRemover removes one of two consecutive quantizations, and with it its rounding.
+# - WeightBiasQuantization quantizes float weights between quantized values to 8 bits, with one scale for all.
 _WRONG_OPTIMIZERS = ("Pad_Fusion", "ConstantSharing", "DoubleQDQPairsRemover", "WeightBiasQuantization")
 PARAMETERS = ("disabled_optimizers", *providers.PARAMETERS)
 _NO_MEMORY = re.compile(r"allocate memory|bad_alloc|out of memory|BFCArena", re.IGNORECASE)
-# Where a message comes from: a path with a function's whole type, or a file's name with a function's.
+# The origin of a message: a path and the complete type of a function, or the names of a file and a function.
 _FUNCTION = re.compile(r"/\S+\.(cc|cpp|cu|cuh|h):\d+ .*?\([^()]*(\([^()]*\)[^()]*)*\)( const)?( \[with [^\]]*\])? ")
 _FUNCTION_NAME = re.compile(r"^\w+\.(cc|cpp|cu|cuh|h):\d+ (operator\(\)|\w+) ")
 _DEVICE_ERROR = re.compile(r"\bCU(DA|DNN|BLAS|RAND|FFT)", re.IGNORECASE)
@@ -82,40 +83,40 @@ _DEVICE_ERROR = re.compile(r"\bCU(DA|DNN|BLAS|RAND|FFT)", re.IGNORECASE)
 
 def load(options: LoadOptions) -> Model:
     try:
-        with private(options.artifact) as path:
+        with private_copy(options.artifact) as path:
             return served(path, options)
     except OSError as error:
         raise LoadError("the model cannot be read: %s" % (error.strerror or error)) from error
 
 
 def served(model: Union[str, bytes], options: LoadOptions) -> Model:
-    """A file, or an ONNX model's bytes, for runtimes that make one of their own format. Raises LoadError."""
+    """Load a model from a file, or from bytes for runtimes that translate their own format. Raises LoadError."""
     settings = ort.SessionOptions()
-    # Warnings come by the initializer from older models; errors are raised, too, and a trial with invented inputs makes
-    # them on purpose.
+    # Log nothing but fatal errors. Older models cause a warning for each initializer. Errors are also raised, and a
+    # trial with synthetic inputs provokes them.
     settings.log_severity_level = 4
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     known_parameters(options.parameters, PARAMETERS)
     disabled = names_parameter(options.parameters, "disabled_optimizers", _WRONG_OPTIMIZERS)
-    wanted = providers.asked(options.device, options.parameters)
-    offered = providers.usable(wanted, ort.get_available_providers(), options.parameters)
+    requested = providers.requested(options.device, options.parameters)
+    offered = providers.available(requested, ort.get_available_providers(), options.parameters)
     if options.device == "cuda":
-        ort.preload_dlls()  # CUDA and cuDNN come as wheels, where the dynamic linker does not look
+        ort.preload_dlls()  # CUDA and cuDNN are in wheels, where the dynamic linker does not search
     try:
         session = ort.InferenceSession(model, settings, providers=offered, disabled_optimizers=disabled)
-    except Exception as error:  # whatever it is, this file will not load the next time either
+    except Exception as error:  # whatever the reason, retrying would not help
         raise LoadError("ONNX Runtime cannot load this model: %s" % _sentence(error)) from error
     providers.check(offered, session.get_providers(), options.parameters)
     if not providers.may_fall_back(options.parameters):
-        session.disable_fallback()  # else one failed run puts the session on the CPU for good
+        session.disable_fallback()  # otherwise, one failed run moves the session to the CPU for good
     on_device = providers.CUDA in session.get_providers()
     kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
-    return kind(session, model, options, bound(session, "cuda") if on_device else session.run)
+    return kind(session, model, options, bind_to_device(session, "cuda") if on_device else session.run)
 
 
 class OnnxModel(Model):
-    """`run` takes the wanted outputs' names and the inputs by name, as the session's own does."""
+    """A model in an ONNX Runtime session. `run` has the parameters of InferenceSession.run."""
 
     def __init__(self, session: ort.InferenceSession, model: Union[str, bytes], options: LoadOptions, run: Run) -> None:
         self._run = run
@@ -132,8 +133,8 @@ class OnnxModel(Model):
         )
         self._all = [spec.name for spec in signature.outputs]
         self.signatures = {"default": signature}
-        # Read now: later, another model may lie there, or no file any more.
-        self._analysis, self._ranges = _described(model, signature)
+        # Read now, because the file may be replaced or deleted later.
+        self._analysis, self._ranges = _read_graph(model, signature)
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
         return self._analysis
@@ -156,13 +157,13 @@ class OnnxModel(Model):
             if not isinstance(error, _INPUT_ERRORS) or _DEVICE_ERROR.search(str(error)):
                 raise
             raise InvalidInput(_sentence(error)) from error
-        return {name: self._answer(name, result) for name, result in zip(wanted, results)}
+        return {name: self._to_output(name, result) for name, result in zip(wanted, results)}
 
     def _feed(self, name: str, array: np.ndarray) -> np.ndarray:
         spec = self._inputs.get(name)
         if spec is None or spec.datatype != "BYTES" or array.dtype != object:
-            return array  # ONNX Runtime refuses what does not fit, by name
-        # Given bytes, ONNX Runtime would take their repr().
+            return array  # ONNX Runtime itself refuses invalid inputs, and names them
+        # ONNX Runtime would use the repr() of bytes.
         text = np.empty(array.shape, dtype=object)
         try:
             text.flat = [element.decode() if isinstance(element, bytes) else element for element in array.flat]
@@ -170,7 +171,7 @@ class OnnxModel(Model):
             raise InvalidInput("input '%s' has a string that is not UTF-8, which ONNX needs" % name) from None
         return text
 
-    def _answer(self, name: str, result: Any) -> np.ndarray:
+    def _to_output(self, name: str, result: Any) -> np.ndarray:
         array = np.asarray(result)
         if self._outputs[name].datatype != "BYTES":
             return array
@@ -180,48 +181,52 @@ class OnnxModel(Model):
 
 
 class TranslatedModel(OnnxModel):
-    """What we wrote ourselves calls alike what is of one size, which exporters often do not mean.
+    """A model that one of our runtimes has translated, with stricter checks of its inputs.
 
-    ONNX Runtime would repeat what is 1 long beside it, and make something of nothing, where the frameworks refuse.
+    In a translated model, dimensions with the same symbol have the same size, so inputs that disagree are refused. This
+    is not checked for other ONNX models, because exporters often use one symbol for different sizes. ONNX Runtime would
+    broadcast a size of 1 and accept empty tensors, where the original frameworks raise an error.
     """
 
     def __init__(self, session: ort.InferenceSession, model: Union[str, bytes], options: LoadOptions, run: Run) -> None:
         super().__init__(session, model, options, run)
-        self._open: Dict[str, List[Tuple[str, int]]] = {}
+        self._axes_of_symbol: Dict[str, List[Tuple[str, int]]] = {}
         for node in session.get_inputs():
-            for place, size in enumerate(node.shape):
+            for axis, size in enumerate(node.shape):
                 if isinstance(size, str):
-                    self._open.setdefault(size, []).append((node.name, place))
+                    self._axes_of_symbol.setdefault(size, []).append((node.name, axis))
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         for name, array in inputs.items():
             if not array.size:
-                raise InvalidInput("input '%s' has no values in it, of which nothing can be computed" % name)
-        for places in self._open.values():
-            given = [each for each in places if each[0] in inputs and each[1] < inputs[each[0]].ndim]
-            for name, place in given[1:]:
-                first, there = given[0]
-                size, wanted = inputs[name].shape[place], inputs[first].shape[there]
-                if size != wanted:
+                raise InvalidInput("input '%s' has no values" % name)
+        for axes in self._axes_of_symbol.values():
+            present = [(name, axis) for name, axis in axes if name in inputs and axis < inputs[name].ndim]
+            for name, axis in present[1:]:
+                first, first_axis = present[0]
+                size, expected = inputs[name].shape[axis], inputs[first].shape[first_axis]
+                if size != expected:
                     raise InvalidInput(
                         "dimension %d of input '%s' is %d and dimension %d of input '%s' is %d; they must be the same"
-                        % (there, first, wanted, place, name, size)
+                        % (first_axis, first, expected, axis, name, size)
                     )
         return super().infer(inputs, outputs, signature)
 
 
-def _described(model: Union[str, bytes], signature: Signature) -> Tuple[Optional[BatchAnalysis], Dict[str, InputRange]]:
-    """What the graph says about batching, and about the numbers that inputs take."""
+def _read_graph(
+    model: Union[str, bytes], signature: Signature
+) -> Tuple[Optional[BatchAnalysis], Dict[str, InputRange]]:
+    """Return what the graph shows about batching and about the ranges of the inputs."""
     try:
         graph = of_bytes(model) if isinstance(model, bytes) else of_file(model)
-        return analyse(graph, signature), input_ranges(graph)
-    except Exception as error:  # whatever is wrong with a file that ONNX Runtime reads
+        return analyze(graph, signature), input_ranges(graph)
+    except Exception as error:  # an unreadable graph proves nothing; ONNX Runtime decides whether the file is valid
         print("the model's graph could not be read: %s" % first_line(error))
         return None, {}
 
 
 def _specs(nodes: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
-    """The tensors among a session's inputs or outputs, and why the others cannot be served."""
+    """Return the specs of a session's tensors, and the reasons why its other inputs or outputs cannot be served."""
     specs, refused = [], {}
     for node in nodes:
         datatype = _DATATYPES.get(node.type)
@@ -234,7 +239,7 @@ def _specs(nodes: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]
 
 
 def _sentence(error: BaseException) -> str:
-    """What of ONNX Runtime's message a client can use: no source files, functions, paths or node names."""
+    """Return ONNX Runtime's message without source files, functions and paths, for a client."""
     text = " ".join(str(error).split())
     text = text.rsplit("Status Message: ", 1)[-1]
     text = re.sub(r"^Error in execution: ", "", text)

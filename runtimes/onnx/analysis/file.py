@@ -1,7 +1,7 @@
-"""An ONNX file as far as its graph goes: nodes, attributes, and the contents of small constants.
+"""Reads the graph of an ONNX file: nodes, attributes, and the contents of small constants.
 
-Read from the wire format (onnx.proto names the fields' numbers): the environment has no `onnx`, and the weights, which
-may be gigabytes, are never read.
+It reads the wire format directly, because the environment does not contain the package `onnx`, and because weights,
+which may have gigabytes, are not read in this way. onnx.proto defines the numbers of the fields.
 """
 
 from typing import Any, Dict, List, Optional, Tuple
@@ -12,9 +12,10 @@ from runtimes.dataflow.graph import Function, Graph, Model, Node, Reference, Ten
 from runtimes.dataflow.values import MAX_CONTENTS
 from runtimes.protobuf import BYTES, FIXED32, FIXED64, FileMessage, Malformed, Message, fields, signed, varint
 
-_MAX_FIELDS = 8000000  # some seconds
-_MAX_DEPTH = 20  # of graphs in graphs
-_MAX_CONSTANT_BYTES = 1 << 20  # bytes of a constant that are looked at
+# Limits the time that a hostile file can take to some seconds.
+_MAX_FIELDS = 8000000
+_MAX_DEPTH = 20  # of nested graphs
+_MAX_CONSTANT_BYTES = 1 << 20  # larger constants are not looked at
 _DTYPES = {
     1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8",
     12: "<u4", 13: "<u8",
@@ -22,13 +23,13 @@ _DTYPES = {
 
 
 def of_file(path: str) -> Model:
-    """Raises Malformed and OSError."""
+    """Read a file. Raises Malformed and OSError."""
     with open(path, "rb") as file:
         return _Reader().model(FileMessage(file, 0, file.seek(0, 2)))
 
 
 def of_bytes(content: bytes) -> Model:
-    """Raises Malformed."""
+    """Read a model from its bytes. Raises Malformed."""
     return _Reader().model(memoryview(content))
 
 
@@ -85,7 +86,7 @@ class _Reader:
 
     def _graph(self, message: Message, depth: int) -> Graph:
         if depth > _MAX_DEPTH:
-            raise Malformed("its graphs lie more than %d deep" % _MAX_DEPTH)
+            raise Malformed("its graphs are nested more than %d deep" % _MAX_DEPTH)
         graph = Graph([], [], [], [])
         for number, _, value in self._fields(message):
             if number == 1:
@@ -147,7 +148,7 @@ class _Reader:
                 several.append(_text(value) if len(value) <= 1000 else "")
             elif number == 11:
                 several.append(self._graph(value, depth + 1))
-        # Some writers leave out what is 0 or empty.
+        # Some writers omit values that are 0 or empty.
         return name, {1: 0.0, 2: 0, 3: ""}.get(kind, several) if single is None else single
 
     def _input(self, message: Message) -> Tuple[str, Optional[List[Any]]]:
@@ -175,7 +176,7 @@ class _Reader:
 
     def _tensor(self, message: Message) -> Tensor:
         name, dims, kind, numbers, raw = "", [], 0, [], None  # type: str, List[int], int, List[Any], Any
-        elsewhere = False
+        is_external = False
         for number, wire, value in self._fields(message):
             if number == 1:
                 dims.extend(_integers(wire, value))
@@ -190,12 +191,12 @@ class _Reader:
             elif number in (5, 7, 11) and (wire != BYTES or len(value) <= 10 * MAX_CONTENTS):
                 numbers.extend(_integers(wire, value))
             elif number == 14:
-                elsewhere = value == 1
+                is_external = value == 1
         count = 1
         for size in dims:
             count *= size
         contents = None
-        if 0 <= count <= MAX_CONTENTS and kind in _DTYPES and not elsewhere:
+        if 0 <= count <= MAX_CONTENTS and kind in _DTYPES and not is_external:
             if raw is not None and len(raw) == count * np.dtype(_DTYPES[kind]).itemsize:
                 contents = np.frombuffer(bytes(raw), _DTYPES[kind]).tolist()
             elif raw is None and len(numbers) == count and kind != 10:
@@ -219,12 +220,12 @@ def _floats(value: Any, dtype: str = "<f4") -> List[float]:
 
 
 def _integers(wire: int, value: Any) -> List[int]:
-    """Repeated numbers: each in a field of its own, or all in one."""
+    """Return the numbers of a repeated field, which is either packed or one number for each field."""
     if wire not in (BYTES, FIXED32, FIXED64):
         return [signed(value)]
-    result, place = [], 0
+    result, position = [], 0
     content = bytes(value) if isinstance(value, (bytes, memoryview)) else b""
-    while wire == BYTES and place < len(content):
-        number, place = varint(content, place)
+    while wire == BYTES and position < len(content):
+        number, position = varint(content, position)
         result.append(signed(number))
     return result

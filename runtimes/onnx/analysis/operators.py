@@ -1,8 +1,8 @@
-"""The registry of the rules for ONNX's operators, which lie in `ops`."""
+"""The registry of the rules for ONNX's operators. The rules are in `ops`."""
 
 from runtimes.dataflow.walk import Operators
 
-# Operators whose rules follow sizes, or ask for a part of what they are given; of any other, all has to be known.
+# Operators whose rules follow sizes, or do not need all of their inputs. The inputs of all others must be known.
 _SIZED = """
     Shape Size Reshape Flatten Transpose Squeeze Unsqueeze Expand Tile ConstantOfShape Concat Split Slice Gather
     Identity Cast CastLike Add Sub Mul Div Equal Less Greater Not And Or Max Min Mod Where Floor Ceil Neg LessOrEqual
@@ -23,7 +23,7 @@ OPERATORS = Operators(
         "Gather",
         "Pad",
     ),
-    oldest=7,  # before opset 7 operands were broadcast by other rules
+    oldest=7,  # before opset 7, other broadcasting rules applied
     sized=frozenset(_SIZED.split()),
 )
 rule = OPERATORS.rule

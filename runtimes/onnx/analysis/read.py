@@ -1,4 +1,4 @@
-"""What becomes of the rows of an ONNX model's inputs."""
+"""Analyzes whether the rows of an ONNX model's inputs influence each other."""
 
 from runtimes.contract import BatchAnalysis, Signature
 from runtimes.dataflow.graph import Model
@@ -9,15 +9,15 @@ from . import ops  # noqa: F401  registers the rules
 from .operators import OPERATORS
 
 
-def analyse(model: Model, signature: Signature) -> BatchAnalysis:
-    """What becomes of the rows that lie along the first dimension of the signature's inputs."""
+def analyze(model: Model, signature: Signature) -> BatchAnalysis:
+    """Analyze the model, with the rows in the first dimension of the signature's inputs."""
     walk = Walk(model, OPERATORS)
     constants = {tensor.name for tensor in model.graph.constants}
     inputs, unknown = {}, []  # type: Dict[str, Value], List[str]
-    wanted = {spec.name for spec in signature.inputs}
-    first = {dims[0] for name, dims in model.graph.inputs if dims and name in wanted and isinstance(dims[0], str)}
+    served = {spec.name for spec in signature.inputs}
+    first = {dims[0] for name, dims in model.graph.inputs if dims and name in served and isinstance(dims[0], str)}
     for name, dims in model.graph.inputs:
-        if name in constants and name not in wanted:
+        if name in constants and name not in served:
             continue  # old files list their weights as inputs
         value, why = batch_input(operator_label("input", name), dims, first)
         inputs[name] = value
@@ -28,6 +28,6 @@ def analyse(model: Model, signature: Signature) -> BatchAnalysis:
     try:
         results = dict(zip(model.graph.outputs, walk.graph(model.graph, None, inputs)))
     except (TooLarge, RecursionError):
-        return BatchAnalysis(unknown=("the graph is larger than what is followed",))
-    served = [spec.name for spec in signature.outputs if spec.name in results]
-    return batch_analysis(walk, {name: results[name] for name in served}, unknown)
+        return BatchAnalysis(unknown=("the graph is too large to be followed",))
+    outputs = {spec.name: results[spec.name] for spec in signature.outputs if spec.name in results}
+    return batch_analysis(walk, outputs, unknown)

@@ -1,10 +1,10 @@
 """The onnx runtime as it is on a CUDA device, without one: `test_bound_without_a_device` loads this."""
 
 from runtimes.onnx import runtime
-from runtimes.onnx.bound import bound
+from runtimes.onnx.io_binding import bind_to_device
 
 
 def load(options):
     model = runtime.load(options)
-    model._run = bound(model._run.__self__, "cpu")
+    model._run = bind_to_device(model._run.__self__, "cpu")
     return model

@@ -1,4 +1,4 @@
-"""What each operator of ONNX, and of ONNX Runtime's own, does to the rows. Each module registers its rules."""
+"""The rules for the operators of ONNX and ONNX Runtime. Each module registers its rules when it is imported."""
 
 from . import (  # noqa: F401
     contrib,
@@ -13,4 +13,4 @@ from . import (  # noqa: F401
     shaping,
 )
 
-contrib.register_alike()
+contrib.register_equivalents()

@@ -1,4 +1,4 @@
-"""ONNX Runtime's own operators."""
+"""Operators of ONNX Runtime's own domain."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from runtimes.dataflow.walk import Call
 
 from ..operators import OPERATORS, rule
 
-_OWN = "com.microsoft"
+_MICROSOFT = "com.microsoft"
 
-_LIKE = {
+_EQUIVALENTS = {
     "Trilu": "Trilu", "QuantizeLinear": "QuantizeLinear", "DequantizeLinear": "DequantizeLinear", "Range": "Range",
     "Pad": "Pad", "Unique": "Unique", "GridSample": "GridSample", "LayerNormalization": "LayerNormalization",
     "SimplifiedLayerNormalization": "SimplifiedLayerNormalization", "Gelu": "Relu", "FastGelu": "Relu",
@@ -19,19 +19,19 @@ _LIKE = {
 }  # fmt: skip
 
 
-def register_alike() -> None:
-    """Those that do to the rows what a standard operator does."""
-    for name, standard in _LIKE.items():
-        OPERATORS.rules[_OWN, name] = OPERATORS.rules["", standard]
+def register_equivalents() -> None:
+    """Register the operators that treat rows as a standard operator does."""
+    for name, standard in _EQUIVALENTS.items():
+        OPERATORS.rules[_MICROSOFT, name] = OPERATORS.rules["", standard]
 
 
-@rule("FusedMatMul", "TransposeMatMul", domain=_OWN)
+@rule("FusedMatMul", "TransposeMatMul", domain=_MICROSOFT)
 def fused_matmul(call: Call) -> Value:
     if call.attribute("transBatchA", 0) or call.attribute("transBatchB", 0):
         return unsure("%s is not followed" % call.at, call.present)
     sides = []
-    for place, name in enumerate(("transA", "transB")):
-        value = call[place]
+    for index, name in enumerate(("transA", "transB")):
+        value = call[index]
         if call.attribute(name, 0) and value.dims is not None and len(value.dims) > 1:
             rank = len(value.dims)
             value = shaping.transpose(call.at, value, list(range(rank - 2)) + [rank - 1, rank - 2])
@@ -39,7 +39,7 @@ def fused_matmul(call: Call) -> Value:
     return computing.matmul(call.at, sides[0], sides[1])
 
 
-@rule("DynamicQuantizeMatMul", "DynamicQuantizeLSTM", domain=_OWN)
+@rule("DynamicQuantizeMatMul", "DynamicQuantizeLSTM", domain=_MICROSOFT)
 def dynamic(call: Call) -> Any:
     count = len(call.node.outputs)
     if any(value.tainted for value in call.present):
@@ -49,9 +49,9 @@ def dynamic(call: Call) -> Any:
     return [unsure("%s is not followed" % call.at, call.present)] * count
 
 
-@rule("MatMulIntegerToFloat", domain=_OWN)
+@rule("MatMulIntegerToFloat", domain=_MICROSOFT)
 def integer_to_float(call: Call) -> Value:
-    others = [call.get(place) for place in range(2, 7)]
+    others = [call.get(index) for index in range(2, 7)]
     given = [other for other in others if other is not None]
     if any(other.tainted for other in given):
         return propagate(call.present)
@@ -60,7 +60,7 @@ def integer_to_float(call: Call) -> Value:
     return computing.matmul(call.at, call[0], call[1])
 
 
-@rule("MatMulNBits", domain=_OWN)
+@rule("MatMulNBits", domain=_MICROSOFT)
 def packed_matmul(call: Call) -> Value:
     value = call[0]
     if any(other.has_rows or other.tainted or repeats(other) for other in call.present[1:]):
@@ -68,7 +68,7 @@ def packed_matmul(call: Call) -> Value:
     return computing.along(call.at, value, [-1], "sums over", call.attribute("N"))
 
 
-@rule("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", domain=_OWN)
+@rule("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", domain=_MICROSOFT)
 def quantized_elements(call: Call) -> Value:
     binary = call.node.operator in ("QLinearAdd", "QLinearMul")
     operands = [call[0], call[3]] if binary else [call[0]]
@@ -78,15 +78,15 @@ def quantized_elements(call: Call) -> Value:
     return elementwise(call.at, *operands)
 
 
-@rule("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=_OWN)
+@rule("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=_MICROSOFT)
 def skip_normalization(call: Call) -> Any:
     total = elementwise(call.at, *call.present)
-    result = computing.along(call.at, total, [-1], "normalises over")
+    result = computing.along(call.at, total, [-1], "normalizes over")
     statistic = computing.reduce(call.at, total, [-1], True)
     return [result, statistic, statistic, total][: len(call.node.outputs)]
 
 
-@rule("Attention", "QAttention", "MultiHeadAttention", domain=_OWN)
+@rule("Attention", "QAttention", "MultiHeadAttention", domain=_MICROSOFT)
 def attention(call: Call) -> Any:
     count = len(call.node.outputs)
     rank = 3  # type: Optional[int]
@@ -95,16 +95,16 @@ def attention(call: Call) -> Any:
     ):
         return [unsure("%s is not followed" % call.at, call.present)] * count
     if count > 1 or call.get(4) is not None and call.node.operator == "Attention":
-        rank = None  # keys and values of before lie along another dimension
-    # A vector of lengths has the rows along its only dimension; of any other form is not claimed.
+        rank = None  # cached keys and values have the rows in another dimension
+    # A mask of lengths is a vector with one element per row. Other kinds of masks are not followed.
     return computing.batch_first(call.at, call.present, [rank] * count)
 
 
-@rule("EmbedLayerNormalization", domain=_OWN)
+@rule("EmbedLayerNormalization", domain=_MICROSOFT)
 def embedding(call: Call) -> Any:
     return computing.batch_first(call.at, call.present, [3, 1, 3][: len(call.node.outputs)])
 
 
-@rule("RotaryEmbedding", domain=_OWN)
+@rule("RotaryEmbedding", domain=_MICROSOFT)
 def rotary(call: Call) -> Value:
     return computing.batch_first(call.at, call.present, [call[0].rank])[0]

@@ -16,7 +16,9 @@ def either(call: Call) -> Any:
     if condition.mixes or condition.has_rows:
         return [mixed("%s depends on values of the batch" % call.at, [condition])] * len(call.node.outputs)
     if condition.unknown or condition.counts_rows:
-        return [unsure("%s depends on what is not followed" % call.at, [condition])] * len(call.node.outputs)
+        return [unsure("%s depends on a condition that is not followed" % call.at, [condition])] * len(
+            call.node.outputs
+        )
     if condition.contents and isinstance(condition.contents[0], (bool, int)):
         return call.walk.graph(branches[0 if condition.contents[0] else 1], call.scope, {})
     results = [call.walk.graph(branch, call.scope, {}) for branch in branches]
@@ -31,21 +33,25 @@ def loop(call: Call) -> Any:
     outputs = len(call.node.outputs)
     for bound in bounds:
         if bound.mixes or bound.has_rows:
-            return [mixed("%s runs as often as values of the batch say" % call.at, [bound])] * outputs
+            return [
+                mixed("%s has a number of iterations that depends on values of the batch" % call.at, [bound])
+            ] * outputs
         if bound.unknown or repeats(bound):
-            return [unsure("%s runs as often as the number of rows says" % call.at, [bound])] * outputs
+            return [
+                unsure("%s has a number of iterations that depends on the number of rows" % call.at, [bound])
+            ] * outputs
     carried = [value._replace(contents=None) if not value.counts_rows else value for value in carried]
-    for turn in range(MAX_ROUNDS):
+    for iteration in range(MAX_ROUNDS):
         names = [name for name, _ in body.inputs]
         given = dict(zip(names, [constant([]), constant([])] + carried))
         results = call.walk.graph(body, call.scope, given)
-        goes_on, after, scanned = results[0], results[1 : 1 + len(carried)], results[1 + len(carried) :]
-        if goes_on.mixes or goes_on.has_rows:
-            return [mixed("%s runs until values of the batch say" % call.at, [goes_on])] * outputs
-        if goes_on.unknown or repeats(goes_on):
-            return [unsure("%s runs until what is not followed" % call.at, [goes_on])] * outputs
-        joined = [join(call.at, old, _widened(new)) for old, new in zip(carried, after)]
-        if is_stable(carried, joined, turn):
+        condition, after, scanned = results[0], results[1 : 1 + len(carried)], results[1 + len(carried) :]
+        if condition.mixes or condition.has_rows:
+            return [mixed("%s runs until values of the batch end it" % call.at, [condition])] * outputs
+        if condition.unknown or repeats(condition):
+            return [unsure("%s has a condition that is not followed" % call.at, [condition])] * outputs
+        joined = [join(call.at, old, _without_contents(new)) for old, new in zip(carried, after)]
+        if is_stable(carried, joined, iteration):
             return joined + [stack_rounds(value) for value in scanned]
         carried = joined
     return [unsure("%s is not followed" % call.at, carried)] * outputs
@@ -53,11 +59,11 @@ def loop(call: Call) -> Any:
 
 @rule("Scan")
 def scan(call: Call) -> Any:
-    """Of opset 9 and later."""
+    """Handle opset 9 and later."""
     body, count = call.attribute("body"), call.attribute("num_scan_inputs")
     outputs = len(call.node.outputs)
     if call.version < 9:
-        return [unsure("%s is of an old form" % call.at, call.present)] * outputs
+        return [unsure("%s has an opset before 9" % call.at, call.present)] * outputs
     states, scanned = call.inputs[: len(call.inputs) - count], call.inputs[len(call.inputs) - count :]
     axes = call.attribute("scan_input_axes") or [0] * count
     directions = call.attribute("scan_output_axes") or [0] * outputs
@@ -69,19 +75,19 @@ def scan(call: Call) -> Any:
         if value.axis == axis:
             reason = "%s runs from row to row" % call.at
             return [(mixed if states else unsure)(reason, call.present)] * outputs
-        place = None if value.axis is None else value.axis - (axis < value.axis)
-        slices.append(value._replace(dims=value.dims[:axis] + value.dims[axis + 1 :], axis=place, contents=None))
-    carried = [_widened(value) for value in states if value is not None]
-    for turn in range(MAX_ROUNDS):
+        new_axis = None if value.axis is None else value.axis - (axis < value.axis)
+        slices.append(value._replace(dims=value.dims[:axis] + value.dims[axis + 1 :], axis=new_axis, contents=None))
+    carried = [_without_contents(value) for value in states if value is not None]
+    for iteration in range(MAX_ROUNDS):
         results = call.walk.graph(body, call.scope, dict(zip([name for name, _ in body.inputs], carried + slices)))
-        joined = [join(call.at, old, _widened(new)) for old, new in zip(carried, results)]
-        if is_stable(carried, joined, turn):
+        joined = [join(call.at, old, _without_contents(new)) for old, new in zip(carried, results)]
+        if is_stable(carried, joined, iteration):
             rest = results[len(carried) :]
             return joined + [stack_rounds(value, axis) for value, axis in zip(rest, directions)]
         carried = joined
     return [unsure("%s is not followed" % call.at, carried)] * outputs
 
 
-def _widened(value: Value) -> Value:
-    """What a loop carries on: any contents, unless they count the rows."""
+def _without_contents(value: Value) -> Value:
+    """Return a carried value without its contents, which may change, unless they depend on the number of rows."""
     return value if value.counts_rows else value._replace(contents=None)

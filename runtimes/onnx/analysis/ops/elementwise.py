@@ -1,4 +1,4 @@
-"""Element by element, constants, and conversions."""
+"""Elementwise operators, constants and conversions."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Parts of tensors: cut, gathered, scattered, joined, padded."""
+"""Operators that slice, gather, scatter, join and pad."""
 
 from typing import Any, List, Optional, Tuple
 
@@ -40,24 +40,23 @@ def _equal_parts(whole: Any, count: int) -> List[Optional[Size]]:
 
 @rule("Slice")
 def take_slice(call: Call) -> Value:
-    found = [call.get(place) for place in range(1, 5)]
+    operands = [call.get(index) for index in range(1, 5)]
     if call.version < 10:
         attributes = [call.attribute(name) for name in ("starts", "ends", "axes")]
-        found = [None if each is None else constant([len(each)], each) for each in attributes] + [None]
-    starts, ends, axes, steps = found
+        operands = [None if each is None else constant([len(each)], each) for each in attributes] + [None]
+    starts, ends, axes, steps = operands
     if starts is None or ends is None:
         raise ValueError("a slice without bounds")
-    bounds = [bound for bound in found if bound is not None]
+    bounds = [bound for bound in operands if bound is not None]
     value = call[0]
     if any(bound.tainted for bound in bounds) or value.tainted:
         return propagate([value] + bounds)
     if any(bound.has_rows for bound in bounds):
-        return mixed("%s cuts where values say" % call.at)
+        return mixed("%s has bounds that depend on values of the batch" % call.at)
     count = (starts.dims or ends.dims or (None,))[0]
     if not isinstance(count, int) or (axes is not None and axes.contents is None):
         return unsure("%s has axes that are not followed" % call.at)
-    places = range(count) if axes is None else axes.contents
-    for index, axis in enumerate(places or ()):
+    for index, axis in enumerate((range(count) if axes is None else axes.contents) or ()):
         start, end = (bound.contents[index] if bound.contents else None for bound in (starts, ends))
         step = 1 if steps is None else steps.contents[index] if steps.contents else None
         value = indexing.take_slice(call.at, value, axis, start, end, step)
@@ -87,7 +86,7 @@ def scatter_elements(call: Call) -> Value:
 @rule("ScatterND")
 def scatter_nd(call: Call) -> Value:
     if any(value.has_rows or value.tainted or repeats(value) for value in call.present):
-        # Also where the places come from NonZero, as exporters write masks, each row may be written for itself.
+        # Unknown, and not mixing: exporters write masks with indices from NonZero, which may keep the rows independent.
         return unsure("%s writes values in a way that is not followed" % call.at)
     return constant(call[0].dims)
 
@@ -98,7 +97,7 @@ def pad(call: Call) -> Value:
     if isinstance(amounts, Value) or isinstance(axes, Value):
         known = call.get(1)
         if known is not None and not (known.tainted or known.has_rows or repeats(known)) and not axes:
-            return indexing.pad(call.at, call[0], _partly(known))
+            return indexing.pad(call.at, call[0], _pairs(known))
         return propagate([each for each in (amounts, axes, call[0]) if isinstance(each, Value)])
     value = call[0]
     if value.dims is None:
@@ -110,8 +109,8 @@ def pad(call: Call) -> Value:
     return indexing.pad(call.at, value, pairs)
 
 
-def _partly(amounts: Value) -> Optional[List[Tuple[Any, Any]]]:
-    """Amounts of which some are not known."""
+def _pairs(amounts: Value) -> Optional[List[Tuple[Any, Any]]]:
+    """Return the amounts, some of which are unknown, as pairs for each dimension."""
     if amounts.contents is None:
         return None
     half = len(amounts.contents) // 2
@@ -126,9 +125,9 @@ def one_hot(call: Call) -> Value:
     added = shaping.unsqueeze(call.at, without_contents(call.at, indices), [call.attribute("axis", -1)])
     if added.tainted or added.dims is None:
         return added
-    place = normalize_axis(call.attribute("axis", -1), len(added.dims))
+    axis = normalize_axis(call.attribute("axis", -1), len(added.dims))
     number = depth.contents[0] if depth.contents and isinstance(depth.contents[0], int) else fresh()
-    return added._replace(dims=added.dims[:place] + (number,) + added.dims[place + 1 :])
+    return added._replace(dims=added.dims[:axis] + (number,) + added.dims[axis + 1 :])
 
 
 @rule("CenterCropPad")
@@ -142,12 +141,12 @@ def crop(call: Call) -> Value:
 @rule("Trilu")
 def triangle(call: Call) -> Value:
     return (
-        computing.along(call.at, call[0], [-2, -1], "goes by the place among")
+        computing.along(call.at, call[0], [-2, -1], "selects by position among")
         if len(call.present) == 1
         else (
             propagate(call.present)
             if any(each.tainted for each in call.present)
-            else computing.along(call.at, call[0], [-2, -1], "goes by the place among")
+            else computing.along(call.at, call[0], [-2, -1], "selects by position among")
             if not (call[1].has_rows or repeats(call[1]))
             else unsure("%s is not followed" % call.at)
         )
@@ -166,7 +165,7 @@ def compress(call: Call) -> Value:
     if value.tainted or kept.tainted:
         return propagate([value, kept])
     if kept.has_rows or axis is None and value.has_rows:
-        return mixed("%s keeps as many as values say" % call.at)
+        return mixed("%s keeps a number of elements that depends on values" % call.at)
     if repeats(kept) or repeats(value) or axis is None:
         return (
             constant([fresh()]) if not repeats(kept) and not repeats(value) else unsure("%s is not followed" % call.at)

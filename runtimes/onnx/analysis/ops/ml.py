@@ -20,10 +20,10 @@ def elements(call: Call) -> Value:
 
 @rule("Scaler", "Normalizer", "Imputer", domain=_ML)
 def features(call: Call) -> Value:
-    """By features, which are the second dimension; one vector would be one row."""
+    """Normalize by feature, in the second dimension. A vector is not followed, because it would be a single row."""
     if call[0].rank != 2:
         return unsure("%s is not followed" % call.at, call.present)
-    return computing.along(call.at, call[0], [1], "normalises over")
+    return computing.along(call.at, call[0], [1], "normalizes over")
 
 
 @rule(
@@ -59,12 +59,12 @@ def vectorizer(call: Call) -> Value:
 
 @rule("ArrayFeatureExtractor", domain=_ML)
 def extractor(call: Call) -> Value:
-    value, places = call[0], call[1]
-    if value.rank != 2 or places.has_rows or places.tainted or repeats(places):
+    value, indices = call[0], call[1]
+    if value.rank != 2 or indices.has_rows or indices.tainted or repeats(indices):
         return unsure("%s is not followed" % call.at, call.present)
     return computing.along(call.at, value, [1], "takes some of", None)
 
 
 @rule("ZipMap", domain=_ML)
 def zip_map(call: Call) -> Value:
-    return call[0]  # a map for each row, which is not served
+    return call[0]  # a map for each row; outputs of this kind cannot be served

@@ -1,4 +1,4 @@
-"""Recurrent networks, signals, text, and what counts or is random."""
+"""Recurrent networks, signals, text, random numbers, and operators that count values."""
 
 from typing import Any
 
@@ -62,7 +62,7 @@ def row_by_row(call: Call) -> Any:
 @rule("RoiAlign", "MaxRoiPool")
 def regions(call: Call) -> Value:
     if call[0].has_rows and (call[0].axis == 0):
-        return mixed("%s takes regions by the place of a picture in the batch" % call.at, call.present)
+        return mixed("%s takes regions by the index of an image in the batch" % call.at, call.present)
     return unsure("%s is not followed" % call.at, call.present)
 
 
@@ -86,7 +86,7 @@ def counted(call: Call) -> Any:
     if any(value.tainted for value in call.present):
         return [propagate(call.present)] * count
     if any(value.has_rows or repeats(value) for value in call.present):
-        return [mixed("%s finds as many as values say, in all rows" % call.at)] * count
+        return [mixed("%s finds a number of elements that depends on the values of all rows" % call.at)] * count
     return [constant([call[0].rank or fresh(), fresh()] if call.node.operator == "NonZero" else None)] * count
 
 

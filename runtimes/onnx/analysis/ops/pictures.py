@@ -24,21 +24,21 @@ def convolution(call: Call) -> Value:
             return wrong
         return computing.batch_first(call.at, call.present, [value.rank])[0]
     known = [size if isinstance(size, int) else None for size in weights.dims or ()]
-    turned = call.node.operator == "ConvTranspose"
-    spatial = None if turned else _spatial(call, value, call.attribute("kernel_shape") or known[2:])
-    return computing.windows(call.at, value, known[0] if known and not turned else None, spatial, others)
+    transposed = call.node.operator == "ConvTranspose"
+    spatial = None if transposed else _spatial(call, value, call.attribute("kernel_shape") or known[2:])
+    return computing.windows(call.at, value, known[0] if known and not transposed else None, spatial, others)
 
 
 @rule("MaxPool", "AveragePool", "LpPool")
 def pool(call: Call) -> Any:
     value = call[0]
     channels = value.dims[1] if value.dims is not None and len(value.dims) > 1 else None
-    if value.axis == 1:  # channels are pooled apart
+    if value.axis == 1:  # each channel is pooled separately
         return unsure("%s has the rows in an unusual dimension" % call.at)
     spatial = _spatial(call, value, call.attribute("kernel_shape"))
     pooled = computing.windows(call.at, value, channels, spatial)
-    # The places of the maxima count over all rows.
-    return [pooled, unsure("%s numbers places over all rows" % call.at, [value])]
+    # The indices of the maxima count over all rows.
+    return [pooled, unsure("%s returns indices that count over all rows" % call.at, [value])]
 
 
 @rule("MaxUnpool")
@@ -57,7 +57,7 @@ def global_pool(call: Call) -> Value:
 
 
 def _spatial(call: Call, value: Value, kernel: Any) -> Optional[List[Any]]:
-    """Sizes of the result's dimensions behind the first two, None for those that are not known."""
+    """Return the sizes of the result's spatial dimensions, each None if unknown; None if all are."""
     if value.dims is None or not kernel or len(kernel) != len(value.dims) - 2:
         return None
     count = len(kernel)
@@ -65,19 +65,19 @@ def _spatial(call: Call, value: Value, kernel: Any) -> Optional[List[Any]]:
     pads = call.attribute("pads") or [0] * 2 * count
     automatic = call.attribute("auto_pad", "NOTSET")
     result = []  # type: List[Any]
-    for place in range(count):
-        size, window = value.dims[2 + place], kernel[place]
+    for index in range(count):
+        size, window = value.dims[2 + index], kernel[index]
         if not isinstance(size, int) or window is None:
-            same = automatic == "NOTSET" and strides[place] == 1 and window is not None
-            around = pads[place] + pads[place + count]
-            result.append(size if same and around == (window - 1) * dilations[place] else None)
+            same = automatic == "NOTSET" and strides[index] == 1 and window is not None
+            around = pads[index] + pads[index + count]
+            result.append(size if same and around == (window - 1) * dilations[index] else None)
         elif automatic.startswith("SAME"):
-            result.append(-(-size // strides[place]))
+            result.append(-(-size // strides[index]))
         else:
-            around = 0 if automatic == "VALID" else pads[place] + pads[place + count]
-            room = size + around - ((window - 1) * dilations[place] + 1)
-            up = (strides[place] - 1) if call.attribute("ceil_mode", 0) else 0
-            result.append(None if up else room // strides[place] + 1)
+            around = 0 if automatic == "VALID" else pads[index] + pads[index + count]
+            room = size + around - ((window - 1) * dilations[index] + 1)
+            up = (strides[index] - 1) if call.attribute("ceil_mode", 0) else 0
+            result.append(None if up else room // strides[index] + 1)
     return result
 
 
@@ -86,7 +86,7 @@ def resize(call: Call) -> Value:
     value = call[0]
     old = call.node.operator == "Upsample" or call.version < 11
     scales = call.list_of("scales", 1 if old else 2)
-    wanted = None if old else call.list_of("sizes", 3)
+    target = None if old else call.list_of("sizes", 3)
     others = [other for other in call.inputs[1:] if other is not None]
     if value.tainted or any(other.tainted or other.has_rows for other in others):
         return unsure("%s is not followed" % call.at, [value] + others)
@@ -98,7 +98,7 @@ def resize(call: Call) -> Value:
     rank = len(value.dims)
     axes = [normalize_axis(axis, rank) for axis in call.attribute("axes") or range(rank)]
     factors = (scales if isinstance(scales, list) else None) or [None] * len(axes)
-    sizes = call.get(3).contents if wanted is not None else None  # type: ignore[union-attr]
+    sizes = call.get(3).contents if target is not None else None  # type: ignore[union-attr]
     sizes = sizes or [None] * len(axes)
     dims = list(value.dims)
     for axis, factor, size in zip(axes, factors, sizes):

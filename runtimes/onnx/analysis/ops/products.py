@@ -25,7 +25,7 @@ def matmul_integer(call: Call) -> Value:
 
 @rule("QLinearMatMul")
 def quantized_matmul(call: Call) -> Value:
-    others = [call.get(place) for place in (1, 2, 4, 5, 6, 7)]
+    others = [call.get(index) for index in (1, 2, 4, 5, 6, 7)]
     return call.not_constant(others) or computing.matmul(call.at, call[0], call[3])
 
 

@@ -1,4 +1,4 @@
-"""Along dimensions: reductions, sorts, normalisations."""
+"""Operators along dimensions: reductions, sorting, normalization."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ def softmax(call: Call) -> Value:
     else:
         axis, rank = call.attribute("axis", 1), len(value.dims or ())
         axes = range(axis + rank if axis < 0 else axis, rank)
-    return computing.along(call.at, value, axes, "normalises over")
+    return computing.along(call.at, value, axes, "normalizes over")
 
 
 @rule("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
@@ -72,7 +72,7 @@ def layer_normalization(call: Call) -> Any:
     if value.dims is None:
         return [unsure("%s works on a tensor of unknown rank" % call.at, call.present)] * 3
     over = range(normalize_axis(axis, len(value.dims)), len(value.dims))
-    result = elementwise(call.at, computing.along(call.at, value, over, "normalises over"), *call.present[1:])
+    result = elementwise(call.at, computing.along(call.at, value, over, "normalizes over"), *call.present[1:])
     statistic = computing.reduce(call.at, value, over, True)
     return [result, statistic, statistic][: max(len(call.node.outputs), 1)]
 
@@ -87,7 +87,7 @@ def normalization(call: Call) -> Value:
         over = call.attribute("axes") or [0, 2, 3]
     elif operator == "LpNormalization":
         over = [call.attribute("axis", -1)]
-    return computing.along(call.at, value, over, "normalises over")
+    return computing.along(call.at, value, over, "normalizes over")
 
 
 @rule("BatchNormalization")

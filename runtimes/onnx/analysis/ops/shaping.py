@@ -1,4 +1,4 @@
-"""Shapes and what is made from them."""
+"""Shapes, and operators that use them."""
 
 from runtimes.dataflow import indexing, shaping
 from runtimes.dataflow.sizes import times

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from runtimes.contract import BatchAnalysis, Signature, TensorSpec
 from runtimes.dataflow.values import Value
 from runtimes.onnx.analysis.file import of_bytes, of_file
-from runtimes.onnx.analysis.read import analyse
+from runtimes.onnx.analysis.read import analyze
 from runtimes.protobuf import Malformed
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
@@ -40,7 +40,7 @@ def made(
 def read(model: Any) -> BatchAnalysis:
     names = [each.name for each in model.graph.output]
     inputs = tuple(TensorSpec(each.name) for each in model.graph.input)
-    return analyse(of_bytes(model.SerializeToString()), Signature(inputs, tuple(map(TensorSpec, names))))
+    return analyze(of_bytes(model.SerializeToString()), Signature(inputs, tuple(map(TensorSpec, names))))
 
 
 def test_rows_that_stay_apart() -> None:
@@ -94,7 +94,7 @@ def test_other_ways_in_which_rows_stay_apart(nodes: Any) -> None:
         ([node("ReduceMax", "x zeros", "m"), node("Div", "x m", "y")], "ReduceMax 'm' reduces over the rows"),
         ([node("ReduceMean", "x", "m"), node("Sub", "x m", "y")], "ReduceMean 'm'"),
         ([node("ReduceSum", "x minus3", "m"), node("Sub", "x m", "y")], "ReduceSum 'm'"),
-        ([node("Softmax", "x", "y", axis=0)], "Softmax 'y' normalises over the rows"),
+        ([node("Softmax", "x", "y", axis=0)], "Softmax 'y' normalizes over the rows"),
         ([node("CumSum", "x zero", "y")], "CumSum"),
         ([node("TopK", "x one", "y i", axis=0)], "TopK"),
         ([node("NonZero", "x", "y")], "NonZero"),
@@ -171,7 +171,7 @@ def test_a_loop_is_followed() -> None:
     assert read(made([loop], {"five": np.int64(5), "yes": np.array(True)})).independent
     count = [node("ReduceMax", "lengths", "most", keepdims=0), node("Loop", "most yes x", "y", body=body)]
     found = read(made(count, {"yes": np.array(True)}, lengths=["n"]))
-    assert any("Loop 'y' runs as often as values" in reason for reason in found.mixes)
+    assert any("Loop 'y' has a number of iterations that depends on values" in reason for reason in found.mixes)
 
 
 def test_a_branch_or_a_loop_that_gives_the_number_of_rows_is_no_constant() -> None:
@@ -301,7 +301,7 @@ def test_weights_are_not_read(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) ->
         return result
 
     monkeypatch.setattr(protobuf.FileMessage, "read", counted)
-    found = analyse(of_file(str(tmp_path / "model.onnx")), Signature((TensorSpec("x"),), (TensorSpec("y"),)))
+    found = analyze(of_file(str(tmp_path / "model.onnx")), Signature((TensorSpec("x"),), (TensorSpec("y"),)))
     assert found.independent
     assert sum(taken) < 10000
 

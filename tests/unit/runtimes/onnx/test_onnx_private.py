@@ -7,7 +7,7 @@ import pytest
 
 from runtimes.contract import LoadError
 from runtimes.onnx import private as module
-from runtimes.onnx.private import private
+from runtimes.onnx.private import private_copy
 
 
 def model(folder: Path, *weights: str) -> Path:
@@ -27,7 +27,7 @@ def model(folder: Path, *weights: str) -> Path:
 def test_a_model_without_weights_beside_it_is_read_where_it_lies(tmp_path: Path) -> None:
     file = model(tmp_path)
     (tmp_path / "notes.txt").touch()
-    with private(str(file)) as path:
+    with private_copy(str(file)) as path:
         assert path == str(file)
 
 
@@ -36,7 +36,7 @@ def test_weights_are_copied_under_any_name_and_through_links(tmp_path: Path) -> 
     (tmp_path / "m" / "other.bin").write_bytes(b"not its own")
     (tmp_path / "m" / "parts" / "w.0").rename(tmp_path / "blob")
     (tmp_path / "m" / "parts" / "w.0").symlink_to(tmp_path / "blob")
-    with private(str(file)) as path:
+    with private_copy(str(file)) as path:
         own = Path(path)
         (tmp_path / "m" / "model.onnx_data").write_bytes(b"new")
         (tmp_path / "blob").write_bytes(b"")
@@ -57,14 +57,14 @@ def test_weights_that_are_not_beside_the_model_are_named(tmp_path: Path, name: s
     graph = onnx.ModelProto.FromString(content)
     graph.graph.initializer[0].external_data[0].value = name
     file.write_bytes(graph.SerializeToString())
-    with pytest.raises(LoadError, match=f"keeps weights in '{name}'"), private(str(file)):
+    with pytest.raises(LoadError, match=f"keeps weights in '{name}'"), private_copy(str(file)):
         pass
 
 
 def test_a_file_that_is_cut_off_is_not_loaded(tmp_path: Path) -> None:
     file = model(tmp_path, "w.bin")
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(LoadError, match="truncated"), private(str(file)):
+    with pytest.raises(LoadError, match="truncated"), private_copy(str(file)):
         pass
 
 
@@ -72,7 +72,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_served(tmp_path: Path, monk
     """What was loaded and what is read of it next must be one file; a copy must not have two halves."""
     alone, beside = model(tmp_path / "alone"), model(tmp_path / "beside", "w.bin")
     (tmp_path / "new").write_bytes(alone.read_bytes())
-    with pytest.raises(LoadError, match=r"'model.onnx' changed while it was read"), private(str(alone)):
+    with pytest.raises(LoadError, match=r"'model.onnx' changed while it was read"), private_copy(str(alone)):
         (tmp_path / "new").rename(alone)
     copied = module.shutil.copyfile
 
@@ -82,7 +82,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_served(tmp_path: Path, monk
             file.write(b"more")
 
     monkeypatch.setattr(module.shutil, "copyfile", meanwhile)
-    with pytest.raises(LoadError, match=r"'w.bin' changed while it was read"), private(str(beside)):
+    with pytest.raises(LoadError, match=r"'w.bin' changed while it was read"), private_copy(str(beside)):
         pass
 
 
@@ -94,5 +94,5 @@ def test_no_room_for_the_copy_is_a_sentence(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(module.shutil, "copyfile", full)
     said = "cannot be copied to the temporary folder: No space left on device; make room"
-    with pytest.raises(LoadError, match=said), private(str(file)):
+    with pytest.raises(LoadError, match=said), private_copy(str(file)):
         pass

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from runtimes.contract import LoadError
-from runtimes.onnx.providers import CPU, CUDA, TENSORRT, asked, check, usable
+from runtimes.onnx.providers import CPU, CUDA, TENSORRT, available, check, requested
 
 ALLOWED = {"allow_cpu_fallback": True}
 
@@ -20,19 +20,19 @@ ALLOWED = {"allow_cpu_fallback": True}
     ],
 )
 def test_what_is_asked_for(device: str, parameters: dict[str, Any], wanted: list[str]) -> None:
-    assert asked(device, parameters) == wanted
+    assert requested(device, parameters) == wanted
 
 
 @pytest.mark.parametrize("value", ["yes", 1, None])
 def test_a_wrong_parameter_is_told(value: Any) -> None:
     with pytest.raises(LoadError, match=r"'parameters\.tensorrt' in model\.toml is .*, but it must be false or true"):
-        asked("cuda", {"tensorrt": value})
+        requested("cuda", {"tensorrt": value})
 
 
 def test_a_provider_that_the_build_lacks_is_told() -> None:
     with pytest.raises(LoadError, match="this build of ONNX Runtime has no TensorRT; allow_cpu_fallback = true"):
-        usable([TENSORRT, CUDA, CPU], [CUDA, CPU], {})
-    assert usable([TENSORRT, CUDA, CPU], [CUDA, CPU], ALLOWED) == [CUDA, CPU]
+        available([TENSORRT, CUDA, CPU], [CUDA, CPU], {})
+    assert available([TENSORRT, CUDA, CPU], [CUDA, CPU], ALLOWED) == [CUDA, CPU]
 
 
 def test_a_session_that_fell_back_is_told(capsys: pytest.CaptureFixture[str]) -> None:
