@@ -55,9 +55,9 @@ def unknown_model(name: str) -> NotFound:
     )
 
 
-def shorten(text: str, most: int = 80) -> str:
+def shorten(text: str, max_length: int = 80) -> str:
     """Somebody's own word, to be repeated in an error, but not a megabyte of it."""
-    return text if len(text) <= most else text[: most - 3] + "..."
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."
 
 
 class NotAllowed(ModelportError):

@@ -1,4 +1,7 @@
-"""What the limits are that nobody sets: of the settings, and of what is made without them."""
+"""Default limits. Settings use them, and so do fronts and managers that are created without settings.
+
+MAX_*_BYTES are bytes, *_S are seconds, MIN_BODY_RATE is in bytes per second.
+"""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""How images become an input, and outputs labels, as the supervisor tells the fronts. docs/images.md defines it."""
+"""How images become an input, and outputs become labels; docs/images.md defines both."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,12 +8,12 @@ import numpy as np
 
 
 class Preprocess(NamedTuple):
-    """model.toml's [preprocess], settled: `mean` and `std` have a value for each channel.
+    """The table [preprocess] of model.toml, with a value for each channel in `mean` and `std`.
 
-    input         "" for the only one
+    input         "" for the only input
     size          height, width
-    shorter_side  of the scaled image that "crop" is cut from; 0: as small as covers `size`
-    fill          0 to 255, what "pad" adds
+    shorter_side  shorter side of the scaled image that "crop" is taken from; 0 for the smallest that covers `size`
+    fill          the value that "pad" adds, 0 to 255
     """
 
     size: tuple[int, int]
@@ -34,7 +34,7 @@ class Preprocess(NamedTuple):
         return len(self.mean)
 
     def shape(self, images: int) -> tuple[int, ...]:
-        """Of the input for so many images."""
+        """Return the shape of the input for this number of images."""
         height, width = self.size
         match self.layout:
             case "NCHW":
@@ -47,7 +47,7 @@ class Preprocess(NamedTuple):
 
 
 class Postprocess(NamedTuple):
-    """model.toml's [postprocess]. output: "" for the only one."""
+    """The table [postprocess] of model.toml. `output` is "" for the only output."""
 
     output: str = ""
     softmax: bool = False
@@ -56,18 +56,18 @@ class Postprocess(NamedTuple):
 
 @lru_cache(64)
 def values(preprocess: Preprocess) -> np.ndarray:
-    """What each of the 256 levels of a channel becomes: FP64 [channels, 256]."""
+    """Return the input value for each of the 256 levels of each channel: FP64 [channels, 256]."""
     levels = np.arange(256, dtype=np.float64)
     if preprocess.invert:
         levels = 255 - levels
     mean, std = np.array(preprocess.mean)[:, None], np.array(preprocess.std)[:, None]
-    made: np.ndarray = (levels * preprocess.scale - mean) / std
-    made.flags.writeable = False
-    return made
+    table: np.ndarray = (levels * preprocess.scale - mean) / std
+    table.flags.writeable = False  # callers share the cached array
+    return table
 
 
 def preprocess_from_json(raw: Sequence[Any] | None) -> Preprocess | None:
-    """The other way needs nothing: JSON writes the tuple as a list."""
+    """Return the Preprocess that JSON wrote as a list, because it is a tuple."""
     if raw is None:
         return None
     return Preprocess._make([tuple(each) if isinstance(each, list) else each for each in raw])

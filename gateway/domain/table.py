@@ -1,4 +1,4 @@
-"""The table of models and workers that the supervisor pushes to every front."""
+"""The table of models and workers that the supervisor sends to every front."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from runtimes.wire import signature_from_json
 
 @dataclass(frozen=True, slots=True)
 class WorkerAddress:
-    """Where a front finds a worker. window: how many rows it takes from one front before it has answered some."""
+    """How to reach a worker. `socket` and `status` are paths; `window` is the most rows in flight from one front."""
 
     id: int
     socket: str
@@ -21,19 +21,22 @@ class WorkerAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TableEntry:
+    """One version of a model, and the workers that are ready to run it."""
+
     status: ModelStatus
     workers: tuple[WorkerAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All that a front must know. `ready` is the server's readiness, settled by the supervisor.
+    """Everything that fronts know about models.
 
-    regions  of shared memory, which clients have registered
+    ready    the server's readiness, which the supervisor determines
+    regions  the regions of shared memory that clients have registered
     """
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[TableEntry, ...] = ()
     ready: bool = False
     regions: tuple[Region, ...] = ()
 
@@ -51,14 +54,14 @@ def table_to_json(table: Table) -> dict[str, Any]:
 
 def table_from_json(raw: Mapping[str, Any]) -> Table:
     entries = tuple(
-        Entry(_status_from_json(entry["status"]), tuple(WorkerAddress(**worker) for worker in entry["workers"]))
+        TableEntry(_status_from_json(entry["status"]), tuple(WorkerAddress(**worker) for worker in entry["workers"]))
         for entry in raw["entries"]
     )
     return Table(entries, raw["ready"], tuple(Region(*region) for region in raw["regions"]))
 
 
 def _status_to_json(status: ModelStatus) -> dict[str, Any]:
-    # Signatures and what is done to images are tuples, so JSON takes them as they are.
+    # Signatures, Preprocess and Postprocess are tuples, which JSON writes as lists.
     return {name: getattr(status, name) for name in ModelStatus.__slots__}
 
 

@@ -1,34 +1,38 @@
-"""Checks of one tensor's datatype, shape and strings, for codecs and for the engine."""
+"""Checks a tensor's datatype, shape and number of strings, for codecs and for the engine."""
 
 from collections.abc import Iterable, Sequence
 
 from gateway.errors import InvalidRequest
 from runtimes.contract import DATATYPES
 
-# numpy's limit before 2.0, which older environments have.
+# The limit of numpy before 2.0, which older environments have.
 MAX_RANK = 32
-# Strings are looked at one by one, on the event loop: a quarter of a million take about 0.3 s.
+# Strings are checked one by one on the event loop; this many take about 0.3 s, during which the front answers nobody
+# else.
 MAX_STRINGS = 1 << 18
 
 
 def check_datatype(name: str, datatype: str) -> None:
-    """Raises InvalidRequest for one that the protocol lacks, or that is not served (BF16)."""
+    """Raises InvalidRequest if the protocol does not define the datatype, or it is not supported (BF16)."""
     if datatype not in DATATYPES:
         raise InvalidRequest(f"input '{name}' has datatype '{datatype}'; datatypes are {', '.join(DATATYPES)}")
 
 
 def check_shape(name: str, shape: Sequence[int]) -> None:
-    """Raises InvalidRequest. Codecs call it before they multiply what may be a million sizes."""
+    """Raises InvalidRequest for too many dimensions, or negative ones.
+
+    Codecs call it before they compute the number of elements, because a client may send a million dimensions.
+    """
     if len(shape) > MAX_RANK:
-        raise InvalidRequest(f"input '{name}' has {len(shape)} dimensions; at most {MAX_RANK} are served")
+        raise InvalidRequest(f"input '{name}' has {len(shape)} dimensions; at most {MAX_RANK} are supported")
     if any(size < 0 for size in shape):
         raise InvalidRequest(f"input '{name}' has shape {list(shape)}; no dimension can be negative")
 
 
 def check_strings(name: str, count: int) -> None:
-    """Raises InvalidRequest. Codecs call it before they look at each of them."""
+    """Raises InvalidRequest if there are too many strings. Codecs call it before they read them one by one."""
     if count > MAX_STRINGS:
-        raise InvalidRequest(f"input '{name}' has {count} strings; at most {MAX_STRINGS} are served in one input")
+        raise InvalidRequest(f"input '{name}' has {count} strings; at most {MAX_STRINGS} are supported in one input")
 
 
 def describe_shape(shape: Iterable[int]) -> str:

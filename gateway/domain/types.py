@@ -1,4 +1,4 @@
-"""What every dialect's codec turns bytes into, and back: the engine's own vocabulary."""
+"""Requests, responses and model statuses, independent of protocols: codecs translate between them and bytes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ Parameters = Mapping[str, str | int | float | bool]
 
 
 class InferRequest(NamedTuple):
-    """One request, whatever the protocol.
+    """A decoded inference request.
 
     version    "" for the model's newest ready version
-    outputs    the wanted output names; empty for all that can be served
-    signature  "" for the model's default one
-    priority   lower goes first; 0 when the client says nothing: then it is the model's default level
-    deadline   time.monotonic() seconds; None: the server's own limit
+    outputs    the names of the requested outputs; empty for all that can be served
+    signature  "" for the model's default signature
+    priority   lower values run first; 0 if the client sets none, which means the model's default level
+    deadline   time.monotonic() seconds; None for the server's default timeout
     """
 
     model: str
@@ -33,7 +33,7 @@ class InferRequest(NamedTuple):
 
 
 class InferResponse(NamedTuple):
-    """One answer to a request. final: no other answer to it follows."""
+    """One answer to a request. `final` is False if more answers follow."""
 
     model: str
     version: str
@@ -44,23 +44,24 @@ class InferResponse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """One version of one model as the supervisor tells the fronts: what may be asked, and whether it can be.
+    """One version of a model, as the supervisor describes it to the fronts.
 
-    state       LOADING, READY, UNLOADING or UNAVAILABLE (the names of the v2 repository index)
-    reason      one sentence when the state is not READY; else ""
-    admits      whether requests are taken: READY, or its worker is being restarted and they wait for it
-    signatures  what is enforced; the first is the default. Empty until the model has been loaded once
-    learned     what the first request that worked showed, where the artifact told nothing: it informs
-                metadata and JSON decoding, and never refuses a request
-    max_batch_size  rows that the gateway puts together; 0 where batching is off
-    was_batched  whether batching was on at first, or max_batch_size is declared: then the batch dimension counts rows
-                 also where batching is off, and requests and answers have the same form
-    latency_target_ms  from arrival to answer; what would take longer is refused. 0: no target
-    priority_levels, default_priority_level  as Triton's; 0 levels: any number is one, and 1 is the default
+    state           LOADING, READY, UNLOADING or UNAVAILABLE, as in the v2 repository index
+    reason          one sentence if the state is not READY; else ""
+    admits          whether requests are accepted: the version is READY, or they wait while its worker is restarted
+    signatures      name → signature, which requests must match; the first is the default. Empty until the model has
+                    been loaded once
+    learned         the signature that the first successful request revealed, if the artifact does not have it. It
+                    completes metadata and helps to decode JSON, but requests need not match it
+    max_batch_size  most rows that run together; 0 if batching is off
+    was_batched     whether batching was on before, or max_batch_size is declared. If so, the batch dimension counts
+                    rows even while batching is off, so that requests and answers keep their shapes
+    latency_target_ms  time from arrival to answer; requests that would take longer are rejected. 0 for no target
+    priority_levels, default_priority_level  as in Triton; with 0 levels, any number is a level, and 1 is the default
     version_labels  other names of this version
-    class_labels    by output, what the places in its last dimension stand for
-    preprocess      how images become its input; None: it takes none
-    postprocess     how its output becomes labels; None: it is told as it is
+    class_labels    output → labels of the indices in its last dimension
+    preprocess      how images become its input; None if it does not accept images
+    postprocess     how its output becomes labels; None if it is returned unchanged
     """
 
     name: str
@@ -84,20 +85,20 @@ class ModelStatus:
     postprocess: Postprocess | None = None
 
     def signature(self, name: str = "") -> Signature | None:
-        """The named signature, or the default one; None if there is none of that name."""
+        """Return the named signature, or the default one for ""; None if there is none."""
         if name:
             return self.signatures.get(name)
         return next(iter(self.signatures.values()), None)
 
     def priority_level(self, priority: int) -> int:
-        """A request's level: as in Triton, 0 and what is above the declared levels are the default one."""
+        """Return the level of a request's priority. As in Triton, 0 and undeclared levels mean the default level."""
         if not priority or 0 < self.priority_levels < priority:
             return self.default_priority_level
         return priority
 
     @property
     def has_rows(self) -> bool:
-        """Whether the dimension `batch_dim` counts rows, whether or not they run together."""
+        """Whether the dimension `batch_dim` counts rows, even if each request runs alone."""
         return self.max_batch_size > 0 or self.was_batched
 
     @property
@@ -106,17 +107,16 @@ class ModelStatus:
 
 
 def unavailable(status: ModelStatus) -> Unavailable:
-    """The error for what needs a model that is ready, or has been loaded once."""
+    """Return the error for a request that needs a version which is not ready, or was never loaded."""
     return Unavailable(f"model '{status.name}' is {status.state}: {status.reason or 'try again later'}")
 
 
-def completed(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[TensorSpec]:
-    """The specs, with what they do not tell taken from what was learned."""
-    seen = {spec.name: spec for spec in learned}
-    told = []
+def complete_specs(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[TensorSpec]:
+    """Return the specs, with unknown datatypes and shapes filled in from the learned ones."""
+    learned_by_name = {spec.name: spec for spec in learned}
+    complete = []
     for spec in specs:
-        shown = seen.get(spec.name, spec)
-        told.append(
-            TensorSpec(spec.name, spec.datatype or shown.datatype, shown.shape if spec.shape is None else spec.shape)
-        )
-    return told
+        other = learned_by_name.get(spec.name, spec)
+        shape = other.shape if spec.shape is None else spec.shape
+        complete.append(TensorSpec(spec.name, spec.datatype or other.datatype, shape))
+    return complete

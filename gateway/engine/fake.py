@@ -23,7 +23,7 @@ from gateway.domain.control import (
     UnloadModel,
     UnregisterRegion,
 )
-from gateway.domain.shared_memory import Region, Registry, SharedMemory
+from gateway.domain.shared_memory import Region, RegionRegistry, SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
 from gateway.engine.protocol import AnswerCallback
 from gateway.engine.validate import validate
@@ -70,7 +70,7 @@ class FakeEngine:
         self.reserved_bytes = 0
         self.shared_memory = SharedMemory()
         self.server_name = "modelport"
-        self._registry = Registry()
+        self._registry = RegionRegistry()
         self.exports = FakeExports()
         self.handlers = self._control_handlers()
 

@@ -67,7 +67,7 @@ def plan_launch(
             target=toml.latency_target_ms / 1000,
             sizes=tuple(toml.batch_sizes),
             stateful=toml.stateful,
-            declares_batching=toml.vouches_for_batching,
+            declares_batching=toml.declares_batching,
             off=batching_off,
             trial=trial,
         ),

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.config import RepositoryControl
 from gateway.domain import default_limits as default
-from gateway.domain.table import Entry, Table
+from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import ModelStatus
 from gateway.environments.builder import Builder
 from gateway.environments.environment import Environment
@@ -328,7 +328,7 @@ class Manager:
                 for worker in list(version.workers):
                     worker.kill_if_hung()
 
-    def _entry(self, version: ModelVersion) -> Entry:
+    def _entry(self, version: ModelVersion) -> TableEntry:
         artifact = version.config.artifact
         return version.entry(self._builder.progress(artifact.runtime.name) if artifact else "")
 
@@ -336,7 +336,7 @@ class Manager:
         """Publish the table if it has changed, and wake those that wait for a change of state."""
         if self._closing:
             return
-        chosen: dict[tuple[str, str], Entry] = {}
+        chosen: dict[tuple[str, str], TableEntry] = {}
         for key, version in sorted(self.versions.items()):
             if version.unloading:
                 continue

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.domain.table import Entry
+from gateway.domain.table import TableEntry
 from gateway.domain.types import ModelStatus
 from gateway.lifecycle.launch import Launch
 from gateway.lifecycle.policy import State, VersionKey
@@ -121,7 +121,7 @@ class ModelVersion:
         log.error("%s version %s is UNAVAILABLE: %s", self.key.model, self.key.version or "-", self.reason)
         self._on_change()
 
-    def entry(self, waiting_for: str = "") -> Entry:
+    def entry(self, waiting_for: str = "") -> TableEntry:
         """Return the version's entry in the fronts' table. `waiting_for` is the reason if it has none of its own."""
         state = self.state
         loaded = self._loaded
@@ -151,7 +151,7 @@ class ModelVersion:
             preprocess=self._preprocess,
             postprocess=self._postprocess,
         )
-        return Entry(status, tuple(worker.address for worker in self.workers if worker.ready))
+        return TableEntry(status, tuple(worker.address for worker in self.workers if worker.ready))
 
     def configuration(self) -> dict[str, Any]:
         """Return the effective configuration from model.toml or config.pbtxt, as JSON values."""

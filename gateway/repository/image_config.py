@@ -1,4 +1,4 @@
-"""model.toml's [preprocess] and [postprocess], and whether they fit the model once its signature is known."""
+"""The tables [preprocess] and [postprocess] of model.toml, and checks of them against the model's signature."""
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -12,17 +12,18 @@ from gateway.domain.tensor_checks import describe_shape
 from runtimes.contract import Signature, TensorSpec, kind_of, numpy_dtype
 
 _CHANNELS = {"RGB": 3, "BGR": 3, "GRAY": 1}
+# Pixels. An RGB image with both sides at this limit takes 768 MiB as UINT8.
 _MAX_SIDE = 16384
 
 
 def _number(value: Any) -> Any:
-    """ "1/255" is a number, too: TOML has no division."""
+    """Accept fractions such as "1/255", because TOML has no division."""
     if not isinstance(value, str):
         return value
     try:
         return float(Fraction(value))
     except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError('a number is wanted, or a fraction in quotes, such as "1/255"') from None
+        raise ValueError('it must be a number, or a fraction in quotes such as "1/255"') from None
 
 
 def _list(value: Any) -> Any:
@@ -39,7 +40,7 @@ class _Strict(BaseModel):
 
 
 class PreprocessToml(_Strict):
-    """How an image becomes a row of an input: docs/images.md says what each key means, and in which order."""
+    """How an image becomes a row of an input. docs/images.md defines each key and the order of the steps."""
 
     input: str = ""
     size: tuple[_Side, _Side]
@@ -47,7 +48,7 @@ class PreprocessToml(_Strict):
     shorter_side: int = Field(0, ge=0, le=_MAX_SIDE)
     fill: int = Field(0, ge=0, le=255)
     interpolation: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "bilinear"
-    # "colour" is how it was spelled at first; it goes with the next release.
+    # "colour" is the deprecated spelling, which the next release removes.
     color: Literal["RGB", "BGR", "GRAY"] = Field("RGB", validation_alias=AliasChoices("color", "colour"))
     invert: bool = False
     scale: _Number = 1.0
@@ -63,21 +64,22 @@ class PreprocessToml(_Strict):
         if 0 in self.std:
             raise ValueError("std must not be 0")
         if self.layout == "NHW" and channels > 1:
-            raise ValueError('layout "NHW" has no place for channels; it goes with color "GRAY"')
+            raise ValueError('layout "NHW" has no channels; it needs color = "GRAY"')
         if self.shorter_side and self.resize != "crop":
-            raise ValueError('shorter_side goes with resize = "crop"')
+            raise ValueError('shorter_side needs resize = "crop"')
         if 0 < self.shorter_side < max(self.size):
-            raise ValueError(f"shorter_side must be at least {max(self.size)}, or there is too little to cut from")
+            raise ValueError(f"shorter_side must be at least {max(self.size)}, since the image is cropped to size")
         return self
 
     def resolve(self) -> image_processing.Preprocess:
+        """Return it with a mean and a std for each channel."""
         channels = _CHANNELS[self.color]
-        told = {**dict(self), "mean": _spread(self.mean, channels), "std": _spread(self.std, channels)}
-        return image_processing.Preprocess(**told)
+        values = {**dict(self), "mean": _broadcast(self.mean, channels), "std": _broadcast(self.std, channels)}
+        return image_processing.Preprocess(**values)
 
 
-def _spread(given: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    return given if len(given) == channels else given * channels
+def _broadcast(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return values if len(values) == channels else values * channels
 
 
 class PostprocessToml(_Strict):
@@ -98,9 +100,9 @@ def incompatibility(
     labels: Mapping[str, Sequence[str]],
     batch_dim: int,
 ) -> str:
-    """Why images could never be answered, in one sentence; "" where they can, or where that is not known.
+    """Return, in one sentence, why requests with images can never succeed; "" if they can, or if that is unknown.
 
-    labels: by output, those of its last dimension.
+    labels: output → labels of its last dimension.
     """
     try:
         if preprocess is not None:
@@ -116,36 +118,36 @@ class _Incompatible(Exception):
     pass
 
 
-def _check_input(made: image_processing.Preprocess, signature: Signature, batch_dim: int) -> None:
+def _check_input(preprocess: image_processing.Preprocess, signature: Signature, batch_dim: int) -> None:
     if len(signature.inputs) != 1:
         names = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
         raise _Incompatible(
             f"model.toml has [preprocess], but images alone cannot provide the inputs {names}; remove it"
         )
     spec = signature.inputs[0]
-    if made.input not in ("", spec.name):
-        raise _Incompatible(f"[preprocess] is for input '{made.input}', but the only input is '{spec.name}'")
+    if preprocess.input not in ("", spec.name):
+        raise _Incompatible(f"[preprocess] is for input '{preprocess.input}', but the only input is '{spec.name}'")
     if batch_dim:
         raise _Incompatible(f"[preprocess] puts images along the first dimension, but batch_dim is {batch_dim}")
-    shape = (-1, *made.shape(1)[1:])
+    shape = (-1, *preprocess.shape(1)[1:])
     if spec.shape is not None and not _can_fit(shape, spec.shape):
         raise _Incompatible(
-            f"[preprocess] makes images of shape {list(shape)}, but input '{spec.name}' takes "
+            f"[preprocess] makes images of shape {list(shape)}, but input '{spec.name}' needs "
             f"{describe_shape(spec.shape)}; change size, color or layout"
         )
-    _check_values(made, spec)
+    _check_values(preprocess, spec)
 
 
-def _can_fit(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    return len(shape) == len(wanted) and all(
-        -1 in pair or pair[0] == pair[1] for pair in zip(shape, wanted, strict=True)
+def _can_fit(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        -1 in pair or pair[0] == pair[1] for pair in zip(shape, expected, strict=True)
     )
 
 
-def _check_values(made: image_processing.Preprocess, spec: TensorSpec) -> None:
+def _check_values(preprocess: image_processing.Preprocess, spec: TensorSpec) -> None:
     if kind_of(spec.datatype) in ("bool", "bytes"):
         raise _Incompatible(f"[preprocess] makes numbers, but input '{spec.name}' has datatype {spec.datatype}")
-    datatype, values = spec.datatype or "FP32", image_processing.values(made)
+    datatype, values = spec.datatype or "FP32", image_processing.values(preprocess)
     dtype = numpy_dtype(datatype)
     limits = np.finfo(dtype) if kind_of(datatype) == "float" else np.iinfo(dtype)
     low, high = float(np.rint(values.min())), float(np.rint(values.max()))
@@ -157,15 +159,15 @@ def _check_values(made: image_processing.Preprocess, spec: TensorSpec) -> None:
 
 
 def _check_output(
-    wanted: image_processing.Postprocess, signature: Signature, labels: Mapping[str, Sequence[str]]
+    postprocess: image_processing.Postprocess, signature: Signature, labels: Mapping[str, Sequence[str]]
 ) -> None:
     specs = {spec.name: spec for spec in signature.outputs}
     if not specs:
         return
     names = ", ".join(f"'{name}'" for name in specs)
-    if not wanted.output and len(specs) > 1:
+    if not postprocess.output and len(specs) > 1:
         raise _Incompatible(f"[postprocess] must name one output; there are {names}")
-    name = wanted.output or next(iter(specs))
+    name = postprocess.output or next(iter(specs))
     if name not in specs:
         raise _Incompatible(f"[postprocess] is for output '{name}', but there is none of that name; there are {names}")
     spec = specs[name]

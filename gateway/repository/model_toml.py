@@ -1,4 +1,4 @@
-"""model.toml: everything in it is optional, and a wrong word in it is an error that says what is right."""
+"""model.toml. All keys are optional; an unknown key or an invalid value is an error that names what is allowed."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from runtimes.contract import DATATYPES, TensorSpec
 
 
 class ModelConfigError(Exception):
-    """One sentence that names the file, the key and what is allowed."""
+    """The message is one sentence that names the file, the key and what is allowed."""
 
 
 class _Strict(BaseModel):
@@ -24,10 +24,11 @@ class _Strict(BaseModel):
 
 
 class DeclaredTensor(_Strict):
-    """An input or output as the user declares it; -1 in `shape` is any size.
+    """An input or output as the user declares it. Values that are left out come from the artifact.
 
-    What is left out is the artifact's. reshape: the shape that the model itself has, where clients shall see
-    `shape`; both are whole, with the batch dimension. format: told to clients that ask for the configuration.
+    shape    the shape that clients see; -1 is any size
+    reshape  the model's own shape, if it differs from `shape`. Both include the batch dimension
+    format   only reported to clients that request the configuration
     """
 
     name: str = Field(min_length=1)
@@ -55,16 +56,16 @@ class DeclaredTensor(_Strict):
     def _as_large(cls, value: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
         shape = info.data.get("shape")
         if value is not None and (shape is None or _extent(value) != _extent(shape)):
-            raise ValueError("it must stand beside a shape with as many elements, and as many -1")
+            raise ValueError("it needs a shape with the same number of elements and of -1")
         return value
 
     def spec(self) -> TensorSpec:
-        """As the runtime has it."""
+        """Return the tensor as the runtime sees it."""
         return TensorSpec(self.name, self.datatype, self.shape if self.reshape is None else self.reshape)
 
 
 def _extent(shape: tuple[int, ...]) -> tuple[int, int]:
-    """How many elements the fixed sizes make, and how many sizes are free."""
+    """Return the number of elements that the fixed sizes make, and the number of free sizes."""
     return prod(size for size in shape if size != -1), shape.count(-1)
 
 
@@ -76,6 +77,7 @@ class VersionPolicy(_Strict):
     specific: tuple[int, ...] = ()
 
     def choose(self, versions: list[int]) -> list[int]:
+        """Return those of the versions that are served, in ascending order."""
         if self.all:
             return sorted(versions)
         if self.specific:
@@ -84,9 +86,9 @@ class VersionPolicy(_Strict):
 
 
 class ModelToml(_Strict):
-    """The keys of model.toml. Absent keys mean: what the artifact says, or the default here.
+    """The keys of model.toml. Values of absent keys come from the artifact, or are the defaults here.
 
-    A config.pbtxt is read as one of these, too.
+    config.pbtxt files are translated into this class.
     """
 
     artifact: str = ""
@@ -114,17 +116,18 @@ class ModelToml(_Strict):
     load_timeout_s: float = Field(600.0, gt=0)
     threads: int | None = Field(None, ge=1, le=1024)
     parameters: Mapping[str, Any] = Field(default_factory=dict)
-    _only_limited: bool = PrivateAttr(False)
+    _limits_batch_only: bool = PrivateAttr(False)
 
-    def limiting_only(self) -> "ModelToml":
-        """The same, where `max_batch_size` bounds a batch, and does not say that rows may run together."""
-        found = self.model_copy()
-        found._only_limited = True
-        return found
+    def without_batching_declared(self) -> "ModelToml":
+        """Return a copy whose `max_batch_size` limits batches but does not declare that batching is safe."""
+        copy = self.model_copy()
+        copy._limits_batch_only = True
+        return copy
 
     @property
-    def vouches_for_batching(self) -> bool:
-        return not self._only_limited
+    def declares_batching(self) -> bool:
+        """Whether `max_batch_size`, if set, declares that rows may run together."""
+        return not self._limits_batch_only
 
     @field_validator("device", mode="before")
     @classmethod
@@ -142,7 +145,7 @@ class ModelToml(_Strict):
 
     @property
     def workers(self) -> int:
-        """How many processes the model gets: `instances` on each of its devices."""
+        """The number of the model's worker processes: `instances` on each of its devices."""
         return self.instances * len(self.device)
 
     @field_validator("version_labels")
@@ -150,7 +153,7 @@ class ModelToml(_Strict):
     def _words(cls, value: Mapping[str, int]) -> Mapping[str, int]:
         for label, version in value.items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", label) or version < 1:
-                raise ValueError("a label is a word that begins with a letter, and it names a version")
+                raise ValueError("a label must be a word that begins with a letter, and must name a version")
         return value
 
     @field_validator("parameters")
@@ -171,15 +174,15 @@ class ModelToml(_Strict):
 
 
 def read_model_toml(file: Path) -> ModelToml:
-    """The file's content; the defaults where there is no file. Raises ModelConfigError."""
-    place = f"{file.parent.name}/{file.name}"
+    """Read a model.toml; the result has defaults only if there is no file. Raises ModelConfigError."""
+    name = f"{file.parent.name}/{file.name}"
     try:
         return ModelToml.model_validate(tomllib.loads(file.read_text("utf-8-sig")))
     except FileNotFoundError:
         return ModelToml()
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ModelConfigError(f"{place} is not TOML: {error}") from None
+        raise ModelConfigError(f"{name} is not TOML: {error}") from None
     except OSError as error:
-        raise ModelConfigError(f"{place} cannot be read: {error.strerror}") from None
+        raise ModelConfigError(f"{name} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        raise ModelConfigError(explain(error, lambda _: place, ModelToml)) from None
+        raise ModelConfigError(explain(error, lambda _: name, ModelToml)) from None

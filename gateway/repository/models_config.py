@@ -1,4 +1,4 @@
-"""TensorFlow Serving's models.config in place of a repository: where each model lies, and which versions are served.
+"""Reads TensorFlow Serving's models.config, which replaces a repository and names each model's folder and versions.
 
 model_config_list {
   config {
@@ -9,7 +9,8 @@ model_config_list {
   }
 }
 
-`base_path` is like a model's folder in a repository, model.toml included; relative to the file, if it is.
+`base_path` has the layout of a model's folder in a repository, and may have a model.toml. Relative paths are relative
+to the file.
 """
 
 import logging
@@ -29,7 +30,7 @@ from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, s
 
 log = logging.getLogger("models")
 
-# Hundreds of models take some ten KiB.
+# Hundreds of models take about 10 KiB. The limit only protects against a file that is something else entirely.
 _MAX_BYTES = 1 << 20
 
 _STRINGS_AND_COMMENTS = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|#[^\n]*")
@@ -37,28 +38,28 @@ _FIELD = re.compile(r"([A-Za-z_]\w*)\s*[:{<]")
 
 
 class ModelsConfig:
-    """A `Scan` of such a file. It is read at every look, and what is odd about it is told once."""
+    """A `Scan` of a models.config file. Each warning about the file is logged once, until the file changes."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def __call__(self, file: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
-        """Raises RepositoryError."""
+        """Return the versions of the file's models. Raises RepositoryError."""
         parsed, warnings = _parse(file)
         configs: list[ModelConfig] = []
         for entry in parsed.model_config_list.config:
             found = list(_model(entry, file.parent, runtimes))
             configs += found
-            warnings += _oddities(entry, {config.version for config in found})
+            warnings += _label_warnings(entry, {config.version for config in found})
         for warning in warnings:
-            if warning not in self._told:
+            if warning not in self._logged:
                 log.warning("%s: %s", file.name, warning)
-        self._told = set(warnings)
+        self._logged = set(warnings)
         return configs
 
 
 def _parse(file: Path) -> tuple[pb.ModelServerConfig, list[str]]:
-    """And what was skipped in it, in sentences. Raises RepositoryError."""
+    """Return the parsed file, and warnings about what is ignored in it. Raises RepositoryError."""
     try:
         with file.open("rb") as stream:
             raw = stream.read(_MAX_BYTES + 1)
@@ -69,7 +70,7 @@ def _parse(file: Path) -> tuple[pb.ModelServerConfig, list[str]]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise RepositoryError(f"{file} is not UTF-8; a models.config in protobuf's text format is wanted") from None
+        raise RepositoryError(f"{file} is not UTF-8; it must be a models.config in protobuf's text format") from None
     warnings: list[str] = []
     parsed = pb.ModelServerConfig()
     try:
@@ -78,80 +79,80 @@ def _parse(file: Path) -> tuple[pb.ModelServerConfig, list[str]]:
         except text_format.ParseError as error:
             if "has no field named" not in str(error):
                 raise
-            warnings = [f"{_unknown(text, error)}; it is ignored"]
+            warnings = [f"{_describe_unknown(text, error)}; it is ignored"]
             parsed = text_format.Parse(text, pb.ModelServerConfig(), allow_unknown_field=True)
     except RecursionError:
-        raise RepositoryError(f"{file} is not a models.config: it is nested too deep") from None
+        raise RepositoryError(f"{file} is not a models.config: it is nested too deeply") from None
     except (text_format.ParseError, ValueError) as error:
         raise RepositoryError(f"{file} is not a models.config in protobuf's text format: {error}") from None
     _check(file, parsed)
     return parsed, warnings
 
 
-def _unknown(text: str, error: Exception) -> str:
+def _describe_unknown(text: str, error: Exception) -> str:
     known = set(_field_names(pb.ModelServerConfig.DESCRIPTOR))
     found = _FIELD.findall(_STRINGS_AND_COMMENTS.sub('""', text))
     names = dict.fromkeys(name for name in found if name not in known)
     if names:
         return f"there is no field {', '.join(names)}"
-    return f"{error}"  # one that is known elsewhere
+    return f"{error}"  # the field is known, but not at this place in the file
 
 
 def _field_names(message: Any) -> Iterator[str]:
-    for each in message.fields:
-        yield each.name
-        if each.message_type is not None and each.message_type.file is message.file:
-            yield from _field_names(each.message_type)
+    for field in message.fields:
+        yield field.name
+        if field.message_type is not None and field.message_type.file is message.file:
+            yield from _field_names(field.message_type)
 
 
 def _check(file: Path, parsed: pb.ModelServerConfig) -> None:
     """Raises RepositoryError."""
     if parsed.WhichOneof("config") != "model_config_list":
-        raise RepositoryError(f"{file} has no model_config_list; 'model_config_list {{ config {{ … }} }}' is wanted")
+        raise RepositoryError(f"{file} has no model_config_list; write 'model_config_list {{ config {{ … }} }}'")
     seen: set[str] = set()
     for number, entry in enumerate(parsed.model_config_list.config, 1):
         if not entry.name or "/" in entry.name:
-            raise RepositoryError(f"{file}: config {number} has the name '{entry.name}'; a name without '/' is wanted")
+            raise RepositoryError(f"{file}: config {number} has the name '{entry.name}'; use a name without '/'")
         if entry.name in seen:
-            raise RepositoryError(f"{file} has two configs for model '{entry.name}'; one is wanted for each model")
+            raise RepositoryError(f"{file} has two configs for model '{entry.name}'; keep one of them")
         seen.add(entry.name)
 
 
 def _model(entry: pb.ModelConfig, folder: Path, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfig]:
     problem = ""
     if not entry.base_path:
-        problem = "models.config gives it no base_path"
+        problem = "it has no base_path in models.config"
     elif "://" in entry.base_path:
-        problem = f"its base_path '{entry.base_path}' is an address; a folder of this machine is wanted"
+        problem = f"its base_path '{entry.base_path}' is a URL; it must be a folder on this machine"
     elif entry.model_version_policy.HasField("specific") and not entry.model_version_policy.specific.versions:
         problem = "its model_version_policy is specific, but names no versions"
     try:
-        stated = ModelToml.model_validate(_stated(entry))
+        overrides = ModelToml.model_validate(_overrides(entry))
     except ValidationError as error:
         problem = problem or explain(error, lambda _: "models.config", ModelToml)
     if problem:
-        yield ModelConfig(entry.name, "", problem, problem=problem)  # another problem is another unit
+        yield ModelConfig(entry.name, "", problem, problem=problem)  # the problem is also the fingerprint
         return
-    yield from scan_model(ModelFolder(entry.name, folder / entry.base_path, stated), runtimes)
+    yield from scan_model(ModelFolder(entry.name, folder / entry.base_path, overrides), runtimes)
 
 
-def _stated(entry: pb.ModelConfig) -> dict[str, Any]:
-    """As keys of model.toml."""
-    stated: dict[str, Any] = {}
+def _overrides(entry: pb.ModelConfig) -> dict[str, Any]:
+    """Return the entry's settings as keys of model.toml."""
+    overrides: dict[str, Any] = {}
     policy = entry.model_version_policy
     match policy.WhichOneof("policy_choice"):
         case "latest":
-            stated["version_policy"] = {"latest": policy.latest.num_versions or 1}
+            overrides["version_policy"] = {"latest": policy.latest.num_versions or 1}
         case "all":
-            stated["version_policy"] = {"all": True}
+            overrides["version_policy"] = {"all": True}
         case "specific":
-            stated["version_policy"] = {"specific": list(policy.specific.versions)}
+            overrides["version_policy"] = {"specific": list(policy.specific.versions)}
     if entry.version_labels:
-        stated["version_labels"] = dict(entry.version_labels)
-    return stated
+        overrides["version_labels"] = dict(entry.version_labels)
+    return overrides
 
 
-def _oddities(entry: pb.ModelConfig, served: set[str]) -> Iterator[str]:
+def _label_warnings(entry: pb.ModelConfig, served: set[str]) -> Iterator[str]:
     for label, version in entry.version_labels.items():
         if str(version) not in served:
             yield f"label '{label}' of model '{entry.name}' names version {version}, which is not served"

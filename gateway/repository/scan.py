@@ -1,4 +1,4 @@
-"""The repository's folders as they are now, as one ModelConfig per version that should be served."""
+"""Scans a model repository: returns a ModelConfig for each version that should be served."""
 
 import glob
 import hashlib
@@ -20,15 +20,15 @@ log = logging.getLogger("models")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One version of one model that should be served.
+    """One version of a model that should be served.
 
-    version       as clients write it, without leading zeros; "" where the model has none to offer
-    artifact      None when there is none to load; `problem` says why, in one sentence
-    fingerprint   changes when the artifact, model.toml or config.pbtxt does: the same version is then loaded anew
-    class_labels  by output, what the places in its last dimension stand for
-    warning       what of the model's configuration means nothing here, in one line; `configured` changes
-                  when the files do that say it
-    read, stated  what the fingerprint was made of
+    version       without leading zeros; "" if a problem concerns the model as a whole
+    fingerprint   changes when the artifact, model.toml or config.pbtxt changes; the version is loaded again then
+    artifact      None if there is none to load; `problem` has the reason, in one sentence
+    class_labels  output → labels of the indices in its last dimension
+    warning       what is ignored in the model's configuration, in one line
+    configured    the fingerprint of the configuration files that `warning` is about
+    read, stated  what the fingerprint was computed from: files, and settings that are not in files
     """
 
     name: str
@@ -44,40 +44,40 @@ class ModelConfig:
     stated: str = ""
 
     def unchanged(self) -> bool:
-        """Whether the files are still those that were looked at: what was loaded meanwhile is whole only then."""
+        """Return whether the files still match the fingerprint. If they do not, what was loaded may be inconsistent."""
         try:
             return not self.read or _fingerprint(*self.read, stated=self.stated) == self.fingerprint
         except OSError:
-            return False  # they cannot be looked at now
+            return False  # a file cannot be accessed now
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """One model to serve: path/<version>/<artifact>, and path/model.toml.
+    """A model's folder, with path/<version>/<artifact> and path/model.toml.
 
-    stated  what was said about it elsewhere: the keys that are set take the place of model.toml's
+    overrides  settings from elsewhere; the keys that are set replace those of model.toml
     """
 
     name: str
     path: Path
-    stated: ModelToml = field(default_factory=ModelToml)
+    overrides: ModelToml = field(default_factory=ModelToml)
 
 
 class RepositoryError(Exception):
-    """The repository itself cannot be read: one sentence."""
+    """The repository itself cannot be read. The message is one sentence."""
 
 
-# What gives the models to serve; called at every look. Raises RepositoryError.
+# Returns the versions that should be served. Called for each scan of the repository. Raises RepositoryError.
 Scan = Callable[[Path, Mapping[str, Runtime]], list[ModelConfig]]
 
 
 def scan(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
-    """What the repository asks for. A broken model is in the list with its problem, beside the others.
+    """Return the versions of a repository REPO/<model>/<version>/<artifact>, or of a single artifact.
 
-    `path` is a repository REPO/<model>/<version>/<artifact>, or a single artifact. Raises RepositoryError.
+    A broken model is in the list with its problem, and does not affect the others. Raises RepositoryError.
     """
     if not path.exists():
-        raise RepositoryError(f"{path} does not exist; a model repository or an artifact is wanted")
+        raise RepositoryError(f"{path} does not exist; it must be a model repository or an artifact")
     configs: list[ModelConfig] = []
     try:
         if _is_artifact(path, runtimes):
@@ -91,7 +91,7 @@ def scan(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
 
 
 def _model_or_problem(entry: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
-    """An entry of the repository as a model, or as what is wrong with it; nothing for what is no model at all."""
+    """Return the versions of a model, or its problem; nothing if the entry of the repository is not a model."""
     name = entry.name.encode(errors="backslashreplace").decode()
     try:
         if not stat.S_ISDIR(entry.stat().st_mode):
@@ -102,15 +102,15 @@ def _model_or_problem(entry: Path, runtimes: Mapping[str, Runtime]) -> list[Mode
             return []
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not entry.is_symlink():
-            return []  # it was taken away since it was listed
+            return []  # it was removed after it was listed
         return [ModelConfig(name, "", "", problem=f"its folder cannot be read: {error.strerror}")]
     return scan_model(ModelFolder(name, entry), runtimes)
 
 
 def _looks_like_a_model(folder: Path, runtimes: Mapping[str, Runtime]) -> bool:
-    """Whether it has a version, a configuration, or an artifact (whose owner forgot the version's folder).
+    """Return whether a folder has a version, a configuration, or an artifact that is not in a version's folder.
 
-    Anything else is a folder that happens to lie here.
+    Other folders are unrelated to models, and ignored.
     """
     names = [entry.name for entry in folder.iterdir()]
     if any(is_version(name) for name in names) or "model.toml" in names or "config.pbtxt" in names:
@@ -122,23 +122,23 @@ def _looks_like_a_model(folder: Path, runtimes: Mapping[str, Runtime]) -> bool:
     return True
 
 
-def with_runtime(config: ModelConfig, can: Callable[[Runtime], bool]) -> ModelConfig:
-    """With the runtime that is to be, of two that read the artifact. `can`: whether this machine can have one."""
+def with_runtime(config: ModelConfig, is_available: Callable[[Runtime], bool]) -> ModelConfig:
+    """Choose between the artifact's runtime and its fallback, by which of them this machine can run."""
     if config.artifact is None or config.artifact.fallback is None:
         return config
-    return replace(config, artifact=resolve_runtime(config.artifact, can))
+    return replace(config, artifact=resolve_runtime(config.artifact, is_available))
 
 
 def scan_model(folder: ModelFolder, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
-    """One model's versions. Whatever is wrong with its folder is its own problem, never that of others."""
+    """Return the versions of one model, or its problem, so that a broken folder never affects other models."""
     name = folder.name
     try:
         return list(_model(folder, runtimes))
     except OSError as error:
         return [ModelConfig(name, "", "", problem=f"its folder cannot be read: {error.strerror}")]
     except Exception:
-        log.exception("the folder of model %s could not be understood", name)
-        return [ModelConfig(name, "", "", problem="its folder could not be understood; the gateway's log says why")]
+        log.exception("the folder of model %s could not be read", name)
+        return [ModelConfig(name, "", "", problem="its folder could not be read; the gateway's log says why")]
 
 
 def _is_artifact(path: Path, runtimes: Mapping[str, Runtime]) -> bool:
@@ -157,7 +157,7 @@ def _has_versions(entry: Path) -> bool:
     try:
         return entry.is_dir() and bool(_versions(entry))
     except OSError:
-        return False  # it is told of when the models are looked at
+        return False  # reported when the models are scanned
 
 
 def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
@@ -171,7 +171,7 @@ def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
 
 
 def artifact_files(path: Path) -> list[Path]:
-    """The artifact, and what lies beside a file and shares its stem: MXNet's parameters, ONNX's external data."""
+    """Return an artifact and the files next to it that share its stem: MXNet's parameters, ONNX's external data."""
     stem = re.split(r"[-.]", path.name)[0]
     return sorted(path.parent.glob(f"{glob.escape(stem)}[-.]*")) if path.is_file() else [path]
 
@@ -181,86 +181,91 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
     files = [folder / "model.toml", folder / "config.pbtxt"]
     try:
         toml, warning = _read_configuration(folder, runtimes)
-        toml = toml.model_copy(update={key: getattr(model.stated, key) for key in model.stated.model_fields_set})
+        overrides = model.overrides
+        toml = toml.model_copy(update={key: getattr(overrides, key) for key in overrides.model_fields_set})
         class_labels = {output: _read_labels(folder, file) for output, file in toml.labels.items()}
     except ModelConfigError as error:
         yield ModelConfig(name, "", _fingerprint(*files), problem=str(error))
         return
     versions = _versions(folder)
     if not versions:
-        problem = "it has no version folder; a positive integer such as 1 is wanted, with the artifact in it"
+        problem = "it has no version folder; add one, such as 1, and put the artifact in it"
         yield ModelConfig(name, "", "", problem=problem)
         return
     chosen = toml.version_policy.choose(list(versions))
     if not chosen:
-        problem = f"its version policy chooses none of the versions {sorted(versions)}"
+        problem = f"its version policy selects none of the versions {sorted(versions)}"
         yield ModelConfig(name, "", _fingerprint(*files), problem=problem)
     configured = _fingerprint(*files)
     for version in chosen:
-        place, *others = versions[version]
-        read = (*files, place, *others, *(folder / file for file in toml.labels.values()))
-        labels = sorted(label for label, number in model.stated.version_labels.items() if number == version)
+        version_folder, *others = versions[version]
+        read = (*files, version_folder, *others, *(folder / file for file in toml.labels.values()))
+        labels = sorted(label for label, number in model.overrides.version_labels.items() if number == version)
         stated = "\0".join([str(folder), *labels])
-        found = ModelConfig(
+        config = ModelConfig(
             name, str(version), _fingerprint(*read, stated=stated), None, toml, "", class_labels, warning, configured,
             read, stated,
         )  # fmt: skip
         if others:
-            names = f"{', '.join(each.name for each in versions[version][:-1])} and {versions[version][-1].name}"
-            yield replace(found, problem=f"its folders {names} are all version {version}; leave one of them")
+            *most, last = [each.name for each in versions[version]]
+            names = f"{', '.join(most)} and {last}"
+            yield replace(config, problem=f"its folders {names} are all version {version}; keep one of them")
             continue
         try:
-            yield replace(found, artifact=_find_artifact(place, toml, runtimes))
+            yield replace(config, artifact=_find_artifact(version_folder, toml, runtimes))
         except UnknownFormat as error:
-            yield replace(found, problem=str(error))
+            yield replace(config, problem=str(error))
 
 
 def _read_configuration(folder: Path, runtimes: Mapping[str, Runtime]) -> tuple[ModelToml, str]:
-    """What the model's file says, and a warning. Of two files it is ours that holds. Raises ModelConfigError."""
+    """Return the model's configuration and a warning about it. Raises ModelConfigError.
+
+    If there are both a model.toml and a config.pbtxt, model.toml is used.
+    """
     toml, pbtxt = folder / "model.toml", folder / "config.pbtxt"
     if not pbtxt.exists():
         return read_model_toml(toml), ""
     if toml.exists():
-        return read_model_toml(toml), "its config.pbtxt is not read, since there is a model.toml"
+        return read_model_toml(toml), "its config.pbtxt is not read, because there is a model.toml"
     declared, ignored = read_config_pbtxt(pbtxt, runtimes)
-    return declared, f"its config.pbtxt has what means nothing here: {', '.join(ignored)}" if ignored else ""
+    return declared, f"its config.pbtxt has settings that are ignored here: {', '.join(ignored)}" if ignored else ""
 
 
-def _find_artifact(place: Path, toml: ModelToml, runtimes: Mapping[str, Runtime]) -> Artifact:
-    """The version's artifact, with what the model's file says of it. Raises UnknownFormat."""
+def _find_artifact(folder: Path, toml: ModelToml, runtimes: Mapping[str, Runtime]) -> Artifact:
+    """Return the artifact in a version's folder, considering `artifact` and `runtime`. Raises UnknownFormat."""
     if toml.runtime:
         if toml.runtime not in runtimes:
             raise UnknownFormat(f"there is no runtime '{toml.runtime}'; there are {', '.join(sorted(runtimes))}")
         runtimes = {toml.runtime: runtimes[toml.runtime]}
     if not toml.artifact:
-        return find_artifact(place, runtimes)
-    # A link may lead anywhere, as it may where nothing is named: who can place it can place the file itself.
-    named = Path(os.path.normpath(place / toml.artifact))
-    if not named.is_relative_to(os.path.normpath(place)) or not named.exists():
-        raise UnknownFormat(f"its artifact is to be '{toml.artifact}', and version {place.name} holds no such thing")
-    return identify(named, runtimes)
+        return find_artifact(folder, runtimes)
+    # normpath, not resolve: a name with ".." must not leave the folder, but symbolic links in it may lead anywhere.
+    # Whoever can put a link there could put the file itself there.
+    path = Path(os.path.normpath(folder / toml.artifact))
+    if not path.is_relative_to(os.path.normpath(folder)) or not path.exists():
+        raise UnknownFormat(
+            f"its configuration names the artifact '{toml.artifact}', which is not in version {folder.name}"
+        )
+    return identify(path, runtimes)
 
 
 def _read_labels(folder: Path, file: str) -> tuple[str, ...]:
-    """One label a line. Raises ModelConfigError."""
-    place = folder / file
-    if not place.resolve().is_relative_to(folder.resolve()):
-        raise ModelConfigError(f"the labels file '{file}' must lie in the model's own folder")
+    """Return the lines of a labels file. Raises ModelConfigError."""
+    path = folder / file
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ModelConfigError(f"the labels file '{file}' must be in the model's own folder")
     try:
-        text = place.read_text("utf-8-sig")
+        text = path.read_text("utf-8-sig")
     except OSError as error:
         raise ModelConfigError(f"the labels file '{file}' cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ModelConfigError(f"the labels file '{file}' is not UTF-8") from None
-    # Not splitlines(), which also takes a form feed or U+2028 within a label for the end of a line.
+    # Not splitlines(): it also splits at a form feed or U+2028, which may be part of a label.
     return tuple(line.strip() for line in text.removesuffix("\n").split("\n")) if text else ()
 
 
 def _versions(folder: Path) -> dict[int, list[Path]]:
-    """Version folders by number; 00000123 is version 123, so there may be several.
-
-    Beyond 64 bits it is none: no protocol could tell it.
-    """
+    """Return the version folders by number. There may be several for one number: 00000123 is version 123 too."""
     found: dict[int, list[Path]] = {}
     for entry in sorted(folder.iterdir()):
         if is_version(entry.name) and entry.is_dir():
@@ -269,39 +274,40 @@ def _versions(folder: Path) -> dict[int, list[Path]]:
 
 
 def is_version(name: str) -> bool:
+    """Return whether a folder's name is a version. Protocols transmit versions as signed 64-bit integers."""
     return name.isascii() and name.isdigit() and 0 < int(name) < 1 << 63
 
 
-def _fingerprint(*places: Path, stated: str = "") -> str:
-    """Of what the file system says about each file, not of contents: a look at the repository must stay cheap.
+def _fingerprint(*paths: Path, stated: str = "") -> str:
+    """Return a hash of `stated` and of the metadata of all files, not their contents: scans must be cheap.
 
-    Links are followed. Size and modification time alone miss files that were put in place with the times of others
-    (rsync -t, image layers): these have another inode, or at least another time of change. `stated` counts, too. The
-    number of the device does not: the same volume, mounted anew, may have another.
+    Links are followed. Size and modification time are not enough: tools such as rsync -t and image layers preserve the
+    modification time of a replaced file. Such a file has another inode, or at least another change time (ctime). The
+    device number is left out, because it may differ when the same volume is mounted again.
     """
     digest = hashlib.sha256(os.fsencode(stated))
-    for place in places:
-        for file in _files(place):
+    for path in paths:
+        for file in _files(path):
             try:
-                about = os.stat(file)
+                status = os.stat(file)
             except OSError:
-                continue  # it has just been taken away: the next look sees what is left
-            found = about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
-            digest.update(os.fsencode(os.path.basename(file)) + repr(found).encode())
+                continue  # it was removed just now; the next scan will notice
+            metadata = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+            digest.update(os.fsencode(os.path.basename(file)) + repr(metadata).encode())
     return digest.hexdigest()[:16]
 
 
-def _files(place: Path) -> Iterator[str]:
-    """The file itself, or all within the folder, in order; linked folders too, each once."""
-    if not place.is_dir():
-        yield os.fspath(place)
+def _files(path: Path) -> Iterator[str]:
+    """Yield a file, or all files in a folder, in order. Linked folders are followed, each of them once."""
+    if not path.is_dir():
+        yield os.fspath(path)
         return
     seen: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(place, followlinks=True):
-        about = os.stat(folder)
-        if (about.st_dev, about.st_ino) in seen:
-            folders.clear()  # a link leads back to where it lies
+    for folder, folders, files in os.walk(path, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()  # a link to a folder that was visited, perhaps one that contains it
             continue
-        seen.add((about.st_dev, about.st_ino))
+        seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not is_foreign(name))
         yield from (os.path.join(folder, name) for name in sorted(files) if not is_foreign(name))

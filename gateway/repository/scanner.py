@@ -1,4 +1,4 @@
-"""Scans of the repository that no fault of the repository ends: what is served then goes on being served."""
+"""Scans the repository such that no failure unloads a model: what is served then continues to be served."""
 
 import asyncio
 import logging
@@ -9,15 +9,16 @@ from gateway.repository.scan import ModelConfig, RepositoryError
 
 log = logging.getLogger("models")
 
-_UNFORESEEN = "in a way that nobody foresaw"
+_UNEXPECTED = "an unexpected error"
 
 
 class Scanner:
-    """
-    scan        runs in a thread; may raise anything
-    is_serving  whether any model is served: a repository that holds none is then in trouble
-    on_trouble  called when the repository can no longer be read, or cannot for another reason
-    trouble     why the last scan failed; "" if it did not
+    """Runs scans in a thread, and reports each kind of failure once.
+
+    scan        returns the versions in the repository; may raise any exception
+    is_serving  returns whether any model is served; an empty repository counts as a failure then
+    on_trouble  called when a scan fails for a new reason
+    trouble     why the last scan failed; "" if it succeeded
     """
 
     def __init__(
@@ -34,23 +35,23 @@ class Scanner:
         self._on_trouble = on_trouble
 
     async def scan(self) -> list[ModelConfig] | None:
-        """What the repository asks for; None, and once a line in the log, where that cannot be seen."""
+        """Return the versions in the repository; None if the scan failed, which is logged once per reason."""
         try:
             configs = await asyncio.to_thread(self._scan)
         except RepositoryError as error:
             self._report(str(error))
             return None
         except Exception:
-            # Nobody foresaw it, and the next look may be better.
-            if self.trouble != _UNFORESEEN:
-                self.trouble = _UNFORESEEN
-                log.exception("the repository could not be looked at")
+            # A bug, or an error of the file system that is not handled. The next scan may succeed.
+            if self.trouble != _UNEXPECTED:
+                self.trouble = _UNEXPECTED
+                log.exception("the repository could not be scanned")
             return None
-        # A models.config without models says so; a folder without any has more often lost its volume.
+        # An empty folder has most likely lost its volume. An empty models.config is deliberate.
         if not configs and self._is_serving() and not self._repository.is_file():
             self._report(
-                f"{self._repository} holds no models any more: those that are served go on being served; "
-                "unload by name what is not wanted"
+                f"{self._repository} contains no models any more; models that are served continue to be served; "
+                "unload by name those that should not be"
             )
             return None
         self.trouble = ""

@@ -31,7 +31,7 @@ from gateway.domain.control import (
     UnloadModel,
     UnregisterRegion,
 )
-from gateway.domain.shared_memory import Region, Registry
+from gateway.domain.shared_memory import Region, RegionRegistry
 from gateway.domain.table import Table
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
@@ -87,7 +87,7 @@ class Supervisor:
         self._draining = False
         self._stop = asyncio.Event()
         self._table = Table()
-        self._shared_memory = Registry()
+        self._shared_memory = RegionRegistry()
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
         self._exports = ExportJobs(_models_folder(repository), self._run_dir, external, settings.allow_export)
         self.builder = Builder(environments, settings.accelerator, external, only, self._on_progress)

@@ -60,7 +60,7 @@ def test_a_repository_that_vanishes_and_comes_back(gateway: Start, tmp_path: Pat
     running = gateway(repository).wait_ready()
     mark = len(running.log)
     repository.rename(tmp_path / "elsewhere")
-    running.wait_for("does not exist; a model repository or an artifact is wanted", mark)
+    running.wait_for("does not exist; it must be a model repository or an artifact", mark)
     assert running.infer("m", row(1)["inputs"]) == {"y": [[2] * 4]}
     (tmp_path / "elsewhere").rename(repository)
     add_fake(repository, "m", "2")

@@ -149,7 +149,7 @@ def wrong_toml(repository: Path) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "load error": (lambda repo: add_fake(repo, "broken", load_error="it has no header"), "1", "it has no header"),
-    "no artifact": (no_artifact, "1", "no artifact that a runtime reads: it holds notes.txt; served are"),
+    "no artifact": (no_artifact, "1", "no artifact that a runtime reads: it holds notes.txt; supported are"),
     "no version": (no_version, "", "it has no version folder"),
     "wrong model.toml": (wrong_toml, "", "broken/model.toml: there is no key 'max_batch'; the keys are"),
 }

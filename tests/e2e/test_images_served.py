@@ -102,7 +102,7 @@ def test_what_cannot_fit_is_told_at_load(gateway: Start, tmp_path: Path) -> None
     assert told["good"] == ("READY", "")
     assert told["shape"] == (
         "UNAVAILABLE",
-        "[preprocess] makes images of shape [-1, 6], but input 'x' takes [-1, 4] (-1 is any size); "
+        "[preprocess] makes images of shape [-1, 6], but input 'x' needs [-1, 4] (-1 is any size); "
         "change size, color or layout",
     )
     assert told["output"] == (

@@ -150,8 +150,8 @@ def test_gauges_of_a_version_that_left_fall_to_zero(gateway: Start, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing_here"], "nothing_here does not exist; a model repository or an artifact is wanted"),
-        (["notes.txt"], "'notes.txt' is no artifact that a runtime reads; served are"),
+        (["nothing_here"], "nothing_here does not exist; it must be a model repository or an artifact"),
+        (["notes.txt"], "'notes.txt' is not an artifact that a runtime reads; supported are"),
         ([".", "--only", "onxx"], "--only: there is no runtime 'onxx'; there are "),
     ],
 )

@@ -139,10 +139,10 @@ def test_a_repository_made_for_triton_runs_as_it_is(
     }, index
     script = HERE / "triton_repository_script.py"
     assert "all of it worked" in run_client(client_python(*CLIENT), script, running.http, running.grpc)
-    warnings = [line for line in running.log if "config.pbtxt has what means nothing here" in line]
+    warnings = [line for line in running.log if "config.pbtxt has settings that are ignored here" in line]
     left = "dynamic_batching.preferred_batch_size, optimization, tomorrow"
     assert len(warnings) == 1
-    assert f"letters: its config.pbtxt has what means nothing here: {left}" in warnings[0]
+    assert f"letters: its config.pbtxt has settings that are ignored here: {left}" in warnings[0]
 
 
 def test_a_warning_comes_once_and_again_when_the_file_changes(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_warning_comes_once_and_again_when_the_file_changes(gateway: Callable[
     text = 'backend: "fake" version_policy { all { } } optimization { }'
     pbtxt.write_text(text)
     running = gateway(repository).wait_ready()
-    warning = "m: its config.pbtxt has what means nothing here: optimization"
+    warning = "m: its config.pbtxt has settings that are ignored here: optimization"
     # A new version is looked at with the same file.
     add_fake(repository, "m", "3")
     running.wait_for("m version 3 is READY")
@@ -169,7 +169,7 @@ def test_model_toml_goes_before_config_pbtxt(gateway: Callable[..., Gateway], tm
     add_fake(tmp_path / "repository", "m", toml="max_batch_size = 3")
     (tmp_path / "repository" / "m" / "config.pbtxt").write_text("max_batch_size: 5")
     running = gateway(tmp_path / "repository").wait_ready()
-    assert any("m: its config.pbtxt is not read, since there is a model.toml" in line for line in running.log)
+    assert any("m: its config.pbtxt is not read, because there is a model.toml" in line for line in running.log)
     assert running.get("/v2/models/m/config").json()["max_batch_size"] == 3
 
 
@@ -181,7 +181,7 @@ def test_a_broken_config_pbtxt_is_its_models_own_problem(gateway: Callable[..., 
     pbtxt.write_bytes(b"input [ {\x00\xff")
     running = gateway(repository).wait_ready()
     assert running.infer("good", {"x": [[1, 2, 3, 4]]}) == {"y": [[2, 4, 6, 8]]}
-    assert "m/config.pbtxt is no model configuration" in running.index()[("m", "")]["reason"]
+    assert "m/config.pbtxt is not a model configuration" in running.index()[("m", "")]["reason"]
     since = len(running.log)
     pbtxt.write_text('backend: "fake" max_batch_size: 2')
     running.wait_for("m version 1 is READY, batching up to 2 rows", since)

@@ -98,8 +98,8 @@ def check_classification(module: Any, client: Any) -> None:
 def check_states(client: Any) -> None:
     assert not client.is_model_ready("ensemble")
     assert not client.is_model_ready("scripted")
-    assert_refused(lambda: client.get_model_config("ensemble"), "ensembles are not served")
-    assert_refused(lambda: client.get_model_config("scripted"), "asks for 'python', which is not served")
+    assert_refused(lambda: client.get_model_config("ensemble"), "ensembles are not supported")
+    assert_refused(lambda: client.get_model_config("scripted"), "asks for 'python', which is not supported")
     assert_refused(lambda: client.get_model_config("nobody"), "there is no model 'nobody'")
 
 

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.domain.table import Entry, Table, WorkerAddress
+from gateway.domain.table import Table, TableEntry, WorkerAddress
 from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.arena import Arena
@@ -111,7 +111,7 @@ def test_a_large_input_is_read_where_it_was_received(tmp_path: Path, through_the
         engine = FrontEngine(1, AdmissionLimits(), lambda *_: asyncio.sleep(0), arena)
         told = ModelStatus("m", "1", "READY", admits=True, signatures=model.signatures, max_batch_size=8)
         worker = WorkerAddress(1, str(tmp_path / "worker"), str(tmp_path / "status"), 16)
-        engine.apply(Table((Entry(told, (worker,)),), True))
+        engine.apply(Table((TableEntry(told, (worker,)),), True))
         server = HttpServer(engine, Limits(), _nothing)
         port = socket.create_server(("127.0.0.1", 0))
         serving = asyncio.create_task(server.serve([port]))

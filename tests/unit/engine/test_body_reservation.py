@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.control import ControlRequest
-from gateway.domain.table import Entry, Table
+from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import InferRequest
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.engine import FrontEngine
@@ -27,7 +27,7 @@ async def control(request: ControlRequest[Any]) -> None:
 def engine() -> FrontEngine:
     """Serves 'm', whose worker is being restarted: what is admitted waits."""
     engine = FrontEngine(1, AdmissionLimits(max_bytes=LIMIT), control)
-    engine.apply(Table((Entry(model("m", TensorSpec("x", "UINT8", (-1,)), admits=True)),), True))
+    engine.apply(Table((TableEntry(model("m", TensorSpec("x", "UINT8", (-1,)), admits=True)),), True))
     return engine
 
 

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from gateway.domain.table import Entry, Table
+from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.engine import FrontEngine
@@ -21,7 +21,7 @@ from runtimes.tensors import Tensor
 def _engine(timeout_s: float) -> FrontEngine:
     engine = FrontEngine(1, AdmissionLimits(timeout_s=timeout_s), lambda *_: asyncio.sleep(0))
     signatures = {"default": Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))}
-    engine.apply(Table((Entry(ModelStatus("m", "1", "READY", admits=True, signatures=signatures)),), True))
+    engine.apply(Table((TableEntry(ModelStatus("m", "1", "READY", admits=True, signatures=signatures)),), True))
     return engine
 
 

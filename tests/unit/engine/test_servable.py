@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from gateway.domain.table import Entry, Table
+from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.engine import FrontEngine
@@ -72,7 +72,7 @@ def servable(monkeypatch: pytest.MonkeyPatch) -> Counting:
 
 def _engine(servable: Counting) -> FrontEngine:
     engine = FrontEngine(1, AdmissionLimits(timeout_s=60.0), lambda *_: asyncio.sleep(0))
-    engine.apply(Table((Entry(servable.status),), True))
+    engine.apply(Table((TableEntry(servable.status),), True))
     return engine
 
 

@@ -90,7 +90,7 @@ async def test_a_look_that_fails_unforeseen_leaves_what_runs_and_is_logged_once(
         repository.error = AssertionError("once more")
         seen = repository.looks
         await until(lambda: repository.looks > seen + 5)
-    told = [record.exc_text or "" for record in caplog.records if "could not be looked at" in record.message]
+    told = [record.exc_text or "" for record in caplog.records if "could not be scanned" in record.message]
     assert [("AssertionError" in text) for text in told] == [True, True]
 
 
@@ -124,7 +124,7 @@ async def test_an_emptied_repository_ends_nothing(caplog: pytest.LogCaptureFixtu
         repository.models = Repository("b").models
         await until(lambda: states(manager) == {"b": "it is broken"})
         assert manager._table.ready
-    assert sum("holds no models any more" in record.message for record in caplog.records) == 1
+    assert sum("contains no models any more" in record.message for record in caplog.records) == 1
 
 
 @run

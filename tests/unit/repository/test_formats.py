@@ -47,9 +47,9 @@ WRONG = {
     "a state dict": ({"model.pt": exported}, "'model.pt' is not a pytorch_libtorch archive: it has no entry"),
     "no zip": ({"model.pt": empty}, "'model.pt' is not a pytorch_libtorch archive: it is not a readable zip file"),
     "MXNet without parameters": ({"m-symbol.json": empty}, "'m-symbol.json' needs a file"),
-    "something else": ({"notes.txt": empty}, "no artifact that a runtime reads: it holds notes.txt; served are"),
+    "something else": ({"notes.txt": empty}, "no artifact that a runtime reads: it holds notes.txt; supported are"),
     "nothing": ({}, "it is empty"),
-    "several": ({"a.onnx": empty, "b.onnx": empty}, "it holds several artifacts: a.onnx, b.onnx; leave one, or call"),
+    "several": ({"a.onnx": empty, "b.onnx": empty}, "it holds several artifacts: a.onnx, b.onnx; keep one, or name"),
 }
 
 

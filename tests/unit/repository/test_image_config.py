@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.image_processing import Postprocess, Preprocess
-from gateway.domain.table import Entry, Table, table_from_json, table_to_json
+from gateway.domain.table import Table, TableEntry, table_from_json, table_to_json
 from gateway.domain.types import ModelStatus
 from gateway.repository.image_config import incompatibility
 from gateway.repository.model_toml import ModelConfigError, ModelToml, read_model_toml
@@ -92,13 +92,13 @@ def test_the_former_spelling_of_color(tmp_path: Path) -> None:
         ('size = [8, 8]\nresize = "squeeze"', "'stretch', 'crop' or 'pad'"),
         ('size = [8, 8]\ncolor = "HSV"', "'RGB', 'BGR' or 'GRAY'"),
         ('size = [8, 8]\nlayout = "CHW"', "'NCHW', 'NHWC', 'NHW' or 'flat'"),
-        ('size = [8, 8]\nlayout = "NHW"', 'it goes with color "GRAY"'),
+        ('size = [8, 8]\nlayout = "NHW"', 'it needs color = "GRAY"'),
         ('size = [8, 8]\nscale = "a/b"', "a fraction in quotes"),
         ('size = [8, 8]\nscale = "1/0"', "a fraction in quotes"),
         ("size = [8, 8]\nscale = inf", "'preprocess.scale' is inf"),
         ("size = [8, 8]\nmean = [1, 2]", "one for each channel of RGB: 3"),
         ("size = [8, 8]\nstd = [1, 0, 1]", "std must not be 0"),
-        ("size = [8, 8]\nshorter_side = 9", "goes with resize"),
+        ("size = [8, 8]\nshorter_side = 9", "needs resize"),
         ('size = [8, 8]\nresize = "crop"\nshorter_side = 7', "at least 8"),
         ("size = [8, 8]\nfill = 256", "'preprocess.fill' is 256"),
     ],
@@ -112,7 +112,7 @@ def test_what_may_not(tmp_path: Path, text: str, says: str) -> None:
 
 def test_fronts_are_told_the_same() -> None:
     status = ModelStatus("m", "1", "READY", preprocess=Preprocess((8, 9)), postprocess=Postprocess("y", True, 3))
-    table = Table((Entry(status), Entry(ModelStatus("n", "1", "READY"))))
+    table = Table((TableEntry(status), TableEntry(ModelStatus("n", "1", "READY"))))
     read = table_from_json(json.loads(json.dumps(table_to_json(table))))
     assert [(entry.status.preprocess, entry.status.postprocess) for entry in read.entries] == [
         (status.preprocess, status.postprocess),
@@ -154,7 +154,7 @@ def test_what_fits(spec: tuple[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("pre", "inputs", "says"),
     [
-        (GRAY, (X,), "makes images of shape [-1, 1, 8, 8], but input 'x' takes [-1, 64] (-1 is any size)"),
+        (GRAY, (X,), "makes images of shape [-1, 1, 8, 8], but input 'x' needs [-1, 64] (-1 is any size)"),
         ({"size": [8, 8]}, (TensorSpec("x", "FP32", (-1, 8, 8, 3)),), "change size, color or layout"),
         (GRAY, (X, Y), "cannot provide the inputs 'x', 'y'"),
         (GRAY, (), "cannot provide the inputs"),

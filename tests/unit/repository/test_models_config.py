@@ -93,13 +93,16 @@ def test_what_changes_for_a_version_changes_its_fingerprint(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (config("m", ""), "models.config gives it no base_path"),
-        (config("m", "s3://bucket/m"), "its base_path 's3://bucket/m' is an address"),
+        (config("m", ""), "it has no base_path in models.config"),
+        (config("m", "s3://bucket/m"), "its base_path 's3://bucket/m' is a URL"),
         (config("m", "nosuch"), "its folder cannot be read: No such file"),
         (config("m", "empty"), "it has no version folder"),
         (config("m", "good", "model_version_policy { specific {} }"), "is specific, but names no versions"),
-        (config("m", "good", "model_version_policy { specific { versions: 9 } }"), "chooses none of the versions [1]"),
-        (config("m", "good", 'version_labels { key: "1" value: 1 }'), "a label is a word that begins with a letter"),
+        (config("m", "good", "model_version_policy { specific { versions: 9 } }"), "selects none of the versions [1]"),
+        (
+            config("m", "good", 'version_labels { key: "1" value: 1 }'),
+            "a label must be a word that begins",
+        ),
     ],
 )
 def test_a_broken_model_is_its_own_problem(tmp_path: Path, text: str, says: str) -> None:
@@ -114,7 +117,7 @@ def test_a_broken_model_is_its_own_problem(tmp_path: Path, text: str, says: str)
     ("text", "says"),
     [
         ("", "has no model_config_list"),
-        ("foo {" * 3000, "nested too deep"),
+        ("foo {" * 3000, "nested too deeply"),
         (" " * ((1 << 20) + 1), "over the limit of"),
         ("custom_model_config { }", "has no model_config_list"),
         ("model_config_list {", "is not a models.config in protobuf's text format"),

@@ -154,7 +154,7 @@ def test_what_becomes_a_key_of_model_toml(tmp_path: Path, text: str, expected: d
 )
 def test_max_batch_size_alone_is_a_limit(tmp_path: Path, text: str, vouches: bool) -> None:
     toml, _ = read(tmp_path, text)
-    assert (toml.max_batch_size, toml.vouches_for_batching) == (8, vouches)
+    assert (toml.max_batch_size, toml.declares_batching) == (8, vouches)
 
 
 @pytest.mark.parametrize("datatype", sorted({*DATATYPES, "STRING"} - {"BYTES"}))
@@ -234,21 +234,21 @@ def test_what_means_nothing_here_is_named(tmp_path: Path, text: str, expected: l
 
 WRONG = [
     ('name: "other"', "the name is 'other', but the folder's is 'm'; make them equal"),
-    ('platform: "ensemble"', "ensembles are not served; call the models of its steps one after the other"),
-    ("ensemble_scheduling { }", "ensembles are not served"),
-    ("sequence_batching { }", "asks for sequence_batching, which is not served"),
+    ('platform: "ensemble"', "ensembles are not supported; call the models of its steps one after the other"),
+    ("ensemble_scheduling { }", "ensembles are not supported"),
+    ("sequence_batching { }", "asks for sequence_batching, which is not supported"),
     ("model_transaction_policy { decoupled: true }", "asks for model_transaction_policy.decoupled"),
     ("batch_input [ { kind: BATCH_ELEMENT_COUNT } ]", "asks for batch_input"),
     ("batch_output [ { } ]", "asks for batch_output"),
     (
         'platform: "tensorrt_plan"',
-        "asks for 'tensorrt_plan', which is not served; served are onnxruntime, onnxruntime_onnx, pytorch, ",
+        "asks for 'tensorrt_plan', which is not supported; supported are onnxruntime, onnxruntime_onnx, pytorch, ",
     ),
-    ('backend: "python"', "asks for 'python', which is not served"),
-    ('platform: "tensorflow_graphdef" backend: "tensorflow"', "asks for 'tensorflow_graphdef', which is not served"),
-    ('input [ { name: "x" data_type: TYPE_BF16 } ]', "'x' is TYPE_BF16, which is not served"),
-    ('input [ { name: "x" data_type: 77 } ]', "'x' has the data_type 77, which is none of Triton's"),
-    ('input [ { name: "x" format: 9 } ]', "'x' has the format 9, which is none of Triton's"),
+    ('backend: "python"', "asks for 'python', which is not supported"),
+    ('platform: "tensorflow_graphdef" backend: "tensorflow"', "asks for 'tensorflow_graphdef', which is not supported"),
+    ('input [ { name: "x" data_type: TYPE_BF16 } ]', "'x' is TYPE_BF16, which is not supported"),
+    ('input [ { name: "x" data_type: 77 } ]', "'x' has the data_type 77, which Triton does not define"),
+    ('input [ { name: "x" format: 9 } ]', "'x' has the format 9, which Triton does not define"),
     ("version_policy: { specific: { } }", "version_policy is specific, but names no versions"),
     ("max_batch_size: -1", "'max_batch_size' is -1, but input should be greater than or equal to 0"),
     ("max_batch_size: 100000", "'max_batch_size' is 100000, but"),
@@ -256,23 +256,23 @@ WRONG = [
     ('output [ { name: "y" dims: [ 0 ] } ]', "'output.0.dims' is (0,), but every size must be positive, or -1 for any"),
     (
         'input [ { name: "x" dims: [ 4 ] reshape { shape: [ 5 ] } } ]',
-        "'input.0.reshape' is (5,), but it must stand beside a shape with as many elements, and as many -1",
+        "'input.0.reshape' is (5,), but it needs a shape with the same number of elements and of -1",
     ),
-    ('input [ { name: "x" dims: [ -1, 4 ] reshape { shape: [ 4 ] } } ]', "and as many -1"),
-    ('input [ { name: "x" reshape { shape: [ 4 ] } } ]', "it must stand beside a shape"),
+    ('input [ { name: "x" dims: [ -1, 4 ] reshape { shape: [ 4 ] } } ]', "the same number of elements and of -1"),
+    ('input [ { name: "x" reshape { shape: [ 4 ] } } ]', "it needs a shape with"),
     ("instance_group [ { count: -1 } ]", "'instance_group.count' is -1, but"),
     ("instance_group [ { count: 100000 } ]", "'instance_group.count' is 100000, but"),
     ("instance_group [ { gpus: [ -1 ] } ]", "'instance_group.gpus' is ['cuda:-1'], but"),
-    ("dynamic_batching { max_queue_delay_microseconds: 60000001 }", "but at most 60000000 are waited"),
+    ("dynamic_batching { max_queue_delay_microseconds: 60000001 }", "but at most 60000000 is allowed"),
     ('parameters { key: "intra_op_thread_count" value { string_value: "9999" } }', "'parameters (threads)' is 9999"),
-    ("max_batch_size: many", "is no model configuration: line 1, "),
+    ("max_batch_size: many", "is not a model configuration: line 1, "),
     ("\ninput [ { data_type: TYPE_FLOAT } ]", 'line 2, Enum type "inference.DataType" has no value named TYPE_FLOAT'),
-    ("sequence_batching {} dynamic_batching {}", "is no model configuration: line 1, "),
-    ('name: "m" name: "m"', "is no model configuration: line 1, "),
+    ("sequence_batching {} dynamic_batching {}", "is not a model configuration: line 1, "),
+    ('name: "m" name: "m"', "is not a model configuration: line 1, "),
     ("tomorrow [ { } ]", 'line 1, Message type "inference.ModelConfig" has no field named "tomorrow"'),
-    ("input [ {", "is no model configuration: "),
-    ("unknown {", "is no model configuration: "),
-    ("unknown {" * 5000, "it is nested too deep"),
+    ("input [ {", "is not a model configuration: "),
+    ("unknown {", "is not a model configuration: "),
+    ("unknown {" * 5000, "it is nested too deeply"),
     (b"\xff\xfe", "it is not UTF-8"),
     ("#" * (1 << 18) + "#", "is over the limit of 262144 bytes"),
 ]

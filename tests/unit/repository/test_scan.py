@@ -103,7 +103,7 @@ def test_folders_that_are_no_models_are_none(tmp_path: Path) -> None:
     (tmp_path / "unversioned").mkdir()
     (tmp_path / "unversioned" / "model.onnx").touch()
     found = {config.name: config.problem for config in scan(tmp_path, RUNTIMES)}
-    wanted = "it has no version folder; a positive integer such as 1 is wanted, with the artifact in it"
+    wanted = "it has no version folder; add one, such as 1, and put the artifact in it"
     assert found == {"good": "", "declared": wanted, "unversioned": wanted}
 
 
@@ -187,7 +187,7 @@ def test_a_named_artifact_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "m" / "model.toml").write_text('artifact = "model.onnx"\n')
     assert [config.problem for config in scan(tmp_path, RUNTIMES)] == [""]
     (tmp_path / "m" / "model.toml").write_text('artifact = "../../../net.onnx"\n')
-    assert "holds no such thing" in scan(tmp_path, RUNTIMES)[0].problem
+    assert "which is not in version" in scan(tmp_path, RUNTIMES)[0].problem
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
@@ -219,7 +219,7 @@ def test_two_folders_of_one_version_are_its_problem(tmp_path: Path) -> None:
     first, second = scan(tmp_path, RUNTIMES)
     assert (first.version, first.problem) == ("1", "")
     assert (second.version, second.artifact) == ("2", None)
-    assert second.problem == "its folders 002, 02 and 2 are all version 2; leave one of them"
+    assert second.problem == "its folders 002, 02 and 2 are all version 2; keep one of them"
     (tmp_path / "m" / "002" / "model.onnx").write_text("changed")
     assert scan(tmp_path, RUNTIMES)[1].fingerprint != second.fingerprint
 
@@ -268,13 +268,13 @@ def test_model_toml_may_name_the_artifact_and_its_runtime(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ('artifact = "gone.onnx"', "its artifact is to be 'gone.onnx', and version 1 holds no such thing"),
-        ('artifact = "../../secret.onnx"', "version 1 holds no such thing"),
-        ('artifact = "/etc/passwd"', "version 1 holds no such thing"),
-        ('artifact = "notes.txt"', "'notes.txt' is no artifact that a runtime reads"),
-        ('artifact = "model.onnx"\nruntime = "mxnet"', "'model.onnx' is no artifact that a runtime reads"),
+        ('artifact = "gone.onnx"', "its configuration names the artifact 'gone.onnx', which is not in version 1"),
+        ('artifact = "../../secret.onnx"', "which is not in version 1"),
+        ('artifact = "/etc/passwd"', "which is not in version 1"),
+        ('artifact = "notes.txt"', "'notes.txt' is not an artifact that a runtime reads"),
+        ('artifact = "model.onnx"\nruntime = "mxnet"', "'model.onnx' is not an artifact that a runtime reads"),
         ('runtime = "tensorrt"', "there is no runtime 'tensorrt'; there are "),
-        ('[labels]\ny = "../labels.txt"', "the labels file '../labels.txt' must lie in the model's own folder"),
+        ('[labels]\ny = "../labels.txt"', "the labels file '../labels.txt' must be in the model's own folder"),
         ('[labels]\ny = "labels.txt"', "the labels file 'labels.txt' cannot be read: No such file"),
     ],
 )
@@ -295,7 +295,7 @@ def test_a_config_pbtxt_is_read_where_there_is_no_model_toml(tmp_path: Path) -> 
     )
     first = only(tmp_path)
     assert (first.problem, first.toml.max_batch_size, first.class_labels) == ("", 4, {"y": ("cat", "dog")})
-    assert first.warning == "its config.pbtxt has what means nothing here: optimization"
+    assert first.warning == "its config.pbtxt has settings that are ignored here: optimization"
     pbtxt.write_text('name: "m" max_batch_size: 16')
     second = only(tmp_path)
     assert (second.toml.max_batch_size, second.warning) == (16, "")
@@ -304,18 +304,18 @@ def test_a_config_pbtxt_is_read_where_there_is_no_model_toml(tmp_path: Path) -> 
     (tmp_path / "m" / "model.toml").write_text("max_batch_size = 2")
     third = only(tmp_path)
     assert third.toml.max_batch_size == 2
-    assert third.warning == "its config.pbtxt is not read, since there is a model.toml"
+    assert third.warning == "its config.pbtxt is not read, because there is a model.toml"
 
 
 @pytest.mark.parametrize(
     ("pbtxt", "said"),
     [
-        ("max_batch_size: many", "broken/config.pbtxt is no model configuration"),
-        ('platform: "ensemble"', "broken/config.pbtxt: ensembles are not served"),
-        ('platform: "pytorch_libtorch"', "no artifact that a runtime reads: it holds model.onnx; served are *.pt"),
-        ('default_model_filename: "net.onnx"', "its artifact is to be 'net.onnx'"),
+        ("max_batch_size: many", "broken/config.pbtxt is not a model configuration"),
+        ('platform: "ensemble"', "broken/config.pbtxt: ensembles are not supported"),
+        ('platform: "pytorch_libtorch"', "no artifact that a runtime reads: it holds model.onnx; supported are *.pt"),
+        ('default_model_filename: "net.onnx"', "its configuration names the artifact 'net.onnx'"),
         ('output [ { name: "y" label_filename: "l.txt" } ]', "the labels file 'l.txt' cannot be read"),
-        ("version_policy { specific { versions: 3 } }", "its version policy chooses none of the versions [1]"),
+        ("version_policy { specific { versions: 3 } }", "its version policy selects none of the versions [1]"),
     ],
 )
 def test_a_config_pbtxt_that_cannot_be_is_its_models_problem(tmp_path: Path, pbtxt: str, said: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from gateway.domain.types import ModelStatus, completed
+from gateway.domain.types import ModelStatus, complete_specs
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
 from gateway.front.base.named_inputs import find_signature
@@ -76,7 +76,7 @@ def _definition(signature: Signature, learned: Signature | None) -> tf.Signature
 def _tensor_infos(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> dict[str, tf.TensorInfo]:
     return {
         spec.name: tf.TensorInfo(name=spec.name, dtype=DTYPES[spec.datatype], tensor_shape=shape_proto(spec.shape))
-        for spec in completed(specs, learned)
+        for spec in complete_specs(specs, learned)
     }
 
 

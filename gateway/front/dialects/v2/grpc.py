@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from gateway.domain.control import LoadModel, UnloadModel
-from gateway.domain.shared_memory import Place, SharedMemory
+from gateway.domain.shared_memory import RegionRange, SharedMemory
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
@@ -167,7 +167,7 @@ def write_response(response: InferResponse, options: OutputOptions, shared: Shar
     return b"".join(parts)
 
 
-def _write_shared(tensor: Tensor, region_range: Place, shared: SharedMemory) -> bytes:
+def _write_shared(tensor: Tensor, region_range: RegionRange, shared: SharedMemory) -> bytes:
     """Write a tensor to shared memory. Returns its output field."""
     shared.write(region_range, tensor.data)
     output = pb.ModelInferResponse.InferOutputTensor(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)

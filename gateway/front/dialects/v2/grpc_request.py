@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.codecs.json_tensors import raw_tensor
-from gateway.domain.shared_memory import Place
+from gateway.domain.shared_memory import RegionRange
 from gateway.domain.types import InferRequest
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
@@ -119,7 +119,7 @@ def _inputs(
     model: str,
     inputs: Sequence[pb.ModelInferRequest.InferInputTensor],
     contents: Sequence[Buffer],
-    read_shared: Callable[[Place], bytes],
+    read_shared: Callable[[RegionRange], bytes],
 ) -> list[Tensor]:
     ranges = [_region_range(tensor.parameters, f"input '{tensor.name}'") for tensor in inputs]
     for tensor, region_range in zip(inputs, ranges, strict=True):
@@ -148,7 +148,7 @@ def _inputs(
 
 def _output_options(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]) -> OutputOptions:
     class_counts: dict[str, int] = {}
-    region_ranges: dict[str, Place] = {}
+    region_ranges: dict[str, RegionRange] = {}
     for output in outputs:
         if "classification" in output.parameters:
             count = _parameters(output.parameters).get("classification")
@@ -159,5 +159,5 @@ def _output_options(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputT
     return OutputOptions(class_counts=class_counts, region_ranges=region_ranges)
 
 
-def _region_range(parameters: Mapping[str, pb.InferParameter], tensor: str) -> Place | None:
+def _region_range(parameters: Mapping[str, pb.InferParameter], tensor: str) -> RegionRange | None:
     return read_region_range(_parameters(parameters), tensor) if parameters else None

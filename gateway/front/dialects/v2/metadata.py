@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import gateway
-from gateway.domain.types import completed
+from gateway.domain.types import complete_specs
 from gateway.engine.protocol import Engine
 from runtimes.contract import Signature, TensorSpec
 
@@ -41,5 +41,5 @@ def model_metadata(engine: Engine, name: str, version: str = "") -> dict[str, An
 def _describe(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[dict[str, Any]]:
     return [
         {"name": spec.name, "datatype": spec.datatype, "shape": [-1] if spec.shape is None else list(spec.shape)}
-        for spec in completed(specs, learned)
+        for spec in complete_specs(specs, learned)
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from gateway.domain.shared_memory import Place
+from gateway.domain.shared_memory import RegionRange
 
 
 class OutputOptions(NamedTuple):
@@ -18,7 +18,7 @@ class OutputOptions(NamedTuple):
     binary: bool = False
     binary_by_name: Mapping[str, bool] = {}
     class_counts: Mapping[str, int] = {}
-    region_ranges: Mapping[str, Place] = {}
+    region_ranges: Mapping[str, RegionRange] = {}
 
     def is_binary(self, output: str) -> bool:
         return self.binary_by_name.get(output, self.binary)

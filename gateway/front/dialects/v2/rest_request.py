@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.codecs.json_tensors import raw_tensor, read_tensor
 from gateway.codecs.json_text import loads
-from gateway.domain.shared_memory import Place
+from gateway.domain.shared_memory import RegionRange
 from gateway.domain.tensor_checks import check_datatype, check_shape
 from gateway.domain.types import InferRequest
 from gateway.engine.protocol import Engine
@@ -19,7 +19,7 @@ from gateway.front.dialects.v2.shared_memory import read_region_range
 from runtimes.tensors import Buffer, Tensor
 
 _TYPE_NAMES = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
-ReadShared = Callable[[Place], bytes]
+ReadShared = Callable[[RegionRange], bytes]
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -131,7 +131,7 @@ def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[l
     names: list[str] = []
     binary_by_name: dict[str, bool] = {}
     class_counts: dict[str, int] = {}
-    region_ranges: dict[str, Place] = {}
+    region_ranges: dict[str, RegionRange] = {}
     described = _get(document, "outputs", list, [], "the request")
     check_count(len(described), "outputs")
     for index, output in enumerate(described):

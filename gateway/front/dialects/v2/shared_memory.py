@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.domain.control import RegisterRegion, UnregisterRegion
-from gateway.domain.shared_memory import Place
+from gateway.domain.shared_memory import RegionRange
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, NotFound, shorten
 
 REGION_PARAMETERS = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 
 
-def read_region_range(parameters: Mapping[str, Any], tensor: str) -> Place | None:
+def read_region_range(parameters: Mapping[str, Any], tensor: str) -> RegionRange | None:
     """Return where a tensor is or will be written, or None if it is not in a region. Raises InvalidRequest.
 
     `tensor` is how error messages refer to it, such as "input 'x'".
@@ -26,10 +26,10 @@ def read_region_range(parameters: Mapping[str, Any], tensor: str) -> Place | Non
         raise InvalidRequest(
             f"{tensor} must name its shared_memory_region as a string, and its byte_size and offset as whole numbers"
         )
-    return Place(region, offset, byte_size)
+    return RegionRange(region, offset, byte_size)
 
 
-def region_parameters(region_range: Place, size: int) -> dict[str, Any]:
+def region_parameters(region_range: RegionRange, size: int) -> dict[str, Any]:
     """Return the parameters of an output of `size` bytes that was written there."""
     parameters: dict[str, Any] = {REGION_PARAMETERS[0]: region_range.region, REGION_PARAMETERS[1]: size}
     if region_range.offset:
