@@ -39,7 +39,7 @@ class Region(NamedTuple):
 
 
 class RegionRange(NamedTuple):
-    """The region_range of a region that an input is read from, or an output is written to. `offset` is within the region."""
+    """The part of a region that an input is read from, or an output is written to. `offset` is within the region."""
 
     region: str
     offset: int
@@ -144,7 +144,7 @@ class SharedMemory:
         descriptor, start = self._locate(region_range)
         if len(data) > region_range.byte_size:
             raise InvalidRequest(
-                f"an output has {len(data)} bytes, but the request offers {region_range.byte_size} of shared memory for it"
+                f"an output has {len(data)} bytes, but its range of shared memory has {region_range.byte_size}"
             )
         if os.fstat(descriptor).st_size < start + len(data):
             raise InvalidRequest("the shared memory is shorter than it was when its region was registered")
@@ -163,15 +163,12 @@ class SharedMemory:
         region = self._by_name.get(region_range.region)
         if region is None:
             raise InvalidRequest("a tensor names a region that is not registered; register it first")
-        if (
-            region_range.offset < 0
-            or region_range.byte_size < 0
-            or region_range.offset + region_range.byte_size > region.byte_size
-        ):
+        _, offset, byte_size = region_range
+        if offset < 0 or byte_size < 0 or offset + byte_size > region.byte_size:
             raise InvalidRequest(
                 f"a tensor is beyond the {region.byte_size} bytes of its region; offset + byte_size must fit"
             )
         descriptor = self._open.get(region)
         if descriptor is None:
             descriptor = self._open[region] = open_region(region)
-        return descriptor, region.offset + region_range.offset
+        return descriptor, region.offset + offset

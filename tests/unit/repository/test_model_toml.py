@@ -17,7 +17,7 @@ WRONG = [
     ('[[inputs]]\nname = "x"\ndatatype = "float"', "'inputs.0.datatype' is 'float', but it must be one of BOOL"),
     ('[[inputs]]\nname = "x"\ndatatype = "FP32"\nshape = [0]', "every size must be positive, or -1 for any"),
     ('[[inputs]]\nname = "x"\nreshape = [4]', "it needs a shape with the same number of elements and of -1"),
-    ('[[inputs]]\nname = "x"\nshape = [4]\nreshape = [2, 3]', "'inputs.0.reshape' is [2, 3], but it must stand beside"),
+    ('[[inputs]]\nname = "x"\nshape = [4]\nreshape = [2, 3]', "'inputs.0.reshape' is [2, 3], but it needs a shape"),
     ('[[outputs]]\nname = "y"\nshape = [-1, 4]\nreshape = [4]', "same number of elements and of -1"),
     ('[[inputs]]\nname = "x"\nformat = "HWC"', "'inputs.0.format' is 'HWC', but"),
     ("[version_policy]\nlatest = 0", "'version_policy.latest' is 0, but"),
