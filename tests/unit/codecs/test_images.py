@@ -1,4 +1,4 @@
-"""Each key of [preprocess] against pixels that numpy, or Pillow in another way, comes to; and what is refused."""
+"""Each key of [preprocess], compared with pixels from numpy or from Pillow used differently; and rejected images."""
 
 import contextlib
 import struct
@@ -22,7 +22,7 @@ GRAY: dict[str, Any] = {"color": "GRAY", "mean": (0.0,), "std": (1.0,)}
 
 
 def read(*files: bytes, datatype: str = "UINT8", most: int = MOST, **keys: Any) -> np.ndarray:
-    """The tensor; as [height, width, channels] of one image where no layout is asked for."""
+    """Return the tensor; by default as [height, width, channels] of one image."""
     layout = keys.pop("layout", "")
     preprocess = Preprocess(layout=layout or "NHWC", **{"size": (4, 6), **keys})
     named = [File(f"file {number}", data) for number, data in enumerate(files, 1)]
@@ -80,16 +80,16 @@ def test_gif_and_jpeg() -> None:
 def test_levels() -> None:
     pixels = noise(4, 6)
     keys: dict[str, Any] = {"scale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-    wanted = (pixels * (1 / 255) - keys["mean"]) / keys["std"]
-    assert (read(save(pixels), datatype="FP32", **keys) == wanted.astype(np.float32)).all()
-    assert (read(save(pixels), datatype="FP16", **keys) == wanted.astype(np.float16)).all()
-    assert (read(save(pixels), datatype="FP64", **keys) == wanted).all()
+    expected = (pixels * (1 / 255) - keys["mean"]) / keys["std"]
+    assert (read(save(pixels), datatype="FP32", **keys) == expected.astype(np.float32)).all()
+    assert (read(save(pixels), datatype="FP16", **keys) == expected.astype(np.float16)).all()
+    assert (read(save(pixels), datatype="FP64", **keys) == expected).all()
     keys["color"] = "BGR"
-    wanted = (pixels[..., ::-1] * (1 / 255) - keys["mean"]) / keys["std"]  # mean and std are in the model's order
-    assert (read(save(pixels), datatype="FP32", **keys) == wanted.astype(np.float32)).all()
+    expected = (pixels[..., ::-1] * (1 / 255) - keys["mean"]) / keys["std"]  # mean and std are in the model's order
+    assert (read(save(pixels), datatype="FP32", **keys) == expected.astype(np.float32)).all()
 
 
-def test_invert_comes_before_scale_and_integers_are_rounded() -> None:
+def test_invert_precedes_scale_and_integers_are_rounded() -> None:
     pixels = noise(4, 6, 1)
     made = read(save(pixels), datatype="FP32", invert=True, scale=16 / 255, **GRAY)[..., 0]
     assert made == pytest.approx((255 - pixels.astype(np.float64)) * 16 / 255, abs=1e-5)
@@ -108,7 +108,7 @@ def test_nearest_and_box_by_whole_numbers() -> None:
 
 
 def _triangles(full: int, part: int) -> np.ndarray:
-    """Weights [part, full] of linear interpolation that averages where it makes smaller."""
+    """Return weights [part, full] of linear interpolation, which averages when it downscales."""
     scale = full / part
     wide = max(scale, 1.0)
     away = np.abs((np.arange(full) + 0.5)[None] - ((np.arange(part) + 0.5) * scale)[:, None]) / wide
@@ -119,14 +119,14 @@ def _triangles(full: int, part: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [(13, 29), (3, 2), (40, 5)])
 def test_bilinear(size: tuple[int, int]) -> None:
     pixels = noise(*size)
-    wanted = np.einsum("yh,hwc,xw->yxc", _triangles(size[0], 4), pixels, _triangles(size[1], 6))
-    assert np.abs(read(save(pixels)) - wanted).max() <= 1.01
+    expected = np.einsum("yh,hwc,xw->yxc", _triangles(size[0], 4), pixels, _triangles(size[1], 6))
+    assert np.abs(read(save(pixels)) - expected).max() <= 1.01
 
 
 @pytest.mark.parametrize("name", ["bicubic", "lanczos"])
 def test_other_interpolations_are_pillows(name: str) -> None:
-    wanted = Image.fromarray(noise(13, 29)).resize((6, 4), Image.Resampling[name.upper()])
-    assert (read(save(noise(13, 29)), interpolation=name) == np.asarray(wanted)).all()
+    expected = Image.fromarray(noise(13, 29)).resize((6, 4), Image.Resampling[name.upper()])
+    assert (read(save(noise(13, 29)), interpolation=name) == np.asarray(expected)).all()
 
 
 @pytest.mark.parametrize("size", [(40, 30), (30, 40), (37, 23), (8, 90), (5, 5)])
@@ -137,12 +137,12 @@ def test_crop_is_scaled_and_then_cut(size: tuple[int, int], shorter: int) -> Non
     scaled = (side, side * height // width) if width <= height else (side * width // height, side)
     left, top = round((scaled[0] - 16) / 2), round((scaled[1] - 16) / 2)
     whole = Image.fromarray(noise(*size)).resize(scaled, Image.Resampling.BILINEAR)
-    wanted = np.asarray(whole.crop((left, top, left + 16, top + 16))).astype(int)
+    expected = np.asarray(whole.crop((left, top, left + 16, top + 16))).astype(int)
     made = read(save(noise(*size)), size=(16, 16), resize="crop", shorter_side=shorter)
-    assert np.abs(made - wanted).max() <= 1
+    assert np.abs(made - expected).max() <= 1
 
 
-def test_crop_to_what_is_not_square() -> None:
+def test_crop_to_a_size_that_is_not_square() -> None:
     columns = np.zeros((10, 30, 3), np.uint8) + np.arange(30, dtype=np.uint8)[None, :, None]
     made = read(save(columns), size=(10, 12), resize="crop", interpolation="nearest")
     assert made[0, :, 0].tolist() == list(range(9, 21))
@@ -153,9 +153,9 @@ def test_crop_to_what_is_not_square() -> None:
 def test_pad_keeps_proportions() -> None:
     wide = np.full((4, 16, 3), 90, np.uint8)
     made = read(save(wide), size=(8, 8), resize="pad", fill=114)
-    wanted = np.full((8, 8, 3), 114)
-    wanted[3:5] = 90
-    assert (made == wanted).all()
+    expected = np.full((8, 8, 3), 114)
+    expected[3:5] = 90
+    assert (made == expected).all()
     thin = read(save(np.full((500, 1), 90, np.uint8)), size=(8, 8), resize="pad", invert=True, **GRAY)[..., 0]
     assert thin[:, 3].tolist() == [255 - 90] * 8
     assert set(np.delete(thin, 3, axis=1).ravel().tolist()) == {255}
@@ -164,25 +164,25 @@ def test_pad_keeps_proportions() -> None:
 def test_transparency_is_white() -> None:
     pixels = noise(4, 6, 4)
     alpha = pixels[..., 3:] / 255
-    wanted = pixels[..., :3] * alpha + 255 * (1 - alpha)
+    expected = pixels[..., :3] * alpha + 255 * (1 - alpha)
     for kind in ("PNG", "WEBP"):
         made = read(save(pixels, kind, lossless=True, exact=True))
-        assert np.abs(made - wanted).max() <= 1.01, kind
+        assert np.abs(made - expected).max() <= 1.01, kind
     grey = np.dstack([noise(4, 6, 1), pixels[..., 3]])
-    wanted = grey[..., :1] * alpha + 255 * (1 - alpha)
-    assert np.abs(read(save(Image.fromarray(grey, "LA")), **GRAY) - wanted).max() <= 1.01
+    expected = grey[..., :1] * alpha + 255 * (1 - alpha)
+    assert np.abs(read(save(Image.fromarray(grey, "LA")), **GRAY) - expected).max() <= 1.01
 
 
 def test_palettes() -> None:
     indexed = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6) % 3, "P")
     indexed.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
     colors = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])
-    wanted = colors[np.arange(24).reshape(4, 6) % 3]
-    assert (read(save(indexed)) == wanted).all()
-    wanted = wanted.copy()
-    wanted[np.arange(24).reshape(4, 6) % 3 == 1] = 255
-    assert (read(save(indexed, transparency=1)) == wanted).all()
-    assert (read(save(indexed, "GIF", transparency=1)) == wanted).all()
+    expected = colors[np.arange(24).reshape(4, 6) % 3]
+    assert (read(save(indexed)) == expected).all()
+    expected = expected.copy()
+    expected[np.arange(24).reshape(4, 6) % 3 == 1] = 255
+    assert (read(save(indexed, transparency=1)) == expected).all()
+    assert (read(save(indexed, "GIF", transparency=1)) == expected).all()
 
 
 def test_black_and_white_of_one_bit() -> None:
@@ -217,9 +217,9 @@ TURNS = {
 def test_orientation(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    wanted = TURNS[orientation](noise(4, 6))
-    made = read(save(noise(4, 6), kind, lossless=True, exif=exif), size=wanted.shape[:2])
-    assert (made == wanted).all()
+    expected = TURNS[orientation](noise(4, 6))
+    made = read(save(noise(4, 6), kind, lossless=True, exif=exif), size=expected.shape[:2])
+    assert (made == expected).all()
 
 
 def test_orientation_of_a_jpeg() -> None:
@@ -243,17 +243,17 @@ def test_of_an_animation_the_first_frame_counts(kind: str) -> None:
     assert set(read(moving, **GRAY).ravel().tolist()) == {30}
 
 
-def test_what_follows_an_image_is_not_looked_at() -> None:
+def test_data_after_an_image_is_ignored() -> None:
     assert (read(save(noise(4, 6)) + b"more" * 100) == noise(4, 6)).all()
 
 
-# What is refused.
+# Rejected images.
 
 
-def refused(kind: type[ModelportError], says: str, *files: bytes, **keys: Any) -> None:
-    with pytest.raises(kind) as told:
+def assert_rejected(kind: type[ModelportError], says: str, *files: bytes, **keys: Any) -> None:
+    with pytest.raises(kind) as caught:
         read(*files, **keys)
-    assert says in str(told.value)
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -269,41 +269,41 @@ def refused(kind: type[ModelportError], says: str, *files: bytes, **keys: Any) -
     ],
     ids=["nothing", "text", "SVG", "PDF", "TIFF", "BMP's mark alone", "PPM"],
 )
-def test_what_is_no_image(data: bytes) -> None:
-    refused(InvalidRequest, "damaged" if data == b"BM" else "send JPEG, PNG, WebP, BMP or GIF", data)
+def test_files_that_are_not_images(data: bytes) -> None:
+    assert_rejected(InvalidRequest, "damaged" if data == b"BM" else "send JPEG, PNG, WebP, BMP or GIF", data)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
-def test_what_is_cut_off(kind: str) -> None:
+def test_truncated_images(kind: str) -> None:
     file = save(noise(30, 40), kind)
     for length in (16, 40, len(file) // 2, len(file) * 9 // 10):
-        refused(InvalidRequest, "file 2 is", save(noise(4, 6)), file[:length])
+        assert_rejected(InvalidRequest, "file 2 is", save(noise(4, 6)), file[:length])
 
 
-def test_an_image_that_is_decoded_to_too_much_is_not_decoded() -> None:
+def test_an_image_with_too_many_pixels_is_not_decoded() -> None:
     row = b"\0" * 5001
     bomb = png(5000, 5000, 8, 0, row * 5000)
     assert len(bomb) < 30_000
-    refused(TooLarge, "file 1 has 5000 x 5000 pixels", bomb)
+    assert_rejected(TooLarge, "file 1 has 5000 x 5000 pixels", bomb)
     for kind in ("GIF", "WEBP", "JPEG", "BMP"):
         file = save(Image.new("L" if kind != "WEBP" else "RGB", (3000, 2000)), kind)
-        refused(TooLarge, "3000 x 2000 pixels", file)
-    refused(TooLarge, "too many pixels", png(2**31 - 1, 2**31 - 1, 8, 0, b""))
+        assert_rejected(TooLarge, "3000 x 2000 pixels", file)
+    assert_rejected(TooLarge, "too many pixels", png(2**31 - 1, 2**31 - 1, 8, 0, b""))
 
 
 def test_the_pixels_of_all_images_count() -> None:
     file = save(np.zeros((300, 300, 3), np.uint8))
     assert read(file, file, layout="NHWC").shape == (2, 4, 6, 3)
-    refused(TooLarge, "file 3 has 300 x 300", file, file, file)
+    assert_rejected(TooLarge, "file 3 has 300 x 300", file, file, file)
 
 
 def test_the_tensor_counts() -> None:
-    refused(TooLarge, "2 images make an input of", *[save(noise(4, 6))] * 2, size=(300, 300), datatype="FP32")
+    assert_rejected(TooLarge, "2 images make an input of", *[save(noise(4, 6))] * 2, size=(300, 300), datatype="FP32")
 
 
-def test_a_thin_image_is_not_made_wide_at_its_full_height() -> None:
+def test_a_narrow_image_is_not_widened_at_its_full_height() -> None:
     thin = png(1, 30_000, 8, 0, bytes(60_000))
-    refused(TooLarge, "too high", thin, size=(4, 200))
+    assert_rejected(TooLarge, "too high", thin, size=(4, 200))
     for resize in ("crop", "pad"):
         assert not read(thin, size=(4, 200), resize=resize).any()
     assert not read(thin, size=(4, 6)).any()
@@ -311,20 +311,22 @@ def test_a_thin_image_is_not_made_wide_at_its_full_height() -> None:
 
 def test_headers_in_very_many_pieces() -> None:
     many = chunk(b"teXt", b"") * 30_000
-    refused(InvalidRequest, "too many pieces", png(6, 4, 8, 0, bytes(28), many))
+    assert_rejected(InvalidRequest, "too many pieces", png(6, 4, 8, 0, bytes(28), many))
     plain = save(noise(4, 6), "JPEG")
-    refused(InvalidRequest, "too many pieces", plain[:2] + b"\xff\xfe\0\2" * 30_000 + plain[2:])
-    refused(InvalidRequest, "too many pieces", plain[:20] + b"\0" * 30_000 + plain[20:])
+    assert_rejected(InvalidRequest, "too many pieces", plain[:2] + b"\xff\xfe\0\2" * 30_000 + plain[2:])
+    assert_rejected(InvalidRequest, "too many pieces", plain[:20] + b"\0" * 30_000 + plain[20:])
     gif = save(noise(4, 6, 1), "GIF")
     start = gif.index(b",")
-    refused(InvalidRequest, "too many pieces", gif[:start] + b"!\xfe" + b"\xffx" * 128 * 3000 + b"\0" + gif[start:])
+    assert_rejected(
+        InvalidRequest, "too many pieces", gif[:start] + b"!\xfe" + b"\xffx" * 128 * 3000 + b"\0" + gif[start:]
+    )
 
 
 def test_pixels_in_very_many_pieces() -> None:
     rows = zlib.compress(bytes(28))
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 6, 4, 8, 0, 0, 0, 0))
     pieces = chunk(b"IDAT") * 30_000
-    refused(
+    assert_rejected(
         InvalidRequest, "too many pieces", b"\x89PNG\r\n\x1a\n" + head + pieces + chunk(b"IDAT", rows) + chunk(b"IEND")
     )
     single = b"".join(chunk(b"IDAT", rows[at : at + 1]) for at in range(len(rows)))
@@ -335,7 +337,7 @@ def test_very_many_scans() -> None:
     file = save(noise(64, 64), "JPEG", progressive=True)
     assert read(file).shape == (4, 6, 3)
     start = file.rindex(b"\xff\xda")
-    refused(InvalidRequest, "scans", file[:-2] + file[start:-2] * 300 + file[-2:])
+    assert_rejected(InvalidRequest, "scans", file[:-2] + file[start:-2] * 300 + file[-2:])
 
 
 SAMPLES = [save(noise(9, 7), kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF")] + [
@@ -351,13 +353,13 @@ SAMPLES = [save(noise(9, 7), kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "G
     st.binary(max_size=40),
 )
 @settings(max_examples=600, deadline=None)
-def test_what_is_spoilt_is_read_or_refused(
+def test_corrupted_images_are_read_or_rejected(
     sample: bytes, length: int, spots: list[tuple[int, int]], tail: bytes
 ) -> None:
-    spoilt = bytearray(sample)
-    for place, value in spots:
-        spoilt[place % len(spoilt)] = value
-    file = bytes(spoilt[: max(len(spoilt) - length, 4)]) + tail if length < 200 else bytes(spoilt)
+    damaged = bytearray(sample)
+    for offset, value in spots:
+        damaged[offset % len(damaged)] = value
+    file = bytes(damaged[: max(len(damaged) - length, 4)]) + tail if length < 200 else bytes(damaged)
     with contextlib.suppress(InvalidRequest, TooLarge):
         assert read(file).shape == (4, 6, 3)
 
@@ -367,11 +369,11 @@ def test_what_is_spoilt_is_read_or_refused(
     st.binary(max_size=300),
 )
 @settings(max_examples=300, deadline=None)
-def test_garbage_with_a_good_beginning_is_refused(beginning: bytes, garbage: bytes) -> None:
+def test_garbage_with_a_good_beginning_is_rejected(beginning: bytes, garbage: bytes) -> None:
     with pytest.raises((InvalidRequest, TooLarge)):
         read(beginning + garbage)
 
 
-def test_what_a_camera_puts_behind_the_image_is_not_counted() -> None:
+def test_data_that_a_camera_appends_is_not_counted() -> None:
     file = save(noise(64, 64), "JPEG", progressive=True)
     assert np.array_equal(read(file + b"\xff\xda" * 1000), read(file))

@@ -1,4 +1,4 @@
-"""Nested lists <-> tensors: nothing is coerced in silence."""
+"""Conversion between nested lists and tensors, without silent coercion."""
 
 import json
 import random
@@ -17,7 +17,7 @@ INTEGERS = [name for name, known in DATATYPES.items() if known.kind in ("int", "
 
 
 @pytest.mark.parametrize("datatype", INTEGERS)
-def test_integers_are_taken_up_to_their_limits_and_refused_beyond(datatype: str) -> None:
+def test_integers_are_accepted_up_to_their_limits(datatype: str) -> None:
     limits = np.iinfo(numpy_dtype(datatype))
     tensor = read_tensor("x", [[int(limits.min), int(limits.max)]], datatype)
     assert to_array(tensor).tolist() == [[limits.min, limits.max]]
@@ -38,7 +38,7 @@ def test_integers_are_taken_up_to_their_limits_and_refused_beyond(datatype: str)
         ("FP16", [65520.0]), ("FP32", [1e39]), ("FP32", [-(10**39)]), ("FP64", [10**400]),
     ],
 )  # fmt: skip
-def test_what_is_not_of_the_datatype_is_refused(datatype: str, data: Any) -> None:
+def test_values_of_another_datatype_are_rejected(datatype: str, data: Any) -> None:
     with pytest.raises(InvalidRequest, match="'x'"):
         read_tensor("x", data, datatype)
 
@@ -54,7 +54,7 @@ def test_numbers_keep_their_value() -> None:
     assert values[1:].tolist() == [np.inf, -np.inf]
 
 
-def test_a_shape_may_be_given_beside_flat_data() -> None:
+def test_flat_data_with_a_shape() -> None:
     assert read_tensor("x", [1, 2, 3, 4], "INT8", [2, 2]) == read_tensor("x", [[1, 2], [3, 4]], "INT8", [2, 2])
     assert read_tensor("x", [5], "INT8", []).shape == ()
     assert read_tensor("x", [], "INT8", [0, 3]).shape == (0, 3)
@@ -75,7 +75,7 @@ def test_an_unknown_datatype_is_guessed_and_a_learned_one_preferred(data: Any, l
 
 
 @pytest.mark.parametrize("data", [[None], [True, 1], ["a", 1], [{}, 1], [[1], [1, 2]], [2**64], [1e300]])
-def test_what_cannot_be_guessed_is_refused(data: Any) -> None:
+def test_mixed_values_are_rejected(data: Any) -> None:
     with pytest.raises(InvalidRequest, match="'x'"):
         guess_tensor("x", data)
 
@@ -121,7 +121,7 @@ def test_booleans_that_came_as_bytes_are_0_or_1() -> None:
         raw_tensor("x", "BOOL", [2], b"\0\2")
 
 
-def test_answers_write_what_is_not_finite_as_literals() -> None:
+def test_answers_write_non_finite_values_as_literals() -> None:
     array = np.array([[1.5, np.nan], [np.inf, -np.inf]], np.float32)
     assert dumps({"y": json_values(from_array("y", array))}) == b'{"y":[[1.5,NaN],[Infinity,-Infinity]]}'
     assert dumps({"y": json_values(from_array("y", array), flat=True)}) == b'{"y":[1.5,NaN,Infinity,-Infinity]}'
@@ -150,7 +150,7 @@ def test_answers_write_bytes_that_are_not_text_as_base64() -> None:
     assert json_values(from_array("y", array), flat=True) == ["a", {"b64": "/w=="}]
 
 
-def test_json_takes_literals_but_not_half_characters() -> None:
+def test_json_accepts_literals_but_not_lone_surrogates() -> None:
     assert loads(b'{"a": "\\ud83d\\ude00", "b": [Infinity]}') == {"a": "😀", "b": [float("inf")]}
     with pytest.raises(InvalidRequest, match="UTF-8"):
         loads(b'["\\ud83d", NaN]')

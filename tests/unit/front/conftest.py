@@ -1,4 +1,4 @@
-"""The servers that every test of the fronts talks to; started once."""
+"""The servers for all tests of the fronts; started once."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator
@@ -43,7 +43,7 @@ def in_thread(access: Access | None = None) -> Iterator[Serving]:
 
 @pytest.fixture
 def serving(running: Serving) -> Iterator[Serving]:
-    """The servers, with an engine in its first state before and after."""
+    """The servers, with the engine reset before and after each test."""
     engine = running.engine
     engine.requests.clear()
     engine.arrived.clear()
@@ -57,5 +57,5 @@ def serving(running: Serving) -> Iterator[Serving]:
 
 @pytest.fixture(params=get_args(GrpcServer))
 def grpc_serving(serving: Serving, request: pytest.FixtureRequest) -> Serving:
-    """`serving`, with each of the libraries that serve gRPC."""
+    """`serving`, for each of the gRPC libraries."""
     return serving.by(request.param)

@@ -1,4 +1,4 @@
-"""The three doors: with an Access that denies, nothing gets by any of them, and each request is checked once."""
+"""The three doors: if Access denies, no request passes any of them. Each request is checked once."""
 
 import json
 import re
@@ -29,7 +29,7 @@ GOOD = good_call(Subject())
 PLAIN = json.dumps({"inputs": [[1.0, 2.0, 3.0]]}).encode()
 NAMED = json.dumps({"model": "doubler", "inputs": [[1.0, 2.0, 3.0]]}).encode()
 ROWS = json.dumps({"instances": [[1.0, 2.0, 3.0]]}).encode()
-# By dialect, what a request that would be answered looks like.
+# A valid request for each dialect.
 HOT = [
     (GOOD.path, as_json(GOOD)),
     ("/predict/doubler", PLAIN),
@@ -41,7 +41,7 @@ DENIED = "the caller may not do this here"
 
 
 class Guard:
-    """Remembers what it was asked; denies what the caller of the test says."""
+    """Records checks, and raises the error that the test sets."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Action, str, Caller]] = []
@@ -85,7 +85,7 @@ def guarded_grpc(guarded: Serving, request: pytest.FixtureRequest) -> Serving:
 
 
 def _hot_paths() -> list[str]:
-    """As the documentation has them, of all dialects."""
+    """Return the documented hot paths of all dialects."""
     paths = [path for dialect in DIALECTS for path in dialect.app_part().hot_paths]
     return [re.sub(r"{version}", "1", re.sub(r"{\w*model\w*}", "doubler", path)) for path in paths]
 
@@ -130,21 +130,21 @@ def test_heads_that_are_remembered_are_checked_again(guarded: Serving, guard: Gu
     assert len(guarded.engine.requests) == 2
 
 
-def test_who_is_denied_need_not_send_the_body(guarded: Serving, guard: Guard) -> None:
+def test_a_denied_client_need_not_send_the_body(guarded: Serving, guard: Guard) -> None:
     with guarded.connect() as connection:
         connection.sendall(b"POST " + GOOD.path.encode() + b" HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
         assert Answers(connection).next()[0] == 403
 
 
 def _cold_requests() -> list[tuple[str, str]]:
-    """Every method of every route of the app, its documentation included; and paths at which there is nothing."""
+    """Return every method of every route of the app, including the documentation, and unknown paths."""
     app = build_admin(FakeEngine([], lambda request: []), LIMITS)
     found = {("GET", "/nothing/here"), ("POST", "/v2/models/doubler/nothing"), ("DELETE", "/v2")}
     for route in app.routes:
         path = re.sub(r"{\w+:path}", "some/such/thing", route.path.replace("{model}", "doubler"))  # type: ignore[attr-defined]
         path = re.sub(r"{\w+}", "some", path)
         found |= {(method, path) for method in route.methods}  # type: ignore[attr-defined]
-    # Hot paths have the other door, whatever the method.
+    # Hot paths have the other door, for any method.
     return sorted((method, path) for method, path in found if not path.startswith("/predictions/"))
 
 
@@ -178,7 +178,7 @@ def test_every_cold_path_has_the_door(guarded: Serving, guard: Guard, method: st
         ("POST", "/v2/systemsharedmemory/region/r/register", ("admin", "")),
     ],
 )
-def test_cold_paths_say_what_is_asked(
+def test_cold_paths_check_the_right_action(
     guarded: Serving, guard: Guard, method: str, path: str, asked: tuple[str, str]
 ) -> None:
     headers = {"X-Key": "open sesame"}
@@ -261,7 +261,7 @@ def test_every_grpc_method_has_the_door(guarded_grpc: Serving, guard: Guard, pat
     ("name", "action"),
     [("ModelInfer", "infer"), ("ServerReady", "health"), ("ModelConfig", "read"), ("RepositoryModelLoad", "admin")],
 )
-def test_grpc_methods_say_what_is_asked(guarded_grpc: Serving, guard: Guard, name: str, action: str) -> None:
+def test_grpc_methods_check_the_right_action(guarded_grpc: Serving, guard: Guard, name: str, action: str) -> None:
     with pytest.raises(grpc.RpcError):
         guarded_grpc.call(name, MESSAGES.get(name, b""))
     assert [asked for asked, _ in guard.actions] == [action]
@@ -296,7 +296,7 @@ def test_health_and_reflection_have_the_door(guarded_grpc: Serving, guard: Guard
             assert guard.actions == [("health" if "health" in service else "read", "")]
 
 
-def test_who_may_is_served_over_grpc(guarded_grpc: Serving, guard: Guard) -> None:
+def test_a_permitted_client_is_served_over_grpc(guarded_grpc: Serving, guard: Guard) -> None:
     guard.error = None
     for path in ("/inference.GRPCInferenceService/ModelInfer", "/tensorflow.serving.PredictionService/Predict"):
         guarded_grpc.channel.unary_unary(path)(MESSAGES[path.rpartition("/")[2]], timeout=WAIT_S)

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a request, the answer is one sentence and the server goes on."""
+"""Invalid requests get an error of one sentence, and the server keeps running."""
 
 import io
 
@@ -43,9 +43,7 @@ def test_a_bad_call_is_answered_with_one_sentence(grpc_serving: Serving, bad: Ba
 
 
 @pytest.mark.parametrize("shape", [(1, 0, 2**62, 2**62), (2**62, 2**62), (1, 0, 2**63), (1,) * 33, (1, 0, -1)])
-def test_shapes_that_no_array_has_are_refused_where_the_model_tells_nothing(
-    serving: Serving, shape: tuple[int, ...]
-) -> None:
+def test_impossible_shapes_are_rejected_without_a_declared_shape(serving: Serving, shape: tuple[int, ...]) -> None:
     call = Call("echo_FP32", (Value("x", "FP32", shape, []),))
     body, headers = as_binary(call)
     replies = [
@@ -59,7 +57,7 @@ def test_shapes_that_no_array_has_are_refused_where_the_model_tells_nothing(
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_more_strings_than_the_loop_can_look_at_are_refused_unread(serving: Serving) -> None:
+def test_more_strings_than_the_loop_can_look_at_are_rejected_unread(serving: Serving) -> None:
     count = MAX_STRINGS + 1
     call = Call("echo_BYTES", (Value("x", "BYTES", (count,), [b""] * count),))
     body, headers = as_binary(call)

@@ -1,4 +1,4 @@
-"""What it costs to read a body grows as the body does, whatever its shape: steps are counted, not seconds."""
+"""The cost of reading a body is linear in its size, for any content. The tests count steps, not seconds."""
 
 import gc
 import json
@@ -28,12 +28,12 @@ from tests.support.front_server import answer, models
 LIMITS = Limits()
 ENGINE = FakeEngine(models(), answer)
 N = 100
-# Instructions of the interpreter for each value, name or row of a body. A tensor costs some 450.
+# Instructions of the interpreter per value, name or row of a body. A tensor costs about 450.
 MAX_STEPS = 600
 
 
 def steps(work: Callable[[], object]) -> int:
-    """How many instructions of the interpreter it takes; an error of ours is an end like any other."""
+    """Count the interpreter's instructions. A ModelportError ends the count like a result."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
@@ -54,7 +54,7 @@ def steps(work: Callable[[], object]) -> int:
 
 
 def grows_as_its_body(read: Callable[[int], Callable[[], object]]) -> None:
-    steps(read(N))  # what is made once
+    steps(read(N))  # objects that are created once
     once, twice = steps(read(N)), steps(read(2 * N))
     assert twice <= 2 * once + 100
     assert twice - once <= N * MAX_STEPS
@@ -69,7 +69,7 @@ def named(n: int) -> dict[str, int]:
 
 
 def nested(n: int) -> Any:
-    """So many lists, one in the other."""
+    """Return `n` nested lists."""
     data: Any = 1
     for _ in range(n):
         data = [data]
@@ -78,7 +78,7 @@ def nested(n: int) -> Any:
 
 TENSOR = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
 
-# What stands for the values of an input, in every dialect.
+# Values of an input, in every dialect.
 DATA: dict[str, Callable[[int], Any]] = {
     "numbers": values(lambda i: i + 0.5),
     "integers": values(lambda i: i),
@@ -120,7 +120,7 @@ def dialects(model: str, data: Any) -> dict[str, Any]:
     }
 
 
-# What stands around the values.
+# Everything around the values.
 DOCUMENTS: dict[str, tuple[str, Callable[[int], Any]]] = {
     "inputs": ("/v2/models/doubler/infer", lambda n: {"inputs": [TENSOR] * n}),
     "inputs of their own names": (
@@ -161,7 +161,7 @@ def read_rest(path: str, body: bytes) -> Callable[[], object]:
 
 @pytest.mark.parametrize("kind", list(DATA))
 @pytest.mark.parametrize("model", MODELS)
-def test_values_cost_what_they_are(kind: str, model: str) -> None:
+def test_the_cost_of_values_is_linear(kind: str, model: str) -> None:
     for path in dialects(model, 0):
         grows_as_its_body(
             lambda n, path=path: read_rest(path, json.dumps(dialects(model, DATA[kind](n))[path]).encode())
@@ -169,12 +169,12 @@ def test_values_cost_what_they_are(kind: str, model: str) -> None:
 
 
 @pytest.mark.parametrize("kind", list(DOCUMENTS))
-def test_what_stands_around_values_costs_what_it_is(kind: str) -> None:
+def test_the_cost_of_everything_around_values_is_linear(kind: str) -> None:
     path, write = DOCUMENTS[kind]
     grows_as_its_body(lambda n: read_rest(path, json.dumps(write(n)).encode()))
 
 
-def test_a_name_that_comes_again_and_again_costs_what_it_is() -> None:
+def test_the_cost_of_a_repeated_name_is_linear() -> None:
     for path, key in (("/predict/doubler", "x"), ("/v1/models/doubler:predict", "x"), ("/predictions/doubler", "y")):
         grows_as_its_body(
             lambda n, path=path, key=key: read_rest(
@@ -214,7 +214,7 @@ MESSAGES: dict[str, Callable[[int], pb.ModelInferRequest]] = {
 
 
 @pytest.mark.parametrize("kind", list(MESSAGES))
-def test_messages_cost_what_they_are(kind: str) -> None:
+def test_the_cost_of_messages_is_linear(kind: str) -> None:
     def read(n: int) -> Callable[[], object]:
         raw = MESSAGES[kind](n).SerializeToString()
         return lambda: RequestReader(ENGINE).read(raw, None)
@@ -234,7 +234,7 @@ def test_messages_cost_what_they_are(kind: str) -> None:
     ],
     ids=["inputs", "numbers", "dimensions", "outputs"],
 )
-def test_messages_of_tensorflow_serving_cost_what_they_are(write: Callable[[int], tfs.PredictRequest]) -> None:
+def test_the_cost_of_tensorflow_serving_messages_is_linear(write: Callable[[int], tfs.PredictRequest]) -> None:
     def read(n: int) -> Callable[[], object]:
         message = write(n)
         message.model_spec.name = "doubler"
@@ -256,13 +256,13 @@ def test_messages_of_tensorflow_serving_cost_what_they_are(write: Callable[[int]
         b"\xf8\x01\x01" * (1 << 17),  # unknown ones
     ],
 )
-def test_a_message_of_very_many_fields_is_never_taken_apart(raw: bytes) -> None:
+def test_a_message_with_too_many_fields_is_not_parsed(raw: bytes) -> None:
     with pytest.raises(TooLarge, match="more than 65536 fields"):
         RequestReader(ENGINE).read(raw, None)
 
 
 @pytest.mark.parametrize("end", [b"\x2a", b"\x2a\xff", b"\x2a\x05\x00", b"\x0b", b"\x80" * 11, b"\x2d\x00"])
-def test_a_large_message_that_is_none_is_refused(end: bytes) -> None:
+def test_a_large_invalid_message_is_rejected(end: bytes) -> None:
     raw = b"\x2a\x80\x80\x04" + b"\x12\xfd\xff\x03" + b"x" * ((1 << 16) - 4) + end
     with pytest.raises(InvalidRequest, match=r"not a valid inference\.ModelInferRequest"):
         check_fields(raw, pb.ModelInferRequest.DESCRIPTOR, 1000)
@@ -273,7 +273,7 @@ def test_values_are_no_fields_to_count() -> None:
     check_fields(message.SerializeToString(), pb.ModelInferRequest.DESCRIPTOR, 10)
 
 
-def test_more_tensors_than_any_model_has_are_refused_before_they_are_read() -> None:
+def test_more_tensors_than_any_model_has_are_rejected_before_they_are_read() -> None:
     for document in ({"inputs": [TENSOR] * (MAX_TENSORS + 1)}, {"inputs": [TENSOR], "outputs": [{}] * 5000}):
         with pytest.raises(InvalidRequest, match=f"at most {MAX_TENSORS} are allowed"):
             read_rest("/v2/models/doubler/infer", json.dumps(document).encode())()
@@ -300,7 +300,7 @@ def test_nothing_is_collected_while_a_document_is_read() -> None:
     assert gc.isenabled()
 
 
-def test_memory_is_given_back_when_much_of_it_is_free() -> None:
+def test_memory_is_returned_when_much_of_it_is_free() -> None:
     mib, trims = 1 << 20, 0
     resident = 100 * mib
 
@@ -309,7 +309,7 @@ def test_memory_is_given_back_when_much_of_it_is_free() -> None:
         resident, trims = 110 * mib, trims + 1
 
     trimmer = Trimmer(lambda: resident, trim)
-    for now, wanted in ((120, 0), (90, 0), (121, 0), (123, 1), (140, 1), (400, 2), (400, 3)):
+    for now, expected in ((120, 0), (90, 0), (121, 0), (123, 1), (140, 1), (400, 2), (400, 3)):
         resident = now * mib
         trimmer.check()
-        assert trims == wanted
+        assert trims == expected

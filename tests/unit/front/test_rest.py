@@ -1,4 +1,4 @@
-"""REST: good requests, in each dialect, and what surrounds them."""
+"""REST: valid requests in each dialect, and errors of the engine."""
 
 import io
 import json
@@ -34,7 +34,7 @@ def test_v2_parameters_reach_the_engine(serving: Serving) -> None:
     assert request.deadline is not None
 
 
-def test_v2_takes_nested_data(serving: Serving) -> None:
+def test_v2_accepts_nested_data(serving: Serving) -> None:
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 3], "data": [[1, 2, 3], [4, 5, 6]]}]}
     reply = serving.http.post("/v2/models/doubler/infer", json=body).json()
     assert reply["outputs"][0]["data"] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
@@ -82,7 +82,7 @@ def test_v2_can_have_all_outputs_binary_but_one(serving: Serving) -> None:
         ("/predict", {"model": "doubler", "version": 1, "inputs": [[1, 2, 3]]}),
     ],
 )
-def test_predict_takes_each_form(serving: Serving, path: str, body: dict[str, Any]) -> None:
+def test_predict_accepts_each_form(serving: Serving, path: str, body: dict[str, Any]) -> None:
     for headers in ({}, {"Content-Type": "application/x-www-form-urlencoded"}):
         reply = serving.http.post(path, content=json.dumps(body), headers=headers)
         assert reply.json() == {"model": "doubler", "version": "1", "outputs": {"y": [[1.0, 2.0, 3.0]]}}
@@ -95,20 +95,20 @@ def test_predict_makes_columns_of_rows(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize(("body", "says"), [({"inputs": [[1, 2]]}, "2 inputs"), ({"instances": [[1, 2]]}, "2 inputs")])
-def test_predict_wants_names_where_there_are_several_inputs(serving: Serving, body: Any, says: str) -> None:
+def test_predict_requires_names_of_several_inputs(serving: Serving, body: Any, says: str) -> None:
     reply = serving.http.post("/predict/two", json=body)
     assert reply.status_code == 400
     assert says in reply.json()["error"]
 
 
-def test_predict_prefers_what_was_learned(serving: Serving) -> None:
+def test_predict_prefers_the_learned_datatype(serving: Serving) -> None:
     serving.http.post("/predict/untyped", json={"inputs": [[1, 2]]})
     serving.http.post("/predict/taught", json={"inputs": [[1, 2]]})
     serving.http.post("/predict/taught", json={"inputs": [["a", "b"]]})
     assert [request.inputs[0].datatype for request in serving.engine.requests] == ["INT64", "FP64", "BYTES"]
 
 
-def test_predict_answers_as_accept_asks(serving: Serving) -> None:
+def test_predict_answers_in_the_accepted_format(serving: Serving) -> None:
     body = {"inputs": {"a": [[1, 2]], "b": [[3]]}}
     reply = serving.http.post("/predict/two", json=body, headers={"Accept": "application/x-npz"})
     with np.load(io.BytesIO(reply.content)) as archive:
@@ -128,7 +128,7 @@ def test_a_model_that_is_not_loaded_is_unavailable(serving: Serving) -> None:
         assert (reply.status_code, "its artifact is cut off" in reply.json()["error"]) == (503, True)
 
 
-def test_too_many_requests_are_told_when_to_come_back(serving: Serving) -> None:
+def test_too_many_requests_have_a_retry_after(serving: Serving) -> None:
     serving.engine.failure = Overloaded("too many requests wait; try again")
     reply = serving.http.post(GOOD.path, content=as_json(GOOD))
     assert (reply.status_code, reply.headers["Retry-After"]) == (429, "1")
@@ -136,14 +136,14 @@ def test_too_many_requests_are_told_when_to_come_back(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("path", [GOOD.path, "/predict/doubler"])
-def test_what_nobody_foresaw_is_logged_but_not_told(
+def test_an_unexpected_error_is_logged_but_not_sent(
     serving: Serving, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    serving.engine.failure = RuntimeError("/secret/place is broken")
+    serving.engine.failure = RuntimeError("/secret/path is broken")
     body = as_json(GOOD) if path == GOOD.path else b'{"inputs": [[1, 2, 3]]}'
     reply = serving.http.post(path, content=body)
     assert (reply.status_code, reply.json()) == (500, {"error": "internal error"})
-    assert "/secret/place is broken" in caplog.text
+    assert "/secret/path is broken" in caplog.text
     serving.engine.failure = None
     assert serving.http.post(path, content=body).status_code == 200
 
@@ -158,12 +158,12 @@ def test_errors_of_the_engine_keep_their_status(serving: Serving, failure: Excep
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
 @pytest.mark.parametrize("path", [GOOD.path, "/predict", "/predict/doubler", "/predict/doubler/versions/1"])
-def test_hot_paths_take_post_only(serving: Serving, method: str, path: str) -> None:
+def test_hot_paths_accept_post_only(serving: Serving, method: str, path: str) -> None:
     reply = serving.http.request(method, path)
     assert (reply.status_code, reply.headers["Allow"]) == (405, "POST")
 
 
-def test_an_answer_over_the_limit_is_refused(serving: Serving) -> None:
+def test_an_answer_over_the_limit_is_rejected(serving: Serving) -> None:
     for size, status in ((LIMITS.response_bytes, 200), (LIMITS.response_bytes + 1, 413)):
         call = Call("echo_INT8", (Value("x", "INT8", (size,), [0] * size),))
         body, headers = as_binary(call)
@@ -207,7 +207,7 @@ def test_optional_fields_that_are_null_are_absent(
     assert reply.status_code == 200, reply.text
 
 
-def test_a_null_where_a_number_is_wanted_is_refused(serving: Serving) -> None:
+def test_null_instead_of_a_number_is_rejected(serving: Serving) -> None:
     for path, body in (
         ("/v2/models/doubler/infer", {"inputs": [{**_X, "data": [1, None, 3]}]}),
         ("/v2/models/doubler/infer", {"inputs": [{**_X, "data": None}]}),

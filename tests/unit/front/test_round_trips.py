@@ -1,4 +1,4 @@
-"""Every datatype through every form there is, there and back."""
+"""Every datatype through every format, both ways."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from tests.support.v2_calls import Call, Value, as_binary, as_json, as_message
 
 
 def sample(datatype: str) -> np.ndarray:
-    """[4, 5], with the extremes of the datatype, and for floats what is not finite."""
+    """Return an array of shape [4, 5] with the limits of the datatype and, for floats, non-finite values."""
     generator = np.random.default_rng(3)
     dtype = numpy_dtype(datatype)
     if datatype == "BYTES":
@@ -39,19 +39,19 @@ def sample(datatype: str) -> np.ndarray:
 
 
 def flat(array: np.ndarray) -> list[Any]:
-    """As JSON's values."""
+    """Return the values as in JSON."""
     if array.dtype != object:
         return list(array.ravel().tolist())
     return [{"b64": b64encode(element).decode()} for element in array.ravel()]
 
 
-def same(found: np.ndarray, wanted: np.ndarray) -> None:
-    assert found.dtype == wanted.dtype
-    assert found.shape == wanted.shape
-    if wanted.dtype == object:
-        assert found.tolist() == wanted.tolist()
+def same(found: np.ndarray, expected: np.ndarray) -> None:
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    if expected.dtype == object:
+        assert found.tolist() == expected.tolist()
     else:
-        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(found, expected)
 
 
 def through_json(serving: Serving, array: np.ndarray, datatype: str) -> np.ndarray:
@@ -132,14 +132,14 @@ WAYS = [through_json, through_binary, through_typed, through_raw, through_predic
 
 @pytest.mark.parametrize("datatype", DATATYPES)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_values_come_back_as_they_went(
+def test_values_survive_the_round_trip(
     serving: Serving, way: Callable[[Serving, np.ndarray, str], np.ndarray], datatype: str
 ) -> None:
     array = sample(datatype)
     same(way(serving, array, datatype), array)
 
 
-def test_strings_travel_as_numpys_own(serving: Serving) -> None:
+def test_numpy_strings_survive_the_round_trip(serving: Serving) -> None:
     stream = io.BytesIO()
     np.save(stream, np.array([["a", "Ωb"]]))
     headers = {"Content-Type": "application/x-npy", "Accept": "application/x-npy"}

@@ -1,4 +1,4 @@
-"""Models that answer a request several times: HTTP and unary gRPC give the final answer, a stream each of them."""
+"""Models that answer a request several times: HTTP and unary gRPC return the final answer, a stream all of them."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def test_unary_grpc_has_the_final_answer(grpc_serving: Serving) -> None:
     message = as_message(GOOD, raw=True)
     message.id = "seven"
     answer = pb.ModelInferResponse.FromString(grpc_serving.call("ModelInfer", message.SerializeToString()))
-    # grpcio's server waits for it by Engine.infer, whose fake gives one answer.
+    # grpcio's server calls Engine.infer, whose fake returns one answer.
     assert answer.id == ("final" if grpc_serving.grpc_server == "native" else "seven")
 
 
@@ -47,5 +47,5 @@ def test_a_stream_has_each_answer_and_says_which_is_final(grpc_serving: Serving)
     messages = [as_message(GOOD, raw=True).SerializeToString()] * 3
     call = grpc_serving.channel.stream_stream(STREAM)(iter(messages), timeout=WAIT_S)
     answers = [pb.ModelStreamInferResponse.FromString(raw).infer_response for raw in call]
-    told = [(answer.id, answer.parameters["triton_final_response"].bool_param) for answer in answers]
-    assert sorted(told) == [("early", False)] * 3 + [("final", True)] * 3
+    flags = [(answer.id, answer.parameters["triton_final_response"].bool_param) for answer in answers]
+    assert sorted(flags) == [("early", False)] * 3 + [("final", True)] * 3

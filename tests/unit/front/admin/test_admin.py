@@ -1,4 +1,4 @@
-"""What FastAPI serves: metadata, health, the repository, metrics, documents."""
+"""The FastAPI app: metadata, health, the repository, metrics, documents."""
 
 import gzip
 from typing import Any
@@ -9,10 +9,10 @@ from gateway.front.dialects.v2.metadata import EXTENSIONS
 from tests.support.front_server import LIMITS, Serving
 
 
-def test_the_server_tells_about_itself(serving: Serving) -> None:
-    told = serving.http.get("/v2").json()
-    assert told["name"] == "modelport"
-    assert told["extensions"] == list(EXTENSIONS)
+def test_server_metadata(serving: Serving) -> None:
+    metadata = serving.http.get("/v2").json()
+    assert metadata["name"] == "modelport"
+    assert metadata["extensions"] == list(EXTENSIONS)
     serving.engine.shared_memory.enabled = True
     assert serving.http.get("/v2").json()["extensions"] == [*EXTENSIONS, "system_shared_memory"]
     assert serving.http.get("/v2/health/live").status_code == 200
@@ -22,32 +22,32 @@ def test_the_server_tells_about_itself(serving: Serving) -> None:
     assert serving.http.get("/v2/health/live").status_code == 200
 
 
-def test_models_tell_about_themselves(serving: Serving) -> None:
+def test_model_metadata(serving: Serving) -> None:
     assert "doubler" in serving.http.get("/v2/models").json()["models"]
-    told = {
+    expected = {
         "name": "doubler",
         "versions": ["1"],
         "platform": "fake",
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}],
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}],
     }
-    assert serving.http.get("/v2/models/doubler").json() == told
-    assert serving.http.get("/v2/models/doubler/versions/1").json() == told
+    assert serving.http.get("/v2/models/doubler").json() == expected
+    assert serving.http.get("/v2/models/doubler/versions/1").json() == expected
     assert serving.http.get("/v2/models/doubler/ready").status_code == 200
     assert serving.http.get("/v2/models/doubler/versions/1/ready").status_code == 200
     assert serving.http.get("/v2/models/broken/ready").status_code == 503
 
 
 @pytest.mark.parametrize(("model", "datatype", "shape"), [("untyped", "", [-1]), ("taught", "FP64", [-1, 2])])
-def test_metadata_says_what_is_known_so_far(serving: Serving, model: str, datatype: str, shape: list[int]) -> None:
-    told = serving.http.get(f"/v2/models/{model}").json()
-    assert told["inputs"] == [{"name": "x", "datatype": datatype, "shape": shape}]
-    assert told["outputs"] == [{"name": "y", "datatype": datatype, "shape": shape}]
+def test_metadata_has_what_is_known_so_far(serving: Serving, model: str, datatype: str, shape: list[int]) -> None:
+    metadata = serving.http.get(f"/v2/models/{model}").json()
+    assert metadata["inputs"] == [{"name": "x", "datatype": datatype, "shape": shape}]
+    assert metadata["outputs"] == [{"name": "y", "datatype": datatype, "shape": shape}]
 
 
 def test_a_model_that_never_loaded_has_no_inputs(serving: Serving) -> None:
-    told = serving.http.get("/v2/models/broken").json()
-    assert (told["versions"], told["inputs"], told["outputs"]) == (["2"], [], [])
+    metadata = serving.http.get("/v2/models/broken").json()
+    assert (metadata["versions"], metadata["inputs"], metadata["outputs"]) == (["2"], [], [])
 
 
 def test_the_repository_can_be_listed_and_changed(serving: Serving) -> None:
@@ -103,9 +103,7 @@ def test_errors_have_one_form(serving: Serving, method: str, path: str, content:
     ("method", "path", "allow"),
     [("POST", "/v2/health/live", "GET"), ("GET", "/v2/repository/index", "POST"), ("PUT", "/v1/models/doubler", "GET")],
 )
-def test_a_method_that_a_path_lacks_is_told_with_those_it_has(
-    serving: Serving, method: str, path: str, allow: str
-) -> None:
+def test_405_names_the_allowed_methods(serving: Serving, method: str, path: str, allow: str) -> None:
     reply = serving.http.request(method, path)
     assert (reply.status_code, reply.headers["allow"]) == (405, allow)
     assert reply.json() == {"error": f"this path accepts {allow}, not {method}"}
@@ -118,13 +116,13 @@ def test_bodies_may_be_compressed(serving: Serving) -> None:
 
     status, listed = ask(gzip.compress(b'{"ready": true}'), "gzip")
     assert (status, [entry["state"] for entry in listed]) == (200, ["READY"] * len(listed))
-    status, told = ask(gzip.compress(bytes(1 << 20)), "gzip")
-    assert (status, "the decompressed body is over the limit" in told["error"]) == (413, True)
+    status, document = ask(gzip.compress(bytes(1 << 20)), "gzip")
+    assert (status, "the decompressed body is over the limit" in document["error"]) == (413, True)
     assert ask(b"{}", "br")[0] == 400
 
 
 def test_a_body_that_no_such_path_needs_is_not_kept(serving: Serving) -> None:
-    """What is read here is counted nowhere, so it must be little, whatever the limit for JSON."""
+    """These bodies are not reserved, so they must be small, even if the limit for JSON is larger."""
     reply = serving.http.post("/v2/repository/index", content=b" " * (LIMITS.json_bytes // 2))
     assert (reply.status_code, "over the limit" in reply.json()["error"]) == (413, True)
 
@@ -142,17 +140,21 @@ def test_the_documents_show_the_hot_paths_too(serving: Serving) -> None:
     assert serving.http.get("/docs").status_code == 200
 
 
-def test_kserve_v1_finds_its_health_beside_tensorflow_servings(serving: Serving) -> None:
+def test_kserve_v1_health_and_tensorflow_servings_share_a_path(serving: Serving) -> None:
     assert serving.http.get("/").json() == {"status": "alive"}
     assert "doubler" in serving.http.get("/v1/models").json()["models"]
-    told = serving.http.get("/v1/models/doubler").json()
-    assert (told["name"], told["ready"], told["model_version_status"][0]["state"]) == ("doubler", True, "AVAILABLE")
+    status = serving.http.get("/v1/models/doubler").json()
+    assert (status["name"], status["ready"], status["model_version_status"][0]["state"]) == (
+        "doubler",
+        True,
+        "AVAILABLE",
+    )
     not_ready = next(model.name for model in serving.engine.models() if model.state == "UNAVAILABLE")
     reply = serving.http.get(f"/v1/models/{not_ready}")
     assert (reply.status_code, reply.json()["ready"]) == (200, False)
 
 
-def test_the_server_says_the_name_that_it_was_given(serving: Serving) -> None:
+def test_the_server_name_is_configurable(serving: Serving) -> None:
     serving.engine.server_name = "triton"
     assert serving.http.get("/v2").json()["name"] == "triton"
 

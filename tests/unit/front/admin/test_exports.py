@@ -1,4 +1,4 @@
-"""The export routes over the fake engine: what they ask of the supervisor, and what becomes of its answers."""
+"""The export routes over the fake engine: their requests to the supervisor, and what they answer."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,21 +23,21 @@ def exports(serving: Serving) -> Iterator[FakeExports]:
 def test_an_export_from_start_to_end(serving: Serving, exports: FakeExports, tmp_path: Path) -> None:
     started = serving.http.post(PATH, json={"to": "onnx", "quantize": "dynamic", "signature": "s", "tolerance": 1})
     assert started.status_code == 202
-    place = started.headers["location"]
-    assert (place, started.json()["state"]) == (f"{PATH}/{started.json()['id']}", "RUNNING")
+    path = started.headers["location"]
+    assert (path, started.json()["state"]) == (f"{PATH}/{started.json()['id']}", "RUNNING")
     options = {"to": "onnx", "quantize": "dynamic", "signature": "s", "tolerance": "1.0"}
     assert exports.started == [StartExport("doubler", "1", options)]
-    assert serving.http.get(place).json() == started.json()
-    assert serving.http.get(f"{place}/result").status_code == 503
+    assert serving.http.get(path).json() == started.json()
+    assert serving.http.get(f"{path}/result").status_code == 503
     exports.archive = tmp_path / "export.zip"
     exports.archive.write_bytes(b"archive")
-    assert serving.http.get(place).json()["state"] == "DONE"
-    result = serving.http.get(f"{place}/result")
+    assert serving.http.get(path).json()["state"] == "DONE"
+    result = serving.http.get(f"{path}/result")
     assert (result.content, result.headers["content-type"]) == (b"archive", "application/zip")
     assert "doubler.zip" in result.headers["content-disposition"]
-    assert serving.http.delete(place).status_code == 200
-    assert serving.http.get(place).status_code == 404
-    assert serving.http.delete(place).status_code == 404
+    assert serving.http.delete(path).status_code == 200
+    assert serving.http.get(path).status_code == 404
+    assert serving.http.delete(path).status_code == 404
 
 
 def test_the_version_is_the_one_in_the_path(serving: Serving, exports: FakeExports) -> None:

@@ -1,4 +1,4 @@
-"""A page of another origin in somebody's browser cannot change the gateway."""
+"""A page of another origin in a user's browser cannot change the gateway."""
 
 import json
 import socket
@@ -13,7 +13,7 @@ from tests.support.front_server import ALLOWED_HOST, Serving
 from tests.support.v2_calls import as_json
 
 HOST = "127.0.0.1:8000"
-# What browsers send without asking first, for a page that has nothing to do with us.
+# Requests that browsers send without a preflight for a page of another site.
 PAGES = [
     {"Origin": "http://page.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
     {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"},
@@ -40,12 +40,12 @@ WRITES = [
 def test_a_page_of_another_origin_changes_nothing(serving: Serving, path: str, page: dict[str, str]) -> None:
     reply = serving.http.post(path, content=b"{}", headers={"Content-Type": "text/plain", "Host": HOST, **page})
     assert reply.status_code == 403
-    told = reply.json()
-    assert "another origin" in told["message" if path.startswith("/models") else "error"]
+    document = reply.json()
+    assert "another origin" in document["message" if path.startswith("/models") else "error"]
 
 
-def test_every_path_that_changes_something_asks(serving: Serving) -> None:
-    """Those that nobody thought of, too: all of the documents' paths but the hot ones."""
+def test_every_path_that_changes_something_checks_the_origin(serving: Serving) -> None:
+    """All documented paths except the hot ones, so that a new path cannot be forgotten."""
     paths = serving.http.get("/openapi.json").json()["paths"]
     asked = 0
     for path, operations in paths.items():
@@ -78,7 +78,7 @@ def test_others_may(serving: Serving, headers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("site", ["same-origin", "none", ""])
 @pytest.mark.parametrize("host", ["page.example:8000", "page.example", "127.0.0.1.page.example", "", "[::1", "x@"])
-def test_a_name_that_was_made_to_lead_here_is_not_ours(site: str, host: str) -> None:
+def test_a_rebound_host_name_is_not_ours(site: str, host: str) -> None:
     headers = {"sec-fetch-site": site, "origin": f"http://{host}", "host": host}
     with pytest.raises(Forbidden):
         check_origin("POST", headers)
@@ -88,7 +88,7 @@ def test_a_name_that_was_made_to_lead_here_is_not_ours(site: str, host: str) -> 
 @pytest.mark.parametrize(
     ("headers", "may"),
     [
-        # A proxy that passes Host on, with and without a port of its own; and one that puts its own in its place.
+        # A proxy that forwards Host, with and without its own port, and one that replaces it.
         ({"sec-fetch-site": "same-origin", "origin": "https://Models.example", "host": "models.example"}, True),
         ({"origin": "https://models.example:8443", "host": "models.example"}, True),
         ({"origin": "https://models.example", "host": "127.0.0.1:8000"}, True),
@@ -109,7 +109,7 @@ def test_a_host_that_is_allowed_is_ours(headers: dict[str, str], may: bool) -> N
             check_origin("POST", headers)
 
 
-def test_the_front_asks_by_the_hosts_that_are_allowed(serving: Serving) -> None:
+def test_the_front_applies_allowed_hosts(serving: Serving) -> None:
     for host, status in ((ALLOWED_HOST, 200), (f"{ALLOWED_HOST}:8443", 200), (f"x.{ALLOWED_HOST}", 403)):
         headers = {"Host": host, "Sec-Fetch-Site": "same-origin"}
         assert serving.http.post("/v2/repository/index", headers=headers).status_code == status

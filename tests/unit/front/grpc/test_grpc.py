@@ -1,4 +1,4 @@
-"""gRPC: good calls, and what surrounds them."""
+"""gRPC: valid calls, deadlines, errors, health and reflection."""
 
 import time
 from typing import Any
@@ -23,7 +23,7 @@ SERVICE = "inference.GRPCInferenceService"
 
 @pytest.fixture
 def serving(grpc_serving: Serving) -> Serving:
-    """Everything here holds for both servers."""
+    """All tests here run with both servers."""
     return grpc_serving
 
 
@@ -35,7 +35,7 @@ def ask(serving: Serving, method: str, message: Message, kind: type[Any]) -> Any
     return kind.FromString(serving.call(method, message.SerializeToString()))
 
 
-def test_an_answer_is_raw_however_the_inputs_came(serving: Serving) -> None:
+def test_an_answer_is_raw_for_any_kind_of_inputs(serving: Serving) -> None:
     call = Call("doubler", GOOD.inputs, version="1", id="seven", outputs=("y",))
     for raw in (False, True):
         found = infer(serving, as_message(call, raw=raw))
@@ -46,7 +46,7 @@ def test_an_answer_is_raw_however_the_inputs_came(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize(("sent", "level"), [(2**64 - 1, 2**31 - 1), (2**40, 2**31 - 1), (1, 1), (0, 0)])
-def test_priorities_of_64_bits_are_taken(serving: Serving, sent: int, level: int) -> None:
+def test_priorities_of_64_bits_are_accepted(serving: Serving, sent: int, level: int) -> None:
     serving.engine.requests.clear()
     message = as_message(GOOD, raw=True)
     message.parameters["priority"].uint64_param = sent  # as tritonclient sends it
@@ -93,15 +93,15 @@ def test_errors_of_the_engine_keep_their_code(serving: Serving, failure: Any) ->
     )
 
 
-def test_what_nobody_foresaw_is_logged_but_not_told(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
-    serving.engine.failure = RuntimeError("/secret/place is broken")
+def test_an_unexpected_error_is_logged_but_not_sent(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    serving.engine.failure = RuntimeError("/secret/path is broken")
     with pytest.raises(grpc.RpcError) as caught:
         infer(serving, as_message(GOOD, raw=True))
     assert (caught.value.code().name, caught.value.details()) == ("INTERNAL", "internal error")
-    assert "/secret/place is broken" in caplog.text
+    assert "/secret/path is broken" in caplog.text
 
 
-def test_a_cancelled_call_is_not_computed_for(serving: Serving) -> None:
+def test_a_cancelled_call_cancels_its_request(serving: Serving) -> None:
     serving.open_gate(False)
     path = f"/{SERVICE}/ModelInfer"
     call = serving.channel.unary_unary(path).future(as_message(GOOD, raw=True).SerializeToString())
@@ -112,7 +112,7 @@ def test_a_cancelled_call_is_not_computed_for(serving: Serving) -> None:
     infer(serving, as_message(GOOD, raw=True))
 
 
-def test_a_message_over_the_limit_is_refused(serving: Serving) -> None:
+def test_a_message_over_the_limit_is_rejected(serving: Serving) -> None:
     rows = LIMITS.binary_bytes // 8
     wide = Call("echo_FP64", (Value("x", "FP64", (rows,), [0.0] * rows),))
     with pytest.raises(grpc.RpcError) as caught:
@@ -122,7 +122,7 @@ def test_a_message_over_the_limit_is_refused(serving: Serving) -> None:
     infer(serving, as_message(GOOD, raw=True))
 
 
-def test_an_answer_over_the_limit_is_refused(serving: Serving) -> None:
+def test_an_answer_over_the_limit_is_rejected(serving: Serving) -> None:
     size = LIMITS.response_bytes + 1
     with pytest.raises(grpc.RpcError) as caught:
         infer(serving, as_message(Call("echo_INT8", (Value("x", "INT8", (size,), [0] * size),)), raw=True))
@@ -136,25 +136,25 @@ def test_fp16_is_answered_raw(serving: Serving) -> None:
     assert np.frombuffer(answer.raw_output_contents[0], np.float16).tolist() == [1.5, 2.5]
 
 
-def test_the_server_tells_about_itself(serving: Serving) -> None:
+def test_server_metadata(serving: Serving) -> None:
     assert ask(serving, "ServerLive", pb.ServerLiveRequest(), pb.ServerLiveResponse).live
     assert ask(serving, "ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse).ready
     serving.engine.ready = False
     assert not ask(serving, "ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse).ready
-    told = ask(serving, "ServerMetadata", pb.ServerMetadataRequest(), pb.ServerMetadataResponse)
-    assert (told.name, list(told.extensions)) == (
+    metadata = ask(serving, "ServerMetadata", pb.ServerMetadataRequest(), pb.ServerMetadataResponse)
+    assert (metadata.name, list(metadata.extensions)) == (
         "modelport",
         list(EXTENSIONS),
     )
 
 
-def test_models_tell_about_themselves(serving: Serving) -> None:
+def test_model_metadata(serving: Serving) -> None:
     for name, ready in (("doubler", True), ("broken", False)):
         assert ask(serving, "ModelReady", pb.ModelReadyRequest(name=name), pb.ModelReadyResponse).ready == ready
-    told = ask(serving, "ModelMetadata", pb.ModelMetadataRequest(name="doubler"), pb.ModelMetadataResponse)
-    assert (told.name, list(told.versions), told.platform) == ("doubler", ["1"], "fake")
-    assert [(spec.name, spec.datatype, list(spec.shape)) for spec in told.inputs] == [("x", "FP32", [-1, 3])]
-    assert [(spec.name, spec.datatype, list(spec.shape)) for spec in told.outputs] == [("y", "FP32", [-1, 3])]
+    metadata = ask(serving, "ModelMetadata", pb.ModelMetadataRequest(name="doubler"), pb.ModelMetadataResponse)
+    assert (metadata.name, list(metadata.versions), metadata.platform) == ("doubler", ["1"], "fake")
+    assert [(spec.name, spec.datatype, list(spec.shape)) for spec in metadata.inputs] == [("x", "FP32", [-1, 3])]
+    assert [(spec.name, spec.datatype, list(spec.shape)) for spec in metadata.outputs] == [("y", "FP32", [-1, 3])]
 
 
 def test_the_repository_can_be_listed_and_changed(serving: Serving) -> None:

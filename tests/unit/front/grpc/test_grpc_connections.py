@@ -1,4 +1,4 @@
-"""How long connections live, and how many calls one of them carries, with each library's server."""
+"""The lifetime of connections, and the number of concurrent calls, with both servers."""
 
 import asyncio
 from collections import Counter
@@ -44,7 +44,7 @@ def infer(channel: grpc.aio.Channel) -> Any:
 
 
 def frame(kind: int) -> bytes:
-    """An empty HTTP/2 frame of the connection's own stream."""
+    """Return an empty HTTP/2 frame of stream 0, the connection itself."""
     return bytes([0, 0, 0, kind, 0, 0, 0, 0, 0])
 
 
@@ -69,7 +69,7 @@ def test_a_silent_client_is_pinged_and_closed_if_it_stays_silent(
     run(main())
 
 
-def test_an_old_connection_takes_no_more_calls_but_finishes_its_own() -> None:
+def test_an_old_connection_accepts_no_more_calls_but_finishes_its_own() -> None:
     async def main() -> None:
         options = connection_options(0, 0.1, WAIT_S)
         async with served("grpcio", options) as (engine, port), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as old:
@@ -80,12 +80,12 @@ def test_an_old_connection_takes_no_more_calls_but_finishes_its_own() -> None:
                 await old.wait_for_state_change(READY)
             engine.gate.set()
             assert await under_way
-            assert await infer(old)  # by a connection of its own
+            assert await infer(old)  # on another connection
 
     run(main())
 
 
-def test_what_is_not_asked_for_is_left_to_the_library() -> None:
+def test_options_that_are_not_set_keep_the_librarys_default() -> None:
     assert connection_options(0, 0, 30) == []
 
 
@@ -100,9 +100,9 @@ def test_times_are_at_least_a_millisecond() -> None:
     }
 
 
-# Of more than 1000 that Python has not taken yet, grpcio by itself drops some at random, as CANCELLED.
+# By default, grpcio cancels some calls at random when more than 1000 wait for Python.
 @pytest.mark.parametrize("kind", get_args(GrpcServer))
-def test_each_call_of_a_burst_is_answered_or_refused_in_words(kind: GrpcServer) -> None:
+def test_each_call_of_a_burst_is_answered_or_rejected_with_a_message(kind: GrpcServer) -> None:
     async def main() -> None:
         channel_of = grpc.aio.insecure_channel
         async with served(kind, []) as (_, port), channel_of(f"127.0.0.1:{port}") as channel:

@@ -1,4 +1,4 @@
-"""What the native gRPC server does not do by itself; and what a flood of messages over the limit takes."""
+"""Workarounds for bugs of the native gRPC server, and its memory under a flood of messages over the limit."""
 
 import asyncio
 import re
@@ -38,7 +38,7 @@ def serves(handler: Any, submit: Submit | None = None, options: Sequence[tuple[s
     return server
 
 
-def test_a_method_that_would_go_the_slow_way_is_no_start() -> None:
+def test_a_method_that_is_not_served_natively_prevents_the_start() -> None:
     async def main() -> None:
         server = NativeServer({PATH: None}, [])
         handlers = {"Call": grpc.unary_unary_rpc_method_handler(lambda message, context: message)}
@@ -61,7 +61,7 @@ def test_every_method_of_the_service_is_native() -> None:
     run(main())
 
 
-def test_calls_that_end_before_they_begin_are_forgotten() -> None:
+def test_calls_that_end_before_they_start_are_forgotten() -> None:
     async def main() -> None:
         async def handler(message: bytes, context: Any) -> bytes:
             raise AssertionError("it was cancelled")
@@ -85,7 +85,7 @@ def test_calls_that_end_before_they_begin_are_forgotten() -> None:
 
 
 class Submitted:
-    """Calls that went by the short way, as their RequestHandle too."""
+    """Records calls on the fast path, and is their RequestHandle as well."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[bytes, float | None, Callable[[bytes | Exception], None]]] = []
@@ -108,7 +108,7 @@ LIMITS = [("grpc.max_receive_message_length", 100), ("grpc.max_send_message_leng
 
 
 @asynccontextmanager
-async def short_way() -> AsyncIterator[tuple[NativeServer, Submitted, Any]]:
+async def fast_path() -> AsyncIterator[tuple[NativeServer, Submitted, Any]]:
     submitted = Submitted()
     server = serves(_never, submitted.submit, LIMITS)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -127,9 +127,9 @@ OUTCOMES = [
 
 
 @pytest.mark.parametrize(("outcome", "code", "sentence"), OUTCOMES)
-def test_the_short_way_answers_and_refuses(outcome: bytes | Exception, code: str, sentence: str) -> None:
+def test_the_fast_path_answers_and_rejects(outcome: bytes | Exception, code: str, sentence: str) -> None:
     async def main() -> None:
-        async with short_way() as (server, submitted, channel):
+        async with fast_path() as (server, submitted, channel):
             call = channel.unary_unary(PATH)(b"message", timeout=WAIT_S)
             await submitted.arrived.wait()
             message, seconds, done = submitted.calls[0]
@@ -146,9 +146,9 @@ def test_the_short_way_answers_and_refuses(outcome: bytes | Exception, code: str
     run(main())
 
 
-def test_the_short_way_refuses_a_message_over_the_limit() -> None:
+def test_the_fast_path_rejects_a_message_over_the_limit() -> None:
     async def main() -> None:
-        async with short_way() as (_, submitted, channel):
+        async with fast_path() as (_, submitted, channel):
             call = channel.unary_unary(PATH)(bytes(101), timeout=WAIT_S)
             assert await call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
             assert await call.details() == "the message has 101 bytes, over the limit of 100"
@@ -157,9 +157,9 @@ def test_the_short_way_refuses_a_message_over_the_limit() -> None:
     run(main())
 
 
-def test_on_the_short_way_who_hangs_up_is_not_waited_for() -> None:
+def test_a_call_cancelled_on_the_fast_path_is_not_waited_for() -> None:
     async def main() -> None:
-        async with short_way() as (server, submitted, channel):
+        async with fast_path() as (server, submitted, channel):
             call = channel.unary_unary(PATH)(b"message")
             await submitted.arrived.wait()
             assert submitted.calls[0][1] is None
@@ -170,9 +170,9 @@ def test_on_the_short_way_who_hangs_up_is_not_waited_for() -> None:
     run(main())
 
 
-def test_what_went_the_short_way_is_answered_when_it_stops() -> None:
+def test_calls_on_the_fast_path_are_answered_before_the_stop() -> None:
     async def main() -> None:
-        async with short_way() as (server, submitted, channel):
+        async with fast_path() as (server, submitted, channel):
             call = channel.unary_unary(PATH)(b"message", timeout=WAIT_S)
             await submitted.arrived.wait()
             stop = asyncio.create_task(server.stop(WAIT_S))
@@ -186,9 +186,9 @@ def test_what_went_the_short_way_is_answered_when_it_stops() -> None:
     run(main())
 
 
-def test_what_went_the_short_way_is_given_up_when_its_grace_is_over() -> None:
+def test_calls_on_the_fast_path_are_cancelled_after_the_grace_period() -> None:
     async def main() -> None:
-        async with short_way() as (server, submitted, channel):
+        async with fast_path() as (server, submitted, channel):
             call = channel.unary_unary(PATH)(b"message", timeout=WAIT_S)
             await submitted.arrived.wait()
             await server.stop(0.0)
@@ -199,7 +199,7 @@ def test_what_went_the_short_way_is_given_up_when_its_grace_is_over() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 32 << 20])
-def test_an_answer_on_its_way_is_finished_when_it_stops(size: int) -> None:
+def test_an_answer_being_sent_is_finished_before_the_stop(size: int) -> None:
     async def main() -> None:
         arrived, gate = asyncio.Event(), asyncio.Event()
 
@@ -231,7 +231,7 @@ async def _ask(channel: Any) -> bytes:
     return answer
 
 
-def test_where_it_is_not_installed_grpcio_serves(
+def test_grpcio_serves_if_it_is_not_installed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
@@ -245,10 +245,10 @@ def test_where_it_is_not_installed_grpcio_serves(
     ]
 
 
-# Of what is sent at a time, docs/decisions/0009-grpc-native.md says why it is not nothing.
+# The memory as a share of the bytes sent at a time; docs/decisions/0009-grpc-native.md explains why it is not 0.
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 @pytest.mark.parametrize(("kind", "share"), [("grpcio", 0), ("native", 2)])
-def test_a_flood_of_messages_over_the_limit_takes_no_more_than_this(kind: str, share: int) -> None:
+def test_a_flood_of_messages_over_the_limit_has_bounded_memory(kind: str, share: int) -> None:
     clients, size, slack = 8, 16 << 20, 48 << 20
     command = [sys.executable, "-m", "tests.support.grpc_server_script", kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -263,7 +263,7 @@ def test_a_flood_of_messages_over_the_limit_takes_no_more_than_this(kind: str, s
             return str(caught.value.code().name)
 
         with ThreadPoolExecutor(clients) as pool:
-            for _ in range(3):  # what one flood took does not add to the next
+            for _ in range(3):  # the memory of one flood does not add to that of the next
                 assert set(pool.map(send, range(clients))) == {"RESOURCE_EXHAUSTED"}
         assert _memory(process.pid, "VmHWM") - before < share * clients * size + slack
         with grpc.insecure_channel(target) as channel:

@@ -1,4 +1,4 @@
-"""Bodies that come, and go, compressed."""
+"""Compressed bodies of requests and answers."""
 
 import gzip
 import json
@@ -35,8 +35,8 @@ def test_a_body_of_several_members(serving: Serving) -> None:
     assert serving.http.post(call.path, content=packed, headers={"Content-Encoding": "gzip"}).status_code == 200
 
 
-def test_a_body_of_very_many_members_is_refused_at_once() -> None:
-    """Each of them made zlib copy all that is behind it: minutes, for a body within the limit."""
+def test_a_body_of_very_many_members_is_rejected_early() -> None:
+    """Each member made zlib copy the rest of the body, which took minutes for a body within the limit."""
     with pytest.raises(InvalidRequest, match="compress it as a whole"):
         inflate(gzip.compress(b"") * 400_000, "gzip", 1 << 23, "JSON")
     assert inflate(gzip.compress(b"ab" * 50_000) * 20, "gzip", 1 << 23, "JSON") == b"ab" * 1_000_000
@@ -46,7 +46,7 @@ def test_a_body_of_very_many_members_is_refused_at_once() -> None:
 
 @pytest.mark.parametrize("zeros", [1, 511, 1 << 16, 1 << 18])
 def test_zeros_behind_gzip_are_padding(zeros: int) -> None:
-    """As gzip itself takes them: what was read from a tape, or a block device, ends so."""
+    """gzip accepts trailing zeros, because files from tapes and block devices have them."""
     padding = bytes(zeros)
     for packed, body in (
         (gzip.compress(b"ab") + padding, b"ab"),
@@ -60,8 +60,8 @@ def test_zeros_behind_gzip_are_padding(zeros: int) -> None:
         inflate(zlib.compress(b"ab") + padding, "deflate", 1 << 23, "JSON")
 
 
-def test_what_a_body_is_unpacked_to_is_counted(serving: Serving) -> None:
-    serving.engine.max_bytes = serving.engine.reserved_bytes = 10_000  # others have taken all of it
+def test_the_decompressed_body_is_reserved(serving: Serving) -> None:
+    serving.engine.max_bytes = serving.engine.reserved_bytes = 10_000  # other requests have reserved all of it
     body = json.dumps({"inputs": [[1.0, 2.0, 3.0]] * 10}).encode()
     reply = serving.http.post("/predict/doubler", content=gzip.compress(body), headers={"Content-Encoding": "gzip"})
     assert (reply.status_code, serving.engine.reserved_bytes) == (429, 10_000)
@@ -73,15 +73,15 @@ def test_what_a_body_is_unpacked_to_is_counted(serving: Serving) -> None:
 
 @pytest.mark.parametrize("encoding", list(UNPACK))
 @pytest.mark.parametrize("rows", [1, 64])
-def test_an_answer_is_compressed_for_who_asks(serving: Serving, encoding: str, rows: int) -> None:
+def test_an_answer_is_compressed_on_request(serving: Serving, encoding: str, rows: int) -> None:
     sent, array = binary(rows)
     head, _, body = sent.partition(b"\r\n\r\n")
     sizes = dict(line.split(": ") for line in head.decode().split("\r\n")[1:])
-    told = {
+    headers = {
         "Inference-Header-Content-Length": sizes["Inference-Header-Content-Length"],
         "Accept-Encoding": encoding,
     }
-    with serving.http.stream("POST", "/v2/models/echo_FP32/infer", content=body, headers=told) as reply:
+    with serving.http.stream("POST", "/v2/models/echo_FP32/infer", content=body, headers=headers) as reply:
         raw = b"".join(reply.iter_raw())
     assert reply.status_code == 200
     assert (reply.headers["content-encoding"], reply.headers["vary"]) == (encoding, "accept-encoding")
@@ -94,7 +94,7 @@ def test_an_answer_is_compressed_for_who_asks(serving: Serving, encoding: str, r
 
 @pytest.mark.parametrize("rows", [5, 256])
 def test_an_answer_that_would_not_shrink_is_sent_as_it_is(serving: Serving, rows: int) -> None:
-    """tritonclient.http.aio asks for gzip unless told otherwise, and waited 0.8 s for 4 MB of floats."""
+    """tritonclient.http.aio requests gzip by default, and waited 0.8 s for 4 MB of floats."""
     array = np.random.default_rng(0).standard_normal((rows, 1024), dtype=np.float32)
     sent, like = binary(rows)
     _, _, body = sent.partition(b"\r\n\r\n")
@@ -123,7 +123,7 @@ def test_a_sample_decides() -> None:
     assert is_worth([random.bytes(1000), bytes(1 << 20)])
 
 
-def test_a_small_answer_is_not(serving: Serving) -> None:
+def test_a_small_answer_is_not_compressed(serving: Serving) -> None:
     call = good_call(Subject())
     reply = serving.http.post(call.path, content=as_json(call), headers={"Accept-Encoding": "gzip"})
     assert reply.status_code == 200

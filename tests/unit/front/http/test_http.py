@@ -1,4 +1,4 @@
-"""HTTP/1.1 as it comes: pipelined, in pieces, kept alive, and hot and cold paths on one connection."""
+"""HTTP/1.1: pipelining, requests in pieces, keep-alive, and hot and cold paths on one connection."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ EMPTY = b"POST /predict HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 
 
 class Answers:
-    """What comes back on one connection, answer by answer."""
+    """Reads the answers on one connection one by one."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -52,14 +52,14 @@ class Answers:
 
 
 def binary(rows: int) -> tuple[bytes, np.ndarray]:
-    """A request of so many rows for echo_FP32, whose tensor is large."""
+    """Return a request for echo_FP32 with a large tensor of `rows` rows, and its array."""
     array = np.arange(rows * 1024, dtype=np.float32).reshape(rows, 1024)
     tensor = {
         "name": "x", "shape": array.shape, "datatype": "FP32", "parameters": {"binary_data_size": array.nbytes},
     }  # fmt: skip
     text = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    told = {"Content-Length": len(text) + array.nbytes, "Inference-Header-Content-Length": len(text)}
-    return head("/v2/models/echo_FP32/infer", **told) + text + array.tobytes(), array
+    headers = {"Content-Length": len(text) + array.nbytes, "Inference-Header-Content-Length": len(text)}
+    return head("/v2/models/echo_FP32/infer", **headers) + text + array.tobytes(), array
 
 
 @pytest.mark.parametrize("order", [[HOT, COLD, HOT], [COLD, HOT, COLD, COLD, HOT], [HOT] * 20])
@@ -73,7 +73,7 @@ def test_pipelined_requests_are_answered_in_order(serving: Serving, order: list[
             assert ("outputs" in json.loads(body)) == (sent is HOT)
 
 
-def test_a_request_behind_one_that_waits_waits_too(serving: Serving) -> None:
+def test_a_pipelined_request_waits_for_the_one_before_it(serving: Serving) -> None:
     serving.open_gate(False)
     with serving.connect() as connection:
         answers = Answers(connection)
@@ -86,7 +86,7 @@ def test_a_request_behind_one_that_waits_waits_too(serving: Serving) -> None:
 @pytest.mark.parametrize(
     "name", ["Traceparent", "tracestate", "X-Request-ID", "x-correlation-id", "b3", "X-Amzn-Trace-Id", "ce-id"]
 )
-def test_heads_that_never_come_again_are_not_remembered(name: str) -> None:
+def test_heads_with_a_request_id_are_not_cached(name: str) -> None:
     servers: list[HttpServer] = []
 
     async def ask(port: int) -> bytes:
@@ -118,7 +118,7 @@ def test_a_request_may_come_in_pieces(serving: Serving, size: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [15, 16, 17, 100, 300])
-def test_large_bodies_come_whole_and_leave_the_connection_in_order(serving: Serving, rows: int) -> None:
+def test_large_bodies_arrive_completely_and_the_connection_stays_usable(serving: Serving, rows: int) -> None:
     sent, array = binary(rows)
     with serving.connect() as connection:
         answers = Answers(connection)
@@ -133,7 +133,7 @@ def test_large_bodies_come_whole_and_leave_the_connection_in_order(serving: Serv
             assert answers.next()[0] == 200
 
 
-def test_a_large_body_over_the_json_limit_is_refused_and_one_within_is_read(serving: Serving) -> None:
+def test_a_large_body_over_the_json_limit_is_rejected_and_one_within_is_read(serving: Serving) -> None:
     text = BODY.ljust(LIMITS.json_bytes)
     with serving.connect() as connection:
         answers = Answers(connection)
@@ -141,7 +141,7 @@ def test_a_large_body_over_the_json_limit_is_refused_and_one_within_is_read(serv
         assert [answers.next()[0], answers.next()[0]] == [200, 200]
 
 
-def test_who_goes_away_in_a_large_body_leaves_no_room_taken(serving: Serving) -> None:
+def test_a_disconnect_within_a_large_body_releases_its_reservation(serving: Serving) -> None:
     sent, _ = binary(400)
     with serving.connect() as connection:
         connection.sendall(sent[: len(sent) // 2])
@@ -158,7 +158,7 @@ def test_who_goes_away_in_a_large_body_leaves_no_room_taken(serving: Serving) ->
         (b"POST %b HTTP/1.1\r\nHost: here\r\n", True),
     ],
 )
-def test_the_connection_is_kept_or_not_as_the_client_says(serving: Serving, request_head: bytes, kept: bool) -> None:
+def test_the_client_decides_whether_the_connection_is_kept(serving: Serving, request_head: bytes, kept: bool) -> None:
     with serving.connect() as connection:
         answers = Answers(connection)
         connection.sendall(request_head % GOOD.path.encode() + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
@@ -172,13 +172,13 @@ def test_the_connection_is_kept_or_not_as_the_client_says(serving: Serving, requ
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_another_method_is_told_which_one_is_taken(serving: Serving, method: str) -> None:
+def test_405_names_the_allowed_method(serving: Serving, method: str) -> None:
     answer = serving.http.request(method, GOOD.path)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert answer.json()["error"] == f"this path accepts POST, not {method}"
 
 
-def test_what_is_not_http_is_refused(serving: Serving) -> None:
+def test_bytes_that_are_not_http_are_rejected(serving: Serving) -> None:
     with serving.connect() as connection:
         connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 400")
@@ -189,7 +189,7 @@ def test_every_answer_has_a_date(serving: Serving) -> None:
     assert serving.http.post(GOOD.path, content=BODY).headers["date"].endswith("GMT")
 
 
-def test_who_does_not_read_is_not_served_more_and_loses_nothing(serving: Serving) -> None:
+def test_a_client_that_does_not_read_pauses_its_connection_and_loses_nothing(serving: Serving) -> None:
     sent, array = binary(256)
     count = 40
     with serving.connect() as connection:
@@ -197,7 +197,7 @@ def test_who_does_not_read_is_not_served_more_and_loses_nothing(serving: Serving
         connection.setblocking(True)
         for _ in range(count // 8):
             connection.sendall(sent)
-        # The rest follows while the answers are taken: both sides' buffers would be full else.
+        # The rest is sent while answers are read; otherwise the buffers of both sides would be full.
         for _ in range(count // 8):
             status, headers, body = answers.next()
             assert status == 200
@@ -212,30 +212,30 @@ def test_connections_that_are_silent_are_closed(monkeypatch: pytest.MonkeyPatch)
         _, unused = await asyncio.open_connection("127.0.0.1", port)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(HOT)
-        told = await reader.read()  # until it is closed
+        received = await reader.read()  # until it is closed
         for each in (writer, unused):
             each.close()
-        return told
+        return received
 
-    told = asyncio.run(with_server(FakeEngine(models(), answer), LIMITS, ask))
-    assert told.startswith(b"HTTP/1.1 200")
+    received = asyncio.run(with_server(FakeEngine(models(), answer), LIMITS, ask))
+    assert received.startswith(b"HTTP/1.1 200")
 
 
-def test_who_is_let_go_gets_this_answer_and_no_more() -> None:
+def test_without_keep_alive_each_connection_ends_with_its_answer() -> None:
     async def ask(port: int) -> bytes:
-        told = b""
+        received = b""
         for request in (HOT, COLD):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request)
-            told += await reader.read()  # until it is closed
+            received += await reader.read()  # until it is closed
             writer.close()
-        return told
+        return received
 
-    told = asyncio.run(with_server(FakeEngine(models(), answer), LIMITS, ask, HttpServer.disable_keep_alive))
-    assert told.count(b"HTTP/1.1 200") == told.count(b"connection: close") == 2
+    received = asyncio.run(with_server(FakeEngine(models(), answer), LIMITS, ask, HttpServer.disable_keep_alive))
+    assert received.count(b"HTTP/1.1 200") == received.count(b"connection: close") == 2
 
 
-def test_a_cold_head_is_not_taken_for_that_of_the_hot_request_behind_it(serving: Serving) -> None:
+def test_a_cold_head_is_not_cached_as_that_of_the_next_hot_request(serving: Serving) -> None:
     cold = COLD.replace(b"here", b"there")
     with serving.connect() as connection:
         answers = Answers(connection)
@@ -245,10 +245,12 @@ def test_a_cold_head_is_not_taken_for_that_of_the_hot_request_behind_it(serving:
         assert answers.next()[0] == 200
 
 
-def test_pipelined_requests_that_are_never_answered_leave_no_room_taken(serving: Serving) -> None:
+def test_a_disconnect_releases_the_reservations_of_pipelined_requests(serving: Serving) -> None:
     serving.open_gate(False)
     with serving.connect() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed, it is reset
+        connection.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )  # close() then resets the connection
         connection.sendall(HOT * 6)
         assert serving.engine.arrived.wait(60)
     serving.open_gate()
@@ -258,7 +260,7 @@ def test_pipelined_requests_that_are_never_answered_leave_no_room_taken(serving:
     assert serving.engine.reserved_bytes == 0
 
 
-def test_any_number_of_pipelined_requests_may_fail_at_once(serving: Serving) -> None:
+def test_any_number_of_pipelined_requests_may_fail(serving: Serving) -> None:
     serving.open_gate(False)
     with serving.connect() as connection:
         connection.settimeout(20)
@@ -270,7 +272,7 @@ def test_any_number_of_pipelined_requests_may_fail_at_once(serving: Serving) -> 
 
 
 @pytest.mark.parametrize("end", [b"x" * (1 << 18), b"A: b\r\n" * (1 << 16)])
-def test_headers_without_end_are_refused(serving: Serving, end: bytes) -> None:
+def test_headers_without_end_are_rejected(serving: Serving, end: bytes) -> None:
     with serving.connect() as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(b"POST /predict/doubler HTTP/1.1\r\nHost: " + end)
@@ -278,13 +280,13 @@ def test_headers_without_end_are_refused(serving: Serving, end: bytes) -> None:
         assert (status, "over the limit of 65536 bytes" in json.loads(body)["error"]) == (431, True)
 
 
-def test_the_target_may_name_the_host(serving: Serving) -> None:
+def test_the_target_may_be_an_absolute_url(serving: Serving) -> None:
     with serving.connect() as connection:
         connection.sendall(HOT.replace(b"POST /", b"POST http://here/"))
         assert read_answer(connection)[0] == 200
 
 
-def test_who_goes_away_in_a_large_body_gives_its_block_back_without_a_collection() -> None:
+def test_a_disconnect_within_a_large_body_frees_its_block_without_a_collection() -> None:
     arena = Arena(1 << 24)
 
     class Engine(FakeEngine):
@@ -320,18 +322,18 @@ UPGRADES = [
 ]
 
 
-def with_offer(request: bytes, offer: bytes) -> bytes:
+def with_upgrade(request: bytes, offer: bytes) -> bytes:
     return request.replace(b"\r\n\r\n", b"\r\n" + offer + b"\r\n", 1)
 
 
 @pytest.mark.parametrize("offer", UPGRADES)
 @pytest.mark.parametrize("size", [1, 50, 1 << 20])
-def test_an_offer_of_another_protocol_is_ignored(serving: Serving, offer: bytes, size: int) -> None:
-    """As Java's HttpClient and curl --http2 make one with every request."""
+def test_an_upgrade_offer_is_ignored(serving: Serving, offer: bytes, size: int) -> None:
+    """Java's HttpClient and curl --http2 send one with every request."""
     large, array = binary(16)
     post = b'POST /v2/repository/index HTTP/1.1\r\nHost: here\r\nContent-Length: 15\r\n\r\n{"ready": true}'
     chunked = head(GOOD.path, **{"Transfer-Encoding": "chunked"}) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
-    sent = b"".join(with_offer(each, offer) for each in (HOT, COLD, chunked, HOT, post, large if size > 1 else HOT))
+    sent = b"".join(with_upgrade(each, offer) for each in (HOT, COLD, chunked, HOT, post, large if size > 1 else HOT))
     with serving.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         answers = Answers(connection)
@@ -372,7 +374,7 @@ def test_the_body_of_a_request_to_upgrade_does_not_become_the_next_request(
     ],
 )
 @pytest.mark.parametrize("offer", [b"", UPGRADES[0]])
-def test_a_body_of_two_lengths_is_refused(serving: Serving, framing: bytes, offer: bytes) -> None:
+def test_a_body_of_two_lengths_is_rejected(serving: Serving, framing: bytes, offer: bytes) -> None:
     with serving.connect() as connection:
         connection.sendall(head(GOOD.path).removesuffix(b"\r\n") + offer + framing + b"\r\n0\r\n\r\n" + HOT)
         status, headers, body = read_answer(connection)
@@ -381,7 +383,7 @@ def test_a_body_of_two_lengths_is_refused(serving: Serving, framing: bytes, offe
     assert not serving.engine.requests
 
 
-def test_what_others_sent_is_never_read_for_a_body_that_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_body_never_exposes_data_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.front.base.body.BODY_IDLE_TIMEOUT_S", 0.05)
     monkeypatch.setattr("gateway.front.base.body.LINGER_S", 0.05)
     sent, _ = binary(100)
@@ -394,9 +396,9 @@ def test_what_others_sent_is_never_read_for_a_body_that_did_not_come(monkeypatch
     async def ask(port: int) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(start + b"\r\n" + UPGRADES[0] + b"\r\n")
-        told = await reader.read()  # until it is closed
+        received = await reader.read()  # until it is closed
         writer.close()
-        return told
+        return received
 
     engine = Engine(models(), answer)
     assert asyncio.run(with_server(engine, LIMITS, ask)).startswith(b"HTTP/1.1 400")
@@ -406,7 +408,7 @@ def test_what_others_sent_is_never_read_for_a_body_that_did_not_come(monkeypatch
 @pytest.mark.parametrize(
     ("path", "kind"), [(GOOD.path, "error"), ("/predictions/doubler", "message"), ("/predict/doubler", "error")]
 )
-def test_a_body_longer_than_its_length_is_told_as_every_error_is(
+def test_a_body_longer_than_its_length_gets_an_error_in_its_dialect(
     serving: Serving, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
 ) -> None:
     monkeypatch.setattr("gateway.front.base.body.LINGER_S", 0.05)
@@ -417,17 +419,17 @@ def test_a_body_longer_than_its_length_is_told_as_every_error_is(
         status, headers, body = read_answer(connection)
         assert (status, headers["content-type"], headers["connection"]) == (400, "application/json", "close")
         assert "longer than its Content-Length" in json.loads(body)[kind]
-        connection.sendall(HOT)  # nothing is read on
+        connection.sendall(HOT)  # the server does not read it
         assert connection.recv(1) == b""
     serving.open_gate()
 
 
 @pytest.mark.parametrize("sent", [HOT, COLD])
-def test_a_client_of_http_1_0_is_kept_if_it_asks(serving: Serving, sent: bytes) -> None:
+def test_an_http_1_0_connection_is_kept_on_request(serving: Serving, sent: bytes) -> None:
     with serving.connect() as connection:
         answers = Answers(connection)
         for _ in range(3):
-            connection.sendall(with_offer(sent.replace(b"HTTP/1.1", b"HTTP/1.0"), b"Connection: Keep-Alive\r\n"))
+            connection.sendall(with_upgrade(sent.replace(b"HTTP/1.1", b"HTTP/1.0"), b"Connection: Keep-Alive\r\n"))
             status, headers, _ = answers.next()
             assert (status, headers["connection"]) == (200, "keep-alive")
         connection.sendall(sent.replace(b"HTTP/1.1", b"HTTP/1.0"))
@@ -436,7 +438,7 @@ def test_a_client_of_http_1_0_is_kept_if_it_asks(serving: Serving, sent: bytes) 
 
 
 @pytest.mark.parametrize("trailer", [b"A: b\r\n" * (1 << 16), b"A: " + b"b" * (1 << 18)])
-def test_what_follows_a_body_of_chunks_has_a_limit(serving: Serving, trailer: bytes) -> None:
+def test_trailers_have_a_limit(serving: Serving, trailer: bytes) -> None:
     with serving.connect() as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(head(GOOD.path, **{"Transfer-Encoding": "chunked"}) + b"0\r\n" + trailer)

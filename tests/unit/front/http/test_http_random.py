@@ -1,4 +1,4 @@
-"""Requests of every kind, pipelined at random and cut into random pieces, are answered rightly and in order."""
+"""Requests of all kinds, pipelined and split at random, get the right answers in order."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ PIECES = (1, 3, 50, 200, 1000, 5000, 70_000, 300_000)
 
 
 class Sent(NamedTuple):
-    """raw: what goes out; status and outputs: what must come back (bytes as they are, None: whatever)."""
+    """A request `raw`, and the status and outputs of its answer: as bytes, or None for any."""
 
     raw: bytes
     status: int = 200
@@ -93,7 +93,7 @@ async def talk(port: int, seed: int) -> int:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_answers_come_in_order_whatever_the_pieces(seed: int) -> None:
+def test_answers_are_in_order_for_any_pieces(seed: int) -> None:
     engine = FakeEngine(models(), answer)
 
     async def talk_all(port: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Bodies over a limit, and clients that go away: by a socket of our own."""
+"""Bodies over a limit, and clients that disconnect, with plain sockets."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
     return status, headers, stream.read(int(headers["content-length"]))
 
 
-def is_refused(
+def assert_rejected(
     answer: tuple[int, dict[str, str], bytes], status: int = 413, says: str = "over the limit", **more: str
 ) -> None:
     found, headers, body = answer
@@ -56,7 +56,7 @@ def is_refused(
 
 @contextmanager
 def unfinished(serving: Serving, size: int) -> Iterator[socket.socket]:
-    """A client whose body of so many bytes is being waited for."""
+    """A client of whose body of `size` bytes nothing has arrived yet."""
     with serving.connect() as connection:
         connection.sendall(head(GOOD.path, **{"Content-Length": size, "Expect": "100-continue"}))
         assert connection.recv(100).startswith(b"HTTP/1.1 100")
@@ -64,16 +64,16 @@ def unfinished(serving: Serving, size: int) -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize(("path", "headers", "limit"), CASES)
-def test_a_length_over_the_limit_is_refused_before_the_body_comes(
+def test_a_length_over_the_limit_is_rejected_before_the_body_arrives(
     serving: Serving, path: str, headers: dict[str, str], limit: int
 ) -> None:
     with serving.connect() as connection:
         connection.sendall(head(path, **{"Content-Length": limit + 1}, **headers))
-        is_refused(read_answer(connection))
+        assert_rejected(read_answer(connection))
 
 
 @pytest.mark.parametrize(("path", "headers", "limit"), CASES)
-def test_a_chunked_body_is_refused_at_the_limit(
+def test_a_chunked_body_is_rejected_at_the_limit(
     serving: Serving, path: str, headers: dict[str, str], limit: int
 ) -> None:
     chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
@@ -81,25 +81,25 @@ def test_a_chunked_body_is_refused_at_the_limit(
         connection.sendall(head(path, **{"Transfer-Encoding": "chunked"}, **headers))
         for _ in range(limit // 0x10000 + 1):
             connection.sendall(chunk)
-        is_refused(read_answer(connection))
+        assert_rejected(read_answer(connection))
 
 
-def test_who_sends_the_whole_body_first_still_reads_the_refusal(serving: Serving) -> None:
-    """Most clients write all, then read: closing at once would reset their connection."""
+def test_a_client_that_sends_the_whole_body_first_still_reads_the_error(serving: Serving) -> None:
+    """Most clients write everything before they read: an early close would reset their connection."""
     body = bytes(8 * LIMITS.json_bytes)
     for _ in range(5):
         with serving.connect() as connection:
             connection.sendall(head(GOOD.path, **{"Content-Length": len(body)}) + body)
-            is_refused(read_answer(connection))
+            assert_rejected(read_answer(connection))
             assert connection.recv(1) == b""
 
 
-def test_who_sends_the_whole_body_first_still_reads_what_the_repository_answers(serving: Serving) -> None:
+def test_a_client_that_sends_the_whole_cold_body_first_still_reads_the_error(serving: Serving) -> None:
     body = bytes(8 * LIMITS.json_bytes)
     for _ in range(5):
         with serving.connect() as connection:
             connection.sendall(head("/v2/repository/index", **{"Content-Length": len(body)}) + body)
-            is_refused(read_answer(connection))
+            assert_rejected(read_answer(connection))
             assert connection.recv(1) == b""
 
 
@@ -116,10 +116,10 @@ def test_bodies_that_are_still_coming_are_limited_together(serving: Serving) -> 
     with unfinished(serving, 1000) as first:
         with serving.connect() as second:
             second.sendall(head(GOOD.path, **{"Content-Length": len(body)}))
-            is_refused(read_answer(second), 429, "1000 bytes are being read", **{"retry-after": "1"})
+            assert_rejected(read_answer(second), 429, "1000 bytes are being read", **{"retry-after": "1"})
         with serving.connect() as third:
             third.sendall(head(GOOD.path, **{"Transfer-Encoding": "chunked"}) + chunk)
-            is_refused(read_answer(third), 429, "1000 bytes are being read", **{"retry-after": "1"})
+            assert_rejected(read_answer(third), 429, "1000 bytes are being read", **{"retry-after": "1"})
         first.sendall(body.ljust(1000))
         assert read_answer(first)[0] == 200
         assert serving.engine.reserved_bytes == 0
@@ -128,7 +128,7 @@ def test_bodies_that_are_still_coming_are_limited_together(serving: Serving) -> 
 
 
 @pytest.mark.parametrize("path", [GOOD.path, "/predict/doubler", "/v2/repository/index"])
-def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+def test_a_stalled_body_times_out(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr("gateway.front.base.body.BODY_IDLE_TIMEOUT_S", 0.05)
     monkeypatch.setattr("gateway.front.base.body.LINGER_S", 0.05)
     engine = FakeEngine(models(), answer)
@@ -136,12 +136,12 @@ def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     async def ask(port: int) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(head(path, **{"Content-Length": 1000}) + b"{")
-        told = await reader.read()
+        received = await reader.read()
         writer.close()
-        return told
+        return received
 
-    told = asyncio.run(with_server(engine, LIMITS, ask))
-    first, _, body = told.partition(b"\r\n\r\n")
+    received = asyncio.run(with_server(engine, LIMITS, ask))
+    first, _, body = received.partition(b"\r\n\r\n")
     assert first.startswith(b"HTTP/1.1 400 ")
     assert b"connection: close" in first
     assert "stopped coming" in json.loads(body)["error"]
@@ -154,7 +154,7 @@ async def with_server(
     test: Callable[[int], Awaitable[bytes]],
     prepare: Callable[[HttpServer], None] = lambda server: None,
 ) -> bytes:
-    """What `test` gives, which is called with the port of a server that runs meanwhile."""
+    """Run a server, and return the result of `test`, which is called with its port."""
     server = HttpServer(engine, limits, build_admin(engine, limits))
     prepare(server)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -167,8 +167,8 @@ async def with_server(
         await serving
 
 
-def test_each_chunk_starts_the_pause_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock of the test's own: three bodies, of which the first goes on, the second stops, the third ends."""
+def test_each_chunk_restarts_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fake clock: of three bodies, the first continues, the second stalls, and the third ends."""
 
     class Loop(asyncio.SelectorEventLoop):
         now = 0.0
@@ -209,7 +209,7 @@ def test_each_chunk_starts_the_pause_anew(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_json_answers_have_a_limit_of_their_own() -> None:
-    """Writing them stops the event loop; the same tensors as bytes are no work."""
+    """Writing JSON blocks the event loop; the same tensors as bytes cost nothing."""
     limits = Limits(json_bytes=600, binary_bytes=1 << 20)
 
     async def ask_all(port: int) -> bytes:
@@ -223,16 +223,16 @@ def test_json_answers_have_a_limit_of_their_own() -> None:
                 content, headers = as_binary(echo)
                 assert (await http.post(echo.path, content=content, headers=headers)).status_code == 200
                 as_text = content.replace(b'"binary_data_output": true', b'"binary_data_output":false')
-                told = await http.post(echo.path, content=as_text, headers=headers)
-                assert told.status_code == status
-        return told.content
+                reply = await http.post(echo.path, content=as_text, headers=headers)
+                assert reply.status_code == status
+        return reply.content
 
-    told = asyncio.run(with_server(FakeEngine(models(), answer), limits, ask_all))
-    assert json.loads(told)["error"].startswith("the answer takes 1208 bytes or more, over the limit of 1200 for JSON")
+    reply = asyncio.run(with_server(FakeEngine(models(), answer), limits, ask_all))
+    assert json.loads(reply)["error"].startswith("the answer takes 1208 bytes or more, over the limit of 1200 for JSON")
 
 
 def test_lists_without_values_count_as_json() -> None:
-    """A tensor of shape [1000000000, 0] has no bytes, and is three gigabytes of brackets."""
+    """A tensor of shape [1000000000, 0] has no bytes, but its JSON has three gigabytes of brackets."""
     limits = Limits(json_bytes=600)
     check_json_answer([Tensor("y", "FP32", (1199, 0, 7), b""), Tensor("z", "FP32", (0, 1 << 40), b"")], limits)
     nested = [Tensor("y", "FP32", (600, 3, 0), b"")]
@@ -241,7 +241,7 @@ def test_lists_without_values_count_as_json() -> None:
     check_json_answer(nested, limits, flat=True)
 
 
-def test_a_client_that_goes_away_is_not_computed_for(serving: Serving) -> None:
+def test_a_disconnect_cancels_the_request(serving: Serving) -> None:
     serving.open_gate(False)
     for path, body in ((GOOD.path, as_json(GOOD)), ("/predict/doubler", b'{"inputs": [[1, 2, 3]]}')):
         serving.engine.arrived.clear()
@@ -254,7 +254,7 @@ def test_a_client_that_goes_away_is_not_computed_for(serving: Serving) -> None:
     assert serving.http.post(GOOD.path, content=as_json(GOOD)).status_code == 200
 
 
-def test_a_client_that_goes_away_in_its_body_is_forgotten(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disconnect_within_a_body_is_not_logged(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
     with serving.connect() as connection:
         connection.sendall(head(GOOD.path, **{"Content-Length": 1000}) + b"{")
     assert serving.http.post(GOOD.path, content=as_json(GOOD)).status_code == 200
@@ -262,9 +262,7 @@ def test_a_client_that_goes_away_in_its_body_is_forgotten(serving: Serving, capl
     assert not caplog.records
 
 
-def test_a_client_that_goes_away_in_a_body_of_the_repositorys_is_forgotten(
-    serving: Serving, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_disconnect_within_a_cold_body_is_not_logged(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
     with serving.connect() as connection:
         connection.sendall(head("/v2/repository/index", **{"Content-Length": 1000, "Expect": "100-continue"}))
         assert connection.recv(100).startswith(b"HTTP/1.1 100")
@@ -281,7 +279,7 @@ def test_connections_are_kept(serving: Serving) -> None:
             assert (status, headers.get("connection")) == (200, None)
 
 
-def test_who_asks_before_sending_is_told_to_go_on_or_refused(serving: Serving) -> None:
+def test_expect_100_continue(serving: Serving) -> None:
     body = as_json(GOOD)
     with serving.connect() as connection:
         connection.sendall(head(GOOD.path, **{"Content-Length": len(body), "Expect": "100-continue"}))
@@ -290,4 +288,4 @@ def test_who_asks_before_sending_is_told_to_go_on_or_refused(serving: Serving) -
         assert read_answer(connection)[0] == 200
     with serving.connect() as connection:
         connection.sendall(head(GOOD.path, **{"Content-Length": 1 << 40, "Expect": "100-continue"}))
-        is_refused(read_answer(connection))
+        assert_rejected(read_answer(connection))

@@ -1,4 +1,4 @@
-"""Clients that send, but hardly: by a clock and a transport of the test's own."""
+"""Clients that send too slowly, with a fake clock and a fake transport."""
 
 import json
 from collections.abc import Callable, Coroutine
@@ -25,11 +25,11 @@ COLD = "/v2/repository/index"
 
 
 async def _never(scope: Scope, receive: Receive, send: Send) -> None:
-    """What is not hot: its task does not run."""
+    """The app for cold requests. It is never called, because tasks do not run."""
 
 
 class Loop:
-    """Time passes when the test says so; tasks never run."""
+    """A loop whose time the test sets, and whose tasks never run."""
 
     now = 1000.0
 
@@ -37,7 +37,7 @@ class Loop:
         return self.now
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Only the end of lingering is asked for."""
+        """Called only for the end of lingering."""
 
     def create_task(self, coroutine: Coroutine[Any, Any, None]) -> Mock:
         coroutine.close()
@@ -67,7 +67,7 @@ class Transport:
 
 
 class Client:
-    """One connection. `send` says that these bytes have come, `wait` that time passes, in which the server looks."""
+    """One connection. `send` delivers bytes; `wait` advances the time and checks timeouts."""
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self.loop, self.transport = Loop(), Transport()
@@ -96,7 +96,7 @@ class Client:
 
     @property
     def refusal(self) -> tuple[int, str] | None:
-        """Status and sentence."""
+        """The status and message of the answer, if there is one."""
         if not self.transport.written:
             return None
         first, _, body = self.transport.written.partition(b"\r\n\r\n")
@@ -109,7 +109,7 @@ def head(path: str, length: int) -> bytes:
 
 
 @pytest.mark.parametrize("path", [GOOD.path, COLD])
-def test_headers_that_come_byte_by_byte_have_an_end(path: str) -> None:
+def test_headers_sent_byte_by_byte_time_out(path: str) -> None:
     client = Client()
     for byte in head(path, 10)[:30]:
         assert client.refusal is None
@@ -118,7 +118,7 @@ def test_headers_that_come_byte_by_byte_have_an_end(path: str) -> None:
     assert client.refusal == (408, "the headers did not come within 30 s")
 
 
-def test_lines_before_a_request_keep_no_connection() -> None:
+def test_empty_lines_do_not_keep_a_connection() -> None:
     client = Client()
     for _ in range(8):
         client.send(b"\r\n")
@@ -128,7 +128,7 @@ def test_lines_before_a_request_keep_no_connection() -> None:
 
 @pytest.mark.parametrize(("path", "status"), [(GOOD.path, 400), (COLD, 408)])
 @pytest.mark.parametrize("length", [1000, 1 << 20])
-def test_a_body_that_comes_byte_by_byte_has_an_end(path: str, status: int, length: int) -> None:
+def test_a_body_sent_byte_by_byte_times_out(path: str, status: int, length: int) -> None:
     client = Client()
     client.send(head(path, length))
     for _ in range(15):
@@ -141,8 +141,8 @@ def test_a_body_that_comes_byte_by_byte_has_an_end(path: str, status: int, lengt
 
 
 @pytest.mark.parametrize("path", [GOOD.path, COLD])
-def test_what_stands_around_chunks_is_no_body(path: str) -> None:
-    """All bytes count for the rate, so those that are not of the body have a limit."""
+def test_chunk_framing_does_not_count_as_body(path: str) -> None:
+    """All bytes count for the rate, so those that do not belong to the body need a limit."""
     client = Client()
     client.send(f"POST {path} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
     for _ in range(100):
@@ -151,8 +151,8 @@ def test_what_stands_around_chunks_is_no_body(path: str) -> None:
     assert client.refusal == (431, "the headers are over the limit of 65536 bytes")
 
 
-def test_a_large_body_over_a_slow_line_is_waited_for() -> None:
-    """10 MiB at 2 KiB a second take an hour and a half."""
+def test_a_large_body_over_a_slow_network_is_received() -> None:
+    """10 MiB at 2 KiB per second take an hour and a half."""
     client = Client(Limits(json_bytes=1 << 24))
     body = BODY.ljust(10 << 20)
     client.send(head(GOOD.path, len(body)))
@@ -163,7 +163,7 @@ def test_a_large_body_over_a_slow_line_is_waited_for() -> None:
     assert client.connection.cycle.waits_for_body
 
 
-def test_what_is_not_read_is_not_slow() -> None:
+def test_a_paused_connection_is_not_slow() -> None:
     client = Client()
     client.send(head(GOOD.path, 1000))
     client.connection.flow.pause_reading()
@@ -175,7 +175,7 @@ def test_what_is_not_read_is_not_slow() -> None:
     assert client.refusal is not None
 
 
-def test_the_rate_can_be_anything_by_setting() -> None:
+def test_the_minimum_rate_can_be_disabled() -> None:
     client = Client(Limits(min_body_rate=0))
     client.send(head(GOOD.path, 1000))
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""TensorFlow Serving over gRPC: messages in, messages out, and what is refused."""
+"""TensorFlow Serving over gRPC: answers and rejected requests."""
 
 import asyncio
 from collections.abc import Callable
@@ -87,14 +87,14 @@ def values(answer: pb.PredictResponse) -> dict[str, np.ndarray]:
         (spec(signature_name="serving_default"), 2),
     ],
 )
-def test_predict_tells_what_answered(asked: pb.ModelSpec, version: int) -> None:
+def test_predict_names_the_model_version_and_signature(asked: pb.ModelSpec, version: int) -> None:
     answer = call(engine(), "Predict", predict(asked, x=X))
     np.testing.assert_array_equal(values(answer)["y"], X)
     assert answer.outputs["y"].tensor_content
     assert answer.model_spec == spec(version=version, signature_name="serving_default")
 
 
-def test_predict_takes_several_inputs_and_a_filter() -> None:
+def test_predict_accepts_several_inputs_and_a_filter() -> None:
     strings = np.array([b"\xff", b"b"], object)
     answer = values(call(engine(), "Predict", predict(spec("several"), a=X, b=strings)))
     assert answer.keys() == {"a_out", "image_bytes"}
@@ -184,7 +184,7 @@ def test_values_that_stand_for_many_are_limited_together() -> None:
         ("HandleReloadConfigRequest", pb.ReloadConfigRequest(), Unsupported, "edit the repository or models.config"),
     ],
 )
-def test_what_is_wrong_is_said(method: str, message: Any, error: type[ModelportError], says: str) -> None:
+def test_invalid_requests_are_explained(method: str, message: Any, error: type[ModelportError], says: str) -> None:
     with pytest.raises(error, match=says):
         call(engine(), method, message)
 
@@ -210,7 +210,7 @@ def test_the_context_is_part_of_each_example() -> None:
     assert found == [example({"x": 1, "common": 7}), example({"x": 2, "common": 7})]
 
 
-def test_a_context_for_many_is_limited_by_what_they_take() -> None:
+def test_a_repeated_context_is_limited_by_its_total_size() -> None:
     given = examples(*[1.0] * 100, context={"c" * 1000: 1})
     with pytest.raises(TooLarge, match="each with the context"):
         call(engine(), "Regress", pb.RegressionRequest(model_spec=spec(signature_name="regress"), input=given))
@@ -230,8 +230,8 @@ def test_classify_answers_labels_with_scores(monkeypatch: pytest.MonkeyPatch) ->
     request = pb.ClassificationRequest(model_spec=spec(signature_name="classify"), input=examples(1, 2))
     answer = call(engine(), "Classify", request)
     size = example({"x": 1}).ByteSize()
-    told = [[(each.label, each.score) for each in one.classes] for one in answer.result.classifications]
-    assert told == [[("cat", size), ("dog", -size)]] * 2
+    classes = [[(each.label, each.score) for each in one.classes] for one in answer.result.classifications]
+    assert classes == [[("cat", size), ("dog", -size)]] * 2
     monkeypatch.setattr(classify, "MAX_OBJECTS", 3)
     with pytest.raises(TooLarge, match="2 classes for each of 2 examples, over the limit of 3"):
         call(engine(), "Classify", request)
@@ -259,40 +259,40 @@ def test_multi_inference_answers_each_task() -> None:
         ([(spec(), CLASSIFY), (spec(version=1, signature_name="scores"), CLASSIFY)], "the same model and version"),
     ],
 )
-def test_wrong_tasks_are_refused(named: Any, says: str) -> None:
+def test_wrong_tasks_are_rejected(named: Any, says: str) -> None:
     fake = engine()
     with pytest.raises(InvalidRequest, match=says):
         call(fake, "MultiInference", tasks(*named))
     assert not fake.requests
 
 
-def test_metadata_tells_every_signature() -> None:
+def test_metadata_has_every_signature() -> None:
     request = pb.GetModelMetadataRequest(model_spec=spec(version=1), metadata_field=["signature_def"])
     answer = call(engine(), "GetModelMetadata", request)
     assert answer.model_spec == spec(version=1)
-    told = pb.SignatureDefMap()
-    assert answer.metadata["signature_def"].Unpack(told)
-    methods = {name: each.method_name.rpartition("/")[2] for name, each in told.signature_def.items()}
+    signature_map = pb.SignatureDefMap()
+    assert answer.metadata["signature_def"].Unpack(signature_map)
+    methods = {name: each.method_name.rpartition("/")[2] for name, each in signature_map.signature_def.items()}
     assert (methods["serving_default"], methods["scores"], methods["regress"]) == ("predict", "classify", "regress")
-    scores = told.signature_def["scores"]
+    scores = signature_map.signature_def["scores"]
     assert scores.inputs["inputs"].dtype == tf.DT_STRING
     assert [dim.size for dim in scores.outputs["scores"].tensor_shape.dim] == [-1, 2]
 
 
-def test_metadata_tells_what_was_learned_and_what_is_not_known() -> None:
-    def told(model: str) -> Any:
+def test_metadata_has_learned_and_unknown_facts() -> None:
+    def default_signature(model: str) -> Any:
         request = pb.GetModelMetadataRequest(model_spec=spec(model), metadata_field=["signature_def"])
         found = pb.SignatureDefMap()
         call(engine(), "GetModelMetadata", request).metadata["signature_def"].Unpack(found)
         return found.signature_def["serving_default"]
 
-    assert told("echo").inputs["s"].dtype == tf.DT_DOUBLE
-    unknown = told("several").outputs["n"]
+    assert default_signature("echo").inputs["s"].dtype == tf.DT_DOUBLE
+    unknown = default_signature("several").outputs["n"]
     assert (unknown.dtype, unknown.tensor_shape.unknown_rank) == (tf.DT_INVALID, True)
 
 
-def test_status_tells_one_version_or_all() -> None:
-    def told(asked: pb.ModelSpec) -> list[tuple[int, str, int, str]]:
+def test_status_of_one_version_or_all() -> None:
+    def states(asked: pb.ModelSpec) -> list[tuple[int, str, int, str]]:
         answer = call(engine(), "GetModelStatus", pb.GetModelStatusRequest(model_spec=asked))
         name = pb.ModelVersionStatus.State.Name
         return [
@@ -300,10 +300,10 @@ def test_status_tells_one_version_or_all() -> None:
             for each in answer.model_version_status
         ]
 
-    assert told(spec()) == [(2, "AVAILABLE", 0, ""), (1, "AVAILABLE", 0, "")]
-    assert told(spec(version_label="stable")) == [(1, "AVAILABLE", 0, "")]
-    assert told(spec("broken")) == [(3, "END", 14, "its artifact is cut off")]
-    assert told(spec("coming")) == [(4, "LOADING", 0, "")]
+    assert states(spec()) == [(2, "AVAILABLE", 0, ""), (1, "AVAILABLE", 0, "")]
+    assert states(spec(version_label="stable")) == [(1, "AVAILABLE", 0, "")]
+    assert states(spec("broken")) == [(3, "END", 14, "its artifact is cut off")]
+    assert states(spec("coming")) == [(4, "LOADING", 0, "")]
 
 
 def test_each_library_serves_it(grpc_serving: Serving) -> None:
@@ -325,7 +325,7 @@ def test_each_library_serves_it(grpc_serving: Serving) -> None:
             grpc.StatusCode.UNIMPLEMENTED,
         ),
     ]
-    for refused, code in refusals:
+    for request, code in refusals:
         with pytest.raises(grpc.RpcError) as caught:
-            refused()
+            request()
         assert caught.value.code() is code

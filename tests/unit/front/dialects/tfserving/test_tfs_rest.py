@@ -1,4 +1,4 @@
-"""TensorFlow Serving over REST: rows and columns, examples, and what is refused."""
+"""TensorFlow Serving over REST: rows, columns, examples, and rejected requests."""
 
 import dataclasses
 import json
@@ -58,10 +58,10 @@ def test_each_path_reaches_its_version(path: str, version: str) -> None:
         ("/v1/models/nosuch:regress", "no model 'nosuch'"),
     ],
 )
-def test_a_label_is_no_number_and_a_number_no_label(path: str, says: str) -> None:
-    status, told = post(engine(), quote(path, safe="/:"), {"instances": [[1, 2]]})
+def test_labels_are_not_numbers(path: str, says: str) -> None:
+    status, document = post(engine(), quote(path, safe="/:"), {"instances": [[1, 2]]})
     assert status == 404
-    assert says in told["error"]
+    assert says in document["error"]
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,11 @@ def test_a_single_tensor_has_no_name(body: Any, answer: Any) -> None:
 
 def test_several_outputs_are_objects() -> None:
     rows = [{"a": [1, 2], "b": b64(b"\xff")}, {"a": [3, 4], "b": "text"}]
-    told = [
+    predictions = [
         {"a_out": [1.0, 2.0], "image_bytes": b64(b"\xff")},
         {"a_out": [3.0, 4.0], "image_bytes": b64(b"text")},
     ]
-    assert post(engine(), "/v1/models/several:predict", {"instances": rows}) == (200, {"predictions": told})
+    assert post(engine(), "/v1/models/several:predict", {"instances": rows}) == (200, {"predictions": predictions})
     columns = {"a": [[1, 2], [3, 4]], "b": [b64(b"\xff"), "text"]}
     answer = {"a_out": [[1.0, 2.0], [3.0, 4.0]], "image_bytes": [b64(b"\xff"), b64(b"text")]}
     assert post(engine(), "/v1/models/several:predict", {"inputs": columns}) == (200, {"outputs": answer})
@@ -124,11 +124,11 @@ def test_strings_are_text_but_in_outputs_that_end_in_bytes() -> None:
 
 def test_literals_travel_both_ways() -> None:
     body = b'{"instances": [[NaN, 1], [-Infinity, Infinity]]}'
-    _, told = post(engine(), SAVED, body)
-    np.testing.assert_array_equal(told["predictions"], [[np.nan, 1], [-np.inf, np.inf]])
+    _, document = post(engine(), SAVED, body)
+    np.testing.assert_array_equal(document["predictions"], [[np.nan, 1], [-np.inf, np.inf]])
     rows = b'{"instances": [{"a": [NaN, 1], "b": ""}, {"a": [0.1, 1], "b": ""}]}'
-    _, told = post(engine(), "/v1/models/several:predict", rows)
-    np.testing.assert_array_equal([row["a_out"] for row in told["predictions"]], [[np.nan, 1], [0.1, 1]])
+    _, document = post(engine(), "/v1/models/several:predict", rows)
+    np.testing.assert_array_equal([row["a_out"] for row in document["predictions"]], [[np.nan, 1], [0.1, 1]])
 
 
 def test_datatypes_are_the_declared_the_learned_or_the_guessed() -> None:
@@ -140,11 +140,11 @@ def test_datatypes_are_the_declared_the_learned_or_the_guessed() -> None:
 
 @given(npst.arrays(np.float64, npst.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=3)))
 @settings(deadline=None)
-def test_values_come_back_in_rows_and_in_columns(array: np.ndarray) -> None:
+def test_values_are_returned_in_rows_and_in_columns(array: np.ndarray) -> None:
     for takes, gives in ("instances", "predictions"), ("inputs", "outputs"):
-        status, told = post(engine(), "/v1/models/echo:predict", {takes: array.tolist()})
+        status, document = post(engine(), "/v1/models/echo:predict", {takes: array.tolist()})
         assert status == 200
-        np.testing.assert_array_equal(np.array(told[gives], np.float64), array)
+        np.testing.assert_array_equal(np.array(document[gives], np.float64), array)
 
 
 @pytest.mark.parametrize(
@@ -165,16 +165,16 @@ def test_values_come_back_in_rows_and_in_columns(array: np.ndarray) -> None:
         ({"inputs": {"z": [[1, 2]]}}, "no input 'z'"),
     ],
 )
-def test_a_wrong_predict_is_refused(body: Any, says: str) -> None:
-    status, told = post(engine(), SAVED, body)
-    assert (status, list(told)) == (400, ["error"])
-    assert says in told["error"]
+def test_a_wrong_predict_is_rejected(body: Any, says: str) -> None:
+    status, document = post(engine(), SAVED, body)
+    assert (status, list(document)) == (400, ["error"])
+    assert says in document["error"]
 
 
 def test_a_model_that_is_not_loaded_is_unavailable() -> None:
     for verb, body in (("predict", {"inputs": [1]}), ("classify", {"examples": [{}]}), ("regress", {"examples": [{}]})):
-        status, told = post(engine(), f"/v1/models/broken:{verb}", body)
-        assert (status, "its artifact is cut off" in told["error"]) == (503, True)
+        status, document = post(engine(), f"/v1/models/broken:{verb}", body)
+        assert (status, "its artifact is cut off" in document["error"]) == (503, True)
 
 
 def write_rows(*outputs: Tensor, instances: int = 2) -> bytes:
@@ -183,7 +183,7 @@ def write_rows(*outputs: Tensor, instances: int = 2) -> bytes:
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 10])
 def test_as_many_predictions_as_instances(rows: int) -> None:
-    """Of fixed size, or fewer since what found nothing has no row: a client would pair them wrongly."""
+    """Outputs of fixed size, or without a row for empty results: a client would assign rows to the wrong instances."""
     output = Tensor("y", "INT8", (rows,), bytes(rows))
     for outputs in ([output], [output, output._replace(name="z")]):
         with pytest.raises(InvalidRequest, match=f"output 'y' has {rows} rows for 2 instances.*send 'inputs'"):
@@ -194,18 +194,18 @@ def test_as_many_predictions_as_instances(rows: int) -> None:
 def test_the_instances_that_are_counted_are_those_of_the_body() -> None:
     fake = engine(lambda request: [Tensor("y", "FP32", (1, 2), bytes(8))])
     for instances in ([[1, 2], [3, 4]], [{"x": [1, 2]}, {"x": [3, 4]}]):
-        status, told = post(fake, SAVED, {"instances": instances})
-        assert (status, "1 rows for 2 instances" in told["error"]) == (400, True)
+        status, document = post(fake, SAVED, {"instances": instances})
+        assert (status, "1 rows for 2 instances" in document["error"]) == (400, True)
     assert post(fake, SAVED, {"inputs": [[1, 2], [3, 4]]}) == (200, {"outputs": [[0.0, 0.0]]})
 
 
 def test_rows_of_another_dimension_are_no_instances() -> None:
-    """Whether or not they are batched: batching may go off while the model is served."""
+    """With and without batching, which may be switched off while the model is served."""
     for rows in (0, 8):
         (status, *_) = models()
         other = dataclasses.replace(status, batch_dim=1, max_batch_size=rows)
-        code, told = post(FakeEngine([other], compute), "/v1/models/saved:predict", {"instances": [[1, 2]]})
-        assert (code, "are not its first dimension; use 'inputs'" in told["error"]) == (400, True)
+        code, document = post(FakeEngine([other], compute), "/v1/models/saved:predict", {"instances": [[1, 2]]})
+        assert (code, "are not its first dimension; use 'inputs'" in document["error"]) == (400, True)
 
 
 def test_rows_need_outputs_that_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,7 @@ def features(example: tf.Example) -> dict[str, tuple[str | None, list[Any]]]:
     }
 
 
-def test_examples_become_features_by_what_their_values_are() -> None:
+def test_the_types_of_values_determine_the_features() -> None:
     fake = engine()
     body = {
         "signature_name": "regress",
@@ -246,7 +246,7 @@ def test_examples_become_features_by_what_their_values_are() -> None:
             {"text": "zwölf", "raw": b64(b"\xff"), "both": ["a", b64(b"\0")], "empty": []},
         ],
     }
-    status, told = post(fake, "/v1/models/saved:regress", body)
+    status, document = post(fake, "/v1/models/saved:regress", body)
     first, second = sent_examples(fake)
     assert features(first) == {
         "common": ("bytes_list", [b"c"]),
@@ -265,7 +265,7 @@ def test_examples_become_features_by_what_their_values_are() -> None:
     }
     (tensor,) = fake.requests[-1].inputs
     sizes = [len(raw) for raw in unpack_bytes(tensor.data, 2)]
-    assert (status, told) == (200, {"results": [float(size) for size in sizes]})
+    assert (status, document) == (200, {"results": [float(size) for size in sizes]})
 
 
 def test_not_a_number_is_a_float() -> None:
@@ -287,13 +287,13 @@ def test_not_a_number_is_a_float() -> None:
 def test_classify_answers_labels_with_scores(signature: str, pairs: Any) -> None:
     body = {"signature_name": signature, "examples": [{}, {"x": 1.0}]}
     size = float(len(tf.Example(features={"feature": {"x": {"float_list": {"value": [1.0]}}}}).SerializeToString()))
-    status, told = post(engine(), "/v1/models/saved:classify", body)
-    assert (status, told) == (200, {"results": [pairs(0.0), pairs(size)]})
+    status, document = post(engine(), "/v1/models/saved:classify", body)
+    assert (status, document) == (200, {"results": [pairs(0.0), pairs(size)]})
 
 
 def test_labels_of_the_repository_name_scores_without_classes() -> None:
-    _, told = post(engine(), "/v1/models/labelled:classify", {"examples": [{}]})
-    assert told == {"results": [[["cat", 0.0], ["", 0.0]]]}
+    _, document = post(engine(), "/v1/models/labelled:classify", {"examples": [{}]})
+    assert document == {"results": [[["cat", 0.0], ["", 0.0]]]}
 
 
 @pytest.mark.parametrize(
@@ -308,15 +308,15 @@ def test_labels_of_the_repository_name_scores_without_classes() -> None:
         ("regress", "nosuch", "no signature 'nosuch'"),
     ],
 )
-def test_a_signature_that_does_not_suit_is_refused(verb: str, signature: str, says: str) -> None:
-    status, told = post(engine(), f"/v1/models/saved:{verb}", {"signature_name": signature, "examples": [{}]})
+def test_a_signature_that_does_not_suit_is_rejected(verb: str, signature: str, says: str) -> None:
+    status, document = post(engine(), f"/v1/models/saved:{verb}", {"signature_name": signature, "examples": [{}]})
     assert status == 400
-    assert says in told["error"]
+    assert says in document["error"]
 
 
-def test_an_answer_of_another_shape_is_refused() -> None:
-    status, told = post(engine(), "/v1/models/saved:regress", {"signature_name": "odd", "examples": [{}, {}]})
-    assert (status, "output 'outputs' is FP32 [1, 2], but must be [2]" in told["error"]) == (400, True)
+def test_an_answer_of_another_shape_is_rejected() -> None:
+    status, document = post(engine(), "/v1/models/saved:regress", {"signature_name": "odd", "examples": [{}, {}]})
+    assert (status, "output 'outputs' is FP32 [1, 2], but must be [2]" in document["error"]) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -343,20 +343,20 @@ def test_an_answer_of_another_shape_is_refused() -> None:
         ({"examples": [{}] * 100, "context": {"x": "x" * 1000}}, "over the limit of 65536", 413),
     ],
 )
-def test_wrong_examples_are_refused(body: Any, says: str, status: int) -> None:
+def test_wrong_examples_are_rejected(body: Any, says: str, status: int) -> None:
     if isinstance(body, dict):
         body = {"signature_name": "regress", **body}
-    found, told = post(engine(), "/v1/models/saved:regress", body)
+    found, document = post(engine(), "/v1/models/saved:regress", body)
     assert found == status
-    assert says in told["error"]
+    assert says in document["error"]
 
 
 def test_examples_are_limited_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tfs_examples, "MAX_OBJECTS", 2)
     for examples, says in ([{}] * 3, "3 examples, over the limit of 2"), ([{"a": 1, "b": 1, "c": 1}], "3 features"):
         body = {"signature_name": "regress", "examples": examples}
-        status, told = post(engine(), "/v1/models/saved:regress", body)
-        assert (status, says in told["error"]) == (413, True)
+        status, document = post(engine(), "/v1/models/saved:regress", body)
+        assert (status, says in document["error"]) == (413, True)
 
 
 def test_a_float_of_32_bits_holds_all_that_is_let_through() -> None:
@@ -389,10 +389,10 @@ def test_over_http(serving: Serving) -> None:
     assert serving.http.get("/v1/models/nosuch").status_code == 404
 
 
-@pytest.mark.parametrize("place", ["doubler", "doubler/versions/1", "doubler/labels/stable"])
+@pytest.mark.parametrize("path", ["doubler", "doubler/versions/1", "doubler/labels/stable"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_there_is_nothing_behind_another_verb(serving: Serving, method: str, place: str) -> None:
-    reply = serving.http.request(method, f"/v1/models/{place}:explain")
+def test_other_verbs_are_not_found(serving: Serving, method: str, path: str) -> None:
+    reply = serving.http.request(method, f"/v1/models/{path}:explain")
     assert (reply.status_code, list(reply.json())) == (404, ["error"])
     if method == "POST":
         assert "there is no ':explain'" in reply.json()["error"]
@@ -400,10 +400,10 @@ def test_there_is_nothing_behind_another_verb(serving: Serving, method: str, pla
 
 def test_status_over_http(serving: Serving) -> None:
     ok = {"error_code": "OK", "error_message": ""}
-    told = {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": ok}]}
-    told |= {"name": "doubler", "ready": True}  # KServe v1's
+    status = {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": ok}]}
+    status |= {"name": "doubler", "ready": True}  # KServe v1's
     for path in ("/v1/models/doubler", "/v1/models/doubler/versions/1"):
-        assert serving.http.get(path).json() == told
+        assert serving.http.get(path).json() == status
     (broken,) = serving.http.get("/v1/models/broken").json()["model_version_status"]
     assert broken == {
         "version": "2",
@@ -415,9 +415,9 @@ def test_status_over_http(serving: Serving) -> None:
 
 
 def test_metadata_over_http(serving: Serving) -> None:
-    told = serving.http.get("/v1/models/doubler/metadata").json()
-    assert told["model_spec"] == {"name": "doubler", "signature_name": "", "version": "1"}
-    signatures = told["metadata"]["signature_def"]["signature_def"]
+    metadata = serving.http.get("/v1/models/doubler/metadata").json()
+    assert metadata["model_spec"] == {"name": "doubler", "signature_name": "", "version": "1"}
+    signatures = metadata["metadata"]["signature_def"]["signature_def"]
     assert signatures.keys() == {"default", "serving_default"}
     shape = {"dim": [{"size": "-1", "name": ""}, {"size": "3", "name": ""}], "unknown_rank": False}
     assert signatures["serving_default"] == {

@@ -1,4 +1,4 @@
-"""TensorProto, there and back: every datatype, every field, and what is refused."""
+"""Conversion of TensorProto, both ways: every datatype, every field, and rejected tensors."""
 
 from typing import Any
 
@@ -69,12 +69,12 @@ def test_values_one_by_one_are_read(datatype: str, data: st.DataObject) -> None:
 def test_the_last_value_stands_for_all_that_follow(dtype: int) -> None:
     kind = _TYPES[dtype]
     first: Any = [b"a", b"bc"] if kind.datatype == "BYTES" else [1, 0]
-    for some, wanted in ((first[:1], first[:1] * 6), (first, first + first[1:] * 4)):
+    for some, expected in ((first[:1], first[:1] * 6), (first, first + first[1:] * 4)):
         tensor = read(proto(dtype, (2, 3), **{kind.field: some}))
         found = to_array(tensor)
         if kind.field == "half_val":
             found = found.view(np.uint16)
-        assert found.ravel().tolist() == wanted
+        assert found.ravel().tolist() == expected
 
 
 @pytest.mark.parametrize("dtype", _TYPES)
@@ -110,7 +110,7 @@ def test_a_scalar_has_no_dimension(dtype: int) -> None:
         (proto(tf.DT_STRING, (MAX_STRINGS + 1,), string_val=[b""]), f"{MAX_STRINGS + 1} strings"),
     ],
 )
-def test_what_does_not_fit_is_refused(given: tf.TensorProto, says: str) -> None:
+def test_what_does_not_fit_is_rejected(given: tf.TensorProto, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
         read(given)
 
@@ -121,7 +121,7 @@ def test_one_value_for_a_huge_shape_allocates_nothing(shape: tuple[int, ...]) ->
         read(proto(tf.DT_FLOAT, shape, float_val=[1]))
 
 
-def test_one_string_for_many_is_limited_by_what_they_take() -> None:
+def test_a_repeated_string_is_limited_by_its_total_size() -> None:
     long = proto(tf.DT_STRING, (1000,), string_val=[b"x" * 2000])
     with pytest.raises(TooLarge, match="expands to 2004000 bytes"):
         read(long)

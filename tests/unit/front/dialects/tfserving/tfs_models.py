@@ -1,4 +1,4 @@
-"""Models as TensorFlow Serving's clients meet them, over a fake engine, without a server."""
+"""Models for tests of TensorFlow Serving's dialect, over a fake engine, without a server."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ def models() -> list[ModelStatus]:
 
 
 def compute(request: InferRequest) -> Sequence[Tensor]:
-    """Scores and results are the lengths of the serialized examples; other inputs come back."""
+    """Scores and results are the lengths of the serialized examples; other inputs are returned."""
     (first, *_) = request.inputs
     if first.name == "inputs" and first.datatype == "BYTES":
         sizes = np.array([len(raw) for raw in unpack_bytes(first.data, first.shape[0])], np.float32)
@@ -83,7 +83,7 @@ def engine(compute: Callable[[InferRequest], Sequence[Tensor]] = compute) -> Fak
 
 
 def post(engine: FakeEngine, path: str, body: Any) -> tuple[int, Any]:
-    """The status and the document that a hot path answers."""
+    """Return the status and the document of a hot path's answer."""
     route = match(path.encode())
     assert route is not None, path
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -96,5 +96,5 @@ def post(engine: FakeEngine, path: str, body: Any) -> tuple[int, Any]:
 
 
 def received(engine: FakeEngine) -> dict[str, np.ndarray]:
-    """The inputs of the last request."""
+    """Return the inputs of the last request."""
     return {tensor.name: to_array(tensor) for tensor in engine.requests[-1].inputs}

@@ -1,4 +1,4 @@
-"""TorchServe's dialect: predictions in its forms, its health and its look at models, its errors."""
+"""TorchServe's dialect: predictions in all forms, health, the list of models, errors."""
 
 import json
 from typing import Any
@@ -39,14 +39,14 @@ def test_json_as_the_file_of_a_form(serving: Serving) -> None:
 
     text = json.dumps({"data": [ROW]}).encode()
     assert post("doubler", text).json() == [ROW]
-    refused(post("doubler", text, text), 400, "BadRequestException", "the form has several files")
-    refused(post("doubler", b"hello"), 400, "BadRequestException", "not valid JSON")
-    refused(post("doubler", FOUR), 400, "BadRequestException", "does not accept images")
-    refused(post("doubler", b" " * LIMITS.json_bytes + text), 413, "RequestEntityTooLargeException", "limit")
-    refused(post("classes", text), 400, "BadRequestException", "file 1 of the form")
+    assert_rejected(post("doubler", text, text), 400, "BadRequestException", "the form has several files")
+    assert_rejected(post("doubler", b"hello"), 400, "BadRequestException", "not valid JSON")
+    assert_rejected(post("doubler", FOUR), 400, "BadRequestException", "does not accept images")
+    assert_rejected(post("doubler", b" " * LIMITS.json_bytes + text), 413, "RequestEntityTooLargeException", "limit")
+    assert_rejected(post("classes", text), 400, "BadRequestException", "file 1 of the form")
 
 
-def test_several_outputs_come_by_name(serving: Serving) -> None:
+def test_several_outputs_are_returned_by_name(serving: Serving) -> None:
     document = {"instances": [{"a": [1, 2], "b": [3]}, {"a": [4, 5], "b": [6]}]}
     reply = serving.http.post("/predictions/two", json=document)
     assert reply.json() == {"a_out": [[1.0, 2.0], [4.0, 5.0]], "b_out": [[3], [6]]}
@@ -55,15 +55,15 @@ def test_several_outputs_come_by_name(serving: Serving) -> None:
 def test_images(serving: Serving) -> None:
     scores = {"one": 200.0, "3": 100.0, "zero": 50.0}
     others = {"3": 4.0, "two": 3.0, "one": 2.0}
-    for method in ("POST", "PUT"):  # curl -T puts
+    for method in ("POST", "PUT"):  # curl -T sends PUT
         reply = serving.http.request(method, "/predictions/classes", content=FOUR)
         assert (reply.json(), list(reply.json())) == (scores, list(scores))
-    for body, headers, wanted in (
+    for body, headers, expected in (
         (FOUR, {"Content-Type": "image/png"}, scores),
         (*form(FOUR), scores),
         (*form(FOUR, OTHER), [scores, others]),
     ):
-        assert serving.http.post("/predictions/classes", content=body, headers=headers).json() == wanted
+        assert serving.http.post("/predictions/classes", content=body, headers=headers).json() == expected
 
 
 def test_images_that_are_not_classified_are_answered_by_their_rows(serving: Serving) -> None:
@@ -79,19 +79,19 @@ def test_a_list_for_several_images_has_one_element_for_each(shape: tuple[int, ..
     output = from_array("y", np.zeros(shape, np.float32))
     with pytest.raises(InvalidRequest, match="for 2 images, so it does not say which is whose; send each image"):
         _write_images(asked, LIMITS, InferResponse("m", "1", [output]))
-    # By name they stand as they are.
+    # Outputs by name are returned unchanged.
     named = [output, output._replace(name="z")]
     assert set(json.loads(_write_images(asked, LIMITS, InferResponse("m", "1", named)))) == {"y", "z"}
     one = json.loads(_write_images(asked._replace(images=1), LIMITS, InferResponse("m", "1", [output])))
     assert one == (np.zeros(shape[1:]) if shape[:1] == (1,) else np.zeros(shape)).tolist()
 
 
-def refused(reply: httpx.Response, code: int, kind: str, says: str) -> None:
+def assert_rejected(reply: httpx.Response, code: int, kind: str, says: str) -> None:
     assert reply.status_code == code, reply.text
-    told = reply.json()
-    assert set(told) == {"code", "type", "message"}
-    assert (told["code"], told["type"]) == (code, kind)
-    assert says in told["message"]
+    error = reply.json()
+    assert set(error) == {"code", "type", "message"}
+    assert (error["code"], error["type"]) == (code, kind)
+    assert says in error["message"]
 
 
 def test_refusals(serving: Serving) -> None:
@@ -100,32 +100,34 @@ def test_refusals(serving: Serving) -> None:
         return serving.http.post(f"/predictions/{path}", content=content, headers=headers)
 
     bad = "BadRequestException"
-    refused(post("nosuch", [ROW]), 404, "ModelNotFoundException", "no model 'nosuch'")
-    refused(post("doubler/2", [ROW]), 404, "ModelNotFoundException", "version 2")
-    refused(post("doubler", b"hello"), 400, bad, "not valid JSON")
-    refused(post("doubler", b""), 400, bad, "not valid JSON")
-    refused(post("doubler", 5), 400, bad, "must be a JSON list")
-    refused(post("doubler", {"data": [ROW], "inputs": [ROW]}), 400, bad, "both 'data' and 'inputs'")
-    refused(post("doubler", {"data": [ROW], "instances": [ROW]}), 400, bad, "either 'inputs'")
-    refused(post("doubler", {"body": [ROW]}), 400, bad, "unknown key 'body'")
-    refused(post("doubler", [[1.0]]), 400, bad, "shape [1, 1]")
-    refused(post("doubler", FOUR), 400, bad, "does not accept images")
-    refused(post("classes", FOUR[:40]), 400, bad, "damaged")
-    refused(post("two", [ROW]), 400, bad, "give each by its name")
-    refused(post("broken", [ROW]), 503, "ServiceUnavailableException", "cut off")
+    assert_rejected(post("nosuch", [ROW]), 404, "ModelNotFoundException", "no model 'nosuch'")
+    assert_rejected(post("doubler/2", [ROW]), 404, "ModelNotFoundException", "version 2")
+    assert_rejected(post("doubler", b"hello"), 400, bad, "not valid JSON")
+    assert_rejected(post("doubler", b""), 400, bad, "not valid JSON")
+    assert_rejected(post("doubler", 5), 400, bad, "must be a JSON list")
+    assert_rejected(post("doubler", {"data": [ROW], "inputs": [ROW]}), 400, bad, "both 'data' and 'inputs'")
+    assert_rejected(post("doubler", {"data": [ROW], "instances": [ROW]}), 400, bad, "either 'inputs'")
+    assert_rejected(post("doubler", {"body": [ROW]}), 400, bad, "unknown key 'body'")
+    assert_rejected(post("doubler", [[1.0]]), 400, bad, "shape [1, 1]")
+    assert_rejected(post("doubler", FOUR), 400, bad, "does not accept images")
+    assert_rejected(post("classes", FOUR[:40]), 400, bad, "damaged")
+    assert_rejected(post("two", [ROW]), 400, bad, "give each by its name")
+    assert_rejected(post("broken", [ROW]), 503, "ServiceUnavailableException", "cut off")
     large = b"[" + b" " * LIMITS.json_bytes + b"]"
-    refused(post("doubler", large), 413, "RequestEntityTooLargeException", "over the limit")
+    assert_rejected(post("doubler", large), 413, "RequestEntityTooLargeException", "over the limit")
     typed = {"Content-Type": "application/json"}
-    refused(post("doubler", large, **typed), 413, "RequestEntityTooLargeException", "over the limit")
-    refused(serving.http.get("/predictions/doubler"), 405, "MethodNotAllowedException", "accepts POST or PUT, not GET")
+    assert_rejected(post("doubler", large, **typed), 413, "RequestEntityTooLargeException", "over the limit")
+    assert_rejected(
+        serving.http.get("/predictions/doubler"), 405, "MethodNotAllowedException", "accepts POST or PUT, not GET"
+    )
     assert serving.http.get("/predictions/doubler").headers["allow"] == "POST, PUT"
-    refused(serving.http.get("/models/nosuch"), 404, "ModelNotFoundException", "no model 'nosuch'")
-    refused(serving.http.get("/models/nosuch/all"), 404, "ModelNotFoundException", "no model 'nosuch'")
-    refused(serving.http.get("/models?limit=x"), 400, bad, "'limit'")
-    refused(serving.http.get("/models?limit=0"), 400, bad, "'limit'")
-    refused(serving.http.get("/models?next_page_token=-1"), 400, bad, "'next_page_token'")
+    assert_rejected(serving.http.get("/models/nosuch"), 404, "ModelNotFoundException", "no model 'nosuch'")
+    assert_rejected(serving.http.get("/models/nosuch/all"), 404, "ModelNotFoundException", "no model 'nosuch'")
+    assert_rejected(serving.http.get("/models?limit=x"), 400, bad, "'limit'")
+    assert_rejected(serving.http.get("/models?limit=0"), 400, bad, "'limit'")
+    assert_rejected(serving.http.get("/models?next_page_token=-1"), 400, bad, "'next_page_token'")
     serving.engine.failure = Overloaded("too much; try again later")
-    refused(post("doubler", [ROW]), 429, "TooManyRequestsException", "try again")
+    assert_rejected(post("doubler", [ROW]), 429, "TooManyRequestsException", "try again")
 
 
 @pytest.mark.parametrize(
@@ -133,9 +135,9 @@ def test_refusals(serving: Serving) -> None:
     [("POST", "/models?url=x.mar"), ("PUT", "/models/doubler?min_worker=2"), ("DELETE", "/models/doubler/1"),
      ("PUT", "/models/doubler/1/set-default")],
 )  # fmt: skip
-def test_models_are_not_managed(serving: Serving, method: str, path: str) -> None:
+def test_models_cannot_be_changed(serving: Serving, method: str, path: str) -> None:
     reply = serving.http.request(method, path)
-    refused(reply, 405, "MethodNotAllowedException", "POST /v2/repository/models/{model}/load")
+    assert_rejected(reply, 405, "MethodNotAllowedException", "POST /v2/repository/models/{model}/load")
     assert reply.headers["allow"] == "GET"
 
 
@@ -146,14 +148,12 @@ def test_models_are_not_managed(serving: Serving, method: str, path: str) -> Non
      ("POST", "/predictions", 404, ""), ("POST", "/predictions/", 404, ""), ("POST", "/predictions/a/b/c", 404, ""),
      ("GET", "/predictions/doubler/", 404, ""), ("POST", "/explanations/doubler", 404, "")],
 )  # fmt: skip
-def test_what_its_paths_do_not_take_is_told_in_its_form(
-    serving: Serving, method: str, path: str, code: int, allow: str
-) -> None:
+def test_405_has_torchserves_form(serving: Serving, method: str, path: str, code: int, allow: str) -> None:
     reply = serving.http.request(method, path)
     kind, says = {404: ("ModelNotFoundException", "nothing at this path"), 405: ("MethodNotAllowedException", method)}[
         code
     ]
-    refused(reply, code, kind, says)
+    assert_rejected(reply, code, kind, says)
     assert reply.headers.get("allow", "") == allow
 
 
@@ -162,7 +162,7 @@ def test_ping(serving: Serving) -> None:
     serving.engine.ready = False
     reply = serving.http.get("/ping")
     assert (reply.status_code, reply.json()) == (503, {"status": "Unhealthy"})
-    # Some load balancers ask with HEAD.
+    # Some load balancers send HEAD.
     for ready, status in ((False, 503), (True, 200)):
         serving.engine.ready = ready
         reply = serving.http.head("/ping")
@@ -185,7 +185,7 @@ def test_models_page_by_page(serving: Serving) -> None:
 
 
 def test_one_model(serving: Serving) -> None:
-    wanted = {
+    expected = {
         "modelName": "doubler",
         "modelVersion": "1",
         "runtime": "fake",
@@ -193,13 +193,13 @@ def test_one_model(serving: Serving) -> None:
         "workers": [{"status": "READY"}],
     }
     for path in ("/models/doubler", "/models/doubler/1", "/models/doubler/all"):
-        assert serving.http.get(path).json() == [wanted]
+        assert serving.http.get(path).json() == [expected]
     broken = serving.http.get("/models/broken").json()[0]
     assert broken["workers"] == [{"status": "UNAVAILABLE", "reason": "its artifact is cut off"}]
 
 
 @pytest.mark.parametrize(
-    ("best", "told"),
+    ("best", "scores"),
     [
         ([(0, "cat", 0.6), (1, "", 0.4)], {"cat": 0.6, "1": 0.4}),
         ([(0, "cat", 0.6), (1, "cat", 0.4)], {"cat": 0.6, "1": 0.4}),
@@ -207,5 +207,5 @@ def test_one_model(serving: Serving) -> None:
         ([(7, "4", 0.6), (4, "", 0.3)], {"4": 0.6, "4 (4)": 0.3}),
     ],
 )
-def test_no_score_takes_the_place_of_another(best: list[tuple[int, str, float]], told: dict[str, float]) -> None:
-    assert _scores([Prediction(*each) for each in best]) == told
+def test_no_score_replaces_another(best: list[tuple[int, str, float]], scores: dict[str, float]) -> None:
+    assert _scores([Prediction(*each) for each in best]) == scores

@@ -30,7 +30,7 @@ def classes(array: np.ndarray, count: int, **status: Any) -> Tensor:
     return tensor
 
 
-def told(array: np.ndarray, count: int, **status: Any) -> list[str]:
+def class_strings(array: np.ndarray, count: int, **status: Any) -> list[str]:
     tensor = classes(array, count, **status)
     return [each.decode() for each in unpack_bytes(tensor.data, math.prod(tensor.shape))]
 
@@ -51,8 +51,8 @@ def told(array: np.ndarray, count: int, **status: Any) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
-def test_the_largest_come_first(values: list[float], count: int, expected: list[int], datatype: str) -> None:
-    strings = told(np.array(values, numpy_dtype(datatype)), count)
+def test_the_largest_are_first(values: list[float], count: int, expected: list[int], datatype: str) -> None:
+    strings = class_strings(np.array(values, numpy_dtype(datatype)), count)
     assert [int(string.split(":")[1]) for string in strings] == expected
 
 
@@ -61,11 +61,11 @@ def test_every_row_is_sorted_as_python_does(datatype: str) -> None:
     random = np.random.default_rng(5)
     for _ in range(50):
         dtype, (rows, width) = numpy_dtype(datatype), random.integers(1, 7, 2)
-        # Few different values, so that some are equal; the ends of the range beside them.
+        # Few different values, so that some are equal, and the limits of the range.
         ends = [0, 1] if dtype.kind in "fb" else [np.iinfo(dtype).min, np.iinfo(dtype).max]
         array = random.choice(np.array([*ends, 0, 1, 1], dtype), (rows, width))
         count = int(random.integers(1, width + 1))
-        found = told(array, count, max_batch_size=8)
+        found = class_strings(array, count, max_batch_size=8)
         expected = []
         for row in array.tolist():
             best = sorted(range(width), key=lambda index, row=row: (-row[index], index))[:count]
@@ -77,7 +77,7 @@ def test_every_row_is_sorted_as_python_does(datatype: str) -> None:
 
 def test_values_are_written_as_c_does() -> None:
     values = np.array([1e20, 0.1, NAN, INF, -INF], np.float64)
-    assert told(values, 5) == ["inf:3", "100000000000000000000.000000:0", "0.100000:1", "-inf:4", "nan:2"]
+    assert class_strings(values, 5) == ["inf:3", "100000000000000000000.000000:0", "0.100000:1", "-inf:4", "nan:2"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_values_are_written_as_c_does() -> None:
         ((2, 6), {"max_batch_size": 4}, (2, 3)),
         ((2, 2, 3), {"max_batch_size": 4}, (2, 3)),
         ((2, 6), {}, (3,)),
-        ((2, 6), {"was_batched": True}, (2, 3)),  # batching has gone off since, and answers keep their form
+        ((2, 6), {"was_batched": True}, (2, 3)),  # batching was switched off since, and answers keep their shape
         ((6,), {}, (3,)),
         ((), {}, (1,)),
         ((2,), {"max_batch_size": 4}, (2, 1)),
@@ -104,10 +104,10 @@ def test_a_batch_has_one_list_for_each_row(
 
 def test_rows_of_another_dimension_are_rows() -> None:
     array = np.array([[1, 4], [3, 2]], np.int32)
-    assert told(array, 2, max_batch_size=4, batch_dim=1) == ["3:1", "1:0", "4:0", "2:1"]
+    assert class_strings(array, 2, max_batch_size=4, batch_dim=1) == ["3:1", "1:0", "4:0", "2:1"]
 
 
-def test_what_cannot_be_classified_is_refused() -> None:
+def test_unclassifiable_outputs_are_rejected() -> None:
     with pytest.raises(InvalidRequest, match="output 'y' is BYTES, which cannot be classified"):
         classes(np.array([b"a"], dtype=object), 1)
     with pytest.raises(TooLarge, match="at most 4194304 can be classified; send fewer rows"):
@@ -119,7 +119,7 @@ def test_what_cannot_be_classified_is_refused() -> None:
             read_class_count("y", wrong)
 
 
-def test_a_model_that_was_taken_away_meanwhile_has_no_labels() -> None:
+def test_a_model_that_was_removed_meanwhile_has_no_labels() -> None:
     response = InferResponse("gone", "1", [from_array("y", np.array([1.0, 2.0]))])
     (tensor,) = classify(FakeEngine([], answer), response, {"y": 1}).outputs
     assert unpack_bytes(tensor.data, 1) == [b"2.000000:1"]
@@ -150,7 +150,7 @@ def test_grpc(grpc_serving: Serving, raw: bool) -> None:
     call = Call("animals", (Value("x", "FP32", (2, 4), [*ROWS[0], *ROWS[1]]),), outputs=("y",))
     message = as_message(call, raw)
     message.outputs[0].parameters["classification"].int64_param = 2
-    for _ in range(2):  # the second is one that the reader knows
+    for _ in range(2):  # the second one is cached
         response = pb.ModelInferResponse.FromString(grpc_serving.call("ModelInfer", message.SerializeToString()))
         (output,) = response.outputs
         assert (output.datatype, list(output.shape)) == ("BYTES", [2, 2])

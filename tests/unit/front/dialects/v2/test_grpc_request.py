@@ -1,4 +1,4 @@
-"""Requests without protobuf's copies: the same as protobuf reads them, whatever the bytes."""
+"""Requests read without protobuf's copies: for any bytes, the result is that of protobuf."""
 
 import random
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def parse(raw: bytes) -> pb.ModelInferRequest | None:
 
 
 def agrees(raw: bytes) -> bool:
-    """Whether the message was split; fails where the parts say something else than the whole."""
+    """Return whether the message was split. Fails if the parts differ from the whole."""
     split = split_request(raw)
     if split is None:
         return False
@@ -73,7 +73,7 @@ def agrees(raw: bytes) -> bool:
         (b"\x3a\x00" * 2000, False),
     ],
 )
-def test_what_is_no_plain_row_of_fields_is_left_to_protobuf(raw: bytes, is_split: bool) -> None:
+def test_unusual_encodings_are_left_to_protobuf(raw: bytes, is_split: bool) -> None:
     assert agrees(raw) == is_split
 
 
@@ -87,7 +87,7 @@ def test_large_data_is_not_copied() -> None:
     assert split.contents[0].obj is raw
 
 
-def test_messages_with_a_few_bytes_changed_say_what_protobuf_says() -> None:
+def test_damaged_messages_are_read_as_protobuf_reads_them() -> None:
     chance = random.Random(11)
     split = 0
     for raw in damaged(chance, 20_000):
@@ -96,22 +96,22 @@ def test_messages_with_a_few_bytes_changed_say_what_protobuf_says() -> None:
 
 
 def damaged(chance: random.Random, count: int) -> Iterator[bytes]:
-    """Messages of fields in any order, cut, changed and lengthened at random."""
+    """Yield messages with fields in any order, truncated, changed and extended at random."""
     large = as_message(Call("echo_UINT8", (Value("x", "UINT8", (300,), [7] * 300),), id="i"), raw=True)
     seeds = [GOOD, large.SerializeToString(), HEAD + b"\x3a\x02ab\x1a\x01i\x3a\x00"]
     for _ in range(count):
         raw = bytearray(b"".join(chance.choices(seeds, k=chance.randint(1, 2))))
         for _ in range(chance.randint(0, 3)):
-            place = chance.randrange(len(raw))
+            offset = chance.randrange(len(raw))
             kind = chance.randrange(4)
             if kind == 0:
-                raw[place] = chance.randrange(256)
+                raw[offset] = chance.randrange(256)
             elif kind == 1:
-                raw.insert(place, chance.randrange(256))
+                raw.insert(offset, chance.randrange(256))
             elif kind == 2 and len(raw) > 1:
-                del raw[place]
+                del raw[offset]
             else:
-                raw[place] ^= 1 << chance.randrange(8)
+                raw[offset] ^= 1 << chance.randrange(8)
         yield bytes(raw[: chance.randint(1, len(raw))] if chance.random() < 0.1 else raw)
 
 
@@ -125,7 +125,7 @@ def message(*data: float, **more: object) -> bytes:
     return as_message(Call("doubler", (values,), outputs=("y",), **more), raw=True).SerializeToString()  # type: ignore[arg-type]
 
 
-def test_a_message_like_one_before_is_read_the_same(reader: RequestReader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_with_a_cached_head_is_read_the_same(reader: RequestReader, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = reader.read(message(1, 2, 3, id="a"), None)
     monkeypatch.setattr(grpc_request, "parse", None)
     second, _ = reader.read(message(4, 5, 6, id="b"), None)
@@ -135,14 +135,14 @@ def test_a_message_like_one_before_is_read_the_same(reader: RequestReader, monke
     assert np.frombuffer(second.inputs[0].data, np.float32).tolist() == [4, 5, 6]
 
 
-def test_a_timeout_counts_from_each_request_anew(reader: RequestReader) -> None:
+def test_a_timeout_starts_with_each_request(reader: RequestReader) -> None:
     raw = message(1, 2, 3, parameters={"timeout": 60_000_000})
     deadlines = [reader.read(raw, None)[0].deadline for _ in range(2)]
     assert None not in deadlines
     assert deadlines[0] != deadlines[1]
 
 
-def test_what_is_wrong_behind_a_known_head_is_refused(reader: RequestReader) -> None:
+def test_bad_data_after_a_cached_head_is_rejected(reader: RequestReader) -> None:
     raw = message(1, 2, 3)
     reader.read(raw, None)
     with pytest.raises(InvalidRequest, match="2 raw_input_contents"):
@@ -154,7 +154,7 @@ def test_what_is_wrong_behind_a_known_head_is_refused(reader: RequestReader) -> 
         reader.read(good[:-1] + b"\x02", None)
 
 
-def test_no_more_is_remembered_than_has_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grpc_request, "_MAX_CACHED", 2)
     reader = RequestReader(FakeEngine(models(), answer))
     for version in ("1", "2", "3"):

@@ -24,7 +24,7 @@ PATH = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 @pytest.fixture
 def serving(grpc_serving: Serving) -> Serving:
-    """Everything here holds for both servers."""
+    """All tests here run with both servers."""
     return grpc_serving
 
 
@@ -36,7 +36,7 @@ def request(name: str, raw: bool = True, model: str = "doubler") -> bytes:
 
 
 class Call:
-    """A stream that a test feeds and reads."""
+    """A stream that a test writes and reads."""
 
     def __init__(self, serving: Serving) -> None:
         self._requests: queue.Queue[bytes | None] = queue.Queue()
@@ -83,7 +83,7 @@ def test_an_error_is_an_answer_and_ends_nothing(serving: Serving) -> None:
     }
 
 
-def test_answers_come_in_the_order_in_which_they_are_ready(serving: Serving) -> None:
+def test_answers_are_in_the_order_in_which_they_are_ready(serving: Serving) -> None:
     serving.open_gate(False)
     call = Call(serving)
     call.send(request("waits"))
@@ -96,7 +96,7 @@ def test_answers_come_in_the_order_in_which_they_are_ready(serving: Serving) -> 
     assert list(call.call) == []
 
 
-def test_who_hangs_up_is_not_waited_for(serving: Serving) -> None:
+def test_a_cancelled_stream_is_not_waited_for(serving: Serving) -> None:
     serving.open_gate(False)
     call = Call(serving)
     call.send(request("waits"))
@@ -123,7 +123,7 @@ def test_a_stream_without_requests(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("kind", get_args(GrpcServer))
-def test_a_server_that_stops_waits_neither_for_idle_streams_nor_for_who_watches_its_health(kind: GrpcServer) -> None:
+def test_a_stopping_server_waits_neither_for_idle_streams_nor_for_health_watches(kind: GrpcServer) -> None:
     async def main() -> None:
         engine = FakeEngine(models(), answer)
         server = build_server(engine, LIMITS, kind)

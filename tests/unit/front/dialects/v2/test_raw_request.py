@@ -1,4 +1,4 @@
-"""Requests that are the bytes of one input, without JSON."""
+"""Requests whose body is the bytes of one input, without JSON."""
 
 import struct
 
@@ -16,7 +16,7 @@ def ask(serving: Serving, model: str, body: bytes) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("rows", [1, 4])
-def test_the_size_of_the_body_tells_the_open_dimension(serving: Serving, rows: int) -> None:
+def test_the_size_of_the_body_determines_the_variable_dimension(serving: Serving, rows: int) -> None:
     array = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
     assert ask(serving, "doubler", array.tobytes()) == (200, array.tobytes())
     assert serving.engine.requests[-1].inputs[0].shape == (rows, 3)
@@ -36,6 +36,6 @@ def test_one_string(serving: Serving) -> None:
         ("doubler", b"", "rows"),
     ],
 )
-def test_what_cannot_be_told_from_bytes(serving: Serving, model: str, body: bytes, says: str) -> None:
+def test_bodies_that_do_not_determine_the_shape(serving: Serving, model: str, body: bytes, says: str) -> None:
     status, answer = ask(serving, model, body)
     assert (status, says in answer.decode()) == (400, True), answer

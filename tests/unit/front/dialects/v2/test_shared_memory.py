@@ -1,4 +1,4 @@
-"""Tensors in POSIX shared memory, by REST and gRPC."""
+"""Tensors in POSIX shared memory, over REST and gRPC."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from gateway.generated import open_inference_pb2 as pb
 from tests.support.front_server import Serving
 
 ROW = np.array([[1.5, -2.0, 3.25]], np.float32)
-PLACE = "/v2/systemsharedmemory"
+PREFIX = "/v2/systemsharedmemory"
 
 pytestmark = pytest.mark.skipif(
     not os.access("/dev/shm", os.W_OK), reason="shared memory is looked for in /dev/shm, which is not writable here"
@@ -24,29 +24,29 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def memory(serving: Serving) -> Iterator[SharedMemory]:
-    """Of 64 bytes, with ROW at 16; registered as "region" from 8 on."""
+    """64 bytes with ROW at offset 16, registered as "region" from offset 8."""
     serving.engine.shared_memory.enabled = True
     made = SharedMemory(create=True, size=64)
     made.buf[16:28] = ROW.tobytes()
     reply = register(serving, key=made.name, offset=8, byte_size=56)
     assert reply.status_code == 200, reply.text
     yield made
-    serving.http.post(PLACE + "/unregister")
+    serving.http.post(PREFIX + "/unregister")
     made.close()
     made.unlink()
 
 
 def register(serving: Serving, name: str = "region", **record: Any) -> Any:
-    return serving.http.post(f"{PLACE}/region/{name}/register", json=record)
+    return serving.http.post(f"{PREFIX}/region/{name}/register", json=record)
 
 
 def parameters(offset: int, byte_size: int = 12, region: str = "region") -> dict[str, Any]:
-    told = {"shared_memory_region": region, "shared_memory_byte_size": byte_size}
-    return {**told, "shared_memory_offset": offset} if offset else told
+    result = {"shared_memory_region": region, "shared_memory_byte_size": byte_size}
+    return {**result, "shared_memory_offset": offset} if offset else result
 
 
-def ask(serving: Serving, place: dict[str, Any], output: dict[str, Any] | None = None) -> Any:
-    tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "parameters": place}
+def ask(serving: Serving, region_range: dict[str, Any], output: dict[str, Any] | None = None) -> Any:
+    tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "parameters": region_range}
     document: dict[str, Any] = {"inputs": [tensor]}
     if output is not None:
         document["outputs"] = [{"name": "y", "parameters": output}]
@@ -62,11 +62,11 @@ def test_tensors_go_in_and_out(serving: Serving, memory: SharedMemory) -> None:
     assert bytes(memory.buf[40:52]) == ROW.tobytes()
 
 
-def message(place: dict[str, Any], output: dict[str, Any] | None = None) -> bytes:
+def message(region_range: dict[str, Any], output: dict[str, Any] | None = None) -> bytes:
     request = pb.ModelInferRequest(model_name="doubler")
     tensor = request.inputs.add(name="x", datatype="FP32", shape=[1, 3])
-    for described, told in ((tensor, place), (request.outputs.add(name="y"), output or {})):
-        for key, value in told.items():
+    for described, values in ((tensor, region_range), (request.outputs.add(name="y"), output or {})):
+        for key, value in values.items():
             setattr(described.parameters[key], "string_param" if isinstance(value, str) else "int64_param", value)
     written: bytes = request.SerializeToString()
     return written
@@ -79,20 +79,20 @@ def test_tensors_go_in_and_out_by_grpc(serving: Serving, memory: SharedMemory) -
         answer = pb.ModelInferResponse.FromString(serving.call("ModelInfer", message(parameters(8), parameters(32))))
         assert answer.outputs[0].parameters["shared_memory_region"].string_param == "region"
         assert answer.outputs[0].parameters["shared_memory_offset"].int64_param == 32
-        assert list(answer.raw_output_contents) == [b""]  # clients count one for each output
+        assert list(answer.raw_output_contents) == [b""]  # clients expect one for each output
         assert bytes(memory.buf[40:52]) == ROW.tobytes()
 
 
-def test_what_is_registered_is_told(serving: Serving, memory: SharedMemory) -> None:
-    wanted = {"name": "region", "key": memory.name, "offset": 8, "byte_size": 56}
-    assert serving.http.get(PLACE + "/status").json() == [wanted]
-    assert serving.http.get(PLACE + "/region/region/status").json() == [wanted]
-    assert serving.http.get(PLACE + "/region/other/status").status_code == 404
+def test_registered_regions_are_listed(serving: Serving, memory: SharedMemory) -> None:
+    expected = {"name": "region", "key": memory.name, "offset": 8, "byte_size": 56}
+    assert serving.http.get(PREFIX + "/status").json() == [expected]
+    assert serving.http.get(PREFIX + "/region/region/status").json() == [expected]
+    assert serving.http.get(PREFIX + "/region/other/status").status_code == 404
     status = pb.SystemSharedMemoryStatusResponse.FromString(serving.call("SystemSharedMemoryStatus", b""))
     assert status.regions["region"].key == memory.name
     unregister = pb.SystemSharedMemoryUnregisterRequest(name="region").SerializeToString()
     serving.call("SystemSharedMemoryUnregister", unregister)
-    assert serving.http.get(PLACE + "/status").json() == []
+    assert serving.http.get(PREFIX + "/status").json() == []
     assert ask(serving, parameters(8)).status_code == 400
     again = pb.SystemSharedMemoryRegisterRequest(name="region", key="/" + memory.name, offset=8, byte_size=56)
     serving.call("SystemSharedMemoryRegister", again.SerializeToString())
@@ -100,7 +100,7 @@ def test_what_is_registered_is_told(serving: Serving, memory: SharedMemory) -> N
 
 
 @pytest.mark.parametrize(
-    ("place", "output", "says"),
+    ("region_range", "output", "says"),
     [
         (parameters(0, region="other"), None, "not registered"),
         (parameters(48), None, "beyond the 56 bytes"),
@@ -111,12 +111,12 @@ def test_what_is_registered_is_told(serving: Serving, memory: SharedMemory) -> N
     ],
 )
 def test_places_that_cannot_be(
-    serving: Serving, memory: SharedMemory, place: dict[str, Any], output: dict[str, Any] | None, says: str
+    serving: Serving, memory: SharedMemory, region_range: dict[str, Any], output: dict[str, Any] | None, says: str
 ) -> None:
-    reply = ask(serving, place, output)
+    reply = ask(serving, region_range, output)
     assert (reply.status_code, says in reply.json()["error"]) == (400, True), reply.text
     with pytest.raises(grpc.RpcError) as caught:
-        serving.call("ModelInfer", message(place, output))
+        serving.call("ModelInfer", message(region_range, output))
     assert (caught.value.code().name, says in caught.value.details()) == ("INVALID_ARGUMENT", True)
 
 
@@ -135,13 +135,15 @@ def test_places_that_cannot_be(
         ({"key": "KEY", "byte_size": "8"}, "whole numbers"),
     ],
 )
-def test_what_cannot_be_registered(serving: Serving, memory: SharedMemory, record: dict[str, Any], says: str) -> None:
+def test_regions_that_cannot_be_registered(
+    serving: Serving, memory: SharedMemory, record: dict[str, Any], says: str
+) -> None:
     asked = {key: memory.name if value == "KEY" else value for key, value in record.items()}
     reply = register(serving, "another", **asked)
     assert (reply.status_code, says in reply.json()["error"]) == (400, True), reply.text
     for word in ("/dev/shm", memory.name, "modelport_nothing"):
         assert word not in reply.text
-    assert register(serving, key=memory.name, byte_size=8).status_code == 400  # that name is taken
+    assert register(serving, key=memory.name, byte_size=8).status_code == 400  # the name exists
 
 
 def test_a_link_is_not_followed(serving: Serving, memory: SharedMemory, tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_a_link_is_not_followed(serving: Serving, memory: SharedMemory, tmp_path
         link.unlink()
 
 
-def test_memory_that_is_cut_short_later_harms_nobody(serving: Serving, memory: SharedMemory) -> None:
+def test_truncating_a_registered_region_is_harmless(serving: Serving, memory: SharedMemory) -> None:
     with open(f"/dev/shm/{memory.name}", "r+b") as file:
         assert ask(serving, parameters(8)).status_code == 200
         file.truncate(20)
@@ -174,16 +176,16 @@ def test_memory_that_is_cut_short_later_harms_nobody(serving: Serving, memory: S
 def test_it_is_off_unless_it_is_switched_on(serving: Serving, path: str) -> None:
     method = "GET" if path.endswith("status") else "POST"
     record = {"key": "k", "byte_size": 8} if path.endswith("/register") else {}
-    reply = serving.http.request(method, PLACE + path, json=record)
+    reply = serving.http.request(method, PREFIX + path, json=record)
     assert (reply.status_code, "--shared-memory" in reply.json()["error"]) == (501, True)
 
 
 def test_the_inputs_of_one_request_are_limited_together(serving: Serving, memory: SharedMemory) -> None:
-    """A small request could name the same place a thousand times."""
+    """A small request could refer to the same bytes a thousand times."""
     os.truncate(f"/dev/shm/{memory.name}", 1 << 26)
     assert register(serving, "wide", key=memory.name, byte_size=1 << 26).status_code == 200
-    place = parameters(0, 40 << 20, "wide")
-    tensors = [{"name": f"x{k}", "shape": [10 << 20], "datatype": "FP32", "parameters": place} for k in range(2)]
+    region_range = parameters(0, 40 << 20, "wide")
+    tensors = [{"name": f"x{k}", "shape": [10 << 20], "datatype": "FP32", "parameters": region_range} for k in range(2)]
     reply = serving.http.post("/v2/models/doubler/infer", json={"inputs": tensors})
     assert (reply.status_code, "over the limit of" in reply.json()["error"]) == (413, True), reply.text
 
@@ -197,8 +199,8 @@ def test_a_region_that_is_registered_again_is_another_file(serving: Serving) -> 
         try:
             assert register(serving, "again", key=key, byte_size=12).status_code == 200
             assert ask(serving, parameters(0, region="again")).json()["outputs"][0]["data"] == [value] * 3
-            # The front may see both at once: what was, and what is.
+            # The front may see the old and the new region together.
             serving.engine._registry.unregister("again")
         finally:
             file.unlink()
-    serving.http.post(PLACE + "/unregister")
+    serving.http.post(PREFIX + "/unregister")

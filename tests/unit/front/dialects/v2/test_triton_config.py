@@ -17,27 +17,27 @@ from runtimes.contract import Signature, TensorSpec
 from tests.support.front_server import Serving, answer
 
 
-class Told(FakeEngine):
-    """Of one model with these shapes, whose supervisor tells `told` beside what is usual."""
+class ConfiguredEngine(FakeEngine):
+    """Has one model with this shape. The supervisor's answer is CONFIGURATION with `overrides`."""
 
-    def __init__(self, shape: tuple[int, ...] | None, told: dict[str, Any], **status: Any) -> None:
+    def __init__(self, shape: tuple[int, ...] | None, overrides: dict[str, Any], **status: Any) -> None:
         signature = Signature((TensorSpec("x", "BYTES", shape),), (TensorSpec("y", "FP32", shape),))
         status = {"platform": "onnxruntime_onnx", **status}
         super().__init__([ModelStatus("m", "3", "READY", signatures={"default": signature}, **status)], answer)
-        self._told = told
+        self._overrides = overrides
         self.handlers.add(GetConfiguration, self._configuration)
 
     def _configuration(self, asked: GetConfiguration) -> dict[str, Any]:
         assert asked == GetConfiguration("m", "3")
-        return {**CONFIGURATION, **self._told}
+        return {**CONFIGURATION, **self._overrides}
 
 
-async def configuration(shape: tuple[int, ...] | None, told: dict[str, Any] | None = None, **status: Any) -> Any:
-    return as_json(await read_configuration(Told(shape, told or {}, **status), "m"))
+async def configuration(shape: tuple[int, ...] | None, overrides: dict[str, Any] | None = None, **status: Any) -> Any:
+    return as_json(await read_configuration(ConfiguredEngine(shape, overrides or {}, **status), "m"))
 
 
 def run(made: Any) -> Any:
-    """The engine has nothing to wait for here."""
+    """Run a coroutine that does not wait."""
     try:
         made.send(None)
     except StopIteration as ended:
@@ -46,25 +46,25 @@ def run(made: Any) -> Any:
 
 
 def test_dims_are_without_the_batch_dimension() -> None:
-    told = run(configuration((-1, 3, -1), max_batch_size=8))
-    assert (told["max_batch_size"], told["input"][0]["dims"]) == (8, [3, -1])
-    told = run(configuration((-1, 3, -1)))
-    assert (told["max_batch_size"], told["input"][0]["dims"]) == (0, [-1, 3, -1])
-    # Triton has no words for a batch dimension that is not the first.
-    told = run(configuration((2, -1), max_batch_size=8, batch_dim=1))
-    assert (told["max_batch_size"], told["input"][0]["dims"]) == (0, [2, -1])
+    config = run(configuration((-1, 3, -1), max_batch_size=8))
+    assert (config["max_batch_size"], config["input"][0]["dims"]) == (8, [3, -1])
+    config = run(configuration((-1, 3, -1)))
+    assert (config["max_batch_size"], config["input"][0]["dims"]) == (0, [-1, 3, -1])
+    # Triton cannot describe a batch dimension that is not the first.
+    config = run(configuration((2, -1), max_batch_size=8, batch_dim=1))
+    assert (config["max_batch_size"], config["input"][0]["dims"]) == (0, [2, -1])
 
 
 def test_tensors_are_described_as_triton_does() -> None:
     reshape = {"inputs": {"x": [-1, 2, 2]}, "outputs": {"y": [-1]}}
-    told = run(
+    config = run(
         configuration(
             (-1, 4),
             {"labels": {"y": "names.txt"}, "formats": {"x": "NHWC"}, "reshape": reshape},
             max_batch_size=2,
         )
     )
-    assert told["input"] == [
+    assert config["input"] == [
         {
             "name": "x",
             "data_type": "TYPE_STRING",
@@ -77,7 +77,7 @@ def test_tensors_are_described_as_triton_does() -> None:
             "is_non_linear_format_io": False,
         }
     ]
-    assert told["output"] == [
+    assert config["output"] == [
         {
             "name": "y",
             "data_type": "TYPE_FP32",
@@ -91,7 +91,7 @@ def test_tensors_are_described_as_triton_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "key", "expected"),
+    ("overrides", "key", "expected"),
     [
         ({}, "version_policy", {"latest": {"num_versions": 1}}),
         (
@@ -113,11 +113,11 @@ def test_tensors_are_described_as_triton_does() -> None:
         ({}, "parameters", {"batching": {"string_value": "batching up to 32 rows"}}),
     ],
 )
-def test_what_is_served_is_told(told: dict[str, Any], key: str, expected: Any) -> None:
-    assert run(configuration((-1, 4), told, max_batch_size=4))[key] == expected
+def test_the_configuration_describes_what_is_served(overrides: dict[str, Any], key: str, expected: Any) -> None:
+    assert run(configuration((-1, 4), overrides, max_batch_size=4))[key] == expected
 
 
-def test_who_serves_a_platform_that_triton_lacks() -> None:
+def test_a_platform_unknown_to_triton() -> None:
     assert run(configuration((-1,), platform="mxnet"))["backend"] == "fake"
 
 
@@ -131,13 +131,13 @@ def test_instances(devices: list[str], kind: str, gpus: list[int]) -> None:
 
 
 def test_batching_is_dynamic_where_it_is_on() -> None:
-    told = run(configuration((-1, 4), {"queue_delay_ms": 1.5}, max_batch_size=4))
-    assert told["dynamic_batching"]["max_queue_delay_microseconds"] == 1500
-    told = run(configuration((-1, 4), {"queue_delay_ms": 1.5}))
-    assert not {"dynamic_batching", "sequence_batching", "ensemble_scheduling"} & set(told)
+    config = run(configuration((-1, 4), {"queue_delay_ms": 1.5}, max_batch_size=4))
+    assert config["dynamic_batching"]["max_queue_delay_microseconds"] == 1500
+    config = run(configuration((-1, 4), {"queue_delay_ms": 1.5}))
+    assert not {"dynamic_batching", "sequence_batching", "ensemble_scheduling"} & set(config)
 
 
-def test_a_shape_that_nobody_knows() -> None:
+def test_an_unknown_shape() -> None:
     assert run(configuration(None))["input"][0]["dims"] == [-1]
 
 
@@ -150,24 +150,24 @@ def test_a_model_that_never_loaded_has_none() -> None:
 
 
 def test_every_kind_of_field_is_written() -> None:
-    """protobuf's own JSON has strings for integers of 64 bits; Triton's, and so ours, has numbers."""
+    """protobuf's own JSON writes 64-bit integers as strings; Triton writes numbers, and so do we."""
     message = config_pb.ModelConfig(cc_model_filenames={"7.5": "a.onnx"})
     message.parameters["k"].string_value = "v"
     message.dynamic_batching.priority_queue_policy[3].default_timeout_microseconds = 1 << 60
     message.version_policy.specific.versions.append(1 << 40)
     message.model_warmup.add().inputs["x"].zero_data = True
-    told = json.loads(json.dumps(as_json(message)))
-    assert told["cc_model_filenames"] == {"7.5": "a.onnx"}
-    assert told["parameters"] == {"k": {"string_value": "v"}}
-    assert told["dynamic_batching"]["priority_queue_policy"]["3"]["default_timeout_microseconds"] == 1 << 60
-    assert told["version_policy"]["specific"]["versions"] == [1 << 40]
-    assert told["model_warmup"][0]["inputs"]["x"] == {"data_type": "TYPE_INVALID", "dims": [], "zero_data": True}
+    config = json.loads(json.dumps(as_json(message)))
+    assert config["cc_model_filenames"] == {"7.5": "a.onnx"}
+    assert config["parameters"] == {"k": {"string_value": "v"}}
+    assert config["dynamic_batching"]["priority_queue_policy"]["3"]["default_timeout_microseconds"] == 1 << 60
+    assert config["version_policy"]["specific"]["versions"] == [1 << 40]
+    assert config["model_warmup"][0]["inputs"]["x"] == {"data_type": "TYPE_INVALID", "dims": [], "zero_data": True}
 
 
 @pytest.mark.parametrize("path", ["/v2/models/doubler/config", "/v2/models/doubler/versions/1/config"])
 def test_rest(serving: Serving, path: str) -> None:
-    told = serving.http.get(path).json()
-    assert (told["name"], told["max_batch_size"], told["input"][0]["dims"]) == ("doubler", 8, [3])
+    config = serving.http.get(path).json()
+    assert (config["name"], config["max_batch_size"], config["input"][0]["dims"]) == ("doubler", 8, [3])
 
 
 @pytest.mark.parametrize(
