@@ -1,4 +1,4 @@
-"""The command `modelport`. Each subcommand imports what it needs when it runs: --help stays quick."""
+"""The command `modelport`. Each subcommand imports its modules when it runs, so that --help is fast."""
 
 import argparse
 import os
@@ -11,26 +11,26 @@ from gateway import __version__
 if TYPE_CHECKING:
     from gateway.config import Settings
 
-_LOSS = "measure each output by its largest value alone: small parts of it may be lost"
+_ALLOW_LOSS_HELP = "compare each output relative to its largest value only: small values may be lost"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit code."""
+    """Run the command and return its exit code."""
     argv = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
-        prog="modelport", description="One gateway that serves what every deep learning framework saved."
+        prog="modelport", description="One inference gateway for the models of every deep learning framework."
     )
     parser.add_argument("--version", action="version", version=f"modelport {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve a model repository, or a single artifact")
-    predict = commands.add_parser("predict", help="ask a running gateway, with arrays, JSON or images")
-    models = commands.add_parser("models", help="list what a running gateway serves")
-    runtimes = commands.add_parser("runtimes", help="list the runtimes, or build one's environment")
+    predict = commands.add_parser("predict", help="send arrays, JSON or images to a running gateway")
+    models = commands.add_parser("models", help="list the models of a running gateway")
+    runtimes = commands.add_parser("runtimes", help="list runtimes, or build the environment of one")
     export = commands.add_parser(
-        "export", help="make a model a .tflite, a TensorFlow.js model or an ONNX file, with proof"
+        "export", help="convert a model to TFLite, TensorFlow.js or ONNX, and verify the result"
     )
-    compare = commands.add_parser("compare", help="ask a running gateway whether two models compute the same")
-    # Only the command that was asked for gets its flags: reading the settings' names costs an import.
+    compare = commands.add_parser("compare", help="check whether two models of a running gateway compute the same")
+    # Only the chosen command gets its flags, because the names of the settings need an import.
     chosen = next((word for word in argv if not word.startswith("-")), "")
     if chosen == "serve":
         _serve_flags(serve)
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(options, export)
     except Exception as error:
-        from gateway.config import SettingsError  # costs an import, which --help does without
+        from gateway.config import SettingsError  # imported here, so that --help does not import it
 
         if not isinstance(error, SettingsError):
             raise
@@ -91,7 +91,7 @@ def _serve_flags(parser: argparse.ArgumentParser) -> None:
 def _python_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--python", action="append", default=[], metavar="RUNTIME=PATH",
-        help="an interpreter that already has a runtime's framework",
+        help="use this interpreter, which has the runtime's framework",
     )  # fmt: skip
 
 
@@ -108,13 +108,13 @@ def _serve(options: argparse.Namespace) -> int:
     return serve(_repository(options.repository, settings.models_config), settings, only)
 
 
-def _repository(given: Path | None, models_config: str) -> Path:
-    """Where the models are told. Raises SettingsError."""
+def _repository(path: Path | None, models_config: str) -> Path:
+    """Return the path of the repository, artifact or models.config. Raises SettingsError."""
     from gateway.config import SettingsError
 
-    if given is not None and models_config:
-        raise SettingsError(f"give a repository ('{given}') or models_config ('{models_config}'), not both")
-    return Path(models_config) if models_config else given or Path("model_repo")
+    if path is not None and models_config:
+        raise SettingsError(f"give a repository ('{path}') or models_config ('{models_config}'), not both")
+    return Path(models_config) if models_config else path or Path("model_repo")
 
 
 def _with_pythons(settings: "Settings", pairs: list[str]) -> "Settings":
@@ -124,13 +124,13 @@ def _with_pythons(settings: "Settings", pairs: list[str]) -> "Settings":
     for pair in pairs:
         name, equals, path = pair.partition("=")
         if not equals or not os.path.exists(path):
-            raise SettingsError(f"--python '{pair}': RUNTIME=PATH is wanted, the path that of an interpreter")
+            raise SettingsError(f"--python '{pair}': use RUNTIME=PATH, with the path of an interpreter")
         runtimes[name] = RuntimeSettings(python=Path(path))
     return settings.model_copy(update={"runtimes": runtimes})
 
 
 def _check_runtimes(settings: "Settings") -> None:
-    """A Python for a runtime that does not exist would be lost without a word. Raises SettingsError."""
+    """Raises SettingsError if the settings name a runtime that does not exist, which would have no effect."""
     from gateway.config import SettingsError
     from gateway.environments.runtime import converters, discover
 
@@ -139,7 +139,7 @@ def _check_runtimes(settings: "Settings") -> None:
     known = {**discover(), **converters()}
     for name in settings.runtimes:
         if name not in known:
-            raise SettingsError(f"there is no runtime '{name}' to give a Python to; there are {', '.join(known)}")
+            raise SettingsError(f"there is no runtime '{name}' that could use a Python; there are {', '.join(known)}")
 
 
 def _predict_flags(parser: argparse.ArgumentParser) -> None:
@@ -150,7 +150,7 @@ def _predict_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway's REST address")
     parser.add_argument("--version", default="", help="a version of the model; default: the newest")
-    parser.add_argument("--output", default="", metavar="NAME", help="show this output alone, as numbers")
+    parser.add_argument("--output", default="", metavar="NAME", help="show only this output, as numbers")
     parser.add_argument("--top", type=int, default=0, metavar="N", help="show the N highest scores")
 
 
@@ -158,14 +158,14 @@ def _predict(options: argparse.Namespace) -> int:
     from gateway.commands.predict import Question, predict
 
     if options.top < 0:
-        print("modelport: --top must be a positive number", file=sys.stderr)
+        print("modelport: --top must not be negative", file=sys.stderr)
         return 2
     return predict(Question(options.model, options.inputs, options.url, options.version, options.output, options.top))
 
 
 def _runtimes_flags(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    listing = verbs.add_parser("list", help="state, versions, size and Python of every runtime")
+    listing = verbs.add_parser("list", help="show state, versions, size and Python of all runtimes")
     install = verbs.add_parser("install", help="build a runtime's environment")
     install.add_argument("name")
     install.add_argument("--python", type=Path, default=None, help="the interpreter to build from")
@@ -188,20 +188,34 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
     from gateway.export.routes import PRECISIONS, TARGETS
 
     parser.add_argument("model", nargs="?", default="", help="a model of the repository, or an artifact's path")
-    parser.add_argument("--to", choices=TARGETS, default=None, help="what to make of it")
-    parser.add_argument("--list", action="store_true", help="show what can be made of what, and by which tools")
+    parser.add_argument("--to", choices=TARGETS, default=None, help="the format to export to")
+    parser.add_argument("--list", action="store_true", help="list the supported exports and the tools that they use")
     parser.add_argument("--repository", type=Path, default=Path("model_repo"), help="default: model_repo")
     parser.add_argument("--version", default="", help="a version of the model; default: the newest")
     parser.add_argument("--signature", default="", help="a signature of the model; default: its first")
-    parser.add_argument("--out", type=Path, default=None, help="the folder to make; default: MODEL-TARGET")
-    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
-    parser.add_argument("--quantize", choices=PRECISIONS[1:], default="float32", help="a smaller, less exact export")
-    parser.add_argument("--calibrate", type=Path, default=None, metavar="NPZ", help="inputs as in use, for int8")
-    parser.add_argument("--allow-loss", action="store_true", help=_LOSS)
-    parser.add_argument("--check", type=Path, default=None, metavar="NPZ", help="inputs to compare the two on")
-    parser.add_argument("--tolerance", type=float, default=None, metavar="X", help="of an output's largest value")
+    parser.add_argument("--out", type=Path, default=None, help="the folder to write; default: MODEL-TARGET")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
     parser.add_argument(
-        "--shape", action="append", default=[], metavar="NAME=SIZES", help="of an open input, such as image=1,3,224,224"
+        "--quantize", choices=PRECISIONS[1:], default="float32", help="make a smaller, less exact export"
+    )
+    parser.add_argument("--calibrate", type=Path, default=None, metavar="NPZ", help="representative inputs, for int8")
+    parser.add_argument("--allow-loss", action="store_true", help=_ALLOW_LOSS_HELP)
+    parser.add_argument(
+        "--check", type=Path, default=None, metavar="NPZ", help="inputs for the comparison with the original"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=None,
+        metavar="X",
+        help="allowed difference, relative to an output's largest value",
+    )
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="NAME=SIZES",
+        help="sizes of an input with free dimensions, such as image=1,3,224,224",
     )
     _python_flag(parser)
 
@@ -214,7 +228,7 @@ def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     if options.list:
         return list_routes()
     if not options.model or options.to is None:
-        parser.error("a MODEL and --to are wanted, or --list")
+        parser.error("MODEL and --to are required, unless --list is given")
     settings = _with_pythons(read_settings(Sources()), options.python)
     _check_runtimes(settings)
     shapes = dict(_shape(text) for text in options.shape)
@@ -238,7 +252,7 @@ def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """NAME=1,3,224,224. Raises SettingsError."""
+    """Parse NAME=1,3,224,224. Raises SettingsError."""
     from gateway.config import SettingsError
 
     name, equals, sizes = text.rpartition("=")
@@ -247,19 +261,29 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     except ValueError:
         shape = (0,)
     if not equals or any(size < 1 for size in shape):
-        raise SettingsError(f"--shape '{text}': NAME=SIZES is wanted, such as image=1,3,224,224")
+        raise SettingsError(f"--shape '{text}': use NAME=SIZES, such as image=1,3,224,224")
     return name, shape
 
 
 def _compare_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--allow-loss", action="store_true", help=_LOSS)
+    parser.add_argument("--allow-loss", action="store_true", help=_ALLOW_LOSS_HELP)
     parser.add_argument("first", help="MODEL or MODEL/VERSION")
-    parser.add_argument("second", help="another of the same interface")
+    parser.add_argument("second", help="another MODEL or MODEL/VERSION with the same inputs and outputs")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway's REST address")
     parser.add_argument("--data", type=Path, default=None, metavar="NPZ", help="inputs; default: generated ones")
-    parser.add_argument("--tolerance", type=float, default=None, metavar="X", help="of an output's largest value")
     parser.add_argument(
-        "--shape", action="append", default=[], metavar="NAME=SIZES", help="of an open input, such as image=1,3,224,224"
+        "--tolerance",
+        type=float,
+        default=None,
+        metavar="X",
+        help="allowed difference, relative to an output's largest value",
+    )
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="NAME=SIZES",
+        help="sizes of an input with free dimensions, such as image=1,3,224,224",
     )
 
 
@@ -269,5 +293,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     shapes = dict(_shape(text) for text in options.shape)
     tolerance = TOLERANCES["float32"] if options.tolerance is None else options.tolerance
-    loss = options.allow_loss
-    return compare(Comparison(options.first, options.second, options.url, options.data, tolerance, shapes, loss))
+    comparison = Comparison(
+        options.first, options.second, options.url, options.data, tolerance, shapes, options.allow_loss
+    )
+    return compare(comparison)

@@ -1,4 +1,4 @@
-"""The gateway's settings, read once: flags before environment before modelport.toml before defaults."""
+"""The gateway's settings. Flags override environment variables, which override modelport.toml."""
 
 import os
 import re
@@ -22,7 +22,7 @@ RepositoryControl = Literal["poll", "explicit", "none"]
 
 
 class SettingsError(Exception):
-    """A setting that cannot be: one sentence that names where, what, and what is allowed."""
+    """An invalid setting. The message is one sentence that names its source, its value, and what is allowed."""
 
 
 class RuntimeSettings(BaseModel):
@@ -31,71 +31,87 @@ class RuntimeSettings(BaseModel):
 
 
 class Settings(BaseModel):
-    """Each is a flag (`--max-requests`), a variable (`MODELPORT_MAX_REQUESTS`) and a key of modelport.toml."""
+    """Each field is a flag (`--max-requests`), a variable (`MODELPORT_MAX_REQUESTS`) and a key of modelport.toml.
+
+    The descriptions are the help of the flags.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     http: str = Field("127.0.0.1:8000", description="REST address, HOST:PORT")
     grpc: str = Field("127.0.0.1:8001", description="gRPC address, HOST:PORT")
     grpc_server: GrpcServer = Field(
-        "native", description="native: cheap per call; grpcio: where size limits must hold while a message arrives"
+        "native", description="native: fastest; grpcio: enforces size limits while a message arrives"
     )
     grpc_keepalive_s: float = Field(
-        0.0, ge=0, le=DAY_S, description="seconds of silence after which a gRPC connection is pinged; 0: never"
+        0.0, ge=0, le=DAY_S, description="idle seconds after which a gRPC connection is pinged; 0: never"
     )
     grpc_max_connection_age_s: float = Field(
         0.0, ge=0, le=DAY_S, description="age at which a gRPC connection is closed, with grpcio only; 0: never"
     )
-    metrics: str = Field("127.0.0.1:8002", description="Prometheus address, HOST:PORT; empty: no port of its own")
+    metrics: str = Field("127.0.0.1:8002", description="Prometheus address, HOST:PORT; empty: no metrics port")
     fronts: int = Field(1, ge=1, le=64, description="front processes")
-    accelerator: str = Field("cpu", pattern="^(cpu|cuda)$", description="cpu or cuda: which packages a runtime gets")
-    models_config: str = Field("", description="TensorFlow Serving's models.config, in place of a repository")
-    poll_s: float = Field(default.POLL_S, gt=0, description="seconds between two looks at the repository")
+    accelerator: str = Field("cpu", pattern="^(cpu|cuda)$", description="cpu or cuda: the packages that runtimes use")
+    models_config: str = Field("", description="a models.config of TensorFlow Serving, in place of a repository")
+    poll_s: float = Field(default.POLL_S, gt=0, description="seconds between two scans of the repository")
     repository_control: RepositoryControl = Field(
         "poll",
-        description="poll: follow the repository; explicit: load what is asked for; none: as it is at the start",
+        description="poll: follow the repository; explicit: load models on request; none: load all at the start",
     )
-    load_model: str = Field("", description="names, or *, to load at the start under explicit control")
-    strict_readiness: bool = Field(False, description="ready only when every model is READY")
-    max_json_bytes: int = Field(default.MAX_JSON_BYTES, gt=0, description="largest JSON body")
-    max_body_bytes: int = Field(default.MAX_BODY_BYTES, gt=0, description="largest binary body or gRPC message")
-    max_response_bytes: int = Field(default.MAX_RESPONSE_BYTES, gt=0, description="largest answer, as tensor bytes")
-    max_requests: int = Field(default.MAX_REQUESTS, gt=0, description="requests admitted at a time")
+    load_model: str = Field("", description="models to load at the start under explicit control: names, or *")
+    strict_readiness: bool = Field(False, description="report readiness only when every model is READY")
+    max_json_bytes: int = Field(default.MAX_JSON_BYTES, gt=0, description="largest JSON body, in bytes")
+    max_body_bytes: int = Field(
+        default.MAX_BODY_BYTES, gt=0, description="largest binary body or gRPC message, in bytes"
+    )
+    max_response_bytes: int = Field(
+        default.MAX_RESPONSE_BYTES, gt=0, description="largest response, in bytes of its tensors"
+    )
+    max_requests: int = Field(default.MAX_REQUESTS, gt=0, description="most requests in progress")
     max_admitted_bytes: int = Field(
-        default.MAX_ADMITTED_BYTES, gt=0, description="bytes of input, read or admitted, at a time"
+        default.MAX_ADMITTED_BYTES,
+        gt=0,
+        description="most bytes of input in progress, including bodies that are being received",
     )
     request_timeout_s: float = Field(
-        default.REQUEST_TIMEOUT_S, gt=0, description="how long a request waits that brings no deadline"
+        default.REQUEST_TIMEOUT_S, gt=0, description="timeout of requests that set no deadline of their own, in seconds"
     )
     header_timeout_s: float = Field(
-        default.HEADER_TIMEOUT_S, gt=0, description="seconds in which the headers of a REST request must come"
+        default.HEADER_TIMEOUT_S, gt=0, description="seconds within which the headers of a REST request must arrive"
     )
     min_body_rate: int = Field(
         default.MIN_BODY_RATE,
         ge=0,
-        description="bytes a second that a REST body must come at, after header_timeout_s; 0: any",
+        description="minimum bytes per second of a REST body, after header_timeout_s; 0: any",
     )
     audit_share: float = Field(
         default.AUDIT_SHARE,
         ge=0,
         le=1,
-        description="share of a model's time for running batched requests again by themselves",
+        description="share of a model's time for running batched requests again alone, to compare the answers",
     )
     grace_s: float = Field(
-        default.GRACE_S, gt=0, description="how long a stopping gateway waits for requests under way"
+        default.GRACE_S,
+        gt=0,
+        description="longest time that stopping takes, in seconds; requests in progress are answered",
     )
     server_name: str = Field(
-        "modelport", min_length=1, max_length=100, description="name in server metadata; some clients want triton"
+        "modelport",
+        min_length=1,
+        max_length=100,
+        description="name in the server's metadata; some clients require triton",
     )
-    allowed_hosts: str = Field("", description="host names of its own by which a browser may change the server")
-    shared_memory: bool = Field(False, description="clients on this machine may register shared memory")
-    allow_export: bool = Field(False, description="clients may have models exported: POST /v2/models/{model}/export")
+    allowed_hosts: str = Field(
+        "", description="host names by which browsers may change the server, separated by commas"
+    )
+    shared_memory: bool = Field(False, description="let clients on this machine register shared memory")
+    allow_export: bool = Field(False, description="let clients export models: POST /v2/models/{model}/export")
     runtimes: Mapping[str, RuntimeSettings] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where settings come from; apart from the process, so that a test can give its own."""
+    """Where settings come from. Tests can replace the process's environment and folder."""
 
     flags: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -103,7 +119,7 @@ class Sources:
 
 
 def read_settings(sources: Sources) -> Settings:
-    """Raises SettingsError."""
+    """Read and check all settings. Raises SettingsError."""
     file = sources.folder / "modelport.toml"
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
@@ -127,18 +143,18 @@ def read_settings(sources: Sources) -> Settings:
         raise SettingsError(explain(error, lambda key: origin.get(key, "settings"), Settings)) from None
     if settings.load_model and settings.repository_control != "explicit":
         raise SettingsError(
-            f"{origin['load_model']}: models are named for the start, but the repository's control is "
-            f"'{settings.repository_control}'; add --repository-control explicit, or name none"
+            f"{origin['load_model']}: models to load need explicit control, but repository_control is "
+            f"'{settings.repository_control}'; add --repository-control explicit, or name no models"
         )
     if settings.grpc_max_connection_age_s and settings.grpc_server != "grpcio":
         raise SettingsError(
             f"{origin['grpc_max_connection_age_s']}: the native gRPC server cannot close connections by their age; "
-            "add --grpc-server grpcio, or leave the age at 0"
+            "add --grpc-server grpcio, or set the age to 0"
         )
     for name in split_names(settings.allowed_hosts):
         if not _HOST_NAME.fullmatch(name):
             raise SettingsError(
-                f"{origin['allowed_hosts']}: '{name}' is not a host name; names such as models.example.com are wanted, "
+                f"{origin['allowed_hosts']}: '{name}' is not a host name; use names such as models.example.com, "
                 "separated by commas, without scheme and port"
             )
     for key in ("http", "grpc", "metrics"):
@@ -148,7 +164,7 @@ def read_settings(sources: Sources) -> Settings:
 
 
 def _read(file: Path) -> str | None:
-    """None where there is no such file. Raises SettingsError."""
+    """Return the file's text; None if there is no such file. Raises SettingsError."""
     try:
         return file.read_text("utf-8-sig")
     except FileNotFoundError:
@@ -162,27 +178,30 @@ def _read(file: Path) -> str | None:
 def explain(
     error: ValidationError, where: Any, model: type[BaseModel], names: Mapping[str, str] = MappingProxyType({})
 ) -> str:
-    """pydantic's first complaint as one sentence: file, key, what was given, what is allowed.
+    """Return pydantic's first error as one sentence that names the source, the key, its value, and what is allowed.
 
-    `names` are what the file calls the model's fields, where it is not their own names.
+    where  returns the source of a key
+    names  field of the model → its name in the source, if they differ
     """
     first = error.errors()[0]
     key = ".".join(names.get(str(part), str(part)) for part in first["loc"])
-    place = where(str(first["loc"][0]) if first["loc"] else "")
+    source = where(str(first["loc"][0]) if first["loc"] else "")
     if first["type"] == "extra_forbidden":
-        return f"{place}: there is no key '{key}'; the keys are {', '.join(sorted(_owner(model, first['loc'])))}"
+        return (
+            f"{source}: there is no key '{key}'; the keys are {', '.join(sorted(_sibling_keys(model, first['loc'])))}"
+        )
     if first["type"] == "missing":
-        return f"{place}: the key '{key}' is missing"
-    told = first["msg"].removeprefix("Value error, ")
-    told = told[:1].lower() + told[1:]
+        return f"{source}: the key '{key}' is missing"
+    reason = first["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
     if isinstance(first["input"], dict):
-        return f"{place}: in [{key}], {told}"
-    return f"{place}: '{key}' is {first['input']!r}, but {told}"
+        return f"{source}: in [{key}], {reason}"
+    return f"{source}: '{key}' is {first['input']!r}, but {reason}"
 
 
-def _owner(model: type[BaseModel], place: tuple[int | str, ...]) -> Iterable[str]:
-    """The keys of the table that the key at `place` was found in."""
-    for part in place[:-1]:
+def _sibling_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> Iterable[str]:
+    """Return the keys of the table that contains the key at this location."""
+    for part in location[:-1]:
         field = model.model_fields.get(str(part))
         for kind in (field.annotation, *get_args(field.annotation)) if field else ():
             if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -191,32 +210,32 @@ def _owner(model: type[BaseModel], place: tuple[int | str, ...]) -> Iterable[str
 
 
 def split_names(names: str) -> list[str]:
-    """Those of a setting that takes several, separated by commas."""
+    """Split a setting that has several names, separated by commas."""
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def parse_address(text: str, where: str = "address") -> Address:
-    """HOST:PORT, with brackets around an IPv6 host. Raises SettingsError."""
+    """Parse HOST:PORT, with brackets around an IPv6 host. Raises SettingsError."""
     host, colon, port = text.rpartition(":")
     digits = port.isascii() and port.isdigit() and len(port) <= 5
     if not colon or not host or not digits or int(port) > 65535:
-        raise SettingsError(f"{where}: '{text}' is not an address; HOST:PORT is wanted, such as 127.0.0.1:8000")
+        raise SettingsError(f"{where}: '{text}' is not an address; use HOST:PORT, such as 127.0.0.1:8000")
     return Address(host.strip("[]"), int(port))
 
 
 def home() -> Path:
-    """Where environments and caches live: MODELPORT_HOME, or modelport in the user's cache directory.
+    """Return the folder of environments and caches: MODELPORT_HOME, or modelport in the user's cache directory.
 
     Raises SettingsError.
     """
     try:
         return _home()
-    except RuntimeError:  # a user without an entry, as containers give
+    except RuntimeError:  # the user has no entry in the password database, which is common in containers
         raise SettingsError(
-            "this user has no home directory; name a folder for environments in MODELPORT_HOME"
+            "this user has no home directory; set MODELPORT_HOME to a folder for environments"
         ) from None
     except FileNotFoundError:
-        raise SettingsError("the current directory is gone; change to another") from None
+        raise SettingsError("the current directory was deleted; change to another one") from None
 
 
 def _home() -> Path:

@@ -1,30 +1,32 @@
-"""The errors that a client can meet, and what each is called in every protocol.
+"""The errors that clients can get, and their codes in HTTP and gRPC.
 
 ModelportError
 ├── InvalidRequest    400  INVALID_ARGUMENT    the request itself is wrong
-├── Unauthenticated   401  UNAUTHENTICATED     the caller must say first who it is
+├── Unauthenticated   401  UNAUTHENTICATED     the caller must authenticate first
 ├── Forbidden         403  PERMISSION_DENIED   the caller may not do this
 ├── NotFound          404  NOT_FOUND           no such model or version
-├── NotAllowed        405  UNIMPLEMENTED       another method than the path takes
+├── NotAllowed        405  UNIMPLEMENTED       the path does not support this method
 ├── TooLarge          413  RESOURCE_EXHAUSTED  a body or an answer is over its limit
-├── Overloaded        429  RESOURCE_EXHAUSTED  admission limit reached; try again later
+├── Overloaded        429  RESOURCE_EXHAUSTED  an admission limit is reached; try again later
 ├── Internal          500  INTERNAL            the model or the gateway failed
-├── Unsupported       501  UNIMPLEMENTED       understood, but not done here
+├── Unsupported       501  UNIMPLEMENTED       understood, but not supported here
 ├── Unavailable       503  UNAVAILABLE         not loaded yet, cannot be loaded, or draining
-├── DeadlineExceeded  504  DEADLINE_EXCEEDED   not answered in the time the client gave
-└── OutOfMemory       507  RESOURCE_EXHAUSTED  no memory for this request
+├── DeadlineExceeded  504  DEADLINE_EXCEEDED   not answered before the deadline
+└── OutOfMemory       507  RESOURCE_EXHAUSTED  not enough memory for this request
 
-The text of each is one sentence for the client: what was wrong, what was wanted, what to do. It
-never holds a path, a traceback or an internal name.
+Each message is one sentence for the client: what was wrong, what is expected, what to do. It never contains a path, a
+traceback or an internal name.
 """
 
 from typing import ClassVar
 
 
 class ModelportError(Exception):
-    """What is raised is one of its subclasses.
+    """The base class; only subclasses are raised.
 
-    `kind` crosses process boundaries and labels metrics; `status` is HTTP's, `code` is the name of gRPC's.
+    kind    identifies the error between processes and in metrics
+    status  HTTP status code
+    code    name of the gRPC status code
     """
 
     kind: ClassVar[str] = "internal"
@@ -49,14 +51,17 @@ class NotFound(ModelportError):
 
 
 def unknown_model(name: str) -> NotFound:
-    """Of a model that the repository lacks. The first words are Triton's: its clients look for them."""
+    """Return the error for a model that is not in the repository.
+
+    "Request for unknown model" is Triton's wording, which its clients look for.
+    """
     return NotFound(
         f"Request for unknown model: there is no model '{shorten(name)}'; the repository index lists what is served"
     )
 
 
 def shorten(text: str, max_length: int = 80) -> str:
-    """Somebody's own word, to be repeated in an error, but not a megabyte of it."""
+    """Shorten a client's text, so that an error that repeats it stays short."""
     return text if len(text) <= max_length else text[: max_length - 3] + "..."
 
 
@@ -97,5 +102,5 @@ _KINDS = {error.kind: error for error in ModelportError.__subclasses__()}
 
 
 def from_kind(kind: str, message: str) -> ModelportError:
-    """The error that a worker or the supervisor reported as kind + message."""
+    """Return the error that another process reported by its kind and message."""
     return _KINDS.get(kind, Internal)(message)

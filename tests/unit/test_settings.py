@@ -47,15 +47,15 @@ def test_a_runtime_can_be_pointed_at_an_interpreter(tmp_path: Path) -> None:
         ({"toml": "fronts ="}, "modelport.toml is not TOML"),
         ({"environment": {"MODELPORT_FRONTS": "x"}}, "MODELPORT_FRONTS: 'fronts' is 'x', but"),
         ({"fronts": "0"}, "--fronts: 'fronts' is '0', but input should be greater than or equal to 1"),
-        ({"load_model": "m"}, "--load-model: models are named for the start, but the repository's control is 'poll'"),
+        ({"load_model": "m"}, "--load-model: models to load need explicit control, but repository_control is 'poll'"),
         ({"grpc_max_connection_age_s": "60"}, "--grpc-max-connection-age-s: the native gRPC server cannot close"),
         ({"grpc_max_connection_age_s": "60"}, "add --grpc-server grpcio"),
         ({"grpc_keepalive_s": "nan"}, "--grpc-keepalive-s: 'grpc_keepalive_s' is 'nan', but"),
         ({"allowed_hosts": "a.example, http://b"}, "--allowed-hosts: 'http://b' is not a host name"),
-        ({"allowed_hosts": "*"}, "--allowed-hosts: '*' is not a host name; names such as models.example.com"),
-        ({"http": "8000"}, "--http: '8000' is not an address; HOST:PORT is wanted"),
-        ({"http": "127.0.0.1:²"}, "is not an address; HOST:PORT is wanted"),
-        ({"http": "127.0.0.1:" + "1" * 5000}, "is not an address; HOST:PORT is wanted"),
+        ({"allowed_hosts": "*"}, "--allowed-hosts: '*' is not a host name; use names such as models.example.com"),
+        ({"http": "8000"}, "--http: '8000' is not an address; use HOST:PORT"),
+        ({"http": "127.0.0.1:²"}, "is not an address; use HOST:PORT"),
+        ({"http": "127.0.0.1:" + "1" * 5000}, "is not an address; use HOST:PORT"),
     ],
 )
 def test_wrong_settings_name_their_source(tmp_path: Path, given: dict[str, object], said: str) -> None:
@@ -85,7 +85,7 @@ def test_serve_refuses_a_python_for_a_runtime_that_there_is_not(
     arguments = ["serve", "norepository"] + ([] if by_file else ["--python", f"nosuch={sys.executable}"])
     assert main(arguments) == 2
     said = capsys.readouterr().err
-    assert said.startswith("modelport: there is no runtime 'nosuch' to give a Python to; there are ")
+    assert said.startswith("modelport: there is no runtime 'nosuch' that could use a Python; there are ")
     assert " mxnet, onnx, " in said
 
 
@@ -154,12 +154,12 @@ def _folder_for_toml(patch: pytest.MonkeyPatch) -> None:
     ("arguments", "prepare", "says"),
     [
         (["x" * 300], lambda patch: None, "File name too long"),
-        (["--http", "x" * 70 + ":1"], lambda patch: None, "is not known: it is no host's name"),
+        (["--http", "x" * 70 + ":1"], lambda patch: None, "is not known: it is not a host name"),
         ([], lambda patch: patch.setattr(tempfile, "gettempdir", _no_temporary_files), "mount a writable /tmp"),
         ([], lambda patch: patch.setattr(tempfile, "mkdtemp", _runs_full), "x: No space left on device"),
-        ([], lambda patch: patch.setattr(Path, "home", _no_home), "name a folder for environments in MODELPORT_HOME"),
+        ([], lambda patch: patch.setattr(Path, "home", _no_home), "set MODELPORT_HOME to a folder for environments"),
         ([], _folder_for_toml, "modelport.toml cannot be read: Is a directory"),
-        (["--python", "onnx=" + "x" * 300], lambda patch: None, "RUNTIME=PATH is wanted"),
+        (["--python", "onnx=" + "x" * 300], lambda patch: None, "use RUNTIME=PATH"),
     ],
 )
 def test_a_start_that_fails_ends_in_one_sentence(
