@@ -289,7 +289,7 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
 
 def _compare(options: argparse.Namespace) -> int:
     from gateway.commands.compare import Comparison, compare
-    from gateway.export.proof import TOLERANCES
+    from gateway.export.comparison import TOLERANCES
 
     shapes = dict(_shape(text) for text in options.shape)
     tolerance = TOLERANCES["float32"] if options.tolerance is None else options.tolerance

@@ -13,10 +13,10 @@ from gateway.codecs.npy import NPZ, write_npz
 from gateway.commands import http_client
 from gateway.commands.http_client import CommandError, Refused, Request
 from gateway.export import cases as files
-from gateway.export import known, proof
+from gateway.export import comparison, known
 from gateway.export.cases import Arrays, Case
+from gateway.export.comparison import Answers
 from gateway.export.errors import CannotExport
-from gateway.export.proof import Answers
 from gateway.export.report import Run, differences_table, milliseconds
 from runtimes import id_ranges
 from runtimes.contract import TensorSpec
@@ -30,14 +30,14 @@ _TIMED = 20
 class Comparison(NamedTuple):
     """first, second: MODEL or MODEL/VERSION. data: inputs to compare on; None: generated. shapes: of open inputs.
 
-    allow_loss: see proof.within
+    allow_loss: see comparison.within
     """
 
     first: str
     second: str
     url: str
     data: Path | None = None
-    tolerance: float = proof.TOLERANCES["float32"]
+    tolerance: float = comparison.TOLERANCES["float32"]
     shapes: Mapping[str, tuple[int, ...]] = {}
     allow_loss: bool = False
 
@@ -66,7 +66,7 @@ def _compare(wanted: Comparison) -> int:
     console = Console(highlight=False, markup=False)
     console.print(f"{first.told} ({milliseconds(first.seconds(timed))}) beside {second.told}, on {told}")
     console.print(differences_table([run], wanted.tolerance))
-    agree = all(proof.within(each, wanted.tolerance, wanted.allow_loss) for each in run.differences)
+    agree = all(comparison.within(each, wanted.tolerance, wanted.allow_loss) for each in run.differences)
     limit = f"{wanted.tolerance:g} of an output's largest value"
     met = known.reference(case for each in run.differences for case in each.differing)
     console.print(f"they agree within {limit}" if agree else f"they differ by more than {limit}{met}")
@@ -188,11 +188,11 @@ class _Ids:
 
 def _differences(
     first: _Spec, answers: Sequence[tuple[Case, Arrays, Arrays]], wanted: Comparison
-) -> list[proof.OutputDifference]:
+) -> list[comparison.OutputDifference]:
     names = [spec.name for spec in first.outputs] or list(answers[0][1])
-    scores = frozenset(s.name for s in first.outputs if proof.looks_like_classes(s.shape, s.datatype))
+    scores = frozenset(s.name for s in first.outputs if comparison.looks_like_classes(s.shape, s.datatype))
     compared = [Answers(case.name, ours, theirs, exact=case.exact) for case, ours, theirs in answers]
-    found = proof.compare(names, compared, wanted.tolerance, scores)
+    found = comparison.compare(names, compared, wanted.tolerance, scores)
     differing = {case for each in found for case in each.differing}
     if not differing or 2 * len(differing) > len(answers):
         return found
@@ -202,7 +202,7 @@ def _differences(
         else each
         for each, (case, _, _) in zip(compared, answers, strict=True)
     ]
-    return proof.compare(names, again, wanted.tolerance, scores)
+    return comparison.compare(names, again, wanted.tolerance, scores)
 
 
 def _closed(shape: Sequence[int], free: int, batches: bool) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from gateway.export.errors import CannotExport
 from gateway.export.export import ExportRequest, export
 from gateway.export.routes import SOURCES, TARGETS, routes
 from gateway.export.runners import RUNNERS
-from gateway.export.source import Environments
+from gateway.export.workspace import Environments
 
 Result = TypeVar("Result")
 

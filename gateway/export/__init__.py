@@ -1,1 +1,1 @@
-"""A served model made into a file for phones, browsers and others, with proof that it computes the same."""
+"""Exports a served model to a file for phones, browsers and other runtimes, and verifies that it computes the same."""

@@ -16,13 +16,14 @@ from runtimes.contract import InputRange, TensorSpec, numpy_dtype
 
 Arrays = dict[str, np.ndarray]
 
-# Inputs that are all smaller are as good as zero to a model.
-_QUIET = 1e-4
-# How often inputs are moved, each time in other directions.
+# A model cannot distinguish inputs whose values are all smaller than this from zeros.
+_MIN_MAGNITUDE = 1e-4
+# How often inputs are moved, in different random directions. Each costs a run of the original; one could miss noise
+# that shows in one direction only.
 _MOVES = 2
-# Ids up to here every model is taken to have.
-_ORDINARY = 7
-# What a size that is open is tried at too.
+# Every model with ids is assumed to have at least these: 0 to 7.
+_MAX_USUAL_ID = 7
+# Further values for a dynamic size.
 _OTHER_SIZES = (lambda size: size + 1, lambda size: size * 2 if size <= 64 else size + 32)
 
 
@@ -30,9 +31,9 @@ class Case(NamedTuple):
     """Inputs of one run.
 
     name       for people and for the file
-    generated  whether they may mean nothing to the model
-    exact      see draws.Draw: what somebody has recorded is meant exactly
-    in_range   whether its numbers are those that the model's graph gives a meaning to
+    generated  whether they may be meaningless to the model
+    exact      see draws.Draw; recorded inputs are meant exactly
+    in_range   whether the values are within the ranges that the model's graph gives
     """
 
     name: str
@@ -42,35 +43,37 @@ class Case(NamedTuple):
     in_range: bool = False
 
     @property
-    def reaching(self) -> bool:
-        """Whether it holds whole numbers that are generated, and no ordinary ids: a model may refuse them."""
-        whole = [array for array in self.inputs.values() if array.dtype.kind in "iu" and array.size]
-        return self.generated and not self.in_range and any(int(a.min()) < 0 or int(a.max()) > _ORDINARY for a in whole)
+    def has_unusual_ids(self) -> bool:
+        """Whether it contains generated integers that a model may refuse, because its table has no such rows."""
+        if not self.generated or self.in_range:
+            return False
+        integers = [array for array in self.inputs.values() if array.dtype.kind in "iu" and array.size]
+        return any(int(each.min()) < 0 or int(each.max()) > _MAX_USUAL_ID for each in integers)
 
 
 def read_cases(file: Path, inputs: Sequence[TensorSpec]) -> list[Case]:
-    """An npz with an array for each input; for several runs, NAME.0, NAME.1, … Raises CannotExport."""
+    """Read an npz with an array for each input; for several runs, NAME.0, NAME.1, …. Raises CannotExport."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             given = {name: arrays[name] for name in arrays.files}
     except OSError as error:
         raise CannotExport(f"{file} cannot be read: {error.strerror or error}") from None
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        raise CannotExport(f"{file} is not an npz of numbers; write it with numpy.savez, an array per input") from None
+        raise CannotExport(f"{file} is not an npz of numbers; write it with numpy.savez, one array per input") from None
     names = [spec.name for spec in inputs]
     if len(names) == 1 and len(given) == 1:
         given = {names[0]: next(iter(given.values()))}
     runs = list(_runs(given, names))
     if not runs:
-        told = f"it holds {', '.join(sorted(given)) or 'nothing'}"
-        raise CannotExport(f"{file} must hold an array for each of the inputs {', '.join(names)}: {told}")
-    return [Case(f"{file.stem}.{place}", _fitting(run, inputs, file)) for place, run in enumerate(runs)]
+        held = ", ".join(sorted(given)) or "nothing"
+        raise CannotExport(f"{file} must hold an array for each of the inputs {', '.join(names)}: it holds {held}")
+    return [Case(f"{file.stem}.{number}", _checked(run, inputs, file)) for number, run in enumerate(runs)]
 
 
 def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of an npz's arrays, of a first run where there are several; nothing where it cannot be read.
+    """Return the shapes of an npz's arrays, those of the first run if there are several; {} if it is unreadable.
 
-    "" is the shape of the only array that there is.
+    If there is only one array, its shape is also under the name "".
     """
     try:
         with np.load(file, allow_pickle=False) as arrays:
@@ -90,21 +93,21 @@ def _runs(given: Mapping[str, np.ndarray], names: Sequence[str]) -> Iterator[Arr
         number += 1
 
 
-def _fitting(arrays: Arrays, inputs: Sequence[TensorSpec], file: Path) -> Arrays:
-    fitting = {}
+def _checked(arrays: Arrays, inputs: Sequence[TensorSpec], file: Path) -> Arrays:
+    checked = {}
     for spec in inputs:
         array, dtype = arrays[spec.name], numpy_dtype(spec.datatype)
         shape = spec.shape or ()
         if array.ndim != len(shape) or any(
-            want not in (-1, size) for want, size in zip(shape, array.shape, strict=True)
+            expected not in (-1, size) for expected, size in zip(shape, array.shape, strict=True)
         ):
-            raise CannotExport(f"{file}: '{spec.name}' has shape {list(array.shape)}, the model wants {list(shape)}")
+            raise CannotExport(f"{file}: '{spec.name}' has shape {list(array.shape)}, the model expects {list(shape)}")
         if array.dtype != dtype and not np.can_cast(array.dtype, dtype, "same_kind"):
-            raise CannotExport(f"{file}: '{spec.name}' holds {array.dtype}, the model wants {spec.datatype}")
+            raise CannotExport(f"{file}: '{spec.name}' holds {array.dtype}, the model expects {spec.datatype}")
         if not array.size:
-            raise CannotExport(f"{file}: '{spec.name}' has shape {list(array.shape)}, in which there is no value")
-        fitting[spec.name] = array.astype(dtype, order="C")
-    return fitting
+            raise CannotExport(f"{file}: '{spec.name}' has shape {list(array.shape)}, which holds no values")
+        checked[spec.name] = array.astype(dtype, order="C")
+    return checked
 
 
 def generated(
@@ -114,12 +117,12 @@ def generated(
     pixels: tuple[float, float] | None = None,
     ranges: Mapping[str, InputRange] = MappingProxyType({}),
 ) -> list[Case]:
-    """Every draw, in several batches and at several sizes of what is open.
+    """Generate inputs by every draw, in several batch sizes and with several values for dynamic sizes.
 
-    shapes   input → shape of a batch of one, with nothing open
-    batches  whether the first dimension counts rows, so that other batches are inputs as well
-    pixels   black and white, where [preprocess] says which these are
-    ranges   input → its numbers, where the model's graph says which
+    shapes   input → shape of a batch of one, with all sizes fixed
+    batches  whether the first dimension counts rows, so that other batch sizes are valid
+    pixels   the values of black and white, if [preprocess] gives them
+    ranges   input → range of values, if the model's graph gives it
     """
     if not inputs:
         return [Case("nothing", {}, generated=True)]
@@ -135,8 +138,8 @@ def generated(
         for rows in draw.rows if batches else (0,):
             name = draw.name + (f"_batch{rows}" if rows else "")
             add(name, draw, {key: _rows(shape, rows) for key, shape in sized.items()})
-    for change in _OTHER_SIZES:
-        other = {spec.name: _resized(spec, sized[spec.name], batches, change) for spec in inputs}
+    for resize in _OTHER_SIZES:
+        other = {spec.name: _resized(spec, sized[spec.name], batches, resize) for spec in inputs}
         if other != sized:
             sizes = "x".join(map(str, next(other[name] for name in sized if other[name] != sized[name])))
             add(f"unit_{sizes}", DRAWS[0], other)
@@ -147,19 +150,19 @@ def _rows(shape: tuple[int, ...], rows: int) -> tuple[int, ...]:
     return (rows, *shape[1:]) if rows else shape
 
 
-def _resized(spec: TensorSpec, shape: tuple[int, ...], batches: bool, change: Callable[[int], int]) -> tuple[int, ...]:
-    """With other sizes where the signature has none, but for the batch."""
-    told = spec.shape if spec.shape is not None else (-1,) * len(shape)
+def _resized(spec: TensorSpec, shape: tuple[int, ...], batches: bool, resize: Callable[[int], int]) -> tuple[int, ...]:
+    """Return the shape with other values for the dynamic sizes, except for the batch."""
+    declared = spec.shape if spec.shape is not None else (-1,) * len(shape)
     return tuple(
-        change(size) if open_size < 0 and (axis or not batches) else size
-        for axis, (open_size, size) in enumerate(zip(told, shape, strict=True))
+        resize(size) if declared_size < 0 and (axis or not batches) else size
+        for axis, (declared_size, size) in enumerate(zip(declared, shape, strict=True))
     )
 
 
 def moves(case: Case) -> list[Case]:
-    """The same with each float of its inputs moved by one unit in the last place, in several directions.
+    """Return the case with each float moved by one unit in the last place, once for each of several random directions.
 
-    None of them where there is nothing to move.
+    Empty if the case has no floats to move.
     """
     found = []
     for seed in range(_MOVES):
@@ -170,13 +173,16 @@ def moves(case: Case) -> list[Case]:
 
 
 def _moved(random: np.random.Generator, array: np.ndarray) -> np.ndarray:
-    """By float32's unit: what is computed in float64 may be computed in float32 elsewhere. Float16 stays: its unit
-    is far above what float32 computes with. Single zeros are exact. An input of nothing but small numbers moves by the
-    unit of 1: beside a model's own numbers it is zero, and its own unit far below what they are rounded by."""
+    """Move each value by float32's unit in the last place, up or down.
+
+    FP64 also moves by float32's unit, because other frameworks may compute in float32. FP16 stays, because its unit is
+    far above float32's precision. Zeros among larger values are exact and stay. An input of only tiny values moves by
+    the unit of 1: next to a model's own numbers it is zero, and its own unit is far below their rounding.
+    """
     if array.dtype.kind != "f" or array.dtype.itemsize < 4:
         return array
     unit = np.where(random.random(array.shape) < 0.5, -1.0, 1.0) * float(np.finfo(np.float32).eps)
-    if np.max(np.abs(array), initial=0.0) < _QUIET:
+    if np.max(np.abs(array), initial=0.0) < _MIN_MAGNITUDE:
         return (array + unit).astype(array.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         return (array.astype(np.float64) * (1 + unit)).astype(array.dtype)

@@ -1,7 +1,7 @@
-"""Values that generated inputs hold: what real inputs hold, and where converters are known to go wrong.
+"""Values of generated inputs: values as real inputs have them, and values on which converters are known to fail.
 
-Each draw is a way to fill an input: of floats, and of whole numbers beside them. Whole numbers that are too large or
-too small for a model (ids beyond its table) are taken modulo what it takes: see id_ranges.py.
+Each draw is a way to fill inputs, with one function for floats and one for integers. Integers that a model refuses
+(ids outside its table) are taken modulo the number of its rows: see id_ranges.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,22 +17,22 @@ Random = np.random.Generator
 Shape = tuple[int, ...]
 Fill = Callable[[Random, Shape], np.ndarray]
 
-# An input that says how often, how many or how large is best kept small: it has no row of values.
+# The largest value of a scalar integer. It may be a number of steps or a size, where a large value takes forever.
 _MAX_SCALAR = 100
 
 
 class Draw(NamedTuple):
     """One way to fill inputs.
 
-    rows      the batches that are filled in this way, where the batch is open
-    exact     its values lie on a grid and are different: what an answer changes by when they move a little says
-              nothing about it. Elsewhere such an answer is noise, as that to a picture of one value may be
+    rows   the batch sizes to fill in this way, if the batch size is dynamic
+    exact  whether the values are on a grid, so that an answer may change a lot when they move off it. For other
+           draws such an answer is noise, as for an image of a single color
     """
 
     name: str
     rows: Sequence[int]
     floats: Fill
-    whole: Fill
+    integers: Fill
     exact: bool = False
 
 
@@ -45,7 +45,7 @@ def _normal(deviation: float) -> Fill:
 
 
 def _between(low: int, high: int) -> Fill:
-    """Whole numbers, both ends included."""
+    """Integers, both ends included."""
     return lambda random, shape: random.integers(low, high + 1, shape)
 
 
@@ -54,7 +54,7 @@ def _constant(value: float) -> Fill:
 
 
 def _grid(steps: int, step: float) -> Fill:
-    """Multiples of a step on both sides of zero, each as often as the others."""
+    """Multiples of a step on both sides of zero, all equally frequent."""
 
     def fill(random: Random, shape: Shape) -> np.ndarray:
         count = int(np.prod(shape))
@@ -64,7 +64,7 @@ def _grid(steps: int, step: float) -> Fill:
 
 
 def _tails(random: Random, shape: Shape) -> np.ndarray:
-    """Far from zero on both sides, beside small ones: -20 is where a sigmoid of float32 ends."""
+    """Values far from zero on both sides, and small ones. A float32 sigmoid saturates near -20."""
     values = [-100, -50, -20, -5, 0, 5, 20, 50, 100]
     return random.choice(values, shape) + random.uniform(-0.5, 0.5, shape)
 
@@ -86,7 +86,7 @@ DRAWS = (
     Draw("hundreds", (1,), _constant(100), _constant(100)),
     Draw("minus_hundreds", (1,), _constant(-100), _constant(-100)),
 )
-# Where the model's graph says which numbers an input takes: those.
+# Only for inputs whose range the model's graph gives; it replaces the functions.
 RANGES = Draw("ranges", (2, 7), _uniform(0, 1), _between(0, 1))
 
 
@@ -98,26 +98,27 @@ def values(
     pixels: tuple[float, float] | None = None,
     ranges: Mapping[str, InputRange] = MappingProxyType({}),
 ) -> np.ndarray:
-    """An input's array.
+    """Return an array for this input.
 
-    pixels  what black and white are, where the input is a picture and that is known
-    ranges  as the model's graph has them
+    pixels  the values of black and white, if the input is an image and they are known
+    ranges  input → range of values, if the model's graph gives it
     """
     dtype, kind = numpy_dtype(spec.datatype), kind_of(spec.datatype)
     if kind != "float" and "mask" in spec.name.lower():
         return _mask(random, shape).astype(dtype)
     if draw is RANGES and spec.name in ranges:
-        return _of_range(random, shape, ranges[spec.name], dtype)
+        return _within_range(random, shape, ranges[spec.name], dtype)
     if draw.name == "pixels" and pixels is not None:
-        return _of_pictures(random, shape, *pixels, whole=kind != "float").astype(dtype)
+        return _image_values(random, shape, *pixels, integers=kind != "float").astype(dtype)
     if kind == "bool":
-        return (draw.whole(random, shape) % 2).astype(dtype)
+        return (draw.integers(random, shape) % 2).astype(dtype)
     if kind == "float":
         return draw.floats(random, shape).astype(dtype)
-    return _fitting(draw.whole(random, shape), dtype, scalar=not shape)
+    return _fit(draw.integers(random, shape), dtype, scalar=not shape)
 
 
-def _fitting(drawn: np.ndarray, dtype: np.dtype, scalar: bool) -> np.ndarray:
+def _fit(drawn: np.ndarray, dtype: np.dtype, scalar: bool) -> np.ndarray:
+    """Bring integers into the range of the dtype."""
     limits = np.iinfo(dtype)
     drawn = drawn.astype(np.int64)
     if scalar:
@@ -125,26 +126,26 @@ def _fitting(drawn: np.ndarray, dtype: np.dtype, scalar: bool) -> np.ndarray:
     if limits.min == 0:
         drawn = np.abs(drawn)
     span = int(limits.max) - int(limits.min) + 1
-    if span < MAX_IDS:  # of 8 bits: all of them occur
+    if span < MAX_IDS:  # 8 bits: wrap around, so that all values occur
         drawn = (drawn - limits.min) % span + limits.min
-    fitting: np.ndarray = np.clip(drawn, limits.min, min(int(limits.max), MAX_IDS)).astype(dtype)
-    return fitting
+    fitted: np.ndarray = np.clip(drawn, limits.min, min(int(limits.max), MAX_IDS)).astype(dtype)
+    return fitted
 
 
-def _of_range(random: Random, shape: Shape, known: InputRange, dtype: np.dtype) -> np.ndarray:
-    """Both ends are of them, where there is more than one number."""
+def _within_range(random: Random, shape: Shape, known: InputRange, dtype: np.dtype) -> np.ndarray:
+    """Spread values over the range. Both ends occur if there is more than one value."""
     part = np.asarray(random.random(shape))
     part.flat[:1], part.flat[-1:] = 0.0, 1.0
     return sample_range(known, part, dtype)
 
 
-def _of_pictures(random: Random, shape: Shape, black: float, white: float, whole: bool) -> np.ndarray:
+def _image_values(random: Random, shape: Shape, black: float, white: float, integers: bool) -> np.ndarray:
     drawn = black + (white - black) * random.integers(0, 256, shape) / 255
-    return np.rint(drawn) if whole else drawn
+    return np.rint(drawn) if integers else drawn
 
 
 def _mask(random: Random, shape: Shape) -> np.ndarray:
-    """Ones, then zeros, along the last axis: how much of each row counts, and never nothing of it."""
+    """Return ones followed by zeros along the last axis, with at least one 1 in each row."""
     if not shape:
         return np.ones(shape, np.int64)
     lengths = random.integers(1, shape[-1] + 1, (*shape[:-1], 1))

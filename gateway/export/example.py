@@ -1,4 +1,4 @@
-"""example.json: one of the proof's inputs and what the original answered, for whoever runs the export elsewhere."""
+"""example.json: one of the compared inputs with the original's answer, to check the export on another machine."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,33 +6,34 @@ from typing import Any
 
 import numpy as np
 
-from gateway.export import interface, proof
+from gateway.export import comparison, interface
 from gateway.export.cases import Arrays, Case
 from runtimes.contract import Signature, TensorSpec, numpy_dtype
 
-# Of the largest value: by how much other processors' float32 may differ beyond the proof's own tolerance. What is
-# wrong differs by far more, and an answer that is small by chance need not alarm anybody.
-_ELSEWHERE = 1e-3
+# Added to the tolerance, relative to the largest value, because other processors round float32 differently. Errors are
+# far larger. Too small, and a page would warn on correct hardware.
+_OTHER_HARDWARE = 1e-3
 
 
 def example_json(
     answered: Sequence[tuple[Case, Arrays]], exported: Signature, batches: bool, tolerance: float
 ) -> dict[str, Any]:
-    """As example.json has it: values in one flat list, row by row, by the export's datatypes.
+    """Return the content of example.json: values in flat lists, row by row, in the export's datatypes.
 
-    An output's `scale` is what its largest difference is divided by before it is compared with `tolerance`, which
-    is a little more than the proof's.
+    An output's largest difference is divided by its `scale` and then compared with `tolerance`, which is slightly
+    larger than the one of the export.
     """
-    case, expected = _first(answered, exported)
+    case, expected = _first_accepted(answered, exported)
     inputs, outputs = case.inputs, expected
     if batches:
         inputs, outputs = ({name: array[:1] for name, array in arrays.items()} for arrays in (inputs, outputs))
     scales = {
-        spec.name: proof.scale(outputs[spec.name], [e[spec.name] for _, e in answered]) for spec in exported.outputs
+        spec.name: comparison.scale(outputs[spec.name], [arrays[spec.name] for _, arrays in answered])
+        for spec in exported.outputs
     }
     return {
         "case": case.name,
-        "tolerance": tolerance + _ELSEWHERE,
+        "tolerance": tolerance + _OTHER_HARDWARE,
         "inputs": {spec.name: _tensor(spec, inputs[spec.name]) for spec in exported.inputs},
         "outputs": {
             spec.name: {**_tensor(spec, outputs[spec.name]), "scale": scales[spec.name]} for spec in exported.outputs
@@ -40,8 +41,8 @@ def example_json(
     }
 
 
-def _first(answered: Sequence[tuple[Case, Arrays]], exported: Signature) -> tuple[Case, Arrays]:
-    """The first whose values the export can be given."""
+def _first_accepted(answered: Sequence[tuple[Case, Arrays]], exported: Signature) -> tuple[Case, Arrays]:
+    """Return the first case whose values the export's datatypes can hold."""
     for case, expected in answered:
         try:
             interface.cast(case.inputs, exported.inputs)
@@ -52,12 +53,12 @@ def _first(answered: Sequence[tuple[Case, Arrays]], exported: Signature) -> tupl
 
 
 def _tensor(spec: TensorSpec, array: np.ndarray) -> dict[str, Any]:
-    made = array.astype(numpy_dtype(spec.datatype))
-    return {"datatype": spec.datatype, "shape": list(array.shape), "data": _values(made)}
+    data = _values(array.astype(numpy_dtype(spec.datatype)))
+    return {"datatype": spec.datatype, "shape": list(array.shape), "data": data}
 
 
 def _values(array: np.ndarray) -> list[Any]:
-    """Numbers by their shortest text, and what JSON has no number for as text that JavaScript and Python read."""
+    """Return floats by their shortest text; NaN and infinities, which JSON lacks, as words that JS and Python parse."""
     if array.dtype.kind != "f":
         return array.astype(np.int64 if array.dtype.kind != "u" else np.uint64).ravel().tolist()
     words = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}

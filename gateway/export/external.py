@@ -1,4 +1,4 @@
-"""The files beside an ONNX file in which it keeps weights, as an export finds them."""
+"""The files next to an ONNX file that hold its weights, for exports."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from runtimes.contract import LoadError
 
 
 def weight_files(path: Path) -> list[str]:
-    """Their names as the ONNX file has them, with '/', relative to its folder. Raises RouteFailed, OSError."""
+    """Return their names as in the ONNX file: with '/', relative to its folder. Raises RouteFailed, OSError."""
     try:
         return external_data.weight_files(str(path))
     except LoadError as error:

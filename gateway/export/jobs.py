@@ -2,16 +2,19 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import runtimes
 from gateway.environments.environment import Environment
+from gateway.environments.runtime import Runtime
 from gateway.environments.subprocesses import run_module
 from gateway.export.errors import CannotExport
 from gateway.process.child import clean_environment
 from gateway.process.cores import available_cores
+from runtimes.control import Load
 from runtimes.redaction import redacted
 
 _SCRIPT = Path(runtimes.__file__).parent / "job.py"
@@ -82,3 +85,42 @@ class Jobs:
         variables["CUDA_VISIBLE_DEVICES"] = ""
         own = environment.runtime.env.items()
         return variables | {key: value.replace("{threads}", threads) for key, value in own}
+
+
+class CasesJob(NamedTuple):
+    """A run of an artifact on files of inputs: runtimes/offline.py describes each key.
+
+    files    npz files of inputs; none: describe the model, and run nothing
+    results  the folder for the outputs, in files of the same names
+    shapes   input → shape for the description
+    fixed    the number of rows that the artifact requires; 0 for any
+    timed    a file of inputs whose inference is timed
+    fold     retry refused inputs with their integers modulo what the model accepts
+    """
+
+    load: Load
+    signature: str = ""
+    files: Sequence[Path] = ()
+    results: Path | None = None
+    shapes: Mapping[str, Sequence[int]] = MappingProxyType({})
+    fixed: int = 0
+    timed: Path | None = None
+    fold: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "action": "run_cases",
+            "load": self.load.to_json(),
+            "signature": self.signature,
+            "cases": [str(file) for file in self.files],
+            "results": str(self.results),
+            "shapes": dict(self.shapes),
+            "fold": self.fold,
+            "fixed": self.fixed,
+            "timed": str(self.timed) if self.timed else "",
+        }
+
+
+def bare_load(runtime: Runtime, artifact: Path, threads: int, **parameters: Any) -> Load:
+    """The LOAD frame for an artifact without a model.toml."""
+    return Load(str(runtime.folder), str(artifact), threads=threads, parameters=parameters)

@@ -1,6 +1,6 @@
-"""Which rows of docs/differences.md a difference may be: those that its draws bring out.
+"""Which sections of docs/differences.md may explain a difference, by the generated inputs that show it.
 
-Draws that hold ordinary values alone bring out none: what differs there is no known disagreement of frameworks.
+Draws of ordinary values have no section: a difference there is not a known disagreement between frameworks.
 """
 
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 _TAILS = ("sigmoid-tail", "softplus-tail")
 _BELOW_ZERO = ("integer-division", "float-remainder")
 _ALIKE = ("top-k-tie", "normalised-constant")
-_ROWS = {
+_SECTIONS = {
     "tails": _TAILS,
     "hundreds": _TAILS,
     "minus_hundreds": (*_TAILS, *_BELOW_ZERO),
@@ -20,11 +20,11 @@ _ROWS = {
 }
 
 
-def rows(cases: Iterable[str]) -> list[str]:
-    """Of the names of cases that differ; [] if one of them needs another explanation."""
+def sections(cases: Iterable[str]) -> list[str]:
+    """Return the sections for the names of the cases that differ; [] if one of them needs another explanation."""
     found: dict[str, None] = {}
     for case in cases:
-        known = _ROWS.get(case.partition("_batch")[0].partition(" ")[0], ())
+        known = _SECTIONS.get(case.partition("_batch")[0].partition(" ")[0], ())
         if not known:
             return []
         found.update(dict.fromkeys(known))
@@ -32,6 +32,6 @@ def rows(cases: Iterable[str]) -> list[str]:
 
 
 def reference(cases: Iterable[str]) -> str:
-    """For the end of a sentence."""
-    found = rows(cases)
+    """Return the end of a sentence that refers to these sections; "" if there are none."""
+    found = sections(cases)
     return f"; frameworks disagree there, see docs/differences.md: {', '.join(found)}" if found else ""

@@ -1,4 +1,4 @@
-"""The page beside an exported model: index.html and all that it loads, from the folder alone."""
+"""Writes the page of an export: index.html and everything it loads, all in the export's folder."""
 
 import html
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gateway.environments.environment import Environment
+from gateway.export.folder import ExportFolder
 from gateway.export.report import Report
 from gateway.export.source import Source
 from gateway.repository.image_config import incompatibility
@@ -18,16 +19,21 @@ _COMMON = ("page.css", "image.js", "page.js")
 
 
 class Library(NamedTuple):
-    """One of npm's packages. files: of the package → where they go under lib/."""
+    """A package of npm. files: file of the package → path under lib/."""
 
     package: str
-    licence: str
+    license: str
     holder: str
     files: Mapping[str, str]
 
 
-class Engine(NamedTuple):
-    """What runs a format in a page. scripts: of lib/, by <script>; imports: for an import map, name → file of lib/."""
+class PageEngine(NamedTuple):
+    """The library that runs a format in a page.
+
+    runner   our script that adapts it
+    scripts  files of lib/ that <script> loads
+    imports  for an import map: name → file of lib/
+    """
 
     title: str
     runner: str
@@ -39,11 +45,11 @@ class Engine(NamedTuple):
 
 _GOOGLE, _MICROSOFT = "Copyright Google LLC", "Copyright (c) Microsoft Corporation"
 _TF_WASM = ("tfjs-backend-wasm.wasm", "tfjs-backend-wasm-simd.wasm")
-# With relaxed SIMD, and for browsers that lack it.
+# For browsers with relaxed SIMD, and for those without.
 _LITERT_WASM = [f"litert_wasm_{kind}internal.{end}" for kind in ("", "compat_") for end in ("js", "wasm")]
 
 ENGINES = {
-    "tfjs": Engine(
+    "tfjs": PageEngine(
         "TensorFlow.js",
         "run_tfjs.js",
         (
@@ -58,7 +64,7 @@ ENGINES = {
         ("webgl", "wasm", "cpu"),
         ("tfjs/tf.min.js", "tfjs/tf-backend-wasm.min.js"),
     ),
-    "tflite": Engine(
+    "tflite": PageEngine(
         "LiteRT.js",
         "run_litert.js",
         (
@@ -76,7 +82,7 @@ ENGINES = {
         ("wasm",),
         imports={"@litertjs/wasm-utils": "litert/wasm-utils.js"},
     ),
-    "onnx": Engine(
+    "onnx": PageEngine(
         "ONNX Runtime Web",
         "run_ort.js",
         (
@@ -85,7 +91,7 @@ ENGINES = {
                 "MIT",
                 _MICROSOFT,
                 {
-                    # Not by its own name: many servers do not know .mjs as JavaScript.
+                    # Renamed, because many web servers do not serve .mjs as JavaScript.
                     "dist/ort.wasm.bundle.min.mjs": "ort/ort.wasm.bundle.min.js",
                     "dist/ort-wasm-simd-threaded.wasm": "ort/ort-wasm-simd-threaded.wasm",
                 },
@@ -96,41 +102,38 @@ ENGINES = {
 }
 
 
-def write_page(
-    folder: Path, file: str, weights: Sequence[str], format: str, source: Source, report: Report, web: Environment
-) -> Sequence[str]:
-    """file, weights: the model's, in the folder; web: the environment that holds the libraries.
+def write_page(folder: ExportFolder, report: Report, web: Environment) -> Sequence[str]:
+    """Write the page. web: the environment that contains the libraries.
 
     Returns the backends that the page offers, best first.
     """
-    engine, npm = ENGINES[format], web.python.parent.parent / "npm"
-    versions = _vendor(engine, npm, folder / "lib")
-    (folder / "page").mkdir()
+    engine, npm = ENGINES[folder.model_format], web.python.parent.parent / "npm"
+    versions = _copy_libraries(engine, npm, folder.path / "lib")
+    (folder.path / "page").mkdir()
     for name in (*_COMMON, engine.runner):
-        shutil.copyfile(_PAGES / name, folder / "page" / name)
+        shutil.copyfile(_PAGES / name, folder.path / "page" / name)
     title = f"{engine.title} {versions[engine.libraries[0].package]}"
-    description = _description(file, weights, engine, source, report)
-    filled = {
-        "TITLE": html.escape(source.config.name),
-        "SUBTITLE": html.escape(
-            f"version {source.config.version} · {report.original.format} → {format}, {report.precision} · {title}"
-        ),
+    description = _description(folder, engine, report)
+    conversion = f"{report.original.format} → {folder.model_format}, {report.precision}"
+    values = {
+        "TITLE": html.escape(report.model),
+        "SUBTITLE": html.escape(f"version {report.version} · {conversion} · {title}"),
         "HEAD": _import_map(engine),
         "DESCRIPTION": _embedded(description),
         "SCRIPTS": "\n".join(f'<script src="{each}"></script>' for each in _scripts(engine)),
     }
-    # In one go: what is filled in may look like a place to fill.
-    text = re.sub(r"@([A-Z]+)@", lambda place: filled[place[1]], (_PAGES / "index.html").read_text())
-    (folder / "index.html").write_text(text)
+    # In a single pass, because a value may itself look like a placeholder.
+    text = re.sub(r"@([A-Z]+)@", lambda placeholder: values[placeholder[1]], (_PAGES / "index.html").read_text())
+    (folder.path / "index.html").write_text(text)
     return list(description["backends"])
 
 
-def _scripts(engine: Engine) -> Sequence[str]:
+def _scripts(engine: PageEngine) -> Sequence[str]:
     own = ("image.js", engine.runner, "page.js")
     return [*(f"lib/{name}" for name in engine.scripts), *(f"page/{name}" for name in own)]
 
 
-def _import_map(engine: Engine) -> str:
+def _import_map(engine: PageEngine) -> str:
     if not engine.imports:
         return ""
     imports = {name: f"./lib/{file}" for name, file in engine.imports.items()}
@@ -138,34 +141,34 @@ def _import_map(engine: Engine) -> str:
 
 
 def _embedded(value: Any) -> str:
-    """As JSON within a <script>, which would end where a text has its end tag."""
+    """Return JSON for a <script> element. "<" is escaped, because "</script>" in a text would end the element."""
     return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _description(file: str, weights: Sequence[str], engine: Engine, source: Source, report: Report) -> dict[str, Any]:
-    toml = source.config.toml
-    pictures = _takes_images(source, report)
-    postprocess = toml.postprocess.resolve()._asdict() if toml.postprocess and pictures else None
+def _description(folder: ExportFolder, engine: PageEngine, report: Report) -> dict[str, Any]:
+    source, toml = folder.source, folder.source.config.toml
+    reads_images = _reads_images(source, report)
+    postprocess = toml.postprocess.resolve()._asdict() if toml.postprocess and reads_images else None
     labels: Sequence[str] = ()
     if postprocess:
         postprocess["output"] = postprocess["output"] or report.outputs[0][0]
         labels = source.config.class_labels.get(postprocess["output"], ())
     failed = {run.runner.rpartition(" ")[2] for run in report.runs if run.problem}
     return {
-        "file": file,
-        "weights": list(weights),
+        "file": folder.model_name,
+        "weights": list(folder.weights()),
         "signature": signature_of(source),
         "backends": [backend for backend in engine.backends if backend not in failed],
         "inputs": [_spec(spec) for spec in report.inputs],
         "outputs": [_spec(spec) for spec in report.outputs],
-        "preprocess": toml.preprocess.resolve()._asdict() if toml.preprocess and pictures else None,
+        "preprocess": toml.preprocess.resolve()._asdict() if toml.preprocess and reads_images else None,
         "postprocess": postprocess,
         "labels": labels,
     }
 
 
-def _takes_images(source: Source, report: Report) -> bool:
-    """Whether [preprocess] makes this export's input: one image, one row."""
+def _reads_images(source: Source, report: Report) -> bool:
+    """Whether the export's input is one image in one row, as [preprocess] describes it."""
     toml = source.config.toml
     served = source.signature
     if toml.preprocess is None or incompatibility(
@@ -177,7 +180,7 @@ def _takes_images(source: Source, report: Report) -> bool:
 
 
 def signature_of(source: Source) -> str:
-    """What the converters call it, or what a file that was there already does."""
+    """Return the name of the export's signature: the converters' name, or the file's own if it was not converted."""
     return source.key if source.format == "tflite" else "serving_default"
 
 
@@ -186,21 +189,21 @@ def _spec(spec: Sequence[Any]) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": list(shape or ())}
 
 
-def _vendor(engine: Engine, npm: Path, folder: Path) -> Mapping[str, str]:
-    """The libraries' files, and lib/LICENCES.txt. Returns the packages' versions."""
+def _copy_libraries(engine: PageEngine, npm: Path, folder: Path) -> Mapping[str, str]:
+    """Copy the libraries' files, and write LICENCES.txt. Returns the packages' versions."""
     versions = {}
-    told = ["What lies in this folder is of these packages of npm's, as they were published:", ""]
+    lines = ["The files in this folder are from these npm packages, unmodified:", ""]
     for library in engine.libraries:
         package = npm / library.package
         versions[library.package] = json.loads((package / "package.json").read_text())["version"]
-        told += [f"{library.package} {versions[library.package]}", f"  {library.licence}, {library.holder}"]
-        for file, place in library.files.items():
-            target = folder / place
+        lines += [f"{library.package} {versions[library.package]}", f"  {library.license}, {library.holder}"]
+        for file, path in library.files.items():
+            target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(package / file, target)
-            told.append(f"  {place}" + ("" if Path(file).name == target.name else f" (there {file})"))
-    for licence in dict.fromkeys(library.licence for library in engine.libraries):
-        text = (_PAGES / "licences" / f"{licence}.txt").read_text()
-        told += ["", "=" * 80, f"{licence}", "=" * 80, "", text.strip("\n")]
-    (folder / "LICENCES.txt").write_text("\n".join(told) + "\n")
+            lines.append(f"  {path}" + ("" if Path(file).name == target.name else f" (there {file})"))
+    for license_name in dict.fromkeys(library.license for library in engine.libraries):
+        text = (_PAGES / "licences" / f"{license_name}.txt").read_text()
+        lines += ["", "=" * 80, license_name, "=" * 80, "", text.strip("\n")]
+    (folder / "LICENCES.txt").write_text("\n".join(lines) + "\n")
     return versions

@@ -1,4 +1,4 @@
-"""The parts of an output, how large each is in a case, and how far another's are from them."""
+"""The parts of an output: how large each is in a case, and how much another model's parts differ."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,26 +6,27 @@ from dataclasses import dataclass
 import numpy as np
 
 SMALLEST = float(np.finfo(np.float64).tiny)
-# An output that is smaller than this part of what it usually is, is measured by that part: sums that are nearly zero,
-# and gates that are nearly closed, leave the rounding of larger numbers.
+# An output counts as at least this share of its usual size: sums close to zero, and what is left when gates are nearly
+# closed, carry the rounding of larger numbers. Too small refuses correct exports; too large hides errors in small
+# outputs.
 _MIN_SIZE_RATIO = 1e-2
-# Values so many times larger than all others are of another kind, as the -1e9 that masks put in place of a score.
+# Values this many times larger than all others are of another kind, such as the -1e9 that a mask puts in for a score.
 _GAP = 1e3
-# A part that holds less than this of its output's largest value may be rounding alone, and so of no interest.
+# A slice with less than this share of its output's largest value may be rounding only; it is not reported as lost.
 _MIN_SHARE = 1e-4
-# What float32 computes a number to, relative to the largest that it is a sum of.
+# The precision of a float32 sum relative to its largest term: about eight units in the last place (1.2e-7).
 _ROUNDING = 1e-6
-# So few values may be the same by chance.
+# A slice with fewer values than this may be constant by chance.
 _FEW = 8
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of an output's parts, as the original's answers to all cases show them.
+    """The sizes of an output's parts, from the original's answers to all cases.
 
-    usual   what the largest value of most answers exceeds
-    coarse_least  what no answer counts as smaller than where values of another kind are not told apart
-    shares  axis → how much of the whole each of its slices usually holds; axes of one size in all cases alone
+    usual         a size that the largest value of most answers exceeds
+    coarse_least  the size that every answer counts as at least, if values of another kind are not separated
+    shares        axis → the usual share of each of its slices in the whole; only axes of the same size in all cases
     """
 
     usual: float
@@ -34,7 +35,7 @@ class Sizes:
 
     @classmethod
     def of(cls, answers: Sequence[np.ndarray], share: float) -> "Sizes":
-        """share: what a part at least counts as, of the whole."""
+        """share: the smallest share of the whole that a slice counts as."""
         if answers[0].dtype.kind != "f":
             return cls(0.0, 0.0, {})
         usual = [_usual(answer) for answer in answers]
@@ -47,45 +48,45 @@ class Sizes:
         return cls(_usually(wholes), least_size(answers), shares)
 
     def differences(self, a: np.ndarray, b: np.ndarray, rounding: float = _ROUNDING) -> np.ndarray:
-        """Of each part: the whole, what is of another kind, and the slices of one axis after another.
+        """Return the difference of each part: the whole, the values of another kind, then the slices axis by axis.
 
-        rounding  by this part of the whole a slice may be off: one that is nearly zero may be rounding alone
+        rounding  a slice may differ by this share of the whole, because one close to zero may be rounding only
         """
         if a.dtype.kind != "f":
             return np.array([float(np.mean(a != b)) if a.size else 0.0])
         usual = _usual(a)
         odd = usual != np.where(np.isfinite(a), a, 0)
-        far = _far(a, b)
-        far_odd, far = np.where(odd, far, 0), np.where(odd, 0, far)
+        delta = _delta(a, b)
+        odd_delta, delta = np.where(odd, delta, 0), np.where(odd, 0, delta)
         whole = max(largest(usual), _MIN_SIZE_RATIO * self.usual)
-        forgiven = rounding * max(whole, self.usual)
+        ignored = rounding * max(whole, self.usual)
         with np.errstate(invalid="ignore", divide="ignore"):
-            found = [_ratio(far.max(initial=0.0), whole), _ratio(far_odd, np.abs(np.where(odd, a, 1))).max(initial=0.0)]
-        parts = [np.array(found)]
+            odd_ratio = _ratio(odd_delta, np.abs(np.where(odd, a, 1)))
+        parts = [np.array([_ratio(delta.max(initial=0.0), whole), odd_ratio.max(initial=0.0)])]
         for axis, shares in self.shares.items():
-            off = _slices(far, axis)
-            off = np.where(off <= forgiven, 0, off)
+            off = _slices(delta, axis)
+            off = np.where(off <= ignored, 0, off)
             parts.append(_ratio(off, np.maximum(_slices(usual, axis), shares * whole)))
         return np.concatenate(parts)
 
     def coarse(self, a: np.ndarray, b: np.ndarray) -> float:
-        """By the largest value alone; of integers, the share that differs."""
+        """Return the difference measured by the largest value only; for integers, the share of values that differ."""
         if a.dtype.kind != "f":
             return float(np.mean(a != b)) if a.size else 0.0
-        return float(_ratio(np.array(far(a, b)), max(largest(a), self.coarse_least)))
+        return float(_ratio(np.array(max_difference(a, b)), max(largest(a), self.coarse_least)))
 
-    def name(self, at: int, rank: int) -> str:
-        """Of the part that has this place among the differences."""
-        at -= 2
+    def name(self, index: int, rank: int) -> str:
+        """Return the name of the part with this index in the result of differences(); "" for the whole."""
+        index -= 2
         for axis, shares in self.shares.items():
-            if 0 <= at < len(shares):
-                return slice_name(axis, at, rank)
-            at -= len(shares)
+            if 0 <= index < len(shares):
+                return slice_name(axis, index, rank)
+            index -= len(shares)
         return ""
 
 
-def slice_name(axis: int, place: int, rank: int) -> str:
-    return "[" + ", ".join(str(place) if each == axis else ":" for each in range(rank)) + "]"
+def slice_name(axis: int, index: int, rank: int) -> str:
+    return "[" + ", ".join(str(index) if each == axis else ":" for each in range(rank)) + "]"
 
 
 def largest(a: np.ndarray) -> float:
@@ -93,22 +94,22 @@ def largest(a: np.ndarray) -> float:
 
 
 def least_size(answers: Sequence[np.ndarray]) -> float:
-    """By what is usual: answers with huge values make no others small."""
+    """Return the size that every answer counts as at least. It follows the usual size, not that of huge answers."""
     return _MIN_SIZE_RATIO * _usually([largest(each) for each in answers])
 
 
-def far(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest |a - b|."""
-    return float(_far(a, b).max(initial=0.0))
+def max_difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the largest |a - b|."""
+    return float(_delta(a, b).max(initial=0.0))
 
 
 def constant_part(answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
-    """A slice in which the other gives one value for everything, and the original does not; "" if there is none."""
+    """Return the name of a slice that is constant in the other model but not in the original; "" if there is none."""
     originals, others = [a for a, _ in answers], [b for _, b in answers]
     if not answers or originals[0].dtype.kind != "f":
         return ""
     if all(np.all((a >= 0) & (a <= 1)) for a in originals):
-        return ""  # probabilities: those of what is not there may well be zero
+        return ""  # probabilities: those of absent classes may well be zero
     for axis in [each for each in _axes(originals) if each or originals[0].ndim == 1]:
         low, high = (_extremes(originals, axis, end) for end in (np.fmin, np.fmax))
         other_low, other_high = (_extremes(others, axis, end) for end in (np.fmin, np.fmax))
@@ -122,29 +123,29 @@ def constant_part(answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
 
 
 def is_ranking(answers: Sequence[np.ndarray]) -> bool:
-    """Whether these are scores as top-k gives them: never rising along their last axis, and not all the same."""
+    """Whether these are scores as top-k returns them: never rising along the last axis, and not all equal."""
     if not answers or any(a.dtype.kind != "f" or a.ndim < 1 or a.shape[-1] < 2 for a in answers):
         return False
-    with np.errstate(invalid="ignore"):  # infinities beside each other
+    with np.errstate(invalid="ignore"):  # adjacent infinities
         steps = [np.diff(a) for a in answers]
     return all(np.all(each <= 0) for each in steps) and any(np.any(each < 0) for each in steps)
 
 
 def has_ties(ranking: np.ndarray) -> bool:
-    """Whether neighbours are equal, or so nearly that rounding decides."""
+    """Whether neighbors are equal, or so close that rounding decides their order."""
     with np.errstate(invalid="ignore"):
         return bool(np.any(np.diff(ranking) >= -_ROUNDING * np.abs(ranking[..., 1:])))
 
 
 def _extremes(arrays: Sequence[np.ndarray], axis: int, end: np.ufunc) -> np.ndarray:
-    """The smallest or largest number of each slice, in all of them."""
-    each = [end.reduce(np.where(np.isfinite(a), a, np.nan), axis=_others(a, axis)) for a in arrays]
+    """Return the smallest or largest number of each slice over all arrays."""
+    each = [end.reduce(np.where(np.isfinite(a), a, np.nan), axis=_other_axes(a, axis)) for a in arrays]
     found: np.ndarray = end.reduce(each, axis=0)
     return found
 
 
 def _axes(answers: Sequence[np.ndarray]) -> list[int]:
-    """Those that have the same size in all of them, and more than one value."""
+    """Return the axes with the same size, larger than one, in all answers."""
     ranks = {each.ndim for each in answers}
     if len(ranks) > 1:
         return []
@@ -152,23 +153,23 @@ def _axes(answers: Sequence[np.ndarray]) -> list[int]:
     return [axis for axis, each in enumerate(sizes) if len(each) == 1 and each.pop() > 1]
 
 
-def _others(a: np.ndarray, axis: int) -> tuple[int, ...]:
+def _other_axes(a: np.ndarray, axis: int) -> tuple[int, ...]:
     return tuple(each for each in range(a.ndim) if each != axis)
 
 
 def _slices(a: np.ndarray, axis: int) -> np.ndarray:
-    """The largest |value| of each slice along the axis; a: numbers alone."""
-    found: np.ndarray = np.abs(a).max(axis=_others(a, axis), initial=0.0)
+    """Return the largest |value| of each slice along the axis. `a` must be finite."""
+    found: np.ndarray = np.abs(a).max(axis=_other_axes(a, axis), initial=0.0)
     return found
 
 
 def _usually(sizes: Sequence[float]) -> float:
-    """What three of four exceed: a model that takes exponentials may explode on more than half of generated inputs."""
+    """Return what three of four sizes exceed. Not the median: exponentials may explode on half of the inputs."""
     return float(np.quantile(sizes, 0.25, method="lower"))
 
 
 def _usual(a: np.ndarray) -> np.ndarray:
-    """FP64, zero in place of what is no number, and of values that are far larger than the others."""
+    """Return the values as FP64, with zeros for NaN, infinities, and values far larger than all others."""
     numbers = np.where(np.isfinite(a), a, 0).astype(np.float64)
     if largest(numbers) < _GAP:
         return numbers
@@ -178,15 +179,15 @@ def _usual(a: np.ndarray) -> np.ndarray:
     return np.where(np.abs(numbers) > sorted_sizes[gaps[0]], 0, numbers) if gaps.size else numbers
 
 
-def _far(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """FP64 |a - b|; zero where either is no number, which is compared elsewhere."""
+def _delta(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return |a - b| as FP64; zero where either is not finite, since those values are compared elsewhere."""
     numbers = np.isfinite(a) & np.isfinite(b)
     found: np.ndarray = np.abs(np.where(numbers, a, 0).astype(np.float64) - np.where(numbers, b, 0).astype(np.float64))
     return found
 
 
-def _ratio(far: np.ndarray | float, size: np.ndarray | float) -> np.ndarray:
-    """Infinite where something differs from nothing."""
-    far, size = np.asarray(far, np.float64), np.asarray(size, np.float64)
+def _ratio(delta: np.ndarray | float, size: np.ndarray | float) -> np.ndarray:
+    """Return delta / size: 0 for no difference, infinite for a difference from a part of size zero."""
+    delta, size = np.asarray(delta, np.float64), np.asarray(size, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(far == 0, 0.0, far / size)
+        return np.where(delta == 0, 0.0, delta / size)

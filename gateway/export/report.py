@@ -1,4 +1,4 @@
-"""What an export was, how it was made, and how far it is from its original: export.json, and a table for people."""
+"""The report of an export: what it is, how it was made, and how much it differs; as export.json and as a table."""
 
 import hashlib
 import json
@@ -10,15 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gateway.export.proof import OutputDifference, within
+from gateway.export.comparison import OutputDifference, within
 
 
 @dataclass(frozen=True)
 class Attempt:
     """One route that was tried.
 
-    problem   why it is not the one; "" for the one that is
-    compared  whether that is a difference, seen in what came out
+    problem   why it failed; "" for the one that succeeded
+    compared  whether it failed because its results differ
     """
 
     route: str
@@ -29,10 +29,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Run:
-    """The export in one of its runners, beside the original.
+    """The comparison of the export, in one of its runners, with the original.
 
-    seconds  the median of a batch of one
-    cases    on how many inputs; fewer than the original's where the export's datatypes cannot hold some
+    seconds  the median time of a batch of one
+    cases    the number of inputs compared; fewer than the original's if the export's datatypes cannot hold some
     """
 
     runner: str
@@ -44,7 +44,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Side:
-    """The original, or the export. path: within the repository, or within the export's folder."""
+    """The original or the export. path: the name of the original's artifact, or relative to the export's folder."""
 
     path: str
     format: str
@@ -57,12 +57,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Report:
-    """All of export.json.
+    """The content of export.json.
 
-    inputs, outputs  as the export has them, in order: name, datatype, shape (-1: any size)
-    fixed            inputs whose open sizes the export fixes: at which, and who said so
-    cases            on how many inputs both were run; origin: where these are from
-    notes            what is not as in the served model, in sentences
+    inputs, outputs  of the export, in order: name, datatype, shape (-1: any size)
+    fixed            a text for each input whose dynamic sizes the export fixes: which sizes, and their origin
+    cases            the number of inputs on which both were run; origin: of these inputs
+    notes            how the export deviates from the served model, in sentences
     """
 
     model: str
@@ -88,7 +88,7 @@ class Report:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def text(self, width: int = 120) -> str:
-        """The table for people, as README has it and the terminal shows it."""
+        """Return the report for people, as in the README and on the terminal."""
         console = Console(width=width, highlight=False, markup=False, color_system=None, force_terminal=False)
         with console.capture() as capture:
             for line in self._head():
@@ -100,13 +100,15 @@ class Report:
 
     def _head(self) -> list[str]:
         before, after = self.original, self.exported
-        what = self.target if self.target == after.format else f"{self.target} ({after.format})"
+        target = self.target if self.target == after.format else f"{self.target} ({after.format})"
         lines = [
-            ", ".join([f"{self.model} version {self.version}: {before.format} → {what}", self.precision, *self.fixed]),
+            ", ".join(
+                [f"{self.model} version {self.version}: {before.format} → {target}", self.precision, *self.fixed]
+            ),
             f"by     {self.attempts[-1].route}",
             f"size   {size(before.bytes)} → {size(after.bytes)}",
             f"time   {milliseconds(before.seconds)} → {milliseconds(after.seconds)} for a batch of one",
-            f"proof  the same on {self.cases} inputs ({self.origin})",
+            f"check  matches the original on {self.cases} inputs ({self.origin})",
             f"       within {self.tolerance:g} of each output's largest value",
         ]
         lines += [f"tried  {each.route}: {each.problem}" for each in self.attempts if each.problem]
@@ -124,26 +126,27 @@ def differences_table(runs: Sequence[Run], tolerance: float) -> Table:
         for each in run.differences:
             top1 = "" if each.top1 is None else f"{each.top1:.4f}"
             verdict = each.problem or each.loss or ("ok" if within(each, tolerance) else "differs")
-            far, part = f"{each.absolute:.2e}", f"{each.relative:.2e}"
-            table.add_row(run.runner, time, each.name, far, part, top1, " ".join([each.case, each.where]), verdict)
+            absolute, relative = f"{each.absolute:.2e}", f"{each.relative:.2e}"
+            worst = f"{each.case} {each.where}"
+            table.add_row(run.runner, time, each.name, absolute, relative, top1, worst, verdict)
     return table
 
 
 def size_and_digest(paths: Sequence[Path]) -> tuple[int, str]:
-    """Bytes in all, and SHA-256: of one file's content, or of the names, sizes and contents of several."""
+    """Return the total size in bytes and a SHA-256: of one file's content, or of the names, sizes and contents."""
     if len(paths) == 1 and paths[0].is_file():
-        return paths[0].stat().st_size, _digested(hashlib.sha256(), paths[0]).hexdigest()
+        return paths[0].stat().st_size, _update(hashlib.sha256(), paths[0]).hexdigest()
     files = [(path.parent, file) for path in paths for file in sorted([path, *path.rglob("*")]) if file.is_file()]
     digest, total = hashlib.sha256(), 0
     for folder, file in files:
         length = file.stat().st_size
         total += length
         digest.update(f"{file.relative_to(folder).as_posix()}\0{length}\0".encode())
-        _digested(digest, file)
+        _update(digest, file)
     return total, digest.hexdigest()
 
 
-def _digested(digest: "hashlib._Hash", file: Path) -> "hashlib._Hash":
+def _update(digest: "hashlib._Hash", file: Path) -> "hashlib._Hash":
     with file.open("rb") as content:
         while block := content.read(1 << 20):  # weights may be larger than memory
             digest.update(block)

@@ -1,4 +1,4 @@
-"""From which format to which, by which tools, best first. docs/export.md shows this table."""
+"""The routes from each format to each target, best first: the tools to run. docs/export.md shows them as a table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
 @dataclass(frozen=True)
 class Tool:
-    """One step. function: of convert.py in that environment; gives: the format that comes out."""
+    """One step. function: of convert.py in that environment; gives: the format that it writes."""
 
     environment: str
     function: str
@@ -22,7 +22,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class Route:
-    """What is done one after the other. about: what is special, in words."""
+    """Steps, one after another. about: what is special about them, in words."""
 
     name: str
     tools: tuple[Tool, ...]
@@ -33,7 +33,7 @@ class Route:
         return Route(f"{self.name}, {other.name}" if self.tools else other.name, self.tools + other.tools, about)
 
     def gives(self, source: str) -> str:
-        """The format that comes out, of a source in this one."""
+        """Return the format of the result for a source in this format."""
         return self.tools[-1].gives if self.tools else source
 
     @property
@@ -65,7 +65,7 @@ _TO_ONNX = {
     "cntk": [_route("modelport's translation", "cntk_onnx", "cntk_to_onnx")],
     "dl4j": [_route("modelport's translation", "dl4j", "dl4j_to_onnx")],
 }
-# The formats that can be exported: the `export_format` of runtime.toml is one of them.
+# The formats that can be exported; the key export_format of runtime.toml is one of them.
 SOURCES = tuple(_TO_ONNX)
 _BY_ONNX2TF = _route("onnx2tf", "export-tf", "onnx_to_tflite")
 _BY_ONNX2TF_ONE = _route("onnx2tf", "export-tf", "onnx_to_tflite", _ONE, batch=1)
@@ -85,13 +85,13 @@ _FIRST_TO_TFLITE = {
     "tflite": [_AS_IT_IS],
 }
 _FIRST_TO_TFJS = {"savedmodel": [_BY_TFJS]}
-# What runs them in a page. LiteRT.js is the smaller one, and takes fewer models.
+# What runs the model in a page. LiteRT.js is smaller, but accepts fewer models.
 _IN_LITERT_JS = Route("LiteRT.js", (Tool("export-lite", "fit_litertjs", "tflite"),))
 _IN_ORT_WEB = Route("ONNX Runtime Web", ())
 
 
 def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
-    """Those from one format to another, best first. Raises CannotExport where there is none."""
+    """Return the routes from one format to a target, best first. Raises CannotExport if there are none."""
     if target == "web":
         return _to_web(source, precision)
     if target == "onnx":
@@ -105,10 +105,10 @@ def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
         found = list(_FIRST_TO_TFJS.get(source, ()))
         for middle in (_TO_SAVEDMODEL, _TO_SAVEDMODEL_ONE, _TO_SAVEDMODEL_NEARLY):
             found += [to_onnx + middle + _BY_TFJS for to_onnx in _leading(source)]
-    found.sort(key=lambda route: _ONE in route.about)  # any batch, where it can be
+    found.sort(key=lambda route: _ONE in route.about)  # prefer routes that keep the batch size dynamic
     if not found:
-        raise CannotExport(f"there is no way from {source} to {target}: modelport export --list shows which there are")
-    quantised = [each for route in found for each in _quantised(route, target, precision)]
+        raise CannotExport(f"there is no route from {source} to {target}: modelport export --list shows all routes")
+    quantised = [each for route in found for each in _quantized(route, target, precision)]
     if precision == "int8":  # TensorFlow's calibration holds more often than the other's
         quantised.sort(key=lambda route: "TFLiteConverter" not in route.name)
     return quantised
@@ -120,7 +120,7 @@ def _leading(source: str) -> list[Route]:
 
 
 def _to_web(source: str, precision: str) -> list[Route]:
-    """To what runs in a page: a .tflite with a batch of one, else an ONNX file."""
+    """Return the routes to a model for a page: a .tflite file with a batch of one, then an ONNX file."""
     found: list[Route] = []
     for target, last in (("tflite", _IN_LITERT_JS), ("onnx", _IN_ORT_WEB)):
         try:
@@ -128,13 +128,13 @@ def _to_web(source: str, precision: str) -> list[Route]:
         except CannotExport:
             continue
     if not found:
-        raise CannotExport(f"there is no way from {source} to web: modelport export --list shows which there are")
+        raise CannotExport(f"there is no route from {source} to web: modelport export --list shows all routes")
     # With a batch of one, two of TensorFlow's routes are the same.
-    return [each for place, each in enumerate(found) if each.tools not in [other.tools for other in found[:place]]]
+    return [each for index, each in enumerate(found) if each.tools not in [other.tools for other in found[:index]]]
 
 
 def _of_one_row(route: Route) -> Route:
-    """Where TensorFlow's converter would leave the batch open, which LiteRT.js does not take."""
+    """Fix the batch size in TensorFlow's converter, because LiteRT.js does not accept a dynamic one."""
     tools = tuple(
         replace(tool, options={**tool.options, "batch": 1}) if tool.function == "savedmodel_to_tflite" else tool
         for tool in route.tools
@@ -142,7 +142,7 @@ def _of_one_row(route: Route) -> Route:
     return replace(route, tools=tools)
 
 
-def _quantised(route: Route, target: str, precision: str) -> list[Route]:
+def _quantized(route: Route, target: str, precision: str) -> list[Route]:
     if precision == "float32":
         return [route]
     option = {"quantize": precision}
@@ -161,5 +161,5 @@ def _quantised(route: Route, target: str, precision: str) -> list[Route]:
 
 
 def _with(tools: Sequence[Tool], options: Mapping[str, Any]) -> tuple[Tool, ...]:
-    """The last of them with more options."""
+    """Return the tools with further options for the last one."""
     return (*tools[:-1], replace(tools[-1], options={**tools[-1].options, **options}))

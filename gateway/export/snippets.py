@@ -1,4 +1,4 @@
-"""Programs of ten lines that run an export, with its own names, datatypes and shapes."""
+"""Programs of about ten lines that run an export, with its names, datatypes and shapes filled in."""
 
 import json
 from collections.abc import Sequence
@@ -12,25 +12,30 @@ _SWIFT = {
     "INT32": "Int32", "INT64": "Int64", "UINT8": "UInt8", "UINT16": "UInt16", "UINT32": "UInt32", "UINT64": "UInt64",
 }  # fmt: skip
 _TFJS = {"FP32": "float32", "BOOL": "bool"}
-# Of the languages below, and what the snippets themselves call something.
-_TAKEN = {
+# Keywords of these languages, and names that the snippets themselves use.
+_RESERVED = {
     *("model", "interpreter", "session", "runner", "results", "file", "tf", "np", "ort", "in", "is", "as", "val"),
     *("let", "var", "if", "for", "class", "fun", "def", "import", "return", "print", "input", "lambda", "object"),
 }
 
 
 class Variable(NamedTuple):
-    """A tensor, and what a program calls it. told: its shape as it is; shape: one row, and 1 for what else is open."""
+    """A tensor in a program.
+
+    name      of the program's variable; tensor: of the model's tensor
+    declared  the tensor's shape as text, -1 for dynamic sizes
+    shape     with 1 for every dynamic size
+    """
 
     name: str
     tensor: str
     datatype: str
-    told: str
+    declared: str
     shape: tuple[int, ...]
 
     @property
     def about(self) -> str:
-        return f"{self.datatype} {self.told}"
+        return f"{self.datatype} {self.declared}"
 
     @property
     def size(self) -> int:
@@ -40,35 +45,35 @@ class Variable(NamedTuple):
 def variables(
     inputs: Sequence[Sequence[Any]], outputs: Sequence[Sequence[Any]]
 ) -> tuple[list[Variable], list[Variable]]:
-    """Of a report's inputs and outputs."""
-    taken = set(_TAKEN)
-    made = []
+    """Return unique variables for a report's inputs and outputs."""
+    taken = set(_RESERVED)
+    found = []
     for tensor, datatype, shape in (*inputs, *outputs):
         name = _identifier(tensor)
         while name in taken:
             name += "_"
         taken.add(name)
         sizes = list(shape or ())
-        made.append(Variable(name, tensor, datatype, str(sizes), tuple(1 if size < 0 else size for size in sizes)))
-    return made[: len(inputs)], made[len(inputs) :]
+        found.append(Variable(name, tensor, datatype, str(sizes), tuple(1 if size < 0 else size for size in sizes)))
+    return found[: len(inputs)], found[len(inputs) :]
 
 
 def _identifier(tensor: str) -> str:
-    made = "".join(c if c.isascii() and c.isalnum() else "_" for c in tensor).strip("_") or "tensor"
-    return f"tensor_{made}" if made[0].isdigit() else made
+    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in tensor).strip("_") or "tensor"
+    return f"tensor_{name}" if name[0].isdigit() else name
 
 
 def _quoted(text: str) -> str:
-    """A text as Python, JavaScript and Swift write it."""
+    """Return a string literal of Python, JavaScript and Swift."""
     return json.dumps(text)
 
 
 def javascript(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[str]:
-    given = ", ".join(f"{_quoted(each.tensor)}: {each.name}" for each in inputs)
-    wanted = ", ".join(_quoted(each.tensor) for each in outputs)
+    feeds = ", ".join(f"{_quoted(each.tensor)}: {each.name}" for each in inputs)
+    tensors = ", ".join(_quoted(each.tensor) for each in outputs)
     names = ", ".join(each.name for each in outputs)
     if len(outputs) > 1:
-        names, wanted = f"[{names}]", f"[{wanted}]"
+        names, tensors = f"[{names}]", f"[{tensors}]"
     return [
         "import * as tf from '@tensorflow/tfjs';  // npm install @tensorflow/tfjs",
         "",
@@ -77,21 +82,21 @@ def javascript(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[
             f"const {each.name} = tf.zeros({list(each.shape)}, '{_TFJS.get(each.datatype, 'int32')}');  // {each.about}"
             for each in inputs
         ),
-        f"const {names} = await model.executeAsync({{{given}}}, {wanted});",
+        f"const {names} = await model.executeAsync({{{feeds}}}, {tensors});",
         *(f"console.log(await {each.name}.data());  // {each.about}" for each in outputs),
     ]
 
 
 def onnxruntime(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[str]:
-    wanted = ", ".join(_quoted(each.tensor) for each in outputs)
+    tensors = ", ".join(_quoted(each.tensor) for each in outputs)
     return [
         "import numpy as np",
         "import onnxruntime as ort  # pip install onnxruntime",
         "",
         'session = ort.InferenceSession("model.onnx")',
         *_zeros(inputs),
-        f"results = session.run([{wanted}], {_given(inputs)})",
-        *(f"print(results[{place}])  # {_quoted(e.tensor)}: {e.about}" for place, e in enumerate(outputs)),
+        f"results = session.run([{tensors}], {_feeds(inputs)})",
+        *(f"print(results[{index}])  # {_quoted(e.tensor)}: {e.about}" for index, e in enumerate(outputs)),
     ]
 
 
@@ -102,7 +107,7 @@ def litert(inputs: Sequence[Variable], outputs: Sequence[Variable], signature: s
         "",
         f'runner = Interpreter("model.tflite").get_signature_runner({_quoted(signature)})',
         *_zeros(inputs),
-        f"results = runner(**{_given(inputs)})",
+        f"results = runner(**{_feeds(inputs)})",
         *(f"print(results[{_quoted(each.tensor)}])  # {each.about}" for each in outputs),
     ]
 
@@ -116,14 +121,16 @@ def _zeros(inputs: Sequence[Variable]) -> list[str]:
     ]
 
 
-def _given(inputs: Sequence[Variable]) -> str:
+def _feeds(inputs: Sequence[Variable]) -> str:
     return "{" + ", ".join(f"{_quoted(each.tensor)}: {each.name}" for each in inputs) + "}"
 
 
 def kotlin(inputs: Sequence[Variable], outputs: Sequence[Variable], signature: str) -> list[str]:
-    given, got = (", ".join(f"{_kotlin(each.tensor)} to {each.name}" for each in side) for side in (inputs, outputs))
+    feeds, results = (
+        ", ".join(f"{_kotlin(each.tensor)} to {each.name}" for each in side) for side in (inputs, outputs)
+    )
     return [
-        '// implementation("com.google.ai.edge.litert:litert:1.4.0"); model.tflite lies in src/main/assets',
+        '// implementation("com.google.ai.edge.litert:litert:1.4.0"); put model.tflite into src/main/assets',
         'val file = context.assets.open("model.tflite").readBytes()',
         "val model = ByteBuffer.allocateDirect(file.size).order(ByteOrder.nativeOrder()).put(file)",
         "val interpreter = org.tensorflow.lite.Interpreter(model)",
@@ -132,8 +139,8 @@ def kotlin(inputs: Sequence[Variable], outputs: Sequence[Variable], signature: s
             f".order(ByteOrder.nativeOrder())  // {each.about}"
             for each in (*inputs, *outputs)
         ),
-        f"interpreter.runSignature(mapOf({given}), mapOf({got}), {_kotlin(signature)})",
-        *(f"{each.name}.rewind()  // holds the answer" for each in outputs),
+        f"interpreter.runSignature(mapOf({feeds}), mapOf({results}), {_kotlin(signature)})",
+        *(f"{each.name}.rewind()  // contains the result" for each in outputs),
     ]
 
 
@@ -142,25 +149,25 @@ def _kotlin(text: str) -> str:
 
 
 def swift(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[str]:
-    """By place: it has the tensors in the served order."""
+    """Swift's API has no names: it uses indices, and the export has its tensors in the served order."""
     lines = [
-        "import TensorFlowLite  // pod 'TensorFlowLiteSwift'; model.tflite is among the app's resources",
+        "import TensorFlowLite  // pod 'TensorFlowLiteSwift'; add model.tflite to the app's resources",
         'let file = Bundle.main.path(forResource: "model", ofType: "tflite")!',
         "let interpreter = try Interpreter(modelPath: file)",
         "try interpreter.allocateTensors()",
     ]
-    for place, each in enumerate(inputs):
+    for index, each in enumerate(inputs):
         kind = _SWIFT[each.datatype]
         zero = "false" if kind == "Bool" else "0"
         lines += [
             f"let {each.name} = [{kind}](repeating: {zero}, count: {each.size})  // {each.about}",
-            f"try interpreter.copy({each.name}.withUnsafeBytes {{ Data($0) }}, toInputAt: {place})",
+            f"try interpreter.copy({each.name}.withUnsafeBytes {{ Data($0) }}, toInputAt: {index})",
         ]
     lines.append("try interpreter.invoke()")
-    for place, each in enumerate(outputs):
+    for index, each in enumerate(outputs):
         array = f"Array($0.bindMemory(to: {_SWIFT[each.datatype]}.self))"
         lines += [
-            f"let {each.name} = try interpreter.output(at: {place}).data",
+            f"let {each.name} = try interpreter.output(at: {index}).data",
             f"print({each.name}.withUnsafeBytes {{ {array} }})  // {each.about}",
         ]
     return lines

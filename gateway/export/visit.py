@@ -1,4 +1,5 @@
-"""An export's page, run once in a headless Chromium where this machine has one: a proof in Python says little of it."""
+"""Opens an export's page once in a headless Chromium, if this machine has one: running the model in Python or node
+does not verify the page."""
 
 import asyncio
 import functools
@@ -18,8 +19,9 @@ from typing import Any
 from gateway.export.jobs import RouteFailed
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Too short, and a good page on a busy machine counts as not run; too long, and a page that hangs delays the export.
 _MAX_S = 180
-# Time that the page waits for nothing but its timers passes at once; what it loads and computes is waited for.
+# With a virtual time budget, pure timers expire immediately, while loading and computing are waited for.
 _OPTIONS = (
     "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--virtual-time-budget=60000", "--dump-dom",
@@ -30,16 +32,16 @@ _NOT_RUN = "the page was not run here ({}): open it in a browser before you rely
 
 
 async def run_page(folder: Path, backend: str) -> str:
-    """A sentence for the report: what came of it. Raises RouteFailed when the page does not run, or is wrong."""
+    """Return a sentence for the report. Raises RouteFailed if the page does not run, or if its results differ."""
     browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if browser is None:
         return _NOT_RUN.format("there is no Chromium")
     with served(folder) as address, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-        shown = await _shown(browser, f"{address}?backend={backend}", home)
-    state = re.search(r'<body[^>]*\bdata-state="(\w+)"', shown)
-    check, verdict = (_found(pattern, shown) for pattern in (_CHECK, _VERDICT))
+        document = await _render(browser, f"{address}?backend={backend}", home)
+    state = re.search(r'<body[^>]*\bdata-state="(\w+)"', document)
+    check, verdict = (_first_match(pattern, document) for pattern in (_CHECK, _VERDICT))
     if state and state[1] == "failed":
-        raise RouteFailed(f"the page does not run in Chromium: {_found(_PROBLEM, shown)}")
+        raise RouteFailed(f"the page does not run in Chromium: {_first_match(_PROBLEM, document)}")
     if verdict == "differs":
         raise RouteFailed(f"the page is wrong in Chromium: {check}")
     if not verdict:
@@ -47,14 +49,14 @@ async def run_page(folder: Path, backend: str) -> str:
     return f"the page was run in Chromium: {check}"
 
 
-def _found(pattern: str, text: str) -> str:
+def _first_match(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     return " ".join(html.unescape(match[1]).split()) if match else ""
 
 
-async def _shown(browser: str, address: str, home: str) -> str:
-    """The page's HTML when it has nothing more to do; "" where there was none in time."""
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # which Chromium refuses to root
+async def _render(browser: str, address: str, home: str) -> str:
+    """Return the page's HTML once it is idle; "" on timeout."""
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium does not sandbox root
     process = await asyncio.create_subprocess_exec(
         browser, *_OPTIONS, *sandbox, f"--user-data-dir={home}/profile", address,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
@@ -70,15 +72,15 @@ async def _shown(browser: str, address: str, home: str) -> str:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nobody reads it."""
+class _SilentHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # the name is the base class's
+        """Log nothing."""
 
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The folder by http, as `python3 -m http.server` there would. Gives its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=os.fspath(folder)))
+    """Serve the folder over HTTP, as `python3 -m http.server` would. Yields its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_SilentHandler, directory=os.fspath(folder)))
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.export.proof import within
+from gateway.export.comparison import within
 from tests.support import ROOT
 from tests.support.environments import skip_or_fail
 from tests.support.export_runs import run_export

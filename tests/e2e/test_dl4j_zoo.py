@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.export.proof import within
+from gateway.export.comparison import within
 from runtimes.dl4j import layers
 from runtimes.dl4j.archive import read
 from runtimes.dl4j.configuration import network

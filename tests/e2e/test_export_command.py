@@ -30,7 +30,7 @@ def test_it_tells_what_it_did(tmp_path: Path, runtime_environment: Callable[[str
     assert {"model.onnx", "export.json"} <= {file.name for file in out.iterdir()}
     assert [file.name for file in out.parent.iterdir()] == ["here"]
     again = run("digits_onnx", "--to", "onnx", "--out", str(out))
-    assert (again.returncode, "is there already" in again.stderr) == (1, True)
+    assert (again.returncode, "exists already" in again.stderr) == (1, True)
     assert run("digits_onnx", "--to", "onnx", "--out", str(out), "--overwrite").returncode == 0
 
 
@@ -83,10 +83,10 @@ def test_what_came_out_and_differs_is_no_export(tmp_path: Path, runtime_environm
         (("digits_onnx", "--to", "tflite", "--quantize", "int8"), "--calibrate DATA.npz"),
         (("digits_onnx", "--to", "onnx", "--shape", "image"), "use NAME=SIZES"),
         (("digits_onnx", "--to", "onnx", "--repository", "nowhere"), "does not exist"),
-        (("digits_onnx", "--to", "onnx", "--shape", "picture=1,8"), "has no input 'picture' to shape"),
-        (("digits_onnx", "--to", "onnx", "--shape", "image=1,8"), "--shape image is [1, 8], and the model wants"),
-        (("digits_onnx", "--to", "onnx", "--tolerance", "nan"), "a tolerance of nan says nothing"),
-        (("digits_onnx", "--to", "onnx", "--tolerance", "-1"), "a tolerance of -1.0 says nothing"),
+        (("digits_onnx", "--to", "onnx", "--shape", "picture=1,8"), "has no input 'picture' for --shape"),
+        (("digits_onnx", "--to", "onnx", "--shape", "image=1,8"), "--shape image is [1, 8], but the model expects"),
+        (("digits_onnx", "--to", "onnx", "--tolerance", "nan"), "--tolerance is nan: it must be"),
+        (("digits_onnx", "--to", "onnx", "--tolerance", "-1"), "--tolerance is -1.0: it must be"),
         (("model_repo", "--to", "onnx"), "models: give one artifact's path"),
         (("digits_onnx",), "MODEL and --to are required"),
         (("digits_onnx", "--to", "onnx", "--check", "nothing.npz"), "cannot be read"),
@@ -106,7 +106,7 @@ def test_inputs_that_do_not_fit_are_said(tmp_path: Path) -> None:
         done = run(
             "digits_onnx", "--to", "onnx", "--out", str(tmp_path / "o"), "--check", str(tmp_path / f"{name}.npz")
         )
-        assert (done.returncode, "the model wants" in done.stderr) == (1, True), done
+        assert (done.returncode, "the model expects" in done.stderr) == (1, True), done
     np.savez(tmp_path / "other.npz", picture=np.zeros((2, 64), np.float32), words=np.zeros(2))
     done = run("digits_onnx", "--to", "onnx", "--out", str(tmp_path / "o"), "--check", str(tmp_path / "other.npz"))
     assert (done.returncode, "must hold an array for each of the inputs image" in done.stderr) == (1, True), done
@@ -119,7 +119,10 @@ def test_recorded_inputs_are_taken(tmp_path: Path, runtime_environment: Callable
     (model / "1" / "model.onnx").write_bytes((ROOT / "model_repo/digits_onnx/1/model.onnx").read_bytes())
     np.savez(model / "samples.npz", **{"image.0": np.ones((3, 64), np.float32), "image.1": np.zeros((1, 64))})
     done = run("digits", "--to", "onnx", "--repository", str(tmp_path / "repository"), "--out", str(tmp_path / "out"))
-    assert (done.returncode, "the same on 2 inputs (recorded in samples.npz)" in done.stdout) == (0, True), done
+    assert (done.returncode, "matches the original on 2 inputs (recorded in samples.npz)" in done.stdout) == (
+        0,
+        True,
+    ), done
 
 
 def test_the_list_names_pairs_routes_and_environments() -> None:
@@ -135,9 +138,11 @@ def test_only_an_export_is_replaced(tmp_path: Path) -> None:
     (mine / "letter.txt").write_text("dear")
     for out in (mine, tmp_path / "mine" / "letter.txt"):
         done = run("digits_onnx", "--to", "onnx", "--out", str(out), "--overwrite")
-        assert (done.returncode, "is no export that --overwrite might replace" in done.stderr) == (1, True), done
+        assert (done.returncode, "is not an export, so --overwrite does not replace it" in done.stderr) == (1, True), (
+            done
+        )
     here = run("digits_onnx", "--to", "onnx", "--out", ".", "--overwrite", cwd=mine)
-    assert (here.returncode, "holds where you are" in here.stderr) == (1, True), here
+    assert (here.returncode, "contains the current folder" in here.stderr) == (1, True), here
     assert (mine / "letter.txt").read_text() == "dear"
 
 

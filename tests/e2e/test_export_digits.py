@@ -7,7 +7,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
-from gateway.export.proof import within
+from gateway.export.comparison import within
 from tests.support import ROOT
 from tests.support.environments import RUNTIMES
 from tests.support.export_runs import answer, run_export

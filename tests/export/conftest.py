@@ -15,7 +15,7 @@ from gateway.export import export as exporting
 from gateway.export.report import Report
 from gateway.export.routes import Route
 from gateway.export.routes import routes as all_routes
-from gateway.export.source import Environments
+from gateway.export.workspace import Environments
 from tests.export.browsers import Browser
 from tests.support import ROOT
 from tests.support.environments import ready_environment

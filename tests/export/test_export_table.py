@@ -1,8 +1,8 @@
-"""Kinds of models × frameworks × targets: each is exported and proven, or refused with a reason.
+"""Kinds of models × frameworks × targets: each is exported and verified, or refused with a reason.
 
 All of them take half an hour, so that only some models are tried unless MODELPORT_EXPORT_TABLE=all is set.
 
-What is expected is in table.toml: per framework and model, the targets that are proven and how ("" for any batch,
+What is expected is in table.toml: per framework and model, the targets that are verified and how ("" for any batch,
 "one" for a batch of one), and a part of the reason where one is refused. A cell that changes in either direction fails.
 `shapes` are those that --shape gives, for a model with sizes that a target fixes and the signature leaves open.
 """
@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from gateway.environments.environment import Environment
+from gateway.export.comparison import within
 from gateway.export.errors import CannotExport
 from gateway.export.export import ExportRequest, export
-from gateway.export.proof import within
 from gateway.export.report import Report
 from tests.support.export_runs import environments
 
@@ -104,14 +104,14 @@ def outcomes(
 def test_cell(cell: Cell, outcomes: dict[Cell, Report | str]) -> None:
     expected, outcome = EXPECTED[cell.framework][cell.model][cell.target], outcomes[cell]
     if expected not in ("any", "one"):
-        assert isinstance(outcome, str), "it is proven now"
+        assert isinstance(outcome, str), "the export works now"
         assert expected in outcome
         assert "Traceback" not in outcome
         return
     assert isinstance(outcome, Report), outcome
-    proven = [run for run in outcome.runs if not run.problem]
-    assert proven
-    assert all(within(each, 1e-4) for run in proven for each in run.differences)
+    verified = [run for run in outcome.runs if not run.problem]
+    assert verified
+    assert all(within(each, 1e-4) for run in verified for each in run.differences)
     assert ("one" if any("fixed at 1" in note for note in outcome.notes) else "any") == expected
 
 

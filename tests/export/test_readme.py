@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.environments.environment import Environment
-from gateway.export import example, proof, readme, snippets
+from gateway.export import comparison, example, readme, snippets
 from gateway.export.cases import Case
 from gateway.export.report import Report
 from runtimes.contract import Signature, TensorSpec
@@ -101,7 +101,7 @@ def test_values_that_json_has_no_numbers_for() -> None:
 
 
 def test_an_answer_of_zeros_has_a_scale() -> None:
-    assert proof.scale(np.zeros(3, np.float32), [np.zeros(3, np.float32)]) > 0
+    assert comparison.scale(np.zeros(3, np.float32), [np.zeros(3, np.float32)]) > 0
 
 
 def test_the_licences_are_there(exported: Exported) -> None:

@@ -1,10 +1,9 @@
-"""What converters get wrong while they end with code 0: the proof catches each, whoever made the file."""
+"""Wrong files that converters write although they exit with code 0: the verification catches each of them."""
 
 import asyncio
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +12,9 @@ from gateway.environments.environment import Environment
 from gateway.export.cases import Arrays, Case
 from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.original import Original
-from gateway.export.runners import Limits, prove
 from gateway.export.source import Source
+from gateway.export.verification import Limits, verify
+from gateway.export.workspace import Workspace
 from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature, TensorSpec
 from tests.support.export_runs import environments
@@ -25,7 +25,7 @@ RANDOM = np.random.default_rng(5)
 
 @pytest.fixture(scope="module")
 def lies(export_environment: Callable[[str], Environment], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files made by the real tools, as they make them when nobody helps: see make/lies.py."""
+    """Files that the real tools write if nothing corrects them: see make/lies.py."""
     folder = tmp_path_factory.mktemp("lies")
     done = subprocess.run(
         [export_environment("export-tf").python, HERE / "make" / "lies.py", folder],
@@ -35,8 +35,8 @@ def lies(export_environment: Callable[[str], Environment], tmp_path_factory: pyt
     return folder
 
 
-def told(artifact: Path, tmp_path: Path, inputs: Arrays, outputs: Arrays, batches: bool = False) -> str:
-    """Why the artifact is no export of the model that answers these inputs with these outputs; "" if it is one."""
+def problem(artifact: Path, tmp_path: Path, inputs: Arrays, outputs: Arrays, batches: bool = False) -> str:
+    """Why the artifact is no export of a model with these outputs for these inputs; "" if it is one."""
 
     def specs(arrays: Arrays) -> tuple[TensorSpec, ...]:
         return tuple(
@@ -48,19 +48,18 @@ def told(artifact: Path, tmp_path: Path, inputs: Arrays, outputs: Arrays, batche
         ModelConfig("model", "1", ""), "onnx", None, {}, "default",  # type: ignore[arg-type]
         Signature(specs(inputs), specs(outputs)), {name: array.shape for name, array in inputs.items()}, batches,
     )  # fmt: skip
-    known: Any = environments()
     jobs = Jobs(tmp_path, print)
     original = Original(source, jobs)
     original.answered.append((Case("case", inputs), outputs))
     try:
-        asyncio.run(prove("tflite", artifact, source, original, Limits(1e-4), known, jobs))
+        asyncio.run(verify("tflite", artifact, original, Limits(1e-4), Workspace(environments(), jobs)))
     except RouteFailed as error:
         return str(error)
     return ""
 
 
 def given(lies: Path, name: str) -> tuple[Arrays, Arrays]:
-    """The inputs of a lie, and what the original answers."""
+    """The inputs for a wrong file, and the original's outputs."""
     with np.load(lies / f"{name}.npz") as file:
         arrays = {key: file[key] for key in file.files}
     return {k[3:]: v for k, v in arrays.items() if k[:3] == "in_"}, {
@@ -69,7 +68,7 @@ def given(lies: Path, name: str) -> tuple[Arrays, Arrays]:
 
 
 def test_a_sound_file_passes(lies: Path, tmp_path: Path) -> None:
-    assert told(lies / "sound.tflite", tmp_path, *given(lies, "sound")) == ""
+    assert problem(lies / "sound.tflite", tmp_path, *given(lies, "sound")) == ""
 
 
 @pytest.mark.parametrize(
@@ -85,11 +84,11 @@ def test_a_sound_file_passes(lies: Path, tmp_path: Path) -> None:
     ],
 )
 def test_it_is_caught(lies: Path, name: str, reason: str, tmp_path: Path) -> None:
-    sentence = told(lies / f"{name}.tflite", tmp_path, *given(lies, name))
+    sentence = problem(lies / f"{name}.tflite", tmp_path, *given(lies, name))
     assert reason in sentence, sentence
 
 
 def test_operators_of_tensorflow_that_litert_lacks_are_caught(lies: Path, zoo: Path, tmp_path: Path) -> None:
-    """SELECT_TF_OPS: it converts, and loads nowhere but beside TensorFlow's own delegate."""
+    """With SELECT_TF_OPS the conversion succeeds, but the file loads only with TensorFlow's own delegate."""
     artifact = zoo / "negative" / "tflite-needs-ParseExampleV2.tflite"
-    assert "ParseExampleV2" in told(artifact, tmp_path, *given(lies, "sound"))
+    assert "ParseExampleV2" in problem(artifact, tmp_path, *given(lies, "sound"))

@@ -14,9 +14,8 @@ import pytest
 from gateway.environments.environment import Environment
 from gateway.export import cases
 from gateway.export.cases import Case
-from gateway.export.jobs import Jobs
+from gateway.export.jobs import CasesJob, Jobs, bare_load
 from gateway.export.report import Report
-from gateway.export.source import bare_load, cases_job
 from runtimes.converters.tf.unfuse import is_wrong, one_dimensional, unfuse
 
 _RANDOM = np.random.default_rng(3)
@@ -70,9 +69,8 @@ def computed(made: dict[str, Any], x: np.ndarray, backend: str, web: Environment
     weights = _WEIGHTS if transposed else np.ascontiguousarray(_WEIGHTS.T)
     (folder / "model" / "weights.bin").write_bytes(weights.tobytes() + _BIAS.tobytes())
     file = cases.write(Case("x", {"x": x}), folder)
-    job = cases_job(
-        bare_load(web.runtime, folder / "model", 1, backend=backend), files=[file], results=folder / "results"
-    )
+    load = bare_load(web.runtime, folder / "model", 1, backend=backend)
+    job = CasesJob(load, files=[file], results=folder / "results").to_json()
     (answer,) = asyncio.run(Jobs(folder, print).run(web, job))["answers"]
     assert answer == {}
     return cases.read(folder / "results" / file.name)["y"]

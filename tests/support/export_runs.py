@@ -1,4 +1,4 @@
-"""Exports as tests make and run them: the library's own functions, in the real environments."""
+"""Exports in tests, made with the real environments, and runs of the exported models."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from gateway.config import Sources, home, read_settings
-from gateway.export import cases as files
+from gateway.export import cases
 from gateway.export.cases import Case
 from gateway.export.export import ExportRequest, export
-from gateway.export.jobs import Jobs
+from gateway.export.jobs import CasesJob, Jobs, bare_load
 from gateway.export.report import Report
 from gateway.export.runners import RUNNERS
-from gateway.export.source import Environments, bare_load, cases_job
+from gateway.export.workspace import Environments
 from tests.support import ROOT
 
 REPOSITORY = ROOT / "model_repo"
@@ -24,14 +24,14 @@ def environments() -> Environments:
     return Environments(home(), read_settings(Sources()), lambda line: None)
 
 
-def run_export(model: str, target: str, out: Path, **wanted: Any) -> Report:
-    """Raises CannotExport."""
-    asked = ExportRequest(model, target, out, repository=wanted.pop("repository", REPOSITORY), **wanted)
-    return asyncio.run(export(asked, environments(), lambda line: None))
+def run_export(model: str, target: str, out: Path, **options: Any) -> Report:
+    """Export in this process; options: fields of ExportRequest. Raises CannotExport."""
+    request = ExportRequest(model, target, out, repository=options.pop("repository", REPOSITORY), **options)
+    return asyncio.run(export(request, environments(), lambda line: None))
 
 
 def answer(target: str, folder: Path, inputs: Mapping[str, np.ndarray], scratch: Path) -> dict[str, np.ndarray]:
-    """What the export in the folder gives, in the first of its runners; a batch of one is fed row by row."""
+    """Run the export in this folder in the first of its runners, row by row if its batch size is fixed at one."""
     return asyncio.run(_answer(target, folder, inputs, scratch))
 
 
@@ -41,9 +41,10 @@ async def _answer(target: str, folder: Path, inputs: Mapping[str, np.ndarray], s
     artifact = folder if target == "tfjs" else folder / f"model.{target}"
     load = bare_load(environment.runtime, artifact, 1, **({"backend": runner.backend} if runner.backend else {}))
     jobs = Jobs(scratch, lambda line: None)
-    described = await jobs.run(environment, cases_job(load))
+    described = await jobs.run(environment, CasesJob(load).to_json())
     rows = described["signatures"][described["signature"]][0][0][2][0]
-    given, results = files.write(Case("given", dict(inputs)), jobs.folder("given")), jobs.folder("results")
-    told = await jobs.run(environment, cases_job(load, files=[given], results=results, fixed=max(rows, 0)))
-    assert told["answers"] == [{}], told
-    return files.read(results / given.name)
+    file, results = cases.write(Case("given", dict(inputs)), jobs.folder("given")), jobs.folder("results")
+    job = CasesJob(load, files=[file], results=results, fixed=max(rows, 0))
+    result = await jobs.run(environment, job.to_json())
+    assert result["answers"] == [{}], result
+    return cases.read(results / file.name)

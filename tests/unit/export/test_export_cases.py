@@ -25,7 +25,7 @@ def test_generated_inputs_have_batches_and_names_of_their_own():
     assert {case.inputs["image"].shape[0] for case in cases} == {1, 2, 7}
     assert all(case.inputs["image"].dtype == np.float32 and case.inputs["tokens"].dtype == np.int64 for case in cases)
     assert not np.array_equal(cases[0].inputs["image"], cases[4].inputs["image"])
-    assert not cases[0].reaching, "the first is what converters get as an example"
+    assert not cases[0].has_unusual_ids, "the first is what converters get as an example"
 
 
 def test_floats_reach_what_real_ones_reach():
@@ -127,17 +127,17 @@ def test_the_only_array_is_that_of_the_only_input(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "message"),
     [
-        ({"image": np.zeros((2, 5), "f4")}, r"'image' has shape \[2, 5\], the model wants \[-1, 4\]"),
-        ({"image": np.zeros((0, 4), "f4")}, "in which there is no value"),
+        ({"image": np.zeros((2, 5), "f4")}, r"'image' has shape \[2, 5\], the model expects \[-1, 4\]"),
+        ({"image": np.zeros((0, 4), "f4")}, "which holds no values"),
         ({"image": np.zeros(4, "f4")}, r"'image' has shape \[4\]"),
-        ({"image": np.zeros((1, 4), "c8")}, "'image' holds complex64, the model wants FP32"),
+        ({"image": np.zeros((1, 4), "c8")}, "'image' holds complex64, the model expects FP32"),
         ({"picture": np.zeros((1, 4)), "more": np.zeros(1)}, "must hold an array for each of the inputs image"),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path, arrays, told):
-    with pytest.raises(CannotExport, match=told):
+def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):
+    with pytest.raises(CannotExport, match=message):
         read_cases(saved(tmp_path, **arrays), [IMAGE])
 
 

@@ -3,8 +3,8 @@
 import tomllib
 
 from gateway.environments.runtime import converters
+from gateway.export.comparison import TOLERANCES
 from gateway.export.errors import CannotExport
-from gateway.export.proof import TOLERANCES
 from gateway.export.routes import SOURCES, TARGETS, routes
 from tests.support import ROOT
 

@@ -1,20 +1,20 @@
-"""Differences that frameworks are known to have are referred to by their rows."""
+"""Messages refer to the sections of docs/differences.md that may explain a difference."""
 
 import re
 
 import pytest
 
 from gateway.export.draws import DRAWS
-from gateway.export.known import _ROWS, reference, rows
+from gateway.export.known import _SECTIONS, reference, sections
 from tests.support import ROOT
 
 PAGE = ROOT / "docs" / "differences.md"
 
 
-def test_every_row_and_every_draw_is_one_that_there_is() -> None:
+def test_every_section_and_every_draw_exists() -> None:
     headings = set(re.findall(r"^## ([a-z0-9-]+)$", PAGE.read_text(), re.MULTILINE))
-    assert {row for each in _ROWS.values() for row in each} <= headings
-    assert set(_ROWS) <= {draw.name for draw in DRAWS}
+    assert {section for each in _SECTIONS.values() for section in each} <= headings
+    assert set(_SECTIONS) <= {draw.name for draw in DRAWS}
 
 
 @pytest.mark.parametrize(
@@ -27,5 +27,5 @@ def test_every_row_and_every_draw_is_one_that_there_is() -> None:
     ],
 )
 def test_what_ordinary_values_show_is_no_known_difference(cases: list[str], found: list[str]) -> None:
-    assert rows(cases) == found
+    assert sections(cases) == found
     assert bool(reference(cases)) == bool(found)

@@ -5,8 +5,8 @@ import pytest
 from gateway.export.export import refusal
 from gateway.export.jobs import RouteFailed
 from gateway.export.report import Attempt
-from gateway.export.runners import fixed_sizes
 from gateway.export.source import Source
+from gateway.export.verification import fixed_sizes
 from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature, TensorSpec
 

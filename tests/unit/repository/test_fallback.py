@@ -9,7 +9,7 @@ import pytest
 from gateway.config import Sources, read_settings
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import Format, Runtime, discover
-from gateway.export.source import Environments
+from gateway.export.workspace import Environments
 from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, resolve_runtime
 from gateway.repository.scan import scan, with_runtime
 
@@ -87,7 +87,7 @@ def test_a_gateway_serves_by_what_it_can_have(file: Path, caplog: pytest.LogCapt
 
 def test_an_export_loads_it_in_what_it_can_have(tmp_path: Path) -> None:
     known = Environments(tmp_path, read_settings(Sources()), lambda line: None)
-    assert (known.can(ACME), known.can(OURS)) == (False, True)
+    assert (known.is_available(ACME), known.is_available(OURS)) == (False, True)
 
 
 def test_cntk_has_one() -> None:

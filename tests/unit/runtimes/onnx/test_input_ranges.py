@@ -139,7 +139,7 @@ def test_generated_inputs_reach_both_ends_of_a_table_and_go_beyond_limits() -> N
     known = {"ids": InputRange(0, 99999, True), "x": InputRange(-3, 5), "hot": InputRange(0, 9)}
     cases = generated(specs, {spec.name: (1, 9) for spec in specs}, True, ranges=known)
     chosen = [case for case in cases if case.name.startswith(RANGES.name)]
-    assert [case.reaching for case in chosen] == [False, False], "what a graph says means something to a model"
+    assert [case.has_unusual_ids for case in chosen] == [False, False], "what a graph says means something to a model"
     ids, x, hot = (np.concatenate([case.inputs[name].ravel() for case in chosen]) for name in ("ids", "x", "hot"))
     assert (ids.min(), ids.max()) == (0, 99999)
     assert (x.min(), x.max()) == (-4, 6)

@@ -1,4 +1,4 @@
-"""Real files beside real answers: what is wrong on ordinary inputs is refused, what is right is not."""
+"""Verification of real files: exports that are wrong on ordinary inputs are refused, correct ones are not."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,10 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from gateway.export import cases
 from gateway.export import export as exporting
 from gateway.export.jobs import Jobs, RouteFailed
-from gateway.export.original import Original
+from gateway.export.original import Original, Outcome
 from gateway.export.routes import routes
-from gateway.export.runners import Limits, prove
 from gateway.export.source import Source
+from gateway.export.verification import Limits, verify
+from gateway.export.workspace import Workspace
 from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature, TensorSpec
 from tests.support.export_runs import environments, run_export
@@ -35,8 +36,8 @@ def saved(
     return path
 
 
-def why_not(artifact: Path, datatype: str, right: Any, tmp_path: Path) -> str:
-    """Why it is no export of a function of numpy's, on generated inputs; "" if it is one."""
+def problem(artifact: Path, datatype: str, right: Any, tmp_path: Path) -> str:
+    """Why the artifact is no export of this numpy function, on generated inputs; "" if it is one."""
     signature = Signature((TensorSpec("x", datatype, (-1, 4)),), (TensorSpec("y", datatype, (-1, 4)),))
     source = Source(
         ModelConfig("model", "1", ""), "onnx", None, {}, "default", signature, {"x": (1, 4)}, True,  # type: ignore[arg-type]
@@ -44,13 +45,13 @@ def why_not(artifact: Path, datatype: str, right: Any, tmp_path: Path) -> str:
     jobs = Jobs(tmp_path, print)
 
     class Known(Original):
-        async def _run(self, chosen: Any, timed: Any = None) -> Any:
-            return [(case, {"y": right(case.inputs["x"])}, "") for case in chosen]
+        async def _run(self, chosen: Any, timed: Any = None) -> list[Outcome]:
+            return [Outcome(case, {"y": right(case.inputs["x"])}) for case in chosen]
 
     original = Known(source, jobs)
     asyncio.run(original.answer(cases.generated(signature.inputs, source.shapes, True), 1e-4))
     try:
-        asyncio.run(prove("onnx", artifact, source, original, Limits(1e-4), environments(), jobs))
+        asyncio.run(verify("onnx", artifact, original, Limits(1e-4), Workspace(environments(), jobs)))
     except RouteFailed as error:
         return str(error)
     return ""
@@ -60,22 +61,24 @@ def test_a_division_that_truncates_is_none_that_floors(tmp_path: Path) -> None:
     """-1 // 4 is -1, and the file's Div gives 0: on whole numbers from 0 on they are the same."""
     nodes = [helper.make_node("Div", ["x", "four"], ["y"])]
     artifact = saved(tmp_path / "m.onnx", nodes, TensorProto.INT64, [4], [4], {"four": np.array(4)})
-    assert "output 'y' differs" in why_not(artifact, "INT64", lambda x: x // 4, tmp_path)
+    assert "output 'y' differs" in problem(artifact, "INT64", lambda x: x // 4, tmp_path)
     (tmp_path / "again").mkdir()
-    assert why_not(artifact, "INT64", lambda x: np.trunc(x / 4).astype(np.int64), tmp_path / "again") == ""
+    assert problem(artifact, "INT64", lambda x: np.trunc(x / 4).astype(np.int64), tmp_path / "again") == ""
 
 
 def test_a_logarithm_of_a_sigmoid_ends_where_the_sigmoid_is_zero(tmp_path: Path) -> None:
     nodes = [helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Log", ["s"], ["y"])]
     artifact = saved(tmp_path / "m.onnx", nodes, TensorProto.FLOAT, [4], [4], {})
-    sentence = why_not(artifact, "FP32", lambda x: -np.logaddexp(np.float32(0), -x), tmp_path)
+    sentence = problem(artifact, "FP32", lambda x: -np.logaddexp(np.float32(0), -x), tmp_path)
     assert "output 'y' cannot be right" in sentence
     assert "infinities" in sentence
 
 
 def test_pictures_that_are_normalised(tmp_path: Path) -> None:
-    """Of a picture of one value normalisation makes noise, which proves nothing and refuses nothing. The size
-    that the target fixes stands in the first line."""
+    """Normalizing an image of a single color gives noise, which must neither pass nor refuse an export.
+
+    The size that the target fixes is in the first line of the report.
+    """
     weights = {"w": RANDOM.normal(size=(8, 3, 3, 3)), "scale": np.ones(8), "bias": RANDOM.normal(size=8)}
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"]),
@@ -94,8 +97,10 @@ def test_pictures_that_are_normalised(tmp_path: Path) -> None:
 
 
 def test_a_pad_before_a_pooling_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under a window of negative numbers the zeros of a Pad win, and a pooling's own padding never does: onnxsim, by
-    which sizes are fixed, takes the one for the other."""
+    """In a window of negative numbers the zeros of a Pad win, but a pooling's own padding never does.
+
+    onnxsim, which fixes sizes, merges one into the other.
+    """
     with_one = [route for route in routes("onnx", "tflite") if "batch of one" in route.about]
     monkeypatch.setattr(exporting, "routes", lambda *_: with_one[:1])
     constants = {
@@ -113,4 +118,4 @@ def test_a_pad_before_a_pooling_stays_one(tmp_path: Path, monkeypatch: pytest.Mo
     path = tmp_path / "pooled" / "1" / "model.onnx"
     artifact = saved(path, nodes, TensorProto.FLOAT, [3, 12, 12], [4], constants)
     report = run_export("pooled", "tflite", tmp_path / "out", repository=artifact.parents[2])
-    assert any("the batch is fixed at 1" in note for note in report.notes)
+    assert any("the batch size is fixed at 1" in note for note in report.notes)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gateway.export.proof import Answers, compare, looks_like_classes, within
+from gateway.export.comparison import Answers, compare, looks_like_classes, within
 
 Pair = tuple[list[float], list[float]]
 
@@ -94,7 +94,7 @@ def test_what_looks_like_classes(shape, datatype, classes):
 
 
 @pytest.mark.parametrize("pairs", [[], [(np.zeros((0, 3)), np.zeros((0, 3)))], [([float("nan")], [float("nan")])]])
-def test_what_gives_nothing_to_compare_is_not_proven(pairs):
+def test_outputs_without_numbers_do_not_match(pairs):
     assert "no number to compare" in differ(*pairs).problem
 
 
@@ -155,7 +155,7 @@ def test_a_part_that_became_constant_is_lost_unless_asked_for():
     b = a * np.array([1, 1, 1, 1, 0, 0], "f4")
     (found,) = compare(["y"], [Answers("c", {"y": a}, {"y": b})], tolerance=0.2)
     assert found.relative < 0.01
-    assert found.loss == "[:, :, 4] is always the same value, where the original's changes"
+    assert found.loss == "[:, :, 4] is constant, but varies in the original"
     assert not within(found, 0.2)
     assert within(found, 0.2, allow_loss=True)
 
@@ -169,7 +169,7 @@ def test_probabilities_of_what_is_not_there_may_be_zero():
 def test_other_winners_in_most_rows_are_a_loss():
     a, b = np.array([[1.0, 0.99], [1.0, 0.98], [1.0, 0.5]]), np.array([[0.98, 1.0], [0.97, 1.0], [1.0, 0.5]])
     (found,) = compare(["y"], [Answers("c", {"y": a}, {"y": b})], 0.2, frozenset(["y"]))
-    assert (found.top1, found.loss) == (pytest.approx(1 / 3), "the highest score is the same one in 33% of the rows")
+    assert (found.top1, found.loss) == (pytest.approx(1 / 3), "only 33% of the rows have the same highest score")
 
 
 def noisy(moved: list[float], exact: bool = False, quiet: int = 3, wrong: float = 1.001):
@@ -225,7 +225,7 @@ def test_a_wrong_part_is_not_excused_by_noise_in_another():
 
 
 def test_an_original_that_is_noise_on_most_inputs_proves_nothing():
-    assert "give real ones by --check" in noisy([1.5], quiet=0).problem
+    assert "provide real ones with --check" in noisy([1.5], quiet=0).problem
 
 
 def ranked(scores: list[float]) -> Answers:

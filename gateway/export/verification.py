@@ -1,0 +1,290 @@
+"""Verifies an export: runs it in the runtimes that its users will have, and compares it with the original."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gateway.environments.environment import Environment
+from gateway.export import cases as case_files
+from gateway.export import comparison, interface, known
+from gateway.export.cases import Arrays, Case
+from gateway.export.comparison import Answers, OutputDifference
+from gateway.export.jobs import CasesJob, RouteFailed, bare_load
+from gateway.export.original import Original
+from gateway.export.report import Run
+from gateway.export.runners import RUNNERS, Runner
+from gateway.export.source import Source
+from gateway.export.workspace import Workspace
+from gateway.process.cores import available_cores
+from runtimes import wire
+from runtimes.contract import Signature, numpy_dtype
+from runtimes.control import Load
+
+
+class Limits(NamedTuple):
+    """How much an export may differ: see comparison.within."""
+
+    tolerance: float
+    allow_loss: bool = False
+
+
+class Differs(RouteFailed):
+    """The export runs, but its results differ from the original's."""
+
+
+class Verification(NamedTuple):
+    """An export that matches the original.
+
+    signature    as the export declares it
+    environment  of the first runner
+    notes        sentences for the report
+    fixed        as in report.Report
+    """
+
+    signature: Signature
+    runs: Sequence[Run]
+    notes: Sequence[str]
+    environment: Environment
+    fixed: Sequence[str] = ()
+
+
+async def verify(
+    model_format: str, artifact: Path, original: Original, limits: Limits, workspace: Workspace
+) -> Verification:
+    """Run the export on everything that the original answered. Raises RouteFailed if it does not match."""
+    runs: list[Run] = []
+    found: Verification | None = None
+    for runner in RUNNERS[model_format]:
+        try:
+            loaded = await _load(runner, artifact, original.source, workspace)
+            mismatches, notes = interface.differences(original.source.signature, loaded.signature)
+            if mismatches:
+                raise RouteFailed(f"its interface differs: {mismatches[0]}")
+            fixed = fixed_sizes(original.source, loaded.signature)
+            run, more = await _Comparison(loaded, original, limits, workspace).run()
+        except RouteFailed as error:
+            if runner.required:
+                raise
+            runs.append(Run(runner.name, (), None, f"it cannot run this model: {error}"))
+            continue
+        if problem := _problem(run, limits):
+            if runner.required:
+                raise Differs(problem)
+            runs.append(Run(runner.name, (), None, f"it is left out: {problem}"))
+            continue
+        runs.append(run)
+        found = found or Verification(loaded.signature, runs, [*notes, *more], loaded.environment, fixed)
+    assert found is not None, "the first runner is required"
+    return found
+
+
+class _Loaded(NamedTuple):
+    """An export in one of its runners. signature: as the export declares it."""
+
+    runner: Runner
+    environment: Environment
+    load: Load
+    signature: Signature
+
+
+async def _load(runner: Runner, artifact: Path, source: Source, workspace: Workspace) -> _Loaded:
+    environment = await workspace.environments.get(runner.environment)
+    parameters = {**runner.parameters, **({"backend": runner.backend} if runner.backend else {})}
+    load = bare_load(environment.runtime, artifact, available_cores(), **parameters)
+    described = await workspace.jobs.run(environment, CasesJob(load, shapes=source.shapes).to_json())
+    signature = wire.signature_from_json(described["signatures"][described["signature"]])
+    return _Loaded(runner, environment, load, signature)
+
+
+def fixed_sizes(source: Source, exported: Signature) -> list[str]:
+    """Return a text for each input whose dynamic sizes (other than the batch) the export fixes.
+
+    Raises RouteFailed if it fixes sizes that the user did not give.
+    """
+    shapes, found = {spec.name: spec.shape for spec in exported.inputs}, []
+    for spec in source.signature.inputs:
+        shape = shapes.get(spec.name) or ()
+        pairs = list(zip(spec.shape or (), shape, strict=False))
+        axes = [axis for axis, (was, now) in enumerate(pairs) if was < 0 <= now and (axis or not source.batches)]
+        if not axes:
+            continue
+        sizes = ",".join(map(str, shape))
+        if spec.name not in source.origins:
+            template = ",".join("SIZE" if axis in axes else str(now) for axis, now in enumerate(shape))
+            raise RouteFailed(
+                f"it accepts '{spec.name}' only in the size {sizes}, which modelport made up",
+                advice=f"give the size you need with --shape {spec.name}={template}",
+            )
+        found.append(f"{spec.name} fixed at {'x'.join(map(str, shape))} ({source.origins[spec.name]})")
+    return found
+
+
+class _Comparison:
+    """One export in one runner, compared with the original."""
+
+    def __init__(self, loaded: _Loaded, original: Original, limits: Limits, workspace: Workspace) -> None:
+        self._loaded = loaded
+        self._original = original
+        self._source = original.source
+        self._limits = limits
+        self._jobs = workspace.jobs
+        self._folder = self._jobs.folder(loaded.runner.name)
+
+    async def run(self) -> tuple[Run, list[str]]:
+        """Return the run and its notes. Raises RouteFailed if the export fails on ordinary inputs."""
+        name = self._loaded.runner.name
+        kept = self._accepted_cases()
+        row = Case("timed", case_files.one_row(kept[0][0].inputs, self._source.batches))
+        answer, results = await self._infer([case for case, _ in kept], timed=row)
+        answers: list[Answers] = []
+        refused: list[tuple[str, str]] = []
+        for (case, expected), result, outputs in zip(kept, answer["answers"], results, strict=True):
+            if outputs is not None:
+                answers.append(Answers(case.name, expected, self._as_original(expected, outputs), exact=case.exact))
+            elif case.has_unusual_ids:
+                refused.append((case.name, result["failed"]))
+            else:
+                raise RouteFailed(f"{name} fails on input {case.name}: {result['failed']}")
+        if not answers:
+            raise RouteFailed(f"{name} fails on every input: {refused[0][1]}")
+        differences = await self._compare(answers)
+        return Run(name, differences, answer["seconds"], cases=len(answers)), _notes(name, differences, refused)
+
+    def _accepted_cases(self) -> list[tuple[Case, Arrays]]:
+        """Return the original's cases and answers, without those that the export's shapes or datatypes exclude.
+
+        Raises RouteFailed if none is left.
+        """
+        signature, kept, excluded = self._loaded.signature, [], ""
+        for case, expected in self._original.answered:
+            if case.generated and not interface.accepts_sizes(signature, case.inputs, self._source.batches):
+                excluded = excluded or f"'{case.name}' has another size than the export is for"
+                continue
+            try:
+                inputs = interface.cast(case.inputs, signature.inputs)
+            except OverflowError as error:
+                excluded = str(error)
+                continue
+            kept.append((case._replace(inputs=inputs), expected))
+        if not kept:
+            raise RouteFailed(f"{self._loaded.runner.name}: it accepts none of the inputs: {excluded}")
+        return kept
+
+    async def _infer(
+        self, cases: Sequence[Case], timed: Case | None = None
+    ) -> tuple[dict[str, Any], list[Arrays | None]]:
+        """Return the job's answer, and the outputs for each case; None where the export fails."""
+        files = [case_files.write(case, self._folder) for case in cases]
+        row = case_files.write(timed, self._folder) if timed else None
+        fixed = interface.fixed_rows(self._loaded.signature) if self._source.batches else 0
+        results = self._jobs.folder(f"{self._loaded.runner.name} results")
+        job = CasesJob(self._loaded.load, files=files, results=results, fixed=fixed, timed=row)
+        answer = await self._jobs.run(self._loaded.environment, job.to_json())
+        outputs = [
+            None if "failed" in result else case_files.read(results / file.name)
+            for file, result in zip(files, answer["answers"], strict=True)
+        ]
+        return answer, outputs
+
+    def _as_original(self, expected: Arrays, outputs: Arrays) -> Arrays:
+        """Return the outputs in the original's datatypes.
+
+        Raises RouteFailed if they have other datatypes than the export declares.
+        """
+        declared = {spec.name: numpy_dtype(spec.datatype) for spec in self._loaded.signature.outputs}
+        for name, array in outputs.items():
+            if name in declared and array.dtype != declared[name]:
+                raise RouteFailed(
+                    f"output '{name}' is {array.dtype}, but the export's own signature declares {declared[name]}"
+                )
+        return {
+            name: array.astype(expected[name].dtype) if name in expected else array for name, array in outputs.items()
+        }
+
+    async def _compare(self, answers: Sequence[Answers]) -> list[OutputDifference]:
+        """Compare. If few inputs differ, the original's answers to these may be noise: run it on moved inputs."""
+        names, scores = [spec.name for spec in self._source.signature.outputs], classifiers(self._source)
+
+        def compare(answers: Sequence[Answers]) -> tuple[list[OutputDifference], set[str]]:
+            found = comparison.compare(names, answers, self._limits.tolerance, scores)
+            return found, {case for each in found for case in each.differing}
+
+        found, differing = compare(answers)
+        if not differing or 2 * len(differing) > len(answers):
+            return found
+        moved = await self._original.moved(sorted(differing))
+        again = [each._replace(moved=[outputs for _, outputs in moved.get(each.case, ())]) for each in answers]
+        found, differing = compare(again)
+        doubtful = [
+            case for case, _ in self._original.answered if case.generated and case.exact and case.name in differing
+        ]
+        off = {case.name for case in doubtful if await self._differs_off_the_grid(moved[case.name], found)}
+        return (
+            compare([each._replace(exact=each.exact and each.case not in off) for each in again])[0] if off else found
+        )
+
+    async def _differs_off_the_grid(
+        self, moved: Sequence[tuple[Case, Arrays]], found: Sequence[OutputDifference]
+    ) -> bool:
+        """Whether the export also differs for inputs slightly off the grid.
+
+        If so, the grid is not the reason, as it is if the two round halves differently.
+        """
+        if not moved:
+            return False
+        inputs = self._loaded.signature.inputs
+        cases = [case._replace(inputs=interface.cast(case.inputs, inputs)) for case, _ in moved]
+        _, outputs = await self._infer(cases)
+        pairs = [
+            Answers(case.name, ours, theirs) for (case, ours), theirs in zip(moved, outputs, strict=True) if theirs
+        ]
+        names = [each.name for each in found if each.differing]
+        compared = comparison.compare(names, pairs, self._limits.tolerance)
+        return bool(pairs) and all(each.differing or each.problem for each in compared)
+
+
+def _notes(runner: str, differences: Sequence[OutputDifference], refused: Sequence[tuple[str, str]]) -> list[str]:
+    notes = [
+        f"output '{each.name}' is not compared on {', '.join(each.left_out)}: the original's own answer changes there "
+        "when the input moves by one unit in the last place, or is a choice among equal scores"
+        for each in differences
+        if each.left_out
+    ]
+    if refused:
+        name, reason = refused[0]
+        others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        notes.append(f"{runner} refuses input {name}{others}, which the original accepts: {reason}")
+    notes += [f"output '{each.name}': {each.loss}" for each in differences if each.loss]
+    return notes
+
+
+def classifiers(source: Source) -> frozenset[str]:
+    """Return the outputs that have labels; if none has, those that look like scores."""
+    outputs = source.signature.outputs
+    labelled = frozenset(spec.name for spec in outputs if spec.name in source.config.class_labels)
+    return labelled or frozenset(s.name for s in outputs if comparison.looks_like_classes(s.shape, s.datatype))
+
+
+def _problem(run: Run, limits: Limits) -> str:
+    """Return why the export does not match, in one sentence; "" if it does."""
+    for each in run.differences:
+        if each.problem:
+            return f"{run.runner}: output '{each.name}' cannot be right: {each.problem}"
+        if comparison.within(each, *limits):
+            continue
+        if each.relative <= limits.tolerance:
+            return f"{run.runner}: output '{each.name}' loses information: {each.loss} (--allow-loss accepts it)"
+        where = f" in {each.where}" if each.where else ""
+        return (
+            f"{run.runner}: output '{each.name}' differs by {each.relative:.2g} of its largest value{where} "
+            f"({each.absolute:.2g}, input {each.case}), where {limits.tolerance:g} is allowed"
+            f"{_advice(each, limits)}{known.reference(each.differing)}"
+        )
+    return ""
+
+
+def _advice(difference: OutputDifference, limits: Limits) -> str:
+    """Suggest --allow-loss if it would help. Quantization loses small parts of an output; float32 must not."""
+    quantized = limits.tolerance > comparison.TOLERANCES["float32"]
+    accepted = comparison.within(difference, limits.tolerance, allow_loss=True)
+    return " (--allow-loss accepts it)" if quantized and accepted else ""
