@@ -49,7 +49,7 @@ def test_kinds_of_a_datatype_that_numpy_lacks(bf16: str) -> None:
     assert kind_of(bf16) == "float"
     assert looks_like_classes((-1, 10), bf16)
     scores = Signature((TensorSpec("x", "BYTES", (-1,)),), (TensorSpec("scores", bf16, (-1, 10)),))
-    assert classify.suits(scores, classify.CLASSIFY)
+    assert classify.supports(scores, classify.CLASSIFY)
 
 
 def test_an_array_of_what_numpy_lacks_is_refused_in_words(bf16: str) -> None:
