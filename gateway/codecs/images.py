@@ -100,9 +100,9 @@ def image_tensor(files: Sequence[File], preprocess: Preprocess, name: str, datat
 def _pixels(image: Image.Image, file: File, preprocess: Preprocess, max_pixels: int) -> np.ndarray:
     """Decode to UINT8 [height, width] or [height, width, 3]. Raises InvalidRequest, TooLarge."""
     upright = _upright(_load(image, file))
-    # Pillow scales the width first, so the intermediate image of a narrow, high one may be far larger than the result.
+    # Pillow scales the width first, so the intermediate image of a narrow, tall one may be far larger than the result.
     if preprocess.resize == "stretch" and max(upright.width, preprocess.size[1]) * upright.height > max_pixels:
-        raise TooLarge(f"{file.name} is too high to be stretched to the model's width; cut it into pieces")
+        raise TooLarge(f"{file.name} is too tall to be stretched to the model's width; cut it into pieces")
     return np.asarray(_resize(_color(upright, preprocess), preprocess))
 
 

@@ -19,7 +19,7 @@ _OWN_SITES = ("same-origin", "none")
 
 
 def check_origin(method: str, headers: Mapping[str, str], allowed_hosts: Collection[str] = ()) -> None:
-    """Check a request. `headers` has names in lower case, `allowed_hosts` too, without ports. Raises Forbidden."""
+    """Check a request. Header names and `allowed_hosts` are in lower case, hosts without ports. Raises Forbidden."""
     site, origin, host = (headers.get(name, "") for name in ("sec-fetch-site", "origin", "host"))
     if method in _SAFE_METHODS or not (site or origin):
         return

@@ -34,7 +34,7 @@ def only_input(signature: Signature, model: str) -> str:
     """Return the name of the signature's input. Raises InvalidRequest if it has several."""
     if len(signature.inputs) != 1:
         names = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
-        raise InvalidRequest(f"model '{model}' has {len(signature.inputs)} inputs; give each by its name: {names}")
+        raise InvalidRequest(f"model '{model}' has {len(signature.inputs)} inputs; send each by its name: {names}")
     return signature.inputs[0].name
 
 

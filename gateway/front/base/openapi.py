@@ -7,16 +7,16 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILES = {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
 IMAGES = {"image/*": BINARY, "application/octet-stream": BINARY, "multipart/form-data": {"schema": _FILES}}
 STATUSES = {
-    400: "The request is wrong",
-    403: "A web page of another origin asked for a change",
+    400: "Invalid request",
+    403: "A web page of another origin requested a change",
     404: "No such model, version or region",
     413: "Over a limit",
-    429: "Too many requests wait; see Retry-After",
+    429: "Too many requests; see Retry-After",
     500: "The model failed on this request",
-    501: "Understood, but not done here",
+    501: "Not supported by this server",
     503: "The model is not ready",
-    504: "Not answered in time",
-    507: "The model found no memory for this request",
+    504: "Timed out",
+    507: "Not enough memory for this request",
 }
 # The errors that any path may answer with.
 FAILURES: dict[int | str, dict[str, Any]] = {

@@ -19,7 +19,7 @@ def connection_options(keepalive_s: float, max_age_s: float, grace_s: float) -> 
             ("grpc.keepalive_timeout_ms", _milliseconds(_PING_TIMEOUT_S)),
             # grpcio obeys this timeout, whose default is a minute; the native server obeys the one above.
             ("grpc.http2.ping_timeout_ms", _milliseconds(_PING_TIMEOUT_S)),
-            # Without calls, too: routers forget idle connections.
+            # Pings are needed most between calls: routers forget idle connections.
             ("grpc.keepalive_permit_without_calls", 1),
         ]
     if max_age_s:

@@ -170,7 +170,7 @@ class EngineHealth(health.aio.HealthServicer):  # type: ignore[misc]
     async def Watch(self, request: Any, context: _Context) -> None:
         """Send each change until the client cancels or the server has drained; the last status is NOT_SERVING.
 
-        It ends by itself when the server has drained, because otherwise the server would wait for it.
+        It must end when the server has drained, because the server waits for all calls.
         """
         await _authorize(self._access, "health", context)
         sent = None

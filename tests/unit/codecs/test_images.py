@@ -303,7 +303,7 @@ def test_the_tensor_counts() -> None:
 
 def test_a_narrow_image_is_not_widened_at_its_full_height() -> None:
     thin = png(1, 30_000, 8, 0, bytes(60_000))
-    assert_rejected(TooLarge, "too high", thin, size=(4, 200))
+    assert_rejected(TooLarge, "too tall", thin, size=(4, 200))
     for resize in ("crop", "pad"):
         assert not read(thin, size=(4, 200), resize=resize).any()
     assert not read(thin, size=(4, 6)).any()

@@ -58,7 +58,10 @@ def _check_count(count: int) -> None:
 
 
 def _pack(name: str, examples: Sequence[bytes], context: bytes, max_bytes: int) -> Tensor:
-    """Prepend the context to each example. Concatenated protobuf messages merge into one, so bytes suffice."""
+    """Prepend the context to each example, as bytes.
+
+    Concatenated protobuf messages merge into one (protobuf encoding guide, "Last One Wins").
+    """
     size = len(context) * len(examples) + sum(map(len, examples))
     if size > max_bytes:
         raise TooLarge(

@@ -87,16 +87,16 @@ def _only_file(body: Buffer, content_type: str) -> Buffer:
     return parts[0].content
 
 
-def _document(given: Any) -> Any:
+def _document(body: Any) -> Any:
     """Convert a body to the form of /predict."""
-    if isinstance(given, list):
-        return {"inputs": given}
-    if not isinstance(given, dict):
+    if isinstance(body, list):
+        return {"inputs": body}
+    if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON list, or an object with 'data', 'inputs' or 'instances'")
-    given = without_nulls(given)
-    if "data" in given and "inputs" in given:
+    body = without_nulls(body)
+    if "data" in body and "inputs" in body:
         raise InvalidRequest("the body has both 'data' and 'inputs', which mean the same; send one of them")
-    return {"inputs" if key == "data" else key: value for key, value in given.items()}
+    return {"inputs" if key == "data" else key: value for key, value in body.items()}
 
 
 def _write(limits: Limits, response: InferResponse) -> bytes:

@@ -44,7 +44,7 @@ class CachedRequest(NamedTuple):
 
 
 class RequestReader:
-    """Reads requests and caches what they have in common. A server needs one."""
+    """Reads requests, and caches the parts that they have in common. There is one per server."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -111,7 +111,7 @@ def test_refusals(serving: Serving) -> None:
     assert_rejected(post("doubler", [[1.0]]), 400, bad, "shape [1, 1]")
     assert_rejected(post("doubler", FOUR), 400, bad, "does not accept images")
     assert_rejected(post("classes", FOUR[:40]), 400, bad, "damaged")
-    assert_rejected(post("two", [ROW]), 400, bad, "give each by its name")
+    assert_rejected(post("two", [ROW]), 400, bad, "send each by its name")
     assert_rejected(post("broken", [ROW]), 503, "ServiceUnavailableException", "cut off")
     large = b"[" + b" " * LIMITS.json_bytes + b"]"
     assert_rejected(post("doubler", large), 413, "RequestEntityTooLargeException", "over the limit")
