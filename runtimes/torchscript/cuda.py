@@ -1,11 +1,12 @@
-"""PyTorch models on a CUDA device: the next batch is copied in while the current one is computed.
+"""Runs PyTorch models on a CUDA device, and copies the next batch to it while the current one is computed.
 
-A batch is put together in pinned memory, copied in at once, computed, and copied out into pinned
-memory, which is the answer. Each of the three has a stream of its own, so that the copies of one batch
-run beside the computing of the other. Nothing waits for the device but `finish`.
+A batch is assembled in pinned memory, copied to the device, computed, and copied into pinned memory, which is the
+answer. Each of these steps has its own stream, so that the copies of one batch overlap with the computation of another.
+Only `finish` waits for the device.
 
-Whatever a batch has on the device is held by its handle until its event has come: PyTorch's
-allocator knows of one stream per tensor, and would give the memory to the next batch too early.
+A batch's handle keeps all its tensors on the device until its event has occurred. PyTorch's allocator assumes that a
+tensor is used on the stream on which it was allocated, and would otherwise reuse the memory for the next batch while
+another stream still reads it.
 """
 
 from functools import partial
@@ -15,11 +16,11 @@ import numpy as np
 import torch
 
 from .graphs import Graphs
-from .program import ERRORS, Program, TorchModel, translated, unservable
+from .program import ERRORS, Program, TorchModel, to_contract_error, unservable
 
 
 class Device(NamedTuple):
-    """What of torch.cuda is used. `use` is a context in which a stream is the current one."""
+    """The functions of torch.cuda that are used. `use` is a context manager that makes a stream the current one."""
 
     name: str
     pinned: bool
@@ -30,7 +31,7 @@ class Device(NamedTuple):
     empty_cache: Callable[[], None]
 
 
-# A blocking event gives the core away while it waits: others need it more than this thread.
+# A blocking event yields the core while it waits, because other processes need it.
 CUDA = Device(
     "cuda",
     True,
@@ -40,18 +41,18 @@ CUDA = Device(
     torch.cuda.synchronize,
     torch.cuda.empty_cache,
 )
-# The same code without a device, for tests: torch.cpu's streams and events do nothing.
+# For tests without a device: streams and events of torch.cpu do nothing.
 HOST = Device(
     "cpu", False, torch.cpu.Stream, torch.cpu.stream, torch.cpu.Event, torch.cpu.synchronize, lambda: None
 )  # fmt: skip
 
 
 class Handle(NamedTuple):
-    """A batch under way.
+    """A batch in progress.
 
-    held     what the device may still read or write
-    answers  complete once `event` has come
-    wanted   the outputs that the request names
+    held     the tensors that the device may still read or write
+    answers  the outputs, which are complete once `event` has occurred
+    wanted   the names of the outputs that the request names
     """
 
     event: Any
@@ -66,7 +67,7 @@ class DeviceModel(TorchModel):
     def __init__(
         self, program: Program, device: Device, graphs: bool = False, inference_mode: Optional[bool] = None
     ) -> None:
-        # Inputs and answers are copies in any case, as they cross to the device and back.
+        # `pure` avoids more copies: inputs and outputs are copied to the device and back in any case.
         super().__init__(program._replace(pure=True), inference_mode)
         self._device = device
         self._in, self._compute, self._out = device.stream(), device.stream(), device.stream()
@@ -74,38 +75,38 @@ class DeviceModel(TorchModel):
         self._dtypes: Dict[Any, torch.dtype] = {}
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-        known = self._dtypes.get(dtype)
-        if known is None:
-            known = self._dtypes[dtype] = torch.from_numpy(np.empty(0, dtype)).dtype
-        # PyTorch keeps pinned memory for the next one when the array is dropped.
-        return torch.empty(tuple(shape), dtype=known, pin_memory=self._device.pinned).numpy()
+        torch_dtype = self._dtypes.get(dtype)
+        if torch_dtype is None:
+            torch_dtype = self._dtypes[dtype] = torch.from_numpy(np.empty(0, dtype)).dtype
+        # PyTorch reuses the pinned memory once the array has been garbage-collected.
+        return torch.empty(tuple(shape), dtype=torch_dtype, pin_memory=self._device.pinned).numpy()
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         return self.finish(self.start(inputs, outputs, signature))
 
     def start(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Handle:
-        values, switches = self._values(inputs), False
+        values, retry = self._values(inputs), False
         try:
             with self._mode():
                 return self._start(values, outputs)
         except ERRORS as error:
-            switches = self._switches(error)
-            failure = self._translated(error, values)
-        except Exception as error:  # the contract's own
+            retry = self._leaves_inference_mode(error)
+            failure = self._to_contract_error(error, values)
+        except Exception as error:  # an error of the contract
             failure = error
-        if switches:
+        if retry:
             return self.start(inputs, outputs, signature)
-        return self._give_up(failure)
+        return self._fail(failure)
 
     def finish(self, handle: Handle) -> Dict[str, np.ndarray]:
         try:
             handle.event.synchronize()
             return self._arrays(handle.answers, handle.wanted)
         except ERRORS as error:
-            failure = translated(error)
+            failure = to_contract_error(error)
         finally:
             handle.held.clear()
-        return self._give_up(failure)
+        return self._fail(failure)
 
     def _start(self, values: List[Any], outputs: Sequence[str]) -> Handle:
         device = self._device
@@ -123,7 +124,7 @@ class DeviceModel(TorchModel):
         return Handle(event, [values, given, named, results], answers, outputs)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        """In pinned memory: as it is where the worker put it there, else copied."""
+        """Return the array as a tensor in pinned memory, which is a copy unless the worker used `empty`."""
         tensor = torch.from_numpy(array)
         if self._device.pinned and tensor.is_pinned():
             return tensor
@@ -131,17 +132,20 @@ class DeviceModel(TorchModel):
 
     def _fetched(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or unservable(value):
-            return value  # for `finish`, which leaves it out
+            return value  # `finish` leaves it out
         pinned = torch.empty(value.shape, dtype=value.dtype, pin_memory=self._device.pinned)
         return pinned.copy_(value.detach(), non_blocking=True)
 
-    def _give_up(self, failure: Exception) -> Any:
-        """Outside of `except`, where the error would hold the frames, and these the device's memory."""
+    def _fail(self, failure: Exception) -> Any:
+        """Raise `failure`, after the device has stopped.
+
+        It must be called outside of `except`: there, the error's traceback keeps the frames alive, and they the memory.
+        """
         try:
-            # What was begun may still run, on memory that is free by now.
+            # Kernels that were launched may still run, on memory that is free by now.
             self._device.synchronize()
         except ERRORS as error:
-            raise translated(error) from None
+            raise to_contract_error(error) from None
         if isinstance(failure, MemoryError):
             self._device.empty_cache()
         raise failure

@@ -1,8 +1,7 @@
-"""Exported programs (torch.export.save): names, shapes and datatypes are all in the artifact.
+"""Loads exported programs (torch.export.save). The artifact declares all names, shapes and datatypes.
 
-A dimension is -1 where the export made it dynamic. Bounds that the export put on such a dimension
-are checked by the program itself. Outputs of a dict are named by its keys; the names that the
-graph gives them are internal.
+A dimension that the export made dynamic is -1. The program itself checks the bounds that the export set for it. The
+outputs of a dict are named by its keys, because the names in the graph are internal.
 """
 
 import logging
@@ -19,17 +18,17 @@ from runtimes.checks import declared_inputs, declared_outputs
 from runtimes.contract import LoadError, LoadOptions, Signature, TensorSpec, datatype_of, unnamed_outputs
 
 from .analysis import ranges, read
-from .program import Program, datatype_problem, sentence
+from .program import Program, client_message, datatype_problem
 
 _UNKNOWN_OPERATOR = re.compile(r"failed to resolve (?:torch\.ops\.)?([\w.:]+)")
 _OTHER_SCHEMA = re.compile(r"Serialized version .* does not match our current schema version", re.DOTALL)
-_GIVEN = object()  # stands where a value of the request goes
+_PLACEHOLDER = object()  # marks the arguments that come from the request
 
 
 def load(options: LoadOptions) -> Program:
-    _check_form(options.artifact)
+    _check_archive(options.artifact)
     try:
-        exported = _loaded(options.artifact)
+        exported = _load_archive(options.artifact)
         if options.device != "cpu":
             from torch.export.passes import move_to_device_pass
 
@@ -38,20 +37,20 @@ def load(options: LoadOptions) -> Program:
     except LoadError:
         raise
     except Exception as error:
-        raise LoadError("PyTorch cannot load this exported program: %s" % sentence(error)) from error
+        raise LoadError("PyTorch cannot load this exported program: %s" % client_message(error)) from error
     values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
     inputs, leaves = _inputs(exported, values)
-    names, places, single = _output_names(exported.call_spec.out_spec)
-    outputs, refused = _outputs(exported, values, names, places, single)
+    names, owners, leaf_outputs = _output_names(exported.call_spec.out_spec)
+    outputs, refused = _outputs(exported, values, names, owners, leaf_outputs)
     if not outputs:
         raise LoadError("none of the model's outputs can be served: %s" % "; ".join(refused.values()))
     in_spec = exported.call_spec.in_spec
     served = {spec.name for spec in outputs}
-    by_place = [names[place] if place in single and names[place] in served else "" for place in places]
+    served_names = [names[index] if index in leaf_outputs and names[index] in served else "" for index in owners]
 
     def call(given: List[Any]) -> Any:
         rest = iter(given)
-        args, kwargs = tree_unflatten([next(rest) if leaf is _GIVEN else leaf for leaf in leaves], in_spec)
+        args, kwargs = tree_unflatten([next(rest) if leaf is _PLACEHOLDER else leaf for leaf in leaves], in_spec)
         return module(*args, **kwargs)
 
     return Program(
@@ -63,35 +62,35 @@ def load(options: LoadOptions) -> Program:
         names=names,
         pure=_is_pure(exported),
         module=module,
-        analyse=lambda: read.of_exported(exported, by_place),
+        analyze=lambda: read.of_exported(exported, served_names),
         ranges=lambda: ranges.of_exported(exported),
     )
 
 
-def _check_form(path: str) -> None:
-    """Raises LoadError for an archive with compiled code in the place of a program."""
+def _check_archive(path: str) -> None:
+    """Raise LoadError if the archive contains compiled code instead of a program."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     if any("/aotinductor/" in name for name in names) and not any("/models/" in name for name in names):
         raise LoadError(
-            "this is an AOTInductor package, compiled code for one kind of machine; served are exported programs: save "
-            "the model with torch.export.save"
+            "this is an AOTInductor package, which contains code compiled for one kind of machine; only exported "
+            "programs can be served: save the model with torch.export.save"
         )
 
 
-def _loaded(path: str) -> Any:
-    """Raises LoadError with what PyTorch has in its log alone: the operator that it lacks, say."""
-    said = _Said()
+def _load_archive(path: str) -> Any:
+    """Load an archive. Raises LoadError with reasons that PyTorch only logs, such as an operator that it lacks."""
+    log = _LogCollector()
     logger = logging.getLogger("torch.export")
-    logger.addHandler(said)
+    logger.addHandler(log)
     try:
         return torch.export.load(path)
     except Exception as error:
-        text = "\n".join([*said.lines, str(error)])
-        lacking = _UNKNOWN_OPERATOR.search(text)
-        if lacking:
+        text = "\n".join([*log.lines, str(error)])
+        missing = _UNKNOWN_OPERATOR.search(text)
+        if missing:
             raise LoadError(
-                "this exported program needs the operator %s, which PyTorch alone does not have" % lacking[1]
+                "this exported program needs the operator %s, which is not part of PyTorch" % missing[1]
             ) from error
         if _OTHER_SCHEMA.search(text):
             raise LoadError(
@@ -100,20 +99,20 @@ def _loaded(path: str) -> Any:
             ) from error
         raise
     finally:
-        logger.removeHandler(said)
+        logger.removeHandler(log)
 
 
-class _Said(logging.Handler):
+class _LogCollector(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.lines: List[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(logging.Formatter().format(record))  # with its exception's text
+        self.lines.append(logging.Formatter().format(record))  # includes the text of the exception
 
 
 def _inputs(exported: Any, values: Dict[str, Any]) -> Tuple[Tuple[TensorSpec, ...], List[Any]]:
-    """What a request gives, and the flat arguments with a mark in each of those places."""
+    """Return the inputs, and the flat arguments with a placeholder for each of them."""
     specs, leaves = [], []  # type: Tuple[List[TensorSpec], List[Any]]
     for item in exported.graph_signature.input_specs:
         if item.kind != InputKind.USER_INPUT:
@@ -122,25 +121,25 @@ def _inputs(exported: Any, values: Dict[str, Any]) -> Tuple[Tuple[TensorSpec, ..
             leaves.append(item.arg.value)
         elif isinstance(item.arg, SymIntArgument):
             specs.append(TensorSpec(item.arg.name, "INT64", ()))
-            leaves.append(_GIVEN)
+            leaves.append(_PLACEHOLDER)
         else:
             datatype, shape = _describe(values.get(item.arg.name))
             if not datatype:
                 raise LoadError("input '%s' cannot be served: %s" % (item.arg.name, shape))
             specs.append(TensorSpec(item.arg.name, datatype, shape))
-            leaves.append(_GIVEN)
+            leaves.append(_PLACEHOLDER)
     return tuple(specs), leaves
 
 
 def _outputs(
-    exported: Any, values: Dict[str, Any], names: Sequence[str], places: Sequence[int], single: Sequence[int]
+    exported: Any, values: Dict[str, Any], names: Sequence[str], owners: Sequence[int], leaf_outputs: Sequence[int]
 ) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
-    """places, single: as `_output_names` gives them."""
+    """Return the outputs, and the reasons why others cannot be served. owners, leaf_outputs: see `_output_names`."""
     specs, refused = [], {}
     items = [item for item in exported.graph_signature.output_specs if item.kind == OutputKind.USER_OUTPUT]
-    for place, name in enumerate(names):
-        parts = [item for item, where in zip(items, places) if where == place]
-        if place not in single:
+    for index, name in enumerate(names):
+        parts = [item for item, owner in zip(items, owners) if owner == index]
+        if index not in leaf_outputs:
             refused[name] = "it holds several values; nested outputs cannot be served"
             continue
         if isinstance(parts[0].arg, SymIntArgument):
@@ -156,7 +155,7 @@ def _outputs(
 
 
 def _describe(value: Any) -> Tuple[str, Any]:
-    """Datatype and shape of a traced value; or "" and why it has none."""
+    """Return datatype and shape of a traced value, or "" and the reason why it cannot be served."""
     if not isinstance(value, torch.Tensor):
         return "", "it is not a tensor"
     problem = datatype_problem(value.dtype)
@@ -167,20 +166,19 @@ def _describe(value: Any) -> Tuple[str, Any]:
 
 
 def _output_names(spec: TreeSpec) -> Tuple[List[str], List[int], List[int]]:
-    """Names; for each of the program's own outputs, the place of the name that it belongs to; and the places of names
-    that stand for one value."""
-    # A NamedTuple cannot be here: torch.export.save refuses it.
+    """Return the names of the outputs; for each flat output the index of its name; the indices of unnested outputs."""
+    # There are no NamedTuples, since torch.export.save refuses them.
     if spec.is_leaf():
         return unnamed_outputs(1), [0], [0]
     children = spec.children()
-    places = [place for place, child in enumerate(children) for _ in range(child.num_leaves)]
-    single = [place for place, child in enumerate(children) if child.is_leaf()]
+    owners = [index for index, child in enumerate(children) for _ in range(child.num_leaves)]
+    leaf_outputs = [index for index, child in enumerate(children) if child.is_leaf()]
     names = [str(key) for key in spec.context] if issubclass(spec.type, dict) else unnamed_outputs(len(children))
-    return names, places, single
+    return names, owners, leaf_outputs
 
 
 def _is_pure(exported: Any) -> bool:
-    """Whether no operation writes in place. When in doubt (a graph inside an operator): no."""
+    """Return whether no operator writes in place. False if that is uncertain, as for a graph inside an operator."""
     signature = exported.graph_signature
     if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
         return False

@@ -1,7 +1,7 @@
-"""CUDA graphs: what a model launches for one shape of its inputs is recorded once and replayed as a whole.
+"""CUDA graphs: records the kernels that a model launches for one shape of its inputs, and replays them as a whole.
 
-It pays for models of many short kernels, whose launches take the CPU longer than the device. Each
-shape has a recording with memory of its own: declare `batch_sizes`, so that there are few.
+This pays off for models with many short kernels, if launching them takes longer than running them. Each shape has its
+own recording and memory, so models should declare `batch_sizes` to have few shapes.
 """
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
@@ -11,9 +11,12 @@ from torch.utils._pytree import tree_map
 
 from runtimes.contract import first_line
 
+# Shapes that are recorded; all others run without a graph. Each recording keeps its own inputs, outputs and
+# intermediate results on the device, so a higher limit costs device memory.
 _MAX_GRAPHS = 32
-# PyTorch's libraries and TorchScript's optimiser settle what they launch in the first runs.
-_RUNS_BEFORE = 3
+# Runs before a recording: libraries choose their kernels in the first run, and TorchScript optimizes a graph in its
+# second. PyTorch's own examples of CUDA graphs use three as well.
+_WARMUP_RUNS = 3
 
 
 class Recording(NamedTuple):
@@ -23,7 +26,7 @@ class Recording(NamedTuple):
 
 
 class Graphs:
-    """Called like `call`, on `stream`. What cannot be recorded runs without a graph; the log says so."""
+    """Calls `call` on `stream`, by graphs. A shape that cannot be recorded runs without one, and the log says so."""
 
     def __init__(self, call: Callable[[List[Any]], Any], stream: Any) -> None:
         self._call = call
@@ -39,17 +42,17 @@ class Graphs:
         recording = self._recordings[key]
         if recording is None:
             return self._call(values)
-        for place, value in zip(recording.inputs, values):
-            if isinstance(place, torch.Tensor):
-                place.copy_(value)
+        for buffer, value in zip(recording.inputs, values):
+            if isinstance(buffer, torch.Tensor):
+                buffer.copy_(value)
         recording.graph.replay()
-        # The next replay writes to the same memory.
+        # Copy the outputs, because the next replay overwrites them.
         return tree_map(lambda value: value.clone() if isinstance(value, torch.Tensor) else value, recording.outputs)
 
     def _record(self, values: List[Any]) -> Optional[Recording]:
         inputs = [value.clone() if isinstance(value, torch.Tensor) else value for value in values]
-        for _ in range(_RUNS_BEFORE):
-            self._call(inputs)  # its errors are the request's
+        for _ in range(_WARMUP_RUNS):
+            self._call(inputs)  # an error here is reported for this request
         try:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=self._stream):

@@ -1,13 +1,13 @@
-"""Half precision and channels-last, for a loaded model of either form.
+"""Half precision and channels-last, for loaded models of both forms.
 
     [parameters]
     precision = "half"      # or "bfloat16", "float"; absent: as it was saved
     channels_last = true
 
-All parameters and buffers of the model get that precision, and its floating-point inputs on their
-way in; what comes out gets the datatype that the signature tells, FP32 where it tells none. So a
-client sees nothing of it but the error. A model that makes float32 tensors of its own, inside,
-must be saved in the other precision instead: PyTorch refuses to mix them.
+All parameters and buffers of the model are converted to that precision, and so are its floating-point inputs. Outputs
+are converted back to the datatype in the signature, or FP32 if it has none. Clients notice only the numerical error.
+A model that creates float32 tensors itself must be saved in the other precision instead, because PyTorch refuses to mix
+the two.
 """
 
 from typing import Any, Dict, List
@@ -20,7 +20,7 @@ from runtimes.contract import DATATYPES
 from .program import Program
 
 _DTYPES = {"float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}
-# PyTorch calls them as numpy does.
+# PyTorch uses the same names as numpy.
 _FLOATS = {
     each.name: getattr(torch, each.dtype.name)
     for each in DATATYPES.values()
@@ -28,8 +28,8 @@ _FLOATS = {
 }
 
 
-def applied(program: Program, parameters: Dict[str, Any]) -> Program:
-    """The same program with what [parameters] ask for. Raises LoadError."""
+def apply_parameters(program: Program, parameters: Dict[str, Any]) -> Program:
+    """Return the program with [parameters] applied. Raises LoadError for an invalid parameter."""
     chosen = _DTYPES[parameter(parameters, "precision", list(_DTYPES))]
     dtype = chosen if "precision" in parameters else None
     if parameter(parameters, "channels_last", (False, True)):
@@ -54,14 +54,14 @@ def _is_image(value: Any) -> bool:
 def _with_precision(program: Program, dtype: torch.dtype) -> Program:
     program.module.to(dtype)
     call = program.call
-    told = {spec.name: _FLOATS.get(spec.datatype, torch.float32) for spec in program.signature.outputs}
+    declared = {spec.name: _FLOATS.get(spec.datatype, torch.float32) for spec in program.signature.outputs}
 
     def call_with(values: List[Any]) -> Any:
         return call([value.to(dtype) if _is_floating(value) else value for value in values])
 
     def widen(named: Dict[str, Any]) -> Dict[str, Any]:
         return {
-            name: value.to(told.get(name, torch.float32)) if getattr(value, "dtype", None) is dtype else value
+            name: value.to(declared.get(name, torch.float32)) if getattr(value, "dtype", None) is dtype else value
             for name, value in named.items()
         }
 

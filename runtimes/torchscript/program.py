@@ -1,9 +1,8 @@
-"""What runs once a PyTorch model is loaded, whichever of the two forms it came in.
+"""Runs a loaded PyTorch model of either form.
 
-Outputs are named by the keys of a dict or the fields of a NamedTuple; those of a tuple or list,
-and a lone one, are OUTPUT__0, OUTPUT__1, … or as declared, by position. Numbers and strings that the
-model takes or gives beside tensors are arrays of rank 0. What cannot be served (None, complex numbers,
-values nested deeper) is left out of an answer, unless a request asks for it by name.
+Outputs are named by the keys of a dict or the fields of a NamedTuple. Those of a tuple or list, and a single output,
+are named OUTPUT__0, OUTPUT__1, … or as declared, by position. Numbers and strings, as inputs and outputs, are arrays of
+rank 0. An output that cannot be served (None, complex numbers, nested values) is left out, unless a request names it.
 """
 
 import re
@@ -29,35 +28,35 @@ from runtimes.contract import (
 from runtimes.redaction import redacted
 
 SCALARS = {"INT64": int, "FP64": float, "BOOL": bool, "BYTES": bytes.decode}
-# What PyTorch raises when a model is called. torch.OutOfMemoryError is a RuntimeError.
+# Exceptions that PyTorch raises when it calls a model. torch.OutOfMemoryError is a RuntimeError.
 ERRORS = (RuntimeError, torch.jit.Error, AssertionError, IndexError, KeyError, TypeError, ValueError)
-# What PyTorch says of a model that cannot run in inference mode: it computes gradients inside, or the fast path for
-# attention, which PyTorch takes in that mode alone, gives an undefined tensor in the place of None.
+# Messages of PyTorch about a model that cannot run in inference mode. It computes gradients itself, or uses the fast
+# path for attention, which exists only in that mode and returns an undefined tensor instead of None.
 _NEEDS_AUTOGRAD = re.compile(
     r"does not require grad|inference tensor|on an undefined Tensor|cannot be saved for backward", re.IGNORECASE
 )
-# What no inputs can mend: the model wants a device, or a kernel, that is not there.
-_MODELS_FAULT = re.compile(
+# Errors that are not the inputs' fault: the model needs a device or a kernel that is missing.
+_MODEL_ERRORS = re.compile(
     r"Could not run '\S+' with arguments from the|not compiled with (CUDA|CuDNN)|Found no NVIDIA driver|No CUDA GPUs|"
     r"Expected all tensors to be on the same device|not implemented for 'meta'|not linked with support for|"
     r"Cannot initialize \w+ without|Cannot copy out of meta tensor|is not on the expected device|NoQEngine"
 )
-# A kernel that lacks a type: the inputs' fault only where they are of it.
+# A kernel does not support a datatype, which is the inputs' fault only if one of them has it.
 _NO_KERNEL = re.compile(r"not implemented for '(\w+)'")
 _NO_MEMORY = re.compile(r"can't allocate memory|out of memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
 
 
 class Program(NamedTuple):
-    """What the two forms give.
+    """A loaded model of either form.
 
-    call     takes one value per argument, in order
+    call     accepts one value for each argument, in order
     scalars  for each argument: whether it is a Python number or string rather than a tensor
-    names    the outputs' names where a tuple, a list or one value is returned, by position
-    pure     nothing in the model writes to a tensor in place or keeps one from call to call
-    module   what `call` calls, for whoever changes it as a whole
-    widen    applied to the named outputs; None: they are as they should be
-    analyse  gives what the graph says about batching
-    ranges   gives what it says about the numbers in inputs
+    names    the names of the outputs by position, if the model returns a tuple, a list or a single value
+    pure     whether the model never writes to a tensor in place, and keeps none from call to call
+    module   the module that `call` calls, to convert it as a whole
+    widen    converts the named outputs; None if they need no conversion
+    analyze  returns what the graph shows about batching
+    ranges   returns what the graph shows about the ranges of inputs
     """
 
     call: Callable[[List[Any]], Any]
@@ -67,26 +66,27 @@ class Program(NamedTuple):
     pure: bool
     module: torch.nn.Module
     widen: Optional[Callable[[Dict[str, Any]], Dict[str, Any]]] = None
-    analyse: Callable[[], Optional[BatchAnalysis]] = lambda: None
+    analyze: Callable[[], Optional[BatchAnalysis]] = lambda: None
     ranges: Callable[[], Dict[str, InputRange]] = dict
 
 
 class TorchModel(Model):
-    """`pure` decides about copies. A pure model reads the request's own bytes and its answer is
-    not copied either. Another could write into the request, which must stay as it is for a second
-    try, keep a view of it after its memory is used again, or change an answer on its way out; so
-    its inputs and outputs are copied.
+    """A model on the CPU.
+
+    Inputs and outputs of a pure model are not copied. A model that is not pure could write into a request, which must
+    stay unchanged because it may run again; keep a view of it after its memory has been reused; or change an answer
+    that is being sent. So its inputs and outputs are copied.
     """
 
     def __init__(self, program: Program, inference_mode: Optional[bool] = None) -> None:
-        """inference_mode: whether models run in PyTorch's inference mode. None: until one shows that it cannot."""
+        """inference_mode: whether to use PyTorch's inference mode; None: until an error shows that the model cannot."""
         self._program = program
-        self._inference, self._may_switch = inference_mode is not False, inference_mode is None
+        self._inference_mode, self._may_leave_inference_mode = inference_mode is not False, inference_mode is None
         self._names = [spec.name for spec in program.signature.outputs]
         self.signatures = {"default": program.signature}
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        return self._program.analyse()
+        return self._program.analyze()
 
     def input_ranges(self, signature: str) -> Dict[str, InputRange]:
         return self._program.ranges()
@@ -97,33 +97,35 @@ class TorchModel(Model):
             with self._mode():
                 return self._arrays(self._call(self._program.call, values, outputs), outputs)
         except ERRORS as error:
-            if not self._switches(error):
-                raise self._translated(error, values) from error
+            if not self._leaves_inference_mode(error):
+                raise self._to_contract_error(error, values) from error
         return self.infer(inputs, outputs, signature)
 
     def _mode(self) -> Any:
-        return torch.inference_mode(self._inference)
+        return torch.inference_mode(self._inference_mode)
 
-    def _switches(self, error: BaseException) -> bool:
-        """Whether the model fails because of inference mode, which is left for good then."""
-        if not (self._inference and self._may_switch and _NEEDS_AUTOGRAD.search(str(error))):
+    def _leaves_inference_mode(self, error: BaseException) -> bool:
+        """Return whether the model failed because of inference mode, which is then left for good."""
+        if not (self._inference_mode and self._may_leave_inference_mode and _NEEDS_AUTOGRAD.search(str(error))):
             return False
-        print("this model runs without inference mode from now on: " + sentence(error))
-        self._inference = False
+        print("this model runs without inference mode from now on: " + client_message(error))
+        self._inference_mode = False
         return True
 
-    def _translated(self, error: BaseException, values: Sequence[Any]) -> Exception:
-        if self._inference and _NEEDS_AUTOGRAD.search(str(error)):
-            return RuntimeError("%s; without inference_mode = true in [parameters], it may work" % sentence(error))
-        return translated(error, values)
+    def _to_contract_error(self, error: BaseException, values: Sequence[Any]) -> Exception:
+        if self._inference_mode and _NEEDS_AUTOGRAD.search(str(error)):
+            return RuntimeError(
+                "%s; without inference_mode = true in [parameters], it may work" % client_message(error)
+            )
+        return to_contract_error(error, values)
 
     def _values(self, inputs: Dict[str, np.ndarray]) -> List[Any]:
-        """One for each argument."""
+        """Return one value for each argument."""
         specs = self._program.signature.inputs
         return [self._value(spec, inputs, scalar) for spec, scalar in zip(specs, self._program.scalars)]
 
     def _call(self, call: Callable[[List[Any]], Any], values: List[Any], outputs: Sequence[str]) -> Dict[str, Any]:
-        """The wanted outputs by name."""
+        """Return the requested outputs by name."""
         named = self._name(call(values))
         if self._program.widen is not None:
             named = self._program.widen(named)
@@ -132,7 +134,7 @@ class TorchModel(Model):
         return {name: value for name, value in named.items() if name in wanted}
 
     def _value(self, spec: TensorSpec, inputs: Dict[str, np.ndarray], scalar: bool) -> Any:
-        # What a script was declared to take is checked too: PyTorch would compute something else.
+        # The declared datatypes and shapes of a script are checked here, because PyTorch would compute something else.
         if scalar:
             array = check_input(spec._replace(shape=None), inputs)
             if array.size != 1:
@@ -145,8 +147,8 @@ class TorchModel(Model):
                 ) from None
         array = check_input(spec, inputs)
         if array.dtype == object:
-            raise InvalidInput("input '%s' holds strings, but PyTorch has no tensors of strings" % spec.name)
-        array = np.ascontiguousarray(array).reshape(array.shape)  # torch knows no negative strides
+            raise InvalidInput("input '%s' contains strings, but PyTorch has no tensors of strings" % spec.name)
+        array = np.ascontiguousarray(array).reshape(array.shape)  # tensors cannot have negative strides
         return self._tensor(array)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
@@ -163,13 +165,13 @@ class TorchModel(Model):
     def _check_names(self, named: Dict[str, Any], outputs: Sequence[str]) -> None:
         for name in outputs:
             if name not in named:
-                raise InvalidInput("the model gave no output '%s'; it gave %s" % (name, quoted(named)))
+                raise InvalidInput("the model returned no output '%s'; it returned %s" % (name, quoted(named)))
         for name in self._names:
             if name not in named:
-                raise Unsupported("output '%s' is declared, but the model gave only %s" % (name, quoted(named)))
+                raise Unsupported("output '%s' is declared, but the model returned only %s" % (name, quoted(named)))
 
     def _arrays(self, named: Dict[str, Any], outputs: Sequence[str]) -> Dict[str, np.ndarray]:
-        """What of an answer can be served. Raises Unsupported where that is not all of what was asked for by name."""
+        """Return the outputs that can be served. Raises Unsupported if one cannot that the request names."""
         arrays: Dict[str, np.ndarray] = {}
         lasting, reasons = {}, []
         for name, value in named.items():
@@ -178,14 +180,14 @@ class TorchModel(Model):
                 arrays[name] = self._array(value)
                 continue
             reasons.append("output '%s' cannot be served: %s" % (name, reason))
-            if value is not None:  # which may be a tensor the next time
+            if value is not None:  # it may be a tensor for other inputs
                 lasting[name] = reason
         if reasons and (outputs or not arrays):
             raise Unsupported(reasons[0])
-        known = self.signatures["default"]
-        if lasting and not set(lasting) <= set(known.refused):
-            kept = tuple(spec for spec in known.outputs if spec.name not in lasting)
-            self.signatures["default"] = known._replace(outputs=kept, refused={**known.refused, **lasting})
+        signature = self.signatures["default"]
+        if lasting and not set(lasting) <= set(signature.refused):
+            kept = tuple(spec for spec in signature.outputs if spec.name not in lasting)
+            self.signatures["default"] = signature._replace(outputs=kept, refused={**signature.refused, **lasting})
         return arrays
 
     def _array(self, value: Any) -> np.ndarray:
@@ -198,7 +200,7 @@ class TorchModel(Model):
 
 
 def unservable(value: Any) -> str:
-    """Why an output cannot be served; empty if it can."""
+    """Return why an output cannot be served, or "" if it can."""
     if isinstance(value, (bool, int, float, str)):
         return ""
     if value is None:
@@ -211,7 +213,7 @@ def unservable(value: Any) -> str:
 
 
 def datatype_problem(dtype: torch.dtype) -> str:
-    """Why tensors of this type cannot be served; empty if they can."""
+    """Return why tensors of this type cannot be served, or "" if they can."""
     try:
         datatype_of(torch.empty(0, dtype=dtype).numpy().dtype)
     except (TypeError, KeyError, RuntimeError):
@@ -219,30 +221,30 @@ def datatype_problem(dtype: torch.dtype) -> str:
     return ""
 
 
-def translated(error: BaseException, values: Sequence[Any] = ()) -> Exception:
-    """What the contract calls an exception of PyTorch's. values: what the model was called with."""
-    said = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY.search(said):
+def to_contract_error(error: BaseException, values: Sequence[Any] = ()) -> Exception:
+    """Return PyTorch's exception as one of the contract. values: the arguments of the call."""
+    message = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY.search(message):
         return MemoryError(first_line(error))
-    if is_device_lost(said):
+    if is_device_lost(message):
         return DeviceLost(first_line(error))
-    lacking = _NO_KERNEL.search(said)
-    if lacking and lacking[1] not in [_type_name(value) for value in values]:
-        return RuntimeError(sentence(error))
-    if "CUDA error" in said or _MODELS_FAULT.search(said):
-        return RuntimeError(sentence(error))
-    return InvalidInput(sentence(error))
+    missing_kernel = _NO_KERNEL.search(message)
+    if missing_kernel and missing_kernel[1] not in [_type_name(value) for value in values]:
+        return RuntimeError(client_message(error))
+    if "CUDA error" in message or _MODEL_ERRORS.search(message):
+        return RuntimeError(client_message(error))
+    return InvalidInput(client_message(error))
 
 
 def _type_name(value: Any) -> str:
-    """What PyTorch's kernels call a tensor's type: Float, Half, Long, …"""
+    """Return the name of a tensor's type in messages of kernels: Float, Half, Long, …"""
     return value.type().rsplit(".", 1)[-1][: -len("Tensor")] if isinstance(value, torch.Tensor) else ""
 
 
-def sentence(error: BaseException) -> str:
-    """What of PyTorch's message a client can use.
+def client_message(error: BaseException) -> str:
+    """Return the part of PyTorch's message that a client can use.
 
-    TorchScript puts tracebacks of its own first and the reason last, after the exception's name.
+    TorchScript's messages begin with its own tracebacks and end with the reason, after the name of the exception.
     """
     text = str(error)
     reasons = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): (.*)$", text, re.MULTILINE)

@@ -1,7 +1,7 @@
-"""PyTorch models: TorchScript archives (.pt, .pth, .jit) and exported programs (.pt2).
+"""Loads PyTorch models: TorchScript archives (.pt, .pth, .jit) and exported programs (.pt2).
 
-The suffix tells which; how each says what it takes and gives is in `scripted.py` and
-`exported.py`, and both make one `TorchModel` (`program.py`), which is all that runs.
+The suffix determines the form. `scripted.py` and `exported.py` read the signatures of the two forms, and both produce a
+`Program`, which a `TorchModel` (`program.py`) runs.
 """
 
 import warnings
@@ -18,17 +18,17 @@ from .program import TorchModel
 
 def load(options: LoadOptions) -> Model:
     known_parameters(options.parameters, ("precision", "channels_last", "cuda_graphs", "inference_mode"))
-    given = "inference_mode" in options.parameters
-    inference_mode = parameter(options.parameters, "inference_mode", (True, False)) if given else None
+    is_set = "inference_mode" in options.parameters
+    inference_mode = parameter(options.parameters, "inference_mode", (True, False)) if is_set else None
     graphs = parameter(options.parameters, "cuda_graphs", (False, True))
     torch.set_num_threads(options.threads)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise LoadError("PyTorch found no usable CUDA device")
-    # The gateway's arrays are read-only and PyTorch has no such tensors: see `TorchModel`.
+    # The worker's arrays are read-only, but PyTorch has no read-only tensors: see `TorchModel`.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated")
     form = exported if options.artifact.endswith(".pt2") else scripted
-    program = precision.applied(form.load(options), options.parameters)
+    program = precision.apply_parameters(form.load(options), options.parameters)
     if options.device == "cpu":
         return TorchModel(program, inference_mode)
     if graphs and not program.pure:

@@ -1,16 +1,15 @@
-"""TorchScript archives.
+"""Loads TorchScript archives.
 
-An archive names the arguments of `forward` and their types; it tells no shapes, datatypes or
-output names. A file `signature.json` inside the archive may (torch.jit.save's `_extra_files`):
+An archive contains the names and types of the arguments of `forward`, but no shapes, datatypes or names of outputs.
+These can be in a file `signature.json` inside the archive (`_extra_files` of torch.jit.save):
 
     {"inputs":  [{"name": "image", "datatype": "FP32", "shape": [-1, 64]}],
      "outputs": [{"name": "scores", "datatype": "FP32", "shape": [-1, 10]}]}
 
-What model.toml declares goes before it. Declared inputs are matched with `forward`'s arguments by
-name if all names are argument names, else by position. Arguments with a default become inputs
-only where they are declared by name; undeclared, they keep their default. Where all declared names
-end in a number behind two underscores (INPUT__0, OUTPUT__1), as Triton wants them, that number is
-the position, whatever the order.
+Declarations in model.toml take precedence. Declared inputs are matched to the arguments of `forward` by name if all
+names are those of arguments, otherwise by position. If all declared names end in two underscores and a number, as
+Triton requires (INPUT__0, OUTPUT__1), the number is the position, whatever the order. An argument with a default value
+is an input only if it is declared by name; otherwise it keeps its default.
 """
 
 import json
@@ -23,12 +22,12 @@ from runtimes.checks import declared_inputs, declared_outputs, quoted
 from runtimes.contract import DATATYPES, LoadError, LoadOptions, Signature, TensorSpec, unnamed_outputs
 
 from .analysis import ranges, read
-from .program import Program, sentence
+from .program import Program, client_message
 
 _SCALARS = {"IntType": "INT64", "FloatType": "FP64", "NumberType": "FP64", "BoolType": "BOOL", "StringType": "BYTES"}
 _EXTRA = "signature.json"
 _NUMBERED = re.compile(r"__([0-9]{1,9})$")
-_MAX_PLACES = 1024
+_MAX_POSITION = 1024
 
 
 def load(options: LoadOptions) -> Program:
@@ -37,32 +36,34 @@ def load(options: LoadOptions) -> Program:
         module = torch.jit.load(options.artifact, map_location=options.device, _extra_files=extra).eval()
         if not hasattr(module, "forward"):
             raise LoadError(
-                "this TorchScript archive has no forward, so it cannot be called: script a module of your own that "
-                "calls the layer in its forward"
+                "this TorchScript archive has no forward, so it cannot be called: script a module whose forward calls "
+                "this one"
             )
         schema = module.forward.schema
     except LoadError:
         raise
     except Exception as error:
-        raise LoadError("PyTorch cannot load this TorchScript archive: %s" % sentence(error)) from error
+        raise LoadError("PyTorch cannot load this TorchScript archive: %s" % client_message(error)) from error
     inputs, outputs = _embedded(extra[_EXTRA])
-    _check_agree(declared_inputs, options.inputs, inputs)
-    _check_agree(declared_outputs, options.outputs, outputs)
+    _check_agreement(declared_inputs, options.inputs, inputs)
+    _check_agreement(declared_outputs, options.outputs, outputs)
     arguments, specs = _match(schema.arguments[1:], options.inputs or inputs)
     names = [argument.name for argument in arguments]
     found, refused = _outputs(schema.returns)
     signature = Signature(specs, options.outputs or outputs or found, {} if options.outputs or outputs else refused)
-    told = _by_position(signature.outputs)
-    listed = unnamed_outputs(max(told, default=-1) + 1)
-    outputs_by_place = [told[place].name if place in told else name for place, name in enumerate(listed)]
+    by_position = _by_position(signature.outputs)
+    default_names = unnamed_outputs(max(by_position, default=-1) + 1)
+    output_names = [
+        by_position[position].name if position in by_position else name for position, name in enumerate(default_names)
+    ]
     return Program(
         call=lambda values: module(**dict(zip(names, values))),
         scalars=[_kind(argument) in _SCALARS for argument in arguments],
         signature=signature,
-        names=outputs_by_place,
+        names=output_names,
         pure=_is_pure(module.inlined_graph),
         module=module,
-        analyse=lambda: read.of_scripted(module, list(zip(names, specs)), outputs_by_place),
+        analyze=lambda: read.of_scripted(module, list(zip(names, specs)), output_names),
         ranges=lambda: ranges.of_scripted(module, list(zip(names, specs))),
     )
 
@@ -87,8 +88,8 @@ def _specs(raw: Sequence[Dict[str, Any]]) -> Tuple[TensorSpec, ...]:
     return tuple(specs)
 
 
-def _check_agree(check: Any, declared: Sequence[TensorSpec], embedded: Sequence[TensorSpec]) -> None:
-    """Two declarations of one model may use different names; what they both name must agree. Raises LoadError."""
+def _check_agreement(check: Any, declared: Sequence[TensorSpec], embedded: Sequence[TensorSpec]) -> None:
+    """Raise LoadError if two declarations of the model contradict each other. They may use different names."""
     by_name = {spec.name: spec for spec in embedded}
     for spec in declared:
         if spec.name in by_name:
@@ -96,7 +97,7 @@ def _check_agree(check: Any, declared: Sequence[TensorSpec], embedded: Sequence[
 
 
 def _match(arguments: Sequence[Any], declared: Sequence[TensorSpec]) -> Tuple[List[Any], Tuple[TensorSpec, ...]]:
-    """The arguments that get a value, and the input that each gets it from."""
+    """Return the arguments that get a value, and for each the input that it comes from."""
     required = [argument for argument in arguments if not argument.has_default_value()]
     by_name = {argument.name: argument for argument in arguments}
     if not declared:
@@ -104,27 +105,29 @@ def _match(arguments: Sequence[Any], declared: Sequence[TensorSpec]) -> Tuple[Li
     elif all(spec.name in by_name for spec in declared):
         chosen, specs = [by_name[spec.name] for spec in declared], list(declared)
     else:
-        placed = _by_position(declared)
-        chosen = [argument for place, argument in enumerate(arguments) if place in placed]
-        specs = [placed[place] for place in sorted(placed)]
+        by_position = _by_position(declared)
+        chosen = [argument for position, argument in enumerate(arguments) if position in by_position]
+        specs = [by_position[position] for position in sorted(by_position)]
     missing = [argument.name for argument in required if argument not in chosen]
     if missing or len(chosen) != len(specs):
         raise LoadError(
-            "%d inputs are declared, but the model takes %s"
+            "%d inputs are declared, but the model has %s"
             % (len(specs), quoted(argument.name for argument in arguments))
         )
     return chosen, tuple(_typed(argument, spec) for argument, spec in zip(chosen, specs))
 
 
 def _by_position(declared: Sequence[TensorSpec]) -> Dict[int, TensorSpec]:
-    """Each by its place among the arguments, or among what is returned."""
+    """Return the declared tensors by their position among the arguments, or among the returned values."""
     numbers = [_NUMBERED.search(spec.name) for spec in declared]
     if None in numbers or len({int(number[1]) for number in numbers}) < len(declared):
         return dict(enumerate(declared))
-    placed = {int(number[1]): spec for number, spec in zip(numbers, declared)}
-    if max(placed, default=0) >= _MAX_PLACES:
-        raise LoadError("'%s' stands for a place that no model has" % placed[max(placed)].name)
-    return placed
+    by_position = {int(number[1]): spec for number, spec in zip(numbers, declared)}
+    if max(by_position, default=0) >= _MAX_POSITION:
+        raise LoadError(
+            "the number in '%s' is larger than any position that is supported" % by_position[max(by_position)].name
+        )
+    return by_position
 
 
 def _typed(argument: Any, spec: TensorSpec) -> TensorSpec:
@@ -144,9 +147,10 @@ def _kind(argument: Any) -> str:
 
 
 def _outputs(returns: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
-    """What the return type tells: nothing where names or their number show only in a result; and what is refused.
+    """Return the outputs as far as the return type shows them, and the reasons why others cannot be served.
 
-    Raises LoadError where nothing of it could ever be served.
+    There are none if the names or the number of outputs are known only from a result. Raises LoadError if no output
+    can be served.
     """
     kind = returns[0].type if len(returns) == 1 else None
     if kind is None:
@@ -155,7 +159,7 @@ def _outputs(returns: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, 
     nested = [_is_nested(part, part is not kind) for part in parts]
     if all(nested):
         raise LoadError("the model returns %s; nested outputs cannot be served" % kind)
-    if kind.kind() == "TupleType" and not str(kind).startswith("Tuple["):  # a NamedTuple: its fields are not told
+    if kind.kind() == "TupleType" and not str(kind).startswith("Tuple["):  # a NamedTuple, whose field names are unknown
         return (), {}
     datatypes = [_datatype(part) for part in parts]
     names = unnamed_outputs(len(parts))
@@ -171,7 +175,7 @@ def _outputs(returns: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, 
 
 
 def _is_nested(part: Any, inside: bool) -> bool:
-    """Whether an output of this type holds several values. inside: it is one of several outputs itself."""
+    """Return whether an output of this type contains several values. inside: whether it is one of several outputs."""
     if inside and part.kind() in ("ListType", "DictType", "TupleType"):
         return True
     inner = part.containedTypes() if part.kind() in ("ListType", "DictType") else []
@@ -179,12 +183,12 @@ def _is_nested(part: Any, inside: bool) -> bool:
 
 
 def _datatype(part: Any) -> Optional[str]:
-    """An empty string for a tensor, the scalar's datatype, or None for what can be anything."""
+    """Return "" for a tensor, the datatype of a scalar, or None if the type may be anything."""
     return "" if part.kind() == "TensorType" else {**_SCALARS, "NumberType": None}.get(part.kind())
 
 
 def _is_pure(graph: Any) -> bool:
-    """Whether no operation writes in place and nothing is kept in an attribute. When in doubt: no."""
+    """Return whether no operator writes in place or to an attribute. False if that is uncertain."""
     return not any(
         "!" in node.schema() or node.kind() in ("prim::SetAttr", "prim::CallMethod", "prim::CallFunction")
         for node in _nodes(graph)

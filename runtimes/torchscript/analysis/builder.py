@@ -1,7 +1,7 @@
-"""A graph in which nothing is written in place, of one in which tensors are, and share their memory.
+"""Converts a graph with in-place writes and views to one without them.
 
-Each operator that writes gets a result of its own, and every later use of a tensor that shares the memory is led to
-it: a view is made once more, of what is written to. What cannot be led so is said to be unclear.
+Each operator that writes in place gets a new result, and later uses of every tensor that shares the memory are
+redirected: a view is created again, of the new result. If sharing cannot be followed, the graph is marked as unclear.
 """
 
 import itertools
@@ -12,10 +12,15 @@ from runtimes.dataflow.walk import TooLarge
 
 from .operators import APPEND, AS_ROWS, LIST, REPLACED, STORED, UNCLEAR, WRITTEN
 
-_MAX_STEPS = 1000000  # over all blocks: seconds
+_MAX_STEPS = 1000000  # lookups over all blocks; limits the time to some seconds
 
 
 class Builder:
+    """Builds one graph, or a block inside another.
+
+    changed: the tensors of the enclosing graphs that were written to, and what replaces them.
+    """
+
     def __init__(self, outer: "Optional[Builder]" = None) -> None:
         self.nodes = []  # type: List[Node]
         self.constants = []  # type: List[Tensor]
@@ -23,15 +28,15 @@ class Builder:
         self._numbers = itertools.count() if outer is None else outer._numbers  # type: Any
         self._steps = itertools.count() if outer is None else outer._steps  # type: Any
         self._own = set()  # type: Set[str]
-        self._now = {}  # type: Dict[str, str]  # what stands for a tensor since it was written to
-        self._views = {}  # type: Dict[str, Tuple[Node, Tuple[str, ...]]]  # and whose memory each shows
-        self._lists = {}  # type: Dict[str, Node]  # what made them
-        self._kept = {}  # type: Dict[str, str]  # what lives from call to call
-        self._tangled = set()  # type: Set[str]  # may share memory in ways that are not followed
-        self.changed = {}  # type: Dict[str, str]  # what was written to of the graphs around this one; what stands for it
+        self._now = {}  # type: Dict[str, str]  # a tensor that was written to → what replaces it
+        self._views = {}  # type: Dict[str, Tuple[Node, Tuple[str, ...]]]  # a view → its operator, and the tensors whose memory it shares
+        self._lists = {}  # type: Dict[str, Node]  # a list → the node that made it
+        self._kept = {}  # type: Dict[str, str]  # state that is kept between calls → its description
+        self._tangled = set()  # type: Set[str]  # tensors that may share memory in ways that are not followed
+        self.changed = {}  # type: Dict[str, str]
 
     def constant(self, tensor: Tensor, kept: str = "") -> None:
-        """kept: what a write to it changes."""
+        """Add a constant. kept: a description if it is state of the model, so that a write to it changes the state."""
         self.constants.append(tensor)
         self.define(tensor.name, kept)
 
@@ -43,15 +48,20 @@ class Builder:
             self._tangled.add(name)
 
     def same(self, name: str, as_name: str) -> None:
-        """Two names of one thing."""
+        """Make `name` another name of `as_name`."""
         self._own.add(name)
         self._now[name] = as_name
 
     def unclear(self, why: str) -> None:
+        """Record a reason why the whole graph cannot be followed."""
         self.nodes.append(Node(UNCLEAR, "", "", [], [], {"why": why}))
 
     def add(self, node: Node, shares: Sequence[int] = (), written: Optional[int] = None, opaque: bool = False) -> None:
-        """shares: which inputs' memory the outputs may show. opaque: how it shares memory is not known."""
+        """Add a node.
+
+        shares: the inputs whose memory the outputs may share. written: the input that it writes to. opaque: whether it
+        is unknown how it shares memory.
+        """
         inputs = [self.current(name) if name else "" for name in node.inputs]
         node = node._replace(inputs=inputs)
         self._own.update(node.outputs)
@@ -59,7 +69,7 @@ class Builder:
             self._write(node, inputs[written])
             return
         self.nodes.append(node)
-        bases = tuple(dict.fromkeys(inputs[place] for place in shares if inputs[place]))
+        bases = tuple(dict.fromkeys(inputs[index] for index in shares if inputs[index]))
         if node.operator == LIST:
             self._lists[node.outputs[0]] = node
         for name in node.outputs:
@@ -71,7 +81,7 @@ class Builder:
             self.entangle([name for name in inputs if name])
 
     def entangle(self, names: Sequence[str]) -> None:
-        """What these show may be shown by others, too."""
+        """Record that unknown tensors may share memory with these."""
         for name in names:
             view = self._view(name)
             if view is not None:
@@ -82,26 +92,26 @@ class Builder:
                 self._outer.entangle([name])
 
     def block(self, outputs: Sequence[str], inputs: Sequence[str]) -> Graph:
-        """What was put in here, as a graph inside another. Its results may show what is outside."""
+        """Return what was built as a graph inside another. Its results may share memory with tensors outside."""
         names = [self.current(name) for name in outputs]
         self.entangle(names)
         return Graph(self.nodes, self.constants, [(name, None) for name in inputs], names)
 
     def replace(self, name: str, new: str) -> None:
-        """A tensor, or a list, is `new` from here on."""
+        """Use `new` instead of a tensor or list from here on."""
         self._now[name] = new
         self._own.add(new)
         if name not in self._own:
             self.changed[name] = new
 
     def carried_out(self, results: Dict[str, str]) -> None:
-        """Of a branch or loop that writes to what is around it; nothing else shows these."""
+        """Replace tensors that a branch or loop has written to by its results, which share memory with nothing else."""
         self._tangled.difference_update(results.values())
         for name, result in results.items():
             self.replace(name, result)
 
     def append(self, target: str, more: Sequence[str], out: str) -> None:
-        """To a list."""
+        """Append elements to a list."""
         target = self.current(target)
         longer = self.fresh(target)
         items = [self.current(name) for name in more]
@@ -123,7 +133,7 @@ class Builder:
         return "%s'%d" % (name.split("'")[0], next(self._numbers))
 
     def current(self, name: str) -> str:
-        """What stands for a tensor now. Raises TooLarge where tensors show each other in too many ways."""
+        """Return the current name of a tensor. Raises TooLarge if there are too many views of views."""
         if next(self._steps) > _MAX_STEPS:
             raise TooLarge
         known = ""
@@ -143,7 +153,7 @@ class Builder:
         again = node._replace(
             inputs=[now.get(each, each) for each in node.inputs], outputs=[self.fresh(each) for each in node.outputs]
         )
-        self.add(again, [place for place, each in enumerate(again.inputs) if each in now.values()])
+        self.add(again, [index for index, each in enumerate(again.inputs) if each in now.values()])
         self._now.update(zip(node.outputs, again.outputs))
         return self._now[name]
 
@@ -170,7 +180,7 @@ class Builder:
         owner = self._owner(name)
         view = self._view(name)
         if name in owner._tangled or (view is not None and len(view[1]) != 1):
-            self.unclear("%s writes to what other tensors may show" % node.operator)
+            self.unclear("%s writes to memory that other tensors may share" % node.operator)
         elif view is None:
             if name in owner._kept:
                 why = "%s writes to %s" % (node.operator, owner._kept[name])

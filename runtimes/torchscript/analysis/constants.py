@@ -1,4 +1,4 @@
-"""Values that stand in a graph, or in a module's attributes, as constants of the graph that is walked."""
+"""Adds Python values, from a graph or a module's attributes, as constants."""
 
 from typing import Any, List, Optional
 
@@ -10,12 +10,12 @@ from runtimes.dataflow.values import MAX_CONTENTS
 from .builder import Builder
 from .operators import LIST, NONE, OBJECT
 
-_WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-_FRACTIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def put(builder: Builder, name: str, value: Any, kept: str = "") -> None:
-    """kept: what a write to it changes."""
+    """Add a constant. kept: a description if it is state of the model, so that a write to it changes the state."""
     if value is None:
         builder.constant(Tensor(name, (), list(NONE.contents or ())))
     elif isinstance(value, (bool, int, float, str)):
@@ -26,7 +26,7 @@ def put(builder: Builder, name: str, value: Any, kept: str = "") -> None:
         if all(isinstance(element, (bool, int, float)) for element in value):
             builder.constant(Tensor(name, (len(value),), list(value)), kept)
         else:
-            names = ["%s.%d" % (name, place) for place in range(len(value))]
+            names = ["%s.%d" % (name, index) for index in range(len(value))]
             for each, element in zip(names, value):
                 put(builder, each, element, kept)
             builder.add(Node(LIST, "", "", names, [name], {}), range(len(names)))
@@ -36,8 +36,8 @@ def put(builder: Builder, name: str, value: Any, kept: str = "") -> None:
 
 
 def contents(value: torch.Tensor) -> Optional[List[Any]]:
-    """Of few whole numbers, or one with a fraction: several have nothing to do with shapes or limits."""
-    most = MAX_CONTENTS if value.dtype in _WHOLE else 1 if value.dtype in _FRACTIONS else 0
-    if not most or value.numel() > most or value.device.type == "meta":
+    """Return the elements if they are a few integers or a single float; only these can be shapes or limits."""
+    limit = MAX_CONTENTS if value.dtype in _INTEGERS else 1 if value.dtype in _FLOATS else 0
+    if not limit or value.numel() > limit or value.device.type == "meta":
         return None
     return list(value.detach().cpu().reshape(-1).tolist())

@@ -1,4 +1,4 @@
-"""An exported program's graph as the walk reads it; what the export knows of its tensors' sizes is kept beside them."""
+"""Converts an exported program's graph for the analysis, with the sizes of tensors that the export has recorded."""
 
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -10,10 +10,11 @@ from runtimes.dataflow.graph import Graph, Node
 from .builder import Builder
 from .constants import put
 from .operators import LIST, NONE
-from .script import described, written
+from .script import operator_of, written
 
-_LISTS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem")  # they show their inputs' memory
-# Regions in which gradients or datatypes are as it says; what is computed is what is inside.
+# These return lists of views of their input.
+_LISTS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem")
+# Operators that only set a mode for the graph inside them, with the number of arguments before it.
 _WRAPS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
 
@@ -24,7 +25,7 @@ class Reader:
         self._constants = {}  # type: Dict[str, str]
 
     def graph(self) -> Tuple[Graph, Dict[str, List[Any]]]:
-        """And the sizes of the inputs, symbols as text."""
+        """Return the graph and the sizes of its inputs, in which symbols are text."""
         builder, signature = Builder(), self._exported.graph_signature
         sizes = {}  # type: Dict[str, List[Any]]
         placeholders = {node.name: node for node in self._exported.graph.nodes if node.op == "placeholder"}
@@ -53,7 +54,7 @@ class Reader:
         return object()
 
     def _nodes(self, module: Any, builder: Builder, names: Dict[str, str], prefix: str = "") -> Any:
-        """names: each node's, as a tensor of the graph that is made. Gives what the output node holds."""
+        """Add the nodes of a module and return the argument of its output node. names: node → tensor of the graph."""
         for node in module.graph.nodes:
             out = prefix + node.name
             if node.op == "placeholder":
@@ -72,53 +73,55 @@ class Reader:
     def _call(self, module: Any, node: Any, builder: Builder, names: Dict[str, str], out: str) -> None:
         target = node.target
         schema = getattr(target, "_schema", None)
-        called = getattr(target, "__name__", str(target))
-        if called in _WRAPS and self._wrapped(module, node, builder, names, out, _WRAPS[called]):
+        target_name = getattr(target, "__name__", str(target))
+        if target_name in _WRAPS and self._wrapped(module, node, builder, names, out, _WRAPS[target_name]):
             return
-        beside = {"shape": shape(node.meta["val"])} if isinstance(node.meta.get("val"), torch.Tensor) else {}
+        extra = {"shape": shape(node.meta["val"])} if isinstance(node.meta.get("val"), torch.Tensor) else {}
         if schema is None:
-            inputs = [self._given(value, builder, names) for value in node.args]
-            own = type(target).__name__ == "builtin_function_or_method" or called.startswith("sym_")
-            attributes = dict(beside, number=own, names=("self", "other") if called != "getitem" else ("list", "idx"))
-            shares = (0,) if called == "getitem" else ()
-            name = called if own else "unknown " + called
+            inputs = [self._argument(value, builder, names) for value in node.args]
+            own = type(target).__name__ == "builtin_function_or_method" or target_name.startswith("sym_")
+            attributes = dict(
+                extra, number=own, names=("self", "other") if target_name != "getitem" else ("list", "idx")
+            )
+            shares = (0,) if target_name == "getitem" else ()
+            name = target_name if own else "unknown " + target_name
             if not own:
-                builder.unclear("%s is not known" % called)
+                builder.unclear("%s is not known" % target_name)
             builder.add(Node(name, "", out, inputs, [out], attributes), shares, opaque=not own)
             return
         key = (schema.name, schema.overload_name)
-        found = self._known[key] = self._known.get(key) or described(schema)
+        found = self._known[key] = self._known.get(key) or operator_of(schema)
         given = dict(zip(found.names, node.args), **node.kwargs)
         inputs = []
         for argument in schema.arguments:
             default = argument.default_value if argument.has_default_value() else None
-            inputs.append(self._given(given.get(argument.name, default), builder, names))
+            inputs.append(self._argument(given.get(argument.name, default), builder, names))
         name = schema.name[len("aten::") :] if schema.name.startswith("aten::") else schema.name
         dtypes = [_dtype(given.get(argument.name)) for argument in schema.arguments]
-        made = Node(name, "", out, inputs, [out], dict(beside, names=found.names, dtypes=dtypes))
+        made = Node(name, "", out, inputs, [out], dict(extra, names=found.names, dtypes=dtypes))
         if found.written:
             written(builder, made, found)
         elif len(schema.returns) > 1:
-            parts = ["%s.%d" % (out, place) for place in range(len(schema.returns))]
+            parts = ["%s.%d" % (out, index) for index in range(len(schema.returns))]
             builder.add(made._replace(outputs=parts), found.shares)
             builder.add(Node(LIST, "", "", parts, [out], {}), range(len(parts)))
         else:
             builder.add(made, (0,) if name in _LISTS else found.shares)
 
     def _wrapped(self, module: Any, node: Any, builder: Builder, names: Dict[str, str], out: str, skip: int) -> bool:
-        place = next((place for place, value in enumerate(node.args) if getattr(value, "op", "") == "get_attr"), None)
-        inner = None if place is None else _attribute(module, node.args[place].target)
-        if place is None or place < skip or not isinstance(inner, torch.fx.GraphModule):
+        index = next((index for index, value in enumerate(node.args) if getattr(value, "op", "") == "get_attr"), None)
+        inner = None if index is None else _attribute(module, node.args[index].target)
+        if index is None or index < skip or not isinstance(inner, torch.fx.GraphModule):
             return False
-        given = [self._given(value, builder, names) for value in node.args[place + 1 :]]
+        given = [self._argument(value, builder, names) for value in node.args[index + 1 :]]
         inside = dict(zip((each.name for each in inner.graph.nodes if each.op == "placeholder"), given))
         results = self._nodes(inner, builder, inside, out + ".")
-        made = [self._given(value, builder, inside) for value in results]
+        made = [self._argument(value, builder, inside) for value in results]
         builder.add(Node(LIST, "", "", made, [out], {}), range(len(made)))
         return True
 
-    def _given(self, value: Any, builder: Builder, names: Dict[str, str]) -> str:
-        """The name of an argument; what is no tensor becomes a constant."""
+    def _argument(self, value: Any, builder: Builder, names: Dict[str, str]) -> str:
+        """Return the name of an argument. A value that is not a tensor becomes a constant."""
         if value is None:
             return ""
         if value is NONE:
@@ -127,7 +130,7 @@ class Reader:
             return names[value.name]
         if isinstance(value, (list, tuple)) and any(isinstance(each, torch.fx.Node) or each is None for each in value):
             numbers = all(_is_number(each) for each in value)
-            parts = [self._given(NONE if each is None else each, builder, names) for each in value]
+            parts = [self._argument(NONE if each is None else each, builder, names) for each in value]
             name = "list.%d" % len(builder.nodes)
             builder.add(Node(LIST, "", "", parts, [name], {"numbers": numbers}), range(len(parts)))
             return name
@@ -154,7 +157,7 @@ def _attribute(module: Any, path: str) -> Any:
 
 
 def _dtype(value: Any) -> Any:
-    """Of a tensor, or of the tensors in a list."""
+    """Return the dtype of a tensor, or those of the tensors in a list."""
     if isinstance(value, (list, tuple)):
         return [_dtype(each) for each in value]
     found = value.meta.get("val") if isinstance(value, torch.fx.Node) else None
@@ -162,7 +165,7 @@ def _dtype(value: Any) -> Any:
 
 
 def shape(value: Any) -> Optional[List[Any]]:
-    """Sizes; what is open is the text of its expression."""
+    """Return the sizes. A variable size is the text of its expression."""
     if not isinstance(value, torch.Tensor):
         return []
     return [size if isinstance(size, int) else str(size) for size in value.shape]

@@ -1,11 +1,11 @@
-"""The registry of the rules for PyTorch's operators, which lie in `ops`, and what a rule sees of a call."""
+"""The registry of the rules for PyTorch's operators, and the arguments of a rule. The rules are in `ops`."""
 
 from typing import Any, List, NamedTuple, Optional, Tuple
 
 from runtimes.dataflow.values import Value, constant, repeats
 from runtimes.dataflow.walk import Call, Operators, Walk
 
-# Operators whose rules follow sizes, or ask for a part of what they are given; of any other, all has to be known.
+# Operators whose rules follow sizes, or do not need all of their inputs. The inputs of all others must be known.
 _SIZED = """
     size sym_size prim::shape dim numel sym_numel len view reshape _unsafe_view view_copy _reshape_alias
     reshape_copy unflatten flatten ravel squeeze unsqueeze permute transpose t expand expand_copy broadcast_to
@@ -36,8 +36,8 @@ OPERATORS = Operators(
 rule = OPERATORS.rule
 
 _NOTHING = "\0none"
-NONE = constant([], [_NOTHING])  # Python's None as a value
-UNSET = constant([], ["\0unset"])  # what a branch that has returned leaves for those that have not
+NONE = constant([], [_NOTHING])  # Python's None
+UNSET = constant([], ["\0unset"])  # a variable in a branch that has returned
 LIST, UNPACK, AS_ROWS, WRITTEN, REPLACED, STORED, UNCLEAR, OBJECT, APPEND = (
     "prim::ListConstruct prim::ListUnpack modelport::as_rows modelport::written modelport::replaced "
     "modelport::stored modelport::unclear modelport::object modelport::append"
@@ -45,7 +45,7 @@ LIST, UNPACK, AS_ROWS, WRITTEN, REPLACED, STORED, UNCLEAR, OBJECT, APPEND = (
 
 
 class Items(NamedTuple):
-    """A list or tuple of tensors. What asks it as if it were one tensor learns that nothing is known of its shape."""
+    """A list or tuple of tensors. It has the attributes of a Value whose shape is unknown."""
 
     items: Tuple[Any, ...]
     dims: None = None
@@ -71,16 +71,16 @@ class Items(NamedTuple):
 
     @property
     def counts_rows(self) -> bool:
-        """Also where one is repeated by their number: it shows in no size of the list."""
+        """Whether an element depends on the number of rows, in its contents or its sizes: a list has no sizes."""
         return any(item.counts_rows if isinstance(item, Items) else repeats(item) for item in self.items)
 
 
 class NotFollowed(ValueError):
-    """An argument that a rule needs as a constant is none."""
+    """An argument that must be a constant is not one."""
 
 
 class Arguments:
-    """A call's arguments by the names that the operator's schema has for them; None is as good as left out."""
+    """The arguments of a call by their names in the operator's schema. None counts as omitted."""
 
     def __init__(self, call: Call) -> None:
         names = call.attribute("names") or ()
@@ -96,16 +96,16 @@ class Arguments:
         return self._values.get(name)
 
     def of(self, names: str) -> List[Value]:
-        """Those of these that are there."""
+        """Return those of these arguments that are present."""
         return [self._values[name] for name in names.split() if name in self._values]
 
     def number(self, name: str, otherwise: Any = None) -> Any:
-        """A number, or a size, or a text. Raises NotFollowed where it is not known."""
+        """Return a number, a size or a string. Raises NotFollowed if it is unknown."""
         found = self.numbers(name)
         return otherwise if found is None else found[0]
 
     def numbers(self, name: str) -> Optional[List[Any]]:
-        """None where it is left out. Raises NotFollowed where one is not known."""
+        """Return the elements, or None if the argument is omitted. Raises NotFollowed if one is unknown."""
         value = self._values.get(name)
         if value is None:
             return None
@@ -115,18 +115,18 @@ class Arguments:
 
 
 class TorchWalk(Walk):
-    """`unclear` is what concerns the whole graph, whichever tensor an output needs."""
+    """unclear: reasons that concern the whole graph, whichever tensors the outputs depend on."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.unclear = []  # type: List[str]
 
     def _counts_rows(self, call: Call) -> bool:
-        """Also in a list of them. A list of tensors that are repeated for each row counts none."""
+        """Include elements of lists. A list of tensors that are repeated for each row does not count as one."""
         return any(_counts(value) for value in call.present)
 
     def _may_fail(self, node: Any, scope: Any) -> bool:
-        """What computes with numbers alone, puts tensors together or holds other operators never fails by itself."""
+        """Operators on numbers, and those that build lists or contain other operators, do not fail themselves."""
         holds = node.operator in ("prim::If", "prim::Loop") or node.operator.endswith("Construct")
         return not holds and not node.attributes.get("number") and super()._may_fail(node, scope)
 
@@ -136,7 +136,7 @@ def _counts(value: Any) -> bool:
 
 
 def items(value: Any) -> List[Any]:
-    """The elements of a list. Raises NotFollowed where they are not known."""
+    """Return the elements of a list. Raises NotFollowed if they are unknown."""
     if isinstance(value, Items):
         return list(value.items)
     if value.contents is None or value.tainted or len(value.dims or ()) != 1:

@@ -1,4 +1,4 @@
-"""What becomes of the rows of a PyTorch model's inputs."""
+"""Analyzes whether the rows of a PyTorch model's inputs influence each other."""
 
 import re
 from typing import Any, Callable, Dict, List, Sequence, Tuple
@@ -12,20 +12,23 @@ from runtimes.dataflow.walk import TooLarge, batch_analysis, batch_input
 from . import export, ops, script, state  # noqa: F401  ops: registers the rules
 from .operators import NONE, OPERATORS, Items, TorchWalk
 
-_MANY = 1024  # more rows than batches have
+# An export that allows this many rows counts as unlimited, since no batch is larger.
+_MANY_ROWS = 1024
 _INPUT = r"L(?:\['?\w+'?\])+"
-# That a number of rows is bounded, which `range_constraints` say too, or is that of another input.
+# A guard that limits the number of rows, as `range_constraints` do as well, or compares it to another input's.
 _PLAIN_GUARD = re.compile(r"%s\.size\(\)\[0\] (?:[<>]=? \d+|== %s\.size\(\)\[0\])" % (_INPUT, _INPUT))
-_MAX_GUARD = 80  # characters of one that are shown
+_MAX_GUARD = 80  # characters of a guard in a reason
 
 
 def of_scripted(module: Any, specs: Sequence[Tuple[str, TensorSpec]], names: Sequence[str]) -> BatchAnalysis:
-    """specs: what each argument of `forward` that gets a value is declared as, by the argument's name.
-    names: the outputs' names where a tuple, a list or one value is returned.
+    """Analyze a TorchScript module.
+
+    specs: the declarations of the arguments of `forward` that get a value, by argument. names: the names of the outputs
+    by position, if the module returns a tuple, a list or a single value.
     """
     inlined = module.inlined_graph
 
-    def walked() -> BatchAnalysis:
+    def analyze_rows() -> BatchAnalysis:
         graph, arguments = script.Reader(module).graph(inlined)
         walk = TorchWalk(Model(graph, {}, {}), OPERATORS)
         declared, inputs = dict(specs), {}  # type: Dict[str, TensorSpec], Dict[str, Value]
@@ -40,28 +43,28 @@ def of_scripted(module: Any, specs: Sequence[Tuple[str, TensorSpec]], names: Seq
         results = walk.graph(graph, None, inputs)
         return batch_analysis(walk, _named(results, names), walk.unclear)
 
-    return _joined(state.of_scripted(inlined), walked)
+    return _with_rows(state.of_scripted(inlined), analyze_rows)
 
 
 def of_exported(exported: Any, names: Sequence[str]) -> BatchAnalysis:
-    """names: of the outputs that are served, each where it stands among the results; "" for others."""
+    """Analyze an exported program. names: the served name of each result, "" for those that are not served."""
 
-    def walked() -> BatchAnalysis:
+    def analyze_rows() -> BatchAnalysis:
         graph, sizes = export.Reader(exported).graph()
         walk = ExportedWalk(Model(graph, {}, {}), exported, sizes)
         results = walk.graph(graph, None, walk.inputs)
         found = batch_analysis(walk, {name: value for name, value in zip(names, results) if name}, walk.unclear)
         return found._replace(max_rows=walk.max_rows)
 
-    return _joined(state.of_exported(exported), walked)
+    return _with_rows(state.of_exported(exported), analyze_rows)
 
 
-def _joined(found: BatchAnalysis, walked: Callable[[], BatchAnalysis]) -> BatchAnalysis:
-    """What changes state is known even where the rows cannot be followed."""
+def _with_rows(found: BatchAnalysis, analyze_rows: Callable[[], BatchAnalysis]) -> BatchAnalysis:
+    """Add the analysis of the rows to that of the state, which is known even if the rows cannot be followed."""
     try:
-        return state.joined(found, walked())
+        return state.joined(found, analyze_rows())
     except (TooLarge, RecursionError):
-        why = "the graph is larger than what is followed"
+        why = "the graph is too large to be followed"
     except Exception as error:  # PyTorch raises anything
         print("the graph cannot be followed: %s: %s" % (type(error).__name__, first_line(error)))
         why = "the graph cannot be followed"
@@ -69,7 +72,7 @@ def _joined(found: BatchAnalysis, walked: Callable[[], BatchAnalysis]) -> BatchA
 
 
 def _default(argument: Any) -> Value:
-    """Of an argument that no request gives."""
+    """Return the value of an argument that does not come from the request."""
     value = argument.default_value
     if value is None:
         return NONE
@@ -79,15 +82,15 @@ def _default(argument: Any) -> Value:
 
 
 def _named(results: Sequence[Any], names: Sequence[str]) -> Dict[str, Value]:
-    """What is served of them: no values in values, and nothing that is None."""
+    """Return the results that can be served by name: no nested values, and no None."""
     if len(results) == 1 and isinstance(results[0], Items):
         results = results[0].items
-    known = list(names) if len(names) == len(results) else ["OUTPUT__%d" % place for place in range(len(results))]
+    known = list(names) if len(names) == len(results) else ["OUTPUT__%d" % index for index in range(len(results))]
     return {name: value for name, value in zip(known, results) if not isinstance(value, Items) and value != NONE}
 
 
 class ExportedWalk(TorchWalk):
-    """What the export knows of each tensor's sizes is held against what is found."""
+    """Checks the sizes that the analysis finds against those that the export has recorded for each tensor."""
 
     def __init__(self, model: Model, exported: Any, sizes: Dict[str, List[Any]]) -> None:
         super().__init__(model, OPERATORS)
@@ -106,9 +109,9 @@ class ExportedWalk(TorchWalk):
                 value = value._replace(dims=value.dims[:1] + tuple(self._size(size) for size in shape[1:]))
             self.inputs[name] = value
         bounds = [each for symbol, each in exported.range_constraints.items() if str(symbol) in first]
-        most = min((each.upper for each in bounds), default=_MANY)
-        self.max_rows = int(most) if most < _MANY else None  # type: Optional[int]
-        if any(each.lower > 2 for each in bounds):  # 2 is the least that an export says of any open size
+        most = min((each.upper for each in bounds), default=_MANY_ROWS)
+        self.max_rows = int(most) if most < _MANY_ROWS else None  # type: Optional[int]
+        if any(each.lower > 2 for each in bounds):  # exports set a minimum of 2 for every variable size
             self.unclear.append("the export allows %s rows at least" % max(each.lower for each in bounds))
         self.unclear.extend(_guards(exported))
         if not sizes:
@@ -146,7 +149,7 @@ class ExportedWalk(TorchWalk):
 
 
 def _guards(exported: Any) -> List[str]:
-    """What else the program checks of the number of rows before it runs; older exports say nothing of it."""
+    """Return what else the program requires of the number of rows. Older exports do not record it."""
     guards = [guard for guard in getattr(exported, "_guards_code", None) or () if ".size()[0]" in guard]
     named = [re.sub(r"L\['(\w+)'\]", r"\1", guard) for guard in guards if not _PLAIN_GUARD.fullmatch(guard)]
     return ["the export needs %s" % "".join(filter(str.isprintable, guard))[:_MAX_GUARD] for guard in named]

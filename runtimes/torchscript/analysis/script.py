@@ -1,4 +1,4 @@
-"""TorchScript's graph, with all calls in it, as the walk reads it."""
+"""Converts TorchScript's graph, with all calls inlined, for the analysis."""
 
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -10,12 +10,13 @@ from .builder import Builder
 from .constants import put
 from .operators import LIST, STORED
 
-# What shows its inputs' memory though no schema says so.
-_SHOWING = (
+# Operators whose outputs share the memory of their inputs, although no schema says so.
+_VIEWS = (
     "prim::ListUnpack prim::TupleUnpack prim::TupleIndex prim::TupleSlice prim::unchecked_cast aten::__getitem__ "
     "aten::split aten::split_with_sizes aten::chunk "
     "aten::unbind aten::tensor_split aten::hsplit aten::vsplit aten::dsplit aten::unsafe_chunk aten::unsafe_split"
 ).split()
+# Operators without a schema that neither write nor share memory.
 _HARMLESS = (
     "prim::RaiseException prim::Print prim::NumToTensor prim::dtype prim::device prim::shape prim::layout "
     "prim::is_cuda prim::requires_grad prim::type prim::is_nested prim::is_quantized prim::is_mkldnn "
@@ -26,24 +27,29 @@ _NUMBERS = ("IntType", "FloatType", "BoolType", "NumberType")
 
 
 class Operator(NamedTuple):
-    """An operator's schema, as far as it matters."""
+    """The relevant part of an operator's schema.
+
+    shares     the inputs whose memory the results share
+    written    the inputs that it writes to
+    list_like  whether it writes to something other than a tensor
+    """
 
     names: Tuple[str, ...]
-    shares: Tuple[int, ...]  # inputs whose memory the results show
+    shares: Tuple[int, ...]
     written: Tuple[int, ...]
-    list_like: bool  # what is written to is no tensor
+    list_like: bool
 
 
-def described(schema: Any) -> Operator:
+def operator_of(schema: Any) -> Operator:
     arguments = schema.arguments
-    shown = set()  # type: Any
+    shared = set()  # type: Any
     for result in schema.returns:
-        shown |= result.alias_info.before_set if result.alias_info is not None else set()
+        shared |= result.alias_info.before_set if result.alias_info is not None else set()
     sets = [argument.alias_info.before_set if argument.alias_info is not None else set() for argument in arguments]
     written = [n for n, each in enumerate(arguments) if each.alias_info is not None and each.alias_info.is_write]
     return Operator(
         tuple(argument.name for argument in arguments),
-        tuple(place for place, there in enumerate(sets) if there & shown),
+        tuple(index for index, aliases in enumerate(sets) if aliases & shared),
         tuple(written),
         bool(written) and arguments[written[0]].type.kind() != "TensorType",
     )
@@ -52,13 +58,13 @@ def described(schema: Any) -> Operator:
 class Reader:
     def __init__(self, module: Any) -> None:
         self._modules = {"": module._c}  # type: Dict[str, Any]
-        self._paths = {}  # type: Dict[str, str]  # of the objects that are attributes, by tensor name
+        self._paths = {}  # type: Dict[str, str]  # the paths of attributes that are objects, by tensor
         self._root = Builder()
-        self._put = set()  # type: Set[str]  # attributes that are constants of the graph by now
+        self._put = set()  # type: Set[str]  # attributes that have been added as constants
         self._known = {}  # type: Dict[str, Operator]
 
     def graph(self, graph: Any) -> Tuple[Graph, List[str]]:
-        """And the names of the inputs."""
+        """Return the graph and the names of its inputs."""
         builder = self._root
         given = [value.debugName() for value in graph.inputs()]
         self._paths[given[0]] = ""
@@ -101,7 +107,7 @@ class Reader:
             builder.same(name, "self." + path)
 
     def _control(self, node: Any, builder: Builder) -> None:
-        """What the blocks write to of what is around them is carried out of them, and around a loop."""
+        """Add a branch or loop. Outer tensors that its blocks write to become results, and are carried by a loop."""
         blocks = list(node.blocks())
         changed, inner = [], []  # type: Any, Any
         if node.kind() == "prim::Loop":
@@ -120,8 +126,9 @@ class Reader:
         builder.carried_out(dict(zip(changed, results)))
 
     def _block(self, block: Any, builder: Builder, carried: List[str]) -> Tuple[Builder, List[str], List[str]]:
-        """A builder with the block in it, and the names of its inputs and outputs. carried: what a loop goes around
-        with, though its block has it from outside.
+        """Build a block, and return the builder with the names of the block's inputs and outputs.
+
+        carried: outer tensors that the block of a loop writes to, which become additional inputs.
         """
         inner = Builder(builder)
         given = [value.debugName() for value in block.inputs()]
@@ -138,18 +145,18 @@ class Reader:
         made = _node(node, kind)
         schema = node.schema()
         if schema == "(no schema)":
-            known = kind in _SHOWING or kind in _HARMLESS or kind.endswith("Construct")
+            known = kind in _VIEWS or kind in _HARMLESS or kind.endswith("Construct")
             if not known:
                 builder.unclear("%s is not known" % kind)
-            every = range(len(made.inputs)) if kind.endswith("Construct") else (0,) if kind in _SHOWING else ()
+            every = range(len(made.inputs)) if kind.endswith("Construct") else (0,) if kind in _VIEWS else ()
             builder.add(made, every, opaque=not known)
             return
         found = self._known.get(schema)
         if found is None:
-            found = self._known[schema] = described(torch._C.parse_schema(schema))
+            found = self._known[schema] = operator_of(torch._C.parse_schema(schema))
         made.attributes["names"] = found.names
         if not found.written:
-            builder.add(made, (0,) if kind in _SHOWING else found.shares)
+            builder.add(made, (0,) if kind in _VIEWS else found.shares)
         elif found.list_like:
             self._change_list(made, builder)
         else:
@@ -166,9 +173,9 @@ class Reader:
 
 
 def written(builder: Builder, made: Node, found: Operator) -> None:
-    """An operator that writes to one of its inputs."""
+    """Add an operator that writes to one of its inputs."""
     if found.written != (0,) or len(made.outputs) > 1:
-        builder.unclear("%s writes to what it is given" % made.operator)
+        builder.unclear("%s writes to several of its inputs" % made.operator)
         builder.add(made, opaque=True)
         return
     operator = made.operator[:-1] if made.operator.endswith("_") and made.operator[-2:] != "__" else made.operator

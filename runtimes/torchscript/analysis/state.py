@@ -1,4 +1,4 @@
-"""What a PyTorch graph writes, and where it is random, wherever in the graph that is."""
+"""Finds operators of a PyTorch graph that change the model's state or are random, wherever they are in the graph."""
 
 from typing import Any, Iterable, List
 
@@ -7,8 +7,7 @@ import torch
 from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.values import operator_label
 
-# So many reasons say enough.
-_MAX_REASONS = 8
+_MAX_REASONS = 8  # of each kind, for the log
 _RANDOM = (
     "rand rand_like randn randn_like randint randint_like randperm normal normal_ bernoulli bernoulli_ multinomial"
 )
@@ -16,9 +15,9 @@ _DROPOUT = "dropout dropout_ feature_dropout alpha_dropout feature_alpha_dropout
 
 
 def of_exported(exported: Any) -> BatchAnalysis:
-    # Inputs that are written to are copies of the request's: nothing stays of that.
+    # Writes to inputs are harmless, because the inputs are copies.
     written = list(exported.graph_signature.buffers_to_mutate.values())
-    buffers = dict(exported.graph_signature.inputs_to_buffers)  # and later the views of them, by node
+    buffers = dict(exported.graph_signature.inputs_to_buffers)  # node → buffer; views of them are added below
     mixes = []
     for node in exported.graph.nodes:
         if node.op != "call_function":
@@ -31,7 +30,7 @@ def of_exported(exported: Any) -> BatchAnalysis:
                 if argument.alias_info.is_write:
                     written.append(name)
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
-            # Dropout has the tag too where it is off.
+            # Dropout has this tag even if it is off.
             given = list(node.args) + list(node.kwargs.values())
             attends = "dropout_p" in [argument.name for argument in schema.arguments] if schema else False
             if not attends and not any(argument is False for argument in given):
@@ -40,9 +39,10 @@ def of_exported(exported: Any) -> BatchAnalysis:
 
 
 def of_scripted(graph: Any) -> BatchAnalysis:
-    """Of a graph with all calls in it.
+    """Analyze a graph with all calls inlined.
 
-    What lies in a branch is unknown: that of a batch normalisation in training mode is in every model that has one.
+    Operators in a branch count as unknown, because the branch may never run: every batch normalization contains one for
+    the training mode.
     """
     writes, mixes, perhaps = [], [], []  # type: List[str], List[str], List[str]
     pending = [(graph, False)]
@@ -68,15 +68,18 @@ def of_scripted(graph: Any) -> BatchAnalysis:
 
 
 def joined(found: BatchAnalysis, walked: BatchAnalysis, whole: bool = True) -> BatchAnalysis:
-    """With what a walk found, which has been through the branches that run if it has seen the whole graph."""
+    """Combine with the analysis of the rows, which, if it covers the whole graph, knows which branches run.
+
+    whole: whether it covers the whole graph.
+    """
     unknown = walked.unknown if whole else walked.unknown + found.unknown
     mixes = walked.mixes or (found.mixes if walked.unknown else ())
     return walked._replace(mixes=mixes, writes=found.writes or walked.writes, unknown=unknown)
 
 
-def _true(inputs: List[Any], place: int) -> bool:
-    """Whether an argument is the constant True."""
-    return place < len(inputs) and inputs[place].toIValue() is True
+def _true(inputs: List[Any], index: int) -> bool:
+    """Return whether an argument is the constant True."""
+    return index < len(inputs) and inputs[index].toIValue() is True
 
 
 def _analysis(writes: Iterable[str], mixes: Iterable[str]) -> BatchAnalysis:

@@ -9,4 +9,4 @@ from runtimes.torchscript.cuda import HOST, DeviceModel
 def load(options):
     warnings.filterwarnings("ignore")
     form = exported if options.artifact.endswith(".pt2") else scripted
-    return DeviceModel(precision.applied(form.load(options), options.parameters), HOST)
+    return DeviceModel(precision.apply_parameters(form.load(options), options.parameters), HOST)
