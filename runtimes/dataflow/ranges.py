@@ -119,6 +119,15 @@ class Ranges:
         if line is not None and scale:
             self._lines[output] = _Line(line.input, line.scale * scale, line.shift * scale + shift)
 
+    def either(self, names: Sequence[str], output: str) -> None:
+        """The output holds numbers of these. Where all are made of one input, the lower one of two is the input's own:
+
+        to an id below zero, the size of the table is added.
+        """
+        lines = [self._lines[name] for name in names if name in self._lines]
+        if lines and len({(line.input, line.scale) for line in lines}) == 1:
+            self._lines[output] = min(lines, key=lambda line: line.shift)
+
     def cut(self, name: str, output: str, limit: Optional[float], upper: bool) -> None:
         """The output is the tensor, cut off at one end. Where it is cut off at the other end too, between() holds.
 
@@ -196,6 +205,11 @@ def multiplied(ranges: Ranges, node: Node) -> None:
 
 def negated(ranges: Ranges, node: Node) -> None:
     ranges.moved(node.inputs[0], node.outputs[0], -1)
+
+
+def selected(ranges: Ranges, node: Node) -> None:
+    """The second or the third input, as the first one says"""
+    ranges.either(node.inputs[1:3], node.outputs[0])
 
 
 def divided(ranges: Ranges, node: Node) -> None:

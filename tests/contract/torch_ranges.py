@@ -103,6 +103,8 @@ class Parameter(nn.Module):
             return torch.take_along_dim(self.table, x, dim=0)
         elif self.way == "cut above":
             return self.table[torch.clamp(x, min=0)]
+        elif self.way == "from the end":
+            return functional.embedding(torch.where(x < 0, x + 31, x), self.table)
         else:
             return functional.embedding(x - 1, self.table * 2) if self.way == "shifted" else x
 
@@ -204,7 +206,7 @@ class Mask(nn.Module):
 check(Words(), 0, 49, rows=True, forms=(*FORMS, "decomposed"))
 check(Inside(), 0, 49, rows=True)
 check(Bag(), 0, 76, rows=True, forms=("traced", "exported"))
-for way in ("index", "second dimension", "index_select", "gather", "take_along_dim", "cut above"):
+for way in ("index", "second dimension", "index_select", "gather", "take_along_dim", "cut above", "from the end"):
     check(Parameter(way), 0, 30, rows=True)
 check(Parameter("shifted"), 1, 31, rows=True, forms=("exported",))
 check(Scatter(), 0, 8, rows=True, forms=("scripted", "exported", "decomposed"))

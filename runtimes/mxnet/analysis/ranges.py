@@ -4,7 +4,7 @@ from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from runtimes.contract import InputRange
 from runtimes.dataflow.graph import Node, Tensor
-from runtimes.dataflow.ranges import Ranges, Rule, by_operator, passed, ranges_of
+from runtimes.dataflow.ranges import Ranges, Rule, by_operator, passed, ranges_of, selected
 
 from .file import of_json
 
@@ -128,6 +128,7 @@ _RULES = by_operator(
         "_minimum_scalar": _cut(upper=True),
         "_contrib_quantize_v2": _quantised,
         " ".join(_LINES): _computed,
+        "where": selected,
         _PASSED: passed,
         _SAME: Ranges.same,
     }

@@ -15,6 +15,7 @@ from runtimes.dataflow.ranges import (
     one_hot,
     passed,
     ranges_of,
+    selected,
     subtracted,
 )
 
@@ -71,6 +72,7 @@ _RULES = {
     ("", "Sub"): subtracted,
     ("", "Mul"): multiplied,
     ("", "Div"): divided,
+    ("", "Where"): selected,
     ("", "Max"): cut_below,
     ("", "Min"): cut_above,
     (_MICROSOFT, "EmbedLayerNormalization"): _embedded,

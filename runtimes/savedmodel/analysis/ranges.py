@@ -18,6 +18,7 @@ from runtimes.dataflow.ranges import (
     one_hot,
     passed,
     ranges_of,
+    selected,
     subtracted,
 )
 
@@ -91,6 +92,7 @@ _RULES = by_operator(
         "ClipByValue": _clip,
         "Const": constant,
         "Gather GatherV2 ResourceGather": _gather,
+        "Select SelectV2": selected,
         "OneHot": one_hot,
         "PartitionedCall StatefulPartitionedCall": _called,
         "VarHandleOp VariableV2 Variable": _variable,

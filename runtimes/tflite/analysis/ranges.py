@@ -19,6 +19,7 @@ from runtimes.dataflow.ranges import (
     one_hot,
     passed,
     ranges_of,
+    selected,
     subtracted,
 )
 
@@ -166,6 +167,7 @@ _RULES = by_operator(
         "WHILE": _loop,
         "CALL": _called("Subgraph"),
         "STABLEHLO_COMPOSITE": _called("DecompositionSubgraphIndex"),
+        "SELECT SELECT_V2": selected,
         "CAST": passed,
         _SAME: Ranges.same,
     }

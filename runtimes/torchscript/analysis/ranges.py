@@ -14,6 +14,7 @@ from runtimes.dataflow.ranges import (
     multiplied,
     negated,
     ranges_of,
+    selected,
     subtracted,
 )
 
@@ -261,6 +262,7 @@ _RULES = by_operator(
         "scatter scatter_add scatter_reduce index_add index_copy index_fill index_reduce": _scattered,
         "index index_put _unsafe_index _unsafe_index_put": _indexed,
         "one_hot": _one_hot,
+        "where": selected,
         "clamp clip clamp_min clamp_max hardtanh": _clamped,
         "relu relu6": _relu,
         "quantize_per_tensor fake_quantize_per_tensor_affine": _quantised,

@@ -131,6 +131,14 @@ def tables():
     check(coordinates(2, 60, 4, 2), 0, 3, True)
     check_none(coordinates(-1, 60, 4))
 
+    def from_the_end(net):
+        """As Keras 3 writes each embedding."""
+        below = net.op("LESS", net.x, net.constant(0, np.int32), datatype=Type.BOOL, options="Less")
+        counted = net.op("ADD", net.x, net.constant(60, np.int32), datatype=INT32, options="Add")
+        return net.gather(net.table(60, 4), net.op("SELECT_V2", below, counted, net.x, datatype=INT32))
+
+    check(of_ids(from_the_end), 0, 59, True)
+
     levels = [1.0, 0.0]
     check(of_ids(lambda n: n.op("ONE_HOT", n.x, n.constant(10, np.int32), *map(n.constant, levels))), 0, 9)
 

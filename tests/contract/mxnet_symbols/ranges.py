@@ -43,6 +43,7 @@ assert ranges(S.take(w, S.cast(i, "int32"), axis=1), words) == rows(4)
 assert ranges(S.take(w, i, mode="raise"), words) == rows(300)
 assert ranges(S.take(w, i, mode="wrap"), words) == {}
 assert ranges(S.take(w, S.relu(i)), words) == rows(300)
+assert ranges(S.take(w, S.where(i < 0, i + 300, i)), words) == rows(300)
 assert ranges(S.one_hot(i, depth=10), words) == {"i": InputRange(0, 9)}
 
 # Sizes of what is computed, where they are the same for every shape that an input may have.

@@ -106,6 +106,15 @@ def test_a_number_that_is_cut_off_at_one_end_is_a_row_at_the_other() -> None:
     assert ranges(*nodes, words=WORDS, zero=np.array(0)) == {"x": InputRange(0, 30521, rows=True)}
 
 
+def test_ids_below_zero_that_are_counted_from_the_end_of_the_table() -> None:
+    """As Keras 3 writes each embedding."""
+    nodes = [node("Less", "x zero", "below"), node("Add", "x all", "counted"), node("Where", "below counted x", "ids")]
+    constants = {"words": WORDS, "zero": np.array(0), "all": np.array(30522)}
+    assert ranges(*nodes, node("Gather", "words ids", "y"), **constants) == {"x": InputRange(0, 30521, rows=True)}
+    of_two = [node("Less", "x zero", "below"), node("Where", "below x z", "ids"), node("Gather", "words ids", "y")]
+    assert ranges(*of_two, words=WORDS, zero=np.array(0)) == {}
+
+
 def test_functions_that_call_each_other_in_very_many_ways_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
     functions = [helper.make_function("own", "F0", ["t", "i"], ["o"], [node("Gather", "t i", "o")], opsets)]
