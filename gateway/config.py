@@ -67,11 +67,11 @@ class Settings(BaseModel):
     max_response_bytes: int = Field(
         default.MAX_RESPONSE_BYTES, gt=0, description="largest response, in bytes of its tensors"
     )
-    max_requests: int = Field(default.MAX_REQUESTS, gt=0, description="most requests in progress")
+    max_requests: int = Field(default.MAX_REQUESTS, gt=0, description="maximum number of requests in progress")
     max_admitted_bytes: int = Field(
         default.MAX_ADMITTED_BYTES,
         gt=0,
-        description="most bytes of input in progress, including bodies that are being received",
+        description="maximum bytes of input in progress, including bodies that are being received",
     )
     request_timeout_s: float = Field(
         default.REQUEST_TIMEOUT_S, gt=0, description="timeout of requests that set no deadline of their own, in seconds"

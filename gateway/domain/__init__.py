@@ -1,1 +1,1 @@
-"""What the supervisor and the fronts both speak of: requests, models, regions, and checks of tensors."""
+"""The types that supervisor and fronts share: requests, models, control verbs, regions, checks of tensors."""

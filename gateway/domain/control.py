@@ -50,7 +50,7 @@ class GetConfiguration(ControlRequest[Mapping[str, Any]]):
 
 @dataclass(frozen=True)
 class GetMetrics(ControlRequest[str]):
-    """Return all metrics in Prometheus' text format, with the newest ones of the front that asks."""
+    """Return all metrics in Prometheus' text format, including the newest ones of the front that sends this."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""From a decoded request to a decoded answer: admission, queue, routes, workers, retry, record."""
+"""Answers decoded requests: admission, validation, queues, connections to workers, retries, metrics."""

@@ -52,6 +52,7 @@ class AdmissionController:
         self._bytes += size
 
     def release(self, size: int) -> None:
+        """Stop counting a request of `size` bytes."""
         self.requests -= 1
         self._bytes -= size
         if not self.requests:
@@ -66,6 +67,7 @@ class AdmissionController:
         self._bytes += size
 
     def unreserve(self, size: int) -> None:
+        """Stop counting `size` bytes of a body."""
         self._bytes -= size
 
     def _check_bytes(self, size: int) -> None:

@@ -64,11 +64,13 @@ class WorkerClient(asyncio.Protocol):
 
     @property
     def has_room(self) -> bool:
+        """Whether the worker's window has room for another request, whatever its rows."""
         if self.retiring or self.closed or self._transport is None:
             return False
         return self.rows_in_flight < self.address.window
 
     def send(self, request_id: int, rows: int, frame: InferFrame, flags: int) -> None:
+        """Send a request at the end of this turn of the event loop. `flags` are those of INFER frames."""
         self.in_flight[request_id] = rows
         self.rows_in_flight += rows
         offsets = self._put_in_arena(request_id, frame.inputs) if self._worker_maps_arena else None
@@ -116,7 +118,7 @@ class WorkerClient(asyncio.Protocol):
     def _put_in_arena(self, request_id: int, inputs: Sequence[Tensor]) -> list[int] | None:
         """Return the inputs' offsets in the arena; inputs that are elsewhere are copied into it.
 
-        Return None if the inputs are small, or if the arena is full: then they go through the socket.
+        Return None if the inputs are small or the arena is full; they go through the socket then.
         """
         if sum([len(tensor.data) for tensor in inputs]) < MIN_ARENA_BYTES:
             return None

@@ -175,7 +175,7 @@ class FrontEngine:
         if deadline <= now:
             raise DeadlineExceeded("the deadline had passed when the request arrived")
         if servable.target_s and servable.would_be_late(rows, now, deadline):
-            raise Overloaded("the model has too much to do to answer in time; try again later")
+            raise Overloaded("the model is too busy to answer in time; try again later")
         self._admission.check(size, servable.under_way, self._routes.has_several_models)
         self._next_id += 1
         number = self._next_id

@@ -16,8 +16,9 @@ from runtimes.wire import Frame, InferFrame, ResultFrame
 # A request whose batch was running when its worker crashed is retried once, in a batch of its own. There is no retry
 # if the model is stateful, or if the client already has a partial answer.
 _MAX_CRASHES = 2
-# Requests that were given up stay in the heap until they reach its top, or until they are more than the live ones by
-# this number. A smaller value rebuilds short heaps often; a larger one lets them keep more dead entries.
+# Requests that were given up stay in the heap until they reach its top. The heap is rebuilt once it has more than twice
+# as many entries as live requests, plus this number. A smaller number rebuilds short heaps often; a larger one keeps
+# more stale entries.
 _MAX_STALE_ENTRIES = 64
 
 

@@ -83,8 +83,8 @@ class Routes:
             versions.sort(key=lambda status: int(status.version or 0), reverse=True)
         # Assigned only when complete: threads that decode large requests read it.
         self._by_model = by_model
-        wanted = {(entry.status.name, entry.status.version): entry for entry in table.entries}
-        for key, entry in wanted.items():
+        entries = {(entry.status.name, entry.status.version): entry for entry in table.entries}
+        for key, entry in entries.items():
             queue = self._queues.get(key)
             if queue is None:
                 queue = self._queues[key] = ModelQueue(entry.status, self._metrics.of(*key), self._tidy)
@@ -102,7 +102,7 @@ class Routes:
             queue.pump()
             self._tidy(queue)
         for key, queue in list(self._queues.items()):
-            if key not in wanted:
+            if key not in entries:
                 queue.closing = True
                 for client in list(queue.clients):
                     queue.close_if_done(client)

@@ -90,7 +90,7 @@ class Servable(Protocol):
         """Accept an admitted request. It gets any number of `add_answer` calls, then one `settle`."""
 
     def release(self, queued: QueuedRequest) -> None:
-        """Forget a request that was settled by anyone, and stop working on it."""
+        """Forget a settled request, and cancel it if it is still running."""
 
     def fail_all(self, error: ModelportError) -> None:
         """Settle all requests under way with this error."""

@@ -1,1 +1,1 @@
-"""From what is wanted of the repository to workers that run: policy, devices, processes."""
+"""Keeps the workers running that the repository asks for: selection, policy, devices, worker processes."""

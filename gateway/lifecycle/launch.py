@@ -40,7 +40,7 @@ def plan_launch(
 
     device        "cpu" or "cuda:N"
     instances     number of instances of all models, which share the cores
-    batching_off  set if another worker of this version found out that batching is unsafe
+    batching_off  set if another worker of this version found that batching is unsafe
     trial         whether the worker may run the model on generated inputs; not if a worker crashed while loading
     audit_share   the default, if model.toml has none
     """

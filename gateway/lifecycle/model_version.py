@@ -70,7 +70,7 @@ class ModelVersion:
         self._stop = asyncio.Event()
         self._loaded: Ready | None = None
         self._learned: dict[str, Signature] = {}
-        # Set once a worker has found out that batching is unsafe; the other workers then switch it off too.
+        # Set once a worker has found that batching is unsafe; the other workers then switch it off too.
         self.batching_off: BatchingOff | None = None
         # If model.toml has max_batch_size, there is a batch dimension even while batching is off.
         self._was_batched = bool(config.toml.max_batch_size)

@@ -1,1 +1,1 @@
-"""The figures of all processes, as Prometheus and Triton's statistics show them."""
+"""Aggregates the metrics of all processes, for Prometheus and for Triton's statistics."""

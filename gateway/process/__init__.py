@@ -1,1 +1,1 @@
-"""What a process of the gateway is made of: channels, children, addresses, files, cores, memory."""
+"""Utilities of the gateway's processes: channels, child processes, addresses, open files, cores, memory."""

@@ -1,1 +1,1 @@
-"""The parent process: fronts, models, ports, exports."""
+"""The parent process: it runs fronts, models and exports, and owns the ports."""
