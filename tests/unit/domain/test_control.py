@@ -1,4 +1,4 @@
-"""Control verbs: each is answered by the supervisor and by the fake engine, and survives its way as JSON."""
+"""Control verbs: the supervisor and the fake engine handle each of them, and JSON preserves them."""
 
 import asyncio
 import dataclasses
@@ -33,11 +33,11 @@ from tests.support.front_server import answer, models
 OF_FRONTS = frozenset(VERBS.values()) - {SendMetrics}
 
 
-def test_every_verb_is_known_to_the_fake_engine() -> None:
+def test_the_fake_engine_handles_every_verb() -> None:
     assert FakeEngine([], answer).handlers.verbs == OF_FRONTS
 
 
-def test_every_verb_is_known_to_the_supervisor(tmp_path: Path) -> None:
+def test_the_supervisor_handles_every_verb(tmp_path: Path) -> None:
     supervisor = Supervisor(tmp_path, Settings(http="127.0.0.1:0", grpc="127.0.0.1:0", metrics=""), {})
     try:
         assert supervisor.handlers.verbs == OF_FRONTS
@@ -61,13 +61,13 @@ def _container(kind: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", sorted(VERBS))
-def test_a_verb_is_the_same_after_its_way_as_json(name: str) -> None:
+def test_json_preserves_a_verb(name: str) -> None:
     request = example(VERBS[name])
     verb, arguments = json.loads(json.dumps(to_json(request)))
     assert (verb, from_json(verb, arguments)) == (name, request)
 
 
-def test_a_verb_is_frozen_and_one_that_does_not_exist_is_refused() -> None:
+def test_verbs_are_frozen_and_unknown_ones_are_refused() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         LoadModel("m").name = "n"  # type: ignore[misc]
     with pytest.raises(NotFound, match="no control verb 'Nothing'"):
@@ -76,7 +76,7 @@ def test_a_verb_is_frozen_and_one_that_does_not_exist_is_refused() -> None:
         asyncio.run(ControlHandlers()(CancelExport("m", "1")))
 
 
-def test_calls_cross_a_channel_with_their_answers_and_errors() -> None:
+def test_results_and_errors_of_calls_cross_a_channel() -> None:
     async def refuse(asked: StartExport) -> Any:
         raise Overloaded(f"not {asked.name}, not {asked.options['to']}")
 
@@ -111,6 +111,6 @@ def test_the_fake_engine_knows_its_models() -> None:
         asyncio.run(engine.control(LoadModel("nosuch")))
 
 
-def test_records_stand_in_one_module() -> None:
-    """`VERBS` lists subclasses: one defined elsewhere would be there only where its module is imported."""
+def test_all_verbs_are_in_one_module() -> None:
+    """`VERBS` lists subclasses, so that a verb in another module would be missing until that module is imported."""
     assert {verb.__module__ for verb in VERBS.values()} == {control.__name__}

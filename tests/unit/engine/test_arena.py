@@ -1,4 +1,4 @@
-"""A front's shared memory: blocks are free again when nothing refers to them, and only then."""
+"""A front's shared memory: blocks are free when, and only when, nothing refers to them any more."""
 
 import mmap
 import os
@@ -20,7 +20,7 @@ def arena() -> Arena:
     return Arena(64 * PAGE)
 
 
-def test_a_block_is_free_when_the_last_view_of_it_has_gone(arena: Arena) -> None:
+def test_a_block_is_free_once_its_last_view_is_deleted(arena: Arena) -> None:
     block = arena.allocate(3 * PAGE + 1)
     assert block is not None
     part = block[PAGE : 2 * PAGE]
@@ -32,7 +32,7 @@ def test_a_block_is_free_when_the_last_view_of_it_has_gone(arena: Arena) -> None
     assert arena.free_bytes == 64 * PAGE
 
 
-def test_what_is_free_again_grows_together(arena: Arena) -> None:
+def test_adjacent_free_ranges_are_merged(arena: Arena) -> None:
     blocks = [arena.allocate(16 * PAGE) for _ in range(4)]
     assert arena.allocate(1) is None
     for index in (1, 3, 0, 2):
@@ -42,7 +42,7 @@ def test_what_is_free_again_grows_together(arena: Arena) -> None:
     assert arena.offset_of(whole) == 0
 
 
-def test_the_lowest_place_with_room_is_taken(arena: Arena) -> None:
+def test_a_block_gets_the_lowest_free_offset(arena: Arena) -> None:
     first, second, third = (arena.allocate(2 * PAGE) for _ in range(3))
     assert [arena.offset_of(block) for block in (first, second, third)] == [0, 2 * PAGE, 4 * PAGE]  # type: ignore[arg-type]
     del first
@@ -50,8 +50,8 @@ def test_the_lowest_place_with_room_is_taken(arena: Arena) -> None:
     del second, third
 
 
-def test_a_block_may_be_found_free_while_another_is_taken(arena: Arena) -> None:
-    """As when the collector of cycles finds it, which any allocation may start."""
+def test_a_block_may_be_released_during_an_allocation(arena: Arena) -> None:
+    """Garbage collection may release it, and any allocation of an object may start a collection."""
     kept = [arena.allocate(2 * PAGE), arena.allocate(2 * PAGE)]
 
     class Free(list[tuple[int, int]]):
@@ -66,7 +66,7 @@ def test_a_block_may_be_found_free_while_another_is_taken(arena: Arena) -> None:
     assert arena.free_bytes == 61 * PAGE
 
 
-def test_other_bytes_have_no_place(arena: Arena) -> None:
+def test_bytes_outside_the_arena_have_no_offset(arena: Arena) -> None:
     assert arena.offset_of(b"x" * 100) is None
     assert arena.offset_of(b"") is None
     block = arena.allocate(100)
@@ -74,25 +74,25 @@ def test_other_bytes_have_no_place(arena: Arena) -> None:
     assert arena.offset_of(block[60:]) == 60
 
 
-def test_a_worker_sees_what_was_written_and_cannot_write(arena: Arena) -> None:
+def test_a_worker_maps_the_arena_read_only(arena: Arena) -> None:
     arena.allocate(PAGE)
     block = arena.allocate(5)
     assert block is not None
     block[:] = b"hello"
     seen = map_arena(arena.path, arena.size)
     assert seen is not None
-    place = arena.offset_of(block)
-    assert place is not None
-    assert bytes(seen[place : place + 5]) == b"hello"
+    offset = arena.offset_of(block)
+    assert offset is not None
+    assert bytes(seen[offset : offset + 5]) == b"hello"
     assert seen.readonly
 
 
-def test_a_worker_that_may_not_open_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_cannot_open_the_arena_logs_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert map_arena("/proc/0/fd/0", PAGE) is None
     assert "inputs come through the socket" in capsys.readouterr().out
 
 
-def test_memory_of_a_peak_is_given_back(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_a_peak_is_returned_to_the_system(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     def used() -> int:
         return os.stat(arena.path).st_blocks * 512
 
@@ -106,15 +106,15 @@ def test_memory_of_a_peak_is_given_back(arena: Arena, monkeypatch: pytest.Monkey
     assert used() == 8 * PAGE
 
 
-def test_a_block_that_another_thread_lets_go_of_waits_for_the_arenas_own(arena: Arena) -> None:
+def test_blocks_released_by_another_thread_are_merged_by_the_owner(arena: Arena) -> None:
     blocks = [arena.allocate(16 * PAGE)]
 
-    def let_go() -> None:
+    def release() -> None:
         blocks.clear()
 
-    thread = Thread(target=let_go)
+    thread = Thread(target=release)
     thread.start()
     thread.join()
-    assert arena.free_bytes == 48 * PAGE  # nobody but its own thread touches the list
+    assert arena.free_bytes == 48 * PAGE  # only the owner changes the list
     whole = arena.allocate(64 * PAGE)
     assert whole is not None

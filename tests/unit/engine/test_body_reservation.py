@@ -25,7 +25,7 @@ async def control(request: ControlRequest[Any]) -> None:
 
 @pytest.fixture
 def engine() -> FrontEngine:
-    """Serves 'm', whose worker is being restarted: what is admitted waits."""
+    """Serves 'm', whose worker is being restarted, so that admitted requests wait."""
     engine = FrontEngine(1, AdmissionLimits(max_bytes=LIMIT), control)
     engine.apply(Table((TableEntry(model("m", TensorSpec("x", "UINT8", (-1,)), admits=True)),), True))
     return engine
@@ -40,7 +40,7 @@ def outcomes(engine: FrontEngine) -> dict[str, int]:
     return dict(figures["outcomes"])
 
 
-def test_bodies_that_are_read_share_the_limit(engine: FrontEngine) -> None:
+def test_bodies_share_the_limit(engine: FrontEngine) -> None:
     with engine.reserve_body("m", "") as first:
         first.reserve(LIMIT - 10)
         with engine.reserve_body("m", "") as second:
@@ -53,7 +53,7 @@ def test_bodies_that_are_read_share_the_limit(engine: FrontEngine) -> None:
         fourth.reserve(LIMIT)
 
 
-def test_a_body_alone_may_take_more_for_its_tensors_may_take_less(engine: FrontEngine) -> None:
+def test_a_single_body_may_exceed_the_limit_because_its_tensors_may_be_smaller(engine: FrontEngine) -> None:
     with engine.reserve_body("m", "") as alone:
         alone.reserve(LIMIT)
         alone.reserve(LIMIT)
@@ -61,7 +61,7 @@ def test_a_body_alone_may_take_more_for_its_tensors_may_take_less(engine: FrontE
             other.reserve(1)
 
 
-def test_what_is_read_and_what_is_admitted_share_the_limit(engine: FrontEngine) -> None:
+def test_bodies_and_admitted_requests_share_the_limit(engine: FrontEngine) -> None:
     async def admit_both() -> None:
         waiting = asyncio.create_task(engine.infer(request(60)))
         await asyncio.sleep(0)
@@ -89,7 +89,7 @@ def test_what_is_read_and_what_is_admitted_share_the_limit(engine: FrontEngine) 
         (asyncio.CancelledError(), "cancelled"),
     ],
 )
-def test_whatever_ends_a_reservation_is_counted_and_its_bytes_are_released(
+def test_an_error_is_counted_and_the_reserved_bytes_are_released(
     engine: FrontEngine, error: BaseException, outcome: str
 ) -> None:
     def read() -> None:

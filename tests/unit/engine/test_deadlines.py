@@ -1,4 +1,4 @@
-"""One timer for all that wait equally long: by a clock of the test's own."""
+"""Deadlines: one timer for all items with the same timeout, tested with a simulated clock."""
 
 import asyncio
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def loop() -> Iterator[Loop]:
     made.close()
 
 
-def test_each_expires_once_and_in_its_time(loop: Loop) -> None:
+def test_each_item_expires_once_and_on_time(loop: Loop) -> None:
     expired: list[int] = []
     deadlines: Deadlines[Due] = Deadlines(lambda due: expired.append(due.id))
 
@@ -63,7 +63,7 @@ def test_each_expires_once_and_in_its_time(loop: Loop) -> None:
     assert expired == [4, 3, 1]
 
 
-def test_a_line_that_was_empty_is_watched_again(loop: Loop) -> None:
+def test_a_bucket_that_was_empty_is_watched_again(loop: Loop) -> None:
     expired: list[int] = []
     deadlines: Deadlines[Due] = Deadlines(lambda due: expired.append(due.id))
 

@@ -1,4 +1,4 @@
-"""FrontEngine.infer: submit, for whoever can wait."""
+"""FrontEngine: requests that fail, and requests that are validated before they are queued."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ def _request(data: np.ndarray) -> InferRequest:
     return InferRequest("m", [Tensor("x", "FP32", (1,), data.data)])
 
 
-def test_a_request_that_failed_is_forgotten_without_a_collection() -> None:
+def test_a_failed_request_is_freed_without_garbage_collection() -> None:
     async def run() -> None:
         engine = _engine(0.05)
         data = np.zeros(4, np.uint8)
@@ -64,7 +64,7 @@ def test_a_callback_that_raises_does_not_affect_the_next_request(caplog: pytest.
     assert "an answer could not be delivered" in caplog.text
 
 
-def test_a_vector_may_be_empty_where_nothing_counts_rows() -> None:
+def test_a_vector_may_be_empty_if_no_dimension_counts_rows() -> None:
     signatures = {"default": Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))}
     request = InferRequest("m", [Tensor("x", "FP32", (0,), b"")])
     validate(request, ModelStatus("m", "1", "READY", signatures=signatures))
@@ -72,7 +72,7 @@ def test_a_vector_may_be_empty_where_nothing_counts_rows() -> None:
         validate(request, ModelStatus("m", "1", "READY", signatures=signatures, max_batch_size=8))
 
 
-def test_rows_without_values_are_no_more_than_one_run() -> None:
+def test_rows_without_values_are_limited_to_one_batch() -> None:
     # A hundred bytes of request would otherwise keep a model busy for thirty million runs.
     signatures = {"default": Signature((TensorSpec("x", "FP32", (-1, -1)),), (TensorSpec("y", "FP32", (-1, -1)),))}
     batched = ModelStatus("m", "1", "READY", signatures=signatures, max_batch_size=8)

@@ -1,4 +1,4 @@
-"""Figures that are noted first and added up later come to the same."""
+"""Durations that are added to histograms many at a time give the same result as one at a time."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from gateway.engine.metrics import DURATION_BUCKETS, Histogram, ModelMetrics
 from runtimes.wire import ResultFrame
 
 
-def test_many_at_once_are_counted_as_one_by_one() -> None:
+def test_observing_many_equals_observing_each() -> None:
     values = [*DURATION_BUCKETS, 0.0, 1e-5, 0.0003, 59.9, 61.0]
     single, together = Histogram(DURATION_BUCKETS), Histogram(DURATION_BUCKETS)
     for value in values:
@@ -16,7 +16,7 @@ def test_many_at_once_are_counted_as_one_by_one() -> None:
     assert single.total == together.total
 
 
-def test_a_snapshot_has_everything_whenever_it_is_taken() -> None:
+def test_a_snapshot_includes_pending_durations() -> None:
     metrics = ModelMetrics()
     for count in (0, 3, 5000):
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""One version's queue in a front: order, windows, deaths, and what given-up requests leave behind."""
+"""The queue of one version in a front: order, windows, crashes, and requests that were given up."""
 
 import itertools
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class FakeClient:
         self.rows_in_flight -= self.in_flight.pop(request_id)
 
     def answer(self, request_id: int, flags: int = 0, final: bool = True) -> Frame:
-        """The RESULT frame for a request, as WorkerClient would hand it on."""
+        """Return the RESULT frame for a request, as WorkerClient passes it on."""
         result = ResultFrame(1, 2, 3, 4, 5, [from_array("y", np.ones(1, np.float32))], final=final)
         (frame,) = FrameReader().feed(b"".join(bytes(part) for part in wire.pack_result([(request_id, result)], flags)))
         return frame
@@ -94,7 +94,7 @@ def run(test: Callable[[Bench], Any], **options: Any) -> None:
     test(Bench(**options))
 
 
-def test_a_window_lets_so_many_rows_through_and_priority_decides_the_rest() -> None:
+def test_the_window_limits_rows_and_priority_orders_the_rest() -> None:
     def test(bench: Bench) -> None:
         client = bench.client(window=1)
         first, second, urgent = bench.put(), bench.put(), bench.put(priority=-1)
@@ -106,17 +106,17 @@ def test_a_window_lets_so_many_rows_through_and_priority_decides_the_rest() -> N
     run(test)
 
 
-def test_a_death_retries_the_running_alone_and_the_others_as_they_were() -> None:
+def test_a_crash_retries_the_running_request_alone_and_the_others_as_before() -> None:
     def test(bench: Bench) -> None:
         client = bench.client()
-        running, beside = bench.put(), bench.put()
+        running, other = bench.put(), bench.put()
         bench.queue.on_lost(cast(WorkerClient, client), frozenset({running.id}))
         successor = bench.client()
         bench.queue.pump()
-        assert successor.sent == [(running.id, wire.ISOLATED), (beside.id, 0)]
+        assert successor.sent == [(running.id, wire.ISOLATED), (other.id, 0)]
         bench.queue.on_lost(cast(WorkerClient, successor), frozenset({running.id}))
         assert isinstance(running.outcome, Internal)
-        assert beside.outcome is None
+        assert other.outcome is None
 
     run(test)
 
@@ -124,15 +124,15 @@ def test_a_death_retries_the_running_alone_and_the_others_as_they_were() -> None
 def test_stateful_models_are_not_retried() -> None:
     def test(bench: Bench) -> None:
         client = bench.client()
-        running, beside = bench.put(), bench.put()
+        running, other = bench.put(), bench.put()
         bench.queue.on_lost(cast(WorkerClient, client), frozenset({running.id}))
         assert isinstance(running.outcome, Internal)
-        assert beside.outcome is None
+        assert other.outcome is None
 
     run(test, stateful=True)
 
 
-def test_an_answer_that_is_not_final_keeps_its_room_and_rules_out_a_second_try() -> None:
+def test_a_partial_answer_keeps_the_window_and_prevents_a_retry() -> None:
     def test(bench: Bench) -> None:
         client = bench.client(window=1)
         streaming, behind = bench.put(), bench.put()
@@ -146,7 +146,7 @@ def test_an_answer_that_is_not_final_keeps_its_room_and_rules_out_a_second_try()
     run(test)
 
 
-def test_what_is_given_up_leaves_no_bytes_behind() -> None:
+def test_given_up_requests_are_removed_from_the_heap() -> None:
     def test(bench: Bench) -> None:
         live = bench.put()
         for _ in range(1000):
@@ -161,7 +161,7 @@ def test_what_is_given_up_leaves_no_bytes_behind() -> None:
     run(test)
 
 
-def test_a_request_given_up_at_the_worker_is_cancelled_there() -> None:
+def test_a_sent_request_that_is_given_up_is_cancelled_at_the_worker() -> None:
     def test(bench: Bench) -> None:
         client = bench.client()
         queued = bench.put()
@@ -171,7 +171,7 @@ def test_a_request_given_up_at_the_worker_is_cancelled_there() -> None:
     run(test)
 
 
-def test_a_batch_counts_even_if_the_client_of_its_first_request_has_gone() -> None:
+def test_a_batch_counts_even_if_its_first_request_was_given_up() -> None:
     def test(bench: Bench) -> None:
         client = bench.client()
         queued = bench.put()
@@ -182,10 +182,10 @@ def test_a_batch_counts_even_if_the_client_of_its_first_request_has_gone() -> No
     run(test)
 
 
-def test_nothing_that_says_no_priority_goes_ahead_of_priority_1() -> None:
+def test_requests_without_a_priority_have_the_default_level() -> None:
     plain = ModelStatus("m", "1", "READY")
-    assert plain.priority_level(1) == plain.priority_level(0)  # so arrival decides
+    assert plain.priority_level(1) == plain.priority_level(0)  # ordered by arrival
     assert plain.priority_level(-1) < plain.priority_level(0) < plain.priority_level(2)
-    # Triton's rule: 0 and what is above the declared levels are the default level.
+    # As in Triton, 0 and undeclared levels mean the default level.
     levels = ModelStatus("m", "1", "READY", priority_levels=3, default_priority_level=2)
     assert [levels.priority_level(each) for each in (0, 1, 2, 3, 4)] == [2, 1, 2, 3, 2]

@@ -81,7 +81,7 @@ def _received(outcome: InferResponse | Exception) -> tuple[list[float], str, boo
     return np.frombuffer(outcome.outputs[0].data, np.float32).tolist(), outcome.id, outcome.final
 
 
-def test_each_answer_arrives_and_the_final_one_settles(servable: Counting) -> None:
+def test_each_answer_is_delivered_and_the_final_one_settles_the_request(servable: Counting) -> None:
     async def run() -> None:
         engine = _engine(servable)
         outcomes: list[InferResponse | Exception] = []
@@ -113,7 +113,7 @@ def test_infer_returns_the_final_answer(servable: Counting) -> None:
     asyncio.run(run())
 
 
-def test_who_gives_up_between_two_answers_gets_no_other(servable: Counting) -> None:
+def test_a_request_cancelled_between_two_answers_gets_no_other(servable: Counting) -> None:
     async def run() -> None:
         outcomes: list[InferResponse | Exception] = []
         handle = _engine(servable).submit(REQUEST, outcomes.append)

@@ -1,4 +1,4 @@
-"""What one worker finds out about batching, the version's other workers follow."""
+"""When one worker finds that batching is unsafe, the version's other workers switch it off too."""
 
 from typing import Any
 
@@ -21,37 +21,37 @@ class Worker:
     def __init__(self) -> None:
         self.ready: Ready | None = None
         self.learned: dict[str, Any] = {}
-        self.told: list[BatchingOff] = []
+        self.notified: list[BatchingOff] = []
 
     def says(self, rows: int, reason: str, note: str) -> None:
         self.ready = Ready({"default": Signature((SPEC,), (SPEC,))}, rows, 2, reason, note)
 
     def switch_batching_off(self, off: BatchingOff) -> None:
-        self.told.append(off)
+        self.notified.append(off)
 
 
-@pytest.mark.parametrize("who_knows", [0, 1])
+@pytest.mark.parametrize("first_index", [0, 1])
 @pytest.mark.parametrize("from_the_start", [True, False])
-def test_all_workers_follow_the_one_that_knows(
-    who_knows: int, from_the_start: bool, caplog: pytest.LogCaptureFixture
+def test_all_workers_follow_the_one_that_switched_off(
+    first_index: int, from_the_start: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     version = ModelVersion(VersionKey("m", "1", "print"), ModelConfig("m", "1", "print"), lambda: None)
     workers: Any = [Worker(), Worker()]
     version.workers = workers
-    knowing, other = workers[who_knows], workers[1 - who_knows]
+    first, other = workers[first_index], workers[1 - first_index]
     for worker in workers:
-        worker.says(*(OFF if from_the_start and worker is knowing else ON))
+        worker.says(*(OFF if from_the_start and worker is first else ON))
         version._on_worker_change()
     assert version.batching_off_reason == ("rows" if from_the_start else "")
-    knowing.says(*OFF)
+    first.says(*OFF)
     version._on_worker_change()
     assert version.entry().status.max_batch_size == 0
-    assert version.entry().status.has_rows  # so that answers keep their form
+    assert version.entry().status.has_rows  # so that answers keep their shapes
     assert version.batching_off == BatchingOff("rows", "output 'y' has 3 rows")
-    assert version.batching_off in other.told
-    assert not knowing.told
+    assert version.batching_off in other.notified
+    assert not first.notified
     assert caplog.text.count("m version 1: batching is off: output 'y' has 3 rows") == 1
     other.says(*OFF)
-    other.told.clear()
+    other.notified.clear()
     version._on_worker_change()
-    assert not other.told
+    assert not other.notified

@@ -1,4 +1,4 @@
-"""Where instances run: what model.toml says, what the gateway was given, and what each worker sees of it."""
+"""Devices of instances: model.toml, the gateway's accelerator, and what each worker sees."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_a_framework_without_cuda_stays_on_the_cpu() -> None:
 
 
 @pytest.mark.parametrize(("device", "said"), [("cuda:1", "device = 'cuda:1', but"), (TWO, "device = ['cuda:0', ")])
-def test_a_card_needs_the_accelerator(device: str | list[str], said: str) -> None:
+def test_a_gpu_needs_the_cuda_accelerator(device: str | list[str], said: str) -> None:
     toml = ModelToml.model_validate({"device": device})
     with pytest.raises(EnvironmentUnavailable, match="start it with --accelerator cuda") as caught:
         placement(toml.device, "cpu", "cpu", 2)
@@ -58,26 +58,26 @@ def test_a_card_needs_the_accelerator(device: str | list[str], said: str) -> Non
         ("cuda:1", {"CUDA_VISIBLE_DEVICES": "4, GPU-ab,-1,2"}, "GPU-ab", "PCI_BUS_ID"),
     ],
 )
-def test_a_worker_sees_its_own_card_of_those_that_the_gateway_sees(
+def test_a_worker_sees_only_its_own_gpu(
     device_name: str, environment: dict[str, str], card: str, order: str | None
 ) -> None:
     sees = device_variables(device_name, environment)
     assert (sees["CUDA_VISIBLE_DEVICES"], sees.get("CUDA_DEVICE_ORDER")) == (card, order)
 
 
-def test_a_card_that_the_gateway_does_not_see_is_told() -> None:
+def test_a_gpu_that_the_gateway_does_not_see_is_an_error() -> None:
     with pytest.raises(
         EnvironmentUnavailable, match="there is no card 2: CUDA_VISIBLE_DEVICES leaves 2 to this gateway"
     ):
         device_variables("cuda:2", {"CUDA_VISIBLE_DEVICES": "5,6"})
 
 
-def test_instances_are_per_card() -> None:
+def test_instances_are_per_device() -> None:
     assert [ModelToml.model_validate({"device": d, "instances": 2}).workers for d in ("cpu", "auto", TWO)] == [2, 2, 4]
 
 
 @pytest.mark.parametrize("device_name", ["cpu", "cuda:1"])
-def test_a_launch_settles_the_card(device_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launch_sets_the_device(device_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     runtime = Runtime("fake", "Fake", Path("fake"), ">=3.6")
     artifact = Artifact(Path("model"), runtime, "fake")

@@ -1,4 +1,4 @@
-"""The reconcile loop without workers: what it makes of a repository, and of who loads and unloads."""
+"""The reconcile loop without workers: scans of a repository, and clients that load and unload."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.lifecycle.selection import ModelSelection
 from gateway.repository.scan import ModelConfig, RepositoryError
 
-# Nothing here takes longer than a moment; what waits for ever is a failure.
+# Nothing here takes long; the limit only turns an endless wait into a failure.
 _WAIT_S = 5.0
 
 
@@ -31,15 +31,15 @@ def run(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
 
 
 class Repository:
-    """What each look sees: `models`, or an exception. None of the models can be loaded, so there are no workers."""
+    """Returns `models` at each scan, or raises `error`. No model can be loaded, so there are no workers."""
 
     def __init__(self, *names: str) -> None:
         self.models = [ModelConfig(name, "1", "content", problem="it is broken") for name in names]
         self.error: Exception | None = None
-        self.looks = 0
+        self.scans = 0
 
     def scan(self, path: Path, runtimes: Any) -> list[ModelConfig]:
-        self.looks += 1
+        self.scans += 1
         if self.error:
             raise self.error
         return list(self.models)
@@ -49,7 +49,7 @@ class Repository:
 async def managing(
     repository: Repository, control: RepositoryControl = "poll", load_model: tuple[str, ...] = ()
 ) -> AsyncIterator[Manager]:
-    """A manager that looks all the time, once it has looked."""
+    """Run a manager that scans all the time, and wait for its first scan."""
     tables: list[Table] = []
     options = ManagerOptions(
         Path("repository"), Path(), poll_s=0.001, control=control, load_model=load_model, scan=repository.scan
@@ -57,7 +57,7 @@ async def managing(
     manager = Manager(options, {}, Builder(Path(), "cpu", {}, frozenset(), lambda: None), tables.append)
     running = asyncio.create_task(manager.run())
     try:
-        await until(lambda: repository.looks > 0 and bool(tables))
+        await until(lambda: repository.scans > 0 and bool(tables))
         yield manager
     finally:
         running.cancel()
@@ -67,7 +67,7 @@ async def managing(
 
 async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(_WAIT_S):
-        while not is_so():  # noqa: ASYNC110 - looks are threads, and tell nobody
+        while not is_so():  # noqa: ASYNC110 - scans run in threads, and have no event to wait for
             await asyncio.sleep(0)
 
 
@@ -76,22 +76,22 @@ def states(manager: Manager) -> dict[str, str]:
 
 
 @run
-async def test_a_look_that_fails_unforeseen_leaves_what_runs_and_is_logged_once(
+async def test_a_scan_with_an_unexpected_error_unloads_nothing_and_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     repository = Repository("a")
     async with managing(repository) as manager:
         repository.error = AssertionError("whatever a file system may do")
-        seen = repository.looks
-        await until(lambda: repository.looks > seen + 5)
+        seen = repository.scans
+        await until(lambda: repository.scans > seen + 5)
         assert states(manager) == {"a": "it is broken"}
         repository.models, repository.error = Repository("a", "b").models, None
         await until(lambda: "b" in states(manager))
         repository.error = AssertionError("once more")
-        seen = repository.looks
-        await until(lambda: repository.looks > seen + 5)
-    told = [record.exc_text or "" for record in caplog.records if "could not be scanned" in record.message]
-    assert [("AssertionError" in text) for text in told] == [True, True]
+        seen = repository.scans
+        await until(lambda: repository.scans > seen + 5)
+    tracebacks = [record.exc_text or "" for record in caplog.records if "could not be scanned" in record.message]
+    assert [("AssertionError" in text) for text in tracebacks] == [True, True]
 
 
 @pytest.mark.parametrize("control", ["poll", "explicit"])
@@ -101,7 +101,7 @@ async def test_a_load_while_the_repository_cannot_be_read_says_so(control: Repos
     repository = Repository("a")
     async with managing(repository, control, ("a",)) as manager, asyncio.timeout(_WAIT_S):
         repository.error = error
-        for name in ("a", "nobody"):
+        for name in ("a", "missing"):
             with pytest.raises(
                 Unavailable, match=f"'{name}' was not loaded: the repository cannot be read; the gateway's log"
             ):
@@ -110,17 +110,17 @@ async def test_a_load_while_the_repository_cannot_be_read_says_so(control: Repos
 
 
 @run
-async def test_an_emptied_repository_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """A volume that goes away leaves an empty mount point; one model of several that is taken away is unloaded."""
+async def test_an_emptied_repository_unloads_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A volume that disappears leaves an empty mount point. If one model of several is removed, it is unloaded."""
     repository = Repository("a", "b")
     async with managing(repository) as manager:
         repository.models = Repository("a").models
         await until(lambda: states(manager) == {"a": "it is broken"})
         repository.models = []
-        seen = repository.looks
-        await until(lambda: repository.looks > seen + 5)
+        seen = repository.scans
+        await until(lambda: repository.scans > seen + 5)
         assert states(manager) == {"a": "it is broken"}
-        assert not manager._table.ready  # nothing is left that answers
+        assert not manager._table.ready  # no version is left that can answer
         repository.models = Repository("b").models
         await until(lambda: states(manager) == {"b": "it is broken"})
         assert manager._table.ready
@@ -128,8 +128,8 @@ async def test_an_emptied_repository_ends_nothing(caplog: pytest.LogCaptureFixtu
 
 
 @run
-async def test_a_load_always_loads_what_is_there_now() -> None:
-    """Not every file system tells that a file has changed."""
+async def test_a_load_always_loads_the_current_files() -> None:
+    """Not every file system reports that a file has changed."""
     repository = Repository("a")
     async with managing(repository) as manager, asyncio.timeout(_WAIT_S):
         (before,) = manager.versions
@@ -142,7 +142,7 @@ async def test_a_load_always_loads_what_is_there_now() -> None:
 
 
 @run
-async def test_a_broken_model_is_loaded_anew_when_it_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_broken_model_is_loaded_again_on_request(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     async with managing(Repository("a"), "explicit", ("a",)) as manager, asyncio.timeout(_WAIT_S):
         for _ in range(2):
@@ -153,41 +153,41 @@ async def test_a_broken_model_is_loaded_anew_when_it_is_asked_for(caplog: pytest
 
 @pytest.mark.parametrize("control", ["poll", "explicit"])
 @run
-async def test_unloading_what_is_not_loaded_is_no_error(control: RepositoryControl) -> None:
+async def test_unloading_a_model_that_is_not_loaded_is_not_an_error(control: RepositoryControl) -> None:
     async with managing(Repository("a"), control) as manager, asyncio.timeout(_WAIT_S):
         for _ in range(2):
             await manager.unload("a")
             await until(lambda: states(manager) == {"a": "unloaded"})
-        with pytest.raises(NotFound, match="no model 'nobody'"):
-            await manager.unload("nobody")
+        with pytest.raises(NotFound, match="no model 'missing'"):
+            await manager.unload("missing")
 
 
 @run
-async def test_without_control_unknown_models_are_refused_alike() -> None:
+async def test_without_control_known_and_unknown_models_are_refused_alike() -> None:
     async with managing(Repository("a"), "none") as manager:
         for verb in (manager.load, manager.unload):
-            for name in ("a", "nobody"):
+            for name in ("a", "missing"):
                 with pytest.raises(Unsupported):
                     await verb(name)
 
 
 @run
-async def test_models_that_are_named_for_the_start_and_missing_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    async with managing(Repository("a", "b"), "explicit", ("a", "nobody")) as manager:
+async def test_missing_models_of_load_model_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with managing(Repository("a", "b"), "explicit", ("a", "missing")) as manager:
         assert states(manager) == {"a": "it is broken", "b": "unloaded"}
-    assert [record.message for record in caplog.records if "nobody" in record.message] == [
-        "--load-model names 'nobody', which is not in the repository"
+    assert [record.message for record in caplog.records if "missing" in record.message] == [
+        "--load-model names 'missing', which is not in the repository"
     ]
 
 
 @run
-async def test_names_that_nobody_has_are_not_kept() -> None:
+async def test_names_of_unknown_models_are_not_kept() -> None:
     selection = ModelSelection("explicit")
-    selection.select("nobody")
-    assert selection.is_selected("nobody")
-    selection.forget("nobody")
-    assert not selection.is_selected("nobody")
+    selection.select("missing")
+    assert selection.is_selected("missing")
+    selection.forget("missing")
+    assert not selection.is_selected("missing")
     async with managing(Repository(), "explicit") as manager:
         with pytest.raises(NotFound):
-            await manager.load("nobody")
-        assert not manager._selection.is_selected("nobody")
+            await manager.load("missing")
+        assert not manager._selection.is_selected("missing")

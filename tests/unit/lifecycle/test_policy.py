@@ -1,4 +1,4 @@
-"""The policy as a table: what should run, what runs, what is done next."""
+"""The policy as a table: what should be served, what is, and the next actions."""
 
 import pytest
 
@@ -12,18 +12,18 @@ LOADING, READY, UNLOADING, UNAVAILABLE = State.LOADING, State.READY, State.UNLOA
 CASES = [
     ("nothing to do", [], {}, []),
     ("a new model is loaded", [V1], {}, [("load", V1)]),
-    ("what loads is left alone", [V1], {V1: LOADING}, []),
-    ("what is broken is not tried again", [V1], {V1: UNAVAILABLE}, []),
+    ("a loading version is left alone", [V1], {V1: LOADING}, []),
+    ("a broken version is not tried again", [V1], {V1: UNAVAILABLE}, []),
     ("the old version stays while the new one loads", [V2], {V1: READY, V2: LOADING}, []),
     ("the old version goes when the new one is ready", [V2], {V1: READY, V2: READY}, [("unload", V1)]),
     ("the old version stays when the new one is broken", [V2], {V1: READY, V2: UNAVAILABLE}, []),
-    ("a broken old version goes at once", [V2], {V1: UNAVAILABLE, V2: LOADING}, [("unload", V1)]),
-    ("an old version that still loads goes at once", [V2], {V1: LOADING}, [("load", V2), ("unload", V1)]),
-    ("new content of a version is loaded beside the old", [V1_CHANGED], {V1: READY}, [("load", V1_CHANGED)]),
-    ("new content takes over when ready", [V1_CHANGED], {V1: READY, V1_CHANGED: READY}, [("unload", V1)]),
-    ("a model that left is unloaded", [OTHER], {V1: READY, OTHER: READY}, [("unload", V1)]),
-    ("what unloads already is left alone", [], {V1: UNLOADING}, []),
-    ("one of two wanted versions still loads", [V1, V2], {V1: READY, V2: LOADING}, []),
+    ("a broken old version is unloaded immediately", [V2], {V1: UNAVAILABLE, V2: LOADING}, [("unload", V1)]),
+    ("an old version that still loads is unloaded immediately", [V2], {V1: LOADING}, [("load", V2), ("unload", V1)]),
+    ("new files of a version are loaded while the old ones run", [V1_CHANGED], {V1: READY}, [("load", V1_CHANGED)]),
+    ("new files take over when ready", [V1_CHANGED], {V1: READY, V1_CHANGED: READY}, [("unload", V1)]),
+    ("a removed model is unloaded", [OTHER], {V1: READY, OTHER: READY}, [("unload", V1)]),
+    ("an unloading version is left alone", [], {V1: UNLOADING}, []),
+    ("one of two desired versions is still loading", [V1, V2], {V1: READY, V2: LOADING}, []),
 ]
 
 
@@ -36,7 +36,7 @@ def test_next_actions(
     assert next_actions(desired, actual) == [Action(*each) for each in expected]
 
 
-def test_a_model_that_is_being_copied_keeps_what_it_has() -> None:
+def test_a_model_whose_files_are_being_copied_keeps_its_versions() -> None:
     actual = {V1: READY, V2: READY, OTHER: READY}
     assert next_actions([V2], actual, changing={"m"}) == [Action("unload", OTHER)]
     assert next_actions([V2], actual) == [Action("unload", V1), Action("unload", OTHER)]

@@ -1,4 +1,4 @@
-"""Back-off and thread counts: the small numbers that decide how a machine fares."""
+"""Delays before restarts, threads per instance, and attempts after files changed."""
 
 import asyncio
 import threading
@@ -15,14 +15,14 @@ from gateway.repository.scan import ModelConfig
 from runtimes.control import Ready
 
 
-def test_the_first_restart_is_at_once_and_the_next_ones_back_off() -> None:
+def test_the_first_restart_has_no_delay_and_later_ones_back_off() -> None:
     delays = [restart_delay_s(crashes, was_ready=False) for crashes in range(1, 14)]
     assert delays[0] == 0
     assert delays == sorted(delays)
     assert delays[-1] == 60
 
 
-def test_what_has_served_comes_back_soon_since_requests_wait_for_it() -> None:
+def test_a_version_that_has_served_restarts_soon() -> None:
     assert max(restart_delay_s(crashes, was_ready=True) for crashes in range(1, 100)) == 2
 
 
@@ -32,10 +32,10 @@ def test_instances_together_do_not_oversubscribe_the_cores(cores: int, instances
 
 
 class Worker:
-    """One life of a worker: READY and then dead, dead while loading, or refused as soon as it is READY."""
+    """A worker that is READY and then crashes, crashes while loading, or fails the check once it is READY."""
 
     audits = (0, 0)
-    learned: dict[str, Any] = {}  # noqa: RUF012 - nobody learns anything
+    learned: dict[str, Any] = {}  # noqa: RUF012 - nothing is learned
     failure = ""
     ready: Ready | None = None
 
@@ -58,7 +58,7 @@ def keep(version: ModelVersion, launch: Any, monkeypatch: pytest.MonkeyPatch) ->
     asyncio.run(asyncio.wait_for(version.run_instance(launch, Path()), 10))
 
 
-def test_what_has_died_while_it_was_tried_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_no_trial_after_a_crash_while_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     version = ModelVersion(VersionKey("m", "1", "print"), ModelConfig("m", "1", "print"), lambda: None)
     lives, tried = [False, True, True], []
 
@@ -72,9 +72,7 @@ def test_what_has_died_while_it_was_tried_is_not_tried_again(monkeypatch: pytest
     assert tried == [True, False, False]
 
 
-def test_files_that_were_out_of_sight_for_a_moment_are_loaded_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_changed_for_a_moment_are_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_version_module, "_OUTDATED_S", 0)
     states: list[tuple[State, bool]] = []
     version: ModelVersion
@@ -99,4 +97,4 @@ def test_files_that_were_out_of_sight_for_a_moment_are_loaded_again(
     keep(version, launch, monkeypatch)
     assert (State.UNAVAILABLE, True) in states
     assert states.index((State.UNAVAILABLE, True)) < states.index((State.READY, False))
-    assert threading.main_thread() not in threads  # a slow file system must not hold up the event loop
+    assert threading.main_thread() not in threads  # a slow file system must not block the event loop

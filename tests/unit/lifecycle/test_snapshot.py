@@ -1,4 +1,4 @@
-"""What is found and stable after a scan, as a table."""
+"""The versions that are found and stable after a scan, as a table."""
 
 from collections.abc import Collection
 
@@ -20,14 +20,14 @@ def snapshot(found: Collection[VersionKey], stable: Collection[VersionKey] | Non
 
 
 CASES = [
-    ("the first scan is believed", None, [A, B], [], {}, snapshot([A, B])),
-    ("what is new must be seen twice", snapshot([A]), [A, B], [], {}, snapshot([A, B], [A])),
-    ("what was seen twice is stable", snapshot([A, B], [A]), [A, B], [], {}, snapshot([A, B])),
-    ("what has changed again is not", snapshot([B], []), [B_CHANGED], [], {}, snapshot([B_CHANGED], [])),
-    ("what is served is stable, although it was gone", snapshot([B]), [A, B], [A], {}, snapshot([A, B])),
-    ("what left is gone", snapshot([A, B]), [A], [A, B], {}, snapshot([A])),
+    ("all versions of the first scan are stable", None, [A, B], [], {}, snapshot([A, B])),
+    ("a new version must be found twice", snapshot([A]), [A, B], [], {}, snapshot([A, B], [A])),
+    ("a version that was found twice is stable", snapshot([A, B], [A]), [A, B], [], {}, snapshot([A, B])),
+    ("a version that changed again is not stable", snapshot([B], []), [B_CHANGED], [], {}, snapshot([B_CHANGED], [])),
+    ("a served version is stable, although it was missing", snapshot([B]), [A, B], [A], {}, snapshot([A, B])),
+    ("a removed version is not found", snapshot([A, B]), [A], [A, B], {}, snapshot([A])),
     (
-        "what is asked for waits for no second scan; another that is being copied does",
+        "a requested model needs one scan; others need two",
         snapshot([]), [A, B], [], {"requested": {"b"}}, snapshot([A, B], [B]),
     ),
     (
@@ -36,10 +36,13 @@ CASES = [
         snapshot([A, B_CHANGED]),
     ),
     (
-        "nor does it bring new ones or take any away",
+        "a scan for one model neither adds nor removes others",
         snapshot([A]), [B], [], {"requested": {"c"}, "only_requested": True}, snapshot([A]),
     ),
-    ("one model that has left", snapshot([A, B]), [], [], {"requested": {"b"}, "only_requested": True}, snapshot([A])),
+    (
+        "a requested model that was removed",
+        snapshot([A, B]), [], [], {"requested": {"b"}, "only_requested": True}, snapshot([A]),
+    ),
 ]  # fmt: skip
 
 
@@ -56,6 +59,6 @@ def test_next_snapshot(  # type: ignore[no-untyped-def]
     assert next_snapshot(previous, versions(*scanned), served, **how) == after
 
 
-def test_only_what_is_wanted_and_stable_is_loaded() -> None:
-    wanted = snapshot([A, A_CHANGED, B, B_CHANGED], [A, B, B_CHANGED]).selected(lambda name: name == "a")
-    assert (set(wanted.loadable()), wanted.changing()) == ({A}, {"a"})
+def test_only_selected_and_stable_versions_are_loadable() -> None:
+    selected = snapshot([A, A_CHANGED, B, B_CHANGED], [A, B, B_CHANGED]).selected(lambda name: name == "a")
+    assert (set(selected.loadable()), selected.changing()) == ({A}, {"a"})

@@ -1,4 +1,4 @@
-"""One worker as the supervisor sees it, at moments that a real one passes too quickly."""
+"""A worker process in states that a real one passes too quickly."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from runtimes.control import Load, Ready
 
 
 class SlowChild:
-    """Its spawning is under way until `may_start` is set; then it runs until it is killed."""
+    """Starts once `may_start` is set, and runs until it is killed."""
 
     spawning: asyncio.Event
     may_start: asyncio.Event
@@ -47,7 +47,7 @@ LAUNCH = Launch("m", "1", Path(sys.executable), {}, Load("runtime", "artifact"),
 
 
 class Check:
-    """Under way until `answer` is set."""
+    """Waits until `answer` is set."""
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -57,7 +57,7 @@ class Check:
 
 
 @pytest.mark.parametrize("end", [WorkerProcess.stop, WorkerProcess.kill])
-def test_a_worker_that_is_unloaded_while_it_is_spawned_does_not_live_on(
+def test_a_worker_that_is_stopped_while_it_starts_is_killed(
     monkeypatch: pytest.MonkeyPatch, end: Callable[[WorkerProcess], None]
 ) -> None:
     monkeypatch.setattr(worker_process, "Child", SlowChild)
@@ -77,8 +77,8 @@ def test_a_worker_that_is_unloaded_while_it_is_spawned_does_not_live_on(
         asyncio.run(main(Path(folder)))
 
 
-def test_a_workers_temporary_files_go_with_it_however_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy of gigabytes would stay behind where one is killed while it copies them."""
+def test_temporary_files_are_deleted_however_a_worker_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a worker that is killed while it copies gigabytes would leave them behind."""
     monkeypatch.setattr(worker_process, "Child", SlowChild)
     given: dict[str, str] = {}
 
@@ -123,12 +123,12 @@ def test_a_worker_is_ready_once_its_check_has_passed() -> None:
         check, changed = Check(), asyncio.Event()
         worker = WorkerProcess(LAUNCH, Path(), changed.set, check)
         ready(worker, note="first")
-        ready(worker, note="what it found out meanwhile")
+        ready(worker, note="what it found since")
         await asyncio.sleep(0)
         assert (worker.ready, changed.is_set()) == (None, False)
         check.answer.set_result("")
         await asyncio.wait_for(changed.wait(), 5)
-        assert worker.ready == facts("what it found out meanwhile")
+        assert worker.ready == facts("what it found since")
         ready(worker, note="later")
         assert (worker.ready, worker.failure) == (facts("later"), "")
 

@@ -1,4 +1,4 @@
-"""The metrics port, when its clients behave badly."""
+"""The metrics port with clients that behave badly."""
 
 import socket
 import urllib.request
@@ -30,19 +30,19 @@ def scrape(number: int) -> int:
         return int(answer.status)
 
 
-def test_idle_connections_beyond_the_bound_are_closed_at_once() -> None:
+def test_connections_beyond_the_limit_are_closed_immediately() -> None:
     with port(max_connections=2, idle_timeout_s=WAIT_S) as number, connect(number) as first, connect(number) as second:
         for _ in range(3):
             with connect(number) as third:
                 assert third.recv(1) == b""
-        # The first ones are served still; an answer ends its connection.
+        # The first ones are still served; each response closes its connection.
         for idle in (first, second):
             idle.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             assert idle.makefile("rb").read().startswith(b"HTTP/1.0 200")
         assert scrape(number) == 200
 
 
-def test_idle_connections_are_closed_after_a_while(capfd: pytest.CaptureFixture[str]) -> None:
+def test_idle_connections_are_closed_after_the_timeout(capfd: pytest.CaptureFixture[str]) -> None:
     with port(max_connections=3, idle_timeout_s=0.05) as number:
         idle = [connect(number) for _ in range(3)]
         idle[1].sendall(b"GET /met")

@@ -1,4 +1,4 @@
-"""How many cores a container's limits leave, by trees of files as systems have them."""
+"""The number of cores under control groups' quotas, with trees of files as systems have them."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ SPACED = r"30 23 0:26 / /my\040groups rw - cgroup2 none rw"
         ([V2], "0::/", {}, 8),
         ([V2], "0::/", {"sys/fs/cgroup/cpu.max": "nonsense"}, 8),
         ([V2], "0::/", {"sys/fs/cgroup/cpu.max": "100000 0"}, 8),
-        # a unit of systemd, with a limit of its own, of its slice, or of both
+        # a systemd unit with a quota, in a slice with a quota, or both
         ([V2], "0::/system.slice/m.service", {"sys/fs/cgroup/system.slice/m.service/cpu.max": "350000 100000"}, 3),
         ([V2], "0::/a.slice/m.service", {"sys/fs/cgroup/a.slice/cpu.max": "400000 100000"}, 4),
         (
@@ -40,7 +40,7 @@ SPACED = r"30 23 0:26 / /my\040groups rw - cgroup2 none rw"
             5,
         ),
         ([SPACED], "0::/a", {"my groups/a/cpu.max": "300000 100000"}, 3),
-        # cgroup v1: on the host, and in a container, whose path is that of the host
+        # cgroup v1: on the host, and in a container, where the path is that of the host
         (
             [V1_MEMORY, V1],
             "5:memory:/x\n4:cpu,cpuacct:/a/b\n1:name=systemd:/x",
@@ -79,7 +79,7 @@ SPACED = r"30 23 0:26 / /my\040groups rw - cgroup2 none rw"
         (["cut off"], "cut off", {}, 8),
     ],
 )
-def test_the_least_limit_of_all_groups_counts(
+def test_the_lowest_quota_of_all_groups_applies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounts: list[str], groups: str, files: dict[str, str], cores: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
@@ -89,6 +89,6 @@ def test_the_least_limit_of_all_groups_counts(
     assert available_cores(tmp_path) == cores
 
 
-def test_a_machine_without_such_files_has_its_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_control_groups_the_affinity_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
     assert available_cores(tmp_path) == 3

@@ -1,4 +1,4 @@
-"""The runtime is found by content; what is not one says what it lacks."""
+"""Artifacts are found by content, and the error for anything else says what is missing."""
 
 import zipfile
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_found_by_content(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_missing_is_told(tmp_path: Path, name: str) -> None:
+def test_the_error_says_what_is_missing(tmp_path: Path, name: str) -> None:
     files, said = WRONG[name]
     for path, make in files.items():
         make(tmp_path / path)

@@ -1,4 +1,4 @@
-"""[preprocess] and [postprocess] in model.toml: what may be written, what it is for the fronts, what cannot fit."""
+"""The tables [preprocess] and [postprocess]: valid and invalid values, and models that they do not fit."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def read(tmp_path: Path, text: str) -> ModelToml:
     return read_model_toml(file)
 
 
-def test_everything_that_may_be_written(tmp_path: Path) -> None:
+def test_every_key(tmp_path: Path) -> None:
     toml = read(
         tmp_path,
         """
@@ -72,7 +72,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert read(tmp_path, "").preprocess is None
 
 
-def test_the_former_spelling_of_color(tmp_path: Path) -> None:
+def test_the_deprecated_spelling_of_color(tmp_path: Path) -> None:
     toml = read(tmp_path, '[preprocess]\nsize = [8, 8]\ncolour = "BGR"')
     assert toml.preprocess is not None
     assert toml.preprocess.resolve().color == "BGR"
@@ -103,14 +103,14 @@ def test_the_former_spelling_of_color(tmp_path: Path) -> None:
         ("size = [8, 8]\nfill = 256", "'preprocess.fill' is 256"),
     ],
 )
-def test_what_may_not(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(ModelConfigError) as told:
+def test_invalid_values(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ModelConfigError) as caught:
         read(tmp_path, "[preprocess]\n" + text)
-    assert says in str(told.value)
-    assert str(told.value).startswith("m/model.toml: ")
+    assert says in str(caught.value)
+    assert str(caught.value).startswith("m/model.toml: ")
 
 
-def test_fronts_are_told_the_same() -> None:
+def test_the_table_preserves_them() -> None:
     status = ModelStatus("m", "1", "READY", preprocess=Preprocess((8, 9)), postprocess=Postprocess("y", True, 3))
     table = Table((TableEntry(status), TableEntry(ModelStatus("n", "1", "READY"))))
     read = table_from_json(json.loads(json.dumps(table_to_json(table))))
@@ -120,7 +120,7 @@ def test_fronts_are_told_the_same() -> None:
     ]
 
 
-def told(
+def problem(
     pre: dict[str, Any] | None,
     post: dict[str, Any] | None,
     inputs: tuple[TensorSpec, ...],
@@ -147,8 +147,8 @@ X, Y = TensorSpec("x", "FP32", (-1, 64)), TensorSpec("y", "FP32", (-1, 10))
         ("INT64", (-1, 1, -1, 8)),
     ],
 )
-def test_what_fits(spec: tuple[str, Any]) -> None:
-    assert told(GRAY, {}, (TensorSpec("x", *spec),), (Y,), lines=10) == ""
+def test_compatible_models(spec: tuple[str, Any]) -> None:
+    assert problem(GRAY, {}, (TensorSpec("x", *spec),), (Y,), lines=10) == ""
 
 
 @pytest.mark.parametrize(
@@ -165,12 +165,12 @@ def test_what_fits(spec: tuple[str, Any]) -> None:
         ({**GRAY, "scale": 1000}, (TensorSpec("x", "FP16", None),), "out of the range of FP16"),
     ],
 )
-def test_inputs_that_cannot_fit(pre: dict[str, Any], inputs: tuple[TensorSpec, ...], says: str) -> None:
-    assert says in told(pre, None, inputs)
+def test_incompatible_inputs(pre: dict[str, Any], inputs: tuple[TensorSpec, ...], says: str) -> None:
+    assert says in problem(pre, None, inputs)
 
 
-def test_images_go_along_the_first_dimension() -> None:
-    assert "batch_dim is 1" in told(GRAY, None, (TensorSpec("x", "FP32", None),), batch_dim=1)
+def test_images_need_the_first_dimension_as_batch_dimension() -> None:
+    assert "batch_dim is 1" in problem(GRAY, None, (TensorSpec("x", "FP32", None),), batch_dim=1)
 
 
 @pytest.mark.parametrize(
@@ -184,10 +184,10 @@ def test_images_go_along_the_first_dimension() -> None:
         ({}, (TensorSpec("y", "FP32", (-1, 11)),), "output 'y' has 11 scores, but its labels file has 10 lines"),
     ],
 )
-def test_outputs_that_cannot_fit(post: dict[str, Any], outputs: tuple[TensorSpec, ...], says: str) -> None:
-    assert says in told(None, post, (X,), outputs, lines=10)
+def test_incompatible_outputs(post: dict[str, Any], outputs: tuple[TensorSpec, ...], says: str) -> None:
+    assert says in problem(None, post, (X,), outputs, lines=10)
 
 
 @pytest.mark.parametrize("outputs", [(), (TensorSpec("y"),), (TensorSpec("y", "FP32", (-1, -1, 1, 1)),)])
-def test_outputs_that_are_not_known_may_fit(outputs: tuple[TensorSpec, ...]) -> None:
-    assert told(None, {}, (X,), outputs, lines=10) == ""
+def test_unknown_outputs_are_compatible(outputs: tuple[TensorSpec, ...]) -> None:
+    assert problem(None, {}, (X,), outputs, lines=10) == ""

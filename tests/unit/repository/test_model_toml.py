@@ -1,4 +1,4 @@
-"""model.toml: what is wrong is told with file, key and what is allowed."""
+"""model.toml: errors name the file, the key and what is allowed."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "said"), WRONG, ids=[text.splitlines()[-1] for text, _ in WRONG])
-def test_wrong_values_are_told(tmp_path: Path, text: str, said: str) -> None:
+def test_invalid_values_are_explained(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "mine" / "model.toml"
     file.parent.mkdir()
     file.write_text(text)
@@ -36,7 +36,7 @@ def test_wrong_values_are_told(tmp_path: Path, text: str, said: str) -> None:
     assert said in str(caught.value)
 
 
-def test_everything_is_optional(tmp_path: Path) -> None:
+def test_all_keys_are_optional(tmp_path: Path) -> None:
     toml = read_model_toml(tmp_path / "model.toml")
     assert (toml.max_batch_size, toml.instances, toml.device, toml.stateful) == (None, 1, ("cpu",), False)
 
@@ -49,7 +49,7 @@ def test_version_policies() -> None:
     assert VersionPolicy(specific=(1, 9)).choose(versions) == [1]
 
 
-def test_the_runtime_gets_the_shape_that_the_model_has(tmp_path: Path) -> None:
+def test_the_runtime_gets_the_models_own_shape(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text(
         '[[inputs]]\nname = "x"\nshape = [-1, 4]\nreshape = [-1, 2, 2]\n[[inputs]]\nname = "z"\ndatatype = "FP32"\n'
     )

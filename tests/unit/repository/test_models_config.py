@@ -1,4 +1,4 @@
-"""TensorFlow Serving's models.config: what it asks for, and what is odd about it."""
+"""TensorFlow Serving's models.config: its models, its errors and its warnings."""
 
 import os
 import shutil
@@ -47,13 +47,13 @@ def look(file: Path, scan: ModelsConfig | None = None) -> list[ModelConfig]:
         ("model_version_policy { specific { versions: 1 versions: 3 versions: 9 } }", ["1", "3"]),
     ],
 )
-def test_the_policy_chooses_versions(tmp_path: Path, policy: str, versions: list[str]) -> None:
+def test_the_policy_selects_versions(tmp_path: Path, policy: str, versions: list[str]) -> None:
     file = write(tmp_path / "models.config", config("m", add(tmp_path / "far" / "m", 1, 2, 3), policy))
     found = look(file)
     assert [(each.name, each.version, each.problem) for each in found] == [("m", version, "") for version in versions]
 
 
-def test_models_lie_anywhere_and_are_called_as_the_file_says(tmp_path: Path) -> None:
+def test_models_have_the_paths_and_names_of_the_file(tmp_path: Path) -> None:
     add(tmp_path / "one" / "x", 1)
     add(tmp_path / "models" / "x", 7)
     text = [config("a", tmp_path / "one" / "x"), config("b", "x")]
@@ -63,7 +63,7 @@ def test_models_lie_anywhere_and_are_called_as_the_file_says(tmp_path: Path) -> 
     assert found[0].artifact.path.is_relative_to(tmp_path / "one" / "x")
 
 
-def test_labels_and_the_policy_take_the_place_of_the_tomls(tmp_path: Path) -> None:
+def test_labels_and_policy_override_model_toml(tmp_path: Path) -> None:
     folder = add(tmp_path / "m", 1, 2)
     toml = 'max_batch_size = 4\n[version_policy]\nlatest = 1\n[version_labels]\n"old" = 1\n'
     (folder / "model.toml").write_text(toml)
@@ -75,12 +75,12 @@ def test_labels_and_the_policy_take_the_place_of_the_tomls(tmp_path: Path) -> No
         assert (each.toml.version_labels, each.toml.max_batch_size) == ({"stable": 1, "canary": 2}, 4)
 
 
-def test_what_changes_for_a_version_changes_its_fingerprint(tmp_path: Path) -> None:
+def test_changes_of_a_version_change_its_fingerprint(tmp_path: Path) -> None:
     folder, moved = add(tmp_path / "m", 1, 2), add(tmp_path / "moved", 1, 2)
     file = tmp_path / "models.config"
 
-    def fingerprints(place: Path, labels: str) -> list[str]:
-        write(file, config("m", place, "model_version_policy { all {} } " + labels))
+    def fingerprints(path: Path, labels: str) -> list[str]:
+        write(file, config("m", path, "model_version_policy { all {} } " + labels))
         return [each.fingerprint for each in look(file)]
 
     first = fingerprints(folder, "")
@@ -105,7 +105,7 @@ def test_what_changes_for_a_version_changes_its_fingerprint(tmp_path: Path) -> N
         ),
     ],
 )
-def test_a_broken_model_is_its_own_problem(tmp_path: Path, text: str, says: str) -> None:
+def test_a_broken_model_does_not_affect_others(tmp_path: Path, text: str, says: str) -> None:
     add(tmp_path / "good", 1)
     (tmp_path / "empty").mkdir()
     broken, good = look(write(tmp_path / "models.config", text, config("other", "good")))
@@ -129,7 +129,7 @@ def test_a_broken_model_is_its_own_problem(tmp_path: Path, text: str, says: str)
         ('model_config_list { config { name: "a" } config { name: "a" } }', "two configs for model 'a'"),
     ],
 )
-def test_a_file_that_says_nothing_sensible_is_refused(tmp_path: Path, text: str, says: str) -> None:
+def test_an_invalid_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "models.config"
     file.write_text(text)
     with pytest.raises(RepositoryError) as caught:
@@ -146,7 +146,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         look(tmp_path / "latin")
 
 
-def test_no_models_are_no_error(tmp_path: Path) -> None:
+def test_a_file_without_models_is_valid(tmp_path: Path) -> None:
     assert look(write(tmp_path / "models.config")) == []
 
 
@@ -165,7 +165,7 @@ def test_no_models_are_no_error(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_odd_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, more: str, says: str) -> None:
+def test_each_warning_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, more: str, says: str) -> None:
     file = write(tmp_path / "models.config", config("m", add(tmp_path / "m", 1), more))
     scan = ModelsConfig()
     for _ in range(3):
@@ -179,7 +179,7 @@ def test_what_is_odd_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert len(caplog.records) == 2
 
 
-def test_the_file_is_read_at_every_look(tmp_path: Path) -> None:
+def test_the_file_is_read_at_every_scan(tmp_path: Path) -> None:
     scan = ModelsConfig()
     file = write(tmp_path / "models.config", config("a", add(tmp_path / "m", 1)))
     assert [each.name for each in look(file, scan)] == ["a"]
@@ -190,7 +190,7 @@ def test_the_file_is_read_at_every_look(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["flag", "variable", "file"])
-def test_a_repository_beside_it_is_refused(
+def test_a_repository_in_addition_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], by: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -204,7 +204,7 @@ def test_a_repository_beside_it_is_refused(
     assert said == "modelport: give a repository ('models') or models_config ('models.config'), not both\n"
 
 
-def test_serve_says_what_is_wrong_with_the_file(
+def test_serve_reports_what_is_wrong_with_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""config.pbtxt: what of it becomes which key of model.toml, what is left out by name, what is refused."""
+"""config.pbtxt: settings that become keys of model.toml, that are ignored, and that are refused."""
 
 import random
 from pathlib import Path
@@ -14,14 +14,14 @@ from tests.support import ROOT
 
 NAMES = ("onnx", "torchscript", "savedmodel", "fake")
 INSTALLED = {name: read_runtime(ROOT / "runtimes" / name, name) for name in NAMES}
-# As Triton's users have them.
+# Files as Triton's users have them.
 PICTURES = """
 name: "m"
 platform: "onnxruntime_onnx"
 max_batch_size : 0
 input [
   {
-    name: "data"  # the picture
+    name: "data"  # the image
     data_type: TYPE_FP32
     format: FORMAT_NCHW
     dims: [ 3, 224, 224 ]
@@ -47,7 +47,7 @@ def read(folder: Path, text: str | bytes) -> tuple[ModelToml, list[str]]:
     return read_config_pbtxt(file, INSTALLED)
 
 
-def test_a_model_of_pictures(tmp_path: Path) -> None:
+def test_an_image_model(tmp_path: Path) -> None:
     toml, left = read(tmp_path, PICTURES)
     assert left == []
     expected = {
@@ -67,12 +67,12 @@ def test_a_model_of_pictures(tmp_path: Path) -> None:
         "labels": {"scores": "labels.txt"},
         "version_policy": {"latest": 1},
     }
-    # `device` is told as a list once it is checked.
+    # `device` is a list after validation.
     assert toml == ModelToml.model_validate(expected)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing", 'name: "m"'])
-def test_what_is_not_said_is_the_artifacts(tmp_path: Path, text: str) -> None:
+def test_absent_settings_come_from_the_artifact(tmp_path: Path, text: str) -> None:
     toml, left = read(tmp_path, text)
     assert toml == ModelToml.model_validate({"device": "auto", "version_policy": {"latest": 1}})
     assert (toml.max_batch_size, toml.inputs, left) == (None, (), [])
@@ -138,7 +138,7 @@ MAPPED: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("text", "expected"), MAPPED, ids=[text for text, _ in MAPPED])
-def test_what_becomes_a_key_of_model_toml(tmp_path: Path, text: str, expected: dict[str, Any]) -> None:
+def test_settings_that_become_keys_of_model_toml(tmp_path: Path, text: str, expected: dict[str, Any]) -> None:
     toml, left = read(tmp_path, text)
     assert toml == ModelToml.model_validate({"device": "auto", "version_policy": {"latest": 1}, **expected})
     assert left == []
@@ -152,18 +152,18 @@ def test_what_becomes_a_key_of_model_toml(tmp_path: Path, text: str, expected: d
         ("max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 100 }", True),
     ],
 )
-def test_max_batch_size_alone_is_a_limit(tmp_path: Path, text: str, vouches: bool) -> None:
+def test_max_batch_size_alone_is_only_a_limit(tmp_path: Path, text: str, vouches: bool) -> None:
     toml, _ = read(tmp_path, text)
     assert (toml.max_batch_size, toml.declares_batching) == (8, vouches)
 
 
 @pytest.mark.parametrize("datatype", sorted({*DATATYPES, "STRING"} - {"BYTES"}))
-def test_every_datatype_has_its_own(tmp_path: Path, datatype: str) -> None:
+def test_every_datatype_has_a_counterpart(tmp_path: Path, datatype: str) -> None:
     toml, _ = read(tmp_path, f'output [ {{ name: "y" data_type: TYPE_{datatype} dims: [ 1 ] }} ]')
     assert toml.outputs[0].datatype == ("BYTES" if datatype == "STRING" else datatype)
 
 
-def test_priority_levels_are_read_and_the_default_is_one_of_them(tmp_path: Path) -> None:
+def test_the_default_priority_level_must_be_one_of_the_levels(tmp_path: Path) -> None:
     toml, left = read(tmp_path, "dynamic_batching { priority_levels: 3 default_priority_level: 2 }")
     assert (toml.priority_levels, toml.default_priority_level, left) == (3, 2, [])
     for default in (0, 4):
@@ -226,7 +226,7 @@ LEFT = [
 
 
 @pytest.mark.parametrize(("text", "expected"), LEFT, ids=[text for text, _ in LEFT])
-def test_what_means_nothing_here_is_named(tmp_path: Path, text: str, expected: list[str]) -> None:
+def test_ignored_settings_are_listed(tmp_path: Path, text: str, expected: list[str]) -> None:
     toml, left = read(tmp_path, f'name: "m" max_batch_size: 2 {text}')
     assert left == expected
     assert toml.max_batch_size == 2
@@ -279,23 +279,23 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "said"), WRONG, ids=[str(text[:60]) for text, _ in WRONG])
-def test_what_cannot_be_served_is_told_in_one_sentence(tmp_path: Path, text: str | bytes, said: str) -> None:
+def test_unsupported_settings_are_refused_in_one_sentence(tmp_path: Path, text: str | bytes, said: str) -> None:
     with pytest.raises(ModelConfigError) as caught:
         read(tmp_path, text)
-    told = str(caught.value)
-    assert told.startswith("m/config.pbtxt")
-    assert said in told
-    assert "\n" not in told
-    assert len(told) < 1000
+    message = str(caught.value)
+    assert message.startswith("m/config.pbtxt")
+    assert said in message
+    assert "\n" not in message
+    assert len(message) < 1000
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m" / "config.pbtxt").mkdir(parents=True)
     with pytest.raises(ModelConfigError, match=r"^m/config\.pbtxt cannot be read: "):
         read_config_pbtxt(tmp_path / "m" / "config.pbtxt", INSTALLED)
 
 
-def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path: Path) -> None:
+def test_random_files_are_read_or_refused(tmp_path: Path) -> None:
     chance = random.Random(3)
     pieces = [
         *PICTURES.split(),
@@ -333,7 +333,7 @@ def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path: Path) -> None:
     assert read_ones > 100
 
 
-def test_a_third_partys_runtime_serves_what_triton_names_if_its_file_says_so(tmp_path: Path) -> None:
+def test_a_third_partys_runtime_can_have_a_triton_backend(tmp_path: Path) -> None:
     form = Format("acme_plan", ("*.acme",), triton_backend="acme_triton")
     acme = Runtime("acme", "Acme", tmp_path, ">=3.8", formats=(form,))
     for asked in ('platform: "acme_plan"', 'backend: "acme_triton"', 'backend: "acme"'):

@@ -1,4 +1,4 @@
-"""What a repository asks for; one broken folder is its own problem."""
+"""Scans of a repository. A broken folder does not affect others."""
 
 import os
 from pathlib import Path
@@ -48,7 +48,7 @@ def version_that_is_a_file(repository: Path) -> None:
 @pytest.mark.parametrize(
     "break_it", [corrupt_archive, name_that_is_not_utf8, file_name_that_is_not_utf8, version_that_is_a_file]
 )
-def test_a_broken_folder_is_its_own_problem(tmp_path: Path, break_it) -> None:  # type: ignore[no-untyped-def]
+def test_a_broken_folder_does_not_affect_others(tmp_path: Path, break_it) -> None:  # type: ignore[no-untyped-def]
     add(tmp_path, "good")
     break_it(tmp_path)
     broken, good = sorted(scan(tmp_path, RUNTIMES), key=lambda config: config.name)
@@ -57,9 +57,7 @@ def test_a_broken_folder_is_its_own_problem(tmp_path: Path, break_it) -> None:  
     broken.name.encode()
 
 
-def test_a_repository_that_changes_while_it_is_looked_at_is_no_crash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_repository_may_change_during_a_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(tmp_path, "good")
 
     def vanished(folder: Path) -> dict[int, Path]:
@@ -70,8 +68,8 @@ def test_a_repository_that_changes_while_it_is_looked_at_is_no_crash(
     assert found.problem == "its folder cannot be read: No such file or directory"
 
 
-def test_what_cannot_be_read_is_its_own_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root may read everything: the refusal is made up, as the system would raise it."""
+def test_an_unreadable_folder_does_not_affect_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root can read everything, so the system's error is simulated."""
     add(tmp_path, "good")
     (tmp_path / "team").mkdir()
     (tmp_path / "dead").symlink_to(tmp_path / "nowhere")
@@ -94,7 +92,7 @@ def test_what_cannot_be_read_is_its_own_problem(tmp_path: Path, monkeypatch: pyt
     }
 
 
-def test_folders_that_are_no_models_are_none(tmp_path: Path) -> None:
+def test_folders_that_are_not_models_are_ignored(tmp_path: Path) -> None:
     add(tmp_path, "good")
     for name in ("lost+found", "@eaDir", "__MACOSX", "notes", ".git"):
         (tmp_path / name / "deeper").mkdir(parents=True)
@@ -103,11 +101,11 @@ def test_folders_that_are_no_models_are_none(tmp_path: Path) -> None:
     (tmp_path / "unversioned").mkdir()
     (tmp_path / "unversioned" / "model.onnx").touch()
     found = {config.name: config.problem for config in scan(tmp_path, RUNTIMES)}
-    wanted = "it has no version folder; add one, such as 1, and put the artifact in it"
-    assert found == {"good": "", "declared": wanted, "unversioned": wanted}
+    expected = "it has no version folder; add one, such as 1, and put the artifact in it"
+    assert found == {"good": "", "declared": expected, "unversioned": expected}
 
 
-def test_what_a_mac_puts_beside_a_file_is_no_artifact(tmp_path: Path) -> None:
+def test_files_that_macos_adds_are_not_artifacts(tmp_path: Path) -> None:
     file = add(tmp_path, "photos").rename(tmp_path / "photos" / "1" / "resnet50.onnx")
     before = scan(tmp_path, RUNTIMES)
     for stray in ("photos/1/._resnet50.onnx", "photos/._1", "photos/.DS_Store", "photos/1/Thumbs.db"):
@@ -121,8 +119,8 @@ def test_what_a_mac_puts_beside_a_file_is_no_artifact(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("linked", ["file", "folder"])
-def test_files_that_were_replaced_are_noticed_whatever_their_size_and_time(tmp_path: Path, linked: str) -> None:
-    """As rsync -t and image layers replace them; through links as well."""
+def test_a_replaced_file_changes_the_fingerprint_even_with_equal_size_and_time(tmp_path: Path, linked: str) -> None:
+    """As rsync -t and image layers replace files, also through links."""
     repository, store = tmp_path / "repository", tmp_path / "store"
     stored = store / "model.onnx"
     store.mkdir()
@@ -150,9 +148,9 @@ def test_files_that_were_replaced_are_noticed_whatever_their_size_and_time(tmp_p
     [
         ("st_size", True),
         ("st_mtime_ns", True),
-        ("st_ctime_ns", True),  # also what chmod and chown change
+        ("st_ctime_ns", True),  # chmod and chown change it too
         ("st_ino", True),
-        ("st_dev", False),  # another one each time a volume is mounted
+        ("st_dev", False),  # may differ each time a volume is mounted
         ("st_atime_ns", False),
         ("st_nlink", False),
     ],
@@ -172,7 +170,7 @@ def test_what_counts_as_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert before.unchanged() is not counts
 
 
-def test_a_link_back_into_the_version_ends(tmp_path: Path) -> None:
+def test_a_link_to_a_parent_folder_does_not_recurse(tmp_path: Path) -> None:
     file = add(tmp_path, "m")
     (file.parent / "again").symlink_to(file.parent)
     assert [config.problem for config in scan(tmp_path, RUNTIMES)] == [""]
@@ -191,7 +189,7 @@ def test_a_named_artifact_may_be_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
-def test_files_of_text_may_begin_with_a_byte_order_mark(tmp_path: Path, ends: str) -> None:
+def test_text_files_may_begin_with_a_byte_order_mark(tmp_path: Path, ends: str) -> None:
     """As Notepad and PowerShell save them."""
     add(tmp_path, "m")
     toml = ends.join(["[labels]", 'y = "labels.txt"', ""])
@@ -206,13 +204,13 @@ def test_files_of_text_may_begin_with_a_byte_order_mark(tmp_path: Path, ends: st
     assert (config.problem, config.toml.max_batch_size) == ("", 8)
 
 
-def test_a_version_that_no_protocol_can_tell_is_none(tmp_path: Path) -> None:
+def test_versions_beyond_64_bits_are_ignored(tmp_path: Path) -> None:
     add(tmp_path, "good")
     add(tmp_path, "good", str(1 << 63))
     assert [config.version for config in scan(tmp_path, RUNTIMES)] == ["1"]
 
 
-def test_two_folders_of_one_version_are_its_problem(tmp_path: Path) -> None:
+def test_several_folders_of_one_version_are_an_error(tmp_path: Path) -> None:
     for folder in ("1", "2", "02", "002"):
         add(tmp_path, "m", folder)
     (tmp_path / "m" / "model.toml").write_text("version_policy = { all = true }")
@@ -224,19 +222,19 @@ def test_two_folders_of_one_version_are_its_problem(tmp_path: Path) -> None:
     assert scan(tmp_path, RUNTIMES)[1].fingerprint != second.fingerprint
 
 
-def test_hidden_files_and_strangers_change_nothing(tmp_path: Path) -> None:
+def test_hidden_and_unrelated_files_do_not_change_the_fingerprint(tmp_path: Path) -> None:
     file = add(tmp_path / "repository", "m")
-    for place in (tmp_path / "repository", file):
-        (before,) = scan(place, RUNTIMES)
+    for path in (tmp_path / "repository", file):
+        (before,) = scan(path, RUNTIMES)
         (file.parent / ".model.onnx.swp").touch()
-        (file.parent / "notes.txt").write_text(str(place)) if place is file else None
-        (after,) = scan(place, RUNTIMES)
+        (file.parent / "notes.txt").write_text(str(path)) if path is file else None
+        (after,) = scan(path, RUNTIMES)
         assert after.fingerprint == before.fingerprint
     (file.parent / "model.onnx.data").touch()
     assert scan(file, RUNTIMES)[0].fingerprint != before.fingerprint
 
 
-def test_parameters_that_cannot_cross_the_wall_are_refused(tmp_path: Path) -> None:
+def test_parameters_that_json_cannot_represent_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.toml"
     file.write_text("[parameters]\nwhen = 2024-01-01\n")
     with pytest.raises(ModelConfigError, match="its values must be strings, finite numbers, booleans, lists or tables"):
@@ -278,14 +276,14 @@ def test_model_toml_may_name_the_artifact_and_its_runtime(tmp_path: Path) -> Non
         ('[labels]\ny = "labels.txt"', "the labels file 'labels.txt' cannot be read: No such file"),
     ],
 )
-def test_what_model_toml_names_must_be_there(tmp_path: Path, toml: str, said: str) -> None:
+def test_files_that_model_toml_names_must_exist(tmp_path: Path, toml: str, said: str) -> None:
     (add(tmp_path / "repository", "m").parent / "notes.txt").touch()
     (tmp_path / "secret.onnx").touch()
     (tmp_path / "repository" / "m" / "model.toml").write_text(toml)
     assert said in only(tmp_path / "repository").problem
 
 
-def test_a_config_pbtxt_is_read_where_there_is_no_model_toml(tmp_path: Path) -> None:
+def test_a_config_pbtxt_is_read_if_there_is_no_model_toml(tmp_path: Path) -> None:
     add(tmp_path, "m")
     pbtxt = tmp_path / "m" / "config.pbtxt"
     (tmp_path / "m" / "labels.txt").write_text("cat\ndog\n")
@@ -318,7 +316,7 @@ def test_a_config_pbtxt_is_read_where_there_is_no_model_toml(tmp_path: Path) -> 
         ("version_policy { specific { versions: 3 } }", "its version policy selects none of the versions [1]"),
     ],
 )
-def test_a_config_pbtxt_that_cannot_be_is_its_models_problem(tmp_path: Path, pbtxt: str, said: str) -> None:
+def test_an_invalid_config_pbtxt_does_not_affect_other_models(tmp_path: Path, pbtxt: str, said: str) -> None:
     add(tmp_path, "good")
     add(tmp_path, "broken")
     (tmp_path / "broken" / "config.pbtxt").write_text(pbtxt)

@@ -1,4 +1,4 @@
-"""The supervisor keeps its fronts, whatever becomes of one."""
+"""The supervisor replaces fronts that cannot be started."""
 
 import asyncio
 import errno
@@ -13,7 +13,7 @@ from gateway.supervisor.supervisor import Supervisor
 
 
 class FakeFront:
-    """The first cannot be spawned; the second serves until it is cancelled."""
+    """The first one cannot be started; the second serves until it is cancelled."""
 
     made: ClassVar[list["FakeFront"]] = []
 
@@ -31,7 +31,7 @@ class FakeFront:
         return 0
 
 
-def test_a_front_that_cannot_be_spawned_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_front_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor_module, "FrontProcess", FakeFront)
     monkeypatch.setattr(supervisor_module, "_RESPAWN_S", 0)
 

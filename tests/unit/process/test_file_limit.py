@@ -1,4 +1,4 @@
-"""The gateway holds as many connections as the system lets it."""
+"""The limit of open files is raised as far as the system allows."""
 
 import resource
 import subprocess
@@ -23,13 +23,13 @@ def test_the_soft_limit_is_raised() -> None:
     assert done.stdout.split() == ["True", "True"]
 
 
-def test_what_the_system_refuses_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_that_the_system_refuses_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [256, resource.RLIM_INFINITY]
 
-    def change(_: int, wanted: tuple[int, int]) -> None:
-        if wanted[0] > 10240:
+    def change(_: int, limit: tuple[int, int]) -> None:
+        if limit[0] > 10240:
             raise ValueError("current limit exceeds maximum limit")
-        limits[:] = wanted
+        limits[:] = limit
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
     monkeypatch.setattr(resource, "setrlimit", change)

@@ -1,4 +1,4 @@
-"""The fronts' aggregator added up, while fronts end."""
+"""Sums of the fronts' metrics while fronts end."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from gateway.metrics.collector import MetricsAggregator
 
 
 class Watched(dict[str, Any]):
-    """A snapshot that calls `look` whenever somebody reads it: as a scrape on another thread may at any time."""
+    """A snapshot that calls `look` when it is read, as a scrape on another thread may happen at any time."""
 
     look: Callable[[], None] = staticmethod(lambda: None)
 
@@ -17,7 +17,7 @@ class Watched(dict[str, Any]):
         return super().__getitem__(key)
 
     def __iter__(self) -> Iterator[str]:
-        """Without one of its own, {**snapshot} would not call __getitem__ either."""
+        """Needed because {**snapshot} calls __getitem__ only if __iter__ is overridden."""
         return super().__iter__()
 
 
@@ -29,7 +29,7 @@ def snapshot(requests: int) -> Watched:
     return Watched(made)
 
 
-def test_no_scrape_sees_a_counter_fall_while_a_front_ends() -> None:
+def test_no_counter_decreases_while_a_front_ends() -> None:
     aggregator = MetricsAggregator()
     seen: list[int] = []
 
@@ -52,7 +52,7 @@ def test_no_scrape_sees_a_counter_fall_while_a_front_ends() -> None:
     assert set(seen) == {12}
 
 
-def test_what_a_front_held_is_gone_with_it_and_what_it_counted_stays() -> None:
+def test_counters_of_an_ended_front_stay_and_its_gauges_are_dropped() -> None:
     aggregator = MetricsAggregator()
     aggregator.update(1, [{**snapshot(3), "queued": 7, "in_flight": 8}])
     aggregator.retire(1)
