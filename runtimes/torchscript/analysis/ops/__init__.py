@@ -1,4 +1,4 @@
-"""What each of PyTorch's operators does to the rows. Each module registers its rules."""
+"""The rules for PyTorch's operators. Each module registers its rules when it is imported."""
 
 from . import (  # noqa: F401
     attention,

@@ -1,4 +1,4 @@
-"""Recurrent layers, attention, transforms, bags."""
+"""Recurrent layers, attention, Fourier transforms and embedding bags."""
 
 from typing import Any
 
@@ -63,21 +63,25 @@ def attention(call: Call) -> Value:
     if key.dims is None or query.dims is None or len(key.dims) < 2:
         raise NotFollowed("key")
     rank = len(key.dims)
-    turned = shaping.transpose(call.at, key, list(range(rank - 2)) + [rank - 1, rank - 2])
+    transposed = shaping.transpose(call.at, key, list(range(rank - 2)) + [rank - 1, rank - 2])
     if given.number("enable_gqa", False) and rank > 3:
-        # Heads of the keys serve several of the queries': as if there were one.
-        turned, value = (each._replace(dims=each.dims[:-3] + (1,) + each.dims[-2:]) if _apart(each) else
-                         unsure("%s is not followed" % call.at) for each in (turned, value))  # fmt: skip
-    scores = computing.matmul(call.at, query, turned)
+        # Several heads of the queries share one of the keys, which is broadcast as if there were only one.
+        transposed, value = (
+            each._replace(dims=each.dims[:-3] + (1,) + each.dims[-2:])
+            if _has_separate_heads(each)
+            else unsure("%s is not followed" % call.at)
+            for each in (transposed, value)
+        )
+    scores = computing.matmul(call.at, query, transposed)
     if "attn_mask" in given:
         scores = elementwise(call.at, scores, given["attn_mask"])
     if given.number("is_causal", False) and scores.axis is not None and scores.axis >= len(scores.dims or ()) - 2:
-        return mixed("%s goes from row to row" % call.at)
-    return computing.matmul(call.at, computing.along(call.at, scores, [-1], "normalises over"), value)
+        return mixed("%s runs from row to row" % call.at)
+    return computing.matmul(call.at, computing.along(call.at, scores, [-1], "normalizes over"), value)
 
 
-def _apart(value: Value) -> bool:
-    """Whether the rows are not among the heads."""
+def _has_separate_heads(value: Value) -> bool:
+    """Return whether the rows are not in the dimension of the heads."""
     return value.dims is not None and len(value.dims) > 3 and value.axis != len(value.dims) - 3 and not value.tainted
 
 
@@ -119,7 +123,7 @@ def transform_of_several(call: Call) -> Value:
 
 @rule("stft istft")
 def short_time(call: Call) -> Value:
-    """A signal for each row."""
+    """Transform one signal for each row."""
     given = Arguments(call)
     value, rank = call[0], call[0].rank
     wrong = call.not_constant(given.of("window n_fft hop_length win_length"))
@@ -154,6 +158,8 @@ def bag(call: Call) -> Any:
     if wrong is not None:
         return [wrong] * outputs
     begins = given.get("offsets")
-    if ids.rank == 1 and begins is not None and begins.has_rows:  # counted from the first row's first id
-        return [mixed("%s takes where each row begins from the rows before" % call.at, call.present)] * outputs
+    if ids.rank == 1 and begins is not None and begins.has_rows:  # offsets count from the first id of the first row
+        return [
+            mixed("%s finds the start of each row by the lengths of the rows before it" % call.at, call.present)
+        ] * outputs
     return [unsure("%s is not followed" % call.at, call.present)] * outputs

@@ -9,11 +9,13 @@ from runtimes.dataflow.walk import Call
 
 from ..operators import NONE, UNCLEAR, UNSET, Items, rule
 
+# Iterations of a loop with a known count that are followed one by one. Longer loops are followed until their values are
+# stable, which is faster and less precise.
 _MAX_UNROLLED = 64
 
 
 def join(at: str, one: Any, two: Any) -> Any:
-    """Either of two values, and a constant chooses which."""
+    """Return a value that holds for both, as after a branch on a condition that is the same for all rows."""
     if one == two or two == UNSET:
         return one
     if one == UNSET:
@@ -23,7 +25,7 @@ def join(at: str, one: Any, two: Any) -> Any:
     if isinstance(one, Items) or isinstance(two, Items) or one == NONE or two == NONE:
         if not any(each.tainted or each.has_rows or repeats(each) for each in (one, two)):
             return constant()
-        return unsure("%s gives what is None or of another length in some cases" % at, [one, two])
+        return unsure("%s returns None or another length in some cases" % at, [one, two])
     if one.counts_rows or two.counts_rows:
         return unsure("%s chooses among numbers of rows" % at, [one, two])
     if one.contents is not None and two.contents is not None and one.dims == two.dims:
@@ -49,11 +51,11 @@ def either(call: Call) -> Any:
         unclear.append("%s may refuse some rows" % call.at)
     if condition.mixes or condition.has_rows:
         return [mixed("%s depends on values of the batch" % call.at, [condition])] * count
-    return [unsure("%s depends on what is not followed" % call.at, [condition])] * count
+    return [unsure("%s depends on a condition that is not followed" % call.at, [condition])] * count
 
 
 def _may_end(graph: Any) -> bool:
-    """Whether something in it ends the run."""
+    """Return whether a graph contains an operator that may end the run."""
     return any(
         node.operator in ("prim::RaiseException", UNCLEAR) or any(map(_may_end, node.attributes.get("graphs") or ()))
         for node in graph.nodes
@@ -67,10 +69,14 @@ def loop(call: Call) -> Any:
     names = [name for name, _ in body.inputs]
     for bound in (count, condition):
         if bound.mixes or bound.has_rows:
-            return [mixed("%s runs as often as values of the batch say" % call.at, [bound])] * outputs
+            return [
+                mixed("%s has a number of iterations that depends on values of the batch" % call.at, [bound])
+            ] * outputs
         if bound.unknown or repeats(bound):
-            call.walk.unclear.append("%s runs as often as what is not followed says" % call.at)  # type: ignore[attr-defined]
-            return [unsure("%s runs as often as the number of rows says" % call.at, [bound])] * outputs
+            call.walk.unclear.append("%s has a number of iterations that is not followed" % call.at)  # type: ignore[attr-defined]
+            return [
+                unsure("%s has a number of iterations that depends on the number of rows" % call.at, [bound])
+            ] * outputs
     carried = list(call.inputs[2:])  # type: List[Any]
     if count.contents and isinstance(count.contents[0], int) and count.contents[0] <= _MAX_UNROLLED:
         unrolled = _unrolled(call, body, names, carried, count.contents[0])
@@ -80,25 +86,25 @@ def loop(call: Call) -> Any:
         call.walk.unclear.append("%s is not followed" % call.at)  # type: ignore[attr-defined]
         return [unsure("%s is not followed" % call.at, carried)] * outputs
     carried = [value if value.counts_rows else value._replace(contents=None) for value in carried]
-    for turn in range(MAX_ROUNDS):
+    for iteration in range(MAX_ROUNDS):
         results = call.walk.graph(body, call.scope, dict(zip(names, [constant([])] + carried)))
-        goes_on, after = results[0], results[1:]
-        if goes_on.mixes or goes_on.has_rows:
-            return [mixed("%s runs until values of the batch say" % call.at, [goes_on])] * outputs
-        if goes_on.unknown or repeats(goes_on):
-            return [unsure("%s runs until what is not followed" % call.at, [goes_on])] * outputs
+        again, after = results[0], results[1:]
+        if again.mixes or again.has_rows:
+            return [mixed("%s runs until values of the batch end it" % call.at, [again])] * outputs
+        if again.unknown or repeats(again):
+            return [unsure("%s has a condition that is not followed" % call.at, [again])] * outputs
         joined = [join(call.at, old, new) for old, new in zip(carried, after)]
         joined = [each if each.counts_rows else each._replace(contents=None) for each in joined]
-        if is_stable(carried, joined, turn):
+        if is_stable(carried, joined, iteration):
             return joined
         carried = joined
     return [unsure("%s is not followed" % call.at, carried)] * outputs
 
 
 def _unrolled(call: Call, body: Any, names: List[str], carried: List[Any], count: int) -> Any:
-    """None where it may end earlier."""
-    for turn in range(count):
-        given = dict(zip(names, [constant([], [turn])] + carried))
+    """Return the carried values after all iterations, or None if it is unknown whether the loop ends earlier."""
+    for iteration in range(count):
+        given = dict(zip(names, [constant([], [iteration])] + carried))
         results = call.walk.graph(body, call.scope, given)
         if results[0].tainted or results[0].contents is None or results[0].contents[0] not in (True, False):
             return None

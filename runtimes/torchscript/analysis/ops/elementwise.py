@@ -1,4 +1,4 @@
-"""Element by element."""
+"""Elementwise operators."""
 
 from typing import Any
 
@@ -90,7 +90,7 @@ def prelu(call: Call) -> Value:
 
 @rule("dropout feature_dropout alpha_dropout feature_alpha_dropout native_dropout")
 def dropout(call: Call) -> Any:
-    """Where it is on, `state.py` and the rule for what is random say so."""
+    """Return the input if dropout is off. If it is on, the result is random, as `state.py` reports as well."""
     if call.node.operator != "native_dropout" and Arguments(call).number("train") is False:
         return call[0]
     if call[0].tainted:

@@ -1,4 +1,4 @@
-"""Parts of tensors: cut, taken, joined, padded."""
+"""Operators that slice, index, join and pad."""
 
 from typing import Any, List, Optional
 
@@ -17,14 +17,14 @@ _FAR = 1 << 62
 
 
 def part(at: str, value: Value, axis: int, index: Optional[Any]) -> Value:
-    """At one place of a dimension, which is gone then. index: None is one that is not known."""
+    """Select one index of a dimension, and drop the dimension. index: None if unknown."""
     if value.tainted or value.dims is None:
         return propagate([value]) if value.tainted else constant()
     axis = normalize_axis(axis, len(value.dims))
     size = value.dims[axis]
     dims = value.dims[:axis] + value.dims[axis + 1 :]
     if has_rows(index):
-        return unsure("%s takes what the number of rows says" % at)
+        return unsure("%s takes elements by the number of rows" % at)
     if has_rows(size):
         if value.axis == axis:
             return mixed("%s takes values of particular rows" % at, dims=dims)
@@ -71,7 +71,7 @@ def take_slice(call: Call) -> Any:
 
 
 def _bound(value: Optional[Value]) -> Any:
-    """What is known of it, and whether it is there."""
+    """Return (the number, None if unknown; whether the argument is present)."""
     return (None, False) if value is None else ((value.contents or (None,))[0], True)
 
 
@@ -87,7 +87,7 @@ def _narrow(call: Call, value: Value, axis: int, start: Any, length: Any) -> Val
 def cat(call: Call) -> Value:
     given = Arguments(call)
     found = items(given["tensors"] if "tensors" in given else given["qx"])
-    found = [value for value in found if value.dims != (0,)]  # which joins with everything
+    found = [value for value in found if value.dims != (0,)]  # an empty vector can be joined with any tensor
     return indexing.concat(call.at, found, given.number("dim", 0))
 
 
@@ -107,17 +107,17 @@ def stack(call: Call) -> Value:
 def gather(call: Call) -> Value:
     given = Arguments(call)
     index = given["index" if "index" in given else "indices"]
-    if "indices" in given and not _alike_but(given["self"], index, given.number("dim")):  # it broadcasts them
+    if "indices" in given and not _same_except(given["self"], index, given.number("dim")):  # the indices are broadcast
         return unsure("%s takes values in a way that is not followed" % call.at, call.present)
     return indexing.gather_elements(call.at, given["self"], index, given.number("dim"))
 
 
-def _alike_but(one: Value, two: Value, axis: Any) -> bool:
-    """Whether all sizes are the same but that along one dimension."""
+def _same_except(one: Value, two: Value, axis: Any) -> bool:
+    """Return whether all sizes are equal, except along one dimension."""
     if one.dims is None or two.dims is None or len(one.dims) != len(two.dims):
         return False
-    place = normalize_axis(axis, len(one.dims))
-    return all(mine == other for n, (mine, other) in enumerate(zip(one.dims, two.dims)) if n != place)
+    excepted = normalize_axis(axis, len(one.dims))
+    return all(a == b for index, (a, b) in enumerate(zip(one.dims, two.dims)) if index != excepted)
 
 
 @rule("index_select")
@@ -134,43 +134,43 @@ def embedding(call: Call) -> Value:
 
 @rule("index")
 def index(call: Call) -> Value:
-    value, wanted = call[0], items(call[1])
-    kinds = (call.attribute("dtypes") or [None, None])[1] or [None] * len(wanted)
-    there = [place for place, each in enumerate(wanted) if each != NONE]
-    chosen = [wanted[place] for place in there]
+    value, indices = call[0], items(call[1])
+    kinds = (call.attribute("dtypes") or [None, None])[1] or [None] * len(indices)
+    axes = [axis for axis, each in enumerate(indices) if each != NONE]
+    chosen = [indices[axis] for axis in axes]
     if value.tainted or any(each.tainted for each in chosen):
         return propagate([value] + chosen)
     if value.dims is None or any(each.dims is None for each in chosen):
         if value.has_rows or repeats(value) or any(each.has_rows or repeats(each) for each in chosen):
             return unsure("%s is not followed" % call.at)
         return constant()
-    sort = [kinds[place] for place in there]
-    if any(kind in (torch.bool, torch.uint8) and each.has_rows for kind, each in zip(sort, chosen)):
-        return mixed("%s finds as many as values say, in all rows" % call.at)
-    if len(chosen) == 1 and value.has_rows and chosen[0].has_rows:  # numbers of rows, or a mask
+    dtypes = [kinds[axis] for axis in axes]
+    if any(kind in (torch.bool, torch.uint8) and each.has_rows for kind, each in zip(dtypes, chosen)):
+        return mixed("%s finds a number of elements that depends on the values of all rows" % call.at)
+    if len(chosen) == 1 and value.has_rows and chosen[0].has_rows:  # indices of rows, or a mask
         return mixed("%s takes values of particular rows" % call.at)
-    if len(chosen) == 1 and sort[0] in (torch.int64, torch.int32):
-        return indexing.gather(call.at, value, chosen[0], there[0])
+    if len(chosen) == 1 and dtypes[0] in (torch.int64, torch.int32):
+        return indexing.gather(call.at, value, chosen[0], axes[0])
     if any(each.has_rows or repeats(each) for each in chosen):
         return unsure("%s takes values in a way that is not followed" % call.at)
-    return _constant_index(call, value, there, chosen)
+    return _constant_index(call, value, axes, chosen)
 
 
-def _constant_index(call: Call, value: Value, there: List[int], chosen: List[Value]) -> Value:
-    """Whether they are numbers or a mask: one dimension each, if they have one themselves."""
+def _constant_index(call: Call, value: Value, axes: List[int], chosen: List[Value]) -> Value:
+    """Index by constants: numbers, or masks with one dimension."""
     assert value.dims is not None
-    if any(each.rank != 1 for each in chosen) or there != list(range(there[0], there[0] + len(there))):
+    if any(each.rank != 1 for each in chosen) or axes != list(range(axes[0], axes[0] + len(axes))):
         if value.has_rows or repeats(value):
             return unsure("%s takes values in a way that is not followed" % call.at)
         return constant()
-    if value.axis in there:
+    if value.axis in axes:
         return mixed("%s takes values of particular rows" % call.at)
-    if any(has_rows(value.dims[place]) for place in there) or value.counts_rows:
+    if any(has_rows(value.dims[axis]) for axis in axes) or value.counts_rows:
         return unsure("%s takes a part of what is repeated for each row" % call.at)
-    dims = value.dims[: there[0]] + (fresh(),) + value.dims[there[0] + len(there) :]
+    dims = value.dims[: axes[0]] + (fresh(),) + value.dims[axes[0] + len(axes) :]
     if value.axis is None:
         return constant(dims)
-    return rows(dims, value.axis - (len(there) - 1 if value.axis > there[0] else 0), value.before, value.after)
+    return rows(dims, value.axis - (len(axes) - 1 if value.axis > axes[0] else 0), value.before, value.after)
 
 
 @rule("roll")
@@ -181,7 +181,7 @@ def roll(call: Call) -> Value:
 
 @rule("flip")
 def flip(call: Call) -> Value:
-    return computing.along(call.at, call[0], Arguments(call).numbers("dims"), "turns around")
+    return computing.along(call.at, call[0], Arguments(call).numbers("dims"), "reverses")
 
 
 @rule("rot90 diagonal diag_embed")
@@ -197,7 +197,7 @@ def triangle(call: Call) -> Value:
     if value.tainted or value.dims is None:
         return propagate([value]) if value.tainted else constant()
     if any(has_rows(size) for size in value.dims[-2:]) or value.counts_rows:
-        return unsure("%s treats each row in another way" % call.at)
+        return unsure("%s treats each row differently" % call.at)
     return value._replace(contents=None)
 
 
@@ -218,7 +218,7 @@ def pad(call: Call) -> Value:
 
 @rule("slice_scatter select_scatter")
 def slice_scatter(call: Call) -> Value:
-    """The same tensor with other values in a part of it: each row's, or a constant's."""
+    """Return a tensor with a part replaced by values of the same row or a constant."""
     given = Arguments(call)
     value, source = given["self"], given["src"]
     if value.tainted or source.tainted:
@@ -232,7 +232,7 @@ def slice_scatter(call: Call) -> Value:
         if "index" in given or not whole or given.number("step", 1) != 1:
             return unsure("%s writes along the rows" % call.at)
     if any(each.contents and any(map(has_rows, each.contents)) for each in given.of("start end step index")):
-        return unsure("%s writes where the number of rows says" % call.at)
+        return unsure("%s writes at an index that depends on the number of rows" % call.at)
     if "index" in given:
         source = shaping.unsqueeze(call.at, source._replace(contents=None), [axis])
     elif source.dims is not None and not has_rows(value.dims[axis]):
@@ -247,7 +247,7 @@ def one_hot(call: Call) -> Value:
     if value.tainted or value.dims is None:
         return unsure("%s is not followed" % call.at, [value])
     if count == -1 and value.has_rows:
-        return mixed("%s has as many classes as values say, in all rows" % call.at)
+        return mixed("%s has a number of classes that depends on the values of all rows" % call.at)
     found = shaping.unsqueeze(call.at, elementwise(call.at, value), [-1])
     size = broadcast([count]) if isinstance(count, int) and count > 0 else fresh()
     return found if found.tainted else found._replace(dims=(found.dims or ())[:-1] + (size,))

@@ -1,4 +1,4 @@
-"""Lists and tuples of tensors, and lists of numbers, which are vectors."""
+"""Lists and tuples of tensors, and lists of numbers, which are treated as vectors."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..operators import APPEND, LIST, UNPACK, Arguments, Items, NotFollowed, ite
 from .indexing import part
 
 _FAR = 1 << 62
-_MAX_LEAVES = 4096
+_MAX_LEAVES = 4096  # tensors in nested lists; the same list may be in another many times
 
 
 @rule(LIST, "prim::TupleConstruct")
@@ -28,7 +28,7 @@ def made(call: Call) -> Any:
 
 
 def _whole(call: Call, made: Items) -> Any:
-    """Unless lists in lists hold so many tensors, often the same, that nobody goes through them."""
+    """Return the list, unless it contains too many tensors."""
     if sum(map(_leaves, made.items)) > _MAX_LEAVES:
         raise NotFollowed("a list of lists")
     return made
@@ -40,7 +40,7 @@ def _leaves(value: Any) -> int:
 
 @rule(APPEND)
 def longer(call: Call) -> Any:
-    """A list of which more was known before it went through a branch or a loop."""
+    """Append to a list that a branch or loop has returned, whose elements `builder.py` does not know."""
     value = call[0]
     if isinstance(value, Items):
         return Items(value.items + tuple(call.inputs[1:]))
@@ -54,7 +54,7 @@ def longer(call: Call) -> Any:
 
 @rule("prim::DictConstruct")
 def dictionary(call: Call) -> Any:
-    """Its values in their order; the keys are names of outputs."""
+    """Return the values in their order. The keys are names of outputs, which are known otherwise."""
     return _whole(call, Items(tuple(call.inputs[1::2])))
 
 
@@ -73,12 +73,12 @@ def unpacked(call: Call) -> Any:
 def element(call: Call) -> Any:
     value, index = call[0], call[1]
     if isinstance(value, Items) or value.contents is not None:
-        place = index.contents[0] if index.contents and not index.tainted else None
-        if not isinstance(place, int):
+        position = index.contents[0] if index.contents and not index.tainted else None
+        if not isinstance(position, int):
             return (
                 propagate([value, index]) if value.tainted or index.tainted else unsure("%s is not followed" % call.at)
             )
-        return items(value)[place]
+        return items(value)[position]
     if value.tainted or value.dims is None or len(value.dims) != 1 or call.attribute("names") == ("self", "other"):
         return unsure("%s is not followed" % call.at, [value, index])
     return part(call.at, value, 0, None)
@@ -96,7 +96,7 @@ def length(call: Call) -> Value:
         return constant([], [len(value.items)])
     if value.tainted or (value.dims is None or value.has_rows and not value.dims):
         return unsure("%s is not followed" % call.at, [value])
-    if not value.dims:  # a text
+    if not value.dims:  # a string
         return constant([], [len(value.contents[0])] if value.contents and isinstance(value.contents[0], str) else None)
     return constant([], [value.dims[0]])
 
@@ -143,14 +143,14 @@ def chunk(call: Call) -> Any:
     whole = value.dims[normalize_axis(axis, len(value.dims))]
     sizes = []  # type: List[Any]
     if isinstance(whole, int) and call.node.operator == "tensor_split":
-        sizes = [whole // count + (place < whole % count) for place in range(count)]
+        sizes = [whole // count + (index < whole % count) for index in range(count)]
     elif isinstance(whole, int):
         each = -(-whole // count)
         sizes = [min(each, whole - start) for start in range(0, whole, each)]
     elif over(whole, count) is not None:
         sizes = [over(whole, count)] * count
     elif has_rows(whole) or call.node.operator != "tensor_split":
-        return unsure("%s takes apart what is not known to have as many parts" % call.at)
+        return unsure("%s splits a dimension that may not be divisible" % call.at)
     else:
         sizes = [None] * count
     return Items(tuple(parts(call.at, value, axis, sizes)))
@@ -164,12 +164,12 @@ def unbind(call: Call) -> Any:
         return unsure("%s is not followed" % call.at, [value])
     count = value.dims[normalize_axis(axis, len(value.dims))]
     if not isinstance(count, int) or count > 4096:
-        return unsure("%s takes as many as there are" % call.at, [value])
-    return Items(tuple(part(call.at, value, axis, place) for place in range(count)))
+        return unsure("%s splits an unknown number of parts" % call.at, [value])
+    return Items(tuple(part(call.at, value, axis, index) for index in range(count)))
 
 
 def cut(call: Call, start: Any, end: Any, step: Any) -> Any:
-    """Of a list."""
+    """Return a slice of a list."""
     if not isinstance(call[0], Items):
         return take_slice(call.at, call[0], 0, 0 if start is None else start, _FAR if end is None else end, step)
     if not all(bound is None or isinstance(bound, int) for bound in (start, end, step)):

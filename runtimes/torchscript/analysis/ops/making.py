@@ -1,4 +1,4 @@
-"""Tensors that are made of sizes and numbers."""
+"""Operators that create tensors from sizes and numbers."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ from ..operators import UNSET, Arguments, rule
 
 @rule("zeros ones full empty new_zeros new_ones new_full new_empty empty_permuted")
 def filled(call: Call) -> Value:
-    """What is in an empty one is not asked: nobody shows it."""
+    """Create a tensor. The values of an empty one are undefined, but no model lets them reach an output."""
     given = Arguments(call)
     fill = given.get("fill_value")
     if fill is not None and (fill.tainted or fill.has_rows or repeats(fill)):
-        return unsure("%s is filled with what is not followed" % call.at, [fill])
+        return unsure("%s is filled with a value that is not followed" % call.at, [fill])
     return shaping.fill_shape(given["size"])
 
 
@@ -25,7 +25,7 @@ def filled(call: Call) -> Value:
 def filled_like(call: Call) -> Value:
     value, fill = call[0], Arguments(call).get("fill_value")
     if fill is not None and (fill.tainted or fill.has_rows or repeats(fill)):
-        return unsure("%s is filled with what is not followed" % call.at, [fill])
+        return unsure("%s is filled with a value that is not followed" % call.at, [fill])
     if value.dims is None:
         return propagate([value]) if value.tainted else constant()
 
@@ -75,7 +75,7 @@ def unset(call: Call) -> Value:
 @rule("prim::RaiseException prim::Print warn _assert_async _assert_tensor_metadata")
 @rule("sym_constrain_range sym_constrain_range_for_size")
 def nothing(call: Call) -> Any:
-    """What is raised ends a request, not an answer; what surrounds it decides whether rows may do so."""
+    """Return constants. An exception ends the request; the rule for the surrounding branch reports that."""
     return [constant() for _ in call.node.outputs]
 
 

@@ -1,4 +1,4 @@
-"""Numbers: arithmetic, comparisons and conversions, also of tensors with few elements, since shapes are made so."""
+"""Arithmetic, comparisons and conversions of numbers and small tensors, which graphs use to compute shapes."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def _is_number(one: Any) -> bool:
 
 
 def _divide(one: Any, two: Any) -> Any:
-    """As Python's `/`."""
+    """Divide as Python's `/` does."""
     if _is_number(one) and _is_number(two):
         return one / two if two else None
     result = None if isinstance(one, float) or isinstance(two, float) or one is None or two is None else over(one, two)
@@ -33,14 +33,15 @@ def _equal(one: Any, two: Any) -> Any:
     if isinstance(one, str) or isinstance(two, str):
         return one == two if isinstance(one, str) and isinstance(two, str) else unknown_number(one, two)
     for size, other in ((one, two), (two, one)):
-        # A multiple of more than the number is none of it: that a batch has more than one value for each channel, say.
+        # A multiple of `factor` is not equal to a number that is none, as in checks that a batch has more than one
+        # value for each channel.
         if isinstance(size, Product) and isinstance(other, int) and other % size.factor:
             return False
     return OPERATORS["equal"](one, two)
 
 
 def _round(one: Any) -> Any:
-    """Of a number with a fraction; a size has none."""
+    """Return an integer or a size unchanged; a rounded float is unknown."""
     return one if isinstance(one, (int, Product)) and not isinstance(one, bool) else unknown_number(one)
 
 
@@ -66,7 +67,7 @@ def binary(call: Call) -> Any:
         if call.node.operator != "add":
             raise ValueError("lists are compared")
         return Items(tuple(one.items) + tuple(two.items))  # type: ignore[attr-defined]
-    if "a" in given and one.rank == 1:  # lists of numbers, where a tensor would be called `self`
+    if "a" in given and one.rank == 1:  # lists of numbers; a tensor would be named `self`
         return _lists(call, one, two)
     alpha = given.number("alpha", 1)
     if has_rows(alpha):
@@ -123,26 +124,26 @@ def identical(call: Call) -> Value:
     one, two = (NONE if value is None else value for value in (call.get(0), call.get(1)))
     same = one == NONE and two == NONE
     if one != NONE and two != NONE:
-        # That two tensors are one says nothing of their values, and is the same for all requests.
+        # Whether two tensors are the same object does not depend on their values, and is the same for all requests.
         return constant([], [call.node.operator == "__is__"] if call.node.inputs[0] == call.node.inputs[1] else None)
-    if one.tainted or two.tainted:  # what is not followed may be None or not
+    if one.tainted or two.tainted:  # a value that is not followed may be None
         raise ValueError("not known to be None")
     if any(isinstance(value, Value) and value.dims is None for value in (one, two)):
-        return constant([])  # a constant that is not known, nor whether it is None
+        return constant([])  # an unknown constant, which may be None
     return constant([], [same == (call.node.operator == "__is__")])
 
 
 @rule("Int Float Bool ScalarImplicit IntImplicit FloatImplicit item _local_scalar_dense prim::NumToTensor")
 @rule("scalar_tensor sym_float sym_int")
 def number(call: Call) -> Value:
-    """Of a tensor with one element, or from a number."""
+    """Convert a tensor with one element, or a number."""
     value, kind = call[0], call.node.operator
     if value.tainted:
         return propagate([value], [])
     if value.has_rows:
         return mixed("%s allows one row only" % call.at)
     if repeats(value._replace(contents=None)):
-        return unsure("%s takes one of what is repeated for each row" % call.at)
+        return unsure("%s takes one element of a constant that is repeated for each row" % call.at)
     if value.contents is None or len(value.contents) != 1:
         return unsure("%s is not followed" % call.at) if value.counts_rows else constant([])
     convert = {"Int": "integer", "Float": "float", "Bool": "boolean"}.get(kind)
@@ -165,10 +166,14 @@ def tensor(call: Call) -> Value:
 @rule("prim::dtype prim::device prim::layout is_floating_point is_complex prim::is_cuda is_grad_enabled format")
 @rule("prim::is_nested prim::is_quantized prim::is_mkldnn prim::requires_grad device prim::type percentFormat")
 @rule("get_autocast_dtype is_autocast_enabled is_autocast_cpu_enabled is_scripting")
-def of_its_sort(call: Call) -> Value:
-    """What has nothing to do with values or sizes."""
+def metadata(call: Call) -> Value:
+    """Return what does not depend on values or sizes."""
     if call.node.operator in ("format", "percentFormat"):
-        return constant([]) if not any(value.tainted or repeats(value) for value in call.present) else unsure("a text")
+        return (
+            constant([])
+            if not any(value.tainted or repeats(value) for value in call.present)
+            else unsure("a string is not followed")
+        )
     if call.node.operator in ("prim::is_nested",):
         return constant([], [False])
     return constant([])

@@ -1,4 +1,4 @@
-"""Convolutions, pools and what else works on pictures, signals and volumes."""
+"""Convolutions, pooling and other operators on images, signals and volumes."""
 
 from typing import Any, List, Optional
 
@@ -16,7 +16,7 @@ def _each(numbers: Optional[List[Any]], count: int, otherwise: Any) -> List[Any]
 
 
 def _windows(size: Any, window: Any, stride: Any, pad: Any, dilation: Any, up: bool) -> Any:
-    """How many windows there are along one dimension; None where that is not known."""
+    """Return the number of windows along one dimension, or None if it is unknown."""
     if not all(isinstance(number, int) for number in (size, window, stride, pad, dilation)) or stride < 1 or up:
         return None
     return max((size + 2 * pad - dilation * (window - 1) - 1) // stride + 1, 0)
@@ -32,26 +32,26 @@ def convolution(call: Call) -> Value:
     if value.dims is None or weight.dims is None:
         raise NotFollowed("weight")
     count, name = len(weight.dims) - 2, call.node.operator
-    turned = name.startswith("conv_transpose") or bool(given.number("transposed", False))
+    transposed = name.startswith("conv_transpose") or bool(given.number("transposed", False))
     channels, spatial = weight.dims[0], None  # type: Any
-    if turned:
+    if transposed:
         channels = times(weight.dims[1], given.number("groups", 1))
     if len(value.dims) == count + 1:
         value = shaping.unsqueeze(call.at, value, [0])
     elif len(value.dims) != count + 2:
         raise NotFollowed("input")
     padding = given.get("padding")
-    if not turned and (padding is None or padding.contents is None or not isinstance(padding.contents[0], str)):
+    if not transposed and (padding is None or padding.contents is None or not isinstance(padding.contents[0], str)):
         stride, dilation = (_each(given.numbers(each), count, 1) for each in ("stride", "dilation"))
         around = _each(given.numbers("padding"), count, 0)
         spatial = [
             _windows(
-                value.dims[place + 2], weight.dims[place + 2], stride[place], around[place], dilation[place], False
+                value.dims[index + 2], weight.dims[index + 2], stride[index], around[index], dilation[index], False
             )
-            for place in range(count)
+            for index in range(count)
         ]
-    elif turned:
-        spatial = _spread_out(given, value, weight, count)
+    elif transposed:
+        spatial = _transposed_sizes(given, value, weight, count)
     elif given.number("padding") == "same":
         spatial = list(value.dims[2:])
     found = computing.windows(call.at, value, channels, spatial, [weight, *given.of("bias")])
@@ -59,15 +59,15 @@ def convolution(call: Call) -> Value:
     return shaping.squeeze(call.at, found, [0]) if unbatched and not found.tainted else found
 
 
-def _spread_out(given: Arguments, value: Value, weight: Value, count: int) -> List[Any]:
+def _transposed_sizes(given: Arguments, value: Value, weight: Value, count: int) -> List[Any]:
     stride, dilation = (_each(given.numbers(each), count, 1) for each in ("stride", "dilation"))
     around, more = (_each(given.numbers(each), count, 0) for each in ("padding", "output_padding"))
     result = []
-    for place in range(count):
-        size, window = (value.dims or ())[place + 2], (weight.dims or ())[place + 2]
+    for index in range(count):
+        size, window = (value.dims or ())[index + 2], (weight.dims or ())[index + 2]
         known = isinstance(size, int) and isinstance(window, int)
-        whole = dilation[place] * (window - 1) + more[place] + 1 if known else 0
-        result.append((size - 1) * stride[place] - 2 * around[place] + whole if known else None)
+        whole = dilation[index] * (window - 1) + more[index] + 1 if known else 0
+        result.append((size - 1) * stride[index] - 2 * around[index] + whole if known else None)
     return result
 
 
@@ -83,10 +83,10 @@ def pool(call: Call) -> Any:
     around, dilation = _each(given.numbers("padding"), count, 0), _each(given.numbers("dilation"), count, 1)
     up = bool(given.number("ceil_mode", False))
 
-    def size_of(place: int, size: Any) -> Any:
-        return _windows(size, window[place], stride[place], around[place], dilation[place], up)
+    def size_of(index: int, size: Any) -> Any:
+        return _windows(size, window[index], stride[index], around[index], dilation[index], up)
 
-    return [_over_last(call, value, count, size_of)] * len(call.node.outputs)
+    return [_along_last(call, value, count, size_of)] * len(call.node.outputs)
 
 
 @rule(
@@ -94,17 +94,17 @@ def pool(call: Call) -> Any:
     adaptive_max_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d"""
 )
 def adaptive_pool(call: Call) -> Any:
-    wanted = Arguments(call).get("output_size")
+    target = Arguments(call).get("output_size")
     count = int(next(character for character in call.node.operator if character.isdigit()))
-    if wanted is None or wanted.tainted or wanted.counts_rows:
+    if target is None or target.tainted or target.counts_rows:
         raise NotFollowed("output_size")
-    sizes = wanted.contents if wanted.contents is not None else [None] * count
+    sizes = target.contents if target.contents is not None else [None] * count
     sizes = list(sizes) * count if len(sizes) == 1 else sizes
-    return [_over_last(call, call[0], count, lambda place, size: sizes[place])] * len(call.node.outputs)
+    return [_along_last(call, call[0], count, lambda index, size: sizes[index])] * len(call.node.outputs)
 
 
-def _over_last(call: Call, value: Value, count: int, size_of: Any) -> Value:
-    """Each value made of a window along the last dimensions."""
+def _along_last(call: Call, value: Value, count: int, size_of: Any) -> Value:
+    """Compute each value from a window along the last `count` dimensions."""
     if value.tainted or value.dims is None:
         return propagate([value]) if value.tainted else constant()
     if len(value.dims) < count + 1:
@@ -112,9 +112,9 @@ def _over_last(call: Call, value: Value, count: int, size_of: Any) -> Value:
     first = len(value.dims) - count
     if any(has_rows(size) for size in value.dims[first:]) or value.counts_rows:
         return (mixed if value.has_rows else unsure)("%s moves windows over the rows" % call.at)
-    sizes = [size_of(place, size) for place, size in enumerate(value.dims[first:])]
+    sizes = [size_of(index, size) for index, size in enumerate(value.dims[first:])]
     if any(has_rows(size) for size in sizes):
-        return unsure("%s has as many windows as there are rows" % call.at)
+        return unsure("%s has one window for each row" % call.at)
     dims = value.dims[:first] + tuple(fresh() if size is None else size for size in sizes)
     return value._replace(dims=dims, contents=None)
 
@@ -129,22 +129,22 @@ def upsample(call: Call) -> Value:
     if value.dims is None or value.tainted:
         raise NotFollowed("input")
     count = len(value.dims) - 2
-    wanted = given.get("output_size") or given.get("size")
-    if wanted is not None and (wanted.tainted or wanted.counts_rows):
+    target = given.get("output_size") or given.get("size")
+    if target is not None and (target.tainted or target.counts_rows):
         raise NotFollowed("output_size")
     for other in given.of("scale_factors scale_factor scales scales_h scales_w scales_d"):
         if other.tainted or other.has_rows or repeats(other):
             raise NotFollowed("scale_factors")
-    sizes = list(wanted.contents) if wanted is not None and wanted.contents is not None else [None] * count
+    sizes = list(target.contents) if target is not None and target.contents is not None else [None] * count
     sizes = sizes * count if len(sizes) == 1 else sizes
     factors = given.get("scale_factors") or given.get("scale_factor")
-    if wanted is None and factors is not None and factors.contents is not None:
+    if target is None and factors is not None and factors.contents is not None:
         each = list(factors.contents) * (count if len(factors.contents) == 1 else 1)
         sizes = [
             int(size * factor) if isinstance(size, int) and isinstance(factor, (int, float)) else None
             for size, factor in zip(value.dims[2:], each)
         ]
-    return _over_last(call, value, count, lambda place, size: sizes[place])
+    return _along_last(call, value, count, lambda index, size: sizes[index])
 
 
 @rule("im2col col2im")
@@ -165,13 +165,13 @@ def regions(call: Call) -> Any:
     if call[0].tainted or call[1].tainted:
         return [propagate(call.present)] * count
     if call[0].has_rows and call[0].axis == 0:
-        return [mixed("%s takes regions by the place of a picture in the batch" % call.at)] * count
+        return [mixed("%s takes regions by the index of an image in the batch" % call.at)] * count
     return [unsure("%s is not followed" % call.at, call.present)] * count
 
 
 @rule("local_response_norm")
 def response_norm(call: Call) -> Value:
-    return computing.along(call.at, call[0], range(1, call[0].rank or 2), "normalises over")
+    return computing.along(call.at, call[0], range(1, call[0].rank or 2), "normalizes over")
 
 
 @rule("quantized::conv1d quantized::conv2d quantized::conv3d quantized::conv1d_relu quantized::conv2d_relu")

@@ -1,4 +1,4 @@
-"""Along dimensions: reductions, sorts, normalisations."""
+"""Operators along dimensions: reductions, sorting, normalization."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..operators import Arguments, Items, NotFollowed, rule
 
 
 def _axes(given: Arguments) -> Any:
-    """None: all of them."""
+    """Return the axes, or None for all."""
     return given.numbers("dim") or None
 
 
@@ -68,7 +68,7 @@ def cumulative(call: Call) -> Any:
 
 @rule("softmax log_softmax _softmax _log_softmax softmin _safe_softmax")
 def softmax(call: Call) -> Value:
-    return computing.along(call.at, call[0], [Arguments(call).number("dim")], "normalises over")
+    return computing.along(call.at, call[0], [Arguments(call).number("dim")], "normalizes over")
 
 
 @rule("sort argsort msort")
@@ -95,7 +95,7 @@ def layer_norm(call: Call) -> Any:
     if value.dims is None or not isinstance(count, int) or sizes.tainted:
         raise NotFollowed("normalized_shape")
     over = range(len(value.dims) - count, len(value.dims))
-    result = computing.along(call.at, value, over, "normalises over")
+    result = computing.along(call.at, value, over, "normalizes over")
     result = elementwise(call.at, result, *given.of("weight bias"))
     return [result] + [computing.reduce(call.at, value, over, True)] * (outputs - 1)
 
@@ -115,7 +115,7 @@ def group_norm(call: Call) -> Any:
     if "N" in given and given["N"].contents != (value.dims[0],):
         return [unsure("%s allows one number of rows only" % call.at, [value])] * outputs
     over = range(1 if call.node.operator != "instance_norm" else 2, len(value.dims))
-    result = computing.along(call.at, value, over, "normalises over")
+    result = computing.along(call.at, value, over, "normalizes over")
     if result.axis == 1:
         return [unsure("%s has the rows in an unusual dimension" % call.at)] * outputs
     statistic = computing.reduce(call.at, result, range(2, len(value.dims)), False)
@@ -130,7 +130,7 @@ def group_norm(call: Call) -> Any:
 def batch_norm(call: Call) -> Any:
     given, value, outputs = Arguments(call), call[0], len(call.node.outputs)
     if "training" in (call.attribute("names") or ()):
-        # Without a mean of its own it takes that of the batch.
+        # Without a running mean, it uses that of the batch.
         if given.number("training") is not False or "running_mean" not in given:
             if "running_mean" in given:
                 call.walk.writes.append("batch_norm in training mode keeps mean and variance")

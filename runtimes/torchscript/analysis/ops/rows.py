@@ -1,4 +1,4 @@
-"""What counts, what is random, and what takes all rows together."""
+"""Operators that count values, are random, or use all rows at once."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def counted(call: Call) -> Any:
     if any(value.tainted for value in call.present):
         return [propagate(call.present)] * count
     if any(value.has_rows or repeats(value) for value in call.present):
-        return [mixed("%s finds as many as values say, in all rows" % call.at)] * count
+        return [mixed("%s finds a number of elements that depends on the values of all rows" % call.at)] * count
     return [constant([fresh(), fresh()] if call.node.operator in ("nonzero", "argwhere") else None)] * count
 
 

@@ -1,4 +1,4 @@
-"""What writes values into a tensor where indices say, and takes places by value."""
+"""Operators that write values at indices, and operators that find indices of values."""
 
 from typing import Any
 
@@ -29,18 +29,20 @@ def scatter(call: Call) -> Value:
 @rule("index_put _index_put_impl _unsafe_index_put")
 def index_put(call: Call) -> Value:
     given = Arguments(call)
-    value, wanted, new = given["self"], items(given["indices"]), given["values"]
-    kinds = (call.attribute("dtypes") or [None, None])[1] or [None] * len(wanted)
-    together = [value, new] + wanted
+    value, indices, new = given["self"], items(given["indices"]), given["values"]
+    kinds = (call.attribute("dtypes") or [None, None])[1] or [None] * len(indices)
+    together = [value, new] + indices
     if value.tainted:
         return propagate(together)
-    if any(each.tainted for each in together):  # it may put back into rows what was taken out of them by its values
+    if any(
+        each.tainted for each in together
+    ):  # unknown: it may write values back to the rows that they were taken from
         return unsure("%s writes values in a way that is not followed" % call.at)
     if not any(each.has_rows or repeats(each) for each in together):
         return constant(value.dims)
-    # A mask of the first dimensions, and one number for wherever it is true.
-    if len(wanted) == 1 and kinds[0] == torch.bool and new.rank == 0 and value.dims is not None and wanted[0].dims:
-        mask = wanted[0]
+    # A mask of the first dimensions, and one number that is written wherever it is true.
+    if len(indices) == 1 and kinds[0] == torch.bool and new.rank == 0 and value.dims is not None and indices[0].dims:
+        mask = indices[0]
         mask = mask._replace(dims=mask.dims + (1,) * (len(value.dims) - len(mask.dims)))
         return elementwise(call.at, value, mask, new)
     return unsure("%s writes values in a way that is not followed" % call.at)
@@ -54,8 +56,8 @@ def by_index(call: Call) -> Value:
 
 
 @rule("bucketize searchsorted isin")
-def places(call: Call) -> Any:
-    """Each value by itself, in a table that is a constant of one dimension."""
+def search(call: Call) -> Any:
+    """Look up each value in a table, which must be a constant with one dimension."""
     names = {"bucketize": ("self", "boundaries"), "searchsorted": ("self", "sorted_sequence")}
     given = Arguments(call)
     value, table = names.get(call.node.operator, ("elements", "test_elements"))

@@ -1,4 +1,4 @@
-"""Sizes, and the same elements laid out differently."""
+"""Sizes, and operators that rearrange or repeat elements."""
 
 from typing import Any
 
@@ -44,10 +44,10 @@ def count(call: Call) -> Value:
 @rule("view reshape _unsafe_view view_copy _reshape_alias reshape_copy")
 def view(call: Call) -> Value:
     given = Arguments(call)
-    wanted = given.get("size") or given.get("shape")
-    if wanted is None:
-        raise NotFollowed("size")  # another datatype: how many there are changes
-    return shaping.reshape(call.at, given["self"], wanted, False)
+    target = given.get("size") or given.get("shape")
+    if target is None:
+        raise NotFollowed("size")  # a view with another datatype, which changes the sizes
+    return shaping.reshape(call.at, given["self"], target, False)
 
 
 @rule("view_as reshape_as")
@@ -75,22 +75,22 @@ def flatten(call: Call) -> Value:
 @rule("unflatten")
 def unflatten(call: Call) -> Value:
     given, value = Arguments(call), call[0]
-    wanted = given.numbers("sizes")
-    if value.dims is None or wanted is None:
+    target = given.numbers("sizes")
+    if value.dims is None or target is None:
         raise NotFollowed("sizes")
     axis = normalize_axis(given.number("dim"), len(value.dims))
-    if -1 in wanted:
-        rest = over(value.dims[axis], times(*(each for each in wanted if each != -1)))
+    if -1 in target:
+        rest = over(value.dims[axis], times(*(each for each in target if each != -1)))
         if rest is None and has_rows(value.dims[axis]):
             raise NotFollowed("sizes")
-        wanted = [(fresh() if rest is None else rest) if each == -1 else each for each in wanted]
+        target = [(fresh() if rest is None else rest) if each == -1 else each for each in target]
     if value.tainted:
         return propagate([value])
-    if not has_rows(value.dims[axis]) and not any(map(has_rows, wanted)):  # no matter what is known of the other sizes
-        dims = value.dims[:axis] + tuple(wanted) + value.dims[axis + 1 :]
-        place = value.axis if value.axis is None or value.axis < axis else value.axis + len(wanted) - 1
-        return value._replace(dims=dims, axis=place)
-    return shaping.reshape_to(call.at, value, list(value.dims[:axis]) + wanted + list(value.dims[axis + 1 :]))
+    if not has_rows(value.dims[axis]) and not any(map(has_rows, target)):  # possible even if other sizes are unknown
+        dims = value.dims[:axis] + tuple(target) + value.dims[axis + 1 :]
+        new_axis = value.axis if value.axis is None or value.axis < axis else value.axis + len(target) - 1
+        return value._replace(dims=dims, axis=new_axis)
+    return shaping.reshape_to(call.at, value, list(value.dims[:axis]) + target + list(value.dims[axis + 1 :]))
 
 
 @rule("squeeze squeeze_copy")
@@ -102,15 +102,15 @@ def squeeze(call: Call) -> Value:
         return propagate([value]) if value.tainted else constant()
     gone = []  # type: List[int]
     for axis in axes:
-        place = normalize_axis(axis, len(value.dims))
-        if has_rows(value.dims[place]):
+        axis = normalize_axis(axis, len(value.dims))
+        if has_rows(value.dims[axis]):
             return mixed("%s drops the dimension of the batch where that has one row" % call.at, [value])
-        if isinstance(value.dims[place], Product):
+        if isinstance(value.dims[axis], Product):
             if not (value.has_rows or value.tainted or repeats(value)):
                 return constant()
-            return unsure("%s drops a dimension whose size is not known" % call.at, [value])
-        if value.dims[place] == 1:
-            gone.append(place)
+            return unsure("%s drops a dimension of unknown size" % call.at, [value])
+        if value.dims[axis] == 1:
+            gone.append(axis)
     return shaping.squeeze(call.at, value, gone) if gone else value
 
 
@@ -146,8 +146,8 @@ def movedim(call: Call) -> Value:
         return propagate([value]) if value.tainted else constant()
     count = len(value.dims)
     moved = {normalize_axis(target, count): normalize_axis(source, count) for target, source in zip(targets, sources)}
-    rest = iter(place for place in range(count) if place not in moved.values())
-    return shaping.transpose(call.at, value, [moved[place] if place in moved else next(rest) for place in range(count)])
+    rest = iter(index for index in range(count) if index not in moved.values())
+    return shaping.transpose(call.at, value, [moved[index] if index in moved else next(rest) for index in range(count)])
 
 
 @rule("expand expand_copy broadcast_to")
@@ -155,7 +155,7 @@ def expand(call: Call) -> Value:
     value, sizes = call[0], Arguments(call)["size"]
     if value.dims is not None and sizes.contents is not None and not sizes.tainted:
         own = (1,) * (len(sizes.contents) - len(value.dims)) + value.dims
-        kept = [mine if wanted == -1 else wanted for mine, wanted in zip(own, sizes.contents)]
+        kept = [old if new == -1 else new for old, new in zip(own, sizes.contents)]
         return shaping.expand(call.at, value, constant([len(kept)], kept))
     return shaping.expand(call.at, value, sizes)
 
@@ -183,19 +183,19 @@ def repeat_interleave(call: Call) -> Any:
         return propagate([value, times_each])
     if axis is None or value.dims is None or times_each.rank != 0 or times_each.contents is None:
         raise NotFollowed("repeats")
-    number, place = times_each.contents[0], normalize_axis(axis, len(value.dims))
+    number, axis = times_each.contents[0], normalize_axis(axis, len(value.dims))
     if number is None or has_rows(number) or (value.axis is None and repeats(value)):
         return unsure("%s is not followed" % call.at)
     dims = list(value.dims)
-    dims[place] = times(dims[place], number)
+    dims[axis] = times(dims[axis], number)
     if value.axis is None:
         return constant(dims)
-    return rows(dims, value.axis, value.before, times(value.after, number) if place == value.axis else value.after)
+    return rows(dims, value.axis, value.before, times(value.after, number) if axis == value.axis else value.after)
 
 
 @rule("unfold")
 def unfold(call: Call) -> Any:
-    """Windows of a dimension, which come in a dimension of their own at the end."""
+    """Return windows along a dimension, in a new dimension at the end."""
     given, value = Arguments(call), call[0]
     if value.dims is None or value.tainted or value.counts_rows:
         raise NotFollowed("self")
@@ -234,7 +234,7 @@ def together(call: Call) -> Any:
         return unsure("%s is not followed" % call.at, [value])
     if call.node.operator == "meshgrid" and all(each.rank == 1 for each in value.items):
         dims = [each.dims[0] for each in value.items]
-        # Along which of the first two dimensions each lies is asked by none of what follows.
+        # The order of the first two dimensions depends on `indexing`, so their sizes are known only if they are equal.
         known = dims if len({str(size) for size in dims}) == 1 else [fresh() for _ in dims]
         return Items(tuple(constant(known) for _ in dims))
     return Items(tuple(constant() for _ in value.items))
