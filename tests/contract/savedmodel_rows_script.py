@@ -123,7 +123,7 @@ INDEPENDENT = {
 }  # fmt: skip
 MIXING = {
     "reduces over the rows": (lambda x: x - tf.reduce_mean(x, 0), ROWS),
-    "normalises over": (lambda x: tf.transpose(tf.nn.softmax(tf.transpose(x))), ROWS),
+    "normalizes over": (lambda x: tf.transpose(tf.nn.softmax(tf.transpose(x))), ROWS),
     "sums over": (lambda x: tf.cumsum(x), ROWS),
     "reverses": (lambda x: x[::-1] + tf.reverse(x, [0]), ROWS),
     "some of the rows": (lambda x: x - x[0], ROWS),

@@ -149,7 +149,7 @@ def mixing_ones():
     return {
         over_the_rows: "MEAN 'mean' reduces over the rows",
         one_row_only: "allows one number of rows only",
-        all_in_one: "normalises over the rows",
+        all_in_one: "normalizes over the rows",
         by_half_rows: "has several rows for each row of the inputs",
         reversed_: "reverses the rows",
         first: "takes some of the rows only",

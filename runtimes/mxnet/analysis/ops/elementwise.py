@@ -147,7 +147,7 @@ def softmax_output(call: Call) -> Value:
     value = call[0]
     if value.rank is None or value.rank < 2:
         return unsure("%s is not followed" % call.at, [value])
-    return computing.along(call.at, value, range(1, value.rank), "normalises over")
+    return computing.along(call.at, value, range(1, value.rank), "normalizes over")
 
 
 @rule("LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput", "SVMOutput")

@@ -60,7 +60,7 @@ def cumulative(call: Call) -> Value:
 def softmax(call: Call) -> Value:
     if len(call.present) > 1:  # lengths
         return unsure("%s is not followed" % call.at, call.present)
-    return computing.along(call.at, call[0], [call.attribute("axis", -1)], "normalises over")
+    return computing.along(call.at, call[0], [call.attribute("axis", -1)], "normalizes over")
 
 
 @rule("SoftmaxActivation", "InstanceNorm", "L2Normalization", "LRN", "GroupNorm")
@@ -70,12 +70,12 @@ def of_each_instance(call: Call) -> Value:
     wrong = call.not_constant(call.inputs[1:])
     if wrong is not None or value.rank is None or value.rank < 2:
         return wrong or unsure("%s is not followed" % call.at, call.present)
-    return computing.along(call.at, value, range(1, value.rank), "normalises over")
+    return computing.along(call.at, value, range(1, value.rank), "normalizes over")
 
 
 @rule("LayerNorm")
 def layer_norm(call: Call) -> Any:
-    value = computing.along(call.at, call[0], [call.attribute("axis", -1)], "normalises over")
+    value = computing.along(call.at, call[0], [call.attribute("axis", -1)], "normalizes over")
     wrong = call.not_constant(call.inputs[1:])
     return wrong or value
 

@@ -62,7 +62,7 @@ def top_k(call: Call) -> Any:
 
 @rule("Softmax", "LogSoftmax", "LRN")
 def softmax(call: Call) -> Value:
-    return computing.along(call.at, call[0], [-1], "normalises over")
+    return computing.along(call.at, call[0], [-1], "normalizes over")
 
 
 @rule("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")

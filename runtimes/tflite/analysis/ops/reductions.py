@@ -52,7 +52,7 @@ def top_k(call: Call) -> Any:
 
 @rule("SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION", "LOCAL_RESPONSE_NORMALIZATION")
 def normalised(call: Call) -> Value:
-    return computing.along(call.at, call[0], [-1], "normalises over")
+    return computing.along(call.at, call[0], [-1], "normalizes over")
 
 
 @rule("RFFT2D")
