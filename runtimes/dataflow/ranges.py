@@ -1,7 +1,7 @@
-"""Which numbers an input may hold, as far as the operators say so that take it.
+"""Finds the range of an input's numbers from the operators that use it.
 
-An input is followed through what only moves its numbers, and through sums and products with constants, up to the table
-whose rows they pick or the limits at which they are cut off.
+An input is followed through operators that only rearrange its numbers, and through sums and products with constants, up
+to a table that its numbers index or limits to which they are clipped.
 """
 
 import itertools
@@ -10,14 +10,15 @@ from typing import Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequ
 from runtimes.contract import InputRange
 from runtimes.dataflow.graph import Function, Graph, Model, Node, Tensor
 
-# How exporters write that there is no limit: the largest number of 32 bits, or of floats.
+# Limits from here on count as none, because exporters write the largest integer of 32 bits or the largest float for "no
+# limit".
 _NO_LIMIT = 2e9
-_MAX_DEPTH = 20  # of calls in calls
-_MAX_NODES = 400000  # over all calls and branches: seconds
+_MAX_DEPTH = 20  # of nested calls and graphs
+_MAX_NODES = 400000  # over all calls and graphs, as in walk.py: limits the time to some seconds
 
 
 class _Line(NamedTuple):
-    """A tensor that holds scale * number + shift for each number of an input."""
+    """A tensor that contains scale * number + shift for each number of an input."""
 
     input: str
     scale: float = 1.0
@@ -25,9 +26,9 @@ class _Line(NamedTuple):
 
 
 class Ranges:
-    """What is known of one graph so far, for the rules of a format's operators. `found` is what came of it, by input.
+    """What is known about a graph so far; the argument of the rules for a format's operators.
 
-    constants, inputs: the graph's own, and the tensors by which others are known
+    found: the ranges found, by input. constants: the constants of the graph. inputs: the tensors that are inputs.
     """
 
     def __init__(
@@ -56,14 +57,14 @@ class Ranges:
                 self.call(node, node.domain, node.operator)
 
     def call(self, node: Node, domain: str, name: str) -> None:
-        """The node's inputs are those of this function, and its outputs what that gives."""
+        """Follow a function that the node calls with its inputs and outputs."""
         function = self._functions.get((domain, name))
         if function is not None:
             inside = self._inside(node.inputs, function.inputs, (), function.nodes)
             self._taken(inside, node.outputs, function.outputs)
 
     def graph(self, graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        """A graph within this one, whose inputs are these, gives these outputs; "" for one that is not followed."""
+        """Follow a graph inside this one, for these inputs and outputs; "" for those that are not followed."""
         names = [name for name, _ in graph.inputs]
         self._taken(self._inside(inputs, names, graph.constants, graph.nodes), outputs, graph.outputs)
 
@@ -91,47 +92,48 @@ class Ranges:
         self._constants[name] = tensor
 
     def rows_of(self, name: str, axis: int = 0) -> Optional[int]:
-        """The size of a constant along an axis; None where it is no constant."""
+        """Return the size of a constant along an axis, or None if the tensor is not a constant."""
         dims = self._constants[name].dims if name in self._constants else ()
         return dims[axis] if -len(dims) <= axis < len(dims) else None
 
     def number(self, name: str) -> Optional[float]:
-        """A constant's number, where all of its elements are one."""
+        """Return the number that all elements of a constant are equal to, or None."""
         tensor = self._constants.get(name)
         distinct = set(tensor.contents or ()) if tensor is not None else ()
         only = next(iter(distinct)) if len(distinct) == 1 else None
         return float(only) if isinstance(only, (bool, int, float)) else None
 
     def same(self, node: Node) -> None:
-        """Its outputs hold numbers of its first input, in whatever order and shape."""
+        """Record that the outputs contain numbers of the first input, in any order and shape."""
         for output in node.outputs:
             self.moved(node.inputs[0], output)
 
     def copied(self, node: Node, contents: bool = True) -> None:
-        """Its output has the sizes of its first input, where that is a constant, and the same numbers or others."""
+        """Record that the output has the sizes of the first input if that is a constant, and perhaps its contents."""
         tensor = self._constants.get(node.inputs[0])
         if tensor is not None:
             self._constants[node.outputs[0]] = tensor if contents else tensor._replace(contents=None)
 
     def moved(self, name: str, output: str, scale: float = 1.0, shift: float = 0.0) -> None:
-        """The output is scale * name + shift."""
+        """Record that the output is scale * name + shift."""
         line = self._lines.get(name)
         if line is not None and scale:
             self._lines[output] = _Line(line.input, line.scale * scale, line.shift * scale + shift)
 
     def either(self, names: Sequence[str], output: str) -> None:
-        """The output holds numbers of these. Where all are made of one input, the lower one of two is the input's own:
+        """Record that the output contains numbers of these tensors.
 
-        to an id below zero, the size of the table is added.
+        If all come from one input, the one with the smallest shift is used, because graphs add the size of the table to
+        negative ids and select between the two.
         """
         lines = [self._lines[name] for name in names if name in self._lines]
         if lines and len({(line.input, line.scale) for line in lines}) == 1:
             self._lines[output] = min(lines, key=lambda line: line.shift)
 
     def cut(self, name: str, output: str, limit: Optional[float], upper: bool) -> None:
-        """The output is the tensor, cut off at one end. Where it is cut off at the other end too, between() holds.
+        """Record that the output is the tensor clipped at one end. If both ends are clipped, they are its range.
 
-        Cut off at one end alone, it may be a table that says where the other one is.
+        If only one end is clipped, the output is followed further, because a table may show the other end.
         """
         if limit is None:
             return
@@ -143,20 +145,20 @@ class Ranges:
             self.moved(name, output)
 
     def picks(self, name: str, size: Optional[int]) -> None:
-        """The tensor's numbers pick among so many: rows of a table, say. None or 0: it is not known among how many."""
+        """Record that the tensor's numbers are indices below `size`, of a table for example; None or 0 if unknown."""
         if size:
             self.between(name, 0, size - 1, rows=True)
 
     def between(self, name: str, low: float, high: float, rows: bool = False) -> None:
-        """The tensor's numbers have a meaning from low to high: see InputRange."""
+        """Record the range of the tensor's numbers; rows: as in InputRange."""
         line = self._lines.get(name)
         if line is None or not -_NO_LIMIT < low <= high < _NO_LIMIT:
             return
         ends = sorted((end - line.shift) / line.scale for end in (low, high))
-        wanted, known = InputRange(ends[0], ends[1], rows), self.found.get(line.input)
+        new, known = InputRange(ends[0], ends[1], rows), self.found.get(line.input)
         if known is None or (rows and not known.rows):
-            self.found[line.input] = wanted
-        elif rows:  # rows of both tables
+            self.found[line.input] = new
+        elif rows:  # the numbers index both tables
             self.found[line.input] = InputRange(max(known.low, ends[0]), min(known.high, ends[1]), True)
         elif not known.rows:
             self.found[line.input] = InputRange(min(known.low, ends[0]), max(known.high, ends[1]))
@@ -167,14 +169,14 @@ Rules = Mapping[Tuple[str, str], Rule]  # by domain and operator
 
 
 def constant(ranges: Ranges, node: Node) -> None:
-    """A node that holds a constant"""
+    """Handle a node with a constant in an attribute."""
     value = node.attributes.get("value")
     if isinstance(value, Tensor):
         ranges.constant(node.outputs[0], value)
 
 
 def passed(ranges: Ranges, node: Node) -> None:
-    """What gives what it is given, in the same shape"""
+    """Handle an operator that returns its input unchanged."""
     ranges.same(node)
     ranges.copied(node)
 
@@ -208,24 +210,24 @@ def negated(ranges: Ranges, node: Node) -> None:
 
 
 def selected(ranges: Ranges, node: Node) -> None:
-    """The second or the third input, as the first one says"""
+    """Handle an operator that selects from its second or third input by its first one."""
     ranges.either(node.inputs[1:3], node.outputs[0])
 
 
 def divided(ranges: Ranges, node: Node) -> None:
-    """Of whole numbers the remainder is left out of account."""
+    """Handle a division. The remainder of integers is ignored."""
     other = ranges.number(node.inputs[1])
     if other:
         ranges.moved(node.inputs[0], node.outputs[0], 1 / other)
 
 
 def cut_below(ranges: Ranges, node: Node) -> None:
-    """The larger of two"""
+    """Handle a maximum of two tensors."""
     _cut(ranges, node, upper=False)
 
 
 def cut_above(ranges: Ranges, node: Node) -> None:
-    """The smaller of two"""
+    """Handle a minimum of two tensors."""
     _cut(ranges, node, upper=True)
 
 
@@ -237,14 +239,14 @@ def _cut(ranges: Ranges, node: Node, upper: bool) -> None:
 
 
 def one_hot(ranges: Ranges, node: Node) -> None:
-    """What the second input has as its number of classes; other numbers are none of them"""
+    """Handle a one-hot encoding, with the number of classes as second input."""
     depth = ranges.number(node.inputs[1])
     if depth is not None:
         ranges.between(node.inputs[0], 0, depth - 1)
 
 
 def by_operator(rules: Mapping[str, Rule]) -> Rules:
-    """Of a format with one domain; each key may hold several operators, with spaces between."""
+    """Return the rules of a format with one domain. A key may contain several operators, separated by spaces."""
     return {("", operator): rule for names, rule in rules.items() for operator in names.split()}
 
 
@@ -255,13 +257,13 @@ def ranges_of(
     constants: Mapping[str, Tensor],
     begun: Callable[..., Ranges] = Ranges,
 ) -> Dict[str, InputRange]:
-    """Input → range, of those for which one was found.
+    """Return the ranges that were found, by input.
 
-    inputs     tensor → the input that it is
-    constants  tensor → constant: beside those in nodes
-    begun      makes what the rules get, for a format whose rules keep more
+    inputs     tensor → name of the input
+    constants  tensor → constant, in addition to those in nodes
+    begun      creates the argument of the rules, for a format whose rules need more state
 
-    Graphs within the graph are not looked at, but for functions that it calls, and where a rule gives them inputs.
+    Of the graphs inside the graph, only functions that it calls are followed, and those that a rule passes to `graph`.
     """
     ranges = begun(rules, model.functions, constants, {tensor: _Line(name) for tensor, name in inputs.items()})
     ranges.nodes(model.graph.nodes)

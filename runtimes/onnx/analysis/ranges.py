@@ -1,4 +1,4 @@
-"""ONNX's operators that say which numbers an input may hold."""
+"""The rules for ONNX's operators that show the range of an input's numbers."""
 
 from typing import Dict
 
@@ -24,23 +24,24 @@ _MICROSOFT = "com.microsoft"
 
 
 def input_ranges(model: Model) -> Dict[str, InputRange]:
+    """Return the ranges that the graph shows, by input."""
     constants = {tensor.name: tensor for tensor in model.graph.constants}
     inputs = {name: name for name, _ in model.graph.inputs if name not in constants}
     return ranges_of(model, _RULES, inputs, constants)
 
 
-def _dequantised(ranges: Ranges, node: Node) -> None:
+def _dequantize(ranges: Ranges, node: Node) -> None:
     ranges.copied(node, contents=False)
 
 
 def _gather(ranges: Ranges, node: Node) -> None:
-    """Gather: the second input picks rows of the first"""
+    """Handle Gather, whose second input indexes the first."""
     ranges.same(node)
     ranges.picks(node.inputs[1], ranges.rows_of(node.inputs[0], node.attributes.get("axis", 0)))
 
 
-def _embedded(ranges: Ranges, node: Node) -> None:
-    """EmbedLayerNormalization: ids and segments pick rows of the tables of words and segments"""
+def _embed(ranges: Ranges, node: Node) -> None:
+    """Handle EmbedLayerNormalization, whose ids and segments index two tables."""
     for ids, table in ((0, 2), (1, 4)):
         ranges.picks(node.inputs[ids], ranges.rows_of(node.inputs[table]) if len(node.inputs) > table else None)
 
@@ -51,8 +52,8 @@ def _clip(ranges: Ranges, node: Node) -> None:
         ranges.between(node.inputs[0], limits[0], limits[1])
 
 
-def _quantised(ranges: Ranges, node: Node) -> None:
-    """QuantizeLinear: what 8 bits hold, with a sign or without: which of both is not read"""
+def _quantize(ranges: Ranges, node: Node) -> None:
+    """Handle QuantizeLinear. The range covers signed and unsigned integers of 8 bits, since the type is not read."""
     scale = ranges.number(node.inputs[1])
     zero = ranges.number(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else 0.0
     if scale is not None and zero is not None:
@@ -63,11 +64,11 @@ _RULES = {
     **{("", operator): Ranges.same for operator in _SAME.split()},
     ("", "Constant"): constant,
     **dict.fromkeys([("", "Cast"), ("", "CastLike"), ("", "Identity")], passed),
-    ("", "DequantizeLinear"): _dequantised,
+    ("", "DequantizeLinear"): _dequantize,
     ("", "Gather"): _gather,
     ("", "OneHot"): one_hot,
     ("", "Clip"): _clip,
-    ("", "QuantizeLinear"): _quantised,
+    ("", "QuantizeLinear"): _quantize,
     ("", "Add"): added,
     ("", "Sub"): subtracted,
     ("", "Mul"): multiplied,
@@ -75,6 +76,6 @@ _RULES = {
     ("", "Where"): selected,
     ("", "Max"): cut_below,
     ("", "Min"): cut_above,
-    (_MICROSOFT, "EmbedLayerNormalization"): _embedded,
-    (_MICROSOFT, "QuantizeLinear"): _quantised,
+    (_MICROSOFT, "EmbedLayerNormalization"): _embed,
+    (_MICROSOFT, "QuantizeLinear"): _quantize,
 }  # type: Dict[Tuple[str, str], Rule]
