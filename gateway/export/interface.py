@@ -31,7 +31,10 @@ def differences(served: Signature, exported: Signature) -> tuple[list[str], list
 def _compare(kind: str, spec: TensorSpec, other: TensorSpec, mismatches: list[str], notes: list[str]) -> None:
     if other.datatype != spec.datatype:
         if other.datatype in _SUBSTITUTES.get(spec.datatype, ()):
-            notes.append(f"{kind} '{spec.name}' is {other.datatype}, because the target has no {spec.datatype}")
+            notes.append(
+                f"{kind} '{spec.name}' is {other.datatype} where {spec.datatype} is served: values that do not fit are "
+                "not verified"
+            )
         else:
             mismatches.append(
                 f"{kind} '{spec.name}' is {other.datatype or 'of no datatype'}, where {spec.datatype} is served"
