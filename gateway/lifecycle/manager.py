@@ -252,8 +252,8 @@ class Manager:
 
     def _warn(self, config: ModelConfig) -> None:
         """Log a model's warning, once for each content of its configuration files."""
-        if config.warning and self._warned.get(config.name) != config.configured:
-            self._warned[config.name] = config.configured
+        if config.warning and self._warned.get(config.name) != config.config_fingerprint:
+            self._warned[config.name] = config.config_fingerprint
             log.warning("%s: %s", config.name, config.warning)
 
     async def _load(self, version: ModelVersion) -> None:

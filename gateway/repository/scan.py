@@ -27,8 +27,8 @@ class ModelConfig:
     artifact      None if there is none to load; `problem` has the reason, in one sentence
     class_labels  output → labels of the indices in its last dimension
     warning       what is ignored in the model's configuration, in one line
-    configured    the fingerprint of the configuration files that `warning` is about
-    read, stated  what the fingerprint was computed from: files, and settings that are not in files
+    files, extra  what the fingerprint was computed from: files, and settings that are not in files
+    config_fingerprint  of the configuration files only, which `warning` is about
     """
 
     name: str
@@ -39,14 +39,14 @@ class ModelConfig:
     problem: str = ""
     class_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warning: str = ""
-    configured: str = ""
-    read: tuple[Path, ...] = ()
-    stated: str = ""
+    files: tuple[Path, ...] = ()
+    extra: str = ""
+    config_fingerprint: str = ""
 
     def unchanged(self) -> bool:
         """Return whether the files still match the fingerprint. If they do not, what was loaded may be inconsistent."""
         try:
-            return not self.read or _fingerprint(*self.read, stated=self.stated) == self.fingerprint
+            return not self.files or _fingerprint(*self.files, extra=self.extra) == self.fingerprint
         except OSError:
             return False  # a file cannot be accessed now
 
@@ -98,7 +98,7 @@ def _model_or_problem(entry: Path, runtimes: Mapping[str, Runtime]) -> list[Mode
             return []
         if name != entry.name:
             return [ModelConfig(name, "", "", problem="its folder's name is not UTF-8; rename it")]
-        if not _looks_like_a_model(entry, runtimes):
+        if not _looks_like_model(entry, runtimes):
             return []
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not entry.is_symlink():
@@ -107,7 +107,7 @@ def _model_or_problem(entry: Path, runtimes: Mapping[str, Runtime]) -> list[Mode
     return scan_model(ModelFolder(name, entry), runtimes)
 
 
-def _looks_like_a_model(folder: Path, runtimes: Mapping[str, Runtime]) -> bool:
+def _looks_like_model(folder: Path, runtimes: Mapping[str, Runtime]) -> bool:
     """Return whether a folder has a version, a configuration, or an artifact that is not in a version's folder.
 
     Other folders are unrelated to models, and ignored.
@@ -166,8 +166,8 @@ def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
     except UnknownFormat as error:
         raise RepositoryError(str(error)) from None
     name = path.name.split(".")[0] or path.name
-    read = artifact_files(path)
-    return ModelConfig(name, "1", _fingerprint(*read), artifact, read=tuple(read))
+    files = artifact_files(path)
+    return ModelConfig(name, "1", _fingerprint(*files), artifact, files=tuple(files))
 
 
 def artifact_files(path: Path) -> list[Path]:
@@ -178,14 +178,14 @@ def artifact_files(path: Path) -> list[Path]:
 
 def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfig]:
     folder, name = model.path, model.name
-    files = [folder / "model.toml", folder / "config.pbtxt"]
+    config_files = [folder / "model.toml", folder / "config.pbtxt"]
     try:
         toml, warning = _read_configuration(folder, runtimes)
         overrides = model.overrides
         toml = toml.model_copy(update={key: getattr(overrides, key) for key in overrides.model_fields_set})
         class_labels = {output: _read_labels(folder, file) for output, file in toml.labels.items()}
     except ModelConfigError as error:
-        yield ModelConfig(name, "", _fingerprint(*files), problem=str(error))
+        yield ModelConfig(name, "", _fingerprint(*config_files), problem=str(error))
         return
     versions = _versions(folder)
     if not versions:
@@ -195,17 +195,25 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
     chosen = toml.version_policy.choose(list(versions))
     if not chosen:
         problem = f"its version policy selects none of the versions {sorted(versions)}"
-        yield ModelConfig(name, "", _fingerprint(*files), problem=problem)
-    configured = _fingerprint(*files)
+        yield ModelConfig(name, "", _fingerprint(*config_files), problem=problem)
+    config_fingerprint = _fingerprint(*config_files)
     for version in chosen:
         version_folder, *others = versions[version]
-        read = (*files, version_folder, *others, *(folder / file for file in toml.labels.values()))
+        files = (*config_files, version_folder, *others, *(folder / file for file in toml.labels.values()))
         labels = sorted(label for label, number in model.overrides.version_labels.items() if number == version)
-        stated = "\0".join([str(folder), *labels])
+        # A models.config can point a model to another folder, or move a label, without a change of any other file.
+        extra = "\0".join([str(folder), *labels])
         config = ModelConfig(
-            name, str(version), _fingerprint(*read, stated=stated), None, toml, "", class_labels, warning, configured,
-            read, stated,
-        )  # fmt: skip
+            name,
+            str(version),
+            _fingerprint(*files, extra=extra),
+            toml=toml,
+            class_labels=class_labels,
+            warning=warning,
+            files=files,
+            extra=extra,
+            config_fingerprint=config_fingerprint,
+        )
         if others:
             *most, last = [each.name for each in versions[version]]
             names = f"{', '.join(most)} and {last}"
@@ -278,14 +286,14 @@ def is_version(name: str) -> bool:
     return name.isascii() and name.isdigit() and 0 < int(name) < 1 << 63
 
 
-def _fingerprint(*paths: Path, stated: str = "") -> str:
-    """Return a hash of `stated` and of the metadata of all files, not their contents: scans must be cheap.
+def _fingerprint(*paths: Path, extra: str = "") -> str:
+    """Return a hash of `extra` and of the metadata of all files, not their contents: scans must be cheap.
 
     Links are followed. Size and modification time are not enough: tools such as rsync -t and image layers preserve the
     modification time of a replaced file. Such a file has another inode, or at least another change time (ctime). The
     device number is left out, because it may differ when the same volume is mounted again.
     """
-    digest = hashlib.sha256(os.fsencode(stated))
+    digest = hashlib.sha256(os.fsencode(extra))
     for path in paths:
         for file in _files(path):
             try:

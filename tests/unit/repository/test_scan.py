@@ -298,7 +298,7 @@ def test_a_config_pbtxt_is_read_if_there_is_no_model_toml(tmp_path: Path) -> Non
     second = only(tmp_path)
     assert (second.toml.max_batch_size, second.warning) == (16, "")
     assert second.fingerprint != first.fingerprint
-    assert second.configured != first.configured
+    assert second.config_fingerprint != first.config_fingerprint
     (tmp_path / "m" / "model.toml").write_text("max_batch_size = 2")
     third = only(tmp_path)
     assert third.toml.max_batch_size == 2
