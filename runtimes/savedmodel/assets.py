@@ -1,7 +1,7 @@
-"""A SavedModel's assets, such as vocabularies, read from a copy that nobody else can write.
+"""Copies a SavedModel's assets, such as vocabularies, so that changing the files does not change the loaded model.
 
-The graph holds their paths, and an operator that reads files opens them with each request: whatever lies there by then
-would go into the answer. Variables and tables are read when the model is loaded.
+The graph contains their paths, and an operator that reads files opens them for each request. Variables and tables are
+read once, when the model is loaded.
 """
 
 import os
@@ -14,8 +14,11 @@ from runtimes.contract import LoadError
 _ASSETS = "assets"
 
 
-class Private:
-    """`folder` is the one to load from; `close` removes the copy, if there is one. Raises LoadError."""
+class PrivateCopy:
+    """
+    folder  folder to load from: a copy if there are assets, otherwise the original
+    Raises LoadError if the assets cannot be copied.
+    """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -38,5 +41,6 @@ class Private:
             ) from error
 
     def close(self) -> None:
+        """Remove the copy, if there is one."""
         if self._copy is not None:
             self._copy.cleanup()

@@ -1,4 +1,4 @@
-"""The two ways into a SavedModel. Both give the signatures that can be served, by name."""
+"""TensorFlow's two loaders for a SavedModel. Both return its signatures by name."""
 
 import os
 from functools import partial
@@ -15,11 +15,12 @@ from .analysis.read import of_function, of_graph
 _PYTHON_OPERATORS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
 
-class Entry(NamedTuple):
-    """One signature: `run` takes arrays by input name and the wanted names, and gives arrays.
-
-    `analyze` and `ranges` read the signature's graph and run nothing. `problem` is why it cannot be served, in words;
-    else empty.
+class LoadedSignature(NamedTuple):
+    """
+    run      computes outputs: arrays by input name, and names of outputs → arrays by output name
+    analyze  analyzes the rows in the signature's graph, without running it
+    ranges   reads the input ranges from the signature's graph, without running it
+    problem  why it cannot be served; "" if it can
     """
 
     signature: Signature
@@ -29,7 +30,7 @@ class Entry(NamedTuple):
     problem: str
 
 
-def load_functions(folder: str, tags: Sequence[str]) -> Dict[str, Entry]:
+def load_functions(folder: str, tags: Sequence[str]) -> Dict[str, LoadedSignature]:
     loaded = tf.saved_model.load(folder, tags=tags)
     calls_python = _mentions(folder, b"PyFunc")
     scalar_tables = not _mentions(folder, b"MutableDenseHashTable", b"MutableHashTableOfTensors")
@@ -37,32 +38,32 @@ def load_functions(folder: str, tags: Sequence[str]) -> Dict[str, Entry]:
     for name, function in loaded.signatures.items():
         inputs = function.structured_input_signature[1]
 
-        # `loaded` is a default, so that the variables live as long as the function.
-        def run(arrays: Any, wanted: Any, function: Any = function, loaded: Any = loaded, inputs: Any = inputs) -> Any:
+        # The default `loaded` keeps the variables alive as long as the function.
+        def run(arrays: Any, names: Any, function: Any = function, loaded: Any = loaded, inputs: Any = inputs) -> Any:
             results = function(**{key: tf.constant(arrays[key], spec.dtype) for key, spec in inputs.items()})
-            return {key: results[key].numpy() for key in wanted}
+            return {key: results[key].numpy() for key in names}
 
-        foreign = calls_python and _python_nodes(function.graph.as_graph_def())
+        needs_python = calls_python and _has_python_nodes(function.graph.as_graph_def())
         analyze = partial(of_function, function, _results(function), scalar_tables)
         ranges = partial(_ranges_of_function, function)
-        entries[name] = _entry(inputs, function.structured_outputs, run, analyze, ranges, foreign)
+        entries[name] = _signature(inputs, function.structured_outputs, run, analyze, ranges, needs_python)
     return entries
 
 
 def _results(function: Any) -> Dict[str, tf.Tensor]:
-    """The tensors in a function's graph that are served."""
+    """Return the served outputs as tensors of the function's graph."""
     flat = iter(function.outputs)
-    every = {
+    tensors = {
         key: [next(flat) for _ in tf.nest.flatten(value, expand_composites=True)]
         for key, value in sorted(function.structured_outputs.items())
     }
-    return {key: every[key][0] for key in _served(function.structured_outputs)}
+    return {key: tensors[key][0] for key in _served(function.structured_outputs)}
 
 
-def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, Entry]:
+def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, LoadedSignature]:
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=options.threads, inter_op_parallelism_threads=1)
     config.gpu_options.allow_growth = True
-    config.allow_soft_placement = True  # a graph that names a card runs where there is none, as a function does
+    config.allow_soft_placement = True  # as in TensorFlow 2, a graph placed on a GPU also runs without one
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=config)
     with graph.as_default():
@@ -70,40 +71,40 @@ def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, Entry]:
     calls_python = _mentions(options.artifact, b"PyFunc")
     entries = {}
     for name, definition in loaded.signature_def.items():
-        # Old builders wrote wrong datatypes and shapes into the definition; the graph's own are true.
+        # Old versions of TensorFlow wrote wrong datatypes and shapes into the definition; the graph has the right ones.
         inputs = {key: _tensor(graph, info) for key, info in definition.inputs.items()}
         outputs = {key: _tensor(graph, info) for key, info in definition.outputs.items()}
 
-        def run(arrays: Any, wanted: Any, inputs: Any = inputs, outputs: Any = outputs) -> Any:
-            fetches = {key: outputs[key] for key in wanted}
+        def run(arrays: Any, names: Any, inputs: Any = inputs, outputs: Any = outputs) -> Any:
+            fetches = {key: outputs[key] for key in names}
             return session.run(fetches, {inputs[key]: arrays[key] for key in inputs})
 
         fetched = [tensor.op.name for tensor in outputs.values() if tensor is not None]
-        foreign = calls_python and _python_nodes(
+        needs_python = calls_python and _has_python_nodes(
             tf.compat.v1.graph_util.extract_sub_graph(graph.as_graph_def(), fetched)
         )
         fed = [tensor for tensor in inputs.values() if tensor is not None]
         analyze = partial(of_graph, graph, fed, _served(outputs))
         ranges = partial(_ranges_of_graph, graph, inputs, _served(outputs))
-        entries[name] = _entry(inputs, outputs, run, analyze, ranges, foreign)
+        entries[name] = _signature(inputs, outputs, run, analyze, ranges, needs_python)
     return entries
 
 
 def _mentions(folder: str, *words: bytes) -> bool:
-    """Whether a word is anywhere in the file; cheap, so that a large graph is only searched where it is."""
+    """Whether the file contains one of these words. This is cheap, and avoids searching large graphs in vain."""
     with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
         content = file.read()
     return any(word in content for word in words)
 
 
-def _python_nodes(graph: Any) -> bool:
-    """Whether a graph, or a function that it has, calls a Python function: only the process that saved it has that."""
+def _has_python_nodes(graph: Any) -> bool:
+    """Whether a graph or one of its functions calls a Python function, which is not part of the file."""
     functions = [function.node_def for function in graph.library.function]
     return any(node.op in _PYTHON_OPERATORS for nodes in [graph.node, *functions] for node in nodes)
 
 
 def _tensor(graph: tf.Graph, info: Any) -> Any:
-    """The tensor behind a signature's entry, or None for what is none (an operation, a sparse tensor)."""
+    """Return the tensor of a signature's input or output; None if it is something else (an operation, sparse)."""
     if info.WhichOneof("encoding") != "name" or ":" not in info.name:
         return None
     tensor = graph.get_tensor_by_name(info.name)
@@ -117,46 +118,47 @@ def _served(outputs: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _ranges_of_function(function: Any) -> Dict[str, InputRange]:
-    held = variables(function)
-    given = [tensor.name for tensor in function.inputs if tensor.name not in held]
+    captured = variables(function)
+    arguments = [tensor.name for tensor in function.inputs if tensor.name not in captured]
     keys = sorted(function.structured_input_signature[1])
-    wanted = [tensor.name for tensor in _results(function).values()]
-    return input_ranges(function.graph.as_graph_def(), dict(zip(given, keys)), held, wanted)
+    outputs = [tensor.name for tensor in _results(function).values()]
+    return input_ranges(function.graph.as_graph_def(), dict(zip(arguments, keys)), captured, outputs)
 
 
 def _ranges_of_graph(graph: tf.Graph, inputs: Dict[str, Any], outputs: Dict[str, Any]) -> Dict[str, InputRange]:
-    given = {tensor.name: key for key, tensor in inputs.items() if tensor is not None}
-    return input_ranges(graph.as_graph_def(), given, {}, [tensor.name for tensor in outputs.values()])
+    keys = {tensor.name: key for key, tensor in inputs.items() if tensor is not None}
+    return input_ranges(graph.as_graph_def(), keys, {}, [tensor.name for tensor in outputs.values()])
 
 
-def _entry(
+def _signature(
     inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any, analyze: Any, ranges: Any, calls_python: bool
-) -> Entry:
+) -> LoadedSignature:
     refused = {key: reason for key, reason in ((key, _reason(value)) for key, value in outputs.items()) if reason}
     served = _served(outputs)
     problem = ""
     if calls_python:
         problem = (
-            "it calls a Python function (tf.py_function or tf.numpy_function), which only the process that saved it has"
+            "it calls a Python function (tf.py_function or tf.numpy_function), which exists only in the process that "
+            "saved it"
         )
     for key, value in inputs.items():
         if _reason(value):
             problem = "input '%s' cannot be served: %s" % (key, _reason(value))
     if not served:
-        wrong = "; ".join("output '%s' cannot be served: %s" % each for each in refused.items())
-        problem = problem or wrong or "it has no outputs"
+        reasons = "; ".join("output '%s' cannot be served: %s" % each for each in refused.items())
+        problem = problem or reasons or "it has no outputs"
     if problem:
-        return Entry(Signature((), ()), run, analyze, ranges, problem)
-    return Entry(Signature(_specs(inputs), _specs(served), refused), run, analyze, ranges, "")
+        return LoadedSignature(Signature((), ()), run, analyze, ranges, problem)
+    return LoadedSignature(Signature(_specs(inputs), _specs(served), refused), run, analyze, ranges, "")
 
 
 def _reason(value: Any) -> str:
-    """Why an input or output cannot be served; empty if it can."""
+    """Return why an input or output cannot be served; "" if it can."""
     if isinstance(value, (tf.TensorSpec, tf.Tensor)):
         return "" if _datatype(value.dtype) else "it is %s, which the protocol lacks" % value.dtype.name
     kind = type(value).__name__
-    told = next((word for word in ("ragged", "sparse") if word in kind.lower()), "")
-    return "it is a %s tensor, which the protocol lacks" % told if told else "it is not a tensor"
+    layout = next((word for word in ("ragged", "sparse") if word in kind.lower()), "")
+    return "it is a %s tensor, which the protocol lacks" % layout if layout else "it is not a tensor"
 
 
 def _specs(values: Dict[str, Any]) -> Tuple[TensorSpec, ...]:
@@ -168,8 +170,8 @@ def _shape(shape: tf.TensorShape) -> Any:
 
 
 def _datatype(dtype: tf.DType) -> str:
-    """The protocol's name; "" where it has none."""
-    if dtype.base_dtype in (tf.resource, tf.variant):  # numpy's object to TensorFlow, as strings are
+    """Return the protocol's name of a datatype; "" if it has none."""
+    if dtype.base_dtype in (tf.resource, tf.variant):  # TensorFlow maps these to numpy's object, like strings
         return ""
     try:
         return datatype_of(dtype.base_dtype.as_numpy_dtype)

@@ -1,10 +1,10 @@
 """TensorFlow SavedModels, written by TensorFlow 1, 2 or Keras.
 
-Of the graphs in the file, the one tagged exactly {serve} is served, else the one without tags; never one for training
-or for a TPU. `tf.saved_model.load` goes first. Where it fails (old optimizer slots, TensorFlow 1's odder graphs) the
-loader of TensorFlow 1 runs the same graph in a session. Every signature whose inputs are tensors can be asked for by
-name; `serving_default` is the default, else the first by name. Ragged and sparse outputs are refused, and so are whole
-signatures that call Python functions.
+The graph tagged exactly {serve} is served, or else the one without tags, but never a graph for training or for a TPU.
+It is loaded with `tf.saved_model.load`. If that fails (old optimizer slots, unusual graphs of TensorFlow 1), TensorFlow
+1's loader runs the same graph in a session. Clients can request every signature whose inputs are tensors by name;
+`serving_default` is the default, or else the first by name. Ragged and sparse outputs are refused, and signatures that
+call Python functions are not served at all.
 """
 
 import re
@@ -17,46 +17,46 @@ from runtimes.checks import check_input, declared_inputs, declared_outputs, know
 from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, LoadError, LoadOptions, Model, Signature
 from runtimes.redaction import redacted
 
-from .assets import Private
-from .loaders import Entry, load_functions, load_session
+from .assets import PrivateCopy
+from .loaders import LoadedSignature, load_functions, load_session
 from .tags import serving_tags
 
 _DEFAULT = "serving_default"
-# DataLossError is what decoders say of bytes that they cannot decode.
+# Decoders raise DataLossError for bytes that they cannot decode.
 _INPUT_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError, TypeError, ValueError)
-# What no inputs can mend, though TensorFlow calls it an invalid argument: a kernel or a device that is not there.
+# TensorFlow reports these as invalid arguments, but no other input would help: a kernel or a device is missing.
 _MODELS_FAULT = re.compile(
     r"No OpKernel was registered|Cannot assign a device|is neither a type of a primitive operation"
 )
-# Of what the model holds, or of what a request named: a file, a key, a length.
+# These can be caused by the model or by a value in the request, such as the name of a file or a key.
 _EITHER_ERRORS = (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError)
 
 
 def load(options: LoadOptions) -> Model:
     known_parameters(options.parameters, ())
     _configure(options)
-    private = Private(options.artifact)
+    private = PrivateCopy(options.artifact)
     options = options._replace(artifact=private.folder)
     try:
         tags = serving_tags(options.artifact)
     except LoadError:
         raise
     except Exception as error:
-        raise LoadError("TensorFlow cannot load this SavedModel: %s" % _sentence(error)) from error
+        raise LoadError("TensorFlow cannot load this SavedModel: %s" % _message(error)) from error
     try:
         found = load_functions(options.artifact, tags)
     except Exception as error:
-        print("tf.saved_model.load failed (%s); trying TensorFlow 1's loader" % _sentence(error))
+        print("tf.saved_model.load failed (%s); trying TensorFlow 1's loader" % _message(error))
         try:
             found = load_session(options, tags)
         except Exception as second:
-            raise LoadError("TensorFlow cannot load this SavedModel: %s" % _sentence(second)) from second
+            raise LoadError("TensorFlow cannot load this SavedModel: %s" % _message(second)) from second
     entries = {name: entry for name, entry in found.items() if not entry.problem}
     problems = ["the signature '%s': %s" % (name, entry.problem) for name, entry in found.items() if entry.problem]
     if not entries:
         raise LoadError("this SavedModel has no signature that can be served: %s" % ("; ".join(problems) or "none"))
     for problem in problems:
-        print("left out: " + problem)
+        print("not served: " + problem)
     return SavedModel(entries, options, private)
 
 
@@ -69,12 +69,12 @@ def _configure(options: LoadOptions) -> None:
     elif not cards:
         raise LoadError("TensorFlow found no usable CUDA device")
     for card in cards:
-        tf.config.experimental.set_memory_growth(card, True)  # else it takes the whole card
+        tf.config.experimental.set_memory_growth(card, True)  # otherwise TensorFlow reserves all memory of the GPU
 
 
 class SavedModel(Model):
-    def __init__(self, entries: Dict[str, Entry], options: LoadOptions, private: Private) -> None:
-        self._private = private
+    def __init__(self, entries: Dict[str, LoadedSignature], options: LoadOptions, private: PrivateCopy) -> None:
+        self._copy = private
         names = sorted(entries, key=lambda name: (name != _DEFAULT, name))
         self._entries = {name: entries[name] for name in names}
         self.signatures = {name: entries[name].signature for name in names}
@@ -95,46 +95,47 @@ class SavedModel(Model):
         name = signature or next(iter(self.signatures))
         if name not in self._entries:
             raise InvalidInput("the model has no signature '%s'" % name)
-        entry, told = self._entries[name], self.signatures[name]
-        wanted = wanted_outputs(outputs, [spec.name for spec in told.outputs])
-        # TensorFlow's own words for what does not fit name internals, and its functions let any shape through.
+        entry = self._entries[name]
+        names = wanted_outputs(outputs, [spec.name for spec in self.signatures[name].outputs])
+        # TensorFlow's error messages name internals, and its functions accept any shape, so inputs are checked here.
         arrays = {spec.name: check_input(spec, inputs) for spec in entry.signature.inputs}
         try:
-            results = entry.run(arrays, wanted)
+            results = entry.run(arrays, names)
         except tf.errors.ResourceExhaustedError as error:
-            raise MemoryError(_sentence(error)) from error
+            raise MemoryError(_message(error)) from error
         except _INPUT_ERRORS as error:
             if _MODELS_FAULT.search(str(error)):
                 raise
-            raise InvalidInput(_sentence(error)) from error
+            raise InvalidInput(_message(error)) from error
         except _EITHER_ERRORS as error:
-            if not _names_a_value(str(error), arrays.values()):
+            if not _quotes_a_value(str(error), arrays.values()):
                 raise
-            raise InvalidInput(_sentence(error)) from error
+            raise InvalidInput(_message(error)) from error
         return {output: _array(result) for output, result in results.items()}
 
     def close(self) -> None:
-        self._private.close()
+        self._copy.close()
 
 
 def _array(result: Any) -> np.ndarray:
-    """A string of rank 0 comes as bytes, of which numpy would drop zeros at the end."""
+    """Convert a result to an array. A string of rank 0 is bytes, from which numpy would drop trailing zeros."""
     return np.array(result, dtype=object) if isinstance(result, bytes) else np.asarray(result)
 
 
-def _names_a_value(said: str, arrays: Iterable[np.ndarray]) -> bool:
-    """Whether an error is about a text of the request's: a file of that name is not there, say."""
+def _quotes_a_value(message: str, arrays: Iterable[np.ndarray]) -> bool:
+    """Whether an error quotes a string of the request, such as the name of a file that does not exist."""
     texts = [text for array in arrays if array.dtype == object for text in array.flat]
-    return any(len(text) > 1 and text.decode("utf-8", "replace") in said for text in texts)
+    return any(len(text) > 1 and text.decode("utf-8", "replace") in message for text in texts)
 
 
-def _sentence(error: BaseException) -> str:
-    """What of TensorFlow's message a client can use: no node names, traces or paths."""
+def _message(error: BaseException) -> str:
+    """Return the part of TensorFlow's message that is useful to clients, without node names, traces and paths."""
     text = re.split(r"\[\[\{\{|\[Op:|Original stack trace", str(getattr(error, "message", "") or error))[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if "Detected at node" in text:  # a trace of the graph's making; the reason is what follows it
+    if "Detected at node" in text:  # a trace of the graph's construction, after which the reason follows
         lines = lines[-1:]
     line = lines[0] if lines else type(error).__name__
     line = re.sub(r"^\(\d+\) \w+: |\{\{(function_)?node [^}]*\}\}\s*|, node name: \S+$", "", line)
-    line = re.sub(r" in binary running on .*", ", which TensorFlow alone does not have", line)  # the host's name
+    # The rest of such a line is the host's name.
+    line = re.sub(r" in binary running on .*", ", which TensorFlow alone does not have", line)
     return redacted(line)

@@ -1,4 +1,4 @@
-"""Which of a SavedModel's graphs is served: each stands in the file with a set of tags."""
+"""Selects the graph of a SavedModel that is served, by the set of tags that each graph has."""
 
 from typing import List, Sequence
 
@@ -10,19 +10,19 @@ SERVE = "serve"
 
 
 def serving_tags(folder: str) -> List[str]:
-    """The tags of the graph that is served. Raises LoadError, and whatever TensorFlow raises for an unreadable file."""
+    """Return the tags of the graph to serve. Raises LoadError, and TensorFlow's errors for an unreadable file."""
     return choose([sorted(graph.meta_info_def.tags) for graph in parse_saved_model(folder).meta_graphs])
 
 
 def choose(tag_sets: Sequence[Sequence[str]]) -> List[str]:
-    """Exactly {serve}, as in TensorFlow Serving, else the empty set, which TF Hub's older modules use for inference.
+    """Choose {serve}, as TensorFlow Serving does, or else the empty set, which old TF Hub modules use for inference.
 
-    Any other set is a graph for something else (training, evaluation, a TPU), which would be answered by without
-    a word of warning. Raises LoadError, with the sets that there are.
+    Any other set marks a graph for another purpose (training, evaluation, a TPU), whose answers would be wrong without
+    a warning. Raises LoadError, with the existing sets, if there is neither.
     """
-    for wanted in ([SERVE], []):
-        if any(sorted(tags) == wanted for tags in tag_sets):
-            return wanted
+    for choice in ([SERVE], []):
+        if any(sorted(tags) == choice for tags in tag_sets):
+            return choice
     found = ", ".join("{%s}" % ", ".join(tags) for tags in tag_sets) or "none"
     raise LoadError(
         "this SavedModel has no graph for serving: the tag sets of its graphs are %s, and one of them must be exactly "

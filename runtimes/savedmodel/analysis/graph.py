@@ -1,7 +1,8 @@
-"""TensorFlow's GraphDef as the walk sees it: what some tensors need, in an order in which it can be computed.
+"""Converts TensorFlow's GraphDef for the dataflow walk: the nodes that some tensors depend on, in topological order.
 
-A tensor is "node:index", an argument of a function "argument:0". What nothing needs (assertions, say) is left out:
-it changes no answer. Attributes keep their names; functions in them are `Called`.
+A tensor is called "node:index", an argument of a function "argument:0". Nodes on which no output depends, such as
+assertions, are omitted, because they do not change any answer. Attributes keep their names, and functions in them are
+`Called`.
 """
 
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -13,28 +14,31 @@ from runtimes.dataflow.graph import Function, Graph, Model, Node, Reference, Ten
 from runtimes.dataflow.values import MAX_CONTENTS
 
 SHAPES = "_output_shapes"
-PIVOTS = "^"  # tensors without which a node of a branch of TensorFlow 1 does not run
+PIVOTS = "^"  # attribute with the control inputs of a node in a branch of TensorFlow 1: if one is dead, it does not run
 
 
 class Called(NamedTuple):
-    """A function as an attribute names it, and what it is given for its own attributes."""
+    """A function that an attribute refers to, and the values of its own attributes."""
 
     name: str
     attributes: Dict[str, Any]
 
 
 def model_of(definition: Any, given: Iterable[str], outputs: Sequence[str]) -> Model:
-    """`given`: tensors whose values are given, so that what makes them does not run."""
+    """
+    given    tensors that are fed, so the nodes that produce them do not run
+    outputs  tensors whose dependencies are included
+    """
     library = {function.signature.name: function for function in definition.library.function}
     reader = _Reader(library)
     nodes = reader.nodes(definition.node, set(given), outputs)
     functions: Dict[Tuple[str, str], Function] = {}
-    waiting = list(_called(nodes, library))
-    while waiting:
-        name = waiting.pop()
+    stack = list(_called(nodes, library))
+    while stack:
+        name = stack.pop()
         if ("", name) not in functions:
             functions["", name] = reader.function(library[name])
-            waiting.extend(_called(functions["", name].nodes, library))
+            stack.extend(_called(functions["", name].nodes, library))
     return Model(Graph(nodes, [], [], list(outputs)), {}, functions)
 
 
@@ -50,7 +54,7 @@ class _Reader:
         return Function(inputs, outputs, self.nodes(definition.node_def, set(inputs), outputs, layouts), {})
 
     def nodes(self, nodes: Iterable[Any], given: Set[str], outputs: Iterable[str], layouts: Any = None) -> List[Node]:
-        """What the outputs need, in order; a loop of TensorFlow 1 is cut somewhere."""
+        """Return the dependencies of the outputs in topological order. A loop of TensorFlow 1 is cut at some node."""
         by_name = {node.name: node for node in nodes}
         order: List[Node] = []
         entered: Set[str] = set()
@@ -89,7 +93,7 @@ class _Reader:
         return op_def_registry.get(operator) if function is None else function.signature
 
     def _layout(self, node: Any) -> List[Tuple[str, int]]:
-        """Its outputs as the operator names them, and how many tensors each is."""
+        """Return the operator's outputs: the name of each, and the number of its tensors."""
         signature = self._signature(node.op)
         result = []
         for argument in signature.output_arg if signature is not None else ():
@@ -103,23 +107,23 @@ class _Reader:
 
 
 def _tensor(text: str, layouts: Optional[Dict[str, List[Tuple[str, int]]]]) -> str:
-    """ "node:index" for a tensor as a graph ("node", "node:1") or a function ("argument", "node:output:1") names it."""
+    """Return "node:index" for a tensor, which graphs call "node" or "node:1" and functions "node:output:1"."""
     name, _, rest = text.partition(":")
     if not rest:
         return name + ":0"
     if layouts is None or name not in layouts:
         return text
     output, _, index = rest.partition(":")
-    place = int(index or 0)
+    position = int(index or 0)
     for each, count in layouts[name]:
         if each == output:
-            return "%s:%d" % (name, place)
-        place += count
+            return "%s:%d" % (name, position)
+        position += count
     return text
 
 
 def _is_pivot(node: Any, nodes: Dict[str, Any]) -> bool:
-    """Whether it is there for one side of a switch to run or not."""
+    """Whether a node exists to make one side of a Switch run or not."""
     source = nodes.get(node.input[0].partition(":")[0]) if node.op == "Identity" else node
     return source is not None and source.op in ("Switch", "RefSwitch")
 
@@ -160,7 +164,7 @@ def _single(kind: str, value: Any) -> Any:
 
 
 def shape_of(shape: Any) -> Optional[List[Optional[int]]]:
-    """Sizes, None for open ones; None where the rank is not known."""
+    """Return the sizes, None for a dynamic one; None if the rank is unknown."""
     return None if shape.unknown_rank else [None if dim.size < 0 else dim.size for dim in shape.dim]
 
 

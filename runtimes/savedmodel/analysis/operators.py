@@ -1,4 +1,4 @@
-"""The registry of the rules for TensorFlow's operators, which lie in `ops`."""
+"""The registry of the rules for TensorFlow's operators. The rules are in `ops`."""
 
 from typing import Any, Callable, List, Optional
 
@@ -31,14 +31,14 @@ OPERATORS = Operators(
     sized=frozenset(_SIZED.split()),
 )  # fmt: skip
 
-# What stands in a resource's or a list's contents for what it is.
-TABLE = "a table of scalars"  # each key has one value, wherever it stands
-EMPTY = "a list without elements"  # its only size is how many it may hold
+# Markers in the contents of values that are not tensors.
+TABLE = "a table of scalars"  # each key has a single value
+EMPTY = "a list without elements"  # its only dimension is its capacity
 DEAD = "a branch that is not taken"
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """As `Operators.rule`. TensorFlow's own inference says more of the sizes, and a dead branch stays dead."""
+    """As `Operators.rule`, but adds the sizes that TensorFlow has inferred, and propagates dead branches."""
 
     def register(function: Rule) -> Rule:
         def applied(call: Call) -> Any:
@@ -49,7 +49,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
                 return [marked(DEAD)] * len(call.node.outputs)
             results = function(call)
             several = results if isinstance(results, list) else [results]
-            shapes = (call.attribute(SHAPES) or [])[-len(call.node.outputs) :]  # behind those that the file has
+            shapes = (call.attribute(SHAPES) or [])[-len(call.node.outputs) :]  # any in the file itself come first
             shapes = shapes + [None] * (len(several) - len(shapes))
             return [_narrowed(value, shape) for value, shape in zip(several, shapes)]
 
@@ -68,7 +68,7 @@ def is_a(value: Value, mark: str) -> bool:
 
 
 def _narrowed(value: Value, shape: Optional[List[Optional[int]]]) -> Value:
-    """With the sizes that are known for all inputs, but for those that the number of rows has a part in."""
+    """Replace unknown sizes by static ones, except those that depend on the number of rows."""
     if shape is None or value.tainted or len(shape) > MAX_DIMENSIONS or is_a(value, EMPTY):
         return value
     if value.dims is None:
@@ -84,7 +84,7 @@ def _narrowed(value: Value, shape: Optional[List[Optional[int]]]) -> Value:
 
 
 def spelled(value: Value) -> Value:
-    """A small constant with contents, of which each may be unknown."""
+    """Return a small constant with contents, each of which may be unknown; other values are returned as they are."""
     if value.tainted or value.has_rows or value.contents is not None or value.dims is None or repeats(value):
         return value
     count = times(*value.dims)

@@ -1,4 +1,4 @@
-"""TensorFlow's operators that say which numbers an input may hold."""
+"""Reads from TensorFlow's operators which numbers an input may contain."""
 
 from typing import Any, Dict, Mapping, Sequence
 
@@ -31,14 +31,19 @@ _SAME = "BroadcastTo ExpandDims Reshape Squeeze StridedSlice Tile Transpose"
 def input_ranges(
     definition: Any, inputs: Mapping[str, str], variables: Mapping[str, Sequence[int]], outputs: Sequence[str]
 ) -> Dict[str, InputRange]:
-    """inputs: tensor → input; variables: tensor → sizes; outputs: tensors"""
+    """Return the range of each input that has one.
+
+    inputs     tensor → name of the input
+    variables  tensor → sizes
+    outputs    tensors
+    """
     constants = {name: Tensor(name, tuple(sizes), None) for name, sizes in variables.items()}
     model = model_of(definition, [*inputs, *variables], outputs)
     return ranges_of(model, _RULES, inputs, constants)
 
 
 def variables(function: Any) -> Dict[str, Sequence[int]]:
-    """Of a concrete function: the tensors in its graph that stand for a variable, and its sizes."""
+    """Return the tensors in a concrete function's graph that represent variables, with the variables' sizes."""
     found = {}
     for outer, inner in function.graph.captures:
         data = getattr(outer, "_handle_data", None)
@@ -75,7 +80,7 @@ def _clip(ranges: Ranges, node: Node) -> None:
 
 
 def _variable(ranges: Ranges, node: Node) -> None:
-    """TensorFlow 1's, which are in the graph"""
+    """Variables of TensorFlow 1, which are in the graph."""
     shape = node.attributes.get("shape")
     if shape is not None and None not in shape:
         ranges.constant(node.outputs[0], Tensor("", tuple(shape), None))

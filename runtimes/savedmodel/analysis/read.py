@@ -1,4 +1,4 @@
-"""What becomes of the rows of a signature's inputs, what changes state, and what is random."""
+"""Analyzes what a signature does to the rows of its inputs, which state it changes, and where it is random."""
 
 from typing import Any, Dict, Iterable, List, Set
 
@@ -18,10 +18,10 @@ from .operators import OPERATORS, TABLE, marked
 
 
 def of_function(function: Any, outputs: Dict[str, tf.Tensor], scalar_tables: bool) -> BatchAnalysis:
-    """Of a concrete function: everything in it that has an effect runs, whatever is asked for.
+    """Analyze a concrete function, in which every operator with an effect runs, whichever outputs are requested.
 
-    `outputs` are those that are served, by their names; `scalar_tables`: no table of the model has several values
-    for a key.
+    outputs        the served outputs by name
+    scalar_tables  whether all tables of the model have a single value per key
     """
     definition = function.graph.as_graph_def(add_shapes=True)
     captured = {inner.name: _captured(outer, scalar_tables) for outer, inner in function.graph.captures}
@@ -31,17 +31,17 @@ def of_function(function: Any, outputs: Dict[str, tf.Tensor], scalar_tables: boo
 
 
 def of_graph(graph: tf.Graph, inputs: Iterable[tf.Tensor], outputs: Dict[str, tf.Tensor]) -> BatchAnalysis:
-    """Of a session's graph: what the outputs need runs, and nothing else. What makes an input does not run."""
+    """Analyze a session's graph, in which only the dependencies of the outputs run, up to the inputs that are fed."""
     fed = list(inputs)
-    given_names = {tensor.name for tensor in fed}
+    fed_names = {tensor.name for tensor in fed}
     needed: Set[str] = set()
-    waiting = [tensor.op for tensor in outputs.values() if tensor.name not in given_names]
-    while waiting:
-        operation = waiting.pop()
+    stack = [tensor.op for tensor in outputs.values() if tensor.name not in fed_names]
+    while stack:
+        operation = stack.pop()
         if operation.name not in needed:
             needed.add(operation.name)
-            waiting.extend(tensor.op for tensor in operation.inputs if tensor.name not in given_names)
-            waiting.extend(operation.control_inputs)
+            stack.extend(tensor.op for tensor in operation.inputs if tensor.name not in fed_names)
+            stack.extend(operation.control_inputs)
     whole = graph.as_graph_def(add_shapes=True)
     nodes = [node for node in whole.node if node.name in needed]
     return _joined(_rows(whole, fed, outputs, {}), state.of_nodes(nodes, whole.library.function))
@@ -70,7 +70,7 @@ def _rows(
 
 
 def _captured(tensor: Any, scalar_tables: bool) -> Value:
-    """A variable's handle stands for its value, other tensors for themselves."""
+    """Return the value of a captured tensor. The handle of a variable is represented by the variable's value."""
     if tensor.dtype == tf.resource:
         data = getattr(tensor, "_handle_data", None)
         if data is None or not data.is_set or len(data.shape_and_type) != 1:

@@ -1,4 +1,4 @@
-"""What the operators of a TensorFlow graph change, and where they are random; every one that runs, used or not."""
+"""Finds the operators of a TensorFlow graph that change state or are random, whether or not their results are used."""
 
 from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
@@ -9,15 +9,16 @@ from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.values import operator_label
 
 _MAX_REASONS = 8
-# An operator that takes a variable, a table, a queue, a generator or the like changes it, unless it begins like these.
-# What TensorArrays, stacks and temporary variables hold ends with the run; a table is initialised only once.
+# An operator with a resource as its input (a variable, table, queue or generator) is assumed to change it, unless its
+# name starts with one of these. TensorArrays, stacks and temporary variables only live during the run, and a table is
+# initialized only once.
 _READS = (
     "BoostedTreesExampleDebugOutputs", "BoostedTreesPredict", "DestroyTemporaryVariable", "DisableCopyOnRead",
     "InitializeTable", "IsBoostedTrees", "IsVariableInitialized", "LookupTableExport", "LookupTableFind",
     "LookupTableSize", "QueueIsClosed", "QueueSize", "ReadVariable", "Ref", "ResourceGather", "Stack", "TensorArray",
     "VarIsInitialized", "VariableShape",
 )  # fmt: skip
-# What changes files, or what the process holds by name.
+# Operators that change files, or state that the process stores by name.
 _WRITES = (
     "DatasetToTFRecord", "DistributedSave", "MapClear", "MapStage", "MapUnstage", "MergeV2Checkpoints",
     "OrderedMapClear", "OrderedMapStage", "OrderedMapUnstage", "Save", "Stage", "Unstage", "WriteFile",
@@ -33,33 +34,33 @@ _SWITCHES = ("Switch", "RefSwitch")
 
 
 def of_nodes(nodes: Sequence[Any], library: Sequence[Any]) -> BatchAnalysis:
-    """`mixes` where random numbers are sure to be drawn, and `writes`; what the rows do is not looked at."""
+    """Return `mixes` for operators that certainly draw random numbers, and `writes`. Rows are not analyzed here."""
     functions = {function.signature.name: function.node_def for function in library}
     mixes: List[str] = []
     writes: List[str] = []
     seen: Set[Tuple[str, bool]] = set()
-    waiting: List[Tuple[Sequence[Any], bool]] = [(nodes, False)]
-    while waiting:
-        body, chosen = waiting.pop()
-        chosen = chosen or any(node.op in _SWITCHES for node in body)
+    stack: List[Tuple[Sequence[Any], bool]] = [(nodes, False)]
+    while stack:
+        body, conditional = stack.pop()
+        conditional = conditional or any(node.op in _SWITCHES for node in body)
         for node in body:
             if _writes(node.op):
                 writes.append("%s changes what the next run reads" % operator_label(node.op, node.name))
-            elif node.op.startswith(_RANDOM) and not node.op.startswith(_QUEUES) and not chosen:
-                # Behind a condition (dropout that only training has) nobody knows here whether it runs.
+            elif node.op.startswith(_RANDOM) and not node.op.startswith(_QUEUES) and not conditional:
+                # An operator behind a condition may never run, such as dropout that is only for training.
                 mixes.append("%s is random" % operator_label(node.op, node.name))
             for name in _called_by(node, functions):
-                key = (name, chosen or node.op in _BRANCHES)
+                key = (name, conditional or node.op in _BRANCHES)
                 if key not in seen:
                     seen.add(key)
-                    waiting.append((functions[name], key[1]))
+                    stack.append((functions[name], key[1]))
     return BatchAnalysis(*(tuple(dict.fromkeys(reasons))[:_MAX_REASONS] for reasons in (mixes, writes)))
 
 
 def _writes(operator: str) -> bool:
     if operator.startswith(_WRITES):
         return True
-    definition = op_def_registry.get(operator)  # None for a function that is called by its name
+    definition = op_def_registry.get(operator)  # None for a function in the graph's library
     if definition is None or operator.startswith(_READS) or "Dataset" in operator:
         return False
     return any(argument.type == types_pb2.DT_RESOURCE or argument.is_ref for argument in definition.input_arg)

@@ -4,7 +4,7 @@ from . import (  # noqa: F401
     elementwise,
     indexing,
     layers,
-    pictures,
+    images,
     products,
     reductions,
     shaping,

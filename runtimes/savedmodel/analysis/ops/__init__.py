@@ -1,12 +1,12 @@
-"""What each operator of TensorFlow does to the rows. Each module registers its rules."""
+"""Rules for what each TensorFlow operator does to the rows. Importing this package registers them."""
 
 from . import (  # noqa: F401
     control,
     elementwise,
+    images,
     indexing,
     lists,
     others,
-    pictures,
     products,
     reductions,
     shaping,

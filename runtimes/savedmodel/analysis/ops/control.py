@@ -1,4 +1,4 @@
-"""Calls, branches and loops of functions; and of TensorFlow 1's branches those whose condition is known."""
+"""Calls, branches and loops of functions, and those branches of TensorFlow 1 whose condition is known."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def called(call: Call) -> Any:
 
 
 def either(at: str, one: Value, two: Value) -> Value:
-    """`join`; what is in a list without elements is no difference."""
+    """As `join`, but a list without elements is compatible with any list."""
     if is_a(one, EMPTY) and not two.tainted:
         return two
     if is_a(two, EMPTY) and not one.tainted:
@@ -25,7 +25,7 @@ def either(at: str, one: Value, two: Value) -> Value:
 
 
 def _refused(call: Call, condition: Value, does: str) -> Any:
-    """The results where a condition is none that is the same for all requests; None where it is."""
+    """Return the results if the condition can depend on the request; None if it cannot."""
     count = len(call.node.outputs)
     if condition.mixes:
         return [mixed("%s %s values of the batch" % (call.at, does), [condition])] * count

@@ -1,4 +1,4 @@
-"""Element by element, constants, and conversions."""
+"""Elementwise operators, constants and conversions."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def add_all(call: Call) -> Value:
 
 @rule("Select")
 def select(call: Call) -> Value:
-    """A condition of one dimension chooses among whole slices of what has more."""
+    """A condition with one dimension selects whole slices of operands with more dimensions."""
     condition, one, two = call[0], call[1], call[2]
     rank = one.rank if one.rank is not None else two.rank
     if condition.rank is None or rank is None:
@@ -71,7 +71,7 @@ def clip(call: Call) -> Value:
     DebugIdentityV3 DisableCopyOnRead"""
 )
 def identity(call: Call) -> Value:
-    # A handle stands for what its variable holds. Of a table's nothing can be read so.
+    # The handle of a variable is represented by the variable's value. The handle of a table cannot be read.
     if call.node.operator == "ReadVariableOp" and is_a(call[0], TABLE):
         return constant()
     return call[0]
@@ -84,7 +84,7 @@ def identities(call: Call) -> Any:
 
 @rule("PlaceholderWithDefault")
 def default(call: Call) -> Value:
-    """Of those that are not fed."""
+    """A placeholder that is not fed has its default."""
     return call[0]
 
 
@@ -171,5 +171,5 @@ def quantization(call: Call) -> Value:
 
 @rule("Placeholder")
 def placeholder(call: Call) -> Value:
-    """Of those that are not fed: the run fails."""
+    """A placeholder that is not fed makes the run fail."""
     return unsure("%s is not given" % call.at)

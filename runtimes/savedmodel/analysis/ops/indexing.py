@@ -1,4 +1,4 @@
-"""Parts of tensors: cut, gathered, joined, padded, in another order."""
+"""Operators that slice, gather, concatenate, pad or reorder."""
 
 from typing import Any, List, Optional
 
@@ -10,7 +10,7 @@ from runtimes.dataflow.walk import Call
 
 from ..operators import rule, spelled
 
-_END = 1 << 31  # of a dimension, whatever its size
+_END = 1 << 31  # as the end of a slice: beyond the size of any dimension
 
 
 @rule("Concat", "ConcatV2")
@@ -41,7 +41,7 @@ def split(call: Call) -> Any:
 
 
 def _with_the_rest(whole: Any, sizes: List[Any]) -> List[Optional[Size]]:
-    """One size may be -1, which is what remains."""
+    """Replace a size of -1 by what the other sizes leave."""
     known = isinstance(whole, int) and all(isinstance(size, int) for size in sizes)
     rest = whole - sum(size for size in sizes if size >= 0) if known else None
     return [rest if size == -1 else size for size in sizes]
@@ -65,7 +65,7 @@ def take_slice(call: Call) -> Value:
 
 @rule("StridedSlice")
 def strided_slice(call: Call) -> Value:
-    """numpy's basic indexing; a bit in a mask says what the element in that place is."""
+    """numpy's basic indexing. A bit in each mask says what the element at that position of the index is."""
     value, bounds = call[0], [call[1], call[2], call[3]]
     if value.tainted or any(bound.tainted for bound in bounds):
         return propagate(call.present)
@@ -196,7 +196,7 @@ def suppressed(call: Call) -> Any:
     UnsortedSegmentMin UnsortedSegmentProd UnsortedSegmentSum DynamicStitch ParallelDynamicStitch"""
 )
 def regrouped(call: Call) -> Any:
-    """May put back into rows what was taken out of them by its values, so that neither is sure."""
+    """These may or may not restore rows from values that were extracted from them, so nothing is certain."""
     count = len(call.node.outputs)
     if any(value.has_rows or value.tainted or repeats(value) for value in call.present):
         return [unsure("%s puts values where others say" % call.at)] * count

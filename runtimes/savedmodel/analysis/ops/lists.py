@@ -1,4 +1,7 @@
-"""Lists of tensors, as loops over time use them: a list of tensors of one shape is one with a dimension in front."""
+"""Lists of tensors, which loops over time use.
+
+All tensors of a list have the same shape, so a list is represented as one tensor with an additional first dimension.
+"""
 
 from typing import Any
 
@@ -13,7 +16,7 @@ from .control import either
 
 @rule("TensorListReserve", "EmptyTensorList")
 def reserve(call: Call) -> Value:
-    # What was not set is zeros in the shape of what was set, or of the first input.
+    # Elements that were never set are zeros, in the shape of the other elements or of the first input.
     count = call[1]
     if call[0].tainted or call[0].has_rows or count.tainted or count.has_rows or repeats(count):
         return unsure("%s has a size that is not followed" % call.at, call.present)
@@ -31,7 +34,7 @@ def from_tensor(call: Call) -> Value:
 
 
 def _element(call: Call, values: Value) -> Value:
-    """Any element of a list."""
+    """Return any element of a list."""
     if values.tainted:
         return propagate([values])
     if is_a(values, EMPTY):
@@ -44,7 +47,7 @@ def _element(call: Call, values: Value) -> Value:
 
 
 def _with(call: Call, values: Value, item: Value) -> Value:
-    """A list of any of its elements and another one."""
+    """Return a list that contains the previous elements and another one."""
     if values.tainted or item.tainted:
         return propagate([values, item])
     if item.dims is None or item.counts_rows:

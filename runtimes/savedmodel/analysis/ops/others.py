@@ -1,4 +1,4 @@
-"""Recurrent layers in one piece, matrices, parsers, and what is random."""
+"""Fused recurrent layers, matrix functions, parsers, and random operators."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..operators import rule
 
 @rule("BlockLSTM", "BlockLSTMV2")
 def lstm(call: Call) -> Any:
-    """Of [time, rows, features]; its outputs are the states at all times."""
+    """The input is [time, rows, features]; the outputs are the states at all time steps."""
     value, count = call[1], len(call.node.outputs)
     wrong = computing.recurrent(call.at, value, [call[2], call[3]], None, [call[0], *call.present[4:]])
     if wrong is not None or value.dims is None:
@@ -28,7 +28,7 @@ def cell(call: Call) -> Any:
     if any(state.rank != 2 for state in states):
         return [unsure("%s is not followed" % call.at, call.present)] * len(call.node.outputs)
     wrong = call.not_constant(call.inputs[len(states) :])
-    # A state of constants has to be there for each row.
+    # A constant state must have one row per row of the batch, which is not known.
     if wrong is None and any(not state.has_rows for state in states):
         wrong = unsure("%s is not followed" % call.at)
     count = len(call.node.outputs)
@@ -44,8 +44,8 @@ _RANKS = {
 @rule(*_RANKS)
 def matrices(call: Call) -> Value:
     value, operator = call[0], call.node.operator
-    least = 2 if operator == "MatrixDiag" else 3
-    if value.rank is None or value.rank < least:
+    min_rank = 2 if operator == "MatrixDiag" else 3
+    if value.rank is None or value.rank < min_rank:
         return unsure("%s is not followed" % call.at, call.present)
     return computing.batch_first(call.at, call.present, [value.rank + _RANKS[operator]])[0]
 
@@ -66,7 +66,7 @@ def solved(call: Call) -> Value:
 
 @rule("ParseExample", "ParseExampleV2")
 def examples(call: Call) -> Any:
-    """Sparse and ragged values are those of all rows in one; dense ones have a row for each."""
+    """Sparse and ragged outputs contain the values of all rows together; dense outputs have one row per row."""
     text = call[0]
     if text.tainted:
         return [propagate([text])] * len(call.node.outputs)
@@ -77,10 +77,10 @@ def examples(call: Call) -> Any:
     first = 3 * (call.attribute("num_sparse") or 0)
     if call.node.operator == "ParseExample":
         first = 3 * (call.attribute("Nsparse") or 0)
-    for place, shape in enumerate(shapes):
-        # An open size is filled up to the longest of all rows.
+    for index, shape in enumerate(shapes):
+        # Values of a dynamic size are padded to the longest of all rows.
         if shape is not None and None not in shape:
-            results[first + place] = rows([text.dims[0], *shape], 0, text.before, text.after)  # type: ignore[index]
+            results[first + index] = rows([text.dims[0], *shape], 0, text.before, text.after)  # type: ignore[index]
     return results
 
 
@@ -107,7 +107,7 @@ def generator(call: Call) -> Any:
     StatelessRandomUniformIntV2 StatelessRandomUniformV2 StatelessTruncatedNormal StatelessTruncatedNormalV2"""
 )
 def drawn(call: Call) -> Value:
-    """The same numbers for the same seed; which of them a row gets, its place in the batch says."""
+    """The numbers depend only on the seed, but a row's position in the batch determines which of them it gets."""
     if any(value.tainted for value in call.present):
         return propagate(call.present)
     if any(value.has_rows for value in call.present):
@@ -122,5 +122,5 @@ def drawn(call: Call) -> Value:
     RandomUniform RandomUniformInt TruncatedNormal"""
 )
 def random(call: Call) -> Value:
-    """Whether it is sure to run, `state` finds."""
+    """`state` determines whether it certainly runs."""
     return unsure("%s is random" % call.at, call.present)

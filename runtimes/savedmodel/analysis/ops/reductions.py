@@ -1,4 +1,4 @@
-"""Along dimensions: reductions, sorts, normalisations."""
+"""Operators along dimensions: reductions, sorting, normalization."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from runtimes.dataflow.walk import Call
 
 from ..operators import rule
 
+# Reductions that can be computed on known contents.
 _OF_CONTENTS = {"Prod": "multiply", "Sum": "add", "Max": "maximum", "Min": "minimum", "All": "and", "Any": "or"}
 
 
@@ -29,7 +30,7 @@ def reduce(call: Call) -> Value:
 
 
 @rule("L2Loss")
-def whole(call: Call) -> Value:
+def l2_loss(call: Call) -> Value:
     return computing.reduce(call.at, call[0], None, False)
 
 
@@ -84,10 +85,10 @@ def batch_normalization(call: Call) -> Any:
 
 @rule("DenseBincount")
 def bin_count(call: Call) -> Value:
-    """Of each row, or of all values where the input has one dimension."""
+    """Counts in each row, or in all values if the input has one dimension."""
     value = call[0]
     if call[1].tainted or call[1].has_rows or repeats(call[1]):
-        # Usually as many as the largest value says, at least and at most what the layer was made for.
+        # Usually the size depends on the largest value, within the limits of the layer.
         return unsure("%s has a size that is not followed" % call.at)
     if value.rank == 1 and value.has_rows:
         return mixed("%s counts in all rows" % call.at)
@@ -97,7 +98,7 @@ def bin_count(call: Call) -> Value:
 
 
 @rule("Bincount")
-def whole_bin_count(call: Call) -> Value:
+def global_bin_count(call: Call) -> Value:
     if any(value.tainted for value in call.present):
         return propagate(call.present)
     if any(value.has_rows for value in call.present):

@@ -1,4 +1,4 @@
-"""Shapes and what is made from them."""
+"""Operators that compute shapes, change them, or create tensors from them."""
 
 from typing import Any
 
@@ -110,7 +110,7 @@ def fill(call: Call) -> Value:
 
 @rule("ZerosLike", "OnesLike")
 def like(call: Call) -> Value:
-    """Constants, but for their shape."""
+    """The contents are constant; only the shape depends on the input."""
     value = call[0]
     if value.tainted:
         return propagate([value], value.dims)
@@ -138,7 +138,7 @@ def inverted(call: Call) -> Value:
     order = call.list_of("x", 0)
     if isinstance(order, Value):
         return propagate([order]) if order.tainted else order
-    return constant([len(order)], [order.index(place) for place in range(len(order))])
+    return constant([len(order)], [order.index(axis) for axis in range(len(order))])
 
 
 @rule("OneHot")
@@ -150,14 +150,14 @@ def one_hot(call: Call) -> Value:
     added = shaping.unsqueeze(call.at, indices._replace(contents=None), [axis])
     if indices.counts_rows or added.tainted or added.dims is None:
         return unsure("%s is not followed" % call.at, [added]) if indices.counts_rows else added
-    place = axis + len(added.dims) if axis < 0 else axis
-    number = depth.contents[0] if depth.contents and isinstance(depth.contents[0], int) else fresh()
-    return added._replace(dims=added.dims[:place] + (number,) + added.dims[place + 1 :])
+    axis = axis + len(added.dims) if axis < 0 else axis
+    size = depth.contents[0] if depth.contents and isinstance(depth.contents[0], int) else fresh()
+    return added._replace(dims=added.dims[:axis] + (size,) + added.dims[axis + 1 :])
 
 
 @rule("SpaceToBatchND", "BatchToSpaceND")
 def blocks_and_rows(call: Call) -> Value:
-    """The places within a block come before the rows in the first dimension."""
+    """In the first dimension, the position within a block precedes the row."""
     value, block = call[0], call.list_of("block_shape", 1)
     amounts = call.get(2)
     if isinstance(block, Value) or value.tainted or amounts is None:

@@ -5,7 +5,7 @@ from . import (  # noqa: F401
     elementwise,
     indexing,
     others,
-    pictures,
+    images,
     products,
     recurrent,
     reductions,

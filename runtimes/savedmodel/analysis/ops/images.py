@@ -1,4 +1,4 @@
-"""Convolutions, pooling and resizing, with the channels behind or before the places."""
+"""Convolution, pooling and resizing, with the channels last or first."""
 
 from typing import Any, List, Optional, Sequence
 
@@ -10,32 +10,32 @@ from runtimes.dataflow.walk import Call
 from ..operators import rule
 
 
-def _last(call: Call) -> bool:
+def _channels_last(call: Call) -> bool:
     return not call.attribute("data_format", "NHWC").startswith("NC")
 
 
 def _windows(call: Call, value: Value, channels: Any, spatial: Any, others: Sequence[Value] = ()) -> Value:
-    """`computing.windows`, which wants the channels first. A state of zeros is repeated for each row."""
+    """As `computing.windows`, which expects the channels first. A constant repeated for each row counts as rows."""
     value = as_rows(value) or value
     rank = value.rank
-    if rank is None or rank < 3 or value.tainted or not _last(call):
+    if rank is None or rank < 3 or value.tainted or not _channels_last(call):
         return computing.windows(call.at, value, channels, spatial, others)
-    turned = shaping.transpose(call.at, value, [0, rank - 1, *range(1, rank - 1)])
-    result = computing.windows(call.at, turned, channels, spatial, others)
+    channels_first = shaping.transpose(call.at, value, [0, rank - 1, *range(1, rank - 1)])
+    result = computing.windows(call.at, channels_first, channels, spatial, others)
     return shaping.transpose(call.at, result, [0, *range(2, rank), 1])
 
 
 def _spatial(call: Call, value: Value, kernel: Sequence[Any]) -> Optional[List[Any]]:
-    """Sizes of the places; `kernel` has theirs."""
+    """Return the spatial sizes of the output, given those of the kernel. None if they are unknown."""
     if value.dims is None or len(value.dims) != len(kernel) + 2:
         return None
-    first, padding = 1 if _last(call) else 2, call.attribute("padding")
+    first, padding = 1 if _channels_last(call) else 2, call.attribute("padding")
     strides = call.attribute("strides")
     dilations = call.attribute("dilations") or [1] * len(value.dims)
     result = []  # type: List[Any]
     for index, window in enumerate(kernel):
-        place = first + index
-        size, stride = value.dims[place], strides[place]
+        axis = first + index
+        size, stride = value.dims[axis], strides[axis]
         if padding == "SAME" and stride == 1:
             result.append(size)
         elif not isinstance(size, int) or not isinstance(window, int) or padding not in ("SAME", "VALID"):
@@ -43,7 +43,7 @@ def _spatial(call: Call, value: Value, kernel: Sequence[Any]) -> Optional[List[A
         elif padding == "SAME":
             result.append(-(-size // stride))
         else:
-            result.append(max((size - (window - 1) * dilations[place] - 1) // stride + 1, 0))
+            result.append(max((size - (window - 1) * dilations[axis] - 1) // stride + 1, 0))
     return result
 
 
@@ -56,7 +56,7 @@ def convolution(call: Call) -> Value:
     channels = known[-1] if known else None
     if call.node.operator.startswith("Depthwise"):
         channels = known[-1] * known[-2] if known and known[-1] and known[-2] else None  # type: ignore[operator]
-    elif value.has_rows and value.axis == ((value.rank or 0) - 1 if _last(call) else 1):
+    elif value.has_rows and value.axis == ((value.rank or 0) - 1 if _channels_last(call) else 1):
         return unsure("%s has the rows among the channels" % call.at)
     return _windows(call, value, channels, _spatial(call, value, known[:-2]), [weights])
 
@@ -69,12 +69,16 @@ def transposed_convolution(call: Call) -> Value:
     result = _windows(call, value, None, None, [weights])
     if result.tainted or result.dims is None or not result.has_rows:
         return result
-    wanted = sizes.contents or ()
-    # With the number of rows of a batch in the sizes, which is the usual way, or none at all.
-    if len(wanted) != len(result.dims) or wanted[0] != result.dims[0] or any(map(has_rows, wanted[1:])):
+    output_sizes = sizes.contents or ()
+    # The first size must be the number of rows, as it usually is, and the others must not depend on it.
+    if (
+        len(output_sizes) != len(result.dims)
+        or output_sizes[0] != result.dims[0]
+        or any(map(has_rows, output_sizes[1:]))
+    ):
         return unsure("%s has a size that is not followed" % call.at)
-    places = [fresh() if size is None else size for size in wanted[1:]]
-    return result._replace(dims=(result.dims[0], *places))
+    spatial = [fresh() if size is None else size for size in output_sizes[1:]]
+    return result._replace(dims=(result.dims[0], *spatial))
 
 
 @rule("AvgPool", "MaxPool", "AvgPool3D", "MaxPool3D", "MaxPoolV2", "MaxPoolWithArgmax")
@@ -85,9 +89,9 @@ def pool(call: Call) -> Any:
     others = call.present[1:]
     if rank is None or value.tainted:
         return [propagate([value]) if value.tainted else unsure("%s is not followed" % call.at)] * count
-    first, channel = (1, rank - 1) if _last(call) else (2, 1)
-    whole = kernel is not None and (kernel[0], kernel[channel]) == (1, 1)
-    if not whole or value.axis == channel or any(other.has_rows or repeats(other) for other in others):
+    first, channel = (1, rank - 1) if _channels_last(call) else (2, 1)
+    only_spatial = kernel is not None and (kernel[0], kernel[channel]) == (1, 1)
+    if not only_spatial or value.axis == channel or any(other.has_rows or repeats(other) for other in others):
         return [unsure("%s is not followed" % call.at, call.present)] * count
     channels = value.dims[channel] if value.dims is not None else None
     result = _windows(call, value, channels, _spatial(call, value, kernel[first : first + rank - 2]))
@@ -106,15 +110,15 @@ def resize(call: Call) -> Value:
         return unsure("%s is not followed" % call.at, call.present)
     if call.node.operator == "AdjustContrastv2":
         return computing.along(call.at, value, [1, 2], "takes the mean over")
-    if value.axis in (1, 2) or any(has_rows(value.dims[place]) for place in (1, 2)):
+    if value.axis in (1, 2) or any(has_rows(value.dims[axis]) for axis in (1, 2)):
         return unsure("%s resizes the dimension with the rows" % call.at)
     known = size.contents if size.contents and len(size.contents) == 2 else (None, None)
-    places = [fresh() if each is None else each for each in known]
-    return value._replace(dims=(value.dims[0], *places, value.dims[3]), contents=None)
+    spatial = [fresh() if each is None else each for each in known]
+    return value._replace(dims=(value.dims[0], *spatial, value.dims[3]), contents=None)
 
 
 @rule("RGBToHSV", "HSVToRGB", "AdjustHue", "AdjustSaturation")
-def colours(call: Call) -> Value:
+def colors(call: Call) -> Value:
     wrong = call.not_constant(call.inputs[1:])
     return wrong if wrong is not None else computing.along(call.at, call[0], [-1], "works along")
 
@@ -126,7 +130,7 @@ def blocks(call: Call) -> Value:
 
 @rule("CombinedNonMaxSuppression")
 def combined(call: Call) -> Any:
-    """Of each picture by itself."""
+    """Selects boxes in each image separately."""
     boxes, scores = call[0], call[1]
     if boxes.rank != 4 or scores.rank != 3 or not (boxes.has_rows and scores.has_rows):
         return [unsure("%s is not followed" % call.at, call.present)] * 4
