@@ -25,16 +25,16 @@ assert layers  # importing it fills the registry
 DTYPES = {"FLOAT": np.float32, "DOUBLE": np.float64, "HALF": np.float16}
 # Half has ten bits, and some networks add many products of them.
 TOLERANCE = {"FLOAT": 1e-5, "DOUBLE": 1e-5, "HALF": 3e-2}
-# What is refused, and a part of the sentence. Beside these every network is served.
+# The networks that are refused, with a part of the message. All others are served.
 REFUSED = {
     "activation_softmax_3d": "softmax on activations of rank 3 is not covered",
     "activation_softmax_4d": "softmax on activations of rank 4 is not covered",
     "convolution_softmax": "softmax on activations of rank 4 is not covered",
     "convolution_nhwc_same_softmax": "softmax on activations of rank 4 is not covered",
-    "batch_norm_dense_locked_gamma_alone": "it computes different things on DL4J's devices",
-    "batch_norm_sequence_nwc": "batch normalisation of activations of rank 3 is not covered",
-    "batch_norm_sequence_batch_as_channels": "batch normalisation of activations of rank 3 is not covered",
-    "deconvolution_same_stride_beyond_kernel": "whose kernel is smaller than its stride is not covered",
+    "batch_norm_dense_locked_gamma_alone": "DL4J's own implementations compute different results",
+    "batch_norm_sequence_nwc": "batch normalization of activations of rank 3 is not covered",
+    "batch_norm_sequence_batch_as_channels": "batch normalization of activations of rank 3 is not covered",
+    "deconvolution_same_stride_beyond_kernel": "with a kernel smaller than the stride is not covered",
     "locally_connected_1d": "LocallyConnected1D is not covered",
     "locally_connected_1d_same": "LocallyConnected1D is not covered",
     "locally_connected_2d": "LocallyConnected2D is not covered",
@@ -43,24 +43,24 @@ REFUSED = {
     "locally_connected_2d_nhwc": "LocallyConnected2D is not covered",
     "space_to_batch": "SpaceToBatchLayer is not covered",
     "space_to_batch_nhwc": "SpaceToBatchLayer is not covered",
-    "simple_rnn_layer_norm": "its layer normalisation (hasLayerNorm) is not covered",
+    "simple_rnn_layer_norm": "its layer normalization (hasLayerNorm) is not covered",
     "mask_zero": "MaskZeroLayer is not covered",
     "mask_zero_simple_rnn_nwc": "MaskZeroLayer is not covered",
     "mask_zero_last_step": "MaskZeroLayer is not covered",
-    "rnn_to_ff": "has rows of its own",
-    "rnn_to_ff_nwc": "has rows of its own",
-    "rnn_to_cnn": "has rows of its own",
-    "composable": "has rows of its own",
-    "stack": "has rows of its own",
+    "rnn_to_ff": "has one row per time step or stacked input",
+    "rnn_to_ff_nwc": "has one row per time step or stacked input",
+    "rnn_to_cnn": "has one row per time step or stacked input",
+    "composable": "has one row per time step or stacked input",
+    "stack": "has one row per time step or stacked input",
     "stack_unequal_sequences": "it stacks [3, 7] and [3, 5], which is not covered",
-    "unstack": "what was not stacked so",
-    "graph_stacked_steps": "its rows are stacked, or steps of steps, of which DL4J would make other sequences",
-    "rnn_to_ff_to_rnn_without_mini_batch": "preprocessors with that are not covered",
+    "unstack": "its input is not a stack of that many",
+    "graph_stacked_steps": "its rows are stacked or steps of steps, which DL4J would combine into different sequences",
+    "rnn_to_ff_to_rnn_without_mini_batch": "preprocessors then are not covered",
     "variational_autoencoder": "VariationalAutoencoder is not covered",
     "variational_autoencoder_bernoulli": "VariationalAutoencoder is not covered",
     "yolo2": "Yolo2OutputLayer is not covered",
     "yolo2_nhwc": "Yolo2OutputLayer is not covered",
-    "reshape_f": "reshaping by columns is not covered",
+    "reshape_f": "reshaping in column-major order is not covered",
 }
 SERVED = sorted(set(NETWORKS) - set(REFUSED))
 
@@ -144,15 +144,15 @@ def ran(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.Temp
         for name, made in NETWORKS.items():
             configuration = {**made.configuration, "dataType": dtype}
             zips.write(folder / f"{name}.zip", configuration, made.coefficients(), dtype=dtype)
-            np.savez(folder / f"{name}.in.npz", **{told: array.astype(kind) for told, array in made.samples().items()})
+            np.savez(folder / f"{name}.in.npz", **{key: array.astype(kind) for key, array in made.samples().items()})
             # The reference reads Convolution1DLayer as M1 does.
             cases[name] = {"inputs": declared(name), "parameters": {"convolution_1d": "M1"}}
         for name, case in NORMALIZED.items():
-            made, told = NETWORKS[case.network], f"normalized_{name}"
+            made, stem = NETWORKS[case.network], f"normalized_{name}"
             configuration = {**made.configuration, "dataType": dtype}
-            zips.write(folder / f"{told}.zip", configuration, made.coefficients(), dtype=dtype, normalizer=case.file)
-            shutil.copy(folder / f"{case.network}.in.npz", folder / f"{told}.in.npz")
-            cases[told] = {"inputs": declared(case.network), "parameters": {}}
+            zips.write(folder / f"{stem}.zip", configuration, made.coefficients(), dtype=dtype, normalizer=case.file)
+            shutil.copy(folder / f"{case.network}.in.npz", folder / f"{stem}.in.npz")
+            cases[stem] = {"inputs": declared(case.network), "parameters": {}}
         run(runtime_environment("dl4j").python, folder, cases)
     return Ran(folders)
 
@@ -170,7 +170,7 @@ def declared(name: str) -> dict[str, list[int]]:
     """What [[inputs]] says: the sizes, but not how many rows."""
     made = NETWORKS[name]
     names = made.configuration.get("networkInputs", ["in"])
-    return {told: [-1, *shape[1:]] for told, shape in zip(names, made.inputs.values(), strict=True)}
+    return {name: [-1, *shape[1:]] for name, shape in zip(names, made.inputs.values(), strict=True)}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -74,9 +74,9 @@ def test_answers_have_the_right_shape(serving: Gateway, name: str, protocol: str
 
 def test_a_file_that_contradicts_itself_is_refused(serving: Gateway) -> None:
     """Its preprocessor wants images of 28 x 28 where its last layer has weights for 26 x 26: DL4J runs it on none."""
-    told = serving.index()["080-CNN_1", "1"]
-    assert told["state"] == "UNAVAILABLE"
-    assert "layer 2 'layer2' (OutputLayer): it takes sizes of [2028], and gets [2352]" in told["reason"]
+    status = serving.index()["080-CNN_1", "1"]
+    assert status["state"] == "UNAVAILABLE"
+    assert "layer 2 'layer2' (OutputLayer): it expects sizes of [2028] but gets [2352]" in status["reason"]
 
 
 def test_what_is_called_stored_is_here(zoo: Path) -> None:
