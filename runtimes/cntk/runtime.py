@@ -45,7 +45,7 @@ def load(options: LoadOptions) -> Model:
     try:
         function = cntk.Function.load(options.artifact, device=cntk.device.cpu())
     except Exception as error:
-        raise LoadError("CNTK cannot load this model: %s" % _message(error)) from error
+        raise LoadError("CNTK cannot load this model: %s" % _client_message(error)) from error
     return CntkModel(function, options)
 
 
@@ -88,9 +88,9 @@ class CntkModel(Model):
             self._lookups.check(feed)
             results = self._function.eval(feed, outputs=variables)
         except ValueError as error:
-            raise InvalidInput(_message(error)) from error
+            raise InvalidInput(_client_message(error)) from error
         except RuntimeError as error:
-            message = _message(error)  # without the call stack, in which "alloc" is part of function names
+            message = _client_message(error)  # without the call stack, in which "alloc" is part of function names
             if re.search(r"alloc|out of memory", message, re.IGNORECASE):
                 raise MemoryError(message) from error
             if self._has_dynamic_sizes:
@@ -135,6 +135,6 @@ def _array(name: str, result: Any) -> np.ndarray:
     return np.stack(rows)
 
 
-def _message(error: BaseException) -> str:
+def _client_message(error: BaseException) -> str:
     """Return CNTK's message without the call stack and the node's name."""
     return _NODE.sub("", first_line(error))

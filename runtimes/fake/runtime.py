@@ -1,26 +1,26 @@
-"""A runtime without a framework: tests of the worker, the supervisor and the contract use it.
+"""A runtime without a framework, for tests of the worker, the supervisor and the contract.
 
-The artifact is a JSON object. Every output is twice the input of the same position (BYTES: the
-string twice), so a right answer is easy to tell. All keys may be left out:
+The artifact is a JSON object. Every output is twice the input at the same position (BYTES: the string repeated), so a
+correct answer is easy to recognize. All keys are optional:
 
 key               value                            effect
-inputs, outputs   [{"name", "datatype", "shape"}]  default: x and y, FP32 [-1, 4]. "outputs": null: not told
+inputs, outputs   [{"name", "datatype", "shape"}]  default: x and y, FP32 [-1, 4]. "outputs": null declares none
 refused           {name: reason}                   these outputs exist but cannot be served
-load_seconds      number                           loading takes so long
-load_error        text                             LoadError with that text
-load_crash        true                             the process ends during load
-allocate_mb       number                           so much memory is held until the process ends
+load_seconds      number                           duration of load
+load_error        text                             load raises LoadError with this text
+load_crash        true                             the process exits during load
+allocate_mb       number                           allocates this much memory until the process exits
 prints            text                             printed during load
-seconds_per_batch number                           each infer takes so long
-seconds_per_row   number                           and so much more per row of the first input
-memory_rows       number                           MemoryError for more rows than that in the first input
-pipelined         true                             `start` and `finish` are there; the number of batches that were
-                                                   under way at its start is added to each answer
-not_batchable     true                             the mean of all elements is added, so neighbours change answers
+seconds_per_batch number                           duration of each infer
+seconds_per_row   number                           additional duration per row of the first input
+memory_rows       number                           MemoryError if the first input has more rows than this
+pipelined         true                             `start` and `finish` are supported; the number of batches in
+                                                   progress at its start is added to each answer
+not_batchable     true                             the mean of all elements is added, so rows influence each other
 stateful          true                             the number of earlier calls is added
-counts_hits       true                             outputs have a row for each positive element, and not for each row
+counts_hits       true                             outputs have one row per positive element, not per row
 
-An element of a numeric input that equals one of these does what it says:
+An element of a numeric input that equals one of these has this effect:
 
 400  InvalidInput       500  RuntimeError       507  MemoryError       501  Unsupported
 666  the process is killed by SIGKILL           777  infer never returns
@@ -45,7 +45,7 @@ def load(options: LoadOptions) -> Model:
         if not isinstance(described, dict):
             raise ValueError
     except (OSError, ValueError):
-        raise LoadError("this is not a fake model: a JSON object is wanted") from None
+        raise LoadError("this is not a fake model: it must be a JSON object") from None
     if "prints" in described:
         print(described["prints"])
     time.sleep(described.get("load_seconds", 0))
@@ -61,7 +61,7 @@ class FakeModel(Model):
         self._described = described
         self._ballast = b"x" * int(described.get("allocate_mb", 0) * 1e6)
         self._calls = 0
-        self._under_way = 0
+        self._in_progress = 0
         self.pipelined = bool(described.get("pipelined"))
         inputs = _specs(described.get("inputs", [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]))
         outputs = described.get("outputs", [{"name": "y", "datatype": "FP32", "shape": [-1, 4]}])
@@ -74,30 +74,30 @@ class FakeModel(Model):
         self.signatures = {"default": self._signature}
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
-        wanted = wanted_outputs(outputs, self._names)
+        requested = wanted_outputs(outputs, self._names)
         arrays = [check_input(spec, inputs) for spec in self._signature.inputs]
         for array in arrays:
-            _act(array)
+            _apply_effects(array)
         rows = arrays[0].shape[0] if arrays and arrays[0].ndim else 1
         if rows > self._described.get("memory_rows", rows):
             raise MemoryError("%d rows are too many" % rows)
         time.sleep(self._described.get("seconds_per_batch", 0) + self._described.get("seconds_per_row", 0) * rows)
         results = {}
         for position, name in enumerate(self._names):
-            if name in wanted:
+            if name in requested:
                 results[name] = self._double(arrays[position % len(arrays)])
         self._calls += 1
         return results
 
     def start(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Any:
-        self._under_way += 1
-        return self._under_way - 1, inputs, outputs, signature
+        self._in_progress += 1
+        return self._in_progress - 1, inputs, outputs, signature
 
     def finish(self, handle: Any) -> Dict[str, np.ndarray]:
-        self._under_way -= 1
-        before, inputs, outputs, signature = handle
+        self._in_progress -= 1
+        in_progress, inputs, outputs, signature = handle
         answer = self.infer(inputs, outputs, signature)
-        return {name: array + np.asarray(before, dtype=array.dtype) for name, array in answer.items()}
+        return {name: array + np.asarray(in_progress, dtype=array.dtype) for name, array in answer.items()}
 
     def _double(self, array: np.ndarray) -> np.ndarray:
         if array.dtype == bool:
@@ -123,8 +123,8 @@ def _specs(described: Any) -> Tuple[TensorSpec, ...]:
     )
 
 
-def _act(array: np.ndarray) -> None:
-    """Does what the values of the table above ask for."""
+def _apply_effects(array: np.ndarray) -> None:
+    """Have the effects of the values in the table above."""
     if array.dtype == object or array.dtype == bool:
         return
     for value in (666, 777, 400, 500, 501, 507):

@@ -1,11 +1,10 @@
-"""MXNet models: NAME-symbol.json beside NAME-NNNN.params, written by Module or by Gluon's export.
+"""MXNet models: NAME-symbol.json with NAME-NNNN.params, written by Module or by Gluon's export.
 
-The highest epoch is served. Inputs are the symbol's arguments that have no parameter, less the
-labels of training (NAME_label), which get zeros. The artifact tells no shapes. They come from
-model.toml, or from NAME-shapes.json ([{"name": "data", "shape": [100, 1, 28, 28]}]) where the
-first number is the training batch by MXNet's own convention, so any size is taken there. Output
-shapes are inferred from the inputs'; output names can be given in model.toml. An executor is bound
-per input shape, and the last few are kept.
+The highest epoch is served. Inputs are the symbol's arguments without a parameter, except the labels for training
+(NAME_label), which are set to zeros. The artifact does not contain shapes. They come from model.toml, or from
+NAME-shapes.json ([{"name": "data", "shape": [100, 1, 28, 28]}]), in which the first number is the training batch by
+MXNet's convention, so any batch size is accepted. Output shapes are inferred from the inputs' shapes, and model.toml
+can set output names. Each combination of input shapes needs an executor, of which the last few are kept.
 """
 
 import glob
@@ -43,10 +42,12 @@ from runtimes.redaction import redacted
 
 from .analysis.ranges import input_ranges
 from .analysis.read import analyze
-from .unsafe import Unsafe
+from .unsafe import BoundsChecker
 
 Shape = Tuple[int, ...]
-_EXECUTORS = 16  # each holds the memory of its outputs and intermediates
+# Each executor holds the memory of its outputs and intermediate results. Fewer executors save memory, but if requests
+# alternate between more shapes than this, each of them has to bind a new one.
+_MAX_EXECUTORS = 16
 _PARAMETER = re.compile(r"_(weight|bias|gamma|beta|parameters)$")
 
 
@@ -63,14 +64,14 @@ def load(options: LoadOptions) -> Model:
         symbol = mx.sym.load(options.artifact)
         saved = mx.nd.load(max(files))
     except Exception as error:
-        raise LoadError("MXNet cannot load this model: %s" % _sentence(error)) from error
+        raise LoadError("MXNet cannot load this model: %s" % _client_message(error)) from error
     if not isinstance(saved, dict):
-        raise LoadError("the parameter file holds arrays without names")
+        raise LoadError("the parameter file has arrays without names")
     parameters = {name.split(":", 1)[-1]: array.as_in_context(context) for name, array in saved.items()}
-    return MxnetModel(symbol, parameters, context, _told_shapes(prefix), options)
+    return MxnetModel(symbol, parameters, context, _declared_shapes(prefix), options)
 
 
-def _told_shapes(prefix: str) -> Dict[str, Shape]:
+def _declared_shapes(prefix: str) -> Dict[str, Shape]:
     path = prefix + "-shapes.json"
     if not os.path.exists(path):
         return {}
@@ -83,23 +84,24 @@ def _told_shapes(prefix: str) -> Dict[str, Shape]:
 
 class MxnetModel(Model):
     def __init__(
-        self, symbol: Any, parameters: Dict[str, Any], context: Any, told: Dict[str, Shape], options: LoadOptions
+        self, symbol: Any, parameters: Dict[str, Any], context: Any, declared: Dict[str, Shape], options: LoadOptions
     ) -> None:
         self._symbol = symbol
         self._context = context
         self._parameters = {name: parameters.get(name) for name in symbol.list_arguments() if name in parameters}
         self._aux = {name: parameters.get(name) for name in symbol.list_auxiliary_states()}
         self._executors = OrderedDict()  # type: OrderedDict
-        given = [name for name in symbol.list_arguments() if name not in parameters]
-        self._labels = [name for name in given if name.endswith("_label")]
-        self._inputs = [name for name in given if name not in self._labels]
-        lost = [name for name in given if _PARAMETER.search(name)] + [n for n, a in self._aux.items() if a is None]
-        if lost:
-            raise LoadError("the parameter file lacks %s" % quoted(lost))
-        self._unsafe = Unsafe(symbol, context, self._parameters, self._aux)
+        arguments = [name for name in symbol.list_arguments() if name not in parameters]
+        self._labels = [name for name in arguments if name.endswith("_label")]
+        self._inputs = [name for name in arguments if name not in self._labels]
+        missing = [name for name in arguments if _PARAMETER.search(name)]
+        missing += [name for name, array in self._aux.items() if array is None]
+        if missing:
+            raise LoadError("the parameter file lacks %s" % quoted(missing))
+        self._bounds = BoundsChecker(symbol, context, self._parameters, self._aux)
         self._types = {name: array.dtype for name, array in self._parameters.items()}
         self._names = self._output_names(options)
-        self.signatures = {"default": self._signature(told, options)}
+        self.signatures = {"default": self._signature(declared, options)}
         self._served = [spec.name for spec in self.signatures["default"].outputs]
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
@@ -121,22 +123,22 @@ class MxnetModel(Model):
                 raise InvalidInput("input '%s' is %s, which MXNet lacks" % (name, datatype_of(array.dtype)))
         try:
             executor = self._executor(arrays)
-            self._unsafe.check(arrays)
+            self._bounds.check(arrays)
             for name, array in arrays.items():
                 executor.arg_dict[name][:] = array
             results = executor.forward(is_train=False)
             # asnumpy copies: the executor's own memory serves the next request.
             return {name: results[self._names.index(name)].asnumpy() for name in wanted}
-        except (IndexError, ValueError) as error:  # what some of its operators raise of a value
-            raise InvalidInput(_sentence(error)) from error
+        except (IndexError, ValueError) as error:  # some operators raise these for an invalid value
+            raise InvalidInput(_client_message(error)) from error
         except mx.MXNetError as error:
             if re.search(r"out of memory|failed to allocate|bad_alloc", str(error), re.IGNORECASE):
                 self._executors.clear()
-                raise MemoryError(_sentence(error)) from error
+                raise MemoryError(_client_message(error)) from error
             if "Check failed" not in str(error) or re.search(r"cuda|cudnn|cublas", str(error), re.IGNORECASE):
                 raise
-            # Shapes and datatypes fit, so this is a value: an index out of bounds, say.
-            raise InvalidInput(_sentence(error)) from error
+            # Shapes and datatypes match, so the cause is a value, such as an index out of bounds.
+            raise InvalidInput(_client_message(error)) from error
 
     def _executor(self, arrays: Dict[str, np.ndarray]) -> Any:
         key = tuple((array.shape, array.dtype.char) for array in arrays.values())
@@ -147,50 +149,50 @@ class MxnetModel(Model):
             shapes = self._argument_shapes({name: array.shape for name, array in arrays.items()})
             self._symbol.infer_type(**dict(self._types, **{name: array.dtype for name, array in arrays.items()}))
         except mx.MXNetError as error:
-            raise InvalidInput(_sentence(error)) from error
+            raise InvalidInput(_client_message(error)) from error
         arguments = dict(self._parameters)
         for name in self._inputs + self._labels:
             dtype = arrays[name].dtype if name in arrays else np.float32
             arguments[name] = mx.nd.zeros(shapes[name], ctx=self._context, dtype=dtype)
         executor = self._symbol.bind(self._context, arguments, grad_req="null", aux_states=self._aux)
         self._executors[key] = executor
-        if len(self._executors) > _EXECUTORS:
+        if len(self._executors) > _MAX_EXECUTORS:
             self._executors.popitem(last=False)
         return executor
 
-    def _argument_shapes(self, given: Dict[str, Shape]) -> Dict[str, Shape]:
-        """The shapes of all arguments. Raises InvalidInput or MXNetError when these inputs do not fit."""
-        for name, shape in given.items():
-            if not shape or 0 in shape:  # to MXNet a size of 0 is one to be inferred
-                raise InvalidInput("input '%s' has shape %s, which MXNet cannot take" % (name, list(shape)))
+    def _argument_shapes(self, inputs: Dict[str, Shape]) -> Dict[str, Shape]:
+        """Return the shapes of all arguments. Raises InvalidInput or MXNetError if these inputs do not fit."""
+        for name, shape in inputs.items():
+            if not shape or 0 in shape:  # for MXNet, a size of 0 means that it is to be inferred
+                raise InvalidInput("input '%s' has shape %s, which MXNet does not support" % (name, list(shape)))
         known = {name: array.shape for name, array in self._parameters.items()}
-        known.update(given)
+        known.update(inputs)
         shapes, outputs, _ = self._symbol.infer_shape_partial(**known)
         result = dict(zip(self._symbol.list_arguments(), shapes))
         for name in self._labels:
             if not _complete(result[name]):
-                result[name] = outputs[0][:1]  # one label per row: what training gave
+                result[name] = outputs[0][:1]  # one label per row, as in training
         return result
 
     def _output_names(self, options: LoadOptions) -> List[str]:
-        """MXNet makes names up (hybridsequential0_dense1_fwd_output): as many declared ones replace them, in order."""
+        """Return the declared names if there is one per output, because MXNet's are generated (dense1_fwd_output)."""
         names = self._symbol.list_outputs()  # type: List[str]
         declared = [spec.name for spec in options.outputs]
         return declared if len(declared) == len(names) and not set(declared) <= set(names) else names
 
-    def _signature(self, told: Dict[str, Shape], options: LoadOptions) -> Signature:
+    def _signature(self, declared: Dict[str, Shape], options: LoadOptions) -> Signature:
         types = self._inferred_types()
-        inputs = tuple(TensorSpec(name, types.get(name, ""), told.get(name)) for name in self._inputs)
+        inputs = tuple(TensorSpec(name, types.get(name, ""), declared.get(name)) for name in self._inputs)
         inputs = declared_inputs(options.inputs, inputs)
         shapes = self._shapes_of(self._symbol, self._names, inputs)
         outputs = tuple(TensorSpec(name, types.get(name, ""), shapes.get(name)) for name in self._names)
         return Signature(inputs, declared_outputs(options.outputs, outputs))
 
     def _inferred_types(self) -> Dict[str, str]:
-        """Datatypes that the parameters imply; "" where an operator leaves it open (Embedding, say)."""
+        """Return the datatypes that the parameters imply; "" if an operator such as Embedding accepts several."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that an input's type is open is no news: "" says so
+                warnings.simplefilter("ignore")  # about unknown datatypes of inputs, which are "" here
                 arguments, outputs, _ = self._symbol.infer_type(**self._types)
         except mx.MXNetError:
             return {}
@@ -198,9 +200,9 @@ class MxnetModel(Model):
         return {name: _datatype(dtype) for name, dtype in zip(names, (arguments or []) + (outputs or []))}
 
     def _shapes_of(self, symbol: Any, names: Sequence[str], inputs: Sequence[TensorSpec]) -> Dict[str, Optional[Shape]]:
-        """Of a symbol's outputs: inferred for two sizes of what is open in the inputs; what differs is open there too.
+        """Infer the shapes of a symbol's outputs for two values of the dynamic sizes. Sizes that differ are dynamic.
 
-        names: what to call them
+        names  names for the outputs
         """
         if not inputs or any(spec.shape is None for spec in inputs):
             return {}
@@ -212,10 +214,10 @@ class MxnetModel(Model):
                 probes.append(symbol.infer_shape_partial(**dict(known, **sized))[1])
             except mx.MXNetError:
                 return {}
-        return {name: _open_where_different(one, two) for name, one, two in zip(names, *probes)}
+        return {name: _dynamic_where_different(one, two) for name, one, two in zip(names, *probes)}
 
 
-def _open_where_different(one: Shape, two: Shape) -> Optional[Shape]:
+def _dynamic_where_different(one: Shape, two: Shape) -> Optional[Shape]:
     if not _complete(one) or len(one) != len(two):
         return None
     return tuple(a if a == b else -1 for a, b in zip(one, two))
@@ -232,8 +234,8 @@ def _datatype(dtype: Any) -> str:
         return ""
 
 
-def _sentence(error: BaseException) -> str:
-    """What of MXNet's message a client can use: no source files, stack or operator names."""
+def _client_message(error: BaseException) -> str:
+    """Return the part of MXNet's message that is useful to clients, without source files, stack and operator names."""
     lines = re.findall(r"^(?:MXNetError|IndexError|ValueError): (.*)$", str(error), re.MULTILINE) or [first_line(error)]
     line = re.sub(r"^Error in operator \S+: ", "", lines[-1])
     line = re.sub(r"^(\[[\d:]+\] )?(\S+\.(cc|h|cu|cuh):\d+: )?(Check failed: .*?: )?", "", line)

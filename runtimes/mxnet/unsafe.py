@@ -1,8 +1,8 @@
-"""What MXNet computes without a look at whether it can: checked before a model runs.
+"""Checks lengths and indices that MXNet does not check, before a model runs.
 
-These operators read or write whatever lies beside a tensor in memory for a length or an index that is not within it:
-an answer would hold other memory of the process, or the process would end. What other operators do beyond their tensors
-is defined (`take` and `Embedding` clip), or MXNet refuses it itself (`gather_nd`).
+For a length or an index outside a tensor, these operators read or write adjacent memory: an answer would contain other
+memory of the process, or the process would crash. Other operators have a defined result (`take` and `Embedding` clip
+indices), or MXNet checks them (`gather_nd`).
 """
 
 import ast
@@ -20,7 +20,11 @@ _MAX_LENGTH = 1 << 30
 
 
 class _Use(NamedTuple):
-    """data and numbers: the tensors, as symbols; attributes: the operator's."""
+    """One use of such an operator.
+
+    data     symbol of the tensor that is accessed
+    numbers  symbol of the lengths or indices
+    """
 
     operator: str
     attributes: Dict[str, str]
@@ -28,25 +32,25 @@ class _Use(NamedTuple):
     numbers: Any
 
 
-class Unsafe:
-    """The uses of such operators in one model."""
+class BoundsChecker:
+    """Checks all uses of such operators in one model."""
 
     def __init__(self, symbol: Any, context: Any, parameters: Dict[str, Any], aux: Dict[str, Any]) -> None:
         self._context, self._parameters, self._aux = context, parameters, aux
         self._uses = list(_uses(symbol))
 
     def check(self, arrays: Dict[str, np.ndarray]) -> None:
-        """arrays: the model's inputs by name. Raises InvalidInput for what lies beyond a tensor."""
+        """Check a request, given its inputs by name. Raises InvalidInput for an access outside a tensor."""
         for use in self._uses:
-            wrong = _wrong(use, self._computed(use.numbers, arrays), self._shape(use.data, arrays))
-            if wrong is not None:
-                raise InvalidInput("%s gets %g, which is outside of its tensor" % (use.operator, wrong))
+            invalid = _invalid_number(use, self._computed(use.numbers, arrays), self._shape(use.data, arrays))
+            if invalid is not None:
+                raise InvalidInput("%s gets %g, which is outside of its tensor" % (use.operator, invalid))
 
     def _computed(self, symbol: Any, arrays: Dict[str, np.ndarray]) -> np.ndarray:
         if symbol.name in arrays:
             return arrays[symbol.name]
-        given = {name: mx.nd.array(array, self._context, array.dtype) for name, array in arrays.items()}
-        arguments = {name: {**self._parameters, **given}[name] for name in symbol.list_arguments()}
+        inputs = {name: mx.nd.array(array, self._context, array.dtype) for name, array in arrays.items()}
+        arguments = {name: {**self._parameters, **inputs}[name] for name in symbol.list_arguments()}
         aux = {name: self._aux[name] for name in symbol.list_auxiliary_states()}
         return symbol.bind(self._context, arguments, aux_states=aux).forward(is_train=False)[0].asnumpy()
 
@@ -66,20 +70,21 @@ def _uses(symbol: Any) -> Iterator[_Use]:
             yield _Use(operator, attributes, data, numbers)
 
 
-def _wrong(use: _Use, numbers: np.ndarray, data: Tuple[int, ...]) -> Optional[float]:
-    """The first number that is not within what it stands for."""
+def _invalid_number(use: _Use, numbers: np.ndarray, shape: Tuple[int, ...]) -> Optional[float]:
+    """Return the first number that is outside the tensor of this shape; None if there is none."""
     if use.operator in _MIN_LENGTHS:
-        size = data[int(use.attributes.get("axis", "0"))]
-        # A mask from beyond the end on masks nothing.
-        return _first(numbers, _MIN_LENGTHS[use.operator], _MAX_LENGTH if use.operator == "SequenceMask" else size)
-    if use.operator == "ROIPooling":  # of each region, the picture that it lies in
-        return _first(numbers[:, 0], 0, data[0] - 1)
+        size = shape[int(use.attributes.get("axis", "0"))]
+        # A length beyond the end is safe for SequenceMask: it masks nothing.
+        return _outside(numbers, _MIN_LENGTHS[use.operator], _MAX_LENGTH if use.operator == "SequenceMask" else size)
+    if use.operator == "ROIPooling":  # the first number of each region is the index of its image
+        return _outside(numbers[:, 0], 0, shape[0] - 1)
     sizes = ast.literal_eval(use.attributes["shape"])
-    found = [_first(index, 0, size - 1) for index, size in zip(numbers, sizes)]
+    found = [_outside(index, 0, size - 1) for index, size in zip(numbers, sizes)]
     return next((each for each in found if each is not None), None)
 
 
-def _first(numbers: np.ndarray, least: int, most: int) -> Optional[float]:
-    whole = np.trunc(numbers)  # as MXNet takes them; NaN is within nothing
-    wrong = ~((whole >= least) & (whole <= most))
-    return float(numbers[wrong].flat[0]) if wrong.any() else None
+def _outside(numbers: np.ndarray, minimum: int, maximum: int) -> Optional[float]:
+    """Return the first number outside a range; None if there is none."""
+    truncated = np.trunc(numbers)  # as MXNet does; NaN is outside every range
+    outside = ~((truncated >= minimum) & (truncated <= maximum))
+    return float(numbers[outside].flat[0]) if outside.any() else None

@@ -42,15 +42,15 @@ def load(options: LoadOptions) -> Model:
     except LoadError:
         raise
     except Exception as error:
-        raise LoadError("TensorFlow cannot load this SavedModel: %s" % _message(error)) from error
+        raise LoadError("TensorFlow cannot load this SavedModel: %s" % _client_message(error)) from error
     try:
         found = load_functions(options.artifact, tags)
     except Exception as error:
-        print("tf.saved_model.load failed (%s); trying TensorFlow 1's loader" % _message(error))
+        print("tf.saved_model.load failed (%s); trying TensorFlow 1's loader" % _client_message(error))
         try:
             found = load_session(options, tags)
         except Exception as second:
-            raise LoadError("TensorFlow cannot load this SavedModel: %s" % _message(second)) from second
+            raise LoadError("TensorFlow cannot load this SavedModel: %s" % _client_message(second)) from second
     entries = {name: entry for name, entry in found.items() if not entry.problem}
     problems = ["the signature '%s': %s" % (name, entry.problem) for name, entry in found.items() if entry.problem]
     if not entries:
@@ -102,15 +102,15 @@ class SavedModel(Model):
         try:
             results = entry.run(arrays, names)
         except tf.errors.ResourceExhaustedError as error:
-            raise MemoryError(_message(error)) from error
+            raise MemoryError(_client_message(error)) from error
         except _INPUT_ERRORS as error:
             if _MODELS_FAULT.search(str(error)):
                 raise
-            raise InvalidInput(_message(error)) from error
+            raise InvalidInput(_client_message(error)) from error
         except _EITHER_ERRORS as error:
             if not _quotes_a_value(str(error), arrays.values()):
                 raise
-            raise InvalidInput(_message(error)) from error
+            raise InvalidInput(_client_message(error)) from error
         return {output: _array(result) for output, result in results.items()}
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ def _quotes_a_value(message: str, arrays: Iterable[np.ndarray]) -> bool:
     return any(len(text) > 1 and text.decode("utf-8", "replace") in message for text in texts)
 
 
-def _message(error: BaseException) -> str:
+def _client_message(error: BaseException) -> str:
     """Return the part of TensorFlow's message that is useful to clients, without node names, traces and paths."""
     text = re.split(r"\[\[\{\{|\[Op:|Original stack trace", str(getattr(error, "message", "") or error))[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,7 +1,7 @@
-"""What a .tflite file says of itself: read from its schema, since the interpreter tells less.
+"""Reads the signatures of a .tflite file with the generated code of its schema.
 
-LiteRT gives bfloat16 as UINT16 and packed int4 as INT8, and says of a tensor of unknown rank that
-it is a scalar. So this goes by the file; LiteRT has verified the buffer before.
+LiteRT's interpreter reports bfloat16 as UINT16, packed int4 as INT8, and a tensor of unknown rank as a scalar, so the
+file is read directly. LiteRT has verified the buffer before.
 """
 
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
@@ -27,14 +27,16 @@ _DATATYPES = {
 }
 _TYPE_NAMES = {number: name for name, number in vars(schema.TensorType).items() if not name.startswith("_")}
 
-DEFAULT = "serving_default"  # what converters call the one signature of most files
-UNSIGNED = "default"  # what the signature of a file without one is called here
+DEFAULT = "serving_default"  # the name that converters give to the only signature of most files
+UNSIGNED = "default"  # the name of the signature here if the file has none
 
 
 class Entry(NamedTuple):
-    """A signature as the file has it: `inputs` and `outputs` are names → the numbers of tensors in `subgraph`.
+    """A signature in the file.
 
-    `problem` is why it cannot be served, in words; else empty.
+    inputs   name → index of the tensor in `subgraph`
+    outputs  likewise
+    problem  why it cannot be served; "" if it can
     """
 
     subgraph: int
@@ -45,7 +47,11 @@ class Entry(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """`entries` by name, the default first; `flex`, TensorFlow's own operators; whether tensors keep a state."""
+    """
+    entries    by name, the default first
+    flex       names of the TensorFlow operators that the file uses
+    has_state  whether tensors keep a state between runs
+    """
 
     entries: Dict[str, Entry]
     flex: List[str]
@@ -53,7 +59,7 @@ class Contents(NamedTuple):
 
 
 def read(content: bytes) -> Contents:
-    """Raises anything for a file that is not what its schema says."""
+    """Read a file. The generated code raises almost any exception if the file does not match its schema."""
     model = schema.Model.GetRootAs(content)
     graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
     custom = [model.OperatorCodes(index).CustomCode() for index in range(model.OperatorCodesLength())]
@@ -65,13 +71,13 @@ def read(content: bytes) -> Contents:
 def _entries(model: Any, graphs: Sequence[Any]) -> Dict[str, Entry]:
     found = {}
     for index in range(model.SignatureDefsLength()):
-        told = model.SignatureDefs(index)
-        maps = [told.Inputs(number) for number in range(told.InputsLength())]
+        definition = model.SignatureDefs(index)
+        maps = [definition.Inputs(number) for number in range(definition.InputsLength())]
         inputs = {_text(each.Name()): each.TensorIndex() for each in maps}
-        maps = [told.Outputs(number) for number in range(told.OutputsLength())]
+        maps = [definition.Outputs(number) for number in range(definition.OutputsLength())]
         outputs = {_text(each.Name()): each.TensorIndex() for each in maps}
-        number = told.SubgraphIndex()
-        found[_text(told.SignatureKey())] = _entry(graphs[number], number, inputs, outputs)
+        number = definition.SubgraphIndex()
+        found[_text(definition.SignatureKey())] = _entry(graphs[number], number, inputs, outputs)
     if not found:
         graph = graphs[0]
         numbers = [graph.Inputs(index) for index in range(graph.InputsLength())]
@@ -81,26 +87,26 @@ def _entries(model: Any, graphs: Sequence[Any]) -> Dict[str, Entry]:
     return {name: found[name] for name in sorted(found, key=lambda name: (name != DEFAULT, name))}
 
 
-def _named(graph: Any, numbers: Sequence[int], otherwise: str) -> Dict[str, int]:
-    """Tensors by their own names; by position where a name is missing or not the only one of its kind."""
+def _named(graph: Any, numbers: Sequence[int], fallback: str) -> Dict[str, int]:
+    """Return tensors by name, or by position if a name is empty or not unique."""
     names = [_text(_tensor(graph, number).Name()) for number in numbers]
     return {
-        name if name and names.count(name) == 1 else otherwise % position: number
+        name if name and names.count(name) == 1 else fallback % position: number
         for position, (name, number) in enumerate(zip(names, numbers))
     }
 
 
 def _entry(graph: Any, subgraph: int, inputs: Dict[str, int], outputs: Dict[str, int]) -> Entry:
-    taken, refused_inputs = _specs(graph, inputs)
-    given, refused = _specs(graph, outputs)
-    problem = "" if given else "it has no output that is a tensor which can be served"
+    input_specs, refused_inputs = _specs(graph, inputs)
+    output_specs, refused = _specs(graph, outputs)
+    problem = "" if output_specs else "it has no output that can be served"
     for name, reason in refused_inputs.items():
         problem = "input '%s' cannot be served: %s" % (name, reason)
-    return Entry(subgraph, inputs, outputs, Signature(taken, given, refused), problem)
+    return Entry(subgraph, inputs, outputs, Signature(input_specs, output_specs, refused), problem)
 
 
 def _specs(graph: Any, tensors: Dict[str, int]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
-    """What the protocol has among these, and why not the others."""
+    """Return the tensors that can be served, and name → reason for the others."""
     specs, refused = [], {}
     for name, number in tensors.items():
         tensor = _tensor(graph, number)
@@ -108,7 +114,7 @@ def _specs(graph: Any, tensors: Dict[str, int]) -> Tuple[Tuple[TensorSpec, ...],
         if datatype is None:
             refused[name] = "it is %s, which the protocol lacks" % _TYPE_NAMES.get(tensor.Type(), "of an unknown type")
             continue
-        # A shape signature is there only where some size is open.
+        # A tensor only has a shape signature if some size is dynamic.
         length, size = tensor.ShapeSignatureLength(), tensor.ShapeSignature
         if not length:
             length, size = tensor.ShapeLength(), tensor.Shape

@@ -1,7 +1,7 @@
-"""LiteRT's interpreter, run by subgraphs and tensors' numbers.
+"""Runs LiteRT's interpreter by indices of subgraphs and tensors.
 
-The interpreter's inner object is asked. The public one runs signatures by their names and the first
-subgraph by itself, which must not be mixed; and no signature can be tried with it before it is run.
+This uses the interpreter's inner object. The public one runs either signatures by name or the first subgraph, which
+cannot be mixed, and it cannot check whether a signature can run without running it.
 """
 
 import re
@@ -13,23 +13,25 @@ from ai_edge_litert.interpreter import Interpreter
 from runtimes.contract import Unsupported
 from runtimes.redaction import redacted
 
-# How much an interpreter may have said before it is replaced by a new one.
-_MAX_SAID = 1 << 18
+# The interpreter never clears its error messages: each error contains all previous ones. Beyond this length it is
+# replaced by a new one. A smaller limit restarts it more often under failing requests, each time with a new allocation
+# of all tensors; a larger one makes each error slower.
+_MAX_MESSAGES = 1 << 18
 
 
-# Which operator failed, and nothing about why.
+# The part of a message that only says which operator failed, not why.
 _NODE_FAILED = re.compile(r"\s*Node number \d+ \([^)]*\) failed to (prepare|invoke)\.")
 
 
-class Failed(Exception):
-    """LiteRT's words, of this failure alone: its message has those of all failures before."""
+class LiteRtError(Exception):
+    """LiteRT's message for a single failure, without those of previous failures that it also contains."""
 
 
 class Runner:
-    """`start` comes first. `resets` and `may_restart` are settled once the file has been read.
+    """`start` must be called first, and `resets` and `may_restart` be set once the file has been read.
 
-    resets       what tensors keep from one run to the next is reset before each
-    may_restart  nothing is lost with the interpreter
+    resets       whether to reset the state of tensors before each run
+    may_restart  whether the interpreter has no state that would be lost
     """
 
     def __init__(self, content: bytes, threads: int) -> None:
@@ -39,30 +41,30 @@ class Runner:
         self.may_restart = False
 
     def start(self) -> None:
-        """A new interpreter. Raises ValueError for a file that is none of LiteRT's: it verifies what it reads."""
-        self._said = ""
+        """Create the interpreter. Raises ValueError for an invalid file, since LiteRT verifies it."""
+        self._messages = ""
         self._shapes: Dict[int, List[Tuple[int, ...]]] = {}
         interpreter = Interpreter(model_content=self._content, num_threads=self._threads)
         try:
-            # For the whole interpreter at once: XNNPACK, which makes it fast, is applied nowhere else.
+            # This is needed for the whole interpreter, because only it applies XNNPACK, which is much faster.
             interpreter.allocate_tensors()
         except RuntimeError as error:
-            self._said = str(error)  # the first subgraph's trouble; `prepare` meets it, if it is wanted
+            self._messages = str(error)  # about the first subgraph; `prepare` reports it if that one is served
         self._inner = interpreter._interpreter
 
     def prepare(self, graph: int) -> None:
-        """Whether this subgraph can run at all, in the sizes that the file has. Raises Failed."""
+        """Check that this subgraph can run with the sizes in the file. Raises LiteRtError."""
         try:
             self._inner.AllocateTensors(graph)
         except (RuntimeError, ValueError) as error:
             raise self._failed(error) from error
 
-    def run(self, graph: int, arrays: Dict[int, np.ndarray], wanted: Sequence[int]) -> List[np.ndarray]:
-        """Tensors out of tensors in, copies both. Raises Failed and MemoryError."""
+    def run(self, graph: int, arrays: Dict[int, np.ndarray], outputs: Sequence[int]) -> List[np.ndarray]:
+        """Run a subgraph; inputs and outputs are copied. Raises LiteRtError and MemoryError."""
         shapes = [array.shape for array in arrays.values()]
         try:
             if self._shapes.get(graph) != shapes:
-                self._shapes.pop(graph, None)  # whatever fails now, the next request starts from here
+                self._shapes.pop(graph, None)  # if resizing fails, the next request must resize again
                 for number, array in arrays.items():
                     self._inner.ResizeInputTensor(number, np.array(array.shape, np.int32), False, graph)
                 self._inner.AllocateTensors(graph)
@@ -72,46 +74,48 @@ class Runner:
             if self.resets:
                 self._inner.ResetVariableTensors()
             self._inner.Invoke(graph)
-            return [np.asarray(self._inner.GetTensor(number, graph)) for number in wanted]  # a scalar is a number
+            # GetTensor returns a scalar as a plain number.
+            return [np.asarray(self._inner.GetTensor(number, graph)) for number in outputs]
         except (RuntimeError, ValueError) as error:
             self._shapes.pop(graph, None)
-            failed = self._failed(error)
-            if len(self._said) > _MAX_SAID and self.may_restart:
+            failure = self._failure(error)
+            if len(self._messages) > _MAX_MESSAGES and self.may_restart:
                 self.start()
-            if not _NODE_FAILED.sub("", str(failed)).strip():
-                raise MemoryError("LiteRT got no memory for its tensors") from error  # what fails without a reason
-            raise failed from error
+            if not _NODE_FAILED.sub("", str(failure)).strip():
+                # An operator that fails without a reason could not allocate its tensors.
+                raise MemoryError("LiteRT could not allocate memory for its tensors") from error
+            raise failure from error
 
-    def _failed(self, error: Exception) -> Failed:
-        text, before = str(error), self._said
-        if isinstance(error, ValueError):  # these have words of their own
-            return Failed(text)
-        self._said = text
-        return Failed(text[len(before) :] if text.startswith(before) else text)
+    def _failure(self, error: Exception) -> LiteRtError:
+        text, previous = str(error), self._messages
+        if isinstance(error, ValueError):  # these only contain their own message
+            return LiteRtError(text)
+        self._messages = text
+        return LiteRtError(text[len(previous) :] if text.startswith(previous) else text)
 
 
 def _settable(array: np.ndarray) -> np.ndarray:
-    """The array as LiteRT reads it. Raises Unsupported.
+    """Return the array in a form that LiteRT reads correctly. Raises Unsupported.
 
-    Of an object array of rank 0 it would take the object's address for its text. A fixed-width string of numpy's is
-    read whole, with zeros at its end; there is none of length 0.
+    LiteRT would read the address of an object array of rank 0 as its text. It reads a fixed-width numpy string
+    completely, including zeros at the end, but numpy has none of length 0.
     """
     if array.dtype != object or array.ndim:
         return array
     text = array.item()
     if not text:
-        raise Unsupported("LiteRT takes no empty string of rank 0: send one that has at least one byte")
+        raise Unsupported("LiteRT does not support an empty string of rank 0: send at least one byte")
     return np.array(text, "S%d" % len(text))
 
 
-def sentence(error: BaseException) -> str:
-    """What of LiteRT's message a client can use: no source files, places in them or numbers of nodes."""
+def client_message(error: BaseException) -> str:
+    """Return the part of LiteRT's message that is useful to clients, without source files and node numbers."""
     text = " ".join(str(error).split())
-    if "XNNPack delegate failed to reshape" in text:  # no more than this is to be had
-        return "the model cannot take inputs of these shapes"
-    told = _NODE_FAILED.sub(". ", text)
-    told = re.sub(r"[\w./+-]+\.(cc|cpp|h|c)(:\d+:?)? ", "", told)
-    told = re.sub(r"was not true\.(?=\S)", "was not true, ", told).strip(" .,")
-    if not told:
-        told = re.sub(r"Node number \d+ \(([^)]*)\)", r"the operator \1", text)
-    return redacted(told) or "LiteRT does not say why"
+    if "XNNPack delegate failed to reshape" in text:  # the message contains nothing else
+        return "the model does not support inputs of these shapes"
+    message = _NODE_FAILED.sub(". ", text)
+    message = re.sub(r"[\w./+-]+\.(cc|cpp|h|c)(:\d+:?)? ", "", message)
+    message = re.sub(r"was not true\.(?=\S)", "was not true, ", message).strip(" .,")
+    if not message:
+        message = re.sub(r"Node number \d+ \(([^)]*)\)", r"the operator \1", text)
+    return redacted(message) or "LiteRT does not give a reason"

@@ -1,13 +1,12 @@
 """TensorFlow Lite models, run by LiteRT.
 
-Names, datatypes and shapes come from the file: from its SignatureDefs, of which `serving_default` is
-the default, else the first by name; where there is none, from the first subgraph's own tensors. Sizes
-that the file leaves open are any; others are fixed, whatever the graph could do. Quantised inputs and
-outputs are the integers that the file has. A signature that cannot run here is left out, with a line in
-the log, as long as another one can.
+Names, datatypes and shapes come from the SignatureDefs in the file, of which `serving_default` is the default, or else
+the first by name. Without SignatureDefs, they come from the tensors of the first subgraph. Sizes that the file leaves
+open are dynamic; others are fixed, even if the graph would support more. Quantized inputs and outputs are the integers
+in the file. A signature that cannot run is not served, which is logged, as long as another one can.
 
-State that tensors keep from one run to the next (that of recurrent layers) is reset before each, since
-it would be another request's; parameters.keep_state turns that off.
+State that tensors keep between runs (that of recurrent layers) is reset before each run, because it belongs to another
+request. parameters.keep_state turns that off.
 """
 
 import re
@@ -30,7 +29,7 @@ from .analysis.ranges import input_ranges
 from .analysis.read import analyze
 from .analysis.state import writes
 from .entries import Entry, read
-from .runner import Failed, Runner, sentence
+from .runner import LiteRtError, Runner, client_message
 
 _MAX_REASONS = 8
 _CUSTOM = re.compile(r"unresolved custom op: (\S+?)\.?(?:\s|$)")
@@ -41,8 +40,8 @@ def load(options: LoadOptions) -> Model:
     known_parameters(options.parameters, ["keep_state"])
     keeps_state = parameter(options.parameters, "keep_state", (False, True))
     if options.device != "cpu":
-        raise LoadError("LiteRT runs on the CPU alone here: 'device' in model.toml must be \"cpu\"")
-    # Not by its path: that maps the file, and one that is overwritten would change under a running model.
+        raise LoadError("LiteRT is only supported on the CPU: 'device' in model.toml must be \"cpu\"")
+    # Given a path, LiteRT would map the file, and overwriting it would change a running model.
     with open(options.artifact, "rb") as file:
         content = file.read()
     if not content:
@@ -50,33 +49,33 @@ def load(options: LoadOptions) -> Model:
     runner = Runner(content, options.threads)
     try:
         runner.start()
-        told, flex, has_state = read(content)
-        writing = {name: writes(content, entry.subgraph, keeps_state) for name, entry in told.items()}
-    except Exception as error:  # whatever it is, this file will not load the next time either
-        raise LoadError("LiteRT cannot load this model: %s" % sentence(error)) from error
-    problems = {name: entry.problem or _unprepared(runner, entry, flex) for name, entry in told.items()}
-    entries = {name: entry for name, entry in told.items() if not problems[name]}
+        found, flex, has_state = read(content)
+        writing = {name: writes(content, entry.subgraph, keeps_state) for name, entry in found.items()}
+    except Exception as error:  # whatever it is, loading this file again would fail again
+        raise LoadError("LiteRT cannot load this model: %s" % client_message(error)) from error
+    problems = {name: entry.problem or _preparation_problem(runner, entry, flex) for name, entry in found.items()}
+    entries = {name: entry for name, entry in found.items() if not problems[name]}
     if not entries:
         raise LoadError("LiteRT cannot serve this model: %s" % next(iter(problems.values())))
     for name in problems:
         if problems[name]:
-            print("the signature '%s' is left out: %s" % (name, problems[name]))
+            print("the signature '%s' is not served: %s" % (name, problems[name]))
     runner.resets = has_state and not keeps_state
     runner.may_restart = not any(writing[name] for name in entries)
     return LiteRtModel(runner, content, entries, writing, options)
 
 
-def _unprepared(runner: Runner, entry: Entry, flex: Sequence[str]) -> str:
-    """Why this signature's subgraph cannot run; empty if it can."""
+def _preparation_problem(runner: Runner, entry: Entry, flex: Sequence[str]) -> str:
+    """Return why this signature's subgraph cannot run; "" if it can."""
     try:
         runner.prepare(entry.subgraph)
-    except Failed as error:
+    except LiteRtError as error:
         custom = sorted(set(_CUSTOM.findall(str(error))))
         if _FLEX.search(str(error)) or set(custom) & set(flex):
             return "it needs TensorFlow's own operators %s (Flex), which LiteRT lacks" % quoted(flex)
         if custom:
             return "it needs the custom operator %s, which LiteRT lacks" % quoted(custom)
-        return sentence(error)
+        return client_message(error)
     return ""
 
 
@@ -94,11 +93,11 @@ class LiteRtModel(Model):
         self._writing = writing
         self._entries = entries
         self.signatures = {name: entry.signature for name, entry in entries.items()}
-        default, told = next(iter(self.signatures.items()))
-        self.signatures[default] = Signature(
-            declared_inputs(options.inputs, told.inputs, resizable=True),
-            declared_outputs(options.outputs, told.outputs),
-            told.refused,
+        name, default = next(iter(self.signatures.items()))
+        self.signatures[name] = Signature(
+            declared_inputs(options.inputs, default.inputs, resizable=True),
+            declared_outputs(options.outputs, default.outputs),
+            default.refused,
         )
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
@@ -112,13 +111,13 @@ class LiteRtModel(Model):
         name = signature or next(iter(self.signatures))
         if name not in self._entries:
             raise InvalidInput("the model has no signature '%s'" % name)
-        entry, told = self._entries[name], self.signatures[name]
-        wanted = wanted_outputs(outputs, [spec.name for spec in told.outputs])
-        # LiteRT itself checks no dimension against what the file says.
-        arrays = {entry.inputs[spec.name]: check_input(spec, inputs) for spec in told.inputs}
+        entry, served = self._entries[name], self.signatures[name]
+        names = wanted_outputs(outputs, [spec.name for spec in served.outputs])
+        # LiteRT does not check dimensions against those in the file.
+        arrays = {entry.inputs[spec.name]: check_input(spec, inputs) for spec in served.inputs}
         try:
-            results = self._runner.run(entry.subgraph, arrays, [entry.outputs[output] for output in wanted])
-        except Failed as error:
-            # Datatypes and told sizes fit, so it is an open size or a value that a node deep in the model cannot take.
-            raise InvalidInput(sentence(error)) from error
-        return dict(zip(wanted, results))
+            results = self._runner.run(entry.subgraph, arrays, [entry.outputs[output] for output in names])
+        except LiteRtError as error:
+            # Datatypes and fixed sizes match, so a node does not support a dynamic size or a value of this request.
+            raise InvalidInput(client_message(error)) from error
+        return dict(zip(names, results))

@@ -1,4 +1,4 @@
-"""A symbol's JSON, as `Symbol.tojson` writes it, as the walk sees it."""
+"""Converts the JSON that `Symbol.tojson` writes for the dataflow walk."""
 
 import ast
 import json
@@ -8,36 +8,37 @@ from runtimes.dataflow.graph import Graph, Model, Node, Tensor
 
 
 def of_json(text: str, shapes: Dict[str, Sequence[int]], inputs: Sequence[str]) -> Model:
-    """`shapes` are those of the parameters. What is neither one nor an input is a label, of which nothing is known.
+    """Convert a symbol. Raises ValueError if it is not one.
 
-    Raises ValueError for what is no symbol.
+    shapes  shapes of the parameters. A variable that is neither a parameter nor an input is a label
     """
-    told = json.loads(text)
-    ends, nodes = told["node_row_ptr"], told["nodes"]
+    symbol = json.loads(text)
+    ends, nodes = symbol["node_row_ptr"], symbol["nodes"]
     names = []  # type: List[List[str]]
     graph = Graph([], [], [(name, None) for name in inputs], [])
     for index, node in enumerate(nodes):
         if node["op"] == "null":
             names.append([node["name"]])
             continue
-        names.append(["%d:%d" % (index, place) for place in range(ends[index + 1] - ends[index])])
-        given = [names[each[0]][each[1]] for each in node["inputs"]]
-        written = node.get("attrs") or node.get("attr") or node.get("param") or {}
-        attributes = {key: _parsed(value) for key, value in written.items()}
-        graph.nodes.append(Node(node["op"], "", node["name"], given, names[-1], attributes))
+        names.append(["%d:%d" % (index, output) for output in range(ends[index + 1] - ends[index])])
+        sources = [names[each[0]][each[1]] for each in node["inputs"]]
+        # The key's name depends on the version of MXNet that wrote the file.
+        texts = node.get("attrs") or node.get("attr") or node.get("param") or {}
+        attributes = {key: _parsed(value) for key, value in texts.items()}
+        graph.nodes.append(Node(node["op"], "", node["name"], sources, names[-1], attributes))
     graph.constants.extend(Tensor(name, tuple(shape), None) for name, shape in shapes.items())
-    graph.outputs.extend(names[each[0]][each[1]] for each in told["heads"])
+    graph.outputs.extend(names[each[0]][each[1]] for each in symbol["heads"])
     return Model(graph, {}, {})
 
 
 def labels(text: str, known: Sequence[str]) -> List[str]:
-    """The variables that are not among the `known`."""
+    """Return the names of the variables that are not in `known`."""
     return [node["name"] for node in json.loads(text)["nodes"] if node["op"] == "null" and node["name"] not in known]
 
 
 def _parsed(text: str) -> Any:
-    """Attributes are written as Python has them, but for words: "(0, -1)", "True", "NCHW"."""
-    if text.lower() in ("true", "false"):  # other languages write them in small letters
+    """Parse an attribute. They are Python literals ("(0, -1)", "True"), except words, which are not quoted ("NCHW")."""
+    if text.lower() in ("true", "false"):  # MXNet's interfaces for other languages write them in lower case
         return text.lower() == "true"
     try:
         return ast.literal_eval(text)
@@ -46,7 +47,7 @@ def _parsed(text: str) -> Any:
 
 
 def numbers(value: Any) -> Tuple[int, ...]:
-    """A shape or axes, where one number may stand alone."""
+    """Return a shape or axes as a tuple. A single number is written without parentheses."""
     if value is None:
         return ()
     return tuple(value) if isinstance(value, (tuple, list)) else (int(value),)

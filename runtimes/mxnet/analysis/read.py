@@ -1,4 +1,4 @@
-"""What becomes of the rows of a symbol's inputs."""
+"""Analyzes what a symbol does to the rows of its inputs."""
 
 from typing import Dict, Sequence
 
@@ -14,11 +14,11 @@ from .operators import OPERATORS
 def analyze(
     symbol: str, shapes: Dict[str, Sequence[int]], signature: Signature, outputs: Sequence[str]
 ) -> BatchAnalysis:
-    """Of the rows along the first dimension of the signature's inputs, in a run that does not train.
+    """Analyze the rows along the first dimension of the signature's inputs, in inference mode.
 
-    symbol   as `Symbol.tojson` writes it
-    shapes   of the parameters and auxiliary states
-    outputs  the names of all that the symbol gives, in its order
+    symbol   JSON from `Symbol.tojson`
+    shapes   shapes of the parameters and auxiliary states
+    outputs  names of all outputs of the symbol, in its order
     """
     model = of_json(symbol, shapes, [spec.name for spec in signature.inputs])
     walk = Walk(model, OPERATORS)

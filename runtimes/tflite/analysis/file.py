@@ -1,4 +1,4 @@
-"""A .tflite file's subgraphs as the walk sees them."""
+"""Converts the subgraphs of a .tflite file for the dataflow walk."""
 
 import inspect
 from functools import lru_cache
@@ -12,10 +12,11 @@ from runtimes.dataflow.values import MAX_CONTENTS
 
 CODES = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 CUSTOM = "custom"  # the domain of custom operators
-TYPE = "type"  # the attribute that is the datatype of an operator's first output
-SHAPE = "shape"  # likewise its sizes in the file, None where some are open
-LIMITS = "limits"  # of QUANTIZE: the smallest and the largest float that its output can stand for
-WIDTH = "width"  # of GATHER_ND: how many coordinates its second input has
+# Attributes that are added to an operator's options.
+TYPE = "type"  # datatype of its first output
+SHAPE = "shape"  # sizes of its first output in the file; None if some are dynamic
+LIMITS = "limits"  # of QUANTIZE: the smallest and the largest float that its output can represent
+WIDTH = "width"  # of GATHER_ND: the number of coordinates in its second input
 _OPTIONS = {number: name for name, number in vars(schema.BuiltinOptions).items() if not name.startswith("_")}
 _OPTIONS_2 = {number: name for name, number in vars(schema.BuiltinOptions2).items() if not name.startswith("_")}
 _DTYPES = {
@@ -25,20 +26,21 @@ _DTYPES = {
     schema.TensorType.BOOL: "?",
 }
 _STORED = {schema.TensorType.INT8: np.int8, schema.TensorType.UINT8: np.uint8, schema.TensorType.INT16: np.int16}
+# Real models nest a few levels. In a hostile file, subgraphs can run each other in a cycle.
 _MAX_DEPTH = 20
 
 
-class Deep(ValueError):
-    """Subgraphs that run each other without an end."""
+class TooDeep(ValueError):
+    """Subgraphs run each other in a cycle, or are nested too deeply."""
 
 
 def kind_of(code: Any) -> int:
-    """Old files have the first of these alone, which holds no number above 127."""
+    """Return an operator's code. Old files only have the deprecated field, which cannot exceed 127."""
     return max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
 
 
 def options_of(operator: Any) -> Dict[str, Any]:
-    """By the names that the schema has, in camel case."""
+    """Return an operator's options by their names in the schema, in camel case."""
     found = {}
     for name, table in [
         (_OPTIONS.get(operator.BuiltinOptionsType()), operator.BuiltinOptions()),
@@ -52,13 +54,13 @@ def options_of(operator: Any) -> Dict[str, Any]:
         single, several = _fields(kind)
         found.update({field: getattr(options, field)() for field in single})
         for field in several:
-            found[field] = [getattr(options, field)(place) for place in range(getattr(options, field + "Length")())]
+            found[field] = [getattr(options, field)(index) for index in range(getattr(options, field + "Length")())]
     return found
 
 
 @lru_cache(maxsize=None)
 def _fields(kind: Any) -> Tuple[List[str], List[str]]:
-    """Those of one number each, and the vectors of numbers."""
+    """Return the names of the scalar fields and of the vectors of numbers."""
     names = [name for name in dir(kind) if name[0].isupper() and inspect.isfunction(vars(kind)[name])]
     vectors = [name for name in names if name + "AsNumpy" in names]
     helpers = {name + end for name in vectors for end in ("", "AsNumpy", "IsNone", "Length")}
@@ -74,9 +76,12 @@ class Reader:
         self._graphs: Dict[int, Graph] = {}
 
     def graph(self, number: int, outputs: Optional[Sequence[int]] = None, depth: int = 0) -> Graph:
-        """`outputs`: tensors' numbers, where they are not the subgraph's own. Raises Deep."""
+        """Read a subgraph. Raises TooDeep.
+
+        outputs  indices of tensors to use as its outputs instead of its own
+        """
         if depth > _MAX_DEPTH:
-            raise Deep("subgraphs lie more than %d deep" % _MAX_DEPTH)
+            raise TooDeep("subgraphs are nested more than %d levels deep" % _MAX_DEPTH)
         if number not in self._graphs:
             self._graphs[number] = self._read(self._model.Subgraphs(number), depth)
         graph = self._graphs[number]
@@ -108,7 +113,7 @@ class Reader:
         inputs = [_name(operator.Inputs(index)) for index in range(operator.InputsLength())]
         outputs = [operator.Outputs(index) for index in range(operator.OutputsLength())]
         attributes = {} if custom else options_of(operator)
-        if kind != "CALL_ONCE":  # how the model begins
+        if kind != "CALL_ONCE":  # which runs when the model is initialized
             for name in [name for name in attributes if name.endswith("SubgraphIndex") or name == "Subgraph"]:
                 if 0 <= attributes[name] < self._model.SubgraphsLength():
                     attributes[name] = self.graph(attributes[name], None, depth + 1)
@@ -124,10 +129,10 @@ class Reader:
         return Node(kind, CUSTOM if custom else "", label, inputs, [_name(each) for each in outputs], attributes)
 
     def _constant(self, name: str, tensor: Any, readers: int) -> Optional[Tensor]:
-        """None for a tensor that no operator makes and that holds nothing either."""
+        """Return a constant tensor; None for one that has no contents in the file."""
         dims = tuple(int(tensor.Shape(index)) for index in range(tensor.ShapeLength()))
         if tensor.IsVariable():
-            # All zeros when a run begins. Where several operators share one, it has what the first of them wrote.
+            # Zeros at the beginning of a run. If several operators share it, later ones see what earlier ones wrote.
             return Tensor(name, dims, None) if readers == 1 else None
         buffer = self._model.Buffers(tensor.Buffer()) if tensor.Buffer() < self._model.BuffersLength() else None
         count = 1
@@ -169,5 +174,5 @@ def _limits(before: Any, after: Any) -> Optional[Tuple[float, float]]:
 
 
 def _name(number: int) -> str:
-    """Of a tensor, as nodes have it; "" for an input that is left out."""
+    """Return the name of a tensor in the graph; "" for an optional input that is absent."""
     return "" if number < 0 else str(number)

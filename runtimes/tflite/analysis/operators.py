@@ -1,4 +1,4 @@
-"""The registry of the rules for TensorFlow Lite's operators, which lie in `ops`."""
+"""The registry of the rules for TensorFlow Lite's operators. The rules are in `ops`."""
 
 from runtimes.dataflow.walk import Operators
 

@@ -1,4 +1,4 @@
-"""What becomes of the rows of a signature's inputs."""
+"""Analyzes what a signature does to the rows of its inputs."""
 
 import struct
 from typing import Any, List, Optional
@@ -10,24 +10,24 @@ from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
 
 from ..entries import Entry
 from . import ops  # noqa: F401  registers the rules
-from .file import Deep, Reader
+from .file import Reader, TooDeep
 from .operators import OPERATORS
 
-# What the schema's classes raise of a file that is none of its kind.
-_NO_GRAPH = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+# What the schema's generated code raises for a malformed file.
+_MALFORMED = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def analyze(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis:
-    """Of the rows along the first dimension of the signature's inputs; its shapes may be what the owner declares.
+    """Analyze the rows along the first dimension of the signature's inputs. Its shapes may be those in model.toml.
 
-    LiteRT resizes inputs to whatever a request has, so that the sizes in the file, which are those of one row as a
-    rule, say nothing of what lies between.
+    LiteRT resizes inputs to the shape in the request, so the sizes of intermediate tensors in the file, which are
+    usually those of one row, are not used.
     """
     try:
         graph = Reader(content).graph(entry.subgraph, [entry.outputs[spec.name] for spec in signature.outputs])
-    except (Deep, RecursionError):
+    except (TooDeep, RecursionError):
         return BatchAnalysis(unknown=("the graph is deeper than what is followed",))
-    except _NO_GRAPH:
+    except _MALFORMED:
         return BatchAnalysis(unknown=("the graph cannot be read",))
     walk = Walk(Model(graph, {}, {}), OPERATORS)
     inputs, unknown = {}, []  # type: Dict[str, Value], List[str]

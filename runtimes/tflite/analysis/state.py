@@ -1,4 +1,4 @@
-"""Which operators of a .tflite file change what the next run reads."""
+"""Finds the operators of a .tflite file that change state."""
 
 from typing import Iterator, List, Set
 
@@ -10,13 +10,16 @@ _WRITES = (schema.BuiltinOperator.ASSIGN_VARIABLE, schema.BuiltinOperator.HASHTA
 
 
 def writes(content: bytes, subgraph: int, keeps_state: bool) -> List[str]:
-    """Of a signature that runs this subgraph. keeps_state: variable tensors keep what they hold between runs."""
+    """Return the reasons why running this subgraph changes state.
+
+    keeps_state  whether variable tensors keep their values between runs
+    """
     model = schema.Model.GetRootAs(content)
     found: List[str] = []
     seen: Set[int] = set()
-    waiting = [subgraph]
-    while waiting:
-        number = waiting.pop()
+    stack = [subgraph]
+    while stack:
+        number = stack.pop()
         if number in seen or not 0 <= number < model.SubgraphsLength():
             continue
         seen.add(number)
@@ -29,14 +32,14 @@ def writes(content: bytes, subgraph: int, keeps_state: bool) -> List[str]:
             if kind in _WRITES:
                 at = "%s, operator %d of subgraph %d," % (CODES[kind], index, number)
                 found.append(at + " changes what the next run reads")
-            # What CALL_ONCE runs is how the model begins.
+            # CALL_ONCE only runs when the model is initialized.
             if kind != schema.BuiltinOperator.CALL_ONCE:
-                waiting.extend(_called(options_of(operator)))
+                stack.extend(_called(options_of(operator)))
     return found
 
 
 def _called(options: dict) -> Iterator[int]:
-    """The numbers of the subgraphs that an operator runs each time: bodies, conditions, branches."""
+    """Yield the indices of the subgraphs that an operator runs: bodies, conditions and branches."""
     for name, value in options.items():
         if name.endswith("SubgraphIndex") or name == "Subgraph":
             yield int(value)

@@ -1,10 +1,10 @@
-"""What each operator of MXNet does to the rows. Each module registers its rules."""
+"""Rules for what each MXNet operator does to the rows. Importing this package registers them."""
 
 from . import (  # noqa: F401
     elementwise,
+    images,
     indexing,
     layers,
-    images,
     products,
     reductions,
     shaping,

@@ -1,4 +1,4 @@
-"""Element by element, what is made from nothing, and what is random."""
+"""Elementwise operators, operators that create tensors, and random operators."""
 
 from typing import Any, Sequence
 
@@ -45,7 +45,7 @@ def same_shapes(call: Call) -> Value:
 
 
 def _alike(call: Call, values: Sequence[Value]) -> Value:
-    """Without broadcasting: where a size is to be found out, it is the other one's."""
+    """These do not broadcast: MXNet infers an unknown size from the other operands."""
     known = [value.dims for value in values if value.dims is not None and not value.tainted]
     if len({len(dims) for dims in known}) > 1:
         return unsure("%s joins tensors of different ranks" % call.at, call.present)
@@ -65,7 +65,7 @@ def where(call: Call) -> Value:
 
 @rule("LeakyReLU")
 def leaky(call: Call) -> Value:
-    """Not even `rrelu` is random when nothing is trained."""
+    """In inference mode, not even `rrelu` is random."""
     if call.attribute("act_type") == "prelu" and len(call.present) > 1:
         wrong = call.not_constant(call.inputs[1:])
         if wrong is not None or call[0].axis == 1:
@@ -82,7 +82,7 @@ def dropout(call: Call) -> Value:
 
 @rule("_zeros", "_ones", "_full")
 def filled(call: Call) -> Value:
-    """A size of 0 is one that MXNet infers: the number of rows, wherever the result then fits."""
+    """MXNet infers a size of 0. If the result then matches the other operands, it is the number of rows."""
     shape = numbers(call.attribute("shape", ()))
     if shape.count(0) > 1 or any(size < 0 for size in shape) or not shape:
         return unsure("%s has a shape that is not followed" % call.at)
@@ -90,7 +90,7 @@ def filled(call: Call) -> Value:
 
 
 @rule("_arange", "_eye", "_linspace")
-def made(call: Call) -> Value:
+def created(call: Call) -> Value:
     if call.attribute("infer_range", False):
         return unsure("%s is as long as what it meets" % call.at)
     return constant()
@@ -98,7 +98,7 @@ def made(call: Call) -> Value:
 
 @rule("_contrib_MultiBoxPrior")
 def anchors(call: Call) -> Value:
-    """Made of the sizes of a picture."""
+    """Depends only on the sizes of the image."""
     value = call[0]
     if value.rank != 4 or any(has_rows(size) for size in (value.dims or ())[2:]):
         return unsure("%s is not followed" % call.at, [value])
@@ -129,11 +129,11 @@ def _random(call: Call) -> Any:
 
 
 _DRAWN = "exponential gamma generalized_negative_binomial negative_binomial normal poisson randint uniform multinomial"
-_PICTURES = "brightness color_jitter contrast flip_left_right flip_top_bottom hue lighting saturation"
+_IMAGES = "brightness color_jitter contrast flip_left_right flip_top_bottom hue lighting saturation"
 for _name in _DRAWN.split():
     for _form in ("_random_%s", "_random_%s_like", "_sample_%s", "_npi_%s"):
         OPERATORS.rules["", _form % _name] = _random
-for _name in ["_image_random_" + kind for kind in _PICTURES.split()]:
+for _name in ["_image_random_" + kind for kind in _IMAGES.split()]:
     OPERATORS.rules["", _name] = _random
 for (
     _name
@@ -143,7 +143,7 @@ for (
 
 @rule("SoftmaxOutput")
 def softmax_output(call: Call) -> Value:
-    """The label, which is the second input, counts in training alone."""
+    """The label, which is the second input, is only used in training."""
     value = call[0]
     if value.rank is None or value.rank < 2:
         return unsure("%s is not followed" % call.at, [value])

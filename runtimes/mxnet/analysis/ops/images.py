@@ -1,4 +1,4 @@
-"""Convolutions, pooling, resizing and boxes."""
+"""Convolution, pooling, resizing, and operators on boxes."""
 
 from typing import Any, List, Optional, Sequence
 
@@ -12,7 +12,7 @@ from ..operators import rule
 
 
 def _windows(call: Call, value: Value, channels: Any, spatial: Any, others: Sequence[Value]) -> Value:
-    """`spatial` makes the sizes behind a window of those before it."""
+    """`spatial` maps the spatial sizes of the input to those of the output."""
     rank, layout = value.rank, call.attribute("layout")
     if rank is None or rank < 3:
         return unsure("%s is not followed" % call.at, call.present)
@@ -29,7 +29,8 @@ def _windows(call: Call, value: Value, channels: Any, spatial: Any, others: Sequ
     return shaping.transpose(call.at, result, [0] + list(range(2, rank)) + [1])
 
 
-def _behind(call: Call, sizes: Sequence[Size]) -> Optional[List[Any]]:
+def _output_sizes(call: Call, sizes: Sequence[Size]) -> Optional[List[Any]]:
+    """Return the spatial sizes of the output, None for each that is unknown; None if the kernel does not match."""
     count = len(sizes)
     kernel = numbers(call.attribute("kernel", ()))
     if len(kernel) != count:
@@ -37,18 +38,20 @@ def _behind(call: Call, sizes: Sequence[Size]) -> Optional[List[Any]]:
     strides, dilations = (numbers(call.attribute(name, ())) or (1,) * count for name in ("stride", "dilate"))
     pads, convention = numbers(call.attribute("pad", ())) or (0,) * count, call.attribute("pooling_convention", "valid")
     result = []  # type: List[Any]
-    for size, window, stride, dilation, around in zip(sizes, kernel, strides, dilations, pads):
+    for size, window, stride, dilation, padding in zip(sizes, kernel, strides, dilations, pads):
         if not isinstance(size, int) or convention == "same":
             result.append(None)
             continue
-        room = size + 2 * around - (window - 1) * dilation - 1
-        result.append((-(-room // stride) if convention == "full" else room // stride) + 1)
+        span = size + 2 * padding - (window - 1) * dilation - 1
+        result.append((-(-span // stride) if convention == "full" else span // stride) + 1)
     return result
 
 
 @rule("Convolution", "Convolution_v1")
 def convolution(call: Call) -> Value:
-    return _windows(call, call[0], call.attribute("num_filter"), lambda sizes: _behind(call, sizes), call.present[1:])
+    return _windows(
+        call, call[0], call.attribute("num_filter"), lambda sizes: _output_sizes(call, sizes), call.present[1:]
+    )
 
 
 @rule("Deconvolution")
@@ -61,13 +64,13 @@ def pool(call: Call) -> Value:
     value = call[0]
     if value.axis not in (None, 0):
         return unsure("%s has the rows in an unusual dimension" % call.at)
-    whole = call.attribute("global_pool", False) in (True, 1)
-    return _windows(call, value, "same", lambda s: [1] * len(s) if whole else _behind(call, s), [])
+    is_global = call.attribute("global_pool", False) in (True, 1)
+    return _windows(call, value, "same", lambda s: [1] * len(s) if is_global else _output_sizes(call, s), [])
 
 
 @rule("_contrib_BilinearResize2D _contrib_AdaptiveAvgPooling2D GridGenerator depth_to_space space_to_depth Crop")
 def row_by_row(call: Call) -> Value:
-    """Of [N, channels, height, width], of which a second input says the size at most."""
+    """The first input is [N, channels, height, width]. A second input, if any, only determines the size."""
     like = call.get(1)
     if like is not None and (like.tainted or like.axis not in (None, 0) or (repeats(like) and not like.has_rows)):
         return unsure("%s has a size that is not followed" % call.at, call.present)
@@ -91,7 +94,7 @@ def upsampling(call: Call) -> Value:
 
 
 def _in_pairs(call: Call, values: List[Value], weights: List[Value]) -> Value:
-    """Each row of one with the same row of the others: nothing is broadcast."""
+    """Each row of one value is combined with the same row of the others, without broadcasting."""
     wrong = call.not_constant(weights)
     if wrong is not None:
         return wrong
@@ -109,7 +112,7 @@ def detections(call: Call) -> Value:
 
 @rule("_contrib_box_nms")
 def suppression(call: Call) -> Any:
-    """Of each set of boxes, which are the last two dimensions, by itself."""
+    """Each set of boxes (the last two dimensions) is processed separately."""
     value = call[0]
     if value.dims is None or len(value.dims) < 2:
         return [unsure("%s is not followed" % call.at, call.present)] * 2

@@ -1,4 +1,4 @@
-"""Parts of tensors: cut, gathered, joined, padded; and sequences with lengths."""
+"""Operators that slice, gather, concatenate or pad, and those on sequences with lengths."""
 
 from typing import Any
 
@@ -102,7 +102,7 @@ def take(call: Call) -> Value:
 
 @rule("pick", "choose_element_0index")
 def pick(call: Call) -> Value:
-    """One of the elements along an axis, for each place of the others."""
+    """Select one element along an axis for each position of the other axes."""
     value, index, axis = call[0], call[1], call.attribute("axis", -1)
     if axis is None or value.dims is None or index.dims is None:
         return unsure("%s is not followed" % call.at, call.present)
@@ -120,7 +120,7 @@ def batch_take(call: Call) -> Value:
 
 @rule("gather_nd")
 def gather_nd(call: Call) -> Value:
-    """The coordinates lie along the first dimension of the indices."""
+    """The coordinates are along the first dimension of the indices."""
     if call[1].rank is None:
         return unsure("%s is not followed" % call.at, call.present)
     order = list(range(1, call[1].rank)) + [0]
@@ -148,7 +148,7 @@ def reverse(call: Call) -> Value:
 
 @rule("SequenceMask", "SequenceReverse", "SequenceLast")
 def sequences(call: Call) -> Value:
-    """Of [time, N, …]; or with `axis` 1, of [N, time, …]. Lengths, where there are any, are one for each row."""
+    """The input is [time, N, …], or [N, time, …] with `axis` 1. Lengths are optional, one per row."""
     value, time = call[0], call.attribute("axis", 0)
     last = call.node.operator == "SequenceLast"
     if value.tainted or value.dims is None or len(value.dims) < 2:
@@ -167,7 +167,7 @@ def sequences(call: Call) -> Value:
         return unsure("%s is not followed" % call.at) if repeats(value) else constant()
     if not last:
         return value._replace(contents=None)
-    dims = [size for place, size in enumerate(value.dims) if place != time]
+    dims = [size for axis, size in enumerate(value.dims) if axis != time]
     return rows(dims, (value.axis or 0) - ((value.axis or 0) > time), value.before, value.after)
 
 

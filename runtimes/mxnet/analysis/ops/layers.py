@@ -12,17 +12,18 @@ from ..operators import rule
 
 @rule("RNN")
 def recurrent(call: Call) -> Any:
-    """Over [time, N, features], with states of [layers, N, features]."""
+    """The input is [time, N, features], the states are [layers, N, features]."""
     value, count = call[0], len(call.node.outputs)
     if value.dims is None or call.attribute("use_sequence_length", False) in (True, 1):
         return [unsure("%s is not followed" % call.at, call.present)] * count
     wrong = computing.recurrent(call.at, value, call.present[2:], None, [call[1]])
     if wrong is not None:
         return [wrong] * count
-    hidden, ways = call.attribute("state_size"), 2 if call.attribute("bidirectional", False) in (True, 1) else 1
+    hidden, directions = call.attribute("state_size"), 2 if call.attribute("bidirectional", False) in (True, 1) else 1
     width = call.attribute("projection_size") or hidden
-    layers = times(call.attribute("num_layers"), ways)
-    results = [rows([value.dims[0], value.dims[1], times(ways, width)], 1, value.before, value.after)]  # type: List[Value]
+    layers = times(call.attribute("num_layers"), directions)
+    dims = [value.dims[0], value.dims[1], times(directions, width)]
+    results = [rows(dims, 1, value.before, value.after)]  # type: List[Value]
     for size in (width, hidden):
         results.append(rows([layers, value.dims[1], size], 1, value.before, value.after))
     return results[:count]

@@ -1,4 +1,4 @@
-"""Along dimensions: reductions, sorts, normalisations."""
+"""Operators along dimensions: reductions, sorting, normalization."""
 
 from typing import Any, Optional, Sequence
 
@@ -18,8 +18,8 @@ def _axes(call: Call, value: Value) -> Optional[Sequence[int]]:
         return None
     if call.attribute("exclude", False) in (True, 1):
         rank = len(value.dims or ())
-        gone = {normalize_axis(axis, rank) for axis in numbers(axes)}
-        return [place for place in range(rank) if place not in gone]
+        excluded = {normalize_axis(axis, rank) for axis in numbers(axes)}
+        return [axis for axis in range(rank) if axis not in excluded]
     return numbers(axes)
 
 
@@ -65,7 +65,7 @@ def softmax(call: Call) -> Value:
 
 @rule("SoftmaxActivation", "InstanceNorm", "L2Normalization", "LRN", "GroupNorm")
 def of_each_instance(call: Call) -> Value:
-    """Over what is behind the first dimension at most."""
+    """These normalize over dimensions after the first, at most over all of them."""
     value = call[0]
     wrong = call.not_constant(call.inputs[1:])
     if wrong is not None or value.rank is None or value.rank < 2:
@@ -82,7 +82,7 @@ def layer_norm(call: Call) -> Any:
 
 @rule("BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU")
 def batch_norm(call: Call) -> Value:
-    """By the statistics in the file: nothing is trained here."""
+    """In inference mode, these normalize with the statistics in the file."""
     wrong = call.not_constant(call.inputs[1:])
     if wrong is not None:
         return wrong

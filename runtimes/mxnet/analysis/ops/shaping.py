@@ -1,4 +1,4 @@
-"""The same elements laid out differently, and repeated."""
+"""Operators that reshape, transpose, repeat or broadcast."""
 
 from typing import Any, List, Optional, Sequence
 
@@ -14,11 +14,15 @@ from ..operators import rule
 
 
 def _resolved(dims: Sequence[Size], codes: Sequence[int]) -> Optional[List[Size]]:
-    """In a shape of MXNet's, 0 is the size there, -1 what remains, -2 all the others, -3 two merged, -4 a split."""
-    result, source, place, rest = [], 0, 0, None  # type: List[Any], int, int, Optional[int]
-    while place < len(codes):
-        code = codes[place]
-        place += 1
+    """Resolve the codes in a shape of MXNet's; None if that is not possible.
+
+    0 copies a size, -1 is inferred, -2 copies all remaining sizes, -3 merges two sizes, and -4 splits one into the
+    next two.
+    """
+    result, source, position, rest = [], 0, 0, None  # type: List[Any], int, int, Optional[int]
+    while position < len(codes):
+        code = codes[position]
+        position += 1
         if code == -2:
             result.extend(dims[source:])
             source = len(dims)
@@ -26,8 +30,8 @@ def _resolved(dims: Sequence[Size], codes: Sequence[int]) -> Optional[List[Size]
             result.append(times(dims[source], dims[source + 1]))
             source += 2
         elif code == -4:
-            one, two = codes[place], codes[place + 1]
-            place += 2
+            one, two = codes[position], codes[position + 1]
+            position += 2
             if one == -1 or two == -1:
                 other = over(dims[source], two if one == -1 else one)
                 if other is None:
@@ -72,7 +76,7 @@ def reshape(call: Call) -> Value:
         return unsure("%s has a shape that is not followed" % call.at) if repeats(value) else constant()
     sizes = times(*value.dims), times(*dims)
     if sizes[0] != sizes[1] and not any(isinstance(size, Product) and size.symbols[-1] for size in sizes):
-        # MXNet does not count, and takes what lies behind the tensor.
+        # MXNet does not check the number of elements, and reads beyond the end of the tensor.
         return unsure("%s gives another number of elements" % call.at)
     return shaping.reshape_to(call.at, value, dims[::-1] if backwards else dims)
 
@@ -126,7 +130,7 @@ def squeeze(call: Call) -> Value:
 
 
 def axis_free(axes: Any) -> bool:
-    """Whether no axes are named, which is all of them."""
+    """Whether no axes are named, which means all of them."""
     return axes is None or axes == ()
 
 
@@ -151,7 +155,7 @@ def repeat(call: Call) -> Value:
     if value.dims is None:
         return value
     axis = normalize_axis(axis, len(value.dims))
-    dims = [times(size, count) if place == axis else size for place, size in enumerate(value.dims)]
+    dims = [times(size, count) if each == axis else size for each, size in enumerate(value.dims)]
     if value.axis is None:
         return constant(dims)
     return rows(dims, value.axis, value.before, times(value.after, count) if axis == value.axis else value.after)
@@ -162,7 +166,7 @@ def broadcast_to(call: Call) -> Value:
     value, shape = call[0], numbers(call.attribute("shape", ()))
     if value.dims is None or len(value.dims) != len(shape):
         return unsure("%s is not followed" % call.at, call.present)
-    dims = [size if wanted == 0 else wanted for size, wanted in zip(value.dims, shape)]
+    dims = [size if target == 0 else target for size, target in zip(value.dims, shape)]
     return elementwise(call.at, value, constant(dims))
 
 

@@ -1,11 +1,11 @@
-"""What each operator of TensorFlow Lite does to the rows. Each module registers its rules."""
+"""Rules for what each TensorFlow Lite operator does to the rows. Importing this package registers them."""
 
 from . import (  # noqa: F401
     control,
     elementwise,
+    images,
     indexing,
     others,
-    images,
     products,
     recurrent,
     reductions,

@@ -14,16 +14,16 @@ def _run(call: Call, name: str, values: List[Value]) -> List[Value]:
     graph = call.attribute(name)
     if not isinstance(graph, Graph) or len(graph.inputs) != len(values):
         raise ValueError("no subgraph for these tensors")
-    return call.walk.graph(graph, None, {place: value for (place, _), value in zip(graph.inputs, values)})
+    return call.walk.graph(graph, None, {name: value for (name, _), value in zip(graph.inputs, values)})
 
 
-def _given(call: Call) -> List[Value]:
+def _inputs(call: Call) -> List[Value]:
     return [unsure("%s lacks a value" % call.at) if value is None else value for value in call.inputs]
 
 
 @rule("IF")
 def either(call: Call) -> Any:
-    condition, values, count = call[0], _given(call)[1:], len(call.node.outputs)
+    condition, values, count = call[0], _inputs(call)[1:], len(call.node.outputs)
     if condition.mixes or condition.has_rows:
         return [mixed("%s depends on values of the batch" % call.at, [condition])] * count
     if condition.unknown or condition.counts_rows:
@@ -39,17 +39,17 @@ def loop(call: Call) -> Any:
     def round_of(values: List[Value]) -> Any:
         return _run(call, "CondSubgraphIndex", values)[0], _run(call, "BodySubgraphIndex", values)
 
-    return while_loop(call.at, _given(call), round_of)
+    return while_loop(call.at, _inputs(call), round_of)
 
 
 @rule("CALL")
 def function(call: Call) -> Any:
-    return _run(call, "Subgraph", _given(call))
+    return _run(call, "Subgraph", _inputs(call))
 
 
 @rule("STABLEHLO_COMPOSITE")
 def composite(call: Call) -> Any:
-    return _run(call, "DecompositionSubgraphIndex", _given(call))
+    return _run(call, "DecompositionSubgraphIndex", _inputs(call))
 
 
 @rule("CALL_ONCE")

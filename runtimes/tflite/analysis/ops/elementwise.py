@@ -1,4 +1,4 @@
-"""Element by element."""
+"""Elementwise operators."""
 
 from runtimes.dataflow import shaping
 from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, elementwise
@@ -21,7 +21,7 @@ def each_element(call: Call) -> Value:
 
 @rule("ADD_N")
 def added(call: Call) -> Value:
-    """Without broadcasting."""
+    """ADD_N does not broadcast."""
     shapes = [value.dims for value in call.present if value.dims]
     if any(1 in sizes and any(map(has_rows, sizes)) for sizes in zip(*shapes)):
         return unsure("%s joins tensors of different sizes" % call.at, call.present)
@@ -34,7 +34,7 @@ _ARITHMETIC = {
     "LOGICAL_OR": "or", "MAXIMUM": "maximum", "MINIMUM": "minimum", "FLOOR": "floor", "CEIL": "ceil",
     "NEG": "negative", "NOT_EQUAL": "not equal", "LESS_EQUAL": "less or equal", "GREATER_EQUAL": "greater or equal",
 }  # fmt: skip
-_FLOAT, _BOOL, _WHOLE = (0, 1, 10), (6,), (2, 3, 4, 7, 9, 12, 15, 16)  # numbers of datatypes
+_FLOAT, _BOOL, _INTEGER = (0, 1, 10), (6,), (2, 3, 4, 7, 9, 12, 15, 16)  # values of schema.TensorType
 
 
 @rule(*_ARITHMETIC)
@@ -48,7 +48,7 @@ def arithmetic_of(call: Call) -> Value:
 @rule("CAST")
 def cast(call: Call) -> Value:
     to = call.attribute(TYPE)
-    kind = "boolean" if to in _BOOL else "float" if to in _FLOAT else "integer" if to in _WHOLE else ""
+    kind = "boolean" if to in _BOOL else "float" if to in _FLOAT else "integer" if to in _INTEGER else ""
     return arithmetic(call.at, OPERATORS[kind], call[0]) if kind else elementwise(call.at, call[0])
 
 
@@ -57,7 +57,7 @@ def select(call: Call) -> Value:
     condition, one, two = call[0], call[1], call[2]
     rank = one.rank
     if call.node.operator == "SELECT" and condition.rank == 1 and rank is not None and rank > 1:
-        # The older one takes a vector as one flag for each of the first dimension.
+        # SELECT accepts a vector as a condition, with one flag per element of the first dimension.
         if one.dims and condition.dims and has_rows(one.dims[0]) != has_rows(condition.dims[0]):
             return unsure("%s is not followed" % call.at, call.present)
         condition = shaping.unsqueeze(call.at, condition, range(1, rank))

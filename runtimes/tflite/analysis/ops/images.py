@@ -1,4 +1,4 @@
-"""Convolutions, pooling and resizing; channels lie along the last dimension."""
+"""Convolution, pooling and resizing. The channels are the last dimension."""
 
 from typing import Any, List, Optional, Sequence
 
@@ -13,7 +13,7 @@ _SAME = 0
 
 
 def windows(at: str, value: Value, channels: Any, spatial: Optional[Sequence[Any]], others: Sequence[Value]) -> Value:
-    """`computing.windows` with the channels last."""
+    """As `computing.windows`, but with the channels last."""
     rank = value.rank
     if rank is None or rank < 3:
         return unsure("%s works on a tensor of unknown rank" % at, [value])
@@ -23,7 +23,7 @@ def windows(at: str, value: Value, channels: Any, spatial: Optional[Sequence[Any
 
 
 def _spatial(call: Call, value: Value, kernel: Sequence[Any]) -> Optional[List[Any]]:
-    """Sizes behind a window; None for those that are not known."""
+    """Return the spatial sizes of the output; None for each that is unknown."""
     axes = "DHW"[-len(kernel) :]
     if value.dims is None or len(value.dims) != len(kernel) + 2:
         return None
@@ -58,21 +58,21 @@ def convolution(call: Call) -> Value:
 @rule("TRANSPOSE_CONV", "CONV_3D_TRANSPOSE")
 def transposed_convolution(call: Call) -> Value:
     target, weights, value = call[0], call[1].dims, call[2]
-    wanted = target.contents or ()
-    counted = target.counts_rows and not value.has_rows
-    if target.tainted or target.has_rows or counted or weights is None or value.dims is None:
+    output_sizes = target.contents or ()
+    counts_rows = target.counts_rows and not value.has_rows
+    if target.tainted or target.has_rows or counts_rows or weights is None or value.dims is None:
         return unsure("%s is not followed" % call.at, call.present)
-    if value.has_rows and (value.axis != 0 or len(wanted) != len(value.dims) or wanted[0] != value.dims[0]):
-        # A number there is the batch that the file was made for, which some kernels look at and others do not.
+    if value.has_rows and (value.axis != 0 or len(output_sizes) != len(value.dims) or output_sizes[0] != value.dims[0]):
+        # A fixed first size is the batch for which the file was converted. Some kernels use it, others ignore it.
         return unsure("%s has a shape that is not followed" % call.at, call.present)
     channels = weights[0] if call.node.operator == "TRANSPOSE_CONV" else weights[3]
-    return windows(call.at, value, channels, wanted[1:-1] or None, [call[1]] + call.present[3:])
+    return windows(call.at, value, channels, output_sizes[1:-1] or None, [call[1]] + call.present[3:])
 
 
 @rule("MAX_POOL_2D", "AVERAGE_POOL_2D", "L2_POOL_2D")
 def pool(call: Call) -> Value:
     value = call[0]
-    if value.rank != 4 or value.axis == 3:  # channels are pooled apart
+    if value.rank != 4 or value.axis == 3:
         return unsure("%s is not followed" % call.at, call.present)
     kernel = [call.attribute("FilterHeight"), call.attribute("FilterWidth")]
     return windows(call.at, value, (value.dims or ())[3], _spatial(call, value, kernel), [])
@@ -86,9 +86,9 @@ def resize(call: Call) -> Value:
         return wrong
     if value.rank != 4 or value.tainted or value.axis not in (None, 0) or (repeats(value) and not value.has_rows):
         return unsure("%s is not followed" % call.at, call.present)
-    wanted = [fresh() if size is None else size for size in call[1].contents or (None, None)]
+    spatial = [fresh() if size is None else size for size in call[1].contents or (None, None)]
     dims = value.dims or ()
-    return value._replace(dims=dims[:1] + tuple(wanted) + dims[3:], contents=None)
+    return value._replace(dims=dims[:1] + tuple(spatial) + dims[3:], contents=None)
 
 
 @rule("SPACE_TO_DEPTH", "DEPTH_TO_SPACE")
@@ -107,7 +107,7 @@ def blocks(call: Call) -> Value:
 
 @rule("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND")
 def space_to_batch(call: Call) -> Value:
-    """The batch is repeated for each place in a block; between the two, a row is in several of them."""
+    """SPACE_TO_BATCH_ND repeats the batch for each position in a block; BATCH_TO_SPACE_ND undoes that."""
     value, block, cut = call[0], call[1], call[2]
     down = call.node.operator == "SPACE_TO_BATCH_ND"
     wrong = call.not_constant([block, cut])
@@ -122,11 +122,11 @@ def space_to_batch(call: Call) -> Value:
         return unsure("%s has the rows in an unusual dimension" % call.at)
     amounts = cut.contents or ()
     sides = []  # type: List[Size]
-    for place, size in enumerate(value.dims[1 : 1 + len(block.contents)]):
-        around = amounts[2 * place : 2 * place + 2]
-        if len(around) == 2 and all(isinstance(each, int) for each in (size, *around)):
-            each = block.contents[place]
-            sides.append((size + sum(around)) // each if down else size * each - sum(around))
+    for index, size in enumerate(value.dims[1 : 1 + len(block.contents)]):
+        margins = amounts[2 * index : 2 * index + 2]
+        if len(margins) == 2 and all(isinstance(each, int) for each in (size, *margins)):
+            each = block.contents[index]
+            sides.append((size + sum(margins)) // each if down else size * each - sum(margins))
         else:
             sides.append(fresh())
     rest = list(value.dims[1 + len(sides) :])

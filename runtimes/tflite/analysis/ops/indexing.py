@@ -1,4 +1,4 @@
-"""Parts of tensors: cut, gathered, scattered, joined, padded."""
+"""Operators that slice, gather, scatter, concatenate or pad."""
 
 from typing import Any, List, Optional
 
@@ -12,7 +12,6 @@ from runtimes.dataflow.walk import Call
 from ..operators import rule
 
 _END = (1 << 31) - 1
-_MASKS = ("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask")
 
 
 @rule("CONCATENATION")
@@ -57,7 +56,7 @@ def split_v(call: Call) -> Any:
 
 
 def _bounds(call: Call, value: Value, bounds: List[Value]) -> Optional[Value]:
-    """What is wrong with the bounds of a slice; None where nothing is."""
+    """Return the result if the bounds of a slice are not known or depend on rows; None if they can be used."""
     if value.tainted or any(bound.tainted for bound in bounds):
         return propagate([value] + bounds)
     if any(bound.has_rows for bound in bounds):
@@ -91,13 +90,13 @@ def strided_slice(call: Call) -> Value:
     value, bounds = call[0], [call[1], call[2], call[3]]
     count = len(bounds[2].contents) if bounds[2].contents is not None else None
     if count is not None and not any(bound.tainted or bound.has_rows for bound in bounds):
-        # Of a bound that a computation made, not even the size may be known; masks may say that it does not matter.
+        # Not even the size of a computed bound may be known, but masks can make its values irrelevant.
         bounds = [
             bound if bound.contents is not None or repeats(bound) else constant([count], [None] * count)
             for bound in bounds
         ]
     wrong = _bounds(call, value, bounds)
-    if call.attribute("Offset", False):  # ends are counted from the beginnings then
+    if call.attribute("Offset", False):  # ends are relative to begins
         return unsure("%s is not followed" % call.at, call.present)
     if wrong is not None or value.dims is None:
         return wrong if wrong is not None and wrong.tainted else constant()
@@ -106,47 +105,47 @@ def strided_slice(call: Call) -> Value:
         for name in ("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask")
     }
     begins, ends, steps = (list(bound.contents or ()) for bound in bounds)
-    gone, added = [], []  # type: List[int], List[int]
+    removed, added = [], []  # type: List[int], List[int]
     axis = 0
-    for place, step in enumerate(steps):
-        bit = 1 << place
+    for index, step in enumerate(steps):
+        bit = 1 << index
         if masks["EllipsisMask"] & bit:
-            rest = sum(not masks["NewAxisMask"] >> later & 1 for later in range(place + 1, len(steps)))
+            rest = sum(not masks["NewAxisMask"] >> later & 1 for later in range(index + 1, len(steps)))
             axis = len(value.dims) - rest
         elif masks["NewAxisMask"] & bit:
             added.append(axis)
         elif masks["ShrinkAxisMask"] & bit:
             if step != 1 or masks["BeginMask"] & bit:
-                # LiteRT takes the first index where the mask says so, which TensorFlow does not, and what lies in its
-                # memory where the step is negative.
+                # With BeginMask, LiteRT selects the first index, unlike TensorFlow. With a negative step, it reads
+                # outside the tensor.
                 return unsure("%s takes one index in a way that is not followed" % call.at, [value])
-            begin = begins[place]
+            begin = begins[index]
             end = _END if begin == -1 else begin + 1 if isinstance(begin, int) else None
             value = indexing.take_slice(call.at, value, axis, begin, end, 1)
             if value.dims is None:
                 return value
             if not value.tainted and value.axis != axis:
                 value = value._replace(dims=value.dims[:axis] + (1,) + value.dims[axis + 1 :])
-            gone.append(axis)
+            removed.append(axis)
             axis += 1
         else:
             backwards = isinstance(step, int) and step < 0
-            begin = (_END if backwards else 0) if masks["BeginMask"] & bit else begins[place]
-            end = (-_END if backwards else _END) if masks["EndMask"] & bit else ends[place]
+            begin = (_END if backwards else 0) if masks["BeginMask"] & bit else begins[index]
+            end = (-_END if backwards else _END) if masks["EndMask"] & bit else ends[index]
             value = indexing.take_slice(call.at, value, axis, begin, end, step)
             if value.dims is None:
                 return value
             axis += 1
-    return _reshaped(call, value, gone, added)
+    return _reshaped(call, value, removed, added)
 
 
-def _reshaped(call: Call, value: Value, gone: List[int], added: List[int]) -> Value:
-    """Dimensions of one index dropped, and new ones put in; both by their places before either."""
-    if gone and added:
+def _reshaped(call: Call, value: Value, removed: List[int], added: List[int]) -> Value:
+    """Remove and add dimensions, both given by their axes in `value`."""
+    if removed and added:
         return unsure("%s is not followed" % call.at, [value])
-    if gone:
-        return shaping.squeeze(call.at, value, gone)
-    return shaping.unsqueeze(call.at, value, [axis + place for place, axis in enumerate(added)]) if added else value
+    if removed:
+        return shaping.squeeze(call.at, value, removed)
+    return shaping.unsqueeze(call.at, value, [axis + offset for offset, axis in enumerate(added)]) if added else value
 
 
 @rule("GATHER")
@@ -205,9 +204,9 @@ def one_hot(call: Call) -> Value:
     added = shaping.unsqueeze(call.at, without_contents(call.at, indices), [axis])
     if added.tainted or added.dims is None:
         return added
-    place = normalize_axis(axis, len(added.dims))
-    number = depth.contents[0] if depth.contents and isinstance(depth.contents[0], int) else fresh()  # type: Size
-    return added._replace(dims=added.dims[:place] + (number,) + added.dims[place + 1 :])
+    axis = normalize_axis(axis, len(added.dims))
+    size = depth.contents[0] if depth.contents and isinstance(depth.contents[0], int) else fresh()  # type: Size
+    return added._replace(dims=added.dims[:axis] + (size,) + added.dims[axis + 1 :])
 
 
 @rule("REVERSE_V2")

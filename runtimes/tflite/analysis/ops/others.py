@@ -1,4 +1,4 @@
-"""Tables of text, and what counts or is random."""
+"""Variables and hash tables, operators whose result size depends on values, and random operators."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def handle(call: Call) -> Value:
 
 @rule("READ_VARIABLE", "HASHTABLE_SIZE")
 def held(call: Call) -> Value:
-    """What is the same for all requests, as long as none of them writes it; a variable's sizes are fixed."""
+    """Variables and tables are the same for all requests unless one writes them, which `state` finds."""
     return constant(call.attribute(SHAPE) if call.node.operator == "READ_VARIABLE" else [])
 
 

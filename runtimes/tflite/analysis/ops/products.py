@@ -10,7 +10,7 @@ from ..operators import rule
 
 @rule("FULLY_CONNECTED")
 def dense(call: Call) -> Value:
-    """All but the last dimension are rows of a matrix; where the sizes do not fit, the input is cut anew."""
+    """All dimensions except the last are rows of a matrix. If its size differs from the weights', LiteRT reshapes."""
     value, weights = call[0], call[1]
     if weights.tainted or weights.has_rows or repeats(weights) or value.tainted:
         wrong = call.not_constant(call.inputs[2:])
@@ -36,8 +36,8 @@ def dense(call: Call) -> Value:
 @rule("BATCH_MATMUL")
 def matmul(call: Call) -> Value:
     sides = []
-    for place, name in enumerate(("AdjX", "AdjY")):
-        value = call[place]
+    for index, name in enumerate(("AdjX", "AdjY")):
+        value = call[index]
         if call.attribute(name, False) and value.rank is not None and value.rank > 1:
             order = list(range(value.rank - 2)) + [value.rank - 1, value.rank - 2]
             value = shaping.transpose(call.at, value, order)

@@ -1,4 +1,4 @@
-"""Layers with a state, which is all zeros when a run begins."""
+"""Recurrent layers. Their state is zero at the beginning of a run."""
 
 from typing import Any, Sequence
 
@@ -12,18 +12,23 @@ from ..operators import rule
 
 def _layer(call: Call, states: Sequence[int], units: Any, batch: int) -> Value:
     value = call[0]
-    if value.dims is None or any(call.get(place) is None for place in states):
+    """
+    states  indices of the inputs that are states
+    units   last dimension of the output; None if it is unknown
+    batch   dimension of the input that is the batch
+    """
+    if value.dims is None or any(call.get(index) is None for index in states):
         return unsure("%s is not followed" % call.at, call.present)
-    others = [each for place, each in enumerate(call.inputs) if place and place not in states and each is not None]
-    wrong = computing.recurrent(call.at, value, [call[place] for place in states], None, others, batch)
+    others = [each for index, each in enumerate(call.inputs) if index and index not in states and each is not None]
+    wrong = computing.recurrent(call.at, value, [call[index] for index in states], None, others, batch)
     if wrong is not None:
         return wrong
     dims = value.dims[:-1] + (fresh() if units is None else units,)
     return rows(dims, value.axis or 0, value.before, value.after)
 
 
-def _units(call: Call, place: int) -> Any:
-    state = call.get(place)
+def _units(call: Call, index: int) -> Any:
+    state = call.get(index)
     return state.dims[-1] if state is not None and state.dims else None
 
 

@@ -1,4 +1,4 @@
-"""Along dimensions: reductions, sorts, normalisations."""
+"""Operators along dimensions: reductions, sorting, normalization."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def top_k(call: Call) -> Any:
 
 
 @rule("SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION", "LOCAL_RESPONSE_NORMALIZATION")
-def normalised(call: Call) -> Value:
+def normalized(call: Call) -> Value:
     return computing.along(call.at, call[0], [-1], "normalizes over")
 
 

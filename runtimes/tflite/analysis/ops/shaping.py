@@ -1,4 +1,4 @@
-"""Shapes and what is made from them."""
+"""Operators that compute shapes, change them, or create tensors from them."""
 
 from runtimes.dataflow import indexing, shaping, sizes
 from runtimes.dataflow.sizes import fresh, has_rows, times
