@@ -37,19 +37,22 @@ FRONT = [
     ),
     (
         "decode",
-        r"_read_predict|_read_v2|front/(predict\.py.*)?read|front/v2_read|front/tensors|loads \(|grpc_raw|grpc_request",
+        r"_read \(gateway/front|read_(request|document|inputs|tensor|raw|npy)|loads \(|grpc_message|grpc_request",
     ),
-    ("encode", r"_write_predict|_write_v2|front/v2_write|write_response|json_values|dumps \("),
-    ("admit, validate, record", r"engine/(engine|admission|deadlines|validate|metrics|routes|types)\.py"),
+    ("encode", r"_write \(gateway/front/dialects|write_(response|predictions|npy)|json_values|dumps \("),
+    ("admit, validate, record", r"engine/(engine|admission|deadlines|validate|metrics|routes|servable)\.py"),
     ("queue, wire", r"engine/(queue|client)\.py|runtimes/wire\.py"),
     ("HTTP", r"front/(http|base)/|uvicorn|front/grpc"),
 ]
 WORKER = [
-    ("receive, unpack", r"Connection\.receive|FrameReader|unpack_infer|Loop\._take"),
-    ("batch", r"worker/(batcher|sizing|cost|lateness|pending)\.py"),
-    ("put together", r"_gather|gathered"),
-    ("run", r"worker/pieces\.py|modelport_runtime|runtimes/onnx|onnxruntime"),
-    ("cut apart, pack, send", r"_answers|answers|pack_result|_answer|Connection\.(flush|queue|_join)|_flush"),
+    ("receive, unpack", r"Connection\.receive|FrameReader|unpack_infer|Loop\._handle_frame"),
+    ("batch", r"worker/(batcher|sizing|cost|shedding|pending)\.py"),
+    ("put together", r"_gather|gather_inputs"),
+    ("run", r"worker/chunked_model\.py|modelport_runtime|runtimes/onnx|onnxruntime"),
+    (
+        "cut apart, pack, send",
+        r"_results|split_outputs|pack_result|Loop\._finish|Connection\.(flush|queue|_join)|_flush",
+    ),
     ("loop", r"worker/"),
 ]
 
