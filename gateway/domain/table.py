@@ -12,7 +12,11 @@ from runtimes.wire import signature_from_json
 
 @dataclass(frozen=True, slots=True)
 class WorkerAddress:
-    """How to reach a worker. `socket` and `status` are paths; `window` is the most rows in flight from one front."""
+    """How to reach a worker.
+
+    socket, status  paths of its socket and of its status page
+    window          a front that has this many rows in flight sends no further request
+    """
 
     id: int
     socket: str
