@@ -66,6 +66,7 @@ class HttpConnection(HttpToolsProtocol):
         self._head_text = b""
         # While the parser raises HttpParserUpgrade: the same head without the offer.
         self._head_without_upgrade = b""
+        # HTTP/1.0 clients keep the connection only if the answer confirms it.
         self._confirms_keep_alive = False
 
     def receive_buffer(self) -> memoryview | None:
