@@ -1,4 +1,4 @@
-"""One record of a datatype: sizes and kinds follow from it, even where numpy has no such type."""
+"""Sizes and kinds follow from one record of a datatype, even if numpy has no such type."""
 
 from collections.abc import Iterator
 

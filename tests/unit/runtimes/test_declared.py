@@ -1,4 +1,4 @@
-"""What is declared about a model beside what its artifact says: narrower, never something else."""
+"""Declarations about a model compared with its artifact: they may be narrower, but must not contradict it."""
 
 from typing import Any
 

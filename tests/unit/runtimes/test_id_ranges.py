@@ -1,4 +1,4 @@
-"""How large whole numbers a model takes: found by asking it."""
+"""Which integers a model accepts, found by running it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Reasons name files, and neither where they lie nor where they were compiled."""
+"""Reasons name files, but not their folders or where they were compiled."""
 
 import pytest
 

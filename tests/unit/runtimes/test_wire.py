@@ -1,4 +1,4 @@
-"""Frames and tensors survive the wire, whatever the pieces they arrive in."""
+"""Frames and tensors survive the wire, whatever the chunks in which they arrive."""
 
 from collections.abc import Sequence
 
@@ -100,12 +100,12 @@ def test_another_version_of_the_wire_is_refused() -> None:
         (pack_bytes([b"a", b"b"]), 3, "holds 2 strings, but its shape needs 3"),
     ],
 )
-def test_bad_strings_are_told(data: bytes, count: int, said: str) -> None:
+def test_bad_strings_are_refused(data: bytes, count: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         unpack_bytes(data, count)
 
 
-def test_data_that_does_not_fit_its_shape_is_told() -> None:
+def test_data_that_does_not_fit_its_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"has 4 bytes, but FP32\[2\] needs 8"):
         to_array(Tensor("x", "FP32", (2,), b"\0" * 4))
 

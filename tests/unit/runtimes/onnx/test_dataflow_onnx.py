@@ -1,4 +1,4 @@
-"""What is read from ONNX graphs about their batches; the files are written by `onnx`, and nothing runs them."""
+"""The analysis of rows in ONNX graphs. The package `onnx` writes the files, and nothing runs them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which numbers inputs take: read from graphs, and reached by what is drawn."""
+"""Ranges of inputs: read from graphs, and used by the trial."""
 
 from typing import Any
 
@@ -128,7 +128,7 @@ def test_functions_that_call_each_other_in_very_many_ways_are_left_alone(monkeyp
     assert 0 < len(seen) <= 50
 
 
-def test_quantised_and_one_hot() -> None:
+def test_quantized_and_one_hot() -> None:
     found = ranges(node("QuantizeLinear", "x s p", "y"), kind=1, s=np.float32(0.5), p=np.uint8(128))
     assert found == {"x": InputRange(-128, 63.5)}
     assert ranges(node("OneHot", "x depth values", "y"), depth=np.array(10), values=[0, 1]) == {"x": InputRange(0, 9)}

@@ -1,4 +1,4 @@
-"""Weights beside an ONNX file are read from a copy: who writes into them changes no answer."""
+"""External weights of an ONNX model are read from a copy, so that writing into the files changes no answer."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Audits: batched requests run again by themselves, within a share of the model's time. No process is started."""
+"""Audits: batched requests run again, alone, within a share of the model's time. No process is started."""
 
 import socket
 import threading
@@ -211,12 +211,12 @@ def test_a_difference_switches_batching_off_for_all_who_ask(tmp_path: Path) -> N
                 frames = reader.feed(supervisor.recv(1 << 16))
             except TimeoutError:
                 front.sendall(b"".join(wire.pack_infer(requests)))
-        told = Ready.from_json(wire.unpack_json(frames[0].body))
+        ready = Ready.from_json(wire.unpack_json(frames[0].body))
         supervisor.sendall(wire.pack_json(wire.STOP, {}))
         front.close()
         thread.join(60)
     assert frames[0].kind == wire.READY
-    assert (told.max_batch_size, told.window, told.batching_off) == (0, 2, "audit")
-    assert "output 'y' differs by" in told.note
-    assert told.signatures["default"] == fixed["default"]
+    assert (ready.max_batch_size, ready.window, ready.batching_off) == (0, 2, "audit")
+    assert "output 'y' differs by" in ready.note
+    assert ready.signatures["default"] == fixed["default"]
     assert page.audits() == (1, 1)

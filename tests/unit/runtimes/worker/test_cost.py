@@ -1,4 +1,4 @@
-"""What a batch costs, as it is learned from runs: between sizes, through noise, outliers and drift."""
+"""The cost of a batch as it is learned from runs: between sizes, and with noise, outliers and drift."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Out of memory: a batch is cut into pieces that fit, what fits is remembered, and a worker never dies of it."""
+"""Out of memory: a batch runs in smaller chunks, the size that fits is remembered, and the worker survives."""
 
 from typing import Any
 
@@ -111,9 +111,9 @@ def test_a_pipelined_batch_that_does_not_fit_runs_in_halves_too(when: str) -> No
     runs = executor(model, 4)
     outcomes = runs.finish(runs.begin(batch([1, 2], [3, 4])))
     assert [first_column(each) for each in outcomes] == [[2, 4], [6, 8]]
-    begun = runs.begin(batch([1, 2]))
-    assert begun.started
-    assert first_column(runs.finish(begun)[0]) == [2, 4]
+    running = runs.begin(batch([1, 2]))
+    assert running.started
+    assert first_column(runs.finish(running)[0]) == [2, 4]
     assert not runs.begin(batch([1, 2, 3])).started
 
 

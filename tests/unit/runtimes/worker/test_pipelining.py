@@ -1,4 +1,4 @@
-"""Two batches under way in a pipelined model: seen from a front's socket, with the worker's real loop."""
+"""Two batches in progress in a pipelined model, seen from a front's socket, with the worker's real loop."""
 
 import socket
 import threading
@@ -149,7 +149,7 @@ def test_what_needs_several_runs_is_answered_when_the_batch_before_it_ends_batch
     miscounted = executor.begin([asked(0, 1), asked(1, 1)])
     larger = executor.begin([asked(2, 5)])
     started = executor.begin([asked(3, 1)])
-    answers = [executor.finish(begun) for begun in (miscounted, larger, started)]
+    answers = [executor.finish(running) for running in (miscounted, larger, started)]
     assert [[each.outputs[0].shape for each in outcomes] for outcomes in answers] == [  # type: ignore[union-attr]
         [(4, 4), (4, 4)],
         [(20, 4)],

@@ -1,4 +1,4 @@
-"""A model that refuses whatever it is sent is at fault itself, and no client is."""
+"""A model that refuses every input is at fault itself, and its clients are not."""
 
 from collections.abc import Callable
 from typing import Any

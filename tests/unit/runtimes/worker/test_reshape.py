@@ -91,8 +91,12 @@ def test_strings_are_reshaped_too() -> None:
 
 def test_signatures_tell_what_clients_see_and_only_the_default_one_differs() -> None:
     model, outer = wrapped([[-1, 4], [-1, 2, 2]], [[-1, 4, 1], [-1, 2, 2]])
-    told = outer.signatures["a"]
-    assert (told.inputs[0].shape, told.outputs[0].shape, told.refused) == ((-1, 4), (-1, 4, 1), {"z": "why"})
+    seen = outer.signatures["a"]
+    assert (seen.inputs[0].shape, seen.outputs[0].shape, seen.refused) == (
+        (-1, 4),
+        (-1, 4, 1),
+        {"z": "why"},
+    )
     assert outer.signatures["b"] == model.signatures["b"]
     assert run(outer, (3, 2, 2), "b") == (3, 2, 2)
     assert list(outer.signatures) == ["a", "b"]

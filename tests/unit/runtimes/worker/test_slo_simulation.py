@@ -29,44 +29,44 @@ _WARM = (1, 2, 4, 8, 16, 32)
 @pytest.mark.parametrize("arrivals", ARRIVALS)
 @pytest.mark.parametrize("cost", COSTS)
 def test_what_is_let_in_is_answered_in_time(cost: str, arrivals: str, world: str) -> None:
-    told = measure(cost, arrivals, load=0.85, seeds=range(5), warm=_WARM, **_WORLDS[world])
-    assert told.met >= 0.99 * told.admitted
+    count = measure(cost, arrivals, load=0.85, seeds=range(5), warm=_WARM, **_WORLDS[world])
+    assert count.met >= 0.99 * count.admitted
     # Or refusing everything would do. Only what no server at all could have answered must go, and some more.
-    assert told.met >= 0.7 * told.possible
+    assert count.met >= 0.7 * count.possible
     if arrivals == "Poisson":
-        assert told.met >= 0.95 * told.offered
+        assert count.met >= 0.95 * count.offered
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6])
 @pytest.mark.parametrize("arrivals", ARRIVALS)
 def test_lower_loads(arrivals: str, load: float) -> None:
     for cost in COSTS:
-        told = measure(cost, arrivals, load, seeds=range(2), warm=_WARM)
-        assert told.met >= 0.99 * told.admitted, cost
-        assert told.met >= 0.7 * told.possible, cost
+        count = measure(cost, arrivals, load, seeds=range(2), warm=_WARM)
+        assert count.met >= 0.99 * count.admitted, cost
+        assert count.met >= 0.7 * count.possible, cost
 
 
 @pytest.mark.parametrize("world", _WORLDS)
 @pytest.mark.parametrize("cost", COSTS)
 def test_twice_too_much_does_not_lower_what_gets_done(cost: str, world: str) -> None:
     def goodput(load: float) -> float:
-        told = measure(cost, "Poisson", load, seeds=range(2), warm=_WARM, **_WORLDS[world])
-        assert told.computed_late <= 0.01 * told.met
-        return told.met / told.offered * load
+        count = measure(cost, "Poisson", load, seeds=range(2), warm=_WARM, **_WORLDS[world])
+        assert count.computed_late <= 0.01 * count.met
+        return count.met / count.offered * load
 
     assert goodput(2.0) >= 0.9 * max(goodput(load) for load in (0.85, 1.0, 1.2))
 
 
 def test_a_model_that_cannot_be_warmed_up_learns_as_fast() -> None:
-    told = sum((measure(cost, "Poisson", 0.85, seeds=range(4)) for cost in COSTS), Count())
-    assert told.met >= 0.99 * told.admitted
+    count = sum((measure(cost, "Poisson", 0.85, seeds=range(4)) for cost in COSTS), Count())
+    assert count.met >= 0.99 * count.admitted
 
 
 def test_a_short_target_makes_for_smaller_batches_and_is_met() -> None:
     """Twice the best batch is not time enough for it; what is let in is in time all the same."""
     for cost in COSTS:
-        told = measure(cost, "Poisson", 0.6, seeds=range(3), multiple=2.0, warm=_WARM)
-        assert told.met >= 0.99 * told.admitted, cost
+        count = measure(cost, "Poisson", 0.6, seeds=range(3), multiple=2.0, warm=_WARM)
+        assert count.met >= 0.99 * count.admitted, cost
 
 
 @pytest.mark.parametrize("cost", COSTS)

@@ -35,8 +35,8 @@ WEIGHTS = np.random.RandomState(0).standard_normal((4, 3)).astype(np.float32)
 TABLE = np.random.RandomState(1).standard_normal((50, 3)).astype(np.float32)
 
 
-def quantised(x: np.ndarray) -> np.ndarray:
-    """One scale for all that comes in, as dynamic quantisation has it."""
+def quantized(x: np.ndarray) -> np.ndarray:
+    """One scale for all that comes in, as dynamic quantization does."""
     scale = max(float(np.abs(x).max()), 1e-9) / 127
     return np.round(x / scale) * scale @ WEIGHTS
 
@@ -65,9 +65,9 @@ def sized(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (Computed(quantised), "trial"),
-        (Computed(lambda x: np.argmax(quantised(x), axis=1)[:, None]), "trial"),
-        (Computed(lambda x: 1 / (1 + np.exp(-quantised(x)))), "trial"),
+        (Computed(quantized), "trial"),
+        (Computed(lambda x: np.argmax(quantized(x), axis=1)[:, None]), "trial"),
+        (Computed(lambda x: 1 / (1 + np.exp(-quantized(x)))), "trial"),
         (Computed(lambda x: x[x.mean(axis=1) > 50]), "rows"),
         (Computed(lambda x: x[:0]), "rows"),
         (Computed(lambda x: x.squeeze()), "rows"),
@@ -161,13 +161,13 @@ def test_the_order_of_rows_says_nothing_about_a_model_that_draws_lots(suspects: 
 
 def test_one_row_that_is_taken_shows_nothing() -> None:
     """Copies of one row are alike however rows influence each other."""
-    signature = Computed(quantised).signatures["s"]
+    signature = Computed(quantized).signatures["s"]
     taken = [draw(signature, KINDS[0], free, ID_BOUNDS[0], {})["x"] for free in (8, 1, 64)]
 
     def picky(x: np.ndarray) -> np.ndarray:
         if not any(np.array_equal(row, one[0]) for row in x for one in taken):
             raise InvalidInput("not this one")
-        return quantised(x)
+        return quantized(x)
 
     reason, text = trial.run(Computed(picky), "s", 32)
     assert (reason, text) == ("trial", "a trial run failed: not this one")

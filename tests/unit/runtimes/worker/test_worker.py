@@ -1,4 +1,4 @@
-"""The worker's parts: what batching is settled on, what a run tells, what a socket gives."""
+"""Parts of the worker: deciding about batching, running batches, and sockets."""
 
 import socket
 from typing import Any
@@ -109,14 +109,14 @@ def test_the_log_says_how_to_turn_batching_on(shape: tuple[int, ...] | None, sai
     assert decide_batching(model, BatchingOptions()).note == "batching is off: " + said
 
 
-def test_every_run_is_told_so_that_a_timeout_counts_for_each() -> None:
+def test_every_run_is_reported_so_that_a_timeout_counts_for_each() -> None:
     batching = Batching(max_rows=8, signatures=frozenset({"s"}))
-    batcher, executor, told = Batcher(batching), Executor(Doubler(), batching, 1 << 20), []
-    executor.on_run = lambda batch: told.append([pending.id for pending in batch])
+    batcher, executor, runs = Batcher(batching), Executor(Doubler(), batching, 1 << 20), []
+    executor.on_run = lambda batch: runs.append([pending.id for pending in batch])
     for number, value in enumerate((1, 400, 3)):
         batcher.add("front", number, frame(value), False, 0.0)
     outcomes = executor.run(batcher.next(0.0)[0])
-    assert told == [[0, 1, 2], [0], [1], [2]]
+    assert runs == [[0, 1, 2], [0], [1], [2]]
     assert [isinstance(outcome, Failure) for outcome in outcomes] == [False, True, False]
 
 
@@ -195,10 +195,10 @@ def test_a_pipelined_batch_that_was_under_way_runs_again_alone_too() -> None:
     for number in range(2):
         request = InferFrame(1e9, 0, "default", [], [from_array("x", np.full((1, 4), number, np.float32))])
         batcher.add("front", number, request, False, 0.0)
-    begun = executor.begin(batcher.next(0.0)[0])
-    assert begun.started
+    running = executor.begin(batcher.next(0.0)[0])
+    assert running.started
     executor.switch_batching_off("rows", "of the batch before it")
-    assert [outcome.batch_rows for outcome in executor.finish(begun)] == [1, 1]
+    assert [outcome.batch_rows for outcome in executor.finish(running)] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -248,9 +248,9 @@ def test_what_would_be_wrong_is_not_advised() -> None:
 
 
 def test_an_output_that_turns_out_unservable_leaves_the_signature() -> None:
-    untold = Signature((TensorSpec("x"),), (TensorSpec("y"), TensorSpec("z")))
+    incomplete = Signature((TensorSpec("x"),), (TensorSpec("y"), TensorSpec("z")))
     array = np.ones((1, 2), np.float32)
-    found = probe.fill_gaps(untold, {"x": array}, {"y": array}, 0, {"z": "it is complex64"})
+    found = probe.fill_gaps(incomplete, {"x": array}, {"y": array}, 0, {"z": "it is complex64"})
     assert found.outputs == (TensorSpec("y", "FP32", (-1, 2)),)
     assert found.refused == {"z": "it is complex64"}
     assert not probe.has_gaps(found)
