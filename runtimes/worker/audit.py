@@ -24,7 +24,7 @@ from runtimes.worker.pending import Pending
 _MAX_BYTES = 64 << 20
 # With a share of 0.01, one batch in ten is considered for sampling: the interval is 1 / (share * this). Considering
 # each batch costs 5 microseconds (budget.py), which would be the whole share of a model that takes half a millisecond.
-# A lower value considers more batches than can be paid for, a higher one sees fewer of them.
+# A lower value spends less on considering batches, but sees fewer of them; a higher one does the opposite.
 _SHARE_TO_INTERVAL = 10.0
 
 
@@ -33,7 +33,7 @@ class _Sampled(NamedTuple):
 
     frame: InferFrame
     rows: int
-    answered: Sequence[Tensor]
+    outputs: Sequence[Tensor]
 
 
 class Auditor:
@@ -112,20 +112,20 @@ class Auditor:
     def _compare(self, sampled: _Sampled) -> Optional[Difference]:
         frame = sampled.frame
         inputs = {tensor.name: to_array(tensor) for tensor in frame.inputs}
-        answered = {tensor.name: to_array(tensor) for tensor in sampled.answered}
+        batched = {tensor.name: to_array(tensor) for tensor in sampled.outputs}
 
         def alone(given: Arrays) -> Arrays:
             return self._chunked_model.run(given, frame.outputs, frame.signature, sampled.rows)
 
         try:
-            right = alone(inputs)
+            expected = alone(inputs)
         except RowCountMismatch:
-            return Difference(next(iter(answered), ""), np.inf, np.nan)
-        found = difference(answered, right, self._dim)
+            return Difference(next(iter(batched), ""), np.inf, np.nan)
+        found = difference(batched, expected, self._dim)
         if found is None:
             return None
-        noise = Noise(alone, inputs, right)
-        if not noise.is_deterministic(self._dim) or noise.explains(answered, self._dim):
+        noise = Noise(alone, inputs, expected)
+        if not noise.is_deterministic(self._dim) or noise.explains(batched, self._dim):
             return None  # the model is random, or amplifies float noise
         return found
 

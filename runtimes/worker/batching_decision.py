@@ -11,6 +11,8 @@ from runtimes.control import BatchingOptions
 from runtimes.worker import trial
 from runtimes.worker.batcher import Batching
 
+# The limit if model.toml sets none. Larger batches gain little throughput in most models but need more memory and make
+# requests wait longer; smaller ones leave throughput unused. CostCurve reduces it if a smaller size is better.
 DEFAULT_MAX_ROWS = 32
 _HOW_TO_TURN_ON = "; max_batch_size in model.toml turns it on"
 _HOW_TO_PAD = "; batch_sizes = [%d] in model.toml fills batches up"
@@ -29,7 +31,8 @@ class Objection(NamedTuple):
 
 
 class BatchingDecision(NamedTuple):
-    """
+    """Whether and how a model is batched.
+
     reason, note      as in Facts
     stateful          the signatures that change the model's state when they run; they run only for a client
     rows_independent  whether the graph alone proves that rows do not influence each other, in every batched signature
@@ -53,7 +56,7 @@ def with_free_rows(signatures: Dict[str, Signature], sizes: Sequence[int], dim: 
     def is_fixed(spec: TensorSpec) -> bool:
         return spec.shape is not None and len(spec.shape) > dim and spec.shape[dim] in sizes
 
-    def freed(spec: TensorSpec) -> TensorSpec:
+    def with_free_dim(spec: TensorSpec) -> TensorSpec:
         if not is_fixed(spec):
             return spec
         shape = spec.shape or ()
@@ -61,8 +64,8 @@ def with_free_rows(signatures: Dict[str, Signature], sizes: Sequence[int], dim: 
 
     return {
         name: Signature(
-            tuple(freed(spec) for spec in signature.inputs),
-            tuple(freed(spec) for spec in signature.outputs),
+            tuple(with_free_dim(spec) for spec in signature.inputs),
+            tuple(with_free_dim(spec) for spec in signature.outputs),
             signature.refused,
         )
         if any(is_fixed(spec) for spec in signature.inputs)
@@ -118,7 +121,7 @@ def _note(evidence: "_Evidence", objections: Dict[str, Optional[Objection]]) -> 
 
 
 class _Evidence:
-    """What is known about each signature of a model.
+    """What is known about each signature of a model. `objection_to` weighs it.
 
     declared  the key and value in model.toml that declare batching; "" if there is none
     rows      the maximum number of rows in a batch
@@ -163,11 +166,9 @@ class _Evidence:
             text = self._declaration_error(name)
             if text:
                 return Objection("shape", text)
-            return (
-                None
-                if self._declares_batching
-                else self._graph_objection(graph, "; dynamic_batching in config.pbtxt turns it on")
-            )
+            if self._declares_batching:
+                return None
+            return self._graph_objection(graph, "; dynamic_batching in config.pbtxt turns it on")
         objection = self._shape_objection(name) or self._graph_objection(graph)
         if objection is not None:
             return objection
@@ -187,7 +188,7 @@ class _Evidence:
         if any(not _is_free(spec, dim, unknown=True) for spec in signature.inputs):
             return "no signature has a free dimension %d in all its inputs" % dim
         if self._limit is not None and self.rows > self._limit:
-            return "the artifact takes at most %d rows" % self._limit
+            return "the artifact accepts at most %d rows" % self._limit
         suspects = [spec.name for spec in signature.outputs if not _is_free(spec, dim, unknown=True)]
         if self._may_run_trial and (suspects or self._padded_to > 1):
             # A fixed size of an output may be an artifact of its export; only a run shows what the dimension counts.
@@ -245,7 +246,8 @@ def _is_free(spec: TensorSpec, dim: int, unknown: bool) -> bool:
     return len(spec.shape) > dim and spec.shape[dim] == -1
 
 
-def _some(texts: Sequence[str], most: int = 3) -> str:
+def _some(texts: Sequence[str], limit: int = 3) -> str:
+    """Return the first distinct texts, and how many more there are."""
     distinct = sorted(set(texts), key=list(texts).index)
-    more = len(distinct) - most
-    return ", ".join(distinct[:most]) + (" and %d more" % more if more > 0 else "")
+    more = len(distinct) - limit
+    return ", ".join(distinct[:limit]) + (" and %d more" % more if more > 0 else "")

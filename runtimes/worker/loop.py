@@ -27,8 +27,8 @@ from runtimes.worker.execute import Executor, Failure, Outcome, RunningBatch
 from runtimes.worker.facts import Facts
 from runtimes.worker.mapping import map_arena
 
-# The longest poll of an idle worker. Every event arrives on a socket, so this only bounds a wait that should be
-# unnecessary. Shorter values would cost idle CPU time.
+# The longest poll of an idle worker. All events arrive on sockets, so the value hardly matters; a shorter one would use
+# CPU time while idle.
 _IDLE_S = 1.0
 # Bytes of results in one frame. Small results share a frame, because a frame each would cost more than their bytes.
 # Large results get their own, so that a front can respond to the first before the last one has been written.
@@ -36,7 +36,9 @@ _MAX_FRAME_BYTES = 1 << 16
 
 
 class Loop:
-    """facts: what the READY frame has reported. It is sent again when one of them changes.
+    """The loop of a worker. `run` returns when the worker should end.
+
+    facts: what the READY frame has reported. It is sent again when one of them changes.
 
     audit_share: the share of the model's time that may be spent on running batched requests again, alone.
     """

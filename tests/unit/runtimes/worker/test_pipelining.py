@@ -155,4 +155,4 @@ def test_what_needs_several_runs_is_answered_when_the_batch_before_it_ends_batch
         [(20, 4)],
         [(4, 4)],
     ]
-    assert model._under_way == 0
+    assert model._in_progress == 0

@@ -78,7 +78,7 @@ def test_a_batch_has_no_more_rows_than_the_artifact_takes() -> None:
         assert decide_batching(Limited(), asked).batching.max_rows == 5
     assert decide_batching(Limited(), BatchingOptions(max_rows=4)).batching.max_rows == 4
     for asked in BatchingOptions(max_rows=8), BatchingOptions(sizes=(1, 8)):
-        with pytest.raises(LoadError, match=r"is configured, but the artifact takes at most 5 rows"):
+        with pytest.raises(LoadError, match=r"is configured, but the artifact accepts at most 5 rows"):
             decide_batching(Limited(), asked)
 
 
