@@ -1,7 +1,7 @@
-"""How often the bytes of a large input are copied between the socket and the framework: counted.
+"""Counts how often the bytes of a large input are copied between the socket and the framework.
 
-A real HTTP server, engine and worker loop in one process. The worker maps the arena for itself, as
-it would in a process of its own.
+A real HTTP server, engine and worker loop run in one process. The worker maps the arena again, as it would in a
+separate process.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ SHAPE = (3, 224, 224)
 
 
 class Looks(Model):
-    """Answers with the sum of each image, and notes whether what it got lies in the arena, and is aligned."""
+    """Returns the sum of each image, and records whether its input is in the arena and aligned."""
 
     def __init__(self) -> None:
         specs = (TensorSpec("x", "FP32", (-1, *SHAPE)),), (TensorSpec("y", "FP32", (-1,)),)
@@ -74,7 +74,7 @@ def request(image: np.ndarray) -> tuple[bytes, dict[str, str]]:
 
 @pytest.fixture
 def through_the_parser(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Lengths of what came through the HTTP parser, which copies it, and was then copied to its place."""
+    """Lengths of chunks that came through the HTTP parser, which copies them, and were then copied into the buffer."""
     lengths: list[int] = []
     receive = HotRequest.on_body
 
@@ -86,8 +86,8 @@ def through_the_parser(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return lengths
 
 
-def test_a_large_input_is_read_where_it_was_received(tmp_path: Path, through_the_parser: list[int]) -> None:
-    """Two copies of each byte at most: this one is none for most of it, and one more in a batch of several."""
+def test_a_large_input_is_read_from_the_memory_that_received_it(tmp_path: Path, through_the_parser: list[int]) -> None:
+    """Each byte is copied twice at most: hardly any on the way to the worker, and once more in a batch of several."""
     asked = 5
     model, arena = Looks(), Arena(1 << 26)
     images = [np.random.default_rng(seed).normal(size=(1, *SHAPE)).astype(np.float32) for seed in range(asked)]
@@ -116,9 +116,9 @@ def test_a_large_input_is_read_where_it_was_received(tmp_path: Path, through_the
         port = socket.create_server(("127.0.0.1", 0))
         serving = asyncio.create_task(server.serve([port]))
         try:
-            # The worker maps the arena while the first request is on its way.
+            # The worker maps the arena while the first request is being sent.
             async with asyncio.timeout(10):
-                while not _maps(engine):  # noqa: ASYNC110 - nothing tells of it
+                while not _maps(engine):  # noqa: ASYNC110 - there is no event for it
                     await asyncio.sleep(0)
             return await ask(port.getsockname()[1])
         finally:

@@ -1,4 +1,4 @@
-"""The documents name the settings, keys, metrics, tests and files that there are, and no others."""
+"""The documents name exactly the existing settings, keys, metrics, tests and files."""
 
 import re
 from pathlib import Path
@@ -17,54 +17,56 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("
 
 
 def rows(text: str, head: str) -> list[list[str]]:
-    """The cells of the table with that head, from 1 on."""
+    """Return the rows of the table with this head. Cells count from 1."""
     return [line.split("|") for line in text[text.index(head) :].split("\n\n")[0].splitlines()[2:]]
 
 
 def keys(text: str, head: str) -> list[str]:
-    """The words in the first column of the table with that head."""
+    """Return the words in the first column of the table with this head."""
     return [name for row in rows(text, head) for name in re.findall(r"`\[*([a-z_]+)\]*`", row[1])]
 
 
-def test_every_setting_is_told_with_its_default() -> None:
-    told = {row[1].strip(" `"): row[2].strip(" `") for row in rows(CONFIGURATION, "| setting | default | meaning |")}
+def test_every_setting_is_documented_with_its_default() -> None:
+    documented = {
+        row[1].strip(" `"): row[2].strip(" `") for row in rows(CONFIGURATION, "| setting | default | meaning |")
+    }
     sizes = {"MiB": 1 << 20, "GiB": 1 << 30}
     for name, field in Settings.model_fields.items():
         if name == "runtimes":
             continue
-        number, _, unit = told.pop(name).partition(" ")
+        number, _, unit = documented.pop(name).partition(" ")
         default = str(field.default).removesuffix(".0") if not isinstance(field.default, bool) else "false"
         assert (str(int(number) * sizes[unit]) if unit else number) == default, name
-    assert not told
+    assert not documented
 
 
-def test_every_key_of_model_toml_is_told() -> None:
+def test_every_key_of_model_toml_is_documented() -> None:
     assert sorted(keys(CONFIGURATION, "| key | default | meaning |")) == sorted(ModelToml.model_fields)
 
 
-def test_every_key_about_images_is_told() -> None:
+def test_every_key_for_images_is_documented() -> None:
     text = (ROOT / "docs/images.md").read_text()
     assert sorted(keys(text, "| `[preprocess]` | default | meaning |")) == sorted(PreprocessToml.model_fields)
     assert sorted(keys(text, "| `[postprocess]` | default | meaning |")) == sorted(PostprocessToml.model_fields)
 
 
-def test_every_key_of_runtime_toml_is_told() -> None:
+def test_every_key_of_runtime_toml_is_documented() -> None:
     text = (ROOT / "docs/runtimes.md").read_text()
     fields = set(runtime.Runtime.__dataclass_fields__) - {"name", "folder"}
     assert sorted(keys(text, "| key | meaning |")) == sorted(fields)
     assert sorted(keys(text, "| key of a format | meaning |")) == sorted(runtime.Format.__dataclass_fields__)
 
 
-def test_every_metric_is_told() -> None:
+def test_every_metric_is_documented() -> None:
     modules = ("metrics/collector.py", "metrics/gpu.py", "supervisor/supervisor_metrics.py")
     sources = "".join((ROOT / "gateway" / name).read_text() for name in modules)
     names = set(re.findall(r'"((?:modelport|nv)_[a-z_]+)"', sources))
     text = (ROOT / "docs/metrics.md").read_text()
-    told = {name.removesuffix("_total") for name in re.findall(r"^\| `(\w+)`", text, re.M) if "_" in name}
-    assert {name for name in told if name.startswith(("modelport_", "nv_"))} == names
+    documented = {name.removesuffix("_total") for name in re.findall(r"^\| `(\w+)`", text, re.M) if "_" in name}
+    assert {name for name in documented if name.startswith(("modelport_", "nv_"))} == names
 
 
-def test_every_runtime_is_told() -> None:
+def test_every_runtime_is_documented() -> None:
     names = sorted(file.parent.name for file in ROOT.glob("runtimes/*/runtime.toml") if file.parent.name != "fake")
     assert sorted(row[1].strip() for row in rows(README, "| runtime | serves |")) == names
     headings = re.findall(r"^### (\w+)$", (ROOT / "docs/runtimes.md").read_text(), re.M)
@@ -72,7 +74,7 @@ def test_every_runtime_is_told() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
-def test_what_a_document_points_to_is_there(document: Path) -> None:
+def test_links_lead_to_existing_files(document: Path) -> None:
     text = document.read_text()
     for link, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text):
         if "://" in link:
@@ -86,8 +88,8 @@ def test_what_a_document_points_to_is_there(document: Path) -> None:
     assert not set(re.findall(r"\btest_\w+\.py", text)) - tests
 
 
-def test_the_module_map_names_every_room() -> None:
-    """Every folder of the gateway and what stands in none, and the same of the top of runtimes; nothing else."""
+def test_the_module_map_names_every_folder() -> None:
+    """It names all folders and loose files of the gateway and of the top of runtimes, and nothing else."""
     text = (ROOT / "docs/architecture.md").read_text().split("## Module map")[1].split("```")[1]
     named: set[str] = set()
     above: list[str] = []

@@ -1,4 +1,4 @@
-"""The gateway imports the standard library and what pyproject.toml declares: so no framework, whichever there are."""
+"""The gateway imports only the standard library and the dependencies in pyproject.toml, and therefore no framework."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ OURS = {"gateway", "runtimes"}
 
 
 def imported() -> dict[str, str]:
-    """Top-level name → a file that imports it, anywhere in it."""
+    """Return top-level name → a file that imports it, at any level of the file."""
     found = {}
     for file in (ROOT / "gateway").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -31,7 +31,7 @@ def imported() -> dict[str, str]:
 
 
 def declared() -> set[str]:
-    """The distributions of [project], and what these need themselves."""
+    """Return the dependencies in [project], and their own dependencies."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["gpu"]]
     return set(_with_their_own([Requirement(each) for each in needed]))
@@ -52,18 +52,18 @@ def _with_their_own(needed: list[Requirement]) -> Iterator[str]:
             continue
 
 
-def test_what_the_gateway_imports_is_declared() -> None:
+def test_all_imports_are_declared() -> None:
     of, may = packages_distributions(), declared()
     for name, file in imported().items():
         if name in sys.stdlib_module_names or name in OURS:
             continue
-        # NVIDIA's library is optional, and need not be installed here.
+        # NVIDIA's library is optional and may not be installed here.
         distributions = of.get(name) or (["nvidia-ml-py"] if name == "pynvml" else [])
         assert {canonicalize_name(each) for each in distributions} & may, f"{file} imports {name}"
 
 
 def test_the_gateway_does_not_list_runtimes_by_name() -> None:
-    """Where exports are made, a format or a converter's environment may be called as a runtime is."""
+    """In gateway/export, formats and converters may have the names of runtimes."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     name = re.compile("|".join(f"[\"']{name}[\"']" for name in project["entry-points"]["modelport.runtimes"]))
     files = {str(file.relative_to(ROOT)): file.read_text() for file in (ROOT / "gateway").rglob("*.py")}

@@ -1,4 +1,4 @@
-"""Flags before environment before modelport.toml before defaults."""
+"""Settings: flags override environment variables, which override modelport.toml. Also the commands' errors."""
 
 import io
 import json
@@ -29,13 +29,13 @@ def sources(folder: Path, toml: str = "", environment: dict[str, str] | None = N
     return Sources(flags, environment or {}, folder)
 
 
-def test_the_nearer_source_wins(tmp_path: Path) -> None:
+def test_sources_override_each_other(tmp_path: Path) -> None:
     toml = 'fronts = 2\npoll_s = 7\nhttp = "0.0.0.0:1"'
     settings = read_settings(sources(tmp_path, toml, {"MODELPORT_FRONTS": "3", "MODELPORT_POLL_S": "8"}, fronts=4))
     assert (settings.fronts, settings.poll_s, settings.http, settings.grpc) == (4, 8.0, "0.0.0.0:1", "127.0.0.1:8001")
 
 
-def test_a_runtime_can_be_pointed_at_an_interpreter(tmp_path: Path) -> None:
+def test_a_runtime_can_use_a_given_interpreter(tmp_path: Path) -> None:
     settings = read_settings(sources(tmp_path, '[runtimes.torchscript]\npython = "/usr/local/torch/bin/python"'))
     assert settings.runtimes["torchscript"].python == Path("/usr/local/torch/bin/python")
 
@@ -58,13 +58,13 @@ def test_a_runtime_can_be_pointed_at_an_interpreter(tmp_path: Path) -> None:
         ({"http": "127.0.0.1:" + "1" * 5000}, "is not an address; use HOST:PORT"),
     ],
 )
-def test_wrong_settings_name_their_source(tmp_path: Path, given: dict[str, object], said: str) -> None:
+def test_errors_name_the_source_of_a_setting(tmp_path: Path, given: dict[str, object], said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings(sources(tmp_path, **given))  # type: ignore[arg-type]
     assert said in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "modelport.toml"
     file.write_bytes('http = "é:1"'.encode("latin-1"))
     with pytest.raises(SettingsError, match=r"modelport\.toml is not TOML: it is not UTF-8"):
@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_file", [True, False])
-def test_serve_refuses_a_python_for_a_runtime_that_there_is_not(
+def test_serve_refuses_a_python_for_an_unknown_runtime(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], by_file: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -92,7 +92,7 @@ def test_serve_refuses_a_python_for_a_runtime_that_there_is_not(
 @pytest.mark.parametrize(
     "url", ["foo", "", "http://127.0.0.1:x", "http://127.0.0.1:1", "http://a b", "data:application/json,{}"]
 )
-def test_models_says_when_no_gateway_answers(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_reports_that_no_gateway_answers(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--url", url]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"modelport: no gateway answers at {url} (")
@@ -100,7 +100,7 @@ def test_models_says_when_no_gateway_answers(url: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("answer", ['{"error": "no"}', "[1]", "[{}]", "1", "null", "no JSON"])
-def test_models_says_when_something_else_answers(
+def test_models_reports_that_something_else_answers(
     answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(OpenerDirector, "open", lambda opener, request, timeout: io.BytesIO(answer.encode()))
@@ -108,9 +108,7 @@ def test_models_says_when_something_else_answers(
     assert "no gateway answers at http://127.0.0.1:8000 (" in capsys.readouterr().err
 
 
-def test_models_shows_no_column_that_would_be_empty(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_models_shows_no_empty_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     index = [{"name": "m", "version": "1", "state": "READY", "reason": ""}]
     monkeypatch.setattr(OpenerDirector, "open", lambda opener, request, timeout: io.BytesIO(json.dumps(index).encode()))
     assert main(["models"]) == 0
@@ -121,12 +119,12 @@ def test_models_shows_no_column_that_would_be_empty(
     assert [column.header for column in table([]).columns][:4] == ["MODEL", "VERSION", "RUNTIME", "STATE"]
 
 
-def test_help_tells_no_empty_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_no_empty_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
-    told = " ".join(capsys.readouterr().out.split())
-    assert "in place of a repository" in told
-    assert "(default )" not in told
+    text = " ".join(capsys.readouterr().out.split())
+    assert "in place of a repository" in text
+    assert "(default )" not in text
 
 
 def test_addresses() -> None:
@@ -190,11 +188,11 @@ class _Index(BaseHTTPRequestHandler):
         self.wfile.write(b"[]")
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Not for the test's output."""
+        """Log nothing."""
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_proxy_is_not_asked_for_this_machine(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_used_for_this_machine(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -218,13 +216,13 @@ def test_a_proxy_is_not_asked_for_this_machine(host: str, monkeypatch: pytest.Mo
         ("http://127.0.0.1.example", True),
     ],
 )
-def test_a_proxy_is_asked_for_other_machines(url: str, is_asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_used_for_other_machines(url: str, is_asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     proxies = [each.proxies for each in opener(url).handlers if isinstance(each, ProxyHandler)]
     assert any("http" in each for each in proxies) is is_asked
 
 
-def test_the_kernel_asks_silent_clients_whether_they_live() -> None:
+def test_listening_sockets_enable_tcp_keepalive() -> None:
     with (
         listen(Address("127.0.0.1", 0), "http") as listener,
         socket.create_connection(listener.getsockname()),
@@ -235,7 +233,7 @@ def test_the_kernel_asks_silent_clients_whether_they_live() -> None:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
 
-def test_what_is_made_without_settings_has_their_limits() -> None:
+def test_defaults_without_settings_equal_those_of_settings() -> None:
     settings, limits, admission_limits = Settings(), Limits(), AdmissionLimits()
     manager = ManagerOptions(Path(), Path())
     assert limits == Limits(
