@@ -327,6 +327,8 @@ def main() -> None:
     for text, needs, max_rows in [
         ("return x + 1 if x.shape[0] > 20 else x", "", 20),
         ("return x + 1 if x.shape[0] % 4 == 0 else x", "(x.size()[0] % 4) == 0", None),
+        ("return x + 1 if x.shape[0] == 7 else x", "x.size()[0] != 7", None),
+        ("return torch.cat([x, x, x]).chunk(3)[1]", "", None),  # a guard that all numbers of rows meet
         ("return x + 1 if x.shape[0] * x.shape[1] > 99 else x", "x.size()[1]*x.size()[0] <= 99", None),
     ]:
         found = _of_program(line(text), (8, 6))

@@ -1,6 +1,5 @@
 """Analyzes whether the rows of a PyTorch model's inputs influence each other."""
 
-import re
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from runtimes.contract import BatchAnalysis, TensorSpec, first_line
@@ -10,14 +9,8 @@ from runtimes.dataflow.values import Value, constant, operator_label, unsure
 from runtimes.dataflow.walk import TooLarge, batch_analysis, batch_input
 
 from . import export, ops, script, state  # noqa: F401  ops: registers the rules
+from .guards import accepted_rows
 from .operators import NONE, OPERATORS, Items, TorchWalk
-
-# An export that allows this many rows counts as unlimited, since no batch is larger.
-_MANY_ROWS = 1024
-_INPUT = r"L(?:\['?\w+'?\])+"
-# A guard that limits the number of rows, as `range_constraints` do as well, or compares it to another input's.
-_PLAIN_GUARD = re.compile(r"%s\.size\(\)\[0\] (?:[<>]=? \d+|== %s\.size\(\)\[0\])" % (_INPUT, _INPUT))
-_MAX_GUARD = 80  # characters of a guard in a reason
 
 
 def of_scripted(module: Any, specs: Sequence[Tuple[str, TensorSpec]], names: Sequence[str]) -> BatchAnalysis:
@@ -108,12 +101,8 @@ class ExportedWalk(TorchWalk):
             elif value.dims is not None:
                 value = value._replace(dims=value.dims[:1] + tuple(self._size(size) for size in shape[1:]))
             self.inputs[name] = value
-        bounds = [each for symbol, each in exported.range_constraints.items() if str(symbol) in first]
-        most = min((each.upper for each in bounds), default=_MANY_ROWS)
-        self.max_rows = int(most) if most < _MANY_ROWS else None  # type: Optional[int]
-        if any(each.lower > 2 for each in bounds):  # exports set a minimum of 2 for every variable size
-            self.unclear.append("the export allows %s rows at least" % max(each.lower for each in bounds))
-        self.unclear.extend(_guards(exported))
+        self.max_rows, others = accepted_rows(exported, first)
+        self.unclear.extend(others)
         if not sizes:
             self.unclear.append("the signature has no inputs")
 
@@ -146,10 +135,3 @@ class ExportedWalk(TorchWalk):
 
     def _wrong(self, node: Any) -> Value:
         return unsure("the sizes of %s are not followed" % operator_label(node.operator, node.name))
-
-
-def _guards(exported: Any) -> List[str]:
-    """Return what else the program requires of the number of rows. Older exports do not record it."""
-    guards = [guard for guard in getattr(exported, "_guards_code", None) or () if ".size()[0]" in guard]
-    named = [re.sub(r"L\['(\w+)'\]", r"\1", guard) for guard in guards if not _PLAIN_GUARD.fullmatch(guard)]
-    return ["the export needs %s" % "".join(filter(str.isprintable, guard))[:_MAX_GUARD] for guard in named]
