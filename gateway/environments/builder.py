@@ -1,4 +1,4 @@
-"""Builds the environments that models wait for, one after the other, the smallest download first."""
+"""Builds the environments that models wait for, one at a time, the smallest download first."""
 
 import asyncio
 import logging
@@ -17,14 +17,19 @@ log = logging.getLogger("environments")
 
 @dataclass(frozen=True)
 class Progress:
-    """What is being done for a runtime's environment, and since when (time.monotonic() seconds)."""
+    """The current step of building an environment. since: when building began (time.monotonic() seconds)."""
 
-    what: str
+    step: str
     since: float
 
 
 class Builder:
-    """`external` names interpreters that already have a runtime's framework; `only` limits what is built."""
+    """Locates environments, and builds those that are missing.
+
+    external     runtime → an interpreter that already has its framework
+    only         the runtimes to use; empty: all
+    on_progress  called whenever progress() may have changed
+    """
 
     def __init__(
         self,
@@ -45,37 +50,37 @@ class Builder:
         self._available: dict[str, bool] = {}
 
     def progress(self, runtime: str) -> str:
-        """What keeps a model of this runtime waiting; "" when nothing is built for it."""
+        """Return why a model of this runtime waits; "" if its environment is not being built."""
         if runtime in self._building:
-            return f"building the {runtime} environment: {self._building[runtime].what}"
+            return f"building the {runtime} environment: {self._building[runtime].step}"
         return f"waiting for the {runtime} environment to be built" if runtime in self._waiting else ""
 
     def elapsed_s(self, runtime: str) -> float:
-        """How long the runtime's environment has been under construction; 0 when it is not."""
+        """Return for how long the runtime's environment has been under construction; 0 if it is not."""
         return time.monotonic() - self._building[runtime].since if runtime in self._building else 0.0
 
     async def environment(self, runtime: Runtime) -> Environment:
-        """The runtime's environment, built if need be. Raises EnvironmentUnavailable."""
+        """Return the runtime's environment, built if necessary. Raises EnvironmentUnavailable."""
         self._check_only(runtime)
         self._locating += 1
         try:
-            found = await asyncio.to_thread(self._locator.locate, runtime)
+            environment = await asyncio.to_thread(self._locator.locate, runtime)
         finally:
             self._locating -= 1
             self._located.set()
-        if found.ready:
-            return found
+        if environment.ready:
+            return environment
         if runtime.name not in self._waiting:
-            self._waiting[runtime.name] = (found, asyncio.get_running_loop().create_future())
+            self._waiting[runtime.name] = (environment, asyncio.get_running_loop().create_future())
         _, future = self._waiting[runtime.name]
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._build_all())
         return await asyncio.shield(future)
 
     def available(self, runtime: Runtime) -> bool:
-        """Whether this machine can have it, built or not: what stands in for it is used if not. Any thread's.
+        """Whether this machine can provide the runtime, built or not. If not, its fallback serves. Thread-safe.
 
-        The answer is kept: a model's runtime does not change while the gateway runs.
+        The result is cached, so that a model's runtime does not change while the gateway runs.
         """
         if runtime.name not in self._available:
             try:
@@ -84,13 +89,13 @@ class Builder:
                 self._available[runtime.name] = True
             except EnvironmentUnavailable as error:
                 self._available[runtime.name] = False
-                log.info("the runtime %s cannot be had here: %s", runtime.name, error)
+                log.info("the runtime %s is not available here: %s", runtime.name, error)
         return self._available[runtime.name]
 
     def _check_only(self, runtime: Runtime) -> None:
         if self._only and runtime.name not in self._only:
             raise EnvironmentUnavailable(
-                f"the runtime {runtime.name} is left out: only {', '.join(sorted(self._only))} was asked for"
+                f"the runtime {runtime.name} is disabled: --only allows {', '.join(sorted(self._only))}"
             )
 
     async def close(self) -> None:
@@ -100,7 +105,7 @@ class Builder:
 
     async def _build_all(self) -> None:
         while self._waiting:
-            # All that ask at the same time are looked at before the smallest is chosen.
+            # Locate everything that was requested at the same time before choosing the smallest.
             while self._locating:
                 self._located.clear()
                 await self._located.wait()
@@ -131,17 +136,17 @@ class Builder:
     async def _build(self, environment: Environment) -> None:
         name, since = environment.runtime.name, time.monotonic()
 
-        def told(what: str) -> None:
-            self._building[name] = Progress(what, since)
+        def set_step(step: str) -> None:
+            self._building[name] = Progress(step, since)
             self._on_progress()
 
         size = f"about {self._size_mb(environment.runtime):.0f} MB to download"
         log.info("%s: building its environment, once: %s", name, size)
-        told(size)
-        await environments.build(environment, told)
+        set_step(size)
+        await environments.build(environment, set_step)
         log.info("%s: its environment is ready after %.0f s", name, time.monotonic() - since)
 
 
 def _settle(future: "asyncio.Future[Environment]", error: Exception) -> None:
     future.set_exception(error)
-    future.exception()  # a model that was unloaded meanwhile does not come for it
+    future.exception()  # mark it as retrieved: a model that was unloaded meanwhile no longer awaits it

@@ -1,4 +1,4 @@
-"""A runtime's own Python environment: where it is, whether it is there, how it is built and removed."""
+"""A runtime's own Python environment: where it is, whether it is ready, and how to build and remove it."""
 
 import hashlib
 import json
@@ -20,17 +20,18 @@ from gateway.environments.versions import humanize
 
 __all__ = ["Environment", "EnvironmentUnavailable", "Locator", "build", "locate", "remove"]
 
-# Part of every folder's name: raise it when the inside of an environment changes.
+# Part of every folder's name. Increase it when the layout of an environment changes.
 _LAYOUT = 1
 _MARKER = "modelport.json"
-# Of a wheel's size: the wheel itself, its files, and what it needs beside (seen with torch and tensorflow).
+# Disk space needed per byte of download, observed with torch and tensorflow: the wheels, and what is unpacked from
+# them. Too small, and the disk fills up during a build; too large, and builds that would fit are refused.
 _DISK_PER_DOWNLOAD = 4
 _SYSTEMS = {"linux": "Linux", "linux-musl": "Linux with musl", "macos": "macOS", "darwin": "macOS"}
 
 
 @dataclass(frozen=True)
 class Environment:
-    """`folder` is None for an interpreter that already has the framework: nothing is built or removed there."""
+    """folder: None for an interpreter that already has the framework, where nothing is built or removed."""
 
     runtime: Runtime
     accelerator: str
@@ -39,7 +40,7 @@ class Environment:
 
     @property
     def python(self) -> Path:
-        """What workers are started with."""
+        """The interpreter that workers run."""
         return steps.python_of(self.folder) if self.folder else self.interpreter.path
 
     @property
@@ -48,11 +49,11 @@ class Environment:
 
     @property
     def installed(self) -> dict[str, str]:
-        """Distribution → version, as they were built; empty when not ready or not built by us."""
+        """Distribution → version, as built; empty if the environment is not ready or was not built by modelport."""
         return dict(self._marker().get("installed", {}))
 
     def size_bytes(self) -> int:
-        """What it takes on disk, half-built too; 0 for an interpreter that is not ours."""
+        """Return its size on disk, even if half-built; 0 for an interpreter that is not modelport's."""
         if self.folder is None:
             return 0
         return int(self._marker().get("size_bytes", 0)) or steps.size_of(self.folder)
@@ -64,10 +65,10 @@ class Environment:
 def locate(
     runtime: Runtime, accelerator: str, home: Path, python: Path | None = None, external: bool = False
 ) -> Environment:
-    """Where this runtime's environment is or would be; builds nothing. Raises EnvironmentUnavailable.
+    """Find out where this runtime's environment is or would be, without building it. Raises EnvironmentUnavailable.
 
-    `python` is the interpreter to build it from, instead of the one found; with `external` it is the environment
-    itself: it has the framework already.
+    python    the interpreter to build it from, instead of searching for one
+    external  whether `python` already has the framework, and is the environment itself
     """
     interpreter = interpreters.chosen(python) if python else None
     if python and interpreter is None:
@@ -76,20 +77,21 @@ def locate(
         )
     if external:
         assert interpreter is not None, "an external environment is an interpreter"
-        # One that we built, as the image's for the CPU, tells what it is for. Of others we take it for granted.
+        # An environment that modelport built, such as the image's for the CPU, records its accelerator. Others are
+        # assumed to support the requested one.
         accelerator = _marker_in(interpreter.path.parent.parent).get("accelerator", accelerator)
         return Environment(runtime, accelerator, None, interpreter)
     accelerator = runtime.accelerator(accelerator)
     if not runtime.requirements.get(accelerator):
         others = [name for name, packages in runtime.requirements.items() if packages]
-        advice = f"use {' or '.join(others)}" if others else f"set [runtimes.{runtime.name}] python to one that has it"
+        advice = f"use {' or '.join(others)}" if others else f"set [runtimes.{runtime.name}] python to one with it"
         raise EnvironmentUnavailable(f"{runtime.title} has no packages for the accelerator {accelerator}: {advice}")
     _check_platform(runtime, *_this_machine())
     if interpreter is None:
         interpreter = interpreters.find(runtime.pythons, runtime.title)
     elif not interpreter.satisfies(runtime.pythons):
         raise EnvironmentUnavailable(
-            f"{runtime.title} needs Python {humanize(runtime.pythons)}, the one given is {interpreter.minor}"
+            f"{runtime.title} needs Python {humanize(runtime.pythons)}, but the one given is {interpreter.minor}"
         )
     elif not interpreter.has_venv:
         raise EnvironmentUnavailable(
@@ -105,7 +107,7 @@ def locate(
 
 @dataclass(frozen=True)
 class Locator:
-    """`locate` for one gateway or export. external: runtime → an interpreter that has its framework already."""
+    """`locate` with the settings of one gateway or export. external: runtime → interpreter with its framework."""
 
     home: Path
     accelerator: str
@@ -117,19 +119,19 @@ class Locator:
         return locate(runtime, self.accelerator, self.home, python=python, external=python is not None)
 
     def check(self, runtime: Runtime) -> None:
-        """Raises EnvironmentUnavailable where this machine cannot have it, built or not.
+        """Raises EnvironmentUnavailable if this machine cannot provide the environment, built or not.
 
-        An interpreter that somebody has set for it is meant: if it does not run, the model says so.
+        An interpreter that the user has set always counts as available: if it does not run, its models report that.
         """
         if runtime.name not in self.external:
             self.locate(runtime)
 
 
 async def build(environment: Environment, progress: Callable[[str], None]) -> None:
-    """Make the environment ready; returns at once when it is. Raises EnvironmentUnavailable.
+    """Build the environment; returns immediately if it is ready. Raises EnvironmentUnavailable.
 
-    `progress` gets short lines for people. A second gateway that wants the same one waits for the first. Whenever it
-    is interrupted, the environment is not ready, and building again goes on from there.
+    `progress` gets short lines for people. A second gateway that needs the same environment waits for the first. If
+    the build is interrupted, the environment is not ready, and the next build continues from there.
     """
     folder, runtime = environment.folder, environment.runtime
     if folder is None or environment.ready:
@@ -154,7 +156,8 @@ async def build(environment: Environment, progress: Callable[[str], None]) -> No
             await steps.in_thread(_complete, environment, folder, time.monotonic() - since)
     except OSError as error:
         raise EnvironmentUnavailable(
-            f"{runtime.title}'s environment cannot be made ({error.strerror}): set MODELPORT_HOME to a folder of yours"
+            f"{runtime.title}'s environment cannot be created ({error.strerror}): "
+            "set MODELPORT_HOME to a folder that you can write to"
         ) from error
 
 
@@ -165,20 +168,18 @@ def remove(environment: Environment) -> None:
     """
     folder = environment.folder
     if folder is None:
-        raise EnvironmentUnavailable(
-            f"{environment.runtime.title} runs from a Python of yours: there is nothing to remove"
-        )
+        raise EnvironmentUnavailable(f"{environment.runtime.title} runs in your own Python: there is nothing to remove")
     if not folder.parent.exists():
         return
     try:
         with locked_now(_lock_file(folder)):
-            # Not ready from here on, even if the rest is interrupted.
+            # Delete the marker first, so that the environment is not ready even if the rest is interrupted.
             (folder / _MARKER).unlink(missing_ok=True)
             if folder.exists():
                 shutil.rmtree(folder)
     except BlockingIOError:
         raise EnvironmentUnavailable(
-            f"{environment.runtime.title}'s environment is being built: wait for it, or stop that"
+            f"{environment.runtime.title}'s environment is being built: wait for the build, or stop it"
         ) from None
 
 
@@ -206,7 +207,7 @@ def _complete(environment: Environment, folder: Path, seconds: float) -> None:
 
 
 def _lock_file(folder: Path) -> Path:
-    # Beside the folder, which may be deleted and made anew under the lock.
+    # Next to the folder, because the folder may be deleted and recreated under the lock.
     return folder.with_name(folder.name + ".lock")
 
 

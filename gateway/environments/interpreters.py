@@ -1,4 +1,4 @@
-"""Which Pythons this machine has, found where people have them, each one run to learn what it is."""
+"""Finds the Python interpreters of this machine, and runs each of them to find out what it is."""
 
 import functools
 import json
@@ -11,14 +11,15 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 
 from gateway.environments.errors import EnvironmentUnavailable
-from gateway.environments.places import python_files
+from gateway.environments.python_files import python_files
 from gateway.environments.versions import humanize, newest_within
 
-# A version manager's shim may hang or ask something; no real Python takes this long to say what it is.
+# A version manager's shim may hang or prompt. Too short, and a Python on a busy disk is overlooked; too long, and each
+# hanging shim delays the start.
 PROBE_TIMEOUT_S = 10.0
 
-# Runs on every Python 3. A shim's answer depends on the current folder, so what is kept is the real file; and the one
-# beneath a virtual environment, since that environment may be deleted.
+# Runs on every Python 3. It reports the real file, because a shim's choice depends on the current folder; and for a
+# virtual environment its base interpreter, because the environment may be deleted.
 _PROBE = """
 import json, os, platform, sys, sysconfig
 def has(name):
@@ -50,11 +51,11 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python that ran and said this of itself.
+    """A Python interpreter, as it described itself.
 
-    ordinary  CPython, a final release, 64-bit, with the GIL: what wheels are made for
-    has_venv  it can make a virtual environment that has pip
-    system    "linux", "macos"; libc: "glibc", "musl", or "" where there is no choice
+    ordinary  whether it is a final release of 64-bit CPython with the GIL, for which wheels are built
+    has_venv  whether it can create a virtual environment with pip
+    system    "linux" or "macos"; libc: "glibc" or "musl", "" on other systems
     """
 
     path: Path
@@ -72,7 +73,7 @@ class Interpreter:
 
     @property
     def platform(self) -> str:
-        """As runtime.toml names it. musl has a name of its own: the wheels made for glibc do not load there."""
+        """The platform's name in runtime.toml. musl has a separate name, because wheels for glibc do not load there."""
         return f"{self.system}{'-musl' if self.libc == 'musl' else ''}-{self.machine}"
 
     def satisfies(self, pythons: str) -> bool:
@@ -80,9 +81,9 @@ class Interpreter:
 
 
 def find(pythons: str, title: str) -> Interpreter:
-    """The interpreter to build from: the gateway's own when it is in the range, else the newest that is.
+    """Return the interpreter to build from: the gateway's own if it is in the range, else the newest that is.
 
-    `title` names who needs it in the sentence of EnvironmentUnavailable.
+    Raises EnvironmentUnavailable, whose sentence begins with `title`.
     """
     ours = own()
     if ours and ours.ordinary and ours.has_venv and ours.satisfies(pythons):
@@ -94,8 +95,8 @@ def find(pythons: str, title: str) -> Interpreter:
     if within:
         minor = max(within, key=lambda interpreter: interpreter.version).minor
         raise EnvironmentUnavailable(
-            f"Python {minor} at hand lacks ensurepip: "
-            f"apt install python{minor}-venv, or run 'uv python install {minor}'"
+            f"the installed Python {minor} lacks ensurepip: "
+            f"run 'apt install python{minor}-venv' or 'uv python install {minor}'"
         )
     minors = sorted({interpreter.version[:2] for interpreter in seen})
     found = ", ".join(f"{major}.{minor}" for major, minor in minors) or "none"
@@ -104,18 +105,18 @@ def find(pythons: str, title: str) -> Interpreter:
 
 
 def own() -> Interpreter | None:
-    """The interpreter beneath the gateway's own virtual environment."""
+    """Return the base interpreter of the gateway's own virtual environment."""
     return inspect(Path(getattr(sys, "_base_executable", sys.executable)))
 
 
 def chosen(python: Path) -> Interpreter | None:
-    """The interpreter that a person named, as it is: not the one beneath it, which lacks what was installed in it."""
+    """Return the interpreter that the user named. Not its base interpreter, which lacks the installed packages."""
     interpreter = inspect(python)
     return replace(interpreter, path=python.expanduser().absolute()) if interpreter else None
 
 
 def inspect(python: Path) -> Interpreter | None:
-    """What this file is, or None when it does not run as a Python 3. Asked once per process and file."""
+    """Describe this file; None if it does not run as a Python 3. Each file is run once per process."""
     try:
         return _probe(str(python.expanduser().absolute()), python.expanduser().stat().st_mtime_ns)
     except OSError:
@@ -123,7 +124,7 @@ def inspect(python: Path) -> Interpreter | None:
 
 
 def _ordinary(ours: Interpreter | None) -> Iterator[Interpreter]:
-    """Every ordinary interpreter for the gateway's own platform."""
+    """Yield every ordinary interpreter for the gateway's own platform."""
     reported = set()
     for interpreter in [ours, *map(inspect, python_files())]:
         if interpreter is None or interpreter.path in reported:
@@ -135,14 +136,14 @@ def _ordinary(ours: Interpreter | None) -> Iterator[Interpreter]:
 
 @functools.lru_cache(maxsize=256)
 def _probe(path: str, changed_ns: int) -> Interpreter | None:
-    """`changed_ns` makes a replaced file another question."""
+    """`changed_ns` is part of the cache key, so that a replaced file is run again."""
     try:
         done = subprocess.run(
             [path, "-I", "-c", _PROBE],
             stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_TIMEOUT_S, check=True,
         )  # fmt: skip
-        said = json.loads(done.stdout.splitlines()[-1])
-        said.update(path=Path(said["path"]), version=tuple(said["version"]))
-        return Interpreter(**said)
+        fields = json.loads(done.stdout.splitlines()[-1])
+        fields.update(path=Path(fields["path"]), version=tuple(fields["version"]))
+        return Interpreter(**fields)
     except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError):
         return None

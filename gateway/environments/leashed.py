@@ -1,10 +1,10 @@
-"""`python leashed.py MODULE ARG…`: like `python -m MODULE ARG…`, but killed when whoever started it ends.
+"""`python leashed.py MODULE ARG…` is like `python -m MODULE ARG…`, but is killed when the process that started it ends.
 
 A MODULE that ends in .py is a script's path.
 
-Standard input must be a pipe whose other end only the starter holds: its end of file, which comes even when the
-starter is killed, kills the whole process group. PDEATHSIG would not do: pip and venv start processes of their own,
-which it does not reach, and which would write into an environment that somebody else builds by then.
+Standard input must be a pipe whose other end only the starter holds. At end of file, which also comes if the starter
+is killed, the whole process group is killed. PDEATHSIG is not enough, because it does not reach the processes that pip
+and venv start; these would write into an environment that another gateway may be building by then.
 
 Runs in the target interpreter, so on every Python from 3.6.
 """
@@ -17,10 +17,10 @@ import threading
 
 
 def main() -> None:
-    leash = os.dup(0)  # not inherited by what pip starts, unlike 0
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    leash = os.dup(0)  # unlike 0, not inherited by child processes
+    devnull = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(devnull, 0)
+    os.close(devnull)
     threading.Thread(target=_die_with_starter, args=(leash,), daemon=True).start()
     del sys.argv[0]
     if sys.argv[0].endswith(".py"):

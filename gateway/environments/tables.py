@@ -1,4 +1,4 @@
-"""A TOML table read key by key, with errors that name the file and the key."""
+"""Reads a TOML table key by key, with errors that name the file and the key."""
 
 import tomllib
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from gateway.environments.errors import BrokenRuntime
 
 @dataclass(frozen=True)
 class Table:
-    """`path` is where the table stands within the file: "" or "requirements." or "formats[0]."."""
+    """path: the table's prefix in the file, such as "", "requirements." or "formats[0]."."""
 
     file: Path
     path: str
     values: Mapping[str, Any]
 
-    def wrong(self, key: str, wanted: str) -> BrokenRuntime:
-        given = f"is {self.values[key]!r}" if key in self.values else "is missing"
-        return BrokenRuntime(f"{self.file}: '{self.path}{key}' {given}, {wanted} is wanted")
+    def wrong(self, key: str, expected: str) -> BrokenRuntime:
+        actual = f"is {self.values[key]!r}" if key in self.values else "is missing"
+        return BrokenRuntime(f"{self.file}: '{self.path}{key}' {actual}; expected {expected}")
 
     def allow(self, *keys: str) -> None:
         for key in self.values:
@@ -31,18 +31,18 @@ class Table:
     def text(self, key: str, default: str = "", among: tuple[str, ...] = ()) -> str:
         value = self.values.get(key, default)
         if not isinstance(value, str) or (not value and key not in self.values):
-            raise self.wrong(key, "a text")
+            raise self.wrong(key, "a string")
         if among and value not in among:
             raise self.wrong(key, f"one of {', '.join(among)}")
         return value
 
     def texts(self, key: str, among: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """A list of texts; an absent one is empty."""
+        """Return a list of strings, empty if the key is missing."""
         value = self.values.get(key, [])
         if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
-            raise self.wrong(key, "a list of texts")
+            raise self.wrong(key, "a list of strings")
         if among and any(each not in among for each in value):
-            raise self.wrong(key, f"a list out of {', '.join(among)}")
+            raise self.wrong(key, f"a list of values from {', '.join(among)}")
         return tuple(value)
 
     def number(self, key: str) -> float:
@@ -56,11 +56,11 @@ class Table:
         try:
             SpecifierSet(value)
         except InvalidSpecifier:
-            raise self.wrong(key, "a range of Python versions, such as '>=3.11,<3.15',") from None
+            raise self.wrong(key, "a range of Python versions, such as '>=3.11,<3.15'") from None
         return value
 
     def table(self, key: str) -> "Table":
-        """A table in this one; an absent one is empty."""
+        """Return a nested table, empty if the key is missing."""
         value = self.values.get(key, {})
         if not isinstance(value, dict):
             raise self.wrong(key, f"a table [{self.path}{key}]")

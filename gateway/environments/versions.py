@@ -1,8 +1,8 @@
-"""Ranges of Python versions, in words."""
+"""Ranges of Python versions, as text for people."""
 
 from packaging.specifiers import SpecifierSet
 
-# No Python 3 that exists or is planned has a higher minor.
+# Far above the minor of any Python 3 that exists or is planned.
 _MINORS = range(100)
 
 
@@ -20,7 +20,7 @@ def humanize(pythons: str) -> str:
 
 
 def newest_within(pythons: str) -> str:
-    """The version to install; of an open range the oldest, which surely exists."""
+    """Return the version to install: the newest; the oldest of a range without an upper limit, because that exists."""
     minors = _within(pythons)
     if not minors:
         return pythons.lstrip("=")
@@ -28,6 +28,6 @@ def newest_within(pythons: str) -> str:
 
 
 def _within(pythons: str) -> list[int]:
-    """The minors of Python 3 of which a release is in the range."""
+    """Return the minors of Python 3 with a release in the range."""
     specifiers = SpecifierSet(pythons)
     return [minor for minor in _MINORS if any(specifiers.contains(f"3.{minor}.{micro}") for micro in (0, 5, 99))]

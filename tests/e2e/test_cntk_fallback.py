@@ -43,7 +43,7 @@ def without_cntk(
 
 
 def test_the_log_says_why(without_cntk: Gateway) -> None:
-    without_cntk.wait_for(r"the runtime cntk cannot be had here: CNTK needs Python 3\.6, found")
+    without_cntk.wait_for(r"the runtime cntk is not available here: CNTK needs Python 3\.6, found")
     told = without_cntk.get("/v2/models/mnist_conv").json()
     assert (told["platform"], told["inputs"][0]["shape"]) == ("cntk_v2_onnx", [-1, 1, 28, 28])
 

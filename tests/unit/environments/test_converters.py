@@ -61,7 +61,7 @@ def test_they_change_the_environments_name_and_their_absence_does_not(tmp_path, 
 def test_npm_packages_need_npm(tmp_path, wheel, runtime):
     wheel("tiny")
     environment = locate(runtime("tiny==1.0", npm=("left-pad@1.0",)), "cpu", tmp_path)
-    with pytest.raises(EnvironmentUnavailable, match="holds no npm"):
+    with pytest.raises(EnvironmentUnavailable, match="contains no npm"):
         asyncio.run(build(environment, lambda line: None))
     assert not environment.ready
 

@@ -112,7 +112,7 @@ def test_a_package_that_is_nowhere_is_named(tmp_path, wheel, runtime):
         asyncio.run(build(environment, lambda line: None))
     minor = environment.interpreter.minor
     assert str(caught.value) == (
-        f"pip could not find tiny==9.9 for Python {minor}: the newest that its index has are 1.0, 1.1"
+        f"pip could not find tiny==9.9 for Python {minor}: the newest versions in its index are 1.0, 1.1"
     )
     assert "No matching distribution" in caught.value.detail
     assert not environment.ready
@@ -145,7 +145,7 @@ def test_a_disk_without_room_is_said_before_anything_is_made(tmp_path, runtime):
     environment = locate(runtime("tiny", download_mb={"cpu": terabytes}), "cpu", tmp_path / "home")
     with pytest.raises(
         EnvironmentUnavailable,
-        match=r"Tiny's environment needs about [\d.]+ GB of disk and [\d.]+ GB is free: free some",
+        match=r"Tiny's environment needs about [\d.]+ GB of disk space, but [\d.]+ GB is free: free some",
     ):
         asyncio.run(build(environment, lambda line: None))
     assert environment.folder is not None
@@ -155,7 +155,7 @@ def test_a_disk_without_room_is_said_before_anything_is_made(tmp_path, runtime):
 def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path, runtime):
     (tmp_path / "home").write_text("a file")
     environment = locate(runtime("tiny"), "cpu", tmp_path / "home")
-    with pytest.raises(EnvironmentUnavailable, match=r"Tiny's environment cannot be made .*: set MODELPORT_HOME"):
+    with pytest.raises(EnvironmentUnavailable, match=r"Tiny's environment cannot be created .*: set MODELPORT_HOME"):
         asyncio.run(build(environment, lambda line: None))
 
 

@@ -104,7 +104,7 @@ def test_one_that_lacks_ensurepip_is_the_last_resort_and_says_so(fake):
     with pytest.raises(EnvironmentUnavailable) as caught:
         interpreters.find(UNHEARD_OF, "Tiny")
     assert str(caught.value) == (
-        "Python 3.52 at hand lacks ensurepip: apt install python3.52-venv, or run 'uv python install 3.52'"
+        "the installed Python 3.52 lacks ensurepip: run 'apt install python3.52-venv' or 'uv python install 3.52'"
     )
     older = fake("bin/python3.51", 51)
     assert interpreters.find(UNHEARD_OF, "Tiny").path == older
@@ -169,7 +169,7 @@ def test_an_external_python_that_was_built_here_tells_what_for(tmp_path, runtime
 
 
 def test_a_chosen_python_must_fit(tmp_path, runtime, fake):
-    with pytest.raises(EnvironmentUnavailable, match=r"Tiny needs Python 3\.50 to 3\.59, the one given is 3\.41"):
+    with pytest.raises(EnvironmentUnavailable, match=r"Tiny needs Python 3\.50 to 3\.59, but the one given is 3\.41"):
         locate(runtime("tiny", pythons=UNHEARD_OF), "cpu", tmp_path, python=fake("bin/python3.41", 41))
     with pytest.raises(EnvironmentUnavailable, match="lacks venv or ensurepip"):
         locate(runtime("tiny", pythons=UNHEARD_OF), "cpu", tmp_path, python=fake("bin/python3.51", 51, has_venv=False))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.environments import interpreters
-from gateway.environments.places import python_files
+from gateway.environments.python_files import python_files
 from gateway.environments.subprocesses import run_module
 
 

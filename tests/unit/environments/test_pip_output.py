@@ -12,7 +12,7 @@ from gateway.environments.pip import Output
         ("  Downloading torch-2.13.0-cp311-cp311-linux_x86_64.whl (180.2 MB)", "downloading torch (180.2 MB)"),
         ("  Downloading https://x/nvidia_nccl_cu13-9.1-py3-none.whl (500MB)", "downloading nvidia-nccl-cu13 (500 MB)"),
         ("Downloading torch-2.13.0-cp311-cp311-linux_x86_64.whl.metadata (29 kB)", ""),
-        ("  Using cached numpy-2.4.6-cp311-cp311-linux_x86_64.whl (16 MB)", "taking numpy from pip's cache"),
+        ("  Using cached numpy-2.4.6-cp311-cp311-linux_x86_64.whl (16 MB)", "using numpy from pip's cache"),
         ("  Building wheel for tiny (pyproject.toml): started", "building tiny from its source"),
         ("Building wheels for collected packages: tiny", ""),
         ("Installing collected packages: numpy, torch", "installing 2 packages"),
@@ -40,11 +40,11 @@ NO_MATCH = "ERROR: No matching distribution found for torch==9.9"
                 NOT_FOUND.format("1.0, 2.1, 2.2, 2.3"),
                 NO_MATCH,
             ],
-            "pip could not find torch==9.9 for Python 3.11: the newest that its index has are 2.1, 2.2, 2.3",
+            "pip could not find torch==9.9 for Python 3.11: the newest versions in its index are 2.1, 2.2, 2.3",
         ),
         (
             [NOT_FOUND.format("none"), NO_MATCH],
-            "pip could not find torch==9.9 for Python 3.11: its index has none for this Python and platform",
+            "pip could not find torch==9.9 for Python 3.11: its index has no version for this Python and platform",
         ),
         (
             [
@@ -77,7 +77,7 @@ NO_MATCH = "ERROR: No matching distribution found for torch==9.9"
             "pip failed: Could not open requirements file: requirements.txt is a directory",
         ),
         (["Collecting a", "something odd", "WARNING: ignored"], "pip failed: something odd"),
-        ([], "pip failed: it said nothing"),
+        ([], "pip failed: it printed nothing"),
     ],
 )  # fmt: skip
 def test_the_sentence_of_a_failure(lines, sentence):
@@ -91,5 +91,5 @@ def test_a_kill_and_the_last_lines():
     output = Output()
     for number in range(40):
         output.feed(f"line {number}")
-    assert output.failure(-9, "3.11").startswith("pip was killed by SIGKILL, as happens when")
+    assert output.failure(-9, "3.11").startswith("pip was killed by SIGKILL, probably because")
     assert list(output.lines) == [f"line {number}" for number in range(25, 40)]

@@ -75,7 +75,7 @@ def test_a_gateway_serves_with_the_available_runtime(file: Path, caplog: pytest.
         return artifact.runtime.name
 
     assert served_by(builder()) == "ours"
-    assert "the runtime acme cannot be had here: Acme needs Python ==2.6.*, found" in caplog.text
+    assert "the runtime acme is not available here: Acme needs Python ==2.6.*, found" in caplog.text
     assert served_by(builder(frozenset({"acme"}))) == "acme"  # the error says why it is not available
     # A Python that the user has set is used, even if it does not work.
     assert served_by(builder(acme=Path("/nowhere/python"))) == "acme"

@@ -1,4 +1,4 @@
-"""Where people have their Pythons."""
+"""Searches the usual folders for files that may be Python interpreters."""
 
 import os
 import re
@@ -9,13 +9,13 @@ _NAME = re.compile(r"python(3(\.\d+)?)?")
 
 
 def python_files() -> Iterator[Path]:
-    """Executables that are called like a Python, each once; whether one runs is not known yet."""
+    """Yield executables with the name of a Python, each once. They need not run."""
     seen = set()
     for folder in _folders():
         for file in sorted(folder.glob("python*")):
             if not _NAME.fullmatch(file.name) or not file.is_file() or not os.access(file, os.X_OK):
                 continue
-            # python and python3 mostly link to python3.X; but some version managers' shims all link to one program.
+            # python and python3 usually link to python3.X, but the shims of some version managers link to one program.
             target = file.resolve()
             identity = target if _NAME.fullmatch(target.name) else file
             if identity not in seen:
