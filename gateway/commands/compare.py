@@ -1,4 +1,4 @@
-"""`modelport compare A B`: whether two served models compute the same, asked of a running gateway as clients ask it."""
+"""`modelport compare A B`: checks whether two models of a running gateway compute the same, as a client sees them."""
 
 import io
 import time
@@ -22,15 +22,17 @@ from runtimes import id_ranges
 from runtimes.contract import TensorSpec
 from runtimes.tensors import from_array
 
-# What a dimension of any size gets, until both models take it.
-_FREE_SIZES = (8, 1, 64, 224)
-_TIMED = 20
+# The sizes to try for dynamic dimensions, until both models accept one.
+_DYNAMIC_SIZES = (8, 1, 64, 224)
+# How many requests are timed. Their median is a hint, not a benchmark; more would delay the result.
+_TIMED_REQUESTS = 20
 
 
 class Comparison(NamedTuple):
-    """first, second: MODEL or MODEL/VERSION. data: inputs to compare on; None: generated. shapes: of open inputs.
+    """first, second: MODEL or MODEL/VERSION. data: a file of inputs; None: generate them.
 
-    allow_loss: see comparison.within
+    shapes      input → shape, for inputs with dynamic sizes
+    allow_loss  see comparison.within
     """
 
     first: str
@@ -42,109 +44,106 @@ class Comparison(NamedTuple):
     allow_loss: bool = False
 
 
-def compare(wanted: Comparison) -> int:
-    """The exit code: 0 when they agree, 1 when they do not."""
-    return http_client.run(wanted.url, lambda: _compare(wanted))
+def compare(options: Comparison) -> int:
+    """Run the command. Return the exit code: 0 if the models match, 1 if they do not."""
+    return http_client.run(options.url, lambda: _compare(options))
 
 
-def _compare(wanted: Comparison) -> int:
-    """Raises CommandError, and what asking raises."""
-    if not 0 <= wanted.tolerance < float("inf"):
-        raise CommandError(
-            f"a tolerance of {wanted.tolerance} says nothing: it must be a number from 0 on, such as 0.001", 2
-        )
-    specs = [_Spec.of(wanted.url, name) for name in (wanted.first, wanted.second)]
+def _compare(options: Comparison) -> int:
+    """Raises CommandError, URLError."""
+    if not 0 <= options.tolerance < float("inf"):
+        raise CommandError(f"--tolerance is {options.tolerance}: it must be a number from 0 on, such as 0.001", 2)
+    specs = [_Served.of(options.url, name) for name in (options.first, options.second)]
     _check_interfaces(*specs)
     first, second = specs
     try:
-        answers, left_out = _answers(wanted, first, second)
+        answers, refused = _answers(options, first, second)
     except CannotExport as error:
         raise CommandError(str(error), 2) from None
     timed = {name: array[:1] if first.batches else array for name, array in answers[0][0].inputs.items()}
-    run = Run(second.told, _differences(first, answers, wanted), second.seconds(timed))
-    told = f"{len(answers)} inputs" + (f"; {left_out} more were refused" if left_out else "")
+    run = Run(second.name, _differences(first, answers, options), second.seconds(timed))
+    inputs = f"{len(answers)} inputs" + (f"; {refused} more were refused" if refused else "")
     console = Console(highlight=False, markup=False)
-    console.print(f"{first.told} ({milliseconds(first.seconds(timed))}) beside {second.told}, on {told}")
-    console.print(differences_table([run], wanted.tolerance))
-    agree = all(comparison.within(each, wanted.tolerance, wanted.allow_loss) for each in run.differences)
-    limit = f"{wanted.tolerance:g} of an output's largest value"
-    met = known.reference(case for each in run.differences for case in each.differing)
-    console.print(f"they agree within {limit}" if agree else f"they differ by more than {limit}{met}")
-    return 0 if agree else 1
+    console.print(f"{first.name} ({milliseconds(first.seconds(timed))}) and {second.name}, on {inputs}")
+    console.print(differences_table([run], options.tolerance))
+    match = all(comparison.within(each, options.tolerance, options.allow_loss) for each in run.differences)
+    limit = f"{options.tolerance:g} of an output's largest value"
+    reference = known.reference(case for each in run.differences for case in each.differing)
+    console.print(f"they match within {limit}" if match else f"they differ by more than {limit}{reference}")
+    return 0 if match else 1
 
 
-class _Spec(NamedTuple):
-    """A served model, as its metadata tells it."""
+class _Served(NamedTuple):
+    """A served model, as its metadata describes it. name: as on the command line."""
 
-    told: str
+    name: str
     url: str
     path: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
     @classmethod
-    def of(cls, url: str, told: str) -> "_Spec":
-        model, _, version = told.partition("/")
-        about = http_client.metadata(url, model, version)
-        return cls(
-            told, url, "/predict" + http_client.place(model, version), _specs(about["inputs"]), _specs(about["outputs"])
-        )
+    def of(cls, url: str, name: str) -> "_Served":
+        model, _, version = name.partition("/")
+        metadata = http_client.metadata(url, model, version)
+        path = "/predict" + http_client.model_path(model, version)
+        return cls(name, url, path, _specs(metadata["inputs"]), _specs(metadata["outputs"]))
 
     @property
     def batches(self) -> bool:
-        """As far as its metadata tells."""
+        """Whether the first dimension of all inputs counts rows, according to the metadata."""
         return all(bool(spec.shape) and spec.shape[0] == -1 for spec in self.inputs if spec.shape is not None)
 
     def answer(self, inputs: Arrays) -> Arrays:
         body = write_npz([from_array(name, array) for name, array in inputs.items()])
         try:
-            _, answered = http_client.ask(self.url, self.path, Request(body, NPZ, NPZ))
+            _, response = http_client.send(self.url, self.path, Request(body, NPZ, NPZ))
         except CommandError as error:
-            raise type(error)(f"{self.told}: {error}") from None
-        with np.load(io.BytesIO(answered), allow_pickle=False) as arrays:
+            raise type(error)(f"{self.name}: {error}") from None
+        with np.load(io.BytesIO(response), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
     def seconds(self, inputs: Arrays) -> float:
-        """The median of whole requests, warm."""
-        took = []
-        for _ in range(_TIMED):
-            began = time.perf_counter()
+        """Return the median duration of whole requests, after a warm-up."""
+        durations = []
+        for _ in range(_TIMED_REQUESTS):
+            start = time.perf_counter()
             self.answer(inputs)
-            took.append(time.perf_counter() - began)
-        return sorted(took)[_TIMED // 2]
+            durations.append(time.perf_counter() - start)
+        return sorted(durations)[_TIMED_REQUESTS // 2]
 
 
 def _specs(raw: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(each["name"], each["datatype"], tuple(each["shape"])) for each in raw)
 
 
-def _check_interfaces(first: _Spec, second: _Spec) -> None:
-    """Raises CommandError where the same request could not be for both."""
+def _check_interfaces(first: _Served, second: _Served) -> None:
+    """Raises CommandError if the same request is not valid for both."""
     for kind in ("inputs", "outputs"):
         ours, theirs = ({spec.name: spec for spec in getattr(each, kind)} for each in (first, second))
         if ours.keys() != theirs.keys():
-            told = f"{first.told} has {', '.join(sorted(ours))}, {second.told} has {', '.join(sorted(theirs))}"
-            raise CommandError(f"the two have other {kind}, and cannot be compared: {told}")
+            names = f"{first.name} has {', '.join(sorted(ours))}, {second.name} has {', '.join(sorted(theirs))}"
+            raise CommandError(f"the models have different {kind}, and cannot be compared: {names}")
         for name, spec in ours.items():
             if "" not in (spec.datatype, theirs[name].datatype) and spec.datatype != theirs[name].datatype:
-                told = f"{spec.datatype} in {first.told}, {theirs[name].datatype} in {second.told}"
-                raise CommandError(f"'{name}' is {told}: the two cannot be compared")
+                datatypes = f"{spec.datatype} in {first.name}, {theirs[name].datatype} in {second.name}"
+                raise CommandError(f"'{name}' is {datatypes}: the models cannot be compared")
 
 
-def _answers(wanted: Comparison, first: _Spec, second: _Spec) -> tuple[list[tuple[Case, Arrays, Arrays]], int]:
-    """What both answer to the same inputs, and how many generated ones either refused.
+def _answers(options: Comparison, first: _Served, second: _Served) -> tuple[list[tuple[Case, Arrays, Arrays]], int]:
+    """Return both models' answers to the same inputs, and how many generated inputs either model refused.
 
     Raises CommandError, CannotExport.
     """
     if any(each.datatype in ("", "BYTES") for each in first.inputs):
-        raise CommandError(f"{first.told} has inputs of strings or of unknown datatype: arrays cannot be compared", 2)
-    if wanted.data is not None:
-        given = files.read_cases(wanted.data, first.inputs)
+        raise CommandError(f"{first.name} has inputs of strings or of unknown datatype: arrays cannot be compared", 2)
+    if options.data is not None:
+        given = files.read_cases(options.data, first.inputs)
         return [(case, first.answer(case.inputs), second.answer(case.inputs)) for case in given], 0
     refused = None
-    for free in _FREE_SIZES:
+    for free in _DYNAMIC_SIZES:
         shapes = {
-            each.name: wanted.shapes.get(each.name) or _closed(each.shape or (), free, first.batches)
+            each.name: options.shapes.get(each.name) or _closed(each.shape or (), free, first.batches)
             for each in first.inputs
         }
         chosen, answered = files.generated(first.inputs, shapes, first.batches), []
@@ -157,18 +156,18 @@ def _answers(wanted: Comparison, first: _Spec, second: _Spec) -> tuple[list[tupl
                 refused = error
         if answered:
             return answered, len(chosen) - len(answered)
-    raise CommandError(f"{refused}; give inputs that it takes with --data NPZ, or sizes with --shape NAME=SIZES")
+    raise CommandError(f"{refused}; provide inputs that it accepts with --data NPZ, or sizes with --shape NAME=SIZES")
 
 
 class _Ids:
-    """Whole numbers as the first model takes them: see id_ranges.py."""
+    """Brings generated integers into the ranges that the first model accepts: see id_ranges.py."""
 
-    def __init__(self, model: _Spec) -> None:
+    def __init__(self, model: _Served) -> None:
         self._model = model
         self._limits: Mapping[str, int] = {}
 
     def answered(self, case: Case) -> tuple[Case, Arrays]:
-        """The case as it was taken, and the answer. Raises Refused."""
+        """Return the case as the model accepted it, and the answer. Raises Refused."""
         try:
             return case, self._model.answer(case.inputs)
         except Refused:
@@ -187,12 +186,12 @@ class _Ids:
 
 
 def _differences(
-    first: _Spec, answers: Sequence[tuple[Case, Arrays, Arrays]], wanted: Comparison
+    first: _Served, answers: Sequence[tuple[Case, Arrays, Arrays]], options: Comparison
 ) -> list[comparison.OutputDifference]:
     names = [spec.name for spec in first.outputs] or list(answers[0][1])
     scores = frozenset(s.name for s in first.outputs if comparison.looks_like_classes(s.shape, s.datatype))
     compared = [Answers(case.name, ours, theirs, exact=case.exact) for case, ours, theirs in answers]
-    found = comparison.compare(names, compared, wanted.tolerance, scores)
+    found = comparison.compare(names, compared, options.tolerance, scores)
     differing = {case for each in found for case in each.differing}
     if not differing or 2 * len(differing) > len(answers):
         return found
@@ -202,7 +201,7 @@ def _differences(
         else each
         for each, (case, _, _) in zip(compared, answers, strict=True)
     ]
-    return comparison.compare(names, again, wanted.tolerance, scores)
+    return comparison.compare(names, again, options.tolerance, scores)
 
 
 def _closed(shape: Sequence[int], free: int, batches: bool) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: the live table of `serve`, and `modelport models`."""
+"""Tables for the terminal: the live table of `serve`, and `modelport models`."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ _STYLES = {"ready": "green", "loading": "yellow", "building": "cyan", "failed": 
 
 
 class Row(NamedTuple):
-    """state: ready, loading, building, failed or unloading, in the words of the table."""
+    """One row of the table. state: ready, loading, building, failed or unloading."""
 
     model: str
     version: str
@@ -34,29 +34,29 @@ def state_word(state: str, building: bool) -> str:
 
 
 def table(rows: Iterable[Row], runtimes: bool = True) -> Table:
-    """`runtimes`: whether there is a column for them."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    """runtimes: whether to show a column for them."""
+    rendered = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("MODEL", "VERSION", *(["RUNTIME"] if runtimes else []), "STATE"):
-        made.add_column(column, no_wrap=True)
-    made.add_column("", overflow="fold")
+        rendered.add_column(column, no_wrap=True)
+    rendered.add_column("", overflow="fold")
     for row in rows:
         runtime = [row.runtime] if runtimes else []
         state = Text(row.state, style=_STYLES.get(row.state, ""))
-        made.add_row(row.model, row.version, *runtime, state, Text(row.detail))
-    return made
+        rendered.add_row(row.model, row.version, *runtime, state, Text(row.detail))
+    return rendered
 
 
 def screen(rows: Sequence[Row], hints: Sequence[str]) -> Group:
-    """The table, and below it what to try."""
+    """Return the table with hints below it."""
     return Group(Text(), table(rows), Text(), *(Text(hint) for hint in hints))
 
 
 def print_models(url: str) -> int:
-    """`modelport models`: the repository index of a running gateway. The exit code."""
+    """`modelport models`: print the repository index of a running gateway. Return the exit code."""
     try:
         rows = _read_index(url)
     except (KeyError, TypeError):
-        return no_gateway(url, "what answers there is something else")
+        return no_gateway(url, "the server there is not modelport")
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         return no_gateway(url, getattr(error, "reason", error))
     Console().print(table(rows, runtimes=False))
@@ -64,15 +64,15 @@ def print_models(url: str) -> int:
 
 
 def _read_index(url: str) -> list[Row]:
-    """Without runtimes, which the index does not tell."""
+    """Return rows without runtimes, which the index does not contain."""
     request = urllib.request.Request(url.rstrip("/") + "/v2/repository/index", data=b"{}", method="POST")
-    with opener(url).open(request, timeout=10) as answer:
-        index = json.load(answer)
+    with opener(url).open(request, timeout=10) as response:
+        index = json.load(response)
     return [Row(each["name"], each["version"], "", state_word(each["state"], False), each["reason"]) for each in index]
 
 
 def opener(url: str) -> urllib.request.OpenerDirector:
-    """What asks there. A proxy that the environment names is never asked for this machine's own addresses."""
+    """Return an opener for this URL. It uses no proxy for loopback addresses, whatever the environment says."""
     host = urllib.parse.urlsplit(url).hostname or ""
     return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if _is_loopback(host) else []))
 
@@ -87,6 +87,6 @@ def _is_loopback(host: str) -> bool:
 
 
 def no_gateway(url: str, reason: object) -> int:
-    """Say so. The exit code."""
+    """Print that no gateway is reachable. Return the exit code."""
     print(f"modelport: no gateway answers at {url} ({reason}); start one with 'modelport serve'", file=sys.stderr)
     return 1

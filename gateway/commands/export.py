@@ -1,4 +1,4 @@
-"""`modelport export`."""
+"""`modelport export`: runs an export, or lists the routes."""
 
 import asyncio
 import signal
@@ -20,14 +20,15 @@ from gateway.export.workspace import Environments
 Result = TypeVar("Result")
 
 
-def run_export(wanted: ExportRequest, home: Path, settings: Settings) -> int:
-    """Export, telling how it goes. Returns the exit code."""
+def run_export(request: ExportRequest, home: Path, settings: Settings) -> int:
+    """Export, and print the progress. Returns the exit code."""
 
-    def told(line: str) -> None:
+    def on_progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    environments = Environments(home, settings, on_progress)
     try:
-        report = asyncio.run(_stoppable(export(wanted, Environments(home, settings, told), told)))
+        report = asyncio.run(_stoppable(export(request, environments, on_progress)))
     except CannotExport as error:
         if error.detail:
             print(error.detail, file=sys.stderr)
@@ -37,19 +38,19 @@ def run_export(wanted: ExportRequest, home: Path, settings: Settings) -> int:
         print("modelport: stopped; nothing was written", file=sys.stderr)
         return 130
     print(report.text(), end="")
-    print(f"written to {wanted.out}")
+    print(f"written to {request.out}")
     return 0
 
 
 async def _stoppable(work: Coroutine[Any, Any, Result]) -> Result:
-    """SIGTERM ends it as Ctrl-C does: what was begun is removed."""
+    """Cancel the work on SIGTERM, as on Ctrl-C, so that it cleans up."""
     task = asyncio.ensure_future(work)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await task
 
 
 def list_routes() -> int:
-    """Print what can be exported to what, by which tools, and which environments these need."""
+    """Print all routes, with their tools and the environments that these need."""
     table = Table(box=None, pad_edge=False)
     for column in ("FROM", "TO", "BY, BEST FIRST", "ENVIRONMENTS"):
         table.add_column(column, overflow="fold")
@@ -58,16 +59,16 @@ def list_routes() -> int:
             try:
                 found = routes(source, target)
             except CannotExport:
-                table.add_row(source, target, "no way", "")
+                table.add_row(source, target, "no route", "")
                 continue
-            for place, route in enumerate(found):
+            for number, route in enumerate(found):
                 name = f"{route.name} ({route.about})" if route.about else route.name
-                proving = [runner.environment for runner in RUNNERS[route.gives(source)]]
-                needed = ", ".join(dict.fromkeys([*route.environments, *proving, *_finishing(target)]))
-                table.add_row("" if place else source, "" if place else target, name, needed)
+                verifying = [runner.environment for runner in RUNNERS[route.gives(source)]]
+                needed = ", ".join(dict.fromkeys([*route.environments, *verifying, *_packaging(target)]))
+                table.add_row("" if number else source, "" if number else target, name, needed)
     Console(highlight=False, markup=False).print(table)
     return 0
 
 
-def _finishing(target: str) -> Sequence[str]:
+def _packaging(target: str) -> Sequence[str]:
     return {"tflite": ("export-lite",), "web": ("export-web",)}.get(target, ())

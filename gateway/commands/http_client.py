@@ -1,4 +1,4 @@
-"""What the commands that ask a running gateway have in common: predict, compare."""
+"""The HTTP client of the commands that talk to a running gateway: predict and compare."""
 
 import http.client
 import json
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from gateway.commands.console import no_gateway, opener
 
-# The server's own limit for a request is 60 s, unless it was told otherwise.
+# Well above the server's default limit of 60 s for a request, which a setting may raise.
 _TIMEOUT_S = 300
 
 
@@ -33,43 +33,46 @@ class Request(NamedTuple):
     accept: str
 
 
-def place(model: str, version: str) -> str:
-    """The part of a path that names it; version: "" for the newest."""
+def model_path(model: str, version: str) -> str:
+    """Return the part of a path that names the model. version: "" for the newest."""
     quoted = urllib.parse.quote(model, safe="")
     return f"/{quoted}/versions/{urllib.parse.quote(version, safe='')}" if version else f"/{quoted}"
 
 
 def metadata(url: str, model: str, version: str) -> Mapping[str, list[dict[str, Any]]]:
-    """What the model says of its inputs and outputs. Raises CommandError, URLError."""
-    _, body = ask(url, "/v2/models" + place(model, version))
+    """Return the descriptions of the model's inputs and outputs. Raises CommandError, URLError."""
+    _, body = send(url, "/v2/models" + model_path(model, version))
     try:
-        about = json.loads(body)
-        return {"inputs": about["inputs"], "outputs": about["outputs"]}
+        document = json.loads(body)
+        return {"inputs": document["inputs"], "outputs": document["outputs"]}
     except (ValueError, KeyError, TypeError):
-        raise CommandError(f"what answers at {url} is no modelport") from None
+        raise CommandError(f"the server at {url} is not modelport") from None
 
 
-def ask(url: str, path: str, request: Request | None = None) -> tuple[str, bytes]:
-    """Content type and body of the answer. Raises CommandError, URLError."""
+def send(url: str, path: str, request: Request | None = None) -> tuple[str, bytes]:
+    """Send the request, or a GET without one. Return the response's content type and body.
+
+    Raises CommandError, URLError.
+    """
     headers = {"Content-Type": request.content_type, "Accept": request.accept} if request else {}
     try:
-        asked = urllib.request.Request(url.rstrip("/") + path, request.body if request else None, headers)
-        with opener(url).open(asked, timeout=_TIMEOUT_S) as answer:
-            return answer.headers.get_content_type(), answer.read()
+        http_request = urllib.request.Request(url.rstrip("/") + path, request.body if request else None, headers)
+        with opener(url).open(http_request, timeout=_TIMEOUT_S) as response:
+            return response.headers.get_content_type(), response.read()
     except urllib.error.HTTPError as error:
         with error:
             try:
-                told = json.load(error)["error"]
+                message = json.load(error)["error"]
             except (ValueError, KeyError, TypeError):
-                told = f"what answers at {url} says {error.code} {error.reason}"
-            # By the statuses of InvalidInput and ModelError.
-            raise (Refused if error.code in (400, 500) else CommandError)(told) from None
+                message = f"the server at {url} returned {error.code} {error.reason}"
+            # The statuses of InvalidInput and ModelError.
+            raise (Refused if error.code in (400, 500) else CommandError)(message) from None
     except ValueError:
-        raise CommandError(f"--url {url} is not an address such as http://127.0.0.1:8000", 2) from None
+        raise CommandError(f"--url is {url}: expected an address such as http://127.0.0.1:8000", 2) from None
 
 
 def run(url: str, command: Callable[[], int]) -> int:
-    """The command's exit code; where it could not ask, why not is printed."""
+    """Run the command and return its exit code. Errors are printed."""
     try:
         return command()
     except CommandError as error:

@@ -15,7 +15,7 @@ from gateway.environments.runtime import converters, discover
 
 
 def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -> int:
-    """Print what is installed and what could be. `externals`: runtime → interpreter that has its framework already."""
+    """Print which runtimes are installed or available. externals: runtime → interpreter that has its framework."""
     table = Table(box=None, pad_edge=False)
     for column in ("RUNTIME", "FRAMEWORK", "STATE", "PYTHON", "PACKAGES", "DISK", "DOWNLOAD"):
         table.add_column(column, overflow="fold")
@@ -25,7 +25,7 @@ def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -
         try:
             found = locator.locate(runtime)
         except EnvironmentUnavailable as error:
-            table.add_row(runtime.name, runtime.title, f"cannot: {error}", "", "", "", download)
+            table.add_row(runtime.name, runtime.title, f"unavailable: {error}", "", "", "", download)
         else:
             version = ".".join(map(str, found.interpreter.version)) + ("" if found.folder else " (yours)")
             state = "ready" if found.ready else "not built"
@@ -44,7 +44,7 @@ def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -
 
 
 def install(name: str, home: Path, accelerator: str, python: Path | None) -> int:
-    """Build a runtime's environment now, telling how it goes. Returns the exit code."""
+    """Build a runtime's environment, and print the progress. Returns the exit code."""
     runtimes = {**discover(), **converters()}
     if name not in runtimes:
         return _failed(f"there is no runtime '{name}': installed are {', '.join(sorted(runtimes))}")
@@ -61,7 +61,7 @@ def install(name: str, home: Path, accelerator: str, python: Path | None) -> int
             print(error.detail)
         return _failed(str(error))
     except KeyboardInterrupt:
-        print("modelport: stopped; the same command goes on from here", file=sys.stderr)
+        print("modelport: stopped; run the same command again to continue", file=sys.stderr)
         return 130
     print(f"{name} is ready: {_packages(found)}, {_size(found.size_bytes())}")
     return 0
@@ -73,20 +73,21 @@ def _failed(sentence: str) -> int:
 
 
 def _packages(environment: Environment) -> str:
-    """What runtime.toml names for this machine, in the versions that are installed or would be."""
+    """Return the requirements in runtime.toml for this machine, in the versions that are or would be installed."""
     if environment.folder is None:
         return ""
     versions = {canonicalize_name(name): version for name, version in environment.installed.items()}
-    told = []
+    packages = []
     for each in environment.runtime.requirements[environment.accelerator]:
         try:
             requirement = Requirement(each)
         except InvalidRequirement:
-            continue  # an option of pip's, or a path
+            continue  # an option of pip, or a path
         if requirement.marker is None or requirement.marker.evaluate({"python_version": environment.interpreter.minor}):
-            wanted = str(requirement.specifier).removeprefix("==")
-            told.append(f"{requirement.name} {versions.get(canonicalize_name(requirement.name), wanted)}".strip())
-    return ", ".join(told)
+            specified = str(requirement.specifier).removeprefix("==")
+            version = versions.get(canonicalize_name(requirement.name), specified)
+            packages.append(f"{requirement.name} {version}".strip())
+    return ", ".join(packages)
 
 
 def _size(count: float) -> str:

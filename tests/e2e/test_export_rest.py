@@ -133,7 +133,7 @@ def test_two_served_models_are_compared(gateway: Start, tmp_path: Path) -> None:
     running = gateway(repository).wait_ready()
     agreeing = compare(running, "one", "same/1")
     assert agreeing.returncode == 0, agreeing
-    assert "they agree" in agreeing.stdout
+    assert "they match" in agreeing.stdout
     assert "0.00e+00" in agreeing.stdout
     refused = compare(running, "one", "other")
     assert (refused.returncode, "cannot be compared" in refused.stderr) == (1, True), refused

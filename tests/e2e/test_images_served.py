@@ -257,4 +257,4 @@ def test_predict_without_a_gateway(served: Gateway, files: Path) -> None:
     assert "no gateway answers at http://127.0.0.1:1" in told
     assert "is not an address" in run(None, files, "plain", "--input", "[1]", "--url", "here", code=2)
     metrics = run(None, files, "plain", "--input", "[1]", "--url", f"http://{served.metrics}", code=1)
-    assert "what answers at" in metrics
+    assert "the server at" in metrics

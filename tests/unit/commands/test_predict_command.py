@@ -46,7 +46,7 @@ def test_an_array_gets_the_datatype_of_its_input_where_its_values_fit(given: np.
         (np.array([1.0, LARGEST * 2]), "FP32", "holds a number too large for FP32"),
         (np.array([1e5]), "FP16", "holds a number too large for FP16"),
         (np.array([0, 2]), "BOOL", "send true and false, or 1 and 0"),
-        (np.array([1j]), "FP32", "no array of FP32"),
+        (np.array([1j]), "FP32", "not an array of FP32"),
     ],
 )
 def test_what_does_not_fit_is_told(given: np.ndarray, datatype: str, says: str) -> None:

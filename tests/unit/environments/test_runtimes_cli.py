@@ -35,7 +35,7 @@ def test_list_before_and_after_install(tmp_path, wheel, capsys):
     assert "other" not in tiny
     assert "1.5 GB" in tiny
     assert minor in tiny
-    assert "cannot: Old needs Python 3.50, found" in told
+    assert "unavailable: Old needs Python 3.50, found" in told
 
     assert runtimes.install("tiny", tmp_path, "cpu", None) == 0
     told = capsys.readouterr().out
