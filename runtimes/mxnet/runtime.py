@@ -59,7 +59,7 @@ def load(options: LoadOptions) -> Model:
     prefix = options.artifact[: -len("-symbol.json")]
     files = glob.glob(glob.escape(prefix) + "-[0-9][0-9][0-9][0-9].params")
     if not files:
-        raise LoadError("there is no parameter file (NAME-0000.params) beside the symbol")
+        raise LoadError("there is no parameter file (NAME-0000.params) in the symbol's folder")
     try:
         symbol = mx.sym.load(options.artifact)
         saved = mx.nd.load(max(files))
@@ -116,7 +116,7 @@ class MxnetModel(Model):
         return input_ranges(self._symbol.tojson(), sizes, [spec.name for spec in inputs])
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
-        wanted = wanted_outputs(outputs, self._served)
+        names = wanted_outputs(outputs, self._served)
         arrays = {spec.name: check_input(spec, inputs) for spec in self.signatures["default"].inputs}
         for name, array in arrays.items():
             if array.dtype == object or (array.dtype.kind == "u" and array.dtype.itemsize > 1):
@@ -128,7 +128,7 @@ class MxnetModel(Model):
                 executor.arg_dict[name][:] = array
             results = executor.forward(is_train=False)
             # asnumpy copies: the executor's own memory serves the next request.
-            return {name: results[self._names.index(name)].asnumpy() for name in wanted}
+            return {name: results[self._names.index(name)].asnumpy() for name in names}
         except (IndexError, ValueError) as error:  # some operators raise these for an invalid value
             raise InvalidInput(_client_message(error)) from error
         except mx.MXNetError as error:

@@ -57,7 +57,7 @@ class Runner:
         try:
             self._inner.AllocateTensors(graph)
         except (RuntimeError, ValueError) as error:
-            raise self._failed(error) from error
+            raise self._failure(error) from error
 
     def run(self, graph: int, arrays: Dict[int, np.ndarray], outputs: Sequence[int]) -> List[np.ndarray]:
         """Run a subgraph; inputs and outputs are copied. Raises LiteRtError and MemoryError."""

@@ -69,7 +69,7 @@ def _fields(kind: Any) -> Tuple[List[str], List[str]]:
 
 
 class Reader:
-    """Of one file. `graph` gives each subgraph once, however often it is run."""
+    """Reads the subgraphs of one file, each only once."""
 
     def __init__(self, content: bytes) -> None:
         self._model = schema.Model.GetRootAs(content)

@@ -62,7 +62,7 @@ def mixing_ones(x):
     yield S.transpose(x), "has the batch along dimension 1"
     yield S.sort(x, axis=0), "sorts the rows"
     yield S.SequenceReverse(x), "goes from row to row"
-    yield S.contrib.dequantize(*S.contrib.quantize_v2(x, out_type="int8")), "takes one scale from all rows"
+    yield S.contrib.dequantize(*S.contrib.quantize_v2(x, out_type="int8")), "computes one scale from all rows"
     states = [S.zeros((1, 1, 4))]
     every = S.RNN(S.expand_dims(x, 1), S.var("rnn_parameters"), *states, state_size=4, num_layers=1, mode="gru")
     yield every, "runs from row to row"

@@ -48,10 +48,10 @@ def _alike(call: Call, values: Sequence[Value]) -> Value:
     """These do not broadcast: MXNet infers an unknown size from the other operands."""
     known = [value.dims for value in values if value.dims is not None and not value.tainted]
     if len({len(dims) for dims in known}) > 1:
-        return unsure("%s joins tensors of different ranks" % call.at, call.present)
+        return unsure("%s combines tensors of different ranks" % call.at, call.present)
     for sizes in zip(*known):
         if 1 in sizes and any(map(has_rows, sizes)):
-            return unsure("%s joins tensors of different sizes" % call.at, call.present)
+            return unsure("%s combines tensors of different sizes" % call.at, call.present)
     return elementwise(call.at, *values)
 
 
@@ -92,7 +92,7 @@ def filled(call: Call) -> Value:
 @rule("_arange", "_eye", "_linspace")
 def created(call: Call) -> Value:
     if call.attribute("infer_range", False):
-        return unsure("%s is as long as what it meets" % call.at)
+        return unsure("%s has a length that MXNet infers" % call.at)
     return constant()
 
 
@@ -119,7 +119,7 @@ def quantize(call: Call) -> Any:
     value = call[0]
     if call.attribute("min_calib_range") is None or call.attribute("max_calib_range") is None:
         if value.has_rows:
-            return [mixed("%s takes one scale from all rows" % call.at)] * 3
+            return [mixed("%s computes one scale from all rows" % call.at)] * 3
         return [unsure("%s is not followed" % call.at, call.present)] * 3
     return [elementwise(call.at, value), constant([1]), constant([1])]
 

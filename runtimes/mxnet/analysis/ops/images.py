@@ -117,7 +117,7 @@ def suppression(call: Call) -> Any:
     if value.dims is None or len(value.dims) < 2:
         return [unsure("%s is not followed" % call.at, call.present)] * 2
     found = computing.along(call.at, value, [-2, -1], "compares the boxes of")
-    return [found, unsure("%s numbers places over all rows" % call.at)]
+    return [found, unsure("%s numbers positions over all rows" % call.at)]
 
 
 @rule("_contrib_box_decode")
@@ -130,7 +130,7 @@ def decode(call: Call) -> Value:
 @rule("ROIPooling", "_contrib_ROIAlign", "_contrib_PSROIPooling", "_contrib_RROIAlign")
 def regions(call: Call) -> Value:
     if call[0].axis == 0:
-        return mixed("%s takes regions by the place of a picture in the batch" % call.at, call.present)
+        return mixed("%s selects regions by the position of an image in the batch" % call.at, call.present)
     return unsure("%s is not followed" % call.at, call.present)
 
 

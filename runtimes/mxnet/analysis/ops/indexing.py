@@ -83,7 +83,7 @@ def slice_like(call: Call) -> Value:
     for axis in numbers(call.attribute("axes")) or range(len(value.dims)):
         axis = normalize_axis(axis, len(value.dims))
         if has_rows(like.dims[axis]) and not value.has_rows:
-            return unsure("%s cuts where the number of rows says" % call.at)
+            return unsure("%s slices at the number of rows" % call.at)
         value = indexing.take_slice(call.at, value, axis, 0, like.dims[axis])
         if value.dims is None:
             return value
@@ -178,5 +178,5 @@ def counted(call: Call) -> Any:
     if any(value.tainted for value in call.present):
         results = [propagate(call.present)] * count
     elif any(value.has_rows or repeats(value) for value in call.present):
-        results = [mixed("%s finds as many as values say, in all rows" % call.at)] * count
+        results = [mixed("%s returns a number of elements that depends on the values of all rows" % call.at)] * count
     return results or [constant()] * count

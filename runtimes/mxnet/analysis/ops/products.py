@@ -48,7 +48,7 @@ def _batched(call: Call, one: Value, two: Value) -> Value:
     if one.rank != two.rank or one.rank is None or one.rank < 3:
         return unsure("%s is not followed" % call.at, call.present)
     if any(has_rows(size) != has_rows(other) for size, other in zip((one.dims or ())[:-2], (two.dims or ())[:-2])):
-        return unsure("%s joins tensors of different sizes" % call.at, call.present)  # MXNet does not broadcast here
+        return unsure("%s combines tensors of different sizes" % call.at, call.present)  # MXNet does not broadcast here
     sides = []
     for value, name in ((one, "transpose_a"), (two, "transpose_b")):
         rank = value.rank or 0

@@ -77,7 +77,7 @@ def reshape(call: Call) -> Value:
     sizes = times(*value.dims), times(*dims)
     if sizes[0] != sizes[1] and not any(isinstance(size, Product) and size.symbols[-1] for size in sizes):
         # MXNet does not check the number of elements, and reads beyond the end of the tensor.
-        return unsure("%s gives another number of elements" % call.at)
+        return unsure("%s changes the number of elements" % call.at)
     return shaping.reshape_to(call.at, value, dims[::-1] if backwards else dims)
 
 
@@ -149,7 +149,7 @@ def repeat(call: Call) -> Value:
     if value.tainted or value.dims is None or not isinstance(count, int):
         return propagate([value]) if value.tainted else unsure("%s is not followed" % call.at, call.present)
     if repeats(value) and not value.has_rows:
-        return unsure("%s repeats what is repeated for each row" % call.at)
+        return unsure("%s repeats a value that is repeated for each row" % call.at)
     if axis is None:
         value, axis = shaping.reshape_to(call.at, value, [times(*value.dims)]), 0
     if value.dims is None:

@@ -164,7 +164,7 @@ def quantization(call: Call) -> Value:
         return unsure("%s is not followed" % call.at, call.present)
     if not call.attribute("range_given"):
         if value.has_rows:
-            return mixed("%s takes one scale from all rows" % call.at, dims=value.dims)
+            return mixed("%s computes one scale from all rows" % call.at, dims=value.dims)
         return unsure("%s is not followed" % call.at) if repeats(value) else constant(value.dims)
     return call.not_constant(call.inputs[1:]) or elementwise(call.at, value)
 

@@ -96,7 +96,7 @@ def pool(call: Call) -> Any:
     channels = value.dims[channel] if value.dims is not None else None
     result = _windows(call, value, channels, _spatial(call, value, kernel[first : first + rank - 2]))
     numbered = operator == "MaxPoolWithArgmax" and call.attribute("include_batch_in_index")
-    return [result] + [unsure("%s numbers places over all rows" % call.at) if numbered else result] * (count - 1)
+    return [result] + [unsure("%s numbers positions over all rows" % call.at) if numbered else result] * (count - 1)
 
 
 @rule("ResizeArea", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor", "ScaleAndTranslate", "AdjustContrastv2")
@@ -109,7 +109,7 @@ def resize(call: Call) -> Value:
     if value.dims is None or len(value.dims) != 4:
         return unsure("%s is not followed" % call.at, call.present)
     if call.node.operator == "AdjustContrastv2":
-        return computing.along(call.at, value, [1, 2], "takes the mean over")
+        return computing.along(call.at, value, [1, 2], "computes the mean over")
     if value.axis in (1, 2) or any(has_rows(value.dims[axis]) for axis in (1, 2)):
         return unsure("%s resizes the dimension with the rows" % call.at)
     known = size.contents if size.contents and len(size.contents) == 2 else (None, None)

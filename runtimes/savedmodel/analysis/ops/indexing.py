@@ -53,7 +53,7 @@ def take_slice(call: Call) -> Value:
     if any(each.tainted for each in call.present):
         return propagate(call.present)
     if begins.has_rows or lengths.has_rows:
-        return unsure("%s cuts where values say" % call.at)
+        return unsure("%s slices where values say" % call.at)
     for axis in range(len(value.dims or ())):
         begin, length = (each.contents[axis] if each.contents else None for each in (begins, lengths))
         end = _END if length == -1 else length if begin == 0 else None
@@ -70,7 +70,7 @@ def strided_slice(call: Call) -> Value:
     if value.tainted or any(bound.tainted for bound in bounds):
         return propagate(call.present)
     if any(bound.has_rows for bound in bounds):
-        return unsure("%s cuts where values say" % call.at)
+        return unsure("%s slices where values say" % call.at)
     count = next((bound.dims[0] for bound in bounds if bound.dims), None)
     if value.dims is None or not isinstance(count, int):
         return unsure("%s is not followed" % call.at) if value.has_rows or repeats(value) else constant()
@@ -174,7 +174,7 @@ def counted(call: Call) -> Any:
     if any(value.tainted for value in call.present):
         return [propagate(call.present)] * count
     if call[0].has_rows or repeats(call[0]):
-        return [mixed("%s finds as many as values say, in all rows" % call.at)] * count
+        return [mixed("%s returns a number of elements that depends on the values of all rows" % call.at)] * count
     return [constant()] * count
 
 
@@ -199,5 +199,5 @@ def regrouped(call: Call) -> Any:
     """These may or may not restore rows from values that were extracted from them, so nothing is certain."""
     count = len(call.node.outputs)
     if any(value.has_rows or value.tainted or repeats(value) for value in call.present):
-        return [unsure("%s puts values where others say" % call.at)] * count
+        return [unsure("%s moves values to positions that other values determine" % call.at)] * count
     return [constant()] * count

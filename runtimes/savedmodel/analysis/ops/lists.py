@@ -29,7 +29,7 @@ def reserve(call: Call) -> Value:
 def from_tensor(call: Call) -> Value:
     value = call[0]
     if value.dims is None or not value.dims:
-        return unsure("%s takes a tensor of unknown rank apart" % call.at, call.present)
+        return unsure("%s splits a tensor of unknown rank" % call.at, call.present)
     return value._replace(contents=None) if not value.counts_rows else unsure("%s is not followed" % call.at)
 
 
@@ -38,11 +38,11 @@ def _element(call: Call, values: Value) -> Value:
     if values.tainted:
         return propagate([values])
     if is_a(values, EMPTY):
-        return unsure("%s takes what was not put in" % call.at)
+        return unsure("%s reads an element that was never set" % call.at)
     if values.dims is None:
         return constant()
     if values.axis == 0 or has_rows(values.dims[0]):
-        return unsure("%s takes particular rows from a list" % call.at)
+        return unsure("%s selects particular rows from a list" % call.at)
     return shaping.squeeze(call.at, values._replace(dims=(1,) + values.dims[1:], contents=None), [0])
 
 
@@ -51,11 +51,11 @@ def _with(call: Call, values: Value, item: Value) -> Value:
     if values.tainted or item.tainted:
         return propagate([values, item])
     if item.dims is None or item.counts_rows:
-        return unsure("%s keeps what is not followed" % call.at)
+        return unsure("%s stores a value that is not followed" % call.at)
     size = values.dims[0] if values.dims else fresh()
     element = item if is_a(values, EMPTY) else either(call.at, _element(call, values), item)
     if element.tainted or element.dims is None:
-        return propagate([element]) if element.tainted else unsure("%s keeps what is not followed" % call.at)
+        return propagate([element]) if element.tainted else unsure("%s stores a value that is not followed" % call.at)
     added = shaping.unsqueeze(call.at, element._replace(contents=None), [0])
     return added._replace(dims=(size,) + (added.dims or ())[1:])
 
@@ -63,7 +63,7 @@ def _with(call: Call, values: Value, item: Value) -> Value:
 @rule("TensorListGetItem")
 def get(call: Call) -> Value:
     if call[1].tainted or call[1].has_rows or repeats(call[1]):
-        return unsure("%s takes an element that is not followed" % call.at, call.present)
+        return unsure("%s reads an element that is not followed" % call.at, call.present)
     return _element(call, call[0])
 
 
@@ -90,7 +90,7 @@ def pop(call: Call) -> Any:
 @rule("TensorListStack")
 def stack(call: Call) -> Value:
     if is_a(call[0], EMPTY):
-        return unsure("%s takes what was not put in" % call.at)
+        return unsure("%s reads an element that was never set" % call.at)
     return call[0]
 
 

@@ -53,7 +53,7 @@ def matrices(call: Call) -> Value:
 @rule("MatrixBandPart")
 def band(call: Call) -> Value:
     wrong = call.not_constant(call.inputs[1:])
-    return wrong if wrong is not None else computing.along(call.at, call[0], [-2, -1], "goes by the place among")
+    return wrong if wrong is not None else computing.along(call.at, call[0], [-2, -1], "depends on the position in")
 
 
 @rule("MatrixSolve", "MatrixTriangularSolve")
@@ -113,7 +113,7 @@ def drawn(call: Call) -> Value:
     if any(value.has_rows for value in call.present):
         return unsure("%s is not followed" % call.at)
     if any(value.counts_rows for value in call.present):
-        return mixed("%s draws by the place in the batch" % call.at)
+        return mixed("%s draws by the position in the batch" % call.at)
     return fill_shape(call[0])
 
 

@@ -73,7 +73,7 @@ def batch_normalization(call: Call) -> Any:
     if any(each.tainted for each in call.present):
         return [propagate(call.present)] * count
     if call.attribute("is_training", True) and value.has_rows:
-        return [mixed("%s in training mode takes mean and variance of all rows" % call.at)] * count
+        return [mixed("%s in training mode uses the mean and variance of all rows" % call.at)] * count
     first = call.attribute("data_format", "NHWC").startswith("NC")
     channel = 1 if first else len(value.dims or ()) - 1
     if any(other.has_rows or repeats(other) for other in others) or (value.has_rows and value.axis == channel):
@@ -91,7 +91,7 @@ def bin_count(call: Call) -> Value:
         # Usually the size depends on the largest value, within the limits of the layer.
         return unsure("%s has a size that is not followed" % call.at)
     if value.rank == 1 and value.has_rows:
-        return mixed("%s counts in all rows" % call.at)
+        return mixed("%s counts over all rows" % call.at)
     if value.rank != 2:
         return unsure("%s is not followed" % call.at, call.present)
     return computing.batch_first(call.at, call.present, [2])[0]
@@ -102,5 +102,5 @@ def global_bin_count(call: Call) -> Value:
     if any(value.tainted for value in call.present):
         return propagate(call.present)
     if any(value.has_rows for value in call.present):
-        return mixed("%s counts in all rows" % call.at)
+        return mixed("%s counts over all rows" % call.at)
     return unsure("%s is not followed" % call.at) if any(map(repeats, call.present)) else constant()

@@ -177,5 +177,5 @@ def blocks_and_rows(call: Call) -> Value:
     before = over(value.before, count)
     first = over(value.dims[0], count)
     if before is None or first is None:
-        return unsure("%s puts rows together" % call.at)
+        return unsure("%s merges rows" % call.at)
     return Value(tuple([first] + spatial + dims), 0, before, value.after)

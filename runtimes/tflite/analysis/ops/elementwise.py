@@ -24,7 +24,7 @@ def added(call: Call) -> Value:
     """ADD_N does not broadcast."""
     shapes = [value.dims for value in call.present if value.dims]
     if any(1 in sizes and any(map(has_rows, sizes)) for sizes in zip(*shapes)):
-        return unsure("%s joins tensors of different sizes" % call.at, call.present)
+        return unsure("%s combines tensors of different sizes" % call.at, call.present)
     return elementwise(call.at, *call.present)
 
 

@@ -60,7 +60,7 @@ def _bounds(call: Call, value: Value, bounds: List[Value]) -> Optional[Value]:
     if value.tainted or any(bound.tainted for bound in bounds):
         return propagate([value] + bounds)
     if any(bound.has_rows for bound in bounds):
-        return mixed("%s cuts where values say" % call.at)
+        return mixed("%s slices where values say" % call.at)
     if value.dims is None or any(bound.contents is None for bound in bounds):
         if value.has_rows or repeats(value) or any(repeats(bound) for bound in bounds):
             return unsure("%s has bounds that are not followed" % call.at)
@@ -118,7 +118,7 @@ def strided_slice(call: Call) -> Value:
             if step != 1 or masks["BeginMask"] & bit:
                 # With BeginMask, LiteRT selects the first index, unlike TensorFlow. With a negative step, it reads
                 # outside the tensor.
-                return unsure("%s takes one index in a way that is not followed" % call.at, [value])
+                return unsure("%s selects one index in a way that is not followed" % call.at, [value])
             begin = begins[index]
             end = _END if begin == -1 else begin + 1 if isinstance(begin, int) else None
             value = indexing.take_slice(call.at, value, axis, begin, end, 1)

@@ -38,7 +38,7 @@ def counted(call: Call) -> Any:
     if any(value.tainted for value in call.present):
         return [propagate(call.present)] * count
     if any(value.has_rows or repeats(value) for value in call.present):
-        return [mixed("%s finds as many as values say, in all rows" % call.at)] * count
+        return [mixed("%s returns a number of elements that depends on the values of all rows" % call.at)] * count
     return [constant()] * count
 
 
@@ -48,7 +48,7 @@ def detections(call: Call) -> Any:
     if any(value.tainted for value in call.present):
         return [propagate(call.present)] * count
     if call[0].axis == 0 or call[1].axis == 0:
-        return [mixed("%s takes one picture only" % call.at)] * count
+        return [mixed("%s supports only one image" % call.at)] * count
     return [unsure("%s is not followed" % call.at)] * count
 
 
