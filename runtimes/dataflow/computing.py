@@ -14,17 +14,17 @@ def reduce(at: str, value: Value, axes: Optional[Sequence[int]], keep: bool, doe
     if value.dims is None:
         return propagate([value]) if value.tainted else constant([] if axes is None and not keep else None)
     rank = len(value.dims)
-    gone = {normalize_axis(axis, rank) for axis in axes} if axes is not None else set(range(rank))
-    dims = [1 if index in gone else size for index, size in enumerate(value.dims) if keep or index not in gone]
+    reduced = {normalize_axis(axis, rank) for axis in axes} if axes is not None else set(range(rank))
+    dims = [1 if index in reduced else size for index, size in enumerate(value.dims) if keep or index not in reduced]
     if value.tainted:
         return propagate([value], dims)
-    if value.axis in gone:
+    if value.axis in reduced:
         return mixed("%s %s the rows" % (at, does), dims=dims)
-    if any(has_rows(value.dims[index]) for index in gone) or value.counts_rows:
+    if any(has_rows(value.dims[index]) for index in reduced) or value.counts_rows:
         return unsure("%s %s what is repeated for each row" % (at, does), dims=dims)
     if value.axis is None:
         return constant(dims)
-    axis = value.axis if keep else value.axis - sum(index < value.axis for index in gone)
+    axis = value.axis if keep else value.axis - sum(index < value.axis for index in reduced)
     return rows(dims, axis, value.before, value.after)
 
 
@@ -75,9 +75,12 @@ def matmul(at: str, one: Value, two: Value) -> Value:
     )
 
 
-def gemm(at: str, one: Value, two: Value, added: Optional[Value], turn_one: bool, turn_two: bool) -> Value:
+def gemm(at: str, one: Value, two: Value, added: Optional[Value], transpose_one: bool, transpose_two: bool) -> Value:
     """Multiply two matrices, each transposed first if its flag is set, and add a third value."""
-    one, two = (transpose(at, value) if turned else value for value, turned in ((one, turn_one), (two, turn_two)))
+    one, two = (
+        transpose(at, value) if transposed else value
+        for value, transposed in ((one, transpose_one), (two, transpose_two))
+    )
     product = matmul(at, one, two)
     return product if added is None else elementwise(at, product, added)
 

@@ -54,7 +54,10 @@ def forget_contents(value: Value) -> Value:
 def while_loop(
     at: str, carried: Sequence[Value], run: Callable[[List[Value]], Tuple[Value, List[Value]]]
 ) -> List[Value]:
-    """What a loop gives that runs as often as a condition says; `run` gives that, and what one round makes of these."""
+    """Return the results of a loop that runs while a condition holds.
+
+    run: returns the condition and the carried values after one iteration.
+    """
     count = len(carried)
     carried = [forget_contents(value) for value in carried]
     for iteration in range(MAX_ROUNDS):

@@ -34,13 +34,13 @@ class Graph:
         self.nodes: List[onnx.NodeProto] = []
         self.initializers: List[TensorProto] = outer.initializers if outer else []
 
-    def unique(self, wanted: str) -> str:
-        """Return `wanted`, or if it is in use, a name that begins with it."""
-        count, name = self._used.get(wanted, 0), wanted
+    def unique(self, preferred: str) -> str:
+        """Return `preferred`, or a name that begins with it if it is in use."""
+        count, name = self._used.get(preferred, 0), preferred
         while name in self._used:
             count += 1
-            name = "%s_%d" % (wanted, count)
-        self._used[wanted] = count
+            name = "%s_%d" % (preferred, count)
+        self._used[preferred] = count
         self._used.setdefault(name, 0)
         return name
 

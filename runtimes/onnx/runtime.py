@@ -143,10 +143,10 @@ class OnnxModel(Model):
         return self._ranges
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
-        wanted = wanted_outputs(outputs, self._all)
+        names = wanted_outputs(outputs, self._all)
         feed = {name: self._feed(name, array) for name, array in inputs.items()}
         try:
-            results = self._run(wanted, feed)
+            results = self._run(names, feed)
         except InvalidInput:
             raise
         except Exception as error:
@@ -157,7 +157,7 @@ class OnnxModel(Model):
             if not isinstance(error, _INPUT_ERRORS) or _DEVICE_ERROR.search(str(error)):
                 raise
             raise InvalidInput(_sentence(error)) from error
-        return {name: self._to_output(name, result) for name, result in zip(wanted, results)}
+        return {name: self._to_output(name, result) for name, result in zip(names, results)}
 
     def _feed(self, name: str, array: np.ndarray) -> np.ndarray:
         spec = self._inputs.get(name)

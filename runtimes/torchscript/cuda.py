@@ -50,15 +50,15 @@ HOST = Device(
 class Handle(NamedTuple):
     """A batch in progress.
 
-    held     the tensors that the device may still read or write
-    answers  the outputs, which are complete once `event` has occurred
-    wanted   the names of the outputs that the request names
+    held       the tensors that the device may still read or write
+    answers    the outputs, which are complete once `event` has occurred
+    requested  the names of the outputs that the request names
     """
 
     event: Any
     held: List[Any]
     answers: Dict[str, Any]
-    wanted: Sequence[str]
+    requested: Sequence[str]
 
 
 class DeviceModel(TorchModel):
@@ -101,7 +101,7 @@ class DeviceModel(TorchModel):
     def finish(self, handle: Handle) -> Dict[str, np.ndarray]:
         try:
             handle.event.synchronize()
-            return self._arrays(handle.answers, handle.wanted)
+            return self._arrays(handle.answers, handle.requested)
         except ERRORS as error:
             failure = to_contract_error(error)
         finally:

@@ -130,8 +130,8 @@ class TorchModel(Model):
         if self._program.widen is not None:
             named = self._program.widen(named)
         self._check_names(named, outputs)
-        wanted = outputs or self._names or list(named)
-        return {name: value for name, value in named.items() if name in wanted}
+        requested = outputs or self._names or list(named)
+        return {name: value for name, value in named.items() if name in requested}
 
     def _value(self, spec: TensorSpec, inputs: Dict[str, np.ndarray], scalar: bool) -> Any:
         # The declared datatypes and shapes of a script are checked here, because PyTorch would compute something else.

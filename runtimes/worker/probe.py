@@ -23,15 +23,15 @@ def warm_up(model: Model, sizes: Sequence[int], dim: int, runs: int) -> Tuple[Li
         return [], "its input shapes are not known"
     failed = ""
     for free_size in FREE_SIZES:
-        took = []
+        durations = []
         try:
             for rows in list(sizes) or [1]:
                 inputs = generate(signature, rows, dim, free_size, seed=0)
                 for _ in range(runs):
                     began = time.monotonic()
                     model.infer(inputs, (), name)
-                    took.append((rows, time.monotonic() - began))
-            return took, ""
+                    durations.append((rows, time.monotonic() - began))
+            return durations, ""
         except Exception as error:  # noqa: BLE001 - a model may refuse synthetic inputs with any exception
             failed = first_line(error)
     return [], failed

@@ -9,8 +9,8 @@ from ..operators import rule
 
 @rule("Gemm")
 def gemm(call: Call) -> Value:
-    turned = [bool(call.attribute(name, 0)) for name in ("transA", "transB")]
-    return computing.gemm(call.at, call[0], call[1], call.get(2), turned[0], turned[1])
+    transposed = [bool(call.attribute(name, 0)) for name in ("transA", "transB")]
+    return computing.gemm(call.at, call[0], call[1], call.get(2), transposed[0], transposed[1])
 
 
 @rule("MatMul")

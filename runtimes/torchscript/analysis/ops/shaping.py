@@ -100,7 +100,7 @@ def squeeze(call: Call) -> Value:
         return shaping.squeeze(call.at, value)
     if value.dims is None:
         return propagate([value]) if value.tainted else constant()
-    gone = []  # type: List[int]
+    dropped = []  # type: List[int]
     for axis in axes:
         axis = normalize_axis(axis, len(value.dims))
         if has_rows(value.dims[axis]):
@@ -110,8 +110,8 @@ def squeeze(call: Call) -> Value:
                 return constant()
             return unsure("%s drops a dimension of unknown size" % call.at, [value])
         if value.dims[axis] == 1:
-            gone.append(axis)
-    return shaping.squeeze(call.at, value, gone) if gone else value
+            dropped.append(axis)
+    return shaping.squeeze(call.at, value, dropped) if dropped else value
 
 
 @rule("unsqueeze unsqueeze_copy")
