@@ -75,9 +75,9 @@ async def _answered(
 
 
 def _in_shared_memory(engine: FrontEngine, tensor: Tensor) -> Tensor:
-    place = engine.buffer(len(tensor.data))
-    place[:] = tensor.data
-    return tensor._replace(data=place)
+    buffer = engine.buffer(len(tensor.data))
+    buffer[:] = tensor.data
+    return tensor._replace(data=buffer)
 
 
 async def _load(engine: FrontEngine, request: InferRequest, in_flight: int, seconds: float) -> float:

@@ -37,9 +37,9 @@ def main() -> None:
             total, shares = Count(), []
             for seed in range(seeds):
                 cost, world = kinds[seed % len(kinds)]
-                told = measure(cost, arrivals, load, [seed], warm=WARM, **world)
-                shares.append(told.met / told.admitted)
-                total += told
+                count = measure(cost, arrivals, load, [seed], warm=WARM, **world)
+                shares.append(count.met / count.admitted)
+                total += count
             goodput[load] = total.met / total.offered * load
             rows.append(
                 [
@@ -47,7 +47,7 @@ def main() -> None:
                     f"{load}",
                     f"{total.met / total.admitted:.4f}",
                     f"{statistics.quantiles(shares, n=100)[0]:.3f}",
-                    f"{total.refused / total.offered:.3f}",
+                    f"{total.rejected / total.offered:.3f}",
                     f"{total.met / total.possible:.2f}",
                     f"{goodput[load]:.2f}",
                     f"{goodput[load] / max(goodput.values()):.2f}",

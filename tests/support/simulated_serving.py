@@ -1,7 +1,7 @@
-"""Fronts, workers and clients in simulated time; Batcher with all it uses, StatusPage and Estimator are real.
+"""Fronts, workers and clients in simulated time, with the real Batcher, StatusPage and Estimator.
 
-A worker takes what was sent to it between two batches, as the real loop does; a batch takes what a
-cost curve says, with jitter and drift. Nothing here waits or looks at a clock.
+A worker reads requests between two batches, as the real loop does. The duration of a batch comes from a cost curve,
+with jitter and drift. Nothing here waits or reads a clock.
 """
 
 import heapq
@@ -38,7 +38,7 @@ COSTS: dict[str, Cost] = {
 
 
 def best_rate(cost: Cost, max_rows: int) -> tuple[float, int]:
-    """Rows per second of the best fixed size, and that size."""
+    """Return the rows per second of the best fixed batch size, and that size."""
     return max((rows / cost(rows), rows) for rows in range(1, max_rows + 1))
 
 
@@ -50,7 +50,7 @@ def poisson(rate: float, seconds: float, rng: random.Random) -> Iterator[float]:
 
 
 def on_off(rate: float, seconds: float, rng: random.Random) -> Iterator[float]:
-    """Three times the rate for a third of the time, in phases of random length; Poisson within."""
+    """Poisson arrivals at three times the rate for a third of the time, in phases of random length."""
     now = 0.0
     while now < seconds:
         ends = now + rng.expovariate(1 / (60 / rate))
@@ -60,7 +60,7 @@ def on_off(rate: float, seconds: float, rng: random.Random) -> Iterator[float]:
 
 
 def clumps(rate: float, seconds: float, rng: random.Random) -> Iterator[float]:
-    """Groups of 1 to 15 at once, eight on average; the groups come as Poisson has it."""
+    """Groups of 1 to 15 simultaneous requests, eight on average; the groups are a Poisson process."""
     for now in poisson(rate / 8, seconds, rng):
         yield from itertools.repeat(now, rng.randint(1, 15))
 
@@ -70,10 +70,15 @@ ARRIVALS = {"Poisson": poisson, "on and off": on_off, "clumps": clumps}
 
 @dataclass
 class Count:
-    """met: answered in time. late: let in, and not; computed_late: of these, those that ran all the same."""
+    """Counts of requests.
+
+    met            answered in time
+    late           admitted but not answered in time
+    computed_late  those of `late` that ran nevertheless
+    """
 
     offered: int = 0
-    refused: int = 0
+    rejected: int = 0
     met: int = 0
     late: int = 0
     computed_late: int = 0
@@ -111,20 +116,20 @@ class Front:
     in_flight: list[int]
     waiting: deque[Request] = field(default_factory=deque)
 
-    def tell(self) -> None:
+    def publish_rows(self) -> None:
         for estimator, rows in zip(self.estimators, self.in_flight, strict=True):
             estimator.publish_rows(rows + len(self.waiting) / len(self.estimators))
 
 
 def fluid(arrivals: Iterable[float], rate: float, target: float) -> int:
-    """How many of these nobody could have answered more of: a server without batches, always at its best rate."""
-    taken, backlog_s, before = 0, 0.0, 0.0
+    """Return an upper bound of the requests answered in time: that of a server which always has its best rate."""
+    answered, backlog_s, before = 0, 0.0, 0.0
     for now in arrivals:
         backlog_s, before = max(backlog_s - (now - before), 0.0), now
         if backlog_s + 1 / rate <= target:
-            taken += 1
+            answered += 1
             backlog_s += 1 / rate
-    return taken
+    return answered
 
 
 @contextmanager
@@ -144,14 +149,14 @@ class World:
     fronts: int = 1
     instances: int = 1
     jitter: float = 0.05  # standard deviation of the logarithm of a batch's duration
-    drift: float = 0.0  # the model becomes slower and faster by so much
-    period: float = 10.0  # of the drift, in batches of the best size × 100
-    refuse_early: bool = True
+    drift: float = 0.0  # share by which the model becomes slower and faster
+    period: float = 10.0  # of the drift, in hundreds of batches of eight rows
+    reject_early: bool = True
     seed: int = 0
-    warm: Sequence[int] = ()  # sizes that ran while warming up
+    warm: Sequence[int] = ()  # batch sizes that ran during warm-up
 
     def run(self, arrivals: Iterable[float]) -> Count:
-        """Until all that arrived has been answered or given up."""
+        """Run until all requests have been answered or shed."""
         self._rng = random.Random(self.seed)
         self._count = Count()
         self._ids = itertools.count(1)
@@ -178,12 +183,12 @@ class World:
         count.offered += 1
         request = Request(next(self._ids), front, now, now + self.target)
         number = min(range(self.instances), key=front.in_flight.__getitem__)
-        if self.refuse_early and front.estimators[number].would_be_late(1, now, request.deadline):
-            count.refused += 1
+        if self.reject_early and front.estimators[number].would_be_late(1, now, request.deadline):
+            count.rejected += 1
             return
         front.waiting.append(request)
         self._pump(front, now)
-        front.tell()
+        front.publish_rows()
 
     def _pump(self, front: Front, now: float) -> None:
         while front.waiting:
@@ -200,12 +205,12 @@ class World:
                 self._turn(worker, now)
 
     def _turn(self, worker: Worker, now: float) -> None:
-        """One turn of the worker's loop, as far as the start of a batch."""
+        """Run one turn of the worker's loop, up to the start of a batch."""
         for request in worker.inbox:
             worker.requests[request.id] = request
             worker.batcher.add(None, request.id, InferFrame(request.deadline, 0, "s", [], [_TENSOR]), False, now)
         worker.inbox = []
-        given_up = [worker.requests.pop(pending.id) for pending in worker.batcher.take_expired(now)]
+        shed = [worker.requests.pop(pending.id) for pending in worker.batcher.take_expired(now)]
         batch, _ = worker.batcher.next(now)
         worker.busy = bool(batch)
         if batch:
@@ -218,13 +223,13 @@ class World:
             worker.page.set_pace(worker.batcher.pace(batch))
             heapq.heappush(self._ends, (ends, next(self._ids), worker, batch, requests, now))
         number = self._workers.index(worker)
-        for request in given_up:
-            # Refused by the worker, in time and not computed; but the front had let it in.
+        for request in shed:
+            # Shed by the worker before it ran, but admitted by the front.
             self._count.late += 1
             request.front.in_flight[number] -= 1
-        for request in given_up:
+        for request in shed:
             self._pump(request.front, now)
-            request.front.tell()
+            request.front.publish_rows()
 
     def _finish_until(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
@@ -244,7 +249,7 @@ class World:
             self._turn(worker, ended)
             for front in self._fronts:
                 self._pump(front, ended)
-                front.tell()
+                front.publish_rows()
 
 
 def measure(
@@ -256,14 +261,18 @@ def measure(
     requests: int = 2000,
     **options: Any,
 ) -> Count:
-    """All seeds together. load: of the best offline throughput. multiple: of the best batch's duration, the target."""
+    """Return the sum of the counts over all seeds.
+
+    load      share of the best offline throughput
+    multiple  the target, as a multiple of the best batch's duration
+    """
     rate, best = best_rate(COSTS[cost], 32)
     rate *= options.get("instances", 1)
     target = multiple * COSTS[cost](best)
     total = Count()
     for seed in seeds:
         times = list(ARRIVALS[arrivals](rate * load, requests / rate / load, random.Random(seed)))
-        told = World(COSTS[cost], target, seed=seed, **options).run(times)
-        told.possible = fluid(times, rate, target)
-        total += told
+        count = World(COSTS[cost], target, seed=seed, **options).run(times)
+        count.possible = fluid(times, rate, target)
+        total += count
     return total
