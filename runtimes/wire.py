@@ -40,16 +40,16 @@ FIRST_OF_BATCH, FINAL = 1, 2
 
 
 # Number of requests, length of the layout; then id, deadline and priority of each request.
-_INFER, _REQUEST = struct.Struct("<II8x"), struct.Struct("<Qdi4x")
+_INFER, _INFER_ENTRY = struct.Struct("<II8x"), struct.Struct("<Qdi4x")
 # Compute input, infer and output (ns), rows of the batch, number of results, length of the layout; then request id and
 # time in the queue (ns) of each result.
-_RESULT, _ANSWER = struct.Struct("<QQQIII4x"), struct.Struct("<QQ")
+_RESULT, _RESULT_ENTRY = struct.Struct("<QQQIII4x"), struct.Struct("<QQ")
 _LAYOUT = struct.Struct("<HHH")  # length of the signature, number of requested outputs, number of tensors
 _TENSOR = struct.Struct("<HBBQ")  # length of the name, datatype, rank, bytes
 _CODES = {name: code for code, name in enumerate(DATATYPES)}
 _DATATYPES = list(DATATYPES)
 _ALIGNMENT = 16
-_HALF = b"\0" * (_ALIGNMENT // 2)
+_PADDING = b"\0" * (_ALIGNMENT // 2)
 # Layouts cached in each direction. A typical client sends a handful of layouts; if more are in use, each miss costs
 # one packing or parsing. With the limit below, a cache holds at most 4 MiB of packed bytes.
 _MAX_LAYOUTS = 1024
@@ -59,6 +59,8 @@ _MAX_LAYOUT_BYTES = 4096
 
 
 class Frame(NamedTuple):
+    """A frame as received. `id` is that of its request, or of the first one if it has several; 0 for control frames."""
+
     kind: int
     flags: int
     id: int
@@ -115,6 +117,7 @@ def pack(kind: int, request_id: int, body: Sequence[Buffer] = (), flags: int = 0
 
 
 def pack_json(kind: int, body: Dict[str, Any], request_id: int = 0) -> bytes:
+    """Return a frame with a JSON body."""
     return b"".join(pack(kind, request_id, [json.dumps(body).encode()]))
 
 
@@ -255,9 +258,9 @@ def pack_infer(requests: Sequence[Tuple[int, InferFrame]], flags: int = 0, offse
     layout = first.layout or layout_of(first.signature, first.outputs, first.inputs)
     packed = _pack_layout(layout)
     parts = [_INFER.pack(len(requests), len(packed))]
-    parts += [_REQUEST.pack(number, frame.deadline, frame.priority) for number, frame in requests]
+    parts += [_INFER_ENTRY.pack(number, frame.deadline, frame.priority) for number, frame in requests]
     if not len(requests) % 2:
-        parts.append(_HALF)  # otherwise the layout, and therefore the tensors, would not be aligned
+        parts.append(_PADDING)  # otherwise the layout, and therefore the tensors, would not be aligned
     parts.append(packed)
     if flags & IN_ARENA:
         parts.append(struct.pack("<%dQ" % len(offsets), *offsets))
@@ -269,7 +272,7 @@ def pack_infer(requests: Sequence[Tuple[int, InferFrame]], flags: int = 0, offse
 def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[Tuple[int, InferFrame]]:
     """Return the (id, request) of an INFER frame. `arena` must be given if, and only if, it has the flag IN_ARENA."""
     count, length = _INFER.unpack_from(body)
-    position = _INFER.size + _REQUEST.size * count + (0 if count % 2 else len(_HALF))
+    position = _INFER.size + _INFER_ENTRY.size * count + (0 if count % 2 else len(_PADDING))
     layout = _unpack_layout(bytes(body[position : position + length]))
     if arena is None:
         each = _unpack_tensors(layout, count, body, position + length)
@@ -282,7 +285,7 @@ def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[T
             ]
         ]
     signature, outputs = layout[0], layout[1]
-    numbers = _REQUEST.iter_unpack(body[_INFER.size : _INFER.size + _REQUEST.size * count])
+    numbers = _INFER_ENTRY.iter_unpack(body[_INFER.size : _INFER.size + _INFER_ENTRY.size * count])
     return [
         (number, InferFrame(deadline, priority, signature, outputs, inputs, layout))
         for (number, deadline, priority), inputs in zip(numbers, each)
@@ -300,7 +303,7 @@ def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> L
     layout = first.layout or layout_of("", (), first.outputs)
     packed = _pack_layout(layout)
     parts = [_RESULT.pack(first[1], first[2], first[3], first[4], len(results), len(packed))]
-    parts += [_ANSWER.pack(number, frame[0]) for number, frame in results]
+    parts += [_RESULT_ENTRY.pack(number, frame[0]) for number, frame in results]
     parts.append(packed)
     body: List[Buffer] = [b"".join(parts)]
     return pack(RESULT, results[0][0], body + _pack_tensors(layout, [frame.outputs for _, frame in results]), flags)
@@ -309,9 +312,9 @@ def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> L
 def unpack_result(body: memoryview, final: bool = True) -> List[Tuple[int, ResultFrame]]:
     """Return the (request id, result) of a RESULT frame. `final`: whether the frame has the flag FINAL."""
     gather, infer, split, rows, count, length = _RESULT.unpack_from(body)
-    position = _RESULT.size + _ANSWER.size * count
+    position = _RESULT.size + _RESULT_ENTRY.size * count
     layout = _unpack_layout(bytes(body[position : position + length]))
-    numbers = _ANSWER.iter_unpack(body[_RESULT.size : position])
+    numbers = _RESULT_ENTRY.iter_unpack(body[_RESULT.size : position])
     return [
         (number, ResultFrame(queue, gather, infer, split, rows, outputs, layout, final))
         for (number, queue), outputs in zip(numbers, _unpack_tensors(layout, count, body, position + length))

@@ -8,7 +8,8 @@ from runtimes.worker.batcher import Batching
 
 
 class Facts(NamedTuple):
-    """
+    """What the supervisor needs to know about a loaded model.
+
     signatures  as clients see them: with any number of rows if batches are padded to declared sizes
     fixed       as the artifact has them, which is what clients see when batching is off
     pipelined   whether two batches can be in progress
@@ -24,10 +25,12 @@ class Facts(NamedTuple):
     note: str
 
     def without_batching(self, reason: str, note: str) -> "Facts":
+        """Return the facts after batching was switched off."""
         off = Batching(target=self.batching.target)
         return self._replace(signatures=self.fixed, batching=off, reason=reason, note=note)
 
     def ready(self) -> Ready:
+        """Return the body of the READY frame."""
         rows = self.batching.max_rows
         # Fronts count the rows of the default signature only.
         counted = next(iter(self.signatures)) in self.batching.signatures

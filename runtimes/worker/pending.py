@@ -6,7 +6,8 @@ from runtimes.wire import InferFrame
 
 
 class Pending(NamedTuple):
-    """
+    """A request that waits or runs.
+
     source   the connection that the result goes to
     arrived  time.monotonic() seconds
     rows     0 if the model is not batched: the request runs as it is
