@@ -1,7 +1,7 @@
-"""Small models that chance makes, by CNTK itself: `PYTHON_3_6_WITH_CNTK cntk_chance.py FOLDER FIRST COUNT`.
+"""Makes small random models with CNTK: `PYTHON_3_6_WITH_CNTK cntk_chance.py FOLDER FIRST COUNT`.
 
-A number makes each model anew. NAME.npz has what CNTK computes: in.NAME and out.NAME. What CNTK does not take (a window
-larger than its input, say) is left out.
+Each model is generated from a seed. NAME.npz has the inputs in.NAME and CNTK's outputs out.NAME. Models that CNTK
+refuses, such as with a window larger than its input, are skipped.
 """
 
 # Python 3.6 runs this: nothing newer may be suggested here.
@@ -51,7 +51,7 @@ def given(shape, name="x"):
 @kind
 def convolution(r):
     rank, channels, groups = r.randint(1, 3), r.randint(1, 4), 1
-    # Of even size and in groups, CNTK itself goes wrong.
+    # CNTK computes groups with an even window size incorrectly.
     window = [r.randint(1, 4) for _ in range(rank)]
     if channels % 2 == 0 and r.coin():
         groups, window = 2, [r.choice([1, 3]) for _ in range(rank)]
@@ -141,7 +141,7 @@ def of_two(r):
 def product(r):
     inner, out, rest = r.size(1, 2, 4), r.size(1, 2, 4), r.size(0, 2, 4)
     right = r.some(lambda: r.parameter(*inner + out), lambda: given(inner + out, "w"))
-    if out == (1,) and len(inner) == 1:  # both from the request: CNTK itself goes wrong
+    if out == (1,) and len(inner) == 1:  # CNTK computes this incorrectly if both are from the request
         right = r.parameter(*inner + out)
     return C.times(given(rest + inner), right, output_rank=len(out))
 
@@ -218,7 +218,7 @@ def called(variables):
 
 
 def answers(function):
-    """Its inputs and outputs, by name."""
+    """Return inputs and outputs by name."""
     feed, stored = {}, {}
     for variable, name in zip(function.arguments, called(function.arguments)):
         shape = ([ROWS, STEPS] if len(variable.dynamic_axes) > 1 else [ROWS]) + list(variable.shape)

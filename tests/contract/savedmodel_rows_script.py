@@ -1,6 +1,6 @@
-"""What is read from TensorFlow functions about their rows: `PYTHON -I savedmodel_rows_script.py` prints it as JSON.
+"""Prints the analysis of rows in TensorFlow functions as JSON: `PYTHON -I savedmodel_rows_script.py`.
 
-Each function is traced and read; none is saved or run. Rules that other formats have too are tested with ONNX.
+Each function is traced and analyzed, but not saved or run. Rules shared with other formats are tested with ONNX.
 """
 
 import json
@@ -67,7 +67,7 @@ def checked(x):
 
 
 def across(x):
-    """Blocks of a picture as pictures of their own, as old atrous convolutions are written."""
+    """Blocks of an image as separate images, as in old atrous convolutions."""
     blocks = tf.space_to_batch(x, [2, 2], [[0, 1], [0, 1]])
     return tf.batch_to_space(tf.nn.conv2d(blocks, KERNEL, 1, "SAME"), [2, 2], [[0, 1], [0, 1]])
 
@@ -103,7 +103,7 @@ def training(x):
 
 
 def branch_on_size(x):
-    """Which of the two shapes it is says how many rows there are."""
+    """The shape that is selected reveals the number of rows."""
     sizes = tf.cond(tf.reduce_sum(W) > 3.0, lambda: tf.shape(x), lambda: tf.constant([1, 1]))
     return x + tf.cast(sizes[0], tf.float32)
 

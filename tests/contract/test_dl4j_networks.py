@@ -1,7 +1,7 @@
 """Small DL4J networks, one per layer and option, compute what an independent reading of DL4J's source computes.
 
 tests/unit/runtimes/dl4j/reference.py is that reading: plain numpy in float64, written from the Java sources without
-knowledge of runtimes/dl4j. What DL4J itself left beside its models is in tests/e2e/test_dl4j_zoo.py.
+knowledge of runtimes/dl4j. The outputs that DL4J stored with its models are tested in tests/e2e/test_dl4j_zoo.py.
 """
 
 import json
@@ -23,7 +23,7 @@ from tests.unit.runtimes.dl4j.networks import NETWORKS
 
 assert layers  # importing it fills the registry
 DTYPES = {"FLOAT": np.float32, "DOUBLE": np.float64, "HALF": np.float16}
-# Half has ten bits, and some networks add many products of them.
+# HALF has a mantissa of ten bits, and some networks add many products.
 TOLERANCE = {"FLOAT": 1e-5, "DOUBLE": 1e-5, "HALF": 3e-2}
 # The networks that are refused, with a part of the message. All others are served.
 REFUSED = {
@@ -70,7 +70,7 @@ Arrays = list[np.ndarray]
 
 
 class Normalized(NamedTuple):
-    """A network beside a normalizer.bin, and what the reference does before and after the network."""
+    """A network with a normalizer.bin, and what the reference does before and after the network."""
 
     network: str
     file: bytes
@@ -120,7 +120,7 @@ NORMALIZED = {
 
 
 class Ran(NamedTuple):
-    """Where tests/contract/dl4j/run.py has left what came out, by datatype."""
+    """The folders, by datatype, in which tests/contract/dl4j/run.py has written its outputs."""
 
     folders: dict[str, Path]
 
@@ -136,7 +136,7 @@ class Ran(NamedTuple):
 
 @pytest.fixture(scope="module")
 def ran(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """Every network, by one process for each datatype."""
+    """Runs every network, with one process per datatype."""
     folders = {}
     for dtype, kind in DTYPES.items():
         folder = folders[dtype] = tmp_path_factory.mktemp(dtype.lower())
@@ -167,7 +167,7 @@ def run(python: Path, folder: Path, cases: dict[str, Any]) -> None:
 
 
 def declared(name: str) -> dict[str, list[int]]:
-    """What [[inputs]] says: the sizes, but not how many rows."""
+    """The shapes in [[inputs]], with a dynamic batch."""
     made = NETWORKS[name]
     names = made.configuration.get("networkInputs", ["in"])
     return {name: [-1, *shape[1:]] for name, shape in zip(names, made.inputs.values(), strict=True)}
@@ -199,9 +199,9 @@ def test_normalizers_are_applied(ran: Ran, name: str, dtype: str) -> None:
 def test_sequences_without_steps_do_not_end_the_process(
     runtime_environment: Callable[[str], Any], tmp_path: Path, name: str
 ) -> None:
-    """Time steps that are rows meanwhile would leave none, on which ONNX Runtime's LSTM aborts.
+    """With no time steps, there would be no rows, on which ONNX Runtime's LSTM aborts.
 
-    Served, such a request is refused before; whoever runs the exported file has no such guard.
+    A served model refuses such a request earlier, but the exported file has no such check.
     """
     made = NETWORKS[name]
     rows, features, _ = next(iter(made.inputs.values()))
@@ -220,14 +220,14 @@ def test_what_is_not_covered_is_refused_by_name(ran: Ran, name: str) -> None:
 
 
 def test_what_is_called_confirmed_was_computed_here() -> None:
-    """Each layer whose numbers are "computed" is in a network above."""
+    """Each layer with the evidence "computed" is in one of the networks."""
     seen = {kind for name in SERVED for kind in kinds(NETWORKS[name].configuration)}
     for table in (LAYERS, VERTICES, PREPROCESSORS):
         assert sorted(kind for kind, entry in table.items() if entry.evidence == "computed" and kind not in seen) == []
 
 
 def kinds(value: Any) -> Iterator[str]:
-    """Classes that a configuration names, without their packages."""
+    """The classes in a configuration, without their packages."""
     if isinstance(value, dict):
         if isinstance(value.get("@class"), str):
             yield value["@class"].rsplit(".", 1)[-1]
@@ -238,7 +238,7 @@ def kinds(value: Any) -> Iterator[str]:
 
 
 def test_the_reference_is_not_the_runtime() -> None:
-    """The two share no code: importing one does not import the other."""
+    """They share no code: importing one does not import the other."""
     networks = "tests.unit.runtimes.dl4j.networks"
     code = f"import sys, {networks}; sys.exit(any(name.startswith('runtimes') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0

@@ -1,4 +1,4 @@
-"""What is read from TensorFlow's graphs about their batches."""
+"""The analysis of rows in TensorFlow's graphs."""
 
 import json
 import subprocess

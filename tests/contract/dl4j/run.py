@@ -1,8 +1,8 @@
-"""Runs DL4J zips by the runtime itself: `PYTHON run.py FOLDER`, in the runtime's own environment.
+"""Runs DL4J zips with the runtime: `PYTHON run.py FOLDER`, in the runtime's environment.
 
 FOLDER holds NAME.zip, NAME.in.npz and cases.json: NAME → {"inputs": name → shape as model.toml would declare it,
-"parameters": those of model.toml, and "exported" where it runs as the exported file would, without what the runtime
-asks of inputs before}. What comes out is NAME.out.npz, or NAME.txt with the load error's sentence.
+"parameters": those of model.toml, and "exported" to run it like the exported file, without the
+runtime's checks of inputs}. It writes NAME.out.npz, or NAME.txt with the message of the load error.
 """
 
 import json
@@ -18,7 +18,7 @@ from runtimes.onnx.runtime import OnnxModel
 
 def main(folder):
     for name, case in json.loads((folder / "cases.json").read_text()).items():
-        declared = tuple(TensorSpec(told, "", tuple(shape)) for told, shape in case["inputs"].items())
+        declared = tuple(TensorSpec(name, "", tuple(shape)) for name, shape in case["inputs"].items())
         try:
             model = load(LoadOptions(str(folder / (name + ".zip")), declared, parameters=case["parameters"]))
         except LoadError as error:
@@ -26,7 +26,7 @@ def main(folder):
             continue
         with np.load(folder / (name + ".in.npz")) as inputs:
             signature = model.signatures["default"]
-            # A network of layers alone has an input without a name of its own.
+            # The input of a MultiLayerNetwork has no name.
             given = {spec.name: inputs[key] for spec, key in zip(signature.inputs, inputs.files, strict=True)}
             infer = OnnxModel.infer if case.get("exported") else type(model).infer
             answer = infer(model, given, (), "default")

@@ -1,4 +1,4 @@
-"""What is read from graphs about their rows, against what LiteRT does: `PYTHON rows.py FOLDER`, in its environment."""
+"""Compares the analysis of graphs with what LiteRT does to rows: `PYTHON rows.py FOLDER`, in LiteRT's environment."""
 
 import importlib.util
 import sys
@@ -52,7 +52,7 @@ class Net:
         return results if count > 1 else results[0]
 
     def found(self, result):
-        """The analysis; what it shows to be independent runs, too."""
+        """Return the analysis; if it shows that rows are independent, the model also runs."""
         self.graph.made.outputs = [result]
         path = FOLDER / "rows.tflite"
         path.write_bytes(self.file.bytes())
@@ -133,7 +133,7 @@ def mixing_ones():
         return net.op("SUB", [net.x, net.op("SLICE", [net.x, net.ints(0, 0, 0), net.ints(1, -1, -1)])])
 
     def cut_rows(net):
-        """A matrix that is half as wide as a row takes each for two."""
+        """A matrix that is half as wide as a row splits each row into two."""
         flat = net.op("RESHAPE", [net.x, net.ints(-1, 12)], shape=[-1, 12])
         return net.op("FULLY_CONNECTED", [flat, net.floats(5, 6), -1], options("FullyConnected"), [-1, 5])
 
@@ -160,7 +160,7 @@ def mixing_ones():
 
 
 def unclear_ones():
-    """What the number of rows or their place would decide."""
+    """Operators whose result depends on the number or position of rows."""
 
     def sizes(net):
         return net.op("SHAPE", [net.x], options("Shape", outType=INT32), [3], INT32)
@@ -200,7 +200,7 @@ def unclear_ones():
         return net.op("STRIDED_SLICE", [net.x, *bounds], options("StridedSlice", ellipsisMask=1, shrinkAxisMask=4))
 
     def a_masked_index(net):
-        """LiteRT takes the first size, which is the number of rows."""
+        """LiteRT uses the first size, which is the number of rows."""
         masks = options("StridedSlice", beginMask=1, shrinkAxisMask=1)
         return times(net, net.op("STRIDED_SLICE", [sizes(net), *map(net.ints, (1, 2, 1))], masks, [], INT32))
 
@@ -216,7 +216,7 @@ def unclear_ones():
         return net.op("ADD_N", [net.x, net.floats(1, 3, 4)])
 
     def rows_as_weights(net):
-        """What is added has other rows' values in it."""
+        """The added tensor contains values of other rows."""
         flat = vector(net)
         score = net.op("MEAN", [flat, net.ints(1)], options("Reducer"), [-1])
         running = net.op("CUMSUM", [score, net.number(0)], options("Cumsum"), [-1])

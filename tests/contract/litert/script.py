@@ -1,6 +1,6 @@
-"""What LiteRT's interpreter does over many requests, run by its environment's Python: `PYTHON script.py ARTIFACT`.
+"""Checks LiteRT's interpreter over many requests: `PYTHON script.py ARTIFACT`, with the Python of its environment.
 
-The artifact gathers rows by their numbers, which can be too high; a check that failed raises.
+The artifact gathers rows by indices, which can be out of range. A failed check raises.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ def gather(model, *numbers):
 
 
 def failures_are_told_apart_and_forgotten(artifact):
-    """LiteRT's message has those of all failures before, and grows without end."""
+    """LiteRT's message contains those of all previous failures, and grows without limit."""
     runner._MAX_SAID = 1000
     model = load(LoadOptions(artifact))
     first, started = model._runner._inner, 0

@@ -1,7 +1,7 @@
-"""Makes small CNTK models, each with a case: `PYTHON cntk.py FOLDER`, in the runtime's own environment.
+"""Makes small CNTK models, each with a case: `PYTHON cntk.py FOLDER`, in the runtime's environment.
 
-This file must not be imported as `cntk`; run as a script its folder comes first on sys.path, so
-that folder is taken off again.
+This file must not be imported as `cntk`; run as a script, its folder comes first on sys.path, so
+that folder is removed again.
 """
 
 import json
@@ -53,12 +53,12 @@ def main(root):
     table = C.alias(C.gather(C.parameter((40, 3), init=1), x), "y")
     rows = {"values": {"x": [[0.0, 1.0, 2.0, 39.0]]}, "bad": [{"x": [[40.0] * 4]}], "ranges": {"x": [0, 39, True]}}
     save("table", table, rows)
-    # Shapes and a constant beside the batch.
+    # Shapes, and a constant next to the batch.
     image = C.input_variable((1, C.FreeDimension, C.FreeDimension), name="image")
     strided = C.layers.Convolution2D((3, 3), 2, pad=False, init=1)(image)
     case = told([["image", "FP32", [-1, 1, -1, -1]]], [["y", "FP32", [-1, 2, -1, -1]]])
     save("open", C.alias(strided, "y"), dict(case, values={"image": np.ones((2, 1, 3, 4)).tolist()}))
-    # The sum over a batch has no batch of its own.
+    # The sum over a batch has no batch axis.
     whole = C.alias(C.reduce_sum(x, axis=C.Axis.all_axes()), "sum")
     save("without_batch", whole, dict(told([["x", "FP32", [-1, 4]]], [["sum", "FP32", []]]), not_batchable=True))
 

@@ -1,4 +1,4 @@
-"""Makes small DL4J models, each with a case: `PYTHON dl4j.py FOLDER`, in the runtime's own environment.
+"""Makes small DL4J models, each with a case: `PYTHON dl4j.py FOLDER`, in the runtime's environment.
 
 The zips are those of tests/unit/runtimes/dl4j, which writes them as DL4J's ModelSerializer does.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-# This file must not be what `dl4j` means, and the tests are packages of the project.
+# This file must not be imported as `dl4j`, and the tests are packages of the project.
 sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from tests.unit.runtimes.dl4j import normalizers, zips  # noqa: E402
@@ -54,20 +54,20 @@ def main(root):
     open_steps = {"told": {"inputs": [["in", "FP32", [-1, 3, -1]]]}, "values": {"in": np.ones((2, 3, 5)).tolist()}}
     zips.write(folder("sequence", open_steps), *both(NETWORKS["lstm"]))
 
-    # No layer tells what it takes.
+    # No layer determines the shape of its input.
     sums = graph(["x"], {"y": (vertex("Scale", scaleFactor=2.0), ["x"])}, ["y"])
     declared = {"inputs": [["x", "FP32", [-1, 3]]], "outputs": [["y", "FP32", [-1, 3]]]}
     zips.write(folder("declared", {"options": declared, "told": declared}), sums, np.zeros(0))
     zips.write(folder("untold", {"load_error": True}), sums, np.zeros(0))
 
-    # A range of 0 to 4 onto 0 to 1 before the network, and nothing after it.
+    # Maps the range 0 to 4 to 0 to 1 before the network, and nothing after it.
     ranged = normalizers.min_max((np.zeros(2), np.full(2, 4.0)))
     values = {"values": {"in": [[4.0, 2.0]]}, "expected_values": {"out": [[1.0, 0.5]]}}
     zips.write(folder("normalized", values), single, identity, normalizer=ranged)
     left = {**values, "options": {"parameters": {"normalizer": False}}, "expected_values": {"out": [[4.0, 2.0]]}}
     zips.write(folder("normalizer_left", left), single, identity, normalizer=ranged)
 
-    # A layer's zeros win over negative numbers in the pooling after it.
+    # The padded zeros are larger than the negative numbers in the pooling that follows.
     padding = plain("ZeroPaddingLayer", dataFormat="NCHW", padding=[1, 1, 1, 1])
     padded = single_input(multi_layer(padding, pooling("MAX", [2, 2], [1, 1])), 1, 1, 2, 2)
     minus = {"in": [[[[-5.0, -5.0], [-5.0, -5.0]]]]}

@@ -1,7 +1,7 @@
-"""Makes small MXNet models, each with a case: `PYTHON mxnet.py FOLDER`, in the runtime's own environment.
+"""Makes small MXNet models, each with a case: `PYTHON mxnet.py FOLDER`, in the runtime's environment.
 
-This file must not be imported as `mxnet`; run as a script its folder comes first on sys.path, so
-that folder is taken off again.
+This file must not be imported as `mxnet`; run as a script, its folder comes first on sys.path, so
+that folder is removed again.
 """
 
 import json
@@ -34,7 +34,7 @@ def main(root):
     dense.add(nn.Dense(5, activation="relu"), nn.BatchNorm(), nn.Dense(3))
     declared = {"options": {"inputs": [["data", "FP32", [-1, 4]]]}}
     gluon("dense", dense, mx.nd.ones((2, 4)), dict(declared, bad=[{"data": [[1.0] * 5]}]))
-    # A later epoch is served: the first file is not even readable.
+    # The last epoch is served; the first file is not even readable.
     gluon("epochs", dense, mx.nd.ones((2, 4)), declared, epoch=12)
     Path(root, "epochs", "model-0000.params").write_bytes(b"hello")
 
@@ -67,9 +67,9 @@ def main(root):
     tables.save(path + "-symbol.json")
     mx.nd.save(path + "-0000.params", {"arg:table_weight": mx.nd.array(np.arange(40000).reshape(-1, 1))})
 
-    # Some operators raise Python's own errors.
+    # Some operators raise Python's built-in errors.
     beyond = ["model-symbol.json", {"i": [[9]]}, "client", "index 9 is out of bounds for axis 0 with size 3"]
-    # Others look at nothing, and answer with other memory of the process, or write to it.
+    # Others check nothing, and read or write other memory of the process.
     last = mx.sym.SequenceLast(mx.sym.split(x, num_outputs=2, axis=2)[1], i + 1, use_sequence_length=True)
     steps = [[[1.0, 2.0]], [[3.0, 4.0]]]
     region = [0.0, 0.0, 1.0, 1.0]

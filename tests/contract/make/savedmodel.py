@@ -1,4 +1,4 @@
-"""Makes small SavedModels, each with a case: `PYTHON savedmodel.py FOLDER`, in the runtime's own environment."""
+"""Makes small SavedModels, each with a case: `PYTHON savedmodel.py FOLDER`, in the runtime's environment."""
 
 import json
 import sys
@@ -91,7 +91,7 @@ class CallsPython(tf.Module):
 
 
 class Online(tf.Module):
-    """Signatures that leave the weights alone, and some that change what the next run sees."""
+    """Signatures that do not change the weights, and some that change what the next run reads."""
 
     def __init__(self):
         super().__init__()
@@ -106,7 +106,7 @@ class Online(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")])
     def train(self, x):
         per_row = tf.square(x @ self.weights)
-        for _ in tf.range(1):  # inside a loop's body, which is a function of its own
+        for _ in tf.range(1):  # inside a loop's body, which is a separate function
             self.weights.assign_sub(0.1 * tf.transpose(tf.reduce_mean(x, 0, keepdims=True)))
         return {"loss": per_row}
 
@@ -142,7 +142,7 @@ class Failing(tf.Module):
 
 
 class ReadsAssets(tf.Module):
-    """A vocabulary that becomes a table, and a file that is read with each request."""
+    """A vocabulary that becomes a table, and a file that is read for each request."""
 
     def __init__(self, folder):
         super().__init__()
@@ -166,7 +166,7 @@ def elsewhere(x):
 
 
 def save_graphs(folder, *tag_sets):
-    """One graph for each set of tags, that adds 1, 2, 3, …"""
+    """One graph per set of tags, which adds 1, 2, 3, …"""
     builder = tf.compat.v1.saved_model.Builder(str(folder))
     for number, tags in enumerate(tag_sets):
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -180,7 +180,7 @@ def save_graphs(folder, *tag_sets):
             else:
                 builder.add_meta_graph_and_variables(session, list(tags), signatures)
     builder.save()
-    # The builder wants at least one tag; TF Hub's older modules were written with none.
+    # The builder requires at least one tag; TF Hub's older modules have none.
     path = folder / "saved_model.pb"
     written = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in written.meta_graphs:
@@ -190,7 +190,7 @@ def save_graphs(folder, *tag_sets):
 
 
 def save_counter(folder):
-    """TensorFlow 1: two signatures of one graph, of which one counts its calls."""
+    """TensorFlow 1: two signatures of one graph, one of which counts its calls."""
     compat = tf.compat.v1
     builder = compat.saved_model.Builder(str(folder))
     with tf.Graph().as_default(), compat.Session() as session:
@@ -206,7 +206,7 @@ def save_counter(folder):
 
 
 def save_for_session(folder):
-    """TensorFlow 1, beside an optimizer's slots, on which `tf.saved_model.load` fails."""
+    """TensorFlow 1 with an optimizer's slots, on which `tf.saved_model.load` fails."""
     compat = tf.compat.v1
     compat.disable_control_flow_v2()
     builder = compat.saved_model.Builder(str(folder))
@@ -269,7 +269,7 @@ def main(root):
     write("parameter_unknown", Half(), {"options": {"parameters": {"fast": True}}, "load_error": True})
     strings = {"inputs": [["text", "BYTES", [-1]]], "outputs": [["long", "BOOL", [-1]], ["upper", "BYTES", [-1]]]}
     write("strings", Strings(), {"values": {"text": ["a", "", "four"]}, "told": strings})
-    # Zeros at the end, which numpy's own strings drop; and empty ones.
+    # Trailing zeros, which numpy's strings drop, and empty strings.
     for name, one in {"string_scalar": "end\0", "string_scalar_empty": ""}.items():
         texts = {"one": one, "row": ["", "a\0", "\0"]}
         write(name, Echo(), {"values": texts, "expected_values": texts, "strings": True})

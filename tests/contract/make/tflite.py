@@ -1,6 +1,6 @@
-"""Makes small LiteRT models, each with a case: `PYTHON tflite.py FOLDER`, in the runtime's own environment.
+"""Makes small LiteRT models, each with a case: `PYTHON tflite.py FOLDER`, in the runtime's environment.
 
-That environment has no converter, so the files are put together from the schema that LiteRT brings along.
+That environment has no converter, so the files are built with the schema that LiteRT contains.
 """
 
 import json
@@ -16,7 +16,7 @@ FLOAT, HALF, INT8, INT32, INT64, STRING = Type.FLOAT32, Type.FLOAT16, Type.INT8,
 
 
 class Graph:
-    """A subgraph under construction. Tensors are known by their numbers."""
+    """A subgraph under construction. Tensors are identified by their indices."""
 
     def __init__(self, file):
         self.file, self.made = file, schema.SubGraphT()
@@ -59,7 +59,7 @@ class Graph:
         self.run(Op.ADD, [one, two], [result], schema.AddOptionsT())
 
     def signature(self, key):
-        """By `key`, everything under the tensors' names without what stands before the last slash."""
+        """Adds a signature `key` whose names are those of the tensors after the last slash."""
         signature = schema.SignatureDefT()
         signature.signatureKey, signature.subgraphIndex = key, self.file.made.subgraphs.index(self.made)
         signature.inputs = [self._entry(number) for number in self.made.inputs]
@@ -127,7 +127,7 @@ def adder(*signatures, shape=(-1, 3), datatype=FLOAT):
 
 
 def dense():
-    """Weights and an open batch."""
+    """Weights and a dynamic batch."""
     file = File()
     graph = file.graph()
     x = graph.input("dense_input", [-1, 4])
@@ -162,7 +162,7 @@ def several():
 
 
 def fixed_inside():
-    """An open batch in name only: the graph reshapes to one row."""
+    """A batch that is dynamic in name only: the graph reshapes to one row."""
     file = File()
     graph = file.graph()
     x, shape = graph.input("x", [-1, 4]), graph.constant(np.array([1, 2, 2], np.int32))
@@ -195,7 +195,7 @@ def state():
 
 
 def variable(graph):
-    """A variable that all subgraphs share, initialised once by the file's second subgraph."""
+    """A variable that all subgraphs share, initialized once by the file's second subgraph."""
     options = schema.CallOnceOptionsT()
     options.initSubgraphIndex = 1
     graph.run(Op.CALL_ONCE, [], [], options)
@@ -253,7 +253,7 @@ def noisy():
 
 
 def partly_custom():
-    """Of two signatures, one needs an operator that is not there."""
+    """Two signatures, one of which needs an operator that LiteRT lacks."""
     file = adder("serving_default")
     graph = file.graph()
     graph.run("FlexNoSuch", [graph.input("x", [1])], [graph.output("y", [1])])
@@ -288,7 +288,7 @@ def tables():
 
 
 def filling():
-    """As many ones as it is asked for."""
+    """Returns as many ones as requested."""
     file = File()
     graph = file.graph()
     size, one = graph.input("size", [-1], INT32), graph.constant(np.array(1, np.float32))
@@ -310,7 +310,7 @@ def quantised():
 
 
 def unnamed():
-    """Tensors without a name, and two of one name."""
+    """Tensors without a name, and two of the same name."""
     file = File()
     graph = file.graph()
     x, y = graph.input("", [-1, 2]), graph.input("x", [-1, 2])
@@ -320,7 +320,7 @@ def unnamed():
 
 
 def strings(shape=(-1,)):
-    """The strings that go in, with one more dimension at the end."""
+    """Returns its input strings with an additional last dimension."""
     file = File()
     graph = file.graph()
     x, axis = graph.input("x", shape, STRING), graph.constant(np.array([-1], np.int32))
@@ -329,7 +329,7 @@ def strings(shape=(-1,)):
 
 
 def bfloat16():
-    """One output of two is of a type that the protocol lacks, and that LiteRT gives as UINT16."""
+    """One of two outputs has a datatype that the protocol lacks, and that LiteRT reports as UINT16."""
     file = adder()
     graph = Graph(file)
     graph.made = file.made.subgraphs[0]
@@ -380,7 +380,7 @@ def main(root):
     ends = {"values": {"ids": [39999, 0], "a": [4, 99]}, "expected_values": {"y": [40001, 7]}}
     beyond = {"bad": [{"ids": [40000, 0]}, {"ids": [-1, 0]}], "ranges": {"ids": [0, 39999, True], "a": [2, 14, False]}}
     write(root, "tables", tables(), {**ends, **beyond})
-    # More than an address space holds, which LiteRT says nothing about; and less than nothing.
+    # More than fits in an address space, for which LiteRT gives no reason, and a negative size.
     faults = [
         ["model.tflite", {"size": [1 << 24, 1 << 24]}, "memory", ""],
         ["model.tflite", {"size": [-1, 2]}, "client", "Fill dimensions must be >= 0"],

@@ -1,4 +1,4 @@
-"""What is read from MXNet's symbols about their rows: `PYTHON rows.py`, in the runtime's own environment."""
+"""Checks the analysis of rows in MXNet's symbols: `PYTHON rows.py`, in the runtime's environment."""
 
 import importlib.util
 import sys
@@ -69,7 +69,7 @@ def mixing_ones(x):
 
 
 def unclear_ones(x):
-    """Of [n, 4, 6], what the number of rows or their place would decide."""
+    """Of [n, 4, 6], whose result depends on the number or position of rows."""
     sizes = S.shape_array(x)
     count = S.slice_axis(sizes, axis=0, begin=0, end=1)
     yield S.broadcast_mul(x, S.one_hot(count, depth=6))
@@ -109,13 +109,13 @@ for symbol, words in mixing_ones(data):
     found = read(symbol, 6)
     assert any(words in reason for reason in found.mixes), (symbol.list_outputs(), words, found)
 
-# Numbers that no file of use has are not followed, and end soon.
+# Numbers that no real file contains are not followed, and the analysis ends soon.
 for attributes in ({"num_outputs": 2}, {"num_outputs": 2, "axis": 2}):
     text = S.split(data, **attributes)[0].tojson().replace('"num_outputs": "2"', '"num_outputs": "100000000"')
     signature = Signature((TensorSpec("data", "FP32", (-1, 4, 6)),), (TensorSpec("y", "FP32"),))
     assert analyze(text, {}, signature, ["y"]).unknown
 
-# Other languages write flags in small letters; with this one the mean is over the rows.
+# Other languages write flags in lower case. With this one, the mean is over the rows.
 wide = S.FullyConnected(data, num_hidden=6, flatten=True, name="wide")
 narrow = S.FullyConnected(data, num_hidden=6, flatten=True, name="narrow")
 centred = S.broadcast_sub(wide, S.mean(narrow, axis=-2, keepdims=True)).tojson()

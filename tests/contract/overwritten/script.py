@@ -1,6 +1,6 @@
-"""What becomes of a model whose files are overwritten while it serves: `PYTHON script.py RUNTIME ARTIFACT CASE_JSON`.
+"""Checks a model whose files are overwritten while it serves: `PYTHON script.py RUNTIME ARTIFACT CASE_JSON`.
 
-Nothing of a loaded model may be read from its files any more, or be mapped from them. A check that failed raises.
+A loaded model must not read its files again or map them. A failed check raises.
 """
 
 import os
@@ -36,7 +36,7 @@ def main(runtime, artifact, case):
     same(suite, few, wanted)
     for path in files(folder):
         os.truncate(path, 0)
-    # Another number of rows too, for what is set up by shape.
+    # Another number of rows as well, because some state is set up per shape.
     same(suite, many, {name: np.concatenate([array] * 3) for name, array in wanted.items()})
     same(suite, few, wanted)
     suite.model.close()

@@ -1,4 +1,4 @@
-"""configuration.json's parts, with the fields that Jackson writes (1.0.0-M1), so that a reader meets all of them."""
+"""The parts of configuration.json, with all fields that Jackson writes (1.0.0-M1)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ PACKAGES = {
     "VariationalAutoencoder": "variational.",
     "Yolo2OutputLayer": "objdetect.",
 }
-# What only training reads. Layers without parameters have fewer of them.
+# Fields that only training reads. Layers without parameters have fewer of them.
 NO_TRAINING = {
     "constraints": None,
     "gradientNormalization": "None",
@@ -115,7 +115,7 @@ def pooling(type_: str, kernel: Sequence[int], stride: Sequence[int], name: str 
 
 
 def recurrent(name: str, n_in: int, n_out: int, act: str = "TanH", **fields: Any) -> Configuration:
-    """LSTM, GravesLSTM, GravesBidirectionalLSTM, SimpleRnn. M1 writes a null format where none was chosen."""
+    """LSTM, GravesLSTM, GravesBidirectionalLSTM, SimpleRnn. M1 writes a null format if none was chosen."""
     gates = (
         {}
         if name == "SimpleRnn"

@@ -1,11 +1,11 @@
-"""Deeplearning4j files that say something else than a small network's: what a broken or a hostile one may hold."""
+"""Mutations of a small network's file, as in a broken or hostile one."""
 
 import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
-# What stands where something else is wanted.
+# Values to put where something else is expected.
 ODD: tuple[Any, ...] = (
     *(None, True, False, 0, 1, 2, 3, 5, 7, -1, -2, 64, 1000, 65536, 1 << 20, (1 << 31) - 1, 1 << 31, -(1 << 31)),
     *(1 << 62, 1 << 63, -(1 << 63), 10**400, 0.5, 1.0, -1.0, 1e-320, 1e30, 1e300, float("nan"), float("inf")),
@@ -17,13 +17,13 @@ ODD: tuple[Any, ...] = (
 )
 
 Path = tuple[Any, ...]
-# A place (the first two numbers choose it), how it is changed, and by what.
+# A position (chosen by the first two numbers), how it is changed, and the new value.
 Change = tuple[int, int, str, int]
 HOW = ("set", "set", "set", "drop", "move", "wrap", "twice")
 
 
 def changed(configuration: dict[str, Any], changes: Sequence[Change]) -> dict[str, Any]:
-    """A copy with something else in a few places."""
+    """Return a copy with a few changes."""
     copy: dict[str, Any] = json.loads(json.dumps(configuration))
     for first, second, how, by in changes:
         places = list(_places(copy, ()))
@@ -53,7 +53,7 @@ def _at(root: Any, path: Path) -> Any:
     return root
 
 
-# What only training reads: changing it shows nothing.
+# Fields that only training reads, so changing them has no effect.
 _TRAINING = (
     "updater",
     "weightInit",
@@ -80,7 +80,7 @@ def _places(value: Any, path: Path) -> Iterator[Path]:
 
 
 def edited(data: bytes, edits: Sequence[tuple[float, str, bytes]]) -> bytes:
-    """The bytes with a few changed, dropped, inserted, copied or cut off."""
+    """Return the bytes with a few of them changed, dropped, inserted, copied or cut off."""
     for place, how, given in edits:
         at = int(place * len(data))
         if how == "set":

@@ -1,4 +1,4 @@
-"""A small network: its configuration, its parameters, its inputs, and what the reference makes of them."""
+"""A small network: its configuration, parameters and inputs, and the reference's outputs."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -38,7 +38,7 @@ class Network(NamedTuple):
         return row.astype(np.float32).astype(np.float64)
 
     def samples(self, seed: int = 1, batch: int | None = None) -> dict[str, np.ndarray]:
-        """Inputs; a batch other than that of the shapes can be asked for."""
+        """Return inputs, optionally with another batch size than in the shapes."""
         random, made = np.random.default_rng(seed), {}
         for name, shape in self.inputs.items():
             shape = (shape[0] if batch is None else batch, *shape[1:])
@@ -54,10 +54,10 @@ class Network(NamedTuple):
         return made
 
     def outputs(self, seed: int = 0) -> list[np.ndarray]:
-        """What the reference makes of coefficients() and samples()."""
+        """Return the reference's outputs for coefficients() and samples()."""
         return reference.forward(self.configuration, self.coefficients(seed), list(self.samples().values()))
 
 
 def single(configuration: Configuration, *shape: int) -> Network:
-    """A MultiLayerNetwork; DL4J gives its input no name."""
+    """A MultiLayerNetwork, whose input has no name in DL4J."""
     return Network(configuration, {"input": shape})

@@ -1,4 +1,4 @@
-"""Small networks, one per layer and per option that changes numbers. Sizes differ, so that a transposition shows."""
+"""Small networks, one per layer and per option that changes numbers. Sizes differ, so a transposition is detected."""
 
 from tests.unit.runtimes.dl4j.network import Network
 from tests.unit.runtimes.dl4j.networks_convolution import CONVOLUTION

@@ -75,7 +75,7 @@ DENSE: dict[str, Network] = {
     "batch_norm_dense_locked": one(
         batch_normalization(7, lockGammaBeta=True, gamma=1.5, beta=0.25, useLogStd=False), 4, 7
     ),
-    # What is configured is not applied: only gamma != 1 together with beta != 0 is.
+    # The configured values are not applied: DL4J only applies them if gamma != 1 and beta != 0.
     "batch_norm_dense_locked_gamma_alone": one(
         batch_normalization(7, lockGammaBeta=True, gamma=1.5, useLogStd=False), 4, 7
     ),
@@ -115,12 +115,12 @@ DENSE: dict[str, Network] = {
     ),
     "element_wise_multiplication": one(feed("ElementWiseMultiplicationLayer", 7, 7), 4, 7),
     "prelu": one(layer("PReLULayer", inputShape=[7], nin=7, nout=7, sharedAxes=None), 4, 7),
-    # As DL4J saves it: making the parameters wrote the shared axes' 1 into inputShape already, or not yet.
+    # DL4J saves either form: initializing the parameters replaces shared axes in inputShape by 1.
     "prelu_image_shared": one(layer("PReLULayer", inputShape=[3, 1, 1], nin=0, nout=0, sharedAxes=[2, 3]), 2, 3, 5, 7),
     "prelu_image_shared_unsaved": one(
         layer("PReLULayer", inputShape=[3, 5, 7], nin=0, nout=0, sharedAxes=[2, 3]), 2, 3, 5, 7
     ),
-    # Alpha for every pixel lies in 'f' order.
+    # Alpha, one per pixel, is in 'f' order.
     "prelu_image": one(layer("PReLULayer", inputShape=[3, 5, 7], nin=0, nout=0, sharedAxes=None), 2, 3, 5, 7),
     "embedding": Network(
         multi_layer(feed("EmbeddingLayer", 11, 5, "Identity", hasBias=False), output(5, 3)),
@@ -131,6 +131,6 @@ DENSE: dict[str, Network] = {
         multi_layer(feed("EmbeddingLayer", 11, 5, "TanH", hasBias=True)), {"input": (4, 1)}, indices={"input": 11}
     ),
 }
-# "lambda" is no name for a keyword.
+# "lambda" cannot be a keyword argument.
 DENSE["center_loss_output"].configuration["confs"][0]["layer"]["lambda"] = 0.0002
 del DENSE["center_loss_output"].configuration["confs"][0]["layer"]["lambda_"]

@@ -7,7 +7,7 @@ from tests.unit.runtimes.dl4j.network import Network
 
 
 def joined(conf: dict[str, Any], *shapes: tuple[int, ...]) -> Network:
-    """The vertex alone, over as many inputs as there are shapes."""
+    """The vertex alone, with one input per shape."""
     inputs = {f"in{k}": shape for k, shape in enumerate(shapes)}
     return Network(graph(list(inputs), {"joined": (conf, list(inputs))}, ["joined"]), inputs)
 
@@ -60,8 +60,8 @@ GRAPH: dict[str, Network] = {
         ),
         {"row": ROW, "sequence": SEQUENCE},
     ),
-    # The saved order is not the one that would be computed, and parameters follow it.
-    # Two inputs through the same weights, which is what stacking is for.
+    # The saved order differs from the computed one, and parameters follow the saved one.
+    # Two inputs through the same weights, the usual purpose of stacking.
     "graph_stacked": Network(
         graph(
             ["one", "other"],
@@ -90,7 +90,7 @@ GRAPH: dict[str, Network] = {
         ),
         {"in": ROW},
     ),
-    # No order saved, and more than 16 vertices: a HashSet's order decides.
+    # Without a saved order, and with more than 16 vertices, a HashSet's order decides.
     "graph_computed_order": Network(
         graph(
             ["in"],
@@ -153,7 +153,7 @@ GRAPH["attention_vertex_plain"] = joined(
     (2, 2, 5),
 )
 TO_ROWS, TO_STEPS = (preprocessor(name, rnnDataFormat="NCW") for name in ("RnnToFeedForward", "FeedForwardToRnn"))
-# DL4J makes as many sequences of the rows as one input has, not as both have together.
+# DL4J makes as many sequences of the rows as one input has, not as many as both have.
 GRAPH["graph_stacked_steps"] = Network(
     graph(
         ["one", "other"],

@@ -1,4 +1,4 @@
-"""Networks of layers that stand alone."""
+"""Networks of the remaining layers."""
 
 from typing import Any
 

@@ -47,6 +47,6 @@ POOLING: dict[str, Network] = {
     "global_average_sequence_nwc": images(everywhere("AVG", poolingDimensions=[1]), 2, 7, 5),
     "global_max_volume": images(everywhere("MAX"), 2, 3, 4, 5, 7),
 }
-# beta3 and older write no such field: the class' default is that padding counts.
+# beta3 and older do not write this field, and the class's default includes padding.
 POOLING["pooling_average_padding_unsaid"] = images(pooling("AVG", [4, 3], [2, 3], padding=[2, 1]))
 del POOLING["pooling_average_padding_unsaid"].configuration["confs"][0]["layer"]["avgPoolIncludePadInDivisor"]

@@ -20,7 +20,7 @@ PREPROCESSOR: dict[str, Network] = {
     "ff_to_cnn": after(preprocessor("FeedForwardToCnn", **IMAGE), 2, 105),
     "rnn_to_ff": after(preprocessor("RnnToFeedForward", rnnDataFormat="NCW"), 4, 3, 5),
     "rnn_to_ff_nwc": after(preprocessor("RnnToFeedForward", rnnDataFormat="NWC"), 4, 5, 3),
-    # A row for each step, and back: the batch is that of the network's input.
+    # One row per step, and back: the batch is that of the network's input.
     **{
         f"rnn_to_ff_to_rnn{suffix}": single(
             multi_layer(
@@ -76,7 +76,7 @@ PREPROCESSOR: dict[str, Network] = {
     ),
 }
 
-# With miniBatch off, all rows that come back are one example's.
+# With miniBatch off, all rows become one example.
 PREPROCESSOR["rnn_to_ff_to_rnn_without_mini_batch"] = single(
     multi_layer(
         dense(3, 2),

@@ -1,4 +1,4 @@
-"""Networks that pad, crop, upsample or rearrange, that pool in 1-D and 3-D, and normalise over channels."""
+"""Networks that pad, crop, upsample or rearrange, that pool in 1-D and 3-D, and normalize over channels."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def one(conf: dict[str, Any], shape: tuple[int, ...]) -> Network:
 
 
 def local_response(**fields: Any) -> dict[str, Any]:
-    """alpha is large, so that it shows"""
+    """alpha is large enough to have a visible effect"""
     values = {"alpha": 0.3, "beta": 0.75, "cudnnAllowFallback": True, "dataFormat": "NCHW", "k": 2.0, "n": 3.0}
     return plain("LocalResponseNormalization", **{**values, **fields})
 
@@ -68,9 +68,9 @@ SHAPES: dict[str, Network] = {
     "local_response": one(local_response(), (2, 7, 3, 5)),
     "local_response_even": one(local_response(n=4.0), (2, 7, 3, 5)),
     "local_response_nhwc": one(local_response(dataFormat="NHWC", n=5.0), (2, 3, 5, 7)),
-    # The one form of batch normalisation over sequences that does what it says.
+    # The only form of batch normalization over sequences that works as expected.
     "batch_norm_sequence_nwc": one(batch_normalization(3, cnn2DFormat="NHWC"), (4, 7, 3)),
-    # The batch is taken for the channels: it works only because there are as many.
+    # The batch is mistaken for the channels. It only works because both have the same size.
     "batch_norm_sequence_batch_as_channels": one(batch_normalization(3), (3, 3, 7)),
     "cnn_loss_softmax": single(
         multi_layer(convolution(3, 5, [2, 3]), layer("CnnLossLayer", "Softmax", format="NCHW", lossFn=LOSS)), *IMAGE

@@ -1,7 +1,7 @@
 """normalizer.bin, as NormalizerSerializer and its strategies write it.
 
 Statistics are (mean, standard deviation) or (minimum, maximum), each an array of one number per feature.
-`labels` are the labels' statistics, where the normalizer was told to fit them (fitLabel).
+`labels` are the labels' statistics, if the normalizer was set to fit them (fitLabel).
 """
 
 import struct
@@ -57,7 +57,7 @@ def custom(strategy: str) -> bytes:
 
 
 def multi_standardize(inputs: Sequence[Statistics], labels: Sequence[Statistics] | None = None, **how: Any) -> bytes:
-    """MultiNormalizerStandardize. The number of outputs is -1 where labels were not fitted."""
+    """MultiNormalizerStandardize. The number of outputs is -1 if labels were not fitted."""
     counts = struct.pack(">?ii", labels is not None, len(inputs), -1 if labels is None else len(labels))
     return _header("MULTI_STANDARDIZE") + counts + _pairs([*inputs, *(labels or [])], how)
 

@@ -1,7 +1,7 @@
 """Deeplearning4j's inference in plain numpy, float64: written from its Java sources as of June 2021 (1.0.0-M1.1).
 
 It reads configurations as beta4 and newer write them. Dropout, weight noise and constraints do nothing at inference.
-What surprised is noted where it is computed.
+Surprising details are noted where they are computed.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,7 @@ LAYERS: dict[str, Layer] = {
 
 
 def apply(x: Array, conf: Configuration, given: dict[str, Array]) -> Array:
-    """One layer, of any kind. given: its parameters by name."""
+    """Compute one layer of any kind. given: its parameters by name."""
     if kind(conf) not in LAYERS:
         raise NotImplementedError(conf["@class"])
     return LAYERS[kind(conf)](x, conf, given)
@@ -130,7 +130,7 @@ def split(configuration: Configuration, coefficients: Array) -> dict[str, dict[s
 
 
 def before_m1(configuration: Configuration) -> Configuration:
-    """The same network as beta7 and older compute it: 1-D convolutions read their weights differently."""
+    """The same network as computed by beta7 and older, which read the weights of 1-D convolutions differently."""
 
     def marked(value: Any) -> Any:
         if isinstance(value, list):
@@ -149,7 +149,7 @@ def forward(configuration: dict[str, Any], coefficients: Array, inputs: list[Arr
     values = [np.asarray(each, np.float64) for each in inputs]
     if "confs" in configuration:
         (x,) = values
-        # MultiLayerNetwork.getInputMiniBatchSize: 1 where miniBatch is off, so that preprocessors join all examples.
+        # MultiLayerNetwork.getInputMiniBatchSize: 1 if miniBatch is off, so preprocessors merge all examples.
         batch = x.shape[0] if configuration["confs"][0].get("miniBatch", True) else 1
         for k, each in enumerate(configuration["confs"]):
             if (before := configuration.get("inputPreProcessors", {}).get(str(k))) is not None:

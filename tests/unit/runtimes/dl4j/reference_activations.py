@@ -1,7 +1,7 @@
 """Activation functions at inference: org.nd4j.linalg.activations.impl and the native ops below (libnd4j ops.h).
 
-Where ND4J is not what the name says:
-- Softmax is over the LAST axis, whatever the rank. A convolution with it (NCHW) is normalised over the width.
+Where ND4J differs from what the name suggests:
+- Softmax is over the LAST axis, whatever the rank. A convolution with it (NCHW) is normalized over the width.
   Loss layers and RnnOutputLayer reshape to 2-D first, so theirs is over the channels.
 - RReLU at inference is RectifiedLinear with the cutoff (l + u) / 2: max(x, (l + u) / 2), no leak at all.
 - GELU is x · sigmoid(1.702 x) unless `precise`; the precise one has x + (0.044715 x)³, the factor inside the power.

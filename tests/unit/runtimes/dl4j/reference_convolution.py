@@ -10,7 +10,7 @@ from tests.unit.runtimes.dl4j.reference_dense import Parameters, act
 from tests.unit.runtimes.dl4j.reference_parameters import Array, Configuration, kind
 from tests.unit.runtimes.dl4j.reference_windows import back, channels_first, positions
 
-# No field of DL4J's.
+# This field is not one of DL4J's.
 BEFORE_M1 = "before M1"
 
 
@@ -101,7 +101,7 @@ def deconvolve(x: Array, weights: Array, conf: Configuration) -> Array:
     for axis, whole in enumerate(full):
         if conf.get("convolutionMode") == "Same":
             size = stride[axis] * x.shape[2 + axis]
-            before = int((whole - size) / 2)  # C cuts towards 0; below 0 where the stride is beyond the kernel
+            before = int((whole - size) / 2)  # C truncates toward 0; negative if the stride exceeds the kernel
         else:
             before = conf["padding"][axis]
             size = whole - 2 * before

@@ -19,7 +19,7 @@ def standardize(x: Array) -> Array:
 
 
 def before_activation(x: Array, conf: Configuration, given: Parameters) -> Array:
-    """BaseLayer.preOutputWithPreNorm: normalised BEFORE the bias is added; rows only."""
+    """BaseLayer.preOutputWithPreNorm: normalized BEFORE the bias is added; rows only."""
     assert x.ndim == 2, f"{conf['@class']} takes rows, not {x.shape}"
     out = x @ given["W"]
     if "g" in given:
@@ -46,12 +46,12 @@ def prelu(x: Array, conf: Configuration, given: Parameters) -> Array:
 
 
 def indices(x: Array) -> Array:
-    """INDArray.getInt: cut, not rounded"""
+    """INDArray.getInt: truncated, not rounded"""
     return np.trunc(x).astype(np.int64)
 
 
 def embedding(x: Array, conf: Configuration, given: Parameters) -> Array:
-    """EmbeddingLayer.preOutput: [N, 1]; a row [1, N] is taken as N examples, too."""
+    """EmbeddingLayer.preOutput: [N, 1]; a row [1, N] also counts as N examples."""
     assert 1 in x.shape
     return act(given["W"][indices(x).reshape(-1)] + given.get("b", 0.0), conf)
 

@@ -1,12 +1,12 @@
-"""Batch and local response normalisation (org.deeplearning4j.nn.layers.normalization), the built-in code: since M1
-helpers (cuDNN, oneDNN) are off unless asked for.
+"""Batch and local response normalization (org.deeplearning4j.nn.layers.normalization), the built-in code: since M1
+helpers (cuDNN, oneDNN) are off by default.
 
-- Batch normalisation: (x - mean) / sqrt(var + eps). With useLogStd (files of beta4 and newer) the row holds
-  log10(std): var = (10^value)²; eps is added to that, too.
+- Batch normalization: (x - mean) / sqrt(var + eps). With useLogStd (files of beta4 and newer) the row holds
+  log10(std): var = (10^value)²; eps is added to that as well.
 - lockGammaBeta: there are no gamma and beta parameters. The configured numbers are used only if gamma != 1 AND
   beta != 0 ("&&" where "||" was meant): gamma 2 with beta 0 does nothing.
 - There is no activation: activationFn is in the configuration, but never applied.
-- Sequences (rank 3, M1 on): [N, C, T] is reshaped to [1, N, C, T] and normalised as an image. Its "channels" are then
+- Sequences (rank 3, M1 on): [N, C, T] is reshaped to [1, N, C, T] and normalized as an image. Its "channels" are then
   the BATCH: refused unless N = nOut. Only NWC with cnn2DFormat = NHWC is what one would expect. Before M1 rank 3 was
   refused altogether.
 - LRN: x / (k + alpha · sum of squares over n // 2 channels to each side)^beta, n being a number of channels in all.
@@ -23,7 +23,7 @@ def batch_normalization(x: Array, conf: Configuration, given: Parameters) -> Arr
     if x.ndim == 3:
         return batch_normalization(x[None], conf, given)[0]
     if x.ndim not in (2, 4):
-        raise ValueError(f"DL4J refuses batch normalisation of rank {x.ndim}")
+        raise ValueError(f"DL4J refuses batch normalization of rank {x.ndim}")
     axis = 3 if x.ndim == 4 and conf.get("cnn2DFormat") == "NHWC" else 1
     if x.shape[axis] != conf["nout"]:
         raise ValueError(f"DL4J refuses {x.shape}: axis {axis} is not {conf['nout']}")

@@ -1,10 +1,10 @@
-"""What a normalizer does to the inputs before they go into the network (org.nd4j.linalg.dataset.api.preprocessor).
+"""How normalizers change the inputs of a network (org.nd4j.linalg.dataset.api.preprocessor).
 
 Statistics are per column of rows, per channel (axis 1) of anything with more axes.
 - A standard deviation below 1e-5 is raised to 1e-5 (DistributionStats): a constant feature is multiplied by 100000,
   although the next line of the Java means to leave it alone (0 becomes 1, but there is no 0 left).
 - Likewise the maximum is raised until maximum - minimum is 1e-5 (MinMaxStats).
-- A network never applies its normalizer itself: whoever loads it has to.
+- A network does not apply its normalizer; the program that loads it must do that.
 """
 
 from collections.abc import Sequence

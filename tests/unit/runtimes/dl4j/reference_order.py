@@ -6,9 +6,9 @@ from tests.unit.runtimes.dl4j.reference_parameters import Configuration
 
 
 def java_order(numbers: Iterable[int]) -> list[int]:
-    """How a HashSet<Integer> that got these one after the other gives them back: by their low bits.
+    """The iteration order of a HashSet<Integer> with these numbers, added in this order: by their low bits.
 
-    So from 16 vertices on, 17 may come before 2. Long chains in one bucket (8 and more) are not looked at.
+    So from 16 vertices on, 17 may come before 2. Long chains in one bucket (8 and more) are not handled.
     """
     added = list(dict.fromkeys(numbers))
     capacity = 16

@@ -1,9 +1,9 @@
-"""Layers that stand alone: YOLO's output, the variational autoencoder's encoder.
+"""The remaining layers: YOLO's output and the variational autoencoder's encoder.
 
-- Yolo2OutputLayer: centres are sigmoids within their cell (no offset of the cell is added), sizes are exp · prior, both
+- Yolo2OutputLayer: centers are sigmoids within their cell (no offset of the cell is added), sizes are exp · prior, both
   in units of the grid. Channels are [box][x, y, w, h, confidence, classes…].
 - VariationalAutoencoder gives the mean of q(z|x), through pzxActivationFn; nothing is drawn at inference. It has the
-  decoder's parameters, too.
+  decoder's parameters as well.
 """
 
 from itertools import pairwise

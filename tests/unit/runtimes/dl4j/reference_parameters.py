@@ -1,11 +1,11 @@
-"""Where each parameter of a layer lies in the flat row: org.deeplearning4j.nn.params.*ParamInitializer.
+"""The position of each parameter of a layer in the flat row: org.deeplearning4j.nn.params.*ParamInitializer.
 
 A layer's parameters follow each other; layers follow each other in the order of the network.
 
 - Every convolution has its bias BEFORE its weights, and its weights in 'c' order. Everything else has the weights
   first and in 'f' order (WeightInitUtil.reshapeWeights, IWeightInit.DEFAULT_WEIGHT_INIT_ORDER).
 - Each convolution orders its weights' axes its own way: see CONVOLUTIONS.
-- Layer normalisation's gain comes after the bias; SimpleRnn has two of them, for input and recurrence.
+- Layer normalization's gain comes after the bias; SimpleRnn has two of them, for input and recurrence.
 - The order of a configuration's "variables" is not the order in the row.
 """
 
@@ -46,7 +46,7 @@ def dense(conf: Configuration) -> list[Parameter]:
 
 
 def center_loss(conf: Configuration) -> list[Parameter]:
-    """CenterLossParamInitializer: always a bias, then the centres, which only training needs."""
+    """CenterLossParamInitializer: always a bias, then the centers, which only training needs."""
     n_in, n_out = sizes(conf)
     return [Parameter("W", (n_in, n_out), "F"), Parameter("b", (n_out,)), Parameter("cL", (n_out, n_in))]
 

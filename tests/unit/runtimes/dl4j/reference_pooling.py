@@ -3,7 +3,7 @@
 - Average: the divisor is the number of elements that lie inside, unless avgPoolIncludePadInDivisor. A configuration
   without that field (beta3 and older) counts the padding: the field's default in the class is true, in the builder
   false. 3-D never counts it, and knows MAX and AVG only: every other type is an average there.
-- SUM: the class has the type, the layer raises "Not supported" for it. What is here is what the name says.
+- SUM: the class has the type, the layer raises "Not supported" for it. This is what the name suggests.
 - MAX pads with the lowest number, so padding never wins. PNORM pads with 0.
 - PNORM: `eps` is in the configuration, nothing reads it at inference.
 """

@@ -4,7 +4,7 @@
 - LSTM's blocks: input (activationFn), forget, output, input gate. gateActivationFn is that of the three gates.
 - GravesLSTM's extra columns: forget and input gate look at the PREVIOUS cell (columns 0 and 2), the output gate at
   the CURRENT one (column 1).
-- There is no epsilon anywhere in them; SimpleRnn's layer normalisation has none either (libnd4j standardize).
+- There is no epsilon anywhere in them; SimpleRnn's layer normalization has none either (libnd4j standardize).
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.unit.runtimes.dl4j.reference_activations import activate
 from tests.unit.runtimes.dl4j.reference_dense import Parameters, act, standardize
 from tests.unit.runtimes.dl4j.reference_parameters import Array, Configuration, kind, wrapped
 
-# Applies any layer: given by the one that knows them all.
+# Applies any layer; passed in by reference.py, which knows all of them.
 Apply = Callable[[Array, Configuration, Parameters], Array]
 
 
@@ -73,7 +73,7 @@ def graves_bidirectional(x: Array, conf: Configuration, given: Parameters) -> Ar
 
 
 def simple_rnn(x: Array, conf: Configuration, given: Parameters, mask: Array | None = None) -> Array:
-    """SimpleRnn.activateHelper. With layer normalisation, input and recurrence are normalised apart, and in the first
+    """SimpleRnn.activateHelper. With layer normalization, input and recurrence are normalized apart, and in the first
     step there is no recurrent half at all."""
     gains = np.split(given["g"], 2) if "g" in given else None
     steps = steps_of(x, conf)

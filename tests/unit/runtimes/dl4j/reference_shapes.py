@@ -1,6 +1,6 @@
-"""Layers that move numbers about: padding, cropping, upsampling, space to depth and to batch.
+"""Layers that rearrange their input: padding, cropping, upsampling, space to depth and to batch.
 
-- ZeroPadding and Cropping lists are [before, after] per axis. Only the 2-D ones know channels last; 1-D and 3-D ones
+- ZeroPadding and Cropping lists are [before, after] per axis. Only the 2-D ones support channels last; 1-D and 3-D ones
   always take axis 2 on, whatever the data format.
 - Upsampling1D and 2D repeat each element ("nearest"). Upsampling1D is always [N, C, T].
 - SpaceToDepth in NCHW: output channel (i · block + j) · C + c, as TensorFlow's, not ONNX' or PyTorch's order.

@@ -2,7 +2,7 @@
 
 - Truncate and Strict: floor((in + 2 pad - effective kernel) / stride) + 1, zeros on both sides. Strict differs from
   Truncate only by refusing what does not divide.
-- Same: ceil(in / stride); the configured padding is ignored. The odd one of the zeros goes to the end.
+- Same: ceil(in / stride); the configured padding is ignored. An odd zero goes to the end.
 - Causal (1-D): ceil(in / stride); all (k - 1) · dilation zeros go before; the configured padding is ignored.
 """
 
@@ -17,7 +17,7 @@ from tests.unit.runtimes.dl4j.reference_parameters import Array, Configuration
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
     """Zeros before and after (ConvolutionUtils.getSameModeTopLeftPadding)."""
     total = (-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size
-    before = int(total / 2)  # Java cuts towards 0: a total of -1 is a padding of 0
+    before = int(total / 2)  # Java truncates toward 0: a total of -1 is a padding of 0
     assert before >= 0, "DL4J refuses this"
     return before, total - before
 

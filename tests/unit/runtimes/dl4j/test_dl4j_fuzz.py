@@ -1,7 +1,7 @@
-"""Deeplearning4j files with anything in them are translated or refused with one sentence.
+"""Random Deeplearning4j files are translated or refused with one sentence.
 
-`MODELPORT_FUZZ_SECONDS=600 pytest tests/unit/runtimes/dl4j/test_dl4j_fuzz.py` looks so long, at other
-files each time.
+`MODELPORT_FUZZ_SECONDS=600 pytest tests/unit/runtimes/dl4j/test_dl4j_fuzz.py` fuzzes for that long, with
+different files each time.
 """
 
 import io
@@ -40,7 +40,7 @@ tried = {"translated": 0, "refused": 0}
 
 
 def fuzzed(test: Callable[..., None]) -> Callable[[Path], None]:
-    """Looks at the same 100 files, or at others for a fifth of the seconds told."""
+    """Tries the same 100 files, or random ones for a fifth of the given seconds."""
     suppressed = list(HealthCheck)
     some = settings(
         max_examples=100, derandomize=not LONG, database=None, deadline=None, suppress_health_check=suppressed
@@ -78,7 +78,7 @@ def survives(path: Path, declared: list[TensorSpec]) -> None:
 
 
 def declared(name: str) -> list[TensorSpec]:
-    """What model.toml would say."""
+    """The inputs as model.toml would declare them."""
     network = NETWORKS[name]
     names = network.configuration.get("networkInputs", ["in"])
     return [TensorSpec(k, "", (-1, *shape[1:])) for k, shape in zip(names, network.inputs.values(), strict=True)]

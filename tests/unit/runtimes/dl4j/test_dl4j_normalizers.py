@@ -1,4 +1,4 @@
-"""normalizer.bin holds what DataOutputStream would have written; the reference does what the strategies say."""
+"""normalizer.bin is what DataOutputStream would have written, and the reference does what the strategies do."""
 
 import io
 import struct
@@ -94,7 +94,7 @@ def test_each_input_its_own() -> None:
         assert [stream.take("i"), stream.take("i")] == [index, strategy]
         assert [stream.array().size for _ in range(2)] == [3, 3]
     assert [stream.take("i") for _ in range(3)] == [0, 1, 0]  # no outputs; standardize by default; none for outputs
-    assert [stream.take("i") for _ in range(3)] == [1, 2, 2]  # one input of its own: number 2, min-max
+    assert [stream.take("i") for _ in range(3)] == [1, 2, 2]  # one input with its own strategy: number 2, min-max
     assert [stream.take("d"), stream.take("d"), stream.take("i")] == [-1.0, 1.0, 0]
     assert stream.ended()
 

@@ -1,4 +1,4 @@
-"""The reference reproduces what DL4J itself stored beside its models, and runs every network."""
+"""The reference reproduces the outputs that DL4J stored with its models, and runs every network."""
 
 import json
 import zipfile
@@ -39,12 +39,12 @@ def test_every_network_runs(name: str) -> None:
     assert len(outputs) == len(network.configuration.get("networkOutputs", [0]))
     for each in outputs:
         assert np.isfinite(each).all()
-        assert each.std() > 0.01  # numbers that do not vary would show no mistake
+        assert each.std() > 0.01  # constant numbers would not reveal a mistake
     json.dumps(network.configuration)
 
 
 def test_one_dimensional_convolutions_were_read_differently_before_m1() -> None:
-    """Then [out, in, k] was meant, as the parameter's own shape says."""
+    """Then the order is [out, in, k], as in the parameter's shape."""
     network = NETWORKS["convolution_1d"]
     row, inputs = network.coefficients(), list(network.samples().values())
     (old,) = reference.forward(reference.before_m1(network.configuration), row, inputs)

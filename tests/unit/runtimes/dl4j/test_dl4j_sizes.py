@@ -1,4 +1,4 @@
-"""What a network's input looks like, as far as its layers tell: the sizes that only one input would have."""
+"""The shapes of inputs that are inferred from the layers: sizes that only one input would produce."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def input_of(configuration: dict[str, Any]) -> list[int | str]:
 
 
 def before_rows(*layers: Any, sizes: tuple[int, int, int], form: str = "NCHW") -> dict[str, Any]:
-    """The layers, then a preprocessor that wants images of this height, width and number of channels."""
+    """The layers, then a preprocessor that expects images of this height, width and number of channels."""
     height, width, channels = sizes
     wanted = preprocessor("CnnToFeedForward", format=form, inputHeight=height, inputWidth=width, numChannels=channels)
     return multi_layer(*layers, output(height * width * channels, 2), before={len(layers): wanted})
@@ -43,7 +43,7 @@ def before_rows(*layers: Any, sizes: tuple[int, int, int], form: str = "NCHW") -
         ([convolution(3, 5, [2, 3], convolutionMode="Same")], (7, 9, 5), ["N", 3, 7, 9]),
         ([convolution(3, 5, [2, 3])], (7, 9, 5), ["N", 3, 8, 11]),
         ([convolution(3, 5, [2, 3], padding=[1, 1], dilation=[2, 1])], (7, 9, 5), ["N", 3, 7, 9]),
-        # Several heights come to seven rows with a stride of two.
+        # With a stride of two, several heights produce seven rows.
         ([convolution(3, 5, [2, 3], stride=[2, 1])], (7, 9, 5), ["N", 3, "in_2", 11]),
         ([pooling("MAX", [2, 2], [2, 2])], (7, 9, 5), ["N", 5, "in_2", "in_3"]),
         ([plain("Upsampling2D", size=[2, 3], format="NCHW"), convolution(3, 5, [1, 1])], (8, 9, 5), ["N", 3, 4, 3]),
@@ -67,7 +67,7 @@ def test_sequences_are_open_in_time() -> None:
 
 
 def test_steps_that_are_rows_meet_again() -> None:
-    """Two branches of one sequence, though nothing tells how long it is."""
+    """Two branches of one sequence of unknown length."""
     assert input_of(NETWORKS["graph_branches_of_steps"].configuration) == ["N", 3, "in_2"]
 
 
@@ -78,7 +78,7 @@ def test_a_number_of_steps_is_asked_for() -> None:
 
 
 def test_a_recurrent_layer_on_rows_that_may_be_none() -> None:
-    """An LSTM over each time step's features, as steps of its own: it wants to know that there are any."""
+    """An LSTM whose steps are the features of each time step. The number of time steps must be known not to be zero."""
     made = graph(
         ["in"],
         {

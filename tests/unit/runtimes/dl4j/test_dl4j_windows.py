@@ -1,4 +1,4 @@
-"""Convolutions and poolings of the networks, once more as plain loops that follow libnd4j's own, number by number."""
+"""Convolution and pooling of the networks again, as plain loops over all numbers that follow libnd4j's."""
 
 import itertools
 from typing import Any
@@ -17,7 +17,7 @@ TRANSPOSED = ("Deconvolution2D",)
 
 
 def alone(kinds: tuple[str, ...]) -> list[str]:
-    """Networks of exactly one layer, of one of these kinds, channels first."""
+    """Networks of a single layer of one of these kinds, with channels first."""
     found = []
     for name, network in NETWORKS.items():
         layers = [each["layer"] for each in network.configuration.get("confs", [])]
