@@ -16,7 +16,7 @@ InferSizes = Callable[[Settings, Tuple[int, ...]], Tuple[int, ...]]
 Translate = Callable[[TranslationContext], Value]
 
 
-class Entry(NamedTuple):
+class Coverage(NamedTuple):
     """
     source    the class in DL4J that computes it: of deeplearning4j-nn, without the prefix org.deeplearning4j.nn
     evidence  what confirms the numbers: "stored", outputs that DL4J stored with a model; "computed", an independent
@@ -29,9 +29,9 @@ class Entry(NamedTuple):
     infer_input: InferInput
 
 
-LAYERS: Dict[str, Entry] = {}
-VERTICES: Dict[str, Entry] = {}
-PREPROCESSORS: Dict[str, Entry] = {}
+LAYERS: Dict[str, Coverage] = {}
+VERTICES: Dict[str, Coverage] = {}
+PREPROCESSORS: Dict[str, Coverage] = {}
 
 
 def same(settings: Settings, output: Shape) -> Shape:
@@ -49,19 +49,19 @@ def other_channels(settings: Settings, output: Shape) -> Shape:
 
 
 def covers(
-    table: Dict[str, Entry], *kinds: str, source: str, evidence: str, infer_input: InferInput = same
+    table: Dict[str, Coverage], *kinds: str, source: str, evidence: str, infer_input: InferInput = same
 ) -> Callable[[Translate], Translate]:
     """Register the decorated function as the translation of these classes."""
 
     def add(translate: Translate) -> Translate:
         for kind in kinds:
-            table[kind] = Entry(translate, source, evidence, infer_input)
+            table[kind] = Coverage(translate, source, evidence, infer_input)
         return translate
 
     return add
 
 
-def translate(context: TranslationContext, table: Dict[str, Entry]) -> Value:
+def translate(context: TranslationContext, table: Dict[str, Coverage]) -> Value:
     """Translate one node. Raises LoadError, with the layer's name, if it is not covered or not confirmed."""
     entry = table.get(context.kind)
     if entry is None:

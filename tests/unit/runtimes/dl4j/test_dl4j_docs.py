@@ -1,7 +1,7 @@
 """docs/dl4j.md shows what is covered as it is."""
 
 from runtimes.dl4j import layers
-from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES, Entry
+from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES, Coverage
 from tests.support import ROOT
 
 assert layers  # importing it fills the registry
@@ -9,7 +9,7 @@ TEXT = (ROOT / "docs/dl4j.md").read_text()
 SHOWN = {"stored": "DL4J's own outputs", "computed": "an independent computation", "": "**unverified**"}
 
 
-def table(title: str, entries: dict[str, Entry]) -> str:
+def table(title: str, entries: dict[str, Coverage]) -> str:
     lines = [f"| {title} | computed in DL4J by | numbers confirmed by |", "|---|---|---|"]
     for kind, entry in sorted(entries.items(), key=lambda item: item[0].rsplit(".", 1)[-1]):
         lines.append(f"| {kind} | {entry.source} | {SHOWN[entry.evidence]} |")
