@@ -27,14 +27,14 @@ def gather(model, *numbers):
 
 def failures_are_told_apart_and_forgotten(artifact):
     """LiteRT's message contains those of all previous failures, and grows without limit."""
-    runner._MAX_SAID = 1000
+    runner._MAX_MESSAGES = 1000
     model = load(LoadOptions(artifact))
     first, started = model._runner._inner, 0
     for _ in range(100):
         assert gather(model, 9) == "gather index out of bounds"
         assert "was not true, gather index out of bounds" in gather(model, -1)
         assert gather(model, 2, 0) == [[4, 5], [0, 1]]
-        assert len(model._runner._said) < 1200
+        assert len(model._runner._messages) < 1200
         first, started = model._runner._inner, started + (model._runner._inner is not first)
     assert started > 10, started
 
