@@ -66,11 +66,13 @@ def convolution(r):
 def transposed(r):
     size, window, strides = ([r.randint(1, most) for _ in range(2)] for most in (6, 4, 3))
     kernel, padded = r.parameter(*[2, 3] + window), [r.coin(), r.coin()]
-    told = (0,)
+    shape = (0,)
     if r.coin():
         each = zip(size, window, strides, padded)
-        told = (3,) + tuple((n - 1) * s + (1 + r.randint(0, s - 1) if p else w) for n, w, s, p in each)
-    return C.convolution_transpose(kernel, given([2] + size), strides, auto_padding=[False] + padded, output_shape=told)
+        shape = (3,) + tuple((n - 1) * s + (1 + r.randint(0, s - 1) if p else w) for n, w, s, p in each)
+    return C.convolution_transpose(
+        kernel, given([2] + size), strides, auto_padding=[False] + padded, output_shape=shape
+    )
 
 
 @kind

@@ -1,6 +1,6 @@
 """The contract suite over every runtime, each in its own environment: fake, made and real models.
 
-`suite.py` holds the checks and runs in the runtime's interpreter; `make/` makes small models there.
+`suite/` contains the checks, which run in the runtime's interpreter; `make/` makes small models there.
 """
 
 import json
@@ -30,7 +30,7 @@ MADE = {
         "unknown_operator faults"
     ),
     "torchscript": (
-        "tuple list dict named_tuple nested returns_scalars takes_scalars takes_optional linear untold "
+        "tuple list dict named_tuple nested returns_scalars takes_scalars takes_optional linear undeclared "
         "signature_inside signature_broken declared declared_wrongly writes_to_input keeps_input complains "
         "numbered numbered_wrongly numbered_too_high "
         "precision exported_precision parameter_wrong parameter_unknown "
@@ -56,8 +56,8 @@ MADE = {
         "garbage truncated empty"
     ),
     "dl4j": (
-        "dense parameter_unknown double half several sequence declared untold normalized normalizer_left not_covered "
-        "pad_then_pool too_few truncated garbage no_coefficients"
+        "dense parameter_unknown double half several sequence declared undeclared normalized normalizer_left "
+        "not_covered pad_then_pool too_few truncated garbage no_coefficients"
     ),
     "tflite": (
         "dense fixed declared twins unnamed several other_signature without_default part_left_out int8 strings scalar "
@@ -69,7 +69,7 @@ MADE = {
 
 X_Y = {"inputs": [["x", "FP32", [-1, 4]]], "outputs": [["y", "FP32", [-1, 4]]]}
 FAKE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "default": ({}, {"told": X_Y, "bad": [{"x": [[400.0, 1.0, 1.0, 1.0]]}]}),
+    "default": ({}, {"expected_signature": X_Y, "bad": [{"x": [[400.0, 1.0, 1.0, 1.0]]}]}),
     "two_inputs": (
         {
             "inputs": [{"name": n, "datatype": d, "shape": [-1]} for n, d in (("a", "INT64"), ("b", "BYTES"))],
@@ -79,9 +79,9 @@ FAKE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "scalar": (
         {"inputs": [{"name": "x", "datatype": "FP64", "shape": []}], "outputs": None},
-        {"told": {"outputs": []}},
+        {"expected_signature": {"outputs": []}},
     ),
-    "declared": ({"outputs": None}, {"options": X_Y, "told": X_Y}),
+    "declared": ({"outputs": None}, {"options": X_Y, "expected_signature": X_Y}),
     "refused": ({"refused": {"z": "it is a map, which the protocol lacks"}}, {"refused": ["z"]}),
     "not_batchable": ({"not_batchable": True}, {"not_batchable": True}),
     "stateful": ({"stateful": True}, {"stateful": True}),
@@ -97,7 +97,7 @@ def run_suite(python: str | Path, runtime: str, artifact: Path, case: Path, fold
     """`folder` has another runtime.py than the runtime's own."""
     described = tomllib.loads((PROJECT / "runtimes" / runtime / "runtime.toml").read_text())
     env = os.environ | {key: value.format(threads=1) for key, value in described.get("env", {}).items()}
-    command = [python, "-I", HERE / "suite.py", folder or PROJECT / "runtimes" / runtime, artifact, case]
+    command = [python, "-I", HERE / "suite" / "run.py", folder or PROJECT / "runtimes" / runtime, artifact, case]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"check"')]
     failed = [f"{line['check']}: {line['detail']}" for line in lines if not line["ok"]]
@@ -318,15 +318,20 @@ DIGITS_ARTIFACTS = {
 @pytest.mark.parametrize("runtime", [pytest.param(name, marks=pytest.mark.runtime(name)) for name in RUNTIMES])
 def test_digits(runtime: str, runtime_python: PythonOf, tmp_path: Path) -> None:
     """The committed models do what examples/digits/accuracy.json says, on images that they never saw."""
-    told = {"inputs": [["image", "FP32", [-1, 64]]], "outputs": [["scores", "FP32", [-1, 10]]]}
+    declared = {"inputs": [["image", "FP32", [-1, 64]]], "outputs": [["scores", "FP32", [-1, 10]]]}
     accuracy = json.loads((DIGITS / "accuracy.json").read_text())[f"digits_{runtime}"]
     assert accuracy >= 0.95
     with np.load(DIGITS / "heldout.npz") as heldout:
         np.savez(tmp_path / "inputs.npz", image=heldout["image"])
         np.savez(tmp_path / "labels.npz", scores=heldout["label"])
-    case: dict[str, Any] = {"inputs": "inputs.npz", "labels": "labels.npz", "accuracy": accuracy, "told": told}
+    case: dict[str, Any] = {
+        "inputs": "inputs.npz",
+        "labels": "labels.npz",
+        "accuracy": accuracy,
+        "expected_signature": declared,
+    }
     if runtime == "mxnet":  # its files tell no shapes; model.toml does
-        case["options"] = told
+        case["options"] = declared
     (tmp_path / "case.json").write_text(json.dumps(case))
     artifact = PROJECT / "model_repo" / DIGITS_ARTIFACTS[runtime]
     run_suite(runtime_python(runtime), runtime, artifact, tmp_path / "case.json")
@@ -337,7 +342,12 @@ def test_digits(runtime: str, runtime_python: PythonOf, tmp_path: Path) -> None:
 
 def common_files() -> list[Path]:
     top = PROJECT / "runtimes"
-    return [*top.glob("*.py"), *(top / "worker").glob("*.py"), *(top / "fake").glob("*.py"), HERE / "suite.py"]
+    return [
+        *top.glob("*.py"),
+        *(top / "worker").glob("*.py"),
+        *(top / "fake").glob("*.py"),
+        *(HERE / "suite").glob("*.py"),
+    ]
 
 
 @pytest.mark.parametrize("age", ["oldest", "newest"])

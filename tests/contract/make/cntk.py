@@ -26,12 +26,12 @@ def main(root):
     def save(name, function, case):
         function.save(str(folder(name, case)))
 
-    def told(inputs, outputs):
-        return {"told": {"inputs": inputs, "outputs": outputs}}
+    def expects(inputs, outputs):
+        return {"expected_signature": {"inputs": inputs, "outputs": outputs}}
 
     x = C.input_variable(4, name="x")
     dense = C.alias(C.layers.Dense(3)(x), "y")
-    case = told([["x", "FP32", [-1, 4]]], [["y", "FP32", [-1, 3]]])
+    case = expects([["x", "FP32", [-1, 4]]], [["y", "FP32", [-1, 3]]])
     save("dense", dense, dict(case, bad=[{"x": [[1.0] * 5]}]))
     save("parameter_unknown", dense, {"options": {"parameters": {"fast": True}}, "load_error": True})
     save("several", C.combine([C.alias(x * 2, "p"), C.alias(x + 1, "q")]), {
@@ -39,34 +39,36 @@ def main(root):
         "expected_values": {"p": [[2.0, 4.0, 6.0, 8.0]], "q": [[2.0, 3.0, 4.0, 5.0]]},
     })  # fmt: skip
     double = C.input_variable(4, dtype=np.float64, name="x")
-    save("double", C.alias(double * 2, "y"), told([["x", "FP64", [-1, 4]]], [["y", "FP64", [-1, 4]]]))
+    save("double", C.alias(double * 2, "y"), expects([["x", "FP64", [-1, 4]]], [["y", "FP64", [-1, 4]]]))
     half = C.input_variable(4, dtype=np.float16, name="x")
-    save("half", C.alias(half + half, "y"), told([["x", "FP16", [-1, 4]]], [["y", "FP16", [-1, 4]]]))
+    save("half", C.alias(half + half, "y"), expects([["x", "FP16", [-1, 4]]], [["y", "FP16", [-1, 4]]]))
 
     unnamed = C.input_variable(2) * 2
     save(
-        "unnamed", unnamed, told([[unnamed.arguments[0].uid, "FP32", [-1, 2]]], [[unnamed.output.uid, "FP32", [-1, 2]]])
+        "unnamed",
+        unnamed,
+        expects([[unnamed.arguments[0].uid, "FP32", [-1, 2]]], [[unnamed.output.uid, "FP32", [-1, 2]]]),
     )
     twins = [C.input_variable(2, name="same") for _ in range(2)]
     inputs = [[each.uid, "FP32", [-1, 2]] for each in twins]
-    save("twins", C.alias(twins[0] - twins[1], "y"), told(inputs, [["y", "FP32", [-1, 2]]]))
+    save("twins", C.alias(twins[0] - twins[1], "y"), expects(inputs, [["y", "FP32", [-1, 2]]]))
     table = C.alias(C.gather(C.parameter((40, 3), init=1), x), "y")
     rows = {"values": {"x": [[0.0, 1.0, 2.0, 39.0]]}, "bad": [{"x": [[40.0] * 4]}], "ranges": {"x": [0, 39, True]}}
     save("table", table, rows)
     # Shapes, and a constant next to the batch.
     image = C.input_variable((1, C.FreeDimension, C.FreeDimension), name="image")
     strided = C.layers.Convolution2D((3, 3), 2, pad=False, init=1)(image)
-    case = told([["image", "FP32", [-1, 1, -1, -1]]], [["y", "FP32", [-1, 2, -1, -1]]])
+    case = expects([["image", "FP32", [-1, 1, -1, -1]]], [["y", "FP32", [-1, 2, -1, -1]]])
     save("open", C.alias(strided, "y"), dict(case, values={"image": np.ones((2, 1, 3, 4)).tolist()}))
     # The sum over a batch has no batch axis.
     whole = C.alias(C.reduce_sum(x, axis=C.Axis.all_axes()), "sum")
-    save("without_batch", whole, dict(told([["x", "FP32", [-1, 4]]], [["sum", "FP32", []]]), not_batchable=True))
+    save("without_batch", whole, dict(expects([["x", "FP32", [-1, 4]]], [["sum", "FP32", []]]), not_batchable=True))
 
     steps = C.sequence.input_variable(3, name="steps")
     recurrent = C.layers.Recurrence(C.layers.LSTM(5))(steps)
-    case = told([["steps", "FP32", [-1, -1, 3]]], [["y", "FP32", [-1, -1, 5]]])
+    case = expects([["steps", "FP32", [-1, -1, 3]]], [["y", "FP32", [-1, -1, 5]]])
     save("sequence", C.alias(recurrent, "y"), dict(case, bad=[{"steps": [[[1.0] * 4]]}, {"steps": [[]]}]))
-    case = told([["steps", "FP32", [-1, -1, 3]]], [["y", "FP32", [-1, 5]]])
+    case = expects([["steps", "FP32", [-1, -1, 3]]], [["y", "FP32", [-1, 5]]])
     save("last", C.alias(C.sequence.last(recurrent), "y"), case)
 
     sparse = C.input_variable(10, is_sparse=True, name="words")

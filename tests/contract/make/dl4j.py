@@ -26,8 +26,8 @@ def main(root):
         (made / "case.json").write_text(json.dumps({"artifact": "model.zip", **case}))
         return made / "model.zip"
 
-    def told(inputs, outputs):
-        return {"told": {"inputs": inputs, "outputs": outputs}}
+    def expects(inputs, outputs):
+        return {"expected_signature": {"inputs": inputs, "outputs": outputs}}
 
     # The identity, and twice: W by columns, then b.
     identity, twice = (
@@ -35,7 +35,7 @@ def main(root):
         np.concatenate([2 * np.eye(2).ravel(), np.ones(2)]),
     )
     single = multi_layer(dense(2, 2, "Identity"))
-    case = told([["in", "FP32", [-1, 2]]], [["out", "FP32", [-1, 2]]])
+    case = expects([["in", "FP32", [-1, 2]]], [["out", "FP32", [-1, 2]]])
     values = {"values": {"in": [[1.0, 2.0], [3.0, 4.0]]}, "expected_values": {"out": [[3.0, 5.0], [7.0, 9.0]]}}
     zips.write(folder("dense", {**case, **values, "bad": [{"in": [[1.0] * 3]}]}), single, twice)
     zips.write(
@@ -44,21 +44,26 @@ def main(root):
         twice,
     )
     zips.write(
-        folder("double", told([["in", "FP64", [-1, 2]]], [["out", "FP64", [-1, 2]]])), single, twice, dtype="DOUBLE"
+        folder("double", expects([["in", "FP64", [-1, 2]]], [["out", "FP64", [-1, 2]]])), single, twice, dtype="DOUBLE"
     )
-    zips.write(folder("half", told([["in", "FP16", [-1, 2]]], [["out", "FP16", [-1, 2]]])), single, twice, dtype="HALF")
+    zips.write(
+        folder("half", expects([["in", "FP16", [-1, 2]]], [["out", "FP16", [-1, 2]]])), single, twice, dtype="HALF"
+    )
 
     several = graph(["x"], {"p": (dense(2, 2, "Identity"), ["x"]), "q": (dense(2, 2, "Identity"), ["p"])}, ["q", "p"])
     values = {"values": {"x": [[1.0, 2.0]]}, "expected_values": {"p": [[1.0, 2.0]], "q": [[3.0, 5.0]]}}
     zips.write(folder("several", values), several, np.concatenate([identity, twice]))
-    open_steps = {"told": {"inputs": [["in", "FP32", [-1, 3, -1]]]}, "values": {"in": np.ones((2, 3, 5)).tolist()}}
+    open_steps = {
+        "expected_signature": {"inputs": [["in", "FP32", [-1, 3, -1]]]},
+        "values": {"in": np.ones((2, 3, 5)).tolist()},
+    }
     zips.write(folder("sequence", open_steps), *both(NETWORKS["lstm"]))
 
     # No layer determines the shape of its input.
     sums = graph(["x"], {"y": (vertex("Scale", scaleFactor=2.0), ["x"])}, ["y"])
     declared = {"inputs": [["x", "FP32", [-1, 3]]], "outputs": [["y", "FP32", [-1, 3]]]}
-    zips.write(folder("declared", {"options": declared, "told": declared}), sums, np.zeros(0))
-    zips.write(folder("untold", {"load_error": True}), sums, np.zeros(0))
+    zips.write(folder("declared", {"options": declared, "expected_signature": declared}), sums, np.zeros(0))
+    zips.write(folder("undeclared", {"load_error": True}), sums, np.zeros(0))
 
     # Maps the range 0 to 4 to 0 to 1 before the network, and nothing after it.
     ranged = normalizers.min_max((np.zeros(2), np.full(2, 4.0)))

@@ -53,8 +53,8 @@ def main(root):
     label = mx.sym.SoftmaxOutput(
         mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=3, name="fc"), name="softmax"
     )
-    told = {"inputs": [["data", "FP32", [-1, 4]]], "outputs": [["softmax_output", "FP32", [-1, 3]]]}
-    path = folder("label_and_shapes", {"told": told})
+    expected = {"inputs": [["data", "FP32", [-1, 4]]], "outputs": [["softmax_output", "FP32", [-1, 3]]]}
+    path = folder("label_and_shapes", {"expected_signature": expected})
     label.save(path + "-symbol.json")
     Path(path + "-shapes.json").write_text(json.dumps([{"name": "data", "shape": [7, 4]}]))
     mx.nd.save(path + "-0003.params", {"arg:fc_weight": mx.nd.ones((3, 4)), "arg:fc_bias": mx.nd.zeros((3,))})

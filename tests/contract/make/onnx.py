@@ -67,7 +67,7 @@ def main(root):
         [node("Add", ["x", "x"], ["y"])],
         [("x", HALF, ["n", 3])],
         [("y", HALF, ["n", 3])],
-        {"told": {"inputs": [["x", "FP16", [-1, 3]]], "outputs": [["y", "FP16", [-1, 3]]]}, **FOLLOWED},
+        {"expected_signature": {"inputs": [["x", "FP16", [-1, 3]]], "outputs": [["y", "FP16", [-1, 3]]]}, **FOLLOWED},
     )
     write(
         root,
@@ -85,7 +85,7 @@ def main(root):
         [("y", INT64, ["n"])],
         {
             "values": {"x": [1, 2, 3], "step": 4},
-            "told": {"inputs": [["x", "INT64", [-1]], ["step", "INT64", []]]},
+            "expected_signature": {"inputs": [["x", "INT64", [-1]], ["step", "INT64", []]]},
             "analysis": {"unknown": "'step' is a scalar"},
         },
     )
@@ -97,7 +97,7 @@ def main(root):
         [("y", STRING, ["n", 2])],
         {
             "values": {"x": [["a", "grün"], ["", "日本"], ["end\0", "\0"]]},
-            "told": {"outputs": [["y", "BYTES", [-1, 2]]]},
+            "expected_signature": {"outputs": [["y", "BYTES", [-1, 2]]]},
             "expected_values": {"y": [["a", "grün"], ["", "日本"], ["end\0", "\0"]]},
             "strings": True,
             **FOLLOWED,
@@ -118,7 +118,7 @@ def main(root):
         [("double", DOUBLE, ["n", 3]), ("small", BFLOAT16, ["n", 3]), ("sum", DOUBLE, ["n", 1])],
         {
             "refused": ["small"],
-            "told": {"outputs": [["double", "FP64", [-1, 3]], ["sum", "FP64", [-1, 1]]]},
+            "expected_signature": {"outputs": [["double", "FP64", [-1, 3]], ["sum", "FP64", [-1, 1]]]},
             **FOLLOWED,
         },
         [numpy_helper.from_array(np.array(2.0), "two"), numpy_helper.from_array(np.array([1]), "axes")],
@@ -131,7 +131,7 @@ def main(root):
         [node("MatMul", ["x", "w"], ["y"])],
         [("x", FLOAT, ["n", 3]), ("w", FLOAT, [3, 3])],
         [("y", FLOAT, ["n", 3])],
-        {"told": {"inputs": [["x", "FP32", [-1, 3]]]}, **FOLLOWED},
+        {"expected_signature": {"inputs": [["x", "FP32", [-1, 3]]]}, **FOLLOWED},
         [weight],
     )
     # Its graph says how many rows the table has, and that rows of a batch lie apart, though it is loaded from a copy.

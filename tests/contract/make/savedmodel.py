@@ -265,24 +265,35 @@ def main(root):
         (folder / "case.json").write_text(json.dumps({"artifact": "model", **case}))
         return folder
 
-    write("half", Half(), {"told": {"inputs": [["x", "FP16", [-1, 2]]], "outputs": [["y", "FP16", [-1, 2]]]}})
+    write(
+        "half",
+        Half(),
+        {"expected_signature": {"inputs": [["x", "FP16", [-1, 2]]], "outputs": [["y", "FP16", [-1, 2]]]}},
+    )
     write("parameter_unknown", Half(), {"options": {"parameters": {"fast": True}}, "load_error": True})
     strings = {"inputs": [["text", "BYTES", [-1]]], "outputs": [["long", "BOOL", [-1]], ["upper", "BYTES", [-1]]]}
-    write("strings", Strings(), {"values": {"text": ["a", "", "four"]}, "told": strings})
+    write("strings", Strings(), {"values": {"text": ["a", "", "four"]}, "expected_signature": strings})
     # Trailing zeros, which numpy's strings drop, and empty strings.
     for name, one in {"string_scalar": "end\0", "string_scalar_empty": ""}.items():
         texts = {"one": one, "row": ["", "a\0", "\0"]}
         write(name, Echo(), {"values": texts, "expected_values": texts, "strings": True})
-    write("int64_scalar", Scalar(), {"told": {"inputs": [["step", "INT64", []], ["x", "INT64", [-1]]]}})
-    write("unknown_rank", UnknownRank(), {"told": {"inputs": [["x", "FP32", None]]}, "refused": ["small"]})
+    write("int64_scalar", Scalar(), {"expected_signature": {"inputs": [["step", "INT64", []], ["x", "INT64", [-1]]]}})
+    write(
+        "unknown_rank", UnknownRank(), {"expected_signature": {"inputs": [["x", "FP32", None]]}, "refused": ["small"]}
+    )
     ends = {"values": {"ids": [39999, 0], "a": [4.0, 99.0]}, "expected_values": {"y": [40000.0, 6.0]}}
     write("tables", Tables(), dict(ends, ranges={"ids": [0, 39999, True], "a": [2, 14, False]}))
     module = Signatures()
     both = {"serving_default": module.second, "another": module.first}
-    write("default_signature", module, {"told": {"outputs": [["z", "FP32", [-1, 1]]]}}, both)
-    write("other_signature", module, {"signature": "another", "told": {"outputs": [["y", "FP32", [-1, 1]]]}}, both)
+    write("default_signature", module, {"expected_signature": {"outputs": [["z", "FP32", [-1, 1]]]}}, both)
+    write(
+        "other_signature",
+        module,
+        {"signature": "another", "expected_signature": {"outputs": [["y", "FP32", [-1, 1]]]}},
+        both,
+    )
     unnamed = {"b": module.second, "a": module.first}
-    write("no_default_signature", module, {"told": {"outputs": [["y", "FP32", [-1, 1]]]}}, unnamed)
+    write("no_default_signature", module, {"expected_signature": {"outputs": [["y", "FP32", [-1, 1]]]}}, unnamed)
     write("no_signature", module, {"load_error": True}, {})
     write("assertion", Lookup(), {"values": {"i": [0, 2]}, "bad": [{"i": [1, 5]}]})
     ragged = {"values": {"x": [[1.0, 0.0]]}, "refused": ["rows"], "expected_values": {"y": [[2.0, 0.0]]}}
@@ -291,7 +302,7 @@ def main(root):
     both = CallsPython()
     both.plain = Plain()
     signatures = {"serving_default": both.__call__, "plain": both.plain.__call__}
-    write("calls_python_beside", both, {"told": {"outputs": [["z", "FP32", [-1]]]}}, signatures)
+    write("calls_python_beside", both, {"expected_signature": {"outputs": [["z", "FP32", [-1]]]}}, signatures)
 
     def adds(number):
         return {"values": {"x": [1.0]}, "expected_values": {"y": [1.0 + number]}}
@@ -335,7 +346,10 @@ def main(root):
     save_for_session(Path(root, "session", "model"))
     Path(root, "session", "case.json").write_text(json.dumps(of_session))
     with tempfile.TemporaryDirectory() as folder:
-        case = {"values": {"x": ["b", "c"]}, "told": {"outputs": [["length", "INT32", [-1]], ["y", "INT64", [-1]]]}}
+        case = {
+            "values": {"x": ["b", "c"]},
+            "expected_signature": {"outputs": [["length", "INT32", [-1]], ["y", "INT64", [-1]]]},
+        }
         write("reads_assets", ReadsAssets(folder), case)
     failing = {
         "inflates": Failing(lambda text: tf.io.decode_compressed(text, "ZLIB"), tf.string),

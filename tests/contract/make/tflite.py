@@ -338,30 +338,45 @@ def bfloat16():
 
 
 def main(root):
-    def told(name, datatype, shape):
+    def expects(name, datatype, shape):
         return {"inputs": [["x", datatype, shape]], "outputs": [[name, datatype, shape]]}
 
     rows = {"values": {"dense_input": [[1, 0, 0, 0], [0, 0, 0, 1]]}, "bad": [{"dense_input": [[1.0] * 5]}]}
     rows["expected_values"] = {"StatefulPartitionedCall:0": [[1, 6, 11], [4, 9, 14]]}
     write(root, "dense", dense(), rows)
-    write(root, "fixed", adder(shape=(2, 3)), {"told": told("y", "FP32", [2, 3]), "bad": [{"x": [[1.0, 2.0, 3.0]]}]})
+    write(
+        root,
+        "fixed",
+        adder(shape=(2, 3)),
+        {"expected_signature": expects("y", "FP32", [2, 3]), "bad": [{"x": [[1.0, 2.0, 3.0]]}]},
+    )
     declared = {"inputs": [["x", "", [-1, 3]]], "outputs": [["y", "", [-1, 3]]]}
-    write(root, "declared", adder(shape=(1, 3)), {"options": declared, "told": told("y", "FP32", [-1, 3])})
+    write(
+        root,
+        "declared",
+        adder(shape=(1, 3)),
+        {"options": declared, "expected_signature": expects("y", "FP32", [-1, 3])},
+    )
     twin = {"values": {"x": [[1, 2]]}, "expected_values": {"first": [[2, 4]], "second": [[-1, -2]]}}
     write(root, "twins", twins(), twin)
     integers = {"inputs": [["a", "INT64", [-1]], ["b", "INT64", [-1]]], "outputs": [["sum", "INT64", [-1]]]}
     pair = [["OUTPUT__0", "FP32", [-1, 2]], ["OUTPUT__1", "FP32", [-1, 2]]]
     pair = {"inputs": [["INPUT__0", "FP32", [-1, 2]], ["x", "FP32", [-1, 2]]], "outputs": pair}
-    write(root, "unnamed", unnamed(), {"told": pair})
-    write(root, "several", several(), {"told": integers, "values": {"a": [2**40, 2], "b": [1, 1]}})
-    write(root, "other_signature", several(), {"signature": "doubled", "told": told("y", "FP32", [-1, 3])})
+    write(root, "unnamed", unnamed(), {"expected_signature": pair})
+    write(root, "several", several(), {"expected_signature": integers, "values": {"a": [2**40, 2], "b": [1, 1]}})
+    write(
+        root,
+        "other_signature",
+        several(),
+        {"signature": "doubled", "expected_signature": expects("y", "FP32", [-1, 3])},
+    )
     write(root, "without_default", adder("b", "a"), {"signature": "a"})
-    write(root, "part_left_out", partly_custom(), {"told": told("y", "FP32", [-1, 3])})
-    eighths = {"values": {"x": [[1, -2]]}, "told": told("y", "INT8", [-1, 2])}
+    write(root, "part_left_out", partly_custom(), {"expected_signature": expects("y", "FP32", [-1, 3])})
+    eighths = {"values": {"x": [[1, -2]]}, "expected_signature": expects("y", "INT8", [-1, 2])}
     write(root, "int8", quantised(), eighths)
     none = {"options": {"inputs": [["x", "FP32", [0, 3]]], "outputs": [["y", "FP32", [0, 3]]]}}
     write(root, "no_rows", adder(), none)
-    column = {"told": {"outputs": [["y", "BYTES", [-1, 1]]]}}
+    column = {"expected_signature": {"outputs": [["y", "BYTES", [-1, 1]]]}}
     texts = {"values": {"x": ["a", "grün", "", "end\0", "\0"]}, "strings": True}
     texts["expected_values"] = {"y": [["a"], ["grün"], [""], ["end\0"], ["\0"]]}
     write(root, "strings", strings(), {**texts, **column})
@@ -370,10 +385,10 @@ def main(root):
         write(root, name, strings([]), case)
     write(root, "string_scalar_empty", strings([]), {"values": {"x": ""}, "fails": "Unsupported"})
     scalar = one_operator(Op.NEG, [("x", [])], [("y", [])], schema.NegOptionsT())
-    write(root, "scalar", scalar, {"values": {"x": 2.5}, "told": told("y", "FP32", [])})
+    write(root, "scalar", scalar, {"values": {"x": 2.5}, "expected_signature": expects("y", "FP32", [])})
     unranked = one_operator(Op.NEG, [("x", [-1, 2])], [("y", [])], schema.NegOptionsT(), ranked=False)
-    write(root, "unknown_rank", unranked, {"told": {"outputs": [["y", "FP32", None]]}})
-    write(root, "bfloat16", bfloat16(), {"refused": ["small"], "told": told("y", "FP32", [-1, 3])})
+    write(root, "unknown_rank", unranked, {"expected_signature": {"outputs": [["y", "FP32", None]]}})
+    write(root, "bfloat16", bfloat16(), {"refused": ["small"], "expected_signature": expects("y", "FP32", [-1, 3])})
     two_rows = {"bad": [{"x": [[1.0] * 4] * 2}], "not_batchable": True}
     write(root, "fixed_inside", fixed_inside(), {"values": {"x": [[1, 2, 3, 4]]}, **two_rows})
     write(root, "gathering", gathering(), {"values": {"numbers": [2, 0]}, "bad": [{"numbers": [7]}, {"numbers": [-1]}]})

@@ -272,13 +272,13 @@ def write_compiled(path):
         archive.writestr("model/archive_format", b"pt2")
 
 
-def told_outputs(*outputs):
-    return {"told": {"outputs": [list(output) for output in outputs]}}
+def expected_outputs(*outputs):
+    return {"expected_signature": {"outputs": [list(output) for output in outputs]}}
 
 
 def main(root):
     torch.manual_seed(0)
-    told_pictures = told_outputs(["OUTPUT__0", "FP32", [-1, 4]], ["OUTPUT__1", "INT64", [-1]])
+    expected_pictures = expected_outputs(["OUTPUT__0", "FP32", [-1, 4]], ["OUTPUT__1", "INT64", [-1]])
 
     def write(name, save, case, suffix="pt"):
         folder = Path(root, name)
@@ -311,11 +311,11 @@ def main(root):
 
         write(name, save, case, "pt2")
 
-    two = told_outputs(["OUTPUT__0", "", None], ["OUTPUT__1", "", None])
+    two = expected_outputs(["OUTPUT__0", "", None], ["OUTPUT__1", "", None])
     script("tuple", ReturnsTuple(), {**FP32_X, "values": X, **two})
-    script("list", ReturnsList(), {**FP32_X, "values": X, **told_outputs()})
-    script("dict", ReturnsDict(), {**FP32_X, "values": X, **told_outputs()})
-    script("named_tuple", ReturnsNamedTuple(), {**FP32_X, "values": X, **told_outputs()})
+    script("list", ReturnsList(), {**FP32_X, "values": X, **expected_outputs()})
+    script("dict", ReturnsDict(), {**FP32_X, "values": X, **expected_outputs()})
+    script("named_tuple", ReturnsNamedTuple(), {**FP32_X, "values": X, **expected_outputs()})
     script("nested", ReturnsNested(), {**FP32_X, "values": X, "refused": ["OUTPUT__1"]})
     script("none_beside", NoneBeside(), {**FP32_X, "values": X, "left_out": ["auxiliary"]})
     script("complex_beside", ComplexBeside(), {**FP32_X, "values": X, "refused_later": ["OUTPUT__1"]})
@@ -360,18 +360,18 @@ def main(root):
         ["negate", "BOOL", []],
         ["mode", "BYTES", []],
     ]
-    script("takes_scalars", TakesScalars(), {"values": scalars, "told": {"inputs": types}})
+    script("takes_scalars", TakesScalars(), {"values": scalars, "expected_signature": {"inputs": types}})
     # An argument with a default is an input where it is declared.
     options = {"inputs": [*types, ["extra", "", None]]}
     script("takes_optional", TakesScalars(), {"values": {**scalars, "extra": [10.0, 20.0]}, "options": options})
     bad = [{"x": [[1.0, 2.0]]}]
     script("linear", Linear(), {**FP32_X, "values": X, "bad": bad})
-    script("untold", Linear(), {"values": X, "bad": bad})
-    signed = {"told": {"inputs": [["rows", "FP32", [-1, 4]]], "outputs": [["scores", "FP32", [-1, 3]]]}}
+    script("undeclared", Linear(), {"values": X, "bad": bad})
+    signed = {"expected_signature": {"inputs": [["rows", "FP32", [-1, 4]]], "outputs": [["scores", "FP32", [-1, 3]]]}}
     script("signature_inside", Linear(), signed, {"signature.json": json.dumps(SIGNATURE)})
     script("signature_broken", Linear(), {"load_error": True}, {"signature.json": "{"})
     declared = {"inputs": [["a", "FP32", [-1, 4]]], "outputs": [["b", "FP32", [-1, 3]]]}
-    script("declared", Linear(), {"options": declared, "told": declared})
+    script("declared", Linear(), {"options": declared, "expected_signature": declared})
     script(
         "declared_wrongly", Linear(), {"options": {"inputs": [["a", "", None], ["b", "", None]]}, "load_error": True}
     )
@@ -381,7 +381,7 @@ def main(root):
             "inputs": [["INPUT__1", "FP32", [-1, 2]], ["INPUT__0", "FP32", [-1, 2]]],
             "outputs": [["OUTPUT__1", "FP32", [-1, 2]]],
         },
-        "told": {
+        "expected_signature": {
             "inputs": [["INPUT__0", "FP32", [-1, 2]], ["INPUT__1", "FP32", [-1, 2]]],
             "outputs": [["OUTPUT__1", "FP32", [-1, 2]]],
         },
@@ -405,28 +405,31 @@ def main(root):
     rows = {"ranges": {"x": [0, 39999, True]}}
     script("tables", Tables(), {**FP32_X, "values": X, **rows})
     export("exported_tables", Tables(), {"values": X, **rows})
-    export("exported", Linear(), {"told": LINEAR, "bad": [{"x": [[1.0] * 4] * 65}]})
-    dictionary = told_outputs(["double", "FP32", [-1, 4]], ["half", "FP32", [-1, 4]])
+    export("exported", Linear(), {"expected_signature": LINEAR, "bad": [{"x": [[1.0] * 4] * 65}]})
+    dictionary = expected_outputs(["double", "FP32", [-1, 4]], ["half", "FP32", [-1, 4]])
     export("exported_dict", ReturnsDict(), dictionary)
-    export("exported_bfloat16", Bfloat16(), {"refused": ["small"], **told_outputs(["same", "FP32", [-1, 4]])})
+    export("exported_bfloat16", Bfloat16(), {"refused": ["small"], **expected_outputs(["same", "FP32", [-1, 4]])})
     export("exported_writes_to_input", WritesToInput(), {})
     export("exported_counts", Counts(), {"stateful": True, "analysis": {"writes": "buffer 'count' is written to"}})
     export("exported_nested", ReturnsNested(), {"refused": ["OUTPUT__1"]})
-    legacy("exported_by_2_7", Linear(), {"told": LINEAR})
+    legacy("exported_by_2_7", Linear(), {"expected_signature": LINEAR})
     legacy("exported_too_early", Linear(), {"load_error": "too old or too new"}, "7.3")
     export("exported_operator", Custom(), {"load_error": "the operator contract.twice.default"})
     write("compiled", write_compiled, {"load_error": "an AOTInductor package"}, "pt2")
     pictures, x = Pictures().eval(), torch.randn(2, 3, 8, 8)
     scores = pictures(x)[0].tolist()
     rounded = {"values": {"x": x.tolist()}, "expected_values": {"OUTPUT__0": scores}, "tolerance": 0.02}
-    told = {"inputs": [["x", "FP32", [-1, 3, 8, 8]]]}
+    declared_x = {"inputs": [["x", "FP32", [-1, 3, 8, 8]]]}
     bfloat16 = {"parameters": {"precision": "bfloat16", "channels_last": True}}
-    script("precision", pictures, {"options": {**told, **bfloat16}, **rounded})
+    script("precision", pictures, {"options": {**declared_x, **bfloat16}, **rounded})
     rows = {"x": {0: torch.export.Dim("n", min=1, max=64)}}
     program = torch.export.export(pictures, (x,), dynamic_shapes=rows)
     half = {"options": {"parameters": {"precision": "half"}}}
     write(
-        "exported_precision", lambda path: torch.export.save(program, path), {**half, **rounded, **told_pictures}, "pt2"
+        "exported_precision",
+        lambda path: torch.export.save(program, path),
+        {**half, **rounded, **expected_pictures},
+        "pt2",
     )
     for name, parameters in (("parameter_wrong", {"precision": "fp8"}), ("parameter_unknown", {"presision": "half"})):
         script(name, Linear(), {"options": {"parameters": parameters}, "load_error": True})

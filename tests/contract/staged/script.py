@@ -39,8 +39,8 @@ def raises(kind, call):
 
 
 def memory_that_runs_out_is_a_memory_error_and_is_given_back():
-    told = []
-    device = HOST._replace(synchronize=lambda: told.append("wait"), empty_cache=lambda: told.append("empty"))
+    calls = []
+    device = HOST._replace(synchronize=lambda: calls.append("wait"), empty_cache=lambda: calls.append("empty"))
     left = iter([torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")])
 
     def call(values):
@@ -51,7 +51,7 @@ def memory_that_runs_out_is_a_memory_error_and_is_given_back():
     runs_out = model(call, device)
     for _ in range(2):
         raises(MemoryError, lambda: runs_out.start(ONES, [], "default"))
-    assert told == ["wait", "empty", "wait", "empty"], told
+    assert calls == ["wait", "empty", "wait", "empty"], calls
     assert runs_out.infer(ONES, [], "default")["y"].tolist() == [[2, 2]] * 3
 
 
@@ -69,7 +69,7 @@ def errors_are_whose_fault_they_are():
         raises(kind, lambda call=call: model(call).infer(ONES, [], "default"))
 
 
-def an_error_that_comes_with_the_event_is_told_by_finish():
+def an_error_at_the_event_is_raised_by_finish():
     class Late(torch.cpu.Event):
         def synchronize(self):
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -150,7 +150,7 @@ if __name__ == "__main__":
     for check in (
         memory_that_runs_out_is_a_memory_error_and_is_given_back,
         errors_are_whose_fault_they_are,
-        an_error_that_comes_with_the_event_is_told_by_finish,
+        an_error_at_the_event_is_raised_by_finish,
         a_handle_holds_its_batch_until_it_is_finished,
         graphs_are_replayed_by_shape,
         shapes_without_number_are_not_all_recorded,

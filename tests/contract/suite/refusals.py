@@ -1,0 +1,97 @@
+"""Checks of what must be refused: requests, artifacts, outputs."""
+
+import os
+
+import numpy as np
+
+from .arrays import fits, sent
+from .model import TestedModel, is_sentence
+from runtimes.contract import InvalidInput, LoadError, Unsupported
+
+
+class RefusalChecks(TestedModel):
+    def load_error(self):
+        try:
+            self.runtime.load(self.options())
+        except LoadError as error:
+            sentence, words = str(error), self.case["load_error"]
+            if words is not True and words not in sentence:
+                raise AssertionError("%r does not say %r" % (sentence, words)) from None
+            return is_sentence(sentence)
+        raise AssertionError("it loaded")
+
+    def fails(self):
+        """Every request fails, and the client is not at fault."""
+        for _ in range(2):
+            failed = None
+            try:
+                self.infer()
+            except Exception as error:
+                failed = error
+            assert type(failed).__name__ == self.case["fails"], repr(failed)
+
+    def faults(self):
+        """If another request would succeed, the error is the client's; if no request would, it is the model's."""
+        wrong = []
+        for artifact, values, whose, words in self.case["faults"]:
+            self.artifact = os.path.join(self.folder, artifact)
+            self.load()
+            given = {name: sent(name, array) for name, array in self.from_values(values).items()}
+            try:
+                failed = self.infer(given)
+            except Exception as error:
+                failed = error
+            found = {InvalidInput: "client", Unsupported: "client", MemoryError: "memory"}.get(type(failed), "model")
+            if not isinstance(failed, Exception) or found != whose or words not in str(failed):
+                wrong.append((artifact, found, repr(failed)))
+            elif whose == "client":
+                is_sentence(str(failed))
+                assert "{{" not in str(failed), failed
+        assert not wrong, wrong
+
+    def check_refused_outputs(self):
+        """A request for an output that cannot be served or does not exist is the client's error."""
+        left_out = self.case.get("left_out", [])
+        assert not set(left_out) & set(self.infer()), "it is in the answer"
+        for name in list(self.signature.refused) + left_out + ["no such output"]:
+            self.refuses(None, [name], (InvalidInput, Unsupported))
+
+    def check_missing_input(self):
+        for name in self.inputs:
+            self.refuses({other: array for other, array in self.inputs.items() if other != name})
+
+    def check_wrong_datatype(self):
+        """Strings for numbers and numbers for strings are refused."""
+        for name, array in self.inputs.items():
+            other = np.ones(array.shape, np.float32)
+            if array.dtype != object:
+                other = np.empty(array.shape, object)
+                other[...] = b"not a number"
+            self.refuses(dict(self.inputs, **{name: other}))
+
+    def check_wrong_shape(self):
+        """A shape that does not fit is refused. If no shape is declared, it may also be answered."""
+        for spec in self.signature.inputs:
+            array = self.inputs[spec.name]
+            wrong = [array.reshape(array.shape + (1, 1, 1))]
+            if array.size:
+                wrong.append(array.reshape(-1)[:1].reshape(()))
+            if array.ndim:
+                wrong.append(np.concatenate([array, array], axis=-1))
+            for other in wrong:
+                fitting = spec.shape is None or (spec.shape == () and other.size == 1) or fits(other, spec)
+                try:
+                    self.infer(dict(self.inputs, **{spec.name: other}))
+                except InvalidInput as error:
+                    is_sentence(str(error))
+                else:
+                    assert fitting, "%s was answered for %s" % (other.shape, spec)
+
+    def check_bad_requests(self):
+        for bad in self.case.get("bad", []):
+            given = {name: sent(name, array) for name, array in self.from_values(bad).items()}
+            self.refuses(dict(self.inputs, **given))
+
+    def check_still_works(self):
+        """After all refused requests, good inputs are answered as before."""
+        self.check_infer() if not self.case.get("stateful") else self.infer()

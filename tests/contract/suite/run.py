@@ -1,0 +1,44 @@
+"""Checks what every runtime must do, in the runtime's own interpreter.
+
+    PYTHON run.py RUNTIME_FOLDER ARTIFACT CASE_JSON
+
+Prints one JSON object per check: {"check": name, "ok": bool, "detail": text}; exits with 0 if all are ok. The suite
+needs only numpy, and runs on Python 3.6 and newer.
+
+A case is a JSON object. All keys are optional:
+
+inputs, expected    npz files relative to the case. Without `inputs`, the inputs are ones in the signature's shapes (a
+                    dynamic dimension is 2). Strings are stored with numpy's dtype S, since npz must not need pickle
+expected_values     {output: nested list}: FP32 outputs; the model may have others
+strings             true: the expected values are strings
+values              {input: nested list}: inputs written out; if no datatype is known, numbers with a point are FP32
+options             LoadOptions' declared "inputs" and "outputs" as [name, datatype, shape], "parameters", "device"
+signature           the signature to run; default: the first
+expected_signature  {"inputs": [[name, datatype, shape]], "outputs": …}: what the signature must be
+refused             output names that must be refused
+refused_later       output names that are refused once the first answer has shown that they cannot be served
+left_out            output names that a request must not name, and that no answer contains
+fails               the name of the exception that every request ends with, which is the model's fault
+faults              [[artifact, {input: nested list}, whose, words]]: requests that fail, whose fault it is ("client",
+                    "model", or "memory" if memory ran out), and words of the sentence
+load_error          true: loading must fail with LoadError; or words that its sentence must contain
+bad                 [{input: nested list, …}, …]: requests that must raise InvalidInput
+stateful            true: the same request may be answered differently the next time
+not_batchable       true: f(a‖b) need not be f(a)‖f(b)
+analysis            what the graph analysis must find: "independent", or {"mixes", "writes" or "unknown": words of a
+                    reason}
+analyses            the same for other signatures, by name
+ranges              {input: [low, high, …]}: the ranges that the graph must give
+writing             the signatures that change the model's state: deciding about batching must not run them
+tolerance           default 1e-4
+labels, accuracy    an npz {output: right class per row}, and the share of rows that must be right
+"""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from suite.suite import Suite
+
+if __name__ == "__main__":
+    sys.exit(0 if Suite(*sys.argv[1:4]).run() else 1)
