@@ -54,9 +54,9 @@ def dense(context: TranslationContext) -> Value:
 )
 def center_loss(context: TranslationContext) -> Value:
     """The last parameters are the class centers, which only training uses."""
-    given = product(context, context.checked_input(1, context.settings.integer("nIn", minimum=1)))
+    linear = product(context, context.checked_input(1, context.settings.integer("nIn", minimum=1)))
     context.take([context.settings.integer("nOut"), context.settings.integer("nIn")], "C")
-    return activated(context, given)
+    return activated(context, linear)
 
 
 @covers(
@@ -64,9 +64,9 @@ def center_loss(context: TranslationContext) -> Value:
 )
 def encoder(context: TranslationContext) -> Value:
     """Only encodes. The last parameters are the visible bias, which only training uses."""
-    given = product(context, context.checked_input(1, context.settings.integer("nIn", minimum=1)))
+    linear = product(context, context.checked_input(1, context.settings.integer("nIn", minimum=1)))
     context.take([context.settings.integer("nIn")], "C")
-    return activated(context, given)
+    return activated(context, linear)
 
 
 @covers(
@@ -79,17 +79,17 @@ def encoder(context: TranslationContext) -> Value:
 def two_activations(context: TranslationContext) -> Value:
     """DL4J's example of a custom layer: one activation for the first half of the columns (rounded down), and another
     for the rest."""
-    given = product(context, context.checked_input(1, context.settings.integer("nIn", minimum=1)))
-    size = given.sizes[0]
-    first = activated(context, context.slice(given, 0, 0, size // 2, size // 2)) if size > 1 else None
+    linear = product(context, context.checked_input(1, context.settings.integer("nIn", minimum=1)))
+    size = linear.sizes[0]
+    first = activated(context, context.slice(linear, 0, 0, size // 2, size // 2)) if size > 1 else None
     second_settings = Settings(
         context.settings.where, {"activationFn": context.settings.get("secondActivationFunction")}
     )
     other = TranslationContext(context.kind, second_settings, context.inputs, context.graph, context.parameters)
-    second = activated(other, context.slice(given, 0, size // 2, size, size - size // 2))
+    second = activated(other, context.slice(linear, 0, size // 2, size, size - size // 2))
     if first is None:
         return second
-    return context.value(context.emit("Concat", first.name, second.name, axis=1), [size], given)
+    return context.value(context.emit("Concat", first.name, second.name, axis=1), [size], linear)
 
 
 @covers(LAYERS, "ActivationLayer", source="layers/ActivationLayer", evidence="computed")

@@ -66,8 +66,8 @@ def _pooled(context: TranslationContext, window: Windows, last: bool, padding_co
         attributes["p"] = context.settings.integer("pnorm", minimum=1)
     op = {"MAX": "MaxPool", "AVG": "AveragePool", "PNORM": "LpPool"}[kind]
     sizes = [value.sizes[0], *window.outputs(value.sizes[1:], context.settings)]
-    given = context.value(context.emit(op, value.name, **attributes), sizes, value, window.growth(value.sizes[1:]))
-    return context.restore_channels(given, last)
+    pooled = context.value(context.emit(op, value.name, **attributes), sizes, value, window.growth(value.sizes[1:]))
+    return context.restore_channels(pooled, last)
 
 
 @covers(
@@ -85,12 +85,12 @@ def global_pooling(context: TranslationContext) -> Value:
     kind = settings.choice("poolingType", ("MAX", "AVG", "SUM", "PNORM"))
     left = [size for axis, size in enumerate(value.sizes, 1) if axis not in axes]
     name = _reduced(context, value.name, kind, sorted(axes))
-    given = context.value(name, left, value)
+    pooled = context.value(name, left, value)
     if settings.flag("collapseDimensions", True):
-        return given
+        return pooled
     if 1 in axes:
         context.refuse("global pooling over the channels that keeps its dimensions is not covered")
-    return context.reshape(given, [*left, *[1] * (rank - 1 - len(left))])
+    return context.reshape(pooled, [*left, *[1] * (rank - 1 - len(left))])
 
 
 def _reduced(context: TranslationContext, name: str, kind: str, axes: Any) -> str:

@@ -117,10 +117,10 @@ def both_ways(context: TranslationContext) -> Value:
     infer_input=infer_inner_input("underlying"),
 )
 def last_of_layer(context: TranslationContext) -> Value:
-    given = translate_inner(context, "underlying")
-    if len(given.sizes) != 2:
+    result = translate_inner(context, "underlying")
+    if len(result.sizes) != 2:
         context.refuse("the layer in it does not produce a sequence")
-    return last_step(context, given, _inner_time_first(context, context.settings, "underlying"))
+    return last_step(context, result, _inner_time_first(context, context.settings, "underlying"))
 
 
 # The wrappers whose format DL4J's TimeSeriesUtils.getFormatFromRnnLayer reads from the wrapped layer.
@@ -166,8 +166,8 @@ def rnn_output(context: TranslationContext) -> Value:
     last = context.channels_last("rnnDataFormat", "NCW", "NWC")
     value = _input(context, last)
     steps = context.transpose(value, [1, 0])
-    given = product(context, steps)._replace(sizes=(steps.sizes[0], context.settings.integer("nOut")))
-    return _output(context, context.transpose(activated(context, given, 1), [1, 0]), last)
+    result = product(context, steps)._replace(sizes=(steps.sizes[0], context.settings.integer("nOut")))
+    return _output(context, context.transpose(activated(context, result, 1), [1, 0]), last)
 
 
 @covers(LAYERS, "RnnLossLayer", source="layers/recurrent/RnnLossLayer", evidence="computed")
@@ -254,12 +254,12 @@ def _onnx_activations(context: TranslationContext, fields: List[str]) -> Dict[st
         elif name == "identity":
             alphas.append(1.0)
             betas.append(0.0)
-    given: Dict[str, Any] = {"activations": found}
+    result: Dict[str, Any] = {"activations": found}
     if alphas:
-        given["activation_alpha"] = alphas
+        result["activation_alpha"] = alphas
     if betas:
-        given["activation_beta"] = betas
-    return given
+        result["activation_beta"] = betas
+    return result
 
 
 def _is_special(settings: Settings) -> bool:
