@@ -29,9 +29,9 @@ ROW = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 16)
 # What each of ours is set against.
 AGAINST = {
     "modelport JSON": ["FastAPI JSON", "FastAPI JSON, def", "Triton JSON"],
-    "modelport v2 JSON": ["FastAPI JSON", "FastAPI JSON, def", "Triton JSON"],
-    "modelport binary": ["FastAPI raw", "Triton binary"],
-    "modelport gRPC": ["grpc.aio echo", "Triton gRPC"],
+    "modelport v2 JSON": ["sketch JSON", "old JSON", "FastAPI JSON", "FastAPI JSON, def", "Triton JSON"],
+    "modelport binary": ["sketch binary", "old binary", "FastAPI raw", "Triton binary"],
+    "modelport gRPC": ["sketch gRPC", "old gRPC", "grpc.aio echo", "Triton gRPC"],
 }
 
 
@@ -56,7 +56,7 @@ class Contender:
 
 
 def contenders(
-    folder: Path, stack: ExitStack, wanted: Callable[[str], bool], triton_python: str
+    folder: Path, stack: ExitStack, wanted: Callable[[str], bool], triton_python: str, old_checkout: str = "",
 ) -> dict[str, Contender]:
     """Started, and with one answer checked."""
     artifact = folder / "tiny" / "1" / "model.onnx"
@@ -82,6 +82,16 @@ def contenders(
     if wanted("grpc.aio echo"):
         echo = stack.enter_context(reference("grpc_echo"))
         found["grpc.aio echo"] = Contender(echo, requests.v2_grpc(echo.ports["port"], "tiny", ROW))
+    if wanted("sketch"):
+        sketch = stack.enter_context(reference("sketch", str(artifact), ports=("grpc", "port")))
+        found["sketch JSON"] = Contender(sketch, requests.v2_json(sketch.ports["port"], "tiny", ROW))
+        found["sketch binary"] = Contender(sketch, requests.v2_binary(sketch.ports["port"], "tiny", ROW))
+        found["sketch gRPC"] = Contender(sketch, requests.v2_grpc(sketch.ports["grpc"], "tiny", ROW))
+    if old_checkout:
+        old = stack.enter_context(gateway(folder, models=["tiny"], checkout=Path(old_checkout)))
+        found["old JSON"] = Contender(old, requests.v2_json(old.ports["http"], "tiny", ROW))
+        found["old binary"] = Contender(old, requests.v2_binary(old.ports["http"], "tiny", ROW))
+        found["old gRPC"] = Contender(old, requests.v2_grpc(old.ports["grpc"], "tiny", ROW))
     if triton_python:
         triton = stack.enter_context(tritonserver(triton_python, artifact))
         found["Triton JSON"] = Contender(triton, requests.v2_json(triton.ports["http"], "tiny", ROW))
@@ -100,11 +110,13 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=32)
     parser.add_argument("--only", default="", metavar="PATTERN", help="the contenders whose names match")
     parser.add_argument("--triton", default="", metavar="PYTHON", help="beside a tritonserver: see references/")
+    parser.add_argument("--old", default="", metavar="CHECKOUT", help="beside another checkout, with its .venv")
     options = parser.parse_args()
     # Many short rounds rather than few long ones: what disturbs a shared machine then meets all contenders alike.
     rounds, seconds = (7, 0.5) if options.short else (25, 1.0)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        every = contenders(Path(folder), stack, lambda name: bool(re.search(options.only, name)), options.triton)
+        every = contenders(Path(folder), stack, lambda name: bool(re.search(options.only, name)), options.triton,
+            options.old)
         for _ in range(rounds):
             for contender in every.values():
                 contender.measure(seconds, options.in_flight)

@@ -70,6 +70,7 @@ def serving(
     ready: Sequence[str],
     cores: set[int],
     environment: dict[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Server]:
     """Start it; wait until each of `ready` (patterns) was in its output, and find its `ports` (name → pattern)."""
     process = subprocess.Popen(
@@ -77,7 +78,7 @@ def serving(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=ROOT,
+        cwd=folder or ROOT,
         env={**os.environ, **(environment or {})},
         preexec_fn=on_cores(cores),
     )
@@ -132,24 +133,42 @@ def _drain_in_background(server: Server, output: IO[str]) -> None:
 
 @contextmanager
 def gateway(
-    repository: Path, *arguments: str, models: Sequence[str] = (), cores: set[int] | None = None
+    repository: Path,
+    *arguments: str,
+    models: Sequence[str] = (),
+    cores: set[int] | None = None,
+    checkout: Path | None = None,
 ) -> Iterator[Server]:
-    """A gateway over this repository, on free ports, all features on; yields when `models` are READY."""
+    """A gateway over this repository, on free ports, all features on; yields when `models` are READY.
+
+    checkout: another one of modelport, in whose .venv it is installed.
+    """
+    python = sys.executable if checkout is None else str(checkout / ".venv" / "bin" / "python")
     command = [
-        sys.executable, "-m", "gateway", "serve", str(repository),
+        python, "-m", "gateway", "serve", str(repository),
         "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *arguments,
     ]  # fmt: skip
     ready = [rf"{re.escape(model)} version \S+ is READY" for model in models]
     ports = {"http": r"REST on http://127\.0\.0\.1:(\d+)", "grpc": r"gRPC on 127\.0\.0\.1:(\d+)"}
-    with serving("modelport", command, ports, [*ready, "settled", "gateway: serving"], cores or first_core()) as server:
+    patterns = [*ready, "settled", "gateway: serving"]
+    with serving("modelport", command, ports, patterns, cores or first_core(), folder=checkout) as server:
         yield server
 
 
 @contextmanager
-def reference(name: str, *arguments: str, cores: set[int] | None = None) -> Iterator[Server]:
-    """One of benchmarks/references, which print "port N" when they serve."""
-    command = [sys.executable, "-m", f"benchmarks.references.{name}", *arguments]
-    with serving(name, command, {"port": r"^port (\d+)"}, [], cores or first_core()) as server:
+def reference(
+    name: str, *arguments: str, cores: set[int] | None = None, ports: Sequence[str] = ("port",), python: str = ""
+) -> Iterator[Server]:
+    """One of benchmarks/references, which print "port N" (and others of `ports`) when they serve.
+
+    python: the interpreter for one that needs an environment of its own.
+    """
+    if python:
+        command = [python, str(ROOT / "benchmarks" / "references" / f"{name}.py"), *arguments]
+    else:
+        command = [sys.executable, "-m", f"benchmarks.references.{name}", *arguments]
+    patterns = {port: rf"^{port} (\d+)" for port in ports}
+    with serving(name, command, patterns, [], cores or first_core()) as server:
         yield server
 
 
