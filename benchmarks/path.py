@@ -1,0 +1,177 @@
+"""What a request costs in a front's Python: codec, engine, frames; no socket, no worker and no other process.
+
+    python -m benchmarks.path [--dialect v2|plain|binary] [--in-flight 32] [--profile]
+
+A real connection and a real engine, whose sockets are replaced by objects that keep what is written.
+Requests arrive `--in-flight` at a time, as they do where a worker answers whole batches. The figure is
+the least of many short rounds: what disturbs a shared machine only ever adds.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import pstats
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvloop
+
+from benchmarks import requests
+from benchmarks.h2load import Load
+from benchmarks.overhead import ROW
+from gateway.domain.table import Entry, Table, WorkerAddress
+from gateway.domain.types import ModelStatus
+from gateway.engine.admission import AdmissionLimits
+from gateway.engine.client import WorkerClient
+from gateway.engine.engine import FrontEngine
+from gateway.front.base.limits import Limits
+from gateway.front.http.server import HttpServer
+from runtimes import status_page, wire
+from runtimes.contract import Signature, TensorSpec
+from runtimes.tensors import Tensor
+
+_DIALECTS = {"v2": requests.v2_json, "plain": requests.predict_json, "binary": requests.v2_binary}
+_ROUNDS, _TURNS = 40, 50
+_SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 16)),), (TensorSpec("y", "FP32", (-1, 4)),))
+_ANSWER = Tensor("y", "FP32", (1, 4), np.arange(4, dtype=np.float32).tobytes())
+
+
+class Recorder(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[Any] = []
+
+    def write(self, data: Any) -> None:
+        self.written.append(data)
+
+    def writelines(self, parts: Any) -> None:
+        self.written += parts
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 1) if name in ("peername", "sockname") else default
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+def request_bytes(load: Load) -> bytes:
+    """As h2load sends it."""
+    path = load.url.removeprefix("http://").partition("/")[2]
+    fields = {"host": "127.0.0.1", "user-agent": "benchmark", "content-length": str(len(load.body)), **load.headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"POST /{path} HTTP/1.1\r\n{head}\r\n".encode() + load.body
+
+
+async def connected(engine: FrontEngine, folder: Path) -> WorkerClient:
+    """The engine's client of a worker that is not there; what it writes is recorded."""
+    status = folder / "status"
+    status.write_bytes(bytes(status_page.SIZE))
+    await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, str(folder / "socket"))
+    model = ModelStatus("tiny", "1", "READY", admits=True, signatures={"": _SIGNATURE}, max_batch_size=32)
+    worker = WorkerAddress(1, str(folder / "socket"), str(status), 1 << 20)
+    engine.apply(Table((Entry(model, (worker,)),), ready=True))
+    queue = engine._routes._queues["tiny", "1"]
+    while not queue.clients:
+        await asyncio.sleep(0.001)
+    queue.clients[0]._transport = Recorder()
+    return queue.clients[0]
+
+
+def results(written: list[Any]) -> bytes:
+    """What a worker would answer to these frames."""
+    answers = []
+    for frame in wire.FrameReader().feed(b"".join(written)):
+        if frame.kind == wire.INFER:
+            every = [
+                (number, wire.ResultFrame(1000, 1000, 1000, 1000, 32, [_ANSWER]))
+                for number, _ in wire.unpack_infer(frame.body)
+            ]
+            answers += wire.pack_result(every, wire.FIRST_OF_BATCH)
+    return b"".join(answers)
+
+
+async def measure(load: Load, in_flight: int, profile: cProfile.Profile | None) -> tuple[float, float]:
+    """Least CPU time per request, in microseconds: until the worker has it, and from its answer on."""
+    async def control(request: Any) -> None:
+        raise NotImplementedError(request)
+
+    engine = FrontEngine(1, AdmissionLimits(), control)
+    server = HttpServer(engine, Limits(), _no_app)
+    server.config.load()
+    with tempfile.TemporaryDirectory() as folder:
+        client = await connected(engine, Path(folder))
+        recorder = client._transport
+        loop = asyncio.get_running_loop()
+        connections = []
+        for _ in range(in_flight):
+            receiver = server.config.http_protocol_class(  # type: ignore[call-arg]
+                config=server.config, server_state=server.server_state, app_state={}, _loop=loop
+            )
+            transport = Recorder()
+            receiver.connection_made(transport)
+            connections.append((receiver, transport))
+        data = request_bytes(load)
+        best = [float("inf"), float("inf")]
+        for _ in range(_ROUNDS):
+            spent = [0.0, 0.0]
+            for _ in range(_TURNS):
+                recorder.written.clear()
+                if profile:
+                    profile.enable()
+                started = time.process_time()
+                for receiver, _ in connections:
+                    into = receiver.get_buffer(1 << 16)
+                    into[: len(data)] = data
+                    receiver.buffer_updated(len(data))
+                await asyncio.sleep(0)
+                spent[0] += time.process_time() - started
+                if profile:
+                    profile.disable()
+                answer = results(recorder.written)
+                if profile:
+                    profile.enable()
+                started = time.process_time()
+                client.data_received(answer)
+                await asyncio.sleep(0)
+                spent[1] += time.process_time() - started
+                if profile:
+                    profile.disable()
+                for _, transport in connections:
+                    assert transport.written and transport.written[0].startswith(b"HTTP/1.1 200"), transport.written
+                    transport.written.clear()
+            best = [min(a, b / _TURNS / in_flight * 1e6) for a, b in zip(best, spent, strict=True)]
+    return best[0], best[1]
+
+
+async def _no_app(scope: Any, receive: Any, send: Any) -> None:
+    raise NotImplementedError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dialect", choices=_DIALECTS, default="v2")
+    parser.add_argument("--in-flight", type=int, default=32)
+    parser.add_argument("--profile", action="store_true", help="and which functions take it")
+    options = parser.parse_args()
+    load = _DIALECTS[options.dialect](1, "tiny", ROW)
+    down, up = uvloop.run(measure(load, options.in_flight, None))
+    print(f"{options.dialect}: {down:.1f} µs until the worker has it, {up:.1f} µs from its answer on")
+    if options.profile:
+        profile = cProfile.Profile(time.process_time)
+        uvloop.run(measure(load, options.in_flight, profile))
+        pstats.Stats(profile).sort_stats("tottime").print_stats(60)
+
+
+if __name__ == "__main__":
+    main()
