@@ -61,7 +61,7 @@ def run(load: Load, count: int, in_flight: int) -> Run:
             [*command, load.url],
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=30,
             preexec_fn=on_cores(other_cores()),
         )
         told = re.search(r"finished in ([\d.]+)(us|ms|s|m|h)\b", done.stdout)

@@ -81,32 +81,38 @@ class Loop:
 
     def run(self) -> None:
         """Loop until the supervisor is gone, or until it has sent STOP and all fronts have closed their connections."""
-        timeout = _IDLE_S
-        while not self._control.closed:
-            self._poll(timeout)
-            busy = self._fronts or self._running or len(self._batcher)
-            if self._stopping and not busy and not self._accept():
-                return
-            now = self._clock()
-            for late in self._batcher.take_expired(now):
-                self._send_failure(late.source, late.id, _lateness_failure(late, now))
-            batch: List[Pending] = []
-            wait: Optional[float] = None
-            if not self._running or self._batcher.has_full_batch():
-                batch, wait = self._batcher.next(now)
-            if batch and self._batcher.batching.target:
-                self._status.set_pace(self._batcher.pace(batch))
-            done = self._advance(batch)
-            self._flush()
-            if done is not None:
-                ended = self._clock()
-                self._batcher.observe(done.batch, ended - max(done.began_at, self._free_at))
-                self._free_at = ended
-            is_idle = not self._running and not len(self._batcher) and not self._stopping
-            if is_idle and done is None and self._auditor.is_due:
-                self._audit()
-            has_work = self._running or (len(self._batcher) and wait is None) or (is_idle and self._auditor.is_due)
-            timeout = 0.0 if has_work else (_IDLE_S if wait is None else wait)
+        timeout: Optional[float] = _IDLE_S
+        while timeout is not None and not self._control.closed:
+            timeout = self.turn(timeout)
+
+    def turn(self, timeout: float) -> Optional[float]:
+        """Poll once, then run and answer at most one batch. Return the timeout of the next poll, or None at the end."""
+        self._poll(timeout)
+        busy = self._fronts or self._running or len(self._batcher)
+        if self._stopping and not busy and not self._accept():
+            return None
+        now = self._clock()
+        for late in self._batcher.take_expired(now):
+            self._send_failure(late.source, late.id, _lateness_failure(late, now))
+        batch: List[Pending] = []
+        wait: Optional[float] = None
+        if not self._running or self._batcher.has_full_batch():
+            batch, wait = self._batcher.next(now)
+        if batch and self._batcher.batching.target:
+            self._status.set_pace(self._batcher.pace(batch))
+        done = self._advance(batch)
+        self._flush()
+        if done is not None:
+            ended = self._clock()
+            self._batcher.observe(done.batch, ended - max(done.began_at, self._free_at))
+            self._free_at = ended
+        is_idle = not self._running and not len(self._batcher) and not self._stopping
+        if is_idle and done is None and self._auditor.is_due:
+            self._audit()
+        has_work = self._running or (len(self._batcher) and wait is None) or (is_idle and self._auditor.is_due)
+        if has_work:
+            return 0.0
+        return _IDLE_S if wait is None else wait
 
     def _poll(self, timeout: float) -> None:
         for key, events in self._selector.select(timeout):

@@ -1,0 +1,152 @@
+"""What a request costs in a worker's Python: frames, batch, answers; no socket, no other process, no model to speak of.
+
+    python -m benchmarks.worker_path [--in-flight 32] [--profile]
+
+The loop of a real worker, whose front is an object that has frames to read and keeps what is written.
+The model multiplies by a matrix in numpy, and what that takes is subtracted. The figure is the least of
+many short rounds: what disturbs a shared machine only ever adds.
+"""
+
+import argparse
+import cProfile
+import pstats
+import selectors
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtimes import status_page, wire
+from runtimes.contract import Model, Signature, TensorSpec
+from runtimes.status_page import StatusPage
+from runtimes.tensors import Tensor
+from runtimes.worker.batcher import Batching
+from runtimes.worker.connection import Connection
+from runtimes.worker.execute import Executor
+from runtimes.worker.facts import Facts
+from runtimes.worker.loop import Loop
+
+_ROUNDS, _TURNS = 40, 50
+_SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 16)),), (TensorSpec("y", "FP32", (-1, 4)),))
+_ROW = np.linspace(-1, 1, 16, dtype=np.float32)
+
+
+class Tiny(Model):
+    """16 numbers to 4. `seconds` is what it took itself."""
+
+    signatures = {"": _SIGNATURE}
+
+    def __init__(self) -> None:
+        self._weights = np.ones((16, 4), np.float32)
+        self.seconds = 0.0
+
+    def infer(self, inputs: Any, outputs: Any, signature: str) -> Any:
+        started = time.process_time()
+        result = {"y": inputs["x"] @ self._weights}
+        self.seconds += time.process_time() - started
+        return result
+
+
+class Stream:
+    """A socket of which one turn's bytes can be read."""
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = socket.socketpair()
+        self.arrived = b""
+        self.written = 0
+
+    def setblocking(self, blocking: bool) -> None:
+        pass
+
+    def fileno(self) -> int:
+        return self._ours.fileno()
+
+    def recv(self, size: int) -> bytes:
+        data, self.arrived = self.arrived, b""
+        if not data:
+            raise BlockingIOError
+        return data
+
+    def sendmsg(self, buffers: Any) -> int:
+        size = sum(len(buffer) for buffer in buffers)
+        self.written += size
+        return size
+
+    def send(self, data: Any) -> int:
+        self.written += len(data)
+        return len(data)
+
+
+def frames(in_flight: int) -> bytes:
+    requests = []
+    for number in range(in_flight):
+        tensor = Tensor("x", "FP32", (1, 16), _ROW.tobytes())
+        frame = wire.InferFrame(1e9, 1, "", (), [tensor])
+        requests.append((number, frame))
+    return b"".join(wire.pack_infer(requests))
+
+
+def measure(in_flight: int, profile: cProfile.Profile | None) -> float:
+    """Least CPU time per request, in microseconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, "status")
+        page.write_bytes(bytes(status_page.SIZE))
+        model, (ours, control) = Tiny(), socket.socketpair()
+        batching = Batching(in_flight, frozenset([""]))
+        executor = Executor(model, batching, 1 << 30)
+        listener = socket.create_server(("127.0.0.1", 0))
+        facts = Facts(model.signatures, model.signatures, False, batching, "", "")
+        loop = Loop(executor, listener, Connection(control), StatusPage(str(page)), facts, 0.01)
+        stream = Stream()
+        connection = Connection(stream)  # type: ignore[arg-type]
+        loop._fronts.append(connection)
+        loop._selector.register(stream, selectors.EVENT_READ, connection)
+        data, best = frames(in_flight), float("inf")
+        key = loop._selector.get_key(stream)
+        loop._selector = Once(loop._selector, key)
+        for _ in range(_ROUNDS):
+            model.seconds = 0.0
+            if profile:
+                profile.enable()
+            started = time.process_time()
+            for _ in range(_TURNS):
+                stream.arrived = data
+                loop.turn(0.0)
+            spent = time.process_time() - started - model.seconds
+            if profile:
+                profile.disable()
+            best = min(best, spent / _TURNS / in_flight * 1e6)
+        assert stream.written
+        return best
+
+
+class Once:
+    """A selector that says that the front has something to read."""
+
+    def __init__(self, selector: Any, key: Any) -> None:
+        self._selector, self._key = selector, key
+
+    def select(self, timeout: float) -> list[Any]:
+        return [(self._key, 1)]
+
+    def get_key(self, sock: Any) -> Any:
+        return self._selector.get_key(sock)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--in-flight", type=int, default=32)
+    parser.add_argument("--profile", action="store_true", help="and which functions take it")
+    options = parser.parse_args()
+    print(f"{measure(options.in_flight, None):.1f} µs a request in the worker")
+    if options.profile:
+        profile = cProfile.Profile(time.process_time)
+        measure(options.in_flight, profile)
+        pstats.Stats(profile).sort_stats("tottime").print_stats(40)
+
+
+if __name__ == "__main__":
+    main()
