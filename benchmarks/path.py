@@ -22,7 +22,7 @@ import uvloop
 from benchmarks import requests
 from benchmarks.h2load import Load
 from benchmarks.overhead import ROW
-from gateway.domain.table import Entry, Table, WorkerAddress
+from gateway.domain.table import TableEntry, Table, WorkerAddress
 from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.client import WorkerClient
@@ -80,7 +80,7 @@ async def connected(engine: FrontEngine, folder: Path) -> WorkerClient:
     await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, str(folder / "socket"))
     model = ModelStatus("tiny", "1", "READY", admits=True, signatures={"": _SIGNATURE}, max_batch_size=32)
     worker = WorkerAddress(1, str(folder / "socket"), str(status), 1 << 20)
-    engine.apply(Table((Entry(model, (worker,)),), ready=True))
+    engine.apply(Table((TableEntry(model, (worker,)),), ready=True))
     queue = engine._routes._queues["tiny", "1"]
     while not queue.clients:
         await asyncio.sleep(0.001)

@@ -13,7 +13,7 @@ the other's Python.
 
 import json
 import struct
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, Signature, TensorSpec
@@ -238,8 +238,50 @@ def _pack_tensors(layout: TensorLayout, each: Sequence[Sequence[Tensor]]) -> Lis
     return parts
 
 
+class TensorGroup:
+    """The tensors of the requests in one frame, as they are in its body: grouped by tensor."""
+
+    __slots__ = ("_body", "_starts", "layout")
+
+    def __init__(self, layout: TensorLayout, count: int, body: memoryview, position: int) -> None:
+        self.layout = layout
+        self._body = body
+        self._starts = []  # of the first request's bytes for each tensor
+        for _, _, _, size in layout[2]:
+            self._starts.append(position)
+            position += size * count + -size * count % _ALIGNMENT
+
+    def data(self, tensor: int, start: int, stop: int) -> memoryview:
+        """Return the bytes of the requests from `start` to `stop` for one tensor. They are contiguous."""
+        size, first = self.layout[2][tensor][3], self._starts[tensor]
+        return self._body[first + start * size : first + stop * size]
+
+
+class GroupedTensors(Sequence[Tensor]):
+    """The tensors of one request in a group, as views of its frame that are made when they are needed.
+
+    A batch of small requests never needs them: its inputs are the bytes of whole groups (worker/rows.py).
+    """
+
+    __slots__ = ("group", "index")
+
+    def __init__(self, group: TensorGroup, index: int) -> None:
+        self.group, self.index = group, index
+
+    def __len__(self) -> int:
+        return len(self.group.layout[2])
+
+    def __getitem__(self, tensor: Any) -> Any:
+        if isinstance(tensor, slice):
+            return [self[each] for each in range(*tensor.indices(len(self)))]
+        name, datatype, shape, _ = self.group.layout[2][tensor]
+        if tensor < 0:
+            tensor += len(self)
+        return Tensor(name, datatype, shape, self.group.data(tensor, self.index, self.index + 1))
+
+
 def _unpack_tensors(layout: TensorLayout, count: int, body: memoryview, position: int) -> List[List[Tensor]]:
-    """Return the tensors of each of the `count` requests or results, as views of `body`."""
+    """Return the tensors of each of the `count` results, as views of `body`."""
     each: List[List[Tensor]] = [[] for _ in range(count)]
     for name, datatype, shape, size in layout[2]:
         for tensors in each:
@@ -274,8 +316,10 @@ def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[T
     count, length = _INFER.unpack_from(body)
     position = _INFER.size + _INFER_ENTRY.size * count + (0 if count % 2 else len(_PADDING))
     layout = _unpack_layout(bytes(body[position : position + length]))
+    each: Iterable[Sequence[Tensor]]
     if arena is None:
-        each = _unpack_tensors(layout, count, body, position + length)
+        group = TensorGroup(layout, count, body, position + length)
+        each = [GroupedTensors(group, index) for index in range(count)]
     else:
         offsets = struct.unpack_from("<%dQ" % len(layout[2]), body, position + length)
         each = [
@@ -301,12 +345,35 @@ def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> L
     if first.final:
         flags |= FINAL
     layout = first.layout or layout_of("", (), first.outputs)
-    packed = _pack_layout(layout)
-    parts = [_RESULT.pack(first[1], first[2], first[3], first[4], len(results), len(packed))]
-    parts += [_RESULT_ENTRY.pack(number, frame[0]) for number, frame in results]
-    parts.append(packed)
-    body: List[Buffer] = [b"".join(parts)]
-    return pack(RESULT, results[0][0], body + _pack_tensors(layout, [frame.outputs for _, frame in results]), flags)
+    head = _pack_result_head([number for number, _ in results], [frame[0] for _, frame in results], first, layout)
+    return pack(RESULT, results[0][0], head + _pack_tensors(layout, [frame.outputs for _, frame in results]), flags)
+
+
+def pack_grouped_results(
+    numbers: Sequence[int], queue_ns: Sequence[int], common: ResultFrame, outputs: Sequence[Buffer], flags: int
+) -> List[Buffer]:
+    """Do what `pack_result` does for results whose bytes are contiguous already: one buffer of `outputs` per tensor.
+
+    `common` has what the results share, which includes their layout.
+    """
+    layout = common.layout or layout_of("", (), common.outputs)
+    body = _pack_result_head(numbers, queue_ns, common, layout)
+    for buffer in outputs:
+        body.append(buffer)
+        gap = -len(buffer) % _ALIGNMENT
+        if gap:
+            body.append(b"\0" * gap)
+    return pack(RESULT, numbers[0], body, flags | FINAL if common.final else flags)
+
+
+def _pack_result_head(
+    numbers: Sequence[int], queue_ns: Sequence[int], common: ResultFrame, layout: TensorLayout
+) -> List[Buffer]:
+    packed, count = _pack_layout(layout), len(numbers)
+    each = [0] * (2 * count)
+    each[::2], each[1::2] = numbers, queue_ns
+    parts = [_RESULT.pack(common[1], common[2], common[3], common[4], count, len(packed))]
+    return [b"".join(parts + [struct.pack("<%dQ" % (2 * count), *each), packed])]
 
 
 def unpack_result(body: memoryview, final: bool = True) -> List[Tuple[int, ResultFrame]]:

@@ -69,12 +69,25 @@ class Batcher:
         return len(self._waiting)
 
     def add(self, source: Any, request_id: int, frame: InferFrame, isolated: bool, now: float) -> None:
-        self._arrivals += 1
-        rows, key = self._rows_and_key(frame)
-        pending = Pending(source, request_id, frame, now, rows, None if isolated else key)
-        self._earliest_deadline = min(self._earliest_deadline, frame.deadline)
-        order = frame.deadline if self.batching.target else 0.0
-        bisect.insort(self._waiting, (frame.priority, order, self._arrivals, pending))
+        self.add_all(source, [(request_id, frame)], isolated, now)
+
+    def add_all(self, source: Any, requests: Sequence[Tuple[int, InferFrame]], isolated: bool, now: float) -> None:
+        """Add requests with the same layout, by id."""
+        rows, key = self._rows_and_key(requests[0][1])
+        if isolated:
+            key = None
+        waiting, arrivals, has_target = self._waiting, self._arrivals, bool(self.batching.target)
+        for number, frame in requests:
+            arrivals += 1
+            deadline, priority = frame[0], frame[1]
+            if deadline < self._earliest_deadline:
+                self._earliest_deadline = deadline
+            item = priority, deadline if has_target else 0.0, arrivals, Pending(source, number, frame, now, rows, key)
+            if not waiting or waiting[-1] < item:  # arrivals differ, so no two Pending are ever compared
+                waiting.append(item)
+            else:
+                bisect.insort(waiting, item)
+        self._arrivals = arrivals
 
     def cancel(self, source: Any, request_id: int) -> bool:
         """Remove a request. Return whether it was still waiting."""

@@ -11,7 +11,7 @@ from runtimes.wire import ResultFrame
 from runtimes.worker.batcher import Batching, Pending, padded_size
 from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
 from runtimes.worker.refusal import without_numbers
-from runtimes.worker.rows import Arrays, gather_inputs, split_outputs
+from runtimes.worker.rows import Arrays, BatchResults, gather_inputs, split_outputs
 
 
 class Failure(NamedTuple):
@@ -71,7 +71,7 @@ class Executor:
         self.chunked_model = ChunkedModel(self.model, self.batching)
         self.on_batching_off(reason, "batching is off: " + why)
 
-    def run(self, batch: Sequence[Pending]) -> List[Outcome]:
+    def run(self, batch: Sequence[Pending]) -> Sequence[Outcome]:
         """Return one outcome per request, in order. A bad request fails alone: the others run again without it."""
         return self.finish(self._gather(batch))
 
@@ -95,7 +95,7 @@ class Executor:
             return running if can_be_chunked else running._replace(error=error)
         return running._replace(started=True, handle=handle)
 
-    def finish(self, running: RunningBatch) -> List[Outcome]:
+    def finish(self, running: RunningBatch) -> Sequence[Outcome]:
         """Do what `run` does, for a batch that `begin` returned.
 
         If an output has another number of rows than the inputs, it is unknown which rows belong to which request: the
@@ -142,7 +142,7 @@ class Executor:
             error = why
         return RunningBatch(batch, rows, began, time.monotonic(), inputs, error=error)
 
-    def _results(self, running: RunningBatch) -> List[Outcome]:
+    def _results(self, running: RunningBatch) -> Sequence[Outcome]:
         batch, rows = running.batch, running.rows
         first = batch[0].frame
         outputs = self._outputs(running)
@@ -155,21 +155,26 @@ class Executor:
         for name in first.outputs:
             if name not in outputs:
                 raise InvalidInput("the model has no output '%s'; it has %s" % (name, ", ".join(sorted(outputs))))
-        counts = [pending.rows for pending in batch]
-        parts = split_outputs(outputs, self.batching.dim if rows else 0, counts)
-        finished = time.monotonic()
-        input_ns, output_ns = _ns(running.gathered_at - running.began_at), _ns(finished - inferred)
-        infer_ns = _ns(inferred - running.gathered_at - waited)
         began, limit = running.began_at + waited, self.max_response_bytes
+        counts = [pending.rows for pending in batch]
+        queue_ns = [_ns(began - pending.arrived) for pending in batch]
+        input_ns, infer_ns = _ns(running.gathered_at - running.began_at), _ns(inferred - running.gathered_at - waited)
+        common = ResultFrame(0, input_ns, infer_ns, 0, rows or 1, [])
+        results = split_outputs(outputs, self.batching.dim if rows else 0, counts, queue_ns, common)
+        if isinstance(results, BatchResults):
+            results.common = common._replace(compute_output_ns=_ns(time.monotonic() - inferred))
+            if results.bytes_of(max(counts)) <= limit:
+                return results
+        output_ns = _ns(time.monotonic() - inferred)
         outcomes: List[Outcome] = []
-        for pending, (tensors, layout) in zip(batch, parts):
-            size = sum([length for _, _, _, length in layout[2]])
+        for result in results:
+            assert result.layout is not None
+            size = sum([length for _, _, _, length in result.layout[2]])
             if size > limit:
                 message = "the answer has %d bytes and the limit is %d; ask for fewer rows or fewer outputs"
                 outcomes.append(Failure("too_large", message % (size, limit)))
-                continue
-            queued = _ns(began - pending.arrived)
-            outcomes.append(ResultFrame(queued, input_ns, infer_ns, output_ns, rows or 1, tensors, layout))
+            else:
+                outcomes.append(result._replace(compute_output_ns=output_ns))
         return outcomes
 
     def _failure(self, error: BaseException) -> Failure:

@@ -26,6 +26,7 @@ from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, Failure, Outcome, RunningBatch
 from runtimes.worker.facts import Facts
 from runtimes.worker.mapping import map_arena
+from runtimes.worker.rows import BatchResults
 
 # The longest poll of an idle worker. All events arrive on sockets, so the value hardly matters; a shorter one would use
 # CPU time while idle.
@@ -156,8 +157,7 @@ class Loop:
             isolated = bool(frame.flags & wire.ISOLATED)
             arena = connection.arena if frame.flags & wire.IN_ARENA else None
             now = self._clock()
-            for number, request in wire.unpack_infer(frame.body, arena):
-                self._batcher.add(connection, number, request, isolated, now)
+            self._batcher.add_all(connection, wire.unpack_infer(frame.body, arena), isolated, now)
         elif frame.kind == wire.CANCEL:
             # Each request gets exactly one result or error, since the front counts them to know the room in its
             # window. A request that is running already gets its result.
@@ -213,6 +213,32 @@ class Loop:
         else:
             self._status.set_idle()
         self._auditor.observe(batch, outcomes)
+        if isinstance(outcomes, BatchResults):
+            self._send_results(batch, outcomes)
+        else:
+            self._send_each(batch, outcomes)
+        if self._gaps:
+            self._report_learned(batch[0], outcomes[0])
+        self._executor.last_run = None
+
+    def _send_results(self, batch: Sequence[Pending], results: BatchResults) -> None:
+        """Send the rows of neighboring requests in one frame, if they go to one front and have as many rows each."""
+        first, total, begin_row, flag = 0, len(batch), 0, wire.FIRST_OF_BATCH
+        while first < total:
+            source, rows = batch[first].source, results.counts[first]
+            limit = first + max(1, _MAX_FRAME_BYTES // max(1, results.bytes_of(rows)))
+            stop = first + 1
+            while stop < total and stop < limit and batch[stop].rows == rows and batch[stop].source is source:
+                stop += 1
+            end_row = begin_row + rows * (stop - first)
+            common = results.common._replace(layout=results.layout(rows))
+            numbers, queue_ns = [pending.id for pending in batch[first:stop]], results.queue_ns[first:stop]
+            source.queue(
+                wire.pack_grouped_results(numbers, queue_ns, common, results.data(begin_row, end_row), flag)
+            )
+            first, begin_row, flag = stop, end_row, 0
+
+    def _send_each(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
         flag = wire.FIRST_OF_BATCH
         for (source, shared), run in groupby(zip(batch, outcomes), _frame_key):
             each = [(pending.id, outcome) for pending, outcome in run]
@@ -224,9 +250,6 @@ class Loop:
             for start in range(0, len(each), per_frame):
                 source.queue(wire.pack_result(each[start : start + per_frame], flag))
                 flag = 0
-        if self._gaps:
-            self._report_learned(batch[0], outcomes[0])
-        self._executor.last_run = None
 
     def _mark_busy(self, batch: Sequence[Pending]) -> None:
         others = [pending.id for running in self._running for pending in running.batch]

@@ -4,13 +4,14 @@ Requests with the same layout, such as those of one client, do not need an array
 split, at a tenth of the cost. For tiny models that is most of a worker's work.
 """
 
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from itertools import accumulate
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from runtimes.contract import numpy_dtype
-from runtimes.tensors import Tensor, from_array, to_array
-from runtimes.wire import InferFrame, TensorLayout, layout_of
+from runtimes.tensors import Buffer, Tensor, from_array, to_array
+from runtimes.wire import GroupedTensors, InferFrame, ResultFrame, TensorGroup, TensorLayout, layout_of
 from runtimes.worker.batcher import padded_size
 
 # Inputs of up to this many bytes are concatenated as bytes. For larger ones, making arrays is cheap compared with
@@ -41,33 +42,98 @@ def _is_small(layout: TensorLayout) -> bool:
 
 
 def _gather_bytes(frames: Sequence[InferFrame], layout: TensorLayout, size: int) -> Arrays:
-    arrays = {}
+    arrays, runs = {}, _runs(frames)
     for index, (name, datatype, shape, _) in enumerate(layout[2]):
-        data = b"".join([frame.inputs[index].data for frame in frames])
+        if runs is None:
+            data: Any = b"".join([frame.inputs[index].data for frame in frames])
+        elif len(runs) == 1:
+            data = runs[0][0].data(index, *runs[0][1:])
+        else:
+            data = b"".join([group.data(index, start, stop) for group, start, stop in runs])
         arrays[name] = np.frombuffer(data, numpy_dtype(datatype)).reshape((size,) + shape[1:])
     return arrays
 
 
-def split_outputs(outputs: Arrays, dim: int, counts: Sequence[int]) -> List[Tuple[List[Tensor], TensorLayout]]:
-    """Return the tensors of each request, which are its rows of every output, and their layout."""
-    if dim or len(counts) == 1 or any([array.dtype == object for array in outputs.values()]):
-        parts = [[from_array(name, array) for name, array in part.items()] for part in _split(outputs, dim, counts)]
-        return [(tensors, layout_of("", (), tensors)) for tensors in parts]
-    wholes = [from_array(name, array) for name, array in outputs.items()]
-    sizes = [len(whole.data) // max(whole.shape[0], 1) for whole in wholes]  # bytes of one row
-    layouts: Dict[int, TensorLayout] = {}
-    results, start = [], 0
-    for count in counts:
-        stop = start + count
-        tensors = [
-            Tensor(whole.name, whole.datatype, (count,) + whole.shape[1:], whole.data[start * size : stop * size])
-            for whole, size in zip(wholes, sizes)
-        ]
-        if count not in layouts:
-            layouts[count] = layout_of("", (), tensors)
-        results.append((tensors, layouts[count]))
-        start = stop
+def _runs(frames: Sequence[InferFrame]) -> Optional[List[Tuple[TensorGroup, int, int]]]:
+    """Return which requests of which groups these are, in order. None if one of them is in no group."""
+    runs: List[Tuple[TensorGroup, int, int]] = []
+    group, start, stop = None, 0, 0
+    for frame in frames:
+        inputs = frame.inputs
+        if type(inputs) is not GroupedTensors:
+            return None
+        if inputs.group is group and inputs.index == stop:
+            stop += 1
+            continue
+        if group is not None:
+            runs.append((group, start, stop))
+        group, start = inputs.group, inputs.index
+        stop = start + 1
+    return runs + [(group, start, stop)] if group is not None else None
+
+
+def split_outputs(
+    outputs: Arrays, dim: int, counts: Sequence[int], queue_ns: Sequence[int], common: ResultFrame
+) -> Sequence[ResultFrame]:
+    """Return the result of each request, which has its rows of every output. `common` is what the results share."""
+    if dim == 0 and len(counts) > 1 and not any([array.dtype == object for array in outputs.values()]):
+        return BatchResults([from_array(name, array) for name, array in outputs.items()], counts, queue_ns, common)
+    results = []
+    for part, queued in zip(_split(outputs, dim, counts), queue_ns):
+        tensors = [from_array(name, array) for name, array in part.items()]
+        results.append(common._replace(queue_ns=queued, outputs=tensors, layout=layout_of("", (), tensors)))
     return results
+
+
+class BatchResults(Sequence[ResultFrame]):
+    """The results of a batch, as its outputs are: each request's are contiguous rows of every output.
+
+    A ResultFrame per request is made where one is asked for. The loop needs none: it sends the rows of neighboring
+    requests together (`runs`).
+
+    counts  rows of each request
+    common  what the results have in common, without layout and outputs
+    """
+
+    def __init__(
+        self, outputs: Sequence[Tensor], counts: Sequence[int], queue_ns: Sequence[int], common: ResultFrame
+    ) -> None:
+        self.counts, self.queue_ns, self.common = counts, queue_ns, common
+        self._outputs = outputs
+        self._row_bytes = [len(output.data) // max(output.shape[0], 1) for output in outputs]
+        self._layouts: Dict[int, TensorLayout] = {}
+        self._starts: List[int] = []  # rows before those of each request; empty until one is asked for
+
+    def bytes_of(self, rows: int) -> int:
+        """Return the bytes of a result with this many rows."""
+        return rows * sum(self._row_bytes)
+
+    def layout(self, rows: int) -> TensorLayout:
+        """Return the layout of a result with this many rows."""
+        layout = self._layouts.get(rows)
+        if layout is None:
+            tensors = [(each.name, each.datatype, (rows,) + each.shape[1:]) for each in self._outputs]
+            sizes = [rows * size for size in self._row_bytes]
+            layout = self._layouts[rows] = "", (), tuple(each + (size,) for each, size in zip(tensors, sizes))
+        return layout
+
+    def data(self, start: int, stop: int) -> List[Buffer]:
+        """Return the bytes of these rows, for each output."""
+        return [each.data[start * size : stop * size] for each, size in zip(self._outputs, self._row_bytes)]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        if not self._starts:
+            self._starts = [0] + list(accumulate(self.counts))
+        count, start = self.counts[index], self._starts[:-1][index]
+        layout = self.layout(count)
+        parts = zip(layout[2], self.data(start, start + count))
+        tensors = [Tensor(name, datatype, shape, data) for (name, datatype, shape, _), data in parts]
+        return self.common._replace(queue_ns=self.queue_ns[index], outputs=tensors, layout=layout)
 
 
 def concatenate(
