@@ -170,7 +170,7 @@ def main() -> None:
     if options.profile:
         profile = cProfile.Profile(time.process_time)
         uvloop.run(measure(load, options.in_flight, profile))
-        pstats.Stats(profile).sort_stats("tottime").print_stats(60)
+        pstats.Stats(profile).sort_stats("tottime").print_stats(45)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.codecs.json_text import numbers
+from gateway.codecs.json_text import dumps, number_list, numbers
 from gateway.domain.tensor_checks import MAX_RANK, check_datatype, check_strings
 from gateway.errors import InvalidRequest
 from runtimes.contract import DATATYPES, numpy_dtype
@@ -22,7 +22,7 @@ from runtimes.tensors import Buffer, Tensor, pack_bytes, to_array, unpack_bytes
 
 _NUMBERS = frozenset({int, float})
 # The format characters of struct, which are the same as numpy's.
-_FLOAT_CODES = {
+FLOAT_CODES = {
     each.name: each.dtype.char for each in DATATYPES.values() if each.kind == "float" and each.dtype is not None
 }
 _DESCRIPTIONS = {
@@ -86,6 +86,13 @@ def raw_tensor(name: str, datatype: str, shape: Sequence[int], data: Buffer) -> 
     if datatype == "BOOL" and len(data) and np.frombuffer(data, np.uint8).max() > 1:
         raise InvalidRequest(f"input '{name}' has datatype BOOL, and its bytes must be 0 or 1")
     return Tensor(name, datatype, tuple(shape), data)
+
+
+def flat_json(tensor: Tensor) -> bytes:
+    """Write a tensor as one flat list in row-major order: what `dumps` makes of `json_values(tensor, flat=True)`."""
+    if tensor.datatype == "BYTES":
+        return dumps(json_values(tensor, flat=True))
+    return number_list(to_array(tensor).reshape(-1))
 
 
 def json_values(tensor: Tensor, flat: bool = False, binary: bool = False) -> Any:
@@ -155,7 +162,7 @@ def _check_kinds(name: str, kinds: set[type], allowed: Set[type], datatype: str,
 def _floats(name: str, flat: list[Any], datatype: str) -> bytes:
     try:
         # As fast as numpy. struct rejects numbers that overflow, while numpy converts them to infinity.
-        return struct.pack(f"<{len(flat)}{_FLOAT_CODES[datatype]}", *flat)
+        return struct.pack(f"<{len(flat)}{FLOAT_CODES[datatype]}", *flat)
     except KeyError:
         raise InvalidRequest(f"input '{name}' has datatype {datatype}, which JSON lacks; send its bytes") from None
     except (OverflowError, struct.error):

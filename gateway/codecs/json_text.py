@@ -64,6 +64,14 @@ def numbers(array: np.ndarray) -> Any:
     return orjson.Fragment(_with_literals(array, text) if b"null" in text else text)
 
 
+def number_list(array: np.ndarray) -> bytes:
+    """Write an array of one dimension, with literals for non-finite values."""
+    if not array.size:
+        return b"[]"
+    text = dumps(array)
+    return _with_literals(array, text) if b"null" in text else text
+
+
 def _with_literals(array: np.ndarray, text: bytes) -> bytes:
     """Replace each null in the array's `text` by its literal, without a loop over the values in Python."""
     non_finite = array[~np.isfinite(array)]

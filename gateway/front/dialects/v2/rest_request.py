@@ -1,11 +1,13 @@
 """The Open Inference Protocol over REST: reads requests."""
 
+import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
-from gateway.codecs.json_tensors import raw_tensor, read_tensor
+from gateway.codecs.json_tensors import FLOAT_CODES, raw_tensor, read_tensor
 from gateway.codecs.json_text import loads
-from gateway.domain.shared_memory import RegionRange
+from gateway.domain.shared_memory import RegionRange, SharedMemory
 from gateway.domain.tensor_checks import check_datatype, check_shape
 from gateway.domain.types import InferRequest
 from gateway.engine.protocol import Engine
@@ -16,11 +18,59 @@ from gateway.front.dialects.v2.classification import read_class_count
 from gateway.front.dialects.v2.output_options import OutputOptions
 from gateway.front.dialects.v2.raw_request import read_raw
 from gateway.front.dialects.v2.shared_memory import read_region_range
+from runtimes.bounded_cache import BoundedCache
+from runtimes.contract import DATATYPES
 from runtimes.tensors import Buffer, Tensor
 
 _TYPE_NAMES = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
 ReadShared = Callable[[RegionRange], bytes]
 _NOTHING: Mapping[str, Any] = {}
+_DEFAULT_OPTIONS = OutputOptions()
+_INTEGER, _NUMBER = frozenset({int}), frozenset({int, float})
+_INTEGER_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
+# Inputs of up to this many values are remembered; for larger ones, the rest of the reading is cheap beside the values.
+_MAX_KNOWN_VALUES = 1 << 12
+_MAX_KNOWN_RANK = 8
+_MAX_KNOWN_NAME = 128
+_MAX_KNOWN_INPUTS = 1024
+
+
+class _KnownInput(NamedTuple):
+    """An input that was read before.
+
+    types  what its values may be in JSON
+    pack   turns `count` of them into bytes; raises OverflowError or struct.error if one does not fit
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    count: int
+    types: frozenset[type]
+    pack: Callable[..., bytes]
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "_KnownInput | None":
+        """Return None for an input that is not remembered: clients choose names and shapes, and could fill the memory.
+
+        Nor is it for BOOL and BYTES, whose bytes and values must be looked at, or for scalars.
+        """
+        datatype, count = DATATYPES[tensor.datatype], prod(tensor.shape)
+        if datatype.kind not in ("float", "int", "uint") or not 0 < len(tensor.shape) <= _MAX_KNOWN_RANK:
+            return None
+        if count > _MAX_KNOWN_VALUES or len(tensor.name) > _MAX_KNOWN_NAME:
+            return None
+        if datatype.kind == "float":
+            code, types = FLOAT_CODES.get(tensor.datatype, ""), _NUMBER
+        else:
+            code, types = _INTEGER_CODES[datatype.itemsize], _INTEGER
+            code = code.upper() if datatype.kind == "uint" else code
+        if not code:
+            return None
+        return cls(tensor.name, tensor.datatype, tensor.shape, count, types, struct.Struct(f"<{count}{code}").pack)
+
+
+_known_inputs: BoundedCache[tuple[Any, ...], _KnownInput] = BoundedCache(_MAX_KNOWN_INPUTS)
 
 
 def read_request(
@@ -40,7 +90,7 @@ def read_request(
         raise InvalidRequest("the body must be a JSON object with 'inputs'")
     parameters = _get(document, "parameters", dict, _NOTHING, "the request")
     options = read_options(parameters)
-    inputs = _inputs(_get(document, "inputs", list, None, "the request"), rest, engine.shared_memory.reader())
+    inputs = _inputs(_get(document, "inputs", list, None, "the request"), rest, engine.shared_memory)
     names, output_options = _outputs(document, parameters)
     request = InferRequest(
         model,
@@ -84,15 +134,57 @@ def _split(body: Buffer, json_length: int) -> tuple[Any, _Sections]:
     return loads(view[:json_length]), _Sections(view[json_length:])
 
 
-def _inputs(described: list[Any], rest: _Sections | None, read_shared: ReadShared) -> list[Tensor]:
+def _inputs(described: list[Any], rest: _Sections | None, shared_memory: SharedMemory) -> list[Tensor]:
     check_count(len(described), "inputs")
-    inputs = [_input(index, tensor, rest, read_shared) for index, tensor in enumerate(described)]
+    inputs = [_input(index, tensor, rest, shared_memory) for index, tensor in enumerate(described)]
     if rest is not None:
         rest.finish()
     return inputs
 
 
-def _input(index: int, described: Any, rest: _Sections | None, read_shared: ReadShared) -> Tensor:
+def _known_input(described: Any, rest: _Sections | None) -> Tensor | None:
+    """Read a numeric input whose name, datatype and shape were read before, or return None.
+
+    Most inputs have exactly name, shape, datatype and either data, a flat list of numbers, or binary_data_size.
+    `_read_input` reads anything else, and rejects everything that is wrong.
+    """
+    if type(described) is not dict or len(described) != 4:
+        return None
+    shape = described.get("shape")
+    # The types matter, since 1, 1.0 and true would be the same key.
+    if type(shape) is not list or not set(map(type, shape)) <= _INTEGER:
+        return None
+    try:
+        known = _known_inputs.entries.get((described.get("name"), described.get("datatype"), *shape))
+        if known is None:
+            return None
+        data = described.get("data")
+        if type(data) is list:
+            if len(data) != known.count or not set(map(type, data)) <= known.types:
+                return None
+            return Tensor(known.name, known.datatype, known.shape, known.pack(*data))
+        parameters = described.get("parameters")
+        if rest is None or type(parameters) is not dict or len(parameters) != 1:
+            return None
+        size = parameters.get("binary_data_size")
+        if type(size) is not int:
+            return None
+        return Tensor(known.name, known.datatype, known.shape, rest.take(known.name, size))
+    except (OverflowError, TypeError, struct.error):  # a name that is no string, or a number that does not fit
+        return None
+
+
+def _input(index: int, described: Any, rest: _Sections | None, shared_memory: SharedMemory) -> Tensor:
+    tensor = _known_input(described, rest)
+    if tensor is None:
+        tensor = _read_input(index, described, rest, shared_memory.reader())
+        known = _KnownInput.of(tensor)
+        if known is not None:
+            _known_inputs.put((tensor.name, tensor.datatype, *tensor.shape), known)
+    return tensor
+
+
+def _read_input(index: int, described: Any, rest: _Sections | None, read_shared: ReadShared) -> Tensor:
     where = f"inputs[{index}]"
     if not isinstance(described, dict):
         raise InvalidRequest(f"{where} must be an object with name, shape, datatype and data")
@@ -127,6 +219,8 @@ def _input(index: int, described: Any, rest: _Sections | None, read_shared: Read
 
 
 def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[list[str], OutputOptions]:
+    if not parameters and document.get("outputs") is None:
+        return [], _DEFAULT_OPTIONS
     binary = _get(parameters, "binary_data_output", bool, False, "parameters")
     names: list[str] = []
     binary_by_name: dict[str, bool] = {}
