@@ -67,9 +67,18 @@ class Frame(NamedTuple):
     body: memoryview
 
 
-# Everything in an INFER or RESULT frame except its numbers and the bytes of its tensors: the signature, the requested
-# outputs, and for each tensor its name, datatype, shape and length in bytes.
-TensorLayout = Tuple[str, Tuple[str, ...], Tuple[Tuple[str, str, Tuple[int, ...], int], ...]]
+class TensorLayout(tuple):
+    """Everything in an INFER or RESULT frame except its numbers and the bytes of its tensors.
+
+    (signature, requested outputs, (name, datatype, shape, bytes) of each tensor). Layouts compare and hash by identity,
+    since caches are asked for one several times per request. `layout_of` returns one object for equal layouts, unless
+    one of them was evicted meanwhile; then they only miss a cache.
+    """
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
 
 
 class InferFrame(NamedTuple):
@@ -112,8 +121,8 @@ class WireError(Exception):
 
 def pack(kind: int, request_id: int, body: Sequence[Buffer] = (), flags: int = 0) -> List[Buffer]:
     """Return the buffers to write, in order."""
-    length = sum(len(part) for part in body)
-    return [HEADER.pack(length, VERSION, kind, flags, 0, request_id)] + list(body)
+    length = sum([len(part) for part in body])
+    return [HEADER.pack(length, VERSION, kind, flags, 0, request_id), *body]
 
 
 def pack_json(kind: int, body: Dict[str, Any], request_id: int = 0) -> bytes:
@@ -173,8 +182,22 @@ class FrameReader:
         return frames
 
 
+_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[tuple, TensorLayout]
+
+
 def layout_of(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -> TensorLayout:
-    return signature, tuple(outputs), tuple([(t.name, t.datatype, tuple(t.shape), len(t.data)) for t in tensors])
+    described = tuple([(name, datatype, tuple(shape), len(data)) for name, datatype, shape, data in tensors])
+    return _layout(signature, tuple(outputs), described)
+
+
+def _layout(*parts: Any) -> TensorLayout:
+    layout = _layouts.entries.get(parts)
+    if layout is None:
+        layout = TensorLayout(parts)
+        names = [parts[0], *parts[1], *[tensor[0] for tensor in parts[2]]]
+        if sum([len(name) for name in names]) + 8 * sum([len(tensor[2]) for tensor in parts[2]]) <= _MAX_LAYOUT_BYTES:
+            _layouts.put(parts, layout)
+    return layout
 
 
 _packed_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[Form, bytes]
@@ -221,7 +244,7 @@ def _unpack_layout(packed: bytes) -> TensorLayout:
         position += length
         tensors.append((name, _DATATYPES[code], struct.unpack_from("<%dq" % rank, packed, position), size))
         position += 8 * rank
-    layout = signature, tuple(outputs), tuple(tensors)
+    layout = _layout(signature, tuple(outputs), tuple(tensors))
     if len(packed) <= _MAX_LAYOUT_BYTES:
         _unpacked_layouts.put(packed, layout)
     return layout

@@ -164,7 +164,7 @@ class FrontEngine:
             raise Unavailable("the gateway is shutting down; send the request to another one")
         if not status.admits:
             raise unavailable(status)
-        layout = wire.layout_of(request.signature or status.default_signature, request.outputs, request.inputs)
+        layout = wire.layout_of(request.signature or servable.default_signature, request.outputs, request.inputs)
         rows, size = servable.validator.check(request, layout)
         timeout_s = None
         if request.deadline is None:
@@ -179,7 +179,8 @@ class FrontEngine:
         self._admission.check(size, servable.under_way, self._routes.has_several_models)
         self._next_id += 1
         number = self._next_id
-        order = (status.priority_level(request.priority), number)
+        priority = request.priority
+        order = (status.priority_level(priority) if priority else status.default_priority_level, number)
         admitted = AdmittedRequest(
             number, request, layout, rows, deadline, now, order, self, servable, on_answer, size, timeout_s
         )

@@ -35,10 +35,9 @@ class ModelQueue:
         self, status: ModelStatus, metrics: ModelMetrics, tidy: "Callable[[ModelQueue], None] | None" = None
     ) -> None:
         """`tidy` is called when a request has ended and the queue has no worker, or is closing."""
-        self.status = status
+        self._set_status(status)
         self._tidy = tidy
         self.metrics = metrics
-        self.validator = LayoutValidator(status)
         self.clients: list[WorkerClient] = []
         # Set when the version has left the table. Requests that were admitted before are still answered.
         self.closing = False
@@ -50,8 +49,14 @@ class ModelQueue:
     def update_status(self, status: ModelStatus) -> None:
         """Apply the supervisor's newest status of the version."""
         if status != self.status:
-            self.status = status
-            self.validator = LayoutValidator(status)
+            self._set_status(status)
+
+    def _set_status(self, status: ModelStatus) -> None:
+        self.status = status
+        self.validator = LayoutValidator(status)
+        # Read for each request.
+        self.default_signature = status.default_signature
+        self.target_s = status.latency_target_ms / 1000
 
     @property
     def queued(self) -> int:
@@ -65,7 +70,8 @@ class ModelQueue:
         client = None if self._queued else self._pick()
         if client is not None:
             self._send(queued, client)
-            self._publish_rows()
+            if self.target_s:
+                self._publish_rows()
             return
         self._enqueue(queued)
         self.pump()
@@ -74,10 +80,6 @@ class ModelQueue:
         self._queued[queued.id] = queued
         heapq.heappush(self._heap, (queued.order, queued))
 
-    @property
-    def target_s(self) -> float:
-        return self.status.latency_target_ms / 1000
-
     def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
         """Return whether even the worker with the fewest rows in flight would answer too late."""
         client = min(self.clients, key=lambda client: client.rows_in_flight, default=None)
@@ -85,7 +87,7 @@ class ModelQueue:
 
     def _publish_rows(self) -> None:
         """Publish to all fronts how many rows this front has under way for each worker (latency targets only)."""
-        if self.status.latency_target_ms and self.clients:
+        if self.target_s and self.clients:
             share = sum(queued.rows for queued in self._queued.values()) / len(self.clients)
             for client in self.clients:
                 client.estimator.publish_rows(client.rows_in_flight + share)
@@ -169,7 +171,7 @@ class ModelQueue:
             if sent is not None:
                 failure = wire.unpack_json(frame.body)
                 sent.settle(from_kind(failure["kind"], failure["message"]))
-        if self._queued or self.status.latency_target_ms:
+        if self._queued or self.target_s:
             self.pump()
         if client.retiring or self.closing:
             self.close_if_done(client)

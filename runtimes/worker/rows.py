@@ -112,9 +112,11 @@ class BatchResults(Sequence[ResultFrame]):
         """Return the layout of a result with this many rows."""
         layout = self._layouts.get(rows)
         if layout is None:
-            tensors = [(each.name, each.datatype, (rows,) + each.shape[1:]) for each in self._outputs]
-            sizes = [rows * size for size in self._row_bytes]
-            layout = self._layouts[rows] = "", (), tuple(each + (size,) for each, size in zip(tensors, sizes))
+            tensors = [
+                Tensor(name, datatype, (rows,) + shape[1:], data[: rows * size])
+                for (name, datatype, shape, data), size in zip(self._outputs, self._row_bytes)
+            ]
+            layout = self._layouts[rows] = layout_of("", (), tensors)
         return layout
 
     def data(self, start: int, stop: int) -> List[Buffer]:

@@ -132,10 +132,7 @@ class HttpConnection(HttpToolsProtocol):
     def _serve_cached(self, head: Head, body: bytes) -> None:
         """Serve a whole request whose head is cached."""
         request = self._running = self.cycle = HotRequest(self._shared.engine, self._shared.limits, self, True)
-        request.open(head, head.route, head.raw_headers)
-        request.on_body(body)
-        request.on_body_complete()
-        request.start()
+        request.serve(head, body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._abandon()
@@ -256,6 +253,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def _advance(self) -> None:
         """Start the requests that wait behind the one just answered."""
+        if not self.pipeline and not self.flow.read_paused:
+            return
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
@@ -341,7 +340,8 @@ class HttpConnection(HttpToolsProtocol):
         self.loop.call_later(body.LINGER_S, self.transport.close)
 
     def _write(self, reply: Reply, keep_alive: bool) -> None:
-        size = sum([len(part) for part in reply.body])
+        parts = reply.body
+        size = len(parts[0]) if len(parts) == 1 else sum([len(part) for part in parts])
         prefix = self._shared.response_prefix(reply.status, reply.content_type, self.server_state.default_headers)
         persistence = b"connection: close\r\n"
         if keep_alive:
