@@ -56,7 +56,11 @@ class Contender:
 
 
 def contenders(
-    folder: Path, stack: ExitStack, wanted: Callable[[str], bool], triton_python: str, old_checkout: str = "",
+    folder: Path,
+    stack: ExitStack,
+    wanted: Callable[[str], bool],
+    triton_python: str,
+    old_checkout: str = "",
 ) -> dict[str, Contender]:
     """Started, and with one answer checked."""
     artifact = folder / "tiny" / "1" / "model.onnx"
@@ -115,8 +119,9 @@ def main() -> None:
     # Many short rounds rather than few long ones: what disturbs a shared machine then meets all contenders alike.
     rounds, seconds = (7, 0.5) if options.short else (25, 1.0)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        every = contenders(Path(folder), stack, lambda name: bool(re.search(options.only, name)), options.triton,
-            options.old)
+        every = contenders(
+            Path(folder), stack, lambda name: bool(re.search(options.only, name)), options.triton, options.old
+        )
         for _ in range(rounds):
             for contender in every.values():
                 contender.measure(seconds, options.in_flight)

@@ -33,6 +33,8 @@ _BINARY = (
 _GRPC = b"\n\x04tiny\x12\x011*\x0d\n\x01y\x12\x04FP32\x1a\x02\x01\x042\x10"
 
 Done = Callable[[bytes], None]
+# Head of a request → the lengths of its JSON (-1: all of it) and of its body.
+HEADS: dict[bytes, tuple[int, int]] = {}
 
 
 def frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
@@ -100,8 +102,6 @@ class Worker(asyncio.Protocol):
 class Http(asyncio.Protocol):
     """v2 JSON and v2 binary, one request after the other. A head is parsed once."""
 
-    heads: dict[bytes, tuple[int, int]] = {}
-
     def __init__(self, worker: Worker) -> None:
         self._worker, self._rest = worker, b""
 
@@ -111,11 +111,11 @@ class Http(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
         head, _, body = data.partition(b"\r\n\r\n")
-        lengths = self.heads.get(head)
+        lengths = HEADS.get(head)
         if lengths is None:
             fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
             names = b"inference-header-content-length", b"content-length"
-            lengths = self.heads[head] = tuple(int(fields.get(name, -1)) for name in names)
+            lengths = HEADS[head] = tuple(int(fields.get(name, -1)) for name in names)
         json_length, length = lengths
         self._rest = b"" if len(body) >= length else data
         if self._rest:
@@ -125,11 +125,11 @@ class Http(asyncio.Protocol):
             self._worker.send(body[json_length:], self._answer_binary)
         else:
             values = orjson.loads(body)["inputs"][0]["data"]
-            self._worker.send(struct.pack("<%df" % len(values), *values), self._answer_json)
+            self._worker.send(struct.pack(f"<{len(values)}f", *values), self._answer_json)
 
     def _answer_json(self, answer: bytes) -> None:
         count = len(answer) // 4
-        body = orjson.dumps(_described(count, {"data": struct.unpack("<%df" % count, answer)}))
+        body = orjson.dumps(_described(count, {"data": struct.unpack(f"<{count}f", answer)}))
         self._transport.write(_JSON % (len(body), body))
 
     def _answer_binary(self, answer: bytes) -> None:

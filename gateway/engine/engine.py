@@ -164,7 +164,7 @@ class FrontEngine:
             raise Unavailable("the gateway is shutting down; send the request to another one")
         if not status.admits:
             raise unavailable(status)
-        layout = wire.layout_of(request.signature or servable.default_signature, request.outputs, request.inputs)
+        layout = wire.layout_of(request.signature or status.default_signature, request.outputs, request.inputs)
         rows, size = servable.validator.check(request, layout)
         timeout_s = None
         if request.deadline is None:

@@ -55,7 +55,6 @@ class ModelQueue:
         self.status = status
         self.validator = LayoutValidator(status)
         # Read for each request.
-        self.default_signature = status.default_signature
         self.target_s = status.latency_target_ms / 1000
 
     @property

@@ -214,29 +214,12 @@ class Loop:
             self._status.set_idle()
         self._auditor.observe(batch, outcomes)
         if isinstance(outcomes, BatchResults):
-            self._send_results(batch, outcomes)
+            send_results(batch, outcomes)
         else:
             self._send_each(batch, outcomes)
         if self._gaps:
             self._report_learned(batch[0], outcomes[0])
         self._executor.last_run = None
-
-    def _send_results(self, batch: Sequence[Pending], results: BatchResults) -> None:
-        """Send the rows of neighboring requests in one frame, if they go to one front and have as many rows each."""
-        first, total, begin_row, flag = 0, len(batch), 0, wire.FIRST_OF_BATCH
-        while first < total:
-            source, rows = batch[first].source, results.counts[first]
-            limit = first + max(1, _MAX_FRAME_BYTES // max(1, results.bytes_of(rows)))
-            stop = first + 1
-            while stop < total and stop < limit and batch[stop].rows == rows and batch[stop].source is source:
-                stop += 1
-            end_row = begin_row + rows * (stop - first)
-            common = results.common._replace(layout=results.layout(rows))
-            numbers, queue_ns = [pending.id for pending in batch[first:stop]], results.queue_ns[first:stop]
-            source.queue(
-                wire.pack_grouped_results(numbers, queue_ns, common, results.data(begin_row, end_row), flag)
-            )
-            first, begin_row, flag = stop, end_row, 0
 
     def _send_each(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
         flag = wire.FIRST_OF_BATCH
@@ -291,6 +274,22 @@ class Loop:
         key = self._selector.get_key(connection.sock)
         if key.events != events:
             self._selector.modify(connection.sock, events, connection)
+
+
+def send_results(batch: Sequence[Pending], results: BatchResults) -> None:
+    """Send the rows of neighboring requests in one frame, if they go to one front and have as many rows each."""
+    first, total, begin_row, flag = 0, len(batch), 0, wire.FIRST_OF_BATCH
+    while first < total:
+        source, rows = batch[first].source, results.counts[first]
+        limit = first + max(1, _MAX_FRAME_BYTES // max(1, results.bytes_of(rows)))
+        stop = first + 1
+        while stop < total and stop < limit and batch[stop].rows == rows and batch[stop].source is source:
+            stop += 1
+        end_row = begin_row + rows * (stop - first)
+        common = results.common._replace(layout=results.layout(rows))
+        numbers, queue_ns = [pending.id for pending in batch[first:stop]], results.queue_ns[first:stop]
+        source.queue(wire.pack_grouped_results(numbers, queue_ns, common, results.data(begin_row, end_row), flag))
+        first, begin_row, flag = stop, end_row, 0
 
 
 def _lateness_failure(pending: Pending, now: float) -> Failure:

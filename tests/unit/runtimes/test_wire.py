@@ -117,3 +117,25 @@ def test_forms_that_clients_made_long_are_not_remembered() -> None:
     (read,) = wire.FrameReader().feed(together(wire.pack_infer([(1, frame)])))
     assert wire.unpack_infer(read.body)[0][1].outputs == tuple(outputs)
     assert (len(wire._packed_layouts), len(wire._unpacked_layouts)) == before
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_results_that_are_contiguous_already_make_the_same_frame(count: int) -> None:
+    whole = [from_array("a", np.arange(3 * count, dtype=np.int8).reshape(count, 3)), from_array("b", np.ones(count))]
+    rows = [(9 + row, [from_array(t.name, to_array(t)[row : row + 1]) for t in whole]) for row in range(count)]
+    sent = [(number, ResultFrame(number, 2, 3, 4, 5, tensors)) for number, tensors in rows]
+    common = sent[0][1]._replace(layout=wire.layout_of("", (), sent[0][1].outputs))
+    numbers = [number for number, _ in sent]
+    grouped = wire.pack_grouped_results(numbers, numbers, common, [t.data for t in whole], wire.FIRST_OF_BATCH)
+    assert together(grouped) == together(wire.pack_result(sent, wire.FIRST_OF_BATCH))
+
+
+def test_grouped_tensors_are_a_sequence() -> None:
+    tensors = [from_array("a", np.zeros(3, np.int8)), from_array("b", np.ones(2))]
+    (frame,) = wire.FrameReader().feed(together(wire.pack_infer([(1, InferFrame(1.0, 0, "s", [], tensors))] * 2)))
+    for _, request in wire.unpack_infer(frame.body):
+        assert [each.name for each in request.inputs] == [request.inputs[0].name, request.inputs[-1].name] == ["a", "b"]
+        assert bytes(request.inputs[-1].data) == bytes(tensors[1].data)
+        assert [each.name for each in request.inputs[1:]] == ["b"]
+        with pytest.raises(IndexError):
+            request.inputs[2]

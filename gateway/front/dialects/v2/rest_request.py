@@ -33,19 +33,22 @@ _MAX_KNOWN_VALUES = 1 << 12
 _MAX_KNOWN_RANK = 8
 _MAX_KNOWN_NAME = 128
 _MAX_KNOWN_INPUTS = 1024
+# More inputs of one request are not looked up: it would be quick for no model that is in use, and remembering them
+# would push out others.
+_MAX_KNOWN_PER_REQUEST = 32
 
 
 class _KnownInput(NamedTuple):
     """An input that was read before.
 
     types  what its values may be in JSON
-    pack   turns `count` of them into bytes; raises OverflowError or struct.error if one does not fit
+    pack   turns `value_count` of them into bytes; raises OverflowError or struct.error if one does not fit
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    count: int
+    value_count: int
     types: frozenset[type]
     pack: Callable[..., bytes]
 
@@ -136,7 +139,9 @@ def _split(body: Buffer, json_length: int) -> tuple[Any, _Sections]:
 
 def _inputs(described: list[Any], rest: _Sections | None, shared_memory: SharedMemory) -> list[Tensor]:
     check_count(len(described), "inputs")
-    inputs = [_input(index, tensor, rest, shared_memory) for index, tensor in enumerate(described)]
+    read_shared = shared_memory.reader()  # one for all: it limits the bytes of a request
+    read = _input if len(described) <= _MAX_KNOWN_PER_REQUEST else _read_input
+    inputs = [read(index, tensor, rest, read_shared) for index, tensor in enumerate(described)]
     if rest is not None:
         rest.finish()
     return inputs
@@ -160,7 +165,7 @@ def _known_input(described: Any, rest: _Sections | None) -> Tensor | None:
             return None
         data = described.get("data")
         if type(data) is list:
-            if len(data) != known.count or not set(map(type, data)) <= known.types:
+            if len(data) != known.value_count or not set(map(type, data)) <= known.types:
                 return None
             return Tensor(known.name, known.datatype, known.shape, known.pack(*data))
         parameters = described.get("parameters")
@@ -174,10 +179,10 @@ def _known_input(described: Any, rest: _Sections | None) -> Tensor | None:
         return None
 
 
-def _input(index: int, described: Any, rest: _Sections | None, shared_memory: SharedMemory) -> Tensor:
+def _input(index: int, described: Any, rest: _Sections | None, read_shared: ReadShared) -> Tensor:
     tensor = _known_input(described, rest)
     if tensor is None:
-        tensor = _read_input(index, described, rest, shared_memory.reader())
+        tensor = _read_input(index, described, rest, read_shared)
         known = _KnownInput.of(tensor)
         if known is not None:
             _known_inputs.put((tensor.name, tensor.datatype, *tensor.shape), known)

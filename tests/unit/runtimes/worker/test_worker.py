@@ -1,6 +1,7 @@
 """Parts of the worker: deciding about batching, running batches, and sockets."""
 
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.batching_decision import DEFAULT_MAX_ROWS, decide_batching, with_free_rows
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, Failure
+from runtimes.worker.loop import send_results
 
 
 class Doubler(Model):
@@ -254,3 +256,83 @@ def test_an_output_that_turns_out_unservable_leaves_the_signature() -> None:
     assert found.outputs == (TensorSpec("y", "FP32", (-1, 2)),)
     assert found.refused == {"z": "it is complex64"}
     assert not probe.has_gaps(found)
+
+
+def grouped(*each: Sequence[float]) -> list[tuple[int, InferFrame]]:
+    """Requests as they come out of one frame."""
+    packed = wire.pack_infer([(index, frame(*rows)) for index, rows in enumerate(each)])
+    (read,) = wire.FrameReader().feed(b"".join(bytes(part) for part in packed))
+    return wire.unpack_infer(read.body)
+
+
+@pytest.mark.parametrize("cancelled", [(), (0,), (1, 2), (3,)])
+def test_requests_of_two_frames_and_gaps_get_their_own_rows(cancelled: tuple[int, ...]) -> None:
+    batching = Batching(max_rows=16, signatures=frozenset({"s"}))
+    batcher, executor = Batcher(batching), Executor(Doubler(), batching, 1 << 20)
+    for source in ("a", "b"):
+        batcher.add_all(source, grouped(*[[10 * index + len(source)] for index in range(4)]), False, 0.0)
+        for number in cancelled:
+            assert batcher.cancel(source, number)
+    batch, _ = batcher.next(0.0)
+    results = executor.run(batch)
+    assert len(results) == len(batch) == 2 * (4 - len(cancelled))
+    for pending, result in zip(batch, results, strict=True):
+        assert (to_array(result.outputs[0]) == 2 * to_array(pending.frame.inputs[0])).all()
+        assert result.layout == results[0].layout
+
+
+def test_requests_of_different_numbers_of_rows_get_their_own_rows() -> None:
+    batching = Batching(max_rows=16, signatures=frozenset({"s"}))
+    batcher, executor = Batcher(batching), Executor(Doubler(), batching, 1 << 20)
+    for rows in ([1.0], [2.0, 3.0], [4.0, 5.0]):
+        batcher.add_all("front", grouped(rows), False, 0.0)
+    batch, _ = batcher.next(0.0)
+    results = executor.run(batch)
+    assert [to_array(result.outputs[0])[:, 0].tolist() for result in results] == [[2], [4, 6], [8, 10]]
+    assert [result.outputs[0].shape[0] for result in results[1:]] == [2, 2]
+
+
+def test_one_answer_of_a_batch_that_is_too_large_fails_alone() -> None:
+    batching = Batching(max_rows=16, signatures=frozenset({"s"}))
+    batcher, executor = Batcher(batching), Executor(Doubler(), batching, 8)
+    for rows in ([1.0], [2.0, 3.0]):
+        batcher.add_all("front", grouped(rows), False, 0.0)
+    small, large = executor.run(batcher.next(0.0)[0])
+    assert to_array(small.outputs[0])[:, 0].tolist() == [2]
+    assert isinstance(large, Failure)
+    assert "the limit is 8" in large.message
+
+
+class Outbox:
+    """A front's connection that keeps what is queued for it."""
+
+    def __init__(self) -> None:
+        self.queued = b""
+
+    def queue(self, buffers: Sequence[Any]) -> None:
+        self.queued += b"".join(bytes(buffer) for buffer in buffers)
+
+
+def test_each_front_gets_the_rows_of_its_own_requests() -> None:
+    batching = Batching(max_rows=32, signatures=frozenset({"s"}))
+    batcher, executor, fronts = Batcher(batching), Executor(Doubler(), batching, 1 << 20), [Outbox(), Outbox()]
+    value = 0.0
+    for turn in range(3):
+        for number, front in enumerate(fronts):
+            rows = [[value + 1], [value + 2], [value + 3, value + 4]]
+            requests = [(10 * turn + index, each) for index, (_, each) in enumerate(grouped(*rows[: 2 + number]))]
+            value += 4
+            for request in requests:
+                batcher.add_all(front, [request], False, 0.0)
+    batch, _ = batcher.next(0.0)
+    send_results(batch, executor.run(batch))  # type: ignore[arg-type]
+    firsts = 0
+    for front in fronts:
+        asked = {pending.id: to_array(pending.frame.inputs[0]) for pending in batch if pending.source is front}
+        for read in wire.FrameReader().feed(front.queued):
+            firsts += bool(read.flags & wire.FIRST_OF_BATCH)
+            for number, result in wire.unpack_result(read.body):
+                assert (to_array(result.outputs[0]) == 2 * asked.pop(number)).all()
+                assert result.batch_rows == sum(pending.rows for pending in batch)
+        assert not asked
+    assert firsts == 1

@@ -1,6 +1,6 @@
 """What a request costs in a front's Python: codec, engine, frames; no socket, no worker and no other process.
 
-    python -m benchmarks.path [--dialect v2|plain|binary] [--in-flight 32] [--profile]
+    python -m benchmarks.front_path [--dialect v2|plain|binary] [--in-flight 32] [--profile]
 
 A real connection and a real engine, whose sockets are replaced by objects that keep what is written.
 Requests arrive `--in-flight` at a time, as they do where a worker answers whole batches. The figure is
@@ -22,7 +22,7 @@ import uvloop
 from benchmarks import requests
 from benchmarks.h2load import Load
 from benchmarks.overhead import ROW
-from gateway.domain.table import TableEntry, Table, WorkerAddress
+from gateway.domain.table import Table, TableEntry, WorkerAddress
 from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.client import WorkerClient
@@ -82,8 +82,7 @@ async def connected(engine: FrontEngine, folder: Path) -> WorkerClient:
     worker = WorkerAddress(1, str(folder / "socket"), str(status), 1 << 20)
     engine.apply(Table((TableEntry(model, (worker,)),), ready=True))
     queue = engine._routes._queues["tiny", "1"]
-    while not queue.clients:
-        await asyncio.sleep(0.001)
+    await asyncio.gather(*engine._routes._tasks)
     queue.clients[0]._transport = Recorder()
     return queue.clients[0]
 
@@ -103,6 +102,7 @@ def results(written: list[Any]) -> bytes:
 
 async def measure(load: Load, in_flight: int, profile: cProfile.Profile | None) -> tuple[float, float]:
     """Least CPU time per request, in microseconds: until the worker has it, and from its answer on."""
+
     async def control(request: Any) -> None:
         raise NotImplementedError(request)
 
@@ -148,7 +148,7 @@ async def measure(load: Load, in_flight: int, profile: cProfile.Profile | None) 
                 if profile:
                     profile.disable()
                 for _, transport in connections:
-                    assert transport.written and transport.written[0].startswith(b"HTTP/1.1 200"), transport.written
+                    assert transport.written[0].startswith(b"HTTP/1.1 200"), transport.written
                     transport.written.clear()
             best = [min(a, b / _TURNS / in_flight * 1e6) for a, b in zip(best, spent, strict=True)]
     return best[0], best[1]
