@@ -44,8 +44,8 @@ def without_cntk(
 
 def test_the_log_says_why(without_cntk: Gateway) -> None:
     without_cntk.wait_for(r"the runtime cntk is not available here: CNTK needs Python 3\.6, found")
-    told = without_cntk.get("/v2/models/mnist_conv").json()
-    assert (told["platform"], told["inputs"][0]["shape"]) == ("cntk_v2_onnx", [-1, 1, 28, 28])
+    metadata = without_cntk.get("/v2/models/mnist_conv").json()
+    assert (metadata["platform"], metadata["inputs"][0]["shape"]) == ("cntk_v2_onnx", [-1, 1, 28, 28])
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -69,10 +69,10 @@ def test_digits_are_known_as_well(without_cntk: Gateway) -> None:
 
 
 def test_what_is_not_covered_is_named(without_cntk: Gateway) -> None:
-    told = without_cntk.index()["refused", "1"]
-    assert told["state"] == "UNAVAILABLE"
-    assert "Unpooling, 'up' (uid Unpooling" in told["reason"]
-    assert "serve the model by CNTK itself (the runtime cntk)" in told["reason"]
+    entry = without_cntk.index()["refused", "1"]
+    assert entry["state"] == "UNAVAILABLE"
+    assert "Unpooling, 'up' (uid Unpooling" in entry["reason"]
+    assert "serve the model by CNTK itself (the runtime cntk)" in entry["reason"]
 
 
 @pytest.mark.parametrize("target", ["onnx", "tflite", "tfjs"])

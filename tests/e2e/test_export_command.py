@@ -76,7 +76,7 @@ def test_what_came_out_and_differs_is_no_export(tmp_path: Path, runtime_environm
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("nobody", "--to", "onnx"), "there is no model 'nobody'"),
         (("digits_onnx", "--to", "onnx", "--version", "7"), "has no version '7'"),
@@ -94,9 +94,9 @@ def test_what_came_out_and_differs_is_no_export(tmp_path: Path, runtime_environm
         (("digits_onnx", "--to", "onnx", "--signature", "other"), "there is no signature 'other'"),
     ],
 )
-def test_what_is_wrong_is_said(arguments: tuple[str, ...], told: str, tmp_path: Path) -> None:
+def test_what_is_wrong_is_said(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
     done = run(*arguments, "--out", str(tmp_path / "out"))
-    assert (done.returncode != 0, told in done.stderr) == (True, True), done
+    assert (done.returncode != 0, message in done.stderr) == (True, True), done
     assert list(tmp_path.iterdir()) == []
 
 

@@ -25,9 +25,9 @@ PLACE = "/v2/models/digits_onnx/export"
 
 def wait_until_done(running: Gateway, path: str) -> dict[str, Any]:
     while True:  # each turn is a request
-        told: dict[str, Any] = running.get(path).json()
-        if told["state"] != "RUNNING":
-            return told
+        status: dict[str, Any] = running.get(path).json()
+        if status["state"] != "RUNNING":
+            return status
 
 
 @pytest.fixture
@@ -61,9 +61,12 @@ def test_what_cannot_be_exported_says_why_without_a_path(gateway: Start, digits:
     add_fake(digits, "fake")
     running = gateway(digits, "--allow-export").wait_ready()
     place = running.post("/v2/models/fake/export", {"to": "tflite"}).headers["location"]
-    told = wait_until_done(running, place)
-    assert (told["state"], "cannot be exported; those of these platforms can" in told["error"]) == ("FAILED", True)
-    assert str(digits) not in json.dumps(told)
+    status = wait_until_done(running, place)
+    assert (status["state"], "cannot be exported; those of these platforms can" in status["error"]) == (
+        "FAILED",
+        True,
+    )
+    assert str(digits) not in json.dumps(status)
     assert running.get(f"{place}/result").status == 404
 
 
@@ -76,7 +79,7 @@ def test_an_export_can_be_cancelled(gateway: Start, digits: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         ({}, "'to' must be one of"),
         ({"to": "coreml"}, "'to' must be one of"),
@@ -89,9 +92,9 @@ def test_an_export_can_be_cancelled(gateway: Start, digits: Path) -> None:
         ({"to": "onnx", "tolerance": True}, "'tolerance' must be a number"),
     ],
 )
-def test_wrong_requests(allowing: Gateway, body: dict[str, Any], told: str) -> None:
+def test_wrong_requests(allowing: Gateway, body: dict[str, Any], message: str) -> None:
     reply: Reply = allowing.post("/v2/models/fake/export", body)
-    assert (reply.status, told in reply.json()["error"]) == (400, True), reply
+    assert (reply.status, message in reply.json()["error"]) == (400, True), reply
 
 
 def test_unknown_models_and_exports(allowing: Gateway) -> None:
@@ -156,9 +159,9 @@ def test_indices_that_a_model_refuses_become_such_that_it_takes(
         made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
         onnx.save(made, tmp_path / "repository" / name / "1" / "model.onnx")
     running = gateway(tmp_path / "repository").wait_ready()
-    told = compare(running, "one", "same")
-    assert told.returncode == 0, told
-    assert re.search(r"on \d+ inputs$", told.stdout, re.MULTILINE), "all of them, modulo four"
+    compared = compare(running, "one", "same")
+    assert compared.returncode == 0, compared
+    assert re.search(r"on \d+ inputs$", compared.stdout, re.MULTILINE), "all of them, modulo four"
     np.savez(tmp_path / "beyond.npz", tokens=np.full((1, 3), 4))
     mine = compare(running, "one", "same", "--data", str(tmp_path / "beyond.npz"))
     assert (mine.returncode, mine.stdout) == (1, "")
@@ -174,7 +177,7 @@ def test_two_networks_of_one_interface_differ(
         toml = (folder / "model.toml").read_text()
         add_copy(tmp_path / "repository", name, list((folder / "1").iterdir()), toml=toml.replace("labels", "#"))
     running = gateway(tmp_path / "repository").wait_ready()
-    told = compare(running, "onnx", "mxnet", "--data", str(ROOT / "examples/digits/heldout.npz"))
-    assert (told.returncode, "they differ" in told.stdout) == (1, True), told
+    compared = compare(running, "onnx", "mxnet", "--data", str(ROOT / "examples/digits/heldout.npz"))
+    assert (compared.returncode, "they differ" in compared.stdout) == (1, True), compared
     # Both know nearly all digits: what differs is by how much they know them.
     assert compare(running, "onnx", "mxnet", "--tolerance", "3", "--allow-loss").returncode == 0

@@ -50,11 +50,11 @@ def test_drawn_digits_are_read_as_their_values_are(digits: Gateway, runtime: str
     raw = np.array(digits.infer(f"digits_{runtime}", {"image": images.tolist()})["scores"])
     reply = digits.post(f"/predict/digits_{runtime}", *form(*(drawn(image, times) for image in images)))
     assert reply.status == 200, reply.body
-    told = reply.json()["predictions"]
-    assert [best[0]["index"] for best in told] == raw.argmax(axis=1).tolist()
-    assert [best[0]["label"] for best in told] == [str(index) for index in raw.argmax(axis=1)]
-    assert np.mean([best[0]["index"] == label for best, label in zip(told, labels, strict=True)]) >= 0.95
-    for best, scores in zip(told, raw, strict=True):
+    predictions = reply.json()["predictions"]
+    assert [best[0]["index"] for best in predictions] == raw.argmax(axis=1).tolist()
+    assert [best[0]["label"] for best in predictions] == [str(index) for index in raw.argmax(axis=1)]
+    assert np.mean([best[0]["index"] == label for best, label in zip(predictions, labels, strict=True)]) >= 0.95
+    for best, scores in zip(predictions, raw, strict=True):
         assert [each["score"] for each in best] == pytest.approx([scores[each["index"]] for each in best], abs=0.02)
 
 
@@ -67,9 +67,9 @@ def test_the_picture_of_a_four(digits: Gateway, runtime: str) -> None:
     assert best[0]["score"] > 0.9
     with httpx.Client(base_url=f"http://{digits.http}") as client:
         with FOUR.open("rb") as file:
-            told = client.post(f"/predictions/digits_{runtime}", files={"data": file}).json()
-        assert next(iter(told)) == "4"
-        assert client.put(f"/predictions/digits_{runtime}/1", content=FOUR.read_bytes()).json() == told
+            shown = client.post(f"/predictions/digits_{runtime}", files={"data": file}).json()
+        assert next(iter(shown)) == "4"
+        assert client.put(f"/predictions/digits_{runtime}/1", content=FOUR.read_bytes()).json() == shown
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
@@ -98,17 +98,17 @@ def test_what_cannot_fit_is_told_at_load(gateway: Start, tmp_path: Path) -> None
     add_fake(repository, "output", toml="[postprocess]\noutput = 'z'")
     add_fake(repository, "key", toml=fits + "colors = 1")
     running = gateway(repository).wait_ready()
-    told = {name: (entry["state"], entry["reason"]) for (name, _), entry in running.index().items()}
-    assert told["good"] == ("READY", "")
-    assert told["shape"] == (
+    shown = {name: (entry["state"], entry["reason"]) for (name, _), entry in running.index().items()}
+    assert shown["good"] == ("READY", "")
+    assert shown["shape"] == (
         "UNAVAILABLE",
         "[preprocess] makes images of shape [-1, 6], but input 'x' needs [-1, 4] (-1 is any size); "
         "change size, color or layout",
     )
-    assert told["output"] == (
+    assert shown["output"] == (
         "UNAVAILABLE", "[postprocess] is for output 'z', but there is none of that name; there are 'y'",
     )  # fmt: skip
-    assert "there is no key 'preprocess.colors'" in told["key"][1]
+    assert "there is no key 'preprocess.colors'" in shown["key"][1]
     image = save(np.array([[1, 2], [9, 3]], np.uint8))
     assert running.post("/predict/good", image, PNG).json()["predictions"] == [{"index": 2, "score": 18.0}]
     refused = running.post("/predict/shape", image, PNG)
@@ -190,10 +190,10 @@ def test_predict_with_several_inputs(served: Gateway, files: Path) -> None:
 
 
 def test_predict_shortens_what_is_long(served: Gateway, files: Path) -> None:
-    told = run(served, files, "plain", "--input", "@many.npy")
-    assert told.startswith("y  FP32 [50, 4]\n")
-    assert "..." in told
-    assert len(told.splitlines()) < 12
+    shown = run(served, files, "plain", "--input", "@many.npy")
+    assert shown.startswith("y  FP32 [50, 4]\n")
+    assert "..." in shown
+    assert len(shown.splitlines()) < 12
 
 
 def test_predict_prints_strings(served: Gateway, files: Path) -> None:
@@ -201,8 +201,8 @@ def test_predict_prints_strings(served: Gateway, files: Path) -> None:
 
 
 def test_predict_prints_labels(served: Gateway, files: Path) -> None:
-    told = [line.split() for line in run(served, files, "labelled", "--input", "@image.png").splitlines()]
-    assert told == [
+    shown = [line.split() for line in run(served, files, "labelled", "--input", "@image.png").splitlines()]
+    assert shown == [
         ["LABEL", "SCORE", "INDEX"],
         ["dog", "80", "1"],
         ["hen", "60", "3"],
@@ -210,7 +210,7 @@ def test_predict_prints_labels(served: Gateway, files: Path) -> None:
         ["cat", "20", "0"],
     ]
     top = run(served, files, "labelled", "--input", "x=@image.png", "--top", "1")
-    assert [line.split() for line in top.splitlines()] == told[:2]
+    assert [line.split() for line in top.splitlines()] == shown[:2]
     both = run(served, files, "labelled", "--input", "@image.png", "--input", "@other.jpg", "--top", "1").splitlines()
     assert (both[0].strip(), both[3].strip()) == ("image.png", "other.jpg")
     assert both[5].split() == ["cat", "200", "0"]
@@ -253,8 +253,8 @@ def test_predict_says_what_is_wrong(served: Gateway, files: Path, arguments: lis
 
 
 def test_predict_without_a_gateway(served: Gateway, files: Path) -> None:
-    told = run(None, files, "plain", "--input", "[1]", "--url", "http://127.0.0.1:1", code=1)
-    assert "no gateway answers at http://127.0.0.1:1" in told
+    shown = run(None, files, "plain", "--input", "[1]", "--url", "http://127.0.0.1:1", code=1)
+    assert "no gateway answers at http://127.0.0.1:1" in shown
     assert "is not an address" in run(None, files, "plain", "--input", "[1]", "--url", "here", code=2)
     metrics = run(None, files, "plain", "--input", "[1]", "--url", f"http://{served.metrics}", code=1)
     assert "the server at" in metrics

@@ -237,8 +237,8 @@ def test_grpc_health_and_reflection(gateway: Start, tmp_path: Path) -> None:
             method = pool.FindServiceByName(service).methods_by_name[name]
             request = ParseDict(question, GetMessageClass(method.input_type)())
             call = channel.unary_unary(f"/{service}/{name}")
-            told = GetMessageClass(method.output_type).FromString(call(request.SerializeToString(), timeout=60))
-            assert MessageToDict(told, preserving_proto_field_name=True) == answer
+            message = GetMessageClass(method.output_type).FromString(call(request.SerializeToString(), timeout=60))
+            assert MessageToDict(message, preserving_proto_field_name=True) == answer
             checked = health_pb2.HealthCheckRequest(service=service)
             assert health_pb2_grpc.HealthStub(channel).Check(checked).status == health_pb2.HealthCheckResponse.SERVING
     assert grpc_call(running, "ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse).ready

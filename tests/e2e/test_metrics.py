@@ -141,7 +141,7 @@ def test_counts_survive_a_front_and_add_up_over_fronts(gateway: Start, tmp_path:
     running = gateway(repository, "--fronts", "2").wait_ready()
     with Load(running.http, "/predict/m", row, clients=8, most=25) as load:
         load.wait_total(200)
-    # Each front tells its figures once a second; a killed one must have told them.
+    # Each front sends its metrics once a second; a killed one must have sent them.
     while value(text(running), "modelport_requests_total", model="m", version="1", outcome="success") < 200:
         pass
     mark = len(running.log)
@@ -188,20 +188,20 @@ def test_statistics_are_those_of_now_over_all_fronts(gateway: Start, tmp_path: P
     add_fake(repository, "m", seconds_per_batch=0.001)
     running = gateway(repository, "--fronts", "3").wait_ready()
 
-    def told() -> dict[str, Any]:
+    def model_statistics() -> dict[str, Any]:
         (statistics,) = running.get("/v2/models/m/stats").json()["model_stats"]
         return dict(statistics)
 
     for asked in range(1, 61):
         running.infer("m", {"x": [[1000] * 4, [1001] * 4]})  # on a connection of its own: some front takes it
         if asked % 10 == 0:
-            statistics = told()
+            statistics = model_statistics()
             assert (statistics["inference_count"], statistics["execution_count"]) == (2 * asked, asked)
             assert statistics["inference_stats"]["success"]["count"] == asked
             assert [batch["compute_infer"]["count"] for batch in statistics["batch_stats"]] == [asked]
     stopped, *_ = running.front_pids()
     os.kill(stopped, signal.SIGSTOP)  # what it has counted is known, and nobody waits for it
     try:
-        assert told()["inference_count"] == 120
+        assert model_statistics()["inference_count"] == 120
     finally:
         os.kill(stopped, signal.SIGCONT)

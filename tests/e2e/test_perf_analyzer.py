@@ -63,12 +63,12 @@ def test_every_way_to_measure(gateway: Callable[..., Gateway], tmp_path: Path, c
                 float(row[f"Server {stage}"]) for stage in ("Queue", "Compute Input", "Compute Infer", "Compute Output")
             )
             assert 0 < inside < float(row["p99 latency"]), (name, row)
-        (told,) = running.get("/v2/models/simple/stats").json()["model_stats"]
-        succeeded = told["inference_stats"]["success"]["count"]
+        (statistics,) = running.get("/v2/models/simple/stats").json()["model_stats"]
+        succeeded = statistics["inference_stats"]["success"]["count"]
         assert succeeded >= asked + 2 * 200, name
         asked = succeeded
-        assert told["inference_stats"]["fail"]["count"] == 0
-    assert told["inference_count"] >= asked
-    assert sum(each["compute_infer"]["count"] for each in told["batch_stats"]) == told["execution_count"]
+        assert statistics["inference_stats"]["fail"]["count"] == 0
+    assert statistics["inference_count"] >= asked
+    assert sum(each["compute_infer"]["count"] for each in statistics["batch_stats"]) == statistics["execution_count"]
     if not writable:
         pytest.skip("all ways but those by shared memory hold; /dev/shm is not writable here")

@@ -37,7 +37,7 @@ def test_no_request_gets_an_answer_that_is_not_documented(
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "✅ Fuzzing" in done.stdout
-    (told,) = running.get("/v2/models/m/stats").json()["model_stats"]
-    reached = sum(told["inference_stats"][outcome]["count"] for outcome in ("success", "fail"))
+    (statistics,) = running.get("/v2/models/m/stats").json()["model_stats"]
+    reached = sum(statistics["inference_stats"][outcome]["count"] for outcome in ("success", "fail"))
     assert (reached > 100) == (name == "known names")
     assert running.infer("m", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}

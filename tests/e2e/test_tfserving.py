@@ -74,9 +74,9 @@ def check_rest(running: Gateway) -> None:
     assert running.get(model + "/labels/stable").json()["model_version_status"][0]["version"] == "123"
     (broken,) = running.get("/v1/models/broken").json()["model_version_status"]
     assert (broken["state"], broken["status"]["error_code"]) == ("END", "UNAVAILABLE")
-    told = running.get(model + "/versions/123/metadata").json()
-    assert told["model_spec"]["version"] == "123"
-    assert told["metadata"]["signature_def"]["signature_def"]["classify_x_to_y"]["inputs"]["inputs"]["dtype"] == (
+    metadata = running.get(model + "/versions/123/metadata").json()
+    assert metadata["model_spec"]["version"] == "123"
+    assert metadata["metadata"]["signature_def"]["signature_def"]["classify_x_to_y"]["inputs"]["inputs"]["dtype"] == (
         "DT_STRING"
     )
 

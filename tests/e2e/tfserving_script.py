@@ -89,8 +89,8 @@ def check_saved_model(stub: Any) -> None:
     request = classification_pb2.ClassificationRequest(input=request.input)
     name(request.model_spec, "half_plus_two", "classify_x_to_y")
     answer = stub.Classify(request, TIMEOUT)
-    told = [[(each.label, each.score) for each in one.classes] for one in answer.result.classifications]
-    assert told == [[("", 2.5)], [("", 3.0)], [("", 4.5)]]
+    classes = [[(each.label, each.score) for each in one.classes] for one in answer.result.classifications]
+    assert classes == [[("", 2.5)], [("", 3.0)], [("", 4.5)]]
     both = inference_pb2.MultiInferenceRequest(input=request.input)
     for verb, signature in (("classify", "classify_x_to_y"), ("regress", "regress_x_to_y")):
         task = both.tasks.add(method_name=f"tensorflow/serving/{verb}")

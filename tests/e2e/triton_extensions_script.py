@@ -51,20 +51,22 @@ def check_strings(module: Any, client: Any) -> None:
 
 
 def check_statistics(client: Any, as_dict: Any) -> None:
-    told = as_dict(client.get_inference_statistics("simple"))["model_stats"]
-    assert [(each["name"], each["version"]) for each in told] == [("simple", "1")]
-    before = int(told[0]["inference_stats"]["success"]["count"])
+    statistics = as_dict(client.get_inference_statistics("simple"))["model_stats"]
+    assert [(each["name"], each["version"]) for each in statistics] == [("simple", "1")]
+    before = int(statistics[0]["inference_stats"]["success"]["count"])
     check(
         client.infer(
             "simple", asked(triton_http if isinstance(client, triton_http.InferenceServerClient) else triton_grpc, A, B)
         )
     )
-    (told,) = as_dict(client.get_inference_statistics("simple", "1"))["model_stats"]
-    assert int(told["inference_stats"]["success"]["count"]) == before + 1
+    (statistics,) = as_dict(client.get_inference_statistics("simple", "1"))["model_stats"]
+    assert int(statistics["inference_stats"]["success"]["count"]) == before + 1
     for stage in ("queue", "compute_input", "compute_infer", "compute_output"):
-        assert int(told["inference_stats"][stage]["count"]) == before + 1
-    assert int(told["inference_stats"]["compute_infer"]["ns"]) > 0
-    assert sum(int(each["compute_infer"]["count"]) for each in told["batch_stats"]) == int(told["execution_count"])
+        assert int(statistics["inference_stats"][stage]["count"]) == before + 1
+    assert int(statistics["inference_stats"]["compute_infer"]["ns"]) > 0
+    assert sum(int(each["compute_infer"]["count"]) for each in statistics["batch_stats"]) == int(
+        statistics["execution_count"]
+    )
     names = {each["name"] for each in as_dict(client.get_inference_statistics())["model_stats"]}
     assert {"simple", "simple_string", "simple_identity"} <= names
 

@@ -35,30 +35,34 @@ def as_dict(message: Any) -> Any:
 
 def check_configuration(config: Any) -> None:
     """config: model → its configuration with plain names, whatever protocol it came by."""
-    told = config("simple")
-    assert (told["name"], told["platform"], told["backend"]) == ("simple", "onnxruntime_onnx", "onnxruntime")
-    assert told["max_batch_size"] == 8
-    assert [(each["name"], each["data_type"], dims(each)) for each in told["input"]] == [
+    document = config("simple")
+    assert (document["name"], document["platform"], document["backend"]) == (
+        "simple",
+        "onnxruntime_onnx",
+        "onnxruntime",
+    )
+    assert document["max_batch_size"] == 8
+    assert [(each["name"], each["data_type"], dims(each)) for each in document["input"]] == [
         ("INPUT0", "TYPE_INT32", [16]),
         ("INPUT1", "TYPE_INT32", [16]),
     ]
-    assert told["default_model_filename"] == "model.onnx"
-    told = config("letters")
-    assert (told["max_batch_size"], told["output"][0]["label_filename"]) == (4, "letters.txt")
-    assert int(told["dynamic_batching"]["max_queue_delay_microseconds"]) == 2000
-    (group,) = told["instance_group"]
+    assert document["default_model_filename"] == "model.onnx"
+    document = config("letters")
+    assert (document["max_batch_size"], document["output"][0]["label_filename"]) == (4, "letters.txt")
+    assert int(document["dynamic_batching"]["max_queue_delay_microseconds"]) == 2000
+    (group,) = document["instance_group"]
     assert (group["count"], group["kind"]) == (2, "KIND_CPU")
-    assert int(told["version_policy"]["latest"]["num_versions"]) == 2
-    assert "sequence_batching" not in told
-    assert "ensemble_scheduling" not in told
-    assert not told["model_transaction_policy"].get("decoupled", False)
-    told = config("colours")
-    assert told.get("max_batch_size", 0) == 0
-    assert (dims(told["input"][0]), told["input"][0]["format"]) == ([3, 4, 4], "FORMAT_NCHW")
-    assert [int(size) for size in told["input"][0]["reshape"]["shape"]] == [1, 3, 4, 4]
-    told = config("matrices")
-    assert (told["platform"], told["backend"]) == ("pytorch_libtorch", "pytorch")
-    assert {each["name"]: dims(each) for each in told["input"]} == {"INPUT__0": [4], "INPUT__1": [4]}
+    assert int(document["version_policy"]["latest"]["num_versions"]) == 2
+    assert "sequence_batching" not in document
+    assert "ensemble_scheduling" not in document
+    assert not document["model_transaction_policy"].get("decoupled", False)
+    document = config("colours")
+    assert document.get("max_batch_size", 0) == 0
+    assert (dims(document["input"][0]), document["input"][0]["format"]) == ([3, 4, 4], "FORMAT_NCHW")
+    assert [int(size) for size in document["input"][0]["reshape"]["shape"]] == [1, 3, 4, 4]
+    document = config("matrices")
+    assert (document["platform"], document["backend"]) == ("pytorch_libtorch", "pytorch")
+    assert {each["name"]: dims(each) for each in document["input"]} == {"INPUT__0": [4], "INPUT__1": [4]}
 
 
 def dims(tensor: Any) -> list[int]:
@@ -121,9 +125,9 @@ def main() -> None:
         check_classification(triton_http, client)
         check_states(client)
     with triton_grpc.InferenceServerClient(grpc) as client:
-        told = client.get_model_config("simple").config
-        assert isinstance(told, model_config_pb2.ModelConfig)
-        assert (told.max_batch_size, list(told.input[0].dims)) == (8, [16])
+        document = client.get_model_config("simple").config
+        assert isinstance(document, model_config_pb2.ModelConfig)
+        assert (document.max_batch_size, list(document.input[0].dims)) == (8, [16])
         check_configuration(lambda model: as_dict(client.get_model_config(model))["config"])
         check_inference(triton_grpc, client)
         check_classification(triton_grpc, client)

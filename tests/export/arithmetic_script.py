@@ -256,10 +256,10 @@ def main(folder: Path) -> None:
     convert = converter("tf")
     write_tensorflow(folder, convert)
     write_onnx(folder)
-    told: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name in ("whole", "whole32", "wide", "transformer", "tf_whole8", "tf_whole32", "tf_whole64", "tf_wide"):
         inputs, outputs = read(folder, name)
-        told[f"{name} onnx"] = wrong(outputs, by_onnx_runtime(str(folder / f"{name}.onnx"), inputs))
+        found[f"{name} onnx"] = wrong(outputs, by_onnx_runtime(str(folder / f"{name}.onnx"), inputs))
     for name, targets in {
         "whole32": "tflite savedmodel", "wide": "tflite savedmodel", "kernels": "savedmodel", "division": "savedmodel",
         "twins": "savedmodel", "pins": "tflite",
@@ -270,8 +270,8 @@ def main(folder: Path) -> None:
             made = folder / f"{name}.{target}"
             getattr(convert, f"onnx_to_{target}")(step(folder / f"{name}.onnx", made, inputs, outputs, **options))
             answers = by_litert(str(made), inputs) if target == "tflite" else by_tensorflow(str(made), inputs, outputs)
-            told[f"{name} {target}"] = wrong(outputs, answers)
-    print(json.dumps(told))
+            found[f"{name} {target}"] = wrong(outputs, answers)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ def test_whole_numbers_below_zero_and_wide_logits(
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         said.append(json.loads(done.stdout.splitlines()[-1]))
-    refused, told = said
+    refused, found = said
     assert list(refused) == ["masked"]
     assert "torch.backends.mha.set_fastpath_enabled(False)" in refused["masked"]
-    assert len(told) == 8 + 8
-    assert {key: names for key, names in told.items() if names} == {}
+    assert len(found) == 8 + 8
+    assert {key: names for key, names in found.items() if names} == {}

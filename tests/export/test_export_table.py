@@ -119,6 +119,6 @@ def test_names_order_and_datatypes_are_the_served_ones(models: Callable[[str], P
     """Two inputs of different kinds, two outputs of one shape: as the archive's own signature has them."""
     order = ExportRequest("multi", "tflite", tmp_path / "out", models("torchscript"))
     asyncio.run(export(order, environments(), lambda line: None))
-    told: Any = json.loads((tmp_path / "out" / "export.json").read_text())
-    assert [entry[:2] for entry in told["inputs"]] == [["tokens", "INT64"], ["features", "FP32"]]
-    assert [entry[0] for entry in told["outputs"]] == ["onset", "note"]
+    report: Any = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert [entry[:2] for entry in report["inputs"]] == [["tokens", "INT64"], ["features", "FP32"]]
+    assert [entry[0] for entry in report["outputs"]] == ["onset", "note"]

@@ -74,9 +74,9 @@ def test_names_that_would_break_a_table() -> None:
 def test_the_example_is_the_originals(exported: Exported) -> None:
     """By value: what ONNX Runtime says of it again is the same."""
     folder, report = exported("digits_onnx", "onnx")
-    told = json.loads((folder / "example.json").read_text())
-    assert told["tolerance"] == pytest.approx(report.tolerance + 1e-3)
-    image, scores = told["inputs"]["image"], told["outputs"]["scores"]
+    document = json.loads((folder / "example.json").read_text())
+    assert document["tolerance"] == pytest.approx(report.tolerance + 1e-3)
+    image, scores = document["inputs"]["image"], document["outputs"]["scores"]
     assert (image["datatype"], image["shape"], len(image["data"])) == ("FP32", [1, 64], 64)
     assert (scores["shape"], len(scores["data"])) == ([1, 10], 10)
     assert sum(scores["data"]) == pytest.approx(1, abs=1e-5)
@@ -93,11 +93,11 @@ def test_values_that_json_has_no_numbers_for() -> None:
         (Case("other", {"x": x}), {"y": y, "n": np.array([0])}),
     ]
     made = example.example_json(answered, Signature(specs, outputs), False, 1e-4)
-    told = json.loads(example.dump(made))
-    assert told["inputs"]["x"]["data"] == [0.1, 1.0]
-    assert told["outputs"]["y"]["data"] == ["NaN", "Infinity", "-Infinity", 1e-30, 0.1]
-    assert told["outputs"]["y"]["scale"] == pytest.approx(0.1)
-    assert (told["outputs"]["n"]["datatype"], told["outputs"]["n"]["data"]) == ("INT32", [2**31 - 1])
+    document = json.loads(example.dump(made))
+    assert document["inputs"]["x"]["data"] == [0.1, 1.0]
+    assert document["outputs"]["y"]["data"] == ["NaN", "Infinity", "-Infinity", 1e-30, 0.1]
+    assert document["outputs"]["y"]["scale"] == pytest.approx(0.1)
+    assert (document["outputs"]["n"]["datatype"], document["outputs"]["n"]["data"]) == ("INT32", [2**31 - 1])
 
 
 def test_an_answer_of_zeros_has_a_scale() -> None:
@@ -113,9 +113,9 @@ def test_the_licences_are_there(exported: Exported) -> None:
         folder, _ = exported("digits_onnx", target, only)
         text = (folder / "lib" / "LICENCES.txt").read_text()
         assert all(word in text for word in words)
-        told = set(re.findall(r"^  (\S+/\S+?)(?: \(there .*\))?$", text, re.MULTILINE))
+        listed = set(re.findall(r"^  (\S+/\S+?)(?: \(there .*\))?$", text, re.MULTILINE))
         there = {file.relative_to(folder / "lib").as_posix() for file in (folder / "lib").rglob("*") if file.is_file()}
-        assert told == there - {"LICENCES.txt"}
+        assert listed == there - {"LICENCES.txt"}
 
 
 def test_a_page_for_a_name_with_markup(tmp_path: Path, runtime_environment: Callable[[str], Environment]) -> None:

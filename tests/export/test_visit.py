@@ -25,8 +25,8 @@ def test_what_the_page_says_of_itself(browser: Browser, tmp_path: Path) -> None:
         check.dataset.verdict = 'VERDICT';
         check.textContent = 'VERDICT ' + location.search + ' 2 < 3';
     });"""
-    told = said(tmp_path, "ready", script=later.replace("VERDICT", "ok"))
-    assert told == "the page was run in Chromium: ok ?backend=wasm 2 < 3"
+    sentence = said(tmp_path, "ready", script=later.replace("VERDICT", "ok"))
+    assert sentence == "the page was run in Chromium: ok ?backend=wasm 2 < 3"
     with pytest.raises(RouteFailed, match="the page is wrong in Chromium: differs"):
         said(tmp_path, "ready", script=later.replace("VERDICT", "differs"))
     with pytest.raises(RouteFailed, match="the page does not run in Chromium: a file is missing"):
@@ -36,5 +36,5 @@ def test_what_the_page_says_of_itself(browser: Browser, tmp_path: Path) -> None:
 
 def test_without_a_browser_the_report_says_that_it_was_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    told = said(tmp_path, "failed")
-    assert "was not run here (there is no Chromium)" in told
+    sentence = said(tmp_path, "failed")
+    assert "was not run here (there is no Chromium)" in sentence

@@ -58,9 +58,9 @@ class BadCall:
 
 def check_reply(bad: BadRequest, status: int, body: bytes) -> None:
     assert status == bad.status, (bad.id, status, body[:300])
-    told = json.loads(body)
-    assert set(told) == {"error"}, bad.id
-    _check_sentence(bad.id, told["error"], bad.says)
+    document = json.loads(body)
+    assert set(document) == {"error"}, bad.id
+    _check_sentence(bad.id, document["error"], bad.says)
 
 
 def check_status(bad: BadCall, code: str, details: str) -> None:
@@ -249,8 +249,8 @@ def _v2_binary(subject: Subject) -> Iterator[BadRequest]:
     length = int(headers["Inference-Header-Content-Length"])
     size = 4 * subject.width
 
-    def case(name: str, content: bytes, says: str, told: str, status: int = 400) -> BadRequest:
-        return BadRequest(f"binary: {name}", path, content, says, status, {"Inference-Header-Content-Length": told})
+    def case(name: str, content: bytes, says: str, header: str, status: int = 400) -> BadRequest:
+        return BadRequest(f"binary: {name}", path, content, says, status, {"Inference-Header-Content-Length": header})
 
     def sized(value: Any, tail: bytes = good[length:]) -> tuple[bytes, str]:
         document = json.loads(good[:length])
@@ -275,10 +275,10 @@ def _v2_binary(subject: Subject) -> Iterator[BadRequest]:
         ("true", True, "'binary_data_size'"),
         ("too small", size - 1, "after the last input"),
     ):
-        content, told = sized(value)
-        yield case(f"size {name}", content, says, told)
-    content, told = sized(size - 1, good[length:-1])
-    yield case("part of an element", content, "bytes of data", told)
+        content, header = sized(value)
+        yield case(f"size {name}", content, says, header)
+    content, header = sized(size - 1, good[length:-1])
+    yield case("part of an element", content, "bytes of data", header)
     document = json.loads(good[:length])
     document["inputs"][0]["data"] = [1.0]
     text = json.dumps(document).encode()

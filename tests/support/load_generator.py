@@ -70,9 +70,9 @@ class Load:
                 content = sent if isinstance(sent, bytes) else json.dumps(sent)
                 connection.request("POST", self._path, content, self._headers)
                 answer = connection.getresponse()
-                told = answer.read()
+                raw = answer.read()
                 is_json = answer.headers.get_content_type() == "application/json"
-                reply = (answer.status, json.loads(told) if is_json else told, sent)
+                reply = (answer.status, json.loads(raw) if is_json else raw, sent)
             except (OSError, http.client.HTTPException) as error:
                 reply = (0, repr(error), sent)
                 connection.close()

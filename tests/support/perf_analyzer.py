@@ -65,10 +65,10 @@ def _unpack_libc(folder: Path) -> None:
     index = lzma.decompress(_fetch(f"dists/{_RELEASE}/main/binary-amd64/Packages.xz")).decode()
     for name in _PACKAGES:
         entry = next(each for each in index.split("\n\n") if each.startswith(f"Package: {name}\n"))
-        told = dict(re.findall(r"^(Filename|SHA256): (\S+)$", entry, re.MULTILINE))
+        fields = dict(re.findall(r"^(Filename|SHA256): (\S+)$", entry, re.MULTILINE))
         package = folder / "downloads" / f"{name}.deb"
-        package.write_bytes(_fetch(told["Filename"]))
-        assert hashlib.sha256(package.read_bytes()).hexdigest() == told["SHA256"]
+        package.write_bytes(_fetch(fields["Filename"]))
+        assert hashlib.sha256(package.read_bytes()).hexdigest() == fields["SHA256"]
         subprocess.run(["dpkg-deb", "--extract", str(package), str(folder / "libc")], check=True)
 
 

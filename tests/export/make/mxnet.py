@@ -80,12 +80,12 @@ def main(root):
         kept = kept or {"arg:none": mx.nd.zeros(1)}
         mx.nd.save(str(folder / "model-0000.params"), kept)
         form = "[[{}]]\nname = {!r}\ndatatype = {!r}\nshape = {}\n"
-        told = [
+        lines = [
             form.format("inputs", key, "INT64" if key == "tokens" else "FP32", [-1, *value.shape[1:]])
             for key, value in inputs.items()
         ]
-        told += [form.format("outputs", key, "FP32", shape) for key, shape in outputs.items()]
-        (folder.parent / "model.toml").write_text("\n".join(told))
+        lines += [form.format("outputs", key, "FP32", shape) for key, shape in outputs.items()]
+        (folder.parent / "model.toml").write_text("\n".join(lines))
 
     def sequential(*layers):
         made = nn.HybridSequential()

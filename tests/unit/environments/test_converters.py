@@ -40,8 +40,8 @@ def test_packages_without_their_dependencies(tmp_path, wheel, runtime):
     wheel("tiny")
     wheel("alone")
     environment = locate(runtime("tiny==1.0", without_dependencies=("alone==1.0",)), "cpu", tmp_path)
-    told: list[str] = []
-    asyncio.run(build(environment, told.append))
+    lines: list[str] = []
+    asyncio.run(build(environment, lines.append))
     assert environment.ready
     assert {"tiny", "alone"} <= set(environment.installed)
     done = subprocess.run(

@@ -22,7 +22,7 @@ def version_in(environment: Environment) -> str:
 def test_a_build_installs_tells_and_is_found_again(tmp_path, wheel, runtime, monkeypatch):
     wheel("tiny")
     home = tmp_path / "home"
-    # The gateway's own packages must not be seen, nor pip told to install elsewhere.
+    # The gateway's own packages must not be seen, nor pip configured to install elsewhere.
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("PIP_USER", "1")

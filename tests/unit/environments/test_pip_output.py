@@ -6,7 +6,7 @@ from gateway.environments.pip import Output
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "progress"),
     [
         ("Collecting torch==2.13.0 (from -r requirements.txt (line 1))", "looking for torch"),
         ("  Downloading torch-2.13.0-cp311-cp311-linux_x86_64.whl (180.2 MB)", "downloading torch (180.2 MB)"),
@@ -22,8 +22,8 @@ from gateway.environments.pip import Output
         ("Successfully installed numpy-2.4.6", ""),
     ],
 )  # fmt: skip
-def test_progress(line, told):
-    assert Output().feed(line) == told
+def test_progress(line, progress):
+    assert Output().feed(line) == progress
 
 
 RETRY = "WARNING: Retrying (Retry(total=4, connect=None, redirect=None, status=None)) after connection broken by "

@@ -189,7 +189,7 @@ def test_a_broken_one_is_left_out_with_a_warning_and_ours_stay(folder, distribut
     assert {"onnx", "torchscript"} <= set(found)
     assert found["onnx"].title != "Acme"
     assert not {"broken", "absent"} & set(found)
-    told = [record.getMessage() for record in caplog.records]
-    assert any("'broken' is skipped" in line and "is not TOML" in line for line in told)
-    assert any("'absent' is skipped" in line and "'acme_absent.there', which is not" in line for line in told)
-    assert any("'onnx' is skipped" in line and "the name is taken" in line for line in told)
+    messages = [record.getMessage() for record in caplog.records]
+    assert any("'broken' is skipped" in line and "is not TOML" in line for line in messages)
+    assert any("'absent' is skipped" in line and "'acme_absent.there', which is not" in line for line in messages)
+    assert any("'onnx' is skipped" in line and "the name is taken" in line for line in messages)

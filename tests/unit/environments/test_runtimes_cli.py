@@ -28,19 +28,19 @@ def test_list_before_and_after_install(tmp_path, wheel, capsys):
     wheel("tiny")
     minor = f"{sys.version_info[0]}.{sys.version_info[1]}."
     assert runtimes.list_runtimes(tmp_path, "cpu", {}) == 0
-    told = capsys.readouterr().out
-    (tiny,) = [line for line in told.splitlines() if line.startswith("tiny")]
+    output = capsys.readouterr().out
+    (tiny,) = [line for line in output.splitlines() if line.startswith("tiny")]
     assert "not built" in tiny
     assert "tiny 1.0" in tiny
     assert "other" not in tiny
     assert "1.5 GB" in tiny
     assert minor in tiny
-    assert "unavailable: Old needs Python 3.50, found" in told
+    assert "unavailable: Old needs Python 3.50, found" in output
 
     assert runtimes.install("tiny", tmp_path, "cpu", None) == 0
-    told = capsys.readouterr().out
-    assert "  creating the environment\n" in told
-    assert "tiny is ready: tiny 1.0, " in told
+    output = capsys.readouterr().out
+    assert "  creating the environment\n" in output
+    assert "tiny is ready: tiny 1.0, " in output
 
     runtimes.list_runtimes(tmp_path, "cpu", {})
     assert " ready " in row(capsys, "tiny")
@@ -67,6 +67,6 @@ def test_an_external_python_is_shown_as_the_users_own(tmp_path, capsys):
 )
 def test_what_cannot_be_installed_is_one_sentence_on_stderr(tmp_path, wheel, capsys, name, sentence):
     assert runtimes.install(name, tmp_path, "cpu", None) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(sentence)
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith(sentence)
+    assert output.count("\n") == 1

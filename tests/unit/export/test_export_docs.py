@@ -35,8 +35,8 @@ def test_every_environment_is_told() -> None:
 
 def test_tolerances_are_told() -> None:
     for precision, tolerance in TOLERANCES.items():
-        told = f"{tolerance:.0e}".replace("e-0", "e-")
-        assert any(precision in line and f"| {told} |" in line for line in TEXT.splitlines()), (precision, told)
+        text = f"{tolerance:.0e}".replace("e-0", "e-")
+        assert any(precision in line and f"| {text} |" in line for line in TEXT.splitlines()), (precision, text)
 
 
 KINDS = {
@@ -64,10 +64,10 @@ def kinds() -> str:
         "| | " + " | ".join(f"{framework} → {target}" for framework, target in columns) + " |",
         "|---" * (len(columns) + 1) + "|",
     ]
-    for model, told in KINDS.items():
+    for model, title in KINDS.items():
         cells = [expected[framework].get(model, {}).get(target) for framework, target in columns]
         signs = ["" if cell is None else SIGNS.get(cell, "no") for cell in cells]
-        lines.append(f"| {told} | " + " | ".join(signs) + " |")
+        lines.append(f"| {title} | " + " | ".join(signs) + " |")
     return "\n".join(lines)
 
 

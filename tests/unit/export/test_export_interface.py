@@ -21,7 +21,7 @@ def test_the_same_has_no_differences():
 
 
 @pytest.mark.parametrize(
-    ("exported", "told"),
+    ("exported", "message"),
     [
         (SERVED._replace(inputs=SERVED.inputs[::-1]), "its inputs are b, a, where a, b are served"),
         (SERVED._replace(outputs=()), "its outputs are , where y are served"),
@@ -32,9 +32,9 @@ def test_the_same_has_no_differences():
         (changed(shape=(-1, 3, 1)), r"input 'a' has shape [-1, 3, 1]"),
     ],
 )
-def test_another_interface(exported, told):
+def test_another_interface(exported, message):
     wrong, _ = differences(SERVED, exported)
-    assert told in wrong[0]
+    assert message in wrong[0]
 
 
 def test_what_is_only_narrower_is_noted():
