@@ -1,1 +1,1 @@
-"""What the figures of docs/performance.md come from. Each module runs by itself: `python -m benchmarks.overhead`."""
+"""The benchmarks behind docs/performance.md. Each module is a program: `python -m benchmarks.overhead`."""

@@ -1,12 +1,12 @@
-"""What audits cost a worker: its CPU time with them and without them, side by side.
+"""The cost of audits: a worker's CPU time with and without them, side by side.
 
     python -m benchmarks.audit
 
-The worker's own parts in one process, without sockets: a batch of eight requests is put together, run, split and
-offered to the auditor, which runs whatever is due as if nothing waited. Two of them, one without audits, get 20
-batches each in turns. CPU time: what else the machine does is not counted. Of the auditor's time that of the one
-without audits is subtracted, where only the clock is read. The model is a chain of matrix products in numpy, on one
-thread. The rows with a share of 0 show how far noise goes.
+The worker's own components run in one process, without sockets: a batch of eight requests is concatenated, run, split
+and passed to the auditor, which runs whatever is due as if no request waited. Two workers, one of them without audits,
+take turns with 20 batches each. CPU time is measured, so other work of the machine does not count. The time of the
+auditor without audits, which only reads the clock, is subtracted. The model is a chain of matrix products in numpy, on
+one thread. The rows with a share of 0 show the noise.
 """
 
 import os
@@ -58,11 +58,11 @@ class Load:
         self.batch = [Pending("front", number, frame, 0.0, 1, "key") for number, frame in enumerate(frames)]
 
     def _cpu(self) -> float:
-        """Without what the process computed between two runs, for the other one."""
+        """Return the CPU time without what the process computed in between for the other worker."""
         return time.process_time() - self._others
 
     def run(self) -> tuple[float, float]:
-        """CPU seconds of some batches, and of the auditor between them."""
+        """Return the CPU seconds of some batches, and of the auditor between them."""
         began = ended = time.process_time()
         self._others += began - self._ended
         audits = 0.0
@@ -79,7 +79,7 @@ class Load:
 
 
 def measure(size: tuple[int, int], share: float, rounds: int) -> list[str]:
-    model = Chain(*size)  # one for both: where its weights lie decides more than an audit
+    model = Chain(*size)  # shared by both: the address of its weights matters more than an audit
     without, audited = Load(0.0, model), Load(share, model)
     took, audits = {without: 0.0, audited: 0.0}, {without: 0.0, audited: 0.0}
     for number in range(rounds):

@@ -1,13 +1,12 @@
-"""How full batching keeps the hardware: rows a second and busy time per row, against the framework's best batch.
+"""How busy batching keeps the hardware: rows per second and busy time per row, against the framework's best batch.
 
     python -m benchmarks.batching [--short] [--layers 24 96]
 
-A convolutional network in ONNX, at several costs a row, one row a request. The worker and the bare
-framework are pinned to the first core with one thread; front and load generator to the others, so
-that what is compared is batching alone. First the framework runs each batch size in a loop; its
-best is what 64 requests in flight are set against, round by round. Busy time is the worker's own
-count (modelport_execution_seconds), per row, against the framework's at the mean batch size seen. Low
-load is one request at a time, against a batch of one.
+A convolutional network in ONNX at several costs per row, with one row per request. The worker and the bare framework
+are pinned to the first core with one thread, front and load generator to the others, so that only batching is
+compared. First, the framework runs each batch size in a loop; 64 requests in flight are compared with its best, round
+by round. Busy time is the worker's own count (modelport_execution_seconds) per row, against the framework's at the
+observed mean batch size. Low load is one request at a time, against a batch of one.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import h2load, models, requests
 from benchmarks.environments import Bare, bare
-from benchmarks.report import ratio, table, told
+from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.servers import Server, first_core, gateway, other_cores
 
 SHAPE = (1, 8, 8)
@@ -32,14 +31,14 @@ SIZES = (1, 2, 4, 8, 16, 32)
 
 
 def rate(framework: Bare, rows: int, seconds: float) -> float:
-    """Rows a second in batches of so many."""
+    """Return the rows per second in batches of this size."""
     _, one = framework.seconds(rows, 1)
     times = max(int(seconds / one), 1)
     return rows * times / framework.seconds(rows, times)[1]
 
 
 def only_the_worker_here(server: Server) -> None:
-    """Everything else goes to the other cores."""
+    """Move every other process to the other cores."""
     for process in server.tree():
         if "runtimes/worker" not in " ".join(process.cmdline()):
             for thread in process.threads():
@@ -47,7 +46,7 @@ def only_the_worker_here(server: Server) -> None:
 
 
 def busy(server: Server) -> tuple[float, float, float]:
-    """So far: seconds of the model's runs, runs, rows."""
+    """Return the totals so far: seconds of the model's runs, runs, rows."""
     text = httpx.get(f"http://127.0.0.1:{server.ports['http']}/metrics", timeout=30).text
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
@@ -92,11 +91,11 @@ def main() -> None:
                 [
                     f"{statistics.median(measured['one']) / 1e3:.2f}",
                     str(best),
-                    told(measured["ours"], 0),
+                    median_and_spread(measured["ours"], 0),
                     ratio(measured["ours"], measured["theirs"]),
                     ratio(measured["busy"], measured["run"]),
                     ratio(measured["alone"], measured["one"]),
-                    told([a - b for a, b in zip(measured["alone"], measured["one"], strict=True)], 0),
+                    median_and_spread([a - b for a, b in zip(measured["alone"], measured["one"], strict=True)], 0),
                 ]
             )
     head = ["ms a row", "best batch", "rows/s", "of best", "busy a row, of bare", "p50 alone, of bare", "more, µs"]

@@ -1,4 +1,4 @@
-"""The runtimes' environments, as the gateway builds them: bare frameworks are measured in the same ones."""
+"""The runtimes' environments as the gateway builds them, in which bare frameworks are measured as well."""
 
 import asyncio
 import subprocess
@@ -14,7 +14,7 @@ from gateway.environments.runtime import discover
 
 
 def python_of(name: str) -> Path:
-    """The interpreter of the runtime's environment, built first if it is not there."""
+    """Return the interpreter of the runtime's environment, which is built if necessary."""
     environment = locate(discover()[name], "cpu", home())
     if not environment.ready:
         asyncio.run(build(environment, lambda line: print(f"{name}: {line}", file=sys.stderr)))
@@ -22,13 +22,13 @@ def python_of(name: str) -> Path:
 
 
 class Bare:
-    """benchmarks/references/bare.py, running."""
+    """A running benchmarks/references/bare.py."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
     def seconds(self, rows: int, times: int) -> tuple[float, float]:
-        """Of CPU, and on the clock, for so many calls with so many rows."""
+        """Return the CPU seconds and the elapsed seconds of this many calls with this many rows."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(rows, times, file=self._process.stdin, flush=True)
@@ -38,7 +38,7 @@ class Bare:
 
 @contextmanager
 def bare(name: str, artifact: Path, shape: Sequence[int] = (), cores: set[int] | None = None) -> Iterator[Bare]:
-    """The framework alone, on one thread, with this artifact; `shape`: of a row, 3x224x224 by default."""
+    """Run the framework alone on one thread with this artifact. shape: of a row, 3x224x224 by default."""
     command = [
         str(python_of(name)),
         str(ROOT / "benchmarks" / "references" / "bare.py"),

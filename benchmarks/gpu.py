@@ -1,14 +1,13 @@
-"""What of a device's throughput is left behind the gateway: ResNet-50 on pictures and a BERT-base-sized encoder.
+"""How much of a GPU's throughput remains behind the gateway: ResNet-50 on images, and an encoder of BERT-base's size.
 
     python -m benchmarks.gpu                     # on a machine with a CUDA device: all of it
-    python -m benchmarks.gpu --device cpu --tiny # that it runs, anywhere; its figures mean nothing
+    python -m benchmarks.gpu --device cpu --tiny # a smoke test for any machine; its figures are meaningless
 
-The same TorchScript model is called bare, in the same environment, at its best batch size, its inputs on
-the device already; by requests made inside a front, whose inputs lie in shared memory; and over gRPC, with
-uint8 pictures and token numbers in raw_input_contents, by as many client processes as do best. Items are
-pictures or sequences of 128 tokens. The floor beside it is what the device would take if it did nothing but
-the model's arithmetic, or nothing but move its weights once a batch and its inputs and outputs, at the rates
-that one large matrix product and one large copy reach on it.
+The same TorchScript model runs in three ways: bare, in the same environment, at its best batch size and with inputs
+already on the device; by requests created inside a front, with inputs in shared memory; and over gRPC, with uint8
+images and token ids in raw_input_contents, from the number of client processes that performs best. Items are images or
+sequences of 128 tokens. The floor is the time the device would need for the model's arithmetic alone, or for moving
+its weights once per batch and its inputs and outputs, at the rates of one large matrix product and one large copy.
 """
 
 import argparse
@@ -42,7 +41,7 @@ _BYTES = {"float": 4, "half": 2, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class Plan:
-    """What was asked for. rows: of one request; python: what has PyTorch, else the runtime's own environment."""
+    """The options. rows: of one request. python: an interpreter with PyTorch; default: the runtime's environment."""
 
     device: str
     precision: str
@@ -70,7 +69,7 @@ class Plan:
         return environment.python
 
     def torch(self, *arguments: str) -> Any:
-        """What the script says, run where PyTorch is."""
+        """Run the script with PyTorch's interpreter, and return its result."""
         command = [str(self.interpreter), str(SCRIPT), *arguments, *(["--tiny"] if self.tiny else [])]
         threads = str(len(os.sched_getaffinity(0)))
         variables = {key: value.replace("{threads}", threads) for key, value in discover()["torchscript"].env.items()}
@@ -78,8 +77,8 @@ class Plan:
         return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(plan: Plan, folder: Path, kind: str, told: dict[str, Any]) -> tuple[str, list[str]]:
-    """The device's name, and a row of the table."""
+def measure(plan: Plan, folder: Path, kind: str, described: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return the device's name, and a row of the table."""
     artifact = folder / "models" / kind / "1" / "model.pt"
     arguments = ["--kind", kind, "--device", plan.device, "--precision", plan.precision]
     bare = plan.torch("bare", str(artifact), *arguments)
@@ -90,20 +89,20 @@ def measure(plan: Plan, folder: Path, kind: str, told: dict[str, Any]) -> tuple[
     (folder / "models" / kind).rename(repository / kind)
     (repository / kind / "model.toml").write_text(model_toml(plan, kind, batch))
     rows = min(plan.rows, batch)
-    tensor = one_request(told, rows)
+    tensor = one_request(described, rows)
     in_flight = 4 * max(batch // rows, 1)  # three batches fill the window of a pipelined model
     inside = rows * answered(repository, kind, tensor, in_flight, plan.seconds, plan.accelerator, plan.python)
     print(f"{kind}: inside a front {inside:.0f} items/s", file=sys.stderr)
     grpc, clients = over_grpc(plan, folder, repository, kind, tensor, in_flight)
-    weights = told["parameters"] * _BYTES[plan.precision]
-    moved = weights / batch + len(tensor.data) / rows + told["gives_bytes"]
+    weights = described["parameters"] * _BYTES[plan.precision]
+    moved = weights / batch + len(tensor.data) / rows + described["gives_bytes"]
     return bare["device"], [
         kind,
         f"{best:.0f} (batch {batch})",
         f"{inside:.0f} ({inside / best:.2f}, wanted {WANTED_INSIDE})",
         f"{grpc * rows:.0f} ({grpc * rows / best:.2f}, wanted {WANTED_GRPC})",
         f"{clients} × {rows}",
-        f"{bare['flop_s'] / told['flop']:.0f}",
+        f"{bare['flop_s'] / described['flop']:.0f}",
         f"{bare['bytes_s'] / moved:.0f}",
         f"{bare['flop_s'] / 1e12:.3g} TFLOP/s, {bare['bytes_s'] / 1e9:.3g} GB/s",
     ]
@@ -119,8 +118,8 @@ def model_toml(plan: Plan, kind: str, batch: int) -> str:
     return "\n".join([*lines, ""])
 
 
-def one_request(told: dict[str, Any], rows: int) -> Tensor:
-    takes = told["takes"]
+def one_request(described: dict[str, Any], rows: int) -> Tensor:
+    takes = described["takes"]
     random = np.random.default_rng(0)
     values = random.integers(0, 256, (rows, *takes["shape"][1:])).astype(numpy_dtype(takes["datatype"]))
     return from_array(takes["name"], values)
@@ -129,7 +128,7 @@ def one_request(told: dict[str, Any], rows: int) -> Tensor:
 def over_grpc(
     plan: Plan, folder: Path, repository: Path, model: str, tensor: Tensor, in_flight: int
 ) -> tuple[float, int]:
-    """The most requests a second, and how many client processes it took."""
+    """Return the highest number of requests per second, and the number of client processes that reached it."""
     message = pb.ModelInferRequest(model_name=model, raw_input_contents=[bytes(tensor.data)])
     message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
     file = folder / "message"
@@ -197,9 +196,9 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        told = plan.torch("make", str(folder / "models"))
+        described = plan.torch("make", str(folder / "models"))
         kinds = [given.only] if given.only else KINDS
-        measured = [measure(plan, folder, kind, told[kind]) for kind in kinds]
+        measured = [measure(plan, folder, kind, described[kind]) for kind in kinds]
     head = ["model", "bare items/s", "inside a front", "gRPC", "clients × rows", "FLOP floor", "bytes floor", "reached"]
     print(f"Device: {measured[0][0]}; precision {plan.precision}; {cores} cores, {plan.fronts} fronts\n")
     print(table(head, [row for _, row in measured]))

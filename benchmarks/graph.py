@@ -1,10 +1,10 @@
-"""What reading a large ONNX graph costs when a model is loaded.
+"""The cost of analyzing a large ONNX graph when a model is loaded.
 
     python -m benchmarks.graph [NODES]
 
-A chain of MatMul, Add, Relu and Mul with their constants, 100,000 nodes by default, is written to a file and read as a
-worker reads it: the file, what becomes of its rows, and which numbers its inputs take. CPU time: what else the machine
-does is not counted.
+A chain of MatMul, Add, Relu and Mul with constants, 100,000 nodes by default, is written to a file and analyzed as a
+worker does it: reading the file, batch analysis, and input ranges. CPU time is measured, so other work of the machine
+does not count.
 """
 
 import sys
@@ -26,7 +26,7 @@ NODES = 100_000
 
 
 def chain(count: int) -> bytes:
-    """The model's bytes."""
+    """Return the model as bytes."""
     nodes, constants, last = [], [numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")], "x"
     for place in range(count // 4):
         for operator, others in (("MatMul", ["w"]), ("Add", [f"add{place}"]), ("Relu", []), ("Mul", [f"mul{place}"])):

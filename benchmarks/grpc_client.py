@@ -1,8 +1,8 @@
-"""One client process: the same gRPC message again and again, so many in flight.
+"""A client process that repeats one gRPC message, with a fixed number in flight.
 
     python -m benchmarks.grpc_client PORT MESSAGE_FILE IN_FLIGHT SECONDS
 
-Prints "ready" after one good answer, waits for a line, and prints how many answers came in that time.
+Prints "ready" after one good answer, waits for a line, and then prints how many answers arrived in SECONDS.
 """
 
 import sys
@@ -33,7 +33,7 @@ def main(port: str, message: bytes, in_flight: int, seconds: float) -> None:
             if error := call.exception():
                 failed.append(error)
             elif time.perf_counter() < ends:
-                answered += 1  # callbacks of one channel come on one thread
+                answered += 1  # all callbacks of a channel run on one thread
             room.release()
 
         ends = time.perf_counter() + seconds

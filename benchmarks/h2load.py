@@ -1,4 +1,4 @@
-"""Closed-loop load by h2load (Debian's nghttp2-client): it costs a tenth of what the servers do, and never waits."""
+"""Closed-loop load by h2load (Debian's nghttp2-client), which needs a tenth of the servers' CPU time."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from benchmarks.servers import on_cores, other_cores
 
 @dataclass(frozen=True)
 class Load:
-    """One request, asked again and again. `grpc`: `body` is a message; else HTTP/1.1."""
+    """One request to repeat. grpc: `body` is a message; else the request is HTTP/1.1."""
 
     url: str
     body: bytes
@@ -22,7 +22,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Run:
-    """`latencies` in seconds, ascending."""
+    """latencies: in seconds, ascending."""
 
     seconds: float
     latencies: list[float]
@@ -36,7 +36,7 @@ class Run:
 
 
 def run(load: Load, count: int, in_flight: int) -> Run:
-    """`count` requests with so many in flight. Raises RuntimeError unless each of them succeeded."""
+    """Send `count` requests, with `in_flight` at a time. Raises RuntimeError unless all succeed."""
     program = shutil.which("h2load")
     if program is None:
         raise RuntimeError("h2load is missing; on Debian, apt install nghttp2-client")
@@ -48,7 +48,7 @@ def run(load: Load, count: int, in_flight: int) -> Run:
         headers.update({"content-type": "application/grpc", "te": "trailers"})
         body = b"\0" + len(body).to_bytes(4, "big") + body
         protocol = []
-        # A channel of gRPC's carries many calls; 8 is what the clients of one process may well have.
+        # One gRPC channel carries many calls; 8 is a plausible number of channels for one client process.
         clients, streams = (in_flight // 8, 8) if in_flight >= 8 else (1, in_flight)
     with tempfile.TemporaryDirectory() as folder:
         data, log = Path(folder, "body"), Path(folder, "log")
@@ -64,10 +64,10 @@ def run(load: Load, count: int, in_flight: int) -> Run:
             timeout=30,
             preexec_fn=on_cores(other_cores()),
         )
-        told = re.search(r"finished in ([\d.]+)(us|ms|s|m|h)\b", done.stdout)
+        duration = re.search(r"finished in ([\d.]+)(us|ms|s|m|h)\b", done.stdout)
         good = re.search(r"(\d+) succeeded", done.stdout)
-        if not told or not good or int(good[1]) != count:
+        if not duration or not good or int(good[1]) != count:
             raise RuntimeError(f"h2load had errors:\n{done.stdout}{done.stderr}")
-        seconds = float(told[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}[told[2]]
+        seconds = float(duration[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}[duration[2]]
         latencies = sorted(int(line.split("\t")[2]) / 1e6 for line in log.read_text().splitlines())
     return Run(seconds, latencies)

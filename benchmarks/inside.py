@@ -1,4 +1,4 @@
-"""Requests made inside a front: its engine with real workers, and no client, no protocol and no socket before it."""
+"""Requests created inside a front: its engine with real workers, without clients, protocols and sockets."""
 
 import asyncio
 import tempfile
@@ -33,7 +33,7 @@ def answered(
     accelerator: str = "cpu",
     python: Path | None = None,
 ) -> float:
-    """Requests a second, so many in flight, once it has run for half of that time."""
+    """Return the requests per second with `in_flight` at a time, after a warm-up of half the time."""
     return uvloop.run(_answered(repository, model, tensor, in_flight, seconds, accelerator, python))
 
 

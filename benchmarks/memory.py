@@ -1,4 +1,4 @@
-"""What a process holds: memory, descriptors, threads; and which process of a gateway is which. Linux only."""
+"""The memory, descriptors and threads of a process, and the roles of a gateway's processes. Linux only."""
 
 import os
 import re
@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Held:
-    """Bytes. rss: all that is mapped; pss: shared pages divided by those who share them; uss: what is its alone."""
+    """Bytes. rss: everything mapped; pss: shared pages divided by the number of sharers; uss: private pages only."""
 
     rss: int
     pss: int
@@ -23,21 +23,21 @@ class Held:
 
 
 def held(pid: int) -> Held:
-    """Raises OSError when the process has ended."""
-    told = dict(re.findall(r"^(\w+): +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE))
-    sizes = {name: int(kib) << 10 for name, kib in told.items()}
+    """Return what the process holds. Raises OSError if it has ended."""
+    fields = dict(re.findall(r"^(\w+): +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE))
+    sizes = {name: int(kib) << 10 for name, kib in fields.items()}
     uss = sizes["Private_Clean"] + sizes["Private_Dirty"]
     descriptors, threads = (len(os.listdir(f"/proc/{pid}/{folder}")) for folder in ("fd", "task"))
     return Held(sizes["Rss"], sizes["Pss"], uss, descriptors, threads)
 
 
 def processes(server: Server) -> dict[int, str]:
-    """pid → its name in the metrics: "supervisor", "front-1", "worker-MODEL-VERSION". Of a gateway only."""
+    """Return pid → name in the metrics ("supervisor", "front-1", "worker-MODEL-VERSION") for a gateway's processes."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.ports['http']}/metrics", timeout=60) as answer:
         text = answer.read().decode()
     return {int(pid): name for pid, name in re.findall(r'_open_fds{pid="(\d+)",process="([^"]+)"', text)}
 
 
 def pids(server: Server, kind: str) -> list[int]:
-    """Of those whose name begins with `kind`: "supervisor", "front-", "worker-"."""
+    """Return the pids of processes whose name begins with `kind`: "supervisor", "front-", "worker-"."""
     return [pid for pid, name in processes(server).items() if name.startswith(kind)]

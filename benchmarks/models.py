@@ -1,4 +1,4 @@
-"""The models that are measured, made where they are needed: none of them is a file of the project."""
+"""The measured models. They are generated when needed, so none is stored in the repository."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def tiny_mlp(path: Path) -> None:
-    """16 → 32 → 4, float32, dynamic batch: a few microseconds a row, so that everything else shows."""
+    """16 → 32 → 4, float32, dynamic batch: a few microseconds per row, so that all other costs are visible."""
     random = np.random.default_rng(0)
     weights = {
         "w1": random.normal(size=(16, 32)), "b1": np.zeros(32),
@@ -69,7 +69,7 @@ def residual_network(path: Path, width: int = 64) -> None:
 
 
 def convolutions(path: Path, layers: int = 96) -> None:
-    """1x8x8 → 64, float32, dynamic batch: 5 ms of arithmetic a row, all of it within a core's own cache."""
+    """1x8x8 → 64, float32, dynamic batch: 5 ms of arithmetic per row, all of it within a core's own cache."""
     random = np.random.default_rng(0)
     weights = {
         "w0": random.normal(size=(64, 1, 3, 3)) / 3,

@@ -1,11 +1,10 @@
-"""What a request costs beside the model: CPU of the whole server tree, by protocol, beside what one writes by hand.
+"""The cost of a request apart from the model: CPU time of all server processes, by protocol, against other servers.
 
     python -m benchmarks.overhead [--short] [--in-flight 32] [--only PATTERN]
 
-A tiny model (16 → 32 → 4, ONNX), one row a request. All servers are pinned to the first core, and
-the load generator to the others. Servers take turns, round by round, so that a machine that slows
-down slows all of them; ratios are those of neighbours in one round. One answer of each is checked
-before it is measured.
+A tiny model (16 → 32 → 4, ONNX) with one row per request. All servers are pinned to the first core, and the load
+generator to the others. Servers take turns, round by round, so that a machine that slows down slows all of them;
+ratios are those of neighbors in one round. One answer of each server is checked before the measurement.
 """
 
 import argparse
@@ -22,11 +21,11 @@ import numpy as np
 from benchmarks import h2load, models, requests
 from benchmarks.h2load import Load
 from benchmarks.references.serve import session
-from benchmarks.report import ratio, table, told
+from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.servers import Server, gateway, reference, tritonserver
 
 ROW = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 16)
-# What each of ours is set against.
+# The servers that each protocol of modelport is compared with.
 AGAINST = {
     "modelport JSON": ["FastAPI JSON", "FastAPI JSON, def", "Triton JSON"],
     "modelport v2 JSON": ["sketch JSON", "old JSON", "FastAPI JSON", "FastAPI JSON, def", "Triton JSON"],
@@ -62,7 +61,7 @@ def contenders(
     triton_python: str,
     old_checkout: str = "",
 ) -> dict[str, Contender]:
-    """Started, and with one answer checked."""
+    """Start the servers, and check one answer of each."""
     artifact = folder / "tiny" / "1" / "model.onnx"
     models.tiny_mlp(artifact)
     (expected,) = session(str(artifact)).run(None, {"x": ROW})
@@ -113,10 +112,10 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="7 rounds of 0.5 s instead of 25 of 1 s")
     parser.add_argument("--in-flight", type=int, default=32)
     parser.add_argument("--only", default="", metavar="PATTERN", help="the contenders whose names match")
-    parser.add_argument("--triton", default="", metavar="PYTHON", help="beside a tritonserver: see references/")
-    parser.add_argument("--old", default="", metavar="CHECKOUT", help="beside another checkout, with its .venv")
+    parser.add_argument("--triton", default="", metavar="PYTHON", help="also measure a tritonserver: see references/")
+    parser.add_argument("--old", default="", metavar="CHECKOUT", help="also measure another checkout, with its .venv")
     options = parser.parse_args()
-    # Many short rounds rather than few long ones: what disturbs a shared machine then meets all contenders alike.
+    # Many short rounds rather than a few long ones, so that noise on a shared machine affects all contenders alike.
     rounds, seconds = (7, 0.5) if options.short else (25, 1.0)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         every = contenders(
@@ -130,7 +129,7 @@ def main() -> None:
     for name, each in every.items():
         tail = [p99 / p50 for p99, p50 in zip(each.p99_us, each.p50_us, strict=True)]
         rate, p50 = statistics.median(each.rates), statistics.median(each.p50_us)
-        rows.append([name, told(each.cpu_us), f"{rate:.0f}", f"{p50:.0f}", told(tail, 2)])
+        rows.append([name, median_and_spread(each.cpu_us), f"{rate:.0f}", f"{p50:.0f}", median_and_spread(tail, 2)])
     print(table(["", "CPU µs", "requests/s", "p50 µs", "p99 / p50"], rows))
     rows = []
     for name, others in AGAINST.items():
@@ -138,9 +137,9 @@ def main() -> None:
             if name in every and other in every:
                 ours, theirs = every[name], every[other]
                 ratios = ratio(ours.cpu_us, theirs.cpu_us), ratio(ours.p50_us, theirs.p50_us)
-                # What disturbs only ever adds, so the least of each is closest to what it takes by itself.
+                # Noise on a shared machine only adds time, so the minima are closest to the true costs.
                 rows.append([name, other, *ratios, f"{min(ours.cpu_us) / min(theirs.cpu_us):.2f}"])
-    print("\n" + table(["", "beside", "CPU", "p50", "least CPU of each"], rows))
+    print("\n" + table(["", "compared with", "CPU", "p50", "minimum CPU of each"], rows))
 
 
 if __name__ == "__main__":

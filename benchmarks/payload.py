@@ -1,11 +1,11 @@
-"""What large inputs cost beside the model: CPU per image through the gateway, and of the framework alone.
+"""The cost of large inputs apart from the model: CPU time per image through the gateway, and of the framework alone.
 
     python -m benchmarks.payload [--short] [--width 40] [--in-flight 1]
 
 A residual network of ResNet-18's layers, as ONNX and as TorchScript, on 1x3x224x224 float32 (602 kB as
-bytes, 3 MB as JSON), one row a request. Everything that computes is pinned to the first core with one
-thread; contenders take turns, and each ratio is that of neighbours in one round. For JSON, what
-counts is what is spent beyond the model, against a FastAPI server written by hand.
+bytes, 3 MB as JSON), with one row per request. Everything that computes is pinned to the first core with one
+thread; contenders take turns, and each ratio is that of neighbors in one round. For JSON, the cost beyond
+the model is compared with that of a handwritten FastAPI server.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks import h2load, models, requests
 from benchmarks.environments import Bare, bare, python_of
 from benchmarks.h2load import Load
-from benchmarks.report import ratio, table, told
+from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.servers import ROOT, Server, gateway, reference
 
 IMAGE = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
@@ -29,7 +29,7 @@ FRAMEWORKS = {"onnx": "model.onnx", "torchscript": "model.pt"}
 
 
 def through(server: Server, load: Load, in_flight: int) -> Callable[[int], float]:
-    """CPU milliseconds per image of the whole tree."""
+    """Return the CPU milliseconds per image of all server processes."""
 
     def measure(count: int) -> float:
         before = server.cpu_seconds()
@@ -86,11 +86,12 @@ def main() -> None:
     for name, values in found.items():
         framework = name.split()[0]
         beside = found.get(f"{framework} alone", values)
-        rows.append([name, told(values, 2), ratio(values, beside) if beside is not values else ""])
+        rows.append([name, median_and_spread(values, 2), ratio(values, beside) if beside is not values else ""])
     print(table(["", "CPU ms an image", "of the framework alone"], rows))
     model = statistics.median(found["onnx alone"])
     beyond = [[value - model for value in found[name]] for name in ("onnx JSON", "FastAPI JSON")]
-    print(f"\nJSON, beyond the model: {told(beyond[0])} ms against {told(beyond[1])} ms: {ratio(*beyond)}")
+    ours, theirs = map(median_and_spread, beyond)
+    print(f"\nJSON, beyond the model: {ours} ms against {theirs} ms: {ratio(*beyond)}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""Medians of interleaved rounds, with their spread, as tables that docs/performance.md takes as they are."""
+"""Medians of interleaved rounds with their spread, in tables for docs/performance.md."""
 
 import statistics
 from collections.abc import Sequence
 
 
-def told(values: Sequence[float], digits: int = 1) -> str:
-    """Median, and half the distance from the least to the most."""
+def median_and_spread(values: Sequence[float], digits: int = 1) -> str:
+    """Return the median, and half the distance between minimum and maximum."""
     return f"{statistics.median(values):.{digits}f} ±{(max(values) - min(values)) / 2:.{digits}f}"
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Of the rounds that ran side by side, each against its neighbour."""
-    return told([a / b for a, b in zip(ours, theirs, strict=True)], 2)
+    """Return the ratio of rounds that ran side by side, each divided by its neighbor."""
+    return median_and_spread([a / b for a, b in zip(ours, theirs, strict=True)], 2)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

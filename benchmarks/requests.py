@@ -1,4 +1,4 @@
-"""One request for one model, in each dialect, as bytes; and the check that it is answered rightly."""
+"""One request for one model in each dialect, as bytes, and the check of its answer."""
 
 import json
 

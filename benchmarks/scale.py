@@ -1,10 +1,10 @@
-"""What grows with what: throughput with fronts and instances, memory with models, cost with open connections.
+"""How the gateway scales: throughput with fronts and instances, memory with models, cost with open connections.
 
     python -m benchmarks.scale [--short] [--only fronts|instances|models|connections]
 
-The load generator has the last core for itself, servers have others, as each part says. What the
-machine has too few cores for is said, not estimated. Rounds are interleaved, and ratios are those of
-neighbours.
+The load generator has the last core to itself, and servers have others, as each part describes. Measurements that need
+more cores than the machine has are reported as missing, not estimated. Rounds are interleaved, and ratios are those of
+neighbors.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the parts of benchmarks/scale.py share: cores, rounds, and how contenders take turns."""
+"""Shared by the parts of benchmarks/scale.py: cores, rounds, and how contenders take turns."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ COUNTS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class Bench:
-    """cores: those of the servers, the load generator's left out, unless there is only one. folder: empty, to use."""
+    """cores: for the servers, without the load generator's unless there is only one. folder: for scratch files."""
 
     cores: tuple[int, ...]
     folder: Path
@@ -23,11 +23,11 @@ class Bench:
 
     @property
     def seconds(self) -> float:
-        """Of one contender in one round."""
+        """The duration of one contender in one round."""
         return 1.0 if self.short else 3.0
 
     def take_turns(self, contenders: Iterable[tuple[Contender, int]]) -> None:
-        """Each with its number of requests in flight; every other round in the opposite order."""
+        """Measure each contender with its number of requests in flight; every other round in the opposite order."""
         every = list(contenders)
         for _ in range(self.rounds):
             for contender, in_flight in every:
@@ -35,11 +35,11 @@ class Bench:
             every.reverse()
 
     def possible(self, cores: Callable[[int], int]) -> list[int]:
-        """Those of COUNTS for which there are as many cores as they need."""
+        """Return the COUNTS for which the machine has enough cores."""
         return [count for count in COUNTS if cores(count) <= len(self.cores)]
 
     def missed(self, what: str, measured: list[int], need: str) -> list[str]:
-        """What is to be said of the others."""
+        """Return a sentence about the others."""
         left = " and ".join(str(count) for count in COUNTS[1:] if count not in measured)
         sentence = f"{left} {what} could not be measured: {need}, and there are {len(self.cores)} and that one."
         return [sentence] if left else []

@@ -1,8 +1,8 @@
-"""Connections: 10,000 that are idle are held, and what they cost a client that works beside them.
+"""Connections: the gateway holds 10,000 idle ones, and what they cost an active client.
 
-Each has made one request. Two gateways take turns under load, one with the connections and one
-without; both on one core. The gateway starts with the soft limit of descriptors that systems give,
-1024, and has to raise it. Idle connections are closed after 75 s, so each asks again between rounds.
+Each connection has made one request. Two gateways take turns under load, one with the connections and one without,
+both on one core. The gateway starts with the usual soft limit of 1024 descriptors, and has to raise it. Idle
+connections are closed after 75 s, so each sends a request between rounds.
 """
 
 import contextlib
@@ -16,20 +16,20 @@ from benchmarks import models, requests
 from benchmarks.h2load import Load
 from benchmarks.memory import MIB, Held, held, pids
 from benchmarks.overhead import ROW, Contender
-from benchmarks.report import ratio, table, told
+from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.scale_bench import Bench
 from benchmarks.servers import gateway
 from gateway.process.file_limit import raise_open_files
 
 _MANY, _MANY_IN_SHORT = 10_000, 2_000
-_SAMPLE = 100  # every so many asks at the end
+_SAMPLE = 100  # one in this many sends a request at the end
 _USUAL_LIMIT = 1024
 _IN_FLIGHT = 32
-_TOGETHER = 64  # idle connections that ask at the same time
+_TOGETHER = 64  # idle connections that send a request at the same time
 
 
 class Idle:
-    """So many kept-alive connections; what is asked on each is one request of `load`."""
+    """Keep-alive connections, each of which sends the request of `load` now and then."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -47,7 +47,7 @@ class Idle:
             self.ask(self._sockets[-some:])
 
     def ask(self, sockets: list[socket.socket] | None = None) -> int:
-        """One request on each, some at a time; how many were answered with 200."""
+        """Send one request on each connection, some at a time. Return how many were answered with 200."""
         every, good = (self._sockets if sockets is None else sockets), 0
         for start in range(0, len(every), _TOGETHER):
             some = every[start : start + _TOGETHER]
@@ -129,16 +129,26 @@ def _memory(before: Held, opened: Held, after: Held, count: int) -> str:
 
 
 def _cost(count: int, beside: Contender, without: Contender) -> str:
-    rows = [["no other", told(without.cpu_us), "", f"{statistics.median(without.rates):.0f}", told(without.p99_us, 0)]]
+    rows = [
+        [
+            "no other",
+            median_and_spread(without.cpu_us),
+            "",
+            f"{statistics.median(without.rates):.0f}",
+            median_and_spread(without.p99_us, 0),
+        ]
+    ]
     against = ratio(beside.cpu_us, without.cpu_us)
     rate = f"{statistics.median(beside.rates):.0f}"
-    rows.append([f"beside {count}", told(beside.cpu_us), against, rate, told(beside.p99_us, 0)])
+    rows.append(
+        [f"beside {count}", median_and_spread(beside.cpu_us), against, rate, median_and_spread(beside.p99_us, 0)]
+    )
     return table(["a client that works", "CPU µs a request", "of no other", "requests/s", "p99 µs"], rows)
 
 
 @contextlib.contextmanager
 def _usual_limit() -> Iterator[None]:
-    """What is started within has the soft limit that it would have from a shell."""
+    """Processes started in this context have the soft limit that they would have from a shell."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_USUAL_LIMIT, before[1]), before[1]))
     try:

@@ -1,8 +1,7 @@
-"""Fronts: what each of them adds, and what it costs to have them.
+"""Fronts: how throughput grows with their number, and what several of them cost.
 
-Throughput of N fronts needs a core for each, and one for each worker that keeps them busy: as many
-workers as fronts, so that these are no limit. CPU per request is compared on one core, where it can
-always be measured.
+Throughput of N fronts needs a core for each front, and one for each worker. There are as many workers as fronts, so
+that workers are not the limit. CPU time per request is compared on one core, where it can always be measured.
 """
 
 import statistics
@@ -12,7 +11,7 @@ from pathlib import Path
 from benchmarks import models, requests
 from benchmarks.memory import pids
 from benchmarks.overhead import ROW, Contender
-from benchmarks.report import ratio, table, told
+from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.scale_bench import Bench
 from benchmarks.servers import cpu_seconds, gateway
 
@@ -33,8 +32,8 @@ def _cost(bench: Bench) -> str:
         one, two = (_start(bench, stack, fronts, 1, set(bench.cores[:1])) for fronts in (1, 2))
         bench.take_turns([(one, _IN_FLIGHT), (two, _IN_FLIGHT)])
     rows = [
-        ["1 front", told(one.cpu_us), ""],
-        ["2 fronts", told(two.cpu_us), ratio(two.cpu_us, one.cpu_us)],
+        ["1 front", median_and_spread(one.cpu_us), ""],
+        ["2 fronts", median_and_spread(two.cpu_us), ratio(two.cpu_us, one.cpu_us)],
     ]
     return f"CPU of the whole tree, all on one core\n\n{table(['', 'CPU µs a request', 'of 1 front'], rows)}"
 
@@ -54,7 +53,7 @@ def _throughput(bench: Bench, counts: list[int]) -> str:
                     f"{statistics.median(contender.rates):.0f}",
                     ratio(contender.rates, every[1].rates),
                     f"≥ {0.9 * n:.1f}",
-                    told(contender.cpu_us),
+                    median_and_spread(contender.cpu_us),
                     f"{max(used) / sum(used) * n:.2f}",
                 ]
             )

@@ -1,8 +1,8 @@
 """Instances: N workers of one model that computes for milliseconds do N times the work.
 
-Two models. One sleeps 5 ms a request, as a device would keep it waiting, so it needs no core of its
-own. The other computes about 5 ms on one thread, and N instances need N cores, the front one more.
-Nothing is batched, so that a request is a run.
+There are two models. One sleeps for 5 ms per request, as if it waited for a device, so it needs no core. The other
+computes for about 5 ms on one thread, so N instances need N cores, and the front needs one more. Batching is off, so
+each request is one run.
 """
 
 import json
@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import models, requests
 from benchmarks.overhead import Contender
-from benchmarks.report import ratio, table, told
+from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.scale_bench import COUNTS, Bench
 from benchmarks.servers import gateway
 
@@ -46,7 +46,15 @@ def _compare(bench: Bench, kind: str, counts: list[int], cores: tuple[int, ...])
     rows = []
     for n, contender in every.items():
         rate = f"{statistics.median(contender.rates):.0f}"
-        rows.append([str(n), rate, ratio(contender.rates, every[1].rates), f"≥ {0.9 * n:.1f}", told(contender.cpu_us)])
+        rows.append(
+            [
+                str(n),
+                rate,
+                ratio(contender.rates, every[1].rates),
+                f"≥ {0.9 * n:.1f}",
+                median_and_spread(contender.cpu_us),
+            ]
+        )
     return table(["instances", "requests/s", "of 1", "asked for", "CPU µs a request"], rows)
 
 
@@ -67,7 +75,7 @@ def _start(bench: Bench, stack: ExitStack, kind: str, instances: int, cores: set
 
 @contextmanager
 def _fake_runtime(folder: Path) -> Iterator[None]:
-    """Gateways that are started within have it, installed as a third party's would be."""
+    """Gateways started in this context have the fake runtime, installed like a third party's."""
     info = folder / "plugin" / "modelport_fake-1.0.dist-info"
     info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: modelport-fake\nVersion: 1.0\n")

@@ -1,7 +1,7 @@
-"""Models: what 100 loaded ones hold, and whether 99 that are idle slow the one that works.
+"""Models: the memory of 100 loaded models, and whether 99 idle ones slow down the active one.
 
-All are copies of the tiny ONNX model, each with a worker of its own. Memory is the workers' PSS,
-which counts a shared page once. The working one is set against a gateway that has no other.
+All are copies of the tiny ONNX model, each with its own worker. Memory is the workers' PSS, which counts a shared page
+once. The active model is compared with one in a gateway without others.
 """
 
 import shutil
@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from benchmarks import models, requests
 from benchmarks.memory import MIB, Held, held, pids
 from benchmarks.overhead import ROW, Contender
-from benchmarks.report import ratio, table, told
+from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.scale_bench import Bench
 from benchmarks.servers import Server, gateway
 
@@ -68,11 +68,19 @@ def _mean(every: list[Held], kind: str) -> str:
 def _row(name: str, ours: Contender, alone: Contender, idle: float) -> list[str]:
     against = [ratio(ours.cpu_us, alone.cpu_us), ratio(ours.rates, alone.rates)] if ours is not alone else ["", ""]
     rate = f"{statistics.median(ours.rates):.0f}"
-    return [name, told(ours.cpu_us), against[0], rate, against[1], told(ours.p99_us, 0), f"{idle * 1e3:.1f}"]
+    return [
+        name,
+        median_and_spread(ours.cpu_us),
+        against[0],
+        rate,
+        against[1],
+        median_and_spread(ours.p99_us, 0),
+        f"{idle * 1e3:.1f}",
+    ]
 
 
 def _idle(server: Server) -> float:
-    """Seconds of CPU that the whole tree takes in one second, when nobody asks for anything."""
+    """Return the CPU seconds that all processes use in one second without requests."""
     before = server.cpu_seconds()
     time.sleep(_IDLE_S)
     return (server.cpu_seconds() - before) / _IDLE_S

@@ -1,10 +1,10 @@
-"""What a look at a repository costs: it happens every `poll_s`, however many models there are.
+"""The cost of scanning a repository, which happens every `poll_s`, however many models there are.
 
     python -m benchmarks.scan [--models 1000] [--rounds 20]
 
-Models of one file (ONNX) and of a folder (SavedModel) in turns, each with one version and a model.toml. The scan is
-the gateway's own, without its processes; files are in the page cache. A load looks once more at the files of the one
-version that it read.
+Models of one file (ONNX) and of a folder (SavedModel) alternate, each with one version and a model.toml. The scan is
+the gateway's own, without its processes; the files are in the page cache. Loading a model checks the files of its
+version once more.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.report import table, told
+from benchmarks.report import median_and_spread, table
 from gateway.environments.runtime import discover
 from gateway.repository.scan import scan
 
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _repository(folder: Path, models: int) -> int:
-    """Returns how many files it has."""
+    """Create the repository. Returns the number of its files."""
     for number in range(models):
         version = folder / f"m{number}" / "1"
         version.mkdir(parents=True)
@@ -52,14 +52,14 @@ def _repository(folder: Path, models: int) -> int:
 
 
 def _cost(work: Callable[[], object], rounds: int) -> list[str]:
-    """Milliseconds on the clock and of CPU."""
+    """Return the elapsed milliseconds, and those of CPU time."""
     wall, cpu = [], []
     for _ in range(rounds):
         began = time.perf_counter(), time.process_time()
         work()
         wall.append((time.perf_counter() - began[0]) * 1e3)
         cpu.append((time.process_time() - began[1]) * 1e3)
-    return [told(wall, 2), told(cpu, 2)]
+    return [median_and_spread(wall, 2), median_and_spread(cpu, 2)]
 
 
 if __name__ == "__main__":

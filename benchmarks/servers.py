@@ -1,4 +1,4 @@
-"""A server under measurement: a process tree on cores of its own, and the CPU time and memory it takes."""
+"""A server under measurement: its processes on their own cores, and their CPU time."""
 
 import os
 import re
@@ -16,28 +16,28 @@ from typing import IO
 import psutil
 
 ROOT = Path(__file__).parent.parent
-_START_S = 600.0  # environments may have to be built first
+_START_S = 600.0  # the first start may have to build environments
 
 
 def first_core() -> set[int]:
-    """Where servers run."""
+    """Return the cores for servers."""
     return {min(os.sched_getaffinity(0))}
 
 
 def other_cores() -> set[int]:
-    """Where load generators run; the same one where there is only one."""
+    """Return the cores for load generators; the servers' core if the machine has only one."""
     every = os.sched_getaffinity(0)
     return every - first_core() or every
 
 
 def on_cores(cores: set[int]) -> Callable[[], None]:
-    """For Popen's preexec_fn."""
+    """Return a preexec_fn for Popen."""
     return lambda: os.sched_setaffinity(0, cores)
 
 
 @dataclass
 class Server:
-    """`ports` by the name that the server told them under; `log` what it has written so far."""
+    """ports: name → port, as parsed from its output. log: its output so far."""
 
     name: str
     process: "subprocess.Popen[str]"
@@ -49,12 +49,12 @@ class Server:
         return [root, *root.children(recursive=True)]
 
     def cpu_seconds(self) -> float:
-        """Of all processes and threads that are there now, to the nanosecond."""
+        """Return the CPU time of all current processes and threads, in nanosecond resolution."""
         return sum(cpu_seconds(process.pid) for process in self.tree())
 
 
 def cpu_seconds(pid: int) -> float:
-    """Linux counts a thread's time on a core in nanoseconds here, and in ticks of 10 ms elsewhere."""
+    """Read schedstat, in which Linux counts nanoseconds; other files count ticks of 10 ms."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(OSError):  # the thread has just ended
@@ -72,7 +72,7 @@ def serving(
     environment: dict[str, str] | None = None,
     folder: Path | None = None,
 ) -> Iterator[Server]:
-    """Start it; wait until each of `ready` (patterns) was in its output, and find its `ports` (name → pattern)."""
+    """Start the server. Wait until each pattern of `ready` was in its output, and find its `ports` (name → pattern)."""
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -117,7 +117,7 @@ def _lines(output: IO[str], ends_at: float) -> Iterator[str]:
     with selectors.DefaultSelector() as selector:
         selector.register(output, selectors.EVENT_READ)
         while (left := ends_at - time.monotonic()) > 0 and selector.select(left):
-            # Not by `readline`: it takes several lines at once, and `select` knows nothing of those it keeps.
+            # Not readline(), which buffers further lines that select() does not see.
             data = os.read(output.fileno(), 1 << 16)
             if not data:
                 return
@@ -127,7 +127,7 @@ def _lines(output: IO[str], ends_at: float) -> Iterator[str]:
 
 
 def _drain_in_background(server: Server, output: IO[str]) -> None:
-    """A server whose pipe is full stops."""
+    """Keep reading, because a server blocks when its pipe is full."""
     threading.Thread(target=lambda: server.log.extend(output), daemon=True).start()
 
 
@@ -139,9 +139,9 @@ def gateway(
     cores: set[int] | None = None,
     checkout: Path | None = None,
 ) -> Iterator[Server]:
-    """A gateway over this repository, on free ports, all features on; yields when `models` are READY.
+    """Start a gateway over this repository on free ports, with all features; yields it once `models` are READY.
 
-    checkout: another one of modelport, in whose .venv it is installed.
+    checkout: another checkout of modelport, with it installed in .venv.
     """
     python = sys.executable if checkout is None else str(checkout / ".venv" / "bin" / "python")
     command = [
@@ -159,9 +159,9 @@ def gateway(
 def reference(
     name: str, *arguments: str, cores: set[int] | None = None, ports: Sequence[str] = ("port",), python: str = ""
 ) -> Iterator[Server]:
-    """One of benchmarks/references, which print "port N" (and others of `ports`) when they serve.
+    """Start one of benchmarks/references, which print "port N" (and others of `ports`) when they serve.
 
-    python: the interpreter for one that needs an environment of its own.
+    python: the interpreter for one that needs its own environment.
     """
     if python:
         command = [python, str(ROOT / "benchmarks" / "references" / f"{name}.py"), *arguments]
@@ -174,10 +174,10 @@ def reference(
 
 @contextmanager
 def tritonserver(python: str, artifact: Path) -> Iterator[Server]:
-    """benchmarks/references/tritonserver.py, by an interpreter that has what it needs."""
+    """Start benchmarks/references/tritonserver.py with an interpreter that has its packages."""
     command = [python, str(ROOT / "benchmarks" / "references" / "tritonserver.py"), str(artifact)]
     ports = {"http": r"^http (\d+)", "grpc": r"^grpc (\d+)"}
-    # On one core it does not start within its own time limits.
+    # It starts on all cores, because on one it exceeds its own time limits.
     with serving("tritonserver", command, ports, ["^serving"], os.sched_getaffinity(0)) as server:
         for process in server.tree():
             for thread in process.threads():

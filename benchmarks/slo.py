@@ -1,11 +1,10 @@
-"""Goodput against load of a model with a latency target, on a real gateway.
+"""Goodput by load for a model with a latency target, on a real gateway.
 
     python -m benchmarks.slo [--seconds 10] [--target 100] [--svg slo.svg] [--bursty]
 
-A fake model (10 ms a batch, 1 ms a row, which it sleeps: it takes no core from the gateway), one row
-a request. Its capacity is that of the best offline batch, 32 rows in 42 ms. An open loop of clients
-sends at fractions of it, whatever comes back; goodput is what is answered with 200 within the target,
-as the client sees it.
+A fake model sleeps 10 ms per batch and 1 ms per row, so that it takes no core from the gateway; each request has one
+row. Its capacity is that of the best offline batch, 32 rows in 42 ms. An open loop of clients sends at fractions of
+it, whatever comes back. Goodput is the rate of responses with 200 within the target, as the client sees it.
 """
 
 import argparse
@@ -30,8 +29,8 @@ BODY = json.dumps({"inputs": [[1.0, 2.0, 3.0, 4.0]]}).encode()
 
 
 @dataclass
-class Told:
-    """One load. seconds: of the answers with 200."""
+class Outcome:
+    """The result of one load. seconds: the latencies of responses with 200."""
 
     load: float
     sent: int = 0
@@ -43,7 +42,7 @@ class Told:
 
 
 class Clients:
-    """Kept-alive connections, as many as are needed at once."""
+    """Keep-alive connections, as many as are needed at a time."""
 
     def __init__(self, port: int, path: str) -> None:
         self._port = port
@@ -52,7 +51,7 @@ class Clients:
         ).encode()
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
-    async def send(self, told: Told) -> None:
+    async def send(self, outcome: Outcome) -> None:
         began = time.perf_counter()
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(self._head + BODY)
@@ -61,40 +60,40 @@ class Clients:
         await reader.readexactly(length)
         took, status = time.perf_counter() - began, int(head[9:12])
         self._idle.append((reader, writer))
-        told.statuses[status] += 1
+        outcome.statuses[status] += 1
         if status == 200:
-            told.seconds.append(took)
+            outcome.seconds.append(took)
 
 
 def arrivals(rate: float, seconds: float, rng: random.Random, bursty: bool) -> list[float]:
-    """Poisson; or groups of one to fifteen at once."""
+    """Return the arrival times: Poisson, or groups of 1 to 15 at a time."""
     times, now = [], 0.0
     while (now := now + rng.expovariate(rate / 8 if bursty else rate)) < seconds:
         times += [now] * (rng.randint(1, 15) if bursty else 1)
     return times
 
 
-async def offer(clients: Clients, load: float, seconds: float, bursty: bool) -> Told:
-    told, tasks = Told(load), set()
+async def offer(clients: Clients, load: float, seconds: float, bursty: bool) -> Outcome:
+    outcome, tasks = Outcome(load), set()
     began = time.perf_counter()
     for at in arrivals(load * CAPACITY, seconds, random.Random(int(load * 100)), bursty):
         await asyncio.sleep(max(began + at - time.perf_counter(), 0))
-        task = asyncio.ensure_future(clients.send(told))
+        task = asyncio.ensure_future(clients.send(outcome))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-        told.sent += 1
+        outcome.sent += 1
     await asyncio.gather(*tasks)
-    return told
+    return outcome
 
 
-async def measure(port: int, seconds: float, bursty: bool) -> list[Told]:
+async def measure(port: int, seconds: float, bursty: bool) -> list[Outcome]:
     clients = Clients(port, "/predict/m")
     await offer(clients, 0.3, min(seconds, 2.0), bursty)  # connections, and the worker's curve
     return [await offer(clients, load, seconds, bursty) for load in LOADS]
 
 
-def plot(every: list[Told], seconds: float, target_s: float) -> str:
-    """An SVG: goodput, and for comparison what was offered, both as shares of the capacity."""
+def plot(every: list[Outcome], seconds: float, target_s: float) -> str:
+    """Return an SVG of goodput and, for comparison, the offered load, both as shares of the capacity."""
     width, height, margin = 560, 360, 48
     most = max(LOADS)
 
@@ -103,7 +102,7 @@ def plot(every: list[Told], seconds: float, target_s: float) -> str:
         y = height - margin - share / most * (height - 2 * margin)
         return f"{x:.1f},{y:.1f}"
 
-    done = [(told.load, told.in_time(target_s) / seconds / CAPACITY) for told in every]
+    done = [(outcome.load, outcome.in_time(target_s) / seconds / CAPACITY) for outcome in every]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"',
         ' font-family="sans-serif" font-size="12">',
@@ -149,18 +148,18 @@ def main() -> None:
             gateway.close()
     target_s = options.target / 1e3
     rows = []
-    for told in every:
-        answered, in_time = len(told.seconds), told.in_time(target_s)
+    for outcome in every:
+        answered, in_time = len(outcome.seconds), outcome.in_time(target_s)
         rows.append(
             [
-                f"{told.load:g}",
-                f"{told.sent / options.seconds:.0f}",
+                f"{outcome.load:g}",
+                f"{outcome.sent / options.seconds:.0f}",
                 f"{in_time / options.seconds:.0f}",
                 f"{in_time / options.seconds / CAPACITY:.2f}",
-                f"{in_time / max(answered + told.statuses[504], 1):.4f}",
-                f"{told.statuses[429] / max(told.sent, 1):.3f}",
-                f"{told.statuses[504] / max(told.sent, 1):.3f}",
-                f"{statistics.quantiles(told.seconds, n=100)[98] * 1e3:.0f}" if answered > 1 else "",
+                f"{in_time / max(answered + outcome.statuses[504], 1):.4f}",
+                f"{outcome.statuses[429] / max(outcome.sent, 1):.3f}",
+                f"{outcome.statuses[504] / max(outcome.sent, 1):.3f}",
+                f"{statistics.quantiles(outcome.seconds, n=100)[98] * 1e3:.0f}" if answered > 1 else "",
             ]
         )
     kind = "groups of 1 to 15" if options.bursty else "Poisson"

@@ -24,7 +24,7 @@ from pathlib import Path
 from threading import Thread
 
 from benchmarks import models
-from benchmarks.report import ratio, table, told
+from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.servers import ROOT
 
 MODELPORT = str(Path(sys.executable).with_name("modelport"))
@@ -144,7 +144,7 @@ def main() -> None:
         hand = [sys.executable, "-m", "benchmarks.references.fastapi_json", str(artifact)]
         for number in range(rounds + 1):
             counts = number > 0  # the first one builds what is missing, and warms the page cache
-            pair = start(serve, "/predict/tiny", STAGES), start(hand, "/predict", {"told": r"^port (\d+)"})
+            pair = start(serve, "/predict/tiny", STAGES), start(hand, "/predict", {"port": r"^port (\d+)"})
             taken = run(MODELPORT, "--help"), run(MODELPORT, "serve", "--help"), run(sys.executable, "-c", "pass")
             if counts:
                 ours.append(pair[0])
@@ -170,7 +170,7 @@ def rows(ours: list[Start], by_hand: list[Start], commands: dict[str, list[float
 
 
 def _ms(seconds: Sequence[float]) -> str:
-    return told([each * 1e3 for each in seconds], 0)
+    return median_and_spread([each * 1e3 for each in seconds], 0)
 
 
 def _verdict(seconds: Sequence[float], most: float) -> str:

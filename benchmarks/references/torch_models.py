@@ -107,7 +107,7 @@ def make(folder: Path, tiny: bool) -> dict[str, object]:
     """Both as TorchScript that tells its signature, and what one row of each costs at least."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    told = {}
+    measured = {}
     for kind, name, gives in (("resnet50", "image", "scores"), ("bert", "tokens", "vector")):
         module, row = made(kind, tiny), inputs(kind, 1, tiny)
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -120,13 +120,13 @@ def make(folder: Path, tiny: bool) -> dict[str, object]:
         artifact = folder / kind / "1" / "model.pt"
         artifact.parent.mkdir(parents=True, exist_ok=True)
         torch.jit.save(torch.jit.script(module), artifact, _extra_files={"signature.json": json.dumps(signature)})
-        told[kind] = {
+        measured[kind] = {
             "flop": counter.get_total_flops(),
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "takes": takes,
             "gives_bytes": 4 * answer.numel(),
         }
-    return told
+    return measured
 
 
 def bare(artifact: Path, kind: str, device: str, precision: str, tiny: bool) -> dict[str, object]:
@@ -190,10 +190,10 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     given = parser.parse_args()
     if given.what == "make":
-        told = make(given.path, given.tiny)
+        measured = make(given.path, given.tiny)
     else:
-        told = bare(given.path, given.kind, given.device, given.precision, given.tiny)
-    print(json.dumps(told))
+        measured = bare(given.path, given.kind, given.device, given.precision, given.tiny)
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees while `modelport serve` runs: every model's state, and a line to try."""
+"""The live table of `modelport serve` on a terminal: the state of every model, and a command to try."""
 
 import asyncio
 import logging
@@ -13,12 +13,14 @@ from gateway.supervisor.supervisor import Supervisor
 from runtimes.contract import kind_of
 
 _REFRESH_S = 0.5
+# A longer command is hard to read, and wraps in most terminals.
 _MAX_HINT_LENGTH = 150
+# Up to _FEW values are written out; more are produced by a shell command. No dimension repeats more than _MANY times.
 _FEW, _MANY = 8, 1000
 
 
-class Face:
-    """Everything that is written to the terminal goes through its console, so that log lines stay above the table."""
+class LiveTable:
+    """A table below the log. All terminal output goes through its console, so that log lines stay above the table."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -27,7 +29,7 @@ class Face:
         return RichHandler(console=self._console, show_path=False, log_time_format="%X", markup=False)
 
     async def run(self, supervisor: Supervisor, http: str) -> None:
-        """The supervisor, with the table below its log. http: HOST:PORT, for the line to try."""
+        """Run the supervisor with the table below its log. http: HOST:PORT, for the command to try."""
         with Live(screen([], []), console=self._console, auto_refresh=False) as live:
             refreshing = asyncio.create_task(_refresh(supervisor, live, http))
             try:
@@ -43,7 +45,7 @@ async def _refresh(supervisor: Supervisor, live: Live, http: str) -> None:
 
 
 def rows(supervisor: Supervisor) -> list[Row]:
-    made = []
+    found = []
     for key, version in sorted(supervisor.manager.versions.items()):
         artifact = version.config.artifact
         runtime = artifact.runtime.name if artifact else "-"
@@ -52,12 +54,12 @@ def rows(supervisor: Supervisor) -> list[Row]:
         detail = status.reason
         if elapsed := supervisor.builder.elapsed_s(runtime):
             detail = f"{detail}, {elapsed:.0f} s"
-        made.append(Row(key.model, key.version or "-", runtime, state_word(status.state, bool(building)), detail))
-    return made
+        found.append(Row(key.model, key.version or "-", runtime, state_word(status.state, bool(building)), detail))
+    return found
 
 
 def hints(supervisor: Supervisor, http: str, width: int) -> list[str]:
-    """A command to try, for the first model that is ready, on a line of its own."""
+    """Return a heading and a command to try for the first model that is ready."""
     for version in supervisor.manager.versions.values():
         status = supervisor.manager.status(version)
         if status.state == "READY":
@@ -66,9 +68,9 @@ def hints(supervisor: Supervisor, http: str, width: int) -> list[str]:
 
 
 def curl(status: ModelStatus, http: str, longest: int = _MAX_HINT_LENGTH) -> str:
-    """A command that asks the model something it will take; without known shapes, for its metadata.
+    """Return a curl command that the model accepts; without known shapes, one for its metadata.
 
-    It stays within `longest` characters, since a terminal that breaks the line breaks the command.
+    It has at most `longest` characters, because a line break by the terminal would break the command.
     """
     signature = status.signature()
     specs = signature.inputs if signature else ()

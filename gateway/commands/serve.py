@@ -1,4 +1,4 @@
-"""`modelport serve`: the supervisor with a face."""
+"""`modelport serve`: runs the supervisor, with a live table if standard error is a terminal."""
 
 import asyncio
 import logging
@@ -13,48 +13,51 @@ from gateway.repository.scan import RepositoryError, Scan, scan
 from gateway.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from gateway.commands.live_table import Face
+    from gateway.commands.live_table import LiveTable
 
 log = logging.getLogger("gateway")
 
 
 def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
-    """Until a signal ends it; the exit code. `repository`: models.config, with that setting. Raises SettingsError."""
-    face = _face()
-    _log_to(face)
-    raise_open_files()  # fronts get it too: connections are theirs
+    """Serve until a signal arrives. Return the exit code. Raises SettingsError.
+
+    repository  the models.config file if that setting is used
+    """
+    live_table = _live_table()
+    _configure_logging(live_table)
+    raise_open_files()  # fronts inherit the limit, and need it for their connections
     runtimes = discover()
     if unknown := only - set(runtimes):
         raise SettingsError(f"--only: there is no runtime '{min(unknown)}'; there are {', '.join(runtimes)}")
-    look: Scan = scan
+    scan_models: Scan = scan
     if settings.models_config:
-        from gateway.repository.models_config import ModelsConfig  # it needs protobuf, which others do without
+        from gateway.repository.models_config import ModelsConfig  # imports protobuf, which nothing else here needs
 
-        look = ModelsConfig()
+        scan_models = ModelsConfig()
     try:
         repository = repository.absolute()
-        look(repository, runtimes)
-        supervisor = Supervisor(repository, settings, runtimes, only, look)
+        scan_models(repository, runtimes)
+        supervisor = Supervisor(repository, settings, runtimes, only, scan_models)
     except RepositoryError as error:
         raise SettingsError(str(error)) from None
-    except OSError as error:  # a folder that may not be entered, no room on the disk, and so on
+    except OSError as error:  # no permission for a folder, no space on the disk, and so on
         raise SettingsError(f"{error.filename or repository}: {error.strerror or error}") from None
-    asyncio.run(_serve(supervisor, face))
+    asyncio.run(_serve(supervisor, live_table))
     return 0
 
 
-def _face() -> "Face | None":
-    """None where nobody looks: a service starts without what only a terminal needs."""
+def _live_table() -> "LiveTable | None":
+    """Return None without a terminal, so that a service does not import what only a terminal needs."""
     if not sys.stderr.isatty():
         return None
-    from gateway.commands.live_table import Face
+    from gateway.commands.live_table import LiveTable
 
-    return Face()
+    return LiveTable()
 
 
-def _log_to(face: "Face | None") -> None:
-    if face is not None:
-        handler = face.log_handler()
+def _configure_logging(live_table: "LiveTable | None") -> None:
+    if live_table is not None:
+        handler = live_table.log_handler()
         layout = "%(name)s: %(message)s"
     else:
         handler = logging.StreamHandler()
@@ -62,7 +65,7 @@ def _log_to(face: "Face | None") -> None:
     logging.basicConfig(level=logging.INFO, format=layout, handlers=[handler])
 
 
-async def _serve(supervisor: Supervisor, face: "Face | None") -> None:
+async def _serve(supervisor: Supervisor, live_table: "LiveTable | None") -> None:
     supervisor.handle_signals()
     ports = supervisor.ports()
     http = parse_address(supervisor.settings.http).url_host + f":{ports['http']}"
@@ -71,7 +74,7 @@ async def _serve(supervisor: Supervisor, face: "Face | None") -> None:
     if "metrics" in ports:
         metrics = parse_address(supervisor.settings.metrics).url_host + f":{ports['metrics']}"
     log.info("REST on http://%s, gRPC on %s, metrics on http://%s/metrics", http, grpc, metrics)
-    if face is None:
+    if live_table is None:
         await supervisor.run(lambda: log.info("serving"))
     else:
-        await face.run(supervisor, http)
+        await live_table.run(supervisor, http)
