@@ -1,1 +1,1 @@
-"""Programs that look for wrong answers where no test looks: over many generated and real models. Outside CI."""
+"""Programs that search for wrong answers beyond the tests, with many generated and real models. Not part of CI."""

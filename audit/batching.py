@@ -1,4 +1,4 @@
-"""How many unsafe models each of the four nets catches, and how many safe ones it refuses wrongly (docs/batching.md).
+"""How many unsafe models each of the four checks detects, and how many safe ones it refuses (docs/batching.md).
 
 python -m audit.batching [REPOSITORY …] [--graphs 300] [--savedmodel 300] [--tflite 300] [--mxnet 300]
 [--torchscript 300]: random graphs, and the models of these repositories.
@@ -20,7 +20,7 @@ from gateway.repository.scan import scan
 
 SCRIPT = Path(__file__).with_name("nets_script.py")
 Answer = dict[str, Any]
-# In whose environment a runtime's random graphs are written, by a script of the runtime's name.
+# Runtime → the runtime in whose environment a script named after it writes the random graphs.
 WRITERS = {"savedmodel": "savedmodel", "tflite": "savedmodel", "mxnet": "mxnet", "torchscript": "torchscript"}
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--graphs", type=int, default=300, help="how many of ONNX")
     for runtime in WRITERS:
         parser.add_argument(f"--{runtime}", type=int, default=0, help=f"how many of {runtime}")
-    parser.add_argument("--json", type=Path, help="write every answer here, too")
+    parser.add_argument("--json", type=Path, help="also write every answer to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         random, mixing = random_graphs(Path(scratch), arguments.graphs)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def random_graphs(scratch: Path, count: int) -> tuple[dict[str, Answer], dict[str, str]]:
-    """Answers by name, and what lets rows meet in each; "" for the graphs whose rows are independent."""
+    """Return answers by name, and the step that mixes rows in each; "" for graphs with independent rows."""
     jobs, mixing = [], {}
     for graph in graphs(count):
         name = f"graph{graph.seed}"
@@ -100,7 +100,7 @@ def asked(runtime: str, jobs: Sequence[dict[str, Any]], scratch: Path) -> dict[s
 
 
 def figure(answers: dict[str, Answer], mixing: dict[str, str]) -> list[str]:
-    """The table. Unsafe is what was built to mix and was seen to, in traffic or by a net that names the step."""
+    """Return the table. A model is unsafe if it was built to mix rows and was seen to, in traffic or by a check."""
     broken = [name for name, each in answers.items() if "error" in each]
     unsafe = [n for n, each in answers.items() if n not in broken and mixing[n] and (each["rows"] or each["audit"])]
     quiet = [n for n in answers if n not in broken and mixing[n] and n not in unsafe]

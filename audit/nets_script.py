@@ -1,7 +1,7 @@
-"""What each net says of models of one runtime: `PYTHON nets_script.py JOBS.json ANSWERS.json`, in its environment.
+"""Runs each check on models of one runtime: `PYTHON nets_script.py JOBS.json ANSWERS.json`, in its environment.
 
-Each net is asked by itself, as if the others were not there. What stands for production are batches of ordinary
-requests: values of a normal distribution, ids over the table, lengths up to the size that they are the length of.
+Each check runs alone, as if the others did not exist. Production is simulated by batches of ordinary requests: values
+from a normal distribution, ids over the whole table, lengths up to the size they refer to.
 """
 
 import json
@@ -39,7 +39,7 @@ def request(signature, random, scale, time):
 
 
 def served(model, name):
-    """(whether rows were miscounted, whether a request's answer depended on its neighbours), in ordinary traffic."""
+    """Return whether rows were miscounted, and whether an answer depended on neighbors, in ordinary traffic."""
     signature, miscounted, differed = model.signatures[name], False, False
     for seed in range(BATCHES):
         random = np.random.RandomState(seed)
@@ -91,7 +91,7 @@ def main():
     for job in jobs:
         try:
             answers[job["name"]] = look(job)
-        except Exception as error:  # frameworks raise anything; the figure counts them
+        except Exception as error:  # frameworks raise any exception; the table counts them
             answers[job["name"]] = {"error": type(error).__name__ + ": " + str(error)[:200]}
         for name in [name for name in sys.modules if name.startswith("modelport_runtime")]:
             del sys.modules[name]

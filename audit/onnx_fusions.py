@@ -1,7 +1,7 @@
-"""Random ONNX graphs of what ONNX Runtime's optimisers look for: patterns that they fuse, fold or leave out.
+"""Random ONNX graphs with the patterns that ONNX Runtime's optimizers fuse, fold or remove.
 
-Each step takes an image [batch, channels, height, width] and gives one. Constants are often negative or zero, where a
-fusion that is right for ordinary weights shows that it is not right for all.
+Each step maps an image [batch, channels, height, width] to another. Constants are often negative or zero, because a
+fusion may be correct for ordinary weights only.
 """
 
 from collections.abc import Iterator

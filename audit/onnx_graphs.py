@@ -1,8 +1,8 @@
 """Random ONNX graphs whose rows are independent, or not, by construction.
 
 A graph is a chain of steps from one of three inputs (vectors, sequences of token ids, images) to one or two
-outputs. Each row-wise step of this file keeps rows apart; `onnx_mixing.py` has steps that do
-not. What a graph is supposed to be is known from how it was built, never from running it.
+outputs. The steps in this file keep rows independent; those in `onnx_mixing.py` do not. Whether a graph is
+independent follows from its construction, and never from running it.
 """
 
 import random
@@ -18,7 +18,7 @@ OPSET = 17
 
 
 class Value(NamedTuple):
-    """A tensor of the graph. Its first dimension is the batch; `sizes` are the others, -1 where one is open."""
+    """A tensor of the graph. Its first dimension is the batch; `sizes` are the others, -1 if dynamic."""
 
     name: str
     sizes: tuple[int, ...]
@@ -29,7 +29,7 @@ class Value(NamedTuple):
 
 
 class Builder:
-    """Collects nodes, weights and inputs. All choices come from `random`, so that a seed is a graph."""
+    """Collects nodes, weights and inputs. All choices come from `random`, so that a seed determines the graph."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -81,7 +81,7 @@ class Builder:
         return model
 
 
-# Row-wise steps: each takes a float value [batch, ..., d] and gives one.
+# Row-wise steps: each maps a float tensor [batch, ..., d] to another.
 
 
 def dense(b: Builder, x: Value) -> Value:
@@ -158,7 +158,7 @@ def shape_kept(b: Builder, x: Value) -> Value:
 
 
 def folded(b: Builder, x: Value) -> Value:
-    """Every step of a sequence as a row of its own, and back."""
+    """Turn every step of a sequence into a row, and back."""
     shape = b.op("Shape", x.name)
     width = x.last
     flat = b.op("Reshape", x.name, b.ints(-1, width))
@@ -252,7 +252,7 @@ IMAGE = [convolved, convolved, batch_normalised, instance_normalised, pooled, pa
 
 
 def start(b: Builder) -> Value:
-    """An input, and the steps that belong to its kind; what comes out is [batch, d] or [batch, time, d]."""
+    """Add an input and steps for its kind; the result is [batch, d] or [batch, time, d]."""
     kind = b.random.choice(["vectors", "tokens", "images"])
     b.steps.append(kind)
     if kind == "vectors":
@@ -285,7 +285,7 @@ def chain(b: Builder, value: Value, steps: Sequence[Callable[[Builder, Value], V
 
 
 def finish(b: Builder, value: Value) -> ModelProto:
-    """Scores, and sometimes the label beside them or in their stead, as classifiers give it."""
+    """Return scores, labels or both, as classifiers do."""
     shape = ["batch", *[size if size >= 0 else "time" for size in value.sizes]]
     outputs: list[tuple[str, int, Sequence[Any]]] = [(value.name, FLOAT, shape)]
     ending = b.random.choice(["scores", "scores", "label", "both", "saturated"])
@@ -299,7 +299,7 @@ def finish(b: Builder, value: Value) -> ModelProto:
 
 
 class Graph(NamedTuple):
-    """A generated model. `mixing` names the step that lets rows meet, or is empty; `steps` lists all, in order."""
+    """A generated model. `mixing` names the step that mixes rows, or is empty; `steps` lists all steps in order."""
 
     seed: int
     mixing: str

@@ -1,4 +1,4 @@
-"""Steps that let the rows of a batch meet, each as it is found in real models; see `onnx_graphs.py` for the rest."""
+"""Steps that mix the rows of a batch, each as it occurs in real models; see `onnx_graphs.py` for the others."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,7 +56,7 @@ def training_norm(b: Builder, x: Value) -> Value:
 
 
 def neighbour(b: Builder, x: Value) -> Value:
-    """The row before, as torch.roll(x, 1, dims=0) is exported."""
+    """The previous row, as torch.roll(x, 1, dims=0) is exported."""
     last = b.op("Slice", x.name, b.ints(-1), b.ints(2**31), b.ints(0))
     others = b.op("Slice", x.name, b.ints(0), b.ints(-1), b.ints(0))
     return Value(b.op("Add", x.name, b.op("Concat", last, others, axis=0)), x.sizes)
@@ -67,7 +67,7 @@ def first_row(b: Builder, x: Value) -> Value:
 
 
 def gram(b: Builder, x: Value) -> Value:
-    """Rows weighted by how alike they are: a contrastive head left in the model."""
+    """Rows weighted by their similarity: a contrastive head left in the model."""
     flat = b.op("Flatten", x.name, axis=1)
     alike = b.op("MatMul", flat, b.op("Transpose", flat, perm=[1, 0]))
     mixed = b.op("MatMul", b.op("Softmax", alike, axis=-1), flat)
@@ -75,7 +75,7 @@ def gram(b: Builder, x: Value) -> Value:
 
 
 def batch_first_forgotten(b: Builder, x: Value) -> Value:
-    """An LSTM that runs over the batch as if it were time."""
+    """An LSTM that runs over the batch dimension as if it were time."""
     hidden, width = 6, x.last
     steps = x.name if rank(x) == 3 else b.op("Unsqueeze", x.name, b.ints(1))
     weights = [b.weight(1, 4 * hidden, width), b.weight(1, 4 * hidden, hidden)]
@@ -102,7 +102,7 @@ def branch_on_batch(b: Builder, x: Value) -> Value:
 
 
 def loop_to_the_largest(b: Builder, x: Value) -> Value:
-    """As many steps as the largest value of the batch asks for."""
+    """A loop with as many steps as the largest value in the batch."""
     steps = b.op("Cast", b.op("ReduceMax", b.op("Abs", x.name), keepdims=0), to=INT64)
     steps = b.op("Min", steps, b.constant(np.array(6, np.int64)))
     out = b.name("loop")
@@ -126,7 +126,7 @@ def noise(b: Builder, x: Value) -> Value:
 
 
 def sorted_rows(b: Builder, x: Value) -> Value:
-    """Rows in the order of their first value, largest first."""
+    """Rows sorted by their first value, largest first."""
     flat = b.op("Flatten", x.name, axis=1)
     keys = b.op("Squeeze", b.op("Slice", flat, b.ints(0), b.ints(1), b.ints(1)), b.ints(1))
     batch = b.op("Gather", b.op("Shape", x.name), b.ints(0), axis=0)
@@ -150,7 +150,7 @@ def rank_among_rows(b: Builder, x: Value) -> Value:
 
 
 def whole_as_one_row(b: Builder, x: Value) -> Value:
-    """view(1, -1) where view(n, -1) was meant, before a normalisation."""
+    """view(1, -1) instead of view(n, -1), before a normalization."""
     flat = b.op("Reshape", x.name, b.ints(1, -1))
     return Value(b.op("Reshape", b.op("Softmax", flat, axis=-1), b.op("Shape", x.name)), x.sizes)
 
@@ -162,7 +162,7 @@ STEPS: list[Callable[[Builder, Value], Value]] = [
 ]  # fmt: skip
 
 
-# Endings after which an output has as many rows as the values say.
+# Endings after which the number of rows in an output depends on values.
 
 
 def hits(b: Builder, x: Value) -> ModelProto:
@@ -194,7 +194,7 @@ def boxes(b: Builder, x: Value) -> ModelProto:
 
 
 def longest(b: Builder, x: Value) -> ModelProto:
-    """Cut to the longest of the batch, then averaged: speech models trim so."""
+    """Rows cut to the longest in the batch, then averaged, as speech models do."""
     lengths = b.input("lengths", INT64, [])
     steps = x.name if rank(x) == 3 else b.op("Unsqueeze", x.name, b.ints(2))
     most = b.op("ReduceMax", lengths, axes=[0], keepdims=1)
@@ -224,5 +224,5 @@ def mixing_graph(seed: int) -> Graph:
 
 
 def graphs(count: int, first: int = 0) -> Sequence[Graph]:
-    """As many graphs, half of them mixing, the same for the same numbers."""
+    """Return this many graphs, half of which mix rows. The same arguments give the same graphs."""
     return [mixing_graph(seed) if seed % 2 else independent_graph(seed) for seed in range(first, first + count)]

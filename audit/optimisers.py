@@ -1,4 +1,4 @@
-"""Where a runtime's graph optimiser changes an answer: real models and generated ones, with it and without.
+"""Finds models whose answers a runtime's graph optimizer changes: real and generated models run with and without it.
 
 python -m audit.optimisers [RUNTIME …] [--graphs 300] [--first 0]: prints the differences beyond float noise. A
 generated model's name ends in its seed; `--first SEED --graphs 1` makes that model again.
@@ -18,7 +18,7 @@ from gateway.environments.runtime import discover
 
 HERE = Path(__file__).parent
 ZOO = Path(os.environ.get("MODELPORT_ZOO", HERE.parent.parent / "shared" / "zoo"))
-# Of each runtime: the folder of its models in the zoo, and the runtime in whose environment others are generated.
+# Runtime → the folder of its models in the zoo, and the runtime in whose environment models are generated.
 RUNTIMES = {
     "onnx": ("onnx", ""),
     "cntk_onnx": ("cntk", ""),
@@ -28,10 +28,10 @@ RUNTIMES = {
     "torchscript": ("torchscript", "torchscript"),
     "mxnet": ("mxnet", "mxnet"),
 }
-# What each is run as, beside "off": as modelport runs it, and as the framework does by default.
+# The variants next to "off": as modelport runs the model, and as the framework does by default.
 VARIANTS = {name: ("served", "plain") if name in ("onnx", "cntk_onnx", "dl4j") else ("served",) for name in RUNTIMES}
 OFF = {"mxnet": {"MXNET_SUBGRAPH_BACKEND": "NONE", "MXNET_MKLDNN_ENABLED": "0", "MXNET_EXEC_ENABLE_ADDTO": "0"}}
-# What the zoo's files of inputs leave out.
+# Inputs missing from the zoo's files.
 VALUES = {"silero_vad": {"sr": 16000}}
 Job = dict[str, Any]
 

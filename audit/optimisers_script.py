@@ -1,7 +1,7 @@
 """Runs models of one runtime in its environment: `PYTHON optimisers_script.py JOBS.json RUNTIME VARIANT REPORT.json`.
 
-Variant "off" runs without the graph optimiser and writes its answers beside the jobs, with what float noise does to
-them; the others are compared with those. The report has "" for each model that answers the same.
+Variant "off" runs without the graph optimizer and writes its answers next to the jobs, with the effect of float noise;
+the other variants are compared with these. The report contains "" for each model with the same answers.
 """
 
 import json
@@ -20,7 +20,7 @@ from runtimes.wire import specs_from_json  # noqa: E402
 from runtimes.worker import start  # noqa: E402
 from runtimes.worker.compare import difference  # noqa: E402
 
-# TorchScript's optimiser works with what it saw in the first runs.
+# TorchScript's optimizer works with profiles of the first runs.
 RUNS = {"torchscript": 4}
 NUDGES = 3
 SCALES = {"ordinary": 1.0, "negative": -1.0, "zeros": 0.0, "large": 20.0, "constant": -2.5}

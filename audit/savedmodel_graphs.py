@@ -1,7 +1,7 @@
-"""Random TensorFlow functions, from vectors, token ids, sequences and pictures; half of them let rows meet.
+"""Random TensorFlow functions of vectors, token ids, sequences and images; half of them mix rows.
 
 `PYTHON savedmodel_graphs.py FOLDER COUNT`, in the environment of the runtime savedmodel, writes them as SavedModels,
-and to graphs.json what lets rows meet in each.
+and the step that mixes rows in each to graphs.json.
 """
 
 import json

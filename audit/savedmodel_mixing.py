@@ -1,4 +1,4 @@
-"""Steps that let the rows of a batch meet, as they are found in TensorFlow models; see `savedmodel_graphs.py`."""
+"""Steps that mix the rows of a batch, as they occur in TensorFlow models; see `savedmodel_graphs.py`."""
 
 from collections.abc import Iterator
 
@@ -135,7 +135,7 @@ STEPS: list[Step] = [
 ]  # fmt: skip
 
 
-# Endings after which an output has as many rows as the values say.
+# Endings after which the number of rows in an output depends on values.
 
 
 def hits(m: Made, x: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ ENDINGS: list[Step] = [hits, kept_rows, distinct, boxes, longest, turned, folded
 
 
 def graphs(count: int, first: int = 0) -> Iterator[Graph]:
-    """As many graphs, half of them mixing, the same for the same numbers."""
+    """Return this many graphs, half of which mix rows. The same arguments give the same graphs."""
     for seed in range(first, first + count):
         chance = Made(seed + 1000000).random
         if seed % 2 == 0:

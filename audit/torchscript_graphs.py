@@ -1,7 +1,7 @@
 """Random PyTorch models: `PYTHON torchscript_graphs.py FOLDER COUNT`, in the environment of the runtime.
 
-Each module is written as a text of steps, of which it is known whether they let rows meet, and saved by one of the ways
-in which models are saved: scripted, traced, frozen, exported. `graphs.json` in the folder says what each one is.
+Each module is generated as source text from steps that are known to mix rows or not, and saved in one of the usual
+ways: scripted, traced, frozen, exported. `graphs.json` in the folder describes each one.
 """
 
 import importlib.util
@@ -143,7 +143,7 @@ def main() -> None:
         name = f"torch{seed}"
         try:
             file = save(text, name, way, folder)
-        except Exception as error:  # what cannot be saved so is no model
+        except Exception as error:  # a module that cannot be saved in this way is skipped
             print(f"{name} is not {way} ({', '.join(text.names)}): {str(error)[:200]}", file=sys.stderr)
             continue
         models[name] = {"artifact": file, "mixing": text.mixing, "way": way, "steps": text.names}

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - a step is a line
-"""Lines of PyTorch modules that keep rows apart, and lines that let them meet; `torchscript_graphs.py` puts them together.
+"""Lines of PyTorch modules that keep rows independent, and lines that mix them, for `torchscript_graphs.py`.
 
 In each text `x` is the tensor, whose first dimension is the batch; `{d}` is its last size, `{k}` a number that makes
 names distinct, and `{r}` its rank. A step says which ranks it is for, its lines, what the module's constructor makes,
@@ -130,7 +130,7 @@ MEET = [
     Step("scattered", FLAT, "x = x + torch.zeros_like(x).scatter_add(0, torch.zeros_like(x).long(), x)"),
 ]  # fmt: skip
 
-# Endings after which an output has as many rows as the values say.
+# Endings after which the number of rows in an output depends on values.
 COUNTS = [
     Step("hits", ANY, "return (x > 0.7).nonzero()"),
     Step("kept_rows", ANY, "return x[x.reshape(x.size(0), -1).amax(1) > 0.3]"),

@@ -1,4 +1,4 @@
-"""Where runtimes disagree on ordinary input: questions, asked of each framework in its own environment.
+"""Finds ordinary inputs on which frameworks disagree. Each framework runs in its own environment.
 
-`questions.py` lists them; `in_*.py` answer them, one file per framework; `page.py` writes docs/differences.md.
+`questions.py` lists the computations; `in_*.py` run them, one file per framework; `page.py` writes docs/differences.md.
 """

@@ -1,4 +1,4 @@
-"""ONNX Runtime's answers, by the files that onnx_models.py wrote into the folder of the third argument."""
+"""ONNX Runtime's answers, from the files that onnx_models.py wrote to the folder in the third argument."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Writes docs/differences.md: `python -m audit.differences.page`, with every runtime's environment at hand."""
+"""Writes docs/differences.md: `python -m audit.differences.page`. It uses every runtime's environment."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from gateway.environments.runtime import discover
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs" / "differences.md"
-# Column, the runtime whose environment answers, the script, and what it needs from an earlier one.
+# The column, the runtime whose environment is used, the script, and what it needs from an earlier one.
 FRAMEWORKS = [
     ("PyTorch", "torchscript", "in_torch.py", ""),
     ("TensorFlow", "savedmodel", "in_tensorflow.py", "tflite"),
@@ -93,7 +93,7 @@ def shown(answer: dict[str, Any] | None) -> str:
 
 
 def _flat(value: Any) -> list[Any]:
-    """Nesting differs by framework and says nothing here: each answer is shown as one row."""
+    """Flatten each answer to one row, because nesting depends on the framework."""
     return [each for part in value for each in _flat(part)] if isinstance(value, list) else [value]
 
 

@@ -1,4 +1,4 @@
-"""The questions: what is computed, on which input, and what modelport does about the answer."""
+"""The questions: a computation, its input, and how modelport handles the differences."""
 
 from typing import Any, NamedTuple
 

@@ -101,7 +101,7 @@ def _publish(folder: Path, out: Path, request: ExportRequest) -> None:
 def _check_out(request: ExportRequest) -> None:
     out = request.out
     if out.resolve() in (Path.cwd(), *Path.cwd().parents):
-        raise CannotExport(f"{out} contains the current folder: give --out a folder of its own")
+        raise CannotExport(f"{out} contains the current folder: give --out another folder")
     if not out.exists():
         return
     if not request.overwrite:

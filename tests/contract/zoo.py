@@ -1,4 +1,4 @@
-"""Which real models of the zoo the contract suite runs, and what is to be known about each.
+"""The real models of the zoo that the contract suite runs, with their cases.
 
 Nothing of the zoo is copied here. `rename` maps the zoo's output names to those that are served, and
 leaves out the others. `rename_inputs` maps its input names.

@@ -1,4 +1,4 @@
-"""Accidents that once took more with them than they should."""
+"""Failures that once affected more than they should."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def harmless(number: int) -> dict[str, Any]:
 
 
 def open_request(running: Gateway, path: str, body: bytes, headers: str = "") -> socket.socket:
-    """A request that is sent; its answer is read by whoever wants it."""
+    """Send a request and return the socket, so that the caller can read the answer."""
     host, port = running.http.rsplit(":", 1)
     sock = socket.create_connection((host, int(port)))
     sock.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {len(body)}\r\n\r\n".encode() + body)

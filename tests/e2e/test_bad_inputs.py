@@ -1,4 +1,4 @@
-"""The table of bad input against a real gateway: one sentence each, no 500, and nothing beside it is disturbed."""
+"""The table of bad input against a real gateway: one sentence each, no 500, and no effect on other requests."""
 
 from collections.abc import Iterator
 

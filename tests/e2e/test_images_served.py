@@ -38,7 +38,7 @@ def held_out(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def drawn(image: np.ndarray, times: int) -> bytes:
-    """A row of 64 values, 16 for black, as a PNG so many times as large."""
+    """Return a row of 64 values (16 is black) as an enlarged PNG."""
     levels = 255 - np.rint(image.reshape(8, 8) * 255 / 16).astype(np.uint8)
     return save(levels.repeat(times, axis=0).repeat(times, axis=1))
 

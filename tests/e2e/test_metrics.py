@@ -65,7 +65,7 @@ def value(metrics: str, name: str, **labels: str) -> float:
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[Callable[[Gateway], str]]:
-    """Starts the real server on a gateway's metrics; gives its address."""
+    """Start the real server for a gateway's metrics, and return its address."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(running: Gateway) -> str:

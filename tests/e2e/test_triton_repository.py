@@ -87,7 +87,7 @@ ensemble_scheduling { step [ { model_name: "simple" model_version: -1 input_map 
 
 
 def lay_out(repository: Path, made: Path) -> None:
-    """Folders and files as Triton wants them."""
+    """Folders and files in Triton's layout."""
     artifacts = {
         "simple/1/model.onnx": "add_sub.onnx",
         "letters/1/model.onnx": "twice.onnx",

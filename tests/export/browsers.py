@@ -1,4 +1,4 @@
-"""Chromium, driven by playwright-core, and the node that exports are proven with."""
+"""Chromium, driven by playwright-core, and the node in which exports are verified."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ class Visit(NamedTuple):
 
 
 class Browser:
-    """web: the environment export-web's interpreter, beside which node and npm lie."""
+    """web: the interpreter of the environment export-web, which also contains node and npm."""
 
     def __init__(self, web: Path) -> None:
         found = shutil.which("chromium") or shutil.which("chromium-browser")

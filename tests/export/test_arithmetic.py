@@ -1,4 +1,4 @@
-"""Arithmetic that torch.onnx, tf2onnx and onnx2tf get wrong when nobody helps, through the steps of exports."""
+"""Arithmetic that torch.onnx, tf2onnx and onnx2tf get wrong unless modelport corrects it, in the steps of exports."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The page makes of an image what the gateway does: gateway/export/pages/image.js beside gateway/codecs/images.py."""
+"""The page decodes images like the gateway: gateway/export/pages/image.js against gateway/codecs/images.py."""
 
 import base64
 import json

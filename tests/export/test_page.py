@@ -64,7 +64,7 @@ def original(gateway: Callable[..., Gateway], tmp_path: Path) -> Callable[[bytes
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Held-out digits as pictures: one of each class, dark on light, of different sizes."""
+    """Held-out digits as images: one of each class, dark on light, of different sizes."""
     with np.load(ROOT / "examples" / "digits" / "heldout.npz") as heldout:
         images, labels = heldout["image"], heldout["label"]
     folder = tmp_path_factory.mktemp("digits")
@@ -149,7 +149,7 @@ def test_web(
 
 
 def counts(path: Path) -> None:
-    """An ONNX file and one of weights, two inputs, and an INT64 output beside a float one: none for LiteRT.js."""
+    """An ONNX file and one of weights, two inputs, and an INT64 and a float output, which LiteRT.js lacks."""
     nodes = [
         helper.make_node("Gather", ["table", "place"], ["row"]),
         helper.make_node("Add", ["row", "shift"], ["sum"]),

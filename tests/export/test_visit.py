@@ -1,4 +1,4 @@
-"""A page is run before its export is called one: Chromium itself, and what is done without it."""
+"""A page is opened in Chromium before its export is written; and what happens without Chromium."""
 
 import asyncio
 import shutil

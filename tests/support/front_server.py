@@ -1,4 +1,4 @@
-"""A real uvicorn and real gRPC servers, in a thread with a loop of its own, over a fake engine."""
+"""A real uvicorn and real gRPC servers, in a thread with its own event loop, over a fake engine."""
 
 import asyncio
 import socket

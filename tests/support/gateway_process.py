@@ -98,8 +98,8 @@ class Gateway:
 
     def infer(self, model: str, inputs: Mapping[str, Any], version: str = "") -> Any:
         """The outputs of POST /predict; fails on any error."""
-        place = f"/predict/{model}" + (f"/versions/{version}" if version else "")
-        reply = self.post(place, {"inputs": inputs})
+        path = f"/predict/{model}" + (f"/versions/{version}" if version else "")
+        reply = self.post(path, {"inputs": inputs})
         assert reply.status == 200, reply
         return reply.json()["outputs"]
 
@@ -108,7 +108,7 @@ class Gateway:
         return {(entry["name"], entry["version"]): entry for entry in entries}
 
     def wait_in_flight(self, model: str, count: int = 1) -> None:
-        """Until so many requests for version 1 are admitted and not answered; each turn is a scrape."""
+        """Wait until this many requests for version 1 are admitted and not answered. Each iteration is a scrape."""
         sample = f'modelport_requests_in_flight{{model="{model}",version="1"}} {count}.0'
         while sample not in self.get("/metrics").body.decode():
             pass
@@ -140,16 +140,16 @@ class Gateway:
 
 
 def start_gateway(repository: Path | None, scratch: Path, *flags: str, **environment: str) -> Gateway:
-    """On free ports of the loopback, with the fake runtime installed beside ours, as a third party's would be.
+    """Start a gateway on free loopback ports, with the fake runtime installed like a third party's.
 
-    Without a repository the flags say where the models are.
+    Without a repository, the flags must name the models.
     """
     plugin = scratch / "plugin"
     info = plugin / "modelport_fake-1.0.dist-info"
     info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: modelport-fake\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[modelport.runtimes]\nfake = runtimes.fake\n")
-    # Whoever starts a gateway may have a folder of that name: no process of ours imports from the working directory.
+    # The working directory may contain a folder of that name: no process of the gateway must import from it.
     (scratch / "gateway.py").write_text("raise ImportError('a file of the working directory was imported')\n")
     ports = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Image files for tests, and what is in them."""
+"""Image files for tests: encoders, PNG chunks, forms."""
 
 import io
 import struct

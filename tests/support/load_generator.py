@@ -12,9 +12,9 @@ _WAIT_S = 120.0
 class Load:
     """Each of `clients` sends one request after the other until `stop`, or until it has sent `most`.
 
-    What `body` gives is sent as JSON, bytes as they are; answers likewise.
+    The result of `body` is sent as JSON, or as it is if it is bytes; answers likewise.
     `replies` holds (status, body, what was sent) of every answer, in the order of arrival; status 0
-    stands for a connection that broke, with the error as its body.
+    means that the connection broke, with the error as the body.
     """
 
     def __init__(

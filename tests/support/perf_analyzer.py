@@ -1,4 +1,4 @@
-"""NVIDIA's perf_analyzer, unmodified, from its wheel; with a newer C library beside it where the system's is old."""
+"""NVIDIA's perf_analyzer, unmodified, from its wheel; with a newer C library if the system's is too old."""
 
 import csv
 import hashlib
@@ -20,7 +20,7 @@ _PACKAGES = ("libc6", "libstdc++6", "libgcc-s1")
 
 
 def perf_analyzer_command() -> list[str]:
-    """What runs it; fetched once into MODELPORT_HOME. For Linux on x86-64 only: there is no other wheel."""
+    """Return the command, fetched once into MODELPORT_HOME. Linux on x86-64 only: there is no other wheel."""
     folder = home() / "test-clients" / "perf_analyzer"
     program, marker = folder / "wheel" / "perf_analyzer" / "bin" / "perf_analyzer", folder / "complete"
     needs_libc = _system_glibc() < _GLIBC
@@ -33,12 +33,12 @@ def perf_analyzer_command() -> list[str]:
     if not needs_libc:
         return [str(program)]
     libraries = folder / "libc" / "usr" / "lib" / "x86_64-linux-gnu"
-    places = f"{libraries}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu"
-    return [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", places, str(program)]
+    search_path = f"{libraries}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu"
+    return [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", search_path, str(program)]
 
 
 def measure(command: list[str], report: Path, *arguments: str) -> list[dict[str, str]]:
-    """The rows of its report, one for each concurrency; fails with what it complains about."""
+    """Return the rows of its report, one for each concurrency. Fails with its output if it fails."""
     done = subprocess.run(
         [*command, "-f", str(report), *arguments], capture_output=True, text=True, timeout=280, check=False
     )

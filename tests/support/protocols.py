@@ -1,4 +1,4 @@
-"""The same question in every protocol: arrays in, arrays out."""
+"""One inference request in every protocol: arrays in, arrays out."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ def _array(datatype: str, shape: list[int], data: object) -> np.ndarray:
 
 
 def ask_predict(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
-    """POST /predict/{model}. JSON tells no datatypes: floats come back as float32."""
+    """POST /predict/{model}. JSON has no datatypes: floats are returned as float32."""
     reply = gateway.post(f"/predict/{model}", {"inputs": {name: _json_data(array) for name, array in inputs.items()}})
     assert reply.status == 200, reply
     outputs = {name: np.array(data) for name, data in reply.json()["outputs"].items()}

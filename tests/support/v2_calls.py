@@ -1,4 +1,4 @@
-"""One inference call, said in every form that the v2 protocol has: JSON, binary, gRPC typed and raw."""
+"""One inference call in every form of the v2 protocol: JSON, binary, gRPC typed and raw."""
 
 import json
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ def as_json(call: Call) -> bytes:
 
 
 def as_binary(call: Call) -> tuple[bytes, dict[str, str]]:
-    """Body and headers; all outputs are asked for as binary, too."""
+    """Return body and headers. All outputs are requested as binary as well."""
     document = _document(call, lambda value: {"parameters": {"binary_data_size": len(value.raw())}})
     document["parameters"] = {**call.parameters, "binary_data_output": True}
     text = json.dumps(document).encode()

@@ -19,7 +19,7 @@ def test_the_same():
     assert (found.absolute, found.relative, found.problem) == (0.0, 0.0, "")
 
 
-def test_a_difference_is_told_by_its_part_of_the_largest_value_and_its_case():
+def test_a_difference_is_reported_relative_to_the_largest_value_of_its_case():
     found = differ(([100.0, 1.0], [100.0, 1.5]), ([1.0, 1.0], [1.0, 1.25]))
     assert found.absolute == 0.5
     assert found.relative == pytest.approx(0.25)
@@ -100,7 +100,7 @@ def test_outputs_without_numbers_do_not_match(pairs):
 
 @pytest.mark.parametrize("exploding", [1, 5])
 def test_exploding_cases_hide_no_others(exploding):
-    """Boxes that are zeros on every natural input, beside inputs of which the boxes are huge, and right: where sizes
+    """Boxes that are zeros on every natural input, and inputs whose boxes are huge, and right: where sizes
     are exponentials, these may be more than half of the generated inputs."""
     natural = [([[20.0, 30.0]], [[0.0, 0.0]]) for _ in range(3)]
     found = differ(*natural, *[([[3e22, 1e20]], [[3e22, 1e20]])] * exploding)
@@ -109,7 +109,7 @@ def test_exploding_cases_hide_no_others(exploding):
 
 
 def test_a_small_column_beside_a_large_one_is_measured_by_itself():
-    """Rows of boxes beside sizes: only the rows are wrong, by a thousandth of the sizes."""
+    """Rows of boxes next to sizes: only the rows are wrong, by a thousandth of the sizes."""
     sizes = np.array([[[4.0, 3000.0], [7.0, 2000.0]]], "f4")
     found = differ((sizes, sizes + np.array([2.0, 0.0], "f4")))
     assert found.relative == pytest.approx(2 / 7)
@@ -142,14 +142,14 @@ def test_one_score_that_is_small_by_chance_is_measured_by_what_it_usually_is():
 
 
 def test_scores_beside_masked_ones_are_measured_without_these():
-    """Of what is not masked nothing is left."""
+    """All scores that are not masked became zero."""
     found = differ(([[1.48, -0.7, -1e9]], [[0.0, 0.0, -1e9]]))
     assert found.relative == pytest.approx(1.0)
     assert differ(([[1.48, -0.7, -1e9]], [[1.48, -0.7, -1.1e9]])).relative == pytest.approx(0.1)
 
 
 def test_a_part_that_became_constant_is_lost_unless_asked_for():
-    """Boxes in pixels beside scores, in 8 bits: every score is zero."""
+    """Boxes in pixels next to scores, in 8 bits: every score is zero."""
     random = np.random.default_rng(1)
     a = np.concatenate([random.uniform(0, 640, (2, 16, 4)), random.uniform(0, 0.5, (2, 16, 2))], -1).astype("f4")
     b = a * np.array([1, 1, 1, 1, 0, 0], "f4")

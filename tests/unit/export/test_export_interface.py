@@ -1,4 +1,4 @@
-"""An export's interface beside the served one."""
+"""An export's interface compared with the served one."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Sizes that are open in the original and fixed in an export: somebody has said them, or there is no export."""
+"""Dynamic sizes that an export fixes: the user gave them, or the export is refused."""
 
 import pytest
 
@@ -22,14 +22,14 @@ def exported(*image: int) -> Signature:
     return Signature((TensorSpec("image", "FP32", image), TensorSpec("scale", "FP32", (1, 1))), ())
 
 
-def test_a_size_that_nobody_said_is_not_fixed() -> None:
+def test_a_size_that_the_user_did_not_give_is_not_fixed() -> None:
     with pytest.raises(RouteFailed, match="only in the size 1,3,8,8, which modelport made up") as failed:
         fixed_sizes(source({}), exported(1, 3, 8, 8))
     assert failed.value.advice == "give the size you need with --shape image=1,3,SIZE,SIZE"
 
 
 def test_advice_comes_before_what_the_tools_said() -> None:
-    """Eight failures of converters, and one sentence that helps: whoever reads it meets that sentence first."""
+    """Eight failures of converters, and one sentence that helps, which comes first."""
     attempts = [Attempt(f"route {number}", "", f"converter {number} failed") for number in range(8)]
     advice = "give the size you need with --shape image=1,3,SIZE,SIZE"
     sentence = refusal("segmenter", "tflite", attempts, advice)
@@ -42,10 +42,10 @@ def test_advice_comes_before_what_the_tools_said() -> None:
     )
 
 
-def test_who_said_it_is_told() -> None:
+def test_the_origin_of_a_fixed_size_is_reported() -> None:
     fixed = fixed_sizes(source({"image": "from [preprocess]"}), exported(1, 3, 8, 8))
     assert fixed == ["image fixed at 1x3x8x8 (from [preprocess])"]
 
 
-def test_what_stays_open_needs_nobody_to_say_it() -> None:
+def test_sizes_that_stay_dynamic_need_no_origin() -> None:
     assert fixed_sizes(source({}), exported(1, 3, -1, -1)) == []
