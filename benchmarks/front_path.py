@@ -111,11 +111,11 @@ async def measure(load: Load, in_flight: int, profile: cProfile.Profile | None) 
     server.config.load()
     with tempfile.TemporaryDirectory() as folder:
         client = await connected(engine, Path(folder))
-        recorder = client._transport
+        recorder: Any = client._transport
         loop = asyncio.get_running_loop()
         connections = []
         for _ in range(in_flight):
-            receiver = server.config.http_protocol_class(  # type: ignore[call-arg]
+            receiver: Any = server.config.http_protocol_class(  # type: ignore[call-arg]
                 config=server.config, server_state=server.server_state, app_state={}, _loop=loop
             )
             transport = Recorder()

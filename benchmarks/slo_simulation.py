@@ -10,11 +10,12 @@ gets most done per second, four times it where durations scatter by 15 %.
 import argparse
 import itertools
 import statistics
+from typing import Any
 
 from benchmarks.report import table
 from tests.support.simulated_serving import ARRIVALS, COSTS, Count, measure
 
-WORLDS: list[dict[str, float]] = [
+WORLDS: list[dict[str, Any]] = [
     {},
     {"fronts": 3},
     {"instances": 2, "fronts": 2, "jitter": 0.1},

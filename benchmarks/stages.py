@@ -112,8 +112,8 @@ def main() -> None:
                     found[stage_of(stack, stages)] += int(times)
             total = sum(found.values())
             rows.append([f"**{name}**", f"{spent[name]:.1f}", ""])
-            for stage, times in found.most_common():
-                rows.append([stage, f"{times / total * spent[name]:.1f}", f"{times / total:.0%}"])
+            for stage, samples in found.most_common():
+                rows.append([stage, f"{samples / total * spent[name]:.1f}", f"{samples / total:.0%}"])
     print(f"{options.dialect}, {options.in_flight} in flight\n")
     print(table(["", "CPU µs a request", "share"], rows))
 

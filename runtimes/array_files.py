@@ -41,5 +41,5 @@ def _decode(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind != "S":
         return array
     strings = np.empty(array.shape, dtype=object)
-    strings.flat = [element[: -len(_TERMINATOR)] for element in array.flat]
+    strings.flat[:] = [element[: -len(_TERMINATOR)] for element in array.flat]
     return strings

@@ -14,6 +14,8 @@ def register():  # type: () -> None
     spec = importlib.util.spec_from_file_location(
         "runtimes", os.path.join(root, "__init__.py"), submodule_search_locations=[root]
     )
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["runtimes"] = module
     spec.loader.exec_module(module)

@@ -52,7 +52,7 @@ DATATYPES: Dict[str, Datatype] = {
 _NAMES = {each.dtype: each.name for each in DATATYPES.values() if each.dtype is not None}
 
 
-class _NumpyDtypes(dict):
+class _NumpyDtypes(Dict[str, np.dtype]):
     def __missing__(self, datatype: str) -> np.dtype:
         raise ValueError("numpy has no %s, so it can only be passed on as bytes" % DATATYPES[datatype].name)
 

@@ -61,7 +61,7 @@ class Step(NamedTuple):
 def convert(job: Dict[str, Any]) -> Dict[str, Any]:
     """Run one step and return {"notes": sentences for the report}. Raises what the step raises."""
     package = types.ModuleType("modelport_converter")
-    package.__path__ = [job["folder"]]  # type: ignore[attr-defined]
+    package.__path__ = [job["folder"]]
     sys.modules[package.__name__] = package
     module = importlib.import_module("modelport_converter.convert")
     step = Step(

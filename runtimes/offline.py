@@ -6,7 +6,7 @@ file is one run, except that an artifact with a fixed batch gets the rows of a l
 
 import os
 import time
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from runtimes import array_files, id_ranges
 from runtimes.array_files import Arrays
@@ -73,7 +73,7 @@ def _describe(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any]
             key: tuple(shapes[key])
             if key in shapes and _matches(shapes[key], shape)
             else tuple(
-                size if size >= 0 else (1 if axis == 0 and batchable else free) for axis, size in enumerate(shape)
+                size if size >= 0 else (1 if axis == 0 and batchable else free) for axis, size in enumerate(shape or ())
             )
             for key, shape in declared.items()
         }
@@ -145,7 +145,7 @@ class _Run:
             self._outputs(inputs)
         except Exception:  # noqa: BLE001 - as above
             return None
-        durations = []  # type: List[float]
+        durations: List[float] = []
         began = time.perf_counter()
         while not durations or (len(durations) < _MAX_TIMED_RUNS and time.perf_counter() - began < _TIMED_S):
             at = time.perf_counter()

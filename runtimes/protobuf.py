@@ -47,10 +47,12 @@ Message = Union[bytes, memoryview, FileMessage]
 def fields(message: Message) -> Iterator[Field]:
     """Iterate over the fields of a message, in order. Raises Malformed."""
     position, end = 0, len(message)
-    in_file = isinstance(message, FileMessage)
+    head: Union[bytes, memoryview]
     while position < end:
-        head = message.read(position, 2 * _MAX_VARINT_BYTES) if in_file else message
-        start = position if in_file else 0
+        if isinstance(message, FileMessage):
+            head, start = message.read(position, 2 * _MAX_VARINT_BYTES), position
+        else:
+            head, start = message, 0
         key, position = varint(head, position - start)
         number, wire = key >> 3, key & 7
         if not number:
@@ -69,7 +71,10 @@ def fields(message: Message) -> Iterator[Field]:
         position += start
         if size > end - position:
             raise Malformed("a field declares %d bytes, but only %d are left" % (size, end - position))
-        yield number, wire, message.part(position, size) if in_file else message[position : position + size]
+        if isinstance(message, FileMessage):
+            yield number, wire, message.part(position, size)
+        else:
+            yield number, wire, message[position : position + size]
         position += size
 
 

@@ -46,7 +46,7 @@ def from_array(name: str, array: np.ndarray) -> Tensor:
     if datatype == "BYTES":
         return Tensor(name, datatype, array.shape, pack_bytes(array.ravel().tolist()))
     contiguous = np.ascontiguousarray(array, dtype=numpy_dtype(datatype))
-    data = memoryview(contiguous.reshape(-1).view(np.uint8)) if contiguous.size else b""
+    data = contiguous.reshape(-1).view(np.uint8).data if contiguous.size else b""
     return Tensor(name, datatype, array.shape, data)
 
 
@@ -67,7 +67,8 @@ def unpack_bytes(data: Buffer, count: int) -> List[bytes]:
 
     Raises ValueError with a sentence for the client if the data does not hold exactly `count` elements.
     """
-    view, position, elements = memoryview(data), 0, []
+    view, position = memoryview(data), 0
+    elements: List[bytes] = []
     while position < len(view):
         if position + 4 > len(view):
             raise ValueError("its data ends inside the length of string %d" % len(elements))

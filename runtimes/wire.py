@@ -200,8 +200,8 @@ def _layout(*parts: Any) -> TensorLayout:
     return layout
 
 
-_packed_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[Form, bytes]
-_unpacked_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[bytes, Form]
+_packed_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, bytes]
+_unpacked_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[bytes, TensorLayout]
 
 
 def _pack_layout(layout: TensorLayout) -> bytes:

@@ -143,6 +143,9 @@ def _described(count: int, more: dict[str, Any]) -> dict[str, Any]:
     return {"model_name": "tiny", "model_version": "1", "outputs": [output]}
 
 
+server: Any  # the gRPC server, which ends when nothing refers to it
+
+
 async def serve_grpc(worker: Worker) -> int:
     """ModelInfer, over the transport that the gateway uses."""
     import grpc

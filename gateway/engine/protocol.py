@@ -43,7 +43,7 @@ class BodyReservation(Protocol):
 class RequestHandle(Protocol):
     """An admitted request, as `submit` returns it."""
 
-    def cancel(self) -> None:
+    def cancel(self) -> object:
         """Cancel the request: its callback is not called again. Does nothing after the callback's last call."""
 
 

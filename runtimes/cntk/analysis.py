@@ -4,7 +4,7 @@ CNTK's operators are defined on one sample or one sequence of samples, and do no
 operator keeps rows independent, unless its result does not have that axis.
 """
 
-from typing import Any, Dict, Optional, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 import cntk
 
@@ -32,7 +32,9 @@ _MAX_REASONS = 8
 
 class _Findings:
     def __init__(self) -> None:
-        self.mixes, self.writes, self.unknown = [], [], []  # type: List[str], List[str], List[str]
+        self.mixes: List[str] = []
+        self.writes: List[str] = []
+        self.unknown: List[str] = []
         self.seen = set()  # type: Set[str]
 
 

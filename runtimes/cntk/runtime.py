@@ -10,7 +10,7 @@ CNTK's functions are not thread-safe. A worker has a single thread.
 import re
 import warnings
 from collections import Counter
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -129,7 +129,7 @@ def _value(variable: Any, array: np.ndarray) -> Any:
 def _array(name: str, result: Any) -> np.ndarray:
     if isinstance(result, np.ndarray):
         return result
-    rows = [np.asarray(row) for row in result]  # type: List[np.ndarray]
+    rows: List[np.ndarray] = [np.asarray(row) for row in result]
     if len({row.shape for row in rows}) > 1:
         raise Unsupported("the sequences of output '%s' have different lengths: send one row at a time" % name)
     return np.stack(rows)

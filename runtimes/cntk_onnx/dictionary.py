@@ -180,7 +180,7 @@ def _values(dtype: np.dtype, shape: Tuple[int, ...], number: int, payload: memor
     count = 1
     for size in shape:
         count *= size  # a Python int, which cannot overflow
-    stored = {_FLOATS: np.dtype("<f4"), _DOUBLES: np.dtype("<f8")}.get(number, dtype)
+    stored: np.dtype = {_FLOATS: np.dtype("<f4"), _DOUBLES: np.dtype("<f8")}.get(number, dtype)
     if len(payload) != count * stored.itemsize:
         raise broken("an array of %d values has %d bytes of %s" % (count, len(payload), stored.name))
     if max(shape, default=0) >= 1 << 48:  # possible if another dimension is 0, and more than numpy can multiply

@@ -87,7 +87,7 @@ def _computed(operator: Callable[..., Any], values: Sequence[Value]) -> Any:
             return None
         array = np.empty(len(value.contents), object)
         array[:] = value.contents if len(value.contents) else []
-        arrays.append(array.reshape([int(size) for size in value.dims]))
+        arrays.append(array.reshape([size for size in value.dims if isinstance(size, int)]))
     try:
         together = np.broadcast(*arrays) if len(arrays) > 1 else arrays[0]
     except ValueError:

@@ -1,11 +1,11 @@
 """Operators that compute along dimensions."""
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from runtimes.dataflow import sizes
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.shaping import normalize_axis, transpose
-from runtimes.dataflow.sizes import fresh, has_rows
+from runtimes.dataflow.sizes import Size, fresh, has_rows
 from runtimes.dataflow.values import Value, as_rows, constant, mixed, propagate, repeats, rows, unsure
 
 
@@ -124,7 +124,7 @@ def _letters(term: str, rank: int) -> Optional[List[str]]:
 
 def contract(at: str, operands: Sequence[Tuple[Value, List[str]]], result: List[str]) -> Value:
     """Return a sum of products. Dimensions are named, and those that the result does not name are summed over."""
-    found = {}  # type: Dict[str, List[Size]]
+    found: Dict[str, List[Size]] = {}
     for value, letters in operands:
         if value.counts_rows:
             return unsure("%s computes with the number of rows" % at)
@@ -132,10 +132,10 @@ def contract(at: str, operands: Sequence[Tuple[Value, List[str]]], result: List[
             found.setdefault(letter, []).append(size)
     dims = []
     for letter in result:
-        size = sizes.broadcast(found.get(letter, [1]))
-        if size is None:
+        common = sizes.broadcast(found.get(letter, [1]))
+        if common is None:
             return _fixed(at, operands, letter)
-        dims.append(size)
+        dims.append(common)
     with_rows = [(value, letters[value.axis]) for value, letters in operands if value.axis is not None]
     for value, letters in operands:
         if len(set(letters)) < len(letters) and value.axis is not None:

@@ -139,7 +139,7 @@ def take_slice(
         return unsure("%s cuts at the number of rows" % at)
     if has_rows(size):
         known = all(isinstance(bound, int) for bound in (start, end, step))
-        if start == 0 and step == 1 and known and end >= _MANY_ROWS:
+        if start == 0 and step == 1 and isinstance(end, int) and end >= _MANY_ROWS:
             return unsure("%s keeps %d rows at most" % (at, end))
         if value.axis == axis and (value.before, value.after) == (1, 1) and known:
             return mixed("%s takes some of the rows only" % at)

@@ -50,10 +50,10 @@ class Ranges:
         for node in nodes:
             if next(self._read) > _MAX_NODES:
                 return
-            rule, function = (each.get((node.domain, node.operator)) for each in (self._rules, self._functions))
-            if rule is not None:
-                rule(self, node)
-            elif function is not None:
+            key = (node.domain, node.operator)
+            if key in self._rules:
+                self._rules[key](self, node)
+            elif key in self._functions:
                 self.call(node, node.domain, node.operator)
 
     def call(self, node: Node, domain: str, name: str) -> None:

@@ -125,6 +125,8 @@ def join(at: str, one: Value, two: Value) -> Value:
         one, two = as_rows(one) or one, as_rows(two) or two
     if (one.axis, one.before, one.after) != (two.axis, two.before, two.after):
         return unsure("%s returns tensors with the rows in different dimensions" % at)
+    assert one.dims is not None
+    assert two.dims is not None
     dims = []
     for size, other in zip(one.dims, two.dims):
         if size != other and (has_rows(size) or has_rows(other)):

@@ -1,6 +1,6 @@
 """Turns the values of the outputs into the BatchAnalysis of a signature."""
 
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.sizes import ROWS, Size, has_rows
@@ -11,7 +11,7 @@ _MAX_REASONS = 8  # of each kind, for the log
 
 def summarize(outputs: Dict[str, Value], writes: Sequence[str] = (), unknown: Sequence[str] = ()) -> BatchAnalysis:
     """Return the analysis. `outputs` are by their served names; `writes` and `unknown` are additional reasons."""
-    mixes = []  # type: List[str]
+    mixes: List[str] = []
     unknown_reasons = list(unknown)
     for name, value in outputs.items():
         mixes.extend(value.mixes)
@@ -35,7 +35,7 @@ def _output_problem(output: str, value: Value) -> Tuple[Any, ...]:
     source = as_rows(value)
     if source is None:
         return False, "the rows of %s could not be followed" % output
-    if not source.has_rows:
+    if source.axis is None:
         size = value.dims[0] if value.dims else None
         if isinstance(size, int):
             return True, "%s has %d rows whatever the batch" % (output, size)

@@ -78,7 +78,7 @@ class FakeModel(Model):
         arrays = [check_input(spec, inputs) for spec in self._signature.inputs]
         for array in arrays:
             _apply_effects(array)
-        rows = arrays[0].shape[0] if arrays and arrays[0].ndim else 1
+        rows: int = arrays[0].shape[0] if arrays and arrays[0].ndim else 1
         if rows > self._described.get("memory_rows", rows):
             raise MemoryError("%d rows are too many" % rows)
         time.sleep(self._described.get("seconds_per_batch", 0) + self._described.get("seconds_per_row", 0) * rows)
@@ -104,7 +104,7 @@ class FakeModel(Model):
             return array
         if array.dtype == object:
             twice = np.empty(array.shape, dtype=object)
-            twice.flat = [element * 2 for element in array.flat]
+            twice.flat[:] = [element * 2 for element in array.flat]
             return twice
         doubled = array * np.asarray(2, dtype=array.dtype)
         if self._described.get("counts_hits"):

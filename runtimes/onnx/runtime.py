@@ -81,7 +81,7 @@ _FUNCTION_NAME = re.compile(r"^\w+\.(cc|cpp|cu|cuh|h):\d+ (operator\(\)|\w+) ")
 _DEVICE_ERROR = re.compile(r"\bCU(DA|DNN|BLAS|RAND|FFT)", re.IGNORECASE)
 
 
-def load(options: LoadOptions) -> Model:
+def load(options: LoadOptions) -> "OnnxModel":
     try:
         with private_copy(options.artifact) as path:
             return served(path, options)
@@ -89,7 +89,7 @@ def load(options: LoadOptions) -> Model:
         raise LoadError("the model cannot be read: %s" % (error.strerror or error)) from error
 
 
-def served(model: Union[str, bytes], options: LoadOptions) -> Model:
+def served(model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
     """Load a model from a file, or from bytes for runtimes that translate their own format. Raises LoadError."""
     settings = ort.SessionOptions()
     # Log nothing but fatal errors. Older models cause a warning for each initializer. Errors are also raised, and a

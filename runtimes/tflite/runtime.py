@@ -36,7 +36,7 @@ _CUSTOM = re.compile(r"unresolved custom op: (\S+?)\.?(?:\s|$)")
 _FLEX = re.compile(r"Select TensorFlow op|Flex delegate|regular TensorFlow ops", re.IGNORECASE)
 
 
-def load(options: LoadOptions) -> Model:
+def load(options: LoadOptions) -> "LiteRtModel":
     known_parameters(options.parameters, ["keep_state"])
     keeps_state = parameter(options.parameters, "keep_state", (False, True))
     if options.device != "cpu":

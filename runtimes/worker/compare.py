@@ -5,7 +5,7 @@ larger difference may still be noise that the model amplifies, as a sine of larg
 does. In that case the answer also changes if the same rows run alone with slightly perturbed inputs; `Noise` finds out.
 """
 
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -94,7 +94,9 @@ def difference(got: Arrays, expected: Arrays, dim: int, reruns: Optional[List[Ar
     return None
 
 
-def _array_difference(got: np.ndarray, expected: np.ndarray, dim: int, others: List[np.ndarray]) -> Optional[tuple]:
+def _array_difference(
+    got: np.ndarray, expected: np.ndarray, dim: int, others: List[np.ndarray]
+) -> Optional[Tuple[float, float]]:
     """Return (largest difference, scale) as in Difference, or None."""
     if got.shape != expected.shape or got.dtype.kind != expected.dtype.kind:
         shape_varies = any(other.shape != expected.shape for other in others)
@@ -111,7 +113,7 @@ def _array_difference(got: np.ndarray, expected: np.ndarray, dim: int, others: L
     return _float_difference(got_rows, expected_rows, comparable)
 
 
-def _float_difference(got: np.ndarray, expected: np.ndarray, others: List[np.ndarray]) -> Optional[tuple]:
+def _float_difference(got: np.ndarray, expected: np.ndarray, others: List[np.ndarray]) -> Optional[Tuple[float, float]]:
     half = expected.dtype.itemsize == 2
     rtol, row_rtol, atol = (_HALF_RTOL, _HALF_ROW_RTOL, _HALF_ATOL) if half else (_RTOL, _ROW_RTOL, _ATOL)
     with np.errstate(all="ignore"):

@@ -3,7 +3,7 @@
 import sys
 import time
 import traceback
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from runtimes.contract import DeviceLost, InvalidInput, Model, Unsupported
 from runtimes.tensors import to_array
@@ -58,7 +58,7 @@ class Executor:
         self.max_response_bytes = max_response_bytes
         self.on_run: Callable[[Sequence[Pending]], None] = lambda batch: None
         self.on_batching_off: Callable[[str, str], None] = lambda reason, note: None
-        self.last_run: Optional[tuple] = None
+        self.last_run: Optional[Tuple[str, Arrays, Arrays]] = None
         self.chunked_model = ChunkedModel(model, batching)
         self.refusal = ""
         self._finished_at = 0.0

@@ -189,7 +189,7 @@ def write_onnx(folder: Path) -> None:
     node, info = helper.make_node, helper.make_tensor_value_info
     kernel = numpy_helper.from_array(RANDOM.normal(size=(3, 1, 4, 4)).astype(np.float32), "w")
     three = numpy_helper.from_array(np.array([3], np.int32), "three")
-    models = {
+    models: dict[str, tuple[Any, ...]] = {
         "kernels": (
             [
                 node("HardSwish", ["x"], ["hard"]),

@@ -73,7 +73,7 @@ def outcomes(
     request: pytest.FixtureRequest, models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[Cell, Report | str]:
     """What became of each cell that was asked for: its report, or why there is none."""
-    wanted = [
+    wanted: list[Cell] = [
         item.callspec.params["cell"]
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.function is test_cell

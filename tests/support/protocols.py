@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import grpc
 import numpy as np
@@ -23,7 +24,7 @@ def _json_data(array: np.ndarray) -> object:
     return array.tolist()
 
 
-def _array(datatype: str, shape: list[int], data: object) -> np.ndarray:
+def _array(datatype: str, shape: list[int], data: Any) -> np.ndarray:
     if datatype == "BYTES":
         return np.array([str(each).encode() for each in np.ravel(data)], dtype=object).reshape(shape)
     return np.array(data, dtype=numpy_dtype(datatype)).reshape(shape)
@@ -92,7 +93,7 @@ def ask_grpc(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarr
     }
 
 
-def grpc_call(gateway: Gateway, method: str, request: object, answer: type) -> object:
+def grpc_call(gateway: Gateway, method: str, request: Any, answer: Any) -> Any:
     """One unary call of inference.GRPCInferenceService. `request`: a message, or bytes as they are."""
     with grpc.insecure_channel(gateway.grpc, _LARGE) as channel:
         call = channel.unary_unary(

@@ -37,11 +37,11 @@ def _save(
     repository: Path, name: str, nodes: list[onnx.NodeProto], kind: int, shape: list[int | str] | None = None
 ) -> None:
     used, made = {each for node in nodes for each in node.input}, {each for node in nodes for each in node.output}
-    described = [
+    inputs, outputs = (
         [helper.make_tensor_value_info(each, kind, shape or ["n", 16]) for each in sorted(names)]
         for names in (used - made, made - used)
-    ]
-    graph = helper.make_graph(nodes, name, *described)
+    )
+    graph = helper.make_graph(nodes, name, inputs, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     file = repository / name / "1" / "model.onnx"
     file.parent.mkdir(parents=True)

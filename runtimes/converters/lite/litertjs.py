@@ -1,6 +1,6 @@
 """Adapts a .tflite to LiteRT.js, which supports only fixed sizes, three datatypes, and not every operator."""
 
-from typing import Any
+from typing import Any, List
 
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
@@ -36,7 +36,7 @@ def _check(kind: str, tensor: Any, step: Step) -> None:
     if tensor.type not in _DATATYPES:
         datatype = {number: word for word, number in vars(schema.TensorType).items()}[tensor.type]
         raise Refused("%s '%s' is %s; LiteRT.js supports only FLOAT32, INT32 and UINT8" % (kind, name, datatype))
-    shape = [] if tensor.shape is None else list(tensor.shape)  # type: List[int]
+    shape: List[int] = [] if tensor.shape is None else list(tensor.shape)
     served = list(step.shapes.get(name, shape))
     if kind == "input" and shape != served:
         raise Refused(

@@ -6,7 +6,7 @@ package with the generated code is maintained. Label files are in a zip archive 
 
 import io
 import zipfile
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, List, Sequence
 
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
@@ -27,7 +27,7 @@ _MODEL_NAME, _MODEL_DESCRIPTION, _MODEL_VERSION, _MODEL_GRAPHS, _MODEL_PARSER = 
 def add_metadata(step: Step) -> None:
     """options: name, version, description, labels (output → its labels)."""
     model = flatbuffer_utils.read_model(step.source)
-    labels = step.options["labels"]  # type: Dict[str, List[str]]
+    labels: Dict[str, List[str]] = step.options["labels"]
     names = [spec.name for spec in step.outputs if spec.name in labels]
     files = {name: "labels_%s.txt" % _plain(name) for name in names}
     if len(set(files.values())) < len(files):

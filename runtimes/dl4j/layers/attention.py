@@ -140,11 +140,13 @@ def _attention(context: TranslationContext, features: int, keys: Value, values: 
     outputs = context.settings.integer("nOut", minimum=1)
     weights = [_projection(context, count, heads, size) for count in (features, keys.sizes[0], values.sizes[0])]
     mix = context.constant(context.take([heads * size, outputs], "C").T)
-    projected = [_projected(context, value, weight, heads, size) for value, weight in zip((keys, values), weights[1:])]
+    key_heads, value_heads = (
+        _projected(context, value, weight, heads, size) for value, weight in zip((keys, values), weights[1:])
+    )
 
     def in_heads(queries: Value) -> Value:
         context.value("", [heads, keys.sizes[1], queries.sizes[1]], values)
-        name = _product(context, _projected(context, queries, weights[0], heads, size), *projected, size)
+        name = _product(context, _projected(context, queries, weights[0], heads, size), key_heads, value_heads, size)
         joined = context.emit("Reshape", name, context.graph.sizes(0, heads * size, -1))
         return context.value(context.emit("MatMul", mix, joined), [outputs, queries.sizes[1]], values)
 

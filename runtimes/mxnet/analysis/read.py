@@ -1,9 +1,9 @@
 """Analyzes what a symbol does to the rows of its inputs."""
 
-from typing import Dict, Sequence
+from typing import Dict, List, Sequence
 
 from runtimes.contract import BatchAnalysis, Signature
-from runtimes.dataflow.values import operator_label, unsure
+from runtimes.dataflow.values import Value, operator_label, unsure
 from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
 
 from . import ops  # noqa: F401  registers the rules
@@ -22,7 +22,8 @@ def analyze(
     """
     model = of_json(symbol, shapes, [spec.name for spec in signature.inputs])
     walk = Walk(model, OPERATORS)
-    inputs, unknown = {}, []  # type: Dict[str, Value], List[str]
+    inputs: Dict[str, Value] = {}
+    unknown: List[str] = []
     for spec in signature.inputs:
         sizes = None if spec.shape is None else [None if size < 0 else size for size in spec.shape]
         inputs[spec.name], why = batch_input(operator_label("input", spec.name), sizes)

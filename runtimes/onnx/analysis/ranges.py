@@ -1,11 +1,12 @@
 """The rules for ONNX's operators that show the range of an input's numbers."""
 
-from typing import Dict
+from typing import Dict, Tuple
 
 from runtimes.contract import InputRange
 from runtimes.dataflow.graph import Model, Node
 from runtimes.dataflow.ranges import (
     Ranges,
+    Rule,
     added,
     constant,
     cut_above,
@@ -60,7 +61,7 @@ def _quantize(ranges: Ranges, node: Node) -> None:
         ranges.between(node.inputs[0], (-128 - zero) * scale, (255 - zero) * scale)
 
 
-_RULES = {
+_RULES: Dict[Tuple[str, str], Rule] = {
     **{("", operator): Ranges.same for operator in _SAME.split()},
     ("", "Constant"): constant,
     **dict.fromkeys([("", "Cast"), ("", "CastLike"), ("", "Identity")], passed),
@@ -78,4 +79,4 @@ _RULES = {
     ("", "Min"): cut_above,
     (_MICROSOFT, "EmbedLayerNormalization"): _embed,
     (_MICROSOFT, "QuantizeLinear"): _quantize,
-}  # type: Dict[Tuple[str, str], Rule]
+}

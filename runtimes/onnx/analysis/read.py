@@ -1,8 +1,10 @@
 """Analyzes whether the rows of an ONNX model's inputs influence each other."""
 
+from typing import Dict, List
+
 from runtimes.contract import BatchAnalysis, Signature
 from runtimes.dataflow.graph import Model
-from runtimes.dataflow.values import operator_label
+from runtimes.dataflow.values import Value, operator_label
 from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
 
 from . import ops  # noqa: F401  registers the rules
@@ -13,7 +15,8 @@ def analyze(model: Model, signature: Signature) -> BatchAnalysis:
     """Analyze the model, with the rows in the first dimension of the signature's inputs."""
     walk = Walk(model, OPERATORS)
     constants = {tensor.name for tensor in model.graph.constants}
-    inputs, unknown = {}, []  # type: Dict[str, Value], List[str]
+    inputs: Dict[str, Value] = {}
+    unknown: List[str] = []
     served = {spec.name for spec in signature.inputs}
     first = {dims[0] for name, dims in model.graph.inputs if dims and name in served and isinstance(dims[0], str)}
     for name, dims in model.graph.inputs:

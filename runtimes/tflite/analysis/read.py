@@ -1,11 +1,11 @@
 """Analyzes what a signature does to the rows of its inputs."""
 
 import struct
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 from runtimes.contract import BatchAnalysis, Signature
 from runtimes.dataflow.graph import Model
-from runtimes.dataflow.values import operator_label
+from runtimes.dataflow.values import Value, operator_label
 from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
 
 from ..entries import Entry
@@ -30,7 +30,8 @@ def analyze(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis
     except _MALFORMED:
         return BatchAnalysis(unknown=("the graph cannot be read",))
     walk = Walk(Model(graph, {}, {}), OPERATORS)
-    inputs, unknown = {}, []  # type: Dict[str, Value], List[str]
+    inputs: Dict[str, Value] = {}
+    unknown: List[str] = []
     for spec in signature.inputs:
         value, why = batch_input(operator_label("input", spec.name), _open(spec.shape))
         inputs[str(entry.inputs[spec.name])] = value

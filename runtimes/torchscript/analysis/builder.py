@@ -5,7 +5,7 @@ redirected: a view is created again, of the new result. If sharing cannot be fol
 """
 
 import itertools
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from runtimes.dataflow.graph import Graph, Node, Tensor
 from runtimes.dataflow.walk import TooLarge
@@ -25,14 +25,14 @@ class Builder:
         self.nodes = []  # type: List[Node]
         self.constants = []  # type: List[Tensor]
         self._outer = outer
-        self._numbers = itertools.count() if outer is None else outer._numbers  # type: Any
-        self._steps = itertools.count() if outer is None else outer._steps  # type: Any
-        self._own = set()  # type: Set[str]
+        self._numbers: Any = itertools.count() if outer is None else outer._numbers
+        self._steps: Any = itertools.count() if outer is None else outer._steps
+        self._own: Set[str] = set()
         self._now = {}  # type: Dict[str, str]  # a tensor that was written to → what replaces it
         self._views = {}  # type: Dict[str, Tuple[Node, Tuple[str, ...]]]  # a view → its operator, and the tensors whose memory it shares
         self._lists = {}  # type: Dict[str, Node]  # a list → the node that made it
         self._kept = {}  # type: Dict[str, str]  # state that is kept between calls → its description
-        self._tangled = set()  # type: Set[str]  # tensors that may share memory in ways that are not followed
+        self._tangled: Set[str] = set()  # tensors that may share memory in ways that are not followed
         self.changed = {}  # type: Dict[str, str]
 
     def constant(self, tensor: Tensor, kept: str = "") -> None:

@@ -10,7 +10,7 @@ from runtimes.dataflow.graph import Graph, Node
 from .builder import Builder
 from .constants import put
 from .operators import LIST, NONE
-from .script import operator_of, written
+from .script import Operator, operator_of, written
 
 # These return lists of views of their input.
 _LISTS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem")
@@ -21,7 +21,7 @@ _WRAPS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 class Reader:
     def __init__(self, exported: Any) -> None:
         self._exported = exported
-        self._known = {}  # type: Dict[Any, Operator]
+        self._known: Dict[Any, Operator] = {}
         self._constants = {}  # type: Dict[str, str]
 
     def graph(self) -> Tuple[Graph, Dict[str, List[Any]]]:

@@ -1,6 +1,6 @@
 """PyTorch's operators that say which numbers an input may hold."""
 
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from runtimes.contract import InputRange, TensorSpec
 from runtimes.dataflow.graph import Graph, Model, Node
@@ -44,7 +44,7 @@ class TorchRanges(Ranges):
 
     def __init__(self, *known: Any) -> None:
         super().__init__(*known)
-        self.lists = {}  # type: Dict[str, List[str]]  # what each holds
+        self.lists: Dict[str, List[str]] = {}  # what each holds
         self.sizes = {}  # type: Dict[str, _Sizes]
 
     def rows_of(self, name: str, axis: int = 0) -> Optional[int]:

@@ -1,6 +1,6 @@
 """Converts TorchScript's graph, with all calls inlined, for the analysis."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import torch
 
@@ -60,7 +60,7 @@ class Reader:
         self._modules = {"": module._c}  # type: Dict[str, Any]
         self._paths = {}  # type: Dict[str, str]  # the paths of attributes that are objects, by tensor
         self._root = Builder()
-        self._put = set()  # type: Set[str]  # attributes that have been added as constants
+        self._put: Set[str] = set()  # attributes that have been added as constants
         self._known = {}  # type: Dict[str, Operator]
 
     def graph(self, graph: Any) -> Tuple[Graph, List[str]]:

@@ -6,5 +6,5 @@ from runtimes.onnx.io_binding import bind_to_device
 
 def load(options):
     model = runtime.load(options)
-    model._run = bind_to_device(model._run.__self__, "cpu")
+    model._run = bind_to_device(model._run.__self__, "cpu")  # type: ignore[attr-defined]
     return model

@@ -91,6 +91,8 @@ def a_handle_holds_its_batch_until_it_is_finished():
 class FakeGraph:
     """Replays by calling again, into the outputs of the recording."""
 
+    current = None
+
     def __init__(self):
         self.calls = []
 

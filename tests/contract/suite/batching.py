@@ -40,7 +40,7 @@ class BatchingChecks(TestedModel):
         decision = batching_decision.decide_batching(self.model, BatchingOptions())
         assert sorted(decision.stateful) == sorted(self.case["writing"]), decision
         assert decision.batching.signatures == {self.name}, decision
-        self.check_infer()
+        self.check_infer()  # type: ignore[attr-defined]
 
     def check_batches(self):
         """If every first dimension is dynamic, rows are independent: f(a‖b) = f(a)‖f(b)."""

@@ -29,7 +29,7 @@ def main(root):
         def served(x):
             return {output: model(x, training=False)}
 
-        served.kept = model
+        served.kept = model  # type: ignore[attr-defined]
         write(name, served, [tf.TensorSpec([None, *shape], tf.float32, "x")])
 
     def of_module(name, module, served, *specs):
@@ -98,7 +98,7 @@ def main(root):
     def named(**arrays):
         return {"out/y": subtracted(arrays["in_b"] - arrays["in_a"])}
 
-    named.kept = names
+    named.kept = names  # type: ignore[attr-defined]
     specs = {key: tf.TensorSpec([None, 4], tf.float32, key) for key in ("in_b", "in_a")}
     holder = tf.Module()
     holder.served, holder.kept = tf.function(named, autograph=False), names

@@ -1,6 +1,6 @@
 """Operators that slice, gather, concatenate or pad, and those on sequences with lengths."""
 
-from typing import Any
+from typing import Any, List
 
 from runtimes.dataflow import computing, indexing, shaping
 from runtimes.dataflow.shaping import normalize_axis
@@ -174,7 +174,7 @@ def sequences(call: Call) -> Value:
 @rule("_contrib_boolean_mask", "_npi_boolean_mask", "_npx_nonzero", "_npi_unique")
 def counted(call: Call) -> Any:
     count = len(call.node.outputs)  # type: int
-    results = []  # type: List[Value]
+    results: List[Value] = []
     if any(value.tainted for value in call.present):
         results = [propagate(call.present)] * count
     elif any(value.has_rows or repeats(value) for value in call.present):

@@ -1,10 +1,10 @@
 """Recurrent layers."""
 
-from typing import Any
+from typing import Any, List
 
 from runtimes.dataflow import computing
 from runtimes.dataflow.sizes import times
-from runtimes.dataflow.values import rows, unsure
+from runtimes.dataflow.values import Value, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -23,7 +23,7 @@ def recurrent(call: Call) -> Any:
     width = call.attribute("projection_size") or hidden
     layers = times(call.attribute("num_layers"), directions)
     dims = [value.dims[0], value.dims[1], times(directions, width)]
-    results = [rows(dims, 1, value.before, value.after)]  # type: List[Value]
+    results: List[Value] = [rows(dims, 1, value.before, value.after)]
     for size in (width, hidden):
         results.append(rows([layers, value.dims[1], size], 1, value.before, value.after))
     return results[:count]

@@ -1,7 +1,9 @@
 """Matrix products, and attention."""
 
+from typing import Any
+
 from runtimes.dataflow import computing, shaping
-from runtimes.dataflow.sizes import has_rows, over, times
+from runtimes.dataflow.sizes import fresh, has_rows, over, times
 from runtimes.dataflow.values import Value, constant, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
@@ -79,8 +81,8 @@ def attention_values(call: Call) -> Value:
     value, weights, heads = call[0], call[1], call.attribute("heads")
     if value.tainted or weights.tainted or not value.dims or len(value.dims) != 3 or not weights.dims:
         return unsure("%s is not followed" % call.at, call.present)
-    layout = (value.axis, value.before, value.after, weights.axis, weights.before, weights.after)  # type: Any
+    layout: Any = (value.axis, value.before, value.after, weights.axis, weights.before, weights.after)
     if layout != (1, 1, 1, 0, 1, heads) or repeats(value._replace(dims=value.dims[:1] + value.dims[2:])):
         return unsure("%s is not followed" % call.at, call.present)
     features = over(value.dims[2], 3)
-    return rows([value.dims[0], value.dims[1], shaping.fresh() if features is None else features], 1)
+    return rows([value.dims[0], value.dims[1], fresh() if features is None else features], 1)

@@ -1,6 +1,6 @@
 """Operators of ONNX Runtime's own domain."""
 
-from typing import Any
+from typing import Any, Optional
 
 from runtimes.dataflow import computing, shaping
 from runtimes.dataflow.arithmetic import elementwise
@@ -89,7 +89,7 @@ def skip_normalization(call: Call) -> Any:
 @rule("Attention", "QAttention", "MultiHeadAttention", domain=_MICROSOFT)
 def attention(call: Call) -> Any:
     count = len(call.node.outputs)
-    rank = 3  # type: Optional[int]
+    rank: Optional[int] = 3
     if call.node.operator == "MultiHeadAttention" and any(
         value is not None and value.has_rows != call[0].has_rows for value in call.inputs[1:3]
     ):

@@ -1,6 +1,6 @@
 """Recurrent networks, signals, text, random numbers, and operators that count values."""
 
-from typing import Any
+from typing import Any, List, Optional
 
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import elementwise
@@ -32,7 +32,7 @@ def recurrent(call: Call) -> Any:
 def row_by_row(call: Call) -> Any:
     operator, value = call.node.operator, call[0]
     if operator == "Attention":
-        ranks = [value.rank] + [4] * (len(call.node.outputs) - 1)  # type: List[Optional[int]]
+        ranks: List[Optional[int]] = [value.rank] + [4] * (len(call.node.outputs) - 1)
         if any(other.has_rows != value.has_rows for other in call.present[1:3]):
             return [unsure("%s is not followed" % call.at, call.present)] * len(ranks)
         return computing.batch_first(call.at, call.present, ranks)

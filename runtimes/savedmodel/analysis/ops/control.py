@@ -1,6 +1,6 @@
 """Calls, branches and loops of functions, and those branches of TensorFlow 1 whose condition is known."""
 
-from typing import Any
+from typing import Any, List
 
 from runtimes.dataflow.loops import MAX_ROUNDS, is_stable
 from runtimes.dataflow.values import Value, constant, join, mixed, repeats, unsure
@@ -58,7 +58,7 @@ def branch(call: Call) -> Any:
 @rule("While", "StatelessWhile")
 def loop(call: Call) -> Any:
     test, body = call.attribute("cond"), call.attribute("body")
-    carried = call.present  # type: List[Value]
+    carried: List[Value] = call.present
     for turn in range(MAX_ROUNDS):
         wrong = _refused(call, call.walk.apply(test.name, carried, test.attributes)[0], "runs as long as")
         if wrong is not None:

@@ -1,6 +1,6 @@
 """Operators that slice, gather, concatenate, pad or reorder."""
 
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 from runtimes.dataflow import computing, indexing, orders, shaping
 from runtimes.dataflow.shaping import normalize_axis
@@ -143,7 +143,7 @@ def pad(call: Call) -> Value:
     if amounts.has_rows or repeats(amounts) or any(other.has_rows or repeats(other) for other in call.present[2:]):
         return unsure("%s pads by amounts that are not followed" % call.at)
     contents = spelled(amounts).contents
-    pairs = list(zip(contents[::2], contents[1::2])) if contents else None  # type: Optional[List[Tuple[Any, Any]]]
+    pairs: Optional[List[Tuple[Any, Any]]] = list(zip(contents[::2], contents[1::2])) if contents else None
     return indexing.pad(call.at, value, pairs)
 
 

@@ -1,6 +1,6 @@
 """Fused recurrent layers, matrix functions, parsers, and random operators."""
 
-from typing import Any
+from typing import Any, List
 
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import elementwise
@@ -73,7 +73,7 @@ def examples(call: Call) -> Any:
     if text.rank != 1 or not text.has_rows:
         return [unsure("%s is not followed" % call.at, call.present)] * len(call.node.outputs)
     shapes = call.attribute("dense_shapes")
-    results = [unsure("%s has values of all rows in one" % call.at)] * len(call.node.outputs)  # type: List[Value]
+    results: List[Value] = [unsure("%s has values of all rows in one" % call.at)] * len(call.node.outputs)
     first = 3 * (call.attribute("num_sparse") or 0)
     if call.node.operator == "ParseExample":
         first = 3 * (call.attribute("Nsparse") or 0)

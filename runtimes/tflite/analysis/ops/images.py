@@ -3,7 +3,7 @@
 from typing import Any, List, Optional, Sequence
 
 from runtimes.dataflow import computing, shaping
-from runtimes.dataflow.sizes import ROWS, fresh, times
+from runtimes.dataflow.sizes import ROWS, Size, fresh, times
 from runtimes.dataflow.values import Value, constant, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
@@ -49,7 +49,8 @@ def convolution(call: Call) -> Value:
     if weights is None:
         return unsure("%s is not followed" % call.at, call.present)
     if call.node.operator == "CONV_2D":
-        channels, kernel = weights[0], weights[1:3]  # type: Size, Sequence[Size]
+        channels: Size = weights[0]
+        kernel: Sequence[Size] = weights[1:3]
     else:
         channels, kernel = weights[-1], weights[:3] if call.node.operator == "CONV_3D" else weights[1:3]
     return windows(call.at, value, channels, _spatial(call, value, kernel), call.present[1:])
@@ -121,7 +122,7 @@ def space_to_batch(call: Call) -> Value:
     if value.axis != 0 or value.after != 1 or value.before != (1 if down else count):
         return unsure("%s has the rows in an unusual dimension" % call.at)
     amounts = cut.contents or ()
-    sides = []  # type: List[Size]
+    sides: List[Size] = []
     for index, size in enumerate(value.dims[1 : 1 + len(block.contents)]):
         margins = amounts[2 * index : 2 * index + 2]
         if len(margins) == 2 and all(isinstance(each, int) for each in (size, *margins)):

@@ -5,7 +5,7 @@ from typing import Any, List, Optional
 from runtimes.dataflow import computing, indexing, shaping
 from runtimes.dataflow.arithmetic import OPERATORS
 from runtimes.dataflow.shaping import normalize_axis
-from runtimes.dataflow.sizes import ROWS, fresh, over
+from runtimes.dataflow.sizes import ROWS, Size, fresh, over
 from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure, without_contents
 from runtimes.dataflow.walk import Call
 
@@ -205,7 +205,7 @@ def one_hot(call: Call) -> Value:
     if added.tainted or added.dims is None:
         return added
     axis = normalize_axis(axis, len(added.dims))
-    size = depth.contents[0] if depth.contents and isinstance(depth.contents[0], int) else fresh()  # type: Size
+    size: Size = depth.contents[0] if depth.contents and isinstance(depth.contents[0], int) else fresh()
     return added._replace(dims=added.dims[:axis] + (size,) + added.dims[axis + 1 :])
 
 

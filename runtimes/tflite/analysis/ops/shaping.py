@@ -1,5 +1,7 @@
 """Operators that compute shapes, change them, or create tensors from them."""
 
+from typing import Any, List
+
 from runtimes.dataflow import indexing, shaping, sizes
 from runtimes.dataflow.sizes import fresh, has_rows, times
 from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, propagate, repeats, unsure
@@ -68,7 +70,7 @@ def broadcast_args(call: Call) -> Value:
             return unsure("%s is not followed" % call.at)
         return constant([fresh()])
     rank = max(len(one.contents), len(two.contents))
-    result = []  # type: List[Any]
+    result: List[Any] = []
     for pair in zip(*([1] * (rank - len(each.contents or ())) + list(each.contents or ()) for each in (one, two))):
         size = None if None in pair else sizes.broadcast(pair)
         if size is None and any(map(has_rows, pair)):

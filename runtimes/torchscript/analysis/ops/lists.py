@@ -1,6 +1,6 @@
 """Lists and tuples of tensors, and lists of numbers, which are treated as vectors."""
 
-from typing import Any
+from typing import Any, List
 
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.indexing import concat, take_slice
@@ -141,7 +141,7 @@ def chunk(call: Call) -> Any:
     if value.tainted or value.dims is None or not isinstance(count, int):
         return unsure("%s is not followed" % call.at, [value])
     whole = value.dims[normalize_axis(axis, len(value.dims))]
-    sizes = []  # type: List[Any]
+    sizes: List[Any] = []
     if isinstance(whole, int) and call.node.operator == "tensor_split":
         sizes = [whole // count + (index < whole % count) for index in range(count)]
     elif isinstance(whole, int):

@@ -1,6 +1,6 @@
 """Operators along dimensions: reductions, sorting, normalization."""
 
-from typing import Any
+from typing import Any, List
 
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import OPERATORS, arithmetic, elementwise
@@ -145,5 +145,5 @@ def batch_norm(call: Call) -> Any:
         return [wrong] * outputs
     if value.axis == 1 or (value.axis is None and repeats(value)):
         return [unsure("%s has the rows in an unusual dimension" % call.at)] * outputs
-    others = [constant([fresh()])] * (outputs - 1)  # type: List[Value]
+    others: List[Value] = [constant([fresh()])] * (outputs - 1)
     return [elementwise(call.at, value)] + others

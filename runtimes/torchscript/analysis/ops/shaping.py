@@ -1,6 +1,6 @@
 """Sizes, and operators that rearrange or repeat elements."""
 
-from typing import Any
+from typing import Any, List
 
 from runtimes.dataflow import shaping
 from runtimes.dataflow.shaping import normalize_axis
@@ -100,7 +100,7 @@ def squeeze(call: Call) -> Value:
         return shaping.squeeze(call.at, value)
     if value.dims is None:
         return propagate([value]) if value.tainted else constant()
-    dropped = []  # type: List[int]
+    dropped: List[int] = []
     for axis in axes:
         axis = normalize_axis(axis, len(value.dims))
         if has_rows(value.dims[axis]):

@@ -4,7 +4,7 @@ import socket
 import threading
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ class Priced:
         self.audits = self.computed = 0.0
         self._asked, self._batch_s, self._of_it = batch(1, 2), batch_s, of_it
         executor = Executor(FakeModel({}, LoadOptions("")), BATCHING, 1 << 20)
-        outcomes = executor.run(self._asked)
+        outcomes = cast(list[ResultFrame], executor.run(self._asked))
         self._answered = [outcome._replace(compute_infer_ns=round(batch_s * 1e9)) for outcome in outcomes]
         budget = Budget(share, lambda: self.audits, lambda: self.audits + self.computed)
         self.auditor = Auditor(executor.chunked_model, 0, budget)
