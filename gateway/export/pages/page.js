@@ -1,7 +1,7 @@
-// The page of an exported model: its check of itself, and a place to try it.
+// The page of an exported model: it checks itself, and lets users try the model.
 //
-// Which model, and what it takes and gives, stands in the page as #description; who computes it is `runner`:
-//   load(description, backend)  anew, where it was loaded before
+// The element #description holds the model's files, inputs and outputs; the global `runner` computes:
+//   load(description, backend)  loads the model, again if it was loaded before
 //   run(inputs, outputs)        {name: {datatype, shape, data}}, names -> {name: {shape, data}}
 // For tests and other scripts: body[data-state] is "loading", "ready" or "failed", and data-runs counts answers.
 'use strict';
@@ -43,7 +43,7 @@ function tensor(datatype, shape, values) {
 
 // ---- the check of itself
 
-/** The largest difference, and by how much of the original's largest value: as the export's proof has it. */
+/** The largest difference, and by how much of the original's largest value: as the export's comparison measures it. */
 function difference(expected, got, datatype) {
   const a = made(isFloat(datatype) ? 'FP64' : datatype, expected.data);
   if (String(expected.shape) !== String(got.shape)) return [Infinity, Infinity];

@@ -7,7 +7,7 @@ globalThis.runner = {
   async load(page, backend) {
     if (this.model) this.model.dispose();
     this.model = null;
-    tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);  // the proof was run without, too
+    tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);  // the verification also runs without
     tf.wasm.setWasmPaths(new URL('lib/tfjs/', document.baseURI).href);
     if (!await tf.setBackend(backend)) throw new Error(`this browser has no ${backend}`);
     await tf.ready();
