@@ -15,17 +15,19 @@ from gateway.errors import InvalidRequest
 from runtimes.tensors import Buffer
 
 _LITERALS = np.array([b"NaN", b"Infinity", b"-Infinity"], dtype=object)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def loads(body: Buffer) -> Any:
     """Parse JSON. A byte order mark is skipped. All strings can be encoded as UTF-8. Raises InvalidRequest."""
-    if body[:3] == b"\xef\xbb\xbf":
-        body = memoryview(body)[3:]
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         text = bytes(body)
+        rest = text.removeprefix(_BYTE_ORDER_MARK)
+        if len(rest) < len(text) and not rest.startswith(_BYTE_ORDER_MARK):  # one, not a body full of them
+            return loads(rest)
         if b"NaN" not in text and b"Infinity" not in text:
             raise InvalidRequest(f"the body is not valid JSON: {error}") from None
     try:

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.errors import InvalidRequest
 
 OPTION_NAMES = ("priority", "timeout", "signature", "signature_name")
+_OPTIONS = frozenset(OPTION_NAMES)
 # The integers that clients can send: int64 and uint64 over gRPC.
 _PRIORITIES = range(-(1 << 63), 1 << 64)
 # The range in frames to workers. Values outside are clamped.
@@ -32,7 +33,7 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
 
     Other names are ignored, as the protocol requires. Raises InvalidRequest.
     """
-    if not parameters:
+    if not parameters or _OPTIONS.isdisjoint(parameters):
         return DEFAULTS
     priority = _value(parameters, "priority", 0)
     if type(priority) is not int or priority not in _PRIORITIES:

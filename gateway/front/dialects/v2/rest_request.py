@@ -25,7 +25,7 @@ from runtimes.tensors import Buffer, Tensor
 _TYPE_NAMES = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
 ReadShared = Callable[[RegionRange], bytes]
 _NOTHING: Mapping[str, Any] = {}
-_DEFAULT_OPTIONS = OutputOptions()
+_DEFAULT_OPTIONS, _BINARY_OPTIONS = OutputOptions(), OutputOptions(binary=True)
 _INTEGER, _NUMBER = frozenset({int}), frozenset({int, float})
 _INTEGER_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
 # Inputs of up to this many values are remembered; for larger ones, the rest of the reading is cheap beside the values.
@@ -224,9 +224,9 @@ def _read_input(index: int, described: Any, rest: _Sections | None, read_shared:
 
 
 def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[list[str], OutputOptions]:
-    if not parameters and document.get("outputs") is None:
-        return [], _DEFAULT_OPTIONS
     binary = _get(parameters, "binary_data_output", bool, False, "parameters")
+    if document.get("outputs") is None:
+        return [], _BINARY_OPTIONS if binary else _DEFAULT_OPTIONS
     names: list[str] = []
     binary_by_name: dict[str, bool] = {}
     class_counts: dict[str, int] = {}
@@ -239,6 +239,8 @@ def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[l
             raise InvalidRequest(f"{where} must be an object with a name")
         name = _get(output, "name", str, None, where)
         names.append(name)
+        if len(output) == 1:
+            continue
         options = _get(output, "parameters", dict, _NOTHING, where)
         if options.get("classification") is not None:
             class_counts[name] = read_class_count(name, options["classification"])

@@ -1,19 +1,29 @@
-"""The Open Inference Protocol over REST: writes answers."""
+"""The Open Inference Protocol over REST: writes answers.
+
+An answer is text that few answers change (names, datatypes, shapes), and values. The text is made once per model and
+description, and joined with the values.
+"""
 
 from typing import Any
 
-from gateway.codecs.json_tensors import flat_json, json_values
-from gateway.codecs.json_text import dumps
+import numpy as np
+
+from gateway.codecs.json_tensors import flat_json
+from gateway.codecs.json_text import dumps, number_list
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferResponse
 from gateway.front.base.limits import Limits, check_json_answer
 from gateway.front.dialects.v2.output_options import OutputOptions
 from runtimes.bounded_cache import BoundedCache
+from runtimes.contract import DATATYPES
 from runtimes.tensors import Buffer, Tensor
 
-# The shapes of outputs follow from those of requests, which clients choose; a text takes some 100 bytes.
-_descriptions: BoundedCache[tuple[Any, ...], bytes] = BoundedCache(1024)
-_beginnings: BoundedCache[tuple[str, str], bytes] = BoundedCache(1024)
+# The shapes of outputs follow from those of requests, which clients choose; an entry takes some 300 bytes.
+_MAX_DESCRIPTIONS = 1024
+_MAX_BEGINNINGS = 1024
+# (name, datatype, shape) → its JSON without the closing brace, and how numpy reads the values; None for BYTES.
+_descriptions: BoundedCache[tuple[Any, ...], tuple[bytes, "np.dtype[Any] | None"]] = BoundedCache(_MAX_DESCRIPTIONS)
+_beginnings: BoundedCache[tuple[str, str], bytes] = BoundedCache(_MAX_BEGINNINGS)
 
 
 def write_response(
@@ -25,53 +35,53 @@ def write_response(
     {"b64": "…"} if they are not UTF-8. Raises TooLarge, InvalidRequest.
     """
     ranges = options.region_ranges
-    if not ranges and not options.binary and not options.binary_by_name:
-        check_json_answer(response.outputs, limits, flat=True)
-        return [_json_document(response)], None
+    is_plain = not (ranges or options.binary or options.binary_by_name)
     check_json_answer(
-        [each for each in response.outputs if not options.is_binary(each.name) and each.name not in ranges],
+        response.outputs
+        if is_plain
+        else [each for each in response.outputs if not options.is_binary(each.name) and each.name not in ranges],
         limits,
         flat=True,
     )
+    texts: list[bytes] = []
     sections: list[Buffer] = []
-    outputs = []
     for tensor in response.outputs:
-        output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-        if tensor.name in ranges:
+        text, dtype = _described(tensor)
+        if is_plain or not (tensor.name in ranges or options.is_binary(tensor.name)):
+            texts.append(b'%b,"data":%b}' % (text, _values(tensor, dtype)))
+        elif tensor.name in ranges:
             # No parameters describe this, because perf_analyzer would interpret any as a binary_data_size.
             shared.write(ranges[tensor.name], tensor.data)
-        elif options.is_binary(tensor.name):
-            output["parameters"] = {"binary_data_size": len(tensor.data)}
-            sections.append(tensor.data)
+            texts.append(text + b"}")
         else:
-            output["data"] = json_values(tensor, flat=True)
-        outputs.append(output)
-    document: dict[str, Any] = {"model_name": response.model, "model_version": response.version, "outputs": outputs}
-    if response.id:
-        document["id"] = response.id
-    text = dumps(document)
-    return [text, *sections], len(text) if sections else None
+            texts.append(b'%b,"parameters":{"binary_data_size":%d}}' % (text, len(tensor.data)))
+            sections.append(tensor.data)
+    beginning = _beginning(response.model, response.version)
+    end = b'],"id":%b}' % dumps(response.id) if response.id else b"]}"
+    document = b"%b%b%b" % (beginning, texts[0] if len(texts) == 1 else b",".join(texts), end)
+    return [document, *sections], len(document) if sections else None
 
 
-def _json_document(response: InferResponse) -> bytes:
-    """Return what `dumps` makes of a response without binary outputs, from the texts that few responses change."""
-    outputs = [_described(each) + flat_json(each) + b"}" for each in response.outputs]
-    rest = b'],"id":%b}' % dumps(response.id) if response.id else b"]}"
-    return _beginning(response.model, response.version) + b",".join(outputs) + rest
+def _values(tensor: Tensor, dtype: "np.dtype[Any] | None") -> bytes:
+    """What `flat_json` returns. Its checks of the size are for what did not come from a worker."""
+    if dtype is None:
+        return flat_json(tensor)
+    array = np.frombuffer(tensor.data, dtype)
+    return number_list(array if array.flags.aligned else array.copy())
 
 
-def _described(tensor: Tensor) -> bytes:
-    """Return the JSON of an output up to its data."""
+def _described(tensor: Tensor) -> tuple[bytes, "np.dtype[Any] | None"]:
     key = tensor[:3]
-    text = _descriptions.entries.get(key)
-    if text is None:
+    found = _descriptions.entries.get(key)
+    if found is None:
         described = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-        text = dumps(described)[:-1] + b',"data":'
-        _descriptions.put(key, text)
-    return text
+        found = dumps(described)[:-1], DATATYPES[tensor.datatype].dtype if tensor.datatype != "BYTES" else None
+        _descriptions.put(key, found)
+    return found
 
 
 def _beginning(model: str, version: str) -> bytes:
+    """Return the JSON of an answer up to its outputs."""
     text = _beginnings.entries.get((model, version))
     if text is None:
         text = dumps({"model_name": model, "model_version": version})[:-1] + b',"outputs":['
