@@ -11,24 +11,15 @@ from gateway.errors import InvalidRequest
 from gateway.front.base import body
 from gateway.front.base.access import Caller, http_caller
 from gateway.front.base.dialect import Reply, encode_error
+from gateway.front.http.head_cache import MAX_HEAD_LENGTH
 from gateway.front.http.hot_request import Head, HotRequest, read_head
-from gateway.front.http.shared_state import MAX_HEAD_LENGTH, SharedState
+from gateway.front.http.shared_state import SharedState
 from gateway.front.http.states import Answering, Receiving
 from gateway.front.http.upgrade import without_upgrade
 
 _AT_BOUNDARY, _HEAD, _BODY, _UPGRADE, _BROKEN = Receiving
 _READY, _DRAINING_PIPELINE, _WRITE_BLOCKED, _CLOSING = Answering
 
-# Headers that can change where the body ends, or whether it is sent at all.
-_FRAMING_HEADERS = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
-# Headers that identify one request or its trace. A head with one of them is never repeated; in the cache it would only
-# evict others.
-_PER_REQUEST_HEADERS = {
-    b"traceparent", b"tracestate", b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid",
-    b"x-request-id", b"request-id", b"x-correlation-id", b"x-amzn-trace-id", b"x-cloud-trace-context",
-    b"uber-trace-id", b"sentry-trace", b"x-datadog-trace-id", b"x-datadog-parent-id", b"ce-id", b"idempotency-key",
-}  # fmt: skip
-_UNCACHEABLE_HEADERS = _FRAMING_HEADERS | _PER_REQUEST_HEADERS
 _HEAD_END = b"\r\n\r\n"
 # httptools itself would collect headers without limit. Node.js allows 16 KiB, nginx 32 KiB. A lower limit rejects
 # requests with long cookies or tokens; a higher one is memory that each connection can claim without a valid request.
@@ -53,7 +44,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def __init__(self, shared: SharedState, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._shared, self._cached_heads = shared, shared.heads.entries
+        self._shared, self._heads = shared, shared.heads
         self.access = shared.access
         # The time of the last read or answer; the time when the request being received began.
         self._last_active = self._began = self.loop.time()
@@ -92,11 +83,11 @@ class HttpConnection(HttpToolsProtocol):
             if len(data) < MIN_ARENA_BYTES:
                 text = bytes(data)
                 head_text, end, rest = text.partition(_HEAD_END)
-                head = self._cached_heads.get(head_text)
-                idle = self.cycle is None or self.cycle.response_complete
-                if head is not None and idle and head.headers.content_length == len(rest):
-                    self._serve_cached(head, rest)
-                    return
+                if end and (self.cycle is None or self.cycle.response_complete):
+                    head = self._heads.find(head_text, len(rest))
+                    if head is not None and (self.access is None or head.headers.content_length == len(rest)):
+                        self._serve_cached(head, rest)
+                        return
                 self._head_text = head_text if end and len(head_text) <= MAX_HEAD_LENGTH else b""
         else:
             self._last_active = self.loop.time()
@@ -186,8 +177,8 @@ class HttpConnection(HttpToolsProtocol):
         head: Head | Exception
         try:
             head = read_head(route, self.headers, self._shared.limits)
-            if keep_alive and head_text and _is_cacheable(head, self.headers):
-                self._shared.heads.put(head_text, head)
+            if keep_alive and head_text:
+                self._heads.put(head_text, head, self.headers)
         except Exception as error:
             head = error
         request.open(head, route, self.headers)
@@ -351,14 +342,3 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.write(b"".join([head, *reply.body]))
         else:
             self.transport.writelines([head, *reply.body])
-
-
-def _is_cacheable(head: Head, headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether requests with this head can skip the parser: a short body that ends exactly at Content-Length.
-
-    Two Content-Length headers are not cached either: the parser rejects them before this is called.
-    """
-    length = head.headers.content_length
-    return (
-        length is not None and length < MIN_ARENA_BYTES and not any(name in _UNCACHEABLE_HEADERS for name, _ in headers)
-    )

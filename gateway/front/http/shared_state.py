@@ -11,7 +11,7 @@ from gateway.front.base import body
 from gateway.front.base.access import Access
 from gateway.front.base.dialect import Route
 from gateway.front.base.limits import Limits
-from gateway.front.http.hot_request import Head
+from gateway.front.http.head_cache import MAX_HEAD_LENGTH, HeadCache
 from gateway.front.http.routes import match
 from runtimes.bounded_cache import BoundedCache
 
@@ -21,13 +21,9 @@ KEEP_ALIVE_S = 75
 # Small, because whatever arrives together with the head of a large body is copied once more. Smaller buffers cost more
 # system calls for bodies that are not received directly.
 _RECEIVE_BYTES = 1 << 16
-# Clients of one server use few paths and heads. With smaller caches, several hundred clients evict each other's
-# entries, and each request is parsed; larger ones are memory that one client can fill, at most
-# _MAX_HEADS * MAX_HEAD_LENGTH for the texts alone.
-_MAX_ROUTES = _MAX_HEADS = 1024
-# Heads and paths longer than this are not cached. Heads of common client libraries have a few hundred bytes, with a
-# bearer token a thousand more.
-MAX_HEAD_LENGTH = 2048
+# Clients of one server use few paths. With a smaller cache, several hundred models evict each other's entries, and each
+# path is matched; a larger one is memory that one client can fill, at most this times MAX_HEAD_LENGTH.
+_MAX_ROUTES = 1024
 # How many checks are made within the shortest timeout: a timeout may be exceeded by a tenth, and an idle server with
 # many connections visits all of them every few seconds only.
 _CHECKS_PER_TIMEOUT = 10
@@ -41,8 +37,7 @@ class SharedState:
         self.keep_alive = True
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._routes: BoundedCache[bytes, Route | None] = BoundedCache(_MAX_ROUTES)
-        # Heads of hot requests with a short body on a connection that stays open, by their bytes.
-        self.heads: BoundedCache[bytes, Head] = BoundedCache(_MAX_HEADS)
+        self.heads = HeadCache()
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._response_prefixes: dict[tuple[int, bytes], bytes] = {}
         self._timer: asyncio.TimerHandle | None = None

@@ -1,0 +1,112 @@
+"""Which heads are taken for one that came before."""
+
+import pytest
+
+from gateway.front.base.limits import Limits
+from gateway.front.http.head_cache import HeadCache
+from gateway.front.http.hot_request import read_head
+from gateway.front.http.routes import match
+
+LIMITS = Limits(json_bytes=100)
+START = b"POST /v2/models/m/infer HTTP/1.1"
+HOST = b"Host: here"
+
+
+def text(*lines: bytes) -> bytes:
+    return b"\r\n".join([START, *lines])
+
+
+def put(cache: HeadCache, *lines: bytes) -> None:
+    """As the connection does, once the parser has accepted the head."""
+    headers = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+    route = match(b"/v2/models/m/infer")
+    assert route is not None
+    cache.put(text(*lines), read_head(route, headers, LIMITS), headers)
+
+
+def cache_of(*lines: bytes) -> HeadCache:
+    cache = HeadCache()
+    put(cache, *lines)
+    return cache
+
+
+def length(size: int) -> bytes:
+    return b"Content-Length: %d" % size
+
+
+@pytest.mark.parametrize(
+    ("lines", "size"),
+    [
+        ((HOST, length(5)), 5),
+        ((HOST, length(99)), 99),
+        ((HOST, b"content-length:7"), 7),
+        ((length(5), HOST), 5),
+        ((HOST, b"Traceparent: 00-1", length(5)), 5),
+        ((HOST, length(5), b"X-Request-Id: a b", b"tracestate:"), 5),
+    ],
+)
+def test_heads_that_differ_in_nothing_that_matters_are_found(lines: tuple[bytes, ...], size: int) -> None:
+    cache = cache_of(HOST, length(5))
+    assert cache.find(text(*lines), size) is not None
+    assert cache_of(*lines).find(text(HOST, length(6)), 6) is not None
+
+
+@pytest.mark.parametrize(
+    ("lines", "size"),
+    [
+        ((HOST, length(5)), 4),  # the body is not complete
+        ((HOST, length(5)), 6),  # or is followed by another request
+        ((HOST,), 0),
+        ((HOST, length(101)), 101),  # over the limit
+        ((HOST, length(5), length(5)), 5),
+        ((HOST, length(5), length(6)), 5),
+        ((HOST, length(5), b"content-length: x"), 5),
+        ((HOST, b"Content-Length: 5, 5"), 5),
+        ((HOST, b"Content-Length: +5"), 5),
+        ((HOST, b"Content-Length : 5"), 5),
+        ((HOST, b"X-Content-Length: 5"), 5),
+        ((HOST, length(5), b"Transfer-Encoding: chunked"), 5),
+        ((HOST, length(5), b"Connection: close"), 5),
+        ((HOST, length(5), b"Expect: 100-continue"), 5),
+        ((HOST, length(5), b"Accept-Encoding: gzip"), 5),
+        ((HOST, length(5), b"Authorization: Bearer of another"), 5),
+        ((HOST, length(5), b"traceparent: \x00"), 5),
+        ((HOST, length(5), b"traceparent: \xff"), 5),
+        ((HOST, length(5), b"traceparent : 1"), 5),
+        ((HOST, length(5), b"traceparent: 1\nx: y"), 5),
+        ((HOST, length(5), b"traceparent: 1", b" continued"), 5),
+        ((b"Host: there", length(5)), 5),
+    ],
+)
+def test_any_other_head_is_for_the_parser(lines: tuple[bytes, ...], size: int) -> None:
+    assert cache_of(HOST, length(5)).find(text(*lines), size) is None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (HOST, b"Transfer-Encoding: chunked"),
+        (HOST, length(5), b"Connection: close"),
+        (HOST, length(5), b"Upgrade: h2c"),
+        (HOST,),
+        (HOST, b"Accept: a", b" continued", length(5)),
+    ],
+)
+def test_heads_that_need_the_parser_are_not_remembered_without_their_length(lines: tuple[bytes, ...]) -> None:
+    cache = cache_of(*lines)
+    assert cache.find(text(*[line for line in lines if line != length(5)], length(6)), 6) is None
+
+
+def test_compressed_requests_are_found_by_the_very_same_head_only() -> None:
+    lines = (HOST, b"Accept-Encoding: gzip", length(5))
+    cache = cache_of(*lines)
+    assert cache.find(text(*lines), 5) is not None
+    assert cache.find(text(*lines[:2], length(6)), 6) is None
+
+
+def test_one_client_cannot_fill_the_memory_with_heads() -> None:
+    cache = HeadCache()
+    for number in range(3000):
+        put(cache, HOST, b"Own: %d" % number, length(5))
+        put(cache, HOST, b"traceparent: %d" % number, length(5))
+    assert len(cache) <= 2048
