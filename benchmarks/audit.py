@@ -9,6 +9,7 @@ auditor without audits, which only reads the clock, is subtracted. The model is 
 one thread. The rows with a share of 0 show the noise.
 """
 
+import argparse
 import os
 import time
 from typing import Any
@@ -99,6 +100,7 @@ def measure(size: tuple[int, int], share: float, rounds: int) -> list[str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     head = ["ms a batch", "audit_share", "audits, of the batches' time", "CPU with, of without", "requests audited"]
     rows = [measure(size, share, rounds) for size, rounds in MODELS.items() for share in SHARES]
     print(table(head, rows))

@@ -7,7 +7,7 @@ worker does it: reading the file, batch analysis, and input ranges. CPU time is 
 does not count.
 """
 
-import sys
+import argparse
 import tempfile
 import time
 from itertools import pairwise
@@ -21,8 +21,6 @@ from runtimes.contract import Signature, TensorSpec
 from runtimes.onnx.analysis.file import of_file
 from runtimes.onnx.analysis.ranges import input_ranges
 from runtimes.onnx.analysis.read import analyze
-
-NODES = 100_000
 
 
 def chain(count: int) -> bytes:
@@ -40,7 +38,9 @@ def chain(count: int) -> bytes:
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else NODES
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("nodes", type=int, nargs="?", default=100_000)
+    count = parser.parse_args().nodes
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         path.write_bytes(chain(count))

@@ -2,9 +2,9 @@
 
     python -m benchmarks.stages [--dialect JSON|v2|binary|gRPC] [--in-flight 32]
 
-py-spy samples both processes while h2load asks the tiny model; a sample belongs to the stage of its
-innermost frame that says one. The shares are set against the CPU that the run took without the
-profiler, which slows what it watches.
+py-spy, which `make .venv/benchmarking` installs, samples both processes while h2load asks the tiny model. A sample
+belongs to the stage of its innermost frame that names one. The shares are set against the CPU that the run took without
+the profiler, which slows what it watches.
 """
 
 import argparse
@@ -47,11 +47,11 @@ FRONT = [
 WORKER = [
     ("receive, unpack", r"Connection\.receive|FrameReader|unpack_infer|Loop\._handle_frame"),
     ("batch", r"worker/(batcher|sizing|cost|shedding|pending)\.py"),
-    ("put together", r"_gather|gather_inputs"),
+    ("put together", r"_gather|gather_inputs|concatenate|_is_small"),
     ("run", r"worker/chunked_model\.py|modelport_runtime|runtimes/onnx|onnxruntime"),
     (
         "cut apart, pack, send",
-        r"_results|split_outputs|pack_result|Loop\._finish|Connection\.(flush|queue|_join)|_flush",
+        r"_results|split_outputs|BatchResults|pack_result|Loop\._finish|Connection\.(flush|queue|_join)|_flush",
     ),
     ("loop", r"worker/"),
 ]
