@@ -13,7 +13,7 @@ the other's Python.
 
 import json
 import struct
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, Signature, TensorSpec
@@ -67,12 +67,15 @@ class Frame(NamedTuple):
     body: memoryview
 
 
-class TensorLayout(tuple):
-    """Everything in an INFER or RESULT frame except its numbers and the bytes of its tensors.
+# Everything in an INFER or RESULT frame except its numbers and the bytes of its tensors: the signature, the requested
+# outputs, and for each tensor its name, datatype, shape and length in bytes.
+TensorLayout = Tuple[str, Tuple[str, ...], Tuple[Tuple[str, str, Tuple[int, ...], int], ...]]
 
-    (signature, requested outputs, (name, datatype, shape, bytes) of each tensor). Layouts compare and hash by identity,
-    since caches are asked for one several times per request. `layout_of` returns one object for equal layouts, unless
-    one of them was evicted meanwhile; then they only miss a cache.
+
+class _CachedLayout(tuple):
+    """A TensorLayout that compares and hashes by identity, since caches are asked for one several times per request.
+
+    There is one object for equal layouts, unless it was evicted meanwhile; then others only miss a cache.
     """
 
     __slots__ = ()
@@ -126,8 +129,9 @@ def pack(kind: int, request_id: int, body: Sequence[Buffer] = (), flags: int = 0
 
 
 def pack_json(kind: int, body: Dict[str, Any], request_id: int = 0) -> bytes:
-    """Return a frame with a JSON body."""
-    return b"".join(pack(kind, request_id, [json.dumps(body).encode()]))
+    """Return a frame with a JSON body, padded so that tensors of frames read together with it are aligned."""
+    text = json.dumps(body).encode()
+    return b"".join(pack(kind, request_id, [text, b" " * (-len(text) % (_ALIGNMENT // 2))]))
 
 
 def unpack_json(body: Buffer) -> Dict[str, Any]:
@@ -182,26 +186,25 @@ class FrameReader:
         return frames
 
 
-_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[tuple, TensorLayout]
+_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, TensorLayout]
+_packed_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, bytes]
+_unpacked_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[bytes, TensorLayout]
 
 
 def layout_of(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -> TensorLayout:
+    """Return a layout. It is not cached before it is packed, so requests that are invalid do not fill the cache."""
     described = tuple([(name, datatype, tuple(shape), len(data)) for name, datatype, shape, data in tensors])
-    return _layout(signature, tuple(outputs), described)
+    layout = signature, tuple(outputs), described
+    return _layouts.entries.get(layout, layout)
 
 
-def _layout(*parts: Any) -> TensorLayout:
-    layout = _layouts.entries.get(parts)
-    if layout is None:
-        layout = TensorLayout(parts)
-        names = [parts[0], *parts[1], *[tensor[0] for tensor in parts[2]]]
-        if sum([len(name) for name in names]) + 8 * sum([len(tensor[2]) for tensor in parts[2]]) <= _MAX_LAYOUT_BYTES:
-            _layouts.put(parts, layout)
-    return layout
-
-
-_packed_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, bytes]
-_unpacked_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[bytes, TensorLayout]
+def _cached(layout: TensorLayout) -> TensorLayout:
+    """Return the one object for layouts equal to this one."""
+    cached = _layouts.entries.get(layout)
+    if cached is None:
+        cached = cast(TensorLayout, _CachedLayout(layout))
+        _layouts.put(layout, cached)
+    return cached
 
 
 def _pack_layout(layout: TensorLayout) -> bytes:
@@ -220,7 +223,7 @@ def _pack_layout(layout: TensorLayout) -> bytes:
     packed = b"".join(parts)
     packed += b"\0" * (-len(packed) % _ALIGNMENT)
     if len(packed) <= _MAX_LAYOUT_BYTES:
-        _packed_layouts.put(layout, packed)
+        _packed_layouts.put(_cached(layout) if type(layout) is tuple else layout, packed)
     return packed
 
 
@@ -244,8 +247,9 @@ def _unpack_layout(packed: bytes) -> TensorLayout:
         position += length
         tensors.append((name, _DATATYPES[code], struct.unpack_from("<%dq" % rank, packed, position), size))
         position += 8 * rank
-    layout = _layout(signature, tuple(outputs), tuple(tensors))
+    layout = signature, tuple(outputs), tuple(tensors)
     if len(packed) <= _MAX_LAYOUT_BYTES:
+        layout = _cached(layout)
         _unpacked_layouts.put(packed, layout)
     return layout
 

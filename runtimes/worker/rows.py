@@ -76,7 +76,7 @@ def split_outputs(
     outputs: Arrays, dim: int, counts: Sequence[int], queue_ns: Sequence[int], common: ResultFrame
 ) -> Sequence[ResultFrame]:
     """Return the result of each request, which has its rows of every output. `common` is what the results share."""
-    if dim == 0 and len(counts) > 1 and not any([array.dtype == object for array in outputs.values()]):
+    if dim == 0 and len(counts) > 1 and not any([array.dtype.kind in "OSU" for array in outputs.values()]):
         return BatchResults([from_array(name, array) for name, array in outputs.items()], counts, queue_ns, common)
     results = []
     for part, queued in zip(_split(outputs, dim, counts), queue_ns):
@@ -89,7 +89,7 @@ class BatchResults(Sequence[ResultFrame]):
     """The results of a batch, as its outputs are: each request's are contiguous rows of every output.
 
     A ResultFrame per request is made where one is asked for. The loop needs none: it sends the rows of neighboring
-    requests together (`runs`).
+    requests together (`send_results`).
 
     counts  rows of each request
     common  what the results have in common, without layout and outputs
@@ -130,8 +130,8 @@ class BatchResults(Sequence[ResultFrame]):
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
         if not self._starts:
-            self._starts = [0] + list(accumulate(self.counts))
-        count, start = self.counts[index], self._starts[:-1][index]
+            self._starts = [0] + list(accumulate(self.counts[:-1]))
+        count, start = self.counts[index], self._starts[index]
         layout = self.layout(count)
         parts = zip(layout[2], self.data(start, start + count))
         tensors = [Tensor(name, datatype, shape, data) for (name, datatype, shape, _), data in parts]

@@ -119,6 +119,36 @@ def test_forms_that_clients_made_long_are_not_remembered() -> None:
     assert (len(wire._packed_layouts), len(wire._unpacked_layouts)) == before
 
 
+def test_only_layouts_that_are_sent_are_cached() -> None:
+    tensors = [Tensor("never seen", "FP32", (1, 2), b"\0" * 8)]
+    before = len(wire._layouts)
+    for _ in range(2):
+        assert type(wire.layout_of("s", ["y"], tensors)) is tuple
+    assert len(wire._layouts) == before
+    wire.pack_infer([(1, InferFrame(1.0, 0, "s", ["y"], tensors))])
+    assert wire.layout_of("s", ["y"], tensors) is wire.layout_of("s", ["y"], tensors)
+    assert len(wire._layouts) == before + 1
+
+
+def test_layouts_too_long_for_the_cache_are_equal() -> None:
+    """Otherwise each request of a model with hundreds of inputs would be an entry of its own in other caches."""
+    tensors = [Tensor(f"feature {number}", "FP32", (1,), b"\0" * 4) for number in range(300)]
+    packed = together(wire.pack_infer([(1, InferFrame(1.0, 0, "s", (), tensors))]))
+    layouts = {wire.layout_of("s", (), tensors) for _ in range(2)}
+    layouts |= {wire.unpack_infer(wire.FrameReader().feed(packed)[0].body)[0][1].layout for _ in range(2)}
+    assert len(layouts) == 1
+
+
+@pytest.mark.parametrize("length", range(8))
+def test_tensors_are_aligned_in_whatever_company_they_arrive(length: int) -> None:
+    arena = wire.pack_json(wire.ARENA, {"path": "/" + "a" * length})
+    requests = [(number, InferFrame(1.0, 0, "s", (), [from_array("x", np.ones(3))])) for number in range(2)]
+    first, second = wire.FrameReader().feed(arena + together(wire.pack_infer(requests)))
+    assert wire.unpack_json(first.body) == {"path": "/" + "a" * length}
+    for _, request in wire.unpack_infer(second.body):
+        assert np.frombuffer(request.inputs[0].data, np.float64).flags.aligned
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_results_that_are_contiguous_already_make_the_same_frame(count: int) -> None:
     whole = [from_array("a", np.arange(3 * count, dtype=np.int8).reshape(count, 3)), from_array("b", np.ones(count))]

@@ -303,6 +303,24 @@ def test_one_answer_of_a_batch_that_is_too_large_fails_alone() -> None:
     assert "the limit is 8" in large.message
 
 
+class Texts(Doubler):
+    def infer(self, inputs: dict[str, np.ndarray], outputs: Any, signature: str) -> dict[str, np.ndarray]:
+        texts = [str(int(row[0])) for row in inputs["x"]]
+        return {"y": np.array(texts), "z": np.array(texts, dtype="S")}
+
+
+def test_strings_of_fixed_width_are_split_by_rows() -> None:
+    """numpy has them, but each takes its own number of bytes in an answer."""
+    batching = Batching(max_rows=16, signatures=frozenset({"s"}))
+    batcher, executor = Batcher(batching), Executor(Texts(), batching, 1 << 20)
+    for rows in ([1.0], [222.0], [33.0, 4.0]):
+        batcher.add_all("front", grouped(rows), False, 0.0)
+    results = executor.run(batcher.next(0.0)[0])
+    for index in range(2):
+        texts = [to_array(result.outputs[index]).tolist() for result in results]
+        assert texts == [[b"1"], [b"222"], [b"33", b"4"]]
+
+
 class Outbox:
     """A front's connection that keeps what is queued for it."""
 
