@@ -75,7 +75,7 @@ async def _reload(target: Target, repository: Path, model: str) -> None:
     """Unload and load; meanwhile nobody asks for it."""
     target.models.remove(model)
     try:
-        await asyncio.sleep(1)  # what is under way is answered
+        await asyncio.sleep(1)  # what is in progress is answered
         for verb in ("unload", "load"):
             url = f"http://127.0.0.1:{target.http}/v2/repository/models/{model}/{verb}"
             request = urllib.request.Request(url, data=b"{}", method="POST")

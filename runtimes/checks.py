@@ -69,7 +69,10 @@ def declared_inputs(
     """
     by_name = {spec.name: spec for spec in declared}
     if declared and sorted(by_name) != sorted(spec.name for spec in known):
-        raise LoadError("either all of the inputs %s must be declared, or none" % quoted(spec.name for spec in known))
+        raise LoadError(
+            "the inputs %s are declared, but the model has %s: declare all of them, or none"
+            % (quoted(by_name), quoted(spec.name for spec in known))
+        )
     return tuple(_merge("input", by_name.get(spec.name, spec), spec, resizable) for spec in known)
 
 

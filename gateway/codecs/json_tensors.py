@@ -47,9 +47,8 @@ def read_tensor(name: str, data: Any, datatype: str, shape: Sequence[int] | None
         if len(found) > 1:
             raise InvalidRequest(f"input '{name}' has shape {list(shape)}, but its data is nested as {found}")
         if len(flat) != prod(shape):
-            raise InvalidRequest(
-                f"input '{name}' has {len(flat)} values of data, but shape {list(shape)} has {prod(shape)}"
-            )
+            values = "1 value" if len(flat) == 1 else f"{len(flat)} values"
+            raise InvalidRequest(f"input '{name}' has {values} of data, but shape {list(shape)} needs {prod(shape)}")
     return Tensor(name, datatype, tuple(shape), _convert(name, flat, kinds, datatype))
 
 

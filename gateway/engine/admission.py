@@ -21,9 +21,9 @@ class AdmissionLimits:
 
 
 class AdmissionController:
-    """Counts the requests and bytes under way and compares them with the limits.
+    """Counts the requests and bytes in progress and compares them with the limits.
 
-    The bytes include those of bodies that are still being received. `idle` is set while no request is under way.
+    The bytes include those of bodies that are still being received. `idle` is set while no request is in progress.
     """
 
     def __init__(self, limits: AdmissionLimits) -> None:
@@ -39,9 +39,9 @@ class AdmissionController:
         share = max(1, limit // 2)
         if has_other_models and requests_of_model >= share:
             # Without this, one model that hangs would use up the limit for all of them.
-            raise Overloaded(f"{share} requests are under way for this model, which is its limit; try again later")
+            raise Overloaded(f"{share} requests to this model are in progress, which is the limit; try again later")
         if self.requests >= limit:
-            raise Overloaded(f"{limit} requests are under way, which is the limit; try again later")
+            raise Overloaded(f"{limit} requests are in progress, which is the limit; try again later")
         self._check_bytes(size)
 
     def admit(self, size: int) -> None:
@@ -73,7 +73,7 @@ class AdmissionController:
     def _check_bytes(self, size: int) -> None:
         limit = self.limits.max_bytes
         if self._bytes + size > limit:
-            raise Overloaded(f"{self._bytes} bytes of input are under way and the limit is {limit}; try again later")
+            raise Overloaded(f"{self._bytes} bytes of input are in progress, and the limit is {limit}; try again later")
 
 
 class AdmissionReservation:

@@ -216,13 +216,13 @@ class FrontEngine:
         admitted.settle(DeadlineExceeded("the deadline passed before the model answered"))
 
     async def drain(self, grace_s: float) -> None:
-        """Reject new requests, and wait up to `grace_s` seconds for those under way; then fail the rest."""
+        """Reject new requests, and wait up to `grace_s` seconds for those in progress; then fail the rest."""
         self.draining = True
         try:
             async with asyncio.timeout(grace_s):
                 await self._admission.idle.wait()
         except TimeoutError:
-            log.warning("%d requests were still under way when the grace period ended", self._admission.requests)
+            log.warning("%d requests were still in progress when the grace period ended", self._admission.requests)
             for servable in list(self._routes.servables()):
                 servable.fail_all(Unavailable("the gateway stopped before the model answered"))
             await self._admission.idle.wait()

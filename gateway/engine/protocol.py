@@ -56,7 +56,7 @@ class Engine(Protocol):
 
     @property
     def drained(self) -> asyncio.Event:
-        """Set when the server is stopping and no request is under way. Waiting for requests must end then."""
+        """Set when the server is stopping and no request is in progress. Waiting for requests must end then."""
 
     @property
     def server_name(self) -> str:

@@ -85,7 +85,7 @@ class ModelQueue:
         return client is not None and client.estimator.would_be_late(rows, now, deadline)
 
     def _publish_rows(self) -> None:
-        """Publish to all fronts how many rows this front has under way for each worker (latency targets only)."""
+        """Publish to all fronts how many rows this front has in progress for each worker (latency targets only)."""
         if self.target_s and self.clients:
             share = sum(queued.rows for queued in self._queued.values()) / len(self.clients)
             for client in self.clients:

@@ -93,4 +93,4 @@ class Servable(Protocol):
         """Forget a settled request, and cancel it if it is still running."""
 
     def fail_all(self, error: ModelportError) -> None:
-        """Settle all requests under way with this error."""
+        """Settle all requests in progress with this error."""

@@ -1,6 +1,6 @@
 """Predicts whether a worker of a model with a latency target would answer a request too late.
 
-The worker publishes its pace on its status page, and each front the number of rows that it has under way for the
+The worker publishes its pace on its status page, and each front the number of rows that it has in progress for the
 worker. A burst that arrives at one front is therefore visible to all of them right away.
 """
 
@@ -17,11 +17,11 @@ class Estimator:
         self._front = front
 
     def publish_rows(self, rows: float) -> None:
-        """Publish the number of rows that this front has under way for the worker."""
+        """Publish the number of rows that this front has in progress for the worker."""
         self._page.set_rows(self._front, ceil(rows))
 
     def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
-        """Return whether `rows` more rows, after all those under way, would miss the deadline.
+        """Return whether `rows` more rows, after all those in progress, would miss the deadline.
 
         Times are time.monotonic() seconds. An idle worker is never considered late: if a wrong estimate kept all
         requests away from it, no run could correct the estimate.

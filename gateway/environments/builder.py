@@ -141,7 +141,7 @@ class Builder:
             self._on_progress()
 
         size = f"about {self._size_mb(environment.runtime):.0f} MB to download"
-        log.info("%s: building its environment, once: %s", name, size)
+        log.info("%s: building its environment (only once; %s)", name, size)
         set_step(size)
         await environments.build(environment, set_step)
         log.info("%s: its environment is ready after %.0f s", name, time.monotonic() - since)

@@ -245,7 +245,7 @@ class Manager:
                 version.fail(version.reason)
             self._tasks[key] = asyncio.create_task(self._load(version))
         else:
-            log.info("%s version %s is unloaded", key.model, key.version)
+            log.info("%s is unloaded", key)
             version = self.versions[key]
             version.unloading = True  # set here, not in the task: a client that unloads it must not see it READY again
             self._tasks[key] = asyncio.create_task(self._retire(version, self._tasks[key]))
@@ -277,7 +277,7 @@ class Manager:
         except EnvironmentUnavailable as error:
             version.fail(str(error))
         except Exception:
-            log.exception("%s version %s could not be started", *version.key[:2])
+            log.exception("%s could not be started", version.key)
             version.fail("it could not be started; the gateway's log says why")
 
     async def _place(self, version: ModelVersion, environment: Environment) -> tuple[str, ...]:
@@ -285,7 +285,7 @@ class Manager:
         gpu_count = await asyncio.to_thread(count_gpus) if device == ("auto",) else 0
         devices = placement(device, self._options.accelerator, environment.accelerator, gpu_count)
         if device == ("auto",):
-            log.info("%s version %s: device = 'auto' is %s here", *version.key[:2], devices[0])
+            log.info("%s: device = 'auto' selects %s", version.key, devices[0])
         return devices
 
     def _launch(self, version: ModelVersion, environment: Environment, device: str) -> Launch:
@@ -310,7 +310,7 @@ class Manager:
             running.cancel()
         _, slow = await asyncio.wait([running], timeout=self._options.grace_s)
         if slow:
-            log.warning("%s version %s: a front did not disconnect in time; its worker is killed", *version.key[:2])
+            log.warning("%s: a front did not disconnect in time; killing the worker", version.key)
             version.kill()
         await asyncio.gather(running, return_exceptions=True)
         key = version.key[:2]
@@ -364,7 +364,7 @@ class Manager:
         if not self._has_settled and all(version.state not in _TRANSIENT for version in current):
             self._has_settled = True
             ready = sum(version.state is State.READY for version in current)
-            log.info("settled: %d of %d model versions are READY", ready, len(current))
+            log.info("startup is complete: %d of %d model versions are READY", ready, len(current))
         if self._scanner.trouble and current and not any(version.admits for version in current):
             return False  # no version can answer, and the repository cannot provide new ones
         if self._options.strict_readiness:

@@ -118,7 +118,7 @@ class ModelVersion:
     def fail(self, reason: str) -> None:
         """Mark the version as UNAVAILABLE, for this reason, until something changes."""
         self.failed, self.reason = True, _printable(reason)
-        log.error("%s version %s is UNAVAILABLE: %s", self.key.model, self.key.version or "-", self.reason)
+        log.error("%s is UNAVAILABLE: %s", self.key, self.reason)
         self._on_change()
 
     def entry(self, waiting_for: str = "") -> TableEntry:
@@ -184,7 +184,7 @@ class ModelVersion:
             if self._stop.is_set():
                 return
             if worker.failure and self.state is State.READY:
-                log.error("%s version %s: one instance cannot be loaded: %s", *self.key[:2], worker.failure)
+                log.error("%s: one instance cannot be loaded: %s", self.key, worker.failure)
                 if self.outdated:
                     self._on_outdated()
                 return
@@ -209,7 +209,8 @@ class ModelVersion:
         self.restarts += 1
         delay = restart_delay_s(self._loading_crashes or len(self._crash_times), worker.ready is not None)
         reason = worker.describe_end()
-        log.warning("%s version %s: %s; restarting in %.2g s", self.key.model, self.key.version, reason, delay)
+        when = f"in {delay:.2g} s" if delay else "immediately"
+        log.warning("%s: %s; restarting %s", self.key, reason, when)
         self.reason = f"{reason}; it is being restarted"
         if self._loading_crashes >= _MAX_LOADING_CRASHES:
             self.fail(f"{reason}, {self._loading_crashes} times while loading; the next attempt is in {delay:.0f} s")
@@ -229,7 +230,7 @@ class ModelVersion:
             self._learned.update(worker.learned)
             if worker.ready is not None:
                 if self._loaded is None:
-                    log.info("%s version %s is READY, %s", self.key.model, self.key.version, worker.ready.note)
+                    log.info("%s is READY, %s", self.key, worker.ready.note)
                 self._update_loaded(worker.ready)
                 self.failed, self.reason = False, ""
         self._on_change()
@@ -244,7 +245,7 @@ class ModelVersion:
             return
         if self.batching_off is None:
             note = self._loaded.note
-            log.warning("%s version %s: %s", self.key.model, self.key.version, note)
+            log.warning("%s: %s", self.key, note)
             self.batching_off = BatchingOff(self._loaded.batching_off, note.partition(": ")[2])
         for worker in self.workers:
             if worker.ready is not None and not worker.ready.batching_off:

@@ -25,11 +25,17 @@ class State(StrEnum):
 
 
 class VersionKey(NamedTuple):
-    """One version of a model with particular files. When the files change, so does the fingerprint."""
+    """One version of a model with particular files. When the files change, so does the fingerprint.
+
+    version  "" for a model whose folder or configuration cannot be read
+    """
 
     model: str
     version: str
     fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.model} version {self.version}" if self.version else self.model
 
 
 class Action(NamedTuple):

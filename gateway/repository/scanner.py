@@ -50,8 +50,8 @@ class Scanner:
         # An empty folder has most likely lost its volume. An empty models.config is deliberate.
         if not configs and self._is_serving() and not self._repository.is_file():
             self._report(
-                f"{self._repository} contains no models any more; models that are served continue to be served; "
-                "unload by name those that should not be"
+                f"{self._repository} no longer contains any models; the models that are served continue to be served, "
+                "until they are unloaded by name"
             )
             return None
         self.trouble = ""

@@ -89,7 +89,7 @@ class FrontProcess:
                 await self._channel.call(verb, **arguments)
 
     def drain(self, grace_s: float) -> None:
-        """Have the front reject new requests, answer those under way, and exit. May be called before it has started."""
+        """Have the front reject new requests, finish those in progress, and exit. It need not have started yet."""
         self._drain_s = grace_s
         if self._channel is not None:
             self._channel.send(DRAIN, {"grace_s": grace_s})

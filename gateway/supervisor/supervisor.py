@@ -164,7 +164,7 @@ class Supervisor:
 
     async def _drain(self, fronts: list["asyncio.Task[None]"]) -> None:
         grace = self.settings.grace_s
-        log.info("stopping: requests under way are answered, for at most %g s", grace)
+        log.info("stopping: requests in progress have up to %g s to finish", grace)
         self._draining = True
         # Fronts and workers must exit within the grace period too: after it, a service manager may kill the gateway.
         exit_s = min(_EXIT_S, grace / 3)
@@ -172,7 +172,7 @@ class Supervisor:
             front.drain(grace - exit_s)
         _, late = await asyncio.wait(fronts, timeout=grace - exit_s / 2)
         if late:
-            log.warning("a front did not exit in time and is killed")
+            log.warning("a front did not exit in time; killing it")
 
     async def _run_front(self, on_serving: Callable[[], None]) -> None:
         """Run a front, and replace it whenever it ends."""
@@ -191,7 +191,7 @@ class Supervisor:
                 self._metrics.retire(front.number)
             if not self._draining:
                 self._front_restarts += 1
-                log.error("front %d ended with code %d and is replaced", front.number, code)
+                log.error("front %d exited with code %d; replacing it", front.number, code)
                 if not front.serving.is_set():
                     await asyncio.sleep(_RESPAWN_S)  # it did not even start
 

@@ -85,7 +85,7 @@ FAKE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "refused": ({"refused": {"z": "it is a map, which the protocol lacks"}}, {"refused": ["z"]}),
     "not_batchable": ({"not_batchable": True}, {"not_batchable": True}),
     "stateful": ({"stateful": True}, {"stateful": True}),
-    # It tells in its answers how many batches were under way, so that they differ.
+    # It tells in its answers how many batches were in progress, so that they differ.
     "pipelined": ({"pipelined": True}, {"stateful": True}),
     "load_error": ({"load_error": "the model is not to our taste"}, {"load_error": True}),
 }

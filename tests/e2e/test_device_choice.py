@@ -17,7 +17,7 @@ def test_auto_is_the_cpu_without_the_accelerator_and_is_told_once(gateway: Start
     add_fake(repository, "m", toml='device = "auto"\ninstances = 2')
     running = gateway(repository).wait_ready()
     assert running.infer("m", ROW) == {"y": [[2, 2, 2, 2]]}
-    assert sum("m version 1: device = 'auto' is cpu here" in line for line in running.log) == 1
+    assert sum("m version 1: device = 'auto' selects cpu" in line for line in running.log) == 1
 
 
 @pytest.mark.parametrize("device", ['"cuda:1"', '["cuda:0", "cuda:1"]'])

@@ -215,9 +215,9 @@ def _v2_json(subject: Subject) -> Iterator[BadRequest]:
         classified = b'{"inputs": [], "outputs": [{"name": "y", "parameters": {"classification": %b}}]}' % count
         yield case(f"classification {count.decode()}", classified, "a whole number of at least 1")
     region = {"shared_memory_region": "r", "shared_memory_byte_size": 4 * subject.width}
-    lies_there = {"name": subject.input, "shape": [1, subject.width], "datatype": "FP32", "parameters": region}
+    in_region = {"name": subject.input, "shape": [1, subject.width], "datatype": "FP32", "parameters": region}
     yield case(
-        "shared memory", json.dumps({"inputs": [lies_there]}).encode(), "shared memory is switched off", status=501
+        "shared memory", json.dumps({"inputs": [in_region]}).encode(), "shared memory is switched off", status=501
     )
     yield case("shared memory and data", body([row], parameters=region), "both data and a shared_memory_region")
     for name, parameters, says in (
@@ -225,7 +225,7 @@ def _v2_json(subject: Subject) -> Iterator[BadRequest]:
         ("no name", {**region, "shared_memory_region": 1}, "as a string"),
         ("half a byte", {**region, "shared_memory_offset": 0.5}, "whole numbers"),
     ):
-        wrong = json.dumps({"inputs": [{**lies_there, "parameters": parameters}]}).encode()
+        wrong = json.dumps({"inputs": [{**in_region, "parameters": parameters}]}).encode()
         yield case(f"shared memory, {name}", wrong, says)
     sized = body([row], parameters={"binary_data_size": 4})
     yield case("binary size without the header", sized, "Inference-Header-Content-Length")
@@ -267,7 +267,7 @@ def _v2_binary(subject: Subject) -> Iterator[BadRequest]:
     yield case("header negative", good, "must be a whole number", "-1")
     yield case("header of many digits", good, "must be a whole number", "1" * 30)
     yield case("header over the JSON limit", good, "over the limit", str(10**12), 413)
-    yield case("no JSON part", good[: size + 1], f"which {size + 1} bytes do not fit", "0")
+    yield case("no JSON part", good[: size + 1], f"a body of {size + 1} bytes does not fit", "0")
     for name, value, says in (
         ("negative", -1, "binary_data_size -1"),
         ("beyond 64 bits", 2**63, "binary_data_size"),
@@ -318,7 +318,7 @@ def _predict(subject: Subject) -> Iterator[BadRequest]:
     yield case("nothing", {}, "either 'inputs'")
     yield case("both", {"inputs": [row], "instances": [row]}, "either 'inputs'")
     yield case("unknown key", {"input": [row]}, "unknown key 'input'")
-    yield case("no model", {"inputs": [row]}, "no model is named", "/predict")
+    yield case("no model", {"inputs": [row]}, "names no model", "/predict")
     yield case("model a number", {"model": 1, "inputs": [row]}, "'model'", "/predict")
     yield case("another model", {"model": "other", "inputs": [row]}, "'other'")
     yield case("unknown model", {"inputs": [row]}, "no model 'nosuch'", "/predict/nosuch", 404)

@@ -78,7 +78,7 @@ async def _no_answer(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        not_found = NotFound("there is nothing at this path; /docs lists what there is")
+        not_found = NotFound("this path does not exist; /docs lists the paths that do")
         return JSONResponse({"error": client_message(not_found)}, 404)
     headers = dict(error.headers or {})
     text = f"this path accepts {headers['Allow']}, not {request.method}" if "Allow" in headers else error.detail

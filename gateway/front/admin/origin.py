@@ -30,7 +30,7 @@ def check_origin(method: str, headers: Mapping[str, str], allowed_hosts: Collect
         raise Forbidden("a web page of another origin may not change this server; send the request from another client")
     if not _is_ours(_name(host), allowed_hosts):
         raise Forbidden(
-            "a browser may change this server only under one of its own addresses, and the Host header names another; "
+            "a browser may change this server only under one of its own addresses, but the Host header names another; "
             "open it by its IP address or as localhost, or name the host in the server's setting allowed_hosts"
         )
 

@@ -22,12 +22,12 @@ def read_document(engine: Engine, model: str, version: str, document: Any) -> In
         raise InvalidRequest("the body must be a JSON object with 'inputs' or 'instances'")
     for key in document:
         if key not in _KEYS:
-            raise InvalidRequest(f"the body has the unknown key '{key}'; known are {', '.join(_KEYS)}")
+            raise InvalidRequest(f"the body has the unknown key '{key}'; the allowed keys are {', '.join(_KEYS)}")
     document = without_nulls(document)
     model = _path_or_body(document, "model", model)
     version = _path_or_body(document, "version", version)
     if not model:
-        raise InvalidRequest("no model is named; post to /predict/{model}, or add 'model' to the body")
+        raise InvalidRequest("the request names no model; post to /predict/{model}, or add 'model' to the body")
     options = _options(document)
     status = engine.model(model, version)
     inputs = read_inputs(document, status, find_signature(status, options.signature))
@@ -44,7 +44,7 @@ def _path_or_body(document: Mapping[str, Any], key: str, path: str) -> str:
     if not isinstance(value, str):
         raise InvalidRequest(f"'{key}' must be a string")
     if path and value != path:
-        raise InvalidRequest(f"the path names {key} '{path}', but the body '{value}'; leave out one of them")
+        raise InvalidRequest(f"the path names {key} '{path}', but the body names '{value}'; leave out one of them")
     return value
 
 

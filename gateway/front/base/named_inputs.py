@@ -84,5 +84,5 @@ def _columns(rows: Any, status: ModelStatus, signature: Signature) -> dict[str, 
     expected = set(names)
     for index, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != expected:
-            raise InvalidRequest(f"instances[{index}] must be an object with a row for each of {', '.join(names)}")
+            raise InvalidRequest(f"instances[{index}] must be an object with a row for each input: {', '.join(names)}")
     return {name: [row[name] for row in rows] for name in names}

@@ -37,10 +37,12 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
         return DEFAULTS
     priority = _value(parameters, "priority", 0)
     if type(priority) is not int or priority not in _PRIORITIES:
-        raise InvalidRequest("parameter 'priority' must be an integer of 64 bits; lower goes first")
+        raise InvalidRequest("parameter 'priority' must be a 64-bit integer; requests with lower numbers run first")
     timeout = _value(parameters, "timeout", 0)
     if type(timeout) is not int or timeout not in _TIMEOUTS:
-        raise InvalidRequest("parameter 'timeout' must be a whole number of microseconds of 64 bits, or 0 for none")
+        raise InvalidRequest(
+            "parameter 'timeout' must be a whole number of microseconds that fits into 64 bits, or 0 for none"
+        )
     signature = _value(parameters, "signature", _value(parameters, "signature_name", ""))
     if not isinstance(signature, str):
         raise InvalidRequest("parameter 'signature' must be a string, the name of one of the model's signatures")

@@ -45,7 +45,7 @@ def test_bodies_share_the_limit(engine: FrontEngine) -> None:
         first.reserve(LIMIT - 10)
         with engine.reserve_body("m", "") as second:
             second.reserve(10)
-            with pytest.raises(Overloaded, match=f"{LIMIT} bytes of input are under way"):
+            with pytest.raises(Overloaded, match=f"{LIMIT} bytes of input are in progress"):
                 second.reserve(1)
         with engine.reserve_body("m", "") as third:
             third.reserve(10)

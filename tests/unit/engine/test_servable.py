@@ -95,7 +95,7 @@ def test_each_answer_is_delivered_and_the_final_one_settles_the_request(servable
         assert len(outcomes) == 2
         assert servable.released == servable.accepted
         assert servable.metrics.outcomes == {"success": 1}
-        await engine.drain(0.0)  # returns immediately: nothing is under way
+        await engine.drain(0.0)  # returns immediately: nothing is in progress
 
     asyncio.run(run())
 

@@ -124,7 +124,7 @@ async def test_an_emptied_repository_unloads_nothing(caplog: pytest.LogCaptureFi
         repository.models = Repository("b").models
         await until(lambda: states(manager) == {"b": "it is broken"})
         assert manager._table.ready
-    assert sum("contains no models any more" in record.message for record in caplog.records) == 1
+    assert sum("no longer contains any models" in record.message for record in caplog.records) == 1
 
 
 @run

@@ -105,7 +105,7 @@ def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
     @add("/predictions/{rest:path}", _ALL_METHODS, include_in_schema=False)
     @add("/explanations/{rest:path}", _ALL_METHODS, include_in_schema=False)
     async def nothing(rest: str = "") -> None:
-        raise NotFound("there is nothing at this path; /docs lists what there is")
+        raise NotFound("this path does not exist; /docs lists the paths that do")
 
 
 def _count(name: str, text: str, minimum: int) -> int:

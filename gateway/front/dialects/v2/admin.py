@@ -152,7 +152,7 @@ def _add_shared_memory(app: FastAPI, engine: Engine, read_object: ReadObject) ->
     @app.post(cuda + "/region/{region}/register", include_in_schema=False)
     async def cuda_register(region: str) -> None:
         """501: CUDA shared memory is not supported."""
-        raise Unsupported("CUDA shared memory is not served; use system shared memory")
+        raise Unsupported("CUDA shared memory is not supported; use system shared memory")
 
     @app.post(cuda + "/unregister", tags=["shared memory"])
     @app.post(cuda + "/region/{region}/unregister", tags=["shared memory"])

@@ -45,6 +45,6 @@ def read_raw(status: ModelStatus, body: Buffer) -> Tensor:
         shape[shape.index(-1)] = len(body) // row if row else 0
     if row * (1 if -1 not in declared or not row else len(body) // row) != len(body):
         raise InvalidRequest(
-            f"input '{name}' has shape {list(declared)} of {datatype}, which {len(body)} bytes do not fit"
+            f"a body of {len(body)} bytes does not fit input '{name}', which has shape {list(declared)} of {datatype}"
         )
     return raw_tensor(name, datatype, shape, body)

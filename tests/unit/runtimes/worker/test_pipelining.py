@@ -99,7 +99,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 
 def test_the_next_full_batch_starts_before_the_running_one_is_finished(start: Any) -> None:
-    # Each answer is twice its input, and one more if a batch was under way when it started.
+    # Each answer is twice its input, and one more if a batch was in progress when it started.
     worker = start(1)
     assert worker.ask(10, 20, 30) == [20, 41, 61]
     assert worker.model.listed == [{0, 1}, {1, 2}, {2}]

@@ -150,9 +150,10 @@ def test_models_cannot_be_changed(serving: Serving, method: str, path: str) -> N
 )  # fmt: skip
 def test_405_has_torchserves_form(serving: Serving, method: str, path: str, code: int, allow: str) -> None:
     reply = serving.http.request(method, path)
-    kind, says = {404: ("ModelNotFoundException", "nothing at this path"), 405: ("MethodNotAllowedException", method)}[
-        code
-    ]
+    kind, says = {
+        404: ("ModelNotFoundException", "this path does not exist"),
+        405: ("MethodNotAllowedException", method),
+    }[code]
     assert_rejected(reply, code, kind, says)
     assert reply.headers.get("allow", "") == allow
 

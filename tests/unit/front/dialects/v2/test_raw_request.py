@@ -32,7 +32,7 @@ def test_one_string(serving: Serving) -> None:
     [
         ("two", bytes(8), "has 2 inputs"),
         ("untyped", bytes(8), "no declared datatype"),
-        ("doubler", bytes(13), "which 13 bytes do not fit"),
+        ("doubler", bytes(13), "a body of 13 bytes does not fit"),
         ("doubler", b"", "rows"),
     ],
 )
