@@ -6,6 +6,7 @@ each request would cost twice as much as all the work done here.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -154,6 +155,8 @@ class HotRequest:
         """
         route, headers = head.route, head.headers
         if not head.is_plain or self._connection.access is not None or route.dialect.is_slow(headers, body):
+            if headers.content_length != len(body):  # the head came before, with another length (head_cache.py)
+                head = head._replace(headers=replace(headers, content_length=len(body)))
             self.open(head, route, head.raw_headers)
             self.on_body(body)
             self.on_body_complete()

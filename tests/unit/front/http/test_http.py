@@ -150,6 +150,19 @@ def test_a_disconnect_within_a_large_body_releases_its_reservation(serving: Serv
         serving.run(lambda: None)
 
 
+@pytest.mark.parametrize("path", ["/predict/doubler", "/predictions/doubler", "/v2/models/doubler/infer"])
+def test_bodies_of_any_length_follow_heads_that_are_otherwise_the_same(serving: Serving, path: str) -> None:
+    """Those of TorchServe may be images, which are read in a thread."""
+    with serving.connect() as connection:
+        answers = Answers(connection)
+        for padding in (0, 1, 100, 0):
+            tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+            text = json.dumps({"inputs": [tensor] if "v2" in path else [[1, 2, 3]]}).encode() + b" " * padding
+            connection.sendall(head(path, **{"Content-Length": len(text)}) + text)
+            status, _, body = answers.next()
+            assert status == 200, body
+
+
 @pytest.mark.parametrize(
     ("request_head", "kept"),
     [
