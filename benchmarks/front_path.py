@@ -1,6 +1,6 @@
 """What a request costs in a front's Python: codec, engine, frames; no socket, no worker and no other process.
 
-    python -m benchmarks.front_path [--dialect v2|plain|binary] [--in-flight 32] [--profile]
+    python -m benchmarks.front_path [--dialect v2|plain|binary] [--in-flight 32] [--varied] [--profile]
 
 A real connection and a real engine, whose sockets are replaced by objects that keep what is written.
 Requests arrive `--in-flight` at a time, as they do where a worker answers whole batches. The figure is
@@ -13,6 +13,7 @@ import cProfile
 import pstats
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from runtimes.tensors import Tensor
 
 _DIALECTS = {"v2": requests.v2_json, "plain": requests.predict_json, "binary": requests.v2_binary}
 _ROUNDS, _TURNS = 40, 50
+_VARIED = 1009  # a prime: each connection gets each of them
 _SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 16)),), (TensorSpec("y", "FP32", (-1, 4)),))
 _ANSWER = Tensor("y", "FP32", (1, 4), np.arange(4, dtype=np.float32).tobytes())
 
@@ -65,10 +67,11 @@ class Recorder(asyncio.Transport):
         pass
 
 
-def request_bytes(load: Load) -> bytes:
-    """As h2load sends it."""
+def request_bytes(load: Load, more: dict[str, str] | None = None) -> bytes:
+    """As h2load sends it, with `more` headers."""
     path = load.url.removeprefix("http://").partition("/")[2]
     fields = {"host": "127.0.0.1", "user-agent": "benchmark", "content-length": str(len(load.body)), **load.headers}
+    fields.update(more or {})
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"POST /{path} HTTP/1.1\r\n{head}\r\n".encode() + load.body
 
@@ -100,7 +103,21 @@ def results(written: list[Any]) -> bytes:
     return b"".join(answers)
 
 
-async def measure(load: Load, in_flight: int, profile: cProfile.Profile | None) -> tuple[float, float]:
+def varied_requests(dialect: str) -> list[bytes]:
+    """Requests with values, lengths, ids and traces of their own."""
+    random, found = np.random.default_rng(0), []
+    for number in range(_VARIED):
+        row = random.normal(size=(1, 16)).astype(np.float32).round(random.integers(1, 9))
+        load = _DIALECTS[dialect](1, "tiny", row)
+        if dialect == "v2":
+            load = replace(load, body=b'{"id": "%d",' % random.integers(1 << 40) + load.body[1:])
+        trace = random.bytes(24).hex()
+        headers = {"traceparent": f"00-{trace[:32]}-{trace[32:]}-01", "x-request-id": f"{number}-{trace[:12]}"}
+        found.append(request_bytes(load, headers))
+    return found
+
+
+async def measure(requests: list[bytes], in_flight: int, profile: cProfile.Profile | None) -> tuple[float, float]:
     """Least CPU time per request, in microseconds: until the worker has it, and from its answer on."""
 
     async def control(request: Any) -> None:
@@ -121,7 +138,7 @@ async def measure(load: Load, in_flight: int, profile: cProfile.Profile | None) 
             transport = Recorder()
             receiver.connection_made(transport)
             connections.append((receiver, transport))
-        data = request_bytes(load)
+        turn = 0
         best = [float("inf"), float("inf")]
         for _ in range(_ROUNDS):
             spent = [0.0, 0.0]
@@ -131,6 +148,8 @@ async def measure(load: Load, in_flight: int, profile: cProfile.Profile | None) 
                     profile.enable()
                 started = time.process_time()
                 for receiver, _ in connections:
+                    data = requests[turn % len(requests)]
+                    turn += 1
                     into = receiver.get_buffer(1 << 16)
                     into[: len(data)] = data
                     receiver.buffer_updated(len(data))
@@ -162,14 +181,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dialect", choices=_DIALECTS, default="v2")
     parser.add_argument("--in-flight", type=int, default=32)
+    parser.add_argument("--varied", action="store_true", help="requests that differ in values, lengths, ids and traces")
     parser.add_argument("--profile", action="store_true", help="and which functions take it")
     options = parser.parse_args()
-    load = _DIALECTS[options.dialect](1, "tiny", ROW)
-    down, up = uvloop.run(measure(load, options.in_flight, None))
+    if options.varied:
+        every = varied_requests(options.dialect)
+    else:
+        every = [request_bytes(_DIALECTS[options.dialect](1, "tiny", ROW))]
+    down, up = uvloop.run(measure(every, options.in_flight, None))
     print(f"{options.dialect}: {down:.1f} µs until the worker has it, {up:.1f} µs from its answer on")
     if options.profile:
         profile = cProfile.Profile(time.process_time)
-        uvloop.run(measure(load, options.in_flight, profile))
+        uvloop.run(measure(every, options.in_flight, profile))
         pstats.Stats(profile).sort_stats("tottime").print_stats(45)
 
 
