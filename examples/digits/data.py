@@ -1,8 +1,7 @@
-"""The images of all four examples: scikit-learn's 1797 handwritten digits, 8x8, values 0 to 16.
+"""The images of all examples: scikit-learn's 1797 handwritten digits, 8x8, values 0 to 16.
 
-A fifth of each class is held out by a fixed seed. What is held out also lies in heldout.npz
-(image: FP32 [355, 64], label: INT64 [355]), so that the models can be checked where there is no
-scikit-learn: `python data.py` writes it.
+A fixed seed selects a fifth of each class to be held out. `python data.py` also writes the held-out images to
+heldout.npz (image: FP32 [355, 64], label: INT64 [355]), so that the models can be checked without scikit-learn.
 """
 
 import json

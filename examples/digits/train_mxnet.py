@@ -1,6 +1,6 @@
 """A small convolutional network, trained with MXNet's Gluon and saved as symbol and parameters.
 
-The files tell neither shapes nor good names: model.toml beside the version's folder does.
+These files record neither shapes nor meaningful names; model.toml declares both.
 """
 
 import data

@@ -1,7 +1,7 @@
-"""A multi-layer perceptron, trained with scikit-learn and written down as an ONNX graph by hand.
+"""A multi-layer perceptron, trained with scikit-learn and converted to an ONNX graph by hand.
 
-ONNX is a format and has nothing to train with. Whatever trained a network, its layers are nodes
-and its weights are constants; this shows how little that takes.
+ONNX is a format and cannot train. Whatever trained a network, in ONNX its layers are nodes and its weights are
+constants.
 """
 
 import data

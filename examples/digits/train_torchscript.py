@@ -1,6 +1,6 @@
 """A small convolutional network, trained with PyTorch and saved as TorchScript.
 
-TorchScript tells no shapes, datatypes or output names: signature.json inside the archive does.
+TorchScript records no shapes, datatypes or output names; signature.json inside the archive adds them.
 """
 
 import json

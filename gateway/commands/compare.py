@@ -52,7 +52,7 @@ def compare(options: Comparison) -> int:
 def _compare(options: Comparison) -> int:
     """Raises CommandError, URLError."""
     if not 0 <= options.tolerance < float("inf"):
-        raise CommandError(f"--tolerance is {options.tolerance}: it must be a number from 0 on, such as 0.001", 2)
+        raise CommandError(f"--tolerance is {options.tolerance}: it must be a number of at least 0, such as 0.001", 2)
     specs = [_Served.of(options.url, name) for name in (options.first, options.second)]
     _check_interfaces(*specs)
     first, second = specs

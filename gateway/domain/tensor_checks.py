@@ -7,8 +7,8 @@ from runtimes.contract import DATATYPES
 
 # The limit of numpy before 2.0, which older environments have.
 MAX_RANK = 32
-# Strings are checked one by one on the event loop; this many take about 0.3 s, during which the front answers nobody
-# else.
+# Strings are checked one by one on the event loop; this many take about 0.3 s, during which the front answers no
+# other request.
 MAX_STRINGS = 1 << 18
 
 

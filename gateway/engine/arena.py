@@ -28,7 +28,7 @@ _RETAINED_BYTES = 1 << 26
 class Arena:
     """Allocates blocks as arrays of bytes. A block is free when nothing refers to its array any more.
 
-    Blocks are never cleared: whoever allocates one must overwrite all bytes that others will see.
+    Blocks are never cleared: the code that allocates one must overwrite all bytes that are read later.
     """
 
     def __init__(self, size: int) -> None:

@@ -19,7 +19,7 @@ _MAX_REQUESTS_PER_FRAME = 256
 
 
 class WorkerClient(asyncio.Protocol):
-    """Collects what is sent during one turn of the event loop, and writes it at once.
+    """Collects the frames sent during one turn of the event loop, and writes them together.
 
     `on_frame` is called with every answer. `on_lost` is called once, when the connection has ended, with the ids
     of the requests that the worker was running; the worker had not begun any other unanswered request.

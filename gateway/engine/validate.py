@@ -22,7 +22,7 @@ _MAX_NAME_LENGTH = (1 << 16) - 1
 # Valid layouts that are cached per version. Clients normally use a handful. If there are more, each miss costs one
 # validation; a larger cache would let clients with many shapes occupy more memory.
 _MAX_LAYOUTS = 512
-# Tensors are checked one by one; this many take about 20 ms, during which the front answers nobody else.
+# Tensors are checked one by one; this many take about 20 ms, during which the front answers no other request.
 MAX_TENSORS = 4096
 
 

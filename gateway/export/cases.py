@@ -30,7 +30,7 @@ _OTHER_SIZES = (lambda size: size + 1, lambda size: size * 2 if size <= 64 else 
 class Case(NamedTuple):
     """Inputs of one run.
 
-    name       for people and for the file
+    name       appears in messages, and names the file
     generated  whether they may be meaningless to the model
     exact      see draws.Draw; recorded inputs are meant exactly
     in_range   whether the values are within the ranges that the model's graph gives

@@ -202,10 +202,10 @@ def not_finite(a: np.ndarray, b: np.ndarray) -> str:
     """Return why the NaN or infinite values do not match; "" if they do."""
     if a.dtype.kind == "f":
         if not np.array_equal(np.isnan(a), np.isnan(b)):
-            return "it has NaN where the original has none, or the other way round"
+            return "NaN is not in the same positions as in the original"
         infinite = np.isinf(a) | np.isinf(b)
         if not np.array_equal(a[infinite], b[infinite]):
-            return "it has infinities where the original has none, or the other way round"
+            return "infinities are not in the same positions as in the original"
     return ""
 
 

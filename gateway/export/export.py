@@ -65,7 +65,7 @@ class ExportRequest:
 async def export(request: ExportRequest, environments: Environments, on_progress: Callable[[str], None]) -> Report:
     """Write the folder request.out, completely or not at all. Raises CannotExport.
 
-    on_progress  gets a line for people now and then
+    on_progress  called with one line of text for each step
     """
     _check(request)
     out = request.out.absolute()
@@ -116,9 +116,9 @@ def _check(request: ExportRequest) -> None:
     if request.precision not in PRECISIONS:
         raise CannotExport(f"there is no precision '{request.precision}'; there are {', '.join(PRECISIONS)}")
     if request.precision == "int8" and request.calibrate is None:
-        raise CannotExport("int8 requires inputs as they are in use: provide some with --calibrate DATA.npz")
+        raise CannotExport("int8 requires representative inputs: provide them with --calibrate DATA.npz")
     if request.tolerance is not None and not 0 <= request.tolerance < float("inf"):
-        raise CannotExport(f"--tolerance is {request.tolerance}: it must be a number from 0 on, such as 0.001")
+        raise CannotExport(f"--tolerance is {request.tolerance}: it must be a number of at least 0, such as 0.001")
     _check_out(request)
 
 

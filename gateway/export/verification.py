@@ -112,7 +112,7 @@ def fixed_sizes(source: Source, exported: Signature) -> list[str]:
         if spec.name not in source.origins:
             template = ",".join("SIZE" if axis in axes else str(now) for axis, now in enumerate(shape))
             raise RouteFailed(
-                f"it accepts '{spec.name}' only in the size {sizes}, which modelport made up",
+                f"it accepts '{spec.name}' only in the size {sizes}, which modelport chose for its tests",
                 advice=f"give the size you need with --shape {spec.name}={template}",
             )
         found.append(f"{spec.name} fixed at {'x'.join(map(str, shape))} ({source.origins[spec.name]})")
@@ -158,7 +158,7 @@ class _Comparison:
         signature, kept, excluded = self._loaded.signature, [], ""
         for case, expected in self._original.answered:
             if case.generated and not interface.accepts_sizes(signature, case.inputs, self._source.batches):
-                excluded = excluded or f"'{case.name}' has another size than the export is for"
+                excluded = excluded or f"'{case.name}' has a size that the export does not accept"
                 continue
             try:
                 inputs = interface.cast(case.inputs, signature.inputs)
@@ -202,7 +202,7 @@ class _Comparison:
         }
 
     async def _compare(self, answers: Sequence[Answers]) -> list[OutputDifference]:
-        """Compare. If few inputs differ, the original's answers to these may be noise: run it on moved inputs."""
+        """Return the difference of each output. If few inputs differ, look for noise by moving them."""
         names, scores = [spec.name for spec in self._source.signature.outputs], classifiers(self._source)
 
         def compare(answers: Sequence[Answers]) -> tuple[list[OutputDifference], set[str]]:

@@ -95,7 +95,7 @@ def _describe_unknown(text: str, error: Exception) -> str:
     names = dict.fromkeys(name for name in found if name not in known)
     if names:
         return f"there is no field {', '.join(names)}"
-    return f"{error}"  # the field is known, but not at this place in the file
+    return f"{error}"  # the field exists, but not at this position in the file
 
 
 def _field_names(message: Any) -> Iterator[str]:

@@ -248,7 +248,7 @@ def _find_artifact(folder: Path, toml: ModelToml, runtimes: Mapping[str, Runtime
     if not toml.artifact:
         return find_artifact(folder, runtimes)
     # normpath, not resolve: a name with ".." must not leave the folder, but symbolic links in it may lead anywhere.
-    # Whoever can put a link there could put the file itself there.
+    # Anyone who can put a link there could also put the file itself there.
     path = Path(os.path.normpath(folder / toml.artifact))
     if not path.is_relative_to(os.path.normpath(folder)) or not path.exists():
         raise UnknownFormat(

@@ -1,4 +1,4 @@
-"""Scans the repository such that no failure unloads a model: what is served then continues to be served."""
+"""Scans the repository. If a scan fails, the models that are served continue to be served."""
 
 import asyncio
 import logging

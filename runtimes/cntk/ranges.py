@@ -33,7 +33,7 @@ def input_ranges(function: Any, arguments: Dict[str, Any]) -> Dict[str, InputRan
 
 
 def _nodes(root: Any, constants: Dict[str, Tensor]) -> Iterator[Node]:
-    """Each after what it takes. Of a block without a rule, what is in it."""
+    """Return the functions, each after its inputs. A block without a rule is replaced by its functions."""
     for each in _ordered(root):
         for value in each.inputs:
             if value.is_constant or value.is_parameter:
@@ -79,7 +79,7 @@ def _gather(ranges: Ranges, node: Node) -> None:
 
 
 def _one_hot(ranges: Ranges, node: Node) -> None:
-    """OneHotOp: what is no class gives zeros"""
+    """OneHotOp: a number that is not a class gives zeros"""
     ranges.between(node.inputs[0], 0, node.attributes["depth"] - 1)
 
 

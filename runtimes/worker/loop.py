@@ -295,7 +295,7 @@ def send_results(batch: Sequence[Pending], results: BatchResults) -> None:
 def _lateness_failure(pending: Pending, now: float) -> Failure:
     if pending.frame.deadline <= now:
         return Failure("deadline", "the deadline passed before the model could run")
-    return Failure("overloaded", "the model has too much to do to answer in time; try again later")
+    return Failure("overloaded", "the model is too busy to answer in time; try again later")
 
 
 def _frame_key(answered: Tuple[Pending, Outcome]) -> Tuple[Connection, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from runtimes.contract import Model, Signature, TensorSpec, datatype_of, first_line, kind_of, numpy_dtype
 
-# Sizes tried for variable dimensions, in this order, until the model accepts one: a guess, since nothing tells what it
+# Sizes tried for variable dimensions, in this order, until the model accepts one: a guess, because nothing says what it
 # accepts. A longer list lets more models warm up, and slows the loading of those that accept none.
 FREE_SIZES = (8, 1, 64)
 

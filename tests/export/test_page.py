@@ -194,7 +194,7 @@ def test_numbers_in_and_out(tmp_path: Path, browser: Browser, runtime_environmen
     assert json.loads(first["inputs"]) == {"place": [2], "shift": [[0.5, 0.25]]}
     assert example["outputs"] == "sum [1,2]\n[\n [4.5,5.25]\n]\n\ntwice [1]\n[4]"
     assert typed["outputs"] == "sum [2,2]\n[\n [2,3],\n [16,27]\n]\n\ntwice [2]\n[2,6]"
-    assert (lacking["state"], lacking["problem"]) == ("failed", 'the inputs lack "shift"')
+    assert (lacking["state"], lacking["problem"]) == ("failed", 'input "shift" is missing')
 
 
 def test_a_wrong_answer_is_told(exported: Exported, browser: Browser) -> None:

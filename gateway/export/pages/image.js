@@ -1,8 +1,8 @@
-// An image's pixels -> the values of an input, step for step as gateway/codecs/images.py does it with Pillow. The width
-// is scaled first, always: from Pillow 13 on, the height is for some images, and rounding in between differs.
+// Converts an image's pixels to the values of an input, in the same steps as gateway/codecs/images.py does with Pillow.
+// The width is always scaled first. Pillow 13 and later scale the height first for some images, so roundings differ.
 'use strict';
 
-// Pillow's filters: how far they reach, and their weight at a distance.
+// Pillow's filters: [reach, weight at a distance].
 const FILTERS = {
   box: [0.5, (x) => (x > -0.5 && x <= 0.5 ? 1 : 0)],
   bilinear: [1, (x) => Math.max(0, 1 - Math.abs(x))],
@@ -14,27 +14,27 @@ const FILTERS = {
   }],
   lanczos: [3, (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0)],
 };
-const PRECISION = 2 ** 22;  // of its fixed-point weights
+const PRECISION = 2 ** 22;  // of Pillow's fixed-point weights
 
 function sinc(x) {
   return x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI);
 }
 
-/** To the nearest whole number, halves to even, as Python's round. */
+/** Round to the nearest integer, halves to even, like Python's round. */
 function rint(x) {
   const down = Math.floor(x);
   if (x - down !== 0.5) return Math.round(x);
   return down % 2 ? down + 1 : down;
 }
 
-/** RGBA (in front of white by now) -> {width, height, channels, data}: RGB, or grey by Pillow's weights. */
-function colored(image, grey) {
+/** Return {width, height, channels, data} in RGB, or in gray by Pillow's weights. `image` is RGBA on white. */
+function colored(image, gray) {
   const count = image.width * image.height;
-  const channels = grey ? 1 : 3;
+  const channels = gray ? 1 : 3;
   const data = new Uint8Array(count * channels);
   for (let i = 0; i < count; i++) {
     const [r, g, b] = [image.data[4 * i], image.data[4 * i + 1], image.data[4 * i + 2]];
-    if (grey) {
+    if (gray) {
       data[i] = (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16;
     } else {
       data[3 * i] = r;
@@ -45,17 +45,17 @@ function colored(image, grey) {
   return {width: image.width, height: image.height, channels, data};
 }
 
-/** For each place of the result: where its weights begin, and the weights. */
+/** Return [index of the first weighted pixel, weights] for each pixel of the result. */
 function weights(inSize, start, end, outSize, [reach, filter]) {
   const scale = Math.fround(end - start) / outSize;
   const wide = Math.max(scale, 1);
   const found = [];
-  for (let place = 0; place < outSize; place++) {
-    const centre = start + (place + 0.5) * scale;
-    const first = Math.max(0, Math.trunc(centre - reach * wide + 0.5));
-    const last = Math.min(inSize, Math.trunc(centre + reach * wide + 0.5));
+  for (let index = 0; index < outSize; index++) {
+    const center = start + (index + 0.5) * scale;
+    const first = Math.max(0, Math.trunc(center - reach * wide + 0.5));
+    const last = Math.min(inSize, Math.trunc(center + reach * wide + 0.5));
     const raw = [];
-    for (let x = first; x < last; x++) raw.push(filter((x - centre + 0.5) * (1 / wide)));
+    for (let x = first; x < last; x++) raw.push(filter((x - center + 0.5) * (1 / wide)));
     const sum = raw.reduce((a, b) => a + b, 0);
     const fixed = raw.map((weight) => {
       const value = (sum ? weight / sum : weight) * PRECISION;
@@ -99,14 +99,14 @@ function scaledDown(image, height, top, bottom, filter) {
   return {width: image.width, height, channels: image.channels, data};
 }
 
-/** Which pixels of a side "nearest" takes; Pillow adds up in the same way, so it rounds in the same way. */
+/** Return the indices of the pixels that "nearest" picks along a side. Pillow sums the steps too, so roundings agree. */
 function nearest(start, end, outSize, inSize) {
   const step = Math.fround(end - start) / outSize;
-  const places = [];
+  const indices = [];
   for (let i = 0, at = start + step * 0.5; i < outSize; i++, at += step) {
-    places.push(Math.min(inSize - 1, Math.max(0, Math.trunc(at))));
+    indices.push(Math.min(inSize - 1, Math.max(0, Math.trunc(at))));
   }
-  return places;
+  return indices;
 }
 
 function resized(image, width, height, interpolation, box = [0, 0, image.width, image.height]) {
@@ -131,7 +131,7 @@ function resized(image, width, height, interpolation, box = [0, 0, image.width, 
   return made;
 }
 
-/** What "crop" leaves of an image of this width and height, in its own pixels. */
+/** Return the box that "crop" cuts out of an image of this width and height, in pixels of the image. */
 function cropBox(size, [height, width], shorterSide) {
   let scaled;
   if (shorterSide) {
@@ -143,7 +143,7 @@ function cropBox(size, [height, width], shorterSide) {
   }
   const [x, y] = [0, 1].map((axis) => {
     const start = rint((scaled[axis] - [width, height][axis]) / 2);
-    const to = (place) => place * size[axis] / scaled[axis];
+    const to = (position) => position * size[axis] / scaled[axis];
     return [to(start), Math.min(to(start + [width, height][axis]), size[axis])];
   });
   return [x[0], y[0], x[1], y[1]];
@@ -165,7 +165,7 @@ function padded(image, config) {
   return {width, height, channels, data};
 }
 
-/** The image as the model sees it, before its levels become values. */
+/** Return the image as the model sees it, in levels from 0 to 255. */
 function fitted(image, config) {
   const [height, width] = config.size;
   const plain = colored(image, config.color === 'GRAY');
@@ -175,7 +175,7 @@ function fitted(image, config) {
   return resized(plain, width, height, config.interpolation, box);
 }
 
-/** The values of one row, as numbers; whole: rounded, for integers. */
+/** Return the values of one row. `whole` rounds them, for integer inputs. */
 function values(seen, config, whole) {
   const {channels} = seen;
   const count = seen.width * seen.height;

@@ -1,4 +1,4 @@
-// The page of an exported model: it checks itself, and lets users try the model.
+// The page of an exported model: it checks its results against the original's, and lets users try the model.
 //
 // The element #description holds the model's files, inputs and outputs; the global `runner` computes:
 //   load(description, backend)  loads the model, again if it was loaded before
@@ -14,15 +14,15 @@ const ARRAYS = {
   UINT64: BigUint64Array, BOOL: Uint8Array,
 };
 const isFloat = (datatype) => datatype.startsWith('FP');
-const SHOWN = 1000;  // values of an output
+const MAX_SHOWN = 1000;  // values of an output
 
 let runs = 0;
-let line = Promise.resolve();
+let queue = Promise.resolve();
 
-/** One after the other: a runner computes one thing at a time. */
-function inLine(work) {
-  line = line.then(work).catch((error) => fail(error));
-  return line;
+/** Run work after all earlier work: a runner computes one thing at a time. */
+function enqueue(work) {
+  queue = queue.then(work).catch((error) => fail(error));
+  return queue;
 }
 
 function fail(error) {
@@ -33,7 +33,7 @@ function fail(error) {
 
 function made(datatype, values) {
   const kind = ARRAYS[datatype];
-  if (!kind) throw new Error(`this browser has no numbers of ${datatype}: use a newer one`);
+  if (!kind) throw new Error(`this browser does not support ${datatype}: use a newer one`);
   return datatype.endsWith('INT64') ? kind.from(values, (value) => BigInt(value)) : kind.from(values, Number);
 }
 
@@ -41,9 +41,9 @@ function tensor(datatype, shape, values) {
   return {datatype, shape, data: made(datatype, values)};
 }
 
-// ---- the check of itself
+// ---- self-check
 
-/** The largest difference, and by how much of the original's largest value: as the export's comparison measures it. */
+/** Return [largest difference, the same relative to the original's largest value], as the export's comparison does. */
 function difference(expected, got, datatype) {
   const a = made(isFloat(datatype) ? 'FP64' : datatype, expected.data);
   if (String(expected.shape) !== String(got.shape)) return [Infinity, Infinity];
@@ -72,9 +72,9 @@ async function check(backend) {
     relative = Math.max(relative, part);
   }
   const verdict = relative <= page.example.tolerance ? 'ok' : 'differs';
-  const told = absolute > 0 && absolute < 1e-3 ? absolute.toExponential(1) : absolute.toPrecision(2);
+  const text = absolute > 0 && absolute < 1e-3 ? absolute.toExponential(1) : absolute.toPrecision(2);
   Object.assign($('check').dataset, {verdict, backend, difference: absolute, relative});
-  $('check').textContent = `this browser: max difference ${told} on backend ${backend}: ${verdict}`;
+  $('check').textContent = `this browser: max difference ${text} on backend ${backend}: ${verdict}`;
   if (verdict === 'differs') {
     $('check').textContent += ` (more than ${page.example.tolerance} of the largest value: do not trust it here)`;
   }
@@ -90,7 +90,7 @@ async function start(backend) {
   return check(backend);
 }
 
-/** The first backend that works and computes the same; the user's own choice whatever it computes. */
+/** Start the first backend that works and passes the check. A backend that the user chose starts even if it fails the check. */
 async function startAny() {
   const asked = new URLSearchParams(location.search).get('backend');
   const choices = asked ? [asked] : page.backends;
@@ -147,10 +147,11 @@ async function classify(pixels) {
   done();
 }
 
-async function timed(inputs, told) {
+/** Run the model, and show in `element` how long it took. */
+async function timed(inputs, element) {
   const before = performance.now();
   const answer = await runner.run(inputs, page.outputs.map((spec) => spec.name));
-  told.textContent = `in ${(performance.now() - before).toFixed(1)} ms`;
+  element.textContent = `in ${(performance.now() - before).toFixed(1)} ms`;
   return answer;
 }
 
@@ -177,8 +178,8 @@ function showLabels(output) {
     const row = document.createElement('li');
     Object.assign(row.dataset, {index, score: scores[index]});
     const label = page.labels[index] ?? String(index);
-    const told = likely ? `${(100 * scores[index]).toFixed(2)} %` : scores[index].toPrecision(4);
-    for (const [name, text] of [['label', label], ['track', ''], ['score', told]]) {
+    const scoreText = likely ? `${(100 * scores[index]).toFixed(2)} %` : scores[index].toPrecision(4);
+    for (const [name, text] of [['label', label], ['track', ''], ['score', scoreText]]) {
       const part = row.appendChild(document.createElement('span'));
       part.className = name;
       part.textContent = text;
@@ -227,7 +228,7 @@ function preparePicture() {
   });
   for (const kind of ['pointerup', 'pointercancel']) {
     canvas.addEventListener(kind, () => {
-      if (drawing) inLine(() => classify(canvasPixels()));
+      if (drawing) enqueue(() => classify(canvasPixels()));
       drawing = false;
     });
   }
@@ -239,15 +240,15 @@ function preparePicture() {
   });
   $('file').addEventListener('change', () => {
     const [file] = $('file').files;
-    $('file').value = '';  // so that the same one can be chosen again
-    if (file) inLine(() => upload(file));
+    $('file').value = '';  // so that the same file can be chosen again
+    if (file) enqueue(() => upload(file));
   });
   for (const kind of ['dragover', 'dragleave', 'drop']) {
     canvas.addEventListener(kind, (event) => {
       event.preventDefault();
       canvas.classList.toggle('over', kind === 'dragover');
-      const [file] = event.dataTransfer.files;  // empty until it is dropped, and later once more
-      if (kind === 'drop' && file) inLine(() => upload(file));
+      const [file] = event.dataTransfer.files;  // empty until the file is dropped, and after that
+      if (kind === 'drop' && file) enqueue(() => upload(file));
     });
   }
 }
@@ -257,7 +258,7 @@ async function upload(file) {
   try {
     image = await createImageBitmap(file, {imageOrientation: 'from-image', colorSpaceConversion: 'none'});
   } catch {
-    throw new Error(`${file.name} is no image that this browser can read: choose a PNG or a JPEG`);
+    throw new Error(`this browser cannot read ${file.name} as an image: choose a PNG or a JPEG`);
   }
   const whole = new OffscreenCanvas(image.width, image.height).getContext('2d', {willReadFrequently: true});
   whole.fillStyle = '#fff';
@@ -280,12 +281,12 @@ function nested(data, shape) {
   let rows = Array.from(data, (value) => typeof value === 'bigint' ? Number(value) : value);
   for (const size of shape.slice(1).reverse()) {
     const count = size ? rows.length / size : 0;
-    rows = Array.from({length: count}, (_, place) => rows.slice(place * size, (place + 1) * size));
+    rows = Array.from({length: count}, (_, index) => rows.slice(index * size, (index + 1) * size));
   }
   return shape.length ? rows : rows[0];
 }
 
-/** JSON with an innermost list a line. */
+/** Return JSON with one innermost list per line. */
 function written(value, indent = '') {
   if (!Array.isArray(value) || !value.some(Array.isArray)) return JSON.stringify(value);
   return `[\n${value.map((each) => `${indent} ${written(each, `${indent} `)}`).join(',\n')}\n${indent}]`;
@@ -298,19 +299,19 @@ function shapeOf(value) {
 }
 
 function parsed() {
-  let told;
+  let given;
   try {
-    told = JSON.parse($('inputs').value);
+    given = JSON.parse($('inputs').value);
   } catch (error) {
-    throw new Error(`the inputs are no JSON: ${error.message}`);
+    throw new Error(`the inputs are not valid JSON: ${error.message}`);
   }
   return Object.fromEntries(page.inputs.map(({name, datatype, shape}) => {
-    if (told === null || told[name] === undefined) throw new Error(`the inputs lack "${name}"`);
-    const got = shapeOf(told[name]);
-    const flat = [told[name]].flat(Infinity);
+    if (given === null || given[name] === undefined) throw new Error(`input "${name}" is missing`);
+    const got = shapeOf(given[name]);
+    const flat = [given[name]].flat(Infinity);
     const fits = got.length === shape.length && got.every((size, axis) => [-1, size].includes(shape[axis]));
     if (!fits || flat.length !== got.reduce((a, b) => a * b, 1)) {
-      throw new Error(`"${name}" has shape [${got}] or uneven lists, and [${shape}] is wanted`);
+      throw new Error(`"${name}" has shape [${got}], or its lists are uneven; expected [${shape}]`);
     }
     return [name, tensor(datatype, got, flat)];
   }));
@@ -320,9 +321,9 @@ function showOutputs(answer) {
   $('answer').hidden = false;
   $('outputs').textContent = page.outputs.map(({name}) => {
     const {shape, data} = answer[name];
-    const all = data.length <= SHOWN;
-    const values = all ? written(nested(data, shape)) : `${JSON.stringify(nested(data.slice(0, SHOWN), [SHOWN]))} …`;
-    return `${name} [${shape}]${all ? '' : `, the first ${SHOWN} values`}\n${values}`;
+    const all = data.length <= MAX_SHOWN;
+    const values = all ? written(nested(data, shape)) : `${JSON.stringify(nested(data.slice(0, MAX_SHOWN), [MAX_SHOWN]))} …`;
+    return `${name} [${shape}]${all ? '' : `, the first ${MAX_SHOWN} values`}\n${values}`;
   }).join('\n\n');
 }
 
@@ -331,7 +332,7 @@ function prepareNumbers() {
   const parts = Object.entries(page.example.inputs).map(
     ([name, each]) => ` ${JSON.stringify(name)}: ${written(nested(each.data, each.shape), ' ')}`);
   $('inputs').value = `{\n${parts.join(',\n')}\n}`;
-  $('run').addEventListener('click', () => inLine(async () => {
+  $('run').addEventListener('click', () => enqueue(async () => {
     $('problem').hidden = true;
     showOutputs(await timed(parsed(), $('took')));
     done();
@@ -354,15 +355,15 @@ function showInterface() {
 async function main() {
   showInterface();
   if (location.protocol === 'file:') {
-    throw new Error('A page that was opened as a file cannot load its model. In this folder, run\n\n' +
+    throw new Error('This page cannot load its model because it was opened as a file. In this folder, run\n\n' +
       'python3 -m http.server\n\nand open http://localhost:8000');
   }
   const answer = await fetch('example.json');
-  if (!answer.ok) throw new Error('example.json is missing beside this page: copy the whole folder');
+  if (!answer.ok) throw new Error('example.json is missing next to this page: copy the whole folder');
   page.example = await answer.json();
   if (page.preprocess) preparePicture();
   else prepareNumbers();
-  $('backend').addEventListener('change', () => inLine(async () => {
+  $('backend').addEventListener('change', () => enqueue(async () => {
     await start($('backend').value);
     document.body.dataset.state = 'ready';
   }));
@@ -370,4 +371,4 @@ async function main() {
   document.body.dataset.state = 'ready';
 }
 
-inLine(main);
+enqueue(main);

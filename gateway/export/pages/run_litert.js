@@ -1,4 +1,4 @@
-// model.tflite by LiteRT.js. See page.js for what a runner has.
+// Runs model.tflite with LiteRT.js. See page.js for the interface of a runner.
 'use strict';
 
 globalThis.runner = {
@@ -9,7 +9,7 @@ globalThis.runner = {
     }
     if (this.model) this.model.delete();
     this.model = await this.litert.loadAndCompile(new URL(page.file, document.baseURI).href, {accelerator: 'wasm'});
-    // A file without a signature has one of LiteRT's making.
+    // If the file has no signature, the model itself has the same interface.
     this.signature = this.model.signatures[page.signature] || this.model;
   },
 

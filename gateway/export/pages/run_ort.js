@@ -1,4 +1,4 @@
-// model.onnx by ONNX Runtime Web. See page.js for what a runner has.
+// Runs model.onnx with ONNX Runtime Web. See page.js for the interface of a runner.
 'use strict';
 
 const TYPES = {
@@ -10,7 +10,7 @@ globalThis.runner = {
   async load(page) {
     if (!this.ort) {
       this.ort = await import(new URL('lib/ort/ort.wasm.bundle.min.js', document.baseURI).href);
-      this.ort.env.wasm.numThreads = 1;  // more need a page with headers that few servers send
+      this.ort.env.wasm.numThreads = 1;  // more threads require headers (COOP, COEP) that few servers send
       this.ort.env.wasm.wasmPaths = {wasm: new URL('lib/ort/ort-wasm-simd-threaded.wasm', document.baseURI).href};
     }
     if (this.session) await this.session.release();

@@ -1,4 +1,4 @@
-// model.json by TensorFlow.js. See page.js for what a runner has.
+// Runs model.json with TensorFlow.js. See page.js for the interface of a runner.
 'use strict';
 
 const TYPES = {FP32: 'float32', INT32: 'int32', BOOL: 'bool'};
@@ -7,9 +7,9 @@ globalThis.runner = {
   async load(page, backend) {
     if (this.model) this.model.dispose();
     this.model = null;
-    tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);  // the verification also runs without
+    tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);  // as in the verification
     tf.wasm.setWasmPaths(new URL('lib/tfjs/', document.baseURI).href);
-    if (!await tf.setBackend(backend)) throw new Error(`this browser has no ${backend}`);
+    if (!await tf.setBackend(backend)) throw new Error(`this browser does not support ${backend}`);
     await tf.ready();
     this.model = await tf.loadGraphModel(new URL(page.file, document.baseURI).href);
   },
@@ -24,8 +24,8 @@ globalThis.runner = {
       results = await this.model.executeAsync(given, outputs);
       results = Array.isArray(results) ? results : [results];
       const answer = {};
-      for (const [place, result] of results.entries()) {
-        answer[outputs[place]] = {shape: result.shape, data: await result.data()};
+      for (const [index, result] of results.entries()) {
+        answer[outputs[index]] = {shape: result.shape, data: await result.data()};
       }
       return answer;
     } finally {

@@ -101,7 +101,7 @@ class BodyTimeouts:
             # `uncancel` returns how many other cancellations are pending, such as one at shutdown: those win.
             if task not in self._timed_out or task.uncancel():
                 raise
-            raise InvalidRequest("the body stopped coming before its end; send it again") from None
+            raise InvalidRequest("the body stopped arriving before it was complete; send it again") from None
         finally:
             del self._deadlines[task]
             self._timed_out.discard(task)

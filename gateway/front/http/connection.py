@@ -280,11 +280,13 @@ class HttpConnection(HttpToolsProtocol):
         limits, elapsed = self._shared.limits, now - self._began
         if self._receiving is _HEAD:
             if elapsed > limits.header_timeout_s:
-                self._break_off(408, f"the headers did not come within {limits.header_timeout_s:g} s")
+                self._break_off(408, f"the headers did not arrive within {limits.header_timeout_s:g} s")
         elif limits.is_too_slow(self._received, elapsed):
-            self._reject_body(f"the body came too slowly, below {limits.min_body_rate} bytes a second; send it again")
+            self._reject_body(
+                f"the body arrived too slowly, below {limits.min_body_rate} bytes a second; send it again"
+            )
         elif silence > body.BODY_IDLE_TIMEOUT_S and type(cycle) is HotRequest:
-            self._reject_body("the body stopped coming before its end; send it again")
+            self._reject_body("the body stopped arriving before it was complete; send it again")
 
     def _reject_body(self, reason: str) -> None:
         if type(self.cycle) is not HotRequest:

@@ -8,8 +8,8 @@ const [npm, folder, backend] = process.argv.slice(2);
 const DTYPES = {DT_FLOAT: 'float32', DT_INT32: 'int32', DT_BOOL: 'bool'};
 const ARRAYS = {float32: Float32Array, int32: Int32Array, bool: Uint8Array};
 
-// As in a page: by <script>, so that the bundles share one TensorFlow.js; and not in node, for which they
-// ask npm's modules, which are not here. What they fetch are their own files.
+// Load the bundles as a page does with <script>, so that they share one TensorFlow.js. `process` is hidden from them,
+// because in node they would require npm modules that are not installed. They fetch only their own files.
 const exit = process.exit;
 globalThis.process = undefined;
 globalThis.window = globalThis;
@@ -23,7 +23,8 @@ for (const bundle of ['tfjs/dist/tf.min.js', 'tfjs-backend-wasm/dist/tf-backend-
 }
 const tf = globalThis.tf;
 
-function tell(head, parts = []) {
+/** Write a line of JSON, then the bytes of the tensors, to standard output. */
+function send(head, parts = []) {
   fs.writeSync(1, JSON.stringify(head) + '\n');
   for (const part of parts) {
     for (let at = 0; at < part.length;) at += fs.writeSync(1, part, at);
@@ -59,9 +60,9 @@ function specs(entries) {
 }
 
 async function load() {
-  tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);  // its workers are a page's
+  tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);  // its threads are web workers, which node lacks
   tf.wasm.setWasmPaths(path.join(npm, '@tensorflow/tfjs-backend-wasm/dist/'));
-  if (!await tf.setBackend(backend)) throw new Error(`it has no backend ${backend} here`);
+  if (!await tf.setBackend(backend)) throw new Error(`TensorFlow.js has no backend ${backend} here`);
   const artifacts = JSON.parse(fs.readFileSync(path.join(folder, 'model.json'), 'utf8'));
   const weightSpecs = [];
   const buffers = [];
@@ -89,10 +90,10 @@ async function answer(model, signature, request) {
     results = Array.isArray(results) ? results : [results];
     const values = [];
     for (const result of results) values.push(await result.data());
-    const outputs = results.map((result, place) => ({
-      name: request.outputs[place], dtype: result.dtype, shape: result.shape, bytes: values[place].byteLength,
+    const outputs = results.map((result, index) => ({
+      name: request.outputs[index], dtype: result.dtype, shape: result.shape, bytes: values[index].byteLength,
     }));
-    tell({outputs}, values.map((value) => Buffer.from(value.buffer, value.byteOffset, value.byteLength)));
+    send({outputs}, values.map((value) => Buffer.from(value.buffer, value.byteOffset, value.byteLength)));
   } finally {
     tf.dispose([Object.values(inputs), results]);
   }
@@ -103,17 +104,17 @@ async function answer(model, signature, request) {
   try {
     loaded = await load();
   } catch (error) {
-    tell({error: String(error.message || error)});
+    send({error: String(error.message || error)});
     return;
   }
   const {model, signature} = loaded;
-  tell({inputs: specs(signature.inputs), outputs: specs(signature.outputs)});
+  send({inputs: specs(signature.inputs), outputs: specs(signature.outputs)});
   for (;;) {
     const request = JSON.parse(readLine());
     try {
       await answer(model, signature, request);
     } catch (error) {
-      tell({error: String(error.message || error)});
+      send({error: String(error.message || error)});
     }
   }
 })();

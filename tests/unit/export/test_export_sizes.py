@@ -23,7 +23,7 @@ def exported(*image: int) -> Signature:
 
 
 def test_a_size_that_the_user_did_not_give_is_not_fixed() -> None:
-    with pytest.raises(RouteFailed, match="only in the size 1,3,8,8, which modelport made up") as failed:
+    with pytest.raises(RouteFailed, match="only in the size 1,3,8,8, which modelport chose") as failed:
         fixed_sizes(source({}), exported(1, 3, 8, 8))
     assert failed.value.advice == "give the size you need with --shape image=1,3,SIZE,SIZE"
 

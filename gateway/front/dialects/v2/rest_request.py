@@ -28,13 +28,12 @@ _NOTHING: Mapping[str, Any] = {}
 _DEFAULT_OPTIONS, _BINARY_OPTIONS = OutputOptions(), OutputOptions(binary=True)
 _INTEGER, _NUMBER = frozenset({int}), frozenset({int, float})
 _INTEGER_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
-# Inputs of up to this many values are remembered; for larger ones, the rest of the reading is cheap beside the values.
+# Inputs of up to this many values are cached. For larger ones, reading anything but the values costs little.
 _MAX_KNOWN_VALUES = 1 << 12
 _MAX_KNOWN_RANK = 8
 _MAX_KNOWN_NAME = 128
 _MAX_KNOWN_INPUTS = 1024
-# More inputs of one request are not looked up: it would be quick for no model that is in use, and remembering them
-# would push out others.
+# Further inputs of one request are not looked up: models in use have fewer, and caching more would evict others.
 _MAX_KNOWN_PER_REQUEST = 32
 
 

@@ -63,5 +63,5 @@ def cuda_status(engine: Engine, name: str = "") -> list[dict[str, Any]]:
     """Return no regions: CUDA shared memory is not supported. Raises Unsupported, NotFound."""
     engine.shared_memory.regions()
     if name:
-        raise NotFound(f"there is no CUDA shared memory region '{shorten(name)}'; CUDA shared memory is not served")
+        raise NotFound(f"there is no CUDA shared memory region '{shorten(name)}'; CUDA shared memory is not supported")
     return []

@@ -144,7 +144,7 @@ def test_a_stalled_body_times_out(monkeypatch: pytest.MonkeyPatch, path: str) ->
     first, _, body = received.partition(b"\r\n\r\n")
     assert first.startswith(b"HTTP/1.1 400 ")
     assert b"connection: close" in first
-    assert "stopped coming" in json.loads(body)["error"]
+    assert "stopped arriving" in json.loads(body)["error"]
     assert engine.reserved_bytes == 0
 
 
@@ -198,7 +198,7 @@ def test_each_chunk_restarts_the_timeout(monkeypatch: pytest.MonkeyPatch) -> Non
     queues[0].put_nowait(chunk(b"a"))
     loop.pass_to(61)
     assert [task.done() for task in tasks] == [False, True, True]
-    with pytest.raises(InvalidRequest, match="stopped coming"):
+    with pytest.raises(InvalidRequest, match="stopped arriving"):
         tasks[1].result()
     loop.pass_to(118)
     queues[0].put_nowait(chunk(b"b", more=False))

@@ -115,7 +115,7 @@ def test_headers_sent_byte_by_byte_time_out(path: str) -> None:
         assert client.refusal is None
         client.send(bytes([byte]))
         client.wait(1.01)
-    assert client.refusal == (408, "the headers did not come within 30 s")
+    assert client.refusal == (408, "the headers did not arrive within 30 s")
 
 
 def test_empty_lines_do_not_keep_a_connection() -> None:
@@ -137,7 +137,7 @@ def test_a_body_sent_byte_by_byte_times_out(path: str, status: int, length: int)
         assert client.refusal is None
     client.send(b"{")
     client.wait(2)
-    assert client.refusal == (status, "the body came too slowly, below 1024 bytes a second; send it again")
+    assert client.refusal == (status, "the body arrived too slowly, below 1024 bytes a second; send it again")
 
 
 @pytest.mark.parametrize("path", [GOOD.path, COLD])
