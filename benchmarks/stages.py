@@ -111,6 +111,8 @@ def main() -> None:
                 if "threading.py" not in stack and "selectors.py" not in stack:
                     found[stage_of(stack, stages)] += int(times)
             total = sum(found.values())
+            if not total:
+                sys.exit(f"py-spy took no samples of the {name}: run this while the machine is otherwise idle")
             rows.append([f"**{name}**", f"{spent[name]:.1f}", ""])
             for stage, samples in found.most_common():
                 rows.append([stage, f"{samples / total * spent[name]:.1f}", f"{samples / total:.0%}"])
