@@ -38,7 +38,7 @@ Control = Callable[[ControlRequest[Any]], Awaitable[Any]]
 class AdmittedRequest(QueuedRequest):
     """The engine's gateway.engine.protocol.RequestHandle.
 
-    size       bytes of input
+    size       bytes of input, and of the id
     timeout_s  the default timeout, in seconds; None if the request set its own deadline
     """
 
@@ -166,6 +166,7 @@ class FrontEngine:
             raise unavailable(status)
         layout = wire.layout_of(request.signature or status.default_signature, request.outputs, request.inputs)
         rows, size = servable.validator.check(request, layout)
+        size += len(request.id)  # of any length, and kept as long as the inputs
         timeout_s = None
         if request.deadline is None:
             timeout_s = servable.target_s or self._admission.limits.timeout_s

@@ -61,6 +61,22 @@ def test_a_single_body_may_exceed_the_limit_because_its_tensors_may_be_smaller(e
             other.reserve(1)
 
 
+def test_ids_count_against_the_limit(engine: FrontEngine) -> None:
+    async def admit() -> None:
+        with pytest.raises(Overloaded):
+            await engine.infer(request(1)._replace(id="i" * LIMIT))
+        waiting = asyncio.create_task(engine.infer(request(1)._replace(id="i" * (LIMIT - 1))))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await engine.infer(request(1))
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        with engine.reserve_body("m", "") as reservation:
+            reservation.reserve(LIMIT)
+
+    asyncio.run(admit())
+
+
 def test_bodies_and_admitted_requests_share_the_limit(engine: FrontEngine) -> None:
     async def admit_both() -> None:
         waiting = asyncio.create_task(engine.infer(request(60)))

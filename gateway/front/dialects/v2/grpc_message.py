@@ -49,6 +49,8 @@ def split_request(raw: bytes) -> Split | None:
                     return None
                 if head_start < end:
                     heads.append(raw[head_start:])
+                if end >= _LARGE and 2 * sum(map(len, contents)) < end:
+                    contents = list(map(bytes, contents))  # views would keep the rest, which nobody counts, in memory
                 return Split(b"".join(heads), name.decode(), contents)
             start = position
             tag, size = raw[position], raw[position + 1]

@@ -35,6 +35,8 @@ _MAX_KNOWN_NAME = 128
 _MAX_KNOWN_INPUTS = 1024
 # Further inputs of one request are not looked up: models in use have fewer, and caching more would evict others.
 _MAX_KNOWN_PER_REQUEST = 32
+# JSON that is longer than the tensors by more than this is freed while its request waits, which costs a copy of them.
+_MAX_UNCOUNTED = 1 << 12
 
 
 class _KnownInput(NamedTuple):
@@ -133,7 +135,10 @@ def _split(body: Buffer, json_length: int) -> tuple[Any, _Sections]:
     if json_length > len(body):
         raise InvalidRequest(f"Inference-Header-Content-Length is {json_length}, but the body has {len(body)} bytes")
     view = memoryview(body)
-    return loads(view[:json_length]), _Sections(view[json_length:])
+    tensors = view[json_length:]
+    if json_length > _MAX_UNCOUNTED + len(tensors):
+        tensors = memoryview(bytes(tensors))  # views would keep the text in memory, of which the engine counts no byte
+    return loads(view[:json_length]), _Sections(tensors)
 
 
 def _inputs(described: list[Any], rest: _Sections | None, shared_memory: SharedMemory) -> list[Tensor]:

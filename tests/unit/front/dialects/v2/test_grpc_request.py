@@ -87,6 +87,13 @@ def test_large_data_is_not_copied() -> None:
     assert split.contents[0].obj is raw
 
 
+def test_small_data_does_not_keep_a_large_message_in_memory() -> None:
+    raw = as_message(Call("m", (ROW,), id="i" * 100_000), raw=True).SerializeToString()
+    split = split_request(raw)
+    assert split is not None
+    assert isinstance(split.contents[0], bytes)
+
+
 def test_damaged_messages_are_read_as_protobuf_reads_them() -> None:
     chance = random.Random(11)
     split = 0

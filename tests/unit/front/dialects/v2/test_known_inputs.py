@@ -70,6 +70,13 @@ def test_known_binary_inputs_are_views_of_the_body() -> None:
         read(tensor)
 
 
+def test_small_tensors_do_not_keep_a_large_text_in_memory() -> None:
+    tensor = {"name": "x", "shape": [1, 3], "datatype": "INT8", "parameters": {"binary_data_size": 3}, "a": "b" * 9999}
+    data = read(tensor, b"abc").data
+    assert isinstance(data, memoryview)
+    assert data.obj == b"abc"
+
+
 @pytest.mark.parametrize(
     ("tensor", "reason"),
     [
