@@ -85,13 +85,13 @@ def main() -> None:
     rows = []
     for name, values in found.items():
         framework = name.split()[0]
-        beside = found.get(f"{framework} alone", values)
-        rows.append([name, median_and_spread(values, 2), ratio(values, beside) if beside is not values else ""])
-    print(table(["", "CPU ms an image", "of the framework alone"], rows))
+        base = found.get(f"{framework} alone", values)
+        rows.append([name, median_and_spread(values, 2), ratio(values, base) if base is not values else ""])
+    print(table(["", "CPU ms per image", "relative to the framework alone"], rows))
     model = statistics.median(found["onnx alone"])
     beyond = [[value - model for value in found[name]] for name in ("onnx JSON", "FastAPI JSON")]
     ours, theirs = map(median_and_spread, beyond)
-    print(f"\nJSON, beyond the model: {ours} ms against {theirs} ms: {ratio(*beyond)}")
+    print(f"\nJSON overhead: {ours} ms, FastAPI {theirs} ms; ratio {ratio(*beyond)}")
 
 
 if __name__ == "__main__":

@@ -89,9 +89,9 @@ def measure(bench: Bench) -> str:
             return (
                 f"{count} connections could not be measured: a process may have only {raise_open_files()} descriptors."
             )
-        beside, without = (Contender(s, requests.v2_binary(s.ports["http"], "tiny", ROW)) for s in (holding, free))
-        for each in (beside, without):
-            each.measure(bench.seconds, _IN_FLIGHT)  # memory settles
+        loaded, without = (Contender(s, requests.v2_binary(s.ports["http"], "tiny", ROW)) for s in (holding, free))
+        for each in (loaded, without):
+            each.measure(bench.seconds, _IN_FLIGHT)  # until memory use is stable
             each.rates, each.cpu_us, each.p50_us, each.p99_us = [], [], [], []
         (front,) = pids(holding, "front-")
         before = held(front)
@@ -100,7 +100,7 @@ def measure(bench: Bench) -> str:
         idle.open(count)
         opened = held(front)
         answered = []
-        turns = [beside, without]
+        turns = [loaded, without]
         for _ in range(bench.rounds):
             for each in turns:
                 each.measure(bench.seconds, _IN_FLIGHT)
@@ -115,7 +115,7 @@ def measure(bench: Bench) -> str:
         f"{count} connections. Answers on all of them, by round: {', '.join(map(str, answered))}; of every"
         f" {_SAMPLE}th at the end: {good} of {len(sample)}. The front has {after.descriptors} descriptors.",
         _memory(before, opened, after, count),
-        _cost(count, beside, without),
+        _cost(count, loaded, without),
     ]
     return "\n\n".join(lines)
 
@@ -125,25 +125,23 @@ def _memory(before: Held, opened: Held, after: Held, count: int) -> str:
         [name, f"{each.uss / MIB:.1f}", f"{each.pss / MIB:.1f}", f"{(each.uss - before.uss) / count / 1024:.1f}"]
         for name, each in (("before", before), ("opened", opened), ("after the load", after))
     ]
-    return table(["the front's MiB", "USS", "PSS", "KiB a connection"], rows)
+    return table(["the front's MiB", "USS", "PSS", "KiB per connection"], rows)
 
 
-def _cost(count: int, beside: Contender, without: Contender) -> str:
+def _cost(count: int, loaded: Contender, without: Contender) -> str:
     rows = [
         [
-            "no other",
+            "none",
             median_and_spread(without.cpu_us),
             "",
             f"{statistics.median(without.rates):.0f}",
             median_and_spread(without.p99_us, 0),
         ]
     ]
-    against = ratio(beside.cpu_us, without.cpu_us)
-    rate = f"{statistics.median(beside.rates):.0f}"
-    rows.append(
-        [f"beside {count}", median_and_spread(beside.cpu_us), against, rate, median_and_spread(beside.p99_us, 0)]
-    )
-    return table(["a client that works", "CPU µs a request", "of no other", "requests/s", "p99 µs"], rows)
+    against = ratio(loaded.cpu_us, without.cpu_us)
+    rate = f"{statistics.median(loaded.rates):.0f}"
+    rows.append([f"with {count}", median_and_spread(loaded.cpu_us), against, rate, median_and_spread(loaded.p99_us, 0)])
+    return table(["other connections", "CPU µs per request", "relative to none", "requests/s", "p99 µs"], rows)
 
 
 @contextlib.contextmanager

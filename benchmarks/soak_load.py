@@ -1,4 +1,4 @@
-"""A mixed load that never stops: every dialect, small and large, right and wrong, and clients that go away."""
+"""A mixed load: every dialect, small and large requests, valid and invalid ones, and clients that disconnect."""
 
 import asyncio
 import contextlib
@@ -16,13 +16,13 @@ from gateway.generated import open_inference_pb2 as pb
 
 WIDTH = 64
 _LARGE_ROWS = 1024  # 256 KiB
-# A connection is given up after so many requests: some clients stay, others come and go.
+# A client opens a new connection after this many requests.
 _REQUESTS_PER_CONNECTION = 40
 
 
 @dataclass
 class Target:
-    """Ports of the gateway; `models` may be asked now, and whoever reloads one takes it out if it must rest."""
+    """The gateway's ports, and the models that clients may use now; a model is removed while it is unloaded."""
 
     http: int
     grpc: int
@@ -31,7 +31,7 @@ class Target:
 
 @dataclass
 class Tally:
-    """(kind, what came of it) → how often; and whatever should not have been."""
+    """Counts outcomes by (kind of request, outcome); `unexpected` counts the wrong ones again."""
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     unexpected: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -43,7 +43,7 @@ class Tally:
 
 
 class Client:
-    """One after the other: draws a kind of request, sends it, waits for the answer."""
+    """Repeatedly draws a kind of request, sends one, and waits for the answer."""
 
     def __init__(self, target: Target, tally: Tally, seed: int) -> None:
         self._target, self._tally = target, tally
@@ -52,7 +52,7 @@ class Client:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._channel: grpc.aio.Channel | None = None
         self._left = 0
-        # kind: how often, of all, it is drawn; what must come of it; how it is done.
+        # kind → its weight in the draw, the expected outcome, and the function that sends it.
         self._kinds: dict[str, tuple[int, str, Callable[[str], Awaitable[str]]]] = {
             "predict JSON": (25, "200", lambda model: self._post(f"/predict/{model}", _json(self._rows(1)))),
             "v2 JSON": (20, "200", lambda model: self._post(_v2(model), _v2_json(self._rows(3)))),
@@ -69,7 +69,10 @@ class Client:
         }
 
     async def run(self, pause_s: float, stop: asyncio.Event) -> None:
-        """Until `stop`; cancelling would be taken for the end of a call. `pause_s`: the mean pause between requests."""
+        """Send requests until `stop` is set; cancelling the task would look like the end of a call.
+
+        pause_s: the mean pause between requests.
+        """
         names = list(self._kinds)
         weights = [self._kinds[name][0] for name in names]
         try:
@@ -119,7 +122,7 @@ class Client:
 
     def _unary(self) -> grpc.aio.UnaryUnaryMultiCallable:
         if self._channel is None:
-            options = [("grpc.use_local_subchannel_pool", 1)]  # else all channels share one connection
+            options = [("grpc.use_local_subchannel_pool", 1)]  # otherwise all channels share one connection
             self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{self._target.grpc}", options)
         return self._channel.unary_unary(METHOD)
 
@@ -128,7 +131,7 @@ class Client:
         return "OK"
 
     async def _go_away(self, model: str) -> str:
-        """Whole requests, halves of large ones, and connections that never ask."""
+        """Send a whole request, part of one, or nothing, and disconnect."""
         body = _json(self._rows(1)) if self._random.random() < 0.5 else _json(self._images[:256])
         sent = (_head(f"/predict/{model}", body, "") + body)[
             : self._random.choice((0, 20, len(body) // 2, len(body) + 999))

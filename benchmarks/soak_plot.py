@@ -1,14 +1,14 @@
-"""Memory over time as a small SVG: a line for each process, on a logarithmic scale, where equal growth looks equal."""
+"""Plots memory over time as an SVG: one line per process, on a logarithmic scale, which shows relative growth."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 56, 190, 28, 44
-COLOURS = ("#06c", "#c30", "#2a7", "#a3a", "#e90", "#088", "#c69", "#555", "#79c", "#963", "#9b2", "#000")
+COLORS = ("#06c", "#c30", "#2a7", "#a3a", "#e90", "#088", "#c69", "#555", "#79c", "#963", "#9b2", "#000")
 
 
 def plot(series: Mapping[str, Sequence[tuple[float, float]]], warm_s: float, title: str) -> str:
-    """`series`: name → (seconds, MiB). `warm_s`: where the warm-up ends, as a dashed line."""
+    """Return the SVG. series: name → (seconds, MiB). warm_s: the end of the warm-up, drawn as a dashed line."""
     values = [value for points in series.values() for _, value in points]
     longest = max(seconds for points in series.values() for seconds, _ in points)
     low, high = math.floor(math.log2(min(values))), math.ceil(math.log2(max(values)))
@@ -36,9 +36,9 @@ def plot(series: Mapping[str, Sequence[tuple[float, float]]], warm_s: float, tit
     warm = f'x1="{x(warm_s):.1f}" x2="{x(warm_s):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"'
     parts.append(f'<line {warm} stroke="#999" stroke-dasharray="4"/>')
     for number, (name, points) in enumerate(sorted(series.items(), key=lambda each: -each[1][-1][1])):
-        colour = COLOURS[number % len(COLOURS)]
+        color = COLORS[number % len(COLORS)]
         line = " ".join(f"{x(seconds):.1f},{y(value):.1f}" for seconds, value in points)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        beside = f'x="{WIDTH - RIGHT + 10}" y="{TOP + 14 + 17 * number}"'
-        parts.append(f'<text {beside} fill="{colour}">{name}</text>')
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="1.5"/>')
+        label_at = f'x="{WIDTH - RIGHT + 10}" y="{TOP + 14 + 17 * number}"'
+        parts.append(f'<text {label_at} fill="{color}">{name}</text>')
     return "\n".join([*parts, "</svg>", ""])

@@ -29,7 +29,7 @@ DIALECTS = {
     "binary": (requests.v2_binary, "http"),
     "gRPC": (requests.v2_grpc, "grpc"),
 }
-# The first whose pattern is in a frame, from the innermost out, has the sample.
+# Stage → pattern. A sample belongs to the first stage whose pattern matches a frame, from the innermost frame outwards.
 FRONT = [
     (
         "send, receive, event loop",

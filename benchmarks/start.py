@@ -1,11 +1,11 @@
-"""How long a start takes: until a single ONNX model has answered its first request, and until --help is there.
+"""How long a start takes, until an ONNX model has answered its first request, and how long --help takes.
 
     python -m benchmarks.start [--short]
 
-The environment of the runtime is built, files are in the page cache, and all cores are free to use.
-A client asks from the moment that the address is known, 5 ms after each refusal; the clock runs from
-the start of the process to the first 200. Each round has the same server written by hand beside it,
-with FastAPI and the model in one process, and an interpreter that does nothing.
+The runtime's environment is built, files are in the page cache, and all cores may be used. A client sends requests from
+the moment the address is known, 5 ms after each failure; the time is measured from the start of the process to the
+first 200. Each round also measures a handwritten FastAPI server with the model in the same process, and an interpreter
+that does nothing.
 """
 
 import argparse
@@ -31,7 +31,7 @@ MODELPORT = str(Path(sys.executable).with_name("modelport"))
 BODY = json.dumps({"inputs": [[0.5] * 16]})
 _ASK_AGAIN_S = 0.005
 _MAX_S = 600.0  # the environment may have to be built in the first round, which does not count
-# What the gateway's log says on the way, and what it is called here.
+# Stage → the line of the gateway's log that marks it.
 STAGES = {
     "address known": r"REST on http://127\.0\.0\.1:(\d+)",
     "front serves": r"front\.\d+: serving",
@@ -41,7 +41,7 @@ STAGES = {
 
 @dataclass
 class Start:
-    """Seconds since the start of the process."""
+    """The times of one start, in seconds since the start of the process."""
 
     stages: dict[str, float] = field(default_factory=dict)
     answered: float = 0.0
@@ -49,7 +49,7 @@ class Start:
 
 
 class Follower:
-    """Reads a server's output, and when each of `stages` came by. `port` is the first one's group."""
+    """Reads a server's output, and notes when each of `stages` appears. `port` is the group in the first pattern."""
 
     def __init__(self, process: "subprocess.Popen[str]", stages: dict[str, str], began: float) -> None:
         self.seen: dict[str, float] = {}
@@ -72,7 +72,7 @@ class Follower:
 
 
 def start(command: Sequence[str], path: str, stages: dict[str, str]) -> Start:
-    """One start and one orderly end. Raises RuntimeError when no answer comes."""
+    """Start a server, wait for its first answer, and stop it. Raises RuntimeError if no answer arrives."""
     began = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=_environment()
@@ -85,7 +85,7 @@ def start(command: Sequence[str], path: str, stages: dict[str, str]) -> Start:
             time.sleep(_ASK_AGAIN_S)
         while not _answers(follower.port, path):
             if process.poll() is not None or time.perf_counter() - began > _MAX_S:
-                raise RuntimeError("no answer came")
+                raise RuntimeError("no answer arrived")
             time.sleep(_ASK_AGAIN_S)
         seen.answered = time.perf_counter() - began
         ends = time.perf_counter()
@@ -117,14 +117,14 @@ def _answers(port: int, path: str) -> bool:
 
 
 def run(*command: str) -> float:
-    """Seconds until the command has ended."""
+    """Return the seconds until the command has ended."""
     began = time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=60, env=_environment())
     return time.perf_counter() - began
 
 
 def _environment() -> dict[str, str]:
-    """Bytecode is kept between starts, as everywhere but in some containers: without it, all is compiled each time."""
+    """Return an environment in which bytecode is cached, as usual: otherwise every start compiles everything."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -143,7 +143,7 @@ def main() -> None:
             serve += [flag, "127.0.0.1:0"]
         hand = [sys.executable, "-m", "benchmarks.references.fastapi_json", str(artifact)]
         for number in range(rounds + 1):
-            counts = number > 0  # the first one builds what is missing, and warms the page cache
+            counts = number > 0  # the first round builds what is missing, and fills the page cache
             pair = start(serve, "/predict/tiny", STAGES), start(hand, "/predict", {"port": r"^port (\d+)"})
             taken = run(MODELPORT, "--help"), run(MODELPORT, "serve", "--help"), run(sys.executable, "-c", "pass")
             if counts:
@@ -152,7 +152,7 @@ def main() -> None:
                 for times, seconds in zip(commands.values(), taken, strict=True):
                     times.append(seconds)
     print(f"milliseconds; medians of {rounds} rounds\n")
-    print(table(["", "ms", "of by hand", "asked for"], rows(ours, by_hand, commands)))
+    print(table(["", "ms", "relative to FastAPI", "target"], rows(ours, by_hand, commands)))
 
 
 def rows(ours: list[Start], by_hand: list[Start], commands: dict[str, list[float]]) -> list[list[str]]:
@@ -161,11 +161,11 @@ def rows(ours: list[Start], by_hand: list[Start], commands: dict[str, list[float
     made.append(
         ["modelport serve: first answer", _ms(answered), ratio(answered, hand), "≤ 1500" + _verdict(answered, 1.5)]
     )
-    made.append(["modelport serve: SIGTERM to its end", _ms([each.stopped for each in ours]), "", ""])
-    made.append(["FastAPI by hand: first answer", _ms(hand), "", ""])
+    made.append(["modelport serve: SIGTERM to exit", _ms([each.stopped for each in ours]), "", ""])
+    made.append(["handwritten FastAPI: first answer", _ms(hand), "", ""])
     for name, times in commands.items():
-        wanted = "≤ 200" + _verdict(times, 0.2) if name == "--help" else ""
-        made.append([name if name.startswith("an ") else f"modelport {name}", _ms(times), "", wanted])
+        target = "≤ 200" + _verdict(times, 0.2) if name == "--help" else ""
+        made.append([name if name.startswith("an ") else f"modelport {name}", _ms(times), "", target])
     return made
 
 

@@ -1,10 +1,10 @@
-"""What a request costs in a worker's Python: frames, batch, answers; no socket, no other process, no model to speak of.
+"""What a request costs in a worker's Python: frames, batches, answers; no socket, no other process, a trivial model.
 
     python -m benchmarks.worker_path [--in-flight 32] [--profile]
 
 The loop of a real worker, whose front is an object that has frames to read and keeps what is written.
-The model multiplies by a matrix in numpy, and what that takes is subtracted. The figure is the least of
-many short rounds: what disturbs a shared machine only ever adds.
+The model multiplies by a matrix in numpy, and its time is subtracted. The figure is the minimum of many short rounds,
+because noise on a shared machine only adds time.
 """
 
 import argparse

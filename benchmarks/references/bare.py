@@ -1,10 +1,9 @@
-"""A framework alone, in a loop: started in a runtime's own environment, with nothing of the gateway's.
+"""A framework alone, in a loop, in the environment of its runtime and without any code of the gateway.
 
     PYTHON benchmarks/references/bare.py onnx|torchscript ARTIFACT [SIZE ...]
 
-Each line on its standard input is "ROWS TIMES": so many calls with so many rows of float32, of
-SIZE each (3 224 224 if none is given). It answers each with the seconds of CPU, and those on the
-clock, that they took.
+Each line of its standard input is "ROWS TIMES": it then makes TIMES calls with ROWS rows of float32 of the given SIZEs
+(by default 3 224 224), and prints the CPU seconds and the elapsed seconds that they took.
 """
 
 import sys

@@ -1,10 +1,10 @@
-"""The path of a request with nothing on it: what front → Unix socket → worker → front costs in Python.
+"""The bare path of a request: what front → Unix socket → worker → front costs in Python.
 
 python -m benchmarks.references.sketch MODEL.onnx
 
 It knows one model with one input and one output of one row each. No request is validated, limited,
-timed, counted or cancelled, and no error is handled. It is the floor that the gateway is measured
-against, not a server. The model runs in a process of its own, as it does in the gateway.
+timed, counted or cancelled, and no error is handled. It is a lower bound for the gateway, not a server. The model runs
+in a separate process, as in the gateway.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ HEADS: dict[bytes, tuple[int, int]] = {}
 
 
 def frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
-    """The whole frames in `data`, by request id, and what is left of it."""
+    """Return the complete frames in `data` as (request id, body), and the remaining bytes."""
     found, start = [], 0
     while len(data) - start >= _HEADER.size:
         size, number = _HEADER.unpack_from(data, start)
@@ -51,7 +51,7 @@ def frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
 
 
 def work(sock: socket.socket, path: str) -> None:
-    """Run what has arrived, as one batch, until the front has gone."""
+    """Run the requests that have arrived as one batch, again and again, until the front disconnects."""
     model, rest = session(path), b""
     name = model.get_inputs()[0].name
     while data := sock.recv(1 << 16):
@@ -72,7 +72,7 @@ def work(sock: socket.socket, path: str) -> None:
 
 
 class Worker(asyncio.Protocol):
-    """The front's end of the socket. What is sent in one turn of the event loop leaves in one write."""
+    """The front's end of the socket. Everything sent in one turn of the event loop is written together."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, Done] = {}

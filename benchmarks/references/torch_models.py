@@ -104,7 +104,7 @@ def inputs(kind: str, rows: int, tiny: bool) -> Tensor:
 
 
 def make(folder: Path, tiny: bool) -> dict[str, object]:
-    """Both as TorchScript that tells its signature, and what one row of each costs at least."""
+    """Save both models as TorchScript with a signature. Return the least cost of one row of each."""
     from torch.utils.flop_counter import FlopCounterMode
 
     measured = {}
@@ -130,7 +130,7 @@ def make(folder: Path, tiny: bool) -> dict[str, object]:
 
 
 def bare(artifact: Path, kind: str, device: str, precision: str, tiny: bool) -> dict[str, object]:
-    """Rows a second by batch size, with the inputs on the device already and nobody waiting for an answer."""
+    """Return rows per second by batch size. The inputs are already on the device, and no answer is copied back."""
     dtype = {"float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}[precision]
     module = torch.jit.load(artifact, map_location=device).eval().to(dtype)
     if kind == "resnet50":

@@ -21,7 +21,7 @@ def reduce(at: str, value: Value, axes: Optional[Sequence[int]], keep: bool, doe
     if value.axis in reduced:
         return mixed("%s %s the rows" % (at, does), dims=dims)
     if any(has_rows(value.dims[index]) for index in reduced) or value.counts_rows:
-        return unsure("%s %s what is repeated for each row" % (at, does), dims=dims)
+        return unsure("%s %s values that are repeated for each row" % (at, does), dims=dims)
     if value.axis is None:
         return constant(dims)
     axis = value.axis if keep else value.axis - sum(index < value.axis for index in reduced)
@@ -45,7 +45,7 @@ def along(at: str, value: Value, axes: Optional[Sequence[int]], does: str = "wor
     if value.axis in over:
         return mixed("%s %s the rows" % (at, does), dims=dims)
     if any(has_rows(value.dims[index]) for index in over) or value.counts_rows:
-        return unsure("%s %s what is repeated for each row" % (at, does), dims=dims)
+        return unsure("%s %s values that are repeated for each row" % (at, does), dims=dims)
     if has_rows(size):
         return unsure("%s returns as many values as there are rows" % at, dims=dims)
     return value._replace(dims=dims, contents=None)
@@ -146,7 +146,7 @@ def contract(at: str, operands: Sequence[Tuple[Value, List[str]]], result: List[
     if named - set(result):
         return mixed("%s sums over the rows" % at, dims=dims)
     if any(has_rows(size) for letter, found_sizes in found.items() if letter not in result for size in found_sizes):
-        return unsure("%s sums over what is repeated for each row" % at)
+        return unsure("%s sums over values that are repeated for each row" % at)
     if not with_rows:
         return constant(dims)
     first, letter = with_rows[0]
@@ -234,7 +234,7 @@ def batch_first(at: str, values: Sequence[Value], ranks: Sequence[Optional[int]]
         return [propagate(values) for _ in ranks]
     with_rows = [value for value in values if value.has_rows]
     if any(repeats(value) and not value.has_rows for value in values):
-        return [unsure("%s takes what is repeated for each row" % at) for _ in ranks]
+        return [unsure("%s takes values that are repeated for each row" % at) for _ in ranks]
     if not with_rows:
         return [constant() for _ in ranks]
     if any(value.axis != 0 or (value.before, value.after) != (1, 1) for value in with_rows):

@@ -144,7 +144,7 @@ def take_slice(
         if value.axis == axis and (value.before, value.after) == (1, 1) and known:
             return mixed("%s takes some of the rows only" % at)
         if value.axis is None and known:
-            return unsure("%s takes a part of what is repeated for each row" % at)
+            return unsure("%s takes a part of values that are repeated for each row" % at)
         return unsure("%s cuts the dimension with the rows" % at)
     contents = None
     if value.contents is not None and len(value.dims) == 1:
@@ -194,7 +194,7 @@ def gather(at: str, value: Value, indices: Value, axis: int) -> Value:
         new_axis = value.axis if value.axis < axis else value.axis + len(indices.dims) - 1
         return rows(dims, new_axis, value.before, value.after)
     if repeats(value._replace(contents=None)) and (indices.has_rows or repeats(indices)):
-        return unsure("%s takes from what is repeated for each row" % at)
+        return unsure("%s takes from values that are repeated for each row" % at)
     if indices.has_rows:
         if value.counts_rows:
             return unsure("%s chooses among numbers of rows" % at)

@@ -36,5 +36,5 @@ def analyze(
     try:
         results = dict(zip(outputs, walk.graph(model.graph, None, inputs)))
     except (TooLarge, RecursionError):
-        return BatchAnalysis(unknown=("the graph is larger than what is followed",))
+        return BatchAnalysis(unknown=("the graph is too large to follow",))
     return batch_analysis(walk, {spec.name: results[spec.name] for spec in signature.outputs}, unknown)

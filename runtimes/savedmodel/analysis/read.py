@@ -65,7 +65,7 @@ def _rows(
     try:
         results = walk.graph(model.graph, None, values)
     except (TooLarge, RecursionError):
-        return BatchAnalysis(unknown=("the graph is larger than what is followed",))
+        return BatchAnalysis(unknown=("the graph is too large to follow",))
     return batch_analysis(walk, dict(zip(outputs, results)), unknown)
 
 

@@ -26,7 +26,7 @@ def analyze(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis
     try:
         graph = Reader(content).graph(entry.subgraph, [entry.outputs[spec.name] for spec in signature.outputs])
     except (TooDeep, RecursionError):
-        return BatchAnalysis(unknown=("the graph is deeper than what is followed",))
+        return BatchAnalysis(unknown=("the graph is too deep to follow",))
     except _MALFORMED:
         return BatchAnalysis(unknown=("the graph cannot be read",))
     walk = Walk(Model(graph, {}, {}), OPERATORS)
@@ -42,7 +42,7 @@ def analyze(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis
     try:
         results = walk.graph(graph, None, inputs)
     except (TooLarge, RecursionError):
-        return BatchAnalysis(unknown=("the graph is larger than what is followed",))
+        return BatchAnalysis(unknown=("the graph is too large to follow",))
     return batch_analysis(walk, {spec.name: value for spec, value in zip(signature.outputs, results)}, unknown)
 
 

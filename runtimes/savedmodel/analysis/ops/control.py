@@ -30,7 +30,7 @@ def _refused(call: Call, condition: Value, does: str) -> Any:
     if condition.mixes:
         return [mixed("%s %s values of the batch" % (call.at, does), [condition])] * count
     if condition.tainted or condition.has_rows or condition.dims is None or repeats(condition):
-        return [unsure("%s %s what is not followed" % (call.at, does), [condition])] * count
+        return [unsure("%s %s a value that is not followed" % (call.at, does), [condition])] * count
     return None
 
 
@@ -76,7 +76,7 @@ def loop(call: Call) -> Any:
 def switch(call: Call) -> Any:
     value, condition = call[0], call[1]
     if condition.tainted or condition.has_rows or not condition.contents or not isinstance(condition.contents[0], bool):
-        return [unsure("%s depends on what is not followed" % call.at, call.present)] * 2
+        return [unsure("%s depends on a value that is not followed" % call.at, call.present)] * 2
     return [marked(DEAD), value] if condition.contents[0] else [value, marked(DEAD)]
 
 

@@ -27,7 +27,7 @@ def either(call: Call) -> Any:
     if condition.mixes or condition.has_rows:
         return [mixed("%s depends on values of the batch" % call.at, [condition])] * count
     if condition.unknown or condition.counts_rows:
-        return [unsure("%s depends on what is not followed" % call.at, [condition])] * count
+        return [unsure("%s depends on a value that is not followed" % call.at, [condition])] * count
     branches = ["ThenSubgraphIndex", "ElseSubgraphIndex"]
     if condition.contents and isinstance(condition.contents[0], (bool, int)):
         return _run(call, branches[0 if condition.contents[0] else 1], values)

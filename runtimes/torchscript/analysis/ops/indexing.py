@@ -29,7 +29,7 @@ def part(at: str, value: Value, axis: int, index: Optional[Any]) -> Value:
         if value.axis == axis:
             return mixed("%s takes values of particular rows" % at, dims=dims)
         if value.has_rows or index not in (0, -1) or value.counts_rows:
-            return unsure("%s takes a part of what is repeated for each row" % at)
+            return unsure("%s takes a part of values that are repeated for each row" % at)
         return constant(dims)
     contents = None
     if value.contents is not None and len(value.dims) == 1 and isinstance(index, int):
@@ -166,7 +166,7 @@ def _constant_index(call: Call, value: Value, axes: List[int], chosen: List[Valu
     if value.axis in axes:
         return mixed("%s takes values of particular rows" % call.at)
     if any(has_rows(value.dims[axis]) for axis in axes) or value.counts_rows:
-        return unsure("%s takes a part of what is repeated for each row" % call.at)
+        return unsure("%s takes a part of values that are repeated for each row" % call.at)
     dims = value.dims[: axes[0]] + (fresh(),) + value.dims[axes[0] + len(axes) :]
     if value.axis is None:
         return constant(dims)
