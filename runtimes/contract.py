@@ -140,14 +140,17 @@ class BatchAnalysis(NamedTuple):
 class InputRange(NamedTuple):
     """The range of an input's numbers, both ends included, as the artifact's graph shows it.
 
-    rows  whether the numbers are indices of rows in a table: integers, of which those beyond the range are refused or
-          meaningless. Otherwise the graph cuts off whatever is beyond the range, for example by a clip or a
-          quantization, and real inputs may well exceed it
+    rows           whether the numbers are indices of rows in a table: integers, of which those beyond the range are
+                   refused or meaningless. Otherwise the graph cuts off whatever is beyond the range, for example by a
+                   clip or a quantization, and real inputs may well exceed it
+    tables_differ  whether the numbers index tables of different sizes. The range is what all of them have. If each
+                   column of the input has its own table, the others accept larger numbers
     """
 
     low: float
     high: float
     rows: bool = False
+    tables_differ: bool = False
 
 
 class LoadError(Exception):

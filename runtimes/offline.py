@@ -101,7 +101,7 @@ class _Run:
         sizes = (fixed,) if fixed else ()
         self._chunked_model = ChunkedModel(model, Batching(fixed, frozenset([signature]), sizes=sizes))
         self._fold = fold
-        self._limits = {}  # type: Dict[str, int]
+        self._limits = {}  # type: Dict[str, id_ranges.Limit]
 
     def case(self, case: str, result: str) -> Dict[str, Any]:
         """Write the outputs of a case to `result`.
@@ -109,7 +109,7 @@ class _Run:
         Returns {}; or {"limits": input → size} if the model accepted the inputs only with their integers modulo these
         sizes; or {"failed": a sentence} if it refused them, in which case nothing is written.
         """
-        inputs, limits = array_files.read(case), {}  # type: Arrays, Dict[str, int]
+        inputs, limits = array_files.read(case), {}  # type: Arrays, Dict[str, id_ranges.Limit]
         try:
             outputs = self._outputs(inputs)
         except Exception as error:  # noqa: BLE001 - as above
@@ -123,12 +123,12 @@ class _Run:
         array_files.write(result, outputs)
         return {"limits": limits} if limits else {}
 
-    def _limits_for(self, inputs: Arrays) -> Dict[str, int]:
+    def _limits_for(self, inputs: Arrays) -> Dict[str, id_ranges.Limit]:
         """Return the sizes of the ids, which are determined once, with the first inputs that were refused."""
         if not self._limits:
             sizes = id_ranges.table_sizes(id_ranges.read_ranges(self._model, self._signature))
             suffice = sizes and self._accepts(id_ranges.wrap_ids(inputs, sizes))
-            self._limits = sizes if suffice else id_ranges.find_limits(self._accepts, inputs) or {}
+            self._limits = dict(sizes) if suffice else id_ranges.find_limits(self._accepts, inputs) or {}
         return self._limits
 
     def _accepts(self, inputs: Arrays) -> bool:

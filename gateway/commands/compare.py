@@ -164,7 +164,7 @@ class _Ids:
 
     def __init__(self, model: _Served) -> None:
         self._model = model
-        self._limits: Mapping[str, int] = {}
+        self._limits: Mapping[str, id_ranges.Limit] = {}
 
     def answered(self, case: Case) -> tuple[Case, Arrays]:
         """Return the case as the model accepted it, and the answer. Raises Refused."""

@@ -159,7 +159,8 @@ class Ranges:
         if known is None or (rows and not known.rows):
             self.found[line.input] = new
         elif rows:  # the numbers index both tables
-            self.found[line.input] = InputRange(max(known.low, ends[0]), min(known.high, ends[1]), True)
+            differ = known.tables_differ or known[:2] != new[:2]
+            self.found[line.input] = InputRange(max(known.low, ends[0]), min(known.high, ends[1]), True, differ)
         elif not known.rows:
             self.found[line.input] = InputRange(min(known.low, ends[0]), max(known.high, ends[1]))
 

@@ -31,7 +31,7 @@ class BatchingChecks(TestedModel):
         found = self.model.input_ranges(self.name)
         assert set(found) <= set(self.inputs), found
         if "ranges" in self.case:
-            assert {name: list(each) for name, each in found.items()} == self.case["ranges"], found
+            assert {name: list(each[:3]) for name, each in found.items()} == self.case["ranges"], found
 
     def check_settled(self):
         """Deciding about batching at load runs no signature that changes the model's state."""

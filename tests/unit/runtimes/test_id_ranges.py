@@ -17,7 +17,7 @@ def test_the_number_of_rows_is_found(rows: int) -> None:
         return bool(np.all((inputs["ids"] >= 0) & (inputs["ids"] < rows)))
 
     assert find_limits(accepts, {"ids": TOKENS, "scale": np.ones(2)}) == {"ids": rows}
-    assert len(asked) <= 19
+    assert len(asked) <= 19 + TOKENS.shape[1]
 
 
 def test_each_input_has_a_range_of_its_own() -> None:
@@ -27,6 +27,19 @@ def test_each_input_has_a_range_of_its_own() -> None:
     assert find_limits(accepts, {"ids": TOKENS, "kinds": TOKENS, "mask": TOKENS}) == {
         "ids": 1000, "kinds": 2, "mask": MAX_IDS,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("tables", [(4, 1000), (1000, 4, 4), (MAX_IDS, 2, 1)])
+def test_each_column_may_have_a_table_of_its_own(tables: tuple[int, ...]) -> None:
+    def accepts(inputs):
+        return bool(np.all((inputs["x"] >= 0) & (inputs["x"] < tables)))
+
+    given = {"x": np.full((2, len(tables)), -1)}
+    limits = find_limits(accepts, given)
+    assert limits == {"x": list(tables)}
+    assert wrap_ids(given, limits)["x"].tolist() == [[size - 1 for size in tables]] * 2
+    other = wrap_ids({"x": np.full((2, 9), -1)}, limits)["x"]
+    assert other.tolist() == [[min(tables) - 1] * 9] * 2, "columns of another number of columns are not known"
 
 
 def test_what_is_refused_for_another_reason_has_no_range() -> None:

@@ -58,7 +58,13 @@ def test_a_table_may_be_stored_in_eight_bits_or_lie_in_a_node() -> None:
 def test_ids_of_several_tables_are_in_all_of_them() -> None:
     both = [node("Gather", "words x", "a"), node("Add", "x two", "s"), node("Gather", "places s", "b")]
     found = ranges(*both, words=WORDS, places=np.zeros((512, 2), "f4"), two=np.array(2))
-    assert found == {"x": InputRange(0, 509, True)}
+    assert found == {"x": InputRange(0, 509, True, tables_differ=True)}
+    assert id_ranges.table_sizes(found) == {}, "each column may have a table of its own, so the model is asked"
+
+
+def test_ids_of_equal_tables_are_those_of_one() -> None:
+    found = ranges(node("Gather", "words x", "a"), node("Gather", "other x", "b"), words=WORDS, other=WORDS)
+    assert id_ranges.table_sizes(found) == {"x": 30522}
 
 
 def test_bert_in_one_node() -> None:
