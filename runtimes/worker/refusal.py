@@ -16,6 +16,8 @@ from runtimes.worker.draws import KINDS, values
 
 # Upper limits for synthetic integers. On a GPU, an index beyond a table would end the process, so they stay at 0 and 1.
 _MAX_ID, _MAX_ID_ON_CARD = 100, 2
+# Numbers of rows, one for each kind. An exported program may accept only a few rows at least, or multiples of a number.
+_ROWS = (1, 2, 3, 4, 5, 8, 12, 16, 32)
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
@@ -31,8 +33,8 @@ def common_refusal(model: Model, dim: int, on_card: bool = False) -> str:
     """
     name, signature = next(iter(model.signatures.items()))
     common = ""
-    for count, kind in enumerate(KINDS):
-        inputs = _draw(signature, dim, 1 + count % 2, kind, _MAX_ID_ON_CARD if on_card else _MAX_ID)
+    for rows, kind in zip(_ROWS, KINDS):
+        inputs = _draw(signature, dim, rows, kind, _MAX_ID_ON_CARD if on_card else _MAX_ID)
         if inputs is None:
             return ""
         try:

@@ -45,6 +45,8 @@ def test_rows_of_every_kind_refused_in_the_same_words_are_the_models_fault(shape
         pytest.param(Refusing(lambda x: "negative" if (x < 0).any() else ""), id="takes some"),
         pytest.param(Refusing(lambda x: "no rows" if x.max() > 1 else "too small"), id="two complaints"),
         pytest.param(Refusing(lambda x: "crash"), id="fails by itself"),
+        pytest.param(Refusing(lambda x: f"needs {len(x)} >= 20" if len(x) < 20 else ""), id="many rows"),
+        pytest.param(Refusing(lambda x: f"needs {len(x)} % 6 == 0" if len(x) % 6 else ""), id="a multiple of rows"),
         pytest.param(Refusing(misfit, (-1, -1)), id="open size"),
         pytest.param(Refusing(misfit, None), id="unknown rank"),
         pytest.param(Refusing(misfit, datatype=""), id="unknown datatype"),
