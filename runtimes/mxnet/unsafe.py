@@ -1,8 +1,8 @@
 """Checks lengths and indices that MXNet does not check, before a model runs.
 
 For a length or an index outside a tensor, these operators read or write adjacent memory: an answer would contain other
-memory of the process, or the process would crash. Other operators have a defined result (`take` and `Embedding` clip
-indices), or MXNet checks them (`gather_nd`).
+memory of the process, or the process would crash. MXNet checks the indices of `gather_nd`, but not for NaN. Other
+operators have a defined result (`take` and `Embedding` clip indices).
 """
 
 import ast
@@ -15,7 +15,7 @@ import numpy as np
 from runtimes.contract import InvalidInput
 
 _MIN_LENGTHS = {"SequenceLast": 1, "SequenceReverse": 0, "SequenceMask": 0}
-_OTHERS = ("ROIPooling", "scatter_nd")
+_OTHERS = ("ROIPooling", "gather_nd", "scatter_nd")
 _MAX_LENGTH = 1 << 30
 
 
@@ -78,6 +78,8 @@ def _invalid_number(use: _Use, numbers: np.ndarray, shape: Tuple[int, ...]) -> O
         return _outside(numbers, _MIN_LENGTHS[use.operator], _MAX_LENGTH if use.operator == "SequenceMask" else size)
     if use.operator == "ROIPooling":  # the first number of each region is the index of its image
         return _outside(numbers[:, 0], 0, shape[0] - 1)
+    if use.operator == "gather_nd":  # MXNet refuses all other numbers itself
+        return float("nan") if np.isnan(numbers).any() else None
     sizes = ast.literal_eval(use.attributes["shape"])
     found = [_outside(index, 0, size - 1) for index, size in zip(numbers, sizes)]
     return next((each for each in found if each is not None), None)

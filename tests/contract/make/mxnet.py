@@ -78,6 +78,7 @@ def main(root):
         "reverse": (mx.sym.SequenceReverse(x, i, use_sequence_length=True), {"x": steps, "i": [3.0]}, "gets 3"),
         "mask": (mx.sym.SequenceMask(x, i, use_sequence_length=True), {"x": steps, "i": [-1.0]}, "gets -1"),
         "scatter": (mx.sym.scatter_nd(x, i, shape=(3,)), {"x": [1.0], "i": [[3]]}, "scatter_nd gets 3"),
+        "gather": (mx.sym.gather_nd(x, i), {"x": [1.0, 2.0], "i": [[0.0, float("nan")]]}, "gather_nd gets nan"),
         "regions": (
             mx.sym.ROIPooling(x, i, pooled_size=(1, 1), spatial_scale=1.0),
             {"x": [[[[1.0, 2.0], [3.0, 4.0]]]], "i": [[1.0, *region]]},
