@@ -77,13 +77,13 @@ def channels_of_all(b, x):
     return S.broadcast_sub(x, S.mean(x, axis=1, exclude=True, keepdims=True))
 
 
-def quantised(b, x):
+def quantized(b, x):
     whole, low, high = S.contrib.quantize_v2(x, out_type="int8")
     return S.contrib.dequantize(whole, low, high)
 
 
 STEPS = [batch_mean, whole_maximum, batch_softmax, running_rows, first_row, gram, backwards, as_one, rank_among,
-         over_the_batch, noise, sorted_rows, ordered_by_first, normed, counted, channels_of_all, quantised]  # fmt: skip
+         over_the_batch, noise, sorted_rows, ordered_by_first, normed, counted, channels_of_all, quantized]  # fmt: skip
 
 
 # Endings after which an output has another number of rows.

@@ -140,7 +140,7 @@ def casts(b: Builder, x: Value) -> Value:
     return Value(b.op("Cast", b.op("Cast", b.op("Cast", x.name, to=first), to=second), to=FLOAT), x.sizes)
 
 
-def quantised_pair(b: Builder, x: Value) -> Value:
+def quantized_pair(b: Builder, x: Value) -> Value:
     """Once or twice, with one scale or two; around what moves or clips numbers."""
     kind = b.random.choice([np.uint8, np.int8])
 
@@ -194,7 +194,7 @@ def nothing_done(b: Builder, x: Value) -> Value:
 
 STEPS = [
     pad, pad, pad, conv, conv, pool, pool, activation, activation, clipped_relu, scaled, sum_of_two, gelu, layer_norm,
-    product, transposes, casts, quantised_pair, chosen, nothing_done, batch_normalised, batch_normalised,
+    product, transposes, casts, quantized_pair, chosen, nothing_done, batch_normalised, batch_normalised,
 ]  # fmt: skip
 
 

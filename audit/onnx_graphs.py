@@ -143,7 +143,7 @@ def strongest(b: Builder, x: Value) -> Value:
     return Value(values, (*x.sizes[:-1], count))
 
 
-def quantised(b: Builder, x: Value) -> Value:
+def quantized(b: Builder, x: Value) -> Value:
     scale, zero = b.float(0.05), b.constant(np.array(128, np.uint8))
     whole = b.op("QuantizeLinear", x.name, scale, zero)
     return Value(b.op("DequantizeLinear", whole, scale, zero), x.sizes)
@@ -168,7 +168,7 @@ def folded(b: Builder, x: Value) -> Value:
 
 ANY_FLOAT: list[Callable[[Builder, Value], Value]] = [
     dense, pointwise, clipped, normalised, softened, residual, centred, gated, summed_up, halves, joined, strongest,
-    quantised, shape_kept, folded,
+    quantized, shape_kept, folded,
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ def rank(x: Value) -> int:
     return len(x.sizes) + 1
 
 
-def dynamic_quantisation(b: Builder, x: Value) -> Value:
+def dynamic_quantization(b: Builder, x: Value) -> Value:
     """One scale for the whole batch, as onnxruntime's quantize_dynamic writes it."""
     whole, scale, zero = b.node("DynamicQuantizeLinear", [x.name], 3)
     return Value(b.op("DequantizeLinear", whole, scale, zero), x.sizes)
@@ -156,7 +156,7 @@ def whole_as_one_row(b: Builder, x: Value) -> Value:
 
 
 STEPS: list[Callable[[Builder, Value], Value]] = [
-    dynamic_quantisation, dynamic_quantisation, dynamic_product, batch_mean_removed, whole_maximum, softmax_over_batch,
+    dynamic_quantization, dynamic_quantization, dynamic_product, batch_mean_removed, whole_maximum, softmax_over_batch,
     running_sum, training_norm, neighbour, first_row, gram, batch_first_forgotten, batch_size_in_values,
     branch_on_batch, loop_to_the_largest, noise, sorted_rows, normalised_over_batch, rank_among_rows, whole_as_one_row,
 ]  # fmt: skip

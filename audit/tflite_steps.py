@@ -32,7 +32,7 @@ def dense(b, x):
 
 
 def wide(b, x):
-    """Large enough for dynamic range quantisation."""
+    """Large enough for dynamic range quantization."""
     return tf.tanh(tf.matmul(tf.nn.relu(tf.matmul(flat(x), b.weight(int(np.prod(x.shape[1:])), 96))), b.weight(96, 24)))
 
 

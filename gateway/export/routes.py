@@ -108,10 +108,10 @@ def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
     found.sort(key=lambda route: _ONE in route.about)  # prefer routes that keep the batch size dynamic
     if not found:
         raise CannotExport(f"there is no route from {source} to {target}: modelport export --list shows all routes")
-    quantised = [each for route in found for each in _quantized(route, target, precision)]
+    quantized = [each for route in found for each in _quantized(route, target, precision)]
     if precision == "int8":  # TensorFlow's calibration holds more often than the other's
-        quantised.sort(key=lambda route: "TFLiteConverter" not in route.name)
-    return quantised
+        quantized.sort(key=lambda route: "TFLiteConverter" not in route.name)
+    return quantized
 
 
 def _leading(source: str) -> list[Route]:

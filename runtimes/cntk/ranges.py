@@ -1,4 +1,4 @@
-"""CNTK's operators that say which numbers an input may hold."""
+"""The rules for CNTK's operators that show the range of an input's numbers."""
 
 from typing import Any, Dict, Iterator, List
 
@@ -25,7 +25,7 @@ _PASSED = "Alias Cast NoOp Combine StopGradient"
 
 
 def input_ranges(function: Any, arguments: Dict[str, Any]) -> Dict[str, InputRange]:
-    """arguments: of the function, by the names that clients know"""
+    """Return the range of each input that has one. arguments: those of the function, by the names for clients."""
     constants = {}  # type: Dict[str, Tensor]
     nodes = list(_nodes(function.root_function, constants))
     inputs = {variable.uid: name for name, variable in arguments.items()}
@@ -73,13 +73,13 @@ def _tensor(value: Any) -> Tensor:
 
 
 def _gather(ranges: Ranges, node: Node) -> None:
-    """Gather: the second input picks rows of the first"""
+    """Handle Gather, whose second input indexes rows of the first."""
     ranges.same(node)
     ranges.picks(node.inputs[1], ranges.rows_of(node.inputs[0]))
 
 
 def _one_hot(ranges: Ranges, node: Node) -> None:
-    """OneHotOp: a number that is not a class gives zeros"""
+    """Handle OneHotOp. Numbers that are not classes become zeros."""
     ranges.between(node.inputs[0], 0, node.attributes["depth"] - 1)
 
 

@@ -139,7 +139,7 @@ class DeviceModel(TorchModel):
     def _fail(self, failure: Exception) -> Any:
         """Raise `failure`, after the device has stopped.
 
-        It must be called outside of `except`: there, the error's traceback keeps the frames alive, and they the memory.
+        Must be called outside of `except`: there, the traceback keeps the frames alive, and they keep the memory.
         """
         try:
             # Kernels that were launched may still run, on memory that is free by now.

@@ -20,7 +20,7 @@ KINDS = ("plain", "huge", "zero", "bright", "signed", "plain again", "tiny", "lo
 ID_BOUNDS = (1000, 100, 8, 2)
 # The part of a table, from 0 to 1, from which a row of this kind picks indices.
 _PARTS = {"huge": (0.5, 1), "zero": (0, 0), "tiny": (0, 0.01), "low": (0, 0), "high": (1, 1)}
-# The kinds that stay within the range of an input that is no index, such as one that a Clip limits.
+# The kinds that stay within the range of an input that is not an index, such as one that a Clip limits.
 _WITHIN_LIMITS = ("plain", "plain again")
 _STRINGS = {
     "plain": b"1",

@@ -198,7 +198,7 @@ class Executor:
             except MemoryError:
                 if running.rows <= 1:
                     raise
-            # Not inside `except`: there, the error's traceback keeps the framework's frames alive, and they the memory.
+            # Not inside `except`: there, the traceback keeps the framework's frames alive, and they keep the memory.
         first = running.batch[0].frame
         return self.chunked_model.run(running.inputs, first.outputs, first.signature, running.rows)
 

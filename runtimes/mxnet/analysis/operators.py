@@ -2,7 +2,7 @@
 
 from runtimes.dataflow.walk import Operators
 
-# Operators whose rules follow sizes, or ask for a part of what they are given; of any other, all has to be known.
+# Operators whose rules follow sizes, or do not need all of their inputs. The inputs of all others must be known.
 _SIZED = """
     shape_array Reshape _np_reshape _npi_reshape reshape_like Flatten transpose _np_transpose SwapAxis expand_dims
     squeeze _np_squeeze tile slice slice_axis Concat concat stack SliceChannel split _split_v2 take SoftmaxOutput

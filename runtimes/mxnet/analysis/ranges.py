@@ -1,4 +1,4 @@
-"""MXNet's operators that say which numbers an input may hold."""
+"""The rules for MXNet's operators that show the range of an input's numbers."""
 
 from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
@@ -19,15 +19,15 @@ _SAME = """
 def input_ranges(
     symbol: str, sizes: Mapping[str, Optional[Sequence[int]]], inputs: Sequence[str]
 ) -> Dict[str, InputRange]:
-    """Of these inputs.
+    """Return the range of each of these inputs that has one.
 
-    symbol  as `Symbol.tojson` writes it
-    sizes   of the parameters, and of what is computed, as `Symbol.list_outputs` names it; -1 for what is open
+    symbol  JSON from `Symbol.tojson`
+    sizes   sizes of parameters, and of results by their names in `Symbol.list_outputs`; -1 if unknown
     """
     model = of_json(symbol, {}, inputs)
     known = {name: Tensor(name, tuple(dims), None) for name, dims in sizes.items() if dims}
     for node in model.graph.nodes:
-        for end in ("_output", "_output0"):  # a node's only one, or the first of several
+        for end in ("_output", "_output0"):  # a node's only output, or the first of several
             if node.name + end in known:
                 known[node.outputs[0]] = known[node.name + end]
     return ranges_of(model, _RULES, {name: name for name in inputs}, known)
@@ -43,7 +43,7 @@ def _embedding(ranges: Ranges, node: Node) -> None:
 
 
 def _take(ranges: Ranges, node: Node) -> None:
-    """From what lies beyond the last one, it takes the last one, unless it counts on from the first again."""
+    """Handle take. An index beyond the end selects the last row, or with mode "wrap" starts again from the first."""
     ranges.same(node)
     if node.attributes.get("mode") != "wrap":
         ranges.picks(node.inputs[1], _size(ranges, node.inputs[0], node.attributes.get("axis", 0)))
@@ -62,7 +62,7 @@ def _batch_take(ranges: Ranges, node: Node) -> None:
 
 
 def _gather_nd(ranges: Ranges, node: Node) -> None:
-    """One coordinate for each of the first dimensions, along the first of the indices': all of them are in all."""
+    """Handle gather_nd. Its indices are coordinates, which are all within the smallest of the first dimensions."""
     ranges.same(node)
     sizes = [_size(ranges, node.inputs[0], axis) for axis in range(_size(ranges, node.inputs[1], 0) or 0)]
     if sizes and None not in sizes:
@@ -82,13 +82,13 @@ def _relu(ranges: Ranges, node: Node) -> None:
         ranges.cut(node.inputs[0], node.outputs[0], 0.0, upper=False)
 
 
-def _quantised(ranges: Ranges, node: Node) -> None:
+def _quantized(ranges: Ranges, node: Node) -> None:
     low, high = (node.attributes.get(end + "_calib_range") for end in ("min", "max"))
     if low is not None and high is not None:
         ranges.between(node.inputs[0], float(low), float(high))
 
 
-# What a scalar makes of a number: scale and shift
+# Operator → (scale, shift) of a number, given the scalar.
 _LINES: Dict[str, Callable[[float], Tuple[float, float]]] = {
     "_plus_scalar": lambda scalar: (1, scalar),
     "_minus_scalar": lambda scalar: (1, -scalar),
@@ -126,7 +126,7 @@ _RULES = by_operator(
         "relu Activation": _relu,
         "_maximum_scalar": _cut(upper=False),
         "_minimum_scalar": _cut(upper=True),
-        "_contrib_quantize_v2": _quantised,
+        "_contrib_quantize_v2": _quantized,
         " ".join(_LINES): _computed,
         "where": selected,
         _PASSED: passed,

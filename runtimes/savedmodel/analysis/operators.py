@@ -9,7 +9,7 @@ from runtimes.dataflow.walk import Call, Operators, Rule
 
 from .graph import PIVOTS, SHAPES
 
-# Operators whose rules follow sizes, or ask for a part of what they are given; of any other, all has to be known.
+# Operators whose rules follow sizes, or do not need all of their inputs. The inputs of all others must be known.
 _SIZED = """
     Shape ShapeN VariableShape Size Rank Reshape Transpose ConjugateTranspose ExpandDims Squeeze Pack Unpack
     BroadcastTo BroadcastArgs Tile Fill ZerosLike OnesLike Range Concat ConcatV2 Split SplitV Slice StridedSlice

@@ -1,4 +1,4 @@
-"""Reads from TensorFlow's operators which numbers an input may contain."""
+"""The rules for TensorFlow's operators that show the range of an input's numbers."""
 
 from typing import Any, Dict, Mapping, Sequence
 
@@ -65,7 +65,7 @@ def _called(ranges: Ranges, node: Node) -> None:
 
 
 def _gather(ranges: Ranges, node: Node) -> None:
-    """Gather GatherV2 ResourceGather: the second input picks rows of the first"""
+    """Handle Gather, GatherV2 and ResourceGather, whose second input indexes rows of the first."""
     ranges.same(node)
     axis = ranges.number(node.inputs[2]) if len(node.inputs) > 2 else 0
     rows = ranges.rows_of(node.inputs[0], int(axis)) if axis is not None else None

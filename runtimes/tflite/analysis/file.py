@@ -157,14 +157,14 @@ def _fixed(tensor: Any) -> Optional[List[int]]:
 
 
 def _width(tensor: Any) -> Optional[int]:
-    """Its last size, None where that is open."""
+    """Return the tensor's last size, or None if it is dynamic."""
     size = tensor.ShapeSignature if tensor.ShapeSignatureLength() else tensor.Shape
     found = int(size(tensor.ShapeLength() - 1)) if tensor.ShapeLength() else -1
     return found if found >= 0 else None
 
 
 def _limits(before: Any, after: Any) -> Optional[Tuple[float, float]]:
-    """None where it is no float that is quantised, or not all of them by one scale."""
+    """Return the range that a quantization can represent; None if its input is not FP32, or it has several scales."""
     stored, how = _STORED.get(after.Type()), after.Quantization()
     if before.Type() != schema.TensorType.FLOAT32 or stored is None or how is None or how.ScaleLength() != 1:
         return None

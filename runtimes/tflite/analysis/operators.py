@@ -2,7 +2,7 @@
 
 from runtimes.dataflow.walk import Operators
 
-# Operators whose rules follow sizes, or ask for a part of what they are given; of any other, all has to be known.
+# Operators whose rules follow sizes, or do not need all of their inputs. The inputs of all others must be known.
 _SIZED = """
     SHAPE RANK RESHAPE SQUEEZE EXPAND_DIMS TRANSPOSE BROADCAST_TO BROADCAST_ARGS TILE FILL RANGE REDUCE_PROD
     CONCATENATION PACK UNPACK SPLIT SPLIT_V SLICE STRIDED_SLICE GATHER SELECT SELECT_V2 CAST ADD SUB MUL DIV FLOOR_DIV

@@ -1,4 +1,4 @@
-"""TensorFlow Lite's operators that say which numbers an input may hold."""
+"""The rules for TensorFlow Lite's operators that show the range of an input's numbers."""
 
 from typing import Dict, List
 
@@ -38,14 +38,14 @@ _ENDS = {_RELU6: (0.0, 6.0), _RELU_N1_TO_1: (-1.0, 1.0)}
 
 
 def input_ranges(content: bytes, entry: Entry) -> Dict[str, InputRange]:
-    """Of the signature's inputs. Raises anything for a file that is not what its schema says."""
+    """Return the range of each input of the signature that has one. Raises any exception if the file is malformed."""
     graph = Reader(content).graph(entry.subgraph)
     inputs = {str(number): name for name, number in entry.inputs.items()}
     return ranges_of(Model(graph, {}, {}), _RULES, inputs, {tensor.name: tensor for tensor in graph.constants})
 
 
 def _gather(ranges: Ranges, node: Node) -> None:
-    """The second input picks among what the first has along an axis"""
+    """Handle GATHER, whose second input indexes the first along an axis."""
     ranges.same(node)
     if not node.attributes.get("BatchDims"):
         ranges.picks(node.inputs[1], ranges.rows_of(node.inputs[0], node.attributes.get("Axis", 0)))
@@ -56,7 +56,7 @@ def _embedding(ranges: Ranges, node: Node) -> None:
 
 
 def _gather_nd(ranges: Ranges, node: Node) -> None:
-    """One coordinate for each of the table's first dimensions: what is known of them all is what all may be."""
+    """Handle GATHER_ND. Its indices are coordinates, which are all within the smallest of the first dimensions."""
     sizes = [ranges.rows_of(node.inputs[0], axis) for axis in range(node.attributes[WIDTH] or 0)]
     if sizes and None not in sizes:
         ranges.picks(node.inputs[1], min(size or 0 for size in sizes))
@@ -67,7 +67,7 @@ def _split(ranges: Ranges, node: Node) -> None:
         ranges.moved(node.inputs[1], output)
 
 
-def _dequantised(ranges: Ranges, node: Node) -> None:
+def _dequantized(ranges: Ranges, node: Node) -> None:
     ranges.copied(node, contents=False)
 
 
@@ -76,20 +76,20 @@ def _variable(ranges: Ranges, node: Node) -> None:
         ranges.constant(node.outputs[0], Tensor("", tuple(node.attributes[SHAPE]), None))
 
 
-def _quantised(ranges: Ranges, node: Node) -> None:
+def _quantized(ranges: Ranges, node: Node) -> None:
     limits = node.attributes[LIMITS]
     if limits is not None:
         ranges.between(node.inputs[0], *limits)
 
 
 def _simulated(ranges: Ranges, node: Node) -> None:
-    """A quantisation in floats"""
+    """Handle FAKE_QUANT, a quantization in floats."""
     ranges.between(node.inputs[0], node.attributes["Min"], node.attributes["Max"])
 
 
 def _between(activation: int) -> Rule:
     def applied(ranges: Ranges, node: Node) -> None:
-        if node.attributes[TYPE] in _FLOATS:  # of quantised numbers, these are no limits
+        if node.attributes[TYPE] in _FLOATS:  # for quantized numbers, these are not the limits
             ranges.between(node.inputs[0], *_ENDS[activation])
 
     return applied
@@ -101,7 +101,7 @@ def _relu(ranges: Ranges, node: Node) -> None:
 
 
 def _of_two(rule: Rule) -> Rule:
-    """With the activation that such an operator may have in it."""
+    """Return the rule for an operator with two operands that may have a fused activation."""
 
     def applied(ranges: Ranges, node: Node) -> None:
         activation = node.attributes.get("FusedActivationFunction", 0)
@@ -116,18 +116,18 @@ def _of_two(rule: Rule) -> Rule:
 
 
 def _either(ranges: Ranges, node: Node) -> None:
-    """What comes of it is not followed."""
+    """Handle IF. Its outputs are not followed."""
     for name in ("ThenSubgraphIndex", "ElseSubgraphIndex"):
         _run(ranges, node, name, node.inputs[1:], [])
 
 
 def _loop(ranges: Ranges, node: Node) -> None:
-    """In its first round. What a round gives on as it got it is the same after all of them."""
+    """Handle WHILE, by its first iteration. A value that the body passes on unchanged is the same after the loop."""
     _run(ranges, node, "CondSubgraphIndex", node.inputs, [])
     body = node.attributes.get("BodySubgraphIndex")
     if isinstance(body, Graph):
         carried = zip(node.outputs, body.outputs, body.inputs)
-        kept = [output if given == taken else "" for output, given, (taken, _) in carried]
+        kept = [output if result == argument else "" for output, result, (argument, _) in carried]
         _run(ranges, node, "BodySubgraphIndex", node.inputs, kept)
 
 
@@ -158,9 +158,9 @@ _RULES = by_operator(
         "RELU": _relu,
         "RELU6": _between(_RELU6),
         "RELU_N1_TO_1": _between(_RELU_N1_TO_1),
-        "QUANTIZE": _quantised,
+        "QUANTIZE": _quantized,
         "FAKE_QUANT": _simulated,
-        "DEQUANTIZE": _dequantised,
+        "DEQUANTIZE": _dequantized,
         "READ_VARIABLE": _variable,
         "SPLIT": _split,
         "IF": _either,

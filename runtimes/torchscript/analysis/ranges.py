@@ -1,4 +1,4 @@
-"""PyTorch's operators that say which numbers an input may hold."""
+"""The rules for PyTorch's operators that show the range of an input's numbers."""
 
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -36,15 +36,15 @@ _SAME = """
     unbind flip roll round floor ceil trunc masked_fill
 """
 _END = (1 << 31) - 1  # from here on, the end of a slice is the end of the dimension
-_CODES = {12: (-128, 127), 13: (0, 255)}  # the types of quantised numbers of 8 bits, as TorchScript numbers them
+_CODES = {12: (-128, 127), 13: (0, 255)}  # 8-bit quantized types by TorchScript's numbers
 
 
 class TorchRanges(Ranges):
-    """Follows lists as well, and the sizes of what is no constant, where the graph has them."""
+    """Also follows lists, and the sizes of tensors that are not constants, if the graph contains them."""
 
     def __init__(self, *known: Any) -> None:
         super().__init__(*known)
-        self.lists: Dict[str, List[str]] = {}  # what each holds
+        self.lists: Dict[str, List[str]] = {}  # list → its elements
         self.sizes = {}  # type: Dict[str, _Sizes]
 
     def rows_of(self, name: str, axis: int = 0) -> Optional[int]:
@@ -53,24 +53,24 @@ class TorchRanges(Ranges):
         return size if isinstance(size, int) and size >= 0 else None
 
     def sizes_of(self, name: str) -> _Sizes:
-        """() where none is known."""
+        """Return the sizes; () if they are unknown."""
         return self._constants[name].dims if name in self._constants else self.sizes.get(name, ())
 
     def renamed(self, name: str, output: str) -> None:
-        """The output is this tensor, or this list."""
+        """Record that the output is this tensor or list."""
         self.moved(name, output)
         for known in (self._constants, self.lists, self.sizes):  # type: Dict[str, Any]
             if name in known:
                 known.setdefault(output, known[name])
 
     def numbers(self, name: str) -> _Sizes:
-        """Of a list of numbers, of which some may not be known."""
+        """Return the elements of a list of numbers, None for each that is unknown."""
         if name in self.lists:
             return [_whole(self.number(each)) for each in self.lists[name]]
         return self._constants[name].contents or () if name in self._constants else ()
 
     def inside(self, graphs: Sequence[Graph], outputs: Sequence[str]) -> None:
-        """Graphs in a node, one of which gives its outputs."""
+        """Follow the graphs inside a node, one of which produces its outputs."""
         for graph in graphs:
             for tensor in graph.constants:
                 self.constant(tensor.name, tensor)
@@ -81,7 +81,10 @@ class TorchRanges(Ranges):
 
 
 def of_scripted(module: Any, specs: Sequence[Tuple[str, TensorSpec]]) -> Dict[str, InputRange]:
-    """specs: what each argument of `forward` that gets a value is declared as, by the argument's name."""
+    """Return the range of each input that has one.
+
+    specs: the declarations of the arguments of `forward` that get a value, by argument.
+    """
     graph, tensors = script.Reader(module).graph(module.inlined_graph)
     arguments = [argument.name for argument in module.forward.schema.arguments[1:]]
     declared = dict(specs)
@@ -113,17 +116,17 @@ def _whole(number: Optional[float]) -> Optional[int]:
 
 
 def _given(node: Node) -> Dict[str, str]:
-    """The arguments that are there, by their names."""
+    """Return the arguments that are present, by name."""
     return {name: given for name, given in zip(node.attributes.get("names") or (), node.inputs) if given}
 
 
 def _rows(ranges: TorchRanges, table: str, axis: Optional[float], ids: str) -> None:
-    """These numbers pick among what the table has along an axis."""
+    """Record that the ids index the table along an axis."""
     ranges.picks(ids, None if axis is None else ranges.rows_of(table, int(axis)))
 
 
 def _passed(ranges: TorchRanges, node: Node) -> None:
-    """What gives what it is given, in the same shape"""
+    """Handle an operator that returns its input in the same shape."""
     ranges.renamed(node.inputs[0], node.outputs[0])
 
 
@@ -140,7 +143,7 @@ def _list(ranges: TorchRanges, node: Node) -> None:
 
 
 def _unpacked(ranges: TorchRanges, node: Node) -> None:
-    """What is cut from one tensor holds its numbers, whichever part it is."""
+    """Handle the unpacking of a list. Parts of a single tensor contain its numbers, whichever part it is."""
     parts = ranges.lists.get(node.inputs[0])
     if parts is None:
         ranges.same(node)
@@ -148,20 +151,20 @@ def _unpacked(ranges: TorchRanges, node: Node) -> None:
         for part, output in zip(parts, node.outputs):
             ranges.renamed(part, output)
     else:
-        place = _whole(ranges.number(node.inputs[1]))
-        if place is not None and -len(parts) <= place < len(parts):
-            ranges.renamed(parts[place], node.outputs[0])
+        index = _whole(ranges.number(node.inputs[1]))
+        if index is not None and -len(parts) <= index < len(parts):
+            ranges.renamed(parts[index], node.outputs[0])
 
 
 def _made(ranges: TorchRanges, node: Node) -> None:
-    """A tensor of sizes that are given"""
+    """Handle the creation of a tensor with given sizes."""
     sizes = ranges.numbers(_given(node).get("size", ""))
     if sizes:
         ranges.sizes.setdefault(node.outputs[0], sizes)
 
 
 def _sliced(ranges: TorchRanges, node: Node) -> None:
-    """Along one dimension, of which no size is known then unless all of it is taken"""
+    """Handle a slice along one dimension, whose size is unknown afterwards unless the slice covers all of it."""
     ranges.same(node)
     given = _given(node)
     axis, start, end, step = (ranges.number(given.get(name, "")) for name in ("dim", "start", "end", "step"))
@@ -178,7 +181,7 @@ def _either(ranges: TorchRanges, node: Node) -> None:
 
 
 def _loop(ranges: TorchRanges, node: Node) -> None:
-    """What it takes from outside, and does not change"""
+    """Handle a loop: follow the outer tensors that it uses and does not change."""
     ranges.inside(node.attributes["graphs"], ())
 
 
@@ -198,7 +201,7 @@ def _gathered(ranges: TorchRanges, node: Node) -> None:
 
 
 def _indexed(ranges: TorchRanges, node: Node) -> None:
-    """Each of the list picks among what there is along its own dimension; masks do not."""
+    """Handle indexing: each index of the list indexes its own dimension, except masks."""
     if node.operator == "index":
         ranges.same(node)
     dtypes = (node.attributes.get("dtypes") or (None, None))[1]
@@ -208,7 +211,7 @@ def _indexed(ranges: TorchRanges, node: Node) -> None:
 
 
 def _one_hot(ranges: TorchRanges, node: Node) -> None:
-    """Which refuses all other numbers"""
+    """Handle a one-hot encoding, which refuses all numbers that are not classes."""
     count = _whole(ranges.number(_given(node).get("num_classes", "")))
     ranges.picks(node.inputs[0], count if count != -1 else None)
 
@@ -229,7 +232,7 @@ def _relu(ranges: TorchRanges, node: Node) -> None:
         ranges.cut(node.inputs[0], node.outputs[0], 0, upper=False)
 
 
-def _quantised(ranges: TorchRanges, node: Node) -> None:
+def _quantized(ranges: TorchRanges, node: Node) -> None:
     given = _given(node)
     scale, zero, low, high, code = (
         ranges.number(given.get(name, "")) for name in ("scale", "zero_point", "quant_min", "quant_max", "dtype")
@@ -241,7 +244,7 @@ def _quantised(ranges: TorchRanges, node: Node) -> None:
 
 
 def _of_two(rule: Any) -> Callable[[TorchRanges, Node], None]:
-    """For an operator that has more arguments than its two operands, which a rule for all formats knows."""
+    """Return a rule for an operator with more arguments than its two operands, from one for the two."""
 
     def applied(ranges: TorchRanges, node: Node) -> None:
         given = _given(node)
@@ -265,7 +268,7 @@ _RULES = by_operator(
         "where": selected,
         "clamp clip clamp_min clamp_max hardtanh": _clamped,
         "relu relu6": _relu,
-        "quantize_per_tensor fake_quantize_per_tensor_affine": _quantised,
+        "quantize_per_tensor fake_quantize_per_tensor_affine": _quantized,
         "add": _of_two(added),
         "sub subtract rsub": _of_two(subtracted),
         "mul multiply": _of_two(multiplied),
