@@ -22,14 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"modelport {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="serve a model repository, or a single artifact")
-    predict = commands.add_parser("predict", help="send arrays, JSON or images to a running gateway")
-    models = commands.add_parser("models", help="list the models of a running gateway")
-    runtimes = commands.add_parser("runtimes", help="list runtimes, or build the environment of one")
-    export = commands.add_parser(
-        "export", help="convert a model to TFLite, TensorFlow.js or ONNX, and verify the result"
-    )
-    compare = commands.add_parser("compare", help="check whether two models of a running gateway compute the same")
+    serve = _command(commands, "serve", "serve a model repository, or a single artifact")
+    predict = _command(commands, "predict", "send arrays, JSON or images to a running gateway")
+    models = _command(commands, "models", "list the models of a running gateway")
+    runtimes = _command(commands, "runtimes", "list runtimes, or build the environment of one")
+    export = _command(commands, "export", "convert a model to TFLite, TensorFlow.js or ONNX, and verify the result")
+    compare = _command(commands, "compare", "check whether two models of a running gateway compute the same")
     # Only the chosen command gets its flags, because the names of the settings need an import.
     chosen = next((word for word in argv if not word.startswith("-")), "")
     if chosen == "serve":
@@ -54,6 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"modelport: {error}", file=sys.stderr)
         return 2
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
 
 
 def _run(options: argparse.Namespace, export: argparse.ArgumentParser) -> int:
@@ -143,7 +147,7 @@ def _check_runtimes(settings: "Settings") -> None:
 
 
 def _predict_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model")
+    parser.add_argument("model", help="a model of the gateway")
     parser.add_argument(
         "--input", action="append", required=True, metavar="[NAME=]VALUE", dest="inputs",
         help="JSON such as '[[1, 2]]', or @FILE: .npy, .json or an image; NAME= is for models with several inputs",
@@ -165,12 +169,17 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _runtimes_flags(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    listing = verbs.add_parser("list", help="show state, versions, size and Python of all runtimes")
-    install = verbs.add_parser("install", help="build a runtime's environment")
-    install.add_argument("name")
+    listing = _command(verbs, "list", "show state, versions, size and Python of all runtimes")
+    install = _command(verbs, "install", "build a runtime's environment")
+    install.add_argument("name", help="a runtime, such as onnx; modelport runtimes list shows all")
     install.add_argument("--python", type=Path, default=None, help="the interpreter to build from")
     for each in (listing, install):
-        each.add_argument("--accelerator", choices=("cpu", "cuda"), default=None)
+        each.add_argument(
+            "--accelerator",
+            choices=("cpu", "cuda"),
+            default=None,
+            help="the packages of the environment; default: the setting accelerator",
+        )
 
 
 def _runtimes(options: argparse.Namespace) -> int:
