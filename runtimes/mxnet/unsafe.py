@@ -14,8 +14,16 @@ import numpy as np
 
 from runtimes.contract import InvalidInput
 
-_MIN_LENGTHS = {"SequenceLast": 1, "SequenceReverse": 0, "SequenceMask": 0}
-_OTHERS = ("ROIPooling", "gather_nd", "scatter_nd")
+_MIN_LENGTHS = {"SequenceLast": 1, "SequenceReverse": 0, "SequenceMask": 0, "softmax": 0}
+# The first number of each of their regions is the index of its image.
+_REGIONS = (
+    "ROIPooling",
+    "_contrib_DeformablePSROIPooling",
+    "_contrib_PSROIPooling",
+    "_contrib_ROIAlign",
+    "_contrib_RROIAlign",
+)
+_OTHERS = ("gather_nd", "scatter_nd")
 _MAX_LENGTH = 1 << 30
 
 
@@ -63,21 +71,23 @@ def _uses(symbol: Any) -> Iterator[_Use]:
     internals = symbol.get_internals()
     for node in json.loads(symbol.tojson())["nodes"]:
         operator, attributes = node["op"], node.get("attrs", {})
-        if operator in _MIN_LENGTHS and attributes.get("use_sequence_length", "False") not in ("True", "1"):
+        uses_lengths = attributes.get("use_length" if operator == "softmax" else "use_sequence_length", "False")
+        if operator in _MIN_LENGTHS and uses_lengths not in ("True", "1"):
             continue
-        if operator in _MIN_LENGTHS or operator in _OTHERS:
-            data, numbers = list(internals[node["name"] + "_output"].get_children())
+        if operator in _MIN_LENGTHS or operator in _REGIONS or operator in _OTHERS:
+            data, numbers = list(internals[node["name"] + "_output"].get_children())[:2]
             yield _Use(operator, attributes, data, numbers)
 
 
 def _invalid_number(use: _Use, numbers: np.ndarray, shape: Tuple[int, ...]) -> Optional[float]:
     """Return the first number that is outside the tensor of this shape; None if there is none."""
     if use.operator in _MIN_LENGTHS:
-        size = shape[int(use.attributes.get("axis", "0"))]
+        size = shape[int(use.attributes.get("axis", "-1" if use.operator == "softmax" else "0"))]
         # A length beyond the end is safe for SequenceMask: it masks nothing.
         return _outside(numbers, _MIN_LENGTHS[use.operator], _MAX_LENGTH if use.operator == "SequenceMask" else size)
-    if use.operator == "ROIPooling":  # the first number of each region is the index of its image
-        return _outside(numbers[:, 0], 0, shape[0] - 1)
+    if use.operator in _REGIONS:
+        # ROIAlign answers zeros for a negative index, with which detectors fill up their regions.
+        return _outside(numbers[:, 0], -_MAX_LENGTH if use.operator == "_contrib_ROIAlign" else 0, shape[0] - 1)
     if use.operator == "gather_nd":  # MXNet refuses all other numbers itself
         return float("nan") if np.isnan(numbers).any() else None
     sizes = ast.literal_eval(use.attributes["shape"])

@@ -84,6 +84,16 @@ def main(root):
             {"x": [[[[1.0, 2.0], [3.0, 4.0]]]], "i": [[1.0, *region]]},
             "ROIPooling gets 1",
         ),
+        "aligned": (
+            mx.sym.contrib.ROIAlign(x, i, pooled_size=(1, 1), spatial_scale=1.0),
+            {"x": [[[[1.0, 2.0], [3.0, 4.0]]]], "i": [[1.0, *region]]},
+            "ROIAlign gets 1",
+        ),
+        "softmax": (
+            mx.sym.softmax(x, mx.sym.cast(i, "int32"), use_length=True),
+            {"x": [[1.0, 2.0, 3.0]], "i": [4.0]},
+            "softmax gets 4",
+        ),
     }
     faults = [[name + "-symbol.json", values, "client", words] for name, (_, values, words) in unsafe.items()]
     path = folder("faults", {"faults": [beyond, *faults]})
