@@ -208,7 +208,11 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
         "--quantize", choices=PRECISIONS[1:], default="float32", help="make a smaller, less exact export"
     )
     parser.add_argument("--calibrate", type=Path, default=None, metavar="NPZ", help="representative inputs, for int8")
-    parser.add_argument("--allow-loss", action="store_true", help=_ALLOW_LOSS_HELP)
+    parser.add_argument(
+        "--allow-loss",
+        action="store_true",
+        help=f"{_ALLOW_LOSS_HELP}; the export may be wrong for integers beyond 2^24",
+    )
     parser.add_argument(
         "--check", type=Path, default=None, metavar="NPZ", help="inputs for the comparison with the original"
     )

@@ -126,6 +126,21 @@ def _fill(array: np.ndarray, limit: Limit) -> np.ndarray:
     return np.broadcast_to(largest, array.shape).astype(array.dtype)
 
 
+def find_limits_of_large(accepts: Callable[[Arrays], bool], inputs: Arrays) -> Dict[str, Limit]:
+    """Return MAX_IDS for each integer input that must be smaller. {} if no integer input may be large.
+
+    inputs: with large integers, which the model refuses if all inputs have them. accepts: as in `find_limits`; it is
+    called once for each input.
+    """
+    names = integer_inputs(inputs)
+    limits: Dict[str, Limit] = {
+        name: MAX_IDS
+        for name in names
+        if not accepts(wrap_ids(inputs, {other: MAX_IDS for other in names if other != name}))
+    }
+    return limits if len(limits) < len(names) else {}
+
+
 def wrap_ids(inputs: Arrays, sizes: Mapping[str, Limit]) -> Arrays:
     """Return the inputs modulo these sizes: integers from 0 to the size minus 1."""
     return {name: _wrap(array, sizes[name]) if name in sizes else array for name, array in inputs.items()}

@@ -6,9 +6,10 @@ file is one run, except that an artifact with a fixed batch gets the rows of a l
 
 import os
 import time
+from contextlib import ExitStack
 from typing import Any, Dict, List, Optional, Sequence
 
-from runtimes import array_files, id_ranges
+from runtimes import array_files, bounds, id_ranges
 from runtimes.array_files import Arrays
 from runtimes.contract import LoadError, Model, Signature, first_line
 from runtimes.control import Load
@@ -22,6 +23,8 @@ from runtimes.worker.start import load_model
 _FREE_SIZES = (8, 1, 64, 16, 32, 128, 224)
 # Limits for measuring the duration of an inference. More runs make the median more stable and the export slower.
 _TIMED_S, _MAX_TIMED_RUNS = 2.0, 200
+# Limits for all runs with large integers together. A model that uses them as sizes or numbers of steps exceeds these.
+_LARGE_S, _LARGE_BYTES = 60.0, 2 << 30
 
 
 def run_cases(job: Dict[str, Any]) -> Dict[str, Any]:
@@ -33,6 +36,8 @@ def run_cases(job: Dict[str, Any]) -> Dict[str, Any]:
     results    the folder for files of outputs, which have the same names
     shapes     for the description: input → fixed shape, if known; "" stands for the only input
     fold       whether refused inputs run again with their integers modulo the sizes that the model accepts
+    large      whether the integers may be too large to be sizes or numbers of steps: the runs are then limited in time
+               and memory, and the process ends if they exceed these limits
     fixed      the number of rows per run if the artifact accepts no other; 0 for any
     timed      a file of inputs for which the duration of an inference is measured; "" for none
     """
@@ -44,8 +49,9 @@ def run_cases(job: Dict[str, Any]) -> Dict[str, Any]:
         raise LoadError("there is no signature '%s'; there are %s" % (name, ", ".join(model.signatures)))
     if not job["cases"]:
         return dict(_describe(model, name, job["shapes"]), signatures=model.signatures, signature=name)
-    run = _Run(model, name, job["fixed"], job["fold"])
-    answers = [run.case(case, os.path.join(job["results"], os.path.basename(case))) for case in job["cases"]]
+    run = _Run(model, name, job["fixed"], job["fold"], job["large"])
+    with bounds.bounded(_LARGE_S, _LARGE_BYTES) if job["large"] else ExitStack():
+        answers = [run.case(case, os.path.join(job["results"], os.path.basename(case))) for case in job["cases"]]
     return {"answers": answers, "seconds": run.seconds(job["timed"]) if job["timed"] else None}
 
 
@@ -92,15 +98,16 @@ def _matches(shape: Sequence[int], declared: Optional[Sequence[int]]) -> bool:
 
 
 class _Run:
-    """Runs one signature on files of inputs. fixed, fold: as in `run_cases`."""
+    """Runs one signature on files of inputs. fixed, fold, large: as in `run_cases`."""
 
-    def __init__(self, model: Model, signature: str, fixed: int, fold: bool) -> None:
+    def __init__(self, model: Model, signature: str, fixed: int, fold: bool, large: bool = False) -> None:
         self._model = model
         self._signature = signature
         self._fixed = fixed
         sizes = (fixed,) if fixed else ()
         self._chunked_model = ChunkedModel(model, Batching(fixed, frozenset([signature]), sizes=sizes))
         self._fold = fold
+        self._large = large
         self._limits = {}  # type: Dict[str, id_ranges.Limit]
 
     def case(self, case: str, result: str) -> Dict[str, Any]:
@@ -125,6 +132,8 @@ class _Run:
 
     def _limits_for(self, inputs: Arrays) -> Dict[str, id_ranges.Limit]:
         """Return the sizes of the ids, which are determined once, with the first inputs that were refused."""
+        if self._large:
+            return id_ranges.find_limits_of_large(self._accepts, inputs)
         if not self._limits:
             sizes = id_ranges.table_sizes(id_ranges.read_ranges(self._model, self._signature))
             suffice = sizes and self._accepts(id_ranges.wrap_ids(inputs, sizes))

@@ -34,6 +34,7 @@ class Case(NamedTuple):
     generated  whether they may be meaningless to the model
     exact      see draws.Draw; recorded inputs are meant exactly
     in_range   whether the values are within the ranges that the model's graph gives
+    magnitude  the exponent of two of its largest integers, if they are beyond 2^24 (see large.py); else 0
     """
 
     name: str
@@ -41,6 +42,7 @@ class Case(NamedTuple):
     generated: bool = False
     exact: bool = True
     in_range: bool = False
+    magnitude: int = 0
 
     @property
     def has_unusual_ids(self) -> bool:

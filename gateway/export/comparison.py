@@ -60,6 +60,7 @@ class OutputDifference:
     problem    why the output cannot be compared, in words; "" if it can
     differing  the cases in which the output differs by more than allowed
     left_out   the cases in which the original's own answers are noise, or a choice among equal scores
+    large      the exponent of two of the integers in inputs from which on the output differs; 0: it never does
     """
 
     name: str
@@ -73,6 +74,7 @@ class OutputDifference:
     loss: str = ""
     differing: Sequence[str] = ()
     left_out: Sequence[str] = ()
+    large: int = 0
 
 
 def compare(
@@ -89,12 +91,14 @@ def compare(
 
 
 def within(difference: OutputDifference, tolerance: float, allow_loss: bool = False) -> bool:
-    """Whether the output is close enough. allow_loss: measure by its largest value only, and accept lost parts."""
+    """Whether the output is close enough. allow_loss: measure by its largest value only, and accept lost parts,
+    and differences for large integers.
+    """
     if difference.problem:
         return False
     if allow_loss:
         return difference.coarse <= tolerance
-    return difference.relative <= tolerance and not difference.loss
+    return difference.relative <= tolerance and not difference.loss and not difference.large
 
 
 def looks_like_classes(shape: Sequence[int] | None, datatype: str) -> bool:
@@ -120,7 +124,7 @@ def _output(
         a, b = each.original[name], each.other[name]
         if a.shape != b.shape:
             shapes = f"it has shape {list(b.shape)} where the original has {list(a.shape)}"
-            return OutputDifference(name, problem=f"case {each.case}: {shapes}")
+            return OutputDifference(name, problem=f"case {each.case}: {shapes}", differing=(each.case,))
     sizes = Sizes.of([each.original[name] for each in answers], share=min(1.0, 10 * tolerance))
     worst, absolute, coarse = _Worst(), 0.0, 0.0
     differing, left_out, problem = [], [], ""

@@ -155,6 +155,8 @@ class _Export:
         self._on_progress(f"running the original on {len(cases)} inputs ({origin})")
         original = Original(source, self._workspace.jobs)
         await original.answer(cases, self._tolerance)
+        if cases[0].generated:
+            await original.answer_large()
         if original.refused:
             origin += f"; the original refused {original.refused} more"
         converter = self._converter(original, calibration)
@@ -233,7 +235,7 @@ class _Export:
         runs, runner = verification.runs, verification.environment
         size, digest = size_and_digest(model_files(source.format, source.path))
         exported_size, exported_digest = size_and_digest(model_files(folder.model_format, folder.model))
-        notes = [*result.notes, *verification.notes, *self._float16_notes(folder.model_format, original)]
+        notes = [*result.notes, *verification.notes, *self._float16_notes(folder.model_format, original), original.note]
         return Report(
             model=source.config.name,
             version=source.config.version,
@@ -264,7 +266,7 @@ class _Export:
             origin=origin,
             runs=runs,
             attempts=attempts,
-            notes=list(dict.fromkeys(notes)),
+            notes=list(dict.fromkeys(filter(None, notes))),
             tools={name: environment.installed for name, environment in converter.used.items()},
             modelport=__version__,
             fixed=verification.fixed,

@@ -95,6 +95,7 @@ class CasesJob(NamedTuple):
     shapes   input → shape for the description
     fixed    the number of rows that the artifact requires; 0 for any
     timed    a file of inputs whose inference is timed
+    large    limit the time and the memory of the runs, because their integers are large
     fold     retry refused inputs with their integers modulo what the model accepts
     """
 
@@ -106,6 +107,7 @@ class CasesJob(NamedTuple):
     fixed: int = 0
     timed: Path | None = None
     fold: bool = False
+    large: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -116,6 +118,7 @@ class CasesJob(NamedTuple):
             "results": str(self.results),
             "shapes": dict(self.shapes),
             "fold": self.fold,
+            "large": self.large,
             "fixed": self.fixed,
             "timed": str(self.timed) if self.timed else "",
         }

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from gateway.export import cases as case_files
-from gateway.export import comparison
+from gateway.export import comparison, large
 from gateway.export.cases import Arrays, Case
 from gateway.export.comparison import Answers
 from gateway.export.errors import CannotExport
 from gateway.export.jobs import CasesJob, Jobs, RouteFailed
 from gateway.export.source import Source, with_observed_outputs
-from runtimes.id_ranges import wrap_ids
+from runtimes.id_ranges import MAX_IDS, Limit, wrap_ids
 
 
 class Outcome(NamedTuple):
@@ -21,13 +23,23 @@ class Outcome(NamedTuple):
     refusal: str = ""
 
 
+class LargeAnswer(NamedTuple):
+    """The answer to a case with large integers. exact: the outputs that change if these are rounded to FP32."""
+
+    case: Case
+    outputs: Arrays
+    exact: frozenset[str]
+
+
 class Original:
-    """The model to export, run in its own framework. answer() sets the attributes below.
+    """The model to export, run in its own framework. answer() and answer_large() set the attributes below.
 
     source    with the outputs as its answers show them
     answered  the inputs that it accepts, with its answers
     refused   how many other inputs it refused
     seconds   the time of one inference with a batch of one
+    large     the inputs with large integers that it accepts, with its answers
+    note      why there are none although it accepts integers of any size, in a sentence; "" otherwise
     """
 
     def __init__(self, source: Source, jobs: Jobs) -> None:
@@ -37,6 +49,9 @@ class Original:
         self.answered: list[tuple[Case, Arrays]] = []
         self.seconds: float | None = None
         self.refused = 0
+        self.large: list[LargeAnswer] = []
+        self.note = ""
+        self._limits: dict[str, Limit] = {}
 
     async def answer(self, cases: Sequence[Case], tolerance: float) -> None:
         """Run the cases. Raises CannotExport if all are refused, or if an answer differs the second time."""
@@ -55,6 +70,35 @@ class Original:
                 self._check_deterministic(before, after, tolerance)
         self.source = with_observed_outputs(self.source, self.answered)
 
+    async def answer_large(self) -> None:
+        """Run inputs with large integers, unless the graph or the answers so far show that integers are limited."""
+        source = self.source
+        if source.pixels is not None:
+            return
+        limited = [*source.ranges, *(name for name, size in self._limits.items() if np.min(size) < MAX_IDS)]
+        cases = large.generated(source.signature.inputs, source.shapes, source.batches, limited)
+        try:
+            outcomes = await self._run([*cases, *map(large.rounded, cases)], large=True)
+        except CannotExport:
+            self.note = (
+                f"integers beyond {MAX_IDS - 1} are not compared: with these, the original crashes, needs minutes, or "
+                "needs gigabytes"
+            )
+            return
+        for outcome, other in zip(outcomes[: len(cases)], outcomes[len(cases) :], strict=True):
+            if outcome.outputs is None or other.outputs is None:
+                continue
+            pairs = {name: (array, other.outputs[name]) for name, array in outcome.outputs.items()}
+            exact = frozenset(name for name, (a, b) in pairs.items() if not _same(a, b))
+            self.large.append(LargeAnswer(outcome.case, outcome.outputs, exact))
+
+    async def moved_large(self, case: Case) -> list[Arrays]:
+        """Return the answers to the case with its integers moved by FP32's unit. Raises CannotExport."""
+        if case.name not in self._moved:
+            outcomes = await self._run(large.moves(case), large=True)
+            self._moved[case.name] = [(each.case, each.outputs or {}) for each in outcomes]
+        return [outputs for _, outputs in self._moved[case.name]]
+
     async def moved(self, names: Sequence[str]) -> dict[str, list[tuple[Case, Arrays]]]:
         """Return case → the same inputs with each float moved by one unit in the last place, and the answers.
 
@@ -67,7 +111,7 @@ class Original:
             self._moved[case.name].append((other, outputs or {}))
         return {name: self._moved[name] for name in names}
 
-    async def _run(self, cases: Sequence[Case], timed: Case | None = None) -> list[Outcome]:
+    async def _run(self, cases: Sequence[Case], timed: Case | None = None, large: bool = False) -> list[Outcome]:
         if not cases:
             return []
         source, jobs = self.source, self._jobs
@@ -77,7 +121,7 @@ class Original:
             case_files.write(Case("timed", case_files.one_row(timed.inputs, source.batches)), folder) if timed else None
         )
         fold = any(case.generated for case in cases)
-        job = CasesJob(source.load, source.key, files, results, timed=row, fold=fold)
+        job = CasesJob(source.load, source.key, files, results, timed=row, fold=fold, large=large)
         try:
             answer = await jobs.run(source.environment, job.to_json())
         except RouteFailed as error:
@@ -88,7 +132,9 @@ class Original:
             if "failed" in result:
                 outcomes.append(Outcome(case, None, result["failed"]))
                 continue
-            accepted = case._replace(inputs=wrap_ids(case.inputs, result.get("limits", {})))
+            limits = result.get("limits", {})
+            self._limits.update(limits)
+            accepted = case._replace(inputs=wrap_ids(case.inputs, limits))
             outcomes.append(Outcome(accepted, case_files.read(results / file.name)))
         return outcomes
 
@@ -100,3 +146,7 @@ class Original:
                     f"'{each.name}', by {each.absolute:.2g}): it keeps state or draws random numbers, "
                     "and no export can be compared with that"
                 )
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")

@@ -125,7 +125,8 @@ def differences_table(runs: Sequence[Run], tolerance: float) -> Table:
         time = milliseconds(run.seconds)
         for each in run.differences:
             top1 = "" if each.top1 is None else f"{each.top1:.4f}"
-            verdict = each.problem or each.loss or ("ok" if within(each, tolerance) else "differs")
+            from_large = f"differs from integers of about 2^{each.large} on" if each.large else ""
+            verdict = each.problem or each.loss or from_large or ("ok" if within(each, tolerance) else "differs")
             absolute, relative = f"{each.absolute:.2e}", f"{each.relative:.2e}"
             worst = f"{each.case} {each.where}"
             table.add_row(run.runner, time, each.name, absolute, relative, top1, worst, verdict)

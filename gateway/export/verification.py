@@ -1,16 +1,17 @@
 """Verifies an export: runs it in the runtimes that its users will have, and compares it with the original."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gateway.environments.environment import Environment
 from gateway.export import cases as case_files
-from gateway.export import comparison, interface, known
+from gateway.export import comparison, interface, known, large
 from gateway.export.cases import Arrays, Case
 from gateway.export.comparison import Answers, OutputDifference
 from gateway.export.jobs import CasesJob, RouteFailed, bare_load
-from gateway.export.original import Original
+from gateway.export.original import LargeAnswer, Original
 from gateway.export.report import Run
 from gateway.export.runners import RUNNERS, Runner
 from gateway.export.source import Source
@@ -67,9 +68,9 @@ async def verify(
                 raise
             runs.append(Run(runner.name, (), None, f"it cannot run this model: {error}"))
             continue
-        if problem := _problem(run, limits):
+        if problem := mismatch(run, limits):
             if runner.required:
-                raise Differs(problem)
+                raise Differs(problem, advice=advice(run, limits))
             runs.append(Run(runner.name, (), None, f"it is left out: {problem}"))
             continue
         runs.append(run)
@@ -129,17 +130,25 @@ class _Comparison:
         self._limits = limits
         self._jobs = workspace.jobs
         self._folder = self._jobs.folder(loaded.runner.name)
+        self._excluded = ""
 
     async def run(self) -> tuple[Run, list[str]]:
         """Return the run and its notes. Raises RouteFailed if the export fails on ordinary inputs."""
         name = self._loaded.runner.name
-        kept = self._accepted_cases()
+        kept = self._accepted_cases(self._original.answered)
+        if not kept:
+            raise RouteFailed(f"{name}: it accepts none of the inputs: {self._excluded}")
+        with_large = {each.case.name: each for each in self._original.large}
+        kept += self._accepted_cases([(each.case, each.outputs) for each in with_large.values()])
         row = Case("timed", case_files.one_row(kept[0][0].inputs, self._source.batches))
         answer, results = await self._infer([case for case, _ in kept], timed=row)
         answers: list[Answers] = []
+        beyond: list[tuple[LargeAnswer, Arrays]] = []
         refused: list[tuple[str, str]] = []
         for (case, expected), result, outputs in zip(kept, answer["answers"], results, strict=True):
-            if outputs is not None:
+            if outputs is not None and case.magnitude:
+                beyond.append((with_large[case.name], self._as_original(expected, outputs)))
+            elif outputs is not None:
                 answers.append(Answers(case.name, expected, self._as_original(expected, outputs), exact=case.exact))
             elif case.has_unusual_ids:
                 refused.append((case.name, result["failed"]))
@@ -148,26 +157,25 @@ class _Comparison:
         if not answers:
             raise RouteFailed(f"{name} fails on every input: {refused[0][1]}")
         differences = await self._compare(answers)
-        return Run(name, differences, answer["seconds"], cases=len(answers)), _notes(name, differences, refused)
+        if all(comparison.within(each, self._limits.tolerance) for each in differences):
+            differs = await self._compare_large(beyond)
+            differences = [replace(each, large=differs.get(each.name, 0)) for each in differences]
+        run = Run(name, differences, answer["seconds"], cases=len(answers) + len(beyond))
+        return run, _notes(name, differences, refused)
 
-    def _accepted_cases(self) -> list[tuple[Case, Arrays]]:
-        """Return the original's cases and answers, without those that the export's shapes or datatypes exclude.
-
-        Raises RouteFailed if none is left.
-        """
-        signature, kept, excluded = self._loaded.signature, [], ""
-        for case, expected in self._original.answered:
+    def _accepted_cases(self, answered: Sequence[tuple[Case, Arrays]]) -> list[tuple[Case, Arrays]]:
+        """Return the cases and answers without those that the export's shapes or datatypes exclude."""
+        signature, kept = self._loaded.signature, []
+        for case, expected in answered:
             if case.generated and not interface.accepts_sizes(signature, case.inputs, self._source.batches):
-                excluded = excluded or f"'{case.name}' has a size that the export does not accept"
+                self._excluded = self._excluded or f"'{case.name}' has a size that the export does not accept"
                 continue
             try:
                 inputs = interface.cast(case.inputs, signature.inputs)
             except OverflowError as error:
-                excluded = str(error)
+                self._excluded = str(error)
                 continue
             kept.append((case._replace(inputs=inputs), expected))
-        if not kept:
-            raise RouteFailed(f"{self._loaded.runner.name}: it accepts none of the inputs: {excluded}")
         return kept
 
     async def _infer(
@@ -223,6 +231,26 @@ class _Comparison:
             compare([each._replace(exact=each.exact and each.case not in off) for each in again])[0] if off else found
         )
 
+    async def _compare_large(self, found: Sequence[tuple[LargeAnswer, Arrays]]) -> dict[str, int]:
+        """Return output → the smallest magnitude of large integers (an exponent of two) for which it differs.
+
+        Only differences that a datatype of the interface causes are none, because a note names these datatypes.
+        """
+        names, tolerance = [spec.name for spec in self._source.signature.outputs], self._limits.tolerance
+        declared = {spec.name: numpy_dtype(spec.datatype) for spec in self._loaded.signature.outputs}
+        differs: dict[str, int] = {}
+        for (case, expected, exact), outputs in found:
+            ours, theirs = large.without_misfits(expected, outputs, declared)
+            answers = Answers(case.name, ours, theirs)
+            differing = [each.name for each in comparison.compare(names, [answers], tolerance) if each.differing]
+            if set(differing) - exact:  # it is a function of FP32, where rounding may be magnified
+                moved = answers._replace(moved=await self._original.moved_large(case), exact=False)
+                by_noise = comparison.compare(names, [moved], tolerance)
+                differing = [each.name for each in by_noise if each.differing or each.name in exact & set(differing)]
+            for name in differing:
+                differs[name] = min(differs.get(name, case.magnitude), case.magnitude)
+        return differs
+
     async def _differs_off_the_grid(
         self, moved: Sequence[tuple[Case, Arrays]], found: Sequence[OutputDifference]
     ) -> bool:
@@ -255,6 +283,7 @@ def _notes(runner: str, differences: Sequence[OutputDifference], refused: Sequen
         others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
         notes.append(f"{runner} refuses input {name}{others}, which the original accepts: {reason}")
     notes += [f"output '{each.name}': {each.loss}" for each in differences if each.loss]
+    notes += [_wrong_from(each) for each in differences if each.large]
     return notes
 
 
@@ -265,26 +294,37 @@ def classifiers(source: Source) -> frozenset[str]:
     return labelled or frozenset(s.name for s in outputs if comparison.looks_like_classes(s.shape, s.datatype))
 
 
-def _problem(run: Run, limits: Limits) -> str:
+def mismatch(run: Run, limits: Limits) -> str:
     """Return why the export does not match, in one sentence; "" if it does."""
     for each in run.differences:
         if each.problem:
             return f"{run.runner}: output '{each.name}' cannot be right: {each.problem}"
         if comparison.within(each, *limits):
             continue
+        if each.large:
+            return f"{run.runner}: {_wrong_from(each)}"
         if each.relative <= limits.tolerance:
-            return f"{run.runner}: output '{each.name}' loses information: {each.loss} (--allow-loss accepts it)"
+            return f"{run.runner}: output '{each.name}' loses information: {each.loss}"
         where = f" in {each.where}" if each.where else ""
         return (
             f"{run.runner}: output '{each.name}' differs by {each.relative:.2g} of its largest value{where} "
             f"({each.absolute:.2g}, input {each.case}), where {limits.tolerance:g} is allowed"
-            f"{_advice(each, limits)}{known.reference(each.differing)}"
+            f"{known.reference(each.differing)}"
         )
     return ""
 
 
-def _advice(difference: OutputDifference, limits: Limits) -> str:
+def _wrong_from(difference: OutputDifference) -> str:
+    return f"output '{difference.name}' is wrong for large integers: it differs from about 2^{difference.large} on"
+
+
+def advice(run: Run, limits: Limits) -> str:
     """Suggest --allow-loss if it would help. Quantization loses small parts of an output; float32 must not."""
+    differing = [each for each in run.differences if not comparison.within(each, *limits)]
+    if not all(comparison.within(each, limits.tolerance, allow_loss=True) for each in differing):
+        return ""
+    if any(each.large for each in differing):
+        return "if the model never gets such integers, provide real inputs with --check DATA.npz, or use --allow-loss"
     quantized = limits.tolerance > comparison.TOLERANCES["float32"]
-    accepted = comparison.within(difference, limits.tolerance, allow_loss=True)
-    return " (--allow-loss accepts it)" if quantized and accepted else ""
+    lost = any(each.loss and each.relative <= limits.tolerance for each in differing)
+    return "--allow-loss accepts the loss" if quantized or lost else ""

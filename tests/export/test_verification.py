@@ -1,6 +1,7 @@
 """Verification of real files: exports that are wrong on ordinary inputs are refused, correct ones are not."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gateway.export import cases
 from gateway.export import export as exporting
+from gateway.export.errors import CannotExport
 from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.original import Original, Outcome
 from gateway.export.routes import routes
@@ -119,3 +121,21 @@ def test_a_pad_before_a_pooling_stays_one(tmp_path: Path, monkeypatch: pytest.Mo
     artifact = saved(path, nodes, TensorProto.FLOAT, [3, 12, 12], [4], constants)
     report = run_export("pooled", "tflite", tmp_path / "out", repository=artifact.parents[2])
     assert any("the batch size is fixed at 1" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.INT32])
+def test_a_division_in_float32_is_wrong_for_large_integers(
+    kind: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnx2tf divides integers in FP32, which is exact up to 2^24."""
+    monkeypatch.setattr(exporting, "routes", lambda *_: routes("onnx", "tflite")[:1])
+    path = tmp_path / "divided" / "1" / "model.onnx"
+    three = np.array(3, helper.tensor_dtype_to_np_dtype(kind))
+    saved(path, [helper.make_node("Div", ["x", "three"], ["y"])], kind, [4], [4], {"three": three})
+    wrong = "output 'y' is wrong for large integers: it differs from about 2^24 on"
+    if kind == TensorProto.INT64:
+        with pytest.raises(CannotExport, match=re.escape(wrong)) as caught:
+            run_export("divided", "tflite", tmp_path / "out", repository=tmp_path)
+        assert str(caught.value).count("--allow-loss") == 1
+    else:
+        assert wrong in run_export("divided", "tflite", tmp_path / "out", repository=tmp_path, allow_loss=True).notes

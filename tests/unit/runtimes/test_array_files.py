@@ -36,6 +36,7 @@ def test_a_model_is_given_strings_as_a_client_sends_them(tmp_path: Path) -> None
         "results": str(tmp_path / "results"),
         "fixed": 0,
         "fold": False,
+        "large": False,
         "timed": "",
     }
     assert offline.run_cases(job)["answers"] == [{}]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from runtimes.id_ranges import MAX_IDS, find_limits, wrap_ids
+from runtimes.id_ranges import MAX_IDS, find_limits, find_limits_of_large, wrap_ids
 
 TOKENS = np.array([[-3, 40000, 5]])
 
@@ -58,3 +58,9 @@ def test_both_ends_of_a_table_are_reached() -> None:
     taken = wrap_ids(given, {"ids": 1000})
     assert taken["ids"].tolist() == [999, 0, 0, 999]
     assert taken["x"] is given["x"]
+
+
+def test_a_size_stays_small_next_to_a_large_integer() -> None:
+    given = {"time": np.array([1 << 40]), "size": np.array([1 << 40]), "x": np.ones(1)}
+    assert find_limits_of_large(lambda inputs: inputs["size"][0] <= MAX_IDS, given) == {"size": MAX_IDS}
+    assert find_limits_of_large(lambda inputs: False, given) == {}
