@@ -12,6 +12,7 @@ load_crash        true                             the process exits during load
 allocate_mb       number                           allocates this much memory until the process exits
 prints            text                             printed during load
 seconds_per_batch number                           duration of each infer
+waits_for         path                             infer returns once this file exists
 seconds_per_row   number                           additional duration per row of the first input
 memory_rows       number                           MemoryError if the first input has more rows than this
 pipelined         true                             `start` and `finish` are supported; the number of batches in
@@ -81,6 +82,8 @@ class FakeModel(Model):
         rows: int = arrays[0].shape[0] if arrays and arrays[0].ndim else 1
         if rows > self._described.get("memory_rows", rows):
             raise MemoryError("%d rows are too many" % rows)
+        while not os.path.exists(self._described.get("waits_for", os.curdir)):
+            time.sleep(0.01)
         time.sleep(self._described.get("seconds_per_batch", 0) + self._described.get("seconds_per_row", 0) * rows)
         results = {}
         for position, name in enumerate(self._names):

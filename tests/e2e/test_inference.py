@@ -179,9 +179,11 @@ def test_an_answer_over_the_limit_is_refused_and_the_model_lives_on(gateway: Sta
 
 
 def test_lower_priority_numbers_are_answered_first(gateway: Start, tmp_path: Path) -> None:
-    repository = tmp_path / "repository"
-    add_fake(repository, "slow", toml=ONE_BY_ONE, seconds_per_batch=0.3)
+    repository, gate = tmp_path / "repository", tmp_path / "gate"
+    gate.touch()  # loading runs the model
+    add_fake(repository, "slow", toml=ONE_BY_ONE, waits_for=str(gate))
     running = gateway(repository).wait_ready()
+    gate.unlink()
     order: list[int] = []
 
     def ask(priority: int) -> None:
@@ -197,6 +199,7 @@ def test_lower_priority_numbers_are_answered_first(gateway: Start, tmp_path: Pat
         for count, priority in enumerate([5, 5, 5, 5, 5, 1], start=1):
             pool.submit(ask, priority)
             wait_metric(running, "modelport_requests_in_flight", "slow", count)
+        gate.touch()
     # Three had reached the worker or were running when the urgent one came; it overtook the rest.
     assert order.index(1) < len(order) - 2
 

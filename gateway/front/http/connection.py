@@ -84,8 +84,9 @@ class HttpConnection(HttpToolsProtocol):
                 text = bytes(data)
                 head_text, end, rest = text.partition(_HEAD_END)
                 if end and (self.cycle is None or self.cycle.response_complete):
-                    head = self._heads.find(head_text, len(rest))
-                    if head is not None and (self.access is None or head.headers.content_length == len(rest)):
+                    # A rule of access may ask for any header, so it needs those of this very request.
+                    head = self._heads.find(head_text, len(rest), exactly=self.access is not None)
+                    if head is not None:
                         self._serve_cached(head, rest)
                         return
                 self._head_text = head_text if end and len(head_text) <= MAX_HEAD_LENGTH else b""

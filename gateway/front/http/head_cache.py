@@ -44,12 +44,15 @@ class HeadCache:
     def __len__(self) -> int:
         return len(self._exact) + len(self._reduced)
 
-    def find(self, text: bytes, body_length: int) -> Head | None:
-        """Return the head with these bytes, if exactly its body follows. Its length may be that of an earlier one."""
+    def find(self, text: bytes, body_length: int, exactly: bool = False) -> Head | None:
+        """Return the head with these bytes, if exactly its body follows.
+
+        Unless `exactly` is set, its length, and headers that identify a request, may be those of an earlier one.
+        """
         head = self._exact.entries.get(text)
         if head is not None:
             return head if head.headers.content_length == body_length else None
-        if not self._reduced.entries or len(text) > MAX_HEAD_LENGTH:
+        if exactly or not self._reduced.entries or len(text) > MAX_HEAD_LENGTH:
             return None
         lengths = _LENGTHS.findall(text)
         if len(lengths) != 1 or lengths[0] != b"%d" % body_length:

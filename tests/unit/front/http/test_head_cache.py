@@ -97,6 +97,14 @@ def test_heads_that_need_the_parser_are_not_remembered_without_their_length(line
     assert cache.find(text(*[line for line in lines if line != length(5)], length(6)), 6) is None
 
 
+def test_a_rule_of_access_sees_the_headers_of_its_own_request() -> None:
+    cache = cache_of(HOST, b"traceparent: 1", length(5))
+    assert cache.find(text(HOST, b"traceparent: 2", length(5)), 5) is not None
+    assert cache.find(text(HOST, b"traceparent: 2", length(5)), 5, exactly=True) is None
+    put(cache, HOST, length(5))
+    assert cache.find(text(HOST, length(5)), 5, exactly=True) is not None
+
+
 def test_compressed_requests_are_found_by_the_very_same_head_only() -> None:
     lines = (HOST, b"Accept-Encoding: gzip", length(5))
     cache = cache_of(*lines)

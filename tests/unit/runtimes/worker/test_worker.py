@@ -240,6 +240,21 @@ class Numbered(Model):
         return {"y": np.array([10, 20, 30, 40], np.float32)}
 
 
+class Turning(Doubler):
+    """Answers the rows in the opposite order."""
+
+    def infer(self, inputs: dict[str, np.ndarray], outputs: Any, signature: str) -> dict[str, np.ndarray]:
+        return {"y": inputs["x"][::-1]}
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4])
+def test_a_declaration_is_refused_where_rows_change_places(rows: int) -> None:
+    model = Turning(rows=rows)
+    model.signatures = with_free_rows(model.signatures, [rows], 0)
+    with pytest.raises(LoadError, match="the rows of output 'y' do not correspond to those of the inputs"):
+        decide_batching(model, BatchingOptions(sizes=(rows,)))
+
+
 def test_what_would_be_wrong_is_not_advised() -> None:
     free, fixed = (
         decide_batching(Numbered((-1, 2), (4,)), BatchingOptions()),
