@@ -161,8 +161,9 @@ class _Trial:
 def stray_output(model: Model, name: str, rows: int, dim: int, suspects: Sequence[str]) -> str:
     """Return the end of a sentence about an output whose rows do not correspond to the inputs'; "" if there is none.
 
-    The same rows run in another order, with one of them twice, and the outputs must change with them. suspects: outputs for which the
-    artifact declares a fixed size in dimension `dim`; they are reported unless a run shows that they count rows.
+    The same rows run in another order, with one of them twice, and the outputs must change with them. suspects: outputs
+    for which the artifact declares a fixed size in dimension `dim`; they are reported unless a run shows that they
+    count rows.
     """
     signature = model.signatures[name]
     refused = "output '%s' does not count rows in dimension %d" % (suspects[0], dim) if suspects else ""

@@ -181,7 +181,7 @@ def test_an_answer_over_the_limit_is_refused_and_the_model_lives_on(gateway: Sta
 def test_lower_priority_numbers_are_answered_first(gateway: Start, tmp_path: Path) -> None:
     repository, gate = tmp_path / "repository", tmp_path / "gate"
     gate.touch()  # loading runs the model
-    add_fake(repository, "slow", toml=ONE_BY_ONE, waits_for=str(gate))
+    add_fake(repository, "slow", toml=ONE_BY_ONE, seconds_per_batch=0.3, waits_for=str(gate))
     running = gateway(repository).wait_ready()
     gate.unlink()
     order: list[int] = []
