@@ -85,7 +85,7 @@ FAKE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "refused": ({"refused": {"z": "it is a map, which the protocol lacks"}}, {"refused": ["z"]}),
     "not_batchable": ({"not_batchable": True}, {"not_batchable": True}),
     "stateful": ({"stateful": True}, {"stateful": True}),
-    # It tells in its answers how many batches were in progress, so that they differ.
+    # Its answers say how many batches were in progress, so they differ.
     "pipelined": ({"pipelined": True}, {"stateful": True}),
     "load_error": ({"load_error": "the model is not to our taste"}, {"load_error": True}),
 }
@@ -330,7 +330,7 @@ def test_digits(runtime: str, runtime_python: PythonOf, tmp_path: Path) -> None:
         "accuracy": accuracy,
         "expected_signature": declared,
     }
-    if runtime == "mxnet":  # its files tell no shapes; model.toml does
+    if runtime == "mxnet":  # its files record no shapes; model.toml does
         case["options"] = declared
     (tmp_path / "case.json").write_text(json.dumps(case))
     artifact = PROJECT / "model_repo" / DIGITS_ARTIFACTS[runtime]

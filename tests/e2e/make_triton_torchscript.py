@@ -1,6 +1,6 @@
 """Makes a TorchScript model as Triton's users have it: `PYTHON make_triton_torchscript.py FILE`, where there is torch.
 
-The archive tells no names but those of its arguments, which a config.pbtxt need not know.
+The archive records only the names of its arguments, which a config.pbtxt need not use.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Models that DL4J wrote, from 0.8 to 2020: each equals the outputs that DL4J left beside it, in every protocol."""
+"""Models that DL4J wrote, from 0.8 to 2020: each returns the outputs that DL4J stored with it, in every protocol."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ STORED = {
     "it2020-04-MLPMoon": 2,
     "it2020-04-RnnCsvSequenceClassification1": 1,
 }
-# Nothing is stored beside these: shapes of an input, and of its output.
+# No outputs are stored with these. Shapes of an input, and of its output.
 WITHOUT_OUTPUTS = {"080-LSTM_1": ((2, 3, 7), (2, 5, 7)), "080-MLP_1": ((4, 3), (4, 5))}
 
 
@@ -51,7 +51,7 @@ def pairs(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", STORED)
 def test_answers_equal_dl4js(zoo: Path, serving: Gateway, name: str, protocol: str) -> None:
-    """All rows at once, and the first by itself."""
+    """All rows together, and the first one alone."""
     stored = pairs(zoo / "dl4j" / name)
     assert len(stored) == STORED[name]
     for given, wanted in stored:
@@ -90,7 +90,7 @@ def test_what_is_called_stored_is_here(zoo: Path) -> None:
         assert stored == found & set(table)
 
 
-# What the file does not tell, and a phone wants to know.
+# Sizes that the file does not record, but an export needs.
 SIZES = {
     "080-LSTM_1": (1, 3, 6),
     "alpha-upsampling": (1, 1, 28, 28),

@@ -59,7 +59,7 @@ def test_stopped_it_leaves_nothing(
         if "loading" in line:
             break
     else:
-        pytest.fail(f"it ended by itself: {before}")
+        pytest.fail(f"it ended on its own: {before}")
     process.send_signal(number)
     _, said = process.communicate(timeout=100)
     assert (process.returncode, "nothing was written" in said) == (130, True), said

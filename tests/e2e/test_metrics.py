@@ -200,7 +200,7 @@ def test_statistics_are_those_of_now_over_all_fronts(gateway: Start, tmp_path: P
             assert statistics["inference_stats"]["success"]["count"] == asked
             assert [batch["compute_infer"]["count"] for batch in statistics["batch_stats"]] == [asked]
     stopped, *_ = running.front_pids()
-    os.kill(stopped, signal.SIGSTOP)  # what it has counted is known, and nobody waits for it
+    os.kill(stopped, signal.SIGSTOP)  # the supervisor knows its counts, and no request waits for it
     try:
         assert model_statistics()["inference_count"] == 120
     finally:

@@ -34,7 +34,7 @@ def test_explicit_control(gateway: Start, repository: Path) -> None:
     assert index(running) == {"a": ("UNAVAILABLE", "unloaded"), "b": ("READY", "")}
     assert running.post("/v2/repository/models/a/load").status == 200
     assert running.infer("a", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
-    # What is new in the repository waits until somebody asks for it, in a model that is served, too.
+    # New models, and new versions of served models, are not loaded before a client requests it.
     add_fake(repository, "c")
     add_fake(repository, "a", prints="the second content")
     assert running.post("/v2/repository/models/b/unload").status == 200

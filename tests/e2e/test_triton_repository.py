@@ -60,7 +60,7 @@ output [
   }
 ]
 """
-# Outputs before inputs, and neither in order: the numbers in the names tell the places.
+# Outputs before inputs, and neither in order: the numbers in the names are the positions.
 MATRICES = """
 platform: "pytorch_libtorch"
 max_batch_size: 4

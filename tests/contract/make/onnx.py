@@ -22,7 +22,7 @@ INT64, STRING, BFLOAT16 = TensorProto.INT64, TensorProto.STRING, TensorProto.BFL
 
 
 def write(root, name, nodes, inputs, outputs, case, initializers=(), beside=False):
-    """beside: the weights lie in a file of their own."""
+    """beside: whether the weights are in a separate file."""
     folder = Path(root, name)
     folder.mkdir(parents=True)
     values = [
@@ -198,7 +198,7 @@ def main(root):
         {"values": {"x": [[-6.0, 0.3, 1.0]]}, "expected_values": {"y": [[0.0, 0.5, 1.0]]}, **FOLLOWED},
         [numpy_helper.from_array(np.array(value), name) for name, value in scales.items()],
     )
-    # The weights are no integers, and must not be made into ones: 0.25 is nothing beside 100, in 8 bits.
+    # The weights are not integers, and must not become integers: in 8 bits, 0.25 next to 100 is zero.
     layer = {"weight": np.float32([[100, 0.25], [0, 0.25]]), "shift": np.zeros(2, np.float32)}
     layer.update(scale=np.float32(0.5), zero=np.uint8(0))
     write(

@@ -375,7 +375,7 @@ def main(root):
     script(
         "declared_wrongly", Linear(), {"options": {"inputs": [["a", "", None], ["b", "", None]]}, "load_error": True}
     )
-    # As Triton's configurations name them: the number tells the place, whatever the order.
+    # Named as in Triton's configurations: the number is the position, whatever the order.
     numbered = {
         "options": {
             "inputs": [["INPUT__1", "FP32", [-1, 2]], ["INPUT__0", "FP32", [-1, 2]]],

@@ -123,7 +123,7 @@ def test_a_package_that_is_nowhere_is_named(tmp_path, wheel, runtime):
 
 
 def test_an_index_that_cannot_be_reached_is_said_to_be(tmp_path, runtime, monkeypatch):
-    # Bound and not listening: connections to it are refused, and nobody else gets the port meanwhile.
+    # Bound and not listening: connections to it are refused, and no other process gets the port meanwhile.
     with socket.socket() as refusing:
         refusing.bind(("127.0.0.1", 0))
         monkeypatch.delenv("PIP_NO_INDEX")

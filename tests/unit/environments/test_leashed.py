@@ -65,7 +65,7 @@ def test_a_callback_that_fails_ends_the_process(monkeypatch, reaped_meanwhile):
     killpg = os.killpg
     if reaped_meanwhile:
         monkeypatch.setattr(os, "killpg", kill_what_is_gone)
-    # Would never end by itself: the second statement waits for ever.
+    # Would never end on its own: the second statement waits forever.
     code = "print('running'); import threading; threading.Event().wait()"
     with pytest.raises(Told, match="running"):
         asyncio.run(run_module(Path(sys.executable), "timeit", ["-n1", "-r1", "-s", code, "pass"], fail))

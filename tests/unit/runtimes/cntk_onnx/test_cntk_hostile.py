@@ -118,10 +118,10 @@ ROOTS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", ROOTS)
 def test_what_cannot_be_is_refused(name: str) -> None:
-    root, told = ROOTS[name]
+    root, message = ROOTS[name]
     tracemalloc.start()
     try:
-        with pytest.raises(LoadError, match=told) as caught:
+        with pytest.raises(LoadError, match=message) as caught:
             translate_network(network(root))
         assert len(str(caught.value)) < MAX_MESSAGE_LENGTH
         assert tracemalloc.get_traced_memory()[1] < BYTES

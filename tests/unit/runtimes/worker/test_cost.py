@@ -79,7 +79,7 @@ def test_a_smaller_size_is_best_only_if_it_is_surely_better() -> None:
     assert learned(superlinear, [1, 2, 4, 8, 16, 32]).best_rows(32) == 4
     linear = learned(lambda rows: 0.01 * rows, [1, 2, 4, 8, 16, 32], runs=200, jitter=0.1)
     assert linear.best_rows(32) == 32
-    assert learned(superlinear, [1, 2, 4], runs=200).best_rows(32) == 32  # nobody knows yet
+    assert learned(superlinear, [1, 2, 4], runs=200).best_rows(32) == 32  # not known yet
 
 
 def test_a_size_that_was_given_up_is_tried_again() -> None:
