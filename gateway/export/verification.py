@@ -315,7 +315,8 @@ def mismatch(run: Run, limits: Limits) -> str:
 
 
 def _wrong_from(difference: OutputDifference) -> str:
-    return f"output '{difference.name}' is wrong for large integers: it differs from about 2^{difference.large} on"
+    start = f"about 2^{difference.large} on at the latest"  # the smallest magnitude tried
+    return f"output '{difference.name}' is wrong for large integers: it differs from {start}"
 
 
 def advice(run: Run, limits: Limits) -> str:
