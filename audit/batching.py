@@ -1,7 +1,7 @@
 """How many unsafe models each of the four checks detects, and how many safe ones it refuses (docs/batching.md).
 
 python -m audit.batching [REPOSITORY …] [--graphs 300] [--savedmodel 300] [--tflite 300] [--mxnet 300]
-[--torchscript 300]: random graphs, and the models of these repositories.
+[--torchscript 300]: checks random graphs, and the models of the given repositories.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from gateway.repository.scan import scan
 
 SCRIPT = Path(__file__).with_name("nets_script.py")
 Answer = dict[str, Any]
-# Runtime → the runtime in whose environment a script named after it writes the random graphs.
+# Runtime → the runtime whose environment runs the script that writes its random graphs.
 WRITERS = {"savedmodel": "savedmodel", "tflite": "savedmodel", "mxnet": "mxnet", "torchscript": "torchscript"}
 
 
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def random_graphs(scratch: Path, count: int) -> tuple[dict[str, Answer], dict[str, str]]:
-    """Return answers by name, and the step that mixes rows in each; "" for graphs with independent rows."""
+    """Return the answers by graph name, and the step that mixes rows in each graph ("" if its rows are independent)."""
     jobs, mixing = [], {}
     for graph in graphs(count):
         name = f"graph{graph.seed}"
@@ -59,7 +59,7 @@ def random_graphs(scratch: Path, count: int) -> tuple[dict[str, Answer], dict[st
 
 
 def written_graphs(runtime: str, writer: str, scratch: Path, count: int) -> tuple[dict[str, Answer], dict[str, str]]:
-    """As `random_graphs`, of files that RUNTIME_graphs.py writes in another runtime's environment."""
+    """Return what `random_graphs` returns, for files that RUNTIME_graphs.py writes in the environment of `writer`."""
     if not count:
         return {}, {}
     folder = scratch / runtime
@@ -100,7 +100,7 @@ def asked(runtime: str, jobs: Sequence[dict[str, Any]], scratch: Path) -> dict[s
 
 
 def figure(answers: dict[str, Answer], mixing: dict[str, str]) -> list[str]:
-    """Return the table. A model is unsafe if it was built to mix rows and was seen to, in traffic or by a check."""
+    """Return the table as lines. A model is unsafe if it was built to mix rows and traffic showed that it does."""
     broken = [name for name, each in answers.items() if "error" in each]
     unsafe = [n for n, each in answers.items() if n not in broken and mixing[n] and (each["rows"] or each["audit"])]
     quiet = [n for n in answers if n not in broken and mixing[n] and n not in unsafe]

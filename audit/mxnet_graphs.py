@@ -1,7 +1,7 @@
-"""Random MXNet symbols whose rows are independent, or meet, by construction.
+"""Generates random MXNet symbols whose rows are independent, or mixed, by construction.
 
-PYTHON mxnet_graphs.py FOLDER COUNT, in MXNet's environment: writes COUNT symbols with their parameters and shapes, and
-graphs.json, which has for each the step that lets rows meet, "" for none.
+`PYTHON mxnet_graphs.py FOLDER COUNT`, in MXNet's environment, writes COUNT symbols with their parameters and shapes.
+For each symbol, graphs.json contains the step that mixes rows, or "" if there is none.
 """
 
 import json
@@ -44,7 +44,7 @@ def written(seed, folder):
             if name != "data":
                 array = b.numpy.standard_normal(shape) * 0.3 + (0 if "weight" in name else 1)
                 saved[kind + ":" + name] = mx.nd.array(np.abs(array) if "var" in name else array)
-    # As it runs, too, so that what cannot run is none of the graphs.
+    # Run the symbol once, so that symbols that MXNet cannot run are skipped.
     arguments = {key[4:]: value for key, value in saved.items() if key.startswith("arg:")}
     arguments["data"] = mx.nd.ones((2, *b.shape))
     aux = {key[4:]: value for key, value in saved.items() if key.startswith("aux:")}

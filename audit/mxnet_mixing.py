@@ -1,4 +1,4 @@
-"""Steps that let rows meet; see `mxnet_graphs.py`."""
+"""Steps that mix the rows of a batch; see `mxnet_graphs.py`."""
 
 import mxnet as mx
 
@@ -44,7 +44,7 @@ def rank_among(b, x):
 
 
 def over_the_batch(b, x):
-    """A recurrent layer that takes the batch for time."""
+    """Run a recurrent layer over the batch dimension as if it were time."""
     steps = S.expand_dims(S.Flatten(x), axis=1)
     width = 6 * (b.sizes(S.Flatten(x))[0] + 6 + 2)
     out = S.RNN(steps, b.weight(width), S.zeros((1, 1, 6)), state_size=6, num_layers=1, mode="rnn_tanh")
@@ -73,7 +73,7 @@ def counted(b, x):
 
 
 def channels_of_all(b, x):
-    """An excluded axis that is the wrong one."""
+    """Subtract the mean over all dimensions except the channels, which includes the batch."""
     return S.broadcast_sub(x, S.mean(x, axis=1, exclude=True, keepdims=True))
 
 
@@ -86,7 +86,7 @@ STEPS = [batch_mean, whole_maximum, batch_softmax, running_rows, first_row, gram
          over_the_batch, noise, sorted_rows, ordered_by_first, normed, counted, channels_of_all, quantized]  # fmt: skip
 
 
-# Endings after which an output has another number of rows.
+# Endings after which an output has a different number of rows than the input.
 
 
 def pairs(b, x):

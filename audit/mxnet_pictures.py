@@ -1,4 +1,4 @@
-"""Steps of [n, channels, height, width] that keep rows apart; see `mxnet_graphs.py`."""
+"""Steps for images [n, channels, height, width] that keep rows independent; see `mxnet_graphs.py`."""
 
 import mxnet as mx
 from mxnet_steps import batch_norm

@@ -1,4 +1,4 @@
-"""Steps that keep rows apart, on symbols of any kind; see `mxnet_graphs.py`."""
+"""Steps that keep rows independent, for symbols of any rank; see `mxnet_graphs.py`."""
 
 import random
 
@@ -9,7 +9,10 @@ S = mx.sym
 
 
 class Builder:
-    """All choices come from a seed. Symbols are [n, features], [n, time, features] or [n, channels, height, width]."""
+    """Makes all choices of one graph from its seed.
+
+    Symbols are [n, features], [n, time, features] or [n, channels, height, width].
+    """
 
     def __init__(self, seed):
         self.random = random.Random(seed)
@@ -20,7 +23,7 @@ class Builder:
         self.count = 0
 
     def sizes(self, x):
-        """Without the batch."""
+        """Return the sizes of all dimensions except the batch."""
         return x.infer_shape(data=(2, *self.shape))[1][0][1:]
 
     def weight(self, *sizes):
@@ -167,7 +170,7 @@ def chosen(b, x):
 
 
 def taken(b, x):
-    """Places in a table, by what is largest."""
+    """Look up a table row by the index of the largest feature."""
     return S.Embedding(S.argmax(S.Flatten(x), axis=1), b.weight(600, 7), input_dim=600, output_dim=7)
 
 
@@ -179,7 +182,7 @@ def attention(b, x):
 
 
 def heads(b, x):
-    """As GluonNLP writes it, time first."""
+    """Compute multi-head attention as GluonNLP does, with time as the first dimension."""
     if len(b.sizes(x)) != 2:
         return x
     mixed = S.FullyConnected(S.transpose(x, (1, 0, 2)), num_hidden=24, flatten=False)

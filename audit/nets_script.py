@@ -1,7 +1,7 @@
-"""Runs each check on models of one runtime: `PYTHON nets_script.py JOBS.json ANSWERS.json`, in its environment.
+"""Runs each check on models of one runtime, in its environment: `PYTHON nets_script.py JOBS.json ANSWERS.json`.
 
-Each check runs alone, as if the others did not exist. Production is simulated by batches of ordinary requests: values
-from a normal distribution, ids over the whole table, lengths up to the size they refer to.
+Each check runs separately, as if the others did not exist. Batches of ordinary requests simulate production: values
+are drawn from a normal distribution, ids from the whole table, and lengths up to the size they refer to.
 """
 
 import json
@@ -49,7 +49,7 @@ def served(model, name):
             rows = [request(signature, random, scale, time) for scale in scales]
             alone = [model.infer(row, (), name) for row in rows]
             together = model.infer(concatenate(rows, 0, len(rows)), (), name)
-        except Exception:  # noqa: S112 - a request that the model refuses says nothing here
+        except Exception:  # noqa: S112 - a request that the model refuses is not evidence
             continue
         if any(array.ndim < 1 or array.shape[0] != len(rows) for array in together.values()):
             miscounted = True
@@ -91,7 +91,7 @@ def main():
     for job in jobs:
         try:
             answers[job["name"]] = look(job)
-        except Exception as error:  # frameworks raise any exception; the table counts them
+        except Exception as error:  # frameworks raise arbitrary exceptions; the table counts them
             answers[job["name"]] = {"error": type(error).__name__ + ": " + str(error)[:200]}
         for name in [name for name in sys.modules if name.startswith("modelport_runtime")]:
             del sys.modules[name]

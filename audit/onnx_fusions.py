@@ -1,4 +1,4 @@
-"""Random ONNX graphs with the patterns that ONNX Runtime's optimizers fuse, fold or remove.
+"""Generates random ONNX graphs with the patterns that ONNX Runtime's optimizers fuse, fold or remove.
 
 Each step maps an image [batch, channels, height, width] to another. Constants are often negative or zero, because a
 fusion may be correct for ordinary weights only.
@@ -54,7 +54,7 @@ def activation(b: Builder, x: Value) -> Value:
 
 
 def clipped_relu(b: Builder, x: Value) -> Value:
-    """Relu and Clip in either order: bounds below zero must not be lost."""
+    """Apply Relu and Clip in either order. A fusion must not lose bounds below zero."""
     low, high = b.float(b.random.choice([-2.0, 0.0, 0.3])), b.float(b.random.choice([0.2, 6.0]))
     if b.random.random() < 0.5:
         return Value(b.op("Clip", b.op("Relu", x.name), low, high), x.sizes)
@@ -62,7 +62,7 @@ def clipped_relu(b: Builder, x: Value) -> Value:
 
 
 def scaled(b: Builder, x: Value) -> Value:
-    """By channel, by one number, or by nothing at all."""
+    """Combine with one number per channel, one number for all, or a number that may have no effect."""
     other = b.random.choice([b.weight(x.sizes[0], 1, 1), b.float(1.0), b.float(0.0), b.float(-2.0), b.weight(1)])
     return Value(b.op(b.random.choice(["Mul", "Add", "Sub", "Div"]), x.name, other), x.sizes)
 
@@ -78,7 +78,7 @@ def gelu(b: Builder, x: Value) -> Value:
     if kind == "quick":
         return Value(b.op("Mul", x.name, b.op("Sigmoid", b.op("Mul", x.name, b.float(1.702)))), x.sizes)
     if kind == "erf":
-        divisor = b.float(b.random.choice([1.4142135, 1.4142135, 1.5]))  # the last is no Gelu
+        divisor = b.float(b.random.choice([1.4142135, 1.4142135, 1.5]))  # 1.5 does not make a Gelu
         gate = b.op("Erf", b.op("Div", x.name, divisor))
     else:
         cube = b.op("Mul", b.op("Pow", x.name, b.float(3.0)), b.float(b.random.choice([0.044715, 0.1])))
@@ -90,7 +90,7 @@ def gelu(b: Builder, x: Value) -> Value:
 
 
 def layer_norm(b: Builder, x: Value) -> Value:
-    """Spelled out, over the last dimension or two, after a sum as in a transformer; or its relative without a mean."""
+    """Spell out a layer normalization, sometimes after a sum as in transformers, or without subtracting the mean."""
     axes = b.random.choice([[-1], [-1], [2, 3], [1]])
     value = b.op("Add", x.name, b.weight(x.last)) if b.random.random() < 0.4 else x.name
     less = b.op("Sub", value, b.op("ReduceMean", value, axes=axes)) if b.random.random() < 0.8 else value
@@ -100,7 +100,7 @@ def layer_norm(b: Builder, x: Value) -> Value:
 
 
 def product(b: Builder, x: Value) -> Value:
-    """MatMul and Add, with a transposed side or a factor before it."""
+    """Apply MatMul and Add, sometimes with a transposed operand or after a scaling."""
     left = b.op("Mul", x.name, b.float(-0.5)) if b.random.random() < 0.4 else x.name
     right = b.weight(x.last, x.last)
     right = b.op("Transpose", right, perm=[1, 0]) if b.random.random() < 0.4 else right
@@ -135,13 +135,13 @@ NARROW = [TensorProto.INT32, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProt
 
 
 def casts(b: Builder, x: Value) -> Value:
-    """What is lost on the way must stay lost."""
+    """Cast to narrow types and back. The optimizer must not restore the precision that a cast loses."""
     first, second = b.random.choice(NARROW), b.random.choice([FLOAT, *NARROW])
     return Value(b.op("Cast", b.op("Cast", b.op("Cast", x.name, to=first), to=second), to=FLOAT), x.sizes)
 
 
 def quantized_pair(b: Builder, x: Value) -> Value:
-    """Once or twice, with one scale or two; around what moves or clips numbers."""
+    """Quantize and dequantize, with random scales, before and after an operator that may move or clip values."""
     kind = b.random.choice([np.uint8, np.int8])
 
     def pair(name: str) -> str:
@@ -171,7 +171,7 @@ def chosen(b: Builder, x: Value) -> Value:
 
 
 def nothing_done(b: Builder, x: Value) -> Value:
-    """What can be left out, and what only looks so."""
+    """Apply an operator that has no effect, or that only appears to have none."""
     kind = b.random.choice(["Slice", "Concat", "Gather", "ReduceSum", "Dropout", "Expand", "Reshape", "Unsqueeze"])
     if kind == "Slice":
         return Value(b.op(kind, x.name, b.ints(0), b.ints(2**40), b.ints(1)), x.sizes)
@@ -180,7 +180,7 @@ def nothing_done(b: Builder, x: Value) -> Value:
     if kind == "Gather":
         order = list(range(x.sizes[0]))
         return Value(b.op(kind, x.name, b.ints(*b.random.choice([order, order[::-1]])), axis=1), x.sizes)
-    if kind == "ReduceSum":  # no axes: of all, or of none
+    if kind == "ReduceSum":  # without axes, it reduces none or all, depending on the attribute
         total = b.op(kind, x.name, noop_with_empty_axes=1)
         return Value(b.op("Add", total, b.op(kind, x.name, keepdims=1)), x.sizes)
     if kind == "Expand":
@@ -199,7 +199,7 @@ STEPS = [
 
 
 def graphs(seeds: range) -> Iterator[Step]:
-    """A seed, its steps and its model."""
+    """Yield each seed with its steps and its model."""
     for seed in seeds:
         b = Builder(seed)
         value = Value(b.input("x", FLOAT, [4, 8, 8]), (4, 8, 8))

@@ -1,8 +1,8 @@
-"""Random ONNX graphs whose rows are independent, or not, by construction.
+"""Generates random ONNX graphs whose rows are independent, or mixed, by construction.
 
 A graph is a chain of steps from one of three inputs (vectors, sequences of token ids, images) to one or two
 outputs. The steps in this file keep rows independent; those in `onnx_mixing.py` do not. Whether a graph is
-independent follows from its construction, and never from running it.
+independent follows from its construction alone, without running it.
 """
 
 import random
@@ -150,7 +150,7 @@ def quantized(b: Builder, x: Value) -> Value:
 
 
 def shape_kept(b: Builder, x: Value) -> Value:
-    """Folded into one long row and back, by sizes that the graph reads at run time: PyTorch's view(x.size(0), -1)."""
+    """Flatten each row and restore its shape, with sizes read at run time, like PyTorch's view(x.size(0), -1)."""
     shape = b.op("Shape", x.name)
     batch = b.op("Gather", shape, b.ints(0), axis=0)
     flat = b.op("Reshape", x.name, b.op("Concat", batch, b.ints(-1), axis=0))
@@ -158,7 +158,7 @@ def shape_kept(b: Builder, x: Value) -> Value:
 
 
 def folded(b: Builder, x: Value) -> Value:
-    """Turn every step of a sequence into a row, and back."""
+    """Turn each time step of a sequence into a row, and reverse that after a product."""
     shape = b.op("Shape", x.name)
     width = x.last
     flat = b.op("Reshape", x.name, b.ints(-1, width))
@@ -252,7 +252,7 @@ IMAGE = [convolved, convolved, batch_normalised, instance_normalised, pooled, pa
 
 
 def start(b: Builder) -> Value:
-    """Add an input and steps for its kind; the result is [batch, d] or [batch, time, d]."""
+    """Add an input and steps for its kind. Return a value of shape [batch, d] or [batch, time, d]."""
     kind = b.random.choice(["vectors", "tokens", "images"])
     b.steps.append(kind)
     if kind == "vectors":
@@ -285,7 +285,7 @@ def chain(b: Builder, value: Value, steps: Sequence[Callable[[Builder, Value], V
 
 
 def finish(b: Builder, value: Value) -> ModelProto:
-    """Return scores, labels or both, as classifiers do."""
+    """Return the model, whose outputs are scores, labels or both, as in classifiers."""
     shape = ["batch", *[size if size >= 0 else "time" for size in value.sizes]]
     outputs: list[tuple[str, int, Sequence[Any]]] = [(value.name, FLOAT, shape)]
     ending = b.random.choice(["scores", "scores", "label", "both", "saturated"])

@@ -16,7 +16,7 @@ def rank(x: Value) -> int:
 
 
 def dynamic_quantization(b: Builder, x: Value) -> Value:
-    """One scale for the whole batch, as onnxruntime's quantize_dynamic writes it."""
+    """Quantize with one scale for the whole batch, as onnxruntime's quantize_dynamic does."""
     whole, scale, zero = b.node("DynamicQuantizeLinear", [x.name], 3)
     return Value(b.op("DequantizeLinear", whole, scale, zero), x.sizes)
 
@@ -56,7 +56,7 @@ def training_norm(b: Builder, x: Value) -> Value:
 
 
 def neighbour(b: Builder, x: Value) -> Value:
-    """The previous row, as torch.roll(x, 1, dims=0) is exported."""
+    """Add the previous row, with the operators to which torch.roll(x, 1, dims=0) is exported."""
     last = b.op("Slice", x.name, b.ints(-1), b.ints(2**31), b.ints(0))
     others = b.op("Slice", x.name, b.ints(0), b.ints(-1), b.ints(0))
     return Value(b.op("Add", x.name, b.op("Concat", last, others, axis=0)), x.sizes)
@@ -67,7 +67,7 @@ def first_row(b: Builder, x: Value) -> Value:
 
 
 def gram(b: Builder, x: Value) -> Value:
-    """Rows weighted by their similarity: a contrastive head left in the model."""
+    """Weight rows by their similarity, like a contrastive head that was left in the model."""
     flat = b.op("Flatten", x.name, axis=1)
     alike = b.op("MatMul", flat, b.op("Transpose", flat, perm=[1, 0]))
     mixed = b.op("MatMul", b.op("Softmax", alike, axis=-1), flat)
@@ -75,7 +75,7 @@ def gram(b: Builder, x: Value) -> Value:
 
 
 def batch_first_forgotten(b: Builder, x: Value) -> Value:
-    """An LSTM that runs over the batch dimension as if it were time."""
+    """Run an LSTM over the batch dimension as if it were time."""
     hidden, width = 6, x.last
     steps = x.name if rank(x) == 3 else b.op("Unsqueeze", x.name, b.ints(1))
     weights = [b.weight(1, 4 * hidden, width), b.weight(1, 4 * hidden, hidden)]
@@ -102,7 +102,7 @@ def branch_on_batch(b: Builder, x: Value) -> Value:
 
 
 def loop_to_the_largest(b: Builder, x: Value) -> Value:
-    """A loop with as many steps as the largest value in the batch."""
+    """Loop as many times as the largest value in the batch says."""
     steps = b.op("Cast", b.op("ReduceMax", b.op("Abs", x.name), keepdims=0), to=INT64)
     steps = b.op("Min", steps, b.constant(np.array(6, np.int64)))
     out = b.name("loop")
@@ -126,7 +126,7 @@ def noise(b: Builder, x: Value) -> Value:
 
 
 def sorted_rows(b: Builder, x: Value) -> Value:
-    """Rows sorted by their first value, largest first."""
+    """Sort the rows by their first value, in descending order."""
     flat = b.op("Flatten", x.name, axis=1)
     keys = b.op("Squeeze", b.op("Slice", flat, b.ints(0), b.ints(1), b.ints(1)), b.ints(1))
     batch = b.op("Gather", b.op("Shape", x.name), b.ints(0), axis=0)
@@ -140,7 +140,7 @@ def normalised_over_batch(b: Builder, x: Value) -> Value:
 
 
 def rank_among_rows(b: Builder, x: Value) -> Value:
-    """[n, 1] against [1, n]: how many rows are below this one."""
+    """Add the number of rows with a lower score, by comparing [n, 1] with [1, n]."""
     score = b.op("ReduceMean", b.op("Flatten", x.name, axis=1), axes=[1], keepdims=1)
     below = b.op("Greater", score, b.op("Transpose", score, perm=[1, 0]))
     count = b.op("ReduceSum", b.op("Cast", below, to=FLOAT), b.ints(1), keepdims=1)
@@ -150,7 +150,7 @@ def rank_among_rows(b: Builder, x: Value) -> Value:
 
 
 def whole_as_one_row(b: Builder, x: Value) -> Value:
-    """view(1, -1) instead of view(n, -1), before a normalization."""
+    """Normalize after view(1, -1), where view(n, -1) would be correct."""
     flat = b.op("Reshape", x.name, b.ints(1, -1))
     return Value(b.op("Reshape", b.op("Softmax", flat, axis=-1), b.op("Shape", x.name)), x.sizes)
 
@@ -183,7 +183,7 @@ def distinct(b: Builder, x: Value) -> ModelProto:
 
 
 def boxes(b: Builder, x: Value) -> ModelProto:
-    """NonMaxSuppression over four boxes a row, scores from the values."""
+    """Apply NonMaxSuppression to four boxes per row, with scores computed from the values."""
     flat = b.op("Flatten", x.name, axis=1)
     width = b.weight(1, 16)
     one = b.op("Unsqueeze", b.op("ReduceMean", flat, axes=[1], keepdims=0), b.ints(1))
@@ -194,7 +194,7 @@ def boxes(b: Builder, x: Value) -> ModelProto:
 
 
 def longest(b: Builder, x: Value) -> ModelProto:
-    """Rows cut to the longest in the batch, then averaged, as speech models do."""
+    """Cut the rows to the greatest length in the batch and average them over time, as speech models do."""
     lengths = b.input("lengths", INT64, [])
     steps = x.name if rank(x) == 3 else b.op("Unsqueeze", x.name, b.ints(2))
     most = b.op("ReduceMax", lengths, axes=[0], keepdims=1)
@@ -224,5 +224,5 @@ def mixing_graph(seed: int) -> Graph:
 
 
 def graphs(count: int, first: int = 0) -> Sequence[Graph]:
-    """Return this many graphs, half of which mix rows. The same arguments give the same graphs."""
+    """Return `count` graphs, half of which mix rows. Equal arguments return equal graphs."""
     return [mixing_graph(seed) if seed % 2 else independent_graph(seed) for seed in range(first, first + count)]

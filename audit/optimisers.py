@@ -1,7 +1,8 @@
-"""Finds models whose answers a runtime's graph optimizer changes: real and generated models run with and without it.
+"""Finds models whose answers a runtime's graph optimizer changes.
 
-python -m audit.optimisers [RUNTIME …] [--graphs 300] [--first 0]: prints the differences beyond float noise. A
-generated model's name ends in its seed; `--first SEED --graphs 1` makes that model again.
+python -m audit.optimisers [RUNTIME …] [--graphs 300] [--first 0]: runs real and generated models with and without the
+optimizer, and prints the differences beyond float noise. The name of a generated model ends in its seed;
+`--first SEED --graphs 1` generates that model again.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from gateway.environments.runtime import discover
 
 HERE = Path(__file__).parent
 ZOO = Path(os.environ.get("MODELPORT_ZOO", HERE.parent.parent / "shared" / "zoo"))
-# Runtime → the folder of its models in the zoo, and the runtime in whose environment models are generated.
+# Runtime → the folder of its models in the zoo, and the runtime whose environment generates models, if any.
 RUNTIMES = {
     "onnx": ("onnx", ""),
     "cntk_onnx": ("cntk", ""),
@@ -28,10 +29,10 @@ RUNTIMES = {
     "torchscript": ("torchscript", "torchscript"),
     "mxnet": ("mxnet", "mxnet"),
 }
-# The variants next to "off": as modelport runs the model, and as the framework does by default.
+# The variants compared with "off": "served" runs the model as modelport does, "plain" as the framework does by default.
 VARIANTS = {name: ("served", "plain") if name in ("onnx", "cntk_onnx", "dl4j") else ("served",) for name in RUNTIMES}
 OFF = {"mxnet": {"MXNET_SUBGRAPH_BACKEND": "NONE", "MXNET_MKLDNN_ENABLED": "0", "MXNET_EXEC_ENABLE_ADDTO": "0"}}
-# Inputs missing from the zoo's files.
+# Inputs that are missing from the zoo's files.
 VALUES = {"silero_vad": {"sr": 16000}}
 Job = dict[str, Any]
 
@@ -81,7 +82,10 @@ def generated(runtime: str, seeds: range, scratch: Path) -> list[Job]:
 
 
 def compared(runtime: str, jobs: list[Job], scratch: Path) -> str:
-    """Prints a row for each model that differs; says how many ran. What is off runs first, and leaves its answers."""
+    """Print a row for each model that differs. Return how many models ran, by variant.
+
+    "off" runs first, because it stores the answers that the other variants are compared with.
+    """
     given = scratch / "jobs.json"
     given.write_text(json.dumps([{**job, "runtime": str(discover()[runtime].folder)} for job in jobs]))
     totals = []
@@ -100,7 +104,10 @@ def compared(runtime: str, jobs: list[Job], scratch: Path) -> str:
 
 
 def run(command: list[str], environment: dict[str, str]) -> None:
-    """Raises SystemExit with the end of what it said, if it fails; frameworks say much when they do not."""
+    """Run a command without showing its output, because frameworks log a lot.
+
+    Raises SystemExit with the end of the error output if the command fails.
+    """
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")

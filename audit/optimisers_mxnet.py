@@ -73,7 +73,7 @@ for seed in range(first, first + count):
         for step in chain:
             symbol = step(symbol, r)
     shapes, _, states = symbol.infer_shape(x=(2, *SHAPE))
-    values = {"arg:unused": mx.nd.zeros(1)}  # an empty file would be one of arrays without names
+    values = {"arg:unused": mx.nd.zeros(1)}  # MXNet reads an empty file as a list of unnamed arrays
     for name, shape in zip(symbol.list_arguments(), shapes):  # noqa: B905 - Python 3.6 and later
         if name != "x":
             values["arg:" + name] = mx.nd.array(n.normal(size=shape) / 2)

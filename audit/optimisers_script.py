@@ -1,7 +1,8 @@
 """Runs models of one runtime in its environment: `PYTHON optimisers_script.py JOBS.json RUNTIME VARIANT REPORT.json`.
 
-Variant "off" runs without the graph optimizer and writes its answers next to the jobs, with the effect of float noise;
-the other variants are compared with these. The report contains "" for each model with the same answers.
+Variant "off" runs without the graph optimizer. It writes its answers, and answers to slightly changed inputs that show
+the float noise, to a file next to the jobs. The other variants are compared with these answers. The report contains ""
+for each model whose answers are the same.
 """
 
 import json
@@ -20,14 +21,14 @@ from runtimes.wire import specs_from_json  # noqa: E402
 from runtimes.worker import start  # noqa: E402
 from runtimes.worker.compare import difference  # noqa: E402
 
-# TorchScript's optimizer works with profiles of the first runs.
+# Runs before the answer is compared. TorchScript optimizes a graph only after it has profiled the first runs.
 RUNS = {"torchscript": 4}
 NUDGES = 3
 SCALES = {"ordinary": 1.0, "negative": -1.0, "zeros": 0.0, "large": 20.0, "constant": -2.5}
 
 
 def switch(runtime, variant):
-    """Makes the framework, as modelport is about to use it, optimise no graph; or as it does by default."""
+    """Patch the framework that modelport is about to use, so that it optimizes graphs as the variant says."""
     if runtime in ("onnx", "cntk_onnx", "dl4j"):
         import onnxruntime as ort
 
@@ -96,7 +97,10 @@ def answer(model, inputs, times):
 
 
 def look(job, runtime, variant, kept):
-    """What differs, in words. A failure counts as an answer: the optimiser must not make one, nor save from one."""
+    """Return a description of the differences, or "".
+
+    A failure counts as an answer: the optimizer must neither cause nor prevent one.
+    """
     declared = specs_from_json(job.get("declared", []))
     model = start.load_model(Load(job["runtime"], job["artifact"], declared, parameters=job.get("parameters", {})))
     stored = dict(np.load(job["inputs"])) if job.get("inputs") else {}
@@ -141,7 +145,7 @@ def main():
         kept = answers.setdefault(job["name"], {})
         try:
             texts[job["name"]] = look(job, runtime, variant, kept)
-        except Exception as error:  # frameworks raise anything
+        except Exception as error:  # frameworks raise arbitrary exceptions
             texts[job["name"]] = type(error).__name__ + ": " + str(error)[:200]
         if variant == "off" and not kept:
             del answers[job["name"]]

@@ -12,7 +12,7 @@ runtime, folder, first, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(
 
 
 def steps(r, n):
-    """Each from [batch, 8, 8, 4] to the same; what grappler rewrites, and XNNPACK takes over."""
+    """Return steps from [batch, 8, 8, 4] to the same shape, which grappler rewrites or XNNPACK replaces."""
 
     def weight(*shape):
         return tf.constant(n.normal(size=shape).astype(np.float32) / 3)

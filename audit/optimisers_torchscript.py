@@ -11,7 +11,8 @@ from torch import nn
 
 folder, first, count = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 
-# Functions of [batch, 4, 8, 8]: chains of pointwise steps that are fused, what is folded, views and writes in place.
+# Functions of [batch, 4, 8, 8]: pointwise steps, which TorchScript fuses; in OTHERS, steps that it folds, views, and
+# writes in place.
 POINTWISE = [
     "torch.relu(x)", "torch.sigmoid(x) * x", "x * 1.0 + 0.0", "x / 3.0 - 0.5", "torch.clamp(x, -0.5, 0.7)",
     "torch.where(x > 0, x, x * -0.3)", "torch.tanh(x) + torch.abs(x)", "-(-x)", "torch.pow(x, 2) - x * x",
@@ -45,7 +46,7 @@ for seed in range(first, first + count):
     r = random.Random(seed)
     torch.manual_seed(seed)
     lines = [r.choice(POINTWISE if r.random() < 0.6 else OTHERS) for _ in range(r.randint(3, 8))]
-    source = os.path.join(folder, f"{seed}.py")  # a file, since TorchScript reads functions from theirs
+    source = os.path.join(folder, f"{seed}.py")  # a file, because TorchScript reads a function's source from its file
     with open(source, "w") as file:
         body = "".join(f"        x = {line}\n" for line in lines)
         file.write(f"class Chain(Base):\n    def forward(self, x):\n{body}        return x\n")

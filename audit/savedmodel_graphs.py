@@ -1,7 +1,7 @@
-"""Random TensorFlow functions of vectors, token ids, sequences and images; half of them mix rows.
+"""Generates random TensorFlow functions of vectors, token ids, sequences and images; half of them mix rows.
 
-`PYTHON savedmodel_graphs.py FOLDER COUNT`, in the environment of the runtime savedmodel, writes them as SavedModels,
-and the step that mixes rows in each to graphs.json.
+`PYTHON savedmodel_graphs.py FOLDER COUNT`, in the environment of the runtime savedmodel, writes the functions as
+SavedModels, and the step that mixes rows in each of them to graphs.json.
 """
 
 import json
@@ -19,7 +19,7 @@ Step = Callable[["Made", Tensor], Tensor]
 
 
 class Made:
-    """What a function is made with: chance, weights, and the names of the steps."""
+    """The state from which a function is built: random numbers, weights, and the names of its steps."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -29,7 +29,7 @@ class Made:
         self._place = 0
 
     def weight(self, *shape: int) -> Tensor:
-        """A variable, the same each time that the function is traced."""
+        """Return a variable with random values, the same one each time the function is traced."""
         if self._place == len(self.variables):
             scale = 1.0 / np.sqrt(max(shape[-2] if len(shape) > 1 else 4, 1))
             self.variables.append(tf.Variable((self.numpy.normal(size=shape) * scale).astype(np.float32)))
@@ -88,19 +88,19 @@ def one_hot(m: Made, x: Tensor) -> Tensor:
 
 
 def with_zeros(m: Made, x: Tensor) -> Tensor:
-    """Zeros of the batch's own size, as states are made."""
+    """Append zeros whose shape depends on the batch size, like initial states of recurrent layers."""
     return tf.concat([x, tf.zeros(tf.concat([tf.shape(x)[:-1], [2]], 0))], -1)
 
 
 def folded(m: Made, x: Tensor) -> Tensor:
-    """All but the first dimension flat, turned within each row, and back."""
+    """Flatten each row, add its reverse, and restore the shape."""
     shape = tf.shape(x)
     flat = tf.reshape(x, [shape[0], -1])
     return tf.reshape(tf.reverse(flat, [1]) * 0.5 + flat, shape)
 
 
 def several(m: Made, x: Tensor) -> Tensor:
-    """Rows and features in one dimension for a product, and apart again."""
+    """Join the rows and all inner dimensions for a product, and separate them again."""
     flat = tf.reshape(x, [-1, last(x)])
     return tf.reshape(tf.matmul(flat, m.weight(last(x), 4)), tf.concat([tf.shape(x)[:-1], [4]], 0))
 
@@ -131,7 +131,7 @@ def tiled(m: Made, x: Tensor) -> Tensor:
 
 
 def there_and_back(m: Made, x: Tensor) -> Tensor:
-    """Joined with itself along the batch, of which the first half stays."""
+    """Concatenate the batch with a scaled copy and keep the first half, or transpose twice."""
     return tf.concat([x, x * 3.0], 0)[: tf.shape(x)[0]] if m.random.random() < 0.3 else tf.transpose(tf.transpose(x))
 
 
@@ -195,7 +195,7 @@ def atrous(m: Made, x: Tensor) -> Tensor:
 
 
 def loop_over(m: Made, x: Tensor, axis: int) -> Tensor:
-    """A recurrent layer written with lists, along time or, wrongly, along the batch."""
+    """Run a recurrent layer, written with TensorArrays, along time or, by mistake, along the batch."""
     steps = tf.transpose(x, [axis, 1 - axis, 2])
     inside, after = m.weight(last(x), 5), m.weight(5, 5)
     taken = tf.TensorArray(tf.float32, tf.shape(steps)[0]).unstack(steps)

@@ -99,7 +99,7 @@ def whole_as_one_row(m: Made, x: Tensor) -> Tensor:
 
 
 def turned_wrongly(m: Made, x: Tensor) -> Tensor:
-    """A reshape where a transpose was meant."""
+    """Use a reshape where a transpose was intended."""
     flat = tf.reshape(x, [tf.shape(x)[0], -1])
     turned = tf.reshape(flat, [tf.shape(flat)[1], tf.shape(flat)[0]])
     return tf.reshape(tf.transpose(turned) - flat, tf.shape(x))
@@ -110,7 +110,7 @@ def one_scale(m: Made, x: Tensor) -> Tensor:
 
 
 def state_of_the_rows(m: Made, x: Tensor) -> Tensor:
-    """A loop that carries on what it saw of all rows."""
+    """Subtract the maximum over all rows, which a loop over the rows computes."""
     seen = tf.zeros_like(x[0])
     for row in x:
         seen = tf.maximum(seen, row)
@@ -122,7 +122,7 @@ def written_over(m: Made, x: Tensor) -> Tensor:
 
 
 def other_half(m: Made, x: Tensor) -> Tensor:
-    """Of a batch joined with itself, rows of the wrong half."""
+    """Concatenate the batch with its reverse and keep the wrong half."""
     doubled = tf.concat([x, x[::-1]], 0)
     return doubled[tf.shape(x)[0] :]
 
@@ -173,7 +173,7 @@ ENDINGS: list[Step] = [hits, kept_rows, distinct, boxes, longest, turned, folded
 
 
 def graphs(count: int, first: int = 0) -> Iterator[Graph]:
-    """Return this many graphs, half of which mix rows. The same arguments give the same graphs."""
+    """Yield `count` graphs, half of which mix rows. Equal arguments yield equal graphs."""
     for seed in range(first, first + count):
         chance = Made(seed + 1000000).random
         if seed % 2 == 0:

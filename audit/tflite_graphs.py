@@ -1,7 +1,7 @@
-"""Random TensorFlow Lite graphs whose rows are independent, or meet, by construction.
+"""Generates random TensorFlow Lite graphs whose rows are independent, or mixed, by construction.
 
-PYTHON tflite_graphs.py FOLDER COUNT, in an environment with TensorFlow: writes COUNT files and graphs.json, which has
-for each the step that lets rows meet, "" for none.
+`PYTHON tflite_graphs.py FOLDER COUNT [FIRST]`, in an environment with TensorFlow, writes COUNT files from the
+seed FIRST on. For each file, graphs.json contains the step that mixes rows, or "" if there is none.
 """
 
 import json
@@ -27,7 +27,7 @@ def chain(b, x, count):
 
 
 def built(seed):
-    """A graph's function, its input's shape and what lets rows meet in it."""
+    """Return the builder, the module, the input's shape, and a list that will hold the step that mixes rows."""
     b = Builder(seed)
     shape = b.random.choice([[None, 10], [None, 5, 8], [None, 8, 8, 3]])
     mixing = [""]

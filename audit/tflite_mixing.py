@@ -1,4 +1,4 @@
-"""Steps that let rows meet; see `tflite_graphs.py`."""
+"""Steps that mix the rows of a batch; see `tflite_graphs.py`."""
 
 import numpy as np
 import tensorflow as tf
@@ -48,7 +48,7 @@ def to_the_largest(b, x):
 
 
 def counted_loop(b, x):
-    """The number of rows carried through a loop."""
+    """Divide by the number of rows after carrying it through a loop."""
     size = tf.cast(tf.shape(x)[0], tf.float32)
     found = tf.while_loop(lambda i, n, y: i < 3, lambda i, n, y: (i + 1, n, tf.tanh(y)), [tf.constant(0), size, x])
     return found[2] / found[1]
@@ -82,7 +82,7 @@ def rank_among(b, x):
 
 
 def pairs(b, x):
-    """Two rows in one."""
+    """Join pairs of rows into one."""
     size = int(np.prod(x.shape[1:]))
     y = tf.reshape(tf.concat([flat(x), flat(x)], 0), [-1, 2 * size])
     return tf.nn.softmax(y)
@@ -98,7 +98,7 @@ STEPS = [batch_mean, whole_maximum, batch_softmax, running_rows, neighbour, firs
          segments]  # fmt: skip
 
 
-# Endings after which an output has as many rows as the values say.
+# Endings after which the number of rows in an output depends on values.
 
 
 def hits(b, x):

@@ -1,4 +1,4 @@
-"""Steps of [n, height, width, channels] that keep rows apart; see `tflite_graphs.py`."""
+"""Steps for images [n, height, width, channels] that keep rows independent; see `tflite_graphs.py`."""
 
 import tensorflow as tf
 from tflite_steps import activation, last

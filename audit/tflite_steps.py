@@ -1,4 +1,4 @@
-"""Steps that keep rows apart, on tensors of any kind; see `tflite_graphs.py`."""
+"""Steps that keep rows independent, for tensors of any rank; see `tflite_graphs.py`."""
 
 import random
 
@@ -7,7 +7,10 @@ import tensorflow as tf
 
 
 class Builder:
-    """All choices come from a seed. Tensors are [n, features], [n, time, features] or [n, height, width, channels]."""
+    """Makes all choices of one graph from its seed.
+
+    Tensors are [n, features], [n, time, features] or [n, height, width, channels].
+    """
 
     def __init__(self, seed):
         self.random = random.Random(seed)
@@ -32,7 +35,7 @@ def dense(b, x):
 
 
 def wide(b, x):
-    """Large enough for dynamic range quantization."""
+    """Multiply by weights that are large enough for dynamic range quantization."""
     return tf.tanh(tf.matmul(tf.nn.relu(tf.matmul(flat(x), b.weight(int(np.prod(x.shape[1:])), 96))), b.weight(96, 24)))
 
 
@@ -78,7 +81,7 @@ def strided(b, x):
 
 
 def sliced_added(b, x):
-    """A slice of everything, beside the rows themselves."""
+    """Add a slice that covers the whole tensor to the tensor itself."""
     rank = len(x.shape)
     return tf.ensure_shape(x + tf.slice(x, [0] * rank, [-1] * rank)[: tf.shape(x)[0]], x.shape)
 
@@ -89,7 +92,7 @@ def turned(b, x):
 
 
 def turned_softmax(b, x):
-    """Along the first dimension, which is not the batch's then."""
+    """Apply a softmax along the features, after a transpose that moves the batch to the end."""
     if len(x.shape) != 3:
         return x
     return tf.transpose(tf.nn.softmax(tf.transpose(x, [1, 2, 0]), 1), [2, 0, 1])
@@ -155,7 +158,7 @@ def product(b, x):
 
 
 def weighted(b, x):
-    """A product of matrices with constants on the left, which has kernels of its own."""
+    """Multiply with constants on the left, for which TensorFlow Lite has separate kernels."""
     return tf.matmul(b.weight(64, int(x.shape[1])), x) if len(x.shape) == 3 else x
 
 

@@ -1,7 +1,7 @@
-"""Random PyTorch models: `PYTHON torchscript_graphs.py FOLDER COUNT`, in the environment of the runtime.
+"""Generates random PyTorch models in the runtime's environment: `PYTHON torchscript_graphs.py FOLDER COUNT`.
 
-Each module is generated as source text from steps that are known to mix rows or not, and saved in one of the usual
-ways: scripted, traced, frozen, exported. `graphs.json` in the folder describes each one.
+The source of each module is generated from steps that are known to mix rows or to keep them independent. The module is
+then saved in one of the usual ways: scripted, traced, frozen or exported. `graphs.json` describes all modules.
 """
 
 import importlib.util
@@ -20,14 +20,14 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from audit.torchscript_steps import APART, COUNTS, MEET, Step
 
-# Datatype, shape, the first line, and the last size after it.
+# The input's datatype and shape, the first line of forward(), and the last size after that line.
 STARTS = [("FP32", [-1, 7], "", 7), ("INT64", [-1, -1], "x = self.table(x)", 8), ("FP32", [-1, 3, 8, 8], "", 8)]
 ENDS = ["return x", "return x, x.reshape(x.size(0), -1).argmax(1)", "return {'y': x}"]
 WAYS = ["scripted", "traced", "frozen", "exported"]
 
 
 class Text:
-    """A module as it is written."""
+    """The source text of a module while it is being generated."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -79,7 +79,7 @@ def written(seed: int, exported: bool) -> Text:
 
 
 def save(text: Text, name: str, way: str, folder: Path) -> str:
-    """The file's name."""
+    """Save the module in the given way. Return the name of its file."""
     file = folder / f"{name}.py"
     file.write_text(text.source(name))
     spec = importlib.util.spec_from_file_location(name, file)
@@ -123,7 +123,7 @@ def _input(text: Text, rows: int, open_size: int) -> torch.Tensor:
 
 
 def _open(one: Sequence[int], two: Sequence[int]) -> list[int]:
-    """What two runs of other sizes have in common."""
+    """Return the shape that two runs with different sizes have in common, with -1 where they differ."""
     return [size if size == other else -1 for size, other in zip(one, two, strict=True)]
 
 

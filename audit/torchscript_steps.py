@@ -1,9 +1,9 @@
-# ruff: noqa: E501 - a step is a line
+# ruff: noqa: E501 - one step per line
 """Lines of PyTorch modules that keep rows independent, and lines that mix them, for `torchscript_graphs.py`.
 
-In each text `x` is the tensor, whose first dimension is the batch; `{d}` is its last size, `{k}` a number that makes
-names distinct, and `{r}` its rank. A step says which ranks it is for, its lines, what the module's constructor makes,
-and the last size afterwards.
+In each text, `x` is the tensor, whose first dimension is the batch; `{d}` is its last size, `{r}` its rank, and `{k}` a
+number that makes names distinct. A step declares the ranks it accepts, its lines, the lines of the module's
+constructor, and the last size afterwards.
 """
 
 from typing import NamedTuple
@@ -14,9 +14,9 @@ class Step(NamedTuple):
     ranks: tuple[int, ...]
     lines: str
     made: str = ""
-    last: int = 0  # 0: as before; -n: n times as large
-    rank: int = 0  # 0: as before
-    exports: bool = True  # whether torch.export takes it
+    last: int = 0  # 0: unchanged; -n: n times as large; 99: two more
+    rank: int = 0  # 0: unchanged
+    exports: bool = True  # whether torch.export supports it
 
 
 ANY, SEQUENCE, PICTURE, FLAT = (2, 3, 4), (3,), (4,), (2,)

@@ -1,6 +1,7 @@
-"""Runs one framework's answers over the questions: `PYTHON in_NAME.py QUESTIONS.json ANSWERS.json`.
+"""Answers the questions with one framework: `PYTHON in_NAME.py QUESTIONS.json ANSWERS.json`.
 
-Imported by the in_*.py files from their own folder; Python 3.6 and numpy, since CNTK's interpreter runs it too.
+The in_*.py files import this module from their own folder. It is limited to Python 3.6 and numpy, because CNTK's
+interpreter also runs it.
 """
 
 import json
@@ -10,7 +11,10 @@ import numpy as np
 
 
 def answer_all(version, functions, order=("x", "y")):
-    """`functions` maps a question's id to a function of its input arrays. Writes what each gives, or its error."""
+    """Call the function of each question, and write its results or its error.
+
+    functions: question id → a function of the question's input arrays.
+    """
     with open(sys.argv[1]) as file:
         questions = json.load(file)
     answers = {"version": version, "answers": {}}

@@ -1,4 +1,4 @@
-"""CNTK's answers: FP32 only, as its operators are."""
+"""Computes CNTK's answers in FP32, the datatype of its operators."""
 
 import cntk as C
 from asked import answer_all

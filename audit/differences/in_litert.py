@@ -1,4 +1,4 @@
-"""LiteRT's answers, from the .tflite files that in_tensorflow.py wrote to the folder in the third argument."""
+"""Computes LiteRT's answers from the .tflite files that in_tensorflow.py wrote to the folder in the third argument."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""MXNet's answers, by its classic operators: those that exported symbols hold."""
+"""Computes MXNet's answers with its classic operators, the ones that exported symbols contain."""
 
 import mxnet as mx
 import numpy as np
@@ -49,5 +49,5 @@ FUNCTIONS = {
 }
 
 if __name__ == "__main__":
-    np.bool = bool  # MXNet 1.9.1 still names it
+    np.bool = bool  # MXNet 1.9.1 still uses this name, which numpy 1.24 removed
     answer_all("MXNet " + mx.__version__, {key: numpy(each) for key, each in FUNCTIONS.items()})

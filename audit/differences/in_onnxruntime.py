@@ -1,4 +1,4 @@
-"""ONNX Runtime's answers, from the files that onnx_models.py wrote to the folder in the third argument."""
+"""Computes ONNX Runtime's answers from the files that onnx_models.py wrote to the folder in the third argument."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""TensorFlow's answers, and with a third argument, a folder: the same functions there as .tflite files."""
+"""Computes TensorFlow's answers. If the third argument names a folder, also writes .tflite files to it."""
 
 import json
 import sys
@@ -11,12 +11,12 @@ from tensorflow_functions import FUNCTIONS
 
 
 def graph_of(function):
-    """As a served model runs it: a graph, not eager calls (which check more)."""
+    """Return the function as a graph, as served models run it. Eager calls would check more."""
     return lambda *arrays: tf.function(function)(*[tf.constant(array) for array in arrays]).numpy()
 
 
 def convert(folder):
-    """One .tflite for each question; what TensorFlow Lite has no operator for is left out, with the reason."""
+    """Write one .tflite file for each question. Skip those that cannot be converted, and write the reasons."""
     refused = {}
     for question in json.loads(Path(sys.argv[1]).read_text()):
         function = FUNCTIONS.get(question["id"])

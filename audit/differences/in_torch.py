@@ -1,4 +1,4 @@
-"""PyTorch's answers."""
+"""Computes PyTorch's answers."""
 
 import torch
 from asked import answer_all

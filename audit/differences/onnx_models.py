@@ -1,4 +1,4 @@
-"""The questions as ONNX models (opset 20), written by the interpreter that has `onnx` into a folder."""
+"""Writes the questions as ONNX models (opset 20) to a folder. Runs in an environment that has `onnx`."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ def constant(name: str, values: Any, dtype: str) -> Any:
     return numpy_helper.from_array(np.array(values, dtype), name)
 
 
-# id → nodes that make "z" of "x" and "y", and their constants.
+# Question id → the nodes that compute "z" from "x" and "y", and their constants.
 GRAPHS: dict[str, tuple[list[Any], list[Any]]] = {
     "nan-maximum": ([node("Max", ["x", "y"], ["z"])], []),
     "nan-relu": ([node("Relu", ["x"], ["z"])], []),
@@ -58,13 +58,13 @@ GRAPHS: dict[str, tuple[list[Any], list[Any]]] = {
 }  # fmt: skip
 INTEGERS = {"nan-argmax": TensorProto.INT64, "argmax-tie": TensorProto.INT64, "top-k-tie": TensorProto.INT64}
 INTEGERS |= {"cast-nan-int32": TensorProto.INT32, "cast-uint8": TensorProto.UINT8}
-# Of "z", where it is not that of "x".
+# Question id → the rank of "z", if it differs from that of "x".
 RANKS = {"nan-reduce-max": 1, "nan-argmax": 1, "argmax-tie": 1, "sum-beyond-2-53": 0, "float-sum": 0}
 RANKS |= {"mean-of-nothing": 1, "max-of-nothing": 1}
 
 
 def write(folder: Path) -> None:
-    """One file for each question that ONNX has an operator for."""
+    """Write one file for each question for which ONNX has an operator."""
     for question in QUESTIONS:
         if question.id not in GRAPHS:
             continue

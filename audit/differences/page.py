@@ -1,4 +1,4 @@
-"""Writes docs/differences.md: `python -m audit.differences.page`. It uses every runtime's environment."""
+"""Writes docs/differences.md: `python -m audit.differences.page`. Uses the environments of all runtimes."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from gateway.environments.runtime import discover
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs" / "differences.md"
-# The column, the runtime whose environment is used, the script, and what it needs from an earlier one.
+# The column, the runtime whose environment is used, the script, and the files it needs from an earlier script.
 FRAMEWORKS = [
     ("PyTorch", "torchscript", "in_torch.py", ""),
     ("TensorFlow", "savedmodel", "in_tensorflow.py", "tflite"),
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def ask(scratch: Path) -> dict[str, Any]:
-    """Column → {"version", "answers"}."""
+    """Run all scripts. Return column → {"version", "answers"}."""
     questions = scratch / "questions.json"
     questions.write_text(json.dumps([question._asdict() for question in QUESTIONS]))
     for name in ("tflite", "onnx"):
@@ -93,7 +93,7 @@ def shown(answer: dict[str, Any] | None) -> str:
 
 
 def _flat(value: Any) -> list[Any]:
-    """Flatten each answer to one row, because nesting depends on the framework."""
+    """Flatten each answer to one row, because its nesting depends on the framework."""
     return [each for part in value for each in _flat(part)] if isinstance(value, list) else [value]
 
 

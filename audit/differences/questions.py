@@ -1,4 +1,4 @@
-"""The questions: a computation, its input, and how modelport handles the differences."""
+"""Lists the questions: each is a computation, its input, and how modelport handles the differences."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 class Question(NamedTuple):
-    """`inputs` maps names to (numpy dtype, nested list). `remedy` is what users of modelport should know."""
+    """A computation to compare. `inputs` maps names to (numpy dtype, nested list); `remedy` is advice to users."""
 
     id: str
     title: str

@@ -1,4 +1,4 @@
-"""The questions as TensorFlow's functions; TFLite's models are converted from the same."""
+"""The questions as TensorFlow functions, from which the TensorFlow Lite models are converted."""
 
 import tensorflow as tf
 
@@ -16,8 +16,8 @@ def max_pool(x):
 
 
 def average_pool(x):
-    # TensorFlow has "SAME" in place of one of padding on each side: the same windows for a stride of 2 from four values
-    # are those of [x0..x2], [x2..x3]; it is asked what its users get.
+    # TensorFlow offers "SAME" instead of a padding of one on each side, so its windows for a stride of 2 over four
+    # values are [x0..x2] and [x2..x3]. The question is what users of TensorFlow get.
     return tf.transpose(tf.nn.avg_pool1d(tf.transpose(x, [0, 2, 1]), 3, 2, "SAME"), [0, 2, 1])
 
 
