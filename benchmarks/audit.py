@@ -59,7 +59,7 @@ class Load:
         self.batch = [Pending("front", number, frame, 0.0, 1, "key") for number, frame in enumerate(frames)]
 
     def _cpu(self) -> float:
-        """Return the CPU time without what the process computed in between for the other worker."""
+        """Return the process's CPU time, minus the CPU time it has spent on the other worker."""
         return time.process_time() - self._others
 
     def run(self) -> tuple[float, float]:

@@ -46,7 +46,7 @@ def only_the_worker_here(server: Server) -> None:
 
 
 def busy(server: Server) -> tuple[float, float, float]:
-    """Return the totals so far: seconds of the model's runs, runs, rows."""
+    """Return the totals so far: the seconds that the model has run, the number of runs, and the number of rows."""
     text = httpx.get(f"http://127.0.0.1:{server.ports['http']}/metrics", timeout=30).text
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):

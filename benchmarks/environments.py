@@ -1,4 +1,4 @@
-"""The runtimes' environments as the gateway builds them, in which bare frameworks are measured as well."""
+"""The runtimes' environments, as the gateway builds them. Bare frameworks are also measured in them."""
 
 import asyncio
 import subprocess
@@ -38,7 +38,7 @@ class Bare:
 
 @contextmanager
 def bare(name: str, artifact: Path, shape: Sequence[int] = (), cores: set[int] | None = None) -> Iterator[Bare]:
-    """Run the framework alone on one thread with this artifact. shape: of a row, 3x224x224 by default."""
+    """Run the bare framework with this artifact on one thread. shape: the shape of a row, by default 3x224x224."""
     command = [
         str(python_of(name)),
         str(ROOT / "benchmarks" / "references" / "bare.py"),

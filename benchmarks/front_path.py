@@ -1,10 +1,10 @@
-"""What a request costs in a front's Python: codec, engine, frames; no socket, no worker and no other process.
+"""The CPU cost of a request in a front's Python code: codec, engine and frames, without sockets or other processes.
 
     python -m benchmarks.front_path [--dialect v2|plain|binary] [--in-flight 32] [--varied] [--profile]
 
-A real connection and a real engine, whose sockets are replaced by objects that keep what is written.
-Requests arrive `--in-flight` at a time, as they do where a worker answers whole batches. The figure is
-the least of many short rounds: what disturbs a shared machine only ever adds.
+The connection and the engine are real, but their sockets are replaced by objects that record what is written.
+Requests arrive `--in-flight` at a time, as they do when a worker answers whole batches. The figure is the minimum of
+many short rounds, because noise on a shared machine only adds time.
 """
 
 import argparse
@@ -36,13 +36,13 @@ from runtimes.tensors import Tensor
 
 _DIALECTS = {"v2": requests.v2_json, "plain": requests.predict_json, "binary": requests.v2_binary}
 _ROUNDS, _TURNS = 40, 50
-_VARIED = 1009  # a prime: each connection gets each of them
+_VARIED = 1009  # a prime, so that each connection sends every request over time
 _SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 16)),), (TensorSpec("y", "FP32", (-1, 4)),))
 _ANSWER = Tensor("y", "FP32", (1, 4), np.arange(4, dtype=np.float32).tobytes())
 
 
 class Recorder(asyncio.Transport):
-    """A transport that keeps what is written."""
+    """A transport that records what is written to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Recorder(asyncio.Transport):
 
 
 def request_bytes(load: Load, more: dict[str, str] | None = None) -> bytes:
-    """As h2load sends it, with `more` headers."""
+    """Return the request as h2load would send it, with the headers `more` added."""
     path = load.url.removeprefix("http://").partition("/")[2]
     fields = {"host": "127.0.0.1", "user-agent": "benchmark", "content-length": str(len(load.body)), **load.headers}
     fields.update(more or {})
@@ -77,7 +77,7 @@ def request_bytes(load: Load, more: dict[str, str] | None = None) -> bytes:
 
 
 async def connected(engine: FrontEngine, folder: Path) -> WorkerClient:
-    """The engine's client of a worker that is not there; what it writes is recorded."""
+    """Return the engine's client of a worker that does not exist. The frames the client writes are recorded."""
     status = folder / "status"
     status.write_bytes(bytes(status_page.SIZE))
     await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, str(folder / "socket"))
@@ -91,7 +91,7 @@ async def connected(engine: FrontEngine, folder: Path) -> WorkerClient:
 
 
 def results(written: list[Any]) -> bytes:
-    """What a worker would answer to these frames."""
+    """Return the bytes that a worker would answer to these frames."""
     answers = []
     for frame in wire.FrameReader().feed(b"".join(written)):
         if frame.kind == wire.INFER:
@@ -104,7 +104,7 @@ def results(written: list[Any]) -> bytes:
 
 
 def varied_requests(dialect: str) -> list[bytes]:
-    """Requests with values, lengths, ids and traces of their own."""
+    """Return requests that all differ in values, lengths, ids and traces."""
     random, found = np.random.default_rng(0), []
     for number in range(_VARIED):
         row = random.normal(size=(1, 16)).astype(np.float32).round(random.integers(1, 9))
@@ -118,7 +118,7 @@ def varied_requests(dialect: str) -> list[bytes]:
 
 
 async def measure(requests: list[bytes], in_flight: int, profile: cProfile.Profile | None) -> tuple[float, float]:
-    """Least CPU time per request, in microseconds: until the worker has it, and from its answer on."""
+    """Return the minimum CPU time per request, in microseconds: until it is sent to the worker, and for its answer."""
 
     async def control(request: Any) -> None:
         raise NotImplementedError(request)

@@ -41,7 +41,11 @@ _BYTES = {"float": 4, "half": 2, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class Plan:
-    """The options. rows: of one request. python: an interpreter with PyTorch; default: the runtime's environment."""
+    """The options of a measurement.
+
+    rows: the number of rows in one request.
+    python: an interpreter with PyTorch, by default that of the runtime's environment.
+    """
 
     device: str
     precision: str

@@ -12,7 +12,7 @@ from benchmarks.servers import on_cores, other_cores
 
 @dataclass(frozen=True)
 class Load:
-    """One request to repeat. grpc: `body` is a message; else the request is HTTP/1.1."""
+    """One request to repeat. grpc: whether `body` is a gRPC message; otherwise, the request is HTTP/1.1."""
 
     url: str
     body: bytes
@@ -22,7 +22,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Run:
-    """latencies: in seconds, ascending."""
+    """The result of one run. latencies: in seconds, in ascending order."""
 
     seconds: float
     latencies: list[float]

@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Held:
-    """Bytes. rss: everything mapped; pss: shared pages divided by the number of sharers; uss: private pages only."""
+    """Sizes in bytes. rss: all mapped pages; pss: shared pages divided by their number of users; uss: private pages."""
 
     rss: int
     pss: int

@@ -25,7 +25,7 @@ from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.servers import Server, gateway, reference, tritonserver
 
 ROW = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 16)
-# The servers that each protocol of modelport is compared with.
+# The servers with which each protocol of modelport is compared.
 AGAINST = {
     "modelport JSON": ["FastAPI JSON", "FastAPI JSON, def", "Triton JSON"],
     "modelport v2 JSON": ["sketch JSON", "old JSON", "FastAPI JSON", "FastAPI JSON, def", "Triton JSON"],

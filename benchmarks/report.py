@@ -10,7 +10,7 @@ def median_and_spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Return the ratio of rounds that ran side by side, each divided by its neighbor."""
+    """Return the ratio of interleaved rounds, each divided by its neighbor."""
     return median_and_spread([a / b for a, b in zip(ours, theirs, strict=True)], 2)
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.scale [--short] [--only fronts|instances|models|connections]
 
-The load generator has the last core to itself, and servers have others, as each part describes. Measurements that need
+The load generator runs on the last core, and servers run on other cores, as each part describes. Measurements that need
 more cores than the machine has are reported as missing, not estimated. Rounds are interleaved, and ratios are those of
 neighbors.
 """
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--only", choices=tuple(PARTS), help="one part")
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[-1:])  # the load generators inherit it; servers get theirs by name
+    os.sched_setaffinity(0, cores[-1:])  # the load generators inherit it; servers are assigned their cores explicitly
     print(f"{len(cores)} cores, one of them for the load generator")
     for name, measure in PARTS.items():
         if options.only in (None, name):

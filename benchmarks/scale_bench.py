@@ -11,7 +11,11 @@ COUNTS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class Bench:
-    """cores: for the servers, without the load generator's unless there is only one. folder: for scratch files."""
+    """The conditions that all parts share.
+
+    cores: the servers' cores, which include the load generator's only if the machine has just one.
+    folder: a folder for scratch files.
+    """
 
     cores: tuple[int, ...]
     folder: Path
@@ -23,11 +27,11 @@ class Bench:
 
     @property
     def seconds(self) -> float:
-        """The duration of one contender in one round."""
+        """How long one contender runs in one round, in seconds."""
         return 1.0 if self.short else 3.0
 
     def take_turns(self, contenders: Iterable[tuple[Contender, int]]) -> None:
-        """Measure each contender with its number of requests in flight; every other round in the opposite order."""
+        """Measure each contender with its number of requests in flight. Every other round runs in reverse order."""
         every = list(contenders)
         for _ in range(self.rounds):
             for contender, in_flight in every:
@@ -39,7 +43,7 @@ class Bench:
         return [count for count in COUNTS if cores(count) <= len(self.cores)]
 
     def missed(self, what: str, measured: list[int], need: str) -> list[str]:
-        """Return a sentence about the others."""
+        """Return a sentence about the COUNTS that were not measured, if there are any."""
         left = " and ".join(str(count) for count in COUNTS[1:] if count not in measured)
         sentence = f"{left} {what} could not be measured: {need}, and there are {len(self.cores)} and that one."
         return [sentence] if left else []

@@ -1,4 +1,4 @@
-"""Connections: the gateway holds 10,000 idle ones, and what they cost an active client.
+"""Connections: whether the gateway holds 10,000 idle ones, and what they cost an active client.
 
 Each connection has made one request. Two gateways take turns under load, one with the connections and one without,
 both on one core. The gateway starts with the usual soft limit of 1024 descriptors, and has to raise it. Idle
@@ -22,14 +22,14 @@ from benchmarks.servers import gateway
 from gateway.process.file_limit import raise_open_files
 
 _MANY, _MANY_IN_SHORT = 10_000, 2_000
-_SAMPLE = 100  # one in this many sends a request at the end
+_SAMPLE = 100  # at the end, one of every 100 connections sends a request
 _USUAL_LIMIT = 1024
 _IN_FLIGHT = 32
 _TOGETHER = 64  # idle connections that send a request at the same time
 
 
 class Idle:
-    """Keep-alive connections, each of which sends the request of `load` now and then."""
+    """Keep-alive connections, each of which occasionally sends the request of `load`."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -47,12 +47,12 @@ class Idle:
             self.ask(self._sockets[-some:])
 
     def ask(self, sockets: list[socket.socket] | None = None) -> int:
-        """Send one request on each connection, some at a time. Return how many were answered with 200."""
+        """Send one request on each connection, in groups. Return how many were answered with 200."""
         every, good = (self._sockets if sockets is None else sockets), 0
         for start in range(0, len(every), _TOGETHER):
             some = every[start : start + _TOGETHER]
             for each in some:
-                with contextlib.suppress(OSError):  # one that was closed is found by its missing answer
+                with contextlib.suppress(OSError):  # a closed connection is detected by its missing answer
                     each.sendall(self._request)
             good += sum(map(_answered, some))
         return good
@@ -146,7 +146,7 @@ def _cost(count: int, loaded: Contender, without: Contender) -> str:
 
 @contextlib.contextmanager
 def _usual_limit() -> Iterator[None]:
-    """Processes started in this context have the soft limit that they would have from a shell."""
+    """Lower the soft limit, so that processes started in this context inherit the one they would get from a shell."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_USUAL_LIMIT, before[1]), before[1]))
     try:

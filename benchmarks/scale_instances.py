@@ -75,7 +75,7 @@ def _start(bench: Bench, stack: ExitStack, kind: str, instances: int, cores: set
 
 @contextmanager
 def _fake_runtime(folder: Path) -> Iterator[None]:
-    """Gateways started in this context have the fake runtime, installed like a third party's."""
+    """Install the fake runtime, like a third-party runtime, for gateways that are started in this context."""
     info = folder / "plugin" / "modelport_fake-1.0.dist-info"
     info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: modelport-fake\nVersion: 1.0\n")

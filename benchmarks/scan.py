@@ -52,7 +52,7 @@ def _repository(folder: Path, models: int) -> int:
 
 
 def _cost(work: Callable[[], object], rounds: int) -> list[str]:
-    """Return the elapsed milliseconds, and those of CPU time."""
+    """Return the elapsed time and the CPU time, both in milliseconds."""
     wall, cpu = [], []
     for _ in range(rounds):
         began = time.perf_counter(), time.process_time()

@@ -49,12 +49,15 @@ class Server:
         return [root, *root.children(recursive=True)]
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time of all current processes and threads, in nanosecond resolution."""
+        """Return the CPU seconds of all current processes and threads, with nanosecond resolution."""
         return sum(cpu_seconds(process.pid) for process in self.tree())
 
 
 def cpu_seconds(pid: int) -> float:
-    """Read schedstat, in which Linux counts nanoseconds; other files count ticks of 10 ms."""
+    """Return the CPU seconds of the process's current threads.
+
+    Reads schedstat, in which Linux counts nanoseconds; other files count ticks of 10 ms.
+    """
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(OSError):  # the thread has just ended

@@ -3,8 +3,8 @@
     python -m benchmarks.slo [--seconds 10] [--target 100] [--svg slo.svg] [--bursty]
 
 A fake model sleeps 10 ms per batch and 1 ms per row, so that it takes no core from the gateway; each request has one
-row. Its capacity is that of the best offline batch, 32 rows in 42 ms. An open loop of clients sends at fractions of
-it, whatever comes back. Goodput is the rate of responses with 200 within the target, as the client sees it.
+row. Its capacity is that of the best offline batch, 32 rows in 42 ms. Clients send at fractions of it in an open
+loop, regardless of the responses. Goodput is the rate of responses with 200 within the target, as the client sees it.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""The two figures of latency targets over thousands of seeds, in simulated time (tests/support/simulated_serving.py).
+"""The two figures for latency targets, over thousands of seeds in simulated time (tests/support/simulated_serving.py).
 
     python -m benchmarks.slo_simulation [SEEDS]
 
-SEEDS seeds for each kind of arrivals, spread over cost curves and worlds. A world has a number of
-fronts and workers, jitter, and drift. 2000 requests a run; the target is three times the batch that
-gets most done per second, four times it where durations scatter by 15 %.
+Each kind of arrivals is simulated with SEEDS seeds, spread over cost curves and worlds. A world has a number of fronts
+and workers, jitter, and drift. Each run has 2000 requests. The target is three times the duration of the batch with the
+highest throughput, or four times if durations scatter by 15 %.
 """
 
 import argparse

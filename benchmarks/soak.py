@@ -88,7 +88,7 @@ def left_over(watch: Watch) -> list[str]:
     ends_at = time.monotonic() + _LEAVE_S
     while True:
         named = processes(watch.server)
-        alone = set({name: pid for pid, name in named.items()}.values())  # one for each name
+        alone = set({name: pid for pid, name in named.items()}.values())  # one process for each name
         found = [
             f"{each.pid} ({named.get(each.pid, 'unknown to the metrics')})"
             for each in watch.server.tree()

@@ -2,9 +2,9 @@
 
     python -m benchmarks.stages [--dialect JSON|v2|binary|gRPC] [--in-flight 32]
 
-py-spy, which `make .venv/benchmarking` installs, samples both processes while h2load asks the tiny model. A sample
-belongs to the stage of its innermost frame that names one. The shares are set against the CPU that the run took without
-the profiler, which slows what it watches.
+py-spy, which `make .venv/benchmarking` installs, samples both processes while h2load sends requests to the tiny model.
+A sample belongs to the stage of its innermost frame that matches one. The shares are applied to the CPU time of a run
+without the profiler, because the profiler slows the processes down.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def main() -> None:
             found: Counter[str] = Counter()
             for line in (folder / name).read_text().splitlines():
                 stack, _, times = line.rpartition(" ")
-                # Waiting takes no CPU, and the profiler counts it: that of libraries' threads, and the worker's.
+                # The profiler also counts threads that wait without using CPU: those of libraries, and the worker's.
                 if "threading.py" not in stack and "selectors.py" not in stack:
                     found[stage_of(stack, stages)] += int(times)
             total = sum(found.values())

@@ -1,8 +1,8 @@
-"""What a request costs in a worker's Python: frames, batches, answers; no socket, no other process, a trivial model.
+"""The CPU cost of a request in a worker's Python code: frames, batches and answers of a trivial model, without sockets.
 
     python -m benchmarks.worker_path [--in-flight 32] [--profile]
 
-The loop of a real worker, whose front is an object that has frames to read and keeps what is written.
+The loop is that of a real worker, but its front is an object that provides frames and counts the bytes written to it.
 The model multiplies by a matrix in numpy, and its time is subtracted. The figure is the minimum of many short rounds,
 because noise on a shared machine only adds time.
 """
@@ -35,7 +35,7 @@ _ROW = np.linspace(-1, 1, 16, dtype=np.float32)
 
 
 class Tiny(Model):
-    """16 numbers to 4. `seconds` is what it took itself."""
+    """A model that maps 16 numbers to 4. `seconds` is the CPU time that its own code has taken."""
 
     def __init__(self) -> None:
         self.signatures = {"": _SIGNATURE}
@@ -50,7 +50,7 @@ class Tiny(Model):
 
 
 class Stream:
-    """A socket of which one turn's bytes can be read."""
+    """A stand-in for the front's socket, from which the bytes of one turn can be read."""
 
     def __init__(self) -> None:
         self._ours, self._theirs = socket.socketpair()
@@ -89,7 +89,10 @@ def frames(in_flight: int) -> bytes:
 
 
 def measure(in_flight: int, cold_bytes: int, profile: cProfile.Profile | None) -> float:
-    """Least CPU time per request, in microseconds."""
+    """Return the minimum CPU time per request, in microseconds.
+
+    cold_bytes: how much memory is written before each turn, to evict the worker's data from the caches.
+    """
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "status")
         page.write_bytes(bytes(status_page.SIZE))
@@ -106,7 +109,7 @@ def measure(in_flight: int, cold_bytes: int, profile: cProfile.Profile | None) -
         data, best = frames(in_flight), float("inf")
         key = loop._selector.get_key(stream)
         loop._selector = Once(loop._selector, key)
-        # Other processes have used the caches in the meantime.
+        # Writing to this array simulates other processes that use the caches between turns.
         others = np.zeros(cold_bytes, np.uint8)
         for _ in range(_ROUNDS):
             model.seconds = 0.0
@@ -128,7 +131,7 @@ def measure(in_flight: int, cold_bytes: int, profile: cProfile.Profile | None) -
 
 
 class Once:
-    """A selector that says that the front has something to read."""
+    """A selector that always reports that the front's socket is readable."""
 
     def __init__(self, selector: Any, key: Any) -> None:
         self._selector, self._key = selector, key

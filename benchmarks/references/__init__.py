@@ -1,1 +1,1 @@
-"""What one would write by hand in place of the gateway: the servers that its figures are set against."""
+"""Handwritten alternatives to the gateway: the servers with which its figures are compared."""

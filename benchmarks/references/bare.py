@@ -1,9 +1,9 @@
-"""A framework alone, in a loop, in the environment of its runtime and without any code of the gateway.
+"""Runs a bare framework in a loop, in the environment of its runtime and without any code of the gateway.
 
     PYTHON benchmarks/references/bare.py onnx|torchscript ARTIFACT [SIZE ...]
 
-Each line of its standard input is "ROWS TIMES": it then makes TIMES calls with ROWS rows of float32 of the given SIZEs
-(by default 3 224 224), and prints the CPU seconds and the elapsed seconds that they took.
+For each line "ROWS TIMES" on standard input, it makes TIMES calls with ROWS rows of float32 of the given SIZEs (by
+default 3 224 224), and prints the CPU seconds and the elapsed seconds that the calls took.
 """
 
 import sys

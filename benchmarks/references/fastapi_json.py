@@ -1,4 +1,4 @@
-"""A model behind FastAPI, written by hand: a pydantic body in, ONNX Runtime in the same process, JSON out.
+"""A handwritten FastAPI server for a model: a pydantic body in, ONNX Runtime in the same process, JSON out.
 
 python -m benchmarks.references.fastapi_json MODEL.onnx
 """
@@ -22,7 +22,7 @@ class Response(BaseModel):
 
 
 class Nested(BaseModel):
-    """The same for images: pydantic has no arrays of any rank."""
+    """The body of a request with images, because pydantic has no type for arrays of any rank."""
 
     inputs: list[list[list[list[float]]]]
 
@@ -38,7 +38,7 @@ def build(model: ort.InferenceSession) -> FastAPI:
 
     @app.post("/threads")
     def in_a_thread(request: Request) -> Response:
-        """As FastAPI's documentation advises for what blocks: the event loop stays free for others."""
+        """Run the model in a thread, as FastAPI's documentation advises for calls that would block the event loop."""
         (result,) = model.run(None, {name: np.array(request.inputs, np.float32)})
         return Response(outputs=result.tolist())
 

@@ -1,4 +1,4 @@
-"""A model behind FastAPI, written by hand: the bytes of one float32 row in, those of the answer out.
+"""A handwritten FastAPI server for a model: the bytes of one float32 row in, the bytes of the answer out.
 
 python -m benchmarks.references.fastapi_raw MODEL.onnx
 """

@@ -1,4 +1,4 @@
-"""The network of benchmarks.models.residual_network as TorchScript; runs in PyTorch's own environment.
+"""The network of benchmarks.models.residual_network as TorchScript. Runs in PyTorch's environment.
 
 PYTHON benchmarks/references/residual.py PATH WIDTH
 """

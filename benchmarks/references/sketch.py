@@ -1,10 +1,10 @@
-"""The bare path of a request: what front → Unix socket → worker → front costs in Python.
+"""The bare path of a request, to measure what front → Unix socket → worker → front costs in Python.
 
 python -m benchmarks.references.sketch MODEL.onnx
 
-It knows one model with one input and one output of one row each. No request is validated, limited,
-timed, counted or cancelled, and no error is handled. It is a lower bound for the gateway, not a server. The model runs
-in a separate process, as in the gateway.
+It serves one model, whose single input and output have one row each. It does not validate, limit, time, count or cancel
+requests, and it does not handle errors. It is a lower bound for the gateway, not a real server. The model runs in a
+separate process, as in the gateway.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ import uvloop
 
 from benchmarks.references.serve import session
 
-_HEADER = struct.Struct("<IQ")  # bytes that follow, request id
+_HEADER = struct.Struct("<IQ")  # number of bytes that follow, request id
 _MAX_BATCH = 32
 _INPUTS, _INPUT_BYTES = 16, 64
 _JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
@@ -33,7 +33,7 @@ _BINARY = (
 _GRPC = b"\n\x04tiny\x12\x011*\x0d\n\x01y\x12\x04FP32\x1a\x02\x01\x042\x10"
 
 Done = Callable[[bytes], None]
-# Head of a request → the lengths of its JSON (-1: all of it) and of its body.
+# Head of a request → the length of the JSON in its body (-1: the whole body), and the length of the body.
 HEADS: dict[bytes, tuple[int, int]] = {}
 
 
@@ -51,7 +51,7 @@ def frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
 
 
 def work(sock: socket.socket, path: str) -> None:
-    """Run the requests that have arrived as one batch, again and again, until the front disconnects."""
+    """Repeatedly run all requests that have arrived as one batch, until the front disconnects."""
     model, rest = session(path), b""
     name = model.get_inputs()[0].name
     while data := sock.recv(1 << 16):
@@ -72,7 +72,7 @@ def work(sock: socket.socket, path: str) -> None:
 
 
 class Worker(asyncio.Protocol):
-    """The front's end of the socket. Everything sent in one turn of the event loop is written together."""
+    """The front's end of the socket. All frames that are sent in one turn of the event loop are written together."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, Done] = {}
@@ -100,7 +100,7 @@ class Worker(asyncio.Protocol):
 
 
 class Http(asyncio.Protocol):
-    """v2 JSON and v2 binary, one request after the other. A head is parsed once."""
+    """A connection for v2 JSON and v2 binary, without pipelining. Each distinct head is parsed only once."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker, self._rest = worker, b""
@@ -143,11 +143,11 @@ def _described(count: int, more: dict[str, Any]) -> dict[str, Any]:
     return {"model_name": "tiny", "model_version": "1", "outputs": [output]}
 
 
-server: Any  # the gRPC server, which ends when nothing refers to it
+server: Any  # the gRPC server, which stops when nothing refers to it
 
 
 async def serve_grpc(worker: Worker) -> int:
-    """ModelInfer, over the transport that the gateway uses."""
+    """Serve ModelInfer over the transport that the gateway uses."""
     import grpc
     from pygrpc_native.aio import Server
 

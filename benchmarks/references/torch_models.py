@@ -1,9 +1,9 @@
-"""The models of benchmarks/gpu.py, and what they do when nothing is between them and the caller.
+"""Makes the models of benchmarks/gpu.py, and measures them when they are called directly.
 
     PYTHON torch_models.py make FOLDER [--tiny]
     PYTHON torch_models.py bare ARTIFACT --device cuda:0 --precision half --kind resnet50 [--tiny]
 
-Run by the torchscript runtime's own environment: PyTorch and numpy only. Both print one line of JSON.
+Runs in the environment of the torchscript runtime, with only PyTorch and numpy. Both commands print one line of JSON.
 """
 
 import argparse
@@ -40,7 +40,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet-50 with random weights: uint8 pictures in, 1000 scores out."""
+    """ResNet-50 with random weights: uint8 images in, 1000 scores out."""
 
     def __init__(self, width: int = 64, depths: tuple[int, ...] = (3, 4, 6, 3)) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """An encoder of BERT-base's size with random weights: token numbers in, one vector out."""
+    """An encoder of BERT-base's size with random weights: token ids in, one vector out."""
 
     def __init__(self, width: int = 768, heads: int = 12, layers: int = 12, words: int = WORDS) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def inputs(kind: str, rows: int, tiny: bool) -> Tensor:
 
 
 def make(folder: Path, tiny: bool) -> dict[str, object]:
-    """Save both models as TorchScript with a signature. Return the least cost of one row of each."""
+    """Save both models as TorchScript with a signature. Return the minimum cost of one row of each."""
     from torch.utils.flop_counter import FlopCounterMode
 
     measured = {}
@@ -150,7 +150,7 @@ def rate(module: nn.Module, batch: Tensor, seconds: float) -> float:
 
 
 def floors(device: str, dtype: torch.dtype, tiny: bool) -> dict[str, float]:
-    """What the device itself reaches: FLOP/s of one large matrix product, bytes/s of one large copy."""
+    """Return what the device can reach: FLOP/s in one large matrix product, and bytes/s in one large copy."""
     size = 512 if tiny else 8192
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     source = torch.empty((1 if tiny else 64) << 22, device=device)
@@ -163,7 +163,7 @@ def floors(device: str, dtype: torch.dtype, tiny: bool) -> dict[str, float]:
 
 
 def timed(call: object, device: torch.device, seconds: float) -> float:
-    """Seconds of one call, of as many as fill the time."""
+    """Return the mean seconds of one call, over as many calls as fill the time."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     with torch.inference_mode():
         for _ in range(5):

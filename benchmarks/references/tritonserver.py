@@ -1,6 +1,6 @@
-"""A real tritonserver with its Python backend, as the wheel nvidia-pytriton brings it; ONNX Runtime runs the model.
+"""A real tritonserver with its Python backend, from the wheel nvidia-pytriton. ONNX Runtime runs the model.
 
-Needs an environment of its own: python -m venv triton && triton/bin/pip install nvidia-pytriton onnxruntime
+It needs a separate environment: python -m venv triton && triton/bin/pip install nvidia-pytriton onnxruntime
 
     triton/bin/python benchmarks/references/tritonserver.py MODEL.onnx
 """
