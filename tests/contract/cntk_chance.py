@@ -1,4 +1,4 @@
-"""Makes small random models with CNTK: `PYTHON_3_6_WITH_CNTK cntk_chance.py FOLDER FIRST COUNT`.
+"""Make small random models with CNTK: `PYTHON_3_6_WITH_CNTK cntk_chance.py FOLDER FIRST COUNT`.
 
 Each model is generated from a seed. NAME.npz has the inputs in.NAME and CNTK's outputs out.NAME. Models that CNTK
 refuses, such as with a window larger than its input, are skipped.

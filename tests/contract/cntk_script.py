@@ -1,4 +1,4 @@
-"""Runs each model in a folder with one of CNTK's runtimes: `PYTHON -I cntk_script.py RUNTIME FOLDER ANSWERS`.
+"""Run each model in a folder with one of CNTK's runtimes: `PYTHON -I cntk_script.py RUNTIME FOLDER ANSWERS`.
 
 For each NAME.npz, whose arrays in.* are the inputs of NAME.model, it writes an npz with the outputs, or NAME.txt with
 the reason why the model is refused.

@@ -1,4 +1,4 @@
-"""Prints the analysis of rows in TensorFlow functions as JSON: `PYTHON -I savedmodel_rows_script.py`.
+"""Print the analysis of rows in TensorFlow functions as JSON: `PYTHON -I savedmodel_rows_script.py`.
 
 Each function is traced and analyzed, but not saved or run. Rules shared with other formats are tested with ONNX.
 """
@@ -67,7 +67,7 @@ def checked(x):
 
 
 def across(x):
-    """Blocks of an image as separate images, as in old atrous convolutions."""
+    """Turn the blocks of an image into separate images, as old atrous convolutions did."""
     blocks = tf.space_to_batch(x, [2, 2], [[0, 1], [0, 1]])
     return tf.batch_to_space(tf.nn.conv2d(blocks, KERNEL, 1, "SAME"), [2, 2], [[0, 1], [0, 1]])
 

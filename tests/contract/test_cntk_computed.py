@@ -28,7 +28,7 @@ Computed = Callable[[str, Path], Path]
 
 @pytest.fixture(scope="module")
 def computed(runtime_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Computed:
-    """Runs a runtime on a folder of models with inputs, once each, and returns the folder of its answers."""
+    """Run a runtime on a folder of models with inputs, once each, and return the folder of its answers."""
 
     def compute(runtime: str, folder: Path) -> Path:
         answers = tmp_path_factory.mktemp(runtime)
@@ -130,7 +130,7 @@ def test_sequences_of_one_axis_are_of_one_length(
 def test_what_cntk_says_is_no_lack_of_memory_by_its_call_stack(
     runtime_python: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """CNTK's call stack contains function names with "alloc". The error here is that no step is selected."""
+    """CNTK's call stack contains function names with "alloc", but the error is that no step is selected."""
     case = tmp_path / "case.json"
     case.write_text(json.dumps({"bad": [{"x": [[[-1.0, -1.0, -1.0]] * 5]}]}))
     run_suite(runtime_python("cntk"), "cntk", MODELS / "refused_by_values.model", case)

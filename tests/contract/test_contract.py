@@ -1,4 +1,4 @@
-"""The contract suite over every runtime, each in its own environment: fake, made and real models.
+"""Run the contract suite over every runtime, each in its own environment, with fake, made and real models.
 
 `suite/` contains the checks, which run in the runtime's interpreter; `make/` makes small models there.
 """
@@ -94,7 +94,7 @@ PythonOf = Callable[[str], Path]
 
 
 def run_suite(python: str | Path, runtime: str, artifact: Path, case: Path, folder: Path | None = None) -> None:
-    """`folder` has another runtime.py than the runtime's own."""
+    """Run the suite on one artifact. `folder`: a folder with a runtime.py other than the runtime's own."""
     described = tomllib.loads((PROJECT / "runtimes" / runtime / "runtime.toml").read_text())
     env = os.environ | {key: value.format(threads=1) for key, value in described.get("env", {}).items()}
     command = [python, "-I", HERE / "suite" / "run.py", folder or PROJECT / "runtimes" / runtime, artifact, case]
@@ -120,7 +120,7 @@ def test_fake(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str | Path], Path]:
-    """The folder with a runtime's made models; made once."""
+    """Return the folder with a runtime's made models, which are made once."""
     made: dict[str, Path] = {}
 
     def make_once(runtime: str, python: str | Path) -> Path:
@@ -173,14 +173,14 @@ def test_files_that_are_overwritten_change_no_answer(
         pytest.importorskip("onnx")
     made = make(runtime, sys.executable if runtime == "onnx" else python) / name
     artifact = json.loads((made / "case.json").read_text())["artifact"]
-    # A folder of their own, since all of it is overwritten.
+    # A separate folder, because everything in it is overwritten.
     copy = shutil.copytree(made, tmp_path / "version") / artifact
     script = [HERE / "overwritten" / "script.py", PROJECT / "runtimes" / runtime, copy, made / "case.json"]
     done = subprocess.run([python, "-I", *script], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-# What a device's streams, copies and handles do to every kind of argument and answer.
+# Streams, copies and handles of a device, with every kind of argument and answer.
 STAGED = (
     "tuple dict returns_scalars takes_scalars writes_to_input keeps_input complains precision exported half "
     "complex_beside gradients"
@@ -190,7 +190,7 @@ STAGED = (
 @pytest.mark.runtime("torchscript")
 @pytest.mark.parametrize("name", STAGED.split())
 def test_staged_without_a_device(name: str, runtime_python: PythonOf, make: Callable[[str, str | Path], Path]) -> None:
-    """The path of a CUDA device, with torch.cpu's streams and events in the place of torch.cuda's."""
+    """The path for a CUDA device, with torch.cpu's streams and events instead of torch.cuda's."""
     python = runtime_python("torchscript")
     folder = make("torchscript", python) / name
     case = folder / "case.json"
@@ -317,7 +317,7 @@ DIGITS_ARTIFACTS = {
 
 @pytest.mark.parametrize("runtime", [pytest.param(name, marks=pytest.mark.runtime(name)) for name in RUNTIMES])
 def test_digits(runtime: str, runtime_python: PythonOf, tmp_path: Path) -> None:
-    """The committed models do what examples/digits/accuracy.json says, on images that they never saw."""
+    """The committed models have the accuracy in examples/digits/accuracy.json, on images that they never saw."""
     declared = {"inputs": [["image", "FP32", [-1, 64]]], "outputs": [["scores", "FP32", [-1, 10]]]}
     accuracy = json.loads((DIGITS / "accuracy.json").read_text())[f"digits_{runtime}"]
     assert accuracy >= 0.95

@@ -120,7 +120,7 @@ NORMALIZED = {
 
 
 class Ran(NamedTuple):
-    """The folders, by datatype, in which tests/contract/dl4j/run.py has written its outputs."""
+    """The folders with the outputs of tests/contract/dl4j/run.py, by datatype."""
 
     folders: dict[str, Path]
 
@@ -136,7 +136,7 @@ class Ran(NamedTuple):
 
 @pytest.fixture(scope="module")
 def ran(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """Runs every network, with one process per datatype."""
+    """Run every network, with one process per datatype."""
     folders = {}
     for dtype, kind in DTYPES.items():
         folder = folders[dtype] = tmp_path_factory.mktemp(dtype.lower())
@@ -167,7 +167,7 @@ def run(python: Path, folder: Path, cases: dict[str, Any]) -> None:
 
 
 def declared(name: str) -> dict[str, list[int]]:
-    """The shapes in [[inputs]], with a dynamic batch."""
+    """Return the shapes for [[inputs]], with a dynamic batch."""
     made = NETWORKS[name]
     names = made.configuration.get("networkInputs", ["in"])
     return {name: [-1, *shape[1:]] for name, shape in zip(names, made.inputs.values(), strict=True)}
@@ -227,7 +227,7 @@ def test_what_is_called_confirmed_was_computed_here() -> None:
 
 
 def kinds(value: Any) -> Iterator[str]:
-    """The classes in a configuration, without their packages."""
+    """Return the classes in a configuration, without their packages."""
     if isinstance(value, dict):
         if isinstance(value.get("@class"), str):
             yield value["@class"].rsplit(".", 1)[-1]

@@ -1,6 +1,6 @@
-"""Which numbers PyTorch graphs say that their inputs hold: `PYTHON -I torch_ranges.py`, in the runtime's environment.
+"""Check the input ranges that are read from PyTorch graphs: `PYTHON -I torch_ranges.py`, in the runtime's environment.
 
-Each module is scripted, traced and exported, or what of that is said; nothing runs it. A check that fails raises.
+Each module is scripted, traced and exported, unless a check names fewer forms; it is not run. A failed check raises.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ IDS, SCORES = torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 4)
 
 
 def read(module: nn.Module, form: str, example: Tensor) -> dict[str, InputRange]:
-    """The input is called "x" by the model, and "given" by who declares it."""
+    """Return the input's range. The input is called "x" in the model and "given" in the declaration."""
     module.eval()
     if form in ("exported", "decomposed"):
         dynamic = {"x": {0: torch.export.Dim.DYNAMIC}}
@@ -46,7 +46,7 @@ def check(module: nn.Module, low: float, high: float, rows: bool = False, forms=
 
 
 class Words(nn.Module):
-    """Two tables, of which one is asked for the numbers plus two; the ids come in another form."""
+    """Looks ids up in one table, and ids plus two in another. The ids are reshaped and converted first."""
 
     def __init__(self):
         super().__init__()
@@ -59,7 +59,7 @@ class Words(nn.Module):
 
 
 class Inside(nn.Module):
-    """A module in a module, in a list, and what a tuple holds."""
+    """Uses a module in a list within a module, and values in a tuple."""
 
     def __init__(self):
         super().__init__()
@@ -83,7 +83,7 @@ class Bag(nn.Module):
 
 
 class Parameter(nn.Module):
-    """A parameter with numbers in its places, by each of the ways to take some of it."""
+    """Indexes a parameter, in each of several ways."""
 
     def __init__(self, way: str):
         super().__init__()
@@ -110,7 +110,7 @@ class Parameter(nn.Module):
 
 
 class Scatter(nn.Module):
-    """A one where the number says, in rows that are made for it."""
+    """Writes a one at each index, in new rows of zeros."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros(x.size(0), 9).scatter_(1, x, 1.0)
@@ -135,7 +135,7 @@ class InPlace(nn.Module):
 
 
 class Layers(nn.Module):
-    """Layers that cut off, of which each is a function with branches where it is scripted."""
+    """Applies a clipping layer. If scripted, each of these layers is a function with branches."""
 
     def __init__(self, layer: nn.Module):
         super().__init__()
@@ -156,7 +156,7 @@ class Two(nn.Module):
 
 
 class Buckets(nn.Module):
-    """What is cut off before it reaches the table is refused by none."""
+    """Clamps indices before the lookup, so no value is refused."""
 
     def __init__(self):
         super().__init__()
@@ -167,7 +167,7 @@ class Buckets(nn.Module):
 
 
 class Chosen(nn.Module):
-    """A table in a loop and in branches; which of them runs is known in the graph, or only in a run."""
+    """Uses tables in a loop and in branches. Which branch runs is known from the graph, or only at run time."""
 
     def __init__(self, known: bool):
         super().__init__()
@@ -196,7 +196,7 @@ class FakeQuantised(nn.Module):
 
 
 class Mask(nn.Module):
-    """A mask picks nothing by its numbers, and a table that is computed from what is given has no size of its own."""
+    """A mask's values are not indices, and a table that is computed from the input has no fixed size."""
 
     def forward(self, x: Tensor) -> Tensor:
         wide = torch.cat([x, x], 0)

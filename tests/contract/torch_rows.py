@@ -1,6 +1,6 @@
-"""What is read of the rows in PyTorch graphs: `PYTHON -I torch_rows.py`, in the runtime's own environment.
+"""Check the analysis of rows in PyTorch graphs: `PYTHON -I torch_rows.py`, in the runtime's environment.
 
-Each module is scripted, or traced or exported where that is said; nothing runs it. A check that fails raises.
+Each module is scripted, traced or exported, but not run. A failed check raises.
 """
 
 import importlib.util
@@ -54,7 +54,7 @@ def _sizes(shape):
 
 
 def _of_program(module: nn.Module, *sizes) -> BatchAnalysis:
-    """Exported with any number of rows and of columns, and read back."""
+    """Export with dynamic numbers of rows and columns, read the file back, and return its analysis."""
     dynamic = ({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},) * len(sizes)
     program = torch.export.export(module.eval(), tuple(map(torch.randn, sizes)), dynamic_shapes=dynamic)
     file = Path(FOLDER) / "program.pt2"
@@ -82,7 +82,7 @@ class Network(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Attention spelt with sizes, places and a causal mask; then a recurrent layer, and its last state."""
+    """Attention written out with sizes, positions and a causal mask, then a recurrent layer and its last state."""
 
     def __init__(self):
         super().__init__()
@@ -114,7 +114,7 @@ class Loops(nn.Module):
 
 
 class Fills(nn.Module):
-    """In place, by views, of what is fresh; a view shows what is written later."""
+    """Writes in place, through views, into new tensors. A view sees later writes."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.clone()
@@ -129,7 +129,7 @@ class Fills(nn.Module):
 
 
 class Lines(nn.Module):
-    """A module of one line, put into text since that is what scripting reads."""
+    """A module whose forward is defined from text, because scripting reads source code."""
 
     def __init__(self, made):
         super().__init__()
@@ -175,7 +175,7 @@ MIXED = [
     ("y = x.clone()\nfor i in range(x.size(1)):\n    y.mul_(y.sum())\nreturn y", "sum", "reduces over the rows"),
     ("if bool(x.max() > 0):\n    x = -x\nreturn x", "max", "reduces over the rows"),
 ]
-# Scripting drops this write, which no output seems to need: what runs then mixes nothing.
+# Scripting drops this write, because no output seems to need it, so the graph that runs mixes nothing.
 IN_A_LIST = "y = x.clone()\nl = [x, y]\ny.sub_(x.mean(0))\nreturn torch.cat(l, 1)"
 OPEN = [
     "return x / x.size(0)",
@@ -184,7 +184,7 @@ OPEN = [
     "assert x.size(0) < 3\nreturn x",
     "out = torch.zeros(4)\nout[:] = x[:, 0].mean()\nreturn x + out",
     "return torch.nn.functional.one_hot(x.long()).float().sum(-1)",
-    # The number of rows where only few rules look for it.
+    # The number of rows in arguments that only a few rules look at.
     "return torch.roll(x, x.size(0), 1)",
     "return torch.add(x, x, alpha=x.size(0))",
     "return functional.pad(x, (1, 1), value=float(x.size(0)))",
@@ -195,11 +195,11 @@ OPEN = [
     "return functional.one_hot(x.argmax(1) * 0, x.size(0)).float().mean(-1)",
     "if x.size(0) in [2, 3]:\n    x = -x\nreturn x",
     "return torch.tril(x.unsqueeze(1).repeat(1, 4, 1), diagonal=x.size(0) - 3)",
-    # Operands that are broadcast, and parts that do not begin where whole sets of rows do.
+    # Broadcast operands, and parts that do not begin at a multiple of the number of rows.
     "i = x.argmax(1).view(-1, 1, 1)\nreturn torch.take_along_dim(x.unsqueeze(2).expand(-1, 4, 3), i, 2).view(-1, 1)",
     "n = x.size(0)\nl = torch.cat([x, x, x]).split([3, n, n * 2 - 3])\nreturn l[1]",
 ]
-# What is taken out by values and put back there.
+# Elements that are selected by a mask and written back to the same positions.
 PUT_BACK = "y = x.clone()\nm = y > 0\ny[m] = x[m] * 2\nreturn y"
 
 
@@ -251,7 +251,7 @@ def main() -> None:
     apart(exported(Transformer(), SEQUENCE, functional=True))
     apart(exported(Fills(), functional=True))
     apart(scripted(Loops(), SEQUENCE))
-    apart(scripted(line("return x, (x.t(), x.sum())")))  # what lies deeper is not served
+    apart(scripted(line("return x, (x.t(), x.sum())")))  # deeper nested outputs are not served
     for text, operator, reason in MIXED:
         found = scripted(line(text))
         assert any(operator in each and reason in each for each in found.mixes), (text, found)
@@ -267,7 +267,7 @@ def main() -> None:
     assert found.unknown, found
     assert not found.mixes, found
 
-    # A layer that runs from row to row, one in training mode, and weights of eight bits with one scale for all rows.
+    # A layer that iterates over the rows, one in training mode, and 8-bit weights with one scale for all rows.
     def recurrent(self):
         self.layer = nn.GRU(4, 3)
 
@@ -283,7 +283,7 @@ def main() -> None:
         model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 4)), {nn.Linear})
         assert "one scale from all rows" in scripted(model).mixes[0]
 
-    # State: also through a view of it, and only where the branch that changes it runs.
+    # State, also if it is changed through a view. A branch counts only if it can run.
     assert "writes to attribute 'seen'" in scripted(Counts()).writes[0]
     found = scripted(Counter())
     assert found.writes, found
@@ -298,7 +298,7 @@ def main() -> None:
     assert found.writes, found
     assert "the graph cannot be followed" in found.unknown, found
 
-    # Lists in lists that show each other in more ways than anyone goes through.
+    # Nested lists with so many paths through them that following each one would never end.
     pairs = [f"a{n} = (a{n - 1}, b{n - 1})\nb{n} = (b{n - 1}, a{n - 1})" for n in range(1, 15)]
     views = ["l = [l[0].view(-1, 4), l[1].view(-1, 2), l[0][:, :2]]"] * 14
     for text in [
@@ -315,7 +315,7 @@ def main() -> None:
     program = torch.export.export(Fills(), (torch.randn(3, 4),))
     assert "has a fixed first dimension" in read.of_exported(program, ["y"]).unknown[0]
 
-    # How many rows an export takes: up to a bound, or those that its guards let through.
+    # The numbers of rows that an export accepts: up to a bound, or those that satisfy its guards.
     for bounds, unknown, max_rows in [
         ({"max": 16}, (), 16),
         ({"min": 1, "max": 4096}, (), None),
@@ -328,7 +328,7 @@ def main() -> None:
         ("return x + 1 if x.shape[0] > 20 else x", "", 20),
         ("return x + 1 if x.shape[0] % 4 == 0 else x", "(x.size()[0] % 4) == 0", None),
         ("return x + 1 if x.shape[0] == 7 else x", "x.size()[0] != 7", None),
-        ("return torch.cat([x, x, x]).chunk(3)[1]", "", None),  # a guard that all numbers of rows meet
+        ("return torch.cat([x, x, x]).chunk(3)[1]", "", None),  # a guard that every number of rows satisfies
         ("return x + 1 if x.shape[0] * x.shape[1] > 99 else x", "x.size()[1]*x.size()[0] <= 99", None),
     ]:
         found = _of_program(line(text), (8, 6))

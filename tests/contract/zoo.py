@@ -1,6 +1,6 @@
 """The real models of the zoo that the contract suite runs, with their cases.
 
-Nothing of the zoo is copied here. `rename` maps the zoo's output names to those that are served, and
+No files of the zoo are copied here. `rename` maps the zoo's output names to those that are served, and
 leaves out the others. `rename_inputs` maps its input names.
 """
 
@@ -30,10 +30,10 @@ CASES = [
     ZooCase("onnx", "onnx/logreg_iris", "logreg_iris.onnx", {"refused": ["probabilities"]}, rename={"label": "label"}),
     ZooCase("onnx", "onnx/mnist-cntk-2.5.1-ortexamples", "mnist.onnx"),
     ZooCase("onnx", "onnx/basic-pitch-nmp", "nmp.onnx"),
-    # Its batch is the state's second dimension, so joining rows by the first is not for it.
+    # The batch is the state's second dimension, so rows cannot be joined along the first.
     ZooCase("onnx", "onnx/silero_vad_16k_op15", "silero_vad_16k_op15.onnx", {"not_batchable": True}),
     ZooCase("onnx", "negative", "onnx-cntk2.4-rejected-by-ort.onnx", {"load_error": True}),
-    # The first call's output is the one expected; the suite's first call is `check_infer`.
+    # The expected output is that of the first call, and the suite's first call is `check_infer`.
     ZooCase(
         "torchscript",
         "torchscript/silero_vad",
@@ -50,7 +50,7 @@ CASES = [
     ZooCase("mxnet", "mxnet/go_test", "go_test-symbol.json"),
     ZooCase("mxnet", "mxnet/sagemaker-linreg", "model-symbol.json"),
     ZooCase("mxnet", "mxnet/sagemaker-mnist-mlp", "model-symbol.json"),
-    # The zoo has the tensors' names; what is served has the signature's.
+    # The zoo uses the tensors' names; the served model uses the signature's.
     ZooCase(
         "tflite",
         "tflite/basic-pitch-nmp",

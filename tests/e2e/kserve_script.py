@@ -1,6 +1,6 @@
-"""Run by the environment of kserve, against a gateway that serves the fake model `m` (y = 2x).
+"""Run KServe's clients against a gateway that serves the fake model `m` (y = 2x), in kserve's environment.
 
-usage: kserve_script.py HTTP GRPC. Uses KServe's clients unmodified; an assertion is a failure.
+Usage: kserve_script.py HTTP GRPC. The clients are unmodified; a failed assertion is a failure.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ async def check_rest(url: str) -> None:
 
 
 async def check_rest_v1(url: str) -> None:
-    """Only what the v1 client asks of a server's health: /v1/models/{model}:predict is TensorFlow Serving's."""
+    """Check only the v1 client's health requests: here, /v1/models/{model}:predict is TensorFlow Serving's."""
     client = InferenceRESTClient(RESTConfig(protocol="v1"))
     assert await client.is_server_live(url) is True
     assert await client.is_model_ready(url, "m") is True

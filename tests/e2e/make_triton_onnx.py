@@ -1,4 +1,4 @@
-"""Makes ONNX models as Triton's users have them: `PYTHON make_triton_onnx.py FOLDER`, where there is `onnx`."""
+"""Make ONNX models as Triton's users have them: `PYTHON make_triton_onnx.py FOLDER`, with a Python that has onnx."""
 
 import sys
 from pathlib import Path
@@ -31,14 +31,14 @@ def main(folder):
         [("x", FLOAT, ["n", 4])],
         [("y", FLOAT, ["n", 4])],
     )
-    # One picture at a time: the mean of each colour.
+    # One image at a time: the mean of each color.
     write(
         folder / "means.onnx",
         [node("ReduceMean", ["data"], ["means"], axes=[2, 3])],
         [("data", FLOAT, [1, 3, 4, 4])],
         [("means", FLOAT, [1, 3, 1, 1])],
     )
-    # The batch is all there is of a row.
+    # The batch is the only dimension.
     write(
         folder / "one.onnx",
         [node("Mul", ["x", "ten"], ["y"])],

@@ -1,4 +1,4 @@
-"""Makes a TorchScript model as Triton's users have it: `PYTHON make_triton_torchscript.py FILE`, where there is torch.
+"""Make a TorchScript model as Triton's users have it: `PYTHON make_triton_torchscript.py FILE`, with torch installed.
 
 The archive records only the names of its arguments, which a config.pbtxt need not use.
 """
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class SumAndDifference(nn.Module):
-    """Of the rows of two matrices of [2, 2]."""
+    """For two batches of [2, 2] matrices: their sum, and their difference summed over rows and columns."""
 
     def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         return left + right, (left - right).sum(dim=[1, 2])

@@ -1,4 +1,4 @@
-"""Makes ONNX models that must not be batched: `PYTHON make_unbatchable_onnx.py FOLDER`, where there is `onnx`."""
+"""Make ONNX models that must not be batched: `PYTHON make_unbatchable_onnx.py FOLDER`, with a Python that has onnx."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ def write(file, nodes, inputs, outputs, initializers):
 
 def main(folder):
     node = helper.make_node
-    # Two boxes to a picture; each is a hit where its half of the picture is bright on average.
+    # Two boxes per picture; each is a hit if its half of the picture is bright on average.
     write(
         folder / "detector.onnx",
         [
@@ -43,7 +43,7 @@ def main(folder):
             "bright": np.float32([100]),
         },
     )
-    # The mean over as many steps as the longest of the batch has.
+    # The mean over as many steps as the batch's longest sequence has.
     write(
         folder / "longest.onnx",
         [

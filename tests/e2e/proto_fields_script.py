@@ -1,6 +1,6 @@
-"""What a module of generated protobuf code declares, as JSON: `PYTHON proto_fields_script.py MODULE`.
+"""Print what a module of generated protobuf code declares, as JSON: `PYTHON proto_fields_script.py MODULE`.
 
-Ours and tritonclient's cannot be in one process, and must declare the same.
+Our modules and tritonclient's must declare the same, but cannot be imported into one process.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def fields(module: Any) -> dict[str, Any]:
-    """{message.field or enum: what of it shows on the wire and in text}."""
+    """Return each "message.field" or enum with its properties that affect the wire or the text format."""
     found: dict[str, Any] = {}
     for enum in module.DESCRIPTOR.enum_types_by_name.values():
         found[enum.full_name] = _values(enum)
@@ -29,7 +29,7 @@ def _fields(message: Any) -> dict[str, Any]:
             field.type,
             field.is_repeated if hasattr(field, "is_repeated") else field.label == field.LABEL_REPEATED,
             kind.full_name if kind else "",
-            "" if oneof.startswith("_") else oneof,  # `optional` makes one of its own
+            "" if oneof.startswith("_") else oneof,  # `optional` adds a oneof for the field
         ]
     for enum in message.enum_types:
         found[enum.full_name] = _values(enum)

@@ -225,7 +225,7 @@ def test_an_answer_on_its_way_to_a_slow_reader_is_finished(gateway: Start, tmp_p
 
 def test_what_a_killed_gateway_left_is_tidied_by_the_next(gateway: Start, tmp_path: Path) -> None:
     add_fake(tmp_path / "repository", "m")
-    scratch = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own is too long for a socket's path
+    scratch = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's tmp_path is too long for a socket's path
     killed = gateway(tmp_path / "repository", TMPDIR=str(scratch)).wait_ready()
     killed.process.kill()
     killed.process.wait()

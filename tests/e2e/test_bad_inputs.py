@@ -1,4 +1,4 @@
-"""The table of bad input against a real gateway: one sentence each, no 500, and no effect on other requests."""
+"""Bad inputs to a real gateway: each gets a one-sentence error, not a 500, and does not affect other requests."""
 
 from collections.abc import Iterator
 

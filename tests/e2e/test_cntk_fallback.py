@@ -1,4 +1,4 @@
-"""Where no Python 3.6 is to be found, CNTK's files are served all the same: read by us, run by ONNX Runtime."""
+"""Without a Python 3.6, CNTK's files are still served: our reader translates them, and ONNX Runtime runs them."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ REFUSED = ROOT / "tests" / "unit" / "runtimes" / "cntk_onnx" / "models" / "refus
 def without_cntk(
     zoo: Path, runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    """A gateway that sees no Python but its own."""
+    """A gateway that finds no Python except its own."""
     everywhere = [file for folder in ("/usr/bin", "/usr/local/bin") for file in Path(folder).glob("python3.6")]
     if everywhere:
         skip_or_fail(f"{everywhere[0]} is found by every gateway, so that CNTK can always be had")
@@ -50,7 +50,7 @@ def test_the_log_says_why(without_cntk: Gateway) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_real_model_answers(zoo: Path, without_cntk: Gateway, protocol: str) -> None:
-    """Three images: one after the other, and as one batch."""
+    """Three images, one after the other and as one batch."""
     folder = zoo / "cntk" / "mnist_conv"
     images, expected = np.load(folder / "inputs.npz"), np.load(folder / "expected.npz")
     names = ["sample_4", "sample_9", "rand"]

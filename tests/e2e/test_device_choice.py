@@ -1,4 +1,4 @@
-"""Devices and memory as an operator sees them, on a machine without any card."""
+"""Devices and memory as an operator sees them, on a machine without a GPU."""
 
 from collections.abc import Callable
 from pathlib import Path

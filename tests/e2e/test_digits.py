@@ -1,4 +1,4 @@
-"""The four digits classifiers, as a newcomer meets them: accuracy through the gateway is what training reported."""
+"""The four example digit classifiers have the accuracy through the gateway that training reported."""
 
 import json
 from collections.abc import Callable, Iterator

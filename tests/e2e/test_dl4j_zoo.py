@@ -25,7 +25,7 @@ STORED = {
     "it2020-04-MLPMoon": 2,
     "it2020-04-RnnCsvSequenceClassification1": 1,
 }
-# No outputs are stored with these. Shapes of an input, and of its output.
+# DL4J stored no outputs with these models. The shapes of an input and of its output.
 WITHOUT_OUTPUTS = {"080-LSTM_1": ((2, 3, 7), (2, 5, 7)), "080-MLP_1": ((4, 3), (4, 5))}
 
 
@@ -43,7 +43,7 @@ def serving(
 
 
 def pairs(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Inputs and the outputs that DL4J stored for them."""
+    """Return inputs and the outputs that DL4J stored for them."""
     with np.load(folder / "inputs.npz") as inputs, np.load(folder / "expected.npz") as outputs:
         return [(inputs[name], outputs[name.replace("in", "out")]) for name in inputs.files]
 
@@ -73,14 +73,14 @@ def test_answers_have_the_right_shape(serving: Gateway, name: str, protocol: str
 
 
 def test_a_file_that_contradicts_itself_is_refused(serving: Gateway) -> None:
-    """Its preprocessor wants images of 28 x 28 where its last layer has weights for 26 x 26: DL4J runs it on none."""
+    """The preprocessor expects images of 28 x 28, but the last layer's weights fit 26 x 26. DL4J runs it on neither."""
     status = serving.index()["080-CNN_1", "1"]
     assert status["state"] == "UNAVAILABLE"
     assert "layer 2 'layer2' (OutputLayer): it expects sizes of [2028] but gets [2352]" in status["reason"]
 
 
 def test_what_is_called_stored_is_here(zoo: Path) -> None:
-    """The layers whose numbers DL4J's own outputs confirm are those of these networks."""
+    """The layers with the evidence "stored" are exactly those in networks that DL4J stored outputs for."""
     found: set[str] = set()
     for name in STORED:
         for node in network(read(str(zoo / "dl4j" / name / "model.zip")).configuration).nodes:
@@ -90,7 +90,7 @@ def test_what_is_called_stored_is_here(zoo: Path) -> None:
         assert stored == found & set(table)
 
 
-# Sizes that the file does not record, but an export needs.
+# Sizes that an export needs, but the file does not record.
 SIZES = {
     "080-LSTM_1": (1, 3, 6),
     "alpha-upsampling": (1, 1, 28, 28),

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.export_runs import answer, run_export
 
-# What each format calls the same output. Two of them have one shape, so order and names must hold.
+# The name of the same output in each format. Two outputs have the same shape, so names and order matter.
 NAMES = {
     "savedmodel": {"contour": "contour", "note": "note", "onset": "onset"},
     "onnx": {

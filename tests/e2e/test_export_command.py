@@ -1,4 +1,4 @@
-"""The command `modelport export` as a person runs it."""
+"""The command `modelport export`, run as a user runs it."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def test_stopped_it_leaves_nothing(
     process = subprocess.Popen(
         [*COMMAND, "digits_onnx", "--to", "onnx", "--out", str(tmp_path / "out")],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT, start_new_session=True,
-        # Tests that a shell runs in the background ignore SIGINT, and so would what they start.
+        # If a shell runs the tests in the background, they ignore SIGINT, and so would their child processes.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stderr is not None
@@ -67,7 +67,7 @@ def test_stopped_it_leaves_nothing(
 
 
 def test_what_came_out_and_differs_is_no_export(tmp_path: Path, runtime_environment: Callable[[str], Any]) -> None:
-    """Halves differ from floats: with no tolerance at all that is too much, and the sentence says by how much."""
+    """FP16 differs from FP32, which a tolerance of zero does not allow; the error says by how much."""
     runtime_environment("onnx")
     arguments = ("digits_onnx", "--to", "onnx", "--quantize", "float16", "--tolerance", "0")
     done = run(*arguments, "--out", str(tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""The digits classifiers on a phone and in a browser: they know as many held-out digits as their originals."""
+"""The digit classifiers, exported for a phone and a browser, recognize as many held-out digits as the originals."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_accuracy_is_the_originals(runtime: str, target: str, tmp_path: Path) ->
 
 
 def test_labels_lie_in_the_file(tmp_path: Path) -> None:
-    """As Android Studio and TFLite's own tools look for them: a zip archive behind the model."""
+    """The labels are in a zip archive appended to the model, where Android Studio and TFLite's tools look for them."""
     run_export("digits_onnx", "tflite", tmp_path / "out")
     with ZipFile(tmp_path / "out" / "model.tflite") as archive:
         assert archive.read("labels_scores.txt").decode().split() == LABELS

@@ -1,4 +1,4 @@
-"""Exports that clients ask for, and comparisons, at a real gateway."""
+"""Exports over REST, and comparisons of models, with a real gateway."""
 
 import io
 import json
@@ -147,7 +147,7 @@ def test_two_served_models_are_compared(gateway: Start, tmp_path: Path) -> None:
 def test_indices_that_a_model_refuses_become_such_that_it_takes(
     gateway: Start, tmp_path: Path, runtime_environment: Callable[[str], Any]
 ) -> None:
-    """A dictionary of four words, and indices beyond it among the generated ones."""
+    """The dictionary has four words, and some generated indices are beyond it."""
     runtime_environment("onnx")
     words = onnx.numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "words")
     entry = onnx.helper.make_tensor_value_info("tokens", onnx.TensorProto.INT64, ["n", 3])
@@ -179,5 +179,5 @@ def test_two_networks_of_one_interface_differ(
     running = gateway(tmp_path / "repository").wait_ready()
     compared = compare(running, "onnx", "mxnet", "--data", str(ROOT / "examples/digits/heldout.npz"))
     assert (compared.returncode, "they differ" in compared.stdout) == (1, True), compared
-    # Both know nearly all digits: what differs is by how much they know them.
+    # Both recognize nearly all digits: only the scores differ.
     assert compare(running, "onnx", "mxnet", "--tolerance", "3", "--allow-loss").returncode == 0

@@ -1,4 +1,4 @@
-"""When things go wrong: with real processes, real signals and real load."""
+"""Failures, with real processes, real signals and real load."""
 
 import io
 import os
@@ -25,12 +25,12 @@ def row(value: float) -> dict[str, Any]:
 
 
 def harmless(number: int) -> dict[str, Any]:
-    """Rows of a load: none of the values that the fake model reacts to."""
+    """Return a row without the values that the fake model reacts to."""
     return row(number + 1000)
 
 
 def wrong_answers(load: Load) -> list[tuple[int, Any, Any]]:
-    """Whatever is not 200 with y = 2x."""
+    """Return all replies that are not 200 with y = 2x."""
     return [
         (status, body, sent)
         for status, body, sent in load.replies
@@ -39,7 +39,7 @@ def wrong_answers(load: Load) -> list[tuple[int, Any, Any]]:
 
 
 def gone(pids: list[int]) -> bool:
-    """Wait, by the kernel's word, until the processes have ended."""
+    """Wait until the processes have ended. Return whether they have."""
     processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
     _, alive = psutil.wait_procs(processes, timeout=60)
     return not alive
@@ -62,11 +62,11 @@ def test_workers_killed_again_and_again_lose_no_request(gateway: Start, tmp_path
 
 
 def test_workers_and_fronts_killed_while_large_inputs_lie_in_shared_memory(gateway: Start, tmp_path: Path) -> None:
-    """300 kB each: the front that received them holds them, and the worker that comes next reads them there."""
+    """The inputs have 300 kB each. The front that received them keeps them, and the next worker reads them there."""
     repository = tmp_path / "repository"
     wide = {"datatype": "FP32", "shape": [-1, 75_000]}
     add_fake(repository, "m", inputs=[{"name": "x", **wide}], outputs=[{"name": "y", **wide}], seconds_per_batch=0.01)
-    # Room for half of what the clients send at a time: the rest goes another way.
+    # Room for about half of what the clients send at a time: the rest is sent inline or refused.
     running = gateway(repository, "--fronts", "2", "--max-admitted-bytes", str(8 << 20)).wait_ready()
 
     def large(number: int) -> bytes:
@@ -254,7 +254,7 @@ def test_a_killed_front_is_replaced_and_a_stopped_one_slows_no_other(gateway: St
     assert len(running.front_pids()) == 2
     os.kill(second, signal.SIGSTOP)
     try:
-        # Whoever accepts is a front that runs; new connections, so that none is stuck with the stopped one.
+        # Each request opens a new connection. Only a running front accepts it, so none waits for the stopped one.
         for value in range(200):
             assert running.infer("m", {"x": [[value] * 4]}) == {"y": [[2 * value] * 4]}
     finally:

@@ -1,4 +1,4 @@
-"""Images through a real gateway: the digits by every framework, what cannot fit, and `modelport predict`."""
+"""Images through a real gateway: digits by every framework, settings that cannot fit, and `modelport predict`."""
 
 import json
 import shutil
@@ -114,7 +114,7 @@ def test_what_cannot_fit_is_told_at_load(gateway: Start, tmp_path: Path) -> None
     refused = running.post("/predict/shape", image, PNG)
     assert refused.status == 503
     assert "change size" in refused.json()["error"]
-    # Put right, it is served without a restart.
+    # Once it is corrected, it is served without a restart.
     (repository / "shape" / "model.toml").write_text(fits)
     running.wait_served("shape")
     assert running.infer("shape", {"x": [[1, 2, 3, 4]]}) == {"y": [[2.0, 4.0, 6.0, 8.0]]}
@@ -158,7 +158,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def run(served: Gateway | None, folder: Path, *arguments: str, code: int = 0) -> str:
-    """What the command prints: the answer, or with another code the one sentence why there is none."""
+    """Return what the command prints: the answer, or if `code` is not 0, the one-sentence error."""
     url = ["--url", f"http://{served.http}"] if served else []
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "predict", *arguments, *url],

@@ -1,4 +1,4 @@
-"""Queue and batch at work in a real gateway: neighbours, cancels, deadlines, limits, priorities, old Pythons."""
+"""Queues and batches in a real gateway: neighbors, cancellation, deadlines, limits, priorities, old Pythons."""
 
 import http.client
 import json
@@ -86,7 +86,7 @@ def test_a_request_larger_than_a_batch_is_computed_in_pieces(gateway: Start, tmp
 
 def test_declared_batch_sizes_are_padded_and_cut_back(gateway: Start, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
-    # The mean over all elements is added, so that the padding shows: copies of the last row.
+    # The model adds the mean over all elements, which shows the padding: copies of the last row.
     add_fake(repository, "m", toml="max_batch_size = 4\nbatch_sizes = [4]", not_batchable=True)
     running = gateway(repository).wait_ready()
     assert running.infer("m", {"x": [[1] * 4, [5] * 4]}) == {"y": [[2 + 4] * 4, [10 + 4] * 4]}
@@ -105,7 +105,7 @@ def test_what_a_client_left_behind_is_not_computed(gateway: Start, tmp_path: Pat
     running = gateway(repository).wait_ready()
     with Load(running.http, "/predict/slow", lambda _: row(1), clients=1, most=1) as load:
         wait_metric(running, "modelport_requests_in_flight", "slow", 1)
-        # Of these the first waits at the worker, the others in the front.
+        # The first of these waits at the worker, and the others wait in the front.
         left = [send_without_reading(running, "/predict/slow", row(2)) for _ in range(4)]
         wait_metric(running, "modelport_requests_in_flight", "slow", 5)
         for sock in left:
@@ -224,7 +224,7 @@ def test_grpc_health_and_reflection(gateway: Start, tmp_path: Path) -> None:
     with grpc.insecure_channel(running.grpc) as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         assert health.status == health_pb2.HealthCheckResponse.SERVING
-        # What grpcurl does: it knows no proto file, and asks the server for the messages.
+        # As grpcurl does: it has no proto file, and asks the server for the messages.
         database = ProtoReflectionDescriptorDatabase(channel)
         pool = DescriptorPool(database)
         asked = {
@@ -248,7 +248,7 @@ def test_grpc_health_and_reflection(gateway: Start, tmp_path: Path) -> None:
 
 
 def add_runtime(scratch: Path, name: str, requirement: str) -> None:
-    """A third party's runtime: an installed package with the two files, and an entry point."""
+    """Install a third-party runtime: a package with the two files, and an entry point."""
     package, info = scratch / "plugin" / name, scratch / "plugin" / f"{name}-1.0.dist-info"
     package.mkdir(parents=True)
     info.mkdir()
@@ -290,7 +290,7 @@ def test_live_while_building_and_not_ready_before_all_have_settled(gateway: Star
         running = gateway(tmp_path / "repository", **environment)
         running.wait_for(r"waiting: building its environment \(only once; about 1 MB to download\)")
         running.wait_for(r"front\.\d+: serving")
-        silent_index.accept()[0].close()  # pip has asked: the build is well under way
+        silent_index.accept()[0].close()  # pip has sent a request, so the build is in progress
         running.wait_served("good")
         assert running.infer("good", row(1)["inputs"]) == {"y": [[2] * 4]}
         assert running.get("/v2/health/live").status == 200

@@ -55,7 +55,7 @@ def text(running: Gateway) -> str:
 
 
 def value(metrics: str, name: str, **labels: str) -> float:
-    """One sample, whatever the order of its labels; 0 for a series that has not begun."""
+    """Return one sample, whatever the order of its labels, or 0 for a series that does not exist yet."""
     for found, listed, number in re.findall(r"^(\w+)(?:\{(.*)\})? (\S+)$", metrics, re.M):
         if found == name and dict(re.findall(r'(\w+)="([^"]*)"', listed)) == labels:
             return float(number)
@@ -99,7 +99,7 @@ def query(address: str, expression: str) -> list[dict[str, object]]:
 
 
 def eventually(address: str, expression: str, job: str, tries: int = 20_000) -> float:
-    """The value once Prometheus has one; each try is a query."""
+    """Return the value once Prometheus has one; each try is a query."""
     for _ in range(tries):
         for result in query(address, expression):
             if result["metric"]["job"] == job:  # type: ignore[index]
@@ -129,7 +129,7 @@ def test_promtool_finds_nothing_wrong_with_our_names(gateway: Start, tmp_path: P
     checked = subprocess.run(
         [needed("promtool"), "check", "metrics"], input=text(running), capture_output=True, text=True, check=False
     )
-    # Triton's names are what they are: their units and types are what dashboards query.
+    # Triton's names do not follow Prometheus's conventions, but dashboards query them.
     complaints = [line for line in checked.stderr.splitlines() if line.strip() and not line.startswith("nv_")]
     assert complaints == []
     assert checked.returncode in (0, 3)
@@ -193,7 +193,7 @@ def test_statistics_are_those_of_now_over_all_fronts(gateway: Start, tmp_path: P
         return dict(statistics)
 
     for asked in range(1, 61):
-        running.infer("m", {"x": [[1000] * 4, [1001] * 4]})  # on a connection of its own: some front takes it
+        running.infer("m", {"x": [[1000] * 4, [1001] * 4]})  # on a new connection, so any front may accept it
         if asked % 10 == 0:
             statistics = model_statistics()
             assert (statistics["inference_count"], statistics["execution_count"]) == (2 * asked, asked)

@@ -1,4 +1,4 @@
-"""No answer depends on its neighbours: models whose rows influence each other, asked by many clients at a time."""
+"""No answer depends on its neighbors: many clients concurrently use models whose rows influence each other."""
 
 import re
 import subprocess
@@ -43,7 +43,7 @@ def running(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.
 
 
 def detector(client: int) -> tuple[Arrays, Arrays]:
-    """Of four clients, one has two hits, one a hit on the left, one a hit on the right, and one none."""
+    """Return an input and its answer. Of four clients, one has two hits, two have one, and one has none."""
     bright = [half for half in (0, 1) if client >> half & 1]
     picture = np.zeros((1, 2, 4), np.float32)
     picture[0, bright] = 150 + client
@@ -51,7 +51,7 @@ def detector(client: int) -> tuple[Arrays, Arrays]:
 
 
 def crowded(client: int) -> tuple[Arrays, Arrays]:
-    """Two hits each: no batch of these has as many rows as pictures."""
+    """Return an input with two hits, so no batch of these has as many rows as pictures."""
     return detector(3 + 4 * client)
 
 
@@ -77,7 +77,7 @@ def test_every_client_gets_its_own_answer(running: Gateway, model: str, protocol
         answer = PROTOCOLS[protocol](running, model, inputs)
         assert answer.keys() == right.keys()
         for name, array in right.items():
-            # Plain JSON lists without elements have no more of a shape than [0].
+            # An empty plain JSON list has no shape other than [0].
             wanted = array.ravel() if protocol == "predict" and not array.size else array
             assert answer[name].shape == wanted.shape
             np.testing.assert_allclose(answer[name], wanted, rtol=1e-5, atol=1e-6)

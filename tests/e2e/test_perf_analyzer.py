@@ -1,4 +1,4 @@
-"""perf_analyzer against a running gateway: its figures are sane, and so are the server's statistics."""
+"""perf_analyzer against a running gateway: its numbers and the server's statistics are plausible."""
 
 import os
 import platform
@@ -37,7 +37,7 @@ def test_every_way_to_measure(gateway: Callable[..., Gateway], tmp_path: Path, c
     add_simple(tmp_path / "repository")
     running = gateway(tmp_path / "repository", "--shared-memory").wait_ready()
     asked = 0
-    # Not every container has it writable; what needs it is skipped by name then, at the end.
+    # Not every container can write to /dev/shm. If not, the runs that need it are skipped by name at the end.
     writable = os.access("/dev/shm", os.W_OK)
     ways = {name: each for name, each in WAYS.items() if writable or "--shared-memory" not in each}
     for number, (name, arguments) in enumerate(ways.items()):
@@ -58,7 +58,7 @@ def test_every_way_to_measure(gateway: Callable[..., Gateway], tmp_path: Path, c
         for row in rows:
             assert float(row["Inferences/Second"]) > 10, (name, row)
             assert 0 < float(row["p50 latency"]) <= float(row["p99 latency"]), (name, row)
-            # From the server's statistics, in microseconds: on average less than the slowest took in all.
+            # The server's average times, in microseconds: together less than the total time of the slowest requests.
             inside = sum(
                 float(row[f"Server {stage}"]) for stage in ("Queue", "Compute Input", "Compute Infer", "Compute Output")
             )

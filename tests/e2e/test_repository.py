@@ -1,4 +1,4 @@
-"""The repository at work: versions come and go under load, memory is returned, single artifacts are served."""
+"""Repositories: versions come and go under load, memory is returned, single artifacts are served."""
 
 import shutil
 import subprocess
@@ -192,12 +192,12 @@ def test_instances_share_the_load(gateway: Start, tmp_path: Path) -> None:
     running = gateway(repository).wait_ready()
     running.wait_for(r"m version 1 is READY")
     while len(running.worker_pids("m")) < 2:
-        pass  # each turn is a scrape: the second instance is on its way
+        pass  # each turn is a scrape: the second instance is being started
     workers = [psutil.Process(pid) for pid in running.worker_pids("m")]
     with Load(running.http, "/predict/m", row, clients=8) as load:
         load.wait_answers(200)
     assert load.failures() == []
-    # Both answered: a worker that got nothing has switched context a handful of times.
+    # Both workers answered: one without requests would have switched context only a few times.
     assert all(worker.num_ctx_switches().voluntary > 50 for worker in workers)
 
 
@@ -219,7 +219,7 @@ def test_what_is_learned_informs_and_never_refuses(gateway: Start, tmp_path: Pat
     running = gateway(repository).wait_ready()
     assert running.infer("m", {"x": [[1.5, 2.5]]}) == {"y": [[3.0, 5.0]]}
     while (metadata := running.get("/v2/models/m").json())["outputs"] == []:
-        pass  # each turn is a request: what was learned is on its way to the front
+        pass  # each turn is a request: the front has not received the learned metadata yet
     assert metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [1, 2]}]
     assert metadata["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [1, 2]}]
     assert running.infer("m", {"x": [[[1], [2], [3]]]}) == {"y": [[[2], [4], [6]]]}

@@ -1,4 +1,4 @@
-"""Who decides which models are served: the repository, or those who load and unload them."""
+"""Either the repository or clients that load and unload models decide which models are served."""
 
 import os
 import signal

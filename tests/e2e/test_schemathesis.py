@@ -11,7 +11,7 @@ from tests.support.gateway_process import Gateway
 from tests.support.model_repositories import add_fake
 
 CHECKS = "not_a_server_error,status_code_conformance"
-# Requests to names of its own making, and to models that are there. Who unloads these would leave nothing to ask.
+# Requests with generated names, and to models that exist. The latter do not unload models, since none would be left.
 PASSES = {
     "any names": ("", ()),
     "known names": (

@@ -14,7 +14,7 @@ STABLE_AND_CANARY = 'version_labels { key: "stable" value: 123 } version_labels 
 
 
 def write_config(file: Path, *configs: str) -> Path:
-    """Put in place with one rename, as a careful user would."""
+    """Write models.config, and replace the old file with one rename, as a careful user would."""
     partial = file.with_suffix(".partial")
     partial.write_text("model_config_list {\n" + "".join(f"  config {{ {config} }}\n" for config in configs) + "}\n")
     return partial.rename(file)
@@ -23,7 +23,7 @@ def write_config(file: Path, *configs: str) -> Path:
 def test_its_own_client_and_curl(
     zoo: Path, gateway: Callable[..., Gateway], runtime_environment: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    # tensorflow-serving-api asks for tensorflow, which is tensorflow-cpu with three times as many bytes.
+    # tensorflow-serving-api requires tensorflow, which is three times as large as tensorflow-cpu.
     python = client_python(
         "tfserving", "tensorflow-cpu==2.21.0", "grpcio==1.85.1", "protobuf==7.36.2",
         alone=("tensorflow-serving-api==2.21.0",),
@@ -66,7 +66,7 @@ def check_rest(running: Gateway) -> None:
     assert running.post("/v1/models/every:predict", {"instances": []}).status == 400
     reply = running.post(model + ":regress", {"signature_name": "regress_x2_to_y3", "examples": [{"x": 1.0}]})
     assert (reply.status, "does not accept serialized tf.Example" in reply.json()["error"]) == (400, True)
-    # What the model says of examples that lack its feature is the client's error, too.
+    # The model's error about examples without its feature is also the client's fault.
     reply = running.post(model + ":regress", {"signature_name": "regress_x_to_y", "examples": [{"x": "text"}]})
     assert reply.status == 400, reply
     states = running.get(model).json()["model_version_status"]
@@ -100,7 +100,7 @@ def test_models_config_is_followed(gateway: Callable[..., Gateway], tmp_path: Pa
     assert (stable(), version_of("first"), version_of("second")) == ("1", "2", "404")
     write_config(file, a + label % 2, f'name: "second" base_path: "{tmp_path}/there/b" logging_config {{ }}')
     while (stable(), version_of("second")) != ("2", "1"):
-        pass  # each turn is two requests: the file is looked at soon
+        pass  # each turn is two requests: the gateway checks the file soon
     running.wait_for(r"models\.config: there is no field logging_config; it is ignored")
     since = len(running.log)
     file.write_text("model_config_list {")

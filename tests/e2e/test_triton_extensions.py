@@ -12,7 +12,7 @@ from tests.support.client_environments import client_python, run_client
 from tests.support.gateway_process import Gateway
 from tests.support.triton_models import add_simple, add_simple_identity, add_simple_string
 
-# The native server knows no other: docs/decisions/0009-grpc-native.md.
+# The native server supports no others: docs/decisions/0009-grpc-native.md.
 COMPRESSIONS = {"native": ["gzip"], "grpcio": ["gzip", "deflate"]}
 
 

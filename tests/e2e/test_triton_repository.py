@@ -1,4 +1,4 @@
-"""A model repository made for Triton, served as it is, and asked by NVIDIA's own client."""
+"""A model repository made for Triton is served unchanged to NVIDIA's own client."""
 
 import json
 import shutil
@@ -87,7 +87,7 @@ ensemble_scheduling { step [ { model_name: "simple" model_version: -1 input_map 
 
 
 def lay_out(repository: Path, made: Path) -> None:
-    """Folders and files in Triton's layout."""
+    """Write folders and files in Triton's layout."""
     artifacts = {
         "simple/1/model.onnx": "add_sub.onnx",
         "letters/1/model.onnx": "twice.onnx",
@@ -154,7 +154,7 @@ def test_a_warning_comes_once_and_again_when_the_file_changes(gateway: Callable[
     pbtxt.write_text(text)
     running = gateway(repository).wait_ready()
     warning = "m: its config.pbtxt has settings that are ignored here: optimization"
-    # A new version is looked at with the same file.
+    # The same config.pbtxt applies to a new version.
     add_fake(repository, "m", "3")
     running.wait_for("m version 3 is READY")
     assert sum(warning in line for line in running.log) == 1

@@ -1,4 +1,4 @@
-"""Real models that others made: each equals its framework's own answer, in every protocol."""
+"""Real models from other projects: each gives the same answer as its framework, in every protocol."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ TOLERANCE = 1e-4
 NOT_ARTIFACTS = {"case.json", "inputs.npz", "expected.npz"}
 
 
-# The zoo has the tensors' names, the file's signature has these.
+# The zoo uses the tensors' names; these are the names in the file's signature.
 BASIC_PITCH = {
     "serving_default_input_2:0": "input_2",
     "StatefulPartitionedCall:0": "contour",
@@ -27,10 +27,10 @@ BASIC_PITCH = {
 
 
 class Case(NamedTuple):
-    """One zoo folder.
+    """One folder of the zoo.
 
-    toml    what its case.json says that the artifact does not
-    served  the zoo's names of inputs and outputs → those that are served, where they differ
+    toml    the settings from case.json that the artifact does not contain
+    served  the zoo's names of inputs and outputs → the served names, if they differ
     """
 
     runtime: str
@@ -63,7 +63,7 @@ CASES = [
 
 
 def copy_of(zoo: Path, case: Case, repository: Path, name: str = "") -> None:
-    """Version folders of the zoo (00000123) are copied as they are, other artifacts into version 1."""
+    """Copy version folders of the zoo (00000123) unchanged, and other artifacts into version 1."""
     source = zoo / case.runtime / case.folder
     artifacts = [entry for entry in sorted(source.iterdir()) if entry.name not in NOT_ARTIFACTS]
     if all(entry.is_dir() and entry.name.isdigit() for entry in artifacts):
@@ -79,7 +79,7 @@ def copy_of(zoo: Path, case: Case, repository: Path, name: str = "") -> None:
 def serving(
     zoo: Path, runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Gateway]]:
-    """runtime → a gateway that serves all of its cases, started once."""
+    """Return a runtime's gateway, which serves all of its cases and is started once."""
     started: dict[str, Gateway] = {}
 
     def serve(runtime: str) -> Gateway:
@@ -114,7 +114,7 @@ def test_answers_equal_the_framework(zoo: Path, serving: Callable[[str], Gateway
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_real_cntk_model_answers(zoo: Path, served_mnist_conv: Gateway, protocol: str) -> None:
-    """Three images: one after the other, and as one batch."""
+    """Three images, one after the other and as one batch."""
     folder = zoo / "cntk" / "mnist_conv"
     images, expected = np.load(folder / "inputs.npz"), np.load(folder / "expected.npz")
     names = ["sample_4", "sample_9", "rand"]
@@ -205,7 +205,7 @@ def test_the_negative_ones_are_refused_with_a_sentence(
 
 
 def test_one_network_in_three_frameworks_agrees(serving: Callable[[str], Gateway], zoo: Path) -> None:
-    """basic-pitch: ONNX and LiteRT equal SavedModel, output by output as its case.json pairs them."""
+    """basic-pitch: each output of ONNX and LiteRT equals the output of SavedModel that case.json pairs it with."""
     samples = np.load(zoo / "savedmodel/basic-pitch-nmp/inputs.npz")["input_2"]
     ask = PROTOCOLS["v2-binary"]
     saved = ask(serving("savedmodel"), "savedmodel-basic-pitch-nmp", {"input_2": samples})
@@ -218,7 +218,7 @@ def test_one_network_in_three_frameworks_agrees(serving: Callable[[str], Gateway
 
 
 def test_silero_agrees_in_torchscript_and_onnx(zoo: Path, serving: Callable[[str], Gateway]) -> None:
-    """Its ONNX form takes the 64 samples of context and the state that TorchScript keeps itself."""
+    """The ONNX model expects the 64 samples of context and the state as inputs; the TorchScript model stores them."""
     samples = np.load(zoo / "torchscript/silero_vad/inputs.npz")["x"]
     inputs = {
         "input": np.concatenate([np.zeros((1, 64), np.float32), samples], axis=1),

@@ -1,6 +1,6 @@
-"""Run by the environment of tensorflow-serving-api, against the gateway of test_tfserving.py.
+"""Run tensorflow-serving-api's client, in its environment, against the gateway of test_tfserving.py.
 
-usage: tfserving_script.py GRPC. Uses the public client unmodified; an assertion is a failure.
+Usage: tfserving_script.py GRPC. The client is unmodified; a failed assertion is a failure.
 """
 
 import sys
@@ -51,7 +51,7 @@ def outputs(answer: Any) -> dict[str, np.ndarray]:
 
 
 def check_every_datatype(stub: Any) -> None:
-    """The fake model gives each input twice over; what is written once for all elements, too."""
+    """The fake model doubles each input, also if one value stands for all elements."""
     for compressed in (False, True):
         inputs, wanted = {}, {}
         for datatype, dtype in DTYPES.items():
@@ -63,7 +63,7 @@ def check_every_datatype(stub: Any) -> None:
                 wanted[datatype + "_out"] = value if dtype is tf.bool else value * 2
             given = value[0, 0] if compressed else value
             inputs[datatype] = tf.make_tensor_proto(given, dtype=dtype, shape=[1, 2])
-        # It knows of tensor_content for most dtypes only.
+        # The client supports tensor_content only for most dtypes.
         assert any(each.tensor_content for each in inputs.values()) != compressed
         answer = predict(stub, "every", "serving_default", **inputs)
         found = outputs(answer)

@@ -1,7 +1,7 @@
-"""Run by the environment of tritonclient, against a gateway with `simple`, `simple_string` and `simple_identity`.
+"""Run tritonclient, in its environment, against a gateway with `simple`, `simple_string` and `simple_identity`.
 
-usage: triton_extensions_script.py HTTP GRPC [COMPRESSION of gRPC ...]. What the client's public examples do
-with these models, and with the server's extensions. Uses the client unmodified; an assertion is a failure.
+Usage: triton_extensions_script.py HTTP GRPC [COMPRESSION of gRPC ...]. It does what the client's public examples do
+with these models, and with the server's extensions. The client is unmodified; a failed assertion is a failure.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import tritonclient.utils.shared_memory as shm
 from tritonclient.utils import InferenceServerException
 
 A, B = np.arange(16, dtype=np.int32).reshape(1, 16), np.full((1, 16), 3, np.int32)
-# Not every container has it writable: the test says so, and skips.
+# Not every container can write to /dev/shm. If not, the test says so and skips.
 SHARED_MEMORY = os.access("/dev/shm", os.W_OK)
 SIZE = A.nbytes
 

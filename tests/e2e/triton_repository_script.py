@@ -1,6 +1,6 @@
-"""Run by the environment of tritonclient, against a gateway that serves the repository of test_triton_repository.py.
+"""Run tritonclient, in its environment, against a gateway with the repository of test_triton_repository.py.
 
-usage: triton_repository_script.py HTTP GRPC. Uses the public client unmodified; an assertion is a failure.
+Usage: triton_repository_script.py HTTP GRPC. The client is unmodified; a failed assertion is a failure.
 """
 
 import sys
@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 
 def infer(module: Any, client: Any, model: str, arrays: dict[str, Any], classes: dict[str, int] | None = None) -> Any:
-    """The outputs by name; those in `classes` as so many classes, each a string."""
+    """Return the outputs by name. classes: output → how many classes to return, each as a string."""
     datatypes = {"int32": "INT32", "float32": "FP32"}
     asked = []
     for name, array in arrays.items():
@@ -34,7 +34,7 @@ def as_dict(message: Any) -> Any:
 
 
 def check_configuration(config: Any) -> None:
-    """config: model → its configuration with plain names, whatever protocol it came by."""
+    """Check configurations. config: model → its configuration with plain names, from either protocol."""
     document = config("simple")
     assert (document["name"], document["platform"], document["backend"]) == (
         "simple",

@@ -1,6 +1,6 @@
-"""Run by the environment of tritonclient, against a gateway that serves the fake model `m` (y = 2x).
+"""Run tritonclient, in its environment, against a gateway that serves the fake model `m` (y = 2x).
 
-usage: tritonclient_script.py HTTP GRPC. Uses the public client unmodified; an assertion is a failure.
+Usage: tritonclient_script.py HTTP GRPC. The client is unmodified; a failed assertion is a failure.
 """
 
 import asyncio

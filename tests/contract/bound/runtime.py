@@ -1,4 +1,4 @@
-"""The onnx runtime as it is on a CUDA device, without one: `test_bound_without_a_device` loads this."""
+"""The onnx runtime with its path for CUDA devices, on the CPU. `test_bound_without_a_device` loads it."""
 
 from runtimes.onnx import runtime
 from runtimes.onnx.io_binding import bind_to_device

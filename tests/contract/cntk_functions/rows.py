@@ -1,4 +1,4 @@
-"""Compares the analysis of CNTK functions with what they do to rows: `PYTHON rows.py`, in CNTK's environment."""
+"""Compare the analysis of CNTK functions with what they do to rows: `PYTHON rows.py`, in CNTK's environment."""
 
 import importlib.util
 import sys
@@ -105,7 +105,7 @@ assert found.unknown, found
 
 
 def ranges():
-    """Tables in functions and in blocks, and limits, with the numbers that reach them."""
+    """Yield functions with tables and clips, also in blocks, and their input ranges."""
     x, inner = C.input_variable(2, name="x"), C.placeholder(name="inner")
     table = C.parameter((30, 4), init=C.glorot_uniform())
     yield C.gather(table, C.reshape(x + 2, (2, 1))), InputRange(-2, 27, True)

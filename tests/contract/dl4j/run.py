@@ -1,6 +1,6 @@
-"""Runs DL4J zips with the runtime: `PYTHON run.py FOLDER`, in the runtime's environment.
+"""Run DL4J zips with the runtime: `PYTHON run.py FOLDER`, in the runtime's environment.
 
-FOLDER holds NAME.zip, NAME.in.npz and cases.json: NAME → {"inputs": name → shape as model.toml would declare it,
+FOLDER contains NAME.zip, NAME.in.npz and cases.json: NAME → {"inputs": name → shape as model.toml would declare it,
 "parameters": those of model.toml, and "exported" to run it like the exported file, without the
 runtime's checks of inputs}. It writes NAME.out.npz, or NAME.txt with the message of the load error.
 """

@@ -1,6 +1,6 @@
-"""Which numbers TensorFlow Lite graphs say that their inputs hold: `PYTHON ranges.py FOLDER`, in LiteRT's environment.
+"""Check the input ranges that are read from TensorFlow Lite graphs: `PYTHON ranges.py FOLDER`, in LiteRT's environment.
 
-Nothing runs the files: a check that fails raises.
+The files are not run. A failed check raises.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ FUSED_RELU, FUSED_RELU6 = schema.ActivationFunctionType.RELU, schema.ActivationF
 
 
 class Net:
-    """A graph under construction; the inputs of the first one are asked for."""
+    """A graph under construction. The checks read the input ranges of a file's first graph."""
 
     def __init__(self, datatype=FLOAT, net=None):
         self.file = net.file if net else File()
@@ -96,7 +96,7 @@ def tables():
     check_none(of_ids(lambda n: n.gather(n.x, n.x)))
 
     def moved(net):
-        """Two tables, and one that is asked for the number plus two; -1 counts as the first."""
+        """Look ids up in one table, and ids plus two in another. The id -1 counts as the first row."""
         least = net.op("MAXIMUM", net.x, net.constant(0, np.int32), datatype=INT32, options="MaximumMinimum")
         flat = net.op("RESHAPE", least, net.constant([-1], np.int32), shape=[-1], datatype=INT32)
         part = net.op("SPLIT", net.constant(0, np.int32), flat, datatype=INT32, count=2, options="Split", numSplits=2)
@@ -132,7 +132,7 @@ def tables():
     check_none(coordinates(-1, 60, 4))
 
     def from_the_end(net):
-        """As Keras 3 writes each embedding."""
+        """Count negative ids from the end of the table, as Keras 3 writes each embedding."""
         below = net.op("LESS", net.x, net.constant(0, np.int32), datatype=Type.BOOL, options="Less")
         counted = net.op("ADD", net.x, net.constant(60, np.int32), datatype=INT32, options="Add")
         return net.gather(net.table(60, 4), net.op("SELECT_V2", below, counted, net.x, datatype=INT32))
@@ -175,7 +175,7 @@ def eight_bits():
 
     check(of_numbers(quantised), -65.5, 62)
     check(of_numbers(lambda n: quantised(n, Type.UINT8)), -1.5, 126)
-    # Of quantised numbers every one means something, and 6 is not what RELU6 cuts them off at.
+    # Every value of a quantized type is valid, and RELU6 does not clip the stored integers at 6.
     net = Net(INT8)
     check_none(net.returns(quantised(net, Type.UINT8)))
     net = Net(INT8)
@@ -202,7 +202,7 @@ def graphs_within():
     check(of_ids(either), 0, 29, True)
 
     def loop(changed):
-        """What is given on as it came is looked up afterwards, too."""
+        """Look ids up in a loop, and again after it. A loop variable that the body does not change keeps its range."""
 
         def build(net):
             goes_on = Net(INT32, net)

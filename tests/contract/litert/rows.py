@@ -1,4 +1,4 @@
-"""Compares the analysis of graphs with what LiteRT does to rows: `PYTHON rows.py FOLDER`, in LiteRT's environment."""
+"""Compare the analysis of graphs with what LiteRT does to rows: `PYTHON rows.py FOLDER`, in LiteRT's environment."""
 
 import importlib.util
 import sys
@@ -30,7 +30,7 @@ def options(name, **fields):
 
 
 class Net:
-    """A chain of operators upon x of [n, 3, 4]."""
+    """A chain of operators on x of [n, 3, 4]."""
 
     def __init__(self):
         self.file = File()
@@ -133,7 +133,7 @@ def mixing_ones():
         return net.op("SUB", [net.x, net.op("SLICE", [net.x, net.ints(0, 0, 0), net.ints(1, -1, -1)])])
 
     def cut_rows(net):
-        """A matrix that is half as wide as a row splits each row into two."""
+        """Multiply by a matrix that is half as wide as a row, which splits each row into two."""
         flat = net.op("RESHAPE", [net.x, net.ints(-1, 12)], shape=[-1, 12])
         return net.op("FULLY_CONNECTED", [flat, net.floats(5, 6), -1], options("FullyConnected"), [-1, 5])
 
@@ -160,7 +160,7 @@ def mixing_ones():
 
 
 def unclear_ones():
-    """Operators whose result depends on the number or position of rows."""
+    """Return graphs whose results depend on the number or position of rows."""
 
     def sizes(net):
         return net.op("SHAPE", [net.x], options("Shape", outType=INT32), [3], INT32)
@@ -224,7 +224,7 @@ def unclear_ones():
         return net.op("TRANSPOSE", [made, net.ints(1, 0)], None, [-1, 5])
 
     def a_size_of_a_picture(net):
-        """Made of constants, along a side that has as many places as there are rows."""
+        """Make an image from constants; the length of one side is the number of rows."""
         count = net.op("SLICE", [sizes(net), net.ints(0), net.ints(1)], None, [1], INT32)
         wanted = net.op("CONCATENATION", [net.ints(1), count, net.ints(1, 4)], options("Concatenation"), [4], INT32)
         given = [wanted, net.floats(4, 3, 3, 2), net.floats(1, 1, 1, 2)]

@@ -1,4 +1,4 @@
-"""Checks LiteRT's interpreter over many requests: `PYTHON script.py ARTIFACT`, with the Python of its environment.
+"""Check LiteRT's interpreter over many requests: `PYTHON script.py ARTIFACT`, with the Python of its environment.
 
 The artifact gathers rows by indices, which can be out of range. A failed check raises.
 """
@@ -26,7 +26,7 @@ def gather(model, *numbers):
 
 
 def failures_are_told_apart_and_forgotten(artifact):
-    """LiteRT's message contains those of all previous failures, and grows without limit."""
+    """Check that each error is about its own request: LiteRT's message repeats all previous ones, and keeps growing."""
     runner._MAX_MESSAGES = 1000
     model = load(LoadOptions(artifact))
     first, started = model._runner._inner, 0

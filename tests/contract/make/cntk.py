@@ -1,4 +1,4 @@
-"""Makes small CNTK models, each with a case: `PYTHON cntk.py FOLDER`, in the runtime's environment.
+"""Make small CNTK models, each with a case: `PYTHON cntk.py FOLDER`, in the runtime's environment.
 
 This file must not be imported as `cntk`; run as a script, its folder comes first on sys.path, so
 that folder is removed again.
@@ -55,7 +55,7 @@ def main(root):
     table = C.alias(C.gather(C.parameter((40, 3), init=1), x), "y")
     rows = {"values": {"x": [[0.0, 1.0, 2.0, 39.0]]}, "bad": [{"x": [[40.0] * 4]}], "ranges": {"x": [0, 39, True]}}
     save("table", table, rows)
-    # Shapes, and a constant next to the batch.
+    # Shapes, and a constant combined with the batch.
     image = C.input_variable((1, C.FreeDimension, C.FreeDimension), name="image")
     strided = C.layers.Convolution2D((3, 3), 2, pad=False, init=1)(image)
     case = expects([["image", "FP32", [-1, 1, -1, -1]]], [["y", "FP32", [-1, 2, -1, -1]]])

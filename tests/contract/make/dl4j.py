@@ -1,4 +1,4 @@
-"""Makes small DL4J models, each with a case: `PYTHON dl4j.py FOLDER`, in the runtime's environment.
+"""Make small DL4J models, each with a case: `PYTHON dl4j.py FOLDER`, in the runtime's environment.
 
 The zips are those of tests/unit/runtimes/dl4j, which writes them as DL4J's ModelSerializer does.
 """
@@ -65,7 +65,7 @@ def main(root):
     zips.write(folder("declared", {"options": declared, "expected_signature": declared}), sums, np.zeros(0))
     zips.write(folder("undeclared", {"load_error": True}), sums, np.zeros(0))
 
-    # Maps the range 0 to 4 to 0 to 1 before the network, and nothing after it.
+    # The normalizer maps 0 to 4 onto 0 to 1 before the network, and does nothing after it.
     ranged = normalizers.min_max((np.zeros(2), np.full(2, 4.0)))
     values = {"values": {"in": [[4.0, 2.0]]}, "expected_values": {"out": [[1.0, 0.5]]}}
     zips.write(folder("normalized", values), single, identity, normalizer=ranged)

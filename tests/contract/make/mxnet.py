@@ -1,4 +1,4 @@
-"""Makes small MXNet models, each with a case: `PYTHON mxnet.py FOLDER`, in the runtime's environment.
+"""Make small MXNet models, each with a case: `PYTHON mxnet.py FOLDER`, in the runtime's environment.
 
 This file must not be imported as `mxnet`; run as a script, its folder comes first on sys.path, so
 that folder is removed again.
@@ -69,7 +69,7 @@ def main(root):
 
     # Some operators raise Python's built-in errors.
     beyond = ["model-symbol.json", {"i": [[9]]}, "client", "index 9 is out of bounds for axis 0 with size 3"]
-    # Others check nothing, and read or write other memory of the process.
+    # Other operators check nothing, and read or write outside their arrays.
     last = mx.sym.SequenceLast(mx.sym.split(x, num_outputs=2, axis=2)[1], i + 1, use_sequence_length=True)
     steps = [[[1.0, 2.0]], [[3.0, 4.0]]]
     region = [0.0, 0.0, 1.0, 1.0]

@@ -1,7 +1,7 @@
-"""Makes small ONNX models, each with a case: `PYTHON onnx.py FOLDER`, in an interpreter that has `onnx`.
+"""Make small ONNX models, each with a case: `PYTHON onnx.py FOLDER`, in an interpreter that has `onnx`.
 
-This file must not be imported as `onnx`; run as a script its folder comes first on sys.path, so
-that folder is taken off again.
+This file must not be imported as `onnx`; run as a script, its folder comes first on sys.path, so
+that folder is removed again.
 """
 
 import json
@@ -14,15 +14,15 @@ import numpy as np  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper, save  # noqa: E402
 
 FLOAT, HALF, DOUBLE, BOOL = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BOOL
-# A string of rank 0, with a zero at its end, which numpy's own strings drop; and an empty one.
+# A string of rank 0 that ends with a zero, which numpy's own strings would drop, and an empty string.
 SCALARS = {"string_scalar": "end\0", "string_scalar_empty": ""}
-# Of a case whose graph shows that rows do not influence each other.
+# For cases whose graph shows that rows do not influence each other.
 FOLLOWED = {"analysis": "independent"}
 INT64, STRING, BFLOAT16 = TensorProto.INT64, TensorProto.STRING, TensorProto.BFLOAT16
 
 
 def write(root, name, nodes, inputs, outputs, case, initializers=(), beside=False):
-    """beside: whether the weights are in a separate file."""
+    """Write a model and its case. beside: whether the weights are in a separate file."""
     folder = Path(root, name)
     folder.mkdir(parents=True)
     values = [
@@ -36,7 +36,7 @@ def write(root, name, nodes, inputs, outputs, case, initializers=(), beside=Fals
 
 
 def write_faults(root, node):
-    """Requests that fail deep in a graph."""
+    """Write models with requests that fail deep in the graph."""
     table = numpy_helper.from_array(np.ones((3, 2), np.float32), "table")
 
     def fault(name, nodes, inputs, outputs, values, words):
@@ -123,7 +123,7 @@ def main(root):
         },
         [numpy_helper.from_array(np.array(2.0), "two"), numpy_helper.from_array(np.array([1]), "axes")],
     )
-    # A weight that is listed as an input, as models before IR 4 had it, need not be given.
+    # A weight that is listed as an input, as in models before IR 4, need not be in a request.
     weight = numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")
     write(
         root,
@@ -134,7 +134,8 @@ def main(root):
         {"expected_signature": {"inputs": [["x", "FP32", [-1, 3]]]}, **FOLLOWED},
         [weight],
     )
-    # Its graph says how many rows the table has, and that rows of a batch lie apart, though it is loaded from a copy.
+    # The graph shows the number of rows in the table, and that rows of a batch are independent, even though the model
+    # is loaded from a copy.
     write(
         root,
         "table_beside",
@@ -151,7 +152,7 @@ def main(root):
         [numpy_helper.from_array(np.arange(30522, dtype=np.float32)[:, None], "table")],
         beside=True,
     )
-    # What does not fit shows only in the middle of the model, in words that name a node.
+    # A wrong size is noticed only in the middle of the model, and ONNX Runtime's message names a node.
     write(
         root,
         "reshape",
@@ -166,7 +167,7 @@ def main(root):
         },
         [numpy_helper.from_array(np.array([-1, 4]), "shape")],
     )
-    # Zeros win over negative numbers, where a pooling's own padding never does: optimizers must not mix up the two.
+    # Explicit zeros win over negative numbers, but a pooling's own padding never does: optimizers must not merge them.
     pads = numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1]), "pads")
     minus = {"values": {"x": [[[[-5.0, -5.0], [-5.0, -5.0]]]]}}
     zeros = [[[[0, 0, 0], [0, -5, 0], [0, 0, 0]]]]
@@ -216,7 +217,7 @@ def main(root):
         {"values": {"x": [[1.0, 1.0]]}, "expected_values": {"y": [[100.0, 0.5]]}, **FOLLOWED},
         [numpy_helper.from_array(np.array(value), name) for name, value in layer.items()],
     )
-    # ONNX Runtime writes the running variance over the old one, which must not be the scale as well.
+    # ONNX Runtime overwrites the variance with the running variance, so the scale must be another tensor.
     ones = [numpy_helper.from_array(np.ones(2, np.float32), name) for name in ("scale", "variance")]
     zeros_of_two = [numpy_helper.from_array(np.zeros(2, np.float32), name) for name in ("shift", "mean")]
     write(

@@ -1,4 +1,4 @@
-"""Makes small SavedModels, each with a case: `PYTHON savedmodel.py FOLDER`, in the runtime's environment."""
+"""Make small SavedModels, each with a case: `PYTHON savedmodel.py FOLDER`, in the runtime's environment."""
 
 import json
 import sys
@@ -40,7 +40,7 @@ class UnknownRank(tf.Module):
 
 
 class Tables(tf.Module):
-    """A table that is a variable, picked from in a function that is called, and limits around a sum."""
+    """Look ids up in a variable within a called function, and clip a sum."""
 
     def __init__(self):
         super().__init__()
@@ -91,7 +91,7 @@ class CallsPython(tf.Module):
 
 
 class Online(tf.Module):
-    """Signatures that do not change the weights, and some that change what the next run reads."""
+    """Some signatures do not change any state; others change state that the next run reads."""
 
     def __init__(self):
         super().__init__()
@@ -142,7 +142,7 @@ class Failing(tf.Module):
 
 
 class ReadsAssets(tf.Module):
-    """A vocabulary that becomes a table, and a file that is read for each request."""
+    """A vocabulary file that becomes a table, and a file that is read for each request."""
 
     def __init__(self, folder):
         super().__init__()
@@ -166,7 +166,7 @@ def elsewhere(x):
 
 
 def save_graphs(folder, *tag_sets):
-    """One graph per set of tags, which adds 1, 2, 3, …"""
+    """Save one graph per set of tags; the graphs add 1, 2, 3, …"""
     builder = tf.compat.v1.saved_model.Builder(str(folder))
     for number, tags in enumerate(tag_sets):
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -190,7 +190,7 @@ def save_graphs(folder, *tag_sets):
 
 
 def save_counter(folder):
-    """TensorFlow 1: two signatures of one graph, one of which counts its calls."""
+    """Save a TensorFlow 1 graph with two signatures, one of which counts its calls."""
     compat = tf.compat.v1
     builder = compat.saved_model.Builder(str(folder))
     with tf.Graph().as_default(), compat.Session() as session:
@@ -206,7 +206,7 @@ def save_counter(folder):
 
 
 def save_for_session(folder):
-    """TensorFlow 1 with an optimizer's slots, on which `tf.saved_model.load` fails."""
+    """Save a TensorFlow 1 model with an optimizer's slots, on which `tf.saved_model.load` fails."""
     compat = tf.compat.v1
     compat.disable_control_flow_v2()
     builder = compat.saved_model.Builder(str(folder))

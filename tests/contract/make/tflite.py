@@ -1,4 +1,4 @@
-"""Makes small LiteRT models, each with a case: `PYTHON tflite.py FOLDER`, in the runtime's environment.
+"""Make small LiteRT models, each with a case: `PYTHON tflite.py FOLDER`, in the runtime's environment.
 
 That environment has no converter, so the files are built with the schema that LiteRT contains.
 """
@@ -23,7 +23,7 @@ class Graph:
         self.made.tensors, self.made.operators, self.made.inputs, self.made.outputs = [], [], [], []
 
     def tensor(self, name, shape, datatype=FLOAT, *, ranked=True, variable=False, data=None):
-        """In `shape`, -1 is any size."""
+        """Add a tensor. In `shape`, -1 is any size."""
         tensor = schema.TensorT()
         tensor.name, tensor.type, tensor.hasRank, tensor.isVariable = name, datatype, ranked, variable
         tensor.shape = [max(size, 1) for size in shape]
@@ -46,7 +46,7 @@ class Graph:
         return self.made.outputs[-1]
 
     def run(self, operator, inputs, outputs, options=None):
-        """`operator` is a built-in one, or a custom one's name."""
+        """Add an operator: a built-in one, or a custom one by its name."""
         made = schema.OperatorT()
         made.opcodeIndex = self.file.operator(operator)
         made.inputs, made.outputs = inputs, outputs
@@ -59,7 +59,7 @@ class Graph:
         self.run(Op.ADD, [one, two], [result], schema.AddOptionsT())
 
     def signature(self, key):
-        """Adds a signature `key` whose names are those of the tensors after the last slash."""
+        """Add a signature `key` whose names are those of the tensors after the last slash."""
         signature = schema.SignatureDefT()
         signature.signatureKey, signature.subgraphIndex = key, self.file.made.subgraphs.index(self.made)
         signature.inputs = [self._entry(number) for number in self.made.inputs]
@@ -116,7 +116,7 @@ def write(root, name, content, case):
 
 
 def adder(*signatures, shape=(-1, 3), datatype=FLOAT):
-    """y = x + x, under these signatures' keys."""
+    """Make y = x + x, with a signature for each of these keys."""
     file = File()
     graph = file.graph()
     x = graph.input("x", shape, datatype)
@@ -127,7 +127,7 @@ def adder(*signatures, shape=(-1, 3), datatype=FLOAT):
 
 
 def dense():
-    """Weights and a dynamic batch."""
+    """Make a dense layer with a dynamic batch."""
     file = File()
     graph = file.graph()
     x = graph.input("dense_input", [-1, 4])
@@ -139,7 +139,7 @@ def dense():
 
 
 def twins():
-    """Two outputs of one shape, which the subgraph and the signature have in different orders."""
+    """Make two outputs of one shape, which the subgraph and the signature have in different orders."""
     file = File()
     graph = file.graph()
     x = graph.input("x", [-1, 2])
@@ -152,7 +152,7 @@ def twins():
 
 
 def several():
-    """Three signatures: two of one subgraph, one of another, which takes two inputs."""
+    """Make three signatures: two of one subgraph, and one of another, which has two inputs."""
     file = adder("zwei", "doubled")
     graph = file.graph()
     a, b = graph.input("a", [-1], INT64), graph.input("b", [-1], INT64)
@@ -162,7 +162,7 @@ def several():
 
 
 def fixed_inside():
-    """A batch that is dynamic in name only: the graph reshapes to one row."""
+    """Make a batch that is dynamic in name only: the graph reshapes to one row."""
     file = File()
     graph = file.graph()
     x, shape = graph.input("x", [-1, 4]), graph.constant(np.array([1, 2, 2], np.int32))
@@ -182,7 +182,7 @@ def one_operator(operator, inputs, outputs, options=None, datatypes=(FLOAT, FLOA
 
 
 def state():
-    """A recurrent layer: h = x + h, where h is kept from one run to the next."""
+    """Make a recurrent layer: h = x + h, where h is kept from one run to the next."""
     file = File()
     graph = file.graph()
     x = graph.input("x", [1, 1, 2])
@@ -195,7 +195,7 @@ def state():
 
 
 def variable(graph):
-    """A variable that all subgraphs share, initialized once by the file's second subgraph."""
+    """Make a variable that all subgraphs share, initialized once by the file's second subgraph."""
     options = schema.CallOnceOptionsT()
     options.initSubgraphIndex = 1
     graph.run(Op.CALL_ONCE, [], [], options)
@@ -211,7 +211,7 @@ def handle(graph):
 
 
 def training():
-    """y = x + weights under one signature; another one changes the weights, and a third does so in a branch."""
+    """Make a signature y = x + weights, one that changes the weights, and one that changes them in a branch."""
     file = File()
     predict, initial, train, branch, perhaps = (file.graph() for _ in range(5))
     initial.run(Op.ASSIGN_VARIABLE, [handle(initial), initial.constant(np.array([1, 2], np.float32))], [])
@@ -243,7 +243,7 @@ def training():
 
 
 def noisy():
-    """y = x + noise"""
+    """Make y = x + noise."""
     file = File()
     graph = file.graph()
     x, noise = graph.input("x", [-1, 2]), graph.tensor("noise", [1, 2])
@@ -253,7 +253,7 @@ def noisy():
 
 
 def partly_custom():
-    """Two signatures, one of which needs an operator that LiteRT lacks."""
+    """Make two signatures, one of which needs an operator that LiteRT lacks."""
     file = adder("serving_default")
     graph = file.graph()
     graph.run("FlexNoSuch", [graph.input("x", [1])], [graph.output("y", [1])])
@@ -262,7 +262,7 @@ def partly_custom():
 
 
 def gathering():
-    """Rows by their numbers, which can be too high."""
+    """Look rows up by their numbers, which can be too high."""
     file = File()
     graph = file.graph()
     rows = graph.constant(np.arange(6, dtype=np.float32).reshape(3, 2))
@@ -272,7 +272,7 @@ def gathering():
 
 
 def tables():
-    """A row of a table, and a number that is cut off at 2 and 14 once it is halved."""
+    """Look ids up in a table, and halve and clip a number. Inputs between 2 and 14 are not clipped."""
     file = File()
     graph = file.graph()
     words, two = graph.constant(np.arange(40000, dtype=np.float32)), graph.constant(np.array(2, np.float32))
@@ -288,7 +288,7 @@ def tables():
 
 
 def filling():
-    """Returns as many ones as requested."""
+    """Make a model that returns as many ones as requested."""
     file = File()
     graph = file.graph()
     size, one = graph.input("size", [-1], INT32), graph.constant(np.array(1, np.float32))
@@ -297,7 +297,7 @@ def filling():
 
 
 def quantised():
-    """Integers in and out, as they are: y = max(x, 0) in eighths."""
+    """Make y = max(x, 0) on quantized integers whose scale is an eighth."""
     file = File()
     graph = file.graph()
     ends = [graph.input("x", [-1, 2], INT8), graph.output("y", [-1, 2], INT8)]
@@ -310,7 +310,7 @@ def quantised():
 
 
 def unnamed():
-    """Tensors without a name, and two of the same name."""
+    """Make tensors without a name, and two with the same name."""
     file = File()
     graph = file.graph()
     x, y = graph.input("", [-1, 2]), graph.input("x", [-1, 2])
@@ -320,7 +320,7 @@ def unnamed():
 
 
 def strings(shape=(-1,)):
-    """Returns its input strings with an additional last dimension."""
+    """Make a model that returns its input strings with an additional last dimension."""
     file = File()
     graph = file.graph()
     x, axis = graph.input("x", shape, STRING), graph.constant(np.array([-1], np.int32))
@@ -329,7 +329,7 @@ def strings(shape=(-1,)):
 
 
 def bfloat16():
-    """One of two outputs has a datatype that the protocol lacks, and that LiteRT reports as UINT16."""
+    """Make two outputs, one of a datatype that the protocol lacks and that LiteRT reports as UINT16."""
     file = adder()
     graph = Graph(file)
     graph.made = file.made.subgraphs[0]
@@ -395,7 +395,7 @@ def main(root):
     ends = {"values": {"ids": [39999, 0], "a": [4, 99]}, "expected_values": {"y": [40001, 7]}}
     beyond = {"bad": [{"ids": [40000, 0]}, {"ids": [-1, 0]}], "ranges": {"ids": [0, 39999, True], "a": [2, 14, False]}}
     write(root, "tables", tables(), {**ends, **beyond})
-    # More than fits in an address space, for which LiteRT gives no reason, and a negative size.
+    # More memory than an address space has, which LiteRT refuses without a reason, and a negative size.
     faults = [
         ["model.tflite", {"size": [1 << 24, 1 << 24]}, "memory", ""],
         ["model.tflite", {"size": [-1, 2]}, "client", "Fill dimensions must be >= 0"],

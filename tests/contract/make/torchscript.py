@@ -1,4 +1,4 @@
-"""Makes small PyTorch models, each with a case: `PYTHON torchscript.py FOLDER`, in the runtime's own environment."""
+"""Make small PyTorch models, each with a case: `PYTHON torchscript.py FOLDER`, in the runtime's environment."""
 
 import json
 import sys
@@ -71,7 +71,7 @@ class Inception(NamedTuple):
 
 
 class NoneBeside(nn.Module):
-    """As torchvision's inception_v3 in evaluation."""
+    """One of its outputs is None, as in torchvision's inception_v3 in eval mode."""
 
     def forward(self, x: Tensor) -> Inception:
         auxiliary: Tensor | None = None
@@ -92,7 +92,7 @@ class SparseBeside(nn.Module):
 
 
 class Moves(nn.Module):
-    """To a device that is not there."""
+    """Moves its input to a device that does not exist."""
 
     def __init__(self, device: str):
         super().__init__()
@@ -103,7 +103,7 @@ class Moves(nn.Module):
 
 
 class LacksKernel(nn.Module):
-    """For a type that the model makes itself."""
+    """Lacks a kernel for a datatype that the model itself converts to."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cumprod(x.to(torch.complex32), 0).real
@@ -139,7 +139,7 @@ class ComplexAlone(nn.Module):
 
 
 class Forces(nn.Module):
-    """It computes a gradient inside: the forces of x² are -2x."""
+    """Computes a gradient during inference: the forces of x² are -2x."""
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         place = x.detach().clone()
@@ -185,7 +185,7 @@ class WritesToInput(nn.Module):
 
 
 class Counts(nn.Module):
-    """Answers with how often it was asked before, too."""
+    """Also returns the number of earlier calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class Counts(nn.Module):
 
 
 class KeepsInput(nn.Module):
-    """Stateful: it answers with the input of the call before. Asked thrice for the same it is as good as none."""
+    """Stateful: returns the previous call's input. If the same input comes three times, the state does not show."""
 
     def __init__(self):
         super().__init__()
@@ -232,7 +232,7 @@ FP32_X = {"options": {"inputs": [["x", "FP32", [-1, 4]]]}}
 
 
 class Pictures(nn.Module):
-    """Its weights, activations and input are floating-point; one of its outputs is not."""
+    """The weights, activations and input are floating-point; one of the outputs is not."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -244,7 +244,7 @@ class Pictures(nn.Module):
 
 
 class Tables(nn.Module):
-    """Its numbers are rows of a table."""
+    """Its input contains indices of rows in a table."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -260,7 +260,7 @@ LIBRARY.impl("twice", lambda x: x * 2, "CompositeExplicitAutograd")
 
 
 class Custom(nn.Module):
-    """With an operator that no other process knows."""
+    """Uses an operator that is registered only in the process that writes the file."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.ops.contract.twice(x)
@@ -295,7 +295,7 @@ def main(root):
         write(name, lambda path: torch.export.save(program, path), case, "pt2")
 
     def legacy(name, module, case, version=""):
-        """As PyTorch 2.7 packed it: the entries at the top of the archive, which this one still reads."""
+        """Write PyTorch 2.7's layout, with entries at the archive's top level. Newer versions still read it."""
         dynamic = {"x": {0: torch.export.Dim("n", min=1, max=64)}}
         program = torch.export.export(module.eval(), (torch.zeros(2, 4),), dynamic_shapes=dynamic)
         parts = serialize.serialize(program)
@@ -361,7 +361,7 @@ def main(root):
         ["mode", "BYTES", []],
     ]
     script("takes_scalars", TakesScalars(), {"values": scalars, "expected_signature": {"inputs": types}})
-    # An argument with a default is an input where it is declared.
+    # An argument with a default value is an input only if it is declared.
     options = {"inputs": [*types, ["extra", "", None]]}
     script("takes_optional", TakesScalars(), {"values": {**scalars, "extra": [10.0, 20.0]}, "options": options})
     bad = [{"x": [[1.0, 2.0]]}]

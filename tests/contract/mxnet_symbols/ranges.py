@@ -1,6 +1,6 @@
-"""Which numbers MXNet symbols say that their inputs hold: `PYTHON ranges.py FOLDER`, in the runtime's own environment.
+"""Check the input ranges that are read from MXNet symbols: `PYTHON ranges.py FOLDER`, in the runtime's environment.
 
-Each symbol is loaded as it is served; a check that fails raises.
+Each symbol is loaded as for serving. A failed check raises.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ x, i = S.var("x"), S.var("i")
 
 
 def ranges(symbol, parameters=(), **shapes):
-    """shapes: what is declared of inputs; those of `parameters` are their values' shapes."""
+    """Return a symbol's input ranges. shapes: the declared shapes of its inputs; parameters: name → shape."""
     symbol.save(str(FOLDER / "model-symbol.json"))
     saved = {"arg:" + name: mx.nd.zeros(shape) for name, shape in dict(parameters, unused=(1,)).items()}
     mx.nd.save(str(FOLDER / "model-0000.params"), saved)
@@ -46,7 +46,7 @@ assert ranges(S.take(w, S.relu(i)), words) == rows(300)
 assert ranges(S.take(w, S.where(i < 0, i + 300, i)), words) == rows(300)
 assert ranges(S.one_hot(i, depth=10), words) == {"i": InputRange(0, 9)}
 
-# Sizes of what is computed, where they are the same for every shape that an input may have.
+# Sizes of computed arrays count if they are the same for every shape that the inputs may have.
 scores = S.log_softmax(S.FullyConnected(x, S.var("f_weight"), num_hidden=7, no_bias=True))
 dense = {"f_weight": (7, 5)}
 assert ranges(S.pick(scores, i), dense, x=(-1, 5), i=(-1,)) == rows(7)
@@ -60,7 +60,7 @@ assert ranges(S.gather_nd(w, i), words, i=(1, -1)) == rows(300)
 assert ranges(S.gather_nd(w, i), words, i=(2, -1)) == rows(4)
 assert ranges(S.gather_nd(w, i), words, i=(-1, -1)) == {}
 
-# Limits, through sums and products with numbers.
+# Clips of sums and products with constants.
 assert ranges(S.clip((x / 255 - 0.5) * 2, -1, 1)) == {"x": InputRange(0, 255)}
 assert ranges(S.clip(-(1 - x), 0, 6)) == {"x": InputRange(1, 7)}
 assert ranges(S.minimum(S.maximum(x, -2), 3)) == {"x": InputRange(-2, 3)}

@@ -1,4 +1,4 @@
-"""Checks the analysis of rows in MXNet's symbols: `PYTHON rows.py`, in the runtime's environment."""
+"""Check the analysis of rows in MXNet's symbols: `PYTHON rows.py`, in the runtime's environment."""
 
 import importlib.util
 import sys
@@ -17,7 +17,7 @@ S = mx.sym
 
 
 def read(symbol, *sizes):
-    """Of an input of [n, *sizes], where what else the symbol takes are parameters."""
+    """Return the analysis for an input of [n, *sizes]; all other arguments of the symbol are parameters."""
     inputs = (TensorSpec("data", "FP32", (-1, *sizes)),)
     names = symbol.list_outputs()
     given = symbol.list_arguments() + symbol.list_auxiliary_states()
@@ -69,7 +69,7 @@ def mixing_ones(x):
 
 
 def unclear_ones(x):
-    """Of [n, 4, 6], whose result depends on the number or position of rows."""
+    """Yield symbols over [n, 4, 6] whose results depend on the number or position of rows."""
     sizes = S.shape_array(x)
     count = S.slice_axis(sizes, axis=0, begin=0, end=1)
     yield S.broadcast_mul(x, S.one_hot(count, depth=6))

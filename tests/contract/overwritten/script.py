@@ -1,4 +1,4 @@
-"""Checks a model whose files are overwritten while it serves: `PYTHON script.py RUNTIME ARTIFACT CASE_JSON`.
+"""Check a model whose files are overwritten while it serves: `PYTHON script.py RUNTIME ARTIFACT CASE_JSON`.
 
 A loaded model must not read its files again or map them. A failed check raises.
 """

@@ -1,4 +1,4 @@
-"""The torchscript runtime as it is on a CUDA device, without one: `test_staged_without_a_device` loads this."""
+"""The torchscript runtime with its path for CUDA devices, on the CPU. `test_staged_without_a_device` loads it."""
 
 import warnings
 

@@ -1,6 +1,6 @@
-"""Checks of the CUDA path that need PyTorch and no device, run by its environment's Python; a failed one raises.
+"""Check the CUDA path with PyTorch but without a device, in the runtime's environment. A failed check raises.
 
-Streams and events are torch.cpu's; memory that runs out and graphs are played by fakes, so that this shows
+Streams and events are torch.cpu's; fakes stand in for graphs and for memory that runs out. So this shows
 what our code does with them, not what CUDA does.
 """
 
@@ -89,7 +89,7 @@ def a_handle_holds_its_batch_until_it_is_finished():
 
 
 class FakeGraph:
-    """Replays by calling again, into the outputs of the recording."""
+    """Replays by calling the function again and writing into the outputs of the recording."""
 
     current = None
 

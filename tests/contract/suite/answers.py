@@ -14,7 +14,7 @@ from runtimes.tensors import from_array
 
 class AnswerChecks(TestedModel):
     def check_signature(self):
-        """Signatures are well formed, and say what the case says."""
+        """Signatures are well formed, and equal those in the case."""
         for signature in self.model.signatures.values():
             for group in (signature.inputs, signature.outputs):
                 assert isinstance(group, tuple) and all(isinstance(spec, TensorSpec) for spec in group), group
@@ -35,7 +35,7 @@ class AnswerChecks(TestedModel):
             assert sorted(self.signature.refused) == sorted(self.case.get("refused", [])), self.signature.refused
 
     def check_infer(self):
-        """Good inputs are answered with every output, in order, as the signature says, with the expected values."""
+        """The answer to good inputs has every output, in the signature's order, with the expected values."""
         answer = self.infer()
         # Some outputs turn out to be unservable only in the first answer.
         self.signature = self.model.signatures[self.name]
@@ -66,7 +66,7 @@ class AnswerChecks(TestedModel):
             self.same(name, answer[name], as_objects(array))
 
     def check_accuracy(self):
-        """The share of rows with the largest score at the right class is what the case says."""
+        """The share of rows whose largest score is at the right class equals the case's accuracy."""
         if "labels" not in self.case:
             return
         answer = self.infer()
@@ -76,13 +76,13 @@ class AnswerChecks(TestedModel):
                 assert abs(right - self.case["accuracy"]) < 1e-9, "%s are right" % right
 
     def check_inputs_stay(self):
-        """The inputs are not modified: they are views of the frame's bytes, which may be needed again."""
+        """The model does not modify its inputs: they are views of the frame's bytes, which may be needed again."""
         before = {name: content(array) for name, array in self.inputs.items()}
         self.infer()
         assert before == {name: content(array) for name, array in self.inputs.items()}, "inputs were changed"
 
     def check_answers_stay(self):
-        """An answer is not changed by the next one."""
+        """A later request does not change an earlier answer."""
         first = self.infer()
         before = {name: content(array) for name, array in first.items()}
         again = self.infer()

@@ -10,7 +10,7 @@ from runtimes.worker import batching_decision
 
 class BatchingChecks(TestedModel):
     def check_batch_analysis(self):
-        """The graph analysis finds what the case says, and never independence of rows that depend on each other."""
+        """The graph analysis finds what the case says, and never calls dependent rows independent."""
         found = self.model.analyze_batch(self.name)
         assert found is None or isinstance(found, BatchAnalysis), found
         independent = found is not None and found.independent
@@ -27,7 +27,7 @@ class BatchingChecks(TestedModel):
                     assert any(words in reason for reason in getattr(found, kind)), (name, found)
 
     def check_input_ranges(self):
-        """The graph's input ranges are what the case says."""
+        """The input ranges that are read from the graph are those in the case."""
         found = self.model.input_ranges(self.name)
         assert set(found) <= set(self.inputs), found
         if "ranges" in self.case:

@@ -1,4 +1,4 @@
-"""Imports the package `runtimes` by its file, and a runtime as a worker does.
+"""Import the package `runtimes` by its file, and a runtime as a worker does.
 
 The interpreter runs isolated (-I), so neither is on its path. Importing this module makes `runtimes` importable.
 """

@@ -1,8 +1,8 @@
-"""Checks what every runtime must do, in the runtime's own interpreter.
+"""Check what every runtime must do, in the runtime's own interpreter.
 
     PYTHON run.py RUNTIME_FOLDER ARTIFACT CASE_JSON
 
-Prints one JSON object per check: {"check": name, "ok": bool, "detail": text}; exits with 0 if all are ok. The suite
+Print one JSON object per check: {"check": name, "ok": bool, "detail": text}; exit with 0 if all are ok. The suite
 needs only numpy, and runs on Python 3.6 and newer.
 
 A case is a JSON object. All keys are optional:
