@@ -1,8 +1,8 @@
-"""Arithmetic that converters get wrong, through the steps of exports. Prints name → what of it is wrong: nothing.
+"""Run arithmetic that converters get wrong through the steps of exports. Print name → what is wrong, if anything.
 
-PYTHON arithmetic_script.py FOLDER     in export-torch's environment: writes ONNX files and PyTorch's answers
-PYTHON arithmetic_script.py FOLDER     in export-tf's, afterwards: those, TensorFlow's and ONNX's own models, as
-                                       ONNX Runtime, LiteRT and TensorFlow compute what became of them
+PYTHON arithmetic_script.py FOLDER     in export-torch's environment: write ONNX files and PyTorch's answers
+PYTHON arithmetic_script.py FOLDER     then in export-tf's environment: convert those and models of TensorFlow and
+                                       ONNX, and compare what ONNX Runtime, LiteRT and TensorFlow compute
 """
 
 import importlib
@@ -35,7 +35,7 @@ def converter(name: str) -> Any:
 
 
 def step(source: Path, destination: Path, inputs: Arrays, outputs: Arrays, **options: Any) -> Step:
-    """The first dimension of everything counts rows."""
+    """Return an export's step. The first dimension of every array is the batch."""
     specs = [
         tuple(TensorSpec(name, datatype_of(array.dtype), (-1, *array.shape[1:])) for name, array in arrays.items())
         for arrays in (inputs, outputs)
@@ -143,7 +143,7 @@ def read(folder: Path, name: str) -> tuple[Arrays, Arrays]:
 
 
 def gather(path: Path, convert: Any) -> None:
-    """As torch.onnx writes models of 2 GB and more: a file for each tensor."""
+    """Store each tensor in its own file, as torch.onnx does for models of 2 GB and more, and gather them again."""
     import onnx
 
     onnx.save(onnx.load(path), path, save_as_external_data=True, all_tensors_to_one_file=False, size_threshold=0)
@@ -156,7 +156,7 @@ def gather(path: Path, convert: Any) -> None:
 
 
 def write_tensorflow(folder: Path, convert: Any) -> None:
-    """SavedModels → ONNX: 8, 32 and 64 bits, and floats."""
+    """Convert SavedModels to ONNX: integers of 8, 32 and 64 bits, and floats."""
     import tensorflow as tf
 
     def whole(x: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Chromium, driven by playwright-core, and the node in which exports are verified."""
+"""Chromium, driven by playwright-core, and the Node.js that verifies exports."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ _PLAYWRIGHT = "playwright-core@1.65.1"
 
 
 class Visit(NamedTuple):
-    """states: what the page showed after each step. asked: every URL that it wanted."""
+    """One visit to a page. states: what it showed after each step; asked: every URL that it requested."""
 
     states: list[dict[str, Any]]
     complaints: list[str]
@@ -23,7 +23,7 @@ class Visit(NamedTuple):
 
 
 class Browser:
-    """web: the interpreter of the environment export-web, which also contains node and npm."""
+    """Chromium. web: the interpreter of the environment export-web, which also contains node and npm."""
 
     def __init__(self, web: Path) -> None:
         found = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -51,7 +51,7 @@ class Browser:
         return folder / "node_modules" / "playwright-core"
 
     def visit(self, url: str, steps: Sequence[dict[str, Any]], **options: Any) -> Visit:
-        """Fails with what the driver complains about. The steps are browser.js's."""
+        """Visit a page and perform the steps, as browser.js defines them. Fails with the driver's output."""
         order = json.dumps({"url": url, "steps": list(steps), **options})
         command = [self.node, _HERE / "browser.js", self._playwright, self._chromium, order]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)

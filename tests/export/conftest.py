@@ -1,4 +1,4 @@
-"""The environments of exports, and exports of the example models, made once for all tests."""
+"""The environments for exports, and exports of the example models that are made once for all tests."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from tests.support.environments import ready_environment
 
 @pytest.fixture(scope="session")
 def export_environment() -> Callable[[str], Environment]:
-    """name → a converter's environment."""
+    """Return a converter's environment by name."""
     known = converters()
     return cache(lambda name: ready_environment(known[name]))
 
@@ -39,7 +39,7 @@ def browser(web_python: Path) -> Browser:
 
 
 def make(model: str, target: str, out: Path, only: str = "", **wanted: Any) -> Report:
-    """An export in this process. only: the format that a route must end in."""
+    """Export a model in this process. only: the format that a route must end in."""
 
     def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
         return [each for each in all_routes(source, target, precision) if only in ("", each.gives(source))]
@@ -54,7 +54,7 @@ def make(model: str, target: str, out: Path, only: str = "", **wanted: Any) -> R
 def exported(
     tmp_path_factory: pytest.TempPathFactory, runtime_environment: Callable[[str], Environment]
 ) -> Callable[[str, str, str], tuple[Path, Report]]:
-    """model, target, "" or the only format that may come out → the folder, and its report."""
+    """Return the folder and report of an export, by model, target, and the only format allowed ("" for any)."""
     made: Mapping[tuple[str, str, str], tuple[Path, Report]] = {}
 
     def get(model: str, target: str, only: str = "") -> tuple[Path, Report]:

@@ -1,4 +1,4 @@
-"""Runs in export-tf's environment: compares unrolled layers with ONNX Runtime's. Prints name → largest difference."""
+"""Compare unrolled layers with ONNX Runtime's, in export-tf's environment. Print name → largest difference."""
 
 import itertools
 import json

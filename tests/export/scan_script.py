@@ -1,4 +1,4 @@
-"""Runs in export-tf's environment: compares unrolled Scans with ONNX Runtime's. Prints name → largest difference."""
+"""Compare unrolled Scans with ONNX Runtime's, in export-tf's environment. Print name → largest difference."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ def floats(name: str, *shape: Any) -> Any:
 
 
 def model(axis: int, backwards: bool, steps: Any = STEPS, nested: bool = False) -> onnx.ModelProto:
-    """A Scan with two sequences, a state, a value of the outer graph and a constant in the body. It outputs two
+    """Return a Scan with two sequences, a state, a value of the outer graph and a constant in the body. It outputs two
     sequences and a state."""
     half = numpy_helper.from_array(np.float32([0.5]), "half")
     add = helper.make_node("Add", ["scaled", "y"], ["next"])

@@ -1,4 +1,4 @@
-"""Arithmetic that torch.onnx, tf2onnx and onnx2tf get wrong unless modelport corrects it, in the steps of exports."""
+"""Exports of arithmetic that torch.onnx, tf2onnx and onnx2tf get wrong unless modelport corrects it."""
 
 import json
 import subprocess
@@ -13,8 +13,8 @@ SCRIPT = Path(__file__).with_name("arithmetic_script.py")
 def test_whole_numbers_below_zero_and_wide_logits(
     export_environment: Callable[[str], Environment], tmp_path: Path
 ) -> None:
-    """// % >> of negative numbers, log-sigmoid and its kind far from zero; what onnx2tf has no
-    kernel for, or loses; transformers that were traced through PyTorch's fast path."""
+    """// % >> of negative numbers; log-sigmoid and similar functions far from zero; operators that onnx2tf lacks
+    or drops; transformers that were traced through PyTorch's fast path."""
     said = []
     for name in ("export-torch", "export-tf"):
         command = [str(export_environment(name).python), str(SCRIPT), str(tmp_path)]

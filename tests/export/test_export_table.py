@@ -1,10 +1,10 @@
 """Kinds of models × frameworks × targets: each is exported and verified, or refused with a reason.
 
-All of them take half an hour, so that only some models are tried unless MODELPORT_EXPORT_TABLE=all is set.
+All of them take half an hour, so only some models are tried unless MODELPORT_EXPORT_TABLE=all is set.
 
-What is expected is in table.toml: per framework and model, the targets that are verified and how ("" for any batch,
-"one" for a batch of one), and a part of the reason where one is refused. A cell that changes in either direction fails.
-`shapes` are those that --shape gives, for a model with sizes that a target fixes and the signature leaves open.
+table.toml has the expected result for each framework, model and target: "any" if it is verified for any batch size,
+"one" for a batch of one, or a part of the reason for a refusal. A cell that changes in either direction fails.
+`shapes` are the values of --shape, for models with dynamic sizes that a target must fix.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 EXPECTED: dict[str, dict[str, dict[str, Any]]] = tomllib.loads((HERE / "table.toml").read_text())
 TARGETS = ("tflite", "tfjs", "onnx")
 WANTED = os.environ.get("MODELPORT_EXPORT_TABLE", "mlp multi").split()
-# Two at a time: most of an export is the import of a framework, on one core.
+# Two at a time: an export spends most of its time importing a framework, on one core.
 AT_A_TIME = 2
 
 
@@ -53,7 +53,7 @@ CELLS = [
 def models(
     runtime_environment: Callable[[str], Environment], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
-    """framework → a repository of its models, made there."""
+    """Return a repository of a framework's models, made in its environment."""
     root = tmp_path_factory.mktemp("models")
 
     def make(framework: str) -> Path:
@@ -72,7 +72,7 @@ def models(
 def outcomes(
     request: pytest.FixtureRequest, models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[Cell, Report | str]:
-    """What became of each cell that was asked for: its report, or why there is none."""
+    """The outcome of each requested cell: its report, or the reason for the refusal."""
     wanted: list[Cell] = [
         item.callspec.params["cell"]
         for item in request.session.items
@@ -99,7 +99,7 @@ def outcomes(
     return dict(zip(wanted, asyncio.run(everything()), strict=True))
 
 
-@pytest.mark.timeout(0)  # the first of them waits for all
+@pytest.mark.timeout(0)  # the first test waits for the exports of all
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_cell(cell: Cell, outcomes: dict[Cell, Report | str]) -> None:
     expected, outcome = EXPECTED[cell.framework][cell.model][cell.target], outcomes[cell]
@@ -116,7 +116,7 @@ def test_cell(cell: Cell, outcomes: dict[Cell, Report | str]) -> None:
 
 
 def test_names_order_and_datatypes_are_the_served_ones(models: Callable[[str], Path], tmp_path: Path) -> None:
-    """Two inputs of different kinds, two outputs of one shape: as the archive's own signature has them."""
+    """Two inputs of different datatypes and two outputs of the same shape, as in the archive's own signature."""
     order = ExportRequest("multi", "tflite", tmp_path / "out", models("torchscript"))
     asyncio.run(export(order, environments(), lambda line: None))
     report: Any = json.loads((tmp_path / "out" / "export.json").read_text())

@@ -25,7 +25,7 @@ _IMAGENET = Preprocess(
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """UINT8 [height, width, 3] that changes slowly, as photographs do."""
+    """Return UINT8 [height, width, 3] that changes slowly from pixel to pixel, as photographs do."""
     y, x = np.mgrid[0:height, 0:width]
     waves = [np.sin(x / 7 + c) * np.cos(y / (5 + c)) for c in range(3)]
     return (127.5 + 127.5 * np.stack(waves, -1)).astype(np.uint8)
@@ -67,11 +67,11 @@ def in_page(node: Path, folder: Path, orders: list[dict[str, Any]]) -> list[np.n
 @pytest.mark.parametrize("config", _CONFIGS)
 @pytest.mark.parametrize("datatype", ["FP32", "INT32"])
 def test_the_values_are_the_gateways(config: Preprocess, datatype: str, web_python: Path, tmp_path: Path) -> None:
-    """Of what is wider than high to the last bit: the same fixed-point arithmetic, then the same FP64.
+    """Values of landscape images are equal to the last bit: the same fixed-point arithmetic, then the same FP64.
 
-    Of the others Pillow, from 13 on, scales the height first where that is less work: rounding in between is then
-    another, and so is what bicubic and lanczos cut off in between. Two levels of 255; of noise, where that is cut
-    off all the time, one level in the mean.
+    For other images, Pillow 13 and newer scales the height first if that is less work. Intermediate values are then
+    rounded, and clipped by bicubic and lanczos, at another point. Up to two levels of 255 are allowed, and in noise,
+    which is clipped all the time, one level on average.
     """
     orders = []
     for pixels in _IMAGES.values():

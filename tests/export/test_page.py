@@ -1,4 +1,4 @@
-"""Exported pages in a real browser: they check themselves, and say of a digit what the original says."""
+"""Exported pages in a real browser: they check themselves, and classify digits like the original."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def upload(file: Path) -> dict[str, Any]:
 
 
 def alone(visit: Visit, address: str) -> None:
-    """It loaded everything from its own folder, and nothing was missing there."""
+    """Check that the page loaded everything from its own folder, and that nothing was missing there."""
     assert {urlsplit(url).netloc for url in visit.asked if not url.startswith(("data:", "blob:"))} == {
         urlsplit(address).netloc
     }
@@ -51,7 +51,7 @@ def ok(state: dict[str, Any], backend: str) -> None:
 
 @pytest.fixture
 def original(gateway: Callable[..., Gateway], tmp_path: Path) -> Callable[[bytes], str]:
-    """A picture → what the served original says of it."""
+    """Return the served original's label for a picture."""
     shutil.copytree(ROOT / "model_repo" / "digits_onnx", tmp_path / "repository" / "digits_onnx")
     started = gateway(tmp_path / "repository").wait_ready()
 
@@ -78,7 +78,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def picture(state: dict[str, Any]) -> bytes:
-    """What is on the page's canvas, as PNG."""
+    """Return the content of the page's canvas, as PNG."""
     return base64.b64decode(state["picture"].partition(",")[2])
 
 
@@ -96,7 +96,7 @@ def test_tfjs_on_every_backend(
     ok(visit.states[0], "webgl")
     assert visit.states[0]["backends"] == backends
     wanted = [original(file.read_bytes()) for file in digits]
-    assert len(set(wanted)) > 8  # it is wrong about some
+    assert len(set(wanted)) > 8  # the model misclassifies some
     for backend in backends:
         ran = [state for state in visit.states[1:] if state["check"]["backend"] == backend]
         ok(ran[0], backend)
@@ -149,7 +149,7 @@ def test_web(
 
 
 def counts(path: Path) -> None:
-    """An ONNX file and one of weights, two inputs, and an INT64 and a float output, which LiteRT.js lacks."""
+    """Write an ONNX file with external weights, two inputs, and outputs in FP32 and INT64. LiteRT.js lacks INT64."""
     nodes = [
         helper.make_node("Gather", ["table", "place"], ["row"]),
         helper.make_node("Add", ["row", "shift"], ["sum"]),
@@ -174,7 +174,7 @@ def counts(path: Path) -> None:
 
 
 def test_numbers_in_and_out(tmp_path: Path, browser: Browser, runtime_environment: Callable[[str], Any]) -> None:
-    """What LiteRT.js refuses goes to ONNX Runtime Web, and the report says why."""
+    """A model that LiteRT.js refuses runs in ONNX Runtime Web, and the report says why."""
     runtime_environment("onnx")
     counts(tmp_path / "counts.onnx")
     check = tmp_path / "check.npz"

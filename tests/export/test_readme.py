@@ -1,4 +1,4 @@
-"""README.md and example.json of exports: their programs run, and their numbers are the original's."""
+"""README.md and example.json of exports: their programs run, and their numbers are those of the original."""
 
 import json
 import re
@@ -72,7 +72,7 @@ def test_names_that_would_break_a_table() -> None:
 
 
 def test_the_example_is_the_originals(exported: Exported) -> None:
-    """By value: what ONNX Runtime says of it again is the same."""
+    """Compared by value: ONNX Runtime computes the same outputs again."""
     folder, report = exported("digits_onnx", "onnx")
     document = json.loads((folder / "example.json").read_text())
     assert document["tolerance"] == pytest.approx(report.tolerance + 1e-3)

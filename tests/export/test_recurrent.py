@@ -21,7 +21,7 @@ def output_of(script: str, environment: Environment) -> dict[str, Any]:
 
 def test_unrolled_scans_compute_the_same(export_environment: Callable[[str], Environment]) -> None:
     results = output_of("scan_script.py", export_environment("export-tf"))
-    # A dynamic number of steps, too many steps, and a body with subgraphs are left for the converter to refuse.
+    # The converter itself refuses a dynamic number of steps, too many steps, and a body with subgraphs.
     assert [results.pop(name) for name in ("open", "long", "nested")] == [["Scan"]] * 3
     assert len(results) == 6
     assert results == pytest.approx(dict.fromkeys(results, 0.0), abs=1e-6)

@@ -36,7 +36,7 @@ def lies(export_environment: Callable[[str], Environment], tmp_path_factory: pyt
 
 
 def problem(artifact: Path, tmp_path: Path, inputs: Arrays, outputs: Arrays, batches: bool = False) -> str:
-    """Why the artifact is no export of a model with these outputs for these inputs; "" if it is one."""
+    """Return why the artifact is not an export of a model with these outputs for these inputs, or "" if it is one."""
 
     def specs(arrays: Arrays) -> tuple[TensorSpec, ...]:
         return tuple(
@@ -59,7 +59,7 @@ def problem(artifact: Path, tmp_path: Path, inputs: Arrays, outputs: Arrays, bat
 
 
 def given(lies: Path, name: str) -> tuple[Arrays, Arrays]:
-    """The inputs for a wrong file, and the original's outputs."""
+    """Return the inputs for a wrong file, and the original's outputs."""
     with np.load(lies / f"{name}.npz") as file:
         arrays = {key: file[key] for key in file.files}
     return {k[3:]: v for k, v in arrays.items() if k[:3] == "in_"}, {

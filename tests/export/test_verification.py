@@ -39,7 +39,7 @@ def saved(
 
 
 def problem(artifact: Path, datatype: str, right: Any, tmp_path: Path) -> str:
-    """Why the artifact is no export of this numpy function, on generated inputs; "" if it is one."""
+    """Return why the artifact is not an export of this numpy function, on generated inputs, or "" if it is one."""
     signature = Signature((TensorSpec("x", datatype, (-1, 4)),), (TensorSpec("y", datatype, (-1, 4)),))
     source = Source(
         ModelConfig("model", "1", ""), "onnx", None, {}, "default", signature, {"x": (1, 4)}, True,  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ def problem(artifact: Path, datatype: str, right: Any, tmp_path: Path) -> str:
 
 
 def test_a_division_that_truncates_is_none_that_floors(tmp_path: Path) -> None:
-    """-1 // 4 is -1, and the file's Div gives 0: on whole numbers from 0 on they are the same."""
+    """-1 // 4 is -1, but the file's Div returns 0. For integers that are not negative, both are the same."""
     nodes = [helper.make_node("Div", ["x", "four"], ["y"])]
     artifact = saved(tmp_path / "m.onnx", nodes, TensorProto.INT64, [4], [4], {"four": np.array(4)})
     assert "output 'y' differs" in problem(artifact, "INT64", lambda x: x // 4, tmp_path)

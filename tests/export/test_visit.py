@@ -19,7 +19,7 @@ def said(folder: Path, state: str, problem: str = "", script: str = "") -> str:
 
 
 def test_what_the_page_says_of_itself(browser: Browser, tmp_path: Path) -> None:
-    """As page.js does: when all is loaded, in the element of its check. The backend is in the address."""
+    """Like page.js, the page writes its verdict into the element "check" once all is loaded. The URL has a backend."""
     later = """fetch('index.html').then(() => {
         const check = document.getElementById('check');
         check.dataset.verdict = 'VERDICT';

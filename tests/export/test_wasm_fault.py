@@ -1,4 +1,4 @@
-"""tfjs-backend-wasm 4.22.0 computes a fused product wrongly whose second matrix is transposed: no export has one."""
+"""tfjs-backend-wasm 4.22.0 computes fused products with a transposed second matrix wrongly: no export has one."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ def _tensor(name: str, last: int) -> dict[str, Any]:
 
 
 def model(activation: str, transposed: bool = True, bias_shape: tuple[int, ...] = (10,)) -> dict[str, Any]:
-    """As the converter writes it: max(0, x · weightsᵀ + bias), say, in one node."""
+    """Return a model as the converter writes it, for example max(0, x · weightsᵀ + bias) in one node."""
     fused = ["BiasAdd", *([activation] if activation else [])]
     node = {
         "name": "y",
@@ -80,7 +80,7 @@ def computed(made: dict[str, Any], x: np.ndarray, backend: str, web: Environment
 def test_the_fused_product_is_wrong_and_the_unfused_right(
     activation: str, export_environment: Callable[[str], Environment], tmp_path: Path
 ) -> None:
-    """Where the first half fails, the backend was mended: runtimes/converters/tf/unfuse.py is not needed any more."""
+    """If the first half fails, the backend has been fixed, and runtimes/converters/tf/unfuse.py is no longer needed."""
     web = export_environment("export-web")
     x = _RANDOM.normal(size=(4, 32)).astype(np.float32)
     after = {"": lambda a: a, "Relu": lambda a: np.maximum(a, 0), "Sigmoid": lambda a: 1 / (1 + np.exp(-a))}[activation]
@@ -96,7 +96,7 @@ def test_the_fused_product_is_wrong_and_the_unfused_right(
 def test_a_bias_of_two_dimensions_is_refused_and_added_apart(
     export_environment: Callable[[str], Environment], tmp_path: Path
 ) -> None:
-    """TensorFlow's optimiser takes any sum of two products for a product and its bias: recurrent layers."""
+    """TensorFlow's optimizer mistakes any sum of two products, as in recurrent layers, for a product and its bias."""
     web = export_environment("export-web")
     x = _RANDOM.normal(size=(4, 32)).astype(np.float32)
     raw = model("Relu", transposed=False, bias_shape=(1, 10))

@@ -1,4 +1,4 @@
-"""--to web: by LiteRT.js with a batch of one, else by ONNX Runtime Web."""
+"""--to web uses LiteRT.js with a batch of one, or else ONNX Runtime Web."""
 
 import pytest
 

@@ -1,7 +1,7 @@
-"""Makes the export table's CNTK models: `PYTHON cntk.py FOLDER`, in the runtime's own environment.
+"""Make the export table's CNTK models: `PYTHON cntk.py FOLDER`, in the runtime's environment.
 
-This file must not be imported as `cntk`; run as a script its folder comes first on sys.path, so
-that folder is taken off again.
+This file must not be imported as `cntk`; run as a script, its folder comes first on sys.path, so
+that folder is removed again.
 """
 
 import sys

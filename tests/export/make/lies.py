@@ -1,6 +1,6 @@
-"""Makes files for which converters end with code 0 and which are wrong: `PYTHON lies.py FOLDER`, by export-tf's Python.
+"""Make wrong files that converters write with exit code 0: `PYTHON lies.py FOLDER`, in export-tf's environment.
 
-Beside each NAME.tflite lies NAME.npz: inputs (in_…) and what the original answers (out_…).
+For each NAME.tflite, NAME.npz has inputs (in_…) and the original's outputs (out_…).
 """
 
 import glob
@@ -28,7 +28,7 @@ def weights(**shapes):
 
 
 def onnx_model(root, name, nodes, inputs, outputs, initializers):
-    """The ONNX file, and the npz of one run."""
+    """Write the ONNX file, and the npz of one run."""
     graph = helper.make_graph(nodes, name, [info(*i) for i in inputs], [info(*o) for o in outputs], initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     path = root / f"{name}.onnx"
@@ -44,7 +44,7 @@ def answer(root, name, inputs, outputs):
 
 
 def by_onnx2tf(root, path, wanted="float32", **options):
-    """What onnx2tf writes by itself, with one signature of the graph's own names put in."""
+    """Return the file that onnx2tf writes without modelport's corrections, with names copied from the ONNX graph."""
     out = root / f"by_onnx2tf_{path.stem}_{wanted}"
     onnx2tf.convert(
         input_onnx_file_path=str(path), output_folder_path=str(out), non_verbose=True,
@@ -55,7 +55,7 @@ def by_onnx2tf(root, path, wanted="float32", **options):
 
 
 def two_outputs(root, name, change):
-    """onset and note are of one shape; `change` is done to the file's signature and graph."""
+    """Write a model whose outputs onset and note have the same shape. `change` alters its signature and graph."""
 
     @tf.function(input_signature=[tf.TensorSpec([1, 3], tf.float32, "x")])
     def served(x):
@@ -71,7 +71,7 @@ def two_outputs(root, name, change):
     flatbuffer_utils.write_model(model, str(path))
     x = random.normal(size=(1, 3)).astype(np.float32)
     results = served(tf.constant(x))
-    # As runtimes/savedmodel serves them: by name.
+    # Sorted by name, as runtimes/savedmodel serves them.
     answer(root, name, {"x": x}, {key: results[key].numpy() for key in ("note", "onset")})
 
 

@@ -1,7 +1,7 @@
-"""Makes the export table's MXNet models: `PYTHON mxnet.py FOLDER`, in the runtime's own environment.
+"""Make the export table's MXNet models: `PYTHON mxnet.py FOLDER`, in the runtime's environment.
 
-This file must not be imported as `mxnet`; run as a script its folder comes first on sys.path, so
-that folder is taken off again.
+This file must not be imported as `mxnet`; run as a script, its folder comes first on sys.path, so
+that folder is removed again.
 """
 
 import sys
@@ -63,7 +63,7 @@ def main(root):
     mx.random.seed(0)
 
     def write(name, net, inputs, outputs):
-        """inputs: name → example; outputs: names."""
+        """Write a model. inputs: name → example; outputs: names."""
         folder = Path(root, name, "1")
         folder.mkdir(parents=True)
         net.initialize(mx.init.Xavier())

@@ -1,7 +1,7 @@
-"""Makes the export table's ONNX models: `PYTHON onnx.py FOLDER`, in an interpreter that has `onnx`.
+"""Make the export table's ONNX models: `PYTHON onnx.py FOLDER`, in an interpreter that has `onnx`.
 
-This file must not be imported as `onnx`; run as a script its folder comes first on sys.path, so
-that folder is taken off again.
+This file must not be imported as `onnx`; run as a script, its folder comes first on sys.path, so
+that folder is removed again.
 """
 
 import sys
@@ -17,7 +17,7 @@ node, info = helper.make_node, helper.make_tensor_value_info
 
 
 class Weights:
-    """Random ones, and their initializers."""
+    """Random weights, and their initializers."""
 
     def __init__(self, seed):
         self._random = np.random.default_rng(seed)

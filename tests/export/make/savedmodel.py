@@ -1,4 +1,4 @@
-"""Makes the export table's SavedModels: `PYTHON savedmodel.py FOLDER`, in the runtime's own environment."""
+"""Make the export table's SavedModels: `PYTHON savedmodel.py FOLDER`, in the runtime's environment."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from tensorflow.keras import layers
 
 
 def dense(module, name, rows, columns):
-    """A layer by hand, its variables kept by the module."""
+    """Return a dense layer. The module keeps its variables."""
     weight = tf.Variable(tf.random.stateless_normal([rows, columns], [len(name), rows]) / rows**0.5)
     bias = tf.Variable(tf.random.stateless_normal([columns], [columns, rows]))
     setattr(module, name, (weight, bias))
@@ -18,7 +18,7 @@ def dense(module, name, rows, columns):
 
 def main(root):
     def write(name, served, specs):
-        """served: what takes the specs by name and gives a dict."""
+        """Write a SavedModel. served: a function that accepts the specs by name and returns a dict."""
         holder = tf.Module()
         holder.served = tf.function(served, input_signature=specs, autograph=False)
         holder.kept = getattr(served, "kept", None)
@@ -91,7 +91,7 @@ def main(root):
 
     of_module("passing", tf.Module(), passing, ("x", tf.float32, [3]))
 
-    # What a name in a SavedModel may hold: TensorFlow itself takes no colon.
+    # Characters that names in a SavedModel may contain: TensorFlow itself refuses a colon.
     names = tf.Module()
     subtracted = dense(names, "d", 4, 3)
 

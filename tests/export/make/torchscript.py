@@ -1,4 +1,4 @@
-"""Makes the export table's TorchScript models: `PYTHON torchscript.py FOLDER`, in the runtime's own environment."""
+"""Make the export table's TorchScript models: `PYTHON torchscript.py FOLDER`, in the runtime's environment."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ class Cnn(nn.Module):
 
 
 class Fcn(nn.Module):
-    """Five channels of other sizes than the image's: in another layout it has another shape."""
+    """The output's five channels differ from its height and width, so a changed layout changes its shape."""
 
     def __init__(self):
         super().__init__()
@@ -49,7 +49,7 @@ class Lstm(nn.Module):
 
 
 class Attention(nn.Module):
-    """A transformer's block, written out: nn.TransformerEncoderLayer traces to an operator of its own."""
+    """A transformer block, written out, because nn.TransformerEncoderLayer is traced as a single operator."""
 
     def __init__(self):
         super().__init__()
@@ -67,7 +67,7 @@ class Attention(nn.Module):
 
 
 class Branch(nn.Module):
-    """Another way for another input."""
+    """Applies one of two layers, depending on the input."""
 
     def __init__(self):
         super().__init__()
@@ -82,7 +82,7 @@ class Branch(nn.Module):
 
 
 class Loop(nn.Module):
-    """As many rounds as the input asks for."""
+    """Loops a number of times that depends on the input."""
 
     def __init__(self):
         super().__init__()
@@ -97,7 +97,7 @@ class Loop(nn.Module):
 
 
 class Multi(nn.Module):
-    """Two outputs of one shape."""
+    """Two outputs of the same shape."""
 
     def __init__(self):
         super().__init__()
@@ -110,7 +110,7 @@ class Multi(nn.Module):
 
 
 class Passing(nn.Module):
-    """One output is the input."""
+    """One of the outputs is the input."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, x * 2 + 1
@@ -126,7 +126,7 @@ class Names(nn.Module):
 
 
 class Long(nn.Module):
-    """(N, 5, 320): what looks like an image's layout and is none."""
+    """An output of (N, 5, 320), which could be mistaken for an image's layout."""
 
     def __init__(self):
         super().__init__()
@@ -138,7 +138,7 @@ class Long(nn.Module):
 
 def main(root):
     def write(name, module, inputs, outputs, script=False):
-        """inputs: name → example; outputs: name → shape of a batch of any size."""
+        """Write a model. inputs: name → example; outputs: name → shape with a dynamic batch."""
         module = module.eval()
         with torch.no_grad():
             made = torch.jit.script(module) if script else torch.jit.trace(module, tuple(inputs.values()))

@@ -1,4 +1,4 @@
-"""Real builds of tiny packages: pip finds them in a folder and never looks at an index."""
+"""Real builds of tiny packages, which pip finds in a folder without looking at an index."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ def _pip_without_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Callable[..., Path]:
-    """wheel(name, version) puts a wheel where pip finds it: one module that says its VERSION."""
+    """wheel(name, version) puts a wheel where pip finds it. Its one module has a VERSION."""
 
     def make(name: str, version: str = "1.0") -> Path:
         described = f"{name}-{version}.dist-info"
@@ -50,7 +50,7 @@ def wheel(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def runtime(tmp_path: Path) -> Callable[..., Runtime]:
-    """runtime("tiny==1.0") is one that the gateway's own Python can have."""
+    """runtime("tiny==1.0") returns a runtime that the gateway's own Python supports."""
 
     def make(*requirements: str, **changes: object) -> Runtime:
         ours = f"=={sys.version_info[0]}.{sys.version_info[1]}.*"

@@ -1,4 +1,4 @@
-"""What converters' environments have beyond those of runtimes."""
+"""Settings that only the environments of converters have, and those of runtimes do not."""
 
 import asyncio
 import os

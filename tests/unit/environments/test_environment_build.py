@@ -22,7 +22,7 @@ def version_in(environment: Environment) -> str:
 def test_a_build_installs_tells_and_is_found_again(tmp_path, wheel, runtime, monkeypatch):
     wheel("tiny")
     home = tmp_path / "home"
-    # The gateway's own packages must not be seen, nor pip configured to install elsewhere.
+    # The gateway's own packages must not be visible, and pip must not be configured to install elsewhere.
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("PIP_USER", "1")
@@ -58,7 +58,7 @@ def test_a_half_installed_package_is_installed_again_and_the_venv_kept(tmp_path,
     environment = locate(runtime("tiny==1.0"), "cpu", tmp_path / "home")
     asyncio.run(build(environment, lambda line: None))
     assert environment.folder is not None
-    # As pip leaves it when killed after METADATA and before the rest: "already satisfied", and broken.
+    # The state after pip is killed when it has written only METADATA: broken, but "already satisfied".
     (site,) = environment.folder.glob("lib/python3*/site-packages")
     (site / "tiny.py").write_text("")
     record = site / "tiny-1.0.dist-info" / "RECORD"

@@ -1,4 +1,4 @@
-"""Builds that end in the middle: by a cancel, and by SIGKILL to the gateway."""
+"""Builds that are interrupted, by cancellation and by SIGKILL to the gateway."""
 
 import asyncio
 import os
@@ -14,8 +14,8 @@ from gateway.environments.environment import build, locate
 
 PATIENCE_S = 120
 
-# Tells through a FIFO that it runs, keeps it open, and never ends. It runs in a process that pip starts: who sees the
-# FIFO's end of file knows that this grandchild is dead too.
+# Reports through a FIFO that it runs, keeps the FIFO open, and never ends. It runs in a process that pip starts, so
+# the FIFO's end of file shows that this grandchild is dead too.
 STUCK_BACKEND = """
 import os, threading
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
@@ -44,7 +44,7 @@ asyncio.run(build(locate(runtime, "cpu", Path(folder) / "home"), print))
 
 @pytest.fixture
 def stuck(tmp_path, wheel):
-    """(requirement, the FIFO's reading end, a function that repairs the package's build)."""
+    """The requirement, the FIFO's reading end, and a function that repairs the package's build."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "pyproject.toml").write_text(

@@ -1,4 +1,4 @@
-"""Dockerfile.gpu builds environments with a part of the gateway: no other change may rebuild them."""
+"""Dockerfile.gpu builds environments with a part of the gateway, so that other changes do not rebuild them."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.support import ROOT
 
-# What its tool is installed without.
+# Packages that the image's build stage does not install.
 ABSENT = ("fastapi", "uvicorn", "uvloop", "orjson", "numpy", "grpc", "google.protobuf", "psutil", "PIL")
 LIST = f"""
 import sys

@@ -1,4 +1,4 @@
-"""Finding Pythons among real and made-up ones: scripts that answer the probe as the Python that a test needs."""
+"""Finding Pythons, real ones and fake ones: scripts that answer the probe like the Python that a test needs."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from gateway.environments.environment import Environment, EnvironmentUnavailable
 from gateway.environments.runtime import PLATFORMS
 from gateway.environments.versions import humanize, newest_within
 
-# No machine has these, so what is found there is what the test made.
+# No machine has these versions, so only those that the test made are found.
 UNHEARD_OF = ">=3.50,<3.60"
 
 
@@ -27,7 +27,7 @@ def _only_what_the_test_made(tmp_path, monkeypatch):
 
 @pytest.fixture
 def fake(tmp_path):
-    """fake("bin/python3.51", minor=51) is a script that says it is CPython 3.51.2 for this machine."""
+    """fake("bin/python3.51", minor=51) writes a script that claims to be CPython 3.51.2 for this machine."""
 
     def make(path: str, minor: int = 0, body: str = "", **said: object) -> Path:
         file = tmp_path / path
@@ -160,7 +160,7 @@ def test_an_external_python_is_the_environment(tmp_path, runtime):
 
 
 def test_an_external_python_that_was_built_here_tells_what_for(tmp_path, runtime):
-    """As in the image for CUDA, where MXNet's environment is the CPU's: device = "auto" must find no card there."""
+    """The CUDA image has MXNet's environment for the CPU, for which device = "auto" must find no GPU."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     assert locate(runtime("tiny"), "cuda", tmp_path / "home", python=python, external=True).accelerator == "cuda"

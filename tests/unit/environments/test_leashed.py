@@ -13,7 +13,7 @@ from gateway.environments.subprocesses import run_module
 
 
 def pythons() -> list[Path]:
-    """One per minor version, this one among them."""
+    """One Python per minor version, including the current one."""
     found = [
         interpreter for interpreter in map(interpreters.inspect, [Path(sys.executable), *python_files()]) if interpreter
     ]

@@ -1,4 +1,4 @@
-"""Lines as pip prints them, of several releases of it."""
+"""Lines that several releases of pip print."""
 
 import pytest
 

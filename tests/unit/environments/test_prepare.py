@@ -1,4 +1,4 @@
-"""A runtime's own last step of a build, and CNTK's: the two libraries of MPI."""
+"""The last step of a build that a runtime itself defines, and CNTK's, which provides two MPI libraries."""
 
 import asyncio
 import ctypes
@@ -48,7 +48,7 @@ def test_another_script_is_another_environment(tmp_path, runtime):
 
 
 def mpi(site: Path, path: str) -> "subprocess.CompletedProcess[str]":
-    """mpi.py as it runs in an environment whose packages lie in `site`, with these programs at hand."""
+    """Run mpi.py as in an environment with its packages in `site` and this PATH."""
     script = (
         "import runpy, sys, sysconfig\n"
         f"sysconfig.get_paths = lambda: {{'purelib': {str(site)!r}}}\n"

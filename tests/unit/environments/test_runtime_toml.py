@@ -1,4 +1,4 @@
-"""What runtime.toml may say, and runtimes that third parties bring."""
+"""Valid and invalid runtime.toml files, and third-party runtimes."""
 
 import importlib
 import logging
@@ -125,7 +125,7 @@ def test_a_folder_with_one_file_missing(folder, tmp_path):
 
 @pytest.fixture
 def distribution(tmp_path, monkeypatch):
-    """distribution(name, entry="package") installs one with this entry point, as far as Python can see."""
+    """distribution(name, entry="package") makes Python find an installed distribution with this entry point."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def make(name: str, **entries: str) -> None:

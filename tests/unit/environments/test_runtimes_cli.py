@@ -1,4 +1,4 @@
-"""`modelport runtimes list` and `install`, as a person sees them."""
+"""The output of `modelport runtimes list` and `install`."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from gateway.commands import runtimes
 
 @pytest.fixture
 def known(monkeypatch, runtime):
-    """The runtimes that these commands find: one that can be built, and one that this machine cannot have."""
+    """The runtimes that these commands find: one that can be built, and one that is unavailable on this machine."""
     monkeypatch.setenv("COLUMNS", "200")
     can = runtime("tiny==1.0", "other==1.0; sys_platform == 'nowhere'", download_mb={"cpu": 1500})
     cannot = runtime("tiny", name="old", title="Old", pythons="==3.50.*", requirements={"cpu": ("tiny",)})

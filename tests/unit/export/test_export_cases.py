@@ -1,4 +1,4 @@
-"""Inputs to compare on: generated ones, and the user's."""
+"""Inputs for comparisons, generated or from the user."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ TOKENS = TensorSpec("tokens", "INT64", (-1, 3))
 
 
 def of(cases: list[Case], name: str) -> np.ndarray:
-    """All values of an input, in every case."""
+    """Return all values of an input, from every case."""
     return np.concatenate([case.inputs[name].ravel() for case in cases])
 
 
@@ -56,7 +56,7 @@ def test_whole_numbers_of_eight_bits_are_all_of_them():
 
 
 def test_a_number_without_a_shape_stays_small():
-    """It may say how often something is done, or how large a result is."""
+    """It may be a number of repetitions, or the size of a result."""
     values = of(generated([TensorSpec("count", "INT64", ())], {"count": ()}, False), "count")
     assert values.max() <= 100
 
@@ -153,7 +153,7 @@ def test_files_that_are_none(tmp_path):
 
 
 def test_any_name_survives_a_file(tmp_path):
-    """numpy.savez itself has no room for an array that is called file."""
+    """numpy.savez itself cannot store an array that is called "file"."""
     arrays = {"file": np.ones(3), "serving:in/a:0": np.zeros((), "i8"), "größe": np.array([True])}
     given = read(write(Case("case", arrays), tmp_path))
     assert given.keys() == arrays.keys()

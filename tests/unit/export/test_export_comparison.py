@@ -1,4 +1,4 @@
-"""Whether two models compute the same: what counts as a difference."""
+"""What counts as a difference between two models."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_small_outputs_are_not_forgiven():
 
 
 def test_what_is_tiny_beside_other_cases_counts_by_their_size():
-    """A case of zeros has rounding for its outputs: that is no difference of a hundred per cent."""
+    """Outputs for zeros consist of rounding errors, which must not count as a difference of a hundred percent."""
     found = differ(*[([1.0], [1.0])] * 4, ([1e-8], [3e-8]))
     assert found.relative == pytest.approx(2e-8 / 1e-2)
 
@@ -100,8 +100,8 @@ def test_outputs_without_numbers_do_not_match(pairs):
 
 @pytest.mark.parametrize("exploding", [1, 5])
 def test_exploding_cases_hide_no_others(exploding):
-    """Boxes that are zeros on every natural input, and inputs whose boxes are huge, and right: where sizes
-    are exponentials, these may be more than half of the generated inputs."""
+    """Boxes are zeros on every natural input, and huge and right on others: if sizes are exponentials, the latter
+    may be more than half of the generated inputs."""
     natural = [([[20.0, 30.0]], [[0.0, 0.0]]) for _ in range(3)]
     found = differ(*natural, *[([[3e22, 1e20]], [[3e22, 1e20]])] * exploding)
     assert found.relative == pytest.approx(1.0)
@@ -109,7 +109,7 @@ def test_exploding_cases_hide_no_others(exploding):
 
 
 def test_a_small_column_beside_a_large_one_is_measured_by_itself():
-    """Rows of boxes next to sizes: only the rows are wrong, by a thousandth of the sizes."""
+    """Only the boxes' positions are wrong, by a thousandth of their sizes, which are next to them."""
     sizes = np.array([[[4.0, 3000.0], [7.0, 2000.0]]], "f4")
     found = differ((sizes, sizes + np.array([2.0, 0.0], "f4")))
     assert found.relative == pytest.approx(2 / 7)
@@ -119,15 +119,15 @@ def test_a_small_column_beside_a_large_one_is_measured_by_itself():
 
 
 def test_a_sum_that_is_nearly_zero_may_be_off_by_the_rounding_of_its_terms():
-    """An untrained classifier: one score is 500 times smaller than the others, and made of numbers as large as they."""
+    """An untrained classifier: one score is 500 times smaller than the others, but a sum of terms that are as large."""
     scores = np.array([[7e-4, 1.3e-6], [-7e-4, 1.4e-6]], "f4")
     assert differ((scores, scores + np.array([0.0, 4e-10], "f4"))).relative < 1e-6
     assert differ((scores, scores + np.array([0.0, 4e-9], "f4"))).relative > 1e-3
 
 
 def test_scores_that_are_tiny_in_one_run_are_only_as_exact_as_what_they_are_made_of():
-    """A recurrent layer whose gates are nearly closed: ONNX Runtime's sigmoid is off by half a unit of 1 there, which
-    is a ten-thousandth of what is left, and inputs that move by one unit change nothing of it."""
+    """A recurrent layer whose gates are nearly closed: ONNX Runtime's sigmoid is off by half a unit in the last place
+    of 1, which is a ten-thousandth of the result. Inputs that move by one unit do not change that."""
     usual = [([[0.3, 0.2]], [[0.3, 0.2]]) for _ in range(4)]
     quiet = np.array([[1.3e-3, 2.9e-4]], "f4")
     assert within(differ(*usual, (quiet, quiet + np.array([0.0, 6e-8], "f4"))), 1e-4)
@@ -142,14 +142,14 @@ def test_one_score_that_is_small_by_chance_is_measured_by_what_it_usually_is():
 
 
 def test_scores_beside_masked_ones_are_measured_without_these():
-    """All scores that are not masked became zero."""
+    """All scores that are not masked have become zero."""
     found = differ(([[1.48, -0.7, -1e9]], [[0.0, 0.0, -1e9]]))
     assert found.relative == pytest.approx(1.0)
     assert differ(([[1.48, -0.7, -1e9]], [[1.48, -0.7, -1.1e9]])).relative == pytest.approx(0.1)
 
 
 def test_a_part_that_became_constant_is_lost_unless_asked_for():
-    """Boxes in pixels next to scores, in 8 bits: every score is zero."""
+    """Boxes in pixels next to scores: quantized to 8 bits, every score is zero."""
     random = np.random.default_rng(1)
     a = np.concatenate([random.uniform(0, 640, (2, 16, 4)), random.uniform(0, 0.5, (2, 16, 2))], -1).astype("f4")
     b = a * np.array([1, 1, 1, 1, 0, 0], "f4")
@@ -173,7 +173,7 @@ def test_other_winners_in_most_rows_are_a_loss():
 
 
 def noisy(moved: list[float], exact: bool = False, quiet: int = 3, wrong: float = 1.001):
-    """One case in which 1.0 became another number in the export, and what the original says to inputs that moved."""
+    """Compare cases, one of which is wrong in the export. moved: the original's outputs for slightly moved inputs."""
     cases = [Answers(f"c{n}", {"y": np.ones(4)}, {"y": np.ones(4)}) for n in range(quiet)]
     moves = [{"y": np.full(4, value)} for value in moved]
     (found,) = compare(["y"], [*cases, Answers("loud", {"y": np.ones(4)}, {"y": np.full(4, wrong)}, moves, exact)])
@@ -181,7 +181,7 @@ def noisy(moved: list[float], exact: bool = False, quiet: int = 3, wrong: float 
 
 
 def test_what_the_original_itself_changes_by_is_no_difference():
-    """A picture of one value, normalised, is rounding times 316 on both sides."""
+    """A normalized image of a single color is rounding error times 316, in the original and in the export."""
     assert not within(noisy([]), 1e-4)
     assert not within(noisy([1.0, 1.00001]), 1e-4), "far less than the export differs by"
     assert within(noisy([1.0, 1.0005]), 1e-4)
@@ -196,7 +196,7 @@ def test_noise_that_is_rounding_by_itself_still_excuses_what_exceeds_it():
 
 
 def test_noise_in_a_part_that_is_right_leaves_no_case_out():
-    """Of three parts one is zero but for rounding, and another differs by less than the noise in it."""
+    """One of three parts is zero except for rounding, and another differs by less than the noise in it."""
     a, b, moved = ({"y": np.array([[1.0, each, 1.0]])} for each in (1e-3, 1e-3 + 1.8e-6, 1e-3 + 0.9e-6))
     moved["y"][0, 2] += 2e-3
     (found,) = compare(["y"], [Answers("c", a, a), Answers("c", a, a), Answers("loud", a, b, [moved], exact=False)])
@@ -211,7 +211,7 @@ def test_where_the_original_is_noise_alone_nothing_is_compared():
 
 
 def test_noise_excuses_no_case_that_is_meant_exactly():
-    """2.5 moved by one unit is rounded the other way: an export that rounds 2.5 itself otherwise is wrong."""
+    """2.5 moved by one unit is rounded the other way, but an export that rounds 2.5 itself differently is wrong."""
     found = noisy([1.5], exact=True, wrong=1.5)
     assert (found.left_out, found.differing) == ([], ["loud"])
     assert not within(found, 1e-4)
@@ -229,7 +229,7 @@ def test_an_original_that_is_noise_on_most_inputs_proves_nothing():
 
 
 def ranked(scores: list[float]) -> Answers:
-    """The scores of top-k, and the places of these, of which the export has the last two in the other order."""
+    """Return top-k scores and their positions. The export has the last two positions in the other order."""
     original = {"scores": np.array([scores], "f4"), "places": np.array([[7, 3, 5]])}
     return Answers(f"{scores}", original, {"scores": original["scores"], "places": np.array([[7, 5, 3]])})
 

@@ -1,4 +1,4 @@
-"""docs/export.md shows the routes as they are."""
+"""docs/export.md lists the actual routes."""
 
 import tomllib
 

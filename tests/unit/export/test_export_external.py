@@ -1,4 +1,4 @@
-"""Which files an ONNX file keeps its weights in: it says so itself, wherever the tensor is."""
+"""Find the files with an ONNX model's weights. The model names them, wherever the tensor is."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def kept_in(location: str, name: str) -> onnx.TensorProto:
 
 
 def model(*tensors: onnx.TensorProto, inner: onnx.TensorProto | None = None) -> bytes:
-    """inner: a constant in a branch of the graph."""
+    """Return a model. inner: a constant in a branch of the graph."""
     nodes = []
     if inner is not None:
         constant = helper.make_node("Constant", [], ["c"], value=inner)
@@ -55,7 +55,7 @@ def test_none(tmp_path: Path) -> None:
 
 
 def test_a_tensor_that_has_its_values_itself_needs_no_file(tmp_path: Path) -> None:
-    """The names of the files that it once lay in may have stayed."""
+    """The tensor may still name a file that it was once stored in."""
     tensor = kept_in("gone.bin", "a")
     tensor.data_location = TensorProto.DEFAULT
     assert weight_files(written(tmp_path, model(tensor))) == []
@@ -68,7 +68,7 @@ def test_a_graph_too_large_to_read_at_once(tmp_path: Path) -> None:
 
 
 def test_what_is_nested_without_end_is_refused(tmp_path: Path) -> None:
-    """By hand, since no library writes it: a node of a graph in an attribute of a node, and so on."""
+    """Written by hand, because no library writes a node in a graph in an attribute of a node, and so on."""
     content = b""
     for field in [1, 6, 5] * 50 + [1, 7]:
         content = bytes([field << 3 | 2, len(content) & 127 | 128, len(content) >> 7]) + content

@@ -12,7 +12,7 @@ SERVED = Signature(
 
 
 def changed(**fields: object) -> Signature:
-    """Its first input with other fields."""
+    """Return the served signature with changed fields of its first input."""
     return SERVED._replace(inputs=(SERVED.inputs[0]._replace(**fields), SERVED.inputs[1]))
 
 

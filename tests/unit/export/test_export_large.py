@@ -1,4 +1,4 @@
-"""Large integers: which inputs get them, and what a difference there means."""
+"""Large integers: which inputs have them, and what a difference for them means."""
 
 import asyncio
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_advice_comes_once_before_the_reasons(difference: OutputDifference, tole
 
 
 class Fake(Original):
-    """An original that computes a numpy function. ranges, limits: of its integers."""
+    """An original that computes a numpy function. ranges and limits are those of its integers."""
 
     def __init__(self, tmp_path: Path, function: Any, ranges: dict[str, InputRange], limits: dict[str, Limit]) -> None:
         source = Source(

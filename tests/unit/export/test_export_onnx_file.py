@@ -1,4 +1,4 @@
-"""Finished ONNX files: no optimizer can mix up a Pad's zeros with a pooling's own padding."""
+"""In finished ONNX files, optimizers cannot confuse a Pad's zeros with a pooling's own padding."""
 
 from pathlib import Path
 from typing import Any

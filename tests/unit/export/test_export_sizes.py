@@ -29,7 +29,7 @@ def test_a_size_that_the_user_did_not_give_is_not_fixed() -> None:
 
 
 def test_advice_comes_before_what_the_tools_said() -> None:
-    """Eight failures of converters, and one sentence that helps, which comes first."""
+    """Converters fail in eight ways, but the one sentence that helps comes first."""
     attempts = [Attempt(f"route {number}", "", f"converter {number} failed") for number in range(8)]
     advice = "give the size you need with --shape image=1,3,SIZE,SIZE"
     sentence = refusal("segmenter", "tflite", attempts, advice)

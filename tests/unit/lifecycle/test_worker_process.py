@@ -73,7 +73,7 @@ def test_a_worker_that_is_stopped_while_it_starts_is_killed(
             await living
         assert (worker.ended, worker.exit_code) == (True, -9)
 
-    with tempfile.TemporaryDirectory() as folder:  # short enough for a socket's path
+    with tempfile.TemporaryDirectory() as folder:  # tmp_path may be too long for a socket's path
         asyncio.run(main(Path(folder)))
 
 
