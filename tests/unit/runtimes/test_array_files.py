@@ -1,4 +1,4 @@
-"""Arrays in a file between the processes of an export."""
+"""Arrays that the processes of an export exchange in a file."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_a_model_is_given_strings_as_a_client_sends_them(tmp_path: Path) -> None
 def test_everything_that_an_input_lacks_is_named_at_once(
     tmp_path: Path, declared: str, shapes: dict[str, list[int]], missing: str, way: str
 ) -> None:
-    """TorchScript archives record neither: --shape alone would only lead to the next refusal."""
+    """TorchScript archives record neither shapes nor datatypes; naming one at a time would lead to a second refusal."""
     (tmp_path / "model.json").write_text(f'{{"inputs": [{{"name": "x"{declared}}}]}}')
     load = Load(str(ROOT / "runtimes" / "fake"), str(tmp_path / "model.json")).to_json()
     with pytest.raises(LoadError) as refused:

@@ -15,7 +15,7 @@ def test_what_is_put_again_replaces_its_value_and_pushes_nothing_out() -> None:
     cache.put("b", 2)
     cache.put("a", 3)
     assert (cache.entries.get("a"), cache.entries.get("b"), len(cache)) == (3, 2, 2)
-    cache.put("c", 4)  # "a" is the oldest still
+    cache.put("c", 4)  # "a" is still the oldest
     assert (cache.entries.get("a"), cache.entries.get("b"), cache.entries.get("c")) == (None, 2, 4)
 
 

@@ -1,4 +1,4 @@
-"""Runs of limited time and memory."""
+"""Running functions with limited time and memory."""
 
 import subprocess
 import sys

@@ -72,13 +72,13 @@ def test_what_is_no_datatype_has_no_dtype() -> None:
 
 
 def test_formats_have_a_field_for_every_datatype() -> None:
-    """Their tables are their own; a datatype that is added is missed here first."""
+    """Each format has its own table; this test fails if a new datatype is missing in one."""
     assert set(DATATYPES) - set(CONTENTS_FIELDS) == {"FP16"}
     assert set(tensor_proto.DTYPES) == {"", *DATATYPES}
 
 
 def test_no_strings_of_a_shape_beyond_any_memory_are_refused_at_once() -> None:
-    """A worker's array of them has a pointer for each, and numpy counts even those of an empty one."""
+    """A worker's array has a pointer per string, and numpy limits their total size even for an empty array."""
     tensor = Tensor("x", "BYTES", (0, 1 << 61), b"")
     with pytest.raises(InvalidRequest, match="larger than any memory"):
         validate(InferRequest("m", [tensor]), status(TensorSpec("x", "BYTES", None)))

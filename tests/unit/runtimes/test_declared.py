@@ -28,7 +28,7 @@ def test_a_contradiction_names_both(declared: TensorSpec, known: TensorSpec, sai
 
 
 def test_an_input_that_is_open_needs_a_model_in_which_it_is() -> None:
-    """max_batch_size = 8 for an artifact whose batch is fixed to one."""
+    """For example, max_batch_size = 8 for an artifact with a fixed batch of one."""
     with pytest.raises(LoadError, match=r"input 'x' is declared with shape \[-1, 4\], but the model has \[1, 4\]"):
         declared_inputs([x("FP32", (-1, 4))], (x("FP32", (1, 4)),))
     assert declared_inputs([x("FP32", (-1, 4))], (x("FP32", (1, 4)),), resizable=True) == (x("FP32", (-1, 4)),)

@@ -1,4 +1,4 @@
-"""Our own runtimes keep the rules that docs/runtimes.md gives to third parties."""
+"""Our own runtimes follow the rules for third parties in docs/runtimes.md."""
 
 import ast
 import re
@@ -13,14 +13,14 @@ RUNTIMES = sorted(file.parent for file in ROOT.glob("runtimes/*/runtime.toml"))
 
 
 def allowed() -> list[str]:
-    """The modules of the package `runtimes` in the table of docs/runtimes.md."""
+    """Return the modules of the package `runtimes` in the table of docs/runtimes.md."""
     text = (ROOT / "docs/runtimes.md").read_text()
     table = text[text.index("| module | what it is for |") :].split("\n\n")[0]
     return [name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z_.]+)`", row.split("|")[1])]
 
 
 def imported(file: Path) -> Iterator[str]:
-    """What it imports of the package `runtimes`, by its absolute name."""
+    """Yield the absolute names that a file imports from the package `runtimes`."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "runtimes")

@@ -1,4 +1,4 @@
-"""Frames and tensors survive the wire, whatever the chunks in which they arrive."""
+"""Frames and tensors arrive unchanged, in whatever chunks they are received."""
 
 from collections.abc import Sequence
 
@@ -131,7 +131,7 @@ def test_only_layouts_that_are_sent_are_cached() -> None:
 
 
 def test_layouts_too_long_for_the_cache_are_equal() -> None:
-    """Otherwise each request of a model with hundreds of inputs would be an entry of its own in other caches."""
+    """Otherwise each request to a model with hundreds of inputs would add a new entry to other caches."""
     tensors = [Tensor(f"feature {number}", "FP32", (1,), b"\0" * 4) for number in range(300)]
     packed = together(wire.pack_infer([(1, InferFrame(1.0, 0, "s", (), tensors))]))
     layouts = {wire.layout_of("s", (), tensors) for _ in range(2)}

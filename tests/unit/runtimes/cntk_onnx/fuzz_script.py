@@ -1,4 +1,4 @@
-"""Loads mutated CNTK files as a worker does, and runs each model that loads once.
+"""Load mutated CNTK files as a worker does, and run each model that loads once.
 
     PYTHON -I fuzz_script.py FIRST COUNT SECONDS
 

@@ -1,9 +1,9 @@
-"""Makes models/*.model by CNTK itself, each with what CNTK computes: NAME.npz has in.NAME and out.NAME.
+"""Make models/*.model with CNTK, and the outputs that it computes: NAME.npz has in.NAME and out.NAME.
 
     PYTHON_3_6_WITH_CNTK make_models.py FOLDER [NAME…]
 
-The arrays' order is that of the model's arguments and outputs. Inputs are three rows, sequences five
-steps. Where CNTK refuses to compute, or nothing is to be computed, there is no .npz.
+The arrays are in the order of the model's arguments and outputs. Inputs have three rows, and sequences five
+steps. There is no .npz if CNTK refuses to compute, or if there is nothing to compute.
 """
 
 # Python 3.6 runs this: nothing newer may be suggested here.
@@ -74,7 +74,7 @@ def convolution():
 
 @model
 def convolution_places():
-    """Sizes and strides that leave a remainder, on either side."""
+    """Sizes and strides with a remainder, on either side."""
     i, j = image((1, 7, 8)), image((1, 6, 9), "j")
     sizes = [((2, 2), 2), ((4, 4), (1, 2)), ((3, 3), 3)]
     found = [L.Convolution2D(size, 2, pad=True, strides=strides)(i) for size, strides in sizes]
@@ -405,7 +405,7 @@ def products():
 
 @model
 def numbers():
-    """What has whole numbers for inputs."""
+    """Operations on integer inputs."""
     k, m = vector((), "k"), vector(2, "m")
     one_hot = [C.one_hot(k, 5), C.one_hot(m, 4, axis=0), L.Embedding(3)(C.one_hot(m, 5))]
     return C.combine(one_hot + [C.gather(parameter(6, 3), m)])
@@ -413,14 +413,14 @@ def numbers():
 
 @model
 def products_of_inputs():
-    """CNTK lists the inputs of a product the other way round than its file has them."""
+    """CNTK lists the inputs of a product in the reverse of the order in its file."""
     a, b, c = image((2, 3), "a"), image((3, 4), "b"), image((2, 4), "c")
     return C.combine([C.times(a, b), C.times_transpose(vector(), vector(name="w")), C.relu(c)])
 
 
 @model
 def powers():
-    """Of 0 too, which CNTK leaves 0 where others have infinity; once all that is known is the exponent, or the base."""
+    """Includes powers of 0, which CNTK leaves 0 where others return infinity, with a constant exponent or base."""
     base, exponent = vector(name="m"), vector()
     known = [C.pow(base, constant(0, 2, -1, 3, -2)), C.pow(base, 2), C.pow(constant(0, 2, 1, 3, 0), exponent)]
     return C.combine([C.pow(base, exponent), C.pow(constant(1, 2, 3, 4, 5), exponent)] + known)
@@ -428,14 +428,14 @@ def powers():
 
 @model
 def clips():
-    """Where the lower bound is the higher one too."""
+    """Includes a lower bound above the upper bound."""
     v = vector()
     return C.combine([C.clip(v, 0.3, -0.3), C.clip(v, vector(name="low"), vector(name="high")), C.clip(v, -0.3, 0.3)])
 
 
 @model
 def lookups():
-    """In a table of four rows: by an input, by what is computed of one, and within a block."""
+    """Lookups in tables of four rows, by an input and by values that are computed from one, along either axis."""
     table, direct, computed = parameter(4, 3), vector(3, "direct"), vector(2, "computed")
     within = C.gather(parameter(2, 4), computed + 0, axis=1)
     return C.combine([C.gather(table, direct), C.gather(table, computed * 1), within])
@@ -443,7 +443,7 @@ def lookups():
 
 @model
 def best_of_one():
-    """Of a number alone: the place of it, not the number."""
+    """For a single number, argmax and argmin return its position, and reduce_max the number."""
     k = vector((), "k")
     return C.combine([C.argmax(k), C.argmin(k), C.reduce_max(k)])
 
@@ -488,7 +488,7 @@ def cast():
 
 @model
 def names():
-    """Two of one name, one without, one with its own."""
+    """Two inputs and two outputs with the same name, some without a name, and some with a unique one."""
     return C.combine(
         [
             C.relu(vector(), name="o"),
@@ -564,7 +564,7 @@ def refused_by_values():
 
 @model
 def refused_both_ways():
-    """A loop through the past and the future: CNTK itself does not compute it."""
+    """A loop through the past and the future, which CNTK itself refuses to compute."""
     again = C.placeholder(3)
     h = sequence() + C.sequence.past_value(again) + C.sequence.future_value(again)
     return h.replace_placeholders({again: h})
@@ -572,7 +572,7 @@ def refused_both_ways():
 
 @model
 def refused_beyond_the_end():
-    """Rounded up and padded: one window too many, of which CNTK does not say what is in it."""
+    """If rounded up and padded, there is one window too many, and CNTK does not define its content."""
     return C.pooling(image((1, 4, 8)), C.MAX_POOLING, (1, 2), (1, 2), [False, True, True], ceil_out_dim=True)
 
 
@@ -582,12 +582,12 @@ def refused_free_size_rounded_up():
     return C.pooling(i, C.MAX_POOLING, (2, 2), (2, 2), ceil_out_dim=True)
 
 
-# By CNTK's runtime; these are translated.
+# CNTK's runtime refuses these; they are translated.
 
 
 @model
 def refused_lookup_in_a_block():
-    """Its indices are computed where nobody can look at them before they are used."""
+    """The indices are computed within a block, so they cannot be checked before they are used."""
     given = C.placeholder(3)
     return C.as_block(C.gather(parameter(4, 3), given + 1), [(given, vector(3))], "Lookup", "lookup")
 
@@ -601,7 +601,7 @@ def refused_dilated():
 
 
 def called(variables, others=()):
-    """As the gateway calls them: by name, or by uid where there is none, several have it, or another input has it."""
+    """Return names as the gateway uses them: the uid if a variable has no name, or if the name is not unique."""
     given, taken = [variable.name for variable in variables], {other.name: other.uid for other in others}
     free = [v.name and given.count(v.name) == 1 and taken.get(v.name, v.uid) == v.uid for v in variables]
     return [v.name if is_free else v.uid for is_free, v in zip(free, variables)]
@@ -618,7 +618,7 @@ def values(random, variable, name):
 
 
 def answers(function):
-    """Its inputs and outputs, by name."""
+    """Return a function's inputs and outputs, by name."""
     random = np.random.RandomState(0)
     stored, feed = collections.OrderedDict(), {}
     for variable, name in zip(function.arguments, called(function.arguments)):

@@ -1,4 +1,4 @@
-"""Mutations of CNTK's files: of their bytes, and of the dictionary that they contain."""
+"""Mutations of CNTK's files: of their bytes, or of the dictionary in them."""
 
 from pathlib import Path
 from random import Random

@@ -1,4 +1,4 @@
-"""docs/cntk.md names the operations that are covered, and no others."""
+"""docs/cntk.md names all supported operations, and no others."""
 
 import re
 

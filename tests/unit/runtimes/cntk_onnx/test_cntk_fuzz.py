@@ -1,4 +1,4 @@
-"""Whatever a file contains, it is translated or refused with a sentence: random files.
+"""Random CNTK files are translated or refused with one sentence.
 
 `MODELPORT_FUZZ_SECONDS=600 pytest tests/unit/runtimes/cntk_onnx/test_cntk_fuzz.py` fuzzes for that long, with
 different files each time.

@@ -1,4 +1,4 @@
-"""Models that CNTK 2.7 wrote (models/, by make_models.py) become ONNX models that compute what CNTK computed."""
+"""Models that CNTK 2.7 wrote (models/, made by make_models.py), as ONNX models, compute what CNTK computed."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ LOOPS = [
 
 
 def stored(name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """CNTK's inputs and outputs, each in its order."""
+    """Return CNTK's inputs and outputs, in CNTK's order."""
     with np.load(MODELS / f"{name}.npz") as file:
         inputs = {key[3:]: file[key] for key in file.files if key.startswith("in.")}
         return inputs, {key[4:]: file[key] for key in file.files if key.startswith("out.")}
@@ -48,7 +48,7 @@ def test_it_is_sound_and_has_cntks_names_in_cntks_order(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LOOPS])
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of logarithms of 0 that are not chosen
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, about unused logarithms of 0
 def test_it_computes_what_cntk_computes(name: str) -> None:
     inputs, outputs = stored(name)
     found = ReferenceEvaluator(model(name)).run(None, inputs)
@@ -69,7 +69,7 @@ def test_no_infinity_comes_of_zeros_on_the_way(name: str) -> None:
 
 
 def shapes(values: list[onnx.ValueInfoProto]) -> dict[str, list[int | str]]:
-    """The size of each dimension, or its name if it is dynamic."""
+    """Return the size of each dimension, or its name if it is dynamic."""
     return {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values
     }

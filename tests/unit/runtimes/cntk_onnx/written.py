@@ -1,4 +1,4 @@
-"""Builds CNTK files byte by byte, for the tests of the reader."""
+"""Build CNTK files byte by byte, for the tests of the reader."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ def message(field: int, content: bytes) -> bytes:
 
 
 def dictionary(entries: Mapping[str, bytes]) -> bytes:
-    """entries: key → value, as the functions below return it."""
+    """Return a dictionary's bytes. entries: key → value, as the functions below return it."""
     return number(1, 1) + b"".join(
         message(2, message(1, key.encode()) + message(2, value)) for key, value in entries.items()
     )

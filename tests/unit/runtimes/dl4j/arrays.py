@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-# Until 1.0.0-alpha a buffer's length and its shape are 32 bits wide, from beta3 on 64. From beta4 on the
-# shape also holds the type, as bits of ArrayOptions in the place of the offset.
+# Up to 1.0.0-alpha, a buffer's length and its shape have 32 bits, and from beta3 on 64. From beta4 on, the
+# shape also contains the type, as bits of ArrayOptions instead of the offset.
 SHAPE_TYPES = {"JAVACPP": "INT", "LONG_SHAPE": "LONG", "MIXED_DATA_TYPES": "LONG"}
 TYPE_FLAGS = {"HALF": 4096, "FLOAT": 8192, "DOUBLE": 16384}
 NUMPY = {"HALF": ">f2", "FLOAT": ">f4", "DOUBLE": ">f8", "INT": ">i4", "LONG": ">i8"}
@@ -25,10 +25,10 @@ def buffer(values: np.ndarray, kind: str, era: str) -> bytes:
 def array(
     values: np.ndarray, dtype: str = "FLOAT", era: str = "MIXED_DATA_TYPES", order: Literal["C", "F"] = "C"
 ) -> bytes:
-    """Rank 1 becomes a row [1, N], as every array of ND4J before beta4 and every parameter row since."""
+    """Write an array. Rank 1 becomes a row [1, N], like all of ND4J's arrays before beta4 and parameter rows since."""
     values = np.atleast_2d(values)
     steps = [1] * values.ndim
-    if not (values.ndim == 2 and values.shape[0] == 1):  # real files give a row the strides 1, 1
+    if not (values.ndim == 2 and values.shape[0] == 1):  # in real files, a row has the strides 1, 1
         axes = range(values.ndim) if order == "F" else range(values.ndim - 1, -1, -1)
         step = 1
         for axis in axes:

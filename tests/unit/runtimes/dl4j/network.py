@@ -15,7 +15,7 @@ class Network(NamedTuple):
     """configuration  as json.loads gives it
     inputs         name → shape, the batch first, in the network's order
     indices        inputs that are indices → how many there are to choose from
-    zeros          inputs in which whole time steps are zero → along which axis time lies
+    zeros          inputs in which whole time steps are zero → along which axis time is
     """
 
     configuration: Configuration

@@ -17,7 +17,7 @@ CONVOLUTION: dict[str, Network] = {
     "convolution_dilation": images(convolution(3, 5, [2, 3], dilation=[3, 2])),
     "convolution_same": images(convolution(3, 5, [2, 4], convolutionMode="Same")),
     "convolution_same_stride": images(convolution(3, 5, [4, 3], convolutionMode="Same", stride=[3, 2])),
-    # The padding is written in the file, and ignored.
+    # The padding is in the file, but ignored.
     "convolution_same_padding": images(convolution(3, 5, [4, 3], convolutionMode="Same", padding=[2, 1])),
     "convolution_same_dilation": images(convolution(3, 5, [2, 3], convolutionMode="Same", dilation=[3, 2])),
     "convolution_same_stride_beyond_kernel": images(convolution(3, 5, [1, 2], convolutionMode="Same", stride=[3, 4])),

@@ -20,7 +20,7 @@ def sequence(**fields: Any) -> dict[str, Any]:
 
 
 def volume(kernel: Sequence[int] = (2, 3, 4), name: str = "Convolution3D", **fields: Any) -> dict[str, Any]:
-    """The field `mode` of Convolution3D is Same whatever convolutionMode says, and not read."""
+    """Convolution3D's field `mode` is always Same, whatever convolutionMode is, and is not read."""
     mode = {"mode": "Same"} if name == "Convolution3D" else {}
     return convolution(3, 5, kernel, name=name, **{"dataFormat": "NCDHW", **mode, **fields})
 

@@ -7,7 +7,7 @@ from tests.unit.runtimes.dl4j.network import Network
 
 
 def joined(conf: dict[str, Any], *shapes: tuple[int, ...]) -> Network:
-    """The vertex alone, with one input per shape."""
+    """Return a graph of this vertex alone, with one input per shape."""
     inputs = {f"in{k}": shape for k, shape in enumerate(shapes)}
     return Network(graph(list(inputs), {"joined": (conf, list(inputs))}, ["joined"]), inputs)
 
@@ -153,7 +153,7 @@ GRAPH["attention_vertex_plain"] = joined(
     (2, 2, 5),
 )
 TO_ROWS, TO_STEPS = (preprocessor(name, rnnDataFormat="NCW") for name in ("RnnToFeedForward", "FeedForwardToRnn"))
-# DL4J makes as many sequences of the rows as one input has, not as many as both have.
+# DL4J turns the rows into as many sequences as one input has, not as many as both inputs have.
 GRAPH["graph_stacked_steps"] = Network(
     graph(
         ["one", "other"],

@@ -10,7 +10,7 @@ IMAGE = {"inputHeight": 5, "inputWidth": 7, "numChannels": 3}
 
 
 def after(conf: dict[str, Any], *shape: int) -> Network:
-    """The preprocessor alone."""
+    """Return a network with this preprocessor alone."""
     return single(multi_layer(SAME, before={0: conf}), *shape)
 
 

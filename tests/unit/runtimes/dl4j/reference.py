@@ -81,7 +81,7 @@ def apply(x: Array, conf: Configuration, given: dict[str, Array]) -> Array:
 
 
 def layout(configuration: Configuration) -> list[tuple[str, list[Parameter]]]:
-    """(layer's index or vertex' name, its parameters) as they follow each other in coefficients.bin."""
+    """Return (layer's index or vertex's name, its parameters) in the order of coefficients.bin."""
     if "confs" in configuration:
         return [(str(k), layer_parameters(each["layer"])) for k, each in enumerate(configuration["confs"])]
     found = []
@@ -130,7 +130,7 @@ def split(configuration: Configuration, coefficients: Array) -> dict[str, dict[s
 
 
 def before_m1(configuration: Configuration) -> Configuration:
-    """The same network as computed by beta7 and older, which read the weights of 1-D convolutions differently."""
+    """Return the network as beta7 and older compute it: they read the weights of 1-D convolutions differently."""
 
     def marked(value: Any) -> Any:
         if isinstance(value, list):
@@ -144,7 +144,7 @@ def before_m1(configuration: Configuration) -> Configuration:
 
 
 def forward(configuration: dict[str, Any], coefficients: Array, inputs: list[Array]) -> list[Array]:
-    """The network's outputs in its own order, of inputs in its own order."""
+    """Return the network's outputs for these inputs, both in the network's order."""
     given = split(configuration, coefficients)
     values = [np.asarray(each, np.float64) for each in inputs]
     if "confs" in configuration:
@@ -160,7 +160,7 @@ def forward(configuration: dict[str, Any], coefficients: Array, inputs: list[Arr
 
 
 def graph(configuration: Configuration, given: dict[str, dict[str, Array]], values: list[Array]) -> list[Array]:
-    """ComputationGraph.ffToLayerActivationsDetached; the batch is the first input's, also behind a Stack."""
+    """ComputationGraph.ffToLayerActivationsDetached; the batch is that of the first input, also after a Stack."""
     named = dict(zip(configuration["networkInputs"], values, strict=True))
     batch = values[0].shape[0]
     for name in topological_order(configuration):

@@ -29,7 +29,7 @@ def finish(out: Array, conf: Configuration, given: Parameters, layout: str) -> A
 
 
 def at(x: Array, place: tuple[Any, ...]) -> Array:
-    """What of [a, b, spatial…] lies at numbers or slices of the spatial axes; a view."""
+    """Return a view of [a, b, spatial…] at indices or slices of the spatial axes."""
     return np.asarray(x[(slice(None), slice(None), *place)])
 
 
@@ -50,7 +50,7 @@ def convolution_1d(x: Array, conf: Configuration, given: Parameters) -> Array:
 
     Up to beta7 it is transposed to libnd4j's [k, in, out]. From M1 on (September 2020) the same numbers are
     RESHAPED to [k, in, out] (Convolution1DUtils.reshapeWeightArrayOrGradientForFormat, always called with NCW): the
-    axes are read in reverse, so the same file computes something else. Nothing in a file says which it is of.
+    axes are read in reverse, so the same file computes something else. The file does not record which applies.
     This follows M1, unless reference.before_m1 marked the layer.
     """
     layout, (n_out, n_in, k, _) = layout_of(conf), given["W"].shape

@@ -13,7 +13,7 @@ def act(x: Array, conf: Configuration) -> Array:
 
 
 def standardize(x: Array) -> Array:
-    """libnd4j's layer_norm: no epsilon at all; a row without spread becomes 0 (NaNs are replaced)."""
+    """libnd4j's layer_norm: without epsilon; a row of equal values becomes 0 (NaNs are replaced)."""
     spread = x.std(axis=1, keepdims=True)
     return np.where(spread == 0, 0.0, (x - x.mean(axis=1, keepdims=True)) / np.where(spread == 0, 1.0, spread))
 
@@ -41,7 +41,7 @@ def element_wise(x: Array, conf: Configuration, given: Parameters) -> Array:
 
 
 def prelu(x: Array, conf: Configuration, given: Parameters) -> Array:
-    """libnd4j's prelu: below 0 times alpha"""
+    """libnd4j's prelu: values below 0 are multiplied by alpha"""
     return np.where(x < 0, x * given["W"], x)
 
 
@@ -88,5 +88,5 @@ def over_channels(x: Array, conf: Configuration, given: Parameters) -> Array:
 
 
 def only_activation(x: Array, conf: Configuration, given: Parameters) -> Array:
-    """ActivationLayer, LossLayer: as it comes, so softmax is over the last axis."""
+    """ActivationLayer, LossLayer: the input is not reshaped, so softmax is over the last axis."""
     return act(x, conf)

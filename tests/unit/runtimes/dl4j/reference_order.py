@@ -6,7 +6,7 @@ from tests.unit.runtimes.dl4j.reference_parameters import Configuration
 
 
 def java_order(numbers: Iterable[int]) -> list[int]:
-    """The iteration order of a HashSet<Integer> with these numbers, added in this order: by their low bits.
+    """Return the iteration order of a HashSet<Integer> to which these numbers were added: by their low bits.
 
     So from 16 vertices on, 17 may come before 2. Long chains in one bucket (8 and more) are not handled.
     """
@@ -18,7 +18,7 @@ def java_order(numbers: Iterable[int]) -> list[int]:
 
 
 def topological_order(configuration: Configuration) -> list[str]:
-    """Names, the network's inputs included. Saved from beta4 on, computed by Kahn's algorithm for older files."""
+    """Return names, including the inputs'. Files from beta4 on have the order; else Kahn's algorithm computes it."""
     if configuration.get("topologicalOrder") and configuration.get("topologicalOrderStr"):
         return list(configuration["topologicalOrderStr"])
     names = [*configuration["networkInputs"], *configuration["vertices"]]
@@ -28,7 +28,7 @@ def topological_order(configuration: Configuration) -> list[str]:
     }
     following: dict[int, list[int]] = {k: [] for k in range(len(names))}
     for name in configuration["vertices"]:
-        # A set of the inputs' numbers is made by adding them, each of them then gets this vertex.
+        # DL4J adds the inputs' numbers to a set. Then each of them gets this vertex.
         for each in configuration["vertexInputs"].get(name, []):
             following[number[each]].append(number[name])
     ready = [k for k in range(len(names)) if not waiting[k]]

@@ -2,8 +2,8 @@
 
 - Yolo2OutputLayer: centers are sigmoids within their cell (no offset of the cell is added), sizes are exp · prior, both
   in units of the grid. Channels are [box][x, y, w, h, confidence, classes…].
-- VariationalAutoencoder gives the mean of q(z|x), through pzxActivationFn; nothing is drawn at inference. It has the
-  decoder's parameters as well.
+- VariationalAutoencoder returns the mean of q(z|x), through pzxActivationFn; it does not sample at inference. It also
+  has the decoder's parameters.
 """
 
 from itertools import pairwise

@@ -26,7 +26,7 @@ class Parameter(NamedTuple):
 
 
 def kind(conf: Configuration) -> str:
-    """The class name without its package."""
+    """Return the class name without its package."""
     return str(conf["@class"]).rpartition(".")[2]
 
 
@@ -152,12 +152,12 @@ LAYOUTS: dict[str, Callable[[Configuration], list[Parameter]]] = {
 
 
 def wrapped(conf: Configuration) -> Configuration | None:
-    """The layer that a wrapper keeps (FrozenLayer says "layer", the other wrappers "underlying")."""
+    """Return a wrapper's layer (FrozenLayer's field is "layer", that of the other wrappers "underlying")."""
     return conf.get("underlying") or conf.get("layer")
 
 
 def parameters(conf: Configuration) -> list[Parameter]:
-    """A layer's parameters as they follow each other in the row."""
+    """Return a layer's parameters in the order of the row."""
     if kind(conf) == "Bidirectional":
         # BidirectionalParamInitializer: both halves have the forward layer's sizes.
         return [each._replace(name=half + each.name) for half in "fb" for each in parameters(conf["fwd"])]
@@ -172,7 +172,7 @@ def count(found: list[Parameter]) -> int:
 
 
 def take(row: Array, found: list[Parameter]) -> dict[str, Array]:
-    """row: the flat values of exactly these parameters."""
+    """Split `row`, the flat values of exactly these parameters."""
     taken, start = {}, 0
     for each in found:
         length = math.prod(each.shape)

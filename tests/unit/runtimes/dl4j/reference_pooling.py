@@ -1,11 +1,11 @@
 """Pooling (SubsamplingLayer, Subsampling1D, Subsampling3D, GlobalPoolingLayer; libnd4j convolutions_pooling2d.cpp).
 
-- Average: the divisor is the number of elements that lie inside, unless avgPoolIncludePadInDivisor. A configuration
+- Average: the divisor is the number of elements inside the image, unless avgPoolIncludePadInDivisor. A configuration
   without that field (beta3 and older) counts the padding: the field's default in the class is true, in the builder
-  false. 3-D never counts it, and knows MAX and AVG only: every other type is an average there.
-- SUM: the class has the type, the layer raises "Not supported" for it. This is what the name suggests.
+  false. 3-D never counts it, and supports only MAX and AVG: any other type is an average there.
+- SUM: the class has the type, but the layer raises "Not supported" for it. Here it is what the name suggests.
 - MAX pads with the lowest number, so padding never wins. PNORM pads with 0.
-- PNORM: `eps` is in the configuration, nothing reads it at inference.
+- PNORM: `eps` is in the configuration, but not used at inference.
 """
 
 import math
@@ -42,10 +42,10 @@ def subsampling(x: Array, conf: Configuration, given: Parameters) -> Array:
 
 
 def subsampling_1d(x: Array, conf: Configuration, given: Parameters) -> Array:
-    """Subsampling1DLayer: [N, C, T] is pooled as an image [N, C, T, 1]. setNIn makes cnn2dDataFormat NHWC for
-    sequences of NWC: [N, T, C] is pooled as [N, T, C, 1] then, along T, with one channel.
+    """Subsampling1DLayer: [N, C, T] is pooled as an image [N, C, T, 1]. For sequences of NWC, setNIn sets
+    cnn2dDataFormat to NHWC: then [N, T, C] is pooled as [N, T, C, 1], along T, with one channel.
 
-    The configuration's lists have a second number each, for the other axis: the class makes them 1, 1 and 0.
+    Each list of the configuration has a second number, for the other axis: the class sets them to 1, 1 and 0.
     """
     return subsampling(x[..., None], {**conf, "rnnDataFormat": conf.get("cnn2dDataFormat")}, given)[..., 0]
 
@@ -59,9 +59,9 @@ def subsampling_3d(x: Array, conf: Configuration, given: Parameters) -> Array:
 def global_pooling(x: Array, conf: Configuration, given: Parameters) -> Array:
     """GlobalPoolingLayer.activate
 
-    Without poolingDimensions it is axis 2 and what follows, whatever the data format; DL4J fills them in for images
-    when it knows the input type, never for sequences: NWC is pooled over its features.
-    collapseDimensions = false gives [N, x.shape[1], 1…], which in NHWC is right only by accident.
+    Without poolingDimensions, it pools over axis 2 and all later ones, whatever the data format. DL4J sets them for
+    images if it knows the input type, but never for sequences: NWC is pooled over its features.
+    collapseDimensions = false returns [N, x.shape[1], 1…], which in NHWC is right only by accident.
     """
     axes = tuple(conf.get("poolingDimensions") or range(2, x.ndim))
     match conf["poolingType"]:

@@ -2,9 +2,9 @@
 1 in a MultiLayerNetwork whose first layer says miniBatch = false.
 
 - Sequence to rows: row t · N + n of [N · T, features] is example n at step t in FeedForwardToRnn and CnnToRnn ('f'
-  order reshapes), so time changes slowest; the way back reads the same.
-- Image to row is the 'c' reshape of the format it has: NCHW gives c, h, w; NHWC gives h, w, c.
-- FeedForwardToCnn always makes NCHW.
+  order reshapes), so time changes slowest; RnnToFeedForward and RnnToCnn use the same order.
+- Image to row is the 'c' reshape of the image's format: NCHW becomes c, h, w; NHWC becomes h, w, c.
+- FeedForwardToCnn always returns NCHW.
 """
 
 from tests.unit.runtimes.dl4j.reference_parameters import Array, Configuration, kind

@@ -1,10 +1,10 @@
 """Recurrent layers (org.deeplearning4j.nn.layers.recurrent); no masks, no stored state.
 
-- Data is [N, features, T] (NCW) or, where the configuration says NWC, [N, T, features]. A null format is NCW.
+- Data is [N, features, T] (NCW) or, if the configuration says NWC, [N, T, features]. A null format is NCW.
 - LSTM's blocks: input (activationFn), forget, output, input gate. gateActivationFn is that of the three gates.
 - GravesLSTM's extra columns: forget and input gate look at the PREVIOUS cell (columns 0 and 2), the output gate at
   the CURRENT one (column 1).
-- There is no epsilon anywhere in them; SimpleRnn's layer normalization has none either (libnd4j standardize).
+- They do not use an epsilon; neither does SimpleRnn's layer normalization (libnd4j standardize).
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Apply = Callable[[Array, Configuration, Parameters], Array]
 
 
 def format_of(conf: Configuration) -> str:
-    """TimeSeriesUtils.getFormatFromRnnLayer: wrappers take that of what they wrap."""
+    """TimeSeriesUtils.getFormatFromRnnLayer: a wrapper has the format of the layer that it wraps."""
     if kind(conf) == "Bidirectional":
         return format_of(conf["fwd"])
     inner = None if kind(conf) == "TimeDistributed" else wrapped(conf)
@@ -73,8 +73,8 @@ def graves_bidirectional(x: Array, conf: Configuration, given: Parameters) -> Ar
 
 
 def simple_rnn(x: Array, conf: Configuration, given: Parameters, mask: Array | None = None) -> Array:
-    """SimpleRnn.activateHelper. With layer normalization, input and recurrence are normalized apart, and in the first
-    step there is no recurrent half at all."""
+    """SimpleRnn.activateHelper. With layer normalization, input and recurrence are normalized separately, and the first
+    step has no recurrent half."""
     gains = np.split(given["g"], 2) if "g" in given else None
     steps = steps_of(x, conf)
     keep = np.ones(steps.shape[:2]) if mask is None else mask.T
@@ -94,8 +94,8 @@ def reverse(x: Array, conf: Configuration) -> Array:
 
 
 def bidirectional(x: Array, conf: Configuration, given: Parameters, apply: Apply) -> Array:
-    """BidirectionalLayer.activate: what comes back in time is turned round again, unless it has no time any more
-    (rank 2, from LastTimeStep): then it is the backward half's last step, that of the sequence's first."""
+    """BidirectionalLayer.activate: the backward half's output is reversed again, unless it has no time axis any more
+    (rank 2, from LastTimeStep): then it is that half's last step, which is at the sequence's first."""
     ahead, behind = ({name[1:]: value for name, value in given.items() if name[0] == side} for side in "fb")
     one = apply(x, conf["fwd"], ahead)
     other = apply(reverse(x, conf), conf["bwd"], behind)
@@ -117,13 +117,13 @@ def zero_mask(x: Array, conf: Configuration) -> Array:
 
 
 def mask_zero(x: Array, conf: Configuration, given: Parameters) -> Array:
-    """MaskZeroLayer: the mask is for what it wraps, later layers do not see it."""
+    """MaskZeroLayer: the mask is for the wrapped layer; later layers do not see it."""
     layers = {"LSTM": lstm, "GravesLSTM": lstm, "SimpleRnn": simple_rnn}
     return layers[kind(conf["underlying"])](x, conf["underlying"], given, zero_mask(x, conf))
 
 
 def last_time_step(x: Array, conf: Configuration, given: Parameters, apply: Apply) -> Array:
-    """LastTimeStepLayer. Around a MaskZeroLayer it is each example's last step that is not masked."""
+    """LastTimeStepLayer. Around a MaskZeroLayer, it returns each example's last step that is not masked."""
     inner = conf["underlying"]
     out = steps_of(apply(x, inner, given), inner)
     if kind(inner) != "MaskZeroLayer":

@@ -1,13 +1,13 @@
 """Layers that DL4J defines in SameDiff: attention and locally connected ones (org.deeplearning4j.nn.conf.layers).
 
-- Parameters lie in 'c' order, weights as they are added, then biases (SDLayerParams.getParameterKeys): so locally
+- Parameters are in 'c' order: weights as they are added, then biases (SDLayerParams.getParameterKeys). So locally
   connected layers have W before b, and RecurrentAttention's b comes last of all.
-- Attention is over [N, features, T] alone, scaled by 1 / sqrt(head size); no bias, no dropout, no activation.
+- Attention supports only [N, features, T], scaled by 1 / sqrt(head size); no bias, no dropout, no activation.
 - Their activation is a name ("TANH"), not an object, and some are refused (HARDSIGMOID, SELU, SWISH, ...).
   LEAKYRELU has the slope 0 here, so it is ReLU.
 - Dilation of locally connected layers changes only how they pad.
-- LocallyConnected2D takes its patches column by column (x · height + y) and gives the results out row by row: output
-  pixel number p is that of patch number p in the other order. In a square it is a transposition.
+- LocallyConnected2D reads its patches column by column (x · height + y) and writes the results row by row: output
+  pixel number p is that of patch number p in the other order. For a square image, this is a transposition.
 """
 
 import math
@@ -115,7 +115,7 @@ def recurrent_attention(x: Array, conf: Configuration, given: Parameters) -> Arr
 
 
 def locally_connected_1d(x: Array, conf: Configuration, given: Parameters) -> Array:
-    """padding and paddingR are in the file as they were computed; there is no NWC."""
+    """The file contains the computed padding and paddingR. NWC is not supported."""
     after = conf["paddingR"] if conf["cm"] == "Same" else conf["padding"]
     x, stride, kernel = np.pad(x, [(0, 0), (0, 0), (conf["padding"], after)]), conf["stride"], conf["kernel"]
     patches = [x[:, :, k * stride : k * stride + kernel] for k in range(conf["outputSize"])]

@@ -1,7 +1,7 @@
 """Layers that rearrange their input: padding, cropping, upsampling, space to depth and to batch.
 
 - ZeroPadding and Cropping lists are [before, after] per axis. Only the 2-D ones support channels last; 1-D and 3-D ones
-  always take axis 2 on, whatever the data format.
+  always apply from axis 2 on, whatever the data format.
 - Upsampling1D and 2D repeat each element ("nearest"). Upsampling1D is always [N, C, T].
 - SpaceToDepth in NCHW: output channel (i · block + j) · C + c, as TensorFlow's, not ONNX' or PyTorch's order.
 """
@@ -15,12 +15,12 @@ from tests.unit.runtimes.dl4j.reference_parameters import Array, Configuration
 
 
 def spatial(x: Array, layout: str | None) -> int:
-    """The first spatial axis."""
+    """Return the first spatial axis."""
     return 1 if layout in ("NHWC", "NDHWC", "NWC") else 2
 
 
 def two(sizes: Sequence[int], rank: int) -> list[int]:
-    """Sizes per spatial axis as [before, after, before, after…]; the builders fill the short forms up."""
+    """Return sizes per spatial axis as [before, after, before, after…]; DL4J's builders expand the short forms."""
     return list(sizes) if len(sizes) == 2 * rank else [size for size in sizes for _ in range(2)]
 
 

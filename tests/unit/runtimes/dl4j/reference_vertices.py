@@ -1,11 +1,11 @@
 """Vertices of a ComputationGraph (org.deeplearning4j.nn.graph.vertex.impl).
 
-- Merge joins along mergeAxis; files before beta7 have no such field: axis 1. Subset is inclusive at both ends.
+- Merge joins along mergeAxis; files before beta7 lack this field, and use axis 1. Subset is inclusive at both ends.
 - ElementWise broadcasts as numpy does. Subset, Stack (axis 0), DuplicateToTimeSeries, LastTimeStep and
   ReverseTimeSeries do not know data formats: channels are axis 1, time is axis 2.
 - Stack of sequences that differ in length pads the shorter ones with zeros at the end.
 - L2Vertex has an eps, which only its gradient uses. L2Normalize divides by max(norm, eps), not by norm + eps.
-- Reshape: newShape holds the batch, too; -1 is what is left over. The order is 'c' or 'f'.
+- Reshape: newShape includes the batch; -1 is inferred from the size. The order is 'c' or 'f'.
 - PoolHelper drops the first row and the first column (for imported GoogLeNets).
 """
 

@@ -1,7 +1,7 @@
-"""Windows: how DL4J pads, and what the convolutions and poolings share (ConvolutionUtils, libnd4j convolutions.h).
+"""Windows of convolutions and poolings, and how DL4J pads (ConvolutionUtils, libnd4j convolutions.h).
 
 - Truncate and Strict: floor((in + 2 pad - effective kernel) / stride) + 1, zeros on both sides. Strict differs from
-  Truncate only by refusing what does not divide.
+  Truncate only by refusing sizes that leave a remainder.
 - Same: ceil(in / stride); the configured padding is ignored. An odd zero goes to the end.
 - Causal (1-D): ceil(in / stride); all (k - 1) · dilation zeros go before; the configured padding is ignored.
 """
@@ -15,7 +15,7 @@ from tests.unit.runtimes.dl4j.reference_parameters import Array, Configuration
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Zeros before and after (ConvolutionUtils.getSameModeTopLeftPadding)."""
+    """Return the zeros before and after (ConvolutionUtils.getSameModeTopLeftPadding)."""
     total = (-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size
     before = int(total / 2)  # Java truncates toward 0: a total of -1 is a padding of 0
     assert before >= 0, "DL4J refuses this"
@@ -23,7 +23,7 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
 
 
 def paddings(conf: Configuration, shape: Sequence[int]) -> list[tuple[int, int]]:
-    """shape: the spatial sizes."""
+    """Return the zeros before and after, per spatial axis. shape: the spatial sizes."""
     mode = conf.get("convolutionMode") or "Truncate"
     found = []
     for axis, size in enumerate(shape):
@@ -38,7 +38,7 @@ def paddings(conf: Configuration, shape: Sequence[int]) -> list[tuple[int, int]]
 
 
 def positions(x: Array, conf: Configuration, filling: float) -> Iterator[tuple[tuple[int, ...], Array]]:
-    """x: [N, C, spatial…] → each place in the kernel with what lies under it at every stride: [N, C, out…]."""
+    """For x: [N, C, spatial…], yield each index in the kernel, and the values under it as [N, C, out…]."""
     rank = x.ndim - 2
     kernel, stride, dilation = (list(conf.get(key, [1] * 3))[:rank] for key in ("kernelSize", "stride", "dilation"))
     around = paddings(conf, x.shape[2:])

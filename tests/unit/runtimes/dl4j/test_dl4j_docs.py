@@ -1,4 +1,4 @@
-"""docs/dl4j.md shows what is covered as it is."""
+"""docs/dl4j.md lists exactly what is supported."""
 
 from runtimes.dl4j import layers
 from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES, Coverage

@@ -112,7 +112,7 @@ def test_a_bomb(tmp_path: Path, entry: str) -> None:
 
 @pytest.mark.parametrize("count", [10 << 20, 1 << 19])
 def test_a_bomb_of_json(tmp_path: Path, count: int) -> None:
-    """Each three bytes become a Python object of many: 8 kB took seconds."""
+    """Every three bytes become a Python object of many bytes: 8 kB used to take seconds."""
     path = zipped(tmp_path, **{**WHOLE, "configuration": b'{"a":[' + b"{}," * count + b"{}]}"})
     assert "which is too much" in refused(lambda: load(path))
 
@@ -154,7 +154,7 @@ def test_a_zip_within_a_zip(tmp_path: Path) -> None:
 
 
 def fields_of_directory(data: bytes, place: int) -> int:
-    """Where the place-th entry of the zip's directory begins."""
+    """Return where the place-th entry of the zip's directory begins."""
     at = -1
     for _ in range(place + 1):
         at = data.index(b"PK\x01\x02", at + 1)
@@ -271,7 +271,7 @@ def test_too_few_and_too_many_parameters(tmp_path: Path, count: int, message: st
 
 
 def test_parameters_that_are_no_numbers_are_dl4js_affair(tmp_path: Path) -> None:
-    """DL4J computes with them, and so does the runtime, without a warning (which would be an error here)."""
+    """DL4J computes with NaN, and so does the runtime, without a warning (which would be an error here)."""
     for odd in (np.nan, np.inf, -np.inf, 1e38):
         zips.write(tmp_path / "m.zip", multi_layer(batch_normalization(1)), np.full(4, odd))
         assert load(tmp_path / "m.zip", -1, 1)
@@ -726,7 +726,7 @@ def test_a_normalizer_that_does_not_fit(tmp_path: Path, name: str) -> None:
 
 
 def test_a_normalizer_of_what_has_no_features(tmp_path: Path) -> None:
-    """The pooling leaves rows alone."""
+    """The pooling's output has only rows."""
     pooled = multi_layer(plain("GlobalPoolingLayer", poolingType="MAX", poolingDimensions=[1, 2], pnorm=2))
     labels = normalizers.standardize(([1], [1]), ([1], [1]))
     path = written(tmp_path, pooled, normalizer=labels)

@@ -1,4 +1,4 @@
-"""Files before 1.0.0-beta3 say the same in other words: a tag around each object, before 0.8 words for functions."""
+"""Files before 1.0.0-beta3 have a tag around each object, and those before 0.8 name functions by a single word."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ NAMES = [
 
 
 def tagged(value: Any, words: bool) -> Any:
-    """The value with the tags of those files; words: activations as one word, as before 0.8."""
+    """Return the value with the tags of those files. words: whether activations are one word, as before 0.8."""
     if isinstance(value, list):
         return [tagged(each, words) for each in value]
     if not isinstance(value, dict):
@@ -79,7 +79,7 @@ def test_old_files_say_the_same(name: str, words: bool) -> None:
 
 
 def test_a_slope_beside_the_layer() -> None:
-    """Before 0.8 the slope of "leakyrelu" lay beside the layer, not in it."""
+    """Before 0.8, the slope of "leakyrelu" was stored next to the layer, not in it."""
     made = NETWORKS["dense_output"]
     old = tagged(made.configuration, True)
     for conf in old["confs"]:

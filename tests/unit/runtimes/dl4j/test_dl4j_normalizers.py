@@ -1,4 +1,4 @@
-"""normalizer.bin is what DataOutputStream would have written, and the reference does what the strategies do."""
+"""normalizer.bin equals DataOutputStream's output, and the reference computes what the strategies compute."""
 
 import io
 import struct

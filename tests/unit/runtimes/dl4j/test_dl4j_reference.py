@@ -44,7 +44,7 @@ def test_every_network_runs(name: str) -> None:
 
 
 def test_one_dimensional_convolutions_were_read_differently_before_m1() -> None:
-    """Then the order is [out, in, k], as in the parameter's shape."""
+    """Before M1, the order is [out, in, k], as in the parameter's shape."""
     network = NETWORKS["convolution_1d"]
     row, inputs = network.coefficients(), list(network.samples().values())
     (old,) = reference.forward(reference.before_m1(network.configuration), row, inputs)

@@ -1,4 +1,4 @@
-"""Convolution and pooling of the networks again, as plain loops over all numbers that follow libnd4j's."""
+"""The networks' convolutions and poolings again, as plain loops over all values, like libnd4j's."""
 
 import itertools
 from typing import Any
@@ -37,7 +37,7 @@ def start_and_size(size: int, axis: int, conf: dict[str, Any]) -> tuple[int, int
 
 
 def under(x: np.ndarray, conf: dict[str, Any], oh: int, ow: int) -> list[tuple[int, int, np.ndarray]]:
-    """Where the kernel at this output pixel lies inside: (its row, its column, the pixel [N, C])."""
+    """Return the kernel's elements that are inside the image at this output pixel: (row, column, pixel [N, C])."""
     (ph, _), (pw, _) = (start_and_size(x.shape[2 + axis], axis, conf) for axis in range(2))
     found = []
     for i, j in itertools.product(*(range(k) for k in conf["kernelSize"])):

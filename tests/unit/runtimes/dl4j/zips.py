@@ -1,4 +1,4 @@
-"""Writes Deeplearning4j's model zips: ModelSerializer.writeModel, without updater state."""
+"""Write Deeplearning4j's model zips: ModelSerializer.writeModel, without updater state."""
 
 import json
 import zipfile
@@ -23,7 +23,7 @@ def write(
 
     era         MIXED_DATA_TYPES (beta4 on), LONG_SHAPE (beta3) or JAVACPP (0.5 to alpha)
     dtype       FLOAT, DOUBLE or HALF
-    normalizer  what tests.unit.runtimes.dl4j.normalizers makes
+    normalizer  bytes from tests.unit.runtimes.dl4j.normalizers
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("configuration.json", json.dumps(configuration, indent=2))

@@ -1,4 +1,4 @@
-"""The analysis of rows in ONNX graphs. The package `onnx` writes the files, and nothing runs them."""
+"""The analysis of rows in ONNX graphs. The package `onnx` writes the files, which are not run."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def made(
     outputs: str = "y",
     **other: Any,
 ) -> Any:
-    """A model of one input "x" (others: name → sizes of INT64), the constants, and one output of any shape, "y"."""
+    """Return a model with an input "x", INT64 inputs (name → sizes), constants, and an output "y" of any shape."""
     inputs = [helper.make_tensor_value_info("x", FLOAT, shape)]
     inputs += [helper.make_tensor_value_info(name, INT64, sizes) for name, sizes in other.items()]
     results = [helper.make_tensor_value_info("y", FLOAT, None)]
@@ -221,7 +221,7 @@ def test_a_number_of_rows_that_each_row_chooses() -> None:
 
 
 def test_a_branch_that_only_long_requests_take_mixes_rows_all_the_same() -> None:
-    """A trial runs one length, so that it would show the other branch alone."""
+    """A trial runs only one length, so it would show only the other branch."""
     one, two = (helper.make_tensor_value_info(name, FLOAT, None) for name in ("a", "b"))
     then = helper.make_graph([node("ReduceMean", "x zeros", "m"), node("Sub", "x m", "a")], "t", [], [one])
     otherwise = helper.make_graph([node("Identity", "x", "b")], "e", [], [two])
@@ -245,7 +245,7 @@ def test_a_branch_that_only_long_requests_take_mixes_rows_all_the_same() -> None
     ],
 )  # fmt: skip
 def test_the_number_of_rows_where_few_rules_look_for_it(nodes: Any, size: int) -> None:
-    """As a filling, a level, a region's corner, and a picture's width."""
+    """The number of rows is used as a fill value, a level, a corner of a region, or the width of an image."""
     constants = {"sides": [0, 1, 1, 0, 1, 1], "nought": np.zeros(1, np.float32), "depth": np.int64(9), "three": [3]}
     constants |= {"six": [6], "thetas": [-1, 2, 3]}
     before = [node("Shape", "x", "n", start=0, end=1), node("Cast", "n", "f", to=FLOAT)]
@@ -336,7 +336,7 @@ def test_blocks_of_a_picture_stay_in_their_row() -> None:
 
 
 def test_a_loop_that_carries_the_number_of_rows() -> None:
-    """It is no constant behind the loop either."""
+    """After the loop, the number is not a constant either."""
     infos = [("i", INT64, []), ("go", TensorProto.BOOL, []), ("count", FLOAT, [])]
     body = helper.make_graph(
         [node("Identity", "go", "goes"), node("Identity", "count", "kept")],

@@ -24,7 +24,7 @@ def node(operator: str, inputs: str, outputs: str, domain: str = "", **attribute
 
 
 def ranges(*nodes: Any, kind: int = TensorProto.INT64, functions: Any = (), **constants: Any) -> dict[str, InputRange]:
-    """Of a model with the inputs "x" and "z"."""
+    """Return the input ranges of a model with the inputs "x" and "z"."""
     inputs = [helper.make_tensor_value_info(name, kind, ["n", 3]) for name in "xz"]
     weights = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
@@ -87,7 +87,7 @@ def test_limits_are_followed_through_sums_and_products() -> None:
 
 
 def test_buckets_of_relative_positions() -> None:
-    """A clip comes before the table: what lies beyond is cut off, and nothing is refused."""
+    """A clip comes before the table, so values outside the range are clipped and not refused."""
     nodes = [node("Div", "x four", "a"), node("Add", "a twenty", "b"), node("Clip", "b low high", "c")]
     nodes.append(node("Gather", "words c", "y"))
     constants = {"four": np.array(4), "twenty": np.array(20), "low": np.array(0), "high": np.array(39)}
@@ -113,7 +113,7 @@ def test_a_number_that_is_cut_off_at_one_end_is_a_row_at_the_other() -> None:
 
 
 def test_ids_below_zero_that_are_counted_from_the_end_of_the_table() -> None:
-    """As Keras 3 writes each embedding."""
+    """Keras 3 writes each embedding this way."""
     nodes = [node("Less", "x zero", "below"), node("Add", "x all", "counted"), node("Where", "below counted x", "ids")]
     constants = {"words": WORDS, "zero": np.array(0), "all": np.array(30522)}
     assert ranges(*nodes, node("Gather", "words ids", "y"), **constants) == {"x": InputRange(0, 30521, rows=True)}
@@ -169,7 +169,7 @@ def test_ids_given_as_floats_are_whole() -> None:
 
 
 class LookedUp(Model):
-    """A table of 30,522 rows, as its graph says. From 1000 on they are summed over the whole batch."""
+    """A table that has 30,522 rows, according to its graph. Rows from 1000 on are summed over the whole batch."""
 
     def __init__(self, says: Any) -> None:
         shape = TensorSpec("ids", "INT64", (-1, 4)), TensorSpec("y", "FP32", (-1, 4))

@@ -1,4 +1,4 @@
-"""External weights of an ONNX model are read from a copy, so that writing into the files changes no answer."""
+"""External weights of an ONNX model are read from a copy, so writing to the files does not change answers."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from runtimes.onnx.private import private_copy
 
 
 def model(folder: Path, *weights: str) -> Path:
-    """As much of an ONNX file as names its weights."""
+    """Return the part of an ONNX file that names its weights."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = []
     for name in weights:
@@ -69,7 +69,7 @@ def test_a_file_that_is_cut_off_is_not_loaded(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was loaded and what is read of it next must be one file; a copy must not have two halves."""
+    """Both reads must see the same content, and a copy must not combine halves of two files."""
     alone, beside = model(tmp_path / "alone"), model(tmp_path / "beside", "w.bin")
     (tmp_path / "new").write_bytes(alone.read_bytes())
     with pytest.raises(LoadError, match=r"'model.onnx' changed while it was read"), private_copy(str(alone)):

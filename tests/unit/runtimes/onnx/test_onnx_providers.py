@@ -1,4 +1,4 @@
-"""ONNX Runtime's providers: which are requested, and that no session falls back to the CPU silently."""
+"""ONNX Runtime's providers: which ones are requested, and that no session silently falls back to the CPU."""
 
 from typing import Any
 

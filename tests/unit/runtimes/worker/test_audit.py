@@ -1,4 +1,4 @@
-"""Audits: batched requests run again, alone, within a share of the model's time. No process is started."""
+"""Audits run batched requests again, alone, within a share of the model's time. No process is started."""
 
 import socket
 import threading
@@ -30,13 +30,13 @@ BATCHING = Batching(8, frozenset({"default"}))
 
 
 def batch(*values: Any, datatype: Any = np.float32) -> list[Pending]:
-    """One row each."""
+    """Return requests of one row each."""
     frames = [InferFrame(1e9, 0, "default", [], [from_array("x", np.full((1, 4), v, datatype))]) for v in values]
     return [Pending("front", number, frame, 0.0, 1, "key") for number, frame in enumerate(frames)]
 
 
 def audited(share: float, *batches: list[Pending], **described: Any) -> tuple[Auditor, list[str]]:
-    """After these batches, each of which is said to have taken a second; and what was found in idle time."""
+    """Return an auditor after these batches, each reported to take a second, and what its audits found."""
     executor = Executor(FakeModel(described, LoadOptions("")), BATCHING, 1 << 20)
     auditor, found = Auditor(executor.chunked_model, 0, plenty(share)), []
     for each in batches:
@@ -47,7 +47,7 @@ def audited(share: float, *batches: list[Pending], **described: Any) -> tuple[Au
 
 
 def plenty(share: float) -> Budget:
-    """Of a model that computes for a second whenever the clock is read."""
+    """Return the budget of a model that seems to compute for a second between two reads of the clock."""
     return Budget(share, cpu=count(0.0, 1.0).__next__)
 
 
@@ -70,7 +70,7 @@ def test_each_request_of_a_batch_runs_again_where_there_is_time() -> None:
 
 
 def test_values_are_looked_at_where_there_is_a_difference_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Requests wait while a batch is sampled, and a large one takes a second and a gigabyte to look at.
+    # Requests wait while a batch is sampled, and inspecting a large batch takes a second and a gigabyte.
     looked: list[Any] = []
     monkeypatch.setattr(audit, "_ranges", lambda tensors: looked.append(tensors) or [])
     auditor, found = audited(1.0, batch(1, 2, 3))
@@ -91,9 +91,9 @@ def test_nothing_is_audited(share: float, batches: list[list[Pending]]) -> None:
 
 
 class Priced:
-    """Real parts that each take a set time, on clocks that nothing else moves.
+    """A real executor and auditor, on clocks that advance only by a set time for each operation.
 
-    A batch takes as long by the wall clock as its answer says, and `of_it` of that by the processor.
+    A batch takes the time in its answer on the wall clock, and the fraction `of_it` of that on the CPU clock.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, share: float, batch_s: float, of_it: float = 1.0) -> None:
@@ -133,7 +133,7 @@ def test_copies_comparisons_and_runs_are_all_paid_from_the_share(monkeypatch: py
         priced.batch()
         spent.append(priced.audits)
     assert spent[3] == 0.0
-    # In advance by one step at most, whose length is known from the step before only.
+    # Ahead of the budget by one step at most, because a step's length is only estimated from the previous step.
     assert all(so_far <= 0.1 * number + 2.5 for number, so_far in enumerate(spent, 1))
     assert 95 <= spent[-1] <= 100
     assert 46 <= priced.auditor.runs <= 50
@@ -157,8 +157,8 @@ def test_threads_that_compute_at_once_earn_no_more(monkeypatch: pytest.MonkeyPat
 def test_a_look_at_a_batch_is_paid_too_and_never_takes_all(
     monkeypatch: pytest.MonkeyPatch, batch_s: float, at: tuple[int, ...]
 ) -> None:
-    # The first audit is expected to take half a batch's time, which 50 batches pay if looks cost nothing. One in ten
-    # is looked at, for 5 microseconds: of ten batches of 1000, it earns 95. Of ten of 10, it earns half of 1.
+    # The first audit is expected to take half a batch's time, which 50 batches earn if looking at a batch is free. One
+    # batch in ten is looked at, for 5 microseconds: ten batches of 1000 earn 95, and ten batches of 10 earn half of 1.
     priced = Priced(monkeypatch, 0.01, batch_s)
     first = next(number for number in range(1, 1000) if priced.batch() or priced.audits)
     assert first in at
@@ -184,7 +184,7 @@ def test_strings_are_described_by_their_lengths() -> None:
 
 
 def test_a_difference_switches_batching_off_for_all_who_ask(tmp_path: Path) -> None:
-    """Seen from a front's socket and the supervisor's, with the worker's real loop."""
+    """Observed on a front's socket and on the supervisor's, with the worker's real loop."""
     status_page.create(str(tmp_path / "status"))
     page = StatusPage(str(tmp_path / "status"))
     model = FakeModel({"not_batchable": True}, LoadOptions(""))
@@ -204,7 +204,7 @@ def test_a_difference_switches_batching_off_for_all_who_ask(tmp_path: Path) -> N
     with supervisor, control, front, listener:
         reader = FrameReader()
         frames: list[Frame] = []
-        # The first batch has been computed faster than one request alone, perhaps: then more are needed.
+        # The first batch may have been faster than one request alone: then more batches are needed.
         while not frames:
             supervisor.settimeout(0.05)
             try:

@@ -56,7 +56,7 @@ def test_what_may_have_killed_a_worker_runs_alone() -> None:
 
 
 def test_what_runs_alone_is_still_counted_in_rows() -> None:
-    """Or it would neither be padded to a declared size nor run in pieces."""
+    """Otherwise it would neither be padded to a declared size nor run in chunks."""
     (pending,), _ = batcher_with(frame(3), isolated=frozenset({0})).next(0.0)
     assert pending.rows == 3
 

@@ -1,4 +1,4 @@
-"""The cost of a batch as it is learned from runs: between sizes, and with noise, outliers and drift."""
+"""The cost of a batch, learned from runs: between measured sizes, and with noise, outliers and drift."""
 
 import random
 from collections.abc import Callable

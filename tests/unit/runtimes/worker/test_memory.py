@@ -15,7 +15,7 @@ from runtimes.worker.pending import Pending
 
 
 class Noting(FakeModel):
-    """Notes the rows of each run, also of those that ran out of memory."""
+    """Records the rows of each run, including those that ran out of memory."""
 
     def __init__(self, **described: Any) -> None:
         super().__init__(described, LoadOptions(""))
@@ -27,7 +27,7 @@ class Noting(FakeModel):
 
 
 def batch(*requests: list[float]) -> list[Pending]:
-    """One request for each list, one row for each number."""
+    """Return a request for each list, with a row for each number."""
     pendings = []
     for number, values in enumerate(requests):
         rows = np.array([[value] * 4 for value in values], np.float32)
@@ -119,7 +119,7 @@ def test_a_pipelined_batch_that_does_not_fit_runs_in_halves_too(when: str) -> No
 
 @pytest.mark.parametrize("pipelined", [True, False])
 def test_a_lost_device_is_nobodys_failure(pipelined: bool) -> None:
-    """It leaves the worker's loop, so that the worker is replaced and its requests are tried elsewhere."""
+    """The error leaves the worker's loop, so the worker is replaced and another one gets its requests."""
 
     class Lost(Noting):
         def infer(self, inputs: dict[str, np.ndarray], outputs: Any, signature: str) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Two batches in progress in a pipelined model, seen from a front's socket, with the worker's real loop."""
+"""Two batches in progress in a pipelined model, observed on a front's socket, with the worker's real loop."""
 
 import socket
 import threading
@@ -26,7 +26,7 @@ WAIT_S = 60.0
 
 
 class Watching(FakeModel):
-    """What the status page lists whenever a batch is finished; and the rows of what was not pipelined."""
+    """Records what the status page lists whenever a batch finishes, and the rows of runs that were not pipelined."""
 
     def __init__(self, page: StatusPage, described: dict[str, Any]) -> None:
         super().__init__({"pipelined": True, **described}, LoadOptions(""))
@@ -61,7 +61,7 @@ class Worker:
         self.front.connect(str(folder / "socket"))
 
     def ask(self, *values: float, isolated: tuple[int, ...] = ()) -> list[float | str]:
-        """One row each, all in one write, so that the worker meets them together; the answers in that order."""
+        """Send requests of one row in one write, so the worker sees them together. Return the answers in order."""
         sent = b""
         for number, value in enumerate(values):
             frame = InferFrame(1e9, 0, "default", [], [from_array("x", np.full((1, 4), value, np.float32))])

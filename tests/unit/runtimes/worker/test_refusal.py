@@ -15,7 +15,7 @@ from runtimes.worker.refusal import common_refusal
 
 
 class Refusing(Model):
-    """`complains` says what is wrong with x, if anything is."""
+    """A model that refuses inputs. `complains` returns what is wrong with x, if anything."""
 
     def __init__(self, complains: Callable[[np.ndarray], str], shape: Any = (-1, 3), datatype: str = "FP32") -> None:
         self.signatures = {"s": Signature((TensorSpec("x", datatype, shape),), (TensorSpec("y", "FP32", (-1, 3)),))}

@@ -1,4 +1,4 @@
-"""A model whose clients see other shapes than it has: the worker's side of `reshape`."""
+"""The worker's side of `reshape`: clients see other shapes than the model has."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ Shapes = list[list[int]]
 
 
 class Echo(Model):
-    """y is x, of signatures a and b; notes the shapes that it saw."""
+    """Returns x as y under the signatures a and b, and records the shapes that it received."""
 
     def __init__(self, shape: tuple[int, ...] = (-1, 2, 2)) -> None:
         signature = Signature((TensorSpec("x", "FP32", shape),), (TensorSpec("y", "FP32", shape),), {"z": "why"})

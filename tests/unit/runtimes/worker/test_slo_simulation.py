@@ -1,8 +1,8 @@
-"""The two figures of a latency target, in simulated time and over many seeds.
+"""The two guarantees of a latency target, in simulated time and over many seeds.
 
-Of what is let in, 99 % is answered in time, up to 0.85 of the best offline throughput; a request
-that the worker gives up later counts as not answered in time. At twice that throughput, at least
-0.9 of the best goodput is left. The target is three times the batch that gets most done per second.
+Up to 0.85 of the best offline throughput, 99% of the admitted requests are answered in time; a request
+that the worker drops later counts as not answered in time. At twice that throughput, the goodput is at
+least 0.9 of the best. The target is three times the duration of the batch with the highest throughput.
 """
 
 import random
@@ -31,7 +31,8 @@ _WARM = (1, 2, 4, 8, 16, 32)
 def test_what_is_let_in_is_answered_in_time(cost: str, arrivals: str, world: str) -> None:
     count = measure(cost, arrivals, load=0.85, seeds=range(5), warm=_WARM, **_WORLDS[world])
     assert count.met >= 0.99 * count.admitted
-    # Or refusing everything would do. Only what no server at all could have answered must go, and some more.
+    # Otherwise, refusing everything would pass. A margin beyond requests that no server could answer in time is
+    # allowed.
     assert count.met >= 0.7 * count.possible
     if arrivals == "Poisson":
         assert count.met >= 0.95 * count.offered
@@ -63,7 +64,7 @@ def test_a_model_that_cannot_be_warmed_up_learns_as_fast() -> None:
 
 
 def test_a_short_target_makes_for_smaller_batches_and_is_met() -> None:
-    """Twice the best batch is not time enough for it; what is let in is in time all the same."""
+    """A target of twice the best batch's duration is too short for that batch, but admitted requests are in time."""
     for cost in COSTS:
         count = measure(cost, "Poisson", 0.6, seeds=range(3), multiple=2.0, warm=_WARM)
         assert count.met >= 0.99 * count.admitted, cost
@@ -71,7 +72,7 @@ def test_a_short_target_makes_for_smaller_batches_and_is_met() -> None:
 
 @pytest.mark.parametrize("cost", COSTS)
 def test_without_a_target_nothing_is_lost_to_the_best_fixed_size(cost: str) -> None:
-    """64 in flight, each sent again as soon as it is answered; learning included."""
+    """64 requests are in flight, each sent again as soon as it is answered. The learning phase is included."""
     noise, now, done = random.Random(0), 0.0, 0
     batcher = Batcher(Batching(max_rows=32, signatures=frozenset({"s"})))
     frame = InferFrame(1e9, 0, "s", [], [from_array("x", np.zeros((1, 1), np.float32))])

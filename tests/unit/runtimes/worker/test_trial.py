@@ -1,4 +1,4 @@
-"""The trial at load: what it shows a model, what it finds, and what it must not mistake for a difference."""
+"""The trial at load: the inputs that it runs, the differences that it finds, and those that it must ignore."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Computed(Model):
-    """`y` is what the function makes of the inputs; no more rows than `most` at a time where that is given."""
+    """A model that computes `y` with a function, for at most `most` rows at a time if that is set."""
 
     def __init__(self, compute: Callable[..., Any], shape: tuple[int, ...] = (-1, 4), **datatypes: str) -> None:
         inputs = tuple(
@@ -36,7 +36,7 @@ TABLE = np.random.RandomState(1).standard_normal((50, 3)).astype(np.float32)
 
 
 def quantized(x: np.ndarray) -> np.ndarray:
-    """One scale for all that comes in, as dynamic quantization does."""
+    """Use one scale for the whole input, as dynamic quantization does."""
     scale = max(float(np.abs(x).max()), 1e-9) / 127
     return np.round(x / scale) * scale @ WEIGHTS
 
@@ -103,7 +103,7 @@ def test_a_model_whose_rows_influence_each_other_is_found_out(model: Model, reas
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_model_whose_rows_do_not_is_batched(model: Computed) -> None:
-    # As BLAS does, which takes another way for another number of rows.
+    # BLAS does this too: it uses different algorithms for different numbers of rows.
     exact = model.compute
     model.compute = lambda **inputs: _with_noise(exact(**inputs), len(next(iter(inputs.values()))))
     assert trial.run(model, "s", 32) == ("", "")
@@ -147,7 +147,7 @@ def test_a_large_row_hides_no_error_in_a_small_one() -> None:
     assert found is not None
     assert (found.output, round(found.largest, 6), found.scale) == ("y", 0.1, 2.0)
     assert difference({"y": right * (1 + 1e-7)}, {"y": right}, 0) is None
-    # Rows may lie along another dimension.
+    # Rows may be along another dimension.
     assert difference({"y": wrong.T}, {"y": right.T}, 1) is not None
 
 
@@ -160,7 +160,7 @@ def test_the_order_of_rows_says_nothing_about_a_model_that_draws_lots(suspects: 
 
 
 def test_one_row_that_is_taken_shows_nothing() -> None:
-    """Copies of one row are alike however rows influence each other."""
+    """The results for copies of one row are equal, however rows influence each other."""
     signature = Computed(quantized).signatures["s"]
     taken = [draw(signature, KINDS[0], free, ID_BOUNDS[0], {})["x"] for free in (8, 1, 64)]
 

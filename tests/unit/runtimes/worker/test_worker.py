@@ -1,4 +1,4 @@
-"""Parts of the worker: deciding about batching, running batches, and sockets."""
+"""Parts of the worker: the decision about batching, running batches, and sockets."""
 
 import socket
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from runtimes.worker.loop import send_results
 
 
 class Doubler(Model):
-    """y = 2x; refuses 400; notes the rows of each run."""
+    """Computes y = 2x, refuses 400, and records the rows of each run."""
 
     def __init__(self, rows: int = -1) -> None:
         self.signatures = {"s": Signature((TensorSpec("x", "FP32", (rows, 2)),), (TensorSpec("y", "FP32", (rows, 2)),))}
@@ -148,7 +148,7 @@ def test_answers_leave_in_order_whatever_their_sizes() -> None:
 
 
 class Detector(Model):
-    """As many rows of `hits` as there are numbers over 1."""
+    """Returns a row of `hits` for each number greater than 1."""
 
     def __init__(self) -> None:
         hits = TensorSpec("hits", "FP32", (-1, 1))
@@ -231,7 +231,7 @@ def test_a_declaration_is_refused_where_an_output_has_rows_of_its_own(
 
 
 class Numbered(Model):
-    """`y` is the number of each class, whatever comes in."""
+    """Returns the number of each class as `y`, whatever the input."""
 
     def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
         self.signatures = {"s": Signature((TensorSpec("x", "FP32", inputs),), (TensorSpec("y", "FP32", outputs),))}
@@ -241,7 +241,7 @@ class Numbered(Model):
 
 
 class Turning(Doubler):
-    """Answers the rows in the opposite order."""
+    """Returns the rows in reverse order."""
 
     def infer(self, inputs: dict[str, np.ndarray], outputs: Any, signature: str) -> dict[str, np.ndarray]:
         return {"y": inputs["x"][::-1]}
@@ -274,7 +274,7 @@ def test_an_output_that_turns_out_unservable_leaves_the_signature() -> None:
 
 
 def grouped(*each: Sequence[float]) -> list[tuple[int, InferFrame]]:
-    """Requests as they come out of one frame."""
+    """Return requests as they are read from one frame."""
     packed = wire.pack_infer([(index, frame(*rows)) for index, rows in enumerate(each)])
     (read,) = wire.FrameReader().feed(b"".join(bytes(part) for part in packed))
     return wire.unpack_infer(read.body)
@@ -325,7 +325,7 @@ class Texts(Doubler):
 
 
 def test_strings_of_fixed_width_are_split_by_rows() -> None:
-    """numpy has them, but each takes its own number of bytes in an answer."""
+    """In numpy, all strings of an array have the same width; in an answer, each has its own number of bytes."""
     batching = Batching(max_rows=16, signatures=frozenset({"s"}))
     batcher, executor = Batcher(batching), Executor(Texts(), batching, 1 << 20)
     for rows in ([1.0], [222.0], [33.0, 4.0]):
