@@ -66,7 +66,7 @@ def test_workers_and_fronts_killed_while_large_inputs_lie_in_shared_memory(gatew
     repository = tmp_path / "repository"
     wide = {"datatype": "FP32", "shape": [-1, 75_000]}
     add_fake(repository, "m", inputs=[{"name": "x", **wide}], outputs=[{"name": "y", **wide}], seconds_per_batch=0.01)
-    # Room for about half of what the clients send at a time: the rest is sent inline or refused.
+    # Room for about half of what the clients send at a time: the rest is sent inline.
     running = gateway(repository, "--fronts", "2", "--max-admitted-bytes", str(8 << 20)).wait_ready()
 
     def large(number: int) -> bytes:
