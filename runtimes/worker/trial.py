@@ -161,39 +161,55 @@ class _Trial:
 def stray_output(model: Model, name: str, rows: int, dim: int, suspects: Sequence[str]) -> str:
     """Return the end of a sentence about an output whose rows do not correspond to the inputs'; "" if there is none.
 
-    The same rows run in another order, with one of them twice, and the outputs must change with them. suspects: outputs
-    for which the artifact declares a fixed size in dimension `dim`; they are reported unless a run shows that they
-    count rows.
+    The same rows run in several orders, and the outputs must change their order with them. suspects: outputs for which
+    the artifact declares a fixed size in dimension `dim`; they are reported unless a run shows that they count rows.
     """
     signature = model.signatures[name]
     refused = "output '%s' does not count rows in dimension %d" % (suspects[0], dim) if suspects else ""
     if any(spec.shape is None or not spec.datatype for spec in signature.inputs):
         return refused
-    answers = _run_twice(model, name, rows, dim)
+    orders = _orders(rows)
+    answers = _run_in_orders(model, name, rows, dim, orders)
     if answers is None:
         return refused
-    inputs, answer, reordered_answer = answers
+    inputs, answer, reordered_answers = answers
     for output, array in answer.items():
         if array.ndim <= dim or array.shape[dim] != rows:
             return "output '%s' has shape %s for %d rows" % (output, list(array.shape), rows)
-    found = difference(reordered_answer, _reordered(answer, dim), dim)
-    if found is None:
-        return ""
-    noise = Noise(lambda given: model.infer(given, (), name), _reordered(inputs, dim), reordered_answer)
-    if not noise.is_deterministic(dim) or noise.explains(_reordered(answer, dim), dim):
-        return refused  # the model is random or amplifies noise, so the order of its outputs shows nothing
-    return "the rows of output '%s' do not correspond to those of the inputs" % found.output
+    for order, reordered_answer in zip(orders, reordered_answers):
+        expected = _take(answer, order, dim)
+        found = difference(reordered_answer, expected, dim)
+        if found is None:
+            continue
+        noise = Noise(lambda given: model.infer(given, (), name), _take(inputs, order, dim), reordered_answer)
+        if not noise.is_deterministic(dim) or noise.explains(expected, dim):
+            return refused  # the model is random or amplifies noise, so the order of its outputs shows nothing
+        return "the rows of output '%s' do not correspond to those of the inputs" % found.output
+    return ""
 
 
-def _run_twice(model: Model, name: str, rows: int, dim: int) -> Optional[Tuple[Arrays, Arrays, Arrays]]:
-    """Return synthetic rows, the answers to them, and the answers to them in the other order.
+def _orders(rows: int) -> List[List[int]]:
+    """Return the orders in which rows are tried: backwards, and with the first two exchanged.
+
+    The first alone shows nothing of a model that reverses rows itself, the second nothing of the rows after the second.
+    No order shows that a model exchanges two rows if it has only two.
+    """
+    forward = list(range(rows))
+    return [forward[::-1]] + ([[1, 0] + forward[2:]] if rows > 2 else [])
+
+
+def _run_in_orders(
+    model: Model, name: str, rows: int, dim: int, orders: Sequence[Sequence[int]]
+) -> Optional[Tuple[Arrays, Arrays, List[Arrays]]]:
+    """Return synthetic rows, the answers to them, and the answers to them in each of the orders.
 
     Returns None if the model refuses them.
     """
     for free in probe.FREE_SIZES:
         inputs = probe.generate(model.signatures[name], rows, dim, free, seed=0)
         try:
-            return inputs, model.infer(inputs, (), name), model.infer(_reordered(inputs, dim), (), name)
+            answer = model.infer(inputs, (), name)
+            return inputs, answer, [model.infer(_take(inputs, order, dim), (), name) for order in orders]
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001 - as above
@@ -201,12 +217,5 @@ def _run_twice(model: Model, name: str, rows: int, dim: int) -> Optional[Tuple[A
     return None
 
 
-def _reordered(arrays: Arrays, dim: int) -> Arrays:
-    """Return the rows backwards, but for the second, which is the first once more.
-
-    The reverse order alone shows nothing of a model that reverses rows itself.
-    """
-    rows = next(iter(arrays.values())).shape[dim]
-    order = list(range(rows))[::-1]
-    order[1:2] = order[:1] if rows > 1 else []
+def _take(arrays: Arrays, order: Sequence[int], dim: int) -> Arrays:
     return {name: np.take(array, order, dim) for name, array in arrays.items()}
