@@ -8,7 +8,7 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-for python in python3 python3.13 python3.12 ~/.pyenv/versions/3.1[23].*/bin/python; do # onnx2tf needs 3.12 or 3.13
+for python in python3 python3.13 python3.12; do # onnx2tf needs 3.12 or 3.13
   "$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 12), (3, 13)))' 2>/dev/null && break
 done
 "$python" -m venv "$folder/venv"

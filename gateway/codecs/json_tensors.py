@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.codecs.json_text import dumps, number_list, numbers
+from gateway.codecs.json_text import numbers
 from gateway.domain.tensor_checks import MAX_RANK, check_datatype, check_strings
 from gateway.errors import InvalidRequest
 from runtimes.contract import DATATYPES, numpy_dtype
@@ -85,13 +85,6 @@ def raw_tensor(name: str, datatype: str, shape: Sequence[int], data: Buffer) -> 
     if datatype == "BOOL" and len(data) and np.frombuffer(data, np.uint8).max() > 1:
         raise InvalidRequest(f"input '{name}' has datatype BOOL, and its bytes must be 0 or 1")
     return Tensor(name, datatype, tuple(shape), data)
-
-
-def flat_json(tensor: Tensor) -> bytes:
-    """Write a tensor as one flat list in row-major order: what `dumps` makes of `json_values(tensor, flat=True)`."""
-    if tensor.datatype == "BYTES":
-        return dumps(json_values(tensor, flat=True))
-    return number_list(to_array(tensor).reshape(-1))
 
 
 def json_values(tensor: Tensor, flat: bool = False, binary: bool = False) -> Any:

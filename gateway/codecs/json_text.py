@@ -61,16 +61,17 @@ def numbers(array: np.ndarray) -> Any:
     if not array.ndim or not array.size:
         # orjson does not write arrays without dimensions, or with a dimension of size 0.
         return orjson.Fragment(_with_literals(array, b"null")) if not np.isfinite(array).all() else array.tolist()
-    text = dumps(array)
-    # orjson writes null for non-finite values and for nothing else. Searching for it is cheaper than numpy's isfinite.
-    return orjson.Fragment(_with_literals(array, text) if b"null" in text else text)
+    return orjson.Fragment(_text(array))
 
 
 def number_list(array: np.ndarray) -> bytes:
     """Write an array of one dimension, with literals for non-finite values."""
-    if not array.size:
-        return b"[]"
+    return _text(array) if array.size else b"[]"
+
+
+def _text(array: np.ndarray) -> bytes:
     text = dumps(array)
+    # orjson writes null for non-finite values and for nothing else. Searching for it is cheaper than numpy's isfinite.
     return _with_literals(array, text) if b"null" in text else text
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.codecs.json_tensors import flat_json
+from gateway.codecs.json_tensors import json_values
 from gateway.codecs.json_text import dumps, number_list
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferResponse
@@ -63,9 +63,9 @@ def write_response(
 
 
 def _values(tensor: Tensor, dtype: "np.dtype[Any] | None") -> bytes:
-    """What `flat_json` returns. Its checks of the size are for what did not come from a worker."""
+    """Write a tensor as one flat list. Its size needs no check, because it comes from a worker."""
     if dtype is None:
-        return flat_json(tensor)
+        return dumps(json_values(tensor, flat=True))
     array = np.frombuffer(tensor.data, dtype)
     return number_list(array if array.flags.aligned else array.copy())
 
