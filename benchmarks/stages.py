@@ -41,7 +41,7 @@ FRONT = [
     ),
     ("encode", r"_write \(gateway/front/dialects|write_(response|predictions|npy)|json_values|dumps \("),
     ("admit, validate, record", r"engine/(engine|admission|deadlines|validate|metrics|routes|servable)\.py"),
-    ("queue, wire", r"engine/(queue|client)\.py|runtimes/wire\.py"),
+    ("queue, wire", r"engine/(queue|client)\.py|runtimes/(wire|layouts)\.py"),
     ("HTTP", r"front/(http|base)/|uvicorn|front/grpc"),
 ]
 WORKER = [

@@ -9,9 +9,10 @@ from gateway.domain.table import WorkerAddress
 from gateway.engine.arena import MIN_ARENA_BYTES, Arena
 from gateway.engine.slo import Estimator
 from runtimes import wire
+from runtimes.layouts import TensorLayout
 from runtimes.status_page import StatusPage
 from runtimes.tensors import Buffer, Tensor
-from runtimes.wire import Frame, FrameReader, InferFrame, TensorLayout
+from runtimes.wire import Frame, FrameReader, InferFrame
 
 # With more requests, a frame takes longer to pack and read, and a CANCEL waits behind it; with fewer, each request
 # pays more of a frame's fixed cost.

@@ -23,7 +23,7 @@ from gateway.engine.protocol import AnswerCallback
 from gateway.engine.routes import Routes
 from gateway.engine.servable import Answer, QueuedRequest, Servable
 from gateway.errors import DeadlineExceeded, ModelportError, NotFound, Overloaded, Unavailable
-from runtimes import wire
+from runtimes.layouts import layout_of
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class FrontEngine:
             raise Unavailable("the gateway is shutting down; send the request to another one")
         if not status.admits:
             raise unavailable(status)
-        layout = wire.layout_of(request.signature or status.default_signature, request.outputs, request.inputs)
+        layout = layout_of(request.signature or status.default_signature, request.outputs, request.inputs)
         rows, size = servable.validator.check(request, layout)
         size += len(request.id)  # of any length, and kept as long as the inputs
         timeout_s = None

@@ -7,7 +7,8 @@ from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError
-from runtimes.wire import ResultFrame, TensorLayout
+from runtimes.layouts import TensorLayout
+from runtimes.wire import ResultFrame
 
 if TYPE_CHECKING:
     from gateway.engine.client import WorkerClient

@@ -9,8 +9,8 @@ from gateway.domain.types import InferRequest, ModelStatus
 from gateway.errors import InvalidRequest
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, Signature, TensorSpec
+from runtimes.layouts import TensorLayout
 from runtimes.tensors import Tensor, unpack_bytes
-from runtimes.wire import TensorLayout
 
 # numpy, in the worker, computes sizes as signed 64-bit numbers, and ignores dimensions of 0 when it checks for
 # overflow.

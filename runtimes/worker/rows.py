@@ -10,8 +10,9 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from runtimes.contract import numpy_dtype
+from runtimes.layouts import GroupedTensors, TensorGroup, TensorLayout, layout_of
 from runtimes.tensors import Buffer, Tensor, from_array, to_array
-from runtimes.wire import GroupedTensors, InferFrame, ResultFrame, TensorGroup, TensorLayout, layout_of
+from runtimes.wire import InferFrame, ResultFrame
 from runtimes.worker.batcher import padded_size
 
 # Inputs of up to this many bytes are concatenated as bytes. For larger ones, making arrays is cheap compared with

@@ -14,6 +14,7 @@ from gateway.engine.queue import ModelQueue
 from gateway.engine.servable import Answer, QueuedRequest
 from gateway.errors import DeadlineExceeded, Internal, ModelportError
 from runtimes import wire
+from runtimes.layouts import layout_of
 from runtimes.tensors import from_array
 from runtimes.wire import Frame, FrameReader, InferFrame, ResultFrame
 
@@ -84,7 +85,7 @@ class Bench:
     def put(self, priority: int = 0) -> WatchedRequest:
         number = next(self._ids)
         request = InferRequest("m", [from_array("x", np.ones((1, 4), np.float32))], priority=priority)
-        layout = wire.layout_of("default", (), request.inputs)
+        layout = layout_of("default", (), request.inputs)
         queued = WatchedRequest(number, request, layout, 1, 1e9, 0.0, (priority, number), self.queue)
         self.queue.put(queued)
         return queued

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from runtimes import wire
+from runtimes import layouts, wire
 from runtimes.contract import DATATYPES
 from runtimes.tensors import Buffer, Tensor, from_array, pack_bytes, to_array, unpack_bytes
 from runtimes.wire import InferFrame, ResultFrame
@@ -112,31 +112,31 @@ def test_data_that_does_not_fit_its_shape_is_refused() -> None:
 
 def test_forms_that_clients_made_long_are_not_remembered() -> None:
     outputs = ["y" * 1000 + str(number) for number in range(10)]
-    before = len(wire._packed_layouts), len(wire._unpacked_layouts)
+    before = len(layouts._packed_layouts), len(layouts._unpacked_layouts)
     frame = wire.InferFrame(1.0, 0, "", outputs, [from_array("x", np.ones(1, np.float32))])
     (read,) = wire.FrameReader().feed(together(wire.pack_infer([(1, frame)])))
     assert wire.unpack_infer(read.body)[0][1].outputs == tuple(outputs)
-    assert (len(wire._packed_layouts), len(wire._unpacked_layouts)) == before
+    assert (len(layouts._packed_layouts), len(layouts._unpacked_layouts)) == before
 
 
 def test_only_layouts_that_are_sent_are_cached() -> None:
     tensors = [Tensor("never seen", "FP32", (1, 2), b"\0" * 8)]
-    before = len(wire._layouts)
+    before = len(layouts._layouts)
     for _ in range(2):
-        assert type(wire.layout_of("s", ["y"], tensors)) is tuple
-    assert len(wire._layouts) == before
+        assert type(layouts.layout_of("s", ["y"], tensors)) is tuple
+    assert len(layouts._layouts) == before
     wire.pack_infer([(1, InferFrame(1.0, 0, "s", ["y"], tensors))])
-    assert wire.layout_of("s", ["y"], tensors) is wire.layout_of("s", ["y"], tensors)
-    assert len(wire._layouts) == before + 1
+    assert layouts.layout_of("s", ["y"], tensors) is layouts.layout_of("s", ["y"], tensors)
+    assert len(layouts._layouts) == before + 1
 
 
 def test_layouts_too_long_for_the_cache_are_equal() -> None:
     """Otherwise each request to a model with hundreds of inputs would add a new entry to other caches."""
     tensors = [Tensor(f"feature {number}", "FP32", (1,), b"\0" * 4) for number in range(300)]
     packed = together(wire.pack_infer([(1, InferFrame(1.0, 0, "s", (), tensors))]))
-    layouts = {wire.layout_of("s", (), tensors) for _ in range(2)}
-    layouts |= {wire.unpack_infer(wire.FrameReader().feed(packed)[0].body)[0][1].layout for _ in range(2)}
-    assert len(layouts) == 1
+    found = {layouts.layout_of("s", (), tensors) for _ in range(2)}
+    found |= {wire.unpack_infer(wire.FrameReader().feed(packed)[0].body)[0][1].layout for _ in range(2)}
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("length", range(8))
@@ -154,7 +154,7 @@ def test_results_that_are_contiguous_already_make_the_same_frame(count: int) -> 
     whole = [from_array("a", np.arange(3 * count, dtype=np.int8).reshape(count, 3)), from_array("b", np.ones(count))]
     rows = [(9 + row, [from_array(t.name, to_array(t)[row : row + 1]) for t in whole]) for row in range(count)]
     sent = [(number, ResultFrame(number, 2, 3, 4, 5, tensors)) for number, tensors in rows]
-    common = sent[0][1]._replace(layout=wire.layout_of("", (), sent[0][1].outputs))
+    common = sent[0][1]._replace(layout=layouts.layout_of("", (), sent[0][1].outputs))
     numbers = [number for number, _ in sent]
     grouped = wire.pack_grouped_results(numbers, numbers, common, [t.data for t in whole], wire.FIRST_OF_BATCH)
     assert together(grouped) == together(wire.pack_result(sent, wire.FIRST_OF_BATCH))

@@ -1,0 +1,172 @@
+"""Everything in an INFER or RESULT frame but its numbers: a layout (names, datatypes, shapes), then the tensors' bytes.
+
+The requests of one client usually differ only in their bytes. Both sides therefore cache layouts, and one frame can
+carry any number of requests, or results, with the same layout. Their bytes are grouped by tensor: first those of all
+requests for the first tensor, then those for the second, and so on.
+"""
+
+import struct
+from typing import Any, List, Sequence, Tuple, cast
+
+from runtimes.bounded_cache import BoundedCache
+from runtimes.contract import DATATYPES
+from runtimes.tensors import Buffer, Tensor
+
+ALIGNMENT = 16  # bytes; every tensor starts at a multiple of it
+_LAYOUT = struct.Struct("<HHH")  # length of the signature, number of requested outputs, number of tensors
+_TENSOR = struct.Struct("<HBBQ")  # length of the name, datatype, rank, bytes
+_CODES = {name: code for code, name in enumerate(DATATYPES)}
+_DATATYPES = list(DATATYPES)
+# Layouts cached in each direction. A typical client sends a handful of layouts; if more are in use, each miss costs
+# one packing or parsing. With the limit below, a cache holds at most 4 MiB of packed bytes.
+_MAX_LAYOUTS = 1024
+# Longer packed layouts are not cached. Clients choose which outputs they request, names included, and could otherwise
+# fill the cache with long ones.
+_MAX_LAYOUT_BYTES = 4096
+
+# The signature, the requested outputs, and for each tensor its name, datatype, shape and length in bytes.
+TensorLayout = Tuple[str, Tuple[str, ...], Tuple[Tuple[str, str, Tuple[int, ...], int], ...]]
+
+
+class _CachedLayout(tuple):
+    """A TensorLayout that compares and hashes by identity, since caches are asked for one several times per request.
+
+    There is one object for equal layouts, unless it was evicted meanwhile; then others only miss a cache.
+    """
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+
+
+_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, TensorLayout]
+_packed_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, bytes]
+_unpacked_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[bytes, TensorLayout]
+
+
+def layout_of(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -> TensorLayout:
+    """Return a layout. It is not cached before it is packed, so requests that are invalid do not fill the cache."""
+    described = tuple([(name, datatype, tuple(shape), len(data)) for name, datatype, shape, data in tensors])
+    layout = signature, tuple(outputs), described
+    return _layouts.entries.get(layout, layout)
+
+
+def _cached(layout: TensorLayout) -> TensorLayout:
+    """Return the one object for layouts equal to this one."""
+    cached = _layouts.entries.get(layout)
+    if cached is None:
+        cached = cast(TensorLayout, _CachedLayout(layout))
+        _layouts.put(layout, cached)
+    return cached
+
+
+def pack_layout(layout: TensorLayout) -> bytes:
+    """Return the layout as bytes, padded to the alignment of the tensors that follow."""
+    packed = _packed_layouts.entries.get(layout)
+    if packed is not None:
+        return packed
+    signature, outputs, tensors = layout[0].encode(), [name.encode() for name in layout[1]], layout[2]
+    parts = [_LAYOUT.pack(len(signature), len(outputs), len(tensors)), signature]
+    for output in outputs:
+        parts += [struct.pack("<H", len(output)), output]
+    for name, datatype, shape, size in tensors:
+        raw = name.encode()
+        parts += [_TENSOR.pack(len(raw), _CODES[datatype], len(shape), size), raw]
+        parts.append(struct.pack("<%dq" % len(shape), *shape))
+    packed = b"".join(parts)
+    packed += b"\0" * (-len(packed) % ALIGNMENT)
+    if len(packed) <= _MAX_LAYOUT_BYTES:
+        _packed_layouts.put(_cached(layout) if type(layout) is tuple else layout, packed)
+    return packed
+
+
+def unpack_layout(packed: bytes) -> TensorLayout:
+    layout = _unpacked_layouts.entries.get(packed)
+    if layout is not None:
+        return layout
+    signature_length, output_count, count = _LAYOUT.unpack_from(packed)
+    position = _LAYOUT.size + signature_length
+    signature = packed[_LAYOUT.size : position].decode()
+    outputs = []
+    for _ in range(output_count):
+        (length,) = struct.unpack_from("<H", packed, position)
+        outputs.append(packed[position + 2 : position + 2 + length].decode())
+        position += 2 + length
+    tensors = []
+    for _ in range(count):
+        length, code, rank, size = _TENSOR.unpack_from(packed, position)
+        position += _TENSOR.size
+        name = packed[position : position + length].decode()
+        position += length
+        tensors.append((name, _DATATYPES[code], struct.unpack_from("<%dq" % rank, packed, position), size))
+        position += 8 * rank
+    layout = signature, tuple(outputs), tuple(tensors)
+    if len(packed) <= _MAX_LAYOUT_BYTES:
+        layout = _cached(layout)
+        _unpacked_layouts.put(packed, layout)
+    return layout
+
+
+def pack_tensors(layout: TensorLayout, each: Sequence[Sequence[Tensor]]) -> List[Buffer]:
+    """Return the bytes of all requests or results, grouped by tensor. Each group is padded to the alignment."""
+    parts: List[Buffer] = []
+    for index, (_, _, _, size) in enumerate(layout[2]):
+        parts += [tensors[index].data for tensors in each]
+        gap = -size * len(each) % ALIGNMENT
+        if gap:
+            parts.append(b"\0" * gap)
+    return parts
+
+
+class TensorGroup:
+    """The tensors of the requests in one frame, as they are in its body: grouped by tensor."""
+
+    __slots__ = ("_body", "_starts", "layout")
+
+    def __init__(self, layout: TensorLayout, count: int, body: memoryview, position: int) -> None:
+        self.layout = layout
+        self._body = body
+        self._starts = []  # of the first request's bytes for each tensor
+        for _, _, _, size in layout[2]:
+            self._starts.append(position)
+            position += size * count + -size * count % ALIGNMENT
+
+    def data(self, tensor: int, start: int, stop: int) -> memoryview:
+        """Return the bytes of the requests from `start` to `stop` for one tensor. They are contiguous."""
+        size, first = self.layout[2][tensor][3], self._starts[tensor]
+        return self._body[first + start * size : first + stop * size]
+
+
+class GroupedTensors(Sequence[Tensor]):
+    """The tensors of one request in a group, as views of its frame that are made when they are needed.
+
+    A batch of small requests never needs them: its inputs are the bytes of whole groups (worker/rows.py).
+    """
+
+    __slots__ = ("group", "index")
+
+    def __init__(self, group: TensorGroup, index: int) -> None:
+        self.group, self.index = group, index
+
+    def __len__(self) -> int:
+        return len(self.group.layout[2])
+
+    def __getitem__(self, tensor: Any) -> Any:
+        if isinstance(tensor, slice):
+            return [self[each] for each in range(*tensor.indices(len(self)))]
+        name, datatype, shape, _ = self.group.layout[2][tensor]
+        if tensor < 0:
+            tensor += len(self)
+        return Tensor(name, datatype, shape, self.group.data(tensor, self.index, self.index + 1))
+
+
+def unpack_tensors(layout: TensorLayout, count: int, body: memoryview, position: int) -> List[List[Tensor]]:
+    """Return the tensors of each of the `count` results, as views of `body`."""
+    each: List[List[Tensor]] = [[] for _ in range(count)]
+    for name, datatype, shape, size in layout[2]:
+        for tensors in each:
+            tensors.append(Tensor(name, datatype, shape, body[position : position + size]))
+            position += size
+        position += -size * count % ALIGNMENT
+    return each
