@@ -1,1 +1,1 @@
-"""The admin app: every route that is not hot."""
+"""The FastAPI app: every route that is not hot."""

@@ -17,10 +17,13 @@ from gateway.engine.protocol import RequestHandle
 from gateway.errors import TooLarge
 from gateway.front.base.access import Access, Check, check_of
 from gateway.front.grpc.errors import to_status
+from gateway.front.grpc.io_thread import IoThread
 
 # How often `stop` checks whether all answers have been sent, because the library has no event for it. The stop is
 # delayed by this much at most.
 _POLL_S = 0.01
+# The library's name for the thread that sends answers.
+_IO_THREAD = "grpc-native-io"
 
 
 class Submit(Protocol):
@@ -51,6 +54,8 @@ class NativeServer(Server):
         self._front_args["metrics"] = True  # they count the answers that have been sent: see stop
         self._submit: dict[int, Submit] = {}
         self._handles: dict[int, RequestHandle] = {}
+        self._answers: list[tuple[int, bytes]] = []  # of this turn of the event loop
+        self._io_thread: IoThread | None = None  # found when it is needed: a new thread has no name yet
 
     async def start(self) -> None:
         """Raises RuntimeError if a hot method would be served by a grpcio server behind this one.
@@ -89,40 +94,43 @@ class NativeServer(Server):
         return sum(each["started"] - sum(ended["count"] for ended in each["status"].values()) for each in methods)
 
     def _on_events(self, events: list[tuple[Any, ...]]) -> None:
-        others = [event for event in events if not self._serve(*event)]
+        others = []
+        for event in events:
+            if event[0] == EVENT_CANCEL:
+                handle = self._handles.pop(event[1], None)
+                if handle is None:
+                    others.append(event)
+                else:
+                    handle.cancel()
+            elif self._stopping or (submit := self._submit.get(event[2])) is None:
+                others.append(event)
+            else:
+                self._start_call(submit, event)
+        # The library's thread keeps the list, and with it all messages, until the next event.
+        events.clear()
+        if not others:
+            return
         super()._on_events(others)
         for kind, number, *_ in others:
             call = self._calls.get(number) if kind == EVENT_CANCEL else None
             if call is not None and call.task is not None:
                 # If a task is cancelled before its first step, the library's own cleanup in it does not run.
                 call.task.add_done_callback(partial(self._forget, number))
-        # The library's thread keeps the list, and with it all messages, until the next event.
-        events.clear()
 
-    def _serve(self, kind: int, call: int, method: int, message: bytes, client: Any, details: Any) -> bool:
-        """Handle the event of a hot method. Returns False if the library must handle it."""
-        if kind == EVENT_CANCEL:
-            handle = self._handles.pop(call, None)
-            if handle is None:
-                return False
-            handle.cancel()
-            return True
-        submit = self._submit.get(method)
-        if submit is None or self._stopping:
-            return False
+    def _start_call(self, submit: Submit, event: tuple[Any, ...]) -> None:
+        """Start a call of a hot method."""
+        _, call, _, message, _, (metadata, peer, seconds) = event
         try:
             # The library makes this check in the code around the handler, which is not called here.
             if self._receive_limit is not None and len(message) > self._receive_limit:
                 raise TooLarge(f"the message has {len(message)} bytes, over the limit of {self._receive_limit}")
             done = partial(self._answer, call)
             if self._access is None:
-                self._handles[call] = submit(message, details[2], done)
+                self._handles[call] = submit(message, seconds, done)
             else:
-                check = check_of(self._access, details[1], details[0])
-                self._handles[call] = submit(message, details[2], done, check)
+                self._handles[call] = submit(message, seconds, done, check_of(self._access, peer, metadata))
         except Exception as error:
             self._reject(call, error)
-        return True
 
     def _answer(self, call: int, outcome: bytes | Exception) -> None:
         self._handles.pop(call, None)
@@ -131,8 +139,24 @@ class NativeServer(Server):
         elif self._send_limit is not None and len(outcome) > self._send_limit:
             self._reject(call, TooLarge(f"the answer has {len(outcome)} bytes, over the limit of {self._send_limit}"))
         else:
-            assert self._front is not None
-            self._front.respond(call, outcome)
+            if not self._answers:
+                assert self._loop is not None
+                self._loop.call_soon(self._respond)
+            self._answers.append((call, outcome))
+
+    def _respond(self) -> None:
+        """Hand over the answers of this turn of the event loop, all at once: see io_thread.py."""
+        assert self._front is not None
+        answers, self._answers = self._answers, []
+        if len(answers) == 1:
+            self._front.respond(*answers[0])
+            return
+        respond = self._front.respond
+        if self._io_thread is None:
+            self._io_thread = IoThread.find(_IO_THREAD)
+        with self._io_thread:
+            for call, answer in answers:
+                respond(call, answer)
 
     def _reject(self, call: int, error: Exception) -> None:
         assert self._front is not None

@@ -11,13 +11,12 @@ from gateway.engine.admission import AdmissionLimits
 from gateway.engine.engine import FrontEngine
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.routes import Routes
-from gateway.engine.servable import QueuedRequest, Servable
+from gateway.engine.servable import Answer, QueuedRequest, Servable
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError
 from runtimes.contract import Signature, TensorSpec
-from runtimes.layouts import TensorGroup, layout_of
 from runtimes.tensors import from_array
-from runtimes.wire import ResultGroup
+from runtimes.wire import ResultFrame
 
 REQUEST = InferRequest("m", [from_array("x", np.ones(1, np.float32))], id="seven")
 
@@ -50,13 +49,15 @@ class Counting:
 
     def fail_all(self, error: ModelportError) -> None:
         for queued in self.accepted:
-            queued.fail(error)
+            queued.settle(error)
 
     def answer(self, value: float, final: bool) -> None:
-        tensor = from_array("y", np.full(1, value, np.float32))
-        outputs = TensorGroup(layout_of("", (), [tensor]), 1, memoryview(tensor.data), 0)
+        frame = ResultFrame(1, 2, 3, 4, 1, [from_array("y", np.full(1, value, np.float32))], final=final)
         (queued,) = self.accepted
-        queued.answer(ResultGroup((queued.id,), (1,), 2, 3, 4, 1, outputs, final), 0)
+        if final:
+            queued.settle(Answer(frame, 0.0))
+        else:
+            queued.add_answer(Answer(frame, 0.0))
 
 
 @pytest.fixture

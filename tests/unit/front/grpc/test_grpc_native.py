@@ -146,6 +146,23 @@ def test_the_fast_path_answers_and_rejects(outcome: bytes | Exception, code: str
     run(main())
 
 
+def test_several_answers_of_one_turn_are_all_sent() -> None:
+    async def main() -> None:
+        async with fast_path() as (server, submitted, channel):
+            calls = [channel.unary_unary(PATH)(b"%d" % number) for number in range(3)]
+            while len(submitted.calls) < 3:
+                submitted.arrived.clear()
+                await submitted.arrived.wait()
+            for message, _, done in submitted.calls:
+                done(b"answer to " + message)
+            assert await asyncio.gather(*calls) == [b"answer to 0", b"answer to 1", b"answer to 2"]
+            if sys.platform == "linux":
+                assert server._io_thread is not None
+                assert server._io_thread.number is not None
+
+    run(main())
+
+
 def test_the_fast_path_rejects_a_message_over_the_limit() -> None:
     async def main() -> None:
         async with fast_path() as (_, submitted, channel):
