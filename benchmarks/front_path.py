@@ -47,6 +47,7 @@ _DIALECTS = {
 _ROUNDS, _TURNS = 40, 50
 _VARIED = 1009  # a prime, so that each connection sends every request over time
 _SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 16)),), (TensorSpec("y", "FP32", (-1, 4)),))
+_servers: list[asyncio.Server] = []  # uvloop closes a server that nothing refers to
 _ANSWER = Tensor("y", "FP32", (1, 4), np.arange(4, dtype=np.float32).tobytes())
 
 
@@ -179,7 +180,7 @@ async def connected(engine: FrontEngine, folder: Path) -> WorkerClient:
     """Return the engine's client of a worker that does not exist. The frames the client writes are recorded."""
     status = folder / "status"
     status.write_bytes(bytes(status_page.SIZE))
-    await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, str(folder / "socket"))
+    _servers.append(await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, str(folder / "socket")))
     model = ModelStatus("tiny", "1", "READY", admits=True, signatures={"": _SIGNATURE}, max_batch_size=32)
     worker = WorkerAddress(1, str(folder / "socket"), str(status), 1 << 20)
     engine.apply(Table((TableEntry(model, (worker,)),), ready=True))

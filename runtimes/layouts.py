@@ -6,7 +6,7 @@ requests for the first tensor, then those for the second, and so on.
 """
 
 import struct
-from typing import Any, List, Sequence, Tuple, cast
+from typing import Any, Iterator, List, Optional, Sequence, Tuple, cast
 
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES
@@ -47,18 +47,28 @@ _unpacked_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[bytes, Tens
 
 def layout_of(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -> TensorLayout:
     """Return a layout. It is not cached before it is packed, so requests that are invalid do not fill the cache."""
-    described = tuple([(name, datatype, tuple(shape), len(data)) for name, datatype, shape, data in tensors])
-    layout = signature, tuple(outputs), described
+    layout = new_layout(signature, outputs, tensors)
     return _layouts.entries.get(layout, layout)
 
 
-def _cached(layout: TensorLayout) -> TensorLayout:
-    """Return the one object for layouts equal to this one."""
-    cached = _layouts.entries.get(layout)
-    if cached is None:
-        cached = cast(TensorLayout, _CachedLayout(layout))
-        _layouts.put(layout, cached)
-    return cached
+def new_layout(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -> TensorLayout:
+    """Return a layout as a plain tuple."""
+    described = tuple([(name, datatype, tuple(shape), len(data)) for name, datatype, shape, data in tensors])
+    return signature, tuple(outputs), described
+
+
+def by_identity(layout: TensorLayout) -> TensorLayout:
+    """Return a copy that is looked up by its identity, for whoever keeps one and asks for it often."""
+    return cast(TensorLayout, _CachedLayout(layout))
+
+
+def cached(layout: TensorLayout) -> TensorLayout:
+    """Return the one object for layouts equal to this one. Call it for layouts of valid requests only."""
+    found = _layouts.entries.get(layout)
+    if found is None:
+        found = by_identity(layout)
+        _layouts.put(layout, found)
+    return found
 
 
 def pack_layout(layout: TensorLayout) -> bytes:
@@ -77,7 +87,7 @@ def pack_layout(layout: TensorLayout) -> bytes:
     packed = b"".join(parts)
     packed += b"\0" * (-len(packed) % ALIGNMENT)
     if len(packed) <= _MAX_LAYOUT_BYTES:
-        _packed_layouts.put(_cached(layout) if type(layout) is tuple else layout, packed)
+        _packed_layouts.put(cached(layout) if type(layout) is tuple else layout, packed)
     return packed
 
 
@@ -103,7 +113,7 @@ def unpack_layout(packed: bytes) -> TensorLayout:
         position += 8 * rank
     layout = signature, tuple(outputs), tuple(tensors)
     if len(packed) <= _MAX_LAYOUT_BYTES:
-        layout = _cached(layout)
+        layout = cached(layout)
         _unpacked_layouts.put(packed, layout)
     return layout
 
@@ -120,12 +130,16 @@ def pack_tensors(layout: TensorLayout, each: Sequence[Sequence[Tensor]]) -> List
 
 
 class TensorGroup:
-    """The tensors of the requests in one frame, as they are in its body: grouped by tensor."""
+    """The tensors of the requests, or results, in one frame, as they are in its body: grouped by tensor.
 
-    __slots__ = ("_body", "_starts", "layout")
+    memo: what a codec made of the whole group, to use it for each member; None at first.
+    """
+
+    __slots__ = ("_body", "_starts", "count", "layout", "memo")
 
     def __init__(self, layout: TensorLayout, count: int, body: memoryview, position: int) -> None:
-        self.layout = layout
+        self.layout, self.count = layout, count
+        self.memo: Any = None
         self._body = body
         self._starts = []  # of the first request's bytes for each tensor
         for _, _, _, size in layout[2]:
@@ -139,34 +153,32 @@ class TensorGroup:
 
 
 class GroupedTensors(Sequence[Tensor]):
-    """The tensors of one request in a group, as views of its frame that are made when they are needed.
+    """The tensors of one member of a group, as views of its frame that are made when they are needed.
 
-    A batch of small requests never needs them: its inputs are the bytes of whole groups (worker/rows.py).
+    A batch of small requests never needs them: its inputs are the bytes of whole groups (worker/rows.py). Nor does a
+    codec that writes the answers of a group together.
     """
 
-    __slots__ = ("group", "index")
+    __slots__ = ("_made", "group", "member")
 
-    def __init__(self, group: TensorGroup, index: int) -> None:
-        self.group, self.index = group, index
+    def __init__(self, group: TensorGroup, member: int) -> None:
+        self.group, self.member = group, member
+        self._made: Optional[List[Tensor]] = None
 
     def __len__(self) -> int:
         return len(self.group.layout[2])
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._tensors())
+
     def __getitem__(self, tensor: Any) -> Any:
-        if isinstance(tensor, slice):
-            return [self[each] for each in range(*tensor.indices(len(self)))]
-        name, datatype, shape, _ = self.group.layout[2][tensor]
-        if tensor < 0:
-            tensor += len(self)
-        return Tensor(name, datatype, shape, self.group.data(tensor, self.index, self.index + 1))
+        return self._tensors()[tensor]
 
-
-def unpack_tensors(layout: TensorLayout, count: int, body: memoryview, position: int) -> List[List[Tensor]]:
-    """Return the tensors of each of the `count` results, as views of `body`."""
-    each: List[List[Tensor]] = [[] for _ in range(count)]
-    for name, datatype, shape, size in layout[2]:
-        for tensors in each:
-            tensors.append(Tensor(name, datatype, shape, body[position : position + size]))
-            position += size
-        position += -size * count % ALIGNMENT
-    return each
+    def _tensors(self) -> List[Tensor]:
+        if self._made is None:
+            group, start, stop = self.group, self.member, self.member + 1
+            self._made = [
+                Tensor(name, datatype, shape, group.data(tensor, start, stop))
+                for tensor, (name, datatype, shape, _) in enumerate(group.layout[2])
+            ]
+        return self._made

@@ -23,7 +23,6 @@ from runtimes.layouts import (
     pack_layout,
     pack_tensors,
     unpack_layout,
-    unpack_tensors,
 )
 from runtimes.tensors import Buffer, Tensor
 
@@ -94,6 +93,22 @@ class ResultFrame(NamedTuple):
     batch_rows: int
     outputs: List[Tensor]
     layout: Optional[TensorLayout] = None
+    final: bool = True
+
+
+class ResultGroup(NamedTuple):
+    """The results in one frame, which ran in the same batch. Durations are in nanoseconds.
+
+    numbers, queue_ns: of each result, its request's id and time in the worker's queue; the rest is as in ResultFrame.
+    """
+
+    numbers: Tuple[int, ...]
+    queue_ns: Tuple[int, ...]
+    compute_input_ns: int
+    compute_infer_ns: int
+    compute_output_ns: int
+    batch_rows: int
+    outputs: TensorGroup
     final: bool = True
 
 
@@ -172,17 +187,29 @@ def pack_infer(requests: Sequence[Tuple[int, InferFrame]], flags: int = 0, offse
     """
     first = requests[0][1]
     layout = first.layout or layout_of(first.signature, first.outputs, first.inputs)
+    numbers = [(number, frame.deadline, frame.priority) for number, frame in requests]
+    return pack_requests(numbers, layout, [frame.inputs for _, frame in requests], flags, offsets)
+
+
+def pack_requests(
+    numbers: Sequence[Tuple[int, float, int]],
+    layout: TensorLayout,
+    inputs: Sequence[Sequence[Tensor]],
+    flags: int = 0,
+    offsets: Sequence[int] = (),
+) -> List[Buffer]:
+    """Do what `pack_infer` does for requests of which (id, deadline, priority), layout and inputs are given."""
     packed = pack_layout(layout)
-    parts = [_INFER.pack(len(requests), len(packed))]
-    parts += [_INFER_ENTRY.pack(number, frame.deadline, frame.priority) for number, frame in requests]
-    if not len(requests) % 2:
+    parts = [_INFER.pack(len(numbers), len(packed))]
+    parts += [_INFER_ENTRY.pack(*each) for each in numbers]
+    if not len(numbers) % 2:
         parts.append(_PADDING)  # otherwise the layout, and therefore the tensors, would not be aligned
     parts.append(packed)
     if flags & IN_ARENA:
         parts.append(struct.pack("<%dQ" % len(offsets), *offsets))
-        return pack(INFER, requests[0][0], [b"".join(parts)], flags)
+        return pack(INFER, numbers[0][0], [b"".join(parts)], flags)
     body: List[Buffer] = [b"".join(parts)]
-    return pack(INFER, requests[0][0], body + pack_tensors(layout, [frame.inputs for _, frame in requests]), flags)
+    return pack(INFER, numbers[0][0], body + pack_tensors(layout, inputs), flags)
 
 
 def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[Tuple[int, InferFrame]]:
@@ -250,13 +277,21 @@ def _pack_result_head(
     return [b"".join(parts + [struct.pack("<%dQ" % (2 * count), *each), packed])]
 
 
-def unpack_result(body: memoryview, final: bool = True) -> List[Tuple[int, ResultFrame]]:
-    """Return the (request id, result) of a RESULT frame. `final`: whether the frame has the flag FINAL."""
+def unpack_results(body: memoryview, final: bool = True) -> ResultGroup:
+    """Return the results of a RESULT frame. `final`: whether the frame has the flag FINAL."""
     gather, infer, split, rows, count, length = _RESULT.unpack_from(body)
     position = _RESULT.size + _RESULT_ENTRY.size * count
     layout = unpack_layout(bytes(body[position : position + length]))
-    numbers = _RESULT_ENTRY.iter_unpack(body[_RESULT.size : position])
+    each = struct.unpack_from("<%dQ" % (2 * count), body, _RESULT.size)
+    outputs = TensorGroup(layout, count, body, position + length)
+    return ResultGroup(each[::2], each[1::2], gather, infer, split, rows, outputs, final)
+
+
+def unpack_result(body: memoryview, final: bool = True) -> List[Tuple[int, ResultFrame]]:
+    """Return the (request id, result) of a RESULT frame. `final`: whether the frame has the flag FINAL."""
+    group = unpack_results(body, final)
+    layout = group.outputs.layout
     return [
-        (number, ResultFrame(queue, gather, infer, split, rows, outputs, layout, final))
-        for (number, queue), outputs in zip(numbers, unpack_tensors(layout, count, body, position + length))
+        (number, ResultFrame(queue, *group[2:6], list(GroupedTensors(group.outputs, index)), layout, final))
+        for index, (number, queue) in enumerate(zip(group.numbers, group.queue_ns))
     ]

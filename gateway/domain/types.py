@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gateway.domain.image_processing import Postprocess, Preprocess
 from gateway.errors import Unavailable
 from runtimes.contract import Signature, TensorSpec
+from runtimes.layouts import TensorLayout
 from runtimes.tensors import Tensor
 
 Parameters = Mapping[str, str | int | float | bool]
@@ -20,6 +21,7 @@ class InferRequest(NamedTuple):
     signature  "" for the model's default signature
     priority   lower values run first; 0 if the client sets none, which means the model's default level
     deadline   time.monotonic() seconds; None for the server's default timeout
+    layout     of the inputs, with this `signature` and these `outputs`, if the codec knows it; see runtimes/layouts.py
     """
 
     model: str
@@ -30,6 +32,7 @@ class InferRequest(NamedTuple):
     signature: str = ""
     priority: int = 0
     deadline: float | None = None
+    layout: TensorLayout | None = None
 
 
 class InferResponse(NamedTuple):

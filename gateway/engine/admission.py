@@ -33,8 +33,11 @@ class AdmissionController:
         self.idle.set()
         self._bytes = 0
 
-    def check(self, size: int, requests_of_model: int, has_other_models: bool) -> None:
-        """Raises Overloaded if another request of `size` bytes would exceed a limit."""
+    def admit(self, size: int, requests_of_model: int, has_other_models: bool) -> None:
+        """Count a request of `size` bytes until `release` is called with the same size.
+
+        Raises Overloaded if it would exceed a limit.
+        """
         limit = self.limits.max_requests
         share = max(1, limit // 2)
         if has_other_models and requests_of_model >= share:
@@ -43,9 +46,6 @@ class AdmissionController:
         if self.requests >= limit:
             raise Overloaded(f"{limit} requests are in progress, which is the limit; try again later")
         self._check_bytes(size)
-
-    def admit(self, size: int) -> None:
-        """Count a request of `size` bytes until `release` is called with the same size."""
         if not self.requests:
             self.idle.clear()
         self.requests += 1

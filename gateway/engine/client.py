@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from itertools import groupby
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from gateway.domain.table import WorkerAddress
 from gateway.engine.arena import MIN_ARENA_BYTES, Arena
 from gateway.engine.slo import Estimator
 from runtimes import wire
-from runtimes.layouts import TensorLayout
 from runtimes.status_page import StatusPage
 from runtimes.tensors import Buffer, Tensor
-from runtimes.wire import Frame, FrameReader, InferFrame
+from runtimes.wire import Frame, FrameReader
+
+if TYPE_CHECKING:
+    from gateway.engine.servable import QueuedRequest
 
 # With more requests, a frame takes longer to pack and read, and a CANCEL waits behind it; with fewer, each request
 # pays more of a frame's fixed cost.
@@ -35,8 +36,8 @@ class WorkerClient(asyncio.Protocol):
         front: int = 0,
     ) -> None:
         self.address = address
-        # Request id → rows, for each request that was sent and has no final answer.
-        self.in_flight: dict[int, int] = {}
+        # Each request that was sent and has no final answer, by its id.
+        self.in_flight: dict[int, QueuedRequest] = {}
         self.rows_in_flight = 0
         self.retiring = False
         self.closed = False
@@ -52,7 +53,7 @@ class WorkerClient(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         # Written at the end of this turn of the loop: first the requests, which may share frames, then the rest.
-        self._requests: list[tuple[int, InferFrame, int]] = []
+        self._requests: list[QueuedRequest] = []
         self._out: list[Buffer] = []
 
     async def connect(self) -> None:
@@ -70,26 +71,38 @@ class WorkerClient(asyncio.Protocol):
             return False
         return self.rows_in_flight < self.address.window
 
-    def send(self, request_id: int, rows: int, frame: InferFrame, flags: int) -> None:
-        """Send a request at the end of this turn of the event loop. `flags` are those of INFER frames."""
-        self.in_flight[request_id] = rows
-        self.rows_in_flight += rows
-        offsets = self._put_in_arena(request_id, frame.inputs) if self._worker_maps_arena else None
-        if offsets is None:
-            self._schedule_flush()
-            self._requests.append((request_id, frame, flags))
-        else:
-            self._write(wire.pack_infer([(request_id, frame)], flags | wire.IN_ARENA, offsets))
+    def send(self, queued: "QueuedRequest") -> None:
+        """Send a request at the end of this turn of the event loop."""
+        self.in_flight[queued.id] = queued
+        self.rows_in_flight += queued.rows
+        offsets = None
+        if queued.size >= MIN_ARENA_BYTES and self._worker_maps_arena:
+            offsets = self._put_in_arena(queued.id, _inputs(queued))
+        if offsets is not None:
+            self._write(_pack([queued], offsets))
+            return
+        if not self._out and not self._requests:
+            self._loop.call_soon(self._flush)
+        self._requests.append(queued)
 
-    def complete(self, request_id: int) -> None:
-        """The final answer has arrived: the request no longer uses the window, nor its blocks in the arena."""
-        self.rows_in_flight -= self.in_flight.pop(request_id, 0)
-        if self._arena_inputs:
-            self._arena_inputs.pop(request_id, None)
+    def complete(self, request_id: int) -> "QueuedRequest | None":
+        """Return the request whose final answer has arrived. It no longer uses the window, nor blocks in the arena."""
+        queued = self.in_flight.pop(request_id, None)
+        if queued is not None:
+            self.rows_in_flight -= queued.rows
+            if self._arena_inputs:
+                self._arena_inputs.pop(request_id, None)
+        return queued
 
-    def cancel(self, request_id: int) -> None:
-        """Ask the worker to drop a request. The worker answers it nevertheless, and only that frees the window."""
+    def cancel(self, request_id: int) -> bool:
+        """Drop a request. Return whether the worker will answer it nevertheless; only that frees the window then."""
+        queued = self.in_flight[request_id]
+        if queued in self._requests:
+            self._requests.remove(queued)
+            self.complete(request_id)
+            return False
         self._write(wire.pack(wire.CANCEL, request_id))
+        return True
 
     def close(self) -> None:
         self.closed = True
@@ -139,29 +152,44 @@ class WorkerClient(asyncio.Protocol):
         return offsets
 
     def _write(self, buffers: Sequence[Buffer]) -> None:
-        self._schedule_flush()
-        self._out.extend(buffers)
-
-    def _schedule_flush(self) -> None:
         if not self._out and not self._requests:
             self._loop.call_soon(self._flush)
+        self._out.extend(buffers)
 
     def _flush(self) -> None:
-        out = self._pack_requests() + self._out
-        self._out = []
-        if out and self._transport is not None:
-            self._transport.writelines(out)
-
-    def _pack_requests(self) -> list[Buffer]:
-        """Pack adjacent requests with the same layout and flags into one frame."""
-        requests, self._requests = self._requests, []
-        buffers: list[Buffer] = []
-        for (_, flags), group in groupby(requests, _layout_and_flags):
-            alike = [(request_id, frame) for request_id, frame, _ in group]
-            for start in range(0, len(alike), _MAX_REQUESTS_PER_FRAME):
-                buffers += wire.pack_infer(alike[start : start + _MAX_REQUESTS_PER_FRAME], flags)
-        return buffers
+        requests, out = self._requests, self._out
+        if requests:
+            self._requests = []
+            out = _pack_all(requests) + out
+        if out:
+            self._out = []
+            if self._transport is not None:
+                self._transport.writelines(out)
 
 
-def _layout_and_flags(request: tuple[int, InferFrame, int]) -> tuple[TensorLayout | None, int]:
-    return request[1].layout, request[2]
+def _pack_all(requests: "Sequence[QueuedRequest]") -> list[Buffer]:
+    """Pack adjacent requests with the same layout into one frame. One that may have killed a worker gets its own."""
+    buffers: list[Buffer] = []
+    alike: list[QueuedRequest] = []
+    for queued in requests:
+        if alike and (
+            queued.layout != alike[0].layout
+            or queued.crashes
+            or alike[0].crashes
+            or len(alike) == _MAX_REQUESTS_PER_FRAME
+        ):
+            buffers += _pack(alike)
+            alike = []
+        alike.append(queued)
+    return buffers + _pack(alike) if alike else buffers
+
+
+def _pack(alike: "Sequence[QueuedRequest]", offsets: Sequence[int] = ()) -> list[Buffer]:
+    flags = (wire.ISOLATED if alike[0].crashes else 0) | (wire.IN_ARENA if offsets else 0)
+    numbers = [(queued.id, queued.deadline, queued.priority) for queued in alike]
+    return wire.pack_requests(numbers, alike[0].layout, [_inputs(queued) for queued in alike], flags, offsets)
+
+
+def _inputs(queued: "QueuedRequest") -> Sequence[Tensor]:
+    assert queued.request is not None
+    return queued.request.inputs

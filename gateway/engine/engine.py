@@ -21,9 +21,10 @@ from gateway.engine.deadlines import Deadlines
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.protocol import AnswerCallback
 from gateway.engine.routes import Routes
-from gateway.engine.servable import Answer, QueuedRequest, Servable
+from gateway.engine.servable import QueuedRequest, Servable
 from gateway.errors import DeadlineExceeded, ModelportError, NotFound, Overloaded, Unavailable
-from runtimes.layouts import layout_of
+from runtimes.layouts import GroupedTensors
+from runtimes.wire import ResultGroup
 
 log = logging.getLogger(__name__)
 
@@ -38,29 +39,36 @@ Control = Callable[[ControlRequest[Any]], Awaitable[Any]]
 class AdmittedRequest(QueuedRequest):
     """The engine's gateway.engine.protocol.RequestHandle.
 
-    size       bytes of input, and of the id
     timeout_s  the default timeout, in seconds; None if the request set its own deadline
     """
 
     engine: "FrontEngine"
     servable: Servable
     on_answer: AnswerCallback
-    size: int
     timeout_s: float | None
 
-    def add_answer(self, answer: Answer) -> None:
-        request, status = self.request, self.servable.status
-        if request is not None:
-            outputs = answer.frame.outputs
-            _deliver(self.on_answer, InferResponse(status.name, status.version, outputs, request.id, final=False))
+    def answer(self, results: ResultGroup, index: int) -> None:
+        request, on_answer = self.request, self.on_answer
+        if request is None:
+            return
+        servable = self.servable
+        if results.final:
+            seconds = self.engine.settle(self)
+            queued_s = self.sent_at - self.queued_at + results.queue_ns[index] / 1e9
+            servable.metrics.count_success(seconds, queued_s, self.rows)
+        status = servable.status
+        outputs = GroupedTensors(results.outputs, index)
+        _deliver(on_answer, InferResponse(status.name, status.version, outputs, request.id, results.final))
 
-    def settle(self, outcome: Answer | ModelportError) -> None:
+    def fail(self, error: ModelportError) -> None:
+        on_answer = self.on_answer
         if self.request is not None:
-            self.engine.settle(self, outcome)
+            self.servable.metrics.count(error.kind, self.engine.settle(self))
+            _deliver(on_answer, error)
 
     def cancel(self) -> None:
         if self.request is not None:
-            self.engine.settle(self, None)
+            self.servable.metrics.count("cancelled", self.engine.settle(self))
 
 
 class FrontEngine:
@@ -164,8 +172,7 @@ class FrontEngine:
             raise Unavailable("the gateway is shutting down; send the request to another one")
         if not status.admits:
             raise unavailable(status)
-        layout = layout_of(request.signature or status.default_signature, request.outputs, request.inputs)
-        rows, size = servable.validator.check(request, layout)
+        rows, size, layout = servable.validator.check(request)
         size += len(request.id)  # of any length, and kept as long as the inputs
         timeout_s = None
         if request.deadline is None:
@@ -177,44 +184,29 @@ class FrontEngine:
             raise DeadlineExceeded("the deadline had passed when the request arrived")
         if servable.target_s and servable.would_be_late(rows, now, deadline):
             raise Overloaded("the model is too busy to answer in time; try again later")
-        self._admission.check(size, servable.under_way, self._routes.has_several_models)
-        self._next_id += 1
-        number = self._next_id
+        self._admission.admit(size, servable.under_way, self._routes.has_several_models)
+        number = self._next_id = self._next_id + 1
         priority = request.priority
-        order = (status.priority_level(priority) if priority else status.default_priority_level, number)
+        priority = status.priority_level(priority) if priority else status.default_priority_level
         admitted = AdmittedRequest(
-            number, request, layout, rows, deadline, now, order, self, servable, on_answer, size, timeout_s
+            number, request, layout, rows, size, deadline, now, priority, self, servable, on_answer, timeout_s
         )
-        self._admission.admit(size)
         self._deadlines.add(admitted, timeout_s)
         servable.put(admitted)
         return admitted
 
-    def settle(self, admitted: AdmittedRequest, outcome: Answer | ModelportError | None) -> None:
-        """End an admitted request, with None if the client canceled it. Every admitted request ends here, once."""
-        request, admitted.request = admitted.request, None
+    def settle(self, admitted: AdmittedRequest) -> float:
+        """End an admitted request, and return how many seconds it took. Every admitted request ends here, once."""
+        admitted.request = None
         # The queue's heap may refer to the request for long; what it refers to in turn can be freed now.
-        on_answer, admitted.on_answer = admitted.on_answer, _ignore
-        assert request is not None
-        servable = admitted.servable
-        metrics = servable.metrics
+        admitted.on_answer = _ignore
         self._admission.release(admitted.size)
         self._deadlines.remove(admitted, admitted.timeout_s)
-        servable.release(admitted)
-        seconds = time.monotonic() - admitted.queued_at
-        if outcome is None:
-            metrics.count("cancelled", seconds)
-        elif isinstance(outcome, ModelportError):
-            metrics.count(outcome.kind, seconds)
-            _deliver(on_answer, outcome)
-        else:
-            metrics.record_run(outcome.frame, outcome.queued_s, admitted.rows)
-            metrics.count("success", seconds)
-            status = servable.status
-            _deliver(on_answer, InferResponse(status.name, status.version, outcome.frame.outputs, request.id))
+        admitted.servable.release(admitted)
+        return time.monotonic() - admitted.queued_at
 
     def _expire(self, admitted: AdmittedRequest) -> None:
-        admitted.settle(DeadlineExceeded("the deadline passed before the model answered"))
+        admitted.fail(DeadlineExceeded("the deadline passed before the model answered"))
 
     async def drain(self, grace_s: float) -> None:
         """Reject new requests, and wait up to `grace_s` seconds for those in progress; then fail the rest."""

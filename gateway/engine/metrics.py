@@ -7,13 +7,12 @@ cumulative snapshots to the supervisor, which sums them over all fronts, includi
 
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from runtimes.wire import ResultFrame
+from runtimes.wire import ResultGroup
 
 # Seconds: from the fastest small models up to the default request timeout.
 DURATION_BUCKETS = (
@@ -42,10 +41,12 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
 
-    def observe_all(self, values: np.ndarray) -> None:
-        added = np.bincount(np.searchsorted(self.bounds, values), minlength=len(self.counts))
-        self.counts = [count + more for count, more in zip(self.counts, added.tolist(), strict=True)]
-        self.total += float(values.sum())
+    def observe_all(self, values: np.ndarray, times: np.ndarray | None = None) -> None:
+        """Observe each value as often as `times` says, or once."""
+        buckets = np.searchsorted(self.bounds, values)
+        added = np.bincount(buckets, times, minlength=len(self.counts)).tolist()
+        self.counts = [count + int(more) for count, more in zip(self.counts, added, strict=True)]
+        self.total += float(values.sum() if times is None else values @ times)
 
     def snapshot(self) -> dict[str, Any]:
         return {"counts": list(self.counts), "total": self.total}
@@ -80,10 +81,12 @@ class ModelMetrics:
     compute_output: Histogram = field(default_factory=_durations)
     batch_rows: Histogram = field(default_factory=lambda: Histogram(ROW_BUCKETS))
 
-    # Not in the histograms yet: each request's seconds, and each answered request's nanoseconds of queue, input, infer
-    # and output.
+    # Not in the histograms yet: each request's seconds, each successful request's seconds in the queues of front and
+    # worker, and of each frame of results, the nanoseconds of input, infer and output, and how many requests it
+    # answered.
     _requests: list[float] = field(default_factory=list)
-    _runs: list[Sequence[float]] = field(default_factory=list)
+    _queues: list[float] = field(default_factory=list)
+    _runs: list[tuple[int, int, int, int]] = field(default_factory=list)
 
     def count(self, outcome: str, seconds: float) -> None:
         """Count a request that has ended. `outcome` is "success", "cancelled" or the kind of its error."""
@@ -94,37 +97,43 @@ class ModelMetrics:
         if len(self._requests) >= _MAX_PENDING:
             self._update_histograms()
 
-    def record_execution(self, frame: ResultFrame) -> None:
+    def count_success(self, seconds: float, queued_s: float, rows: int) -> None:
+        """Count a successful request that waited `queued_s` seconds in the queues of front and worker."""
+        self.rows += rows
+        self._queues.append(queued_s)
+        self.count("success", seconds)
+
+    def record_execution(self, results: ResultGroup) -> None:
         """Count a batch. Only the front that has its first request does so, so that the sum over fronts is right."""
         self.executions += 1
-        self.execution_s += frame.compute_infer_ns / 1e9
-        self.batch_rows.observe(frame.batch_rows)
+        self.execution_s += results.compute_infer_ns / 1e9
+        self.batch_rows.observe(results.batch_rows)
         self.last_ms = time.time_ns() // 1_000_000
-        figures = self.batches.get(frame.batch_rows)
+        figures = self.batches.get(results.batch_rows)
         if figures is None and len(self.batches) < _MAX_BATCH_SIZES:
-            figures = self.batches[frame.batch_rows] = [0, 0, 0, 0]
+            figures = self.batches[results.batch_rows] = [0, 0, 0, 0]
         if figures is not None:
             figures[0] += 1
-            figures[1] += frame.compute_input_ns
-            figures[2] += frame.compute_infer_ns
-            figures[3] += frame.compute_output_ns
+            figures[1] += results.compute_input_ns
+            figures[2] += results.compute_infer_ns
+            figures[3] += results.compute_output_ns
 
-    def record_run(self, frame: ResultFrame, front_queue_s: float, rows: int) -> None:
-        """Record the durations and rows of a successful request, just before it is counted."""
-        self.rows += rows
-        self._runs.append((front_queue_s * 1e9 + frame[0], frame[1], frame[2], frame[3]))
+    def record_results(self, results: ResultGroup, answered: int) -> None:
+        """Record how long the batch ran, once for each of the requests that were answered successfully."""
+        self._runs.append((results.compute_input_ns, results.compute_infer_ns, results.compute_output_ns, answered))
 
     def _update_histograms(self) -> None:
         requests, self._requests = self._requests, []
+        queues, self._queues = self._queues, []
         runs, self._runs = self._runs, []
-        if requests:
-            self.request.observe_all(np.array(requests))
+        self.request.observe_all(np.array(requests))
+        self.queue.observe_all(np.array(queues))
         if runs:
-            columns = np.array(runs).T / 1e9
-            for histogram, values in zip(
-                (self.queue, self.compute_input, self.compute_infer, self.compute_output), columns, strict=True
+            *columns, answered = np.array(runs).T
+            for histogram, nanoseconds in zip(
+                (self.compute_input, self.compute_infer, self.compute_output), columns, strict=True
             ):
-                histogram.observe_all(values)
+                histogram.observe_all(nanoseconds / 1e9, answered)
 
     def snapshot(self) -> dict[str, Any]:
         self._update_histograms()

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from gateway.domain.types import ModelStatus
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import ModelMetrics
-from gateway.engine.servable import Answer, QueuedRequest
+from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import Internal, ModelportError, from_kind
 from runtimes import wire
-from runtimes.wire import Frame, InferFrame, ResultFrame
+from runtimes.wire import Frame, ResultGroup
 
 # A request whose batch was running when its worker crashed is retried once, in a batch of its own. There is no retry
 # if the model is stateful, or if the client already has a partial answer.
@@ -42,7 +42,8 @@ class ModelQueue:
         # Set when the version has left the table. Requests that were admitted before are still answered.
         self.closing = False
         self._queued: dict[int, QueuedRequest] = {}
-        self._sent: dict[int, QueuedRequest] = {}
+        # The number of requests that were sent and have no final answer: those in flight of all clients.
+        self._sent = 0
         # The requests of _queued by their order, and stale entries of requests that were given up.
         self._heap: list[tuple[tuple[int, int], QueuedRequest]] = []
 
@@ -63,7 +64,7 @@ class ModelQueue:
 
     @property
     def under_way(self) -> int:
-        return len(self._queued) + len(self._sent)
+        return len(self._queued) + self._sent
 
     def put(self, queued: QueuedRequest) -> None:
         client = None if self._queued else self._pick()
@@ -77,7 +78,7 @@ class ModelQueue:
 
     def _enqueue(self, queued: QueuedRequest) -> None:
         self._queued[queued.id] = queued
-        heapq.heappush(self._heap, (queued.order, queued))
+        heapq.heappush(self._heap, (_order(queued), queued))
 
     def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
         """Return whether even the worker with the fewest rows in flight would answer too late."""
@@ -118,84 +119,91 @@ class ModelQueue:
         return best
 
     def _send(self, queued: QueuedRequest, client: WorkerClient) -> None:
-        request = queued.request
-        assert request is not None
         queued.worker, queued.sent_at = client, time.monotonic()
-        self._sent[queued.id] = queued
-        signature, outputs, _ = queued.layout
-        frame = InferFrame(queued.deadline, queued.order[0], signature, outputs, request.inputs, queued.layout)
-        client.send(queued.id, queued.rows, frame, wire.ISOLATED if queued.crashes else 0)
+        self._sent += 1
+        client.send(queued)
 
     def release(self, queued: QueuedRequest) -> None:
         """Remove a settled request from the queue, or cancel it at the worker that still has it."""
-        if queued.worker is not None and queued.id in self._sent:
-            queued.worker.cancel(queued.id)
-        else:
+        worker = queued.worker
+        if worker is None:
             self._queued.pop(queued.id, None)
             if len(self._heap) > 2 * len(self._queued) + _MAX_STALE_ENTRIES:
-                self._heap = [(each.order, each) for each in self._queued.values()]
+                self._heap = [(_order(each), each) for each in self._queued.values()]
                 heapq.heapify(self._heap)
-        if self._tidy is not None and (self.closing or not self.clients):
+        elif queued.id in worker.in_flight and not worker.cancel(queued.id):
+            self._sent -= 1
+            self.pump()
+        if (self.closing or not self.clients) and self._tidy is not None:
             self._tidy(self)
 
     def fail_queued(self, error: ModelportError) -> None:
         """Fail all requests that were not sent."""
         unsent, self._queued, self._heap = self._queued, {}, []
         for queued in unsent.values():
-            queued.settle(error)
+            queued.fail(error)
 
     def fail_all(self, error: ModelportError) -> None:
         self.fail_queued(error)
-        for sent in list(self._sent.values()):
-            sent.settle(error)
+        for client in list(self.clients):
+            for sent in list(client.in_flight.values()):
+                sent.fail(error)
 
     def on_frame(self, client: WorkerClient, frame: Frame) -> None:
         if frame.kind == wire.RESULT:
-            final = bool(frame.flags & wire.FINAL)
-            results = wire.unpack_result(frame.body, final)
+            results = wire.unpack_results(frame.body, bool(frame.flags & wire.FINAL))
             if frame.flags & wire.FIRST_OF_BATCH:
                 # Counted even if the client has disconnected: the batch ran.
-                self.metrics.record_execution(results[0][1])
-            for request_id, result in results:
-                if not final:
-                    self._add_answer(request_id, result)
-                    continue
-                client.complete(request_id)
-                sent = self._sent.pop(request_id, None)
-                if sent is not None:
-                    sent.settle(Answer(result, sent.sent_at - sent.queued_at))
+                self.metrics.record_execution(results)
+            self._deliver(client, results)
         else:
-            client.complete(frame.id)
-            sent = self._sent.pop(frame.id, None)
+            sent = self._complete(client, frame.id)
             if sent is not None:
                 failure = wire.unpack_json(frame.body)
-                sent.settle(from_kind(failure["kind"], failure["message"]))
+                sent.fail(from_kind(failure["kind"], failure["message"]))
         if self._queued or self.target_s:
             self.pump()
         if client.retiring or self.closing:
             self.close_if_done(client)
 
-    def _add_answer(self, request_id: int, result: ResultFrame) -> None:
-        """Deliver an answer that is not the final one. The request still counts in the worker's window."""
-        sent = self._sent.get(request_id)
+    def _deliver(self, client: WorkerClient, results: ResultGroup) -> None:
+        """Deliver the answers of a frame. A request whose answer is not the final one still counts in the window."""
+        if results.final:
+            answered = 0
+            for index, request_id in enumerate(results.numbers):
+                sent = self._complete(client, request_id)
+                if sent is not None and sent.request is not None:
+                    answered += 1
+                    sent.answer(results, index)
+            if answered:
+                self.metrics.record_results(results, answered)
+            return
+        for index, request_id in enumerate(results.numbers):
+            sent = client.in_flight.get(request_id)
+            if sent is not None:
+                sent.answered = True
+                sent.answer(results, index)
+
+    def _complete(self, client: WorkerClient, request_id: int) -> QueuedRequest | None:
+        sent = client.complete(request_id)
         if sent is not None:
-            sent.answered = True
-            sent.add_answer(Answer(result, sent.sent_at - sent.queued_at))
+            self._sent -= 1
+        return sent
 
     def on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
         """Send the requests of a worker that has ended to others; `running` has the ids of its running batch."""
         if client in self.clients:
             self.clients.remove(client)
-        for request_id in client.in_flight:
-            sent = self._sent.pop(request_id, None)
-            if sent is None or sent.request is None:
+        self._sent -= len(client.in_flight)
+        for request_id, sent in client.in_flight.items():
+            if sent.request is None:
                 continue
             sent.worker = None
             if request_id in running or sent.answered:
                 sent.crashes += 1
                 if sent.crashes >= (1 if self.status.stateful or sent.answered else _MAX_CRASHES):
                     error = Internal("the model's worker died while it ran this request; it will not be retried")
-                    sent.settle(error)
+                    sent.fail(error)
                     continue
             self._enqueue(sent)
         self.pump()
@@ -204,3 +212,8 @@ class ModelQueue:
         """Close an idle connection to a worker that is to end. The worker ends when every front has done so."""
         if not client.in_flight and (client.retiring or (self.closing and not self._queued)):
             client.close()
+
+
+def _order(queued: QueuedRequest) -> tuple[int, int]:
+    """The key by which the queue sorts: priority, then arrival."""
+    return queued.priority, queued.id

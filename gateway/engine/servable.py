@@ -1,33 +1,27 @@
 """The interface between the engine and whatever answers the requests for one version of a model."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError
 from runtimes.layouts import TensorLayout
-from runtimes.wire import ResultFrame
+from runtimes.wire import ResultGroup
 
 if TYPE_CHECKING:
     from gateway.engine.client import WorkerClient
-
-
-class Answer(NamedTuple):
-    """A worker's answer. queued_s: seconds that the request waited in this front before it was sent."""
-
-    frame: ResultFrame
-    queued_s: float
 
 
 @dataclass(slots=True, eq=False)
 class QueuedRequest:
     """One admitted request until it is settled. Times are time.monotonic() seconds.
 
+    size      bytes of input, and of the id
     request   None once the request is settled, so that its bytes are freed even if the rest is still referenced
     layout    everything about the request but its bytes
-    order     priority level, then id: the key by which the queue sorts
+    priority  the level; lower ones run first
     crashes   worker crashes that this request may have caused
     answered  whether a partial answer was delivered; the request cannot be run again then
     """
@@ -36,20 +30,24 @@ class QueuedRequest:
     request: InferRequest | None
     layout: TensorLayout
     rows: int
+    size: int
     deadline: float
     queued_at: float
-    order: tuple[int, int]
+    priority: int
     sent_at: float = field(default=0.0, init=False)
     crashes: int = field(default=0, init=False)
     worker: "WorkerClient | None" = field(default=None, init=False)
     answered: bool = field(default=False, init=False)
 
-    def add_answer(self, answer: Answer) -> None:
-        """Deliver an answer that is not the final one. Does nothing if the request is settled."""
+    def answer(self, results: ResultGroup, index: int) -> None:
+        """Deliver the answer at `index` of a worker's results. If they are final, the request is settled.
+
+        Does nothing if the request is settled already.
+        """
         raise NotImplementedError
 
-    def settle(self, outcome: Answer | ModelportError) -> None:
-        """End the request with its final answer or an error. Does nothing if the request is settled."""
+    def fail(self, error: ModelportError) -> None:
+        """Settle the request with an error. Does nothing if it is settled."""
         raise NotImplementedError
 
 
@@ -88,7 +86,7 @@ class Servable(Protocol):
         """Return whether a request of this many rows would certainly be answered after the deadline."""
 
     def put(self, queued: QueuedRequest) -> None:
-        """Accept an admitted request. It gets any number of `add_answer` calls, then one `settle`."""
+        """Accept an admitted request. It gets any number of answers, of which the last is final, or an error."""
 
     def release(self, queued: QueuedRequest) -> None:
         """Forget a settled request, and cancel it if it is still running."""

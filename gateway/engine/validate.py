@@ -9,7 +9,7 @@ from gateway.domain.types import InferRequest, ModelStatus
 from gateway.errors import InvalidRequest
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, Signature, TensorSpec
-from runtimes.layouts import TensorLayout
+from runtimes.layouts import TensorLayout, cached, layout_of, new_layout
 from runtimes.tensors import Tensor, unpack_bytes
 
 # numpy, in the worker, computes sizes as signed 64-bit numbers, and ignores dimensions of 0 when it checks for
@@ -19,18 +19,25 @@ _MAX_BYTES = (1 << 63) - 1
 _POINTER_BYTES = 8
 # The wire format stores lengths of names in 16 bits.
 _MAX_NAME_LENGTH = (1 << 16) - 1
-# Valid layouts that are cached per version. Clients normally use a handful. If there are more, each miss costs one
-# validation; a larger cache would let clients with many shapes occupy more memory.
-_MAX_LAYOUTS = 512
+# Valid layouts that are cached per version: as many as codecs remember forms of requests. Clients normally use a
+# handful. If there are more, each miss costs one validation; a larger cache would let clients with many shapes occupy
+# more memory.
+_MAX_LAYOUTS = 1024
 # Tensors are checked one by one; this many take about 20 ms, during which the front answers no other request.
 MAX_TENSORS = 4096
 
 
-class RequestSize(NamedTuple):
-    """The size of a valid request. rows: its share of a worker's window; input_bytes: the bytes of all its inputs."""
+class ValidRequest(NamedTuple):
+    """What the engine needs to know of a valid request.
+
+    rows         its share of a worker's window
+    input_bytes  the bytes of all its inputs
+    layout       its layout in frames, which names the signature
+    """
 
     rows: int
     input_bytes: int
+    layout: TensorLayout
 
 
 class LayoutValidator:
@@ -42,18 +49,23 @@ class LayoutValidator:
 
     def __init__(self, status: ModelStatus) -> None:
         self._status = status
-        self._valid: BoundedCache[TensorLayout, RequestSize] = BoundedCache(_MAX_LAYOUTS)
+        self._valid: BoundedCache[TensorLayout, ValidRequest] = BoundedCache(_MAX_LAYOUTS)
 
-    def check(self, request: InferRequest, layout: TensorLayout) -> RequestSize:
+    def check(self, request: InferRequest) -> ValidRequest:
         """Raises InvalidRequest if the request does not fit the model."""
-        size = self._valid.entries.get(layout)
-        if size is not None:
-            return size
-        signature = validate(request, self._status)
-        size = RequestSize(_rows(request, self._status), sum(length for _, _, _, length in layout[2]))
-        if signature.outputs and all(datatype != "BYTES" for _, datatype, _, _ in layout[2]):
-            self._valid.put(layout, size)
-        return size
+        key = request.layout or new_layout(request.signature, request.outputs, request.inputs)
+        valid = self._valid.entries.get(key)
+        if valid is not None:
+            return valid
+        status = self._status
+        signature = validate(request, status)
+        layout = layout_of(request.signature or status.default_signature, request.outputs, request.inputs)
+        size = sum(length for _, _, _, length in layout[2])
+        if not signature.outputs or any(datatype == "BYTES" for _, datatype, _, _ in layout[2]):
+            return ValidRequest(_rows(request, status), size, layout)
+        valid = ValidRequest(_rows(request, status), size, cached(layout) if type(layout) is tuple else layout)
+        self._valid.put(key, valid)
+        return valid
 
 
 def _rows(request: InferRequest, status: ModelStatus) -> int:

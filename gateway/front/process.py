@@ -139,7 +139,7 @@ async def _keep_trimmed() -> None:
 
 
 def _build_admin(engine: FrontEngine, limits: Limits, allowed_hosts: Collection[str], access: Access | None) -> App:
-    # Importing FastAPI takes a third of a front's startup time, and inference does not need it.
+    # Imported in the thread, because inference does not wait for Starlette.
     from gateway.front.admin.app import build_admin
 
     return build_admin(engine, limits, allowed_hosts, access)

@@ -63,12 +63,12 @@ def _runs(frames: Sequence[InferFrame]) -> Optional[List[Tuple[TensorGroup, int,
         inputs = frame.inputs
         if type(inputs) is not GroupedTensors:
             return None
-        if inputs.group is group and inputs.index == stop:
+        if inputs.group is group and inputs.member == stop:
             stop += 1
             continue
         if group is not None:
             runs.append((group, start, stop))
-        group, start = inputs.group, inputs.index
+        group, start = inputs.group, inputs.member
         stop = start + 1
     return runs + [(group, start, stop)] if group is not None else None
 

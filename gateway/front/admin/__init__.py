@@ -1,1 +1,1 @@
-"""The FastAPI app: every route that is not hot."""
+"""The admin app: every route that is not hot."""

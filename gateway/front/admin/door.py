@@ -1,4 +1,4 @@
-"""The FastAPI app's door: every request to the app passes through it before a route runs."""
+"""The admin app's door: every request to the app passes through it before a route runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

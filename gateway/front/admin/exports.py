@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from gateway.domain.control import CancelExport, GetExport, GetExportArchive, StartExport
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
+from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import ReadObject
 
 
-def add_exports(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
+def add_exports(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     path = "/v2/models/{model}/export"
 
     @app.post(path, tags=["export"], status_code=202)

@@ -3,7 +3,7 @@
 There are three doors. Every request of a transport passes through its door, whatever the dialect:
 
     hot REST     front/http/hot_request.py, `HotRequest.open`; if the path does not name the model, `_submit`
-    FastAPI app  front/admin/door.py, an ASGI middleware
+    admin app    front/admin/door.py, an ASGI middleware
     gRPC         front/grpc/server.py and native.py pass a `Check` to each method, which calls it once it has
                  parsed the message, because the message names the model
 
@@ -58,7 +58,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def acts(action: Action) -> Callable[[_Endpoint], _Endpoint]:
-    """Declare the action of an endpoint of the FastAPI app. `action_of` has the default for the others."""
+    """Declare the action of an endpoint of the admin app. `action_of` has the default for the others."""
 
     def mark(endpoint: _Endpoint) -> _Endpoint:
         endpoint.action = action  # type: ignore[attr-defined]

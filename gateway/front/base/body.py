@@ -19,7 +19,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-# Reads the body of a request to the FastAPI app, a JSON object.
+# Reads the body of a request to the admin app, a JSON object.
 ReadObject = Callable[["Request"], Awaitable[dict[str, Any]]]
 
 

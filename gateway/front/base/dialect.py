@@ -1,6 +1,6 @@
 """The interface of a REST dialect: it reads requests, and writes answers and errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gateway.codecs.json_text import dumps
@@ -21,7 +21,7 @@ class Reply(NamedTuple):
     """
 
     status: int
-    body: list[Buffer]
+    body: Sequence[Buffer]
     content_type: bytes = b"application/json"
     headers: bytes = b""
 

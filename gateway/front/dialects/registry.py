@@ -19,18 +19,18 @@ from gateway.front.dialects.v2 import grpc as v2_grpc
 from gateway.front.dialects.v2 import rest as v2
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from gateway.front.base.app_routes import AppRoutes
 
 
 class AppPart(NamedTuple):
-    """A dialect's part of the FastAPI app.
+    """A dialect's part of the admin app.
 
     hot_paths   OpenAPI descriptions of the hot routes, by path
     add_routes  adds the other routes
     """
 
     hot_paths: Mapping[str, Any]
-    add_routes: "Callable[[FastAPI, Engine, ReadObject], None] | None" = None
+    add_routes: "Callable[[AppRoutes, Engine, ReadObject], None] | None" = None
 
 
 def _no_services(engine: Engine, limits: Limits) -> Sequence[Service]:
@@ -42,7 +42,7 @@ class Registration(NamedTuple):
 
     root      the first segment of the paths of its hot routes
     match     returns the hot route for the remaining segments, or None
-    app_part  returns its part of the FastAPI app; imports FastAPI, which inference does not need
+    app_part  returns its part of the admin app; imports Starlette, which inference does not need
     services  returns its gRPC services
     """
 

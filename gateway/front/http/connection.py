@@ -192,7 +192,7 @@ class HttpConnection(HttpToolsProtocol):
             self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
 
     def _open_cold(self, keep_alive: bool) -> None:
-        """Pass the request to uvicorn, which passes it to the FastAPI app."""
+        """Pass the request to uvicorn, which passes it to the admin app."""
         url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expect_100_continue

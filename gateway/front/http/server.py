@@ -1,6 +1,6 @@
 """HTTP/1.1 for a front: uvicorn's server and protocol, with hot requests answered where they are parsed.
 
-uvicorn manages the connections and passes every cold request to the FastAPI app. A hot one is a HotRequest instead
+uvicorn manages the connections and passes every cold request to the admin app. A hot one is a HotRequest instead
 of uvicorn's own cycle, on the same connection and in the same order.
 
 Bytes are received without a copy: into one buffer for all connections, whose content is processed before the next

@@ -3,7 +3,8 @@
 import numpy as np
 
 from gateway.engine.metrics import DURATION_BUCKETS, Histogram, ModelMetrics
-from runtimes.wire import ResultFrame
+from runtimes.layouts import TensorGroup, layout_of
+from runtimes.wire import ResultGroup
 
 
 def test_observing_many_equals_observing_each() -> None:
@@ -18,10 +19,13 @@ def test_observing_many_equals_observing_each() -> None:
 
 def test_a_snapshot_includes_pending_durations() -> None:
     metrics = ModelMetrics()
+    empty = TensorGroup(layout_of("", (), []), 1, memoryview(b""), 0)
+    results = ResultGroup((1,), (1_000_000,), 2_000_000, 3_000_000, 4_000_000, 8, empty)
     for count in (0, 3, 5000):
         for _ in range(count):
-            metrics.record_run(ResultFrame(1_000_000, 2_000_000, 3_000_000, 4_000_000, 8, []), 0.001, 2)
-            metrics.count("success", 0.02)
+            metrics.count_success(0.02, 0.002, 2)
+        if count:
+            metrics.record_results(results, count)
         metrics.snapshot()
     found = metrics.snapshot()
     assert found["outcomes"] == {"success": 5003}

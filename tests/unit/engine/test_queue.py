@@ -1,22 +1,25 @@
 """The queue of one version in a front: order, windows, crashes, and requests that were given up."""
 
+import asyncio
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from gateway.domain.table import WorkerAddress
 from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.queue import ModelQueue
-from gateway.engine.servable import Answer, QueuedRequest
+from gateway.engine.servable import QueuedRequest
 from gateway.errors import DeadlineExceeded, Internal, ModelportError
-from runtimes import wire
+from runtimes import status_page, wire
 from runtimes.layouts import layout_of
 from runtimes.tensors import from_array
-from runtimes.wire import Frame, FrameReader, InferFrame, ResultFrame
+from runtimes.wire import Frame, FrameReader, ResultFrame, ResultGroup
 
 
 class FakeClient:
@@ -26,7 +29,7 @@ class FakeClient:
         self.window = window
         self.sent: list[tuple[int, int]] = []
         self.cancelled: list[int] = []
-        self.in_flight: dict[int, int] = {}
+        self.in_flight: dict[int, QueuedRequest] = {}
         self.rows_in_flight = 0
         self.retiring = self.closed = False
 
@@ -34,19 +37,22 @@ class FakeClient:
     def has_room(self) -> bool:
         return not self.retiring and self.rows_in_flight < self.window
 
-    def send(self, request_id: int, rows: int, frame: InferFrame, flags: int) -> None:
-        self.sent.append((request_id, flags))
-        self.in_flight[request_id] = rows
-        self.rows_in_flight += rows
+    def send(self, queued: QueuedRequest) -> None:
+        self.sent.append((queued.id, wire.ISOLATED if queued.crashes else 0))
+        self.in_flight[queued.id] = queued
+        self.rows_in_flight += queued.rows
 
-    def cancel(self, request_id: int) -> None:
+    def cancel(self, request_id: int) -> bool:
         self.cancelled.append(request_id)
+        return True
 
     def close(self) -> None:
         self.closed = True
 
-    def complete(self, request_id: int) -> None:
-        self.rows_in_flight -= self.in_flight.pop(request_id)
+    def complete(self, request_id: int) -> QueuedRequest:
+        queued = self.in_flight.pop(request_id)
+        self.rows_in_flight -= queued.rows
+        return queued
 
     def answer(self, request_id: int, flags: int = 0, final: bool = True) -> Frame:
         """Return the RESULT frame for a request, as WorkerClient passes it on."""
@@ -61,12 +67,18 @@ class WatchedRequest(QueuedRequest):
 
     queue: ModelQueue
     outcome: object = None
-    partial: list[Answer] = field(default_factory=list)
+    partial: list[ResultGroup] = field(default_factory=list)
 
-    def add_answer(self, answer: Answer) -> None:
-        self.partial.append(answer)
+    def answer(self, results: ResultGroup, index: int) -> None:
+        if results.final:
+            self._settle(results)
+        else:
+            self.partial.append(results)
 
-    def settle(self, outcome: Answer | ModelportError) -> None:
+    def fail(self, error: ModelportError) -> None:
+        self._settle(error)
+
+    def _settle(self, outcome: object) -> None:
         self.outcome, self.request = outcome, None
         self.queue.release(self)
 
@@ -86,7 +98,7 @@ class Bench:
         number = next(self._ids)
         request = InferRequest("m", [from_array("x", np.ones((1, 4), np.float32))], priority=priority)
         layout = layout_of("default", (), request.inputs)
-        queued = WatchedRequest(number, request, layout, 1, 1e9, 0.0, (priority, number), self.queue)
+        queued = WatchedRequest(number, request, layout, 1, 16, 1e9, 0.0, priority, self.queue)
         self.queue.put(queued)
         return queued
 
@@ -138,7 +150,7 @@ def test_a_partial_answer_keeps_the_window_and_prevents_a_retry() -> None:
         client = bench.client(window=1)
         streaming, behind = bench.put(), bench.put()
         bench.queue.on_frame(cast(WorkerClient, client), client.answer(streaming.id, final=False))
-        assert ([answer.frame.final for answer in streaming.partial], streaming.outcome) == ([False], None)
+        assert ([results.final for results in streaming.partial], streaming.outcome) == ([False], None)
         assert [number for number, _ in client.sent] == [streaming.id]
         bench.queue.on_lost(cast(WorkerClient, client), frozenset())
         assert isinstance(streaming.outcome, Internal)
@@ -152,7 +164,7 @@ def test_given_up_requests_are_removed_from_the_heap() -> None:
         live = bench.put()
         for _ in range(1000):
             queued = bench.put()
-            queued.settle(DeadlineExceeded("late"))
+            queued.fail(DeadlineExceeded("late"))
         assert bench.queue.queued == 1
         assert len(bench.queue._heap) < 100
         client = bench.client()
@@ -190,3 +202,37 @@ def test_requests_without_a_priority_have_the_default_level() -> None:
     # As in Triton, 0 and undeclared levels mean the default level.
     levels = ModelStatus("m", "1", "READY", priority_levels=3, default_priority_level=2)
     assert [levels.priority_level(each) for each in (0, 1, 2, 3, 4)] == [2, 1, 2, 3, 2]
+
+
+def test_a_request_canceled_before_it_was_sent_frees_the_window_at_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        (tmp_path / "status").write_bytes(bytes(status_page.SIZE))
+        client = WorkerClient(
+            WorkerAddress(1, str(tmp_path / "socket"), str(tmp_path / "status"), 1),
+            None,
+            lambda client, frame: None,
+            lambda client, running: None,
+        )
+        bench = Bench()
+        client._transport = cast(asyncio.Transport, written := Written())
+        bench.queue.clients.append(client)
+        canceled, second = bench.put(), bench.put()
+        assert list(client.in_flight) == [canceled.id]
+        canceled.fail(DeadlineExceeded("late"))
+        assert list(client.in_flight) == [second.id]
+        await asyncio.sleep(0)
+        (frame,) = FrameReader().feed(b"".join(written.buffers))
+        assert [number for number, _ in wire.unpack_infer(frame.body)] == [second.id]
+        assert bench.queue.under_way == 1
+
+    asyncio.run(test())
+
+
+class Written:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.buffers: list[bytes] = []
+
+    def writelines(self, buffers: list[bytes]) -> None:
+        self.buffers += buffers

@@ -11,12 +11,13 @@ from gateway.engine.admission import AdmissionLimits
 from gateway.engine.engine import FrontEngine
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.routes import Routes
-from gateway.engine.servable import Answer, QueuedRequest, Servable
+from gateway.engine.servable import QueuedRequest, Servable
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError
 from runtimes.contract import Signature, TensorSpec
+from runtimes.layouts import TensorGroup, layout_of
 from runtimes.tensors import from_array
-from runtimes.wire import ResultFrame
+from runtimes.wire import ResultGroup
 
 REQUEST = InferRequest("m", [from_array("x", np.ones(1, np.float32))], id="seven")
 
@@ -49,15 +50,13 @@ class Counting:
 
     def fail_all(self, error: ModelportError) -> None:
         for queued in self.accepted:
-            queued.settle(error)
+            queued.fail(error)
 
     def answer(self, value: float, final: bool) -> None:
-        frame = ResultFrame(1, 2, 3, 4, 1, [from_array("y", np.full(1, value, np.float32))], final=final)
+        tensor = from_array("y", np.full(1, value, np.float32))
+        outputs = TensorGroup(layout_of("", (), [tensor]), 1, memoryview(tensor.data), 0)
         (queued,) = self.accepted
-        if final:
-            queued.settle(Answer(frame, 0.0))
-        else:
-            queued.add_answer(Answer(frame, 0.0))
+        queued.answer(ResultGroup((queued.id,), (1,), 2, 3, 4, 1, outputs, final), 0)
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
-"""TensorFlow Serving's REST routes in the FastAPI app: the state of a model and its signatures."""
+"""TensorFlow Serving's REST routes in the admin app: the state of a model and its signatures."""
 
 from typing import Any
 
-from fastapi import FastAPI
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
+from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import ReadObject
 from gateway.front.dialects.tfserving.metadata import SIGNATURE_DEF, model_spec, model_status, signature_map
 from gateway.front.dialects.tfserving.model_spec import find_model
@@ -17,7 +17,7 @@ _VERSION = _MODEL + "/versions/{version}"
 _LABEL = _MODEL + "/labels/{label}"
 
 
-def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
+def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     @app.get("/v1/models", tags=["KServe v1"])
     async def models() -> dict[str, list[str]]:
         """The names of all models."""

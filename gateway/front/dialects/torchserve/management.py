@@ -1,17 +1,17 @@
-"""TorchServe's routes in the FastAPI app: /ping, and read-only /models."""
+"""TorchServe's routes in the admin app: /ping, and read-only /models."""
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
-from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, ModelportError, NotAllowed, NotFound
 from gateway.front.base.access import acts
+from gateway.front.base.app_routes import AppRoute, AppRoutes
 from gateway.front.base.body import ReadObject
 from gateway.front.dialects.torchserve.inference import encode_error
 
@@ -22,7 +22,7 @@ _WRITE_METHODS = ["POST", "PUT", "DELETE"]
 _ALL_METHODS = ["GET", "HEAD", "PATCH", "OPTIONS", *_WRITE_METHODS]
 
 
-class _Route(APIRoute):
+class _Route(AppRoute):
     """A route that answers with errors in TorchServe's form, including 405."""
 
     encode_error = staticmethod(encode_error)
@@ -34,16 +34,11 @@ class _Route(APIRoute):
         else:
             await super().handle(scope, receive, send)
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        own = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            try:
-                return await own(request)
-            except ModelportError as error:
-                return _error_response(error, self.path)
-
-        return handle
+    async def answer(self, request: Request) -> Response:
+        try:
+            return await super().answer(request)
+        except ModelportError as error:
+            return _error_response(error, self.path)
 
 
 def _allowed(path: str) -> str:
@@ -55,15 +50,9 @@ def _error_response(error: ModelportError, path: str) -> Response:
     return Response(encode_error(error), error.status, headers, media_type="application/json")
 
 
-def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
+def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     def add(path: str, methods: list[str], **options: Any) -> Callable[[_Endpoint], _Endpoint]:
-        # Added to the app itself, because front/admin/door.py cannot see the routes of a nested router.
-        def decorate(endpoint: _Endpoint) -> _Endpoint:
-            options.update(methods=methods, tags=["TorchServe"], route_class_override=_Route)
-            app.router.add_api_route(path, endpoint, **options)
-            return endpoint
-
-        return decorate
+        return app.add(methods, path, _Route, tags=["TorchServe"], **options)
 
     # Some load balancers send HEAD.
     @add("/ping", ["HEAD"], include_in_schema=False)

@@ -1,14 +1,15 @@
-"""The protocol's routes in the FastAPI app: health, metadata, statistics, configuration, repository, shared memory."""
+"""The protocol's routes in the admin app: health, metadata, statistics, configuration, repository, shared memory."""
 
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from gateway.domain.control import GetMetrics, LoadModel, UnloadModel
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.base.access import acts
+from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import ReadObject
 from gateway.front.dialects.v2 import shared_memory
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
@@ -19,7 +20,7 @@ from gateway.front.dialects.v2.statistics import read_statistics
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
+def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     _add_health(app, engine)
     _add_models(app, engine)
     _add_repository(app, engine, read_object)
@@ -27,7 +28,7 @@ def add_routes(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
     _add_configuration(app, engine)
 
 
-def _add_health(app: FastAPI, engine: Engine) -> None:
+def _add_health(app: AppRoutes, engine: Engine) -> None:
     @app.get("/", tags=["KServe v1"])
     @acts("health")
     async def alive() -> dict[str, str]:
@@ -61,7 +62,7 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
         return Response(await engine.control(GetMetrics()), media_type=_METRICS)
 
 
-def _add_models(app: FastAPI, engine: Engine) -> None:
+def _add_models(app: AppRoutes, engine: Engine) -> None:
     @app.get("/v2/models", tags=["models"])
     async def models() -> dict[str, list[str]]:
         """The names of all models."""
@@ -91,7 +92,7 @@ def _add_models(app: FastAPI, engine: Engine) -> None:
         return _readiness({"name": status.name, "ready": status.state == "READY"})
 
 
-def _add_repository(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
+def _add_repository(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     @app.post("/v2/repository/index", tags=["repository"])
     @acts("read")
     async def index(request: Request) -> list[dict[str, str]]:
@@ -116,7 +117,7 @@ def _add_repository(app: FastAPI, engine: Engine, read_object: ReadObject) -> No
         return Response(status_code=200)
 
 
-def _add_shared_memory(app: FastAPI, engine: Engine, read_object: ReadObject) -> None:
+def _add_shared_memory(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     prefix = "/v2/systemsharedmemory"
 
     @app.get(prefix + "/status", tags=["shared memory"])
@@ -163,7 +164,7 @@ def _add_shared_memory(app: FastAPI, engine: Engine, read_object: ReadObject) ->
         return Response(status_code=200)
 
 
-def _add_configuration(app: FastAPI, engine: Engine) -> None:
+def _add_configuration(app: AppRoutes, engine: Engine) -> None:
     @app.get("/v2/models/{model}/config", tags=["models"])
     @app.get("/v2/models/{model}/versions/{version}/config", tags=["models"])
     async def config(model: str, version: str = "") -> dict[str, Any]:

@@ -22,3 +22,6 @@ class OutputOptions(NamedTuple):
 
     def is_binary(self, output: str) -> bool:
         return self.binary_by_name.get(output, self.binary)
+
+
+ALL_JSON, ALL_BINARY = OutputOptions(), OutputOptions(binary=True)

@@ -7,7 +7,7 @@ from gateway.engine.protocol import Engine
 from gateway.errors import TooLarge
 from gateway.front.base.body import Headers
 from gateway.front.base.dialect import Dialect, Reply, Route, Writer
-from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
+from gateway.front.base.limits import LARGE_JSON, Limits
 from gateway.front.dialects.v2 import rest_request, rest_response
 from gateway.front.dialects.v2.classification import classify
 from gateway.front.dialects.v2.output_options import OutputOptions
@@ -35,8 +35,8 @@ def _is_slow(headers: Headers, body: Buffer) -> bool:
 
 
 def _write(engine: Engine, limits: Limits, options: OutputOptions, response: InferResponse) -> Reply:
-    response = classify(engine, response, options.class_counts)
-    check_answer(response, limits)
+    if options.class_counts:
+        response = classify(engine, response, options.class_counts)
     parts, json_length = rest_response.write_response(response, options, limits, engine.shared_memory)
     if json_length is None:
         return Reply(200, parts)

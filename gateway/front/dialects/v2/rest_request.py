@@ -15,7 +15,7 @@ from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
 from gateway.front.base.parameters import read_options
 from gateway.front.dialects.v2.classification import read_class_count
-from gateway.front.dialects.v2.output_options import OutputOptions
+from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON, OutputOptions
 from gateway.front.dialects.v2.raw_request import read_raw
 from gateway.front.dialects.v2.shared_memory import read_region_range
 from runtimes.bounded_cache import BoundedCache
@@ -25,7 +25,6 @@ from runtimes.tensors import Buffer, Tensor
 _TYPE_NAMES = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
 ReadShared = Callable[[RegionRange], bytes]
 _NOTHING: Mapping[str, Any] = {}
-_DEFAULT_OPTIONS, _BINARY_OPTIONS = OutputOptions(), OutputOptions(binary=True)
 _INTEGER, _NUMBER = frozenset({int}), frozenset({int, float})
 _INTEGER_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
 # Inputs of up to this many values are cached. For larger ones, reading anything but the values costs little.
@@ -85,7 +84,7 @@ def read_request(
     The tensors are views of the body. Raises InvalidRequest, Unsupported, NotFound.
     """
     if json_length == 0:
-        return InferRequest(model, [read_raw(engine.model(model, version), body)], version), OutputOptions(binary=True)
+        return InferRequest(model, [read_raw(engine.model(model, version), body)], version), ALL_BINARY
     if json_length is None:
         document, rest = loads(body), None
     else:
@@ -230,7 +229,7 @@ def _read_input(index: int, described: Any, rest: _Sections | None, read_shared:
 def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[list[str], OutputOptions]:
     binary = _get(parameters, "binary_data_output", bool, False, "parameters")
     if document.get("outputs") is None:
-        return [], _BINARY_OPTIONS if binary else _DEFAULT_OPTIONS
+        return [], ALL_BINARY if binary else ALL_JSON
     names: list[str] = []
     binary_by_name: dict[str, bool] = {}
     class_counts: dict[str, int] = {}
@@ -253,6 +252,10 @@ def _outputs(document: dict[str, Any], parameters: Mapping[str, Any]) -> tuple[l
             region_ranges[name] = region_range
         if options.get("binary_data") is not None:
             binary_by_name[name] = _get(options, "binary_data", bool, False, where)
+    if names and not class_counts and not region_ranges:
+        asked = {binary_by_name.get(name, binary) for name in names}
+        if len(asked) == 1:
+            return names, ALL_BINARY if True in asked else ALL_JSON
     return names, OutputOptions(binary, binary_by_name, class_counts, region_ranges)
 
 

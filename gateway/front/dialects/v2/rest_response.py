@@ -1,10 +1,11 @@
 """The Open Inference Protocol over REST: writes answers.
 
 An answer is text that few answers change (names, datatypes, shapes), and values. The text is made once per model and
-description, and joined with the values.
+layout, and joined with the values. The values of answers that came in one frame are written together.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,78 +13,160 @@ from gateway.codecs.json_tensors import json_values
 from gateway.codecs.json_text import dumps, number_list
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferResponse
-from gateway.front.base.limits import Limits, check_json_answer
-from gateway.front.dialects.v2.output_options import OutputOptions
+from gateway.front.base.limits import Limits, check_answer, check_json_answer
+from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON, OutputOptions
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES
+from runtimes.layouts import GroupedTensors, TensorGroup, TensorLayout
 from runtimes.tensors import Buffer, Tensor
 
 # The shapes of outputs follow from those of requests, which clients choose; an entry takes some 300 bytes.
-_MAX_DESCRIPTIONS = 1024
-_MAX_BEGINNINGS = 1024
-# (name, datatype, shape) → its JSON without the closing brace, and how numpy reads the values; None for BYTES.
-_descriptions: BoundedCache[tuple[Any, ...], tuple[bytes, "np.dtype[Any] | None"]] = BoundedCache(_MAX_DESCRIPTIONS)
-_beginnings: BoundedCache[tuple[str, str], bytes] = BoundedCache(_MAX_BEGINNINGS)
+_MAX_TEXTS = 1024
+# Values of one frame are written together if they take at most this many bytes. It bounds what is written in vain when
+# the other answers of the frame are written differently; for more bytes, a call per answer costs little.
+_MAX_TOGETHER = 1 << 14
+# Longer layouts are not cached.
+_MAX_TENSORS = 64
+
+
+class _Texts(NamedTuple):
+    """The texts of all answers of one model that have the same layout, for ALL_JSON or for ALL_BINARY.
+
+    before  what comes before the values of each tensor, or instead of them
+    end     what comes after the last tensor
+    size    the bytes of all tensors
+    """
+
+    before: tuple[bytes, ...]
+    end: bytes
+    size: int
+
+
+_texts: BoundedCache[tuple[str, str, TensorLayout, bool], _Texts] = BoundedCache(_MAX_TEXTS)
 
 
 def write_response(
     response: InferResponse, options: OutputOptions, limits: Limits, shared: SharedMemory
-) -> tuple[list[Buffer], int | None]:
+) -> tuple[Sequence[Buffer], int | None]:
     """Return the parts of the body, and the length of its JSON if tensors follow, otherwise None.
 
     JSON data is flat and in row-major order, as in answers of Triton and MLServer. BYTES elements are strings, or
     {"b64": "…"} if they are not UTF-8. Raises TooLarge, InvalidRequest.
     """
+    outputs = response.outputs
+    if type(outputs) is GroupedTensors and (options is ALL_JSON or options is ALL_BINARY):
+        texts = _find_texts(response.model, response.version, outputs.group.layout, options.binary)
+        if texts.size <= min(limits.response_bytes, limits.json_answer_bytes):
+            return _write_member(texts, outputs, response.id, options.binary)
+    check_answer(response, limits)
+    return _write_each(response, options, limits, shared)
+
+
+def _write_member(
+    texts: _Texts, outputs: GroupedTensors, request_id: str, binary: bool
+) -> tuple[Sequence[Buffer], int | None]:
+    """Do what `write_response` does for a member of a group, without looking at its tensors one by one."""
+    group, index = outputs.group, outputs.member
+    end = b'],"id":%b}' % dumps(request_id) if request_id else b"]}"
+    if binary:
+        document = b"%b%b%b" % (b"".join(texts.before), texts.end, end)
+        return [document, *[group.data(tensor, index, index + 1) for tensor in range(len(texts.before))]], len(document)
+    values = group.memo
+    if values is None:
+        values = group.memo = [_values_of_all(group, tensor) for tensor in range(len(texts.before))]
+    if len(values) == 1:
+        return [b"%b%b%b%b" % (texts.before[0], values[0][index], texts.end, end)], None
+    parts = [text for each in zip(texts.before, [each[index] for each in values], strict=True) for text in each]
+    return [b"".join([*parts, texts.end, end])], None
+
+
+def _values_of_all(group: TensorGroup, tensor: int) -> "_Values | list[bytes]":
+    """Return the values of a tensor for each member of its group, as JSON."""
+    _, datatype, _, size = group.layout[2][tensor]
+    if datatype == "BYTES" or group.count == 1 or not size or size * group.count > _MAX_TOGETHER:
+        return _Values(group, tensor)
+    array = _array(group.data(tensor, 0, group.count), datatype).reshape(group.count, -1)
+    text = dumps(array)
+    if b"null" in text:  # values that are not finite: orjson does not write them
+        return _Values(group, tensor)
+    return [b"[%b]" % each for each in text[2:-2].split(b"],[")]
+
+
+class _Values:
+    """The values of a tensor for each member of its group, written when they are asked for."""
+
+    def __init__(self, group: TensorGroup, tensor: int) -> None:
+        self._group, self._tensor = group, tensor
+
+    def __getitem__(self, index: int) -> bytes:
+        name, datatype, shape, _ = self._group.layout[2][self._tensor]
+        return _values(Tensor(name, datatype, shape, self._group.data(self._tensor, index, index + 1)))
+
+
+def _write_each(
+    response: InferResponse, options: OutputOptions, limits: Limits, shared: SharedMemory
+) -> tuple[list[Buffer], int | None]:
     ranges = options.region_ranges
-    is_plain = not (ranges or options.binary or options.binary_by_name)
     check_json_answer(
-        response.outputs
-        if is_plain
-        else [each for each in response.outputs if not options.is_binary(each.name) and each.name not in ranges],
+        [each for each in response.outputs if not options.is_binary(each.name) and each.name not in ranges],
         limits,
         flat=True,
     )
     texts: list[bytes] = []
     sections: list[Buffer] = []
     for tensor in response.outputs:
-        text, dtype = _described(tensor)
-        if is_plain or not (tensor.name in ranges or options.is_binary(tensor.name)):
-            texts.append(b'%b,"data":%b}' % (text, _values(tensor, dtype)))
-        elif tensor.name in ranges:
+        text = _described(*tensor[:3])
+        if tensor.name in ranges:
             # No parameters describe this, because perf_analyzer would interpret any as a binary_data_size.
             shared.write(ranges[tensor.name], tensor.data)
             texts.append(text + b"}")
-        else:
-            texts.append(b'%b,"parameters":{"binary_data_size":%d}}' % (text, len(tensor.data)))
+        elif options.is_binary(tensor.name):
+            texts.append(text + _binary_size(len(tensor.data)))
             sections.append(tensor.data)
-    beginning = _beginning(response.model, response.version)
+        else:
+            texts.append(b'%b,"data":%b}' % (text, _values(tensor)))
     end = b'],"id":%b}' % dumps(response.id) if response.id else b"]}"
-    document = b"%b%b%b" % (beginning, texts[0] if len(texts) == 1 else b",".join(texts), end)
+    document = b"%b%b%b" % (_beginning(response.model, response.version), b",".join(texts), end)
     return [document, *sections], len(document) if sections else None
 
 
-def _values(tensor: Tensor, dtype: "np.dtype[Any] | None") -> bytes:
-    """Write a tensor as one flat list. Its size needs no check, because it comes from a worker."""
-    if dtype is None:
-        return dumps(json_values(tensor, flat=True))
-    array = np.frombuffer(tensor.data, dtype)
-    return number_list(array if array.flags.aligned else array.copy())
-
-
-def _described(tensor: Tensor) -> tuple[bytes, "np.dtype[Any] | None"]:
-    key = tensor[:3]
-    found = _descriptions.entries.get(key)
-    if found is None:
-        described = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-        found = dumps(described)[:-1], DATATYPES[tensor.datatype].dtype if tensor.datatype != "BYTES" else None
-        _descriptions.put(key, found)
-    return found
+def _find_texts(model: str, version: str, layout: TensorLayout, binary: bool) -> _Texts:
+    key = model, version, layout, binary
+    texts = _texts.entries.get(key)
+    if texts is not None:
+        return texts
+    before, start = [], _beginning(model, version)
+    for name, datatype, shape, size in layout[2]:
+        described = _described(name, datatype, shape)
+        before.append(start + described + (_binary_size(size) if binary else b',"data":'))
+        start = b"," if binary else b"},"
+    texts = _Texts(tuple(before), b"" if binary else b"}", sum([size for _, _, _, size in layout[2]]))
+    if len(before) <= _MAX_TENSORS:
+        _texts.put(key, texts)
+    return texts
 
 
 def _beginning(model: str, version: str) -> bytes:
     """Return the JSON of an answer up to its outputs."""
-    text = _beginnings.entries.get((model, version))
-    if text is None:
-        text = dumps({"model_name": model, "model_version": version})[:-1] + b',"outputs":['
-        _beginnings.put((model, version), text)
-    return text
+    return dumps({"model_name": model, "model_version": version})[:-1] + b',"outputs":['
+
+
+def _described(name: str, datatype: str, shape: Sequence[int]) -> bytes:
+    """Return the JSON of a tensor without the closing brace."""
+    return dumps({"name": name, "datatype": datatype, "shape": shape})[:-1]
+
+
+def _binary_size(size: int) -> bytes:
+    return b',"parameters":{"binary_data_size":%d}}' % size
+
+
+def _values(tensor: Tensor) -> bytes:
+    """Write a tensor as one flat list. Its size needs no check, because it comes from a worker."""
+    if tensor.datatype == "BYTES":
+        return dumps(json_values(tensor, flat=True))
+    return number_list(_array(tensor.data, tensor.datatype))
+
+
+def _array(data: Buffer, datatype: str) -> "np.ndarray[Any, Any]":
+    array = np.frombuffer(data, DATATYPES[datatype].dtype)
+    return array if array.flags.aligned else array.copy()

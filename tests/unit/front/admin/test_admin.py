@@ -1,4 +1,4 @@
-"""The FastAPI app: metadata, health, the repository, metrics, documents."""
+"""The admin app: metadata, health, the repository, metrics, documents."""
 
 import gzip
 from typing import Any
