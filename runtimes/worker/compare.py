@@ -9,6 +9,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from runtimes.worker.random_arrays import Random
+
 Arrays = Dict[str, np.ndarray]
 
 # The tolerances: relative to the element, relative to the largest element of its row, and absolute. Answers differ by
@@ -62,7 +64,7 @@ class Noise:
 
     def _reruns(self) -> List[Arrays]:
         if self._cached_reruns is None:
-            random = np.random.RandomState(0)
+            random = Random(0)
             self._cached_reruns = [self._infer(self._inputs)]
             if any(array.dtype.kind == "f" for array in self._inputs.values()):
                 for _ in range(_PERTURBED_RUNS):
@@ -70,12 +72,11 @@ class Noise:
         return self._cached_reruns
 
 
-def _perturbed(array: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+def _perturbed(array: np.ndarray, random: Random) -> np.ndarray:
     if array.dtype.kind != "f":
         return array
-    factors = 1 + (_HALF_PERTURBATION if array.dtype.itemsize == 2 else _PERTURBATION) * random.choice(
-        [-1.0, 1.0], array.shape
-    )
+    signs = 2 * random.randint(0, 2, array.shape) - 1
+    factors = 1 + (_HALF_PERTURBATION if array.dtype.itemsize == 2 else _PERTURBATION) * signs
     return np.asarray(array * factors).astype(array.dtype)
 
 

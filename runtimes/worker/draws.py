@@ -11,6 +11,7 @@ import numpy as np
 
 from runtimes.contract import InputRange, Signature, kind_of, numpy_dtype
 from runtimes.id_ranges import sample_range
+from runtimes.worker.random_arrays import Random
 
 # Ways to fill a row. There are two plain ones, the first of them at the start, so that models that refuse all others
 # can still be tried with two different rows.
@@ -42,7 +43,7 @@ def draw(
 
     ranges: of the inputs for which the graph shows one; integers of the other inputs are below `largest_id`.
     """
-    random = np.random.RandomState(KINDS.index(kind))
+    random = Random(KINDS.index(kind))
     inputs = {}
     for spec in signature.inputs:
         shape = [1] + [free if size < 0 else size for size in (spec.shape or ())[1:]]
@@ -55,9 +56,7 @@ def draw(
     return inputs
 
 
-def values(
-    random: np.random.RandomState, kind: str, datatype: str, shape: List[int], free: int, largest_id: int
-) -> np.ndarray:
+def values(random: Random, kind: str, datatype: str, shape: List[int], free: int, largest_id: int) -> np.ndarray:
     """Return an array of one of KINDS. `free` is the size of the dimension that a length may refer to."""
     if datatype == "BYTES":
         array = np.empty(shape, dtype=object)
@@ -78,7 +77,7 @@ def values(
     return random.randint(max(low, int(np.iinfo(dtype).min)), high + 1, shape).astype(dtype)
 
 
-def _floats(random: np.random.RandomState, kind: str, shape: List[int]) -> np.ndarray:
+def _floats(random: Random, kind: str, shape: List[int]) -> np.ndarray:
     if kind == "huge":
         return random.standard_normal(shape) * 1000
     if kind == "bright":

@@ -6,6 +6,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from runtimes.contract import Model, Signature, TensorSpec, datatype_of, first_line, kind_of, numpy_dtype
+from runtimes.worker.random_arrays import Random
 
 # Sizes tried for variable dimensions, in this order, until the model accepts one: a guess, because nothing says what it
 # accepts. A longer list lets more models warm up, and slows the loading of those that accept none.
@@ -39,7 +40,7 @@ def warm_up(model: Model, sizes: Sequence[int], dim: int, runs: int) -> Tuple[Li
 
 def generate(signature: Signature, rows: int, dim: int, free_size: int, seed: int) -> Dict[str, np.ndarray]:
     """Return inputs that fit the signature: small numbers, with `free_size` for variable dimensions except `dim`."""
-    random = np.random.RandomState(seed)
+    random = Random(seed)
     inputs = {}
     for spec in signature.inputs:
         sizes = [
@@ -49,7 +50,7 @@ def generate(signature: Signature, rows: int, dim: int, free_size: int, seed: in
     return inputs
 
 
-def _values(random: np.random.RandomState, datatype: str, shape: List[int]) -> np.ndarray:
+def _values(random: Random, datatype: str, shape: List[int]) -> np.ndarray:
     if datatype == "BYTES":
         array = np.empty(shape, dtype=object)
         array.fill(b"1")

@@ -13,6 +13,7 @@ import numpy as np
 
 from runtimes.contract import DeviceLost, InvalidInput, Model, Signature
 from runtimes.worker.draws import KINDS, values
+from runtimes.worker.random_arrays import Random
 
 # Upper limits for synthetic integers. On a GPU, an index beyond a table would end the process, so they stay at 0 and 1.
 _MAX_ID, _MAX_ID_ON_CARD = 100, 2
@@ -55,7 +56,7 @@ def common_refusal(model: Model, dim: int, on_card: bool = False) -> str:
 def _draw(signature: Signature, dim: int, rows: int, kind: str, largest_id: int) -> Optional[Dict[str, np.ndarray]]:
     """Return synthetic inputs, or None if more than values and the number of rows is variable."""
     inputs = {}
-    random = np.random.RandomState(KINDS.index(kind))
+    random = Random(KINDS.index(kind))
     for spec in signature.inputs:
         shape = [rows if size < 0 and axis == dim else size for axis, size in enumerate(spec.shape or ())]
         if spec.shape is None or spec.datatype in ("", "BYTES") or -1 in shape:
