@@ -10,9 +10,10 @@ A worker has one model, in one process, on one thread. It calls `load` once, the
 at the end. Whatever the runtime prints goes to the gateway's log, with the model's name.
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np  # imported when it is needed, because the gateway's supervisor never needs it
 
 
 class Datatype(NamedTuple):
@@ -20,13 +21,20 @@ class Datatype(NamedTuple):
 
     itemsize  bytes of one element; 0 for BYTES, whose elements vary in length
     kind      "bool", "uint", "int", "float" or "bytes"
-    dtype     numpy's dtype, little-endian; None if numpy has no such type. `numpy_dtype` explains that in its error
+    code      numpy's name of the dtype, little-endian; None if numpy has no such type
     """
 
     name: str
     itemsize: int
     kind: str
-    dtype: Optional[np.dtype]
+    code: Optional[str]
+
+    @property
+    def dtype(self) -> "Optional[np.dtype]":
+        """numpy's dtype; None if numpy has no such type. `numpy_dtype` explains that in its error."""
+        import numpy as np
+
+        return None if self.code is None else np.dtype(self.code)
 
 
 # All supported datatypes, by name. A BYTES tensor is an object array of `bytes`, as input and as output of `infer`. In
@@ -34,32 +42,54 @@ class Datatype(NamedTuple):
 DATATYPES: Dict[str, Datatype] = {
     each.name: each
     for each in (
-        Datatype("BOOL", 1, "bool", np.dtype(np.bool_)),
-        Datatype("UINT8", 1, "uint", np.dtype(np.uint8)),
-        Datatype("UINT16", 2, "uint", np.dtype(np.uint16)),
-        Datatype("UINT32", 4, "uint", np.dtype(np.uint32)),
-        Datatype("UINT64", 8, "uint", np.dtype(np.uint64)),
-        Datatype("INT8", 1, "int", np.dtype(np.int8)),
-        Datatype("INT16", 2, "int", np.dtype(np.int16)),
-        Datatype("INT32", 4, "int", np.dtype(np.int32)),
-        Datatype("INT64", 8, "int", np.dtype(np.int64)),
-        Datatype("FP16", 2, "float", np.dtype(np.float16)),
-        Datatype("FP32", 4, "float", np.dtype(np.float32)),
-        Datatype("FP64", 8, "float", np.dtype(np.float64)),
-        Datatype("BYTES", 0, "bytes", np.dtype(object)),
+        Datatype("BOOL", 1, "bool", "?"),
+        Datatype("UINT8", 1, "uint", "u1"),
+        Datatype("UINT16", 2, "uint", "<u2"),
+        Datatype("UINT32", 4, "uint", "<u4"),
+        Datatype("UINT64", 8, "uint", "<u8"),
+        Datatype("INT8", 1, "int", "i1"),
+        Datatype("INT16", 2, "int", "<i2"),
+        Datatype("INT32", 4, "int", "<i4"),
+        Datatype("INT64", 8, "int", "<i8"),
+        Datatype("FP16", 2, "float", "<f2"),
+        Datatype("FP32", 4, "float", "<f4"),
+        Datatype("FP64", 8, "float", "<f8"),
+        Datatype("BYTES", 0, "bytes", "O"),
     )
 }
-_NAMES = {each.dtype: each.name for each in DATATYPES.values() if each.dtype is not None}
 
 
-class _NumpyDtypes(Dict[str, np.dtype]):
-    def __missing__(self, datatype: str) -> np.dtype:
-        raise ValueError("numpy has no %s, so it can only be passed on as bytes" % DATATYPES[datatype].name)
+class _NumpyDtypes(Dict[str, "np.dtype"]):
+    """Name of a datatype → dtype."""
+
+    def __missing__(self, datatype: str) -> "np.dtype":
+        dtype = DATATYPES[datatype].dtype
+        if dtype is None:
+            raise ValueError("numpy has no %s, so it can only be passed on as bytes" % datatype)
+        self[datatype] = dtype
+        return dtype
+
+
+class _DatatypeNames(Dict[Any, str]):
+    """dtype, of any byte order, or what numpy accepts as one → name of the datatype."""
+
+    def __missing__(self, dtype: Any) -> str:
+        import numpy as np
+
+        known = np.dtype(dtype)
+        if known.kind in "SUO":
+            return "BYTES"
+        for each in DATATYPES.values():
+            if each.dtype == known.newbyteorder("="):
+                self[dtype] = each.name
+                return each.name
+        raise KeyError(known)
 
 
 # Returns numpy's dtype for the name of a datatype. Raises KeyError if there is no such datatype, and ValueError with a
 # sentence if numpy lacks it. It is called for each tensor of a request, so it is a method of a dictionary.
-numpy_dtype: Callable[[str], np.dtype] = _NumpyDtypes({name: dtype for dtype, name in _NAMES.items()}).__getitem__
+numpy_dtype = _NumpyDtypes().__getitem__
+_DATATYPE_NAMES = _DatatypeNames()
 
 
 def kind_of(datatype: str) -> str:
@@ -69,8 +99,7 @@ def kind_of(datatype: str) -> str:
 
 def datatype_of(dtype: Any) -> str:
     """Return the name of the datatype for a numpy dtype. Raises KeyError if the protocol lacks it."""
-    dtype = np.dtype(dtype)
-    return "BYTES" if dtype.kind in "SUO" else _NAMES[dtype.newbyteorder("=")]
+    return _DATATYPE_NAMES[dtype]
 
 
 class TensorSpec(NamedTuple):
@@ -180,7 +209,7 @@ class Model:
     signatures: Dict[str, Signature] = {}
     pipelined: bool = False
 
-    def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
+    def infer(self, inputs: "Dict[str, np.ndarray]", outputs: Sequence[str], signature: str) -> "Dict[str, np.ndarray]":
         """Run the model once.
 
         inputs: all inputs that the request names. The arrays belong to the caller and must not be changed.
@@ -207,7 +236,7 @@ class Model:
         """
         return {}
 
-    def start(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Any:
+    def start(self, inputs: "Dict[str, np.ndarray]", outputs: Sequence[str], signature: str) -> Any:
         """Begin what `infer` does, without waiting for the device, and return a handle for `finish`.
 
         If `pipelined`, the worker starts a second batch while the first is being computed. At most two are in progress,
@@ -216,15 +245,17 @@ class Model:
         """
         raise NotImplementedError
 
-    def finish(self, handle: Any) -> Dict[str, np.ndarray]:
+    def finish(self, handle: Any) -> "Dict[str, np.ndarray]":
         """Wait for what `start` began and return its outputs. Called once per handle. Raises the same as `infer`."""
         raise NotImplementedError
 
-    def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    def empty(self, shape: Sequence[int], dtype: "np.dtype") -> "np.ndarray":
         """Return an array in which the worker assembles a batch, for example in pinned memory.
 
         The memory may be reused only after the array has been garbage-collected. Never called for BYTES.
         """
+        import numpy as np
+
         return np.empty(shape, dtype)
 
     def close(self) -> None:

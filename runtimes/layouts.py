@@ -10,7 +10,7 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple, cast
 
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES
-from runtimes.tensors import Buffer, Tensor
+from runtimes.tensor_bytes import Buffer, Tensor
 
 ALIGNMENT = 16  # bytes; every tensor starts at a multiple of it
 _LAYOUT = struct.Struct("<HHH")  # length of the signature, number of requested outputs, number of tensors

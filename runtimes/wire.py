@@ -24,7 +24,7 @@ from runtimes.layouts import (
     pack_tensors,
     unpack_layout,
 )
-from runtimes.tensors import Buffer, Tensor
+from runtimes.tensor_bytes import Buffer, Tensor
 
 VERSION = 4
 HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved, request id

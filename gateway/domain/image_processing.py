@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Preprocess(NamedTuple):
@@ -55,8 +56,10 @@ class Postprocess(NamedTuple):
 
 
 @lru_cache(64)
-def values(preprocess: Preprocess) -> np.ndarray:
+def values(preprocess: Preprocess) -> "np.ndarray":
     """Return the input value for each of the 256 levels of each channel: FP64 [channels, 256]."""
+    import numpy as np  # the supervisor needs it only if a model has [preprocess]
+
     levels = np.arange(256, dtype=np.float64)
     if preprocess.invert:
         levels = 255 - levels

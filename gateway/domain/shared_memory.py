@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from gateway.domain.default_limits import MAX_BODY_BYTES
 from gateway.errors import InvalidRequest, NotFound, TooLarge, Unsupported
-from runtimes.tensors import Buffer
+from runtimes.tensor_bytes import Buffer
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - POSIX shared memory is here on Linux
 _KEY = re.compile(r"/?([A-Za-z0-9_][A-Za-z0-9_.-]{0,254})")

@@ -8,7 +8,7 @@ from gateway.domain.image_processing import Postprocess, Preprocess
 from gateway.errors import Unavailable
 from runtimes.contract import Signature, TensorSpec
 from runtimes.layouts import TensorLayout
-from runtimes.tensors import Tensor
+from runtimes.tensor_bytes import Tensor
 
 Parameters = Mapping[str, str | int | float | bool]
 

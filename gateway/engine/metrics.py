@@ -8,11 +8,12 @@ cumulative snapshots to the supervisor, which sums them over all fronts, includi
 import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from runtimes.wire import ResultGroup
+
+if TYPE_CHECKING:
+    import numpy as np  # not imported by the supervisor, which only sums snapshots
 
 # Seconds: from the fastest small models up to the default request timeout.
 DURATION_BUCKETS = (
@@ -41,8 +42,10 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
 
-    def observe_all(self, values: np.ndarray, times: np.ndarray | None = None) -> None:
+    def observe_all(self, values: "np.ndarray", times: "np.ndarray | None" = None) -> None:
         """Observe each value as often as `times` says, or once."""
+        import numpy as np
+
         buckets = np.searchsorted(self.bounds, values)
         added = np.bincount(buckets, times, minlength=len(self.counts)).tolist()
         self.counts = [count + int(more) for count, more in zip(self.counts, added, strict=True)]
@@ -123,6 +126,8 @@ class ModelMetrics:
         self._runs.append((results.compute_input_ns, results.compute_infer_ns, results.compute_output_ns, answered))
 
     def _update_histograms(self) -> None:
+        import numpy as np
+
         requests, self._requests = self._requests, []
         queues, self._queues = self._queues, []
         runs, self._runs = self._runs, []

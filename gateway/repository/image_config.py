@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.domain import image_processing
@@ -147,6 +146,8 @@ def _can_fit(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
 def _check_values(preprocess: image_processing.Preprocess, spec: TensorSpec) -> None:
     if kind_of(spec.datatype) in ("bool", "bytes"):
         raise _Incompatible(f"[preprocess] makes numbers, but input '{spec.name}' has datatype {spec.datatype}")
+    import numpy as np  # only for models with [preprocess]
+
     datatype, values = spec.datatype or "FP32", image_processing.values(preprocess)
     dtype = numpy_dtype(datatype)
     limits = np.finfo(dtype) if kind_of(datatype) == "float" else np.iinfo(dtype)

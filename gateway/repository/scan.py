@@ -13,7 +13,6 @@ from pathlib import Path
 from gateway.environments.runtime import Runtime
 from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, is_foreign, resolve_runtime
 from gateway.repository.model_toml import ModelConfigError, ModelToml, read_model_toml
-from gateway.repository.pbtxt import read_config_pbtxt
 
 log = logging.getLogger("models")
 
@@ -235,6 +234,8 @@ def _read_configuration(folder: Path, runtimes: Mapping[str, Runtime]) -> tuple[
         return read_model_toml(toml), ""
     if toml.exists():
         return read_model_toml(toml), "its config.pbtxt is not read, because there is a model.toml"
+    from gateway.repository.pbtxt import read_config_pbtxt  # imports protobuf's text format, which nothing else needs
+
     declared, ignored = read_config_pbtxt(pbtxt, runtimes)
     return declared, f"its config.pbtxt has settings that are ignored here: {', '.join(ignored)}" if ignored else ""
 
