@@ -1,32 +1,28 @@
 """The Open Inference Protocol over gRPC: translates between messages and the engine's types."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
 from google.protobuf.message import Message
 
 from gateway.domain.control import LoadModel, UnloadModel
-from gateway.domain.shared_memory import RegionRange, SharedMemory
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
 from gateway.front.base.access import Action, Check
 from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, unary
-from gateway.front.base.limits import Limits, check_answer
-from gateway.front.dialects.v2.classification import classify
-from gateway.front.dialects.v2.grpc_message import raw_output
+from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.grpc_request import RequestReader
+from gateway.front.dialects.v2.grpc_response import ResponseWriter
 from gateway.front.dialects.v2.grpc_stream import Stream
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import read_configuration
 from gateway.front.dialects.v2.output_options import OutputOptions
 from gateway.front.dialects.v2.repository import check_parameters, read_index
-from gateway.front.dialects.v2.shared_memory import cuda_status, region_parameters, register, status, unregister
+from gateway.front.dialects.v2.shared_memory import cuda_status, register, status, unregister
 from gateway.front.dialects.v2.statistics import read_statistics
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.tensors import Buffer, Tensor
 
 SERVICE = "inference.GRPCInferenceService"
 
@@ -34,15 +30,13 @@ SERVICE = "inference.GRPCInferenceService"
 class ModelInfer(InferCall[OutputOptions]):
     def __init__(self, engine: Engine, limits: Limits) -> None:
         super().__init__(engine, limits)
-        self._reader = RequestReader(engine)
+        self._reader, self._writer = RequestReader(engine), ResponseWriter(engine, limits)
 
     def _read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, OutputOptions]:
         return self._reader.read(raw, seconds)
 
     def _write(self, options: OutputOptions, response: InferResponse) -> bytes:
-        response = classify(self._engine, response, options.class_counts)
-        check_answer(response, self._limits)
-        return write_response(response, options, self._engine.shared_memory)
+        return self._writer.write(options, response)
 
 
 def services(engine: Engine, limits: Limits) -> list[Service]:
@@ -147,53 +141,6 @@ def methods(engine: Engine) -> dict[str, Method]:
 # The field of a message that names its model.
 _NAME: Callable[[Any], str] = attrgetter("name")
 _MODEL_NAME: Callable[[Any], str] = attrgetter("model_name")
-
-
-def write_response(response: InferResponse, options: OutputOptions, shared: SharedMemory) -> bytes:
-    """Write a ModelInferResponse. It has raw_output_contents even for typed inputs, as Triton's clients require.
-
-    An output in shared memory is written there, and its raw content is empty. Raises InvalidRequest.
-    """
-    parts: list[Buffer] = [_model_fields(response.model, response.version)]
-    if response.id:
-        parts.append(pb.ModelInferResponse(id=response.id).SerializeToString())
-    ranges = options.region_ranges
-    for tensor in response.outputs:
-        name, datatype, shape, _ = tensor
-        parts.append(_write_shared(tensor, ranges[name], shared) if name in ranges else _output(name, datatype, shape))
-    for tensor in response.outputs:
-        # Also for outputs in shared memory, because clients find raw contents by the index of the output.
-        parts += raw_output(b"" if tensor.name in ranges else tensor.data)
-    return b"".join(parts)
-
-
-def _write_shared(tensor: Tensor, region_range: RegionRange, shared: SharedMemory) -> bytes:
-    """Write a tensor to shared memory. Returns its output field."""
-    shared.write(region_range, tensor.data)
-    output = pb.ModelInferResponse.InferOutputTensor(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-    for key, value in region_parameters(region_range, len(tensor.data)).items():
-        parameter = output.parameters[key]
-        if isinstance(value, str):
-            parameter.string_param = value
-        else:
-            parameter.int64_param = value
-    raw: bytes = pb.ModelInferResponse(outputs=[output]).SerializeToString()
-    return raw
-
-
-# These fields are the same in most answers, so their bytes are cached. Concatenated protobuf messages merge into one:
-# repeated fields are joined (protobuf encoding guide, "Last One Wins").
-@lru_cache(1024)
-def _model_fields(name: str, version: str) -> bytes:
-    raw: bytes = pb.ModelInferResponse(model_name=name, model_version=version).SerializeToString()
-    return raw
-
-
-@lru_cache(1024)
-def _output(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
-    output = pb.ModelInferResponse.InferOutputTensor(name=name, datatype=datatype, shape=shape)
-    raw: bytes = pb.ModelInferResponse(outputs=[output]).SerializeToString()
-    return raw
 
 
 def _method(

@@ -1,12 +1,15 @@
 """Reads ModelInferRequest messages.
 
-A client repeats the same message with different data. So the result of parsing and checking a message without its data
-is cached, and the next message that is otherwise the same skips both.
+Two messages of a client often have the same inputs and outputs, but for the data. So what was read from these fields
+is kept, and looked up by their bytes. `_read_known` reads such messages; `_read_any` reads all others, and rejects
+whatever is wrong.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from google.protobuf.message import DecodeError
 
 from gateway.codecs.json_tensors import raw_tensor
 from gateway.domain.shared_memory import RegionRange
@@ -15,32 +18,38 @@ from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
 from gateway.front.base.grpc_method import parse
-from gateway.front.base.parameters import DEFAULTS, OPTION_NAMES, read_options
+from gateway.front.base.parameters import DEFAULTS, OPTION_NAMES, Options, read_options
 from gateway.front.dialects.v2.classification import read_class_count
-from gateway.front.dialects.v2.grpc_message import Split, split_request
+from gateway.front.dialects.v2.grpc_message import split_request, split_usual
 from gateway.front.dialects.v2.grpc_tensors import read_typed
 from gateway.front.dialects.v2.output_options import OutputOptions
 from gateway.front.dialects.v2.shared_memory import REGION_PARAMETERS, read_region_range
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.bounded_cache import BoundedCache
+from runtimes.layouts import TensorLayout, by_identity, new_layout
 from runtimes.tensors import Buffer, Tensor
 
-# The cache is shared by all clients of the front. With fewer entries, several hundred clients evict each other's; more
-# entries, or longer ones, are memory that one client can fill.
+# The caches are shared by all clients of the front. With fewer entries, several hundred clients evict each other's;
+# more entries, or longer ones, are memory that one client can fill.
 _MAX_CACHED = 1024
 _MAX_CACHED_LENGTH = 1024
 # The parameters that are read. A message may have any number of others, so these are looked up one by one.
 _PARAMETERS = (*OPTION_NAMES, *REGION_PARAMETERS, "classification")
 
 
-class CachedRequest(NamedTuple):
-    """A request without its id, deadline and data. `inputs` has the name, datatype and shape of each."""
+class _Form(NamedTuple):
+    """The inputs and outputs of a request, without the data.
 
-    model: str
-    version: str
+    inputs  the name, datatype and shape of each
+    sizes   of the data, when the form was cached
+    layout  with these sizes and no signature
+    """
+
     inputs: Sequence[tuple[str, str, tuple[int, ...]]]
     outputs: Sequence[str]
     output_options: OutputOptions
+    sizes: Sequence[int]
+    layout: TensorLayout
 
 
 class RequestReader:
@@ -48,7 +57,8 @@ class RequestReader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._cache: BoundedCache[bytes, CachedRequest] = BoundedCache(_MAX_CACHED)
+        self._forms: BoundedCache[bytes, _Form] = BoundedCache(_MAX_CACHED)
+        self._parameters: BoundedCache[bytes, Mapping[str, Any]] = BoundedCache(_MAX_CACHED)
 
     def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, OutputOptions]:
         """Read a message. The tensors may be views of it. Raises InvalidRequest, Unsupported.
@@ -56,14 +66,63 @@ class RequestReader:
         `seconds` is the time until the call's deadline. The deadline or the parameter `timeout` applies, whichever is
         sooner.
         """
+        return self._read_known(raw, seconds) or self._read_any(raw, seconds)
+
+    def _read_known(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, OutputOptions] | None:
+        """Read a message in the usual encoding, or return None."""
+        parts = split_usual(raw)
+        if parts is None:
+            return None
+        model, version, request_id, parameters, described, contents = parts
+        if len(parameters) + len(described) > _MAX_CACHED_LENGTH:
+            return None
+        try:
+            options = self._options(parameters) if parameters else DEFAULTS
+            form = self._forms.entries.get(described) or self._learn(described, contents)
+        except (DecodeError, InvalidRequest):
+            return None
+        if form is None or len(form.inputs) != len(contents):
+            return None
+        deadline = options.deadline
+        if seconds is not None:
+            deadline = min(time.monotonic() + seconds, deadline or float("inf"))
+        layout = form.layout if not options.signature and form.sizes == [len(data) for data in contents] else None
+        inputs = [Tensor(*spec, data) for spec, data in zip(form.inputs, contents, strict=True)]
+        signature, priority = options.signature, options.priority
+        request = InferRequest(model, inputs, version, request_id, form.outputs, signature, priority, deadline, layout)
+        return request, form.output_options
+
+    def _options(self, raw: bytes) -> Options:
+        """Read the fields of request parameters. Raises DecodeError, InvalidRequest."""
+        parameters = self._parameters.entries.get(raw)
+        if parameters is None:
+            parameters = _parameters(pb.ModelInferRequest.FromString(raw).parameters)
+            self._parameters.put(raw, parameters)
+        return read_options(parameters)  # each time, because a timeout starts with its request
+
+    def _learn(self, described: bytes, contents: Sequence[Buffer]) -> _Form | None:
+        """Read the fields of inputs and outputs, and cache them. Raises DecodeError, InvalidRequest.
+
+        Returns None if inputs have anything but a name, datatype and shape, or if their data must be checked.
+        """
+        message = pb.ModelInferRequest.FromString(described)
+        if len(message.inputs) != len(contents):
+            return None
+        if any(each.parameters or each.HasField("contents") or each.datatype == "BOOL" for each in message.inputs):
+            return None
+        inputs = [
+            raw_tensor(each.name, each.datatype, each.shape, data)
+            for each, data in zip(message.inputs, contents, strict=True)
+        ]
+        outputs = tuple([each.name for each in message.outputs])
+        layout = by_identity(new_layout("", outputs, inputs))
+        sizes = [len(data) for data in contents]
+        form = _Form([each[:3] for each in inputs], outputs, _output_options(message.outputs), sizes, layout)
+        self._forms.put(described, form)
+        return form
+
+    def _read_any(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, OutputOptions]:
         split = split_request(raw)
-        if split is not None:
-            cached = self._cache.entries.get(split.head)
-            if cached is not None and len(cached.inputs) == len(split.contents):
-                model, version, specs, outputs, output_options = cached
-                inputs = [Tensor(*spec, data) for spec, data in zip(specs, split.contents, strict=True)]
-                deadline = None if seconds is None else time.monotonic() + seconds
-                return InferRequest(model, inputs, version, split.id, outputs, deadline=deadline), output_options
         message = parse(pb.ModelInferRequest, raw if split is None else split.head)
         contents = message.raw_input_contents if split is None else split.contents
         with self._engine.reserve_body(message.model_name, message.model_version):
@@ -71,21 +130,7 @@ class RequestReader:
             check_count(len(message.outputs), "outputs")
             inputs = _inputs(message.model_name, message.inputs, contents, self._engine.shared_memory.reader())
             request = _read(message, message.id if split is None else split.id, inputs, seconds)
-            output_options = _output_options(message.outputs)
-        if split is not None:
-            self._put(split, message, request, output_options)
-        return request, output_options
-
-    def _put(self, split: Split, message: pb.ModelInferRequest, request: InferRequest, options: OutputOptions) -> None:
-        """Cache the request, unless another one with the same head must be read differently."""
-        # A parameter `timeout` starts with its own request, and the data of a BOOL input must be checked.
-        varies = message.parameters or any(tensor.datatype == "BOOL" for tensor in request.inputs)
-        varies = varies or len(request.inputs) != len(split.contents)
-        if varies or len(split.head) > _MAX_CACHED_LENGTH:
-            return
-        inputs = [tensor[:3] for tensor in request.inputs]
-        cached = CachedRequest(request.model, request.version, inputs, tuple(request.outputs), options)
-        self._cache.put(split.head, cached)
+            return request, _output_options(message.outputs)
 
 
 def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], seconds: float | None) -> InferRequest:

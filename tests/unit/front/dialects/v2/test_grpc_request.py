@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from gateway.engine.fake import FakeEngine
 from gateway.errors import InvalidRequest
 from gateway.front.dialects.v2 import grpc_request
-from gateway.front.dialects.v2.grpc_message import split_request
+from gateway.front.dialects.v2.grpc_message import split_request, split_usual
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
 from tests.support.front_server import answer, models
@@ -26,6 +26,23 @@ def parse(raw: bytes) -> pb.ModelInferRequest | None:
         return pb.ModelInferRequest.FromString(raw)
     except DecodeError:
         return None
+
+
+def agrees_in_usual_encoding(raw: bytes) -> bool:
+    """Like `agrees`, for split_usual."""
+    parts = split_usual(raw)
+    if parts is None:
+        return False
+    model, version, request_id, parameters, described, contents = parts
+    whole, rest = parse(raw), parse(parameters + described)
+    assert (whole is None) == (rest is None), raw
+    if whole is not None and rest is not None:
+        assert rest == pb.ModelInferRequest(parameters=rest.parameters, inputs=rest.inputs, outputs=rest.outputs)
+        rest.model_name, rest.model_version, rest.id = model, version, request_id
+        rest.raw_input_contents.extend(bytes(data) for data in contents)
+        assert rest == whole, raw
+        assert parse(parameters) == pb.ModelInferRequest(parameters=whole.parameters)
+    return True
 
 
 def agrees(raw: bytes) -> bool:
@@ -77,14 +94,49 @@ def test_unusual_encodings_are_left_to_protobuf(raw: bytes, is_split: bool) -> N
     assert agrees(raw) == is_split
 
 
+INPUT = b"\x2a\x02\x0a\x00"
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_usual"),
+    [
+        (GOOD, True),
+        (INPUT + b"\x3a\x00", True),
+        (HEAD + b"\x12\x011\x1a\x01i\x22\x00" + INPUT * 2 + b"\x32\x00\x3a\x02ab\x3a\x00", True),
+        (HEAD + b"\x22\x00\x22\x03\x0a\x01a" + INPUT + b"\x3a\x00", True),
+        (b"\x0a\x81\x01" + b"m" * 129 + INPUT + b"\x3a\x00", True),
+        (INPUT + b"\x3a\x81\x80\x80\x80\x00x", True),
+        (b"\x2a\x01\xff\x3a\x00", True),
+        (HEAD + HEAD + INPUT + b"\x3a\x00", False),
+        (b"\x0a\x01\xff" + INPUT + b"\x3a\x00", False),
+        (INPUT + HEAD + b"\x3a\x00", False),
+        (INPUT + b"\x22\x00\x3a\x00", False),
+        (INPUT + b"\x3a\x00" + INPUT, False),
+        (INPUT + b"\x3a\x00\x42\x00", False),
+        (INPUT + b"\x2b\x00\x3a\x00", False),
+        (INPUT + b"\x3a\x02x", False),
+        (INPUT + b"\x3a", False),
+        (INPUT, False),
+        (HEAD + b"\x3a\x00", False),
+        (b"", False),
+        (INPUT + b"\x3a\x00" * 2000, False),
+    ],
+)
+def test_only_the_usual_encoding_is_split_into_all_its_parts(raw: bytes, is_usual: bool) -> None:
+    assert agrees_in_usual_encoding(raw) == is_usual
+
+
 def test_large_data_is_not_copied() -> None:
     rows = 1 << 16
     raw = as_message(Call("m", (Value("x", "FP32", (rows,), [1.0] * rows),)), raw=True).SerializeToString()
     assert agrees(raw)
     split = split_request(raw)
     assert split is not None
-    assert isinstance(split.contents[0], memoryview)
-    assert split.contents[0].obj is raw
+    usual = split_usual(raw)
+    assert usual is not None
+    for contents in (split.contents, usual[-1]):
+        assert isinstance(contents[0], memoryview)
+        assert contents[0].obj is raw
 
 
 def test_small_data_does_not_keep_a_large_message_in_memory() -> None:
@@ -92,14 +144,17 @@ def test_small_data_does_not_keep_a_large_message_in_memory() -> None:
     split = split_request(raw)
     assert split is not None
     assert isinstance(split.contents[0], bytes)
+    assert split_usual(raw) is None
 
 
 def test_damaged_messages_are_read_as_protobuf_reads_them() -> None:
     chance = random.Random(11)
-    split = 0
+    split = usual = 0
     for raw in damaged(chance, 20_000):
         split += agrees(raw)
+        usual += agrees_in_usual_encoding(raw)
     assert split > 2_000
+    assert usual > 1_000
 
 
 def damaged(chance: random.Random, count: int) -> Iterator[bytes]:
@@ -142,6 +197,43 @@ def test_a_message_with_a_cached_head_is_read_the_same(reader: RequestReader, mo
     assert np.frombuffer(second.inputs[0].data, np.float32).tolist() == [4, 5, 6]
 
 
+def test_what_differs_between_two_messages_does_not_matter(
+    reader: RequestReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_request, "parse", None)  # protobuf never parses a whole message
+    for number in range(3):
+        raw = message(number, 2, 3, id="i" * 100 * number, version=str(number), parameters={"priority": number})
+        request, _ = reader.read(raw, 60.0)
+        assert (request.id, request.version, request.priority) == ("i" * 100 * number, str(number), number)
+        assert np.frombuffer(request.inputs[0].data, np.float32).tolist() == [number, 2, 3]
+        assert request.deadline is not None
+        assert request.layout == ("", ("y",), (("x", "FP32", (1, 3), 12),))
+    assert len(reader._forms) == 1
+    request, _ = reader.read(message(1, 2, 3, parameters={"signature": "other"}), None)
+    assert (request.signature, request.layout, request.deadline) == ("other", None, None)
+
+
+def test_the_layout_is_only_given_for_the_data_that_it_describes(reader: RequestReader) -> None:
+    raw = message(1, 2, 3)
+    assert reader.read(raw, None)[0].layout is not None
+    longer = raw.replace(b"\x3a\x0c", b"\x3a\x10") + b"more"
+    request, _ = reader.read(longer, None)
+    assert (request.layout, len(request.inputs[0].data)) == (None, 16)
+
+
+def test_what_is_wrong_with_a_message_is_said_each_time(reader: RequestReader) -> None:
+    text = Value("x", "BYTES", (1,), ["a"])
+    unknown = as_message(Call("doubler", (text,)), raw=True).SerializeToString().replace(b"BYTES", b"BITES")
+    for raw, sentence in (
+        (message(1, 2, 3, parameters={"priority": "high"}), "'priority' must be"),
+        (unknown, "BITES"),
+        (GOOD.replace(b"FP32", b"FP3\xff"), "not a valid inference.ModelInferRequest"),
+    ):
+        for _ in range(2):
+            with pytest.raises(InvalidRequest, match=sentence):
+                reader.read(raw, None)
+
+
 def test_a_timeout_starts_with_each_request(reader: RequestReader) -> None:
     raw = message(1, 2, 3, parameters={"timeout": 60_000_000})
     deadlines = [reader.read(raw, None)[0].deadline for _ in range(2)]
@@ -161,10 +253,15 @@ def test_bad_data_after_a_cached_head_is_rejected(reader: RequestReader) -> None
         reader.read(good[:-1] + b"\x02", None)
 
 
-def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_caches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grpc_request, "_MAX_CACHED", 2)
     reader = RequestReader(FakeEngine(models(), answer))
-    for version in ("1", "2", "3"):
-        reader.read(message(1, 2, 3, version=version), None)
-    reader.read(message(1, 2, 3, version="4" * grpc_request._MAX_CACHED_LENGTH), None)
-    assert [cached.version for cached in reader._cache.entries.values()] == ["2", "3"]
+    for output in ("1", "2", "3"):
+        raw = as_message(Call("doubler", (ROW,), outputs=(output,), parameters={"priority": int(output)}), raw=True)
+        reader.read(raw.SerializeToString(), None)
+    assert [form.outputs for form in reader._forms.entries.values()] == [("2",), ("3",)]
+    assert [each["priority"] for each in reader._parameters.entries.values()] == [2, 3]
+    long = "4" * grpc_request._MAX_CACHED_LENGTH
+    request, _ = reader.read(as_message(Call("doubler", (ROW,), outputs=(long,)), raw=True).SerializeToString(), None)
+    assert request.outputs == [long]
+    assert len(reader._forms) == 2
