@@ -20,6 +20,7 @@ from runtimes.worker.batching_decision import BatchingDecision, decide_batching,
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.facts import Facts
+from runtimes.worker.heap import return_free_memory
 from runtimes.worker.loop import Loop
 from runtimes.worker.refusal import common_refusal
 from runtimes.worker.reshape import reshaped
@@ -37,6 +38,7 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
         batching = decision.batching
         if not batching.max_rows:
             model.signatures = fixed
+        return_free_memory()  # before the warm-up, because the runs allocate what requests will need
         durations, refusal_words = _warm_up(model, batching, load.warmup, decision.stateful, on_card)
     except LoadError as error:
         return _fail(control, str(error))
