@@ -22,6 +22,30 @@ def tiny_mlp(path: Path) -> None:
     _save(path, nodes, {key: value.astype(np.float32) for key, value in weights.items()}, [16], [4])
 
 
+def identity(path: Path, datatype: int, width: int) -> None:
+    """`width` elements per row → the same, dynamic batch. datatype: of onnx.TensorProto, such as INT64 or STRING."""
+    rows = ["n", width]
+    _save_graph(
+        path,
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [helper.make_tensor_value_info("x", datatype, rows)],
+        [helper.make_tensor_value_info("y", datatype, rows)],
+        [],
+    )
+
+
+def sum_of_three(path: Path, width: int) -> None:
+    """a, b, c → a + b + c, float32, `width` elements per row, dynamic batch."""
+    rows = ["n", width]
+    _save_graph(
+        path,
+        [helper.make_node("Add", ["a", "b"], ["ab"]), helper.make_node("Add", ["ab", "c"], ["y"])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, rows) for name in ("a", "b", "c")],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, rows)],
+        [],
+    )
+
+
 def residual_network(path: Path, width: int = 64) -> None:
     """ResNet-18's layers (width 64) with random weights: 3x224x224 → 1000, float32, dynamic batch."""
     random = np.random.default_rng(0)
@@ -89,14 +113,24 @@ def convolutions(path: Path, layers: int = 96) -> None:
 def _save(
     path: Path, nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], takes: list[int], gives: list[int]
 ) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    graph = helper.make_graph(
+    _save_graph(
+        path,
         nodes,
-        path.stem,
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *takes])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", *gives])],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
+
+
+def _save_graph(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    weights: list[onnx.TensorProto],
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    graph = helper.make_graph(nodes, path.stem, inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, path)
