@@ -1,10 +1,11 @@
 """The cost of a request apart from the model: CPU time of all server processes, by protocol, against other servers.
 
-    python -m benchmarks.overhead [--short] [--in-flight 32] [--only PATTERN]
+    python -m benchmarks.overhead [--short] [--in-flight 32 ...] [--only PATTERN] [--processes]
 
 A tiny model (16 → 32 → 4, ONNX) with one row per request. All servers are pinned to the first core, and the load
 generator to the others. Servers take turns, round by round, so that a machine that slows down slows all of them;
-ratios are those of neighbors in one round. One answer of each server is checked before the measurement.
+ratios are those of neighbors in one round. One answer of each server is checked before the measurement. With
+`--processes`, the CPU time is also given for each process, with the kernel's share and the context switches.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import h2load, models, requests
+from benchmarks import h2load, models, process_costs, requests
 from benchmarks.h2load import Load
 from benchmarks.references.serve import session
 from benchmarks.report import median_and_spread, ratio, table
@@ -42,13 +43,17 @@ class Contender:
     cpu_us: list[float] = field(default_factory=list)
     p50_us: list[float] = field(default_factory=list)
     p99_us: list[float] = field(default_factory=list)
+    processes: list[process_costs.PerRequest] = field(default_factory=list)
 
     def measure(self, seconds: float, in_flight: int) -> None:
         calibrated = h2load.run(self.load, 40 * in_flight, in_flight)
         count = max(int(calibrated.count / calibrated.seconds * seconds), 100)
-        before = self.server.cpu_seconds()
+        before = process_costs.costs(self.server)
         run = h2load.run(self.load, count, in_flight)
-        self.cpu_us.append((self.server.cpu_seconds() - before) / count * 1e6)
+        after = process_costs.costs(self.server)
+        spent = {role: cost.since(before[role]) for role, cost in after.items() if role in before}
+        self.processes.append(process_costs.PerRequest(spent, count))
+        self.cpu_us.append(sum(cost.cpu for cost in spent.values()) / count * 1e6)
         self.rates.append(count / run.seconds)
         self.p50_us.append(run.percentile(50) * 1e6)
         self.p99_us.append(run.percentile(99) * 1e6)
@@ -110,7 +115,8 @@ def contenders(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="7 rounds of 0.5 s instead of 25 of 1 s")
-    parser.add_argument("--in-flight", type=int, default=32)
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[32])
+    parser.add_argument("--processes", action="store_true", help="also what each process of a server costs")
     parser.add_argument("--only", default="", metavar="PATTERN", help="the contenders whose names match")
     parser.add_argument("--triton", default="", metavar="PYTHON", help="also measure a tritonserver: see references/")
     parser.add_argument("--old", default="", metavar="CHECKOUT", help="also measure another checkout, with its .venv")
@@ -121,16 +127,26 @@ def main() -> None:
         every = contenders(
             Path(folder), stack, lambda name: bool(re.search(options.only, name)), options.triton, options.old
         )
-        for _ in range(rounds):
-            for contender in every.values():
-                contender.measure(seconds, options.in_flight)
-    print(f"{options.in_flight} in flight, one core for the servers, {rounds} rounds of {seconds:g} s\n")
+        for in_flight in options.in_flight:
+            measured = {name: Contender(each.server, each.load) for name, each in every.items()}
+            for _ in range(rounds):
+                for contender in measured.values():
+                    contender.measure(seconds, in_flight)
+            print(f"{in_flight} in flight, one core for the servers, {rounds} rounds of {seconds:g} s\n")
+            _report(measured, options.processes)
+
+
+def _report(every: dict[str, Contender], processes: bool) -> None:
     rows = []
     for name, each in every.items():
         tail = [p99 / p50 for p99, p50 in zip(each.p99_us, each.p50_us, strict=True)]
         rate, p50 = statistics.median(each.rates), statistics.median(each.p50_us)
         rows.append([name, median_and_spread(each.cpu_us), f"{rate:.0f}", f"{p50:.0f}", median_and_spread(tail, 2)])
-    print(table(["", "CPU µs", "requests/s", "p50 µs", "p99 / p50"], rows))
+    print(table(["", "CPU µs", "requests/s", "p50 µs", "p99 / p50"], rows) + "\n")
+    if processes:
+        rows = [[name, *row] for name, each in every.items() for row in process_costs.summary(each.processes)]
+        head = ["", "process", "CPU µs", "minimum", "of it in the kernel", "context switches per request"]
+        print(table(head, rows) + "\n")
     rows = []
     for name, others in AGAINST.items():
         for other in others:
@@ -139,7 +155,7 @@ def main() -> None:
                 ratios = ratio(ours.cpu_us, theirs.cpu_us), ratio(ours.p50_us, theirs.p50_us)
                 # Noise on a shared machine only adds time, so the minima are closest to the true costs.
                 rows.append([name, other, *ratios, f"{min(ours.cpu_us) / min(theirs.cpu_us):.2f}"])
-    print("\n" + table(["", "compared with", "CPU", "p50", "minimum CPU of each"], rows))
+    print(table(["", "compared with", "CPU", "p50", "minimum CPU of each"], rows) + "\n")
 
 
 if __name__ == "__main__":
