@@ -1,10 +1,11 @@
 """A closed loop of different requests, sent in random order over HTTP/1.1 or gRPC.
 
-    python -m benchmarks.load_generator http|grpc PORT FILE IN_FLIGHT
+    python -m benchmarks.load_generator
 
-FILE holds prepared requests (benchmarks/prepared.py). For each line "COUNT" on standard input, the program sends that
-many of them, IN_FLIGHT at a time, and prints a line of JSON: the elapsed seconds, the program's own CPU seconds, and
-the latencies. It fails if one request is not answered with 200, or with grpc-status 0.
+Each line on standard input is JSON. ["http" or "grpc", port, file, number in flight] connects to a server on loopback;
+the file holds prepared requests (benchmarks/prepared.py). A number sends that many of them, and prints a line of JSON:
+the elapsed seconds, the program's own CPU seconds, and the latencies. The program fails if one request is not answered
+with 200 or with grpc-status 0.
 
 No packaged program does both protocols. h2load repeats one body. wrk sends prepared requests from a Lua script, but
 speaks HTTP/1.1 only; ghz and k6 can vary gRPC messages, and perf_analyzer both, but they encode each request while
@@ -28,7 +29,7 @@ from re import IGNORECASE, compile
 from hpack import Decoder
 
 RECORD = struct.Struct("<II")  # the sizes of the two parts of a request that follow: head and body
-_ORDER = 99_991  # a prime, so that the order does not repeat together with anything else
+_ORDER = 9973  # a prime, so that the order does not repeat together with anything else
 _WAIT_S = 20.0
 _RECEIVE = 1 << 17
 
@@ -256,12 +257,18 @@ def drive(connections: Sequence[HttpConnection | GrpcConnection], streams: int, 
 
 
 def main() -> None:
-    protocol, port, file, in_flight = sys.argv[1:]
-    connections, streams = connect(protocol, int(port), Path(file), int(in_flight))
-    gc.freeze()
+    gc.disable()
+    connections: Sequence[HttpConnection | GrpcConnection] = ()
     for line in sys.stdin:
+        command = json.loads(line)
+        if isinstance(command, list):
+            for connection in connections:
+                connection.socket.close()
+            protocol, port, file, in_flight = command
+            connections, streams = connect(protocol, port, Path(file), in_flight)
+            continue
         cpu, clock = time.process_time(), time.perf_counter()
-        latencies = drive(connections, streams, int(line))
+        latencies = drive(connections, streams, command)
         cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
         print(json.dumps({"seconds": clock, "cpu_seconds": cpu, "latencies": sorted(latencies)}), flush=True)
 

@@ -86,23 +86,29 @@ class Generator:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
+    def connect(self, prepared: Prepared, in_flight: int) -> None:
+        """Open new connections in place of those that are open, to send these requests."""
+        self._command([prepared.protocol, prepared.port, str(prepared.file), in_flight])
+
     def run(self, count: int) -> GeneratorRun:
         """Send `count` requests. Raises RuntimeError unless all succeed."""
-        assert self._process.stdin is not None
+        self._command(count)
         assert self._process.stdout is not None
-        print(count, file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the load generator failed; its message is above")
         return GeneratorRun(**json.loads(line))
 
+    def _command(self, command: list[object] | int) -> None:
+        assert self._process.stdin is not None
+        print(json.dumps(command), file=self._process.stdin, flush=True)
+
 
 @contextmanager
-def generator(prepared: Prepared, in_flight: int) -> Iterator[Generator]:
+def generator() -> Iterator[Generator]:
     """Start a load generator on the cores that are not the servers'."""
-    command = [sys.executable, "-m", "benchmarks.load_generator", prepared.protocol, str(prepared.port)]
     with subprocess.Popen(
-        [*command, str(prepared.file), str(in_flight)],
+        [sys.executable, "-m", "benchmarks.load_generator"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -114,7 +114,8 @@ def test_every_form_is_sent_as_it_was_prepared(front: Front, tmp_path: Path, dia
     every = front.forms("ids", dialect, 5)
     prepared = prepare([form.load for form in every], tmp_path / "requests")
     front.engine.requests.clear()
-    with generator(prepared, in_flight) as load:
+    with generator() as load:
+        load.connect(prepared, in_flight)
         first, second = load.run(50), load.run(150)
     assert (first.count, second.count) == (50, 150)
     assert 0 < second.latencies[0] <= second.percentile(99) <= second.seconds
@@ -133,8 +134,10 @@ def test_an_error_response_fails_the_run(
     (form,) = front.forms("plain", dialect, 1)
     bad = replace(form.load, body=form.load.body.replace(b"FP32", b"FP64"))
     prepared = prepare([form.load, bad], tmp_path / "requests")
-    with generator(prepared, 2) as load, pytest.raises(RuntimeError, match="the load generator failed"):
-        load.run(100)
+    with generator() as load:
+        load.connect(prepared, 2)
+        with pytest.raises(RuntimeError, match="the load generator failed"):
+            load.run(100)
     assert "FP64" in capfd.readouterr().err
 
 
@@ -150,7 +153,8 @@ def test_a_grpc_call_is_recorded_with_its_headers(front: Front, tmp_path: Path) 
     assert all(load.body == form.load.body and load.headers[":path"] == METHOD for load in found)
     assert all("grpc-python" in load.headers["user-agent"] for load in found)
     there = [forms.at(front.grpc, replace(form, load=load)).load for load in found]
-    with generator(prepare(there, tmp_path / "requests"), 1) as load:
+    with generator() as load:
+        load.connect(prepare(there, tmp_path / "requests"), 1)
         assert load.run(20).count == 20
 
 
