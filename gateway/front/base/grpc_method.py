@@ -1,7 +1,6 @@
 """The common part of all gRPC methods, whatever their messages are."""
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -13,7 +12,6 @@ from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine, RequestHandle
 from gateway.errors import InvalidRequest
 from gateway.front.base.access import Action, Check
-from gateway.front.base.limits import Limits
 
 # Takes a message and returns its answer. The number is the seconds left until the call's deadline, if it has one. The
 # check is called once, as soon as the message has been parsed, because it names the model.
@@ -33,19 +31,20 @@ _OptionsT = TypeVar("_OptionsT")
 _MAX_FIELDS = 1 << 16
 
 
-class InferCall(ABC, Generic[_OptionsT]):
-    """An inference method. It can be called as a coroutine, and by `submit` with a callback, at half the cost."""
+class InferCall(Generic[_OptionsT]):
+    """An inference method. It can be called as a coroutine, and by `submit` with a callback, at half the cost.
 
-    def __init__(self, engine: Engine, limits: Limits) -> None:
-        self._engine, self._limits = engine, limits
+    read   returns the request in a message, and how to write its answer; it gets the seconds until the call's deadline
+    write  encodes an answer
+    """
 
-    @abstractmethod
-    def _read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, _OptionsT]:
-        """Return the request, and how to write its answer. Raises ModelportError."""
-
-    @abstractmethod
-    def _write(self, options: _OptionsT, response: InferResponse) -> bytes:
-        """Encode an answer. Raises ModelportError."""
+    def __init__(
+        self,
+        engine: Engine,
+        read: Callable[[bytes, float | None], tuple[InferRequest, _OptionsT]],
+        write: Callable[[_OptionsT, InferResponse], bytes],
+    ) -> None:
+        self._engine, self._read, self._write = engine, read, write
 
     @property
     def drained(self) -> asyncio.Event:

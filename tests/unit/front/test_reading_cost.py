@@ -239,7 +239,7 @@ def test_the_cost_of_tensorflow_serving_messages_is_linear(write: Callable[[int]
         message = write(n)
         message.model_spec.name = "doubler"
         raw = message.SerializeToString()
-        return lambda: Predict(ENGINE, LIMITS)._read(raw, None)
+        return lambda: Predict(ENGINE, LIMITS).read(raw, None)
 
     grows_as_its_body(read)
 

@@ -82,7 +82,11 @@ def _read_spec(message: pb.ModelSpec) -> _Spec:
 class Predict(InferCall[str]):
     """The hot method. Its answer only needs the signature of the request."""
 
-    def _read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, str]:
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        super().__init__(engine, self.read, self.write)
+        self._limits = limits
+
+    def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, str]:
         message = parse(pb.PredictRequest, raw)
         spec = _read_spec(message.model_spec)
         with self._engine.reserve_body(spec.model, spec.version):
@@ -108,7 +112,7 @@ class Predict(InferCall[str]):
             inputs.append(tensor)
         return inputs
 
-    def _write(self, signature: str, response: InferResponse) -> bytes:
+    def write(self, signature: str, response: InferResponse) -> bytes:
         check_answer(response, self._limits)
         parts: list[Buffer] = []
         for tensor in response.outputs:

@@ -7,7 +7,6 @@ from typing import Any
 from google.protobuf.message import Message
 
 from gateway.domain.control import LoadModel, UnloadModel
-from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
 from gateway.front.base.access import Action, Check
@@ -18,7 +17,6 @@ from gateway.front.dialects.v2.grpc_response import ResponseWriter
 from gateway.front.dialects.v2.grpc_stream import Stream
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import read_configuration
-from gateway.front.dialects.v2.output_options import OutputOptions
 from gateway.front.dialects.v2.repository import check_parameters, read_index
 from gateway.front.dialects.v2.shared_memory import cuda_status, register, status, unregister
 from gateway.front.dialects.v2.statistics import read_statistics
@@ -27,20 +25,8 @@ from gateway.generated import open_inference_pb2 as pb
 SERVICE = "inference.GRPCInferenceService"
 
 
-class ModelInfer(InferCall[OutputOptions]):
-    def __init__(self, engine: Engine, limits: Limits) -> None:
-        super().__init__(engine, limits)
-        self._reader, self._writer = RequestReader(engine), ResponseWriter(engine, limits)
-
-    def _read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, OutputOptions]:
-        return self._reader.read(raw, seconds)
-
-    def _write(self, options: OutputOptions, response: InferResponse) -> bytes:
-        return self._writer.write(options, response)
-
-
 def services(engine: Engine, limits: Limits) -> list[Service]:
-    infer = ModelInfer(engine, limits)
+    infer = InferCall(engine, RequestReader(engine).read, ResponseWriter(engine, limits).write)
 
     def stream(
         requests: AsyncIterator[bytes], seconds: Callable[[], float | None], check: Check | None = None

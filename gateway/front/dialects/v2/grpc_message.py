@@ -8,20 +8,19 @@ from typing import Final, NamedTuple
 
 from runtimes.tensors import Buffer
 
-# Field keys of ModelInferRequest.
-_MODEL_NAME: Final = 1 << 3 | 2
-_MODEL_VERSION: Final = 2 << 3 | 2
+# Field keys of ModelInferRequest: model_name, model_version and id; parameters; inputs and outputs; raw_input_contents.
 _ID: Final = 3 << 3 | 2
+_STRINGS: Final = (1 << 3 | 2, 2 << 3 | 2, _ID)
 _PARAMETERS: Final = 4 << 3 | 2
-_INPUTS: Final = 5 << 3 | 2
-_OUTPUTS: Final = 6 << 3 | 2
+_DESCRIBED: Final = (5 << 3 | 2, 6 << 3 | 2)
 _CONTENTS: Final = 7 << 3 | 2
-_DESCRIBED: Final = (_INPUTS, _OUTPUTS)
 # For messages below this size, copies of tensors are cheaper than views.
 _LARGE: Final = 64 * 1024
 # This loop over fields runs in Python, on the event loop, and a message may have millions. Messages with more than this
 # are left to protobuf. Ordinary ones have far fewer.
 _MAX_FIELDS: Final = 1000
+# The bytes of the fields that `split_usual` leaves to be parsed. More are left to protobuf, for the same reason.
+_MAX_PARSED: Final = 1024
 _MAX_LENGTH: Final = 1 << 30
 
 
@@ -91,51 +90,58 @@ def split_usual(raw: bytes) -> UsualParts | None:
     """Split a message whose fields are in the order of their numbers, as all common libraries write them.
 
     The message is valid exactly if the fields of parameters, inputs and outputs are, and then has the same content.
-    Returns None for any other encoding, without inputs and raw_input_contents, and if few of many bytes are contents.
+    Returns None for any other encoding, without raw_input_contents, if these are less than half of a large message, and
+    if the other fields are longer than any that are worth caching.
     """
-    end = len(raw)
+    end, position = len(raw), 0
     source = raw if end < _LARGE else memoryview(raw)
-    model = version = request_id = ""
+    strings: list[str] = []
     contents: list[Buffer] = []
-    position = last = 0
-    parameters = described = data = -1
     try:
-        for _ in range(_MAX_FIELDS):
-            tag, size, start = raw[position], raw[position + 1], position + 2
+        tag = raw[0]
+        for key in _STRINGS:
+            if tag != key:
+                strings.append("")
+                continue
+            size, start = raw[position + 1], position + 2
             if size > 0x7F:
                 size, start = _size(raw, position + 1)
-            stop = start + size
-            if tag < last:
-                return None
-            if tag == _CONTENTS:
-                if last != _CONTENTS:
-                    data = position
-                contents.append(source[start:stop])
-                if stop >= end:
-                    break
-            elif tag in _DESCRIBED:
-                if described < 0:
-                    described = position
-            elif tag == _PARAMETERS:
-                if parameters < 0:
-                    parameters = position
-            elif tag == last:
-                return None  # the last of several strings is valid, but protobuf checks that all of them are UTF-8
-            elif tag == _MODEL_NAME:
-                model = raw[start:stop].decode()
-            elif tag == _ID:
-                request_id = raw[start:stop].decode()
-            elif tag == _MODEL_VERSION:
-                version = raw[start:stop].decode()
-            else:
-                return None
-            last, position = tag, stop
-        if stop != end or described < 0 or (end >= _LARGE and not end / 2 < sum(map(len, contents)) <= _MAX_LENGTH):
+            position = start + size
+            strings.append(raw[start:position].decode())
+            tag = raw[position]
+        first = position
+        while tag == _PARAMETERS and position - first <= _MAX_PARSED:
+            size, start = raw[position + 1], position + 2
+            if size > 0x7F:
+                size, start = _size(raw, position + 1)
+            position = start + size
+            tag = raw[position]
+        described = position
+        while tag in _DESCRIBED and position - first <= _MAX_PARSED:
+            size, start = raw[position + 1], position + 2
+            if size > 0x7F:
+                size, start = _size(raw, position + 1)
+            position = start + size
+            tag = raw[position]
+        data = position
+        if tag != _CONTENTS or data - first > _MAX_PARSED:
             return None
+        for _ in range(_MAX_FIELDS):
+            size, start = raw[position + 1], position + 2
+            if size > 0x7F:
+                size, start = _size(raw, position + 1)
+            position = start + size
+            contents.append(source[start:position])
+            if position >= end:
+                break
+            if raw[position] != _CONTENTS:
+                return None
     except (IndexError, UnicodeDecodeError):
         return None
-    options = raw[parameters:described] if parameters >= 0 else b""
-    return model, version, request_id, options, raw[described:data], contents
+    if position != end or (end >= _LARGE and not end / 2 < sum(map(len, contents)) <= _MAX_LENGTH):
+        return None
+    model, version, request_id = strings
+    return model, version, request_id, raw[first:described], raw[described:data], contents
 
 
 def _size(raw: bytes, position: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from gateway.domain.shared_memory import RegionRange
 from gateway.domain.types import InferRequest
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, ModelportError
 from gateway.front.base.grpc_method import parse
 from gateway.front.base.parameters import DEFAULTS, OPTION_NAMES, Options, read_options
 from gateway.front.dialects.v2.classification import read_class_count
@@ -30,9 +30,8 @@ from runtimes.layouts import TensorLayout, by_identity, new_layout
 from runtimes.tensors import Buffer, Tensor
 
 # The caches are shared by all clients of the front. With fewer entries, several hundred clients evict each other's;
-# more entries, or longer ones, are memory that one client can fill.
+# more entries are memory that one client can fill. split_usual limits the length of an entry.
 _MAX_CACHED = 1024
-_MAX_CACHED_LENGTH = 1024
 # The parameters that are read. A message may have any number of others, so these are looked up one by one.
 _PARAMETERS = (*OPTION_NAMES, *REGION_PARAMETERS, "classification")
 
@@ -40,16 +39,18 @@ _PARAMETERS = (*OPTION_NAMES, *REGION_PARAMETERS, "classification")
 class _Form(NamedTuple):
     """The inputs and outputs of a request, without the data.
 
-    inputs  the name, datatype and shape of each
-    sizes   of the data, when the form was cached
-    layout  with these sizes and no signature
+    names, datatypes, shapes  of the inputs
+    sizes                     of the data, when the form was cached
+    layout                    with these sizes, these outputs and no signature
     """
 
-    inputs: Sequence[tuple[str, str, tuple[int, ...]]]
+    names: Sequence[str]
+    datatypes: Sequence[str]
+    shapes: Sequence[tuple[int, ...]]
+    sizes: Sequence[int]
+    layout: TensorLayout | None
     outputs: Sequence[str]
     output_options: OutputOptions
-    sizes: Sequence[int]
-    layout: TensorLayout
 
 
 class RequestReader:
@@ -74,26 +75,29 @@ class RequestReader:
         if parts is None:
             return None
         model, version, request_id, parameters, described, contents = parts
-        if len(parameters) + len(described) > _MAX_CACHED_LENGTH:
-            return None
+        signature, priority, deadline = "", 0, None
         try:
-            options = self._options(parameters) if parameters else DEFAULTS
+            if parameters:
+                options = self._options(parameters)
+                signature, priority, deadline = options.signature, options.priority, options.deadline
             form = self._forms.entries.get(described) or self._learn(described, contents)
-        except (DecodeError, InvalidRequest):
+        except (DecodeError, ModelportError):
             return None
-        if form is None or len(form.inputs) != len(contents):
+        if form is None:
             return None
-        deadline = options.deadline
+        names, datatypes, shapes, sizes, layout, outputs, output_options = form
+        if len(names) != len(contents):
+            return None
         if seconds is not None:
             deadline = min(time.monotonic() + seconds, deadline or float("inf"))
-        layout = form.layout if not options.signature and form.sizes == [len(data) for data in contents] else None
-        inputs = [Tensor(*spec, data) for spec, data in zip(form.inputs, contents, strict=True)]
-        signature, priority = options.signature, options.priority
-        request = InferRequest(model, inputs, version, request_id, form.outputs, signature, priority, deadline, layout)
-        return request, form.output_options
+        if signature or sizes != [*map(len, contents)]:
+            layout = None
+        inputs = [*map(Tensor, names, datatypes, shapes, contents)]
+        request = InferRequest(model, inputs, version, request_id, outputs, signature, priority, deadline, layout)
+        return request, output_options
 
     def _options(self, raw: bytes) -> Options:
-        """Read the fields of request parameters. Raises DecodeError, InvalidRequest."""
+        """Read the fields of request parameters. Raises DecodeError, ModelportError."""
         parameters = self._parameters.entries.get(raw)
         if parameters is None:
             parameters = _parameters(pb.ModelInferRequest.FromString(raw).parameters)
@@ -101,7 +105,7 @@ class RequestReader:
         return read_options(parameters)  # each time, because a timeout starts with its request
 
     def _learn(self, described: bytes, contents: Sequence[Buffer]) -> _Form | None:
-        """Read the fields of inputs and outputs, and cache them. Raises DecodeError, InvalidRequest.
+        """Read the fields of inputs and outputs, and cache them. Raises DecodeError, ModelportError.
 
         Returns None if inputs have anything but a name, datatype and shape, or if their data must be checked.
         """
@@ -116,8 +120,9 @@ class RequestReader:
         ]
         outputs = tuple([each.name for each in message.outputs])
         layout = by_identity(new_layout("", outputs, inputs))
-        sizes = [len(data) for data in contents]
-        form = _Form([each[:3] for each in inputs], outputs, _output_options(message.outputs), sizes, layout)
+        names, datatypes, shapes, data = zip(*inputs, strict=True)
+        sizes = [*map(len, data)]
+        form = _Form(names, datatypes, shapes, sizes, layout, outputs, _output_options(message.outputs))
         self._forms.put(described, form)
         return form
 

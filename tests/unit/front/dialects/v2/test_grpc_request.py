@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from gateway.engine.fake import FakeEngine
 from gateway.errors import InvalidRequest
-from gateway.front.dialects.v2 import grpc_request
+from gateway.front.dialects.v2 import grpc_message, grpc_request
 from gateway.front.dialects.v2.grpc_message import split_request, split_usual
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
@@ -117,7 +117,7 @@ INPUT = b"\x2a\x02\x0a\x00"
         (INPUT + b"\x3a\x02x", False),
         (INPUT + b"\x3a", False),
         (INPUT, False),
-        (HEAD + b"\x3a\x00", False),
+        (HEAD + b"\x3a\x00", True),
         (b"", False),
         (INPUT + b"\x3a\x00" * 2000, False),
     ],
@@ -261,7 +261,7 @@ def test_the_caches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         reader.read(raw.SerializeToString(), None)
     assert [form.outputs for form in reader._forms.entries.values()] == [("2",), ("3",)]
     assert [each["priority"] for each in reader._parameters.entries.values()] == [2, 3]
-    long = "4" * grpc_request._MAX_CACHED_LENGTH
+    long = "4" * grpc_message._MAX_PARSED
     request, _ = reader.read(as_message(Call("doubler", (ROW,), outputs=(long,)), raw=True).SerializeToString(), None)
     assert request.outputs == [long]
     assert len(reader._forms) == 2
