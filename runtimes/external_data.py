@@ -5,7 +5,6 @@ together with the model.
 """
 
 import os
-from pathlib import PurePosixPath
 from typing import Any, Iterator, List
 
 from runtimes.contract import LoadError
@@ -43,7 +42,7 @@ def weight_files(path: str) -> List[str]:
         except Malformed:
             raise LoadError("the model's file is not an ONNX file, or it is truncated") from None
     for name in names:
-        parts = PurePosixPath(name).parts
+        parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts or not parts:
             raise LoadError("the model keeps weights in '%s', outside its folder: move them into that folder" % name)
         if not os.path.isfile(os.path.join(os.path.dirname(path), name)):

@@ -6,8 +6,6 @@ file, answers would mix old and new weights; if it truncated the file, this proc
 
 import contextlib
 import os
-import shutil
-import tempfile
 from typing import Iterator, Tuple
 
 from runtimes.contract import LoadError
@@ -29,6 +27,9 @@ def private_copy(path: str) -> Iterator[str]:
         yield path
         _check(path, before)
         return
+    import shutil  # few models have external weights
+    import tempfile
+
     top = os.path.dirname(path)
     states = {path: before, **{each: _state(each) for each in (os.path.join(top, name) for name in external)}}
     with tempfile.TemporaryDirectory(prefix="modelport-weights-") as folder:

@@ -1,12 +1,12 @@
 """External weights of an ONNX model are read from a copy, so writing to the files does not change answers."""
 
+import shutil
 from pathlib import Path
 
 import onnx
 import pytest
 
 from runtimes.contract import LoadError
-from runtimes.onnx import private as module
 from runtimes.onnx.private import private_copy
 
 
@@ -74,14 +74,14 @@ def test_a_file_that_changes_while_it_is_read_is_not_served(tmp_path: Path, monk
     (tmp_path / "new").write_bytes(alone.read_bytes())
     with pytest.raises(LoadError, match=r"'model.onnx' changed while it was read"), private_copy(str(alone)):
         (tmp_path / "new").rename(alone)
-    copied = module.shutil.copyfile
+    copied = shutil.copyfile
 
     def meanwhile(source: str, target: str) -> None:
         copied(source, target)
         with (tmp_path / "beside" / "w.bin").open("ab") as file:
             file.write(b"more")
 
-    monkeypatch.setattr(module.shutil, "copyfile", meanwhile)
+    monkeypatch.setattr(shutil, "copyfile", meanwhile)
     with pytest.raises(LoadError, match=r"'w.bin' changed while it was read"), private_copy(str(beside)):
         pass
 
@@ -92,7 +92,7 @@ def test_no_room_for_the_copy_is_a_sentence(tmp_path: Path, monkeypatch: pytest.
     def full(source: str, target: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.shutil, "copyfile", full)
+    monkeypatch.setattr(shutil, "copyfile", full)
     said = "cannot be copied to the temporary folder: No space left on device; make room"
     with pytest.raises(LoadError, match=said), private_copy(str(file)):
         pass
