@@ -81,6 +81,12 @@ def alone(pids: dict[str, int]) -> dict[str, Counter[str]]:
     return sizes
 
 
+def _used(pid: int) -> Counter[str]:
+    """Return the bytes of the pages that a process has used since its references were cleared. Shared ones count."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return Counter({"": int(re.search(r"^Referenced: +(\d+) kB", text, re.MULTILINE)[1]) << 10})
+
+
 def _pages(pid: int) -> Iterator[tuple[str, int]]:
     """Yield the file and the offset of each mapped page of a process; ("", 0) for one that is not a file's."""
     with open(f"/proc/{pid}/pagemap", "rb") as pagemap:
@@ -98,6 +104,7 @@ def _pages(pid: int) -> Iterator[tuple[str, int]]:
 
 
 def _measure(folder: Path, short: bool, checkout: Path | None) -> Iterator[tuple[str, dict[str, Counter[str]]]]:
+    """Yield when the processes were measured, and what `alone` returned."""
     with gateway(folder, models=["tiny"], cores=os.sched_getaffinity(0), checkout=checkout) as server:
         port = server.ports["http"]
         roles = {name.partition("-")[0]: pid for pid, name in processes(server).items()}
@@ -110,6 +117,11 @@ def _measure(folder: Path, short: bool, checkout: Path | None) -> Iterator[tuple
         for path in _PATHS:
             urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60).read()
         yield "after the requests", alone(roles)
+        for pid in roles.values():
+            Path(f"/proc/{pid}/clear_refs").write_text("1")
+        for load in loads:
+            h2load.run(load, 500, _IN_FLIGHT)
+        yield "pages that 2,000 more requests use", {role: _used(pid) for role, pid in roles.items()}
         urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=60).read()
         yield "after the documentation", alone(roles)
 
@@ -119,8 +131,9 @@ def _totals(measured: dict[str, dict[str, Counter[str]]]) -> str:
     for when, sizes in measured.items():
         totals = [sizes[role].total() for role in _ROLES]
         private = [sizes[role][_PRIVATE] for role in _ROLES]
-        cells = [f"{total / MIB:.1f} ({own / MIB:.1f})" for total, own in zip(totals, private, strict=True)]
-        rows.append([when, *cells, f"{sum(totals) / MIB:.1f} ({sum(private) / MIB:.1f})"])
+        pairs = zip([*totals, sum(totals)], [*private, sum(private)], strict=True)
+        cells = [f"{total / MIB:.1f} ({own / MIB:.1f})" if own else f"{total / MIB:.1f}" for total, own in pairs]
+        rows.append([when, *cells])
     return table(["MiB of PSS (of that, not of files)", *_ROLES, "all"], rows)
 
 
