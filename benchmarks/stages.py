@@ -45,14 +45,13 @@ FRONT = [
     ("HTTP", r"front/(http|base)/|uvicorn|front/grpc"),
 ]
 WORKER = [
-    ("receive, unpack", r"Connection\.receive|FrameReader|unpack_infer|Loop\._handle_frame"),
+    ("receive, unpack", r"Connection\.receive|FrameReader|unpack_infer|Loop\._(poll|handle_frame)"),
     ("batch", r"worker/(batcher|sizing|cost|shedding|pending)\.py"),
-    ("put together", r"_gather|gather_inputs|concatenate|_is_small"),
+    ("put together", r"_gather|gather_inputs|concatenate|TensorGroup"),
     ("run", r"worker/chunked_model\.py|modelport_runtime|runtimes/onnx|onnxruntime"),
-    (
-        "cut apart, pack, send",
-        r"_results|split_outputs|BatchResults|pack_result|Loop\._finish|Connection\.(flush|queue|_join)|_flush",
-    ),
+    ("cut apart, pack", r"Executor\._results|worker/results\.py|pack_(result|grouped_results)|from_array"),
+    ("status page", r"status_page\.py|_mark_busy"),
+    ("send", r"Connection\.flush|_flush"),
     ("loop", r"worker/"),
 ]
 
@@ -89,7 +88,7 @@ def main() -> None:
             load = make(server.ports[port], "tiny", ROW)
             parts = {
                 "front": (find(server, "gateway.front.process"), FRONT),
-                "worker": (find(server, "worker"), WORKER),
+                "worker": (find(server, "worker/__main__.py"), WORKER),
             }
             rate = h2load.run(load, 5000, options.in_flight)
             count = int(rate.count / rate.seconds * seconds)

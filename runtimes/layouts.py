@@ -132,24 +132,27 @@ def pack_tensors(layout: TensorLayout, each: Sequence[Sequence[Tensor]]) -> List
 class TensorGroup:
     """The tensors of the requests, or results, in one frame, as they are in its body: grouped by tensor.
 
-    memo: what a codec made of the whole group, to use it for each member; None at first.
+    body     which contains their bytes
+    starts   of the first member's bytes, for each tensor
+    count    the number of members
+    memo     what a codec made of the whole group, to use it for each member; None at first
     """
 
-    __slots__ = ("_body", "_starts", "count", "layout", "memo")
+    __slots__ = ("body", "count", "layout", "memo", "starts")
 
     def __init__(self, layout: TensorLayout, count: int, body: memoryview, position: int) -> None:
         self.layout, self.count = layout, count
         self.memo: Any = None
-        self._body = body
-        self._starts = []  # of the first request's bytes for each tensor
+        self.body = body
+        self.starts: List[int] = []
         for _, _, _, size in layout[2]:
-            self._starts.append(position)
+            self.starts.append(position)
             position += size * count + -size * count % ALIGNMENT
 
     def data(self, tensor: int, start: int, stop: int) -> memoryview:
         """Return the bytes of the requests from `start` to `stop` for one tensor. They are contiguous."""
-        size, first = self.layout[2][tensor][3], self._starts[tensor]
-        return self._body[first + start * size : first + stop * size]
+        size, first = self.layout[2][tensor][3], self.starts[tensor]
+        return self.body[first + start * size : first + stop * size]
 
 
 class GroupedTensors(Sequence[Tensor]):

@@ -51,9 +51,8 @@ class StatusPage:
             self._map = mmap.mmap(file.fileno(), SIZE)
 
     def set_busy(self, ids: Sequence[int], now: float) -> None:
-        listed = ids[:_MAX_IDS]
-        struct.pack_into("<%dQ" % len(listed), self._map, _IDS_AT, *listed)
-        _HEAD.pack_into(self._map, 0, now, len(listed))
+        count = min(len(ids), _MAX_IDS)
+        struct.pack_into("<dI4x%dQ" % count, self._map, 0, now, count, *ids[:count])
 
     def set_idle(self) -> None:
         _HEAD.pack_into(self._map, 0, 0.0, 0)

@@ -7,6 +7,8 @@ from runtimes.tensor_bytes import Buffer, Tensor, pack_bytes, unpack_bytes
 
 __all__ = ["Buffer", "Tensor", "from_array", "pack_bytes", "to_array", "unpack_bytes"]
 
+_SMALL = 1 << 12  # bytes of an array that are copied, because that costs less than a view of them
+
 
 def to_array(tensor: Tensor) -> np.ndarray:
     """Return the tensor as an array: a view of its bytes if they are aligned and not BYTES, otherwise a copy.
@@ -35,5 +37,6 @@ def from_array(name: str, array: np.ndarray) -> Tensor:
     if datatype == "BYTES":
         return Tensor(name, datatype, array.shape, pack_bytes(array.ravel().tolist()))
     contiguous = np.ascontiguousarray(array, dtype=numpy_dtype(datatype))
-    data = contiguous.reshape(-1).view(np.uint8).data if contiguous.size else b""
-    return Tensor(name, datatype, array.shape, data)
+    if contiguous.nbytes <= _SMALL:
+        return Tensor(name, datatype, array.shape, contiguous.tobytes())
+    return Tensor(name, datatype, array.shape, contiguous.reshape(-1).view(np.uint8).data)

@@ -11,7 +11,7 @@ neither side has to trust the other's Python.
 
 import json
 import struct
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import Signature, TensorSpec
 from runtimes.layouts import (
@@ -118,7 +118,7 @@ class WireError(Exception):
 
 def pack(kind: int, request_id: int, body: Sequence[Buffer] = (), flags: int = 0) -> List[Buffer]:
     """Return the buffers to write, in order."""
-    length = sum([len(part) for part in body])
+    length = sum(map(len, body))
     return [HEADER.pack(length, VERSION, kind, flags, 0, request_id), *body]
 
 
@@ -159,24 +159,23 @@ class FrameReader:
             source = self._partial
         frames = []
         start, size, view = 0, len(source), memoryview(source)
-        while True:
-            if size - start < HEADER.size:
-                self._needed = HEADER.size
-                break
+        while size - start >= HEADER.size:
             length, version, kind, flags, _, request_id = HEADER.unpack_from(source, start)
             if version != VERSION:
                 raise WireError("the peer speaks version %d of the wire protocol, not %d" % (version, VERSION))
-            end = start + HEADER.size + length
+            self._needed = HEADER.size + length
+            end = start + self._needed
             if size < end:
-                self._needed = HEADER.size + length
                 break
-            frames.append(Frame(kind, flags, request_id, view[start + HEADER.size : end]))
+            frames.append(Frame._make((kind, flags, request_id, view[start + HEADER.size : end])))
             start = end
-        if start or source is data:
+        else:
+            self._needed = HEADER.size
+        if not start and source is not data:
+            view.release()  # a bytearray with a live view cannot grow
+        elif start < size or source is not data:
             # The frames hold views of `source`, so the remaining bytes move to a new buffer.
             self._partial = bytearray(view[start:])
-        else:
-            view.release()  # a bytearray with a live view cannot grow
         return frames
 
 
@@ -217,24 +216,23 @@ def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[T
     count, length = _INFER.unpack_from(body)
     position = _INFER.size + _INFER_ENTRY.size * count + (0 if count % 2 else len(_PADDING))
     layout = unpack_layout(bytes(body[position : position + length]))
-    each: Iterable[Sequence[Tensor]]
-    if arena is None:
-        group = TensorGroup(layout, count, body, position + length)
-        each = [GroupedTensors(group, index) for index in range(count)]
-    else:
-        offsets = struct.unpack_from("<%dQ" % len(layout[2]), body, position + length)
-        each = [
-            [
-                Tensor(name, datatype, shape, arena[offset : offset + size])
-                for (name, datatype, shape, size), offset in zip(layout[2], offsets)
-            ]
-        ]
+    entries = _INFER_ENTRY.iter_unpack(body[_INFER.size : _INFER.size + _INFER_ENTRY.size * count])
     signature, outputs = layout[0], layout[1]
-    numbers = _INFER_ENTRY.iter_unpack(body[_INFER.size : _INFER.size + _INFER_ENTRY.size * count])
-    return [
-        (number, InferFrame(deadline, priority, signature, outputs, inputs, layout))
-        for (number, deadline, priority), inputs in zip(numbers, each)
+    requests = []
+    if arena is None:
+        group, index = TensorGroup(layout, count, body, position + length), 0
+        for number, deadline, priority in entries:
+            inputs = GroupedTensors(group, index)
+            requests.append((number, InferFrame._make((deadline, priority, signature, outputs, inputs, layout))))
+            index += 1
+        return requests
+    offsets = struct.unpack_from("<%dQ" % len(layout[2]), body, position + length)
+    tensors = [
+        Tensor(name, datatype, shape, arena[offset : offset + size])
+        for (name, datatype, shape, size), offset in zip(layout[2], offsets)
     ]
+    ((number, deadline, priority),) = entries
+    return [(number, InferFrame(deadline, priority, signature, outputs, tensors, layout))]
 
 
 def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> List[Buffer]:
@@ -243,11 +241,11 @@ def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> L
     They must come from the same batch, have the same layout, and be either all final or all not.
     """
     first = results[0][1]
-    if first.final:
-        flags |= FINAL
-    layout = first.layout or layout_of("", (), first.outputs)
-    head = _pack_result_head([number for number, _ in results], [frame[0] for _, frame in results], first, layout)
-    return pack(RESULT, results[0][0], head + pack_tensors(layout, [frame.outputs for _, frame in results]), flags)
+    outputs: List[Buffer] = [tensor.data for tensor in first.outputs]
+    if len(results) > 1:
+        outputs = [b"".join([frame.outputs[index].data for _, frame in results]) for index in range(len(outputs))]
+    numbers, queue_ns = [number for number, _ in results], [frame.queue_ns for _, frame in results]
+    return pack_grouped_results(numbers, queue_ns, first, outputs, flags)
 
 
 def pack_grouped_results(
@@ -255,26 +253,19 @@ def pack_grouped_results(
 ) -> List[Buffer]:
     """Do what `pack_result` does for results whose bytes are contiguous already: one buffer of `outputs` per tensor.
 
-    `common` has what the results share, which includes their layout.
+    `common` has what the results share, except for their outputs.
     """
-    layout = common.layout or layout_of("", (), common.outputs)
-    body = _pack_result_head(numbers, queue_ns, common, layout)
+    _, input_ns, infer_ns, output_ns, rows, tensors, layout, final = common
+    packed = pack_layout(layout or layout_of("", (), tensors))
+    body: List[Buffer] = [_RESULT.pack(input_ns, infer_ns, output_ns, rows, len(numbers), len(packed))]
+    body += map(_RESULT_ENTRY.pack, numbers, queue_ns)
+    body.append(packed)
     for buffer in outputs:
         body.append(buffer)
         gap = -len(buffer) % ALIGNMENT
         if gap:
             body.append(b"\0" * gap)
-    return pack(RESULT, numbers[0], body, flags | FINAL if common.final else flags)
-
-
-def _pack_result_head(
-    numbers: Sequence[int], queue_ns: Sequence[int], common: ResultFrame, layout: TensorLayout
-) -> List[Buffer]:
-    packed, count = pack_layout(layout), len(numbers)
-    each = [0] * (2 * count)
-    each[::2], each[1::2] = numbers, queue_ns
-    parts = [_RESULT.pack(common[1], common[2], common[3], common[4], count, len(packed))]
-    return [b"".join(parts + [struct.pack("<%dQ" % (2 * count), *each), packed])]
+    return pack(RESULT, numbers[0], body, flags | FINAL if final else flags)
 
 
 def unpack_results(body: memoryview, final: bool = True) -> ResultGroup:

@@ -3,7 +3,7 @@
 Without this, ONNX Runtime decides when to copy, and may copy for each node that runs on the CPU.
 """
 
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -11,7 +11,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from runtimes.contract import InvalidInput
 
-Run = Callable[[Sequence[str], Dict[str, np.ndarray]], List[Any]]
+from .direct import Run
 
 
 def bind_to_device(session: ort.InferenceSession, device: str) -> Run:

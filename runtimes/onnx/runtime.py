@@ -44,7 +44,8 @@ from . import providers
 from .analysis.file import of_bytes, of_file
 from .analysis.ranges import input_ranges
 from .analysis.read import analyze
-from .io_binding import Run, bind_to_device
+from .direct import Run, direct_run
+from .io_binding import bind_to_device
 from .private import private_copy
 
 _DATATYPES = {
@@ -112,7 +113,7 @@ def served(model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
         session.disable_fallback()  # otherwise, one failed run moves the session to the CPU for good
     on_device = providers.CUDA in session.get_providers()
     kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
-    return kind(session, model, options, bind_to_device(session, "cuda") if on_device else session.run)
+    return kind(session, model, options, bind_to_device(session, "cuda") if on_device else direct_run(session))
 
 
 class OnnxModel(Model):
@@ -132,6 +133,7 @@ class OnnxModel(Model):
             declared_inputs(options.inputs, inputs), declared_outputs(options.outputs, outputs), refused
         )
         self._all = [spec.name for spec in signature.outputs]
+        self._has_text = any(spec.datatype == "BYTES" for spec in inputs + outputs)
         self.signatures = {"default": signature}
         # Read now, because the file may be replaced or deleted later.
         self._analysis, self._ranges = _read_graph(model, signature)
@@ -143,10 +145,11 @@ class OnnxModel(Model):
         return self._ranges
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
-        names = wanted_outputs(outputs, self._all)
-        feed = {name: self._feed(name, array) for name, array in inputs.items()}
+        names = wanted_outputs(outputs, self._all) if outputs else self._all
+        if self._has_text:
+            inputs = {name: self._to_text(name, array) for name, array in inputs.items()}
         try:
-            results = self._run(names, feed)
+            results = self._run(names, inputs)
         except InvalidInput:
             raise
         except Exception as error:
@@ -157,9 +160,11 @@ class OnnxModel(Model):
             if not isinstance(error, _INPUT_ERRORS) or _DEVICE_ERROR.search(str(error)):
                 raise
             raise InvalidInput(_sentence(error)) from error
-        return {name: self._to_output(name, result) for name, result in zip(names, results)}
+        if self._has_text:
+            results = [self._to_bytes(name, result) for name, result in zip(names, results)]
+        return dict(zip(names, results))
 
-    def _feed(self, name: str, array: np.ndarray) -> np.ndarray:
+    def _to_text(self, name: str, array: np.ndarray) -> np.ndarray:
         spec = self._inputs.get(name)
         if spec is None or spec.datatype != "BYTES" or array.dtype != object:
             return array  # ONNX Runtime itself refuses invalid inputs, and names them
@@ -171,8 +176,7 @@ class OnnxModel(Model):
             raise InvalidInput("input '%s' has a string that is not UTF-8, which ONNX needs" % name) from None
         return text
 
-    def _to_output(self, name: str, result: Any) -> np.ndarray:
-        array = np.asarray(result)
+    def _to_bytes(self, name: str, array: np.ndarray) -> np.ndarray:
         if self._outputs[name].datatype != "BYTES":
             return array
         encoded = np.empty(array.shape, dtype=object)

@@ -76,13 +76,14 @@ class Batcher:
         rows, key = self._rows_and_key(requests[0][1])
         if isolated:
             key = None
-        waiting, arrivals, has_target = self._waiting, self._arrivals, bool(self.batching.target)
+        waiting, arrivals, has_target = self._waiting, self._arrivals, self.batching.target > 0
         for number, frame in requests:
             arrivals += 1
             deadline, priority = frame[0], frame[1]
             if deadline < self._earliest_deadline:
                 self._earliest_deadline = deadline
-            item = priority, deadline if has_target else 0.0, arrivals, Pending(source, number, frame, now, rows, key)
+            pending = Pending._make((source, number, frame, now, rows, key))
+            item = priority, deadline if has_target else 0.0, arrivals, pending
             if not waiting or waiting[-1] < item:  # arrivals differ, so no two Pending are ever compared
                 waiting.append(item)
             else:
@@ -120,27 +121,37 @@ class Batcher:
         if not waiting:
             return [], None
         head = waiting[0][3]
-        batch, rest = [head], waiting[1:]
-        if head.key is not None:
+        if head.key is None:
+            del waiting[0]
+            return [head], None
+        batch, rest, rows = [head], waiting[1:], head.rows
+        if rest or self.batching.delay:
             limit, latest_end = self._batch_limits(head, now)
-            rows, rest = head.rows, []
-            for index in range(1, len(waiting)):
-                if rows >= limit:
-                    rest += waiting[index:]
-                    break
-                other = waiting[index][3]
-                if other.key == head.key and rows + other.rows <= limit and other.frame.deadline >= latest_end:
-                    batch.append(other)
-                    rows += other.rows
-                else:
-                    rest.append(waiting[index])
+            rest = self._fill(batch, limit, latest_end)
+            rows = sum([pending.rows for pending in batch])
             left = self._remaining_delay(batch, now) if self.batching.delay and rows < limit else 0.0
             if left > 0:
                 return [], left
-            if self.batching.target and (len(rest) or rows > self._typical_rows):
-                self._typical_rows += _TYPICAL_WEIGHT * (rows - self._typical_rows)
+        if self.batching.target and (rest or rows > self._typical_rows):
+            self._typical_rows += _TYPICAL_WEIGHT * (rows - self._typical_rows)
         self._waiting = rest
         return batch, None
+
+    def _fill(self, batch: List[Pending], limit: int, latest_end: float) -> List[Tuple[int, float, int, Pending]]:
+        """Add to a batch, which has the first of the waiting requests, those that fit. Return the others."""
+        waiting, key, room = self._waiting, batch[0].key, limit - batch[0].rows
+        rest = []
+        for index in range(1, len(waiting)):
+            if room <= 0:
+                rest += waiting[index:]
+                break
+            _, _, frame, _, rows, its_key = pending = waiting[index][3]
+            if rows <= room and its_key == key and frame.deadline >= latest_end:
+                batch.append(pending)
+                room -= rows
+            else:
+                rest.append(waiting[index])
+        return rest
 
     def has_full_batch(self) -> bool:
         """Return whether the next batch has as many rows as it may have; False if requests run alone."""
@@ -160,7 +171,8 @@ class Batcher:
 
     def observe(self, batch: Sequence[Pending], seconds: float) -> None:
         """Record the duration of a batch, from `next` until its results were sent."""
-        self._sizing.observe(batch[0].key, sum([pending.rows for pending in batch]), seconds)
+        if seconds >= self._sizing.shortest_s:
+            self._sizing.observe(batch[0].key, sum([pending.rows for pending in batch]), seconds)
 
     def pace(self, batch: Sequence[Pending]) -> Pace:
         """Return what is published for the fronts while this batch runs."""
@@ -223,4 +235,4 @@ class Batcher:
 
 def padded_size(rows: int, sizes: Sequence[int]) -> int:
     """Return the smallest declared size that holds the rows, or `rows` if none does."""
-    return next((size for size in sizes if size >= rows), rows)
+    return next((size for size in sizes if size >= rows), rows) if sizes else rows

@@ -43,12 +43,17 @@ class ChunkedModel:
         if not rows:
             return self._model.infer(inputs, output_names, signature)
         dim, limit = self._batching.dim, self.max_rows(inputs, signature, rows)
+        outputs = self._run_chunk(inputs, output_names, signature, rows) if rows <= limit else None
+        if outputs is not None:
+            return outputs
+        ran_out = rows <= limit
+        if ran_out:
+            limit = next_smaller(rows, self._batching.sizes)
         parts: List[Arrays] = []
-        start, ran_out = 0, False
+        start = 0
         while start < rows:
             count = min(limit, rows - start)
-            chunk = inputs if count == rows else slice_rows(inputs, dim, start, start + count)
-            part = self._run_chunk(chunk, output_names, signature, count)
+            part = self._run_chunk(slice_rows(inputs, dim, start, start + count), output_names, signature, count)
             if part is None:
                 limit, ran_out = next_smaller(count, self._batching.sizes), True
                 continue
@@ -57,7 +62,7 @@ class ChunkedModel:
         if ran_out:
             # All chunks ran, so the batch failed because of its size, and not because of one of its requests.
             self._remember(inputs, signature, rows, limit)
-        return parts[0] if len(parts) == 1 else concatenate(parts, dim, rows)
+        return concatenate(parts, dim, rows)
 
     def _run_chunk(self, inputs: Arrays, output_names: Sequence[str], signature: str, rows: int) -> Optional[Arrays]:
         """Return the outputs, or None if they did not fit into memory and a smaller chunk may be tried.
@@ -67,8 +72,9 @@ class ChunkedModel:
         """
         sizes = self._batching.sizes
         try:
-            given = concatenate([inputs], self._batching.dim, padded_size(rows, sizes), self._model.empty)
-            return self.check_rows(self._model.infer(given, output_names, signature), rows)
+            if sizes:
+                inputs = concatenate([inputs], self._batching.dim, padded_size(rows, sizes), self._model.empty)
+            return self.check_rows(self._model.infer(inputs, output_names, signature), rows)
         except MemoryError:
             if not next_smaller(rows, sizes):
                 raise
@@ -76,7 +82,8 @@ class ChunkedModel:
 
     def check_rows(self, outputs: Arrays, rows: int) -> Arrays:
         """Return the outputs of one chunk without its padding. Raises RowCountMismatch."""
-        dim, size = self._batching.dim, padded_size(rows, self._batching.sizes)
+        dim, sizes = self._batching.dim, self._batching.sizes
+        size = padded_size(rows, sizes) if sizes else rows
         for name, array in outputs.items():
             if array.ndim <= dim or array.shape[dim] != size:
                 raise RowCountMismatch("output '%s' has shape %s for %d rows" % (name, list(array.shape), size))

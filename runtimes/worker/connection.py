@@ -2,6 +2,7 @@
 
 import socket
 from collections import deque
+from itertools import islice
 from typing import Deque, List, Optional, Sequence
 
 from runtimes.tensors import Buffer
@@ -14,25 +15,30 @@ _CHUNK = 1 << 16
 # comes through the socket takes several turns, and a batch runs between each of them; with a high one, a front that
 # sends without pause delays the others.
 _MAX_PER_TURN = 1 << 23
-# Smaller buffers are copied into one, because that costs less than one more entry in the list for sendmsg.
-_SMALL = 1 << 12
+# Up to this many bytes are copied into one buffer to be written, because that costs less than a list of them.
+_MAX_JOINED = 1 << 14
 _MAX_BUFFERS = 512  # under every system's IOV_MAX
 
 
 class Connection:
     """One connection. What the peer has not read yet waits in the connection's own buffer.
 
-    closed: whether the peer has closed the connection. arena: the front's memory, once it is mapped.
+    descriptor  of the socket
+    closed      whether the peer has closed the connection
+    blocked     whether the peer reads more slowly than it is written to, so that output is left
+    output      what is to be written by the next `flush`, so that the results of a batch are sent with one call
+    arena       the front's memory, once it is mapped
     """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
+        self.descriptor = sock.fileno()
         self.closed = False
+        self.blocked = False
+        self.output: Deque[Buffer] = deque()
         self.arena: Optional[memoryview] = None
         self._reader = FrameReader()
-        self._out: Deque[memoryview] = deque()
-        self._small: List[Buffer] = []  # to be sent after `_out`, as one buffer
 
     def receive(self) -> List[Frame]:
         """Return the frames that have arrived, up to _MAX_PER_TURN bytes. Raises WireError."""
@@ -53,41 +59,34 @@ class Connection:
         return frames
 
     def queue(self, buffers: Sequence[Buffer]) -> None:
-        """Queue buffers for the next `flush`, so that the results of a batch are sent with one call."""
-        for buffer in buffers:
-            size = len(buffer)
-            if size >= _SMALL:
-                self._join()
-                self._out.append(memoryview(buffer).cast("B"))
-            elif size:
-                self._small.append(buffer)
-
-    def _join(self) -> None:
-        if self._small:
-            self._out.append(memoryview(b"".join(self._small)))
-            self._small = []
+        """Add to the output."""
+        self.output.extend(buffers)
 
     def flush(self) -> bool:
         """Write what the socket accepts. Return whether everything has been written."""
-        self._join()
-        out = self._out
-        while out and not self.closed:
+        output = self.output
+        if len(output) > 1 and sum(map(len, output)) <= _MAX_JOINED:
+            joined = b"".join(output)
+            output.clear()
+            output.append(joined)
+        while output and not self.closed:
             try:
-                sent = self.sock.sendmsg([out[index] for index in range(min(len(out), _MAX_BUFFERS))])
+                if len(output) == 1:
+                    sent = self.sock.send(output[0])
+                else:
+                    sent = self.sock.sendmsg(list(islice(output, _MAX_BUFFERS)))
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError:
                 self.closed = True
                 break
-            while sent:
-                if sent < len(out[0]):
-                    out[0] = out[0][sent:]
-                    break
-                sent -= len(out.popleft())
+            while output and sent >= len(output[0]):
+                sent -= len(output.popleft())
+            if sent:
+                output[0] = memoryview(output[0])[sent:]
         return True
 
     def close(self) -> None:
         self.closed = True
-        self._out.clear()
-        self._small = []
+        self.output.clear()
         self.sock.close()

@@ -121,6 +121,8 @@ class CostCurve:
 
     def choose_rows(self, limit: int, smaller: bool = True) -> int:
         """Return the best size, or occasionally another one to explore: twice its rows or, if `smaller`, half."""
+        if not self._sizes:
+            return limit  # nothing to compare with, for example because batches are too short to be observed
         best_rows = self.best_rows(limit)
         half = max(best_rows // 2, 1)
         self._choices += 1

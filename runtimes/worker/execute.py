@@ -3,44 +3,39 @@
 import sys
 import time
 import traceback
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import DeviceLost, InvalidInput, Model, Unsupported
-from runtimes.tensors import to_array
+from runtimes.layouts import layout_of
+from runtimes.tensors import from_array
 from runtimes.wire import ResultFrame
 from runtimes.worker.batcher import Batching, Pending, padded_size
 from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
 from runtimes.worker.refusal import without_numbers
-from runtimes.worker.rows import Arrays, BatchResults, gather_inputs, split_outputs
-
-
-class Failure(NamedTuple):
-    """Why a request has no result: an error kind of the gateway, and a sentence for the client."""
-
-    kind: str
-    message: str
-
-
-Outcome = Union[ResultFrame, Failure]
+from runtimes.worker.results import BatchResults, Failure, Outcome
+from runtimes.worker.rows import Arrays, gather_inputs, split
 
 
 class RunningBatch(NamedTuple):
     """A batch in progress. Times are time.monotonic() seconds.
 
-    rows     0 if the model is not batched
+    counts   rows of each request
+    rows     of all requests; 0 if the model is not batched
     inputs   of all requests, concatenated
-    started  whether the model is working on it; `handle` is what `Model.start` returned
     error    why the inputs could not be concatenated, or the model could not start
+    started  whether the model is working on it; `handle` is what `Model.start` returned
     """
 
     batch: Sequence[Pending]
+    counts: Sequence[int]
+    arrived: Sequence[float]
     rows: int
     began_at: float
     gathered_at: float
     inputs: Arrays
+    error: Optional[Exception] = None
     started: bool = False
     handle: Any = None
-    error: Optional[Exception] = None
 
 
 class Executor:
@@ -125,27 +120,28 @@ class Executor:
     def _gather(self, batch: Sequence[Pending]) -> RunningBatch:
         self.on_run(batch)
         began = time.monotonic()
-        rows = sum([pending.rows for pending in batch])
+        _, _, frames, arrived, counts, _ = zip(*batch)
+        rows = sum(counts)
         inputs: Arrays = {}
         error: Optional[Exception] = None
         try:
-            if rows:
-                # A batch that is too large for one run is split into chunks later, and padded then.
-                size = padded_size(rows, self.batching.sizes) if rows <= self.batching.max_rows else rows
-                frames = [pending.frame for pending in batch]
-                inputs = gather_inputs(frames, self.batching.dim, size, self.model.empty)
-            else:
-                inputs = {tensor.name: to_array(tensor) for tensor in batch[0].frame.inputs}
+            # A batch that is too large for one run is split into chunks later, and padded then.
+            sizes, is_one_run = self.batching.sizes, 0 < rows <= self.batching.max_rows
+            size = padded_size(rows, sizes) if sizes and is_one_run else rows
+            inputs = gather_inputs(frames, rows, size, self.batching.dim, self.model.empty)
         except ValueError as why:
             error = InvalidInput(str(why))
         except Exception as why:  # noqa: BLE001 - for example, there is no memory to concatenate them
             error = why
-        return RunningBatch(batch, rows, began, time.monotonic(), inputs, error=error)
+        return RunningBatch(batch, counts, arrived, rows, began, time.monotonic(), inputs, error)
 
     def _results(self, running: RunningBatch) -> Sequence[Outcome]:
-        batch, rows = running.batch, running.rows
+        batch, dim = running.batch, self.batching.dim
         first = batch[0].frame
-        outputs = self._outputs(running)
+        if running.started or running.error is not None:
+            outputs = self._outputs_of_started(running)
+        else:
+            outputs = self.chunked_model.run(running.inputs, first.outputs, first.signature, running.rows)
         inferred = time.monotonic()
         # A pipelined batch waits in the model until the previous one is done; that counts as queue time.
         waited = max(0.0, self._finished_at - running.gathered_at)
@@ -155,27 +151,31 @@ class Executor:
         for name in first.outputs:
             if name not in outputs:
                 raise InvalidInput("the model has no output '%s'; it has %s" % (name, ", ".join(sorted(outputs))))
-        began, limit = running.began_at + waited, self.max_response_bytes
-        counts = [pending.rows for pending in batch]
-        queue_ns = [_ns(began - pending.arrived) for pending in batch]
-        input_ns, infer_ns = _ns(running.gathered_at - running.began_at), _ns(inferred - running.gathered_at - waited)
-        common = ResultFrame(0, input_ns, infer_ns, 0, rows or 1, [])
-        results = split_outputs(outputs, self.batching.dim if rows else 0, counts, queue_ns, common)
-        if isinstance(results, BatchResults):
-            results.common = common._replace(compute_output_ns=_ns(time.monotonic() - inferred))
-            if results.bytes_of(max(counts)) <= limit:
+        counts = running.counts
+        in_rows = len(batch) == 1 or (dim == 0 and not any([a.dtype.kind in "OSU" for a in outputs.values()]))
+        parts = [outputs] if in_rows else split(outputs, dim, counts)
+        tensors = [[from_array(name, array) for name, array in part.items()] for part in parts]
+        began = running.began_at + waited
+        queue_ns = [int((began - arrived) * 1e9) for arrived in running.arrived]
+        input_ns = int((running.gathered_at - running.began_at) * 1e9)
+        infer_ns = max(0, int((inferred - running.gathered_at - waited) * 1e9))
+        times = input_ns, infer_ns, int((time.monotonic() - inferred) * 1e9), running.rows or 1
+        if in_rows:
+            results = BatchResults(tensors[0], counts, queue_ns, times)
+            if results.bytes_of(max(counts)) <= self.max_response_bytes:
                 return results
-        output_ns = _ns(time.monotonic() - inferred)
-        outcomes: List[Outcome] = []
-        for result in results:
-            assert result.layout is not None
-            size = sum([length for _, _, _, length in result.layout[2]])
-            if size > limit:
-                message = "the answer has %d bytes and the limit is %d; ask for fewer rows or fewer outputs"
-                outcomes.append(Failure("too_large", message % (size, limit)))
-            else:
-                outcomes.append(result._replace(compute_output_ns=output_ns))
-        return outcomes
+            return [self._limited(result) for result in results]
+        return [
+            self._limited(ResultFrame(queued, *times, each, layout_of("", (), each)))
+            for queued, each in zip(queue_ns, tensors)
+        ]
+
+    def _limited(self, result: ResultFrame) -> Outcome:
+        size, limit = sum([len(tensor.data) for tensor in result.outputs]), self.max_response_bytes
+        if size <= limit:
+            return result
+        message = "the answer has %d bytes and the limit is %d; ask for fewer rows or fewer outputs"
+        return Failure("too_large", message % (size, limit))
 
     def _failure(self, error: BaseException) -> Failure:
         if isinstance(error, InvalidInput) and not (self.refusal and without_numbers(str(error)) == self.refusal):
@@ -188,20 +188,15 @@ class Executor:
             return Failure("out_of_memory", "the model ran out of memory on this request; send fewer rows")
         return Failure("internal", "the model failed on this request; the gateway's log says why")
 
-    def _outputs(self, running: RunningBatch) -> Arrays:
+    def _outputs_of_started(self, running: RunningBatch) -> Arrays:
         if running.error is not None:
             raise running.error
-        if running.started:
-            try:
-                outputs = self.model.finish(running.handle)
-                return self.chunked_model.check_rows(outputs, running.rows) if running.rows else outputs
-            except MemoryError:
-                if running.rows <= 1:
-                    raise
-            # Not inside `except`: there, the traceback keeps the framework's frames alive, and they keep the memory.
+        try:
+            outputs = self.model.finish(running.handle)
+            return self.chunked_model.check_rows(outputs, running.rows) if running.rows else outputs
+        except MemoryError:
+            if running.rows <= 1:
+                raise
+        # Not inside `except`: there, the traceback keeps the framework's frames alive, and they keep the memory.
         first = running.batch[0].frame
         return self.chunked_model.run(running.inputs, first.outputs, first.signature, running.rows)
-
-
-def _ns(seconds: float) -> int:
-    return max(0, int(seconds * 1e9))

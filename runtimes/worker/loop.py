@@ -7,11 +7,9 @@ A pipelined model gets a second batch while it computes one, but only a full bat
 collecting requests until the running batch ends, at no loss.
 """
 
-import selectors
 import socket
 import time
-from itertools import groupby
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence
 
 from runtimes import wire
 from runtimes.contract import Signature
@@ -23,17 +21,15 @@ from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batcher, Pending
 from runtimes.worker.budget import Budget
 from runtimes.worker.connection import Connection
-from runtimes.worker.execute import Executor, Failure, Outcome, RunningBatch
+from runtimes.worker.execute import Executor, RunningBatch
 from runtimes.worker.facts import Facts
 from runtimes.worker.mapping import map_arena
-from runtimes.worker.rows import BatchResults
+from runtimes.worker.poller import READABLE, WRITABLE, Poller
+from runtimes.worker.results import Failure, Outcome, send, send_failure
 
 # The longest poll of an idle worker. All events arrive on sockets, so the value hardly matters; a shorter one would use
 # CPU time while idle.
 _IDLE_S = 1.0
-# Bytes of results in one frame. Small results share a frame, because a frame each would cost more than their bytes.
-# Large results get their own, so that a front can respond to the first before the last one has been written.
-_MAX_FRAME_BYTES = 1 << 16
 
 
 class Loop:
@@ -52,7 +48,6 @@ class Loop:
         status: StatusPage,
         facts: Facts,
         audit_share: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._executor = executor
         executor.on_run = self._mark_busy
@@ -63,18 +58,17 @@ class Loop:
         self._listener = listener
         self._control = control
         self._status = status
-        self._clock = clock
-        self._fronts: List[Connection] = []
         self._stopping = False
         self._running: List[RunningBatch] = []  # the batches in progress; two at most, in a pipelined model
         self._free_at = 0.0  # when the results of the last batch had been sent
         self._gaps: Dict[str, Signature] = {
             name: signature for name, signature in executor.model.signatures.items() if probe.has_gaps(signature)
         }
-        self._selector = selectors.DefaultSelector()
+        self._poller = Poller()
+        self._connections: Dict[int, Connection] = {}  # by descriptor: the fronts' and the supervisor's
         listener.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ, None)
-        self._selector.register(control.sock, selectors.EVENT_READ, control)
+        self._poller.watch(listener.fileno(), READABLE)
+        self._add(control)
 
     def seed_cost(self, rows: int, seconds: float) -> None:
         """Record the duration of a batch of this size during warm-up."""
@@ -89,41 +83,44 @@ class Loop:
     def turn(self, timeout: float) -> Optional[float]:
         """Poll once, then run and answer at most one batch. Return the timeout of the next poll, or None at the end."""
         self._poll(timeout)
-        busy = self._fronts or self._running or len(self._batcher)
-        if self._stopping and not busy and not self._accept():
+        batcher = self._batcher
+        if self._stopping and not self._is_busy() and not self._accept():
             return None
-        now = self._clock()
-        for late in self._batcher.take_expired(now):
-            self._send_failure(late.source, late.id, _lateness_failure(late, now))
+        now = time.monotonic()
+        for late in batcher.take_expired(now):
+            send_failure(late.source, late.id, _lateness_failure(late, now))
         batch: List[Pending] = []
         wait: Optional[float] = None
-        if not self._running or self._batcher.has_full_batch():
-            batch, wait = self._batcher.next(now)
-        if batch and self._batcher.batching.target:
-            self._status.set_pace(self._batcher.pace(batch))
+        if not self._running or batcher.has_full_batch():
+            batch, wait = batcher.next(now)
+        if batch and batcher.batching.target:
+            self._status.set_pace(batcher.pace(batch))
         done = self._advance(batch)
         self._flush()
         if done is not None:
-            ended = self._clock()
-            self._batcher.observe(done.batch, ended - max(done.began_at, self._free_at))
+            ended = time.monotonic()
+            batcher.observe(done.batch, ended - max(done.began_at, self._free_at))
             self._free_at = ended
-        is_idle = not self._running and not len(self._batcher) and not self._stopping
-        if is_idle and done is None and self._auditor.is_due:
-            self._audit()
-        has_work = self._running or (len(self._batcher) and wait is None) or (is_idle and self._auditor.is_due)
-        if has_work:
+        if self._running or (wait is None and len(batcher)):
+            return 0.0
+        if self._auditor.is_due and not len(batcher) and not self._stopping:
+            if done is None:  # otherwise, requests that have arrived meanwhile come first
+                self._audit()
             return 0.0
         return _IDLE_S if wait is None else wait
 
+    def _is_busy(self) -> bool:
+        return bool(len(self._connections) > 1 or self._running or len(self._batcher))
+
     def _poll(self, timeout: float) -> None:
-        for key, events in self._selector.select(timeout):
-            connection = key.data
+        for descriptor, events in self._poller.wait(timeout):
+            connection = self._connections.get(descriptor)
             if connection is None:
                 self._accept()
                 continue
-            if events & selectors.EVENT_WRITE:
+            if events & WRITABLE:
                 self._flush_one(connection)
-            if events & selectors.EVENT_READ:
+            if events & ~WRITABLE:
                 try:
                     for frame in connection.receive():
                         self._handle_frame(connection, frame)
@@ -139,30 +136,30 @@ class Loop:
             sock, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError):
             return False
-        connection = Connection(sock)
-        self._fronts.append(connection)
-        self._selector.register(sock, selectors.EVENT_READ, connection)
+        self._add(Connection(sock))
         return True
 
+    def _add(self, connection: Connection) -> None:
+        self._connections[connection.descriptor] = connection
+        self._poller.watch(connection.descriptor, READABLE)
+
     def _disconnect(self, connection: Connection) -> None:
-        self._selector.unregister(connection.sock)
+        self._poller.forget(connection.descriptor)
+        del self._connections[connection.descriptor]
         self._batcher.drop_source(connection)
         self._status.clear_rows()
-        if connection in self._fronts:
-            self._fronts.remove(connection)
         connection.close()
 
     def _handle_frame(self, connection: Connection, frame: Frame) -> None:
         if frame.kind == wire.INFER:
             isolated = bool(frame.flags & wire.ISOLATED)
             arena = connection.arena if frame.flags & wire.IN_ARENA else None
-            now = self._clock()
-            self._batcher.add_all(connection, wire.unpack_infer(frame.body, arena), isolated, now)
+            self._batcher.add_all(connection, wire.unpack_infer(frame.body, arena), isolated, time.monotonic())
         elif frame.kind == wire.CANCEL:
             # Each request gets exactly one result or error, since the front counts them to know the room in its
             # window. A request that is running already gets its result.
             if self._batcher.cancel(connection, frame.id):
-                self._send_failure(connection, frame.id, Failure("cancelled", "cancelled"))
+                send_failure(connection, frame.id, Failure("cancelled", "cancelled"))
         elif frame.kind == wire.ARENA:
             connection.arena = map_arena(**wire.unpack_json(frame.body))
             if connection.arena is not None:
@@ -213,33 +210,16 @@ class Loop:
         else:
             self._status.set_idle()
         self._auditor.observe(batch, outcomes)
-        if isinstance(outcomes, BatchResults):
-            send_results(batch, outcomes)
-        else:
-            self._send_each(batch, outcomes)
+        send(batch, outcomes)
         if self._gaps:
             self._report_learned(batch[0], outcomes[0])
         self._executor.last_run = None
 
-    def _send_each(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
-        flag = wire.FIRST_OF_BATCH
-        for (source, shared), run in groupby(zip(batch, outcomes), _frame_key):
-            each = [(pending.id, outcome) for pending, outcome in run]
-            if shared is None:
-                for number, failure in each:
-                    self._send_failure(source, number, failure)
-                continue
-            per_frame = max(1, _MAX_FRAME_BYTES // max(1, sum([size for _, _, _, size in shared[0][2]])))
-            for start in range(0, len(each), per_frame):
-                source.queue(wire.pack_result(each[start : start + per_frame], flag))
-                flag = 0
-
     def _mark_busy(self, batch: Sequence[Pending]) -> None:
-        others = [pending.id for running in self._running for pending in running.batch]
-        self._status.set_busy([pending.id for pending in batch] + others, self._clock())
-
-    def _send_failure(self, connection: Connection, request_id: int, failure: Failure) -> None:
-        connection.queue([wire.pack_json(wire.ERROR, failure._asdict(), request_id)])
+        ids = [pending.id for pending in batch]
+        for running in self._running:
+            ids += [pending.id for pending in running.batch]
+        self._status.set_busy(ids, time.monotonic())
 
     def _report_learned(self, pending: Pending, outcome: Outcome) -> None:
         """Send the supervisor what the first successful request revealed about its signature."""
@@ -262,46 +242,17 @@ class Loop:
         self._control.queue([wire.pack_json(wire.LEARNED, Learned(name, found).to_json())])
 
     def _flush(self) -> None:
-        self._flush_one(self._control)
-        for connection in list(self._fronts):
-            self._flush_one(connection)
+        for connection in self._connections.values():
+            if connection.output:
+                self._flush_one(connection)
 
     def _flush_one(self, connection: Connection) -> None:
-        done = connection.flush()
-        if connection.closed:
-            return  # the next poll sees the end of the connection and removes it
-        events = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
-        key = self._selector.get_key(connection.sock)
-        if key.events != events:
-            self._selector.modify(connection.sock, events, connection)
-
-
-def send_results(batch: Sequence[Pending], results: BatchResults) -> None:
-    """Send the rows of neighboring requests in one frame, if they go to one front and have as many rows each."""
-    first, total, begin_row, flag = 0, len(batch), 0, wire.FIRST_OF_BATCH
-    while first < total:
-        source, rows = batch[first].source, results.counts[first]
-        limit = first + max(1, _MAX_FRAME_BYTES // max(1, results.bytes_of(rows)))
-        stop = first + 1
-        while stop < total and stop < limit and batch[stop].rows == rows and batch[stop].source is source:
-            stop += 1
-        end_row = begin_row + rows * (stop - first)
-        common = results.common._replace(layout=results.layout(rows))
-        numbers, queue_ns = [pending.id for pending in batch[first:stop]], results.queue_ns[first:stop]
-        source.queue(wire.pack_grouped_results(numbers, queue_ns, common, results.data(begin_row, end_row), flag))
-        first, begin_row, flag = stop, end_row, 0
+        was_blocked, connection.blocked = connection.blocked, not connection.flush()
+        if connection.blocked != was_blocked:
+            self._poller.watch(connection.descriptor, READABLE | WRITABLE if connection.blocked else READABLE)
 
 
 def _lateness_failure(pending: Pending, now: float) -> Failure:
     if pending.frame.deadline <= now:
         return Failure("deadline", "the deadline passed before the model could run")
     return Failure("overloaded", "the model is too busy to answer in time; try again later")
-
-
-def _frame_key(answered: Tuple[Pending, Outcome]) -> Tuple[Connection, Any]:
-    """Return what must be equal for neighboring results to share a frame.
-
-    The second part consists of layout, `final` and durations, or is None for a failure.
-    """
-    pending, outcome = answered
-    return pending.source, None if isinstance(outcome, Failure) else (outcome.layout, outcome.final, outcome[1:5])

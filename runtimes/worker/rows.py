@@ -1,68 +1,88 @@
 """Concatenates, pads and splits arrays by rows. `dim` is the dimension that counts the rows.
 
-Requests with the same layout, such as those of one client, do not need an array each: their bytes are concatenated, or
-split, at a tenth of the cost. For tiny models that is most of a worker's work.
+Requests with the same layout, such as those of one client, do not need an array each. In a frame, their bytes are
+contiguous already, so that the inputs of a batch are views of it.
 """
 
-from itertools import accumulate
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.contract import numpy_dtype
-from runtimes.layouts import GroupedTensors, TensorGroup, TensorLayout, layout_of
-from runtimes.tensors import Buffer, Tensor, from_array, to_array
-from runtimes.wire import InferFrame, ResultFrame
+from runtimes.bounded_cache import BoundedCache
+from runtimes.contract import DATATYPES, numpy_dtype
+from runtimes.layouts import GroupedTensors, TensorGroup, TensorLayout
+from runtimes.tensors import to_array
+from runtimes.wire import InferFrame
 from runtimes.worker.batcher import padded_size
 
 # Inputs of up to this many bytes are concatenated as bytes. For larger ones, making arrays is cheap compared with
 # copying the bytes, and `Model.empty` may provide faster memory to copy them into.
 _SMALL = 1 << 12
 
+# Layouts of inputs whose sizes are cached: as many as the wire caches.
+_MAX_LAYOUTS = 1024
+
 Arrays = Dict[str, np.ndarray]
+_numeric_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, int]
 
 
 def gather_inputs(
-    frames: Sequence[InferFrame], dim: int, size: int, empty: Callable[[Any, Any], np.ndarray] = np.empty
+    frames: Sequence[InferFrame], rows: int, size: int, dim: int, empty: Callable[[Any, Any], np.ndarray] = np.empty
 ) -> Arrays:
-    """Return the inputs of all requests, concatenated and padded to `size` rows.
+    """Return the inputs of all requests, which have `rows` rows together, concatenated and padded to `size` rows.
+
+    If rows are not counted, both are 0 and there is one request.
 
     Raises ValueError with a sentence for the client if the bytes of an input do not fit its shape.
     """
     layout = frames[0].layout
-    if dim == 0 and len(frames) > 1 and layout is not None and _is_small(layout):
-        rows = layout[2][0][2][0] * len(frames)
-        if rows == size and all([frame.layout is layout for frame in frames]):
-            return _gather_bytes(frames, layout, size)
+    if rows == size and layout is not None:
+        largest = _numeric_bytes(layout)
+        if 0 <= largest and (len(frames) == 1 or (largest <= _SMALL and dim == 0)):
+            runs = _runs(frames, layout)
+            if len(runs) == 1:
+                group, start, stop = runs[0]
+                return _views(group, start, stop)
+            if runs:
+                return _join(runs, layout, size)
     parts = [{tensor.name: to_array(tensor) for tensor in frame.inputs} for frame in frames]
-    return concatenate(parts, dim, size, empty)
+    return concatenate(parts, dim, size, empty) if size else parts[0]
 
 
-def _is_small(layout: TensorLayout) -> bool:
-    return all([size <= _SMALL and datatype != "BYTES" for _, datatype, _, size in layout[2]])
+def _numeric_bytes(layout: TensorLayout) -> int:
+    """Return the bytes of the largest tensor; -1 if one contains strings, or has a size that does not fit its shape."""
+    largest = _numeric_layouts.entries.get(layout)
+    if largest is None:
+        largest = 0
+        for _, datatype, shape, size in layout[2]:
+            count, code = DATATYPES[datatype].itemsize, DATATYPES[datatype].code
+            for each in shape:
+                count *= each
+            is_numeric = size == count and code is not None and datatype != "BYTES"
+            largest = max(largest, size) if is_numeric and largest >= 0 else -1
+        if type(layout) is not tuple:  # the others are too long to be cached
+            _numeric_layouts.put(layout, largest)
+    return largest
 
 
-def _gather_bytes(frames: Sequence[InferFrame], layout: TensorLayout, size: int) -> Arrays:
-    arrays, runs = {}, _runs(frames)
-    for index, (name, datatype, shape, _) in enumerate(layout[2]):
-        if runs is None:
-            data: Any = b"".join([frame.inputs[index].data for frame in frames])
-        elif len(runs) == 1:
-            data = runs[0][0].data(index, *runs[0][1:])
-        else:
-            data = b"".join([group.data(index, start, stop) for group, start, stop in runs])
-        arrays[name] = np.frombuffer(data, numpy_dtype(datatype)).reshape((size,) + shape[1:])
+def _views(group: TensorGroup, start: int, stop: int) -> Arrays:
+    """Return the tensors of some members as views of their frame that join them in the first dimension."""
+    arrays, count = {}, stop - start
+    for (name, datatype, shape, size), position in zip(group.layout[2], group.starts):
+        if count > 1:
+            shape = (shape[0] * count,) + shape[1:]
+        arrays[name] = np.ndarray(shape, numpy_dtype(datatype), group.body, position + start * size)
     return arrays
 
 
-def _runs(frames: Sequence[InferFrame]) -> Optional[List[Tuple[TensorGroup, int, int]]]:
-    """Return which requests of which groups these are, in order. None if one of them is in no group."""
+def _runs(frames: Sequence[InferFrame], layout: TensorLayout) -> List[Tuple[TensorGroup, int, int]]:
+    """Return which requests of which groups these are, in order. Empty if one is in no group, or has another layout."""
     runs: List[Tuple[TensorGroup, int, int]] = []
     group, start, stop = None, 0, 0
     for frame in frames:
         inputs = frame.inputs
         if type(inputs) is not GroupedTensors:
-            return None
+            return []
         if inputs.group is group and inputs.member == stop:
             stop += 1
             continue
@@ -70,73 +90,17 @@ def _runs(frames: Sequence[InferFrame]) -> Optional[List[Tuple[TensorGroup, int,
             runs.append((group, start, stop))
         group, start = inputs.group, inputs.member
         stop = start + 1
-    return runs + [(group, start, stop)] if group is not None else None
+        if group.layout is not layout:
+            return []
+    return runs + [(group, start, stop)] if group is not None else []
 
 
-def split_outputs(
-    outputs: Arrays, dim: int, counts: Sequence[int], queue_ns: Sequence[int], common: ResultFrame
-) -> Sequence[ResultFrame]:
-    """Return the result of each request, which has its rows of every output. `common` is what the results share."""
-    if dim == 0 and len(counts) > 1 and not any([array.dtype.kind in "OSU" for array in outputs.values()]):
-        return BatchResults([from_array(name, array) for name, array in outputs.items()], counts, queue_ns, common)
-    results = []
-    for part, queued in zip(_split(outputs, dim, counts), queue_ns):
-        tensors = [from_array(name, array) for name, array in part.items()]
-        results.append(common._replace(queue_ns=queued, outputs=tensors, layout=layout_of("", (), tensors)))
-    return results
-
-
-class BatchResults(Sequence[ResultFrame]):
-    """The results of a batch, as its outputs are: each request's are contiguous rows of every output.
-
-    A ResultFrame per request is made where one is asked for. The loop needs none: it sends the rows of neighboring
-    requests together (`send_results`).
-
-    counts  rows of each request
-    common  what the results have in common, without layout and outputs
-    """
-
-    def __init__(
-        self, outputs: Sequence[Tensor], counts: Sequence[int], queue_ns: Sequence[int], common: ResultFrame
-    ) -> None:
-        self.counts, self.queue_ns, self.common = counts, queue_ns, common
-        self._outputs = outputs
-        self._row_bytes = [len(output.data) // max(output.shape[0], 1) for output in outputs]
-        self._layouts: Dict[int, TensorLayout] = {}
-        self._starts: List[int] = []  # rows before those of each request; empty until one is asked for
-
-    def bytes_of(self, rows: int) -> int:
-        """Return the bytes of a result with this many rows."""
-        return rows * sum(self._row_bytes)
-
-    def layout(self, rows: int) -> TensorLayout:
-        """Return the layout of a result with this many rows."""
-        layout = self._layouts.get(rows)
-        if layout is None:
-            tensors = [
-                Tensor(name, datatype, (rows,) + shape[1:], data[: rows * size])
-                for (name, datatype, shape, data), size in zip(self._outputs, self._row_bytes)
-            ]
-            layout = self._layouts[rows] = layout_of("", (), tensors)
-        return layout
-
-    def data(self, start: int, stop: int) -> List[Buffer]:
-        """Return the bytes of these rows, for each output."""
-        return [each.data[start * size : stop * size] for each, size in zip(self._outputs, self._row_bytes)]
-
-    def __len__(self) -> int:
-        return len(self.counts)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
-        if not self._starts:
-            self._starts = [0] + list(accumulate(self.counts[:-1]))
-        count, start = self.counts[index], self._starts[index]
-        layout = self.layout(count)
-        parts = zip(layout[2], self.data(start, start + count))
-        tensors = [Tensor(name, datatype, shape, data) for (name, datatype, shape, _), data in parts]
-        return self.common._replace(queue_ns=self.queue_ns[index], outputs=tensors, layout=layout)
+def _join(runs: Sequence[Tuple[TensorGroup, int, int]], layout: TensorLayout, size: int) -> Arrays:
+    arrays = {}
+    for index, (name, datatype, shape, _) in enumerate(layout[2]):
+        data = b"".join([group.data(index, start, stop) for group, start, stop in runs])
+        arrays[name] = np.ndarray((size,) + shape[1:], numpy_dtype(datatype), data)
+    return arrays
 
 
 def concatenate(
@@ -166,10 +130,8 @@ def slice_rows(arrays: Arrays, dim: int, start: int, stop: int) -> Arrays:
     return {name: _slice(array, dim, start, stop) for name, array in arrays.items()}
 
 
-def _split(arrays: Arrays, dim: int, counts: Sequence[int]) -> List[Arrays]:
+def split(arrays: Arrays, dim: int, counts: Sequence[int]) -> List[Arrays]:
     """Return the arrays in parts with these numbers of rows, in order."""
-    if len(counts) == 1:
-        return [arrays]
     parts, start = [], 0
     for count in counts:
         parts.append(slice_rows(arrays, dim, start, start + count))

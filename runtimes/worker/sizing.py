@@ -20,6 +20,7 @@ class Sizing:
     """Batch sizes of a model, by key. Requests with equal keys may share a batch; each key has its own cost curve.
 
     max_rows: the limit for any batch. target: seconds from a request's arrival to its response; 0 if there is none.
+    shortest_s: shorter batches need not be observed.
 
     Before anything is known about a key, a model without a target runs full batches; one with a target starts with
     small batches and doubles them.
@@ -28,6 +29,7 @@ class Sizing:
     def __init__(self, max_rows: int, target: float = 0.0) -> None:
         self.target = target
         self.response_s = target * _RESPONSE_SHARE
+        self.shortest_s = 0.0 if target else _SHORT_S
         self._max_rows = max_rows
         self._curves: Dict[Any, CostCurve] = {}
         self._seed, self._shared = CostCurve(), CostCurve()
@@ -47,8 +49,7 @@ class Sizing:
 
     def observe(self, key: Any, rows: int, seconds: float) -> None:
         """Record the duration of a batch, from its formation until its results were sent."""
-        if self.target or seconds >= _SHORT_S:
-            self.curve(key).observe(rows, seconds)
+        self.curve(key).observe(rows, seconds)
 
     def max_batch_rows(self, key: Any) -> int:
         """Return the maximum number of rows in a batch.

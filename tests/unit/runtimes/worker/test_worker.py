@@ -18,7 +18,7 @@ from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.batching_decision import DEFAULT_MAX_ROWS, decide_batching, with_free_rows
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, Failure
-from runtimes.worker.loop import send_results
+from runtimes.worker.results import send
 
 
 class Doubler(Model):
@@ -358,7 +358,7 @@ def test_each_front_gets_the_rows_of_its_own_requests() -> None:
             for request in requests:
                 batcher.add_all(front, [request], False, 0.0)
     batch, _ = batcher.next(0.0)
-    send_results(batch, executor.run(batch))  # type: ignore[arg-type]
+    send(batch, executor.run(batch))  # type: ignore[arg-type]
     firsts = 0
     for front in fronts:
         asked = {pending.id: to_array(pending.frame.inputs[0]) for pending in batch if pending.source is front}
