@@ -1,11 +1,10 @@
 """Finds what was read from a head, if the same head, or one that differs in nothing that matters, came before.
 
 The heads of one client are alike but for the length of the body and for headers that name the request or its trace.
-So a head is also looked up without these lines. What is left of it must be byte for byte what is left of a head that
+So a head is also looked up without these lines. What is left of it must be line for line what is left of a head that
 the parser accepted, and each removed line must be one plain header line, so that the parser would accept it too.
 """
 
-import re
 from collections.abc import Sequence
 
 from gateway.engine.arena import MIN_ARENA_BYTES
@@ -18,6 +17,8 @@ _MAX_HEADS = 1024
 # Heads longer than this are not cached. Heads of common client libraries have a few hundred bytes, with a bearer token
 # a thousand more.
 MAX_HEAD_LENGTH = 2048
+# The lines of heads in use: most heads share most of theirs.
+_MAX_LINES = 4 * _MAX_HEADS
 # Headers that can change where the body ends, or whether it is sent at all.
 _FRAMING_HEADERS = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
 # Headers that identify one request or its trace. A head with one of them is never repeated.
@@ -28,9 +29,6 @@ _PER_REQUEST_HEADERS = (
 )  # fmt: skip
 _LENGTH = b"content-length"
 _VARYING = {_LENGTH, *_PER_REQUEST_HEADERS}
-# A line of printable ASCII: other bytes are for the parser to judge.
-_VARYING_LINES = re.compile(rb"\r\n(?:" + b"|".join(sorted(_VARYING)) + rb"):[\t\x20-\x7e]*(?=\r\n|\Z)", re.IGNORECASE)
-_LENGTHS = re.compile(rb"\r\n" + _LENGTH + rb":[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 
 class HeadCache:
@@ -38,8 +36,11 @@ class HeadCache:
 
     def __init__(self) -> None:
         self._exact: BoundedCache[bytes, Head] = BoundedCache(_MAX_HEADS)
-        # By what is left of them without the lines of _VARYING; of those `find` may answer for with another length.
-        self._reduced: BoundedCache[bytes, Head] = BoundedCache(_MAX_HEADS)
+        # By the lines that are left of them without those of _VARYING; of those `find` may answer for with another
+        # length.
+        self._reduced: BoundedCache[tuple[bytes, ...], Head] = BoundedCache(_MAX_HEADS)
+        # The lines of _reduced, so that the others of a head are found without a look at their names.
+        self._lines: BoundedCache[bytes, None] = BoundedCache(_MAX_LINES)
 
     def __len__(self) -> int:
         return len(self._exact) + len(self._reduced)
@@ -54,11 +55,22 @@ class HeadCache:
             return head if head.headers.content_length == body_length else None
         if exactly or not self._reduced.entries or len(text) > MAX_HEAD_LENGTH:
             return None
-        lengths = _LENGTHS.findall(text)
-        if len(lengths) != 1 or lengths[0] != b"%d" % body_length:
-            return None
-        head = self._reduced.entries.get(_VARYING_LINES.sub(b"", text))
-        return head if head is not None and body_length <= head.limit else None
+        known, lengths = self._lines.entries, 0
+        kept = []
+        for line in text.split(b"\r\n"):
+            if line in known:
+                kept.append(line)
+                continue
+            name, _, value = line.partition(b":")
+            name = name.lower()
+            if name not in _VARYING or not _is_plain(value):
+                return None
+            if name == _LENGTH:
+                lengths += 1
+                if value.strip(b" \t") != b"%d" % body_length:
+                    return None
+        head = self._reduced.entries.get(tuple(kept))
+        return head if head is not None and lengths == 1 and body_length <= head.limit else None
 
     def put(self, text: bytes, head: Head, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Remember a head that the parser accepted, if requests with it can skip the parser.
@@ -68,12 +80,24 @@ class HeadCache:
         length, names = head.headers.content_length, [name for name, _ in headers]
         if length is None or length >= MIN_ARENA_BYTES or not _FRAMING_HEADERS.isdisjoint(names):
             return
-        varying = [name for name in names if name in _VARYING]
-        if varying == [_LENGTH]:
+        if [name for name in names if name in _VARYING] == [_LENGTH]:
             self._exact.put(text, head)
-        if b"\r\n " in text or b"\r\n\t" in text:
-            return  # a line that continues the one before it (RFC 9112, section 5.2), which might be a removed one
-        reduced, count = _VARYING_LINES.subn(b"", text)
         # Where requests are checked or unpacked, what the head says of this one request is needed.
-        if head.is_plain and count == len(varying):
-            self._reduced.put(reduced, head)
+        if not head.is_plain:
+            return
+        kept = []
+        for line in text.split(b"\r\n"):
+            if line[:1] in (b" ", b"\t"):
+                return  # it continues the line before (RFC 9112, section 5.2), which might be one that varies
+            name, _, value = line.partition(b":")
+            if name.lower() not in _VARYING or not _is_plain(value):
+                kept.append(line)
+        if len(kept) == len(names) + 1 - len([name for name in names if name in _VARYING]):
+            self._reduced.put(tuple(kept), head)
+            for line in kept:
+                self._lines.put(line, None)
+
+
+def _is_plain(value: bytes) -> bool:
+    """Whether a value is printable ASCII. Other bytes are for the parser to judge."""
+    return value.isascii() and value.decode().isprintable()
