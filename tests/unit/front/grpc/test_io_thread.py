@@ -54,6 +54,8 @@ def test_a_thread_that_ended_or_never_existed_makes_no_difference() -> None:
     thread = threading.Thread(target=str)
     thread.start()
     thread.join()
+    while Path(f"/proc/self/task/{thread.native_id}").exists():  # join returns before the system's thread has ended
+        os.sched_yield()
     for each in (IoThread(thread.native_id), IoThread.find(NAME), IoThread(None)):
         with each:
             pass
