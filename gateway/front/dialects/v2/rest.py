@@ -35,9 +35,11 @@ def _is_slow(headers: Headers, body: Buffer) -> bool:
 
 
 def _write(engine: Engine, limits: Limits, options: OutputOptions, response: InferResponse) -> Reply:
-    if options.class_counts:
+    found = rest_response.write_member(response, options, limits)
+    if found is None:
         response = classify(engine, response, options.class_counts)
-    parts, json_length = rest_response.write_response(response, options, limits, engine.shared_memory)
+        found = rest_response.write_response(response, options, limits, engine.shared_memory)
+    parts, json_length = found
     if json_length is None:
         return Reply(200, parts)
     header = b"inference-header-content-length: %d\r\n" % json_length

@@ -2,10 +2,9 @@
 
 import struct
 from collections.abc import Callable, Mapping
-from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
-from gateway.codecs.json_tensors import FLOAT_CODES, raw_tensor, read_tensor
+from gateway.codecs.json_tensors import raw_tensor, read_tensor
 from gateway.codecs.json_text import loads
 from gateway.domain.shared_memory import RegionRange, SharedMemory
 from gateway.domain.tensor_checks import check_datatype, check_shape
@@ -14,23 +13,19 @@ from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
 from gateway.front.base.parameters import read_options
+from gateway.front.dialects.v2 import rest_forms
 from gateway.front.dialects.v2.classification import read_class_count
+from gateway.front.dialects.v2.known_input import KnownInput
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON, OutputOptions
 from gateway.front.dialects.v2.raw_request import read_raw
 from gateway.front.dialects.v2.shared_memory import read_region_range
 from runtimes.bounded_cache import BoundedCache
-from runtimes.contract import DATATYPES
 from runtimes.tensors import Buffer, Tensor
 
 _TYPE_NAMES = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
 ReadShared = Callable[[RegionRange], bytes]
 _NOTHING: Mapping[str, Any] = {}
-_INTEGER, _NUMBER = frozenset({int}), frozenset({int, float})
-_INTEGER_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
-# Inputs of up to this many values are cached. For larger ones, reading anything but the values costs little.
-_MAX_KNOWN_VALUES = 1 << 12
-_MAX_KNOWN_RANK = 8
-_MAX_KNOWN_NAME = 128
+_INTEGER = frozenset({int})
 _MAX_KNOWN_INPUTS = 1024
 # Further inputs of one request are not looked up: models in use have fewer, and caching more would evict others.
 _MAX_KNOWN_PER_REQUEST = 32
@@ -38,42 +33,7 @@ _MAX_KNOWN_PER_REQUEST = 32
 _MAX_UNCOUNTED = 1 << 12
 
 
-class _KnownInput(NamedTuple):
-    """An input that was read before.
-
-    types  what its values may be in JSON
-    pack   turns `value_count` of them into bytes; raises OverflowError or struct.error if one does not fit
-    """
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    value_count: int
-    types: frozenset[type]
-    pack: Callable[..., bytes]
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> "_KnownInput | None":
-        """Return None for an input that is not remembered: clients choose names and shapes, and could fill the memory.
-
-        Nor is it for BOOL and BYTES, whose bytes and values must be looked at, or for scalars.
-        """
-        datatype, count = DATATYPES[tensor.datatype], prod(tensor.shape)
-        if datatype.kind not in ("float", "int", "uint") or not 0 < len(tensor.shape) <= _MAX_KNOWN_RANK:
-            return None
-        if count > _MAX_KNOWN_VALUES or len(tensor.name) > _MAX_KNOWN_NAME:
-            return None
-        if datatype.kind == "float":
-            code, types = FLOAT_CODES.get(tensor.datatype, ""), _NUMBER
-        else:
-            code, types = _INTEGER_CODES[datatype.itemsize], _INTEGER
-            code = code.upper() if datatype.kind == "uint" else code
-        if not code:
-            return None
-        return cls(tensor.name, tensor.datatype, tensor.shape, count, types, struct.Struct(f"<{count}{code}").pack)
-
-
-_known_inputs: BoundedCache[tuple[Any, ...], _KnownInput] = BoundedCache(_MAX_KNOWN_INPUTS)
+_known_inputs: BoundedCache[tuple[Any, ...], KnownInput] = BoundedCache(_MAX_KNOWN_INPUTS)
 
 
 def read_request(
@@ -85,12 +45,36 @@ def read_request(
     """
     if json_length == 0:
         return InferRequest(model, [read_raw(engine.model(model, version), body)], version), ALL_BINARY
-    if json_length is None:
-        document, rest = loads(body), None
-    else:
-        document, rest = _split(body, json_length)
+    text, sections = _small_parts(body, json_length)
+    found = rest_forms.read(model, version, text, sections) if text else None
+    if found is not None:
+        return found
+    document, rest = (loads(body), None) if json_length is None else _split(body, json_length)
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object with 'inputs'")
+    request, options = _read_document(engine, model, version, document, rest)
+    if text:
+        rest_forms.learn(text, document, request, options)
+    return request, options
+
+
+def _small_parts(body: Buffer, json_length: int | None) -> tuple[bytes, bytes]:
+    """Return the JSON and the rest of a small body, or no bytes for a large one.
+
+    Large bodies are blocks of the arena, not bytes. Reading anything but their values costs little.
+    """
+    if not isinstance(body, bytes):
+        return b"", b""
+    if json_length is None:
+        return body, b""
+    if json_length <= len(body) and json_length <= _MAX_UNCOUNTED:
+        return body[:json_length], body[json_length:]
+    return b"", b""
+
+
+def _read_document(
+    engine: Engine, model: str, version: str, document: dict[str, Any], rest: "_Sections | None"
+) -> tuple[InferRequest, OutputOptions]:
     parameters = _get(document, "parameters", dict, _NOTHING, "the request")
     options = read_options(parameters)
     inputs = _inputs(_get(document, "inputs", list, None, "the request"), rest, engine.shared_memory)
@@ -186,7 +170,7 @@ def _input(index: int, described: Any, rest: _Sections | None, read_shared: Read
     tensor = _known_input(described, rest)
     if tensor is None:
         tensor = _read_input(index, described, rest, read_shared)
-        known = _KnownInput.of(tensor)
+        known = KnownInput.of(tensor)
         if known is not None:
             _known_inputs.put((tensor.name, tensor.datatype, *tensor.shape), known)
     return tensor

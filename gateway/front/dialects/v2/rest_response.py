@@ -45,39 +45,41 @@ class _Texts(NamedTuple):
 _texts: BoundedCache[tuple[str, str, TensorLayout, bool], _Texts] = BoundedCache(_MAX_TEXTS)
 
 
-def write_response(
-    response: InferResponse, options: OutputOptions, limits: Limits, shared: SharedMemory
-) -> tuple[Sequence[Buffer], int | None]:
-    """Return the parts of the body, and the length of its JSON if tensors follow, otherwise None.
+Body = tuple[Sequence[Buffer], int | None]
 
-    JSON data is flat and in row-major order, as in answers of Triton and MLServer. BYTES elements are strings, or
-    {"b64": "…"} if they are not UTF-8. Raises TooLarge, InvalidRequest.
+
+def write_member(response: InferResponse, options: OutputOptions, limits: Limits) -> Body | None:
+    """Do what `write_response` does for a member of a group, without looking at its tensors one by one.
+
+    Return None if the answer is not a member, or has options of its own, or is over a limit.
     """
-    outputs = response.outputs
-    if type(outputs) is GroupedTensors and (options is ALL_JSON or options is ALL_BINARY):
-        texts = _find_texts(response.model, response.version, outputs.group.layout, options.binary)
-        if texts.size <= min(limits.response_bytes, limits.json_answer_bytes):
-            return _write_member(texts, outputs, response.id, options.binary)
-    check_answer(response, limits)
-    return _write_each(response, options, limits, shared)
-
-
-def _write_member(
-    texts: _Texts, outputs: GroupedTensors, request_id: str, binary: bool
-) -> tuple[Sequence[Buffer], int | None]:
-    """Do what `write_response` does for a member of a group, without looking at its tensors one by one."""
+    model, version, outputs, request_id, _ = response
+    if type(outputs) is not GroupedTensors:
+        return None
+    if options is ALL_JSON:
+        binary = False
+    elif options is ALL_BINARY:
+        binary = True
+    else:
+        return None
     group, index = outputs.group, outputs.member
-    end = b'],"id":%b}' % dumps(request_id) if request_id else b"]}"
+    texts = _texts.entries.get((model, version, group.layout, binary)) or _new_texts(
+        model, version, group.layout, binary
+    )
+    before, end, size = texts
+    if size > limits.response_bytes or size > limits.json_answer_bytes:
+        return None
+    end += b'],"id":%b}' % dumps(request_id) if request_id else b"]}"
     if binary:
-        document = b"%b%b%b" % (b"".join(texts.before), texts.end, end)
-        return [document, *[group.data(tensor, index, index + 1) for tensor in range(len(texts.before))]], len(document)
+        document = b"".join([*before, end])
+        return [document, *[group.data(tensor, index, index + 1) for tensor in range(len(before))]], len(document)
     values = group.memo
     if values is None:
-        values = group.memo = [_values_of_all(group, tensor) for tensor in range(len(texts.before))]
+        values = group.memo = [_values_of_all(group, tensor) for tensor in range(len(before))]
     if len(values) == 1:
-        return [b"%b%b%b%b" % (texts.before[0], values[0][index], texts.end, end)], None
-    parts = [text for each in zip(texts.before, [each[index] for each in values], strict=True) for text in each]
-    return [b"".join([*parts, texts.end, end])], None
+        return (b"%b%b%b" % (before[0], values[0][index], end),), None
+    parts = [text for each in zip(before, [each[index] for each in values], strict=True) for text in each]
+    return (b"".join([*parts, end]),), None
 
 
 def _values_of_all(group: TensorGroup, tensor: int) -> "_Values | list[bytes]":
@@ -103,9 +105,13 @@ class _Values:
         return _values(Tensor(name, datatype, shape, self._group.data(self._tensor, index, index + 1)))
 
 
-def _write_each(
-    response: InferResponse, options: OutputOptions, limits: Limits, shared: SharedMemory
-) -> tuple[list[Buffer], int | None]:
+def write_response(response: InferResponse, options: OutputOptions, limits: Limits, shared: SharedMemory) -> Body:
+    """Return the parts of the body, and the length of its JSON if tensors follow, otherwise None.
+
+    JSON data is flat and in row-major order, as in answers of Triton and MLServer. BYTES elements are strings, or
+    {"b64": "…"} if they are not UTF-8. Raises TooLarge, InvalidRequest.
+    """
+    check_answer(response, limits)
     ranges = options.region_ranges
     check_json_answer(
         [each for each in response.outputs if not options.is_binary(each.name) and each.name not in ranges],
@@ -130,11 +136,7 @@ def _write_each(
     return [document, *sections], len(document) if sections else None
 
 
-def _find_texts(model: str, version: str, layout: TensorLayout, binary: bool) -> _Texts:
-    key = model, version, layout, binary
-    texts = _texts.entries.get(key)
-    if texts is not None:
-        return texts
+def _new_texts(model: str, version: str, layout: TensorLayout, binary: bool) -> _Texts:
     before, start = [], _beginning(model, version)
     for name, datatype, shape, size in layout[2]:
         described = _described(name, datatype, shape)
@@ -142,7 +144,7 @@ def _find_texts(model: str, version: str, layout: TensorLayout, binary: bool) ->
         start = b"," if binary else b"},"
     texts = _Texts(tuple(before), b"" if binary else b"}", sum([size for _, _, _, size in layout[2]]))
     if len(before) <= _MAX_TENSORS:
-        _texts.put(key, texts)
+        _texts.put((model, version, layout, binary), texts)
     return texts
 
 

@@ -1,0 +1,52 @@
+"""Inputs of the Open Inference Protocol that were read before: how their JSON values become bytes."""
+
+import struct
+from collections.abc import Callable
+from math import prod
+from typing import NamedTuple
+
+from gateway.codecs.json_tensors import FLOAT_CODES
+from runtimes.contract import DATATYPES
+from runtimes.tensors import Tensor
+
+_INTEGER, _NUMBER = frozenset({int}), frozenset({int, float})
+_INTEGER_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
+# Inputs of up to this many values are remembered. For larger ones, reading anything but the values costs little.
+_MAX_VALUES = 1 << 12
+_MAX_RANK = 8
+_MAX_NAME = 128
+
+
+class KnownInput(NamedTuple):
+    """An input that was read before.
+
+    types  what its values may be in JSON
+    pack   turns `value_count` of them into bytes; raises OverflowError or struct.error if one does not fit
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    value_count: int
+    types: frozenset[type]
+    pack: Callable[..., bytes]
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "KnownInput | None":
+        """Return None for an input that is not remembered: clients choose names and shapes, and could fill the memory.
+
+        Nor is it for BOOL and BYTES, whose bytes and values must be looked at, or for scalars.
+        """
+        datatype, count = DATATYPES[tensor.datatype], prod(tensor.shape)
+        if datatype.kind not in ("float", "int", "uint") or not 0 < len(tensor.shape) <= _MAX_RANK:
+            return None
+        if count > _MAX_VALUES or len(tensor.name) > _MAX_NAME:
+            return None
+        if datatype.kind == "float":
+            code, types = FLOAT_CODES.get(tensor.datatype, ""), _NUMBER
+        else:
+            code, types = _INTEGER_CODES[datatype.itemsize], _INTEGER
+            code = code.upper() if datatype.kind == "uint" else code
+        if not code:
+            return None
+        return cls(tensor.name, tensor.datatype, tensor.shape, count, types, struct.Struct(f"<{count}{code}").pack)

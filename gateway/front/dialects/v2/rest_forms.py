@@ -1,0 +1,202 @@
+"""Finds what was read from a request whose JSON differs from an earlier one in nothing but its numbers and its id.
+
+The JSON of one client's requests is alike but for the values of the inputs and the id: they have one form. These are
+cut out, and the rest is looked up, so that only the values are parsed.
+
+Why the rest may be looked up: a JSON parser's state after some text depends on that text only. If the text before a
+list of numbers is byte for byte that of an earlier request, the list is the same part of the document as it was
+there; the text after it then means the same again, because after any complete list the state is the same. So the
+holes are where they were in the request from which the form was learned, and `learn` checks by parsing where that is.
+Whatever is unusual (nested lists, strings, values that do not fit) is left to the full reader.
+"""
+
+import struct
+import time
+from typing import Any, NamedTuple
+
+import orjson
+
+from gateway.domain.types import InferRequest
+from gateway.front.dialects.v2.known_input import KnownInput
+from gateway.front.dialects.v2.output_options import OutputOptions
+from runtimes.bounded_cache import BoundedCache
+from runtimes.layouts import TensorLayout, by_identity, new_layout
+from runtimes.tensors import Tensor
+
+# A client has few forms: one for each shape, for example. With a smaller cache, several hundred clients evict each
+# other's entries; a larger one is memory that one client can fill, at most this times _MAX_TEXT.
+_MAX_FORMS = 1024
+_MAX_TEXT = 4096
+_MAX_LISTS = 32
+# The hashes of forms seen once. A form is learned when it is seen again: a client whose requests all differ in their
+# parameters would otherwise pay for learning each of them.
+_MAX_SEEN = 1024
+
+_Section = tuple[str, str, tuple[int, ...], int]
+Key = tuple[bytes | int, ...]
+
+
+class Form(NamedTuple):
+    """What requests with one form have in common.
+
+    inputs         how to read the values of each input that has them in JSON; name, datatype, shape and bytes of one
+                   whose values follow the JSON
+    timeout_s      the time that such a request allows, in seconds; None if it does not say
+    section_bytes  the bytes of all tensors after the JSON
+    """
+
+    inputs: tuple[KnownInput | _Section, ...]
+    outputs: list[str]
+    signature: str
+    priority: int
+    timeout_s: float | None
+    layout: TensorLayout
+    options: OutputOptions
+    section_bytes: int
+
+
+# None for what looks like a form, but is none.
+_forms: BoundedCache[Key, Form | None] = BoundedCache(_MAX_FORMS)
+_seen: BoundedCache[int, None] = BoundedCache(_MAX_SEEN)
+
+
+def read(model: str, version: str, text: bytes, sections: bytes) -> tuple[InferRequest, OutputOptions] | None:
+    """Read a request with a known form, from its JSON and the bytes that follow.
+
+    Return None if the full reader must look at it.
+    """
+    key, lists = _cut_lists(text)
+    form, request_id = _forms.entries.get(key), None
+    if form is None:
+        key, request_id = _cut_id(key)
+        form = None if request_id is None else _forms.entries.get(key)
+    if form is None or len(sections) != form.section_bytes:
+        return None
+    tensors, taken, position = [], 0, 0
+    try:
+        for each in form.inputs:
+            if isinstance(each, KnownInput):
+                values = lists[taken]
+                taken += 1
+                numbers = orjson.loads(values)
+                # struct takes neither null nor strings for numbers, but true and false, which have an e.
+                if b"e" in values and bool in map(type, numbers):
+                    return None
+                tensors.append(Tensor(each.name, each.datatype, each.shape, each.pack(*numbers)))
+            else:
+                name, datatype, shape, size = each
+                tensors.append(Tensor(name, datatype, shape, sections[position : position + size]))
+                position += size
+        id_text = request_id.decode() if request_id else ""
+    except (ValueError, OverflowError, TypeError, struct.error):
+        return None
+    if id_text and not id_text.isprintable():  # orjson rejects some of these characters
+        return None
+    deadline = None if form.timeout_s is None else time.monotonic() + form.timeout_s
+    request = InferRequest(
+        model, tensors, version, id_text, form.outputs, form.signature, form.priority, deadline, form.layout
+    )
+    return request, form.options
+
+
+def _cut_lists(text: bytes) -> tuple[Key, list[bytes]]:
+    """Return the text before, between and after the lists of values, and the lists with their brackets."""
+    pieces: list[bytes] = []
+    lists: list[bytes] = []
+    position = 0
+    found = text.find(b'"data"')
+    while found >= 0:
+        start = text.find(b"[", found)
+        end = text.find(b"]", start) + 1
+        if start < 0 or not end or len(lists) == _MAX_LISTS:
+            break
+        pieces.append(text[position:start])
+        lists.append(text[start:end])
+        position = end
+        found = text.find(b'"data"', end)
+    pieces.append(text[position:])
+    return tuple(pieces), lists
+
+
+def _cut_id(key: Key) -> tuple[Key, bytes | None]:
+    """Cut the id out of the text around the lists, and note between which pieces it was."""
+    for index, piece in enumerate(key):
+        assert isinstance(piece, bytes)
+        found = piece.find(b'"id"')
+        if found >= 0:
+            start = piece.find(b'"', found + 4) + 1
+            end = piece.find(b'"', start)
+            if not start or end < 0 or b"\\" in piece[start:end]:
+                break
+            return (index, *key[:index], piece[:start], piece[end:], *key[index + 1 :]), piece[start:end]
+    return key, None
+
+
+def learn(text: bytes, document: dict[str, Any], request: InferRequest, options: OutputOptions) -> None:
+    """Remember the form of a request that the full reader has read from `document`, once it is seen again."""
+    key, lists = _cut_lists(text)
+    key, request_id = _cut_id(key)
+    if key in _forms.entries or len(text) - sum([len(each) for each in lists]) > _MAX_TEXT:
+        return
+    number = hash(key)
+    if number not in _seen.entries:
+        _seen.put(number, None)
+    else:
+        _forms.put(key, _form(key, request_id, len(lists), document, request, options))
+
+
+def _form(
+    key: Key,
+    request_id: bytes | None,
+    list_count: int,
+    document: dict[str, Any],
+    request: InferRequest,
+    options: OutputOptions,
+) -> Form | None:
+    """Return None if requests that look like this one may differ in more than their numbers and their id."""
+    if not _holes_are_values(key, request_id, list_count, document):
+        return None
+    timeout_s = None if request.deadline is None else document["parameters"]["timeout"] / 1e6
+    inputs: list[KnownInput | _Section] = []
+    section_bytes = 0
+    for described, tensor in zip(document["inputs"], request.inputs, strict=True):
+        if type(described.get("data")) is list:
+            known = KnownInput.of(tensor)
+            if known is None:
+                return None
+            inputs.append(known)
+            continue
+        size = (described.get("parameters") or {}).get("binary_data_size")
+        if not size:  # in shared memory, or none at all
+            return None
+        inputs.append((tensor.name, tensor.datatype, tensor.shape, size))
+        section_bytes += size
+    layout = by_identity(new_layout(request.signature, request.outputs, request.inputs))
+    outputs = list(request.outputs)
+    return Form(tuple(inputs), outputs, request.signature, request.priority, timeout_s, layout, options, section_bytes)
+
+
+def _holes_are_values(key: Key, request_id: bytes | None, list_count: int, document: dict[str, Any]) -> bool:
+    """Return whether exactly the id, and each list of values in the order of the inputs, were cut out."""
+    fillers = [b'["%d"]' % number for number in range(list_count)]
+    if isinstance(key[0], int):
+        fillers.insert(key[0], b"filled")
+    pieces = [piece for piece in key if isinstance(piece, bytes)]
+    text = b"".join([part for pair in zip(pieces, [*fillers, b""], strict=True) for part in pair])
+    try:
+        filled = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    number = 0
+    for described, original in zip(filled["inputs"], document["inputs"], strict=True):
+        if described.get("data") == [str(number)]:
+            described["data"] = original["data"]
+            number += 1
+    if request_id is None:
+        if document.get("id") is not None:  # an id with escapes, for example, which was not cut out
+            return False
+    else:
+        if filled.get("id") != "filled" or document.get("id") != request_id.decode():
+            return False
+        filled["id"] = document["id"]
+    return number == list_count and bool(filled == document)
