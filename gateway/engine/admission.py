@@ -45,7 +45,8 @@ class AdmissionController:
             raise Overloaded(f"{share} requests to this model are in progress, which is the limit; try again later")
         if self.requests >= limit:
             raise Overloaded(f"{limit} requests are in progress, which is the limit; try again later")
-        self._check_bytes(size)
+        if self._bytes + size > self.limits.max_bytes:
+            self._check_bytes(size)
         if not self.requests:
             self.idle.clear()
         self.requests += 1

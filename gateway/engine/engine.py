@@ -140,14 +140,15 @@ class FrontEngine:
     def submit(self, request: InferRequest, on_answer: AnswerCallback) -> AdmittedRequest:
         """See gateway.engine.protocol.Engine."""
         now = time.monotonic()
-        metrics = None
+        servable = self._routes.known.get((request.model, request.version))
         try:
-            servable = self._routes.servable(request.model, request.version)
-            metrics = servable.metrics
+            if servable is None:
+                servable = self._routes.servable(request.model, request.version)
             return self._admit(request, servable, now, on_answer)
         except Exception as error:
             outcome = error.kind if isinstance(error, ModelportError) else "internal"
-            (metrics or self.metrics.of("", "")).count(outcome, time.monotonic() - now)
+            metrics = self.metrics.of("", "") if servable is None else servable.metrics
+            metrics.count(outcome, time.monotonic() - now)
             raise
 
     async def infer(self, request: InferRequest) -> InferResponse:
@@ -174,15 +175,15 @@ class FrontEngine:
             raise unavailable(status)
         rows, size, layout = servable.validator.check(request)
         size += len(request.id)  # of any length, and kept as long as the inputs
-        timeout_s = None
+        timeout_s, target_s = None, servable.target_s
         if request.deadline is None:
-            timeout_s = servable.target_s or self._admission.limits.timeout_s
+            timeout_s = target_s or self._admission.limits.timeout_s
             deadline = now + timeout_s
         else:
-            deadline = min(request.deadline, now + (servable.target_s or _MAX_WAIT_S))
-        if deadline <= now:
-            raise DeadlineExceeded("the deadline had passed when the request arrived")
-        if servable.target_s and servable.would_be_late(rows, now, deadline):
+            deadline = min(request.deadline, now + (target_s or _MAX_WAIT_S))
+            if deadline <= now:
+                raise DeadlineExceeded("the deadline had passed when the request arrived")
+        if target_s and servable.would_be_late(rows, now, deadline):
             raise Overloaded("the model is too busy to answer in time; try again later")
         self._admission.admit(size, servable.under_way, self._routes.has_several_models)
         number = self._next_id = self._next_id + 1

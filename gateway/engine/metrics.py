@@ -94,17 +94,20 @@ class ModelMetrics:
     def count(self, outcome: str, seconds: float) -> None:
         """Count a request that has ended. `outcome` is "success", "cancelled" or the kind of its error."""
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-        self._requests.append(seconds)
         if outcome != "success":
             self.failed_s += seconds
+        self._requests.append(seconds)
         if len(self._requests) >= _MAX_PENDING:
             self._update_histograms()
 
     def count_success(self, seconds: float, queued_s: float, rows: int) -> None:
         """Count a successful request that waited `queued_s` seconds in the queues of front and worker."""
         self.rows += rows
+        self.outcomes["success"] = self.outcomes.get("success", 0) + 1
         self._queues.append(queued_s)
-        self.count("success", seconds)
+        self._requests.append(seconds)
+        if len(self._requests) >= _MAX_PENDING:
+            self._update_histograms()
 
     def record_execution(self, results: ResultGroup) -> None:
         """Count a batch. Only the front that has its first request does so, so that the sum over fronts is right."""

@@ -68,13 +68,13 @@ class ModelQueue:
 
     def put(self, queued: QueuedRequest) -> None:
         client = None if self._queued else self._pick()
-        if client is not None:
-            self._send(queued, client)
-            if self.target_s:
-                self._publish_rows()
+        if client is None:
+            self._enqueue(queued)
+            self.pump()
             return
-        self._enqueue(queued)
-        self.pump()
+        self._send(queued, client, queued.queued_at)
+        if self.target_s:
+            self._publish_rows()
 
     def _enqueue(self, queued: QueuedRequest) -> None:
         self._queued[queued.id] = queued
@@ -108,18 +108,19 @@ class ModelQueue:
                 return
             heapq.heappop(self._heap)
             del self._queued[queued.id]
-            self._send(queued, client)
+            self._send(queued, client, time.monotonic())
 
     def _pick(self) -> WorkerClient | None:
         """Return the worker with the fewest rows in flight among those that have room."""
         best: WorkerClient | None = None
         for client in self.clients:
-            if client.has_room and (best is None or client.rows_in_flight < best.rows_in_flight):
+            rows = client.rows_in_flight
+            if (best is None or rows < best.rows_in_flight) and client.has_room:
                 best = client
         return best
 
-    def _send(self, queued: QueuedRequest, client: WorkerClient) -> None:
-        queued.worker, queued.sent_at = client, time.monotonic()
+    def _send(self, queued: QueuedRequest, client: WorkerClient, now: float) -> None:
+        queued.worker, queued.sent_at = client, now
         self._sent += 1
         client.send(queued)
 

@@ -26,8 +26,9 @@ class Routes:
         self._table = Table()
         self._by_model: dict[str, list[ModelStatus]] = {}
         self._queues: dict[tuple[str, str], ModelQueue] = {}
-        # Caches `servable` by the name and version in a request ("" for none); cleared with each table.
-        self._servables: dict[tuple[str, str], Servable] = {}
+        # What `servable` returned for the name and version in a request ("" for none); cleared with each table.
+        self.known: dict[tuple[str, str], Servable] = {}
+        self.has_several_models = False
         self._clients: dict[int, tuple[WorkerClient, ModelQueue]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -36,21 +37,15 @@ class Routes:
         """The server's readiness, which the supervisor determines."""
         return self._table.ready
 
-    @property
-    def has_several_models(self) -> bool:
-        return len(self._by_model) > 1
-
     def servables(self) -> Iterator[Servable]:
         yield from self._queues.values()
 
     def servable(self, name: str, version: str) -> Servable:
         """Return the servable for a request's model and version, as `model` selects it. Raises NotFound."""
-        servable = self._servables.get((name, version))
-        if servable is None:
-            status = self.model(name, version)
-            servable = self._queues[status.name, status.version]
-            if version in ("", status.version):
-                self._servables[name, version] = servable
+        status = self.model(name, version)
+        servable = self._queues[status.name, status.version]
+        if version in ("", status.version):
+            self.known[name, version] = servable
         return servable
 
     def models(self) -> Sequence[ModelStatus]:
@@ -75,7 +70,7 @@ class Routes:
     def apply(self, table: Table) -> None:
         """Apply the supervisor's newest table: connect to new workers, and retire those that are not in it."""
         self._table = table
-        self._servables.clear()
+        self.known.clear()
         by_model: dict[str, list[ModelStatus]] = {}
         for entry in table.entries:
             by_model.setdefault(entry.status.name, []).append(entry.status)
@@ -83,6 +78,7 @@ class Routes:
             versions.sort(key=lambda status: int(status.version or 0), reverse=True)
         # Assigned only when complete: threads that decode large requests read it.
         self._by_model = by_model
+        self.has_several_models = len(by_model) > 1
         entries = {(entry.status.name, entry.status.version): entry for entry in table.entries}
         for key, entry in entries.items():
             queue = self._queues.get(key)

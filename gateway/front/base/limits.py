@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 from math import prod
 
@@ -19,7 +20,7 @@ MAX_OBJECTS = 1 << 17
 LARGE_JSON = 1 << 18
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limits:
     """Limits of one request and its answer, in bytes, and the slowest rate at which a client may send.
 
@@ -42,7 +43,7 @@ class Limits:
         """Whether a body is below min_body_rate, with `received` bytes in `elapsed_s` seconds."""
         return elapsed_s - self.header_timeout_s > received / self.min_body_rate if self.min_body_rate else False
 
-    @property
+    @cached_property
     def json_answer_bytes(self) -> int:
         """The tensors of one answer that is written as JSON, in bytes. Writing also takes about 10 ms per MiB."""
         return 2 * self.json_bytes

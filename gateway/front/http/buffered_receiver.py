@@ -40,7 +40,7 @@ class BufferedReceiver(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._body_buffer is None:
-            self._connection.data_received(self._shared_buffer[:nbytes])
+            self._connection.data_received(self._shared_buffer[:nbytes].tobytes())
         else:
             self._body_buffer = None
             self._connection.buffer_filled(nbytes)

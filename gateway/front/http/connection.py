@@ -62,6 +62,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def receive_buffer(self) -> memoryview | None:
         """Where to receive the next bytes if they belong to a large body, otherwise None."""
+        if self._receiving is _AT_BOUNDARY:
+            return None
         cycle = self.cycle
         return cycle.receive_buffer() if type(cycle) is HotRequest else None
 
@@ -75,30 +77,34 @@ class HttpConnection(HttpToolsProtocol):
             self._receiving = _AT_BOUNDARY
             self.cycle.on_body_complete()
 
-    def data_received(self, data: bytes | memoryview) -> None:
-        if self._receiving is _BROKEN:
-            return
-        self._head_text = b""
+    def data_received(self, data: bytes) -> None:
+        head_text = b""
         if self._receiving is _AT_BOUNDARY:
             if len(data) < MIN_ARENA_BYTES:
-                text = bytes(data)
-                head_text, end, rest = text.partition(_HEAD_END)
-                if end and (self.cycle is None or self.cycle.response_complete):
+                head_text, end, rest = data.partition(_HEAD_END)
+                cycle = self.cycle
+                if not end:
+                    head_text = b""
+                elif cycle is None or cycle.response_complete:
                     # A rule of access may ask for any header, so it needs those of this very request.
-                    head = self._heads.find(head_text, len(rest), exactly=self.access is not None)
-                    if head is not None:
-                        self._serve_cached(head, rest)
+                    head = self._heads.find(head_text, len(rest), self.access is not None)
+                    if head is not None:  # most requests: the head is cached, and the body has arrived with it
+                        shared = self._shared
+                        request = self._running = self.cycle = HotRequest(shared.engine, shared.limits, self, True)
+                        request.serve(head, rest)
                         return
-                self._head_text = head_text if end and len(head_text) <= MAX_HEAD_LENGTH else b""
+        elif self._receiving is _BROKEN:
+            return
         else:
             self._last_active = self.loop.time()
             self._received += len(data)
             self._overhead += len(data)
+        self._head_text = head_text if len(head_text) <= MAX_HEAD_LENGTH else b""
         self._parse(data)
         if self._overhead > _MAX_HEAD_BYTES and self._receiving not in (_AT_BOUNDARY, _BROKEN):
             self._break_off(431, f"the headers are over the limit of {_MAX_HEAD_BYTES} bytes")
 
-    def _parse(self, data: bytes | memoryview) -> None:
+    def _parse(self, data: bytes) -> None:
         while True:
             try:
                 self.parser.feed_data(data)
@@ -120,11 +126,6 @@ class HttpConnection(HttpToolsProtocol):
         parser = httptools.HttpRequestParser(self)
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
-
-    def _serve_cached(self, head: Head, body: bytes) -> None:
-        """Serve a whole request whose head is cached."""
-        request = self._running = self.cycle = HotRequest(self._shared.engine, self._shared.limits, self, True)
-        request.serve(head, body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._abandon()
@@ -230,7 +231,10 @@ class HttpConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         self._last_active = self.loop.time()
-        if self.flow.write_paused:
+        flow = self.flow
+        if not (flow.write_paused or flow.read_paused or self.pipeline):
+            return
+        if flow.write_paused:
             # The client does not read its answers. Further ones would only pile up in memory.
             self._answering = _WRITE_BLOCKED
             self.flow.pause_reading()
@@ -334,14 +338,15 @@ class HttpConnection(HttpToolsProtocol):
         self.loop.call_later(body.LINGER_S, self.transport.close)
 
     def _write(self, reply: Reply, keep_alive: bool) -> None:
-        parts = reply.body
+        status, parts, content_type, headers = reply
         size = len(parts[0]) if len(parts) == 1 else sum([len(part) for part in parts])
-        prefix = self._shared.response_prefix(reply.status, reply.content_type, self.server_state.default_headers)
-        persistence = b"connection: close\r\n"
-        if keep_alive:
-            persistence = b"connection: keep-alive\r\n" if self._confirms_keep_alive else b""
-        head = b"%b%d\r\n%b%b\r\n" % (prefix, size, reply.headers, persistence)
+        prefix = self._shared.response_prefix(status, content_type, self.server_state.default_headers)
+        if not keep_alive:
+            headers += b"connection: close\r\n"
+        elif self._confirms_keep_alive:
+            headers += b"connection: keep-alive\r\n"
+        head = b"%b%d\r\n%b\r\n" % (prefix, size, headers)
         if size < _MAX_JOINED_BYTES:
-            self.transport.write(b"".join([head, *reply.body]))
+            self.transport.write(b"".join([head, *parts]))
         else:
-            self.transport.writelines([head, *reply.body])
+            self.transport.writelines([head, *parts])

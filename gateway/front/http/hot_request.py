@@ -114,9 +114,6 @@ class HotRequest:
         self.response_complete = False
         self._engine, self._limits, self._connection = engine, limits, connection
         self._expects_continue = expects_continue
-        self._chunks: list[bytes] = []
-        self._buffer: memoryview | None = None
-        self._received = 0
         self._stage = _OPEN
         self._body_complete = self._has_turn = False
         self._handle: RequestHandle | None = None
@@ -126,6 +123,9 @@ class HotRequest:
     def open(self, head: Head | Exception, route: Route, raw_headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Start with a head, or with the error that it caused."""
         self._route = route
+        self._chunks: list[bytes] = []
+        self._buffer: memoryview | None = None
+        self._received = 0
         self._reservation = self._engine.reserve_body(route.model, route.version)
         try:
             access = self._connection.access
@@ -337,7 +337,10 @@ class HotRequest:
         else:
             reply = self._error_reply(outcome)
         self._handle = None  # it refers back to this request: without the cycle, memory is freed without the collector
-        self._send(reply)
+        if self._encoding or self._stage is not _INFERRING:
+            self._send(reply)
+        else:
+            self._finish(reply)
 
     def fail(self, error: Exception) -> None:
         """End with an error before the engine has the request."""
