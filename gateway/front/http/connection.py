@@ -41,6 +41,8 @@ class HttpConnection(HttpToolsProtocol):
     """
 
     cycle: Any
+    # None if the parser used last has not seen the bytes received last.
+    parser: Any
 
     def __init__(self, shared: SharedState, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -72,8 +74,7 @@ class HttpConnection(HttpToolsProtocol):
         self._last_active = self.loop.time()
         self._received += size
         if self.cycle.buffer_filled(size):
-            # The old parser did not see these bytes and still expects them.
-            self.parser = self._new_parser()
+            self.parser = None  # it did not see these bytes and still expects them
             self._receiving = _AT_BOUNDARY
             self.cycle.on_body_complete()
 
@@ -93,11 +94,17 @@ class HttpConnection(HttpToolsProtocol):
                         request = self._running = self.cycle = HotRequest(shared.engine, shared.limits, self, True)
                         request.serve(head, rest)
                         return
+            else:
+                head_text = data[: max(data.find(_HEAD_END, 0, MAX_HEAD_LENGTH + len(_HEAD_END)), 0)]
+            if head_text and self._receive_cached(head_text, data):
+                return
         elif self._receiving is _BROKEN:
             return
         else:
             self._last_active = self.loop.time()
             self._received += len(data)
+            if self.parser is None:
+                return  # the rest of a body whose request has failed
             self._overhead += len(data)
         self._head_text = head_text if len(head_text) <= MAX_HEAD_LENGTH else b""
         self._parse(data)
@@ -105,6 +112,8 @@ class HttpConnection(HttpToolsProtocol):
             self._break_off(431, f"the headers are over the limit of {_MAX_HEAD_BYTES} bytes")
 
     def _parse(self, data: bytes) -> None:
+        if self.parser is None:
+            self.parser = self._new_parser()
         while True:
             try:
                 self.parser.feed_data(data)
@@ -126,6 +135,23 @@ class HttpConnection(HttpToolsProtocol):
         parser = httptools.HttpRequestParser(self)
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
+
+    def _receive_cached(self, head_text: bytes, data: bytes) -> bool:
+        """Begin the request that `data` begins, if its head is cached and its body is large. No parser sees it."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        begin = memoryview(data)[len(head_text) + len(_HEAD_END) :]
+        head = self._heads.find_large(head_text, len(begin), self.access is not None)
+        if head is None:
+            return False
+        self._receiving, self.parser = _BODY, None
+        self._last_active = self._began = self.loop.time()
+        self._received, self._overhead = len(begin), 0
+        request = self._running = self.cycle = HotRequest(self._shared.engine, self._shared.limits, self, True)
+        request.open(head, head.route, head.raw_headers)
+        request.start()
+        request.on_body(begin)
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._abandon()

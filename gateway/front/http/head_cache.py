@@ -6,6 +6,7 @@ the parser accepted, and each removed line must be one plain header line, so tha
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.front.http.hot_request import Head
@@ -32,7 +33,7 @@ _VARYING = {_LENGTH, *_PER_REQUEST_HEADERS}
 
 
 class HeadCache:
-    """Heads of hot requests with a short body, on connections that stay open, by their bytes."""
+    """Heads of hot requests, on connections that stay open, by their bytes."""
 
     def __init__(self) -> None:
         self._exact: BoundedCache[bytes, Head] = BoundedCache(_MAX_HEADS)
@@ -53,9 +54,34 @@ class HeadCache:
         head = self._exact.entries.get(text)
         if head is not None:
             return head if head.headers.content_length == body_length else None
-        if exactly or not self._reduced.entries or len(text) > MAX_HEAD_LENGTH:
+        if exactly:
             return None
-        known, lengths = self._lines.entries, 0
+        head, length = self._find_reduced(text)
+        return head if head is not None and length == b"%d" % body_length and body_length <= head.limit else None
+
+    def find_large(self, text: bytes, received: int, exactly: bool = False) -> Head | None:
+        """Return the head with these bytes, if a large body follows, of which only `received` bytes have arrived.
+
+        Unless `exactly` is set, headers that identify a request may be those of an earlier one.
+        """
+        head = self._exact.entries.get(text)
+        if head is None and not exactly:
+            head, value = self._find_reduced(text)
+            if head is not None:
+                length = int(value) if value.isdigit() else 0
+                head = head._replace(headers=replace(head.headers, content_length=length))
+        if head is None:
+            return None
+        length = head.headers.content_length or 0
+        # A compressed body is not received directly, so the parser has to see its head.
+        is_large = MIN_ARENA_BYTES <= length <= head.limit and not head.headers.encoding
+        return head if is_large and received < length else None
+
+    def _find_reduced(self, text: bytes) -> tuple[Head | None, bytes]:
+        """Return a head that differs in nothing but lines of _VARYING, and the length that `text` gives."""
+        if not self._reduced.entries or len(text) > MAX_HEAD_LENGTH:
+            return None, b""
+        known, lengths = self._lines.entries, []
         kept = []
         for line in text.split(b"\r\n"):
             if line in known:
@@ -64,13 +90,12 @@ class HeadCache:
             name, _, value = line.partition(b":")
             name = name.lower()
             if name not in _VARYING or not _is_plain(value):
-                return None
+                return None, b""
             if name == _LENGTH:
-                lengths += 1
-                if value.strip(b" \t") != b"%d" % body_length:
-                    return None
-        head = self._reduced.entries.get(tuple(kept))
-        return head if head is not None and lengths == 1 and body_length <= head.limit else None
+                lengths.append(value.strip(b" \t"))
+        if len(lengths) != 1:
+            return None, b""
+        return self._reduced.entries.get(tuple(kept)), lengths[0]
 
     def put(self, text: bytes, head: Head, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Remember a head that the parser accepted, if requests with it can skip the parser.
@@ -78,7 +103,7 @@ class HeadCache:
         Two Content-Length headers are not cached: the parser rejects them before this is called.
         """
         length, names = head.headers.content_length, [name for name, _ in headers]
-        if length is None or length >= MIN_ARENA_BYTES or not _FRAMING_HEADERS.isdisjoint(names):
+        if length is None or not _FRAMING_HEADERS.isdisjoint(names):
             return
         if [name for name in names if name in _VARYING] == [_LENGTH]:
             self._exact.put(text, head)

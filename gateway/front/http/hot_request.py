@@ -181,13 +181,8 @@ class HotRequest:
         return not self._body_complete and self._stage is _OPEN
 
     def receive_buffer(self) -> memoryview | None:
-        """Where to receive the next bytes of a large body, or None if they must go through the parser.
-
-        The first bytes always do, because they arrive together with the head.
-        """
-        if self._buffer is None or not self._received:
-            return None
-        return self._buffer[self._received :] or None
+        """Where to receive the next bytes of a large body, or None if there is none."""
+        return None if self._buffer is None else self._buffer[self._received :] or None
 
     def buffer_filled(self, size: int) -> bool:
         """Note that `size` bytes were received into `receive_buffer`. Returns whether the body is complete."""
@@ -195,7 +190,7 @@ class HotRequest:
         assert self._buffer is not None
         return self._received == len(self._buffer)
 
-    def on_body(self, chunk: bytes) -> None:
+    def on_body(self, chunk: bytes | memoryview) -> None:
         if self._stage is not _OPEN:
             return
         size = len(chunk)
@@ -204,7 +199,7 @@ class HotRequest:
             self._received += size
             return
         self._received += size
-        self._chunks.append(chunk)
+        self._chunks.append(bytes(chunk))
         head = self._head
         if head.headers.content_length is None:
             try:

@@ -2,12 +2,15 @@
 
 import pytest
 
+from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.front.base.limits import Limits
 from gateway.front.http.head_cache import HeadCache
 from gateway.front.http.hot_request import read_head
 from gateway.front.http.routes import match
 
 LIMITS = Limits(json_bytes=100)
+LARGE_LIMITS = Limits(json_bytes=3 * MIN_ARENA_BYTES)
+LARGE = 2 * MIN_ARENA_BYTES
 START = b"POST /v2/models/m/infer HTTP/1.1"
 HOST = b"Host: here"
 
@@ -16,17 +19,23 @@ def text(*lines: bytes) -> bytes:
     return b"\r\n".join([START, *lines])
 
 
-def put(cache: HeadCache, *lines: bytes) -> None:
+def put(cache: HeadCache, *lines: bytes, limits: Limits = LIMITS) -> None:
     """As the connection does, once the parser has accepted the head."""
     headers = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
     route = match(b"/v2/models/m/infer")
     assert route is not None
-    cache.put(text(*lines), read_head(route, headers, LIMITS), headers)
+    cache.put(text(*lines), read_head(route, headers, limits), headers)
 
 
 def cache_of(*lines: bytes) -> HeadCache:
     cache = HeadCache()
     put(cache, *lines)
+    return cache
+
+
+def large_cache_of(*lines: bytes) -> HeadCache:
+    cache = HeadCache()
+    put(cache, *lines, limits=LARGE_LIMITS)
     return cache
 
 
@@ -118,3 +127,46 @@ def test_one_client_cannot_fill_the_memory_with_heads() -> None:
         put(cache, HOST, b"Own: %d" % number, length(5))
         put(cache, HOST, b"traceparent: %d" % number, length(5))
     assert len(cache) <= 2048
+
+
+@pytest.mark.parametrize("cached", [5, LARGE])
+@pytest.mark.parametrize("received", [0, LARGE - 1])
+@pytest.mark.parametrize(("more", "size"), [((), LARGE), ((), LARGE - 1), ((b"Traceparent: 00-1",), LARGE)])
+def test_a_head_is_found_before_its_large_body_is_complete(
+    cached: int, received: int, more: tuple[bytes, ...], size: int
+) -> None:
+    cache = large_cache_of(HOST, length(cached))
+    found = cache.find_large(text(HOST, *more, length(size)), min(received, size - 1))
+    assert found is not None
+    assert found.headers.content_length == size
+
+
+@pytest.mark.parametrize(
+    ("lines", "received"),
+    [
+        ((HOST, length(LARGE)), LARGE),  # the body is complete
+        ((HOST, length(LARGE)), LARGE + 1),
+        ((HOST, length(MIN_ARENA_BYTES - 1)), 0),  # not large
+        ((HOST, length(LARGE_LIMITS.json_bytes + 1)), 0),  # over the limit
+        ((HOST, length(LARGE), length(LARGE)), 0),
+        ((HOST, b"Content-Length: +%d" % LARGE), 0),
+        ((HOST, b"Content-Length: " + b"9" * 1000), 0),
+        ((HOST, length(LARGE), b"Expect: 100-continue"), 0),
+        ((HOST, length(LARGE), b"Transfer-Encoding: chunked"), 0),
+        ((b"Host: there", length(LARGE)), 0),
+    ],
+)
+def test_a_large_body_with_any_other_head_is_for_the_parser(lines: tuple[bytes, ...], received: int) -> None:
+    cache = large_cache_of(HOST, length(LARGE))
+    assert cache.find_large(text(*lines), received) is None
+
+
+def test_a_large_compressed_body_is_for_the_parser() -> None:
+    lines = (HOST, b"Content-Encoding: gzip", length(LARGE))
+    assert large_cache_of(*lines).find_large(text(*lines), 0) is None
+
+
+def test_a_rule_of_access_sees_the_headers_of_its_own_large_request() -> None:
+    cache = large_cache_of(HOST, length(LARGE))
+    assert cache.find_large(text(HOST, length(LARGE)), 0, exactly=True) is not None
+    assert cache.find_large(text(HOST, length(LARGE - 1)), 0, exactly=True) is None

@@ -69,12 +69,14 @@ class Transport:
 class Client:
     """One connection. `send` delivers bytes; `wait` advances the time and checks timeouts."""
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    def __init__(self, limits: Limits = LIMITS, other: "Client | None" = None) -> None:
+        """`other`: another client of the same server."""
         self.loop, self.transport = Loop(), Transport()
         config = uvicorn.Config(_never, ws="none", lifespan="off", log_config=None)
-        shared = SharedState(FakeEngine(models(), answer), limits)
+        self.engine: FakeEngine = FakeEngine(models(), answer) if other is None else other.engine
+        self.shared: SharedState = SharedState(self.engine, limits) if other is None else other.shared
         self.connection = HttpConnection(
-            shared, config=config, server_state=ServerState(), app_state={}, _loop=self.loop
+            self.shared, config=config, server_state=ServerState(), app_state={}, _loop=self.loop
         )
         self.connection.connection_made(self.transport)  # type: ignore[arg-type]
 
@@ -182,3 +184,22 @@ def test_the_minimum_rate_can_be_disabled() -> None:
         client.send(b"{")
         client.wait(50)
     assert client.refusal is None
+
+
+@pytest.mark.parametrize("is_overloaded", [False, True])
+def test_the_rest_of_a_large_body_is_ignored_after_an_error(is_overloaded: bool) -> None:
+    """No parser has seen the head, which another client sent before: the rest must not be taken for requests."""
+    other = Client()
+    other.send(head(GOOD.path, 1 << 20))
+    client = Client(other=other)
+    if is_overloaded:
+        client.engine.max_bytes = 1 << 20
+    client.send(head(GOOD.path, 1 << 20) + b"{")
+    assert client.connection.parser is None
+    client.wait(1000)
+    assert client.refusal is not None
+    assert client.refusal[0] == (429 if is_overloaded else 400)
+    written = client.transport.written
+    client.send(b"}" + head(GOOD.path, len(BODY)) + BODY)
+    assert client.transport.written == written
+    assert client.engine.reserved_bytes == 1 << 20  # those of the other client
