@@ -3,9 +3,9 @@
     python -m benchmarks.payload [--short] [--width 40] [--in-flight 1]
 
 A residual network of ResNet-18's layers, as ONNX and as TorchScript, on 1x3x224x224 float32 (602 kB as
-bytes, 3 MB as JSON), with one row per request. Everything that computes is pinned to the first core with one
-thread; contenders take turns, and each ratio is that of neighbors in one round. For JSON, the cost beyond
-the model is compared with that of a handwritten FastAPI server.
+bytes, 3 MB as JSON), with one row per request, and as ONNX with 27 rows per request (16 MB). Everything that computes
+is pinned to the first core with one thread; contenders take turns, and each ratio is that of neighbors in one round.
+For JSON, the cost beyond the model is compared with that of a handwritten FastAPI server.
 """
 
 import argparse
@@ -24,12 +24,13 @@ from benchmarks.h2load import Load
 from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.servers import ROOT, Server, gateway, reference
 
+_LARGE_ROWS = 27
 IMAGE = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
 FRAMEWORKS = {"onnx": "model.onnx", "torchscript": "model.pt"}
 
 
 def through(server: Server, load: Load, in_flight: int) -> Callable[[int], float]:
-    """Return the CPU milliseconds per image of all server processes."""
+    """Return the CPU milliseconds per request of all server processes."""
 
     def measure(count: int) -> float:
         before = server.cpu_seconds()
@@ -39,8 +40,8 @@ def through(server: Server, load: Load, in_flight: int) -> Callable[[int], float
     return measure
 
 
-def alone(framework: Bare) -> Callable[[int], float]:
-    return lambda count: framework.seconds(1, count)[0] / count * 1e3
+def alone(framework: Bare, rows: int = 1) -> Callable[[int], float]:
+    return lambda count: framework.seconds(rows, count)[0] / count * 1e3
 
 
 def main() -> None:
@@ -65,11 +66,16 @@ def main() -> None:
                 (folder / name / "model.toml").write_text(f"max_batch_size = 32\n{spec}")
         ours = stack.enter_context(gateway(folder, models=list(FRAMEWORKS)))
         for name, file in FRAMEWORKS.items():
-            contenders[f"{name} alone"] = alone(stack.enter_context(bare(name, folder / name / "1" / file)))
+            framework = stack.enter_context(bare(name, folder / name / "1" / file))
+            contenders[f"{name} alone"] = alone(framework)
             binary = requests.v2_binary(ours.ports["http"], name, IMAGE)
             contenders[f"{name} binary"] = through(ours, binary, options.in_flight)
             call = requests.v2_grpc(ours.ports["grpc"], name, IMAGE)
             contenders[f"{name} gRPC"] = through(ours, call, options.in_flight)
+            if name == "onnx":
+                large = requests.v2_binary(ours.ports["http"], name, np.repeat(IMAGE, _LARGE_ROWS, axis=0))
+                contenders["16MB alone"] = alone(framework, _LARGE_ROWS)
+                contenders["16MB binary"] = through(ours, large, options.in_flight)
         as_json = requests.predict_json(ours.ports["http"], "onnx", IMAGE)
         contenders["onnx JSON"] = through(ours, as_json, options.in_flight)
         by_hand = stack.enter_context(reference("fastapi_json", str(folder / "onnx" / "1" / "model.onnx")))
@@ -77,17 +83,19 @@ def main() -> None:
         contenders["FastAPI JSON"] = through(by_hand, image, options.in_flight)
         found: dict[str, list[float]] = {name: [] for name in contenders}
         for measure in contenders.values():
-            measure(5)
+            measure(max(5, options.in_flight))
         for _ in range(rounds):
             for name, measure in contenders.items():
-                found[name].append(measure(count // 4 if "JSON" in name else count))
+                share = 4 if "JSON" in name else _LARGE_ROWS if "16MB" in name else 1
+                found[name].append(measure(max(count // share, options.in_flight)))
     print(f"{options.in_flight} in flight, one core, {rounds} rounds of {count} images, width {options.width}\n")
     rows = []
     for name, values in found.items():
         framework = name.split()[0]
         base = found.get(f"{framework} alone", values)
-        rows.append([name, median_and_spread(values, 2), ratio(values, base) if base is not values else ""])
-    print(table(["", "CPU ms per image", "relative to the framework alone"], rows))
+        compared = [ratio(values, base), f"{min(values) / min(base):.3f}"] if base is not values else ["", ""]
+        rows.append([name, median_and_spread(values, 2), *compared])
+    print(table(["", "CPU ms per request", "relative to the framework alone", "ratio of minima"], rows))
     model = statistics.median(found["onnx alone"])
     beyond = [[value - model for value in found[name]] for name in ("onnx JSON", "FastAPI JSON")]
     ours, theirs = map(median_and_spread, beyond)
