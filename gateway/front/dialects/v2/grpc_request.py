@@ -39,11 +39,13 @@ _PARAMETERS = (*OPTION_NAMES, *REGION_PARAMETERS, "classification")
 class _Form(NamedTuple):
     """The inputs and outputs of a request, without the data.
 
-    names, datatypes, shapes  of the inputs
+    order                     the positions of the inputs in a message, if they are not sorted by name
+    names, datatypes, shapes  of the inputs, sorted by name
     sizes                     of the data, when the form was cached
     layout                    with these sizes, these outputs and no signature
     """
 
+    order: Sequence[int] | None
     names: Sequence[str]
     datatypes: Sequence[str]
     shapes: Sequence[tuple[int, ...]]
@@ -85,9 +87,11 @@ class RequestReader:
             return None
         if form is None:
             return None
-        names, datatypes, shapes, sizes, layout, outputs, output_options = form
+        order, names, datatypes, shapes, sizes, layout, outputs, output_options = form
         if len(names) != len(contents):
             return None
+        if order is not None:
+            contents = [contents[index] for index in order]
         if seconds is not None:
             deadline = min(time.monotonic() + seconds, deadline or float("inf"))
         if signature or sizes != [*map(len, contents)]:
@@ -118,11 +122,23 @@ class RequestReader:
             raw_tensor(each.name, each.datatype, each.shape, data)
             for each, data in zip(message.inputs, contents, strict=True)
         ]
+        # Clients that write a map have any order. In one order, their requests have one layout and share frames.
+        order = sorted(range(len(inputs)), key=lambda index: inputs[index].name)
+        inputs = [inputs[index] for index in order]
         outputs = tuple([each.name for each in message.outputs])
         layout = by_identity(new_layout("", outputs, inputs))
         names, datatypes, shapes, data = zip(*inputs, strict=True)
         sizes = [*map(len, data)]
-        form = _Form(names, datatypes, shapes, sizes, layout, outputs, _output_options(message.outputs))
+        form = _Form(
+            None if order == sorted(order) else order,
+            names,
+            datatypes,
+            shapes,
+            sizes,
+            layout,
+            outputs,
+            _output_options(message.outputs),
+        )
         self._forms.put(described, form)
         return form
 

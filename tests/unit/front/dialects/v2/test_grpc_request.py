@@ -1,5 +1,6 @@
 """Requests read without protobuf's copies: for any bytes, the result is that of protobuf."""
 
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -211,6 +212,19 @@ def test_what_differs_between_two_messages_does_not_matter(
     assert len(reader._forms) == 1
     request, _ = reader.read(message(1, 2, 3, parameters={"signature": "other"}), None)
     assert (request.signature, request.layout, request.deadline) == ("other", None, None)
+
+
+def test_requests_that_differ_in_the_order_of_inputs_have_one_layout(reader: RequestReader) -> None:
+    values = [Value(name, "FP32", (1,), [number]) for number, name in enumerate("bca")]
+    for order in itertools.permutations(values):
+        raw = as_message(Call("m", order), raw=True).SerializeToString()
+        for _ in range(2):
+            request, _ = reader.read(raw, None)
+            assert [(each.name, bytes(each.data)) for each in request.inputs] == [
+                (each.name, each.raw()) for each in sorted(values, key=lambda value: value.name)
+            ]
+            assert request.layout is not None
+            assert request.layout[2] == tuple((name, "FP32", (1,), 4) for name in "abc")
 
 
 def test_the_layout_is_only_given_for_the_data_that_it_describes(reader: RequestReader) -> None:
