@@ -23,9 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
+import psutil
+
 from benchmarks import models
 from benchmarks.report import median_and_spread, ratio, table
-from benchmarks.servers import ROOT
+from benchmarks.servers import ROOT, cpu_seconds
 
 MODELPORT = str(Path(sys.executable).with_name("modelport"))
 BODY = json.dumps({"inputs": [[0.5] * 16]})
@@ -45,6 +47,7 @@ class Start:
 
     stages: dict[str, float] = field(default_factory=dict)
     answered: float = 0.0
+    cpu: float = 0.0  # CPU time of all processes until then
     stopped: float = 0.0  # from SIGTERM to the end of the process
 
 
@@ -88,6 +91,8 @@ def start(command: Sequence[str], path: str, stages: dict[str, str]) -> Start:
                 raise RuntimeError("no answer arrived")
             time.sleep(_ASK_AGAIN_S)
         seen.answered = time.perf_counter() - began
+        root = psutil.Process(process.pid)
+        seen.cpu = sum(cpu_seconds(each.pid) for each in (root, *root.children(recursive=True)))
         ends = time.perf_counter()
         process.terminate()
         process.wait(60)
@@ -161,6 +166,8 @@ def rows(ours: list[Start], by_hand: list[Start], commands: dict[str, list[float
     made.append(
         ["modelport serve: first answer", _ms(answered), ratio(answered, hand), "≤ 1500" + _verdict(answered, 1.5)]
     )
+    cpu, hand_cpu = [each.cpu for each in ours], [each.cpu for each in by_hand]
+    made.append(["modelport serve: CPU time until then", _ms(cpu), ratio(cpu, hand_cpu), ""])
     made.append(["modelport serve: SIGTERM to exit", _ms([each.stopped for each in ours]), "", ""])
     made.append(["handwritten FastAPI: first answer", _ms(hand), "", ""])
     for name, times in commands.items():
