@@ -171,6 +171,8 @@ def _form(
             return None
         inputs.append((tensor.name, tensor.datatype, tensor.shape, size))
         section_bytes += size
+    if sum([isinstance(each, KnownInput) for each in inputs]) != list_count:  # more than _MAX_LISTS
+        return None
     layout = by_identity(new_layout(request.signature, request.outputs, request.inputs))
     outputs = list(request.outputs)
     return Form(tuple(inputs), outputs, request.signature, request.priority, timeout_s, layout, options, section_bytes)

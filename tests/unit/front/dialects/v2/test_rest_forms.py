@@ -157,6 +157,17 @@ def test_several_lists_of_one_request() -> None:
     assert outcome(other) == whole(other)
 
 
+def test_more_lists_than_a_form_may_have() -> None:
+    inputs = [
+        {"name": f"x{n}", "shape": [1], "datatype": "FP32", "data": [n]} for n in range(rest_forms._MAX_LISTS + 1)
+    ]
+    text = json.dumps({"inputs": inputs}).encode()
+    expected = whole(text)
+    learn(text)
+    assert not learned()
+    assert outcome(text) == expected
+
+
 def test_tensors_after_the_json() -> None:
     text = (
         b'{"inputs":[{"name":"x","shape":[2],"datatype":"BYTES","parameters":{"binary_data_size":10}},'
