@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.errors import InvalidRequest
 
@@ -16,8 +15,7 @@ _MIN_PRIORITY, _MAX_PRIORITY = -(1 << 31), (1 << 31) - 1
 _TIMEOUTS = range(1 << 63)
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """The fields of InferRequest that parameters set. The deadline is in time.monotonic() seconds."""
 
     priority: int = 0

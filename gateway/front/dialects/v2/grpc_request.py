@@ -1,8 +1,8 @@
 """Reads ModelInferRequest messages.
 
 Two messages of a client often have the same inputs and outputs, but for the data. So what was read from these fields
-is kept, and looked up by their bytes. `_read_known` reads such messages; `_read_any` reads all others, and rejects
-whatever is wrong.
+is kept, and looked up by their bytes. Parameters are parsed each time, because timeouts differ. `_read_known` reads
+messages in the usual encoding; `_read_any` reads all others, and rejects whatever is wrong.
 """
 
 import time
@@ -29,11 +29,9 @@ from runtimes.bounded_cache import BoundedCache
 from runtimes.layouts import TensorLayout, by_identity, new_layout
 from runtimes.tensors import Buffer, Tensor
 
-# The caches are shared by all clients of the front. With fewer entries, several hundred clients evict each other's;
-# more entries are memory that one client can fill. split_usual limits the length of an entry.
+# The cache is shared by all clients of the front. With fewer entries, several hundred clients evict each other's; more
+# entries are memory that one client can fill. split_usual limits the length of an entry.
 _MAX_CACHED = 1024
-# The parameters that are read. A message may have any number of others, so these are looked up one by one.
-_PARAMETERS = (*OPTION_NAMES, *REGION_PARAMETERS, "classification")
 
 
 class _Form(NamedTuple):
@@ -61,7 +59,6 @@ class RequestReader:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._forms: BoundedCache[bytes, _Form] = BoundedCache(_MAX_CACHED)
-        self._parameters: BoundedCache[bytes, Mapping[str, Any]] = BoundedCache(_MAX_CACHED)
 
     def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, OutputOptions]:
         """Read a message. The tensors may be views of it. Raises InvalidRequest, Unsupported.
@@ -80,8 +77,7 @@ class RequestReader:
         signature, priority, deadline = "", 0, None
         try:
             if parameters:
-                options = self._options(parameters)
-                signature, priority, deadline = options.signature, options.priority, options.deadline
+                priority, deadline, signature = _read_options(pb.ModelInferRequest.FromString(parameters))
             form = self._forms.entries.get(described) or self._learn(described, contents)
         except (DecodeError, ModelportError):
             return None
@@ -99,14 +95,6 @@ class RequestReader:
         inputs = [*map(Tensor, names, datatypes, shapes, contents)]
         request = InferRequest(model, inputs, version, request_id, outputs, signature, priority, deadline, layout)
         return request, output_options
-
-    def _options(self, raw: bytes) -> Options:
-        """Read the fields of request parameters. Raises DecodeError, ModelportError."""
-        parameters = self._parameters.entries.get(raw)
-        if parameters is None:
-            parameters = _parameters(pb.ModelInferRequest.FromString(raw).parameters)
-            self._parameters.put(raw, parameters)
-        return read_options(parameters)  # each time, because a timeout starts with its request
 
     def _learn(self, described: bytes, contents: Sequence[Buffer]) -> _Form | None:
         """Read the fields of inputs and outputs, and cache them. Raises DecodeError, ModelportError.
@@ -155,7 +143,7 @@ class RequestReader:
 
 
 def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], seconds: float | None) -> InferRequest:
-    options = read_options(_parameters(message.parameters)) if message.parameters else DEFAULTS
+    options = _read_options(message) if message.parameters else DEFAULTS
     deadline = options.deadline
     if seconds is not None:
         deadline = min(time.monotonic() + seconds, deadline or float("inf"))
@@ -171,9 +159,15 @@ def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], se
     )
 
 
-def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
+def _read_options(message: pb.ModelInferRequest) -> Options:
+    """Raises InvalidRequest."""
+    return read_options(_parameters(message.parameters, OPTION_NAMES))
+
+
+def _parameters(parameters: Mapping[str, pb.InferParameter], names: Sequence[str]) -> dict[str, Any]:
+    """Return those of these names. A message may have any number of others."""
     found = {}
-    for name in _PARAMETERS:
+    for name in names:
         if name in parameters:
             field = parameters[name].WhichOneof("parameter_choice")
             if field is not None:
@@ -217,7 +211,7 @@ def _output_options(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputT
     region_ranges: dict[str, RegionRange] = {}
     for output in outputs:
         if "classification" in output.parameters:
-            count = _parameters(output.parameters).get("classification")
+            count = _parameters(output.parameters, ("classification",)).get("classification")
             class_counts[output.name] = read_class_count(output.name, count)
         region_range = _region_range(output.parameters, f"output '{output.name}'")
         if region_range is not None:
@@ -226,4 +220,4 @@ def _output_options(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputT
 
 
 def _region_range(parameters: Mapping[str, pb.InferParameter], tensor: str) -> RegionRange | None:
-    return read_region_range(_parameters(parameters), tensor) if parameters else None
+    return read_region_range(_parameters(parameters, REGION_PARAMETERS), tensor) if parameters else None
