@@ -12,6 +12,8 @@ Whatever is unusual (nested lists, strings, values that do not fit) is left to t
 
 import struct
 import time
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -32,20 +34,38 @@ _MAX_LISTS = 32
 # parameters would otherwise pay for learning each of them.
 _MAX_SEEN = 1024
 
-_Section = tuple[str, str, tuple[int, ...], int]
 Key = tuple[bytes | int, ...]
+
+
+class _Values(NamedTuple):
+    """An input with values in JSON. which: the index of their list; pack: see KnownInput."""
+
+    which: int
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    pack: Callable[..., bytes]
+
+
+class _Section(NamedTuple):
+    """An input whose bytes follow the JSON, from `start` to `stop`."""
+
+    start: int
+    stop: int
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
 
 
 class Form(NamedTuple):
     """What requests with one form have in common.
 
-    inputs         how to read the values of each input that has them in JSON; name, datatype, shape and bytes of one
-                   whose values follow the JSON
+    inputs         the inputs, sorted by name
     timeout_s      the time that such a request allows, in seconds; None if it does not say
     section_bytes  the bytes of all tensors after the JSON
     """
 
-    inputs: tuple[KnownInput | _Section, ...]
+    inputs: tuple["_Values | _Section", ...]
     outputs: list[str]
     signature: str
     priority: int
@@ -72,21 +92,20 @@ def read(model: str, version: str, text: bytes, sections: bytes) -> tuple[InferR
         form = None if request_id is None else _forms.entries.get(key)
     if form is None or len(sections) != form.section_bytes:
         return None
-    tensors, taken, position = [], 0, 0
+    tensors = []
     try:
         for each in form.inputs:
-            if isinstance(each, KnownInput):
-                values = lists[taken]
-                taken += 1
+            if isinstance(each, _Values):
+                which, name, datatype, shape, pack = each
+                values = lists[which]
                 numbers = orjson.loads(values)
                 # struct takes neither null nor strings for numbers, but true and false, which have an e.
                 if b"e" in values and bool in map(type, numbers):
                     return None
-                tensors.append(Tensor(each.name, each.datatype, each.shape, each.pack(*numbers)))
+                tensors.append(Tensor(name, datatype, shape, pack(*numbers)))
             else:
-                name, datatype, shape, size = each
-                tensors.append(Tensor(name, datatype, shape, sections[position : position + size]))
-                position += size
+                start, stop, name, datatype, shape = each
+                tensors.append(Tensor(name, datatype, shape, sections[start:stop]))
         id_text = request_id.decode() if request_id else ""
     except (ValueError, OverflowError, TypeError, struct.error):
         return None
@@ -157,22 +176,28 @@ def _form(
     if not _holes_are_values(key, request_id, list_count, document):
         return None
     timeout_s = None if request.deadline is None else document["parameters"]["timeout"] / 1e6
-    inputs: list[KnownInput | _Section] = []
-    section_bytes = 0
-    for described, tensor in zip(document["inputs"], request.inputs, strict=True):
+    tensors = {tensor.name: tensor for tensor in request.inputs}
+    if len(tensors) != len(request.inputs):
+        return None
+    inputs: list[_Values | _Section] = []
+    index = section_bytes = 0
+    for described in document["inputs"]:
+        tensor = tensors[described["name"]]
         if type(described.get("data")) is list:
             known = KnownInput.of(tensor)
             if known is None:
                 return None
-            inputs.append(known)
+            inputs.append(_Values(index, *tensor[:3], known.pack))
+            index += 1
             continue
         size = (described.get("parameters") or {}).get("binary_data_size")
         if not size:  # in shared memory, or none at all
             return None
-        inputs.append((tensor.name, tensor.datatype, tensor.shape, size))
+        inputs.append(_Section(section_bytes, section_bytes + size, *tensor[:3]))
         section_bytes += size
-    if sum([isinstance(each, KnownInput) for each in inputs]) != list_count:  # more than _MAX_LISTS
+    if index != list_count:  # more than _MAX_LISTS
         return None
+    inputs.sort(key=attrgetter("name"))
     layout = by_identity(new_layout(request.signature, request.outputs, request.inputs))
     outputs = list(request.outputs)
     return Form(tuple(inputs), outputs, request.signature, request.priority, timeout_s, layout, options, section_bytes)

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from gateway.codecs.json_tensors import raw_tensor, read_tensor
@@ -131,6 +132,8 @@ def _inputs(described: list[Any], rest: _Sections | None, shared_memory: SharedM
     inputs = [read(index, tensor, rest, read_shared) for index, tensor in enumerate(described)]
     if rest is not None:
         rest.finish()
+    # Clients that write a map have any order. In one order, their requests have one layout and share frames.
+    inputs.sort(key=attrgetter("name"))
     return inputs
 
 

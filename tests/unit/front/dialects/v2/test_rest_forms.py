@@ -1,10 +1,12 @@
 """Requests whose form is known are read in part only: they are accepted and understood as if they were read whole."""
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from gateway.errors import InvalidRequest
 from gateway.front.dialects.v2 import rest_forms
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON, OutputOptions
 from gateway.front.dialects.v2.rest_request import read_request
+from runtimes.layouts import new_layout
 from tests.support.front_server import answer, models
 
 ENGINE = FakeEngine(models(), answer)
@@ -219,3 +222,23 @@ def test_random_documents_are_read_the_same(
     expected = whole(one), whole(other)
     for _ in range(2):
         assert (outcome(one), outcome(other)) == expected
+
+
+def test_inputs_in_any_order_have_one_layout() -> None:
+    one = {"name": "one", "shape": [2], "datatype": "FP32", "data": [1, 2]}
+    two = {"name": "two", "shape": [1], "datatype": "INT64", "data": [3]}
+    three = {"name": "three", "shape": [1], "datatype": "INT8", "parameters": {"binary_data_size": 1}}
+    four = {"name": "four", "shape": [1], "datatype": "UINT8", "parameters": {"binary_data_size": 1}}
+    layouts = set()
+    for inputs in itertools.permutations([one, two, three, four]):
+        binary = b"".join({"three": b"3", "four": b"4"}.get(str(each["name"]), b"") for each in inputs)
+        text = json.dumps({"inputs": inputs}).encode()
+        for _ in range(3):
+            request, _ = read(text, binary)
+            assert [(each.name, bytes(each.data)) for each in request.inputs] == [
+                ("four", b"4"), ("one", np.array([1, 2], np.float32).tobytes()), ("three", b"3"),
+                ("two", np.array([3], np.int64).tobytes()),
+            ]  # fmt: skip
+            layouts.add(tuple(request.layout or new_layout("", request.outputs, request.inputs)))
+    assert len(learned()) == 24
+    assert len(layouts) == 1
