@@ -21,20 +21,20 @@ class Datatype(NamedTuple):
 
     itemsize  bytes of one element; 0 for BYTES, whose elements vary in length
     kind      "bool", "uint", "int", "float" or "bytes"
-    code      numpy's name of the dtype, little-endian; None if numpy has no such type
+    typestr   numpy's type string of the dtype, little-endian; None if numpy has no such type
     """
 
     name: str
     itemsize: int
     kind: str
-    code: Optional[str]
+    typestr: Optional[str]
 
     @property
     def dtype(self) -> "Optional[np.dtype]":
         """numpy's dtype; None if numpy has no such type. `numpy_dtype` explains that in its error."""
         import numpy as np
 
-        return None if self.code is None else np.dtype(self.code)
+        return None if self.typestr is None else np.dtype(self.typestr)
 
 
 # All supported datatypes, by name. A BYTES tensor is an object array of `bytes`, as input and as output of `infer`. In

@@ -55,10 +55,10 @@ def _numeric_bytes(layout: TensorLayout) -> int:
     if largest is None:
         largest = 0
         for _, datatype, shape, size in layout[2]:
-            count, code = DATATYPES[datatype].itemsize, DATATYPES[datatype].code
+            count, typestr = DATATYPES[datatype].itemsize, DATATYPES[datatype].typestr
             for each in shape:
                 count *= each
-            is_numeric = size == count and code is not None and datatype != "BYTES"
+            is_numeric = size == count and typestr is not None and datatype != "BYTES"
             largest = max(largest, size) if is_numeric and largest >= 0 else -1
         if type(layout) is not tuple:  # the others are too long to be cached
             _numeric_layouts.put(layout, largest)

@@ -16,7 +16,7 @@ from gateway.domain.types import InferResponse
 from gateway.front.base.limits import Limits, check_answer, check_json_answer
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON, OutputOptions
 from runtimes.bounded_cache import BoundedCache
-from runtimes.contract import DATATYPES
+from runtimes.contract import numpy_dtype
 from runtimes.layouts import GroupedTensors, TensorGroup, TensorLayout
 from runtimes.tensors import Buffer, Tensor
 
@@ -170,5 +170,5 @@ def _values(tensor: Tensor) -> bytes:
 
 
 def _array(data: Buffer, datatype: str) -> "np.ndarray[Any, Any]":
-    array = np.frombuffer(data, DATATYPES[datatype].dtype)
+    array = np.frombuffer(data, numpy_dtype(datatype))
     return array if array.flags.aligned else array.copy()
