@@ -13,6 +13,7 @@ Whatever is unusual (nested lists, strings, values that do not fit) is left to t
 import struct
 import time
 from collections.abc import Callable
+from itertools import count
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -191,12 +192,11 @@ def _form(
             index += 1
             continue
         size = (described.get("parameters") or {}).get("binary_data_size")
-        if not size:  # in shared memory, or none at all
+        # None, if the data are in shared memory or a bare value. The bytes of BOOL must be looked at.
+        if not size or tensor.datatype == "BOOL":
             return None
         inputs.append(_Section(section_bytes, section_bytes + size, *tensor[:3]))
         section_bytes += size
-    if index != list_count:  # more than _MAX_LISTS
-        return None
     inputs.sort(key=attrgetter("name"))
     layout = by_identity(new_layout(request.signature, request.outputs, request.inputs))
     outputs = list(request.outputs)
@@ -204,26 +204,32 @@ def _form(
 
 
 def _holes_are_values(key: Key, request_id: bytes | None, list_count: int, document: dict[str, Any]) -> bool:
-    """Return whether exactly the id, and each list of values in the order of the inputs, were cut out."""
-    fillers = [b'["%d"]' % number for number in range(list_count)]
-    if isinstance(key[0], int):
-        fillers.insert(key[0], b"filled")
-    pieces = [piece for piece in key if isinstance(piece, bytes)]
-    text = b"".join([part for pair in zip(pieces, [*fillers, b""], strict=True) for part in pair])
-    try:
-        filled = orjson.loads(text)
-    except orjson.JSONDecodeError:
+    """Return whether exactly the id, and each list of values in the order of the inputs, were cut out.
+
+    They were if other values in the holes change these parts of the document, and nothing else.
+    """
+    numbers = count()
+    inputs = [
+        {**described, "data": [str(next(numbers))]} if type(described.get("data")) is list else described
+        for described in document["inputs"]
+    ]
+    if next(numbers) != list_count:  # more than _MAX_LISTS, for example
         return False
-    number = 0
-    for described, original in zip(filled["inputs"], document["inputs"], strict=True):
-        if described.get("data") == [str(number)]:
-            described["data"] = original["data"]
-            number += 1
+    expected = {**document, "inputs": inputs}
+    fillers = [b'["%d"]' % number for number in range(list_count)]
     if request_id is None:
         if document.get("id") is not None:  # an id with escapes, for example, which was not cut out
             return False
     else:
-        if filled.get("id") != "filled" or document.get("id") != request_id.decode():
+        if document.get("id") != request_id.decode():
             return False
-        filled["id"] = document["id"]
-    return number == list_count and bool(filled == document)
+        other_id = request_id + b"x"  # must differ, since a parameter, for example, may be equal to the id
+        expected["id"] = other_id.decode()
+        assert isinstance(key[0], int)
+        fillers.insert(key[0], other_id)
+    pieces = [piece for piece in key if isinstance(piece, bytes)]
+    text = b"".join([part for pair in zip(pieces, [*fillers, b""], strict=True) for part in pair])
+    try:
+        return bool(orjson.loads(text) == expected)
+    except orjson.JSONDecodeError:
+        return False

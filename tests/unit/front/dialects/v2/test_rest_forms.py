@@ -114,6 +114,12 @@ def test_an_id_with_a_control_character_is_rejected_as_without_a_form() -> None:
         body().replace(b'"data":', b'"data":[9,9],"data":'),  # of duplicate keys, the last counts
         body(parameters={"data": [1, 2]}),
         body(id="x").replace(b'"x","inputs"', b'"x","id":"y","inputs"'),
+        body(id=None),
+        body(name="id"),
+        body(parameters={"id": "filled"}, id="filled"),
+        b'{"data":1,"inputs":[]}',
+        b'{"data":[1],"inputs":[]}',
+        b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","d\\u0061ta":["0"],"parameters":{"data":["0"]}}]}',
         b'{"inputs":[{"name":"data","shape":[2],"datatype":"FP32","data":[1,2]}]}',
         b'{"inputs":[{"name":"id","shape":[2],"datatype":"FP32","data":[1,2]}]}',
         b'{"inputs":[{"name":"a\\"data\\":[","shape":[2],"datatype":"FP32","data":[1,2]}]}',
@@ -132,6 +138,13 @@ def test_documents_of_any_shape_are_read_the_same_again(text: bytes) -> None:
     expected = whole(text)
     for _ in range(4):
         assert outcome(text) == expected
+
+
+def test_a_parameter_that_equals_the_id_is_not_taken_for_it() -> None:
+    for request_id in ("one", "filled", "0"):
+        learn(body(parameters={"id": request_id}, id=request_id))
+        other = body(parameters={"id": "another"}, id=request_id)
+        assert outcome(other)[0].id == request_id
 
 
 def test_a_timeout_counts_from_each_arrival() -> None:
@@ -185,6 +198,12 @@ def test_tensors_after_the_json() -> None:
         expected = whole(text, binary)
         learn(text, strings + b"1234")
         assert outcome(text, binary) == expected
+
+
+def test_the_bytes_of_booleans_are_checked_each_time() -> None:
+    text = b'{"inputs":[{"name":"x","shape":[2],"datatype":"BOOL","parameters":{"binary_data_size":2}}]}'
+    learn(text, b"\0\1")
+    assert "must be 0 or 1" in outcome(text, b"\0\2")
 
 
 def test_forms_are_bounded() -> None:
