@@ -110,6 +110,15 @@ def convolutions(path: Path, layers: int = 96) -> None:
     _save(path, nodes, {key: value.astype(np.float32) for key, value in weights.items()}, [1, 8, 8], [64])
 
 
+def channel_means(path: Path, side: int) -> None:
+    """3 x side x side → the mean of each channel, float32, dynamic batch: next to nothing for an image."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["average"]),
+        helper.make_node("Flatten", ["average"], ["y"]),
+    ]
+    _save(path, nodes, {}, [3, side, side], [3])
+
+
 def _save(
     path: Path, nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], takes: list[int], gives: list[int]
 ) -> None:

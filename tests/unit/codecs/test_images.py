@@ -2,7 +2,10 @@
 
 import contextlib
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gateway.codecs import images
 from gateway.codecs.images import File, image_tensor
 from gateway.domain.image_processing import Preprocess
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
@@ -377,3 +381,32 @@ def test_garbage_with_a_good_beginning_is_rejected(beginning: bytes, garbage: by
 def test_data_that_a_camera_appends_is_not_counted() -> None:
     file = save(noise(64, 64), "JPEG", progressive=True)
     assert np.array_equal(read(file + b"\xff\xda" * 1000), read(file))
+
+
+def test_many_large_images_are_decoded_at_a_time_if_they_are_small_enough_together() -> None:
+    limit, pixels = images._DecodingLimit(), images._LARGE_PIXELS + 1
+    together = Barrier(8, timeout=60)
+
+    def decode() -> None:
+        with limit.reserve(pixels, 4 * pixels):
+            together.wait()
+
+    with ThreadPoolExecutor(8) as pool:
+        for each in [pool.submit(decode) for _ in range(8)]:
+            each.result()
+
+
+def test_a_large_image_waits_while_others_have_the_pixels_of_two_of_the_largest() -> None:
+    limit, largest = images._DecodingLimit(), 3 * images._LARGE_PIXELS
+
+    def decode() -> int:
+        with limit.reserve(largest, largest):
+            return limit._pixels
+
+    with ThreadPoolExecutor(1) as pool:
+        with limit.reserve(largest, largest), limit.reserve(largest, largest):
+            waiting = pool.submit(decode)
+            while not limit._queue.locked() and not waiting.done():
+                time.sleep(0)
+        assert waiting.result() <= 2 * largest
+    assert limit._pixels == 0
