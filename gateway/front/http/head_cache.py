@@ -68,7 +68,8 @@ class HeadCache:
         if head is None and not exactly:
             head, value = self._find_reduced(text)
             if head is not None:
-                length = int(value) if value.isdigit() else 0
+                # Leading zeros are for the parser, and for `read_headers`, to judge.
+                length = int(value) if value.isdigit() and value[:1] != b"0" else 0
                 head = head._replace(headers=replace(head.headers, content_length=length))
         if head is None:
             return None
@@ -93,7 +94,8 @@ class HeadCache:
                 return None, b""
             if name == _LENGTH:
                 lengths.append(value.strip(b" \t"))
-        if len(lengths) != 1:
+        # The request line comes first: a head that begins with a header line is not valid.
+        if len(lengths) != 1 or not kept or not text.startswith(kept[0]):
             return None, b""
         return self._reduced.entries.get(tuple(kept)), lengths[0]
 

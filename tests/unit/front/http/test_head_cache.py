@@ -91,6 +91,12 @@ def test_any_other_head_is_for_the_parser(lines: tuple[bytes, ...], size: int) -
     assert cache_of(HOST, length(5)).find(text(*lines), size) is None
 
 
+def test_a_header_line_before_the_request_line_is_for_the_parser() -> None:
+    for lines in ((b"traceparent: 1", START, HOST, length(5)), (length(5), START, HOST)):
+        assert cache_of(HOST, length(5)).find(b"\r\n".join(lines), 5) is None
+    assert large_cache_of(HOST, length(LARGE)).find_large(b"\r\n".join([length(LARGE), START, HOST]), 0) is None
+
+
 @pytest.mark.parametrize(
     "lines",
     [
@@ -151,6 +157,7 @@ def test_a_head_is_found_before_its_large_body_is_complete(
         ((HOST, length(LARGE), length(LARGE)), 0),
         ((HOST, b"Content-Length: +%d" % LARGE), 0),
         ((HOST, b"Content-Length: " + b"9" * 1000), 0),
+        ((HOST, b"Content-Length: " + b"0" * 20 + b"%d" % LARGE), 0),
         ((HOST, length(LARGE), b"Expect: 100-continue"), 0),
         ((HOST, length(LARGE), b"Transfer-Encoding: chunked"), 0),
         ((b"Host: there", length(LARGE)), 0),
