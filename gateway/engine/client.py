@@ -124,6 +124,7 @@ class WorkerClient(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._requests, self._out = [], []
         self._arena_inputs.clear()
         running = self._status.running()
         self._status.close()

@@ -135,6 +135,7 @@ class ModelQueue:
         elif queued.id in worker.in_flight and not worker.cancel(queued.id):
             self._sent -= 1
             self.pump()
+            self.close_if_done(worker)
         if (self.closing or not self.clients) and self._tidy is not None:
             self._tidy(self)
 
@@ -196,6 +197,7 @@ class ModelQueue:
         if client in self.clients:
             self.clients.remove(client)
         self._sent -= len(client.in_flight)
+        failed = []
         for request_id, sent in client.in_flight.items():
             if sent.request is None:
                 continue
@@ -203,10 +205,11 @@ class ModelQueue:
             if request_id in running or sent.answered:
                 sent.crashes += 1
                 if sent.crashes >= (1 if self.status.stateful or sent.answered else _MAX_CRASHES):
-                    error = Internal("the model's worker died while it ran this request; it will not be retried")
-                    sent.fail(error)
+                    failed.append(sent)
                     continue
             self._enqueue(sent)
+        for sent in failed:  # only now, because a closing queue that has no requests left is removed
+            sent.fail(Internal("the model's worker died while it ran this request; it will not be retried"))
         self.pump()
 
     def close_if_done(self, client: WorkerClient) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -204,26 +205,71 @@ def test_requests_without_a_priority_have_the_default_level() -> None:
     assert [levels.priority_level(each) for each in (0, 1, 2, 3, 4)] == [2, 1, 2, 3, 2]
 
 
+def test_a_queue_is_not_tidied_as_if_it_were_empty_while_requests_of_a_lost_worker_are_to_be_retried() -> None:
+    def test(bench: Bench) -> None:
+        client = bench.client()
+        failing, other = bench.put(), bench.put()
+        failing.crashes, bench.queue.closing = 1, True
+        under_way: list[int] = []
+        bench.queue._tidy = lambda queue: under_way.append(queue.under_way)
+        bench.queue.on_lost(cast(WorkerClient, client), frozenset({failing.id, other.id}))
+        assert isinstance(failing.outcome, Internal)
+        assert under_way == [1]
+
+    run(test)
+
+
+@asynccontextmanager
+async def connected(bench: Bench, folder: Path) -> AsyncIterator[tuple[WorkerClient, "Written"]]:
+    """A real client of a worker with room for one row. Fails if a callback in the loop raises."""
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
+    (folder / "status").write_bytes(bytes(status_page.SIZE))
+    address = WorkerAddress(1, str(folder / "socket"), str(folder / "status"), 1)
+    client = WorkerClient(address, None, bench.queue.on_frame, bench.queue.on_lost)
+    client._transport = cast(asyncio.Transport, written := Written())
+    bench.queue.clients.append(client)
+    yield client, written
+    await asyncio.sleep(0)
+    assert not failures
+
+
 def test_a_request_canceled_before_it_was_sent_frees_the_window_at_once(tmp_path: Path) -> None:
     async def test() -> None:
-        (tmp_path / "status").write_bytes(bytes(status_page.SIZE))
-        client = WorkerClient(
-            WorkerAddress(1, str(tmp_path / "socket"), str(tmp_path / "status"), 1),
-            None,
-            lambda client, frame: None,
-            lambda client, running: None,
-        )
         bench = Bench()
-        client._transport = cast(asyncio.Transport, written := Written())
-        bench.queue.clients.append(client)
-        canceled, second = bench.put(), bench.put()
-        assert list(client.in_flight) == [canceled.id]
-        canceled.fail(DeadlineExceeded("late"))
-        assert list(client.in_flight) == [second.id]
-        await asyncio.sleep(0)
-        (frame,) = FrameReader().feed(b"".join(written.buffers))
-        assert [number for number, _ in wire.unpack_infer(frame.body)] == [second.id]
-        assert bench.queue.under_way == 1
+        async with connected(bench, tmp_path) as (client, written):
+            canceled, second = bench.put(), bench.put()
+            assert list(client.in_flight) == [canceled.id]
+            canceled.fail(DeadlineExceeded("late"))
+            assert list(client.in_flight) == [second.id]
+            await asyncio.sleep(0)
+            (frame,) = FrameReader().feed(b"".join(written.buffers))
+            assert [number for number, _ in wire.unpack_infer(frame.body)] == [second.id]
+            assert bench.queue.under_way == 1
+
+    asyncio.run(test())
+
+
+def test_a_retiring_client_is_closed_when_its_last_request_is_canceled_before_it_was_sent(tmp_path: Path) -> None:
+    async def test() -> None:
+        bench = Bench()
+        async with connected(bench, tmp_path) as (client, written):
+            queued = bench.put()
+            client.retiring = True
+            queued.fail(DeadlineExceeded("late"))
+            assert written.closed
+
+    asyncio.run(test())
+
+
+def test_a_lost_client_sends_nothing(tmp_path: Path) -> None:
+    async def test() -> None:
+        bench = Bench()
+        async with connected(bench, tmp_path) as (client, _):
+            queued = bench.put()
+            client.connection_lost(None)
+            queued.fail(DeadlineExceeded("late"))
+            assert bench.queue.under_way == 0
 
     asyncio.run(test())
 
@@ -233,6 +279,10 @@ class Written:
 
     def __init__(self) -> None:
         self.buffers: list[bytes] = []
+        self.closed = False
 
     def writelines(self, buffers: list[bytes]) -> None:
         self.buffers += buffers
+
+    def close(self) -> None:
+        self.closed = True
