@@ -19,6 +19,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 from benchmarks.report import table
+from runtimes import wire
 from runtimes.contract import Model, Signature, TensorSpec
 from runtimes.tensors import from_array
 from runtimes.wire import InferFrame
@@ -26,7 +27,7 @@ from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batching
 from runtimes.worker.budget import Budget
 from runtimes.worker.execute import Executor
-from runtimes.worker.pending import Pending
+from runtimes.worker.pending import Batch, PendingGroup
 
 REQUESTS, BATCHES = 8, 20
 # Layers and columns of each → rounds.
@@ -56,7 +57,9 @@ class Load:
         self.auditor = Auditor(self.executor.chunked_model, 0, Budget(share, cpu=self._cpu))
         rows = np.random.default_rng(1).standard_normal((REQUESTS, 1, len(model.layers[0])), np.float32)
         frames = [InferFrame(1e18, 0, "default", [], [from_array("x", row)]) for row in rows]
-        self.batch = [Pending("front", number, frame, 0.0, 1, "key") for number, frame in enumerate(frames)]
+        (read,) = wire.FrameReader().feed(b"".join(map(bytes, wire.pack_infer(list(enumerate(frames))))))
+        requests = wire.unpack_requests(read.body)
+        self.batch = Batch([PendingGroup("front", requests, 0, REQUESTS, 0.0, 1, "key")])
 
     def _cpu(self) -> float:
         """Return the process's CPU time, minus the CPU time it has spent on the other worker."""

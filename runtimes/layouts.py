@@ -132,7 +132,7 @@ def pack_tensors(layout: TensorLayout, each: Sequence[Sequence[Tensor]]) -> List
 class TensorGroup:
     """The tensors of the requests, or results, in one frame, as they are in its body: grouped by tensor.
 
-    body     which contains their bytes
+    body     which contains their bytes; from `position` on unless `starts` is given
     starts   of the first member's bytes, for each tensor
     count    the number of members
     memo     what a codec made of the whole group, to use it for each member; None at first
@@ -140,11 +140,15 @@ class TensorGroup:
 
     __slots__ = ("body", "count", "layout", "memo", "starts")
 
-    def __init__(self, layout: TensorLayout, count: int, body: memoryview, position: int) -> None:
+    def __init__(
+        self, layout: TensorLayout, count: int, body: memoryview, position: int, starts: Sequence[int] = ()
+    ) -> None:
         self.layout, self.count = layout, count
         self.memo: Any = None
         self.body = body
-        self.starts: List[int] = []
+        self.starts = list(starts)
+        if starts:
+            return
         for _, _, _, size in layout[2]:
             self.starts.append(position)
             position += size * count + -size * count % ALIGNMENT

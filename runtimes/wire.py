@@ -77,6 +77,19 @@ class InferFrame(NamedTuple):
     layout: Optional[TensorLayout] = None
 
 
+class RequestGroup(NamedTuple):
+    """The requests in one frame.
+
+    numbers, deadlines, priorities: of each request, its id and the rest as in InferFrame. Signature and requested
+    outputs are in the layout of `inputs`.
+    """
+
+    numbers: Tuple[int, ...]
+    deadlines: Tuple[float, ...]
+    priorities: Tuple[int, ...]
+    inputs: TensorGroup
+
+
 class ResultFrame(NamedTuple):
     """A result. Durations are in nanoseconds.
 
@@ -211,28 +224,29 @@ def pack_requests(
     return pack(INFER, numbers[0][0], body + pack_tensors(layout, inputs), flags)
 
 
-def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[Tuple[int, InferFrame]]:
-    """Return the (id, request) of an INFER frame. `arena` must be given if, and only if, it has the flag IN_ARENA."""
+def unpack_requests(body: memoryview, arena: Optional[memoryview] = None) -> RequestGroup:
+    """Return the requests of an INFER frame. `arena` must be given if, and only if, it has the flag IN_ARENA."""
     count, length = _INFER.unpack_from(body)
-    position = _INFER.size + _INFER_ENTRY.size * count + (0 if count % 2 else len(_PADDING))
-    layout = unpack_layout(bytes(body[position : position + length]))
-    entries = _INFER_ENTRY.iter_unpack(body[_INFER.size : _INFER.size + _INFER_ENTRY.size * count])
-    signature, outputs = layout[0], layout[1]
-    requests = []
+    position = _INFER.size + _INFER_ENTRY.size * count
+    numbers, deadlines, priorities = zip(*_INFER_ENTRY.iter_unpack(body[_INFER.size : position]))
+    if not count % 2:
+        position += len(_PADDING)
+    layout = unpack_layout(body[position : position + length].tobytes())
+    position += length
     if arena is None:
-        group, index = TensorGroup(layout, count, body, position + length), 0
-        for number, deadline, priority in entries:
-            inputs = GroupedTensors(group, index)
-            requests.append((number, InferFrame._make((deadline, priority, signature, outputs, inputs, layout))))
-            index += 1
-        return requests
-    offsets = struct.unpack_from("<%dQ" % len(layout[2]), body, position + length)
-    tensors = [
-        Tensor(name, datatype, shape, arena[offset : offset + size])
-        for (name, datatype, shape, size), offset in zip(layout[2], offsets)
+        return RequestGroup(numbers, deadlines, priorities, TensorGroup(layout, count, body, position))
+    offsets = struct.unpack_from("<%dQ" % len(layout[2]), body, position)
+    return RequestGroup(numbers, deadlines, priorities, TensorGroup(layout, count, arena, 0, offsets))
+
+
+def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[Tuple[int, InferFrame]]:
+    """Return the (id, request) of an INFER frame, as `unpack_requests` does."""
+    group = unpack_requests(body, arena)
+    layout = group.inputs.layout
+    return [
+        (number, InferFrame(deadline, priority, layout[0], layout[1], GroupedTensors(group.inputs, member), layout))
+        for member, (number, deadline, priority) in enumerate(zip(*group[:3]))
     ]
-    ((number, deadline, priority),) = entries
-    return [(number, InferFrame(deadline, priority, signature, outputs, tensors, layout))]
 
 
 def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> List[Buffer]:

@@ -17,7 +17,7 @@ from runtimes.wire import InferFrame, ResultFrame
 from runtimes.worker.budget import Budget
 from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
 from runtimes.worker.compare import Arrays, Difference, Noise, difference
-from runtimes.worker.pending import Pending
+from runtimes.worker.pending import Batch, Pending
 
 # A batch whose inputs and outputs have more bytes is not sampled. Requests wait while a batch is copied, and the copy
 # stays in memory until it has been audited. A lower limit leaves models with large inputs unaudited.
@@ -54,7 +54,7 @@ class Auditor:
         self._waiting: Deque[_Sampled] = deque()
         self._batch_frames: List[InferFrame] = []  # the whole sampled batch
 
-    def observe(self, batch: Sequence[Pending], outcomes: Sequence[object]) -> None:
+    def observe(self, batch: Batch, outcomes: Sequence[object]) -> None:
         """Consider a batch that has run, and whose results have not been sent yet, for sampling."""
         self._since_look += 1
         if self._since_look < self._every or not isinstance(outcomes[0], ResultFrame):
@@ -67,9 +67,9 @@ class Auditor:
         with self._budget.spend():
             self._sample(batch, outcomes)
 
-    def _sample(self, batch: Sequence[Pending], outcomes: Sequence[object]) -> None:
+    def _sample(self, batch: Batch, outcomes: Sequence[object]) -> None:
         answered = [(pending, each) for pending, each in zip(batch, outcomes) if isinstance(each, ResultFrame)]
-        if answered[0][1].batch_rows != sum([pending.rows for pending in batch]):
+        if answered[0][1].batch_rows != batch.rows:
             return  # the batch failed, and each request has run alone
         if _size(answered) > _MAX_BYTES:
             return

@@ -1,20 +1,19 @@
 """Decides which of the waiting requests run next, together."""
 
-import bisect
 import math
 from typing import Any, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.bounded_cache import BoundedCache
+from runtimes.layouts import TensorLayout
 from runtimes.status_page import Pace
-from runtimes.wire import InferFrame
-from runtimes.worker.pending import Pending
+from runtimes.wire import RequestGroup
+from runtimes.worker.pending import Batch, Pending, PendingGroup
 from runtimes.worker.shedding import to_shed
 from runtimes.worker.sizing import Sizing
+from runtimes.worker.waiting import Item, Waiting
 
 # Layouts whose rows and key are cached. The wire caches as many layouts; a miss costs some microseconds.
 _MAX_LAYOUTS = 1024
-# Layouts that request more outputs are not cached, because clients could make up names of outputs to fill the cache.
-_MAX_OUTPUTS = 64
 _NEVER = float("inf")
 # Weight of the newest batch in the average size of batches under load, which fronts use to predict lateness. A larger
 # weight makes the prediction jump with each batch; a smaller one makes it follow a change of load too late.
@@ -48,8 +47,7 @@ class Batcher:
     """
 
     def __init__(self, batching: Batching) -> None:
-        self._waiting: List[Tuple[int, float, int, Pending]] = []
-        self._arrivals = 0
+        self._waiting = Waiting()
         self._earliest_deadline = _NEVER  # a lower bound: requests may have been removed since
         self.reconfigure(batching)
 
@@ -58,109 +56,86 @@ class Batcher:
         self.batching = batching
         self._sizing = Sizing(batching.max_rows, batching.target)
         self._typical_rows = float(batching.max_rows)  # average rows of batches that left other requests waiting
-        self._known_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[Any, Tuple[int, Any]]
-        waiting, self._waiting = self._waiting, []
-        for priority, order, arrival, pending in waiting:
-            rows, key = self._rows_and_key(pending.frame)
-            again = pending._replace(rows=rows, key=None if pending.key is None else key)
-            self._waiting.append((priority, order, arrival, again))
+        self._known_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, Tuple[int, Any]]
+        for _, _, _, group in self._waiting.items:
+            group.rows, key = self._rows_and_key(group.requests.inputs.layout)
+            group.key = None if group.key is None else key
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, source: Any, request_id: int, frame: InferFrame, isolated: bool, now: float) -> None:
-        self.add_all(source, [(request_id, frame)], isolated, now)
+    def __bool__(self) -> bool:
+        return bool(self._waiting.items)
 
-    def add_all(self, source: Any, requests: Sequence[Tuple[int, InferFrame]], isolated: bool, now: float) -> None:
-        """Add requests with the same layout, by id."""
-        rows, key = self._rows_and_key(requests[0][1])
+    def add(self, source: Any, requests: RequestGroup, isolated: bool, now: float) -> None:
+        """Add the requests of a frame. isolated: each of them must run alone."""
+        numbers, deadlines, priorities, inputs = requests
+        rows, key = self._rows_and_key(inputs.layout)
         if isolated:
             key = None
-        waiting, arrivals, has_target = self._waiting, self._arrivals, self.batching.target > 0
-        for number, frame in requests:
-            arrivals += 1
-            deadline, priority = frame[0], frame[1]
-            if deadline < self._earliest_deadline:
-                self._earliest_deadline = deadline
-            pending = Pending._make((source, number, frame, now, rows, key))
-            item = priority, deadline if has_target else 0.0, arrivals, pending
-            if not waiting or waiting[-1] < item:  # arrivals differ, so no two Pending are ever compared
-                waiting.append(item)
-            else:
-                bisect.insort(waiting, item)
-        self._arrivals = arrivals
+        self._earliest_deadline = min(self._earliest_deadline, *deadlines)
+        count, start = len(numbers), 0
+        while start < count:
+            priority, stop = priorities[start], start + 1
+            if not self.batching.target:  # otherwise the requests are ordered by their deadlines
+                while stop < count and priorities[stop] == priority:
+                    stop += 1
+            order = deadlines[start] if self.batching.target else 0.0
+            self._waiting.add(priority, order, PendingGroup(source, requests, start, stop, now, rows, key))
+            start = stop
 
     def cancel(self, source: Any, request_id: int) -> bool:
         """Remove a request. Return whether it was still waiting."""
-        for index, (_, _, _, pending) in enumerate(self._waiting):
-            if pending.id == request_id and pending.source is source:
-                del self._waiting[index]
-                return True
-        return False
+        return self._waiting.remove(source, request_id)
 
     def drop_source(self, source: Any) -> None:
         """Drop all requests of a connection that has closed."""
-        self._waiting = [item for item in self._waiting if item[3].source is not source]
+        self._waiting.remove_source(source)
 
     def take_expired(self, now: float) -> List[Pending]:
         """Remove and return requests whose deadline has passed and, with a target, those that would be late."""
         late: List[Pending] = []
         if self._earliest_deadline <= now:
-            late = self._remove_where([item[3].frame.deadline <= now for item in self._waiting])
-            self._earliest_deadline = min([item[3].frame.deadline for item in self._waiting], default=_NEVER)
+            late = self._waiting.remove_where([deadline <= now for deadline in self._waiting.deadlines()])
+            self._earliest_deadline = min(self._waiting.deadlines(), default=_NEVER)
         if self.batching.target and len(self._waiting) > 1:
-            late += self._remove_where(to_shed([item[3] for item in self._waiting], self._sizing, now))
+            late += self._waiting.remove_where(to_shed(self._waiting.pendings(), self._sizing, now))
         return late
 
-    def next(self, now: float) -> Tuple[List[Pending], Optional[float]]:
+    def next(self, now: float) -> Tuple[Optional[Batch], Optional[float]]:
         """Remove and return the next batch.
 
-        Returns (batch, None); ([], seconds) if it may wait that long for more requests; or ([], None) if idle.
+        Returns (batch, None); (None, seconds) if it may wait that long for more requests; or (None, None) if idle.
         """
-        waiting = self._waiting
-        if not waiting:
-            return [], None
-        head = waiting[0][3]
+        waiting, batching = self._waiting, self.batching
+        if not waiting.items:
+            return None, None
+        head = waiting.items[0][3]
         if head.key is None:
-            del waiting[0]
-            return [head], None
-        batch, rest, rows = [head], waiting[1:], head.rows
-        if rest or self.batching.delay:
+            return Batch([waiting.take_first()]), None
+        rest: List[Item] = []
+        if len(waiting.items) == 1 and len(head) == 1 and not batching.delay:
+            batch = Batch([head])  # there is nothing to choose
+        else:
             limit, latest_end = self._batch_limits(head, now)
-            rest = self._fill(batch, limit, latest_end)
-            rows = sum([pending.rows for pending in batch])
-            left = self._remaining_delay(batch, now) if self.batching.delay and rows < limit else 0.0
+            groups, rest = waiting.split(limit, latest_end)
+            batch = Batch(groups)
+            left = self._remaining_delay(batch, now) if batching.delay and batch.rows < limit else 0.0
             if left > 0:
-                return [], left
-        if self.batching.target and (rest or rows > self._typical_rows):
-            self._typical_rows += _TYPICAL_WEIGHT * (rows - self._typical_rows)
-        self._waiting = rest
+                return None, left
+        if batching.target and (rest or batch.rows > self._typical_rows):
+            self._typical_rows += _TYPICAL_WEIGHT * (batch.rows - self._typical_rows)
+        waiting.items = rest
         return batch, None
-
-    def _fill(self, batch: List[Pending], limit: int, latest_end: float) -> List[Tuple[int, float, int, Pending]]:
-        """Add to a batch, which has the first of the waiting requests, those that fit. Return the others."""
-        waiting, key, room = self._waiting, batch[0].key, limit - batch[0].rows
-        rest = []
-        for index in range(1, len(waiting)):
-            if room <= 0:
-                rest += waiting[index:]
-                break
-            _, _, frame, _, rows, its_key = pending = waiting[index][3]
-            if rows <= room and its_key == key and frame.deadline >= latest_end:
-                batch.append(pending)
-                room -= rows
-            else:
-                rest.append(waiting[index])
-        return rest
 
     def has_full_batch(self) -> bool:
         """Return whether the next batch has as many rows as it may have; False if requests run alone."""
-        head = self._waiting[0][3] if self._waiting else None
+        head = self._waiting.items[0][3] if self._waiting.items else None
         if head is None or head.key is None:
             return False
         limit, rows = self._sizing.max_batch_rows(head.key), 0
-        for item in self._waiting:
-            rows += item[3].rows if item[3].key == head.key else 0
+        for _, _, _, group in self._waiting.items:
+            rows += group.rows * len(group) if group.key == head.key else 0
             if rows >= limit:
                 return True
         return False
@@ -169,68 +144,60 @@ class Batcher:
         """Record the duration of a batch of this size during warm-up."""
         self._sizing.seed(rows, seconds)
 
-    def observe(self, batch: Sequence[Pending], seconds: float) -> None:
+    def observe(self, batch: Batch, seconds: float) -> None:
         """Record the duration of a batch, from `next` until its results were sent."""
         if seconds >= self._sizing.shortest_s:
-            self._sizing.observe(batch[0].key, sum([pending.rows for pending in batch]), seconds)
+            self._sizing.observe(batch.key, batch.rows, seconds)
 
-    def pace(self, batch: Sequence[Pending]) -> Pace:
+    def pace(self, batch: Batch) -> Pace:
         """Return what is published for the fronts while this batch runs."""
-        sizing, key = self._sizing, batch[0].key
+        sizing, key = self._sizing, batch.key
         curve, limit = sizing.curve(key), min(sizing.max_batch_rows(key), math.ceil(self._typical_rows))
-        rows = sum([pending.rows for pending in batch]) or 1
+        rows = batch.rows or 1
         return Pace(rows, limit if curve else 0, curve.upper_bound(rows), curve.upper_bound(limit), sizing.response_s)
 
-    def _batch_limits(self, head: Pending, now: float) -> Tuple[int, float]:
+    def _batch_limits(self, head: PendingGroup, now: float) -> Tuple[int, float]:
         """Return the maximum rows of a batch with this request, and its latest end (0.0 without a target)."""
         sizing = self._sizing
         limit = sizing.choose_rows(head.key)
         if not sizing.target:
             return limit, 0.0
         curve = sizing.curve(head.key)
-        limit = min(limit, curve.rows_within(sizing.time_left(head.frame.deadline, now), limit))
+        limit = min(limit, curve.rows_within(sizing.time_left(head.first_deadline, now), limit))
         return limit, now + curve.upper_bound(limit)
 
-    def _remaining_delay(self, batch: Sequence[Pending], now: float) -> float:
+    def _remaining_delay(self, batch: Batch, now: float) -> float:
         """Return how many seconds the batch may still wait for more requests; not positive if it must run now."""
-        left = min([pending.arrived for pending in batch]) + self.batching.delay - now
+        left = min([group.arrived for group in batch.groups]) + self.batching.delay - now
         if self._sizing.target:
-            head = batch[0]
+            head = batch.groups[0]
             upper_bound = self._sizing.curve(head.key).upper_bound(self._sizing.max_batch_rows(head.key))
-            left = min(left, self._sizing.time_left(head.frame.deadline, now) - upper_bound)
+            left = min(left, self._sizing.time_left(head.first_deadline, now) - upper_bound)
         return left
 
-    def _remove_where(self, which: Sequence[bool]) -> List[Pending]:
-        taken = [item[3] for item, out in zip(self._waiting, which) if out]
-        if taken:
-            self._waiting = [item for item, out in zip(self._waiting, which) if not out]
-        return taken
-
-    def _rows_and_key(self, frame: InferFrame) -> Tuple[int, Any]:
+    def _rows_and_key(self, layout: TensorLayout) -> Tuple[int, Any]:
         """Return (rows, key) of a request. Most requests have a layout that is cached."""
-        layout = frame.layout or (frame.signature, tuple(frame.outputs), tuple([each[:3] for each in frame.inputs]))
         rows_and_key = self._known_layouts.entries.get(layout)
         if rows_and_key is None:
-            rows = self._rows(frame)
-            rows_and_key = rows, self._key(frame) if rows else None
-            if len(frame.outputs) <= _MAX_OUTPUTS:
+            rows = self._rows(layout)
+            rows_and_key = rows, self._key(layout) if rows else None
+            if type(layout) is not tuple:  # the others are too long to be cached
                 self._known_layouts.put(layout, rows_and_key)
         return rows_and_key
 
-    def _rows(self, frame: InferFrame) -> int:
-        batching = self.batching
-        if not batching.max_rows or frame.signature not in batching.signatures or not frame.inputs:
+    def _rows(self, layout: TensorLayout) -> int:
+        batching, (signature, _, inputs) = self.batching, layout
+        if not batching.max_rows or signature not in batching.signatures or not inputs:
             return 0
-        counts = {t.shape[batching.dim] if len(t.shape) > batching.dim else 0 for t in frame.inputs}
+        counts = {shape[batching.dim] if len(shape) > batching.dim else 0 for _, _, shape, _ in inputs}
         # If the inputs disagree about the number of rows, the request is passed to the model alone and as it is: the
         # model may accept it, and no outputs have to be split.
         return counts.pop() if len(counts) == 1 else 0
 
-    def _key(self, frame: InferFrame) -> Any:
+    def _key(self, layout: TensorLayout) -> Any:
         """Return what must be equal for requests to share a batch: everything but the bytes and the number of rows."""
-        dim = self.batching.dim
-        inputs = tuple(sorted((t.name, t.datatype, t.shape[:dim], t.shape[dim + 1 :]) for t in frame.inputs))
-        return frame.signature, tuple(frame.outputs), inputs
+        dim, (signature, outputs, inputs) = self.batching.dim, layout
+        return signature, outputs, tuple(sorted([(n, d, shape[:dim], shape[dim + 1 :]) for n, d, shape, _ in inputs]))
 
 
 def padded_size(rows: int, sizes: Sequence[int]) -> int:

@@ -9,8 +9,9 @@ from runtimes.contract import DeviceLost, InvalidInput, Model, Unsupported
 from runtimes.layouts import layout_of
 from runtimes.tensors import from_array
 from runtimes.wire import ResultFrame
-from runtimes.worker.batcher import Batching, Pending, padded_size
+from runtimes.worker.batcher import Batching, padded_size
 from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
+from runtimes.worker.pending import Batch
 from runtimes.worker.refusal import without_numbers
 from runtimes.worker.results import BatchResults, Failure, Outcome
 from runtimes.worker.rows import Arrays, gather_inputs, split
@@ -19,17 +20,12 @@ from runtimes.worker.rows import Arrays, gather_inputs, split
 class RunningBatch(NamedTuple):
     """A batch in progress. Times are time.monotonic() seconds.
 
-    counts   rows of each request
-    rows     of all requests; 0 if the model is not batched
     inputs   of all requests, concatenated
     error    why the inputs could not be concatenated, or the model could not start
     started  whether the model is working on it; `handle` is what `Model.start` returned
     """
 
-    batch: Sequence[Pending]
-    counts: Sequence[int]
-    arrived: Sequence[float]
-    rows: int
+    batch: Batch
     began_at: float
     gathered_at: float
     inputs: Arrays
@@ -51,7 +47,7 @@ class Executor:
         self.model = model
         self.batching = batching
         self.max_response_bytes = max_response_bytes
-        self.on_run: Callable[[Sequence[Pending]], None] = lambda batch: None
+        self.on_run: Callable[[Batch], None] = lambda batch: None
         self.on_batching_off: Callable[[str, str], None] = lambda reason, note: None
         self.last_run: Optional[Tuple[str, Arrays, Arrays]] = None
         self.chunked_model = ChunkedModel(model, batching)
@@ -66,27 +62,26 @@ class Executor:
         self.chunked_model = ChunkedModel(self.model, self.batching)
         self.on_batching_off(reason, "batching is off: " + why)
 
-    def run(self, batch: Sequence[Pending]) -> Sequence[Outcome]:
+    def run(self, batch: Batch) -> Sequence[Outcome]:
         """Return one outcome per request, in order. A bad request fails alone: the others run again without it."""
         return self.finish(self._gather(batch))
 
-    def begin(self, batch: Sequence[Pending]) -> RunningBatch:
+    def begin(self, batch: Batch) -> RunningBatch:
         """Concatenate a batch and, if the model is pipelined, start it. `finish` does the rest, and reports errors.
 
         An isolated request is not started: it may have killed a worker, so no other batch may be in progress with it.
         """
         running = self._gather(batch)
-        first = batch[0].frame
-        if not self.model.pipelined or batch[0].key is None or running.error is not None:
+        if not self.model.pipelined or batch.key is None or running.error is not None:
             return running
-        if running.rows > self.chunked_model.max_rows(running.inputs, first.signature, running.rows):
+        if batch.rows > self.chunked_model.max_rows(running.inputs, batch.signature, batch.rows):
             return running  # it takes several runs
         try:
-            handle = self.model.start(running.inputs, first.outputs, first.signature)
+            handle = self.model.start(running.inputs, batch.outputs, batch.signature)
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
-            can_be_chunked = isinstance(error, MemoryError) and running.rows > 1
+            can_be_chunked = isinstance(error, MemoryError) and batch.rows > 1
             return running if can_be_chunked else running._replace(error=error)
         return running._replace(started=True, handle=handle)
 
@@ -98,7 +93,7 @@ class Executor:
         """
         failure: List[Outcome] = []
         try:
-            if not running.rows or self.batching.max_rows:
+            if not running.batch.rows or self.batching.max_rows:
                 return self._results(running)
             # Batching was switched off while this batch was in progress.
             if running.started:
@@ -113,53 +108,54 @@ class Executor:
         if failure:
             return failure
         outcomes: List[Outcome] = []
-        for pending in running.batch:
-            outcomes += self.run([pending if self.batching.max_rows else pending._replace(rows=0, key=None)])
+        for alone in running.batch.alone(bool(self.batching.max_rows)):
+            outcomes += self.run(alone)
         return outcomes
 
-    def _gather(self, batch: Sequence[Pending]) -> RunningBatch:
+    def _gather(self, batch: Batch) -> RunningBatch:
         self.on_run(batch)
         began = time.monotonic()
-        _, _, frames, arrived, counts, _ = zip(*batch)
-        rows = sum(counts)
+        size, batching = batch.rows, self.batching
         inputs: Arrays = {}
         error: Optional[Exception] = None
         try:
             # A batch that is too large for one run is split into chunks later, and padded then.
-            sizes, is_one_run = self.batching.sizes, 0 < rows <= self.batching.max_rows
-            size = padded_size(rows, sizes) if sizes and is_one_run else rows
-            inputs = gather_inputs(frames, rows, size, self.batching.dim, self.model.empty)
+            if batching.sizes and 0 < size <= batching.max_rows:
+                size = padded_size(size, batching.sizes)
+            inputs = gather_inputs(batch, size, batching.dim, self.model.empty)
         except ValueError as why:
             error = InvalidInput(str(why))
         except Exception as why:  # noqa: BLE001 - for example, there is no memory to concatenate them
             error = why
-        return RunningBatch(batch, counts, arrived, rows, began, time.monotonic(), inputs, error)
+        return RunningBatch(batch, began, time.monotonic(), inputs, error)
 
     def _results(self, running: RunningBatch) -> Sequence[Outcome]:
         batch, dim = running.batch, self.batching.dim
-        first = batch[0].frame
         if running.started or running.error is not None:
             outputs = self._outputs_of_started(running)
         else:
-            outputs = self.chunked_model.run(running.inputs, first.outputs, first.signature, running.rows)
+            outputs = self.chunked_model.run(running.inputs, batch.outputs, batch.signature, batch.rows)
         inferred = time.monotonic()
         # A pipelined batch waits in the model until the previous one is done; that counts as queue time.
         waited = max(0.0, self._finished_at - running.gathered_at)
         self._finished_at = inferred
-        self.last_run = (first.signature, running.inputs, outputs)
+        self.last_run = (batch.signature, running.inputs, outputs)
         self.refusal = ""
-        for name in first.outputs:
+        for name in batch.outputs:
             if name not in outputs:
                 raise InvalidInput("the model has no output '%s'; it has %s" % (name, ", ".join(sorted(outputs))))
-        counts = running.counts
+        began = running.began_at + waited
+        counts: List[int] = []
+        queue_ns: List[int] = []
+        for group in batch.groups:
+            counts += [group.rows] * len(group)
+            queue_ns += [int((began - group.arrived) * 1e9)] * len(group)
         in_rows = len(batch) == 1 or (dim == 0 and not any([a.dtype.kind in "OSU" for a in outputs.values()]))
         parts = [outputs] if in_rows else split(outputs, dim, counts)
         tensors = [[from_array(name, array) for name, array in part.items()] for part in parts]
-        began = running.began_at + waited
-        queue_ns = [int((began - arrived) * 1e9) for arrived in running.arrived]
         input_ns = int((running.gathered_at - running.began_at) * 1e9)
         infer_ns = max(0, int((inferred - running.gathered_at - waited) * 1e9))
-        times = input_ns, infer_ns, int((time.monotonic() - inferred) * 1e9), running.rows or 1
+        times = input_ns, infer_ns, int((time.monotonic() - inferred) * 1e9), batch.rows or 1
         if in_rows:
             results = BatchResults(tensors[0], counts, queue_ns, times)
             if results.bytes_of(max(counts)) <= self.max_response_bytes:
@@ -189,14 +185,14 @@ class Executor:
         return Failure("internal", "the model failed on this request; the gateway's log says why")
 
     def _outputs_of_started(self, running: RunningBatch) -> Arrays:
+        batch = running.batch
         if running.error is not None:
             raise running.error
         try:
             outputs = self.model.finish(running.handle)
-            return self.chunked_model.check_rows(outputs, running.rows) if running.rows else outputs
+            return self.chunked_model.check_rows(outputs, batch.rows) if batch.rows else outputs
         except MemoryError:
-            if running.rows <= 1:
+            if batch.rows <= 1:
                 raise
         # Not inside `except`: there, the traceback keeps the framework's frames alive, and they keep the memory.
-        first = running.batch[0].frame
-        return self.chunked_model.run(running.inputs, first.outputs, first.signature, running.rows)
+        return self.chunked_model.run(running.inputs, batch.outputs, batch.signature, batch.rows)

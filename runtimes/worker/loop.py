@@ -9,7 +9,7 @@ collecting requests until the running batch ends, at no loss.
 
 import socket
 import time
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional
 
 from runtimes import wire
 from runtimes.contract import Signature
@@ -18,12 +18,13 @@ from runtimes.status_page import StatusPage
 from runtimes.wire import Frame
 from runtimes.worker import probe
 from runtimes.worker.audit import Auditor
-from runtimes.worker.batcher import Batcher, Pending
+from runtimes.worker.batcher import Batcher
 from runtimes.worker.budget import Budget
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, RunningBatch
 from runtimes.worker.facts import Facts
 from runtimes.worker.mapping import map_arena
+from runtimes.worker.pending import Batch, Pending
 from runtimes.worker.poller import READABLE, WRITABLE, Poller
 from runtimes.worker.results import Failure, Outcome, send, send_failure
 
@@ -89,11 +90,11 @@ class Loop:
         now = time.monotonic()
         for late in batcher.take_expired(now):
             send_failure(late.source, late.id, _lateness_failure(late, now))
-        batch: List[Pending] = []
+        batch: Optional[Batch] = None
         wait: Optional[float] = None
         if not self._running or batcher.has_full_batch():
             batch, wait = batcher.next(now)
-        if batch and batcher.batching.target:
+        if batch is not None and batcher.batching.target:
             self._status.set_pace(batcher.pace(batch))
         done = self._advance(batch)
         self._flush()
@@ -101,16 +102,16 @@ class Loop:
             ended = time.monotonic()
             batcher.observe(done.batch, ended - max(done.began_at, self._free_at))
             self._free_at = ended
-        if self._running or (wait is None and len(batcher)):
+        if self._running or (wait is None and batcher):
             return 0.0
-        if self._auditor.is_due and not len(batcher) and not self._stopping:
+        if self._auditor.is_due and not batcher and not self._stopping:
             if done is None:  # otherwise, requests that have arrived meanwhile come first
                 self._audit()
             return 0.0
         return _IDLE_S if wait is None else wait
 
     def _is_busy(self) -> bool:
-        return bool(len(self._connections) > 1 or self._running or len(self._batcher))
+        return bool(len(self._connections) > 1 or self._running or self._batcher)
 
     def _poll(self, timeout: float) -> None:
         for descriptor, events in self._poller.wait(timeout):
@@ -154,7 +155,7 @@ class Loop:
         if frame.kind == wire.INFER:
             isolated = bool(frame.flags & wire.ISOLATED)
             arena = connection.arena if frame.flags & wire.IN_ARENA else None
-            self._batcher.add_all(connection, wire.unpack_infer(frame.body, arena), isolated, time.monotonic())
+            self._batcher.add(connection, wire.unpack_requests(frame.body, arena), isolated, time.monotonic())
         elif frame.kind == wire.CANCEL:
             # Each request gets exactly one result or error, since the front counts them to know the room in its
             # window. A request that is running already gets its result.
@@ -170,7 +171,7 @@ class Loop:
             self._stopping = True
 
     def _audit(self) -> None:
-        self._mark_busy([])  # with no request ids: the run may hang, but no client is waiting for it
+        self._mark_busy()  # with no request ids: the run may hang, but no client is waiting for it
         found = self._auditor.step()
         self._status.set_idle()
         self._status.set_audits(self._auditor.runs, self._auditor.differences)
@@ -183,12 +184,12 @@ class Loop:
         self._executor.model.signatures = self._facts.signatures
         self._control.queue([wire.pack_json(wire.READY, self._facts.ready().to_json())])
 
-    def _advance(self, batch: List[Pending]) -> Optional[RunningBatch]:
-        """Begin `batch` if it has requests, then finish the oldest batch in progress and send its results.
+    def _advance(self, batch: Optional[Batch]) -> Optional[RunningBatch]:
+        """Begin `batch` if there is one, then finish the oldest batch in progress and send its results.
 
         Returns the finished batch, or None if there was none or a second batch may be begun first.
         """
-        if batch:
+        if batch is not None:
             running = self._executor.begin(batch)
             self._running.append(running)
             if running.started and len(self._running) == 1:
@@ -206,7 +207,7 @@ class Loop:
             self._mark_busy(batch)
         outcomes = self._executor.finish(running)
         if self._running:
-            self._mark_busy([])
+            self._mark_busy()
         else:
             self._status.set_idle()
         self._auditor.observe(batch, outcomes)
@@ -215,10 +216,10 @@ class Loop:
             self._report_learned(batch[0], outcomes[0])
         self._executor.last_run = None
 
-    def _mark_busy(self, batch: Sequence[Pending]) -> None:
-        ids = [pending.id for pending in batch]
+    def _mark_busy(self, batch: Optional[Batch] = None) -> None:
+        ids = [] if batch is None else batch.ids
         for running in self._running:
-            ids += [pending.id for pending in running.batch]
+            ids = ids + running.batch.ids
         self._status.set_busy(ids, time.monotonic())
 
     def _report_learned(self, pending: Pending, outcome: Outcome) -> None:

@@ -8,7 +8,7 @@ from runtimes.layouts import TensorLayout, layout_of
 from runtimes.tensors import Buffer, Tensor
 from runtimes.wire import ResultFrame
 from runtimes.worker.connection import Connection
-from runtimes.worker.pending import Pending
+from runtimes.worker.pending import Batch, Pending, PendingGroup
 
 # Bytes of results in one frame. Small results share a frame, because a frame each would cost more than their bytes.
 # Large results get their own, so that a front can respond to the first before the last one has been written.
@@ -90,7 +90,7 @@ class BatchResults(Sequence[ResultFrame]):
         return ResultFrame(self.queue_ns[index], *self.times, tensors, layout)
 
 
-def send(batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+def send(batch: Batch, outcomes: Sequence[Outcome]) -> None:
     """Queue the outcomes of a batch, which are BatchResults or one outcome per request, for the fronts."""
     if isinstance(outcomes, BatchResults):
         _send_rows(batch, outcomes)
@@ -102,25 +102,36 @@ def send_failure(connection: Connection, request_id: int, failure: Failure) -> N
     connection.queue([wire.pack_json(wire.ERROR, failure._asdict(), request_id)])
 
 
-def _send_rows(batch: Sequence[Pending], results: BatchResults) -> None:
+def _send_rows(batch: Batch, results: BatchResults) -> None:
     """Send the rows of neighboring requests in one frame, if they go to one front and have as many rows each."""
-    counts = results.counts
-    first, total, begin_row, flag = 0, len(batch), 0, wire.FIRST_OF_BATCH
-    while first < total:
-        source, rows = batch[first].source, counts[first]
-        limit = min(total, first + max(1, _MAX_FRAME_BYTES // max(1, results.bytes_of(rows))))
-        stop = first + 1
-        while stop < limit and counts[stop] == rows and batch[stop].source is source:
-            stop += 1
-        end_row = begin_row + rows * (stop - first)
-        numbers = [pending.id for pending in batch[first:stop]]
+    ids, queue_ns = batch.ids, results.queue_ns
+    first, begin_row, flag = 0, 0, wire.FIRST_OF_BATCH
+    for source, rows, count in _neighbors(batch.groups):
+        stop = first + count
+        per_frame = max(1, _MAX_FRAME_BYTES // max(1, results.bytes_of(rows)))
         common = ResultFrame(0, *results.times, [], results.layout(rows))
-        data = results.data(begin_row, end_row)
-        source.queue(wire.pack_grouped_results(numbers, results.queue_ns[first:stop], common, data, flag))
-        first, begin_row, flag = stop, end_row, 0
+        while first < stop:
+            end = min(stop, first + per_frame)
+            end_row = begin_row + rows * (end - first)
+            data = results.data(begin_row, end_row)
+            source.queue(wire.pack_grouped_results(ids[first:end], queue_ns[first:end], common, data, flag))
+            first, begin_row, flag = end, end_row, 0
 
 
-def _send_each(batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+def _neighbors(groups: Sequence[PendingGroup]) -> List[Tuple[Connection, int, int]]:
+    """Return (front, rows of each, number of requests), of neighboring groups together if the first two are equal."""
+    if len(groups) == 1:
+        return [(groups[0].source, groups[0].rows, len(groups[0]))]
+    found: List[Tuple[Connection, int, int]] = []
+    for group in groups:
+        count = len(group)
+        if found and found[-1][0] is group.source and found[-1][1] == group.rows:
+            count += found.pop()[2]
+        found.append((group.source, group.rows, count))
+    return found
+
+
+def _send_each(batch: Batch, outcomes: Sequence[Outcome]) -> None:
     flag = wire.FIRST_OF_BATCH
     for (source, shared), run in groupby(zip(batch, outcomes), _frame_key):
         each = [(pending.id, outcome) for pending, outcome in run]

@@ -4,16 +4,16 @@ Requests with the same layout, such as those of one client, do not need an array
 contiguous already, so that the inputs of a batch are views of it.
 """
 
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence
 
 import numpy as np
 
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, numpy_dtype
-from runtimes.layouts import GroupedTensors, TensorGroup, TensorLayout
+from runtimes.layouts import TensorLayout
 from runtimes.tensors import to_array
-from runtimes.wire import InferFrame
 from runtimes.worker.batcher import padded_size
+from runtimes.worker.pending import Batch, PendingGroup
 
 # Inputs of up to this many bytes are concatenated as bytes. For larger ones, making arrays is cheap compared with
 # copying the bytes, and `Model.empty` may provide faster memory to copy them into.
@@ -26,26 +26,23 @@ Arrays = Dict[str, np.ndarray]
 _numeric_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, int]
 
 
-def gather_inputs(
-    frames: Sequence[InferFrame], rows: int, size: int, dim: int, empty: Callable[[Any, Any], np.ndarray] = np.empty
-) -> Arrays:
-    """Return the inputs of all requests, which have `rows` rows together, concatenated and padded to `size` rows.
+def gather_inputs(batch: Batch, size: int, dim: int, empty: Callable[[Any, Any], np.ndarray] = np.empty) -> Arrays:
+    """Return the inputs of all requests of a batch, concatenated and padded to `size` rows.
 
-    If rows are not counted, both are 0 and there is one request.
+    If rows are not counted, size is 0 and there is one request.
 
     Raises ValueError with a sentence for the client if the bytes of an input do not fit its shape.
     """
-    layout = frames[0].layout
-    if rows == size and layout is not None:
+    groups = batch.groups
+    layout = groups[0].requests.inputs.layout
+    if batch.rows == size:
         largest = _numeric_bytes(layout)
-        if 0 <= largest and (len(frames) == 1 or (largest <= _SMALL and dim == 0)):
-            runs = _runs(frames, layout)
-            if len(runs) == 1:
-                group, start, stop = runs[0]
-                return _views(group, start, stop)
-            if runs:
-                return _join(runs, layout, size)
-    parts = [{tensor.name: to_array(tensor) for tensor in frame.inputs} for frame in frames]
+        if 0 <= largest and (len(batch.ids) == 1 or (largest <= _SMALL and dim == 0)):
+            if len(groups) == 1:
+                return _views(groups[0])
+            if all([group.requests.inputs.layout is layout for group in groups]):
+                return _join(groups, layout, size)
+    parts = [{tensor.name: to_array(tensor) for tensor in pending.frame.inputs} for pending in batch]
     return concatenate(parts, dim, size, empty) if size else parts[0]
 
 
@@ -65,41 +62,24 @@ def _numeric_bytes(layout: TensorLayout) -> int:
     return largest
 
 
-def _views(group: TensorGroup, start: int, stop: int) -> Arrays:
-    """Return the tensors of some members as views of their frame that join them in the first dimension."""
-    arrays, count = {}, stop - start
-    for (name, datatype, shape, size), position in zip(group.layout[2], group.starts):
+def _views(group: PendingGroup) -> Arrays:
+    """Return the tensors of a group as views of its frame that join them in the first dimension."""
+    inputs, start, count = group.requests.inputs, group.start, len(group)
+    arrays = {}
+    for (name, datatype, shape, size), position in zip(inputs.layout[2], inputs.starts):
         if count > 1:
             shape = (shape[0] * count,) + shape[1:]
-        arrays[name] = np.ndarray(shape, numpy_dtype(datatype), group.body, position + start * size)
+        position += start * size
+        data = inputs.body[position : position + count * size]
+        arrays[name] = np.frombuffer(data, numpy_dtype(datatype)).reshape(shape)
     return arrays
 
 
-def _runs(frames: Sequence[InferFrame], layout: TensorLayout) -> List[Tuple[TensorGroup, int, int]]:
-    """Return which requests of which groups these are, in order. Empty if one is in no group, or has another layout."""
-    runs: List[Tuple[TensorGroup, int, int]] = []
-    group, start, stop = None, 0, 0
-    for frame in frames:
-        inputs = frame.inputs
-        if type(inputs) is not GroupedTensors:
-            return []
-        if inputs.group is group and inputs.member == stop:
-            stop += 1
-            continue
-        if group is not None:
-            runs.append((group, start, stop))
-        group, start = inputs.group, inputs.member
-        stop = start + 1
-        if group.layout is not layout:
-            return []
-    return runs + [(group, start, stop)] if group is not None else []
-
-
-def _join(runs: Sequence[Tuple[TensorGroup, int, int]], layout: TensorLayout, size: int) -> Arrays:
+def _join(groups: Sequence[PendingGroup], layout: TensorLayout, size: int) -> Arrays:
     arrays = {}
-    for index, (name, datatype, shape, _) in enumerate(layout[2]):
-        data = b"".join([group.data(index, start, stop) for group, start, stop in runs])
-        arrays[name] = np.ndarray((size,) + shape[1:], numpy_dtype(datatype), data)
+    for tensor, (name, datatype, shape, _) in enumerate(layout[2]):
+        data = b"".join([group.requests.inputs.data(tensor, group.start, group.stop) for group in groups])
+        arrays[name] = np.frombuffer(data, numpy_dtype(datatype)).reshape((size,) + shape[1:])
     return arrays
 
 

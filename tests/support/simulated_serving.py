@@ -18,14 +18,16 @@ from typing import Any
 import numpy as np
 
 from gateway.engine.slo import Estimator
+from runtimes.layouts import TensorGroup, by_identity, new_layout
 from runtimes.status_page import StatusPage, create
 from runtimes.tensors import from_array
-from runtimes.wire import InferFrame
+from runtimes.wire import RequestGroup
 from runtimes.worker.batcher import Batcher, Batching
-from runtimes.worker.pending import Pending
+from runtimes.worker.pending import Batch
 
 Cost = Callable[[int], float]
 _TENSOR = from_array("x", np.zeros((1, 1), np.float32))
+_INPUTS = TensorGroup(by_identity(new_layout("s", (), [_TENSOR])), 1, memoryview(_TENSOR.data), 0)
 _WINDOW = 2  # batches that a front may have at a worker
 
 COSTS: dict[str, Cost] = {
@@ -160,9 +162,7 @@ class World:
         self._rng = random.Random(self.seed)
         self._count = Count()
         self._ids = itertools.count(1)
-        self._ends: list[
-            tuple[float, int, Worker, list[Pending], list[Request], float]
-        ] = []  # a heap of running batches
+        self._ends: list[tuple[float, int, Worker, Batch, list[Request], float]] = []  # a heap of running batches
         with ExitStack() as stack:
             pages = [stack.enter_context(_page()) for _ in range(self.instances)]
             self._workers = [Worker(self.max_rows, self.target, page) for page in pages]
@@ -208,12 +208,12 @@ class World:
         """Run one turn of the worker's loop, up to the start of a batch."""
         for request in worker.inbox:
             worker.requests[request.id] = request
-            worker.batcher.add(None, request.id, InferFrame(request.deadline, 0, "s", [], [_TENSOR]), False, now)
+            worker.batcher.add(None, RequestGroup((request.id,), (request.deadline,), (0,), _INPUTS), False, now)
         worker.inbox = []
         shed = [worker.requests.pop(pending.id) for pending in worker.batcher.take_expired(now)]
         batch, _ = worker.batcher.next(now)
-        worker.busy = bool(batch)
-        if batch:
+        worker.busy = batch is not None
+        if batch is not None:
             spread = math.exp(self._rng.gauss(0, self.jitter))
             wave = 1 + self.drift * math.sin(now / (self.period * 100 * self.cost(8)) * 2 * math.pi)
             ends = now + self.cost(len(batch)) * spread * wave

@@ -10,6 +10,7 @@ from runtimes.status_page import Pace, StatusPage, create
 from runtimes.tensors import from_array
 from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
+from tests.support.pending_requests import add
 
 # A batch takes 10 ms plus 1 ms per row; 48 ms is a little more than two batches of ten rows take.
 TARGET = 0.048
@@ -26,7 +27,7 @@ def batcher_with(*deadlines: float, rows: int = 1) -> Batcher:
         for size in (1, 2, 4, 8, 10):
             made.seed_cost(size, 0.010 + 0.001 * size)
     for number, deadline in enumerate(deadlines):
-        made.add("front", number, frame(deadline, rows), False, 0.0)
+        add(made, "front", number, frame(deadline, rows), False, 0.0)
     return made
 
 
@@ -66,7 +67,7 @@ def test_the_last_request_runs_however_late_it_seems() -> None:
 def test_the_queue_delay_ends_in_time_for_the_deadline() -> None:
     batcher = Batcher(BATCHING._replace(delay=1.0))
     batcher.seed_cost(10, 0.016)
-    batcher.add("front", 1, frame(0.048), False, 0.0)
+    add(batcher, "front", 1, frame(0.048), False, 0.0)
     _, wait = batcher.next(0.0)
     assert wait == pytest.approx(0.048 - 0.0024 - 1.25 * 0.016)
 
@@ -75,7 +76,7 @@ def test_a_model_without_batching_can_have_a_target() -> None:
     batcher = Batcher(Batching(target=TARGET))
     batcher.seed_cost(1, 0.020)
     for number, deadline in enumerate((0.010, 0.045)):
-        batcher.add("front", number, frame(deadline), False, 0.0)
+        add(batcher, "front", number, frame(deadline), False, 0.0)
     assert ids(batcher.take_expired(0.0)) == [0]
     assert ids(batcher.next(0.0)[0]) == [1]
 

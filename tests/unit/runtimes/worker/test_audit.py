@@ -24,18 +24,19 @@ from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, Outcome
 from runtimes.worker.facts import Facts
 from runtimes.worker.loop import Loop
-from runtimes.worker.pending import Pending
+from runtimes.worker.pending import Batch
+from tests.support.pending_requests import batch_of
 
 BATCHING = Batching(8, frozenset({"default"}))
 
 
-def batch(*values: Any, datatype: Any = np.float32) -> list[Pending]:
+def batch(*values: Any, datatype: Any = np.float32) -> Batch:
     """Return requests of one row each."""
     frames = [InferFrame(1e9, 0, "default", [], [from_array("x", np.full((1, 4), v, datatype))]) for v in values]
-    return [Pending("front", number, frame, 0.0, 1, "key") for number, frame in enumerate(frames)]
+    return batch_of(*frames)
 
 
-def audited(share: float, *batches: list[Pending], **described: Any) -> tuple[Auditor, list[str]]:
+def audited(share: float, *batches: Batch, **described: Any) -> tuple[Auditor, list[str]]:
     """Return an auditor after these batches, each reported to take a second, and what its audits found."""
     executor = Executor(FakeModel(described, LoadOptions("")), BATCHING, 1 << 20)
     auditor, found = Auditor(executor.chunked_model, 0, plenty(share)), []
@@ -84,7 +85,7 @@ def test_values_are_looked_at_where_there_is_a_difference_only(monkeypatch: pyte
     [(0.0, [batch(1, 2)] * 9), (0.01, [batch(1, 2)] * 49), (1.0, [batch(1)] * 9), (1.0, [batch(1, 500)] * 9)],
     ids=["share 0", "the share is not reached", "no company", "failed together"],
 )
-def test_nothing_is_audited(share: float, batches: list[list[Pending]]) -> None:
+def test_nothing_is_audited(share: float, batches: list[Batch]) -> None:
     auditor, _ = audited(share, *batches)
     assert auditor.runs == 0
     assert not auditor.is_due

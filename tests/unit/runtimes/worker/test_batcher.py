@@ -5,6 +5,7 @@ import numpy as np
 from runtimes.tensors import from_array
 from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching, padded_size
+from tests.support.pending_requests import add, one_frame
 
 BATCHING = Batching(max_rows=4, signatures=frozenset({"s"}))
 
@@ -19,12 +20,12 @@ def frame(
 def batcher_with(*frames: InferFrame, batching: Batching = BATCHING, isolated: frozenset[int] = frozenset()) -> Batcher:
     made = Batcher(batching)
     for number, each in enumerate(frames):
-        made.add("front", number, each, number in isolated, float(number))
+        add(made, "front", number, each, number in isolated, float(number))
     return made
 
 
 def ids(batcher: Batcher, now: float = 100.0) -> list[int]:
-    return [pending.id for pending in batcher.next(now)[0]]
+    return [pending.id for pending in batcher.next(now)[0] or ()]
 
 
 def test_rows_are_counted_not_requests() -> None:
@@ -79,7 +80,7 @@ def test_a_request_larger_than_a_batch_runs_by_itself() -> None:
 def test_the_queue_delay_counts_from_the_oldest() -> None:
     batcher = batcher_with(frame(1), frame(1), batching=BATCHING._replace(delay=5.0))
     batch, wait = batcher.next(2.0)
-    assert (batch, wait) == ([], 3.0)
+    assert (batch, wait) == (None, 3.0)
     assert ids(batcher, now=5.0) == [0, 1]
 
 
@@ -104,7 +105,7 @@ def test_a_cancelled_request_is_gone_and_a_running_one_is_not_found() -> None:
 
 def test_a_front_that_left_is_forgotten() -> None:
     batcher = batcher_with(frame())
-    batcher.add("other", 7, frame(), False, 0.0)
+    add(batcher, "other", 7, frame())
     batcher.drop_source("front")
     assert ids(batcher) == [7]
 
@@ -112,3 +113,49 @@ def test_a_front_that_left_is_forgotten() -> None:
 def test_padding_goes_to_the_next_declared_size() -> None:
     assert [padded_size(rows, (2, 4)) for rows in (1, 2, 3, 4, 5)] == [2, 2, 4, 4, 5]
     assert padded_size(3, ()) == 3
+
+
+def of_one_frame(*frames: InferFrame, batching: Batching = BATCHING, isolated: bool = False) -> Batcher:
+    made = Batcher(batching)
+    made.add("front", one_frame(*enumerate(frames)), isolated, 0.0)
+    return made
+
+
+def test_requests_of_one_frame_are_divided_among_batches_in_order() -> None:
+    batcher = of_one_frame(*[frame(2)] * 5)
+    batcher.add("front", one_frame((5, frame(1)), (6, frame(1))), False, 0.0)
+    assert len(batcher) == 7
+    assert [ids(batcher) for _ in range(4)] == [[0, 1], [2, 3], [4, 5, 6], []]
+    assert not batcher
+
+
+def test_requests_of_one_frame_have_deadlines_priorities_and_cancellations_of_their_own() -> None:
+    later = [frame(deadline=deadline, priority=priority) for deadline, priority in ((9, 1), (1, 1), (9, 0), (9, 1))]
+    batcher = of_one_frame(*later, frame(deadline=9, priority=1), frame(deadline=9, priority=1))
+    assert [pending.id for pending in batcher.take_expired(2.0)] == [1]
+    assert batcher.cancel("front", 4)
+    assert not batcher.cancel("front", 4)
+    assert len(batcher) == 4
+    assert ids(batcher) == [2, 0, 3, 5]
+
+
+def test_with_a_target_requests_of_one_frame_run_by_their_deadlines() -> None:
+    batcher = of_one_frame(
+        *[frame(deadline=deadline) for deadline in (30, 10, 20)], batching=BATCHING._replace(target=50.0)
+    )
+    assert ids(batcher, now=0.0) == [1]  # nothing is known about the duration, so batches start small
+    assert ids(batcher, now=0.0) == [2]
+
+
+def test_isolated_requests_of_one_frame_run_one_by_one() -> None:
+    batcher = of_one_frame(frame(), frame(), isolated=True)
+    assert [ids(batcher), ids(batcher), ids(batcher)] == [[0], [1], []]
+
+
+def test_requests_that_wait_follow_a_change_of_batching() -> None:
+    batcher = of_one_frame(frame(2), frame(2))
+    batcher.reconfigure(Batching())
+    first, second = (batcher.next(0.0)[0] for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert [(first.ids, first.rows), (second.ids, second.rows)] == [([0], 0), ([1], 0)]

@@ -11,7 +11,8 @@ from runtimes.tensors import from_array, to_array
 from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batching
 from runtimes.worker.execute import Executor, Failure, Outcome
-from runtimes.worker.pending import Pending
+from runtimes.worker.pending import Batch
+from tests.support.pending_requests import batch_of
 
 
 class Noting(FakeModel):
@@ -26,14 +27,13 @@ class Noting(FakeModel):
         return super().infer(inputs, outputs, signature)
 
 
-def batch(*requests: list[float]) -> list[Pending]:
+def frame(rows: np.ndarray) -> InferFrame:
+    return InferFrame(1e9, 0, "default", [], [from_array("x", rows)])
+
+
+def batch(*requests: list[float]) -> Batch:
     """Return a request for each list, with a row for each number."""
-    pendings = []
-    for number, values in enumerate(requests):
-        rows = np.array([[value] * 4 for value in values], np.float32)
-        frame = InferFrame(1e9, 0, "default", [], [from_array("x", rows)])
-        pendings.append(Pending("front", number, frame, 0.0, len(values), "key"))
-    return pendings
+    return batch_of(*[frame(np.array([[value] * 4 for value in values], np.float32)) for values in requests])
 
 
 def executor(model: FakeModel, max_rows: int, sizes: tuple[int, ...] = ()) -> Executor:
@@ -85,18 +85,16 @@ def test_what_is_remembered_holds_for_its_shape_only() -> None:
     runs = executor(model, 2)
     runs.run(batch([1], [2]))
     model.tried.clear()
-    wide = [pending._replace(frame=InferFrame(1e9, 0, "default", [], [from_array("x", np.ones((1, 9), np.float32))]))
-            for pending in batch([1], [2])]  # fmt: skip
-    runs.run(wide)
+    runs.run(batch_of(*[frame(np.ones((1, 9), np.float32))] * 2))
     assert model.tried == [2, 1, 1]
 
 
 def test_a_request_of_a_model_without_batches_fails_and_the_next_is_answered() -> None:
     runs = Executor(Noting(memory_rows=1), Batching(), 1 << 20)
-    (failed,) = runs.run([batch([1, 2])[0]._replace(rows=0)])
+    (failed,) = runs.run(batch([1, 2]).alone(is_batched=False)[0])
     assert isinstance(failed, Failure)
     assert failed.kind == "out_of_memory"
-    assert first_column(runs.run([batch([1])[0]._replace(rows=0)])[0]) == [2]
+    assert first_column(runs.run(batch([1]).alone(is_batched=False)[0])[0]) == [2]
 
 
 @pytest.mark.parametrize("when", ["start", "finish"])

@@ -20,7 +20,7 @@ from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.facts import Facts
 from runtimes.worker.loop import Loop
-from runtimes.worker.pending import Pending
+from tests.support.pending_requests import batch_of
 
 WAIT_S = 60.0
 
@@ -142,13 +142,12 @@ def test_what_needs_several_runs_is_answered_when_the_batch_before_it_ends_batch
     model = FakeModel({"pipelined": True, "counts_hits": True}, LoadOptions(""))
     executor = Executor(model, Batching(2, frozenset({"default"})), 1 << 20)
 
-    def asked(number: int, rows: int) -> Pending:
-        tensor = from_array("x", np.ones((rows, 4), np.float32))
-        return Pending(None, number, InferFrame(1e9, 0, "default", [], [tensor]), 0.0, rows, "kind")
+    def asked(rows: int) -> InferFrame:
+        return InferFrame(1e9, 0, "default", [], [from_array("x", np.ones((rows, 4), np.float32))])
 
-    miscounted = executor.begin([asked(0, 1), asked(1, 1)])
-    larger = executor.begin([asked(2, 5)])
-    started = executor.begin([asked(3, 1)])
+    miscounted = executor.begin(batch_of(asked(1), asked(1)))
+    larger = executor.begin(batch_of(asked(5)))
+    started = executor.begin(batch_of(asked(1)))
     answers = [executor.finish(running) for running in (miscounted, larger, started)]
     assert [[each.outputs[0].shape for each in outcomes] for outcomes in answers] == [  # type: ignore[union-attr]
         [(4, 4), (4, 4)],

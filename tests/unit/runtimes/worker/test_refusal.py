@@ -12,6 +12,7 @@ from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.execute import Executor, Failure
 from runtimes.worker.refusal import common_refusal
+from tests.support.pending_requests import add
 
 
 class Refusing(Model):
@@ -65,7 +66,7 @@ def test_the_refusal_is_a_failure_until_something_is_taken() -> None:
     def asked(*rows: float) -> Any:
         batcher = Batcher(executor.batching)
         sent = from_array("x", np.array([[row] * 3 for row in rows], np.float32))
-        batcher.add("front", 1, InferFrame(1e9, 0, "s", [], [sent]), False, 0.0)
+        add(batcher, "front", 1, InferFrame(1e9, 0, "s", [], [sent]), False, 0.0)
         (outcome,) = executor.run(batcher.next(0.0)[0])
         return outcome.kind if isinstance(outcome, Failure) else "answered"
 

@@ -12,6 +12,7 @@ from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.execute import Executor, Failure
 from runtimes.worker.reshape import reshaped
+from tests.support.pending_requests import add
 
 Shapes = list[list[int]]
 
@@ -112,7 +113,7 @@ def test_rows_are_counted_as_clients_send_them() -> None:
     batcher = Batcher(batching)
     for number in (1, 2):
         frame = InferFrame(1e9, 0, "a", [], [from_array("x", np.full((number, 1), number, np.float32))])
-        batcher.add("front", number, frame, False, 0.0)
+        add(batcher, "front", number, frame, False, 0.0)
     outcomes = Executor(outer, batching, 1 << 20).run(batcher.next(0.0)[0])
     assert [to_array(outcome.outputs[0]).tolist() for outcome in outcomes] == [[[1]], [[2], [2]]]  # type: ignore[union-attr]
     assert model.seen == [(3,)]
@@ -126,7 +127,7 @@ def test_what_does_not_fit_is_whose_fault_it_is() -> None:
     with pytest.raises(RuntimeError, match=r"output 'y' has shape \[1, 2, 2\], but its reshape says \[-1, 3, 3\]"):
         run(outer, (1, 2, 2))
     batcher = Batcher(Batching())
-    batcher.add("f", 1, InferFrame(1e9, 0, "a", [], [from_array("x", np.ones((1, 2, 2), np.float32))]), False, 0.0)
+    add(batcher, "f", 1, InferFrame(1e9, 0, "a", [], [from_array("x", np.ones((1, 2, 2), np.float32))]), False, 0.0)
     (outcome,) = Executor(outer, Batching(), 1 << 20).run(batcher.next(0.0)[0])
     assert isinstance(outcome, Failure)
     assert outcome.kind == "internal"

@@ -3,52 +3,58 @@
 import numpy as np
 import pytest
 
-from runtimes import wire
-from runtimes.tensors import Tensor, from_array, to_array
+from runtimes.tensors import Tensor, from_array
 from runtimes.wire import InferFrame
+from runtimes.worker.pending import Batch, PendingGroup
 from runtimes.worker.rows import gather_inputs
+from tests.support.pending_requests import one_frame
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
-def received(*each: list[Tensor]) -> tuple[list[InferFrame], memoryview]:
-    """Return requests with these inputs as they are read from one frame, and its body."""
-    packed = wire.pack_infer([(number, InferFrame(1.0, 0, "s", (), tensors)) for number, tensors in enumerate(each)])
-    (frame,) = wire.FrameReader().feed(b"".join(bytes(part) for part in packed))
-    return [request for _, request in wire.unpack_infer(frame.body)], frame.body
+def received(*each: list[Tensor], rows: int = 0) -> PendingGroup:
+    """Return requests with these inputs as they are read from one frame. rows: of each; 0 if they are not counted."""
+    requests = one_frame(*[(number, InferFrame(1.0, 0, "s", (), tensors)) for number, tensors in enumerate(each)])
+    return PendingGroup("front", requests, 0, len(each), 0.0, rows, "key")
 
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_requests_of_one_frame_are_joined_without_a_copy(alone: bool) -> None:
-    frames, body = received(
-        *[[from_array("a", X.astype(np.int8) + row), from_array("b", X + row)] for row in range(1, 4)]
+    group = received(
+        *[[from_array("a", X.astype(np.int8) + row), from_array("b", X + row)] for row in range(1, 4)], rows=2
     )
-    frames = frames[1:2] if alone else frames[1:]
-    size = 2 * len(frames)
-    arrays = gather_inputs(frames, size, size, 0)
+    group = group.part(1, 2 if alone else 3)
+    size = 2 * len(group)
+    arrays = gather_inputs(Batch([group]), size, 0)
     assert (arrays["a"] == np.concatenate([X + row for row in (2, 3)])[:size]).all()
     assert (arrays["b"] == arrays["a"]).all()
-    assert all(np.shares_memory(array, np.frombuffer(body, np.uint8)) for array in arrays.values())
+    body = np.frombuffer(group.requests.inputs.body, np.uint8)
+    assert all(np.shares_memory(array, body) for array in arrays.values())
+
+
+def test_requests_of_two_frames_are_joined_in_order() -> None:
+    first, second = [received(*[[from_array("x", X + row)] for row in rows], rows=2) for rows in ((0, 1, 2), (3,))]
+    arrays = gather_inputs(Batch([first.part(2, 3), second, first.part(0, 1)]), 6, 0)
+    assert arrays["x"].tolist() == np.concatenate([X + 2, X + 3, X]).tolist()
 
 
 @pytest.mark.parametrize("array", [np.array([[b"a", b"bc"]], object), X, np.array(7), np.zeros((0, 3))])
 def test_one_request_whose_rows_are_not_counted_is_read_as_it_is(array: np.ndarray) -> None:
-    (frame,), _ = received([from_array("x", array)])
-    found = gather_inputs([frame], 0, 0, 0)["x"]
+    found = gather_inputs(Batch([received([from_array("x", array)])]), 0, 0)["x"]
     assert found.shape == array.shape
     assert (found == array).all()
 
 
 @pytest.mark.parametrize("data", [b"short", b"much longer than that"])
 def test_data_that_does_not_fit_its_shape_is_refused_even_inside_a_frame(data: bytes) -> None:
-    frames, _ = received([Tensor("x", "FP32", (1, 2), data), from_array("y", X)])
+    group = received([Tensor("x", "FP32", (1, 2), data), from_array("y", X)], rows=1)
     with pytest.raises(ValueError, match="needs 8"):
-        gather_inputs(frames, 1, 1, 0)
+        gather_inputs(Batch([group]), 1, 0)
 
 
 def test_padding_repeats_the_last_row() -> None:
-    frames, _ = received([from_array("x", X)], [from_array("x", X + 10)])
-    assert gather_inputs(frames, 4, 6, 0)["x"].tolist() == [
+    group = received([from_array("x", X)], [from_array("x", X + 10)], rows=2)
+    assert gather_inputs(Batch([group]), 6, 0)["x"].tolist() == [
         *X.tolist(),
         *(X + 10).tolist(),
         *[(X[1] + 10).tolist()] * 2,
@@ -56,6 +62,6 @@ def test_padding_repeats_the_last_row() -> None:
 
 
 def test_rows_along_another_dimension_are_joined_along_it() -> None:
-    frames, _ = received([from_array("x", X)], [from_array("x", X)])
-    assert gather_inputs(frames, 6, 6, 1)["x"].tolist() == np.concatenate([X, X], axis=1).tolist()
-    assert (gather_inputs(frames[:1], 3, 3, 1)["x"] == to_array(from_array("x", X))).all()
+    group = received([from_array("x", X)], [from_array("x", X)], rows=3)
+    assert gather_inputs(Batch([group]), 6, 1)["x"].tolist() == np.concatenate([X, X], axis=1).tolist()
+    assert gather_inputs(Batch([group.part(1, 2)]), 3, 1)["x"].tolist() == X.tolist()

@@ -14,6 +14,7 @@ import pytest
 from runtimes.tensors import from_array
 from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
+from tests.support.pending_requests import add
 from tests.support.simulated_serving import ARRIVALS, COSTS, Count, best_rate, measure
 
 _WORLDS: dict[str, dict[str, Any]] = {
@@ -77,12 +78,12 @@ def test_without_a_target_nothing_is_lost_to_the_best_fixed_size(cost: str) -> N
     batcher = Batcher(Batching(max_rows=32, signatures=frozenset({"s"})))
     frame = InferFrame(1e9, 0, "s", [], [from_array("x", np.zeros((1, 1), np.float32))])
     for number in range(64):
-        batcher.add(None, number, frame, False, now)
+        add(batcher, None, number, frame, False, now)
     while done < 40_000:
         batch, _ = batcher.next(now)
         seconds = COSTS[cost](len(batch)) * noise.lognormvariate(0, 0.1)
         now, done = now + seconds, done + len(batch)
         batcher.observe(batch, seconds)
         for pending in batch:
-            batcher.add(None, pending.id, frame, False, now)
+            add(batcher, None, pending.id, frame, False, now)
     assert done / now >= 0.95 * best_rate(COSTS[cost], 32)[0]

@@ -12,13 +12,14 @@ from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOption
 from runtimes.control import BatchingOptions
 from runtimes.fake.runtime import FakeModel
 from runtimes.tensors import from_array, to_array
-from runtimes.wire import InferFrame
+from runtimes.wire import InferFrame, RequestGroup
 from runtimes.worker import probe
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.batching_decision import DEFAULT_MAX_ROWS, decide_batching, with_free_rows
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, Failure
 from runtimes.worker.results import send
+from tests.support.pending_requests import add, one_frame
 
 
 class Doubler(Model):
@@ -91,7 +92,7 @@ def test_a_fixed_batch_is_filled_up_when_its_size_is_declared() -> None:
     model.signatures = with_free_rows(model.signatures, [4], 0)
     batching = decide_batching(model, BatchingOptions(sizes=(4,))).batching
     batcher = Batcher(batching)
-    batcher.add("front", 1, frame(1), False, 0.0)
+    add(batcher, "front", 1, frame(1), False, 0.0)
     (outcome,) = Executor(model, batching, 1 << 20).run(batcher.next(0.0)[0])
     assert to_array(outcome.outputs[0]).tolist() == [[2, 2]]
     assert model.seen[-1] == 4
@@ -116,7 +117,7 @@ def test_every_run_is_reported_so_that_a_timeout_counts_for_each() -> None:
     batcher, executor, runs = Batcher(batching), Executor(Doubler(), batching, 1 << 20), []
     executor.on_run = lambda batch: runs.append([pending.id for pending in batch])
     for number, value in enumerate((1, 400, 3)):
-        batcher.add("front", number, frame(value), False, 0.0)
+        add(batcher, "front", number, frame(value), False, 0.0)
     outcomes = executor.run(batcher.next(0.0)[0])
     assert runs == [[0, 1, 2], [0], [1], [2]]
     assert [isinstance(outcome, Failure) for outcome in outcomes] == [False, True, False]
@@ -162,7 +163,7 @@ def answers(executor: Executor, *frames: InferFrame) -> list[Any]:
     batcher = Batcher(executor.batching)
     executor.on_batching_off = lambda reason, note: batcher.reconfigure(executor.batching)
     for number, each in enumerate(frames):
-        batcher.add("front", number, each, False, 0.0)
+        add(batcher, "front", number, each, False, 0.0)
     outcomes = []
     while len(batcher):
         outcomes += executor.run(batcher.next(0.0)[0])
@@ -184,7 +185,7 @@ def test_a_batch_without_any_rows_back_is_no_answer_either() -> None:
     executor.on_batching_off = lambda reason, note: said.append((reason, note))
     batcher = Batcher(executor.batching)
     for number in range(2):
-        batcher.add("front", number, frame(0), False, 0.0)
+        add(batcher, "front", number, frame(0), False, 0.0)
     outcomes = executor.run(batcher.next(0.0)[0])
     assert [outcome.outputs[0].shape for outcome in outcomes] == [(0, 1), (0, 1)]
     assert said == [("rows", "batching is off: output 'hits' has shape [0, 1] for 2 rows")]
@@ -196,7 +197,7 @@ def test_a_pipelined_batch_that_was_under_way_runs_again_alone_too() -> None:
     batcher = Batcher(executor.batching)
     for number in range(2):
         request = InferFrame(1e9, 0, "default", [], [from_array("x", np.full((1, 4), number, np.float32))])
-        batcher.add("front", number, request, False, 0.0)
+        add(batcher, "front", number, request, False, 0.0)
     running = executor.begin(batcher.next(0.0)[0])
     assert running.started
     executor.switch_batching_off("rows", "of the batch before it")
@@ -273,11 +274,9 @@ def test_an_output_that_turns_out_unservable_leaves_the_signature() -> None:
     assert not probe.has_gaps(found)
 
 
-def grouped(*each: Sequence[float]) -> list[tuple[int, InferFrame]]:
+def grouped(*each: Sequence[float], first_id: int = 0) -> RequestGroup:
     """Return requests as they are read from one frame."""
-    packed = wire.pack_infer([(index, frame(*rows)) for index, rows in enumerate(each)])
-    (read,) = wire.FrameReader().feed(b"".join(bytes(part) for part in packed))
-    return wire.unpack_infer(read.body)
+    return one_frame(*[(index, frame(*rows)) for index, rows in enumerate(each, first_id)])
 
 
 @pytest.mark.parametrize("cancelled", [(), (0,), (1, 2), (3,)])
@@ -285,7 +284,7 @@ def test_requests_of_two_frames_and_gaps_get_their_own_rows(cancelled: tuple[int
     batching = Batching(max_rows=16, signatures=frozenset({"s"}))
     batcher, executor = Batcher(batching), Executor(Doubler(), batching, 1 << 20)
     for source in ("a", "b"):
-        batcher.add_all(source, grouped(*[[10 * index + len(source)] for index in range(4)]), False, 0.0)
+        batcher.add(source, grouped(*[[10 * index + len(source)] for index in range(4)]), False, 0.0)
         for number in cancelled:
             assert batcher.cancel(source, number)
     batch, _ = batcher.next(0.0)
@@ -300,7 +299,7 @@ def test_requests_of_different_numbers_of_rows_get_their_own_rows() -> None:
     batching = Batching(max_rows=16, signatures=frozenset({"s"}))
     batcher, executor = Batcher(batching), Executor(Doubler(), batching, 1 << 20)
     for rows in ([1.0], [2.0, 3.0], [4.0, 5.0]):
-        batcher.add_all("front", grouped(rows), False, 0.0)
+        batcher.add("front", grouped(rows), False, 0.0)
     batch, _ = batcher.next(0.0)
     results = executor.run(batch)
     assert [to_array(result.outputs[0])[:, 0].tolist() for result in results] == [[2], [4, 6], [8, 10]]
@@ -311,7 +310,7 @@ def test_one_answer_of_a_batch_that_is_too_large_fails_alone() -> None:
     batching = Batching(max_rows=16, signatures=frozenset({"s"}))
     batcher, executor = Batcher(batching), Executor(Doubler(), batching, 8)
     for rows in ([1.0], [2.0, 3.0]):
-        batcher.add_all("front", grouped(rows), False, 0.0)
+        batcher.add("front", grouped(rows), False, 0.0)
     small, large = executor.run(batcher.next(0.0)[0])
     assert to_array(small.outputs[0])[:, 0].tolist() == [2]
     assert isinstance(large, Failure)
@@ -329,7 +328,7 @@ def test_strings_of_fixed_width_are_split_by_rows() -> None:
     batching = Batching(max_rows=16, signatures=frozenset({"s"}))
     batcher, executor = Batcher(batching), Executor(Texts(), batching, 1 << 20)
     for rows in ([1.0], [222.0], [33.0, 4.0]):
-        batcher.add_all("front", grouped(rows), False, 0.0)
+        batcher.add("front", grouped(rows), False, 0.0)
     results = executor.run(batcher.next(0.0)[0])
     for index in range(2):
         texts = [to_array(result.outputs[index]).tolist() for result in results]
@@ -353,10 +352,9 @@ def test_each_front_gets_the_rows_of_its_own_requests() -> None:
     for turn in range(3):
         for number, front in enumerate(fronts):
             rows = [[value + 1], [value + 2], [value + 3, value + 4]]
-            requests = [(10 * turn + index, each) for index, (_, each) in enumerate(grouped(*rows[: 2 + number]))]
             value += 4
-            for request in requests:
-                batcher.add_all(front, [request], False, 0.0)
+            for index, each in enumerate(rows[: 2 + number]):
+                batcher.add(front, grouped(each, first_id=10 * turn + index), False, 0.0)
     batch, _ = batcher.next(0.0)
     send(batch, executor.run(batch))  # type: ignore[arg-type]
     firsts = 0

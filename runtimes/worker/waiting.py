@@ -1,0 +1,106 @@
+"""The waiting requests of a worker, in the order in which they run."""
+
+import bisect
+from itertools import groupby
+from typing import Any, List, Sequence, Tuple
+
+from runtimes.worker.pending import Pending, PendingGroup
+
+# Priority, order within it, arrival; no two are equal unless they are parts of one group, and those are never compared.
+Item = Tuple[int, float, int, PendingGroup]
+
+
+class Waiting:
+    """Groups of requests by priority, then by `order`, then by arrival. `items` may be replaced by some of them."""
+
+    def __init__(self) -> None:
+        self.items: List[Item] = []
+        self._arrivals = 0
+
+    def __len__(self) -> int:
+        """Return the number of requests."""
+        return sum([len(item[3]) for item in self.items])
+
+    def add(self, priority: int, order: float, group: PendingGroup) -> None:
+        self._arrivals += 1
+        item = priority, order, self._arrivals, group
+        if not self.items or self.items[-1] < item:
+            self.items.append(item)
+        else:
+            bisect.insort(self.items, item)
+
+    def pendings(self) -> List[Pending]:
+        """Return the requests one by one."""
+        return [pending for item in self.items for pending in item[3].pendings()]
+
+    def deadlines(self) -> List[float]:
+        """Return the deadline of each request."""
+        groups = [item[3] for item in self.items]
+        return [each for group in groups for each in group.requests.deadlines[group.start : group.stop]]
+
+    def take_first(self) -> PendingGroup:
+        """Remove and return the first request."""
+        *place, group = self.items[0]
+        self.items[:1] = [(*place, group.part(1, len(group)))] if len(group) > 1 else []
+        return group.part(0, 1)
+
+    def remove(self, source: Any, request_id: int) -> bool:
+        """Remove a request. Return whether it was waiting."""
+        for index, (*place, group) in enumerate(self.items):
+            if group.source is source and request_id in group.ids:
+                at = group.ids.index(request_id)
+                parts = group.part(0, at), group.part(at + 1, len(group))
+                self.items[index : index + 1] = [(*place, part) for part in parts if len(part)]
+                return True
+        return False
+
+    def remove_source(self, source: Any) -> None:
+        self.items = [item for item in self.items if item[3].source is not source]
+
+    def remove_where(self, which: Sequence[bool]) -> List[Pending]:
+        """Remove and return some requests; `which` has a flag for each, in order."""
+        if True not in which:
+            return []
+        removed: List[Pending] = []
+        flags, items, self.items = iter(which), self.items, []
+        for *place, group in items:
+            start = 0
+            for is_out, run in groupby([next(flags) for _ in range(len(group))]):
+                stop = start + len(list(run))
+                part = group.part(start, stop)
+                if is_out:
+                    removed += part.pendings()
+                else:
+                    self.items.append((*place, part))
+                start = stop
+        return removed
+
+    def split(self, limit: int, latest_end: float) -> Tuple[List[PendingGroup], List[Item]]:
+        """Return the first request with those that fit into its batch of at most `limit` rows, and all others.
+
+        They have its key, and deadlines not before `latest_end` unless that is 0. A first request with more rows than
+        the limit is alone.
+        """
+        items = self.items
+        key, first_rows = items[0][3].key, items[0][3].rows
+        groups: List[PendingGroup] = []
+        rest: List[Item] = []
+        room = max(limit, first_rows)
+        for index, item in enumerate(items):
+            if room <= 0:
+                rest += items[index:]
+                break
+            group = item[3]
+            count = len(group)
+            fits = min(count, room // group.rows) if group.key == key else 0
+            if latest_end and groups and group.first_deadline < latest_end:
+                fits = 0  # with a target, each group has a single request
+            room -= fits * group.rows
+            if fits == count:
+                groups.append(group)
+            elif fits:
+                groups.append(group.part(0, fits))
+                rest.append((*item[:3], group.part(fits, count)))
+            else:
+                rest.append(item)
+        return groups, rest
