@@ -15,6 +15,8 @@ from typing import FrozenSet, NamedTuple, Sequence, Tuple
 SIZE = 64 * 1024
 _HEAD = struct.Struct("<dI")  # busy since (time.monotonic() seconds, 0 when idle), number of ids
 _IDS_AT = 16
+_HEAD_AND_IDS = "<dI4x%dQ"
+_BUSY = [struct.Struct(_HEAD_AND_IDS % count) for count in range(65)]  # for most batches, because formats take time
 _PACE = struct.Struct("<IIddd")
 _ROWS = struct.Struct("<I")
 _SLOTS = 64  # more than the fronts of most gateways; further fronts share slots
@@ -51,8 +53,12 @@ class StatusPage:
             self._map = mmap.mmap(file.fileno(), SIZE)
 
     def set_busy(self, ids: Sequence[int], now: float) -> None:
-        count = min(len(ids), _MAX_IDS)
-        struct.pack_into("<dI4x%dQ" % count, self._map, 0, now, count, *ids[:count])
+        count = len(ids)
+        if count < len(_BUSY):
+            _BUSY[count].pack_into(self._map, 0, now, count, *ids)
+        else:
+            count = min(count, _MAX_IDS)
+            struct.pack_into(_HEAD_AND_IDS % count, self._map, 0, now, count, *ids[:count])
 
     def set_idle(self) -> None:
         _HEAD.pack_into(self._map, 0, 0.0, 0)

@@ -99,7 +99,7 @@ class Batcher:
             late = self._waiting.remove_where([deadline <= now for deadline in self._waiting.deadlines()])
             self._earliest_deadline = min(self._waiting.deadlines(), default=_NEVER)
         if self.batching.target and len(self._waiting) > 1:
-            late += self._waiting.remove_where(to_shed(self._waiting.pendings(), self._sizing, now))
+            late += self._waiting.remove_where(to_shed([item[3] for item in self._waiting.items], self._sizing, now))
         return late
 
     def next(self, now: float) -> Tuple[Optional[Batch], Optional[float]]:

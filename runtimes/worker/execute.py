@@ -145,25 +145,22 @@ class Executor:
             if name not in outputs:
                 raise InvalidInput("the model has no output '%s'; it has %s" % (name, ", ".join(sorted(outputs))))
         began = running.began_at + waited
-        counts: List[int] = []
-        queue_ns: List[int] = []
-        for group in batch.groups:
-            counts += [group.rows] * len(group)
-            queue_ns += [int((began - group.arrived) * 1e9)] * len(group)
-        in_rows = len(batch) == 1 or (dim == 0 and not any([a.dtype.kind in "OSU" for a in outputs.values()]))
-        parts = [outputs] if in_rows else split(outputs, dim, counts)
-        tensors = [[from_array(name, array) for name, array in part.items()] for part in parts]
         input_ns = int((running.gathered_at - running.began_at) * 1e9)
         infer_ns = max(0, int((inferred - running.gathered_at - waited) * 1e9))
-        times = input_ns, infer_ns, int((time.monotonic() - inferred) * 1e9), batch.rows or 1
-        if in_rows:
-            results = BatchResults(tensors[0], counts, queue_ns, times)
-            if results.bytes_of(max(counts)) <= self.max_response_bytes:
+        if len(batch.ids) == 1 or (dim == 0 and not any([a.dtype.kind in "OSU" for a in outputs.values()])):
+            tensors = [from_array(name, array) for name, array in outputs.items()]
+            output_ns = int((time.monotonic() - inferred) * 1e9)
+            results = BatchResults(batch, tensors, began, (input_ns, infer_ns, output_ns, batch.rows or 1))
+            if results.largest <= self.max_response_bytes:
                 return results
             return [self._limited(result) for result in results]
+        parts = split(outputs, dim, [pending.rows for pending in batch])
+        each = [[from_array(name, array) for name, array in part.items()] for part in parts]
+        times = input_ns, infer_ns, int((time.monotonic() - inferred) * 1e9), batch.rows
+        queue_ns = [int((began - pending.arrived) * 1e9) for pending in batch]
         return [
-            self._limited(ResultFrame(queued, *times, each, layout_of("", (), each)))
-            for queued, each in zip(queue_ns, tensors)
+            self._limited(ResultFrame(queued, *times, part, layout_of("", (), part)))
+            for queued, part in zip(queue_ns, each)
         ]
 
     def _limited(self, result: ResultFrame) -> Outcome:

@@ -1,7 +1,7 @@
 """The results of a batch, on their way from the model's outputs to the fronts."""
 
-from itertools import accumulate, groupby
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from itertools import groupby
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from runtimes import wire
 from runtimes.layouts import TensorLayout, layout_of
@@ -32,23 +32,19 @@ class BatchResults(Sequence[ResultFrame]):
     requests together.
 
     outputs  of the whole batch; in the first dimension are the rows, unless there is only one request
-    counts   rows of each request; 0 if there is only one, and its rows are not counted
+    began    when the batch began, in time.monotonic() seconds
     times    compute input, infer and output in nanoseconds, then the rows of the batch, as in ResultFrame
+    largest  bytes of the largest result
     """
 
-    def __init__(
-        self,
-        outputs: Sequence[Tensor],
-        counts: Sequence[int],
-        queue_ns: Sequence[int],
-        times: Tuple[int, int, int, int],
-    ) -> None:
-        self.counts, self.queue_ns, self.times = counts, queue_ns, times
-        self._outputs = outputs
-        self._rows = sum(counts)
-        self._bytes = sum([len(output.data) for output in outputs])
-        self._layouts: Dict[int, TensorLayout] = {}
-        self._starts: List[int] = []  # rows before those of each request; empty until one is asked for
+    def __init__(self, batch: Batch, outputs: Sequence[Tensor], began: float, times: Tuple[int, int, int, int]) -> None:
+        self.began, self.times = began, times
+        self._batch, self._outputs, self._rows = batch, outputs, batch.rows
+        self._bytes = 0
+        for output in outputs:
+            self._bytes += len(output.data)
+        groups = batch.groups
+        self.largest = self.bytes_of(groups[0].rows if len(groups) == 1 else max([group.rows for group in groups]))
 
     def bytes_of(self, rows: int) -> int:
         """Return the bytes of a result with this many rows."""
@@ -56,17 +52,12 @@ class BatchResults(Sequence[ResultFrame]):
 
     def layout(self, rows: int) -> TensorLayout:
         """Return the layout of a result with this many rows."""
-        layout = self._layouts.get(rows)
-        if layout is None:
-            tensors = self._outputs
-            if rows != self._rows:
-                parts = self.data(0, rows)
-                tensors = [
-                    Tensor(name, datatype, (rows,) + shape[1:], part)
-                    for (name, datatype, shape, _), part in zip(tensors, parts)
-                ]
-            layout = self._layouts[rows] = layout_of("", (), tensors)
-        return layout
+        if rows == self._rows:
+            return layout_of("", (), self._outputs)
+        parts = zip(self._outputs, self.data(0, rows))
+        return layout_of(
+            "", (), [Tensor(name, datatype, (rows,) + shape[1:], part) for (name, datatype, shape, _), part in parts]
+        )
 
     def data(self, start: int, stop: int) -> List[Buffer]:
         """Return the bytes of these rows, for each output."""
@@ -76,18 +67,17 @@ class BatchResults(Sequence[ResultFrame]):
         return [data[start * len(data) // rows : stop * len(data) // rows] for _, _, _, data in self._outputs]
 
     def __len__(self) -> int:
-        return len(self.counts)
+        return len(self._batch)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
-        if not self._starts:
-            self._starts = [0] + list(accumulate(self.counts[:-1]))
-        count, start = self.counts[index], self._starts[index]
-        layout = self.layout(count)
-        parts = zip(layout[2], self.data(start, start + count))
+        pending = self._batch[index]
+        start = sum([before.rows for before in self._batch[:index]]) if index else 0
+        layout = self.layout(pending.rows)
+        parts = zip(layout[2], self.data(start, start + pending.rows))
         tensors = [Tensor(name, datatype, shape, data) for (name, datatype, shape, _), data in parts]
-        return ResultFrame(self.queue_ns[index], *self.times, tensors, layout)
+        return ResultFrame(int((self.began - pending.arrived) * 1e9), *self.times, tensors, layout)
 
 
 def send(batch: Batch, outcomes: Sequence[Outcome]) -> None:
@@ -104,31 +94,34 @@ def send_failure(connection: Connection, request_id: int, failure: Failure) -> N
 
 def _send_rows(batch: Batch, results: BatchResults) -> None:
     """Send the rows of neighboring requests in one frame, if they go to one front and have as many rows each."""
-    ids, queue_ns = batch.ids, results.queue_ns
-    first, begin_row, flag = 0, 0, wire.FIRST_OF_BATCH
-    for source, rows, count in _neighbors(batch.groups):
-        stop = first + count
-        per_frame = max(1, _MAX_FRAME_BYTES // max(1, results.bytes_of(rows)))
+    begin_row, flag = 0, wire.FIRST_OF_BATCH
+    for groups in _neighbors(batch.groups):
+        source, rows = groups[0].source, groups[0].rows
+        ids: List[int] = []
+        queue_ns: List[int] = []
+        for group in groups:
+            ids += group.ids
+            queue_ns += [int((results.began - group.arrived) * 1e9)] * len(group)
         common = ResultFrame(0, *results.times, [], results.layout(rows))
-        while first < stop:
-            end = min(stop, first + per_frame)
-            end_row = begin_row + rows * (end - first)
+        per_frame = max(1, _MAX_FRAME_BYTES // max(1, results.bytes_of(rows)))
+        for start in range(0, len(ids), per_frame):
+            numbers = ids[start : start + per_frame]
+            end_row = begin_row + rows * len(numbers)
             data = results.data(begin_row, end_row)
-            source.queue(wire.pack_grouped_results(ids[first:end], queue_ns[first:end], common, data, flag))
-            first, begin_row, flag = end, end_row, 0
+            source.queue(wire.pack_grouped_results(numbers, queue_ns[start : start + per_frame], common, data, flag))
+            begin_row, flag = end_row, 0
 
 
-def _neighbors(groups: Sequence[PendingGroup]) -> List[Tuple[Connection, int, int]]:
-    """Return (front, rows of each, number of requests), of neighboring groups together if the first two are equal."""
-    if len(groups) == 1:
-        return [(groups[0].source, groups[0].rows, len(groups[0]))]
-    found: List[Tuple[Connection, int, int]] = []
-    for group in groups:
-        count = len(group)
-        if found and found[-1][0] is group.source and found[-1][1] == group.rows:
-            count += found.pop()[2]
-        found.append((group.source, group.rows, count))
-    return found
+def _neighbors(groups: List[PendingGroup]) -> List[List[PendingGroup]]:
+    """Return runs of groups that come from one front and have as many rows in each request."""
+    runs = [groups[:1]]
+    for group in groups[1:]:
+        last = runs[-1][0]
+        if group.source is last.source and group.rows == last.rows:
+            runs[-1].append(group)
+        else:
+            runs.append([group])
+    return runs
 
 
 def _send_each(batch: Batch, outcomes: Sequence[Outcome]) -> None:

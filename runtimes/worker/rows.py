@@ -4,7 +4,7 @@ Requests with the same layout, such as those of one client, do not need an array
 contiguous already, so that the inputs of a batch are views of it.
 """
 
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -33,15 +33,14 @@ def gather_inputs(batch: Batch, size: int, dim: int, empty: Callable[[Any, Any],
 
     Raises ValueError with a sentence for the client if the bytes of an input do not fit its shape.
     """
-    groups = batch.groups
-    layout = groups[0].requests.inputs.layout
-    if batch.rows == size:
-        largest = _numeric_bytes(layout)
-        if 0 <= largest and (len(batch.ids) == 1 or (largest <= _SMALL and dim == 0)):
-            if len(groups) == 1:
-                return _views(groups[0])
-            if all([group.requests.inputs.layout is layout for group in groups]):
-                return _join(groups, layout, size)
+    groups, is_single = batch.groups, len(batch.ids) == 1
+    if batch.rows == size and (is_single or dim == 0):
+        largest = _numeric_bytes(groups[0].requests.inputs.layout)
+        if len(groups) == 1 and 0 <= largest and (is_single or largest <= _SMALL):
+            return _views(groups[0])
+        arrays = _join(groups, size) if len(groups) > 1 else None
+        if arrays is not None:
+            return arrays
     parts = [{tensor.name: to_array(tensor) for tensor in pending.frame.inputs} for pending in batch]
     return concatenate(parts, dim, size, empty) if size else parts[0]
 
@@ -75,9 +74,20 @@ def _views(group: PendingGroup) -> Arrays:
     return arrays
 
 
-def _join(groups: Sequence[PendingGroup], layout: TensorLayout, size: int) -> Arrays:
+def _join(groups: Sequence[PendingGroup], size: int) -> Optional[Arrays]:
+    """Return the tensors of all groups; None if some are large or contain strings, or differ in their order."""
+    first = layout = groups[0].requests.inputs.layout
+    names = [name for name, _, _, _ in first[2]]
+    if not 0 <= _numeric_bytes(first) <= _SMALL:
+        return None
+    for group in groups:
+        if group.requests.inputs.layout is layout:
+            continue
+        layout = group.requests.inputs.layout
+        if not 0 <= _numeric_bytes(layout) <= _SMALL or [name for name, _, _, _ in layout[2]] != names:
+            return None
     arrays = {}
-    for tensor, (name, datatype, shape, _) in enumerate(layout[2]):
+    for tensor, (name, datatype, shape, _) in enumerate(first[2]):
         data = b"".join([group.requests.inputs.data(tensor, group.start, group.stop) for group in groups])
         arrays[name] = np.frombuffer(data, numpy_dtype(datatype)).reshape((size,) + shape[1:])
     return arrays

@@ -29,10 +29,6 @@ class Waiting:
         else:
             bisect.insort(self.items, item)
 
-    def pendings(self) -> List[Pending]:
-        """Return the requests one by one."""
-        return [pending for item in self.items for pending in item[3].pendings()]
-
     def deadlines(self) -> List[float]:
         """Return the deadline of each request."""
         groups = [item[3] for item in self.items]

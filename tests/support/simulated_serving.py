@@ -217,7 +217,7 @@ class World:
             spread = math.exp(self._rng.gauss(0, self.jitter))
             wave = 1 + self.drift * math.sin(now / (self.period * 100 * self.cost(8)) * 2 * math.pi)
             ends = now + self.cost(len(batch)) * spread * wave
-            requests = [worker.requests.pop(pending.id) for pending in batch]
+            requests = [worker.requests.pop(number) for number in batch.ids]
             self._count.batches += 1
             worker.page.set_busy([], now)
             worker.page.set_pace(worker.batcher.pace(batch))

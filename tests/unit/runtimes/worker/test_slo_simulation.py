@@ -14,7 +14,7 @@ import pytest
 from runtimes.tensors import from_array
 from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
-from tests.support.pending_requests import add
+from tests.support.pending_requests import one_frame
 from tests.support.simulated_serving import ARRIVALS, COSTS, Count, best_rate, measure
 
 _WORLDS: dict[str, dict[str, Any]] = {
@@ -76,14 +76,15 @@ def test_without_a_target_nothing_is_lost_to_the_best_fixed_size(cost: str) -> N
     """64 requests are in flight, each sent again as soon as it is answered. The learning phase is included."""
     noise, now, done = random.Random(0), 0.0, 0
     batcher = Batcher(Batching(max_rows=32, signatures=frozenset({"s"})))
-    frame = InferFrame(1e9, 0, "s", [], [from_array("x", np.zeros((1, 1), np.float32))])
+    requests = one_frame((0, InferFrame(1e9, 0, "s", [], [from_array("x", np.zeros((1, 1), np.float32))])))
     for number in range(64):
-        add(batcher, None, number, frame, False, now)
+        batcher.add(None, requests._replace(numbers=(number,)), False, now)
     while done < 40_000:
         batch, _ = batcher.next(now)
+        assert batch is not None
         seconds = COSTS[cost](len(batch)) * noise.lognormvariate(0, 0.1)
         now, done = now + seconds, done + len(batch)
         batcher.observe(batch, seconds)
-        for pending in batch:
-            add(batcher, None, pending.id, frame, False, now)
+        for number in batch.ids:
+            batcher.add(None, requests._replace(numbers=(number,)), False, now)
     assert done / now >= 0.95 * best_rate(COSTS[cost], 32)[0]
