@@ -9,11 +9,12 @@ ratios are those of neighbors in one round. One answer of each server is checked
 """
 
 import argparse
+import multiprocessing
 import re
 import statistics
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,8 +29,8 @@ from benchmarks.servers import Server, gateway, reference, tritonserver
 ROW = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 16)
 # The servers with which each protocol of modelport is compared.
 AGAINST = {
-    "modelport JSON": ["FastAPI JSON", "FastAPI JSON, def", "Triton JSON"],
-    "modelport v2 JSON": ["sketch JSON", "old JSON", "FastAPI JSON", "FastAPI JSON, def", "Triton JSON"],
+    "modelport JSON": ["FastAPI JSON", "FastAPI JSON, def", "mosec JSON", "Triton JSON"],
+    "modelport v2 JSON": ["sketch JSON", "old JSON", "FastAPI JSON", "FastAPI JSON, def", "mosec JSON", "Triton JSON"],
     "modelport binary": ["sketch binary", "old binary", "FastAPI raw", "Triton binary"],
     "modelport gRPC": ["sketch gRPC", "old gRPC", "grpc.aio echo", "Triton gRPC"],
 }
@@ -60,13 +61,16 @@ class Contender:
 
 
 def contenders(
-    folder: Path,
-    stack: ExitStack,
-    wanted: Callable[[str], bool],
-    triton_python: str,
-    old_checkout: str = "",
+    folder: Path, stack: ExitStack, wanted: Callable[[str], bool], options: argparse.Namespace
 ) -> dict[str, Contender]:
-    """Start the servers, and check one answer of each."""
+    """Start the servers, and check one answer of each.
+
+    options: with `old`, another checkout, and with `triton` and `mosec`, interpreters that have these; or "".
+    """
+
+    def any_wanted(server: str) -> bool:
+        return any(wanted(f"{server} {dialect}") for dialect in ("JSON", "binary", "gRPC"))
+
     artifact = folder / "tiny" / "1" / "model.onnx"
     models.tiny_mlp(artifact)
     (expected,) = session(str(artifact)).run(None, {"x": ROW})
@@ -90,26 +94,59 @@ def contenders(
     if wanted("grpc.aio echo"):
         echo = stack.enter_context(reference("grpc_echo"))
         found["grpc.aio echo"] = Contender(echo, requests.v2_grpc(echo.ports["port"], "tiny", ROW))
-    if wanted("sketch"):
+    if any_wanted("sketch"):
         sketch = stack.enter_context(reference("sketch", str(artifact), ports=("grpc", "port")))
         found["sketch JSON"] = Contender(sketch, requests.v2_json(sketch.ports["port"], "tiny", ROW))
         found["sketch binary"] = Contender(sketch, requests.v2_binary(sketch.ports["port"], "tiny", ROW))
         found["sketch gRPC"] = Contender(sketch, requests.v2_grpc(sketch.ports["grpc"], "tiny", ROW))
-    if old_checkout:
-        old = stack.enter_context(gateway(folder, models=["tiny"], checkout=Path(old_checkout)))
+    if options.old and any_wanted("old"):
+        old = stack.enter_context(gateway(folder, models=["tiny"], checkout=Path(options.old)))
         found["old JSON"] = Contender(old, requests.v2_json(old.ports["http"], "tiny", ROW))
         found["old binary"] = Contender(old, requests.v2_binary(old.ports["http"], "tiny", ROW))
         found["old gRPC"] = Contender(old, requests.v2_grpc(old.ports["grpc"], "tiny", ROW))
-    if triton_python:
-        triton = stack.enter_context(tritonserver(triton_python, artifact))
-        found["Triton JSON"] = Contender(triton, requests.v2_json(triton.ports["http"], "tiny", ROW))
-        found["Triton binary"] = Contender(triton, requests.v2_binary(triton.ports["http"], "tiny", ROW))
-        found["Triton gRPC"] = Contender(triton, requests.v2_grpc(triton.ports["grpc"], "tiny", ROW))
+    if options.mosec and wanted("mosec JSON"):
+        mosec = started(stack, "mosec", reference("mosec_server", str(artifact), python=options.mosec))
+        if mosec:
+            load = requests.predict_json(mosec.ports["port"], "", ROW)
+            url = load.url.replace("/predict/", "/inference")
+            found["mosec JSON"] = Contender(mosec, Load(url, load.body, load.headers))
+    if options.triton and any_wanted("Triton"):
+        triton = started(stack, "tritonserver", tritonserver(options.triton, artifact))
+        if triton:
+            found["Triton JSON"] = Contender(triton, requests.v2_json(triton.ports["http"], "tiny", ROW))
+            found["Triton binary"] = Contender(triton, requests.v2_binary(triton.ports["http"], "tiny", ROW))
+            found["Triton gRPC"] = Contender(triton, requests.v2_grpc(triton.ports["grpc"], "tiny", ROW))
     found = {name: contender for name, contender in found.items() if wanted(name)}
     for name, contender in found.items():
         if name != "grpc.aio echo":
             requests.check(contender.load, expected)
     return found
+
+
+def started(stack: ExitStack, name: str, server: AbstractContextManager[Server]) -> Server | None:
+    """Return the server, or None with a sentence on why it is left out. For servers that not every machine can run."""
+    try:
+        return stack.enter_context(server)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        missing = "" if has_shared_memory() else "; it needs POSIX shared memory, which this machine lacks"
+        print(f"{name} is left out, because it does not start: {reason}{missing}\n")
+        return None
+
+
+def has_shared_memory() -> bool:
+    try:
+        multiprocessing.Lock()
+    except OSError:
+        return False
+    return True
+
+
+def add_servers(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `contenders` reads."""
+    parser.add_argument("--triton", default="", metavar="PYTHON", help="also measure a tritonserver: see references/")
+    parser.add_argument("--mosec", default="", metavar="PYTHON", help="also measure mosec: see references/")
+    parser.add_argument("--old", default="", metavar="CHECKOUT", help="also measure another checkout, with its .venv")
 
 
 def main() -> None:
@@ -118,15 +155,12 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, nargs="+", default=[32])
     parser.add_argument("--processes", action="store_true", help="also what each process of a server costs")
     parser.add_argument("--only", default="", metavar="PATTERN", help="the contenders whose names match")
-    parser.add_argument("--triton", default="", metavar="PYTHON", help="also measure a tritonserver: see references/")
-    parser.add_argument("--old", default="", metavar="CHECKOUT", help="also measure another checkout, with its .venv")
+    add_servers(parser)
     options = parser.parse_args()
     # Many short rounds rather than a few long ones, so that noise on a shared machine affects all contenders alike.
     rounds, seconds = (7, 0.5) if options.short else (25, 1.0)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        every = contenders(
-            Path(folder), stack, lambda name: bool(re.search(options.only, name)), options.triton, options.old
-        )
+        every = contenders(Path(folder), stack, lambda name: bool(re.search(options.only, name)), options)
         for in_flight in options.in_flight:
             measured = {name: Contender(each.server, each.load) for name, each in every.items()}
             for _ in range(rounds):
