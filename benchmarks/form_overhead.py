@@ -85,7 +85,7 @@ def rows(options: argparse.Namespace, folder: Path, stack: ExitStack) -> Iterato
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="9 rounds of 0.15 s instead of 25 of 0.3 s")
+    parser.add_argument("--short", action="store_true", help="7 rounds of 0.15 s instead of 25 of 0.3 s")
     parser.add_argument("--kind", nargs="+", choices=forms.KINDS, default=forms.KINDS)
     parser.add_argument("--dialect", nargs="+", choices=forms.DIALECTS, default=forms.DIALECTS)
     parser.add_argument("--forms", type=int, default=200, help="how many forms differ")
@@ -99,7 +99,7 @@ def main() -> None:
         help="an interpreter with tritonclient; by default, that of tests/e2e/test_tritonclient.py",
     )
     options = parser.parse_args()
-    rounds, seconds = (9, 0.15) if options.short else (25, 0.3)
+    rounds, seconds = (7, 0.15) if options.short else (25, 0.3)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         every = list(rows(options, Path(folder), stack))
         load = stack.enter_context(generator())

@@ -60,7 +60,7 @@ def plot(measured: Measured, dialect: str, file: Path) -> None:
         axis.set_minor_locator(NullLocator())
     for axes in (left, right):
         axes.grid(color="#ddd")
-    left.legend(frameon=False)
+    left.legend(frameon=False, fontsize=8)
     figure.suptitle(f"{dialect}: a tiny model, one core for the servers")
     figure.tight_layout()
     file.parent.mkdir(parents=True, exist_ok=True)
