@@ -51,7 +51,7 @@ Body = tuple[Sequence[Buffer], int | None]
 def write_member(response: InferResponse, options: OutputOptions, limits: Limits) -> Body | None:
     """Do what `write_response` does for a member of a group, without looking at its tensors one by one.
 
-    Return None if the answer is not a member, or has options of its own, or is over a limit.
+    Return None if the answer is not a member, or has options of its own, or no tensors, or is over a limit.
     """
     model, version, outputs, request_id, _ = response
     if type(outputs) is not GroupedTensors:
@@ -67,7 +67,7 @@ def write_member(response: InferResponse, options: OutputOptions, limits: Limits
         model, version, group.layout, binary
     )
     before, end, size = texts
-    if size > limits.response_bytes or size > limits.json_answer_bytes:
+    if size > limits.response_bytes or size > limits.json_answer_bytes or not before:
         return None
     end += b'],"id":%b}' % dumps(request_id) if request_id else b"]}"
     if binary:
