@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+_TASKS = Path("/proc/self/task")  # this process's threads
+
 
 class IoThread:
     """A context in which a thread does not preempt others when it is woken.
@@ -25,10 +27,11 @@ class IoThread:
     def find(cls, name: str) -> "IoThread":
         """Return this process's thread of this name.
 
-        It has no number on systems other than Linux, and if the thread has another policy than the usual one.
+        It has no number on systems other than Linux or without /proc, and if the thread has another policy than the
+        usual one.
         """
-        if sys.platform == "linux":
-            for task in Path("/proc/self/task").iterdir():
+        if sys.platform == "linux" and _TASKS.exists():
+            for task in _TASKS.iterdir():
                 with suppress(OSError):  # the thread has just ended
                     if (task / "comm").read_text().strip() == name:
                         number = int(task.name)

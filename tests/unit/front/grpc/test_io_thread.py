@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.front.grpc import io_thread
 from gateway.front.grpc.io_thread import IoThread
 
 NAME = "tests-io-thread"
@@ -48,6 +49,11 @@ def test_another_policy_stays(number: int) -> None:
     os.sched_setscheduler(number, os.SCHED_IDLE, os.sched_param(0))
     with IoThread.find(NAME):
         assert os.sched_getscheduler(number) == os.SCHED_IDLE
+
+
+def test_a_system_without_proc_makes_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(io_thread, "_TASKS", tmp_path / "nothing")
+    assert IoThread.find(NAME).number is None
 
 
 def test_a_thread_that_ended_or_never_existed_makes_no_difference() -> None:
