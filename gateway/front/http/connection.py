@@ -64,7 +64,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def receive_buffer(self) -> memoryview | None:
         """Where to receive the next bytes if they belong to a large body, otherwise None."""
-        if self._receiving is _AT_BOUNDARY:
+        if self._receiving is not _BODY:  # `cycle` is an earlier request
             return None
         cycle = self.cycle
         return cycle.receive_buffer() if type(cycle) is HotRequest else None

@@ -112,9 +112,24 @@ def test_heads_with_a_request_id_are_cached_once(name: str) -> None:
 def test_a_request_may_come_in_pieces(serving: Serving, size: int) -> None:
     with serving.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for start in range(0, len(HOT), size):
-            connection.sendall(HOT[start : start + size])
-        assert read_answer(connection)[0] == 200
+        for _ in range(2):
+            for start in range(0, len(HOT), size):
+                connection.sendall(HOT[start : start + size])
+            assert read_answer(connection)[0] == 200
+            for _ in range(2):  # the second time with a head that is cached
+                connection.sendall(HOT)
+                assert read_answer(connection)[0] == 200
+
+
+@pytest.mark.parametrize("end", [b" ", b"\t "])
+def test_white_space_after_a_length_is_no_part_of_it(serving: Serving, end: bytes) -> None:
+    new = HOT.replace(b"\r\n\r\n", b"\r\nOwn: %d\r\n\r\n" % len(end), 1)  # no other test's head
+    sent = new.replace(b": %d" % len(BODY), b": %d%b" % (len(BODY), end))
+    assert sent != new
+    with serving.connect() as connection:
+        for each in (sent, new, new, sent):
+            connection.sendall(each)
+            assert read_answer(connection)[0] == 200
 
 
 @pytest.mark.parametrize("rows", [15, 16, 17, 100, 300])
