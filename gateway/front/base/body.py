@@ -71,6 +71,7 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 def _byte_count(name: str, value: bytes) -> int:
+    value = value.rstrip(b" \t")  # the parser only removes what comes before a value (RFC 9112, section 5.1)
     if not value.isdigit() or len(value) > 18:
         raise InvalidRequest(f"the header {name} must be a whole number of bytes")
     return int(value)
