@@ -1,8 +1,8 @@
 """Reads ModelInferRequest messages.
 
 Two messages of a client often have the same inputs and outputs, but for the data. So what was read from these fields
-is kept, and looked up by their bytes. Parameters are parsed each time, because timeouts differ. `_read_known` reads
-messages in the usual encoding; `_read_any` reads all others, and rejects whatever is wrong.
+is kept, and looked up by their bytes. Parameters are parsed each time, because timeouts differ. `_read_any` reads
+messages in an unusual encoding, and rejects whatever is wrong.
 """
 
 import time
@@ -66,13 +66,9 @@ class RequestReader:
         `seconds` is the time until the call's deadline. The deadline or the parameter `timeout` applies, whichever is
         sooner.
         """
-        return self._read_known(raw, seconds) or self._read_any(raw, seconds)
-
-    def _read_known(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, OutputOptions] | None:
-        """Read a message in the usual encoding, or return None."""
         parts = split_usual(raw)
         if parts is None:
-            return None
+            return self._read_any(raw, seconds)
         model, version, request_id, parameters, described, contents = parts
         signature, priority, deadline = "", 0, None
         try:
@@ -80,12 +76,10 @@ class RequestReader:
                 priority, deadline, signature = _read_options(pb.ModelInferRequest.FromString(parameters))
             form = self._forms.entries.get(described) or self._learn(described, contents)
         except (DecodeError, ModelportError):
-            return None
-        if form is None:
-            return None
+            form = None
+        if form is None or len(form.names) != len(contents):
+            return self._read_any(raw, seconds)
         order, names, datatypes, shapes, sizes, layout, outputs, output_options = form
-        if len(names) != len(contents):
-            return None
         if order is not None:
             contents = [contents[index] for index in order]
         if seconds is not None:

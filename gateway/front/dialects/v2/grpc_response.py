@@ -59,7 +59,8 @@ class ResponseWriter:
         model, version, outputs, request_id, _ = response
         if type(outputs) is GroupedTensors and not options.class_counts and not options.region_ranges:
             group, member = outputs.group, outputs.member
-            fields = self._fields_of(model, version, group.layout)
+            key = model, version, group.layout
+            fields = self._fields.entries.get(key) or self._describe(key)
             if fields.size <= self._limits.response_bytes:
                 parts: list[Buffer] = [fields.start]
                 for tensor, head in enumerate(fields.heads):
@@ -71,17 +72,14 @@ class ResponseWriter:
         check_answer(response, self._limits)
         return self._write_each(response, options.region_ranges)
 
-    def _fields_of(self, model: str, version: str, layout: TensorLayout) -> _Fields:
-        key = model, version, layout
-        fields = self._fields.entries.get(key)
-        if fields is None:
-            described = layout[2]
-            start = [_model_fields(model, version), *[_output_field(*each[:3]) for each in described]]
-            sizes = [size for _, _, _, size in described]
-            fields = _Fields(b"".join(start), [field_head(_CONTENTS, size) for size in sizes], sum(sizes))
-            # The sizes of strings are different each time.
-            if len(sizes) <= _MAX_TENSORS and all(datatype != "BYTES" for _, datatype, _, _ in described):
-                self._fields.put(key, fields)
+    def _describe(self, key: tuple[str, str, TensorLayout]) -> _Fields:
+        model, version, (_, _, described) = key
+        start = [_model_fields(model, version), *[_output_field(*each[:3]) for each in described]]
+        sizes = [size for _, _, _, size in described]
+        fields = _Fields(b"".join(start), [field_head(_CONTENTS, size) for size in sizes], sum(sizes))
+        # The sizes of strings are different each time.
+        if len(sizes) <= _MAX_TENSORS and all(datatype != "BYTES" for _, datatype, _, _ in described):
+            self._fields.put(key, fields)
         return fields
 
     def _write_each(self, response: InferResponse, ranges: Mapping[str, RegionRange]) -> bytes:
