@@ -1,5 +1,6 @@
 """What each process of a server under measurement costs: CPU time, and how often it was switched to or from."""
 
+import os
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.servers import Server, cpu_seconds
+from benchmarks.servers import Server
 
 _ROLES = {"gateway.front": "front", "gateway serve": "supervisor"}
+_TRANSPORT = "grpc-native-io"
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -36,26 +39,38 @@ class Cost:
 
 
 def costs(server: Server) -> dict[str, Cost]:
-    """Return what the server's current processes have cost so far, by their role."""
+    """Return what the server's current processes have cost so far, by their role.
+
+    A process that serves gRPC has a role for each kind of thread: the event loop, the transport in Rust, and the
+    others, of which one hands calls from the transport to the loop.
+    """
     found: dict[str, Cost] = {}
     for process in server.tree():
         with suppress(psutil.NoSuchProcess, FileNotFoundError):  # it has just ended
             command = " ".join(process.cmdline())
             other = "server" if process.pid == server.process.pid else "worker"
             role = next((role for words, role in _ROLES.items() if words in command), other)
-            times = process.cpu_times()
-            cost = Cost(cpu_seconds(process.pid), times.user, times.system, _switches(process.pid))
-            found[role] = found.get(role, Cost()) + cost
+            threads = _threads(process.pid)
+            serves_grpc = any(name == _TRANSPORT for name, _ in threads.values())
+            for number, (name, cost) in threads.items():
+                part = role
+                if serves_grpc and number != process.pid:
+                    part = f"{role}: gRPC transport" if name == _TRANSPORT else f"{role}: other threads"
+                found[part] = found.get(part, Cost()) + cost
     return found
 
 
-def _switches(pid: int) -> int:
-    """Return the number of context switches of the process's current threads."""
-    total = 0
+def _threads(pid: int) -> dict[int, tuple[str, Cost]]:
+    """Return name and cost of the process's current threads."""
+    found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(OSError):  # the thread has just ended
-            total += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", (task / "status").read_text())))
-    return total
+            cpu = int((task / "schedstat").read_text().split()[0]) / 1e9
+            name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+            user, system = (int(ticks) / _TICKS for ticks in rest.split()[11:13])
+            switches = sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", (task / "status").read_text())))
+            found[int(task.name)] = name, Cost(cpu, user, system, switches)
+    return found
 
 
 @dataclass(frozen=True)
