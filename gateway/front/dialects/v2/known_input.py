@@ -2,14 +2,15 @@
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import NamedTuple
 
 from gateway.codecs.json_tensors import FLOAT_CODES
 from runtimes.contract import DATATYPES
-from runtimes.tensors import Tensor
+from runtimes.tensors import Tensor, pack_bytes
 
-_INTEGER, _NUMBER = frozenset({int}), frozenset({int, float})
+_INTEGER, _NUMBER, _STRING = frozenset({int}), frozenset({int, float}), frozenset({str})
 _INTEGER_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
 # Inputs of up to this many values are remembered. For larger ones, reading anything but the values costs little.
 _MAX_VALUES = 1 << 12
@@ -21,7 +22,7 @@ class KnownInput(NamedTuple):
     """An input that was read before.
 
     types  what its values may be in JSON
-    pack   turns `value_count` of them into bytes; raises OverflowError or struct.error if one does not fit
+    pack   turns `value_count` of them into bytes; raises OverflowError, TypeError or struct.error if one does not fit
     """
 
     name: str
@@ -35,13 +36,15 @@ class KnownInput(NamedTuple):
     def of(cls, tensor: Tensor) -> "KnownInput | None":
         """Return None for an input that is not remembered: clients choose names and shapes, and could fill the memory.
 
-        Nor is it for BOOL and BYTES, whose bytes and values must be looked at, or for scalars.
+        Nor is it for BOOL, whose bytes must be looked at, or for scalars.
         """
         datatype, count = DATATYPES[tensor.datatype], prod(tensor.shape)
-        if datatype.kind not in ("float", "int", "uint") or not 0 < len(tensor.shape) <= _MAX_RANK:
+        if datatype.kind not in ("float", "int", "uint", "bytes") or not 0 < len(tensor.shape) <= _MAX_RANK:
             return None
         if count > _MAX_VALUES or len(tensor.name) > _MAX_NAME:
             return None
+        if datatype.kind == "bytes":
+            return cls(tensor.name, tensor.datatype, tensor.shape, count, _STRING, partial(_pack_strings, count))
         if datatype.kind == "float":
             code, types = FLOAT_CODES.get(tensor.datatype, ""), _NUMBER
         else:
@@ -50,3 +53,9 @@ class KnownInput(NamedTuple):
         if not code:
             return None
         return cls(tensor.name, tensor.datatype, tensor.shape, count, types, struct.Struct(f"<{count}{code}").pack)
+
+
+def _pack_strings(count: int, *values: object) -> bytes:
+    if len(values) != count or not set(map(type, values)) <= _STRING:
+        raise TypeError
+    return pack_bytes(values)  # type: ignore[arg-type]

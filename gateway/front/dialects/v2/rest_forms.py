@@ -62,6 +62,7 @@ class Form(NamedTuple):
     """What requests with one form have in common.
 
     inputs         the inputs, sorted by name
+    layout         as in InferRequest; None if the inputs vary in their bytes, as strings do
     timeout_s      the time that such a request allows, in seconds; None if it does not say
     section_bytes  the bytes of all tensors after the JSON
     """
@@ -71,7 +72,7 @@ class Form(NamedTuple):
     signature: str
     priority: int
     timeout_s: float | None
-    layout: TensorLayout
+    layout: TensorLayout | None
     options: OutputOptions
     section_bytes: int
 
@@ -100,7 +101,7 @@ def read(model: str, version: str, text: bytes, sections: bytes) -> tuple[InferR
                 which, name, datatype, shape, pack = each
                 values = lists[which]
                 numbers = orjson.loads(values)
-                # struct takes neither null nor strings for numbers, but true and false, which have an e.
+                # `pack` takes neither null nor strings for numbers, but true and false, which have an e.
                 if b"e" in values and bool in map(type, numbers):
                     return None
                 tensors.append(Tensor(name, datatype, shape, pack(*numbers)))
@@ -198,7 +199,9 @@ def _form(
         inputs.append(_Section(section_bytes, section_bytes + size, *tensor[:3]))
         section_bytes += size
     inputs.sort(key=attrgetter("name"))
-    layout = by_identity(new_layout(request.signature, request.outputs, request.inputs))
+    layout = None
+    if not any(isinstance(each, _Values) and each.datatype == "BYTES" for each in inputs):
+        layout = by_identity(new_layout(request.signature, request.outputs, request.inputs))
     outputs = list(request.outputs)
     return Form(tuple(inputs), outputs, request.signature, request.priority, timeout_s, layout, options, section_bytes)
 

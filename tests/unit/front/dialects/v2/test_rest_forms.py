@@ -222,7 +222,7 @@ _TEXTS = st.text(st.sampled_from('ab"[]{}:,\\ data id 1'), max_size=12)
 _NUMBERS = st.lists(st.one_of(st.integers(-(2**70), 2**70), st.floats(), st.booleans()), min_size=2, max_size=2)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     name=_TEXTS, first=_NUMBERS, second=_NUMBERS, ids=st.tuples(_TEXTS, _TEXTS), where=st.permutations(range(4)),
     datatype=st.sampled_from(["FP32", "FP64", "INT64", "UINT8", "FP16"]), spaces=st.booleans(),
@@ -261,3 +261,34 @@ def test_inputs_in_any_order_have_one_layout() -> None:
             layouts.add(tuple(request.layout or new_layout("", request.outputs, request.inputs)))
     assert len(learned()) == 24
     assert len(layouts) == 1
+
+
+def strings(data: list[Any], name: str = "x") -> bytes:
+    tensor = {"name": name, "shape": [2], "datatype": "BYTES", "data": data}
+    return json.dumps({"id": "a", "inputs": [tensor]}, ensure_ascii=False).encode()
+
+
+def test_strings_are_read_by_their_form() -> None:
+    learn(strings(["a", "b"]))
+    (form,) = learned()
+    assert form.layout is None
+    rest_forms._seen.entries.clear()
+    request, _ = read(strings(["ä", ""]))
+    assert bytes(request.inputs[0].data) == b"\2\0\0\0\xc3\xa4\0\0\0\0"
+    assert not rest_forms._seen.entries  # the full reader would have tried to learn
+
+
+_STRINGS = st.lists(
+    st.one_of(_TEXTS, st.text(max_size=3), st.none(), st.booleans(), st.integers(0, 9), st.just({"b64": "AA=="})),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(first=_STRINGS, second=_STRINGS, third=st.lists(_TEXTS, min_size=2, max_size=2), name=_TEXTS)
+def test_random_strings_are_read_the_same(first: list[Any], second: list[Any], third: list[str], name: str) -> None:
+    every = [strings(data, name) for data in (third, first, second)]
+    expected = [whole(text) for text in every]
+    for _ in range(3):
+        assert [outcome(text) for text in every] == expected
