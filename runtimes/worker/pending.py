@@ -4,7 +4,7 @@ Requests of one frame differ only in their bytes, ids and deadlines. They stay t
 batch to their results, so that most steps are taken once for all of them.
 """
 
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, List, NamedTuple, Sequence
 
 from runtimes.layouts import GroupedTensors
 from runtimes.wire import InferFrame, RequestGroup
@@ -67,36 +67,27 @@ class PendingGroup:
 
 
 class Batch(Sequence[Pending]):
-    """Requests that run together, which have equal signatures and requested outputs. A sequence of single requests.
+    """Requests that run together. A sequence of single requests.
 
-    ids   of all requests, in order
-    rows  of all requests; 0 if the model is not batched
+    key        of all requests, as in PendingGroup
+    signature  of all requests
+    outputs    the outputs that each of them requests; empty for all
+    ids        of all requests, in order
+    rows       of all requests; 0 if the model is not batched
     """
 
-    __slots__ = ("_pendings", "groups", "ids", "rows")
+    __slots__ = ("_pendings", "groups", "ids", "key", "outputs", "rows", "signature")
 
     def __init__(self, groups: List[PendingGroup]) -> None:
         self.groups = groups
         self._pendings: List[Pending] = []  # empty until one is asked for
-        ids: List[int] = []
-        rows = 0
+        self.key = groups[0].key
+        self.signature, self.outputs, _ = groups[0].requests.inputs.layout
+        self.rows = 0
+        self.ids: List[int] = []
         for group in groups:
-            ids += group.requests.numbers[group.start : group.stop]
-            rows += group.rows * (group.stop - group.start)
-        self.ids, self.rows = ids, rows
-
-    @property
-    def key(self) -> Any:
-        return self.groups[0].key
-
-    @property
-    def signature(self) -> str:
-        return self.groups[0].requests.inputs.layout[0]
-
-    @property
-    def outputs(self) -> Tuple[str, ...]:
-        """The requested outputs; empty for all."""
-        return self.groups[0].requests.inputs.layout[1]
+            self.ids += group.requests.numbers[group.start : group.stop]
+            self.rows += group.rows * (group.stop - group.start)
 
     def alone(self, is_batched: bool) -> "List[Batch]":
         """Return a batch for each request. is_batched: whether rows are still counted."""

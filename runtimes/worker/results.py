@@ -100,15 +100,16 @@ def _send_rows(batch: Batch, results: BatchResults) -> None:
         ids: List[int] = []
         queue_ns: List[int] = []
         for group in groups:
-            ids += group.ids
-            queue_ns += [int((results.began - group.arrived) * 1e9)] * len(group)
+            numbers = group.requests.numbers[group.start : group.stop]
+            ids += numbers
+            queue_ns += [int((results.began - group.arrived) * 1e9)] * len(numbers)
         common = ResultFrame(0, *results.times, [], results.layout(rows))
         per_frame = max(1, _MAX_FRAME_BYTES // max(1, results.bytes_of(rows)))
         for start in range(0, len(ids), per_frame):
-            numbers = ids[start : start + per_frame]
-            end_row = begin_row + rows * len(numbers)
+            stop = min(start + per_frame, len(ids))
+            end_row = begin_row + rows * (stop - start)
             data = results.data(begin_row, end_row)
-            source.queue(wire.pack_grouped_results(numbers, queue_ns[start : start + per_frame], common, data, flag))
+            source.queue(wire.pack_grouped_results(ids[start:stop], queue_ns[start:stop], common, data, flag))
             begin_row, flag = end_row, 0
 
 

@@ -63,7 +63,7 @@ def _numeric_bytes(layout: TensorLayout) -> int:
 
 def _views(group: PendingGroup) -> Arrays:
     """Return the tensors of a group as views of its frame that join them in the first dimension."""
-    inputs, start, count = group.requests.inputs, group.start, len(group)
+    inputs, start, count = group.requests.inputs, group.start, group.stop - group.start
     arrays = {}
     for (name, datatype, shape, size), position in zip(inputs.layout[2], inputs.starts):
         if count > 1:
