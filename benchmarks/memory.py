@@ -82,7 +82,11 @@ def alone(pids: dict[str, int]) -> dict[str, Counter[str]]:
 
 
 def _used(pid: int) -> Counter[str]:
-    """Return the bytes of the pages that a process has used since its references were cleared. Shared ones count."""
+    """Return the bytes of the pages that a process has used since its references were cleared. Shared ones count.
+
+    A page of a file counts even if only another program has used it. On a machine with other gateways, the figure is
+    therefore too high.
+    """
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return Counter({"": int(re.search(r"^Referenced: +(\d+) kB", text, re.MULTILINE)[1]) << 10})
 
