@@ -88,9 +88,9 @@ class HeadCache:
             if line in known:
                 kept.append(line)
                 continue
-            name, _, value = line.partition(b":")
+            name, colon, value = line.partition(b":")
             name = name.lower()
-            if name not in _VARYING or not _is_plain(value):
+            if name not in _VARYING or not colon or not _is_plain(value):
                 return None, b""
             if name == _LENGTH:
                 lengths.append(value.strip(b" \t"))
