@@ -209,24 +209,25 @@ def _form(
 def _holes_are_values(key: Key, request_id: bytes | None, list_count: int, document: dict[str, Any]) -> bool:
     """Return whether exactly the id, and each list of values in the order of the inputs, were cut out.
 
-    They were if other values in the holes change these parts of the document, and nothing else.
+    They were if other values in the holes change these parts of the document, and nothing else. The others must differ
+    from what was there, since a parameter, for example, may be equal to the id or to a list: lists become numbers.
     """
     numbers = count()
     inputs = [
-        {**described, "data": [str(next(numbers))]} if type(described.get("data")) is list else described
+        {**described, "data": next(numbers)} if type(described.get("data")) is list else described
         for described in document["inputs"]
     ]
     if next(numbers) != list_count:  # more than _MAX_LISTS, for example
         return False
     expected = {**document, "inputs": inputs}
-    fillers = [b'["%d"]' % number for number in range(list_count)]
+    fillers = [b"%d" % number for number in range(list_count)]
     if request_id is None:
         if document.get("id") is not None:  # an id with escapes, for example, which was not cut out
             return False
     else:
         if document.get("id") != request_id.decode():
             return False
-        other_id = request_id + b"x"  # must differ, since a parameter, for example, may be equal to the id
+        other_id = request_id + b"x"
         expected["id"] = other_id.decode()
         assert isinstance(key[0], int)
         fillers.insert(key[0], other_id)

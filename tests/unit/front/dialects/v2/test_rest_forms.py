@@ -147,6 +147,17 @@ def test_a_parameter_that_equals_the_id_is_not_taken_for_it() -> None:
         assert outcome(other)[0].id == request_id
 
 
+def test_a_parameter_that_equals_the_values_is_not_taken_for_them() -> None:
+    def text(parameter: str) -> bytes:
+        tensor = (
+            f'{{"name":"x","shape":[1],"datatype":"BYTES","d\\u0061ta":["0"],"parameters":{{"data":["{parameter}"]}}}}'
+        )
+        return f'{{"inputs":[{tensor}]}}'.encode()
+
+    learn(text("0"))
+    assert outcome(text("another")) == whole(text("another"))
+
+
 def test_a_timeout_counts_from_each_arrival() -> None:
     text, deadlines = body(parameters={"timeout": 5_000_000}), []
     for _ in range(4):
