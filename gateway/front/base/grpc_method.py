@@ -75,20 +75,26 @@ class InferCall(Generic[_OptionsT]):
     def _on_final(self, options: _OptionsT, done: Done, outcome: InferResponse | Exception) -> None:
         if isinstance(outcome, Exception):
             done(outcome)
-        elif outcome.final:
-            done(self._encode(options, outcome))
+            return
+        if not outcome.final:
+            return
+        answer: bytes | Exception
+        try:
+            answer = self._write(options, outcome)
+        except Exception as error:
+            answer = error
+        done(answer)
 
     def _on_each(self, options: _OptionsT, done: EachDone, outcome: InferResponse | Exception) -> None:
         if isinstance(outcome, Exception):
             done(outcome, True)
-        else:
-            done(self._encode(options, outcome), outcome.final)
-
-    def _encode(self, options: _OptionsT, response: InferResponse) -> bytes | Exception:
+            return
+        answer: bytes | Exception
         try:
-            return self._write(options, response)
+            answer = self._write(options, outcome)
         except Exception as error:
-            return error
+            answer = error
+        done(answer, outcome.final)
 
 
 class Service(NamedTuple):

@@ -33,21 +33,24 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
     """
     if not parameters or _OPTIONS.isdisjoint(parameters):
         return DEFAULTS
-    priority = _value(parameters, "priority", 0)
-    if type(priority) is not int or priority not in _PRIORITIES:
+    priority = parameters.get("priority")
+    if priority is None:
+        priority = 0
+    elif type(priority) is not int or priority not in _PRIORITIES:
         raise InvalidRequest("parameter 'priority' must be a 64-bit integer; requests with lower numbers run first")
-    timeout = _value(parameters, "timeout", 0)
-    if type(timeout) is not int or timeout not in _TIMEOUTS:
-        raise InvalidRequest(
-            "parameter 'timeout' must be a whole number of microseconds that fits into 64 bits, or 0 for none"
-        )
-    signature = _value(parameters, "signature", _value(parameters, "signature_name", ""))
-    if not isinstance(signature, str):
+    timeout = parameters.get("timeout")
+    deadline = None
+    if timeout is not None:
+        if type(timeout) is not int or timeout not in _TIMEOUTS:
+            raise InvalidRequest(
+                "parameter 'timeout' must be a whole number of microseconds that fits into 64 bits, or 0 for none"
+            )
+        deadline = time.monotonic() + timeout / 1e6 if timeout else None
+    signature = parameters.get("signature")
+    if signature is None:
+        signature = parameters.get("signature_name")
+    if signature is None:
+        signature = ""
+    elif not isinstance(signature, str):
         raise InvalidRequest("parameter 'signature' must be a string, the name of one of the model's signatures")
-    priority = min(max(priority, _MIN_PRIORITY), _MAX_PRIORITY)
-    return Options(priority, time.monotonic() + timeout / 1e6 if timeout else None, signature)
-
-
-def _value(parameters: Mapping[str, Any], name: str, default: Any) -> Any:
-    value = parameters.get(name)
-    return default if value is None else value
+    return Options(min(max(priority, _MIN_PRIORITY), _MAX_PRIORITY), deadline, signature)

@@ -95,42 +95,44 @@ class NativeServer(Server):
 
     def _on_events(self, events: list[tuple[Any, ...]]) -> None:
         others = []
+        handles, submits, access, limit = self._handles, self._submit, self._access, self._receive_limit
         for event in events:
-            if event[0] == EVENT_CANCEL:
-                handle = self._handles.pop(event[1], None)
+            kind, call, method, message, _, details = event
+            if kind == EVENT_CANCEL:
+                handle = handles.pop(call, None)
                 if handle is None:
                     others.append(event)
                 else:
                     handle.cancel()
-            elif self._stopping or (submit := self._submit.get(event[2])) is None:
+                continue
+            submit = submits.get(method)
+            if submit is None or self._stopping:
                 others.append(event)
-            else:
-                self._start_call(submit, event)
+                continue
+            metadata, peer, seconds = details
+            try:
+                # The library makes this check in the code around the handler, which is not called here.
+                if limit is not None and len(message) > limit:
+                    raise TooLarge(f"the message has {len(message)} bytes, over the limit of {limit}")
+                done = partial(self._answer, call)
+                if access is None:
+                    handles[call] = submit(message, seconds, done)
+                else:
+                    handles[call] = submit(message, seconds, done, check_of(access, peer, metadata))
+            except Exception as error:
+                self._reject(call, error)
         # The library's thread keeps the list, and with it all messages, until the next event.
         events.clear()
-        if not others:
-            return
-        super()._on_events(others)
-        for kind, number, *_ in others:
+        if others:
+            self._on_other_events(others)
+
+    def _on_other_events(self, events: list[tuple[Any, ...]]) -> None:
+        super()._on_events(events)
+        for kind, number, *_ in events:
             call = self._calls.get(number) if kind == EVENT_CANCEL else None
             if call is not None and call.task is not None:
                 # If a task is cancelled before its first step, the library's own cleanup in it does not run.
                 call.task.add_done_callback(partial(self._forget, number))
-
-    def _start_call(self, submit: Submit, event: tuple[Any, ...]) -> None:
-        """Start a call of a hot method."""
-        _, call, _, message, _, (metadata, peer, seconds) = event
-        try:
-            # The library makes this check in the code around the handler, which is not called here.
-            if self._receive_limit is not None and len(message) > self._receive_limit:
-                raise TooLarge(f"the message has {len(message)} bytes, over the limit of {self._receive_limit}")
-            done = partial(self._answer, call)
-            if self._access is None:
-                self._handles[call] = submit(message, seconds, done)
-            else:
-                self._handles[call] = submit(message, seconds, done, check_of(self._access, peer, metadata))
-        except Exception as error:
-            self._reject(call, error)
 
     def _answer(self, call: int, outcome: bytes | Exception) -> None:
         self._handles.pop(call, None)

@@ -163,9 +163,10 @@ def _parameters(parameters: Mapping[str, pb.InferParameter], names: Sequence[str
     found = {}
     for name in names:
         if name in parameters:
-            field = parameters[name].WhichOneof("parameter_choice")
+            parameter = parameters[name]
+            field = parameter.WhichOneof("parameter_choice")
             if field is not None:
-                found[name] = getattr(parameters[name], field)
+                found[name] = getattr(parameter, field)
     return found
 
 
