@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.overhead import Contender
+from benchmarks.report import median_and_spread, ratio
 
 COUNTS = (1, 2, 4, 8)
+COST_HEAD = ("CPU µs a request", "of one", "of one (minima)")
 
 
 @dataclass(frozen=True)
@@ -47,3 +49,11 @@ class Bench:
         left = " and ".join(str(count) for count in COUNTS[1:] if count not in measured)
         sentence = f"{left} {what} could not be measured: {need}, and there are {len(self.cores)} and that one."
         return [sentence] if left else []
+
+
+def cost(contender: Contender, one: Contender) -> list[str]:
+    """Return the cells of COST_HEAD: the CPU time per request, and its ratio to that of `one`."""
+    cells = [median_and_spread(contender.cpu_us)]
+    if contender is one:
+        return [*cells, "", ""]
+    return [*cells, ratio(contender.cpu_us, one.cpu_us), f"{min(contender.cpu_us) / min(one.cpu_us):.2f}"]

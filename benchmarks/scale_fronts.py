@@ -12,7 +12,7 @@ from benchmarks import models, requests
 from benchmarks.memory import pids
 from benchmarks.overhead import ROW, Contender
 from benchmarks.report import median_and_spread, ratio, table
-from benchmarks.scale_bench import Bench
+from benchmarks.scale_bench import COST_HEAD, Bench, cost
 from benchmarks.servers import cpu_seconds, gateway
 
 _IN_FLIGHT = 32  # for each front
@@ -28,14 +28,17 @@ def measure(bench: Bench) -> str:
 
 
 def _cost(bench: Bench) -> str:
+    """Compare two fronts with one under the same load in total, and under the same load for each front."""
     with ExitStack() as stack:
         one, two = (_start(bench, stack, fronts, 1, set(bench.cores[:1])) for fronts in (1, 2))
-        bench.take_turns([(one, _IN_FLIGHT), (two, _IN_FLIGHT)])
-    rows = [
-        ["1 front", median_and_spread(one.cpu_us), ""],
-        ["2 fronts", median_and_spread(two.cpu_us), ratio(two.cpu_us, one.cpu_us)],
+        busy_two = Contender(two.server, two.load)
+        bench.take_turns([(one, _IN_FLIGHT), (two, _IN_FLIGHT), (busy_two, 2 * _IN_FLIGHT)])
+    rows = [[f"1 front, {_IN_FLIGHT} in flight", *cost(one, one)]]
+    rows += [
+        [f"2 fronts, {in_flight} in flight", *cost(contender, one)]
+        for contender, in_flight in ((two, _IN_FLIGHT), (busy_two, 2 * _IN_FLIGHT))
     ]
-    return f"CPU of the whole tree, all on one core\n\n{table(['', 'CPU µs a request', 'of 1 front'], rows)}"
+    return f"CPU of the whole tree, all on one core\n\n{table(['', *COST_HEAD], rows)}"
 
 
 def _throughput(bench: Bench, counts: list[int]) -> str:

@@ -2,7 +2,8 @@
 
 There are two models. One sleeps for 5 ms per request, as if it waited for a device, so it needs no core. The other
 computes for about 5 ms on one thread, so N instances need N cores, and the front needs one more. Batching is off, so
-each request is one run.
+each request is one run. What a second instance costs is measured on one core: CPU time per request of the model that
+computes, and of the tiny one with batching.
 """
 
 import json
@@ -16,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import models, requests
-from benchmarks.overhead import Contender
+from benchmarks.overhead import ROW, Contender
 from benchmarks.report import median_and_spread, ratio, table
-from benchmarks.scale_bench import COUNTS, Bench
+from benchmarks.scale_bench import COST_HEAD, COUNTS, Bench, cost
 from benchmarks.servers import gateway
 
 _IN_FLIGHT = 8  # for each instance
@@ -33,9 +34,24 @@ def measure(bench: Bench) -> str:
         parts.append(
             f"A model that computes, a core for each instance\n\n{_compare(bench, 'computes', counts, bench.cores)}"
         )
+    parts.append(f"CPU of the whole tree, all on one core\n\n{_cost(bench)}")
     need = "N of them need N cores, the front one and the load generator one"
     parts += bench.missed("instances that compute", counts, need)
     return "\n\n".join(parts)
+
+
+def _cost(bench: Bench) -> str:
+    """Compare two instances with one under the same load in total, and under the same load for each instance."""
+    rows = []
+    for kind, in_flight in (("tiny", 32), ("computes", _IN_FLIGHT)):
+        with ExitStack() as stack:
+            one, two = (_start(bench, stack, kind, instances, set(bench.cores[:1])) for instances in (1, 2))
+            busy_two = Contender(two.server, two.load)
+            bench.take_turns([(one, in_flight), (two, in_flight), (busy_two, 2 * in_flight)])
+        rows.append([f"{kind}, 1 instance, {in_flight} in flight", *cost(one, one)])
+        rows.append([f"{kind}, 2 instances, {in_flight} in flight", *cost(two, one)])
+        rows.append([f"{kind}, 2 instances, {2 * in_flight} in flight", *cost(busy_two, one)])
+    return table(["", *COST_HEAD], rows)
 
 
 def _compare(bench: Bench, kind: str, counts: list[int], cores: tuple[int, ...]) -> str:
@@ -59,17 +75,22 @@ def _compare(bench: Bench, kind: str, counts: list[int], cores: tuple[int, ...])
 
 
 def _start(bench: Bench, stack: ExitStack, kind: str, instances: int, cores: set[int]) -> Contender:
-    repository = bench.folder / f"{kind}-{instances}"
+    repository = bench.folder / f"{kind}-{instances}-{len(cores)}"
     folder = repository / kind / "1"
     folder.mkdir(parents=True)
-    (repository / kind / "model.toml").write_text(f"instances = {instances}\nthreads = 1\nmax_batch_size = 0\n")
-    if kind == "sleeps":
+    batching = "" if kind == "tiny" else "max_batch_size = 0\n"
+    (repository / kind / "model.toml").write_text(f"instances = {instances}\nthreads = 1\n{batching}")
+    if kind == "tiny":
+        models.tiny_mlp(folder / "model.onnx")
+        row = ROW
+    elif kind == "sleeps":
         (folder / "model.fake.json").write_text(json.dumps({"seconds_per_batch": _SLEEPS_S}))
         row = np.ones((1, 4), np.float32)
     else:
         models.convolutions(folder / "model.onnx")
         row = np.ones((1, 1, 8, 8), np.float32)
-    server = stack.enter_context(gateway(repository, "--python", f"fake={sys.executable}", models=[kind], cores=cores))
+    python = ["--python", f"fake={sys.executable}"] if kind == "sleeps" else []
+    server = stack.enter_context(gateway(repository, *python, models=[kind], cores=cores))
     return Contender(server, requests.v2_binary(server.ports["http"], kind, row))
 
 
