@@ -74,15 +74,14 @@ class Batcher:
         if isolated:
             key = None
         self._earliest_deadline = min(self._earliest_deadline, *deadlines)
-        count, start = len(numbers), 0
-        while start < count:
-            priority, stop = priorities[start], start + 1
-            if not self.batching.target:  # otherwise the requests are ordered by their deadlines
-                while stop < count and priorities[stop] == priority:
-                    stop += 1
-            order = deadlines[start] if self.batching.target else 0.0
-            self._waiting.add(priority, order, PendingGroup(source, requests, start, stop, now, rows, key))
-            start = stop
+        count, has_target = len(numbers), self.batching.target > 0
+        if not has_target and priorities.count(priorities[0]) == count:
+            self._waiting.add(priorities[0], 0.0, PendingGroup(source, requests, 0, count, now, rows, key))
+            return
+        for member in range(count):
+            order = deadlines[member] if has_target else 0.0
+            group = PendingGroup(source, requests, member, member + 1, now, rows, key)
+            self._waiting.add(priorities[member], order, group)
 
     def cancel(self, source: Any, request_id: int) -> bool:
         """Remove a request. Return whether it was still waiting."""
