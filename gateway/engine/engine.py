@@ -173,7 +173,7 @@ class FrontEngine:
             raise Unavailable("the gateway is shutting down; send the request to another one")
         if not status.admits:
             raise unavailable(status)
-        rows, size, layout = servable.validator.check(request)
+        rows, size, layout, _ = servable.validator.check(request)
         size += len(request.id)  # of any length, and kept as long as the inputs
         timeout_s, target_s = None, servable.target_s
         if request.deadline is None:

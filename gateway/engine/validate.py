@@ -33,18 +33,21 @@ class ValidRequest(NamedTuple):
     rows         its share of a worker's window
     input_bytes  the bytes of all its inputs
     layout       its layout in frames, which names the signature
+    strings      the positions of the BYTES inputs
     """
 
     rows: int
     input_bytes: int
     layout: TensorLayout
+    strings: tuple[int, ...]
 
 
 class LayoutValidator:
     """Calls `validate` once per layout of one version, since a request's layout decides whether it fits the model.
 
-    There are two exceptions, which are validated each time. The lengths of strings are in the bytes, not in the
-    layout. And if the model's outputs are unknown, clients could fill the cache with output names of their own.
+    There are two exceptions. The lengths of strings are in the bytes, not in the layout, and are checked each time.
+    And if the model's outputs are unknown, clients could fill the cache with output names of their own, so that all of
+    the request is validated each time.
     """
 
     def __init__(self, status: ModelStatus) -> None:
@@ -56,14 +59,17 @@ class LayoutValidator:
         key = request.layout or new_layout(request.signature, request.outputs, request.inputs)
         valid = self._valid.entries.get(key)
         if valid is not None:
+            for position in valid.strings:
+                _check_strings(request.inputs[position])
             return valid
         status = self._status
         signature = validate(request, status)
         layout = layout_of(request.signature or status.default_signature, request.outputs, request.inputs)
         size = sum(length for _, _, _, length in layout[2])
-        if not signature.outputs or any(datatype == "BYTES" for _, datatype, _, _ in layout[2]):
-            return ValidRequest(_rows(request, status), size, layout)
-        valid = ValidRequest(_rows(request, status), size, cached(layout) if type(layout) is tuple else layout)
+        strings = tuple([position for position, each in enumerate(layout[2]) if each[1] == "BYTES"])
+        if not signature.outputs:
+            return ValidRequest(_rows(request, status), size, layout, strings)
+        valid = ValidRequest(_rows(request, status), size, cached(layout) if type(layout) is tuple else layout, strings)
         self._valid.put(key, valid)
         return valid
 
@@ -139,10 +145,7 @@ def _check_size(tensor: Tensor, shape: tuple[int, ...]) -> None:
                 f"input '{tensor.name}' has {len(tensor.data)} bytes of data, too few for {count} strings"
             )
         check_strings(tensor.name, count)
-        try:
-            unpack_bytes(tensor.data, count)
-        except ValueError as error:
-            raise InvalidRequest(f"input '{tensor.name}' does not fit: {error}") from None
+        _check_strings(tensor)
         return
     expected = count * itemsize
     if len(tensor.data) != expected:
@@ -150,6 +153,13 @@ def _check_size(tensor: Tensor, shape: tuple[int, ...]) -> None:
             f"input '{tensor.name}' has {len(tensor.data)} bytes of data, "
             f"but {tensor.datatype} of shape {list(shape)} needs {expected}"
         )
+
+
+def _check_strings(tensor: Tensor) -> None:
+    try:
+        unpack_bytes(tensor.data, prod(tensor.shape))
+    except ValueError as error:
+        raise InvalidRequest(f"input '{tensor.name}' does not fit: {error}") from None
 
 
 def _check_rows(inputs: Iterable[Tensor], batch_dim: int) -> None:

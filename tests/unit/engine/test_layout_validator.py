@@ -1,0 +1,40 @@
+"""A layout is validated once; strings are looked at each time, because their lengths are among their bytes."""
+
+import pytest
+
+from gateway.domain.types import InferRequest, ModelStatus
+from gateway.engine.validate import LayoutValidator
+from gateway.errors import InvalidRequest
+from runtimes.contract import Signature, TensorSpec
+from runtimes.tensors import Tensor
+
+TWO_STRINGS = b"\1\0\0\0a\2\0\0\0bc"
+
+
+def _request(data: bytes) -> InferRequest:
+    return InferRequest("m", [Tensor("n", "INT8", (1,), b"1"), Tensor("s", "BYTES", (2,), data)])
+
+
+def _validator(outputs: tuple[TensorSpec, ...]) -> LayoutValidator:
+    inputs = TensorSpec("s", "BYTES", (2,)), TensorSpec("n", "INT8", (1,))
+    return LayoutValidator(ModelStatus("m", "1", "READY", signatures={"d": Signature(inputs, outputs)}))
+
+
+@pytest.mark.parametrize("outputs", [(TensorSpec("y", "FP32", (1,)),), ()])
+def test_strings_that_do_not_fit_are_rejected_after_valid_ones_of_the_same_length(
+    outputs: tuple[TensorSpec, ...],
+) -> None:
+    validator = _validator(outputs)
+    for _ in range(2):
+        rows, size, layout, strings = validator.check(_request(TWO_STRINGS))
+        assert (rows, size, layout[0], strings) == (1, 12, "d", (1,))
+    for data in (b"\7\0\0\0abcdefg", b"\1\0\0\0a\3\0\0\0bc", b"\0" * 11):
+        assert len(data) == len(TWO_STRINGS)
+        with pytest.raises(InvalidRequest, match="input 's' does not fit"):
+            validator.check(_request(data))
+
+
+def test_equal_layouts_share_one_object() -> None:
+    validator = _validator((TensorSpec("y", "FP32", (1,)),))
+    first, second = validator.check(_request(TWO_STRINGS)), validator.check(_request(b"\2\0\0\0ab\1\0\0\0c"))
+    assert first.layout is second.layout
