@@ -30,17 +30,18 @@ class Stages(NamedTuple):
     model: float
 
 
-# `python -m benchmarks.scale_stages --short`, tiny model, v2 JSON, 32 in flight. The front's figure is that of 1 front
-# (29.8). A worker took 9.6 us per request with 1 front and 19.5 rows per batch, so 187 us per batch, which includes the
-# tiny model; with 4 fronts 15.3 us and 23.5 rows, so 360 us, and (360 - 187) / 3 for each further front.
-TINY = Stages(front=29.8, batch=187.0, frame=58.0, model=0.0)
+# `python -m benchmarks.scale_stages --short`, tiny model, v2 JSON, 1 front, 32 in flight: 29.8 us in the front; in the
+# worker 9.6 us per request at 19.5 rows per batch, so 187 us per batch, which includes the tiny model. The Python of a
+# further front: `python -m benchmarks.worker_path --fronts 16` (6.9 us per request) and `--fronts 1` (1.3) differ by
+# 32 * 5.6 / 15 = 12 us for each; a receive and a send on a Unix socket take 3 us more.
+TINY = Stages(front=29.8, batch=187.0, frame=15.0, model=0.0)
 # `python -m benchmarks.batching --short`: the convolutional network with 24 layers takes 905 us per row.
 CONVOLUTIONS = TINY._replace(model=905.0)
 # `python -m benchmarks.payload --short`, binary, 602 kB: 16.76 ms in the framework alone; front and worker cost 1.5 ms
 # more, of which 0.9 ms are the front's.
-IMAGES = Stages(front=900.0, batch=600.0, frame=58.0, model=16760.0)
+IMAGES = Stages(front=900.0, batch=600.0, frame=TINY.frame, model=16760.0)
 # `python -m benchmarks.scale_stages --short`: CPU milliseconds per second of an idle supervisor with 1 and 4 fronts.
-SUPERVISOR_MS, SUPERVISOR_MS_PER_FRONT = 2.0, 0.1
+SUPERVISOR_MS, SUPERVISOR_MS_PER_FRONT = 2.0, 0.3
 # The default of max_batch_size: with enough in flight, batches are full.
 MAX_ROWS = 32
 # Bytes moved per byte of a large body: written to the socket's buffer, read from it, written to the arena, read by the

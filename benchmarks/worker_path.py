@@ -1,6 +1,6 @@
 """The CPU cost of a request in a worker's Python code: frames, batches and answers of a trivial model, without sockets.
 
-    python -m benchmarks.worker_path [--in-flight 32] [--profile]
+    python -m benchmarks.worker_path [--in-flight 32] [--fronts 1] [--profile]
 
 The loop is that of a real worker, but its front is an object that provides frames and counts the bytes written to it.
 The model multiplies by a matrix in numpy, and its time is subtracted. The figure is the minimum of many short rounds,
@@ -87,9 +87,10 @@ def frames(in_flight: int) -> bytes:
     return b"".join(wire.pack_infer(requests))
 
 
-def measure(in_flight: int, cold_bytes: int, profile: cProfile.Profile | None) -> float:
+def measure(in_flight: int, fronts: int, cold_bytes: int, profile: cProfile.Profile | None) -> float:
     """Return the minimum CPU time per request, in microseconds.
 
+    fronts: how many fronts the requests of each batch come from, in equal parts.
     cold_bytes: how much memory is written before each turn, to evict the worker's data from the caches.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -101,11 +102,13 @@ def measure(in_flight: int, cold_bytes: int, profile: cProfile.Profile | None) -
         listener = socket.create_server(("127.0.0.1", 0))
         facts = Facts(model.signatures, model.signatures, False, batching, "", "")
         loop = Loop(executor, listener, Connection(control), StatusPage(str(page)), facts, 0.01)
-        stream = Stream()
-        connection = Connection(stream)  # type: ignore[arg-type]
-        loop._add(connection)
-        loop._poller.wait = lambda seconds: [(connection.descriptor, 1)]  # type: ignore[method-assign]
-        data, best = frames(in_flight), float("inf")
+        streams = [Stream() for _ in range(fronts)]
+        connections = [Connection(stream) for stream in streams]  # type: ignore[arg-type]
+        for connection in connections:
+            loop._add(connection)
+        ready = [(connection.descriptor, 1) for connection in connections]
+        loop._poller.wait = lambda seconds: ready  # type: ignore[method-assign]
+        data, best = frames(in_flight // fronts), float("inf")
         # Writing to this array simulates other processes that use the caches between turns.
         others = np.zeros(cold_bytes, np.uint8)
         for _ in range(_ROUNDS):
@@ -115,7 +118,8 @@ def measure(in_flight: int, cold_bytes: int, profile: cProfile.Profile | None) -
             spent = -model.seconds
             for _ in range(_TURNS):
                 others[:] = 0
-                stream.arrived = data
+                for stream in streams:
+                    stream.arrived = data
                 started = time.process_time()
                 loop.turn(0.0)
                 spent += time.process_time() - started
@@ -123,20 +127,22 @@ def measure(in_flight: int, cold_bytes: int, profile: cProfile.Profile | None) -
             if profile:
                 profile.disable()
             best = min(best, spent / _TURNS / in_flight * 1e6)
-        assert stream.written
+        assert all(stream.written for stream in streams)
         return best
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--in-flight", type=int, default=32)
+    parser.add_argument("--fronts", type=int, default=1, help="from which the requests of a batch come")
     parser.add_argument("--profile", action="store_true", help="and which functions take it")
     options = parser.parse_args()
     for cold_bytes in (0, 1 << 20, 8 << 20):
-        print(f"{measure(options.in_flight, cold_bytes, None):.1f} µs a request in the worker, cold {cold_bytes}")
+        microseconds = measure(options.in_flight, options.fronts, cold_bytes, None)
+        print(f"{microseconds:.1f} µs a request in the worker, cold {cold_bytes}")
     if options.profile:
         profile = cProfile.Profile(time.process_time)
-        measure(options.in_flight, 0, profile)
+        measure(options.in_flight, options.fronts, 0, profile)
         pstats.Stats(profile).sort_stats("tottime").print_stats(40)
 
 
