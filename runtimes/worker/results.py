@@ -34,21 +34,22 @@ class BatchResults(Sequence[ResultFrame]):
     outputs  of the whole batch; in the first dimension are the rows, unless there is only one request
     began    when the batch began, in time.monotonic() seconds
     times    compute input, infer and output in nanoseconds, then the rows of the batch, as in ResultFrame
+    total    bytes of all results
     largest  bytes of the largest result
     """
 
     def __init__(self, batch: Batch, outputs: Sequence[Tensor], began: float, times: Tuple[int, int, int, int]) -> None:
         self.began, self.times = began, times
         self._batch, self._outputs, self._rows = batch, outputs, batch.rows
-        self._bytes = 0
+        self.total = 0
         for output in outputs:
-            self._bytes += len(output.data)
+            self.total += len(output.data)
         groups = batch.groups
         self.largest = self.bytes_of(groups[0].rows if len(groups) == 1 else max([group.rows for group in groups]))
 
     def bytes_of(self, rows: int) -> int:
         """Return the bytes of a result with this many rows."""
-        return self._bytes if rows == self._rows else rows * self._bytes // self._rows
+        return self.total if rows == self._rows else rows * self.total // self._rows
 
     def layout(self, rows: int) -> TensorLayout:
         """Return the layout of a result with this many rows."""
@@ -94,11 +95,17 @@ def send_failure(connection: Connection, request_id: int, failure: Failure) -> N
 
 def _send_rows(batch: Batch, results: BatchResults) -> None:
     """Send the rows of neighboring requests in one frame, if they go to one front and have as many rows each."""
+    if len(batch.groups) == 1 and results.total <= _MAX_FRAME_BYTES:  # which is true of most batches
+        group, ids = batch.groups[0], batch.ids
+        queue_ns = [int((results.began - group.arrived) * 1e9)] * len(ids)
+        common = ResultFrame(0, *results.times, [], results.layout(group.rows))
+        buffers = wire.pack_grouped_results(ids, queue_ns, common, results.data(0, batch.rows), wire.FIRST_OF_BATCH)
+        group.source.queue(buffers)
+        return
     begin_row, flag = 0, wire.FIRST_OF_BATCH
     for groups in _neighbors(batch.groups):
         source, rows = groups[0].source, groups[0].rows
-        ids: List[int] = []
-        queue_ns: List[int] = []
+        ids, queue_ns = [], []
         for group in groups:
             numbers = group.requests.numbers[group.start : group.stop]
             ids += numbers
