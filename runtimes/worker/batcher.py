@@ -70,7 +70,7 @@ class Batcher:
     def add(self, source: Any, requests: RequestGroup, isolated: bool, now: float) -> None:
         """Add the requests of a frame. isolated: each of them must run alone."""
         numbers, deadlines, priorities, inputs = requests
-        rows, key = self._rows_and_key(inputs.layout)
+        rows, key = self._known_layouts.entries.get(inputs.layout) or self._rows_and_key(inputs.layout)
         if isolated:
             key = None
         self._earliest_deadline = min(self._earliest_deadline, *deadlines)

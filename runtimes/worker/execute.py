@@ -64,16 +64,34 @@ class Executor:
 
     def run(self, batch: Batch) -> Sequence[Outcome]:
         """Return one outcome per request, in order. A bad request fails alone: the others run again without it."""
-        return self.finish(self._gather(batch))
+        return self.finish(self.begin(batch, may_start=False))
 
-    def begin(self, batch: Batch) -> RunningBatch:
+    def begin(self, batch: Batch, may_start: bool = True) -> RunningBatch:
         """Concatenate a batch and, if the model is pipelined, start it. `finish` does the rest, and reports errors.
 
         An isolated request is not started: it may have killed a worker, so no other batch may be in progress with it.
         """
-        running = self._gather(batch)
-        if not self.model.pipelined or batch.key is None or running.error is not None:
-            return running
+        self.on_run(batch)
+        began = time.monotonic()
+        size, batching = batch.rows, self.batching
+        inputs: Arrays = {}
+        error: Optional[Exception] = None
+        try:
+            # A batch that is too large for one run is split into chunks later, and padded then.
+            if batching.sizes and 0 < size <= batching.max_rows:
+                size = padded_size(size, batching.sizes)
+            inputs = gather_inputs(batch, size, batching.dim, self.model.empty)
+        except ValueError as why:
+            error = InvalidInput(str(why))
+        except Exception as why:  # noqa: BLE001 - for example, there is no memory to concatenate them
+            error = why
+        running = RunningBatch(batch, began, time.monotonic(), inputs, error)
+        if may_start and self.model.pipelined and batch.key is not None and error is None:
+            return self._start(running)
+        return running
+
+    def _start(self, running: RunningBatch) -> RunningBatch:
+        batch = running.batch
         if batch.rows > self.chunked_model.max_rows(running.inputs, batch.signature, batch.rows):
             return running  # it takes several runs
         try:
@@ -111,23 +129,6 @@ class Executor:
         for alone in running.batch.alone(bool(self.batching.max_rows)):
             outcomes += self.run(alone)
         return outcomes
-
-    def _gather(self, batch: Batch) -> RunningBatch:
-        self.on_run(batch)
-        began = time.monotonic()
-        size, batching = batch.rows, self.batching
-        inputs: Arrays = {}
-        error: Optional[Exception] = None
-        try:
-            # A batch that is too large for one run is split into chunks later, and padded then.
-            if batching.sizes and 0 < size <= batching.max_rows:
-                size = padded_size(size, batching.sizes)
-            inputs = gather_inputs(batch, size, batching.dim, self.model.empty)
-        except ValueError as why:
-            error = InvalidInput(str(why))
-        except Exception as why:  # noqa: BLE001 - for example, there is no memory to concatenate them
-            error = why
-        return RunningBatch(batch, began, time.monotonic(), inputs, error)
 
     def _results(self, running: RunningBatch) -> Sequence[Outcome]:
         batch, dim = running.batch, self.batching.dim

@@ -45,7 +45,10 @@ class BatchResults(Sequence[ResultFrame]):
         for output in outputs:
             self.total += len(output.data)
         groups = batch.groups
-        self.largest = self.bytes_of(groups[0].rows if len(groups) == 1 else max([group.rows for group in groups]))
+        if len(groups) == 1:
+            self.largest = self.total // len(batch.ids)
+        else:
+            self.largest = self.bytes_of(max([group.rows for group in groups]))
 
     def bytes_of(self, rows: int) -> int:
         """Return the bytes of a result with this many rows."""

@@ -35,7 +35,10 @@ def gather_inputs(batch: Batch, size: int, dim: int, empty: Callable[[Any, Any],
     """
     groups, is_single = batch.groups, len(batch.ids) == 1
     if batch.rows == size and (is_single or dim == 0):
-        largest = _numeric_bytes(groups[0].requests.inputs.layout)
+        layout = groups[0].requests.inputs.layout
+        largest = _numeric_layouts.entries.get(layout)
+        if largest is None:
+            largest = _numeric_bytes(layout)
         if len(groups) == 1 and 0 <= largest and (is_single or largest <= _SMALL):
             return _views(groups[0])
         arrays = _join(groups, size) if len(groups) > 1 else None
