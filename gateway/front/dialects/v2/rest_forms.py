@@ -1,13 +1,13 @@
-"""Finds what was read from a request whose JSON differs from an earlier one in nothing but its numbers and its id.
+"""Finds what was read from a request whose JSON differs from an earlier one in nothing but its values and its id.
 
 The JSON of one client's requests is alike but for the values of the inputs and the id: they have one form. These are
 cut out, and the rest is looked up, so that only the values are parsed.
 
 Why the rest may be looked up: a JSON parser's state after some text depends on that text only. If the text before a
-list of numbers is byte for byte that of an earlier request, the list is the same part of the document as it was
+list of values is byte for byte that of an earlier request, the list is the same part of the document as it was
 there; the text after it then means the same again, because after any complete list the state is the same. So the
 holes are where they were in the request from which the form was learned, and `learn` checks by parsing where that is.
-Whatever is unusual (nested lists, strings, values that do not fit) is left to the full reader.
+Whatever is unusual (nested lists, truth values, values that do not fit) is left to the full reader.
 """
 
 import struct
@@ -174,7 +174,7 @@ def _form(
     request: InferRequest,
     options: OutputOptions,
 ) -> Form | None:
-    """Return None if requests that look like this one may differ in more than their numbers and their id."""
+    """Return None if requests that look like this one may differ in more than their values and their id."""
     if not _holes_are_values(key, request_id, list_count, document):
         return None
     timeout_s = None if request.deadline is None else document["parameters"]["timeout"] / 1e6
