@@ -45,15 +45,16 @@ FRONT = [
     ("HTTP", r"front/(http|base)/|uvicorn|front/grpc"),
 ]
 WORKER = [
-    ("receive, unpack", r"Connection\.receive|FrameReader|unpack_infer|Loop\._(poll|handle_frame)"),
-    ("batch", r"worker/(batcher|sizing|cost|shedding|pending)\.py"),
-    ("put together", r"_gather|gather_inputs|concatenate|TensorGroup"),
+    ("receive, unpack", r"Connection\.receive|FrameReader|unpack_requests|Loop\._handle_frame"),
+    ("batch", r"worker/(batcher|waiting|sizing|cost|shedding|pending)\.py"),
+    ("gather inputs", r"gather_inputs|worker/rows\.py"),
     ("run", r"worker/chunked_model\.py|modelport_runtime|runtimes/onnx|onnxruntime"),
-    ("cut apart, pack", r"Executor\._results|worker/results\.py|pack_(result|grouped_results)|from_array"),
+    ("read outputs, pack", r"Executor\._results|worker/results\.py|pack_(result|grouped_results)|from_array"),
     ("status page", r"status_page\.py|_mark_busy"),
     ("send", r"Connection\.flush|_flush"),
     ("loop", r"worker/"),
 ]
+_WAITING = re.compile(r"Loop\._poll \([^;]*\)$")  # a worker, until a socket is ready
 
 
 def stage_of(stack: str, stages: list[tuple[str, str]]) -> str:
@@ -107,7 +108,7 @@ def main() -> None:
             for line in (folder / name).read_text().splitlines():
                 stack, _, times = line.rpartition(" ")
                 # The profiler also counts threads that wait without using CPU: those of libraries, and the worker's.
-                if "threading.py" not in stack and "selectors.py" not in stack:
+                if "threading.py" not in stack and not _WAITING.search(stack):
                     found[stage_of(stack, stages)] += int(times)
             total = sum(found.values())
             if not total:
