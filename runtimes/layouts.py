@@ -43,6 +43,7 @@ class _CachedLayout(tuple):
 _layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, TensorLayout]
 _packed_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, bytes]
 _unpacked_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[bytes, TensorLayout]
+_row_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[Tuple[TensorLayout, int], TensorLayout]
 
 
 def layout_of(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -> TensorLayout:
@@ -154,9 +155,48 @@ class TensorGroup:
             position += size * count + -size * count % ALIGNMENT
 
     def data(self, tensor: int, start: int, stop: int) -> memoryview:
-        """Return the bytes of the requests from `start` to `stop` for one tensor. They are contiguous."""
+        """Return the bytes of the members from `start` to `stop` for one tensor. They are contiguous."""
         size, first = self.layout[2][tensor][3], self.starts[tensor]
         return self.body[first + start * size : first + stop * size]
+
+    def layout_of(self, member: int) -> TensorLayout:
+        """Return the layout of one member."""
+        return self.layout
+
+
+class RowGroup(TensorGroup):
+    """A group whose members have different numbers of rows. `layout` is that of a single row.
+
+    offsets  the rows before each member, then all rows
+    """
+
+    __slots__ = ("offsets",)
+
+    def __init__(self, layout: TensorLayout, rows: Sequence[int], body: memoryview, position: int) -> None:
+        self.offsets = [0]
+        for each in rows:
+            self.offsets.append(self.offsets[-1] + each)
+        super().__init__(layout, self.offsets[-1], body, position)
+        self.count = len(rows)
+
+    def data(self, tensor: int, start: int, stop: int) -> memoryview:
+        return super().data(tensor, self.offsets[start], self.offsets[stop])
+
+    def layout_of(self, member: int) -> TensorLayout:
+        return _with_rows(self.layout, self.offsets[member + 1] - self.offsets[member])
+
+
+def _with_rows(layout: TensorLayout, rows: int) -> TensorLayout:
+    """Return the layout of `rows` rows, given that of one."""
+    found = _row_layouts.entries.get((layout, rows))
+    if found is None:
+        signature, outputs, tensors = layout
+        described = tuple([(name, each, (rows,) + shape[1:], rows * size) for name, each, shape, size in tensors])
+        found = signature, outputs, described
+        if type(layout) is not tuple:  # the others are too long to be cached
+            found = cached(found)
+            _row_layouts.put((layout, rows), found)
+    return found
 
 
 class GroupedTensors(Sequence[Tensor]):
@@ -186,6 +226,6 @@ class GroupedTensors(Sequence[Tensor]):
             group, start, stop = self.group, self.member, self.member + 1
             self._made = [
                 Tensor(name, datatype, shape, group.data(tensor, start, stop))
-                for tensor, (name, datatype, shape, _) in enumerate(group.layout[2])
+                for tensor, (name, datatype, shape, _) in enumerate(group.layout_of(start)[2])
             ]
         return self._made

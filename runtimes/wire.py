@@ -17,6 +17,7 @@ from runtimes.contract import Signature, TensorSpec
 from runtimes.layouts import (
     ALIGNMENT,
     GroupedTensors,
+    RowGroup,
     TensorGroup,
     TensorLayout,
     layout_of,
@@ -26,7 +27,7 @@ from runtimes.layouts import (
 )
 from runtimes.tensor_bytes import Buffer, Tensor
 
-VERSION = 4
+VERSION = 5
 HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved, request id
 
 # Between supervisor and worker, once or rarely. The body is a record of control.py as JSON. A worker sends READY again
@@ -42,8 +43,9 @@ ARENA = 20
 # tensors are in the arena, at the offsets in the frame.
 ISOLATED, IN_ARENA = 1, 2
 # Flags of RESULT. FIRST_OF_BATCH: the frame holds the first result of its batch; fronts count executions by it.
-# FINAL: the requests in it get no further result (today every result is final).
-FIRST_OF_BATCH, FINAL = 1, 2
+# FINAL: the requests in it get no further result (today every result is final). BY_ROWS: the layout is that of a single
+# row, and the number of rows of each result follows it.
+FIRST_OF_BATCH, FINAL, BY_ROWS = 1, 2, 4
 
 # Number of requests, length of the layout; then id, deadline and priority of each request.
 _INFER, _INFER_ENTRY = struct.Struct("<II8x"), struct.Struct("<Qdi4x")
@@ -263,17 +265,26 @@ def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> L
 
 
 def pack_grouped_results(
-    numbers: Sequence[int], queue_ns: Sequence[int], common: ResultFrame, outputs: Sequence[Buffer], flags: int
+    numbers: Sequence[int],
+    queue_ns: Sequence[int],
+    common: ResultFrame,
+    outputs: Sequence[Buffer],
+    flags: int,
+    counts: Sequence[int] = (),
 ) -> List[Buffer]:
     """Do what `pack_result` does for results whose bytes are contiguous already: one buffer of `outputs` per tensor.
 
-    `common` has what the results share, except for their outputs.
+    `common` has what the results share, except for their outputs. If they differ in their rows, `counts` has those of
+    each, and the layout is that of a single row.
     """
     _, input_ns, infer_ns, output_ns, rows, tensors, layout, final = common
     packed = pack_layout(layout or layout_of("", (), tensors))
     body: List[Buffer] = [_RESULT.pack(input_ns, infer_ns, output_ns, rows, len(numbers), len(packed))]
     body += map(_RESULT_ENTRY.pack, numbers, queue_ns)
     body.append(packed)
+    if counts:
+        flags |= BY_ROWS
+        body.append(struct.pack("<%dI" % len(counts), *counts) + b"\0" * (-4 * len(counts) % ALIGNMENT))
     for buffer in outputs:
         body.append(buffer)
         gap = -len(buffer) % ALIGNMENT
@@ -282,21 +293,27 @@ def pack_grouped_results(
     return pack(RESULT, numbers[0], body, flags | FINAL if final else flags)
 
 
-def unpack_results(body: memoryview, final: bool = True) -> ResultGroup:
-    """Return the results of a RESULT frame. `final`: whether the frame has the flag FINAL."""
+def unpack_results(body: memoryview, flags: int = FINAL) -> ResultGroup:
+    """Return the results of a RESULT frame with these flags."""
     gather, infer, split, rows, count, length = _RESULT.unpack_from(body)
     position = _RESULT.size + _RESULT_ENTRY.size * count
     layout = unpack_layout(bytes(body[position : position + length]))
     each = struct.unpack_from("<%dQ" % (2 * count), body, _RESULT.size)
-    outputs = TensorGroup(layout, count, body, position + length)
-    return ResultGroup(each[::2], each[1::2], gather, infer, split, rows, outputs, final)
+    position += length
+    if flags & BY_ROWS:
+        counts = struct.unpack_from("<%dI" % count, body, position)
+        position += 4 * count + -4 * count % ALIGNMENT
+        outputs: TensorGroup = RowGroup(layout, counts, body, position)
+    else:
+        outputs = TensorGroup(layout, count, body, position)
+    return ResultGroup(each[::2], each[1::2], gather, infer, split, rows, outputs, bool(flags & FINAL))
 
 
-def unpack_result(body: memoryview, final: bool = True) -> List[Tuple[int, ResultFrame]]:
-    """Return the (request id, result) of a RESULT frame. `final`: whether the frame has the flag FINAL."""
-    group = unpack_results(body, final)
-    layout = group.outputs.layout
-    return [
-        (number, ResultFrame(queue, *group[2:6], list(GroupedTensors(group.outputs, index)), layout, final))
-        for index, (number, queue) in enumerate(zip(group.numbers, group.queue_ns))
-    ]
+def unpack_result(body: memoryview, flags: int = FINAL) -> List[Tuple[int, ResultFrame]]:
+    """Return the (request id, result) of a RESULT frame with these flags."""
+    group = unpack_results(body, flags)
+    results = []
+    for index, (number, queue_ns) in enumerate(zip(group.numbers, group.queue_ns)):
+        outputs, layout = list(GroupedTensors(group.outputs, index)), group.outputs.layout_of(index)
+        results.append((number, ResultFrame(queue_ns, *group[2:6], outputs, layout, group.final)))
+    return results

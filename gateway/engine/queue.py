@@ -153,7 +153,7 @@ class ModelQueue:
 
     def on_frame(self, client: WorkerClient, frame: Frame) -> None:
         if frame.kind == wire.RESULT:
-            results = wire.unpack_results(frame.body, bool(frame.flags & wire.FINAL))
+            results = wire.unpack_results(frame.body, frame.flags)
             if frame.flags & wire.FIRST_OF_BATCH:
                 # Counted even if the client has disconnected: the batch ran.
                 self.metrics.record_execution(results)

@@ -97,7 +97,7 @@ def send_failure(connection: Connection, request_id: int, failure: Failure) -> N
 
 
 def _send_rows(batch: Batch, results: BatchResults) -> None:
-    """Send the rows of neighboring requests in one frame, if they go to one front and have as many rows each."""
+    """Send the rows of neighboring requests in one frame, if they go to one front."""
     if len(batch.groups) == 1 and results.total <= _MAX_FRAME_BYTES:  # which is true of most batches
         group, ids = batch.groups[0], batch.ids
         queue_ns = [int((results.began - group.arrived) * 1e9)] * len(ids)
@@ -109,26 +109,31 @@ def _send_rows(batch: Batch, results: BatchResults) -> None:
     for groups in _neighbors(batch.groups):
         source, rows = groups[0].source, groups[0].rows
         ids, queue_ns = [], []
+        counts: List[int] = []  # of rows; empty if all requests have as many
+        is_uniform = all([group.rows == rows for group in groups])
         for group in groups:
             numbers = group.requests.numbers[group.start : group.stop]
             ids += numbers
             queue_ns += [int((results.began - group.arrived) * 1e9)] * len(numbers)
-        common = ResultFrame(0, *results.times, [], results.layout(rows))
-        per_frame = max(1, _MAX_FRAME_BYTES // max(1, results.bytes_of(rows)))
+            if not is_uniform:
+                counts += [group.rows] * len(numbers)
+        common = ResultFrame(0, *results.times, [], results.layout(rows if is_uniform else 1))
+        largest = rows if is_uniform else max(counts)
+        per_frame = max(1, _MAX_FRAME_BYTES // max(1, results.bytes_of(largest)))
         for start in range(0, len(ids), per_frame):
             stop = min(start + per_frame, len(ids))
-            end_row = begin_row + rows * (stop - start)
+            each = counts[start:stop]
+            end_row = begin_row + (rows * (stop - start) if is_uniform else sum(each))
             data = results.data(begin_row, end_row)
-            source.queue(wire.pack_grouped_results(ids[start:stop], queue_ns[start:stop], common, data, flag))
+            source.queue(wire.pack_grouped_results(ids[start:stop], queue_ns[start:stop], common, data, flag, each))
             begin_row, flag = end_row, 0
 
 
 def _neighbors(groups: List[PendingGroup]) -> List[List[PendingGroup]]:
-    """Return runs of groups that come from one front and have as many rows in each request."""
+    """Return runs of groups that come from one front."""
     runs = [groups[:1]]
     for group in groups[1:]:
-        last = runs[-1][0]
-        if group.source is last.source and group.rows == last.rows:
+        if group.source is runs[-1][0].source:
             runs[-1].append(group)
         else:
             runs.append([group])

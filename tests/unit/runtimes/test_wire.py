@@ -71,13 +71,37 @@ def test_answers_survive() -> None:
         assert same(got.outputs[0], array)
 
 
+@pytest.mark.parametrize("counts", [(1, 3), (2, 0, 1, 5, 1)])
+def test_answers_with_different_numbers_of_rows_survive_in_one_frame(counts: tuple[int, ...]) -> None:
+    total = sum(counts)
+    outputs = {"a": np.arange(3 * total, dtype=np.int8).reshape(total, 3), "b": np.arange(total, dtype=np.float64)}
+    row = wire.layout_of("", (), [from_array(name, array[:1]) for name, array in outputs.items()])
+    common = ResultFrame(0, 2, 3, 4, total, [], row)
+    numbers, data = range(7, 7 + len(counts)), [from_array(name, array).data for name, array in outputs.items()]
+    stream = together(wire.pack_grouped_results(numbers, [5] * len(counts), common, data, 0, counts))
+    for _ in range(2):  # the second time, layouts are cached
+        (frame,) = wire.FrameReader().feed(stream)
+        assert frame.flags == wire.FINAL | wire.BY_ROWS
+        results, begin = wire.unpack_result(frame.body, frame.flags), 0
+        for count, number, (found, result) in zip(counts, numbers, results, strict=True):
+            assert (found, *result[:5]) == (number, 5, 2, 3, 4, total)
+            assert result.layout == wire.layout_of("", (), result.outputs)
+            for tensor, (name, array) in zip(result.outputs, outputs.items(), strict=True):
+                assert tensor.name == name
+                assert same(tensor, array[begin : begin + count])
+            begin += count
+        whole = np.frombuffer(stream, np.uint8).ctypes.data
+        for tensor in results[0][1].outputs:
+            assert (np.frombuffer(tensor.data, np.uint8).ctypes.data - whole) % 16 == 0
+
+
 def test_whether_an_answer_is_final_is_a_flag_and_takes_no_bytes() -> None:
     result = ResultFrame(1, 2, 3, 4, 5, [from_array("y", np.ones(3, np.float32))])
     last, early = (together(wire.pack_result([(7, result._replace(final=final))])) for final in (True, False))
     assert len(last) == len(early)
     for stream, final in ((last, True), (early, False)):
         (frame,) = wire.FrameReader().feed(stream)
-        ((_, got),) = wire.unpack_result(frame.body, bool(frame.flags & wire.FINAL))
+        ((_, got),) = wire.unpack_result(frame.body, frame.flags)
         assert got.final is final
 
 

@@ -59,7 +59,7 @@ class ResponseWriter:
         model, version, outputs, request_id, _ = response
         if type(outputs) is GroupedTensors and not options.class_counts and not options.region_ranges:
             group, member = outputs.group, outputs.member
-            key = model, version, group.layout
+            key = model, version, group.layout_of(member)
             fields = self._fields.entries.get(key) or self._describe(key)
             if fields.size <= self._limits.response_bytes:
                 parts: list[Buffer] = [fields.start]

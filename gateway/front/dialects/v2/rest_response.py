@@ -5,6 +5,7 @@ layout, and joined with the values. The values of answers that came in one frame
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from gateway.front.base.limits import Limits, check_answer, check_json_answer
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON, OutputOptions
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import numpy_dtype
-from runtimes.layouts import GroupedTensors, TensorGroup, TensorLayout
+from runtimes.layouts import GroupedTensors, RowGroup, TensorGroup, TensorLayout
 from runtimes.tensors import Buffer, Tensor
 
 # The shapes of outputs follow from those of requests, which clients choose; an entry takes some 300 bytes.
@@ -63,9 +64,8 @@ def write_member(response: InferResponse, options: OutputOptions, limits: Limits
     else:
         return None
     group, index = outputs.group, outputs.member
-    texts = _texts.entries.get((model, version, group.layout, binary)) or _new_texts(
-        model, version, group.layout, binary
-    )
+    layout = group.layout_of(index)
+    texts = _texts.entries.get((model, version, layout, binary)) or _new_texts(model, version, layout, binary)
     before, end, size = texts
     if size > limits.response_bytes or size > limits.json_answer_bytes or not before:
         return None
@@ -85,13 +85,16 @@ def write_member(response: InferResponse, options: OutputOptions, limits: Limits
 def _values_of_all(group: TensorGroup, tensor: int) -> "_Values | list[bytes]":
     """Return the values of a tensor for each member of its group, as JSON."""
     _, datatype, _, size = group.layout[2][tensor]
-    if datatype == "BYTES" or group.count == 1 or not size or size * group.count > _MAX_TOGETHER:
+    data = group.data(tensor, 0, group.count)
+    if datatype == "BYTES" or group.count == 1 or not 0 < len(data) <= _MAX_TOGETHER:
         return _Values(group, tensor)
-    array = _array(group.data(tensor, 0, group.count), datatype).reshape(group.count, -1)
-    text = dumps(array)
+    text = dumps(_array(data, datatype).reshape(len(data) // size, -1))
     if b"null" in text:  # values that are not finite: orjson does not write them
         return _Values(group, tensor)
-    return [b"[%b]" % each for each in text[2:-2].split(b"],[")]
+    lines = text[2:-2].split(b"],[")
+    if isinstance(group, RowGroup):
+        lines = [b",".join(lines[start:stop]) for start, stop in pairwise(group.offsets)]
+    return [b"[%b]" % line for line in lines]
 
 
 class _Values:
@@ -101,7 +104,7 @@ class _Values:
         self._group, self._tensor = group, tensor
 
     def __getitem__(self, index: int) -> bytes:
-        name, datatype, shape, _ = self._group.layout[2][self._tensor]
+        name, datatype, shape, _ = self._group.layout_of(index)[2][self._tensor]
         return _values(Tensor(name, datatype, shape, self._group.data(self._tensor, index, index + 1)))
 
 

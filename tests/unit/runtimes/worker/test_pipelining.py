@@ -74,7 +74,7 @@ class Worker:
                 if frame.kind == wire.ERROR:
                     answers[frame.id] = wire.unpack_json(frame.body)["kind"]
                 else:
-                    for number, result in wire.unpack_result(frame.body):
+                    for number, result in wire.unpack_result(frame.body, frame.flags):
                         answers[number] = float(to_array(result.outputs[0])[0, 0])
         return [answers[number] for number in range(len(values))]
 

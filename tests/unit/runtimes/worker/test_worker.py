@@ -14,6 +14,7 @@ from runtimes.fake.runtime import FakeModel
 from runtimes.tensors import from_array, to_array
 from runtimes.wire import InferFrame, RequestGroup
 from runtimes.worker import probe
+from runtimes.worker import results as sending
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.batching_decision import DEFAULT_MAX_ROWS, decide_batching, with_free_rows
 from runtimes.worker.connection import Connection
@@ -306,6 +307,24 @@ def test_requests_of_different_numbers_of_rows_get_their_own_rows() -> None:
     assert [result.outputs[0].shape[0] for result in results[1:]] == [2, 2]
 
 
+@pytest.mark.parametrize("limit", [1 << 16, 16])
+def test_results_of_different_numbers_of_rows_share_frames(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "_MAX_FRAME_BYTES", limit)
+    batching = Batching(max_rows=16, signatures=frozenset({"s"}))
+    batcher, executor, front = Batcher(batching), Executor(Doubler(), batching, 1 << 20), Outbox()
+    sent = [[1.0], [2.0, 3.0], [4.0, 5.0], [6.0], [7.0]]
+    for number, rows in enumerate(sent):
+        batcher.add(front, grouped(rows, first_id=number), False, 0.0)
+    batch, _ = batcher.next(0.0)
+    send(batch, executor.run(batch))  # type: ignore[arg-type]
+    frames = wire.FrameReader().feed(front.queued)
+    assert (len(frames) == 1) == (limit > 16)
+    received = [each for frame in frames for each in wire.unpack_result(frame.body, frame.flags)]
+    assert [number for number, _ in received] == list(range(5))
+    for (_, result), rows in zip(received, sent, strict=True):
+        assert to_array(result.outputs[0])[:, 0].tolist() == [2 * row for row in rows]
+
+
 def test_one_answer_of_a_batch_that_is_too_large_fails_alone() -> None:
     batching = Batching(max_rows=16, signatures=frozenset({"s"}))
     batcher, executor = Batcher(batching), Executor(Doubler(), batching, 8)
@@ -362,7 +381,7 @@ def test_each_front_gets_the_rows_of_its_own_requests() -> None:
         asked = {pending.id: to_array(pending.frame.inputs[0]) for pending in batch if pending.source is front}
         for read in wire.FrameReader().feed(front.queued):
             firsts += bool(read.flags & wire.FIRST_OF_BATCH)
-            for number, result in wire.unpack_result(read.body):
+            for number, result in wire.unpack_result(read.body, read.flags):
                 assert (to_array(result.outputs[0]) == 2 * asked.pop(number)).all()
                 assert result.batch_rows == sum(pending.rows for pending in batch)
         assert not asked

@@ -1,5 +1,6 @@
 """Answers that came in one frame are written together: each is what it would be on its own."""
 
+from collections.abc import Callable
 from itertools import cycle
 
 import numpy as np
@@ -11,7 +12,7 @@ from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON, OutputOptions
 from gateway.front.dialects.v2.rest_response import write_member, write_response
 from runtimes.contract import DATATYPES
-from runtimes.layouts import GroupedTensors, TensorGroup, cached, new_layout, pack_tensors
+from runtimes.layouts import ALIGNMENT, GroupedTensors, RowGroup, TensorGroup, cached, new_layout, pack_tensors
 from runtimes.tensors import Tensor, from_array, pack_bytes
 
 MEMBERS = 3
@@ -27,12 +28,25 @@ def grouped(each: list[list[Tensor]]) -> list[GroupedTensors]:
     return [GroupedTensors(group, member) for member in range(len(each))]
 
 
+def by_rows(each: list[list[Tensor]]) -> list[GroupedTensors]:
+    """The same for answers with different numbers of rows."""
+    row = [
+        Tensor(name, datatype, (1, *shape[1:]), data[: len(data) // shape[0]])
+        for name, datatype, shape, data in each[0]
+    ]
+    data = [b"".join([tensors[index].data for tensors in each]) for index in range(len(row))]
+    body = b"".join(part + b"\0" * (-len(part) % ALIGNMENT) for part in data)
+    counts = [tensors[0].shape[0] for tensors in each]
+    group = RowGroup(cached(new_layout("", (), row)), counts, memoryview(b"odd" + body), 3)
+    return [GroupedTensors(group, member) for member in range(len(each))]
+
+
 def whole(response: InferResponse, options: OutputOptions) -> tuple[bytes, int | None]:
     parts, json_length = write_response(response, options, LIMITS, SharedMemory())
     return b"".join(parts), json_length
 
 
-def check(each: list[list[Tensor]]) -> None:
+def check(each: list[list[Tensor]], grouped: Callable[[list[list[Tensor]]], list[GroupedTensors]] = grouped) -> None:
     """Write the answers in several ways and orders; all members share what was made of the group."""
     ids = cycle(["", "one", 'an "id"', "\u00e9"])
     for options in (ALL_JSON, ALL_BINARY):
@@ -67,6 +81,20 @@ def test_members_with_several_outputs() -> None:
             for member in range(MEMBERS)
         ]
     )
+
+
+@pytest.mark.parametrize("worst", [0.5, np.nan])
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3), (0,), (3000,)])
+def test_members_with_different_numbers_of_rows(shape: tuple[int, ...], worst: float) -> None:
+    each = [
+        [
+            from_array("y", np.full((rows, *shape), [worst, 1.0, 2.0][rows - 1], np.float32)),
+            from_array("number", np.arange(rows, dtype=np.int64)),
+        ]
+        for rows in (2, 1, 3, 1)
+    ]
+    check(each, by_rows)
+    assert [list(member) for member in by_rows(each)] == each
 
 
 @pytest.mark.parametrize("options", [ALL_JSON, ALL_BINARY])
