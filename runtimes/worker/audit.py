@@ -18,6 +18,7 @@ from runtimes.worker.budget import Budget
 from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
 from runtimes.worker.compare import Arrays, Difference, Noise, difference
 from runtimes.worker.pending import Batch, Pending
+from runtimes.worker.results import Outcome, infer_ns
 
 # A batch whose inputs and outputs have more bytes is not sampled. Requests wait while a batch is copied, and the copy
 # stays in memory until it has been audited. A lower limit leaves models with large inputs unaudited.
@@ -54,12 +55,15 @@ class Auditor:
         self._waiting: Deque[_Sampled] = deque()
         self._batch_frames: List[InferFrame] = []  # the whole sampled batch
 
-    def observe(self, batch: Batch, outcomes: Sequence[object]) -> None:
+    def observe(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Consider a batch that has run, and whose results have not been sent yet, for sampling."""
         self._since_look += 1
-        if self._since_look < self._every or not isinstance(outcomes[0], ResultFrame):
+        if self._since_look < self._every:
             return
-        seconds = outcomes[0].compute_infer_ns / 1e9
+        nanoseconds = infer_ns(outcomes)
+        if nanoseconds is None:
+            return
+        seconds = nanoseconds / 1e9
         self._budget.earn(seconds * self._since_look)  # assumes the others took as long; Budget checks CPU time
         self._since_look = 0
         if self._waiting or len(batch) < 2 or not self._budget.affords(self._expected or seconds / len(batch)):

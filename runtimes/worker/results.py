@@ -84,6 +84,14 @@ class BatchResults(Sequence[ResultFrame]):
         return ResultFrame(int((self.began - pending.arrived) * 1e9), *self.times, tensors, layout)
 
 
+def infer_ns(outcomes: Sequence[Outcome]) -> Optional[int]:
+    """Return how long the batch of the first outcome has run; None if that is a failure."""
+    if isinstance(outcomes, BatchResults):
+        return outcomes.times[1]  # because a single outcome would have to be made
+    first = outcomes[0]
+    return None if isinstance(first, Failure) else first.compute_infer_ns
+
+
 def send(batch: Batch, outcomes: Sequence[Outcome]) -> None:
     """Queue the outcomes of a batch, which are BatchResults or one outcome per request, for the fronts."""
     if isinstance(outcomes, BatchResults):
