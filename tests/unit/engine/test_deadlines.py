@@ -1,6 +1,7 @@
 """Deadlines: one timer for all items with the same timeout, tested with a simulated clock."""
 
 import asyncio
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -78,3 +79,52 @@ def test_a_bucket_that_was_empty_is_watched_again(loop: Loop) -> None:
     assert expired == [1]
     loop.pass_to(60)
     assert expired == [1, 2]
+
+
+def test_deadlines_of_their_own_expire_in_order_whatever_is_added_and_removed(loop: Loop) -> None:
+    chance = random.Random(7)
+    expired: list[int] = []
+    deadlines: Deadlines[Due] = Deadlines(lambda due: expired.append(due.id))
+    watched: dict[int, Due] = {}
+
+    async def change(now: float) -> None:
+        for number in range(20):
+            due = Due(int(now) * 100 + number, now + chance.uniform(0.1, 30))
+            watched[due.id] = due
+            deadlines.add(due, None)
+        for number in chance.sample(sorted(watched), len(watched) // 2):
+            deadlines.remove(watched.pop(number), None)
+
+    for now in range(1, 60):
+        loop.pass_to(now)
+        due = sorted((each for each in watched.values() if each.deadline <= now), key=lambda each: each.deadline)
+        assert expired == [each.id for each in due]
+        for each in due:
+            del watched[each.id]
+        expired.clear()
+        loop.run_until_complete(change(now))
+        assert len(deadlines._heap) <= 2 * len(watched) + 64 + 20
+    for each in watched.values():
+        deadlines.remove(each, None)
+    loop.pass_to(1000)
+    assert expired == []
+    assert deadlines._timer is None
+
+
+def test_an_item_that_another_ones_expiry_removes_does_not_expire(loop: Loop) -> None:
+    expired: list[int] = []
+    first, second = Due(1, 5), Due(2, 5)
+
+    def expire(due: Due) -> None:
+        expired.append(due.id)
+        deadlines.remove(second if due is first else first, None)
+
+    deadlines: Deadlines[Due] = Deadlines(expire)
+
+    async def add() -> None:
+        deadlines.add(first, None)
+        deadlines.add(second, None)
+
+    loop.run_until_complete(add())
+    loop.pass_to(6)
+    assert expired == [1]
