@@ -6,15 +6,12 @@ one timer for the earliest. One timer per request would cost as much as half of 
 """
 
 import asyncio
-import heapq
 from collections.abc import Callable
 from math import inf
+from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
-# Deadlines that were removed stay in the heap until they reach its top. The heap is rebuilt once it has more than twice
-# as many entries as live ones, plus this number. A smaller number rebuilds short heaps often; a larger one keeps more
-# stale entries.
-_MAX_STALE_ENTRIES = 64
+from gateway.engine.heap import Heap
 
 
 class Expiring(Protocol):
@@ -43,9 +40,8 @@ class Deadlines(Generic[_ItemT]):
     def __init__(self, expire: Callable[[_ItemT], None]) -> None:
         self._expire = expire
         self._buckets: dict[float, _TimeoutBucket[_ItemT]] = {}
-        # Items with a deadline of their own; and (deadline, id) of these, and of some that were removed.
-        self._own: dict[int, _ItemT] = {}
-        self._heap: list[tuple[float, int]] = []
+        # Items with a deadline of their own, and the timer for the earliest.
+        self._own: Heap[_ItemT] = Heap(attrgetter("deadline"))
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
 
@@ -55,8 +51,7 @@ class Deadlines(Generic[_ItemT]):
         There is one bucket per distinct timeout, so timeouts must not come from clients.
         """
         if timeout_s is None:
-            self._own[item.id] = item
-            heapq.heappush(self._heap, (item.deadline, item.id))
+            self._own.add(item)
             if item.deadline < self._timer_at:
                 self._arm_own()
             return
@@ -71,29 +66,28 @@ class Deadlines(Generic[_ItemT]):
         """Stop watching an item. `timeout_s` is what `add` got."""
         if timeout_s is not None:
             self._buckets[timeout_s].items.pop(item.id, None)
-        elif self._own.pop(item.id, None) is not None and len(self._heap) > 2 * len(self._own) + _MAX_STALE_ENTRIES:
-            self._heap = [(each.deadline, each.id) for each in self._own.values()]
-            heapq.heapify(self._heap)
+        else:
+            self._own.remove(item)
 
     def _arm_own(self) -> None:
         """Set the timer for the earliest deadline."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._timer_at = None, inf
-        if self._heap:
-            self._timer_at = self._heap[0][0]
+        earliest = self._own.first()
+        if earliest is not None:
+            self._timer_at = earliest.deadline
             self._timer = asyncio.get_running_loop().call_at(self._timer_at, self._expire_own)
 
     def _expire_own(self) -> None:
         now = asyncio.get_running_loop().time()
-        late = []
-        while self._heap and (self._heap[0][0] <= now or self._heap[0][1] not in self._own):
-            late.append(heapq.heappop(self._heap)[1])
-        self._arm_own()
-        for number in late:
-            item = self._own.pop(number, None)  # expiring one item may have removed others
-            if item is not None:
+        try:
+            # One by one, because expiring one item may remove others.
+            while (item := self._own.first()) is not None and item.deadline <= now:
+                self._own.remove(item)
                 self._expire(item)
+        finally:
+            self._arm_own()
 
     def _arm(self, bucket: _TimeoutBucket[_ItemT], oldest: _ItemT) -> None:
         bucket.armed = True

@@ -1,11 +1,12 @@
 """Queues the requests for one version of a model in this front, and sends them to the version's workers."""
 
-import heapq
 import time
 from collections.abc import Callable
+from operator import attrgetter
 
 from gateway.domain.types import ModelStatus
 from gateway.engine.client import WorkerClient
+from gateway.engine.heap import Heap
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
@@ -16,10 +17,8 @@ from runtimes.wire import Frame, ResultGroup
 # A request whose batch was running when its worker crashed is retried once, in a batch of its own. There is no retry
 # if the model is stateful, or if the client already has a partial answer.
 _MAX_CRASHES = 2
-# Requests that were given up stay in the heap until they reach its top. The heap is rebuilt once it has more than twice
-# as many entries as live requests, plus this number. A smaller number rebuilds short heaps often; a larger one keeps
-# more stale entries.
-_MAX_STALE_ENTRIES = 64
+# Priority level, then arrival.
+_ORDER = attrgetter("priority", "id")
 
 
 class ModelQueue:
@@ -41,11 +40,9 @@ class ModelQueue:
         self.clients: list[WorkerClient] = []
         # Set when the version has left the table. Requests that were admitted before are still answered.
         self.closing = False
-        self._queued: dict[int, QueuedRequest] = {}
+        self._queued: Heap[QueuedRequest] = Heap(_ORDER)
         # The number of requests that were sent and have no final answer: those in flight of all clients.
         self._sent = 0
-        # The requests of _queued by their order, and stale entries of requests that were given up.
-        self._heap: list[tuple[tuple[int, int], QueuedRequest]] = []
 
     def update_status(self, status: ModelStatus) -> None:
         """Apply the supervisor's newest status of the version."""
@@ -60,25 +57,21 @@ class ModelQueue:
 
     @property
     def queued(self) -> int:
-        return len(self._queued)
+        return len(self._queued.items)
 
     @property
     def under_way(self) -> int:
-        return len(self._queued) + self._sent
+        return len(self._queued.items) + self._sent
 
     def put(self, queued: QueuedRequest) -> None:
-        client = None if self._queued else self._pick()
+        client = None if self._queued.items else self._pick()
         if client is None:
-            self._enqueue(queued)
+            self._queued.add(queued)
             self.pump()
             return
         self._send(queued, client, queued.queued_at)
         if self.target_s:
             self._publish_rows()
-
-    def _enqueue(self, queued: QueuedRequest) -> None:
-        self._queued[queued.id] = queued
-        heapq.heappush(self._heap, (_order(queued), queued))
 
     def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
         """Return whether even the worker with the fewest rows in flight would answer too late."""
@@ -88,7 +81,7 @@ class ModelQueue:
     def _publish_rows(self) -> None:
         """Publish to all fronts how many rows this front has in progress for each worker (latency targets only)."""
         if self.target_s and self.clients:
-            share = sum(queued.rows for queued in self._queued.values()) / len(self.clients)
+            share = sum(queued.rows for queued in self._queued.items.values()) / len(self.clients)
             for client in self.clients:
                 client.estimator.publish_rows(client.rows_in_flight + share)
 
@@ -98,16 +91,11 @@ class ModelQueue:
         self._publish_rows()
 
     def _pump(self) -> None:
-        while self._queued:
-            queued = self._heap[0][1]
-            if queued.id not in self._queued:
-                heapq.heappop(self._heap)
-                continue
+        while (queued := self._queued.first()) is not None:
             client = self._pick()
             if client is None:
                 return
-            heapq.heappop(self._heap)
-            del self._queued[queued.id]
+            self._queued.remove(queued)
             self._send(queued, client, time.monotonic())
 
     def _pick(self) -> WorkerClient | None:
@@ -128,10 +116,7 @@ class ModelQueue:
         """Remove a settled request from the queue, or cancel it at the worker that still has it."""
         worker = queued.worker
         if worker is None:
-            self._queued.pop(queued.id, None)
-            if len(self._heap) > 2 * len(self._queued) + _MAX_STALE_ENTRIES:
-                self._heap = [(_order(each), each) for each in self._queued.values()]
-                heapq.heapify(self._heap)
+            self._queued.remove(queued)
         elif queued.id in worker.in_flight and not worker.cancel(queued.id):
             self._sent -= 1
             self.pump()
@@ -141,8 +126,8 @@ class ModelQueue:
 
     def fail_queued(self, error: ModelportError) -> None:
         """Fail all requests that were not sent."""
-        unsent, self._queued, self._heap = self._queued, {}, []
-        for queued in unsent.values():
+        unsent, self._queued = self._queued, Heap(_ORDER)
+        for queued in unsent.items.values():
             queued.fail(error)
 
     def fail_all(self, error: ModelportError) -> None:
@@ -163,7 +148,7 @@ class ModelQueue:
             if sent is not None:
                 failure = wire.unpack_json(frame.body)
                 sent.fail(from_kind(failure["kind"], failure["message"]))
-        if self._queued or self.target_s:
+        if self._queued.items or self.target_s:
             self.pump()
         if client.retiring or self.closing:
             self.close_if_done(client)
@@ -207,17 +192,12 @@ class ModelQueue:
                 if sent.crashes >= (1 if self.status.stateful or sent.answered else _MAX_CRASHES):
                     failed.append(sent)
                     continue
-            self._enqueue(sent)
+            self._queued.add(sent)
         for sent in failed:  # only now, because a closing queue that has no requests left is removed
             sent.fail(Internal("the model's worker died while it ran this request; it will not be retried"))
         self.pump()
 
     def close_if_done(self, client: WorkerClient) -> None:
         """Close an idle connection to a worker that is to end. The worker ends when every front has done so."""
-        if not client.in_flight and (client.retiring or (self.closing and not self._queued)):
+        if not client.in_flight and (client.retiring or (self.closing and not self._queued.items)):
             client.close()
-
-
-def _order(queued: QueuedRequest) -> tuple[int, int]:
-    """The key by which the queue sorts: priority, then arrival."""
-    return queued.priority, queued.id

@@ -103,7 +103,7 @@ def test_deadlines_of_their_own_expire_in_order_whatever_is_added_and_removed(lo
             del watched[each.id]
         expired.clear()
         loop.run_until_complete(change(now))
-        assert len(deadlines._heap) <= 2 * len(watched) + 64 + 20
+        assert len(deadlines._own._entries) <= 2 * len(watched) + 64 + 20
     for each in watched.values():
         deadlines.remove(each, None)
     loop.pass_to(1000)

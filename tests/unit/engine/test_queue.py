@@ -167,7 +167,7 @@ def test_given_up_requests_are_removed_from_the_heap() -> None:
             queued = bench.put()
             queued.fail(DeadlineExceeded("late"))
         assert bench.queue.queued == 1
-        assert len(bench.queue._heap) < 100
+        assert len(bench.queue._queued._entries) < 100
         client = bench.client()
         bench.queue.pump()
         assert client.sent == [(live.id, 0)]
