@@ -103,11 +103,8 @@ class ModelMetrics:
     def count_success(self, seconds: float, queued_s: float, rows: int) -> None:
         """Count a successful request that waited `queued_s` seconds in the queues of front and worker."""
         self.rows += rows
-        self.outcomes["success"] = self.outcomes.get("success", 0) + 1
         self._queues.append(queued_s)
-        self._requests.append(seconds)
-        if len(self._requests) >= _MAX_PENDING:
-            self._update_histograms()
+        self.count("success", seconds)
 
     def record_execution(self, results: ResultGroup) -> None:
         """Count a batch. Only the front that has its first request does so, so that the sum over fronts is right."""
