@@ -83,7 +83,7 @@ class RequestReader:
         if order is not None:
             contents = [contents[index] for index in order]
         if seconds is not None:
-            deadline = min(time.monotonic() + seconds, deadline or float("inf"))
+            deadline = _sooner(deadline, seconds)
         if signature or sizes != [*map(len, contents)]:
             layout = None
         inputs = [*map(Tensor, names, datatypes, shapes, contents)]
@@ -140,7 +140,7 @@ def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], se
     options = _read_options(message) if message.parameters else DEFAULTS
     deadline = options.deadline
     if seconds is not None:
-        deadline = min(time.monotonic() + seconds, deadline or float("inf"))
+        deadline = _sooner(deadline, seconds)
     return InferRequest(
         message.model_name,
         inputs,
@@ -151,6 +151,11 @@ def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], se
         options.priority,
         deadline,
     )
+
+
+def _sooner(deadline: float | None, seconds: float) -> float:
+    """Return the deadline, or the time in `seconds` seconds if that is sooner."""
+    return min(time.monotonic() + seconds, deadline or float("inf"))
 
 
 def _read_options(message: pb.ModelInferRequest) -> Options:

@@ -10,6 +10,7 @@ from gateway.codecs.json_text import loads
 from gateway.domain.shared_memory import RegionRange, SharedMemory
 from gateway.domain.tensor_checks import check_datatype, check_shape
 from gateway.domain.types import InferRequest
+from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest
@@ -62,9 +63,9 @@ def read_request(
 def _small_parts(body: Buffer, json_length: int | None) -> tuple[bytes, bytes]:
     """Return the JSON and the rest of a small body, or no bytes for a large one.
 
-    Large bodies are blocks of the arena, not bytes. Reading anything but their values costs little.
+    Large bodies are blocks of the arena, or were compressed. Reading anything but their values costs little.
     """
-    if not isinstance(body, bytes):
+    if not isinstance(body, bytes) or len(body) >= MIN_ARENA_BYTES:
         return b"", b""
     if json_length is None:
         return body, b""
