@@ -119,11 +119,14 @@ def unpack_layout(packed: bytes) -> TensorLayout:
     return layout
 
 
-def pack_tensors(layout: TensorLayout, each: Sequence[Sequence[Tensor]]) -> List[Buffer]:
-    """Return the bytes of all requests or results, grouped by tensor. Each group is padded to the alignment."""
+def pack_tensors(layout: TensorLayout, each: Sequence[Sequence[Buffer]]) -> List[Buffer]:
+    """Return the bytes of all requests or results, grouped by tensor. Each group is padded to the alignment.
+
+    each  of a request or result: the bytes of its tensors, in the order of the layout
+    """
     parts: List[Buffer] = []
     for index, (_, _, _, size) in enumerate(layout[2]):
-        parts += [tensors[index].data for tensors in each]
+        parts += [buffers[index] for buffers in each]
         gap = -size * len(each) % ALIGNMENT
         if gap:
             parts.append(b"\0" * gap)

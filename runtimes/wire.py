@@ -202,17 +202,18 @@ def pack_infer(requests: Sequence[Tuple[int, InferFrame]], flags: int = 0, offse
     first = requests[0][1]
     layout = first.layout or layout_of(first.signature, first.outputs, first.inputs)
     numbers = [(number, frame.deadline, frame.priority) for number, frame in requests]
-    return pack_requests(numbers, layout, [frame.inputs for _, frame in requests], flags, offsets)
+    inputs = [[tensor.data for tensor in frame.inputs] for _, frame in requests]
+    return pack_requests(numbers, layout, inputs, flags, offsets)
 
 
 def pack_requests(
     numbers: Sequence[Tuple[int, float, int]],
     layout: TensorLayout,
-    inputs: Sequence[Sequence[Tensor]],
+    inputs: Sequence[Sequence[Buffer]],
     flags: int = 0,
     offsets: Sequence[int] = (),
 ) -> List[Buffer]:
-    """Do what `pack_infer` does for requests of which (id, deadline, priority), layout and inputs are given."""
+    """Do what `pack_infer` does, given their (id, deadline, priority), layout, and the bytes of their inputs."""
     packed = pack_layout(layout)
     parts = [_INFER.pack(len(numbers), len(packed))]
     parts += [_INFER_ENTRY.pack(*each) for each in numbers]

@@ -9,7 +9,7 @@ from gateway.engine.arena import MIN_ARENA_BYTES, Arena
 from gateway.engine.slo import Estimator
 from runtimes import wire
 from runtimes.status_page import StatusPage
-from runtimes.tensors import Buffer, Tensor
+from runtimes.tensor_bytes import Buffer
 from runtimes.wire import Frame, FrameReader
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class WorkerClient(asyncio.Protocol):
         self.rows_in_flight += queued.rows
         offsets = None
         if queued.size >= MIN_ARENA_BYTES and self._worker_maps_arena:
-            offsets = self._put_in_arena(queued.id, _inputs(queued))
+            offsets = self._put_in_arena(queued.id, queued.buffers)
         if offsets is not None:
             self._write(_pack([queued], offsets))
             return
@@ -130,17 +130,17 @@ class WorkerClient(asyncio.Protocol):
         self._status.close()
         self._on_lost(self, running)
 
-    def _put_in_arena(self, request_id: int, inputs: Sequence[Tensor]) -> list[int] | None:
+    def _put_in_arena(self, request_id: int, inputs: Sequence[Buffer]) -> list[int] | None:
         """Return the inputs' offsets in the arena; inputs that are elsewhere are copied into it.
 
         Return None if the inputs are small or the arena is full; they go through the socket then.
         """
-        if sum([len(tensor.data) for tensor in inputs]) < MIN_ARENA_BYTES:
+        if sum(map(len, inputs)) < MIN_ARENA_BYTES:
             return None
         assert self._arena is not None
         offsets, blocks = [], []
-        for tensor in inputs:
-            data, offset = tensor.data, self._arena.offset_of(tensor.data)
+        for data in inputs:
+            offset = self._arena.offset_of(data)
             if offset is None:
                 block = self._arena.allocate(len(data))
                 if block is None:
@@ -188,9 +188,4 @@ def _pack_all(requests: "Sequence[QueuedRequest]") -> list[Buffer]:
 def _pack(alike: "Sequence[QueuedRequest]", offsets: Sequence[int] = ()) -> list[Buffer]:
     flags = (wire.ISOLATED if alike[0].crashes else 0) | (wire.IN_ARENA if offsets else 0)
     numbers = [(queued.id, queued.deadline, queued.priority) for queued in alike]
-    return wire.pack_requests(numbers, alike[0].layout, [_inputs(queued) for queued in alike], flags, offsets)
-
-
-def _inputs(queued: "QueuedRequest") -> Sequence[Tensor]:
-    assert queued.request is not None
-    return queued.request.inputs
+    return wire.pack_requests(numbers, alike[0].layout, [queued.buffers for queued in alike], flags, offsets)

@@ -1,5 +1,6 @@
 """The interface between the engine and whatever answers the requests for one version of a model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -8,6 +9,7 @@ from gateway.engine.metrics import ModelMetrics
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError
 from runtimes.layouts import TensorLayout
+from runtimes.tensor_bytes import Buffer
 from runtimes.wire import ResultGroup
 
 if TYPE_CHECKING:
@@ -38,6 +40,12 @@ class QueuedRequest:
     crashes: int = field(default=0, init=False)
     worker: "WorkerClient | None" = field(default=None, init=False)
     answered: bool = field(default=False, init=False)
+
+    @property
+    def buffers(self) -> Sequence[Buffer]:
+        """The bytes of each input, in the order of the layout. Only for a request that is not settled."""
+        assert self.request is not None
+        return [tensor.data for tensor in self.request.inputs]
 
     def answer(self, results: ResultGroup, index: int) -> None:
         """Deliver the answer at `index` of a worker's results. If they are final, the request is settled.

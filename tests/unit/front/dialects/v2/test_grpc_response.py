@@ -29,7 +29,8 @@ def outputs(member: int) -> list[Tensor]:
 def grouped(kinds: slice) -> list[GroupedTensors]:
     each = [outputs(member)[kinds] for member in range(MEMBERS)]
     layout = cached(new_layout("", (), each[0]))
-    body = memoryview(b"".join([b"before", *pack_tensors(layout, each)]))
+    buffers = [[tensor.data for tensor in tensors] for tensors in each]
+    body = memoryview(b"".join([b"before", *pack_tensors(layout, buffers)]))
     return [GroupedTensors(TensorGroup(layout, MEMBERS, body, 6), member) for member in range(MEMBERS)]
 
 

@@ -23,7 +23,8 @@ NUMBERS = {each.name: each.dtype for each in DATATYPES.values() if each.name != 
 def grouped(each: list[list[Tensor]]) -> list[GroupedTensors]:
     """The outputs of several answers, as in one frame."""
     layout = cached(new_layout("", (), each[0]))
-    body = memoryview(b"".join([b"odd", *pack_tensors(layout, each)]))
+    buffers = [[tensor.data for tensor in tensors] for tensors in each]
+    body = memoryview(b"".join([b"odd", *pack_tensors(layout, buffers)]))
     group = TensorGroup(layout, len(each), body, 3)
     return [GroupedTensors(group, member) for member in range(len(each))]
 
