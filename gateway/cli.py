@@ -86,7 +86,7 @@ def _serve_flags(parser: argparse.ArgumentParser) -> None:
     for name, field in Settings.model_fields.items():
         flag = "--" + name.replace("_", "-")
         if field.annotation is bool:
-            parser.add_argument(flag, action="store_true", default=None, help=field.description)
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=field.description)
         elif name != "runtimes":
             default = f" (default {field.default})" if field.default != "" else ""
             parser.add_argument(flag, default=None, metavar="X", help=f"{field.description}{default}")

@@ -51,6 +51,7 @@ class Settings(BaseModel):
     )
     metrics: str = Field("127.0.0.1:8002", description="Prometheus address, HOST:PORT; empty: no metrics port")
     fronts: int = Field(1, ge=1, le=64, description="front processes")
+    fast_path: bool = Field(True, description="handle the usual requests in compiled code, if it is installed")
     accelerator: str = Field("cpu", pattern="^(cpu|cuda)$", description="cpu or cuda: the packages that runtimes use")
     models_config: str = Field("", description="a models.config of TensorFlow Serving, in place of a repository")
     poll_s: float = Field(default.POLL_S, gt=0, description="seconds between two scans of the repository")

@@ -30,4 +30,5 @@ class FrontOptions:
     min_body_rate: int
     shared_memory: bool
     server_name: str
+    fast_path: bool
     allowed_hosts: list[str]  # a list, because the options are passed as JSON

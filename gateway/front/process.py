@@ -23,6 +23,7 @@ from gateway.domain.table import table_from_json
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.arena import open_arena
 from gateway.engine.engine import FrontEngine
+from gateway.front import fast
 from gateway.front.base.access import Access
 from gateway.front.base.body import App, Receive, Scope, Send
 from gateway.front.base.limits import Limits
@@ -57,6 +58,7 @@ class Front:
         self._draining: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
         self._access: Access | None = None  # everything is allowed
+        self._fast_path = fast.load(options.fast_path)
         admission_limits = AdmissionLimits(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
         arena = open_arena(options.max_admitted_bytes)
         shared = SharedMemory(options.shared_memory, options.max_body_bytes)

@@ -221,6 +221,7 @@ class Supervisor:
             min_body_rate=settings.min_body_rate,
             shared_memory=settings.shared_memory,
             server_name=settings.server_name,
+            fast_path=settings.fast_path,
             allowed_hosts=[name.lower() for name in split_names(settings.allowed_hosts)],
         )
 

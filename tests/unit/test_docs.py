@@ -35,7 +35,9 @@ def test_every_setting_is_documented_with_its_default() -> None:
         if name == "runtimes":
             continue
         number, _, unit = documented.pop(name).partition(" ")
-        default = str(field.default).removesuffix(".0") if not isinstance(field.default, bool) else "false"
+        default = str(field.default).removesuffix(".0")
+        if isinstance(field.default, bool):
+            default = default.lower()
         assert (str(int(number) * sizes[unit]) if unit else number) == default, name
     assert not documented
 

@@ -1,0 +1,33 @@
+"""Decides whether a front uses the compiled fast path. Without it, Python answers the same, with more CPU time."""
+
+import logging
+from pathlib import Path
+from types import ModuleType
+
+log = logging.getLogger("front")
+
+_SLOWER = (
+    "requests take more CPU time than they need to, because the compiled fast path %s: install a C compiler and "
+    "Python's headers and then modelport again, or install modelport from a wheel"
+)
+
+
+def load(wanted: bool) -> ModuleType | None:
+    """Return gateway.front.fast_path. If it is not wanted, return None; if it cannot be used, log why, too."""
+    if not wanted:
+        return None
+    try:
+        from gateway.front import fast_path
+    except ImportError as error:
+        log.warning(_SLOWER, f"cannot be imported ({error})")
+        return None
+    if _is_older_than_its_source(Path(fast_path.__file__)):
+        log.warning(_SLOWER, "is older than its source")
+        return None
+    return fast_path
+
+
+def _is_older_than_its_source(compiled: Path) -> bool:
+    """Only an editable installation has the source."""
+    source = compiled.with_name("fast_path.pyx")
+    return source.exists() and source.stat().st_mtime > compiled.stat().st_mtime
