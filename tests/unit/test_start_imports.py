@@ -13,7 +13,7 @@ from tests.support import ROOT
 PROCESSES = {
     # FastAPI describes the routes, and is imported when a client asks for the documentation.
     "front": ("gateway.front.process, gateway.front.admin.app", {"fastapi", "pydantic"}),
-    "supervisor": ("gateway.cli, gateway.commands.serve", {"numpy", "google.protobuf.text_format"}),
+    "supervisor": ("gateway.cli, gateway.commands.serve", {"numpy", "google.protobuf.text_format", "pydantic"}),
     # Older versions of numpy import it themselves.
     "worker": ("runtimes.worker.start, runtimes.onnx.graph", {"numpy.random", "hashlib"}),
 }
