@@ -1,14 +1,16 @@
 """Decides whether a front uses the compiled fast path. Without it, Python answers the same, with more CPU time."""
 
+import importlib
 import logging
 from pathlib import Path
 from types import ModuleType
 
 log = logging.getLogger("front")
 
+_NAME = "gateway.front.fast_path"
 _SLOWER = (
-    "requests take more CPU time than they need to, because the compiled fast path %s: install a C compiler and "
-    "Python's headers and then modelport again, or install modelport from a wheel"
+    "the compiled fast path %s, so requests take more CPU time: install a C compiler and Python's headers and then "
+    "modelport again, or install modelport from a wheel"
 )
 
 
@@ -17,14 +19,17 @@ def load(wanted: bool) -> ModuleType | None:
     if not wanted:
         return None
     try:
-        from gateway.front import fast_path
+        module = importlib.import_module(_NAME)
     except ImportError as error:
-        log.warning(_SLOWER, f"cannot be imported ({error})")
+        was_compiled = error.name != _NAME
+        log.warning(
+            _SLOWER, f"cannot be loaded ({error})" if was_compiled else "was not compiled when modelport was installed"
+        )
         return None
-    if _is_older_than_its_source(Path(fast_path.__file__)):
+    if _is_older_than_its_source(Path(str(module.__file__))):
         log.warning(_SLOWER, "is older than its source")
         return None
-    return fast_path
+    return module
 
 
 def _is_older_than_its_source(compiled: Path) -> bool:

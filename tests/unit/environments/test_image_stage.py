@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from tests.support import ROOT
 
+DOCKERFILE = (ROOT / "Dockerfile.gpu").read_text()
 # Packages that the image's build stage does not install.
-ABSENT = ("fastapi", "uvicorn", "uvloop", "orjson", "numpy", "grpc", "google.protobuf", "psutil", "PIL")
+ABSENT = ("fastapi", "pydantic", "uvicorn", "uvloop", "orjson", "numpy", "grpc", "google.protobuf", "psutil", "PIL")
 LIST = f"""
 import sys
 sys.modules.update(dict.fromkeys({ABSENT!r}))
@@ -19,10 +21,12 @@ sys.exit(main(["runtimes", "list"]))
 """
 
 
+def _stage(name: str) -> str:
+    return DOCKERFILE.split(f"AS {name}")[1].split("\nFROM ")[0]
+
+
 def test_what_is_copied_for_the_environments_is_enough(tmp_path: Path) -> None:
-    text = (ROOT / "Dockerfile.gpu").read_text()
-    stage = text.split("AS environments")[1].split("\nFROM ")[0]
-    for copied in re.findall(r"^COPY ((?:gateway\S* )+)(\S+)$", stage, re.M):
+    for copied in re.findall(r"^COPY ((?:gateway\S* )+)(\S+)$", _stage("environments"), re.M):
         *sources, target = *copied[0].split(), tmp_path / copied[1]
         for source in sources:
             if (ROOT / source).is_dir():
@@ -37,3 +41,12 @@ def test_what_is_copied_for_the_environments_is_enough(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "ONNX Runtime" in done.stdout
+
+
+def test_modules_to_compile_are_named_where_they_are_not_copied_and_tried_where_they_are_compiled() -> None:
+    """Without the file, the package cannot be built; without the trial, an image could lack the module."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    for module in project["tool"]["setuptools"]["ext-modules"]:
+        for source in module["sources"]:
+            assert f"touch {source}\n" in _stage("environments")
+        assert f"import {module['name']}'" in _stage("gateway")

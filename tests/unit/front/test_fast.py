@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -16,22 +18,21 @@ NAME = "gateway.front.fast_path"
 
 
 def test_the_module_is_compiled_from_the_current_source(caplog: pytest.LogCaptureFixture) -> None:
-    module = fast.load(True)
-    if module is None:
-        skip_or_fail(f"{caplog.messages[0]}; `make install` compiles it")
-    assert module.__name__ == NAME
+    if find_spec(NAME) is None:
+        skip_or_fail("there is no compiled fast path: install a C compiler and Python's headers, then `make install`")
+    assert fast.load(True) is not None, f"{caplog.messages}: `make install` compiles it"
     assert not caplog.messages
 
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of a module that is imported in place of the compiled one."""
+    file = tmp_path / "fast_path.so"
+    file.touch()
     module = ModuleType(NAME)
-    module.__file__ = str(tmp_path / "fast_path.so")
-    Path(module.__file__).touch()
+    module.__file__ = str(file)
     monkeypatch.setitem(sys.modules, NAME, module)
-    monkeypatch.setattr("gateway.front.fast_path", module, raising=False)
-    return Path(module.__file__)
+    return file
 
 
 def test_a_module_is_used_in_a_package_without_its_source(stand_in: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -42,32 +43,63 @@ def test_a_module_is_used_in_a_package_without_its_source(stand_in: Path, caplog
 def test_a_module_older_than_its_source_is_not_used(stand_in: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = stand_in.with_name("fast_path.pyx")
     source.touch()
-    os.utime(source, (stand_in.stat().st_atime, stand_in.stat().st_mtime - 1))
+    compiled = stand_in.stat().st_mtime
+    os.utime(source, (compiled, compiled - 1))
     assert fast.load(True) is sys.modules[NAME]
-    os.utime(source, (stand_in.stat().st_atime, stand_in.stat().st_mtime + 1))
+    os.utime(source, (compiled, compiled + 1))
     assert fast.load(True) is None
     [message] = caplog.messages
-    assert "the compiled fast path is older than its source: install a C compiler" in message
+    assert message.startswith("the compiled fast path is older than its source, so requests take more CPU time: ")
 
 
-def test_without_the_module_the_log_says_what_to_do(
-    stand_in: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def _absent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("importlib.import_module", lambda name: _raise(ModuleNotFoundError(f"No module {name}", name=name)))
+
+
+def _broken(patch: pytest.MonkeyPatch) -> None:
+    error = ImportError("fast_path.so: undefined symbol: PyFloat_Pack2")
+    patch.setattr("importlib.import_module", lambda name: _raise(error))
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_absent, "was not compiled when modelport was installed"),
+        (_broken, "cannot be loaded (fast_path.so: undefined symbol: PyFloat_Pack2)"),
+    ],
+)
+def test_without_a_module_the_log_says_what_to_do(
+    make: Callable[[pytest.MonkeyPatch], None],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.delattr("gateway.front.fast_path")
-    monkeypatch.setitem(sys.modules, NAME, None)
+    make(monkeypatch)
     assert fast.load(True) is None
     [(_, level, message)] = caplog.record_tuples
     assert level == logging.WARNING
-    assert "the compiled fast path cannot be imported" in message
-    assert "install a C compiler and Python's headers and then modelport again" in message
+    assert message == (
+        f"the compiled fast path {reason}, so requests take more CPU time: install a C compiler and Python's headers "
+        "and then modelport again, or install modelport from a wheel"
+    )
 
 
-def test_it_can_be_turned_off(stand_in: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    for sources in (
-        Sources({"fast_path": False}, {}, tmp_path),
-        Sources({}, {"MODELPORT_FAST_PATH": "false"}, tmp_path),
-    ):
-        settings = read_settings(sources)
-        assert fast.load(settings.fast_path) is None
-    assert fast.load(read_settings(Sources({}, {}, tmp_path)).fast_path) is not None
+@pytest.mark.parametrize(
+    ("flags", "environment", "used"),
+    [({}, {}, True), ({"fast_path": False}, {}, False), ({}, {"MODELPORT_FAST_PATH": "false"}, False)],
+)
+def test_a_setting_turns_it_off(
+    flags: dict[str, bool],
+    environment: dict[str, str],
+    used: bool,
+    stand_in: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = read_settings(Sources(flags, environment, tmp_path))
+    assert (fast.load(settings.fast_path) is not None) is used
     assert not caplog.messages
