@@ -113,7 +113,8 @@ def served(model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
         session.disable_fallback()  # otherwise, one failed run moves the session to the CPU for good
     on_device = providers.CUDA in session.get_providers()
     kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
-    return kind(session, model, options, bind_to_device(session, "cuda") if on_device else direct_run(session))
+    run = bind_to_device(session, "cuda") if on_device else direct_run(session, ort.RunOptions())
+    return kind(session, model, options, run)
 
 
 class OnnxModel(Model):

@@ -25,12 +25,12 @@ class Session:
 
 
 def test_the_inner_session_runs_what_has_all_inputs() -> None:
-    run, x = direct_run(Session(inner=True)), np.ones(1)
-    assert run(["y"], {"x": x, "mask": x}) == ["inner", ["y"], {"x": x, "mask": x}, None]
+    run, x = direct_run(Session(inner=True), "options"), np.ones(1)
+    assert run(["y"], {"x": x, "mask": x}) == ["inner", ["y"], {"x": x, "mask": x}, "options"]
     with pytest.raises(InvalidInput, match=r"^input 'mask' is missing$"):
         run(["y"], {"x": x})
 
 
 def test_without_an_inner_session_the_public_function_runs() -> None:
     x = np.ones(1)
-    assert direct_run(Session(inner=False))(["y"], {"x": x}) == ["outer", ["y"], {"x": x}]
+    assert direct_run(Session(inner=False), None)(["y"], {"x": x}) == ["outer", ["y"], {"x": x}]
