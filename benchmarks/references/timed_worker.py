@@ -25,7 +25,7 @@ _STAGES = {
         "worker.batcher:Batcher.next",
     ],
     "status page": ["worker.loop:Loop._mark_busy", "status_page:StatusPage.set_idle"],
-    "gather inputs": ["worker.execute:gather_inputs"],
+    "gather inputs": ["worker.execute:Executor._inputs"],
     "run": ["worker.chunked_model:ChunkedModel.run"],
     "read outputs": ["worker.execute:Executor._results"],
     "pack results": ["worker.loop:send"],

@@ -42,7 +42,9 @@ class ChunkedModel:
         """
         if not rows:
             return self._model.infer(inputs, output_names, signature)
-        dim, limit = self._batching.dim, self.max_rows(inputs, signature, rows)
+        dim, limit = self._batching.dim, self._batching.max_rows
+        if self._rows_that_fit.entries:
+            limit = self.max_rows(inputs, signature, rows)
         outputs = self._run_chunk(inputs, output_names, signature, rows) if rows <= limit else None
         if outputs is not None:
             return outputs
@@ -85,8 +87,9 @@ class ChunkedModel:
         dim, sizes = self._batching.dim, self._batching.sizes
         size = padded_size(rows, sizes) if sizes else rows
         for name, array in outputs.items():
-            if array.ndim <= dim or array.shape[dim] != size:
-                raise RowCountMismatch("output '%s' has shape %s for %d rows" % (name, list(array.shape), size))
+            shape = array.shape
+            if len(shape) <= dim or shape[dim] != size:
+                raise RowCountMismatch("output '%s' has shape %s for %d rows" % (name, list(shape), size))
         return slice_rows(outputs, dim, 0, rows) if size > rows else outputs
 
     def _remember(self, inputs: Arrays, signature: str, rows: int, limit: int) -> None:

@@ -1,9 +1,7 @@
 """A non-blocking stream of frames, to a front or to the supervisor."""
 
 import socket
-from collections import deque
-from itertools import islice
-from typing import Deque, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 from runtimes.tensors import Buffer
 from runtimes.wire import Frame, FrameReader
@@ -36,7 +34,7 @@ class Connection:
         self.descriptor = sock.fileno()
         self.closed = False
         self.blocked = False
-        self.output: Deque[Buffer] = deque()
+        self.output: List[Buffer] = []
         self.arena: Optional[memoryview] = None
         self._reader = FrameReader()
 
@@ -60,33 +58,40 @@ class Connection:
 
     def queue(self, buffers: Sequence[Buffer]) -> None:
         """Add to the output."""
-        self.output.extend(buffers)
+        self.output += buffers
 
     def flush(self) -> bool:
         """Write what the socket accepts. Return whether everything has been written."""
         output = self.output
-        if len(output) > 1 and sum(map(len, output)) <= _MAX_JOINED:
-            joined = b"".join(output)
-            output.clear()
-            output.append(joined)
         while output and not self.closed:
+            head: Sequence[Buffer] = output
+            if len(output) > 1 and sum(map(len, output)) <= _MAX_JOINED:
+                head = [b"".join(output)]
             try:
-                if len(output) == 1:
-                    sent = self.sock.send(output[0])
-                else:
-                    sent = self.sock.sendmsg(list(islice(output, _MAX_BUFFERS)))
+                sent = self.sock.send(head[0]) if len(head) == 1 else self.sock.sendmsg(head[:_MAX_BUFFERS])
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError:
                 self.closed = True
                 break
-            while output and sent >= len(output[0]):
-                sent -= len(output.popleft())
-            if sent:
-                output[0] = memoryview(output[0])[sent:]
+            if len(head) == 1 and sent == len(head[0]):
+                output.clear()
+            else:
+                _drop(output, sent)
         return True
 
     def close(self) -> None:
         self.closed = True
         self.output.clear()
         self.sock.close()
+
+
+def _drop(buffers: List[Buffer], size: int) -> None:
+    """Remove the first `size` bytes."""
+    done = 0
+    while done < len(buffers) and size >= len(buffers[done]):
+        size -= len(buffers[done])
+        done += 1
+    del buffers[:done]
+    if size:
+        buffers[0] = memoryview(buffers[0])[size:]

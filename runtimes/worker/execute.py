@@ -63,32 +63,64 @@ class Executor:
         self.on_batching_off(reason, "batching is off: " + why)
 
     def run(self, batch: Batch) -> Sequence[Outcome]:
-        """Return one outcome per request, in order. A bad request fails alone: the others run again without it."""
-        return self.finish(self.begin(batch, may_start=False))
+        """Return one outcome per request, in order. A bad request fails alone: the others run again without it.
 
-    def begin(self, batch: Batch, may_start: bool = True) -> RunningBatch:
-        """Concatenate a batch and, if the model is pipelined, start it. `finish` does the rest, and reports errors.
+        If an output has another number of rows than the inputs, it is unknown which rows belong to which request: the
+        outputs are discarded, batching is switched off, and each request runs as its client sent it.
+        """
+        self.on_run(batch)
+        began = time.monotonic()
+        failure: List[Outcome] = []
+        try:
+            inputs = self._inputs(batch)
+            gathered = time.monotonic()
+            outputs = self.chunked_model.run(inputs, batch.outputs, batch.signature, batch.rows)
+            return self._results(batch, inputs, outputs, began, gathered, time.monotonic())
+        except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
+            failure = self._failed(batch, error)
+        return failure or self._run_alone(batch)
+
+    def _failed(self, batch: Batch, error: Exception) -> List[Outcome]:
+        """Return the outcome of a request that ran alone; nothing if the requests of the batch have to run alone."""
+        if isinstance(error, DeviceLost):
+            raise error
+        if isinstance(error, RowCountMismatch):
+            self.switch_batching_off("rows", str(error))
+            return []
+        return [self._failure(error)] if len(batch) == 1 else []
+
+    def _run_alone(self, batch: Batch) -> List[Outcome]:
+        outcomes: List[Outcome] = []
+        for alone in batch.alone(bool(self.batching.max_rows)):
+            outcomes += self.run(alone)
+        return outcomes
+
+    def _inputs(self, batch: Batch) -> Arrays:
+        """Return the inputs of all requests, concatenated. Raises InvalidInput."""
+        size, batching = batch.rows, self.batching
+        # A batch that is too large for one run is split into chunks later, and padded then.
+        if batching.sizes and 0 < size <= batching.max_rows:
+            size = padded_size(size, batching.sizes)
+        try:
+            return gather_inputs(batch, size, batching.dim, self.model.empty)
+        except ValueError as error:
+            raise InvalidInput(str(error)) from error
+
+    def begin(self, batch: Batch) -> RunningBatch:
+        """Start a batch of a pipelined model. `finish` does the rest of what `run` does, and reports errors.
 
         An isolated request is not started: it may have killed a worker, so no other batch may be in progress with it.
         """
         self.on_run(batch)
         began = time.monotonic()
-        size, batching = batch.rows, self.batching
         inputs: Arrays = {}
         error: Optional[Exception] = None
         try:
-            # A batch that is too large for one run is split into chunks later, and padded then.
-            if batching.sizes and 0 < size <= batching.max_rows:
-                size = padded_size(size, batching.sizes)
-            inputs = gather_inputs(batch, size, batching.dim, self.model.empty)
-        except ValueError as why:
-            error = InvalidInput(str(why))
+            inputs = self._inputs(batch)
         except Exception as why:  # noqa: BLE001 - for example, there is no memory to concatenate them
             error = why
         running = RunningBatch(batch, began, time.monotonic(), inputs, error)
-        if may_start and self.model.pipelined and batch.key is not None and error is None:
-            return self._start(running)
-        return running
+        return self._start(running) if batch.key is not None and error is None else running
 
     def _start(self, running: RunningBatch) -> RunningBatch:
         batch = running.batch
@@ -104,50 +136,35 @@ class Executor:
         return running._replace(started=True, handle=handle)
 
     def finish(self, running: RunningBatch) -> Sequence[Outcome]:
-        """Do what `run` does, for a batch that `begin` returned.
-
-        If an output has another number of rows than the inputs, it is unknown which rows belong to which request: the
-        outputs are discarded, batching is switched off, and each request runs as its client sent it.
-        """
+        """Return the outcomes of a batch that `begin` returned."""
+        batch = running.batch
         failure: List[Outcome] = []
         try:
-            if not running.batch.rows or self.batching.max_rows:
-                return self._results(running)
+            if not batch.rows or self.batching.max_rows:
+                outputs = self._outputs_of(running)
+                inferred = time.monotonic()
+                # It waits in the model until the previous batch is done; that counts as queue time.
+                waited = max(0.0, self._finished_at - running.gathered_at)
+                began, gathered = running.began_at + waited, running.gathered_at + waited
+                return self._results(batch, running.inputs, outputs, began, gathered, inferred)
             # Batching was switched off while this batch was in progress.
             if running.started:
                 self.model.finish(running.handle)
-        except DeviceLost:
-            raise
-        except RowCountMismatch as error:
-            self.switch_batching_off("rows", str(error))
         except Exception as error:  # noqa: BLE001 - as above
-            if len(running.batch) == 1:
-                failure = [self._failure(error)]
-        if failure:
-            return failure
-        outcomes: List[Outcome] = []
-        for alone in running.batch.alone(bool(self.batching.max_rows)):
-            outcomes += self.run(alone)
-        return outcomes
+            failure = self._failed(batch, error)
+        return failure or self._run_alone(batch)
 
-    def _results(self, running: RunningBatch) -> Sequence[Outcome]:
-        batch, dim = running.batch, self.batching.dim
-        if running.started or running.error is not None:
-            outputs = self._outputs_of_started(running)
-        else:
-            outputs = self.chunked_model.run(running.inputs, batch.outputs, batch.signature, batch.rows)
-        inferred = time.monotonic()
-        # A pipelined batch waits in the model until the previous one is done; that counts as queue time.
-        waited = max(0.0, self._finished_at - running.gathered_at)
-        self._finished_at = inferred
-        self.last_run = (batch.signature, running.inputs, outputs)
+    def _results(
+        self, batch: Batch, inputs: Arrays, outputs: Arrays, began: float, gathered: float, inferred: float
+    ) -> Sequence[Outcome]:
+        dim = self.batching.dim
+        self.last_run = (batch.signature, inputs, outputs)
         self.refusal = ""
+        self._finished_at = inferred
         for name in batch.outputs:
             if name not in outputs:
                 raise InvalidInput("the model has no output '%s'; it has %s" % (name, ", ".join(sorted(outputs))))
-        began = running.began_at + waited
-        input_ns = int((running.gathered_at - running.began_at) * 1e9)
-        infer_ns = max(0, int((inferred - running.gathered_at - waited) * 1e9))
+        input_ns, infer_ns = int((gathered - began) * 1e9), max(0, int((inferred - gathered) * 1e9))
         if len(batch.ids) == 1 or (dim == 0 and not any([a.dtype.kind in "OSU" for a in outputs.values()])):
             tensors = [from_array(name, array) for name, array in outputs.items()]
             output_ns = int((time.monotonic() - inferred) * 1e9)
@@ -182,15 +199,16 @@ class Executor:
             return Failure("out_of_memory", "the model ran out of memory on this request; send fewer rows")
         return Failure("internal", "the model failed on this request; the gateway's log says why")
 
-    def _outputs_of_started(self, running: RunningBatch) -> Arrays:
+    def _outputs_of(self, running: RunningBatch) -> Arrays:
         batch = running.batch
         if running.error is not None:
             raise running.error
-        try:
-            outputs = self.model.finish(running.handle)
-            return self.chunked_model.check_rows(outputs, batch.rows) if batch.rows else outputs
-        except MemoryError:
-            if batch.rows <= 1:
-                raise
+        if running.started:
+            try:
+                outputs = self.model.finish(running.handle)
+                return self.chunked_model.check_rows(outputs, batch.rows) if batch.rows else outputs
+            except MemoryError:
+                if batch.rows <= 1:
+                    raise
         # Not inside `except`: there, the traceback keeps the framework's frames alive, and they keep the memory.
         return self.chunked_model.run(running.inputs, batch.outputs, batch.signature, batch.rows)

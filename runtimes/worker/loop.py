@@ -9,7 +9,7 @@ collecting requests until the running batch ends, at no loss.
 
 import socket
 import time
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from runtimes import wire
 from runtimes.contract import Signature
@@ -96,11 +96,15 @@ class Loop:
             batch, wait = batcher.next(now)
         if batch is not None and batcher.batching.target:
             self._status.set_pace(batcher.pace(batch))
-        done = self._advance(batch)
+        done, began = batch, now
+        if self._executor.model.pipelined:
+            done, began = self._advance(batch)
+        elif batch is not None:
+            self._answer(batch, self._executor.run(batch))
         self._flush()
         if done is not None:
             ended = time.monotonic()
-            batcher.observe(done.batch, ended - max(done.began_at, self._free_at))
+            batcher.observe(done, ended - max(began, self._free_at))
             self._free_at = ended
         if self._running or (wait is None and batcher):
             return 0.0
@@ -184,28 +188,26 @@ class Loop:
         self._executor.model.signatures = self._facts.signatures
         self._control.queue([wire.pack_json(wire.READY, self._facts.ready().to_json())])
 
-    def _advance(self, batch: Optional[Batch]) -> Optional[RunningBatch]:
+    def _advance(self, batch: Optional[Batch]) -> Tuple[Optional[Batch], float]:
         """Begin `batch` if there is one, then finish the oldest batch in progress and send its results.
 
-        Returns the finished batch, or None if there was none or a second batch may be begun first.
+        Returns the finished batch and when it began, or None if there was none or a second batch may be begun first.
         """
         if batch is not None:
             running = self._executor.begin(batch)
             self._running.append(running)
             if running.started and len(self._running) == 1:
-                return None
+                return None, 0.0
         if not self._running:
-            return None
+            return None, 0.0
         running = self._running.pop(0)
-        self._finish(running)
-        return running
-
-    def _finish(self, running: RunningBatch) -> None:
-        batch = running.batch
         if running.started:
             # The time limit of its execution starts now: the model may have been busy with the previous batch.
-            self._mark_busy(batch)
-        outcomes = self._executor.finish(running)
+            self._mark_busy(running.batch)
+        self._answer(running.batch, self._executor.finish(running))
+        return running.batch, running.began_at
+
+    def _answer(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         if self._running:
             self._mark_busy()
         else:
@@ -218,8 +220,8 @@ class Loop:
 
     def _mark_busy(self, batch: Optional[Batch] = None) -> None:
         ids = [] if batch is None else batch.ids
-        for running in self._running:
-            ids = ids + running.batch.ids
+        if self._running:
+            ids = ids + [number for running in self._running for number in running.batch.ids]
         self._status.set_busy(ids, time.monotonic())
 
     def _report_learned(self, pending: Pending, outcome: Outcome) -> None:
