@@ -20,6 +20,7 @@ import numpy as np
 
 from runtimes import status_page, wire
 from runtimes.contract import Model, Signature, TensorSpec
+from runtimes.layouts import by_row, new_layout
 from runtimes.status_page import StatusPage
 from runtimes.tensors import Tensor
 from runtimes.worker.batcher import Batching
@@ -79,12 +80,9 @@ class Stream:
 
 
 def frames(in_flight: int) -> bytes:
-    requests = []
-    for number in range(in_flight):
-        tensor = Tensor("x", "FP32", (1, 16), _ROW.tobytes())
-        frame = wire.InferFrame(1e9, 1, "", (), [tensor])
-        requests.append((number, frame))
-    return b"".join(wire.pack_infer(requests))
+    tensor = Tensor("x", "FP32", (1, 16), _ROW.tobytes())
+    frame = wire.InferFrame(1e9, 1, "", (), [tensor], by_row(new_layout("", (), [tensor]), 0))
+    return b"".join(wire.pack_infer([(number, frame) for number in range(in_flight)]))
 
 
 def measure(in_flight: int, fronts: int, cold_bytes: int, profile: cProfile.Profile | None) -> float:

@@ -1,12 +1,14 @@
 """Everything in an INFER or RESULT frame but its numbers: a layout (names, datatypes, shapes), then the tensors' bytes.
 
-The requests of one client usually differ only in their bytes. Both sides therefore cache layouts, and one frame can
-carry any number of requests, or results, with the same layout. Their bytes are grouped by tensor: first those of all
-requests for the first tensor, then those for the second, and so on.
+The requests of one client usually differ only in their bytes, in their rows and in the lengths of their strings. The
+last two are not in the layout: each request, or result, states its own. Both sides therefore cache layouts, and one
+frame can carry any number of requests, or results, with the same layout. Their bytes are grouped by tensor: first those
+of all requests for the first tensor, then those for the second, and so on.
 """
 
 import struct
-from typing import Any, Iterator, List, Optional, Sequence, Tuple, cast
+from itertools import accumulate
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, cast
 
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES
@@ -14,7 +16,7 @@ from runtimes.tensor_bytes import Buffer, Tensor
 
 ALIGNMENT = 16  # bytes; every tensor starts at a multiple of it
 _LAYOUT = struct.Struct("<HHH")  # length of the signature, number of requested outputs, number of tensors
-_TENSOR = struct.Struct("<HBBQ")  # length of the name, datatype, rank, bytes
+_TENSOR = struct.Struct("<HBBq")  # length of the name, datatype, rank, bytes
 _CODES = {name: code for code, name in enumerate(DATATYPES)}
 _DATATYPES = list(DATATYPES)
 # Layouts cached in each direction. A typical client sends a handful of layouts; if more are in use, each miss costs
@@ -25,6 +27,9 @@ _MAX_LAYOUTS = 1024
 _MAX_LAYOUT_BYTES = 4096
 
 # The signature, the requested outputs, and for each tensor its name, datatype, shape and length in bytes.
+#
+# A dimension of -1 is the number of rows, which each request or result states; the length is then that of one row. If
+# one tensor has such a dimension, all have. The length of strings is always -1: each request or result states it.
 TensorLayout = Tuple[str, Tuple[str, ...], Tuple[Tuple[str, str, Tuple[int, ...], int], ...]]
 
 
@@ -48,14 +53,45 @@ _row_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[Tuple[TensorLayo
 
 def layout_of(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -> TensorLayout:
     """Return a layout. It is not cached before it is packed, so requests that are invalid do not fill the cache."""
-    layout = new_layout(signature, outputs, tensors)
+    return known_layout(new_layout(signature, outputs, tensors))
+
+
+def known_layout(layout: TensorLayout) -> TensorLayout:
+    """Return the cached object for layouts equal to this one; without one, the layout itself."""
     return _layouts.entries.get(layout, layout)
 
 
 def new_layout(signature: str, outputs: Sequence[str], tensors: Sequence[Tensor]) -> TensorLayout:
-    """Return a layout as a plain tuple."""
-    described = tuple([(name, datatype, tuple(shape), len(data)) for name, datatype, shape, data in tensors])
+    """Return a layout as a plain tuple. Its rows are as in the shapes of the tensors; `by_row` leaves them open."""
+    described = tuple(
+        [
+            (name, datatype, tuple(shape), -1 if datatype == "BYTES" else len(data))
+            for name, datatype, shape, data in tensors
+        ]
+    )
     return signature, tuple(outputs), described
+
+
+def by_row(layout: TensorLayout, dim: int) -> TensorLayout:
+    """Return the layout with the number of rows, in dimension `dim`, left open.
+
+    It is returned as it is if it has no rows, or not the same number in all tensors.
+    """
+    signature, outputs, tensors = layout
+    counts = {shape[dim] if len(shape) > dim else 0 for _, _, shape, _ in tensors}
+    rows = counts.pop() if len(counts) == 1 else 0
+    if rows < 1:
+        return layout
+    described = [
+        (name, datatype, shape[:dim] + (-1,) + shape[dim + 1 :], size if size < 0 else size // rows)
+        for name, datatype, shape, size in tensors
+    ]
+    return signature, outputs, tuple(described)
+
+
+def is_by_row(layout: TensorLayout) -> bool:
+    """Return whether the number of rows is left open."""
+    return bool(layout[2]) and -1 in layout[2][0][2]
 
 
 def by_identity(layout: TensorLayout) -> TensorLayout:
@@ -119,15 +155,21 @@ def unpack_layout(packed: bytes) -> TensorLayout:
     return layout
 
 
+def string_sizes(layout: TensorLayout, each: Sequence[Sequence[Buffer]]) -> List[List[int]]:
+    """Return the bytes of each request or result, for each tensor of strings. `each` is as in `pack_tensors`."""
+    return [[len(buffers[tensor]) for buffers in each] for tensor, (_, _, _, size) in enumerate(layout[2]) if size < 0]
+
+
 def pack_tensors(layout: TensorLayout, each: Sequence[Sequence[Buffer]]) -> List[Buffer]:
     """Return the bytes of all requests or results, grouped by tensor. Each group is padded to the alignment.
 
     each  of a request or result: the bytes of its tensors, in the order of the layout
     """
     parts: List[Buffer] = []
-    for index, (_, _, _, size) in enumerate(layout[2]):
-        parts += [buffers[index] for buffers in each]
-        gap = -size * len(each) % ALIGNMENT
+    for tensor in range(len(layout[2])):
+        group = [buffers[tensor] for buffers in each]
+        parts += group
+        gap = -sum(map(len, group)) % ALIGNMENT
         if gap:
             parts.append(b"\0" * gap)
     return parts
@@ -136,70 +178,80 @@ def pack_tensors(layout: TensorLayout, each: Sequence[Sequence[Buffer]]) -> List
 class TensorGroup:
     """The tensors of the requests, or results, in one frame, as they are in its body: grouped by tensor.
 
-    body     which contains their bytes; from `position` on unless `starts` is given
-    starts   of the first member's bytes, for each tensor
+    rows     of each member, if the layout leaves them open
     count    the number of members
+    by_row   whether the layout leaves the rows open
+    offsets  the rows before each member, then all rows. If the layout does not leave them open, a member counts as one
+    body     which contains the bytes; from `position` on unless `starts` is given
+    starts   of the first member's bytes, for each tensor
     memo     what a codec made of the whole group, to use it for each member; None at first
     """
 
-    __slots__ = ("body", "count", "layout", "memo", "starts")
+    __slots__ = ("_bounds", "body", "by_row", "count", "layout", "memo", "offsets", "rows", "starts")
 
     def __init__(
-        self, layout: TensorLayout, count: int, body: memoryview, position: int, starts: Sequence[int] = ()
+        self,
+        layout: TensorLayout,
+        rows: Sequence[int],
+        body: memoryview,
+        position: int,
+        sizes: Sequence[Sequence[int]] = (),
+        starts: Sequence[int] = (),
     ) -> None:
-        self.layout, self.count = layout, count
+        """`sizes`: the bytes of each member, for each tensor of strings."""
+        self.layout, self.rows, self.body = layout, rows, body
+        self.count = len(rows)
+        self.by_row = is_by_row(layout)
+        self.offsets: Sequence[int] = [0, *accumulate(rows)] if self.by_row else range(len(rows) + 1)
         self.memo: Any = None
-        self.body = body
-        self.starts = list(starts)
-        if starts:
-            return
-        for _, _, _, size in layout[2]:
-            self.starts.append(position)
-            position += size * count + -size * count % ALIGNMENT
+        # For each tensor of strings: the bytes before each member, then all.
+        self._bounds: Dict[int, List[int]] = {}
+        if sizes:
+            strings = [tensor for tensor, (_, _, _, size) in enumerate(layout[2]) if size < 0]
+            self._bounds = {tensor: [0, *accumulate(each)] for tensor, each in zip(strings, sizes)}
+        self.starts = starts or self._starts(position)
+
+    def _starts(self, position: int) -> List[int]:
+        starts, count = [], self.offsets[-1]
+        for tensor, (_, _, _, size) in enumerate(self.layout[2]):
+            starts.append(position)
+            size = self._bounds[tensor][-1] if size < 0 else size * count
+            position += size + -size % ALIGNMENT
+        return starts
 
     def data(self, tensor: int, start: int, stop: int) -> memoryview:
         """Return the bytes of the members from `start` to `stop` for one tensor. They are contiguous."""
         size, first = self.layout[2][tensor][3], self.starts[tensor]
-        return self.body[first + start * size : first + stop * size]
+        if size < 0:
+            bounds = self._bounds[tensor]
+            return self.body[first + bounds[start] : first + bounds[stop]]
+        offsets = self.offsets
+        return self.body[first + offsets[start] * size : first + offsets[stop] * size]
 
     def layout_of(self, member: int) -> TensorLayout:
-        """Return the layout of one member."""
-        return self.layout
-
-
-class RowGroup(TensorGroup):
-    """A group whose members have different numbers of rows. `layout` is that of a single row.
-
-    offsets  the rows before each member, then all rows
-    """
-
-    __slots__ = ("offsets",)
-
-    def __init__(self, layout: TensorLayout, rows: Sequence[int], body: memoryview, position: int) -> None:
-        self.offsets = [0]
-        for each in rows:
-            self.offsets.append(self.offsets[-1] + each)
-        super().__init__(layout, self.offsets[-1], body, position)
-        self.count = len(rows)
-
-    def data(self, tensor: int, start: int, stop: int) -> memoryview:
-        return super().data(tensor, self.offsets[start], self.offsets[stop])
-
-    def layout_of(self, member: int) -> TensorLayout:
-        return _with_rows(self.layout, self.offsets[member + 1] - self.offsets[member])
+        """Return the layout of one member, with its rows."""
+        return _with_rows(self.layout, self.rows[member]) if self.by_row else self.layout
 
 
 def _with_rows(layout: TensorLayout, rows: int) -> TensorLayout:
-    """Return the layout of `rows` rows, given that of one."""
+    """Return the layout of `rows` rows, given one that leaves them open."""
     found = _row_layouts.entries.get((layout, rows))
     if found is None:
         signature, outputs, tensors = layout
-        described = tuple([(name, each, (rows,) + shape[1:], rows * size) for name, each, shape, size in tensors])
-        found = signature, outputs, described
+        described = [
+            (name, datatype, with_rows(shape, rows), size if size < 0 else rows * size)
+            for name, datatype, shape, size in tensors
+        ]
+        found = signature, outputs, tuple(described)
         if type(layout) is not tuple:  # the others are too long to be cached
             found = cached(found)
             _row_layouts.put((layout, rows), found)
     return found
+
+
+def with_rows(shape: Tuple[int, ...], rows: int) -> Tuple[int, ...]:
+    """Return the shape with this number of rows if it leaves them open."""
+    return tuple([rows if size == -1 else size for size in shape])
 
 
 class GroupedTensors(Sequence[Tensor]):

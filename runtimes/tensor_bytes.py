@@ -1,6 +1,7 @@
 """Tensors as bytes. Nothing here needs numpy, which the gateway's supervisor does without."""
 
 import struct
+from itertools import accumulate
 from typing import List, NamedTuple, Sequence, Tuple, Union
 
 Buffer = Union[bytes, bytearray, memoryview]
@@ -27,6 +28,14 @@ def pack_bytes(elements: Sequence[Union[bytes, str]]) -> bytes:
         parts.append(_LENGTH.pack(len(raw)))
         parts.append(raw)
     return b"".join(parts)
+
+
+def pack_rows(elements: Sequence[Union[bytes, str]], rows: int) -> Tuple[bytes, List[int]]:
+    """Do what `pack_bytes` does, and return the bytes before each of the rows as well, then all bytes."""
+    raw = [element.encode() if isinstance(element, str) else element for element in elements]
+    packed, per_row = pack_bytes(raw), len(raw) // rows
+    ends = list(accumulate([4 + len(each) for each in raw]))
+    return packed, [0, *ends[per_row - 1 :: per_row]] if per_row else [0] * (rows + 1)
 
 
 def unpack_bytes(data: Buffer, count: int) -> List[bytes]:

@@ -1,11 +1,13 @@
 """Tensors as bytes (tensor_bytes.py) and as numpy arrays."""
 
+from typing import Sequence, Tuple
+
 import numpy as np
 
 from runtimes.contract import DATATYPES, datatype_of, numpy_dtype
-from runtimes.tensor_bytes import Buffer, Tensor, pack_bytes, unpack_bytes
+from runtimes.tensor_bytes import Buffer, Tensor, pack_bytes, pack_rows, unpack_bytes
 
-__all__ = ["Buffer", "Tensor", "from_array", "pack_bytes", "to_array", "unpack_bytes"]
+__all__ = ["Buffer", "Tensor", "from_array", "from_rows", "pack_bytes", "to_array", "unpack_bytes"]
 
 _SMALL = 1 << 12  # bytes of an array that are copied, because that costs less than a view of them
 
@@ -40,3 +42,13 @@ def from_array(name: str, array: np.ndarray) -> Tensor:
     if contiguous.nbytes <= _SMALL:
         return Tensor(name, datatype, array.shape, contiguous.tobytes())
     return Tensor(name, datatype, array.shape, contiguous.reshape(-1).view(np.uint8).data)
+
+
+def from_rows(name: str, array: np.ndarray, rows: int) -> Tuple[Tensor, Sequence[int]]:
+    """Return the array as a tensor, with the bytes before each of the rows of its first dimension, then all bytes."""
+    if array.dtype.kind in "OSU":
+        data, offsets = pack_rows(array.ravel().tolist(), rows)
+        return Tensor(name, datatype_of(array.dtype), array.shape, data), offsets
+    tensor = from_array(name, array)
+    size = len(tensor.data)
+    return tensor, range(0, size + 1, size // rows) if size else [0] * (rows + 1)

@@ -1,33 +1,34 @@
 """The frames exchanged by fronts, workers and the supervisor.
 
 A frame is a fixed header (body length, version, kind, flags, request id) followed by a body. Control frames and
-errors carry JSON. Requests and results carry a few numbers, then their layout (names, datatypes, shapes: everything
-but the tensors' bytes), then the bytes of the tensors. Each tensor starts on a 16-byte boundary. With the flag
+errors carry JSON. Requests and results carry a few numbers, then their layout (names, datatypes, shapes), the sizes of
+tensors that consist of strings, and the bytes of the tensors. Each tensor starts on a 16-byte boundary. With the flag
 IN_ARENA, offsets into the front's arena replace the bytes.
 
-One frame can carry any number of requests, or results, with the same layout (layouts.py). Nothing is pickled, so
-neither side has to trust the other's Python.
+One frame can carry any number of requests, or results, with the same layout (layouts.py). They may differ in their
+rows and in the lengths of their strings. Nothing is pickled, so neither side has to trust the other's Python.
 """
 
 import json
 import struct
+from functools import lru_cache
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import Signature, TensorSpec
 from runtimes.layouts import (
     ALIGNMENT,
     GroupedTensors,
-    RowGroup,
     TensorGroup,
     TensorLayout,
     layout_of,
     pack_layout,
     pack_tensors,
+    string_sizes,
     unpack_layout,
 )
 from runtimes.tensor_bytes import Buffer, Tensor
 
-VERSION = 5
+VERSION = 6
 HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved, request id
 
 # Between supervisor and worker, once or rarely. The body is a record of control.py as JSON. A worker sends READY again
@@ -43,16 +44,27 @@ ARENA = 20
 # tensors are in the arena, at the offsets in the frame.
 ISOLATED, IN_ARENA = 1, 2
 # Flags of RESULT. FIRST_OF_BATCH: the frame holds the first result of its batch; fronts count executions by it.
-# FINAL: the requests in it get no further result (today every result is final). BY_ROWS: the layout is that of a single
-# row, and the number of rows of each result follows it.
-FIRST_OF_BATCH, FINAL, BY_ROWS = 1, 2, 4
+# FINAL: the requests in it get no further result (today every result is final).
+FIRST_OF_BATCH, FINAL = 1, 2
 
-# Number of requests, length of the layout; then id, deadline and priority of each request.
-_INFER, _INFER_ENTRY = struct.Struct("<II8x"), struct.Struct("<Qdi4x")
-# Compute input, infer and output (ns), rows of the batch, number of results, length of the layout; then request id and
-# time in the queue (ns) of each result.
-_RESULT, _RESULT_ENTRY = struct.Struct("<QQQIII4x"), struct.Struct("<QQ")
+# Number of requests, length of the layout; then the ids, deadlines, priorities and rows of all requests.
+_INFER = struct.Struct("<II")
+# Compute input, infer and output (ns), rows of the batch, number of results, length of the layout; then the request
+# ids, times in the queue (ns) and rows of all results.
+_RESULT = struct.Struct("<QQQIII4x")
 _PADDING = b"\0" * (ALIGNMENT // 2)
+# Formats of these numbers that are kept, one for each number of requests in a frame.
+_MAX_FORMATS = 512
+
+
+@lru_cache(_MAX_FORMATS)
+def _request_numbers(count: int) -> struct.Struct:
+    return struct.Struct("<%dQ%dd%dq%dQ" % ((count,) * 4))
+
+
+@lru_cache(_MAX_FORMATS)
+def _result_numbers(count: int) -> struct.Struct:
+    return struct.Struct("<%dQ" % (3 * count))
 
 
 class Frame(NamedTuple):
@@ -83,7 +95,7 @@ class RequestGroup(NamedTuple):
     """The requests in one frame.
 
     numbers, deadlines, priorities: of each request, its id and the rest as in InferFrame. Signature and requested
-    outputs are in the layout of `inputs`.
+    outputs are in the layout of `inputs`. Its rows are those that the front counts in the worker's window.
     """
 
     numbers: Tuple[int, ...]
@@ -95,7 +107,7 @@ class RequestGroup(NamedTuple):
 class ResultFrame(NamedTuple):
     """A result. Durations are in nanoseconds.
 
-    Results that share a frame ran in the same batch, so that only `queue_ns` and the outputs' bytes differ.
+    Results that share a frame ran in the same batch, so that only `queue_ns` and the outputs' rows and bytes differ.
 
     batch_rows: rows of the batch in which the request ran. layout: as in InferFrame. final: whether this is the
     request's last result; it is sent as a flag of the header, and therefore takes no bytes.
@@ -201,55 +213,79 @@ def pack_infer(requests: Sequence[Tuple[int, InferFrame]], flags: int = 0, offse
     """
     first = requests[0][1]
     layout = first.layout or layout_of(first.signature, first.outputs, first.inputs)
-    numbers = [(number, frame.deadline, frame.priority) for number, frame in requests]
+    numbers, deadlines = [number for number, _ in requests], [frame.deadline for _, frame in requests]
+    priorities = [frame.priority for _, frame in requests]
     inputs = [[tensor.data for tensor in frame.inputs] for _, frame in requests]
-    return pack_requests(numbers, layout, inputs, flags, offsets)
+    return pack_requests(numbers, deadlines, priorities, [1] * len(numbers), layout, inputs, flags, offsets)
 
 
 def pack_requests(
-    numbers: Sequence[Tuple[int, float, int]],
+    numbers: Sequence[int],
+    deadlines: Sequence[float],
+    priorities: Sequence[int],
+    rows: Sequence[int],
     layout: TensorLayout,
     inputs: Sequence[Sequence[Buffer]],
     flags: int = 0,
     offsets: Sequence[int] = (),
 ) -> List[Buffer]:
-    """Do what `pack_infer` does, given their (id, deadline, priority), layout, and the bytes of their inputs."""
-    packed = pack_layout(layout)
-    parts = [_INFER.pack(len(numbers), len(packed))]
-    parts += [_INFER_ENTRY.pack(*each) for each in numbers]
-    if not len(numbers) % 2:
-        parts.append(_PADDING)  # otherwise the layout, and therefore the tensors, would not be aligned
-    parts.append(packed)
+    """Do what `pack_infer` does, given the numbers of each request, their layout, and the bytes of their inputs.
+
+    The rows matter only if the layout leaves them open.
+    """
+    count, packed = len(numbers), pack_layout(layout)
+    head = _INFER.pack(count, len(packed))
+    head += _request_numbers(count).pack(*numbers, *deadlines, *priorities, *rows)
+    head += packed + _pack_sizes(string_sizes(layout, inputs))
     if flags & IN_ARENA:
-        parts.append(struct.pack("<%dQ" % len(offsets), *offsets))
-        return pack(INFER, numbers[0][0], [b"".join(parts)], flags)
-    body: List[Buffer] = [b"".join(parts)]
-    return pack(INFER, numbers[0][0], body + pack_tensors(layout, inputs), flags)
+        return pack(INFER, numbers[0], [head + struct.pack("<%dQ" % len(offsets), *offsets)], flags)
+    return pack(INFER, numbers[0], [head, *pack_tensors(layout, inputs)], flags)
+
+
+def _pack_sizes(sizes: Sequence[Sequence[int]]) -> bytes:
+    """Return the sizes of tensors of strings as bytes, padded to the alignment."""
+    if not sizes:
+        return b""
+    every = [size for each in sizes for size in each]
+    return struct.pack("<%dQ" % len(every), *every) + _PADDING * (len(every) % 2)
+
+
+def _unpack_group(
+    layout: TensorLayout, rows: Sequence[int], body: memoryview, position: int, arena: Optional[memoryview] = None
+) -> TensorGroup:
+    """Return the tensors of a frame, given what precedes `position`. With an arena, the frame has only offsets."""
+    count = len(rows)
+    sizes = []
+    for _, _, _, size in layout[2]:
+        if size < 0:
+            sizes.append(struct.unpack_from("<%dQ" % count, body, position))
+            position += 8 * count
+    position += 8 * (len(sizes) * count % 2)
+    if arena is None:
+        return TensorGroup(layout, rows, body, position, sizes)
+    offsets = struct.unpack_from("<%dQ" % len(layout[2]), body, position)
+    return TensorGroup(layout, rows, arena, 0, sizes, offsets)
 
 
 def unpack_requests(body: memoryview, arena: Optional[memoryview] = None) -> RequestGroup:
     """Return the requests of an INFER frame. `arena` must be given if, and only if, it has the flag IN_ARENA."""
     count, length = _INFER.unpack_from(body)
-    position = _INFER.size + _INFER_ENTRY.size * count
-    numbers, deadlines, priorities = zip(*_INFER_ENTRY.iter_unpack(body[_INFER.size : position]))
-    if not count % 2:
-        position += len(_PADDING)
+    each = _request_numbers(count).unpack_from(body, _INFER.size)
+    position = _INFER.size + 8 * len(each)
     layout = unpack_layout(body[position : position + length].tobytes())
-    position += length
-    if arena is None:
-        return RequestGroup(numbers, deadlines, priorities, TensorGroup(layout, count, body, position))
-    offsets = struct.unpack_from("<%dQ" % len(layout[2]), body, position)
-    return RequestGroup(numbers, deadlines, priorities, TensorGroup(layout, count, arena, 0, offsets))
+    inputs = _unpack_group(layout, each[3 * count :], body, position + length, arena)
+    return RequestGroup(each[:count], each[count : 2 * count], each[2 * count : 3 * count], inputs)
 
 
 def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[Tuple[int, InferFrame]]:
     """Return the (id, request) of an INFER frame, as `unpack_requests` does."""
-    group = unpack_requests(body, arena)
-    layout = group.inputs.layout
-    return [
-        (number, InferFrame(deadline, priority, layout[0], layout[1], GroupedTensors(group.inputs, member), layout))
-        for member, (number, deadline, priority) in enumerate(zip(*group[:3]))
-    ]
+    numbers, deadlines, priorities, inputs = unpack_requests(body, arena)
+    requests = []
+    for member, number in enumerate(numbers):
+        tensors, layout = GroupedTensors(inputs, member), inputs.layout_of(member)
+        frame = InferFrame(deadlines[member], priorities[member], layout[0], layout[1], tensors, layout)
+        requests.append((number, frame))
+    return requests
 
 
 def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> List[Buffer]:
@@ -258,34 +294,37 @@ def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> L
     They must come from the same batch, have the same layout, and be either all final or all not.
     """
     first = results[0][1]
-    outputs: List[Buffer] = [tensor.data for tensor in first.outputs]
-    if len(results) > 1:
-        outputs = [b"".join([frame.outputs[index].data for _, frame in results]) for index in range(len(outputs))]
+    layout = first.layout or layout_of("", (), first.outputs)
+    each = [[tensor.data for tensor in frame.outputs] for _, frame in results]
+    outputs = [b"".join([buffers[tensor] for buffers in each]) for tensor in range(len(layout[2]))]
     numbers, queue_ns = [number for number, _ in results], [frame.queue_ns for _, frame in results]
-    return pack_grouped_results(numbers, queue_ns, first, outputs, flags)
+    common = first._replace(layout=layout)
+    return pack_grouped_results(
+        numbers, queue_ns, [1] * len(numbers), common, outputs, string_sizes(layout, each), flags
+    )
 
 
 def pack_grouped_results(
     numbers: Sequence[int],
     queue_ns: Sequence[int],
+    rows: Sequence[int],
     common: ResultFrame,
     outputs: Sequence[Buffer],
+    sizes: Sequence[Sequence[int]],
     flags: int,
-    counts: Sequence[int] = (),
 ) -> List[Buffer]:
     """Do what `pack_result` does for results whose bytes are contiguous already: one buffer of `outputs` per tensor.
 
-    `common` has what the results share, except for their outputs. If they differ in their rows, `counts` has those of
-    each, and the layout is that of a single row.
+    rows    of each result; they matter only if the layout leaves them open
+    common  what the results share, with their layout and without their outputs
+    sizes   the bytes of each result, for each tensor of strings
     """
-    _, input_ns, infer_ns, output_ns, rows, tensors, layout, final = common
-    packed = pack_layout(layout or layout_of("", (), tensors))
-    body: List[Buffer] = [_RESULT.pack(input_ns, infer_ns, output_ns, rows, len(numbers), len(packed))]
-    body += map(_RESULT_ENTRY.pack, numbers, queue_ns)
-    body.append(packed)
-    if counts:
-        flags |= BY_ROWS
-        body.append(struct.pack("<%dI" % len(counts), *counts) + b"\0" * (-4 * len(counts) % ALIGNMENT))
+    _, input_ns, infer_ns, output_ns, batch_rows, _, layout, final = common
+    assert layout is not None
+    count, packed = len(numbers), pack_layout(layout)
+    head = _RESULT.pack(input_ns, infer_ns, output_ns, batch_rows, count, len(packed))
+    head += _result_numbers(count).pack(*numbers, *queue_ns, *rows)
+    body: List[Buffer] = [head + _PADDING * (count % 2) + packed + _pack_sizes(sizes)]
     for buffer in outputs:
         body.append(buffer)
         gap = -len(buffer) % ALIGNMENT
@@ -296,18 +335,13 @@ def pack_grouped_results(
 
 def unpack_results(body: memoryview, flags: int = FINAL) -> ResultGroup:
     """Return the results of a RESULT frame with these flags."""
-    gather, infer, split, rows, count, length = _RESULT.unpack_from(body)
-    position = _RESULT.size + _RESULT_ENTRY.size * count
+    gather, infer, split, batch_rows, count, length = _RESULT.unpack_from(body)
+    each = _result_numbers(count).unpack_from(body, _RESULT.size)
+    position = _RESULT.size + 8 * (len(each) + count % 2)
     layout = unpack_layout(bytes(body[position : position + length]))
-    each = struct.unpack_from("<%dQ" % (2 * count), body, _RESULT.size)
-    position += length
-    if flags & BY_ROWS:
-        counts = struct.unpack_from("<%dI" % count, body, position)
-        position += 4 * count + -4 * count % ALIGNMENT
-        outputs: TensorGroup = RowGroup(layout, counts, body, position)
-    else:
-        outputs = TensorGroup(layout, count, body, position)
-    return ResultGroup(each[::2], each[1::2], gather, infer, split, rows, outputs, bool(flags & FINAL))
+    outputs = _unpack_group(layout, each[2 * count :], body, position + length)
+    queue_ns = each[count : 2 * count]
+    return ResultGroup(each[:count], queue_ns, gather, infer, split, batch_rows, outputs, bool(flags & FINAL))
 
 
 def unpack_result(body: memoryview, flags: int = FINAL) -> List[Tuple[int, ResultFrame]]:

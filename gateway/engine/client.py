@@ -187,5 +187,13 @@ def _pack_all(requests: "Sequence[QueuedRequest]") -> list[Buffer]:
 
 def _pack(alike: "Sequence[QueuedRequest]", offsets: Sequence[int] = ()) -> list[Buffer]:
     flags = (wire.ISOLATED if alike[0].crashes else 0) | (wire.IN_ARENA if offsets else 0)
-    numbers = [(queued.id, queued.deadline, queued.priority) for queued in alike]
-    return wire.pack_requests(numbers, alike[0].layout, [queued.buffers for queued in alike], flags, offsets)
+    return wire.pack_requests(
+        [queued.id for queued in alike],
+        [queued.deadline for queued in alike],
+        [queued.priority for queued in alike],
+        [queued.rows for queued in alike],
+        alike[0].layout,
+        [queued.buffers for queued in alike],
+        flags,
+        offsets,
+    )

@@ -9,7 +9,7 @@ from gateway.domain.types import InferRequest, ModelStatus
 from gateway.errors import InvalidRequest
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, Signature, TensorSpec
-from runtimes.layouts import TensorLayout, cached, layout_of, new_layout
+from runtimes.layouts import TensorLayout, by_row, cached, known_layout, new_layout
 from runtimes.tensors import Tensor, unpack_bytes
 
 # numpy, in the worker, computes sizes as signed 64-bit numbers, and ignores dimensions of 0 when it checks for
@@ -32,7 +32,7 @@ class ValidRequest(NamedTuple):
 
     rows         its share of a worker's window
     input_bytes  the bytes of all its inputs
-    layout       its layout in frames, which names the signature
+    layout       its layout in frames, which names the signature; it leaves the rows open if they are counted
     strings      the positions of the BYTES inputs
     """
 
@@ -59,19 +59,28 @@ class LayoutValidator:
         key = request.layout or new_layout(request.signature, request.outputs, request.inputs)
         valid = self._valid.entries.get(key)
         if valid is not None:
-            for position in valid.strings:
-                _check_strings(request.inputs[position])
-            return valid
+            return _with_strings(valid, request.inputs) if valid.strings else valid
         status = self._status
         signature = validate(request, status)
-        layout = layout_of(request.signature or status.default_signature, request.outputs, request.inputs)
-        size = sum(length for _, _, _, length in layout[2])
+        layout = new_layout(request.signature or status.default_signature, request.outputs, request.inputs)
+        size = sum(length for _, _, _, length in layout[2] if length > 0)
         strings = tuple([position for position, each in enumerate(layout[2]) if each[1] == "BYTES"])
-        if not signature.outputs:
-            return ValidRequest(_rows(request, status), size, layout, strings)
-        valid = ValidRequest(_rows(request, status), size, cached(layout) if type(layout) is tuple else layout, strings)
-        self._valid.put(key, valid)
-        return valid
+        if status.max_batch_size:
+            layout = by_row(layout, status.batch_dim)
+        valid = ValidRequest(_rows(request, status), size, known_layout(layout), strings)
+        if signature.outputs:
+            valid = valid._replace(layout=cached(layout))
+            self._valid.put(key, valid)
+        return _with_strings(valid, request.inputs) if strings else valid
+
+
+def _with_strings(valid: ValidRequest, inputs: Sequence[Tensor]) -> ValidRequest:
+    """Check the strings of a request that is valid otherwise, and count their bytes. Raises InvalidRequest."""
+    rows, size, layout, strings = valid
+    for position in strings:
+        _check_strings(inputs[position])
+        size += len(inputs[position].data)
+    return ValidRequest(rows, size, layout, strings)
 
 
 def _rows(request: InferRequest, status: ModelStatus) -> int:

@@ -4,7 +4,7 @@ import math
 from typing import Any, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.bounded_cache import BoundedCache
-from runtimes.layouts import TensorLayout
+from runtimes.layouts import TensorLayout, is_by_row
 from runtimes.status_page import Pace
 from runtimes.wire import RequestGroup
 from runtimes.worker.pending import Batch, Pending, PendingGroup
@@ -57,9 +57,11 @@ class Batcher:
         self._sizing = Sizing(batching.max_rows, batching.target)
         self._typical_rows = float(batching.max_rows)  # average rows of batches that left other requests waiting
         self._known_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, Tuple[int, Any]]
-        for _, _, _, group in self._waiting.items:
-            group.rows, key = self._rows_and_key(group.requests.inputs.layout)
-            group.key = None if group.key is None else key
+        items, self._waiting.items = self._waiting.items, []
+        for *place, group in items:
+            unit, key = self._unit_and_key(group.requests.inputs.layout)
+            group = group.counted(unit, None if group.key is None else key)
+            self._waiting.items.append((*place, group))
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -70,17 +72,17 @@ class Batcher:
     def add(self, source: Any, requests: RequestGroup, isolated: bool, now: float) -> None:
         """Add the requests of a frame. isolated: each of them must run alone."""
         numbers, deadlines, priorities, inputs = requests
-        rows, key = self._known_layouts.entries.get(inputs.layout) or self._rows_and_key(inputs.layout)
+        unit, key = self._known_layouts.entries.get(inputs.layout) or self._unit_and_key(inputs.layout)
         if isolated:
             key = None
         self._earliest_deadline = min(self._earliest_deadline, *deadlines)
         count, has_target = len(numbers), self.batching.target > 0
         if not has_target and priorities.count(priorities[0]) == count:
-            self._waiting.add(priorities[0], 0.0, PendingGroup(source, requests, 0, count, now, rows, key))
+            self._waiting.add(priorities[0], 0.0, PendingGroup(source, requests, 0, count, now, unit, key))
             return
         for member in range(count):
             order = deadlines[member] if has_target else 0.0
-            group = PendingGroup(source, requests, member, member + 1, now, rows, key)
+            group = PendingGroup(source, requests, member, member + 1, now, unit, key)
             self._waiting.add(priorities[member], order, group)
 
     def cancel(self, source: Any, request_id: int) -> bool:
@@ -134,7 +136,7 @@ class Batcher:
             return False
         limit, rows = self._sizing.max_batch_rows(head.key), 0
         for _, _, _, group in self._waiting.items:
-            rows += group.rows * len(group) if group.key == head.key else 0
+            rows += group.rows if group.key == head.key else 0
             if rows >= limit:
                 return True
         return False
@@ -174,24 +176,27 @@ class Batcher:
             left = min(left, self._sizing.time_left(head.first_deadline, now) - upper_bound)
         return left
 
-    def _rows_and_key(self, layout: TensorLayout) -> Tuple[int, Any]:
-        """Return (rows, key) of a request. Most requests have a layout that is cached."""
-        rows_and_key = self._known_layouts.entries.get(layout)
-        if rows_and_key is None:
-            rows = self._rows(layout)
-            rows_and_key = rows, self._key(layout) if rows else None
+    def _unit_and_key(self, layout: TensorLayout) -> Tuple[int, Any]:
+        """Return `unit` and `key` of a PendingGroup. Most requests have a layout that is cached."""
+        unit_and_key = self._known_layouts.entries.get(layout)
+        if unit_and_key is None:
+            unit = self._unit(layout)
+            unit_and_key = unit, self._key(layout) if unit else None
             if type(layout) is not tuple:  # the others are too long to be cached
-                self._known_layouts.put(layout, rows_and_key)
-        return rows_and_key
+                self._known_layouts.put(layout, unit_and_key)
+        return unit_and_key
 
-    def _rows(self, layout: TensorLayout) -> int:
+    def _unit(self, layout: TensorLayout) -> int:
         batching, (signature, _, inputs) = self.batching, layout
         if not batching.max_rows or signature not in batching.signatures or not inputs:
             return 0
         counts = {shape[batching.dim] if len(shape) > batching.dim else 0 for _, _, shape, _ in inputs}
         # If the inputs disagree about the number of rows, the request is passed to the model alone and as it is: the
         # model may accept it, and no outputs have to be split.
-        return counts.pop() if len(counts) == 1 else 0
+        count = counts.pop() if len(counts) == 1 else 0
+        if is_by_row(layout):
+            return 1 if count == -1 else 0
+        return count
 
     def _key(self, layout: TensorLayout) -> Any:
         """Return what must be equal for requests to share a batch: everything but the bytes and the number of rows."""

@@ -7,7 +7,7 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import DeviceLost, InvalidInput, Model, Unsupported
 from runtimes.layouts import layout_of
-from runtimes.tensors import from_array
+from runtimes.tensors import from_array, from_rows
 from runtimes.wire import ResultFrame
 from runtimes.worker.batcher import Batching, padded_size
 from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
@@ -165,11 +165,13 @@ class Executor:
             if name not in outputs:
                 raise InvalidInput("the model has no output '%s'; it has %s" % (name, ", ".join(sorted(outputs))))
         input_ns, infer_ns = int((gathered - began) * 1e9), max(0, int((inferred - gathered) * 1e9))
-        if len(batch.ids) == 1 or (dim == 0 and not any([a.dtype.kind in "OSU" for a in outputs.values()])):
-            tensors = [from_array(name, array) for name, array in outputs.items()]
+        if dim == 0 or len(batch.ids) == 1:
+            rows = batch.rows if dim == 0 else 0
+            tensors = [from_rows(name, array, rows or 1) for name, array in outputs.items()]
             output_ns = int((time.monotonic() - inferred) * 1e9)
-            results = BatchResults(batch, tensors, began, (input_ns, infer_ns, output_ns, batch.rows or 1))
-            if results.largest <= self.max_response_bytes:
+            results = BatchResults(batch, tensors, rows > 0, began, (input_ns, infer_ns, output_ns, batch.rows or 1))
+            limit = self.max_response_bytes
+            if results.total <= limit or results.largest <= limit:
                 return results
             return [self._limited(result) for result in results]
         parts = split(outputs, dim, [pending.rows for pending in batch])

@@ -1,10 +1,10 @@
 """The results of a batch, on their way from the model's outputs to the fronts."""
 
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from runtimes import wire
-from runtimes.layouts import TensorLayout, layout_of
+from runtimes.layouts import TensorLayout, known_layout, layout_of
 from runtimes.tensors import Buffer, Tensor
 from runtimes.wire import ResultFrame
 from runtimes.worker.connection import Connection
@@ -31,44 +31,73 @@ class BatchResults(Sequence[ResultFrame]):
     A ResultFrame per request is made where one is asked for. `send` needs none: it sends the rows of neighboring
     requests together.
 
-    outputs  of the whole batch; in the first dimension are the rows, unless there is only one request
-    began    when the batch began, in time.monotonic() seconds
-    times    compute input, infer and output in nanoseconds, then the rows of the batch, as in ResultFrame
-    total    bytes of all results
-    largest  bytes of the largest result
+    began  when the batch began, in time.monotonic() seconds
+    times  compute input, infer and output in nanoseconds, then the rows of the batch, as in ResultFrame
+    rows   of each result; a result whose rows are not counted, or not in the first dimension, is alone and has one
+    total  bytes of all results
     """
 
-    def __init__(self, batch: Batch, outputs: Sequence[Tensor], began: float, times: Tuple[int, int, int, int]) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        outputs: Sequence[Tuple[Tensor, Sequence[int]]],
+        is_by_row: bool,
+        began: float,
+        times: Tuple[int, int, int, int],
+    ) -> None:
+        """`outputs`: of the whole batch, each with the bytes before each of its rows (tensors.from_rows)."""
         self.began, self.times = began, times
-        self._batch, self._outputs, self._rows = batch, outputs, batch.rows
+        self.rows: Sequence[int] = batch.each_rows if is_by_row else (1,)
+        self._batch, self._outputs, self._is_by_row = batch, outputs, is_by_row
+        self._offsets: List[int] = []  # the rows before each request, then all rows; empty until they are needed
+        self._has_strings = False
         self.total = 0
-        for output in outputs:
-            self.total += len(output.data)
-        groups = batch.groups
-        if len(groups) == 1:
-            self.largest = self.total // len(batch.ids)
-        else:
-            self.largest = self.bytes_of(max([group.rows for group in groups]))
+        for (_, datatype, _, data), _ in outputs:
+            self.total += len(data)
+            self._has_strings = self._has_strings or datatype == "BYTES"
 
-    def bytes_of(self, rows: int) -> int:
-        """Return the bytes of a result with this many rows."""
-        return self.total if rows == self._rows else rows * self.total // self._rows
+    @property
+    def largest(self) -> int:
+        """The bytes of the largest result."""
+        return max([sum(map(len, self.data(index, index + 1))) for index in range(len(self.rows))])
 
-    def layout(self, rows: int) -> TensorLayout:
-        """Return the layout of a result with this many rows."""
-        if rows == self._rows:
-            return layout_of("", (), self._outputs)
-        parts = zip(self._outputs, self.data(0, rows))
-        return layout_of(
-            "", (), [Tensor(name, datatype, (rows,) + shape[1:], part) for (name, datatype, shape, _), part in parts]
-        )
+    @property
+    def layout(self) -> TensorLayout:
+        """The layout of all results, which leaves their rows open if the outputs have any."""
+        described = []
+        for (name, datatype, shape, _), before in self._outputs:
+            size = -1 if datatype == "BYTES" else before[1]
+            described.append((name, datatype, (-1,) + shape[1:] if self._is_by_row else shape, size))
+        return known_layout(("", (), tuple(described)))
 
     def data(self, start: int, stop: int) -> List[Buffer]:
-        """Return the bytes of these rows, for each output."""
-        rows = self._rows
-        if stop - start == rows:
-            return [output.data for output in self._outputs]
-        return [data[start * len(data) // rows : stop * len(data) // rows] for _, _, _, data in self._outputs]
+        """Return the bytes of the results from `start` to `stop`, for each output."""
+        if stop - start == len(self.rows):
+            return [tensor.data for tensor, _ in self._outputs]
+        offsets = self._row_offsets()
+        first, last = offsets[start], offsets[stop]
+        return [tensor.data[before[first] : before[last]] for tensor, before in self._outputs]
+
+    def sizes(self, start: int, stop: int) -> List[List[int]]:
+        """Return the bytes of the results from `start` to `stop`, for each output of strings."""
+        sizes = []
+        for tensor, before in self._outputs:
+            if tensor.datatype == "BYTES":
+                bounds = [before[row] for row in self._row_offsets()[start : stop + 1]]
+                sizes.append([last - first for first, last in zip(bounds, bounds[1:])])
+        return sizes
+
+    def _row_offsets(self) -> List[int]:
+        if not self._offsets:
+            self._offsets = [0, *accumulate(self.rows)]
+        return self._offsets
+
+    def pack(self, start: int, stop: int, ids: Sequence[int], queue_ns: Sequence[int], flags: int) -> List[Buffer]:
+        """Return the frame of the results from `start` to `stop`."""
+        common = ResultFrame(0, *self.times, [], self.layout)
+        rows, data = self.rows[start:stop], self.data(start, stop)
+        sizes = self.sizes(start, stop) if self._has_strings else ()
+        return wire.pack_grouped_results(ids, queue_ns, rows, common, data, sizes, flags)
 
     def __len__(self) -> int:
         return len(self._batch)
@@ -76,12 +105,13 @@ class BatchResults(Sequence[ResultFrame]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
-        pending = self._batch[index]
-        start = sum([before.rows for before in self._batch[:index]]) if index else 0
-        layout = self.layout(pending.rows)
-        parts = zip(layout[2], self.data(start, start + pending.rows))
-        tensors = [Tensor(name, datatype, shape, data) for (name, datatype, shape, _), data in parts]
-        return ResultFrame(int((self.began - pending.arrived) * 1e9), *self.times, tensors, layout)
+        index = range(len(self))[index]
+        rows, pending = self.rows[index], self._batch[index]
+        tensors = []
+        for ((name, datatype, shape, _), _), data in zip(self._outputs, self.data(index, index + 1)):
+            tensors.append(Tensor(name, datatype, (rows,) + shape[1:] if self._is_by_row else shape, data))
+        queue_ns = int((self.began - pending.arrived) * 1e9)
+        return ResultFrame(queue_ns, *self.times, tensors, layout_of("", (), tensors))
 
 
 def infer_ns(outcomes: Sequence[Outcome]) -> Optional[int]:
@@ -106,35 +136,26 @@ def send_failure(connection: Connection, request_id: int, failure: Failure) -> N
 
 def _send_rows(batch: Batch, results: BatchResults) -> None:
     """Send the rows of neighboring requests in one frame, if they go to one front."""
+    ids, start, flag = batch.ids, 0, wire.FIRST_OF_BATCH
     if len(batch.groups) == 1 and results.total <= _MAX_FRAME_BYTES:  # which is true of most batches
-        group, ids = batch.groups[0], batch.ids
+        group = batch.groups[0]
         queue_ns = [int((results.began - group.arrived) * 1e9)] * len(ids)
-        common = ResultFrame(0, *results.times, [], results.layout(group.rows))
-        buffers = wire.pack_grouped_results(ids, queue_ns, common, results.data(0, batch.rows), wire.FIRST_OF_BATCH)
-        group.source.queue(buffers)
+        group.source.queue(results.pack(0, len(ids), ids, queue_ns, flag))
         return
-    begin_row, flag = 0, wire.FIRST_OF_BATCH
     for groups in _neighbors(batch.groups):
-        source, rows = groups[0].source, groups[0].rows
-        ids, queue_ns = [], []
-        counts: List[int] = []  # of rows; empty if all requests have as many
-        is_uniform = all([group.rows == rows for group in groups])
+        queue_ns = []
         for group in groups:
-            numbers = group.requests.numbers[group.start : group.stop]
-            ids += numbers
-            queue_ns += [int((results.began - group.arrived) * 1e9)] * len(numbers)
-            if not is_uniform:
-                counts += [group.rows] * len(numbers)
-        common = ResultFrame(0, *results.times, [], results.layout(rows if is_uniform else 1))
-        largest = rows if is_uniform else max(counts)
-        per_frame = max(1, _MAX_FRAME_BYTES // max(1, results.bytes_of(largest)))
-        for start in range(0, len(ids), per_frame):
-            stop = min(start + per_frame, len(ids))
-            each = counts[start:stop]
-            end_row = begin_row + (rows * (stop - start) if is_uniform else sum(each))
-            data = results.data(begin_row, end_row)
-            source.queue(wire.pack_grouped_results(ids[start:stop], queue_ns[start:stop], common, data, flag, each))
-            begin_row, flag = end_row, 0
+            queue_ns += [int((results.began - group.arrived) * 1e9)] * len(group)
+        stop = start + len(queue_ns)
+        count = stop - start  # of results in one frame
+        if results.total > _MAX_FRAME_BYTES:
+            count = max(1, _MAX_FRAME_BYTES // max(1, results.largest))
+        for first in range(start, stop, count):
+            last = min(first + count, stop)
+            waited = queue_ns[first - start : last - start]
+            groups[0].source.queue(results.pack(first, last, ids[first:last], waited, flag))
+            flag = 0
+        start = stop
 
 
 def _neighbors(groups: List[PendingGroup]) -> List[List[PendingGroup]]:
@@ -156,7 +177,8 @@ def _send_each(batch: Batch, outcomes: Sequence[Outcome]) -> None:
             for number, failure in each:
                 send_failure(source, number, failure)
             continue
-        per_frame = max(1, _MAX_FRAME_BYTES // max(1, sum([size for _, _, _, size in shared[0][2]])))
+        largest = max([sum([len(tensor.data) for tensor in result.outputs]) for _, result in each])
+        per_frame = max(1, _MAX_FRAME_BYTES // max(1, largest))
         for start in range(0, len(each), per_frame):
             source.queue(wire.pack_result(each[start : start + per_frame], flag))
             flag = 0

@@ -1,7 +1,7 @@
 """Concatenates, pads and splits arrays by rows. `dim` is the dimension that counts the rows.
 
-Requests with the same layout, such as those of one client, do not need an array each. In a frame, their bytes are
-contiguous already, so that the inputs of a batch are views of it.
+Small requests do not need an array each. In a frame, the bytes of those with the same layout are contiguous already,
+so that the inputs of a batch are views of it.
 """
 
 from typing import Any, Callable, Dict, List, Optional, Sequence
@@ -10,20 +10,20 @@ import numpy as np
 
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, numpy_dtype
-from runtimes.layouts import TensorLayout
-from runtimes.tensors import to_array
+from runtimes.layouts import TensorLayout, with_rows
+from runtimes.tensors import Buffer, Tensor, to_array
 from runtimes.worker.batcher import padded_size
-from runtimes.worker.pending import Batch, PendingGroup
+from runtimes.worker.pending import Batch
 
 # Inputs of up to this many bytes are concatenated as bytes. For larger ones, making arrays is cheap compared with
 # copying the bytes, and `Model.empty` may provide faster memory to copy them into.
 _SMALL = 1 << 12
 
-# Layouts of inputs whose sizes are cached: as many as the wire caches.
+# Layouts that are known to fit or not: as many as the wire caches.
 _MAX_LAYOUTS = 1024
 
 Arrays = Dict[str, np.ndarray]
-_numeric_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, int]
+_known_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, bool]
 
 
 def gather_inputs(batch: Batch, size: int, dim: int, empty: Callable[[Any, Any], np.ndarray] = np.empty) -> Arrays:
@@ -33,67 +33,64 @@ def gather_inputs(batch: Batch, size: int, dim: int, empty: Callable[[Any, Any],
 
     Raises ValueError with a sentence for the client if the bytes of an input do not fit its shape.
     """
-    groups, is_single = batch.groups, len(batch.ids) == 1
-    if batch.rows == size and (is_single or dim == 0):
-        layout = groups[0].requests.inputs.layout
-        largest = _numeric_layouts.entries.get(layout)
-        if largest is None:
-            largest = _numeric_bytes(layout)
-        if len(groups) == 1 and 0 <= largest and (is_single or largest <= _SMALL):
-            return _views(groups[0])
-        arrays = _join(groups, size) if len(groups) > 1 else None
-        if arrays is not None:
-            return arrays
+    if dim == 0 or len(batch.ids) == 1:
+        joined = _join(batch)
+        if joined is not None:
+            return joined if batch.rows == size else concatenate([joined], dim, size, empty)
     parts = [{tensor.name: to_array(tensor) for tensor in pending.frame.inputs} for pending in batch]
     return concatenate(parts, dim, size, empty) if size else parts[0]
 
 
-def _numeric_bytes(layout: TensorLayout) -> int:
-    """Return the bytes of the largest tensor; -1 if one contains strings, or has a size that does not fit its shape."""
-    largest = _numeric_layouts.entries.get(layout)
-    if largest is None:
-        largest = 0
+def _join(batch: Batch) -> Optional[Arrays]:
+    """Return the inputs of all requests, joined in the first dimension without an array per request.
+
+    Return None if they are large or differ in their order, or if one does not fit its shape.
+    """
+    groups, count = batch.groups, len(batch.ids)
+    group, inputs = groups[0], groups[0].requests.inputs
+    layout = inputs.layout
+    if not _fits(layout):
+        return None
+    if len(groups) > 1:
+        for other in [each.requests.inputs.layout for each in groups]:
+            if other is not layout and (not _fits(other) or _names(other) != _names(layout)):
+                return None
+    rows = batch.rows or inputs.rows[group.start]  # the latter of a request that runs as it is
+    arrays: Arrays = {}
+    for tensor, (name, datatype, shape, _) in enumerate(layout[2]):
+        data: Buffer = inputs.data(tensor, group.start, group.stop)
+        if len(groups) > 1:
+            data = b"".join([each.requests.inputs.data(tensor, each.start, each.stop) for each in groups])
+        if count > 1:
+            if len(data) > _SMALL * count:
+                return None
+            shape = (rows,) + shape[1:]
+        elif inputs.by_row:
+            shape = with_rows(shape, rows)
+        if datatype == "BYTES":
+            arrays[name] = to_array(Tensor(name, datatype, shape, data))
+        else:
+            arrays[name] = np.frombuffer(data, numpy_dtype(datatype)).reshape(shape)
+    return arrays
+
+
+def _names(layout: TensorLayout) -> List[str]:
+    return [name for name, _, _, _ in layout[2]]
+
+
+def _fits(layout: TensorLayout) -> bool:
+    """Return whether the sizes of all numbers fit their shapes, and numpy has their datatypes."""
+    fits = _known_layouts.entries.get(layout)
+    if fits is None:
+        fits = True
         for _, datatype, shape, size in layout[2]:
             count, typestr = DATATYPES[datatype].itemsize, DATATYPES[datatype].typestr
-            for each in shape:
+            for each in with_rows(shape, 1):
                 count *= each
-            is_numeric = size == count and typestr is not None and datatype != "BYTES"
-            largest = max(largest, size) if is_numeric and largest >= 0 else -1
+            fits = fits and (datatype == "BYTES" or (size == count and typestr is not None))
         if type(layout) is not tuple:  # the others are too long to be cached
-            _numeric_layouts.put(layout, largest)
-    return largest
-
-
-def _views(group: PendingGroup) -> Arrays:
-    """Return the tensors of a group as views of its frame that join them in the first dimension."""
-    inputs, start, count = group.requests.inputs, group.start, group.stop - group.start
-    arrays = {}
-    for (name, datatype, shape, size), position in zip(inputs.layout[2], inputs.starts):
-        if count > 1:
-            shape = (shape[0] * count,) + shape[1:]
-        position += start * size
-        data = inputs.body[position : position + count * size]
-        arrays[name] = np.frombuffer(data, numpy_dtype(datatype)).reshape(shape)
-    return arrays
-
-
-def _join(groups: Sequence[PendingGroup], size: int) -> Optional[Arrays]:
-    """Return the tensors of all groups; None if some are large or contain strings, or differ in their order."""
-    first = layout = groups[0].requests.inputs.layout
-    names = [name for name, _, _, _ in first[2]]
-    if not 0 <= _numeric_bytes(first) <= _SMALL:
-        return None
-    for group in groups:
-        if group.requests.inputs.layout is layout:
-            continue
-        layout = group.requests.inputs.layout
-        if not 0 <= _numeric_bytes(layout) <= _SMALL or [name for name, _, _, _ in layout[2]] != names:
-            return None
-    arrays = {}
-    for tensor, (name, datatype, shape, _) in enumerate(first[2]):
-        data = b"".join([group.requests.inputs.data(tensor, group.start, group.stop) for group in groups])
-        arrays[name] = np.frombuffer(data, numpy_dtype(datatype)).reshape((size,) + shape[1:])
-    return arrays
+            _known_layouts.put(layout, fits)
+    return fits
 
 
 def concatenate(

@@ -78,25 +78,40 @@ class Waiting:
         the limit is alone.
         """
         items = self.items
-        key, first_rows = items[0][3].key, items[0][3].rows
+        key = items[0][3].key
         groups: List[PendingGroup] = []
         rest: List[Item] = []
-        room = max(limit, first_rows)
+        room = max(limit, items[0][3].each_rows[0])
         for index, item in enumerate(items):
             if room <= 0:
                 rest += items[index:]
                 break
             group = item[3]
-            count = len(group)
-            fits = min(count, room // group.rows) if group.key == key else 0
-            if latest_end and groups and group.first_deadline < latest_end:
-                fits = 0  # with a target, each group has a single request
-            room -= fits * group.rows
-            if fits == count:
-                groups.append(group)
-            elif fits:
-                groups.append(group.part(0, fits))
-                rest.append((*item[:3], group.part(fits, count)))
-            else:
+            # With a target, each group has a single request.
+            if group.key != key or (latest_end and groups and group.first_deadline < latest_end):
                 rest.append(item)
+            elif group.rows <= room:
+                groups.append(group)
+                room -= group.rows
+            else:
+                for part, fits in _parts_that_fit(group, room):
+                    if fits:
+                        groups.append(part)
+                        room -= part.rows
+                    else:
+                        rest.append((*item[:3], part))
         return groups, rest
+
+
+def _parts_that_fit(group: PendingGroup, room: int) -> List[Tuple[PendingGroup, bool]]:
+    """Divide a group into the requests that fit into this many rows, one after the other, and those that do not."""
+    fits: List[bool] = []
+    for rows in group.each_rows:
+        fits.append(rows <= room)
+        room -= rows if rows <= room else 0
+    parts, start = [], 0
+    for is_in, run in groupby(fits):
+        stop = start + len(list(run))
+        parts.append((group.part(start, stop), is_in))
+        start = stop
+    return parts

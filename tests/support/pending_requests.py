@@ -3,14 +3,30 @@
 from typing import Any
 
 from runtimes import wire
+from runtimes.layouts import by_row, cached, layout_of
 from runtimes.wire import InferFrame, RequestGroup
 from runtimes.worker.batcher import Batcher
 from runtimes.worker.pending import Batch, PendingGroup
 
 
-def one_frame(*requests: tuple[int, InferFrame]) -> RequestGroup:
-    """Return requests with these ids, which have the same layout, as a worker reads them from one frame."""
-    (read,) = wire.FrameReader().feed(b"".join(bytes(part) for part in wire.pack_infer(requests)))
+def one_frame(*requests: tuple[int, InferFrame], dim: int | None = None) -> RequestGroup:
+    """Return requests with these ids, which have the same layout, as a worker reads them from one frame.
+
+    dim: the dimension of their rows, in which they may differ; None if they state none.
+    """
+    packed = wire.pack_infer(requests)
+    if dim is not None:
+        frames = [frame for _, frame in requests]
+        first = frames[0]
+        packed = wire.pack_requests(
+            [number for number, _ in requests],
+            [frame.deadline for frame in frames],
+            [frame.priority for frame in frames],
+            [frame.inputs[0].shape[dim] for frame in frames],
+            cached(by_row(layout_of(first.signature, first.outputs, first.inputs), dim)),
+            [[tensor.data for tensor in frame.inputs] for frame in frames],
+        )
+    (read,) = wire.FrameReader().feed(b"".join(bytes(part) for part in packed))
     return wire.unpack_requests(read.body)
 
 

@@ -27,7 +27,7 @@ from runtimes.worker.pending import Batch
 
 Cost = Callable[[int], float]
 _TENSOR = from_array("x", np.zeros((1, 1), np.float32))
-_INPUTS = TensorGroup(by_identity(new_layout("s", (), [_TENSOR])), 1, memoryview(_TENSOR.data), 0)
+_INPUTS = TensorGroup(by_identity(new_layout("s", (), [_TENSOR])), [1], memoryview(_TENSOR.data), 0)
 _WINDOW = 2  # batches that a front may have at a worker
 
 COSTS: dict[str, Cost] = {

@@ -19,7 +19,7 @@ def test_observing_many_equals_observing_each() -> None:
 
 def test_a_snapshot_includes_pending_durations() -> None:
     metrics = ModelMetrics()
-    empty = TensorGroup(layout_of("", (), []), 1, memoryview(b""), 0)
+    empty = TensorGroup(layout_of("", (), []), [1], memoryview(b""), 0)
     results = ResultGroup((1,), (1_000_000,), 2_000_000, 3_000_000, 4_000_000, 8, empty)
     for count in (0, 3, 5000):
         for _ in range(count):

@@ -54,7 +54,7 @@ class Counting:
 
     def answer(self, value: float, final: bool) -> None:
         tensor = from_array("y", np.full(1, value, np.float32))
-        outputs = TensorGroup(layout_of("", (), [tensor]), 1, memoryview(tensor.data), 0)
+        outputs = TensorGroup(layout_of("", (), [tensor]), [1], memoryview(tensor.data), 0)
         (queued,) = self.accepted
         queued.answer(ResultGroup((queued.id,), (1,), 2, 3, 4, 1, outputs, final), 0)
 

@@ -75,13 +75,13 @@ def test_answers_survive() -> None:
 def test_answers_with_different_numbers_of_rows_survive_in_one_frame(counts: tuple[int, ...]) -> None:
     total = sum(counts)
     outputs = {"a": np.arange(3 * total, dtype=np.int8).reshape(total, 3), "b": np.arange(total, dtype=np.float64)}
-    row = wire.layout_of("", (), [from_array(name, array[:1]) for name, array in outputs.items()])
+    row = layouts.by_row(wire.layout_of("", (), [from_array(name, array[:1]) for name, array in outputs.items()]), 0)
     common = ResultFrame(0, 2, 3, 4, total, [], row)
     numbers, data = range(7, 7 + len(counts)), [from_array(name, array).data for name, array in outputs.items()]
-    stream = together(wire.pack_grouped_results(numbers, [5] * len(counts), common, data, 0, counts))
+    stream = together(wire.pack_grouped_results(numbers, [5] * len(counts), counts, common, data, (), 0))
     for _ in range(2):  # the second time, layouts are cached
         (frame,) = wire.FrameReader().feed(stream)
-        assert frame.flags == wire.FINAL | wire.BY_ROWS
+        assert frame.flags == wire.FINAL
         results, begin = wire.unpack_result(frame.body, frame.flags), 0
         for count, number, (found, result) in zip(counts, numbers, results, strict=True):
             assert (found, *result[:5]) == (number, 5, 2, 3, 4, total)
@@ -93,6 +93,47 @@ def test_answers_with_different_numbers_of_rows_survive_in_one_frame(counts: tup
         whole = np.frombuffer(stream, np.uint8).ctypes.data
         for tensor in results[0][1].outputs:
             assert (np.frombuffer(tensor.data, np.uint8).ctypes.data - whole) % 16 == 0
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("in_arena", [False, True])
+def test_requests_with_different_rows_and_strings_survive_in_one_frame(in_arena: bool, dim: int) -> None:
+    each = []
+    for rows in (2,) if in_arena else (2, 5, 1):
+        strings = np.array([[b"s" * (rows * row), b""] for row in range(rows)], object)
+        arrays = {"a": np.full((rows, 3), rows, np.int8), "s": strings, "b": np.full((rows, 1), rows, np.float64)}
+        each.append({name: array.T if dim else array for name, array in arrays.items()})
+    tensors = [[from_array(name, array) for name, array in arrays.items()] for arrays in each]
+    layout = layouts.cached(layouts.by_row(layouts.new_layout("s", ["y"], tensors[0]), dim))
+    buffers = [[tensor.data for tensor in request] for request in tensors]
+    numbers, rows_of_each = range(7, 7 + len(each)), [arrays["a"].shape[dim] for arrays in each]
+    arena, offsets, flags = None, [32, 256, 512], wire.IN_ARENA if in_arena else 0
+    if in_arena:
+        memory = bytearray(1024)
+        for offset, data in zip(offsets, buffers[0], strict=True):
+            memory[offset : offset + len(data)] = data
+        arena = memoryview(memory)
+    packed = wire.pack_requests(
+        numbers, [1.5] * len(each), [0] * len(each), rows_of_each, layout, buffers, flags, offsets
+    )
+    for _ in range(2):  # the second time, layouts are cached
+        (frame,) = wire.FrameReader().feed(together(packed))
+        for (number, got), asked, arrays in zip(wire.unpack_infer(frame.body, arena), numbers, each, strict=True):
+            assert (number, *got[:4]) == (asked, 1.5, 0, "s", ("y",))
+            assert got.layout == layouts.new_layout("s", ["y"], got.inputs)
+            for tensor, (name, array) in zip(got.inputs, arrays.items(), strict=True):
+                assert tensor.name == name
+                assert same(tensor, array)
+
+
+def test_a_layout_keeps_rows_that_differ_or_are_none() -> None:
+    def layout(*shapes: tuple[int, ...]) -> layouts.TensorLayout:
+        return layouts.new_layout("s", (), [from_array("x", np.zeros(shape, np.int16)) for shape in shapes])
+
+    for shapes in ((), ((2, 3), (3, 3)), ((0, 3),), ((2, 3), ())):
+        assert layouts.by_row(layout(*shapes), 0) == layout(*shapes)
+    assert layouts.by_row(layout((2, 3), (2,)), 0)[2] == (("x", "INT16", (-1, 3), 6), ("x", "INT16", (-1,), 2))
+    assert layouts.by_row(layout((2, 3), (4, 3)), 1)[2] == (("x", "INT16", (2, -1), 4), ("x", "INT16", (4, -1), 8))
 
 
 def test_whether_an_answer_is_final_is_a_flag_and_takes_no_bytes() -> None:
@@ -179,8 +220,8 @@ def test_results_that_are_contiguous_already_make_the_same_frame(count: int) -> 
     rows = [(9 + row, [from_array(t.name, to_array(t)[row : row + 1]) for t in whole]) for row in range(count)]
     sent = [(number, ResultFrame(number, 2, 3, 4, 5, tensors)) for number, tensors in rows]
     common = sent[0][1]._replace(layout=layouts.layout_of("", (), sent[0][1].outputs))
-    numbers = [number for number, _ in sent]
-    grouped = wire.pack_grouped_results(numbers, numbers, common, [t.data for t in whole], wire.FIRST_OF_BATCH)
+    numbers, data = [number for number, _ in sent], [tensor.data for tensor in whole]
+    grouped = wire.pack_grouped_results(numbers, numbers, [1] * count, common, data, (), wire.FIRST_OF_BATCH)
     assert together(grouped) == together(wire.pack_result(sent, wire.FIRST_OF_BATCH))
 
 

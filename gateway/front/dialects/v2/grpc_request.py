@@ -39,7 +39,7 @@ class _Form(NamedTuple):
 
     order                     the positions of the inputs in a message, if they are not sorted by name
     names, datatypes, shapes  of the inputs, sorted by name
-    sizes                     of the data, when the form was cached
+    sizes                     of the data when the form was cached; -1 for strings
     layout                    with these sizes, these outputs and no signature
     """
 
@@ -84,7 +84,7 @@ class RequestReader:
             contents = [contents[index] for index in order]
         if seconds is not None:
             deadline = _sooner(deadline, seconds)
-        if signature or sizes != [*map(len, contents)]:
+        if signature or not (sizes == [*map(len, contents)] or _fits(sizes, contents)):
             layout = None
         inputs = [*map(Tensor, names, datatypes, shapes, contents)]
         request = InferRequest(model, inputs, version, request_id, outputs, signature, priority, deadline, layout)
@@ -109,8 +109,8 @@ class RequestReader:
         inputs = [inputs[index] for index in order]
         outputs = tuple([each.name for each in message.outputs])
         layout = by_identity(new_layout("", outputs, inputs))
-        names, datatypes, shapes, data = zip(*inputs, strict=True)
-        sizes = [*map(len, data)]
+        names, datatypes, shapes, _ = zip(*inputs, strict=True)
+        sizes = [size for _, _, _, size in layout[2]]
         form = _Form(
             None if order == sorted(order) else order,
             names,
@@ -134,6 +134,10 @@ class RequestReader:
             inputs = _inputs(message.model_name, message.inputs, contents, self._engine.shared_memory.reader())
             request = _read(message, message.id if split is None else split.id, inputs, seconds)
             return request, _output_options(message.outputs)
+
+
+def _fits(sizes: Sequence[int], contents: Sequence[Buffer]) -> bool:
+    return all(size in (-1, len(data)) for size, data in zip(sizes, contents, strict=True))
 
 
 def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], seconds: float | None) -> InferRequest:

@@ -35,12 +35,12 @@ class _Fields(NamedTuple):
     """The fields of all answers of one model that have the same layout.
 
     start  the model and the outputs
-    heads  the tag and length of each output's data
-    size   the bytes of all data
+    heads  the tag and length of each output's data; None for strings, whose length differs
+    size   the bytes of all data without strings
     """
 
     start: bytes
-    heads: Sequence[bytes]
+    heads: Sequence[bytes | None]
     size: int
 
 
@@ -52,19 +52,23 @@ class ResponseWriter:
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._engine, self._limits = engine, limits
-        self._fields: BoundedCache[tuple[str, str, TensorLayout], _Fields] = BoundedCache(_MAX_CACHED)
+        self._fields: BoundedCache[tuple[str, str, TensorLayout, int], _Fields] = BoundedCache(_MAX_CACHED)
 
     def write(self, options: OutputOptions, response: InferResponse) -> bytes:
         """Raises TooLarge, and InvalidRequest for an output that cannot be returned in the form that was asked for."""
         model, version, outputs, request_id, _ = response
         if type(outputs) is GroupedTensors and not options.class_counts and not options.region_ranges:
             group, member = outputs.group, outputs.member
-            key = model, version, group.layout_of(member)
-            fields = self._fields.entries.get(key) or self._describe(key)
-            if fields.size <= self._limits.response_bytes:
-                parts: list[Buffer] = [fields.start]
-                for tensor, head in enumerate(fields.heads):
-                    parts += (head, group.data(tensor, member, member + 1))
+            key = model, version, group.layout, group.rows[member]
+            start, heads, size = self._fields.entries.get(key) or self._describe(key, group.layout_of(member))
+            parts: list[Buffer] = [start]
+            for tensor, head in enumerate(heads):
+                data = group.data(tensor, member, member + 1)
+                if head is None:
+                    size += len(data)
+                    head = field_head(_CONTENTS, len(data))
+                parts += (head, data)
+            if size <= self._limits.response_bytes:
                 if request_id:
                     parts += field(_ID, request_id.encode())
                 return b"".join(parts)
@@ -72,13 +76,13 @@ class ResponseWriter:
         check_answer(response, self._limits)
         return self._write_each(response, options.region_ranges)
 
-    def _describe(self, key: tuple[str, str, TensorLayout]) -> _Fields:
-        model, version, (_, _, described) = key
-        start = [_model_fields(model, version), *[_output_field(*each[:3]) for each in described]]
+    def _describe(self, key: tuple[str, str, TensorLayout, int], layout: TensorLayout) -> _Fields:
+        described = layout[2]
+        start = [_model_fields(*key[:2]), *[_output_field(*each[:3]) for each in described]]
         sizes = [size for _, _, _, size in described]
-        fields = _Fields(b"".join(start), [field_head(_CONTENTS, size) for size in sizes], sum(sizes))
-        # The sizes of strings are different each time.
-        if len(sizes) <= _MAX_TENSORS and all(datatype != "BYTES" for _, datatype, _, _ in described):
+        heads = [None if size < 0 else field_head(_CONTENTS, size) for size in sizes]
+        fields = _Fields(b"".join(start), heads, sum([size for size in sizes if size > 0]))
+        if len(sizes) <= _MAX_TENSORS:
             self._fields.put(key, fields)
         return fields
 

@@ -62,7 +62,7 @@ class Form(NamedTuple):
     """What requests with one form have in common.
 
     inputs         the inputs, sorted by name
-    layout         as in InferRequest; None if the inputs vary in their bytes, as strings do
+    layout         as in InferRequest
     timeout_s      the time that such a request allows, in seconds; None if it does not say
     section_bytes  the bytes of all tensors after the JSON
     """
@@ -72,7 +72,7 @@ class Form(NamedTuple):
     signature: str
     priority: int
     timeout_s: float | None
-    layout: TensorLayout | None
+    layout: TensorLayout
     options: OutputOptions
     section_bytes: int
 
@@ -199,9 +199,7 @@ def _form(
         inputs.append(_Section(section_bytes, section_bytes + size, *tensor[:3]))
         section_bytes += size
     inputs.sort(key=attrgetter("name"))
-    layout = None
-    if not any(isinstance(each, _Values) and each.datatype == "BYTES" for each in inputs):
-        layout = by_identity(new_layout(request.signature, request.outputs, request.inputs))
+    layout = by_identity(new_layout(request.signature, request.outputs, request.inputs))
     outputs = list(request.outputs)
     return Form(tuple(inputs), outputs, request.signature, request.priority, timeout_s, layout, options, section_bytes)
 

@@ -6,6 +6,7 @@ layout, and joined with the values. The values of answers that came in one frame
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,8 @@ from gateway.front.base.limits import Limits, check_answer, check_json_answer
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON, OutputOptions
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import numpy_dtype
-from runtimes.layouts import GroupedTensors, RowGroup, TensorGroup, TensorLayout
-from runtimes.tensors import Buffer, Tensor
+from runtimes.layouts import GroupedTensors, TensorGroup, TensorLayout, with_rows
+from runtimes.tensors import Buffer, Tensor, unpack_bytes
 
 # The shapes of outputs follow from those of requests, which clients choose; an entry takes some 300 bytes.
 _MAX_TEXTS = 1024
@@ -33,17 +34,21 @@ _MAX_TENSORS = 64
 class _Texts(NamedTuple):
     """The texts of all answers of one model that have the same layout, for ALL_JSON or for ALL_BINARY.
 
-    before  what comes before the values of each tensor, or instead of them
-    end     what comes after the last tensor
-    size    the bytes of all tensors
+    before   what comes before the values of each tensor, or instead of them, without the bytes of strings
+    end      what comes after the last tensor
+    size     the bytes of all tensors of numbers
+    strings  the positions of the others
     """
 
     before: tuple[bytes, ...]
     end: bytes
     size: int
+    strings: tuple[int, ...]
 
 
-_texts: BoundedCache[tuple[str, str, TensorLayout, bool], _Texts] = BoundedCache(_MAX_TEXTS)
+# By model, version, layout, rows, and whether the texts are for ALL_BINARY.
+_Key = tuple[str, str, TensorLayout, int, bool]
+_texts: BoundedCache[_Key, _Texts] = BoundedCache(_MAX_TEXTS)
 
 
 Body = tuple[Sequence[Buffer], int | None]
@@ -64,15 +69,20 @@ def write_member(response: InferResponse, options: OutputOptions, limits: Limits
     else:
         return None
     group, index = outputs.group, outputs.member
-    layout = group.layout_of(index)
-    texts = _texts.entries.get((model, version, layout, binary)) or _new_texts(model, version, layout, binary)
-    before, end, size = texts
+    key = model, version, group.layout, group.rows[index], binary
+    before, end, size, strings = _texts.entries.get(key) or _new_texts(key, group.layout_of(index))
+    for tensor in strings:
+        size += len(group.data(tensor, index, index + 1))
     if size > limits.response_bytes or size > limits.json_answer_bytes or not before:
         return None
     end += b'],"id":%b}' % dumps(request_id) if request_id else b"]}"
     if binary:
-        document = b"".join([*before, end])
-        return [document, *[group.data(tensor, index, index + 1) for tensor in range(len(before))]], len(document)
+        sections = [group.data(tensor, index, index + 1) for tensor in range(len(before))]
+        texts = [*before, end]
+        for tensor in strings:
+            texts[tensor] += _binary_size(len(sections[tensor]))
+        document = b"".join(texts)
+        return [document, *sections], len(document)
     values = group.memo
     if values is None:
         values = group.memo = [_values_of_all(group, tensor) for tensor in range(len(before))]
@@ -84,15 +94,23 @@ def write_member(response: InferResponse, options: OutputOptions, limits: Limits
 
 def _values_of_all(group: TensorGroup, tensor: int) -> "_Values | list[bytes]":
     """Return the values of a tensor for each member of its group, as JSON."""
-    _, datatype, _, size = group.layout[2][tensor]
-    data = group.data(tensor, 0, group.count)
-    if datatype == "BYTES" or group.count == 1 or not 0 < len(data) <= _MAX_TOGETHER:
+    _, datatype, shape, _ = group.layout[2][tensor]
+    data, rows = group.data(tensor, 0, group.count), group.offsets[-1]
+    count = rows * prod(with_rows(shape, 1))
+    if group.count == 1 or not count or not 0 < len(data) <= _MAX_TOGETHER:
         return _Values(group, tensor)
-    text = dumps(_array(data, datatype).reshape(len(data) // size, -1))
+    if datatype == "BYTES":
+        try:
+            strings = [element.decode() for element in unpack_bytes(data, count)]
+        except UnicodeDecodeError:
+            return _Values(group, tensor)
+        per_row = count // rows
+        return [dumps(strings[per_row * start : per_row * stop]) for start, stop in pairwise(group.offsets)]
+    text = dumps(_array(data, datatype).reshape(rows, -1))
     if b"null" in text:  # values that are not finite: orjson does not write them
         return _Values(group, tensor)
     lines = text[2:-2].split(b"],[")
-    if isinstance(group, RowGroup):
+    if len(lines) > group.count:
         lines = [b",".join(lines[start:stop]) for start, stop in pairwise(group.offsets)]
     return [b"[%b]" % line for line in lines]
 
@@ -139,15 +157,22 @@ def write_response(response: InferResponse, options: OutputOptions, limits: Limi
     return [document, *sections], len(document) if sections else None
 
 
-def _new_texts(model: str, version: str, layout: TensorLayout, binary: bool) -> _Texts:
+def _new_texts(key: _Key, layout: TensorLayout) -> _Texts:
+    model, version, _, _, binary = key
     before, start = [], _beginning(model, version)
     for name, datatype, shape, size in layout[2]:
-        described = _described(name, datatype, shape)
-        before.append(start + described + (_binary_size(size) if binary else b',"data":'))
+        text = start + _described(name, datatype, shape)
+        if not binary:
+            text += b',"data":'
+        elif size >= 0:
+            text += _binary_size(size)
+        before.append(text)
         start = b"," if binary else b"},"
-    texts = _Texts(tuple(before), b"" if binary else b"}", sum([size for _, _, _, size in layout[2]]))
+    sizes = [size for _, _, _, size in layout[2]]
+    strings = tuple([tensor for tensor, size in enumerate(sizes) if size < 0])
+    texts = _Texts(tuple(before), b"" if binary else b"}", sum([size for size in sizes if size > 0]), strings)
     if len(before) <= _MAX_TENSORS:
-        _texts.put((model, version, layout, binary), texts)
+        _texts.put(key, texts)
     return texts
 
 

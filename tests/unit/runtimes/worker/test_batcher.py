@@ -117,7 +117,7 @@ def test_padding_goes_to_the_next_declared_size() -> None:
 
 def of_one_frame(*frames: InferFrame, batching: Batching = BATCHING, isolated: bool = False) -> Batcher:
     made = Batcher(batching)
-    made.add("front", one_frame(*enumerate(frames)), isolated, 0.0)
+    made.add("front", one_frame(*enumerate(frames), dim=0), isolated, 0.0)
     return made
 
 
@@ -127,6 +127,12 @@ def test_requests_of_one_frame_are_divided_among_batches_in_order() -> None:
     assert len(batcher) == 7
     assert [ids(batcher) for _ in range(4)] == [[0, 1], [2, 3], [4, 5, 6], []]
     assert not batcher
+
+
+def test_requests_of_one_frame_let_smaller_ones_pass() -> None:
+    batcher = of_one_frame(*[frame(rows) for rows in (2, 3, 1, 2, 1, 9, 1, 1)])
+    assert batcher.has_full_batch()
+    assert [ids(batcher) for _ in range(5)] == [[0, 2, 4], [1, 6], [3, 7], [5], []]
 
 
 def test_requests_of_one_frame_have_deadlines_priorities_and_cancellations_of_their_own() -> None:

@@ -12,16 +12,21 @@ from tests.support.pending_requests import one_frame
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
-def received(*each: list[Tensor], rows: int = 0) -> PendingGroup:
-    """Return requests with these inputs as they are read from one frame. rows: of each; 0 if they are not counted."""
-    requests = one_frame(*[(number, InferFrame(1.0, 0, "s", (), tensors)) for number, tensors in enumerate(each)])
-    return PendingGroup("front", requests, 0, len(each), 0.0, rows, "key")
+def received(*each: list[Tensor], rows: int = 0, dim: int | None = None) -> PendingGroup:
+    """Return requests with these inputs as they are read from one frame.
+
+    rows: of each; 0 if they are not counted. dim: as in one_frame.
+    """
+    requests = [(number, InferFrame(1.0, 0, "s", (), tensors)) for number, tensors in enumerate(each)]
+    unit = rows if dim is None else min(rows, 1)
+    return PendingGroup("front", one_frame(*requests, dim=dim), 0, len(each), 0.0, unit, "key")
 
 
+@pytest.mark.parametrize("dim", [None, 0])
 @pytest.mark.parametrize("alone", [True, False])
-def test_requests_of_one_frame_are_joined_without_a_copy(alone: bool) -> None:
+def test_requests_of_one_frame_are_joined_without_a_copy(alone: bool, dim: int | None) -> None:
     group = received(
-        *[[from_array("a", X.astype(np.int8) + row), from_array("b", X + row)] for row in range(1, 4)], rows=2
+        *[[from_array("a", X.astype(np.int8) + row), from_array("b", X + row)] for row in range(1, 4)], rows=2, dim=dim
     )
     group = group.part(1, 2 if alone else 3)
     size = 2 * len(group)
@@ -32,17 +37,22 @@ def test_requests_of_one_frame_are_joined_without_a_copy(alone: bool) -> None:
     assert all(np.shares_memory(array, body) for array in arrays.values())
 
 
-def test_requests_of_two_frames_are_joined_in_order() -> None:
-    first, second = [received(*[[from_array("x", X + row)] for row in rows], rows=2) for rows in ((0, 1, 2), (3,))]
+@pytest.mark.parametrize("dims", [(None, None), (0, None), (None, 0), (0, 0)])
+def test_requests_of_two_frames_are_joined_in_order(dims: tuple[int | None, int | None]) -> None:
+    first, second = (
+        received(*[[from_array("x", X + row)] for row in rows], rows=2, dim=dim)
+        for rows, dim in zip(((0, 1, 2), (3,)), dims, strict=True)
+    )
     arrays = gather_inputs(Batch([first.part(2, 3), second, first.part(0, 1)]), 6, 0)
     assert arrays["x"].tolist() == np.concatenate([X + 2, X + 3, X]).tolist()
 
 
 @pytest.mark.parametrize("array", [np.array([[b"a", b"bc"]], object), X, np.array(7), np.zeros((0, 3))])
 def test_one_request_whose_rows_are_not_counted_is_read_as_it_is(array: np.ndarray) -> None:
-    found = gather_inputs(Batch([received([from_array("x", array)])]), 0, 0)["x"]
-    assert found.shape == array.shape
-    assert (found == array).all()
+    for dim in [None, 0] if array.size and array.ndim else [None]:
+        found = gather_inputs(Batch([received([from_array("x", array)], dim=dim)]), 0, 0)["x"]
+        assert found.shape == array.shape
+        assert (found == array).all()
 
 
 @pytest.mark.parametrize("data", [b"short", b"much longer than that"])
@@ -52,8 +62,9 @@ def test_data_that_does_not_fit_its_shape_is_refused_even_inside_a_frame(data: b
         gather_inputs(Batch([group]), 1, 0)
 
 
-def test_padding_repeats_the_last_row() -> None:
-    group = received([from_array("x", X)], [from_array("x", X + 10)], rows=2)
+@pytest.mark.parametrize("dim", [None, 0])
+def test_padding_repeats_the_last_row(dim: int | None) -> None:
+    group = received([from_array("x", X)], [from_array("x", X + 10)], rows=2, dim=dim)
     assert gather_inputs(Batch([group]), 6, 0)["x"].tolist() == [
         *X.tolist(),
         *(X + 10).tolist(),
@@ -61,7 +72,8 @@ def test_padding_repeats_the_last_row() -> None:
     ]
 
 
-def test_rows_along_another_dimension_are_joined_along_it() -> None:
-    group = received([from_array("x", X)], [from_array("x", X)], rows=3)
+@pytest.mark.parametrize("dim", [None, 1])
+def test_rows_along_another_dimension_are_joined_along_it(dim: int | None) -> None:
+    group = received([from_array("x", X)], [from_array("x", X)], rows=3, dim=dim)
     assert gather_inputs(Batch([group]), 6, 1)["x"].tolist() == np.concatenate([X, X], axis=1).tolist()
     assert gather_inputs(Batch([group.part(1, 2)]), 3, 1)["x"].tolist() == X.tolist()

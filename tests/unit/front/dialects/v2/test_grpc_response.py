@@ -10,7 +10,7 @@ from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.grpc_response import ResponseWriter
 from gateway.front.dialects.v2.output_options import OutputOptions
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.layouts import GroupedTensors, TensorGroup, cached, new_layout, pack_tensors
+from runtimes.layouts import GroupedTensors, TensorGroup, cached, new_layout, pack_tensors, string_sizes
 from runtimes.tensors import Tensor, from_array, pack_bytes
 from tests.support.front_server import answer, models
 
@@ -27,11 +27,15 @@ def outputs(member: int) -> list[Tensor]:
 
 
 def grouped(kinds: slice) -> list[GroupedTensors]:
-    each = [outputs(member)[kinds] for member in range(MEMBERS)]
+    return members([outputs(member)[kinds] for member in range(MEMBERS)])
+
+
+def members(each: list[list[Tensor]]) -> list[GroupedTensors]:
     layout = cached(new_layout("", (), each[0]))
     buffers = [[tensor.data for tensor in tensors] for tensors in each]
     body = memoryview(b"".join([b"before", *pack_tensors(layout, buffers)]))
-    return [GroupedTensors(TensorGroup(layout, MEMBERS, body, 6), member) for member in range(MEMBERS)]
+    group = TensorGroup(layout, [1] * len(each), body, 6, string_sizes(layout, buffers))
+    return [GroupedTensors(group, member) for member in range(len(each))]
 
 
 def expected(tensors: list[Tensor], request_id: str) -> pb.ModelInferResponse:
@@ -74,7 +78,10 @@ def test_an_answer_over_the_limit_is_rejected_each_time() -> None:
             writer.write(OutputOptions(), InferResponse("m", "2", grouped(slice(None))[0]))
 
 
-def test_answers_with_strings_are_not_cached(writer: ResponseWriter) -> None:
-    for kinds, count in ((slice(2, 3), 0), (slice(None), 0), (slice(2), 1)):
-        writer.write(OutputOptions(), InferResponse("m", "2", grouped(kinds)[0]))
-        assert len(writer._fields) == count
+def test_strings_of_any_length_share_an_entry_of_the_cache(writer: ResponseWriter) -> None:
+    for texts in ([b""], [b"a"], [b"\0" * 300], [b"bc", b"d" * 70_000]):
+        tensors = [Tensor("t", "BYTES", (1,), pack_bytes([text])) for text in texts]
+        for member, tensor in zip(members([[tensor] for tensor in tensors]), tensors, strict=True):
+            raw = writer.write(OutputOptions(), InferResponse("m", "2", member))
+            assert pb.ModelInferResponse.FromString(raw) == expected([tensor], "")
+    assert len(writer._fields) == 1

@@ -1,6 +1,6 @@
 """Answers that came in one frame are written together: each is what it would be on its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
 
 import numpy as np
@@ -12,7 +12,16 @@ from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON, OutputOptions
 from gateway.front.dialects.v2.rest_response import write_member, write_response
 from runtimes.contract import DATATYPES
-from runtimes.layouts import ALIGNMENT, GroupedTensors, RowGroup, TensorGroup, cached, new_layout, pack_tensors
+from runtimes.layouts import (
+    GroupedTensors,
+    TensorGroup,
+    TensorLayout,
+    by_row,
+    cached,
+    new_layout,
+    pack_tensors,
+    string_sizes,
+)
 from runtimes.tensors import Tensor, from_array, pack_bytes
 
 MEMBERS = 3
@@ -23,23 +32,20 @@ NUMBERS = {each.name: each.dtype for each in DATATYPES.values() if each.name != 
 def grouped(each: list[list[Tensor]]) -> list[GroupedTensors]:
     """The outputs of several answers, as in one frame."""
     layout = cached(new_layout("", (), each[0]))
+    return members(layout, [1] * len(each), each)
+
+
+def members(layout: TensorLayout, rows: list[int], each: list[list[Tensor]]) -> list[GroupedTensors]:
     buffers = [[tensor.data for tensor in tensors] for tensors in each]
     body = memoryview(b"".join([b"odd", *pack_tensors(layout, buffers)]))
-    group = TensorGroup(layout, len(each), body, 3)
+    group = TensorGroup(layout, rows, body, 3, string_sizes(layout, buffers))
     return [GroupedTensors(group, member) for member in range(len(each))]
 
 
 def by_rows(each: list[list[Tensor]]) -> list[GroupedTensors]:
     """The same for answers with different numbers of rows."""
-    row = [
-        Tensor(name, datatype, (1, *shape[1:]), data[: len(data) // shape[0]])
-        for name, datatype, shape, data in each[0]
-    ]
-    data = [b"".join([tensors[index].data for tensors in each]) for index in range(len(row))]
-    body = b"".join(part + b"\0" * (-len(part) % ALIGNMENT) for part in data)
-    counts = [tensors[0].shape[0] for tensors in each]
-    group = RowGroup(cached(new_layout("", (), row)), counts, memoryview(b"odd" + body), 3)
-    return [GroupedTensors(group, member) for member in range(len(each))]
+    layout = cached(by_row(new_layout("", (), each[0]), 0))
+    return members(layout, [tensors[0].shape[0] for tensors in each], each)
 
 
 def whole(response: InferResponse, options: OutputOptions) -> tuple[bytes, int | None]:
@@ -98,6 +104,17 @@ def test_members_with_different_numbers_of_rows(shape: tuple[int, ...], worst: f
     assert [list(member) for member in by_rows(each)] == each
 
 
+@pytest.mark.parametrize("worst", ["a", '"],["', "\u00e9\n\0", b"\xff", "x" * 9000])
+def test_members_with_strings_of_any_length(worst: bytes | str) -> None:
+    def tensors(rows: int, texts: Sequence[bytes | str]) -> list[Tensor]:
+        return [Tensor("t", "BYTES", (rows, 2), pack_bytes(texts)), from_array("y", np.arange(rows))]
+
+    check([tensors(2, [text, "b", "", "d"]) for text in ("", "c", worst)])
+    each = [tensors(1, ["", "c"]), tensors(3, ["d", worst, "", "", '"', "["]), tensors(2, ["e"] * 4)]
+    check(each, by_rows)
+    assert [list(member) for member in by_rows(each)] == each
+
+
 @pytest.mark.parametrize("options", [ALL_JSON, ALL_BINARY])
 def test_answers_without_outputs(options: OutputOptions) -> None:
     (member,) = grouped([[]])
@@ -110,5 +127,8 @@ def test_answers_over_a_limit_or_with_other_options_are_for_the_general_writer()
     response = InferResponse("m", "1", member)
     assert write_member(response, ALL_JSON, Limits(response_bytes=15)) is None
     assert write_member(response, ALL_JSON, Limits(json_bytes=7)) is None
+    (text,) = grouped([[Tensor("y", "BYTES", (1,), pack_bytes(["a" * 12]))]])
+    for limits, fits in ((Limits(response_bytes=15), False), (Limits(response_bytes=16), True)):
+        assert (write_member(InferResponse("m", "1", text), ALL_BINARY, limits) is not None) == fits
     assert write_member(response, OutputOptions(class_counts={"y": 1}), LIMITS) is None
     assert write_member(response._replace(outputs=list(member)), ALL_JSON, LIMITS) is None
