@@ -2,7 +2,7 @@
 # make test     install, then every test        make check   linters and types
 # make proto    regenerate gateway/generated    make bench   the short set of benchmarks
 # make image    Dockerfile.gpu                  make audit    what batching and graph optimisers do to answers
-# make docs     the documentation as a site, in site/
+# make docs     the documentation as a site, in site/           make wheels   packages, in dist/
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -13,14 +13,14 @@ ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check docs proto bench audit image apt clean
+.PHONY: help install serve test check docs proto bench audit image wheels apt clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
 
 install: .venv/installed  ## .venv/bin/modelport
 
-.venv/installed: pyproject.toml gateway/front/fast_path.pyx
+.venv/installed: pyproject.toml setup.py gateway/front/fast_path.pyx
 	@test -n "$(PYTHON)" || { echo "modelport needs Python 3.11 or newer: install one, or 'make PYTHON=/path/to/python3'"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) lacks venv or ensurepip: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
@@ -85,10 +85,19 @@ image:  ## Dockerfile.gpu by docker, podman or buildah; IMAGE_ARGS="--build-arg 
 	else echo "make image needs docker with its daemon, podman or buildah, and none of them answers: install one"; exit 1; fi; \
 	set -x; $$build --file Dockerfile.gpu --tag $(IMAGE) $(IMAGE_ARGS) .
 
-APT := prometheus nghttp2-client chromium gcc libc6-dev
+.venv/packaging: .venv/installed
+	$(PIP) --group wheels
+	@touch $@
+
+wheels: .venv/packaging  ## the source and wheels for CPython 3.11 to 3.13 on manylinux, in dist/; needs docker or podman
+	rm -rf dist
+	$(BIN)/python -m build --sdist
+	$(BIN)/cibuildwheel --platform linux --output-dir dist dist/*.tar.gz
+
+APT := prometheus nghttp2-client chromium gcc libc6-dev python3-dev
 
 apt:  ## Debian packages that some tests and the benchmarks use; nothing happens where they are there already
 	@dpkg -s $(APT) >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(APT); }
 
 clean:  ## everything that make made here; environments and caches under MODELPORT_HOME stay
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info gateway/front/fast_path.*.so .pytest_cache .mypy_cache .ruff_cache

@@ -9,7 +9,7 @@ log = logging.getLogger("front")
 
 _NAME = "gateway.front.fast_path"
 _SLOWER = (
-    "the compiled fast path %s, so requests take more CPU time: install a C compiler and Python's headers and then "
+    "the fast path %s, so requests take more CPU time: install a C compiler and Python's headers and then "
     "modelport again, or install modelport from a wheel"
 )
 

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 from tests.support import ROOT
@@ -43,10 +42,8 @@ def test_what_is_copied_for_the_environments_is_enough(tmp_path: Path) -> None:
     assert "ONNX Runtime" in done.stdout
 
 
-def test_modules_to_compile_are_named_where_they_are_not_copied_and_tried_where_they_are_compiled() -> None:
-    """Without the file, the package cannot be built; without the trial, an image could lack the module."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    for module in project["tool"]["setuptools"]["ext-modules"]:
-        for source in module["sources"]:
-            assert f"touch {source}\n" in _stage("environments")
-        assert f"import {module['name']}'" in _stage("gateway")
+def test_a_module_is_compiled_only_where_there_is_a_compiler_and_then_it_must_be_there() -> None:
+    """The module is optional, so an image could lack it."""
+    assert "setup.py" not in DOCKERFILE.split("AS gateway")[0]
+    stage = _stage("gateway")
+    assert stage.index(" gcc ") < stage.index("COPY setup.py ") < stage.index("-c 'import gateway.front.fast_path'")

@@ -19,7 +19,9 @@ NAME = "gateway.front.fast_path"
 
 def test_the_module_is_compiled_from_the_current_source(caplog: pytest.LogCaptureFixture) -> None:
     if find_spec(NAME) is None:
-        skip_or_fail("there is no compiled fast path: install a C compiler and Python's headers, then `make install`")
+        skip_or_fail(
+            "there is no compiled fast path: install a C compiler and Python's headers, then `make clean install`"
+        )
     assert fast.load(True) is not None, f"{caplog.messages}: `make install` compiles it"
     assert not caplog.messages
 
@@ -49,7 +51,7 @@ def test_a_module_older_than_its_source_is_not_used(stand_in: Path, caplog: pyte
     os.utime(source, (compiled, compiled + 1))
     assert fast.load(True) is None
     [message] = caplog.messages
-    assert message.startswith("the compiled fast path is older than its source, so requests take more CPU time: ")
+    assert message.startswith("the fast path is older than its source, so requests take more CPU time: ")
 
 
 def _absent(patch: pytest.MonkeyPatch) -> None:
@@ -83,7 +85,7 @@ def test_without_a_module_the_log_says_what_to_do(
     [(_, level, message)] = caplog.record_tuples
     assert level == logging.WARNING
     assert message == (
-        f"the compiled fast path {reason}, so requests take more CPU time: install a C compiler and Python's headers "
+        f"the fast path {reason}, so requests take more CPU time: install a C compiler and Python's headers "
         "and then modelport again, or install modelport from a wheel"
     )
 
