@@ -1,6 +1,5 @@
 """Limits how many requests, and how many bytes of input, one front accepts at a time."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,14 +22,13 @@ class AdmissionLimits:
 class AdmissionController:
     """Counts the requests and bytes in progress and compares them with the limits.
 
-    The bytes include those of bodies that are still being received. `idle` is set while no request is in progress.
+    The bytes include those of bodies that are still being received. `on_idle` is called when no request is left.
     """
 
     def __init__(self, limits: AdmissionLimits) -> None:
         self.limits = limits
         self.requests = 0
-        self.idle = asyncio.Event()
-        self.idle.set()
+        self.on_idle: Callable[[], None] = _nothing
         self._bytes = 0
 
     def admit(self, size: int, requests_of_model: int, has_other_models: bool) -> None:
@@ -47,8 +45,6 @@ class AdmissionController:
             raise Overloaded(f"{limit} requests are in progress, which is the limit; try again later")
         if self._bytes + size > self.limits.max_bytes:
             self._check_bytes(size)
-        if not self.requests:
-            self.idle.clear()
         self.requests += 1
         self._bytes += size
 
@@ -57,7 +53,7 @@ class AdmissionController:
         self.requests -= 1
         self._bytes -= size
         if not self.requests:
-            self.idle.set()
+            self.on_idle()
 
     def reserve(self, size: int, already_reserved: int) -> None:
         """Count `size` more bytes of a body that has `already_reserved` so far. Raises Overloaded."""
@@ -75,6 +71,10 @@ class AdmissionController:
         limit = self.limits.max_bytes
         if self._bytes + size > limit:
             raise Overloaded(f"{self._bytes} bytes of input are in progress, and the limit is {limit}; try again later")
+
+
+def _nothing() -> None:
+    pass
 
 
 class AdmissionReservation:

@@ -38,6 +38,8 @@ class WorkerClient(asyncio.Protocol):
         self.address = address
         # Each request that was sent and has no final answer, by its id.
         self.in_flight: dict[int, QueuedRequest] = {}
+        # A request is sent, whatever its rows, while there are fewer rows in flight than this.
+        self.window = 0
         self.rows_in_flight = 0
         self.retiring = False
         self.closed = False
@@ -64,12 +66,15 @@ class WorkerClient(asyncio.Protocol):
             self._status.close()
             raise
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the worker's window has room for another request, whatever its rows."""
-        if self.retiring or self.closed or self._transport is None:
-            return False
-        return self.rows_in_flight < self.address.window
+    def update(self, address: WorkerAddress | None) -> None:
+        """Apply what the newest table says of the worker; None if it does not list it."""
+        self.retiring = address is None
+        self.address = address or self.address
+        self._update_window()
+
+    def _update_window(self) -> None:
+        can_send = self._transport is not None and not self.retiring and not self.closed
+        self.window = self.address.window if can_send else 0
 
     def send(self, queued: "QueuedRequest") -> None:
         """Send a request at the end of this turn of the event loop."""
@@ -85,33 +90,41 @@ class WorkerClient(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._requests.append(queued)
 
-    def complete(self, request_id: int) -> "QueuedRequest | None":
-        """Return the request whose final answer has arrived. It no longer uses the window, nor blocks in the arena."""
-        queued = self.in_flight.pop(request_id, None)
-        if queued is not None:
-            self.rows_in_flight -= queued.rows
-            if self._arena_inputs:
-                self._arena_inputs.pop(request_id, None)
-        return queued
+    def complete(self, numbers: "Sequence[int]") -> "list[tuple[int, QueuedRequest]]":
+        """Return the requests with these ids that are in flight, each with its index in `numbers`.
+
+        Their final answers have arrived: they no longer use the window, nor blocks in the arena.
+        """
+        in_flight, ended = self.in_flight, []
+        for index, number in enumerate(numbers):
+            queued = in_flight.pop(number, None)
+            if queued is not None:
+                self.rows_in_flight -= queued.rows
+                ended.append((index, queued))
+        if self._arena_inputs:
+            for number in numbers:
+                self._arena_inputs.pop(number, None)
+        return ended
 
     def cancel(self, request_id: int) -> bool:
         """Drop a request. Return whether the worker will answer it nevertheless; only that frees the window then."""
         queued = self.in_flight[request_id]
         if queued in self._requests:
             self._requests.remove(queued)
-            self.complete(request_id)
+            self.complete((request_id,))
             return False
         self._write(wire.pack(wire.CANCEL, request_id))
         return True
 
     def close(self) -> None:
-        self.closed = True
+        self.closed, self.window = True, 0
         if self._transport is not None:
             self._flush()
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._update_window()
         if self._arena is not None:
             self._transport.write(wire.pack_json(wire.ARENA, {"path": self._arena.path, "size": self._arena.size}))
 
@@ -123,7 +136,7 @@ class WorkerClient(asyncio.Protocol):
             self._on_frame(self, frame)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        self._transport, self.window = None, 0
         self._requests, self._out = [], []
         self._arena_inputs.clear()
         running = self._status.running()

@@ -55,12 +55,17 @@ class Deadlines(Generic[_ItemT]):
             if item.deadline < self._timer_at:
                 self._arm_own()
             return
-        bucket = self._buckets.get(timeout_s)
-        if bucket is None:
-            bucket = self._buckets[timeout_s] = _TimeoutBucket()
+        bucket = self.bucket(timeout_s)
         bucket.items[item.id] = item
         if not bucket.armed:
             self._arm(bucket, item)
+
+    def bucket(self, timeout_s: float) -> _TimeoutBucket[_ItemT]:
+        """Return the bucket of a timeout."""
+        bucket = self._buckets.get(timeout_s)
+        if bucket is None:
+            bucket = self._buckets[timeout_s] = _TimeoutBucket()
+        return bucket
 
     def remove(self, item: _ItemT, timeout_s: float | None) -> None:
         """Stop watching an item. `timeout_s` is what `add` got."""

@@ -55,7 +55,8 @@ class AdmittedRequest(QueuedRequest):
         if results.final:
             seconds = self.engine.settle(self)
             queued_s = self.sent_at - self.queued_at + results.queue_ns[index] / 1e9
-            servable.metrics.count_success(seconds, queued_s, self.rows)
+            servable.metrics.finished.append(seconds)
+            servable.metrics.waited.append(queued_s)
         status = servable.status
         outputs = GroupedTensors(results.outputs, index)
         _deliver(on_answer, InferResponse(status.name, status.version, outputs, request.id, results.final))
@@ -63,12 +64,18 @@ class AdmittedRequest(QueuedRequest):
     def fail(self, error: ModelportError) -> None:
         on_answer = self.on_answer
         if self.request is not None:
-            self.servable.metrics.count(error.kind, self.engine.settle(self))
+            self._end(error.kind)
             _deliver(on_answer, error)
 
     def cancel(self) -> None:
         if self.request is not None:
-            self.servable.metrics.count("cancelled", self.engine.settle(self))
+            self._end("cancelled")
+
+    def _end(self, outcome: str) -> None:
+        servable = self.servable
+        seconds = self.engine.settle(self)
+        servable.release(self)
+        servable.metrics.count(outcome, seconds)
 
 
 class FrontEngine:
@@ -203,7 +210,6 @@ class FrontEngine:
         admitted.on_answer = _ignore
         self._admission.release(admitted.size)
         self._deadlines.remove(admitted, admitted.timeout_s)
-        admitted.servable.release(admitted)
         return time.monotonic() - admitted.queued_at
 
     def _expire(self, admitted: AdmittedRequest) -> None:
@@ -212,14 +218,18 @@ class FrontEngine:
     async def drain(self, grace_s: float) -> None:
         """Reject new requests, and wait up to `grace_s` seconds for those in progress; then fail the rest."""
         self.draining = True
+        idle = asyncio.Event()
+        self._admission.on_idle = idle.set
+        if not self._admission.requests:
+            idle.set()
         try:
             async with asyncio.timeout(grace_s):
-                await self._admission.idle.wait()
+                await idle.wait()
         except TimeoutError:
             log.warning("%d requests were still in progress when the grace period ended", self._admission.requests)
             for servable in list(self._routes.servables()):
                 servable.fail_all(Unavailable("the gateway stopped before the model answered"))
-            await self._admission.idle.wait()
+            await idle.wait()
         self.drained.set()
 
     def snapshot(self) -> list[dict[str, Any]]:

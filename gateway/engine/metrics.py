@@ -86,25 +86,29 @@ class ModelMetrics:
 
     # Not in the histograms yet: each request's seconds, each successful request's seconds in the queues of front and
     # worker, and of each frame of results, the nanoseconds of input, infer and output, and how many requests it
-    # answered.
-    _requests: list[float] = field(default_factory=list)
-    _queues: list[float] = field(default_factory=list)
+    # answered. The first two are also appended to by whoever answers a request: see count_successes.
+    finished: list[float] = field(default_factory=list)
+    waited: list[float] = field(default_factory=list)
     _runs: list[tuple[int, int, int, int]] = field(default_factory=list)
 
     def count(self, outcome: str, seconds: float) -> None:
-        """Count a request that has ended. `outcome` is "success", "cancelled" or the kind of its error."""
+        """Count a request that has ended without success. `outcome` is "cancelled" or the kind of its error."""
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-        if outcome != "success":
-            self.failed_s += seconds
-        self._requests.append(seconds)
-        if len(self._requests) >= _MAX_PENDING:
+        self.failed_s += seconds
+        self.finished.append(seconds)
+        if len(self.finished) >= _MAX_PENDING:
             self._update_histograms()
 
-    def count_success(self, seconds: float, queued_s: float, rows: int) -> None:
-        """Count a successful request that waited `queued_s` seconds in the queues of front and worker."""
+    def count_successes(self, results: ResultGroup, requests: int, rows: int) -> None:
+        """Count the requests, and their rows, that the results of one frame have answered.
+
+        Their durations are in `finished` and `waited` already.
+        """
+        self.outcomes["success"] = self.outcomes.get("success", 0) + requests
         self.rows += rows
-        self._queues.append(queued_s)
-        self.count("success", seconds)
+        self._runs.append((results.compute_input_ns, results.compute_infer_ns, results.compute_output_ns, requests))
+        if len(self.finished) >= _MAX_PENDING:
+            self._update_histograms()
 
     def record_execution(self, results: ResultGroup) -> None:
         """Count a batch. Only the front that has its first request does so, so that the sum over fronts is right."""
@@ -121,18 +125,14 @@ class ModelMetrics:
             figures[2] += results.compute_infer_ns
             figures[3] += results.compute_output_ns
 
-    def record_results(self, results: ResultGroup, answered: int) -> None:
-        """Record how long the batch ran, once for each of the requests that were answered successfully."""
-        self._runs.append((results.compute_input_ns, results.compute_infer_ns, results.compute_output_ns, answered))
-
     def _update_histograms(self) -> None:
         import numpy as np
 
-        requests, self._requests = self._requests, []
-        queues, self._queues = self._queues, []
         runs, self._runs = self._runs, []
-        self.request.observe_all(np.array(requests))
-        self.queue.observe_all(np.array(queues))
+        self.request.observe_all(np.array(self.finished))
+        self.queue.observe_all(np.array(self.waited))
+        self.finished.clear()  # not replaced, because the fast path refers to them
+        self.waited.clear()
         if runs:
             *columns, answered = np.array(runs).T
             for histogram, nanoseconds in zip(

@@ -69,7 +69,9 @@ class ModelQueue:
             self._queued.add(queued)
             self.pump()
             return
-        self._send(queued, client, queued.queued_at)
+        queued.worker, queued.sent_at = client, queued.queued_at
+        self._sent += 1
+        client.send(queued)
         if self.target_s:
             self._publish_rows()
 
@@ -96,21 +98,18 @@ class ModelQueue:
             if client is None:
                 return
             self._queued.remove(queued)
-            self._send(queued, client, time.monotonic())
+            queued.worker, queued.sent_at = client, time.monotonic()
+            self._sent += 1
+            client.send(queued)
 
     def _pick(self) -> WorkerClient | None:
         """Return the worker with the fewest rows in flight among those that have room."""
         best: WorkerClient | None = None
         for client in self.clients:
             rows = client.rows_in_flight
-            if (best is None or rows < best.rows_in_flight) and client.has_room:
+            if rows < client.window and (best is None or rows < best.rows_in_flight):
                 best = client
         return best
-
-    def _send(self, queued: QueuedRequest, client: WorkerClient, now: float) -> None:
-        queued.worker, queued.sent_at = client, now
-        self._sent += 1
-        client.send(queued)
 
     def release(self, queued: QueuedRequest) -> None:
         """Remove a settled request from the queue, or cancel it at the worker that still has it."""
@@ -144,38 +143,38 @@ class ModelQueue:
                 self.metrics.record_execution(results)
             self._deliver(client, results)
         else:
-            sent = self._complete(client, frame.id)
-            if sent is not None:
+            ended = client.complete((frame.id,))
+            self._sent -= len(ended)
+            for _, sent in ended:
                 failure = wire.unpack_json(frame.body)
                 sent.fail(from_kind(failure["kind"], failure["message"]))
         if self._queued.items or self.target_s:
             self.pump()
         if client.retiring or self.closing:
             self.close_if_done(client)
+        if (self.closing or not self.clients) and self._tidy is not None:
+            self._tidy(self)
 
     def _deliver(self, client: WorkerClient, results: ResultGroup) -> None:
         """Deliver the answers of a frame. A request whose answer is not the final one still counts in the window."""
         if results.final:
-            answered = 0
-            for index, request_id in enumerate(results.numbers):
-                sent = self._complete(client, request_id)
-                if sent is not None and sent.request is not None:
+            # All leave the window before the first is answered, because an answer may admit further requests.
+            ended = client.complete(results.numbers)
+            self._sent -= len(ended)
+            answered = rows = 0
+            for index, sent in ended:
+                if not sent.settled:
                     answered += 1
+                    rows += sent.rows
                     sent.answer(results, index)
             if answered:
-                self.metrics.record_results(results, answered)
+                self.metrics.count_successes(results, answered, rows)
             return
         for index, request_id in enumerate(results.numbers):
-            sent = client.in_flight.get(request_id)
-            if sent is not None:
-                sent.answered = True
-                sent.answer(results, index)
-
-    def _complete(self, client: WorkerClient, request_id: int) -> QueuedRequest | None:
-        sent = client.complete(request_id)
-        if sent is not None:
-            self._sent -= 1
-        return sent
+            asked = client.in_flight.get(request_id)
+            if asked is not None:
+                asked.answered = True
+                asked.answer(results, index)
 
     def on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
         """Send the requests of a worker that has ended to others; `running` has the ids of its running batch."""
@@ -184,7 +183,7 @@ class ModelQueue:
         self._sent -= len(client.in_flight)
         failed = []
         for request_id, sent in client.in_flight.items():
-            if sent.request is None:
+            if sent.settled:
                 continue
             sent.worker = None
             if request_id in running or sent.answered:

@@ -92,8 +92,7 @@ class Routes:
             listed = {worker.id: worker for worker in entry.workers}
             for client in list(queue.clients):
                 # A retiring worker returns to the table if the model's files were restored.
-                client.retiring = client.address.id not in listed
-                client.address = listed.get(client.address.id, client.address)  # its window may have changed
+                client.update(listed.get(client.address.id))
                 queue.close_if_done(client)
             queue.pump()
             self._tidy(queue)

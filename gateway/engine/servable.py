@@ -42,6 +42,11 @@ class QueuedRequest:
     answered: bool = field(default=False, init=False)
 
     @property
+    def settled(self) -> bool:
+        """Whether it was answered, has failed or was cancelled."""
+        return self.request is None
+
+    @property
     def buffers(self) -> Sequence[Buffer]:
         """The bytes of each input, in the order of the layout. Only for a request that is not settled."""
         assert self.request is not None
@@ -50,12 +55,13 @@ class QueuedRequest:
     def answer(self, results: ResultGroup, index: int) -> None:
         """Deliver the answer at `index` of a worker's results. If they are final, the request is settled.
 
-        Does nothing if the request is settled already.
+        Does nothing if the request is settled already. The servable, which calls this, has forgotten the request if the
+        results are final, and counts it: see ModelMetrics.count_successes.
         """
         raise NotImplementedError
 
     def fail(self, error: ModelportError) -> None:
-        """Settle the request with an error. Does nothing if it is settled."""
+        """Settle the request with an error, and release it. Does nothing if it is settled."""
         raise NotImplementedError
 
 
@@ -97,7 +103,7 @@ class Servable(Protocol):
         """Accept an admitted request. It gets any number of answers, of which the last is final, or an error."""
 
     def release(self, queued: QueuedRequest) -> None:
-        """Forget a settled request, and cancel it if it is still running."""
+        """Forget a request that was settled without an answer, and cancel it if it is still running."""
 
     def fail_all(self, error: ModelportError) -> None:
         """Settle all requests in progress with this error."""

@@ -54,6 +54,11 @@ class LayoutValidator:
         self._status = status
         self._valid: BoundedCache[TensorLayout, ValidRequest] = BoundedCache(_MAX_LAYOUTS)
 
+    def known(self, layout: TensorLayout) -> ValidRequest | None:
+        """Return what `check` found for a layout before, unless it depends on the bytes as well."""
+        valid = self._valid.entries.get(layout)
+        return None if valid is None or valid.strings else valid
+
     def check(self, request: InferRequest) -> ValidRequest:
         """Raises InvalidRequest if the request does not fit the model."""
         key = request.layout or new_layout(request.signature, request.outputs, request.inputs)

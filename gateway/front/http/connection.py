@@ -155,14 +155,14 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._abandon()
-        if type(self.cycle) is HotRequest:
+        if _is_hot(self.cycle):
             self.cycle = None
         super().connection_lost(exc)
 
     def _abandon(self) -> None:
         """End all requests on this connection without an answer."""
         for cycle in (self._running, self.cycle, *(waiting for waiting, _ in self.pipeline)):
-            if type(cycle) is HotRequest:
+            if _is_hot(cycle):
                 cycle.abandon()
             elif cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
@@ -211,6 +211,8 @@ class HttpConnection(HttpToolsProtocol):
             head = error
         request.open(head, route, self.headers)
         previous, self.cycle = self.cycle, request
+        if previous is not None and type(previous) is not HotRequest and _is_hot(previous):
+            self._running = previous  # the fast path does not set it, since most requests end before the next arrives
         if previous is None or previous.response_complete:
             self._running = request
             request.start()
@@ -255,7 +257,6 @@ class HttpConnection(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        self.server_state.total_requests += 1
         self._last_active = self.loop.time()
         flow = self.flow
         if not (flow.write_paused or flow.read_paused or self.pipeline):
@@ -330,12 +331,12 @@ class HttpConnection(HttpToolsProtocol):
         self._receiving = _BROKEN
         cycle = self.cycle
         is_running = cycle is not None and not cycle.response_complete
-        has_begun = is_running and type(cycle) is not HotRequest and cycle.response_started
+        has_begun = is_running and not _is_hot(cycle) and cycle.response_started
         self._abandon()
         if self._answering is _CLOSING or has_begun or self.transport.is_closing():
             self.transport.close()
             return
-        encode = cycle.encode_error if is_running and type(cycle) is HotRequest else encode_error
+        encode = cycle.encode_error if is_running and _is_hot(cycle) else encode_error
         self.reject(Reply(status, [encode(InvalidRequest(reason))]))
 
     # The Connection of a HotRequest.
@@ -376,3 +377,8 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.write(b"".join([head, *parts]))
         else:
             self.transport.writelines([head, *parts])
+
+
+def _is_hot(cycle: Any) -> bool:
+    """Whether this is a HotRequest, or a request of the fast path, which has the same methods."""
+    return hasattr(cycle, "abandon")

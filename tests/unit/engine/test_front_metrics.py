@@ -23,9 +23,10 @@ def test_a_snapshot_includes_pending_durations() -> None:
     results = ResultGroup((1,), (1_000_000,), 2_000_000, 3_000_000, 4_000_000, 8, empty)
     for count in (0, 3, 5000):
         for _ in range(count):
-            metrics.count_success(0.02, 0.002, 2)
+            metrics.finished.append(0.02)
+            metrics.waited.append(0.002)
         if count:
-            metrics.record_results(results, count)
+            metrics.count_successes(results, count, 2 * count)
         metrics.snapshot()
     found = metrics.snapshot()
     assert found["outcomes"] == {"success": 5003}

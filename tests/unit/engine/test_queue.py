@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,10 +34,6 @@ class FakeClient:
         self.rows_in_flight = 0
         self.retiring = self.closed = False
 
-    @property
-    def has_room(self) -> bool:
-        return not self.retiring and self.rows_in_flight < self.window
-
     def send(self, queued: QueuedRequest) -> None:
         self.sent.append((queued.id, wire.ISOLATED if queued.crashes else 0))
         self.in_flight[queued.id] = queued
@@ -50,10 +46,10 @@ class FakeClient:
     def close(self) -> None:
         self.closed = True
 
-    def complete(self, request_id: int) -> QueuedRequest:
-        queued = self.in_flight.pop(request_id)
-        self.rows_in_flight -= queued.rows
-        return queued
+    def complete(self, numbers: Sequence[int]) -> list[tuple[int, QueuedRequest]]:
+        ended = [(index, self.in_flight.pop(number)) for index, number in enumerate(numbers)]
+        self.rows_in_flight -= sum(queued.rows for _, queued in ended)
+        return ended
 
     def answer(self, request_id: int, flags: int = 0, final: bool = True) -> Frame:
         """Return the RESULT frame for a request, as WorkerClient passes it on."""
@@ -227,7 +223,7 @@ async def connected(bench: Bench, folder: Path) -> AsyncIterator[tuple[WorkerCli
     (folder / "status").write_bytes(bytes(status_page.SIZE))
     address = WorkerAddress(1, str(folder / "socket"), str(folder / "status"), 1)
     client = WorkerClient(address, None, bench.queue.on_frame, bench.queue.on_lost)
-    client._transport = cast(asyncio.Transport, written := Written())
+    client.connection_made(cast(asyncio.Transport, written := Written()))
     bench.queue.clients.append(client)
     yield client, written
     await asyncio.sleep(0)
