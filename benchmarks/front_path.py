@@ -16,6 +16,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +31,7 @@ from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.client import WorkerClient
 from gateway.engine.engine import FrontEngine
+from gateway.front import fast
 from gateway.front.base.limits import Limits
 from gateway.front.grpc.server import build_server
 from gateway.front.http.server import HttpServer
@@ -93,11 +95,11 @@ class Front(Protocol):
 
 
 class HttpFront:
-    def __init__(self, in_flight: int) -> None:
-        self._in_flight = in_flight
+    def __init__(self, in_flight: int, fast_path: ModuleType | None) -> None:
+        self._in_flight, self._fast_path = in_flight, fast_path
 
     async def start(self, engine: FrontEngine) -> None:
-        server = HttpServer(engine, Limits(), _no_app)
+        server = HttpServer(engine, Limits(), _no_app, fast_path=self._fast_path)
         server.config.load()
         loop = asyncio.get_running_loop()
         self._connections = []
@@ -223,7 +225,11 @@ def varied_requests(dialect: str) -> list[bytes]:
 
 
 async def measure(
-    dialect: str, requests: list[bytes], in_flight: int, profile: cProfile.Profile | None
+    dialect: str,
+    requests: list[bytes],
+    in_flight: int,
+    profile: cProfile.Profile | None,
+    fast_path: ModuleType | None,
 ) -> tuple[float, float]:
     """Return the minimum CPU time per request, in microseconds: until it is sent to the worker, and for its answer."""
 
@@ -231,7 +237,7 @@ async def measure(
         raise NotImplementedError(request)
 
     engine = FrontEngine(1, AdmissionLimits(), control)
-    front: Front = GrpcFront() if dialect == "grpc" else HttpFront(in_flight)
+    front: Front = GrpcFront() if dialect == "grpc" else HttpFront(in_flight, fast_path)
     with tempfile.TemporaryDirectory() as folder:
         await front.start(engine)
         client = await connected(engine, Path(folder))
@@ -276,6 +282,7 @@ def main() -> None:
     parser.add_argument("--dialect", choices=_DIALECTS, default="v2")
     parser.add_argument("--in-flight", type=int, default=32)
     parser.add_argument("--varied", action="store_true", help="requests that differ in values, lengths, ids and traces")
+    parser.add_argument("--pure", action="store_true", help="without the compiled fast path")
     parser.add_argument("--profile", action="store_true", help="and which functions take it")
     options = parser.parse_args()
     if options.varied:
@@ -283,11 +290,12 @@ def main() -> None:
     else:
         load = _DIALECTS[options.dialect](1, "tiny", ROW)
         every = [load.body if load.grpc else request_bytes(load)]
-    down, up = uvloop.run(measure(options.dialect, every, options.in_flight, None))
+    fast_path = fast.load(not options.pure)
+    down, up = uvloop.run(measure(options.dialect, every, options.in_flight, None, fast_path))
     print(f"{options.dialect}: {down:.1f} µs until the worker has it, {up:.1f} µs from its answer on")
     if options.profile:
         profile = cProfile.Profile(time.process_time)
-        uvloop.run(measure(options.dialect, every, options.in_flight, profile))
+        uvloop.run(measure(options.dialect, every, options.in_flight, profile, fast_path))
         pstats.Stats(profile).sort_stats("tottime").print_stats(45)
 
 

@@ -79,7 +79,7 @@ class Front:
         self._channel = await Channel.open(control, self._on_frame, handlers.on_call)
         admin = LazyApp(partial(_build_admin, self._engine, limits, options.allowed_hosts, self._access))
         admin.built.add_done_callback(_freeze_startup_objects)
-        rest = HttpServer(self._engine, limits, admin, self._access)
+        rest = HttpServer(self._engine, limits, admin, self._access, self._fast_path)
         serving = asyncio.create_task(rest.serve([http]))
         grpc_options = connection_options(options.grpc_keepalive_s, options.grpc_max_connection_age_s, options.grace_s)
         grpc_options.append(("grpc.so_reuseport", 1))

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from gateway.codecs.json_text import dumps
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
-from gateway.errors import ModelportError
+from gateway.errors import ModelportError, Overloaded
 from gateway.front.base.body import Headers
-from gateway.front.base.client_errors import client_message
+from gateway.front.base.client_errors import client_message, to_client_error
 from gateway.front.base.limits import Limits
 from runtimes.tensors import Buffer
 
@@ -63,3 +63,12 @@ class Route(NamedTuple):
     model: str = ""
     version: str = ""
     is_label: bool = False
+
+
+def error_reply(dialect: Dialect, error: Exception) -> Reply:
+    """Return the answer for an error."""
+    client_error = to_client_error(error)
+    retry = b""
+    if isinstance(client_error, Overloaded):
+        retry = b"retry-after: %d\r\n" % client_error.retry_after_s
+    return Reply(client_error.status, [dialect.encode_error(client_error)], headers=retry)

@@ -14,11 +14,10 @@ from gateway.codecs.compression import MAX_INLINE, MIN_BYTES, choose_encoding, d
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.protocol import ClientDisconnected, Engine, RequestHandle
-from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
+from gateway.errors import InvalidRequest, ModelportError, TooLarge
 from gateway.front.base.access import Access, Caller
 from gateway.front.base.body import Headers, read_headers
-from gateway.front.base.client_errors import to_client_error
-from gateway.front.base.dialect import Reply, Route, Writer
+from gateway.front.base.dialect import Reply, Route, Writer, error_reply
 from gateway.front.base.limits import Limits
 from gateway.front.http.states import Stage
 from gateway.process.memory import collections_paused
@@ -346,11 +345,7 @@ class HotRequest:
             self._send(self._reply)
 
     def _error_reply(self, error: Exception) -> Reply:
-        client_error = to_client_error(error)
-        retry = b""
-        if isinstance(client_error, Overloaded):
-            retry = b"retry-after: %d\r\n" % client_error.retry_after_s
-        return Reply(client_error.status, [self.encode_error(client_error)], headers=retry)
+        return error_reply(self._route.dialect, error)
 
     def _send(self, reply: Reply) -> None:
         if self._stage is _DONE:  # the client has disconnected

@@ -10,9 +10,11 @@ A client repeats the same few heads. A head that is byte for byte the same as on
 skips the parser.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import uvicorn
@@ -25,14 +27,27 @@ from gateway.front.base.limits import Limits
 from gateway.front.http.buffered_receiver import BufferedReceiver
 from gateway.front.http.connection import HttpConnection
 from gateway.front.http.shared_state import KEEP_ALIVE_S, SharedState
+from gateway.front.http.states import Receiving
 
 
 class HttpServer(uvicorn.Server):
     """uvicorn without its signal handlers: the supervisor handles signals."""
 
-    def __init__(self, engine: Engine, limits: Limits, fallback: App, access: Access | None = None) -> None:
-        """`access` checks hot requests; `fallback` serves the others and checks access itself."""
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        fallback: App,
+        access: Access | None = None,
+        fast_path: ModuleType | None = None,
+    ) -> None:
+        """`access` checks hot requests; `fallback` serves the others and checks access itself.
+
+        `fast_path` is what gateway.front.fast.load returned.
+        """
         shared = self._shared = SharedState(engine, limits, access)
+        if fast_path is not None and access is None:
+            shared.fast_path = fast_path.FastPath(engine, limits, shared, Receiving.AT_BOUNDARY)
         config = uvicorn.Config(
             _hot_methods_only(shared, fallback),
             http=partial(_connect, shared),  # type: ignore[arg-type]  # uvicorn calls it like a class
@@ -48,6 +63,8 @@ class HttpServer(uvicorn.Server):
     def disable_keep_alive(self) -> None:
         """Close each connection with its next answer, so that clients send further requests elsewhere."""
         self._shared.keep_alive = False
+        if self._shared.fast_path is not None:
+            self._shared.fast_path.keep_alive = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -74,7 +91,10 @@ def _hot_methods_only(shared: SharedState, fallback: App) -> App:
     return app
 
 
-def _connect(shared: SharedState, **arguments: Any) -> BufferedReceiver:
+def _connect(shared: SharedState, **arguments: Any) -> asyncio.BufferedProtocol:
     connection = HttpConnection(shared, **arguments)
     shared.watch(connection.connections)
+    if shared.fast_path is not None:
+        receiver: asyncio.BufferedProtocol = shared.fast_path.receiver(connection, shared.receive_buffer)
+        return receiver
     return BufferedReceiver(connection, shared.receive_buffer)

@@ -35,6 +35,7 @@ class SharedState:
     def __init__(self, engine: Engine, limits: Limits, access: Access | None = None) -> None:
         self.engine, self.limits, self.access = engine, limits, access
         self.keep_alive = True
+        self.fast_path: Any = None  # gateway.front.fast_path.FastPath, if it is used
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._routes: BoundedCache[bytes, Route | None] = BoundedCache(_MAX_ROUTES)
         self.heads = HeadCache()

@@ -45,14 +45,21 @@ class KnownInput(NamedTuple):
             return None
         if datatype.kind == "bytes":
             return cls(tensor.name, tensor.datatype, tensor.shape, count, _STRING, partial(_pack_strings, count))
-        if datatype.kind == "float":
-            code, types = FLOAT_CODES.get(tensor.datatype, ""), _NUMBER
-        else:
-            code, types = _INTEGER_CODES[datatype.itemsize], _INTEGER
-            code = code.upper() if datatype.kind == "uint" else code
+        types = _NUMBER if datatype.kind == "float" else _INTEGER
+        code = code_of(tensor.datatype)
         if not code:
             return None
         return cls(tensor.name, tensor.datatype, tensor.shape, count, types, struct.Struct(f"<{count}{code}").pack)
+
+
+def code_of(name: str) -> str:
+    """Return the struct module's format character of a numeric datatype; "" if it has none."""
+    datatype = DATATYPES[name]
+    if datatype.kind == "int":
+        return _INTEGER_CODES[datatype.itemsize]
+    if datatype.kind == "uint":
+        return _INTEGER_CODES[datatype.itemsize].upper()
+    return FLOAT_CODES.get(name, "") if datatype.kind == "float" else ""
 
 
 def _pack_strings(count: int, *values: object) -> bytes:

@@ -87,11 +87,7 @@ def read(model: str, version: str, text: bytes, sections: bytes) -> tuple[InferR
 
     Return None if the full reader must look at it.
     """
-    key, lists = _cut_lists(text)
-    form, request_id = _forms.entries.get(key), None
-    if form is None:
-        key, request_id = _cut_id(key)
-        form = None if request_id is None else _forms.entries.get(key)
+    form, lists, request_id = _find(text)
     if form is None or len(sections) != form.section_bytes:
         return None
     tensors = []
@@ -118,6 +114,21 @@ def read(model: str, version: str, text: bytes, sections: bytes) -> tuple[InferR
         model, tensors, version, id_text, form.outputs, form.signature, form.priority, deadline, form.layout
     )
     return request, form.options
+
+
+def find(text: bytes) -> Form | None:
+    """Return the form of a request with this JSON, if it is known."""
+    return _find(text)[0]
+
+
+def _find(text: bytes) -> tuple[Form | None, list[bytes], bytes | None]:
+    """Return the form if it is known, the lists of values, and the id if the form was found without it."""
+    key, lists = _cut_lists(text)
+    form, request_id = _forms.entries.get(key), None
+    if form is None:
+        key, request_id = _cut_id(key)
+        form = None if request_id is None else _forms.entries.get(key)
+    return form, lists, request_id
 
 
 def _cut_lists(text: bytes) -> tuple[Key, list[bytes]]:

@@ -69,8 +69,7 @@ def write_member(response: InferResponse, options: OutputOptions, limits: Limits
     else:
         return None
     group, index = outputs.group, outputs.member
-    key = model, version, group.layout, group.rows[index], binary
-    before, end, size, strings = _texts.entries.get(key) or _new_texts(key, group.layout_of(index))
+    before, end, size, strings = texts_of(model, version, group, index, binary)
     for tensor in strings:
         size += len(group.data(tensor, index, index + 1))
     if size > limits.response_bytes or size > limits.json_answer_bytes or not before:
@@ -155,6 +154,12 @@ def write_response(response: InferResponse, options: OutputOptions, limits: Limi
     end = b'],"id":%b}' % dumps(response.id) if response.id else b"]}"
     document = b"%b%b%b" % (_beginning(response.model, response.version), b",".join(texts), end)
     return [document, *sections], len(document) if sections else None
+
+
+def texts_of(model: str, version: str, group: TensorGroup, member: int, binary: bool) -> _Texts:
+    """Return the texts of an answer: for ALL_BINARY or for ALL_JSON."""
+    key = model, version, group.layout, group.rows[member], binary
+    return _texts.entries.get(key) or _new_texts(key, group.layout_of(member))
 
 
 def _new_texts(key: _Key, layout: TensorLayout) -> _Texts:
