@@ -137,7 +137,8 @@ class GrpcFront:
         self._number = 0
 
     async def start(self, engine: FrontEngine) -> None:
-        self._server: Any = build_server(engine, Limits())
+        server: Any = build_server(engine, Limits())
+        self._server = server
         self._server.add_insecure_port("127.0.0.1:0")
         await self._server.start()
         self._method = [path for path, _ in self._server._table].index(requests.METHOD)

@@ -168,7 +168,7 @@ def _freeze_startup_objects(built: "asyncio.Future[App]") -> None:
 
 async def _main(parent: int, control: int, http: int, options: FrontOptions) -> None:
     die_with_parent(parent)
-    # The native gRPC server creates a folder with a socket, which it removes only when it is stopped.
+    # The gRPC server creates a folder with sockets, which it removes only when it is stopped.
     tempfile.tempdir = options.run_dir
     await Front(options).run(socket.socket(fileno=control), socket.socket(fileno=http))
 

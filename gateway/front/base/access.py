@@ -4,7 +4,7 @@ There are three doors. Every request of a transport passes through its door, wha
 
     hot REST     front/http/hot_request.py, `HotRequest.open`; if the path does not name the model, `_submit`
     admin app    front/admin/door.py, an ASGI middleware
-    gRPC         front/grpc/server.py and native.py pass a `Check` to each method, which calls it once it has
+    gRPC         front/grpc/grpcio.py and native.py pass a `Check` to each method, which calls it once it has
                  parsed the message, because the message names the model
 
 Every server runs without an Access today: everything is allowed, and no Caller is created.

@@ -23,6 +23,9 @@ EachDone = Callable[[bytes | Exception, bool], None]
 # message. Yields any number of answers.
 StreamMethod = Callable[[AsyncIterator[bytes], Callable[[], float | None], Check | None], AsyncGenerator[bytes, None]]
 
+# Takes one message and the check, and yields any number of answers.
+ServerStreamMethod = Callable[[bytes, Check | None], AsyncGenerator[bytes, None]]
+
 # How the answer to one request is written: which outputs, in which form.
 _OptionsT = TypeVar("_OptionsT")
 
@@ -98,11 +101,16 @@ class InferCall(Generic[_OptionsT]):
 
 
 class Service(NamedTuple):
-    """One gRPC service and its methods by name. An InferCall is a hot method."""
+    """One gRPC service and its methods by name. An InferCall is a hot method.
+
+    streams         bidirectional ones
+    server_streams  those with one message from the client
+    """
 
     name: str
     methods: Mapping[str, Method]
     streams: Mapping[str, StreamMethod] = {}
+    server_streams: Mapping[str, ServerStreamMethod] = {}
 
 
 def unary(

@@ -1,29 +1,41 @@
-"""grpcio's server with the transport in Rust. Importing this module fails if pygrpc-native is not installed.
+"""gRPC by pygrpc-native, a transport in Rust. Importing this module fails if the library is not installed.
 
-It works around bugs of pygrpc-native 0.5.0 by means of the library's private attributes, so pyproject.toml pins this
-release. Each bug has a test in tests/unit/front/grpc/test_grpc_native.py.
+It uses the library's low-level interface, which does not need grpcio, and works around faults of release 0.5.0, so
+pyproject.toml pins it. Each has a test in tests/unit/front/grpc/test_grpc_native.py.
 """
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Protocol
 
-from pygrpc_native import EVENT_CANCEL
-from pygrpc_native.aio import Server
+from pygrpc_native import EVENT_CANCEL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFront
 
 from gateway.engine.protocol import RequestHandle
-from gateway.errors import TooLarge
+from gateway.errors import TooLarge, Unavailable
 from gateway.front.base.access import Access, Check, check_of
+from gateway.front.base.grpc_method import InferCall, Method, ServerStreamMethod, Service
 from gateway.front.grpc.errors import to_status
 from gateway.front.grpc.io_thread import IoThread
+from gateway.front.grpc.streams import StreamServer
 
 # How often `stop` checks whether all answers have been sent, because the library has no event for it. The stop is
 # delayed by this much at most.
 _POLL_S = 0.01
 # The library's name for the thread that sends answers.
 _IO_THREAD = "grpc-native-io"
+# Calls handed over to the event loop at a time.
+_MAX_EVENTS = 64
+# Channel arguments → arguments of the transport. Others have no meaning for it.
+_ARGUMENTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "grpc.keepalive_time_ms": ("keepalive_time_ms", int),
+    "grpc.keepalive_timeout_ms": ("keepalive_timeout_ms", int),
+    "grpc.keepalive_permit_without_calls": ("keepalive_permit_without_calls", bool),
+    "grpc.so_reuseport": ("reuse_port", bool),
+}
 
 
 class Submit(Protocol):
@@ -38,60 +50,100 @@ class Submit(Protocol):
         """`seconds` is the time until the call's deadline. `done` is called with the answer."""
 
 
-class NativeServer(Server):
-    """Used like grpc.aio.Server. `hot` has the paths of the unary methods that must be served natively.
+class NativeServer:
+    """Used like grpc.aio.Server, with one port.
 
-    If `hot` has a Submit for a path, calls go there instead of to the method's handler, which saves a task, a context
-    and four coroutines per call.
+    Calls of hot methods (InferCall) need no task. Bidirectional streams, unknown methods and reflection are left to
+    grpcio, behind this server.
     """
 
     def __init__(
-        self, hot: Mapping[str, Submit | None], options: Sequence[tuple[str, Any]], access: Access | None = None
+        self, services: Sequence[Service], options: Sequence[tuple[str, Any]], access: Access | None = None
     ) -> None:
-        super().__init__(options=options, io_threads=1)
-        self._hot = hot
+        given = dict(options)
+        self._receive_limit: int | None = given.get("grpc.max_receive_message_length")
+        self._send_limit: int | None = given.get("grpc.max_send_message_length")
+        self._arguments = {name: kind(given[key]) for key, (name, kind) in _ARGUMENTS.items() if key in given}
         self._access = access
-        self._front_args["metrics"] = True  # they count the answers that have been sent: see stop
-        self._submit: dict[int, Submit] = {}
+        self._table: list[tuple[str, Method | ServerStreamMethod]] = []
+        self._streaming: set[int] = set()
+        for service in services:
+            for name, method in service.methods.items():
+                self._table.append((f"/{service.name}/{name}", method))
+            for name, stream in service.server_streams.items():
+                self._streaming.add(len(self._table))
+                self._table.append((f"/{service.name}/{name}", stream))
+        self._others = StreamServer(services, options, access)
+        self._front: NativeGrpcFront | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._submit: dict[int, Submit] = {
+            number: method.submit for number, (_, method) in enumerate(self._table) if isinstance(method, InferCall)
+        }
         self._handles: dict[int, RequestHandle] = {}
+        self._calls: dict[int, asyncio.Task[None]] = {}  # those that are not hot
         self._answers: list[tuple[int, bytes]] = []  # of this turn of the event loop
         self._io_thread: IoThread | None = None  # found when it is needed: a new thread has no name yet
+        self._stopping = False
+
+    def add_insecure_port(self, address: str) -> int:
+        """Bind the address, and return its port. Raises OSError."""
+        self._front = NativeGrpcFront(
+            address,
+            [],
+            io_threads=1,
+            call_details=True,
+            delay_stream_headers=True,
+            metrics=True,  # they count the answers that have been sent: see stop
+            **{"keepalive_permit_without_calls": False, **self._arguments},
+        )
+        return self._front.bound_port
 
     async def start(self) -> None:
-        """Raises RuntimeError if a hot method would be served by a grpcio server behind this one.
-
-        The library silently starts one for handlers that it cannot serve natively.
-        """
-        await super().start()
-        slow = self._hot.keys() - {path for path, _ in self._table}
-        if slow:
-            await super().stop(None)
-            raise RuntimeError(f"these methods would not be served natively: {', '.join(sorted(slow))}")
-        for number, (path, _) in enumerate(self._table):
-            submit = self._hot.get(path)
-            if submit is not None:
-                self._submit[number] = submit
+        assert self._front is not None
+        self._loop = asyncio.get_running_loop()
+        self._front.set_fallback(await self._others.listen())
+        self._front.add_methods([(path, number in self._streaming) for number, (path, _) in enumerate(self._table)])
+        self._front.start()
+        threading.Thread(target=self._dispatch, name="pygrpc-native-dispatch", daemon=True).start()
 
     async def stop(self, grace: float | None) -> None:
-        """Reject new calls, and wait up to `grace` seconds until running calls are answered and the answers sent.
-
-        The library would close as soon as the handlers have returned, and cut off answers that are being sent.
-        """
+        """Reject new calls, and wait up to `grace` seconds until running calls are answered and the answers sent."""
+        assert self._front is not None
         ends = time.monotonic() + (grace or 0.0)
-        first, self._stopping = not self._stopping, True
-        if first:
-            while self._unsent_hot_answers() and time.monotonic() < ends:  # noqa: ASYNC110 - there is no event to wait for
-                await asyncio.sleep(_POLL_S)
-            self._stopping = False
+        self._stopping = True
+        others = asyncio.ensure_future(self._others.stop(grace))
+        while self._unsent_answers() and time.monotonic() < ends:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(_POLL_S)
         for call in list(self._handles):
             self._handles.pop(call).cancel()
-        await super().stop(max(0.0, ends - time.monotonic()))
+        tasks = list(self._calls.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(0.0, ends - time.monotonic()))
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        await others
+        await asyncio.to_thread(self._front.close)
 
-    def _unsent_hot_answers(self) -> int:
-        """The number of calls of hot methods whose answer has not been sent completely."""
-        counts = self._front.metrics() if self._front is not None else None
-        methods = [each for path, each in counts["methods"].items() if path in self._hot] if counts else []
+    def _unsent_answers(self) -> int:
+        """The number of calls, other than of streams, whose answer has not been sent completely."""
+        assert self._front is not None
+        counts = self._front.metrics() or {"methods": {}}
+        streams = {self._table[number][0] for number in self._streaming}
+        methods = [each for path, each in counts["methods"].items() if path not in streams]
         return sum(each["started"] - sum(ended["count"] for ended in each["status"].values()) for each in methods)
+
+    def _dispatch(self) -> None:
+        """Pass on calls and cancellations to the event loop, until the transport is closed. Runs in a thread."""
+        assert self._front is not None
+        assert self._loop is not None
+        front, call_soon, on_events = self._front, self._loop.call_soon_threadsafe, self._on_events
+        while (events := front.recv_batch_details(_MAX_EVENTS)) is not None:
+            try:
+                call_soon(on_events, events)
+            except RuntimeError:  # the loop was closed without `stop`
+                front.close()
+                return
 
     def _on_events(self, events: list[tuple[Any, ...]]) -> None:
         others = []
@@ -127,12 +179,43 @@ class NativeServer(Server):
             self._on_other_events(others)
 
     def _on_other_events(self, events: list[tuple[Any, ...]]) -> None:
-        super()._on_events(events)
-        for kind, number, *_ in events:
-            call = self._calls.get(number) if kind == EVENT_CANCEL else None
-            if call is not None and call.task is not None:
-                # If a task is cancelled before its first step, the library's own cleanup in it does not run.
-                call.task.add_done_callback(partial(self._forget, number))
+        assert self._loop is not None
+        for kind, call, method, message, _, details in events:
+            if kind == EVENT_CANCEL:
+                if call in self._calls:
+                    self._calls[call].cancel()
+            elif self._stopping:
+                self._reject(call, Unavailable("the server is shutting down"))
+            else:
+                self._calls[call] = task = self._loop.create_task(self._run(call, method, message, details))
+                # Not in the task: if it is cancelled before its first step, none of its code runs.
+                task.add_done_callback(partial(self._forget, call))
+
+    async def _run(self, call: int, number: int, message: bytes, details: Any) -> None:
+        metadata, peer, seconds = details
+        method: Any = self._table[number][1]
+        try:
+            if self._receive_limit is not None and len(message) > self._receive_limit:
+                raise TooLarge(f"the message has {len(message)} bytes, over the limit of {self._receive_limit}")
+            check = check_of(self._access, peer, metadata)
+            if number in self._streaming:
+                await self._send_all(call, method(message, check))
+            else:
+                self._answer(call, await method(message, seconds, check))
+        except Exception as error:
+            self._reject(call, error)
+
+    async def _send_all(self, call: int, answers: AsyncGenerator[bytes, None]) -> None:
+        assert self._front is not None
+        async with aclosing(answers):
+            async for answer in answers:
+                sent = self._front.stream_try_send(call, answer)
+                if sent == STREAM_CLOSED:
+                    return
+                # The client is slow.
+                if sent == STREAM_FULL and not await asyncio.to_thread(self._front.stream_send, call, answer):
+                    return
+        self._front.stream_end(call)
 
     def _answer(self, call: int, outcome: bytes | Exception) -> None:
         self._handles.pop(call, None)
@@ -163,7 +246,7 @@ class NativeServer(Server):
     def _reject(self, call: int, error: Exception) -> None:
         assert self._front is not None
         code, details, metadata = to_status(error)
-        self._front.fail(call, code.value[0], details, trailing_metadata=metadata)
+        self._front.fail(call, code, details, trailing_metadata=metadata)
 
-    def _forget(self, number: int, task: Any) -> None:
-        self._calls.pop(number, None)
+    def _forget(self, call: int, task: "asyncio.Task[None]") -> None:
+        self._calls.pop(call, None)

@@ -15,6 +15,8 @@ import pytest
 
 from gateway.engine.fake import FakeEngine
 from gateway.errors import Overloaded
+from gateway.front.base.access import Check
+from gateway.front.base.grpc_method import InferCall, Method, Service
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.grpc import SERVICE
 from gateway.front.grpc import server as grpc_server
@@ -23,7 +25,7 @@ from tests.support.front_server import WAIT_S, answer, models
 pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL
 
-from gateway.front.grpc.native import NativeServer, Submit
+from gateway.front.grpc.native import NativeServer
 
 PATH = "/tests.Service/Call"
 
@@ -32,38 +34,21 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(main, WAIT_S))
 
 
-def serves(handler: Any, submit: Submit | None = None, options: Sequence[tuple[str, Any]] = ()) -> NativeServer:
-    server = NativeServer({PATH: submit}, options)
-    server.add_registered_method_handlers("tests.Service", {"Call": grpc.unary_unary_rpc_method_handler(handler)})
-    return server
+def serves(method: Method, options: Sequence[tuple[str, Any]] = ()) -> NativeServer:
+    return NativeServer([Service("tests.Service", {"Call": method})], options)
 
 
-def test_a_method_that_is_not_served_natively_prevents_the_start() -> None:
-    async def main() -> None:
-        server = NativeServer({PATH: None}, [])
-        handlers = {"Call": grpc.unary_unary_rpc_method_handler(lambda message, context: message)}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Service", handlers),))
-        server.add_insecure_port("127.0.0.1:0")
-        with pytest.raises(RuntimeError, match=f"would not be served natively: {PATH}"):
-            await server.start()
-
-    run(main())
-
-
-def test_every_method_of_the_service_is_native() -> None:
+def test_the_native_server_is_the_default() -> None:
     async def main() -> None:
         server = grpc_server.build_server(FakeEngine(models(), answer), Limits())
         assert isinstance(server, NativeServer)
-        server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        await server.stop(None)
 
     run(main())
 
 
 def test_calls_that_end_before_they_start_are_forgotten() -> None:
     async def main() -> None:
-        async def handler(message: bytes, context: Any) -> bytes:
+        async def handler(message: bytes, seconds: float | None, check: Check | None = None) -> bytes:
             raise AssertionError("it was cancelled")
 
         server = serves(handler)
@@ -75,7 +60,7 @@ def test_calls_that_end_before_they_start_are_forgotten() -> None:
             events.append((EVENT_CANCEL, number, 0, None, None, None))
         server._on_events(events)
         assert events == []
-        tasks = [call.task for call in server._calls.values() if call.task is not None]
+        tasks = list(server._calls.values())
         assert len(tasks) == 3
         await asyncio.wait(tasks)
         assert not server._calls
@@ -84,14 +69,20 @@ def test_calls_that_end_before_they_start_are_forgotten() -> None:
     run(main())
 
 
-class Submitted:
+class Submitted(InferCall[Any]):
     """Records calls on the fast path, and is their RequestHandle as well."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[bytes, float | None, Callable[[bytes | Exception], None]]] = []
         self.arrived, self.cancelled = asyncio.Event(), asyncio.Event()
 
-    def submit(self, message: bytes, seconds: float | None, done: Callable[[bytes | Exception], None]) -> "Submitted":
+    def submit(
+        self,
+        message: bytes,
+        seconds: float | None,
+        done: Callable[[bytes | Exception], None],
+        check: Check | None = None,
+    ) -> "Submitted":
         self.calls.append((message, seconds, done))
         self.arrived.set()
         return self
@@ -100,17 +91,13 @@ class Submitted:
         self.cancelled.set()
 
 
-async def _never(message: bytes, context: Any) -> bytes:
-    raise AssertionError("the call should have gone the short way")
-
-
 LIMITS = [("grpc.max_receive_message_length", 100), ("grpc.max_send_message_length", 100)]
 
 
 @asynccontextmanager
 async def fast_path() -> AsyncIterator[tuple[NativeServer, Submitted, Any]]:
     submitted = Submitted()
-    server = serves(_never, submitted.submit, LIMITS)
+    server = serves(submitted, LIMITS)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -220,7 +207,7 @@ def test_an_answer_being_sent_is_finished_before_the_stop(size: int) -> None:
     async def main() -> None:
         arrived, gate = asyncio.Event(), asyncio.Event()
 
-        async def handler(message: bytes, context: Any) -> bytes:
+        async def handler(message: bytes, seconds: float | None, check: Check | None = None) -> bytes:
             arrived.set()
             await gate.wait()
             return bytes(size)
