@@ -49,7 +49,7 @@ WORKER = [
     ("batch", r"worker/(batcher|waiting|sizing|cost|shedding|pending)\.py"),
     ("gather inputs", r"gather_inputs|worker/rows\.py"),
     ("run", r"worker/chunked_model\.py|modelport_runtime|runtimes/onnx|onnxruntime"),
-    ("read outputs, pack", r"Executor\._results|worker/results\.py|pack_(result|grouped_results)|from_array"),
+    ("read outputs, pack", r"Executor\.results|worker/results\.py|pack_(result|grouped_results)|from_array"),
     ("status page", r"status_page\.py|_mark_busy"),
     ("send", r"Connection\.flush|_flush"),
     ("loop", r"worker/"),

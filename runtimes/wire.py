@@ -333,6 +333,27 @@ def pack_grouped_results(
     return pack(RESULT, numbers[0], body, flags | FINAL if final else flags)
 
 
+def join_results(
+    numbers: Sequence[int],
+    queue_ns: Sequence[int],
+    rows: Sequence[int],
+    times: Tuple[int, int, int, int],
+    packed: bytes,
+    outputs: Sequence[Buffer],
+    flags: int,
+) -> bytes:
+    """Do what `pack_grouped_results` does for final results without strings, and return the frame as one buffer.
+
+    times    compute input, infer and output in nanoseconds, and the rows of the batch, as in ResultFrame
+    packed   the layout as `pack_layout` returns it
+    outputs  with what aligns them
+    """
+    count = len(numbers)
+    parts = [_RESULT.pack(*times, count, len(packed)), _result_numbers(count).pack(*numbers, *queue_ns, *rows)]
+    body = b"".join([*parts, _PADDING * (count % 2), packed, *outputs])
+    return HEADER.pack(len(body), VERSION, RESULT, flags | FINAL, 0, numbers[0]) + body
+
+
 def unpack_results(body: memoryview, flags: int = FINAL) -> ResultGroup:
     """Return the results of a RESULT frame with these flags."""
     gather, infer, split, batch_rows, count, length = _RESULT.unpack_from(body)

@@ -27,7 +27,7 @@ _STAGES = {
     "status page": ["worker.loop:Loop._mark_busy", "status_page:StatusPage.set_idle"],
     "gather inputs": ["worker.execute:Executor._inputs"],
     "run": ["worker.chunked_model:ChunkedModel.run"],
-    "read outputs": ["worker.execute:Executor._results"],
+    "read outputs": ["worker.execute:Executor.results"],
     "pack results": ["worker.loop:send"],
     "send": ["worker.connection:Connection.flush"],
     "observe, audit": ["worker.batcher:Batcher.observe", "worker.audit:Auditor.observe"],

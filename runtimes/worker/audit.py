@@ -49,23 +49,23 @@ class Auditor:
         self._chunked_model = chunked_model
         self._dim = dim
         self._budget = budget
-        self._every = max(1, round(1 / (_SHARE_TO_INTERVAL * budget.share))) if budget.share else sys.maxsize
-        self._since_look = 0  # batches
+        self.every = max(1, round(1 / (_SHARE_TO_INTERVAL * budget.share))) if budget.share else sys.maxsize
+        self.since_look = 0  # batches
         self._expected = 0.0  # seconds that the next step will take: as long as the last one took
         self._waiting: Deque[_Sampled] = deque()
         self._batch_frames: List[InferFrame] = []  # the whole sampled batch
 
     def observe(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Consider a batch that has run, and whose results have not been sent yet, for sampling."""
-        self._since_look += 1
-        if self._since_look < self._every:
+        self.since_look += 1
+        if self.since_look < self.every:
             return
         nanoseconds = infer_ns(outcomes)
         if nanoseconds is None:
             return
         seconds = nanoseconds / 1e9
-        self._budget.earn(seconds * self._since_look)  # assumes the others took as long; Budget checks CPU time
-        self._since_look = 0
+        self._budget.earn(seconds * self.since_look)  # assumes the others took as long; Budget checks CPU time
+        self.since_look = 0
         if self._waiting or len(batch) < 2 or not self._budget.affords(self._expected or seconds / len(batch)):
             return
         with self._budget.spend():

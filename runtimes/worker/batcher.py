@@ -145,10 +145,24 @@ class Batcher:
         """Record the duration of a batch of this size during warm-up."""
         self._sizing.seed(rows, seconds)
 
-    def observe(self, batch: Batch, seconds: float) -> None:
+    def fits_at_once(self, requests: RequestGroup, now: float) -> Optional[Tuple[int, Any]]:
+        """Return `unit` and `key` (PendingGroup) of the requests of a frame if they may run now, in one batch.
+
+        Otherwise return None: they have to be added. Nothing may be waiting, and there must be no target and no delay.
+        """
+        numbers, deadlines, priorities, inputs = requests
+        unit, key = self._known_layouts.entries.get(inputs.layout) or self._unit_and_key(inputs.layout)
+        count = len(numbers)
+        if min(deadlines) <= now or priorities.count(priorities[0]) != count:
+            return None
+        if count > 1 and (key is None or not self._sizing.accepts(key, unit * inputs.offsets[-1])):
+            return None
+        return unit, key
+
+    def observe(self, key: Any, rows: int, seconds: float) -> None:
         """Record the duration of a batch, from `next` until its results were sent."""
         if seconds >= self._sizing.shortest_s:
-            self._sizing.observe(batch.key, batch.rows, seconds)
+            self._sizing.observe(key, rows, seconds)
 
     def pace(self, batch: Batch) -> Pace:
         """Return what is published for the fronts while this batch runs."""

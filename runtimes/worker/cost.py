@@ -138,6 +138,10 @@ class CostCurve:
             return half if smaller and self._choices % (2 * _EXPLORE_KNOWN_EVERY) == 0 else min(2 * best_rows, limit)
         return best_rows
 
+    def take_back_choice(self) -> None:
+        """Have `choose_rows` choose again what it has just chosen, because it was not used."""
+        self._choices = max(0, self._choices - 1)  # 0 as long as there was nothing to choose
+
     def _runs_of(self, rows: int) -> int:
         size = bucket_of(rows)
         index = bisect.bisect_left(self._sizes, size)

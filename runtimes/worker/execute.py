@@ -75,12 +75,12 @@ class Executor:
             inputs = self._inputs(batch)
             gathered = time.monotonic()
             outputs = self.chunked_model.run(inputs, batch.outputs, batch.signature, batch.rows)
-            return self._results(batch, inputs, outputs, began, gathered, time.monotonic())
+            return self.results(batch, inputs, outputs, began, gathered, time.monotonic())
         except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
-            failure = self._failed(batch, error)
-        return failure or self._run_alone(batch)
+            failure = self.failed(batch, error)
+        return failure or self.run_alone(batch)
 
-    def _failed(self, batch: Batch, error: Exception) -> List[Outcome]:
+    def failed(self, batch: Batch, error: Exception) -> List[Outcome]:
         """Return the outcome of a request that ran alone; nothing if the requests of the batch have to run alone."""
         if isinstance(error, DeviceLost):
             raise error
@@ -89,7 +89,7 @@ class Executor:
             return []
         return [self._failure(error)] if len(batch) == 1 else []
 
-    def _run_alone(self, batch: Batch) -> List[Outcome]:
+    def run_alone(self, batch: Batch) -> List[Outcome]:
         outcomes: List[Outcome] = []
         for alone in batch.alone(bool(self.batching.max_rows)):
             outcomes += self.run(alone)
@@ -146,15 +146,15 @@ class Executor:
                 # It waits in the model until the previous batch is done; that counts as queue time.
                 waited = max(0.0, self._finished_at - running.gathered_at)
                 began, gathered = running.began_at + waited, running.gathered_at + waited
-                return self._results(batch, running.inputs, outputs, began, gathered, inferred)
+                return self.results(batch, running.inputs, outputs, began, gathered, inferred)
             # Batching was switched off while this batch was in progress.
             if running.started:
                 self.model.finish(running.handle)
         except Exception as error:  # noqa: BLE001 - as above
-            failure = self._failed(batch, error)
-        return failure or self._run_alone(batch)
+            failure = self.failed(batch, error)
+        return failure or self.run_alone(batch)
 
-    def _results(
+    def results(
         self, batch: Batch, inputs: Arrays, outputs: Arrays, began: float, gathered: float, inferred: float
     ) -> Sequence[Outcome]:
         dim = self.batching.dim

@@ -23,6 +23,7 @@ from runtimes.worker.budget import Budget
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, RunningBatch
 from runtimes.worker.facts import Facts
+from runtimes.worker.fast_path import Done, FastPath
 from runtimes.worker.mapping import map_arena
 from runtimes.worker.pending import Batch, Pending
 from runtimes.worker.poller import READABLE, WRITABLE, Poller
@@ -56,6 +57,7 @@ class Loop:
         self._facts = facts
         self._auditor = Auditor(executor.chunked_model, executor.batching.dim, Budget(audit_share))
         self._batcher = Batcher(executor.batching)
+        self._fast_path = FastPath(executor, self._batcher, self._auditor, status, self._answer)
         self._listener = listener
         self._control = control
         self._status = status
@@ -83,28 +85,18 @@ class Loop:
 
     def turn(self, timeout: float) -> Optional[float]:
         """Poll once, then run and answer at most one batch. Return the timeout of the next poll, or None at the end."""
-        self._poll(timeout)
-        batcher = self._batcher
+        batcher, wait = self._batcher, None
+        done = self._poll(timeout)
         if self._stopping and not self._is_busy() and not self._accept():
             return None
-        now = time.monotonic()
-        for late in batcher.take_expired(now):
-            send_failure(late.source, late.id, _lateness_failure(late, now))
-        batch: Optional[Batch] = None
-        wait: Optional[float] = None
-        if not self._running or batcher.has_full_batch():
-            batch, wait = batcher.next(now)
-        if batch is not None and batcher.batching.target:
-            self._status.set_pace(batcher.pace(batch))
-        done, began = batch, now
-        if self._executor.model.pipelined:
-            done, began = self._advance(batch)
-        elif batch is not None:
-            self._answer(batch, self._executor.run(batch))
-        self._flush()
+        if batcher or self._running:
+            done, wait = self._run_next()
+        for connection in self._connections.values():
+            if connection.output:
+                self._flush_one(connection)
         if done is not None:
             ended = time.monotonic()
-            batcher.observe(done, ended - max(began, self._free_at))
+            batcher.observe(done.key, done.rows, ended - max(done.began, self._free_at))
             self._free_at = ended
         if self._running or (wait is None and batcher):
             return 0.0
@@ -114,11 +106,31 @@ class Loop:
             return 0.0
         return _IDLE_S if wait is None else wait
 
+    def _run_next(self) -> Tuple[Optional[Done], Optional[float]]:
+        """Run and answer a batch of the waiting requests; return it, or how long it may wait for more of them."""
+        batcher, now = self._batcher, time.monotonic()
+        for late in batcher.take_expired(now):
+            send_failure(late.source, late.id, _lateness_failure(late, now))
+        batch: Optional[Batch] = None
+        wait: Optional[float] = None
+        if not self._running or batcher.has_full_batch():
+            batch, wait = batcher.next(now)
+        if batch is not None and batcher.batching.target:
+            self._status.set_pace(batcher.pace(batch))
+        if self._executor.model.pipelined:
+            return self._advance(batch), wait
+        if batch is None:
+            return None, wait
+        self._answer(batch, self._executor.run(batch))
+        return Done(batch.key, batch.rows, now), wait
+
     def _is_busy(self) -> bool:
         return bool(len(self._connections) > 1 or self._running or self._batcher)
 
-    def _poll(self, timeout: float) -> None:
-        for descriptor, events in self._poller.wait(timeout):
+    def _poll(self, timeout: float) -> Optional[Done]:
+        """Wait for events and handle them. Return the batch that was answered meanwhile, on the fast path."""
+        ready, done = self._poller.wait(timeout), None
+        for descriptor, events in ready:
             connection = self._connections.get(descriptor)
             if connection is None:
                 self._accept()
@@ -127,13 +139,31 @@ class Loop:
                 self._flush_one(connection)
             if events & ~WRITABLE:
                 try:
-                    for frame in connection.receive():
-                        self._handle_frame(connection, frame)
+                    frames = connection.receive()
+                    is_alone = len(ready) == len(frames) == 1 and not self._batcher and not self._running
+                    for frame in frames:
+                        if frame.kind == wire.INFER:
+                            done = self._take(connection, frame, is_alone)
+                        else:
+                            self._handle_control(connection, frame)
                 except wire.WireError as error:
                     print(error)
                     connection.closed = True
             if connection.closed:
                 self._disconnect(connection)
+        return done
+
+    def _take(self, connection: Connection, frame: Frame, is_alone: bool) -> Optional[Done]:
+        """Serve the requests of a frame on the fast path if they are alone and it can; otherwise, add them."""
+        flags = frame.flags
+        requests = wire.unpack_requests(frame.body, connection.arena if flags & wire.IN_ARENA else None)
+        now = time.monotonic()
+        if is_alone and not flags and not self._gaps:
+            done = self._fast_path.serve(connection, requests, now)
+            if done is not None:
+                return done
+        self._batcher.add(connection, requests, bool(flags & wire.ISOLATED), now)
+        return None
 
     def _accept(self) -> bool:
         """Accept one front's connection, if there is one to accept."""
@@ -155,12 +185,8 @@ class Loop:
         self._status.clear_rows()
         connection.close()
 
-    def _handle_frame(self, connection: Connection, frame: Frame) -> None:
-        if frame.kind == wire.INFER:
-            isolated = bool(frame.flags & wire.ISOLATED)
-            arena = connection.arena if frame.flags & wire.IN_ARENA else None
-            self._batcher.add(connection, wire.unpack_requests(frame.body, arena), isolated, time.monotonic())
-        elif frame.kind == wire.CANCEL:
+    def _handle_control(self, connection: Connection, frame: Frame) -> None:
+        if frame.kind == wire.CANCEL:
             # Each request gets exactly one result or error, since the front counts them to know the room in its
             # window. A request that is running already gets its result.
             if self._batcher.cancel(connection, frame.id):
@@ -184,28 +210,29 @@ class Loop:
 
     def _on_batching_off(self, reason: str, note: str) -> None:
         self._batcher.reconfigure(self._executor.batching)
+        self._fast_path = FastPath(self._executor, self._batcher, self._auditor, self._status, self._answer)
         self._facts = self._facts.without_batching(reason, note)
         self._executor.model.signatures = self._facts.signatures
         self._control.queue([wire.pack_json(wire.READY, self._facts.ready().to_json())])
 
-    def _advance(self, batch: Optional[Batch]) -> Tuple[Optional[Batch], float]:
+    def _advance(self, batch: Optional[Batch]) -> Optional[Done]:
         """Begin `batch` if there is one, then finish the oldest batch in progress and send its results.
 
-        Returns the finished batch and when it began, or None if there was none or a second batch may be begun first.
+        Returns the finished batch, or None if there was none or a second batch may be begun first.
         """
         if batch is not None:
             running = self._executor.begin(batch)
             self._running.append(running)
             if running.started and len(self._running) == 1:
-                return None, 0.0
+                return None
         if not self._running:
-            return None, 0.0
+            return None
         running = self._running.pop(0)
         if running.started:
             # The time limit of its execution starts now: the model may have been busy with the previous batch.
             self._mark_busy(running.batch)
         self._answer(running.batch, self._executor.finish(running))
-        return running.batch, running.began_at
+        return Done(running.batch.key, running.batch.rows, running.began_at)
 
     def _answer(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         if self._running:
@@ -243,11 +270,6 @@ class Loop:
         else:
             del self._gaps[name]
         self._control.queue([wire.pack_json(wire.LEARNED, Learned(name, found).to_json())])
-
-    def _flush(self) -> None:
-        for connection in self._connections.values():
-            if connection.output:
-                self._flush_one(connection)
 
     def _flush_one(self, connection: Connection) -> None:
         was_blocked, connection.blocked = connection.blocked, not connection.flush()

@@ -12,7 +12,7 @@ from runtimes.worker.pending import Batch, Pending, PendingGroup
 
 # Bytes of results in one frame. Small results share a frame, because a frame each would cost more than their bytes.
 # Large results get their own, so that a front can respond to the first before the last one has been written.
-_MAX_FRAME_BYTES = 1 << 16
+MAX_FRAME_BYTES = 1 << 16
 
 
 class Failure(NamedTuple):
@@ -137,7 +137,7 @@ def send_failure(connection: Connection, request_id: int, failure: Failure) -> N
 def _send_rows(batch: Batch, results: BatchResults) -> None:
     """Send the rows of neighboring requests in one frame, if they go to one front."""
     ids, start, flag = batch.ids, 0, wire.FIRST_OF_BATCH
-    if len(batch.groups) == 1 and results.total <= _MAX_FRAME_BYTES:  # which is true of most batches
+    if len(batch.groups) == 1 and results.total <= MAX_FRAME_BYTES:  # which is true of most batches
         group = batch.groups[0]
         queue_ns = [int((results.began - group.arrived) * 1e9)] * len(ids)
         group.source.queue(results.pack(0, len(ids), ids, queue_ns, flag))
@@ -148,8 +148,8 @@ def _send_rows(batch: Batch, results: BatchResults) -> None:
             queue_ns += [int((results.began - group.arrived) * 1e9)] * len(group)
         stop = start + len(queue_ns)
         count = stop - start  # of results in one frame
-        if results.total > _MAX_FRAME_BYTES:
-            count = max(1, _MAX_FRAME_BYTES // max(1, results.largest))
+        if results.total > MAX_FRAME_BYTES:
+            count = max(1, MAX_FRAME_BYTES // max(1, results.largest))
         for first in range(start, stop, count):
             last = min(first + count, stop)
             waited = queue_ns[first - start : last - start]
@@ -178,7 +178,7 @@ def _send_each(batch: Batch, outcomes: Sequence[Outcome]) -> None:
                 send_failure(source, number, failure)
             continue
         largest = max([sum([len(tensor.data) for tensor in result.outputs]) for _, result in each])
-        per_frame = max(1, _MAX_FRAME_BYTES // max(1, largest))
+        per_frame = max(1, MAX_FRAME_BYTES // max(1, largest))
         for start in range(0, len(each), per_frame):
             source.queue(wire.pack_result(each[start : start + per_frame], flag))
             flag = 0

@@ -68,6 +68,13 @@ class Sizing:
         curve = self.curve(key)
         return max(1, curve.choose_rows(self._allowed_rows(curve), smaller=not self.target))
 
+    def accepts(self, key: Any, rows: int) -> bool:
+        """Return whether the batch that is about to run may have this many rows. If not, nothing was chosen for it."""
+        if rows <= self.choose_rows(key):
+            return True
+        self.curve(key).take_back_choice()
+        return False
+
     def _allowed_rows(self, curve: CostCurve) -> int:
         if not self.target:
             return self._max_rows

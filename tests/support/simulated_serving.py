@@ -234,7 +234,7 @@ class World:
     def _finish_until(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
             ended, _, worker, batch, requests, started = heapq.heappop(self._ends)
-            worker.batcher.observe(batch, ended - started)
+            worker.batcher.observe(batch.key, batch.rows, ended - started)
             worker.busy = False
             number = self._workers.index(worker)
             worker.page.set_idle()

@@ -144,7 +144,7 @@ def test_each_request_gets_what_it_gets_alone(dim: int, sizes: tuple[int, ...], 
         if data.draw(st.booleans()):
             path.run()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sending, "_MAX_FRAME_BYTES", data.draw(st.sampled_from([16, 1 << 16])))
+        patch.setattr(sending, "MAX_FRAME_BYTES", data.draw(st.sampled_from([16, 1 << 16])))
         path.run()
     assert sum(len(front.answers) for front in fronts) == len(sent)
     for number, (front, request) in sent.items():

@@ -84,7 +84,7 @@ def test_without_a_target_nothing_is_lost_to_the_best_fixed_size(cost: str) -> N
         assert batch is not None
         seconds = COSTS[cost](len(batch)) * noise.lognormvariate(0, 0.1)
         now, done = now + seconds, done + len(batch)
-        batcher.observe(batch, seconds)
+        batcher.observe(batch.key, batch.rows, seconds)
         for number in batch.ids:
             batcher.add(None, requests._replace(numbers=(number,)), False, now)
     assert done / now >= 0.95 * best_rate(COSTS[cost], 32)[0]

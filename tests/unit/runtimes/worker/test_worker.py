@@ -309,7 +309,7 @@ def test_requests_of_different_numbers_of_rows_get_their_own_rows() -> None:
 
 @pytest.mark.parametrize("limit", [1 << 16, 16])
 def test_results_of_different_numbers_of_rows_share_frames(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "_MAX_FRAME_BYTES", limit)
+    monkeypatch.setattr(sending, "MAX_FRAME_BYTES", limit)
     batching = Batching(max_rows=16, signatures=frozenset({"s"}))
     batcher, executor, front = Batcher(batching), Executor(Doubler(), batching, 1 << 20), Outbox()
     sent = [[1.0], [2.0, 3.0], [4.0, 5.0], [6.0], [7.0]]
