@@ -201,23 +201,24 @@ class TensorGroup:
         """`sizes`: the bytes of each member, for each tensor of strings."""
         self.layout, self.rows, self.body = layout, rows, body
         self.count = len(rows)
-        self.by_row = is_by_row(layout)
-        self.offsets: Sequence[int] = [0, *accumulate(rows)] if self.by_row else range(len(rows) + 1)
         self.memo: Any = None
+        self.by_row = is_by_row(layout)
+        self.offsets: Sequence[int] = [0, *accumulate(rows)] if self.by_row else range(self.count + 1)
+        total = self.offsets[-1]
         # For each tensor of strings: the bytes before each member, then all.
-        self._bounds: Dict[int, List[int]] = {}
-        if sizes:
-            strings = [tensor for tensor, (_, _, _, size) in enumerate(layout[2]) if size < 0]
-            self._bounds = {tensor: [0, *accumulate(each)] for tensor, each in zip(strings, sizes)}
-        self.starts = starts or self._starts(position)
-
-    def _starts(self, position: int) -> List[int]:
-        starts, count = [], self.offsets[-1]
-        for tensor, (_, _, _, size) in enumerate(self.layout[2]):
-            starts.append(position)
-            size = self._bounds[tensor][-1] if size < 0 else size * count
+        bounds: Dict[int, List[int]] = {}
+        self._bounds = bounds
+        self.starts: List[int] = []
+        for tensor, (_, _, _, size) in enumerate(layout[2]):
+            if size < 0:
+                bounds[tensor] = [0, *accumulate(sizes[len(bounds)])]
+                size = bounds[tensor][-1]
+            else:
+                size *= total
+            self.starts.append(position)
             position += size + -size % ALIGNMENT
-        return starts
+        if starts:
+            self.starts = list(starts)
 
     def data(self, tensor: int, start: int, stop: int) -> memoryview:
         """Return the bytes of the members from `start` to `stop` for one tensor. They are contiguous."""
@@ -251,6 +252,8 @@ def _with_rows(layout: TensorLayout, rows: int) -> TensorLayout:
 
 def with_rows(shape: Tuple[int, ...], rows: int) -> Tuple[int, ...]:
     """Return the shape with this number of rows if it leaves them open."""
+    if shape[:1] == (-1,):
+        return (rows,) + shape[1:]
     return tuple([rows if size == -1 else size for size in shape])
 
 

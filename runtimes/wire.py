@@ -47,11 +47,12 @@ ISOLATED, IN_ARENA = 1, 2
 # FINAL: the requests in it get no further result (today every result is final).
 FIRST_OF_BATCH, FINAL = 1, 2
 
-# Number of requests, length of the layout; then the ids, deadlines, priorities and rows of all requests.
-_INFER = struct.Struct("<II")
-# Compute input, infer and output (ns), rows of the batch, number of results, length of the layout; then the request
-# ids, times in the queue (ns) and rows of all results.
-_RESULT = struct.Struct("<QQQIII4x")
+# Number of requests, number of tensors that are strings, length of the layout; then the ids, deadlines, priorities and
+# rows of all requests.
+_INFER = struct.Struct("<HHI")
+# Compute input, infer and output (ns), rows of the batch, number of results, number of tensors that are strings, length
+# of the layout; then the request ids, times in the queue (ns) and rows of all results.
+_RESULT = struct.Struct("<QQQIIII")
 _PADDING = b"\0" * (ALIGNMENT // 2)
 # Formats of these numbers that are kept, one for each number of requests in a frame.
 _MAX_FORMATS = 512
@@ -233,10 +234,10 @@ def pack_requests(
 
     The rows matter only if the layout leaves them open.
     """
-    count, packed = len(numbers), pack_layout(layout)
-    head = _INFER.pack(count, len(packed))
+    count, packed, sizes = len(numbers), pack_layout(layout), string_sizes(layout, inputs)
+    head = _INFER.pack(count, len(sizes), len(packed))
     head += _request_numbers(count).pack(*numbers, *deadlines, *priorities, *rows)
-    head += packed + _pack_sizes(string_sizes(layout, inputs))
+    head += packed + _pack_sizes(sizes)
     if flags & IN_ARENA:
         return pack(INFER, numbers[0], [head + struct.pack("<%dQ" % len(offsets), *offsets)], flags)
     return pack(INFER, numbers[0], [head, *pack_tensors(layout, inputs)], flags)
@@ -250,30 +251,28 @@ def _pack_sizes(sizes: Sequence[Sequence[int]]) -> bytes:
     return struct.pack("<%dQ" % len(every), *every) + _PADDING * (len(every) % 2)
 
 
-def _unpack_group(
-    layout: TensorLayout, rows: Sequence[int], body: memoryview, position: int, arena: Optional[memoryview] = None
-) -> TensorGroup:
-    """Return the tensors of a frame, given what precedes `position`. With an arena, the frame has only offsets."""
-    count = len(rows)
-    sizes = []
-    for _, _, _, size in layout[2]:
-        if size < 0:
-            sizes.append(struct.unpack_from("<%dQ" % count, body, position))
-            position += 8 * count
-    position += 8 * (len(sizes) * count % 2)
-    if arena is None:
-        return TensorGroup(layout, rows, body, position, sizes)
-    offsets = struct.unpack_from("<%dQ" % len(layout[2]), body, position)
-    return TensorGroup(layout, rows, arena, 0, sizes, offsets)
+def _unpack_sizes(body: memoryview, position: int, count: int, strings: int) -> Tuple[List[Tuple[int, ...]], int]:
+    """Return what `_pack_sizes` packed for `count` members and `strings` tensors, and the position after it."""
+    every = struct.unpack_from("<%dQ" % (strings * count), body, position)
+    sizes = [every[start : start + count] for start in range(0, len(every), count)]
+    return sizes, position + 8 * (len(every) + len(every) % 2)
 
 
 def unpack_requests(body: memoryview, arena: Optional[memoryview] = None) -> RequestGroup:
     """Return the requests of an INFER frame. `arena` must be given if, and only if, it has the flag IN_ARENA."""
-    count, length = _INFER.unpack_from(body)
+    count, strings, length = _INFER.unpack_from(body)
     each = _request_numbers(count).unpack_from(body, _INFER.size)
     position = _INFER.size + 8 * len(each)
     layout = unpack_layout(body[position : position + length].tobytes())
-    inputs = _unpack_group(layout, each[3 * count :], body, position + length, arena)
+    position += length
+    rows, sizes = each[3 * count :], []
+    if strings:
+        sizes, position = _unpack_sizes(body, position, count, strings)
+    if arena is None:
+        inputs = TensorGroup(layout, rows, body, position, sizes)
+    else:
+        offsets = struct.unpack_from("<%dQ" % len(layout[2]), body, position)
+        inputs = TensorGroup(layout, rows, arena, 0, sizes, offsets)
     return RequestGroup(each[:count], each[count : 2 * count], each[2 * count : 3 * count], inputs)
 
 
@@ -322,7 +321,7 @@ def pack_grouped_results(
     _, input_ns, infer_ns, output_ns, batch_rows, _, layout, final = common
     assert layout is not None
     count, packed = len(numbers), pack_layout(layout)
-    head = _RESULT.pack(input_ns, infer_ns, output_ns, batch_rows, count, len(packed))
+    head = _RESULT.pack(input_ns, infer_ns, output_ns, batch_rows, count, len(sizes), len(packed))
     head += _result_numbers(count).pack(*numbers, *queue_ns, *rows)
     body: List[Buffer] = [head + _PADDING * (count % 2) + packed + _pack_sizes(sizes)]
     for buffer in outputs:
@@ -356,12 +355,15 @@ def join_results(
 
 def unpack_results(body: memoryview, flags: int = FINAL) -> ResultGroup:
     """Return the results of a RESULT frame with these flags."""
-    gather, infer, split, batch_rows, count, length = _RESULT.unpack_from(body)
+    gather, infer, split, batch_rows, count, strings, length = _RESULT.unpack_from(body)
     each = _result_numbers(count).unpack_from(body, _RESULT.size)
     position = _RESULT.size + 8 * (len(each) + count % 2)
     layout = unpack_layout(bytes(body[position : position + length]))
-    outputs = _unpack_group(layout, each[2 * count :], body, position + length)
-    queue_ns = each[count : 2 * count]
+    position += length
+    queue_ns, rows, sizes = each[count : 2 * count], each[2 * count :], []
+    if strings:
+        sizes, position = _unpack_sizes(body, position, count, strings)
+    outputs = TensorGroup(layout, rows, body, position, sizes)
     return ResultGroup(each[:count], queue_ns, gather, infer, split, batch_rows, outputs, bool(flags & FINAL))
 
 

@@ -64,10 +64,10 @@ class BatchResults(Sequence[ResultFrame]):
     @property
     def layout(self) -> TensorLayout:
         """The layout of all results, which leaves their rows open if the outputs have any."""
-        described = []
-        for (name, datatype, shape, _), before in self._outputs:
-            size = -1 if datatype == "BYTES" else before[1]
-            described.append((name, datatype, (-1,) + shape[1:] if self._is_by_row else shape, size))
+        described = [
+            (name, datatype, (-1,) + shape[1:] if self._is_by_row else shape, -1 if datatype == "BYTES" else before[1])
+            for (name, datatype, shape, _), before in self._outputs
+        ]
         return known_layout(("", (), tuple(described)))
 
     def data(self, start: int, stop: int) -> List[Buffer]:
