@@ -135,6 +135,12 @@ def test_requests_of_one_frame_let_smaller_ones_pass() -> None:
     assert [ids(batcher) for _ in range(5)] == [[0, 2, 4], [1, 6], [3, 7], [5], []]
 
 
+def test_rows_that_a_frame_states_for_another_dimension_are_not_batched() -> None:
+    batcher = Batcher(BATCHING)
+    batcher.add("front", one_frame((0, frame(1, 1)), (1, frame(1, 2)), dim=1), False, 0.0)
+    assert [ids(batcher), ids(batcher)] == [[0], [1]]
+
+
 def test_requests_of_one_frame_have_deadlines_priorities_and_cancellations_of_their_own() -> None:
     later = [frame(deadline=deadline, priority=priority) for deadline, priority in ((9, 1), (1, 1), (9, 0), (9, 1))]
     batcher = of_one_frame(*later, frame(deadline=9, priority=1), frame(deadline=9, priority=1))

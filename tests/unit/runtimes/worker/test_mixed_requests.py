@@ -184,6 +184,10 @@ def test_requests_that_wait_run_as_they_are_when_batching_is_switched_off() -> N
     path.receive(front, [path.admit(request) for request in given])
     path.executor.on_batching_off = lambda reason, note: path.batcher.reconfigure(path.executor.batching)
     path.executor.switch_batching_off("audit", "of a test")
+    batch, _ = path.batcher.next(0.0)
+    assert batch is not None
+    assert (batch.rows, batch[0].rows, batch[0].key) == (0, 0, None)
+    send(batch, path.executor.run(batch))
     path.run()
     assert path.model.runs == 3
     assert [front.answers[number] for number in range(3)] == [path.alone(request) for request in given]

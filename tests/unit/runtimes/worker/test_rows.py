@@ -47,6 +47,29 @@ def test_requests_of_two_frames_are_joined_in_order(dims: tuple[int | None, int 
     assert arrays["x"].tolist() == np.concatenate([X + 2, X + 3, X]).tolist()
 
 
+def test_requests_of_two_frames_are_joined_by_name() -> None:
+    first = received([from_array("a", X), from_array("b", X + 10)], rows=2, dim=0)
+    second = received([from_array("b", X + 30), from_array("a", X + 20)], rows=2, dim=0)
+    arrays = gather_inputs(Batch([first, second]), 4, 0)
+    assert arrays["a"].tolist() == np.concatenate([X, X + 20]).tolist()
+    assert arrays["b"].tolist() == np.concatenate([X + 10, X + 30]).tolist()
+
+
+@pytest.mark.parametrize("columns", [1, 2000])
+def test_large_inputs_are_joined_in_the_memory_of_the_model(columns: int) -> None:
+    made: list[np.ndarray] = []
+
+    def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        made.append(np.empty(shape, dtype))
+        return made[-1]
+
+    array = np.ones((2, columns), np.float32)
+    group = received([from_array("x", array)], [from_array("x", 2 * array)], rows=2, dim=0)
+    found = gather_inputs(Batch([group]), 4, 0, empty)["x"]
+    assert (found == np.concatenate([array, 2 * array])).all()
+    assert [found is each for each in made] == ([True] if columns > 1 else [])
+
+
 @pytest.mark.parametrize("array", [np.array([[b"a", b"bc"]], object), X, np.array(7), np.zeros((0, 3))])
 def test_one_request_whose_rows_are_not_counted_is_read_as_it_is(array: np.ndarray) -> None:
     for dim in [None, 0] if array.size and array.ndim else [None]:

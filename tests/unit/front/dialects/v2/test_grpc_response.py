@@ -76,6 +76,10 @@ def test_an_answer_over_the_limit_is_rejected_each_time() -> None:
         writer.write(OutputOptions(), InferResponse("m", "2", grouped(slice(1))[0]))
         with pytest.raises(TooLarge, match="the answer has 22 bytes of tensors, over the limit of 16"):
             writer.write(OutputOptions(), InferResponse("m", "2", grouped(slice(None))[0]))
+        short, long = members([[Tensor("t", "BYTES", (1,), pack_bytes([b"t" * size]))] for size in (12, 13)])
+        writer.write(OutputOptions(), InferResponse("m", "2", short))
+        with pytest.raises(TooLarge, match="the answer has 17 bytes of tensors"):
+            writer.write(OutputOptions(), InferResponse("m", "2", long))
 
 
 def test_strings_of_any_length_share_an_entry_of_the_cache(writer: ResponseWriter) -> None:
