@@ -348,7 +348,7 @@ def join_results(
     outputs  with what aligns them
     """
     count = len(numbers)
-    parts = [_RESULT.pack(*times, count, len(packed)), _result_numbers(count).pack(*numbers, *queue_ns, *rows)]
+    parts = [_RESULT.pack(*times, count, 0, len(packed)), _result_numbers(count).pack(*numbers, *queue_ns, *rows)]
     body = b"".join([*parts, _PADDING * (count % 2), packed, *outputs])
     return HEADER.pack(len(body), VERSION, RESULT, flags | FINAL, 0, numbers[0]) + body
 
