@@ -17,7 +17,8 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-import uvicorn
+from uvicorn.config import Config
+from uvicorn.server import Server
 
 from gateway.engine.protocol import Engine
 from gateway.errors import NotAllowed
@@ -30,7 +31,7 @@ from gateway.front.http.shared_state import KEEP_ALIVE_S, SharedState
 from gateway.front.http.states import Receiving
 
 
-class HttpServer(uvicorn.Server):
+class HttpServer(Server):
     """uvicorn without its signal handlers: the supervisor handles signals."""
 
     def __init__(
@@ -48,7 +49,7 @@ class HttpServer(uvicorn.Server):
         shared = self._shared = SharedState(engine, limits, access)
         if fast_path is not None and access is None:
             shared.fast_path = fast_path.FastPath(engine, limits, shared, Receiving.AT_BOUNDARY)
-        config = uvicorn.Config(
+        config = Config(
             _hot_methods_only(shared, fallback),
             http=partial(_connect, shared),  # type: ignore[arg-type]  # uvicorn calls it like a class
             ws="none",
