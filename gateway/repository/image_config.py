@@ -1,7 +1,6 @@
 """The tables [preprocess] and [postprocess] of model.toml, and checks of them against the model's signature."""
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from math import isfinite
 from typing import Annotated, Any, Literal
 
@@ -19,6 +18,8 @@ def _number(value: Any) -> Any:
     """Accept fractions such as "1/255", because TOML has no division."""
     if not isinstance(value, str):
         return value
+    from fractions import Fraction  # takes memory that most supervisors need not spend
+
     try:
         return float(Fraction(value))
     except (ValueError, ZeroDivisionError, OverflowError):

@@ -13,8 +13,11 @@ from tests.support import ROOT
 PROCESSES = {
     # FastAPI describes the routes, and is imported when a client asks for the documentation. grpcio is imported for the
     # first bidirectional stream.
-    "front": ("gateway.front.process, gateway.front.admin.app", {"fastapi", "pydantic", "grpc"}),
-    "supervisor": ("gateway.cli, gateway.commands.serve", {"numpy", "google.protobuf.text_format", "pydantic"}),
+    "front": ("gateway.front.process, gateway.front.admin.app", {"fastapi", "pydantic", "grpc", "click"}),
+    "supervisor": (
+        "gateway.cli, gateway.commands.serve",
+        {"numpy", "google.protobuf.text_format", "pydantic", "importlib.metadata"},
+    ),
     # Older versions of numpy import it themselves.
     "worker": ("runtimes.worker.start, runtimes.onnx.graph", {"numpy.random", "hashlib"}),
 }
