@@ -114,17 +114,21 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _import_without_tls() -> None:
-    """Import asyncio and hashlib without OpenSSL, which both do without if it is missing.
+    """Import asyncio and hashlib without OpenSSL, if they can do without it.
 
     It would take 2 MiB of the supervisor's memory, and 3 MiB of files. The supervisor only listens, without TLS.
     """
-    openssl = [name for name in ("ssl", "_hashlib") if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(openssl))  # type: ignore[arg-type]  # None makes an import fail
+    from importlib.util import find_spec
+
+    # Some distributions build Python without hash functions of its own.
+    names = ["ssl", "_hashlib"] if find_spec("_md5") else ["ssl"]
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None makes an import fail
     try:
         import asyncio  # noqa: F401
         import hashlib  # noqa: F401
     finally:
-        for name in openssl:
+        for name in hidden:
             del sys.modules[name]
 
 
