@@ -195,7 +195,8 @@ class FrameReader:
             end = start + self._needed
             if size < end:
                 break
-            frames.append(Frame._make((kind, flags, request_id, view[start + HEADER.size : end])))
+            body = view[start + HEADER.size : end]
+            frames.append(tuple.__new__(Frame, (kind, flags, request_id, body)))  # without a function in Python
             start = end
         else:
             self._needed = HEADER.size

@@ -21,15 +21,17 @@ _STAGES = {
     "unpack": ["wire:unpack_requests"],
     "queue, batch": [
         "worker.batcher:Batcher.add",
+        "worker.batcher:Batcher.fits_at_once",
         "worker.batcher:Batcher.take_expired",
         "worker.batcher:Batcher.next",
     ],
-    "status page": ["worker.loop:Loop._mark_busy", "status_page:StatusPage.set_idle"],
+    "status page": ["status_page:StatusPage.set_busy", "status_page:StatusPage.set_idle"],
     "gather inputs": ["worker.execute:Executor._inputs"],
+    "fast path": ["worker.fast_path:FastPath.serve"],
     "run": ["worker.chunked_model:ChunkedModel.run"],
     "read outputs": ["worker.execute:Executor.results"],
-    "pack results": ["worker.loop:send"],
-    "send": ["worker.connection:Connection.flush"],
+    "pack results": ["worker.loop:send", "worker.fast_path:FastPath._pack"],
+    "send": ["worker.connection:Connection.write", "worker.connection:Connection.flush"],
     "observe, audit": ["worker.batcher:Batcher.observe", "worker.audit:Auditor.observe"],
 }
 _LOOP = "loop"

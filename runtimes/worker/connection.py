@@ -60,6 +60,18 @@ class Connection:
         """Add to the output."""
         self.output += buffers
 
+    def write(self, data: bytes) -> None:
+        """Write at once what the socket accepts, and add the rest to the output."""
+        if not self.output and not self.closed:
+            try:
+                sent = self.sock.send(data)
+            except OSError:
+                sent = 0  # `flush` will see why
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self.output.append(data)
+
     def flush(self) -> bool:
         """Write what the socket accepts. Return whether everything has been written."""
         output = self.output

@@ -68,6 +68,8 @@ class Executor:
         If an output has another number of rows than the inputs, it is unknown which rows belong to which request: the
         outputs are discarded, batching is switched off, and each request runs as its client sent it.
         """
+        if batch.rows and not self.batching.max_rows:
+            return self.run_alone(batch)  # batching was switched off by the request before this one, which ran alone
         self.on_run(batch)
         began = time.monotonic()
         failure: List[Outcome] = []

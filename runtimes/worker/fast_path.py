@@ -17,7 +17,7 @@ Everything else takes the general path: a frame before it is run, and what the m
 """
 
 import time
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -39,12 +39,8 @@ from runtimes.worker.rows import Arrays
 _MAX_LAYOUTS = 1024
 
 
-class Done(NamedTuple):
-    """A batch that was answered. began: time.monotonic() seconds. The rest is as in Batch."""
-
-    key: Any
-    rows: int
-    began: float
+# A batch that was answered: its key and rows as in Batch, and when it began, in time.monotonic() seconds.
+Done = Tuple[Any, int, float]
 
 
 class _Prepared:
@@ -111,15 +107,15 @@ class FastPath:
                 self._executor.refusal = ""
                 auditor.since_look += 1
                 self._status.set_idle()
-                connection.queue((frame,))
-                return Done(key, rows, now)
+                connection.write(frame)
+                return key, rows, now
             batch = self._batch(connection, requests, now, fits)
             outcomes = self._executor.results(batch, arrays, outputs, now, gathered, inferred)
         except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
             batch = self._batch(connection, requests, now, fits)
             outcomes = self._executor.failed(batch, error)
         self._answer(batch, outcomes or self._executor.run_alone(batch))
-        return Done(key, rows, now)
+        return key, rows, now
 
     def _batch(self, connection: Connection, requests: RequestGroup, now: float, fits: Tuple[int, Any]) -> Batch:
         return Batch([PendingGroup(connection, requests, 0, len(requests.numbers), now, *fits)])

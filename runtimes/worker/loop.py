@@ -89,14 +89,15 @@ class Loop:
         done = self._poll(timeout)
         if self._stopping and not self._is_busy() and not self._accept():
             return None
-        if batcher or self._running:
+        if done is None and (batcher or self._running):
             done, wait = self._run_next()
         for connection in self._connections.values():
             if connection.output:
                 self._flush_one(connection)
         if done is not None:
             ended = time.monotonic()
-            batcher.observe(done.key, done.rows, ended - max(done.began, self._free_at))
+            key, rows, began = done
+            batcher.observe(key, rows, ended - max(began, self._free_at))
             self._free_at = ended
         if self._running or (wait is None and batcher):
             return 0.0
@@ -122,7 +123,7 @@ class Loop:
         if batch is None:
             return None, wait
         self._answer(batch, self._executor.run(batch))
-        return Done(batch.key, batch.rows, now), wait
+        return (batch.key, batch.rows, now), wait
 
     def _is_busy(self) -> bool:
         return bool(len(self._connections) > 1 or self._running or self._batcher)
@@ -232,7 +233,7 @@ class Loop:
             # The time limit of its execution starts now: the model may have been busy with the previous batch.
             self._mark_busy(running.batch)
         self._answer(running.batch, self._executor.finish(running))
-        return Done(running.batch.key, running.batch.rows, running.began_at)
+        return running.batch.key, running.batch.rows, running.began_at
 
     def _answer(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         if self._running:

@@ -20,7 +20,7 @@ from runtimes.worker.batching_decision import DEFAULT_MAX_ROWS, decide_batching,
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, Failure
 from runtimes.worker.results import send
-from tests.support.pending_requests import add, one_frame
+from tests.support.pending_requests import add, batch_of, one_frame
 
 
 class Doubler(Model):
@@ -149,6 +149,34 @@ def test_answers_leave_in_order_whatever_their_sizes() -> None:
     assert received == b"".join(parts)
 
 
+def test_what_is_written_at_once_stays_behind_what_waits() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        writer = Connection(ours)
+        parts = [b"a" * 1_000_000, b"b", b"c" * 1_000_000]
+        received = b""
+        for part in parts:
+            writer.write(part)
+        assert 0 < sum(map(len, writer.output)) < sum(map(len, parts))
+        while not writer.flush():
+            received += theirs.recv(1 << 20)
+        assert not writer.output
+        ours.close()
+        received += b"".join(iter(lambda: theirs.recv(1 << 20), b""))
+    assert received == b"".join(parts)
+
+
+def test_a_front_that_has_gone_is_noticed_by_the_next_flush() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.close()
+        writer = Connection(ours)
+        writer.write(b"a")
+        assert not writer.closed
+        writer.flush()
+        assert writer.closed
+
+
 class Detector(Model):
     """Returns a row of `hits` for each number greater than 1."""
 
@@ -178,6 +206,24 @@ def test_requests_run_again_alone_when_a_batch_comes_back_with_other_rows(sizes:
     for _ in range(2):
         assert answers(executor, *asked) == [[2, 2], [], [], [3, 3], [2] * 10]
         assert executor.batching.max_rows == 0
+
+
+class WelcomingDetector(Detector):
+    """Refuses 400."""
+
+    def infer(self, inputs: dict[str, np.ndarray], outputs: Any, signature: str) -> dict[str, np.ndarray]:
+        if (inputs["x"] == 400).any():
+            raise InvalidInput("400 is not welcome")
+        return super().infer(inputs, outputs, signature)
+
+
+def test_a_request_that_ends_batching_does_not_hold_up_those_after_it() -> None:
+    executor = Executor(WelcomingDetector(), Batching(8, frozenset({"s"})), 1 << 20)
+    executor.on_batching_off = lambda reason, note: None
+    outcomes = executor.run(batch_of(frame(2), frame(400), frame(3, 0)))  # the batch fails, so that each runs alone
+    assert [isinstance(outcome, Failure) for outcome in outcomes] == [False, True, False]
+    assert [to_array(outcomes[index].outputs[0]).ravel().tolist() for index in (0, 2)] == [[2, 2], [3, 3]]
+    assert not executor.batching.max_rows
 
 
 def test_a_batch_without_any_rows_back_is_no_answer_either() -> None:
