@@ -47,7 +47,7 @@ class _CachedLayout(tuple):
 
 _layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, TensorLayout]
 _packed_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, bytes]
-_unpacked_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[bytes, TensorLayout]
+unpacked_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[bytes, TensorLayout]
 _row_layouts = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[Tuple[TensorLayout, int], TensorLayout]
 
 
@@ -129,7 +129,7 @@ def pack_layout(layout: TensorLayout) -> bytes:
 
 
 def unpack_layout(packed: bytes) -> TensorLayout:
-    layout = _unpacked_layouts.entries.get(packed)
+    layout = unpacked_layouts.entries.get(packed)
     if layout is not None:
         return layout
     signature_length, output_count, count = _LAYOUT.unpack_from(packed)
@@ -151,7 +151,7 @@ def unpack_layout(packed: bytes) -> TensorLayout:
     layout = signature, tuple(outputs), tuple(tensors)
     if len(packed) <= _MAX_LAYOUT_BYTES:
         layout = cached(layout)
-        _unpacked_layouts.put(packed, layout)
+        unpacked_layouts.put(packed, layout)
     return layout
 
 

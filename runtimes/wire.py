@@ -25,6 +25,7 @@ from runtimes.layouts import (
     pack_tensors,
     string_sizes,
     unpack_layout,
+    unpacked_layouts,
 )
 from runtimes.tensor_bytes import Buffer, Tensor
 
@@ -264,7 +265,8 @@ def unpack_requests(body: memoryview, arena: Optional[memoryview] = None) -> Req
     count, strings, length = _INFER.unpack_from(body)
     each = _request_numbers(count).unpack_from(body, _INFER.size)
     position = _INFER.size + 8 * len(each)
-    layout = unpack_layout(body[position : position + length].tobytes())
+    packed = body[position : position + length].tobytes()
+    layout = unpacked_layouts.entries.get(packed) or unpack_layout(packed)
     position += length
     rows, sizes = each[3 * count :], []
     if strings:
@@ -274,7 +276,8 @@ def unpack_requests(body: memoryview, arena: Optional[memoryview] = None) -> Req
     else:
         offsets = struct.unpack_from("<%dQ" % len(layout[2]), body, position)
         inputs = TensorGroup(layout, rows, arena, 0, sizes, offsets)
-    return RequestGroup(each[:count], each[count : 2 * count], each[2 * count : 3 * count], inputs)
+    group = each[:count], each[count : 2 * count], each[2 * count : 3 * count], inputs
+    return tuple.__new__(RequestGroup, group)  # without a function in Python
 
 
 def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[Tuple[int, InferFrame]]:

@@ -21,14 +21,10 @@ def bind_to_device(session: ort.InferenceSession, device: str) -> Run:
     """
     if any(node.type == "tensor(string)" for node in session.get_inputs() + session.get_outputs()):
         return session.run
-    inputs = [node.name for node in session.get_inputs()]
 
-    def run(outputs: Sequence[str], feed: Dict[str, np.ndarray]) -> List[Any]:
-        for name in inputs:
-            if name not in feed:
-                raise InvalidInput("input '%s' is missing" % name)
+    def run(outputs: Sequence[str], feed: Dict[str, np.ndarray], options: ort.RunOptions) -> List[Any]:
         try:
-            return _run(session, device, outputs, feed)
+            return _run(session, device, outputs, feed, options)
         except RuntimeError as error:  # `run` raises a subclass for each kind of error; binding does not
             raise Fail(str(error)) from error
 
@@ -36,7 +32,11 @@ def bind_to_device(session: ort.InferenceSession, device: str) -> Run:
 
 
 def _run(
-    session: ort.InferenceSession, device: str, outputs: Sequence[str], feed: Dict[str, np.ndarray]
+    session: ort.InferenceSession,
+    device: str,
+    outputs: Sequence[str],
+    feed: Dict[str, np.ndarray],
+    options: ort.RunOptions,
 ) -> List[np.ndarray]:
     binding = session.io_binding()
     for name, array in feed.items():
@@ -46,5 +46,5 @@ def _run(
         binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(contiguous, device, 0))
     for name in outputs:
         binding.bind_output(name, device, 0)
-    session.run_with_iobinding(binding)
+    session.run_with_iobinding(binding, options)
     return binding.copy_outputs_to_cpu()

@@ -113,15 +113,14 @@ def served(model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
         session.disable_fallback()  # otherwise, one failed run moves the session to the CPU for good
     on_device = providers.CUDA in session.get_providers()
     kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
-    run = bind_to_device(session, "cuda") if on_device else direct_run(session, ort.RunOptions())
-    return kind(session, model, options, run)
+    return kind(session, model, options, bind_to_device(session, "cuda") if on_device else direct_run(session))
 
 
 class OnnxModel(Model):
-    """A model in an ONNX Runtime session. `run` has the parameters of InferenceSession.run."""
+    """A model in an ONNX Runtime session."""
 
     def __init__(self, session: ort.InferenceSession, model: Union[str, bytes], options: LoadOptions, run: Run) -> None:
-        self._run = run
+        self._run, self._options = run, ort.RunOptions()
         inputs, refused_inputs = _specs(session.get_inputs())
         outputs, refused = _specs(session.get_outputs())
         for name, reason in refused_inputs.items():
@@ -150,10 +149,13 @@ class OnnxModel(Model):
         if self._has_text:
             inputs = {name: self._to_text(name, array) for name, array in inputs.items()}
         try:
-            results = self._run(names, inputs)
+            results = self._run(names, inputs, self._options)
         except InvalidInput:
             raise
         except Exception as error:
+            for name in self._inputs:
+                if name not in inputs:
+                    raise InvalidInput("input '%s' is missing" % name) from error
             if _NO_MEMORY.search(str(error)):
                 raise MemoryError(_sentence(error)) from error
             if is_device_lost(str(error)):

@@ -4,7 +4,7 @@ If a batch runs out of memory, it is retried in halves, and the number of rows t
 A model whose max_batch_size exceeds what its device can hold is therefore slower than necessary, but works.
 """
 
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Sequence
 
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import Model
@@ -42,45 +42,30 @@ class ChunkedModel:
         """
         if not rows:
             return self._model.infer(inputs, output_names, signature)
-        dim, limit = self._batching.dim, self._batching.max_rows
+        dim, limit, sizes = self._batching.dim, self._batching.max_rows, self._batching.sizes
         if self._rows_that_fit.entries:
             limit = self.max_rows(inputs, signature, rows)
-        outputs = self._run_chunk(inputs, output_names, signature, rows) if rows <= limit else None
-        if outputs is not None:
-            return outputs
-        ran_out = rows <= limit
-        if ran_out:
-            limit = next_smaller(rows, self._batching.sizes)
         parts: List[Arrays] = []
-        start = 0
+        start, ran_out = 0, False
         while start < rows:
             count = min(limit, rows - start)
-            part = self._run_chunk(slice_rows(inputs, dim, start, start + count), output_names, signature, count)
-            if part is None:
-                limit, ran_out = next_smaller(count, self._batching.sizes), True
+            chunk = inputs if count == rows else slice_rows(inputs, dim, start, start + count)
+            try:
+                if sizes:
+                    chunk = concatenate([chunk], dim, padded_size(count, sizes), self._model.empty)
+                outputs = self._model.infer(chunk, output_names, signature)
+            except MemoryError:
+                limit, ran_out = next_smaller(count, sizes), True
+                if not limit:
+                    raise
+                # This leaves `except`, in which the traceback keeps the frames of the framework and their memory.
                 continue
-            parts.append(part)
+            parts.append(self.check_rows(outputs, count))
             start += count
         if ran_out:
             # All chunks ran, so the batch failed because of its size, and not because of one of its requests.
             self._remember(inputs, signature, rows, limit)
-        return concatenate(parts, dim, rows)
-
-    def _run_chunk(self, inputs: Arrays, output_names: Sequence[str], signature: str, rows: int) -> Optional[Arrays]:
-        """Return the outputs, or None if they did not fit into memory and a smaller chunk may be tried.
-
-        The caller tries it outside of `except`: inside, the error's traceback keeps the framework's frames alive, and
-        these keep the memory.
-        """
-        sizes = self._batching.sizes
-        try:
-            if sizes:
-                inputs = concatenate([inputs], self._batching.dim, padded_size(rows, sizes), self._model.empty)
-            return self.check_rows(self._model.infer(inputs, output_names, signature), rows)
-        except MemoryError:
-            if not next_smaller(rows, sizes):
-                raise
-        return None
+        return parts[0] if len(parts) == 1 else concatenate(parts, dim, rows)
 
     def check_rows(self, outputs: Arrays, rows: int) -> Arrays:
         """Return the outputs of one chunk without its padding. Raises RowCountMismatch."""

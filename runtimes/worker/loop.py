@@ -89,7 +89,8 @@ class Loop:
         done = self._poll(timeout)
         if self._stopping and not self._is_busy() and not self._accept():
             return None
-        if done is None and (batcher or self._running):
+        has_more = done is None and bool(self._running or batcher)  # the fast path leaves nothing
+        if has_more:
             done, wait = self._run_next()
         for connection in self._connections.values():
             if connection.output:
@@ -99,7 +100,7 @@ class Loop:
             key, rows, began = done
             batcher.observe(key, rows, ended - max(began, self._free_at))
             self._free_at = ended
-        if self._running or (wait is None and batcher):
+        if has_more and (self._running or (wait is None and batcher)):
             return 0.0
         if self._auditor.is_due and not batcher and not self._stopping:
             if done is None:  # otherwise, requests that have arrived meanwhile come first

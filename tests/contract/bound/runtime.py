@@ -5,5 +5,5 @@ from runtimes.onnx.io_binding import bind_to_device
 
 
 def load(options):
-    runtime.direct_run = lambda session, _: bind_to_device(session, "cpu")
+    runtime.direct_run = lambda session: bind_to_device(session, "cpu")
     return runtime.load(options)

@@ -177,11 +177,11 @@ def test_data_that_does_not_fit_its_shape_is_refused() -> None:
 
 def test_forms_that_clients_made_long_are_not_remembered() -> None:
     outputs = ["y" * 1000 + str(number) for number in range(10)]
-    before = len(layouts._packed_layouts), len(layouts._unpacked_layouts)
+    before = len(layouts._packed_layouts), len(layouts.unpacked_layouts)
     frame = wire.InferFrame(1.0, 0, "", outputs, [from_array("x", np.ones(1, np.float32))])
     (read,) = wire.FrameReader().feed(together(wire.pack_infer([(1, frame)])))
     assert wire.unpack_infer(read.body)[0][1].outputs == tuple(outputs)
-    assert (len(layouts._packed_layouts), len(layouts._unpacked_layouts)) == before
+    assert (len(layouts._packed_layouts), len(layouts.unpacked_layouts)) == before
 
 
 def test_only_layouts_that_are_sent_are_cached() -> None:
