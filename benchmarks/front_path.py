@@ -17,7 +17,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import uvloop
@@ -39,6 +39,9 @@ from gateway.generated import open_inference_pb2 as pb
 from runtimes import status_page, wire
 from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Tensor
+
+if TYPE_CHECKING:
+    from gateway.front.fast_path import FastPath
 
 _DIALECTS = {
     "v2": requests.v2_json,
@@ -80,7 +83,7 @@ class Recorder(asyncio.Transport):
 
 
 class Front(Protocol):
-    async def start(self, engine: FrontEngine) -> None: ...
+    async def start(self, engine: FrontEngine, fast_path: "FastPath | None") -> None: ...
 
     async def stop(self) -> None: ...
 
@@ -95,11 +98,11 @@ class Front(Protocol):
 
 
 class HttpFront:
-    def __init__(self, in_flight: int, fast_path: ModuleType | None) -> None:
-        self._in_flight, self._fast_path = in_flight, fast_path
+    def __init__(self, in_flight: int) -> None:
+        self._in_flight = in_flight
 
-    async def start(self, engine: FrontEngine) -> None:
-        server = HttpServer(engine, Limits(), _no_app, fast_path=self._fast_path)
+    async def start(self, engine: FrontEngine, fast_path: "FastPath | None") -> None:
+        server = HttpServer(engine, Limits(), _no_app, fast_path=fast_path)
         server.config.load()
         loop = asyncio.get_running_loop()
         self._connections = []
@@ -136,8 +139,8 @@ class GrpcFront:
         self._answered: list[int] = []
         self._number = 0
 
-    async def start(self, engine: FrontEngine) -> None:
-        server: Any = build_server(engine, Limits())
+    async def start(self, engine: FrontEngine, fast_path: "FastPath | None") -> None:
+        server: Any = build_server(engine, Limits(), fast_path=fast_path)
         self._server = server
         self._server.add_insecure_port("127.0.0.1:0")
         await self._server.start()
@@ -237,10 +240,11 @@ async def measure(
     async def control(request: Any) -> None:
         raise NotImplementedError(request)
 
-    engine = FrontEngine(1, AdmissionLimits(), control)
-    front: Front = GrpcFront() if dialect == "grpc" else HttpFront(in_flight, fast_path)
+    frames = None if fast_path is None else fast_path.Frames()
+    engine = FrontEngine(1, AdmissionLimits(), control, frames=frames)
+    front: Front = GrpcFront() if dialect == "grpc" else HttpFront(in_flight)
     with tempfile.TemporaryDirectory() as folder:
-        await front.start(engine)
+        await front.start(engine, None if fast_path is None else fast_path.FastPath(engine, Limits()))
         client = await connected(engine, Path(folder))
         recorder: Any = client._transport
         turn = 0

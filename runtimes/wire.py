@@ -29,7 +29,7 @@ from runtimes.layouts import (
 )
 from runtimes.tensor_bytes import Buffer, Tensor
 
-VERSION = 6
+VERSION = 7  # gateway/front/fast_path.pyx packs and unpacks frames of this version as well
 HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved, request id
 
 # Between supervisor and worker, once or rarely. The body is a record of control.py as JSON. A worker sends READY again

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.domain.table import WorkerAddress
 from gateway.engine.arena import MIN_ARENA_BYTES, Arena
+from gateway.engine.frames import Frames, pack_alike
 from gateway.engine.slo import Estimator
 from runtimes import wire
 from runtimes.status_page import StatusPage
@@ -14,10 +15,6 @@ from runtimes.wire import Frame, FrameReader
 
 if TYPE_CHECKING:
     from gateway.engine.servable import QueuedRequest
-
-# With more requests, a frame takes longer to pack and read, and a CANCEL waits behind it; with fewer, each request
-# pays more of a frame's fixed cost.
-_MAX_REQUESTS_PER_FRAME = 256
 
 
 class WorkerClient(asyncio.Protocol):
@@ -34,8 +31,10 @@ class WorkerClient(asyncio.Protocol):
         on_frame: Callable[["WorkerClient", Frame], None],
         on_lost: Callable[["WorkerClient", frozenset[int]], None],
         front: int = 0,
+        frames: Frames | None = None,
     ) -> None:
         self.address = address
+        self._frames = frames or Frames()
         # Each request that was sent and has no final answer, by its id.
         self.in_flight: dict[int, QueuedRequest] = {}
         # A request is sent, whatever its rows, while there are fewer rows in flight than this.
@@ -84,7 +83,7 @@ class WorkerClient(asyncio.Protocol):
         if queued.size >= MIN_ARENA_BYTES and self._worker_maps_arena:
             offsets = self._put_in_arena(queued.id, queued.buffers)
         if offsets is not None:
-            self._write(_pack([queued], offsets))
+            self._write(pack_alike([queued], offsets))
             return
         if not self._out and not self._requests:
             self._loop.call_soon(self._flush)
@@ -174,39 +173,8 @@ class WorkerClient(asyncio.Protocol):
         requests, out = self._requests, self._out
         if requests:
             self._requests = []
-            out = _pack_all(requests) + out
+            out = self._frames.pack(requests) + out
         if out:
             self._out = []
             if self._transport is not None:
                 self._transport.writelines(out)
-
-
-def _pack_all(requests: "Sequence[QueuedRequest]") -> list[Buffer]:
-    """Pack adjacent requests with the same layout into one frame. One that may have killed a worker gets its own."""
-    buffers: list[Buffer] = []
-    alike: list[QueuedRequest] = []
-    for queued in requests:
-        if alike and (
-            queued.layout != alike[0].layout
-            or queued.crashes
-            or alike[0].crashes
-            or len(alike) == _MAX_REQUESTS_PER_FRAME
-        ):
-            buffers += _pack(alike)
-            alike = []
-        alike.append(queued)
-    return buffers + _pack(alike) if alike else buffers
-
-
-def _pack(alike: "Sequence[QueuedRequest]", offsets: Sequence[int] = ()) -> list[Buffer]:
-    flags = (wire.ISOLATED if alike[0].crashes else 0) | (wire.IN_ARENA if offsets else 0)
-    return wire.pack_requests(
-        [queued.id for queued in alike],
-        [queued.deadline for queued in alike],
-        [queued.priority for queued in alike],
-        [queued.rows for queued in alike],
-        alike[0].layout,
-        [queued.buffers for queued in alike],
-        flags,
-        offsets,
-    )

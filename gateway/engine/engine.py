@@ -18,6 +18,7 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unava
 from gateway.engine.admission import AdmissionController, AdmissionLimits, AdmissionReservation
 from gateway.engine.arena import MIN_ARENA_BYTES, Arena
 from gateway.engine.deadlines import Deadlines
+from gateway.engine.frames import Frames
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.protocol import AnswerCallback
 from gateway.engine.routes import Routes
@@ -93,6 +94,7 @@ class FrontEngine:
         arena: Arena | None = None,
         shared_memory: SharedMemory | None = None,
         server_name: str = "modelport",
+        frames: Frames | None = None,
     ) -> None:
         self.metrics = FrontMetrics()
         self.shared_memory = shared_memory or SharedMemory()
@@ -100,7 +102,8 @@ class FrontEngine:
         self.draining = False
         self.drained = asyncio.Event()
         self._arena = arena
-        self._routes = Routes(self.metrics, arena, front)
+        self.frames = frames or Frames()
+        self._routes = Routes(self.metrics, arena, front, self.frames)
         self._admission = AdmissionController(limits)
         self._deadlines: Deadlines[AdmittedRequest] = Deadlines(self._expire)
         self._control = control

@@ -6,6 +6,7 @@ from operator import attrgetter
 
 from gateway.domain.types import ModelStatus
 from gateway.engine.client import WorkerClient
+from gateway.engine.frames import Frames
 from gateway.engine.heap import Heap
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.servable import QueuedRequest
@@ -31,11 +32,16 @@ class ModelQueue:
     """
 
     def __init__(
-        self, status: ModelStatus, metrics: ModelMetrics, tidy: "Callable[[ModelQueue], None] | None" = None
+        self,
+        status: ModelStatus,
+        metrics: ModelMetrics,
+        tidy: "Callable[[ModelQueue], None] | None" = None,
+        frames: Frames | None = None,
     ) -> None:
         """`tidy` is called when a request has ended and the queue has no worker, or is closing."""
         self._set_status(status)
         self._tidy = tidy
+        self._frames = frames or Frames()
         self.metrics = metrics
         self.clients: list[WorkerClient] = []
         # Set when the version has left the table. Requests that were admitted before are still answered.
@@ -137,7 +143,7 @@ class ModelQueue:
 
     def on_frame(self, client: WorkerClient, frame: Frame) -> None:
         if frame.kind == wire.RESULT:
-            results = wire.unpack_results(frame.body, frame.flags)
+            results = self._frames.results(frame)
             if frame.flags & wire.FIRST_OF_BATCH:
                 # Counted even if the client has disconnected: the batch ran.
                 self.metrics.record_execution(results)

@@ -7,6 +7,7 @@ from gateway.domain.table import Table, WorkerAddress
 from gateway.domain.types import ModelStatus, unavailable
 from gateway.engine.arena import Arena
 from gateway.engine.client import WorkerClient
+from gateway.engine.frames import Frames
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.queue import ModelQueue
 from gateway.engine.servable import Servable
@@ -19,8 +20,11 @@ class Routes:
     Every Servable is a ModelQueue today. Another kind would be created in `apply`, like these.
     """
 
-    def __init__(self, metrics: FrontMetrics, arena: Arena | None = None, front: int = 0) -> None:
+    def __init__(
+        self, metrics: FrontMetrics, arena: Arena | None = None, front: int = 0, frames: Frames | None = None
+    ) -> None:
         self._metrics = metrics
+        self._frames = frames or Frames()
         self._arena = arena
         self._front = front
         self._table = Table()
@@ -83,7 +87,7 @@ class Routes:
         for key, entry in entries.items():
             queue = self._queues.get(key)
             if queue is None:
-                queue = self._queues[key] = ModelQueue(entry.status, self._metrics.of(*key), self._tidy)
+                queue = self._queues[key] = ModelQueue(entry.status, self._metrics.of(*key), self._tidy, self._frames)
             queue.closing = False
             queue.update_status(entry.status)
             for worker in entry.workers:
@@ -108,7 +112,7 @@ class Routes:
 
     def _connect(self, queue: ModelQueue, worker: WorkerAddress) -> None:
         try:
-            client = WorkerClient(worker, self._arena, queue.on_frame, self._on_lost, self._front)
+            client = WorkerClient(worker, self._arena, queue.on_frame, self._on_lost, self._front, self._frames)
         except OSError:
             return  # the worker has already ended; the next table will not list it
         self._clients[worker.id] = (client, queue)

@@ -1,13 +1,35 @@
 from asyncio import BufferedProtocol
+from collections.abc import Callable
+from typing import Any
 
 from gateway.engine.engine import FrontEngine
+from gateway.engine.frames import Frames as PythonFrames
+from gateway.engine.protocol import RequestHandle
 from gateway.front.base.limits import Limits
+from gateway.front.dialects.v2.grpc_request import RequestReader
+from gateway.front.dialects.v2.grpc_response import ResponseWriter
 from gateway.front.http.connection import HttpConnection
 from gateway.front.http.shared_state import SharedState
 from gateway.front.http.states import Receiving
 
+class Frames(PythonFrames): ...
+
 class FastPath:
     keep_alive: bool
 
-    def __init__(self, engine: FrontEngine, limits: Limits, shared: SharedState, at_boundary: Receiving) -> None: ...
-    def receiver(self, connection: HttpConnection, buffer: memoryview) -> BufferedProtocol: ...
+    def __init__(self, engine: FrontEngine, limits: Limits) -> None: ...
+    def serve_http(self, shared: SharedState, at_boundary: Receiving) -> None: ...
+    def receiver(self, connection: HttpConnection) -> BufferedProtocol: ...
+    def calls(
+        self,
+        reader: RequestReader,
+        writer: ResponseWriter,
+        handles: dict[int, RequestHandle],
+        answers: list[tuple[int, bytes]],
+        respond: Callable[[], Any],
+        fail: Callable[[int, bytes | Exception], None],
+        max_size: int,
+    ) -> Calls: ...
+
+class Calls:
+    def take(self, call: int, message: bytes, seconds: float | None) -> bool: ...

@@ -28,7 +28,8 @@ from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.math cimport isinf
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memchr, memcmp, memcpy
+from libc.stdlib cimport free, malloc
+from libc.string cimport memchr, memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 cdef extern from *:
@@ -48,28 +49,44 @@ cdef extern from "Python.h":
     unsigned long long PyLong_AsUnsignedLongLong(object number) except? 0xFFFFFFFFFFFFFFFF
 
 import logging
+from itertools import accumulate
 from math import prod
 
 import orjson
+from numpy import frombuffer
 
 from gateway.domain.types import InferResponse
-from gateway.engine.arena import MIN_ARENA_BYTES
+from gateway.engine import frames
+from gateway.codecs.protobuf_fields import field as field_of
 from gateway.front.dialects.v2 import rest, rest_forms, rest_response
 from gateway.front.dialects.v2.known_input import code_of
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON
 from gateway.front.base.dialect import error_reply
 from runtimes.bounded_cache import BoundedCache
-from runtimes.contract import DATATYPES
-from runtimes.layouts import GroupedTensors
+from runtimes.contract import DATATYPES, numpy_dtype
+from runtimes import wire
+from runtimes.layouts import GroupedTensors, _with_rows, is_by_row, pack_layout, unpack_layout
+from runtimes.tensors import pack_bytes
 
 log = logging.getLogger("gateway.engine.engine")
 
+if wire.VERSION != 7:
+    raise ImportError(f"it packs frames of version 7, but runtimes/wire.py of version {wire.VERSION}")
+
 DEF MAX_LISTS = 32
 DEF MAX_KEY = 8192
-DEF MAX_INPUTS = 64
+DEF MAX_INPUTS = 32
+DEF MAX_MESSAGE = 65536
 
 cdef object V2 = rest.V2
 cdef object orjson_loads = orjson.loads
+cdef object orjson_dumps = orjson.dumps
+cdef object SERIALIZE_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+cdef object row_layout = _with_rows
+cdef object python_frames = frames.Frames()
+cdef Py_ssize_t MAX_REQUESTS_PER_FRAME = frames.MAX_REQUESTS_PER_FRAME
+cdef uint8_t VERSION = wire.VERSION, INFER = wire.INFER
+cdef uint16_t ISOLATED = wire.ISOLATED, FINAL = wire.FINAL
 cdef dict NOTHING = {}
 
 
@@ -80,10 +97,13 @@ cdef inline double monotonic() noexcept nogil:
 
 
 cdef struct Input:
-    # The index of its list, or -1 if its bytes follow the JSON, from start to stop.
+    # The index of its list in the JSON or of its contents in the message, or -1 if its bytes follow the JSON, from
+    # `start` on.
     int which
+    # The struct module's character for its values, or s for strings.
     char code
-    Py_ssize_t count, size, start, stop
+    # Its values, and its bytes; the latter are -1 for strings in JSON or in a message.
+    Py_ssize_t count, size, start
 
 
 cdef class Form:
@@ -92,7 +112,8 @@ cdef class Form:
     cdef Input inputs[MAX_INPUTS]
     cdef int count
     cdef Py_ssize_t section_bytes
-    cdef bint binary, has_timeout
+    cdef bint binary
+    # 0 for the default; such a request is not taken if it asks for no time.
     cdef double timeout_s
     cdef int priority
     cdef object layout
@@ -114,47 +135,129 @@ cdef class Form:
         for known in form.inputs:
             each = &self.inputs[self.count]
             if isinstance(known, rest_forms._Values):
-                code = code_of(known.datatype)
-                if not code:
+                each.which, each.code = known.which, character_of(known.datatype)
+                if not each.code:
                     return None
-                each.which, each.code = known.which, ord(code)
                 each.count = prod(known.shape)
-                each.size = each.count * DATATYPES[known.datatype].itemsize
+                each.size = -1 if each.code == c"s" else each.count * DATATYPES[known.datatype].itemsize
             else:
-                each.which, each.start, each.stop = -1, known.start, known.stop
-                each.size = known.stop - known.start
+                if known.datatype == "BYTES":
+                    return None
+                each.which, each.code, each.start, each.size = -1, 0, known.start, known.stop - known.start
             self.count += 1
         self.section_bytes = form.section_bytes
         self.binary = form.options is ALL_BINARY
-        self.has_timeout = form.timeout_s is not None
+        if form.timeout_s is not None and form.timeout_s <= 0:
+            return None
         self.timeout_s = form.timeout_s or 0.0
         self.priority = form.priority
         self.layout = form.layout
         return self
 
 
+cdef struct Line:
+    # Where it begins in its head, and its length.
+    Py_ssize_t start, size
+    # The length of its name, if heads may differ in its value; otherwise 0.
+    Py_ssize_t name
+    bint is_length
+
+
 cdef class Head:
-    """A head_cache.Head of the Open Inference Protocol."""
+    """A head_cache.Head of the Open Inference Protocol, as one connection sent it.
+
+    A later head of this connection means the same if it is equal to this one but for the values of some lines.
+    """
 
     cdef object head
     cdef tuple model
-    cdef Py_ssize_t content_length, json_length
-    # The text that it was found for, if no other text stands for it.
+    # The length of the body that follows this very text.
+    cdef Py_ssize_t content_length
+    cdef Py_ssize_t limit, json_length
     cdef bytes owner
     cdef const char *text
     cdef Py_ssize_t size
+    # 0 if only this very text stands for it.
+    cdef int line_count
+    cdef Line *lines
+
+    def __dealloc__(self):
+        free(self.lines)
 
     @staticmethod
-    cdef Head of(object head):
+    cdef Head of(object head, bytes text, Py_ssize_t length, list lines):
+        """Return None if the fast path does not take such requests. `lines`: see HeadCache.lines."""
         route, headers = head.route, head.headers
         if route.dialect is not V2 or not head.is_plain or headers.json_length == 0:
             return None
         cdef Head self = Head.__new__(Head)
         self.head = head
         self.model = (route.model, route.version)
-        self.content_length = headers.content_length
+        self.content_length, self.limit = length, head.limit
         self.json_length = -1 if headers.json_length is None else headers.json_length
+        self.owner, self.text, self.size = text, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)
+        if lines is None:
+            return self
+        self.lines = <Line *>malloc(len(lines) * sizeof(Line))
+        if self.lines == NULL:
+            raise MemoryError
+        cdef Py_ssize_t start = 0
+        cdef Line *line
+        for each, name in lines:
+            line = &self.lines[self.line_count]
+            line.start, line.size, line.name = start, len(each), len(name)
+            line.is_length = name.lower() == b"content-length"
+            start += line.size + 2
+            self.line_count += 1
         return self
+
+    cdef bint stands_for(self, const char *text, Py_ssize_t size, Py_ssize_t length) noexcept:
+        """Whether this text means the same, and the body has this length: see head_cache.py.
+
+        The lines must be the same, except that the value of one that varies may be any printable text. That of
+        Content-Length must be the length in digits.
+        """
+        if size == self.size and length == self.content_length and not memcmp(text, self.text, size):
+            return True
+        if not self.line_count or length > self.limit:
+            return False
+        cdef const char *end = text + size
+        cdef const char *value
+        cdef Line *line
+        cdef int index
+        cdef Py_ssize_t number, digits
+        for index in range(self.line_count):
+            line = &self.lines[index]
+            if index:
+                if end - text < 2 or text[0] != c"\r" or text[1] != c"\n":
+                    return False
+                text += 2
+            if not line.name:
+                if end - text < line.size or memcmp(text, self.text + line.start, line.size):
+                    return False
+                text += line.size
+                continue
+            if end - text <= line.name or memcmp(text, self.text + line.start, line.name + 1):
+                return False
+            text += line.name + 1
+            value = text
+            while text < end and 32 <= <uint8_t>text[0] < 127:
+                text += 1
+            if line.is_length:
+                while value < text and value[0] == c" ":
+                    value += 1
+                number = digits = 0
+                while value < text and c"0" <= value[0] <= c"9" and digits < 18:
+                    number = 10 * number + (value[0] - c"0")
+                    if not number:
+                        return False  # leading zeros
+                    value += 1
+                    digits += 1
+                while value < text and value[0] == c" ":
+                    value += 1
+                if value < text or not digits or number != length:
+                    return False
+        return text == end
 
 
 @cython.final
@@ -162,8 +265,14 @@ cdef class Texts:
     """The texts of answers with one layout, as rest_response._Texts."""
 
     cdef object layout
+    # For JSON and binary, what comes before the values of each tensor, or instead of them, and what comes after the
+    # last. For gRPC, the tags and lengths of all data, and the fields that come first.
     cdef tuple before
     cdef bytes end
+    # Whether some tensors are strings.
+    cdef bint strings
+    # Of the tensors, for JSON; None for strings.
+    cdef tuple dtypes
 
 
 cdef class Model:
@@ -174,7 +283,7 @@ cdef class Model:
     cdef bint usable
     cdef int default_priority, priority_levels
     # Texts by the address of their layout, which they keep, and the rows.
-    cdef dict json_texts, binary_texts
+    cdef dict json_texts, binary_texts, grpc_texts
 
     def __init__(self, servable):
         status = servable.status
@@ -184,7 +293,260 @@ cdef class Model:
         self.usable = status.admits and not servable.target_s
         self.default_priority = status.default_priority_level
         self.priority_levels = status.priority_levels
-        self.json_texts, self.binary_texts = {}, {}
+        self.json_texts, self.binary_texts, self.grpc_texts = {}, {}, {}
+
+
+@cython.final
+cdef class Results:
+    """The results of one frame, as wire.ResultGroup, and their tensors, as layouts.TensorGroup.
+
+    Whoever reads them as `outputs` gets this object.
+    """
+
+    cdef readonly tuple numbers
+    cdef readonly object layout
+    # The body of the frame.
+    cdef readonly object body
+    cdef Py_buffer view
+    cdef readonly bint final, by_row
+    cdef readonly uint64_t compute_input_ns, compute_infer_ns, compute_output_ns
+    cdef readonly uint32_t batch_rows
+    cdef readonly Py_ssize_t count
+    cdef const uint64_t *queue
+    cdef const uint64_t *each_rows
+    # For each tensor: the bytes of a row, or of a member without rows, or -1; where it starts; of strings, the sizes of
+    # the members.
+    cdef Py_ssize_t units[MAX_INPUTS]
+    cdef Py_ssize_t starts[MAX_INPUTS]
+    cdef const uint64_t *sizes[MAX_INPUTS]
+    cdef public object memo
+
+    @property
+    def outputs(self):
+        return self
+
+    @property
+    def queue_ns(self):
+        return tuple([self.queue[index] for index in range(self.count)])
+
+    @property
+    def rows(self):
+        return tuple([self.each_rows[index] for index in range(self.count)])
+
+    @property
+    def offsets(self):
+        """See TensorGroup."""
+        return [0, *accumulate(self.rows)] if self.by_row else range(self.count + 1)
+
+    cdef inline uint64_t rows_of(self, Py_ssize_t index) noexcept:
+        return self.each_rows[index]
+
+    def layout_of(self, Py_ssize_t member):
+        return row_layout(self.layout, self.each_rows[member]) if self.by_row else self.layout
+
+    def data(self, Py_ssize_t tensor, Py_ssize_t start, Py_ssize_t stop):
+        cdef Py_ssize_t first = self.start_of(tensor, start)
+        return self.body[first : self.start_of(tensor, stop)]
+
+    cdef Py_ssize_t start_of(self, Py_ssize_t tensor, Py_ssize_t member) noexcept:
+        """Where the bytes of a member begin, and those of the one before end."""
+        cdef Py_ssize_t unit = self.units[tensor], found = self.starts[tensor], index
+        if unit < 0:
+            for index in range(member):
+                found += self.sizes[tensor][index]
+        elif self.by_row:
+            for index in range(member):
+                found += self.each_rows[index] * unit
+        else:
+            found += member * unit
+        return found
+
+    cdef Py_ssize_t size_of(self, Py_ssize_t tensor, Py_ssize_t member) noexcept:
+        """The bytes of a member."""
+        cdef Py_ssize_t unit = self.units[tensor]
+        if unit < 0:
+            return self.sizes[tensor][member]
+        return self.each_rows[member] * unit if self.by_row else unit
+
+    cdef char *put(self, char *to, Py_ssize_t tensor, Py_ssize_t member) noexcept:
+        """Copy the bytes of a member."""
+        cdef Py_ssize_t size = self.size_of(tensor, member)
+        memcpy(to, <const char *>self.view.buf + self.start_of(tensor, member), size)
+        return to + size
+
+    cdef list json_values(self, Texts texts, Py_ssize_t member):
+        """Return the values of a member, each tensor as JSON."""
+        cdef Py_ssize_t tensor, count = len(texts.before)
+        cdef list found = []
+        if self.count == 1 and self.memo is None:
+            for tensor in range(count):
+                dtype = texts.dtypes[tensor]
+                text = None
+                if dtype is not None and 0 < self.units[tensor] and self.starts[tensor] % 16 == 0:
+                    size = self.size_of(tensor, 0)
+                    array = frombuffer(self.body, dtype, size // dtype.itemsize, self.starts[tensor])
+                    if size and array.flags.aligned:
+                        text = orjson_dumps(array, None, SERIALIZE_NUMPY)
+                        if b"null" in text:  # values that are not finite
+                            text = None
+                found.append(rest_response._Values(self, tensor)[0] if text is None else text)
+            return found
+        if self.memo is None:
+            self.memo = [rest_response._values_of_all(self, tensor) for tensor in range(count)]
+        for tensor in range(count):
+            found.append((<list>self.memo)[tensor][member])
+        return found
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+
+@cython.final
+cdef class Frames:
+    """See gateway/engine/frames.py."""
+
+    # The layouts used last, and their bytes.
+    cdef object packed_layout
+    cdef bytes packed
+    cdef object unpacked_layout
+    cdef bytes unpacked
+    cdef bint unpacked_by_row
+
+    def __init__(self):
+        self.packed = self.unpacked = b""
+
+    def pack(self, list requests):
+        cdef list buffers = []
+        cdef Py_ssize_t start = 0, stop, count = len(requests)
+        cdef Request first, each
+        while start < count:
+            if not isinstance(requests[start], Request):
+                return buffers + python_frames.pack(requests[start:])
+            first = <Request>requests[start]
+            stop = start + 1
+            while stop < count and stop - start < MAX_REQUESTS_PER_FRAME and isinstance(requests[stop], Request):
+                each = <Request>requests[stop]
+                if each.layout is not first.layout or first.crashes or each.crashes:
+                    break
+                stop += 1
+            buffers.append(self.pack_alike(requests, start, stop))
+            start = stop
+        return buffers
+
+    cdef bytes pack_alike(self, list requests, Py_ssize_t start, Py_ssize_t stop):
+        """Pack requests with the same layout into one frame, as wire.pack_requests does."""
+        cdef Request each = <Request>requests[start]
+        layout = each.layout
+        if layout is not self.packed_layout:
+            self.packed, self.packed_layout = pack_layout(layout), layout
+        cdef Py_ssize_t count = stop - start, tensors = len(<list>each.buffers), index, tensor, strings = 0, size
+        cdef Py_ssize_t total = 8 + 32 * count + PyBytes_GET_SIZE(self.packed)
+        for tensor in range(tensors):
+            if <Py_ssize_t>(<tuple>(<tuple>layout[2])[tensor])[3] < 0:
+                strings += 1
+        total += 8 * (strings * count + (strings * count & 1))
+        for tensor in range(tensors):
+            size = 0
+            for index in range(start, stop):
+                size += PyBytes_GET_SIZE((<list>(<Request>requests[index]).buffers)[tensor])
+            total += size + (-size & 15)
+        cdef bytes frame = PyBytes_FromStringAndSize(NULL, 24 + total)
+        cdef char *begin = PyBytes_AS_STRING(frame)
+        cdef uint64_t *head = <uint64_t *>begin
+        head[0] = total
+        begin[8], begin[9] = VERSION, INFER
+        (<uint16_t *>begin)[5] = ISOLATED if each.crashes else 0
+        (<uint32_t *>begin)[3] = 0
+        head[2] = each.number
+        (<uint16_t *>begin)[12], (<uint16_t *>begin)[13] = count, strings
+        (<uint32_t *>begin)[7] = PyBytes_GET_SIZE(self.packed)
+        head += 4
+        for index in range(count):
+            each = <Request>requests[start + index]
+            head[index] = each.number
+            (<double *>head)[count + index] = each.deadline
+            (<int64_t *>head)[2 * count + index] = each.priority
+            head[3 * count + index] = each.rows
+        cdef char *to = put_bytes(<char *>(head + 4 * count), self.packed)
+        if strings:
+            head = <uint64_t *>to
+            for tensor in range(tensors):
+                if <Py_ssize_t>(<tuple>(<tuple>layout[2])[tensor])[3] < 0:
+                    for index in range(start, stop):
+                        head[0] = PyBytes_GET_SIZE((<list>(<Request>requests[index]).buffers)[tensor])
+                        head += 1
+            if strings * count & 1:
+                head[0] = 0
+                head += 1
+            to = <char *>head
+        for tensor in range(tensors):
+            size = 0
+            for index in range(start, stop):
+                buffer = (<list>(<Request>requests[index]).buffers)[tensor]
+                to = put_bytes(to, buffer)
+                size += PyBytes_GET_SIZE(buffer)
+            memset(to, 0, -size & 15)
+            to += -size & 15
+        return frame
+
+    def results(self, frame):
+        cdef Results found = Results.__new__(Results)
+        PyObject_GetBuffer(frame.body, &found.view, PyBUF_SIMPLE)
+        found.body, found.final = frame.body, frame.flags & FINAL != 0
+        return found if self.parse(found) else python_frames.results(frame)
+
+    cdef bint parse(self, Results found) except -1:
+        """Return False for a frame that the Python code must look at.
+
+        Nothing in the frame is trusted: a worker runs code that its model's author may have written.
+        """
+        cdef const char *data = <const char *>found.view.buf
+        cdef const uint64_t *head = <const uint64_t *>data
+        cdef Py_ssize_t end = found.view.len, position, tensor, index, strings = 0, size
+        if end < 40:
+            return False
+        cdef Py_ssize_t count = (<const uint32_t *>data)[7], length = (<const uint32_t *>data)[9]
+        position = 40 + 24 * count + 8 * (count & 1)
+        if position + length > end:
+            return False
+        found.compute_input_ns, found.compute_infer_ns, found.compute_output_ns = head[0], head[1], head[2]
+        found.batch_rows, found.count = (<const uint32_t *>data)[6], count
+        head += 5
+        found.numbers = tuple([head[index] for index in range(count)])
+        found.queue, found.each_rows = head + count, head + 2 * count
+        if length != PyBytes_GET_SIZE(self.unpacked) or memcmp(data + position, PyBytes_AS_STRING(self.unpacked), length):
+            self.unpacked = b""  # unpack_layout may raise
+            text = PyBytes_FromStringAndSize(data + position, length)
+            self.unpacked_layout = unpack_layout(text)
+            self.unpacked_by_row = is_by_row(self.unpacked_layout)
+            self.unpacked = text
+        found.layout, found.by_row = self.unpacked_layout, self.unpacked_by_row
+        position += length
+        cdef tuple tensors = <tuple>(<tuple>found.layout)[2]
+        if len(tensors) > MAX_INPUTS:
+            return False
+        for tensor in range(len(tensors)):
+            found.units[tensor] = (<tuple>tensors[tensor])[3]
+            if found.units[tensor] < 0:
+                found.sizes[tensor] = <const uint64_t *>(data + position)
+                position += 8 * count
+                strings += 1
+        position += 8 * (strings * count & 1)
+        if position > end or strings != <Py_ssize_t>(<const uint32_t *>data)[8]:
+            return False
+        for tensor in range(len(tensors)):
+            found.starts[tensor] = position
+            for index in range(count):
+                # Each factor is at most the length of the frame, so that the product does not overflow.
+                if found.each_rows[index] > <uint64_t>end and found.by_row:
+                    return False
+                if found.units[tensor] > end or found.units[tensor] < 0 and found.sizes[tensor][index] > <uint64_t>end:
+                    return False
+                position += found.size_of(tensor, index)
+                if not 0 <= position <= end:
+                    return False
+            position += found.starts[tensor] - position & 15
+        return True
 
 
 @cython.freelist(256)
@@ -192,6 +554,7 @@ cdef class Request:
     """A QueuedRequest (servable.py)."""
 
     cdef readonly object id, layout
+    cdef uint64_t number
     cdef readonly Py_ssize_t rows, size
     cdef readonly double deadline, queued_at
     cdef readonly int priority
@@ -246,17 +609,23 @@ cdef class Request:
         if self.settled or not results.final:  # a unary call has one answer, and earlier ones are dropped
             return
         cdef double now = monotonic()
-        cdef double queued_s = <int64_t>(<tuple>results.queue_ns)[index]
-        queued_s = self.sent_at - self.queued_at + queued_s / 1e9
         self.settle()
         self.model.finished.append(now - self.queued_at)
-        self.model.waited.append(queued_s)
+        cdef double seconds = results.queue_ns[index] if type(results) is not Results else (<Results>results).queue[index]
+        self.model.waited.append(self.sent_at - self.queued_at + seconds * 1e-9)
         try:
-            self.deliver(results.outputs, index, now)
+            if type(results) is Results:
+                self.deliver(<Results>results, index, now)
+            else:
+                self.deliver_slowly(results.outputs, index)
         except Exception:
             log.exception("an answer could not be delivered")
 
-    cdef void deliver(self, object group, Py_ssize_t index, double now) except *:
+    cdef void deliver(self, Results results, Py_ssize_t index, double now) except *:
+        raise NotImplementedError
+
+    cdef void deliver_slowly(self, object group, Py_ssize_t index) except *:
+        """Let the Python code write an answer."""
         raise NotImplementedError
 
     cdef void deliver_error(self, object error) except *:
@@ -285,25 +654,25 @@ cdef class HttpRequest(Request):
             self.receiver = None
             self.cancel()
 
-    cdef void deliver(self, object group, Py_ssize_t index, double now) except *:
+    cdef void deliver(self, Results results, Py_ssize_t index, double now) except *:
         cdef Receiver receiver = self.receiver
         self.receiver = None
         self.response_complete = True
-        cdef Texts texts = self.path.texts_of(self.model, group, index, self.binary)
-        if texts is None:
-            receiver.connection.answer(self.path.written(self, group, index), True)
-            return
+        cdef Texts texts = self.path.texts_of(self.model, results, index, self.binary)
         cdef list values = None
-        cdef Py_ssize_t count = len(texts.before)
-        if self.binary:
-            values = [group.data(tensor, index, index + 1) for tensor in range(count)]
-        else:
-            memo = group.memo
-            if memo is None:
-                memo = group.memo = [rest_response._values_of_all(group, each) for each in range(count)]
-            values = [texts_of_one[index] for texts_of_one in <list>memo]
-        receiver.write(texts, values, self.client_id, self.binary, now)
+        if texts is not None and not self.binary:
+            values = results.json_values(texts, index)
+        if texts is None or (texts.strings and not self.path.are_within_limits(values)):
+            receiver.connection.answer(self.path.written(self, results, index), True)
+            return
+        receiver.write(texts, results, index, values, self.client_id, now)
         receiver.spare = self
+
+    cdef void deliver_slowly(self, object group, Py_ssize_t index) except *:
+        cdef Receiver receiver = self.receiver
+        self.receiver = None
+        self.response_complete = True
+        receiver.connection.answer(self.path.written(self, group, index), True)
 
     cdef void deliver_error(self, object error) except *:
         cdef Receiver receiver = self.receiver
@@ -315,7 +684,7 @@ cdef class HttpRequest(Request):
 cdef class FastPath:
     """What the requests of one front share.
 
-    It may be made once the engine is complete; `Receiver` asks it for each request.
+    It belongs to one engine; its receivers and calls ask it for each request.
     """
 
     cdef object engine, limits, at_boundary, routes, admission, deadlines, shared, heads
@@ -325,14 +694,16 @@ cdef class FastPath:
     cdef Py_ssize_t max_requests, max_bytes, share
     # Whether connections stay open.
     cdef public bint keep_alive
-    cdef object forms, exact, by_head, models
+    cdef object forms, exact
+    cdef dict models
     cdef list default_headers
     cdef bytes json_prefix, binary_prefix
 
-    def __init__(self, engine, limits, shared, at_boundary):
-        self.engine, self.limits, self.shared, self.at_boundary = engine, limits, shared, at_boundary
+    def __init__(self, engine, limits):
+        if type(engine.frames) is not Frames:
+            raise TypeError("the engine of a fast path must have its Frames")
+        self.engine, self.limits = engine, limits
         self.routes, self.admission, self.deadlines = engine._routes, engine._admission, engine._deadlines
-        self.heads = shared.heads
         self.known = self.routes.known
         limits = self.admission.limits
         self.timeout_s, self.max_requests, self.max_bytes = limits.timeout_s, limits.max_requests, limits.max_bytes
@@ -342,12 +713,18 @@ cdef class FastPath:
         self.timeouts = self.bucket.items
         self.forms = BoundedCache(1024)
         self.exact = BoundedCache(1024)
-        self.by_head = BoundedCache(1024)
         self.models = {}
         self.default_headers = None
 
-    def receiver(self, connection, memoryview buffer):
-        return Receiver(connection, buffer, self)
+    def serve_http(self, shared, at_boundary):
+        """`at_boundary`: the state of a connection between two requests."""
+        self.shared, self.heads, self.at_boundary = shared, shared.heads, at_boundary
+
+    def receiver(self, connection):
+        return Receiver(connection, self.shared.receive_buffer, self)
+
+    def calls(self, reader, writer, dict handles, list answers, respond, fail, Py_ssize_t max_size):
+        return Calls(self, reader, writer, handles, answers, respond, fail, max_size)
 
     cdef bint take(self, Receiver receiver, const char *data, Py_ssize_t size) except -1:
         """Take the request that these bytes are, if they are one. Return False if the Python code must look at it."""
@@ -357,12 +734,11 @@ cdef class FastPath:
         cdef const char *body = found + 4
         cdef Py_ssize_t length = size - (body - data), json_length, head_size = found - data
         cdef Head head = receiver.head
-        if head is None or head.size != head_size or head.content_length != length or memcmp(head.text, data, head_size):
+        if head is None or not head.stands_for(data, head_size, length):
             head = self.head_of(PyBytes_FromStringAndSize(data, head_size), length)
             if head is None:
                 return False
-            if head.text != NULL:
-                receiver.head = head
+            receiver.head = head
         json_length = length if head.json_length < 0 else head.json_length
         if json_length > length or (head.json_length >= 0 and json_length > 4096):
             return False
@@ -390,17 +766,20 @@ cdef class FastPath:
         cdef list buffers = []
         cdef int index
         cdef Input *each
+        cdef Py_ssize_t string_bytes = 0
         for index in range(form.count):
             each = &form.inputs[index]
-            if each.which >= 0:
-                if each.which >= count:
-                    return False
-                data_bytes = pack(each, lists[each.which], sizes[each.which])
-                if data_bytes is None:
-                    return False
-                buffers.append(data_bytes)
-            else:
+            if each.which < 0:
                 buffers.append(PyBytes_FromStringAndSize(body + json_length + each.start, each.size))
+                continue
+            if each.which >= count:
+                return False
+            packed = pack(each, lists[each.which], sizes[each.which])
+            if packed is None:
+                return False
+            if each.size < 0:
+                string_bytes += PyBytes_GET_SIZE(packed)
+            buffers.append(packed)
         cdef bytes id_bytes = None
         if client_id_size > 0:
             if not is_plain_text(client_id, client_id_size):
@@ -411,7 +790,7 @@ cdef class FastPath:
         if request is None:
             request = HttpRequest.__new__(HttpRequest)
         request.binary, request.client_id, request.buffers = form.binary, id_bytes, buffers
-        if not self.admit(request, head.model, form):
+        if not self.admit(request, head.model, form, string_bytes, form.timeout_s):
             return False
         request.receiver, request.response_complete = receiver, False
         if receiver.request is not request:
@@ -429,22 +808,18 @@ cdef class FastPath:
         head = self.heads.find(text, length)
         if head is None:
             return None
-        number = id(head)
-        entry = PyDict_GetItem(self.by_head.entries, number)
-        if entry != NULL and (<Head>entry).head is head:
-            known = <Head>entry
-        else:
-            known = Head.of(head)
-            if known is None:
-                return None
-            self.by_head.put(number, known)
-        if text in self.heads._exact.entries:
-            known.owner, known.text, known.size = text, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)
+        known = Head.of(head, text, length, self.heads.lines(text))
+        if known is not None and text in self.heads.exact.entries:
             self.exact.put(text, known)
         return known
 
-    cdef bint admit(self, Request request, tuple name, Form form) except -1:
-        """Do what FrontEngine.submit does, if nothing is in the way. Otherwise return False, with nothing changed."""
+    cdef bint admit(
+        self, Request request, tuple name, Form form, Py_ssize_t string_bytes, double timeout_s
+    ) except -1:
+        """Do what FrontEngine.submit does, if nothing is in the way. Otherwise return False, with nothing changed.
+
+        timeout_s  the time until the request's deadline; 0 for the default
+        """
         cdef PyObject *entry = PyDict_GetItem(self.known, name)
         if entry == NULL or self.engine.draining:
             return False
@@ -469,16 +844,11 @@ cdef class FastPath:
             form.rows, form.input_bytes = valid.rows, valid.input_bytes
         cdef double now = monotonic()
         admission = self.admission
-        cdef Py_ssize_t size = form.input_bytes
+        cdef Py_ssize_t size = form.input_bytes + string_bytes
         if request.client_id is not None:
             size += PyBytes_GET_SIZE(request.client_id)
-        if form.has_timeout:
-            if form.timeout_s <= 0:
-                return False
-            request.deadline = now + min(form.timeout_s, 86400.0)
-        else:
-            request.deadline = now + self.timeout_s
-        request.default_timeout = not form.has_timeout
+        request.default_timeout = timeout_s == 0
+        request.deadline = now + (self.timeout_s if timeout_s == 0 else min(timeout_s, 86400.0))
         cdef Py_ssize_t requests = admission.requests, admitted = admission._bytes
         if requests >= self.max_requests or admitted + size > self.max_bytes:
             return False
@@ -488,6 +858,7 @@ cdef class FastPath:
         admission._bytes = admitted + size
         number = self.engine._next_id + 1
         self.engine._next_id = number
+        request.number = number
         request.id, request.size, request.rows, request.layout = number, size, form.rows, form.layout_in_frames
         request.queued_at = now
         request.priority = model.default_priority
@@ -498,14 +869,21 @@ cdef class FastPath:
         if request.default_timeout and self.bucket.armed:
             self.timeouts[number] = request
         else:
-            self.deadlines.add(request, None if form.has_timeout else self.timeout_s)
+            self.deadlines.add(request, self.timeout_s if timeout_s == 0 else None)
         return True
 
-    cdef Texts texts_of(self, Model model, object group, Py_ssize_t index, bint binary):
+    cdef bint are_within_limits(self, list values) except -1:
+        """Whether strings in JSON are short enough not to be checked."""
+        cdef Py_ssize_t size = 0
+        for each in values:
+            size += len(each)
+        return size <= self.limits.response_bytes and size <= self.limits.json_answer_bytes
+
+    cdef Texts texts_of(self, Model model, Results group, Py_ssize_t index, bint binary):
         """Return the texts around the values of an answer; None if the Python code must write it."""
         cdef dict known = model.binary_texts if binary else model.json_texts
         layout = group.layout
-        address = (<Py_ssize_t><PyObject *>layout, group.rows[index])
+        address = (<Py_ssize_t><PyObject *>layout, group.rows_of(index))
         cdef PyObject *entry = PyDict_GetItem(known, address)
         if entry != NULL:
             return <Texts>entry
@@ -513,10 +891,12 @@ cdef class FastPath:
         limits = self.limits
         if found.size > limits.response_bytes or found.size > limits.json_answer_bytes:
             return None
-        if found.strings or not found.before:
+        if not found.before or (found.strings and binary):
             return None
         cdef Texts texts = Texts.__new__(Texts)
         texts.layout, texts.before, texts.end = layout, found.before, found.end
+        texts.strings = bool(found.strings)
+        texts.dtypes = tuple([numpy_dtype(each[1]) if each[1] != "BYTES" else None for each in layout[2]])
         if len(known) >= 1024:
             known.clear()
         known[address] = texts
@@ -605,8 +985,11 @@ cdef class Receiver:
         cycle, flow = connection.cycle, connection.flow
         return (cycle is None or cycle.response_complete) and not flow.read_paused and not connection.pipeline
 
-    cdef void write(self, Texts texts, list values, bytes client_id, bint binary, double now) except *:
-        """Write an answer, as rest_response and HttpConnection.answer do."""
+    cdef void write(
+        self, Texts texts, Results results, Py_ssize_t member, list values, bytes client_id, double now
+    ) except *:
+        """Write an answer, as rest_response and HttpConnection.answer do. `values`: in JSON; None for binary."""
+        cdef bint binary = values is None
         transport = self.transport
         if transport.is_closing():
             return
@@ -623,7 +1006,7 @@ cdef class Receiver:
             text += PyBytes_GET_SIZE(client_id) + 8
         for index in range(count):
             text += PyBytes_GET_SIZE(<object>PyTuple_GET_ITEM(before, index))
-            size += len(<object>PyList_GET_ITEM(values, index))
+            size += results.size_of(index, member) if binary else PyBytes_GET_SIZE(<object>PyList_GET_ITEM(values, index))
         size += text
         cdef char head[256]
         cdef int head_size
@@ -655,16 +1038,12 @@ cdef class Receiver:
             to = put_bytes(to + 8, client_id)
             memcpy(to, b'"}', 2)
             to += 2
-        cdef Py_buffer view
         if large:
-            transport.writelines([answer, *values])
+            transport.writelines([answer, *[results.data(index, member, member + 1) for index in range(count)]])
         else:
             if binary:
                 for index in range(count):
-                    PyObject_GetBuffer(<object>PyList_GET_ITEM(values, index), &view, PyBUF_SIMPLE)
-                    memcpy(to, view.buf, view.len)
-                    to += view.len
-                    PyBuffer_Release(&view)
+                    to = results.put(to, index, member)
             transport.write(answer)
         if not path.keep_alive:
             transport.close()
@@ -678,6 +1057,276 @@ cdef inline char *put_bytes(char *to, object text) noexcept:
     cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
     memcpy(to, PyBytes_AS_STRING(text), size)
     return to + size
+
+
+@cython.freelist(256)
+@cython.final
+cdef class GrpcRequest(Request):
+    """A unary call of ModelInfer."""
+
+    cdef Calls calls
+    cdef object call
+
+    cdef void deliver(self, Results group, Py_ssize_t index, double now) except *:
+        cdef Calls calls = self.calls
+        self.calls = None
+        calls.answer(self, group, index)
+
+    cdef void deliver_slowly(self, object group, Py_ssize_t index) except *:
+        cdef Calls calls = self.calls
+        self.calls = None
+        calls.answer_slowly(self, group, index)
+
+    cdef void deliver_error(self, object error) except *:
+        cdef Calls calls = self.calls
+        self.calls = None
+        calls.fail(self.call, error)
+
+
+@cython.final
+cdef class Calls:
+    """The unary calls of ModelInfer at one server.
+
+    reader, writer  of its messages
+    handles   the calls in progress, each with what can be cancelled
+    answers   (call, message) of this turn of the event loop; `respond` is called when the first has been added
+    fail      is called with a call and its error, or a message that is too long
+    max_size  the bytes of the longest answer
+    """
+
+    cdef FastPath path
+    cdef dict handles
+    cdef list answers
+    cdef object respond, fail, reader, writer, forms
+    cdef Py_ssize_t max_size
+    # The fields of the last message that name the model and its version, and these names.
+    cdef bytes named
+    cdef tuple model
+
+    def __init__(self, FastPath path, reader, writer, dict handles, list answers, respond, fail, Py_ssize_t max_size):
+        self.reader, self.writer = reader, writer
+        self.path, self.handles, self.answers, self.respond, self.fail = path, handles, answers, respond, fail
+        self.max_size = max_size
+        self.forms = BoundedCache(1024)
+        self.named = b""
+        self.model = ("", "")
+
+    def take(self, call, bytes message, seconds):
+        """Take a call with this message and, unless it is None, this time until its deadline.
+
+        Return False if the Python code must look at it.
+        """
+        cdef const char *start = PyBytes_AS_STRING(message)
+        cdef const char *position = start
+        cdef const char *end = start + PyBytes_GET_SIZE(message)
+        cdef const char *field
+        cdef Py_ssize_t size
+        if end - start > MAX_MESSAGE:
+            return False
+        # The fields must be in the order of their numbers, as all common libraries write them: see grpc_message.py.
+        position = skip_field(position, end, 0x0A)
+        position = skip_field(position, end, 0x12)
+        cdef Py_ssize_t named_size = position - start
+        if named_size != PyBytes_GET_SIZE(self.named) or memcmp(start, PyBytes_AS_STRING(self.named), named_size):
+            if not self.name(start, position):
+                return False
+        cdef bytes client_id = None
+        field = read_field(&position, end, 0x1A, &size)
+        if field != NULL and size:
+            if not is_plain_text(field, size):
+                return False
+            client_id = PyBytes_FromStringAndSize(field, size)
+        cdef const char *described = position
+        while position < end and (position[0] == 0x2A or position[0] == 0x32):
+            if read_field(&position, end, position[0], &size) == NULL:
+                return False
+        if not 0 < position - described <= 1024:
+            return False
+        cdef const char *contents[MAX_INPUTS]
+        cdef Py_ssize_t sizes[MAX_INPUTS]
+        cdef int count = 0, index
+        cdef bytes key = PyBytes_FromStringAndSize(described, position - described)
+        while position < end:
+            if count == MAX_INPUTS:
+                return False
+            contents[count] = read_field(&position, end, 0x3A, &sizes[count])
+            if contents[count] == NULL:
+                return False
+            count += 1
+        cdef PyObject *entry = PyDict_GetItem(self.forms.entries, key)
+        cdef Form form
+        if entry == NULL:
+            form = self.learn(key, [PyBytes_FromStringAndSize(contents[index], sizes[index]) for index in range(count)])
+        else:
+            form = <Form>entry
+        if form is None or form.count != count:
+            return False
+        cdef list buffers = []
+        cdef Input *each
+        cdef Py_ssize_t string_bytes = 0
+        for index in range(count):
+            each = &form.inputs[index]
+            field, size = contents[each.which], sizes[each.which]
+            if each.size < 0:
+                if not are_strings(field, size, each.count):
+                    return False
+                string_bytes += size
+            elif size != each.size:
+                return False
+            buffers.append(PyBytes_FromStringAndSize(field, size))
+        cdef GrpcRequest request = GrpcRequest.__new__(GrpcRequest)
+        request.buffers, request.client_id = buffers, client_id
+        cdef double timeout_s = 0
+        if seconds is not None:
+            timeout_s = seconds
+            if timeout_s <= 0:
+                return False
+        if not self.path.admit(request, self.model, form, string_bytes, timeout_s):
+            return False
+        request.calls, request.call = self, call
+        self.handles[call] = request
+        request.model.servable.put(request)
+        return True
+
+    cdef bint name(self, const char *start, const char *end) except -1:
+        """Remember the model and version that these fields name. Return False if they are not valid."""
+        cdef const char *position = start
+        cdef const char *field
+        cdef Py_ssize_t size
+        cdef bytes model = b"", version = b""
+        field = read_field(&position, end, 0x0A, &size)
+        if field != NULL:
+            model = PyBytes_FromStringAndSize(field, size)
+        field = read_field(&position, end, 0x12, &size)
+        if field != NULL:
+            version = PyBytes_FromStringAndSize(field, size)
+        try:
+            self.model = (model.decode(), version.decode())
+        except UnicodeDecodeError:
+            return False
+        self.named = PyBytes_FromStringAndSize(start, end - start)
+        return True
+
+    cdef Form learn(self, bytes described, list contents):
+        """Return the form of messages with these fields of inputs and outputs, if the fast path takes them."""
+        found = self.reader.form(described, contents)
+        if found is None or found.layout is None or not 0 < len(found.names) <= MAX_INPUTS:
+            return None
+        if found.output_options.class_counts or found.output_options.region_ranges:
+            return None
+        cdef Form form = Form.__new__(Form)
+        cdef Input *each
+        for index, (datatype, shape, size) in enumerate(zip(found.datatypes, found.shapes, found.sizes)):
+            each = &form.inputs[index]
+            each.which = index if found.order is None else found.order[index]
+            each.size, each.count = size, prod(shape)
+        form.count = len(found.names)
+        form.layout = found.layout
+        self.forms.put(described, form)
+        return form
+
+    cdef void answer(self, GrpcRequest request, Results group, Py_ssize_t index) except *:
+        cdef Model model = request.model
+        cdef Texts texts = self.texts_of(model, group, index)
+        if texts is None:
+            self.answer_slowly(request, group, index)
+            return
+        cdef tuple heads = texts.before
+        cdef Py_ssize_t total = PyBytes_GET_SIZE(texts.end), number
+        for number in range(len(heads)):
+            total += PyBytes_GET_SIZE(<object>PyTuple_GET_ITEM(heads, number))
+            total += group.size_of(number, index)
+        cdef bytes named = b""
+        if request.client_id is not None:
+            named = b"".join(field_of(0x1A, request.client_id))
+            total += PyBytes_GET_SIZE(named)
+        if total > self.max_size:
+            self.answer_slowly(request, group, index)
+            return
+        cdef bytes message = PyBytes_FromStringAndSize(NULL, total)
+        cdef char *to = put_bytes(PyBytes_AS_STRING(message), texts.end)
+        for number in range(len(heads)):
+            to = put_bytes(to, <object>PyTuple_GET_ITEM(heads, number))
+            to = group.put(to, number, index)
+        put_bytes(to, named)
+        self.handles.pop(request.call, None)
+        if not self.answers:
+            self.respond()
+        self.answers.append((request.call, message))
+
+    cdef void answer_slowly(self, GrpcRequest request, object group, Py_ssize_t index) except *:
+        """Let the Python code write an answer."""
+        model, name = request.model, "" if request.client_id is None else request.client_id.decode()
+        response = InferResponse(model.name, model.version, GroupedTensors(group, index), name)
+        try:
+            outcome = self.writer.write(ALL_BINARY, response)
+        except Exception as error:
+            outcome = error
+        self.fail(request.call, outcome)
+
+    cdef Texts texts_of(self, Model model, Results group, Py_ssize_t index):
+        """Return the fields around the data of an answer; None if the Python code must write it."""
+        layout = group.layout
+        address = (<Py_ssize_t><PyObject *>layout, group.rows_of(index))
+        cdef PyObject *entry = PyDict_GetItem(model.grpc_texts, address)
+        if entry != NULL:
+            return <Texts>entry
+        found = self.writer.fields(model.name, model.version, group, index)
+        if found.size > self.path.limits.response_bytes or None in found.heads:
+            return None
+        cdef Texts texts = Texts.__new__(Texts)
+        texts.layout, texts.before, texts.end = layout, tuple(found.heads), found.start
+        if len(model.grpc_texts) >= 1024:
+            model.grpc_texts.clear()
+        model.grpc_texts[address] = texts
+        return texts
+
+
+cdef inline const char *read_field(const char **position, const char *end, uint8_t tag, Py_ssize_t *size) noexcept:
+    """Return the value of a field with this tag, and go on behind it; NULL if there is no such field here."""
+    cdef const char *at = position[0]
+    cdef uint64_t value = 0
+    cdef int shift = 0
+    cdef uint8_t byte
+    if at == end or <uint8_t>at[0] != tag:
+        return NULL
+    at += 1
+    while True:
+        if at == end or shift > 28:
+            return NULL
+        byte = at[0]
+        at += 1
+        value |= <uint64_t>(byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    if value > <uint64_t>(end - at):
+        return NULL
+    size[0] = value
+    position[0] = at + value
+    return at
+
+
+cdef inline const char *skip_field(const char *position, const char *end, uint8_t tag) noexcept:
+    cdef Py_ssize_t size
+    read_field(&position, end, tag, &size)
+    return position
+
+
+cdef bint are_strings(const char *data, Py_ssize_t size, Py_ssize_t count) noexcept:
+    """Whether these bytes are as many elements of a BYTES tensor."""
+    cdef Py_ssize_t position = 0, found = 0
+    cdef uint32_t length
+    while position < size:
+        if size - position < 4:
+            return False
+        memcpy(&length, data + position, 4)
+        position += 4
+        if length > size - position:
+            return False
+        position += length
+        found += 1
+    return found == count
 
 
 cdef Py_ssize_t cut(
@@ -755,6 +1404,12 @@ cdef inline Py_ssize_t add_text(const char *start, const char *stop, uint8_t kin
     return key_size + 5 + size
 
 
+cdef char character_of(str datatype) except? 0:
+    """Return the struct module's character for a datatype, s for strings, or 0 if there is none."""
+    code = "s" if datatype == "BYTES" else code_of(datatype)
+    return ord(code) if code else 0
+
+
 cdef bint is_plain_text(const char *text, Py_ssize_t size) noexcept:
     """Whether this is printable ASCII, which JSON writes as it is."""
     cdef Py_ssize_t index
@@ -773,14 +1428,19 @@ cdef object pack(Input *each, const char *text, Py_ssize_t size):
 
 
 cdef object pack_values(Input *each, object values):
+    cdef object value
     if not PyList_CheckExact(values) or PyList_GET_SIZE(values) != each.count:
         return None
+    if each.code == c"s":
+        for value in <list>values:
+            if not PyUnicode_CheckExact(value):
+                return None
+        return pack_bytes(values)
     cdef bytes packed = PyBytes_FromStringAndSize(NULL, each.size)
     cdef char *data = PyBytes_AS_STRING(packed)
     cdef Py_ssize_t index
     cdef double number
     cdef float single
-    cdef object value
     cdef char code = each.code
     if code == c"f" or code == c"d" or code == c"e":
         for index in range(each.count):

@@ -62,7 +62,10 @@ class Front:
         admission_limits = AdmissionLimits(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
         arena = open_arena(options.max_admitted_bytes)
         shared = SharedMemory(options.shared_memory, options.max_body_bytes)
-        self._engine = FrontEngine(options.number, admission_limits, self._control, arena, shared, options.server_name)
+        frames = None if self._fast_path is None else self._fast_path.Frames()
+        self._engine = FrontEngine(
+            options.number, admission_limits, self._control, arena, shared, options.server_name, frames
+        )
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:
         """Serve until told to drain, or until the supervisor has ended."""
@@ -79,11 +82,14 @@ class Front:
         self._channel = await Channel.open(control, self._on_frame, handlers.on_call)
         admin = LazyApp(partial(_build_admin, self._engine, limits, options.allowed_hosts, self._access))
         admin.built.add_done_callback(_freeze_startup_objects)
-        rest = HttpServer(self._engine, limits, admin, self._access, self._fast_path)
+        fast_path = None if self._fast_path is None else self._fast_path.FastPath(self._engine, limits)
+        rest = HttpServer(self._engine, limits, admin, self._access, fast_path)
         serving = asyncio.create_task(rest.serve([http]))
         grpc_options = connection_options(options.grpc_keepalive_s, options.grpc_max_connection_age_s, options.grace_s)
         grpc_options.append(("grpc.so_reuseport", 1))
-        grpc = build_server(self._engine, limits, options.grpc_server, grpc_options, access=self._access)
+        grpc = build_server(
+            self._engine, limits, options.grpc_server, grpc_options, access=self._access, fast_path=fast_path
+        )
         grpc.add_insecure_port(str(Address(options.grpc_host, options.grpc_port)))
         await grpc.start()
         report = asyncio.create_task(self._report())

@@ -5,12 +5,13 @@ pyproject.toml pins it. Each has a test in tests/unit/front/grpc/test_grpc_nativ
 """
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pygrpc_native import EVENT_CANCEL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFront
 
@@ -18,9 +19,13 @@ from gateway.engine.protocol import RequestHandle
 from gateway.errors import TooLarge, Unavailable
 from gateway.front.base.access import Access, Check, check_of
 from gateway.front.base.grpc_method import InferCall, Method, ServerStreamMethod, Service
+from gateway.front.dialects.v2.grpc import ModelInfer
 from gateway.front.grpc.errors import to_status
 from gateway.front.grpc.io_thread import IoThread
 from gateway.front.grpc.streams import StreamServer
+
+if TYPE_CHECKING:
+    from gateway.front.fast_path import Calls, FastPath
 
 # How often `stop` checks whether all answers have been sent, because the library has no event for it. The stop is
 # delayed by this much at most.
@@ -58,8 +63,13 @@ class NativeServer:
     """
 
     def __init__(
-        self, services: Sequence[Service], options: Sequence[tuple[str, Any]], access: Access | None = None
+        self,
+        services: Sequence[Service],
+        options: Sequence[tuple[str, Any]],
+        access: Access | None = None,
+        fast_path: "FastPath | None" = None,
     ) -> None:
+        """`fast_path` takes the usual calls of ModelInfer, if `access` is None."""
         given = dict(options)
         self._receive_limit: int | None = given.get("grpc.max_receive_message_length")
         self._send_limit: int | None = given.get("grpc.max_send_message_length")
@@ -84,6 +94,20 @@ class NativeServer:
         self._answers: list[tuple[int, bytes]] = []  # of this turn of the event loop
         self._io_thread: IoThread | None = None  # found when it is needed: a new thread has no name yet
         self._stopping = False
+        self._fast_method = -1
+        self._fast_calls: Calls | None = None
+        for number, (_, served) in enumerate(self._table):
+            if fast_path is not None and access is None and isinstance(served, ModelInfer):
+                self._fast_method = number
+                self._fast_calls = fast_path.calls(
+                    served.reader,
+                    served.writer,
+                    self._handles,
+                    self._answers,
+                    self._respond_soon,
+                    self._answer,
+                    sys.maxsize if self._send_limit is None else self._send_limit,
+                )
 
     def add_insecure_port(self, address: str) -> int:
         """Bind the address, and return its port. Raises OSError."""
@@ -148,6 +172,7 @@ class NativeServer:
     def _on_events(self, events: list[tuple[Any, ...]]) -> None:
         others = []
         handles, submits, access, limit = self._handles, self._submit, self._access, self._receive_limit
+        fast_method, fast_calls = self._fast_method, self._fast_calls
         for event in events:
             kind, call, method, message, _, details = event
             if kind == EVENT_CANCEL:
@@ -166,6 +191,8 @@ class NativeServer:
                 # The library makes this check in the code around the handler, which is not called here.
                 if limit is not None and len(message) > limit:
                     raise TooLarge(f"the message has {len(message)} bytes, over the limit of {limit}")
+                if method == fast_method and fast_calls is not None and fast_calls.take(call, message, seconds):
+                    continue
                 done = partial(self._answer, call)
                 if access is None:
                     handles[call] = submit(message, seconds, done)
@@ -225,14 +252,18 @@ class NativeServer:
             self._reject(call, TooLarge(f"the answer has {len(outcome)} bytes, over the limit of {self._send_limit}"))
         else:
             if not self._answers:
-                assert self._loop is not None
-                self._loop.call_soon(self._respond)
+                self._respond_soon()
             self._answers.append((call, outcome))
+
+    def _respond_soon(self) -> None:
+        assert self._loop is not None
+        self._loop.call_soon(self._respond)
 
     def _respond(self) -> None:
         """Hand over the answers of this turn of the event loop, all at once: see io_thread.py."""
         assert self._front is not None
-        answers, self._answers = self._answers, []
+        answers = self._answers.copy()
+        self._answers.clear()
         if len(answers) == 1:
             self._front.respond(*answers[0])
             return

@@ -5,7 +5,7 @@ Either of two libraries serves them, with the same handlers: see docs/decisions/
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.engine.protocol import Engine
 from gateway.front.base.access import Access
@@ -18,6 +18,9 @@ try:
     from gateway.front.grpc.native import NativeServer
 except ImportError:  # there is no wheel for this platform
     NativeServer = None  # type: ignore[assignment,misc]
+
+if TYPE_CHECKING:
+    from gateway.front.fast_path import FastPath
 
 log = logging.getLogger("front")
 
@@ -41,6 +44,7 @@ def build_server(
     options: Sequence[tuple[str, Any]] = (),
     health_period_s: float = 1.0,
     access: Access | None = None,
+    fast_path: "FastPath | None" = None,
 ) -> Server:
     """Return a server that has no ports and is not started. Must be called inside the running event loop.
 
@@ -57,7 +61,7 @@ def build_server(
     services = [service for dialect in DIALECTS for service in dialect.services(engine, limits)]
     services.append(health_service(engine, [service.name for service in services], health_period_s))
     if kind == "native" and NativeServer is not None:
-        return NativeServer(services, options, access)
+        return NativeServer(services, options, access, fast_path)
     if kind == "native":
         log.warning("pygrpc-native is not installed; gRPC is served by grpcio, at several times the cost of a call")
     from gateway.front.grpc.grpcio import grpcio_server

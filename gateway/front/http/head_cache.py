@@ -29,14 +29,14 @@ _PER_REQUEST_HEADERS = (
     b"uber-trace-id", b"sentry-trace", b"x-datadog-trace-id", b"x-datadog-parent-id", b"ce-id", b"idempotency-key",
 )  # fmt: skip
 _LENGTH = b"content-length"
-_VARYING = {_LENGTH, *_PER_REQUEST_HEADERS}
+_VARYING = frozenset({_LENGTH, *_PER_REQUEST_HEADERS})
 
 
 class HeadCache:
     """Heads of hot requests, on connections that stay open, by their bytes."""
 
     def __init__(self) -> None:
-        self._exact: BoundedCache[bytes, Head] = BoundedCache(_MAX_HEADS)
+        self.exact: BoundedCache[bytes, Head] = BoundedCache(_MAX_HEADS)
         # By the lines that are left of them without those of _VARYING; of those `find` may answer for with another
         # length.
         self._reduced: BoundedCache[tuple[bytes, ...], Head] = BoundedCache(_MAX_HEADS)
@@ -44,14 +44,14 @@ class HeadCache:
         self._lines: BoundedCache[bytes, None] = BoundedCache(_MAX_LINES)
 
     def __len__(self) -> int:
-        return len(self._exact) + len(self._reduced)
+        return len(self.exact) + len(self._reduced)
 
     def find(self, text: bytes, body_length: int, exactly: bool = False) -> Head | None:
         """Return the head with these bytes, if exactly its body follows.
 
         Unless `exactly` is set, its length, and headers that identify a request, may be those of an earlier one.
         """
-        head = self._exact.entries.get(text)
+        head = self.exact.entries.get(text)
         if head is not None:
             return head if head.headers.content_length == body_length else None
         if exactly:
@@ -64,7 +64,7 @@ class HeadCache:
 
         Unless `exactly` is set, headers that identify a request may be those of an earlier one.
         """
-        head = self._exact.entries.get(text)
+        head = self.exact.entries.get(text)
         if head is None and not exactly:
             head, value = self._find_reduced(text)
             if head is not None:
@@ -77,6 +77,19 @@ class HeadCache:
         # A compressed body is not received directly, so the parser has to see its head.
         is_large = MIN_ARENA_BYTES <= length <= head.limit and not head.headers.encoding
         return head if is_large and received < length else None
+
+    def lines(self, text: bytes) -> list[tuple[bytes, bytes]] | None:
+        """Return the lines of a head, and of those in whose values others may differ that mean the same, the name.
+
+        Return None if others may not differ from it.
+        """
+        if self._find_reduced(text)[0] is None:
+            return None
+        found = []
+        for line in text.split(b"\r\n"):
+            name, _, _ = line.partition(b":")
+            found.append((line, name if name.lower() in _VARYING else b""))
+        return found
 
     def _find_reduced(self, text: bytes) -> tuple[Head | None, bytes]:
         """Return a head that differs in nothing but lines of _VARYING, and the length that `text` gives."""
@@ -108,7 +121,7 @@ class HeadCache:
         if length is None or not _FRAMING_HEADERS.isdisjoint(names):
             return
         if [name for name in names if name in _VARYING] == [_LENGTH]:
-            self._exact.put(text, head)
+            self.exact.put(text, head)
         # Where requests are checked or unpacked, what the head says of this one request is needed.
         if not head.is_plain:
             return

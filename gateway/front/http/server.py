@@ -14,8 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from functools import partial
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import Config
 from uvicorn.server import Server
@@ -30,6 +29,9 @@ from gateway.front.http.connection import HttpConnection
 from gateway.front.http.shared_state import KEEP_ALIVE_S, SharedState
 from gateway.front.http.states import Receiving
 
+if TYPE_CHECKING:
+    from gateway.front.fast_path import FastPath
+
 
 class HttpServer(Server):
     """uvicorn without its signal handlers: the supervisor handles signals."""
@@ -40,15 +42,16 @@ class HttpServer(Server):
         limits: Limits,
         fallback: App,
         access: Access | None = None,
-        fast_path: ModuleType | None = None,
+        fast_path: "FastPath | None" = None,
     ) -> None:
         """`access` checks hot requests; `fallback` serves the others and checks access itself.
 
-        `fast_path` is what gateway.front.fast.load returned.
+        `fast_path` takes the usual requests, if `access` is None.
         """
         shared = self._shared = SharedState(engine, limits, access)
         if fast_path is not None and access is None:
-            shared.fast_path = fast_path.FastPath(engine, limits, shared, Receiving.AT_BOUNDARY)
+            shared.fast_path = fast_path
+            fast_path.serve_http(shared, Receiving.AT_BOUNDARY)
         config = Config(
             _hot_methods_only(shared, fallback),
             http=partial(_connect, shared),  # type: ignore[arg-type]  # uvicorn calls it like a class
@@ -96,6 +99,5 @@ def _connect(shared: SharedState, **arguments: Any) -> asyncio.BufferedProtocol:
     connection = HttpConnection(shared, **arguments)
     shared.watch(connection.connections)
     if shared.fast_path is not None:
-        receiver: asyncio.BufferedProtocol = shared.fast_path.receiver(connection, shared.receive_buffer)
-        return receiver
+        return shared.fast_path.receiver(connection)
     return BufferedReceiver(connection, shared.receive_buffer)

@@ -1,7 +1,7 @@
 """The state that the connections of one HTTP server share: its options, its caches and its timer."""
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -14,6 +14,9 @@ from gateway.front.base.limits import Limits
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH, HeadCache
 from gateway.front.http.routes import match
 from runtimes.bounded_cache import BoundedCache
+
+if TYPE_CHECKING:
+    from gateway.front.fast_path import FastPath
 
 # nginx's default. Shorter than a load balancer's own idle timeout, it makes the balancer send requests on connections
 # that are being closed here, and report 502 for them; longer, idle clients occupy descriptors for that long.
@@ -35,7 +38,7 @@ class SharedState:
     def __init__(self, engine: Engine, limits: Limits, access: Access | None = None) -> None:
         self.engine, self.limits, self.access = engine, limits, access
         self.keep_alive = True
-        self.fast_path: Any = None  # gateway.front.fast_path.FastPath, if it is used
+        self.fast_path: FastPath | None = None  # set if it is used
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._routes: BoundedCache[bytes, Route | None] = BoundedCache(_MAX_ROUTES)
         self.heads = HeadCache()

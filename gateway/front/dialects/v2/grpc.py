@@ -17,6 +17,7 @@ from gateway.front.dialects.v2.grpc_response import ResponseWriter
 from gateway.front.dialects.v2.grpc_stream import Stream
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import read_configuration
+from gateway.front.dialects.v2.output_options import OutputOptions
 from gateway.front.dialects.v2.repository import check_parameters, read_index
 from gateway.front.dialects.v2.shared_memory import cuda_status, register, status, unregister
 from gateway.front.dialects.v2.statistics import read_statistics
@@ -25,8 +26,16 @@ from gateway.generated import open_inference_pb2 as pb
 SERVICE = "inference.GRPCInferenceService"
 
 
+class ModelInfer(InferCall[OutputOptions]):
+    """The method of that name."""
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self.reader, self.writer = RequestReader(engine), ResponseWriter(engine, limits)
+        super().__init__(engine, self.reader.read, self.writer.write)
+
+
 def services(engine: Engine, limits: Limits) -> list[Service]:
-    infer = InferCall(engine, RequestReader(engine).read, ResponseWriter(engine, limits).write)
+    infer = ModelInfer(engine, limits)
 
     def stream(
         requests: AsyncIterator[bytes], seconds: Callable[[], float | None], check: Check | None = None

@@ -74,9 +74,9 @@ class RequestReader:
         try:
             if parameters:
                 priority, deadline, signature = _read_options(pb.ModelInferRequest.FromString(parameters))
-            form = self._forms.entries.get(described) or self._learn(described, contents)
         except (DecodeError, ModelportError):
-            form = None
+            return self._read_any(raw, seconds)
+        form = self.form(described, contents)
         if form is None or len(form.names) != len(contents):
             return self._read_any(raw, seconds)
         order, names, datatypes, shapes, sizes, layout, outputs, output_options = form
@@ -89,6 +89,13 @@ class RequestReader:
         inputs = [*map(Tensor, names, datatypes, shapes, contents)]
         request = InferRequest(model, inputs, version, request_id, outputs, signature, priority, deadline, layout)
         return request, output_options
+
+    def form(self, described: bytes, contents: Sequence[Buffer]) -> _Form | None:
+        """Return what is known of messages with these fields of inputs and outputs, and contents that fit them."""
+        try:
+            return self._forms.entries.get(described) or self._learn(described, contents)
+        except (DecodeError, ModelportError):
+            return None
 
     def _learn(self, described: bytes, contents: Sequence[Buffer]) -> _Form | None:
         """Read the fields of inputs and outputs, and cache them. Raises DecodeError, ModelportError.

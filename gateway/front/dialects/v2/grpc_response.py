@@ -19,7 +19,7 @@ from gateway.front.dialects.v2.output_options import OutputOptions
 from gateway.front.dialects.v2.shared_memory import region_parameters
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.bounded_cache import BoundedCache
-from runtimes.layouts import GroupedTensors, TensorLayout
+from runtimes.layouts import GroupedTensors, TensorGroup, TensorLayout
 from runtimes.tensors import Buffer, Tensor
 
 # Field keys of ModelInferResponse.
@@ -59,8 +59,7 @@ class ResponseWriter:
         model, version, outputs, request_id, _ = response
         if type(outputs) is GroupedTensors and not options.class_counts and not options.region_ranges:
             group, member = outputs.group, outputs.member
-            key = model, version, group.layout, group.rows[member]
-            start, heads, size = self._fields.entries.get(key) or self._describe(key, group.layout_of(member))
+            start, heads, size = self.fields(model, version, group, member)
             parts: list[Buffer] = [start]
             for tensor, head in enumerate(heads):
                 data = group.data(tensor, member, member + 1)
@@ -75,6 +74,11 @@ class ResponseWriter:
         response = classify(self._engine, response, options.class_counts)
         check_answer(response, self._limits)
         return self._write_each(response, options.region_ranges)
+
+    def fields(self, model: str, version: str, group: TensorGroup, member: int) -> _Fields:
+        """Return the fields of an answer."""
+        key = model, version, group.layout, group.rows[member]
+        return self._fields.entries.get(key) or self._describe(key, group.layout_of(member))
 
     def _describe(self, key: tuple[str, str, TensorLayout, int], layout: TensorLayout) -> _Fields:
         described = layout[2]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.types import InferRequest, ModelStatus
-from gateway.engine.client import _pack_all
+from gateway.engine.frames import Frames
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
 from runtimes import wire
@@ -89,7 +89,7 @@ class Path:
 
     def receive(self, front: Front, requests: Sequence[QueuedRequest]) -> int:
         """Send requests to the worker, and return the number of frames."""
-        frames = wire.FrameReader().feed(b"".join(bytes(buffer) for buffer in _pack_all(requests)))
+        frames = wire.FrameReader().feed(b"".join(bytes(buffer) for buffer in Frames().pack(requests)))
         for frame in frames:
             self.batcher.add(front, wire.unpack_requests(frame.body), False, 0.0)
         return len(frames)

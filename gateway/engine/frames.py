@@ -1,0 +1,54 @@
+"""How the engine's requests become frames, and frames of results what the engine needs to know of them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from runtimes import wire
+from runtimes.tensor_bytes import Buffer
+from runtimes.wire import Frame, ResultGroup
+
+if TYPE_CHECKING:
+    from gateway.engine.servable import QueuedRequest
+
+# With more requests, a frame takes longer to pack and read, and a CANCEL waits behind it; with fewer, each request
+# pays more of a frame's fixed cost.
+MAX_REQUESTS_PER_FRAME = 256
+
+
+class Frames:
+    """Packs and unpacks frames. The compiled fast path has another implementation, of the same name."""
+
+    def pack(self, requests: "Sequence[QueuedRequest]") -> list[Buffer]:
+        """Pack adjacent requests with the same layout into one frame; one that may have killed a worker, alone."""
+        buffers: list[Buffer] = []
+        alike: list[QueuedRequest] = []
+        for queued in requests:
+            if alike and (
+                queued.layout != alike[0].layout
+                or queued.crashes
+                or alike[0].crashes
+                or len(alike) == MAX_REQUESTS_PER_FRAME
+            ):
+                buffers += pack_alike(alike)
+                alike = []
+            alike.append(queued)
+        return buffers + pack_alike(alike) if alike else buffers
+
+    def results(self, frame: Frame) -> ResultGroup:
+        """Return the results in a RESULT frame."""
+        return wire.unpack_results(frame.body, frame.flags)
+
+
+def pack_alike(alike: "Sequence[QueuedRequest]", offsets: Sequence[int] = ()) -> list[Buffer]:
+    """Pack requests with the same layout into one frame. `offsets`: those of the only request's inputs in the arena."""
+    flags = (wire.ISOLATED if alike[0].crashes else 0) | (wire.IN_ARENA if offsets else 0)
+    return wire.pack_requests(
+        [queued.id for queued in alike],
+        [queued.deadline for queued in alike],
+        [queued.priority for queued in alike],
+        [queued.rows for queued in alike],
+        alike[0].layout,
+        [queued.buffers for queued in alike],
+        flags,
+        offsets,
+    )
