@@ -182,12 +182,13 @@ class TensorGroup:
     count    the number of members
     by_row   whether the layout leaves the rows open
     offsets  the rows before each member, then all rows. If the layout does not leave them open, a member counts as one
+    bounds   for each tensor of strings, the bytes before each member, then all bytes
     body     which contains the bytes; from `position` on unless `starts` is given
     starts   of the first member's bytes, for each tensor
     memo     what a codec made of the whole group, to use it for each member; None at first
     """
 
-    __slots__ = ("_bounds", "body", "by_row", "count", "layout", "memo", "offsets", "rows", "starts")
+    __slots__ = ("body", "bounds", "by_row", "count", "layout", "memo", "offsets", "rows", "starts")
 
     def __init__(
         self,
@@ -205,9 +206,8 @@ class TensorGroup:
         self.by_row = is_by_row(layout)
         self.offsets: Sequence[int] = [0, *accumulate(rows)] if self.by_row else range(self.count + 1)
         total = self.offsets[-1]
-        # For each tensor of strings: the bytes before each member, then all.
         bounds: Dict[int, List[int]] = {}
-        self._bounds = bounds
+        self.bounds = bounds
         self.starts: List[int] = []
         for tensor, (_, _, _, size) in enumerate(layout[2]):
             if size < 0:
@@ -224,7 +224,7 @@ class TensorGroup:
         """Return the bytes of the members from `start` to `stop` for one tensor. They are contiguous."""
         size, first = self.layout[2][tensor][3], self.starts[tensor]
         if size < 0:
-            bounds = self._bounds[tensor]
+            bounds = self.bounds[tensor]
             return self.body[first + bounds[start] : first + bounds[stop]]
         offsets = self.offsets
         return self.body[first + offsets[start] * size : first + offsets[stop] * size]

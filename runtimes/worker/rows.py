@@ -4,6 +4,7 @@ Small requests do not need an array each. In a frame, the bytes of those with th
 so that the inputs of a batch are views of it.
 """
 
+from itertools import accumulate
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.layouts import TensorLayout, with_rows
 from runtimes.tensors import Buffer, Tensor, to_array
 from runtimes.worker.batcher import padded_size
-from runtimes.worker.pending import Batch
+from runtimes.worker.pending import Batch, PendingGroup
 
 # Inputs of up to this many bytes are concatenated as bytes. For larger ones, making arrays is cheap compared with
 # copying the bytes, and `Model.empty` may provide faster memory to copy them into.
@@ -69,9 +70,30 @@ def _join(batch: Batch) -> Optional[Arrays]:
             shape = with_rows(shape, rows)
         if datatype == "BYTES":
             arrays[name] = to_array(Tensor(name, datatype, shape, data))
+            if count > 1 and not _end_together(groups, tensor, arrays[name].ravel().tolist(), rows):
+                return None
         else:
             arrays[name] = np.frombuffer(data, numpy_dtype(datatype)).reshape(shape)
     return arrays
+
+
+def _end_together(groups: Sequence[PendingGroup], tensor: int, strings: List[bytes], rows: int) -> bool:
+    """Return whether the strings of each request end where its bytes do.
+
+    If one request had too few, and another too many, they would get each other's strings. Fronts let neither pass.
+    """
+    ends = [0, *accumulate([4 + len(each) for each in strings])]
+    per_row = len(strings) // rows
+    row = before = 0
+    for group in groups:
+        bounds = group.requests.inputs.bounds[tensor]
+        first = bounds[group.start]
+        for count, bound in zip(group.each_rows, bounds[group.start + 1 : group.stop + 1]):
+            row += count
+            if ends[row * per_row] != before + bound - first:
+                return False
+        before += bounds[group.stop] - first
+    return True
 
 
 def _names(layout: TensorLayout) -> List[str]:

@@ -16,7 +16,7 @@ from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
 from runtimes import wire
 from runtimes.contract import InvalidInput, Model, Signature, TensorSpec
-from runtimes.tensors import Tensor, from_array
+from runtimes.tensors import Tensor, from_array, pack_bytes
 from runtimes.worker import results as sending
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.execute import Executor
@@ -164,6 +164,23 @@ def test_requests_that_differ_in_rows_and_strings_share_a_frame_each_way() -> No
     path.run()
     assert (path.model.runs, front.frames) == (1, 1)
     assert [front.answers[number] for number in range(5)] == [path.alone(request) for request in given]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_strings_of_a_request_that_has_too_many_reach_no_other(apart: bool) -> None:
+    """A front lets no such request pass; the worker does not rely on it."""
+    path, front = Path(0), Front()
+    given = [request_of(1, [b"%d" % number]) for number in range(4)]
+    admitted = [path.admit(request) for request in given]
+    many, few = (pack_bytes([b"m"] * count) for count in (2, 0))
+    admitted[1].buffers, admitted[2].buffers = [given[1].inputs[0].data, many], [given[2].inputs[0].data, few]
+    for requests in (admitted[:2], admitted[2:]) if apart else (admitted,):
+        path.receive(front, requests)
+    path.run()
+    assert path.model.runs == 2
+    for number in (0, 3):
+        assert front.answers[number] == path.alone(given[number])
+    assert [front.answers[number]["kind"] for number in (1, 2)] == ["invalid", "invalid"]
 
 
 def test_rows_in_another_dimension_share_a_frame_as_well() -> None:
