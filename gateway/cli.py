@@ -106,30 +106,13 @@ def _serve(options: argparse.Namespace) -> int:
     settings = read_settings(Sources(flags))
     settings = _with_pythons(settings, options.python)
     _check_runtimes(settings)
-    _import_without_tls()
+    from gateway.process.imports import import_without_openssl
+
+    import_without_openssl()
     from gateway.commands.serve import serve
 
     only = frozenset(name.strip() for name in options.only.split(",") if name.strip())
     return serve(_repository(options.repository, settings.models_config), settings, only)
-
-
-def _import_without_tls() -> None:
-    """Import asyncio and hashlib without OpenSSL, if they can do without it.
-
-    It would take 2 MiB of the supervisor's memory, and 3 MiB of files. The supervisor only listens, without TLS.
-    """
-    from importlib.util import find_spec
-
-    # Some distributions build Python without hash functions of its own.
-    names = ["ssl", "_hashlib"] if find_spec("_md5") else ["ssl"]
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None makes an import fail
-    try:
-        import asyncio  # noqa: F401
-        import hashlib  # noqa: F401
-    finally:
-        for name in hidden:
-            del sys.modules[name]
 
 
 def _repository(path: Path | None, models_config: str) -> Path:

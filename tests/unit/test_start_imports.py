@@ -13,11 +13,15 @@ from tests.support import ROOT
 PROCESSES = {
     # FastAPI describes the routes, and is imported when a client asks for the documentation. grpcio is imported for the
     # first bidirectional stream.
-    "front": ("import gateway.front.process, gateway.front.admin.app", {"fastapi", "pydantic", "grpc", "click"}),
+    "front": (
+        "import gateway.process.imports as i; i.import_for_front(); "
+        "import gateway.front.process, gateway.front.admin.app",
+        {"fastapi", "pydantic", "grpc", "click", "_ssl"},
+    ),
     # Much of what it could use imports Python's HTTP client or server, and these the parser of e-mail. It has no TLS.
     "supervisor": (
-        "import gateway.cli; gateway.cli._import_without_tls(); import gateway.commands.serve",
-        {"numpy", "google.protobuf", "pydantic", "importlib.metadata", "email", "http", "psutil", "ssl"},
+        "import gateway.cli, gateway.process.imports as i; i.import_without_openssl(); import gateway.commands.serve",
+        {"numpy", "google.protobuf", "pydantic", "importlib.metadata", "email", "http", "psutil", "_ssl"},
     ),
     # Older versions of numpy import it themselves.
     "worker": ("import runtimes.worker.start, runtimes.onnx.graph", {"numpy.random", "hashlib"}),
