@@ -5,7 +5,6 @@ allocate that size first.
 """
 
 import io
-import zipfile
 import zlib
 from collections.abc import Iterable
 from math import prod
@@ -53,6 +52,8 @@ def read_npz(data: bytes, max_bytes: int) -> list[Tensor]:
     """Read one tensor per file in the zip. Raises InvalidRequest, and TooLarge for more than `max_bytes` of content."""
     if data.count(_RECORD) > _MAX_FILES:
         raise InvalidRequest(f"the npz file holds more than {_MAX_FILES} arrays")
+    import zipfile  # takes memory that most fronts need not spend
+
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = archive.infolist()
@@ -83,6 +84,8 @@ def write_npy(tensor: Tensor) -> bytes:
 
 
 def write_npz(tensors: Iterable[Tensor]) -> bytes:
+    import zipfile
+
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for tensor in tensors:

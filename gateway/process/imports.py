@@ -43,12 +43,15 @@ def import_without_openssl() -> None:
 
 
 def import_for_front() -> None:
-    """The same for what fronts import. uvloop and uvicorn need the names in ssl; uvicorn needs no command line."""
+    """The same for what fronts import. uvloop and uvicorn need the names in ssl.
+
+    uvicorn also imports its command line, and the code that reads a configuration of logging. Fronts use neither.
+    """
     import_without_openssl()
     with _no_openssl():
         import hmac  # noqa: F401
         import http.client  # noqa: F401
-    with replaced({"ssl": Stub("ssl"), "uvicorn.main": Stub("uvicorn.main")}):
+    with replaced({name: Stub(name) for name in ("ssl", "uvicorn.main", "logging.config")}):
         import uvicorn  # noqa: F401
         import uvloop  # noqa: F401
 

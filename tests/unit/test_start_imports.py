@@ -16,12 +16,12 @@ PROCESSES = {
     "front": (
         "import gateway.process.imports as i; i.import_for_front(); "
         "import gateway.front.process, gateway.front.admin.app",
-        {"fastapi", "pydantic", "grpc", "click", "_ssl"},
+        {"fastapi", "pydantic", "grpc", "click", "logging.config", "zipfile", "_ssl"},
     ),
     # Much of what it could use imports Python's HTTP client or server, and these the parser of e-mail. It has no TLS.
     "supervisor": (
         "import gateway.cli, gateway.process.imports as i; i.import_without_openssl(); import gateway.commands.serve",
-        {"numpy", "google.protobuf", "pydantic", "importlib.metadata", "email", "http", "psutil", "_ssl"},
+        {"numpy", "google.protobuf", "pydantic", "importlib.metadata", "email", "http", "psutil", "zipfile", "_ssl"},
     ),
     # Older versions of numpy import it themselves.
     "worker": ("import runtimes.worker.start, runtimes.onnx.graph", {"numpy.random", "hashlib"}),
