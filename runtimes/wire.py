@@ -128,7 +128,8 @@ class ResultFrame(NamedTuple):
 class ResultGroup(NamedTuple):
     """The results in one frame, which ran in the same batch. Durations are in nanoseconds.
 
-    numbers, queue_ns: of each result, its request's id and time in the worker's queue; the rest is as in ResultFrame.
+    numbers, queue_ns: of each result, its request's id and time in the worker's queue; the rest is as in ResultFrame,
+    and `first_of_batch` the flag.
     """
 
     numbers: Tuple[int, ...]
@@ -139,6 +140,7 @@ class ResultGroup(NamedTuple):
     batch_rows: int
     outputs: TensorGroup
     final: bool = True
+    first_of_batch: bool = False
 
 
 class WireError(Exception):
@@ -177,6 +179,11 @@ class FrameReader:
     def __init__(self) -> None:
         self._partial = bytearray()  # the start of a frame that is not complete yet
         self._needed = HEADER.size  # bytes that `_partial` must have for its next step: a header, or a whole frame
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it holds no part of a frame."""
+        return not self._partial
 
     def feed(self, data: bytes) -> List[Frame]:
         """Return the frames that `data` completes. Their bodies stay valid. Raises WireError."""
@@ -368,7 +375,17 @@ def unpack_results(body: memoryview, flags: int = FINAL) -> ResultGroup:
     if strings:
         sizes, position = _unpack_sizes(body, position, count, strings)
     outputs = TensorGroup(layout, rows, body, position, sizes)
-    return ResultGroup(each[:count], queue_ns, gather, infer, split, batch_rows, outputs, bool(flags & FINAL))
+    return ResultGroup(
+        each[:count],
+        queue_ns,
+        gather,
+        infer,
+        split,
+        batch_rows,
+        outputs,
+        bool(flags & FINAL),
+        bool(flags & FIRST_OF_BATCH),
+    )
 
 
 def unpack_result(body: memoryview, flags: int = FINAL) -> List[Tuple[int, ResultFrame]]:

@@ -11,7 +11,7 @@ from gateway.engine.slo import Estimator
 from runtimes import wire
 from runtimes.status_page import StatusPage
 from runtimes.tensor_bytes import Buffer
-from runtimes.wire import Frame, FrameReader
+from runtimes.wire import Frame, FrameReader, ResultGroup
 
 if TYPE_CHECKING:
     from gateway.engine.servable import QueuedRequest
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 class WorkerClient(asyncio.Protocol):
     """Collects the frames sent during one turn of the event loop, and writes them together.
 
-    `on_frame` is called with every answer. `on_lost` is called once, when the connection has ended, with the ids
-    of the requests that the worker was running; the worker had not begun any other unanswered request.
+    `on_results` is called with the results in each frame, `on_error` with each frame of kind ERROR. `on_lost` is called
+    once, when the connection has ended, with the ids of the requests that the worker was running; the worker had not
+    begun any other unanswered request.
     """
 
     def __init__(
         self,
         address: WorkerAddress,
         arena: Arena | None,
-        on_frame: Callable[["WorkerClient", Frame], None],
+        on_results: Callable[["WorkerClient", ResultGroup], None],
+        on_error: Callable[["WorkerClient", Frame], None],
         on_lost: Callable[["WorkerClient", frozenset[int]], None],
         front: int = 0,
         frames: Frames | None = None,
@@ -46,7 +48,7 @@ class WorkerClient(asyncio.Protocol):
         self._worker_maps_arena = False
         # Request id → its blocks in the arena. The reference keeps them allocated while the worker may read them.
         self._arena_inputs: dict[int, list[Buffer]] = {}
-        self._on_frame = on_frame
+        self._on_results, self._on_error = on_results, on_error
         self._on_lost = on_lost
         self._reader = FrameReader()
         self._status = StatusPage(address.status)
@@ -128,11 +130,13 @@ class WorkerClient(asyncio.Protocol):
             self._transport.write(wire.pack_json(wire.ARENA, {"path": self._arena.path, "size": self._arena.size}))
 
     def data_received(self, data: bytes) -> None:
-        for frame in self._reader.feed(data):
-            if frame.kind == wire.ARENA:
+        for received in self._frames.read(self._reader, data):
+            if not isinstance(received, Frame):
+                self._on_results(self, received)
+            elif received.kind == wire.ARENA:
                 self._worker_maps_arena = True
-                continue
-            self._on_frame(self, frame)
+            else:
+                self._on_error(self, received)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport, self.window = None, 0

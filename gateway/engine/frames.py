@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from runtimes import wire
 from runtimes.tensor_bytes import Buffer
-from runtimes.wire import Frame, ResultGroup
+from runtimes.wire import Frame, FrameReader, ResultGroup
 
 if TYPE_CHECKING:
     from gateway.engine.servable import QueuedRequest
@@ -34,9 +34,12 @@ class Frames:
             alike.append(queued)
         return buffers + pack_alike(alike) if alike else buffers
 
-    def results(self, frame: Frame) -> ResultGroup:
-        """Return the results in a RESULT frame."""
-        return wire.unpack_results(frame.body, frame.flags)
+    def read(self, reader: FrameReader, data: bytes) -> list[Frame | ResultGroup]:
+        """Return the frames that `data` completes. Those of kind RESULT are unpacked. Raises WireError."""
+        return [
+            wire.unpack_results(frame.body, frame.flags) if frame.kind == wire.RESULT else frame
+            for frame in reader.feed(data)
+        ]
 
 
 def pack_alike(alike: "Sequence[QueuedRequest]", offsets: Sequence[int] = ()) -> list[Buffer]:

@@ -85,11 +85,11 @@ class ModelMetrics:
     batch_rows: Histogram = field(default_factory=lambda: Histogram(ROW_BUCKETS))
 
     # Not in the histograms yet: each request's seconds, each successful request's seconds in the queues of front and
-    # worker, and of each frame of results, the nanoseconds of input, infer and output, and how many requests it
-    # answered. The first two are also appended to by whoever answers a request: see count_successes.
+    # worker, and of each frame of results, the nanoseconds of input, infer and output, how many requests it answered,
+    # and the rows of the batch if it is the first of its batch. Whoever answers a request appends to the first two.
     finished: list[float] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
-    _runs: list[tuple[int, int, int, int]] = field(default_factory=list)
+    _runs: list[tuple[int, int, int, int, int]] = field(default_factory=list)
 
     def count(self, outcome: str, seconds: float) -> None:
         """Count a request that has ended without success. `outcome` is "cancelled" or the kind of its error."""
@@ -99,31 +99,23 @@ class ModelMetrics:
         if len(self.finished) >= _MAX_PENDING:
             self._update_histograms()
 
-    def count_successes(self, results: ResultGroup, requests: int, rows: int) -> None:
-        """Count the requests, and their rows, that the results of one frame have answered.
+    def count_results(self, results: ResultGroup, answered: int, rows: int) -> None:
+        """Count the results of one frame, and the requests and their rows that they have answered successfully.
 
-        Their durations are in `finished` and `waited` already.
+        The durations of these requests are in `finished` and `waited` already. A batch is counted only with its first
+        frame, so that the sum over fronts is right.
         """
-        self.outcomes["success"] = self.outcomes.get("success", 0) + requests
-        self.rows += rows
-        self._runs.append((results.compute_input_ns, results.compute_infer_ns, results.compute_output_ns, requests))
-        if len(self.finished) >= _MAX_PENDING:
+        if answered:
+            self.outcomes["success"] = self.outcomes.get("success", 0) + answered
+            self.rows += rows
+        batch_rows = 0
+        if results.first_of_batch:
+            batch_rows, self.last_ms = results.batch_rows, time.time_ns() // 1_000_000
+        self._runs.append(
+            (results.compute_input_ns, results.compute_infer_ns, results.compute_output_ns, answered, batch_rows)
+        )
+        if len(self.finished) >= _MAX_PENDING or len(self._runs) >= _MAX_PENDING:
             self._update_histograms()
-
-    def record_execution(self, results: ResultGroup) -> None:
-        """Count a batch. Only the front that has its first request does so, so that the sum over fronts is right."""
-        self.executions += 1
-        self.execution_s += results.compute_infer_ns / 1e9
-        self.batch_rows.observe(results.batch_rows)
-        self.last_ms = time.time_ns() // 1_000_000
-        figures = self.batches.get(results.batch_rows)
-        if figures is None and len(self.batches) < _MAX_BATCH_SIZES:
-            figures = self.batches[results.batch_rows] = [0, 0, 0, 0]
-        if figures is not None:
-            figures[0] += 1
-            figures[1] += results.compute_input_ns
-            figures[2] += results.compute_infer_ns
-            figures[3] += results.compute_output_ns
 
     def _update_histograms(self) -> None:
         import numpy as np
@@ -133,12 +125,29 @@ class ModelMetrics:
         self.queue.observe_all(np.array(self.waited))
         self.finished.clear()  # not replaced, because the fast path refers to them
         self.waited.clear()
-        if runs:
-            *columns, answered = np.array(runs).T
-            for histogram, nanoseconds in zip(
-                (self.compute_input, self.compute_infer, self.compute_output), columns, strict=True
-            ):
-                histogram.observe_all(nanoseconds / 1e9, answered)
+        if not runs:
+            return
+        *columns, answered, _ = np.array(runs).T
+        for histogram, nanoseconds in zip(
+            (self.compute_input, self.compute_infer, self.compute_output), columns, strict=True
+        ):
+            histogram.observe_all(nanoseconds / 1e9, answered)
+        for *times, _, batch_rows in runs:
+            if batch_rows:
+                self._count_batch(batch_rows, *times)
+
+    def _count_batch(self, rows: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
+        self.executions += 1
+        self.execution_s += infer_ns / 1e9
+        self.batch_rows.observe(rows)
+        figures = self.batches.get(rows)
+        if figures is None and len(self.batches) < _MAX_BATCH_SIZES:
+            figures = self.batches[rows] = [0, 0, 0, 0]
+        if figures is not None:
+            figures[0] += 1
+            figures[1] += input_ns
+            figures[2] += infer_ns
+            figures[3] += output_ns
 
     def snapshot(self) -> dict[str, Any]:
         self._update_histograms()

@@ -6,7 +6,6 @@ from operator import attrgetter
 
 from gateway.domain.types import ModelStatus
 from gateway.engine.client import WorkerClient
-from gateway.engine.frames import Frames
 from gateway.engine.heap import Heap
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.servable import QueuedRequest
@@ -32,16 +31,11 @@ class ModelQueue:
     """
 
     def __init__(
-        self,
-        status: ModelStatus,
-        metrics: ModelMetrics,
-        tidy: "Callable[[ModelQueue], None] | None" = None,
-        frames: Frames | None = None,
+        self, status: ModelStatus, metrics: ModelMetrics, tidy: "Callable[[ModelQueue], None] | None" = None
     ) -> None:
         """`tidy` is called when a request has ended and the queue has no worker, or is closing."""
         self._set_status(status)
         self._tidy = tidy
-        self._frames = frames or Frames()
         self.metrics = metrics
         self.clients: list[WorkerClient] = []
         # Set when the version has left the table. Requests that were admitted before are still answered.
@@ -141,46 +135,45 @@ class ModelQueue:
             for sent in list(client.in_flight.values()):
                 sent.fail(error)
 
-    def on_frame(self, client: WorkerClient, frame: Frame) -> None:
-        if frame.kind == wire.RESULT:
-            results = self._frames.results(frame)
-            if frame.flags & wire.FIRST_OF_BATCH:
-                # Counted even if the client has disconnected: the batch ran.
-                self.metrics.record_execution(results)
-            self._deliver(client, results)
-        else:
-            ended = client.complete((frame.id,))
+    def on_results(self, client: WorkerClient, results: ResultGroup) -> None:
+        """Deliver the answers of a frame. A request whose answer is not the final one still counts in the window."""
+        answered = rows = 0
+        if results.final:
+            # All leave the window before the first is answered, because an answer may admit further requests.
+            ended = client.complete(results.numbers)
             self._sent -= len(ended)
-            for _, sent in ended:
-                failure = wire.unpack_json(frame.body)
-                sent.fail(from_kind(failure["kind"], failure["message"]))
+            for index, sent in ended:
+                if not sent.settled:
+                    answered += 1
+                    rows += sent.rows
+                    sent.answer(results, index)
+        else:
+            for index, request_id in enumerate(results.numbers):
+                asked = client.in_flight.get(request_id)
+                if asked is not None:
+                    asked.answered = True
+                    asked.answer(results, index)
+        # Even if all clients have disconnected: the batch ran.
+        self.metrics.count_results(results, answered, rows)
+        self._go_on(client)
+
+    def on_error(self, client: WorkerClient, frame: Frame) -> None:
+        """Fail the request of a frame of kind ERROR."""
+        ended = client.complete((frame.id,))
+        self._sent -= len(ended)
+        for _, sent in ended:
+            failure = wire.unpack_json(frame.body)
+            sent.fail(from_kind(failure["kind"], failure["message"]))
+        self._go_on(client)
+
+    def _go_on(self, client: WorkerClient) -> None:
+        """Use the room that an answer has left, or end with the last one."""
         if self._queued.items or self.target_s:
             self.pump()
         if client.retiring or self.closing:
             self.close_if_done(client)
         if (self.closing or not self.clients) and self._tidy is not None:
             self._tidy(self)
-
-    def _deliver(self, client: WorkerClient, results: ResultGroup) -> None:
-        """Deliver the answers of a frame. A request whose answer is not the final one still counts in the window."""
-        if results.final:
-            # All leave the window before the first is answered, because an answer may admit further requests.
-            ended = client.complete(results.numbers)
-            self._sent -= len(ended)
-            answered = rows = 0
-            for index, sent in ended:
-                if not sent.settled:
-                    answered += 1
-                    rows += sent.rows
-                    sent.answer(results, index)
-            if answered:
-                self.metrics.count_successes(results, answered, rows)
-            return
-        for index, request_id in enumerate(results.numbers):
-            asked = client.in_flight.get(request_id)
-            if asked is not None:
-                asked.answered = True
-                asked.answer(results, index)
 
     def on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
         """Send the requests of a worker that has ended to others; `running` has the ids of its running batch."""

@@ -87,7 +87,7 @@ class Routes:
         for key, entry in entries.items():
             queue = self._queues.get(key)
             if queue is None:
-                queue = self._queues[key] = ModelQueue(entry.status, self._metrics.of(*key), self._tidy, self._frames)
+                queue = self._queues[key] = ModelQueue(entry.status, self._metrics.of(*key), self._tidy)
             queue.closing = False
             queue.update_status(entry.status)
             for worker in entry.workers:
@@ -112,7 +112,9 @@ class Routes:
 
     def _connect(self, queue: ModelQueue, worker: WorkerAddress) -> None:
         try:
-            client = WorkerClient(worker, self._arena, queue.on_frame, self._on_lost, self._front, self._frames)
+            client = WorkerClient(
+                worker, self._arena, queue.on_results, queue.on_error, self._on_lost, self._front, self._frames
+            )
         except OSError:
             return  # the worker has already ended; the next table will not list it
         self._clients[worker.id] = (client, queue)

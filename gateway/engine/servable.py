@@ -56,7 +56,7 @@ class QueuedRequest:
         """Deliver the answer at `index` of a worker's results. If they are final, the request is settled.
 
         Does nothing if the request is settled already. The servable, which calls this, has forgotten the request if the
-        results are final, and counts it: see ModelMetrics.count_successes.
+        results are final, and counts it: see ModelMetrics.count_results.
         """
         raise NotImplementedError
 

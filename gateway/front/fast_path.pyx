@@ -85,8 +85,8 @@ cdef object SERIALIZE_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 cdef object row_layout = _with_rows
 cdef object python_frames = frames.Frames()
 cdef Py_ssize_t MAX_REQUESTS_PER_FRAME = frames.MAX_REQUESTS_PER_FRAME
-cdef uint8_t VERSION = wire.VERSION, INFER = wire.INFER
-cdef uint16_t ISOLATED = wire.ISOLATED, FINAL = wire.FINAL
+cdef uint8_t VERSION = wire.VERSION, INFER = wire.INFER, RESULT = wire.RESULT
+cdef uint16_t ISOLATED = wire.ISOLATED, FINAL = wire.FINAL, FIRST_OF_BATCH = wire.FIRST_OF_BATCH
 cdef dict NOTHING = {}
 
 
@@ -305,10 +305,10 @@ cdef class Results:
 
     cdef readonly tuple numbers
     cdef readonly object layout
-    # The body of the frame.
-    cdef readonly object body
-    cdef Py_buffer view
-    cdef readonly bint final, by_row
+    # The bytes that were received, and where the body of the frame is in them.
+    cdef bytes received
+    cdef Py_ssize_t start, end
+    cdef readonly bint final, first_of_batch, by_row
     cdef readonly uint64_t compute_input_ns, compute_infer_ns, compute_output_ns
     cdef readonly uint32_t batch_rows
     cdef readonly Py_ssize_t count
@@ -345,8 +345,8 @@ cdef class Results:
         return row_layout(self.layout, self.each_rows[member]) if self.by_row else self.layout
 
     def data(self, Py_ssize_t tensor, Py_ssize_t start, Py_ssize_t stop):
-        cdef Py_ssize_t first = self.start_of(tensor, start)
-        return self.body[first : self.start_of(tensor, stop)]
+        cdef Py_ssize_t first = self.start + self.start_of(tensor, start)
+        return memoryview(self.received)[first : self.start + self.start_of(tensor, stop)]
 
     cdef Py_ssize_t start_of(self, Py_ssize_t tensor, Py_ssize_t member) noexcept:
         """Where the bytes of a member begin, and those of the one before end."""
@@ -371,7 +371,7 @@ cdef class Results:
     cdef char *put(self, char *to, Py_ssize_t tensor, Py_ssize_t member) noexcept:
         """Copy the bytes of a member."""
         cdef Py_ssize_t size = self.size_of(tensor, member)
-        memcpy(to, <const char *>self.view.buf + self.start_of(tensor, member), size)
+        memcpy(to, PyBytes_AS_STRING(self.received) + self.start + self.start_of(tensor, member), size)
         return to + size
 
     cdef list json_values(self, Texts texts, Py_ssize_t member):
@@ -382,9 +382,9 @@ cdef class Results:
             for tensor in range(count):
                 dtype = texts.dtypes[tensor]
                 text = None
-                if dtype is not None and 0 < self.units[tensor] and self.starts[tensor] % 16 == 0:
+                if dtype is not None and 0 < self.units[tensor]:
                     size = self.size_of(tensor, 0)
-                    array = frombuffer(self.body, dtype, size // dtype.itemsize, self.starts[tensor])
+                    array = frombuffer(self.received, dtype, size // dtype.itemsize, self.start + self.starts[tensor])
                     if size and array.flags.aligned:
                         text = orjson_dumps(array, None, SERIALIZE_NUMPY)
                         if b"null" in text:  # values that are not finite
@@ -396,9 +396,6 @@ cdef class Results:
         for tensor in range(count):
             found.append((<list>self.memo)[tensor][member])
         return found
-
-    def __dealloc__(self):
-        PyBuffer_Release(&self.view)
 
 
 @cython.final
@@ -489,20 +486,40 @@ cdef class Frames:
             to += -size & 15
         return frame
 
-    def results(self, frame):
-        cdef Results found = Results.__new__(Results)
-        PyObject_GetBuffer(frame.body, &found.view, PyBUF_SIMPLE)
-        found.body, found.final = frame.body, frame.flags & FINAL != 0
-        return found if self.parse(found) else python_frames.results(frame)
+    def read(self, reader, bytes data):
+        """Return the frames that `data` completes, as the Python code does; see there."""
+        cdef const char *begin = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data), position = 0, length
+        cdef list received = []
+        cdef Results found
+        if not reader.is_idle:
+            return python_frames.read(reader, data)
+        while size - position >= 24:
+            length = (<const uint64_t *>(begin + position))[0]
+            if length < 0 or length > size - position - 24 or <uint8_t>begin[position + 8] != VERSION:
+                break
+            if <uint8_t>begin[position + 9] != RESULT:
+                break
+            found = Results.__new__(Results)
+            found.received, found.start, found.end = data, position + 24, position + 24 + length
+            flags = (<const uint16_t *>(begin + position))[5]
+            found.final, found.first_of_batch = flags & FINAL != 0, flags & FIRST_OF_BATCH != 0
+            if not self.parse(found):
+                break
+            received.append(found)
+            position += 24 + length
+        if position < size:
+            received += python_frames.read(reader, data[position:])
+        return received
 
     cdef bint parse(self, Results found) except -1:
         """Return False for a frame that the Python code must look at.
 
         Nothing in the frame is trusted: a worker runs code that its model's author may have written.
         """
-        cdef const char *data = <const char *>found.view.buf
+        cdef const char *data = PyBytes_AS_STRING(found.received) + found.start
         cdef const uint64_t *head = <const uint64_t *>data
-        cdef Py_ssize_t end = found.view.len, position, tensor, index, strings = 0, size
+        cdef Py_ssize_t end = found.end - found.start, position, tensor, index, strings = 0
         if end < 40:
             return False
         cdef Py_ssize_t count = (<const uint32_t *>data)[7], length = (<const uint32_t *>data)[9]

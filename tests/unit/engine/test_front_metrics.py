@@ -26,7 +26,7 @@ def test_a_snapshot_includes_pending_durations() -> None:
             metrics.finished.append(0.02)
             metrics.waited.append(0.002)
         if count:
-            metrics.count_successes(results, count, 2 * count)
+            metrics.count_results(results, count, 2 * count)
         metrics.snapshot()
     found = metrics.snapshot()
     assert found["outcomes"] == {"success": 5003}

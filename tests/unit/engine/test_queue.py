@@ -20,7 +20,7 @@ from gateway.errors import DeadlineExceeded, Internal, ModelportError
 from runtimes import status_page, wire
 from runtimes.layouts import layout_of
 from runtimes.tensors import from_array
-from runtimes.wire import Frame, FrameReader, ResultFrame, ResultGroup
+from runtimes.wire import FrameReader, ResultFrame, ResultGroup
 
 
 class FakeClient:
@@ -51,11 +51,11 @@ class FakeClient:
         self.rows_in_flight -= sum(queued.rows for _, queued in ended)
         return ended
 
-    def answer(self, request_id: int, flags: int = 0, final: bool = True) -> Frame:
-        """Return the RESULT frame for a request, as WorkerClient passes it on."""
+    def answer(self, request_id: int, flags: int = 0, final: bool = True) -> ResultGroup:
+        """Return the result for a request, as WorkerClient passes it on."""
         result = ResultFrame(1, 2, 3, 4, 5, [from_array("y", np.ones(1, np.float32))], final=final)
         (frame,) = FrameReader().feed(b"".join(bytes(part) for part in wire.pack_result([(request_id, result)], flags)))
-        return frame
+        return wire.unpack_results(frame.body, frame.flags)
 
 
 @dataclass(slots=True, eq=False)
@@ -110,7 +110,7 @@ def test_the_window_limits_rows_and_priority_orders_the_rest() -> None:
         first, second, urgent = bench.put(), bench.put(), bench.put(priority=-1)
         assert [number for number, _ in client.sent] == [first.id]
         for queued in (first, urgent):
-            bench.queue.on_frame(cast(WorkerClient, client), client.answer(queued.id))
+            bench.queue.on_results(cast(WorkerClient, client), client.answer(queued.id))
         assert [number for number, _ in client.sent] == [first.id, urgent.id, second.id]
 
     run(test)
@@ -146,7 +146,7 @@ def test_a_partial_answer_keeps_the_window_and_prevents_a_retry() -> None:
     def test(bench: Bench) -> None:
         client = bench.client(window=1)
         streaming, behind = bench.put(), bench.put()
-        bench.queue.on_frame(cast(WorkerClient, client), client.answer(streaming.id, final=False))
+        bench.queue.on_results(cast(WorkerClient, client), client.answer(streaming.id, final=False))
         assert ([results.final for results in streaming.partial], streaming.outcome) == ([False], None)
         assert [number for number, _ in client.sent] == [streaming.id]
         bench.queue.on_lost(cast(WorkerClient, client), frozenset())
@@ -186,8 +186,8 @@ def test_a_batch_counts_even_if_its_first_request_was_given_up() -> None:
         client = bench.client()
         queued = bench.put()
         bench.queue.release(queued)
-        bench.queue.on_frame(cast(WorkerClient, client), client.answer(queued.id, wire.FIRST_OF_BATCH))
-        assert bench.queue.metrics.executions == 1
+        bench.queue.on_results(cast(WorkerClient, client), client.answer(queued.id, wire.FIRST_OF_BATCH))
+        assert bench.queue.metrics.snapshot()["executions"] == 1
 
     run(test)
 
@@ -222,7 +222,7 @@ async def connected(bench: Bench, folder: Path) -> AsyncIterator[tuple[WorkerCli
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
     (folder / "status").write_bytes(bytes(status_page.SIZE))
     address = WorkerAddress(1, str(folder / "socket"), str(folder / "status"), 1)
-    client = WorkerClient(address, None, bench.queue.on_frame, bench.queue.on_lost)
+    client = WorkerClient(address, None, bench.queue.on_results, bench.queue.on_error, bench.queue.on_lost)
     client.connection_made(cast(asyncio.Transport, written := Written()))
     bench.queue.clients.append(client)
     yield client, written

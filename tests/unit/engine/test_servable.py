@@ -59,7 +59,7 @@ class Counting:
         results, was_settled = ResultGroup((queued.id,), (1,), 2, 3, 4, 1, outputs, final), queued.settled
         queued.answer(results, 0)
         if final and not was_settled:
-            self.metrics.count_successes(results, 1, queued.rows)
+            self.metrics.count_results(results, 1, queued.rows)
             self.released.append(queued)
 
 
