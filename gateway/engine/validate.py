@@ -55,9 +55,8 @@ class LayoutValidator:
         self._valid: BoundedCache[TensorLayout, ValidRequest] = BoundedCache(_MAX_LAYOUTS)
 
     def known(self, layout: TensorLayout) -> ValidRequest | None:
-        """Return what `check` found for a layout before, unless it depends on the bytes as well."""
-        valid = self._valid.entries.get(layout)
-        return None if valid is None or valid.strings else valid
+        """Return what `check` found for a layout before, without the bytes of strings. They are not checked here."""
+        return self._valid.entries.get(layout)
 
     def check(self, request: InferRequest) -> ValidRequest:
         """Raises InvalidRequest if the request does not fit the model."""

@@ -389,12 +389,13 @@ cdef class Results:
                         text = orjson_dumps(array, None, SERIALIZE_NUMPY)
                         if b"null" in text:  # values that are not finite
                             text = None
-                found.append(rest_response._Values(self, tensor)[0] if text is None else text)
+                found.append(rest_response.values_of_one(self, tensor, 0) if text is None else text)
             return found
         if self.memo is None:
             self.memo = [rest_response._values_of_all(self, tensor) for tensor in range(count)]
         for tensor in range(count):
-            found.append((<list>self.memo)[tensor][member])
+            text = (<list>self.memo)[tensor]
+            found.append(rest_response.values_of_one(self, tensor, member) if text is None else text[member])
         return found
 
 
@@ -599,7 +600,7 @@ cdef class Request:
         if not left:
             admission.on_idle()
         if self.default_timeout:
-            del self.path.timeouts[self.id]
+            self.path.timeouts.pop(self.id, None)  # it is not there if its deadline has passed
         else:
             self.path.deadlines.remove(self, None)
 
@@ -657,8 +658,9 @@ cdef class HttpRequest(Request):
     cdef Receiver receiver
     cdef bint binary
     cdef readonly bint response_complete
+    # uvicorn sets it to False when it shuts down.
+    cdef public bint keep_alive
 
-    keep_alive = True
     waits_for_body = False
 
     def encode_error(self, error):
@@ -673,29 +675,38 @@ cdef class HttpRequest(Request):
 
     cdef void deliver(self, Results results, Py_ssize_t index, double now) except *:
         cdef Receiver receiver = self.receiver
+        cdef Texts texts = None
+        cdef list values = None
+        reply = None
         self.receiver = None
         self.response_complete = True
-        cdef Texts texts = self.path.texts_of(self.model, results, index, self.binary)
-        cdef list values = None
-        if texts is not None and not self.binary:
-            values = results.json_values(texts, index)
-        if texts is None or (texts.strings and not self.path.are_within_limits(values)):
-            receiver.connection.answer(self.path.written(self, results, index), True)
+        try:
+            texts = self.path.texts_of(self.model, results, index, self.binary)
+            if texts is None or (texts.strings and not self.path.are_within_limits(texts, results, index)):
+                reply = self.path.written(self, results, index)
+            elif not self.binary:
+                values = results.json_values(texts, index)
+        except Exception as error:
+            reply = error_reply(V2, error)
+        if reply is not None:
+            receiver.connection.answer(reply, self.keep_alive)
             return
-        receiver.write(texts, results, index, values, self.client_id, now)
+        receiver.write(texts, results, index, values, self.client_id, self.keep_alive, now)
+        # It is used again as if it were new.
+        self.worker, self.crashes = None, 0
         receiver.spare = self
 
     cdef void deliver_slowly(self, object group, Py_ssize_t index) except *:
         cdef Receiver receiver = self.receiver
         self.receiver = None
         self.response_complete = True
-        receiver.connection.answer(self.path.written(self, group, index), True)
+        receiver.connection.answer(self.path.written(self, group, index), self.keep_alive)
 
     cdef void deliver_error(self, object error) except *:
         cdef Receiver receiver = self.receiver
         self.receiver = None
         self.response_complete = True
-        receiver.connection.answer(error_reply(V2, error), True)
+        receiver.connection.answer(error_reply(V2, error), self.keep_alive)
 
 
 cdef class FastPath:
@@ -809,7 +820,7 @@ cdef class FastPath:
         request.binary, request.client_id, request.buffers = form.binary, id_bytes, buffers
         if not self.admit(request, head.model, form, string_bytes, form.timeout_s):
             return False
-        request.receiver, request.response_complete = receiver, False
+        request.receiver, request.response_complete, request.keep_alive = receiver, False, True
         if receiver.request is not request:
             receiver.request = receiver.connection.cycle = request
         request.model.servable.put(request)
@@ -844,8 +855,9 @@ cdef class FastPath:
         entry = PyDict_GetItem(self.models, servable)
         cdef Model model
         if entry == NULL or (<Model>entry).validator is not servable.validator:
-            if len(self.models) > 4096:
-                self.models.clear()
+            servables = set(self.routes.servables())
+            for each in [each for each in self.models if each not in servables]:
+                del self.models[each]
             model = Model(servable)
             self.models[servable] = model
         else:
@@ -869,7 +881,8 @@ cdef class FastPath:
         cdef Py_ssize_t requests = admission.requests, admitted = admission._bytes
         if requests >= self.max_requests or admitted + size > self.max_bytes:
             return False
-        if requests >= self.share and self.routes.has_several_models:
+        # Requests that were cancelled count for their model until the worker has ended them, so `requests` may be fewer.
+        if self.routes.has_several_models and servable.under_way >= self.share:
             return False
         admission.requests = requests + 1
         admission._bytes = admitted + size
@@ -889,11 +902,11 @@ cdef class FastPath:
             self.deadlines.add(request, self.timeout_s if timeout_s == 0 else None)
         return True
 
-    cdef bint are_within_limits(self, list values) except -1:
-        """Whether strings in JSON are short enough not to be checked."""
-        cdef Py_ssize_t size = 0
-        for each in values:
-            size += len(each)
+    cdef bint are_within_limits(self, Texts texts, Results results, Py_ssize_t index) except -1:
+        """Whether an answer with strings is short enough for the fast path."""
+        cdef Py_ssize_t size = 0, tensor
+        for tensor in range(len(texts.before)):
+            size += results.size_of(tensor, index)
         return size <= self.limits.response_bytes and size <= self.limits.json_answer_bytes
 
     cdef Texts texts_of(self, Model model, Results group, Py_ssize_t index, bint binary):
@@ -914,9 +927,10 @@ cdef class FastPath:
         texts.layout, texts.before, texts.end = layout, found.before, found.end
         texts.strings = bool(found.strings)
         texts.dtypes = tuple([numpy_dtype(each[1]) if each[1] != "BYTES" else None for each in layout[2]])
-        if len(known) >= 1024:
-            known.clear()
-        known[address] = texts
+        if type(layout) is not tuple:  # the others are too long to be cached, and new in each frame
+            if len(known) >= 1024:
+                known.clear()
+            known[address] = texts
         return texts
 
     def written(self, HttpRequest request, group, Py_ssize_t index):
@@ -1003,7 +1017,14 @@ cdef class Receiver:
         return (cycle is None or cycle.response_complete) and not flow.read_paused and not connection.pipeline
 
     cdef void write(
-        self, Texts texts, Results results, Py_ssize_t member, list values, bytes client_id, double now
+        self,
+        Texts texts,
+        Results results,
+        Py_ssize_t member,
+        list values,
+        bytes client_id,
+        bint keep_alive,
+        double now,
     ) except *:
         """Write an answer, as rest_response and HttpConnection.answer do. `values`: in JSON; None for binary."""
         cdef bint binary = values is None
@@ -1031,8 +1052,11 @@ cdef class Receiver:
             head_size = snprintf(head, 256, b"%zd\r\ninference-header-content-length: %zd\r\n", size, text)
         else:
             head_size = snprintf(head, 256, b"%zd\r\n", size)
-        if not path.keep_alive:
+        keep_alive = keep_alive and path.keep_alive
+        if not keep_alive:
             head_size += snprintf(head + head_size, 256 - head_size, b"connection: close\r\n")
+        elif not self.alone and self.connection._confirms_keep_alive:
+            head_size += snprintf(head + head_size, 256 - head_size, b"connection: keep-alive\r\n")
         head[head_size], head[head_size + 1] = c"\r", c"\n"
         head_size += 2
         cdef bint large = size >= 16384 and binary
@@ -1062,7 +1086,7 @@ cdef class Receiver:
                 for index in range(count):
                     to = results.put(to, index, member)
             transport.write(answer)
-        if not path.keep_alive:
+        if not keep_alive:
             transport.close()
         elif self.alone and not self.write_paused:
             self.connection._last_active = now

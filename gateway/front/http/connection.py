@@ -198,6 +198,9 @@ class HttpConnection(HttpToolsProtocol):
         keep_alive = self.parser.should_keep_alive() and method != b"CONNECT"
         if keep_alive and version == "1.0":
             self._confirms_keep_alive = True
+        previous = self.cycle
+        if previous is not None and type(previous) is not HotRequest and _is_hot(previous):
+            self._running = previous  # the fast path does not set it, since most requests end before the next arrives
         if route is None or method not in route.dialect.methods:
             self._open_cold(keep_alive)
             return
@@ -210,9 +213,7 @@ class HttpConnection(HttpToolsProtocol):
         except Exception as error:
             head = error
         request.open(head, route, self.headers)
-        previous, self.cycle = self.cycle, request
-        if previous is not None and type(previous) is not HotRequest and _is_hot(previous):
-            self._running = previous  # the fast path does not set it, since most requests end before the next arrives
+        self.cycle = request
         if previous is None or previous.response_complete:
             self._running = request
             request.start()

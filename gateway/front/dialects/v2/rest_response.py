@@ -85,44 +85,40 @@ def write_member(response: InferResponse, options: OutputOptions, limits: Limits
     values = group.memo
     if values is None:
         values = group.memo = [_values_of_all(group, tensor) for tensor in range(len(before))]
-    if len(values) == 1:
-        return (b"%b%b%b" % (before[0], values[0][index], end),), None
-    parts = [text for each in zip(before, [each[index] for each in values], strict=True) for text in each]
+    texts = [values_of_one(group, tensor, index) if each is None else each[index] for tensor, each in enumerate(values)]
+    if len(texts) == 1:
+        return (b"%b%b%b" % (before[0], texts[0], end),), None
+    parts = [text for pair in zip(before, texts, strict=True) for text in pair]
     return (b"".join([*parts, end]),), None
 
 
-def _values_of_all(group: TensorGroup, tensor: int) -> "_Values | list[bytes]":
-    """Return the values of a tensor for each member of its group, as JSON."""
+def _values_of_all(group: TensorGroup, tensor: int) -> list[bytes] | None:
+    """Return the values of a tensor for each member of its group, as JSON; None if they must be written one by one."""
     _, datatype, shape, _ = group.layout[2][tensor]
     data, rows = group.data(tensor, 0, group.count), group.offsets[-1]
     count = rows * prod(with_rows(shape, 1))
     if group.count == 1 or not count or not 0 < len(data) <= _MAX_TOGETHER:
-        return _Values(group, tensor)
+        return None
     if datatype == "BYTES":
         try:
             strings = [element.decode() for element in unpack_bytes(data, count)]
         except UnicodeDecodeError:
-            return _Values(group, tensor)
+            return None
         per_row = count // rows
         return [dumps(strings[per_row * start : per_row * stop]) for start, stop in pairwise(group.offsets)]
     text = dumps(_array(data, datatype).reshape(rows, -1))
     if b"null" in text:  # values that are not finite: orjson does not write them
-        return _Values(group, tensor)
+        return None
     lines = text[2:-2].split(b"],[")
     if len(lines) > group.count:
         lines = [b",".join(lines[start:stop]) for start, stop in pairwise(group.offsets)]
     return [b"[%b]" % line for line in lines]
 
 
-class _Values:
-    """The values of a tensor for each member of its group, written when they are asked for."""
-
-    def __init__(self, group: TensorGroup, tensor: int) -> None:
-        self._group, self._tensor = group, tensor
-
-    def __getitem__(self, index: int) -> bytes:
-        name, datatype, shape, _ = self._group.layout_of(index)[2][self._tensor]
-        return _values(Tensor(name, datatype, shape, self._group.data(self._tensor, index, index + 1)))
+def values_of_one(group: TensorGroup, tensor: int, member: int) -> bytes:
+    """Return the values of a tensor for one member of its group, as JSON."""
+    name, datatype, shape, _ = group.layout_of(member)[2][tensor]
+    return _values(Tensor(name, datatype, shape, group.data(tensor, member, member + 1)))
 
 
 def write_response(response: InferResponse, options: OutputOptions, limits: Limits, shared: SharedMemory) -> Body:

@@ -1,0 +1,277 @@
+"""A front answers, asks its workers and counts the same with the compiled fast path as without it."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import uvloop
+
+from gateway.domain.table import WorkerAddress
+from gateway.domain.types import ModelStatus
+from gateway.engine.admission import AdmissionLimits
+from gateway.front import fast
+from gateway.front.base.limits import Limits
+from runtimes.contract import Signature, TensorSpec
+from runtimes.tensors import Tensor, pack_bytes
+from tests.support.environments import skip_or_fail
+from tests.support.front_pair import Pair, pair, result_frame
+
+_SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),))
+STATUS = ModelStatus("m", "1", "READY", admits=True, signatures={"": _SIGNATURE}, max_batch_size=8)
+Test = Callable[["Bench"], Awaitable[None]]
+Run = Callable[..., None]
+
+
+def http(body: bytes, model: str = "m", more: str = "", json_length: int | None = None) -> bytes:
+    if json_length is not None:
+        more += f"inference-header-content-length: {json_length}\r\n"
+    return (
+        f"POST /v2/models/{model}/infer HTTP/1.1\r\nhost: localhost\r\n{more}content-length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def document(value: float = 1.0, rows: int = 1, **more: Any) -> bytes:
+    data = [value] * (2 * rows)
+    inputs = [{"name": "x", "shape": [rows, 2], "datatype": "FP32", "data": data}]
+    return json.dumps({**more, "inputs": inputs}).encode()
+
+
+def request(value: float = 1.0, rows: int = 1, model: str = "m", **more: Any) -> bytes:
+    return http(document(value, rows, **more), model)
+
+
+@dataclass
+class Bench:
+    """One model `m`, with one worker, and a connection whose requests the fast path takes."""
+
+    pair: Pair
+    address: WorkerAddress
+    number: int
+
+    @property
+    def taken(self) -> int:
+        return self.pair.fast.taken["HttpRequest"]
+
+    async def learn(self, data: bytes | None = None, number: int | None = None) -> None:
+        """Send a request until it is one that the fast path takes."""
+        before = self.taken
+        kept = set(self.ids())
+        for _ in range(4):
+            self.pair.send(number or self.number, data or request())
+            await self.pair.compare()
+            await self.answer(*set(self.ids()) - kept)
+        assert self.taken > before
+
+    async def ask(self, data: bytes | None = None, number: int | None = None) -> int:
+        """Send a request that the fast path must take. Return its id."""
+        before, known = self.taken, set(self.ids())
+        self.pair.send(number or self.number, data or request())
+        await self.pair.compare()
+        assert self.taken == before + 1
+        new = set(self.ids()) - known
+        return new.pop() if new else 0
+
+    def ids(self) -> list[int]:
+        return [number for numbers in self.pair.asked().values() for number in numbers]
+
+    def worker_of(self, number: int) -> int:
+        return next(worker for worker, numbers in self.pair.asked().items() if number in numbers)
+
+    async def answer(self, *numbers: int, outputs: Any = None, final: bool = True) -> None:
+        """Answer these requests, each with its own frame and its input as output."""
+        for number in numbers:
+            worker = self.worker_of(number)
+            asked = self.pair.request(worker, number)
+            tensors = outputs or [Tensor("y", *asked.inputs[0][1:])]
+            rows = 0 if outputs else asked.inputs[0].shape[0]
+            self.pair.answer(worker, [number], result_frame([(number, rows, tensors)], final), final)
+            await self.pair.compare()
+
+    async def answer_all(self) -> None:
+        await self.answer(*self.ids())
+
+    async def crash(self, number: int) -> None:
+        """End the worker that runs this request, and start another."""
+        self.pair.kill(self.worker_of(number), frozenset({number}))
+        await self.pair.compare()
+        await self.pair.apply((STATUS, [await self.pair.worker(2)]))
+
+    def answers(self, number: int | None = None) -> bytes:
+        found = self.pair.answers[number or self.number]
+        self.pair.answers[number or self.number] = b""
+        return found
+
+
+@asynccontextmanager
+async def _bench(
+    module: ModuleType, folder: Path, window: int, status: ModelStatus, **options: Any
+) -> AsyncIterator[Bench]:
+    async with pair(module, folder, **options) as both:
+        address = await both.worker(window)
+        await both.apply((status, [address]))
+        bench = Bench(both, address, both.connect())
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def module() -> ModuleType:
+    found = fast.load(True)
+    if found is None:
+        skip_or_fail("the fast path is not compiled, or is older than its source")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def run(module: ModuleType, tmp_path: Path) -> Run:
+    def run(test: Test, window: int = 1 << 20, status: ModelStatus = STATUS, **options: Any) -> None:
+        async def main() -> None:
+            async with _bench(module, tmp_path, window, status, **options) as bench:
+                await test(bench)
+
+        uvloop.run(main())
+
+    return run
+
+
+def test_a_usual_request_is_taken_and_answered(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.learn()
+        bench.answers()
+        await bench.ask(request(2.5))
+        await bench.answer_all()
+        assert b"[2.5,2.5]" in bench.answers()
+
+    run(test)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"timeout": 60_000_000}])
+def test_a_deadline_that_passes_is_answered_once(run: Run, parameters: dict[str, int]) -> None:
+    data = request(parameters={**parameters, "a": 1})
+
+    async def test(bench: Bench) -> None:
+        await bench.learn(data)
+        first, second = await bench.ask(data), await bench.ask(data, bench.pair.connect())
+        bench.answers()
+        bench.pair.expire(3600)
+        await bench.pair.compare()
+        assert b"504" in bench.answers()
+        await bench.answer(second, first)
+        await bench.ask(data)
+        await bench.answer_all()
+        assert b"200" in bench.answers()
+
+    run(test)
+
+
+def test_a_request_object_used_again_is_like_new(run: Run) -> None:
+    """Its worker and its crashes must not be those of the request before."""
+
+    async def test(bench: Bench) -> None:
+        await bench.learn()
+        other = bench.pair.connect()
+        await bench.learn(number=other)
+        first = await bench.ask()
+        await bench.crash(first)
+        await bench.learn(number=other)
+        await bench.answer(first)
+        second = await bench.ask()
+        await bench.crash(second)
+        await bench.learn(number=other)
+        await bench.answer(second)
+        bench.pair.send(bench.pair.connect(), request(rows=2))  # it uses the whole window
+        await bench.pair.compare()
+        await bench.ask()  # it waits
+        for client in bench.pair.each(bench.number):
+            client.lose(None)
+        await bench.pair.compare()
+        await bench.answer_all()
+        await bench.learn(number=other)
+
+    run(test)
+
+
+def test_a_client_that_leaves_with_a_cold_request_behind_ends_both(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.learn()
+        await bench.ask()
+        bench.pair.send(bench.number, b"GET /cold HTTP/1.1\r\nhost: x\r\n\r\n")
+        await bench.pair.compare()
+        for client in bench.pair.each(bench.number):
+            client.lose(ConnectionResetError())
+        await bench.pair.compare()
+        assert bench.pair.plain.engine.snapshot()[0]["outcomes"]["cancelled"] == 1
+
+    run(test)
+
+
+def test_cancelled_requests_that_still_run_count_for_the_share_of_their_model(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.pair.apply((STATUS, [bench.address]), (replace(STATUS, name="other"), []))
+        await bench.learn()
+        for _ in range(2):
+            gone = bench.pair.connect()
+            await bench.ask(number=gone)
+            for client in bench.pair.each(gone):
+                client.lose(None)
+        bench.answers()
+        bench.pair.send(bench.number, request())
+        await bench.pair.compare()
+        assert b"429" in bench.answers() or b"503" in bench.answers()
+
+    run(test, limits=AdmissionLimits(max_requests=4))
+
+
+def test_the_server_shuts_down_while_requests_run(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.learn()
+        await bench.ask()
+        bench.answers()
+        for front in bench.pair.fronts:
+            for connection in list(front.server.server_state.connections):
+                connection.shutdown()
+        await bench.answer_all()
+        assert b"connection: close" in bench.answers()
+
+    run(test)
+
+
+def test_an_answer_that_cannot_be_written_is_an_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.learn()
+        bench.answers()
+        for size in (3, 5):  # no multiple of an FP32
+            await bench.ask()
+            await bench.answer(*bench.ids(), outputs=[Tensor("y", "BYTES", (2,), b"x" * size)])
+            assert b" 500 " in bench.answers()
+
+    run(test)
+
+
+def test_a_form_with_strings(run: Run) -> None:
+    signature = Signature((TensorSpec("s", "BYTES", (-1,)),), (TensorSpec("t", "BYTES", (-1,)),))
+    status = replace(STATUS, signatures={"": signature})
+
+    def text(*strings: str) -> bytes:
+        inputs = [{"name": "s", "shape": [len(strings)], "datatype": "BYTES", "data": strings}]
+        return http(json.dumps({"inputs": inputs}, ensure_ascii=False).encode())
+
+    async def test(bench: Bench) -> None:
+        await bench.learn(text("a", "b"))
+        bench.answers()
+        for strings in (("", "ä\U0001f600"), ('"', "\\\u0001"), ("x" * 300, "]")):
+            bench.pair.send(bench.number, text(*strings))
+            await bench.pair.compare()
+            await bench.answer_all()
+            bench.answers()
+        for answer in ([b"", b"1234"], [b"\xff", b"b"], [b"12", b"34"], [b"123456789", b"0"]):
+            await bench.ask(text("c", "d"))
+            await bench.answer(*bench.ids(), outputs=[Tensor("t", "BYTES", (2,), pack_bytes(answer))])
+            assert b" 200 " in bench.answers() or len(b"".join(answer)) > 4
+
+    run(test, status=status, body_limits=Limits(response_bytes=12))
