@@ -229,6 +229,7 @@ def test_grpc_health_and_reflection(gateway: Start, tmp_path: Path) -> None:
         pool = DescriptorPool(database)
         asked = {
             "inference.GRPCInferenceService": ("ModelReady", {"name": "m"}, {"ready": True}),
+            "grpc.health.v1.Health": ("Check", {"service": "inference.GRPCInferenceService"}, {"status": "SERVING"}),
             "tensorflow.serving.ModelService": (
                 "GetModelStatus",
                 {"model_spec": {"name": "m"}},

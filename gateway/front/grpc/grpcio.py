@@ -5,6 +5,7 @@ from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
+from grpc_health.v1 import health_pb2  # noqa: F401 - reflection describes health by it
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from gateway.front.base.access import Access, Action, Check, check_of

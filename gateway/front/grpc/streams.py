@@ -6,6 +6,7 @@ this class listens at the socket in its place, and starts it when the native ser
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -42,7 +43,8 @@ class StreamServer:
         if self._listener is not None:
             self._listener.close()
         if self._server is not None:
-            await (await self._server).stop(grace)
+            with contextlib.suppress(Exception):  # `connect` logs why it could not start
+                await (await self._server).stop(grace)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _start(self) -> "grpc.aio.Server":

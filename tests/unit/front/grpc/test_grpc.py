@@ -192,8 +192,13 @@ def test_health_follows_the_engine(serving: Serving) -> None:
         watch.cancel()
 
 
-def test_reflection_names_the_service(serving: Serving) -> None:
+def test_reflection_describes_every_service(serving: Serving) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(serving.channel)
     asked = reflection_pb2.ServerReflectionRequest(list_services="")
     (answer,) = list(stub.ServerReflectionInfo(iter([asked]), timeout=WAIT_S))
-    assert SERVICE in [service.name for service in answer.list_services_response.service]
+    names = [service.name for service in answer.list_services_response.service]
+    assert {SERVICE, "grpc.health.v1.Health", "tensorflow.serving.PredictionService"} < set(names)
+    for name in names:
+        described = reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+        (answer,) = list(stub.ServerReflectionInfo(iter([described]), timeout=WAIT_S))
+        assert answer.file_descriptor_response.file_descriptor_proto, name
