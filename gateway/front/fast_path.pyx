@@ -77,6 +77,8 @@ DEF MAX_LISTS = 32
 DEF MAX_KEY = 8192
 DEF MAX_INPUTS = 32
 DEF MAX_MESSAGE = 65536
+# More do not fit into a message. Shapes claim more, and Python says what is wrong with them.
+DEF MAX_ELEMENTS = 1 << 40
 
 cdef object V2 = rest.V2
 cdef object orjson_loads = orjson.loads
@@ -138,7 +140,10 @@ cdef class Form:
                 each.which, each.code = known.which, character_of(known.datatype)
                 if not each.code:
                     return None
-                each.count = prod(known.shape)
+                elements = prod(known.shape)
+                if not 0 <= elements < MAX_ELEMENTS:
+                    return None
+                each.count = elements
                 each.size = -1 if each.code == c"s" else each.count * DATATYPES[known.datatype].itemsize
             else:
                 if known.datatype == "BYTES":
@@ -1260,7 +1265,10 @@ cdef class Calls:
         for index, (datatype, shape, size) in enumerate(zip(found.datatypes, found.shapes, found.sizes)):
             each = &form.inputs[index]
             each.which = index if found.order is None else found.order[index]
-            each.size, each.count = size, prod(shape)
+            elements = prod(shape)
+            if not 0 <= elements < MAX_ELEMENTS:
+                return None
+            each.size, each.count = size, elements
         form.count = len(found.names)
         form.layout = found.layout
         self.forms.put(described, form)
