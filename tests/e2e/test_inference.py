@@ -243,6 +243,7 @@ def test_grpc_health_and_reflection(gateway: Start, tmp_path: Path) -> None:
             call = channel.unary_unary(f"/{service}/{name}")
             message = GetMessageClass(method.output_type).FromString(call(request.SerializeToString(), timeout=60))
             assert MessageToDict(message, preserving_proto_field_name=True) == answer
+        for service in asked.keys() - {"grpc.health.v1.Health"}:
             checked = health_pb2.HealthCheckRequest(service=service)
             assert health_pb2_grpc.HealthStub(channel).Check(checked).status == health_pb2.HealthCheckResponse.SERVING
     assert grpc_call(running, "ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse).ready
