@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, binding=False
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, binding=False, cdivision=True
 """The fast path: usual requests of the Open Inference Protocol, from the bytes of a connection to the worker's frame
 and back, in one compiled file.
 
@@ -89,7 +89,6 @@ cdef object python_frames = frames.Frames()
 cdef Py_ssize_t MAX_REQUESTS_PER_FRAME = frames.MAX_REQUESTS_PER_FRAME
 cdef uint8_t VERSION = wire.VERSION, INFER = wire.INFER, RESULT = wire.RESULT
 cdef uint16_t ISOLATED = wire.ISOLATED, FINAL = wire.FINAL, FIRST_OF_BATCH = wire.FIRST_OF_BATCH
-cdef dict NOTHING = {}
 
 
 cdef inline double monotonic() noexcept nogil:
@@ -560,10 +559,13 @@ cdef class Frames:
         for tensor in range(len(tensors)):
             found.starts[tensor] = position
             for index in range(count):
-                # Each factor is at most the length of the frame, so that the product does not overflow.
-                if found.each_rows[index] > <uint64_t>end and found.by_row:
-                    return False
-                if found.units[tensor] > end or found.units[tensor] < 0 and found.sizes[tensor][index] > <uint64_t>end:
+                if found.units[tensor] < 0:
+                    if found.sizes[tensor][index] > <uint64_t>end:
+                        return False
+                elif found.units[tensor] > end or (
+                    # Divided, because the product may overflow.
+                    found.by_row and found.units[tensor] and found.each_rows[index] > <uint64_t>(end // found.units[tensor])
+                ):
                     return False
                 position += found.size_of(tensor, index)
                 if not 0 <= position <= end:
@@ -655,7 +657,6 @@ cdef class Request:
         raise NotImplementedError
 
 
-@cython.freelist(256)
 @cython.final
 cdef class HttpRequest(Request):
     """A request on one connection, in place of a HotRequest."""
@@ -1105,7 +1106,6 @@ cdef inline char *put_bytes(char *to, object text) noexcept:
     return to + size
 
 
-@cython.freelist(256)
 @cython.final
 cdef class GrpcRequest(Request):
     """A unary call of ModelInfer."""
