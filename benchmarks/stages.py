@@ -45,13 +45,16 @@ FRONT = [
     ("HTTP", r"front/(http|base)/|uvicorn|front/grpc"),
 ]
 WORKER = [
-    ("receive, unpack", r"Connection\.receive|FrameReader|unpack_requests|Loop\._handle_frame"),
+    ("receive, unpack", r"Connection\.receive|FrameReader|unpack_requests"),
     ("batch", r"worker/(batcher|waiting|sizing|cost|shedding|pending)\.py"),
-    ("gather inputs", r"gather_inputs|worker/rows\.py"),
+    ("gather inputs", r"gather_inputs|worker/rows\.py|FastPath\.serve"),
     ("run", r"worker/chunked_model\.py|modelport_runtime|runtimes/onnx|onnxruntime"),
-    ("read outputs, pack", r"Executor\.results|worker/results\.py|pack_(result|grouped_results)|from_array"),
+    (
+        "read outputs, pack",
+        r"Executor\.results|worker/results\.py|FastPath\._pack|(pack|join)_(grouped_)?results?|from_array",
+    ),
     ("status page", r"status_page\.py|_mark_busy"),
-    ("send", r"Connection\.flush|_flush"),
+    ("send", r"Connection\.write|_flush|Connection\.flush"),
     ("loop", r"worker/"),
 ]
 _WAITING = re.compile(r"Loop\._poll \([^;]*\)$")  # a worker, until a socket is ready

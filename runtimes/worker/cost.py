@@ -52,6 +52,7 @@ class CostCurve:
         self._runs: List[int] = []
         self._pace = 1.0
         self._margin = 0.25  # more than most models need, because answers must be in time before the margin is known
+        self.has_choice = False  # whether there is anything to compare, so that `choose_rows` may not return the limit
         self._choices = 0
         self._observed = 0
 
@@ -67,6 +68,7 @@ class CostCurve:
     def observe(self, rows: int, seconds: float) -> None:
         """Record the duration of one batch."""
         self._observed += 1
+        self.has_choice = self._observed >= _MIN_RUNS
         size = bucket_of(rows)
         seconds = max(seconds, 1e-9) * size / max(rows, 1)
         index = bisect.bisect_left(self._sizes, size)
@@ -123,8 +125,8 @@ class CostCurve:
 
     def choose_rows(self, limit: int, smaller: bool = True) -> int:
         """Return the best size, or occasionally another one to explore: twice its rows or, if `smaller`, half."""
-        if self._observed < _MIN_RUNS:
-            return limit  # nothing to compare with, for example because batches are too short to be observed
+        if not self.has_choice:
+            return limit  # for example because batches are too short to be observed
         best_rows = self.best_rows(limit)
         half = max(best_rows // 2, 1)
         self._choices += 1

@@ -70,6 +70,8 @@ class Sizing:
 
     def accepts(self, key: Any, rows: int) -> bool:
         """Return whether the batch that is about to run may have this many rows. If not, nothing was chosen for it."""
+        if not (self.target or self.curve(key).has_choice):
+            return rows <= self._max_rows
         if rows <= self.choose_rows(key):
             return True
         self.curve(key).take_back_choice()
