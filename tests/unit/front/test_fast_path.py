@@ -1,13 +1,17 @@
 """A front answers, asks its workers and counts the same with the compiled fast path as without it."""
 
+import gc
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import uvloop
 
@@ -17,9 +21,10 @@ from gateway.engine.admission import AdmissionLimits
 from gateway.front import fast
 from gateway.front.base.limits import Limits
 from runtimes.contract import Signature, TensorSpec
-from runtimes.tensors import Tensor, pack_bytes
+from runtimes.tensors import Tensor, from_array, pack_bytes
 from tests.support.environments import skip_or_fail
-from tests.support.front_pair import Pair, pair, result_frame
+from tests.support.front_pair import Pair, error_frame, pair, result_frame
+from tests.support.front_traffic import Traffic
 
 _SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),))
 STATUS = ModelStatus("m", "1", "READY", admits=True, signatures={"": _SIGNATURE}, max_batch_size=8)
@@ -95,6 +100,22 @@ class Bench:
     async def answer_all(self) -> None:
         await self.answer(*self.ids())
 
+    async def answer_together(self) -> None:
+        """Answer all requests of one row in one frame."""
+        (worker, numbers), *_ = self.pair.asked().items()
+        results = [(each, 1, [Tensor("y", *self.pair.request(worker, each).inputs[0][1:])]) for each in numbers]
+        self.pair.answer(worker, numbers, result_frame(results))
+        await self.pair.compare()
+
+    async def fail(self) -> None:
+        for number in self.ids():
+            self.pair.answer(self.worker_of(number), [number], error_frame(number, "internal", "it failed"))
+        await self.pair.compare()
+
+    async def expire(self) -> None:
+        self.pair.expire(3600)
+        await self.pair.compare()
+
     async def crash(self, number: int) -> None:
         """End the worker that runs this request, and start another."""
         self.pair.kill(self.worker_of(number), frozenset({number}))
@@ -158,8 +179,7 @@ def test_a_deadline_that_passes_is_answered_once(run: Run, parameters: dict[str,
         await bench.learn(data)
         first, second = await bench.ask(data), await bench.ask(data, bench.pair.connect())
         bench.answers()
-        bench.pair.expire(3600)
-        await bench.pair.compare()
+        await bench.expire()
         assert b"504" in bench.answers()
         await bench.answer(second, first)
         await bench.ask(data)
@@ -275,3 +295,60 @@ def test_a_form_with_strings(run: Run) -> None:
             assert b" 200 " in bench.answers() or len(b"".join(answer)) > 4
 
     run(test, status=status, body_limits=Limits(response_bytes=12))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_traffic(module: ModuleType, tmp_path: Path, seed: int) -> None:
+    async def main() -> None:
+        random = Random(seed)
+        limits = random.choice((AdmissionLimits(), AdmissionLimits(max_requests=6), AdmissionLimits(max_bytes=300)))
+        async with pair(module, tmp_path, limits, random.choice((Limits(), Limits(response_bytes=40)))) as both:
+            await Traffic(both, random).run(150)
+            assert both.fast.taken["HttpRequest"] > 3, both.fast.taken
+            assert set(both.plain.taken) == {"AdmittedRequest"}
+
+    uvloop.run(main())
+
+
+def test_requests_are_freed_without_the_garbage_collector(run: Run) -> None:
+    """Fronts rarely collect."""
+
+    async def test(bench: Bench) -> None:
+        binary = request(parameters={"binary_data_output": True})
+        other = bench.pair.connect()
+        usual: tuple[Callable[[], Awaitable[Any]], ...] = (
+            lambda: bench.ask(),
+            lambda: bench.ask(number=other),
+            lambda: bench.answer_together(),
+            lambda: bench.ask(binary),
+            lambda: bench.ask(request(rows=2), other),
+            lambda: bench.answer_all(),
+            lambda: bench.ask(),
+            lambda: bench.answer(*bench.ids(), outputs=[from_array("y", np.full((1, 2), np.nan, np.float32))]),
+            lambda: bench.ask(),
+            lambda: bench.fail(),
+            lambda: bench.ask(),
+            lambda: bench.expire(),
+            lambda: bench.answer_all(),
+        )
+        for data in (request(), binary, request(rows=2)):
+            await bench.learn(data)
+            await bench.learn(data, other)
+        kinds = ("HttpRequest", "Results", "AdmittedRequest", "TensorGroup", "GroupedTensors")
+        for step in usual:
+            await step()
+        before = _count(kinds)
+        gc.disable()
+        try:
+            for _ in range(5):
+                for step in usual:
+                    await step()
+            assert _count(kinds) == before
+        finally:
+            gc.enable()
+
+    run(test)
+
+
+def _count(kinds: tuple[str, ...]) -> Counter[str]:
+    return Counter(name for name in (type(each).__name__ for each in gc.get_objects()) if name in kinds)
