@@ -188,7 +188,8 @@ class Traffic:
         self.listed = set(STATUSES)
         self.paused: set[int] = set()
 
-    async def run(self, steps: int) -> None:
+    async def run(self, steps: int, calm: int = 4) -> None:
+        """`calm`: of so many usual steps and one rare one, one is made at random."""
         for name in STATUSES:
             self.workers[name] = [await self.pair.worker(self.random.choice((1, 3, 8, 1 << 20))) for _ in range(2)]
         await self.apply()
@@ -201,7 +202,7 @@ class Traffic:
             self.change_date, self.cold, self.change_template,
         ]  # fmt: skip
         for _ in range(steps):
-            await self.random.choice(self.random.choice((usual, usual, usual, usual, rare)))()
+            await self.random.choice(self.random.choice(([usual] * calm) + [rare]))()
             if self.random.random() < 0.7:
                 await self.pair.compare()
         for _ in range(self.random.randrange(12)):
