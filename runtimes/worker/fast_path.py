@@ -1,7 +1,7 @@
 """The fast path of a worker: a frame of requests that is a batch as it is, and whose results are a frame.
 
 A worker that shares its core with a front finds the caches cold, so that the cost of a turn is that of the functions
-and objects it touches. Those of the general path (batcher, executor, results) take 20 µs, twice as long as a small
+and objects it touches. Those of the general path (batcher, executor, results) take another 20 µs, more than a small
 model. Most batches need little of what the general path can do; here is what they need, in two functions.
 
 A frame of requests is served here if
@@ -37,7 +37,6 @@ from runtimes.worker.rows import Arrays
 
 # Layouts that are prepared: as many as the wire caches.
 _MAX_LAYOUTS = 1024
-
 
 # A batch that was answered: its key and rows as in Batch, and when it began, in time.monotonic() seconds.
 Done = Tuple[Any, int, float]

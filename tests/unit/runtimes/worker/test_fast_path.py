@@ -221,6 +221,17 @@ def test_models_that_need_more_take_the_general_path(why: str, batching: Batchin
         assert fast.served == 0
 
 
+def test_requests_run_as_they_are_when_batching_by_another_dimension_is_off() -> None:
+    """Fronts leave the rows open until they know that batching is off."""
+    with workers(Batching()) as (fast, general):
+        for number in range(2):
+            sent = infer([number], [rows_of([1, 2, 3])], dim=1)
+            assert fast.ask(sent) == general.ask(sent)
+            assert fast.state() == general.state()
+        assert fast.model.runs[0][0]["x"][1] == (3, 2)
+        assert fast.served == 2
+
+
 def test_what_a_signature_lacks_is_learned_before_the_fast_path_serves() -> None:
     with workers(Batching(8, frozenset({"s"})), has_gaps=True) as (fast, general):
         for number in range(2):
