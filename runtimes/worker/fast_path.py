@@ -182,6 +182,8 @@ class FastPath:
     ) -> bool:
         """Prepare for outputs like these. Return False if they take the general path."""
         tensors, names = [], [name for name, _, _ in described]
+        if not all([name in names for name in layout[1]]):
+            return False
         for name, dtype, shape in described:
             size = dtype.itemsize
             for each in shape:
@@ -189,7 +191,5 @@ class FastPath:
             if dtype.kind in "OSU" or not size or dtype != numpy_dtype(datatype_of(dtype)):
                 return False
             tensors.append((name, datatype_of(dtype), (-1,) + shape if has_rows else shape, size))
-        if not all([name in names for name in layout[1]]):
-            return False
         prepared.outputs, prepared.packed = described, pack_layout(("", (), tuple(tensors)))
         return True

@@ -221,6 +221,14 @@ def test_models_that_need_more_take_the_general_path(why: str, batching: Batchin
         assert fast.served == 0
 
 
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_a_missing_output_is_the_first_thing_that_is_wrong(kind: str) -> None:
+    with workers(Batching(8, frozenset({"s"})), kind=kind) as (fast, general):
+        for number, outputs in enumerate((("z",), ("y",), ("z", "y"))):
+            sent = infer([number], [rows_of([1])], outputs=outputs)
+            assert fast.ask(sent) == general.ask(sent)
+
+
 def test_requests_run_as_they_are_when_batching_by_another_dimension_is_off() -> None:
     """Fronts leave the rows open until they know that batching is off."""
     with workers(Batching()) as (fast, general):
