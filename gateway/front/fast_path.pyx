@@ -1116,7 +1116,10 @@ cdef class GrpcRequest(Request):
     cdef void deliver(self, Results group, Py_ssize_t index, double now) except *:
         cdef Calls calls = self.calls
         self.calls = None
-        calls.answer(self, group, index)
+        try:
+            calls.answer(self, group, index)
+        except Exception as error:
+            calls.fail(self.call, error)
 
     cdef void deliver_slowly(self, object group, Py_ssize_t index) except *:
         cdef Calls calls = self.calls
@@ -1325,9 +1328,10 @@ cdef class Calls:
             return None
         cdef Texts texts = Texts.__new__(Texts)
         texts.layout, texts.before, texts.end = layout, tuple(found.heads), found.start
-        if len(model.grpc_texts) >= 1024:
-            model.grpc_texts.clear()
-        model.grpc_texts[address] = texts
+        if type(layout) is not tuple:  # the others are too long to be cached, and new in each frame
+            if len(model.grpc_texts) >= 1024:
+                model.grpc_texts.clear()
+            model.grpc_texts[address] = texts
         return texts
 
 

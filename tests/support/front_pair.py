@@ -108,6 +108,7 @@ class Client:
         if not self.lost:
             self.lost = True
             self.transport._closing = True
+            self.transport._lose = self.transport.on_write = _nothing
             self.receiver.connection_lost(error)
 
 

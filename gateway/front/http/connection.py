@@ -157,6 +157,7 @@ class HttpConnection(HttpToolsProtocol):
         self._abandon()
         if _is_hot(self.cycle):
             self.cycle = None
+        self._running = None  # it refers back: without the cycle, both are freed without the collector
         super().connection_lost(exc)
 
     def _abandon(self) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.front import fast
 from gateway.front.base.limits import Limits
+from gateway.front.dialects.v2.grpc_request import RequestReader
+from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Tensor, from_array, pack_bytes
 from tests.support.environments import skip_or_fail
@@ -114,6 +116,12 @@ class Bench:
 
     async def expire(self) -> None:
         self.pair.expire(3600)
+        await self.pair.compare()
+
+    async def leave(self) -> None:
+        """The client that came last leaves."""
+        for client in self.pair.each(max(self.pair.plain.clients)):
+            client.lose(None)
         await self.pair.compare()
 
     async def crash(self, number: int) -> None:
@@ -330,11 +338,20 @@ def test_requests_are_freed_without_the_garbage_collector(run: Run) -> None:
             lambda: bench.ask(),
             lambda: bench.expire(),
             lambda: bench.answer_all(),
+            lambda: bench.ask(number=bench.pair.connect()),
+            lambda: bench.leave(),
+            lambda: bench.answer_all(),
+            lambda: bench.ask(number=bench.pair.connect()),
+            lambda: bench.answer_all(),
+            lambda: bench.leave(),
         )
         for data in (request(), binary, request(rows=2)):
             await bench.learn(data)
             await bench.learn(data, other)
-        kinds = ("HttpRequest", "Results", "AdmittedRequest", "TensorGroup", "GroupedTensors")
+        kinds = (
+            "HttpRequest", "Results", "AdmittedRequest", "TensorGroup", "GroupedTensors", "HotRequest",
+            "HttpConnection",
+        )  # fmt: skip
         for step in usual:
             await step()
         before = _count(kinds)
@@ -352,3 +369,27 @@ def test_requests_are_freed_without_the_garbage_collector(run: Run) -> None:
 
 def _count(kinds: tuple[str, ...]) -> Counter[str]:
     return Counter(name for name in (type(each).__name__ for each in gc.get_objects()) if name in kinds)
+
+
+def test_an_answer_to_a_call_that_cannot_be_written_is_an_error(run: Run, module: ModuleType) -> None:
+    message = pb.ModelInferRequest(model_name="m", raw_input_contents=[bytes(8)])
+    message.inputs.add(name="x", datatype="FP32", shape=[1, 2])
+    text = message.SerializeToString()
+
+    async def test(bench: Bench) -> None:
+        engine, failed = bench.pair.fast.engine, []
+        reader = RequestReader(engine)
+        engine.submit(reader.read(text, None)[0], lambda answer: None)
+        writer = SimpleNamespace(fields=lambda *arguments: 1 / 0)
+        path = module.FastPath(engine, Limits())
+        calls = path.calls(reader, writer, {}, [], lambda: None, lambda *outcome: failed.append(outcome), 1 << 20)
+        assert calls.take(7, text, None)
+        bench.pair.plain.engine.submit(reader.read(text, None)[0], lambda answer: None)
+        bench.pair.plain.engine.submit(reader.read(text, None)[0], lambda answer: None)
+        await bench.pair.compare()
+        await bench.answer_all()
+        [(call, error)] = failed
+        assert call == 7
+        assert isinstance(error, ZeroDivisionError)
+
+    run(test)
