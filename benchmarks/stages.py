@@ -91,7 +91,7 @@ def main() -> None:
         with gateway(folder, models=["tiny"]) as server:
             load = make(server.ports[port], "tiny", ROW)
             parts = {
-                "front": (find(server, "gateway.front"), FRONT),
+                "front": (find(server, "gateway.front.process"), FRONT),
                 "worker": (find(server, "worker/__main__.py"), WORKER),
             }
             rate = h2load.run(load, 5000, options.in_flight)

@@ -106,9 +106,6 @@ def _serve(options: argparse.Namespace) -> int:
     settings = read_settings(Sources(flags))
     settings = _with_pythons(settings, options.python)
     _check_runtimes(settings)
-    from gateway.process.imports import import_without_openssl
-
-    import_without_openssl()
     from gateway.commands.serve import serve
 
     only = frozenset(name.strip() for name in options.only.split(",") if name.strip())

@@ -4,14 +4,15 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.domain import default_limits as default
-from gateway.domain.checked import Checked, Field, ValidationError
 from gateway.process.address import Address, GrpcServer
 
 DAY_S = 24 * 60 * 60
@@ -24,15 +25,18 @@ class SettingsError(Exception):
     """An invalid setting. The message is one sentence that names its source, its value, and what is allowed."""
 
 
-class RuntimeSettings(Checked):
+class RuntimeSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid")
     python: Path | None = Field(None, description="an interpreter that already has the framework")
 
 
-class Settings(Checked):
+class Settings(BaseModel):
     """Each field is a flag (`--max-requests`), a variable (`MODELPORT_MAX_REQUESTS`) and a key of modelport.toml.
 
     The descriptions are the help of the flags.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     http: str = Field("127.0.0.1:8000", description="REST address, HOST:PORT")
     grpc: str = Field("127.0.0.1:8001", description="gRPC address, HOST:PORT")
@@ -48,7 +52,7 @@ class Settings(Checked):
     metrics: str = Field("127.0.0.1:8002", description="Prometheus address, HOST:PORT; empty: no metrics port")
     fronts: int = Field(1, ge=1, le=64, description="front processes")
     fast_path: bool = Field(True, description="handle the usual requests in compiled code, if it is installed")
-    accelerator: Literal["cpu", "cuda"] = Field("cpu", description="cpu or cuda: the packages that runtimes use")
+    accelerator: str = Field("cpu", pattern="^(cpu|cuda)$", description="cpu or cuda: the packages that runtimes use")
     models_config: str = Field("", description="a models.config of TensorFlow Serving, in place of a repository")
     poll_s: float = Field(default.POLL_S, gt=0, description="seconds between two scans of the repository")
     repository_control: RepositoryControl = Field(
@@ -137,7 +141,7 @@ def read_settings(sources: Sources) -> Settings:
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(explain(error, lambda key: origin.get(key, "settings"))) from None
+        raise SettingsError(explain(error, lambda key: origin.get(key, "settings"), Settings)) from None
     if settings.load_model and settings.repository_control != "explicit":
         raise SettingsError(
             f"{origin['load_model']}: models to load need explicit control, but repository_control is "
@@ -173,22 +177,37 @@ def _read(file: Path) -> str | None:
 
 
 def explain(
-    error: ValidationError, where: Callable[[str], str], names: Mapping[str, str] = MappingProxyType({})
+    error: ValidationError, where: Any, model: type[BaseModel], names: Mapping[str, str] = MappingProxyType({})
 ) -> str:
-    """Return the error as one sentence that names the source, the key, its value, and what is allowed.
+    """Return pydantic's first error as one sentence that names the source, the key, its value, and what is allowed.
 
     where  returns the source of a key
-    names  field of the class → its name in the source, if they differ
+    names  field of the model → its name in the source, if they differ
     """
-    key = ".".join(names.get(str(part), str(part)) for part in error.location)
-    source = where(str(error.location[0]) if error.location else "")
-    if error.keys:
-        return f"{source}: there is no key '{key}'; the keys are {', '.join(sorted(error.keys))}"
-    if error.missing:
+    first = error.errors()[0]
+    key = ".".join(names.get(str(part), str(part)) for part in first["loc"])
+    source = where(str(first["loc"][0]) if first["loc"] else "")
+    if first["type"] == "extra_forbidden":
+        return (
+            f"{source}: there is no key '{key}'; the keys are {', '.join(sorted(_sibling_keys(model, first['loc'])))}"
+        )
+    if first["type"] == "missing":
         return f"{source}: the key '{key}' is missing"
-    if isinstance(error.value, dict):
-        return f"{source}: in [{key}], {error}"
-    return f"{source}: '{key}' is {error.value!r}, but {error}"
+    reason = first["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    if isinstance(first["input"], dict):
+        return f"{source}: in [{key}], {reason}"
+    return f"{source}: '{key}' is {first['input']!r}, but {reason}"
+
+
+def _sibling_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> Iterable[str]:
+    """Return the keys of the table that contains the key at this location."""
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        for kind in (field.annotation, *get_args(field.annotation)) if field else ():
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+    return model.model_fields
 
 
 def split_names(names: str) -> list[str]:

@@ -6,6 +6,7 @@ because their bundles already contain them.
 
 import logging
 import shutil
+import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -51,8 +52,6 @@ async def _install_one(folder: Path, npm: Path, package: str, progress: Callable
         log.info("npm failed with %d:\n%s", returncode, detail)
         advice = "check the network and 'npm config list'"
         raise EnvironmentUnavailable(f"npm could not download {package} (exit code {returncode}): {advice}", detail)
-    import tarfile  # only exports need it
-
     with tarfile.open(archives[0]) as archive:
         archive.extractall(downloads, filter="data")
     (folder / "npm" / name).parent.mkdir(parents=True, exist_ok=True)

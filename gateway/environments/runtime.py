@@ -4,11 +4,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
 import runtimes
-from gateway.environments.entry_points import EntryPoint, entry_points
 from gateway.environments.errors import BrokenRuntime
 from gateway.environments.tables import Table, read_table
 
@@ -103,7 +103,7 @@ def discover() -> dict[str, Runtime]:
     A broken one is skipped with a warning, because it must not prevent the others from loading.
     """
     found: dict[str, Runtime] = {}
-    for point in _ours_first(entry_points(GROUP)):
+    for point in _ours_first(entry_points(group=GROUP)):
         try:
             if point.name in found:
                 raise BrokenRuntime(f"the name is taken by the runtime in {found[point.name].folder}")
@@ -179,7 +179,7 @@ def _format(table: Table) -> Format:
 
 
 def _ours_first(points: Iterable[EntryPoint]) -> list[EntryPoint]:
-    return sorted(points, key=lambda point: point.distribution != "modelport")
+    return sorted(points, key=lambda point: point.dist is None or point.dist.name != "modelport")
 
 
 def _package_folder(package: str) -> Path:

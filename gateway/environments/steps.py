@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TypeVar
 
@@ -78,8 +79,6 @@ async def install(
 
 def installed(folder: Path) -> dict[str, str]:
     """Return distribution → version."""
-    from importlib.metadata import distributions  # takes 2 MiB, and serving does not need it
-
     found = distributions(path=[str(site) for site in _site_packages(folder)])
     return dict(sorted((each.name, each.version) for each in found))
 

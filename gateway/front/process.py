@@ -1,4 +1,4 @@
-"""One front process: bind, run, drain."""
+"""One front process: bind, run, drain. Started by the supervisor as `python -m gateway.front.process`."""
 
 import asyncio
 import gc
@@ -186,3 +186,7 @@ def main() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # this module logs the start and the end itself
     warnings.filterwarnings("ignore", module="PIL")  # oddities of client images do not belong in the log
     uvloop.run(_main(int(parent), int(control), int(http), FrontOptions(**json.loads(options))))
+
+
+if __name__ == "__main__":
+    main()

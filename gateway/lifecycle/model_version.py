@@ -163,7 +163,7 @@ class ModelVersion:
             "instances": toml.instances,
             "devices": list(self.devices),
             "queue_delay_ms": toml.queue_delay_ms,
-            "version_policy": toml.version_policy.model_dump(),
+            "version_policy": toml.version_policy.model_dump(mode="json"),
             "labels": dict(toml.labels),
             "reshape": {
                 kind: {tensor.name: list(tensor.reshape) for tensor in declared if tensor.reshape is not None}

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate, chain
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
 from gateway.engine.metrics import DURATION_BUCKETS, HISTOGRAMS, ROW_BUCKETS
-from gateway.metrics.exposition import Family
 
 MetricsSnapshot = dict[str, Any]
 Key = tuple[str, str]
@@ -86,14 +89,14 @@ def _add(totals: dict[Key, MetricsSnapshot], snapshot: MetricsSnapshot) -> None:
         total[name] = {"counts": counts, "total": histogram["total"] + more["total"]}
 
 
-class GatewayCollector:
+class GatewayCollector(Collector):
     """Collects all metrics at each scrape: those of the fronts, and the supervisor's own families."""
 
-    def __init__(self, fronts: MetricsAggregator, supervisor: Callable[[], Iterable[Family]]) -> None:
+    def __init__(self, fronts: MetricsAggregator, supervisor: Callable[[], Iterable[Metric]]) -> None:
         self._fronts = fronts
         self._supervisor = supervisor
 
-    def collect(self) -> Iterator[Family]:
+    def collect(self) -> Iterator[Metric]:
         totals = self._fronts.totals()
         yield from _counters(totals)
         yield from _histograms(totals)
@@ -101,64 +104,70 @@ class GatewayCollector:
         yield from self._supervisor()
 
 
-def _counters(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Family]:
-    requests = Family(
+def _counters(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
         "modelport_requests",
         "Requests answered, by outcome (success, or the kind of error)",
-        "counter",
-        [*_LABELS, "outcome"],
+        labels=[*_LABELS, "outcome"],
     )
-    rows = Family("modelport_inference_rows", "Rows computed for requests that succeeded", "counter", _LABELS)
-    executions = Family("modelport_executions", "Batches executed", "counter", _LABELS)
-    execution_s = Family(
-        "modelport_execution_seconds", "Time that the model ran, summed over batches", "counter", _LABELS
+    rows = CounterMetricFamily("modelport_inference_rows", "Rows computed for requests that succeeded", labels=_LABELS)
+    executions = CounterMetricFamily("modelport_executions", "Batches executed", labels=_LABELS)
+    execution_s = CounterMetricFamily(
+        "modelport_execution_seconds", "Time that the model ran, summed over batches", labels=_LABELS
     )
-    in_flight = Family("modelport_requests_in_flight", "Requests admitted and not answered", "gauge", _LABELS)
-    queued = Family("modelport_requests_queued", "Requests that wait in their front", "gauge", _LABELS)
+    in_flight = GaugeMetricFamily("modelport_requests_in_flight", "Requests admitted and not answered", labels=_LABELS)
+    queued = GaugeMetricFamily("modelport_requests_queued", "Requests that wait in their front", labels=_LABELS)
     for key, total in totals.items():
         for outcome, count in total["outcomes"].items():
-            requests.add([*key, outcome], count)
-        rows.add(key, total["rows"])
-        executions.add(key, total["executions"])
-        execution_s.add(key, total["execution_s"])
-        in_flight.add(key, total["in_flight"])
-        queued.add(key, total["queued"])
+            requests.add_metric([*key, outcome], count)
+        rows.add_metric(key, total["rows"])
+        executions.add_metric(key, total["executions"])
+        execution_s.add_metric(key, total["execution_s"])
+        in_flight.add_metric(key, total["in_flight"])
+        queued.add_metric(key, total["queued"])
     yield from (requests, rows, executions, execution_s, in_flight, queued)
 
 
-def _histograms(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Family]:
+def _histograms(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Metric]:
     for name, (metric, text) in _HISTOGRAM_HELP.items():
         bounds = ROW_BUCKETS if name == "batch_rows" else DURATION_BUCKETS
         edges = [str(float(bound)) for bound in bounds] + ["+Inf"]
-        family = Family(metric, text, "histogram", _LABELS)
+        family = HistogramMetricFamily(metric, text, labels=_LABELS)
         for key, total in totals.items():
             counts = accumulate(total[name]["counts"])
-            family.add_histogram(key, zip(edges, counts, strict=True), total[name]["total"])
+            family.add_metric(key, list(zip(edges, counts, strict=True)), total[name]["total"])
         yield family
 
 
-def _triton(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Family]:
+def _triton(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Metric]:
     success = _nv("nv_inference_request_success", "Successful inference requests")
-    failure = _nv("nv_inference_request_failure", "Failed inference requests, by reason", "reason")
+    failure = _nv("nv_inference_request_failure", "Failed inference requests, by reason")
     count = _nv("nv_inference_count", "Inferences performed (rows)")
     executions = _nv("nv_inference_exec_count", "Batches executed")
-    pending = Family("nv_inference_pending_request_count", "Requests waiting to be executed", "gauge", _LABELS)
+    pending = Metric("nv_inference_pending_request_count", "Requests waiting to be executed", "gauge")
     durations = {name: _nv(name, text) for name, (_, text) in _NV_DURATIONS.items()}
-    for key, total in totals.items():
-        if not key[0]:
+    for (model, version), total in totals.items():
+        if not model:
             continue  # requests for unknown models, which Triton does not count
-        success.add(key, total["outcomes"].get("success", 0))
+        labels = {"model": model, "version": version}
+        success.add_sample(success.name, labels, total["outcomes"].get("success", 0))
         for outcome, number in total["outcomes"].items():
             if outcome != "success":
-                failure.add([*key, outcome.upper()], number)
-        count.add(key, total["rows"])
-        executions.add(key, total["executions"])
-        pending.add(key, total["queued"])
+                failure.add_sample(failure.name, {**labels, "reason": outcome.upper()}, number)
+        count.add_sample(count.name, labels, total["rows"])
+        executions.add_sample(executions.name, labels, total["executions"])
+        pending.add_sample(pending.name, labels, total["queued"])
         for name, (histogram, _) in _NV_DURATIONS.items():
-            durations[name].add(key, total[histogram]["total"] * 1e6)
+            durations[name].add_sample(name, labels, total[histogram]["total"] * 1e6)
     yield from (success, failure, count, executions, pending, *durations.values())
 
 
-def _nv(name: str, text: str, *labels: str) -> Family:
-    """Return an untyped family, because a counter's name would get the suffix _total, which Triton's names lack."""
-    return Family(name, text, "untyped", [*_LABELS, *labels])
+def _nv(name: str, text: str) -> Metric:
+    """Return an untyped metric, because a counter's name would get the suffix _total, which Triton's names lack."""
+    return Metric(name, text, "unknown")
+
+
+def build_registry(collector: Collector) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return registry

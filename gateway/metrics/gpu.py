@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gateway.metrics.exposition import Family
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 try:
     import pynvml
@@ -23,18 +23,18 @@ class GpuCollector:
         except pynvml.NVMLError:
             self._devices = []
 
-    def collect(self) -> Iterator[Family]:
+    def collect(self) -> Iterator[Metric]:
         if not self._devices:
             return
-        load = Family("nv_gpu_utilization", "GPU utilization, 0 to 1", "gauge", ["gpu_uuid"])
-        total = Family("nv_gpu_memory_total_bytes", "GPU memory", "gauge", ["gpu_uuid"])
-        used = Family("nv_gpu_memory_used_bytes", "GPU memory in use", "gauge", ["gpu_uuid"])
-        power = Family("nv_gpu_power_usage", "GPU power, watts", "gauge", ["gpu_uuid"])
+        load = GaugeMetricFamily("nv_gpu_utilization", "GPU utilization, 0 to 1", labels=["gpu_uuid"])
+        total = GaugeMetricFamily("nv_gpu_memory_total_bytes", "GPU memory", labels=["gpu_uuid"])
+        used = GaugeMetricFamily("nv_gpu_memory_used_bytes", "GPU memory in use", labels=["gpu_uuid"])
+        power = GaugeMetricFamily("nv_gpu_power_usage", "GPU power, watts", labels=["gpu_uuid"])
         for device in self._devices:
             uuid = str(pynvml.nvmlDeviceGetUUID(device))
             memory = pynvml.nvmlDeviceGetMemoryInfo(device)
-            load.add([uuid], pynvml.nvmlDeviceGetUtilizationRates(device).gpu / 100)
-            total.add([uuid], memory.total)
-            used.add([uuid], memory.used)
-            power.add([uuid], pynvml.nvmlDeviceGetPowerUsage(device) / 1000)
+            load.add_metric([uuid], pynvml.nvmlDeviceGetUtilizationRates(device).gpu / 100)
+            total.add_metric([uuid], memory.total)
+            used.add_metric([uuid], memory.used)
+            power.add_metric([uuid], pynvml.nvmlDeviceGetPowerUsage(device) / 1000)
         yield from (load, total, used, power)

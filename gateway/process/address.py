@@ -1,4 +1,4 @@
-"""Addresses of the gateway's ports. They are not in gateway.config, so that fronts start without importing it."""
+"""Addresses of the gateway's ports. They are not in gateway.config, so that fronts start without importing pydantic."""
 
 from dataclasses import dataclass
 from typing import Literal

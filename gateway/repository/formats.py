@@ -1,5 +1,6 @@
 """Finds a version's artifact and the runtime that reads it, by file names and content. Nothing has to be declared."""
 
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -119,8 +120,6 @@ def _problem(file: Path, file_format: Format) -> str:
         if not any(file.parent.glob(pattern)):
             return f"'{file.name}' needs a file {pattern} in the same folder"
     if file_format.zip_entry:
-        import zipfile  # takes memory that supervisors without such artifacts need not spend
-
         try:
             with zipfile.ZipFile(file) as archive:
                 if not any(fnmatch(name, file_format.zip_entry) for name in archive.namelist()):

@@ -1,11 +1,12 @@
 """The tables [preprocess] and [postprocess] of model.toml, and checks of them against the model's signature."""
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
-from typing import Annotated, Any, Literal
+from fractions import Fraction
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.domain import image_processing
-from gateway.domain.checked import Checked, Field, Rule
 from gateway.domain.tensor_checks import describe_shape
 from runtimes.contract import Signature, TensorSpec, kind_of, numpy_dtype
 
@@ -18,30 +19,26 @@ def _number(value: Any) -> Any:
     """Accept fractions such as "1/255", because TOML has no division."""
     if not isinstance(value, str):
         return value
-    from fractions import Fraction  # takes memory that most supervisors need not spend
-
     try:
         return float(Fraction(value))
     except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError('it must be a number, or a fraction in quotes such as "1/255"') from None
 
 
-def _finite(value: float) -> float:
-    if not isfinite(value):
-        raise ValueError("it must be a finite number")
-    return value
-
-
 def _list(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]
 
 
-_Number = Annotated[float, Rule(before=_number, after=_finite)]
-_Numbers = Annotated[tuple[_Number, ...], Rule(before=_list)]
-_Side = Annotated[int, Rule(ge=1, le=_MAX_SIDE)]
+_Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+_Numbers = Annotated[tuple[_Number, ...], BeforeValidator(_list)]
+_Side = Annotated[int, Field(ge=1, le=_MAX_SIDE)]
 
 
-class PreprocessToml(Checked):
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PreprocessToml(_Strict):
     """How an image becomes a row of an input. docs/images.md defines each key and the order of the steps."""
 
     input: str = ""
@@ -51,14 +48,15 @@ class PreprocessToml(Checked):
     fill: int = Field(0, ge=0, le=255)
     interpolation: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "bilinear"
     # "colour" is the deprecated spelling, which the next release removes.
-    color: Literal["RGB", "BGR", "GRAY"] = Field("RGB", alias="colour")
+    color: Literal["RGB", "BGR", "GRAY"] = Field("RGB", validation_alias=AliasChoices("color", "colour"))
     invert: bool = False
     scale: _Number = 1.0
     mean: _Numbers = (0.0,)
     std: _Numbers = (1.0,)
     layout: Literal["NCHW", "NHWC", "NHW", "flat"] = "NCHW"
 
-    def check_together(self) -> None:
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
         channels = _CHANNELS[self.color]
         if len(self.mean) not in (1, channels) or len(self.std) not in (1, channels):
             raise ValueError(f"mean and std must have one value, or one for each channel of {self.color}: {channels}")
@@ -70,12 +68,12 @@ class PreprocessToml(Checked):
             raise ValueError('shorter_side needs resize = "crop"')
         if 0 < self.shorter_side < max(self.size):
             raise ValueError(f"shorter_side must be at least {max(self.size)}, since the image is cropped to size")
+        return self
 
     def resolve(self) -> image_processing.Preprocess:
         """Return it with a mean and a std for each channel."""
         channels = _CHANNELS[self.color]
-        values = self.model_dump()
-        values.update(mean=_broadcast(self.mean, channels), std=_broadcast(self.std, channels))
+        values = {**dict(self), "mean": _broadcast(self.mean, channels), "std": _broadcast(self.std, channels)}
         return image_processing.Preprocess(**values)
 
 
@@ -83,7 +81,7 @@ def _broadcast(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values if len(values) == channels else values * channels
 
 
-class PostprocessToml(Checked):
+class PostprocessToml(_Strict):
     """How a row of an output becomes labels with scores."""
 
     output: str = ""

@@ -8,8 +8,9 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
+
 from gateway.config import explain
-from gateway.domain.checked import Checked, Field, FieldError, ValidationError
 from gateway.repository.image_config import PostprocessToml, PreprocessToml
 from runtimes.contract import DATATYPES, TensorSpec
 
@@ -18,19 +19,11 @@ class ModelConfigError(Exception):
     """The message is one sentence that names the file, the key and what is allowed."""
 
 
-def _known(datatype: str) -> str:
-    if datatype not in DATATYPES:
-        raise ValueError(f"it must be one of {', '.join(DATATYPES)}")
-    return datatype
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _sizes(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    if shape is not None and any(size < -1 or size == 0 for size in shape):
-        raise ValueError("every size must be positive, or -1 for any")
-    return shape
-
-
-class DeclaredTensor(Checked):
+class DeclaredTensor(_Strict):
     """An input or output as the user declares it. Values that are left out come from the artifact.
 
     shape    the shape that clients see; -1 is any size
@@ -39,14 +32,32 @@ class DeclaredTensor(Checked):
     """
 
     name: str = Field(min_length=1)
-    datatype: str = Field("", after=_known)
-    shape: tuple[int, ...] | None = Field(None, after=_sizes)
-    reshape: tuple[int, ...] | None = Field(None, after=_sizes)
+    datatype: str = ""
+    shape: tuple[int, ...] | None = None
+    reshape: tuple[int, ...] | None = None
     format: Literal["", "NHWC", "NCHW"] = ""
 
-    def check_together(self) -> None:
-        if self.reshape is not None and (self.shape is None or _extent(self.reshape) != _extent(self.shape)):
-            raise FieldError("reshape", "it needs a shape with the same number of elements and of -1")
+    @field_validator("datatype")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in DATATYPES:
+            raise ValueError(f"it must be one of {', '.join(DATATYPES)}")
+        return value
+
+    @field_validator("shape", "reshape")
+    @classmethod
+    def _sizes(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and any(size < -1 or size == 0 for size in value):
+            raise ValueError("every size must be positive, or -1 for any")
+        return value
+
+    @field_validator("reshape")
+    @classmethod
+    def _as_large(cls, value: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
+        shape = info.data.get("shape")
+        if value is not None and (shape is None or _extent(value) != _extent(shape)):
+            raise ValueError("it needs a shape with the same number of elements and of -1")
+        return value
 
     def spec(self) -> TensorSpec:
         """Return the tensor as the runtime sees it."""
@@ -58,7 +69,7 @@ def _extent(shape: tuple[int, ...]) -> tuple[int, int]:
     return prod(size for size in shape if size != -1), shape.count(-1)
 
 
-class VersionPolicy(Checked):
+class VersionPolicy(_Strict):
     """Which versions are served: `latest = N`, `all = true` or `specific = [1, 3]`."""
 
     latest: int | None = Field(None, ge=1)
@@ -74,39 +85,7 @@ class VersionPolicy(Checked):
         return sorted(versions)[-(self.latest or 1) :]
 
 
-def _devices(value: Any) -> Any:
-    if isinstance(value, str) and re.fullmatch(r"cpu|auto|cuda(:\d{1,4})?", value):
-        return (value,)
-    if not isinstance(value, list):
-        raise ValueError('it must be "cpu", "cuda", "cuda:N", "auto" or a list of cards, such as ["cuda:0", "cuda:1"]')
-    cards = [card for card in value if isinstance(card, str) and re.fullmatch(r"cuda:(0|[1-9]\d{0,3})", card)]
-    if not cards or len(cards) < len(value) or len(set(cards)) < len(cards):
-        raise ValueError('a list must name cards, each once, such as ["cuda:0", "cuda:1"]')
-    return tuple(cards)
-
-
-def _labels(value: Mapping[str, int]) -> Mapping[str, int]:
-    for label, version in value.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", label) or version < 1:
-            raise ValueError("a label must be a word that begins with a letter, and must name a version")
-    return value
-
-
-def _plain(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        raise ValueError("its values must be strings, finite numbers, booleans, lists or tables") from None
-    return value
-
-
-def _positive(value: tuple[int, ...]) -> tuple[int, ...]:
-    if any(size < 1 for size in value):
-        raise ValueError("every batch size must be positive")
-    return value
-
-
-class ModelToml(Checked):
+class ModelToml(_Strict):
     """The keys of model.toml. Values of absent keys come from the artifact, or are the defaults here.
 
     config.pbtxt files are translated into this class.
@@ -118,17 +97,17 @@ class ModelToml(Checked):
     outputs: tuple[DeclaredTensor, ...] = ()
     max_batch_size: int | None = Field(None, ge=0, le=65536)
     batch_dim: int = Field(0, ge=0, le=8)
-    batch_sizes: tuple[int, ...] = Field((), after=_positive)
+    batch_sizes: tuple[int, ...] = ()
     queue_delay_ms: float = Field(0.0, ge=0, le=60_000)
     latency_target_ms: float = Field(0.0, ge=0, le=3_600_000)
     instances: int = Field(1, ge=1, le=64)
-    device: tuple[str, ...] = Field(("cpu",), before=_devices)
+    device: tuple[str, ...] = ("cpu",)
     audit_share: float | None = Field(None, ge=0, le=1)
     stateful: bool = False
     priority_levels: int = Field(0, ge=0, lt=1 << 31)
     default_priority_level: int = Field(1, ge=1, lt=1 << 31)
     version_policy: VersionPolicy = VersionPolicy()
-    version_labels: Mapping[str, int] = Field(default_factory=dict, after=_labels)
+    version_labels: Mapping[str, int] = Field(default_factory=dict)
     labels: Mapping[str, str] = Field(default_factory=dict)
     preprocess: PreprocessToml | None = None
     postprocess: PostprocessToml | None = None
@@ -136,22 +115,62 @@ class ModelToml(Checked):
     execution_timeout_s: float = Field(60.0, gt=0)
     load_timeout_s: float = Field(600.0, gt=0)
     threads: int | None = Field(None, ge=1, le=1024)
-    parameters: Mapping[str, Any] = Field(default_factory=dict, after=_plain)
-    _limits_batch_only: bool = False
+    parameters: Mapping[str, Any] = Field(default_factory=dict)
+    _limits_batch_only: bool = PrivateAttr(False)
 
     def without_batching_declared(self) -> "ModelToml":
         """Return a copy whose `max_batch_size` limits batches but does not declare that batching is safe."""
-        return self.model_copy({"_limits_batch_only": True})
+        copy = self.model_copy()
+        copy._limits_batch_only = True
+        return copy
 
     @property
     def declares_batching(self) -> bool:
         """Whether `max_batch_size`, if set, declares that rows may run together."""
         return not self._limits_batch_only
 
+    @field_validator("device", mode="before")
+    @classmethod
+    def _devices(cls, value: Any) -> Any:
+        if isinstance(value, str) and re.fullmatch(r"cpu|auto|cuda(:\d{1,4})?", value):
+            return (value,)
+        if not isinstance(value, list):
+            raise ValueError(
+                'it must be "cpu", "cuda", "cuda:N", "auto" or a list of cards, such as ["cuda:0", "cuda:1"]'
+            )
+        cards = [card for card in value if isinstance(card, str) and re.fullmatch(r"cuda:(0|[1-9]\d{0,3})", card)]
+        if not cards or len(cards) < len(value) or len(set(cards)) < len(cards):
+            raise ValueError('a list must name cards, each once, such as ["cuda:0", "cuda:1"]')
+        return tuple(cards)
+
     @property
     def workers(self) -> int:
         """The number of the model's worker processes: `instances` on each of its devices."""
         return self.instances * len(self.device)
+
+    @field_validator("version_labels")
+    @classmethod
+    def _words(cls, value: Mapping[str, int]) -> Mapping[str, int]:
+        for label, version in value.items():
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", label) or version < 1:
+                raise ValueError("a label must be a word that begins with a letter, and must name a version")
+        return value
+
+    @field_validator("parameters")
+    @classmethod
+    def _plain(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("its values must be strings, finite numbers, booleans, lists or tables") from None
+        return value
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(size < 1 for size in value):
+            raise ValueError("every batch size must be positive")
+        return value
 
 
 def read_model_toml(file: Path) -> ModelToml:
@@ -166,4 +185,4 @@ def read_model_toml(file: Path) -> ModelToml:
     except OSError as error:
         raise ModelConfigError(f"{name} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        raise ModelConfigError(explain(error, lambda _: name)) from None
+        raise ModelConfigError(explain(error, lambda _: name, ModelToml)) from None

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import text_format
+from pydantic import ValidationError
 
 from gateway.config import explain
-from gateway.domain.checked import ValidationError
 from gateway.environments.runtime import Runtime
 from gateway.generated import tensorflow_serving_config_pb2 as pb
 from gateway.repository.model_toml import ModelToml
@@ -129,7 +129,7 @@ def _model(entry: pb.ModelConfig, folder: Path, runtimes: Mapping[str, Runtime])
     try:
         overrides = ModelToml.model_validate(_overrides(entry))
     except ValidationError as error:
-        problem = problem or explain(error, lambda _: "models.config")
+        problem = problem or explain(error, lambda _: "models.config", ModelToml)
     if problem:
         yield ModelConfig(entry.name, "", problem, problem=problem)  # the problem is also the fingerprint
         return

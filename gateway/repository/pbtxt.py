@@ -15,9 +15,9 @@ from typing import Any
 from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from pydantic import ValidationError
 
 from gateway.config import explain
-from gateway.domain.checked import ValidationError
 from gateway.environments.runtime import Runtime
 from gateway.errors import shorten
 from gateway.generated import model_config_pb2 as pb
@@ -104,7 +104,7 @@ def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[Mode
     try:
         toml = ModelToml.model_validate(values)
     except ValidationError as error:
-        raise ModelConfigError(explain(error, lambda _: path, _KEYS)) from None
+        raise ModelConfigError(explain(error, lambda _: path, ModelToml, _KEYS)) from None
     # Triton combines requests only if the file has dynamic_batching. Without it, max_batch_size only limits the rows of
     # a single request.
     if config.max_batch_size > 0 and not config.HasField("dynamic_batching"):

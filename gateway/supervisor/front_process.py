@@ -59,7 +59,7 @@ class FrontProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self._channel = await Channel.open(ours, self._on_frame, self._on_call)
-            command = [sys.executable, "-P", "-m", "gateway.front", str(os.getpid())]
+            command = [sys.executable, "-P", "-m", "gateway.front.process", str(os.getpid())]
             command += [str(theirs.fileno()), str(self._http.fileno()), json.dumps(asdict(self._options))]
             log = logging.getLogger(f"front.{self.number}")
             try:

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from prometheus_client import CollectorRegistry, generate_latest
+
 from gateway.config import Settings, SettingsError, home, parse_address, split_names
 from gateway.domain.control import (
     CancelExport,
@@ -35,8 +37,7 @@ from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
 from gateway.front.options import FrontOptions
 from gateway.lifecycle.manager import Manager, ManagerOptions
-from gateway.metrics.collector import GatewayCollector, MetricsAggregator
-from gateway.metrics.exposition import text
+from gateway.metrics.collector import GatewayCollector, MetricsAggregator, build_registry
 from gateway.metrics.server import serve_metrics
 from gateway.metrics.triton_statistics import model_statistics
 from gateway.repository.scan import Scan, scan
@@ -106,7 +107,7 @@ class Supervisor:
         self.manager = Manager(options, runtimes, self.builder, self._publish)
         self.handlers = self._control_handlers()
         own = SupervisorCollector(self.manager, lambda: self._fronts.values(), lambda: self._front_restarts)
-        self._collector = GatewayCollector(self._metrics, own.collect)
+        self._registry: CollectorRegistry = build_registry(GatewayCollector(self._metrics, own.collect))
 
     def ports(self) -> dict[str, int]:
         bound = {"http": self.http, "grpc": self.grpc}
@@ -121,7 +122,7 @@ class Supervisor:
         """
         manager = asyncio.create_task(self.manager.run())
         fronts = [asyncio.create_task(self._run_front(on_serving)) for _ in range(self.settings.fronts)]
-        metrics = serve_metrics(self._metrics_socket, self._collector.collect) if self._metrics_socket else None
+        metrics = serve_metrics(self._metrics_socket, self._registry) if self._metrics_socket else None
         try:
             stopping = asyncio.create_task(self._stop.wait())
             done, _ = await asyncio.wait([stopping, manager], return_when=asyncio.FIRST_COMPLETED)
@@ -239,7 +240,7 @@ class Supervisor:
         handlers.add(LoadModel, lambda request: manager.load(request.name))
         handlers.add(UnloadModel, lambda request: manager.unload(request.name))
         handlers.add(GetConfiguration, lambda request: manager.configuration(request.name, request.version))
-        handlers.add(GetMetrics, lambda _: text(self._collector.collect()))
+        handlers.add(GetMetrics, lambda _: generate_latest(self._registry).decode())
         handlers.add(GetStatistics, self._statistics)
         handlers.add(RegisterRegion, self._register)
         handlers.add(UnregisterRegion, self._unregister)

@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.config import Config
-from uvicorn.server import Server
+import uvicorn
 
 from gateway.engine.protocol import Engine
 from gateway.errors import NotAllowed
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from gateway.front.fast_path import FastPath
 
 
-class HttpServer(Server):
+class HttpServer(uvicorn.Server):
     """uvicorn without its signal handlers: the supervisor handles signals."""
 
     def __init__(
@@ -52,7 +51,7 @@ class HttpServer(Server):
         if fast_path is not None and access is None:
             shared.fast_path = fast_path
             fast_path.serve_http(shared, Receiving.AT_BOUNDARY)
-        config = Config(
+        config = uvicorn.Config(
             _hot_methods_only(shared, fallback),
             http=partial(_connect, shared),  # type: ignore[arg-type]  # uvicorn calls it like a class
             ws="none",

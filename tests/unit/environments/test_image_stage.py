@@ -11,7 +11,7 @@ from tests.support import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile.gpu").read_text()
 # Packages that the image's build stage does not install.
-ABSENT = ("fastapi", "pydantic", "uvicorn", "uvloop", "orjson", "numpy", "grpc", "google.protobuf", "psutil", "PIL")
+ABSENT = ("fastapi", "uvicorn", "uvloop", "orjson", "numpy", "grpc", "google.protobuf", "psutil", "PIL")
 LIST = f"""
 import sys
 sys.modules.update(dict.fromkeys({ABSENT!r}))
