@@ -22,7 +22,7 @@ from gateway.front import fast
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.contract import Signature, TensorSpec
+from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.tensors import Tensor, from_array, pack_bytes
 from tests.support.environments import skip_or_fail
 from tests.support.front_pair import Pair, error_frame, pair, result_frame
@@ -391,5 +391,126 @@ def test_an_answer_to_a_call_that_cannot_be_written_is_an_error(run: Run, module
         [(call, error)] = failed
         assert call == 7
         assert isinstance(error, ZeroDivisionError)
+
+    run(test)
+
+
+_IDS = ["a\x1fb", "a\x7fb", "a\\nb", 'a"b', "ä", "\u2028", "", "x" * 256, "x" * 257, "a\x00b", '","id":"', '"data":[1]']
+_VALUES = (
+    "true", "null", '"1"', "1e400", "3.4028235e38", "3.4028236e38", "65519", "65520", "-0", "-0.0", "1.5", "1e2",
+    "[1]", "01", "127", "128", "-129", "255", "256", "32768", "-32769", "65535", "65536", "2147483648",
+    "-2147483649", "4294967296", "9223372036854775807", "9223372036854775808", "-9223372036854775809",
+    "18446744073709551615", "18446744073709551616", "1,1", "", "NaN", "-Infinity", "5e-324", "1e-46", "0.1",
+    "16777217", "NaN]", "1]", "1 ", "\n1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("datatype", [each for each in DATATYPES if each != "BYTES"])
+def test_odd_values_and_ids_within_a_form(run: Run, datatype: str) -> None:
+    spec = TensorSpec("x", datatype, (-1,))
+    status = replace(STATUS, signatures={"": Signature((spec,), (spec._replace(name="y"),))}, max_batch_size=0)
+
+    def text(value: str, name: str = "a") -> bytes:
+        body = f'{{"id":"{name}","inputs":[{{"name":"x","shape":[2],"datatype":"{datatype}","data":[1,{value}]}}]}}'
+        return http(body.encode())
+
+    async def test(bench: Bench) -> None:
+        if datatype != "BOOL":
+            await bench.learn(text("0"))
+        for data in [*map(text, _VALUES), *(text("0", name) for name in _IDS), text("1")]:
+            bench.pair.send(bench.number, data)
+            await bench.pair.compare()
+            await bench.answer_all()
+            if bench.number not in bench.pair.plain.clients:
+                bench.number = bench.pair.connect()
+        assert bench.taken > 8 or datatype == "BOOL"
+
+    run(test, status=status)
+
+
+def test_heads_that_are_almost_alike(run: Run) -> None:
+    lengths = [
+        "{0}",
+        " {0}",
+        "{0} ",
+        "0{0}",
+        "+{0}",
+        "{1}",
+        "{2}",
+        "",
+        "{0}\tx",
+        "{0}, {0}",
+        "{0}\r\ncontent-length: {0}",
+    ]
+
+    def text(length: str = "{0}", trace: str = "a") -> bytes:
+        head, _, body = request().partition(b"\r\n\r\n")
+        size = len(body)
+        line = f"content-length: {length.format(size, size + 1, size - 1)}\r\ntraceparent: {trace}"
+        return head.replace(b"content-length: %d" % size, line.encode("latin-1")) + b"\r\n\r\n" + body
+
+    async def test(bench: Bench) -> None:
+        await bench.learn(text())
+        traces = [
+            "",
+            "b" * 99,
+            "\x80",
+            "a\tb",
+            " a",
+            "a\r\n b",
+            "a\r\nexpect: 100-continue",
+            "a\r\nb: c",
+            "a\x00",
+            "a\r\nb3: ",
+        ]
+        for data in [*map(text, lengths), *(text(trace=trace) for trace in traces)]:
+            bench.number = bench.pair.connect()
+            await bench.ask(text())
+            await bench.answer_all()
+            bench.pair.send(bench.number, data)
+            await bench.pair.compare()
+            await bench.answer_all()
+
+    run(test)
+
+
+@pytest.mark.parametrize("more", [-4, -1, 0, 1, 4])
+def test_sections_of_another_length(run: Run, more: int) -> None:
+    described = {"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8}}
+    body = json.dumps({"inputs": [described]}).encode()
+
+    async def test(bench: Bench) -> None:
+        await bench.learn(http(body + bytes(8), json_length=len(body)))
+        bench.pair.send(bench.number, http(body + bytes(8 + more), json_length=len(body)))
+        await bench.pair.compare()
+        await bench.answer_all()
+
+    run(test)
+
+
+def test_priorities_are_levels(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        for priority in (-1, 1, 3, 4, 1 << 40):
+            await bench.learn(request(parameters={"priority": priority}))
+
+    run(test, status=replace(STATUS, priority_levels=3, default_priority_level=2))
+
+
+def test_a_client_that_does_not_read_is_not_read_from(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.learn()
+        await bench.ask()
+        for client in bench.pair.each(bench.number):
+            client.transport.on_write = client.receiver.pause_writing
+        await bench.answer_all()
+        bench.pair.send(bench.number, request())
+        await bench.pair.compare()
+        assert not bench.ids()
+        for client in bench.pair.each(bench.number):
+            client.transport.on_write = lambda: None
+            client.receiver.resume_writing()
+        await bench.pair.compare()
+        await bench.answer_all()
+        assert bench.pair.plain.clients[bench.number].unread == b""
 
     run(test)
