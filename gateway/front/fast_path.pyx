@@ -110,7 +110,7 @@ cdef struct Input:
 cdef class Form:
     """A rest_forms.Form: what requests that differ in their values and ids have in common."""
 
-    cdef Input inputs[MAX_INPUTS]
+    cdef Input *inputs
     cdef int count
     cdef Py_ssize_t section_bytes
     cdef bint binary
@@ -123,6 +123,18 @@ cdef class Form:
     cdef object layout_in_frames
     cdef Py_ssize_t rows, input_bytes
 
+    def __dealloc__(self):
+        free(self.inputs)
+
+    @staticmethod
+    cdef Form with_inputs(Py_ssize_t count):
+        cdef Form self = Form.__new__(Form)
+        self.inputs = <Input *>malloc(count * sizeof(Input))
+        if self.inputs == NULL:
+            raise MemoryError
+        self.count = count
+        return self
+
     @staticmethod
     cdef Form of(object form):
         """Return None for a form that the fast path does not take."""
@@ -130,25 +142,21 @@ cdef class Form:
             return None
         if form.options is not ALL_JSON and form.options is not ALL_BINARY:
             return None
-        cdef Form self = Form.__new__(Form)
+        cdef Form self = Form.with_inputs(len(form.inputs))
         cdef Input *each
-        self.count = 0
-        for known in form.inputs:
-            each = &self.inputs[self.count]
-            if isinstance(known, rest_forms._Values):
-                each.which, each.code = known.which, character_of(known.datatype)
-                if not each.code:
-                    return None
-                elements = prod(known.shape)
-                if not 0 <= elements < MAX_ELEMENTS:
-                    return None
-                each.count = elements
-                each.size = -1 if each.code == c"s" else each.count * DATATYPES[known.datatype].itemsize
-            else:
-                if known.datatype == "BYTES":
-                    return None
-                each.which, each.code, each.start, each.size = -1, 0, known.start, known.stop - known.start
-            self.count += 1
+        for index, known in enumerate(form.inputs):
+            each = &self.inputs[index]
+            elements = prod(known.shape)
+            if not 0 <= elements < MAX_ELEMENTS:
+                return None
+            each.count, each.code = elements, character_of(known.datatype)
+            if not isinstance(known, rest_forms._Values):
+                each.which, each.start, each.size = -1, known.start, known.stop - known.start
+                continue
+            if not each.code:
+                return None
+            each.which = known.which
+            each.size = -1 if each.code == c"s" else each.count * DATATYPES[known.datatype].itemsize
         self.section_bytes = form.section_bytes
         self.binary = form.options is ALL_BINARY
         if form.timeout_s is not None and form.timeout_s <= 0:
@@ -229,7 +237,6 @@ cdef class Head:
         cdef const char *value
         cdef Line *line
         cdef int index
-        cdef Py_ssize_t number, digits
         for index in range(self.line_count):
             line = &self.lines[index]
             if index:
@@ -248,18 +255,7 @@ cdef class Head:
             while text < end and 32 <= <uint8_t>text[0] < 127:
                 text += 1
             if line.is_length:
-                while value < text and value[0] == c" ":
-                    value += 1
-                number = digits = 0
-                while value < text and c"0" <= value[0] <= c"9" and digits < 18:
-                    number = 10 * number + (value[0] - c"0")
-                    if not number:
-                        return False  # leading zeros
-                    value += 1
-                    digits += 1
-                while value < text and value[0] == c" ":
-                    value += 1
-                if value < text or not digits or number != length:
+                if read_length(value, text) != length:
                     return False
         return text == end
 
@@ -728,7 +724,8 @@ cdef class FastPath:
     cdef Py_ssize_t max_requests, max_bytes, share
     # Whether connections stay open.
     cdef public bint keep_alive
-    cdef object forms, exact
+    cdef object forms, exact, reduced
+    cdef tuple varying
     cdef dict models
     cdef list default_headers
     cdef bytes json_prefix, binary_prefix
@@ -746,13 +743,14 @@ cdef class FastPath:
         self.bucket = self.deadlines.bucket(self.timeout_s)
         self.timeouts = self.bucket.items
         self.forms = BoundedCache(1024)
-        self.exact = BoundedCache(1024)
+        self.exact, self.reduced = BoundedCache(1024), BoundedCache(1024)
         self.models = {}
         self.default_headers = None
 
     def serve_http(self, shared, at_boundary):
         """`at_boundary`: the state of a connection between two requests."""
         self.shared, self.heads, self.at_boundary = shared, shared.heads, at_boundary
+        self.varying = tuple(self.heads.varying)
 
     def receiver(self, connection):
         return Receiver(connection, self.shared.receive_buffer, self)
@@ -804,7 +802,12 @@ cdef class FastPath:
         for index in range(form.count):
             each = &form.inputs[index]
             if each.which < 0:
-                buffers.append(PyBytes_FromStringAndSize(body + json_length + each.start, each.size))
+                found = body + json_length + each.start
+                if each.code == c"s":
+                    if not are_strings(found, each.size, each.count):
+                        return False
+                    string_bytes += each.size
+                buffers.append(PyBytes_FromStringAndSize(found, each.size))
                 continue
             if each.which >= count:
                 return False
@@ -839,13 +842,67 @@ cdef class FastPath:
         if entry != NULL:
             known = <Head>entry
             return known if known.content_length == length else None
+        cdef char key[2048 + 4]
+        cdef Py_ssize_t said
+        cdef Py_ssize_t key_size = self.reduce(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), key, &said)
+        if key_size > 0:
+            if said != length:
+                return None
+            entry = PyDict_GetItem(self.reduced.entries, PyBytes_FromStringAndSize(key, key_size))
+            if entry != NULL:
+                known = <Head>entry
+                return known if length <= known.limit else None
         head = self.heads.find(text, length)
         if head is None:
             return None
         known = Head.of(head, text, length, self.heads.lines(text))
-        if known is not None and text in self.heads.exact.entries:
+        if known is None:
+            return None
+        if text in self.heads.exact.entries:
             self.exact.put(text, known)
+        if key_size > 0 and known.line_count:
+            self.reduced.put(PyBytes_FromStringAndSize(key, key_size), known)
         return known
+
+    cdef Py_ssize_t reduce(self, const char *text, Py_ssize_t size, char *key, Py_ssize_t *length) except -2:
+        """Write the lines of a head to `key` that may not differ, as head_cache.py does, and find the body's length.
+
+        Return the size of the key; -1 if the head has no length, or several.
+        """
+        cdef const char *end = text + size
+        cdef const char *stop
+        cdef const char *colon
+        cdef char *to = key
+        cdef bint varies
+        length[0] = -1
+        while text < end:
+            stop = find_bytes(text, end - text, b"\r\n", 2)
+            if stop == NULL:
+                stop = end
+            colon = <const char *>memchr(text, c":", stop - text)
+            varies = colon != NULL and is_plain_text(colon + 1, stop - colon - 1) and self.may_vary(text, colon - text)
+            if varies:
+                if is_name(b"content-length", 14, text, colon - text):
+                    if length[0] >= 0:
+                        return -1
+                    length[0] = read_length(colon + 1, stop)
+                    if length[0] < 0:
+                        return -1
+            else:
+                memcpy(to, text, stop - text)
+                to += stop - text
+                memcpy(to, b"\r\n", 2)
+                to += 2
+            text = stop + 2
+        return to - key if length[0] >= 0 else -1
+
+    cdef bint may_vary(self, const char *name, Py_ssize_t size) except -1:
+        """Whether heads may differ in the line of this name."""
+        cdef bytes each
+        for each in self.varying:
+            if is_name(PyBytes_AS_STRING(each), PyBytes_GET_SIZE(each), name, size):
+                return True
+        return False
 
     cdef bint admit(
         self, Request request, tuple name, Form form, Py_ssize_t string_bytes, double timeout_s
@@ -1263,7 +1320,7 @@ cdef class Calls:
             return None
         if found.output_options.class_counts or found.output_options.region_ranges:
             return None
-        cdef Form form = Form.__new__(Form)
+        cdef Form form = Form.with_inputs(len(found.names))
         cdef Input *each
         for index, (datatype, shape, size) in enumerate(zip(found.datatypes, found.shapes, found.sizes)):
             each = &form.inputs[index]
@@ -1272,7 +1329,6 @@ cdef class Calls:
             if not 0 <= elements < MAX_ELEMENTS:
                 return None
             each.size, each.count = size, elements
-        form.count = len(found.names)
         form.layout = found.layout
         self.forms.put(described, form)
         return form
@@ -1461,6 +1517,35 @@ cdef char character_of(str datatype) except? 0:
     """Return the struct module's character for a datatype, s for strings, or 0 if there is none."""
     code = "s" if datatype == "BYTES" else code_of(datatype)
     return ord(code) if code else 0
+
+
+cdef Py_ssize_t read_length(const char *value, const char *end) noexcept:
+    """Return the value of a Content-Length; -1 if it is not just digits, without leading zeros."""
+    cdef Py_ssize_t number = 0, digits = 0
+    while value < end and value[0] == c" ":
+        value += 1
+    while value < end and c"0" <= value[0] <= c"9" and digits < 18:
+        number = 10 * number + (value[0] - c"0")
+        if not number:
+            return -1
+        value += 1
+        digits += 1
+    while value < end and value[0] == c" ":
+        value += 1
+    return number if value == end and digits else -1
+
+
+cdef inline bint is_name(const char *lower, Py_ssize_t lower_size, const char *name, Py_ssize_t size) noexcept:
+    """Whether a header has this name, which is given in lower case."""
+    cdef Py_ssize_t index
+    cdef char letter
+    if size != lower_size:
+        return False
+    for index in range(size):
+        letter = name[index]
+        if lower[index] != (letter + 32 if c"A" <= letter <= c"Z" else letter):
+            return False
+    return True
 
 
 cdef bint is_plain_text(const char *text, Py_ssize_t size) noexcept:

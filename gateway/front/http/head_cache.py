@@ -33,7 +33,12 @@ _VARYING = frozenset({_LENGTH, *_PER_REQUEST_HEADERS})
 
 
 class HeadCache:
-    """Heads of hot requests, on connections that stay open, by their bytes."""
+    """Heads of hot requests, on connections that stay open, by their bytes.
+
+    varying  names of lines, in lower case, in whose values heads may differ that mean the same
+    """
+
+    varying = _VARYING
 
     def __init__(self) -> None:
         self.exact: BoundedCache[bytes, Head] = BoundedCache(_MAX_HEADS)
