@@ -513,4 +513,48 @@ def test_a_client_that_does_not_read_is_not_read_from(run: Run) -> None:
         await bench.answer_all()
         assert bench.pair.plain.clients[bench.number].unread == b""
 
+
+def _heads(random: Random, length: int) -> bytes:
+    """Return a head of one of three clients that is usual, or differs from one in a detail that may matter."""
+    spell, agent = random.choice(((str.lower, "a"), (str.title, "b"), (str.upper, "c")))
+    lines = [f"{spell('host')}: localhost", f"{spell('user-agent')}: {agent}"]
+    for name in random.sample(("traceparent", "x-request-id", "b3", "traceparent"), random.randint(0, 3)):
+        lines.append(f"{spell(name)}: {random.randbytes(8).hex()}")
+    lines.insert(2, f"{spell('content-length')}: {length}")
+    position, other = random.randint(0, len(lines) - 1), random.randint(0, len(lines) - 1)
+    match random.randint(0, 15):
+        case 0:
+            lines[2] = lines[2].replace(
+                f" {length}",
+                random.choice((f" 0{length}", f" +{length}", f"{length} ", f"\t{length}", "", f" {length + 1}")),
+            )
+        case 1:
+            lines.insert(position, lines[other])
+        case 2:
+            lines.insert(position, random.choice((" folded", "\tfolded", "no colon", "a : b", ": b", "x-unknown: 1")))
+        case 3:
+            lines[position] += random.choice((" ", "\t", "é", "\x7f", "\n", "\r", ": c", " d"))
+        case 4:
+            lines[position] = lines[position].replace(": ", random.choice((":", ":  ", " : ", ":\t")))
+        case 5:
+            lines[position] = lines[position].swapcase()
+        case 6:
+            lines[position], lines[other] = lines[other], lines[position]
+    version = "1.1" if random.randrange(20) else "1.0"
+    return "\r\n".join([f"POST /v2/models/m/infer HTTP/{version}", *lines, "", ""]).encode("latin-1")
+
+
+def test_heads_are_told_apart_as_a_parser_does(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        random = Random(16)
+        before, rounds, number = bench.taken, 600, -1
+        for turn in range(rounds):
+            if number not in bench.pair.plain.clients or not random.randrange(20):  # an error closes a connection
+                number = bench.pair.connect()
+            body = document(turn)
+            bench.pair.send(number, _heads(random, len(body)) + body)
+            await bench.pair.compare()
+            await bench.answer_all()
+        assert rounds / 10 < bench.taken - before < rounds
+
     run(test)
