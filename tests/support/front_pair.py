@@ -115,8 +115,10 @@ class Client:
 class Worker:
     """A worker of a front that exists only as the front's connection to it."""
 
-    def __init__(self, client: WorkerClient) -> None:
+    def __init__(self, client: WorkerClient, arena: Arena | None) -> None:
         self.client = client
+        self._arena = None if arena is None else memoryview(arena._map)
+        client._worker_maps_arena = arena is not None
         self.socket: Any = None
         self._transport = Transport(_nothing)
         vars(client)["connection_made"] = self._connected
@@ -137,8 +139,9 @@ class Worker:
                 self.cancelled.append(frame.id)
                 found.append(("cancel", frame.id))
             elif frame.kind == wire.INFER:
-                rows = wire.unpack_requests(frame.body).inputs.rows
-                for count, (number, request) in zip(rows, wire.unpack_infer(frame.body), strict=True):
+                arena = self._arena if frame.flags & wire.IN_ARENA else None
+                rows = wire.unpack_requests(frame.body, arena).inputs.rows
+                for count, (number, request) in zip(rows, wire.unpack_infer(frame.body, arena), strict=True):
                     self.asked[number] = request
                     inputs = [(*tensor[:3], bytes(tensor.data)) for tensor in request.inputs]
                     found.append((number, frame.flags, count, request.priority, request.layout, inputs))
@@ -166,7 +169,7 @@ class Front:
         self.engine.apply(table)
         for number, (client, _) in routes._clients.items():
             if number not in self.workers:
-                self.workers[number] = Worker(client)
+                self.workers[number] = Worker(client, self.engine._arena)
         for queue in routes._queues.values():
             if "put" not in vars(queue):
                 vars(queue)["put"] = self._counted(queue)

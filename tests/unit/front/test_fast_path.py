@@ -558,3 +558,32 @@ def test_heads_are_told_apart_as_a_parser_does(run: Run) -> None:
         assert rounds / 10 < bench.taken - before < rounds
 
     run(test)
+
+
+def test_inputs_larger_than_their_text_go_through_the_arena(run: Run) -> None:
+    specs = tuple(TensorSpec(name, "INT64", (-1,)) for name in "abc")
+    status = replace(STATUS, signatures={"": Signature(specs, specs)}, max_batch_size=0)
+    inputs = [{"name": name, "shape": [4096], "datatype": "INT64", "data": [1] * 4096} for name in "abc"]
+    data = http(json.dumps({"inputs": inputs}, separators=(",", ":")).encode())
+
+    async def test(bench: Bench) -> None:
+        await bench.learn(data)
+        await bench.ask(data)
+        assert bench.pair.fast.state()["arena"] == [bench.ids()]
+        await bench.answer_all()
+        assert bench.pair.fast.state()["arena"] == [[]]
+
+    run(test, status=status, arena=1 << 20)
+
+
+def test_an_answer_with_many_outputs(run: Run) -> None:
+    signature = Signature(_SIGNATURE.inputs, tuple(TensorSpec(f"y{number}", "FP32", (1,)) for number in range(40)))
+
+    async def test(bench: Bench) -> None:
+        await bench.learn()
+        bench.answers()
+        await bench.ask()
+        await bench.answer(*bench.ids(), outputs=[Tensor(f"y{number}", "FP32", (1,), bytes(4)) for number in range(40)])
+        assert b'"y39"' in bench.answers()
+
+    run(test, status=replace(STATUS, signatures={"": signature}))
