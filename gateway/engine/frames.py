@@ -23,6 +23,8 @@ class Frames:
         buffers: list[Buffer] = []
         alike: list[QueuedRequest] = []
         for queued in requests:
+            if queued.settled:  # by a worker that answers what it was not asked, since cancelled requests are not here
+                continue
             if alike and (
                 queued.layout != alike[0].layout
                 or queued.crashes

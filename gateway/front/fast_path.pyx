@@ -422,9 +422,12 @@ cdef class Frames:
                 return buffers + python_frames.pack(requests[start:])
             first = <Request>requests[start]
             stop = start + 1
+            if first.buffers is None:  # see the Python code
+                start = stop
+                continue
             while stop < count and stop - start < MAX_REQUESTS_PER_FRAME and isinstance(requests[stop], Request):
                 each = <Request>requests[stop]
-                if each.layout is not first.layout or first.crashes or each.crashes:
+                if each.layout is not first.layout or each.buffers is None or first.crashes or each.crashes:
                     break
                 stop += 1
             buffers.append(self.pack_alike(requests, start, stop))

@@ -587,3 +587,21 @@ def test_an_answer_with_many_outputs(run: Run) -> None:
         assert b'"y39"' in bench.answers()
 
     run(test, status=replace(STATUS, signatures={"": signature}))
+
+
+def test_a_worker_that_answers_before_it_is_asked_harms_no_other_request(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        numbers = [bench.number, bench.pair.connect(), bench.pair.connect()]
+        for number in numbers:
+            await bench.learn(number=number)
+        for number in numbers:
+            bench.pair.send(number, request())
+        guessed = [number for _, numbers, _ in bench.pair.plain.state()["in flight"] for number in numbers]
+        frame = result_frame([(guessed[1], 1, [Tensor("y", "FP32", (1, 2), bytes(8))])])
+        for front in bench.pair.fronts:
+            front.workers[1].client.data_received(frame)
+        await bench.pair.compare()
+        assert bench.ids() == [guessed[0], guessed[2]]
+        await bench.answer_all()
+
+    run(test)
