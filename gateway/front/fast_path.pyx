@@ -385,7 +385,7 @@ cdef class Results:
                 if dtype is not None and 0 < self.units[tensor]:
                     size = self.size_of(tensor, 0)
                     array = frombuffer(self.received, dtype, size // dtype.itemsize, self.start + self.starts[tensor])
-                    if size and array.flags.aligned:
+                    if size and array.nbytes == size and array.flags.aligned:
                         text = orjson_dumps(array, None, SERIALIZE_NUMPY)
                         if b"null" in text:  # values that are not finite
                             text = None
