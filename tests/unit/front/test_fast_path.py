@@ -605,3 +605,24 @@ def test_a_worker_that_answers_before_it_is_asked_harms_no_other_request(run: Ru
         await bench.answer_all()
 
     run(test)
+
+
+def test_the_grace_period_ends_while_requests_run_and_wait(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        other = bench.pair.connect()
+        for number in (bench.number, other):
+            await bench.learn(number=number)
+        await bench.ask()
+        await bench.ask(number=other)  # it waits
+        assert bench.pair.plain.state()["queued"]["m", "1"][0]
+        bench.answers()
+        for front in bench.pair.fronts:
+            await front.engine.drain(0)
+            assert front.engine.drained.is_set()
+        await bench.pair.compare()
+        assert b" 503 " in bench.answers()
+        bench.pair.send(other, request())
+        await bench.pair.compare()
+        assert bench.answers(other).count(b" 503 ") == 2
+
+    run(test, window=1)
