@@ -626,3 +626,31 @@ def test_the_grace_period_ends_while_requests_run_and_wait(run: Run) -> None:
         assert bench.answers(other).count(b" 503 ") == 2
 
     run(test, window=1)
+
+
+@pytest.mark.parametrize(
+    ("version", "more"),
+    [
+        ("1.0", "connection: keep-alive\r\n"),
+        ("1.0", ""),
+        ("1.1", "connection: close\r\n"),
+        ("1.1", "expect: 100-continue\r\n"),
+    ],
+)
+def test_a_request_with_other_rules_arrives_while_one_runs(run: Run, version: str, more: str) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.learn()
+        await bench.ask()
+        behind = http(document(2.0), more=more).replace(b"HTTP/1.1", f"HTTP/{version}".encode())
+        bench.pair.send(bench.number, behind[:-9])
+        await bench.pair.compare()
+        bench.pair.send(bench.number, behind[-9:])
+        await bench.pair.compare()
+        for _ in range(2):
+            await bench.answer_all()
+        if bench.number in bench.pair.plain.clients:
+            bench.pair.send(bench.number, request())
+            await bench.pair.compare()
+            await bench.answer_all()
+
+    run(test)
