@@ -22,6 +22,7 @@ from gateway.engine.arena import Arena
 from gateway.engine.client import WorkerClient
 from gateway.engine.engine import FrontEngine
 from gateway.engine.queue import ModelQueue
+from gateway.engine.routes import Routes
 from gateway.front.base import body
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2 import rest_forms, rest_response
@@ -118,18 +119,13 @@ class Worker:
     def __init__(self, client: WorkerClient, arena: Arena | None) -> None:
         self.client = client
         self._arena = None if arena is None else memoryview(arena._map)
+        self._transport = Transport(lambda: client.connection_lost(None))
+        client.connection_made(self._transport)
         client._worker_maps_arena = arena is not None
-        self.socket: Any = None
-        self._transport = Transport(_nothing)
-        vars(client)["connection_made"] = self._connected
         self._reader = wire.FrameReader()
         # What the front sent and the worker has not answered, by id; what was cancelled.
         self.asked: dict[int, wire.InferFrame] = {}
         self.cancelled: list[int] = []
-
-    def _connected(self, socket: asyncio.BaseTransport) -> None:
-        self.socket = socket
-        WorkerClient.connection_made(self.client, self._transport)
 
     def receive(self) -> list[tuple[Any, ...]]:
         """Read the frames written since the last time, and return their contents without times."""
@@ -160,6 +156,7 @@ class Front:
         path = None if fast_path is None else fast_path.FastPath(self.engine, body_limits)
         self.server = HttpServer(self.engine, body_limits, _no_app, fast_path=path)
         self.server.config.load()
+        vars(self.engine._routes)["_connect"] = self._connect
         self.clients: dict[int, Client] = {}
         self.workers: dict[int, Worker] = {}
         self.taken: Counter[str] = Counter()
@@ -167,13 +164,21 @@ class Front:
     async def apply(self, table: Table) -> None:
         routes = self.engine._routes
         self.engine.apply(table)
-        for number, (client, _) in routes._clients.items():
-            if number not in self.workers:
-                self.workers[number] = Worker(client, self.engine._arena)
         for queue in routes._queues.values():
             if "put" not in vars(queue):
                 vars(queue)["put"] = self._counted(queue)
         await asyncio.gather(*routes._tasks)
+
+    def _connect(self, queue: ModelQueue, address: WorkerAddress) -> None:
+        """Do what the engine does, without a socket."""
+        routes = self.engine._routes
+        Routes._connect(routes, queue, address)
+        client, _ = routes._clients[address.id]
+
+        async def connect() -> None:
+            self.workers[address.id] = Worker(client, self.engine._arena)
+
+        vars(client)["connect"] = connect
 
     def _counted(self, queue: ModelQueue) -> Callable[[Any], None]:
         put, taken = type(queue).put, self.taken
@@ -218,8 +223,6 @@ class Pair:
         self.fast, self.plain = fast, plain
         self._folder = folder
         self._connections = self._workers = 0
-        self._sockets: list[asyncio.Transport] = []
-        self._servers: list[asyncio.Server] = []  # uvloop closes a server that nothing refers to
         # All answers so far, by connection.
         self.answers: dict[int, bytes] = {}
 
@@ -232,15 +235,12 @@ class Pair:
         self._workers += 1
         status = self._folder / f"status{self._workers}"
         status.write_bytes(bytes(status_page.SIZE))
-        socket = str(self._folder / f"socket{self._workers}")
-        self._servers.append(await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, socket))
-        return WorkerAddress(self._workers, socket, str(status), window)
+        return WorkerAddress(self._workers, "", str(status), window)
 
     async def apply(self, *entries: tuple[ModelStatus, Sequence[WorkerAddress]]) -> None:
         table = Table(tuple(TableEntry(status, tuple(workers)) for status, workers in entries), ready=True)
         for front in self.fronts:
             await front.apply(table)
-            self._sockets += [worker.socket for worker in front.workers.values()]
         await self.compare()
 
     def connect(self) -> int:
@@ -316,14 +316,6 @@ class Pair:
             if lost:
                 for front in self.fronts:
                     del front.clients[number]
-
-    def close(self) -> None:
-        """End what keeps the loop busy."""
-        for server in self._servers:
-            server.close()
-        for socket in self._sockets:
-            if socket is not None:
-                socket.abort()
 
     async def finish(self) -> None:
         """End all connections and requests, and assert that nothing is left of them."""
@@ -408,10 +400,7 @@ async def pair(
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     limits, body_limits = limits or AdmissionLimits(), body_limits or Limits()
     found = Pair(Front(module, limits, body_limits, arena), Front(None, limits, body_limits, arena), folder)
-    try:
-        # A timer of one front must not run between what is done to both.
-        with patch.object(body, "LINGER_S", 3600):
-            yield found
-            await found.finish()
-    finally:
-        found.close()
+    # A timer of one front must not run between what is done to both.
+    with patch.object(body, "LINGER_S", 3600):
+        yield found
+        await found.finish()
