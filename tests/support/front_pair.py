@@ -161,13 +161,12 @@ class Front:
         self.workers: dict[int, Worker] = {}
         self.taken: Counter[str] = Counter()
 
-    async def apply(self, table: Table) -> None:
+    def apply(self, table: Table) -> None:
         routes = self.engine._routes
         self.engine.apply(table)
         for queue in routes._queues.values():
             if "put" not in vars(queue):
                 vars(queue)["put"] = self._counted(queue)
-        await asyncio.gather(*routes._tasks)
 
     def _connect(self, queue: ModelQueue, address: WorkerAddress) -> None:
         """Do what the engine does, without a socket."""
@@ -193,7 +192,7 @@ class Front:
         """Everything about the front that a request may change, without times."""
         engine = self.engine
         routes, watched = engine._routes, engine._deadlines
-        every = [client for client, _ in routes._clients.values()]
+        every = [client for _, (client, _) in sorted(routes._clients.items())]
         return {
             "admitted": (engine._admission.requests, engine._admission._bytes),
             "watched": {timeout: sorted(each.items) for timeout, each in watched._buckets.items() if each.items},
@@ -238,9 +237,10 @@ class Pair:
         return WorkerAddress(self._workers, "", str(status), window)
 
     async def apply(self, *entries: tuple[ModelStatus, Sequence[WorkerAddress]]) -> None:
+        await self.compare()  # what goes on by itself belongs to the table before
         table = Table(tuple(TableEntry(status, tuple(workers)) for status, workers in entries), ready=True)
         for front in self.fronts:
-            await front.apply(table)
+            front.apply(table)
         await self.compare()
 
     def connect(self) -> int:
