@@ -83,7 +83,14 @@ class Path:
         buffers = [tensor.data for tensor in request.inputs]
         assert size == sum(map(len, buffers))
         admitted = SimpleNamespace(
-            id=next(self._ids), deadline=1e9, priority=priority, rows=rows, layout=layout, buffers=buffers, crashes=0
+            settled=False,
+            id=next(self._ids),
+            deadline=1e9,
+            priority=priority,
+            rows=rows,
+            layout=layout,
+            buffers=buffers,
+            crashes=0,
         )
         return cast(QueuedRequest, admitted)
 
