@@ -190,7 +190,7 @@ class NativeServer:
             try:
                 # The library makes this check in the code around the handler, which is not called here.
                 if limit is not None and len(message) > limit:
-                    raise TooLarge(f"the message has {len(message)} bytes, over the limit of {limit}")
+                    raise _too_large("message", message, limit)
                 if method == fast_method and fast_calls is not None and fast_calls.take(call, message, seconds):
                     continue
                 done = partial(self._answer, call)
@@ -223,7 +223,7 @@ class NativeServer:
         method: Any = self._table[number][1]
         try:
             if self._receive_limit is not None and len(message) > self._receive_limit:
-                raise TooLarge(f"the message has {len(message)} bytes, over the limit of {self._receive_limit}")
+                raise _too_large("message", message, self._receive_limit)
             check = check_of(self._access, peer, metadata)
             if number in self._streaming:
                 await self._send_all(call, method(message, check))
@@ -249,7 +249,7 @@ class NativeServer:
         if isinstance(outcome, Exception):
             self._reject(call, outcome)
         elif self._send_limit is not None and len(outcome) > self._send_limit:
-            self._reject(call, TooLarge(f"the answer has {len(outcome)} bytes, over the limit of {self._send_limit}"))
+            self._reject(call, _too_large("answer", outcome, self._send_limit))
         else:
             if not self._answers:
                 self._respond_soon()
@@ -281,3 +281,7 @@ class NativeServer:
 
     def _forget(self, call: int, task: "asyncio.Task[None]") -> None:
         self._calls.pop(call, None)
+
+
+def _too_large(what: str, message: bytes, limit: int) -> TooLarge:
+    return TooLarge(f"the {what} has {len(message)} bytes, over the limit of {limit}")
