@@ -33,7 +33,7 @@ from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.pending import Batch, PendingGroup
 from runtimes.worker.results import MAX_FRAME_BYTES, Outcome
-from runtimes.worker.rows import Arrays
+from runtimes.worker.rows import Arrays, sizes_fit
 
 # Layouts that are prepared: as many as the wire caches.
 _MAX_LAYOUTS = 1024
@@ -121,14 +121,11 @@ class FastPath:
 
     def _prepare(self, layout: TensorLayout) -> _Prepared:
         prepared = _Prepared()
-        for name, datatype, shape, size in layout[2] if self._can_serve else ():
-            itemsize, typestr = DATATYPES[datatype].itemsize, DATATYPES[datatype].typestr
-            elements = 1
-            for each in shape:
-                elements *= abs(each)  # the rows are -1 if each request has its own number
-            if datatype == "BYTES" or typestr is None or not size or size != elements * itemsize:
+        for name, datatype, shape, size in layout[2] if self._can_serve and sizes_fit(layout) else ():
+            if datatype == "BYTES" or not size:
                 prepared.inputs.clear()
                 break
+            elements = size // DATATYPES[datatype].itemsize
             prepared.inputs.append(
                 (name, numpy_dtype(datatype), elements, shape if -1 in shape or not shape else (-1,) + shape[1:])
             )

@@ -50,11 +50,11 @@ def _join(batch: Batch) -> Optional[Arrays]:
     groups, count = batch.groups, len(batch.ids)
     group, inputs = groups[0], groups[0].requests.inputs
     layout = inputs.layout
-    if not _fits(layout):
+    if not sizes_fit(layout):
         return None
     if len(groups) > 1:
         for other in [each.requests.inputs.layout for each in groups]:
-            if other is not layout and (not _fits(other) or _names(other) != _names(layout)):
+            if other is not layout and (not sizes_fit(other) or _names(other) != _names(layout)):
                 return None
     rows = batch.rows or inputs.rows[group.start]  # the latter of a request that runs as it is
     arrays: Arrays = {}
@@ -100,19 +100,19 @@ def _names(layout: TensorLayout) -> List[str]:
     return [name for name, _, _, _ in layout[2]]
 
 
-def _fits(layout: TensorLayout) -> bool:
+def sizes_fit(layout: TensorLayout) -> bool:
     """Return whether the sizes of all numbers fit their shapes, and numpy has their datatypes."""
-    fits = _known_layouts.entries.get(layout)
-    if fits is None:
-        fits = True
+    found = _known_layouts.entries.get(layout)
+    if found is None:
+        found = True
         for _, datatype, shape, size in layout[2]:
             count, typestr = DATATYPES[datatype].itemsize, DATATYPES[datatype].typestr
             for each in with_rows(shape, 1):
                 count *= each
-            fits = fits and (datatype == "BYTES" or (size == count and typestr is not None))
+            found = found and (datatype == "BYTES" or (size == count and typestr is not None))
         if type(layout) is not tuple:  # the others are too long to be cached
-            _known_layouts.put(layout, fits)
-    return fits
+            _known_layouts.put(layout, found)
+    return found
 
 
 def concatenate(
