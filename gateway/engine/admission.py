@@ -18,6 +18,14 @@ class AdmissionLimits:
     max_bytes: int = default.MAX_ADMITTED_BYTES
     timeout_s: float = default.REQUEST_TIMEOUT_S
 
+    @property
+    def share(self) -> int:
+        """The requests of one model while there are others.
+
+        Without this, one model that hangs would use up the limit for all of them.
+        """
+        return max(1, self.max_requests // 2)
+
 
 class AdmissionController:
     """Counts the requests and bytes in progress and compares them with the limits.
@@ -27,6 +35,7 @@ class AdmissionController:
 
     def __init__(self, limits: AdmissionLimits) -> None:
         self.limits = limits
+        self._share = limits.share
         self.requests = 0
         self.on_idle: Callable[[], None] = _nothing
         self._bytes = 0
@@ -36,10 +45,8 @@ class AdmissionController:
 
         Raises Overloaded if it would exceed a limit.
         """
-        limit = self.limits.max_requests
-        share = max(1, limit // 2)
+        limit, share = self.limits.max_requests, self._share
         if has_other_models and requests_of_model >= share:
-            # Without this, one model that hangs would use up the limit for all of them.
             raise Overloaded(f"{share} requests to this model are in progress, which is the limit; try again later")
         if self.requests >= limit:
             raise Overloaded(f"{limit} requests are in progress, which is the limit; try again later")

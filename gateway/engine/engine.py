@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 # Longer deadlines are shortened to a day, which is also the longest single wait of asyncio's own loop
 # (MAXIMUM_SELECT_TIMEOUT). Clients may set deadlines years away, and not every event loop has timers that long.
-_MAX_WAIT_S = 86_400.0
+MAX_WAIT_S = 86_400.0
 
 Control = Callable[[ControlRequest[Any]], Awaitable[Any]]
 
@@ -190,7 +190,7 @@ class FrontEngine:
             timeout_s = target_s or self._admission.limits.timeout_s
             deadline = now + timeout_s
         else:
-            deadline = min(request.deadline, now + (target_s or _MAX_WAIT_S))
+            deadline = min(request.deadline, now + (target_s or MAX_WAIT_S))
             if deadline <= now:
                 raise DeadlineExceeded("the deadline had passed when the request arrived")
         if target_s and servable.would_be_late(rows, now, deadline):

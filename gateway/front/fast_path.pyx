@@ -26,7 +26,7 @@ from cpython.long cimport PyLong_AsDouble, PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.math cimport isinf
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
@@ -43,7 +43,6 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     int PyFloat_Pack2(double x, char *p, int little) except -1
-    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     bint PyUnicode_CheckExact(object text)
     long long PyLong_AsLongLongAndOverflow(object number, int *overflow) except? -1
     unsigned long long PyLong_AsUnsignedLongLong(object number) except? 0xFFFFFFFFFFFFFFFF
@@ -56,11 +55,12 @@ import orjson
 from numpy import frombuffer
 
 from gateway.domain.types import InferResponse
-from gateway.engine import frames
+from gateway.engine import engine, frames
 from gateway.codecs.protobuf_fields import field as field_of
-from gateway.front.dialects.v2 import rest, rest_forms, rest_response
+from gateway.front.dialects.v2 import rest, rest_forms, rest_request, rest_response
 from gateway.front.dialects.v2.known_input import code_of
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON
+from gateway.front.base import dialect
 from gateway.front.base.dialect import error_reply
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, numpy_dtype
@@ -73,14 +73,20 @@ log = logging.getLogger("gateway.engine.engine")
 if wire.VERSION != 7:
     raise ImportError(f"it packs frames of version 7, but runtimes/wire.py of version {wire.VERSION}")
 
+DEF MAX_HEAD = 2048
 DEF MAX_LISTS = 32
 DEF MAX_KEY = 8192
 DEF MAX_INPUTS = 32
 DEF MAX_MESSAGE = 65536
+# Entries of a cache, as of those in the Python code.
+DEF MAX_CACHED = 1024
 # More do not fit into a message. Shapes claim more, and Python says what is wrong with them.
 DEF MAX_ELEMENTS = 1 << 40
 
 cdef object V2 = rest.V2
+cdef Py_ssize_t MAX_JOINED_BYTES = dialect.MAX_JOINED_BYTES
+cdef double MAX_WAIT_S = engine.MAX_WAIT_S
+cdef Py_ssize_t MAX_UNCOUNTED = rest_request.MAX_UNCOUNTED
 cdef object orjson_loads = orjson.loads
 cdef object orjson_dumps = orjson.dumps
 cdef object SERIALIZE_NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -119,8 +125,7 @@ cdef class Form:
     cdef int priority
     cdef object layout
     # The version's validator that was asked last, and what it found for this layout.
-    cdef object validator, valid
-    cdef object layout_in_frames
+    cdef object validator, layout_in_frames
     cdef Py_ssize_t rows, input_bytes
 
     def __dealloc__(self):
@@ -167,97 +172,22 @@ cdef class Form:
         return self
 
 
-cdef struct Line:
-    # Where it begins in its head, and its length.
-    Py_ssize_t start, size
-    # The length of its name, if heads may differ in its value; otherwise 0.
-    Py_ssize_t name
-    bint is_length
-
-
 cdef class Head:
-    """A head_cache.Head of the Open Inference Protocol, as one connection sent it.
+    """What heads mean that differ in nothing that matters, as head_cache.Head."""
 
-    A later head of this connection means the same if it is equal to this one but for the values of some lines.
-    """
-
-    cdef object head
     cdef tuple model
-    # The length of the body that follows this very text.
-    cdef Py_ssize_t content_length
     cdef Py_ssize_t limit, json_length
-    cdef bytes owner
-    cdef const char *text
-    cdef Py_ssize_t size
-    # 0 if only this very text stands for it.
-    cdef int line_count
-    cdef Line *lines
-
-    def __dealloc__(self):
-        free(self.lines)
 
     @staticmethod
-    cdef Head of(object head, bytes text, Py_ssize_t length, list lines):
-        """Return None if the fast path does not take such requests. `lines`: see HeadCache.lines."""
+    cdef Head of(object head):
+        """Return None if the fast path does not take such requests."""
         route, headers = head.route, head.headers
-        if route.dialect is not V2 or not head.is_plain or headers.json_length == 0:
+        if route.dialect is not V2 or headers.json_length == 0:
             return None
         cdef Head self = Head.__new__(Head)
-        self.head = head
-        self.model = (route.model, route.version)
-        self.content_length, self.limit = length, head.limit
+        self.model, self.limit = (route.model, route.version), head.limit
         self.json_length = -1 if headers.json_length is None else headers.json_length
-        self.owner, self.text, self.size = text, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)
-        if lines is None:
-            return self
-        self.lines = <Line *>malloc(len(lines) * sizeof(Line))
-        if self.lines == NULL:
-            raise MemoryError
-        cdef Py_ssize_t start = 0
-        cdef Line *line
-        for each, name in lines:
-            line = &self.lines[self.line_count]
-            line.start, line.size, line.name = start, len(each), len(name)
-            line.is_length = name.lower() == b"content-length"
-            start += line.size + 2
-            self.line_count += 1
         return self
-
-    cdef bint stands_for(self, const char *text, Py_ssize_t size, Py_ssize_t length) noexcept:
-        """Whether this text means the same, and the body has this length: see head_cache.py.
-
-        The lines must be the same, except that the value of one that varies may be any printable text. That of
-        Content-Length must be the length in digits.
-        """
-        if size == self.size and length == self.content_length and not memcmp(text, self.text, size):
-            return True
-        if not self.line_count or length > self.limit:
-            return False
-        cdef const char *end = text + size
-        cdef const char *value
-        cdef Line *line
-        cdef int index
-        for index in range(self.line_count):
-            line = &self.lines[index]
-            if index:
-                if end - text < 2 or text[0] != c"\r" or text[1] != c"\n":
-                    return False
-                text += 2
-            if not line.name:
-                if end - text < line.size or memcmp(text, self.text + line.start, line.size):
-                    return False
-                text += line.size
-                continue
-            if end - text <= line.name or memcmp(text, self.text + line.start, line.name + 1):
-                return False
-            text += line.name + 1
-            value = text
-            while text < end and 32 <= <uint8_t>text[0] < 127:
-                text += 1
-            if line.is_length:
-                if read_length(value, text) != length:
-                    return False
-        return text == end
 
 
 @cython.final
@@ -281,7 +211,7 @@ cdef class Model:
     cdef object servable, validator, metrics, name, version
     cdef list finished, waited
     cdef bint usable
-    cdef int default_priority, priority_levels
+    cdef int default_priority
     # Texts by the address of their layout, which they keep, and the rows.
     cdef dict json_texts, binary_texts, grpc_texts
 
@@ -292,8 +222,15 @@ cdef class Model:
         self.name, self.version = status.name, status.version
         self.usable = status.admits and not servable.target_s
         self.default_priority = status.default_priority_level
-        self.priority_levels = status.priority_levels
         self.json_texts, self.binary_texts, self.grpc_texts = {}, {}, {}
+
+    cdef Texts remember(self, dict known, Texts texts, uint64_t rows):
+        """Keep texts in one of these dictionaries, where `known_texts` finds them."""
+        if type(texts.layout) is not tuple:  # the others are too long to be cached, and new in each frame
+            if len(known) >= MAX_CACHED:
+                known.clear()
+            known[(<Py_ssize_t><PyObject *>texts.layout, rows)] = texts
+        return texts
 
 
 @cython.final
@@ -406,6 +343,8 @@ cdef class Frames:
     # The layouts used last, and their bytes.
     cdef object packed_layout
     cdef bytes packed
+    # The tensors of `packed_layout` that are strings.
+    cdef list strings
     cdef object unpacked_layout
     cdef bytes unpacked
     cdef bint unpacked_by_row
@@ -440,11 +379,10 @@ cdef class Frames:
         layout = each.layout
         if layout is not self.packed_layout:
             self.packed, self.packed_layout = pack_layout(layout), layout
-        cdef Py_ssize_t count = stop - start, tensors = len(<list>each.buffers), index, tensor, strings = 0, size
+            self.strings = [number for number, (_, _, _, bytes_of) in enumerate(layout[2]) if bytes_of < 0]
+        cdef Py_ssize_t count = stop - start, tensors = len(<list>each.buffers), index, tensor, size
+        cdef Py_ssize_t strings = len(self.strings)
         cdef Py_ssize_t total = 8 + 32 * count + PyBytes_GET_SIZE(self.packed)
-        for tensor in range(tensors):
-            if <Py_ssize_t>(<tuple>(<tuple>layout[2])[tensor])[3] < 0:
-                strings += 1
         total += 8 * (strings * count + (strings * count & 1))
         for tensor in range(tensors):
             size = 0
@@ -471,11 +409,10 @@ cdef class Frames:
         cdef char *to = put_bytes(<char *>(head + 4 * count), self.packed)
         if strings:
             head = <uint64_t *>to
-            for tensor in range(tensors):
-                if <Py_ssize_t>(<tuple>(<tuple>layout[2])[tensor])[3] < 0:
-                    for index in range(start, stop):
-                        head[0] = PyBytes_GET_SIZE((<list>(<Request>requests[index]).buffers)[tensor])
-                        head += 1
+            for tensor in self.strings:
+                for index in range(start, stop):
+                    head[0] = PyBytes_GET_SIZE((<list>(<Request>requests[index]).buffers)[tensor])
+                    head += 1
             if strings * count & 1:
                 head[0] = 0
                 head += 1
@@ -645,6 +582,11 @@ cdef class Request:
         except Exception:
             log.exception("an answer could not be delivered")
 
+    cdef object response(self, object group, Py_ssize_t index):
+        """Return an answer for the Python code to write."""
+        name = "" if self.client_id is None else self.client_id.decode()
+        return InferResponse(self.model.name, self.model.version, GroupedTensors(group, index), name)
+
     cdef void deliver(self, Results results, Py_ssize_t index, double now) except *:
         raise NotImplementedError
 
@@ -674,17 +616,21 @@ cdef class HttpRequest(Request):
     def abandon(self):
         """End without an answer: the client has disconnected."""
         if not self.response_complete:
-            self.response_complete = True
-            self.receiver = None
+            self.end()
             self.cancel()
 
-    cdef void deliver(self, Results results, Py_ssize_t index, double now) except *:
+    cdef Receiver end(self):
+        """End the request, and return where its answer goes."""
         cdef Receiver receiver = self.receiver
+        self.receiver = None
+        self.response_complete = True
+        return receiver
+
+    cdef void deliver(self, Results results, Py_ssize_t index, double now) except *:
+        cdef Receiver receiver = self.end()
         cdef Texts texts = None
         cdef list values = None
         reply = None
-        self.receiver = None
-        self.response_complete = True
         try:
             texts = self.path.texts_of(self.model, results, index, self.binary)
             if texts is None or (texts.strings and not self.path.are_within_limits(texts, results, index)):
@@ -702,16 +648,10 @@ cdef class HttpRequest(Request):
         receiver.spare = self
 
     cdef void deliver_slowly(self, object group, Py_ssize_t index) except *:
-        cdef Receiver receiver = self.receiver
-        self.receiver = None
-        self.response_complete = True
-        receiver.connection.answer(self.path.written(self, group, index), self.keep_alive)
+        self.end().connection.answer(self.path.written(self, group, index), self.keep_alive)
 
     cdef void deliver_error(self, object error) except *:
-        cdef Receiver receiver = self.receiver
-        self.receiver = None
-        self.response_complete = True
-        receiver.connection.answer(error_reply(V2, error), self.keep_alive)
+        self.end().connection.answer(error_reply(V2, error), self.keep_alive)
 
 
 cdef class FastPath:
@@ -727,8 +667,10 @@ cdef class FastPath:
     cdef Py_ssize_t max_requests, max_bytes, share
     # Whether connections stay open.
     cdef public bint keep_alive
-    cdef object forms, exact, reduced
+    cdef object forms, reduced
+    # The names of lines in which heads may differ; for each length of a name, a bit for each first letter.
     cdef tuple varying
+    cdef uint32_t initials[32]
     cdef dict models
     cdef list default_headers
     cdef bytes json_prefix, binary_prefix
@@ -741,12 +683,12 @@ cdef class FastPath:
         self.known = self.routes.known
         limits = self.admission.limits
         self.timeout_s, self.max_requests, self.max_bytes = limits.timeout_s, limits.max_requests, limits.max_bytes
-        self.share = max(1, self.max_requests // 2)
+        self.share = limits.share
         self.keep_alive = True
         self.bucket = self.deadlines.bucket(self.timeout_s)
         self.timeouts = self.bucket.items
-        self.forms = BoundedCache(1024)
-        self.exact, self.reduced = BoundedCache(1024), BoundedCache(1024)
+        self.forms = BoundedCache(MAX_CACHED)
+        self.reduced = BoundedCache(MAX_CACHED)
         self.models = {}
         self.default_headers = None
 
@@ -754,6 +696,8 @@ cdef class FastPath:
         """`at_boundary`: the state of a connection between two requests."""
         self.shared, self.heads, self.at_boundary = shared, shared.heads, at_boundary
         self.varying = tuple(self.heads.varying)
+        for name in self.varying:
+            self.initials[<int>len(name)] |= 1 << (<int>name[0] & 31)
 
     def receiver(self, connection):
         return Receiver(connection, self.shared.receive_buffer, self)
@@ -764,18 +708,18 @@ cdef class FastPath:
     cdef bint take(self, Receiver receiver, const char *data, Py_ssize_t size) except -1:
         """Take the request that these bytes are, if they are one. Return False if the Python code must look at it."""
         cdef const char *found = find_bytes(data, size, b"\r\n\r\n", 4)
-        if found == NULL or found - data > 2048:
+        if found == NULL or found - data > MAX_HEAD:
             return False
         cdef const char *body = found + 4
         cdef Py_ssize_t length = size - (body - data), json_length, head_size = found - data
+        if not receiver.repeats_head(data, head_size, length):
+            receiver.head = self.head_of(data, head_size, length)
+            receiver.head_text, receiver.body_length = PyBytes_FromStringAndSize(data, head_size), length
         cdef Head head = receiver.head
-        if head is None or not head.stands_for(data, head_size, length):
-            head = self.head_of(PyBytes_FromStringAndSize(data, head_size), length)
-            if head is None:
-                return False
-            receiver.head = head
+        if head is None:
+            return False
         json_length = length if head.json_length < 0 else head.json_length
-        if json_length > length or (head.json_length >= 0 and json_length > 4096):
+        if json_length > length or (head.json_length >= 0 and json_length > MAX_UNCOUNTED):
             return False
         # The text without its lists of values and its id is the form's key.
         cdef const char *lists[MAX_LISTS]
@@ -838,34 +782,25 @@ cdef class FastPath:
         request.model.servable.put(request)
         return True
 
-    cdef Head head_of(self, bytes text, Py_ssize_t length):
+    cdef Head head_of(self, const char *text, Py_ssize_t size, Py_ssize_t length):
         """Return None if the Python code must look at the head."""
-        cdef PyObject *entry = PyDict_GetItem(self.exact.entries, text)
+        cdef char key[MAX_HEAD + 2]
+        cdef Py_ssize_t stated
+        cdef Py_ssize_t key_size = self.reduce(text, size, key, &stated)
+        if key_size < 0 or stated != length:
+            return None
+        cdef bytes lines = PyBytes_FromStringAndSize(key, key_size)
+        cdef PyObject *entry = PyDict_GetItem(self.reduced.entries, lines)
         cdef Head known
         if entry != NULL:
             known = <Head>entry
-            return known if known.content_length == length else None
-        cdef char key[2048 + 4]
-        cdef Py_ssize_t said
-        cdef Py_ssize_t key_size = self.reduce(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), key, &said)
-        if key_size > 0:
-            if said != length:
+        else:
+            head, _ = self.heads.find_reduced(PyBytes_FromStringAndSize(text, size))
+            known = None if head is None else Head.of(head)
+            if known is None:
                 return None
-            entry = PyDict_GetItem(self.reduced.entries, PyBytes_FromStringAndSize(key, key_size))
-            if entry != NULL:
-                known = <Head>entry
-                return known if length <= known.limit else None
-        head = self.heads.find(text, length)
-        if head is None:
-            return None
-        known = Head.of(head, text, length, self.heads.lines(text))
-        if known is None:
-            return None
-        if text in self.heads.exact.entries:
-            self.exact.put(text, known)
-        if key_size > 0 and known.line_count:
-            self.reduced.put(PyBytes_FromStringAndSize(key, key_size), known)
-        return known
+            self.reduced.put(lines, known)
+        return known if length <= known.limit else None
 
     cdef Py_ssize_t reduce(self, const char *text, Py_ssize_t size, char *key, Py_ssize_t *length) except -2:
         """Write the lines of a head to `key` that may not differ, as head_cache.py does, and find the body's length.
@@ -876,15 +811,13 @@ cdef class FastPath:
         cdef const char *stop
         cdef const char *colon
         cdef char *to = key
-        cdef bint varies
         length[0] = -1
         while text < end:
             stop = find_bytes(text, end - text, b"\r\n", 2)
             if stop == NULL:
                 stop = end
             colon = <const char *>memchr(text, c":", stop - text)
-            varies = colon != NULL and is_plain_text(colon + 1, stop - colon - 1) and self.may_vary(text, colon - text)
-            if varies:
+            if colon != NULL and self.may_vary(text, colon - text) and is_plain_text(colon + 1, stop - colon - 1):
                 if is_name(b"content-length", 14, text, colon - text):
                     if length[0] >= 0:
                         return -1
@@ -902,6 +835,8 @@ cdef class FastPath:
     cdef bint may_vary(self, const char *name, Py_ssize_t size) except -1:
         """Whether heads may differ in the line of this name."""
         cdef bytes each
+        if not 0 < size < 32 or not self.initials[size] >> (name[0] & 31) & 1:
+            return False
         for each in self.varying:
             if is_name(PyBytes_AS_STRING(each), PyBytes_GET_SIZE(each), name, size):
                 return True
@@ -934,8 +869,7 @@ cdef class FastPath:
             valid = model.validator.known(form.layout)
             if valid is None:
                 return False
-            form.validator, form.valid = model.validator, valid
-            form.layout_in_frames = valid.layout
+            form.validator, form.layout_in_frames = model.validator, valid.layout
             form.rows, form.input_bytes = valid.rows, valid.input_bytes
         cdef double now = monotonic()
         admission = self.admission
@@ -943,7 +877,7 @@ cdef class FastPath:
         if request.client_id is not None:
             size += PyBytes_GET_SIZE(request.client_id)
         request.default_timeout = timeout_s == 0
-        request.deadline = now + (self.timeout_s if timeout_s == 0 else min(timeout_s, 86400.0))
+        request.deadline = now + (self.timeout_s if timeout_s == 0 else min(timeout_s, MAX_WAIT_S))
         cdef Py_ssize_t requests = admission.requests, admitted = admission._bytes
         if requests >= self.max_requests or admitted + size > self.max_bytes:
             return False
@@ -978,34 +912,26 @@ cdef class FastPath:
     cdef Texts texts_of(self, Model model, Results group, Py_ssize_t index, bint binary):
         """Return the texts around the values of an answer; None if the Python code must write it."""
         cdef dict known = model.binary_texts if binary else model.json_texts
-        layout = group.layout
-        address = (<Py_ssize_t><PyObject *>layout, group.rows_of(index))
-        cdef PyObject *entry = PyDict_GetItem(known, address)
-        if entry != NULL:
-            return <Texts>entry
+        cdef Texts texts = known_texts(known, group, index)
+        if texts is not None:
+            return texts
         found = rest_response.texts_of(model.name, model.version, group, index, binary)
         limits = self.limits
         if found.size > limits.response_bytes or found.size > limits.json_answer_bytes:
             return None
         if not found.before or (found.strings and binary):
             return None
-        cdef Texts texts = Texts.__new__(Texts)
-        texts.layout, texts.before, texts.end = layout, found.before, found.end
+        texts = Texts.__new__(Texts)
+        texts.layout, texts.before, texts.end = group.layout, found.before, found.end
         texts.strings = bool(found.strings)
-        texts.dtypes = tuple([numpy_dtype(each[1]) if each[1] != "BYTES" else None for each in layout[2]])
-        if type(layout) is not tuple:  # the others are too long to be cached, and new in each frame
-            if len(known) >= 1024:
-                known.clear()
-            known[address] = texts
-        return texts
+        texts.dtypes = tuple([numpy_dtype(each[1]) if each[1] != "BYTES" else None for each in group.layout[2]])
+        return model.remember(known, texts, group.rows_of(index))
 
-    def written(self, HttpRequest request, group, Py_ssize_t index):
+    cdef object written(self, HttpRequest request, object group, Py_ssize_t index):
         """Return the Reply with an answer, written by the Python code."""
-        model, name = request.model, "" if request.client_id is None else request.client_id.decode()
-        response = InferResponse(model.name, model.version, GroupedTensors(group, index), name)
         options = ALL_BINARY if request.binary else ALL_JSON
         try:
-            return rest._write(self.engine, self.limits, options, response)
+            return rest._write(self.engine, self.limits, options, request.response(group, index))
         except Exception as error:
             return error_reply(V2, error)
 
@@ -1024,8 +950,10 @@ cdef class Receiver:
     cdef HttpRequest request
     # A request that was answered, and is used again.
     cdef HttpRequest spare
-    # The head of the last request.
+    # The head of the last request, and the length of the body behind it. Most clients repeat it.
     cdef Head head
+    cdef bytes head_text
+    cdef Py_ssize_t body_length
 
     def __init__(self, connection, memoryview shared_buffer, FastPath path):
         self.connection, self.shared_buffer, self.path = connection, shared_buffer, path
@@ -1073,6 +1001,12 @@ cdef class Receiver:
                 self.alone = True
                 return
         self.connection.data_received(PyBytes_FromStringAndSize(self.base, size))
+
+    cdef bint repeats_head(self, const char *text, Py_ssize_t size, Py_ssize_t length) noexcept:
+        """Whether the last request had this very head, and a body of this length."""
+        if self.head is None or length != self.body_length or size != PyBytes_GET_SIZE(self.head_text):
+            return False
+        return not memcmp(text, PyBytes_AS_STRING(self.head_text), size)
 
     cdef bint is_free(self) except -1:
         """Whether the connection is between requests, and nothing about it is unusual."""
@@ -1125,7 +1059,7 @@ cdef class Receiver:
             head_size += snprintf(head + head_size, 256 - head_size, b"connection: keep-alive\r\n")
         head[head_size], head[head_size + 1] = c"\r", c"\n"
         head_size += 2
-        cdef bint large = size >= 16384 and binary
+        cdef bint large = size >= MAX_JOINED_BYTES and binary
         cdef Py_ssize_t total = PyBytes_GET_SIZE(prefix) + head_size + (text if large else size)
         cdef bytes answer = PyBytes_FromStringAndSize(NULL, total)
         cdef char *to = PyBytes_AS_STRING(answer)
@@ -1173,23 +1107,24 @@ cdef class GrpcRequest(Request):
     cdef Calls calls
     cdef object call
 
-    cdef void deliver(self, Results group, Py_ssize_t index, double now) except *:
+    cdef Calls end(self):
+        """End the request, and return where its answer goes."""
         cdef Calls calls = self.calls
         self.calls = None
+        return calls
+
+    cdef void deliver(self, Results group, Py_ssize_t index, double now) except *:
+        cdef Calls calls = self.end()
         try:
             calls.answer(self, group, index)
         except Exception as error:
             calls.fail(self.call, error)
 
     cdef void deliver_slowly(self, object group, Py_ssize_t index) except *:
-        cdef Calls calls = self.calls
-        self.calls = None
-        calls.answer_slowly(self, group, index)
+        self.end().answer_slowly(self, group, index)
 
     cdef void deliver_error(self, object error) except *:
-        cdef Calls calls = self.calls
-        self.calls = None
-        calls.fail(self.call, error)
+        self.end().fail(self.call, error)
 
 
 @cython.final
@@ -1216,7 +1151,7 @@ cdef class Calls:
         self.reader, self.writer = reader, writer
         self.path, self.handles, self.answers, self.respond, self.fail = path, handles, answers, respond, fail
         self.max_size = max_size
-        self.forms = BoundedCache(1024)
+        self.forms = BoundedCache(MAX_CACHED)
         self.named = b""
         self.model = ("", "")
 
@@ -1367,31 +1302,28 @@ cdef class Calls:
 
     cdef void answer_slowly(self, GrpcRequest request, object group, Py_ssize_t index) except *:
         """Let the Python code write an answer."""
-        model, name = request.model, "" if request.client_id is None else request.client_id.decode()
-        response = InferResponse(model.name, model.version, GroupedTensors(group, index), name)
         try:
-            outcome = self.writer.write(ALL_BINARY, response)
+            outcome = self.writer.write(ALL_BINARY, request.response(group, index))
         except Exception as error:
             outcome = error
         self.fail(request.call, outcome)
 
     cdef Texts texts_of(self, Model model, Results group, Py_ssize_t index):
         """Return the fields around the data of an answer; None if the Python code must write it."""
-        layout = group.layout
-        address = (<Py_ssize_t><PyObject *>layout, group.rows_of(index))
-        cdef PyObject *entry = PyDict_GetItem(model.grpc_texts, address)
-        if entry != NULL:
-            return <Texts>entry
+        cdef Texts texts = known_texts(model.grpc_texts, group, index)
+        if texts is not None:
+            return texts
         found = self.writer.fields(model.name, model.version, group, index)
         if found.size > self.path.limits.response_bytes or None in found.heads:
             return None
-        cdef Texts texts = Texts.__new__(Texts)
-        texts.layout, texts.before, texts.end = layout, tuple(found.heads), found.start
-        if type(layout) is not tuple:  # the others are too long to be cached, and new in each frame
-            if len(model.grpc_texts) >= 1024:
-                model.grpc_texts.clear()
-            model.grpc_texts[address] = texts
-        return texts
+        texts = Texts.__new__(Texts)
+        texts.layout, texts.before, texts.end = group.layout, tuple(found.heads), found.start
+        return model.remember(model.grpc_texts, texts, group.rows_of(index))
+
+
+cdef Texts known_texts(dict known, Results group, Py_ssize_t index):
+    cdef PyObject *entry = PyDict_GetItem(known, (<Py_ssize_t><PyObject *>group.layout, group.rows_of(index)))
+    return None if entry == NULL else <Texts>entry
 
 
 cdef inline const char *read_field(const char **position, const char *end, uint8_t tag, Py_ssize_t *size) noexcept:
@@ -1602,55 +1534,27 @@ cdef object pack_values(Input *each, object values):
             else:
                 PyFloat_Pack2(number, data + 2 * index, 1)
         return packed
+    cdef Py_ssize_t width = each.size // each.count if each.count else 0
     for index in range(each.count):
         value = <object>PyList_GET_ITEM(values, index)
-        if not PyLong_CheckExact(value) or not pack_integer(data, index, code, value):
+        # Unsigned datatypes have upper-case letters.
+        if not PyLong_CheckExact(value) or not pack_integer(data + index * width, width, code > c"Z", value):
             return None
     return packed
 
 
-cdef bint pack_integer(char *data, Py_ssize_t index, char code, object value) except -1:
-    """Return False, or raise OverflowError, if the value does not fit."""
+cdef bint pack_integer(char *data, Py_ssize_t width, bint signed_, object value) except -1:
+    """Write an integer of `width` bytes. Return False, or raise OverflowError, if the value does not fit."""
     cdef int overflow = 0
-    cdef int64_t number
-    if code == c"Q":
-        number = PyLong_AsLongLongAndOverflow(value, &overflow)
-        if overflow < 0 or (not overflow and number < 0):
-            return False
-        if overflow:
-            (<uint64_t *>data)[index] = PyLong_AsUnsignedLongLong(value)
-        else:
-            (<uint64_t *>data)[index] = number
+    cdef int64_t number = PyLong_AsLongLongAndOverflow(value, &overflow)
+    cdef uint64_t unsigned
+    # The bits beyond those of the datatype: none, or copies of the sign.
+    cdef int64_t rest = number >> (8 * width - 1) if signed_ or width == 8 else number >> (8 * width)
+    if overflow > 0 and width == 8 and not signed_:
+        unsigned = PyLong_AsUnsignedLongLong(value)
+        memcpy(data, &unsigned, 8)
         return True
-    number = PyLong_AsLongLongAndOverflow(value, &overflow)
-    if overflow:
+    if overflow or not (rest == 0 or (signed_ and rest == -1)):
         return False
-    if code == c"q":
-        (<int64_t *>data)[index] = number
-    elif code == c"i":
-        if number != <int32_t>number:
-            return False
-        (<int32_t *>data)[index] = <int32_t>number
-    elif code == c"h":
-        if number != <int16_t>number:
-            return False
-        (<int16_t *>data)[index] = <int16_t>number
-    elif code == c"b":
-        if number != <int8_t>number:
-            return False
-        (<int8_t *>data)[index] = <int8_t>number
-    elif code == c"I":
-        if number != <uint32_t>number:
-            return False
-        (<uint32_t *>data)[index] = <uint32_t>number
-    elif code == c"H":
-        if number != <uint16_t>number:
-            return False
-        (<uint16_t *>data)[index] = <uint16_t>number
-    elif code == c"B":
-        if number != <uint8_t>number:
-            return False
-        (<uint8_t *>data)[index] = <uint8_t>number
-    else:
-        return False
+    memcpy(data, &number, width)
     return True

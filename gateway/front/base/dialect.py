@@ -12,6 +12,10 @@ from gateway.front.base.client_errors import client_message, to_client_error
 from gateway.front.base.limits import Limits
 from runtimes.tensors import Buffer
 
+# Up to this size, an answer is joined to one buffer: a copy costs less than a write of several buffers. Above it, the
+# copy costs more.
+MAX_JOINED_BYTES = 1 << 14
+
 
 class Reply(NamedTuple):
     """An HTTP answer.

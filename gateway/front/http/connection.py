@@ -10,7 +10,7 @@ from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.errors import InvalidRequest
 from gateway.front.base import body
 from gateway.front.base.access import Caller, http_caller
-from gateway.front.base.dialect import Reply, encode_error
+from gateway.front.base.dialect import MAX_JOINED_BYTES, Reply, encode_error
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH
 from gateway.front.http.hot_request import Head, HotRequest, read_head
 from gateway.front.http.shared_state import SharedState
@@ -28,9 +28,6 @@ _MAX_HEAD_BYTES = 1 << 16
 # allows this many bytes of them. The shortest chunk needs 5 ("1\r\n" and "\r\n"), so even a body of one-byte chunks
 # stays below the limit.
 _MAX_CHUNK_OVERHEAD = 16
-# Up to this size, an answer is joined to one buffer: a copy costs less than a write of several buffers. Above it, the
-# copy costs more.
-_MAX_JOINED_BYTES = 1 << 14
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -375,7 +372,7 @@ class HttpConnection(HttpToolsProtocol):
         elif self._confirms_keep_alive:
             headers += b"connection: keep-alive\r\n"
         head = b"%b%d\r\n%b\r\n" % (prefix, size, headers)
-        if size < _MAX_JOINED_BYTES:
+        if size < MAX_JOINED_BYTES:
             self.transport.write(b"".join([head, *parts]))
         else:
             self.transport.writelines([head, *parts])

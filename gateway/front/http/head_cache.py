@@ -41,7 +41,7 @@ class HeadCache:
     varying = _VARYING
 
     def __init__(self) -> None:
-        self.exact: BoundedCache[bytes, Head] = BoundedCache(_MAX_HEADS)
+        self._exact: BoundedCache[bytes, Head] = BoundedCache(_MAX_HEADS)
         # By the lines that are left of them without those of _VARYING; of those `find` may answer for with another
         # length.
         self._reduced: BoundedCache[tuple[bytes, ...], Head] = BoundedCache(_MAX_HEADS)
@@ -49,19 +49,19 @@ class HeadCache:
         self._lines: BoundedCache[bytes, None] = BoundedCache(_MAX_LINES)
 
     def __len__(self) -> int:
-        return len(self.exact) + len(self._reduced)
+        return len(self._exact) + len(self._reduced)
 
     def find(self, text: bytes, body_length: int, exactly: bool = False) -> Head | None:
         """Return the head with these bytes, if exactly its body follows.
 
         Unless `exactly` is set, its length, and headers that identify a request, may be those of an earlier one.
         """
-        head = self.exact.entries.get(text)
+        head = self._exact.entries.get(text)
         if head is not None:
             return head if head.headers.content_length == body_length else None
         if exactly:
             return None
-        head, length = self._find_reduced(text)
+        head, length = self.find_reduced(text)
         return head if head is not None and length == b"%d" % body_length and body_length <= head.limit else None
 
     def find_large(self, text: bytes, received: int, exactly: bool = False) -> Head | None:
@@ -69,9 +69,9 @@ class HeadCache:
 
         Unless `exactly` is set, headers that identify a request may be those of an earlier one.
         """
-        head = self.exact.entries.get(text)
+        head = self._exact.entries.get(text)
         if head is None and not exactly:
-            head, value = self._find_reduced(text)
+            head, value = self.find_reduced(text)
             if head is not None:
                 # Leading zeros are for the parser, and for `read_headers`, to judge.
                 length = int(value) if value.isdigit() and value[:1] != b"0" else 0
@@ -83,20 +83,7 @@ class HeadCache:
         is_large = MIN_ARENA_BYTES <= length <= head.limit and not head.headers.encoding
         return head if is_large and received < length else None
 
-    def lines(self, text: bytes) -> list[tuple[bytes, bytes]] | None:
-        """Return the lines of a head, and of those in whose values others may differ that mean the same, the name.
-
-        Return None if others may not differ from it.
-        """
-        if self._find_reduced(text)[0] is None:
-            return None
-        found = []
-        for line in text.split(b"\r\n"):
-            name, _, _ = line.partition(b":")
-            found.append((line, name if name.lower() in _VARYING else b""))
-        return found
-
-    def _find_reduced(self, text: bytes) -> tuple[Head | None, bytes]:
+    def find_reduced(self, text: bytes) -> tuple[Head | None, bytes]:
         """Return a head that differs in nothing but lines of _VARYING, and the length that `text` gives."""
         if not self._reduced.entries or len(text) > MAX_HEAD_LENGTH:
             return None, b""
@@ -126,7 +113,7 @@ class HeadCache:
         if length is None or not _FRAMING_HEADERS.isdisjoint(names):
             return
         if [name for name in names if name in _VARYING] == [_LENGTH]:
-            self.exact.put(text, head)
+            self._exact.put(text, head)
         # Where requests are checked or unpacked, what the head says of this one request is needed.
         if not head.is_plain:
             return

@@ -32,7 +32,7 @@ _MAX_KNOWN_INPUTS = 1024
 # Further inputs of one request are not looked up: models in use have fewer, and caching more would evict others.
 _MAX_KNOWN_PER_REQUEST = 32
 # JSON that is longer than the tensors by more than this is freed while its request waits, which costs a copy of them.
-_MAX_UNCOUNTED = 1 << 12
+MAX_UNCOUNTED = 1 << 12
 
 
 _known_inputs: BoundedCache[tuple[Any, ...], KnownInput] = BoundedCache(_MAX_KNOWN_INPUTS)
@@ -69,7 +69,7 @@ def _small_parts(body: Buffer, json_length: int | None) -> tuple[bytes, bytes]:
         return b"", b""
     if json_length is None:
         return body, b""
-    if json_length <= len(body) and json_length <= _MAX_UNCOUNTED:
+    if json_length <= len(body) and json_length <= MAX_UNCOUNTED:
         return body[:json_length], body[json_length:]
     return b"", b""
 
@@ -121,7 +121,7 @@ def _split(body: Buffer, json_length: int) -> tuple[Any, _Sections]:
         raise InvalidRequest(f"Inference-Header-Content-Length is {json_length}, but the body has {len(body)} bytes")
     view = memoryview(body)
     tensors = view[json_length:]
-    if json_length > _MAX_UNCOUNTED + len(tensors):
+    if json_length > MAX_UNCOUNTED + len(tensors):
         tensors = memoryview(bytes(tensors))  # views would keep the text in memory, of which the engine counts no byte
     return loads(view[:json_length]), _Sections(tensors)
 
