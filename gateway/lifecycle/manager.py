@@ -20,7 +20,7 @@ from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 from gateway.lifecycle.devices import count_gpus, placement
 from gateway.lifecycle.launch import Launch, plan_launch
 from gateway.lifecycle.model_version import ModelVersion, add_counts
-from gateway.lifecycle.policy import Action, State, VersionKey, next_actions
+from gateway.lifecycle.policy import TRANSIENT, Action, State, VersionKey, next_actions
 from gateway.lifecycle.selection import ModelSelection
 from gateway.lifecycle.snapshot import RepositorySnapshot, next_snapshot
 from gateway.repository.scan import ModelConfig, Scan, scan, with_runtime
@@ -34,7 +34,6 @@ _HANG_CHECK_S = 0.25
 # Time for idle workers to end on their own when the gateway stops. No request waits for them, so they are killed after
 # that; a longer time takes from the grace period.
 _STOP_S = 1.0
-_TRANSIENT = (State.LOADING, State.UNLOADING)
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ class Manager:
         # systems do not report every change. A model that is loading is not: repeated requests would restart it
         # forever.
         states = [(key in self._desired, each.state) for key, each in self.versions.items() if key.model == name]
-        if (True, State.LOADING) not in states and any(state not in _TRANSIENT for _, state in states):
+        if (True, State.LOADING) not in states and any(state not in TRANSIENT for _, state in states):
             self._reloads[name] = self._reloads.get(name, 0) + 1
         if not await self._rescan(name):
             # The log has the reason, with a path that clients must not see.
@@ -180,7 +179,7 @@ class Manager:
         keys = [key for key in self._desired if key.model == name]
         if not keys:
             return any(key.model == name for key in self._snapshot.found) and self._selection.is_selected(name)
-        return any(key not in self.versions or self.versions[key].state in _TRANSIENT for key in keys)
+        return any(key not in self.versions or self.versions[key].is_changing for key in keys)
 
     async def unload(self, name: str) -> None:
         """Stop serving a model until `load`. A model that is not loaded is no error. Raises NotFound, Unsupported."""
@@ -361,7 +360,7 @@ class Manager:
         if not self._has_reconciled:
             return False
         current = [version for version in self.versions.values() if not version.unloading]
-        if not self._has_settled and all(version.state not in _TRANSIENT for version in current):
+        if not self._has_settled and all(version.state not in TRANSIENT for version in current):
             self._has_settled = True
             ready = sum(version.state is State.READY for version in current)
             log.info("startup is complete: %d of %d model versions are READY", ready, len(current))

@@ -10,7 +10,7 @@ from typing import Any
 from gateway.domain.table import TableEntry
 from gateway.domain.types import ModelStatus
 from gateway.lifecycle.launch import Launch
-from gateway.lifecycle.policy import State, VersionKey
+from gateway.lifecycle.policy import TRANSIENT, State, VersionKey
 from gateway.lifecycle.worker_process import WorkerProcess
 from gateway.repository.image_config import incompatibility
 from gateway.repository.scan import ModelConfig
@@ -115,6 +115,15 @@ class ModelVersion:
             return State.READY
         return State.UNAVAILABLE if self.failed else State.LOADING
 
+    @property
+    def is_changing(self) -> bool:
+        """Whether its state will soon be another one, although nobody does anything.
+
+        A version whose files changed while they were read is UNAVAILABLE, but the repository is scanned again because
+        of it, so that either the new files replace it, or it is tried again.
+        """
+        return self.state in TRANSIENT or (self.state is State.UNAVAILABLE and self.outdated)
+
     def fail(self, reason: str) -> None:
         """Mark the version as UNAVAILABLE, for this reason, until something changes."""
         self.failed, self.reason = True, _printable(reason)
@@ -197,7 +206,7 @@ class ModelVersion:
                     return
                 self._on_outdated()
                 await self._pause(_OUTDATED_S)
-                self.outdated = False
+                self.outdated = self.failed = False
                 continue
             await self._after_crash(worker)
 

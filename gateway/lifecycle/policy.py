@@ -24,6 +24,9 @@ class State(StrEnum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
+TRANSIENT = (State.LOADING, State.UNLOADING)
+
+
 class VersionKey(NamedTuple):
     """One version of a model with particular files. When the files change, so does the fingerprint.
 

@@ -15,6 +15,7 @@ from gateway.domain.table import Table
 from gateway.environments.builder import Builder
 from gateway.errors import NotFound, Unavailable, Unsupported
 from gateway.lifecycle.manager import Manager, ManagerOptions
+from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.selection import ModelSelection
 from gateway.repository.scan import ModelConfig, RepositoryError
 
@@ -149,6 +150,24 @@ async def test_a_broken_model_is_loaded_again_on_request(caplog: pytest.LogCaptu
             with pytest.raises(Unavailable, match="failed to load 'a': it is broken"):
                 await manager.load("a")
     assert sum("a version 1 is UNAVAILABLE" in record.message for record in caplog.records) == 3
+
+
+@run
+async def test_a_load_follows_files_that_change_while_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = Repository("a")
+    fail = ModelVersion.fail
+
+    def changed(self: ModelVersion, reason: str) -> None:
+        if repository.models[0].fingerprint == "content":
+            repository.models = [ModelConfig("a", "1", "new content", problem="it is broken in another way")]
+            self.outdated = True
+            self._on_outdated()
+        fail(self, reason)
+
+    async with managing(repository, "explicit") as manager, asyncio.timeout(_WAIT_S):
+        monkeypatch.setattr(ModelVersion, "fail", changed)
+        with pytest.raises(Unavailable, match="it is broken in another way"):
+            await manager.load("a")
 
 
 @pytest.mark.parametrize("control", ["poll", "explicit"])
