@@ -190,8 +190,8 @@ async def connected(engine: FrontEngine, folder: Path) -> WorkerClient:
     model = ModelStatus("tiny", "1", "READY", admits=True, signatures={"": _SIGNATURE}, max_batch_size=32)
     worker = WorkerAddress(1, str(folder / "socket"), str(status), 1 << 20)
     engine.apply(Table((TableEntry(model, (worker,)),), ready=True))
-    queue = engine._routes._queues["tiny", "1"]
-    await asyncio.gather(*engine._routes._tasks)
+    queue = engine.routes._queues["tiny", "1"]
+    await asyncio.gather(*engine.routes._tasks)
     queue.clients[0]._transport = Recorder()
     return queue.clients[0]
 

@@ -231,10 +231,10 @@ class TensorGroup:
 
     def layout_of(self, member: int) -> TensorLayout:
         """Return the layout of one member, with its rows."""
-        return _with_rows(self.layout, self.rows[member]) if self.by_row else self.layout
+        return layout_with_rows(self.layout, self.rows[member]) if self.by_row else self.layout
 
 
-def _with_rows(layout: TensorLayout, rows: int) -> TensorLayout:
+def layout_with_rows(layout: TensorLayout, rows: int) -> TensorLayout:
     """Return the layout of `rows` rows, given one that leaves them open."""
     found = _row_layouts.entries.get((layout, rows))
     if found is None:

@@ -30,7 +30,7 @@ class AdmissionLimits:
 class AdmissionController:
     """Counts the requests and bytes in progress and compares them with the limits.
 
-    The bytes include those of bodies that are still being received. `on_idle` is called when no request is left.
+    `admitted_bytes` include those of bodies that are still being received. `on_idle` is called when no request is left.
     """
 
     def __init__(self, limits: AdmissionLimits) -> None:
@@ -38,7 +38,7 @@ class AdmissionController:
         self._share = limits.share
         self.requests = 0
         self.on_idle: Callable[[], None] = _nothing
-        self._bytes = 0
+        self.admitted_bytes = 0
 
     def admit(self, size: int, requests_of_model: int, has_other_models: bool) -> None:
         """Count a request of `size` bytes until `release` is called with the same size.
@@ -50,34 +50,36 @@ class AdmissionController:
             raise Overloaded(f"{share} requests to this model are in progress, which is the limit; try again later")
         if self.requests >= limit:
             raise Overloaded(f"{limit} requests are in progress, which is the limit; try again later")
-        if self._bytes + size > self.limits.max_bytes:
+        if self.admitted_bytes + size > self.limits.max_bytes:
             self._check_bytes(size)
         self.requests += 1
-        self._bytes += size
+        self.admitted_bytes += size
 
     def release(self, size: int) -> None:
         """Stop counting a request of `size` bytes."""
         self.requests -= 1
-        self._bytes -= size
+        self.admitted_bytes -= size
         if not self.requests:
             self.on_idle()
 
     def reserve(self, size: int, already_reserved: int) -> None:
         """Count `size` more bytes of a body that has `already_reserved` so far. Raises Overloaded."""
-        if self._bytes > already_reserved:
+        if self.admitted_bytes > already_reserved:
             # A body that is the only one is received whatever its size: it may be JSON, whose tensors are smaller
             # than its text and may be within the limit.
             self._check_bytes(size)
-        self._bytes += size
+        self.admitted_bytes += size
 
     def unreserve(self, size: int) -> None:
         """Stop counting `size` bytes of a body."""
-        self._bytes -= size
+        self.admitted_bytes -= size
 
     def _check_bytes(self, size: int) -> None:
         limit = self.limits.max_bytes
-        if self._bytes + size > limit:
-            raise Overloaded(f"{self._bytes} bytes of input are in progress, and the limit is {limit}; try again later")
+        if self.admitted_bytes + size > limit:
+            raise Overloaded(
+                f"{self.admitted_bytes} bytes of input are in progress, and the limit is {limit}; try again later"
+            )
 
 
 def _nothing() -> None:

@@ -83,7 +83,8 @@ class FrontEngine:
     """Implements gateway.engine.protocol.Engine.
 
     `front` is the front's number, which makes request ids unique across fronts. `control` sends a request to the
-    supervisor.
+    supervisor. The compiled path (front/fast_path.pyx) does what `submit` and `settle` do for its own requests, with
+    `routes`, `admission`, `deadlines` and `last_id`, the id given last.
     """
 
     def __init__(
@@ -103,27 +104,27 @@ class FrontEngine:
         self.drained = asyncio.Event()
         self._arena = arena
         self.frames = frames or Frames()
-        self._routes = Routes(self.metrics, arena, front, self.frames)
-        self._admission = AdmissionController(limits)
-        self._deadlines: Deadlines[AdmittedRequest] = Deadlines(self._expire)
+        self.routes = Routes(self.metrics, arena, front, self.frames)
+        self.admission = AdmissionController(limits)
+        self.deadlines: Deadlines[AdmittedRequest] = Deadlines(self._expire)
         self._control = control
-        self._next_id = front << 40
+        self.last_id = front << 40
 
     @property
     def ready(self) -> bool:
-        return self._routes.ready and not self.draining
+        return self.routes.ready and not self.draining
 
     def models(self) -> Sequence[ModelStatus]:
-        return self._routes.models()
+        return self.routes.models()
 
     def model(self, name: str, version: str = "") -> ModelStatus:
         """See Routes.model."""
-        return self._routes.model(name, version)
+        return self.routes.model(name, version)
 
     def apply(self, table: Table) -> None:
         """Apply the supervisor's newest table."""
         self.shared_memory.apply(table.regions)
-        self._routes.apply(table)
+        self.routes.apply(table)
 
     async def control(self, request: ControlRequest[ResultT]) -> ResultT:
         """See gateway.engine.protocol.Engine."""
@@ -132,7 +133,7 @@ class FrontEngine:
 
     def reserve_body(self, model: str, version: str) -> AdmissionReservation:
         """See gateway.engine.protocol.Engine."""
-        return AdmissionReservation(self._admission, self._count_rejected, model, version)
+        return AdmissionReservation(self.admission, self._count_rejected, model, version)
 
     def buffer(self, size: int) -> memoryview:
         """See gateway.engine.protocol.Engine."""
@@ -150,10 +151,10 @@ class FrontEngine:
     def submit(self, request: InferRequest, on_answer: AnswerCallback) -> AdmittedRequest:
         """See gateway.engine.protocol.Engine."""
         now = time.monotonic()
-        servable = self._routes.known.get((request.model, request.version))
+        servable = self.routes.known.get((request.model, request.version))
         try:
             if servable is None:
-                servable = self._routes.servable(request.model, request.version)
+                servable = self.routes.servable(request.model, request.version)
             return self._admit(request, servable, now, on_answer)
         except Exception as error:
             outcome = error.kind if isinstance(error, ModelportError) else "internal"
@@ -187,7 +188,7 @@ class FrontEngine:
         size += len(request.id)  # of any length, and kept as long as the inputs
         timeout_s, target_s = None, servable.target_s
         if request.deadline is None:
-            timeout_s = target_s or self._admission.limits.timeout_s
+            timeout_s = target_s or self.admission.limits.timeout_s
             deadline = now + timeout_s
         else:
             deadline = min(request.deadline, now + (target_s or MAX_WAIT_S))
@@ -195,14 +196,14 @@ class FrontEngine:
                 raise DeadlineExceeded("the deadline had passed when the request arrived")
         if target_s and servable.would_be_late(rows, now, deadline):
             raise Overloaded("the model is too busy to answer in time; try again later")
-        self._admission.admit(size, servable.under_way, self._routes.has_several_models)
-        number = self._next_id = self._next_id + 1
+        self.admission.admit(size, servable.under_way, self.routes.has_several_models)
+        number = self.last_id = self.last_id + 1
         priority = request.priority
         priority = status.priority_level(priority) if priority else status.default_priority_level
         admitted = AdmittedRequest(
             number, request, layout, rows, size, deadline, now, priority, self, servable, on_answer, timeout_s
         )
-        self._deadlines.add(admitted, timeout_s)
+        self.deadlines.add(admitted, timeout_s)
         servable.put(admitted)
         return admitted
 
@@ -211,8 +212,8 @@ class FrontEngine:
         admitted.request = None
         # The queue's heap may refer to the request for long; what it refers to in turn can be freed now.
         admitted.on_answer = _ignore
-        self._admission.release(admitted.size)
-        self._deadlines.remove(admitted, admitted.timeout_s)
+        self.admission.release(admitted.size)
+        self.deadlines.remove(admitted, admitted.timeout_s)
         return time.monotonic() - admitted.queued_at
 
     def _expire(self, admitted: AdmittedRequest) -> None:
@@ -222,15 +223,15 @@ class FrontEngine:
         """Reject new requests, and wait up to `grace_s` seconds for those in progress; then fail the rest."""
         self.draining = True
         idle = asyncio.Event()
-        self._admission.on_idle = idle.set
-        if not self._admission.requests:
+        self.admission.on_idle = idle.set
+        if not self.admission.requests:
             idle.set()
         try:
             async with asyncio.timeout(grace_s):
                 await idle.wait()
         except TimeoutError:
-            log.warning("%d requests were still in progress when the grace period ended", self._admission.requests)
-            for servable in list(self._routes.servables()):
+            log.warning("%d requests were still in progress when the grace period ended", self.admission.requests)
+            for servable in list(self.routes.servables()):
                 servable.fail_all(Unavailable("the gateway stopped before the model answered"))
             await idle.wait()
         self.drained.set()
@@ -238,7 +239,7 @@ class FrontEngine:
     def snapshot(self) -> list[dict[str, Any]]:
         """Return cumulative metrics for the supervisor."""
         self.metrics.clear_gauges()
-        for servable in self._routes.servables():
+        for servable in self.routes.servables():
             metrics = servable.metrics
             metrics.queued = servable.queued
             metrics.in_flight = servable.under_way

@@ -65,7 +65,7 @@ from gateway.front.base.dialect import error_reply
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes import wire
-from runtimes.layouts import GroupedTensors, _with_rows, is_by_row, pack_layout, unpack_layout
+from runtimes.layouts import GroupedTensors, layout_with_rows, is_by_row, pack_layout, unpack_layout
 from runtimes.tensors import pack_bytes
 
 log = logging.getLogger("gateway.engine.engine")
@@ -90,7 +90,7 @@ cdef Py_ssize_t MAX_UNCOUNTED = rest_request.MAX_UNCOUNTED
 cdef object orjson_loads = orjson.loads
 cdef object orjson_dumps = orjson.dumps
 cdef object SERIALIZE_NUMPY = orjson.OPT_SERIALIZE_NUMPY
-cdef object row_layout = _with_rows
+cdef object row_layout = layout_with_rows
 cdef object python_frames = frames.Frames()
 cdef Py_ssize_t MAX_REQUESTS_PER_FRAME = frames.MAX_REQUESTS_PER_FRAME
 cdef uint8_t VERSION = wire.VERSION, INFER = wire.INFER, RESULT = wire.RESULT
@@ -155,7 +155,7 @@ cdef class Form:
             if not 0 <= elements < MAX_ELEMENTS:
                 return None
             each.count, each.code = elements, character_of(known.datatype)
-            if not isinstance(known, rest_forms._Values):
+            if not isinstance(known, rest_forms.Values):
                 each.which, each.start, each.size = -1, known.start, known.stop - known.start
                 continue
             if not each.code:
@@ -329,7 +329,7 @@ cdef class Results:
                 found.append(rest_response.values_of_one(self, tensor, 0) if text is None else text)
             return found
         if self.memo is None:
-            self.memo = [rest_response._values_of_all(self, tensor) for tensor in range(count)]
+            self.memo = [rest_response.values_of_all(self, tensor) for tensor in range(count)]
         for tensor in range(count):
             text = (<list>self.memo)[tensor]
             found.append(rest_response.values_of_one(self, tensor, member) if text is None else text[member])
@@ -539,7 +539,7 @@ cdef class Request:
         admission = self.path.admission
         cdef Py_ssize_t left = admission.requests - 1
         admission.requests = left
-        admission._bytes -= self.size
+        admission.admitted_bytes -= self.size
         if not left:
             admission.on_idle()
         if self.default_timeout:
@@ -679,7 +679,7 @@ cdef class FastPath:
         if type(engine.frames) is not Frames:
             raise TypeError("the engine of a fast path must have its Frames")
         self.engine, self.limits = engine, limits
-        self.routes, self.admission, self.deadlines = engine._routes, engine._admission, engine._deadlines
+        self.routes, self.admission, self.deadlines = engine.routes, engine.admission, engine.deadlines
         self.known = self.routes.known
         limits = self.admission.limits
         self.timeout_s, self.max_requests, self.max_bytes = limits.timeout_s, limits.max_requests, limits.max_bytes
@@ -878,16 +878,16 @@ cdef class FastPath:
             size += PyBytes_GET_SIZE(request.client_id)
         request.default_timeout = timeout_s == 0
         request.deadline = now + (self.timeout_s if timeout_s == 0 else min(timeout_s, MAX_WAIT_S))
-        cdef Py_ssize_t requests = admission.requests, admitted = admission._bytes
+        cdef Py_ssize_t requests = admission.requests, admitted = admission.admitted_bytes
         if requests >= self.max_requests or admitted + size > self.max_bytes:
             return False
         # Requests that were cancelled count for their model until the worker has ended them, so `requests` may be fewer.
         if self.routes.has_several_models and servable.under_way >= self.share:
             return False
         admission.requests = requests + 1
-        admission._bytes = admitted + size
-        number = self.engine._next_id + 1
-        self.engine._next_id = number
+        admission.admitted_bytes = admitted + size
+        number = self.engine.last_id + 1
+        self.engine.last_id = number
         request.number = number
         request.id, request.size, request.rows, request.layout = number, size, form.rows, form.layout_in_frames
         request.queued_at = now
@@ -931,7 +931,7 @@ cdef class FastPath:
         """Return the Reply with an answer, written by the Python code."""
         options = ALL_BINARY if request.binary else ALL_JSON
         try:
-            return rest._write(self.engine, self.limits, options, request.response(group, index))
+            return rest.write(self.engine, self.limits, options, request.response(group, index))
         except Exception as error:
             return error_reply(V2, error)
 
@@ -1011,7 +1011,7 @@ cdef class Receiver:
     cdef bint is_free(self) except -1:
         """Whether the connection is between requests, and nothing about it is unusual."""
         connection = self.connection
-        if connection._receiving is not self.path.at_boundary or connection._confirms_keep_alive:
+        if connection.receiving is not self.path.at_boundary or connection.confirms_keep_alive:
             return False
         cycle, flow = connection.cycle, connection.flow
         return (cycle is None or cycle.response_complete) and not flow.read_paused and not connection.pipeline
@@ -1055,7 +1055,7 @@ cdef class Receiver:
         keep_alive = keep_alive and path.keep_alive
         if not keep_alive:
             head_size += snprintf(head + head_size, 256 - head_size, b"connection: close\r\n")
-        elif not self.alone and self.connection._confirms_keep_alive:
+        elif not self.alone and self.connection.confirms_keep_alive:
             head_size += snprintf(head + head_size, 256 - head_size, b"connection: keep-alive\r\n")
         head[head_size], head[head_size + 1] = c"\r", c"\n"
         head_size += 2
@@ -1089,7 +1089,7 @@ cdef class Receiver:
         if not keep_alive:
             transport.close()
         elif self.alone and not self.write_paused:
-            self.connection._last_active = now
+            self.connection.last_active = now
         else:
             self.connection.on_response_complete()
 

@@ -156,13 +156,13 @@ class Front:
         path = None if fast_path is None else fast_path.FastPath(self.engine, body_limits)
         self.server = HttpServer(self.engine, body_limits, _no_app, fast_path=path)
         self.server.config.load()
-        vars(self.engine._routes)["_connect"] = self._connect
+        vars(self.engine.routes)["_connect"] = self._connect
         self.clients: dict[int, Client] = {}
         self.workers: dict[int, Worker] = {}
         self.taken: Counter[str] = Counter()
 
     def apply(self, table: Table) -> None:
-        routes = self.engine._routes
+        routes = self.engine.routes
         self.engine.apply(table)
         for queue in routes._queues.values():
             if "put" not in vars(queue):
@@ -170,7 +170,7 @@ class Front:
 
     def _connect(self, queue: ModelQueue, address: WorkerAddress) -> None:
         """Do what the engine does, without a socket."""
-        routes = self.engine._routes
+        routes = self.engine.routes
         Routes._connect(routes, queue, address)
         client, _ = routes._clients[address.id]
 
@@ -191,10 +191,10 @@ class Front:
     def state(self) -> dict[str, Any]:
         """Everything about the front that a request may change, without times."""
         engine = self.engine
-        routes, watched = engine._routes, engine._deadlines
+        routes, watched = engine.routes, engine.deadlines
         every = [client for _, (client, _) in sorted(routes._clients.items())]
         return {
-            "admitted": (engine._admission.requests, engine._admission._bytes),
+            "admitted": (engine.admission.requests, engine.admission.admitted_bytes),
             "watched": {timeout: sorted(each.items) for timeout, each in watched._buckets.items() if each.items},
             "own": sorted(watched._own.items),
             "queued": {key: (sorted(q._queued.items), q._sent, q.closing) for key, q in routes._queues.items()},
@@ -285,7 +285,7 @@ class Pair:
         now = asyncio.get_running_loop().time() + within_s
         later = SimpleNamespace(time=lambda: now, call_at=lambda at, *call: SimpleNamespace(cancel=_nothing))
         for front in self.fronts:
-            watched = front.engine._deadlines
+            watched = front.engine.deadlines
             with patch("gateway.engine.deadlines.asyncio", SimpleNamespace(get_running_loop=lambda: later)):
                 for bucket in list(watched._buckets.values()):
                     watched._expire_bucket(bucket)

@@ -209,7 +209,7 @@ class Traffic:
             await self.random.choice([self.send, self.answer, self.drain, self.close_connections, self.shut_down])()
             await self.pair.compare()
         for front in self.pair.fronts:
-            front.engine._admission.on_idle = lambda: None
+            front.engine.admission.on_idle = lambda: None
 
     async def apply(self) -> None:
         await self.pair.apply(*[(self.statuses[name], self.workers[name]) for name in sorted(self.listed)])

@@ -141,7 +141,7 @@ def test_a_large_input_is_read_from_the_memory_that_received_it(tmp_path: Path, 
 
 
 def _maps(engine: FrontEngine) -> bool:
-    clients = engine._routes._queues["m", "1"].clients
+    clients = engine.routes._queues["m", "1"].clients
     return bool(clients) and clients[0]._worker_maps_arena
 
 

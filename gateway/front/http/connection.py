@@ -34,7 +34,7 @@ class HttpConnection(HttpToolsProtocol):
     """uvicorn's protocol, except that a request to a hot path is a HotRequest instead of uvicorn's own cycle.
 
     states.py has its states: Receiving and Answering. `cycle`, which uvicorn defines, is the request received last;
-    `_running` is the hot request started last.
+    `_running` is the hot request started last. The compiled path (fast_path.pyx) reads and writes what is public here.
     """
 
     cycle: Any
@@ -46,38 +46,38 @@ class HttpConnection(HttpToolsProtocol):
         self._shared, self._heads = shared, shared.heads
         self.access = shared.access
         # The time of the last read or answer; the time when the request being received began.
-        self._last_active = self._began = self.loop.time()
+        self.last_active = self._began = self.loop.time()
         # The bytes of the request being received; those of its head and chunk heads: see _MAX_CHUNK_OVERHEAD.
         self._received = self._overhead = 0
         self._running: HotRequest | None = None
-        self._receiving = _AT_BOUNDARY
+        self.receiving = _AT_BOUNDARY
         self._answering = _READY
         # The text of the head with which the current read begins, or b"" if it does not begin with a whole head.
         self._head_text = b""
         # While the parser raises HttpParserUpgrade: the same head without the offer.
         self._head_without_upgrade = b""
         # HTTP/1.0 clients keep the connection only if the answer confirms it.
-        self._confirms_keep_alive = False
+        self.confirms_keep_alive = False
 
     def receive_buffer(self) -> memoryview | None:
         """Where to receive the next bytes if they belong to a large body, otherwise None."""
-        if self._receiving is not _BODY:  # `cycle` is an earlier request
+        if self.receiving is not _BODY:  # `cycle` is an earlier request
             return None
         cycle = self.cycle
         return cycle.receive_buffer() if type(cycle) is HotRequest else None
 
     def buffer_filled(self, size: int) -> None:
         """Note that `size` bytes were received into `receive_buffer`."""
-        self._last_active = self.loop.time()
+        self.last_active = self.loop.time()
         self._received += size
         if self.cycle.buffer_filled(size):
             self.parser = None  # it did not see these bytes and still expects them
-            self._receiving = _AT_BOUNDARY
+            self.receiving = _AT_BOUNDARY
             self.cycle.on_body_complete()
 
     def data_received(self, data: bytes) -> None:
         head_text = b""
-        if self._receiving is _AT_BOUNDARY:
+        if self.receiving is _AT_BOUNDARY:
             if len(data) < MIN_ARENA_BYTES:
                 head_text, end, rest = data.partition(_HEAD_END)
                 cycle = self.cycle
@@ -95,17 +95,17 @@ class HttpConnection(HttpToolsProtocol):
                 head_text = data[: max(data.find(_HEAD_END, 0, MAX_HEAD_LENGTH + len(_HEAD_END)), 0)]
             if head_text and self._receive_cached(head_text, data):
                 return
-        elif self._receiving is _BROKEN:
+        elif self.receiving is _BROKEN:
             return
         else:
-            self._last_active = self.loop.time()
+            self.last_active = self.loop.time()
             self._received += len(data)
             if self.parser is None:
                 return  # the rest of a body whose request has failed
             self._overhead += len(data)
         self._head_text = head_text if len(head_text) <= MAX_HEAD_LENGTH else b""
         self._parse(data)
-        if self._overhead > _MAX_HEAD_BYTES and self._receiving not in (_AT_BOUNDARY, _BROKEN):
+        if self._overhead > _MAX_HEAD_BYTES and self.receiving not in (_AT_BOUNDARY, _BROKEN):
             self._break_off(431, f"the headers are over the limit of {_MAX_HEAD_BYTES} bytes")
 
     def _parse(self, data: bytes) -> None:
@@ -141,8 +141,8 @@ class HttpConnection(HttpToolsProtocol):
         head = self._heads.find_large(head_text, len(begin), self.access is not None)
         if head is None:
             return False
-        self._receiving, self.parser = _BODY, None
-        self._last_active = self._began = self.loop.time()
+        self.receiving, self.parser = _BODY, None
+        self.last_active = self._began = self.loop.time()
         self._received, self._overhead = len(begin), 0
         request = self._running = self.cycle = HotRequest(self._shared.engine, self._shared.limits, self, True)
         request.open(head, head.route, head.raw_headers)
@@ -169,15 +169,15 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         # uvicorn's own on_message_begin is called later, by _open_cold, for the requests that need it.
-        self._receiving = _HEAD
-        self._last_active = self._began = self.loop.time()
+        self.receiving = _HEAD
+        self.last_active = self._began = self.loop.time()
         self._received = self._overhead = 0
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._receiving is _HEAD:  # trailers of a chunked body are ignored
+        if self.receiving is _HEAD:  # trailers of a chunked body are ignored
             name = name.lower()
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
@@ -186,16 +186,16 @@ class HttpConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         version, method = self.parser.get_http_version(), self.parser.get_method()
         if self.parser.should_upgrade() and method != b"CONNECT":
-            self._receiving = _UPGRADE
+            self.receiving = _UPGRADE
             self._head_without_upgrade = without_upgrade(method, self.url, version, self.headers)
             return
-        self._receiving = _BODY
+        self.receiving = _BODY
         # Only the first request in one read may use it: it is the text of that request's head.
         head_text, self._head_text = self._head_text, b""
         route = self._shared.route(self.url)
         keep_alive = self.parser.should_keep_alive() and method != b"CONNECT"
         if keep_alive and version == "1.0":
-            self._confirms_keep_alive = True
+            self.confirms_keep_alive = True
         previous = self.cycle
         if previous is not None and type(previous) is not HotRequest and _is_hot(previous):
             self._running = previous  # the fast path does not set it, since most requests end before the next arrives
@@ -227,7 +227,7 @@ class HttpConnection(HttpToolsProtocol):
         self.headers += headers
         super().on_headers_complete()
         self.cycle.keep_alive = keep_alive and self._shared.keep_alive
-        if self.cycle.keep_alive and self._confirms_keep_alive:
+        if self.cycle.keep_alive and self.confirms_keep_alive:
             self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"keep-alive")]
 
     def on_body(self, body: bytes) -> None:
@@ -238,9 +238,9 @@ class HttpConnection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._receiving is _UPGRADE:
+        if self.receiving is _UPGRADE:
             return
-        self._receiving = _AT_BOUNDARY
+        self.receiving = _AT_BOUNDARY
         if type(self.cycle) is not HotRequest:
             super().on_message_complete()
         elif self._answering is _CLOSING:
@@ -256,7 +256,7 @@ class HttpConnection(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        self._last_active = self.loop.time()
+        self.last_active = self.loop.time()
         flow = self.flow
         if not (flow.write_paused or flow.read_paused or self.pipeline):
             return
@@ -297,19 +297,19 @@ class HttpConnection(HttpToolsProtocol):
 
     def check_timeouts(self, now: float) -> None:
         """Called regularly. Ends a connection that is idle for too long or receives too slowly."""
-        cycle, silence = self.cycle, now - self._last_active
-        if self._receiving is _AT_BOUNDARY:
+        cycle, silence = self.cycle, now - self.last_active
+        if self.receiving is _AT_BOUNDARY:
             if silence > self.timeout_keep_alive and (cycle is None or cycle.response_complete):
                 self.transport.close()
             return
-        if self._receiving is _BROKEN:
+        if self.receiving is _BROKEN:
             return
         if self.flow.read_paused:  # this server does not read, so the client is not to blame
-            self._last_active = self._began = now
+            self.last_active = self._began = now
             self._received = 0
             return
         limits, elapsed = self._shared.limits, now - self._began
-        if self._receiving is _HEAD:
+        if self.receiving is _HEAD:
             if elapsed > limits.header_timeout_s:
                 self._break_off(408, f"the headers did not arrive within {limits.header_timeout_s:g} s")
         elif limits.is_too_slow(self._received, elapsed):
@@ -327,7 +327,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def _break_off(self, status: int, reason: str) -> None:
         """Answer that the rest cannot be read, abandon all requests on this connection, and close it."""
-        self._receiving = _BROKEN
+        self.receiving = _BROKEN
         cycle = self.cycle
         is_running = cycle is not None and not cycle.response_complete
         has_begun = is_running and not _is_hot(cycle) and cycle.response_started
@@ -369,7 +369,7 @@ class HttpConnection(HttpToolsProtocol):
         prefix = self._shared.response_prefix(status, content_type, self.server_state.default_headers)
         if not keep_alive:
             headers += b"connection: close\r\n"
-        elif self._confirms_keep_alive:
+        elif self.confirms_keep_alive:
             headers += b"connection: keep-alive\r\n"
         head = b"%b%d\r\n%b\r\n" % (prefix, size, headers)
         if size < MAX_JOINED_BYTES:

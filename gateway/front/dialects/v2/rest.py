@@ -27,14 +27,14 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
 
 def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
     request, options = rest_request.read_request(engine, route.model, route.version, body, headers.json_length)
-    return request, partial(_write, engine, limits, options)
+    return request, partial(write, engine, limits, options)
 
 
 def _is_slow(headers: Headers, body: Buffer) -> bool:
     return (len(body) if headers.json_length is None else headers.json_length) >= LARGE_JSON
 
 
-def _write(engine: Engine, limits: Limits, options: OutputOptions, response: InferResponse) -> Reply:
+def write(engine: Engine, limits: Limits, options: OutputOptions, response: InferResponse) -> Reply:
     found = rest_response.write_member(response, options, limits)
     if found is None:
         response = classify(engine, response, options.class_counts)

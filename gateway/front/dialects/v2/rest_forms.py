@@ -38,7 +38,7 @@ _MAX_SEEN = 1024
 Key = tuple[bytes | int, ...]
 
 
-class _Values(NamedTuple):
+class Values(NamedTuple):
     """An input with values in JSON. which: the index of their list; pack: see KnownInput."""
 
     which: int
@@ -48,7 +48,7 @@ class _Values(NamedTuple):
     pack: Callable[..., bytes]
 
 
-class _Section(NamedTuple):
+class Section(NamedTuple):
     """An input whose bytes follow the JSON, from `start` to `stop`."""
 
     start: int
@@ -67,7 +67,7 @@ class Form(NamedTuple):
     section_bytes  the bytes of all tensors after the JSON
     """
 
-    inputs: tuple["_Values | _Section", ...]
+    inputs: tuple["Values | Section", ...]
     outputs: list[str]
     signature: str
     priority: int
@@ -93,7 +93,7 @@ def read(model: str, version: str, text: bytes, sections: bytes) -> tuple[InferR
     tensors = []
     try:
         for each in form.inputs:
-            if isinstance(each, _Values):
+            if isinstance(each, Values):
                 which, name, datatype, shape, pack = each
                 values = lists[which]
                 numbers = orjson.loads(values)
@@ -192,7 +192,7 @@ def _form(
     tensors = {tensor.name: tensor for tensor in request.inputs}
     if len(tensors) != len(request.inputs):
         return None
-    inputs: list[_Values | _Section] = []
+    inputs: list[Values | Section] = []
     index = section_bytes = 0
     for described in document["inputs"]:
         tensor = tensors[described["name"]]
@@ -200,14 +200,14 @@ def _form(
             known = KnownInput.of(tensor)
             if known is None:
                 return None
-            inputs.append(_Values(index, *tensor[:3], known.pack))
+            inputs.append(Values(index, *tensor[:3], known.pack))
             index += 1
             continue
         size = (described.get("parameters") or {}).get("binary_data_size")
         # None, if the data are in shared memory or a bare value. The bytes of BOOL must be looked at.
         if not size or tensor.datatype == "BOOL":
             return None
-        inputs.append(_Section(section_bytes, section_bytes + size, *tensor[:3]))
+        inputs.append(Section(section_bytes, section_bytes + size, *tensor[:3]))
         section_bytes += size
     inputs.sort(key=attrgetter("name"))
     layout = by_identity(new_layout(request.signature, request.outputs, request.inputs))

@@ -84,7 +84,7 @@ def write_member(response: InferResponse, options: OutputOptions, limits: Limits
         return [document, *sections], len(document)
     values = group.memo
     if values is None:
-        values = group.memo = [_values_of_all(group, tensor) for tensor in range(len(before))]
+        values = group.memo = [values_of_all(group, tensor) for tensor in range(len(before))]
     texts = [values_of_one(group, tensor, index) if each is None else each[index] for tensor, each in enumerate(values)]
     if len(texts) == 1:
         return (b"%b%b%b" % (before[0], texts[0], end),), None
@@ -92,7 +92,7 @@ def write_member(response: InferResponse, options: OutputOptions, limits: Limits
     return (b"".join([*parts, end]),), None
 
 
-def _values_of_all(group: TensorGroup, tensor: int) -> list[bytes] | None:
+def values_of_all(group: TensorGroup, tensor: int) -> list[bytes] | None:
     """Return the values of a tensor for each member of its group, as JSON; None if they must be written one by one."""
     _, datatype, shape, _ = group.layout[2][tensor]
     data, rows = group.data(tensor, 0, group.count), group.offsets[-1]
