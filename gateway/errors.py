@@ -101,6 +101,13 @@ class OutOfMemory(ModelportError):
 _KINDS = {error.kind: error for error in ModelportError.__subclasses__()}
 
 
+def kind_of(status: int) -> str:
+    """Return the kind of the error with this HTTP status, or "ok"."""
+    if status < 400:
+        return "ok"
+    return next((kind for kind, error in _KINDS.items() if error.status == status), "internal")
+
+
 def from_kind(kind: str, message: str) -> ModelportError:
     """Return the error that another process reported by its kind and message."""
     return _KINDS.get(kind, Internal)(message)

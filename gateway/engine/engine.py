@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from gateway.domain.control import ControlRequest, ResultT
+from gateway.domain.identity import Identity
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
@@ -148,24 +149,26 @@ class FrontEngine:
             key = ("", "")
         self.metrics.of(*key).count(outcome, seconds)
 
-    def submit(self, request: InferRequest, on_answer: AnswerCallback) -> AdmittedRequest:
+    def submit(
+        self, request: InferRequest, on_answer: AnswerCallback, identity: Identity | None = None
+    ) -> AdmittedRequest:
         """See gateway.engine.protocol.Engine."""
         now = time.monotonic()
         servable = self.routes.known.get((request.model, request.version))
         try:
             if servable is None:
                 servable = self.routes.servable(request.model, request.version)
-            return self._admit(request, servable, now, on_answer)
+            return self._admit(request, servable, now, on_answer, identity)
         except Exception as error:
             outcome = error.kind if isinstance(error, ModelportError) else "internal"
             metrics = self.metrics.of("", "") if servable is None else servable.metrics
             metrics.count(outcome, time.monotonic() - now)
             raise
 
-    async def infer(self, request: InferRequest) -> InferResponse:
+    async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
         """See gateway.engine.protocol.Engine."""
         answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
-        admitted = self.submit(request, partial(_resolve, answer))
+        admitted = self.submit(request, partial(_resolve, answer), identity)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -177,7 +180,12 @@ class FrontEngine:
             del answer, admitted
 
     def _admit(
-        self, request: InferRequest, servable: Servable, now: float, on_answer: AnswerCallback
+        self,
+        request: InferRequest,
+        servable: Servable,
+        now: float,
+        on_answer: AnswerCallback,
+        identity: Identity | None,
     ) -> AdmittedRequest:
         status = servable.status
         if self.draining:
@@ -201,7 +209,7 @@ class FrontEngine:
         priority = request.priority
         priority = status.priority_level(priority) if priority else status.default_priority_level
         admitted = AdmittedRequest(
-            number, request, layout, rows, size, deadline, now, priority, self, servable, on_answer, timeout_s
+            number, request, layout, rows, size, deadline, now, priority, identity, self, servable, on_answer, timeout_s
         )
         self.deadlines.add(admitted, timeout_s)
         servable.put(admitted)

@@ -23,6 +23,7 @@ from gateway.domain.control import (
     UnloadModel,
     UnregisterRegion,
 )
+from gateway.domain.identity import Identity
 from gateway.domain.shared_memory import Region, RegionRegistry, SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
 from gateway.engine.protocol import AnswerCallback
@@ -52,6 +53,7 @@ class FakeEngine:
     """Implements gateway.engine.protocol.Engine: checks a request as FrontEngine does, and answers with `compute`.
 
     requests        all requests that passed the checks
+    identities      who sent each of them
     gate            while it is cleared, requests wait as if in a queue
     max_bytes       limits the bytes of bodies that are being received, unless it is None
     reserved_bytes  the bytes of bodies that are being received
@@ -61,6 +63,7 @@ class FakeEngine:
         self._models = list(models)
         self._compute = compute
         self.requests: list[InferRequest] = []
+        self.identities: list[Identity | None] = []
         self.cancelled = 0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -91,23 +94,26 @@ class FakeEngine:
     def buffer(self, size: int) -> memoryview:
         return memoryview(bytearray(size))
 
-    def submit(self, request: InferRequest, on_answer: AnswerCallback) -> "asyncio.Task[InferResponse]":
+    def submit(
+        self, request: InferRequest, on_answer: AnswerCallback, identity: Identity | None = None
+    ) -> "asyncio.Task[InferResponse]":
         def on_done(task: "asyncio.Task[InferResponse]") -> None:
             if task.cancelled():
                 return
             error = task.exception()
             on_answer(error if isinstance(error, Exception) else task.result())
 
-        task = asyncio.get_running_loop().create_task(self.infer(request))
+        task = asyncio.get_running_loop().create_task(self.infer(request, identity))
         task.add_done_callback(on_done)
         return task
 
-    async def infer(self, request: InferRequest) -> InferResponse:
+    async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
         status = self.model(request.model, request.version)
         if status.state != "READY":
             raise unavailable(status)
         validate(request, status)
         self.requests.append(request)
+        self.identities.append(identity)
         try:
             await self.gate.wait()
         except asyncio.CancelledError:

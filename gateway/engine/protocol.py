@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from gateway.domain.control import ControlRequest, ResultT
+from gateway.domain.identity import Identity
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 
@@ -79,13 +80,15 @@ class Engine(Protocol):
     def buffer(self, size: int) -> memoryview:
         """Return memory to receive a body of `size` bytes into. Workers read large ones from it without a copy."""
 
-    def submit(self, request: InferRequest, on_answer: AnswerCallback) -> RequestHandle:
-        """Admit a request and return before it is answered.
+    def submit(
+        self, request: InferRequest, on_answer: AnswerCallback, identity: Identity | None = None
+    ) -> RequestHandle:
+        """Admit a request and return before it is answered. `identity` is who sent it, if that is known.
 
         Raises ModelportError if the request is rejected; `on_answer` is not called then.
         """
 
-    async def infer(self, request: InferRequest) -> InferResponse:
+    async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
         """Submit a request and return its final answer. Raises ModelportError.
 
         Cancel it when the client disconnects. Answers before the final one are dropped; a caller that needs

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.domain.identity import Identity
 from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.validate import LayoutValidator
@@ -24,6 +25,7 @@ class QueuedRequest:
     request   None once the request is settled, so that its bytes are freed even if the rest is still referenced
     layout    everything about the request but its bytes; it leaves the rows open if they are counted
     priority  the level; lower ones run first
+    identity  who sent it; None if that is not known, which is so unless identities are configured
     crashes   worker crashes that this request may have caused
     answered  whether a partial answer was delivered; the request cannot be run again then
     """
@@ -36,6 +38,7 @@ class QueuedRequest:
     deadline: float
     queued_at: float
     priority: int
+    identity: Identity | None
     sent_at: float = field(default=0.0, init=False)
     crashes: int = field(default=0, init=False)
     worker: "WorkerClient | None" = field(default=None, init=False)

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import grpc
 import httpx
 
+from gateway.domain.identity import Identity
 from gateway.domain.image_processing import Postprocess, Preprocess
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.fake import FakeEngine
@@ -37,12 +38,12 @@ class WatchedEngine(FakeEngine):
         self.arrived, self.left = Event(), Event()
         self.failure: Exception | None = None
 
-    async def infer(self, request: InferRequest) -> InferResponse:
+    async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
         self.arrived.set()
         if self.failure is not None:
             raise self.failure
         try:
-            return await super().infer(request)
+            return await super().infer(request, identity)
         except asyncio.CancelledError:
             self.left.set()
             raise

@@ -6,8 +6,8 @@ from typing import Any
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 
-from gateway.errors import ModelportError
-from gateway.front.base.access import Access, action_of, http_caller
+from gateway.errors import ModelportError, kind_of
+from gateway.front.base.access import IDENTITY, Access, Event, action_of, challenge, http_caller
 from gateway.front.base.body import App, Body, BodyTimeouts, Receive, Scope, Send
 from gateway.front.base.dialect import encode_error
 
@@ -25,17 +25,34 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             route, parameters = self._find(scope)
-            action = action_of(getattr(route, "endpoint", None), scope["method"])
+            action, model = action_of(getattr(route, "endpoint", None), scope["method"]), parameters.get("model", "")
             caller = http_caller(scope["client"], scope["headers"])
+            event = Event(action, model, caller.peer, "", f"{scope['method']} {scope['path']}")
             try:
-                self._access.check(action, parameters.get("model", ""), caller)
+                identity = self._access.identify(caller)
+                event = event._replace(identity=identity.name)
+                identity.check(action, model)
             except ModelportError as error:
+                self._access.record(event._replace(outcome=error.kind))
                 await Body(receive, self._timeouts).discard()
                 encode = getattr(route, "encode_error", encode_error)
-                answer = Response(encode(error), error.status, {"connection": "close"}, "application/json")
-                await answer(scope, receive, send)
+                headers = {"connection": "close", **challenge(error)}
+                await Response(encode(error), error.status, headers, "application/json")(scope, receive, send)
                 return
+            scope[IDENTITY] = identity
+            if action == "admin":
+                send = self._recording(event, send)
         await self._app(scope, receive, send)
+
+    def _recording(self, event: Event, send: Send) -> Send:
+        """Return a `send` that records the outcome once it is known."""
+
+        async def recording(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self._access.record(event._replace(outcome=kind_of(message["status"])))
+            await send(message)
+
+        return recording
 
     def _find(self, scope: Scope) -> tuple[BaseRoute | None, Mapping[str, Any]]:
         """Return the route for the request and its path parameters; failing that, a route with other methods.

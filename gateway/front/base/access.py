@@ -1,4 +1,4 @@
-"""Access control: one check that each transport makes once for each request.
+"""Access control: each transport finds out once for each request who sent it, and asks whether they may do this.
 
 There are three doors. Every request of a transport passes through its door, whatever the dialect:
 
@@ -7,14 +7,18 @@ There are three doors. Every request of a transport passes through its door, wha
     gRPC         front/grpc/grpcio.py and native.py pass a `Check` to each method, which calls it once it has
                  parsed the message, because the message names the model
 
-Every server runs without an Access today: everything is allowed, and no Caller is created.
+A server without an Access allows everything, and no Caller and no Identity is created.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-# read: metadata, states, statistics, documentation. admin: everything that changes the server.
-Action = Literal["infer", "read", "admin", "metrics", "health"]
+from gateway.domain.identity import Action, Identity
+from gateway.engine.protocol import Engine
+from gateway.errors import ModelportError, Unauthenticated
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 
 class Caller(NamedTuple):
@@ -28,29 +32,96 @@ class Caller(NamedTuple):
     headers: Sequence[tuple[str, str | bytes]]
 
 
-class Access(Protocol):
-    def check(self, action: Action, model: str, caller: Caller) -> None:
-        """Return if the caller may do this. `model` is "" if the action concerns no model, or all of them.
+class Event(NamedTuple):
+    """What the audit log records: a request that was refused, or one that changes the server.
 
-        Raises Unauthenticated if the caller must identify itself first, Forbidden if it lacks permission.
+    identity  the name of whoever sent it; "" if the credentials were not accepted
+    what      the method and path, or the gRPC method; "" if only the action is known
+    outcome   "ok", or the kind of the error (gateway/errors.py)
+    """
+
+    action: Action
+    model: str
+    peer: str
+    identity: str
+    what: str
+    outcome: str = "ok"
+
+
+class Access(Protocol):
+    def identify(self, caller: Caller) -> Identity:
+        """Return who this is. Without credentials, that is the anonymous identity.
+
+        Raises Unauthenticated if the credentials are not valid.
         """
 
+    def record(self, event: Event) -> None:
+        """Add the event to the audit log, if there is one."""
 
-# Access.check for a given caller.
-Check = Callable[[Action, str], None]
+
+class Check:
+    """Asks for one gRPC call whether its caller may do something, and who that is."""
+
+    __slots__ = ("_access", "_caller", "_identity", "_what")
+
+    def __init__(self, access: Access, caller: Caller, what: str) -> None:
+        self._access, self._caller, self._what = access, caller, what
+        self._identity: Identity | None = None
+
+    def __call__(self, action: Action, model: str) -> Identity:
+        """Raises Unauthenticated if the caller must identify itself first, Forbidden if it lacks permission."""
+        try:
+            if self._identity is None or not self._identity.is_valid:  # a stream may outlive its credentials
+                self._identity = None
+                self._identity = self._access.identify(self._caller)
+            self._identity.check(action, model)
+        except ModelportError as error:
+            self.record(action, model, error.kind)
+            raise
+        return self._identity
+
+    def record(self, action: Action, model: str, outcome: str = "ok") -> None:
+        """Record what became of the call."""
+        name = "" if self._identity is None else self._identity.name
+        self._access.record(Event(action, model, self._caller.peer, name, self._what, outcome))
 
 
-def check_of(access: Access | None, peer: str, metadata: Sequence[Any]) -> Check | None:
-    """Return the check for one gRPC call, or None if everything is allowed."""
+def check_of(access: Access | None, peer: str, metadata: Sequence[Any], what: str) -> Check | None:
+    """Return the check for one call of the gRPC method `what`, or None if everything is allowed."""
     if access is None:
         return None
-    caller = Caller(peer, [(key, value) for key, value in metadata])
-    return lambda action, model: access.check(action, model, caller)
+    return Check(access, Caller(peer, [(key, value) for key, value in metadata]), what)
 
 
 def http_caller(client: tuple[str, int] | None, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
     peer = f"{client[0]}:{client[1]}" if client else ""
     return Caller(peer, [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+
+
+# The key of the identity in the scope of a request to the admin app.
+IDENTITY = "modelport.identity"
+
+
+def challenge(error: ModelportError) -> dict[str, str]:
+    """Return the headers that an answer with this error must have: RFC 9110, section 15.5.2."""
+    return {"www-authenticate": 'Bearer realm="modelport"'} if isinstance(error, Unauthenticated) else {}
+
+
+def identity_of(request: "Request") -> Identity | None:
+    """Return who sent a request to the admin app; None if everything is allowed."""
+    identity: Identity | None = request.scope.get(IDENTITY)
+    return identity
+
+
+def readable_models(engine: Engine, request: "Request") -> list[str]:
+    """Return the names of the models that the client may read about, sorted."""
+    identity = identity_of(request)
+    return sorted({status.name for status in engine.models() if may_read(identity, status.name)})
+
+
+def may_read(identity: Identity | None, model: str) -> bool:
+    """Whether an answer that lists models has this one."""
+    return identity is None or identity.allows("read", model)
 
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])

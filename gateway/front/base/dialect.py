@@ -7,6 +7,7 @@ from gateway.codecs.json_text import dumps
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import ModelportError, Overloaded
+from gateway.front.base.access import challenge
 from gateway.front.base.body import Headers
 from gateway.front.base.client_errors import client_message, to_client_error
 from gateway.front.base.limits import Limits
@@ -72,7 +73,8 @@ class Route(NamedTuple):
 def error_reply(dialect: Dialect, error: Exception) -> Reply:
     """Return the answer for an error."""
     client_error = to_client_error(error)
-    retry = b""
+    headers = challenge(client_error)
     if isinstance(client_error, Overloaded):
-        retry = b"retry-after: %d\r\n" % client_error.retry_after_s
-    return Reply(client_error.status, [dialect.encode_error(client_error)], headers=retry)
+        headers["retry-after"] = str(client_error.retry_after_s)
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode()
+    return Reply(client_error.status, [dialect.encode_error(client_error)], headers=lines)

@@ -8,10 +8,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from gateway.codecs.protobuf_limits import check_fields
+from gateway.domain.identity import Action, Identity
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine, RequestHandle
 from gateway.errors import InvalidRequest
-from gateway.front.base.access import Action, Check
+from gateway.front.base.access import Check
+from gateway.front.base.client_errors import to_client_error
 
 # Takes a message and returns its answer. The number is the seconds left until the call's deadline, if it has one. The
 # check is called once, as soon as the message has been parsed, because it names the model.
@@ -55,25 +57,22 @@ class InferCall(Generic[_OptionsT]):
 
     async def __call__(self, raw: bytes, seconds: float | None, check: Check | None = None) -> bytes:
         request, options = self._read(raw, seconds)
-        if check is not None:
-            check("infer", request.model)
-        return self._write(options, await self._engine.infer(request))
+        identity = None if check is None else check("infer", request.model)
+        return self._write(options, await self._engine.infer(request, identity))
 
     def submit(self, raw: bytes, seconds: float | None, done: Done, check: Check | None = None) -> RequestHandle:
         """Like Engine.submit, for a method with one answer: `done` is called later, once. Raises ModelportError."""
         request, options = self._read(raw, seconds)
-        if check is not None:
-            check("infer", request.model)
-        return self._engine.submit(request, partial(self._on_final, options, done))
+        identity = None if check is None else check("infer", request.model)
+        return self._engine.submit(request, partial(self._on_final, options, done), identity)
 
     def submit_each(
         self, raw: bytes, seconds: float | None, done: EachDone, check: Check | None = None
     ) -> RequestHandle:
         """Like `submit`, for a method with any number of answers."""
         request, options = self._read(raw, seconds)
-        if check is not None:
-            check("infer", request.model)
-        return self._engine.submit(request, partial(self._on_each, options, done))
+        identity = None if check is None else check("infer", request.model)
+        return self._engine.submit(request, partial(self._on_each, options, done), identity)
 
     def _on_final(self, options: _OptionsT, done: Done, outcome: InferResponse | Exception) -> None:
         if isinstance(outcome, Exception):
@@ -117,16 +116,24 @@ def unary(
     action: Action,
     kind: type[Message],
     model: Callable[[Any], str],
-    answer: Callable[[Any, float | None], Awaitable[Message]],
+    answer: Callable[[Any, float | None, Identity | None], Awaitable[Message]],
     max_fields: int = _MAX_FIELDS,
 ) -> Method:
     """Build a method that is not hot. `model` returns which model a message concerns; "" for none."""
 
     async def call(raw: bytes, seconds: float | None, check: Check | None = None) -> bytes:
         message = parse(kind, raw, max_fields)
-        if check is not None:
-            check(action, model(message))
-        return (await answer(message, seconds)).SerializeToString()
+        name = model(message)
+        identity = None if check is None else check(action, name)
+        if check is None or action != "admin":
+            return (await answer(message, seconds, identity)).SerializeToString()
+        try:
+            reply = await answer(message, seconds, identity)
+        except Exception as error:
+            check.record(action, name, to_client_error(error).kind)
+            raise
+        check.record(action, name)
+        return reply.SerializeToString()
 
     return call
 

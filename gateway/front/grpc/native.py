@@ -197,7 +197,9 @@ class NativeServer:
                 if access is None:
                     handles[call] = submit(message, seconds, done)
                 else:
-                    handles[call] = submit(message, seconds, done, check_of(access, peer, metadata))
+                    handles[call] = submit(
+                        message, seconds, done, check_of(access, peer, metadata, self._table[method][0])
+                    )
             except Exception as error:
                 self._reject(call, error)
         # The library's thread keeps the list, and with it all messages, until the next event.
@@ -224,7 +226,7 @@ class NativeServer:
         try:
             if self._receive_limit is not None and len(message) > self._receive_limit:
                 raise _too_large("message", message, self._receive_limit)
-            check = check_of(self._access, peer, metadata)
+            check = check_of(self._access, peer, metadata, self._table[number][0])
             if number in self._streaming:
                 await self._send_all(call, method(message, check))
             else:

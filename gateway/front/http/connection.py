@@ -1,15 +1,15 @@
 """One connection of a front's HTTP server: see server.py."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.domain.identity import Identity
 from gateway.engine.arena import MIN_ARENA_BYTES
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, ModelportError
 from gateway.front.base import body
-from gateway.front.base.access import Caller, http_caller
+from gateway.front.base.access import Access, Event, http_caller
 from gateway.front.base.dialect import MAX_JOINED_BYTES, Reply, encode_error
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH
 from gateway.front.http.hot_request import Head, HotRequest, read_head
@@ -44,7 +44,6 @@ class HttpConnection(HttpToolsProtocol):
     def __init__(self, shared: SharedState, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._shared, self._heads = shared, shared.heads
-        self.access = shared.access
         # The time of the last read or answer; the time when the request being received began.
         self.last_active = self._began = self.loop.time()
         # The bytes of the request being received; those of its head and chunk heads: see _MAX_CHUNK_OVERHEAD.
@@ -84,8 +83,7 @@ class HttpConnection(HttpToolsProtocol):
                 if not end:
                     head_text = b""
                 elif cycle is None or cycle.response_complete:
-                    # A rule of access may ask for any header, so it needs those of this very request.
-                    head = self._heads.find(head_text, len(rest), self.access is not None)
+                    head = self._heads.find(head_text, len(rest))
                     if head is not None:  # most requests: the head is cached, and the body has arrived with it
                         shared = self._shared
                         request = self._running = self.cycle = HotRequest(shared.engine, shared.limits, self, True)
@@ -138,14 +136,14 @@ class HttpConnection(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             return False
         begin = memoryview(data)[len(head_text) + len(_HEAD_END) :]
-        head = self._heads.find_large(head_text, len(begin), self.access is not None)
+        head = self._heads.find_large(head_text, len(begin))
         if head is None:
             return False
         self.receiving, self.parser = _BODY, None
         self.last_active = self._began = self.loop.time()
         self._received, self._overhead = len(begin), 0
         request = self._running = self.cycle = HotRequest(self._shared.engine, self._shared.limits, self, True)
-        request.open(head, head.route, head.raw_headers)
+        request.open(head, head.route, head.identity)
         request.start()
         request.on_body(begin)
         return True
@@ -204,13 +202,16 @@ class HttpConnection(HttpToolsProtocol):
             return
         request = HotRequest(self._shared.engine, self._shared.limits, self, keep_alive, self.expect_100_continue)
         head: Head | Exception
+        identity: Identity | None = None
         try:
-            head = read_head(route, self.headers, self._shared.limits)
+            if self._shared.access is not None:
+                identity = self._identify(self._shared.access, route.model)
+            head = read_head(route, self.headers, self._shared.limits, identity)
             if keep_alive and head_text:
                 self._heads.put(head_text, head, self.headers)
         except Exception as error:
             head = error
-        request.open(head, route, self.headers)
+        request.open(head, route, identity)
         self.cycle = request
         if previous is None or previous.response_complete:
             self._running = request
@@ -218,6 +219,14 @@ class HttpConnection(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
+
+    def _identify(self, access: Access, model: str) -> Identity:
+        caller = http_caller(self.client, self.headers)
+        try:
+            return access.identify(caller)
+        except ModelportError as error:
+            access.record(Event("infer", model, caller.peer, "", "", error.kind))
+            raise
 
     def _open_cold(self, keep_alive: bool) -> None:
         """Pass the request to uvicorn, which passes it to the admin app."""
@@ -340,8 +349,16 @@ class HttpConnection(HttpToolsProtocol):
 
     # The Connection of a HotRequest.
 
-    def caller(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
-        return http_caller(self.client, headers)
+    def check(self, identity: Identity, model: str) -> None:
+        if identity.allows("infer", model):
+            return
+        try:
+            identity.check("infer", model)
+        except ModelportError as error:
+            assert self._shared.access is not None
+            peer = http_caller(self.client, ()).peer
+            self._shared.access.record(Event("infer", model, peer, identity.name, "", error.kind))
+            raise
 
     def ask_for_body(self) -> None:
         self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

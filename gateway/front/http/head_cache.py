@@ -35,7 +35,8 @@ _VARYING = frozenset({_LENGTH, *_PER_REQUEST_HEADERS})
 class HeadCache:
     """Heads of hot requests, on connections that stay open, by their bytes.
 
-    varying  names of lines, in lower case, in whose values heads may differ that mean the same
+    varying  names of lines, in lower case, in whose values heads may differ that mean the same. None of them has
+             credentials, so that all such heads are of the same client
     """
 
     varying = _VARYING
@@ -51,32 +52,30 @@ class HeadCache:
     def __len__(self) -> int:
         return len(self._exact) + len(self._reduced)
 
-    def find(self, text: bytes, body_length: int, exactly: bool = False) -> Head | None:
+    def find(self, text: bytes, body_length: int) -> Head | None:
         """Return the head with these bytes, if exactly its body follows.
 
-        Unless `exactly` is set, its length, and headers that identify a request, may be those of an earlier one.
+        Its length, and headers that identify a request, may be those of an earlier one.
         """
         head = self._exact.entries.get(text)
         if head is not None:
-            return head if head.headers.content_length == body_length else None
-        if exactly:
-            return None
+            return head if head.headers.content_length == body_length and _is_valid(head) else None
         head, length = self.find_reduced(text)
         return head if head is not None and length == b"%d" % body_length and body_length <= head.limit else None
 
-    def find_large(self, text: bytes, received: int, exactly: bool = False) -> Head | None:
+    def find_large(self, text: bytes, received: int) -> Head | None:
         """Return the head with these bytes, if a large body follows, of which only `received` bytes have arrived.
 
-        Unless `exactly` is set, headers that identify a request may be those of an earlier one.
+        Headers that identify a request may be those of an earlier one.
         """
         head = self._exact.entries.get(text)
-        if head is None and not exactly:
+        if head is None:
             head, value = self.find_reduced(text)
             if head is not None:
                 # Leading zeros are for the parser, and for `read_headers`, to judge.
                 length = int(value) if value.isdigit() and value[:1] != b"0" else 0
                 head = head._replace(headers=replace(head.headers, content_length=length))
-        if head is None:
+        if head is None or not _is_valid(head):
             return None
         length = head.headers.content_length or 0
         # A compressed body is not received directly, so the parser has to see its head.
@@ -102,7 +101,8 @@ class HeadCache:
         # The request line comes first: a head that begins with a header line is not valid.
         if len(lengths) != 1 or not kept or not text.startswith(kept[0]):
             return None, b""
-        return self._reduced.entries.get(tuple(kept)), lengths[0]
+        head = self._reduced.entries.get(tuple(kept))
+        return (head if head is not None and _is_valid(head) else None), lengths[0]
 
     def put(self, text: bytes, head: Head, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Remember a head that the parser accepted, if requests with it can skip the parser.
@@ -128,6 +128,11 @@ class HeadCache:
             self._reduced.put(tuple(kept), head)
             for line in kept:
                 self._lines.put(line, None)
+
+
+def _is_valid(head: Head) -> bool:
+    """Whether the credentials in the head are still valid. If not, the request is identified again."""
+    return head.identity is None or head.identity.is_valid
 
 
 def _is_plain(value: bytes) -> bool:

@@ -11,11 +11,11 @@ from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from gateway.codecs.compression import MAX_INLINE, MIN_BYTES, choose_encoding, deflate, inflate, is_worth
+from gateway.domain.identity import Identity
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.protocol import ClientDisconnected, Engine, RequestHandle
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
-from gateway.front.base.access import Access, Caller
 from gateway.front.base.body import Headers, read_headers
 from gateway.front.base.dialect import Reply, Route, Writer, error_reply
 from gateway.front.base.limits import Limits
@@ -37,35 +37,35 @@ class Head(NamedTuple):
 
     limit        the largest body allowed, in bytes
     kind         the kind of body that has this limit, for error messages
-    raw_headers  the headers as received, with names in lower case
     is_plain     whether neither the body nor, by the client's wish, the answer is compressed
+    identity     who sent it; None if everything is allowed
     """
 
     route: Route
     headers: Headers
     limit: int
     kind: str
-    raw_headers: Sequence[tuple[bytes, bytes]]
     is_plain: bool
+    identity: Identity | None
 
 
-def read_head(route: Route, raw_headers: Sequence[tuple[bytes, bytes]], limits: Limits) -> Head:
+def read_head(
+    route: Route, raw_headers: Sequence[tuple[bytes, bytes]], limits: Limits, identity: Identity | None = None
+) -> Head:
     """Raises ModelportError, including TooLarge if Content-Length is over the limit."""
     headers = read_headers(raw_headers)
     limit, kind = route.dialect.limit(headers, limits)
     if headers.content_length is not None and headers.content_length > limit:
         raise TooLarge(f"the body has {headers.content_length} bytes, over the limit of {limit} for {kind}")
     is_plain = not headers.encoding and not headers.accept_encoding
-    return Head(route, headers, limit, kind, raw_headers, is_plain)
+    return Head(route, headers, limit, kind, is_plain, identity)
 
 
 class Connection(Protocol):
-    """What a HotRequest needs from its connection. `access` is None if everything is allowed."""
+    """What a HotRequest needs from its connection."""
 
-    access: Access | None
-
-    def caller(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
-        """The client that sent these headers."""
+    def check(self, identity: Identity, model: str) -> None:
+        """Check whether this client may send requests to this model. Raises Unauthenticated, Forbidden."""
 
     def ask_for_body(self) -> None:
         """Send "100 Continue", which the client awaits before it sends the body."""
@@ -86,7 +86,6 @@ class HotRequest:
     __slots__ = (
         "_body_complete",
         "_buffer",
-        "_caller",
         "_chunks",
         "_connection",
         "_encoding",
@@ -119,7 +118,7 @@ class HotRequest:
         # The answer's Content-Encoding; "" for none.
         self._encoding = ""
 
-    def open(self, head: Head | Exception, route: Route, raw_headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def open(self, head: Head | Exception, route: Route, identity: Identity | None) -> None:
         """Start with a head, or with the error that it caused."""
         self._route = route
         self._chunks: list[bytes] = []
@@ -127,11 +126,8 @@ class HotRequest:
         self._received = 0
         self._reservation = self._engine.reserve_body(route.model, route.version)
         try:
-            access = self._connection.access
-            if access is not None:
-                self._caller = self._connection.caller(raw_headers)
-                if route.model:  # otherwise the body names the model: see _submit
-                    access.check("infer", route.model, self._caller)
+            if identity is not None and route.model:  # otherwise the body names the model: see _submit
+                self._connection.check(identity, route.model)
             if isinstance(head, Exception):
                 raise head
             self._head = head
@@ -153,10 +149,11 @@ class HotRequest:
         is gone when this returns.
         """
         route, headers = head.route, head.headers
-        if not head.is_plain or self._connection.access is not None or route.dialect.is_slow(headers, body):
+        identity = head.identity
+        if not head.is_plain or route.dialect.is_slow(headers, body):
             if headers.content_length != len(body):  # the head came before, with another length (head_cache.py)
                 head = head._replace(headers=replace(headers, content_length=len(body)))
-            self.open(head, route, head.raw_headers)
+            self.open(head, route, identity)
             self.on_body(body)
             self.on_body_complete()
             self.start()
@@ -164,14 +161,18 @@ class HotRequest:
         self._route, self._head = route, head
         self._body_complete = self._has_turn = True
         try:
+            if identity is not None and route.model:
+                self._connection.check(identity, route.model)
             request, self._write = route.dialect.read(self._engine, self._limits, route, headers, body)
+            if identity is not None and not route.model:
+                self._connection.check(identity, request.model)
         except Exception as error:
             self._reservation = self._engine.reserve_body(route.model, route.version)
             self.fail(error)
             return
         self._stage = _INFERRING
         try:
-            self._handle = self._engine.submit(request, self._on_answer)
+            self._handle = self._engine.submit(request, self._on_answer, identity)
         except Exception as error:
             self._send(self._error_reply(error))
 
@@ -312,10 +313,10 @@ class HotRequest:
         self._reservation.close()
         self._stage = _INFERRING
         try:
-            access = self._connection.access
-            if access is not None and not self._route.model:
-                access.check("infer", request.model, self._caller)
-            self._handle = self._engine.submit(request, self._on_answer)
+            identity = self._head.identity
+            if identity is not None and not self._route.model:
+                self._connection.check(identity, request.model)
+            self._handle = self._engine.submit(request, self._on_answer, identity)
         except Exception as error:
             self._send(self._error_reply(error))
 

@@ -95,7 +95,7 @@ class Bench:
         number = next(self._ids)
         request = InferRequest("m", [from_array("x", np.ones((1, 4), np.float32))], priority=priority)
         layout = layout_of("default", (), request.inputs)
-        queued = WatchedRequest(number, request, layout, 1, 16, 1e9, 0.0, priority, self.queue)
+        queued = WatchedRequest(number, request, layout, 1, 16, 1e9, 0.0, priority, None, self.queue)
         self.queue.put(queued)
         return queued
 

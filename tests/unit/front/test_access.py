@@ -10,10 +10,11 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from gateway.domain.identity import Action, Identity
 from gateway.engine.fake import FakeEngine
-from gateway.errors import Forbidden, Unauthenticated
+from gateway.errors import Forbidden, ModelportError, Unauthenticated
 from gateway.front.admin.app import build_admin
-from gateway.front.base.access import Action, Caller
+from gateway.front.base.access import Caller, Event
 from gateway.front.dialects.registry import DIALECTS
 from gateway.generated import open_inference_pb2 as pb
 from gateway.generated import tensorflow_pb2 as tf
@@ -40,21 +41,42 @@ HOT = [
 DENIED = "the caller may not do this here"
 
 
+class Asked(Identity):
+    """Tells the guard what it is asked for."""
+
+    def __init__(self, guard: "Guard") -> None:
+        super().__init__("someone", {})
+        self.guard = guard
+
+    def allows(self, action: Action, model: str = "") -> bool:
+        """Listings have everything. The check decides about all the rest."""
+        return action == "read"
+
+    def check(self, action: Action, model: str = "") -> None:
+        self.guard.actions.append((action, model))
+        if self.guard.error is not None:
+            raise self.guard.error
+
+
 class Guard:
-    """Records checks, and raises the error that the test sets."""
+    """Knows one client. Records what it is asked for and told, and raises the error that the test sets."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Action, str, Caller]] = []
-        self.error: Exception | None = None
+        self.reset()
 
-    def check(self, action: Action, model: str, caller: Caller) -> None:
-        self.asked.append((action, model, caller))
-        if self.error is not None:
-            raise self.error
+    def reset(self) -> None:
+        self.actions: list[tuple[Action, str]] = []
+        self.callers: list[Caller] = []
+        self.events: list[Event] = []
+        self.error: ModelportError | None = Forbidden(DENIED)
+        self.identity = Asked(self)
 
-    @property
-    def actions(self) -> list[tuple[Action, str]]:
-        return [(action, model) for action, model, _ in self.asked]
+    def identify(self, caller: Caller) -> Identity:
+        self.callers.append(caller)
+        return self.identity
+
+    def record(self, event: Event) -> None:
+        self.events.append(event)
 
 
 GUARD = Guard()
@@ -68,8 +90,9 @@ def behind_guard() -> Iterator[Serving]:
 
 @pytest.fixture
 def guard() -> Guard:
-    GUARD.asked.clear()
-    GUARD.error = Forbidden(DENIED)
+    # So that no head of another test is remembered.
+    GUARD.identity.withdrawn = True
+    GUARD.reset()
     return GUARD
 
 
@@ -107,6 +130,11 @@ def test_hot_requests_are_denied_in_the_words_of_their_dialect(
         answer = guarded.http.post(path, content=body)
         assert answer.status_code == status
         assert answer.json()["message" if path.startswith("/predictions") else "error"] == DENIED
+        assert answer.headers.get("www-authenticate") == ('Bearer realm="modelport"' if status == 401 else None)
+    assert [(event.action, event.model, event.identity, event.outcome) for event in guard.events] == [
+        ("infer", "doubler", "someone", "unauthenticated"),
+        ("infer", "doubler", "someone", "forbidden"),
+    ]
     assert guarded.engine.requests == []
     guard.error = None
     assert guarded.http.post(path, content=body).status_code == 200
@@ -115,19 +143,27 @@ def test_hot_requests_are_denied_in_the_words_of_their_dialect(
 
 @pytest.mark.parametrize(("path", "body"), HOT)
 def test_heads_that_are_remembered_are_checked_again(guarded: Serving, guard: Guard, path: str, body: bytes) -> None:
+    """Their sender is found once, and again when its credentials are withdrawn."""
     head = f"POST {path} HTTP/1.1\r\nHost: here\r\nX-Key: open sesame\r\nContent-Length: {len(body)}\r\n\r\n"
     guard.error = None
     with guarded.connect() as connection:
         answers = Answers(connection)
-        for count, status in enumerate((200, 200, 403), 1):
+        for count, status in enumerate((200, 200, 403, 200), 1):
             guard.error = None if status == 200 else Forbidden(DENIED)
+            if count == 4:
+                guard.identity.withdrawn = True
+                guard.identity = Asked(guard)
             connection.sendall(head.encode() + body)
             assert answers.next()[0] == status
             assert guard.actions == [("infer", "doubler")] * count
+            assert len(guard.callers) == (2 if count == 4 else 1)
+            if status == 200:
+                assert guarded.engine.identities[-1] is guard.identity
         peer = "{}:{}".format(*connection.getsockname())
-    assert [caller.peer for _, _, caller in guard.asked] == [peer] * 3
-    assert all(("x-key", "open sesame") in caller.headers for _, _, caller in guard.asked)
-    assert len(guarded.engine.requests) == 2
+    assert [caller.peer for caller in guard.callers] == [peer] * 2
+    assert [event.peer for event in guard.events] == [peer]
+    assert all(("x-key", "open sesame") in caller.headers for caller in guard.callers)
+    assert len(guarded.engine.requests) == 3
 
 
 def test_a_denied_client_need_not_send_the_body(guarded: Serving, guard: Guard) -> None:
@@ -184,7 +220,8 @@ def test_cold_paths_check_the_right_action(
     headers = {"X-Key": "open sesame"}
     assert guarded.http.request(method, path, headers=headers).status_code == 403
     assert guard.actions == [asked]
-    assert ("x-key", "open sesame") in guard.asked[0][2].headers
+    assert ("x-key", "open sesame") in guard.callers[0].headers
+    assert [event.outcome for event in guard.events] == ["forbidden"]
 
 
 def test_a_cold_request_that_is_denied_may_have_a_body(guarded: Serving, guard: Guard) -> None:
@@ -246,12 +283,14 @@ def test_every_grpc_method_has_the_door(guarded_grpc: Serving, guard: Guard, pat
         (Unauthenticated(DENIED), grpc.StatusCode.UNAUTHENTICATED),
     ):
         guard.error = error
-        guard.asked.clear()
+        guard.actions.clear()
         with pytest.raises(grpc.RpcError) as caught:
             guarded_grpc.channel.unary_unary(path)(message, timeout=WAIT_S, metadata=[("x-key", "open sesame")])
         assert _is_denied(caught.value, code)
-        ((_, model, caller),) = guard.asked
+        ((_, model),) = guard.actions
+        caller, event = guard.callers[-1], guard.events[-1]
         assert model == ("doubler" if message else "")
+        assert (event.what, event.model, event.peer, event.outcome) == (path, model, caller.peer, error.kind)
         assert caller.peer.startswith(("ipv4:127.0.0.1:", "127.0.0.1:"))
         assert ("x-key", "open sesame") in caller.headers
     assert guarded_grpc.engine.requests == []
@@ -285,7 +324,7 @@ def _first(answer: Any, streams: bool) -> None:
 def test_health_and_reflection_have_the_door(guarded_grpc: Serving, guard: Guard, service: str) -> None:
     file = health_pb2.DESCRIPTOR if "health" in service else reflection_pb2.DESCRIPTOR
     for method in file.services_by_name[service.rpartition(".")[2]].methods:
-        guard.asked.clear()
+        guard.actions.clear()
         sides = (method.client_streaming, method.server_streaming)
         call = getattr(guarded_grpc.channel, "_".join("stream" if streams else "unary" for streams in sides))
         asked: Any = iter([b""]) if method.client_streaming else b""
@@ -301,4 +340,23 @@ def test_a_permitted_client_is_served_over_grpc(guarded_grpc: Serving, guard: Gu
     for path in ("/inference.GRPCInferenceService/ModelInfer", "/tensorflow.serving.PredictionService/Predict"):
         guarded_grpc.channel.unary_unary(path)(MESSAGES[path.rpartition("/")[2]], timeout=WAIT_S)
     assert guard.actions == [("infer", "doubler")] * 2
-    assert len(guarded_grpc.engine.requests) == 2
+    assert guarded_grpc.engine.identities[-2:] == [guard.identity] * 2
+
+
+def test_what_changes_the_server_is_recorded(guarded_grpc: Serving, guard: Guard) -> None:
+    guard.error = None
+    guarded_grpc.call("RepositoryModelLoad", MESSAGES["RepositoryModelLoad"])
+    with pytest.raises(grpc.RpcError):
+        guarded_grpc.call("RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name="other").SerializeToString())
+    for model in ("doubler", "other"):
+        guarded_grpc.http.post(f"/v2/repository/models/{model}/load")
+    guarded_grpc.http.get("/v2/models/doubler")
+    assert [(event.action, event.model, event.identity, event.outcome) for event in guard.events] == [
+        ("admin", "doubler", "someone", "ok"),
+        ("admin", "other", "someone", "not_found"),
+    ] * 2
+    assert [event.what for event in guard.events[::2]] == [
+        "/inference.GRPCInferenceService/RepositoryModelLoad",
+        "POST /v2/repository/models/doubler/load",
+    ]
+    assert all("127.0.0.1:" in event.peer for event in guard.events)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.identity import Identity
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.fake import FakeEngine
 from gateway.engine.protocol import AnswerCallback
@@ -18,7 +19,7 @@ STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 @pytest.fixture(autouse=True)
 def _two_answers(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    def submit(self: FakeEngine, request: InferRequest, done: AnswerCallback) -> Any:
+    def submit(self: FakeEngine, request: InferRequest, done: AnswerCallback, identity: Identity | None = None) -> Any:
         def twice(outcome: InferResponse | Exception) -> None:
             assert isinstance(outcome, InferResponse)
             done(outcome._replace(id="early", final=False))

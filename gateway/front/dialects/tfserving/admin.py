@@ -4,9 +4,11 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from starlette.requests import Request
 
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
+from gateway.front.base.access import readable_models
 from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import ReadObject
 from gateway.front.dialects.tfserving.metadata import SIGNATURE_DEF, model_spec, model_status, signature_map
@@ -19,9 +21,9 @@ _LABEL = _MODEL + "/labels/{label}"
 
 def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     @app.get("/v1/models", tags=["KServe v1"])
-    async def models() -> dict[str, list[str]]:
+    async def models(request: Request) -> dict[str, list[str]]:
         """The names of all models."""
-        return {"models": sorted({status.name for status in engine.models()})}
+        return {"models": readable_models(engine, request)}
 
     @app.get(_MODEL, tags=["TensorFlow Serving"])
     @app.get(_VERSION, tags=["TensorFlow Serving"])

@@ -9,11 +9,11 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
 from gateway.codecs.protobuf_fields import field, field_head
+from gateway.domain.identity import Action, Identity
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, Unsupported
-from gateway.front.base.access import Action
 from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, parse, unary
 from gateway.front.base.limits import MAX_OBJECTS, Limits, check_answer
 from gateway.front.dialects.tfserving.classify import (
@@ -143,13 +143,15 @@ def _spec(model: str, version: str, signature: str) -> pb.ModelSpec:
 def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
     """Return the methods of PredictionService except Predict, by name. They raise ModelportError."""
 
-    async def run(spec: _Spec, method: str, examples: pb.Input, seconds: float | None) -> pb.InferenceResult:
+    async def run(
+        spec: _Spec, method: str, examples: pb.Input, seconds: float | None, identity: Identity | None
+    ) -> pb.InferenceResult:
         with engine.reserve_body(spec.model, spec.version):
             status = spec.find(engine)
             signature = find_examples_signature(status, spec.signature, method)
             tensor = read_input(examples, signature.input, limits.binary_bytes)
         deadline = None if seconds is None else time.monotonic() + seconds
-        response = await engine.infer(signature.request(status, spec.version, tensor, deadline))
+        response = await engine.infer(signature.request(status, spec.version, tensor, deadline), identity)
         check_answer(response, limits)
         result = pb.InferenceResult(
             model_spec=_spec(response.model, response.version, signature.name or DEFAULT_SIGNATURE)
@@ -165,23 +167,27 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
                 classification.classes.add(label=label, score=score)
         return result
 
-    async def classify(message: pb.ClassificationRequest, seconds: float | None) -> Message:
-        result = await run(_read_spec(message.model_spec), CLASSIFY, message.input, seconds)
+    async def classify(message: pb.ClassificationRequest, seconds: float | None, identity: Identity | None) -> Message:
+        result = await run(_read_spec(message.model_spec), CLASSIFY, message.input, seconds, identity)
         return pb.ClassificationResponse(result=result.classification_result, model_spec=result.model_spec)
 
-    async def regress(message: pb.RegressionRequest, seconds: float | None) -> Message:
-        result = await run(_read_spec(message.model_spec), REGRESS, message.input, seconds)
+    async def regress(message: pb.RegressionRequest, seconds: float | None, identity: Identity | None) -> Message:
+        result = await run(_read_spec(message.model_spec), REGRESS, message.input, seconds, identity)
         return pb.RegressionResponse(result=result.regression_result, model_spec=result.model_spec)
 
-    async def multi_inference(message: pb.MultiInferenceRequest, seconds: float | None) -> Message:
+    async def multi_inference(
+        message: pb.MultiInferenceRequest, seconds: float | None, identity: Identity | None
+    ) -> Message:
         ends = None if seconds is None else time.monotonic() + seconds
         results = []
         for spec, method in _tasks(message):
             left = None if ends is None else ends - time.monotonic()
-            results.append(await run(spec, method, message.input, left))
+            results.append(await run(spec, method, message.input, left, identity))
         return pb.MultiInferenceResponse(results=results)
 
-    async def metadata(message: pb.GetModelMetadataRequest, seconds: float | None) -> Message:
+    async def metadata(
+        message: pb.GetModelMetadataRequest, seconds: float | None, identity: Identity | None
+    ) -> Message:
         status = _read_spec(message.model_spec).find(engine)
         check_fields(message.metadata_field)
         packed = AnyMessage()
@@ -220,11 +226,11 @@ def _tasks(message: pb.MultiInferenceRequest) -> list[tuple[_Spec, str]]:
 def model_methods(engine: Engine) -> dict[str, Method]:
     """Return the methods of ModelService by name. They raise ModelportError."""
 
-    async def status(message: pb.GetModelStatusRequest, seconds: float | None) -> Message:
+    async def status(message: pb.GetModelStatusRequest, seconds: float | None, identity: Identity | None) -> Message:
         spec = _read_spec(message.model_spec)
         return model_status(engine, spec.model, spec.version, spec.is_label)
 
-    async def reload(message: pb.ReloadConfigRequest, seconds: float | None) -> Message:
+    async def reload(message: pb.ReloadConfigRequest, seconds: float | None, identity: Identity | None) -> Message:
         raise Unsupported(
             "the configuration cannot be changed over gRPC; edit the repository or models.config, which are read again"
         )
@@ -249,6 +255,6 @@ def _method(
     action: Action,
     kind: type[Message],
     model: Callable[[Any], str],
-    answer: Callable[[Any, float | None], Awaitable[Message]],
+    answer: Callable[[Any, float | None, Identity | None], Awaitable[Message]],
 ) -> Method:
     return unary(action, kind, model, answer, _MAX_EXAMPLE_FIELDS)

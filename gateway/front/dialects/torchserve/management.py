@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, ModelportError, NotAllowed, NotFound
-from gateway.front.base.access import acts
+from gateway.front.base.access import acts, readable_models
 from gateway.front.base.app_routes import AppRoute, AppRoutes
 from gateway.front.base.body import ReadObject
 from gateway.front.dialects.torchserve.inference import encode_error
@@ -63,11 +63,11 @@ def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
         return JSONResponse({"status": "Healthy"}) if engine.ready else JSONResponse({"status": "Unhealthy"}, 503)
 
     @add("/models", ["GET"])
-    async def models(limit: str = "", next_page_token: str = "") -> dict[str, Any]:
+    async def models(request: Request, limit: str = "", next_page_token: str = "") -> dict[str, Any]:
         """The names of the models: at most `limit` of them (100), starting at `next_page_token`."""
         size = _count("limit", limit, 1) if limit else _DEFAULT_LIMIT
         start = _count("next_page_token", next_page_token, 0) if next_page_token else 0
-        names = sorted({status.name for status in engine.models()})
+        names = readable_models(engine, request)
         listed = [{"modelName": name} for name in names[start : start + size]]
         more = {"nextPageToken": str(start + size)} if start + size < len(names) else {}
         return {**more, "models": listed}

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from gateway.domain.control import GetMetrics, LoadModel, UnloadModel
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, Unsupported
-from gateway.front.base.access import acts
+from gateway.front.base.access import acts, identity_of, readable_models
 from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import ReadObject
 from gateway.front.dialects.v2 import shared_memory
@@ -64,16 +64,16 @@ def _add_health(app: AppRoutes, engine: Engine) -> None:
 
 def _add_models(app: AppRoutes, engine: Engine) -> None:
     @app.get("/v2/models", tags=["models"])
-    async def models() -> dict[str, list[str]]:
+    async def models(request: Request) -> dict[str, list[str]]:
         """The names of all models."""
-        return {"models": sorted({status.name for status in engine.models()})}
+        return {"models": readable_models(engine, request)}
 
     @app.get("/v2/models/stats", tags=["models"])
     @app.get("/v2/models/{model}/stats", tags=["models"])
     @app.get("/v2/models/{model}/versions/{version}/stats", tags=["models"])
-    async def statistics(model: str = "", version: str = "") -> dict[str, Any]:
+    async def statistics(request: Request, model: str = "", version: str = "") -> dict[str, Any]:
         """Triton's statistics: counts and total nanoseconds, also by batch size."""
-        return await read_statistics(engine, model, version)
+        return await read_statistics(engine, model, version, identity_of(request))
 
     @app.get("/v2/models/{model}", tags=["models"])
     @app.get("/v2/models/{model}/versions/{version}", tags=["models"])
@@ -100,7 +100,7 @@ def _add_repository(app: AppRoutes, engine: Engine, read_object: ReadObject) -> 
         ready = (await read_object(request)).get("ready", False)
         if not isinstance(ready, bool):
             raise InvalidRequest("'ready' must be true or false")
-        return await read_index(engine, ready=ready)
+        return await read_index(engine, ready, identity_of(request))
 
     @app.post("/v2/repository/models/{model}/load", tags=["repository"])
     async def load(model: str, request: Request) -> Response:

@@ -7,9 +7,10 @@ from typing import Any
 from google.protobuf.message import Message
 
 from gateway.domain.control import LoadModel, UnloadModel
+from gateway.domain.identity import Action, Identity
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
-from gateway.front.base.access import Action, Check
+from gateway.front.base.access import Check
 from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, unary
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.grpc_request import RequestReader
@@ -24,6 +25,8 @@ from gateway.front.dialects.v2.statistics import read_statistics
 from gateway.generated import open_inference_pb2 as pb
 
 SERVICE = "inference.GRPCInferenceService"
+
+_Answer = Callable[[Any, Identity | None], Awaitable[Message]]
 
 
 class ModelInfer(InferCall[OutputOptions]):
@@ -48,13 +51,13 @@ def services(engine: Engine, limits: Limits) -> list[Service]:
 def methods(engine: Engine) -> dict[str, Method]:
     """Return the other methods of the service by name. They raise ModelportError."""
 
-    async def server_live(message: Message) -> Message:
+    async def server_live(message: Message, identity: Identity | None) -> Message:
         return pb.ServerLiveResponse(live=True)
 
-    async def server_ready(message: Message) -> Message:
+    async def server_ready(message: Message, identity: Identity | None) -> Message:
         return pb.ServerReadyResponse(ready=engine.ready)
 
-    async def model_ready(message: pb.ModelReadyRequest) -> Message:
+    async def model_ready(message: pb.ModelReadyRequest, identity: Identity | None) -> Message:
         try:
             status = engine.model(message.name, message.version)
         except NotFound:
@@ -62,16 +65,16 @@ def methods(engine: Engine) -> dict[str, Method]:
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=status.state == "READY")
 
-    async def describe_server(message: Message) -> Message:
+    async def describe_server(message: Message, identity: Identity | None) -> Message:
         return pb.ServerMetadataResponse(**server_metadata(engine))
 
-    async def describe_model(message: pb.ModelMetadataRequest) -> Message:
+    async def describe_model(message: pb.ModelMetadataRequest, identity: Identity | None) -> Message:
         return pb.ModelMetadataResponse(**model_metadata(engine, message.name, message.version))
 
-    async def statistics(message: pb.ModelStatisticsRequest) -> Message:
-        return pb.ModelStatisticsResponse(**await read_statistics(engine, message.name, message.version))
+    async def statistics(message: pb.ModelStatisticsRequest, identity: Identity | None) -> Message:
+        return pb.ModelStatisticsResponse(**await read_statistics(engine, message.name, message.version, identity))
 
-    async def shared_status(message: pb.SystemSharedMemoryStatusRequest) -> Message:
+    async def shared_status(message: pb.SystemSharedMemoryStatusRequest, identity: Identity | None) -> Message:
         return pb.SystemSharedMemoryStatusResponse(
             regions={
                 region["name"]: pb.SystemSharedMemoryStatusResponse.RegionStatus(**region)
@@ -79,41 +82,41 @@ def methods(engine: Engine) -> dict[str, Method]:
             }
         )
 
-    async def shared_register(message: pb.SystemSharedMemoryRegisterRequest) -> Message:
+    async def shared_register(message: pb.SystemSharedMemoryRegisterRequest, identity: Identity | None) -> Message:
         record = {"key": message.key, "offset": message.offset, "byte_size": message.byte_size}
         await register(engine, message.name, record)
         return pb.SystemSharedMemoryRegisterResponse()
 
-    async def shared_unregister(message: pb.SystemSharedMemoryUnregisterRequest) -> Message:
+    async def shared_unregister(message: pb.SystemSharedMemoryUnregisterRequest, identity: Identity | None) -> Message:
         await unregister(engine, message.name)
         return pb.SystemSharedMemoryUnregisterResponse()
 
-    async def cuda_shared_status(message: pb.CudaSharedMemoryStatusRequest) -> Message:
+    async def cuda_shared_status(message: pb.CudaSharedMemoryStatusRequest, identity: Identity | None) -> Message:
         cuda_status(engine, message.name)
         return pb.CudaSharedMemoryStatusResponse()
 
-    async def cuda_unregister(message: pb.CudaSharedMemoryUnregisterRequest) -> Message:
+    async def cuda_unregister(message: pb.CudaSharedMemoryUnregisterRequest, identity: Identity | None) -> Message:
         cuda_status(engine)
         return pb.CudaSharedMemoryUnregisterResponse()
 
-    async def model_config(message: pb.ModelConfigRequest) -> Message:
+    async def model_config(message: pb.ModelConfigRequest, identity: Identity | None) -> Message:
         return pb.ModelConfigResponse(config=await read_configuration(engine, message.name, message.version))
 
-    async def repository_index(message: pb.RepositoryIndexRequest) -> Message:
-        entries = await read_index(engine, ready=message.ready)
+    async def repository_index(message: pb.RepositoryIndexRequest, identity: Identity | None) -> Message:
+        entries = await read_index(engine, message.ready, identity)
         return pb.RepositoryIndexResponse(models=[pb.RepositoryIndexResponse.ModelIndex(**entry) for entry in entries])
 
-    async def load(message: pb.RepositoryModelLoadRequest) -> Message:
+    async def load(message: pb.RepositoryModelLoadRequest, identity: Identity | None) -> Message:
         check_parameters(message.parameters)
         await engine.control(LoadModel(message.model_name))
         return pb.RepositoryModelLoadResponse()
 
-    async def unload(message: pb.RepositoryModelUnloadRequest) -> Message:
+    async def unload(message: pb.RepositoryModelUnloadRequest, identity: Identity | None) -> Message:
         check_parameters(message.parameters)
         await engine.control(UnloadModel(message.model_name))
         return pb.RepositoryModelUnloadResponse()
 
-    table: dict[str, tuple[Action, type[Message], Callable[[Any], str], Callable[[Any], Awaitable[Message]]]] = {
+    table: dict[str, tuple[Action, type[Message], Callable[[Any], str], _Answer]] = {
         "ServerLive": ("health", pb.ServerLiveRequest, no_model, server_live),
         "ServerReady": ("health", pb.ServerReadyRequest, no_model, server_ready),
         "ModelReady": ("health", pb.ModelReadyRequest, _NAME, model_ready),
@@ -138,7 +141,5 @@ _NAME: Callable[[Any], str] = attrgetter("name")
 _MODEL_NAME: Callable[[Any], str] = attrgetter("model_name")
 
 
-def _method(
-    action: Action, kind: type[Message], model: Callable[[Any], str], answer: Callable[[Any], Awaitable[Message]]
-) -> Method:
-    return unary(action, kind, model, lambda message, seconds: answer(message))
+def _method(action: Action, kind: type[Message], model: Callable[[Any], str], answer: _Answer) -> Method:
+    return unary(action, kind, model, lambda message, seconds, identity: answer(message, identity))

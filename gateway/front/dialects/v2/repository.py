@@ -4,13 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.domain.control import GetIndex
+from gateway.domain.identity import Identity
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, Unsupported
+from gateway.front.base.access import may_read
 
 
-async def read_index(engine: Engine, ready: bool) -> list[dict[str, str]]:
-    """Return every version as {name, version, state, reason}; if `ready` is set, only those that are READY."""
-    return [entry for entry in await engine.control(GetIndex()) if not ready or entry["state"] == "READY"]
+async def read_index(engine: Engine, ready: bool, identity: Identity | None) -> list[dict[str, str]]:
+    """Return every version that the client may read about, as {name, version, state, reason}.
+
+    ready  whether only those that are READY are returned
+    """
+    entries = await engine.control(GetIndex())
+    return [each for each in entries if may_read(identity, each["name"]) and (not ready or each["state"] == "READY")]
 
 
 def check_parameters(parameters: Any) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.domain.identity import Identity
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.front.base.limits import Limits
 from gateway.front.http.head_cache import HeadCache
@@ -13,18 +14,19 @@ LARGE_LIMITS = Limits(json_bytes=3 * MIN_ARENA_BYTES)
 LARGE = 2 * MIN_ARENA_BYTES
 START = b"POST /v2/models/m/infer HTTP/1.1"
 HOST = b"Host: here"
+KEY = b"Authorization: Bearer key"
 
 
 def text(*lines: bytes) -> bytes:
     return b"\r\n".join([START, *lines])
 
 
-def put(cache: HeadCache, *lines: bytes, limits: Limits = LIMITS) -> None:
+def put(cache: HeadCache, *lines: bytes, limits: Limits = LIMITS, identity: Identity | None = None) -> None:
     """As the connection does, once the parser has accepted the head."""
     headers = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
     route = match(b"/v2/models/m/infer")
     assert route is not None
-    cache.put(text(*lines), read_head(route, headers, limits), headers)
+    cache.put(text(*lines), read_head(route, headers, limits, identity), headers)
 
 
 def cache_of(*lines: bytes) -> HeadCache:
@@ -41,6 +43,10 @@ def large_cache_of(*lines: bytes) -> HeadCache:
 
 def length(size: int) -> bytes:
     return b"Content-Length: %d" % size
+
+
+# Lines of heads that mean the same, and the sizes of their bodies.
+WITH_KEY = [((KEY, length(5)), 5), ((KEY, b"traceparent: 2", length(5)), 5), ((KEY, length(6)), 6)]
 
 
 @pytest.mark.parametrize(
@@ -113,12 +119,17 @@ def test_heads_that_need_the_parser_are_not_remembered_without_their_length(line
     assert cache.find(text(*[line for line in lines if line != length(5)], length(6)), 6) is None
 
 
-def test_a_rule_of_access_sees_the_headers_of_its_own_request() -> None:
-    cache = cache_of(HOST, b"traceparent: 1", length(5))
-    assert cache.find(text(HOST, b"traceparent: 2", length(5)), 5) is not None
-    assert cache.find(text(HOST, b"traceparent: 2", length(5)), 5, exactly=True) is None
-    put(cache, HOST, length(5))
-    assert cache.find(text(HOST, length(5)), 5, exactly=True) is not None
+def test_a_head_is_forgotten_when_its_credentials_are_withdrawn() -> None:
+    cache = HeadCache()
+    identity = Identity("someone", {})
+    put(cache, HOST, KEY, length(5), identity=identity)
+    for lines, size in WITH_KEY:
+        found = cache.find(text(HOST, *lines), size)
+        assert found is not None
+        assert found.identity is identity
+    assert cache.find(text(HOST, KEY + b"x", length(5)), 5) is None
+    identity.withdrawn = True
+    assert [cache.find(text(HOST, *lines), size) for lines, size in WITH_KEY] == [None] * 3
 
 
 def test_compressed_requests_are_found_by_the_very_same_head_only() -> None:
@@ -174,7 +185,12 @@ def test_a_large_compressed_body_is_for_the_parser() -> None:
     assert large_cache_of(*lines).find_large(text(*lines), 0) is None
 
 
-def test_a_rule_of_access_sees_the_headers_of_its_own_large_request() -> None:
-    cache = large_cache_of(HOST, length(LARGE))
-    assert cache.find_large(text(HOST, length(LARGE)), 0, exactly=True) is not None
-    assert cache.find_large(text(HOST, length(LARGE - 1)), 0, exactly=True) is None
+def test_a_head_of_a_large_body_is_forgotten_when_its_credentials_are_withdrawn() -> None:
+    cache = HeadCache()
+    identity = Identity("someone", {})
+    put(cache, HOST, KEY, length(LARGE), limits=LARGE_LIMITS, identity=identity)
+    for size in (LARGE, LARGE - 1):
+        assert cache.find_large(text(HOST, KEY, length(size)), 0) is not None
+    identity.withdrawn = True
+    for size in (LARGE, LARGE - 1):
+        assert cache.find_large(text(HOST, KEY, length(size)), 0) is None

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
+from gateway.domain.identity import Identity
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.fake import FakeEngine
-from gateway.front.base.access import Caller
 from gateway.front.base.dialect import Reply
 from gateway.front.http.hot_request import HotRequest, read_head
 from gateway.front.http.routes import match
@@ -21,14 +21,12 @@ SECRET = 42
 class Connection:
     """Records the replies."""
 
-    access = None
-
     def __init__(self) -> None:
         self.answered: list[Reply] = []
         self.rejected: list[Reply] = []
         self.replied = asyncio.Event()
 
-    def caller(self, headers: object) -> Caller:
+    def check(self, identity: Identity, model: str) -> None:
         raise AssertionError("there is no access check")
 
     def ask_for_body(self) -> None:
@@ -66,7 +64,7 @@ def test_a_block_that_was_not_filled_is_not_read(missing: int) -> None:
             (b"inference-header-content-length", b"%d" % len(text)),
         ]
         request = HotRequest(engine, LIMITS, connection, keep_alive=True)
-        request.open(read_head(route, sent, LIMITS), route, sent)
+        request.open(read_head(route, sent, LIMITS), route, None)
         request.start()
         request.on_body(text)
         request.on_body(bytes(MIN_ARENA_BYTES - missing))
@@ -100,7 +98,7 @@ def test_an_abandoned_request_is_not_answered_and_releases_everything() -> None:
         for steps in range(4):
             connection = Connection()
             request = HotRequest(engine, LIMITS, connection, keep_alive=True)
-            request.open(read_head(route, sent, LIMITS), route, sent)
+            request.open(read_head(route, sent, LIMITS), route, None)
             for step in (partial(request.on_body, body), request.on_body_complete, request.start)[:steps]:
                 step()
             await asyncio.sleep(0)  # the fake engine starts

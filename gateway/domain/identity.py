@@ -1,0 +1,72 @@
+"""Who sent a request, and what they may do. Independent of how they proved it."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from gateway.errors import Forbidden, Unauthenticated, shorten
+
+# read: metadata, states, statistics, documentation. admin: everything that changes the server.
+Action = Literal["infer", "read", "admin", "metrics", "health"]
+# Each action, and for which models: patterns of fnmatch, such as "resnet*".
+Grants = Mapping[Action, Sequence[str]]
+
+# Answers to `allows` that are remembered. Clients choose the names of models, so there must be a limit; with a smaller
+# one, the patterns are matched again for each request of clients with many models.
+_MAX_REMEMBERED = 1024
+
+
+class Identity:
+    """One client, as long as its credentials are valid.
+
+    A transport finds the identity once for each head or connection, and uses it for further requests with the same
+    credentials while `is_valid`.
+
+    name       as the operator has named it; for the log, metrics and quotas
+    anonymous  whether the client sent no credentials. It is then asked for them before anything is denied
+    withdrawn  set when the key is withdrawn, or when anything that the identity was made from has changed
+    expires    time.monotonic() seconds; inf if the credentials have no end
+    """
+
+    __slots__ = ("_allowed", "_grants", "anonymous", "expires", "name", "withdrawn")
+
+    def __init__(self, name: str, grants: Grants, anonymous: bool = False, expires: float = math.inf) -> None:
+        self.name, self.anonymous, self.expires = name, anonymous, expires
+        self.withdrawn = False
+        self._grants = grants
+        self._allowed: dict[tuple[Action, str], bool] = {}
+
+    @property
+    def is_valid(self) -> bool:
+        return not self.withdrawn and (self.expires == math.inf or time.monotonic() < self.expires)
+
+    def allows(self, action: Action, model: str = "") -> bool:
+        """Return whether the client may do this.
+
+        model  "" if the action concerns no model, or all of them. To change the server, a grant for all models is
+               needed then; for the rest, any grant is enough, and the answer leaves out the other models
+        """
+        key = (action, model)
+        allowed = self._allowed.get(key)
+        if allowed is None:
+            if len(self._allowed) >= _MAX_REMEMBERED:
+                self._allowed.clear()
+            allowed = self._allowed[key] = self._matches(action, model)
+        return allowed
+
+    def _matches(self, action: Action, model: str) -> bool:
+        patterns = self._grants.get(action, ())
+        if model:
+            return any(fnmatchcase(model, pattern) for pattern in patterns)
+        return "*" in patterns if action == "admin" else bool(patterns)
+
+    def check(self, action: Action, model: str = "") -> None:
+        """Raise Unauthenticated or Forbidden unless the client may do this. Neither says whether the model exists."""
+        if self.allows(action, model):
+            return
+        about = f" for model '{shorten(model)}'" if model else ""
+        if self.anonymous:
+            raise Unauthenticated(f"'{action}'{about} needs an API key or a token; send it as Authorization: Bearer")
+        raise Forbidden(f"these credentials do not permit '{action}'{about}; ask the operator for that role")
