@@ -50,6 +50,9 @@ class Settings(BaseModel):
         0.0, ge=0, le=DAY_S, description="age at which a gRPC connection is closed, with grpcio only; 0: never"
     )
     metrics: str = Field("127.0.0.1:8002", description="Prometheus address, HOST:PORT; empty: no metrics port")
+    tls_cert: str = Field("", description="certificate chain, a PEM file; with it, every port speaks TLS only")
+    tls_key: str = Field("", description="private key of tls_cert, an unencrypted PEM file")
+    tls_client_ca: str = Field("", description="CAs, a PEM file; clients must present a certificate of one of them")
     fronts: int = Field(1, ge=1, le=64, description="front processes")
     fast_path: bool = Field(True, description="handle the usual requests in compiled code, if it is installed")
     accelerator: str = Field("cpu", pattern="^(cpu|cuda)$", description="cpu or cuda: the packages that runtimes use")
@@ -152,6 +155,9 @@ def read_settings(sources: Sources) -> Settings:
             f"{origin['grpc_max_connection_age_s']}: the native gRPC server cannot close connections by their age; "
             "add --grpc-server grpcio, or set the age to 0"
         )
+    for key, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):
+        if getattr(settings, key) and not getattr(settings, missing):
+            raise SettingsError(f"{origin[key]}: TLS also needs {missing}; set it to the path of a PEM file")
     for name in split_names(settings.allowed_hosts):
         if not _HOST_NAME.fullmatch(name):
             raise SettingsError(

@@ -972,6 +972,9 @@ cdef class Receiver:
         self.connection.connection_lost(error)
         self.request = self.spare = None
 
+    def eof_received(self):
+        """Nothing: the transport closes. Over TLS, uvloop requires this method."""
+
     def pause_writing(self):
         self.write_paused = True
         self.connection.pause_writing()

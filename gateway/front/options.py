@@ -31,4 +31,5 @@ class FrontOptions:
     shared_memory: bool
     server_name: str
     fast_path: bool
+    tls: bool  # the supervisor sends what it needs
     allowed_hosts: list[str]  # a list, because the options are passed as JSON

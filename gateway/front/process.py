@@ -32,8 +32,9 @@ from gateway.front.grpc.server import build_server
 from gateway.front.http.server import HttpServer
 from gateway.front.options import FrontOptions
 from gateway.process.address import Address
-from gateway.process.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
+from gateway.process.channel import DRAIN, SERVING, SNAPSHOT, TABLE, TLS, Channel
 from gateway.process.memory import system_trimmer
+from gateway.process.tls import Pem, ServerTls
 from runtimes import wire
 from runtimes.leash import die_with_parent
 from runtimes.wire import Frame
@@ -57,6 +58,7 @@ class Front:
         self._options = options
         self._draining: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
+        self._tls: asyncio.Future[ServerTls] = asyncio.get_running_loop().create_future()
         self._access: Access | None = None  # everything is allowed
         self._fast_path = fast.load(options.fast_path)
         admission_limits = AdmissionLimits(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
@@ -80,10 +82,16 @@ class Front:
         handlers = ControlHandlers()
         handlers.add(SendMetrics, lambda _: self._send_metrics())  # sent before the reply, on the same channel
         self._channel = await Channel.open(control, self._on_frame, handlers.on_call)
+        if options.tls:
+            waits: list[asyncio.Future[Any]] = [self._tls, self._channel.closed]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not self._tls.done():
+                return
+        tls = self._tls.result() if options.tls else None
         admin = LazyApp(partial(_build_admin, self._engine, limits, options.allowed_hosts, self._access))
         admin.built.add_done_callback(_freeze_startup_objects)
         fast_path = None if self._fast_path is None else self._fast_path.FastPath(self._engine, limits)
-        rest = HttpServer(self._engine, limits, admin, self._access, fast_path)
+        rest = HttpServer(self._engine, limits, admin, self._access, fast_path, tls)
         serving = asyncio.create_task(rest.serve([http]))
         grpc_options = connection_options(options.grpc_keepalive_s, options.grpc_max_connection_age_s, options.grace_s)
         grpc_options.append(("grpc.so_reuseport", 1))
@@ -117,6 +125,12 @@ class Front:
         body = wire.unpack_json(frame.body)
         if frame.kind == TABLE:
             self._engine.apply(table_from_json(body))
+        elif frame.kind == TLS:
+            pem = Pem(**body)
+            if self._tls.done():
+                self._tls.result().renew(pem)
+            else:
+                self._tls.set_result(ServerTls(pem))
         elif frame.kind == DRAIN and not self._draining.done():
             self._engine.draining = True
             log.info("draining: new requests are rejected")

@@ -15,7 +15,7 @@ from runtimes.wire import Frame, FrameReader
 log = logging.getLogger(__name__)
 
 # Kinds of frames between supervisor and fronts, in addition to those of runtimes/wire.py. All of them contain JSON.
-TABLE, SNAPSHOT, DRAIN, SERVING = 32, 33, 34, 35
+TABLE, SNAPSHOT, DRAIN, SERVING, TLS = 32, 33, 34, 35, 36
 CALL, REPLY, REFUSAL = 48, 49, 50
 
 OnFrame = Callable[[Frame], None]

@@ -16,8 +16,9 @@ from gateway.domain.control import SendMetrics, to_json
 from gateway.domain.table import Table, table_to_json
 from gateway.errors import ModelportError
 from gateway.front.options import FrontOptions
-from gateway.process.channel import DRAIN, SERVING, SNAPSHOT, TABLE, Channel
+from gateway.process.channel import DRAIN, SERVING, SNAPSHOT, TABLE, TLS, Channel
 from gateway.process.child import Child
+from gateway.process.tls import Pem
 from runtimes import wire
 from runtimes.wire import Frame
 
@@ -51,8 +52,8 @@ class FrontProcess:
     def pid(self) -> int | None:
         return self._child.pid if self._child else None
 
-    async def run(self, table: Callable[[], Table]) -> int:
-        """Start the process, send it the current table, wait for its end, and return its exit code.
+    async def run(self, table: Callable[[], Table], pem: Callable[[], Pem | None]) -> int:
+        """Start the process, send it the current table and certificate, wait for its end, and return its exit code.
 
         Raises OSError if the process cannot be started.
         """
@@ -68,6 +69,8 @@ class FrontProcess:
                 self._channel.close()
                 raise
         try:
+            if (current := pem()) is not None:
+                self.send_tls(current)
             self.send_table(table())
             if self._drain_s is not None:
                 self.drain(self._drain_s)
@@ -78,6 +81,10 @@ class FrontProcess:
     def send_table(self, table: Table) -> None:
         if self._channel is not None:
             self._channel.send(TABLE, table_to_json(table))
+
+    def send_tls(self, pem: Pem) -> None:
+        if self._channel is not None:
+            self._channel.send(TLS, pem._asdict())
 
     async def request_metrics(self) -> None:
         """Have the front send its current metrics. Returns without them if it does not answer in time."""

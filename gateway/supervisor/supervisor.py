@@ -40,6 +40,7 @@ from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.metrics.collector import GatewayCollector, MetricsAggregator, build_registry
 from gateway.metrics.server import serve_metrics
 from gateway.metrics.triton_statistics import model_statistics
+from gateway.process.tls import Pem, Renewals, ServerTls, TlsError, TlsFiles
 from gateway.repository.scan import Scan, scan
 from gateway.supervisor.export_jobs import ExportJobs
 from gateway.supervisor.front_process import FrontProcess
@@ -60,7 +61,7 @@ _MAX_TEMP_LENGTH = 46
 class Supervisor:
     """Runs the gateway. The ports are bound when it is created; `ports` returns their numbers.
 
-    Raises SettingsError if a port cannot be bound.
+    Raises SettingsError if a port cannot be bound, or TLS files cannot be used.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Supervisor:
     ) -> None:
         self.settings = settings
         environments = home()
+        self._tls_files = _tls_files(settings)
+        self._tls = _server_tls(self._tls_files)
         self._metrics_socket: socket.socket | None = None
         with contextlib.ExitStack() as bound:  # releases the ports if a later step fails
             self.http = bound.enter_context(listen(parse_address(settings.http), "http"))
@@ -122,7 +125,11 @@ class Supervisor:
         """
         manager = asyncio.create_task(self.manager.run())
         fronts = [asyncio.create_task(self._run_front(on_serving)) for _ in range(self.settings.fronts)]
-        metrics = serve_metrics(self._metrics_socket, self._registry) if self._metrics_socket else None
+        renewals = asyncio.create_task(self._renew_tls())
+        metrics = None
+        if self._metrics_socket is not None:
+            tls = None if self._tls is None else self._tls.context("http/1.1")
+            metrics = serve_metrics(self._metrics_socket, self._registry, tls=tls)
         try:
             stopping = asyncio.create_task(self._stop.wait())
             done, _ = await asyncio.wait([stopping, manager], return_when=asyncio.FIRST_COMPLETED)
@@ -130,9 +137,9 @@ class Supervisor:
                 manager.result()
             await self._drain(fronts)
         finally:
-            for task in (manager, *fronts):
+            for task in (manager, renewals, *fronts):
                 task.cancel()
-            await asyncio.gather(manager, *fronts, return_exceptions=True)
+            await asyncio.gather(manager, renewals, *fronts, return_exceptions=True)
             await self._exports.close()
             await self.builder.close()
             await self.manager.close()
@@ -181,7 +188,7 @@ class Supervisor:
             self._fronts[front.number] = front
             serving = asyncio.create_task(self._when_serving(front, on_serving))
             try:
-                code = await front.run(lambda: self._table)
+                code = await front.run(lambda: self._table, lambda: None if self._tls is None else self._tls.pem)
             except OSError as error:
                 log.error("front %d could not be started: %s", front.number, error.strerror or error)
                 code = 1
@@ -222,6 +229,7 @@ class Supervisor:
             shared_memory=settings.shared_memory,
             server_name=settings.server_name,
             fast_path=settings.fast_path,
+            tls=self._tls is not None,
             allowed_hosts=[name.lower() for name in split_names(settings.allowed_hosts)],
         )
 
@@ -229,6 +237,17 @@ class Supervisor:
         self._table = replace(table, regions=tuple(self._shared_memory.regions.values()))
         for front in self._fronts.values():
             front.send_table(self._table)
+
+    async def _renew_tls(self) -> None:
+        if self._tls_files is not None and self._tls is not None:
+            await Renewals(self._tls_files, self._tls.pem, self._publish_tls, log).run()
+
+    def _publish_tls(self, pem: Pem) -> None:
+        """Raises TlsError, before a front gets what cannot be used."""
+        assert self._tls is not None
+        self._tls.renew(pem)
+        for front in self._fronts.values():
+            front.send_tls(pem)
 
     def _on_progress(self) -> None:
         self.manager.refresh()
@@ -261,6 +280,20 @@ class Supervisor:
     def _unregister(self, request: UnregisterRegion) -> None:
         self._shared_memory.unregister(request.name)
         self._publish(self._table)
+
+
+def _tls_files(settings: Settings) -> TlsFiles | None:
+    if not settings.tls_cert:
+        return None
+    return TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca or None)
+
+
+def _server_tls(files: TlsFiles | None) -> ServerTls | None:
+    """Raises SettingsError."""
+    try:
+        return None if files is None else ServerTls(files.read())
+    except TlsError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _models_folder(repository: Path) -> Path | None:

@@ -12,6 +12,7 @@ skips the parser.
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,9 +28,14 @@ from gateway.front.http.buffered_receiver import BufferedReceiver
 from gateway.front.http.connection import HttpConnection
 from gateway.front.http.shared_state import KEEP_ALIVE_S, SharedState
 from gateway.front.http.states import Receiving
+from gateway.process.tls import ServerTls
 
 if TYPE_CHECKING:
     from gateway.front.fast_path import FastPath
+
+# How long a client may take to read its last answer over TLS. Without TLS, closing a connection sets no limit; a short
+# one would cut off large answers to slow clients.
+_FLUSH_S = 3600
 
 
 class HttpServer(uvicorn.Server):
@@ -42,8 +48,11 @@ class HttpServer(uvicorn.Server):
         fallback: App,
         access: Access | None = None,
         fast_path: "FastPath | None" = None,
+        tls: ServerTls | None = None,
     ) -> None:
         """`access` checks hot requests; `fallback` serves the others and checks access itself.
+
+        Without `tls`, connections are not encrypted.
 
         `fast_path` takes the usual requests, if `access` is None.
         """
@@ -51,9 +60,10 @@ class HttpServer(uvicorn.Server):
         if fast_path is not None and access is None:
             shared.fast_path = fast_path
             fast_path.serve_http(shared, Receiving.AT_BOUNDARY)
+        self._connect = partial(_connect, shared)
         config = uvicorn.Config(
             _hot_methods_only(shared, fallback),
-            http=partial(_connect, shared),  # type: ignore[arg-type]  # uvicorn calls it like a class
+            http=self._connect,  # type: ignore[arg-type]  # uvicorn calls it like a class
             ws="none",
             lifespan="off",
             log_config=None,
@@ -62,6 +72,23 @@ class HttpServer(uvicorn.Server):
             timeout_keep_alive=KEEP_ALIVE_S,
         )
         super().__init__(config)
+        self._tls = tls
+        self._handshake_timeout_s = limits.header_timeout_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections. uvicorn's own method allows a handshake more time than the headers of a request."""
+        await self.lifespan.startup()
+        config, loop = self.config, asyncio.get_running_loop()
+        connect = partial(self._connect, config=config, server_state=self.server_state, app_state={})
+        tls: dict[str, Any] = {}
+        if self._tls is not None:
+            tls["ssl"] = self._tls.context("http/1.1")
+            tls["ssl_handshake_timeout"] = self._handshake_timeout_s
+            tls["ssl_shutdown_timeout"] = _FLUSH_S
+        self.servers = [
+            await loop.create_server(connect, sock=sock, backlog=config.backlog, **tls) for sock in sockets or []
+        ]
+        self.started = True
 
     def disable_keep_alive(self) -> None:
         """Close each connection with its next answer, so that clients send further requests elsewhere."""
