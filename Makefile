@@ -20,7 +20,7 @@ help:  ## what there is to make
 
 install: .venv/installed  ## .venv/bin/modelport
 
-.venv/installed: pyproject.toml setup.py gateway/front/fast_path.pyx
+.venv/installed: pyproject.toml setup.py gateway/front/fast_path.pyx $(wildcard gateway/front/compiled/*.pxi)
 	@test -n "$(PYTHON)" || { echo "modelport needs Python 3.11 or newer: install one, or 'make PYTHON=/path/to/python3'"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) lacks venv or ensurepip: on Debian and Ubuntu, apt install python3-venv"; exit 1; }

@@ -34,5 +34,6 @@ def load(wanted: bool) -> ModuleType | None:
 
 def _is_older_than_its_source(compiled: Path) -> bool:
     """Only an editable installation has the source."""
-    source = compiled.with_name("fast_path.pyx")
-    return source.exists() and source.stat().st_mtime > compiled.stat().st_mtime
+    folder = compiled.parent
+    sources = [*folder.glob("fast_path.pyx"), *folder.glob("compiled/*.pxi")]
+    return any(source.stat().st_mtime > compiled.stat().st_mtime for source in sources)

@@ -42,8 +42,12 @@ def test_a_module_is_used_in_a_package_without_its_source(stand_in: Path, caplog
     assert not caplog.messages
 
 
-def test_a_module_older_than_its_source_is_not_used(stand_in: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = stand_in.with_name("fast_path.pyx")
+@pytest.mark.parametrize("name", ["fast_path.pyx", "compiled/http.pxi"])
+def test_a_module_older_than_its_source_is_not_used(
+    name: str, stand_in: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = stand_in.parent / name
+    source.parent.mkdir(exist_ok=True)
     source.touch()
     compiled = stand_in.stat().st_mtime
     os.utime(source, (compiled, compiled - 1))

@@ -1,0 +1,354 @@
+@cython.final
+cdef class HttpRequest(Request):
+    """A request on one connection, in place of a HotRequest."""
+
+    cdef Receiver receiver
+    cdef Form form
+    cdef readonly bint response_complete
+    # uvicorn sets it to False when it shuts down.
+    cdef public bint keep_alive
+
+    waits_for_body = False
+
+    def encode_error(self, error):
+        return V2.encode_error(error)
+
+    def abandon(self):
+        """End without an answer: the client has disconnected."""
+        if not self.response_complete:
+            self.end()
+            self.cancel()
+
+    cdef Receiver end(self):
+        """End the request, and return where its answer goes."""
+        cdef Receiver receiver = self.receiver
+        self.receiver = None
+        self.response_complete = True
+        return receiver
+
+    cdef void deliver(self, Results results, Py_ssize_t index, double now) except *:
+        cdef Receiver receiver = self.end()
+        cdef Http http = self.path.http
+        cdef Texts texts = None
+        cdef list values = None
+        reply = None
+        try:
+            texts = http.texts_of(self.model, results, index, self.form.kind)
+            if texts is None or (texts.strings and not http.are_within_limits(texts, results, index)):
+                reply = http.written(self, results, index)
+            elif self.form.kind != BINARY:
+                values = json_values(results, texts, index)
+        except Exception as error:
+            reply = error_reply(V2, error)
+        if reply is not None:
+            receiver.connection.answer(reply, self.keep_alive)
+            return
+        receiver.write(texts, results, index, values, self.client_id, self.keep_alive, now)
+        # It is used again as if it were new.
+        self.worker, self.crashes = None, 0
+        receiver.spare = self
+
+    cdef void deliver_slowly(self, object group, Py_ssize_t index) except *:
+        self.end().connection.answer(self.path.http.written(self, group, index), self.keep_alive)
+
+    cdef void deliver_error(self, object error) except *:
+        self.end().connection.answer(error_reply(V2, error), self.keep_alive)
+
+
+@cython.final
+cdef class Http:
+    """What the connections of one HTTP server share."""
+
+    cdef FastPath path
+    cdef object shared, limits, at_boundary, forms
+    cdef Heads heads
+    cdef list default_headers
+    cdef bytes json_prefix, binary_prefix
+
+    def __init__(self, FastPath path, shared, at_boundary):
+        self.path, self.shared, self.limits, self.at_boundary = path, shared, path.limits, at_boundary
+        self.heads = Heads(shared.heads)
+        self.forms = BoundedCache(MAX_CACHED)
+
+    cdef bint read(
+        self, HttpRequest request, const char *text, Py_ssize_t json_length, Py_ssize_t section_bytes
+    ) except -1:
+        """Read a body, of which `section_bytes` follow the JSON. Return False if the Python code must look at it."""
+        # The text without its lists of values and its id is the form's key.
+        cdef const char *lists[MAX_LISTS]
+        cdef Py_ssize_t sizes[MAX_LISTS]
+        cdef int count
+        cdef const char *client_id
+        cdef Py_ssize_t client_id_size
+        cdef char key[MAX_KEY]
+        cdef Py_ssize_t key_size = cut(text, json_length, lists, sizes, &count, &client_id, &client_id_size, key)
+        if key_size < 0 or client_id_size > 256:
+            return False
+        cdef bytes key_bytes = PyBytes_FromStringAndSize(key, key_size)
+        cdef PyObject *entry = PyDict_GetItem(self.forms.entries, key_bytes)
+        cdef Form form
+        if entry == NULL:
+            form = Form.of(rest_forms.find(PyBytes_FromStringAndSize(text, json_length)))
+            if form is not None:
+                self.forms.put(key_bytes, form)
+        else:
+            form = <Form>entry
+        if form is None or form.section_bytes != section_bytes:
+            return False
+        cdef list buffers = []
+        cdef int index
+        cdef Input *each
+        cdef const char *section
+        request.string_bytes = 0
+        for index in range(form.count):
+            each = &form.inputs[index]
+            if each.which < 0:
+                section = text + json_length + each.start
+                if each.code == c"s":
+                    if not are_strings(section, each.size, each.count):
+                        return False
+                    request.string_bytes += each.size
+                buffers.append(PyBytes_FromStringAndSize(section, each.size))
+                continue
+            if each.which >= count:
+                return False
+            packed = pack(each, lists[each.which], sizes[each.which])
+            if packed is None:
+                return False
+            if each.size < 0:
+                request.string_bytes += PyBytes_GET_SIZE(packed)
+            buffers.append(packed)
+        request.client_id = None
+        if client_id_size > 0:
+            if not is_plain_text(client_id, client_id_size):
+                return False
+            request.client_id = PyBytes_FromStringAndSize(client_id, client_id_size)
+        request.form, request.buffers = form, buffers
+        return True
+
+    cdef bint are_within_limits(self, Texts texts, Results results, Py_ssize_t index) except -1:
+        """Whether an answer with strings is short enough for the fast path."""
+        cdef Py_ssize_t size = 0, tensor
+        for tensor in range(len(texts.before)):
+            size += results.size_of(tensor, index)
+        return size <= self.limits.response_bytes and size <= self.limits.json_answer_bytes
+
+    cdef Texts texts_of(self, Model model, Results group, Py_ssize_t index, Kind kind):
+        """Return the texts around the values of an answer; None if the Python code must write it."""
+        cdef bint binary = kind == BINARY
+        cdef Texts texts = model.known_texts(kind, group, index)
+        if texts is not None:
+            return texts
+        found = rest_response.texts_of(model.name, model.version, group, index, binary)
+        limits = self.limits
+        if found.size > limits.response_bytes or found.size > limits.json_answer_bytes:
+            return None
+        if not found.before or (found.strings and binary):
+            return None
+        texts = Texts.__new__(Texts)
+        texts.layout, texts.before, texts.end = group.layout, found.before, found.end
+        texts.strings = bool(found.strings)
+        texts.dtypes = tuple([numpy_dtype(each[1]) if each[1] != "BYTES" else None for each in group.layout[2]])
+        return model.remember(kind, texts, group.rows_of(index))
+
+    cdef object written(self, HttpRequest request, object group, Py_ssize_t index):
+        """Return the Reply with an answer, written by the Python code."""
+        options = ALL_BINARY if request.form.kind == BINARY else ALL_JSON
+        try:
+            return rest.write(self.path.engine, self.limits, options, request.response(group, index))
+        except Exception as error:
+            return error_reply(V2, error)
+
+
+@cython.final
+cdef class Receiver:
+    """Receives for one connection, as BufferedReceiver does, and offers what it receives to the fast path."""
+
+    cdef object connection, body_buffer, shared_buffer, transport, server_state
+    cdef Http http
+    cdef char *base
+    # Whether the fast path took what was received last. The connection is between requests then, or waits for
+    # `request` to be answered; the Python code has no part in it.
+    cdef bint alone
+    cdef bint write_paused
+    cdef HttpRequest request
+    # A request that was answered, and is used again.
+    cdef HttpRequest spare
+    # The head of the last request, and the length of the body behind it. Most clients repeat it.
+    cdef Head head
+    cdef bytes head_text
+    cdef Py_ssize_t body_length
+
+    def __init__(self, connection, Http http):
+        cdef memoryview shared_buffer = http.shared.receive_buffer
+        self.connection, self.shared_buffer, self.http = connection, shared_buffer, http
+        self.server_state = connection.server_state
+        cdef Py_buffer buffer
+        PyObject_GetBuffer(shared_buffer, &buffer, PyBUF_SIMPLE)
+        self.base = <char *>buffer.buf  # it is never resized, and `shared_buffer` keeps it
+        PyBuffer_Release(&buffer)
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.connection.connection_made(transport)
+
+    def connection_lost(self, error):
+        self.body_buffer = None
+        self.connection.connection_lost(error)
+        self.request = self.spare = None
+
+    def eof_received(self):
+        """Nothing: the transport closes. Over TLS, uvloop requires this method."""
+
+    def pause_writing(self):
+        self.write_paused = True
+        self.connection.pause_writing()
+
+    def resume_writing(self):
+        self.write_paused = False
+        self.connection.resume_writing()
+
+    def get_buffer(self, Py_ssize_t sizehint):
+        if self.alone:
+            return self.shared_buffer
+        self.body_buffer = self.connection.receive_buffer()
+        return self.shared_buffer if self.body_buffer is None else self.body_buffer
+
+    def buffer_updated(self, Py_ssize_t size):
+        if self.alone:
+            if self.request.response_complete and self.take(self.base, size):
+                return
+            self.alone = False
+        elif self.body_buffer is not None:
+            self.body_buffer = None
+            self.connection.buffer_filled(size)
+            return
+        elif self.is_free():
+            self.request = None
+            if self.take(self.base, size):
+                self.alone = True
+                return
+        self.connection.data_received(PyBytes_FromStringAndSize(self.base, size))
+
+    cdef bint take(self, const char *data, Py_ssize_t size) except -1:
+        """Take the request that these bytes are, if they are one. Return False if the Python code must look at it."""
+        cdef const char *found = find_bytes(data, size, b"\r\n\r\n", 4)
+        if found == NULL or found - data > MAX_HEAD:
+            return False
+        cdef const char *body = found + 4
+        cdef Py_ssize_t length = size - (body - data), json_length, head_size = found - data
+        if not self.repeats_head(data, head_size, length):
+            self.head = self.http.heads.find(data, head_size, length)
+            self.head_text, self.body_length = PyBytes_FromStringAndSize(data, head_size), length
+        cdef Head head = self.head
+        if head is None:
+            return False
+        json_length = length if head.json_length < 0 else head.json_length
+        if json_length > length or (head.json_length >= 0 and json_length > MAX_UNCOUNTED):
+            return False
+        cdef HttpRequest request = self.spare
+        self.spare = None
+        if request is None:
+            request = HttpRequest.__new__(HttpRequest)
+        cdef FastPath path = self.http.path
+        cdef Model model = path.model_of(head.model)
+        if model is None or not self.http.read(request, body, json_length, length - json_length):
+            return False
+        if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s):
+            return False
+        request.receiver, request.response_complete, request.keep_alive = self, False, True
+        if self.request is not request:
+            self.request = self.connection.cycle = request
+        model.servable.put(request)
+        return True
+
+    cdef bint repeats_head(self, const char *text, Py_ssize_t size, Py_ssize_t length) noexcept:
+        """Whether the last request had this very head, and a body of this length."""
+        if self.head is None or length != self.body_length or size != PyBytes_GET_SIZE(self.head_text):
+            return False
+        return not memcmp(text, PyBytes_AS_STRING(self.head_text), size)
+
+    cdef bint is_free(self) except -1:
+        """Whether the connection is between requests, and nothing about it is unusual."""
+        connection = self.connection
+        if connection.receiving is not self.http.at_boundary or connection.confirms_keep_alive:
+            return False
+        cycle, flow = connection.cycle, connection.flow
+        return (cycle is None or cycle.response_complete) and not flow.read_paused and not connection.pipeline
+
+    cdef void write(
+        self,
+        Texts texts,
+        Results results,
+        Py_ssize_t member,
+        list values,
+        bytes client_id,
+        bint keep_alive,
+        double now,
+    ) except *:
+        """Write an answer, as rest_response and HttpConnection.answer do. `values`: in JSON; None for binary."""
+        cdef bint binary = values is None
+        transport = self.transport
+        if transport.is_closing():
+            return
+        cdef Http http = self.http
+        defaults = self.server_state.default_headers
+        if defaults is not http.default_headers:
+            http.default_headers = defaults
+            http.json_prefix = http.shared.response_prefix(200, b"application/json", defaults)
+            http.binary_prefix = http.shared.response_prefix(200, b"application/octet-stream", defaults)
+        cdef bytes prefix = http.binary_prefix if binary else http.json_prefix
+        cdef tuple before = texts.before
+        cdef Py_ssize_t count = len(before), index, text = PyBytes_GET_SIZE(texts.end) + 2, size = 0
+        if client_id is not None:
+            text += PyBytes_GET_SIZE(client_id) + 8
+        for index in range(count):
+            text += PyBytes_GET_SIZE(<object>PyTuple_GET_ITEM(before, index))
+            size += results.size_of(index, member) if binary else PyBytes_GET_SIZE(<object>PyList_GET_ITEM(values, index))
+        size += text
+        cdef char head[256]
+        cdef int head_size
+        if binary:
+            head_size = snprintf(head, 256, b"%zd\r\ninference-header-content-length: %zd\r\n", size, text)
+        else:
+            head_size = snprintf(head, 256, b"%zd\r\n", size)
+        keep_alive = keep_alive and http.path.keep_alive
+        if not keep_alive:
+            head_size += snprintf(head + head_size, 256 - head_size, b"connection: close\r\n")
+        elif not self.alone and self.connection.confirms_keep_alive:
+            head_size += snprintf(head + head_size, 256 - head_size, b"connection: keep-alive\r\n")
+        head[head_size], head[head_size + 1] = c"\r", c"\n"
+        head_size += 2
+        cdef bint large = size >= MAX_JOINED_BYTES and binary
+        cdef Py_ssize_t total = PyBytes_GET_SIZE(prefix) + head_size + (text if large else size)
+        cdef bytes answer = PyBytes_FromStringAndSize(NULL, total)
+        cdef char *to = PyBytes_AS_STRING(answer)
+        to = put_bytes(to, prefix)
+        memcpy(to, head, head_size)
+        to += head_size
+        for index in range(count):
+            to = put_bytes(to, <object>PyTuple_GET_ITEM(before, index))
+            if not binary:
+                to = put_bytes(to, <object>PyList_GET_ITEM(values, index))
+        to = put_bytes(to, texts.end)
+        if client_id is None:
+            memcpy(to, b"]}", 2)
+            to += 2
+        else:
+            memcpy(to, b'],"id":"', 8)
+            to = put_bytes(to + 8, client_id)
+            memcpy(to, b'"}', 2)
+            to += 2
+        if large:
+            transport.writelines([answer, *[results.data(index, member, member + 1) for index in range(count)]])
+        else:
+            if binary:
+                for index in range(count):
+                    to = results.put(to, index, member)
+            transport.write(answer)
+        if not keep_alive:
+            transport.close()
+        elif self.alone and not self.write_paused:
+            self.connection.last_active = now
+        else:
+            self.connection.on_response_complete()
