@@ -8,6 +8,7 @@ ModelportError
 ├── NotAllowed        405  UNIMPLEMENTED       the path does not support this method
 ├── TooLarge          413  RESOURCE_EXHAUSTED  a body or an answer is over its limit
 ├── Overloaded        429  RESOURCE_EXHAUSTED  an admission limit is reached; try again later
+│   └── QuotaExceeded                          a limit of this client
 ├── Internal          500  INTERNAL            the model or the gateway failed
 ├── Unsupported       501  UNIMPLEMENTED       understood, but not supported here
 ├── Unavailable       503  UNAVAILABLE         not loaded yet, cannot be loaded, or draining
@@ -18,6 +19,7 @@ Each message is one sentence for the client: what was wrong, what is expected, w
 traceback or an internal name.
 """
 
+import math
 from typing import ClassVar
 
 
@@ -74,8 +76,21 @@ class TooLarge(ModelportError):
 
 
 class Overloaded(ModelportError):
+    """`retry_after_s` is the number of whole seconds after which the client may try again."""
+
     kind, status, code = "overloaded", 429, "RESOURCE_EXHAUSTED"
-    retry_after_s: ClassVar[int] = 1
+
+    def __init__(self, message: str, retry_after_s: float = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = max(1, math.ceil(retry_after_s))
+
+
+class QuotaExceeded(Overloaded):
+    """The client has used up a limit of its own: the name of a field of Quota."""
+
+    def __init__(self, message: str, limit: str, retry_after_s: float = 1) -> None:
+        super().__init__(message, retry_after_s)
+        self.limit = limit
 
 
 class Internal(ModelportError):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from gateway.domain.quota import Usage
 from gateway.errors import Forbidden, Unauthenticated, shorten
 
 # read: metadata, states, statistics, documentation. admin: everything that changes the server.
@@ -28,12 +29,20 @@ class Identity:
     anonymous  whether the client sent no credentials. It is then asked for them before anything is denied
     withdrawn  set when the key is withdrawn, or when anything that the identity was made from has changed
     expires    time.monotonic() seconds; inf if the credentials have no end
+    usage      counts what the client uses and limits it; None if nothing is counted
     """
 
-    __slots__ = ("_allowed", "_grants", "anonymous", "expires", "name", "withdrawn")
+    __slots__ = ("_allowed", "_grants", "anonymous", "expires", "name", "usage", "withdrawn")
 
-    def __init__(self, name: str, grants: Grants, anonymous: bool = False, expires: float = math.inf) -> None:
-        self.name, self.anonymous, self.expires = name, anonymous, expires
+    def __init__(
+        self,
+        name: str,
+        grants: Grants,
+        anonymous: bool = False,
+        expires: float = math.inf,
+        usage: Usage | None = None,
+    ) -> None:
+        self.name, self.anonymous, self.expires, self.usage = name, anonymous, expires, usage
         self.withdrawn = False
         self._grants = grants
         self._allowed: dict[tuple[Action, str], bool] = {}
