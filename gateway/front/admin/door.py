@@ -6,8 +6,9 @@ from typing import Any
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 
+from gateway.domain.caller import Event
 from gateway.errors import ModelportError, kind_of
-from gateway.front.base.access import IDENTITY, Access, Event, action_of, challenge, http_caller
+from gateway.front.base.access import IDENTITY, Access, action_of, challenge, http_caller
 from gateway.front.base.body import App, Body, BodyTimeouts, Receive, Scope, Send
 from gateway.front.base.dialect import encode_error
 

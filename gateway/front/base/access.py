@@ -11,41 +11,15 @@ A server without an Access allows everything, and no Caller and no Identity is c
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from gateway.domain.caller import Caller, Event
 from gateway.domain.identity import Action, Identity
 from gateway.engine.protocol import Engine
 from gateway.errors import ModelportError, Unauthenticated
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-
-
-class Caller(NamedTuple):
-    """The sender of a request, as far as the transport knows it.
-
-    peer     the address: HOST:PORT over HTTP, ipv4:HOST:PORT or another form of gRPC's over gRPC, "" if there is none
-    headers  HTTP headers or gRPC metadata as received, with names in lower case; a name may occur more than once
-    """
-
-    peer: str
-    headers: Sequence[tuple[str, str | bytes]]
-
-
-class Event(NamedTuple):
-    """What the audit log records: a request that was refused, or one that changes the server.
-
-    identity  the name of whoever sent it; "" if the credentials were not accepted
-    what      the method and path, or the gRPC method; "" if only the action is known
-    outcome   "ok", or the kind of the error (gateway/errors.py)
-    """
-
-    action: Action
-    model: str
-    peer: str
-    identity: str
-    what: str
-    outcome: str = "ok"
 
 
 class Access(Protocol):

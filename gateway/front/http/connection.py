@@ -5,11 +5,12 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.domain.caller import Event
 from gateway.domain.identity import Identity
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.errors import InvalidRequest, ModelportError
 from gateway.front.base import body
-from gateway.front.base.access import Access, Event, http_caller
+from gateway.front.base.access import Access, http_caller
 from gateway.front.base.dialect import MAX_JOINED_BYTES, Reply, encode_error
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH
 from gateway.front.http.hot_request import Head, HotRequest, read_head

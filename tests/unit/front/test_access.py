@@ -10,11 +10,11 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from gateway.domain.caller import Caller, Event
 from gateway.domain.identity import Action, Identity
 from gateway.engine.fake import FakeEngine
 from gateway.errors import Forbidden, ModelportError, Unauthenticated
 from gateway.front.admin.app import build_admin
-from gateway.front.base.access import Caller, Event
 from gateway.front.dialects.registry import DIALECTS
 from gateway.generated import open_inference_pb2 as pb
 from gateway.generated import tensorflow_pb2 as tf

@@ -1,0 +1,33 @@
+"""The sender of a request as a transport knows it, and what the audit log records of a request."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gateway.domain.identity import Action
+
+
+class Caller(NamedTuple):
+    """The sender of a request, as far as the transport knows it.
+
+    peer     the address: HOST:PORT over HTTP, ipv4:HOST:PORT or another form of gRPC's over gRPC, "" if there is none
+    headers  HTTP headers or gRPC metadata as received, with names in lower case; a name may occur more than once
+    """
+
+    peer: str
+    headers: Sequence[tuple[str, str | bytes]]
+
+
+class Event(NamedTuple):
+    """What the audit log records: a request that was refused, or one that changes the server.
+
+    identity  the name of whoever sent it; "" if the credentials were not accepted
+    what      the method and path, or the gRPC method; "" if only the action is known
+    outcome   "ok", or the kind of the error (gateway/errors.py)
+    """
+
+    action: Action
+    model: str
+    peer: str
+    identity: str
+    what: str
+    outcome: str = "ok"
