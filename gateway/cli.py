@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     elif chosen == "predict":
         _predict_flags(predict)
     elif chosen == "models":
-        models.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway's REST address")
+        _connection_flags(models)
     elif chosen == "runtimes":
         _runtimes_flags(runtimes)
     elif chosen == "export":
@@ -71,9 +71,10 @@ def _run(options: argparse.Namespace, export: argparse.ArgumentParser) -> int:
     if options.command == "compare":
         return _compare(options)
     if options.command == "models":
-        from gateway.commands.console import print_models
+        from gateway.commands.connection import from_flags
+        from gateway.commands.models import print_models
 
-        return print_models(options.url)
+        return print_models(from_flags(options))
     return _runtimes(options)
 
 
@@ -146,25 +147,35 @@ def _check_runtimes(settings: "Settings") -> None:
             raise SettingsError(f"there is no runtime '{name}' that could use a Python; there are {', '.join(known)}")
 
 
+def _connection_flags(parser: argparse.ArgumentParser) -> None:
+    from gateway.commands.connection import add_flags
+
+    add_flags(parser)
+
+
 def _predict_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a model of the gateway")
     parser.add_argument(
         "--input", action="append", required=True, metavar="[NAME=]VALUE", dest="inputs",
         help="JSON such as '[[1, 2]]', or @FILE: .npy, .json or an image; NAME= is for models with several inputs",
     )  # fmt: skip
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway's REST address")
+    _connection_flags(parser)
     parser.add_argument("--version", default="", help="a version of the model; default: the newest")
     parser.add_argument("--output", default="", metavar="NAME", help="show only this output, as numbers")
     parser.add_argument("--top", type=int, default=0, metavar="N", help="show the N highest scores")
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from gateway.commands.connection import from_flags
     from gateway.commands.predict import Question, predict
 
     if options.top < 0:
         print("modelport: --top must not be negative", file=sys.stderr)
         return 2
-    return predict(Question(options.model, options.inputs, options.url, options.version, options.output, options.top))
+    question = Question(
+        options.model, options.inputs, from_flags(options), options.version, options.output, options.top
+    )
+    return predict(question)
 
 
 def _runtimes_flags(parser: argparse.ArgumentParser) -> None:
@@ -282,7 +293,7 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-loss", action="store_true", help=_ALLOW_LOSS_HELP)
     parser.add_argument("first", help="MODEL or MODEL/VERSION")
     parser.add_argument("second", help="another MODEL or MODEL/VERSION with the same inputs and outputs")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway's REST address")
+    _connection_flags(parser)
     parser.add_argument("--data", type=Path, default=None, metavar="NPZ", help="inputs; default: generated ones")
     parser.add_argument(
         "--tolerance",
@@ -302,11 +313,12 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
 
 def _compare(options: argparse.Namespace) -> int:
     from gateway.commands.compare import Comparison, compare
+    from gateway.commands.connection import from_flags
     from gateway.export.comparison import TOLERANCES
 
     shapes = dict(_shape(text) for text in options.shape)
     tolerance = TOLERANCES["float32"] if options.tolerance is None else options.tolerance
     comparison = Comparison(
-        options.first, options.second, options.url, options.data, tolerance, shapes, options.allow_loss
+        options.first, options.second, from_flags(options), options.data, tolerance, shapes, options.allow_loss
     )
     return compare(comparison)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from gateway.codecs.npy import NPZ, write_npz
 from gateway.commands import http_client
+from gateway.commands.connection import Connection
 from gateway.commands.http_client import CommandError, Refused, Request
 from gateway.export import cases as files
 from gateway.export import comparison, known
@@ -37,7 +38,7 @@ class Comparison(NamedTuple):
 
     first: str
     second: str
-    url: str
+    connection: Connection
     data: Path | None = None
     tolerance: float = comparison.TOLERANCES["float32"]
     shapes: Mapping[str, tuple[int, ...]] = {}
@@ -46,14 +47,14 @@ class Comparison(NamedTuple):
 
 def compare(options: Comparison) -> int:
     """Run the command. Return the exit code: 0 if the models match, 1 if they do not."""
-    return http_client.run(options.url, lambda: _compare(options))
+    return http_client.run(options.connection, lambda: _compare(options))
 
 
 def _compare(options: Comparison) -> int:
     """Raises CommandError, URLError."""
     if not 0 <= options.tolerance < float("inf"):
         raise CommandError(f"--tolerance is {options.tolerance}: it must be a number of at least 0, such as 0.001", 2)
-    specs = [_Served.of(options.url, name) for name in (options.first, options.second)]
+    specs = [_Served.of(options.connection, name) for name in (options.first, options.second)]
     _check_interfaces(*specs)
     first, second = specs
     try:
@@ -77,17 +78,17 @@ class _Served(NamedTuple):
     """A served model, as its metadata describes it. name: as on the command line."""
 
     name: str
-    url: str
+    connection: Connection
     path: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
     @classmethod
-    def of(cls, url: str, name: str) -> "_Served":
+    def of(cls, connection: Connection, name: str) -> "_Served":
         model, _, version = name.partition("/")
-        metadata = http_client.metadata(url, model, version)
+        metadata = http_client.metadata(connection, model, version)
         path = "/predict" + http_client.model_path(model, version)
-        return cls(name, url, path, _specs(metadata["inputs"]), _specs(metadata["outputs"]))
+        return cls(name, connection, path, _specs(metadata["inputs"]), _specs(metadata["outputs"]))
 
     @property
     def batches(self) -> bool:
@@ -97,7 +98,7 @@ class _Served(NamedTuple):
     def answer(self, inputs: Arrays) -> Arrays:
         body = write_npz([from_array(name, array) for name, array in inputs.items()])
         try:
-            _, response = http_client.send(self.url, self.path, Request(body, NPZ, NPZ))
+            _, response = http_client.send(self.connection, self.path, Request(body, NPZ, NPZ))
         except CommandError as error:
             raise type(error)(f"{self.name}: {error}") from None
         with np.load(io.BytesIO(response), allow_pickle=False) as arrays:

@@ -1,7 +1,8 @@
-"""The HTTP client of the commands that talk to a running gateway: predict and compare."""
+"""The HTTP client of the commands that talk to a running gateway: predict, models and compare."""
 
 import http.client
 import json
+import ssl
 import sys
 import urllib.error
 import urllib.parse
@@ -9,7 +10,8 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gateway.commands.console import no_gateway, opener
+from gateway.commands.connection import Connection
+from gateway.config import SettingsError
 
 # Well above the server's default limit of 60 s for a request, which a setting may raise.
 _TIMEOUT_S = 300
@@ -39,25 +41,26 @@ def model_path(model: str, version: str) -> str:
     return f"/{quoted}/versions/{urllib.parse.quote(version, safe='')}" if version else f"/{quoted}"
 
 
-def metadata(url: str, model: str, version: str) -> Mapping[str, list[dict[str, Any]]]:
+def metadata(connection: Connection, model: str, version: str) -> Mapping[str, list[dict[str, Any]]]:
     """Return the descriptions of the model's inputs and outputs. Raises CommandError, URLError."""
-    _, body = send(url, "/v2/models" + model_path(model, version))
+    _, body = send(connection, "/v2/models" + model_path(model, version))
     try:
         document = json.loads(body)
         return {"inputs": document["inputs"], "outputs": document["outputs"]}
     except (ValueError, KeyError, TypeError):
-        raise CommandError(f"the server at {url} is not modelport") from None
+        raise CommandError(f"the server at {connection.url} is not modelport") from None
 
 
-def send(url: str, path: str, request: Request | None = None) -> tuple[str, bytes]:
+def send(connection: Connection, path: str, request: Request | None = None) -> tuple[str, bytes]:
     """Send the request, or a GET without one. Return the response's content type and body.
 
     Raises CommandError, URLError.
     """
+    url = connection.url
     headers = {"Content-Type": request.content_type, "Accept": request.accept} if request else {}
     try:
-        http_request = urllib.request.Request(url.rstrip("/") + path, request.body if request else None, headers)
-        with opener(url).open(http_request, timeout=_TIMEOUT_S) as response:
+        http_request = connection.request(path, request.body if request else None, headers)
+        with connection.opener().open(http_request, timeout=_TIMEOUT_S) as response:
             return response.headers.get_content_type(), response.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -67,11 +70,15 @@ def send(url: str, path: str, request: Request | None = None) -> tuple[str, byte
                 message = f"the server at {url} returned {error.code} {error.reason}"
             # The statuses of InvalidInput and ModelError.
             raise (Refused if error.code in (400, 500) else CommandError)(message) from None
+    except SettingsError as error:
+        raise CommandError(str(error), 2) from None
+    except ssl.SSLError as error:  # a ValueError as well, if a certificate is wrong
+        raise CommandError(connection.explain(error)) from None
     except ValueError:
         raise CommandError(f"--url is {url}: expected an address such as http://127.0.0.1:8000", 2) from None
 
 
-def run(url: str, command: Callable[[], int]) -> int:
+def run(connection: Connection, command: Callable[[], int]) -> int:
     """Run the command and return its exit code. Errors are printed."""
     try:
         return command()
@@ -79,6 +86,17 @@ def run(url: str, command: Callable[[], int]) -> int:
         print(f"modelport: {error}", file=sys.stderr)
         return error.code
     except urllib.error.URLError as error:
-        return no_gateway(url, error.reason)
+        if isinstance(error.reason, ssl.SSLError):
+            print(f"modelport: {connection.explain(error.reason)}", file=sys.stderr)
+            return 1
+        return _no_gateway(connection.url, error.reason)
     except (http.client.HTTPException, OSError) as error:
-        return no_gateway(url, error)
+        return _no_gateway(connection.url, error)
+
+
+def _no_gateway(url: str, reason: object) -> int:
+    hint = ""
+    if isinstance(reason, http.client.RemoteDisconnected) and url.startswith("http://"):
+        hint = "; if it uses TLS, its URL begins with https://"
+    print(f"modelport: no gateway answers at {url} ({reason}{hint}); start one with 'modelport serve'", file=sys.stderr)
+    return 1

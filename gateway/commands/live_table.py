@@ -28,19 +28,19 @@ class LiveTable:
     def log_handler(self) -> logging.Handler:
         return RichHandler(console=self._console, show_path=False, log_time_format="%X", markup=False)
 
-    async def run(self, supervisor: Supervisor, http: str) -> None:
-        """Run the supervisor with the table below its log. http: HOST:PORT, for the command to try."""
+    async def run(self, supervisor: Supervisor, url: str) -> None:
+        """Run the supervisor with the table below its log. url: of REST, for the command to try."""
         with Live(screen([], []), console=self._console, auto_refresh=False) as live:
-            refreshing = asyncio.create_task(_refresh(supervisor, live, http))
+            refreshing = asyncio.create_task(_refresh(supervisor, live, url))
             try:
                 await supervisor.run()
             finally:
                 refreshing.cancel()
 
 
-async def _refresh(supervisor: Supervisor, live: Live, http: str) -> None:
+async def _refresh(supervisor: Supervisor, live: Live, url: str) -> None:
     while True:
-        live.update(screen(rows(supervisor), hints(supervisor, http, live.console.width)), refresh=True)
+        live.update(screen(rows(supervisor), hints(supervisor, url, live.console.width)), refresh=True)
         await asyncio.sleep(_REFRESH_S)
 
 
@@ -58,16 +58,16 @@ def rows(supervisor: Supervisor) -> list[Row]:
     return found
 
 
-def hints(supervisor: Supervisor, http: str, width: int) -> list[str]:
+def hints(supervisor: Supervisor, url: str, width: int) -> list[str]:
     """Return a heading and a command to try for the first model that is ready."""
     for version in supervisor.manager.versions.values():
         status = supervisor.manager.status(version)
         if status.state == "READY":
-            return ["Try it:", curl(status, http, min(width, _MAX_HINT_LENGTH))]
+            return ["Try it:", curl(status, url, min(width, _MAX_HINT_LENGTH))]
     return ["no model is ready yet"]
 
 
-def curl(status: ModelStatus, http: str, longest: int = _MAX_HINT_LENGTH) -> str:
+def curl(status: ModelStatus, url: str, longest: int = _MAX_HINT_LENGTH) -> str:
     """Return a curl command that the model accepts; without known shapes, one for its metadata.
 
     It has at most `longest` characters, because a line break by the terminal would break the command.
@@ -77,9 +77,9 @@ def curl(status: ModelStatus, http: str, longest: int = _MAX_HINT_LENGTH) -> str
     if any(spec.shape is None or kind_of(spec.datatype) in ("", "bytes", "bool") for spec in specs):
         specs = ()
     inputs = ", ".join(f'"{spec.name}": {_example(spec.shape or ())}' for spec in specs)
-    command = f"curl http://{http}/predict/{status.name} -d '{{\"inputs\": {{{inputs}}}}}'"
+    command = f"curl {url}/predict/{status.name} -d '{{\"inputs\": {{{inputs}}}}}'"
     if not specs or len(command) > longest:
-        return f"curl http://{http}/v2/models/{status.name}"
+        return f"curl {url}/v2/models/{status.name}"
     return command
 
 

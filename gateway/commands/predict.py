@@ -14,6 +14,7 @@ from gateway.codecs.json_tensors import guess_tensor, read_tensor
 from gateway.codecs.media_types import is_image
 from gateway.codecs.npy import NPZ, write_npz
 from gateway.commands import http_client
+from gateway.commands.connection import Connection
 from gateway.commands.http_client import CommandError, Request
 from gateway.commands.predict_output import NoSuchOutput, print_response
 from gateway.errors import InvalidRequest
@@ -28,7 +29,7 @@ class Question(NamedTuple):
 
     model: str
     inputs: Sequence[str]
-    url: str
+    connection: Connection
     version: str = ""
     output: str = ""
     top: int = 0
@@ -48,16 +49,16 @@ class _Argument(NamedTuple):
 
 def predict(question: Question) -> int:
     """Run the command. Return the exit code."""
-    return http_client.run(question.url, lambda: _predict(question))
+    return http_client.run(question.connection, lambda: _predict(question))
 
 
 def _predict(question: Question) -> int:
     """Raises CommandError, URLError."""
     arguments = [_read(text) for text in question.inputs]
-    metadata = http_client.metadata(question.url, question.model, question.version)
+    metadata = http_client.metadata(question.connection, question.model, question.version)
     request = _request(arguments, metadata, question)
     path = "/predict" + http_client.model_path(question.model, question.version)
-    content_type, body = http_client.send(question.url, path, request)
+    content_type, body = http_client.send(question.connection, path, request)
     datatypes = {spec["name"]: spec["datatype"] for spec in metadata["outputs"]}
     try:
         print_response(content_type, body, datatypes, [each.file for each in arguments], question.output, question.top)

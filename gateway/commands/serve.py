@@ -73,8 +73,10 @@ async def _serve(supervisor: Supervisor, live_table: "LiveTable | None") -> None
     metrics = http
     if "metrics" in ports:
         metrics = parse_address(supervisor.settings.metrics).url_host + f":{ports['metrics']}"
-    log.info("REST on http://%s, gRPC on %s, metrics on http://%s/metrics", http, grpc, metrics)
+    scheme, security = ("https", " (TLS)") if supervisor.settings.tls_cert else ("http", "")
+    url = f"{scheme}://{http}"
+    log.info("REST on %s, gRPC on %s%s, metrics on %s://%s/metrics", url, grpc, security, scheme, metrics)
     if live_table is None:
         await supervisor.run(lambda: log.info("serving"))
     else:
-        await live_table.run(supervisor, http)
+        await live_table.run(supervisor, url)

@@ -116,8 +116,11 @@ class _RenewableContext(ssl.SSLContext):
         context.protocols = protocols
         return context
 
-    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
-        return self.newest.wrap_bio(*arguments, **options)
+    def wrap_bio(self, incoming: ssl.MemoryBIO, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        connection = self.newest.wrap_bio(incoming, *arguments, **options)
+        assert isinstance(connection, _ServerObject)
+        connection.incoming = incoming
+        return connection
 
     def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
         return self.newest.wrap_socket(*arguments, **options)
@@ -126,24 +129,27 @@ class _RenewableContext(ssl.SSLContext):
 class _ServerObject(ssl.SSLObject):
     """Ends connections in the way that the transports of asyncio and uvloop do not."""
 
-    _failure: ssl.SSLError | None = None
+    incoming: ssl.MemoryBIO
+    _failed = False
 
     def do_handshake(self) -> None:
-        """Report a failure as waiting first: then the transport sends the alert that tells the client the reason.
+        """Report a failure as waiting: then the transport sends the alert that tells the client the reason.
 
-        The client closes the connection in response; if it does not, the timeout of the handshake does.
+        The client closes the connection in response; if it does not, the timeout of the handshake does. What it sends
+        until then is ignored, because closing a socket that has unread bytes may keep the alert from the client.
         """
-        if self._failure is not None:
-            raise self._failure
-        try:
-            super().do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError as error:
-            if error.reason == "HTTP_REQUEST":  # a client without TLS, which would not understand an alert
+        if not self._failed:
+            try:
+                super().do_handshake()
+                return
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 raise
-            self._failure = error.with_traceback(None)
-            raise ssl.SSLWantReadError from None
+            except ssl.SSLError as error:
+                if error.reason == "HTTP_REQUEST":  # a client without TLS, which would not understand an alert
+                    raise
+                self._failed = True
+        self.incoming.read()
+        raise ssl.SSLWantReadError
 
     def unwrap(self) -> None:
         """Do not wait for the client's close_notify (RFC 8446, section 6.1): an idle client does not send it."""

@@ -37,7 +37,7 @@ class Gateway:
         self._ended = False
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
-        found = self.wait_for(r"REST on http://(\S+), gRPC on (\S+), metrics on http://(\S+)/metrics")
+        found = self.wait_for(r"REST on https?://(\S+), gRPC on ([^\s,]+).*, metrics on https?://(\S+)/metrics")
         self.http, self.grpc, self.metrics = found.groups()
 
     def _read(self) -> None:

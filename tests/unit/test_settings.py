@@ -6,6 +6,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,7 +15,8 @@ from urllib.request import OpenerDirector, ProxyHandler
 import pytest
 
 from gateway.cli import main
-from gateway.commands.console import opener, table
+from gateway.commands.connection import Connection
+from gateway.commands.console import table
 from gateway.config import Settings, SettingsError, Sources, parse_address, read_settings
 from gateway.engine.admission import AdmissionLimits
 from gateway.front.base.limits import Limits
@@ -92,9 +94,13 @@ def test_serve_refuses_a_python_for_an_unknown_runtime(
     assert " mxnet, onnx, " in said
 
 
-@pytest.mark.parametrize(
-    "url", ["foo", "", "http://127.0.0.1:x", "http://127.0.0.1:1", "http://a b", "data:application/json,{}"]
-)
+@pytest.mark.parametrize("url", ["foo", "", "http://127.0.0.1:x", "data:application/json,{}", "https://"])
+def test_models_wants_an_address(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--url", url]) == 2
+    assert capsys.readouterr().err == f"modelport: --url is {url}: expected an address such as http://127.0.0.1:8000\n"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://a b"])
 def test_models_reports_that_no_gateway_answers(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--url", url]) == 1
     said = capsys.readouterr().err
@@ -102,18 +108,22 @@ def test_models_reports_that_no_gateway_answers(url: str, capsys: pytest.Capture
     assert said.count("\n") == 1
 
 
+class _Answer(io.BytesIO):
+    headers = Message()
+
+
 @pytest.mark.parametrize("answer", ['{"error": "no"}', "[1]", "[{}]", "1", "null", "no JSON"])
 def test_models_reports_that_something_else_answers(
     answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(OpenerDirector, "open", lambda opener, request, timeout: io.BytesIO(answer.encode()))
+    monkeypatch.setattr(OpenerDirector, "open", lambda opener, request, timeout: _Answer(answer.encode()))
     assert main(["models"]) == 1
-    assert "no gateway answers at http://127.0.0.1:8000 (" in capsys.readouterr().err
+    assert "the server at http://127.0.0.1:8000 is not modelport" in capsys.readouterr().err
 
 
 def test_models_shows_no_empty_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     index = [{"name": "m", "version": "1", "state": "READY", "reason": ""}]
-    monkeypatch.setattr(OpenerDirector, "open", lambda opener, request, timeout: io.BytesIO(json.dumps(index).encode()))
+    monkeypatch.setattr(OpenerDirector, "open", lambda opener, request, timeout: _Answer(json.dumps(index).encode()))
     assert main(["models"]) == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["MODEL", "VERSION", "STATE"],
@@ -221,7 +231,7 @@ def test_no_proxy_is_used_for_this_machine(host: str, monkeypatch: pytest.Monkey
 )
 def test_a_proxy_is_used_for_other_machines(url: str, is_asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    handlers = opener(url).handlers  # type: ignore[attr-defined]  # urllib documents neither attribute
+    handlers = Connection(url).opener().handlers  # type: ignore[attr-defined]  # urllib documents neither attribute
     proxies = [each.proxies for each in handlers if isinstance(each, ProxyHandler)]  # type: ignore[attr-defined]
     assert any("http" in each for each in proxies) is is_asked
 
