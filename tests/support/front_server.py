@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +23,7 @@ from gateway.front.base.limits import Limits
 from gateway.front.grpc.server import build_server
 from gateway.front.http.server import HttpServer
 from gateway.process.address import GrpcServer
+from gateway.process.tls import ServerTls
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.tensors import Tensor
 
@@ -57,6 +59,7 @@ class Serving:
     http: httpx.Client
     channels: dict[str, grpc.Channel]
     grpc_server: GrpcServer = "native"
+    client_context: ssl.SSLContext | None = None  # over TLS
 
     @property
     def channel(self) -> grpc.Channel:
@@ -73,7 +76,10 @@ class Serving:
         return answer
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
+        if self.client_context is None:
+            return connection
+        return self.client_context.wrap_socket(connection, server_hostname="127.0.0.1")
 
     def open_gate(self, is_open: bool = True) -> None:
         gate = self.engine.gate
@@ -135,17 +141,28 @@ def models() -> list[ModelStatus]:
     ]
 
 
-async def serve(started: "Future[Serving]", stop: asyncio.Event, access: Access | None = None) -> None:
-    """Runs until `stop` is set, in the loop of the caller; `started` gets what tests talk to."""
+async def serve(
+    started: "Future[Serving]",
+    stop: asyncio.Event,
+    access: Access | None = None,
+    tls: ServerTls | None = None,
+    client_context: ssl.SSLContext | None = None,
+) -> None:
+    """Runs until `stop` is set, in the loop of the caller; `started` gets what tests talk to.
+
+    With `tls`, REST speaks TLS, and `client_context` is a client's.
+    """
     engine = WatchedEngine(models(), answer)
-    rest = HttpServer(engine, LIMITS, build_admin(engine, LIMITS, [ALLOWED_HOST], access), access)
+    rest = HttpServer(engine, LIMITS, build_admin(engine, LIMITS, [ALLOWED_HOST], access), access, tls=tls)
     listener = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(rest.serve([listener]))
     port = listener.getsockname()[1]
     async with AsyncExitStack() as stack:
-        http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S))
+        url, verify = ("http", True) if client_context is None else ("https", client_context)
+        http = stack.enter_context(httpx.Client(base_url=f"{url}://127.0.0.1:{port}", timeout=WAIT_S, verify=verify))
         channels = {kind: await stack.enter_async_context(_grpc(engine, kind, access)) for kind in get_args(GrpcServer)}
-        started.set_result(Serving(asyncio.get_running_loop(), engine, port, http, channels))
+        serving_now = Serving(asyncio.get_running_loop(), engine, port, http, channels, client_context=client_context)
+        started.set_result(serving_now)
         await stop.wait()
         rest.should_exit = True
     await serving

@@ -22,7 +22,7 @@ def running() -> Iterator[Serving]:
 
 
 @contextmanager
-def in_thread(access: Access | None = None) -> Iterator[Serving]:
+def in_thread(access: Access | None = None, **tls: Any) -> Iterator[Serving]:
     started: Future[Serving] = Future()
     stop = asyncio.Event()
 
@@ -33,7 +33,7 @@ def in_thread(access: Access | None = None) -> Iterator[Serving]:
             started.set_exception(error)
             raise
 
-    thread = Thread(target=run, args=(serve(started, stop, access),))
+    thread = Thread(target=run, args=(serve(started, stop, access, **tls),))
     thread.start()
     serving = started.result(WAIT_S)
     yield serving
