@@ -90,6 +90,8 @@ class Connection(NamedTuple):
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
+    # Otherwise --api-key means --api-key-file, and a key given to it is printed as the name of a missing file.
+    parser.allow_abbrev = False
     parser.add_argument("--url", default=DEFAULT_URL, help="the gateway's REST address")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="CAs to trust, in PEM format; default: the system's")
     parser.add_argument("--cert", type=Path, metavar="FILE", help="client certificate in PEM format")

@@ -3,15 +3,16 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from threading import Event
+from threading import Event, Thread
 from typing import Any, get_args
 
 import grpc
 import httpx
+import uvloop
 
 from gateway.domain.identity import Identity
 from gateway.domain.image_processing import Postprocess, Preprocess
@@ -147,13 +148,14 @@ async def serve(
     access: Access | None = None,
     tls: ServerTls | None = None,
     client_context: ssl.SSLContext | None = None,
+    limits: Limits = LIMITS,
 ) -> None:
     """Runs until `stop` is set, in the loop of the caller; `started` gets what tests talk to.
 
     With `tls`, REST speaks TLS, and `client_context` is a client's.
     """
     engine = WatchedEngine(models(), answer)
-    rest = HttpServer(engine, LIMITS, build_admin(engine, LIMITS, [ALLOWED_HOST], access), access, tls=tls)
+    rest = HttpServer(engine, limits, build_admin(engine, LIMITS, [ALLOWED_HOST], access), access, tls=tls)
     listener = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(rest.serve([listener]))
     port = listener.getsockname()[1]
@@ -178,3 +180,23 @@ async def _grpc(engine: WatchedEngine, kind: GrpcServer, access: Access | None) 
             yield channel
     finally:
         await server.stop(None)
+
+
+@contextmanager
+def in_thread(access: Access | None = None, **options: Any) -> Iterator[Serving]:
+    started: Future[Serving] = Future()
+    stop = asyncio.Event()
+
+    def run(main: Coroutine[Any, Any, None]) -> None:
+        try:
+            uvloop.run(main)
+        except BaseException as error:
+            started.set_exception(error)
+            raise
+
+    thread = Thread(target=run, args=(serve(started, stop, access, **options),))
+    thread.start()
+    serving = started.result(WAIT_S)
+    yield serving
+    serving.run(stop.set)
+    thread.join(WAIT_S)

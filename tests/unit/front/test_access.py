@@ -21,9 +21,8 @@ from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as tfs
 from gateway.process.address import GrpcServer
 from tests.support.bad_inputs import Subject, good_call
-from tests.support.front_server import LIMITS, WAIT_S, Serving
+from tests.support.front_server import LIMITS, WAIT_S, Serving, in_thread
 from tests.support.v2_calls import as_json, as_message
-from tests.unit.front.conftest import in_thread
 from tests.unit.front.http.test_http import Answers
 
 GOOD = good_call(Subject())

@@ -1,23 +1,32 @@
 """The metrics port: what a scrape may choose, and clients that behave badly."""
 
 import socket
+import ssl
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from gateway.metrics.server import serve_metrics
+from gateway.process.tls import ServerTls, TlsFiles
+from tests.support.certificates import Authority
 
 WAIT_S = 60
 NO_METRICS = CollectorRegistry()
 
 
 @contextmanager
-def port(max_connections: int, idle_timeout_s: float, registry: CollectorRegistry = NO_METRICS) -> Iterator[int]:
+def port(
+    max_connections: int,
+    idle_timeout_s: float,
+    registry: CollectorRegistry = NO_METRICS,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = serve_metrics(listener, registry, max_connections, idle_timeout_s)
+        server = serve_metrics(listener, registry, max_connections, idle_timeout_s, tls)
         yield listener.getsockname()[1]
         server.shutdown()
 
@@ -65,3 +74,29 @@ def test_a_scrape_chooses_the_format_and_the_metrics() -> None:
         with urllib.request.urlopen(asked, timeout=WAIT_S) as answer:
             assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
             assert answer.read() == b"# HELP wanted help\n# TYPE wanted gauge\nwanted 1.0\n# EOF\n"
+
+
+def test_tls(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.server()
+    tls = ServerTls(TlsFiles(str(cert), str(key), str(authority.cert)).read()).context("http/1.1")
+    client = authority.client_context(authority.client())
+    request = b"GET /metrics HTTP/1.0\r\n\r\n"
+
+    def scrape_with(context: ssl.SSLContext, number: int) -> bytes:
+        with context.wrap_socket(connect(number), server_hostname="localhost") as scraper:
+            scraper.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # the end must be a close_notify
+            scraper.sendall(request)
+            return b"".join(iter(lambda: scraper.recv(1 << 16), b""))
+
+    with port(max_connections=4, idle_timeout_s=WAIT_S, tls=tls) as number, connect(number) as silent:
+        silent.sendall(b"\x16\x03\x01")  # a handshake that never completes delays no other client
+        assert scrape_with(client, number).startswith(b"HTTP/1.0 200")
+        with connect(number) as plain:
+            plain.sendall(request)
+            assert plain.recv(1) == b""
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            scrape_with(authority.client_context(), number)
+    with port(max_connections=1, idle_timeout_s=0.05, tls=tls) as number, connect(number) as silent:
+        assert silent.recv(1) == b""
+    assert capfd.readouterr().err == ""
