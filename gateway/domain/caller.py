@@ -21,7 +21,7 @@ class Event(NamedTuple):
     """What the audit log records: a request that was refused, or one that changes the server.
 
     identity  the name of whoever sent it; "" if the credentials were not accepted
-    what      the method and path, or the gRPC method; "" if only the action is known
+    what      the method and path, without its query; for inference only the path; over gRPC the method
     outcome   "ok", or the kind of the error (gateway/errors.py)
     """
 

@@ -32,4 +32,5 @@ class FrontOptions:
     server_name: str
     fast_path: bool
     tls: bool  # the supervisor sends what it needs
+    audit: bool  # whether there is an audit log
     allowed_hosts: list[str]  # a list, because the options are passed as JSON

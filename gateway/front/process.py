@@ -25,6 +25,7 @@ from gateway.engine.arena import open_arena
 from gateway.engine.engine import FrontEngine
 from gateway.front import fast
 from gateway.front.base.access import Access
+from gateway.front.base.audit import AuditTrail, OpenAccess
 from gateway.front.base.body import App, Receive, Scope, Send
 from gateway.front.base.limits import Limits
 from gateway.front.grpc.connections import connection_options
@@ -59,6 +60,7 @@ class Front:
         self._draining: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
         self._tls: asyncio.Future[ServerTls] = asyncio.get_running_loop().create_future()
+        self._audit: AuditTrail | None = None
         self._access: Access | None = None  # everything is allowed
         self._fast_path = fast.load(options.fast_path)
         admission_limits = AdmissionLimits(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
@@ -82,6 +84,9 @@ class Front:
         handlers = ControlHandlers()
         handlers.add(SendMetrics, lambda _: self._send_metrics())  # sent before the reply, on the same channel
         self._channel = await Channel.open(control, self._on_frame, handlers.on_call)
+        if options.audit:
+            self._audit = AuditTrail(self._channel)
+            self._access = OpenAccess(self._audit)
         if options.tls:
             waits: list[asyncio.Future[Any]] = [self._tls, self._channel.closed]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -119,6 +124,8 @@ class Front:
         report.cancel()
         trim.cancel()
         self._send_metrics()
+        if self._audit is not None:
+            self._audit.flush()
         self._channel.close()
 
     def _on_frame(self, frame: Frame) -> None:

@@ -15,7 +15,7 @@ from runtimes.wire import Frame, FrameReader
 log = logging.getLogger(__name__)
 
 # Kinds of frames between supervisor and fronts, in addition to those of runtimes/wire.py. All of them contain JSON.
-TABLE, SNAPSHOT, DRAIN, SERVING, TLS = 32, 33, 34, 35, 36
+TABLE, SNAPSHOT, DRAIN, SERVING, TLS, AUDIT = 32, 33, 34, 35, 36, 37
 CALL, REPLY, REFUSAL = 48, 49, 50
 
 OnFrame = Callable[[Frame], None]
@@ -48,6 +48,11 @@ class Channel(asyncio.Protocol):
         """Send a frame. Does nothing if the connection has ended; see `closed`."""
         if self._transport is not None:
             self._transport.write(wire.pack_json(kind, body, request_id))
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether the peer has not read all frames yet."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     async def call(self, verb: str, **arguments: Any) -> Any:
         """Call the peer and return its result. Raises the peer's ModelportError; Unavailable if the connection ends."""

@@ -16,16 +16,21 @@ from gateway.domain.control import SendMetrics, to_json
 from gateway.domain.table import Table, table_to_json
 from gateway.errors import ModelportError
 from gateway.front.options import FrontOptions
-from gateway.process.channel import DRAIN, SERVING, SNAPSHOT, TABLE, TLS, Channel
+from gateway.process.channel import AUDIT, DRAIN, SERVING, SNAPSHOT, TABLE, TLS, Channel
 from gateway.process.child import Child
 from gateway.process.tls import Pem
 from runtimes import wire
 from runtimes.wire import Frame
 
+# Called with events for the audit log, and the number of those that were dropped: see base/audit.py of the front.
+OnAudit = Callable[[list[list[Any]], int], None]
+
 _NUMBERS = itertools.count(1)
 # How long to wait for a front's newest metrics. Even a busy front answers within this time; one that was stopped
 # (SIGSTOP) never does. A longer time delays statistics requests while a front is stopped.
 _METRICS_TIMEOUT_S = 0.5
+# How long to wait for the last frames of a front that has ended. They have arrived, and are read in the next turns.
+_LAST_FRAMES_S = 1.0
 
 
 class FrontProcess:
@@ -37,6 +42,7 @@ class FrontProcess:
         http: socket.socket,
         on_snapshot: Callable[[int, list[dict[str, Any]]], None],
         on_call: Callable[[str, dict[str, Any]], Awaitable[Any]],
+        on_audit: OnAudit,
     ) -> None:
         self.number = next(_NUMBERS)
         self.serving = asyncio.Event()
@@ -44,6 +50,7 @@ class FrontProcess:
         self._http = http
         self._on_snapshot = on_snapshot
         self._on_call = on_call
+        self._on_audit = on_audit
         self._child: Child | None = None
         self._channel: Channel | None = None
         self._drain_s: float | None = None
@@ -74,7 +81,9 @@ class FrontProcess:
             self.send_table(table())
             if self._drain_s is not None:
                 self.drain(self._drain_s)
-            return await self._child.wait()
+            code = await self._child.wait()
+            await asyncio.wait([self._channel.closed], timeout=_LAST_FRAMES_S)
+            return code
         finally:
             self._channel.close()
 
@@ -110,3 +119,6 @@ class FrontProcess:
             self.serving.set()
         elif frame.kind == SNAPSHOT:
             self._on_snapshot(self.number, wire.unpack_json(frame.body)["metrics"])
+        elif frame.kind == AUDIT:
+            body = wire.unpack_json(frame.body)
+            self._on_audit(body["events"], body["dropped"])

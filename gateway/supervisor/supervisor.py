@@ -42,6 +42,7 @@ from gateway.metrics.server import serve_metrics
 from gateway.metrics.triton_statistics import model_statistics
 from gateway.process.tls import Pem, Renewals, ServerTls, TlsError, TlsFiles
 from gateway.repository.scan import Scan, scan
+from gateway.supervisor.audit_log import AuditLog
 from gateway.supervisor.export_jobs import ExportJobs
 from gateway.supervisor.front_process import FrontProcess
 from gateway.supervisor.ports import listen, reserve
@@ -61,7 +62,7 @@ _MAX_TEMP_LENGTH = 46
 class Supervisor:
     """Runs the gateway. The ports are bound when it is created; `ports` returns their numbers.
 
-    Raises SettingsError if a port cannot be bound, or TLS files cannot be used.
+    Raises SettingsError if a port cannot be bound, or TLS files or the audit log cannot be used.
     """
 
     def __init__(
@@ -82,6 +83,9 @@ class Supervisor:
             self.grpc = bound.enter_context(reserve(parse_address(settings.grpc), "grpc"))
             if settings.metrics:
                 self._metrics_socket = bound.enter_context(listen(parse_address(settings.metrics), "metrics"))
+            self._audit_log = _audit_log(settings)
+            if self._audit_log is not None:
+                bound.callback(self._audit_log.close)
             self._run_dir, self._run_lock = _run_dir()
             bound.pop_all()
         self._metrics = MetricsAggregator()
@@ -154,6 +158,8 @@ class Supervisor:
                 sock.close()
         shutil.rmtree(self._run_dir, ignore_errors=True)
         self._run_lock.close()
+        if self._audit_log is not None:
+            self._audit_log.close()
 
     def handle_signals(self) -> None:
         """Stop in order on SIGTERM and SIGINT. Call this before announcing that the gateway has started."""
@@ -184,7 +190,9 @@ class Supervisor:
     async def _run_front(self, on_serving: Callable[[], None]) -> None:
         """Run a front, and replace it whenever it ends."""
         while not self._draining:
-            front = FrontProcess(self._front_options, self.http, self._metrics.update, self.handlers.on_call)
+            front = FrontProcess(
+                self._front_options, self.http, self._metrics.update, self.handlers.on_call, self._on_audit
+            )
             self._fronts[front.number] = front
             serving = asyncio.create_task(self._when_serving(front, on_serving))
             try:
@@ -230,8 +238,13 @@ class Supervisor:
             server_name=settings.server_name,
             fast_path=settings.fast_path,
             tls=self._tls is not None,
+            audit=self._audit_log is not None,
             allowed_hosts=[name.lower() for name in split_names(settings.allowed_hosts)],
         )
+
+    def _on_audit(self, events: list[list[Any]], dropped: int) -> None:
+        if self._audit_log is not None:
+            self._audit_log.add(events, dropped)
 
     def _publish(self, table: Table) -> None:
         self._table = replace(table, regions=tuple(self._shared_memory.regions.values()))
@@ -294,6 +307,19 @@ def _server_tls(files: TlsFiles | None) -> ServerTls | None:
         return None if files is None else ServerTls(files.read())
     except TlsError as error:
         raise SettingsError(str(error)) from None
+
+
+def _audit_log(settings: Settings) -> AuditLog | None:
+    """Raises SettingsError."""
+    if not settings.audit_log:
+        return None
+    try:
+        return AuditLog(Path(settings.audit_log), settings.audit_log_bytes, settings.audit_log_files)
+    except OSError as error:
+        raise SettingsError(
+            f"the audit log {settings.audit_log} cannot be written: {error.strerror}; "
+            "set audit_log to a file in a folder that this user may write to, or to nothing"
+        ) from None
 
 
 def _models_folder(repository: Path) -> Path | None:

@@ -171,6 +171,7 @@ def _folder_for_toml(patch: pytest.MonkeyPatch) -> None:
         ([], lambda patch: patch.setattr(Path, "home", _no_home), "set MODELPORT_HOME to a folder for environments"),
         ([], _folder_for_toml, "modelport.toml cannot be read: Is a directory"),
         (["--python", "onnx=" + "x" * 300], lambda patch: None, "use RUNTIME=PATH"),
+        (["--audit-log", "nosuch/audit"], lambda patch: None, "nosuch/audit cannot be written: No such file"),
     ],
 )
 def test_a_start_that_fails_ends_in_one_sentence(

@@ -62,12 +62,18 @@ class Dialect(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A hot path. `model` and `version` are "" if it does not name them. `is_label`: `version` is a label."""
+    """A hot path.
+
+    model, version  "" if the path does not name them
+    is_label        whether `version` is a label
+    path            as the client has sent it, without its query
+    """
 
     dialect: Dialect
     model: str = ""
     version: str = ""
     is_label: bool = False
+    path: str = ""
 
 
 def error_reply(dialect: Dialect, error: Exception) -> Reply:

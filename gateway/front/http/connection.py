@@ -11,7 +11,7 @@ from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.errors import InvalidRequest, ModelportError
 from gateway.front.base import body
 from gateway.front.base.access import Access, http_caller
-from gateway.front.base.dialect import MAX_JOINED_BYTES, Reply, encode_error
+from gateway.front.base.dialect import MAX_JOINED_BYTES, Reply, Route, encode_error
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH
 from gateway.front.http.hot_request import Head, HotRequest, read_head
 from gateway.front.http.shared_state import SharedState
@@ -206,7 +206,7 @@ class HttpConnection(HttpToolsProtocol):
         identity: Identity | None = None
         try:
             if self._shared.access is not None:
-                identity = self._identify(self._shared.access, route.model)
+                identity = self._identify(self._shared.access, route)
             head = read_head(route, self.headers, self._shared.limits, identity)
             if keep_alive and head_text:
                 self._heads.put(head_text, head, self.headers)
@@ -221,12 +221,12 @@ class HttpConnection(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
 
-    def _identify(self, access: Access, model: str) -> Identity:
+    def _identify(self, access: Access, route: Route) -> Identity:
         caller = http_caller(self.client, self.headers)
         try:
             return access.identify(caller)
         except ModelportError as error:
-            access.record(Event("infer", model, caller.peer, "", "", error.kind))
+            access.record(Event("infer", route.model, caller.peer, "", route.path, error.kind))
             raise
 
     def _open_cold(self, keep_alive: bool) -> None:
@@ -350,7 +350,7 @@ class HttpConnection(HttpToolsProtocol):
 
     # The Connection of a HotRequest.
 
-    def check(self, identity: Identity, model: str) -> None:
+    def check(self, identity: Identity, model: str, path: str) -> None:
         if identity.allows("infer", model):
             return
         try:
@@ -358,7 +358,7 @@ class HttpConnection(HttpToolsProtocol):
         except ModelportError as error:
             assert self._shared.access is not None
             peer = http_caller(self.client, ()).peer
-            self._shared.access.record(Event("infer", model, peer, identity.name, "", error.kind))
+            self._shared.access.record(Event("infer", model, peer, identity.name, path, error.kind))
             raise
 
     def ask_for_body(self) -> None:

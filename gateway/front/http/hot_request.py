@@ -64,7 +64,7 @@ def read_head(
 class Connection(Protocol):
     """What a HotRequest needs from its connection."""
 
-    def check(self, identity: Identity, model: str) -> None:
+    def check(self, identity: Identity, model: str, path: str) -> None:
         """Check whether this client may send requests to this model. Raises Unauthenticated, Forbidden."""
 
     def ask_for_body(self) -> None:
@@ -127,7 +127,7 @@ class HotRequest:
         self._reservation = self._engine.reserve_body(route.model, route.version)
         try:
             if identity is not None and route.model:  # otherwise the body names the model: see _submit
-                self._connection.check(identity, route.model)
+                self._connection.check(identity, route.model, route.path)
             if isinstance(head, Exception):
                 raise head
             self._head = head
@@ -162,10 +162,10 @@ class HotRequest:
         self._body_complete = self._has_turn = True
         try:
             if identity is not None and route.model:
-                self._connection.check(identity, route.model)
+                self._connection.check(identity, route.model, route.path)
             request, self._write = route.dialect.read(self._engine, self._limits, route, headers, body)
             if identity is not None and not route.model:
-                self._connection.check(identity, request.model)
+                self._connection.check(identity, request.model, route.path)
         except Exception as error:
             self._reservation = self._engine.reserve_body(route.model, route.version)
             self.fail(error)
@@ -315,7 +315,7 @@ class HotRequest:
         try:
             identity = self._head.identity
             if identity is not None and not self._route.model:
-                self._connection.check(identity, request.model)
+                self._connection.check(identity, request.model, self._route.path)
             self._handle = self._engine.submit(request, self._on_answer, identity)
         except Exception as error:
             self._send(self._error_reply(error))

@@ -23,5 +23,6 @@ def match(url: bytes) -> Route | None:
         path = unquote(path)
     match path.split("/"):
         case ["", root, *parts] if root in _MATCHERS:
-            return _MATCHERS[root](parts)
+            route = _MATCHERS[root](parts)
+            return None if route is None else route._replace(path=path)
     return None

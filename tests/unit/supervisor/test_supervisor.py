@@ -17,7 +17,7 @@ class FakeFront:
 
     made: ClassVar[list["FakeFront"]] = []
 
-    def __init__(self, options: Any, http: Any, on_snapshot: Any, on_call: Any) -> None:
+    def __init__(self, options: Any, *others: Any) -> None:
         self.made.append(self)
         self.number = len(self.made)
         self.serving = asyncio.Event()
