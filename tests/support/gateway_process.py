@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.error
@@ -28,10 +29,11 @@ class Reply(NamedTuple):
 
 
 class Gateway:
-    """http, grpc, metrics: addresses as HOST:PORT."""
+    """http, grpc, metrics: addresses as HOST:PORT. tls: a client's context, if the gateway speaks TLS."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]", tls: ssl.SSLContext | None = None) -> None:
         self.process = process
+        self.tls = tls
         self.log: list[str] = []
         self._changed = Condition()
         self._ended = False
@@ -39,6 +41,10 @@ class Gateway:
         self._reader.start()
         found = self.wait_for(r"REST on https?://(\S+), gRPC on ([^\s,]+).*, metrics on https?://(\S+)/metrics")
         self.http, self.grpc, self.metrics = found.groups()
+
+    @property
+    def scheme(self) -> str:
+        return "http" if self.tls is None else "https"
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -87,10 +93,10 @@ class Gateway:
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
         request = urllib.request.Request(
-            f"http://{self.http}{path}", data=body, method=method, headers={**(headers or {})}
+            f"{self.scheme}://{self.http}{path}", data=body, method=method, headers={**(headers or {})}
         )
         try:
-            with urllib.request.urlopen(request, timeout=_WAIT_S) as answer:
+            with urllib.request.urlopen(request, timeout=_WAIT_S, context=self.tls) as answer:
                 return Reply(answer.status, answer.read(), dict(answer.headers))
         except urllib.error.HTTPError as error:
             with error:
@@ -139,10 +145,12 @@ class Gateway:
         self._reader.join(_WAIT_S)
 
 
-def start_gateway(repository: Path | None, scratch: Path, *flags: str, **environment: str) -> Gateway:
+def start_gateway(
+    repository: Path | None, scratch: Path, *flags: str, tls: ssl.SSLContext | None = None, **environment: str
+) -> Gateway:
     """Start a gateway on free loopback ports, with the fake runtime installed like a third party's.
 
-    Without a repository, the flags must name the models.
+    Without a repository, the flags must name the models. `tls` is a client's context, for flags that enable TLS.
     """
     plugin = scratch / "plugin"
     info = plugin / "modelport_fake-1.0.dist-info"
@@ -172,7 +180,7 @@ def start_gateway(repository: Path | None, scratch: Path, *flags: str, **environ
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{plugin}", "MODELPORT_POLL_S": "0.2", **environment},
     )
     try:
-        return Gateway(process)
+        return Gateway(process, tls)
     except AssertionError:
         process.kill()
         process.wait()
