@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     serve = _command(commands, "serve", "serve a model repository, or a single artifact")
     predict = _command(commands, "predict", "send arrays, JSON or images to a running gateway")
     models = _command(commands, "models", "list the models of a running gateway")
+    health = _command(commands, "health", "check that the gateway on this machine is live, or ready")
     runtimes = _command(commands, "runtimes", "list runtimes, or build the environment of one")
     export = _command(commands, "export", "convert a model to TFLite, TensorFlow.js or ONNX, and verify the result")
     compare = _command(commands, "compare", "check whether two models of a running gateway compute the same")
@@ -36,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         _predict_flags(predict)
     elif chosen == "models":
         _connection_flags(models)
+    elif chosen == "health":
+        _health_flags(health)
     elif chosen == "runtimes":
         _runtimes_flags(runtimes)
     elif chosen == "export":
@@ -70,6 +73,10 @@ def _run(options: argparse.Namespace, export: argparse.ArgumentParser) -> int:
         return _export(options, export)
     if options.command == "compare":
         return _compare(options)
+    if options.command == "health":
+        from gateway.commands.health import health
+
+        return health(options.ready, options.cert, options.key)
     if options.command == "models":
         from gateway.commands.connection import from_flags
         from gateway.commands.models import print_models
@@ -176,6 +183,12 @@ def _predict(options: argparse.Namespace) -> int:
         options.model, options.inputs, from_flags(options), options.version, options.output, options.top
     )
     return predict(question)
+
+
+def _health_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ready", action="store_true", help="check that it is ready; default: that it is live")
+    parser.add_argument("--cert", type=Path, metavar="FILE", help="client certificate in PEM format, if it needs one")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="its private key; default: in the file of --cert")
 
 
 def _runtimes_flags(parser: argparse.ArgumentParser) -> None:

@@ -214,3 +214,22 @@ def test_the_api_key_is_no_flag() -> None:
     for command in (["models"], ["predict", "m", "--input", "1"], ["compare", "a", "b"]):
         with pytest.raises(SystemExit):
             main([*command, "--api-key", KEY])
+
+
+def test_health(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODELPORT_HTTP", f"0.0.0.0:{bench.secure.port}")
+    assert main(["health"]) == 1
+    assert f"the gateway at 127.0.0.1:{bench.secure.port} is not healthy: " in capsys.readouterr().err
+    (tmp_path / "modelport.toml").write_text(f'tls_cert = "x"\nhttp = "127.0.0.1:{bench.keyed.port}"')
+    assert main(["health"]) == 0  # the gateway asks for a certificate, so it is live
+    assert main(["health", "--ready"]) == 1
+    assert main(["health", "--ready", "--cert", str(bench.both)]) == 0
+    assert main(["health", "--cert", "nowhere.pem"]) == 1
+    monkeypatch.delenv("MODELPORT_HTTP")
+    (tmp_path / "modelport.toml").write_text(f'http = "127.0.0.1:{bench.keyed.port}"')
+    capsys.readouterr()
+    assert main(["health"]) == 1
+    assert "/v2/health/live returned 401" in capsys.readouterr().err
