@@ -88,6 +88,8 @@ class Overloaded(ModelportError):
 class QuotaExceeded(Overloaded):
     """The client has used up a limit of its own: the name of a field of Quota."""
 
+    kind = "quota"
+
     def __init__(self, message: str, limit: str, retry_after_s: float = 1) -> None:
         super().__init__(message, retry_after_s)
         self.limit = limit

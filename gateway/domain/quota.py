@@ -60,17 +60,32 @@ def quota_from_json(raw: Mapping[str, Any]) -> Quota:
 class Usage(Protocol):
     """Counts what one identity uses; everyone with its name shares the counters, in all fronts.
 
-    A front gets it from `Usages.of(name, quota)` (gateway/engine/usage.py), and gives it to the Identity.
+    A front gets it from `engine.usages.of(name, quota)` (gateway/engine/usage.py), and gives it to the Identity.
     """
 
-    def check_body(self, size: int) -> None:
-        """Raise QuotaExceeded if a request with `size` bytes, which are still to be received, would exceed a limit."""
+    @property
+    def flow(self) -> int:
+        """The number by which queues distinguish identities: see runtimes/fair_order.py."""
+
+    def reserve(self, size: int, already_reserved: int) -> None:
+        """Count `size` more bytes of a body until `unreserve`; `already_reserved` of it are counted so far.
+
+        Raises QuotaExceeded if a request with these bytes would exceed a limit, Overloaded if they leave too little
+        room for other identities.
+        """
+
+    def unreserve(self, size: int) -> None:
+        """Stop counting `size` bytes of a body."""
 
     def admit(self, size: int) -> None:
-        """Count a request with `size` bytes of input until `end`. Raises Overloaded, or QuotaExceeded if by a limit."""
+        """Count a request with `size` bytes of input until `end`. The AdmissionController counts it already.
+
+        Raises QuotaExceeded if it exceeds a limit, Overloaded if it leaves too little room for other identities. It is
+        not counted then.
+        """
 
     def end(self, size: int) -> None:
-        """Stop counting a request that was admitted as one in progress."""
+        """Stop counting a request that was admitted."""
 
     def charge(self, seconds: float) -> None:
         """Count time that a model has computed for a request."""

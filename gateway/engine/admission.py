@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.domain import default_limits as default
+from gateway.domain.quota import Usage
 from gateway.engine.protocol import ClientDisconnected
 from gateway.errors import ModelportError, Overloaded
 
@@ -89,10 +90,11 @@ def _nothing() -> None:
 class AdmissionReservation:
     """The engine's gateway.engine.protocol.BodyReservation.
 
-    It reserves bytes at the controller, and reports an error to `count(model, version, outcome, seconds)`.
+    It reserves bytes at the controller and for the client, and reports an error to `count(model, version, outcome,
+    seconds)`.
     """
 
-    __slots__ = ("_controller", "_count", "_model", "_reserved", "_started")
+    __slots__ = ("_controller", "_count", "_model", "_reserved", "_started", "_usage")
 
     def __init__(
         self,
@@ -100,18 +102,29 @@ class AdmissionReservation:
         count: Callable[[str, str, str, float], None],
         model: str,
         version: str,
+        usage: Usage | None = None,
     ) -> None:
-        self._controller, self._count = controller, count
+        self._controller, self._count, self._usage = controller, count, usage
         self._model = model, version
         self._started = time.monotonic()
         self._reserved = 0
 
     def reserve(self, size: int) -> None:
-        self._controller.reserve(size, self._reserved)
+        usage = self._usage
+        if usage is not None:
+            usage.reserve(size, self._reserved)
+        try:
+            self._controller.reserve(size, self._reserved)
+        except Overloaded:
+            if usage is not None:
+                usage.unreserve(size)
+            raise
         self._reserved += size
 
     def close(self, error: BaseException | None = None) -> None:
         self._controller.unreserve(self._reserved)
+        if self._usage is not None:
+            self._usage.unreserve(self._reserved)
         self._reserved = 0
         if error is None:
             return

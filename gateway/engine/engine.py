@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from gateway.domain.control import ControlRequest, ResultT
@@ -24,7 +25,9 @@ from gateway.engine.metrics import FrontMetrics
 from gateway.engine.protocol import AnswerCallback
 from gateway.engine.routes import Routes
 from gateway.engine.servable import QueuedRequest, Servable
+from gateway.engine.usage import Usages
 from gateway.errors import DeadlineExceeded, ModelportError, NotFound, Overloaded, Unavailable
+from runtimes.fair_order import priority_of
 from runtimes.layouts import GroupedTensors
 from runtimes.wire import ResultGroup
 
@@ -84,7 +87,8 @@ class FrontEngine:
     """Implements gateway.engine.protocol.Engine.
 
     `front` is the front's number, which makes request ids unique across fronts. `control` sends a request to the
-    supervisor. The compiled path (front/fast_path.pyx) does what `submit` and `settle` do for its own requests, with
+    supervisor. `usage_page` is the file by which fronts share quotas; whoever makes an Identity gets its usage from
+    `usages`. The compiled path (front/fast_path.pyx) does what `submit` and `settle` do for its own requests, with
     `routes`, `admission`, `deadlines` and `last_id`, the id given last.
     """
 
@@ -97,6 +101,7 @@ class FrontEngine:
         shared_memory: SharedMemory | None = None,
         server_name: str = "modelport",
         frames: Frames | None = None,
+        usage_page: Path | None = None,
     ) -> None:
         self.metrics = FrontMetrics()
         self.shared_memory = shared_memory or SharedMemory()
@@ -107,6 +112,7 @@ class FrontEngine:
         self.frames = frames or Frames()
         self.routes = Routes(self.metrics, arena, front, self.frames)
         self.admission = AdmissionController(limits)
+        self.usages = Usages(self.admission, usage_page, front)
         self.deadlines: Deadlines[AdmittedRequest] = Deadlines(self._expire)
         self._control = control
         self.last_id = front << 40
@@ -132,9 +138,10 @@ class FrontEngine:
         answer: ResultT = await self._control(request)
         return answer
 
-    def reserve_body(self, model: str, version: str) -> AdmissionReservation:
+    def reserve_body(self, model: str, version: str, identity: Identity | None = None) -> AdmissionReservation:
         """See gateway.engine.protocol.Engine."""
-        return AdmissionReservation(self.admission, self._count_rejected, model, version)
+        usage = None if identity is None else identity.usage
+        return AdmissionReservation(self.admission, self._count_rejected, model, version, usage)
 
     def buffer(self, size: int) -> memoryview:
         """See gateway.engine.protocol.Engine."""
@@ -205,9 +212,16 @@ class FrontEngine:
         if target_s and servable.would_be_late(rows, now, deadline):
             raise Overloaded("the model is too busy to answer in time; try again later")
         self.admission.admit(size, servable.under_way, self.routes.has_several_models)
-        number = self.last_id = self.last_id + 1
         priority = request.priority
         priority = status.priority_level(priority) if priority else status.default_priority_level
+        if identity is not None and identity.usage is not None:
+            try:
+                identity.usage.admit(size)
+            except ModelportError:
+                self.admission.release(size)
+                raise
+            priority = priority_of(priority, identity.usage.flow)
+        number = self.last_id = self.last_id + 1
         admitted = AdmittedRequest(
             number, request, layout, rows, size, deadline, now, priority, identity, self, servable, on_answer, timeout_s
         )
@@ -221,6 +235,9 @@ class FrontEngine:
         # The queue's heap may refer to the request for long; what it refers to in turn can be freed now.
         admitted.on_answer = _ignore
         self.admission.release(admitted.size)
+        identity = admitted.identity
+        if identity is not None and identity.usage is not None:
+            identity.usage.end(admitted.size)
         self.deadlines.remove(admitted, admitted.timeout_s)
         return time.monotonic() - admitted.queued_at
 

@@ -88,7 +88,7 @@ class FakeEngine:
             raise NotFound(f"there is no model '{name}' with version {version}")
         return matching[-1]
 
-    def reserve_body(self, model: str, version: str) -> "_FakeReservation":
+    def reserve_body(self, model: str, version: str, identity: Identity | None = None) -> "_FakeReservation":
         return _FakeReservation(self)
 
     def buffer(self, size: int) -> memoryview:

@@ -24,7 +24,7 @@ class BodyReservation(Protocol):
     def reserve(self, size: int) -> None:
         """Reserve `size` more bytes until `close`.
 
-        Raises Overloaded if they would exceed the limit that all requests and bodies share.
+        Raises Overloaded if they would exceed the limit that all requests and bodies share, or one of the client.
         """
 
     def close(self, error: BaseException | None = None) -> None:
@@ -74,7 +74,7 @@ class Engine(Protocol):
     def model(self, name: str, version: str = "") -> ModelStatus:
         """Return the status of one version, by number or label; "" is the newest ready one. Raises NotFound."""
 
-    def reserve_body(self, model: str, version: str) -> BodyReservation:
+    def reserve_body(self, model: str, version: str, identity: Identity | None = None) -> BodyReservation:
         """Return a reservation to hold while a request is read. Close it right before `submit` or `infer`."""
 
     def buffer(self, size: int) -> memoryview:

@@ -2,32 +2,36 @@
 
 import time
 from collections.abc import Callable
-from operator import attrgetter
 
 from gateway.domain.types import ModelStatus
 from gateway.engine.client import WorkerClient
-from gateway.engine.heap import Heap
+from gateway.engine.fair_queue import FairQueue
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import Internal, ModelportError, from_kind
 from runtimes import wire
+from runtimes.fair_order import level_and_flow
 from runtimes.wire import Frame, ResultGroup
 
 # A request whose batch was running when its worker crashed is retried once, in a batch of its own. There is no retry
 # if the model is stateful, or if the client already has a partial answer.
 _MAX_CRASHES = 2
-# Priority level, then arrival.
-_ORDER = attrgetter("priority", "id")
+# A client that has less than this share of a worker's window in flight may send although other clients have filled the
+# window. With a larger share, more requests wait at the worker; with a smaller one, clients with a few connections wait
+# for room in the window.
+_GUEST_SHARE = 1 / 4
 
 
 class ModelQueue:
     """The Servable whose requests run in workers.
 
-    Requests are sent in order of priority, then arrival, each to the worker with the fewest rows in flight among
-    those whose window has room. No request is lost when a worker crashes: those that were not in the running batch
-    are sent again as before. Those that were in it are retried once, each in a batch of its own, because one of them
-    may have caused the crash.
+    Requests are sent in the order of FairQueue, each to the worker with the fewest rows in flight among those whose
+    window has room. If other clients have filled all windows, a client still has a small one of its own, because the
+    worker, which orders fairly too, can only choose among the requests that it has.
+
+    No request is lost when a worker crashes: those that were not in the running batch are sent again as before. Those
+    that were in it are retried once, each in a batch of its own, because one of them may have caused the crash.
     """
 
     def __init__(
@@ -40,9 +44,11 @@ class ModelQueue:
         self.clients: list[WorkerClient] = []
         # Set when the version has left the table. Requests that were admitted before are still answered.
         self.closing = False
-        self._queued: Heap[QueuedRequest] = Heap(_ORDER)
+        self._queued = FairQueue()
         # The number of requests that were sent and have no final answer: those in flight of all clients.
         self._sent = 0
+        # Their rows by flow, for the flows of clients that are known.
+        self._rows_by_flow: dict[int, int] = {}
 
     def update_status(self, status: ModelStatus) -> None:
         """Apply the supervisor's newest status of the version."""
@@ -66,12 +72,10 @@ class ModelQueue:
     def put(self, queued: QueuedRequest) -> None:
         client = None if self._queued.items else self._pick()
         if client is None:
-            self._queued.add(queued)
+            self._enqueue(queued)
             self.pump()
             return
-        queued.worker, queued.sent_at = client, queued.queued_at
-        self._sent += 1
-        client.send(queued)
+        self._send(queued, client, queued.queued_at)
         if self.target_s:
             self._publish_rows()
 
@@ -94,13 +98,44 @@ class ModelQueue:
 
     def _pump(self) -> None:
         while (queued := self._queued.first()) is not None:
-            client = self._pick()
+            client = self._pick() or self._pick_for_guest(queued)
             if client is None:
                 return
-            self._queued.remove(queued)
-            queued.worker, queued.sent_at = client, time.monotonic()
-            self._sent += 1
-            client.send(queued)
+            self._queued.take(queued)
+            self._send(queued, client, time.monotonic())
+
+    def _enqueue(self, queued: QueuedRequest) -> None:
+        _, flow = level_and_flow(queued.priority)
+        self._queued.add(queued, self._rows_by_flow.get(flow, 0) if flow else 0)
+
+    def _send(self, queued: QueuedRequest, client: WorkerClient, now: float) -> None:
+        queued.worker, queued.sent_at = client, now
+        self._sent += 1
+        _, flow = level_and_flow(queued.priority)
+        if flow:
+            self._rows_by_flow[flow] = self._rows_by_flow.get(flow, 0) + queued.rows
+        client.send(queued)
+
+    def _end(self, queued: QueuedRequest) -> None:
+        """Stop counting a request that was sent: it has its final answer, or its worker has ended."""
+        self._sent -= 1
+        _, flow = level_and_flow(queued.priority)
+        if flow:
+            rows = self._rows_by_flow[flow] - queued.rows
+            if rows:
+                self._rows_by_flow[flow] = rows
+            else:
+                del self._rows_by_flow[flow]
+
+    def _pick_for_guest(self, queued: QueuedRequest) -> WorkerClient | None:
+        """Return a worker beyond its window, for a request of a client that has little in flight."""
+        _, flow = level_and_flow(queued.priority)
+        if not flow or not self.clients:
+            return None
+        client = min(self.clients, key=lambda client: client.rows_in_flight)
+        rows, window = self._rows_by_flow.get(flow, 0), client.window
+        # Many clients together may not send more than another window.
+        return client if rows <= window * _GUEST_SHARE and client.rows_in_flight < 2 * window else None
 
     def _pick(self) -> WorkerClient | None:
         """Return the worker with the fewest rows in flight among those that have room."""
@@ -117,7 +152,7 @@ class ModelQueue:
         if worker is None:
             self._queued.remove(queued)
         elif queued.id in worker.in_flight and not worker.cancel(queued.id):
-            self._sent -= 1
+            self._end(queued)
             self.pump()
             self.close_if_done(worker)
         if (self.closing or not self.clients) and self._tidy is not None:
@@ -125,7 +160,7 @@ class ModelQueue:
 
     def fail_queued(self, error: ModelportError) -> None:
         """Fail all requests that were not sent."""
-        unsent, self._queued = self._queued, Heap(_ORDER)
+        unsent, self._queued = self._queued, FairQueue()
         for queued in unsent.items.values():
             queued.fail(error)
 
@@ -141,7 +176,10 @@ class ModelQueue:
         if results.final:
             # All leave the window before the first is answered, because an answer may admit further requests.
             ended = client.complete(results.numbers)
-            self._sent -= len(ended)
+            for _, sent in ended:
+                self._end(sent)
+                if sent.identity is not None:
+                    _charge(sent, results)
             for index, sent in ended:
                 if not sent.settled:
                     answered += 1
@@ -151,6 +189,8 @@ class ModelQueue:
             for index, request_id in enumerate(results.numbers):
                 asked = client.in_flight.get(request_id)
                 if asked is not None:
+                    if asked.identity is not None:
+                        _charge(asked, results)
                     asked.answered = True
                     asked.answer(results, index)
         # Even if all clients have disconnected: the batch ran.
@@ -160,8 +200,8 @@ class ModelQueue:
     def on_error(self, client: WorkerClient, frame: Frame) -> None:
         """Fail the request of a frame of kind ERROR."""
         ended = client.complete((frame.id,))
-        self._sent -= len(ended)
         for _, sent in ended:
+            self._end(sent)
             failure = wire.unpack_json(frame.body)
             sent.fail(from_kind(failure["kind"], failure["message"]))
         self._go_on(client)
@@ -179,9 +219,9 @@ class ModelQueue:
         """Send the requests of a worker that has ended to others; `running` has the ids of its running batch."""
         if client in self.clients:
             self.clients.remove(client)
-        self._sent -= len(client.in_flight)
         failed = []
         for request_id, sent in client.in_flight.items():
+            self._end(sent)
             if sent.settled:
                 continue
             sent.worker = None
@@ -190,7 +230,7 @@ class ModelQueue:
                 if sent.crashes >= (1 if self.status.stateful or sent.answered else _MAX_CRASHES):
                     failed.append(sent)
                     continue
-            self._queued.add(sent)
+            self._enqueue(sent)
         for sent in failed:  # only now, because a closing queue that has no requests left is removed
             sent.fail(Internal("the model's worker died while it ran this request; it will not be retried"))
         self.pump()
@@ -199,3 +239,11 @@ class ModelQueue:
         """Close an idle connection to a worker that is to end. The worker ends when every front has done so."""
         if not client.in_flight and (client.retiring or (self.closing and not self._queued.items)):
             client.close()
+
+
+def _charge(sent: QueuedRequest, results: ResultGroup) -> None:
+    """Charge a request's client for its share of its batch, also if nobody waits for the answer any more."""
+    assert sent.identity is not None
+    if sent.identity.usage is not None:
+        share = sent.rows / max(sent.rows, results.batch_rows, 1)
+        sent.identity.usage.charge(results.compute_infer_ns * 1e-9 * share)

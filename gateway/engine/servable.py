@@ -24,7 +24,7 @@ class QueuedRequest:
     size      bytes of input, and of the id
     request   None once the request is settled, so that its bytes are freed even if the rest is still referenced
     layout    everything about the request but its bytes; it leaves the rows open if they are counted
-    priority  the level; lower ones run first
+    priority  the level, of which lower ones run first, and the client's flow, if known (runtimes/fair_order.py)
     identity  who sent it; None if that is not known, which is so unless identities are configured
     crashes   worker crashes that this request may have caused
     answered  whether a partial answer was delivered; the request cannot be run again then

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -36,6 +37,7 @@ from gateway.process.address import Address
 from gateway.process.channel import DRAIN, SERVING, SNAPSHOT, TABLE, TLS, Channel
 from gateway.process.memory import system_trimmer
 from gateway.process.tls import Pem, ServerTls
+from gateway.process.usage_page import USAGE_FILE
 from runtimes import wire
 from runtimes.leash import die_with_parent
 from runtimes.wire import Frame
@@ -68,7 +70,14 @@ class Front:
         shared = SharedMemory(options.shared_memory, options.max_body_bytes)
         frames = None if self._fast_path is None else self._fast_path.Frames()
         self._engine = FrontEngine(
-            options.number, admission_limits, self._control, arena, shared, options.server_name, frames
+            options.number,
+            admission_limits,
+            self._control,
+            arena,
+            shared,
+            options.server_name,
+            frames,
+            Path(options.run_dir, USAGE_FILE),
         )
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:
@@ -157,7 +166,8 @@ class Front:
 
     def _send_metrics(self) -> None:
         if self._channel is not None:
-            self._channel.send(SNAPSHOT, {"metrics": self._engine.snapshot()})
+            identities = self._engine.usages.metrics.snapshot()
+            self._channel.send(SNAPSHOT, {"metrics": self._engine.snapshot(), "identities": identities})
 
 
 async def _keep_trimmed() -> None:

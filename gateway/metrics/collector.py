@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from gateway.engine.metrics import DURATION_BUCKETS, HISTOGRAMS, ROW_BUCKETS
+from gateway.metrics.identities import IdentityAggregator, identity_families
 
 MetricsSnapshot = dict[str, Any]
 Key = tuple[str, str]
@@ -46,13 +47,18 @@ class MetricsAggregator:
         live: dict[int, list[MetricsSnapshot]] = {}
         past: dict[Key, MetricsSnapshot] = {}
         self._live_and_past = live, past
+        self.identities = IdentityAggregator()
 
-    def update(self, front: int, snapshots: list[MetricsSnapshot]) -> None:
+    def update(
+        self, front: int, snapshots: list[MetricsSnapshot], identities: list[MetricsSnapshot] | None = None
+    ) -> None:
+        self.identities.update(front, identities or [])
         live, past = self._live_and_past
         self._live_and_past = {**live, front: snapshots}, past
 
     def retire(self, front: int) -> None:
         """Keep the counters of a front that has ended, and drop its gauges."""
+        self.identities.retire(front)
         live, past = self._live_and_past
         remaining = {number: snapshots for number, snapshots in live.items() if number != front}
         ended = [{**snapshot, "in_flight": 0, "queued": 0} for snapshot in live.get(front, [])]
@@ -101,6 +107,7 @@ class GatewayCollector(Collector):
         yield from _counters(totals)
         yield from _histograms(totals)
         yield from _triton(totals)
+        yield from identity_families(self._fronts.identities.totals())
         yield from self._supervisor()
 
 

@@ -34,13 +34,13 @@ _LAST_FRAMES_S = 1.0
 
 
 class FrontProcess:
-    """Calls `on_snapshot(number, metrics)` with the front's metrics, and `on_call` with its control requests."""
+    """Calls `on_snapshot(number, metrics, identities)` with the front's metrics, `on_call` with control requests."""
 
     def __init__(
         self,
         options: Callable[[int], FrontOptions],
         http: socket.socket,
-        on_snapshot: Callable[[int, list[dict[str, Any]]], None],
+        on_snapshot: Callable[[int, list[dict[str, Any]], list[dict[str, Any]]], None],
         on_call: Callable[[str, dict[str, Any]], Awaitable[Any]],
         on_audit: OnAudit,
     ) -> None:
@@ -118,7 +118,8 @@ class FrontProcess:
         if frame.kind == SERVING:
             self.serving.set()
         elif frame.kind == SNAPSHOT:
-            self._on_snapshot(self.number, wire.unpack_json(frame.body)["metrics"])
+            body = wire.unpack_json(frame.body)
+            self._on_snapshot(self.number, body["metrics"], body["identities"])
         elif frame.kind == AUDIT:
             body = wire.unpack_json(frame.body)
             self._on_audit(body["events"], body["dropped"])

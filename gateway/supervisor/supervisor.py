@@ -41,6 +41,7 @@ from gateway.metrics.collector import GatewayCollector, MetricsAggregator, build
 from gateway.metrics.server import serve_metrics
 from gateway.metrics.triton_statistics import model_statistics
 from gateway.process.tls import Pem, Renewals, ServerTls, TlsError, TlsFiles
+from gateway.process.usage_page import USAGE_FILE, clear_front
 from gateway.repository.scan import Scan, scan
 from gateway.supervisor.audit_log import AuditLog
 from gateway.supervisor.export_jobs import ExportJobs
@@ -204,6 +205,7 @@ class Supervisor:
                 serving.cancel()
                 del self._fronts[front.number]
                 self._metrics.retire(front.number)
+                clear_front(self._run_dir / USAGE_FILE, front.number)
             if not self._draining:
                 self._front_restarts += 1
                 log.error("front %d exited with code %d; replacing it", front.number, code)

@@ -1,9 +1,11 @@
 """Decides which of the waiting requests run next, together."""
 
 import math
+from itertools import groupby
 from typing import Any, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.bounded_cache import BoundedCache
+from runtimes.fair_order import FairOrder, level_and_flow
 from runtimes.layouts import TensorLayout, is_by_row
 from runtimes.status_page import Pace
 from runtimes.wire import RequestGroup
@@ -41,13 +43,15 @@ class Batching(NamedTuple):
 
 
 class Batcher:
-    """The waiting requests, ordered by priority, then by deadline if there is a target, then by arrival.
+    """The waiting requests, by priority, then by deadline if there is a target, otherwise fairly between clients, then
+    by arrival.
 
     Times are time.monotonic() seconds.
     """
 
     def __init__(self, batching: Batching) -> None:
         self._waiting = Waiting()
+        self._fair = FairOrder()
         self._earliest_deadline = _NEVER  # a lower bound: requests may have been removed since
         self.reconfigure(batching)
 
@@ -76,14 +80,21 @@ class Batcher:
         if isolated:
             key = None
         self._earliest_deadline = min(self._earliest_deadline, *deadlines)
-        count, has_target = len(numbers), self.batching.target > 0
-        if not has_target and priorities.count(priorities[0]) == count:
-            self._waiting.add(priorities[0], 0.0, PendingGroup(source, requests, 0, count, now, unit, key))
+        if self.batching.target > 0:
+            for member, (priority, deadline) in enumerate(zip(priorities, deadlines)):
+                group = PendingGroup(source, requests, member, member + 1, now, unit, key)
+                self._waiting.add(level_and_flow(priority)[0], deadline, group)
             return
-        for member in range(count):
-            order = deadlines[member] if has_target else 0.0
-            group = PendingGroup(source, requests, member, member + 1, now, unit, key)
-            self._waiting.add(priorities[member], order, group)
+        count, start = len(numbers), 0
+        runs = [(priorities[0], count)]  # of requests with equal priorities; nearly always this one
+        if priorities.count(priorities[0]) != count:
+            runs = [(priority, len(list(run))) for priority, run in groupby(priorities)]
+        for priority, length in runs:
+            stop = start + length
+            group = PendingGroup(source, requests, start, stop, now, unit, key)
+            level, flow = level_and_flow(priority)
+            self._waiting.add(level, self._fair.rank(level, flow, group.rows or len(group)), group)
+            start = stop
 
     def cancel(self, source: Any, request_id: int) -> bool:
         """Remove a request. Return whether it was still waiting."""
@@ -113,10 +124,13 @@ class Batcher:
             return None, None
         head = waiting.items[0][3]
         if head.key is None:
-            return Batch([waiting.take_first()]), None
+            batch = Batch([waiting.take_first()])
+            self._note_served()
+            return batch, None
         rest: List[Item] = []
         if len(waiting.items) == 1 and len(head) == 1 and not batching.delay:
             batch = Batch([head])  # there is nothing to choose
+            waiting.last_taken = waiting.items[0]
         else:
             limit, latest_end = self._batch_limits(head, now)
             groups, rest = waiting.split(limit, latest_end)
@@ -127,7 +141,16 @@ class Batcher:
         if batching.target and (rest or batch.rows > self._typical_rows):
             self._typical_rows += _TYPICAL_WEIGHT * (batch.rows - self._typical_rows)
         waiting.items = rest
+        self._note_served()
         return batch, None
+
+    def _note_served(self) -> None:
+        """Note what the batch that was just formed means for the order of those that come."""
+        if not self._waiting.items:
+            self._fair.clear()
+        elif not self.batching.target:
+            level, rank, _, _ = self._waiting.last_taken
+            self._fair.served(level, rank)
 
     def has_full_batch(self) -> bool:
         """Return whether the next batch has as many rows as it may have; False if requests run alone."""

@@ -2,19 +2,25 @@
 
 import bisect
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, List, Sequence, Tuple
 
 from runtimes.worker.pending import Pending, PendingGroup
 
 # Priority, order within it, arrival; no two are equal unless they are parts of one group, and those are never compared.
 Item = Tuple[int, float, int, PendingGroup]
+_PLACE = itemgetter(0, 1, 2)
 
 
 class Waiting:
-    """Groups of requests by priority, then by `order`, then by arrival. `items` may be replaced by some of them."""
+    """Groups of requests by priority, then by `order`, then by arrival. `items` may be replaced by some of them.
+
+    last_taken: the last item of which `take_first` or `split` has returned anything.
+    """
 
     def __init__(self) -> None:
         self.items: List[Item] = []
+        self.last_taken: Item
         self._arrivals = 0
 
     def __len__(self) -> int:
@@ -36,8 +42,11 @@ class Waiting:
 
     def take_first(self) -> PendingGroup:
         """Remove and return the first request."""
-        *place, group = self.items[0]
-        self.items[:1] = [(*place, group.part(1, len(group)))] if len(group) > 1 else []
+        self.last_taken = item = self.items[0]
+        group = item[3]
+        self.items[:1] = [_behind(item, 1, group.part(1, len(group)))] if len(group) > 1 else []
+        if item[1]:
+            self.items.sort(key=_PLACE)
         return group.part(0, 1)
 
     def remove(self, source: Any, request_id: int) -> bool:
@@ -93,14 +102,27 @@ class Waiting:
             elif group.rows <= room:
                 groups.append(group)
                 room -= group.rows
+                self.last_taken = item
             else:
+                taken = 0
                 for part, fits in _parts_that_fit(group, room):
                     if fits:
                         groups.append(part)
                         room -= part.rows
+                        taken += part.rows
+                        self.last_taken = item
                     else:
-                        rest.append((*item[:3], part))
+                        rest.append(_behind(item, taken, part))
+        if items[0][1]:
+            rest.sort(key=_PLACE)
         return groups, rest
+
+
+def _behind(item: Item, rows: int, part: PendingGroup) -> Item:
+    """Return the item of a part of a group, of which this many rows before the part have been taken."""
+    priority, order, arrival, _ = item
+    # 0.0 if requests run in the order of their arrival. With a target, order is a deadline, but groups have no parts.
+    return priority, order + rows if order else order, arrival, part
 
 
 def _parts_that_fit(group: PendingGroup, room: int) -> List[Tuple[PendingGroup, bool]]:

@@ -10,8 +10,8 @@ from google.protobuf.message import DecodeError, Message
 from gateway.codecs.protobuf_limits import check_fields
 from gateway.domain.identity import Action, Identity
 from gateway.domain.types import InferRequest, InferResponse
-from gateway.engine.protocol import Engine, RequestHandle
-from gateway.errors import InvalidRequest
+from gateway.engine.protocol import AnswerCallback, Engine, RequestHandle
+from gateway.errors import InvalidRequest, QuotaExceeded
 from gateway.front.base.access import Check
 from gateway.front.base.client_errors import to_client_error
 
@@ -58,21 +58,34 @@ class InferCall(Generic[_OptionsT]):
     async def __call__(self, raw: bytes, seconds: float | None, check: Check | None = None) -> bytes:
         request, options = self._read(raw, seconds)
         identity = None if check is None else check("infer", request.model)
-        return self._write(options, await self._engine.infer(request, identity))
+        try:
+            return self._write(options, await self._engine.infer(request, identity))
+        except QuotaExceeded as error:
+            if check is not None:
+                check.record("infer", request.model, error.kind)
+            raise
 
     def submit(self, raw: bytes, seconds: float | None, done: Done, check: Check | None = None) -> RequestHandle:
         """Like Engine.submit, for a method with one answer: `done` is called later, once. Raises ModelportError."""
         request, options = self._read(raw, seconds)
-        identity = None if check is None else check("infer", request.model)
-        return self._engine.submit(request, partial(self._on_final, options, done), identity)
+        return self._submit(request, partial(self._on_final, options, done), check)
 
     def submit_each(
         self, raw: bytes, seconds: float | None, done: EachDone, check: Check | None = None
     ) -> RequestHandle:
         """Like `submit`, for a method with any number of answers."""
         request, options = self._read(raw, seconds)
-        identity = None if check is None else check("infer", request.model)
-        return self._engine.submit(request, partial(self._on_each, options, done), identity)
+        return self._submit(request, partial(self._on_each, options, done), check)
+
+    def _submit(self, request: InferRequest, on_answer: AnswerCallback, check: Check | None) -> RequestHandle:
+        if check is None:
+            return self._engine.submit(request, on_answer)
+        identity = check("infer", request.model)
+        try:
+            return self._engine.submit(request, on_answer, identity)
+        except QuotaExceeded as error:
+            check.record("infer", request.model, error.kind)
+            raise
 
     def _on_final(self, options: _OptionsT, done: Done, outcome: InferResponse | Exception) -> None:
         if isinstance(outcome, Exception):
@@ -125,14 +138,16 @@ def unary(
         message = parse(kind, raw, max_fields)
         name = model(message)
         identity = None if check is None else check(action, name)
-        if check is None or action != "admin":
+        if check is None:
             return (await answer(message, seconds, identity)).SerializeToString()
         try:
             reply = await answer(message, seconds, identity)
         except Exception as error:
-            check.record(action, name, to_client_error(error).kind)
+            if action == "admin" or isinstance(error, QuotaExceeded):
+                check.record(action, name, to_client_error(error).kind)
             raise
-        check.record(action, name)
+        if action == "admin":
+            check.record(action, name)
         return reply.SerializeToString()
 
     return call

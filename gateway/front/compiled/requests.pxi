@@ -36,11 +36,12 @@ cdef class Model:
 cdef class Request:
     """A QueuedRequest (servable.py)."""
 
-    cdef readonly object id, layout
+    # `identity` is None: requests of known clients take the Python code.
+    cdef readonly object id, layout, identity
     cdef uint64_t number
     cdef readonly Py_ssize_t rows, size
     cdef readonly double deadline, queued_at
-    cdef readonly int priority
+    cdef readonly int64_t priority
     cdef public double sent_at
     cdef public int crashes
     cdef public object worker

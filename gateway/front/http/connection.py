@@ -356,10 +356,13 @@ class HttpConnection(HttpToolsProtocol):
         try:
             identity.check("infer", model)
         except ModelportError as error:
-            assert self._shared.access is not None
-            peer = http_caller(self.client, ()).peer
-            self._shared.access.record(Event("infer", model, peer, identity.name, path, error.kind))
+            self.record_refusal(identity, model, path, error)
             raise
+
+    def record_refusal(self, identity: Identity, model: str, path: str, error: ModelportError) -> None:
+        assert self._shared.access is not None
+        peer = http_caller(self.client, ()).peer
+        self._shared.access.record(Event("infer", model, peer, identity.name, path, error.kind))
 
     def ask_for_body(self) -> None:
         self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -15,7 +15,7 @@ from gateway.domain.identity import Identity
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.protocol import ClientDisconnected, Engine, RequestHandle
-from gateway.errors import InvalidRequest, ModelportError, TooLarge
+from gateway.errors import InvalidRequest, ModelportError, QuotaExceeded, TooLarge
 from gateway.front.base.body import Headers, read_headers
 from gateway.front.base.dialect import Reply, Route, Writer, error_reply
 from gateway.front.base.limits import Limits
@@ -66,6 +66,9 @@ class Connection(Protocol):
 
     def check(self, identity: Identity, model: str, path: str) -> None:
         """Check whether this client may send requests to this model. Raises Unauthenticated, Forbidden."""
+
+    def record_refusal(self, identity: Identity, model: str, path: str, error: ModelportError) -> None:
+        """Record in the audit log that this error refused a request."""
 
     def ask_for_body(self) -> None:
         """Send "100 Continue", which the client awaits before it sends the body."""
@@ -124,7 +127,7 @@ class HotRequest:
         self._chunks: list[bytes] = []
         self._buffer: memoryview | None = None
         self._received = 0
-        self._reservation = self._engine.reserve_body(route.model, route.version)
+        self._reservation = self._engine.reserve_body(route.model, route.version, identity)
         try:
             if identity is not None and route.model:  # otherwise the body names the model: see _submit
                 self._connection.check(identity, route.model, route.path)
@@ -346,6 +349,8 @@ class HotRequest:
             self._send(self._reply)
 
     def _error_reply(self, error: Exception) -> Reply:
+        if isinstance(error, QuotaExceeded) and self._head.identity is not None:
+            self._connection.record_refusal(self._head.identity, self._route.model, self._route.path, error)
         return error_reply(self._route.dialect, error)
 
     def _send(self, reply: Reply) -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pytest
 
+from gateway.domain.identity import Identity
+from gateway.domain.quota import Usage
 from gateway.domain.table import WorkerAddress
 from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.client import WorkerClient
@@ -18,6 +21,7 @@ from gateway.engine.queue import ModelQueue
 from gateway.engine.servable import QueuedRequest
 from gateway.errors import DeadlineExceeded, Internal, ModelportError
 from runtimes import status_page, wire
+from runtimes.fair_order import priority_of
 from runtimes.layouts import layout_of
 from runtimes.tensors import from_array
 from runtimes.wire import FrameReader, ResultFrame, ResultGroup
@@ -91,11 +95,11 @@ class Bench:
         self.queue.clients.append(cast(WorkerClient, made))
         return made
 
-    def put(self, priority: int = 0) -> WatchedRequest:
+    def put(self, priority: int = 0, identity: Identity | None = None) -> WatchedRequest:
         number = next(self._ids)
         request = InferRequest("m", [from_array("x", np.ones((1, 4), np.float32))], priority=priority)
         layout = layout_of("default", (), request.inputs)
-        queued = WatchedRequest(number, request, layout, 1, 16, 1e9, 0.0, priority, None, self.queue)
+        queued = WatchedRequest(number, request, layout, 1, 16, 1e9, 0.0, priority, identity, self.queue)
         self.queue.put(queued)
         return queued
 
@@ -112,6 +116,86 @@ def test_the_window_limits_rows_and_priority_orders_the_rest() -> None:
         for queued in (first, urgent):
             bench.queue.on_results(cast(WorkerClient, client), client.answer(queued.id))
         assert [number for number, _ in client.sent] == [first.id, urgent.id, second.id]
+
+    run(test)
+
+
+GREEDY, OTHER = priority_of(1, 11), priority_of(1, 22)
+
+
+def test_a_client_with_many_requests_does_not_delay_the_first_of_another() -> None:
+    def test(bench: Bench) -> None:
+        client = bench.client(window=8)
+        greedy = [bench.put(GREEDY) for _ in range(50)]
+        assert [number for number, _ in client.sent] == [each.id for each in greedy[:8]]
+        guests = [bench.put(OTHER) for _ in range(10)]
+        # Beyond the window, because the worker decides which request is next; but only a few.
+        beyond = [number for number, _ in client.sent[8:]]
+        assert beyond == [each.id for each in guests[: len(beyond)]]
+        assert 1 <= len(beyond) <= 4
+        for _ in range(56):
+            bench.queue.on_results(cast(WorkerClient, client), client.answer(min(client.in_flight)))
+        # All that the other still had waiting were sent in turn with the greedy one's.
+        order = [number for number, _ in client.sent[8 + len(beyond) :]]
+        last = order.index(guests[-1].id)
+        assert last <= 2 * (10 - len(beyond))
+        assert sorted(order[last + 1 :]) == order[last + 1 :]
+
+    run(test)
+
+
+def test_clients_beyond_the_window_have_a_limit_together() -> None:
+    def test(bench: Bench) -> None:
+        client = bench.client(window=4)
+        for flow in range(100):
+            bench.put(priority_of(1, flow + 1))
+        assert len(client.sent) == 8
+        for sent in list(client.in_flight.values()):
+            bench.queue.on_results(cast(WorkerClient, client), client.answer(sent.id))
+        assert bench.queue.under_way == 92
+        bench.queue.fail_all(Internal("the test ends"))
+
+    run(test)
+
+
+def test_a_client_that_gave_up_many_requests_is_still_next() -> None:
+    def test(bench: Bench) -> None:
+        client = bench.client(window=1)
+        bench.put(GREEDY)
+        for _ in range(20):
+            bench.put(GREEDY)
+        given_up = [bench.put(OTHER) for _ in range(20)]
+        for each in given_up[1:]:  # the first was sent
+            each.fail(DeadlineExceeded("late"))
+        last = bench.put(OTHER)
+        for _ in range(5):
+            bench.queue.on_results(cast(WorkerClient, client), client.answer(min(client.in_flight)))
+        assert last.id in [number for number, _ in client.sent]
+
+    run(test)
+
+
+def test_each_request_is_charged_its_share_of_the_batch_even_if_nobody_waits_for_it() -> None:
+    class Charged:
+        flow = 5
+
+        def __init__(self) -> None:
+            self.seconds: list[float] = []
+
+        def charge(self, seconds: float) -> None:
+            self.seconds.append(seconds)
+
+    def test(bench: Bench) -> None:
+        client, usage = bench.client(), Charged()
+        who = Identity("someone", {}, usage=cast(Usage, usage))
+        bench.put(priority_of(1, 5), who)
+        given_up = bench.put(priority_of(1, 5), who)
+        given_up.fail(DeadlineExceeded("late"))
+        for number in list(client.in_flight):
+            # 3 ns of compute for a batch of 5 rows, of which the request has one
+            bench.queue.on_results(cast(WorkerClient, client), client.answer(number))
+        assert usage.seconds == [pytest.approx(3e-9 / 5)] * 2
+        assert bench.queue._rows_by_flow == {}
 
     run(test)
 
@@ -163,7 +247,7 @@ def test_given_up_requests_are_removed_from_the_heap() -> None:
             queued = bench.put()
             queued.fail(DeadlineExceeded("late"))
         assert bench.queue.queued == 1
-        assert len(bench.queue._queued._entries) < 100
+        assert len(bench.queue._queued._heap._entries) < 100
         client = bench.client()
         bench.queue.pump()
         assert client.sent == [(live.id, 0)]

@@ -1,7 +1,10 @@
 """Which requests share a batch, when, and in which order."""
 
+from itertools import chain
+
 import numpy as np
 
+from runtimes.fair_order import priority_of
 from runtimes.tensors import from_array
 from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching, padded_size
@@ -49,6 +52,31 @@ def test_shapes_that_differ_beyond_the_rows_stay_apart() -> None:
 def test_lower_priority_numbers_go_first() -> None:
     batcher = batcher_with(frame(4), frame(4, priority=-1), frame(4, priority=1))
     assert [ids(batcher), ids(batcher), ids(batcher)] == [[1], [0], [2]]
+
+
+def test_a_client_with_many_requests_does_not_delay_another() -> None:
+    greedy, other = priority_of(1, 11), priority_of(1, 22)
+    batcher = Batcher(BATCHING)
+    many = [(number, frame(priority=greedy)) for number in range(12)]
+    batcher.add("front 1", one_frame(*many), False, 0.0)
+    assert ids(batcher) == [0, 1, 2, 3]
+    add(batcher, "front 2", 100, frame(priority=other))
+    assert ids(batcher)[0] == 100
+    batcher.add("front 2", one_frame(*[(number, frame(priority=other)) for number in (101, 102, 103)]), False, 0.0)
+    batcher.add("front 1", one_frame((12, frame(priority=greedy)), (104, frame(priority=other))), False, 0.0)
+    rest = [ids(batcher) for _ in range(4)]
+    assert sorted(chain(*rest)) == [7, 8, 9, 10, 11, 12, 101, 102, 103, 104]
+    assert {101, 102, 103, 104} < set(rest[0] + rest[1])  # in turn with as many of the first
+    assert not batcher
+
+
+def test_without_batching_clients_take_turns() -> None:
+    greedy, other = priority_of(0, 11), priority_of(0, 22)
+    batcher = Batcher(Batching())
+    batcher.add("front", one_frame(*[(number, frame(priority=greedy)) for number in range(6)]), False, 0.0)
+    assert ids(batcher) == [0]
+    batcher.add("front", one_frame(*[(number, frame(priority=other)) for number in (10, 11)]), False, 0.0)
+    assert [ids(batcher)[0] for _ in range(7)] in ([10, 1, 11, 2, 3, 4, 5], [10, 1, 2, 11, 3, 4, 5])
 
 
 def test_what_may_have_killed_a_worker_runs_alone() -> None:
