@@ -113,6 +113,7 @@ class Settings(BaseModel):
     )
     shared_memory: bool = Field(False, description="let clients on this machine register shared memory")
     allow_export: bool = Field(False, description="let clients export models: POST /v2/models/{model}/export")
+    require_locks: bool = Field(False, description="build environments only from lock files, which have hashes")
     runtimes: Mapping[str, RuntimeSettings] = Field(default_factory=dict)
 
 

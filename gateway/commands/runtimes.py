@@ -14,18 +14,18 @@ from gateway.environments.environment import Environment, EnvironmentUnavailable
 from gateway.environments.runtime import converters, discover
 
 
-def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -> int:
+def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path], require_locks: bool = False) -> int:
     """Print which runtimes are installed or available. externals: runtime → interpreter that has its framework."""
     table = Table(box=None, pad_edge=False)
-    for column in ("RUNTIME", "FRAMEWORK", "STATE", "PYTHON", "PACKAGES", "DISK", "DOWNLOAD"):
-        table.add_column(column, overflow="fold")
-    locator = Locator(home, accelerator, externals)
+    for column in ("RUNTIME", "FRAMEWORK", "STATE", "LOCKED", "PYTHON", "PACKAGES", "DISK", "DOWNLOAD"):
+        table.add_column(column, overflow="fold", min_width=12 if column == "FRAMEWORK" else None)
+    locator = Locator(home, accelerator, externals, require_locks)
     for runtime in [*discover().values(), *converters().values()]:
         download = _size(runtime.download_mb.get(runtime.accelerator(accelerator), 0) * 1e6)
         try:
             found = locator.locate(runtime)
         except EnvironmentUnavailable as error:
-            table.add_row(runtime.name, runtime.title, f"unavailable: {error}", "", "", "", download)
+            table.add_row(runtime.name, runtime.title, f"unavailable: {error}", "", "", "", "", download)
         else:
             version = ".".join(map(str, found.interpreter.version)) + ("" if found.folder else " (yours)")
             state = "ready" if found.ready else "not built"
@@ -34,6 +34,7 @@ def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -
                 runtime.name,
                 runtime.title,
                 state,
+                "" if found.folder is None else "yes" if found.locked else "no",
                 version,
                 packages,
                 _size(found.size_bytes()),
@@ -43,18 +44,19 @@ def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path]) -
     return 0
 
 
-def install(name: str, home: Path, accelerator: str, python: Path | None) -> int:
+def install(name: str, home: Path, accelerator: str, python: Path | None, require_locks: bool = False) -> int:
     """Build a runtime's environment, and print the progress. Returns the exit code."""
     runtimes = {**discover(), **converters()}
     if name not in runtimes:
         return _failed(f"there is no runtime '{name}': installed are {', '.join(sorted(runtimes))}")
     try:
-        found = locate(runtimes[name], accelerator, home, python=python)
+        found = locate(runtimes[name], accelerator, home, python, require_lock=require_locks)
         if found.ready:
             print(f"{name} is ready: {_packages(found)}")
             return 0
         if runtimes[name].licenses:
             print(f"  licenses: {runtimes[name].licenses}", flush=True)
+        print("  locked: every file is checked against its hash" if found.locked else "  not locked", flush=True)
         asyncio.run(build(found, lambda line: print(f"  {line}", flush=True)))
     except EnvironmentUnavailable as error:
         if error.detail:

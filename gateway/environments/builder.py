@@ -26,9 +26,10 @@ class Progress:
 class Builder:
     """Locates environments, and builds those that are missing.
 
-    external     runtime → an interpreter that already has its framework
-    only         the runtimes to use; empty: all
-    on_progress  called whenever progress() may have changed
+    external       runtime → an interpreter that already has its framework
+    only           the runtimes to use; empty: all
+    on_progress    called whenever progress() may have changed
+    require_locks  whether to build only from lock files
     """
 
     def __init__(
@@ -38,8 +39,9 @@ class Builder:
         external: Mapping[str, Path],
         only: frozenset[str],
         on_progress: Callable[[], None],
+        require_locks: bool = False,
     ) -> None:
-        self._locator = Locator(home, accelerator, external)
+        self._locator = Locator(home, accelerator, external, require_locks)
         self._only = only
         self._on_progress = on_progress
         self._waiting: dict[str, tuple[Environment, asyncio.Future[Environment]]] = {}
@@ -141,7 +143,12 @@ class Builder:
             self._on_progress()
 
         size = f"about {self._size_mb(environment.runtime):.0f} MB to download"
-        log.info("%s: building its environment (only once; %s)", name, size)
+        log.info(
+            "%s: building its environment (only once; %s; %s)",
+            name,
+            size,
+            "locked" if environment.locked else "not locked",
+        )
         set_step(size)
         await environments.build(environment, set_step)
         log.info("%s: its environment is ready after %.0f s", name, time.monotonic() - since)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.environments import interpreters, npm, prepare, steps
+from gateway.environments import interpreters, lockfile, npm, prepare, steps
 from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.interpreters import Interpreter
 from gateway.environments.lock import locked, locked_now
+from gateway.environments.lockfile import Lock, Target
 from gateway.environments.runtime import Runtime
 from gateway.environments.versions import humanize
 
@@ -31,12 +32,17 @@ _SYSTEMS = {"linux": "Linux", "linux-musl": "Linux with musl", "macos": "macOS",
 
 @dataclass(frozen=True)
 class Environment:
-    """folder: None for an interpreter that already has the framework, where nothing is built or removed."""
+    """A runtime's environment, built or not.
+
+    folder  None for an interpreter that already has the framework, where nothing is built or removed
+    lock    what is installed, and nothing else; None if pip chooses the versions of dependencies
+    """
 
     runtime: Runtime
     accelerator: str
     folder: Path | None
     interpreter: Interpreter
+    lock: Lock | None = None
 
     @property
     def python(self) -> Path:
@@ -52,6 +58,16 @@ class Environment:
         """Distribution → version, as built; empty if the environment is not ready or was not built by modelport."""
         return dict(self._marker().get("installed", {}))
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Normalized name of a distribution → SHA-256 of the file that was downloaded for it, where that is known."""
+        return dict(self._marker().get("hashes", {}))
+
+    @property
+    def locked(self) -> bool:
+        """Whether it was built from a lock or, if it is not ready, will be."""
+        return bool(self._marker().get("lock")) if self.ready else self.lock is not None
+
     def size_bytes(self) -> int:
         """Return its size on disk, even if half-built; 0 for an interpreter that is not modelport's."""
         if self.folder is None:
@@ -59,16 +75,23 @@ class Environment:
         return int(self._marker().get("size_bytes", 0)) or steps.size_of(self.folder)
 
     def _marker(self) -> Mapping[str, Any]:
-        return _marker_in(self.folder) if self.folder else {}
+        # An external interpreter may be that of an environment that modelport built, for an image.
+        return _marker_in(self.folder or self.python.parent.parent)
 
 
 def locate(
-    runtime: Runtime, accelerator: str, home: Path, python: Path | None = None, external: bool = False
+    runtime: Runtime,
+    accelerator: str,
+    home: Path,
+    python: Path | None = None,
+    external: bool = False,
+    require_lock: bool = False,
 ) -> Environment:
     """Find out where this runtime's environment is or would be, without building it. Raises EnvironmentUnavailable.
 
-    python    the interpreter to build it from, instead of searching for one
-    external  whether `python` already has the framework, and is the environment itself
+    python        the interpreter to build it from, instead of searching for one
+    external      whether `python` already has the framework, and is the environment itself
+    require_lock  whether only an environment that was built from a lock will do
     """
     interpreter = interpreters.chosen(python) if python else None
     if python and interpreter is None:
@@ -100,9 +123,33 @@ def locate(
     _check_platform(runtime, *interpreter.platform.rsplit("-", 1))
     key = [_LAYOUT, runtime.requirements[accelerator], interpreter.minor, interpreter.implementation]
     key += [each for each in (runtime.without_dependencies, runtime.npm, prepare.digest(runtime)) if each]
-    digest = hashlib.sha256(json.dumps([*key, interpreter.platform, accelerator]).encode()).hexdigest()
-    folder = home.expanduser().absolute() / "environments" / f"{runtime.name}-{accelerator}-{digest[:12]}"
-    return Environment(runtime, accelerator, folder, interpreter)
+    key += [interpreter.platform, accelerator]
+    environments = home.expanduser().absolute() / "environments"
+    plain = Environment(runtime, accelerator, environments / _name(runtime, accelerator, key), interpreter)
+    lock = lockfile.find(runtime, accelerator, interpreter)
+    if lock is None:
+        if require_lock:
+            raise EnvironmentUnavailable(
+                _no_lock(runtime, Target(accelerator, interpreter.minor, interpreter.platform))
+            )
+        return plain
+    folder = environments / _name(runtime, accelerator, [*key, lock.digest])
+    from_lock = Environment(runtime, accelerator, folder, interpreter, lock)
+    # One that was built before there was a lock stays in use: to build it again would take long and change nothing.
+    return plain if plain.ready and not from_lock.ready and not require_lock else from_lock
+
+
+def _name(runtime: Runtime, accelerator: str, key: list[Any]) -> str:
+    return f"{runtime.name}-{accelerator}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}"
+
+
+def _no_lock(runtime: Runtime, target: Target) -> str:
+    if runtime.npm:
+        return f"{runtime.title} has npm packages, which no lock covers: turn require_locks off to build it"
+    return (
+        f"{runtime.title} has no lock for {target}: "
+        f"run 'modelport runtimes lock {runtime.name}', or turn require_locks off"
+    )
 
 
 @dataclass(frozen=True)
@@ -112,11 +159,13 @@ class Locator:
     home: Path
     accelerator: str
     external: Mapping[str, Path]
+    require_locks: bool = False
 
     def locate(self, runtime: Runtime) -> Environment:
         """Raises EnvironmentUnavailable."""
         python = self.external.get(runtime.name)
-        return locate(runtime, self.accelerator, self.home, python=python, external=python is not None)
+        external = python is not None
+        return locate(runtime, self.accelerator, self.home, python, external, require_lock=self.require_locks)
 
     def check(self, runtime: Runtime) -> None:
         """Raises EnvironmentUnavailable if this machine cannot provide the environment, built or not.
@@ -138,27 +187,37 @@ async def build(environment: Environment, progress: Callable[[str], None]) -> No
         return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        async with locked(_lock_file(folder), lambda: progress("waiting for another gateway that builds it")):
+        async with locked(_mutex_file(folder), lambda: progress("waiting for another gateway that builds it")):
             if environment.ready:
                 return
             since = time.monotonic()
             needed_mb = runtime.download_mb.get(environment.accelerator, 0) * _DISK_PER_DOWNLOAD
             await steps.in_thread(steps.check_disk, folder, runtime.title, needed_mb)
             await steps.make_venv(environment.interpreter.path, folder, progress)
-            requirements = runtime.requirements[environment.accelerator]
-            await steps.install(folder, requirements, environment.interpreter.minor, progress)
-            if alone := runtime.without_dependencies:
-                await steps.install(folder, alone, environment.interpreter.minor, progress, ["--no-deps"])
+            hashes = await _install(environment, folder, progress)
             if runtime.npm:
                 await npm.install(folder, runtime.npm, progress)
             if runtime.prepare:
                 await prepare.run(folder, runtime, progress)
-            await steps.in_thread(_complete, environment, folder, time.monotonic() - since)
+            await steps.in_thread(_complete, environment, folder, hashes, time.monotonic() - since)
     except OSError as error:
         raise EnvironmentUnavailable(
             f"{runtime.title}'s environment cannot be created ({error.strerror}): "
             "set MODELPORT_HOME to a folder that you can write to"
         ) from error
+
+
+async def _install(environment: Environment, folder: Path, progress: Callable[[str], None]) -> dict[str, str]:
+    """Return distribution → SHA-256 of the file that was downloaded for it. Raises EnvironmentUnavailable."""
+    minor = environment.interpreter.minor
+    if lock := environment.lock:
+        # Where the lock allows one file only, it is known even if pip is too old to report it.
+        only = {pin.name: pin.hashes[0] for pin in lock.pins if len(pin.hashes) == 1}
+        return only | await steps.install(folder, lock.requirements(), minor, progress, lockfile.PIP_OPTIONS)
+    hashes = await steps.install(folder, environment.runtime.requirements[environment.accelerator], minor, progress)
+    if alone := environment.runtime.without_dependencies:
+        hashes |= await steps.install(folder, alone, minor, progress, ["--no-deps"])
+    return hashes
 
 
 def remove(environment: Environment) -> None:
@@ -172,7 +231,7 @@ def remove(environment: Environment) -> None:
     if not folder.parent.exists():
         return
     try:
-        with locked_now(_lock_file(folder)):
+        with locked_now(_mutex_file(folder)):
             # Delete the marker first, so that the environment is not ready even if the rest is interrupted.
             (folder / _MARKER).unlink(missing_ok=True)
             if folder.exists():
@@ -191,13 +250,15 @@ def _marker_in(folder: Path) -> Mapping[str, Any]:
     return marker if isinstance(marker, dict) else {}
 
 
-def _complete(environment: Environment, folder: Path, seconds: float) -> None:
+def _complete(environment: Environment, folder: Path, hashes: Mapping[str, str], seconds: float) -> None:
     marker = {
         "runtime": environment.runtime.name,
         "accelerator": environment.accelerator,
         "python": ".".join(map(str, environment.interpreter.version)),
         "requirements": environment.runtime.requirements[environment.accelerator],
+        "lock": environment.lock.digest if environment.lock else "",
         "installed": steps.installed(folder),
+        "hashes": hashes,
         "seconds": round(seconds, 1),
         "size_bytes": steps.size_of(folder),
     }
@@ -206,7 +267,7 @@ def _complete(environment: Environment, folder: Path, seconds: float) -> None:
     os.replace(draft, folder / _MARKER)
 
 
-def _lock_file(folder: Path) -> Path:
+def _mutex_file(folder: Path) -> Path:
     # Next to the folder, because the folder may be deleted and recreated under the lock.
     return folder.with_name(folder.name + ".lock")
 

@@ -15,3 +15,7 @@ class EnvironmentUnavailable(Exception):
 
 class BrokenRuntime(Exception):
     """A runtime's folder is unusable. The message is one sentence that names the file and the key."""
+
+
+class CannotLock(Exception):
+    """No lock can be made. The message is one sentence, for the terminal."""

@@ -1,8 +1,11 @@
 """Turns pip's output into progress for people, and into one sentence if it fails."""
 
+import json
 import re
 import signal
 from collections import deque
+
+from packaging.utils import canonicalize_name
 
 _KEPT_LINES = 15
 _COLLECTING = re.compile(r"Collecting ([\w.-]+)")
@@ -13,6 +16,8 @@ _INSTALLING = re.compile(r"Installing collected packages: (.*)")
 _NOT_FOUND = re.compile(r"ERROR: Could not find a version that satisfies the requirement (.+?) \(from versions: (.*)\)")
 _RETRYING = re.compile(r"WARNING: Retrying .* after connection broken by ['\"]?(.*)")
 _UNTRUSTED = re.compile(r"\s*Could not fetch URL .* ssl certificate", re.IGNORECASE)
+_MISMATCHES = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES"
+_MISMATCH = re.compile(r"\s+([\w.-]+==[\w.+!]+) from .*:$")
 _FILE = re.compile(r"(?:file://)?(?<![\w:/.])/(?:[^\s/'\":]+/)+")
 
 
@@ -24,6 +29,7 @@ class Output:
         self._errors: list[str] = []
         self._not_found: tuple[str, str] | None = None
         self._broken_connection = ""
+        self._mismatches: list[str] | None = None
 
     def feed(self, line: str) -> str:
         """Read a line. Return progress for people, or "" for most lines."""
@@ -34,6 +40,10 @@ class Output:
         if line.startswith(("WARNING:", "DEPRECATION:")):
             return ""
         self.lines.append(line)
+        if line.startswith(_MISMATCHES):
+            self._mismatches = []
+        elif self._mismatches is not None and (match := _MISMATCH.match(line)):
+            self._mismatches.append(match[1])
         if missing := _NOT_FOUND.match(line):
             self._not_found = (missing[1], missing[2])
         elif line.startswith("ERROR:") and not line.startswith("ERROR: Ignored the following"):
@@ -47,6 +57,12 @@ class Output:
             return f"pip was killed by {name}, probably because memory ran out: free some and try again"
         if any("No space left on device" in line for line in self.lines):
             return "the disk became full while pip installed: free some, or set MODELPORT_HOME and TMPDIR elsewhere"
+        if self._mismatches is not None:
+            names = " and ".join(self._mismatches) or "a package"
+            return (
+                f"the file that pip received for {names} does not match the hash in the lock: it may have been "
+                "tampered with, so check the package index that pip is configured for"
+            )
         if self._not_found:
             requirement, versions = self._not_found
             if versions == "none" and self._broken_connection:
@@ -60,6 +76,16 @@ class Output:
             return f"pip could not find {requirement} for Python {python}: {known}"
         last = self._errors or list(self.lines)[-1:] or ["it printed nothing"]
         return f"pip failed: {_FILE.sub('', last[0]).rstrip('.')}"
+
+
+def reported_hashes(report: str) -> dict[str, str]:
+    """Return normalized name of a distribution → SHA-256 of its file, from the text that pip install --report wrote."""
+    hashes = {}
+    for each in json.loads(report)["install"]:
+        archive = each["download_info"].get("archive_info", {})
+        if digest := archive.get("hashes", {}).get("sha256"):
+            hashes[str(canonicalize_name(each["metadata"]["name"]))] = digest
+    return hashes
 
 
 def _progress(line: str) -> str:

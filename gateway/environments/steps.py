@@ -6,9 +6,11 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import TypeVar
+
+from packaging.version import Version
 
 from gateway.environments import interpreters, pip
 from gateway.environments.errors import EnvironmentUnavailable
@@ -55,13 +57,17 @@ async def make_venv(python: Path, folder: Path, progress: Callable[[str], None])
 
 async def install(
     folder: Path, requirements: Iterable[str], minor: str, progress: Callable[[str], None], options: Iterable[str] = ()
-) -> None:
-    """Run pip install in the folder's environment, with the user's pip configuration.
+) -> dict[str, str]:
+    """Run pip install in the folder's environment, with the user's pip configuration. Raises EnvironmentUnavailable.
 
-    Raises EnvironmentUnavailable.
+    Returns distribution → SHA-256 of the file that was downloaded for it; nothing from a pip that cannot report it.
     """
     file = folder / "requirements.txt"
     file.write_text("".join(f"{requirement}\n" for requirement in requirements))
+    report = folder / "pip-report.json"
+    report.unlink(missing_ok=True)
+    if _reports(folder):
+        options = [*options, "--report", str(report)]
     output = pip.Output()
 
     def on_line(line: str) -> None:
@@ -75,12 +81,16 @@ async def install(
         detail = "\n".join(output.lines)
         log.info("pip failed with %d:\n%s", returncode, detail)
         raise EnvironmentUnavailable(output.failure(returncode, minor), detail)
+    return pip.reported_hashes(report.read_text()) if report.exists() else {}
 
 
 def installed(folder: Path) -> dict[str, str]:
     """Return distribution → version."""
-    found = distributions(path=[str(site) for site in _site_packages(folder)])
-    return dict(sorted((each.name, each.version) for each in found))
+    return dict(sorted((each.name, each.version) for each in distributions_in(folder)))
+
+
+def distributions_in(folder: Path) -> list[Distribution]:
+    return list(distributions(path=[str(site) for site in _site_packages(folder)]))
 
 
 def size_of(folder: Path) -> int:
@@ -96,6 +106,11 @@ async def in_thread(function: Callable[..., Result], *arguments: object) -> Resu
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
+
+
+def _reports(folder: Path) -> bool:
+    """Whether the folder's pip has --report in its final format, version 1."""
+    return Version(installed(folder).get("pip", "0")) >= Version("23")
 
 
 def _has_usable_venv(folder: Path) -> bool:

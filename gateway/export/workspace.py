@@ -17,7 +17,7 @@ class Environments:
 
     def __init__(self, home: Path, settings: Settings, on_progress: Callable[[str], None]) -> None:
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
-        self._locator = Locator(home, "cpu", external)
+        self._locator = Locator(home, "cpu", external, settings.require_locks)
         self._on_progress = on_progress
         self.known: Mapping[str, Runtime] = {**discover(), **converters()}
 

@@ -41,15 +41,24 @@ class _Job:
 class ExportJobs:
     """Starts, reports and cancels exports.
 
-    repository  None if the models are not in a repository
-    pythons     runtime → interpreter, from the gateway's settings
+    repository     None if the models are not in a repository
+    pythons        runtime → interpreter, from the gateway's settings
+    require_locks  whether exports build environments only from lock files
     """
 
-    def __init__(self, repository: Path | None, folder: Path, pythons: Mapping[str, Path], allowed: bool) -> None:
+    def __init__(
+        self,
+        repository: Path | None,
+        folder: Path,
+        pythons: Mapping[str, Path],
+        allowed: bool,
+        require_locks: bool = False,
+    ) -> None:
         self._repository = repository
         self._folder = folder
         self._pythons = pythons
         self._allowed = allowed
+        self._require_locks = require_locks
         self._jobs: dict[str, _Job] = {}
         self._ids = itertools.count(1)
 
@@ -126,6 +135,7 @@ class ExportJobs:
     async def _run(self, job: _Job, options: Mapping[str, str]) -> None:
         command = [sys.executable, "-P", "-m", "gateway", "export", "--repository", str(self._repository)]
         command += ["--version", job.version, "--out", str(job.folder / "result")]
+        command += ["--require-locks" if self._require_locks else "--no-require-locks"]
         command += [part for flag, value in options.items() for part in (f"--{flag}", value)]
         command += [part for name, path in self._pythons.items() for part in ("--python", f"{name}={path}")]
         try:

@@ -97,8 +97,12 @@ class Supervisor:
         self._table = Table()
         self._shared_memory = RegionRegistry()
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
-        self._exports = ExportJobs(_models_folder(repository), self._run_dir, external, settings.allow_export)
-        self.builder = Builder(environments, settings.accelerator, external, only, self._on_progress)
+        self._exports = ExportJobs(
+            _models_folder(repository), self._run_dir, external, settings.allow_export, settings.require_locks
+        )
+        self.builder = Builder(
+            environments, settings.accelerator, external, only, self._on_progress, settings.require_locks
+        )
         options = ManagerOptions(
             repository=repository,
             run_dir=self._run_dir,

@@ -24,13 +24,17 @@ def _pip_without_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Callable[..., Path]:
-    """wheel(name, version) puts a wheel where pip finds it. Its one module has a VERSION."""
+    """wheel(name, version) puts a wheel where pip finds it. Its one module has a VERSION.
 
-    def make(name: str, version: str = "1.0") -> Path:
+    says: that VERSION, if it is another. needs: another distribution. folder: instead of the one where pip finds it
+    """
+
+    def make(name: str, version: str = "1.0", says: str = "", needs: str = "", folder: str = "wheels") -> Path:
         described = f"{name}-{version}.dist-info"
+        requires = f"Requires-Dist: {needs}\n" if needs else ""
         files = {
-            f"{name}.py": f"VERSION = {version!r}\n",
-            f"{described}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+            f"{name}.py": f"VERSION = {(says or version)!r}\n",
+            f"{described}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}",
             f"{described}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         }
         lines = []
@@ -38,7 +42,7 @@ def wheel(tmp_path: Path) -> Callable[..., Path]:
             digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
             lines.append(f"{path},sha256={digest},{len(text)}")
         files[f"{described}/RECORD"] = "\n".join([*lines, f"{described}/RECORD,,", ""])
-        target = tmp_path / "wheels" / f"{name}-{version}-py3-none-any.whl"
+        target = tmp_path / folder / f"{name}-{version}-py3-none-any.whl"
         target.parent.mkdir(exist_ok=True)
         with zipfile.ZipFile(target, "w") as archive:
             for path, text in files.items():
