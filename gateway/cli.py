@@ -26,9 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
     predict = _command(commands, "predict", "send arrays, JSON or images to a running gateway")
     models = _command(commands, "models", "list the models of a running gateway")
     health = _command(commands, "health", "check that the gateway on this machine is live, or ready")
-    runtimes = _command(commands, "runtimes", "list runtimes, or build the environment of one")
+    runtimes = _command(commands, "runtimes", "list runtimes, and build, lock or describe their environments")
     export = _command(commands, "export", "convert a model to TFLite, TensorFlow.js or ONNX, and verify the result")
     compare = _command(commands, "compare", "check whether two models of a running gateway compute the same")
+    sbom = _command(commands, "sbom", "print the CycloneDX bill of materials of the gateway itself")
     # Only the chosen command gets its flags, because the names of the settings need an import.
     chosen = next((word for word in argv if not word.startswith("-")), "")
     if chosen == "serve":
@@ -45,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         _export_flags(export)
     elif chosen == "compare":
         _compare_flags(compare)
+    elif chosen == "sbom":
+        sbom.add_argument("--output", type=Path, default=None, metavar="FILE", help="default: standard output")
     options = parser.parse_args(argv)
     try:
         return _run(options, export)
@@ -82,6 +85,8 @@ def _run(options: argparse.Namespace, export: argparse.ArgumentParser) -> int:
         from gateway.commands.models import print_models
 
         return print_models(from_flags(options))
+    if options.command == "sbom":
+        return _sbom(options)
     return _runtimes(options)
 
 
@@ -197,24 +202,67 @@ def _runtimes_flags(parser: argparse.ArgumentParser) -> None:
     install = _command(verbs, "install", "build a runtime's environment")
     install.add_argument("name", help="a runtime, such as onnx; modelport runtimes list shows all")
     install.add_argument("--python", type=Path, default=None, help="the interpreter to build from")
-    for each in (listing, install):
+    lock = _command(verbs, "lock", "write lock files, from which environments are built with hashes")
+    lock.add_argument("names", nargs="*", help="runtimes; default: all")
+    lock.add_argument(
+        "--python-version", action="append", default=[], metavar="X.Y",
+        help="lock for this Python, may be repeated; default: the one that a build here would use",
+    )  # fmt: skip
+    lock.add_argument(
+        "--platform", action="append", default=[],
+        help="lock for this platform, such as linux-aarch64, may be repeated; default: this machine's",
+    )  # fmt: skip
+    lock.add_argument("--upgrade", action="store_true", help="lock the newest versions, whatever is locked or built")
+    sbom = _command(verbs, "sbom", "print the CycloneDX bill of materials of built environments")
+    sbom.add_argument("name", nargs="?", default="", help="a runtime; default: all whose environment is built")
+    sbom.add_argument("--output", type=Path, default=None, metavar="FILE", help="default: standard output")
+    for each in (listing, install, lock, sbom):
         each.add_argument(
             "--accelerator",
             choices=("cpu", "cuda"),
             default=None,
             help="the packages of the environment; default: the setting accelerator",
         )
+    for each in (listing, install):
+        _require_locks_flag(each)
+
+
+def _require_locks_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--require-locks", action=argparse.BooleanOptionalAction, default=None,
+        help="build environments only from lock files; default: the setting require_locks",
+    )  # fmt: skip
 
 
 def _runtimes(options: argparse.Namespace) -> int:
-    from gateway.commands.runtimes import install, list_runtimes
     from gateway.config import Sources, home, read_settings
 
-    settings = read_settings(Sources({"accelerator": options.accelerator}))
-    if options.verb == "install":
-        return install(options.name, home(), settings.accelerator, options.python)
+    settings = read_settings(
+        Sources({"accelerator": options.accelerator, "require_locks": getattr(options, "require_locks", None)})
+    )
     external = {name: each.python for name, each in settings.runtimes.items() if each.python}
-    return list_runtimes(home(), settings.accelerator, external)
+    if options.verb == "lock":
+        from gateway.commands.lock import LockRequest, lock
+
+        pythons, platforms = tuple(options.python_version), tuple(options.platform)
+        request = LockRequest(tuple(options.names), settings.accelerator, pythons, platforms, options.upgrade)
+        return lock(request, home())
+    if options.verb == "sbom":
+        from gateway.commands.sbom import environments_sbom
+        from gateway.environments.environment import Locator
+
+        return environments_sbom(options.name, Locator(home(), settings.accelerator, external), options.output)
+    from gateway.commands.runtimes import install, list_runtimes
+
+    if options.verb == "install":
+        return install(options.name, home(), settings.accelerator, options.python, settings.require_locks)
+    return list_runtimes(home(), settings.accelerator, external, settings.require_locks)
+
+
+def _sbom(options: argparse.Namespace) -> int:
+    from gateway.commands.sbom import gateway_sbom
+
+    return gateway_sbom(options.output)
 
 
 def _export_flags(parser: argparse.ArgumentParser) -> None:
@@ -255,6 +303,7 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
         help="sizes of an input with free dimensions, such as image=1,3,224,224",
     )
     _python_flag(parser)
+    _require_locks_flag(parser)
 
 
 def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -266,7 +315,7 @@ def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int
         return list_routes()
     if not options.model or options.to is None:
         parser.error("MODEL and --to are required, unless --list is given")
-    settings = _with_pythons(read_settings(Sources()), options.python)
+    settings = _with_pythons(read_settings(Sources({"require_locks": options.require_locks})), options.python)
     _check_runtimes(settings)
     shapes = dict(_shape(text) for text in options.shape)
     out = options.out or Path(f"{Path(options.model).name.split('.')[0]}-{options.to}")

@@ -1,6 +1,7 @@
 """The gateway imports only the standard library and the dependencies in pyproject.toml, and therefore no framework."""
 
 import ast
+import itertools
 import re
 import sys
 import tomllib
@@ -31,9 +32,9 @@ def imported() -> dict[str, str]:
 
 
 def declared() -> set[str]:
-    """Return the dependencies in [project], and their own dependencies."""
+    """Return the dependencies in [project], those of its extras, and their own dependencies."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["gpu"]]
+    needed = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
     return set(_with_their_own([Requirement(each) for each in needed]))
 
 
