@@ -3,6 +3,7 @@
 # make proto    regenerate gateway/generated    make bench   the short set of benchmarks
 # make image    Dockerfile.gpu                  make audit    what batching and graph optimisers do to answers
 # make docs     the documentation as a site, in site/           make wheels   packages, in dist/
+# make pip-audit  known vulnerabilities of what the gateway needs
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -13,10 +14,10 @@ ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check docs proto bench audit image wheels apt clean
+.PHONY: help install serve test check docs proto bench audit pip-audit image wheels apt clean
 
 help:  ## what there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
 
 install: .venv/installed  ## .venv/bin/modelport
 
@@ -73,6 +74,9 @@ bench: .venv/benchmarking  ## the short set of benchmarks (docs/performance.md h
 audit: .venv/developing  ## what batching and each runtime's graph optimiser change in answers, over generated models; minutes
 	$(BIN)/python -m audit.batching
 	$(BIN)/python -m audit.optimisers $(ARGS)
+
+pip-audit: .venv/developing  ## known vulnerabilities of what the gateway needs; audit/allowed_vulnerabilities.toml allows some
+	$(BIN)/python -m audit.dependencies $(ARGS)
 
 IMAGE ?= modelport:gpu
 IMAGE_ARGS ?=
