@@ -71,7 +71,8 @@ def _bom(subject: Component, components: Iterable[Component]) -> Bom:
 
 
 def _text(bom: Bom) -> str:
-    return JsonV1Dot6(bom).output_as_string(indent=2)
+    text: str = JsonV1Dot6(bom).output_as_string(indent=2)
+    return text
 
 
 def _folder(environment: Environment) -> Path:

@@ -17,8 +17,9 @@ from gateway.environments.runtime import converters, discover
 def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path], require_locks: bool = False) -> int:
     """Print which runtimes are installed or available. externals: runtime → interpreter that has its framework."""
     table = Table(box=None, pad_edge=False)
-    for column in ("RUNTIME", "FRAMEWORK", "STATE", "LOCKED", "PYTHON", "PACKAGES", "DISK", "DOWNLOAD"):
-        table.add_column(column, overflow="fold", min_width=12 if column == "FRAMEWORK" else None)
+    for column in ("RUNTIME", "FRAMEWORK", "STATE", "LOCK", "PYTHON", "PACKAGES", "DISK", "DOWNLOAD"):
+        least = {"FRAMEWORK": 12, "DOWNLOAD": 8}.get(column)
+        table.add_column(column, overflow="fold", min_width=least)
     locator = Locator(home, accelerator, externals, require_locks)
     for runtime in [*discover().values(), *converters().values()]:
         download = _size(runtime.download_mb.get(runtime.accelerator(accelerator), 0) * 1e6)

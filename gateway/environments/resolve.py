@@ -87,9 +87,10 @@ def _uv() -> str:
     try:
         from uv import find_uv_bin
 
-        return find_uv_bin()
+        path: str = find_uv_bin()
     except (ImportError, FileNotFoundError):
         raise CannotLock("uv, which resolves packages, is missing: pip install 'modelport[lock]'") from None
+    return path
 
 
 def _pin(package: Mapping[str, Any]) -> Pin:
