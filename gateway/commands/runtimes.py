@@ -18,8 +18,8 @@ def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path], r
     """Print which runtimes are installed or available. externals: runtime → interpreter that has its framework."""
     table = Table(box=None, pad_edge=False)
     for column in ("RUNTIME", "FRAMEWORK", "STATE", "LOCK", "PYTHON", "PACKAGES", "DISK", "DOWNLOAD"):
-        least = {"FRAMEWORK": 12, "DOWNLOAD": 8}.get(column)
-        table.add_column(column, overflow="fold", min_width=least)
+        least = 12 if column == "FRAMEWORK" else None
+        table.add_column(column, overflow="fold", min_width=least, no_wrap=column == "DOWNLOAD")
     locator = Locator(home, accelerator, externals, require_locks)
     for runtime in [*discover().values(), *converters().values()]:
         download = _size(runtime.download_mb.get(runtime.accelerator(accelerator), 0) * 1e6)
