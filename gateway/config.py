@@ -114,6 +114,10 @@ class Settings(BaseModel):
     shared_memory: bool = Field(False, description="let clients on this machine register shared memory")
     allow_export: bool = Field(False, description="let clients export models: POST /v2/models/{model}/export")
     require_locks: bool = Field(False, description="build environments only from lock files, which have hashes")
+    identities: str = Field("", description="file of API keys, tokens and roles; without it, nobody is identified")
+    allow_anonymous_admin: bool = Field(
+        False, description="let anyone on the network change the server, if nobody is identified"
+    )
     runtimes: Mapping[str, RuntimeSettings] = Field(default_factory=dict)
 
 

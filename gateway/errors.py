@@ -41,7 +41,10 @@ class InvalidRequest(ModelportError):
 
 
 class Unauthenticated(ModelportError):
+    """challenge: the header WWW-Authenticate, which answers with 401 must have (RFC 9110, section 15.5.2)."""
+
     kind, status, code = "unauthenticated", 401, "UNAUTHENTICATED"
+    challenge: ClassVar[str] = 'Bearer realm="modelport"'
 
 
 class Forbidden(ModelportError):

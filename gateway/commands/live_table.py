@@ -40,7 +40,8 @@ class LiveTable:
 
 async def _refresh(supervisor: Supervisor, live: Live, url: str) -> None:
     while True:
-        live.update(screen(rows(supervisor), hints(supervisor, url, live.console.width)), refresh=True)
+        lines = [*hints(supervisor, url, live.console.width), *notes(supervisor)]
+        live.update(screen(rows(supervisor), lines), refresh=True)
         await asyncio.sleep(_REFRESH_S)
 
 
@@ -65,6 +66,11 @@ def hints(supervisor: Supervisor, url: str, width: int) -> list[str]:
         if status.state == "READY":
             return ["Try it:", curl(status, url, min(width, _MAX_HINT_LENGTH))]
     return ["no model is ready yet"]
+
+
+def notes(supervisor: Supervisor) -> list[str]:
+    """Return what the operator should know about who may do what."""
+    return [supervisor.identities.note] if supervisor.identities.note else []
 
 
 def curl(status: ModelStatus, url: str, longest: int = _MAX_HINT_LENGTH) -> str:

@@ -76,6 +76,8 @@ async def _serve(supervisor: Supervisor, live_table: "LiveTable | None") -> None
     scheme, security = ("https", " (TLS)") if supervisor.settings.tls_cert else ("http", "")
     url = f"{scheme}://{http}"
     log.info("REST on %s, gRPC on %s%s, metrics on %s://%s/metrics", url, grpc, security, scheme, metrics)
+    if supervisor.identities.note:
+        log.warning("%s", supervisor.identities.note)
     if live_table is None:
         await supervisor.run(lambda: log.info("serving"))
     else:

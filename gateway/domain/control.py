@@ -50,7 +50,12 @@ class GetConfiguration(ControlRequest[Mapping[str, Any]]):
 
 @dataclass(frozen=True)
 class GetMetrics(ControlRequest[str]):
-    """Return all metrics in Prometheus' text format, including the newest ones of the front that sends this."""
+    """Return metrics in Prometheus' text format, including the newest ones of the front that sends this.
+
+    patterns  of the models whose metrics are wanted, as in roles; by default, all metrics
+    """
+
+    patterns: Sequence[str] = ("*",)
 
 
 @dataclass(frozen=True)

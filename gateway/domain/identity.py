@@ -30,9 +30,10 @@ class Identity:
     withdrawn  set when the key is withdrawn, or when anything that the identity was made from has changed
     expires    time.monotonic() seconds; inf if the credentials have no end
     usage      counts what the client uses and limits it; None if nothing is counted
+    refusal    what a client is told that may not do something, in place of being asked for credentials
     """
 
-    __slots__ = ("_allowed", "_grants", "anonymous", "expires", "name", "usage", "withdrawn")
+    __slots__ = ("_allowed", "_grants", "_refusal", "anonymous", "expires", "name", "usage", "withdrawn")
 
     def __init__(
         self,
@@ -41,15 +42,20 @@ class Identity:
         anonymous: bool = False,
         expires: float = math.inf,
         usage: Usage | None = None,
+        refusal: str = "",
     ) -> None:
         self.name, self.anonymous, self.expires, self.usage = name, anonymous, expires, usage
         self.withdrawn = False
-        self._grants = grants
+        self._grants, self._refusal = grants, refusal
         self._allowed: dict[tuple[Action, str], bool] = {}
 
     @property
     def is_valid(self) -> bool:
         return not self.withdrawn and (self.expires == math.inf or time.monotonic() < self.expires)
+
+    def patterns(self, action: Action) -> Sequence[str]:
+        """Return the patterns of the models for which the client may do this."""
+        return self._grants.get(action, ())
 
     def allows(self, action: Action, model: str = "") -> bool:
         """Return whether the client may do this.
@@ -66,7 +72,7 @@ class Identity:
         return allowed
 
     def _matches(self, action: Action, model: str) -> bool:
-        patterns = self._grants.get(action, ())
+        patterns = self.patterns(action)
         if model:
             return any(fnmatchcase(model, pattern) for pattern in patterns)
         return "*" in patterns if action == "admin" else bool(patterns)
@@ -75,6 +81,8 @@ class Identity:
         """Raise Unauthenticated or Forbidden unless the client may do this. Neither says whether the model exists."""
         if self.allows(action, model):
             return
+        if self._refusal:
+            raise Forbidden(self._refusal)
         about = f" for model '{shorten(model)}'" if model else ""
         if self.anonymous:
             raise Unauthenticated(f"'{action}'{about} needs an API key or a token; send it as Authorization: Bearer")

@@ -32,5 +32,6 @@ class FrontOptions:
     server_name: str
     fast_path: bool
     tls: bool  # the supervisor sends what it needs
+    access: bool  # the supervisor sends who may do what; without it, everything is allowed
     audit: bool  # whether there is an audit log
     allowed_hosts: list[str]  # a list, because the options are passed as JSON

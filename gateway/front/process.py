@@ -18,6 +18,8 @@ from typing import Any
 
 import uvloop
 
+from gateway.access.access import PolicyAccess
+from gateway.access.policy import Policy, policy_from_json
 from gateway.domain.control import ControlHandlers, ControlRequest, GetMetrics, GetStatistics, SendMetrics, to_json
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import table_from_json
@@ -34,7 +36,7 @@ from gateway.front.grpc.server import build_server
 from gateway.front.http.server import HttpServer
 from gateway.front.options import FrontOptions
 from gateway.process.address import Address
-from gateway.process.channel import DRAIN, SERVING, SNAPSHOT, TABLE, TLS, Channel
+from gateway.process.channel import DRAIN, POLICY, REFETCH, SERVING, SNAPSHOT, TABLE, TLS, Channel
 from gateway.process.memory import system_trimmer
 from gateway.process.tls import Pem, ServerTls
 from gateway.process.usage_page import USAGE_FILE
@@ -52,6 +54,8 @@ _TRIM_S = 5.0
 # have fewer. With a smaller number, collections cost CPU time and find nothing; with a larger one, rare cycles stay in
 # memory for longer.
 _GC_THRESHOLD = 10_000
+# How often, at most, the supervisor is asked to fetch the keys of tokens: anyone can send tokens with unknown ones.
+_REFETCH_S = 1.0
 # The minimum time for clients to read their answers, even if the grace period is over.
 _MIN_CLOSE_S = 0.5
 
@@ -63,6 +67,10 @@ class Front:
         self._channel: Channel | None = None
         self._tls: asyncio.Future[ServerTls] = asyncio.get_running_loop().create_future()
         self._audit: AuditTrail | None = None
+        self._policy: Policy | None = None
+        self._policy_arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._policy_access: PolicyAccess | None = None
+        self._refetched = -math.inf
         self._access: Access | None = None  # everything is allowed
         self._fast_path = fast.load(options.fast_path)
         admission_limits = AdmissionLimits(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
@@ -96,11 +104,16 @@ class Front:
         if options.audit:
             self._audit = AuditTrail(self._channel)
             self._access = OpenAccess(self._audit)
-        if options.tls:
-            waits: list[asyncio.Future[Any]] = [self._tls, self._channel.closed]
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if not self._tls.done():
-                return
+        # No client is served before what it needs has arrived.
+        if options.access and not await self._wait_for(self._policy_arrived):
+            return
+        if self._policy is not None:
+            record = (lambda event: None) if self._audit is None else self._audit.record
+            self._access = self._policy_access = PolicyAccess(
+                self._policy, record, self._engine.usages.of, self._refetch_keys
+            )
+        if options.tls and not await self._wait_for(self._tls):
+            return
         tls = self._tls.result() if options.tls else None
         admin = LazyApp(partial(_build_admin, self._engine, limits, options.allowed_hosts, self._access))
         admin.built.add_done_callback(_freeze_startup_objects)
@@ -137,6 +150,12 @@ class Front:
             self._audit.flush()
         self._channel.close()
 
+    async def _wait_for(self, arrived: asyncio.Future[Any]) -> bool:
+        """Wait for what the supervisor sends. Returns False if the supervisor ends first."""
+        assert self._channel is not None
+        await asyncio.wait([arrived, self._channel.closed], return_when=asyncio.FIRST_COMPLETED)
+        return arrived.done()
+
     def _on_frame(self, frame: Frame) -> None:
         body = wire.unpack_json(frame.body)
         if frame.kind == TABLE:
@@ -147,6 +166,12 @@ class Front:
                 self._tls.result().renew(pem)
             else:
                 self._tls.set_result(ServerTls(pem))
+        elif frame.kind == POLICY:
+            self._policy = policy_from_json(body)
+            if self._policy_access is not None:
+                self._policy_access.apply(self._policy)
+            elif not self._policy_arrived.done():
+                self._policy_arrived.set_result(None)
         elif frame.kind == DRAIN and not self._draining.done():
             self._engine.draining = True
             log.info("draining: new requests are rejected")
@@ -158,6 +183,13 @@ class Front:
             self._send_metrics()  # they arrive before the call
         verb, arguments = to_json(request)
         return await self._channel.call(verb, **arguments)
+
+    def _refetch_keys(self) -> None:
+        """Have the supervisor fetch the keys of the tokens' issuer, because a token has another one."""
+        now = time.monotonic()
+        if self._channel is not None and now - self._refetched >= _REFETCH_S:
+            self._refetched = now
+            self._channel.send(REFETCH, {})
 
     async def _report(self) -> None:
         while True:

@@ -1,16 +1,24 @@
 """The metrics port: serves /metrics from a thread of the supervisor."""
 
+import json
 import logging
 import socket
 import socketserver
 import ssl
 import sys
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from http import HTTPStatus
 from threading import BoundedSemaphore, Thread
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from gateway.domain.caller import Caller
+from gateway.domain.identity import Identity
+from gateway.errors import ModelportError, Unauthenticated
+from gateway.metrics.selection import select
 
 log = logging.getLogger("metrics")
 
@@ -19,6 +27,14 @@ log = logging.getLogger("metrics")
 _POLL_S = 0.1
 # What a client without TLS may have sent when its handshake fails.
 _RECEIVE_BYTES = 1 << 16
+
+
+# The headers that have credentials, and their names in WSGI. Where one occurs twice, the server joins the values by a
+# comma, which no credentials have.
+_CREDENTIALS = (("authorization", "HTTP_AUTHORIZATION"), ("x-api-key", "HTTP_X_API_KEY"))
+
+Check = Callable[[Caller], Identity]
+_App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
@@ -85,8 +101,29 @@ class _QuietHandler(WSGIRequestHandler):
         if isinstance(self.connection, ssl.SSLSocket):
             self.connection.do_handshake()
 
+    def get_environ(self) -> dict[str, Any]:
+        return {**super().get_environ(), "REMOTE_PORT": self.client_address[1]}
+
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: there is a scrape every few seconds."""
+
+
+def _guarded(app: _App, registry: CollectorRegistry, check: Check) -> _App:
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        headers = [(name, environ[key]) for name, key in _CREDENTIALS if key in environ]
+        try:
+            identity = check(Caller(f"{environ['REMOTE_ADDR']}:{environ['REMOTE_PORT']}", headers))
+        except ModelportError as error:
+            answer = [("Content-Type", "application/json")]
+            if isinstance(error, Unauthenticated):
+                answer.append(("WWW-Authenticate", error.challenge))
+            start_response(f"{error.status} {HTTPStatus(error.status).phrase}", answer)
+            return [json.dumps({"error": str(error)}).encode()]
+        patterns = identity.patterns("metrics")
+        selected: _App = app if "*" in patterns else make_wsgi_app(select(registry, patterns))
+        return selected(environ, start_response)
+
+    return guarded
 
 
 def serve_metrics(
@@ -95,9 +132,14 @@ def serve_metrics(
     max_connections: int = 64,
     idle_timeout_s: float = 10.0,
     tls: ssl.SSLContext | None = None,
+    check: Check | None = None,
 ) -> WSGIServer:
-    """Serve /metrics on a separate thread, so that scrapes do not wait for the supervisor's event loop."""
+    """Serve /metrics on a separate thread, so that scrapes do not wait for the supervisor's event loop.
+
+    check  returns who sent a request; raises ModelportError if it may not see metrics. None: everyone may
+    """
     server = _Server(sock, max_connections, idle_timeout_s, tls)
-    server.set_app(make_wsgi_app(registry))
+    app = make_wsgi_app(registry)
+    server.set_app(app if check is None else _guarded(app, registry, check))
     Thread(target=server.serve_forever, args=(_POLL_S,), name="metrics", daemon=True).start()
     return server

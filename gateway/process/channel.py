@@ -15,7 +15,7 @@ from runtimes.wire import Frame, FrameReader
 log = logging.getLogger(__name__)
 
 # Kinds of frames between supervisor and fronts, in addition to those of runtimes/wire.py. All of them contain JSON.
-TABLE, SNAPSHOT, DRAIN, SERVING, TLS, AUDIT = 32, 33, 34, 35, 36, 37
+TABLE, SNAPSHOT, DRAIN, SERVING, TLS, AUDIT, POLICY, REFETCH = 32, 33, 34, 35, 36, 37, 38, 39
 CALL, REPLY, REFUSAL = 48, 49, 50
 
 OnFrame = Callable[[Frame], None]

@@ -12,11 +12,12 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from gateway.access.policy import Policy, policy_to_json
 from gateway.domain.control import SendMetrics, to_json
 from gateway.domain.table import Table, table_to_json
 from gateway.errors import ModelportError
 from gateway.front.options import FrontOptions
-from gateway.process.channel import AUDIT, DRAIN, SERVING, SNAPSHOT, TABLE, TLS, Channel
+from gateway.process.channel import AUDIT, DRAIN, POLICY, REFETCH, SERVING, SNAPSHOT, TABLE, TLS, Channel
 from gateway.process.child import Child
 from gateway.process.tls import Pem
 from runtimes import wire
@@ -43,6 +44,7 @@ class FrontProcess:
         on_snapshot: Callable[[int, list[dict[str, Any]], list[dict[str, Any]]], None],
         on_call: Callable[[str, dict[str, Any]], Awaitable[Any]],
         on_audit: OnAudit,
+        on_refetch: Callable[[], None],
     ) -> None:
         self.number = next(_NUMBERS)
         self.serving = asyncio.Event()
@@ -50,7 +52,7 @@ class FrontProcess:
         self._http = http
         self._on_snapshot = on_snapshot
         self._on_call = on_call
-        self._on_audit = on_audit
+        self._on_audit, self._on_refetch = on_audit, on_refetch
         self._child: Child | None = None
         self._channel: Channel | None = None
         self._drain_s: float | None = None
@@ -59,8 +61,10 @@ class FrontProcess:
     def pid(self) -> int | None:
         return self._child.pid if self._child else None
 
-    async def run(self, table: Callable[[], Table], pem: Callable[[], Pem | None]) -> int:
-        """Start the process, send it the current table and certificate, wait for its end, and return its exit code.
+    async def run(
+        self, table: Callable[[], Table], pem: Callable[[], Pem | None], policy: Callable[[], Policy | None]
+    ) -> int:
+        """Start the process, send it what is current, wait for its end, and return its exit code.
 
         Raises OSError if the process cannot be started.
         """
@@ -76,6 +80,8 @@ class FrontProcess:
                 self._channel.close()
                 raise
         try:
+            if (newest := policy()) is not None:
+                self.send_policy(newest)
             if (current := pem()) is not None:
                 self.send_tls(current)
             self.send_table(table())
@@ -94,6 +100,10 @@ class FrontProcess:
     def send_tls(self, pem: Pem) -> None:
         if self._channel is not None:
             self._channel.send(TLS, pem._asdict())
+
+    def send_policy(self, policy: Policy) -> None:
+        if self._channel is not None:
+            self._channel.send(POLICY, policy_to_json(policy))
 
     async def request_metrics(self) -> None:
         """Have the front send its current metrics. Returns without them if it does not answer in time."""
@@ -120,6 +130,8 @@ class FrontProcess:
         elif frame.kind == SNAPSHOT:
             body = wire.unpack_json(frame.body)
             self._on_snapshot(self.number, body["metrics"], body["identities"])
+        elif frame.kind == REFETCH:
+            self._on_refetch()
         elif frame.kind == AUDIT:
             body = wire.unpack_json(frame.body)
             self._on_audit(body["events"], body["dropped"])

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
+from gateway.access.policy import Policy
 from gateway.config import Settings, SettingsError, home, parse_address, split_names
 from gateway.domain.control import (
     CancelExport,
@@ -38,6 +39,7 @@ from gateway.environments.runtime import Runtime
 from gateway.front.options import FrontOptions
 from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.metrics.collector import GatewayCollector, MetricsAggregator, build_registry
+from gateway.metrics.selection import metrics_text
 from gateway.metrics.server import serve_metrics
 from gateway.metrics.triton_statistics import model_statistics
 from gateway.process.tls import Pem, Renewals, ServerTls, TlsError, TlsFiles
@@ -46,6 +48,7 @@ from gateway.repository.scan import Scan, scan
 from gateway.supervisor.audit_log import AuditLog
 from gateway.supervisor.export_jobs import ExportJobs
 from gateway.supervisor.front_process import FrontProcess
+from gateway.supervisor.identities import Identities
 from gateway.supervisor.ports import listen, reserve
 from gateway.supervisor.supervisor_metrics import SupervisorCollector
 
@@ -87,6 +90,8 @@ class Supervisor:
             self._audit_log = _audit_log(settings)
             if self._audit_log is not None:
                 bound.callback(self._audit_log.close)
+            record = (lambda event: None) if self._audit_log is None else self._audit_log.record
+            self.identities = Identities(settings, [self.http, self.grpc], record, log)
             self._run_dir, self._run_lock = _run_dir()
             bound.pop_all()
         self._metrics = MetricsAggregator()
@@ -134,11 +139,14 @@ class Supervisor:
         """
         manager = asyncio.create_task(self.manager.run())
         fronts = [asyncio.create_task(self._run_front(on_serving)) for _ in range(self.settings.fronts)]
-        renewals = asyncio.create_task(self._renew_tls())
+        watches = [
+            asyncio.create_task(self._renew_tls()),
+            asyncio.create_task(self.identities.run(self._publish_policy)),
+        ]
         metrics = None
         if self._metrics_socket is not None:
             tls = None if self._tls is None else self._tls.context("http/1.1")
-            metrics = serve_metrics(self._metrics_socket, self._registry, tls=tls)
+            metrics = serve_metrics(self._metrics_socket, self._registry, tls=tls, check=self.identities.check_metrics)
         try:
             stopping = asyncio.create_task(self._stop.wait())
             done, _ = await asyncio.wait([stopping, manager], return_when=asyncio.FIRST_COMPLETED)
@@ -146,9 +154,9 @@ class Supervisor:
                 manager.result()
             await self._drain(fronts)
         finally:
-            for task in (manager, renewals, *fronts):
+            for task in (manager, *watches, *fronts):
                 task.cancel()
-            await asyncio.gather(manager, renewals, *fronts, return_exceptions=True)
+            await asyncio.gather(manager, *watches, *fronts, return_exceptions=True)
             await self._exports.close()
             await self.builder.close()
             await self.manager.close()
@@ -196,12 +204,21 @@ class Supervisor:
         """Run a front, and replace it whenever it ends."""
         while not self._draining:
             front = FrontProcess(
-                self._front_options, self.http, self._metrics.update, self.handlers.on_call, self._on_audit
+                self._front_options,
+                self.http,
+                self._metrics.update,
+                self.handlers.on_call,
+                self._on_audit,
+                self.identities.refetch,
             )
             self._fronts[front.number] = front
             serving = asyncio.create_task(self._when_serving(front, on_serving))
             try:
-                code = await front.run(lambda: self._table, lambda: None if self._tls is None else self._tls.pem)
+                code = await front.run(
+                    lambda: self._table,
+                    lambda: None if self._tls is None else self._tls.pem,
+                    lambda: self.identities.policy,
+                )
             except OSError as error:
                 log.error("front %d could not be started: %s", front.number, error.strerror or error)
                 code = 1
@@ -244,6 +261,7 @@ class Supervisor:
             server_name=settings.server_name,
             fast_path=settings.fast_path,
             tls=self._tls is not None,
+            access=self.identities.policy is not None,
             audit=self._audit_log is not None,
             allowed_hosts=[name.lower() for name in split_names(settings.allowed_hosts)],
         )
@@ -256,6 +274,10 @@ class Supervisor:
         self._table = replace(table, regions=tuple(self._shared_memory.regions.values()))
         for front in self._fronts.values():
             front.send_table(self._table)
+
+    def _publish_policy(self, policy: Policy) -> None:
+        for front in self._fronts.values():
+            front.send_policy(policy)
 
     async def _renew_tls(self) -> None:
         if self._tls_files is not None and self._tls is not None:
@@ -278,7 +300,7 @@ class Supervisor:
         handlers.add(LoadModel, lambda request: manager.load(request.name))
         handlers.add(UnloadModel, lambda request: manager.unload(request.name))
         handlers.add(GetConfiguration, lambda request: manager.configuration(request.name, request.version))
-        handlers.add(GetMetrics, lambda _: generate_latest(self._registry).decode())
+        handlers.add(GetMetrics, lambda request: metrics_text(self._registry, request.patterns))
         handlers.add(GetStatistics, self._statistics)
         handlers.add(RegisterRegion, self._register)
         handlers.add(UnregisterRegion, self._unregister)

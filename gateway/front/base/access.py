@@ -26,7 +26,7 @@ class Access(Protocol):
     def identify(self, caller: Caller) -> Identity:
         """Return who this is. Without credentials, that is the anonymous identity.
 
-        Raises Unauthenticated if the credentials are not valid.
+        Raises Unauthenticated if the credentials are not valid, and Unavailable if they cannot be checked.
         """
 
     def record(self, event: Event) -> None:
@@ -78,7 +78,7 @@ IDENTITY = "modelport.identity"
 
 def challenge(error: ModelportError) -> dict[str, str]:
     """Return the headers that an answer with this error must have: RFC 9110, section 15.5.2."""
-    return {"www-authenticate": 'Bearer realm="modelport"'} if isinstance(error, Unauthenticated) else {}
+    return {"www-authenticate": error.challenge} if isinstance(error, Unauthenticated) else {}
 
 
 def identity_of(request: "Request") -> Identity | None:

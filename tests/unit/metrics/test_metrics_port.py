@@ -2,15 +2,19 @@
 
 import socket
 import ssl
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from gateway.metrics.server import serve_metrics
+from gateway.domain.caller import Caller
+from gateway.domain.identity import Identity
+from gateway.metrics.selection import metrics_text
+from gateway.metrics.server import Check, serve_metrics
 from gateway.process.tls import ServerTls, TlsFiles
 from tests.support.certificates import Authority
 
@@ -24,9 +28,10 @@ def port(
     idle_timeout_s: float,
     registry: CollectorRegistry = NO_METRICS,
     tls: ssl.SSLContext | None = None,
+    check: Check | None = None,
 ) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = serve_metrics(listener, registry, max_connections, idle_timeout_s, tls)
+        server = serve_metrics(listener, registry, max_connections, idle_timeout_s, tls, check)
         yield listener.getsockname()[1]
         server.shutdown()
 
@@ -100,3 +105,50 @@ def test_tls(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with port(max_connections=1, idle_timeout_s=0.05, tls=tls) as number, connect(number) as silent:
         assert silent.recv(1) == b""
     assert capfd.readouterr().err == ""
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    requests = Counter("requests", "by model", ["model"], registry=registry)
+    for model in ("resnet50", "bert"):
+        requests.labels(model).inc()
+    Gauge("process_fds", "by process", ["process"], registry=registry).labels("worker-bert-1").set(3)
+    return registry
+
+
+def _get(number: int, headers: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Return status, WWW-Authenticate and body."""
+    request = urllib.request.Request(f"http://127.0.0.1:{number}/metrics", headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+            return answer.status, "", answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers.get("WWW-Authenticate", ""), error.read().decode()
+
+
+def test_a_scrape_shows_what_its_sender_may_see() -> None:
+    roles = {"Bearer all": ("*",), "Bearer some": ("resnet*",), "Bearer none": ()}
+    peers: list[str] = []
+
+    def check(caller: Caller) -> Identity:
+        peers.append(caller.peer)
+        found = dict(caller.headers)
+        identity = Identity("someone", {"metrics": roles[found["authorization"]]} if found else {}, anonymous=not found)
+        identity.check("metrics")
+        return identity
+
+    with port(3, WAIT_S, _registry(), check=check) as number:
+        status, challenge, body = _get(number)
+        assert (status, challenge) == (401, 'Bearer realm="modelport"')
+        assert "needs an API key" in body
+        assert _get(number, {"Authorization": "Bearer none"})[0] == 403
+        full = _get(number, {"Authorization": "Bearer all"})[2]
+        some = _get(number, {"Authorization": "Bearer some"})[2]
+    assert "bert" in full
+    assert 'requests_total{model="resnet50"} 1.0' in some
+    assert "bert" not in some
+    assert all(peer.startswith("127.0.0.1:") for peer in peers)
+    text = metrics_text(_registry(), ("resnet*",))
+    assert "resnet50" in text
+    assert "bert" not in text

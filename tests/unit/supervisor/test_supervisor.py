@@ -23,7 +23,7 @@ class FakeFront:
         self.serving = asyncio.Event()
         self.pid = None
 
-    async def run(self, table: Any, pem: Any) -> int:
+    async def run(self, *current: Any) -> int:
         if self.number == 1:
             raise OSError(errno.EAGAIN, "no more processes")
         self.serving.set()

@@ -57,9 +57,11 @@ def _add_health(app: AppRoutes, engine: Engine) -> None:
 
     @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
     @acts("metrics")
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
         """Metrics in Prometheus' text format."""
-        return Response(await engine.control(GetMetrics()), media_type=_METRICS)
+        identity = identity_of(request)
+        verb = GetMetrics() if identity is None else GetMetrics(identity.patterns("metrics"))
+        return Response(await engine.control(verb), media_type=_METRICS)
 
 
 def _add_models(app: AppRoutes, engine: Engine) -> None:

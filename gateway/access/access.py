@@ -1,0 +1,145 @@
+"""Finds out who sent a request, by the policy that the supervisor has published."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from hmac import compare_digest
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.access.credentials import read_credentials
+from gateway.access.policy import ANONYMOUS, Policy, Rights, TokenRules
+from gateway.domain.caller import Caller, Event
+from gateway.domain.identity import Identity
+from gateway.domain.quota import Quota, Usage
+from gateway.errors import Unauthenticated
+
+if TYPE_CHECKING:
+    from gateway.access.tokens import Verifier
+
+# Tokens whose check is remembered. Only valid ones are, so that wrong ones evict none. With fewer, tokens of many
+# clients are checked again and again, about 0.1 ms each; more are memory that one client can fill.
+_MAX_TOKENS = 4096
+
+UsageOf = Callable[[str, Quota], Usage | None]
+
+
+class _Key(NamedTuple):
+    """An API key. digest: SHA-256, in hexadecimal."""
+
+    digest: str
+    name: str
+    rights: Rights
+    identity: Identity
+
+
+class _Token(NamedTuple):
+    """A token that was valid. key: the issuer's, with which it was signed."""
+
+    identity: Identity
+    key: object
+
+
+class PolicyAccess:
+    """The Access (gateway/front/base/access.py) of a server with a policy. Not for several threads.
+
+    record      is called with what the audit log records
+    usage_of    returns what counts the use of the identity with this name and quota
+    on_unknown  is called for a token with an unknown key, which the issuer may have published meanwhile
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        record: Callable[[Event], None] = lambda event: None,
+        usage_of: UsageOf = lambda name, quota: None,
+        on_unknown: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.record = record
+        self._usage_of, self._on_unknown = usage_of, on_unknown
+        # By digest. A lookup compares hashes that depend on a random number of this process, so its time tells
+        # nothing about the digests of other keys.
+        self._keys: dict[str, _Key] = {}
+        self._tokens: dict[bytes, _Token] = {}
+        self._verifier: Verifier | None = None
+        self._policy = policy
+        self._anonymous = self._new_anonymous(policy)
+        self._use(policy, None)
+
+    def apply(self, policy: Policy) -> None:
+        """Replace the policy. Identities that it leaves as they were stay valid; the others are withdrawn."""
+        previous, self._policy = self._policy, policy
+        if (policy.anonymous, policy.refusal) != (previous.anonymous, previous.refusal):
+            self._anonymous.withdrawn = True
+            self._anonymous = self._new_anonymous(policy)
+        self._use(policy, previous.tokens)
+
+    def identify(self, caller: Caller) -> Identity:
+        """Return who this is. Without credentials, that is the anonymous identity. Raises Unauthenticated, and
+        Unavailable as long as tokens cannot be checked.
+        """
+        # Without identities, credentials are those of a proxy in front, and are ignored.
+        credentials = None if self._policy.refusal else read_credentials(caller.headers)
+        if credentials is None:
+            return self._anonymous
+        digest = sha256(credentials.encode())
+        key = self._keys.get(digest.hexdigest())
+        if key is not None and compare_digest(key.digest, digest.hexdigest()):
+            return key.identity
+        if credentials.count(".") == 2:
+            return self._identify_token(credentials, digest.digest())
+        raise Unauthenticated("the API key is not valid; ask the operator of this server for one")
+
+    def _identify_token(self, token: str, digest: bytes) -> Identity:
+        known = self._tokens.get(digest)
+        if known is not None:
+            if known.identity.is_valid:
+                return known.identity
+            del self._tokens[digest]
+        rules = self._policy.tokens
+        if rules is None:
+            raise Unauthenticated("this server accepts no tokens; send an API key as Authorization: Bearer")
+        from gateway.access.tokens import UnknownKey, Verifier
+
+        if self._verifier is None:
+            self._verifier = Verifier(rules)
+        try:
+            name, grants, expires, key = self._verifier.verify(token)
+        except UnknownKey:
+            self._on_unknown()
+            raise
+        identity = Identity(name, grants, expires=expires, usage=self._usage_of(name, rules.rights.quota))
+        if len(self._tokens) >= _MAX_TOKENS:
+            # What was found with it must not outlive what can be withdrawn.
+            self._tokens.pop(next(iter(self._tokens))).identity.withdrawn = True
+        self._tokens[digest] = _Token(identity, key)
+        return identity
+
+    def _use(self, policy: Policy, previous: TokenRules | None) -> None:
+        old, self._keys = self._keys, {}
+        for digest, name in policy.keys.items():
+            rights, known = policy.clients[name], old.get(digest)
+            if known is not None and (known.name, known.rights) == (name, rights):
+                self._keys[digest] = old.pop(digest)
+            else:
+                identity = Identity(name, rights.grants, usage=self._usage_of(name, rights.quota))
+                self._keys[digest] = _Key(digest, name, rights, identity)
+        for key in old.values():
+            key.identity.withdrawn = True
+        if policy.tokens != previous:
+            self._withdraw_tokens(policy.tokens, previous)
+
+    def _withdraw_tokens(self, rules: TokenRules | None, previous: TokenRules | None) -> None:
+        """Withdraw all tokens; if only the issuer's keys have changed, those that were signed with one that is gone."""
+        self._verifier = None
+        keys: tuple[Mapping[str, str], ...] = ()
+        if rules is not None and previous is not None and replace(rules, keys=()) == replace(previous, keys=()):
+            keys = rules.keys
+        for digest, token in list(self._tokens.items()):
+            if token.key not in keys:
+                token.identity.withdrawn = True
+                del self._tokens[digest]
+
+    def _new_anonymous(self, policy: Policy) -> Identity:
+        rights = policy.anonymous
+        usage = None if policy.refusal else self._usage_of(ANONYMOUS, rights.quota)  # without identities, all are equal
+        return Identity(ANONYMOUS, rights.grants, anonymous=True, usage=usage, refusal=policy.refusal)

@@ -1,0 +1,145 @@
+"""Who sent a request: by key, by token, or nobody; and until when."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.access import access as module
+from gateway.access.access import PolicyAccess
+from gateway.access.jwks import parse_keys
+from gateway.access.keys import digest_of
+from gateway.access.policy import NO_ADMIN, Policy, Rights, TokenRules
+from gateway.access.roles import read_roles
+from gateway.domain.caller import Caller
+from gateway.domain.identity import Identity
+from gateway.errors import Forbidden, Unauthenticated, Unavailable
+from tests.support.tokens import AUDIENCE, ISSUER, Issuer, key_set
+
+CI, CI2, WEB = ("mp_" + letter * 43 for letter in "Abc")
+FIRST, SECOND = Issuer("1"), Issuer("2")
+RULES = TokenRules(
+    ISSUER, (AUDIENCE,), ("ES256",), 5.0, "sub", "roles", None, Rights({}), parse_keys(key_set(FIRST, SECOND))
+)
+POLICY = Policy(
+    Rights(read_roles(["health"])),
+    {"ci": Rights(read_roles(["infer"])), "web": Rights(read_roles(["read"]))},
+    {digest_of(CI): "ci", digest_of(CI2): "ci", digest_of(WEB): "web"},
+    RULES,
+)
+
+
+def identify(access: PolicyAccess, credentials: str = "") -> Identity:
+    headers = [("host", "here"), *([("authorization", f"Bearer {credentials}")] if credentials else [])]
+    return access.identify(Caller("127.0.0.1:1", headers))
+
+
+def test_each_client_is_found_by_its_keys() -> None:
+    access = PolicyAccess(POLICY)
+    assert [identify(access, key).name for key in (CI, CI2, WEB)] == ["ci", "ci", "web"]
+    assert identify(access, CI) is identify(access, CI)
+    assert identify(access, CI).allows("infer", "m")
+    assert not identify(access, WEB).allows("infer", "m")
+    anonymous = identify(access)
+    assert (anonymous.name, anonymous.anonymous) == ("anonymous", True)
+    assert (anonymous.allows("health"), anonymous.allows("health", "m")) == (True, False)
+
+
+@pytest.mark.parametrize("wrong", [CI[:-1], CI.lower(), CI + "x", "x", digest_of(CI), "mp_" + "d" * 43])
+def test_wrong_keys_are_refused(wrong: str) -> None:
+    with pytest.raises(Unauthenticated, match="the API key is not valid") as caught:
+        identify(PolicyAccess(POLICY), wrong)
+    assert wrong == "x" or wrong not in str(caught.value)
+
+
+def test_only_what_changes_is_withdrawn() -> None:
+    """Heads that are remembered with an identity stay known as long as it is valid."""
+    access = PolicyAccess(POLICY)
+    ci, ci2, web, anonymous = (identify(access, key) for key in (CI, CI2, WEB, ""))
+    keys = {digest: name for digest, name in POLICY.keys.items() if digest != digest_of(CI)}
+    access.apply(replace(POLICY, keys=keys))
+    assert [each.is_valid for each in (ci, ci2, web, anonymous)] == [False, True, True, True]
+    assert identify(access, CI2) is ci2
+    with pytest.raises(Unauthenticated):
+        identify(access, CI)
+    access.apply(replace(POLICY, clients={**POLICY.clients, "web": Rights(read_roles(["read", "infer"]))}))
+    assert [each.is_valid for each in (ci, ci2, web, anonymous)] == [False, True, False, True]
+    assert identify(access, WEB).allows("infer", "m")
+    assert identify(access, CI).is_valid
+    access.apply(replace(POLICY, anonymous=Rights(read_roles(["read"]))))
+    assert [each.is_valid for each in (ci2, anonymous)] == [True, False]
+    assert identify(access).allows("read", "m")
+
+
+def test_a_key_may_pass_to_another_client() -> None:
+    access = PolicyAccess(POLICY)
+    ci = identify(access, CI)
+    access.apply(replace(POLICY, keys={**POLICY.keys, digest_of(CI): "web"}))
+    assert not ci.is_valid
+    assert identify(access, CI).name == "web"
+
+
+def test_tokens_are_checked_once() -> None:
+    access = PolicyAccess(POLICY)
+    token = FIRST.token(roles=["infer:m"])
+    found = identify(access, token)
+    assert (found.name, found.allows("infer", "m"), found.allows("infer", "x")) == ("jwt:ada", True, False)
+    assert identify(access, token) is found
+    found.expires = 0.0  # its time is over
+    assert identify(access, token) is not found
+    with pytest.raises(Unauthenticated, match="has expired"):
+        identify(access, FIRST.token(exp=1))
+
+
+def test_tokens_are_withdrawn_with_their_key_or_rules() -> None:
+    access = PolicyAccess(POLICY)
+    first, second = (identify(access, issuer.token()) for issuer in (FIRST, SECOND))
+    access.apply(replace(POLICY, anonymous=Rights({})))
+    assert (first.is_valid, second.is_valid) == (True, True)
+    access.apply(replace(POLICY, tokens=replace(RULES, keys=parse_keys(key_set(SECOND, Issuer("3"))))))
+    assert (first.is_valid, second.is_valid) == (False, True)
+    access.apply(replace(POLICY, tokens=replace(RULES, leeway_s=6.0)))
+    assert not second.is_valid
+    access.apply(replace(POLICY, tokens=None))
+    with pytest.raises(Unauthenticated, match="this server accepts no tokens; send an API key"):
+        identify(access, SECOND.token())
+
+
+def test_unknown_keys_of_the_issuer_are_reported() -> None:
+    asked: list[int] = []
+    access = PolicyAccess(POLICY, on_unknown=lambda: asked.append(1))
+    new = Issuer("3")
+    with pytest.raises(Unauthenticated, match="no such key"):
+        identify(access, new.token())
+    with pytest.raises(Unauthenticated):
+        identify(access, FIRST.token() + "x")
+    assert asked == [1]
+    access.apply(replace(POLICY, tokens=replace(RULES, keys=parse_keys(key_set(new)))))
+    assert identify(access, new.token()).is_valid
+    access.apply(replace(POLICY, tokens=replace(RULES, keys=())))
+    with pytest.raises(Unavailable):
+        identify(access, new.token())
+
+
+def test_wrong_tokens_evict_no_good_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_TOKENS", 3)
+    access = PolicyAccess(POLICY)
+    good = [identify(access, FIRST.token(sub=name)) for name in "abc"]
+    for number in range(10):
+        with pytest.raises(Unauthenticated):
+            identify(access, Issuer("1").token(sub=str(number)))
+    assert all(each.is_valid for each in good)
+    assert len(access._tokens) == 3
+    identify(access, FIRST.token(sub="d"))
+    # A head that is remembered with the evicted one is identified again, so that it can be withdrawn.
+    assert [each.is_valid for each in good] == [False, True, True]
+    assert len(access._tokens) == 3
+
+
+def test_on_a_network_without_identities_nobody_changes_the_server() -> None:
+    anyone = identify(PolicyAccess(NO_ADMIN))
+    for action in ("infer", "read", "metrics", "health"):
+        anyone.check(action, "m")
+    with pytest.raises(Forbidden, match=r"nobody may change it over the network; .* --allow-anonymous-admin"):
+        anyone.check("admin", "m")
+    proxied = Caller("127.0.0.1:1", [("authorization", "Basic dXNlcjpwYXNz")])
+    assert PolicyAccess(NO_ADMIN).identify(proxied).name == "anonymous"
