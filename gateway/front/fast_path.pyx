@@ -1,18 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, binding=False, cdivision=True
-"""The fast path: usual requests of the Open Inference Protocol, from the bytes of a connection to the worker's frame
-and back, compiled.
+"""The fast path: usual requests, from the bytes of a connection to the worker's frame and back, compiled.
 
 It takes a request only if nothing about it is unusual, which it finds out before it changes anything; `take` then
 returns False, and the Python code does all of the work. Nothing is decided here: what a head and a form mean is learned
-from the Python code (head_cache.py, rest_forms.py, grpc_request.py), and so is whether a layout is valid (validate.py).
-What is here is the bookkeeping of engine.py and hot_request.py for a request that goes well, with the fields of a
-request in a C structure instead of a dozen Python objects.
+from the Python code (head_cache.py, rest_forms.py, nested_forms.py, grpc_request.py), and so is whether a layout is
+valid (validate.py). What is here is the bookkeeping of engine.py and hot_request.py for a request that goes well, with
+the fields of a request in a C structure instead of a dozen Python objects.
 
 The files in compiled/ are one module, which C compilers see whole; each is about one subject:
 
     bytes, values     bytes and numbers, without Python objects where possible
     heads             what a head means
     forms             what bodies have in common that differ only in values and ids
+    nested            the same for dialects whose values are nested lists
     answers           the texts and values of answers
     frames            frames to and from a worker
     requests          admission, and the life of a request between its transport and its worker
@@ -58,6 +58,7 @@ cdef extern from "Python.h":
     unsigned long long PyLong_AsUnsignedLongLong(object number) except? 0xFFFFFFFFFFFFFFFF
 
 import logging
+from functools import partial
 from itertools import accumulate
 from math import prod
 
@@ -67,10 +68,12 @@ from numpy import frombuffer
 from gateway.domain.types import InferResponse
 from gateway.engine import engine, frames
 from gateway.codecs.protobuf_fields import field as field_of
+from gateway.front.dialects.plain import predict as plain_predict, rest as plain_rest
+from gateway.front.dialects.tfserving import predict as tfserving_predict, rest as tfserving_rest
 from gateway.front.dialects.v2 import rest, rest_forms, rest_request, rest_response
 from gateway.front.dialects.v2.known_input import code_of
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON
-from gateway.front.base import dialect
+from gateway.front.base import dialect, nested_forms
 from gateway.front.base.dialect import error_reply
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, numpy_dtype
@@ -112,6 +115,7 @@ include "compiled/heads.pxi"
 include "compiled/answers.pxi"
 include "compiled/forms.pxi"
 include "compiled/frames.pxi"
+include "compiled/nested.pxi"
 include "compiled/requests.pxi"
 include "compiled/http.pxi"
 include "compiled/grpc.pxi"

@@ -34,6 +34,7 @@ STATUSES = {
         _status("text", ("s", "BYTES", (-1, 1)), max_batch_size=8),
         _status("mixed", ("s", "BYTES", (-1,)), ("x", "FP32", (-1,)), ("t", "BYTES", (-1,))),
         _status("target", ("x", "FP32", (-1, 2)), max_batch_size=8, latency_target_ms=3_600_000),
+        _status("deep", ("x", "FP32", (-1, 2, 3)), ("n", "INT32", (-1, 1, 1, 2)), max_batch_size=8),
         _status("large", ("a", "INT64", (-1,)), ("b", "INT64", (-1,)), ("c", "INT64", (-1,))),
     )
 }
@@ -72,10 +73,67 @@ _ODD_HEADS = (
 )  # fmt: skip
 
 
+class NamedValues:
+    """How the values of a request are named in the plain dialect, or in TensorFlow Serving's."""
+
+    def __init__(self, random: Random, names: Sequence[str]) -> None:
+        self.names = names
+        self.is_plain = random.random() < 0.5
+        # Only columns and named rows can be of several inputs.
+        several = ("columns",) * 5 + ("named rows", "only")
+        self.form = random.choice(several if len(names) > 1 else ("columns", "only", "rows", "named rows"))
+        self.space = random.choice(("", "", " ", "\n\t"))
+        more: tuple[str, ...]
+        odd: tuple[str, ...]
+        if self.is_plain:
+            more = ("", "", "", f'"outputs":["o{names[0]}"]', '"parameters":{"priority":2}', '"model":null')
+            odd = ('"outputs":[]', '"parameters":{"timeout":50000000}', '"outputs":["[1]"]', '"version":1', '"other":1')
+        else:
+            more = ("", "", "", '"signature_name":"serving_default"', '"other":1', '"other":"[1]"')
+            odd = ('"signature_name":"no"', '"other":[1]', '"signature_name":null', '"instances":[[1]]')
+        self.more = random.choice(more if random.random() < 0.9 else odd)
+        self.more_first = random.random() < 0.3
+
+    def path(self, model: str) -> str:
+        return f"/predict/{model}" if self.is_plain else f"/v1/models/{model}:predict"
+
+    def text(self, random: Random, values: dict[str, Any], odd: bool) -> str:
+        """`values`: nested lists, whose elements are JSON."""
+        if self.form == "columns":
+            columns = [f'"{name}":{self.space}{_json(each)}' for name, each in values.items()]
+            document = f'"inputs":{{{f",{self.space}".join(columns)}}}'
+        elif self.form == "named rows":
+            rows = [
+                "{" + ",".join([f'"{name}":{_json(row)}' for name, row in zip(values, row, strict=True)]) + "}"
+                for row in zip(*values.values(), strict=False)
+            ]
+            document = f'"instances":[{",".join(rows)}]'
+        else:
+            key = "inputs" if self.form == "only" else "instances"
+            document = f'"{key}":{self.space}{_json(values[self.names[0]])}'
+        parts = [document, self.more] if self.more else [document]
+        if odd and random.random() < 0.2:
+            parts.append(random.choice((document, '"inputs":{}', '"outputs":[1]', '"signature":"x"')))
+        return "{" + f",{self.space}".join(parts[::-1] if self.more_first else parts) + "}"
+
+
+def _nested(values: list[str], shape: Sequence[int], odd: bool) -> Any:
+    """Return values as nested lists of this shape; of another if `odd` is set."""
+    if len(shape) < 2:
+        return values[:-1] if odd else values
+    size = int(np.prod(shape[1:]))
+    lists = [_nested(values[at : at + size], shape[1:], odd and not at) for at in range(0, shape[0] * size, size or 1)]
+    return lists if size else [_nested([], shape[1:], False) for _ in range(shape[0])]
+
+
+def _json(values: Any) -> str:
+    return f"[{','.join(map(_json, values))}]" if isinstance(values, list) else values
+
+
 class Template:
     """A request of which everything but the values, the id and headers of the trace is always the same."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, named: float) -> None:
         self.status = random.choice(list(STATUSES.values()))
         self.rows = 4096 if self.status.name == "large" else random.choice((0, 1, 1, 1, 2, 2, 3))
         self.specs = list(self.status.signatures[""].inputs)
@@ -93,8 +151,17 @@ class Template:
         self.model = self.status.name + random.choice(("", "", "", "/versions/1"))
         self.datatype_wrong = random.random() < 0.03
         self.nested = random.random() < 0.1
+        names = [spec.name for spec in self.specs]
+        self.named = NamedValues(random, names) if random.random() < named else None
 
     def request(self, random: Random, odd: bool = False) -> bytes:
+        if self.named:
+            values = {}
+            for spec in self.specs:
+                shape = tuple(self.rows if size < 0 else size for size in spec.shape or ())
+                flat = self._values(random, spec, int(np.prod(shape)), odd and random.random() < 0.4)
+                values[spec.name] = _nested(flat, shape, random.random() < 0.1)
+            return self._http(random, self.named.text(random, values, odd).encode("utf-8", "surrogatepass"), b"", odd)
         inputs, sections = [], b""
         for spec in self.specs:
             shape = tuple(self.rows if size < 0 else size for size in spec.shape or ())
@@ -118,14 +185,7 @@ class Template:
         count = int(np.prod(shape))
         if odd and random.random() < 0.3:
             count += random.choice((-1, 1))
-        if spec.datatype == "BYTES":
-            values = random.choices(_STRINGS, k=max(count, 0))
-        elif spec.datatype.startswith("FP"):
-            values = [random.choice(("0", "1.5", "-2.25", "1e-3", "7", "0.1", "-0.0")) for _ in range(count)]
-        else:
-            values = [str(random.randrange(100)) for _ in range(count)]
-        if odd and values and random.random() < 0.7:
-            values[random.randrange(len(values))] = random.choice(_ODD_VALUES)
+        values = self._values(random, spec, count, odd and random.random() < 0.7)
         if self.binary:
             if spec.datatype == "BYTES":
                 section = pack_bytes([b"\xff" * random.randrange(4) for _ in range(count)])
@@ -137,9 +197,20 @@ class Template:
             return f'"data":[{",".join(lines)}]', b""
         return f'"data":{self.space}[{f",{self.space}".join(values)}]', b""
 
+    def _values(self, random: Random, spec: TensorSpec, count: int, odd: bool) -> list[str]:
+        if spec.datatype == "BYTES":
+            values = random.choices(_STRINGS, k=max(count, 0))
+        elif spec.datatype.startswith("FP"):
+            values = [random.choice(("0", "1.5", "-2.25", "1e-3", "7", "0.1", "-0.0")) for _ in range(count)]
+        else:
+            values = [str(random.randrange(100)) for _ in range(count)]
+        if odd and values:
+            values[random.randrange(len(values))] = random.choice(_ODD_VALUES)
+        return values
+
     def _http(self, random: Random, text: bytes, sections: bytes, odd: bool) -> bytes:
         body, more, version = text + sections, "", "1.1"
-        if self.binary:
+        if self.binary and not self.named:
             more += f"Inference-Header-Content-Length: {len(text)}\r\n"
         if self.traced:
             more += (
@@ -167,7 +238,8 @@ class Template:
             else:
                 length = length.replace(str(len(body)), str(len(body) + random.choice((-1, 1))))
         more = f"host: localhost\r\nuser-agent: {self.agent}\r\n{more}{length}\r\n"
-        head = f"POST /v2/models/{self.model}/infer HTTP/{version}\r\n{more}"
+        path = self.named.path(self.model) if self.named else f"/v2/models/{self.model}/infer"
+        head = f"POST {path} HTTP/{version}\r\n{more}"
         data = head.encode("latin-1") + body
         if odd and random.random() < 0.1:
             at = random.randrange(len(data))
@@ -178,11 +250,14 @@ class Template:
 
 
 class Traffic:
-    """`run` makes steps, each of which is done to both fronts and compared."""
+    """`run` makes steps, each of which is done to both fronts and compared.
 
-    def __init__(self, both: Pair, random: Random) -> None:
-        self.pair, self.random = both, random
-        self.templates = [Template(random) for _ in range(5)]
+    named  the part of the templates that are not the Open Inference Protocol's
+    """
+
+    def __init__(self, both: Pair, random: Random, named: float = 0.2) -> None:
+        self.pair, self.random, self.named = both, random, named
+        self.templates = [Template(random, named) for _ in range(5)]
         self.statuses = dict(STATUSES)
         self.workers: dict[str, list[WorkerAddress]] = {name: [] for name in STATUSES}
         self.listed = set(STATUSES)
@@ -381,7 +456,7 @@ class Traffic:
             front.server.server_state.default_headers = headers
 
     async def change_template(self) -> None:
-        self.templates[self.random.randrange(len(self.templates))] = Template(self.random)
+        self.templates[self.random.randrange(len(self.templates))] = Template(self.random, self.named)
 
     async def drain(self) -> None:
         for front in self.pair.fronts:

@@ -1,8 +1,12 @@
 cdef enum Kind:
-    # How an answer is written: as v2's JSON, with v2's binary tensors, as v2's message.
+    # How an answer is written: as v2's JSON, with v2's binary tensors, as v2's message; as the plain dialect's JSON; as
+    # TensorFlow Serving's, in columns or in rows.
     JSON
     BINARY
     MESSAGE
+    PLAIN
+    COLUMNS
+    ROWS
     KINDS
 
 
@@ -12,13 +16,15 @@ cdef class Texts:
 
     cdef object layout
     # For JSON and binary, what comes before the values of each tensor, or instead of them, and what comes after the
-    # last. For a message, the tags and lengths of all data, and the fields that come first.
+    # last, up to where an id would be. For a message, the tags and lengths of all data, and the fields that come first.
     cdef tuple before
     cdef bytes end
     # Whether some tensors are strings.
     cdef bint strings
     # Of the tensors, for JSON; None for strings.
     cdef tuple dtypes
+    # Of the tensors, if their values are nested lists; otherwise None.
+    cdef tuple shapes
 
 
 cdef list json_values(Results group, Texts texts, Py_ssize_t member):

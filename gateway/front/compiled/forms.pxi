@@ -9,12 +9,21 @@ cdef struct Input:
 
 
 cdef class Form:
-    """A rest_forms.Form: what requests that differ in their values and ids have in common."""
+    """What requests that differ in their values and ids have in common: a rest_forms.Form, or a NestedForm.
+
+    One without inputs is of requests that the fast path does not take.
+    """
 
     cdef Input *inputs
     cdef int count
     cdef Py_ssize_t section_bytes
     cdef Kind kind
+    # Its dialect, and what writes its answers if the fast path does not.
+    cdef object dialect, writer
+    # For a NestedForm: the validator of the version from whose status it was learned, and the rows of its answers; 0 or
+    # 1 for any number.
+    cdef object learned_of
+    cdef Py_ssize_t instances
     # 0 for the default; such a request is not taken if it asks for no time.
     cdef double timeout_s
     cdef int priority
@@ -29,7 +38,7 @@ cdef class Form:
     @staticmethod
     cdef Form with_inputs(Py_ssize_t count):
         cdef Form self = Form.__new__(Form)
-        self.inputs = <Input *>malloc(count * sizeof(Input))
+        self.inputs = <Input *>malloc((count or 1) * sizeof(Input))
         if self.inputs == NULL:
             raise MemoryError
         self.count = count
@@ -58,6 +67,7 @@ cdef class Form:
             each.which = known.which
             each.size = -1 if each.code == c"s" else each.count * DATATYPES[known.datatype].itemsize
         self.section_bytes = form.section_bytes
+        self.dialect = V2
         self.kind = BINARY if form.options is ALL_BINARY else JSON
         if form.timeout_s is not None and form.timeout_s <= 0:
             return None

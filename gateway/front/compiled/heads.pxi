@@ -1,19 +1,32 @@
 cdef class Head:
     """What heads mean that differ in nothing that matters, as head_cache.Head."""
 
+    cdef object head
+    cdef Kind kind
     cdef tuple model
     cdef Py_ssize_t limit, json_length
+    # With what the keys of nested forms begin.
+    cdef bytes key
 
     @staticmethod
     cdef Head of(object head):
         """Return None if the fast path does not take such requests."""
         route, headers = head.route, head.headers
-        if route.dialect is not V2 or headers.json_length == 0:
-            return None
         cdef Head self = Head.__new__(Head)
-        self.model, self.limit = (route.model, route.version), head.limit
-        self.json_length = -1 if headers.json_length is None else headers.json_length
-        return self
+        self.head, self.model, self.limit = head, (route.model, route.version), head.limit
+        self.json_length = -1
+        if route.dialect is V2 and headers.json_length != 0:
+            self.kind = JSON
+            self.json_length = -1 if headers.json_length is None else headers.json_length
+        elif route.dialect is plain_rest.PREDICT and plain_predict.is_json(headers):
+            self.kind = PLAIN
+        elif route.dialect is tfserving_rest.PREDICT and not route.is_label:
+            self.kind = COLUMNS
+        else:
+            return None
+        # Neither name has a byte of 0, and no key of another form begins with these bytes.
+        self.key = b"%c%b\0%b\0" % (KINDS + self.kind, route.model.encode(), route.version.encode())
+        return self if len(self.key) < MAX_HEAD else None
 
 
 @cython.final

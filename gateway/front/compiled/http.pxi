@@ -11,7 +11,7 @@ cdef class HttpRequest(Request):
     waits_for_body = False
 
     def encode_error(self, error):
-        return V2.encode_error(error)
+        return self.form.dialect.encode_error(error)
 
     def abandon(self):
         """End without an answer: the client has disconnected."""
@@ -31,15 +31,19 @@ cdef class HttpRequest(Request):
         cdef Http http = self.path.http
         cdef Texts texts = None
         cdef list values = None
+        cdef Py_ssize_t tensor
         reply = None
         try:
-            texts = http.texts_of(self.model, results, index, self.form.kind)
+            texts = http.texts_of(self.model, results, index, self.form)
             if texts is None or (texts.strings and not http.are_within_limits(texts, results, index)):
-                reply = http.written(self, results, index)
+                reply = self.written(results, index)
             elif self.form.kind != BINARY:
                 values = json_values(results, texts, index)
+                if texts.shapes is not None:
+                    for tensor in range(len(values)):
+                        values[tensor] = nest(values[tensor], texts.shapes[tensor])
         except Exception as error:
-            reply = error_reply(V2, error)
+            reply = error_reply(self.form.dialect, error)
         if reply is not None:
             receiver.connection.answer(reply, self.keep_alive)
             return
@@ -49,10 +53,17 @@ cdef class HttpRequest(Request):
         receiver.spare = self
 
     cdef void deliver_slowly(self, object group, Py_ssize_t index) except *:
-        self.end().connection.answer(self.path.http.written(self, group, index), self.keep_alive)
+        self.end().connection.answer(self.written(group, index), self.keep_alive)
 
     cdef void deliver_error(self, object error) except *:
-        self.end().connection.answer(error_reply(V2, error), self.keep_alive)
+        self.end().connection.answer(error_reply(self.form.dialect, error), self.keep_alive)
+
+    cdef object written(self, object group, Py_ssize_t index):
+        """Return the Reply with an answer, written by the Python code."""
+        try:
+            return self.form.writer(self.response(group, index))
+        except Exception as error:
+            return error_reply(self.form.dialect, error)
 
 
 @cython.final
@@ -60,7 +71,9 @@ cdef class Http:
     """What the connections of one HTTP server share."""
 
     cdef FastPath path
-    cdef object shared, limits, at_boundary, forms
+    cdef object shared, limits, at_boundary
+    # By their keys; hashes of the keys of nested forms that came once.
+    cdef object forms, seen
     cdef Heads heads
     cdef list default_headers
     cdef bytes json_prefix, binary_prefix
@@ -68,7 +81,7 @@ cdef class Http:
     def __init__(self, FastPath path, shared, at_boundary):
         self.path, self.shared, self.limits, self.at_boundary = path, shared, path.limits, at_boundary
         self.heads = Heads(shared.heads)
-        self.forms = BoundedCache(MAX_CACHED)
+        self.forms, self.seen = BoundedCache(MAX_CACHED), BoundedCache(MAX_CACHED)
 
     cdef bint read(
         self, HttpRequest request, const char *text, Py_ssize_t json_length, Py_ssize_t section_bytes
@@ -88,8 +101,10 @@ cdef class Http:
         cdef PyObject *entry = PyDict_GetItem(self.forms.entries, key_bytes)
         cdef Form form
         if entry == NULL:
-            form = Form.of(rest_forms.find(PyBytes_FromStringAndSize(text, json_length)))
+            found = rest_forms.find(PyBytes_FromStringAndSize(text, json_length))
+            form = Form.of(found)
             if form is not None:
+                form.writer = partial(rest.write, self.path.engine, self.limits, found.options)
                 self.forms.put(key_bytes, form)
         else:
             form = <Form>entry
@@ -133,10 +148,16 @@ cdef class Http:
             size += results.size_of(tensor, index)
         return size <= self.limits.response_bytes and size <= self.limits.json_answer_bytes
 
-    cdef Texts texts_of(self, Model model, Results group, Py_ssize_t index, Kind kind):
+    cdef Texts texts_of(self, Model model, Results group, Py_ssize_t index, Form form):
         """Return the texts around the values of an answer; None if the Python code must write it."""
-        cdef bint binary = kind == BINARY
-        cdef Texts texts = model.known_texts(kind, group, index)
+        cdef Texts texts
+        if form.kind >= PLAIN:
+            texts = nested_texts(self, model, group, index, form)
+            if texts is not None and form.instances > 1 and texts.shapes[0][0] != form.instances:
+                return None
+            return texts
+        cdef bint binary = form.kind == BINARY
+        texts = model.known_texts(form.kind, group, index)
         if texts is not None:
             return texts
         found = rest_response.texts_of(model.name, model.version, group, index, binary)
@@ -146,18 +167,10 @@ cdef class Http:
         if not found.before or (found.strings and binary):
             return None
         texts = Texts.__new__(Texts)
-        texts.layout, texts.before, texts.end = group.layout, found.before, found.end
+        texts.layout, texts.before, texts.end = group.layout, found.before, found.end + b"]"
         texts.strings = bool(found.strings)
         texts.dtypes = tuple([numpy_dtype(each[1]) if each[1] != "BYTES" else None for each in group.layout[2]])
-        return model.remember(kind, texts, group.rows_of(index))
-
-    cdef object written(self, HttpRequest request, object group, Py_ssize_t index):
-        """Return the Reply with an answer, written by the Python code."""
-        options = ALL_BINARY if request.form.kind == BINARY else ALL_JSON
-        try:
-            return rest.write(self.path.engine, self.limits, options, request.response(group, index))
-        except Exception as error:
-            return error_reply(V2, error)
+        return model.remember(form.kind, texts, group.rows_of(index))
 
 
 @cython.final
@@ -252,7 +265,12 @@ cdef class Receiver:
             request = HttpRequest.__new__(HttpRequest)
         cdef FastPath path = self.http.path
         cdef Model model = path.model_of(head.model)
-        if model is None or not self.http.read(request, body, json_length, length - json_length):
+        if model is None:
+            return False
+        if head.kind >= PLAIN:
+            if not read_nested(self.http, request, head, model, body, length):
+                return False
+        elif not self.http.read(request, body, json_length, length - json_length):
             return False
         if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s):
             return False
@@ -299,7 +317,7 @@ cdef class Receiver:
             http.binary_prefix = http.shared.response_prefix(200, b"application/octet-stream", defaults)
         cdef bytes prefix = http.binary_prefix if binary else http.json_prefix
         cdef tuple before = texts.before
-        cdef Py_ssize_t count = len(before), index, text = PyBytes_GET_SIZE(texts.end) + 2, size = 0
+        cdef Py_ssize_t count = len(before), index, text = PyBytes_GET_SIZE(texts.end) + 1, size = 0
         if client_id is not None:
             text += PyBytes_GET_SIZE(client_id) + 8
         for index in range(count):
@@ -331,14 +349,13 @@ cdef class Receiver:
             if not binary:
                 to = put_bytes(to, <object>PyList_GET_ITEM(values, index))
         to = put_bytes(to, texts.end)
-        if client_id is None:
-            memcpy(to, b"]}", 2)
-            to += 2
-        else:
-            memcpy(to, b'],"id":"', 8)
-            to = put_bytes(to + 8, client_id)
-            memcpy(to, b'"}', 2)
-            to += 2
+        if client_id is not None:
+            memcpy(to, b',"id":"', 7)
+            to = put_bytes(to + 7, client_id)
+            to[0] = c'"'
+            to += 1
+        to[0] = c"}"
+        to += 1
         if large:
             transport.writelines([answer, *[results.data(index, member, member + 1) for index in range(count)]])
         else:

@@ -14,45 +14,54 @@ cdef object pack(Input *each, const char *text, Py_ssize_t size):
 
 cdef object pack_values(Input *each, object values):
     cdef object value
-    if not PyList_CheckExact(values) or PyList_GET_SIZE(values) != each.count:
-        return None
     if each.code == c"s":
+        if not PyList_CheckExact(values) or PyList_GET_SIZE(values) != each.count:
+            return None
         for value in <list>values:
             if not PyUnicode_CheckExact(value):
                 return None
         return pack_bytes(values)
     cdef bytes packed = PyBytes_FromStringAndSize(NULL, each.size)
-    cdef char *data = PyBytes_AS_STRING(packed)
+    cdef Py_ssize_t width = each.size // each.count if each.count else 0
+    return packed if write_numbers(PyBytes_AS_STRING(packed), width, each.code, values, each.count) else None
+
+
+cdef bint write_numbers(char *data, Py_ssize_t width, char code, object values, Py_ssize_t count) except -1:
+    """Write a list of `count` numbers, of `width` bytes each. `code` is the struct module's character for them.
+
+    Return False, or raise OverflowError, if the values are others, or one does not fit.
+    """
+    cdef object value
     cdef Py_ssize_t index
     cdef double number
     cdef float single
-    cdef char code = each.code
+    if not PyList_CheckExact(values) or PyList_GET_SIZE(values) != count:
+        return False
     if code == c"f" or code == c"d" or code == c"e":
-        for index in range(each.count):
+        for index in range(count):
             value = <object>PyList_GET_ITEM(values, index)
             if PyFloat_CheckExact(value):
                 number = PyFloat_AS_DOUBLE(value)
             elif PyLong_CheckExact(value):
                 number = PyLong_AsDouble(value)
             else:
-                return None
+                return False
             if code == c"f":
                 single = <float>number
                 if isinf(single):
-                    return None
+                    return False
                 (<float *>data)[index] = single
             elif code == c"d":
                 (<double *>data)[index] = number
             else:
                 PyFloat_Pack2(number, data + 2 * index, 1)
-        return packed
-    cdef Py_ssize_t width = each.size // each.count if each.count else 0
-    for index in range(each.count):
+        return True
+    for index in range(count):
         value = <object>PyList_GET_ITEM(values, index)
         # Unsigned datatypes have upper-case letters.
         if not PyLong_CheckExact(value) or not pack_integer(data + index * width, width, code > c"Z", value):
-            return None
-    return packed
+            return False
+    return True
 
 
 cdef bint pack_integer(char *data, Py_ssize_t width, bint signed_, object value) except -1:

@@ -37,9 +37,13 @@ Run = Callable[..., None]
 def http(body: bytes, model: str = "m", more: str = "", json_length: int | None = None) -> bytes:
     if json_length is not None:
         more += f"inference-header-content-length: {json_length}\r\n"
-    return (
-        f"POST /v2/models/{model}/infer HTTP/1.1\r\nhost: localhost\r\n{more}content-length: {len(body)}\r\n\r\n"
-    ).encode() + body
+    return post(f"/v2/models/{model}/infer", body, more)
+
+
+def post(path: str, body: bytes | str, more: str = "") -> bytes:
+    body = body.encode() if isinstance(body, str) else body
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\n{more}content-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
 
 
 def document(value: float = 1.0, rows: int = 1, **more: Any) -> bytes:
@@ -305,13 +309,15 @@ def test_a_form_with_strings(run: Run) -> None:
     run(test, status=status, body_limits=Limits(response_bytes=12))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_random_traffic(module: ModuleType, tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "named"), [*((seed, 0.2) for seed in range(6)), *((seed, 1) for seed in range(7, 10))]
+)
+def test_random_traffic(module: ModuleType, tmp_path: Path, seed: int, named: float) -> None:
     async def main() -> None:
         random = Random(seed)
         limits = random.choice((AdmissionLimits(), AdmissionLimits(max_requests=6), AdmissionLimits(max_bytes=300)))
         async with pair(module, tmp_path, limits, random.choice((Limits(), Limits(response_bytes=40)))) as both:
-            await Traffic(both, random).run(150)
+            await Traffic(both, random, named).run(150)
             assert both.fast.taken["HttpRequest"] > 3, both.fast.taken
             assert set(both.plain.taken) == {"AdmittedRequest"}
 
@@ -652,5 +658,250 @@ def test_a_request_with_other_rules_arrives_while_one_runs(run: Run, version: st
             bench.pair.send(bench.number, request())
             await bench.pair.compare()
             await bench.answer_all()
+
+    run(test)
+
+
+_PLAIN, _TFSERVING = "/predict/m", "/v1/models/m:predict"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "answer"),
+    [
+        (_PLAIN, '{"inputs":{"x":[[1,2.5]]}}', b'{"model":"m","version":"1","outputs":{"y":[[1.0,2.5]]}}'),
+        (_PLAIN, '{"inputs":[[1,2.5]]}', b'{"model":"m","version":"1","outputs":{"y":[[1.0,2.5]]}}'),
+        (_PLAIN, '{"instances":[[1,2],[3,4]],"outputs":["y"]}', b'"outputs":{"y":[[1.0,2.0],[3.0,4.0]]}}'),
+        (_PLAIN, '{"parameters":{"priority":1},"inputs": [ [1,\t2] ] }', b'"outputs":{"y":[[1.0,2.0]]}}'),
+        (_PLAIN + "/versions/1", '{"inputs":[[1,2]]}', b'"outputs":{"y":[[1.0,2.0]]}}'),
+        (_TFSERVING, '{"instances":[[1,2],[3,4]]}', b'{"predictions":[[1.0,2.0],[3.0,4.0]]}'),
+        (_TFSERVING, '{"inputs":[[1,2]],"other":0}', b'{"outputs":[[1.0,2.0]]}'),
+        (_TFSERVING, '{"inputs":{"x":[[1,2]]},"signature_name":"serving_default"}', b'{"outputs":[[1.0,2.0]]}'),
+    ],
+)
+def test_a_request_with_nested_lists_is_taken_and_answered(run: Run, path: str, body: str, answer: bytes) -> None:
+    data = post(path, body)
+
+    async def test(bench: Bench) -> None:
+        await bench.learn(data)
+        bench.answers()
+        await bench.ask(data)
+        await bench.answer_all()
+        assert bench.answers().endswith(answer)
+        # Other values have the same form, another number of rows has not.
+        await bench.ask(post(path, body.replace("2", "-7")))
+        await bench.answer_all()
+        taken = bench.taken
+        bench.pair.send(bench.number, post(path, body.replace("1,", "5,6],[1,", 1)))
+        await bench.pair.compare()
+        assert bench.taken == taken
+        await bench.answer_all()
+
+    run(test)
+
+
+@pytest.mark.parametrize("path", [_PLAIN, _TFSERVING])
+@pytest.mark.parametrize("datatype", [each for each in DATATYPES if each != "BYTES"])
+def test_odd_values_within_nested_lists(run: Run, path: str, datatype: str) -> None:
+    spec = TensorSpec("x", datatype, (-1, 2))
+    status = replace(STATUS, signatures={"": Signature((spec,), (spec._replace(name="y"),))}, max_batch_size=0)
+    is_number = datatype != "BOOL"
+
+    async def test(bench: Bench) -> None:
+        if is_number:
+            await bench.learn(post(path, '{"instances":[[0,1],[1,0]]}'))
+        for value in (*_VALUES, "[]", "1],[2", "[1,2]", "1,2],[3,4],[5", "1]]", "]", "1],1,[1", "1", "0"):
+            bench.pair.send(bench.number, post(path, f'{{"instances":[[0,1],[1,{value}]]}}'))
+            await bench.pair.compare()
+            await bench.answer_all()
+            if bench.number not in bench.pair.plain.clients:
+                bench.number = bench.pair.connect()
+        assert bench.taken > 4 or not is_number
+
+    run(test, status=status)
+
+
+def test_nested_lists_that_are_ragged(run: Run) -> None:
+    spec = TensorSpec("x", "FP32", (-1, -1, 2))
+    status = replace(STATUS, signatures={"": Signature((spec,), (spec._replace(name="y"),))}, max_batch_size=0)
+    blocks = (
+        "[[1,2],[3,4]]",
+        "[[1,2]]",
+        "[[1,2],[3,4],[5,6]]",
+        "[[1,2],[3]]",
+        "[[1,2],3]",
+        "[1,2]",
+        "[]",
+        "[[],[]]",
+        "1",
+    )
+
+    async def test(bench: Bench) -> None:
+        await bench.learn(post(_PLAIN, f'{{"inputs":[{blocks[0]},{blocks[0]}]}}'))
+        for text in [f"[{first},{second}]" for first in blocks for second in blocks]:
+            bench.pair.send(bench.number, post(_PLAIN, f'{{"inputs":{text}}}'))
+            await bench.pair.compare()
+            await bench.answer_all()
+
+    run(test, status=status)
+
+
+_ALMOST = (
+    '{"inputs":{"x":[[1,2]],"x":[[3,4]]}}', '{"inputs":[[1,2]],"inputs":[[3,4]]}',
+    '{"inputs":[[1,2]],"instances":[[3,4]]}', '{"inputs":{"x":[[1,2]]},"outputs":["[1]"]}',
+    '{"inputs":{"x":[[1,2]]},"outputs":[1]}', '{"x":[[1,2]],"inputs":0}', '{"inputs":{"x":[[1,2]],"y":[1]}}',
+    '{"inputs":{"x":[[1,2]],"y":1}}', '{"inputs":{"x":[[1,2]]},"a[1]":0}',
+    '{"inputs":{"x":[[1,2]]},"parameters":{"a":[1]}}', '{"inputs":{"x":[[1,2]]},"parameters":{"timeout":9000000}}',
+    '{"inputs":{"x":[[1,2]]},"signature":""}', '{"inputs":{"x":[[1,2]]},"signature_name":"no"}',
+    '{"inputs":{"b64":[[1,2]]}}', '{"inputs":{"x":[[1,2]]},"version":"1"}', '{"inputs":{"x":[[1,2]]},"version":1}',
+    '{"inputs":{"x":[[1,2]]},"model":"m"}', '{"inputs":{"x":[[1,2]]},"model":"n"}',
+    '{"inputs":{"x":[[1,2]]},"model":null}', '{"inputs":null,"instances":[[1,2]]}', '{"instances":[{"x":[1,2]}]}',
+    '{"instances":[{"x":[1,2]},{"x":[3,4]}]}', '{"instances":[]}', '{"instances":[[]]}',
+    '{"inputs":{"x":[[1,2],[3,4]]}}', '{"inputs":{"x":[[1,2],[3]]}}', '{"inputs":{"x":[[1,2],[3],[4]]}}',
+    '{"inputs":{"x":[[[1,2]]]}}', '{"inputs":{"x":[1,2]}}', '{"inputs":{"x":[[1,2],3]}}',
+    '{"inputs":{"x":[3,[1,2]]}}', '{"inputs":{"x":[[1,2]]}', '{"inputs":{"x":[[1,2]]]}}', '{"inputs":{"x":[[1,2]]}}}',
+    '{"inputs":{"x":[[1,2],]}}', '{"inputs":{"x":[[1 2]]}}', '{"inputs":{"x":[[1,2]][3]}}', '{"inputs":{"x":1[2]}}',
+    '{"inputs":{"x":[[+1,2]]}}', '{"inputs":{"x":[[1,NaN]]}}', '{"inputs":{"x":[[1,2]]},"parameters":NaN}',
+    '\ufeff{"inputs":{"x":[[1,2]]}}', '{"inputs":{"x":[[1,2]]},"parameters":{"priority":2}}',
+    '{"inputs":{"x":' + "[" * 40 + "1" + "]" * 40 + "}}", '{"inputs":{"x":[[1,true]]}}', '{"inputs":{"x":[["1",2]]}}',
+    '[[1,2]]', '{"inputs":{"x":' + "[" * 9000 + "}}", '{"inputs":{"x":[' + ",".join(["[1,2]"] * 4096) + "]}}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [_PLAIN, _TFSERVING])
+def test_documents_that_are_almost_those_of_a_nested_form(run: Run, path: str) -> None:
+    async def test(bench: Bench) -> None:
+        usual = post(path, '{"inputs":{"x":[[1,2]]}}')
+        await bench.learn(usual)
+        for text in _ALMOST:
+            for _ in range(3):
+                if bench.number not in bench.pair.plain.clients:
+                    bench.number = bench.pair.connect()
+                bench.pair.send(bench.number, post(path, text))
+                await bench.pair.compare()
+                await bench.answer_all()
+        await bench.ask(usual)
+        await bench.answer_all()
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "accept: application/x-npy\r\n",
+        "accept: application/json\r\n",
+        "content-type: application/x-npy\r\n",
+        "content-type: text/plain\r\n",
+        "content-type: image/png\r\n",
+        "accept-encoding: gzip\r\n",
+        "inference-header-content-length: 3\r\n",
+    ],
+)
+@pytest.mark.parametrize("path", [_PLAIN, _TFSERVING])
+def test_heads_of_requests_with_nested_lists(run: Run, path: str, more: str) -> None:
+    async def test(bench: Bench) -> None:
+        body = '{"inputs":{"x":[[1,2]]}}'
+        await bench.learn(post(path, body))
+        for _ in range(4):
+            if bench.number not in bench.pair.plain.clients:
+                bench.number = bench.pair.connect()
+            bench.pair.send(bench.number, post(path, body, more))
+            await bench.pair.compare()
+            await bench.answer_all()
+
+    run(test)
+
+
+_OUTPUTS = (
+    [Tensor("y", "FP32", (1, 2), np.array([np.nan, -np.inf], np.float32).tobytes())],
+    [Tensor("y", "FP32", (), bytes(4))],
+    [Tensor("y", "FP32", (2,), bytes(8))],
+    [Tensor("y", "FP32", (3, 0), b"")],
+    [Tensor("y", "FP32", (2, 1, 3), bytes(24))],
+    [Tensor("y", "INT64", (1, 2, 2, 1), np.arange(4).tobytes())],
+    [Tensor("y", "BOOL", (1, 2), b"\1\0")],
+    [Tensor("y", "FP16", (1, 2), np.array([0.1, 65504], np.float16).tobytes())],
+    [Tensor("y", "FP32", (1, 2), bytes(5))],
+    [Tensor("y", "BYTES", (1, 2), pack_bytes([b"a", b"\xff"]))],
+    [Tensor("y", "FP32", (2, 2), bytes(16)), Tensor("z", "UINT8", (2,), b"ab")],
+    [Tensor("y", "FP32", (2, 2), bytes(16)), Tensor("y", "FP32", (2, 2), bytes(16))],
+    [Tensor("y", "FP32", (9, 2), bytes(72))],
+    [Tensor("y", "FP32", (1,) * 8, bytes(4))],
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(_PLAIN, '{"inputs":[[1,2],[3,4]]}'), (_TFSERVING, '{"inputs":[[1,2]]}'), (_TFSERVING, '{"instances":[[1,2]]}'),
+     (_TFSERVING, '{"instances":[[1,2],[3,4]]}')],
+)  # fmt: skip
+def test_answers_as_nested_lists(run: Run, path: str, body: str) -> None:
+    data = post(path, body)
+
+    async def test(bench: Bench) -> None:
+        await bench.learn(data)
+        for outputs in _OUTPUTS:
+            for _ in range(2):
+                await bench.ask(data)
+                await bench.answer(*bench.ids(), outputs=outputs)
+
+    run(test, body_limits=Limits(response_bytes=64))
+
+
+def test_answers_of_one_frame_to_several_dialects(run: Run) -> None:
+    """What was written for one member must not be what another dialect gets."""
+
+    async def test(bench: Bench) -> None:
+        requests = [post(_PLAIN, '{"inputs":[[1,2]]}'), request(), post(_TFSERVING, '{"instances":[[3,4]]}')]
+        numbers = [bench.pair.connect() for _ in range(4)]
+        for number, data in zip(numbers, [*requests, requests[0]], strict=True):
+            await bench.learn(data, number)
+        for number in numbers:
+            bench.answers(number)
+        for number, data in zip(numbers, [*requests, requests[0]], strict=True):
+            await bench.ask(data, number)
+        await bench.answer_together()
+        assert b"[[1.0,2.0]]" in bench.answers(numbers[0])
+        assert b"[1.0,1.0]" in bench.answers(numbers[1])
+        assert bench.answers(numbers[2]).endswith(b'{"predictions":[[3.0,4.0]]}')
+
+    run(test)
+
+
+def test_a_nested_form_is_of_one_status_of_the_model(run: Run) -> None:
+    """Its datatypes are the model's."""
+    data = post(_PLAIN, '{"inputs":{"x":[[1,2]]}}')
+    signature = Signature((TensorSpec("x", "INT64", (-1, 2)),), (TensorSpec("y", "INT64", (-1, 2)),))
+
+    async def test(bench: Bench) -> None:
+        await bench.learn(data)
+        await bench.pair.apply((replace(STATUS, signatures={"": signature}), [bench.address]))
+        bench.answers()
+        await bench.learn(data)
+        assert b"[[1,2]]" in bench.answers()
+        await bench.pair.apply((replace(STATUS, batch_dim=1), [bench.address]))
+        await bench.learn(data)
+        undeclared = Signature((TensorSpec("x", "", None),), (TensorSpec("y", "", None),))
+        await bench.pair.apply((replace(STATUS, signatures={"": undeclared}), [bench.address]))
+        for value in ("1", "1.5", "1"):
+            bench.pair.send(bench.number, post(_PLAIN, f'{{"inputs":{{"x":[[{value},2]]}}}}'))
+            await bench.pair.compare()
+            await bench.answer_all()
+
+    run(test)
+
+
+def test_forms_of_one_text_are_of_their_models(run: Run) -> None:
+    body = '{"inputs":[[1,2]]}'
+    signature = Signature((TensorSpec("x", "INT64", (-1, 2)),), (TensorSpec("y", "INT64", (-1, 2)),))
+    other = replace(STATUS, name="other", signatures={"": signature})
+
+    async def test(bench: Bench) -> None:
+        await bench.pair.apply((STATUS, [bench.address]), (other, [await bench.pair.worker(1 << 20)]))
+        for _ in range(2):
+            for path, answer in ((_PLAIN, b"[[1.0,2.0]]"), ("/predict/other", b"[[1,2]]")):
+                bench.answers()
+                await bench.learn(post(path, body))
+                assert answer in bench.answers()
 
     run(test)

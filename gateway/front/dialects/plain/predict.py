@@ -12,6 +12,7 @@ image_request.py reads images and forms of images. If model.toml has [postproces
 {"model", "version", "predictions": [{"label", "index", "score"}, ...]}.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.codecs.json_tensors import json_values
@@ -21,6 +22,7 @@ from gateway.codecs.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_np
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
+from gateway.front.base.body import Headers
 from gateway.front.base.json_request import read_document
 from gateway.front.base.limits import Limits, check_json_answer
 from gateway.front.base.named_inputs import find_signature, only_input
@@ -55,6 +57,11 @@ def read_request(
     return read_document(engine, model, version, loads(body))
 
 
+def is_json(headers: Headers) -> bool:
+    """Whether the body is JSON, and so will be the answer."""
+    return media_type(headers.content_type) in _JSON_TYPES and not is_numpy(headers.accept)
+
+
 def check_accept(engine: Engine, request: InferRequest, accept: str) -> None:
     """Reject, before the model runs, a request for several outputs as npy. Raises InvalidRequest, NotFound."""
     if NPY not in accept or NPZ in accept:
@@ -78,6 +85,13 @@ def write_response(response: InferResponse, accept: str, limits: Limits) -> tupl
     check_json_answer(response.outputs, limits)
     outputs = {tensor.name: json_values(tensor) for tensor in response.outputs}
     return "application/json", dumps({"model": response.model, "version": response.version, "outputs": outputs})
+
+
+def answer_texts(model: str, version: str, names: Sequence[str]) -> tuple[list[bytes], bytes]:
+    """Return what `write_response` writes before the values of each output, and after those of the last, as JSON."""
+    beginning = dumps({"model": model, "version": version})[:-1] + b',"outputs":{'
+    before = [(b"," if number else beginning) + dumps(name) + b":" for number, name in enumerate(names)]
+    return before, b"}}"
 
 
 def write_predictions(response: InferResponse, predictions: list[list[Prediction]]) -> bytes:

@@ -61,6 +61,18 @@ def write_response(response: InferResponse, instances: int | None, limits: Limit
     return dumps({"outputs": {tensor.name: _values(tensor) for tensor in outputs}})
 
 
+def answer_texts(names: Sequence[str], has_instances: bool) -> tuple[list[bytes], bytes] | None:
+    """Return what `write_response` writes before the values of each output, and after those of the last.
+
+    Return None if it does not write the values of each output together.
+    """
+    if len(names) == 1:
+        return [b'{"predictions":' if has_instances else b'{"outputs":'], b"}"
+    if has_instances:
+        return None
+    return [(b"," if number else b'{"outputs":{') + dumps(name) + b":" for number, name in enumerate(names)], b"}}"
+
+
 def _values(tensor: Tensor) -> Any:
     return json_values(tensor, binary=tensor.name.endswith("_bytes"))
 

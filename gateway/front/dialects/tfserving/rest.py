@@ -59,8 +59,9 @@ def _write_results(limits: Limits, status: ModelStatus, method: str, count: int,
     return Reply(200, [classify.read_classes(response, count, status.class_labels).to_json()])
 
 
+PREDICT = Dialect(_limit, _read_predict, is_slow=_predict_is_slow)
 _DIALECTS = {
-    "predict": Dialect(_limit, _read_predict, is_slow=_predict_is_slow),
+    "predict": PREDICT,
     "classify": Dialect(_limit, partial(_read_examples, classify.CLASSIFY), is_slow=_is_slow),
     "regress": Dialect(_limit, partial(_read_examples, classify.REGRESS), is_slow=_is_slow),
 }
