@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gateway.domain.caller import Caller, Event
 from gateway.domain.identity import Action, Identity
+from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import ModelportError, Unauthenticated
 
@@ -31,6 +32,33 @@ class Access(Protocol):
 
     def record(self, event: Event) -> None:
         """Add the event to the audit log, if there is one."""
+
+
+class DeniedModel(Exception):
+    """A body names a model that its sender may not use. Whoever catches this records it, and refuses the request."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+
+class GuardedEngine:
+    """The engine, for reading a body that names its model: it says nothing of a model that the client may not use.
+
+    It may be used in a thread, where nothing can be recorded. `model` raises DeniedModel.
+    """
+
+    def __init__(self, engine: Engine, identity: Identity) -> None:
+        self._engine, self._identity = engine, identity
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def model(self, name: str, version: str = "") -> ModelStatus:
+        try:
+            self._identity.check("infer", name)
+        except ModelportError:
+            raise DeniedModel(name) from None
+        return self._engine.model(name, version)
 
 
 class Check:

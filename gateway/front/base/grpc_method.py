@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -11,7 +12,7 @@ from gateway.codecs.protobuf_limits import check_fields
 from gateway.domain.identity import Action, Identity
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import AnswerCallback, Engine, RequestHandle
-from gateway.errors import InvalidRequest, QuotaExceeded
+from gateway.errors import InvalidRequest, ModelportError, QuotaExceeded
 from gateway.front.base.access import Check
 from gateway.front.base.client_errors import to_client_error
 
@@ -41,6 +42,7 @@ class InferCall(Generic[_OptionsT]):
 
     read   returns the request in a message, and how to write its answer; it gets the seconds until the call's deadline
     write  encodes an answer
+    model  returns the model that a message names. Raises ModelportError. Used if `read` has failed
     """
 
     def __init__(
@@ -48,15 +50,16 @@ class InferCall(Generic[_OptionsT]):
         engine: Engine,
         read: Callable[[bytes, float | None], tuple[InferRequest, _OptionsT]],
         write: Callable[[_OptionsT, InferResponse], bytes],
+        model: Callable[[bytes], str],
     ) -> None:
-        self._engine, self._read, self._write = engine, read, write
+        self._engine, self._read, self._write, self._model = engine, read, write, model
 
     @property
     def drained(self) -> asyncio.Event:
         return self._engine.drained
 
     async def __call__(self, raw: bytes, seconds: float | None, check: Check | None = None) -> bytes:
-        request, options = self._read(raw, seconds)
+        request, options = self._read_checked(raw, seconds, check)
         identity = None if check is None else check("infer", request.model)
         try:
             return self._write(options, await self._engine.infer(request, identity))
@@ -67,15 +70,27 @@ class InferCall(Generic[_OptionsT]):
 
     def submit(self, raw: bytes, seconds: float | None, done: Done, check: Check | None = None) -> RequestHandle:
         """Like Engine.submit, for a method with one answer: `done` is called later, once. Raises ModelportError."""
-        request, options = self._read(raw, seconds)
+        request, options = self._read_checked(raw, seconds, check)
         return self._submit(request, partial(self._on_final, options, done), check)
 
     def submit_each(
         self, raw: bytes, seconds: float | None, done: EachDone, check: Check | None = None
     ) -> RequestHandle:
         """Like `submit`, for a method with any number of answers."""
-        request, options = self._read(raw, seconds)
+        request, options = self._read_checked(raw, seconds, check)
         return self._submit(request, partial(self._on_each, options, done), check)
+
+    def _read_checked(self, raw: bytes, seconds: float | None, check: Check | None) -> tuple[InferRequest, _OptionsT]:
+        """Read a message. A client that may not use the model does not learn what is wrong, which may tell about it."""
+        try:
+            return self._read(raw, seconds)
+        except Exception:
+            if check is not None:
+                model = ""
+                with suppress(ModelportError):
+                    model = self._model(raw)
+                check("infer", model)
+            raise
 
     def _submit(self, request: InferRequest, on_answer: AnswerCallback, check: Check | None) -> RequestHandle:
         if check is None:
@@ -135,7 +150,12 @@ def unary(
     """Build a method that is not hot. `model` returns which model a message concerns; "" for none."""
 
     async def call(raw: bytes, seconds: float | None, check: Check | None = None) -> bytes:
-        message = parse(kind, raw, max_fields)
+        try:
+            message = parse(kind, raw, max_fields)
+        except ModelportError:
+            if check is not None:
+                check(action, "")  # it names no model
+            raise
         name = model(message)
         identity = None if check is None else check(action, name)
         if check is None:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 from gateway.codecs.compression import MAX_INLINE, MIN_BYTES, choose_encoding, deflate, inflate, is_worth
 from gateway.domain.identity import Identity
@@ -16,6 +16,7 @@ from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.protocol import ClientDisconnected, Engine, RequestHandle
 from gateway.errors import InvalidRequest, ModelportError, QuotaExceeded, TooLarge
+from gateway.front.base.access import DeniedModel, GuardedEngine
 from gateway.front.base.body import Headers, read_headers
 from gateway.front.base.dialect import Reply, Route, Writer, error_reply
 from gateway.front.base.limits import Limits
@@ -129,8 +130,8 @@ class HotRequest:
         self._received = 0
         self._reservation = self._engine.reserve_body(route.model, route.version, identity)
         try:
-            if identity is not None and route.model:  # otherwise the body names the model: see _submit
-                self._connection.check(identity, route.model, route.path)
+            if identity is not None:
+                self._check(identity, route.model)  # a body that names the model is checked when it is read, again
             if isinstance(head, Exception):
                 raise head
             self._head = head
@@ -164,11 +165,11 @@ class HotRequest:
         self._route, self._head = route, head
         self._body_complete = self._has_turn = True
         try:
-            if identity is not None and route.model:
-                self._connection.check(identity, route.model, route.path)
-            request, self._write = route.dialect.read(self._engine, self._limits, route, headers, body)
+            if identity is not None:
+                self._check(identity, route.model)
+            request, self._write = route.dialect.read(self._reading_engine(), self._limits, route, headers, body)
             if identity is not None and not route.model:
-                self._connection.check(identity, request.model, route.path)
+                self._check(identity, request.model)
         except Exception as error:
             self._reservation = self._engine.reserve_body(route.model, route.version)
             self.fail(error)
@@ -274,7 +275,7 @@ class HotRequest:
 
     def _read(self, body: Buffer) -> None:
         route, headers = self._head.route, self._head.headers
-        read = partial(route.dialect.read, self._engine, self._limits, route, headers, body)
+        read = partial(route.dialect.read, self._reading_engine(), self._limits, route, headers, body)
         if route.dialect.is_slow(headers, body):
             self._in_thread(_PARSING, partial(_without_collections, read), self._submit, self.fail)
             return
@@ -318,7 +319,7 @@ class HotRequest:
         try:
             identity = self._head.identity
             if identity is not None and not self._route.model:
-                self._connection.check(identity, request.model, self._route.path)
+                self._check(identity, request.model)
             self._handle = self._engine.submit(request, self._on_answer, identity)
         except Exception as error:
             self._send(self._error_reply(error))
@@ -342,11 +343,32 @@ class HotRequest:
 
     def fail(self, error: Exception) -> None:
         """End with an error before the engine has the request."""
+        if isinstance(error, DeniedModel):
+            error = self._refusal(error.model)
         self._reservation.close(error)
         self._chunks, self._buffer = [], None
         self._stage, self._reply = _FAILED, self._error_reply(error)
         if self._has_turn:
             self._send(self._reply)
+
+    def _check(self, identity: Identity, model: str) -> None:
+        self._connection.check(identity, model, self._route.path)
+
+    def _refusal(self, model: str) -> Exception:
+        """Return the error for a client that may not use this model, which is recorded."""
+        assert self._head.identity is not None
+        try:
+            self._check(self._head.identity, model)
+        except ModelportError as refusal:
+            return refusal
+        raise AssertionError(f"'{model}' was denied before")
+
+    def _reading_engine(self) -> Engine:
+        """Return the engine for reading the body."""
+        identity = self._head.identity
+        if identity is None or self._route.model:
+            return self._engine
+        return cast(Engine, GuardedEngine(self._engine, identity))
 
     def _error_reply(self, error: Exception) -> Reply:
         if isinstance(error, QuotaExceeded) and self._head.identity is not None:

@@ -79,11 +79,15 @@ def _read_spec(message: pb.ModelSpec) -> _Spec:
     return _Spec(message.name, version, kind == "version_label", message.signature_name)
 
 
+def _model_of_predict(raw: bytes) -> str:
+    return _model(parse(pb.PredictRequest, raw))
+
+
 class Predict(InferCall[str]):
     """The hot method. Its answer only needs the signature of the request."""
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
-        super().__init__(engine, self.read, self.write)
+        super().__init__(engine, self.read, self.write, _model_of_predict)
         self._limits = limits
 
     def read(self, raw: bytes, seconds: float | None) -> tuple[InferRequest, str]:

@@ -124,6 +124,7 @@ def _add_shared_memory(app: AppRoutes, engine: Engine, read_object: ReadObject) 
 
     @app.get(prefix + "/status", tags=["shared memory"])
     @app.get(prefix + "/region/{region}/status", tags=["shared memory"])
+    @acts("admin")  # whoever knows the name of a region can have its tensors read
     async def status(region: str = "") -> list[dict[str, Any]]:
         """The registered regions."""
         return shared_memory.status(engine, region)
@@ -147,6 +148,7 @@ def _add_shared_memory(app: AppRoutes, engine: Engine, read_object: ReadObject) 
 
     @app.get(cuda + "/status", tags=["shared memory"])
     @app.get(cuda + "/region/{region}/status", tags=["shared memory"])
+    @acts("admin")
     async def cuda_status(region: str = "") -> list[dict[str, Any]]:
         """Always empty: CUDA shared memory is not supported."""
         return shared_memory.cuda_status(engine, region)

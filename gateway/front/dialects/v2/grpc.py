@@ -11,7 +11,7 @@ from gateway.domain.identity import Action, Identity
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
 from gateway.front.base.access import Check
-from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, unary
+from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, parse, unary
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.front.dialects.v2.grpc_response import ResponseWriter
@@ -34,7 +34,12 @@ class ModelInfer(InferCall[OutputOptions]):
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self.reader, self.writer = RequestReader(engine), ResponseWriter(engine, limits)
-        super().__init__(engine, self.reader.read, self.writer.write)
+        super().__init__(engine, self.reader.read, self.writer.write, _model)
+
+
+def _model(raw: bytes) -> str:
+    name: str = parse(pb.ModelInferRequest, raw).model_name
+    return name
 
 
 def services(engine: Engine, limits: Limits) -> list[Service]:
@@ -123,10 +128,10 @@ def methods(engine: Engine) -> dict[str, Method]:
         "ServerMetadata": ("read", pb.ServerMetadataRequest, no_model, describe_server),
         "ModelMetadata": ("read", pb.ModelMetadataRequest, _NAME, describe_model),
         "ModelStatistics": ("read", pb.ModelStatisticsRequest, _NAME, statistics),
-        "SystemSharedMemoryStatus": ("read", pb.SystemSharedMemoryStatusRequest, no_model, shared_status),
+        "SystemSharedMemoryStatus": ("admin", pb.SystemSharedMemoryStatusRequest, no_model, shared_status),
         "SystemSharedMemoryRegister": ("admin", pb.SystemSharedMemoryRegisterRequest, no_model, shared_register),
         "SystemSharedMemoryUnregister": ("admin", pb.SystemSharedMemoryUnregisterRequest, no_model, shared_unregister),
-        "CudaSharedMemoryStatus": ("read", pb.CudaSharedMemoryStatusRequest, no_model, cuda_shared_status),
+        "CudaSharedMemoryStatus": ("admin", pb.CudaSharedMemoryStatusRequest, no_model, cuda_shared_status),
         "CudaSharedMemoryUnregister": ("admin", pb.CudaSharedMemoryUnregisterRequest, no_model, cuda_unregister),
         "ModelConfig": ("read", pb.ModelConfigRequest, _NAME, model_config),
         "RepositoryIndex": ("read", pb.RepositoryIndexRequest, no_model, repository_index),
