@@ -1,6 +1,6 @@
 """Known vulnerabilities of the packages that the gateway needs, by pip-audit: make pip-audit.
 
-    .venv/bin/python -m audit.dependencies [--service pypi|osv]
+    .venv/bin/python -m audit.dependencies [--service pypi|osv] [--osv-url URL]
 
 Vulnerabilities in allowed_vulnerabilities.toml are allowed until their date. The exit code is 0 if no other is known,
 1 if one is, 2 if that file is wrong or pip-audit fails, and 3 if the vulnerability service does not answer for every
@@ -86,10 +86,11 @@ def verdict(report: Mapping[str, Any], allowed: Iterable[Allowed], today: dateti
     return (FOUND if failing else NO_RESULT if skipped else 0), lines
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--service", choices=("pypi", "osv"), default="pypi", help="the vulnerability service")
-    options = parser.parse_args()
+    parser.add_argument("--osv-url", default="", help="the address of another service that speaks OSV's protocol")
+    options = parser.parse_args(arguments)
     try:
         allowed = read_allowed(ALLOWED)
     except ValueError as error:
@@ -100,6 +101,8 @@ def main() -> int:
         requirements.write_text("".join(f"{each.name}=={each.version}\n" for each in of_the_gateway()[1:]))
         command = [sys.executable, "-m", "pip_audit", "--requirement", str(requirements), "--no-deps", "--disable-pip"]
         command += ["--format", "json", "--progress-spinner", "off", "--vulnerability-service", options.service]
+        if options.osv_url:
+            command += ["--osv-url", options.osv_url]
         done = subprocess.run(command, capture_output=True, text=True)
     code, lines = outcome(done.stdout, done.stderr, allowed, datetime.date.today())
     for line in lines:

@@ -16,10 +16,10 @@ from gateway.environments.runtime import converters, discover
 
 def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path], require_locks: bool = False) -> int:
     """Print which runtimes are installed or available. externals: runtime → interpreter that has its framework."""
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
     for column in ("RUNTIME", "FRAMEWORK", "STATE", "LOCK", "PYTHON", "PACKAGES", "DISK", "DOWNLOAD"):
         least = 12 if column == "FRAMEWORK" else None
-        table.add_column(column, overflow="fold", min_width=least, no_wrap=column == "DOWNLOAD")
+        table.add_column(column, overflow="fold", min_width=least)
     locator = Locator(home, accelerator, externals, require_locks)
     for runtime in [*discover().values(), *converters().values()]:
         download = _size(runtime.download_mb.get(runtime.accelerator(accelerator), 0) * 1e6)

@@ -1,23 +1,25 @@
 """A package index on loopback (PEP 503), over a folder of wheels."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 
 
 @contextmanager
-def package_index(folder: Path) -> Iterator[str]:
-    """Yield its URL. Each file's hash is that of the moment, so an altered file gets the hash of its new content."""
+def package_index(folder: Path, stated: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """Yield its URL. It states the present SHA-256 of each file, or the one that `stated` has for the file's name."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             *_, kind, name = self.path.rstrip("/").split("/")
             if kind == "simple":
                 files = sorted(folder.glob(f"{name.replace('-', '_')}-*"))
-                links = [f'<a href="/files/{file.name}#sha256={_sha256(file)}">{file.name}</a>' for file in files]
+                hashes = {file.name: stated.get(file.name) or _sha256(file) for file in files}
+                links = [f'<a href="/files/{name}#sha256={digest}">{name}</a>' for name, digest in hashes.items()]
                 self._answer("".join(links).encode(), "text/html")
             elif (folder / name).is_file():
                 self._answer((folder / name).read_bytes(), "application/octet-stream")

@@ -2,10 +2,14 @@
 
 import datetime
 import json
+import socket
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
-from audit.dependencies import ALLOWED, FAILED, FOUND, NO_RESULT, Allowed, outcome, read_allowed
+from audit import dependencies
+from audit.dependencies import ALLOWED, FAILED, FOUND, NO_RESULT, Allowed, main, outcome, read_allowed
 
 TODAY = datetime.date(2026, 6, 15)
 CLEAN = {"name": "clean", "version": "1.0", "vulns": []}
@@ -64,3 +68,61 @@ def test_the_list_of_the_project_is_valid_and_each_entry_has_a_date(tmp_path):
         file.write_text(wrong)
         with pytest.raises(ValueError, match=r"list\.toml"):
             read_allowed(file)
+
+
+class OsvHandler(BaseHTTPRequestHandler):
+    """Speaks OSV's protocol, and knows one vulnerability, of orjson."""
+
+    def do_POST(self) -> None:
+        query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        name = query["package"]["name"]
+        affected = {
+            "package": {"name": name, "ecosystem": "PyPI"},
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "999.0"}]}],
+        }
+        vulnerability = {
+            "id": "GHSA-aaaa-bbbb-cccc", "aliases": ["CVE-1"], "summary": "", "details": "", "affected": [affected],
+            "published": "2026-01-01T00:00:00Z", "modified": "2026-01-01T00:00:00Z",
+        }  # fmt: skip
+        body = json.dumps({"vulns": [vulnerability]} if name == "orjson" else {}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_the_gateways_packages_are_looked_up_by_the_real_pip_audit(monkeypatch, tmp_path, capsys):
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    allowed = tmp_path / "allowed.toml"
+    allowed.write_text("")
+    monkeypatch.setattr(dependencies, "ALLOWED", allowed)
+    with ThreadingHTTPServer(("127.0.0.1", 0), OsvHandler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            arguments = ["--service", "osv", "--osv-url", f"http://127.0.0.1:{server.server_port}/v1/query"]
+            assert main(arguments) == FOUND
+            output = capsys.readouterr().out
+            assert "pip-audit: vulnerable: orjson " in output
+            assert ", fixed in 999.0\n" in output
+            assert "vulnerable: numpy" not in output
+            allowed.write_text('[[allowed]]\nid = "CVE-1"\npackage = "orjson"\nuntil = 2999-01-01\nreason = "a test"\n')
+            assert main(arguments) == 0
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_service_that_refuses_connections_is_a_skip_by_name(monkeypatch, capsys):
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    # Bound and not listening: connections to it are refused, and no other process gets the port meanwhile.
+    with socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{refusing.getsockname()[1]}/v1/query"
+        assert main(["--service", "osv", "--osv-url", url]) == NO_RESULT
+    assert "pip-audit: skipped, because the vulnerability service did not answer" in capsys.readouterr().out

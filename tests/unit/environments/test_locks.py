@@ -14,6 +14,7 @@ from gateway.commands import lock as command
 from gateway.commands.lock import LockRequest
 from gateway.commands.runtimes import list_runtimes
 from gateway.environments import lockfile
+from gateway.environments.builder import Builder
 from gateway.environments.environment import Environment, build, locate
 from gateway.environments.errors import CannotLock, EnvironmentUnavailable
 from gateway.environments.lockfile import Lock, Pin, Target
@@ -25,17 +26,18 @@ from tests.support.package_index import package_index
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """pip's configured index, with the wheels that `wheel` makes."""
+    """pip's configured index, with the wheels that `wheel` makes. Yields hashes that it states in place of theirs."""
     (tmp_path / "wheels").mkdir(exist_ok=True)
     for variable in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    with package_index(tmp_path / "wheels") as url:
+    stated: dict[str, str] = {}
+    with package_index(tmp_path / "wheels", stated) as url:
         monkeypatch.delenv("PIP_NO_INDEX")
         monkeypatch.delenv("PIP_FIND_LINKS")
         monkeypatch.setenv("PIP_INDEX_URL", url)
         monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
         monkeypatch.setenv("UV_NO_CACHE", "1")
-        yield url
+        yield stated
 
 
 @pytest.fixture
@@ -115,15 +117,17 @@ def test_a_file_that_was_altered_after_locking_is_not_installed(tmp_path, wheel,
     wheel("tiny", says="altered")
     environment = locate(wanted, "cpu", tmp_path / "home")
 
-    with pytest.raises(EnvironmentUnavailable) as caught:
-        asyncio.run(build(environment, lambda line: None))
+    for each in ({}, {original.name: hashlib.sha256(good).hexdigest()}):  # as the index states it: altered, original
+        index.update(each)
+        with pytest.raises(EnvironmentUnavailable) as caught:
+            asyncio.run(build(environment, lambda line: None))
+        assert str(caught.value) == (
+            "the file that pip received for tiny==1.0 does not match the hash in the lock: it may have been tampered "
+            "with, so check the package index that pip is configured for"
+        )
+        assert not environment.ready
+        assert not list(environment.folder.glob("lib/*/site-packages/tiny*"))
 
-    assert str(caught.value) == (
-        "the file that pip received for tiny==1.0 does not match the hash in the lock: it may have been tampered with, "
-        "so check the package index that pip is configured for"
-    )
-    assert not environment.ready
-    assert not list(environment.folder.glob("lib/*/site-packages/tiny*"))
     original.write_bytes(good)
     asyncio.run(build(environment, lambda line: None))
     assert environment.ready
@@ -223,6 +227,13 @@ def test_what_cannot_be_locked_says_why(tmp_path, wheel, runtime, index, known, 
     ]:
         assert command.lock(request, tmp_path) == 1
         assert reason in capsys.readouterr().err
+
+
+def test_the_gateway_refuses_too(tmp_path, runtime):
+    builder = Builder(tmp_path, "cpu", {}, frozenset(), lambda: None, require_locks=True)
+    with pytest.raises(EnvironmentUnavailable, match="Tiny has no lock for cpu, "):
+        asyncio.run(builder.environment(runtime("tiny==1.0")))
+    assert not builder.available(runtime("tiny==1.0"))
 
 
 def test_every_lock_of_the_project_is_for_its_runtime():
