@@ -17,6 +17,7 @@ from runtimes.worker.waiting import Item, Waiting
 # Layouts whose rows and key are cached. The wire caches as many layouts; a miss costs some microseconds.
 _MAX_LAYOUTS = 1024
 _NEVER = float("inf")
+_UNLIMITED = 1 << 62  # rows
 # Weight of the newest batch in the average size of batches under load, which fronts use to predict lateness. A larger
 # weight makes the prediction jump with each batch; a smaller one makes it follow a change of load too late.
 _TYPICAL_WEIGHT = 0.2
@@ -172,15 +173,23 @@ class Batcher:
         """Return `unit` and `key` (PendingGroup) of the requests of a frame if they may run now, in one batch.
 
         Otherwise return None: they have to be added. Nothing may be waiting, and there must be no target and no delay.
+        Their priorities may differ: they decide which requests run first, and these run together.
         """
-        numbers, deadlines, priorities, inputs = requests
+        numbers, deadlines, _, inputs = requests
         unit, key = self._known_layouts.entries.get(inputs.layout) or self._unit_and_key(inputs.layout)
         count = len(numbers)
-        if min(deadlines) <= now or priorities.count(priorities[0]) != count:
+        if min(deadlines) <= now:
             return None
         if count > 1 and (key is None or not self._sizing.accepts(key, unit * inputs.offsets[-1])):
             return None
         return unit, key
+
+    def all_at_once(self, source: Any, requests: RequestGroup, now: float) -> Batch:
+        """Return the batch of requests that fit at once, in the order in which they would run otherwise."""
+        self.add(source, requests, False, now)
+        groups, self._waiting.items = self._waiting.split(_UNLIMITED, 0.0)
+        self._note_served()
+        return Batch(groups)
 
     def observe(self, key: Any, rows: int, seconds: float) -> None:
         """Record the duration of a batch, from `next` until its results were sent."""

@@ -31,7 +31,7 @@ from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batcher
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
-from runtimes.worker.pending import Batch, PendingGroup
+from runtimes.worker.pending import Batch
 from runtimes.worker.results import MAX_FRAME_BYTES, Outcome
 from runtimes.worker.rows import Arrays, sizes_fit
 
@@ -108,16 +108,13 @@ class FastPath:
                 self._status.set_idle()
                 connection.write(frame)
                 return key, rows, now
-            batch = self._batch(connection, requests, now, fits)
+            batch = self._batcher.all_at_once(connection, requests, now)
             outcomes = self._executor.results(batch, arrays, outputs, now, gathered, inferred)
         except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
-            batch = self._batch(connection, requests, now, fits)
+            batch = self._batcher.all_at_once(connection, requests, now)
             outcomes = self._executor.failed(batch, error)
         self._answer(batch, outcomes or self._executor.run_alone(batch))
         return key, rows, now
-
-    def _batch(self, connection: Connection, requests: RequestGroup, now: float, fits: Tuple[int, Any]) -> Batch:
-        return Batch([PendingGroup(connection, requests, 0, len(requests.numbers), now, *fits)])
 
     def _prepare(self, layout: TensorLayout) -> _Prepared:
         prepared = _Prepared()
