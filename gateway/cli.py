@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     predict = _command(commands, "predict", "send arrays, JSON or images to a running gateway")
     models = _command(commands, "models", "list the models of a running gateway")
     health = _command(commands, "health", "check that the gateway on this machine is live, or ready")
+    keys = _command(commands, "keys", "make an API key, or print the digest of one")
     runtimes = _command(commands, "runtimes", "list runtimes, and build, lock or describe their environments")
     export = _command(commands, "export", "convert a model to TFLite, TensorFlow.js or ONNX, and verify the result")
     compare = _command(commands, "compare", "check whether two models of a running gateway compute the same")
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         _connection_flags(models)
     elif chosen == "health":
         _health_flags(health)
+    elif chosen == "keys":
+        _keys_flags(keys)
     elif chosen == "runtimes":
         _runtimes_flags(runtimes)
     elif chosen == "export":
@@ -80,6 +83,10 @@ def _run(options: argparse.Namespace, export: argparse.ArgumentParser) -> int:
         from gateway.commands.health import health
 
         return health(options.ready, options.cert, options.key)
+    if options.command == "keys":
+        from gateway.commands.keys import print_digest, print_new_key
+
+        return print_new_key(options.name) if options.verb == "new" else print_digest()
     if options.command == "models":
         from gateway.commands.connection import from_flags
         from gateway.commands.models import print_models
@@ -188,6 +195,13 @@ def _predict(options: argparse.Namespace) -> int:
         options.model, options.inputs, from_flags(options), options.version, options.output, options.top
     )
     return predict(question)
+
+
+def _keys_flags(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    new = _command(verbs, "new", "print a new API key, and the lines to add to the file of identities")
+    new.add_argument("name", help="the name of the client")
+    _command(verbs, "hash", "read an API key from standard input, and print its digest")
 
 
 def _health_flags(parser: argparse.ArgumentParser) -> None:

@@ -112,16 +112,21 @@ def read_file(path: Path) -> IdentitiesToml:
         raise SettingsError(_explain(path, error)) from None
     seen: dict[str, str] = {}
     for name, identity in file.identities.items():
-        if not _NAME.fullmatch(name) or name == ANONYMOUS:
-            raise SettingsError(
-                f"{path}: '{name}' cannot be the name of an identity; use letters, digits and . _ @ -, and not "
-                f"'{ANONYMOUS}', whose roles are in [{ANONYMOUS}]"
-            )
+        check_name(name, str(path))
         for digest in identity.key_sha256:
             other = seen.setdefault(digest, name)
             if other != name:
                 raise SettingsError(f"{path}: '{other}' and '{name}' have the same key; make a key for each")
     return file
+
+
+def check_name(name: str, where: str) -> None:
+    """Raises SettingsError if this cannot be the name of an identity."""
+    if not _NAME.fullmatch(name) or name == ANONYMOUS:
+        raise SettingsError(
+            f"{where}: '{name}' cannot be the name of an identity; use up to 100 letters, digits and . _ @ -, and not "
+            f"'{ANONYMOUS}', whose roles are in [{ANONYMOUS}]"
+        )
 
 
 def _explain(path: Path, error: ValidationError) -> str:

@@ -14,7 +14,7 @@ MIN_LENGTH = 32
 FORM = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 DIGEST_FORM = "a SHA-256 digest of 64 hexadecimal digits, as modelport keys prints it"
-_PREFIX = "sha256:"
+PREFIX = "sha256:"
 # Bytes of a key file: some keys, one on each line.
 _MAX_FILE_BYTES = 1 << 14
 
@@ -31,7 +31,7 @@ def digest_of(key: str) -> str:
 
 def read_digest(text: str) -> str:
     """Read a digest as the files of operators have it. Raises ValueError, without repeating what could be a key."""
-    digest = text.strip().lower().removeprefix(_PREFIX)
+    digest = text.strip().lower().removeprefix(PREFIX)
     if not _DIGEST.fullmatch(digest):
         raise ValueError(f"it must be {DIGEST_FORM}")
     return digest
@@ -79,7 +79,7 @@ def read_folder(folder: Path) -> KeyFolder:
         in_clear = False
         for line in filter(None, map(str.strip, text.splitlines())):
             digest, problem = _read_line(line)
-            in_clear |= not line.startswith(_PREFIX)
+            in_clear |= not line.startswith(PREFIX)
             if problem:
                 found.problems.append(f"a key of '{file.name}' is not accepted: {problem}")
             else:
@@ -93,7 +93,7 @@ def read_folder(folder: Path) -> KeyFolder:
 
 def _read_line(line: str) -> tuple[str, str]:
     """Return a key's digest, or why it cannot be used."""
-    if not line.startswith(_PREFIX):
+    if not line.startswith(PREFIX):
         return digest_of(line), check_key(line)
     try:
         return read_digest(line), ""
