@@ -6,7 +6,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.access.credentials import read_credentials
+from gateway.access.credentials import NAMES, read_credentials
 from gateway.access.policy import ANONYMOUS, Policy, Rights, TokenRules
 from gateway.domain.caller import Caller, Event
 from gateway.domain.identity import Identity
@@ -42,10 +42,13 @@ class _Token(NamedTuple):
 class PolicyAccess:
     """The Access (gateway/front/base/access.py) of a server with a policy. Not for several threads.
 
+    credentials  see Access
     record      is called with what the audit log records
     usage_of    returns what counts the use of the identity with this name and quota
     on_unknown  is called for a token with an unknown key, which the issuer may have published meanwhile
     """
+
+    credentials = NAMES
 
     def __init__(
         self,

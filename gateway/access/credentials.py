@@ -7,6 +7,7 @@ from gateway.errors import Unauthenticated
 
 # Also of tokens, which have a few hundred bytes, a few thousand with many claims.
 MAX_LENGTH = 1 << 13
+NAMES = frozenset({"authorization", "x-api-key"})
 _ACCEPTED = ("bearer", "apikey")
 # Schemes that clients know, and that are named in the refusal. Anything else could be a key without a scheme.
 _OTHERS = {"basic": "Basic", "digest": "Digest", "negotiate": "Negotiate", "token": "Token", "aws4-hmac-sha256": "AWS"}

@@ -84,6 +84,9 @@ class Usage(Protocol):
         not counted then.
         """
 
+    def admits(self, size: int) -> bool:
+        """Do what `admit` does, but return False for a request that it would refuse, and do not count the refusal."""
+
     def end(self, size: int) -> None:
         """Stop counting a request that was admitted."""
 

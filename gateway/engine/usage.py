@@ -62,9 +62,16 @@ class IdentityUsage:
 
     def reserve(self, size: int, already_reserved: int) -> None:
         """See gateway.domain.quota.Usage."""
-        total = already_reserved + size
+        try:
+            self._check_body(size, already_reserved)
+        except Overloaded as error:
+            self._count_refused(error)
+            raise
+        self.bytes += size
+
+    def _check_body(self, size: int, already_reserved: int) -> None:
         if self._is_limited:
-            self._check(total, self._now())
+            self._check(already_reserved + size, self._now())
         admission, others = self._usages.admission, self.bytes - already_reserved
         if (
             others
@@ -72,7 +79,6 @@ class IdentityUsage:
             and others > admission.limits.max_bytes - admission.admitted_bytes - size
         ):
             self._refuse_share(_count(others, "byte"))
-        self.bytes += size
 
     def unreserve(self, size: int) -> None:
         """See gateway.domain.quota.Usage."""
@@ -80,6 +86,21 @@ class IdentityUsage:
 
     def admit(self, size: int) -> None:
         """See gateway.domain.quota.Usage."""
+        try:
+            self._admit(size)
+        except Overloaded as error:
+            self._count_refused(error)
+            raise
+
+    def admits(self, size: int) -> bool:
+        """See gateway.domain.quota.Usage."""
+        try:
+            self._admit(size)
+        except Overloaded:
+            return False
+        return True
+
+    def _admit(self, size: int) -> None:
         usages = self._usages
         if usages.has_several:
             # Both already count this request.
@@ -164,15 +185,16 @@ class IdentityUsage:
         if counted:
             self._count(counted)
 
+    def _count_refused(self, error: Overloaded) -> None:
+        self._counts.count_refused(error.limit if isinstance(error, QuotaExceeded) else "share")
+
     def _refuse(self, limit: str, what: str, retry_after_s: float) -> None:
-        self._counts.count_refused(limit)
         error = QuotaExceeded("", limit, retry_after_s)
         when = f"in {error.retry_after_s} s" if retry_after_s else "when one of them has ended"
         error.args = (f"your limit of {what} is reached; try again {when}",)
         raise error
 
     def _refuse_share(self, what: str) -> None:
-        self._counts.count_refused("share")
         raise Overloaded(f"your share of the gateway's limit is used up by {what} in progress; try again later")
 
 

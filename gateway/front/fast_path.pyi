@@ -2,6 +2,7 @@ from asyncio import BufferedProtocol
 from collections.abc import Callable
 from typing import Any
 
+from gateway.domain.identity import Identity
 from gateway.engine.engine import FrontEngine
 from gateway.engine.frames import Frames as PythonFrames
 from gateway.engine.protocol import RequestHandle
@@ -32,4 +33,4 @@ class FastPath:
     ) -> Calls: ...
 
 class Calls:
-    def take(self, call: int, message: bytes, seconds: float | None) -> bool: ...
+    def take(self, call: int, message: bytes, seconds: float | None, identity: Identity | None) -> bool: ...

@@ -77,6 +77,7 @@ from gateway.front.base import dialect, nested_forms
 from gateway.front.base.dialect import error_reply
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, numpy_dtype
+from runtimes.fair_order import priority_of
 from runtimes import wire
 from runtimes.layouts import GroupedTensors, layout_with_rows, is_by_row, pack_layout, unpack_layout
 from runtimes.tensors import pack_bytes

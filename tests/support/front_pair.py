@@ -15,6 +15,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from gateway.access.access import PolicyAccess
+from gateway.access.policy import Policy
+from gateway.domain.caller import Event
 from gateway.domain.table import Table, TableEntry, WorkerAddress
 from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
@@ -141,20 +144,33 @@ class Worker:
                     self.asked[number] = request
                     inputs = [(*tensor[:3], bytes(tensor.data)) for tensor in request.inputs]
                     found.append((number, frame.flags, count, request.priority, request.layout, inputs))
+                    identity = self.client.in_flight[number].identity
+                    found.append((number, None if identity is None else identity.name))
         return found
 
 
 class Front:
     """A front with its engine. `taken` counts the requests by whether the fast path took them."""
 
-    def __init__(self, fast_path: ModuleType | None, limits: AdmissionLimits, body_limits: Limits, arena: int) -> None:
+    def __init__(
+        self,
+        fast_path: ModuleType | None,
+        limits: AdmissionLimits,
+        body_limits: Limits,
+        arena: int,
+        policy: Policy | None,
+    ) -> None:
         async def control(request: Any) -> None:
             raise NotImplementedError(request)
 
         frames = None if fast_path is None else fast_path.Frames()
         self.engine = FrontEngine(1, limits, control, Arena(arena) if arena else None, frames=frames)
         path = None if fast_path is None else fast_path.FastPath(self.engine, body_limits)
-        self.server = HttpServer(self.engine, body_limits, _no_app, fast_path=path)
+        self.events: list[Event] = []
+        self.access: PolicyAccess | None = None
+        if policy is not None:
+            self.access = PolicyAccess(policy, self.events.append, self.engine.usages.of)
+        self.server = HttpServer(self.engine, body_limits, _no_app, self.access, path)
         self.server.config.load()
         vars(self.engine.routes)["_connect"] = self._connect
         self.clients: dict[int, Client] = {}
@@ -203,6 +219,8 @@ class Front:
             "unsent": [[queued.id for queued in client._requests] for client in every],
             "arena": [sorted(client._arena_inputs) for client in every],
             "metrics": _without_times(engine.snapshot()),
+            "used": engine.usages.metrics.snapshot(),
+            "events": self.events,
             "connections": {
                 number: (
                     client.transport.reading, client.transport.is_closing(), client.lost, len(client.unread),
@@ -241,6 +259,13 @@ class Pair:
         table = Table(tuple(TableEntry(status, tuple(workers)) for status, workers in entries), ready=True)
         for front in self.fronts:
             front.apply(table)
+        await self.compare()
+
+    async def publish(self, policy: Policy) -> None:
+        """Replace the policy of access."""
+        for front in self.fronts:
+            assert front.access is not None
+            front.access.apply(policy)
         await self.compare()
 
     def connect(self) -> int:
@@ -392,6 +417,7 @@ async def pair(
     limits: AdmissionLimits | None = None,
     body_limits: Limits | None = None,
     arena: int = 0,
+    policy: Policy | None = None,
 ) -> AsyncIterator[Pair]:
     """Both fronts. Forms and texts that other tests have learned are forgotten."""
     for cache in (rest_forms._forms, rest_forms._seen, rest_response._texts):
@@ -399,7 +425,8 @@ async def pair(
     # One thread, so that what was begun before is done before: see Pair.compare.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     limits, body_limits = limits or AdmissionLimits(), body_limits or Limits()
-    found = Pair(Front(module, limits, body_limits, arena), Front(None, limits, body_limits, arena), folder)
+    fast, plain = (Front(each, limits, body_limits, arena, policy) for each in (module, None))
+    found = Pair(fast, plain, folder)
     # A timer of one front must not run between what is done to both.
     with patch.object(body, "LINGER_S", 3600):
         yield found

@@ -53,8 +53,10 @@ cdef class Calls:
         self.named = b""
         self.model = ("", "")
 
-    def take(self, call, bytes message, seconds):
+    def take(self, call, bytes message, seconds, identity):
         """Take a call with this message and, unless it is None, this time until its deadline.
+
+        identity  who sent it; None if everything is allowed
 
         Return False if the Python code must look at it.
         """
@@ -124,7 +126,9 @@ cdef class Calls:
             if timeout_s <= 0:
                 return False
         cdef Model model = self.path.model_of(self.model)
-        if model is None or not self.path.admit(request, model, form, string_bytes, timeout_s):
+        if model is None or (identity is not None and not identity.allows("infer", self.model[0])):
+            return False
+        if not self.path.admit(request, model, form, string_bytes, timeout_s, identity):
             return False
         request.calls, request.call = self, call
         self.handles[call] = request

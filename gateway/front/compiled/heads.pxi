@@ -1,7 +1,7 @@
 cdef class Head:
     """What heads mean that differ in nothing that matters, as head_cache.Head."""
 
-    cdef object head
+    cdef object head, identity
     cdef Kind kind
     cdef tuple model
     cdef Py_ssize_t limit, json_length
@@ -11,8 +11,12 @@ cdef class Head:
     @staticmethod
     cdef Head of(object head):
         """Return None if the fast path does not take such requests."""
-        route, headers = head.route, head.headers
+        route, headers, identity = head.route, head.headers, head.identity
+        # Python denies what is not allowed, and what this depends on that the body has to name.
+        if identity is not None and not (route.model and identity.allows("infer", route.model)):
+            return None
         cdef Head self = Head.__new__(Head)
+        self.identity = identity
         self.head, self.model, self.limit = head, (route.model, route.version), head.limit
         self.json_length = -1
         if route.dialect is V2 and headers.json_length != 0:
@@ -53,10 +57,10 @@ cdef class Heads:
             return None
         cdef bytes lines = PyBytes_FromStringAndSize(key, key_size)
         cdef PyObject *entry = PyDict_GetItem(self.known.entries, lines)
-        cdef Head found
+        cdef Head found = None
         if entry != NULL:
             found = <Head>entry
-        else:
+        if found is None or not is_valid(found.identity):
             head, _ = self.cache.find_reduced(PyBytes_FromStringAndSize(text, size))
             found = None if head is None else Head.of(head)
             if found is None:
@@ -103,6 +107,13 @@ cdef class Heads:
             if is_name(PyBytes_AS_STRING(each), PyBytes_GET_SIZE(each), name, size):
                 return True
         return False
+
+
+cdef inline bint is_valid(object identity) except -1:
+    """See Identity.is_valid. Without an identity, everything is allowed."""
+    if identity is None:
+        return True
+    return identity.withdrawn is False and monotonic() < <double>identity.expires
 
 
 cdef inline bint is_name(const char *lower, Py_ssize_t lower_size, const char *name, Py_ssize_t size) noexcept:

@@ -250,7 +250,7 @@ cdef class Receiver:
             return False
         cdef const char *body = found + 4
         cdef Py_ssize_t length = size - (body - data), json_length, head_size = found - data
-        if not self.repeats_head(data, head_size, length):
+        if not (self.repeats_head(data, head_size, length) and is_valid(self.head.identity)):
             self.head = self.http.heads.find(data, head_size, length)
             self.head_text, self.body_length = PyBytes_FromStringAndSize(data, head_size), length
         cdef Head head = self.head
@@ -272,7 +272,7 @@ cdef class Receiver:
                 return False
         elif not self.http.read(request, body, json_length, length - json_length):
             return False
-        if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s):
+        if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s, head.identity):
             return False
         request.receiver, request.response_complete, request.keep_alive = self, False, True
         if self.request is not request:

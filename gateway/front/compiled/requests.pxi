@@ -36,7 +36,8 @@ cdef class Model:
 cdef class Request:
     """A QueuedRequest (servable.py)."""
 
-    # `identity` is None: requests of known clients take the Python code.
+    # What counts the use of `identity` until the request is settled; None if nothing does.
+    cdef object usage
     cdef readonly object id, layout, identity
     cdef uint64_t number
     cdef readonly Py_ssize_t rows, size
@@ -61,6 +62,10 @@ cdef class Request:
         """Do what FrontEngine.settle does, except that the servable keeps the request."""
         self.settled = True
         self.buffers = None
+        usage = self.usage
+        if usage is not None:
+            self.usage = None
+            usage.end(self.size)
         admission = self.path.admission
         cdef Py_ssize_t left = admission.requests - 1
         admission.requests = left
@@ -182,11 +187,12 @@ cdef class FastPath:
         return model if model.usable else None
 
     cdef bint admit(
-        self, Request request, Model model, Form form, Py_ssize_t string_bytes, double timeout_s
+        self, Request request, Model model, Form form, Py_ssize_t string_bytes, double timeout_s, object identity
     ) except -1:
         """Do what FrontEngine.submit does, if nothing is in the way. Otherwise return False, with nothing changed.
 
         timeout_s  the time until the request's deadline; 0 for the default
+        identity   who sent it, and may do so; None if that is not known
         """
         if form.validator is not model.validator:
             valid = model.validator.known(form.layout)
@@ -209,6 +215,12 @@ cdef class FastPath:
             return False
         admission.requests = requests + 1
         admission.admitted_bytes = admitted + size
+        usage = None if identity is None else identity.usage
+        if usage is not None and not usage.admits(size):
+            admission.requests = requests
+            admission.admitted_bytes = admitted
+            return False
+        request.identity, request.usage = identity, usage
         number = self.engine.last_id + 1
         self.engine.last_id = number
         request.number = number
@@ -217,6 +229,8 @@ cdef class FastPath:
         request.priority = model.default_priority
         if form.priority:
             request.priority = model.servable.status.priority_level(form.priority)
+        if usage is not None:
+            request.priority = priority_of(request.priority, usage.flow)
         request.path, request.model = self, model
         request.settled = request.answered = False
         if request.default_timeout and self.bucket.armed:

@@ -17,7 +17,7 @@ from pygrpc_native import EVENT_CANCEL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFr
 
 from gateway.engine.protocol import RequestHandle
 from gateway.errors import TooLarge, Unavailable
-from gateway.front.base.access import Access, Check, check_of
+from gateway.front.base.access import Access, Check, KnownCallers, check_of
 from gateway.front.base.grpc_method import InferCall, Method, ServerStreamMethod, Service
 from gateway.front.dialects.v2.grpc import ModelInfer
 from gateway.front.grpc.errors import to_status
@@ -69,12 +69,12 @@ class NativeServer:
         access: Access | None = None,
         fast_path: "FastPath | None" = None,
     ) -> None:
-        """`fast_path` takes the usual calls of ModelInfer, if `access` is None."""
+        """`fast_path` takes the usual calls of ModelInfer."""
         given = dict(options)
         self._receive_limit: int | None = given.get("grpc.max_receive_message_length")
         self._send_limit: int | None = given.get("grpc.max_send_message_length")
         self._arguments = {name: kind(given[key]) for key, (name, kind) in _ARGUMENTS.items() if key in given}
-        self._access = access
+        self._access, self._callers = access, None if access is None else KnownCallers(access)
         self._table: list[tuple[str, Method | ServerStreamMethod]] = []
         self._streaming: set[int] = set()
         for service in services:
@@ -97,7 +97,7 @@ class NativeServer:
         self._fast_method = -1
         self._fast_calls: Calls | None = None
         for number, (_, served) in enumerate(self._table):
-            if fast_path is not None and access is None and isinstance(served, ModelInfer):
+            if fast_path is not None and isinstance(served, ModelInfer):
                 self._fast_method = number
                 self._fast_calls = fast_path.calls(
                     served.reader,
@@ -172,7 +172,7 @@ class NativeServer:
     def _on_events(self, events: list[tuple[Any, ...]]) -> None:
         others = []
         handles, submits, access, limit = self._handles, self._submit, self._access, self._receive_limit
-        fast_method, fast_calls = self._fast_method, self._fast_calls
+        fast_method, fast_calls, callers = self._fast_method, self._fast_calls, self._callers
         for event in events:
             kind, call, method, message, _, details = event
             if kind == EVENT_CANCEL:
@@ -191,8 +191,10 @@ class NativeServer:
                 # The library makes this check in the code around the handler, which is not called here.
                 if limit is not None and len(message) > limit:
                     raise _too_large("message", message, limit)
-                if method == fast_method and fast_calls is not None and fast_calls.take(call, message, seconds):
-                    continue
+                if method == fast_method and fast_calls is not None:
+                    identity = None if callers is None else callers.find(peer, metadata)
+                    if (callers is None or identity is not None) and fast_calls.take(call, message, seconds, identity):
+                        continue
                 done = partial(self._answer, call)
                 if access is None:
                     handles[call] = submit(message, seconds, done)

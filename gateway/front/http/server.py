@@ -54,10 +54,10 @@ class HttpServer(uvicorn.Server):
 
         Without `tls`, connections are not encrypted.
 
-        `fast_path` takes the usual requests, if `access` is None.
+        `fast_path` takes the usual requests.
         """
         shared = self._shared = SharedState(engine, limits, access)
-        if fast_path is not None and access is None:
+        if fast_path is not None:
             shared.fast_path = fast_path
             fast_path.serve_http(shared, Receiving.AT_BOUNDARY)
         self._connect = partial(_connect, shared)
