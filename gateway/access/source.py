@@ -167,6 +167,9 @@ class PolicySource:
                 self._complaint = str(error)
                 self._log.error("the keys of the tokens' issuer cannot be fetched: %s; earlier ones stay in use", error)
             return None
+        except Exception:
+            self._log.exception("the keys of the tokens' issuer cannot be fetched; earlier ones stay in use")
+            return None
         if self._complaint:
             self._complaint = ""
             self._log.info("the keys of the tokens' issuer can be fetched again")

@@ -9,6 +9,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from gateway.domain.control import CancelExport, GetExport, GetExportArchive, StartExport
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
+from gateway.front.base.access import acts
 from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import ReadObject
 
@@ -31,6 +32,7 @@ def add_exports(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None
         return await engine.control(GetExport(model, export))
 
     @app.get(path + "/{export}/result", tags=["export"], response_class=FileResponse)
+    @acts("admin")  # it contains the model
     async def result(model: str, export: str) -> FileResponse:
         """The export's folder as a zip archive."""
         archive = await engine.control(GetExportArchive(model, export))

@@ -51,6 +51,31 @@ def test_wrong_keys_are_refused(wrong: str) -> None:
     assert wrong == "x" or wrong not in str(caught.value)
 
 
+def test_headers_are_remembered_one_by_one() -> None:
+    access = PolicyAccess(POLICY)
+    found = identify(access, CI)
+    assert identify(access, CI) is found
+    for headers in (
+        [("x-api-key", f"Bearer {CI}")],
+        [("authorization", CI)],
+        [("authorization", f"Bearer {CI}")] * 2,
+        [("authorization", f"Bearer {CI}"), ("x-api-key", WEB)],
+        [("x-api-key", WEB), ("authorization", f"Bearer {CI}")],
+    ):
+        with pytest.raises(Unauthenticated):
+            access.identify(Caller("127.0.0.1:1", headers))
+    assert access.identify(Caller("127.0.0.1:1", [("x-api-key", CI), ("authorization", f"Bearer {CI}")])) is found
+
+
+def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lookup before depends on the whole digest, and on a random number of the process: see PolicyAccess."""
+    compared: list[tuple[str, str]] = []
+    monkeypatch.setattr(module, "compare_digest", lambda a, b: compared.append((a, b)))
+    with pytest.raises(Unauthenticated):
+        identify(PolicyAccess(POLICY), CI)
+    assert compared == [(digest_of(CI), digest_of(CI))]
+
+
 def test_only_what_changes_is_withdrawn() -> None:
     """Heads that are remembered with an identity stay known as long as it is valid."""
     access = PolicyAccess(POLICY)

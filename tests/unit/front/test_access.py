@@ -219,6 +219,9 @@ def test_every_cold_path_has_the_door(guarded: Serving, guard: Guard, method: st
         ("POST", "/v2/repository/models/doubler/unload", ("admin", "doubler")),
         ("POST", "/v2/models/doubler/export", ("admin", "doubler")),
         ("DELETE", "/v2/models/doubler/export/1", ("admin", "doubler")),
+        ("GET", "/v2/models/doubler/export/1/result", ("admin", "doubler")),
+        ("GET", "/v2/models/doubler/export/1", ("read", "doubler")),
+        ("GET", "/v2/systemsharedmemory/status", ("admin", "")),
         ("POST", "/v2/systemsharedmemory/region/r/register", ("admin", "")),
     ],
 )
