@@ -1,5 +1,6 @@
 """One connection of a front's HTTP server: see server.py."""
 
+import asyncio
 from typing import Any
 
 import httptools
@@ -29,6 +30,8 @@ _MAX_HEAD_BYTES = 1 << 16
 # allows this many bytes of them. The shortest chunk needs 5 ("1\r\n" and "\r\n"), so even a body of one-byte chunks
 # stays below the limit.
 _MAX_CHUNK_OVERHEAD = 16
+
+_NO_PROTOCOL = asyncio.BufferedProtocol()
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -154,6 +157,9 @@ class HttpConnection(HttpToolsProtocol):
         if _is_hot(self.cycle):
             self.cycle = None
         self._running = None  # it refers back: without the cycle, both are freed without the collector
+        if self.scheme == "https":
+            # uvloop's TLS keeps methods of the protocol, which is another cycle.
+            self.transport.set_protocol(_NO_PROTOCOL)
         super().connection_lost(exc)
 
     def _abandon(self) -> None:

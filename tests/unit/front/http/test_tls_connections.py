@@ -1,5 +1,6 @@
 """REST over TLS: how connections begin and end, and what clients learn when they are refused."""
 
+import gc
 import json
 import socket
 import ssl
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.front.http.connection import HttpConnection
 from gateway.process.tls import ServerTls, TlsFiles
 from tests.support.certificates import Authority
 from tests.support.front_server import LIMITS, WAIT_S, Serving, in_thread
@@ -125,3 +127,27 @@ def test_refused_connections_are_not_logged(
         connection.sendall(LAST)
         assert ended(connection)
     assert not caplog.records
+
+
+def test_an_ended_connection_is_freed_without_the_collector(mutual: Serving) -> None:
+    """Fronts hardly ever collect, and a connection over TLS holds buffers."""
+
+    def count() -> int:
+        return sum(isinstance(each, HttpConnection) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = count()
+        for _ in range(3):
+            with mutual.connect() as connection:
+                connection.sendall(LAST)
+                connection.recv(1)
+            mutual.connect().close()
+        turns = 0
+        while count() > before and turns < 500:  # the server's loop sees the ends sooner or later
+            mutual.run(lambda: None)
+            turns += 1
+        assert count() == before
+    finally:
+        gc.enable()
