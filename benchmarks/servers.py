@@ -152,7 +152,7 @@ def gateway(
         "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *arguments,
     ]  # fmt: skip
     ready = [rf"{re.escape(model)} version \S+ is READY" for model in models]
-    ports = {"http": r"REST on http://127\.0\.0\.1:(\d+)", "grpc": r"gRPC on 127\.0\.0\.1:(\d+)"}
+    ports = {"http": r"REST on https?://127\.0\.0\.1:(\d+)", "grpc": r"gRPC on 127\.0\.0\.1:(\d+)"}
     # Checkouts before 2026-12 say "settled".
     patterns = [*ready, "startup is complete|settled", "gateway: serving"]
     with serving("modelport", command, ports, patterns, cores or first_core(), folder=checkout) as server:
